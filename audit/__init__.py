@@ -1,0 +1,1 @@
+"""What happened, kept: records, their stream in Redis, their store in SQL."""

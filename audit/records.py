@@ -1,0 +1,135 @@
+"""AuditRecord and its closed vocabulary. Rule: a record names things and never holds a value.
+
+Names of properties, ids, times and constant reasons may stand in a record; property values, headers, bodies and
+secrets may not. Where equality of values matters, `core.masking.keyed_hash` stands in.
+"""
+
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum, unique
+from typing import Final
+
+from core.events import Event
+
+
+@unique
+class Action(StrEnum):
+    """What a record is about."""
+
+    DELIVERY_RECEIVED = "delivery.received"  # one for each request taken: how many events of which fate at the door
+    REQUESTS_REFUSED = "requests.refused"  # aggregated: a forger cannot fill the store
+    EVENT = "event"  # one for each outcome of an event
+    CRM_WRITE = "crm.write"  # one for each change we made in HubSpot
+    PRIVACY_ERASED = "privacy.erased"
+    DEAD_REPLAYED = "dead.replayed"  # by an operator
+    DEAD_DISCARDED = "dead.discarded"  # by an operator
+
+
+@unique
+class Outcome(StrEnum):
+    """How an event ended, or where it stands. Nothing else exists."""
+
+    # An admitted event ends in exactly one of these.
+    PROCESSED = "processed"
+    SUPERSEDED = "superseded"  # a newer change of the same property was already applied
+    COALESCED = "coalesced"  # a newer change of the same object spoke for it
+    ECHO = "echo"  # our own write coming back
+    MERGED = "merged"  # folded into a merge
+    DEAD = "dead"
+    DISCARDED = "discarded"  # by an operator
+    # On the way there it may be one of these, any number of times.
+    RETRIED = "retried"
+    PARKED = "parked"
+    REPLAYED = "replayed"  # a dead one, tried anew
+    # At the door.
+    IGNORED = "ignored"
+    DUPLICATE = "duplicate"
+    QUARANTINED = "quarantined"
+    REFUSED = "refused"  # requests
+
+
+TERMINAL: Final = frozenset(
+    {
+        Outcome.PROCESSED,
+        Outcome.SUPERSEDED,
+        Outcome.COALESCED,
+        Outcome.ECHO,
+        Outcome.MERGED,
+        Outcome.DEAD,
+        Outcome.DISCARDED,
+    }
+)
+
+
+def _new_id() -> str:
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """One line of the record.
+
+    `at` and `occurred_at` are epoch ms; `id` sorts by time and is unique; `reason` is a constant; `correlation_id` is
+    HubSpot's; `actor` is who acted: `spokes`, or an operator's name; `detail` holds what only this action has.
+    """
+
+    action: Action
+    portal_id: int
+    outcome: Outcome | None = None
+    reason: str = ""
+    attempt: int = 0
+    delivery_id: str = ""
+    event_key: str = ""
+    event_id: int | None = None
+    app_id: int | None = None
+    subscription_type: str = ""
+    object_type: str = ""
+    object_id: str = ""
+    occurred_at: int | None = None
+    handler: str = ""
+    actor: str = "spokes"
+    correlation_id: str = ""
+    detail: Mapping[str, object] = field(default_factory=dict)
+    id: str = field(default_factory=_new_id)
+    at: int = field(default_factory=_now_ms)
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the fields by name, ready for JSON."""
+        return asdict(self)
+
+
+def event_record(
+    event: Event,
+    outcome: Outcome,
+    *,
+    key: str,
+    delivery_id: str,
+    attempt: int = 0,
+    reason: str = "",
+    handler: str = "",
+    detail: Mapping[str, object] | None = None,
+) -> AuditRecord:
+    """Return the record of one outcome of one event."""
+    return AuditRecord(
+        action=Action.EVENT,
+        outcome=outcome,
+        reason=reason,
+        attempt=attempt,
+        delivery_id=delivery_id,
+        event_key=key,
+        portal_id=event.portal_id,
+        event_id=event.event_id,
+        app_id=event.app_id,
+        subscription_type=event.subscription_type,
+        object_type=event.object_type,
+        object_id=event.object_id,
+        occurred_at=event.occurred_at,
+        handler=handler,
+        detail=detail or {},
+    )

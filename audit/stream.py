@@ -1,0 +1,41 @@
+"""The Redis stream that carries records from whoever acts to the archiver. Rule: appending rides in the caller's step.
+
+The one who settles an event appends its record in the same transaction, so neither can happen without the other.
+"""
+
+from typing import Final
+
+import orjson
+from redis.asyncio.client import Pipeline
+
+from audit.records import Action, AuditRecord, Outcome
+from core.deliveries import AUDIT_STREAM
+from core.errors import UnreadableDelivery
+
+FIELD: Final = b"r"  # the one field of a stream entry; short, because every entry pays for it
+
+
+def encode(record: AuditRecord) -> bytes:
+    """Turn a record into the bytes of a stream entry; empty fields are left out, they are the defaults."""
+    return orjson.dumps({name: value for name, value in record.as_dict().items() if value not in (None, "", {})})
+
+
+def decode(payload: bytes) -> AuditRecord:
+    """Turn the bytes of a stream entry into a record.
+
+    Raises:
+        UnreadableDelivery: not made by `encode`.
+    """
+    try:
+        fields = orjson.loads(payload)
+        fields["action"] = Action(fields["action"])
+        if "outcome" in fields:
+            fields["outcome"] = Outcome(fields["outcome"])
+        return AuditRecord(**fields)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as fault:
+        raise UnreadableDelivery from fault
+
+
+def append(pipeline: Pipeline, record: AuditRecord) -> None:
+    """Queue `record` on the caller's pipeline; it is kept when the pipeline is executed."""
+    pipeline.xadd(AUDIT_STREAM, {FIELD: encode(record)})

@@ -1,0 +1,1 @@
+"""What every process agrees on. Rule: it opens nothing."""

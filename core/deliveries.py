@@ -1,0 +1,108 @@
+"""Delivery: events admitted together. Rule: this is the contract between the web and the worker process.
+
+Its codec is versioned because both run different code for a while during every deploy, and it is compressed JSON and
+never pickle, because whoever can write to Redis must not be able to run code.
+"""
+
+import secrets
+import time
+import zlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from core.errors import MalformedEvent, UnreadableDelivery
+from core.events import Event, Raw
+
+JOB_NAME: Final = "process_delivery"
+QUEUE_NAME: Final = "arq:queue"  # arq's own default, so that stock arq tools see the queue
+AUDIT_STREAM: Final = "spokes:audit"
+
+_PLAIN, _ZLIB = b"\x01", b"\x02"  # the first byte of a payload names its codec
+_COMPRESS_FROM: Final = 200  # bytes; below it, compressing gains nothing
+_LARGEST: Final = 64 * 1024 * 1024  # bytes; no honest payload unpacks to more
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of a delivery: its key, how often its handler has been tried, and the element as HubSpot sent it."""
+
+    key: str
+    attempt: int
+    raw: Raw
+
+    @property
+    def event(self) -> Event:
+        """The element, read again; it was readable when it was admitted.
+
+        Raises:
+            UnreadableDelivery: it no longer is, so the payload was changed or the reader has become stricter.
+        """
+        try:
+            return Event(self.raw)
+        except MalformedEvent as fault:
+            raise UnreadableDelivery from fault
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Events of one portal that were admitted together, or that are to be tried again together."""
+
+    id: str
+    portal_id: int
+    received_at: int  # epoch ms
+    entries: tuple[Entry, ...]
+
+    def to_job(self) -> dict[str, object]:
+        """The one argument of the arq job."""
+        events = [[entry.key, entry.attempt, entry.raw] for entry in self.entries]
+        return {"id": self.id, "portal": self.portal_id, "at": self.received_at, "events": events}
+
+    @classmethod
+    def from_job(cls, job: Any) -> "Delivery":
+        """Read the argument of an arq job.
+
+        Raises:
+            UnreadableDelivery: it is not what `to_job` makes.
+        """
+        try:
+            entries = tuple(Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw in job["events"])
+            return cls(str(job["id"]), int(job["portal"]), int(job["at"]), entries)
+        except (KeyError, TypeError, ValueError) as fault:
+            raise UnreadableDelivery from fault
+
+
+def new_id(portal_id: int) -> str:
+    """Return a fresh delivery id: portal, time and chance, so that ids of one portal sort by time."""
+    return f"{portal_id}-{time.time_ns() // 1_000_000:x}-{secrets.token_hex(5)}"
+
+
+def encode(job: dict[str, Any]) -> bytes:
+    """Turn an arq job into bytes; arq's `job_serializer`."""
+    # An exception may stand in a result that arq keeps: its class is enough, its text may hold values.
+    data = orjson.dumps(job, default=lambda value: type(value).__name__)
+    return _PLAIN + data if len(data) < _COMPRESS_FROM else _ZLIB + zlib.compress(data, 1)
+
+
+def decode(payload: bytes) -> dict[str, Any]:
+    """Turn bytes into an arq job; arq's `job_deserializer`.
+
+    Raises:
+        UnreadableDelivery: not made by `encode`, cut short, or of a version that this code does not know.
+    """
+    codec, data = payload[:1], payload[1:]
+    try:
+        if codec == _ZLIB:
+            unpacker = zlib.decompressobj()
+            data = unpacker.decompress(data, _LARGEST)
+            if not unpacker.eof:
+                raise UnreadableDelivery
+        elif codec != _PLAIN:
+            raise UnreadableDelivery
+        job = orjson.loads(data)
+    except (zlib.error, orjson.JSONDecodeError) as fault:
+        raise UnreadableDelivery from fault
+    if not isinstance(job, dict):
+        raise UnreadableDelivery
+    return job

@@ -1,0 +1,242 @@
+"""Every exception Spokes raises on purpose. Rule: each carries data and a constant reason, never a secret or a value.
+
+SpokesError
+├── ConfigurationError          a setting is missing or wrong; start-up stops
+├── RejectedRequest             the door refuses a request (HTTP status and reason)
+├── QueueUnavailable            Redis did not confirm; the sender must keep the events
+├── AuditUnavailable            the SQL store of the audit does not answer or is not migrated
+├── MalformedEvent              one element of a batch is not an event; the others go on
+├── UnreadableDelivery          a queued payload is not one of ours, or of a version we do not know
+├── RetryLater                  a handler asks for its event again later
+└── CRMError                    HubSpot did not do what we asked
+    ├── NotAuthorized           401: neither transient nor permanent, somebody must look at the token
+    ├── TransientCRMError       the same call may work later
+    │   ├── RateLimited         429
+    │   ├── ObjectLocked        423
+    │   ├── PortalMoving        477
+    │   └── CRMUnavailable      5xx, time-outs, broken connections
+    └── PermanentCRMError       the same call will never work
+        ├── InvalidRequest      400 and every other 4xx; also what we refuse before sending
+        ├── NotPermitted        403, or a method the handler did not declare
+        ├── ObjectNotFound      404
+        └── Conflict            409
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum, unique
+
+
+class SpokesError(Exception):
+    """Base of all; `reason` is a constant fit for logs, metrics and audit."""
+
+    reason: str = "error"
+
+
+class ConfigurationError(SpokesError):
+    """Settings are missing or wrong; `problems` holds one plain sentence for each."""
+
+    reason = "configuration"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+@unique
+class Refusal(StrEnum):
+    """Why the door refuses a request. The value stands in logs and metrics, never in the answer."""
+
+    SIGNATURE_MISSING = "signature_missing"
+    SIGNATURE_MALFORMED = "signature_malformed"
+    SIGNATURE_MISMATCH = "signature_mismatch"
+    SIGNATURE_VERSION_UNKNOWN = "signature_version_unknown"
+    SIGNATURE_VERSION_NOT_ALLOWED = "signature_version_not_allowed"
+    TIMESTAMP_MISSING = "timestamp_missing"
+    TIMESTAMP_MALFORMED = "timestamp_malformed"
+    TIMESTAMP_STALE = "timestamp_stale"
+    TIMESTAMP_IN_FUTURE = "timestamp_in_future"
+    REQUEST_UNREADABLE = "request_unreadable"
+    SECRET_MISSING = "secret_missing"  # noqa: S105 - the name of a reason, not a secret
+    BODY_NOT_JSON = "body_not_json"
+    BODY_NOT_A_BATCH = "body_not_a_batch"
+    BODY_TOO_LARGE = "body_too_large"
+    CONTENT_TYPE = "content_type"
+    NOT_HTTPS = "not_https"
+    ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    TOO_MANY_FAILURES = "too_many_failures"
+
+
+_STATUS = {
+    Refusal.REQUEST_UNREADABLE: 400,
+    Refusal.BODY_NOT_JSON: 400,
+    Refusal.BODY_NOT_A_BATCH: 400,
+    Refusal.BODY_TOO_LARGE: 413,
+    Refusal.CONTENT_TYPE: 415,
+    Refusal.NOT_HTTPS: 403,
+    Refusal.ADDRESS_NOT_ALLOWED: 403,
+    Refusal.TOO_MANY_FAILURES: 429,
+}
+
+
+class RejectedRequest(SpokesError):
+    """The door refuses a request: `reason` is a Refusal, `status` the HTTP status that goes with it."""
+
+    reason: Refusal
+
+    def __init__(self, reason: Refusal) -> None:
+        self.reason = reason
+        self.status = _STATUS.get(reason, 401)
+        super().__init__(reason.value)
+
+
+class QueueUnavailable(SpokesError):
+    """Redis did not confirm in time, or is full; `retry_after_s` goes into the 503."""
+
+    reason = "queue_unavailable"
+
+    def __init__(self, reason: str = "queue_unavailable", *, retry_after_s: int = 5) -> None:
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+        super().__init__(reason)
+
+
+class AuditUnavailable(SpokesError):
+    """The SQL store does not answer, or its tables are not there; nothing is lost, the stream keeps the records."""
+
+    reason = "audit_unavailable"
+
+
+class MalformedEvent(SpokesError):
+    """One element of a batch is not an event; `reason` names the first fault and goes into the audit."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class UnreadableDelivery(SpokesError):
+    """A queued payload cannot be read: not ours, cut short, or of an unknown version."""
+
+    reason = "unreadable_delivery"
+
+
+class RetryLater(SpokesError):
+    """A handler wants its event again; `after_s` seconds is the least wait, None leaves it to backoff."""
+
+    reason = "retry_later"
+
+    def __init__(self, after_s: float | None = None) -> None:
+        self.after_s = after_s
+        super().__init__(self.reason)
+
+
+class CRMError(SpokesError):
+    """HubSpot did not do what we asked.
+
+    `status` is the HTTP status (0 when there was no answer), `category` and `correlation_id` are HubSpot's own words
+    for it where it gave any. HubSpot's message is left out: it may quote property values.
+    """
+
+    reason = "crm_error"
+
+    def __init__(self, *, status: int = 0, category: str = "", correlation_id: str = "") -> None:
+        self.status = status
+        self.category = category
+        self.correlation_id = correlation_id
+        super().__init__(" ".join(str(part) for part in (self.reason, status or "", category) if part))
+
+
+class NotAuthorized(CRMError):
+    """HubSpot does not accept our token. Retrying does not help and giving up would lose work: pause and alert."""
+
+    reason = "not_authorized"
+
+
+class TransientCRMError(CRMError):
+    """The same call may work later; `retry_after_s` is HubSpot's own wait in seconds, None when it named none."""
+
+    reason = "crm_transient"
+
+    def __init__(
+        self, *, status: int = 0, category: str = "", correlation_id: str = "", retry_after_s: float | None = None
+    ) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(status=status, category=category, correlation_id=correlation_id)
+
+
+class RateLimited(TransientCRMError):
+    """429; `policy` is HubSpot's policyName: TEN_SECONDLY_ROLLING, SECONDLY or DAILY."""
+
+    reason = "rate_limited"
+
+    def __init__(
+        self,
+        *,
+        status: int = 429,
+        category: str = "",
+        correlation_id: str = "",
+        retry_after_s: float | None = None,
+        policy: str = "",
+    ) -> None:
+        self.policy = policy
+        super().__init__(status=status, category=category, correlation_id=correlation_id, retry_after_s=retry_after_s)
+
+
+class ObjectLocked(TransientCRMError):
+    """423: the record is locked by volume; HubSpot asks for at least 2 s."""
+
+    reason = "object_locked"
+
+
+class PortalMoving(TransientCRMError):
+    """477: the portal is moving between data centres; Retry-After may be many hours."""
+
+    reason = "portal_moving"
+
+
+class CRMUnavailable(TransientCRMError):
+    """5xx, a time-out or a broken connection."""
+
+    reason = "crm_unavailable"
+
+
+class PermanentCRMError(CRMError):
+    """The same call will never work."""
+
+    reason = "crm_permanent"
+
+
+class InvalidRequest(PermanentCRMError):
+    """400 and every 4xx without a class of its own; also what we refuse to send."""
+
+    reason = "invalid_request"
+
+
+class NotPermitted(PermanentCRMError):
+    """403; `scopes` are those HubSpot says are missing, or the method that the handler did not declare."""
+
+    reason = "not_permitted"
+
+    def __init__(
+        self, *, status: int = 403, category: str = "", correlation_id: str = "", scopes: Sequence[str] = ()
+    ) -> None:
+        self.scopes = tuple(scopes)
+        super().__init__(status=status, category=category, correlation_id=correlation_id)
+
+
+class ObjectNotFound(PermanentCRMError):
+    """404: no such record, or archived."""
+
+    reason = "object_not_found"
+
+
+class Conflict(PermanentCRMError):
+    """409; `existing_id` is the record that is already there, where HubSpot names it."""
+
+    reason = "conflict"
+
+    def __init__(
+        self, *, status: int = 409, category: str = "", correlation_id: str = "", existing_id: str | None = None
+    ) -> None:
+        self.existing_id = existing_id
+        super().__init__(status=status, category=category, correlation_id=correlation_id)

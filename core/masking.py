@@ -1,0 +1,67 @@
+"""What may be shown: by field name, by pattern, by known secret. Rule: when in doubt, it is masked."""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+MASK: Final = "***"
+
+# Fields that carry people's data or credentials, wherever they turn up in a log line.
+_HIDDEN_FIELDS: Final = frozenset(
+    {
+        "propertyvalue", "property_value", "properties", "value", "values", "body", "headers", "payload", "args",
+        "authorization", "cookie", "token", "access_token", "secret", "client_secret", "signature", "password",
+        "email", "phone", "mobilephone", "firstname", "lastname", "address",
+    }
+)  # fmt: skip
+_PATTERNS: Final = (
+    re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),  # e-mail
+    re.compile(r"\bpat-[a-z]{2}\d?-[0-9a-f-]{8,}", re.IGNORECASE),  # HubSpot private-app token and service key
+    re.compile(r"\bBearer\s+\S+", re.IGNORECASE),
+    re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"),  # JSON web token
+    re.compile(r"(?<=://)[^/@\s]*(?=@)"),  # user and password of a URL
+    re.compile(r"(?<![\w.-])\+\d[\d ()-]{6,}\d"),  # international phone number
+)
+
+
+class Mask:
+    """Masks text and structured log fields; `secrets` are hidden wherever they stand."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        # Longest first, so that a secret that contains another is hidden whole.
+        self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
+
+    def text(self, text: str) -> str:
+        """Return `text` with known secrets and everything that looks personal replaced by `***`."""
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        for pattern in _PATTERNS:
+            text = pattern.sub(MASK, text)
+        return text
+
+    def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
+        """Return `fields` with hidden names masked and the rest masked by pattern, to any depth."""
+        return {key: MASK if key.lower() in _HIDDEN_FIELDS else self._value(value) for key, value in fields.items()}
+
+    def _value(self, value: object) -> object:
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return self.fields({str(k): v for k, v in value.items()})
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self._value(item) for item in value]
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        return self.text(str(value))
+
+
+def derive_key(master: str, purpose: str) -> bytes:
+    """Return 32 bytes for one purpose, so that no two uses of AUDIT_KEY share a key."""
+    return hmac.digest(master.encode(), purpose.encode(), "sha256")
+
+
+def keyed_hash(key: bytes, text: str) -> str:
+    """Return 32 hex digits that tell whether two values are equal and nothing else to who lacks the key."""
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), key=key, digest_size=16).hexdigest()

@@ -1,0 +1,214 @@
+"""Settings: every environment variable, its unit, its default. Rule: all faults are reported at once, in sentences."""
+
+import os
+import secrets as random_secrets
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from core.errors import ConfigurationError
+
+RECEIVER_PATH: Final = "/webhooks/hubspot"
+SignatureVersion = Literal["v1", "v2", "v3"]
+
+
+def _split(value: object) -> object:
+    """Turn "a, b" into ("a", "b"); leave anything already split alone."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _public_url(value: object) -> object:
+    """Accept the base URL or the whole target URL, as HubSpot's form asks for; keep the base."""
+    if not isinstance(value, str) or not value:
+        return value
+    base = value.rstrip("/").removesuffix(RECEIVER_PATH)
+    parts = urlsplit(base)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        msg = "must be a URL such as https://hooks.example.com, without query or fragment"
+        raise ValueError(msg)
+    return base
+
+
+def _client_secrets(value: object) -> object:
+    parts = _split(value)
+    if isinstance(parts, tuple):
+        for part in parts:
+            text = part.get_secret_value() if isinstance(part, SecretStr) else str(part)
+            if text.lower().startswith("pat-"):
+                msg = "is an access token (pat-...); HubSpot signs with the app's client secret, found on its Auth page"
+                raise ValueError(msg)
+            if len(text) < 8:  # noqa: PLR2004 - shorter than any secret HubSpot issues, and guessable
+                msg = "is too short to be a HubSpot client secret"
+                raise ValueError(msg)
+    return parts
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """What the environment says; one field for each variable, named alike in lower case."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    # HubSpot
+    hubspot_client_secret: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_client_secrets)] = ()
+    hubspot_access_token: SecretStr = SecretStr("")
+    hubspot_api_url: str = "https://api.hubapi.com"
+    hubspot_api_version: str = Field("2026-03", pattern=r"^(v3|\d{4}-\d{2}(-beta)?)$")
+    hubspot_rate_limit: int = Field(100, ge=1, description="CRM calls in a rolling 10 s; your plan's, see README")
+    hubspot_search_limit: int = Field(5, ge=1, description="search calls per second and account")
+    hubspot_timeout_s: float = Field(20.0, gt=0, description="one CRM call")
+    # The door
+    public_url: Annotated[str, BeforeValidator(_public_url)] = ""
+    signature_versions: Annotated[tuple[SignatureVersion, ...], NoDecode, BeforeValidator(_split)] = ("v3",)
+    signature_max_age_s: int = Field(300, ge=1)
+    signature_max_skew_s: int = Field(300, ge=0, description="how far ahead of our clock a timestamp may be")
+    max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
+    allowed_events: Words = ()
+    portal_ids: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)] = ()
+    redis_timeout_s: float = Field(2.0, gt=0, description="how long the door waits for Redis before it answers 503")
+    dedupe_hours: int = Field(48, ge=25, description="HubSpot retries for 24 h; keys are kept longer than that")
+    # The work
+    handlers: str = "handlers"
+    max_deliveries: int = Field(20, ge=1, description="deliveries that one worker process runs at a time")
+    max_objects: int = Field(200, ge=1, description="CRM objects that one worker process works on at a time")
+    handler_timeout_s: float = Field(60.0, gt=0, description="one run of one handler")
+    retry_schedule_s: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_split)] = (
+        2, 10, 60, 300, 1800, 7200, 21600,
+    )  # fmt: skip
+    dead_letter_days: int = Field(30, ge=1)
+    default_region: str = Field("US", pattern=r"^[A-Z]{2}$", description="country of phone numbers without a +")
+    # Where things are kept
+    redis_url: SecretStr = SecretStr("")
+    redis_tls_verify: bool = False  # Heroku's certificate is self-signed: docs/adr/0005
+    database_url: SecretStr = SecretStr("")
+    data_dir: Path = Path(".spokes")
+    audit_key: SecretStr = SecretStr("")
+    # The process
+    host: str = "0.0.0.0"  # noqa: S104 - a dyno is reached on its public interface
+    port: int = Field(8080, ge=0, le=65535)
+    web_concurrency: int = Field(1, ge=1, le=64)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "columns"] = "auto"
+    sentry_dsn: SecretStr = SecretStr("")
+    sentry_environment: str = "production"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `from_env` passes: a settings object never reads the environment behind its caller's back."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, needs: Iterable[str] = ()) -> Self:
+        """Read the environment.
+
+        Args:
+            environ: variables by name; the process's own when None.
+            needs: variables that this process cannot do without.
+
+        Raises:
+            ConfigurationError: with one sentence for each variable that is missing or wrong.
+        """
+        environ = os.environ if environ is None else environ
+        given = {name: environ[name.upper()] for name in cls.model_fields if environ.get(name.upper(), "").strip()}
+        blank = {name for name in cls.model_fields if name.upper() in environ and name not in given}
+        problems = [_sentence(name, blank) for name in needs if name.lower() not in given]
+        try:
+            settings = cls(**given)  # type: ignore[arg-type]  # text, which the fields' validators turn into values
+        except ValidationError as error:
+            problems += [_fault(str(e["loc"][0]) if e["loc"] else "", e["msg"]) for e in error.errors()]
+        else:
+            problems += [
+                _sentence(name, blank)
+                for name in needs
+                if name.lower() in given and not _filled(getattr(settings, name.lower()))
+            ]
+            if not problems:
+                return settings
+        raise ConfigurationError(sorted(problems))
+
+    @property
+    def client_secrets(self) -> tuple[str, ...]:
+        """The live client secrets, newest first by convention."""
+        return tuple(s.get_secret_value() for s in self.hubspot_client_secret)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every text that must never be shown."""
+        urls = (self.redis_url.get_secret_value(), self.database_url.get_secret_value())
+        passwords = tuple(urlsplit(url).password or "" for url in urls)
+        singles = (self.hubspot_access_token, self.audit_key, self.sentry_dsn)
+        return (*self.client_secrets, *(s.get_secret_value() for s in singles), *passwords)
+
+    @property
+    def redis_address(self) -> str:
+        """REDIS_URL, or the socket of the embedded Valkey in DATA_DIR."""
+        return self.redis_url.get_secret_value() or f"unix://{self.data_dir.resolve()}/valkey.sock"
+
+    @property
+    def database_address(self) -> str:
+        """DATABASE_URL in SQLAlchemy's spelling, or SQLite in DATA_DIR."""
+        url = self.database_url.get_secret_value()
+        if not url:
+            return f"sqlite+aiosqlite:///{self.data_dir.resolve()}/audit.sqlite"
+        for scheme in ("postgres://", "postgresql://"):
+            if url.startswith(scheme):
+                return "postgresql+asyncpg://" + url.removeprefix(scheme)
+        if url.startswith("sqlite://"):
+            return "sqlite+aiosqlite://" + url.removeprefix("sqlite://")
+        return url
+
+    def master_key(self) -> str:
+        """AUDIT_KEY, or a key made once and kept in DATA_DIR/audit.key, readable by its owner only."""
+        if key := self.audit_key.get_secret_value():
+            return key
+        path = self.data_dir / "audit.key"
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        # Written aside and linked into place: of two processes that start at once, both must read the same key.
+        draft = path.with_suffix(f".{os.getpid()}.{random_secrets.token_hex(4)}")
+        draft.touch(mode=0o600)
+        draft.write_text(random_secrets.token_hex(32))
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+        return path.read_text()
+
+
+def _filled(value: object) -> bool:
+    return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
+
+
+_HINTS: Final[Mapping[str, str]] = {
+    "HUBSPOT_CLIENT_SECRET": "copy the client secret from the Auth page of your HubSpot app",
+    "HUBSPOT_ACCESS_TOKEN": "copy the access token from the Auth page of your HubSpot app",
+    "PUBLIC_URL": "set it to the URL that HubSpot calls, such as https://hooks.example.com",
+}
+
+
+def _sentence(name: str, blank: Iterable[str]) -> str:
+    state = "is set but empty" if name.lower() in blank else "is not set"
+    return f"{name} {state}: {_HINTS.get(name, 'see README')}."
+
+
+def _fault(field: str, message: str) -> str:
+    """A pydantic message without the value: the value may be a secret."""
+    trim: Callable[[str], str] = lambda text: text.removeprefix("Value error, ").rstrip(".")  # noqa: E731
+    return f"{field.upper()} {trim(message)[:1].lower()}{trim(message)[1:]}."
