@@ -1,14 +1,14 @@
 """How to reach Redis, with Heroku's TLS, sockets and time-outs. Rule: it builds clients; their first use connects."""
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import ConnectionPool
+from redis.asyncio.connection import BlockingConnectionPool, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from core.settings import Settings
 
 
-def redis_pool(settings: Settings, *, max_connections: int = 50, timeout_s: float | None = None) -> ConnectionPool:
+def redis_pool(settings: Settings, *, max_connections: int = 10, timeout_s: float | None = None) -> ConnectionPool:
     """Build the pool for REDIS_URL, or for the embedded Valkey in DATA_DIR.
 
     Args:
@@ -19,6 +19,7 @@ def redis_pool(settings: Settings, *, max_connections: int = 50, timeout_s: floa
     seconds = settings.redis_timeout_s if timeout_s is None else timeout_s
     options: dict[str, object] = {
         "max_connections": max_connections,
+        "timeout": seconds,  # for a free connection, when all are in use
         "socket_timeout": seconds,
         "socket_connect_timeout": seconds,
         "retry": Retry(NoBackoff(), 0),  # whoever calls decides whether a repetition is safe
@@ -28,9 +29,9 @@ def redis_pool(settings: Settings, *, max_connections: int = 50, timeout_s: floa
         options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
     if address.startswith("unix://"):
         del options["socket_connect_timeout"]
-    return ConnectionPool.from_url(address, **options)
+    return BlockingConnectionPool.from_url(address, **options)
 
 
-def redis_client(settings: Settings, *, max_connections: int = 50, timeout_s: float | None = None) -> Redis:
+def redis_client(settings: Settings, *, max_connections: int = 10, timeout_s: float | None = None) -> Redis:
     """Build a client that owns its pool; `await client.aclose()` ends both."""
     return Redis.from_pool(redis_pool(settings, max_connections=max_connections, timeout_s=timeout_s))

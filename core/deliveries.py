@@ -16,7 +16,8 @@ from core.errors import MalformedEvent, UnreadableDelivery
 from core.events import Event, Raw
 
 JOB_NAME: Final = "process_delivery"
-QUEUE_NAME: Final = "arq:queue"  # arq's own default, so that stock arq tools see the queue
+QUEUE_NAME: Final = "arq:queue"  # arq's own defaults, so that stock arq workers and tools see the queue
+JOB_KEY_PREFIX: Final = "arq:job:"
 AUDIT_STREAM: Final = "spokes:audit"
 
 _PLAIN, _ZLIB = b"\x01", b"\x02"  # the first byte of a payload names its codec
@@ -76,6 +77,15 @@ class Delivery:
 def new_id(portal_id: int) -> str:
     """Return a fresh delivery id: portal, time and chance, so that ids of one portal sort by time."""
     return f"{portal_id}-{time.time_ns() // 1_000_000:x}-{secrets.token_hex(5)}"
+
+
+def job_payload(delivery: Delivery, now_ms: int) -> bytes:
+    """Return the bytes of an arq job that asks for `delivery` to be processed.
+
+    They are stored under JOB_KEY_PREFIX + delivery.id, without expiry (arq would drop the job in silence when it
+    expires), and the id is put into QUEUE_NAME with the epoch ms at which the job is due.
+    """
+    return encode({"t": None, "f": JOB_NAME, "a": [delivery.to_job()], "k": {}, "et": now_ms})
 
 
 def encode(job: dict[str, Any]) -> bytes:

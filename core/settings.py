@@ -1,7 +1,9 @@
 """Settings: every environment variable, its unit, its default. Rule: all faults are reported at once, in sentences."""
 
+import hashlib
 import os
 import secrets as random_secrets
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -13,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from core.errors import ConfigurationError
 
 RECEIVER_PATH: Final = "/webhooks/hubspot"
+_LONGEST_SOCKET: Final = 100
 SignatureVersion = Literal["v1", "v2", "v3"]
 
 
@@ -158,7 +161,17 @@ class Settings(BaseSettings):
     @property
     def redis_address(self) -> str:
         """REDIS_URL, or the socket of the embedded Valkey in DATA_DIR."""
-        return self.redis_url.get_secret_value() or f"unix://{self.data_dir.resolve()}/valkey.sock"
+        return self.redis_url.get_secret_value() or f"unix://{self.embedded_socket}"
+
+    @property
+    def embedded_socket(self) -> Path:
+        """Where the embedded Valkey of this DATA_DIR listens; kernels allow a socket's path about 100 characters."""
+        data_dir = self.data_dir.resolve()
+        path = data_dir / "valkey.sock"
+        if len(str(path)) <= _LONGEST_SOCKET:
+            return path
+        name = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"spokes-{os.getuid()}-{name}.sock"
 
     @property
     def database_address(self) -> str:

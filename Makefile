@@ -1,0 +1,48 @@
+# Every target makes the environment it needs; `make` alone tells what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+SOURCES := audit console core crm handlers ingest simulator workers tests bench
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up test check format lock clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## the whole main job on the simulator, checked against the truth
+	@$(BIN)/python -m simulator demo $(ARGS)
+
+up: $(STAMP) ## keep web, worker and the embedded parts running in this terminal
+	@$(BIN)/python -m console up $(ARGS)
+
+test: $(STAMP) ## all tests, on a real Valkey and a real PostgreSQL
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+check: $(STAMP) ## what CI runs: format, lint, types, the import ladder, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+format: $(STAMP) ## put the code in the house's form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## compile pyproject.toml into the locked requirements; needs uv
+	uv pip compile pyproject.toml --generate-hashes --universal --no-header --no-annotate --python-version 3.11 -o requirements.txt
+	uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-header --no-annotate --python-version 3.11 -c requirements.txt -o requirements-dev.txt
+
+clean: ## remove the environment and all embedded data
+	rm -rf $(VENV) .spokes build *.egg-info
+
+$(STAMP): requirements-dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Spokes needs Python 3.11 or later; say which with: make PYTHON=python3.12"; exit 1; }
+	@echo "Making the environment in $(VENV), once; this takes about a minute."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

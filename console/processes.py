@@ -1,0 +1,80 @@
+"""Run processes together in one terminal. Rule: whoever starts a process ends it, by its id, also after a crash."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+_COLOURS: Final = (36, 33, 32, 35, 34, 31)
+_GRACE_S: Final = 25.0
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def _die_with_parent() -> None:
+    """Have Linux end this process when its parent is killed in a way that cannot be caught."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class Processes:
+    """Processes of one run, in the order of their start; the last one started is the first one ended."""
+
+    def __init__(self, *, show: bool = True) -> None:
+        """`show` says whether the lines that the processes write are printed, each behind its process's name."""
+        self._show = show
+        self._running: list[tuple[str, asyncio.subprocess.Process, asyncio.Task[None]]] = []
+
+    async def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> asyncio.subprocess.Process:
+        """Start `command` in a session of its own, so that Ctrl-C reaches only us and we end it in order."""
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env={**os.environ, **env},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+        colour = _COLOURS[len(self._running) % len(_COLOURS)]
+        pump = asyncio.create_task(self._pump(name, colour, process))
+        self._running.append((name, process, pump))
+        return process
+
+    async def any_ended(self) -> str:
+        """Wait until a process ends by itself; return its name and exit code as a sentence."""
+        waits = {asyncio.create_task(process.wait()): (name, process) for name, process, _ in self._running}
+        try:
+            done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        name, process = waits[done.pop()]
+        return f"{name} ended with exit code {process.returncode}"
+
+    async def stop(self) -> None:
+        """End every process: ask first, and kill what has not ended in time."""
+        for name, process, pump in reversed(self._running):
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+                try:
+                    async with asyncio.timeout(_GRACE_S):
+                        await process.wait()
+                except TimeoutError:
+                    print(f"{name} did not end in {_GRACE_S:.0f} s and was killed", file=sys.stderr)
+                    process.kill()
+                    await process.wait()
+            await pump
+        self._running.clear()
+
+    async def _pump(self, name: str, colour: int, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None  # noqa: S101 - asked for in start
+        while line := await process.stdout.readline():
+            if self._show:
+                text = line.decode(errors="replace").rstrip()
+                label = f"\033[{colour}m{name:>9}\033[0m" if sys.stdout.isatty() else f"{name:>9}"
+                print(f"{label} | {text}", flush=True)

@@ -1,0 +1,21 @@
+"""Keep company domains in one form, so that HubSpot can match companies by them."""
+
+from core.events import Event
+from crm.validation import canonical_domain
+from handlers.routing import Router, uses
+from handlers.tools import Tools
+
+router = Router()
+
+
+@router.register("company.creation")
+@router.register("company.restore")
+@router.register("company.merge")
+@router.register("company.propertyChange", property="domain")
+@uses(reads={"companies": ("domain",)}, may=("companies.update",))
+async def keep_domain_canonical(event: Event, tools: Tools) -> None:
+    """Write `https://www.Example.com/about` back as `example.com`; what is no domain is left alone."""
+    company = await tools.crm.companies.get(event.survivor_id)
+    domain = canonical_domain(company["domain"])
+    if domain and domain != company["domain"]:
+        await tools.crm.companies.update(event.survivor_id, {"domain": domain})

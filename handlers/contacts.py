@@ -1,0 +1,24 @@
+"""Keep contacts reachable: phone numbers in E.164, e-mail addresses in their canonical form."""
+
+from core.events import Event
+from crm.validation import canonical_email, e164
+from handlers.routing import Router, uses
+from handlers.tools import Tools
+
+router = Router()
+
+
+@router.register("contact.creation")
+@router.register("contact.restore")
+@router.register("contact.merge")
+@router.register("contact.propertyChange", property="phone")
+@router.register("contact.propertyChange", property="email")
+@uses(reads={"contacts": ("phone", "email", "hs_country_region_code")}, may=("contacts.update",))
+async def keep_reachable(event: Event, tools: Tools) -> None:
+    """Write phone and e-mail back in canonical form, where they differ; what cannot be read is left alone."""
+    contact = await tools.crm.contacts.get(event.survivor_id)
+    region = contact["hs_country_region_code"] or tools.region
+    canonical = {"phone": e164(contact["phone"], region), "email": canonical_email(contact["email"])}
+    changes = {name: value for name, value in canonical.items() if value and value != contact[name]}
+    if changes:
+        await tools.crm.contacts.update(event.survivor_id, changes)

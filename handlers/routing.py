@@ -1,0 +1,122 @@
+"""Router: which handler takes which event. Rule: exactly one, and who would be called can be asked without a call."""
+
+import importlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from core.errors import ConfigurationError
+from core.events import Event
+
+if TYPE_CHECKING:
+    from handlers.tools import Tools
+
+HandlerFunction = Callable[[Event, "Tools"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Uses:
+    """What a handler declares: the properties it reads, by service, and the CRM methods it may call.
+
+    `reads` maps a service to properties, `{"contacts": ("phone", "country")}`; `may` names methods,
+    `{"contacts.update", "tasks.create"}`. The handler gets services that offer nothing else.
+    """
+
+    reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    may: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A handler, where it claims something: its name as `contacts.keep_reachable`, its function, what it uses."""
+
+    name: str
+    function: HandlerFunction
+    uses: Uses
+
+
+def uses(
+    *, reads: Mapping[str, tuple[str, ...]] | None = None, may: tuple[str, ...] = ()
+) -> Callable[[HandlerFunction], HandlerFunction]:
+    """Declare what a handler reads and may do; see Uses."""
+
+    def declare(function: HandlerFunction) -> HandlerFunction:
+        function.__spokes_uses__ = Uses(dict(reads or {}), frozenset(may))  # type: ignore[attr-defined]  # read by register
+        return function
+
+    return declare
+
+
+class Router:
+    """Handlers by what they claim: a type, or a type and a property."""
+
+    def __init__(self, *others: "Router") -> None:
+        """Join `others` into one.
+
+        Raises:
+            ConfigurationError: two of them claim the same.
+        """
+        self._routes: dict[str, Route] = {}
+        for other in others:
+            for claim, route in other:
+                self._claim(claim, route)
+
+    def register(self, event_type: str, *, property: str | None = None) -> Callable[[HandlerFunction], HandlerFunction]:  # noqa: A002 - HubSpot's own word
+        """Claim a type for the decorated coroutine.
+
+        Args:
+            event_type: `contact.creation`, for both dialects; `object.creation` for every object type, and
+                `2-1234.creation` for a custom one.
+            property: claim only changes of this property.
+
+        Raises:
+            ConfigurationError: it is claimed already.
+        """
+        claim = f"{event_type}:{property}" if property else event_type
+
+        def register(function: HandlerFunction) -> HandlerFunction:
+            name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+            self._claim(claim, Route(name, function, getattr(function, "__spokes_uses__", Uses())))
+            return function
+
+        return register
+
+    def fetch(self, event: Event) -> Route | None:
+        """Return the handler that takes `event`: the one that claims most exactly, or None."""
+        for event_type in (event.type, f"object.{event.kind}"):
+            for claim in (f"{event_type}:{event.property_name}", event_type):
+                if route := self._routes.get(claim):
+                    return route
+        return None
+
+    @property
+    def claims(self) -> frozenset[str]:
+        """Everything that is claimed: types, and `type:property` for single properties."""
+        return frozenset(self._routes)
+
+    def __iter__(self) -> Iterator[tuple[str, Route]]:
+        """Go through claims and their handlers, sorted by claim."""
+        return iter(sorted(self._routes.items()))
+
+    def _claim(self, claim: str, route: Route) -> None:
+        holder = self._routes.setdefault(claim, route)
+        if holder is not route:
+            raise ConfigurationError([f"{claim} is claimed twice: by {holder.name} and by {route.name}."])
+
+
+def load_router(package: str) -> Router:
+    """Import the package that HANDLERS names and return its ROUTER.
+
+    Raises:
+        ConfigurationError: there is no such package, or it has no ROUTER.
+    """
+    try:
+        module = importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name and package.startswith(error.name):
+            raise ConfigurationError([f"HANDLERS names {package!r}, and there is no such package."]) from None
+        raise
+    router = getattr(module, "ROUTER", None)
+    if not isinstance(router, Router):
+        raise ConfigurationError([f"HANDLERS names {package!r}, which has no ROUTER of type Router."])
+    return router

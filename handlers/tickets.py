@@ -1,0 +1,44 @@
+"""When a ticket closes, each of its contacts gets a note, once."""
+
+from core.events import Event
+from crm.objects import Record
+from handlers.routing import Router, uses
+from handlers.tools import Tools
+
+CLOSED = "4"  # the last stage of HubSpot's default support pipeline
+BODY = "Support ticket {id} was closed."
+
+router = Router()
+
+
+@router.register("ticket.propertyChange", property="hs_pipeline_stage")
+@uses(
+    reads={"tickets": ("hs_pipeline_stage", "closed_date"), "notes": ("hs_note_body",)},
+    may=("notes.create", "associations.list"),
+)
+async def note_when_closed(event: Event, tools: Tools) -> None:
+    """Leave a note on every contact of the ticket; a ticket that closes twice leaves one."""
+    ticket = await tools.crm.tickets.get(event.object_id)
+    if not is_closed(ticket):
+        return
+    body = BODY.format(id=event.object_id)
+    for contact_id in await tools.crm.associations.list("tickets", event.object_id, "contacts"):
+        await _note(tools, contact_id, body)
+
+
+async def _note(tools: Tools, contact_id: str, body: str) -> None:
+    async def create() -> str:
+        return await tools.crm.notes.create({"hs_note_body": body}, to={"contact": (contact_id,)})
+
+    async def find() -> str | None:
+        for note_id in await tools.crm.associations.list("contacts", contact_id, "notes"):
+            if (await tools.crm.notes.get(note_id))["hs_note_body"] == body:
+                return note_id
+        return None
+
+    await tools.once(f"closed-note:{contact_id}", create, find=find)
+
+
+def is_closed(ticket: Record) -> bool:
+    """Return whether the ticket is closed: HubSpot stamps the date, whatever the pipeline."""
+    return bool(ticket["closed_date"]) or ticket["hs_pipeline_stage"] == CLOSED

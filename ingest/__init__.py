@@ -1,0 +1,1 @@
+"""The web process: a signed request in, a delivery out."""

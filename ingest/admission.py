@@ -1,0 +1,114 @@
+"""Admission: one atomic step into Redis that drops known events, queues the rest as one arq job and writes the head.
+
+Rule: when `admit` returns, the delivery survives the death of every process of ours; when it raises, nothing of it was
+stored, or all of it was and the sender's next try is dropped as known.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Final, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from audit.stream import encode as encode_record
+from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, job_payload
+from core.errors import QueueUnavailable
+from ingest.arrivals import Arrival
+
+_SCRIPT: Final = (Path(__file__).parent / "admission.lua").read_text()
+_CALLS_UNDER_WAY: Final = 2  # with one, Redis idles while an answer travels; with more, groups get too small
+_GROUP_EVENTS: Final = 400  # a group takes no further delivery beyond this, so that one script never holds Redis long
+
+
+class Admission:
+    """Group commit: arrivals that come while a call is under way share the next; each waits for its own answer."""
+
+    def __init__(self, redis: Redis, *, keep_s: int) -> None:
+        """Admit into `redis`, remembering events for at least `keep_s` seconds."""
+        self._redis = redis
+        self._keep_s = keep_s
+        self._sha = ""
+        self._waiting: deque[tuple[Arrival, asyncio.Future[list[int]]]] = deque()
+        self._calls: set[asyncio.Task[None]] = set()
+
+    async def admit(self, arrival: Arrival) -> Arrival:
+        """Store `arrival`; return it without the events that were already known.
+
+        Raises:
+            QueueUnavailable: Redis did not confirm.
+        """
+        while known := await self._commit(arrival):
+            arrival = arrival.without(known)
+        return arrival
+
+    async def close(self) -> None:
+        """Wait for the calls under way."""
+        await asyncio.gather(*self._calls)
+
+    async def _commit(self, arrival: Arrival) -> list[int]:
+        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((arrival, answer))
+        if len(self._calls) < _CALLS_UNDER_WAY:
+            call = asyncio.create_task(self._drain())
+            self._calls.add(call)
+            call.add_done_callback(self._calls.discard)
+        return await answer
+
+    async def _drain(self) -> None:
+        while self._waiting:
+            group = self._next_group()
+            try:
+                known = await self._call([arrival for arrival, _ in group])
+            except (RedisError, OSError, TimeoutError):
+                for _, answer in group:
+                    if not answer.done():  # the request that waited for it may be gone
+                        answer.set_exception(QueueUnavailable())
+            else:
+                for (_, answer), places in zip(group, known, strict=True):
+                    if not answer.done():
+                        answer.set_result(places)
+
+    def _next_group(self) -> list[tuple[Arrival, asyncio.Future[list[int]]]]:
+        group, events = [], 0
+        while self._waiting and events < _GROUP_EVENTS:
+            group.append(self._waiting.popleft())
+            events += len(group[-1][0].entries)
+        return group
+
+    async def _load(self) -> str:
+        return str(await cast("Awaitable[str]", self._redis.script_load(_SCRIPT)))
+
+    async def _call(self, arrivals: list[Arrival]) -> list[list[int]]:
+        now_ms = time.time_ns() // 1_000_000
+        arguments: list[bytes | str | int] = [now_ms, self._keep_s * 2, len(arrivals)]
+        for arrival in arrivals:
+            arguments += _arguments(arrival, now_ms, self._keep_s)
+        for _ in range(2):
+            try:
+                if not self._sha:
+                    self._sha = await self._load()
+                answer = await self._redis.evalsha(
+                    self._sha, 2, QUEUE_NAME, AUDIT_STREAM, *cast("list[str]", arguments)
+                )
+                return cast("list[list[int]]", answer)
+            except NoScriptError:  # Redis was restarted and has forgotten its scripts; nothing was written
+                self._sha = ""
+        raise QueueUnavailable
+
+
+def _arguments(arrival: Arrival, now_ms: int, keep_s: int) -> list[bytes | str | int]:
+    """The script's arguments for one arrival; admission.lua names them."""
+    period = now_ms // 1000 // keep_s
+    marks = [f"spokes:{arrival.portal_id}:seen:{p}" for p in (period, period - 1)]
+    entries = arrival.entries
+    payload = b""
+    if entries:
+        delivery = Delivery(arrival.id, arrival.portal_id, arrival.received_at, entries)
+        payload = job_payload(delivery, now_ms)
+    records = [encode_record(record) for record in (arrival.head(), *arrival.records)]
+    digests = [bytes.fromhex(entry.key) for entry in entries]
+    return [arrival.id, JOB_KEY_PREFIX + arrival.id, payload, *marks, len(records), *records, len(digests), *digests]

@@ -1,0 +1,52 @@
+"""Which events are taken in: what the handlers claim, and what ALLOWED_EVENTS adds or takes away. Rule: pure."""
+
+from collections.abc import Iterable
+
+from core.errors import ConfigurationError
+from core.events import Event
+
+
+class AllowList:
+    """Answers whether an event is wanted.
+
+    Words are types, `contact.creation`, or a type and a property, `contact.propertyChange:email`; `object.creation`
+    stands for every object type. A word with a leading `-` takes away what the others gave.
+    """
+
+    def __init__(self, claims: Iterable[str], allowed_events: Iterable[str] = ()) -> None:
+        """Put the list together.
+
+        Args:
+            claims: what the handlers claim.
+            allowed_events: the words of ALLOWED_EVENTS.
+
+        Raises:
+            ConfigurationError: one of the words is not a type.
+        """
+        words = [word.removeprefix("+") for word in allowed_events]
+        if faulty := [word for word in words if "." not in word]:
+            raise ConfigurationError(
+                [f"ALLOWED_EVENTS: {word!r} is not a type such as contact.creation." for word in faulty]
+            )
+        denied = {word[1:] for word in words if word.startswith("-")}
+        self._denied = frozenset(denied)
+        self._allowed = frozenset({*claims, *(word for word in words if not word.startswith("-"))} - denied)
+        self._answers: dict[tuple[str, str, str | None], bool] = {}
+
+    def wants(self, event: Event) -> bool:
+        """Return whether `event` is to be queued."""
+        name = event.property_name
+        question = (event.object_type, event.kind, name)
+        answer = self._answers.get(question)
+        if answer is None:
+            names = _names(*question)
+            answer = not self._denied.intersection(names) and not self._allowed.isdisjoint(names)
+            if len(self._answers) < 10_000:  # noqa: PLR2004 - property names are an open set: a bound keeps memory flat
+                self._answers[question] = answer
+        return answer
+
+
+def _names(object_type: str, kind: str, property_name: str | None) -> set[str]:
+    """Every word that speaks of such an event."""
+    types = (f"{object_type}.{kind}", f"object.{kind}")
+    return {*types, *(f"{name}:{property_name}" for name in types if property_name)}

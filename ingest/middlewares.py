@@ -1,0 +1,68 @@
+"""What surrounds every request: its id, its one log line, and the answer each refusal becomes.
+
+Rule: an answer to an outsider says nothing but its status and the id under which the log tells more.
+"""
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from core.errors import QueueUnavailable, Refusal, RejectedRequest
+from core.telemetry import report
+from ingest.metrics import REQUESTS, SECONDS
+
+REQUEST_ID: Final = "X-Request-Id"
+_QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+log = structlog.get_logger()
+
+
+@web.middleware
+async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what goes wrong into an answer, count it, and write the request's one line."""
+    started = time.perf_counter()
+    request_id = secrets.token_hex(8)
+    reason = ""
+    response: web.StreamResponse
+    try:
+        response = await handler(request)
+    except RejectedRequest as refused:
+        reason = refused.reason.value
+        response = web.Response(status=refused.status)
+    except QueueUnavailable as unavailable:
+        reason = unavailable.reason
+        response = web.Response(status=503, headers={"Retry-After": str(unavailable.retry_after_s)})
+    except web.HTTPRequestEntityTooLarge:
+        reason = Refusal.BODY_TOO_LARGE.value
+        response = web.Response(status=413)
+    except web.HTTPException as error:  # aiohttp's own: no such path, wrong method
+        reason = f"http_{error.status}"
+        response = web.Response(status=error.status, headers={k: v for k, v in error.headers.items() if k == "Allow"})
+    except ConnectionError:  # the sender went away while we read its body
+        reason = "sender_gone"
+        response = web.Response(status=400)
+    except Exception as error:
+        report(error)
+        log.exception("request_failed", request_id=request_id)
+        reason = "internal"
+        response = web.Response(status=503, headers={"Retry-After": "5"})
+    response.headers[REQUEST_ID] = request_id
+    if request.path not in _QUIET_PATHS:
+        seconds = time.perf_counter() - started
+        REQUESTS.labels(str(response.status), reason).inc()
+        SECONDS.observe(seconds)
+        fields = request.get("summary", {})
+        log.info(
+            "request",
+            request_id=request_id,
+            status=response.status,
+            reason=reason,
+            ms=round(seconds * 1000, 1),
+            **fields,
+        )
+    return response

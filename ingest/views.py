@@ -1,0 +1,90 @@
+"""The views of the web process. Rule: each reads, asks one of the modules beside it, and answers."""
+
+import time
+from typing import Final
+
+import orjson
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from core.errors import QueueUnavailable, Refusal, RejectedRequest
+from core.events import EventKeys, parse
+from core.settings import Settings
+from ingest.admission import Admission
+from ingest.allow_list import AllowList
+from ingest.arrivals import Arrival, sort_out
+from ingest.metrics import EVENTS
+from ingest.signature import verify
+
+SETTINGS: Final = web.AppKey("settings", Settings)
+REDIS: Final = web.AppKey("redis", Redis)
+ADMISSION: Final = web.AppKey("admission", Admission)
+ALLOW_LIST: Final = web.AppKey("allow_list", AllowList)
+KEYS: Final = web.AppKey("keys", EventKeys)
+
+
+async def receive(request: web.Request) -> web.Response:
+    """Take a delivery in: 202 once every wanted event of it is safe in Redis."""
+    app, now_ms = request.app, time.time_ns() // 1_000_000
+    settings = app[SETTINGS]
+    if (request.content_length or 0) > settings.max_body_bytes:
+        raise RejectedRequest(Refusal.BODY_TOO_LARGE)
+    body = await request.read()
+    verify(
+        method=request.method,
+        uri=settings.public_url + request.raw_path,
+        body=body,
+        headers=request.headers,
+        secrets=settings.client_secrets,
+        now_ms=now_ms,
+        versions=settings.signature_versions,
+        max_age_s=settings.signature_max_age_s,
+        max_skew_s=settings.signature_max_skew_s,
+    )
+    if "Content-Type" in request.headers and "json" not in request.content_type:
+        raise RejectedRequest(Refusal.CONTENT_TYPE)
+    arrivals = sort_out(
+        parse(body), allow_list=app[ALLOW_LIST], keys=app[KEYS], portal_ids=settings.portal_ids, now_ms=now_ms
+    )
+    admitted = [await app[ADMISSION].admit(arrival) for arrival in arrivals]
+    counts = _counts(admitted)
+    for fate, count in counts.items():
+        EVENTS.labels(fate).inc(count)
+    ids = [arrival.id for arrival in admitted]
+    request["summary"] = {"deliveries": ids, **counts}
+    return web.Response(status=202, body=orjson.dumps({"deliveries": ids, **counts}), content_type="application/json")
+
+
+async def healthz(_: web.Request) -> web.Response:
+    """The process lives."""
+    return web.Response(text="ok\n")
+
+
+async def readyz(request: web.Request) -> web.Response:
+    """Redis answers, so deliveries can be taken.
+
+    Raises:
+        QueueUnavailable: it does not.
+    """
+    try:
+        await request.app[REDIS].ping()
+    except (RedisError, OSError, TimeoutError):
+        raise QueueUnavailable from None
+    return web.Response(text="ok\n")
+
+
+async def metrics(_: web.Request) -> web.Response:
+    """Prometheus' page."""
+    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _counts(arrivals: list[Arrival]) -> dict[str, int]:
+    """How many events met which fate at the door."""
+    admitted = sum(len(arrival.entries) for arrival in arrivals)
+    duplicate = sum(arrival.duplicates for arrival in arrivals)
+    ignored = sum(sum(arrival.ignored.values()) for arrival in arrivals)
+    received = sum(arrival.received for arrival in arrivals)
+    quarantined = received - admitted - duplicate - ignored
+    return {"admitted": admitted, "duplicate": duplicate, "ignored": ignored, "quarantined": quarantined}

@@ -1,0 +1,1 @@
+"""The worker process: a delivery in, audit records out."""

@@ -1,0 +1,48 @@
+"""`python -m workers`: run a worker process. Rule: set up, run, and say in a sentence what is missing."""
+
+import argparse
+import asyncio
+import sys
+
+import uvloop
+
+from core.errors import ConfigurationError, NotAuthorized
+from core.settings import Settings
+from core.telemetry import setup
+from workers.worker import build_worker
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workers",
+        description="A worker process: works off the deliveries that the web process queued. "
+        "All its settings come from the environment; README.md lists them.",
+    )
+    parser.add_argument("--burst", action="store_true", help="end when the queue is empty")
+    arguments = parser.parse_args()
+    try:
+        settings = Settings.from_env(needs=("HUBSPOT_ACCESS_TOKEN",))
+        setup(settings, "worker")
+        uvloop.run(_run(settings, burst=arguments.burst))
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - the log may not be set up yet
+        return 2
+    except NotAuthorized:
+        print("HubSpot refuses HUBSPOT_ACCESS_TOKEN. Copy the token from the Auth page of your app.", file=sys.stderr)  # noqa: T201 - the last word of a process that cannot go on
+        return 2
+    return 0
+
+
+async def _run(settings: Settings, *, burst: bool) -> None:
+    worker = build_worker(settings, burst=burst)
+    try:
+        await worker.async_run()
+    except asyncio.CancelledError:
+        pass  # how arq ends after a signal
+    finally:
+        await worker.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""Dead letters: events that could not be processed, kept with their history. Rule: only an operator ends them."""
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
+
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+
+from audit.records import AuditRecord, Outcome, event_record
+from audit.stream import append
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, encode, job_payload, new_id
+from core.errors import UnreadableDelivery
+from workers import keys
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that ended as dead: the entry, why it died, in which delivery, at which epoch ms."""
+
+    portal_id: int
+    delivery_id: str
+    entry: Entry
+    reason: str
+    handler: str
+    died_at: int
+
+    def to_bytes(self) -> bytes:
+        """Return what Redis keeps."""
+        entry = [self.entry.key, self.entry.attempt, self.entry.raw]
+        fields = {"portal": self.portal_id, "delivery": self.delivery_id, "reason": self.reason}
+        return encode({**fields, "entry": entry, "handler": self.handler, "at": self.died_at})
+
+    @classmethod
+    def from_bytes(cls, payload: bytes) -> "DeadLetter":
+        """Read what Redis kept.
+
+        Raises:
+            UnreadableDelivery: it is not a dead letter.
+        """
+        fields = decode(payload)
+        try:
+            key, attempt, raw = fields["entry"]
+            entry = Entry(key, attempt, raw)
+            return cls(fields["portal"], fields["delivery"], entry, fields["reason"], fields["handler"], fields["at"])
+        except (KeyError, TypeError, ValueError) as fault:
+            raise UnreadableDelivery from fault
+
+
+def keep(pipeline: Pipeline, letter: DeadLetter, *, keep_s: int) -> None:
+    """Queue the keeping of `letter` on the pipeline that also records its outcome."""
+    pipeline.set(keys.dead(letter.portal_id, letter.entry.key), letter.to_bytes(), ex=keep_s)
+    pipeline.zadd(keys.dead_index(letter.portal_id), {letter.entry.key: letter.died_at})
+    pipeline.sadd(keys.PORTALS, letter.portal_id)
+
+
+class DeadLetters:
+    """What an operator does with dead letters."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def portals(self) -> list[int]:
+        """Return the portals that may have dead letters."""
+        return sorted(int(portal) for portal in await self._redis.smembers(keys.PORTALS))  # type: ignore[misc]  # redis-py types one class for sync and async
+
+    async def list(self, portal_id: int) -> AsyncIterator[DeadLetter]:
+        """Go through a portal's dead letters, newest first; those that have expired leave the index."""
+        index = keys.dead_index(portal_id)
+        names = [name.decode() for name in await self._redis.zrevrange(index, 0, -1)]
+        for start in range(0, len(names), _PAGE):
+            page = names[start : start + _PAGE]
+            payloads = await self._redis.mget([keys.dead(portal_id, name) for name in page])
+            for name, payload in zip(page, payloads, strict=True):
+                if payload is None:
+                    await self._redis.zrem(index, name)
+                else:
+                    yield DeadLetter.from_bytes(payload)
+
+    async def replay(self, letters: Iterable[DeadLetter], *, actor: str, reason: str) -> int:
+        """Queue the events again, each as a new attempt of the same event; return how many."""
+        count = 0
+        for letter in letters:
+            delivery_id, now_ms = new_id(letter.portal_id), time.time_ns() // 1_000_000
+            delivery = Delivery(delivery_id, letter.portal_id, now_ms, (replace(letter.entry, attempt=0),))
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                _end(pipeline, letter, _record(letter, Outcome.REPLAYED, actor, reason, delivery_id))
+                pipeline.set(JOB_KEY_PREFIX + delivery_id, job_payload(delivery, now_ms))
+                pipeline.zadd(QUEUE_NAME, {delivery_id: now_ms})
+                await pipeline.execute()
+            count += 1
+        return count
+
+    async def discard(self, letters: Iterable[DeadLetter], *, actor: str, reason: str) -> int:
+        """End the events for good; return how many."""
+        count = 0
+        for letter in letters:
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                _end(pipeline, letter, _record(letter, Outcome.DISCARDED, actor, reason, letter.delivery_id))
+                await pipeline.execute()
+            count += 1
+        return count
+
+
+def _record(letter: DeadLetter, outcome: Outcome, actor: str, reason: str, delivery_id: str) -> AuditRecord:
+    record = event_record(
+        letter.entry.event,
+        outcome,
+        key=letter.entry.key,
+        delivery_id=delivery_id,
+        attempt=letter.entry.attempt,
+        reason=reason,
+        handler=letter.handler,
+    )
+    return replace(record, actor=actor)
+
+
+def _end(pipeline: Pipeline, letter: DeadLetter, record: AuditRecord) -> None:
+    """Queue the end of a dead letter on the pipeline that records what became of it."""
+    append(pipeline, record)
+    pipeline.delete(keys.dead(letter.portal_id, letter.entry.key))
+    pipeline.zrem(keys.dead_index(letter.portal_id), letter.entry.key)

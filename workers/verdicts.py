@@ -1,0 +1,71 @@
+"""What the end of a handler's run means for its event. Rule: pure; one function, one table of cases."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from audit.records import TERMINAL, Outcome
+from core.errors import CRMError, NotAuthorized, SpokesError
+from workers.backoff import next_delay_s
+
+PAUSE_S: Final = 60.0  # how long work waits before a token that HubSpot refused is tried again
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an event stands after a run.
+
+    `delay_s` is set exactly when the event is to be tried again; `spent` says whether this run counts as an attempt.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    delay_s: float | None = None
+    spent: bool = True
+    correlation_id: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the event has ended."""
+        return self.outcome in TERMINAL
+
+
+PROCESSED: Final = Verdict(Outcome.PROCESSED)
+SUPERSEDED: Final = Verdict(Outcome.SUPERSEDED, "newer_change_applied")
+ECHO: Final = Verdict(Outcome.ECHO, "own_write")
+NO_HANDLER: Final = Verdict(Outcome.DEAD, "no_handler")
+CRASH_LOOP: Final = Verdict(Outcome.DEAD, "crash_loop")
+
+
+def parked(reason: str, delay_s: float) -> Verdict:
+    """Return the verdict for an event that could not be run now, through no fault of its own."""
+    return Verdict(Outcome.PARKED, reason, delay_s, spent=False)
+
+
+def judge(attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: random.Random) -> Verdict:
+    """Return what `error` means for an event whose handler raised it.
+
+    Args:
+        attempt: tries made so far, this one included.
+        error: what the handler raised.
+        schedule_s: see backoff.next_delay_s.
+        rng: see backoff.next_delay_s.
+    """
+    correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
+    reason = reason_of(error)
+    if isinstance(error, NotAuthorized):
+        return Verdict(Outcome.PARKED, reason, PAUSE_S, spent=False, correlation_id=correlation_id)
+    delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)
+    if delay_s is None:
+        return Verdict(Outcome.DEAD, reason, correlation_id=correlation_id)
+    return Verdict(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return a constant for an exception: ours carry one, others are named by their class; texts may hold values."""
+    if isinstance(error, SpokesError):
+        return error.reason
+    if isinstance(error, TimeoutError):
+        return "handler_timeout"
+    return f"handler_error:{type(error).__name__}"
