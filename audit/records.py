@@ -7,7 +7,7 @@ secrets may not. Where equality of values matters, `core.masking.keyed_hash` sta
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Final
 
@@ -25,6 +25,7 @@ class Action(StrEnum):
     PRIVACY_ERASED = "privacy.erased"
     DEAD_REPLAYED = "dead.replayed"  # by an operator
     DEAD_DISCARDED = "dead.discarded"  # by an operator
+    STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an entry that is no record; its content is not kept
 
 
 @unique
@@ -100,8 +101,8 @@ class AuditRecord:
     at: int = field(default_factory=_now_ms)
 
     def as_dict(self) -> dict[str, object]:
-        """Return the fields by name, ready for JSON."""
-        return asdict(self)
+        """Return the fields by name, ready for JSON; `detail` is the record's own, not a copy."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 def event_record(
