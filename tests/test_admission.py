@@ -1,0 +1,144 @@
+"""ingest.admission: one atomic step into a real Valkey."""
+
+import asyncio
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from audit.records import Outcome
+from audit.stream import decode as decode_record
+from conftest import event
+from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, new_id
+from core.errors import QueueUnavailable
+from core.events import Event, EventKeys
+from ingest.admission import Admission
+from ingest.arrivals import Arrival
+
+KEYS = EventKeys(b"secret")
+KEEP_S = 48 * 3600
+
+
+def arrival(*numbers: int, portal_id: int = 7) -> Arrival:
+    elements = [event(number, portalId=portal_id) for number in numbers]
+    entries = tuple(Entry(KEYS(Event(raw)), 0, raw) for raw in elements)
+    return Arrival(new_id(portal_id), portal_id, 1795442400000, entries, len(entries))
+
+
+async def queued(redis: Redis) -> list[Delivery]:
+    ids = [name.decode() for name in await redis.zrange(QUEUE_NAME, 0, -1)]
+    jobs = [decode(await redis.get(JOB_KEY_PREFIX + name)) for name in ids]
+    return [Delivery.from_job(job["a"][0]) for job in jobs]
+
+
+async def queued_keys(redis: Redis) -> list[str]:
+    return [entry.key for delivery in await queued(redis) for entry in delivery.entries]
+
+
+async def records(redis: Redis) -> list[Any]:
+    return [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+
+
+async def test_arrival_becomes_one_job(redis: Redis) -> None:
+    await Admission(redis, keep_s=KEEP_S).admit(arrival(1, 2, 3))
+    assert [len(delivery.entries) for delivery in await queued(redis)] == [3]
+
+
+async def test_job_never_expires(redis: Redis) -> None:
+    sent = arrival(1)
+    await Admission(redis, keep_s=KEEP_S).admit(sent)
+    assert await redis.ttl(JOB_KEY_PREFIX + sent.id) == -1
+
+
+async def test_redelivered_events_are_dropped_and_the_others_queued(redis: Redis) -> None:
+    admission = Admission(redis, keep_s=KEEP_S)
+    await admission.admit(arrival(1, 2))
+    again = await admission.admit(arrival(2, 3))
+    assert (len(again.entries), again.duplicates) == (1, 1)
+    assert len(await queued_keys(redis)) == 3
+
+
+async def test_wholly_known_arrival_queues_nothing(redis: Redis) -> None:
+    admission = Admission(redis, keep_s=KEEP_S)
+    await admission.admit(arrival(1))
+    await admission.admit(arrival(1))
+    assert len(await queued(redis)) == 1
+
+
+async def test_every_duplicate_leaves_a_record(redis: Redis) -> None:
+    admission = Admission(redis, keep_s=KEEP_S)
+    await admission.admit(arrival(1, 2))
+    second = arrival(1, 2)
+    await admission.admit(second)
+    dropped = [record for record in await records(redis) if record.outcome is Outcome.DUPLICATE]
+    assert {record.event_key for record in dropped} == {entry.key for entry in second.entries}
+
+
+async def test_same_event_of_two_portals_is_two_events(redis: Redis) -> None:
+    admission = Admission(redis, keep_s=KEEP_S)
+    await admission.admit(arrival(1, portal_id=7))
+    other = await admission.admit(arrival(1, portal_id=8))
+    assert len(other.entries) == 1
+
+
+async def test_head_counts_what_came(redis: Redis) -> None:
+    await Admission(redis, keep_s=KEEP_S).admit(replace(arrival(1, 2), received=5, ignored={"deal.merge": 3}))
+    (head,) = await records(redis)
+    assert head.detail == {"received": 5, "admitted": 2, "duplicate": 0, "ignored": {"deal.merge": 3}, "set_aside": 0}
+
+
+async def test_arrival_without_events_leaves_its_head_and_no_job(redis: Redis) -> None:
+    await Admission(redis, keep_s=KEEP_S).admit(arrival())
+    assert (len(await records(redis)), await queued(redis)) == (1, [])
+
+
+async def test_marks_are_kept_longer_than_hubspot_retries(redis: Redis) -> None:
+    await Admission(redis, keep_s=KEEP_S).admit(arrival(1))
+    (marks,) = [name async for name in redis.scan_iter("spokes:7:seen:*")]
+    assert await redis.ttl(marks) > 24 * 3600
+
+
+async def test_concurrent_duplicates_are_admitted_exactly_once(redis: Redis) -> None:
+    rng = random.Random(7)
+    admissions = [Admission(redis, keep_s=KEEP_S) for _ in range(3)]  # as three web processes have them
+    arrivals = [arrival(*rng.sample(range(40), rng.randint(1, 20))) for _ in range(60)]
+    await asyncio.gather(*(rng.choice(admissions).admit(sent) for sent in arrivals))
+    sent_keys = {entry.key for sent in arrivals for entry in sent.entries}
+    assert sorted(await queued_keys(redis)) == sorted(sent_keys)
+
+
+async def test_restarted_redis_that_forgot_the_script_is_taught_again(redis: Redis) -> None:
+    admission = Admission(redis, keep_s=KEEP_S)
+    await admission.admit(arrival(1))
+    await redis.script_flush()
+    await admission.admit(arrival(2))
+    assert len(await queued(redis)) == 2
+
+
+async def test_unreachable_redis_is_told_to_every_waiting_request() -> None:
+    admission = Admission(Redis(port=1), keep_s=KEEP_S)
+    answers = await asyncio.gather(*(admission.admit(arrival(n)) for n in range(5)), return_exceptions=True)
+    assert all(isinstance(answer, QueueUnavailable) for answer in answers)
+
+
+async def test_full_redis_refuses_and_keeps_nothing(redis: Redis) -> None:
+    admission = Admission(redis, keep_s=KEEP_S)
+    await admission.admit(arrival(1))
+    await redis.config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(QueueUnavailable):
+            await admission.admit(arrival(2))
+    finally:
+        await redis.config_set("maxmemory", "0")
+    again = await admission.admit(arrival(2))
+    assert len(again.entries) == 1
+
+
+async def test_lost_answer_followed_by_a_redelivery_admits_once(redis: Redis) -> None:
+    sent = arrival(1)
+    admission = Admission(redis, keep_s=KEEP_S)
+    await admission.admit(sent)  # imagine its answer was lost, and HubSpot sends the event again
+    await admission.admit(arrival(1))
+    assert await queued_keys(redis) == [sent.entries[0].key]

@@ -1,0 +1,55 @@
+"""ingest.allow_list: what is taken in."""
+
+import pytest
+
+from conftest import event
+from core.errors import ConfigurationError
+from core.events import Event
+from ingest.allow_list import AllowList
+
+CLAIMS = {"contact.creation", "contact.propertyChange:email", "object.deletion"}
+
+
+def wants(words: tuple[str, ...] = (), **fields: object) -> bool:
+    return AllowList(CLAIMS, words).wants(Event(event(**fields)))
+
+
+def email(name: str = "email") -> dict[str, object]:
+    return {"subscriptionType": "contact.propertyChange", "propertyName": name, "propertyValue": "x"}
+
+
+def test_claimed_type_is_wanted() -> None:
+    assert wants()
+
+
+def test_unclaimed_type_is_not() -> None:
+    assert not wants(subscriptionType="contact.merge")
+
+
+def test_generic_dialect_of_a_claimed_type_is_wanted() -> None:
+    assert wants(subscriptionType="object.creation", objectTypeId="0-1")
+
+
+def test_only_the_claimed_property_is_wanted() -> None:
+    assert (wants(**email()), wants(**email("city"))) == (True, False)
+
+
+def test_object_stands_for_every_type() -> None:
+    assert wants(subscriptionType="ticket.deletion")
+
+
+def test_allowed_events_adds() -> None:
+    assert wants(("contact.merge",), subscriptionType="contact.merge")
+
+
+def test_allowed_events_adds_every_property() -> None:
+    assert wants(("contact.propertyChange",), **email("city"))
+
+
+def test_allowed_events_takes_away() -> None:
+    assert not wants(("-contact.creation",))
+
+
+def test_word_that_is_no_type_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError):
+        AllowList(CLAIMS, ("everything",))

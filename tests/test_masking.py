@@ -1,0 +1,42 @@
+"""core.masking: what may be shown."""
+
+import pytest
+
+from core.masking import Mask, derive_key, keyed_hash
+
+mask = Mask(["s3cret-of-the-app", "s3cret"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ann@example.com wrote",
+        "token pat-eu1-0a1b2c3d-0000-1111 leaked",
+        "Authorization: Bearer abc.def",
+        "redis://user:pass@host:1/0",
+        "call +49 (89) 1234-567 now",
+        "key=s3cret-of-the-app!",
+    ],
+)
+def test_what_looks_personal_or_secret_is_masked(text: str) -> None:
+    masked = mask.text(text)
+    assert "***" in masked
+    assert not any(part in masked for part in ("ann@", "0a1b2c3d", "abc.def", "pass", "1234", "s3cret", "of-the-app"))
+
+
+def test_ids_and_times_stay_readable() -> None:
+    text = "delivery 50112233-19a8-ff01 event 318845120771 at 2026-11-23T20:00:00.123456Z"
+    assert mask.text(text) == text
+
+
+def test_fields_that_carry_values_are_masked_by_name_at_any_depth() -> None:
+    assert mask.fields({"a": {"propertyValue": "Ann"}, "n": 3}) == {"a": {"propertyValue": "***"}, "n": 3}
+
+
+def test_every_purpose_has_a_key_of_its_own() -> None:
+    assert derive_key("master", "a") != derive_key("master", "b")
+
+
+def test_keyed_hash_tells_equality_only() -> None:
+    key = derive_key("master", "values")
+    assert keyed_hash(key, "Ann") == keyed_hash(key, "Ann") != keyed_hash(derive_key("other", "values"), "Ann")
