@@ -7,7 +7,7 @@ only then inserts. A crash between the commit and the removal from the stream th
 import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Self
 
 import orjson
 import structlog
@@ -21,11 +21,12 @@ from audit.chain import link
 from audit.election import Lease
 from audit.records import Action
 from audit.rows import Row, to_row
-from audit.store import writing
+from audit.store import open_engine, writing
 from audit.stream import FIELD
 from audit.tables import HEAD, RECORDS
 from core.deliveries import AUDIT_STREAM
 from core.errors import AuditUnavailable, UnreadableDelivery
+from core.settings import Settings
 from core.telemetry import alert
 
 _LEASE: Final = f"{AUDIT_STREAM}:archiver"
@@ -57,6 +58,15 @@ class Archiver:
         self._retry_s = retry_s
         self._ready = False
 
+    @classmethod
+    def open(cls, settings: Settings, redis: Redis) -> Self:
+        """Build an archiver with an engine of its own, which `close` ends."""
+        return cls(redis, open_engine(settings.database_address))
+
+    async def close(self) -> None:
+        """Close the connections to the store."""
+        await self._engine.dispose()
+
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Archive until `stop` is set or the task is cancelled; wait out what is down, and alert once each time."""
         stop = stop or asyncio.Event()
@@ -69,7 +79,7 @@ class Archiver:
                     if await lease.held():
                         batch = await self._archive()
                         pause_s = 0.0 if batch.read == self._batch else self._idle_s
-                except (AuditUnavailable, RedisError) as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, an archiver that ended would not be missed
                     pause_s = self._retry_s
                     if not down:
                         alert("audit_unavailable", cause=_cause(error))
@@ -176,8 +186,8 @@ def _read(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:
     )
 
 
-def _cause(error: AuditUnavailable | RedisError) -> str:
-    """Our own sentence, or the class of what Redis said: its text may quote a command."""
+def _cause(error: Exception) -> str:
+    """Our own sentence, or the class of what somebody else said: its text may quote a value."""
     return str(error) if isinstance(error, AuditUnavailable) else type(error).__name__
 
 

@@ -18,6 +18,7 @@ Row: TypeAlias = dict[str, str | int | None]  # by column name; `seq` and `hash`
 NAMES: Final = tuple(field.name for field in fields(AuditRecord))
 REQUIRED: Final = frozenset({"id", "at", "action", "portal_id", "attempt", "actor"})
 NUMBERS: Final = frozenset({"at", "portal_id", "attempt", "event_id", "app_id", "occurred_at"})
+COLUMNS: Final = ("seq", "id", "at", *(name for name in NAMES if name not in {"id", "at"}), "hash")  # as people read
 _PLAIN: Final = tuple(name for name in NAMES if name != "detail")
 # `id` and `at` have factories and no default: a record that lost them is not a record any more.
 _DEFAULTS: Final = {field.name: None if field.default is MISSING else field.default for field in fields(AuditRecord)}
@@ -59,9 +60,7 @@ def _plain(name: str, value: object) -> str | int | None:
 
 def to_json(row: Row) -> dict[str, object]:
     """Return an archived row as people and programs get it: times in epoch ms, `detail` an object, absent is null."""
+    line: dict[str, object] = {name: row[name] for name in COLUMNS}
     detail = row["detail"]
-    line: dict[str, object] = {"seq": row["seq"], "id": row["id"], "at": row["at"]}
-    line |= {name: row[name] for name in _PLAIN if name not in line}
     line["detail"] = orjson.loads(detail) if isinstance(detail, str) else {}
-    line["hash"] = row["hash"]
     return line

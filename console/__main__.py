@@ -1,0 +1,89 @@
+"""The command line: `python -m console`, installed also as `spokes`. Rule: an operator reads sentences, not tracebacks.
+
+A command's module is loaded when the command is asked for, so that help costs nothing.
+"""
+
+import sys
+from importlib import import_module
+from typing import Any, Final, NamedTuple, NoReturn
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from core.errors import SpokesError
+
+_REFUSED: Final = 2  # exit code; 1 is an answer, such as a broken chain
+
+
+class Command(NamedTuple):
+    """A command by name: where its function or its group of commands is, and what it does in a sentence."""
+
+    name: str
+    place: str  # module:attribute
+    help: str
+
+    def load(self) -> Any:
+        """Import the command, and make of it what typer runs."""
+        module, _, attribute = self.place.partition(":")
+        found = getattr(import_module(module), attribute)
+        if not isinstance(found, typer.Typer):
+            single = typer.Typer(add_completion=False)
+            single.command(self.name)(found)
+            found = single
+        return get_command(found)
+
+
+COMMANDS: Final = (
+    Command("up", "console.up:up", "Run web, workers and the embedded parts in this terminal."),
+    Command("migrate", "console.migrate:migrate", "Create or upgrade the tables of the audit store."),
+    Command("audit", "console.audit:app", "Query, export and verify the audit."),
+)
+
+
+class _OnDemand(TyperGroup):
+    """A group that loads the command it is asked for, and only that one; typer keeps the types of that to itself."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        for command in COMMANDS:
+            if command.name == args[0]:
+                self.commands[command.name] = command.load()
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_OnDemand,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they would print local variables
+    help="Spokes: HubSpot webhooks in, CRM work out. Every command explains itself: spokes audit query --help",
+)
+for _command in COMMANDS:
+    app.command(_command.name, help=_command.help)(lambda: None)
+
+
+def main() -> NoReturn:
+    """Run the command line; what went wrong is said in a sentence, with exit code 2."""
+    try:
+        app()
+    except Exception as error:
+        if not (sentence := _sentence(error)):
+            raise
+        print(sentence, file=sys.stderr)
+    sys.exit(_REFUSED)
+
+
+def _sentence(error: Exception) -> str:
+    """Say what is wrong where an operator can put it right; empty for a fault of ours."""
+    if isinstance(error, SpokesError):
+        return str(error)
+    if isinstance(error, OSError):
+        return ": ".join(str(part) for part in (error.filename, error.strerror or type(error).__name__) if part)
+    redis = sys.modules.get("redis.exceptions")  # an error of Redis' comes from a command that has loaded it
+    if redis is not None and isinstance(error, redis.RedisError):
+        return f"Redis does not answer ({type(error).__name__}). REDIS_URL says where it is."
+    return ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""`audit query|export|verify`: what happened, for people, for programs, and whether it was tampered with.
+
+Rule: it reads the SQL store only; a record that has not left the stream yet is seen a moment later.
+"""
+
+import asyncio
+import csv
+import io
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, BinaryIO, Final, TypeVar
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from audit import schema
+from audit.queries import Filters, find
+from audit.rows import COLUMNS, Row, to_json
+from audit.store import open_engine
+from audit.verify import Verdict, verify
+from console.filters import choosing
+from core.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Query, export and verify the audit.")
+
+_WIDTH: Final = 200  # columns, where no terminal says how many there are
+_CHUNK: Final = 500  # lines in one write
+T = TypeVar("T")
+
+
+class Format(StrEnum):
+    """How an export is written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+@app.command()
+@choosing
+def query(filters: Filters, limit: Annotated[int, typer.Option(help="How many records at most.", min=1)] = 50) -> None:
+    """Show records, the newest first.
+
+    Example: spokes audit query --object-type contact --object-id 51 --since 7d
+    """
+    rows = asyncio.run(_with_store(lambda engine: _collect(engine, filters, limit)))
+    if not rows:
+        print("No record matches.", file=sys.stderr)
+        return
+    with _pipe_may_close():
+        console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+        console.print(_table(rows))
+        sys.stdout.flush()
+    if len(rows) == limit:
+        print(f"The newest {limit} are shown; --limit shows more.", file=sys.stderr)
+
+
+@app.command()
+@choosing
+def export(
+    filters: Filters,
+    format: Annotated[Format, typer.Option(help="One JSON object a line, or a table.")] = Format.JSONL,  # noqa: A002 - the option's name
+    output: Annotated[Path | None, typer.Option(help="File to write; standard output when not given.")] = None,
+    limit: Annotated[int | None, typer.Option(help="How many records at most.", min=1)] = None,
+) -> None:
+    """Write records out, the oldest first: times in epoch ms, what is absent is null (JSONL) or empty (CSV).
+
+    Example: spokes audit export --format csv --since 2026-11-01 --until 2026-12-01 --output november.csv
+    """
+    lines = _json_line if format is Format.JSONL else _csv_line
+    with _pipe_may_close(), _opened(output) as out:
+        if format is Format.CSV:
+            out.write(_csv((COLUMNS,)))
+        asyncio.run(_with_store(lambda engine: _write(find(engine, filters, limit=limit), lines, out)))
+
+
+@app.command(name="verify")
+def verify_chain(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
+) -> None:
+    """Recompute the chain of hashes from the first record; exit code 0 when it is intact, 1 when it is broken.
+
+    Example: spokes audit verify && echo intact
+    """
+    verdict = asyncio.run(_with_store(_verify))
+    print(orjson.dumps(verdict.as_dict()).decode() if as_json else verdict.sentence)
+    raise typer.Exit(0 if verdict.intact else 1)
+
+
+async def _with_store(ask: Callable[[AsyncEngine], Coroutine[None, None, T]]) -> T:
+    """Answer a question on the store that the environment names."""
+    engine = open_engine(Settings.from_env().database_address)
+    try:
+        await schema.require(engine)
+        return await ask(engine)
+    finally:
+        await engine.dispose()
+
+
+async def _collect(engine: AsyncEngine, filters: Filters, limit: int) -> list[Row]:
+    return [row async for row in find(engine, filters, newest_first=True, limit=limit)]
+
+
+async def _verify(engine: AsyncEngine) -> Verdict:
+    columns = (TextColumn("Recomputing the chain"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+        return await verify(engine, lambda seen, total: bar.update(task, completed=seen, total=total))
+
+
+async def _write(rows: AsyncIterator[Row], line: Callable[[Row], bytes], out: BinaryIO) -> None:
+    chunk: list[bytes] = []
+    async for row in rows:
+        chunk.append(line(row))
+        if len(chunk) == _CHUNK:
+            out.write(b"".join(chunk))
+            out.flush()
+            chunk.clear()
+    out.write(b"".join(chunk))
+    out.flush()
+
+
+def _json_line(row: Row) -> bytes:
+    return orjson.dumps(to_json(row), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _csv_line(row: Row) -> bytes:
+    return _csv((tuple(row[name] for name in COLUMNS),))
+
+
+def _csv(lines: Iterable[Iterable[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(lines)
+    return text.getvalue().encode()
+
+
+def _table(rows: Iterable[Row]) -> Table:
+    table = Table(
+        "Time (UTC)", "Action", "Outcome", "Reason", "Try", "Event", "Object", "Portal", "Handler", "Delivery"
+    )
+    for row in rows:
+        at = row["at"]
+        happened = (
+            datetime.fromtimestamp(int(at or 0) / 1000, UTC).isoformat(" ", "milliseconds").removesuffix("+00:00")
+        )
+        thing = " ".join(str(row[name]) for name in ("object_type", "object_id") if row[name] is not None)
+        cells = (
+            happened, row["action"], row["outcome"], row["reason"], row["attempt"], row["subscription_type"], thing,
+            row["portal_id"], row["handler"], row["delivery_id"],
+        )  # fmt: skip
+        table.add_row(*(_cell(cell) for cell in cells))
+    return table
+
+
+def _cell(value: object) -> Text:
+    """A name as it may stand on a terminal: no markup, no escape sequences."""
+    text = "" if value is None else str(value)
+    return Text("".join(c if c.isprintable() else "\ufffd" for c in text), overflow="fold")
+
+
+@contextmanager
+def _opened(output: Path | None) -> Iterator[BinaryIO]:
+    if output is None:
+        yield sys.stdout.buffer
+        return
+    with output.open("wb") as file:
+        yield file
+
+
+@contextmanager
+def _pipe_may_close() -> Iterator[None]:
+    """End in silence when the reader has had enough, as in `| head`."""
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go; the interpreter would complain of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,31 @@
+"""`migrate`: bring the audit store to this code's tables. Rule: running it twice changes nothing."""
+
+import asyncio
+
+from audit.schema import Upgrade, upgrade
+from audit.store import open_engine
+from core.settings import Settings
+
+
+def migrate() -> None:
+    """Create or upgrade the tables of the audit store (DATABASE_URL, or SQLite in DATA_DIR).
+
+    Example: spokes migrate
+    """
+    print(_sentence(asyncio.run(_migrate(Settings.from_env()))))
+
+
+async def _migrate(settings: Settings) -> Upgrade:
+    engine = open_engine(settings.database_address)
+    try:
+        return await upgrade(engine)
+    finally:
+        await engine.dispose()
+
+
+def _sentence(done: Upgrade) -> str:
+    if done.before is None:
+        return f"The audit store is new: its tables were created, revision {done.after}."
+    if done.before == done.after:
+        return f"The audit store is up to date, revision {done.after}."
+    return f"The audit store was upgraded from revision {done.before} to {done.after}."
