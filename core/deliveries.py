@@ -8,7 +8,7 @@ import secrets
 import time
 import zlib
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -25,8 +25,7 @@ _COMPRESS_FROM: Final = 200  # bytes; below it, compressing gains nothing
 _LARGEST: Final = 64 * 1024 * 1024  # bytes; no honest payload unpacks to more
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One event of a delivery: its key, how often its handler has been tried, and the element as HubSpot sent it."""
 
     key: str
@@ -57,8 +56,7 @@ class Delivery:
 
     def to_job(self) -> dict[str, object]:
         """The one argument of the arq job."""
-        events = [[entry.key, entry.attempt, entry.raw] for entry in self.entries]
-        return {"id": self.id, "portal": self.portal_id, "at": self.received_at, "events": events}
+        return {"id": self.id, "portal": self.portal_id, "at": self.received_at, "events": self.entries}
 
     @classmethod
     def from_job(cls, job: Any) -> "Delivery":

@@ -5,6 +5,7 @@ import os
 import secrets as random_secrets
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -76,6 +77,9 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
     allowed_events: Words = ()
     portal_ids: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)] = ()
+    trusted_proxies: int = Field(0, ge=0, le=10, description="proxies of ours that requests come through; Heroku: 1")
+    allowed_addresses: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)] = ()
+    failed_signature_limit: int = Field(60, ge=1, description="per address and minute, before 401 becomes 429")
     redis_timeout_s: float = Field(2.0, gt=0, description="how long the door waits for Redis before it answers 503")
     dedupe_hours: int = Field(48, ge=25, description="HubSpot retries for 24 h; keys are kept longer than that")
     # The work

@@ -7,7 +7,6 @@ stored, or all of it was and the sender's next try is dropped as known.
 import asyncio
 import time
 from collections import deque
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -94,10 +93,8 @@ class Admission:
             try:
                 if not self._sha:
                     self._sha = await self._load()
-                answer = await self._redis.evalsha(
-                    self._sha, 2, QUEUE_NAME, AUDIT_STREAM, *cast("list[str]", arguments)
-                )
-                return cast("list[list[int]]", answer)
+                call = self._redis.evalsha(self._sha, 2, QUEUE_NAME, AUDIT_STREAM, *cast("list[str]", arguments))
+                return await cast("Awaitable[list[list[int]]]", call)
             except NoScriptError:  # Redis was restarted and has forgotten its scripts; nothing was written
                 self._sha = ""
         raise QueueUnavailable

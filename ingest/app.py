@@ -1,8 +1,11 @@
 """Put the web process together. Rule: what is opened here is closed here, in reverse order."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from aiohttp import web
+from redis.exceptions import RedisError
 
 from core.connections import redis_client
 from core.events import EventKeys
@@ -11,8 +14,10 @@ from core.settings import RECEIVER_PATH, Settings
 from handlers.routing import load_router
 from ingest.admission import Admission
 from ingest.allow_list import AllowList
+from ingest.guard import FailureLimit
 from ingest.middlewares import answer
-from ingest.views import ADMISSION, ALLOW_LIST, KEYS, REDIS, SETTINGS, healthz, metrics, readyz, receive
+from ingest.refusals import Refusals
+from ingest.views import ADMISSION, ALLOW_LIST, KEYS, REDIS, REFUSALS, SETTINGS, healthz, metrics, readyz, receive
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -37,6 +42,13 @@ async def _redis(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     app[REDIS] = redis_client(settings, max_connections=8)
     app[ADMISSION] = Admission(app[REDIS], keep_s=settings.dedupe_hours * 3600)
+    limit = FailureLimit(settings.failed_signature_limit)
+    app[REFUSALS] = Refusals(app[REDIS], limit, derive_key(settings.master_key(), "addresses"))
+    sharing = asyncio.create_task(app[REFUSALS].run())
     yield
+    sharing.cancel()
+    await asyncio.gather(sharing, return_exceptions=True)
+    with contextlib.suppress(RedisError, OSError):
+        await app[REFUSALS].tell()
     await app[ADMISSION].close()
     await app[REDIS].aclose()

@@ -14,6 +14,7 @@ from aiohttp import web
 from core.errors import QueueUnavailable, Refusal, RejectedRequest
 from core.telemetry import report
 from ingest.metrics import REQUESTS, SECONDS
+from ingest.views import REFUSALS
 
 REQUEST_ID: Final = "X-Request-Id"
 _QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines
@@ -32,6 +33,8 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         response = await handler(request)
     except RejectedRequest as refused:
+        address, agent = request.get("address", ""), request.headers.get("User-Agent", "")
+        refused = RejectedRequest(request.app[REFUSALS].refused(refused.reason, address, agent))
         reason = refused.reason.value
         response = web.Response(status=refused.status)
     except QueueUnavailable as unavailable:

@@ -15,13 +15,16 @@ from core.settings import Settings
 from ingest.admission import Admission
 from ingest.allow_list import AllowList
 from ingest.arrivals import Arrival, sort_out
+from ingest.guard import admit
 from ingest.metrics import EVENTS
+from ingest.refusals import Refusals
 from ingest.signature import verify
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
 ADMISSION: Final = web.AppKey("admission", Admission)
 ALLOW_LIST: Final = web.AppKey("allow_list", AllowList)
+REFUSALS: Final = web.AppKey("refusals", Refusals)
 KEYS: Final = web.AppKey("keys", EventKeys)
 
 
@@ -29,6 +32,9 @@ async def receive(request: web.Request) -> web.Response:
     """Take a delivery in: 202 once every wanted event of it is safe in Redis."""
     app, now_ms = request.app, time.time_ns() // 1_000_000
     settings = app[SETTINGS]
+    request["address"] = admit(
+        request.headers, request.remote, proxies=settings.trusted_proxies, networks=settings.allowed_addresses
+    )
     if (request.content_length or 0) > settings.max_body_bytes:
         raise RejectedRequest(Refusal.BODY_TOO_LARGE)
     body = await request.read()

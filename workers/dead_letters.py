@@ -29,9 +29,8 @@ class DeadLetter:
 
     def to_bytes(self) -> bytes:
         """Return what Redis keeps."""
-        entry = [self.entry.key, self.entry.attempt, self.entry.raw]
         fields = {"portal": self.portal_id, "delivery": self.delivery_id, "reason": self.reason}
-        return encode({**fields, "entry": entry, "handler": self.handler, "at": self.died_at})
+        return encode({**fields, "entry": self.entry, "handler": self.handler, "at": self.died_at})
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> "DeadLetter":
@@ -84,7 +83,7 @@ class DeadLetters:
         count = 0
         for letter in letters:
             delivery_id, now_ms = new_id(letter.portal_id), time.time_ns() // 1_000_000
-            delivery = Delivery(delivery_id, letter.portal_id, now_ms, (replace(letter.entry, attempt=0),))
+            delivery = Delivery(delivery_id, letter.portal_id, now_ms, (letter.entry._replace(attempt=0),))
             async with self._redis.pipeline(transaction=True) as pipeline:
                 _end(pipeline, letter, _record(letter, Outcome.REPLAYED, actor, reason, delivery_id))
                 pipeline.set(JOB_KEY_PREFIX + delivery_id, job_payload(delivery, now_ms))

@@ -6,7 +6,6 @@ Rule: an event is settled in the transaction that records its outcome; what is n
 import asyncio
 import random
 import time
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -155,7 +154,7 @@ class _DeliveryRun:
     def ended(self, work: Work, verdict: Verdict, handler: str, writes: "tuple[Write, ...]") -> steps.Run:
         """Take note of a run's end; an event that is to be tried again goes to those that wait for the same reason."""
         attempt = work.entry.attempt + verdict.spent
-        run = steps.Run(self.delivery, replace(work.entry, attempt=attempt), work.event, verdict, handler, writes)
+        run = steps.Run(self.delivery, work.entry._replace(attempt=attempt), work.event, verdict, handler, writes)
         self.outcomes[verdict.outcome.value] = self.outcomes.get(verdict.outcome.value, 0) + 1
         if verdict.delay_s is not None:
             self.later.setdefault(verdict.reason, steps.Later()).add(run)
