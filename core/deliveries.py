@@ -56,7 +56,7 @@ class Delivery:
 
     def to_job(self) -> dict[str, object]:
         """The one argument of the arq job."""
-        return {"id": self.id, "portal": self.portal_id, "at": self.received_at, "events": self.entries}
+        return {"id": self.id, "portal": self.portal_id, "at": self.received_at, "events": [*map(tuple, self.entries)]}
 
     @classmethod
     def from_job(cls, job: Any) -> "Delivery":

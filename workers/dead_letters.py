@@ -30,7 +30,7 @@ class DeadLetter:
     def to_bytes(self) -> bytes:
         """Return what Redis keeps."""
         fields = {"portal": self.portal_id, "delivery": self.delivery_id, "reason": self.reason}
-        return encode({**fields, "entry": self.entry, "handler": self.handler, "at": self.died_at})
+        return encode({**fields, "entry": tuple(self.entry), "handler": self.handler, "at": self.died_at})
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> "DeadLetter":
