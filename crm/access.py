@@ -1,0 +1,111 @@
+"""What one handler may ask of HubSpot, and the journal of what it changed. Rule: refused here means no call was made.
+
+Every write goes through `Access.write`: our own ledger first, then HubSpot, then the journal.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from core.errors import CRMError, CRMUnavailable, NotPermitted
+from crm.exchange import Exchange
+from crm.types import singular
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One change made in HubSpot, or refused by it; names of properties, never values.
+
+    `method` as `contacts.update`; `object_type` in the singular, as events name it; `reason` empty when it worked.
+    """
+
+    method: str
+    object_type: str
+    object_id: str
+    properties: tuple[str, ...]
+    correlation_id: str
+    ok: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a write came to: the object it made or changed, and HubSpot's correlation id."""
+
+    object_id: str
+    correlation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One portal, seen by one handler: the properties it reads by service, the methods it may call, its journal."""
+
+    exchange: Exchange
+    portal_id: int
+    reads: Mapping[str, tuple[str, ...]]
+    may: frozenset[str]
+    journal: Callable[[Write], None] = field(repr=False)
+
+    def properties(self, service: str) -> tuple[str, ...]:
+        """The properties that may be read of a type, by its plural name.
+
+        Raises:
+            NotPermitted: none were declared.
+        """
+        declared = self.reads.get(service)
+        if not declared:
+            raise NotPermitted(status=0, scopes=(f"{service}.get",))
+        return tuple(dict.fromkeys((*declared, "hs_object_id")))
+
+    def require(self, method: str) -> None:
+        """Insist that `method` was declared.
+
+        Raises:
+            NotPermitted: it was not.
+        """
+        if method not in self.may:
+            raise NotPermitted(status=0, scopes=(method,))
+
+    async def write(
+        self, method: str, object_type: str, object_id: str, properties: Mapping[str, str],
+        change: Callable[[], Awaitable[Done]],
+    ) -> Done:  # fmt: skip
+        """Make a change by calling `change`, with ledger and journal around it.
+
+        Args:
+            method: what must have been declared, as `contacts.update`.
+            object_type: of the object that changes, by any of its names.
+            object_id: empty for what is about to be made; the ledger is then filled as soon as the id is known.
+            properties: what is written.
+
+        Raises:
+            NotPermitted: the method was not declared.
+            CRMError: the change failed.
+        """
+        self.require(method)
+        object_type = singular(object_type)
+        echo = (self.portal_id, object_type)
+
+        def note(object_id: str, *, ok: bool, reason: str = "", trace: str = "") -> None:
+            self.journal(Write(method, object_type, object_id, tuple(properties), trace, ok, reason))
+
+        if object_id and properties:
+            await self.exchange.echoes.expect(*echo, object_id, properties)
+        try:
+            done = await change()
+        except CRMError as error:
+            # Without an answer it may have been made all the same, and would then come back as an event.
+            if object_id and properties and not isinstance(error, CRMUnavailable):
+                with suppress(CRMUnavailable):
+                    await self.exchange.echoes.forget(*echo, object_id, properties)
+            note(object_id, ok=False, reason=error.reason, trace=error.correlation_id)
+            raise
+        except asyncio.CancelledError:
+            note(object_id, ok=False, reason="cancelled")
+            raise
+        note(done.object_id, ok=True, trace=done.correlation_id)
+        if not object_id and properties:
+            with suppress(CRMUnavailable):  # it is made; a change that comes back is worked off, and changes nothing
+                await self.exchange.echoes.expect(*echo, done.object_id, properties)
+        return done

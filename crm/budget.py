@@ -1,0 +1,177 @@
+"""One rate budget for all worker processes, kept in Redis, for each portal. Rule: no call without a place in it.
+
+A place is taken before the call and comes back one window after the call has ended, so no latency can make HubSpot
+count more calls than it allows (see budget.lua). Facts: HubSpot's docs, "API usage guidelines and limits".
+"""
+
+import asyncio
+import math
+import random
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from core.errors import CRMUnavailable, TransientCRMError
+from crm.waits import SEARCH_WINDOW_S, Kind, Reach, shared_wait, too_long
+
+KINDS: Final[tuple[Kind, ...]] = ("calls", "search", "associations")
+_SCRIPT: Final = (Path(__file__).parent / "budget.lua").read_text()
+_SECOND: Final = 1_000_000  # Redis' clock counts microseconds
+_JITTER_S: Final = 0.003  # so that processes do not all wake for the same place
+_LONGEST_NAP_S: Final = 5.0  # a pause may be ended early by an operator
+
+
+@dataclass(frozen=True, slots=True)
+class KindState:
+    """What a kind of call may do now: calls a window, places taken, seconds until a pause ends (0 when none is on)."""
+
+    limit: int
+    used: int
+    waiting_s: float
+    why: str
+
+
+class Place:
+    """A place in the budget, held for one call."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self.made_call = True
+        self.told_limit: int | None = None
+
+    def answered(self, headers: Mapping[str, str]) -> None:
+        """Learn the limit from an answer's headers, names in lower case."""
+        limit = headers.get("x-hubspot-ratelimit-max", "")
+        interval = headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
+        if limit.isdecimal() and int(limit) > 0 and interval in {"", str(round(self._window_s * 1000))}:
+            self.told_limit = int(limit)
+
+    def unused(self) -> None:
+        """Say that no call was made: the place is free at once."""
+        self.made_call = False
+
+
+class Budget:
+    """Places for calls; `place` waits for one, first come first served within a process."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        limit: int,
+        search_limit: int,
+        association_limit: int = 100,
+        window_s: float = 10.0,
+        call_timeout_s: float = 22.0,
+        concurrency: int = 32,
+        longest_wait_s: float = 30.0,
+    ) -> None:
+        """Share the budget through `redis`.
+
+        Args:
+            limit: calls in a window, until HubSpot tells its own figure.
+            search_limit: searches in a second.
+            association_limit: batch association calls in a window.
+            call_timeout_s: a call never takes longer; the place of a process that died comes back after it.
+            concurrency: places held by this process at a time, the threads of its client: no place waits for one.
+            longest_wait_s: a pause longer than this is refused at once, with the wait, instead of being sat out.
+        """
+        self._limits: Mapping[Kind, int] = {
+            "calls": limit, "search": search_limit, "associations": association_limit,
+        }  # fmt: skip
+        self._window_s = window_s
+        self._call_timeout_s = call_timeout_s
+        self._longest_wait_s = longest_wait_s
+        self._script = redis.register_script(_SCRIPT)
+        self._turns: defaultdict[tuple[int, Kind], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._free = asyncio.Semaphore(concurrency)
+
+    @asynccontextmanager
+    async def place(self, portal_id: int, kind: Kind) -> AsyncIterator[Place]:
+        """Hold a place around one call; a transient error of the call becomes a wait of every process.
+
+        Raises:
+            TransientCRMError: calls are paused for long, or Redis does not answer.
+        """
+        slot = secrets.token_hex(8)
+        async with self._turns[portal_id, kind]:
+            await self._take(portal_id, kind, slot)
+        place = Place(self._window(kind))
+        try:
+            try:
+                yield place
+            except TransientCRMError as error:
+                if wait := shared_wait(error, kind, self._window(kind)):
+                    with suppress(CRMUnavailable):
+                        await self.pause(portal_id, wait.reach, wait.seconds, wait.why)
+                raise
+        finally:
+            self._free.release()
+            await self._end(portal_id, kind, slot, place)
+
+    async def pause(self, portal_id: int, reach: Reach, seconds: float, why: str = "") -> None:
+        """Hold up every process: no place is given for `seconds`; a longer pause stays as it is.
+
+        Raises:
+            CRMUnavailable: Redis does not answer.
+        """
+        await self._run("pause", portal_id, reach, math.ceil(seconds * _SECOND), why)
+
+    async def resume(self, portal_id: int, reach: Reach) -> None:
+        """End a pause early."""
+        await self._run("resume", portal_id, reach)
+
+    async def state(self, portal_id: int) -> dict[Kind, KindState]:
+        """What is taken and what is paused, for every kind of call."""
+        states: dict[Kind, KindState] = {}
+        for kind in KINDS:
+            limit, used, wait, why = await self._run("state", portal_id, kind, self._limits[kind])
+            states[kind] = KindState(int(limit), int(used), int(wait) / _SECOND, cast("bytes", why).decode())
+        return states
+
+    async def _take(self, portal_id: int, kind: Kind, slot: str) -> None:
+        window = round(self._window(kind) * _SECOND)
+        lease = window + round(self._call_timeout_s * _SECOND)
+        while True:
+            await self._free.acquire()
+            try:
+                taken, wait, why = await self._run("take", portal_id, kind, slot, self._limits[kind], window, lease)
+            except BaseException:
+                self._free.release()
+                # Cancelled, or Redis fell silent: it may have given the place all the same.
+                with suppress(CRMUnavailable):
+                    await asyncio.shield(self._run("back", portal_id, kind, slot))
+                raise
+            if taken:
+                return
+            self._free.release()
+            wait_s = int(wait) / _SECOND
+            if why and wait_s > self._longest_wait_s:
+                raise too_long(wait_s, cast("bytes", why).decode())
+            await asyncio.sleep(min(wait_s, _LONGEST_NAP_S) + random.uniform(0, _JITTER_S))
+
+    async def _end(self, portal_id: int, kind: Kind, slot: str, place: Place) -> None:
+        with suppress(CRMUnavailable):  # the lease ends it as well, later
+            if not place.made_call:
+                await asyncio.shield(self._run("back", portal_id, kind, slot))
+                return
+            told = place.told_limit if kind == "calls" and place.told_limit else ""
+            await asyncio.shield(self._run("end", portal_id, kind, slot, round(self._window(kind) * _SECOND), told))
+
+    async def _run(self, operation: str, portal_id: int, kind: Reach, *arguments: str | int) -> list[int | bytes]:
+        hash_key = f"spokes:{portal_id}:budget"
+        try:
+            answer = await self._script(keys=[f"{hash_key}:{kind}", hash_key], args=[operation, kind, *arguments])
+        except (RedisError, OSError, TimeoutError):
+            raise CRMUnavailable from None
+        return cast("list[int | bytes]", answer)
+
+    def _window(self, kind: Kind) -> float:
+        return SEARCH_WINDOW_S if kind == "search" else self._window_s

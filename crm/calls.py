@@ -1,0 +1,87 @@
+"""A call in its place of the budget. Rule: a call that has left is followed to its end, even if nobody waits for it.
+
+Its place must not come back before it has ended, and a thread cannot be stopped: so the call is a task of its own.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from core.errors import CRMUnavailable
+from crm.budget import Budget
+from crm.waits import Kind
+
+if TYPE_CHECKING:
+    from crm.client import Answer, HubSpotClient  # its import loads hubspot-api-client
+
+Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+Query: TypeAlias = Mapping[str, str | Sequence[str]]
+Body: TypeAlias = Mapping[str, object] | Sequence[object]
+
+
+class Request(NamedTuple):
+    """One call: what is asked of which path."""
+
+    method: Method
+    path: str
+    query: Query | None = None
+    body: Body | None = None
+
+
+class Calls:
+    """Client and budget together; all of a process' calls go through one of these."""
+
+    def __init__(self, client: "HubSpotClient", budget: Budget) -> None:
+        self._client = client
+        self._budget = budget
+        self._under_way: set[asyncio.Task[Answer | None]] = set()
+
+    async def send(self, portal_id: int, request: Request, kind: Kind = "calls") -> "Answer":
+        """Wait for a place and make the call.
+
+        Raises:
+            CRMError: the call failed, or calls are paused for long.
+        """
+        answer = await self.send_late(portal_id, lambda: request, kind)
+        if answer is None:
+            raise CRMUnavailable
+        return answer
+
+    async def send_late(
+        self, portal_id: int, compose: Callable[[], Request | None], kind: Kind = "calls"
+    ) -> "Answer | None":
+        """Wait for a place, only then ask `compose` what to call; None when it has nothing left to ask."""
+        left = False
+
+        async def call() -> "Answer | None":
+            nonlocal left
+            async with self._budget.place(portal_id, kind) as place:
+                request = compose()
+                if request is None:
+                    place.unused()
+                    return None
+                left = True
+                answer = await self._client.call(request.method, request.path, query=request.query, body=request.body)
+                place.answered(answer.headers)
+                return answer
+
+        task = asyncio.create_task(call())
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not left:
+                task.cancel()
+            raise
+
+    async def close(self) -> None:
+        """Wait for the calls under way, then close the client."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self._client.close()
+
+    def _ended(self, task: "asyncio.Task[Answer | None]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody may be left to take note of it

@@ -1,0 +1,156 @@
+"""Many callers, few calls. Rule: a batch closes only when its place in the budget is granted; until then all may join.
+
+A lane gathers what may share a call. Callers wait for their own answer: one who gives up harms no other.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+
+from core.errors import CRMError, CRMUnavailable
+from crm.calls import Calls, Request
+from crm.waits import Kind
+
+if TYPE_CHECKING:
+    from crm.client import Answer
+
+LINGER_S: Final = 0.005  # how long the first caller waits for company
+
+Want = TypeVar("Want")
+Result = TypeVar("Result")
+
+
+class Ask(Generic[Want, Result]):
+    """One caller: the input it asks for, what it wants of it, and where its answer goes."""
+
+    __slots__ = ("answer", "id", "want")
+
+    def __init__(self, input_id: str, want: Want) -> None:
+        self.id = input_id
+        self.want = want
+        self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    def give(self, result: Result) -> None:
+        """Answer, if anybody still waits."""
+        if not self.answer.done():
+            self.answer.set_result(result)
+
+    def fail(self, error: CRMError) -> None:
+        """Refuse, if anybody still waits."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+Group: TypeAlias = Mapping[str, list[Ask[Want, Result]]]  # the askers of a batch, by input
+
+
+class Lane(ABC, Generic[Want, Result]):
+    """Gathers asks that may share a call of HubSpot, one input however many ask for it."""
+
+    kind: Kind = "calls"
+    size = 100  # inputs of a batch; HubSpot's docs, "Using Object APIs"
+
+    def __init__(self, calls: Calls, portal_id: int, *, linger_s: float = LINGER_S) -> None:
+        self.calls = calls
+        self.portal_id = portal_id
+        self._linger_s = linger_s
+        self._waiting: dict[str, list[Ask[Want, Result]]] = {}
+        self._collectors = 0  # batches that wait for a place
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @abstractmethod
+    def compose(self, group: Group[Want, Result]) -> Request:
+        """The call that asks for a whole group."""
+
+    @abstractmethod
+    async def settle(self, group: Group[Want, Result], answer: "Answer") -> None:
+        """Give every asker its result or its error."""
+
+    async def failed(self, group: Group[Want, Result], error: CRMError) -> None:
+        """Deal with a call that failed as a whole: it is everybody's failure."""
+        for asks in group.values():
+            for ask in asks:
+                ask.fail(error)
+
+    def finished(self, input_id: str) -> None:
+        """Take note that no ask for this input is under way any more."""
+
+    async def join(self, input_id: str, want: Want) -> Result:
+        """Ask for one input; the answer comes with a batch."""
+        ask: Ask[Want, Result] = Ask(input_id, want)
+        self._enter(ask)
+        return await ask.answer
+
+    async def close(self) -> None:
+        """Wait until everything asked for is answered."""
+        while self._tasks or self._timer:
+            if self._timer:
+                self._timer.cancel()
+                self._linger_over()
+            await asyncio.gather(*self._tasks)
+
+    def _enter(self, ask: Ask[Want, Result]) -> None:
+        """Let `ask` wait for the next batch, and see to it that there is one."""
+        self._waiting.setdefault(ask.id, []).append(ask)
+        # Collectors on their way take `size` inputs each; only the rest needs another.
+        rest = len(self._waiting) - self.size * self._collectors
+        if rest >= self.size:
+            self._start_collector()
+        elif rest > 0 and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._linger_s, self._linger_over)
+
+    def _linger_over(self) -> None:
+        self._timer = None
+        if len(self._waiting) > self.size * self._collectors:
+            self._start_collector()
+
+    def _start_collector(self) -> None:
+        self._collectors += 1
+        self._start(self._collect())
+
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _collect(self) -> None:
+        group: Group[Want, Result] | None = None
+
+        def close() -> Request | None:
+            nonlocal group
+            group = self._close_group()
+            return self.compose(group) if group else None
+
+        try:
+            answer = await self.calls.send_late(self.portal_id, close, self.kind)
+        except CRMError as error:
+            if group is None:  # refused before its turn: the wait is too long for everybody who waits
+                group = self._close_group()
+            await self.failed(group, error)
+        else:
+            if group and answer:
+                await self.settle(group, answer)
+        finally:
+            self._leave(group or {})
+
+    def _leave(self, group: Group[Want, Result]) -> None:
+        for input_id, asks in group.items():
+            for ask in asks:
+                ask.fail(CRMUnavailable())  # whatever happened, nobody is left waiting
+            self.finished(input_id)
+
+    def _close_group(self) -> Group[Want, Result]:
+        """The first inputs that somebody still waits for."""
+        self._collectors -= 1
+        group: dict[str, list[Ask[Want, Result]]] = {}
+        for input_id in list(self._waiting):
+            if len(group) == self.size:
+                break
+            asks = [ask for ask in self._waiting.pop(input_id) if not ask.answer.done()]
+            if asks:
+                group[input_id] = asks
+            else:
+                self.finished(input_id)
+        return group

@@ -1,0 +1,109 @@
+"""Ledger of our own writes, so that they do not come back as work. Rule: keyed hashes stand in it, never a value.
+
+An entry is made before the write, because HubSpot may send the event before it answers the call.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias, cast
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from core.errors import CRMUnavailable
+from core.masking import keyed_hash
+
+KEEP_S: Final = 900  # HubSpot sends an event within seconds, under load within minutes
+_GROUP: Final = 500  # commands of one round trip
+
+Command: TypeAlias = tuple[Literal["expect", "forget", "ask"], str]
+
+
+class Echoes:
+    """Asks and answers share round trips: whoever comes while one is under way goes with the next."""
+
+    def __init__(self, redis: Redis, key: bytes, *, ttl_s: int = KEEP_S) -> None:
+        """Keep the ledger in `redis`.
+
+        Args:
+            key: of the hashes; whoever lacks it can neither read a value nor try one out.
+            ttl_s: seconds after which a change back to our value counts as somebody else's.
+        """
+        self._redis = redis
+        self._key = key
+        self._ttl_s = ttl_s
+        self._waiting: deque[tuple[Command, asyncio.Future[bool]]] = deque()
+        self._drain: asyncio.Task[None] | None = None
+
+    async def expect(self, portal_id: int, object_type: str, object_id: str, properties: Mapping[str, str]) -> None:
+        """Enter a write that is about to be made.
+
+        Args:
+            object_type: as events name it: `contact`.
+
+        Raises:
+            CRMUnavailable: Redis does not answer.
+        """
+        await self._all("expect", portal_id, object_type, object_id, properties)
+
+    async def forget(self, portal_id: int, object_type: str, object_id: str, properties: Mapping[str, str]) -> None:
+        """Strike out a write that HubSpot has refused."""
+        await self._all("forget", portal_id, object_type, object_id, properties)
+
+    async def is_echo(
+        self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str | None
+    ) -> bool:
+        """Return whether a change is one of ours; asking leaves the entry, so that it can be asked again after a crash.
+
+        Args:
+            value: the new value, None or empty when it was cleared. A sensitive one is withheld by HubSpot: do not ask.
+        """
+        return await self._do(("ask", self._entry(portal_id, object_type, object_id, property_name, value or "")))
+
+    async def _all(
+        self, what: Literal["expect", "forget"], portal_id: int, object_type: str, object_id: str,
+        properties: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        entries = [self._entry(portal_id, object_type, object_id, name, value) for name, value in properties.items()]
+        await asyncio.gather(*(self._do((what, entry)) for entry in entries))
+
+    def _entry(self, portal_id: int, object_type: str, object_id: str, name: str, value: str) -> str:
+        identity = orjson.dumps((object_type, object_id, name, value)).decode()
+        return f"spokes:{portal_id}:echo:{keyed_hash(self._key, identity)}"
+
+    async def _do(self, command: Command) -> bool:
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, answer))
+        if self._drain is None:
+            self._drain = asyncio.create_task(self._work())
+        return await answer
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP))]
+                try:
+                    results = await self._send([command for command, _ in group])
+                except (RedisError, OSError, TimeoutError):
+                    for _, answer in group:
+                        if not answer.done():
+                            answer.set_exception(CRMUnavailable())
+                else:
+                    for (_, answer), result in zip(group, results, strict=True):
+                        if not answer.done():
+                            answer.set_result(bool(result))
+        finally:
+            self._drain = None
+
+    async def _send(self, commands: list[Command]) -> list[object]:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for what, entry in commands:
+                if what == "expect":
+                    pipeline.set(entry, b"1", ex=self._ttl_s)
+                elif what == "forget":
+                    pipeline.unlink(entry)
+                else:
+                    pipeline.exists(entry)
+            return cast("list[object]", await pipeline.execute())
