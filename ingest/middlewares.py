@@ -14,7 +14,7 @@ from aiohttp import web
 from core.errors import QueueUnavailable, Refusal, RejectedRequest
 from core.telemetry import report
 from ingest.metrics import REQUESTS, SECONDS
-from ingest.views import REFUSALS
+from ingest.views import ADDRESS, REFUSALS, SUMMARY
 
 REQUEST_ID: Final = "X-Request-Id"
 _QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines
@@ -33,7 +33,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         response = await handler(request)
     except RejectedRequest as refused:
-        address, agent = request.get("address", ""), request.headers.get("User-Agent", "")
+        address, agent = request.get(ADDRESS, ""), request.headers.get("User-Agent", "")
         refused = RejectedRequest(request.app[REFUSALS].refused(refused.reason, address, agent))
         reason = refused.reason.value
         response = web.Response(status=refused.status)
@@ -59,7 +59,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         seconds = time.perf_counter() - started
         REQUESTS.labels(str(response.status), reason).inc()
         SECONDS.observe(seconds)
-        fields = request.get("summary", {})
+        fields = request.get(SUMMARY, {})
         log.info(
             "request",
             request_id=request_id,

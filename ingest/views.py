@@ -25,6 +25,8 @@ REDIS: Final = web.AppKey("redis", Redis)
 ADMISSION: Final = web.AppKey("admission", Admission)
 ALLOW_LIST: Final = web.AppKey("allow_list", AllowList)
 REFUSALS: Final = web.AppKey("refusals", Refusals)
+ADDRESS: Final = web.RequestKey("address", str)
+SUMMARY: Final = web.RequestKey("summary", dict[str, object])
 KEYS: Final = web.AppKey("keys", EventKeys)
 
 
@@ -32,7 +34,7 @@ async def receive(request: web.Request) -> web.Response:
     """Take a delivery in: 202 once every wanted event of it is safe in Redis."""
     app, now_ms = request.app, time.time_ns() // 1_000_000
     settings = app[SETTINGS]
-    request["address"] = admit(
+    request[ADDRESS] = admit(
         request.headers, request.remote, proxies=settings.trusted_proxies, networks=settings.allowed_addresses
     )
     if (request.content_length or 0) > settings.max_body_bytes:
@@ -59,7 +61,7 @@ async def receive(request: web.Request) -> web.Response:
     for fate, count in counts.items():
         EVENTS.labels(fate).inc(count)
     ids = [arrival.id for arrival in admitted]
-    request["summary"] = {"deliveries": ids, **counts}
+    request[SUMMARY] = {"deliveries": ids, **counts}
     return web.Response(status=202, body=orjson.dumps({"deliveries": ids, **counts}), content_type="application/json")
 
 

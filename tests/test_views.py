@@ -1,5 +1,6 @@
 """ingest.views over real HTTP, on a real Valkey."""
 
+import io
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -25,7 +26,7 @@ async def client(settings: Settings, redis: Redis) -> AsyncIterator[TestClient]:
 @pytest.fixture
 def post(client: TestClient, sign: Sign) -> Post:
     async def send(body: bytes, *, headers: dict[str, str] | None = None, path: str = PATH) -> tuple[int, bytes]:
-        async with client.post(path, data=body, headers=sign(body) if headers is None else headers) as answer:
+        async with client.post(path, data=io.BytesIO(body), headers=sign(body) if headers is None else headers) as answer:
             return answer.status, await answer.read()
 
     return send

@@ -1,0 +1,96 @@
+"""workers.backoff and workers.verdicts: when to try again, and what an end means."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audit.records import TERMINAL, Outcome
+from core.errors import (
+    Conflict,
+    CRMUnavailable,
+    InvalidRequest,
+    NotAuthorized,
+    NotPermitted,
+    ObjectLocked,
+    ObjectNotFound,
+    PortalMoving,
+    RateLimited,
+    RetryLater,
+)
+from workers.backoff import next_delay_s
+from workers.verdicts import PAUSE_S, judge
+
+SCHEDULE = (2.0, 10.0, 60.0)
+TRANSIENT = [
+    CRMUnavailable(),
+    RateLimited(),
+    ObjectLocked(),
+    PortalMoving(),
+    TimeoutError(),
+    ConnectionError(),
+    RetryLater(),
+]
+PERMANENT = [InvalidRequest(), NotPermitted(), ObjectNotFound(), Conflict(), ValueError("a bug")]
+
+
+def delay(attempt: int, error: BaseException, seed: int = 1) -> float | None:
+    return next_delay_s(attempt, error, schedule_s=SCHEDULE, rng=random.Random(seed))
+
+
+@pytest.mark.parametrize("error", TRANSIENT, ids=lambda e: type(e).__name__)
+def test_transient_error_is_tried_again(error: BaseException) -> None:
+    assert delay(1, error) is not None
+
+
+@pytest.mark.parametrize("error", PERMANENT, ids=lambda e: type(e).__name__)
+def test_permanent_error_is_not(error: BaseException) -> None:
+    assert delay(1, error) is None
+
+
+@given(attempt=st.integers(1, 3), seed=st.integers())
+def test_wait_is_at_most_the_schedules(attempt: int, seed: int) -> None:
+    waited = delay(attempt, CRMUnavailable(), seed)
+    assert waited is not None
+    assert 0 <= waited <= SCHEDULE[attempt - 1]
+
+
+def test_waits_are_spread_over_the_whole_range() -> None:
+    waits = [delay(3, CRMUnavailable(), seed) or 0 for seed in range(200)]
+    assert min(waits) < 10
+    assert max(waits) > 50
+
+
+def test_tries_end_with_the_schedule() -> None:
+    assert delay(4, CRMUnavailable()) is None
+
+
+@given(named=st.floats(0.1, 86_400), seed=st.integers())
+def test_hubspots_own_wait_wins_where_it_is_longer(named: float, seed: int) -> None:
+    waited = delay(1, RateLimited(retry_after_s=named), seed)
+    assert waited is not None
+    assert waited >= named
+
+
+def test_permanent_error_makes_a_dead_letter() -> None:
+    verdict = judge(1, ObjectNotFound(correlation_id="c-1"), schedule_s=SCHEDULE, rng=random.Random(1))
+    assert (verdict.outcome, verdict.reason, verdict.correlation_id) == (Outcome.DEAD, "object_not_found", "c-1")
+
+
+def test_refused_token_spends_no_attempt() -> None:
+    verdict = judge(99, NotAuthorized(), schedule_s=SCHEDULE, rng=random.Random(1))
+    assert (verdict.outcome, verdict.delay_s, verdict.spent) == (Outcome.PARKED, PAUSE_S, False)
+
+
+def test_bug_is_named_by_class_and_not_by_its_text() -> None:
+    assert (
+        judge(1, KeyError("ann@example.com"), schedule_s=SCHEDULE, rng=random.Random(1)).reason
+        == "handler_error:KeyError"
+    )
+
+
+@given(st.sampled_from([*TRANSIENT, *PERMANENT, NotAuthorized()]), st.integers(1, 10))
+def test_event_ends_or_waits_and_never_both(error: BaseException, attempt: int) -> None:
+    verdict = judge(attempt, error, schedule_s=SCHEDULE, rng=random.Random(1))
+    assert (verdict.outcome in TERMINAL) is (verdict.delay_s is None)
