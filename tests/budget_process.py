@@ -1,0 +1,40 @@
+"""One process that calls as fast as the budget lets it; prints when each call arrived, on the machine's common clock.
+
+Usage: python tests/budget_process.py <redis url> <limit> <window s> <latency s> <start> <end>
+Times are seconds of time.monotonic, which all processes share.
+"""
+
+import asyncio
+import random
+import sys
+import time
+
+from redis.asyncio import Redis
+
+from crm.budget import Budget
+
+
+async def main() -> None:
+    """Call from more coroutines than the limit could ever serve at once."""
+    url, limit, *seconds = sys.argv[1:]
+    window_s, latency_s, start, end = map(float, seconds)
+    redis = Redis.from_url(url)
+    budget = Budget(redis, limit=int(limit), search_limit=5, window_s=window_s, call_timeout_s=2.0)
+    arrivals: list[float] = []
+
+    async def call_on() -> None:
+        while time.monotonic() < end:
+            async with budget.place(1, "calls"):
+                on_the_way_s = random.uniform(0, latency_s)
+                await asyncio.sleep(on_the_way_s)
+                arrivals.append(time.monotonic())
+                await asyncio.sleep(latency_s - on_the_way_s)
+
+    await budget.state(1)  # connects before the start
+    await asyncio.sleep(start - time.monotonic())
+    await asyncio.gather(*(call_on() for _ in range(40)))
+    await redis.aclose()
+    print("\n".join(map(repr, arrivals)))  # noqa: T201 - the parent reads it
+
+
+asyncio.run(main())

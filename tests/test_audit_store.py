@@ -1,0 +1,55 @@
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from audit.queries import fetch
+from audit.store import asyncpg_address, open_engine, reading, writing
+from core.errors import AuditUnavailable
+from core.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("postgres://u:p@h:5432/d", "postgresql://u:p@h:5432/d"),
+        ("postgres://u:p@h/d?sslmode=require", "postgresql://u:p@h/d?sslmode=require"),
+        ("postgres://u:p@h/d?sslmode=no-verify", "postgresql://u:p@h/d?sslmode=require"),
+        ("postgresql://u:p@h/d?sslmode=require&channel_binding=require", "postgresql://u:p@h/d?sslmode=require"),
+        ("postgresql://u:p%40%2F@h/d", "postgresql://u:p%40%2F@h/d"),
+        ("postgresql://u:@/d?host=/tmp/a%20b", "postgresql://u:@/d?host=/tmp/a%20b"),
+        ("postgresql://u@h/d?application_name=a%26b", "postgresql://u@h/d?application_name=a%26b"),
+    ],
+)
+def test_an_address_written_for_any_client_is_translated(given: str, read: str) -> None:
+    address = Settings.from_env({"DATABASE_URL": given}).database_address
+    assert read == asyncpg_address(address)
+
+
+async def test_a_store_that_does_not_answer_is_told_without_its_password() -> None:
+    engine = open_engine("postgresql+asyncpg://u:geheim@127.0.0.1:1/d?sslmode=prefer")
+    with pytest.raises(AuditUnavailable, match="does not answer") as told:
+        async with reading(engine):
+            pass
+    assert "geheim" not in str(told.value)
+    await engine.dispose()
+
+
+async def test_a_failed_transaction_leaves_nothing(engine: AsyncEngine) -> None:
+    async def fail() -> None:
+        async with writing(engine) as connection:
+            await connection.execute(text("CREATE TABLE half (a INTEGER)"))
+            await connection.execute(text("SELECT * FROM nowhere"))
+
+    with pytest.raises(AuditUnavailable):
+        await fail()
+    with pytest.raises(AuditUnavailable):
+        await fetch(engine, select(text("a")).select_from(text("half")))
+
+
+def test_records_and_stream_load_without_sqlalchemy() -> None:
+    """The web process appends records and stays small."""
+    check = "import sys, audit.records, audit.stream; sys.exit('sqlalchemy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
