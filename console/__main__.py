@@ -37,6 +37,8 @@ class Command(NamedTuple):
 COMMANDS: Final = (
     Command("up", "console.up:up", "Run web, workers and the embedded parts in this terminal."),
     Command("migrate", "console.migrate:migrate", "Create or upgrade the tables of the audit store."),
+    Command("handlers", "console.handlers:handlers", "Show what this deployment does, by event."),
+    Command("dead", "console.dead:app", "Look at dead letters, replay or discard them."),
     Command("audit", "console.audit:app", "Query, export and verify the audit."),
 )
 
