@@ -1,6 +1,5 @@
 """Which shape the store has, and how it is brought up to date. Rule: two processes that migrate at once do it once."""
 
-from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -72,7 +71,6 @@ def _upgrade(connection: Connection) -> Upgrade:
     return Upgrade(before, _revision(connection) or "")
 
 
-@cache
 def _behind() -> frozenset[str]:
     """The revisions that this code knows and has left behind."""
     scripts = ScriptDirectory.from_config(_config())

@@ -20,7 +20,7 @@ RECORDS: Final = Table(
 # Each carries the order in which people read, so that the newest fifty of anything are fifty steps away.
 Index("ix_audit_records_at", RECORDS.c.at, RECORDS.c.seq)
 for _name in ("object_id", "event_key", "delivery_id", "actor", "correlation_id"):
-    _there = RECORDS.c[_name].is_not(None)
+    _there = RECORDS.c[_name].is_not(None) if RECORDS.c[_name].nullable else None
     Index(
         f"ix_audit_records_{_name}",
         RECORDS.c[_name],

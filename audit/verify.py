@@ -112,7 +112,7 @@ async def _diagnose(engine: AsyncEngine, end: _End, row: Row, expected: int, has
         told = f"Records were re-ordered: what belongs at {expected} stands at {belongs['seq']}."
         return Verdict(done, previous, expected, Tampering.REORDERED, told)
     tampering, told = _judge(end, row, expected, previous, pushed_on=follows)
-    return Verdict(done, previous, expected, tampering, told)
+    return Verdict(done, previous, min(expected, int(row["seq"] or 0)), tampering, told)
 
 
 def _judge(end: _End, row: Row, expected: int, previous: str, *, pushed_on: bool) -> tuple[Tampering, str]:

@@ -1,0 +1,157 @@
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from typer import BadParameter
+
+from audit.archive import Archiver
+from audit.store import writing
+from audit.stream import append
+from conftest import record
+from console.filters import moment
+
+
+def spokes(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command as an operator does."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "console", *arguments],
+        env={"PATH": os.environ["PATH"], **environ},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+@pytest.fixture
+async def store(redis: Redis, engine: AsyncEngine, database_url: str) -> str:
+    """DATABASE_URL of a store with three records."""
+    pipeline = redis.pipeline()
+    append(pipeline, record(1, reason="[red]r", detail={"property": "phone"}))
+    append(pipeline, record(2, outcome="dead", attempt=8))
+    append(pipeline, record(3))
+    await pipeline.execute()
+    await Archiver(redis, engine).drain()
+    return database_url
+
+
+def test_migrate_says_what_it_did(database_url: str) -> None:
+    said = [spokes("migrate", DATABASE_URL=database_url).stdout for _ in range(2)]
+    assert said == [
+        "The audit store is new: its tables were created, revision 0001.\n",
+        "The audit store is up to date, revision 0001.\n",
+    ]
+
+
+def test_export_writes_one_object_a_line_with_every_field(store: str) -> None:
+    lines = spokes("audit", "export", DATABASE_URL=store).stdout.splitlines()
+    first = orjson.loads(lines[0])
+    assert len(lines) == 3
+    assert {name: value for name, value in first.items() if name != "hash"} == {
+        "seq": 1,
+        "id": "0000000000000000000001",
+        "at": 1795442500001,
+        "action": "event",
+        "outcome": "processed",
+        "reason": "[red]r",
+        "attempt": 0,
+        "delivery_id": "50112233-0-0123456789",
+        "event_key": "00000000000000000000000000000001",
+        "event_id": 1000001,
+        "portal_id": 50112233,
+        "app_id": 7788990,
+        "subscription_type": "contact.creation",
+        "object_type": "contact",
+        "object_id": "318845120001",
+        "occurred_at": 1795442400001,
+        "handler": "contacts.on_creation",
+        "actor": "spokes",
+        "correlation_id": None,
+        "detail": {"property": "phone"},
+    }
+
+
+async def test_verify_tells_a_broken_chain_by_its_exit_code(store: str, engine: AsyncEngine) -> None:
+    intact = spokes("audit", "verify", DATABASE_URL=store)
+    async with writing(engine) as connection:
+        await connection.execute(text("UPDATE audit_records SET outcome = 'processed' WHERE seq = 2"))
+    broken = spokes("audit", "verify", "--json", DATABASE_URL=store)
+    verdict = orjson.loads(broken.stdout)
+    assert (intact.returncode, intact.stdout[:33]) == (0, "The chain is intact: 3 records, l")
+    assert (broken.returncode, verdict["seq"], verdict["tampering"]) == (1, 2, "changed")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+class TestOnSQLite:
+    """What does not depend on the kind of database."""
+
+    def test_query_shows_a_table_of_the_newest_first(self, store: str) -> None:
+        shown = spokes("audit", "query", DATABASE_URL=store).stdout
+        assert shown.index("318845120003") < shown.index("318845120002") < shown.index("318845120001")
+        assert "[red]r" in shown
+
+    def test_csv_has_a_header_and_the_filtered_records(self, store: str, tmp_path: Path) -> None:
+        file = tmp_path / "out.csv"
+        arguments = ("--format", "csv", "--output", str(file), "--outcome", "dead", "--since", "1795442500000")
+        spokes("audit", "export", *arguments, DATABASE_URL=store)
+        [row] = csv.DictReader(io.StringIO(file.read_text()))
+        assert (row["seq"], row["outcome"], row["attempt"], row["correlation_id"]) == ("2", "dead", "8", "")
+
+    def test_a_closed_pipe_is_no_traceback(self, store: str) -> None:
+        command = f"{sys.executable} -m console audit export | true"
+        environ = {"DATABASE_URL": store}
+        said = subprocess.run(command, shell=True, env=environ, capture_output=True, check=False)  # noqa: S602 - a pipe
+        assert said.stderr == b""
+
+    def test_a_store_without_tables_is_a_sentence(self, database_url: str) -> None:
+        said = spokes("audit", "query", DATABASE_URL=database_url)
+        assert (said.returncode, said.stderr) == (
+            2,
+            "The audit store has no tables yet: run `python -m console migrate`.\n",
+        )
+
+
+def test_a_store_that_does_not_answer_is_a_sentence() -> None:
+    said = spokes("audit", "verify", DATABASE_URL="postgres://u:geheim@127.0.0.1:1/d?sslmode=require")
+    expected = "The audit store does not answer (ConnectionRefusedError). DATABASE_URL says where it is.\n"
+    assert (said.returncode, said.stderr) == (2, expected)
+
+
+def test_a_wrong_setting_is_a_sentence() -> None:
+    said = spokes("migrate", PORT="many")
+    assert (said.returncode, said.stderr.startswith("PORT "), "Traceback" in said.stderr) == (2, True, False)
+
+
+def test_help_loads_no_command() -> None:
+    program = "import sys; from console.__main__ import app; app(['--help'], standalone_mode=False)"
+    check = f"{program}; sys.exit(any(name in sys.modules for name in ('sqlalchemy', 'core.settings', 'redis')))"
+    said = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert (said.returncode, "migrate" in said.stdout, "audit" in said.stdout) == (0, True, True)
+
+
+@pytest.mark.parametrize(
+    ("spelled", "epoch_ms"),
+    [
+        ("1795442500001", 1795442500001),
+        ("2026-11-23", 1795392000000),
+        ("2026-11-23T14:00", 1795442400000),
+        ("2026-11-23T15:00+01:00", 1795442400000),
+        ("2h", 1795442400000 - 7_200_000),
+        ("7d", 1795442400000 - 604_800_000),
+    ],
+)
+def test_a_time_is_read_as_people_spell_it(spelled: str, epoch_ms: int) -> None:
+    assert epoch_ms == moment(spelled, now_ms=1795442400000)
+
+
+def test_what_is_no_time_is_refused() -> None:
+    with pytest.raises(BadParameter):
+        moment("yesterday")
