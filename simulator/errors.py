@@ -1,0 +1,114 @@
+"""What HubSpot answers when it refuses. Rule: every refusal of the CRM is a HubSpotError, and its body is made here.
+
+Bodies: HubSpot's docs "Error handling"; categories as its clients know them.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+JsonObject: TypeAlias = dict[str, Any]  # a JSON object of HubSpot's; its members differ from endpoint to endpoint
+
+_PORTAL_IS_MOVING = 477
+
+
+class HubSpotError(Exception):
+    """A refusal: HTTP status, category and message, and whatever else HubSpot's body of that kind carries."""
+
+    def __init__(
+        self,
+        status: int,
+        category: str,
+        message: str,
+        *,
+        errors: Sequence[JsonObject] = (),
+        context: Mapping[str, Sequence[str]] | None = None,
+        links: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.category = category
+        self.message = message
+        self.errors = list(errors)
+        self.context = {name: list(values) for name, values in (context or {}).items()}
+        self.links = dict(links or {})
+
+    def body(self, correlation_id: str) -> JsonObject:
+        """The body of a whole answer."""
+        return {**self.entry(), "correlationId": correlation_id}
+
+    def entry(self) -> JsonObject:
+        """The element for `errors` of a batch answer."""
+        entry: JsonObject = {"status": "error", "category": self.category, "message": self.message}
+        for name, value in (("errors", self.errors), ("context", self.context), ("links", self.links)):
+            if value:
+                entry[name] = value
+        return entry
+
+
+def object_not_found(*ids: str) -> HubSpotError:
+    """404 for one object; in a batch, one error for all that are missing."""
+    one = len(ids) == 1
+    message = "Object not found. objectId are usually numeric." if one else "Could not get some objects."
+    return HubSpotError(HTTPStatus.NOT_FOUND, "OBJECT_NOT_FOUND", message, context={"ids": ids})
+
+
+def endpoint_not_found() -> HubSpotError:
+    """404 for a path or method that HubSpot does not have."""
+    return HubSpotError(HTTPStatus.NOT_FOUND, "OBJECT_NOT_FOUND", "resource not found")
+
+
+def already_exists(kind: str, existing_id: str) -> HubSpotError:
+    """409; the existing id is in the text alone, as with HubSpot."""
+    message = f"{kind} already exists. Existing ID: {existing_id}"
+    return HubSpotError(HTTPStatus.CONFLICT, "CONFLICT", message)
+
+
+def invalid_request(message: str, *, code: str | None = None, property_name: str | None = None) -> HubSpotError:
+    """400 of the kind that a repetition never cures; `code` such as PROPERTY_DOESNT_EXIST."""
+    errors: list[JsonObject] = []
+    if code is not None:
+        detail: JsonObject = {"message": message, "code": code}
+        if property_name is not None:
+            detail |= {"in": property_name, "context": {"propertyName": [property_name]}}
+        errors.append(detail)
+    return HubSpotError(HTTPStatus.BAD_REQUEST, "VALIDATION_ERROR", message, errors=errors)
+
+
+def not_authenticated(*, expired: bool = False) -> HubSpotError:
+    """401: no token, one that HubSpot does not know, or one that ran out."""
+    if expired:
+        message = "The OAuth token used to make this call expired."
+        return HubSpotError(HTTPStatus.UNAUTHORIZED, "EXPIRED_AUTHENTICATION", message)
+    message = "Authentication credentials not found. This API supports OAuth 2.0 authentication."
+    return HubSpotError(HTTPStatus.UNAUTHORIZED, "INVALID_AUTHENTICATION", message)
+
+
+def missing_scopes(scopes: Sequence[str]) -> HubSpotError:
+    """403, naming the scopes that any one of would have been enough."""
+    return HubSpotError(
+        HTTPStatus.FORBIDDEN,
+        "MISSING_SCOPES",
+        "This app hasn't been granted all required scopes to make this call.",
+        errors=[
+            {
+                "message": "One or more of the following scopes are required.",
+                "context": {"requiredGranularScopes": list(scopes)},
+            }
+        ],
+        links={"scopes": "https://developers.hubspot.com/scopes"},
+    )
+
+
+def injected(status: int) -> JsonObject:
+    """The body HubSpot sends with a status of its own making: 423, 477, 5xx and the like, without correlationId."""
+    category, message = {
+        HTTPStatus.LOCKED: ("LOCKED", "This record is locked by a high volume of changes. Wait before trying again."),
+        _PORTAL_IS_MOVING: ("MIGRATION_IN_PROGRESS", "This account is moving between data centres."),
+        HTTPStatus.UNAUTHORIZED: ("INVALID_AUTHENTICATION", "Authentication credentials not found."),
+        HTTPStatus.FORBIDDEN: ("MISSING_SCOPES", "This app hasn't been granted all required scopes."),
+        HTTPStatus.NOT_FOUND: ("OBJECT_NOT_FOUND", "resource not found"),
+        HTTPStatus.CONFLICT: ("CONFLICT", "The object was changed by somebody else."),
+        HTTPStatus.BAD_REQUEST: ("VALIDATION_ERROR", "The request is not valid."),
+    }.get(status, ("INTERNAL_ERROR", "internal error"))
+    return {"status": "error", "message": message, "category": category}

@@ -1,0 +1,129 @@
+"""Lifelike work of the people in a portal, so that there is something to see. Rule: the seed decides who does what.
+
+Everyone in it is invented; e-mail addresses end in .example, telephone numbers come from ranges kept for fiction.
+"""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from simulator.changes import USER, ObjectRef
+from simulator.clock import Clock
+from simulator.portal import Portal
+from simulator.records import Record
+
+_FIRST: Final = ("Ada", "Bilal", "Chioma", "Dmitri", "Elif", "Freja", "Gil", "Hana", "Ines", "Jonas", "Keiko", "Liam")
+_LAST: Final = ("Abara", "Berg", "Costa", "Dahl", "Eriksen", "Fontaine", "Grau", "Haddad", "Ito", "Jansen", "Kaya")
+_TRADES: Final = ("Bakery", "Freight", "Optics", "Robotics", "Textiles", "Winery")
+_STAGES: Final = ("lead", "marketingqualifiedlead", "salesqualifiedlead", "opportunity", "customer")
+_DEAL_STAGES: Final = ("appointmentscheduled", "qualifiedtobuy", "contractsent", "closedwon", "closedlost")
+_PHONES: Final = ("(212) 555-01{:02d}", "+1 415 555 01{:02d}", "020 7946 09{:02d}", "+44 (0)20 7946 08{:02d}", "n/a")
+_MOST_KEPT: Final = 500  # records of a type that stay within the reach of later edits
+_TICK_S: Final = 0.05
+
+
+class Traffic:
+    """People at work in one portal."""
+
+    def __init__(self, portal: Portal, rng: Random) -> None:
+        self._portal = portal
+        self._rng = rng
+        self._contacts: list[Record] = []
+        self._companies: list[Record] = []
+        self._deals: list[Record] = []
+        self._made = 0
+
+    def act(self) -> None:
+        """One edit: now and then a new record, mostly a change of one that is there."""
+        acts: dict[Callable[[], None], int] = {
+            self._new_contact: 20,
+            self._new_company: 5,
+            self._new_deal: 5,
+            self._change_contact: 45,
+            self._change_deal: 15,
+            self._associate: 7,
+            self._delete_contact: 2,
+            self._merge_contacts: 1,
+        }
+        (act,) = self._rng.choices(list(acts), list(acts.values()))
+        act()
+
+    async def run(self, events_per_s: float, sent: Callable[[], int], clock: Clock) -> None:
+        """Go on until cancelled, keeping the events that `sent` counts at that rate."""
+        started_s, sent_before = clock.monotonic_s(), sent()
+        while True:
+            due = (clock.monotonic_s() - started_s) * events_per_s
+            edits = 0
+            # An edit that nobody subscribed to makes no event: a bound on edits keeps the loop from spinning.
+            while sent() - sent_before < due and edits < max(1.0, events_per_s):
+                self.act()
+                edits += 1
+            await asyncio.sleep(_TICK_S)
+
+    def _new_contact(self) -> None:
+        first, last = self._rng.choice(_FIRST), self._rng.choice(_LAST)
+        self._made += 1
+        email = f"{first}.{last}.{self._made}@mail.example".lower()
+        values = {"firstname": first, "lastname": last, "email": email, "phone": self._phone(), "country": "US"}
+        self._keep(self._contacts, self._create("contacts", values))
+
+    def _new_company(self) -> None:
+        self._made += 1
+        name = f"{self._rng.choice(_LAST)} {self._rng.choice(_TRADES)}"
+        domain = f"{name.replace(' ', '-').lower()}-{self._made}.example"
+        self._keep(self._companies, self._create("companies", {"name": name, "domain": domain}))
+
+    def _new_deal(self) -> None:
+        amount = str(self._rng.randrange(500, 50_000, 250))
+        values = {"dealname": f"Order of {amount}", "amount": amount, "dealstage": _DEAL_STAGES[0]}
+        self._keep(self._deals, self._create("deals", values))
+
+    def _change_contact(self) -> None:
+        if not self._contacts:
+            return self._new_contact()
+        name, value = self._rng.choice((("phone", self._phone()), ("lifecyclestage", self._rng.choice(_STAGES))))
+        self._portal.crm.update(self._rng.choice(self._contacts), {name: value}, USER)
+        return None
+
+    def _change_deal(self) -> None:
+        if not self._deals:
+            return self._new_deal()
+        stage = self._rng.choice(_DEAL_STAGES)
+        self._portal.crm.update(self._rng.choice(self._deals), {"dealstage": stage}, USER)
+        return None
+
+    def _associate(self) -> None:
+        if not self._contacts or not self._companies:
+            return self._new_company()
+        contact, company = self._rng.choice(self._contacts), self._rng.choice(self._companies)
+        crm = self._portal.crm
+        plain = crm.associations.types.plain(contact.type.type_id, company.type.type_id)
+        crm.as_source(USER).add(_ref(contact), _ref(company), [plain])
+        return None
+
+    def _delete_contact(self) -> None:
+        if self._contacts:
+            gone = self._contacts.pop(self._rng.randrange(len(self._contacts)))
+            self._portal.crm.archive(gone, USER)
+
+    def _merge_contacts(self) -> None:
+        if len(self._contacts) > 1:
+            primary, other = self._rng.sample(self._contacts, 2)
+            survivor = self._portal.crm.merge(primary, other, USER)
+            self._contacts = [one for one in self._contacts if one not in {primary, other}]
+            self._keep(self._contacts, survivor)
+
+    def _create(self, type_name: str, values: dict[str, str]) -> Record:
+        return self._portal.crm.create(self._portal.crm.types.resolve(type_name), values, USER)
+
+    def _keep(self, records: list[Record], record: Record) -> None:
+        records.append(record)
+        del records[:-_MOST_KEPT]
+
+    def _phone(self) -> str:
+        return self._rng.choice(_PHONES).format(self._rng.randrange(100))
+
+
+def _ref(record: Record) -> ObjectRef:
+    return ObjectRef(record.type.type_id, record.id)
