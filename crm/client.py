@@ -118,8 +118,10 @@ class HubSpotClient:
                 response.close()
                 raise
         except Exception as error:  # noqa: BLE001 - the boundary: nothing foreign may pass
-            raise _ours(error) from None  # its text and cause may quote what we sent
-        return _answer(response.status, _lowered(response.headers), raw)
+            failure = _ours(error)
+        else:
+            return _answer(response.status, _lowered(response.headers), raw)
+        raise failure  # out here, so that the foreign error, which may quote what we sent, is not its context
 
     def _send(self, method: str, path: str, query: Query | None, body: Body | None) -> _Response:
         answer = self._api.call_api(
