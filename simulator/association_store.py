@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from simulator.association_types import AssociationType, AssociationTypes
-from simulator.changes import AssociationEnd, AssociationSpec, ObjectRef
+from simulator.changes import AssociationEnd, AssociationSpec, ObjectRef, Source
 from simulator.object_types import ObjectType
 
 Labels = dict[AssociationSpec, AssociationType]
-OnAssociation = Callable[[ObjectRef, AssociationEnd], None]
+OnAssociation = Callable[[ObjectRef, AssociationEnd, Source], None]
 
 
 class AssociationStore:
@@ -23,26 +23,28 @@ class AssociationStore:
         links = self._links.get(ref, {})
         return [(to.object_id, list(labels.values())) for to, labels in links.items() if to.type_id == to_type.type_id]
 
-    def add(self, from_: ObjectRef, to: ObjectRef, made: Iterable[AssociationType]) -> None:
+    def add(self, from_: ObjectRef, to: ObjectRef, made: Iterable[AssociationType], source: Source) -> None:
         """Give the pair these labels beside those it has; a primary one brings the plain one along."""
         for association_type in _with_plain(made, self._plain(from_, to)):
-            self._set(from_, to, association_type)
+            self._set(from_, to, association_type, source)
 
-    def replace(self, from_: ObjectRef, to: ObjectRef, made: Iterable[AssociationType]) -> None:
+    def replace(self, from_: ObjectRef, to: ObjectRef, made: Iterable[AssociationType], source: Source) -> None:
         """Give the pair exactly these labels: those that are not repeated are lost."""
         kept = _with_plain(made, self._plain(from_, to))
         for association_type in self._labels(from_, to):
             if association_type not in kept:
-                self._unset(from_, to, association_type)
+                self._unset(from_, to, association_type, source)
         for association_type in kept:
-            self._set(from_, to, association_type)
+            self._set(from_, to, association_type, source)
 
-    def remove(self, from_: ObjectRef, to: ObjectRef, only: Iterable[AssociationSpec] | None = None) -> None:
+    def remove(
+        self, from_: ObjectRef, to: ObjectRef, source: Source, *, only: Iterable[AssociationSpec] | None = None
+    ) -> None:
         """Take away these labels, or all of them."""
         specs = None if only is None else set(only)
         for association_type in self._labels(from_, to):
             if specs is None or association_type.spec in specs:
-                self._unset(from_, to, association_type)
+                self._unset(from_, to, association_type, source)
 
     def forget(self, ref: ObjectRef) -> None:
         """Drop an object that was erased, without telling anyone."""
@@ -69,29 +71,29 @@ class AssociationStore:
     def _plain(self, from_: ObjectRef, to: ObjectRef) -> AssociationType:
         return self.types.plain(from_.type_id, to.type_id)
 
-    def _set(self, from_: ObjectRef, to: ObjectRef, there: AssociationType) -> None:
+    def _set(self, from_: ObjectRef, to: ObjectRef, there: AssociationType, source: Source) -> None:
         labels = self._links.setdefault(from_, {}).setdefault(to, {})
         if there.spec in labels:
             return
         labels[there.spec] = there
         back = self.types.reverse(there)
         self._links.setdefault(to, {}).setdefault(from_, {})[back.spec] = back
-        self._tell(from_, to, there, back, removed=False)
+        self._tell(from_, to, there, source, removed=False)
 
-    def _unset(self, from_: ObjectRef, to: ObjectRef, there: AssociationType) -> None:
+    def _unset(self, from_: ObjectRef, to: ObjectRef, there: AssociationType, source: Source) -> None:
         back = self.types.reverse(there)
         for near, far, label in ((from_, to, there), (to, from_, back)):
             labels = self._links[near][far]
             labels.pop(label.spec, None)
             if not labels:
                 del self._links[near][far]
-        self._tell(from_, to, there, back, removed=True)
+        self._tell(from_, to, there, source, removed=True)
 
-    def _tell(
-        self, from_: ObjectRef, to: ObjectRef, there: AssociationType, back: AssociationType, *, removed: bool
-    ) -> None:
-        self._on_association(from_, AssociationEnd(to, there.spec, removed=removed, primary=there.primary))
-        self._on_association(to, AssociationEnd(from_, back.spec, removed=removed, primary=back.primary))
+    def _tell(self, from_: ObjectRef, to: ObjectRef, there: AssociationType, source: Source, *, removed: bool) -> None:
+        """Both directions, since each may have somebody who listens."""
+        back = self.types.reverse(there)
+        self._on_association(from_, AssociationEnd(to, there.spec, removed=removed, primary=there.primary), source)
+        self._on_association(to, AssociationEnd(from_, back.spec, removed=removed, primary=back.primary), source)
 
 
 def _with_plain(made: Iterable[AssociationType], plain: AssociationType) -> list[AssociationType]:

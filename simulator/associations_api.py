@@ -8,11 +8,11 @@ from typing import Final
 
 from simulator.association_types import AssociationType
 from simulator.batch_api import batch_answer
-from simulator.call import NO_CONTENT, Answer, Call, text_member
+from simulator.call import NO_CONTENT, Answer, Call
 from simulator.changes import AssociationSpec, ObjectRef
 from simulator.errors import HubSpotError, JsonObject, invalid_request
 from simulator.object_types import ObjectType
-from simulator.objects_api import association_specs, cursor, page_limit
+from simulator.parameters import association_specs, cursor, page_limit, text_member
 
 _MOST_READ: Final = 1_000
 _MOST_WRITTEN: Final = 2_000
@@ -23,7 +23,7 @@ def associate_default(call: Call) -> Answer:
     """PUT .../associations/default/{to_type}/{to_id}: unlabelled."""
     from_, to = _ends(call)
     plain = call.portal.crm.associations.types.plain(from_.type_id, to.type_id)
-    call.portal.crm.as_source(call.portal.config.own_source).add(from_, to, [plain])
+    call.portal.crm.associations.add(from_, to, [plain], call.source)
     return batch_answer(call, HTTPStatus.OK, [_default_shown(from_, to, plain)], [])
 
 
@@ -31,7 +31,7 @@ def associate_labelled(call: Call) -> Answer:
     """PUT .../associations/{to_type}/{to_id}: 201, and labels that were not repeated are gone."""
     from_, to = _ends(call)
     made = _checked(call, association_specs(call.json_value()))
-    call.portal.crm.as_source(call.portal.config.own_source).replace(from_, to, made)
+    call.portal.crm.associations.replace(from_, to, made, call.source)
     return Answer(HTTPStatus.CREATED, _pair_shown(from_, to, made))
 
 
@@ -39,7 +39,7 @@ def associate_by_number(call: Call) -> Answer:
     """PUT .../associations/{to_type}/{to_id}/{association_type_id}: the older form, the number in the path."""
     from_, to = _ends(call)
     made = _checked(call, [_spec_in_path(call)])
-    call.portal.crm.as_source(call.portal.config.own_source).add(from_, to, made)
+    call.portal.crm.associations.add(from_, to, made, call.source)
     return Answer(HTTPStatus.OK, _pair_shown(from_, to, made))
 
 
@@ -58,14 +58,14 @@ def list_associations(call: Call) -> Answer:
 def dissociate(call: Call) -> Answer:
     """DELETE .../associations/{to_type}/{to_id}: 204, all labels gone; 204 too where there were none."""
     from_, to = _ends(call)
-    call.portal.crm.as_source(call.portal.config.own_source).remove(from_, to)
+    call.portal.crm.associations.remove(from_, to, call.source)
     return NO_CONTENT
 
 
 def dissociate_by_number(call: Call) -> Answer:
     """DELETE .../associations/{to_type}/{to_id}/{association_type_id}: 204, that label gone."""
     from_, to = _ends(call)
-    call.portal.crm.as_source(call.portal.config.own_source).remove(from_, to, [_spec_in_path(call)])
+    call.portal.crm.associations.remove(from_, to, call.source, only=[_spec_in_path(call)])
     return NO_CONTENT
 
 
@@ -94,12 +94,12 @@ def create_batch(call: Call) -> Answer:
     """POST batch/create: labels added to up to 2000 pairs."""
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
-    associations = call.portal.crm.as_source(call.portal.config.own_source)
+    associations = call.portal.crm.associations
     for item in call.inputs(_MOST_WRITTEN):
         made = _checked(call, association_specs(item.get("types")))
         try:
             from_, to = _pair(call, item)
-            associations.add(from_, to, made)
+            associations.add(from_, to, made, call.source)
             results.append(_pair_shown(from_, to, made))
         except HubSpotError as error:
             errors.append(error.entry())
@@ -110,12 +110,12 @@ def create_default_batch(call: Call) -> Answer:
     """POST batch/associate/default: up to 2000 pairs, unlabelled."""
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
-    associations = call.portal.crm.as_source(call.portal.config.own_source)
+    associations = call.portal.crm.associations
     plain = associations.types.plain(call.object_type().type_id, call.object_type("to_type").type_id)
     for item in call.inputs(_MOST_WRITTEN):
         try:
             from_, to = _pair(call, item)
-            associations.add(from_, to, [plain])
+            associations.add(from_, to, [plain], call.source)
             results.append(_default_shown(from_, to, plain))
         except HubSpotError as error:
             errors.append(error.entry())
@@ -124,22 +124,22 @@ def create_default_batch(call: Call) -> Answer:
 
 def archive_batch(call: Call) -> Answer:
     """POST batch/archive: 204; each input names one near end and a list of far ends."""
-    associations = call.portal.crm.as_source(call.portal.config.own_source)
+    associations = call.portal.crm.associations
     from_type, to_type = call.object_type(), call.object_type("to_type")
     for item in call.inputs(_MOST_WRITTEN):
         from_ = ObjectRef(from_type.type_id, text_member(_member(item, "from"), "id"))
         far_ends = item.get("to")
         for far_end in far_ends if isinstance(far_ends, list) else [_member(item, "to")]:
-            associations.remove(from_, ObjectRef(to_type.type_id, text_member(far_end, "id")))
+            associations.remove(from_, ObjectRef(to_type.type_id, text_member(far_end, "id")), call.source)
     return NO_CONTENT
 
 
 def archive_labels_batch(call: Call) -> Answer:
     """POST batch/labels/archive: 204; only the named labels go."""
-    associations = call.portal.crm.as_source(call.portal.config.own_source)
+    associations = call.portal.crm.associations
     for item in call.inputs(_MOST_WRITTEN):
         from_, to = _pair(call, item)
-        associations.remove(from_, to, association_specs(item.get("types")))
+        associations.remove(from_, to, call.source, only=association_specs(item.get("types")))
     return NO_CONTENT
 
 

@@ -7,9 +7,11 @@ from collections import Counter
 from http import HTTPStatus
 from typing import Final
 
-from simulator.call import NO_CONTENT, Answer, Call, property_values, text_member
+from simulator.call import NO_CONTENT, Answer, Call
+from simulator.changes import ObjectRef
 from simulator.errors import HubSpotError, JsonObject, invalid_request, object_not_found
 from simulator.objects_api import create, requested_links, update
+from simulator.parameters import property_values, text_member
 from simulator.records import iso, shown, shown_whole
 
 MAX_INPUTS: Final = 100
@@ -62,7 +64,7 @@ def update_batch(call: Call) -> Answer:
         id_, written = text_member(item, "id"), property_values(item)
         call.addressed(id_)
         record = crm.find(type_, id_, id_property=item.get("idProperty"), merged=False)
-        if record is None and crm.was_merged(type_, id_):
+        if record is None and ObjectRef(type_.type_id, id_) in crm.previous_ids:
             continue
         try:
             if record is None:
@@ -104,7 +106,7 @@ def archive_batch(call: Call) -> Answer:
         call.addressed(id_)
         record = crm.find(type_, id_, merged=False)
         if record is not None:
-            crm.archive(record, call.portal.config.own_source)
+            crm.archive(record, call.source)
     return NO_CONTENT
 
 

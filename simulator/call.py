@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias, cast
 
 import orjson
 
+from simulator.changes import Source
 from simulator.errors import JsonObject, invalid_request
 from simulator.limits import Meter
 from simulator.object_types import ObjectType
@@ -42,6 +43,11 @@ class Call:
         self.partial_is_ok = "/2026-09/" in log.path
         self._parts = parts
         self._body = body
+
+    @property
+    def source(self) -> Source:
+        """How HubSpot marks what this call changes."""
+        return self.portal.config.own_source
 
     def part(self, name: str) -> str:
         """A part of the path by the name the endpoint gave it."""
@@ -123,27 +129,3 @@ class Endpoint(NamedTuple):
     meter: Meter = Meter.ORDINARY
     type_parts: tuple[str, ...] = ()
     anonymous: bool = False
-
-
-def property_values(item: Mapping[str, object]) -> dict[str, object]:
-    """The `properties` to write, of a body or of one input of a batch.
-
-    Raises:
-        HubSpotError: 400, they are missing or no object.
-    """
-    properties = item.get("properties")
-    if not isinstance(properties, dict):
-        raise invalid_request("Some required fields were not set: [properties]")
-    return properties
-
-
-def text_member(item: Mapping[str, object], name: str) -> str:
-    """A member that must be there, as text: HubSpot takes ids as numbers too.
-
-    Raises:
-        HubSpotError: 400.
-    """
-    value = item.get(name)
-    if value is None or isinstance(value, dict | list):
-        raise invalid_request(f"Some required fields were not set: [{name}]")
-    return str(value)

@@ -5,7 +5,6 @@ What an id means: a live record, an archived one, a previous id of a merged reco
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from http import HTTPStatus
 from random import Random
 from typing import Final
 
@@ -14,14 +13,14 @@ from simulator.association_types import AssociationTypes
 from simulator.changes import AssociationEnd, Change, Kind, Merge, ObjectRef, Source
 from simulator.clock import Clock
 from simulator.config import PortalConfig
-from simulator.errors import HubSpotError, already_exists, invalid_request, object_not_found
+from simulator.errors import already_exists, object_not_found
+from simulator.merging import PreviousIds, check_merge, merged_ids, properties_moved
 from simulator.object_types import CONTACT, ObjectType, ObjectTypes
 from simulator.property_rules import accept, check_required
 from simulator.records import Record, iso
 from simulator.unique_values import UniqueValues
 
 _FIRST_ID: Final = 318_845_000_000  # twelve digits, as in production
-_MOST_MERGES: Final = 250
 
 
 class CrmStore:
@@ -35,9 +34,8 @@ class CrmStore:
         self._clock = clock
         self._rng = rng
         self._on_change = on_change
-        self._source = config.own_source  # of the association being changed
         self._records: dict[str, dict[str, Record]] = {}
-        self._survivors: dict[ObjectRef, str] = {}
+        self.previous_ids = PreviousIds()
         self._next_id = _FIRST_ID
         self._known = {self.types.resolve(name).type_id: names for name, names in config.known_properties.items()}
         unique = {self.types.resolve(name).type_id: names for name, names in config.unique_properties.items()}
@@ -59,7 +57,7 @@ class CrmStore:
         if id_property not in {None, "hs_object_id"}:
             id_ = self._unique.holder(type_, id_property or "", id_) or ""
         if merged:
-            id_ = self.survivor_of(type_, id_)
+            id_ = self.previous_ids.survivor_of(type_, id_)
         record = self._records.get(type_.type_id, {}).get(id_)
         return record if record is not None and record.archived == archived else None
 
@@ -73,16 +71,6 @@ class CrmStore:
         if record is None:
             raise object_not_found(id_)
         return record
-
-    def survivor_of(self, type_: ObjectType, id_: str) -> str:
-        """The id under which a record lives now, however often it was merged."""
-        while (following := self._survivors.get(ObjectRef(type_.type_id, id_))) is not None:
-            id_ = following
-        return id_
-
-    def was_merged(self, type_: ObjectType, id_: str) -> bool:
-        """Whether `id_` is a previous id of a merged record."""
-        return ObjectRef(type_.type_id, id_) in self._survivors
 
     def records(self, type_: ObjectType, *, archived: bool = False) -> Iterator[Record]:
         """All records of a type, in no order that HubSpot promises."""
@@ -162,19 +150,15 @@ class CrmStore:
         Raises:
             HubSpotError: 400 for a record with itself, 414 past 250 merges.
         """
-        type_, before = primary.type, primary.properties.get("hs_merged_object_ids", "").split(";")
-        if primary is other:
-            raise invalid_request("Cannot merge an object with itself.")
-        if len(before) >= _MOST_MERGES:
-            raise HubSpotError(HTTPStatus.REQUEST_URI_TOO_LONG, "VALIDATION_ERROR", "Too many merges for this record.")
+        type_ = primary.type
+        check_merge(primary, other)
         gone = [other, primary] if self._config.merge_makes_new_id else [other]
+        moved = properties_moved(primary, other)
+        written = {**primary.properties, **moved, "hs_merged_object_ids": merged_ids(primary, gone)}
         survivor = self._new(type_, None) if self._config.merge_makes_new_id else primary
-        moved = {name: value for name, value in other.properties.items() if name not in primary.properties}
-        merged_ids = [*filter(None, before), *(record.id for record in gone)]
-        written = {**primary.properties, **moved, "hs_merged_object_ids": ";".join(merged_ids)}
         for record in gone:
             del self._records[type_.type_id][record.id]
-            self._survivors[ObjectRef(type_.type_id, record.id)] = survivor.id
+            self.previous_ids.retire(type_, record.id, survivor.id)
             self._unique.move(type_, record.id, survivor.id)
             self.associations.move(_ref(record), _ref(survivor))
         survivor.write({**written, "hs_object_id": survivor.id}, self._clock.now_ms(), source)
@@ -191,11 +175,6 @@ class CrmStore:
         self._rng.shuffle(kinds)
         for kind in kinds:
             self._tell(kind, record, source)
-
-    def as_source(self, source: Source) -> AssociationStore:
-        """The associations, with what is done to them next told as done by `source`."""
-        self._source = source
-        return self.associations
 
     def _new(self, type_: ObjectType, id_: str | None) -> Record:
         if id_ is None:
@@ -225,9 +204,9 @@ class CrmStore:
     def _change(self, kind: Kind, record: Record, source: Source) -> Change:
         return Change(kind, _ref(record), source, self._clock.now_ms())
 
-    def _associated(self, from_: ObjectRef, end: AssociationEnd) -> None:
+    def _associated(self, from_: ObjectRef, end: AssociationEnd, source: Source) -> None:
         now_ms = self._clock.now_ms()
-        self._on_change(Change(Kind.ASSOCIATION_CHANGE, from_, self._source, now_ms, association=end))
+        self._on_change(Change(Kind.ASSOCIATION_CHANGE, from_, source, now_ms, association=end))
 
 
 def _ref(record: Record) -> ObjectRef:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from simulator.association_types import HUBSPOT_DEFINED
-from simulator.call import property_values, text_member
 from simulator.changes import USER, AssociationSpec, ObjectRef, Source
 from simulator.errors import JsonObject, invalid_request
+from simulator.parameters import property_values, text_member
 from simulator.portal import Portal
 from simulator.records import Record, shown_whole
 
@@ -74,13 +74,13 @@ def _associate(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
     if "association_type_id" in edit:
         spec = AssociationSpec(str(edit.get("category", HUBSPOT_DEFINED)), int(edit["association_type_id"]))
         made = types.find(spec, from_.type, to.type)
-    portal.crm.as_source(source).add(_ref(from_), _ref(to), [made])
+    portal.crm.associations.add(_ref(from_), _ref(to), [made], source)
     return {"from": from_.id, "to": to.id, "association_type_id": made.spec.type_id}
 
 
 def _dissociate(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
     from_, to = _record(portal, edit), _record(portal, edit, "to_id", "to_type")
-    portal.crm.as_source(source).remove(_ref(from_), _ref(to))
+    portal.crm.associations.remove(_ref(from_), _ref(to), source)
     return {"from": from_.id, "to": to.id}
 
 

@@ -3,7 +3,6 @@
 Source: HubSpot's docs "API usage guidelines"; the figures that matter to a client are also kept as truth for tests.
 """
 
-from collections import deque
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
@@ -13,6 +12,7 @@ from zoneinfo import ZoneInfo
 from simulator.clock import Clock
 from simulator.config import TEN_SECONDS_MS, Limits
 from simulator.errors import JsonObject
+from simulator.rolling_window import RollingWindow
 
 
 @unique
@@ -32,33 +32,6 @@ class Policy(StrEnum):
     DAILY = "DAILY"
     SECONDLY = "SECONDLY"
     TEN_SECONDLY_ROLLING = "TEN_SECONDLY_ROLLING"
-
-
-class RollingWindow:
-    """Counts of the last `window_s` seconds: a call at the very end of the window no longer counts."""
-
-    def __init__(self, window_s: float) -> None:
-        self.window_s = window_s
-        self.peak = 0  # the most that ever fell into one window
-        self._moments: deque[float] = deque()
-
-    def count(self, now_s: float) -> int:
-        """How many were added within the window that ends at `now_s`."""
-        oldest = now_s - self.window_s
-        while self._moments and self._moments[0] <= oldest:
-            self._moments.popleft()
-        return len(self._moments)
-
-    def add(self, now_s: float) -> int:
-        """Add one, and return how many the window holds now."""
-        self._moments.append(now_s)
-        held = self.count(now_s)
-        self.peak = max(self.peak, held)
-        return held
-
-    def wait_s(self, now_s: float) -> float:
-        """Seconds until the oldest leaves the window."""
-        return self._moments[0] + self.window_s - now_s if self._moments else 0.0
 
 
 @dataclass(slots=True)

@@ -9,15 +9,15 @@ from itertools import islice
 from typing import Final
 
 from simulator.association_types import AssociationType
-from simulator.call import NO_CONTENT, Answer, Call, property_values, text_member
+from simulator.call import NO_CONTENT, Answer, Call
 from simulator.changes import AssociationSpec, ObjectRef
 from simulator.errors import JsonObject, invalid_request, object_not_found
 from simulator.object_types import ObjectType
+from simulator.parameters import association_specs, cursor, page_limit, property_values, text_member
 from simulator.records import Record, shown, shown_whole
 
 _LARGEST_PAGE: Final = 100
 _LARGEST_PAGE_WITH_HISTORY: Final = 50
-_DEFAULT_PAGE: Final = 10
 
 Links = list[tuple[ObjectRef, list[AssociationType]]]
 
@@ -64,7 +64,7 @@ def archive_object(call: Call) -> Answer:
     crm = call.portal.crm
     record = crm.find(type_, id_)
     if record is not None:
-        crm.archive(record, call.portal.config.own_source)
+        crm.archive(record, call.source)
     elif crm.find(type_, id_, archived=True) is None:
         raise object_not_found(id_)
     return NO_CONTENT
@@ -76,7 +76,7 @@ def merge_objects(call: Call) -> Answer:
     primary_id, other_id = text_member(body, "primaryObjectId"), text_member(body, "objectIdToMerge")
     call.addressed(primary_id, other_id)
     primary, other = crm.get(type_, primary_id), crm.get(type_, other_id)
-    return Answer(HTTPStatus.OK, shown_whole(crm.merge(primary, other, call.portal.config.own_source)))
+    return Answer(HTTPStatus.OK, shown_whole(crm.merge(primary, other, call.source)))
 
 
 def erase_object(call: Call) -> Answer:
@@ -88,7 +88,7 @@ def erase_object(call: Call) -> Answer:
     if record is None:
         record = crm.find(type_, id_, id_property=id_property, archived=True)
     if record is not None:
-        crm.forget(record, call.portal.config.own_source)
+        crm.forget(record, call.source)
     elif id_property == "email":
         crm.blocked_emails.add(id_.lower())
     else:
@@ -102,14 +102,14 @@ def create(call: Call, item: Mapping[str, object]) -> Record:
     Raises:
         HubSpotError: 400, 404 or 409.
     """
-    type_, crm, source = call.object_type(), call.portal.crm, call.portal.config.own_source
+    type_, crm = call.object_type(), call.portal.crm
     written = property_values(item)
     links = requested_links(call, type_, item.get("associations"))
-    record = crm.create(type_, written, source)
+    record = crm.create(type_, written, call.source)
     call.addressed(record.id)
     call.wrote(record, written)
     for to, association_types in links:
-        crm.as_source(source).add(ObjectRef(type_.type_id, record.id), to, association_types)
+        crm.associations.add(ObjectRef(type_.type_id, record.id), to, association_types, call.source)
     return record
 
 
@@ -120,7 +120,7 @@ def update(call: Call, record: Record, written: Mapping[str, object]) -> JsonObj
         HubSpotError: 400 or 409.
     """
     call.addressed(record.id)
-    call.portal.crm.update(record, written, call.portal.config.own_source)
+    call.portal.crm.update(record, written, call.source)
     call.wrote(record, written)
     return shown(record, written)
 
@@ -138,49 +138,6 @@ def requested_links(call: Call, from_type: ObjectType, associations: object) -> 
             raise invalid_request("Some required fields were not set: [to]")
         links.append(_link(call, from_type, text_member(to, "id"), association_specs(item.get("types"))))
     return links
-
-
-def association_specs(types: object) -> list[AssociationSpec]:
-    """The `types` of an association.
-
-    Raises:
-        HubSpotError: 400, there are none or one is malformed.
-    """
-    if not isinstance(types, list) or not types or not all(isinstance(item, dict) for item in types):
-        raise invalid_request("Some required fields were not set: [types]")
-    try:
-        return [
-            AssociationSpec(str(t.get("associationCategory", "HUBSPOT_DEFINED")), int(t["associationTypeId"]))
-            for t in types
-        ]
-    except (KeyError, TypeError, ValueError):
-        raise invalid_request("Some required fields were not set: [associationTypeId]") from None
-
-
-def page_limit(text: str | None, largest: int, *, default: int = _DEFAULT_PAGE) -> int:
-    """A page size that HubSpot would take.
-
-    Raises:
-        HubSpotError: 400.
-    """
-    if text is None:
-        return default
-    if not text.isdecimal() or not 0 < int(text) <= largest:
-        raise invalid_request(f"limit must be between 1 and {largest}")
-    return int(text)
-
-
-def cursor(text: str | None) -> int:
-    """A paging cursor, 0 for the first page.
-
-    Raises:
-        HubSpotError: 400.
-    """
-    if not text:
-        return 0
-    if not text.isdecimal():
-        raise invalid_request("after is not a valid cursor")
-    return int(text)
 
 
 def _link(

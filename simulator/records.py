@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from simulator.changes import Source
@@ -18,7 +19,7 @@ class PastValue(NamedTuple):
     source: Source
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Record:
     """One object of the CRM. Times in milliseconds since the epoch."""
 
@@ -47,6 +48,7 @@ class Record:
         self.properties[self.type.last_modified] = iso(at_ms)
 
 
+@lru_cache(maxsize=8192)  # a batch shows the same moments again and again
 def iso(at_ms: int) -> str:
     """Milliseconds since the epoch as HubSpot writes moments: 2026-11-23T20:00:00.000Z."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

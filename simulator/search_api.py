@@ -10,7 +10,7 @@ from typing import Final
 
 from simulator.call import Answer, Call
 from simulator.errors import JsonObject, invalid_request
-from simulator.objects_api import cursor, page_limit
+from simulator.parameters import cursor, page_limit
 from simulator.property_rules import as_text
 from simulator.records import Record, shown
 

@@ -8,19 +8,15 @@ from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
 
-import aiohttp
 import orjson
-from yarl import URL
 
 from simulator.clock import Clock
 from simulator.config import SenderConfig, Target
+from simulator.courier import Courier
 from simulator.deliveries import Attempt, Deliveries, SentEvent, State
 from simulator.retry_schedule import retry_delay_s
 from simulator.signing import GENUINE, Manner, sign
-
-_HUBSPOT_ADDRESS: Final = "54.174.59.100"  # what a proxy would report; HubSpot publishes no fixed list
 
 
 class NoTarget(Exception):
@@ -60,22 +56,17 @@ class Sender:
         self._outboxes: dict[int, _Outbox] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._settled = asyncio.Event()
-        self._session: aiohttp.ClientSession | None = None
+        self._courier = Courier(clock, timeout_s=config.timeout_s)
 
     async def open(self) -> None:
         """Be ready to connect."""
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=self.config.timeout_s),
-            auto_decompress=False,
-        )
+        await self._courier.open()
 
     async def close(self) -> None:
         """Give up what is under way."""
         self.forget()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
+        await self._courier.close()
 
     def forget(self) -> None:
         """Drop what waits and what is under way."""
@@ -212,35 +203,9 @@ class Sender:
             self._settled.set()
 
     async def _post(self, attempt: Attempt, body: bytes, manner: Manner) -> None:
-        """One request; its outcome is written into `attempt`."""
-        if self._target is None or self._session is None:
+        if self._target is None:
             raise NoTarget
-        target, started_s = self._target, self._clock.monotonic_s()
-        signed = sign(secret=self.client_secret, uri=target.public_url, body=body, now_ms=attempt.at_ms, manner=manner)
-        url, headers = connection(target)
-        try:
-            async with self._session.post(
-                url, data=signed.body, headers={**signed.headers, **headers}, allow_redirects=False
-            ) as response:
-                attempt.answer = await response.read()
-                attempt.status = response.status
-        except TimeoutError:
-            attempt.failure = "timeout"
-        except (aiohttp.ClientError, OSError):
-            attempt.failure = "connection"
-        attempt.latency_ms = (self._clock.monotonic_s() - started_s) * 1000
-
-
-def connection(target: Target) -> tuple[URL, dict[str, str]]:
-    """Where to connect, and the headers a proxy in between would add."""
-    public = URL(target.public_url, encoded=True)
-    if target.connect_url is None:
-        return public, {}
-    port = "" if public.is_default_port() else f":{public.port}"
-    headers = {
-        "Host": f"{public.raw_host}{port}",
-        "X-Forwarded-Proto": public.scheme,
-        "X-Forwarded-For": _HUBSPOT_ADDRESS,
-        "X-Forwarded-Port": str(public.port),
-    }
-    return URL(target.connect_url, encoded=True), headers
+        signed = sign(
+            secret=self.client_secret, uri=self._target.public_url, body=body, now_ms=attempt.at_ms, manner=manner
+        )
+        await self._courier.carry(signed, self._target, attempt)

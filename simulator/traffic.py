@@ -80,39 +80,38 @@ class Traffic:
         self._keep(self._deals, self._create("deals", values))
 
     def _change_contact(self) -> None:
-        if not self._contacts:
+        contact = self._pick(self._contacts)
+        if contact is None:
             return self._new_contact()
         name, value = self._rng.choice((("phone", self._phone()), ("lifecyclestage", self._rng.choice(_STAGES))))
-        self._portal.crm.update(self._rng.choice(self._contacts), {name: value}, USER)
+        self._portal.crm.update(contact, {name: value}, USER)
         return None
 
     def _change_deal(self) -> None:
-        if not self._deals:
+        deal = self._pick(self._deals)
+        if deal is None:
             return self._new_deal()
-        stage = self._rng.choice(_DEAL_STAGES)
-        self._portal.crm.update(self._rng.choice(self._deals), {"dealstage": stage}, USER)
+        self._portal.crm.update(deal, {"dealstage": self._rng.choice(_DEAL_STAGES)}, USER)
         return None
 
     def _associate(self) -> None:
-        if not self._contacts or not self._companies:
+        contact, company = self._pick(self._contacts), self._pick(self._companies)
+        if contact is None or company is None:
             return self._new_company()
-        contact, company = self._rng.choice(self._contacts), self._rng.choice(self._companies)
         crm = self._portal.crm
         plain = crm.associations.types.plain(contact.type.type_id, company.type.type_id)
-        crm.as_source(USER).add(_ref(contact), _ref(company), [plain])
+        crm.associations.add(_ref(contact), _ref(company), [plain], USER)
         return None
 
     def _delete_contact(self) -> None:
-        if self._contacts:
-            gone = self._contacts.pop(self._rng.randrange(len(self._contacts)))
-            self._portal.crm.archive(gone, USER)
+        contact = self._pick(self._contacts)
+        if contact is not None:
+            self._portal.crm.archive(contact, USER)
 
     def _merge_contacts(self) -> None:
-        if len(self._contacts) > 1:
-            primary, other = self._rng.sample(self._contacts, 2)
-            survivor = self._portal.crm.merge(primary, other, USER)
-            self._contacts = [one for one in self._contacts if one not in {primary, other}]
-            self._keep(self._contacts, survivor)
+        primary, other = self._pick(self._contacts), self._pick(self._contacts)
+        if primary is not None and other is not None and primary is not other:
+            self._keep(self._contacts, self._portal.crm.merge(primary, other, USER))
 
     def _create(self, type_name: str, values: dict[str, str]) -> Record:
         return self._portal.crm.create(self._portal.crm.types.resolve(type_name), values, USER)
@@ -120,6 +119,16 @@ class Traffic:
     def _keep(self, records: list[Record], record: Record) -> None:
         records.append(record)
         del records[:-_MOST_KEPT]
+
+    def _pick(self, records: list[Record]) -> Record | None:
+        """A record that is still there: the app at the other end deletes and merges too."""
+        while records:
+            place = self._rng.randrange(len(records))
+            record = records[place]
+            if self._portal.crm.find(record.type, record.id, merged=False) is record:
+                return record
+            del records[place]
+        return None
 
     def _phone(self) -> str:
         return self._rng.choice(_PHONES).format(self._rng.randrange(100))

@@ -1,0 +1,76 @@
+"""What a caller passed, read or refused as HubSpot refuses it. Rule: pure; what is malformed ends here, with a 400."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from simulator.changes import AssociationSpec
+from simulator.errors import invalid_request
+
+_DEFAULT_PAGE: Final = 10
+
+
+def property_values(item: Mapping[str, object]) -> dict[str, object]:
+    """The `properties` to write, of a body or of one input of a batch.
+
+    Raises:
+        HubSpotError: 400, they are missing or no object.
+    """
+    properties = item.get("properties")
+    if not isinstance(properties, dict):
+        raise invalid_request("Some required fields were not set: [properties]")
+    return properties
+
+
+def text_member(item: Mapping[str, object], name: str) -> str:
+    """A member that must be there, as text: HubSpot takes ids as numbers too.
+
+    Raises:
+        HubSpotError: 400.
+    """
+    value = item.get(name)
+    if value is None or isinstance(value, dict | list):
+        raise invalid_request(f"Some required fields were not set: [{name}]")
+    return str(value)
+
+
+def association_specs(types: object) -> list[AssociationSpec]:
+    """The `types` of an association.
+
+    Raises:
+        HubSpotError: 400, there are none or one is malformed.
+    """
+    if not isinstance(types, list) or not types or not all(isinstance(item, dict) for item in types):
+        raise invalid_request("Some required fields were not set: [types]")
+    try:
+        return [
+            AssociationSpec(str(t.get("associationCategory", "HUBSPOT_DEFINED")), int(t["associationTypeId"]))
+            for t in types
+        ]
+    except (KeyError, TypeError, ValueError):
+        raise invalid_request("Some required fields were not set: [associationTypeId]") from None
+
+
+def page_limit(text: str | None, largest: int, *, default: int = _DEFAULT_PAGE) -> int:
+    """A page size that HubSpot would take.
+
+    Raises:
+        HubSpotError: 400.
+    """
+    if text is None:
+        return default
+    if not text.isdecimal() or not 0 < int(text) <= largest:
+        raise invalid_request(f"limit must be between 1 and {largest}")
+    return int(text)
+
+
+def cursor(text: str | None) -> int:
+    """A paging cursor, 0 for the first page.
+
+    Raises:
+        HubSpotError: 400.
+    """
+    if not text:
+        return 0
+    if not text.isdecimal():
+        raise invalid_request("after is not a valid cursor")
+    return int(text)
