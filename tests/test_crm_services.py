@@ -1,0 +1,477 @@
+"""Services as a handler gets them, against the simulated HubSpot over real HTTP."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from core.errors import (
+    Conflict,
+    CRMError,
+    CRMUnavailable,
+    InvalidRequest,
+    NotAuthorized,
+    NotPermitted,
+    ObjectNotFound,
+)
+from core.settings import Settings
+from crm.services import CRM, Services, Write
+from simulator.app import Simulator
+from simulator.config import Latency, PortalConfig, SimulatorConfig
+from simulator.faults import Fault
+from simulator.portal import TokenState
+
+PORTAL = 50112233
+TOKEN = "pat-na1-simulated"
+READS = {"contacts": ("phone", "email"), "deals": ("dealname",), "notes": ("hs_note_body", "hs_timestamp")}
+MAY = frozenset({
+    "contacts.create", "contacts.update", "contacts.upsert", "contacts.archive", "notes.create", "tasks.create",
+    "calls.create", "emails.create", "deals.create", "associations.list", "associations.associate",
+    "associations.remove", "privacy.delete", "privacy.export", "2-3465404.create",
+})  # fmt: skip
+# What HubSpot insists on when a record is made.
+NEEDED = {
+    "contact": {"email": "a@example.org"},
+    "company": {"name": "x"},
+    "deal": {"dealname": "x", "dealstage": "x"},
+    "ticket": {"subject": "x", "hs_pipeline_stage": "1"},
+}
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Simulator]:
+    config = PortalConfig(
+        unique_properties={"contacts": frozenset({"customer_number"})}, custom_types={"cars": "2-3465404"}
+    )
+    async with Simulator(SimulatorConfig(portals=(config,))) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def crm(sim: Simulator, redis: Redis) -> AsyncIterator[CRM]:
+    settings = Settings(
+        hubspot_api_url=sim.url, hubspot_access_token=TOKEN, hubspot_api_version="2026-09", audit_key="k" * 32
+    )
+    crm = await CRM.open(settings, redis)
+    yield crm
+    await crm.close()
+
+
+@pytest.fixture
+def journal() -> list[Write]:
+    return []
+
+
+@pytest.fixture
+def services(crm: CRM, journal: list[Write]) -> Services:
+    return crm.for_event(PORTAL, "contact", READS, MAY, journal.append)
+
+
+def make(sim: Simulator, type_name: str = "contacts", **properties: str) -> str:
+    """A record that a user made; its id."""
+    store = sim.crm
+    return store.create(store.types.resolve(type_name), properties, sim.portal.config.own_source).id
+
+
+async def test_a_record_has_the_declared_properties_and_its_id(sim: Simulator, services: Services) -> None:
+    contact_id = make(sim, email="ada@example.org", phone="+49 30 1", city="Berlin")
+
+    contact = await services.contacts.get(contact_id)
+
+    assert (contact.id, contact.type) == (contact_id, "contact")
+    assert dict(contact.properties) == {"phone": "+49 30 1", "email": "ada@example.org", "hs_object_id": contact_id}
+
+
+async def test_an_unset_property_is_empty_and_one_that_was_not_read_is_an_error(
+    sim: Simulator, services: Services
+) -> None:
+    contact = await services.contacts.get(make(sim, email="a@example.org"))
+
+    assert contact["phone"] == ""
+    with pytest.raises(KeyError, match="city was not read: declare it"):
+        contact["city"]
+
+
+async def test_a_record_nobody_has_is_not_found(services: Services) -> None:
+    with pytest.raises(ObjectNotFound):
+        await services.contacts.get("1")
+
+
+async def test_a_contact_is_found_by_its_address(sim: Simulator, services: Services) -> None:
+    contact_id = make(sim, email="ada@example.org")
+
+    assert (await services.contacts.get_by("email", "Ada@Example.org")).id == contact_id
+
+
+@pytest.mark.parametrize("version", ["v3", "2026-03", "2026-09"])
+async def test_every_version_of_the_paths_works(sim: Simulator, redis: Redis, version: str) -> None:
+    settings = Settings(
+        hubspot_api_url=sim.url, hubspot_access_token=TOKEN, hubspot_api_version=version, audit_key="k" * 32
+    )
+    crm = await CRM.open(settings, redis)
+    services = crm.for_event(PORTAL, "contact", READS, MAY, lambda _: None)
+    contact_id = await services.contacts.create({"email": "a@example.org"})
+    note_id = await services.notes.create({"hs_note_body": "x"}, to={"contact": (contact_id,)})
+
+    answers = await asyncio.gather(
+        services.contacts.get(contact_id),
+        services.contacts.get("1"),
+        services.associations.list("contacts", contact_id, "notes"),
+        return_exceptions=True,
+    )
+    info = await crm.check_token()
+    await crm.close()
+
+    assert (answers[0].id, type(answers[1]), answers[2]) == (contact_id, ObjectNotFound, (note_id,))  # type: ignore[union-attr]
+    assert info is not None
+    assert info.hub_id == PORTAL
+
+
+async def test_an_update_writes_text_and_clears_with_nothing(sim: Simulator, services: Services) -> None:
+    contact_id = make(sim, email="a@example.org", phone="1", city="X")
+
+    await services.contacts.update(contact_id, {"hs_lead_score": 7, "flag": True}, phone=None)
+
+    record = sim.crm.find(sim.crm.types.resolve("contacts"), contact_id)
+    assert record is not None
+    assert {name: record.properties.get(name) for name in ("hs_lead_score", "flag", "phone", "city")} == {
+        "hs_lead_score": "7", "flag": "true", "phone": None, "city": "X",
+    }  # fmt: skip
+
+
+async def test_updates_of_many_share_a_call_and_each_is_journalled(
+    sim: Simulator, services: Services, journal: list[Write]
+) -> None:
+    ids = [make(sim, email=f"a{i}@example.org") for i in range(20)]
+
+    await asyncio.gather(*(services.contacts.update(i, phone="1") for i in ids))
+
+    assert len(sim.requests) == 1
+    assert {write.object_id for write in journal} == set(ids)
+
+
+async def test_the_journal_names_properties_and_never_values(
+    sim: Simulator, services: Services, journal: list[Write]
+) -> None:
+    contact_id = make(sim, email="a@example.org")
+
+    await services.contacts.update(contact_id, phone="+49301234567")
+
+    assert journal == [Write("contacts.update", "contact", contact_id, ("phone",), journal[0].correlation_id, True, "")]
+
+
+async def test_a_refused_write_is_journalled_with_its_reason(services: Services, journal: list[Write]) -> None:
+    with pytest.raises(ObjectNotFound):
+        await services.contacts.update("1", phone="1")
+
+    assert [(write.ok, write.reason) for write in journal] == [(False, "object_not_found")]
+
+
+async def test_a_write_given_up_is_journalled_as_such(sim: Simulator, services: Services, journal: list[Write]) -> None:
+    contact_id = make(sim, email="a@example.org")
+    sim.faults.add(Fault(latency=Latency(200)))
+    update = asyncio.create_task(services.contacts.update(contact_id, phone="1"))
+    await asyncio.sleep(0.1)
+    update.cancel()
+    await asyncio.gather(update, return_exceptions=True)
+
+    assert [(write.ok, write.reason) for write in journal] == [(False, "cancelled")]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda s: s.companies.get("1"),
+        lambda s: s.companies.get_by("domain", "x"),
+        lambda s: s.companies.search(),
+        lambda s: anext(s.companies.list()),
+        lambda s: s.companies.create({"name": "x"}),
+        lambda s: s.deals.update("1", dealname="x"),
+        lambda s: s.deals.upsert("id", "1", {}),
+        lambda s: s.deals.archive("1"),
+        lambda s: s.objects("2-99").create({}),
+        lambda s: s.objects("2-99").get("1"),
+    ],
+)
+async def test_what_was_not_declared_is_refused_without_a_call(
+    sim: Simulator, services: Services, journal: list[Write], ask: object
+) -> None:
+    with pytest.raises(NotPermitted) as caught:
+        await ask(services)  # type: ignore[operator]
+
+    assert caught.value.scopes
+    assert (len(sim.requests), journal) == (0, [])
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda s: s.associations.list("contacts", "1", "notes"),
+        lambda s: s.associations.associate("contacts", "1", "deals", "2"),
+        lambda s: s.associations.remove("contacts", "1", "deals", "2"),
+        lambda s: s.privacy.gdpr_delete("1"),
+        lambda s: s.privacy.export("1"),
+    ],
+)
+async def test_without_declarations_nothing_is_permitted(sim: Simulator, crm: CRM, ask: object) -> None:
+    with pytest.raises(NotPermitted):
+        await ask(crm.for_event(PORTAL, "contact", {}, frozenset(), lambda _: None))  # type: ignore[operator]
+
+    assert len(sim.requests) == 0
+
+
+async def test_declarations_for_objects_stand_for_the_type_of_the_event(sim: Simulator, crm: CRM) -> None:
+    contact_id = make(sim, email="a@example.org")
+    services = crm.for_event(PORTAL, "contact", {"objects": ("email",)}, frozenset({"objects.update"}), lambda _: None)
+
+    await services.objects("contact").update(contact_id, phone="1")
+
+    assert (await services.contacts.get(contact_id))["email"] == "a@example.org"
+
+
+async def test_our_own_write_is_an_echo_and_can_be_asked_twice(sim: Simulator, crm: CRM, services: Services) -> None:
+    contact_id = make(sim, email="a@example.org")
+    await services.contacts.update(contact_id, phone="+4930")
+
+    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", "+4930")
+    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", "+4930")
+    assert not await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", "+4931")
+
+
+async def test_what_we_made_is_an_echo_too(crm: CRM, services: Services) -> None:
+    contact_id = await services.contacts.create({"email": "a@example.org"})
+
+    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "email", "a@example.org")
+
+
+async def test_a_refused_write_leaves_no_echo(crm: CRM, services: Services) -> None:
+    with pytest.raises(ObjectNotFound):
+        await services.contacts.update("1", phone="+4930")
+
+    assert not await crm.echoes.is_echo(PORTAL, "contact", "1", "phone", "+4930")
+
+
+async def test_a_write_whose_answer_is_lost_keeps_its_echo(sim: Simulator, crm: CRM, services: Services) -> None:
+    contact_id = make(sim, email="a@example.org")
+    sim.faults.add(Fault(method="PATCH", status=502, after_effect=True))
+
+    with pytest.raises(CRMUnavailable):
+        await services.contacts.update(contact_id, phone="+4930")
+
+    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", "+4930")
+
+
+async def test_a_contact_that_is_there_already_is_a_conflict_that_names_it(sim: Simulator, services: Services) -> None:
+    contact_id = make(sim, email="a@example.org")
+
+    with pytest.raises(Conflict) as caught:
+        await services.contacts.create({"email": "a@example.org"})
+
+    assert caught.value.existing_id == contact_id
+
+
+async def test_upsert_makes_and_then_sets(services: Services) -> None:
+    made = await services.contacts.upsert("customer_number", "c-1", {"phone": "1"})
+    again = await services.contacts.upsert("customer_number", "c-1", {"phone": "2"})
+
+    assert made == again
+    assert (await services.contacts.get(made))["phone"] == "2"
+
+
+async def test_an_upsert_that_is_refused_is_an_error(services: Services) -> None:
+    with pytest.raises(CRMError):
+        await services.contacts.upsert("no_such_unique", "c-1", {"email": "not an address"})
+
+
+async def test_an_archived_object_is_gone(sim: Simulator, services: Services) -> None:
+    contact_id = make(sim, email="a@example.org")
+    await services.contacts.archive(contact_id)
+
+    with pytest.raises(ObjectNotFound):
+        await services.contacts.get(contact_id)
+
+
+async def test_search_finds_by_filters_over_pages_up_to_its_limit(sim: Simulator, services: Services) -> None:
+    for i in range(205):
+        make(sim, email=f"a{i}@example.org", phone="1" if i else "")
+
+    found = await services.contacts.search(("phone", "HAS_PROPERTY", ""), sort="email", limit=203)
+
+    assert len({record.id for record in found}) == 203
+    assert len(sim.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "emails"),
+    [
+        (("email", "EQ", "b@example.org"), ["b@example.org"]),
+        (("email", "IN", ("a@example.org", "b@example.org")), ["a@example.org", "b@example.org"]),
+        (("phone", "BETWEEN", ("2", "3")), ["b@example.org", "c@example.org"]),
+    ],
+)
+async def test_search_takes_one_value_several_or_a_range(
+    sim: Simulator, services: Services, given: tuple[str, str, str], emails: list[str]
+) -> None:
+    for phone, letter in enumerate("abc", 1):
+        make(sim, email=f"{letter}@example.org", phone=str(phone))
+
+    found = await services.contacts.search(given, sort="email")
+
+    assert [record["email"] for record in found] == emails
+
+
+async def test_list_goes_through_all_pages(sim: Simulator, services: Services) -> None:
+    ids = {make(sim, email=f"a{i}@example.org") for i in range(120)}
+
+    assert {record.id async for record in services.contacts.list()} == ids
+    assert len(sim.requests) == 2
+
+
+async def test_a_custom_type_goes_by_its_id(sim: Simulator, crm: CRM, journal: list[Write]) -> None:
+    may = frozenset({"2-3465404.create", "2-3465404.update"})
+    services = crm.for_event(PORTAL, "2-3465404", {"2-3465404": ("plate",)}, may, journal.append)
+    cars = services.objects("2-3465404")
+
+    car_id = await cars.create({"plate": "B 1"})
+
+    assert (await cars.get(car_id))["plate"] == "B 1"
+    assert journal[0].object_type == "2-3465404"
+
+
+@pytest.mark.parametrize("service", ["notes", "tasks", "calls", "emails"])
+@pytest.mark.parametrize("to", ["contact", "company", "deal", "ticket"])
+async def test_an_engagement_has_its_moment_and_belongs_to_its_record(
+    sim: Simulator, services: Services, service: str, to: str
+) -> None:
+    record_id = make(sim, to, **NEEDED.get(to, {}))
+
+    made = await getattr(services, service).create({}, to={to: (record_id,)})
+
+    record = sim.crm.find(sim.crm.types.resolve(service), made)
+    assert record is not None
+    assert record.properties["hs_timestamp"]
+    assert await services.associations.list(to, record_id, service) == (made,)
+
+
+async def test_a_due_date_that_is_given_stands(sim: Simulator, services: Services) -> None:
+    task_id = await services.tasks.create({"hs_timestamp": "2027-01-01T00:00:00.000Z", "hs_task_subject": "x"})
+
+    record = sim.crm.find(sim.crm.types.resolve("tasks"), task_id)
+    assert record is not None
+    assert record.properties["hs_timestamp"] == "2027-01-01T00:00:00.000Z"
+
+
+async def test_a_pair_without_association_type_is_refused_before_anything_is_made(
+    sim: Simulator, services: Services
+) -> None:
+    with pytest.raises(InvalidRequest):
+        await services.notes.create({"hs_note_body": "x"}, to={"product": ("1",)})
+
+    assert len(sim.requests) == 0
+
+
+async def test_records_are_associated_and_parted(sim: Simulator, services: Services, journal: list[Write]) -> None:
+    contact_id = make(sim, email="a@example.org")
+    company_id = make(sim, "companies", name="x")
+
+    await services.associations.associate("contacts", contact_id, "companies", company_id)
+    together = await services.associations.list("company", company_id, "contact")
+    await services.associations.remove("contacts", contact_id, "companies", company_id)
+
+    assert together == (contact_id,)
+    assert await services.associations.list("contacts", contact_id, "companies") == ()
+    assert [(w.method, w.object_type, w.object_id) for w in journal] == [
+        ("associations.associate", "contact", contact_id),
+        ("associations.remove", "contact", contact_id),
+    ]
+
+
+async def test_a_labelled_association_carries_its_label(sim: Simulator, services: Services) -> None:
+    contact_id, company_id = make(sim, email="a@example.org"), make(sim, "companies", name="x")
+
+    await services.associations.associate("contact", contact_id, "company", company_id, [(1, "HUBSPOT_DEFINED")])
+
+    assert await services.associations.list("contact", contact_id, "company") == (company_id,)
+
+
+async def test_an_erased_contact_is_gone_and_erasing_it_again_is_no_error(
+    sim: Simulator, services: Services, journal: list[Write]
+) -> None:
+    contact_id = make(sim, email="a@example.org")
+
+    await services.privacy.gdpr_delete(contact_id)
+    await services.privacy.gdpr_delete(contact_id)
+
+    with pytest.raises(ObjectNotFound):
+        await services.contacts.get(contact_id)
+    assert [(w.method, w.object_type, w.ok) for w in journal] == [("privacy.delete", "contact", True)] * 2
+
+
+async def test_an_erasure_that_left_the_contact_there_is_not_believed(sim: Simulator, services: Services) -> None:
+    contact_id = make(sim, email="a@example.org")
+    sim.faults.add(Fault(method="POST", path="*/gdpr-delete", status=200))
+
+    with pytest.raises(CRMUnavailable):
+        await services.privacy.gdpr_delete(contact_id)
+
+
+async def test_an_export_shows_the_contact_and_what_is_kept_with_it(services: Services) -> None:
+    contact_id = await services.contacts.create({"email": "a@example.org"})
+    note_id = await services.notes.create({"hs_note_body": "x"}, to={"contact": (contact_id,)})
+
+    contact, kept = await services.privacy.export(contact_id)
+
+    assert contact["email"] == "a@example.org"
+    assert {kind: ids for kind, ids in kept.items() if ids} == {"notes": (note_id,)}
+
+
+async def test_a_value_longer_than_hubspot_keeps_is_refused_before_the_call(sim: Simulator, services: Services) -> None:
+    with pytest.raises(InvalidRequest):
+        await services.contacts.update("1", phone="x" * 65_537)
+
+    assert len(sim.requests) == 0
+
+
+@pytest.mark.parametrize("object_id", ["..", ".", "", "../../oauth"])
+async def test_an_id_never_leads_to_another_endpoint(sim: Simulator, services: Services, object_id: str) -> None:
+    with pytest.raises(CRMError):
+        await services.contacts.archive(object_id)
+
+    assert {call.path for call in sim.requests} <= {"/crm/objects/2026-09/contacts/../../oauth"}
+
+
+async def test_the_token_tells_its_portal_and_scopes(crm: CRM) -> None:
+    info = await crm.check_token()
+
+    assert info is not None
+    assert info.hub_id == PORTAL
+    assert "crm.objects.contacts.read" in info.scopes
+
+
+async def test_a_refused_token_is_not_authorized(sim: Simulator, crm: CRM) -> None:
+    sim.portal.token_state = TokenState.REVOKED
+
+    with pytest.raises(NotAuthorized):
+        await crm.check_token()
+
+
+async def test_hubspot_being_down_says_nothing_about_the_token(sim: Simulator, crm: CRM) -> None:
+    sim.faults.add(Fault(status=503))
+
+    assert await crm.check_token() is None
+
+
+async def test_a_token_of_another_kind_is_asked_for_its_account(sim: Simulator, crm: CRM) -> None:
+    sim.faults.add(Fault(path="*/access-token-info", status=404))
+
+    info = await crm.check_token()
+
+    assert info is not None
+    assert (info.hub_id, info.scopes) == (PORTAL, frozenset())
+
+
+async def test_the_limit_is_learned_from_hubspot(sim: Simulator, crm: CRM, services: Services) -> None:
+    await services.contacts.get(make(sim, email="a@example.org"))
+
+    assert (await crm.budget.state(PORTAL))["calls"].limit == 190
