@@ -5,7 +5,7 @@ Its place must not come back before it has ended, and a thread cannot be stopped
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
 
 from core.errors import CRMUnavailable
 from crm.budget import Budget
@@ -35,13 +35,15 @@ class Calls:
     def __init__(self, client: "HubSpotClient", budget: Budget) -> None:
         self._client = client
         self._budget = budget
+        self._waiting: set[asyncio.Task[Answer | None]] = set()
         self._under_way: set[asyncio.Task[Answer | None]] = set()
+        self._stopped = False
 
     async def send(self, portal_id: int, request: Request, kind: Kind = "calls") -> "Answer":
         """Wait for a place and make the call.
 
         Raises:
-            CRMError: the call failed, or calls are paused for long.
+            CRMError: the call failed, calls are paused for long, or no more are made.
         """
         answer = await self.send_late(portal_id, lambda: request, kind)
         if answer is None:
@@ -52,36 +54,47 @@ class Calls:
         self, portal_id: int, compose: Callable[[], Request | None], kind: Kind = "calls"
     ) -> "Answer | None":
         """Wait for a place, only then ask `compose` what to call; None when it has nothing left to ask."""
-        left = False
-
-        async def call() -> "Answer | None":
-            nonlocal left
-            async with self._budget.place(portal_id, kind) as place:
-                request = compose()
-                if request is None:
-                    place.unused()
-                    return None
-                left = True
-                answer = await self._client.call(request.method, request.path, query=request.query, body=request.body)
-                place.answered(answer.headers)
-                return answer
-
-        task = asyncio.create_task(call())
-        self._under_way.add(task)
+        if self._stopped:
+            raise CRMUnavailable
+        task = asyncio.create_task(self._call(portal_id, compose, kind))
+        self._waiting.add(task)
         task.add_done_callback(self._ended)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not left:
+            if task.cancelled() and self._stopped:
+                raise CRMUnavailable from None  # it is not the caller who was cancelled
+            if task in self._waiting:
                 task.cancel()
             raise
 
+    def stop(self) -> None:
+        """Make no more calls: who waits for a place is refused, what is under way goes on."""
+        self._stopped = True
+        for task in self._waiting:
+            task.cancel()
+
     async def close(self) -> None:
-        """Wait for the calls under way, then close the client."""
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        """Stop, wait for the calls under way, then close the client."""
+        self.stop()
+        await asyncio.gather(*self._waiting, *self._under_way, return_exceptions=True)
         await self._client.close()
 
+    async def _call(self, portal_id: int, compose: Callable[[], Request | None], kind: Kind) -> "Answer | None":
+        async with self._budget.place(portal_id, kind) as place:
+            request = compose()
+            if request is None:
+                place.unused()
+                return None
+            task = cast("asyncio.Task[Answer | None]", asyncio.current_task())
+            self._waiting.discard(task)
+            self._under_way.add(task)
+            answer = await self._client.call(request.method, request.path, query=request.query, body=request.body)
+            place.answered(answer.headers)
+            return answer
+
     def _ended(self, task: "asyncio.Task[Answer | None]") -> None:
+        self._waiting.discard(task)
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # nobody may be left to take note of it

@@ -84,7 +84,7 @@ class Lane(ABC, Generic[Want, Result]):
         return await ask.answer
 
     async def close(self) -> None:
-        """Wait until everything asked for is answered."""
+        """See to it that everything asked for is answered, or refused."""
         while self._tasks or self._timer:
             if self._timer:
                 self._timer.cancel()

@@ -14,7 +14,7 @@ from crm.updates import UpdateLane
 
 
 class Exchange:
-    """Everything a process talks to HubSpot with; `close` answers what was asked, then closes the client."""
+    """Everything a process talks to HubSpot with; `close` ends it."""
 
     def __init__(self, calls: Calls, paths: Paths, echoes: Echoes, *, linger_s: float = LINGER_S) -> None:
         """Share these; the first caller of a batch waits `linger_s` seconds for company."""
@@ -49,7 +49,8 @@ class Exchange:
         return self._associations[key]
 
     async def close(self) -> None:
-        """Wait for what is under way, then close the client."""
+        """Refuse who waits, follow what is under way to its end, and close the client."""
+        self.calls.stop()
         lanes: list[ReadLane | UpdateLane | AssociationLane] = [
             *self._reads.values(), *self._updates.values(), *self._associations.values(),
         ]  # fmt: skip

@@ -127,6 +127,9 @@ class Objects:
     async def update(self, object_id: str, properties: Mapping[str, Value] | None = None, /, **more: Value) -> None:
         """Set properties, by mapping or by name; an empty value clears. Updates of many callers share a batch."""
         texts = _texts({**(properties or {}), **more})
+        if not texts:
+            self._access.require(f"{self.service}.update")
+            return
 
         async def change() -> Done:
             lane = self._exchange.updates(self._access.portal_id, self.service)

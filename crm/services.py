@@ -161,7 +161,7 @@ class CRM:
         return await token_info(self._client, self._paths)
 
     async def close(self) -> None:
-        """Answer what was asked, end the threads and close the connections."""
+        """Refuse who waits for a place, answer those whose calls are under way, end threads and connections."""
         await self._exchange.close()
 
 

@@ -342,3 +342,21 @@ async def test_associations_are_read_together_and_pages_are_followed(redis: Redi
         "POST /crm/associations/2026-09/contacts/notes/batch/read",
         "GET /crm/objects/2026-09/contacts/2/associations/notes",
     ]
+
+
+async def test_closing_refuses_who_waits_and_answers_who_was_heard(redis: Redis) -> None:
+    async def respond(asked: Asked) -> web.StreamResponse:
+        await asyncio.sleep(0.2)
+        return found(asked)
+
+    async with bench_of(redis, respond, limit=1) as bench:  # type: ignore[arg-type]
+        heard = asyncio.create_task(bench.read("1", "phone"))
+        await asyncio.sleep(0.1)
+        waiting = [asyncio.create_task(bench.read("2", "phone")), asyncio.create_task(bench.update("2", phone="1"))]
+        await asyncio.sleep(0.02)
+        await bench.exchange.close()
+        answers = await asyncio.gather(heard, *waiting, return_exceptions=True)
+
+    assert answers[0] == {"phone": None}
+    assert [type(answer) for answer in answers[1:]] == [CRMUnavailable] * 2
+    assert len(bench.hubspot.asked) == 1

@@ -140,6 +140,12 @@ async def test_an_update_writes_text_and_clears_with_nothing(sim: Simulator, ser
     }  # fmt: skip
 
 
+async def test_an_update_of_nothing_is_no_call(sim: Simulator, services: Services, journal: list[Write]) -> None:
+    await services.contacts.update("1", {})
+
+    assert (len(sim.requests), journal) == (0, [])
+
+
 async def test_updates_of_many_share_a_call_and_each_is_journalled(
     sim: Simulator, services: Services, journal: list[Write]
 ) -> None:
