@@ -14,7 +14,7 @@ _GRACE_S: Final = 25.0
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have Linux end this process when its parent is killed in a way that cannot be caught."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -37,7 +37,7 @@ class Processes:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         colour = _COLOURS[len(self._running) % len(_COLOURS)]
         pump = asyncio.create_task(self._pump(name, colour, process))

@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from console.embedded import answers, valkey_command
-from console.processes import Processes
+from console.processes import Processes, die_with_parent
 from core.errors import ConfigurationError
 from core.settings import RECEIVER_PATH, Settings
 
@@ -27,6 +27,9 @@ def up(
     traffic: Annotated[
         float, typer.Option(help="Edits per second that the simulator makes up, when it plays HubSpot.")
     ] = 1.0,
+    with_parent: Annotated[
+        bool, typer.Option(hidden=True, help="End when the process that started this ends.")
+    ] = False,
 ) -> None:
     """Run everything in this terminal until Ctrl-C.
 
@@ -35,6 +38,8 @@ def up(
 
     Example: spokes up --workers 2
     """
+    if with_parent:
+        die_with_parent()
     raise typer.Exit(asyncio.run(_up(Settings.from_env(), workers, traffic)))
 
 

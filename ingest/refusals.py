@@ -1,4 +1,4 @@
-"""Refused requests, added up. Rule: a forger fills neither log nor audit: a record a minute, a call a second."""
+"""Refused requests, added up. Rule: a forger fills neither log nor audit."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from core.masking import keyed_hash
 from ingest.guard import FailureLimit
 
 _SHARE_S: Final = 1.0
-_RECORD_S: Final = 60.0
+_RECORD_S: Final = 10.0
 _KEEP_S: Final = 120
 _SIGNATURE: Final = frozenset(reason for reason in Refusal if reason.value.startswith(("signature", "timestamp")))
 log = structlog.get_logger()

@@ -32,8 +32,8 @@ class Verdict:
 
 
 PROCESSED: Final = Verdict(Outcome.PROCESSED)
-SUPERSEDED: Final = Verdict(Outcome.SUPERSEDED, "newer_change_applied")
-ECHO: Final = Verdict(Outcome.ECHO, "own_write")
+SUPERSEDED: Final = Verdict(Outcome.SUPERSEDED, "newer_change_applied", spent=False)
+ECHO: Final = Verdict(Outcome.ECHO, "own_write", spent=False)
 NO_HANDLER: Final = Verdict(Outcome.DEAD, "no_handler")
 CRASH_LOOP: Final = Verdict(Outcome.DEAD, "crash_loop")
 
