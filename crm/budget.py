@@ -25,6 +25,7 @@ KINDS: Final[tuple[Kind, ...]] = ("calls", "search", "associations")
 _SCRIPT: Final = (Path(__file__).parent / "budget.lua").read_text()
 _SECOND: Final = 1_000_000  # Redis' clock counts microseconds
 _JITTER_S: Final = 0.003  # so that processes do not all wake for the same place
+_CONNECTIONS: Final = 4  # hosted Redis plans count them, and a script takes a fraction of a millisecond
 _LONGEST_NAP_S: Final = 5.0  # a pause may be ended early by an operator
 
 
@@ -92,6 +93,7 @@ class Budget:
         self._script = redis.register_script(_SCRIPT)
         self._turns: defaultdict[tuple[int, Kind], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._free = asyncio.Semaphore(concurrency)
+        self._connections = asyncio.Semaphore(_CONNECTIONS)
 
     @asynccontextmanager
     async def place(self, portal_id: int, kind: Kind) -> AsyncIterator[Place]:
@@ -168,7 +170,8 @@ class Budget:
     async def _run(self, operation: str, portal_id: int, kind: Reach, *arguments: str | int) -> list[int | bytes]:
         hash_key = f"spokes:{portal_id}:budget"
         try:
-            answer = await self._script(keys=[f"{hash_key}:{kind}", hash_key], args=[operation, kind, *arguments])
+            async with self._connections:
+                answer = await self._script(keys=[f"{hash_key}:{kind}", hash_key], args=[operation, kind, *arguments])
         except (RedisError, OSError, TimeoutError):
             raise CRMUnavailable from None
         return cast("list[int | bytes]", answer)
