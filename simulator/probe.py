@@ -37,7 +37,7 @@ class Caller:
         if self._session is not None:
             await self._session.close()
 
-    async def __call__(self, method: str, path: str, body: object = None, **query: str) -> Reply:
+    async def __call__(self, method: str, path: str, body: object = None, /, **query: str) -> Reply:
         """One call; `body` goes as JSON, bytes as they are."""
         if self._session is None:
             raise RuntimeError("use it as a context")
