@@ -48,7 +48,7 @@ def list_associations(call: Call) -> Answer:
     crm, from_type, to_type = call.portal.crm, call.object_type(), call.object_type("to_type")
     from_ = _existing(call, from_type, call.part("id"))
     limit, after = page_limit(call.query.get("limit"), _LARGEST_PAGE, default=_LARGEST_PAGE), call.query.get("after")
-    ends, first = crm.associations.of(from_, to_type), cursor(after)
+    ends, first = crm.associated(from_, to_type), cursor(after)
     body: JsonObject = {"results": [_end_shown(*end) for end in ends[first : first + limit]]}
     if first + limit < len(ends):
         body["paging"] = {"next": {"after": str(first + limit)}}
@@ -83,7 +83,7 @@ def read_batch(call: Call) -> Answer:
     for item in call.inputs(_MOST_READ):
         try:
             from_ = _existing(call, from_type, text_member(item, "id"))
-            ends = call.portal.crm.associations.of(from_, to_type)
+            ends = call.portal.crm.associated(from_, to_type)
             results.append({"from": {"id": from_.object_id}, "to": [_end_shown(*end) for end in ends]})
         except HubSpotError as error:
             errors.append(error.entry())

@@ -11,7 +11,7 @@ from simulator.call import NO_CONTENT, Answer, Call
 from simulator.changes import ObjectRef
 from simulator.errors import HubSpotError, JsonObject, invalid_request, object_not_found
 from simulator.objects_api import create, requested_links, update
-from simulator.parameters import property_values, text_member
+from simulator.parameters import optional_text_member, property_values, text_member, texts_member
 from simulator.records import iso, shown, shown_whole
 
 MAX_INPUTS: Final = 100
@@ -22,11 +22,12 @@ def read_batch(call: Call) -> Answer:
     type_, body, crm = call.object_type(), call.json(), call.portal.crm
     results: list[JsonObject] = []
     missing: list[str] = []
-    properties, with_history = body.get("properties") or (), body.get("propertiesWithHistory") or ()
+    properties, with_history = texts_member(body, "properties"), texts_member(body, "propertiesWithHistory")
+    id_property = optional_text_member(body, "idProperty")
     for item in call.inputs(MAX_INPUTS):
         id_ = text_member(item, "id")
         archived = call.query.get("archived") == "true"
-        record = crm.find(type_, id_, id_property=body.get("idProperty"), archived=archived, merged=False)
+        record = crm.find(type_, id_, id_property=id_property, archived=archived, merged=False)
         if record is None:
             missing.append(id_)
         else:
@@ -63,7 +64,7 @@ def update_batch(call: Call) -> Answer:
     for item in inputs:
         id_, written = text_member(item, "id"), property_values(item)
         call.addressed(id_)
-        record = crm.find(type_, id_, id_property=item.get("idProperty"), merged=False)
+        record = crm.find(type_, id_, id_property=optional_text_member(item, "idProperty"), merged=False)
         if record is None and ObjectRef(type_.type_id, id_) in crm.previous_ids:
             continue
         try:

@@ -13,6 +13,7 @@ from simulator.changes import Source
 from simulator.errors import JsonObject, invalid_request
 from simulator.limits import Meter
 from simulator.object_types import ObjectType
+from simulator.parameters import objects_member
 from simulator.portal import Portal
 from simulator.records import Record
 from simulator.request_log import LoggedCall, Write
@@ -89,9 +90,10 @@ class Call:
         Raises:
             HubSpotError: 400, there are none or too many.
         """
-        inputs = self.json().get("inputs")
-        if not isinstance(inputs, list) or not all(isinstance(item, dict) for item in inputs):
+        body = self.json()
+        if "inputs" not in body:
             raise invalid_request("Some required fields were not set: [inputs]")
+        inputs = objects_member(body, "inputs")
         if len(inputs) > most:
             raise invalid_request(f"The maximum number of inputs supported in a batch request is {most}.")
         return inputs

@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 
 from simulator.association_store import AssociationStore
-from simulator.association_types import AssociationTypes
+from simulator.association_types import AssociationType, AssociationTypes
 from simulator.changes import AssociationEnd, Change, Kind, Merge, ObjectRef, Source
 from simulator.clock import Clock
 from simulator.config import PortalConfig
@@ -75,6 +75,11 @@ class CrmStore:
     def records(self, type_: ObjectType, *, archived: bool = False) -> Iterator[Record]:
         """All records of a type, in no order that HubSpot promises."""
         return (r for r in self._records.get(type_.type_id, {}).values() if r.archived == archived)
+
+    def associated(self, ref: ObjectRef, to_type: ObjectType) -> list[tuple[str, list[AssociationType]]]:
+        """The far ends of one type that are not archived: id and labels."""
+        ends = self.associations.of(ref, to_type)
+        return [end for end in ends if self.find(to_type, end[0], merged=False) is not None]
 
     def dump(self) -> Iterator[Record]:
         """Every record of every type, archived ones too."""

@@ -13,7 +13,14 @@ from simulator.call import NO_CONTENT, Answer, Call
 from simulator.changes import AssociationSpec, ObjectRef
 from simulator.errors import JsonObject, invalid_request, object_not_found
 from simulator.object_types import ObjectType
-from simulator.parameters import association_specs, cursor, page_limit, property_values, text_member
+from simulator.parameters import (
+    association_specs,
+    cursor,
+    optional_text_member,
+    page_limit,
+    property_values,
+    text_member,
+)
 from simulator.records import Record, shown, shown_whole
 
 _LARGEST_PAGE: Final = 100
@@ -82,7 +89,7 @@ def merge_objects(call: Call) -> Answer:
 def erase_object(call: Call) -> Answer:
     """POST {type}/gdpr-delete: 204; an unknown e-mail address goes on the block list."""
     type_, body, crm = call.object_type(), call.json(), call.portal.crm
-    id_, id_property = text_member(body, "objectId"), body.get("idProperty")
+    id_, id_property = text_member(body, "objectId"), optional_text_member(body, "idProperty")
     call.addressed(id_)
     record = crm.find(type_, id_, id_property=id_property)
     if record is None:
@@ -158,7 +165,7 @@ def _shown_with_associations(call: Call, record: Record) -> JsonObject:
     associations: JsonObject = {}
     for name in call.names("associations"):
         to_type = call.portal.crm.types.resolve(name)
-        ends = call.portal.crm.associations.of(ObjectRef(record.type.type_id, record.id), to_type)
+        ends = call.portal.crm.associated(ObjectRef(record.type.type_id, record.id), to_type)
         plain = f"{record.type.singular}_to_{to_type.singular}"
         if ends:
             associations[to_type.plural] = {"results": [{"id": to_id, "type": plain} for to_id, _ in ends]}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from simulator.changes import AssociationSpec
-from simulator.errors import invalid_request
+from simulator.errors import JsonObject, invalid_request
 
 _DEFAULT_PAGE: Final = 10
 
@@ -19,6 +19,39 @@ def property_values(item: Mapping[str, object]) -> dict[str, object]:
     if not isinstance(properties, dict):
         raise invalid_request("Some required fields were not set: [properties]")
     return properties
+
+
+def objects_member(item: Mapping[str, object], name: str) -> list[JsonObject]:
+    """A member that is a list of objects, empty where there is none.
+
+    Raises:
+        HubSpotError: 400.
+    """
+    value = item.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(element, dict) for element in value):
+        raise invalid_request(f"Invalid input JSON: {name} must be a list of objects")
+    return value
+
+
+def texts_member(item: Mapping[str, object], name: str) -> list[str]:
+    """A member that is a list of names, empty where there is none.
+
+    Raises:
+        HubSpotError: 400.
+    """
+    value = item.get(name) or []
+    if not isinstance(value, list) or not all(isinstance(element, str) for element in value):
+        raise invalid_request(f"Invalid input JSON: {name} must be a list of texts")
+    return value
+
+
+def optional_text_member(item: Mapping[str, object], name: str) -> str | None:
+    """A member that may be missing, as text.
+
+    Raises:
+        HubSpotError: 400.
+    """
+    return None if item.get(name) is None else text_member(item, name)
 
 
 def text_member(item: Mapping[str, object], name: str) -> str:

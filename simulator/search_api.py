@@ -10,7 +10,7 @@ from typing import Final
 
 from simulator.call import Answer, Call
 from simulator.errors import JsonObject, invalid_request
-from simulator.parameters import cursor, page_limit
+from simulator.parameters import cursor, objects_member, page_limit, text_member, texts_member
 from simulator.property_rules import as_text
 from simulator.records import Record, shown
 
@@ -53,22 +53,23 @@ def search_objects(call: Call) -> Answer:
     ]
     _sort(found, body.get("sorts"))
     page = found[after : after + limit]
-    answer: JsonObject = {"total": len(found), "results": [shown(r, body.get("properties") or ()) for r in page]}
+    answer: JsonObject = {"total": len(found), "results": [shown(r, texts_member(body, "properties")) for r in page]}
     if after + limit < len(found):
         answer["paging"] = {"next": {"after": str(after + limit)}}
     return Answer(HTTPStatus.OK, answer)
 
 
 def _groups(body: JsonObject) -> list[list[JsonObject]]:
-    groups = [group.get("filters") or [] for group in body.get("filterGroups") or ()]
+    groups = [objects_member(group, "filters") for group in objects_member(body, "filterGroups")]
     if len(groups) > _MOST_GROUPS:
         raise invalid_request(f"At most {_MOST_GROUPS} filterGroups are allowed.")
     if any(len(group) > _MOST_FILTERS_PER_GROUP for group in groups) or sum(map(len, groups)) > _MOST_FILTERS:
         raise invalid_request(f"At most {_MOST_FILTERS_PER_GROUP} filters per group and {_MOST_FILTERS} in all.")
     for group in groups:
         for filter_ in group:
-            if filter_.get("operator") not in _OPERATORS or not filter_.get("propertyName"):
-                raise invalid_request("A filter needs a propertyName and one of HubSpot's operators.")
+            if text_member(filter_, "operator") not in _OPERATORS:
+                raise invalid_request("A filter needs one of HubSpot's operators.")
+            text_member(filter_, "propertyName")
     return groups
 
 
@@ -79,8 +80,10 @@ def _sort(records: list[Record], sorts: object) -> None:
         if len(sorts) > 1:
             raise invalid_request("Only one sort is allowed.")
         first = sorts[0]
-        name = first if isinstance(first, str) else str(first.get("propertyName"))
-        descending = not isinstance(first, str) and first.get("direction") == "DESCENDING"
+        if isinstance(first, dict):
+            name, descending = text_member(first, "propertyName"), first.get("direction") == "DESCENDING"
+        else:
+            name = str(first)
     records.sort(key=lambda record: int(record.id))
     records.sort(key=lambda record: _rank(record.properties.get(name, "")), reverse=descending)
 
@@ -126,7 +129,9 @@ def _operand(filter_: Mapping[str, object], name: str = "value") -> str:
 
 def _listed(value: str, filter_: JsonObject) -> bool:
     """A list holds texts in lower case, as HubSpot asks for, or values exactly as they are stored."""
-    return any(value.lower() == as_text(wanted) or value == as_text(wanted) for wanted in filter_.get("values") or ())
+    values = filter_.get("values")
+    wanted = {as_text(one) for one in values} if isinstance(values, list) else set()
+    return value.lower() in wanted or value in wanted
 
 
 def _contains(value: str, filter_: JsonObject) -> bool:

@@ -148,3 +148,10 @@ async def test_a_read_names_associated_records_when_asked(call: Caller, pair: tu
     await call("PUT", f"/crm/v4/objects/contacts/{contact}/associations/default/companies/{company}")
     reply = await call("GET", f"/crm/v3/objects/contacts/{contact}", associations="companies")
     assert reply.json["associations"]["companies"]["results"] == [{"id": company, "type": "contact_to_company"}]
+
+
+async def test_an_archived_far_end_is_not_shown(call: Caller, pair: tuple[str, str]) -> None:
+    contact, company = pair
+    await call("PUT", f"/crm/v4/objects/contacts/{contact}/associations/default/companies/{company}")
+    await call("DELETE", f"/crm/v3/objects/companies/{company}")
+    assert await numbers(call, f"contacts/{contact}", "companies") == {}

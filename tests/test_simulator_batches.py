@@ -125,3 +125,27 @@ async def test_a_batch_archive_is_a_204_whatever_was_there(call: Caller) -> None
     reply = await call("POST", f"{OBJECTS}/batch/archive", {"inputs": [{"id": id_}, {"id": "9"}]})
     assert reply.status == 204
     assert (await call("GET", f"{OBJECTS}/{id_}")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("batch/read", []),
+        ("batch/read", {}),
+        ("batch/read", {"inputs": "1"}),
+        ("batch/read", {"inputs": [1]}),
+        ("batch/read", {"inputs": [{}]}),
+        ("batch/read", {"inputs": [{"id": "1"}], "properties": 5}),
+        ("batch/read", {"inputs": [{"id": "1"}], "idProperty": {}}),
+        ("batch/create", {"inputs": [{"properties": 5}]}),
+        ("batch/create", {"inputs": [{"properties": {}, "associations": [{"to": 5}]}]}),
+        ("search", {"filterGroups": 5}),
+        ("search", {"filterGroups": [{"filters": [5]}]}),
+        ("search", {"filterGroups": [{"filters": [{"operator": ["EQ"], "propertyName": "a"}]}]}),
+        ("search", {"limit": "many"}),
+        ("merge", {"primaryObjectId": {}}),
+        ("gdpr-delete", {}),
+    ],
+)
+async def test_a_body_of_the_wrong_shape_is_a_400(call: Caller, path: str, body: object) -> None:
+    assert (await call("POST", f"{OBJECTS}/{path}", body)).status == 400
