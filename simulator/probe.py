@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, NamedTuple, Self
 
 import aiohttp
@@ -96,7 +97,9 @@ class TargetProbe:
         try:
             received = Received(request.raw_path, request.headers.copy(), await request.read(), self._open)
             self.requests.append(received)
-            return web.Response(status=202 if self.answer is None else await self.answer(received))
+            status = 202 if self.answer is None else await self.answer(received)
+            redirects = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
+            return web.Response(status=status, headers={"Location": "/elsewhere"} if redirects else None)
         finally:
             self._open -= 1
 

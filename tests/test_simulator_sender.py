@@ -142,6 +142,7 @@ async def test_a_redirect_is_not_followed_and_acknowledges_nothing(sim: Simulato
     sim.sender.submit(PORTAL, numbered(1))
     await sim.sender.drained()
     assert [attempt.status for attempt in sim.deliveries.attempts] == [308, 202]
+    assert {request.path for request in target.requests} == {"/in"}
 
 
 async def test_a_failed_batch_may_come_back_in_two_parts(target: TargetProbe) -> None:
