@@ -102,9 +102,7 @@ class Processor:
         if is_superseded(event, newest):
             return SUPERSEDED
         if event.kind == "propertyChange" and event.property_name is not None:
-            if await self._crm.echoes.is_echo(
-                event.portal_id, event.object_type, event.object_id, event.property_name, event.property_value or ""
-            ):
+            if await self._is_echo(event, event.property_name):
                 return ECHO
             newest[event.property_name] = event.occurred_at
         if route is None:
@@ -131,6 +129,13 @@ class Processor:
             region=self._settings.default_region,
             attempt=attempt,
         )
+
+    async def _is_echo(self, event: Event, name: str) -> bool:
+        """Return whether the event is our own write coming back; of a withheld value nobody can tell."""
+        if event.is_sensitive:
+            return False
+        value = event.property_value or ""
+        return await self._crm.echoes.is_echo(event.portal_id, event.object_type, event.object_id, name, value)
 
     async def _newest(self, event: Event) -> dict[str, int]:
         """Read how new the truth is that was already applied to the event's object."""

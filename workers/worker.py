@@ -35,6 +35,14 @@ _NO_LIMIT: Final = 1_000_000_000
 log = structlog.get_logger()
 
 
+class _Redis(ArqRedis):
+    """arq ends its pool with a call that redis-py has renamed."""
+
+    async def close(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's signature
+        """Close the connections."""
+        await self.aclose(close_connection_pool)
+
+
 def build_worker(settings: Settings, *, burst: bool = False) -> Worker:
     """Return the arq worker that `settings` ask for; call it inside a running event loop.
 
@@ -47,7 +55,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> Worker:
     """
     router = load_router(settings.handlers)
     # Blocking reads of the audit stream outlast REDIS_TIMEOUT_S, and nobody waits five seconds for a worker's answer.
-    redis = ArqRedis(redis_pool(settings, max_connections=16, timeout_s=20))
+    redis = _Redis(redis_pool(settings, max_connections=16, timeout_s=20))
     stack = AsyncExitStack()
 
     async def start_up(ctx: dict[str, Any]) -> None:

@@ -1,0 +1,109 @@
+"""The console's commands beside the audit's: dead letters, handlers, up."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from conftest import event
+from core.deliveries import QUEUE_NAME, Entry
+from workers.dead_letters import DeadLetter, DeadLetters, keep
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "console", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+@pytest.fixture
+async def letters(redis: Redis) -> list[DeadLetter]:
+    """Two dead letters of different causes."""
+    made = [
+        DeadLetter(7, "7-1-1", Entry(key, 1, event(number, portalId=7)), reason, "contacts.keep_reachable", number)
+        for number, (key, reason) in enumerate([("aa", "object_not_found"), ("bb", "not_permitted")], start=1)
+    ]
+    async with redis.pipeline() as pipeline:
+        for letter in made:
+            keep(pipeline, letter, keep_s=60)
+        await pipeline.execute()
+    return made
+
+
+async def test_dead_letters_are_listed_newest_first(environ: dict[str, str], letters: list[DeadLetter]) -> None:
+    lines = run(environ, "dead", "list", "--json").stdout.splitlines()
+    assert [json.loads(line)["event_key"] for line in lines] == ["bb", "aa"]
+
+
+async def test_dead_letters_are_chosen_by_cause(environ: dict[str, str], letters: list[DeadLetter]) -> None:
+    lines = run(environ, "dead", "list", "--json", "--cause", "not_permitted").stdout.splitlines()
+    assert [json.loads(line)["event_key"] for line in lines] == ["bb"]
+
+
+async def test_dead_letter_shows_names_and_no_values(environ: dict[str, str], redis: Redis) -> None:
+    change = {"subscriptionType": "contact.propertyChange", "propertyName": "phone", "propertyValue": "canary"}
+    letter = DeadLetter(7, "7-1-1", Entry("cc", 1, event(**change)), "not_permitted", "", 1)
+    async with redis.pipeline() as pipeline:
+        keep(pipeline, letter, keep_s=60)
+        await pipeline.execute()
+    shown = run(environ, "dead", "show", "cc").stdout
+    assert ('"phone"' in shown, "canary" in shown) == (True, False)
+
+
+async def test_replay_queues_the_chosen_and_leaves_the_others(
+    environ: dict[str, str], redis: Redis, letters: list[DeadLetter]
+) -> None:
+    done = run(environ, "dead", "replay", "--cause", "not_permitted", "--reason", "scope granted", "--yes")
+    left = [letter.entry.key async for letter in DeadLetters(redis).list(7)]
+    assert (done.returncode, await redis.zcard(QUEUE_NAME), left) == (0, 1, ["aa"])
+
+
+async def test_discard_asks_first(environ: dict[str, str], redis: Redis, letters: list[DeadLetter]) -> None:
+    done = run(environ, "dead", "discard", "aa", "--reason", "gone")  # nobody answers
+    left = [letter.entry.key async for letter in DeadLetters(redis).list(7)]
+    assert (done.returncode != 0, left) == (True, ["bb", "aa"])
+
+
+async def test_nothing_chosen_is_said(environ: dict[str, str], redis: Redis) -> None:
+    done = run(environ, "dead", "replay", "--reason", "x", "--yes")
+    assert (done.returncode, done.stderr) == (1, "There is no such dead letter.\n")
+
+
+def test_unreachable_redis_is_a_sentence(environ: dict[str, str]) -> None:
+    done = run({**environ, "REDIS_URL": "redis://127.0.0.1:1"}, "dead", "list")
+    assert (done.returncode, "Traceback" in done.stderr, "Redis does not answer" in done.stderr) == (2, False, True)
+
+
+def test_handlers_show_what_the_deployment_does(environ: dict[str, str]) -> None:
+    shown = run(environ, "handlers").stdout
+    assert "contacts.keep_reachable" in shown
+    assert "contact.creation" in shown
+
+
+def test_second_up_on_the_same_data_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    environ = {**os.environ, "DATA_DIR": str(tmp_path), "PORT": "0"}
+    for name in ("REDIS_URL", "HUBSPOT_ACCESS_TOKEN"):
+        environ.pop(name, None)
+    first = subprocess.Popen(
+        [sys.executable, "-m", "console", "up", "--workers", "0"],
+        cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert first.stdout is not None
+    try:
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline and not first.stdout.readline().startswith("Ready"):
+            pass
+        second = run({"DATA_DIR": str(tmp_path)}, "up")
+        assert (second.returncode, "already running" in second.stderr) == (2, True)
+    finally:
+        first.terminate()
+        first.communicate(timeout=40)
+    assert first.returncode == 0
