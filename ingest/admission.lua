@@ -1,6 +1,6 @@
 -- Admit a group of deliveries in one atomic step: whatever is marked as seen is also queued, and has its audit head.
 --
--- KEYS  1 queue   2 audit stream
+-- KEYS  1 queue   2 audit stream   3 channel on which idle workers listen
 -- ARGV  1 now (ms)   2 seconds that a mark is kept   3 number of deliveries, and then for each of them:
 --       job id, job key, payload, marks of this period, marks of the period before,
 --       number of audit records, the records, number of event digests, the digests
@@ -11,6 +11,7 @@
 local now, keep, deliveries = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local at = 4
 local answer = {}
+local queued = false
 
 local function slice(from, count)
   local part = {}
@@ -44,11 +45,15 @@ for d = 1, deliveries do
       redis.call('EXPIRE', marks, keep)
       redis.call('SET', job, payload)
       redis.call('ZADD', KEYS[1], now, id)
+      queued = true
     end
     for i = records_at, records_at + record_count - 1 do
       redis.call('XADD', KEYS[2], '*', 'r', ARGV[i])
     end
   end
   answer[d] = known
+end
+if queued then
+  redis.call('PUBLISH', KEYS[3], '')
 end
 return answer

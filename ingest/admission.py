@@ -14,13 +14,14 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from audit.stream import encode as encode_record
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, job_payload
+from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, Delivery, job_payload
 from core.errors import QueueUnavailable
 from ingest.arrivals import Arrival
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+_KEYS: Final = (QUEUE_NAME, AUDIT_STREAM, WAKE_CHANNEL)
 _SCRIPT: Final = (Path(__file__).parent / "admission.lua").read_text()
 _CALLS_UNDER_WAY: Final = 2  # with one, Redis idles while an answer travels; with more, groups get too small
 _GROUP_EVENTS: Final = 400  # a group takes no further delivery beyond this, so that one script never holds Redis long
@@ -93,7 +94,7 @@ class Admission:
             try:
                 if not self._sha:
                     self._sha = await self._load()
-                call = self._redis.evalsha(self._sha, 2, QUEUE_NAME, AUDIT_STREAM, *cast("list[str]", arguments))
+                call = self._redis.evalsha(self._sha, len(_KEYS), *_KEYS, *cast("list[str]", arguments))
                 return await cast("Awaitable[list[list[int]]]", call)
             except NoScriptError:  # Redis was restarted and has forgotten its scripts; nothing was written
                 self._sha = ""
