@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -31,7 +32,12 @@ TOKEN = "not-a-real-token-but-long-enough"
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Valkey with its append-only file, for this test process alone."""
     data = tmp_path_factory.mktemp("valkey")
-    with ValkeyServer(data_dir=data, config={"appendonly": "yes", "maxmemory-policy": "noeviction"}) as server:
+    with socket.socket() as free:  # the kernel's choice: the package's own is the same for two processes at once
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with ValkeyServer(
+        port=port, data_dir=data, config={"appendonly": "yes", "maxmemory-policy": "noeviction"}
+    ) as server:
         yield server.connection_url
 
 
