@@ -1,59 +1,145 @@
 -- Admit a group of deliveries in one atomic step: whatever is marked as seen is also queued, and has its audit head.
 --
--- KEYS  1 queue   2 audit stream   3 channel on which idle workers listen
--- ARGV  1 now (ms)   2 seconds that a mark is kept   3 number of deliveries, and then for each of them:
---       job id, job key, payload, marks of this period, marks of the period before,
---       number of audit records, the records, number of event digests, the digests
+-- Marks are whole numbers. Those of a period are spread over small sets, which Redis keeps as sorted arrays of eight
+-- bytes a mark while each has at most 512. There are as many sets as the marks ask for; one more takes half the marks
+-- of one other, so that no call ever moves more than that (linear hashing). Every set holds the mark 0, which keeps it,
+-- and with it its expiry, from vanishing when its last other mark is taken back.
 --
--- Returns for each delivery the places (from 1) of its digests that are already known. A delivery with any known
--- digest is not stored at all: the caller takes those events out and comes again.
+-- KEYS  1 queue   2 audit stream   3 channel on which idle workers listen
+-- ARGV  1 now (ms)   2 number of deliveries, and then for each of them:
+--       job id, job key, payload (empty: nothing to queue), number of audit records, the records,
+--       number of periods, and for each period: prefix of its keys, the second at which they expire, "1" if that
+--       is to be told to every set anew, the marks, their places in the delivery (from 1; empty: in order),
+--       both separated by commas
+--
+-- Returns for each delivery the places of its events that are already known. A delivery with any known event is not
+-- stored at all, and nothing of it stays marked: the caller takes those events out and comes again.
 
-local now, keep, deliveries = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local at = 4
-local answer = {}
-local queued = false
+local PER_SET = 200 -- on the average; the fullest have little more than twice that
+local UPPER_HALF = 2147483648
+local now = ARGV[1]
+local call, floor, gmatch = redis.call, math.floor, string.gmatch
 
-local function slice(from, count)
-  local part = {}
-  for i = 1, count do
-    part[i] = ARGV[from + i - 1]
+-- The largest power of two that is at most `number`.
+local function power_within(number)
+  local power = 1
+  while power * 2 <= number do
+    power = power * 2
   end
-  return part
+  return power
 end
 
-for d = 1, deliveries do
-  local id, job, payload, marks, marks_before = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local record_count = tonumber(ARGV[at + 5])
-  local records_at = at + 6
-  local digest_count = tonumber(ARGV[records_at + record_count])
-  local digests = slice(records_at + record_count + 1, digest_count)
-  at = records_at + record_count + 1 + digest_count
+-- Which of `sets` sets a mark belongs in; `power` is power_within(sets). Its upper half fits a Lua number exactly.
+local function place(mark, sets, power)
+  local number = floor(tonumber(mark) / UPPER_HALF)
+  local index = number % (power * 2)
+  return index < sets and index or number % power
+end
 
-  local known = {}
-  if digest_count > 0 then
-    local in_this = redis.call('SMISMEMBER', marks, unpack(digests))
-    local in_last = redis.call('SMISMEMBER', marks_before, unpack(digests))
-    for i = 1, digest_count do
-      if in_this[i] == 1 or in_last[i] == 1 then
-        known[#known + 1] = i
-      end
+local function new_set(key, expires)
+  call('SADD', key, 0)
+  call('EXPIREAT', key, expires)
+end
+
+-- Go from `sets` sets to one more.
+local function grow(prefix, sets, expires)
+  local from, to, power = prefix .. (sets - power_within(sets)), prefix .. sets, power_within(sets + 1)
+  local moving = {}
+  for _, mark in ipairs(call('SMEMBERS', from)) do
+    if mark ~= '0' and place(mark, sets + 1, power) == sets then
+      moving[#moving + 1] = mark
     end
   end
-  if #known == 0 then
-    if digest_count > 0 then
-      redis.call('SADD', marks, unpack(digests))
-      redis.call('EXPIRE', marks, keep)
-      redis.call('SET', job, payload)
-      redis.call('ZADD', KEYS[1], now, id)
+  new_set(to, expires)
+  if #moving > 0 then
+    call('SREM', from, unpack(moving))
+    call('SADD', to, unpack(moving))
+  end
+end
+
+-- Do `command` with every mark of a period; return those, by their order, that it changed nothing for.
+local function each(command, prefix, sets, marks)
+  local power, order, unchanged = power_within(sets), 0, {}
+  for mark in gmatch(marks, '%d+') do
+    order = order + 1
+    if call(command, prefix .. place(mark, sets, power), mark) == 0 then
+      unchanged[order] = true
+    end
+  end
+  return unchanged, order
+end
+
+-- Mark all of a period; add the places of what is known to `known`. Returns what `settle` and `undo` want to know.
+local function mark_all(prefix, expires, refresh, marks, places, known)
+  local count = tonumber(call('GET', prefix .. 'n') or 0)
+  if count == 0 then
+    new_set(prefix .. 0, expires)
+  end
+  local sets = floor(count / PER_SET) + 1
+  local unchanged, total = each('SADD', prefix, sets, marks)
+  local kept = {}
+  if next(unchanged) then
+    local order = 0
+    local spots = gmatch(places, '%d+')
+    for mark in gmatch(marks, '%d+') do
+      order = order + 1
+      local spot = places == '' and order or tonumber(spots())
+      if unchanged[order] then
+        known[#known + 1] = spot
+      else
+        kept[#kept + 1] = mark
+      end
+    end
+    marks = table.concat(kept, ',')
+  end
+  return {prefix = prefix, expires = expires, refresh = refresh, sets = sets, count = count, fresh = total, marks = marks}
+end
+
+local function settle(period)
+  local prefix, expires, after = period.prefix, period.expires, period.count + period.fresh
+  call('SET', prefix .. 'n', after, 'EXAT', expires)
+  for sets = period.sets, floor(after / PER_SET) do
+    grow(prefix, sets, expires)
+  end
+  if period.refresh == '1' then
+    for index = 0, floor(after / PER_SET) do
+      call('EXPIREAT', prefix .. index, expires)
+    end
+  end
+end
+
+local at = 3
+local answer = {}
+local queued = false
+for d = 1, tonumber(ARGV[2]) do
+  local id, job, payload, record_count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+  local records_at = at + 4
+  at = records_at + record_count + 1
+  local known, periods = {}, {}
+  for p = 1, tonumber(ARGV[at - 1]) do
+    periods[p] = mark_all(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], known)
+    at = at + 5
+  end
+  if #known > 0 then
+    for _, period in ipairs(periods) do
+      each('SREM', period.prefix, period.sets, period.marks)
+    end
+  else
+    for _, period in ipairs(periods) do
+      settle(period)
+    end
+    if payload ~= '' then
+      call('SET', job, payload)
+      call('ZADD', KEYS[1], now, id)
       queued = true
     end
     for i = records_at, records_at + record_count - 1 do
-      redis.call('XADD', KEYS[2], '*', 'r', ARGV[i])
+      call('XADD', KEYS[2], '*', 'r', ARGV[i])
     end
   end
   answer[d] = known
 end
 if queued then
-  redis.call('PUBLISH', KEYS[3], '')
+  call('PUBLISH', KEYS[3], '')
 end
 return answer

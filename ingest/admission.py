@@ -16,6 +16,7 @@ from redis.exceptions import NoScriptError, RedisError
 from audit.stream import encode as encode_record
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, Delivery, job_payload
 from core.errors import QueueUnavailable
+from ingest import marks
 from ingest.arrivals import Arrival
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Admission:
 
     async def _call(self, arrivals: list[Arrival]) -> list[list[int]]:
         now_ms = time.time_ns() // 1_000_000
-        arguments: list[bytes | str | int] = [now_ms, self._keep_s * 2, len(arrivals)]
+        arguments: list[bytes | str | int] = [now_ms, len(arrivals)]
         for arrival in arrivals:
             arguments += _arguments(arrival, now_ms, self._keep_s)
         for _ in range(2):
@@ -103,13 +104,10 @@ class Admission:
 
 def _arguments(arrival: Arrival, now_ms: int, keep_s: int) -> list[bytes | str | int]:
     """The script's arguments for one arrival; admission.lua names them."""
-    period = now_ms // 1000 // keep_s
-    marks = [f"spokes:{arrival.portal_id}:seen:{p}" for p in (period, period - 1)]
     entries = arrival.entries
     payload = b""
     if entries:
-        delivery = Delivery(arrival.id, arrival.portal_id, arrival.received_at, entries)
-        payload = job_payload(delivery, now_ms)
+        payload = job_payload(Delivery(arrival.id, arrival.portal_id, arrival.received_at, entries), now_ms)
     records = [encode_record(record) for record in (arrival.head(), *arrival.records)]
-    digests = [bytes.fromhex(entry.key) for entry in entries]
-    return [arrival.id, JOB_KEY_PREFIX + arrival.id, payload, *marks, len(records), *records, len(digests), *digests]
+    known = marks.arguments(arrival.portal_id, entries, now_ms=now_ms, keep_s=keep_s)
+    return [arrival.id, JOB_KEY_PREFIX + arrival.id, payload, len(records), *records, *known]
