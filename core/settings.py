@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     hubspot_api_version: str = Field("2026-03", pattern=r"^(v3|\d{4}-\d{2}(-beta)?)$")
     hubspot_rate_limit: int = Field(100, ge=1, description="CRM calls in a rolling 10 s; your plan's, see README")
     hubspot_search_limit: int = Field(5, ge=1, description="search calls per second and account")
+    hubspot_association_limit: int = Field(100, ge=1, description="batch association calls in a rolling 10 s")
+    hubspot_reserve: float = Field(0.1, ge=0, le=0.5, description="share of the limit that imports leave to others")
     hubspot_timeout_s: float = Field(20.0, gt=0, description="one CRM call")
     # The door
     public_url: Annotated[str, BeforeValidator(_public_url)] = ""
@@ -92,12 +94,23 @@ class Settings(BaseSettings):
     )  # fmt: skip
     dead_letter_days: int = Field(30, ge=1)
     default_region: str = Field("US", pattern=r"^[A-Z]{2}$", description="country of phone numbers without a +")
+    blocked_email_domains: Words = ()
     # Where things are kept
     redis_url: SecretStr = SecretStr("")
     redis_tls_verify: bool = False  # Heroku's certificate is self-signed: docs/adr/0005
     database_url: SecretStr = SecretStr("")
     data_dir: Path = Path(".spokes")
     audit_key: SecretStr = SecretStr("")
+    audit_days: int = Field(730, ge=1, description="how long audit records are kept")
+    stream_days: int = Field(30, ge=1, description="how long a record waits in Redis for a store that is gone")
+    checkpoint_every: int = Field(10_000, ge=1, description="records between two signed checkpoints")
+    audit_backlog: int = Field(100_000, ge=1, description="records waiting in Redis before it is an alert")
+    # What is unusual, in 24 hours
+    watch_deletions: int = Field(100, ge=1)
+    watch_privacy_deletions: int = Field(20, ge=1)
+    watch_merges: int = Field(100, ge=1)
+    watch_signature_failures: int = Field(1_000, ge=1)
+    watch_dead_letters: int = Field(100, ge=1)
     # The process
     host: str = "0.0.0.0"  # noqa: S104 - a dyno is reached on its public interface
     port: int = Field(8080, ge=0, le=65535)
