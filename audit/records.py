@@ -4,7 +4,7 @@ Names of properties, ids, times and constant reasons may stand in a record; prop
 secrets may not. Where equality of values matters, `core.masking.keyed_hash` stands in.
 """
 
-import secrets
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,10 +22,15 @@ class Action(StrEnum):
     REQUESTS_REFUSED = "requests.refused"  # aggregated: a forger cannot fill the store
     EVENT = "event"  # one for each outcome of an event
     CRM_WRITE = "crm.write"  # one for each change we made in HubSpot
-    PRIVACY_ERASED = "privacy.erased"
+    PRIVACY_REQUESTED = "privacy.requested"  # by an operator: somebody asked to be erased
+    PRIVACY_EXPORTED = "privacy.exported"  # by an operator: what is held on a person was shown
+    PRIVACY_ERASED = "privacy.erased"  # one for each id; the archiver puts the keyed hash in place of the id
     DEAD_REPLAYED = "dead.replayed"  # by an operator
     DEAD_DISCARDED = "dead.discarded"  # by an operator
     STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an entry that is no record; its content is not kept
+    RETENTION = "retention"  # nightly: what was kept for its time and is gone
+    ALERT_BEGAN = "alert.began"  # something unusual, once for each episode
+    ALERT_ENDED = "alert.ended"
 
 
 @unique
@@ -65,7 +70,7 @@ TERMINAL: Final = frozenset(
 
 
 def _new_id() -> str:
-    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(5)}"
+    return f"{time.time_ns() // 1_000_000:012x}{random.getrandbits(40):010x}"  # unique, not secret
 
 
 def _now_ms() -> int:
@@ -78,6 +83,7 @@ class AuditRecord:
 
     `at` and `occurred_at` are epoch ms; `id` sorts by time and is unique; `reason` is a constant; `correlation_id` is
     HubSpot's; `actor` is who acted: `spokes`, or an operator's name; `detail` holds what only this action has.
+    `object_hash` is the archiver's to set: the keyed hash that stays when the person behind `object_id` is erased.
     """
 
     action: Action
@@ -97,6 +103,7 @@ class AuditRecord:
     actor: str = "spokes"
     correlation_id: str = ""
     detail: Mapping[str, object] = field(default_factory=dict)
+    object_hash: str = ""
     id: str = field(default_factory=_new_id)
     at: int = field(default_factory=_now_ms)
 

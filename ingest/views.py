@@ -59,7 +59,8 @@ async def receive(request: web.Request) -> web.Response:
     admitted = [await app[ADMISSION].admit(arrival) for arrival in arrivals]
     counts = _counts(admitted)
     for fate, count in counts.items():
-        EVENTS.labels(fate).inc(count)
+        if count:
+            EVENTS.labels(fate).inc(count)
     ids = [arrival.id for arrival in admitted]
     request[SUMMARY] = {"deliveries": ids, **counts}
     return web.Response(status=202, body=orjson.dumps({"deliveries": ids, **counts}), content_type="application/json")
