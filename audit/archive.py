@@ -6,30 +6,29 @@ only then inserts. A crash between the commit and the removal from the stream th
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple, Self
 
 import orjson
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit import schema
-from audit.chain import link
+from audit import partitions, schema
 from audit.election import Lease
+from audit.extension import Extension
 from audit.records import Action
 from audit.rows import Row, to_row
 from audit.store import open_engine, writing
 from audit.stream import FIELD
-from audit.tables import HEAD, RECORDS
 from core.deliveries import AUDIT_STREAM
 from core.errors import AuditUnavailable, UnreadableDelivery
 from core.settings import Settings
 from core.telemetry import alert
 
 _LEASE: Final = f"{AUDIT_STREAM}:archiver"
+_GROWTH: Final = 8  # a batch of 4,000 costs a third less per record than one of 500
 _STANDBY_S: Final = 1.0  # how often a process that is not elected asks again
 _log = structlog.get_logger()
 
@@ -43,17 +42,23 @@ class Archiver:
     """Carries records from the Redis stream to the store; every worker process runs one, one of them is elected.
 
     Args:
-        batch: records in one transaction, at most.
+        master: `Settings.master_key()`; keys of its own are derived for signatures and for hashes of ids.
+        batch: records in one transaction; up to eight times as many while more are waiting than that.
+        every: records between two checkpoints.
         idle_s: seconds between looks at the stream once it is empty; also how long records gather.
         retry_s: seconds between attempts while the store does not answer.
     """
 
     def __init__(
-        self, redis: Redis, engine: AsyncEngine, *, batch: int = 500, idle_s: float = 0.2, retry_s: float = 2.0
-    ) -> None:
+        self, redis: Redis, engine: AsyncEngine, master: str, *, batch: int = 500, every: int = 10_000,
+        idle_s: float = 0.2, retry_s: float = 2.0,
+    ) -> None:  # fmt: skip
         self._redis = redis
         self._engine = engine
         self._batch = batch
+        self._most = batch * _GROWTH
+        self._next = batch  # how many to take next time
+        self._extension = Extension(master, every)
         self._idle_s = idle_s
         self._retry_s = retry_s
         self._ready = False
@@ -61,7 +66,8 @@ class Archiver:
     @classmethod
     def open(cls, settings: Settings, redis: Redis) -> Self:
         """Build an archiver with an engine of its own, which `close` ends."""
-        return cls(redis, open_engine(settings.database_address))
+        engine = open_engine(settings.database_address)
+        return cls(redis, engine, settings.master_key(), every=settings.checkpoint_every)
 
     async def close(self) -> None:
         """Close the connections to the store."""
@@ -78,7 +84,7 @@ class Archiver:
                 try:
                     if await lease.held():
                         batch = await self._archive()
-                        pause_s = 0.0 if batch.read == self._batch else self._idle_s
+                        pause_s = 0.0 if batch.read >= self._batch else self._idle_s
                 except Exception as error:  # noqa: BLE001 - whatever it is, an archiver that ended would not be missed
                     pause_s = self._retry_s
                     if not down:
@@ -115,12 +121,13 @@ class Archiver:
     async def _archive(self) -> _Batch:
         if not self._ready:
             await self._prepare()
-        entries = await self._redis.xrange(AUDIT_STREAM, count=self._batch)
+        entries = await self._redis.xrange(AUDIT_STREAM, count=self._next)
+        self._next = min(self._most, self._next * 2) if len(entries) == self._next else self._batch
         if not entries:
             return _Batch(0, 0)
         rows = [_read(entry_id, fields) for entry_id, fields in entries]
         async with writing(self._engine) as connection:
-            added = await _extend(connection, rows)
+            added = await self._extension.extend(connection, rows)
         await self._redis.xdel(AUDIT_STREAM, *(entry_id for entry_id, _ in entries))
         if unreadable := sum(row["action"] == Action.STREAM_UNREADABLE for row in added):
             alert("audit_stream_unreadable", entries=unreadable)
@@ -132,34 +139,8 @@ class Archiver:
             await schema.upgrade(self._engine)
             _log.info("audit_tables_created")
         await schema.require(self._engine)
+        await partitions.prepare(self._engine)
         self._ready = True
-
-
-async def _extend(connection: AsyncConnection, rows: Iterable[Row]) -> list[Row]:
-    """Add to the chain, in order, those rows that it does not hold yet; return them."""
-    head = (await connection.execute(select(HEAD.c.seq, HEAD.c.hash).with_for_update())).one_or_none()
-    if head is None:
-        raise AuditUnavailable("The end of the audit's chain is missing: run `python -m console audit verify`.")
-    # A writer whose answer was lost appends its record again, so one batch may hold the same record twice.
-    by_id: dict[str | int | None, Row] = {}
-    for row in rows:
-        by_id.setdefault(row["id"], row)
-    for known in await connection.scalars(select(RECORDS.c.id).where(RECORDS.c.id.in_(by_id))):
-        del by_id[known]
-    added = chained(by_id.values(), head.seq, head.hash)
-    if added:
-        await connection.execute(RECORDS.insert(), added)
-        await connection.execute(update(HEAD).values(seq=added[-1]["seq"], hash=added[-1]["hash"]))
-    return added
-
-
-def chained(rows: Iterable[Row], seq: int, previous_hash: str) -> list[Row]:
-    """Return the rows with the `seq` and `hash` they get after the record `seq`, whose hash is `previous_hash`."""
-    links: list[Row] = []
-    for row in rows:
-        seq, previous_hash = seq + 1, link(previous_hash, row)
-        links.append({"seq": seq, "hash": previous_hash, **row})
-    return links
 
 
 def _read(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:

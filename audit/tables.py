@@ -1,4 +1,8 @@
-"""The tables of the audit. Rule: a change here comes with a migration; a test holds the two together."""
+"""The tables of the audit. Rule: a change here comes with a migration; a test holds the two together.
+
+In PostgreSQL the records have one column more, `month`, by which they are partitioned; only the migrations and
+`audit.partitions` know of it: it fills itself, and no hash covers it.
+"""
 
 from typing import Final
 
@@ -38,4 +42,40 @@ HEAD: Final = Table(
     Column("seq", _BIGINT, nullable=False),
     Column("hash", Text, nullable=False),
     CheckConstraint("id = 1", name="ck_audit_head_one_row"),
+)
+
+# Places of the chain, signed. `kind` is `checkpoint`, or `anchor`: all records up to it were purged by retention.
+CHECKPOINTS: Final = Table(
+    "audit_checkpoints",
+    METADATA,
+    Column("kind", Text, primary_key=True),
+    Column("seq", _BIGINT, primary_key=True, autoincrement=False),
+    Column("hash", Text, nullable=False),
+    Column("at", _BIGINT, nullable=False),
+    Column("signature", Text, nullable=False),
+)
+
+# Objects whose ids may not be kept any more, with the record that says so.
+ERASED: Final = Table(
+    "audit_erased",
+    METADATA,
+    Column("object_hash", Text, primary_key=True),
+    Column("seq", _BIGINT, nullable=False, index=True),
+)
+
+# What people have asked for. `object_ids` is JSON, the first id and those merged into it; NULL once all is done.
+PRIVACY_REQUESTS: Final = Table(
+    "privacy_requests",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("portal_id", _BIGINT, nullable=False),
+    Column("object_hash", Text, nullable=False),
+    Column("object_ids", Text),
+    Column("kind", Text, nullable=False),
+    Column("requested_at", _BIGINT, nullable=False),
+    Column("due_at", _BIGINT, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("steps", Text, nullable=False),  # JSON: name of a step done -> what it did
+    Column("done_at", _BIGINT),
 )

@@ -83,6 +83,12 @@ class Settings(BaseSettings):
     allowed_addresses: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)] = ()
     failed_signature_limit: int = Field(60, ge=1, description="per address and minute, before 401 becomes 429")
     redis_timeout_s: float = Field(2.0, gt=0, description="how long the door waits for Redis before it answers 503")
+    durable_ack: Literal["redis", "aof"] = "redis"  # what 202 waits for: Redis' word, or its disk's (WAITAOF)
+    max_backlog: int = Field(200_000, ge=1, description="queued deliveries above which the door answers 503")
+    max_unarchived: int = Field(1_000_000, ge=1, description="audit records that wait for SQL, likewise")
+    max_memory_share: float = Field(0.85, gt=0, le=1, description="of Redis' maxmemory, likewise")
+    require_persistence: bool = False  # whether /readyz fails on a Redis that keeps nothing on disk
+    body_timeout_s: float = Field(10.0, gt=0, description="how long a request's body may take to arrive")
     dedupe_hours: int = Field(48, ge=25, description="HubSpot retries for 24 h; keys are kept longer than that")
     # The work
     handlers: str = "handlers"

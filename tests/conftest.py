@@ -26,6 +26,7 @@ from core.settings import Settings
 SECRET = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"
 PUBLIC_URL = "https://hooks.example.com"
 TOKEN = "not-a-real-token-but-long-enough"
+KEY = "a-key-for-tests"
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +100,7 @@ def environ(valkey_url: str, tmp_path: Path) -> dict[str, str]:
         "PUBLIC_URL": PUBLIC_URL,
         "REDIS_URL": valkey_url,
         "DATA_DIR": str(tmp_path / "data"),
-        "AUDIT_KEY": "a-key-for-tests",
+        "AUDIT_KEY": KEY,
     }
 
 

@@ -22,7 +22,7 @@ from audit.store import open_engine, writing
 from audit.stream import FIELD, append
 from audit.tables import RECORDS
 from audit.verify import verify
-from conftest import record
+from conftest import KEY, record
 from core.deliveries import AUDIT_STREAM
 from core.errors import AuditUnavailable
 from core.settings import Settings
@@ -67,36 +67,36 @@ async def until_empty(redis: Redis) -> None:
 
 async def test_records_are_archived_in_the_order_of_the_stream(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, 25)
-    assert await Archiver(redis, engine, batch=10).drain() == 25
+    assert await Archiver(redis, engine, KEY, batch=10).drain() == 25
     assert await numbers(engine) == list(range(1, 26))
 
 
 async def test_records_are_numbered_from_one_without_gaps(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, 25)
-    await Archiver(redis, engine, batch=10).drain()
+    await Archiver(redis, engine, KEY, batch=10).drain()
     assert [row["seq"] for row in await archived(engine)] == list(range(1, 26))
 
 
 async def test_run_once_archives_one_batch(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, 25)
-    assert await Archiver(redis, engine, batch=10).run_once() == 10
+    assert await Archiver(redis, engine, KEY, batch=10).run_once() == 10
 
 
 async def test_an_archived_entry_leaves_the_stream(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, 5)
-    await Archiver(redis, engine).drain()
+    await Archiver(redis, engine, KEY).drain()
     assert await redis.xlen(AUDIT_STREAM) == 0
 
 
 async def test_an_empty_stream_archives_nothing(redis: Redis, engine: AsyncEngine) -> None:
-    assert await Archiver(redis, engine).drain() == 0
+    assert await Archiver(redis, engine, KEY).drain() == 0
 
 
 async def test_two_archivers_at_once_archive_each_record_once(
     redis: Redis, engine: AsyncEngine, other_engine: AsyncEngine
 ) -> None:
     await fill(redis, 400)
-    archivers = [Archiver(redis, engine, batch=20), Archiver(redis, other_engine, batch=30)]
+    archivers = [Archiver(redis, engine, KEY, batch=20), Archiver(redis, other_engine, KEY, batch=30)]
     totals = await asyncio.gather(*(archiver.drain() for archiver in archivers))
     assert sum(totals) == 400
     assert await numbers(engine) == list(range(1, 401))
@@ -106,9 +106,9 @@ async def test_two_archivers_at_once_archive_each_record_once(
 async def test_a_crash_between_commit_and_removal_doubles_nothing(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, 15)
     before_removal = await redis.dump(AUDIT_STREAM)
-    await Archiver(redis, engine, batch=10).run_once()
+    await Archiver(redis, engine, KEY, batch=10).run_once()
     await redis.restore(AUDIT_STREAM, 0, before_removal, replace=True)
-    assert await Archiver(redis, engine, batch=10).drain() == 5
+    assert await Archiver(redis, engine, KEY, batch=10).drain() == 5
     assert await numbers(engine) == list(range(1, 16))
     assert await redis.xlen(AUDIT_STREAM) == 0
 
@@ -118,7 +118,7 @@ async def test_a_record_appended_twice_is_archived_once(redis: Redis, engine: As
     """A writer whose answer was lost appends again."""
     await fill(redis, 3)
     await fill(redis, 3)
-    assert await Archiver(redis, engine, batch=batch).drain() == 3
+    assert await Archiver(redis, engine, KEY, batch=batch).drain() == 3
 
 
 async def test_a_killed_archiver_loses_and_doubles_nothing(
@@ -131,12 +131,12 @@ async def test_a_killed_archiver_loses_and_doubles_nothing(
         "from core.settings import Settings; settings = Settings.from_env();"
         "asyncio.run(Archiver.open(settings, Redis.from_url(settings.redis_address)).run())"
     )
-    environ = {"REDIS_URL": valkey_url, "DATABASE_URL": database_url}
+    environ = {"REDIS_URL": valkey_url, "DATABASE_URL": database_url, "AUDIT_KEY": KEY}
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environ)
     await until(engine, 500)
     process.kill()
     await process.wait()
-    await Archiver(redis, engine).drain()
+    await Archiver(redis, engine, KEY).drain()
     assert await numbers(engine) == list(range(1, 4001))
 
 
@@ -153,14 +153,14 @@ async def test_an_unreadable_entry_becomes_a_record_of_its_own(redis: Redis, eng
     for entry in unreadable:
         await redis.xadd(AUDIT_STREAM, entry)
     await fill(redis, 1, first=2)
-    await Archiver(redis, engine).drain()
+    await Archiver(redis, engine, KEY).drain()
     told = [row["action"] for row in await archived(engine)]
     assert told == [Action.EVENT, *[Action.STREAM_UNREADABLE] * 6, Action.EVENT]
 
 
 async def test_the_content_of_an_unreadable_entry_is_not_kept(redis: Redis, engine: AsyncEngine) -> None:
     await redis.xadd(AUDIT_STREAM, {FIELD: b"ada@example.com"})
-    await Archiver(redis, engine).drain()
+    await Archiver(redis, engine, KEY).drain()
     [row] = await archived(engine)
     assert not any("example" in str(value) for value in row.values())
 
@@ -168,9 +168,9 @@ async def test_the_content_of_an_unreadable_entry_is_not_kept(redis: Redis, engi
 async def test_an_unreadable_entry_too_is_archived_once(redis: Redis, engine: AsyncEngine) -> None:
     await redis.xadd(AUDIT_STREAM, {FIELD: b"{"})
     before_removal = await redis.dump(AUDIT_STREAM)
-    await Archiver(redis, engine).drain()
+    await Archiver(redis, engine, KEY).drain()
     await redis.restore(AUDIT_STREAM, 0, before_removal, replace=True)
-    assert await Archiver(redis, engine).drain() == 0
+    assert await Archiver(redis, engine, KEY).drain() == 0
 
 
 async def test_a_store_older_than_the_code_is_refused_and_keeps_the_stream(
@@ -178,14 +178,14 @@ async def test_a_store_older_than_the_code_is_refused_and_keeps_the_stream(
 ) -> None:
     await schema.upgrade(engine)
     (tmp_path / "versions").mkdir()
-    first = (schema._SCRIPTS / "versions" / "v0001_records.py").read_text()
-    (tmp_path / "versions" / "first.py").write_text(first)
-    (tmp_path / "versions" / "next.py").write_text("revision, down_revision = 'next', '0001'")
+    for place in (schema._SCRIPTS / "versions").glob("v*.py"):
+        (tmp_path / "versions" / place.name).write_text(place.read_text())
+    (tmp_path / "versions" / "next.py").write_text("revision, down_revision = 'next', '0002'")
     (tmp_path / "env.py").touch()
     monkeypatch.setattr(schema, "_SCRIPTS", tmp_path)
     await fill(redis, 1)
     with pytest.raises(AuditUnavailable, match="python -m console migrate"):
-        await Archiver(redis, engine).drain()
+        await Archiver(redis, engine, KEY).drain()
     assert await redis.xlen(AUDIT_STREAM) == 1
 
 
@@ -195,12 +195,12 @@ async def test_a_chain_without_its_end_is_not_extended(redis: Redis, engine: Asy
         await connection.execute(text("DELETE FROM audit_head"))
     await fill(redis, 1)
     with pytest.raises(AuditUnavailable, match="console audit verify"):
-        await Archiver(redis, engine).drain()
+        await Archiver(redis, engine, KEY).drain()
 
 
 async def test_a_running_archiver_is_quick(redis: Redis, engine: AsyncEngine) -> None:
     stop = asyncio.Event()
-    running = asyncio.create_task(Archiver(redis, engine).run(stop))
+    running = asyncio.create_task(Archiver(redis, engine, KEY).run(stop))
     await fill(redis, 1)
     await until_empty(redis)
     await fill(redis, 1, first=2)
@@ -214,10 +214,10 @@ async def test_a_running_archiver_is_quick(redis: Redis, engine: AsyncEngine) ->
 async def test_another_archiver_takes_over_when_the_elected_one_ends(
     redis: Redis, engine: AsyncEngine, other_engine: AsyncEngine
 ) -> None:
-    first = asyncio.create_task(Archiver(redis, engine).run())
+    first = asyncio.create_task(Archiver(redis, engine, KEY).run())
     await fill(redis, 1)
     await until_empty(redis)
-    second = asyncio.create_task(Archiver(redis, other_engine).run())
+    second = asyncio.create_task(Archiver(redis, other_engine, KEY).run())
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     await fill(redis, 1, first=2)
@@ -271,7 +271,7 @@ def server(postgres_url: str) -> Iterator[Server]:
 async def test_a_store_stopped_and_started_loses_nothing_and_alerts_once(redis: Redis, server: Server) -> None:
     engine = open_engine(server.address)
     with capture_logs() as logs:
-        running = asyncio.create_task(Archiver(redis, engine, retry_s=0.05).run())
+        running = asyncio.create_task(Archiver(redis, engine, KEY, retry_s=0.05).run())
         await fill(redis, 50)
         await until_empty(redis)
         server.stop()

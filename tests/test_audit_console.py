@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from typer import BadParameter
 
 from audit.archive import Archiver
+from audit.pseudonyms import pseudonym, pseudonym_key
 from audit.store import writing
 from audit.stream import append
-from conftest import record
+from conftest import KEY, record
 from console.filters import moment
 
 
@@ -23,7 +24,7 @@ def spokes(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]
     """Run a command as an operator does."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "console", *arguments],
-        env={"PATH": os.environ["PATH"], **environ},
+        env={"PATH": os.environ["PATH"], "AUDIT_KEY": KEY, **environ},
         capture_output=True,
         text=True,
         timeout=30,
@@ -39,15 +40,15 @@ async def store(redis: Redis, engine: AsyncEngine, database_url: str) -> str:
     append(pipeline, record(2, outcome="dead", attempt=8))
     append(pipeline, record(3))
     await pipeline.execute()
-    await Archiver(redis, engine).drain()
+    await Archiver(redis, engine, KEY).drain()
     return database_url
 
 
 def test_migrate_says_what_it_did(database_url: str) -> None:
     said = [spokes("migrate", DATABASE_URL=database_url).stdout for _ in range(2)]
     assert said == [
-        "The audit store is new: its tables were created, revision 0001.\n",
-        "The audit store is up to date, revision 0001.\n",
+        "The audit store is new: its tables were created, revision 0002.\n",
+        "The audit store is up to date, revision 0002.\n",
     ]
 
 
@@ -76,6 +77,7 @@ def test_export_writes_one_object_a_line_with_every_field(store: str) -> None:
         "actor": "spokes",
         "correlation_id": None,
         "detail": {"property": "phone"},
+        "object_hash": pseudonym(pseudonym_key(KEY), 50112233, "contact", "318845120001"),
     }
 
 

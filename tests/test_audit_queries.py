@@ -10,7 +10,7 @@ from audit.records import Action, Outcome
 from audit.store import open_engine, reading
 from audit.stream import append
 from audit.tables import RECORDS
-from conftest import record
+from conftest import KEY, record
 
 ODD = {
     "action": Action.CRM_WRITE,
@@ -34,7 +34,7 @@ async def store(redis: Redis, engine: AsyncEngine) -> AsyncEngine:
     for number in range(1, 13):
         append(pipeline, record(number, at=1000 + number, **(ODD if number == 5 else {})))
     await pipeline.execute()
-    await Archiver(redis, engine).drain()
+    await Archiver(redis, engine, KEY).drain()
     return engine
 
 
@@ -73,7 +73,7 @@ async def test_pages_join_without_gap_or_overlap(
     for number in range(1, 12):
         append(pipeline, record(number, at=1000 + number // 6))
     await pipeline.execute()
-    await Archiver(redis, engine).drain()
+    await Archiver(redis, engine, KEY).drain()
     found = await seqs(engine, Filters(), newest_first=newest_first, limit=10)
     assert found == (list(range(11, 1, -1)) if newest_first else list(range(1, 11)))
 

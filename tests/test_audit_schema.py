@@ -4,14 +4,22 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from redis.asyncio import Redis
+from sqlalchemy import Connection, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit import schema
-from audit.store import reading
-from audit.tables import METADATA
+from audit.archive import Archiver
+from audit.chain import GENESIS, chained
+from audit.rows import to_row
+from audit.store import reading, writing
+from audit.stream import append
+from audit.tables import HEAD, METADATA, RECORDS
+from audit.verify import verify
+from conftest import KEY, record
 from core.errors import AuditUnavailable
 
 NEXT = '''
@@ -19,7 +27,7 @@ NEXT = '''
 import sqlalchemy as sa
 from alembic import op
 revision = "next"
-down_revision = "0001"
+down_revision = "0002"
 def upgrade():
     op.add_column("audit_records", sa.Column("more", sa.Text))
 '''
@@ -35,26 +43,63 @@ def newer_code(engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 async def test_an_empty_database_gets_its_tables(engine: AsyncEngine) -> None:
-    assert await schema.upgrade(engine) == (None, "0001")
+    assert await schema.upgrade(engine) == (None, "0002")
 
 
 async def test_a_second_upgrade_changes_nothing(engine: AsyncEngine) -> None:
     await schema.upgrade(engine)
-    assert await schema.upgrade(engine) == ("0001", "0001")
+    assert await schema.upgrade(engine) == ("0002", "0002")
 
 
 async def test_upgrades_at_once_happen_once(engine: AsyncEngine) -> None:
     done = await asyncio.gather(*(schema.upgrade(engine) for _ in range(3)))
-    assert Counter(each.before for each in done) == {None: 1, "0001": 2}
+    assert Counter(each.before for each in done) == {None: 1, "0002": 2}
 
 
 async def test_migrations_and_tables_agree(engine: AsyncEngine) -> None:
-    def differences(connection: Connection) -> list[object]:
-        return list(compare_metadata(MigrationContext.configure(connection), METADATA))
+    def differences(connection: Connection) -> list[str]:
+        """What differs, but for the month by which PostgreSQL partitions."""
+        context = MigrationContext.configure(connection, opts={"include_object": is_ours})
+        return [str(difference) for difference in compare_metadata(context, METADATA)]
+
+    def is_ours(_: object, name: str, kind: str, *rest: object) -> bool:
+        return name not in {"month", "uq_audit_records_id"} and "audit_records_" not in (
+            name if kind == "table" else ""
+        )
 
     await schema.upgrade(engine)
     async with reading(engine) as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def at_first_revision(redis: Redis, engine: AsyncEngine) -> None:
+    """A store as revision 0001 left it, with three records."""
+
+    def upgrade(connection: Connection) -> None:
+        config = schema._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+
+    rows = [to_row(record(number).as_dict()) for number in (1, 2, 3)]
+    old = [{name: row[name] for name in row if name != "object_hash"} for row in chained(rows, 0, GENESIS)]
+    async with writing(engine) as connection:
+        await connection.run_sync(upgrade)
+        columns = [column for column in RECORDS.c if column.name != "object_hash"]
+        values = ", ".join(f":{column.name}" for column in columns)
+        names = ", ".join(column.name for column in columns)
+        await connection.execute(text(f"INSERT INTO audit_records ({names}) VALUES ({values})"), old)  # noqa: S608 - our own names
+        await connection.execute(update(HEAD).values(seq=old[-1]["seq"], hash=old[-1]["hash"]))
+
+
+async def test_records_of_the_first_revision_stay_and_verify(redis: Redis, engine: AsyncEngine) -> None:
+    await at_first_revision(redis, engine)
+    assert await schema.upgrade(engine) == ("0001", "0002")
+    async with redis.pipeline() as pipeline:
+        append(pipeline, record(4))
+        await pipeline.execute()
+    await Archiver(redis, engine, KEY).drain()
+    verdict = await verify(engine, master=KEY)
+    assert (verdict.intact, verdict.records) == (True, 4)
 
 
 async def test_a_database_without_tables_is_refused_with_advice(engine: AsyncEngine) -> None:
@@ -76,7 +121,7 @@ async def test_an_older_database_is_upgraded(
 ) -> None:
     await schema.upgrade(engine)
     monkeypatch.setattr(schema, "_SCRIPTS", newer_code)
-    assert await schema.upgrade(engine) == ("0001", "next")
+    assert await schema.upgrade(engine) == ("0002", "next")
 
 
 async def test_a_newer_database_is_good_enough_for_older_code(

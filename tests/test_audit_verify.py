@@ -3,12 +3,12 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit import schema
-from audit.archive import chained
-from audit.chain import GENESIS, link
+from audit.chain import GENESIS, chained, link
+from audit.evidence import Tampering
 from audit.rows import Row, to_row
 from audit.store import writing
 from audit.tables import HEAD, RECORDS
-from audit.verify import Tampering, Verdict, verify
+from audit.verify import Verdict, verify
 from conftest import record
 
 HONEST = chained([to_row(record(number).as_dict()) for number in range(1, 10)], 0, GENESIS)
@@ -50,7 +50,7 @@ def swapped_contents(one: Row, other: Row) -> list[Row]:
 
 
 H = HONEST
-CHANGED, REMOVED, INSERTED, REORDERED = Tampering
+CHANGED, REMOVED, INSERTED, REORDERED, REWRITTEN = Tampering
 TAMPERED = {
     "content changed": ([*H[:4], {**H[4], "outcome": "dead"}, *H[5:]], 5, CHANGED),
     "content emptied": ([*H[:4], {**H[4], "handler": None}, *H[5:]], 5, CHANGED),
