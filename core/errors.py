@@ -60,6 +60,7 @@ class Refusal(StrEnum):
     BODY_NOT_JSON = "body_not_json"
     BODY_NOT_A_BATCH = "body_not_a_batch"
     BODY_TOO_LARGE = "body_too_large"
+    BODY_TOO_SLOW = "body_too_slow"
     CONTENT_TYPE = "content_type"
     NOT_HTTPS = "not_https"
     ADDRESS_NOT_ALLOWED = "address_not_allowed"
@@ -71,6 +72,7 @@ _STATUS = {
     Refusal.BODY_NOT_JSON: 400,
     Refusal.BODY_NOT_A_BATCH: 400,
     Refusal.BODY_TOO_LARGE: 413,
+    Refusal.BODY_TOO_SLOW: 408,
     Refusal.CONTENT_TYPE: 415,
     Refusal.NOT_HTTPS: 403,
     Refusal.ADDRESS_NOT_ALLOWED: 403,

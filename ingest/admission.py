@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from hiredis import pack_command
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError
 
 from audit.stream import encode as encode_record
@@ -23,6 +24,7 @@ from ingest.arrivals import Arrival
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+_DISK_MS: Final = 3_000  # HubSpot waits five seconds; an append-only file is written every second at the latest
 _KEYS: Final = (QUEUE_NAME, AUDIT_STREAM, WAKE_CHANNEL)
 _SCRIPT: Final = (Path(__file__).parent / "admission.lua").read_text()
 _CALLS_UNDER_WAY: Final = 2  # with one, Redis idles while an answer travels; with more, groups get too small
@@ -32,8 +34,15 @@ _GROUP_EVENTS: Final = 400  # a group takes no further delivery beyond this, so 
 class Admission:
     """Group commit: arrivals that come while a call is under way share the next; each waits for its own answer."""
 
-    def __init__(self, redis: Redis, *, keep_s: int) -> None:
-        """Admit into `redis`, remembering events for at least `keep_s` seconds."""
+    def __init__(self, redis: Redis, *, keep_s: int, durable: bool = False) -> None:
+        """Admit into `redis`.
+
+        Args:
+            redis: answers within its own time-out.
+            keep_s: how long events are remembered at least, in seconds.
+            durable: whether to wait until Redis has written the group to its disk, too (Redis 7.2, appendonly yes).
+        """
+        self._durable = durable
         self._redis = redis
         self._keep_s = keep_s
         self._sha = ""
@@ -68,10 +77,11 @@ class Admission:
             group = self._next_group()
             try:
                 known = await self._call([arrival for arrival, _ in group])
-            except (RedisError, OSError, TimeoutError):
+            except (RedisError, OSError, TimeoutError, QueueUnavailable) as error:
+                reason = error if isinstance(error, QueueUnavailable) else QueueUnavailable()
                 for _, answer in group:
                     if not answer.done():  # the request that waited for it may be gone
-                        answer.set_exception(QueueUnavailable())
+                        answer.set_exception(reason)
             else:
                 for (_, answer), places in zip(group, known, strict=True):
                     if not answer.done():
@@ -89,8 +99,12 @@ class Admission:
         pool = self._redis.connection_pool
         connection = await pool.get_connection()
         try:
-            await connection.send_packed_command(pack_command(words), check_health=False)  # type: ignore[arg-type]  # its stub knows tuples of one
-            return cast("list[list[int]]", await connection.read_response())
+            answer = cast("list[list[int]]", await _ask(connection, words))
+            if self._durable:
+                written = cast("list[int]", await _ask(connection, ("WAITAOF", 1, 0, _DISK_MS)))
+                if not written[0]:
+                    raise QueueUnavailable("disk_too_slow")
+            return answer
         finally:
             await pool.release(connection)
 
@@ -110,6 +124,12 @@ class Admission:
             except NoScriptError:  # Redis was restarted and has forgotten its scripts; nothing was written
                 self._sha = ""
         raise QueueUnavailable
+
+
+async def _ask(connection: AbstractConnection, words: tuple[bytes | str | int, ...]) -> object:
+    packed = pack_command(words)  # type: ignore[arg-type]  # its stub knows tuples of one
+    await connection.send_packed_command(packed, check_health=False)
+    return await connection.read_response()
 
 
 def _arguments(arrival: Arrival, now_ms: int, keep_s: int) -> list[bytes | str | int]:

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import structlog
 from aiohttp import web
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.connections import redis_client
@@ -15,9 +17,12 @@ from handlers.routing import load_router
 from ingest.admission import Admission
 from ingest.allow_list import AllowList
 from ingest.guard import FailureLimit
+from ingest.load import Load, findings
 from ingest.middlewares import answer
 from ingest.refusals import Refusals
-from ingest.views import ADMISSION, ALLOW_LIST, KEYS, REDIS, REFUSALS, SETTINGS, healthz, metrics, readyz, receive
+from ingest.views import ADMISSION, ALLOW_LIST, KEYS, LOAD, REDIS, REFUSALS, SETTINGS, healthz, metrics, readyz, receive
+
+log = structlog.get_logger()
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -40,15 +45,24 @@ def create_app(settings: Settings) -> web.Application:
 
 async def _redis(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
-    app[REDIS] = redis_client(settings, max_connections=8)
-    app[ADMISSION] = Admission(app[REDIS], keep_s=settings.dedupe_hours * 3600)
+    redis = app[REDIS] = redis_client(settings, max_connections=8)
+    app[ADMISSION] = Admission(redis, keep_s=settings.dedupe_hours * 3600, durable=settings.durable_ack == "aof")
     limit = FailureLimit(settings.failed_signature_limit)
-    app[REFUSALS] = Refusals(app[REDIS], limit, derive_key(settings.master_key(), "addresses"))
-    sharing = asyncio.create_task(app[REFUSALS].run())
+    app[REFUSALS] = Refusals(redis, limit, derive_key(settings.master_key(), "addresses"))
+    app[LOAD] = Load(redis, settings)
+    stop = asyncio.Event()
+    beside = [asyncio.create_task(work) for work in (app[REFUSALS].run(stop), app[LOAD].run(stop), _warn(redis))]
     yield
-    sharing.cancel()
-    await asyncio.gather(sharing, return_exceptions=True)
+    stop.set()
+    await asyncio.gather(*beside)
     with contextlib.suppress(RedisError, OSError):
         await app[REFUSALS].tell()
     await app[ADMISSION].close()
-    await app[REDIS].aclose()
+    await redis.aclose()
+
+
+async def _warn(redis: Redis) -> None:
+    """Say at start what this Redis would lose."""
+    with contextlib.suppress(RedisError, OSError):
+        for sentence in await findings(redis):
+            log.warning("redis_would_lose_events", advice=sentence)

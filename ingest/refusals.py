@@ -14,6 +14,7 @@ from audit.stream import append
 from core.errors import Refusal
 from core.masking import keyed_hash
 from ingest.guard import FailureLimit
+from ingest.load import pause
 
 _SHARE_S: Final = 1.0
 _RECORD_S: Final = 10.0
@@ -44,10 +45,10 @@ class Refusals:
         self._reasons[reason.value] += 1
         return reason
 
-    async def run(self) -> None:
-        """Share counts and tell of them until cancelled; Redis being down only delays it."""
-        while True:
-            await asyncio.sleep(_SHARE_S)
+    async def run(self, stop: asyncio.Event) -> None:
+        """Share counts and tell of them until `stop` is set; Redis being down only delays it."""
+        while not stop.is_set():
+            await pause(stop, _SHARE_S)
             try:
                 await self._share()
                 if time.monotonic() - self._told_at >= _RECORD_S:

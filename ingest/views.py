@@ -1,11 +1,11 @@
 """The views of the web process. Rule: each reads, asks one of the modules beside it, and answers."""
 
+import asyncio
 import time
 from typing import Final
 
 import orjson
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -16,7 +16,8 @@ from ingest.admission import Admission
 from ingest.allow_list import AllowList
 from ingest.arrivals import Arrival, sort_out
 from ingest.guard import admit
-from ingest.metrics import EVENTS
+from ingest.load import Load, findings
+from ingest.metrics import EVENTS, page
 from ingest.refusals import Refusals
 from ingest.signature import verify
 
@@ -24,6 +25,7 @@ SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
 ADMISSION: Final = web.AppKey("admission", Admission)
 ALLOW_LIST: Final = web.AppKey("allow_list", AllowList)
+LOAD: Final = web.AppKey("load", Load)
 REFUSALS: Final = web.AppKey("refusals", Refusals)
 ADDRESS: Final = web.RequestKey("address", str)
 SUMMARY: Final = web.RequestKey("summary", dict[str, object])
@@ -32,14 +34,20 @@ KEYS: Final = web.AppKey("keys", EventKeys)
 
 async def receive(request: web.Request) -> web.Response:
     """Take a delivery in: 202 once every wanted event of it is safe in Redis."""
-    app, now_ms = request.app, time.time_ns() // 1_000_000
-    settings = app[SETTINGS]
+    app = request.app
+    settings, load = app[SETTINGS], app[LOAD]
+    load.admit_request()
     request[ADDRESS] = admit(
         request.headers, request.remote, proxies=settings.trusted_proxies, networks=settings.allowed_addresses
     )
     if (request.content_length or 0) > settings.max_body_bytes:
         raise RejectedRequest(Refusal.BODY_TOO_LARGE)
-    body = await request.read()
+    try:
+        async with asyncio.timeout(settings.body_timeout_s):
+            body = await request.read()
+    except TimeoutError:
+        raise RejectedRequest(Refusal.BODY_TOO_SLOW) from None
+    now_ms = time.time_ns() // 1_000_000
     verify(
         method=request.method,
         uri=settings.public_url + request.raw_path,
@@ -53,8 +61,10 @@ async def receive(request: web.Request) -> web.Response:
     )
     if "Content-Type" in request.headers and "json" not in request.content_type:
         raise RejectedRequest(Refusal.CONTENT_TYPE)
+    batch = parse(body)
+    load.admit_events(batch.events)
     arrivals = sort_out(
-        parse(body), allow_list=app[ALLOW_LIST], keys=app[KEYS], portal_ids=settings.portal_ids, now_ms=now_ms
+        batch, allow_list=app[ALLOW_LIST], keys=app[KEYS], portal_ids=settings.portal_ids, now_ms=now_ms
     )
     admitted = [await app[ADMISSION].admit(arrival) for arrival in arrivals]
     counts = _counts(admitted)
@@ -72,21 +82,26 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Redis answers, so deliveries can be taken.
+    """Redis answers and keeps what it is given, so deliveries can be taken; what is doubtful is said in sentences.
 
     Raises:
-        QueueUnavailable: it does not.
+        QueueUnavailable: Redis does not answer, or is full.
     """
+    app = request.app
+    app[LOAD].admit_request()
     try:
-        await request.app[REDIS].ping()
+        found = await findings(app[REDIS])
     except (RedisError, OSError, TimeoutError):
         raise QueueUnavailable from None
-    return web.Response(text="ok\n")
+    evicts = any("evicts" in sentence for sentence in found)
+    status = 503 if evicts or (found and app[SETTINGS].require_persistence) else 200
+    return web.Response(status=status, text="\n".join(found or ["ok"]) + "\n")
 
 
 async def metrics(_: web.Request) -> web.Response:
     """Prometheus' page."""
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    body, content_type = page()
+    return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 def _counts(arrivals: list[Arrival]) -> dict[str, int]:
