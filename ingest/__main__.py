@@ -1,18 +1,16 @@
-"""`python -m ingest`: run the web process. Rule: set up, run, and say in a sentence what is missing."""
+"""`python -m ingest`: run the web process, or several. Rule: set up, run, and say in a sentence what is missing."""
 
 import argparse
 import gc
+import os
 import sys
-
-import uvloop
-from aiohttp import web
+import tempfile
 
 from core.errors import ConfigurationError
 from core.settings import RECEIVER_PATH, Settings
 from core.telemetry import setup
-from ingest.app import create_app
 
-_SHUTDOWN_S = 20.0  # what is in flight may take this long; Heroku kills a dyno after 30 s
+_SHUTDOWN_S = 20  # what is in flight may take this long; Heroku kills a dyno after 30 s
 
 
 def main() -> int:
@@ -25,17 +23,45 @@ def main() -> int:
     try:
         settings = Settings.from_env(needs=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
         setup(settings, "web")
-        app = create_app(settings)
+        if settings.web_concurrency == 1:
+            _run_one(settings)
+        else:
+            _run_several(settings)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log may not be set up yet
         return 2
-    # What was loaded stays; and what a request makes has no cycles, so looking for them after every few is wasted.
+    return 0
+
+
+def _run_one(settings: Settings) -> None:
+    """Run in this process."""
+    import uvloop  # noqa: PLC0415 - gunicorn brings its own way to it
+    from aiohttp import web  # noqa: PLC0415 - beside what it is for
+
+    from ingest.app import create_app  # noqa: PLC0415 - its counters read the environment when loaded
+
+    app = create_app(settings)
+    _settle_memory()
+    uvloop.install()
+    web.run_app(app, host=settings.host, port=settings.port, access_log=None, print=None, shutdown_timeout=_SHUTDOWN_S)
+
+
+def _run_several(settings: Settings) -> None:
+    """Run WEB_CONCURRENCY processes on one port under gunicorn, which replaces those that die."""
+    with tempfile.TemporaryDirectory(prefix="spokes-metrics-") as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        from ingest.processes import Server  # noqa: PLC0415 - its counters read the environment when loaded
+
+        server = Server(settings, graceful_s=_SHUTDOWN_S)
+        _settle_memory()
+        server.run()
+
+
+def _settle_memory() -> None:
+    """What was loaded stays; what a request makes has no cycles, so looking for them after every few is wasted."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-    uvloop.install()
-    web.run_app(app, host=settings.host, port=settings.port, access_log=None, print=None, shutdown_timeout=_SHUTDOWN_S)
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,44 @@
+"""Several web processes on one port. Rule: gunicorn starts, watches and ends them; each runs the same application."""
+
+from typing import Any
+
+from aiohttp import web
+from gunicorn.app.base import BaseApplication
+
+from core.settings import Settings
+from ingest.app import create_app
+
+
+class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
+    """gunicorn, set up from our settings and from nothing else."""
+
+    def __init__(self, settings: Settings, *, graceful_s: int) -> None:
+        """Serve what `settings` ask for; what is in flight at the end may take `graceful_s` seconds.
+
+        Raises:
+            ConfigurationError: HANDLERS or ALLOWED_EVENTS is wrong.
+        """
+        self._settings = settings
+        self._graceful_s = graceful_s
+        create_app(settings)  # so that a wrong setting ends the start, and not one process after the other
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn; called by it."""
+        settings: dict[str, Any] = {
+            "bind": f"{self._settings.host}:{self._settings.port}",
+            "workers": self._settings.web_concurrency,
+            "worker_class": "aiohttp.worker.GunicornUVLoopWebWorker",
+            "graceful_timeout": self._graceful_s,
+            "keepalive": 75,
+            "loglevel": "warning",
+            "accesslog": None,
+            "control_socket_disable": True,
+        }
+        for name, value in settings.items():
+            if name in self.cfg.settings:
+                self.cfg.set(name, value)
+
+    def load(self) -> web.Application:
+        """Make the application; called in each process."""
+        return create_app(self._settings)
