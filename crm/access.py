@@ -7,10 +7,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from core.errors import CRMError, CRMUnavailable, NotPermitted
+from crm.calls import Request
 from crm.exchange import Exchange
+from crm.fates import Done
+from crm.priorities import Priority
 from crm.types import singular
+from crm.waits import Kind
+
+if TYPE_CHECKING:
+    from crm.client import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +38,26 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """What a write came to: the object it made or changed, and HubSpot's correlation id."""
-
-    object_id: str
-    correlation_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class Access:
-    """One portal, seen by one handler: the properties it reads by service, the methods it may call, its journal."""
+    """One portal, seen by one handler: the properties it reads by service, the methods it may call, its journal.
+
+    `priority` is that of the event it works on.
+    """
 
     exchange: Exchange
     portal_id: int
     reads: Mapping[str, tuple[str, ...]]
     may: frozenset[str]
     journal: Callable[[Write], None] = field(repr=False)
+    priority: Priority = "interactive"
+
+    async def send(self, request: Request, kind: Kind = "calls") -> "Answer":
+        """Make one call that shares no batch, in its place of the budget.
+
+        Raises:
+            CRMError: the call failed, or calls are paused for long.
+        """
+        return await self.exchange.calls.send(self.portal_id, request, kind, self.priority)
 
     def properties(self, service: str) -> tuple[str, ...]:
         """The properties that may be read of a type, by its plural name.

@@ -18,13 +18,16 @@ class Outcomes(NamedTuple):
     unclear: tuple[str, ...]
 
 
-def outcomes(ids: Iterable[str], body: Json, key: Callable[[Json], str]) -> Outcomes:
+def outcomes(
+    ids: Iterable[str], body: Json, key: Callable[[Json], str], *, missing: CRMError | None = None
+) -> Outcomes:
     """Sort a batch answer by input.
 
     Args:
         key: the input id that an element of `results` answers.
+        missing: what an input without result and without error means; not found when None.
 
-    An input without result and without error is missing, which means not found; unless a result turned up that no
+    An input without result and without error is missing; unless a result turned up that no
     input asked for, such as the survivor of a merge: then any missing input may be the one it answers.
     """
     asked = dict.fromkeys(ids)
@@ -38,11 +41,11 @@ def outcomes(ids: Iterable[str], body: Json, key: Callable[[Json], str]) -> Outc
         refused |= dict.fromkeys(named, error)
         if not named:
             nameless.append(error)
-    missing = tuple(i for i in asked if i not in found and i not in refused)
+    left = tuple(i for i in asked if i not in found and i not in refused)
     if len(results) > len(found):
-        return Outcomes(found, refused, missing)
-    told = nameless[0] if nameless else ObjectNotFound(status=404, category="OBJECT_NOT_FOUND")
-    return Outcomes(found, refused | dict.fromkeys(missing, told), ())
+        return Outcomes(found, refused, left)
+    told = nameless[0] if nameless else missing or ObjectNotFound(status=404, category="OBJECT_NOT_FOUND")
+    return Outcomes(found, refused | dict.fromkeys(left, told), ())
 
 
 def elements(body: Json, name: str) -> list[dict[str, Any]]:

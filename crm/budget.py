@@ -11,15 +11,18 @@ import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.errors import CRMUnavailable, TransientCRMError
-from crm.waits import SEARCH_WINDOW_S, Kind, Reach, shared_wait, too_long
+from crm.places import KindState, Place, Threads
+from crm.priorities import Priority
+from crm.waits import DAY_UNKNOWN_S, SEARCH_WINDOW_S, Kind, Reach, day_left_s, shared_wait, too_long
 
 KINDS: Final[tuple[Kind, ...]] = ("calls", "search", "associations")
 _SCRIPT: Final = (Path(__file__).parent / "budget.lua").read_text()
@@ -29,38 +32,8 @@ _CONNECTIONS: Final = 4  # hosted Redis plans count them, and a script takes a f
 _LONGEST_NAP_S: Final = 5.0  # a pause may be ended early by an operator
 
 
-@dataclass(frozen=True, slots=True)
-class KindState:
-    """What a kind of call may do now: calls a window, places taken, seconds until a pause ends (0 when none is on)."""
-
-    limit: int
-    used: int
-    waiting_s: float
-    why: str
-
-
-class Place:
-    """A place in the budget, held for one call."""
-
-    def __init__(self, window_s: float) -> None:
-        self._window_s = window_s
-        self.made_call = True
-        self.told_limit: int | None = None
-
-    def answered(self, headers: Mapping[str, str]) -> None:
-        """Learn the limit from an answer's headers, names in lower case."""
-        limit = headers.get("x-hubspot-ratelimit-max", "")
-        interval = headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
-        if limit.isdecimal() and int(limit) > 0 and interval in {"", str(round(self._window_s * 1000))}:
-            self.told_limit = int(limit)
-
-    def unused(self) -> None:
-        """Say that no call was made: the place is free at once."""
-        self.made_call = False
-
-
 class Budget:
-    """Places for calls; `place` waits for one, first come first served within a process."""
+    """Places for calls; `place` waits for one, first come first served within a process, portal and priority."""
 
     def __init__(
         self,
@@ -69,6 +42,7 @@ class Budget:
         limit: int,
         search_limit: int,
         association_limit: int = 100,
+        reserve: float = 0.1,
         window_s: float = 10.0,
         call_timeout_s: float = 22.0,
         concurrency: int = 32,
@@ -80,6 +54,7 @@ class Budget:
             limit: calls in a window, until HubSpot tells its own figure.
             search_limit: searches in a second.
             association_limit: batch association calls in a window.
+            reserve: share of each limit that background calls leave to interactive ones, and have for themselves too.
             call_timeout_s: a call never takes longer; the place of a process that died comes back after it.
             concurrency: places held by this process at a time, the threads of its client: no place waits for one.
             longest_wait_s: a pause longer than this is refused at once, with the wait, instead of being sat out.
@@ -87,35 +62,37 @@ class Budget:
         self._limits: Mapping[Kind, int] = {
             "calls": limit, "search": search_limit, "associations": association_limit,
         }  # fmt: skip
+        self._reserve = reserve
         self._window_s = window_s
         self._call_timeout_s = call_timeout_s
         self._longest_wait_s = longest_wait_s
         self._script = redis.register_script(_SCRIPT)
-        self._turns: defaultdict[tuple[int, Kind], asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._free = asyncio.Semaphore(concurrency)
+        self._turns: defaultdict[tuple[int, Kind, Priority], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._threads = Threads(concurrency)
+        self._zones: dict[int, ZoneInfo] = {}
         self._connections = asyncio.Semaphore(_CONNECTIONS)
 
     @asynccontextmanager
-    async def place(self, portal_id: int, kind: Kind) -> AsyncIterator[Place]:
+    async def place(self, portal_id: int, kind: Kind, priority: Priority = "interactive") -> AsyncIterator[Place]:
         """Hold a place around one call; a transient error of the call becomes a wait of every process.
 
         Raises:
             TransientCRMError: calls are paused for long, or Redis does not answer.
         """
         slot = secrets.token_hex(8)
-        async with self._turns[portal_id, kind]:
-            await self._take(portal_id, kind, slot)
+        async with self._turns[portal_id, kind, priority]:
+            await self._take(portal_id, kind, slot, priority)
         place = Place(self._window(kind))
         try:
             try:
                 yield place
             except TransientCRMError as error:
-                if wait := shared_wait(error, kind, self._window(kind)):
+                if wait := shared_wait(error, kind, self._window(kind), self._day_left_s(portal_id)):
                     with suppress(CRMUnavailable):
                         await self.pause(portal_id, wait.reach, wait.seconds, wait.why)
                 raise
         finally:
-            self._free.release()
+            self._threads.give(portal_id)
             await self._end(portal_id, kind, slot, place)
 
     async def pause(self, portal_id: int, reach: Reach, seconds: float, why: str = "") -> None:
@@ -134,26 +111,37 @@ class Budget:
         """What is taken and what is paused, for every kind of call."""
         states: dict[Kind, KindState] = {}
         for kind in KINDS:
-            limit, used, wait, why = await self._run("state", portal_id, kind, self._limits[kind])
-            states[kind] = KindState(int(limit), int(used), int(wait) / _SECOND, cast("bytes", why).decode())
+            limit, used, wait, why, left = await self._run("state", portal_id, kind, self._limits[kind])
+            told = int(left) if int(left) >= 0 else None
+            states[kind] = KindState(int(limit), int(used), int(wait) / _SECOND, cast("bytes", why).decode(), told)
         return states
 
-    async def _take(self, portal_id: int, kind: Kind, slot: str) -> None:
+    def knows_day(self, portal_id: int) -> bool:
+        """Whether it is known when the portal's day ends."""
+        return portal_id in self._zones
+
+    def learn_day(self, portal_id: int, time_zone: str) -> None:
+        """Take note of the portal's time zone, as `Europe/Berlin`: its daily limit comes back at midnight there."""
+        with suppress(ZoneInfoNotFoundError, ValueError):
+            self._zones[portal_id] = ZoneInfo(time_zone)
+
+    async def _take(self, portal_id: int, kind: Kind, slot: str, priority: Priority = "interactive") -> None:
         window = round(self._window(kind) * _SECOND)
         lease = window + round(self._call_timeout_s * _SECOND)
         while True:
-            await self._free.acquire()
+            await self._threads.take(portal_id)
             try:
-                taken, wait, why = await self._run("take", portal_id, kind, slot, self._limits[kind], window, lease)
+                arguments = (slot, self._limits[kind], window, lease, self._reserve, priority)
+                taken, wait, why = await self._run("take", portal_id, kind, *arguments)
             except BaseException:
-                self._free.release()
+                self._threads.give(portal_id)
                 # Cancelled, or Redis fell silent: it may have given the place all the same.
                 with suppress(CRMUnavailable):
                     await asyncio.shield(self._run("back", portal_id, kind, slot))
                 raise
             if taken:
                 return
-            self._free.release()
+            self._threads.give(portal_id)
             wait_s = int(wait) / _SECOND
             if why and wait_s > self._longest_wait_s:
                 raise too_long(wait_s, cast("bytes", why).decode())
@@ -164,14 +152,25 @@ class Budget:
             if not place.made_call:
                 await asyncio.shield(self._run("back", portal_id, kind, slot))
                 return
-            told = place.told_limit if kind == "calls" and place.told_limit else ""
-            await asyncio.shield(self._run("end", portal_id, kind, slot, round(self._window(kind) * _SECOND), told))
+            told: tuple[str | int, ...] = ("", "", 0)
+            if kind == "calls":  # of the other kinds it is not documented what their headers speak of
+                day = round(self._day_left_s(portal_id) or DAY_UNKNOWN_S) * _SECOND
+                left = "" if place.told_day_left is None else place.told_day_left
+                told = (place.told_limit or "", left, day)
+            await asyncio.shield(self._run("end", portal_id, kind, slot, round(self._window(kind) * _SECOND), *told))
 
-    async def _run(self, operation: str, portal_id: int, kind: Reach, *arguments: str | int) -> list[int | bytes]:
+    def _day_left_s(self, portal_id: int) -> float | None:
+        zone = self._zones.get(portal_id)
+        return day_left_s(datetime.now(UTC), zone) if zone else None
+
+    async def _run(self, operation: str, portal_id: int, kind: Reach, *arguments: str | float) -> list[int | bytes]:
         hash_key = f"spokes:{portal_id}:budget"
+        slots = f"{hash_key}:{kind}"
         try:
             async with self._connections:
-                answer = await self._script(keys=[f"{hash_key}:{kind}", hash_key], args=[operation, kind, *arguments])
+                answer = await self._script(
+                    keys=[slots, f"{slots}:background", hash_key], args=[operation, kind, *arguments]
+                )
         except (RedisError, OSError, TimeoutError):
             raise CRMUnavailable from None
         return cast("list[int | bytes]", answer)

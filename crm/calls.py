@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
 
 from core.errors import CRMUnavailable
 from crm.budget import Budget
+from crm.priorities import Priority
 from crm.waits import Kind
 
 if TYPE_CHECKING:
@@ -32,31 +33,45 @@ class Request(NamedTuple):
 class Calls:
     """Client and budget together; all of a process' calls go through one of these."""
 
-    def __init__(self, client: "HubSpotClient", budget: Budget) -> None:
+    def __init__(self, client: "HubSpotClient", budget: Budget, *, account: Request | None = None) -> None:
+        """Make calls with these.
+
+        Args:
+            account: asks for the portal's details; made once for a portal whose daily limit runs short, to learn when
+                its day ends.
+        """
         self._client = client
         self._budget = budget
+        self._account = account
+        self._accounts_asked: set[int] = set()
         self._waiting: set[asyncio.Task[Answer | None]] = set()
-        self._under_way: set[asyncio.Task[Answer | None]] = set()
+        self._under_way: set[asyncio.Task[Answer | None] | asyncio.Task[None]] = set()
         self._stopped = False
 
-    async def send(self, portal_id: int, request: Request, kind: Kind = "calls") -> "Answer":
+    async def send(
+        self, portal_id: int, request: Request, kind: Kind = "calls", priority: Priority = "interactive"
+    ) -> "Answer":
         """Wait for a place and make the call.
 
         Raises:
             CRMError: the call failed, calls are paused for long, or no more are made.
         """
-        answer = await self.send_late(portal_id, lambda: request, kind)
+        answer = await self.send_late(portal_id, lambda: request, kind, priority)
         if answer is None:
             raise CRMUnavailable
         return answer
 
     async def send_late(
-        self, portal_id: int, compose: Callable[[], Request | None], kind: Kind = "calls"
+        self,
+        portal_id: int,
+        compose: Callable[[], Request | None],
+        kind: Kind = "calls",
+        priority: Priority = "interactive",
     ) -> "Answer | None":
         """Wait for a place, only then ask `compose` what to call; None when it has nothing left to ask."""
         if self._stopped:
             raise CRMUnavailable
-        task = asyncio.create_task(self._call(portal_id, compose, kind))
+        task = asyncio.create_task(self._call(portal_id, compose, kind, priority))
         self._waiting.add(task)
         task.add_done_callback(self._ended)
         try:
@@ -80,8 +95,10 @@ class Calls:
         await asyncio.gather(*self._waiting, *self._under_way, return_exceptions=True)
         await self._client.close()
 
-    async def _call(self, portal_id: int, compose: Callable[[], Request | None], kind: Kind) -> "Answer | None":
-        async with self._budget.place(portal_id, kind) as place:
+    async def _call(
+        self, portal_id: int, compose: Callable[[], Request | None], kind: Kind, priority: Priority
+    ) -> "Answer | None":
+        async with self._budget.place(portal_id, kind, priority) as place:
             request = compose()
             if request is None:
                 place.unused()
@@ -91,9 +108,23 @@ class Calls:
             self._under_way.add(task)
             answer = await self._client.call(request.method, request.path, query=request.query, body=request.body)
             place.answered(answer.headers)
-            return answer
+        if place.is_day_short:
+            self._ask_account(portal_id)
+        return answer
 
-    def _ended(self, task: "asyncio.Task[Answer | None]") -> None:
+    def _ask_account(self, portal_id: int) -> None:
+        if self._account is None or self._stopped or portal_id in self._accounts_asked:
+            return
+        self._accounts_asked.add(portal_id)
+        task = asyncio.create_task(self._learn_day(portal_id, self._account))
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+
+    async def _learn_day(self, portal_id: int, account: Request) -> None:
+        answer = await self.send(portal_id, account)
+        self._budget.learn_day(portal_id, str(answer.body.get("timeZone", "")))
+
+    def _ended(self, task: "asyncio.Task[Answer | None] | asyncio.Task[None]") -> None:
         self._waiting.discard(task)
         self._under_way.discard(task)
         if not task.cancelled():

@@ -1,6 +1,7 @@
 """Many callers, few calls. Rule: a batch closes only when its place in the budget is granted; until then all may join.
 
-A lane gathers what may share a call. Callers wait for their own answer: one who gives up harms no other.
+A lane gathers what may share a call. Callers wait for their own answer: one who gives up harms no other. A batch takes
+along what is interactive first, and fills up with what is not.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from core.errors import CRMError, CRMUnavailable
 from crm.calls import Calls, Request
+from crm.priorities import PRIORITIES, Priority
 from crm.waits import Kind
 
 if TYPE_CHECKING:
@@ -22,13 +24,14 @@ Result = TypeVar("Result")
 
 
 class Ask(Generic[Want, Result]):
-    """One caller: the input it asks for, what it wants of it, and where its answer goes."""
+    """One caller: the input it asks for, what it wants of it, how urgently, and where its answer goes."""
 
-    __slots__ = ("answer", "id", "want")
+    __slots__ = ("answer", "id", "priority", "want")
 
-    def __init__(self, input_id: str, want: Want) -> None:
+    def __init__(self, input_id: str, want: Want, priority: Priority = "interactive") -> None:
         self.id = input_id
         self.want = want
+        self.priority = priority
         self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
     def give(self, result: Result) -> None:
@@ -56,7 +59,8 @@ class Lane(ABC, Generic[Want, Result]):
         self.portal_id = portal_id
         self._linger_s = linger_s
         self._waiting: dict[str, list[Ask[Want, Result]]] = {}
-        self._collectors = 0  # batches that wait for a place
+        self._urgent: dict[str, None] = {}  # those of them that an interactive caller waits for, in their order
+        self._collectors: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)  # batches that wait for a place
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,11 +81,16 @@ class Lane(ABC, Generic[Want, Result]):
     def finished(self, input_id: str) -> None:
         """Take note that no ask for this input is under way any more."""
 
-    async def join(self, input_id: str, want: Want) -> Result:
+    async def join(self, input_id: str, want: Want, priority: Priority = "interactive") -> Result:
         """Ask for one input; the answer comes with a batch."""
-        ask: Ask[Want, Result] = Ask(input_id, want)
+        ask: Ask[Want, Result] = Ask(input_id, want, priority)
         self._enter(ask)
         return await ask.answer
+
+    async def send(self, group: Group[Want, Result], request: Request) -> "Answer":
+        """Make a further call, on one object, for a group: as urgent as the most urgent of its callers."""
+        urgent = any(ask.priority == "interactive" for asks in group.values() for ask in asks)
+        return await self.calls.send(self.portal_id, request, "calls", "interactive" if urgent else "background")
 
     async def close(self) -> None:
         """See to it that everything asked for is answered, or refused."""
@@ -94,40 +103,49 @@ class Lane(ABC, Generic[Want, Result]):
     def _enter(self, ask: Ask[Want, Result]) -> None:
         """Let `ask` wait for the next batch, and see to it that there is one."""
         self._waiting.setdefault(ask.id, []).append(ask)
-        # Collectors on their way take `size` inputs each; only the rest needs another.
-        rest = len(self._waiting) - self.size * self._collectors
+        if ask.priority == "interactive":
+            self._urgent[ask.id] = None
+        rest = self._rest(ask.priority)
         if rest >= self.size:
-            self._start_collector()
+            self._start_collector(ask.priority)
         elif rest > 0 and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._linger_s, self._linger_over)
 
+    def _rest(self, priority: Priority) -> int:
+        """How many inputs are left over by the batches on their way, which take `size` each."""
+        rest = -self.size * self._collectors["interactive"]
+        if priority == "interactive":
+            return rest + len(self._urgent)
+        return rest + len(self._waiting) - self.size * self._collectors["background"]
+
     def _linger_over(self) -> None:
         self._timer = None
-        if len(self._waiting) > self.size * self._collectors:
-            self._start_collector()
+        for priority in PRIORITIES:
+            if self._rest(priority) > 0:
+                self._start_collector(priority)
 
-    def _start_collector(self) -> None:
-        self._collectors += 1
-        self._start(self._collect())
+    def _start_collector(self, priority: Priority) -> None:
+        self._collectors[priority] += 1
+        self._start(self._collect(priority))
 
     def _start(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _collect(self) -> None:
+    async def _collect(self, priority: Priority) -> None:
         group: Group[Want, Result] | None = None
 
         def close() -> Request | None:
             nonlocal group
-            group = self._close_group()
+            group = self._close_group(priority)
             return self.compose(group) if group else None
 
         try:
-            answer = await self.calls.send_late(self.portal_id, close, self.kind)
+            answer = await self.calls.send_late(self.portal_id, close, self.kind, priority)
         except CRMError as error:
             if group is None:  # refused before its turn: the wait is too long for everybody who waits
-                group = self._close_group()
+                group = self._close_group(priority)
             await self.failed(group, error)
         else:
             if group and answer:
@@ -141,13 +159,14 @@ class Lane(ABC, Generic[Want, Result]):
                 ask.fail(CRMUnavailable())  # whatever happened, nobody is left waiting
             self.finished(input_id)
 
-    def _close_group(self) -> Group[Want, Result]:
-        """The first inputs that somebody still waits for."""
-        self._collectors -= 1
+    def _close_group(self, priority: Priority) -> Group[Want, Result]:
+        """The first inputs that somebody still waits for, interactive ones before others."""
+        self._collectors[priority] -= 1
         group: dict[str, list[Ask[Want, Result]]] = {}
-        for input_id in list(self._waiting):
+        for input_id in [*self._urgent, *(i for i in self._waiting if i not in self._urgent)]:
             if len(group) == self.size:
                 break
+            self._urgent.pop(input_id, None)
             asks = [ask for ask in self._waiting.pop(input_id) if not ask.answer.done()]
             if asks:
                 group[input_id] = asks

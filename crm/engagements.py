@@ -6,8 +6,7 @@ Source: HubSpot's docs on activities; their association types are in `associatio
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from crm.objects import Objects
-from crm.validation import Value
+from crm.objects import Objects, Properties
 
 # HubSpot has no idempotency keys: an engagement that is made twice is two. `tools.once` guards a handler's.
 
@@ -15,7 +14,7 @@ from crm.validation import Value
 class Engagements(Objects):
     """Notes, tasks, calls or e-mails of the timeline."""
 
-    async def create(self, properties: Mapping[str, Value], *, to: Mapping[str, Iterable[str]] | None = None) -> str:
+    async def create(self, properties: Properties, *, to: Mapping[str, Iterable[str]] | None = None) -> str:
         """Make one and return its id.
 
         Args:

@@ -3,57 +3,71 @@
 Rule: one of each, so that whatever may share a batch meets in the same lane.
 """
 
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from crm.archivings import ArchiveLane
 from crm.association_reads import AssociationLane
 from crm.calls import Calls
-from crm.coalescer import LINGER_S
+from crm.checks import Rules
+from crm.coalescer import LINGER_S, Lane
+from crm.creations import CreationLane
 from crm.echoes import Echoes
 from crm.paths import Paths
 from crm.reads import ReadLane
 from crm.types import plural
-from crm.updates import UpdateLane
+from crm.updates import UpdateLane, UpsertLane
+
+L = TypeVar("L", bound=Lane[Any, Any])
 
 
 class Exchange:
     """Everything a process talks to HubSpot with; `close` ends it."""
 
-    def __init__(self, calls: Calls, paths: Paths, echoes: Echoes, *, linger_s: float = LINGER_S) -> None:
+    def __init__(
+        self, calls: Calls, paths: Paths, echoes: Echoes, *, rules: Rules | None = None, linger_s: float = LINGER_S
+    ) -> None:
         """Share these; the first caller of a batch waits `linger_s` seconds for company."""
         self.calls = calls
         self.paths = paths
         self.echoes = echoes
+        self.rules = rules or Rules()
         self._linger_s = linger_s
-        self._reads: dict[tuple[int, str, str], ReadLane] = {}
-        self._updates: dict[tuple[int, str], UpdateLane] = {}
-        self._associations: dict[tuple[int, str, str], AssociationLane] = {}
+        self._lanes: dict[tuple[object, ...], Lane[Any, Any]] = {}
 
     def reads(self, portal_id: int, object_type: str, id_property: str = "") -> ReadLane:
         """The lane that reads a type, by id or by a unique property."""
-        key = (portal_id, plural(object_type), id_property)
-        if key not in self._reads:
-            self._reads[key] = ReadLane(self.calls, portal_id, self.paths, *key[1:], linger_s=self._linger_s)
-        return self._reads[key]
+        return self._lane(ReadLane, portal_id, plural(object_type), id_property)
+
+    def creations(self, portal_id: int, object_type: str) -> CreationLane:
+        """The lane that makes objects of a type."""
+        return self._lane(CreationLane, portal_id, plural(object_type))
 
     def updates(self, portal_id: int, object_type: str) -> UpdateLane:
         """The lane that updates a type."""
-        key = (portal_id, plural(object_type))
-        if key not in self._updates:
-            self._updates[key] = UpdateLane(self.calls, portal_id, self.paths, key[1], linger_s=self._linger_s)
-        return self._updates[key]
+        return self._lane(UpdateLane, portal_id, plural(object_type))
+
+    def upserts(self, portal_id: int, object_type: str, id_property: str) -> UpsertLane:
+        """The lane that updates or makes objects of a type, by a unique property."""
+        return self._lane(UpsertLane, portal_id, plural(object_type), id_property)
+
+    def archivings(self, portal_id: int, object_type: str) -> ArchiveLane:
+        """The lane that archives objects of a type."""
+        return self._lane(ArchiveLane, portal_id, plural(object_type))
 
     def associations(self, portal_id: int, from_type: str, to_type: str) -> AssociationLane:
         """The lane that lists associations between two types."""
-        key = (portal_id, plural(from_type), plural(to_type))
-        if key not in self._associations:
-            lane = AssociationLane(self.calls, portal_id, self.paths, *key[1:], linger_s=self._linger_s)
-            self._associations[key] = lane
-        return self._associations[key]
+        return self._lane(AssociationLane, portal_id, plural(from_type), plural(to_type))
 
     async def close(self) -> None:
         """Refuse who waits, follow what is under way to its end, and close the client."""
         self.calls.stop()
-        lanes: list[ReadLane | UpdateLane | AssociationLane] = [
-            *self._reads.values(), *self._updates.values(), *self._associations.values(),
-        ]  # fmt: skip
-        for lane in lanes:
+        for lane in list(self._lanes.values()):
             await lane.close()
         await self.calls.close()
+
+    def _lane(self, lane: Callable[..., L], portal_id: int, *names: str) -> L:
+        key = (lane, portal_id, *names)
+        if key not in self._lanes:
+            self._lanes[key] = lane(self.calls, portal_id, self.paths, *names, linger_s=self._linger_s)
+        return cast("L", self._lanes[key])

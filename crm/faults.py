@@ -65,7 +65,7 @@ def ids_of_entry(entry: Json) -> list[str]:
     context = entry.get("context")
     ids: list[str] = []
     if isinstance(context, Mapping):
-        for name in ("ids", "id", "fromObjectId", "objectId"):
+        for name in ("ids", "id", "fromObjectId", "objectId", "objectWriteTraceId"):
             ids += _texts(context.get(name))
     return ids
 

@@ -1,46 +1,37 @@
-"""Objects of any type. Rule: ids and values are text; a property that was not read is an error, not an empty value."""
+"""Objects of any type. Rule: ids and values are text, and whoever asks for many learns the fate of each.
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeAlias
+Callers that come together share calls: each method here is one input of a batch, and `*_many` is many of them.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+from uuid import uuid4
 
 from core.errors import CRMUnavailable
-from crm.access import Access, Done
+from crm.access import Access
 from crm.association_reads import next_page
 from crm.association_types import on_create
 from crm.batches import elements, text_id
 from crm.calls import Request
-from crm.faults import Json, fault_of_entry
+from crm.checks import checked
+from crm.conditions import Condition, where
+from crm.fates import Done, Fate, Fates, fates_of
+from crm.records import Record, record_of
+from crm.search import Search
 from crm.types import plural, singular
-from crm.validation import Value, property_text
+from crm.validation import Value
 
-Filter: TypeAlias = tuple[str, str, str | Sequence[str]]  # property, operator of HubSpot's, value or values
+__all__ = ["Condition", "Fate", "Fates", "New", "Objects", "Record", "where"]
 
 _PAGE: Final = 100
-_SEARCH_PAGE: Final = 200
-_VALUELESS: Final = frozenset({"HAS_PROPERTY", "NOT_HAS_PROPERTY"})
+Properties = Mapping[str, Value]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One object as it was read; `type` in the singular, as events name it."""
+class New(NamedTuple):
+    """An object to be made: its properties, and the records it belongs to, ids by type."""
 
-    id: str
-    type: str
-    properties: Mapping[str, str]
-
-    def __getitem__(self, name: str) -> str:
-        """Return a property's value, empty when it is unset.
-
-        Raises:
-            KeyError: it was not asked for, so whether it is set is not known.
-        """
-        try:
-            return self.properties[name]
-        except KeyError:
-            raise KeyError(
-                f"{name} was not read: declare it among the properties that are read of {self.type}"
-            ) from None
+    properties: Properties
+    to: Mapping[str, Iterable[str]] | None = None
 
 
 class Objects:
@@ -54,7 +45,7 @@ class Objects:
         self._exchange = access.exchange
 
     async def get(self, object_id: str) -> Record:
-        """Read an object: the declared properties and `hs_object_id`.
+        """Read an object: the declared properties and `hs_object_id`. A record that was merged away is its survivor.
 
         Raises:
             NotPermitted: no property of the type was declared.
@@ -66,35 +57,30 @@ class Objects:
         """Read the object that has `value` in a unique property, such as a contact's email."""
         return await self._read(value, property_name)
 
-    async def search(self, *filters: Filter, query: str = "", sort: str = "", limit: int = 100) -> tuple[Record, ...]:
-        """Find objects that pass all filters, at most `limit`, as the search index knew them some seconds ago.
+    async def get_many(self, object_ids: Iterable[str]) -> Fates[Record]:
+        """Read many; the `result` of each fate is the record."""
+        self._access.properties(self.service)
+        return await fates_of((i, self.get(i)) for i in object_ids)
+
+    async def search(
+        self, condition: Condition | None = None, *, text: str = "", sort: str = "", limit: int = 100
+    ) -> tuple[Record, ...]:
+        """Find objects, at most `limit`, as the search index knew them some seconds ago.
 
         Args:
-            filters: `("lifecyclestage", "EQ", "lead")`, `("email", "IN", ("a@b.c",))`, `("phone", "HAS_PROPERTY", "")`.
+            condition: `where("lifecyclestage").equals("lead") & where("phone").is_set()`; all objects when None.
+            text: words that stand in HubSpot's default search properties.
             sort: a property; `-createdate` for the newest first.
+            limit: 10,000 at most; `search_all` knows no such limit.
 
-        Source: HubSpot's docs, "Search the CRM": 10,000 results at most, text for IN in lower case.
+        Raises:
+            InvalidRequest: the query is more than HubSpot takes; nothing was sent.
         """
-        names = self._access.properties(self.service)
-        body: dict[str, object] = {"properties": list(names), "limit": min(limit, _SEARCH_PAGE)}
-        if filters:
-            body["filterGroups"] = [{"filters": [_filter(*given) for given in filters]}]
-        if query:
-            body["query"] = query
-        if sort:
-            direction = "DESCENDING" if sort.startswith("-") else "ASCENDING"
-            body["sorts"] = [{"propertyName": sort.removeprefix("-"), "direction": direction}]
-        path = self._exchange.paths.objects(self.service, "search")
-        found: list[Record] = []
-        while True:
-            answer = await self._exchange.calls.send(
-                self._access.portal_id, Request("POST", path, body=body), kind="search"
-            )
-            found += [self._record(item, names) for item in elements(answer.body, "results")]
-            after = next_page(answer.body)
-            if not after or len(found) >= limit:
-                return tuple(found[:limit])
-            body = {**body, "after": after}
+        return await Search(self._access, self.service).first(condition, text, sort, limit)
+
+    def search_all(self, condition: Condition | None = None, *, text: str = "") -> AsyncIterator[Record]:
+        """Go through all objects that are found, in the order of their ids, beyond 10,000 too."""
+        return Search(self._access, self.service).all(condition, text)
 
     async def list(self) -> AsyncIterator[Record]:
         """Go through all objects of the type, a page of a hundred at a time."""
@@ -102,15 +88,15 @@ class Objects:
         query: dict[str, str | Sequence[str]] = {"limit": str(_PAGE), "properties": names}
         path = self._exchange.paths.objects(self.service)
         while True:
-            answer = await self._exchange.calls.send(self._access.portal_id, Request("GET", path, query=query))
+            answer = await self._access.send(Request("GET", path, query=query))
             for item in elements(answer.body, "results"):
-                yield self._record(item, names)
+                yield record_of(item, self.type, names)
             after = next_page(answer.body)
             if not after:
                 return
             query = {**query, "after": after}
 
-    async def create(self, properties: Mapping[str, Value], *, to: Mapping[str, Iterable[str]] | None = None) -> str:
+    async def create(self, properties: Properties, *, to: Mapping[str, Iterable[str]] | None = None) -> str:
         """Make an object and return its id.
 
         Args:
@@ -118,87 +104,85 @@ class Objects:
 
         Raises:
             Conflict: there is one already; `existing_id` names it where HubSpot does.
+            InvalidRequest: a value is not fit to be written, see `crm.checks`; nothing was sent.
         """
-        texts = _texts(properties)
-        body = {"properties": texts, "associations": on_create(self.type, to or {})}
-        request = Request("POST", self._exchange.paths.objects(self.service), body=body)
-        return (await self._write("create", "", texts, request)).object_id
+        texts = self._checked("create", properties)
+        creation = {"properties": texts, "associations": on_create(self.type, to or {})}
+        lane = self._exchange.creations(self._access.portal_id, self.service)
+        join = lambda: lane.join(uuid4().hex, creation, self._access.priority)  # noqa: E731 - named for what it does
+        return (await self._write("create", "", texts, join)).object_id
 
-    async def update(self, object_id: str, properties: Mapping[str, Value] | None = None, /, **more: Value) -> None:
-        """Set properties, by mapping or by name; an empty value clears. Updates of many callers share a batch."""
-        texts = _texts({**(properties or {}), **more})
-        if not texts:
-            self._access.require(f"{self.service}.update")
-            return
+    async def create_many(self, items: Iterable[New]) -> Fates[str]:
+        """Make many; the `result` of each fate is the new id."""
+        self._access.require(f"{self.service}.create")
+        return await fates_of(("", self.create(item.properties, to=item.to)) for item in items)
 
-        async def change() -> Done:
+    async def update(self, object_id: str, properties: Properties | None = None, /, **more: Value) -> None:
+        """Set properties, by mapping or by name; an empty value clears.
+
+        Raises:
+            InvalidRequest: a value is not fit to be written, see `crm.checks`; nothing was sent.
+        """
+        texts = self._checked("update", {**(properties or {}), **more})
+        if texts:
             lane = self._exchange.updates(self._access.portal_id, self.service)
-            return Done(object_id, await lane.join(object_id, texts))
+            await self._write("update", object_id, texts, lambda: lane.join(object_id, texts, self._access.priority))
 
-        await self._access.write(f"{self.service}.update", self.type, object_id, texts, change)
+    async def update_many(self, items: Iterable[tuple[str, Properties]]) -> Fates[None]:
+        """Set properties of many, each by its id."""
+        self._access.require(f"{self.service}.update")
+        return await fates_of((object_id, self.update(object_id, properties)) for object_id, properties in items)
 
-    async def upsert(self, property_name: str, value: str, properties: Mapping[str, Value]) -> str:
+    async def upsert(self, property_name: str, value: str, properties: Properties) -> str:
         """Set properties of the object that has `value` in a unique property, or make it; return its id.
 
         A contact's `email` is unique but does not serve for setting only some properties of one: HubSpot's docs,
         "Contacts guide".
         """
-        texts = _texts(properties)
-        body = {"inputs": [{"id": value, "idProperty": property_name, "properties": texts}]}
-        request = Request("POST", self._exchange.paths.objects(self.service, "batch", "upsert"), body=body)
-        return (await self._write("upsert", "", texts, request)).object_id
+        texts = self._checked("upsert", properties)
+        value = self._checked("upsert", {property_name: value})[property_name]
+        lane = self._exchange.upserts(self._access.portal_id, self.service, property_name)
+        done = await self._write("upsert", "", texts, lambda: lane.join(value, texts, self._access.priority))
+        return done.object_id
+
+    async def upsert_many(self, property_name: str, items: Iterable[tuple[str, Properties]]) -> Fates[str]:
+        """Set properties of many by a unique property, or make them; the `result` of each fate is the object's id."""
+        self._access.require(f"{self.service}.upsert")
+        return await fates_of((value, self.upsert(property_name, value, properties)) for value, properties in items)
 
     async def archive(self, object_id: str) -> None:
-        """Put an object into the recycle bin; it can be restored for 90 days."""
-        request = Request("DELETE", self._exchange.paths.objects(self.service, object_id))
-        await self._write("archive", object_id, {}, request)
+        """Put an object into the recycle bin; it can be restored for 90 days. One that is gone already is no error."""
+        lane = self._exchange.archivings(self._access.portal_id, self.service)
+        await self._write("archive", object_id, {}, lambda: lane.join(object_id, None, self._access.priority))
+
+    async def archive_many(self, object_ids: Iterable[str]) -> Fates[None]:
+        """Put many into the recycle bin."""
+        self._access.require(f"{self.service}.archive")
+        return await fates_of((i, self.archive(i)) for i in object_ids)
+
+    async def merge(self, primary_id: str, other_id: str) -> str:
+        """Fold one record into another, for good; return the id of the survivor, which may be a new one."""
+
+        async def change() -> Done:
+            body = {"primaryObjectId": primary_id, "objectIdToMerge": other_id}
+            path = self._exchange.paths.objects(self.service, "merge")
+            answer = await self._access.send(Request("POST", path, body=body))
+            if not (survivor := text_id(answer.body.get("id"))):
+                raise CRMUnavailable(status=answer.status, correlation_id=answer.correlation_id)
+            return Done(survivor, answer.correlation_id)
+
+        return (await self._write("merge", primary_id, {}, change)).object_id
 
     async def _read(self, input_id: str, id_property: str) -> Record:
         names = self._access.properties(self.service)
-        item = await self._exchange.reads(self._access.portal_id, self.service, id_property).get(input_id, names)
-        return self._record(item, names)
+        lane = self._exchange.reads(self._access.portal_id, self.service, id_property)
+        return record_of(await lane.get(input_id, names, self._access.priority), self.type, names)
 
-    def _record(self, item: Json, names: Iterable[str]) -> Record:
-        given = item.get("properties")
-        values = given if isinstance(given, Mapping) else {}
-        object_id = text_id(item.get("id"))
-        texts = {name: text_id(values.get(name)) for name in names}
-        return Record(object_id, self.type, {**texts, "hs_object_id": object_id})
+    def _checked(self, name: str, properties: Properties) -> dict[str, str]:
+        self._access.require(f"{self.service}.{name}")
+        return checked(self.type, properties, self._exchange.rules)
 
-    async def _write(self, name: str, object_id: str, texts: Mapping[str, str], request: Request) -> Done:
-        async def change() -> Done:
-            answer = await self._exchange.calls.send(self._access.portal_id, request)
-            return Done(object_id or made_id(answer.body), answer.correlation_id)
-
+    async def _write(
+        self, name: str, object_id: str, texts: Mapping[str, str], change: Callable[[], Awaitable[Done]]
+    ) -> Done:
         return await self._access.write(f"{self.service}.{name}", self.type, object_id, texts, change)
-
-
-def made_id(body: Json) -> str:
-    """The id of what a create or a batch of one has made.
-
-    Raises:
-        CRMError: HubSpot refused it, or named none.
-    """
-    if errors := elements(body, "errors"):
-        raise fault_of_entry(errors[0])
-    item = next(iter(elements(body, "results")), body)
-    object_id = text_id(item.get("id"))
-    if not object_id:
-        raise CRMUnavailable
-    return object_id
-
-
-def _texts(properties: Mapping[str, Value]) -> dict[str, str]:
-    return {name: property_text(value) for name, value in properties.items()}
-
-
-def _filter(property_name: str, operator: str, value: str | Sequence[str]) -> dict[str, object]:
-    given: dict[str, object] = {"propertyName": property_name, "operator": operator}
-    if operator in _VALUELESS:
-        return given
-    if isinstance(value, str):
-        return {**given, "value": value}
-    if operator == "BETWEEN":
-        low, high = value
-        return {**given, "value": low, "highValue": high}
-    return {**given, "values": list(value)}

@@ -22,6 +22,7 @@ class Paths:
         self._objects = "/crm/v3/objects" if numbered else f"/crm/objects/{version}"
         self._object_associations = "/crm/v4/objects" if numbered else self._objects
         self._associations = "/crm/v4/associations" if numbered else f"/crm/associations/{version}"
+        self._properties = "/crm/v3/properties" if numbered else f"/crm/properties/{version}"
         self._account = f"/account-info/{version}"
 
     def objects(self, object_type: str, *rest: str) -> str:
@@ -39,6 +40,10 @@ class Paths:
     def object_associations(self, object_type: str, object_id: str, *rest: str) -> str:
         """Associations of one object."""
         return _join(self._object_associations, plural(object_type), object_id, "associations", *rest)
+
+    def properties(self, object_type: str) -> str:
+        """The properties that the portal has of a type."""
+        return _join(self._properties, plural(object_type))
 
     def account_details(self) -> str:
         """Which portal the token belongs to; any token may ask."""

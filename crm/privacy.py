@@ -1,60 +1,41 @@
-"""What the law asks for: erasing one person, and showing what is kept. Rule: erased means that a read finds nothing.
+"""What the law asks for: erasing one person, and showing what is kept. Rule: a person goes by id or e-mail address."""
 
-Source: HubSpot's docs, "Contacts guide" (gdpr-delete).
-"""
+from crm.access import Access
+from crm.erasure import CHECKS_AFTER_S, erase
+from crm.export import Export, export
+from crm.fates import Done
 
-import asyncio
-from typing import Final
-
-from core.errors import CRMUnavailable, ObjectNotFound
-from crm.access import Access, Done
-from crm.calls import Request
-from crm.objects import Objects, Record
-
-_CHECKS_AFTER_S: Final = (0.0, 0.5, 2.0)
-_KEPT_WITH: Final = ("companies", "deals", "tickets", "notes", "tasks", "calls", "emails")
+__all__ = ["Export", "Privacy"]
 
 
 class Privacy:
     """Erases and exports contacts, for one handler or operator."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, *, checks_after_s: tuple[float, ...] = CHECKS_AFTER_S) -> None:
+        """Let an erasure be checked at these waits, in seconds, before it counts as not done."""
         self._access = access
+        self._checks_after_s = checks_after_s
 
-    async def gdpr_delete(self, contact_id: str) -> None:
-        """Erase a contact for good, and see that it is gone; one that is gone already is no error.
+    async def gdpr_delete(self, person: str) -> None:
+        """Erase a contact for good, and see that neither a read nor a search finds it; gone already is no error.
+
+        By e-mail address it stays out: HubSpot blocks an address that no contact has.
 
         Raises:
             CRMUnavailable: HubSpot took the order, but still finds the contact; ask again later.
         """
-        exchange = self._access.exchange
+        known_id = "" if "@" in person else person
 
         async def change() -> Done:
-            path = exchange.paths.objects("contacts", "gdpr-delete")
-            request = Request("POST", path, body={"objectId": contact_id})
-            try:
-                trace = (await exchange.calls.send(self._access.portal_id, request)).correlation_id
-            except ObjectNotFound as gone:
-                return Done(contact_id, gone.correlation_id)
-            for wait_s in _CHECKS_AFTER_S:
-                await asyncio.sleep(wait_s)
-                if not await self._is_there(contact_id):
-                    return Done(contact_id, trace)
-            raise CRMUnavailable(correlation_id=trace)
+            return await erase(self._access, person, self._checks_after_s)
 
-        await self._access.write("privacy.delete", "contact", contact_id, {}, change)
+        await self._access.write("privacy.delete", "contact", known_id, {}, change)
 
-    async def export(self, contact_id: str) -> tuple[Record, dict[str, tuple[str, ...]]]:
-        """Return the contact with the declared properties, and the ids of what is kept with it, by type."""
+    async def export(self, person: str) -> Export:
+        """Return everything that HubSpot keeps on a contact: all properties, engagements and associations.
+
+        Raises:
+            ObjectNotFound: there is none.
+        """
         self._access.require("privacy.export")
-        contact = await Objects(self._access, "contacts").get(contact_id)
-        lanes = [self._access.exchange.associations(self._access.portal_id, "contacts", kept) for kept in _KEPT_WITH]
-        ids = await asyncio.gather(*(lane.join(contact_id, None) for lane in lanes))
-        return contact, dict(zip(_KEPT_WITH, ids, strict=True))
-
-    async def _is_there(self, contact_id: str) -> bool:
-        try:
-            await self._access.exchange.reads(self._access.portal_id, "contacts").get(contact_id, ("hs_object_id",))
-        except ObjectNotFound:
-            return False
-        return True
+        return await export(self._access, person)

@@ -1,15 +1,20 @@
-"""Reads that share a batch. Rule: each caller gets its own properties of its own object, or its own error."""
+"""Reads that share a batch. Rule: each caller gets its own properties of its own object, or its own error.
+
+A batch read does not know the previous ids of merged records and a single read does (docs/adr/0020): so an id that a
+batch did not find is asked for once more, singly, before it counts as not found.
+"""
 
 import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from core.errors import CRMError
-from crm.batches import Outcomes, outcomes, text_id
+from core.errors import CRMError, ObjectNotFound
+from crm.batches import outcomes, text_id
 from crm.calls import Calls, Request
 from crm.coalescer import LINGER_S, Group, Lane
 from crm.faults import Json
 from crm.paths import Paths
+from crm.priorities import Priority
 
 if TYPE_CHECKING:
     from crm.client import Answer
@@ -35,12 +40,9 @@ class ReadLane(Lane[tuple[str, ...], Json]):
         self._type = object_type
         self._id_property = id_property
 
-    async def get(self, input_id: str, properties: tuple[str, ...]) -> Json:
+    async def get(self, input_id: str, properties: tuple[str, ...], priority: Priority = "interactive") -> Json:
         """Read one object; its `properties` hold those asked for, where HubSpot sent them."""
-        item = await self.join(self._same(input_id), properties)
-        values = item.get("properties")
-        given = values if isinstance(values, Mapping) else {}
-        return {**item, "properties": {name: given.get(name) for name in properties}}
+        return await self.join(same_value(self._id_property, input_id), properties, priority)
 
     def compose(self, group: Group[tuple[str, ...], Json]) -> Request:
         """One batch read with the union of properties."""
@@ -54,23 +56,30 @@ class ReadLane(Lane[tuple[str, ...], Json]):
         return Request("POST", self._paths.objects(self._type, "batch", "read"), body=body)
 
     async def settle(self, group: Group[tuple[str, ...], Json], answer: "Answer") -> None:
-        """Give each its own; what the answer leaves open is asked for singly."""
+        """Give each its own; what the answer leaves open, or may not know by its id, is asked for singly."""
         told = outcomes(group, answer.body, self._key)
-        _give(group, told)
-        await asyncio.gather(*(self._single({i: group[i]}) for i in told.unclear))
+        again = list(told.unclear)
+        for input_id, item in told.found.items():
+            _give(group, input_id, item)
+        for input_id, error in told.refused.items():
+            if isinstance(error, ObjectNotFound) and not self._id_property:
+                again.append(input_id)
+            else:
+                await self.failed({input_id: group[input_id]}, error)
+        await asyncio.gather(*(self._single({input_id: group[input_id]}) for input_id in again))
 
     async def _single(self, group: Group[tuple[str, ...], Json]) -> None:
         (input_id,) = group
         query = {"properties": self._union(group)}
         if self._id_property:
             query["idProperty"] = [self._id_property]
-        request = Request("GET", self._paths.objects(self._type, input_id), query=query)
         try:
-            answer = await self.calls.send(self.portal_id, request)
+            path = self._paths.objects(self._type, input_id)
+            answer = await self.send(group, Request("GET", path, query=query))
         except CRMError as error:
             await self.failed(group, error)
         else:
-            _give(group, Outcomes({input_id: answer.body}, {}, ()))
+            _give(group, input_id, answer.body)
 
     def _union(self, group: Group[tuple[str, ...], Json]) -> list[str]:
         own: Iterable[str] = (self._id_property,) if self._id_property else ()
@@ -80,17 +89,21 @@ class ReadLane(Lane[tuple[str, ...], Json]):
     def _key(self, item: Json) -> str:
         if not self._id_property:
             return text_id(item.get("id"))
-        values = item.get("properties")
-        return self._same(text_id(values.get(self._id_property) if isinstance(values, Mapping) else None))
-
-    def _same(self, input_id: str) -> str:
-        return input_id.strip().lower() if self._id_property in _CASELESS else input_id
+        return same_value(self._id_property, value_of(item, self._id_property))
 
 
-def _give(group: Group[tuple[str, ...], Json], told: Outcomes) -> None:
-    for input_id, asks in group.items():
-        for ask in asks:
-            if input_id in told.found:
-                ask.give(told.found[input_id])
-            elif input_id in told.refused:
-                ask.fail(told.refused[input_id])
+def same_value(id_property: str, value: str) -> str:
+    """Return the one form in which a unique value is compared."""
+    return value.strip().lower() if id_property in _CASELESS else value
+
+
+def value_of(item: Json, name: str) -> str:
+    """A property in an element of an answer, empty when it is not there."""
+    values = item.get("properties")
+    return text_id(values.get(name) if isinstance(values, Mapping) else None)
+
+
+def _give(group: Group[tuple[str, ...], Json], input_id: str, item: Json) -> None:
+    """Answer each asker with what it asked for, where HubSpot sent it."""
+    for ask in group[input_id]:
+        ask.give({**item, "properties": {name: value_of(item, name) or None for name in ask.want}})

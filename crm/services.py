@@ -10,12 +10,14 @@ from core.settings import Settings
 from crm.access import Access, Write
 from crm.associations import Associations
 from crm.budget import Budget
-from crm.calls import Calls
+from crm.calls import Calls, Request
+from crm.checks import Rules
 from crm.echoes import Echoes
 from crm.engagements import Engagements
 from crm.exchange import Exchange
 from crm.objects import Objects
 from crm.paths import Paths
+from crm.priorities import Priority
 from crm.privacy import Privacy
 from crm.tokens import TokenInfo, token_info
 from crm.types import plural
@@ -103,12 +105,16 @@ class Services:
 class CRM:
     """Everything of HubSpot's that one process uses; `open` it once and `close` it."""
 
-    def __init__(self, client: "HubSpotClient", budget: Budget, paths: Paths, echoes: Echoes) -> None:
+    def __init__(
+        self, client: "HubSpotClient", budget: Budget, paths: Paths, echoes: Echoes, rules: Rules | None = None
+    ) -> None:
         self.budget = budget
         self.echoes = echoes
         self._client = client
         self._paths = paths
-        self._exchange = Exchange(Calls(client, budget), paths, echoes)
+        self._exchange = Exchange(
+            Calls(client, budget, account=Request("GET", paths.account_details())), paths, echoes, rules=rules
+        )
 
     @classmethod
     async def open(cls, settings: Settings, redis: Redis) -> "CRM":
@@ -125,11 +131,14 @@ class CRM:
             redis,
             limit=settings.hubspot_rate_limit,
             search_limit=settings.hubspot_search_limit,
+            association_limit=settings.hubspot_association_limit,
+            reserve=settings.hubspot_reserve,
             call_timeout_s=settings.hubspot_timeout_s + _GRACE_S,
             concurrency=_CONCURRENCY,
         )
         echoes = Echoes(redis, derive_key(settings.master_key(), "echoes"))
-        return cls(client, budget, Paths(settings.hubspot_api_version), echoes)
+        rules = Rules(frozenset(domain.lower() for domain in settings.blocked_email_domains), settings.default_region)
+        return cls(client, budget, Paths(settings.hubspot_api_version), echoes, rules)
 
     def for_event(
         self,
@@ -138,6 +147,8 @@ class CRM:
         reads: Mapping[str, tuple[str, ...]],
         may: frozenset[str],
         journal: Callable[[Write], None],
+        *,
+        priority: Priority = "interactive",
     ) -> Services:
         """Return the view that a handler gets.
 
@@ -146,11 +157,12 @@ class CRM:
             reads: properties that may be read, by plural name of the type.
             may: methods that may be called, as `contacts.update`, `associations.list`, `privacy.delete`.
             journal: told of every change.
+            priority: whether somebody waits for the event, see `crm.priorities`.
         """
         own = {"objects": object_type, "object": object_type}
         declared = {plural(own.get(name, name)): tuple(properties) for name, properties in reads.items()}
         methods = frozenset(_method(method, own) for method in may)
-        return Services(Access(self._exchange, portal_id, declared, methods, journal))
+        return Services(Access(self._exchange, portal_id, declared, methods, journal, priority))
 
     async def check_token(self) -> TokenInfo | None:
         """Ask whom the token belongs to; None when HubSpot cannot be asked now.

@@ -1,19 +1,17 @@
-"""Updates that share a batch. Rule: updates of one object keep their order, so no two of them are under way at once.
+"""Updates and upserts that share a batch. Rule: both set absolute values, so what is unclear may be tried again."""
 
-One bad input makes HubSpot refuse the whole batch; it is then halved until only the bad one fails.
-"""
-
-import asyncio
-from collections import deque
-from collections.abc import Iterable, Mapping
-from itertools import islice
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from core.errors import Conflict, CRMError, InvalidRequest, ObjectNotFound
-from crm.batches import outcomes, text_id
+from core.errors import CRMUnavailable, ObjectNotFound
+from crm.batches import Outcomes, elements, outcomes, text_id
 from crm.calls import Calls, Request
-from crm.coalescer import LINGER_S, Ask, Group, Lane
+from crm.coalescer import LINGER_S, Group
+from crm.fates import Done
+from crm.faults import Json
 from crm.paths import Paths
+from crm.reads import same_value, value_of
+from crm.write_lanes import WriteLane
 
 if TYPE_CHECKING:
     from crm.client import Answer
@@ -21,75 +19,65 @@ if TYPE_CHECKING:
 Change = Mapping[str, str]
 
 
-class UpdateLane(Lane[Change, str]):
-    """Updates objects of one type; a caller gets HubSpot's correlation id."""
+class UpdateLane(WriteLane[Change]):
+    """Updates objects of one type."""
 
-    def __init__(
-        self, calls: Calls, portal_id: int, paths: Paths, object_type: str, *, linger_s: float = LINGER_S
-    ) -> None:
-        super().__init__(calls, portal_id, linger_s=linger_s)
-        self._paths = paths
-        self._type = object_type
-        self._behind: dict[str, deque[Ask[Change, str]]] = {}  # by object that is being updated: who comes after
-
-    def _enter(self, ask: Ask[Change, str]) -> None:
-        if ask.id in self._behind:
-            self._behind[ask.id].append(ask)
-        else:
-            self._behind[ask.id] = deque()
-            super()._enter(ask)
-
-    def finished(self, input_id: str) -> None:
-        """Let the next update of the same object go."""
-        behind = self._behind[input_id]
-        if behind:
-            super()._enter(behind.popleft())
-        else:
-            del self._behind[input_id]
-
-    def compose(self, group: Group[Change, str]) -> Request:
+    def compose(self, group: Group[Change, Done]) -> Request:
         """One batch update; a single one is a plain update, which also knows the former ids of merged records."""
         if len(group) == 1:
             ((object_id, asks),) = group.items()
-            path = self._paths.objects(self._type, object_id)
+            path = self.paths.objects(self.type, object_id)
             return Request("PATCH", path, body={"properties": dict(asks[0].want)})
         inputs = [{"id": object_id, "properties": dict(asks[0].want)} for object_id, asks in group.items()]
-        return Request("POST", self._paths.objects(self._type, "batch", "update"), body={"inputs": inputs})
+        return Request("POST", self.paths.objects(self.type, "batch", "update"), body={"inputs": inputs})
 
-    async def settle(self, group: Group[Change, str], answer: "Answer") -> None:
-        """Give each its own; an object that the batch did not find is tried singly, it may have been merged away."""
+    def told(self, group: Group[Change, Done], answer: "Answer") -> Outcomes:
+        """A batch leaves out, without a word, a record that was merged away."""
         if len(group) == 1:
-            _give(group, group, answer)
-            return
-        told = outcomes(group, answer.body, lambda item: text_id(item.get("id")))
-        _give(group, told.found, answer)
-        again = list(told.unclear)
-        for object_id, error in told.refused.items():
-            if isinstance(error, ObjectNotFound):
-                again.append(object_id)
-            else:
-                await super().failed({object_id: group[object_id]}, error)
-        await asyncio.gather(*(self._again({object_id: group[object_id]}) for object_id in again))
-
-    async def failed(self, group: Group[Change, str], error: CRMError) -> None:
-        """Halve a batch that was refused as a whole; a transient failure is everybody's."""
-        if len(group) == 1 or not isinstance(error, InvalidRequest | ObjectNotFound | Conflict):
-            await super().failed(group, error)
-            return
-        middle = len(group) // 2
-        halves = (dict(islice(group.items(), middle)), dict(islice(group.items(), middle, None)))
-        await asyncio.gather(*(self._again(half) for half in halves))
-
-    async def _again(self, group: Group[Change, str]) -> None:
-        try:
-            answer = await self.calls.send(self.portal_id, self.compose(group))
-        except CRMError as error:
-            await self.failed(group, error)
-        else:
-            await self.settle(group, answer)
+            return Outcomes(dict.fromkeys(group, answer.body), {}, ())
+        return outcomes(group, answer.body, lambda item: text_id(item.get("id")))
 
 
-def _give(group: Group[Change, str], ids: Iterable[str], answer: "Answer") -> None:
-    for object_id in ids:
-        for ask in group[object_id]:
-            ask.give(answer.correlation_id)
+class UpsertLane(WriteLane[Change]):
+    """Updates objects of one type by the value of one unique property, and makes those that are not there."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        portal_id: int,
+        paths: Paths,
+        object_type: str,
+        id_property: str,
+        *,
+        linger_s: float = LINGER_S,
+    ) -> None:
+        super().__init__(calls, portal_id, paths, object_type, linger_s=linger_s)
+        self._id_property = id_property
+
+    def compose(self, group: Group[Change, Done]) -> Request:
+        """One batch upsert; HubSpot has none for a single object."""
+        inputs = [
+            {"id": value, "idProperty": self._id_property, "properties": dict(asks[0].want)}
+            for value, asks in group.items()
+        ]
+        return Request("POST", self.paths.objects(self.type, "batch", "upsert"), body={"inputs": inputs})
+
+    def told(self, group: Group[Change, Done], answer: "Answer") -> Outcomes:
+        """A result shows the unique value, unless HubSpot put it into another form."""
+        values = {same_value(self._id_property, value): value for value in group}
+        missing = ObjectNotFound(status=404)  # of a batch: then it is tried singly
+
+        def key(item: Json) -> str:
+            return values.get(same_value(self._id_property, value_of(item, self._id_property)), "")
+
+        if len(group) > 1:
+            return outcomes(group, answer.body, key, missing=missing)
+        (value,) = group
+        made = [item for item in elements(answer.body, "results") if text_id(item.get("id"))]
+        body = {**answer.body, "results": made[:1]}
+        return outcomes(group, body, lambda _: value, missing=CRMUnavailable())
+
+    def made(self, input_id: str, item: Json) -> str:
+        """The id that the answer names."""
+        del input_id
+        return text_id(item.get("id"))

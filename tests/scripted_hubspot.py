@@ -23,7 +23,8 @@ class Asked(NamedTuple):
 
     @property
     def ids(self) -> list[str]:
-        return [given["id"] for given in self.body["inputs"]]
+        """The inputs of a batch, or the one object in the path."""
+        return [given["id"] for given in self.body["inputs"]] if self.body else [self.path.rpartition("/")[2]]
 
 
 class ScriptedHubSpot:

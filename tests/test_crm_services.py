@@ -23,6 +23,7 @@ from simulator.faults import Fault
 from simulator.portal import TokenState
 
 PORTAL = 50112233
+PHONE = "+49301234567"
 TOKEN = "pat-na1-simulated"
 READS = {"contacts": ("phone", "email"), "deals": ("dealname",), "notes": ("hs_note_body", "hs_timestamp")}
 MAY = frozenset({
@@ -151,7 +152,7 @@ async def test_updates_of_many_share_a_call_and_each_is_journalled(
 ) -> None:
     ids = [make(sim, email=f"a{i}@example.org") for i in range(20)]
 
-    await asyncio.gather(*(services.contacts.update(i, phone="1") for i in ids))
+    await asyncio.gather(*(services.contacts.update(i, phone=PHONE) for i in ids))
 
     assert len(sim.requests) == 1
     assert {write.object_id for write in journal} == set(ids)
@@ -169,7 +170,7 @@ async def test_the_journal_names_properties_and_never_values(
 
 async def test_a_refused_write_is_journalled_with_its_reason(services: Services, journal: list[Write]) -> None:
     with pytest.raises(ObjectNotFound):
-        await services.contacts.update("1", phone="1")
+        await services.contacts.update("1", phone=PHONE)
 
     assert [(write.ok, write.reason) for write in journal] == [(False, "object_not_found")]
 
@@ -177,7 +178,7 @@ async def test_a_refused_write_is_journalled_with_its_reason(services: Services,
 async def test_a_write_given_up_is_journalled_as_such(sim: Simulator, services: Services, journal: list[Write]) -> None:
     contact_id = make(sim, email="a@example.org")
     sim.faults.add(Fault(latency=Latency(200)))
-    update = asyncio.create_task(services.contacts.update(contact_id, phone="1"))
+    update = asyncio.create_task(services.contacts.update(contact_id, phone=PHONE))
     await asyncio.sleep(0.1)
     update.cancel()
     await asyncio.gather(update, return_exceptions=True)
@@ -231,18 +232,18 @@ async def test_declarations_for_objects_stand_for_the_type_of_the_event(sim: Sim
     contact_id = make(sim, email="a@example.org")
     services = crm.for_event(PORTAL, "contact", {"objects": ("email",)}, frozenset({"objects.update"}), lambda _: None)
 
-    await services.objects("contact").update(contact_id, phone="1")
+    await services.objects("contact").update(contact_id, phone=PHONE)
 
     assert (await services.contacts.get(contact_id))["email"] == "a@example.org"
 
 
 async def test_our_own_write_is_an_echo_and_can_be_asked_twice(sim: Simulator, crm: CRM, services: Services) -> None:
     contact_id = make(sim, email="a@example.org")
-    await services.contacts.update(contact_id, phone="+4930")
+    await services.contacts.update(contact_id, phone=PHONE)
 
-    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", "+4930")
-    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", "+4930")
-    assert not await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", "+4931")
+    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
+    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
+    assert not await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", "+49301234568")
 
 
 async def test_what_we_made_is_an_echo_too(crm: CRM, services: Services) -> None:
@@ -253,9 +254,9 @@ async def test_what_we_made_is_an_echo_too(crm: CRM, services: Services) -> None
 
 async def test_a_refused_write_leaves_no_echo(crm: CRM, services: Services) -> None:
     with pytest.raises(ObjectNotFound):
-        await services.contacts.update("1", phone="+4930")
+        await services.contacts.update("1", phone=PHONE)
 
-    assert not await crm.echoes.is_echo(PORTAL, "contact", "1", "phone", "+4930")
+    assert not await crm.echoes.is_echo(PORTAL, "contact", "1", "phone", PHONE)
 
 
 async def test_a_write_whose_answer_is_lost_keeps_its_echo(sim: Simulator, crm: CRM, services: Services) -> None:
@@ -263,9 +264,9 @@ async def test_a_write_whose_answer_is_lost_keeps_its_echo(sim: Simulator, crm: 
     sim.faults.add(Fault(method="PATCH", status=502, after_effect=True))
 
     with pytest.raises(CRMUnavailable):
-        await services.contacts.update(contact_id, phone="+4930")
+        await services.contacts.update(contact_id, phone=PHONE)
 
-    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", "+4930")
+    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
 
 
 async def test_a_contact_that_is_there_already_is_a_conflict_that_names_it(sim: Simulator, services: Services) -> None:
@@ -278,11 +279,11 @@ async def test_a_contact_that_is_there_already_is_a_conflict_that_names_it(sim: 
 
 
 async def test_upsert_makes_and_then_sets(services: Services) -> None:
-    made = await services.contacts.upsert("customer_number", "c-1", {"phone": "1"})
-    again = await services.contacts.upsert("customer_number", "c-1", {"phone": "2"})
+    made = await services.contacts.upsert("customer_number", "c-1", {"phone": "+49301234560"})
+    again = await services.contacts.upsert("customer_number", "c-1", {"phone": PHONE})
 
     assert made == again
-    assert (await services.contacts.get(made))["phone"] == "2"
+    assert (await services.contacts.get(made))["phone"] == PHONE
 
 
 async def test_an_upsert_that_is_refused_is_an_error(services: Services) -> None:
@@ -296,35 +297,6 @@ async def test_an_archived_object_is_gone(sim: Simulator, services: Services) ->
 
     with pytest.raises(ObjectNotFound):
         await services.contacts.get(contact_id)
-
-
-async def test_search_finds_by_filters_over_pages_up_to_its_limit(sim: Simulator, services: Services) -> None:
-    for i in range(205):
-        make(sim, email=f"a{i}@example.org", phone="1" if i else "")
-
-    found = await services.contacts.search(("phone", "HAS_PROPERTY", ""), sort="email", limit=203)
-
-    assert len({record.id for record in found}) == 203
-    assert len(sim.requests) == 2
-
-
-@pytest.mark.parametrize(
-    ("given", "emails"),
-    [
-        (("email", "EQ", "b@example.org"), ["b@example.org"]),
-        (("email", "IN", ("a@example.org", "b@example.org")), ["a@example.org", "b@example.org"]),
-        (("phone", "BETWEEN", ("2", "3")), ["b@example.org", "c@example.org"]),
-    ],
-)
-async def test_search_takes_one_value_several_or_a_range(
-    sim: Simulator, services: Services, given: tuple[str, str, str], emails: list[str]
-) -> None:
-    for phone, letter in enumerate("abc", 1):
-        make(sim, email=f"{letter}@example.org", phone=str(phone))
-
-    found = await services.contacts.search(given, sort="email")
-
-    assert [record["email"] for record in found] == emails
 
 
 async def test_list_goes_through_all_pages(sim: Simulator, services: Services) -> None:
@@ -377,74 +349,18 @@ async def test_a_pair_without_association_type_is_refused_before_anything_is_mad
     assert len(sim.requests) == 0
 
 
-async def test_records_are_associated_and_parted(sim: Simulator, services: Services, journal: list[Write]) -> None:
-    contact_id = make(sim, email="a@example.org")
-    company_id = make(sim, "companies", name="x")
-
-    await services.associations.associate("contacts", contact_id, "companies", company_id)
-    together = await services.associations.list("company", company_id, "contact")
-    await services.associations.remove("contacts", contact_id, "companies", company_id)
-
-    assert together == (contact_id,)
-    assert await services.associations.list("contacts", contact_id, "companies") == ()
-    assert [(w.method, w.object_type, w.object_id) for w in journal] == [
-        ("associations.associate", "contact", contact_id),
-        ("associations.remove", "contact", contact_id),
-    ]
-
-
-async def test_a_labelled_association_carries_its_label(sim: Simulator, services: Services) -> None:
-    contact_id, company_id = make(sim, email="a@example.org"), make(sim, "companies", name="x")
-
-    await services.associations.associate("contact", contact_id, "company", company_id, [(1, "HUBSPOT_DEFINED")])
-
-    assert await services.associations.list("contact", contact_id, "company") == (company_id,)
-
-
-async def test_an_erased_contact_is_gone_and_erasing_it_again_is_no_error(
-    sim: Simulator, services: Services, journal: list[Write]
-) -> None:
-    contact_id = make(sim, email="a@example.org")
-
-    await services.privacy.gdpr_delete(contact_id)
-    await services.privacy.gdpr_delete(contact_id)
-
-    with pytest.raises(ObjectNotFound):
-        await services.contacts.get(contact_id)
-    assert [(w.method, w.object_type, w.ok) for w in journal] == [("privacy.delete", "contact", True)] * 2
-
-
-async def test_an_erasure_that_left_the_contact_there_is_not_believed(sim: Simulator, services: Services) -> None:
-    contact_id = make(sim, email="a@example.org")
-    sim.faults.add(Fault(method="POST", path="*/gdpr-delete", status=200))
-
-    with pytest.raises(CRMUnavailable):
-        await services.privacy.gdpr_delete(contact_id)
-
-
-async def test_an_export_shows_the_contact_and_what_is_kept_with_it(services: Services) -> None:
-    contact_id = await services.contacts.create({"email": "a@example.org"})
-    note_id = await services.notes.create({"hs_note_body": "x"}, to={"contact": (contact_id,)})
-
-    contact, kept = await services.privacy.export(contact_id)
-
-    assert contact["email"] == "a@example.org"
-    assert {kind: ids for kind, ids in kept.items() if ids} == {"notes": (note_id,)}
-
-
-async def test_a_value_longer_than_hubspot_keeps_is_refused_before_the_call(sim: Simulator, services: Services) -> None:
-    with pytest.raises(InvalidRequest):
-        await services.contacts.update("1", phone="x" * 65_537)
-
-    assert len(sim.requests) == 0
-
-
-@pytest.mark.parametrize("object_id", ["..", ".", "", "../../oauth"])
+@pytest.mark.parametrize("object_id", ["..", ".", ""])
 async def test_an_id_never_leads_to_another_endpoint(sim: Simulator, services: Services, object_id: str) -> None:
     with pytest.raises(CRMError):
         await services.contacts.archive(object_id)
 
-    assert {call.path for call in sim.requests} <= {"/crm/objects/2026-09/contacts/../../oauth"}
+    assert len(sim.requests) == 0
+
+
+async def test_an_id_with_slashes_stays_an_id(sim: Simulator, services: Services) -> None:
+    await services.contacts.archive("../../oauth")
+
+    assert {call.path for call in sim.requests} == {"/crm/objects/2026-09/contacts/../../oauth"}
 
 
 async def test_the_token_tells_its_portal_and_scopes(crm: CRM) -> None:

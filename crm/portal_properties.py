@@ -1,0 +1,23 @@
+"""Which properties a portal has of a type. Rule: whatever HubSpot does not tell is not guessed.
+
+Source: HubSpot's docs, "Properties API".
+"""
+
+from core.errors import PermanentCRMError
+from crm.access import Access
+from crm.batches import elements, text_id
+from crm.calls import Request
+
+
+async def all_properties(access: Access, object_type: str) -> tuple[str, ...] | None:
+    """Return the names of all properties of a type; None where HubSpot does not tell them.
+
+    Raises:
+        TransientCRMError: it may tell them later.
+    """
+    try:
+        answer = await access.send(Request("GET", access.exchange.paths.properties(object_type)))
+    except PermanentCRMError:
+        return None
+    names = (text_id(item.get("name")) for item in elements(answer.body, "results"))
+    return tuple(name for name in names if name) or None

@@ -1,0 +1,41 @@
+"""An object as it was read. Rule: a property that was not read is an error, not an empty value."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from crm.batches import text_id
+from crm.faults import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One object as it was read; `type` in the singular, as events name it.
+
+    `id` is the one it has now: of a record that was merged away, the survivor's.
+    """
+
+    id: str
+    type: str
+    properties: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        """Return a property's value, empty when it is unset.
+
+        Raises:
+            KeyError: it was not asked for, so whether it is set is not known.
+        """
+        try:
+            return self.properties[name]
+        except KeyError:
+            raise KeyError(
+                f"{name} was not read: declare it among the properties that are read of {self.type}"
+            ) from None
+
+
+def record_of(item: Json, object_type: str, names: Iterable[str]) -> Record:
+    """Return an element of an answer as a record with the properties `names`."""
+    given = item.get("properties")
+    values = given if isinstance(given, Mapping) else {}
+    object_id = text_id(item.get("id"))
+    texts = {name: text_id(values.get(name)) for name in names}
+    return Record(object_id, object_type, {**texts, "hs_object_id": object_id})

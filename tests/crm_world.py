@@ -1,0 +1,79 @@
+"""A simulated HubSpot and the CRM services that talk to it over real HTTP, for tests of those services."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+
+from redis.asyncio import Redis
+
+from core.settings import Settings
+from crm.priorities import Priority
+from crm.services import CRM, Services, Write
+from simulator.app import Simulator
+from simulator.config import PortalConfig, SimulatorConfig
+from simulator.records import Record
+
+PORTAL = 50112233
+TOKEN = "pat-na1-simulated"
+READS = {"contacts": ("phone", "email"), "companies": ("name",), "notes": ("hs_note_body",)}
+CUSTOMER_NUMBER = PortalConfig(unique_properties={"contacts": frozenset({"customer_number"})})
+
+
+class World:
+    """One portal in the simulator, our CRM, and the journal of what was written."""
+
+    def __init__(self, sim: Simulator, crm: CRM) -> None:
+        self.sim = sim
+        self.crm = crm
+        self.journal: list[Write] = []
+
+    def services(
+        self, *may: str, reads: Mapping[str, tuple[str, ...]] | None = None, priority: Priority = "interactive"
+    ) -> Services:
+        """The services of a handler that may do this."""
+        declared = READS if reads is None else reads
+        return self.crm.for_event(PORTAL, "contact", declared, frozenset(may), self.journal.append, priority=priority)
+
+    def make(self, type_name: str = "contacts", **properties: str) -> str:
+        """A record that a user made; its id."""
+        store = self.sim.crm
+        return store.create(store.types.resolve(type_name), properties, self.sim.portal.config.own_source).id
+
+    def contacts(self, count: int) -> list[str]:
+        """So many contacts; their ids."""
+        return [self.make(email=f"person{i}@example.org") for i in range(count)]
+
+    def find(self, type_name: str, object_id: str, *, archived: bool = False) -> Record | None:
+        """A record as it is in the simulator."""
+        return self.sim.crm.find(self.sim.crm.types.resolve(type_name), object_id, archived=archived)
+
+    def merge(self, primary_id: str, *other_ids: str) -> str:
+        """Merge contacts as a user does; the survivor's id."""
+        for other_id in other_ids:
+            primary, other = self.find("contacts", primary_id), self.find("contacts", other_id)
+            assert primary
+            assert other
+            primary_id = self.sim.crm.merge(primary, other, self.sim.portal.config.own_source).id
+        return primary_id
+
+    @property
+    def calls(self) -> list[str]:
+        """Every call so far, by its last parts."""
+        return [f"{c.method} {c.path.partition('/2026-09/')[2]}" for c in self.sim.requests]
+
+
+@asynccontextmanager
+async def world_of(redis: Redis, config: PortalConfig = CUSTOMER_NUMBER, **settings: object) -> AsyncIterator[World]:
+    """A world of its own; `settings` replace those of the CRM."""
+    async with Simulator(SimulatorConfig(portals=(config,))) as sim:
+        given = {
+            "hubspot_api_url": sim.url, "hubspot_access_token": TOKEN, "hubspot_api_version": "2026-09",
+            "audit_key": "k" * 32, **settings,
+        }  # fmt: skip
+        crm = await CRM.open(Settings(**given), redis)  # type: ignore[arg-type]  # fields of many types, by name
+        yield World(sim, crm)
+        await crm.close()
+
+
+def reasons(errors: Iterable[object]) -> list[str]:
+    """What refused writes say, as `invalid_request PHONE_INVALID`."""
+    return [str(error) for error in errors]
