@@ -48,9 +48,9 @@ class Associations:
             await self._change("associate", from_type, from_id, Request("PUT", path))
             return
         self._access.require("associations.associate")
-        there = (end.labels for end in await self._ends(from_type, from_id, to_type) if end.id == to_id)
-        kept = [one for end in there for one in end if one.text is not None]  # the plain one stays without being named
-        wanted = dict.fromkeys((one.type_id, one.category) for one in (*kept, *labels))
+        ends = await self._ends(from_type, from_id, to_type)
+        there = (one for end in ends if end.id == to_id for one in end.labels)
+        wanted = dict.fromkeys((one.type_id, one.category) for one in (*there, *labels))
         path = self._paths.object_associations(from_type, from_id, plural(to_type), to_id)
         body = [label(*one) for one in wanted]
         await self._change("associate", from_type, from_id, Request("PUT", path, body=body))
