@@ -39,7 +39,13 @@ COMMANDS: Final = (
     Command("migrate", "console.migrate:migrate", "Create or upgrade the tables of the audit store."),
     Command("handlers", "console.handlers:handlers", "Show what this deployment does, by event."),
     Command("dead", "console.dead:app", "Look at dead letters, replay or discard them."),
+    Command(
+        "explain-signature",
+        "console.explain_signature:explain_signature",
+        "Say why the signature of a captured request does not match.",
+    ),
     Command("audit", "console.audit:app", "Query, export and verify the audit."),
+    Command("privacy", "console.privacy:app", "Show and erase what is held on a person."),
 )
 
 

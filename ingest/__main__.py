@@ -36,14 +36,13 @@ def main() -> int:
 def _run_one(settings: Settings) -> None:
     """Run in this process."""
     import uvloop  # noqa: PLC0415 - gunicorn brings its own way to it
-    from aiohttp import web  # noqa: PLC0415 - beside what it is for
 
     from ingest.app import create_app  # noqa: PLC0415 - its counters read the environment when loaded
+    from ingest.serving import serve  # noqa: PLC0415 - likewise
 
     app = create_app(settings)
     _settle_memory()
-    uvloop.install()
-    web.run_app(app, host=settings.host, port=settings.port, access_log=None, print=None, shutdown_timeout=_SHUTDOWN_S)
+    uvloop.run(serve(app, settings, graceful_s=_SHUTDOWN_S))
 
 
 def _run_several(settings: Settings) -> None:

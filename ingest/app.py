@@ -18,7 +18,7 @@ from ingest.admission import Admission
 from ingest.allow_list import AllowList
 from ingest.guard import FailureLimit
 from ingest.load import Load, findings
-from ingest.middlewares import answer
+from ingest.middlewares import IN_FLIGHT, InFlight, answer
 from ingest.refusals import Refusals
 from ingest.views import ADMISSION, ALLOW_LIST, KEYS, LOAD, REDIS, REFUSALS, SETTINGS, healthz, metrics, readyz, receive
 
@@ -33,6 +33,7 @@ def create_app(settings: Settings) -> web.Application:
     """
     app = web.Application(middlewares=[answer], client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
+    app[IN_FLIGHT] = InFlight()
     app[ALLOW_LIST] = AllowList(load_router(settings.handlers).claims, settings.allowed_events)
     app[KEYS] = EventKeys(derive_key(settings.master_key(), "event keys"))
     app.router.add_post(RECEIVER_PATH, receive)

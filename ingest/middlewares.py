@@ -20,16 +20,30 @@ from ingest.views import ADDRESS, REFUSALS, SUMMARY
 REQUEST_ID: Final = "X-Request-Id"
 _QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines
 
+_ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Server": "spokes"}
 _COUNTERS: Final[dict[tuple[int, str], Counter]] = {}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = structlog.get_logger()
 
 
+class InFlight:
+    """How many requests are being answered; once `ending`, each of them is the last of its connection."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.ending = False
+
+
+IN_FLIGHT: Final = web.AppKey("in_flight", InFlight)
+
+
 @web.middleware
 async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what goes wrong into an answer, count it, and write the request's one line."""
     started = time.perf_counter()
+    in_flight = request.app[IN_FLIGHT]
+    in_flight.count += 1
     request_id = f"{random.getrandbits(64):016x}"
     reason = ""
     response: web.StreamResponse
@@ -57,6 +71,11 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.exception("request_failed", request_id=request_id)
         reason = "internal"
         response = web.Response(status=503, headers={"Retry-After": "5"})
+    finally:
+        in_flight.count -= 1
+    if in_flight.ending:
+        response.force_close()
+    response.headers.update(_ALWAYS)
     response.headers[REQUEST_ID] = request_id
     if request.path not in _QUIET_PATHS:
         seconds = time.perf_counter() - started
