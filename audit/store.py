@@ -67,6 +67,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
     # Readers and the archiver do not wait for each other. `synchronous` stays FULL: an entry leaves the stream after
     # its commit, so a commit must survive the loss of power.
     cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA secure_delete=ON")  # an id that was erased is gone from the file too
     cursor.close()
 
 

@@ -7,6 +7,7 @@ SpokesError
 ├── AuditUnavailable            the SQL store of the audit does not answer or is not migrated
 ├── MalformedEvent              one element of a batch is not an event; the others go on
 ├── UnreadableDelivery          a queued payload is not one of ours, or of a version we do not know
+├── NotErased                   something of a person is still there; the request to erase stays open
 ├── RetryLater                  a handler asks for its event again later
 └── CRMError                    HubSpot did not do what we asked
     ├── NotAuthorized           401: neither transient nor permanent, somebody must look at the token
@@ -120,6 +121,16 @@ class UnreadableDelivery(SpokesError):
     """A queued payload cannot be read: not ours, cut short, or of an unknown version."""
 
     reason = "unreadable_delivery"
+
+
+class NotErased(SpokesError):
+    """Something of the person is still there; the request stays open. `left` names where."""
+
+    reason = "not_erased"
+
+    def __init__(self, left: str) -> None:
+        self.left = left
+        super().__init__(f"Not all is erased yet ({left}); `python -m console privacy erase --resume` goes on.")
 
 
 class RetryLater(SpokesError):

@@ -36,4 +36,22 @@ def episode(portal_id: int, name: str) -> str:
     return f"spokes:{portal_id}:episode:{name}"
 
 
+def merged(portal_id: int, object_type: str, object_id: str) -> str:
+    """The id under which a record lives on that was merged away."""
+    return f"spokes:{portal_id}:merged:{object_type}:{object_id}"
+
+
+def merges(portal_id: int) -> str:
+    """Stands while any record of the portal is known to have been merged away; without it nobody needs to look."""
+    return f"spokes:{portal_id}:merges"
+
+
+def rounds(portal_id: int, object_type: str, object_id: str) -> str:
+    """Hash of property name to how often it was ours to write, of late."""
+    return f"spokes:{portal_id}:rounds:{object_type}:{object_id}"
+
+
+PAUSED = "spokes:paused"  # hash of portal to why its work waits: see workers/circuit.py
+UNREADABLE = "spokes:unreadable"  # list of jobs that nobody can read, newest first
 PORTALS = "spokes:portals"  # set of every portal that work was done for
+FORGOTTEN = "spokes:forgotten"  # sorted set of portal:type:id that were erased and are looked for again, by epoch ms
