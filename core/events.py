@@ -7,6 +7,7 @@ Facts: HubSpot's "Webhooks API guide" and "Create generic webhook subscriptions"
 import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
@@ -29,6 +30,14 @@ OBJECT_TYPES: Final[Mapping[str, str]] = {
 _BARE_KINDS: Final = frozenset({"creation", "deletion", "restore", "privacyDeletion"})
 _NEED_OBJECT: Final = _BARE_KINDS | {"propertyChange", "merge", "newMessage"}
 _LONGEST_TYPE: Final = 100
+
+# What nearly every element has, and the types that say all by themselves: these are read in one go.
+_USUAL: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
+_PLAIN: Final = {
+    f"{family}.{kind}": (family, kind)
+    for family in ("contact", "company", "deal", "ticket", "product", "line_item", "object")
+    for kind in ("creation", "deletion", "restore", "privacyDeletion", "propertyChange", "merge")
+}
 
 
 class Quarantined(NamedTuple):
@@ -63,6 +72,30 @@ class Event:
         """
         self.raw = raw
         try:
+            subscription_type, portal_id, occurred_at, event_id, object_id = _USUAL(raw)
+            family, kind = _PLAIN[subscription_type]
+            if family == "object":
+                family = OBJECT_TYPES[raw["objectTypeId"]]
+            name = raw["propertyName"] if kind == "propertyChange" else ""
+        except (KeyError, TypeError):  # something is missing or unusual, and is looked at one by one
+            self._read_carefully()
+            return
+        # `type() is` because True is an int to isinstance, and not to HubSpot.
+        usual = type(portal_id) is type(occurred_at) is type(event_id) is type(object_id) is int and type(name) is str
+        if not usual or occurred_at < 0:
+            self._read_carefully()
+            return
+        self.subscription_type = subscription_type
+        self.portal_id = portal_id
+        self.occurred_at = occurred_at
+        self.object_type = family
+        self.kind = kind
+        self.object_id = str(object_id)
+
+    def _read_carefully(self) -> None:
+        """Read an element of any shape, and find its first fault."""
+        raw = self.raw
+        try:
             subscription_type = raw.get("subscriptionType") or raw.get("eventType")
             portal_id = raw.get("portalId")
             occurred_at = raw.get("occurredAt")
@@ -70,7 +103,6 @@ class Event:
             raise MalformedEvent("not_an_object") from None
         if type(subscription_type) is not str or len(subscription_type) > _LONGEST_TYPE:
             raise MalformedEvent("subscription_type")
-        # `type() is` because True is an int to isinstance, and not to HubSpot.
         if type(portal_id) is not int:
             raise MalformedEvent("portal_id")
         if type(occurred_at) is not int or occurred_at < 0:
@@ -222,8 +254,8 @@ def _identity(event: Event) -> bytes:
         what = raw.get("messageId")
     else:  # a kind we do not know: every field counts but the one that redelivery changes
         what = {name: value for name, value in raw.items() if name != "attemptNumber"}
-    head = (event.portal_id, event.object_type, kind, event.object_id, event.occurred_at)
-    return orjson.dumps((head, what), option=orjson.OPT_SORT_KEYS)
+    identity = (event.portal_id, event.object_type, kind, event.object_id, event.occurred_at, what)
+    return orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
 
 
 def _association_identity(raw: Raw) -> tuple[object, ...]:

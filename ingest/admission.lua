@@ -16,7 +16,7 @@
 -- stored at all, and nothing of it stays marked: the caller takes those events out and comes again.
 
 local PER_SET = 200 -- on the average; the fullest have little more than twice that
-local UPPER_HALF = 2147483648
+local UPPER_HALF = 268435456 -- 2^28: the upper 32 of a mark's 60 bits
 local now = ARGV[1]
 local call, floor, gmatch = redis.call, math.floor, string.gmatch
 

@@ -35,8 +35,7 @@ class AllowList:
 
     def wants(self, event: Event) -> bool:
         """Return whether `event` is to be queued."""
-        name = event.property_name
-        question = (event.object_type, event.kind, name)
+        question = (event.object_type, event.kind, event.raw.get("propertyName"))
         answer = self._answers.get(question)
         if answer is None:
             names = _names(*question)

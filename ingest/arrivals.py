@@ -86,17 +86,18 @@ def sort_out(
 
 def _arrival(portal_id: int, events: list[Event], allow_list: AllowList, keys: EventKeys, now_ms: int) -> Arrival:
     ignored: dict[str, int] = {}
-    entries: dict[str, Entry] = {}
+    seen: set[str] = set()
     repeated: list[int] = []
     wanted: list[Entry] = []
     for event in events:
-        if not allow_list.wants(event):
+        if allow_list.wants(event):
+            key = keys(event)
+            wanted.append(Entry(key, 0, event.raw))
+            if key in seen:
+                repeated.append(len(wanted))
+            seen.add(key)
+        else:
             ignored[event.subscription_type] = ignored.get(event.subscription_type, 0) + 1
-            continue
-        entry = Entry(keys(event), 0, event.raw)
-        wanted.append(entry)
-        if entries.setdefault(entry.key, entry) is not entry:
-            repeated.append(len(wanted))
     arrival = Arrival(new_id(portal_id), portal_id, now_ms, tuple(wanted), len(events), ignored)
     return arrival.without(repeated) if repeated else arrival
 

@@ -1,7 +1,7 @@
 """Marks of events that were admitted: where they are kept, and until when. Rule: pure; admission.lua keeps them.
 
-A mark is a whole number of 63 bits out of an event's key: that two of a hundred million are equal has a chance of 1 in
-1,800. It is filed under the hour of `occurredAt`, which redelivery does not
+A mark is a whole number of 60 bits out of an event's key: that two of ten million in an hour are equal has a chance of
+1 in 23,000. It is filed under the hour of `occurredAt`, which redelivery does not
 change, so that one look-up is enough and whole hours expire together.
 """
 
@@ -28,7 +28,7 @@ def arguments(portal_id: int, entries: Sequence[Entry], *, now_ms: int, keep_s: 
     words: list[bytes | str | int] = [len(hours)]
     for hour, places in hours.items():
         expires, refresh = _expiry(hour, now_ms // 1000, keep_s)
-        marks = ",".join([str(int(entries[place - 1].key[:16], 16) >> 1) for place in places])
+        marks = ",".join([str(int(entries[place - 1].key[:15], 16)) for place in places])
         in_order = len(places) == len(entries)
         spots = "" if in_order else ",".join(map(str, places))
         words += [f"spokes:{portal_id}:seen:{hour}:", expires, int(refresh), marks, spots]
