@@ -38,6 +38,7 @@ COMMANDS: Final = (
     Command("up", "console.up:up", "Run web, workers and the embedded parts in this terminal."),
     Command("migrate", "console.migrate:migrate", "Create or upgrade the tables of the audit store."),
     Command("handlers", "console.handlers:handlers", "Show what this deployment does, by event."),
+    Command("doctor", "console.doctor:doctor", "Look whether this deployment is well, and say what is not."),
     Command("dead", "console.dead:app", "Look at dead letters, replay or discard them."),
     Command(
         "explain-signature",

@@ -1,0 +1,82 @@
+"""`doctor`: is this deployment well. Rule: it changes nothing, and fails only on what would lose an event."""
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from typing import Annotated, Final
+
+import orjson
+import typer
+from pydantic import SecretStr
+
+from console.check_door import check_door
+from console.check_hubspot import check_hubspot
+from console.check_redis import check_redis
+from console.check_store import check_store
+from console.findings import Finding, Level, ok
+from core.connections import redis_client
+from core.masking import MASK, Mask
+from core.settings import Settings
+from crm.scopes import Declaration
+from handlers.routing import Router, load_router
+
+_SIGNS: Final = {Level.OK: "  ok     ", Level.WARNING: "  warning", Level.FAULT: "  FAULT  "}
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Look at settings, Redis, the audit store, HubSpot and the door; exit 1 if anything would lose an event.
+
+    Example: spokes doctor
+    """
+    settings = Settings.from_env()
+    findings = asyncio.run(examine(settings))
+    mask = Mask(settings.secrets)
+    for finding in findings:
+        print(mask.text(orjson.dumps(finding.as_dict()).decode() if as_json else _line(finding)))
+    faults = sum(finding.level is Level.FAULT for finding in findings)
+    if faults:
+        print(f"{faults} of {len(findings)} findings would lose events.", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+async def examine(settings: Settings) -> list[Finding]:
+    """Look at everything, each part for itself."""
+    declarations = declared(load_router(settings.handlers))
+    redis = redis_client(settings)
+    try:
+        parts = await asyncio.gather(
+            check_redis(redis, dead_letter_days=settings.dead_letter_days),
+            check_store(settings),
+            check_hubspot(settings, declarations),
+            check_door(settings),
+        )
+    finally:
+        await redis.aclose()
+    return [*in_force(settings), *(finding for part in parts for finding in part)]
+
+
+def in_force(settings: Settings) -> Iterable[Finding]:
+    """Return every setting with its value, secrets masked; those that were not set, by their default."""
+    for name in sorted(Settings.model_fields):
+        value = getattr(settings, name)
+        source = "" if name in settings.model_fields_set else " (default)"
+        yield ok("settings", f"{name.upper()} = {_shown(value)}{source}", name=name.upper(), value=_shown(value))
+
+
+def declared(router: Router) -> list[Declaration]:
+    """Return what the handlers declare, for each type of event that they take."""
+    return [Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim, route in router]
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return MASK if value.get_secret_value() else "not set"
+    if isinstance(value, tuple):
+        return ", ".join(_shown(part) for part in value) or "not set"
+    return str(value) or "not set"
+
+
+def _line(finding: Finding) -> str:
+    return f"{_SIGNS[finding.level]} {finding.topic}: {finding.sentence}"
