@@ -4,8 +4,11 @@ An entry is made before the write, because HubSpot may send the event before it 
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias, cast
 
 import orjson
@@ -19,6 +22,32 @@ KEEP_S: Final = 900  # HubSpot sends an event within seconds, under load within 
 _GROUP: Final = 500  # commands of one round trip
 
 Command: TypeAlias = tuple[Literal["expect", "forget", "ask"], str]
+
+
+_PHONE: Final = re.compile(r"\+[\d\s().-]{6,}")
+_NUMBER: Final = re.compile(r"-?[\d,]*\d(\.\d*)?|-?\.\d+")
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d([t ][\d:.]+(z|[+-]\d\d:?\d\d)?)?")
+
+
+def loosely(value: str) -> str:
+    """Return what a value is whichever way it is written, for HubSpot writes values its own way.
+
+    Case and surrounding blanks do not count, nor how a number, a moment or an international phone number is spelled.
+    """
+    text = value.strip().casefold()
+    if _PHONE.fullmatch(text):
+        return "+" + "".join(filter(str.isdecimal, text))
+    if _NUMBER.fullmatch(text):
+        number = text.replace(",", "")
+        if "." in number:
+            number = number.rstrip("0").rstrip(".")
+        return number.lstrip("0") or "0"
+    if _DATE.fullmatch(text):
+        with suppress(ValueError):
+            moment = datetime.fromisoformat(text.upper())
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return str(round(moment.timestamp() * 1000))
+    return text
 
 
 class Echoes:
@@ -62,15 +91,32 @@ class Echoes:
         """
         return await self._do(("ask", self._entry(portal_id, object_type, object_id, property_name, value or "")))
 
+    def names(
+        self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str, *, by_us: bool
+    ) -> tuple[str, ...]:
+        """Return the keys one of which stands in Redis if the change is one of ours.
+
+        Args:
+            value: the new value, empty when it was cleared.
+            by_us: HubSpot says that our app made it: then that we wrote this property is enough.
+        """
+        name = self._entry(portal_id, object_type, object_id, property_name, value)
+        if not by_us:
+            return (name,)
+        return name, self._entry(portal_id, object_type, object_id, property_name, None)
+
     async def _all(
         self, what: Literal["expect", "forget"], portal_id: int, object_type: str, object_id: str,
         properties: Mapping[str, str],
     ) -> None:  # fmt: skip
         entries = [self._entry(portal_id, object_type, object_id, name, value) for name, value in properties.items()]
+        if what == "expect":  # that we write the property at all; a refused write leaves that of others alone
+            entries += [self._entry(portal_id, object_type, object_id, name, None) for name in properties]
         await asyncio.gather(*(self._do((what, entry)) for entry in entries))
 
-    def _entry(self, portal_id: int, object_type: str, object_id: str, name: str, value: str) -> str:
-        identity = orjson.dumps((object_type, object_id, name, value)).decode()
+    def _entry(self, portal_id: int, object_type: str, object_id: str, name: str, value: str | None) -> str:
+        told = None if value is None else loosely(value)
+        identity = orjson.dumps((object_type, object_id, name, told)).decode()
         return f"spokes:{portal_id}:echo:{keyed_hash(self._key, identity)}"
 
     async def _do(self, command: Command) -> bool:

@@ -19,11 +19,13 @@ class Uses:
     """What a handler declares: the properties it reads, by service, and the CRM methods it may call.
 
     `reads` maps a service to properties, `{"contacts": ("phone", "country")}`; `may` names methods,
-    `{"contacts.update", "tasks.create"}`. The handler gets services that offer nothing else.
+    `{"contacts.update", "tasks.create"}`. The handler gets services that offer nothing else. `each_event` asks for
+    every single change of a property; else several that wait together come once, as the newest.
     """
 
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     may: frozenset[str] = frozenset()
+    each_event: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,12 @@ class Route:
 
 
 def uses(
-    *, reads: Mapping[str, tuple[str, ...]] | None = None, may: tuple[str, ...] = ()
+    *, reads: Mapping[str, tuple[str, ...]] | None = None, may: tuple[str, ...] = (), each_event: bool = False
 ) -> Callable[[HandlerFunction], HandlerFunction]:
     """Declare what a handler reads and may do; see Uses."""
 
     def declare(function: HandlerFunction) -> HandlerFunction:
-        function.__spokes_uses__ = Uses(dict(reads or {}), frozenset(may))  # type: ignore[attr-defined]  # read by register
+        function.__spokes_uses__ = Uses(dict(reads or {}), frozenset(may), each_event)  # type: ignore[attr-defined]  # read by register
         return function
 
     return declare

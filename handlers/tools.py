@@ -24,16 +24,34 @@ class Once(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Tools:
     """A handler's tools.
 
-    `crm` offers what the handler declared; `once` guards what cannot be repeated; `forget` erases what we hold on the
-    event's object; `region` is the country of phone numbers without a +; `attempt` is 1 on the first run.
+    `forget` erases what we hold on the event's object; `region` is the country of phone numbers without a +; `attempt`
+    is 1 on the first run. An event may speak for older changes of the same property that waited with it: `first_value`
+    is then what the oldest of them set, and `older` says how many there were.
     """
 
-    crm: "Services"
-    once: Once
+    make_crm: Callable[[], "Services"]
+    make_once: Callable[[], Once]
     forget: Callable[[], Awaitable[None]]
     region: str
     attempt: int
+    first_value: str | None = None
+    older: int = 0
+    uses_crm: bool = False
+    _crm: "Services | None" = None
+
+    @property
+    def crm(self) -> "Services":
+        """HubSpot, as far as the handler declared it."""
+        if self._crm is None:
+            self._crm = self.make_crm()
+            self.uses_crm = True
+        return self._crm
+
+    @property
+    def once(self) -> Once:
+        """Guards an effect that must not be repeated; see Once."""
+        return self.make_once()

@@ -33,7 +33,8 @@ async def letters(redis: Redis) -> list[DeadLetter]:
     ]
     async with redis.pipeline() as pipeline:
         for letter in made:
-            keep(pipeline, letter, keep_s=60)
+            for command in keep(letter, keep_s=60):
+                pipeline.execute_command(*command)
         await pipeline.execute()
     return made
 
@@ -52,7 +53,8 @@ async def test_dead_letter_shows_names_and_no_values(environ: dict[str, str], re
     change = {"subscriptionType": "contact.propertyChange", "propertyName": "phone", "propertyValue": "canary"}
     letter = DeadLetter(7, "7-1-1", Entry("cc", 1, event(**change)), "not_permitted", "", 1)
     async with redis.pipeline() as pipeline:
-        keep(pipeline, letter, keep_s=60)
+        for command in keep(letter, keep_s=60):
+            pipeline.execute_command(*command)
         await pipeline.execute()
     shown = run(environ, "dead", "show", "cc").stdout
     assert ('"phone"' in shown, "canary" in shown) == (True, False)

@@ -1,4 +1,4 @@
-"""workers.lanes, workers.settlement and workers.once, on a real Valkey."""
+"""workers.lanes, workers.begin, workers.settlement and workers.once, on a real Valkey."""
 
 import asyncio
 
@@ -7,36 +7,52 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from conftest import event
-from core.deliveries import Entry
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry
 from core.events import Event
+from core.settings import Settings
 from workers import keys
-from workers.lanes import LEASE_MS, Lanes, group, is_superseded
+from workers.begin import LEASE_MS, Beginning
+from workers.lanes import Lane, Turn, Work, by_lane, is_superseded, turns
 from workers.once import OnceForEvent
-from workers.settlement import Settlement
+from workers.patience import Patience
+from workers.run import Run
+from workers.settlement import Command, Settlement, Step
 
-LANE = keys.lane(7, "contact", "1")
+PORTAL = 50112233
+LANE = keys.lane(PORTAL, "contact", "1")
 
 
-def change(at: int, name: str = "phone") -> dict[str, object]:
+def change(at: int, name: str = "phone", value: str = "x") -> dict[str, object]:
     return event(
-        objectId=1, occurredAt=at, subscriptionType="contact.propertyChange", propertyName=name, propertyValue="x"
+        objectId=1, occurredAt=at, subscriptionType="contact.propertyChange", propertyName=name, propertyValue=value
     )
 
 
-def test_events_of_one_object_stand_in_one_lane_oldest_first() -> None:
-    entries = [Entry(str(at), 0, change(at)) for at in (3, 1, 2)] + [Entry("other", 0, event(9))]
-    lanes = group(7, entries)
-    assert [[work.entry.key for work in works] for works in lanes.values()] == [["1", "2", "3"], ["other"]]
+def work(raw: dict[str, object], key: str = "") -> Work:
+    return Work(None, Entry(key or str(raw["occurredAt"]), 0, raw), Event(raw))  # type: ignore[arg-type]  # no run is needed to plan
+
+
+def told(plan: list[Turn]) -> list[tuple[str, list[str]]]:
+    return [(turn.work.entry.key, [older.entry.key for older in turn.older]) for turn in plan]
+
+
+def plan(*raws: dict[str, object], newest: dict[str, int] | None = None, each: bool = False) -> list[Turn]:
+    return turns([work(raw) for raw in raws], newest or {}, lambda _: each)
+
+
+def test_events_of_one_object_stand_in_one_lane() -> None:
+    lanes = by_lane([work(change(3)), work(change(1)), work(event(9))])
+    assert [[one.entry.key for one in works] for works in lanes.values()] == [["3", "1"], ["1795442400009"]]
 
 
 def test_both_dialects_share_a_lane() -> None:
     generic = change(2) | {"subscriptionType": "object.propertyChange", "objectTypeId": "0-1"}
-    assert len(group(7, [Entry("a", 0, change(1)), Entry("b", 0, generic)])) == 1
+    assert len(by_lane([work(change(1)), work(generic)])) == 1
 
 
 def test_merge_stands_in_the_lane_of_its_survivor() -> None:
     merge = event(subscriptionType="contact.merge", objectId=5, primaryObjectId=5, mergedObjectIds=[6], newObjectId=1)
-    assert list(group(7, [Entry("a", 0, merge)])) == [LANE]
+    assert list(by_lane([work(merge)])) == [LANE]
 
 
 @pytest.mark.parametrize(("at", "superseded"), [(4, True), (5, False), (6, False)])
@@ -48,51 +64,162 @@ def test_change_of_another_property_is_not() -> None:
     assert not is_superseded(Event(change(4, "email")), {"phone": 5})
 
 
-async def test_lane_is_held_by_one_at_a_time(redis: Redis) -> None:
-    one, other = Lanes(redis, "one"), Lanes(redis, "other")
-    assert (await one.take(LANE), await other.take(LANE)) == (True, False)
+def test_deletion_older_than_a_restoring_is_superseded() -> None:
+    assert is_superseded(Event(event(subscriptionType="contact.deletion", occurredAt=4)), {"*": 5})
 
 
-async def test_lane_given_back_is_free(redis: Redis) -> None:
-    one, other = Lanes(redis, "one"), Lanes(redis, "other")
-    await one.take(LANE)
-    taking = asyncio.create_task(other.take(LANE))
-    await asyncio.sleep(0.1)
-    await one.give(LANE)
-    assert await taking
+def test_burst_of_one_property_is_one_turn_of_the_newest() -> None:
+    assert told(plan(change(2), change(3), change(1))) == [("3", ["1", "2"])]
 
 
-async def test_lane_of_a_dead_worker_comes_free_by_itself(redis: Redis) -> None:
-    await Lanes(redis, "dead").take(LANE)
+def test_turn_knows_the_first_value_and_the_last() -> None:
+    (turn,) = plan(change(1, value="a"), change(2, value="b"), change(3, value="c"))
+    assert (turn.first_value, turn.work.event.property_value) == ("a", "c")
+
+
+def test_changes_of_other_properties_are_other_turns() -> None:
+    assert told(plan(change(2), change(3, "email"), change(4))) == [("3", []), ("4", ["2"])]
+
+
+def test_handler_may_ask_for_each_event() -> None:
+    assert told(plan(change(2), change(1), each=True)) == [("1", []), ("2", [])]
+
+
+def test_superseded_change_speaks_for_nobody() -> None:
+    assert told(plan(change(1), change(2), newest={"phone": 5})) == [("1", []), ("2", [])]
+
+
+def test_echo_neither_speaks_for_others_nor_is_spoken_for() -> None:
+    works = [work(change(1)), work(change(2)), work(change(3))]
+    works[2].is_echo = True
+    assert told(turns(works, {}, lambda _: False)) == [("2", ["1"]), ("3", [])]
+
+
+def test_restoring_speaks_for_the_deletion_before_it() -> None:
+    deletion, restore = (
+        event(objectId=1, occurredAt=at, subscriptionType=f"contact.{kind}")
+        for at, kind in ((1, "deletion"), (2, "restore"))
+    )
+    assert told(plan(restore, deletion)) == [("2", ["1"])]
+
+
+class Holder:
+    """One worker process's way of beginning."""
+
+    def __init__(self, redis: Redis, name: str, settings: Settings) -> None:
+        self.ready: list[Lane] = []
+        self.settings = settings
+        self.settlement = Settlement(redis, Patience())
+        self.beginning = Beginning(redis, name, Patience(), self.ready.append)
+
+    def run(self, *raws: dict[str, object], name: str = "50112233-1-1") -> Run:
+        entries = tuple(Entry(str(raw["occurredAt"]), 0, raw) for raw in raws)
+        return Run(Delivery(name, PORTAL, 1, entries), self.settlement, self.settings, crash_loop=False)
+
+    async def enter(self, *raws: dict[str, object], name: str = "50112233-1-1") -> list[Work]:
+        run = self.run(*raws, name=name)
+        return await self.beginning.enter(run, run.works)
+
+
+async def test_lane_is_held_by_one_at_a_time(redis: Redis, settings: Settings) -> None:
+    one, other = Holder(redis, "one", settings), Holder(redis, "other", settings)
+    assert (len(await one.enter(change(1))), len(await other.enter(change(2)))) == (0, 1)
+
+
+async def test_lane_given_back_is_free(redis: Redis, settings: Settings) -> None:
+    one, other = Holder(redis, "one", settings), Holder(redis, "other", settings)
+    await one.enter(change(1))
+    one.settlement.give(one.ready[0])
+    await one.settlement.close()
+    assert await other.enter(change(2)) == []
+
+
+async def test_lane_of_a_dead_worker_comes_free_by_itself(redis: Redis, settings: Settings) -> None:
+    await Holder(redis, "dead", settings).enter(change(1))
     assert 0 < await redis.pttl(LANE) <= LEASE_MS
 
 
-async def test_lane_that_another_holds_by_now_is_not_given_away(redis: Redis) -> None:
-    slow = Lanes(redis, "slow")
-    await slow.take(LANE)
+async def test_lane_that_another_holds_by_now_is_not_given_away(redis: Redis, settings: Settings) -> None:
+    slow = Holder(redis, "slow", settings)
+    await slow.enter(change(1))
     await redis.set(LANE, "other")  # the lease ran out, and another took it
-    await slow.give(LANE)
+    slow.settlement.give(slow.ready[0])
+    await slow.settlement.close()
     assert await redis.get(LANE) == b"other"
 
 
+async def test_deliveries_that_begin_together_meet_in_a_lane(redis: Redis, settings: Settings) -> None:
+    holder = Holder(redis, "one", settings)
+    await asyncio.gather(holder.enter(change(1)), holder.enter(change(2), name="50112233-1-2"))
+    assert [len(lane.waiting) for lane in holder.ready] == [2]
+
+
+async def test_what_was_settled_before_does_not_enter(redis: Redis, settings: Settings) -> None:
+    await redis.sadd(keys.settled(PORTAL, "50112233-1-1"), "1")
+    holder = Holder(redis, "one", settings)
+    await holder.enter(change(1), change(2))
+    assert [one.entry.key for one in holder.ready[0].waiting] == ["2"]
+
+
+async def delivery(redis: Redis, name: str = "50112233-1-1") -> Delivery:
+    await redis.set(JOB_KEY_PREFIX + name, "a job")
+    await redis.zadd(QUEUE_NAME, {name: 1})
+    return Delivery(name, PORTAL, 1, ())
+
+
+INCR: tuple[Command, ...] = (("INCR", "n"),)
+
+
 async def test_steps_that_come_together_are_settled_together(redis: Redis) -> None:
-    settlement = Settlement(redis)
-    before = (await redis.info("commandstats"))["cmdstat_exec"]["calls"] if await _exec_was_called(redis) else 0
-    await asyncio.gather(*(settlement.settle(lambda pipeline: pipeline.incr("n")) for _ in range(50)))
-    after = (await redis.info("commandstats"))["cmdstat_exec"]["calls"]
+    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
+    for number in range(50):
+        settlement.step(Step(one, (str(number),), (), INCR))
+    await settlement.end(one)
+    after = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     assert (await redis.get("n"), after - before <= 2) == (b"50", True)
 
 
-async def _exec_was_called(redis: Redis) -> bool:
-    return "cmdstat_exec" in await redis.info("commandstats")
+async def test_event_is_settled_once_whoever_tries(redis: Redis) -> None:
+    one = await delivery(redis)
+    for _ in range(2):
+        settlement = Settlement(redis, Patience())
+        settlement.step(Step(one, ("a",), (), INCR))
+        await settlement.close()
+    assert await redis.get("n") == b"1"
 
 
-async def test_step_that_fails_tells_those_who_wait_and_spares_those_who_come_later(redis: Redis) -> None:
-    settlement = Settlement(redis)
+async def test_nothing_is_settled_of_a_delivery_that_has_ended(redis: Redis) -> None:
+    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    settlement.step(Step(one, ("a",), (), INCR))
+    await settlement.end(one)
+    settlement.step(Step(one, ("b",), (), INCR))
+    await settlement.end(one)
+    assert (await redis.get("n"), await redis.keys("*settled*")) == (b"1", [])
+
+
+async def test_ended_delivery_leaves_the_queue(redis: Redis) -> None:
+    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    assert await settlement.end(one)
+    assert await redis.keys("arq:*") == []
+
+
+async def test_delivery_whose_events_another_settled_stays_in_the_queue(redis: Redis) -> None:
+    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    await redis.sadd(keys.settled(PORTAL, one.id), "a")
+    settlement.step(Step(one, ("a", "b"), (), INCR))  # the move of two events, one of which is done by now
+    assert not await settlement.end(one)
+    assert (await redis.get("n"), await redis.zcard(QUEUE_NAME)) == (None, 1)
+
+
+async def test_step_that_fails_spares_those_who_come_later(redis: Redis) -> None:
+    settlement, one = Settlement(redis, Patience()), await delivery(redis)
     await redis.set("text", "x")
+    settlement.step(Step(one, ("a",), (), (("INCR", "text"),)))
     with pytest.raises(ResponseError):
-        await settlement.settle(lambda pipeline: pipeline.incr("text"))
-    await settlement.settle(lambda pipeline: pipeline.incr("n"))
+        await settlement.end(one)
+    settlement.step(Step(one, ("b",), (), INCR))
+    await settlement.close()
     assert await redis.get("n") == b"1"
 
 

@@ -12,6 +12,7 @@ from audit.stream import append
 from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, encode, job_payload, new_id
 from core.errors import UnreadableDelivery
 from workers import keys
+from workers.settlement import Command
 
 _PAGE = 500
 
@@ -48,11 +49,13 @@ class DeadLetter:
             raise UnreadableDelivery from fault
 
 
-def keep(pipeline: Pipeline, letter: DeadLetter, *, keep_s: int) -> None:
-    """Queue the keeping of `letter` on the pipeline that also records its outcome."""
-    pipeline.set(keys.dead(letter.portal_id, letter.entry.key), letter.to_bytes(), ex=keep_s)
-    pipeline.zadd(keys.dead_index(letter.portal_id), {letter.entry.key: letter.died_at})
-    pipeline.sadd(keys.PORTALS, letter.portal_id)
+def keep(letter: DeadLetter, *, keep_s: int) -> list[Command]:
+    """Return the commands that keep `letter`, for the step that also records its outcome."""
+    return [
+        ("SET", keys.dead(letter.portal_id, letter.entry.key), letter.to_bytes(), "EX", keep_s),
+        ("ZADD", keys.dead_index(letter.portal_id), letter.died_at, letter.entry.key),
+        ("SADD", keys.PORTALS, letter.portal_id),
+    ]
 
 
 class DeadLetters:

@@ -1,78 +1,113 @@
-"""One object at a time, newest truth wins. Rule: who holds an object's lane is the only one working on it, anywhere."""
+"""One object at a time, newest truth wins. Rule: pure; who holds an object's lane is the only one working on it.
 
-import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final
+A change older than one that was applied is superseded. Several changes of one property that wait together reach the
+handler once, as the newest; a deletion and a restoring are changes of whether the object is there, and count alike.
+"""
 
-from redis.asyncio import Redis
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from core.deliveries import Entry
 from core.events import Event
 from workers import keys
 
-LEASE_MS: Final = 8_000  # a dead worker's lanes are free again after this; the heartbeat renews those of the living
-_PAUSES_S: Final = (0.05, 0.1, 0.2, 0.4, 0.8)  # waits for a busy object before its events are put off
-_GIVE: Final = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+if TYPE_CHECKING:
+    from workers.run import Run
+
+_THERE: Final = "*"  # stands among property names for whether the object is there; no property is called so
+_OF_BEING_THERE: Final = frozenset({"deletion", "restore"})
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """An event to be worked on, with the entry and the run of the delivery it came in.
+
+    `merged_from` is the id under which it came when its object lives on under another; `echo_keys` are what our ledger
+    would call it if it were our own write.
+    """
+
+    run: "Run"
+    entry: Entry
+    event: Event
+    echo_keys: tuple[str, ...] = ()
+    is_echo: bool = False
+    merged_from: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """An object's lane while it is ours: the works that wait in it, and how new the applied truth is, by name."""
+
+    key: str
+    token: str
+    waiting: list[Work] = field(default_factory=list)
+    newest: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """An event to be worked on, with the entry of its delivery."""
+class Turn:
+    """A work whose handler is to be called, and the older ones that it speaks for, oldest first."""
 
-    entry: Entry
-    event: Event
+    work: Work
+    older: tuple[Work, ...] = ()
+
+    @property
+    def first_value(self) -> str | None:
+        """The value of the oldest change that this turn stands for."""
+        return (self.older[0] if self.older else self.work).event.property_value
 
 
-def group(portal_id: int, entries: Iterable[Entry]) -> dict[str, list[Work]]:
-    """Return the events by lane, oldest first in each; an event without an object has a lane of its own.
+def lane_key(event: Event, entry_key: str) -> str:
+    """Return the lane of an event's object; an event without an object has a lane of its own."""
+    return keys.lane(event.portal_id, event.object_type, event.survivor_id or entry_key)
 
-    Raises:
-        UnreadableDelivery: an entry is no longer an event.
-    """
+
+def by_lane(works: Iterable[Work]) -> dict[str, list[Work]]:
+    """Return works by lane."""
     lanes: dict[str, list[Work]] = {}
-    for entry in entries:
-        event = entry.event
-        lane = keys.lane(portal_id, event.object_type, event.survivor_id or entry.key)
-        lanes.setdefault(lane, []).append(Work(entry, event))
-    for works in lanes.values():
-        works.sort(key=lambda work: work.event.occurred_at)
+    for work in works:
+        lanes.setdefault(lane_key(work.event, work.entry.key), []).append(work)
     return lanes
 
 
+def slot(event: Event) -> str | None:
+    """Return the name of what the event changed, under which newest marks stand; None where age does not matter."""
+    if event.kind == "propertyChange":
+        return event.property_name
+    return _THERE if event.kind in _OF_BEING_THERE else None
+
+
 def is_superseded(event: Event, newest: Mapping[str, int]) -> bool:
-    """Return whether a newer change of the same property was already applied.
+    """Return whether a newer change of the same was already applied.
 
     Args:
-        event: any event; only property changes can be superseded.
-        newest: property name to the `occurredAt` of the newest applied change.
+        event: any event; only those with a slot can be superseded.
+        newest: slot to the `occurredAt` of the newest applied change.
     """
-    if event.kind != "propertyChange" or event.property_name is None:
-        return False
-    return event.occurred_at < newest.get(event.property_name, 0)
+    name = slot(event)
+    return name is not None and event.occurred_at < newest.get(name, 0)
 
 
-class Lanes:
-    """The lanes that one worker process holds."""
+def turns(works: list[Work], newest: Mapping[str, int], each: Callable[[Event], bool]) -> list[Turn]:
+    """Return in which turns one object's works are run, oldest first.
 
-    def __init__(self, redis: Redis, holder: str) -> None:
-        """Hold lanes in the name of `holder`, which no other process shares."""
-        self._redis = redis
-        self._holder = holder
-        self._give = redis.register_script(_GIVE)
-        self.held: set[str] = set()
-
-    async def take(self, lane: str) -> bool:
-        """Return whether the lane is ours now; waits a little for one that is held by another delivery."""
-        for pause_s in _PAUSES_S:
-            if lane not in self.held and await self._redis.set(lane, self._holder, nx=True, px=LEASE_MS):
-                self.held.add(lane)
-                return True
-            await asyncio.sleep(pause_s)
-        return False
-
-    async def give(self, lane: str) -> None:
-        """Give a lane back; one that we do not hold is left alone."""
-        if lane in self.held:
-            self.held.discard(lane)
-            await self._give(keys=[lane], args=[self._holder])
+    Args:
+        works: all that wait in one lane.
+        newest: see is_superseded; what is superseded speaks for nobody and nobody for it.
+        each: whether the event's handler wants every single change.
+    """
+    if len(works) == 1:
+        return [Turn(works[0])]
+    works.sort(key=lambda work: work.event.occurred_at)
+    latest: dict[str, Work] = {}
+    older: dict[Work, list[Work]] = {}
+    for work in works:
+        name = slot(work.event)
+        if name is None or work.is_echo or is_superseded(work.event, newest) or each(work.event):
+            continue
+        if before := latest.get(name):
+            older[work] = [*older.pop(before, []), before]
+        latest[name] = work
+    spoken_for = {work for group in older.values() for work in group}
+    return [Turn(work, tuple(older.get(work, ()))) for work in works if work not in spoken_for]

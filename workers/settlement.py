@@ -1,56 +1,95 @@
 """Settle events: what is known of them and the record of it are written in one transaction, or not at all.
 
-Rule: steps that arrive while a transaction is under way share the next; a step is settled when `settle` returns.
+Rule: steps that come while a transaction is under way share the next, in their order; none is carried out twice.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
-Step = Callable[[Pipeline], None]  # queues the commands that belong together
+from core.deliveries import AUDIT_STREAM, QUEUE_NAME, Delivery
+from workers import keys
+from workers.lanes import Lane
+from workers.patience import Patience
+from workers.together import Together
 
-_GROUP_STEPS = 200  # bounds how long one transaction holds Redis
+Word: TypeAlias = str | bytes | int
+Command: TypeAlias = tuple[Word, ...]  # of Redis, as words
+
+_SCRIPT: Final = (Path(__file__).parent / "settle.lua").read_text()
+_MOST: Final = 500  # bounds how long one transaction holds Redis
+_MARKS_KEEP_S: Final = 7 * 86_400  # marks outlive any pause between two runs of one delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What belongs together: the events that are settled, the records of it, and the commands that follow from it."""
+
+    delivery: Delivery
+    event_keys: tuple[str, ...]
+    records: Sequence[bytes] = ()
+    commands: Sequence[Command] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a delivery all of whose events are settled: its job leaves the queue."""
+
+    delivery: Delivery
 
 
 class Settlement:
     """Group commit for the workers of one process."""
 
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._waiting: deque[tuple[Step, asyncio.Future[None]]] = deque()
-        self._call: asyncio.Task[None] | None = None
+    def __init__(self, redis: Redis, patience: Patience) -> None:
+        self._script = redis.register_script(_SCRIPT)
+        self._together: Together[Step | End | Lane, bool] = Together(self._carry_out, patience, most=_MOST)
 
-    async def settle(self, step: Step) -> None:
-        """Carry out `step`, all of it or nothing.
+    def step(self, step: Step) -> None:
+        """Carry out a step, all of it or nothing, in its turn."""
+        self._together.tell(step)
 
-        Raises:
-            RedisError, OSError: Redis did not confirm; the step may or may not have been carried out.
-        """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((step, done))
-        if self._call is None:
-            self._call = asyncio.create_task(self._drain())
-        await done
+    def give(self, lane: Lane) -> None:
+        """Give a lane back after all steps so far, if it still bears our token."""
+        self._together.tell(lane)
 
-    async def _drain(self) -> None:
-        try:
-            while self._waiting:
-                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP_STEPS))]
-                try:
-                    async with self._redis.pipeline(transaction=True) as pipeline:
-                        for step, _ in group:
-                            step(pipeline)
-                        await pipeline.execute()
-                except Exception as error:  # noqa: BLE001 - every waiter must learn of it, whatever it is
-                    for _, done in group:
-                        if not done.done():
-                            done.set_exception(error)
-                else:
-                    for _, done in group:
-                        if not done.done():
-                            done.set_result(None)
-        finally:
-            self._call = None
+    def end(self, delivery: Delivery) -> asyncio.Future[bool]:
+        """End a delivery after all its steps; False when another worker has a hand in it: it must stay."""
+        return self._together.ask(End(delivery))
+
+    async def close(self) -> None:
+        """Wait until everything that was asked for is carried out."""
+        await self._together.close()
+
+    async def _carry_out(self, asks: list[Step | End | Lane]) -> list[bool]:
+        words: list[Word] = [_MARKS_KEEP_S, 0]
+        steps: dict[str, list[Step]] = {}
+        ending: dict[str, Delivery] = {}
+        deliveries: dict[str, Delivery] = {}
+        for ask in asks:
+            if isinstance(ask, Lane):
+                words += (ask.key, ask.token)
+                continue
+            deliveries[ask.delivery.id] = ask.delivery
+            if isinstance(ask, Step):
+                steps.setdefault(ask.delivery.id, []).append(ask)
+            else:
+                ending[ask.delivery.id] = ask.delivery
+        words[1] = len(words) // 2 - 1
+        for delivery_id, delivery in deliveries.items():
+            mine = steps.get(delivery_id, ())
+            words += (delivery_id, keys.settled(delivery.portal_id, delivery_id))
+            words += (int(delivery_id in ending), len(mine))
+            for step in mine:
+                words += (len(step.event_keys), *step.event_keys, len(step.records), *step.records)
+                words.append(len(step.commands))
+                for command in step.commands:
+                    words.append(len(command))
+                    words += command
+        answers = await self._script(keys=[QUEUE_NAME, AUDIT_STREAM], args=words)
+        ended = dict(zip(deliveries, answers, strict=True))
+        return [not isinstance(ask, End) or ended[ask.delivery.id] == 1 for ask in asks]

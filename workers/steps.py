@@ -1,113 +1,123 @@
-"""What a settlement writes for an event. Rule: each step queues all that belongs together, and executes nothing."""
+"""What a settlement writes for an event. Rule: pure; each step holds all that belongs together."""
 
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from redis.asyncio.client import Pipeline
-
 from audit.records import Action, AuditRecord, Outcome, event_record
-from audit.stream import append
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload, new_id
+from audit.stream import encode
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, job_payload, new_id
 from core.events import Event
 from workers import dead_letters, keys
+from workers.lanes import Work, slot
+from workers.settlement import Command, Step
 from workers.verdicts import Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from crm.services import Write
 
-_SETTLED_KEEP_S: Final = 7 * 86_400  # marks outlive any pause between two runs of one delivery
+_APPLIED: Final = frozenset({Outcome.PROCESSED, Outcome.ECHO})
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Ended:
     """One run of one event that has ended, with everything its records tell."""
 
-    delivery: Delivery
-    entry: Entry
-    event: Event
+    work: Work
     verdict: Verdict
     handler: str = ""
-    writes: "tuple[Write, ...]" = ()
+    writes: "Sequence[Write]" = ()
+
+    @property
+    def attempt(self) -> int:
+        """How often the handler has been tried now."""
+        return self.work.entry.attempt + self.verdict.spent
 
 
 @dataclass(slots=True)
 class Later:
-    """Runs of one delivery whose events are to be tried again together, and the longest wait any of them needs."""
+    """Events of one delivery that are to be tried again together, and the longest wait any of them needs."""
 
     delay_s: float = 0.0
-    runs: list[Run] = field(default_factory=list)
+    ended: list[Ended] = field(default_factory=list)
 
-    def add(self, run: Run) -> None:
+    def add(self, ended: Ended) -> None:
         """Put another event with those that wait for the same reason."""
-        self.delay_s = max(self.delay_s, run.verdict.delay_s or 0.0)
-        self.runs.append(run)
+        self.delay_s = max(self.delay_s, ended.verdict.delay_s or 0.0)
+        self.ended.append(ended)
 
 
-def end(pipeline: Pipeline, run: Run, *, dead_letter_s: int, newest_s: int) -> None:
-    """Queue the end of an event: its records, its settled mark, and what follows from its outcome."""
-    record(pipeline, run)
-    _mark_settled(pipeline, run.delivery, [run.entry.key])
-    event, outcome = run.event, run.verdict.outcome
+def end(delivery: Delivery, ended: Ended, *, dead_letter_s: int, newest_s: int) -> Step:
+    """Return the end of an event: its records, and what follows from its outcome."""
+    commands: Sequence[Command] = ()
+    event, outcome, entry = ended.work.event, ended.verdict.outcome, ended.work.entry
     if outcome is Outcome.DEAD:
-        died_at = time.time_ns() // 1_000_000
-        letter = dead_letters.DeadLetter(
-            run.delivery.portal_id, run.delivery.id, run.entry, run.verdict.reason, run.handler, died_at
-        )
-        dead_letters.keep(pipeline, letter, keep_s=dead_letter_s)
-    elif outcome in {Outcome.PROCESSED, Outcome.ECHO} and event.kind == "propertyChange" and event.property_name:
-        mark = keys.newest(event.portal_id, event.object_type, event.object_id)
-        pipeline.hset(mark, event.property_name, str(event.occurred_at))
-        pipeline.expire(mark, newest_s)
+        died_at, tried = time.time_ns() // 1_000_000, entry._replace(attempt=ended.attempt)
+        reason, handler = ended.verdict.reason, ended.handler
+        letter = dead_letters.DeadLetter(delivery.portal_id, delivery.id, tried, reason, handler, died_at)
+        commands = dead_letters.keep(letter, keep_s=dead_letter_s)
+    elif outcome in _APPLIED and (name := slot(event)):
+        commands = newest_mark(event, name, keep_s=newest_s)
+    return Step(delivery, (entry.key,), _records(delivery, ended), commands)
 
 
-def postpone(pipeline: Pipeline, later: Later) -> None:
-    """Queue a later delivery of the events left; in this one they count as settled: they have moved."""
-    delivery = later.runs[0].delivery
+def newest_mark(event: Event, name: str, *, keep_s: int) -> tuple[Command, Command]:
+    """Return the commands that say how new the truth is that was applied."""
+    mark = keys.newest(event.portal_id, event.object_type, event.object_id)
+    return ("HSET", mark, name, event.occurred_at), ("EXPIRE", mark, keep_s)
+
+
+def postpone(delivery: Delivery, later: Later) -> Step:
+    """Return the move of events into a later delivery; in this one they count as settled."""
     now_ms = time.time_ns() // 1_000_000
-    moved = replace(delivery, id=new_id(delivery.portal_id), entries=tuple(run.entry for run in later.runs))
-    for run in later.runs:
-        record(pipeline, run, moved_to=moved.id, delay_s=later.delay_s)
-    pipeline.set(JOB_KEY_PREFIX + moved.id, job_payload(moved, now_ms))
-    pipeline.zadd(QUEUE_NAME, {moved.id: now_ms + round(later.delay_s * 1000)})
-    _mark_settled(pipeline, delivery, [run.entry.key for run in later.runs])
-
-
-def record(pipeline: Pipeline, run: Run, *, moved_to: str = "", delay_s: float = 0.0) -> None:
-    """Queue the records of a run: one of each change it made in HubSpot, then one of its outcome."""
-    for write in run.writes:
-        append(pipeline, _write_record(run, write))
-    verdict = run.verdict
-    outcome = event_record(
-        run.event,
-        verdict.outcome,
-        key=run.entry.key,
-        delivery_id=run.delivery.id,
-        attempt=run.entry.attempt,
-        reason=verdict.reason,
-        handler=run.handler,
-        detail={"moved_to": moved_to, "delay_s": round(delay_s, 3)} if moved_to else {},
+    entries = tuple(ended.work.entry._replace(attempt=ended.attempt) for ended in later.ended)
+    moved = replace(delivery, id=new_id(delivery.portal_id), entries=entries)
+    records: list[bytes] = []
+    for ended in later.ended:
+        records += _records(delivery, ended, moved_to=moved.id, delay_s=later.delay_s)
+    commands: tuple[Command, ...] = (
+        ("SET", JOB_KEY_PREFIX + moved.id, job_payload(moved, now_ms)),
+        ("ZADD", QUEUE_NAME, now_ms + round(later.delay_s * 1000), moved.id),
     )
-    append(pipeline, replace(outcome, correlation_id=verdict.correlation_id))
+    return Step(delivery, tuple(entry.key for entry in entries), records, commands)
 
 
-def _write_record(run: Run, write: "Write") -> AuditRecord:
+def _records(delivery: Delivery, ended: Ended, *, moved_to: str = "", delay_s: float = 0.0) -> list[bytes]:
+    """Return the records of a run: one of each change it made in HubSpot, then one of its outcome."""
+    work, verdict = ended.work, ended.verdict
+    detail: dict[str, object] = {}
+    if moved_to:
+        detail = {"moved_to": moved_to, "delay_s": round(delay_s, 3)}
+    if work.merged_from:
+        detail["merged_from"] = work.merged_from
+    record = event_record(
+        work.event,
+        verdict.outcome,
+        key=work.entry.key,
+        delivery_id=delivery.id,
+        attempt=ended.attempt,
+        reason=verdict.reason,
+        handler=ended.handler,
+        detail=detail,
+    )
+    if verdict.correlation_id:
+        record = replace(record, correlation_id=verdict.correlation_id)
+    return [*(encode(_write_record(delivery, ended, write)) for write in ended.writes), encode(record)]
+
+
+def _write_record(delivery: Delivery, ended: Ended, write: "Write") -> AuditRecord:
     return AuditRecord(
         action=Action.CRM_WRITE,
-        portal_id=run.delivery.portal_id,
+        portal_id=delivery.portal_id,
         reason=write.reason,
-        delivery_id=run.delivery.id,
-        event_key=run.entry.key,
-        event_id=run.event.event_id,
+        delivery_id=delivery.id,
+        event_key=ended.work.entry.key,
+        event_id=ended.work.event.event_id,
         object_type=write.object_type,
         object_id=write.object_id,
-        handler=run.handler,
+        handler=ended.handler,
         correlation_id=write.correlation_id,
         detail={"method": write.method, "properties": list(write.properties), "ok": write.ok},
     )
-
-
-def _mark_settled(pipeline: Pipeline, delivery: Delivery, event_keys: list[str]) -> None:
-    settled = keys.settled(delivery.portal_id, delivery.id)
-    pipeline.sadd(settled, *event_keys)
-    pipeline.expire(settled, _SETTLED_KEEP_S)

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from audit.records import TERMINAL, Outcome
-from core.errors import CRMError, NotAuthorized, SpokesError
+from core.errors import CRMError, NotAuthorized, RateLimited, SpokesError
 from workers.backoff import next_delay_s
+from workers.patience import is_redis_away
 
-PAUSE_S: Final = 60.0  # how long work waits before a token that HubSpot refused is tried again
+DAILY: Final = "DAILY"  # HubSpot's policyName
+PAUSE_S: Final = 5.0  # after this the queue looks whether the portal is still paused: see workers/circuit.py
+_AWAY_S: Final = 1.0  # Redis was away while the handler needed it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +37,12 @@ class Verdict:
 PROCESSED: Final = Verdict(Outcome.PROCESSED)
 SUPERSEDED: Final = Verdict(Outcome.SUPERSEDED, "newer_change_applied", spent=False)
 ECHO: Final = Verdict(Outcome.ECHO, "own_write", spent=False)
+COALESCED: Final = Verdict(Outcome.COALESCED, "newer_change_speaks_for_it", spent=False)
+MERGED: Final = Verdict(Outcome.MERGED, "record_merged_away", spent=False)
+REWRITE_LOOP: Final = Verdict(Outcome.ECHO, "rewrite_loop", spent=False)
 NO_HANDLER: Final = Verdict(Outcome.DEAD, "no_handler")
 CRASH_LOOP: Final = Verdict(Outcome.DEAD, "crash_loop")
+MERGED_AWAY: Final = Verdict(Outcome.PARKED, "record_merged_away", 0.0, spent=False)
 
 
 def parked(reason: str, delay_s: float) -> Verdict:
@@ -54,8 +61,10 @@ def judge(attempt: int, error: BaseException, *, schedule_s: Sequence[float], rn
     """
     correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
     reason = reason_of(error)
-    if isinstance(error, NotAuthorized):
+    if isinstance(error, NotAuthorized) or (isinstance(error, RateLimited) and error.policy == DAILY):
         return Verdict(Outcome.PARKED, reason, PAUSE_S, spent=False, correlation_id=correlation_id)
+    if is_redis_away(error):
+        return Verdict(Outcome.PARKED, "redis_away", _AWAY_S, spent=False)
     delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)
     if delay_s is None:
         return Verdict(Outcome.DEAD, reason, correlation_id=correlation_id)

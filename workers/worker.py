@@ -9,12 +9,11 @@ import os
 import socket
 from base64 import b64encode
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Final
 
 import structlog
-from arq import Worker
 from arq.connections import ArqRedis
-from arq.constants import in_progress_key_prefix
 
 from audit.archive import Archiver
 from core.connections import redis_pool
@@ -24,11 +23,15 @@ from core.settings import Settings
 from core.telemetry import alert
 from crm.services import CRM
 from handlers.routing import load_router
+from workers.batch import BatchWorker
+from workers.begin import LEASE_MS
+from workers.circuit import Circuit
 from workers.heartbeat import beat
-from workers.lanes import LEASE_MS, Lanes
+from workers.patience import Patience
 from workers.process import Processor, process_delivery
+from workers.watchdog import Watchdog
 
-_POLL_S: Final = 0.05  # arq's own half second would add a quarter of one to every event
+_POLL_S: Final = 0.5  # a fallback: whoever queues a job wakes us
 _COMPLETION_S: Final = 20  # after SIGTERM; Heroku kills a dyno after 30 s
 _NEVER_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _NO_LIMIT: Final = 1_000_000_000
@@ -43,7 +46,7 @@ class _Redis(ArqRedis):
         await self.aclose(close_connection_pool)
 
 
-def build_worker(settings: Settings, *, burst: bool = False) -> Worker:
+def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
     """Return the arq worker that `settings` ask for; call it inside a running event loop.
 
     Args:
@@ -56,6 +59,8 @@ def build_worker(settings: Settings, *, burst: bool = False) -> Worker:
     router = load_router(settings.handlers)
     # Blocking reads of the audit stream outlast REDIS_TIMEOUT_S, and nobody waits five seconds for a worker's answer.
     redis = _Redis(redis_pool(settings, max_connections=16, timeout_s=20))
+    holder = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
+    patience = Patience()
     stack = AsyncExitStack()
 
     async def start_up(ctx: dict[str, Any]) -> None:
@@ -63,16 +68,19 @@ def build_worker(settings: Settings, *, burst: bool = False) -> Worker:
             crm = await CRM.open(settings, redis)
             opening.push_async_callback(crm.close)
             await _check_token(crm)
-            lanes = Lanes(redis, f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}")
-            ctx["processor"] = Processor(settings, redis, router, crm, lanes)
-
-            def leases() -> list[str]:
-                return [*lanes.held, *(in_progress_key_prefix + job_id for job_id in worker.tasks)]
-
+            circuit = Circuit(redis, partial(_answers, crm))
+            processor = Processor(settings, redis, router, crm, circuit, holder=holder, patience=patience)
+            opening.push_async_callback(processor.close)
             archiver = Archiver.open(settings, redis)
             opening.push_async_callback(archiver.close)
-            for coroutine in (beat(redis, leases, LEASE_MS), archiver.run()):
+            opening.enter_context(Watchdog(asyncio.get_running_loop(), router))
+
+            def leases() -> list[tuple[str, str]]:
+                return [*worker.leases(), *processor.leases()]
+
+            for coroutine in (beat(redis, leases, LEASE_MS), circuit.watch(), archiver.run()):
                 opening.push_async_callback(_cancel, asyncio.create_task(coroutine))
+            ctx["processor"] = processor
             stack.push_async_exit(opening.pop_all())
         log.info("worker_ready", handlers=len(router.claims), burst=burst)
 
@@ -80,7 +88,11 @@ def build_worker(settings: Settings, *, burst: bool = False) -> Worker:
         del ctx
         await stack.aclose()
 
-    worker = Worker(
+    worker = BatchWorker(
+        holder=holder,
+        lease_ms=LEASE_MS,
+        patience=patience,
+        room=lambda free: worker.ctx["processor"].room(free),  # noqa: PLW0108 - the processor is made at start-up
         functions=[process_delivery],
         queue_name=QUEUE_NAME,
         redis_pool=redis,
@@ -94,14 +106,13 @@ def build_worker(settings: Settings, *, burst: bool = False) -> Worker:
         poll_delay=_POLL_S,
         max_tries=_NO_LIMIT,
         job_serializer=encode,
-        job_deserializer=_read_job,
+        job_deserializer=read_job,
         log_results=False,
     )
-    worker.in_progress_timeout_s = LEASE_MS / 1000  # renewed by the heartbeat while the worker lives
     return worker
 
 
-def _read_job(payload: bytes) -> dict[str, Any]:
+def read_job(payload: bytes) -> dict[str, Any]:
     """Read a job of any kind: arq would drop in silence what it cannot decode or has no function for."""
     try:
         job = decode(payload)
@@ -119,6 +130,14 @@ async def _check_token(crm: CRM) -> None:
     except NotAuthorized:
         alert("access_token_refused", advice="copy the access token from the Auth page of your HubSpot app")
         raise
+
+
+async def _answers(crm: CRM) -> bool:
+    """Return whether HubSpot answers and knows our token."""
+    try:
+        return await crm.check_token() is not None
+    except NotAuthorized:
+        return False
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

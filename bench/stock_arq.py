@@ -1,0 +1,38 @@
+"""The rival: a stock arq worker with every setting tuned, a job for each event, and a handler that does nothing."""
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+import uvloop
+from arq.connections import ArqRedis
+from arq.worker import Worker, func
+
+from core.deliveries import JOB_NAME, QUEUE_NAME, decode, encode
+
+
+async def process(ctx: dict[str, Any], job: Any) -> None:
+    """Do nothing, to no event."""
+
+
+async def main() -> None:
+    """Drain the queue until killed."""
+    logging.disable()
+    worker = Worker(
+        functions=[func(process, name=JOB_NAME)],
+        redis_pool=ArqRedis.from_url(os.environ["REDIS_URL"]),
+        queue_name=QUEUE_NAME,
+        max_jobs=100,
+        poll_delay=0.05,
+        queue_read_limit=2000,
+        keep_result=0,
+        job_serializer=encode,
+        job_deserializer=decode,
+        log_results=False,
+    )
+    await worker.async_run()
+
+
+if __name__ == "__main__":
+    uvloop.run(main()) if os.environ.get("BENCH_LOOP", "uvloop") == "uvloop" else asyncio.run(main())

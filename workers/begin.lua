@@ -1,0 +1,67 @@
+-- Begin deliveries: take the lanes of their objects, and read all that must be known before their events are run.
+-- Safe to repeat: a lane that bears our token already is ours.
+--
+-- ARGV  1 lease of a lane (ms), and then for each delivery: key of its settled marks, key that stands while the portal
+--       has merges, number of echo keys, the keys, number of objects, and for each object: lane, token, start of the
+--       keys of merged records, id, key of its newest marks, number of names, the names
+--
+-- Returns for each delivery: the settled event keys, for each echo key whether it stands, and for each object either
+-- the id it lives on under (the lane is then not taken), or 0 when another holds the lane, or the newest marks.
+
+local lease = ARGV[1]
+local at = 2
+local answer = {}
+local HOPS = 100 -- merges of merges; more would be a circle
+
+local function range(count)
+  local first = at
+  at = at + count
+  return unpack(ARGV, first, at - 1)
+end
+
+local function survivor(start, id)
+  local last = id
+  for _ = 1, HOPS do
+    local later = redis.call('GET', start .. last)
+    if not later then
+      break
+    end
+    last = later
+  end
+  return last
+end
+
+while at <= #ARGV do
+  local marks, merges, echo_count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  at = at + 3
+  local settled = redis.call('SMEMBERS', marks)
+  local merged = redis.call('EXISTS', merges) == 1
+  local echoes = {}
+  if echo_count > 0 then
+    echoes = redis.call('MGET', range(echo_count))
+    for i = 1, echo_count do
+      echoes[i] = echoes[i] and 1 or 0
+    end
+  end
+  local object_count = tonumber(ARGV[at])
+  at = at + 1
+  local objects = {}
+  for i = 1, object_count do
+    local lane, token, start, id, newest, names = unpack(ARGV, at, at + 5)
+    at = at + 6
+    local later = merged and survivor(start, id) or id
+    names = tonumber(names)
+    if later ~= id then
+      objects[i] = later
+    elseif not redis.call('SET', lane, token, 'NX', 'PX', lease) and redis.call('GET', lane) ~= token then
+      objects[i] = 0
+    elseif names == 0 then
+      objects[i] = {}
+    else
+      objects[i] = redis.call('HMGET', newest, unpack(ARGV, at, at + names - 1))
+    end
+    at = at + names
+  end
+  answer[#answer + 1] = {settled, echoes, objects}
+end
+return answer

@@ -1,0 +1,129 @@
+"""Begin deliveries: lanes are taken, and all that must be known is read, in one call for all that begin together.
+
+Rule: an event enters its lane only with its delivery's answer, and whoever enters a lane finds all others there.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from core.events import Event
+from workers import keys
+from workers.lanes import Lane, Work, by_lane, slot
+from workers.patience import Patience
+from workers.run import Run
+from workers.together import Together
+
+LEASE_MS: Final = 8_000  # a dead worker's lanes are free again after this; the heartbeat renews those of the living
+_SCRIPT: Final = (Path(__file__).parent / "begin.lua").read_text()
+_MOST: Final = 100  # deliveries that share a call
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What was asked for one delivery: which works hope for which lane, by which token, and what was asked of marks."""
+
+    run: Run
+    lanes: dict[str, list[Work]]
+    tokens: tuple[str, ...]
+    names: tuple[tuple[str, ...], ...]
+    echoes: tuple[Work, ...]  # one for each echo key
+
+
+class Beginning:
+    """The lanes that one worker process holds, and how they fill."""
+
+    def __init__(self, redis: Redis, holder: str, patience: Patience, ready: Callable[[Lane], None]) -> None:
+        """Hold lanes in the name of `holder`, which no other process shares; `ready` is told of each new lane."""
+        self.held: dict[str, Lane] = {}
+        self._script = redis.register_script(_SCRIPT)
+        self._holder = holder
+        self._ready = ready
+        self._count = 0
+        self._tokens: dict[str, str] = {}  # of lanes that were asked for and may be ours without our knowing
+        self._together: Together[tuple[Run, list[Work]], list[Work]] = Together(self._carry_out, patience, most=_MOST)
+
+    async def enter(self, run: Run, works: list[Work]) -> list[Work]:
+        """Let works into their lanes; return those whose object is being worked on elsewhere."""
+        return await self._together.ask((run, works))
+
+    async def _carry_out(self, asks: list[tuple[Run, list[Work]]]) -> list[list[Work]]:
+        reused = set(self.held)
+        words: list[str | int] = [LEASE_MS]
+        asked = [self._ask(words, run, works) for run, works in asks]
+        answers = await self._script(args=words)
+        taken: list[Lane] = []
+        busy = [self._let_in(one, answer, reused, taken) for one, answer in zip(asked, answers, strict=True)]
+        self._tokens.clear()
+        for lane in taken:
+            self._ready(lane)
+        return busy
+
+    def _ask(self, words: list[str | int], run: Run, works: list[Work]) -> _Asked:
+        delivery = run.delivery
+        words += (keys.settled(delivery.portal_id, delivery.id), keys.merges(delivery.portal_id))
+        echoes = tuple(work for work in works for _ in work.echo_keys)
+        words.append(len(echoes))
+        for work in works:
+            words += work.echo_keys
+        lanes = by_lane(works)
+        words.append(len(lanes))
+        tokens, names = [], []
+        for key, group in lanes.items():
+            event = group[0].event
+            token = self._token(key)
+            wanted = tuple({name for work in group if (name := slot(work.event))})
+            tokens.append(token)
+            names.append(wanted)
+            portal_id, object_type, object_id = event.portal_id, event.object_type, event.survivor_id
+            start = keys.merged(portal_id, object_type, "")
+            words += (key, token, start, object_id, keys.newest(portal_id, object_type, object_id))
+            words.append(len(wanted))
+            words += wanted
+        return _Asked(run, lanes, tuple(tokens), tuple(names), echoes)
+
+    def _token(self, key: str) -> str:
+        if key in self.held:
+            return self.held[key].token
+        if key not in self._tokens:
+            self._count += 1
+            self._tokens[key] = f"{self._holder}:{self._count}"
+        return self._tokens[key]
+
+    def _let_in(self, asked: _Asked, answer: list[Any], reused: set[str], taken: list[Lane]) -> list[Work]:
+        settled, echoes, objects = answer
+        for work, stands in zip(asked.echoes, echoes, strict=True):
+            work.is_echo = work.is_echo or stands == 1
+        done = {key.decode() for key in settled}
+        out: list[Work] = []
+        for (key, group), token, names, told in zip(
+            asked.lanes.items(), asked.tokens, asked.names, objects, strict=True
+        ):
+            works = [work for work in group if work.entry.key not in done] if done else group
+            asked.run.drop(len(group) - len(works))
+            lane = self.held.get(key)
+            if isinstance(told, bytes):
+                out += (retargeted(work, told.decode()) for work in works)
+            elif told == 0 or (lane is None and key in reused):  # given back while we asked
+                out += works
+            else:
+                if lane is None:
+                    lane = self.held[key] = Lane(key, token)
+                    taken.append(lane)
+                lane.waiting += works
+                for name, at in zip(names, told, strict=True):
+                    if at is not None:
+                        lane.newest[name] = max(int(at), lane.newest.get(name, 0))
+        return out
+
+
+def retargeted(work: Work, object_id: str) -> Work:
+    """Turn a work to the record that its object lives on as."""
+    raw, event = work.event.raw, work.event
+    field = {"merge": "newObjectId", "associationChange": "fromObjectId"}.get(event.kind, "objectId")
+    work.merged_from = work.merged_from or event.survivor_id
+    work.event = Event({**raw, field: int(object_id)})
+    return work

@@ -1,0 +1,12 @@
+-- Renew leases: one that has lapsed is taken again, unless another has it by now.
+--
+-- ARGV  1 lease (ms), and then for each lease: key, what it must say
+
+for i = 2, #ARGV, 2 do
+  local said = redis.call('GET', ARGV[i])
+  if said == ARGV[i + 1] then
+    redis.call('PEXPIRE', ARGV[i], ARGV[1])
+  elseif not said then
+    redis.call('SET', ARGV[i], ARGV[i + 1], 'PX', ARGV[1])
+  end
+end

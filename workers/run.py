@@ -1,0 +1,70 @@
+"""Run: one run of one delivery. Rule: every event of it is accounted for exactly once, and then the delivery ends."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from core.deliveries import Delivery
+from core.settings import Settings
+from workers import steps
+from workers.lanes import Work
+from workers.settlement import Settlement
+from workers.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from crm.services import Write
+
+
+class Run:
+    """What one run has come to so far.
+
+    Raises:
+        UnreadableDelivery: an entry is no longer an event.
+    """
+
+    def __init__(self, delivery: Delivery, settlement: Settlement, settings: Settings, *, crash_loop: bool) -> None:
+        self.delivery = delivery
+        self.crash_loop = crash_loop
+        self.outcomes: dict[str, int] = {}
+        self.works = [Work(self, entry, entry.event) for entry in delivery.entries]
+        self._settlement = settlement
+        self._settings = settings
+        self._left = len(self.works)
+        self._later: dict[str, steps.Later] = {}  # by reason: a short wait is not held up by a long one
+        self._ending: asyncio.Future[asyncio.Future[bool]] = asyncio.get_running_loop().create_future()
+        if not self.works:
+            self._account()
+
+    def end(self, work: Work, verdict: Verdict, handler: str = "", writes: "Sequence[Write]" = ()) -> None:
+        """Settle an event, or have it tried again together with those that wait for the same reason."""
+        ended = steps.Ended(work, verdict, handler, writes)
+        self.outcomes[verdict.outcome.value] = self.outcomes.get(verdict.outcome.value, 0) + 1
+        if verdict.delay_s is None:
+            days, hours = self._settings.dead_letter_days, self._settings.dedupe_hours
+            step = steps.end(self.delivery, ended, dead_letter_s=days * 86_400, newest_s=hours * 3600)
+            self._settlement.step(step)
+        else:
+            self._later.setdefault(verdict.reason, steps.Later()).add(ended)
+        self._left -= 1
+        if not self._left:
+            self._account()
+
+    def put_off(self, works: Iterable[Work], verdict: Verdict) -> None:
+        """Have events tried again that were not run at all."""
+        for work in works:
+            work.run.end(work, verdict)
+
+    def drop(self, count: int) -> None:
+        """Leave out events that an earlier run has settled."""
+        self._left -= count
+        if count and not self._left:
+            self._account()
+
+    async def ended(self) -> bool:
+        """Wait for all events; return False when another worker has a hand in the delivery and it must stay queued."""
+        return await (await self._ending)
+
+    def _account(self) -> None:
+        for later in self._later.values():
+            self._settlement.step(steps.postpone(self.delivery, later))
+        self._ending.set_result(self._settlement.end(self.delivery))

@@ -1,0 +1,72 @@
+-- Settle steps of deliveries, in their order, in one atomic step. A step whose event was settled already is left out,
+-- and so is everything of a delivery that has ended, so the same call may be made twice.
+--
+-- A delivery that ends with all its steps at once needs no marks: it is gone before anybody could look.
+--
+-- KEYS  1 queue   2 audit stream
+-- ARGV  1 seconds that marks are kept   2 number of lanes to give back, and for each: lane, token; and then for each
+--       delivery: job id, key of its settled marks, 1 if it ends with these steps, number of steps, and for each step:
+--       number of event keys, the keys, number of records, the records, number of commands, and for each command: number of its words, the words
+--
+-- Returns for each delivery 1, or 0 if a step that moves events was left out, because another worker had settled
+-- some of them: the delivery then stays in the queue, and who takes it next sees what is left.
+
+local keep, lanes = ARGV[1], tonumber(ARGV[2])
+local at = 3 + 2 * lanes
+local answer = {}
+
+while at <= #ARGV do
+  local id, marks, ends, steps = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1', tonumber(ARGV[at + 3])
+  at = at + 4
+  local alive = redis.call('EXISTS', 'arq:job:' .. id) == 1
+  local marked = alive and redis.call('EXISTS', marks) == 1
+  local contested, marks_made = false, false
+  for _ = 1, steps do
+    local keys_from = at + 1
+    local keys_to = at + tonumber(ARGV[at])
+    local records_from = keys_to + 2
+    local records_to = keys_to + 1 + tonumber(ARGV[keys_to + 1])
+    local commands = tonumber(ARGV[records_to + 1])
+    at = records_to + 2
+    local fresh = alive
+    if marked then
+      for k = keys_from, keys_to do
+        if redis.call('SISMEMBER', marks, ARGV[k]) == 1 then
+          fresh = false
+        end
+      end
+      contested = contested or (not fresh and keys_to > keys_from)
+    end
+    if fresh then
+      for record = records_from, records_to do
+        redis.call('XADD', KEYS[2], '*', 'r', ARGV[record])
+      end
+    end
+    for _ = 1, commands do
+      local last = at + tonumber(ARGV[at])
+      if fresh then
+        redis.call(unpack(ARGV, at + 1, last))
+      end
+      at = last + 1
+    end
+    if fresh and (marked or not ends) then
+      redis.call('SADD', marks, unpack(ARGV, keys_from, keys_to))
+      marks_made, marked = true, true
+    end
+  end
+  if marks_made then
+    redis.call('EXPIRE', marks, keep)
+  end
+  if ends and alive and not contested then
+    redis.call('ZREM', KEYS[1], id)
+    redis.call('DEL', marks, 'arq:job:' .. id, 'arq:retry:' .. id, 'arq:in-progress:' .. id)
+  end
+  answer[#answer + 1] = contested and 0 or 1
+end
+
+for lane = 3, 2 + 2 * lanes, 2 do
+  if redis.call('GET', ARGV[lane]) == ARGV[lane + 1] then
+    redis.call('DEL', ARGV[lane])
+  end
+end
+return answer

@@ -1,0 +1,165 @@
+"""Take a turn: decide whether the handler is to run, run it, settle what the turn stands for.
+
+Rule: handlers see events and tools; whatever they raise ends in a verdict.
+"""
+
+import random
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from redis.asyncio import Redis
+
+from core.errors import ObjectNotFound
+from core.events import Event
+from core.settings import Settings
+from core.telemetry import report
+from handlers.routing import Route, Router
+from handlers.tools import Tools
+from workers import lanes
+from workers.circuit import Circuit
+from workers.deadlines import Deadlines
+from workers.forgetting import forget
+from workers.lanes import Lane, Turn, Work
+from workers.merges import Merges
+from workers.once import OnceForEvent
+from workers.rounds import Rounds
+from workers.verdicts import (
+    COALESCED,
+    CRASH_LOOP,
+    ECHO,
+    MERGED,
+    MERGED_AWAY,
+    NO_HANDLER,
+    PAUSE_S,
+    PROCESSED,
+    REWRITE_LOOP,
+    SUPERSEDED,
+    Verdict,
+    judge,
+    parked,
+)
+
+if TYPE_CHECKING:
+    from crm.services import CRM, Write
+
+_PAUSED: Final = parked("portal_paused", PAUSE_S)
+_BOUND: Final = ContextVar("bound_delivery_id", default="")  # what the log context of this task names
+
+
+class Turns:
+    """Takes the turns of one worker process."""
+
+    def __init__(
+        self, settings: Settings, redis: Redis, router: Router, crm: "CRM", circuit: Circuit, *, merges: Merges
+    ) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._router = router
+        self._crm = crm
+        self._circuit = circuit
+        self._merges = merges
+        self._rounds = Rounds(redis)
+        self._rng = random.Random()
+        self._deadlines = Deadlines(settings.handler_timeout_s)
+
+    def plan(self, works: list[Work], lane: Lane) -> list[Turn]:
+        """Return in which turns a lane's works are run."""
+        return lanes.turns(works, lane.newest, self._wants_each)
+
+    def echo_keys(self, event: Event) -> tuple[str, ...]:
+        """Return what our ledger would call the event; nothing for a withheld value, of which nobody can tell."""
+        name = event.property_name
+        if event.kind != "propertyChange" or name is None or event.is_sensitive:
+            return ()
+        by_us = event.change_source == "INTEGRATION" and str(event.raw.get("sourceId")) == str(event.app_id)
+        value = event.property_value or ""
+        echoes = self._crm.echoes
+        return echoes.names(event.portal_id, event.object_type, event.object_id, name, value, by_us=by_us)
+
+    async def take(self, turn: Turn, lane: Lane) -> Verdict | None:
+        """Run a turn and settle what it stands for; return why later turns of the lane must wait, if they must."""
+        work = turn.work
+        route = self._router.fetch(work.event)
+        writes: list[Write] = []
+        verdict = await self._decide(turn, lane, route) or await self._run(turn, route, writes)
+        if verdict.delay_s is None:
+            name = lanes.slot(work.event)
+            if name is not None and verdict in {PROCESSED, ECHO}:
+                lane.newest[name] = work.event.occurred_at
+            for older in turn.older:
+                older.run.end(older, COALESCED, route.name if route else "")
+        work.run.end(work, verdict, route.name if route else "", writes)
+        if verdict.delay_s is None:
+            return None
+        waiting = parked("behind_another", verdict.delay_s)
+        work.run.put_off(turn.older, waiting)
+        return waiting
+
+    async def _decide(self, turn: Turn, lane: Lane, route: Route | None) -> Verdict | None:
+        """Return the verdict for an event whose handler is not to run, or None."""
+        event = turn.work.event
+        if verdict := _known(turn.work, lane):
+            if verdict is ECHO:
+                await self._rounds.count(event)
+            return verdict
+        if route is None:
+            return NO_HANDLER
+        if self._circuit.is_paused(event.portal_id):
+            return _PAUSED
+        return REWRITE_LOOP if await self._rounds.is_loop(event) else None
+
+    async def _run(self, turn: Turn, route: Route | None, writes: "list[Write]") -> Verdict:
+        if route is None:
+            return NO_HANDLER
+        work, event = turn.work, turn.work.event
+        attempt = work.entry.attempt + 1
+        tools = Tools(
+            partial(
+                self._crm.for_event, event.portal_id, event.object_type, route.uses.reads, route.uses.may, writes.append
+            ),
+            partial(OnceForEvent, self._redis, event),
+            partial(forget, self._redis, event),
+            self._settings.default_region,
+            attempt,
+            turn.first_value,
+            len(turn.older),
+        )
+        delivery_id = work.run.delivery.id
+        if _BOUND.get() != delivery_id:  # binding costs more than many a handler
+            _BOUND.set(delivery_id)
+            structlog.contextvars.bind_contextvars(delivery_id=delivery_id, portal_id=event.portal_id)
+        try:
+            with self._deadlines.limit():
+                await route.function(event, tools)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises must end in a verdict
+            return await self._judge(work, attempt, error, route)
+        if tools.uses_crm:
+            await self._circuit.judge(event.portal_id, None)
+        return PROCESSED
+
+    async def _judge(self, work: Work, attempt: int, error: Exception, route: Route) -> Verdict:
+        event = work.event
+        if isinstance(error, ObjectNotFound) and await self._merges.survivor(event) != event.survivor_id:
+            return MERGED_AWAY
+        await self._circuit.judge(event.portal_id, error)
+        verdict = judge(attempt, error, schedule_s=self._settings.retry_schedule_s, rng=self._rng)
+        if verdict.is_final:
+            report(error, handler=route.name, reason=verdict.reason)
+        return verdict
+
+    def _wants_each(self, event: Event) -> bool:
+        route = self._router.fetch(event)
+        return route is not None and route.uses.each_event
+
+
+def _known(work: Work, lane: Lane) -> Verdict | None:
+    """Return the verdict that follows from what is known already."""
+    if work.run.crash_loop:
+        return CRASH_LOOP
+    if work.merged_from and work.event.kind == "deletion":
+        return MERGED
+    if lanes.is_superseded(work.event, lane.newest):
+        return SUPERSEDED
+    return ECHO if work.is_echo else None
