@@ -20,7 +20,7 @@ from core.errors import AuditUnavailable
 from core.masking import derive_key
 
 HOUR_MS: Final = 3_600_000
-_FORMAT: Final = "spokes-audit-1"
+FORMAT: Final = "spokes-audit-1"
 _PARTS: Final = 6
 
 
@@ -52,7 +52,7 @@ class Checkpoint:
 
     def to_text(self) -> str:
         """Return the line to keep elsewhere."""
-        return f"{_FORMAT}:{self.kind}:{self.seq}:{self.hash}:{self.at}:{self.signature}"
+        return f"{FORMAT}:{self.kind}:{self.seq}:{self.hash}:{self.at}:{self.signature}"
 
     @classmethod
     def from_text(cls, line: str) -> Self:
@@ -63,16 +63,16 @@ class Checkpoint:
         """
         parts = line.strip().split(":")
         try:
-            if len(parts) == _PARTS and parts[0] == _FORMAT:
+            if len(parts) == _PARTS and parts[0] == FORMAT:
                 return cls(Kind(parts[1]), int(parts[2]), parts[3], int(parts[4]), parts[5])
         except ValueError:
             pass
         raise AuditUnavailable(
-            f"This is no checkpoint; one looks like {_FORMAT}:checkpoint:10000:<hash>:<at>:<signature>."
+            f"This is no checkpoint; one looks like {FORMAT}:checkpoint:10000:<hash>:<at>:<signature>."
         )
 
     def _sign(self, key: bytes) -> str:
-        said = f"{_FORMAT}:{self.kind}:{self.seq}:{self.hash}:{self.at}"
+        said = f"{FORMAT}:{self.kind}:{self.seq}:{self.hash}:{self.at}"
         return hmac.new(key, said.encode(), "sha256").hexdigest()
 
 

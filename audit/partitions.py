@@ -5,8 +5,9 @@ no partition of its month goes into the default one.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
@@ -48,29 +49,32 @@ async def names(connection: AsyncConnection) -> list[str]:
     return sorted(name for name in found if _NAME.fullmatch(name))
 
 
-async def drop_before(engine: AsyncEngine, seq: int) -> int:
-    """Drop the partitions that hold nothing from `seq` on and whose month is over; return how many records they had.
+class Part(NamedTuple):
+    """A partition: how many records it has, and the `seq` of the last; 0 when it has none."""
 
-    Raises:
-        AuditUnavailable: the store does not answer.
-    """
-    if engine.dialect.name != "postgresql":
-        return 0
-    dropped = 0
-    async with writing(engine) as connection:
-        await connection.execute(text("SELECT seq FROM audit_head FOR UPDATE"))
-        current = await connection.scalar(text("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMM')"))
-        for name in await names(connection):
-            if name[-6:] >= str(current):
-                break
-            # The name is one of those that `names` lets through.
-            found = await connection.execute(text(f"SELECT count(*), coalesce(max(seq), 0) FROM {name}"))  # noqa: S608
-            count, last = found.one()
-            if last >= seq:
-                break
-            await connection.execute(text(f"DROP TABLE {name}"))
-            dropped += count
-    return dropped
+    name: str
+    records: int
+    last: int
+
+
+async def over_before(connection: AsyncConnection, seq: int) -> list[Part]:
+    """Return the partitions whose month is over and that hold nothing from `seq` on, oldest first."""
+    current = str(await connection.scalar(text("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMM')")))
+    passed: list[Part] = []
+    for name in await names(connection):
+        # The name is one of those that `names` lets through.
+        found = await connection.execute(text(f"SELECT count(*), coalesce(max(seq), 0) FROM {name}"))  # noqa: S608
+        part = Part(name, *found.one())
+        if name[-6:] >= current or part.last >= seq:
+            break
+        passed.append(part)
+    return passed
+
+
+async def drop(connection: AsyncConnection, parts: Sequence[Part]) -> None:
+    """Drop partitions, with all that is in them."""
+    for part in parts:
+        await connection.execute(text(f"DROP TABLE {part.name}"))
 
 
 async def _create(connection: AsyncConnection, month: int) -> bool:

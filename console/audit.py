@@ -1,4 +1,4 @@
-"""`audit query|export|verify`: what happened, for people, for programs, and whether it was tampered with.
+"""`audit query|export|verify|checkpoint`: what happened, for people, for programs, and whether it was tampered with.
 
 Rule: it reads the SQL store only; a record that has not left the stream yet is seen a moment later.
 """
@@ -24,6 +24,7 @@ from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit import schema
+from audit.checkpoints import FORMAT, Checkpoint, Kind, stored
 from audit.queries import Filters, find
 from audit.rows import COLUMNS, Row, to_json
 from audit.store import open_engine
@@ -86,14 +87,43 @@ def export(
 @app.command(name="verify")
 def verify_chain(
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
+    checkpoint: Annotated[
+        list[str] | None, typer.Option(help="A checkpoint that was kept elsewhere, or a file of them, one a line.")
+    ] = None,
 ) -> None:
     """Recompute the chain of hashes from the first record; exit code 0 when it is intact, 1 when it is broken.
 
-    Example: spokes audit verify && echo intact
+    Example: spokes audit verify --checkpoint checkpoints.txt && echo intact
     """
-    verdict = asyncio.run(_with_store(_verify))
+    given = [Checkpoint.from_text(line) for told in checkpoint or () for line in _lines(told)]
+    verdict = asyncio.run(_with_store(lambda engine: _verify(engine, given)))
     print(orjson.dumps(verdict.as_dict()).decode() if as_json else verdict.sentence)
     raise typer.Exit(0 if verdict.intact else 1)
+
+
+@app.command(name="checkpoint")
+def show_checkpoint() -> None:
+    """Print the newest signed checkpoint; kept elsewhere, it shows later whether the chain was cut off or rewritten.
+
+    Example: spokes audit checkpoint >> checkpoints.txt
+    """
+    newest = asyncio.run(_with_store(_newest))
+    if newest is None:
+        print("There is no checkpoint yet; the first comes with the first record.", file=sys.stderr)
+        raise typer.Exit(1)
+    print(newest.to_text())
+
+
+async def _newest(engine: AsyncEngine) -> Checkpoint | None:
+    places = [place for place in await stored(engine) if place.kind is Kind.CHECKPOINT]
+    return places[-1] if places else None
+
+
+def _lines(told: str) -> list[str]:
+    """The checkpoints in a file of that name, or the one that is meant."""
+    file = Path(told)
+    text = told if told.startswith(FORMAT) else file.read_text(encoding="utf-8")
+    return [line for line in text.splitlines() if line.strip()]
 
 
 async def _with_store(ask: Callable[[AsyncEngine], Coroutine[None, None, T]]) -> T:
@@ -110,12 +140,17 @@ async def _collect(engine: AsyncEngine, filters: Filters, limit: int) -> list[Ro
     return [row async for row in find(engine, filters, newest_first=True, limit=limit)]
 
 
-async def _verify(engine: AsyncEngine) -> Verdict:
+async def _verify(engine: AsyncEngine, checkpoints: list[Checkpoint]) -> Verdict:
+    master = Settings.from_env().master_key()
     columns = (TextColumn("Recomputing the chain"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None)
-        return await verify(engine, lambda seen, total: bar.update(task, completed=seen, total=total))
+
+        def show(seen: int, total: int) -> None:
+            bar.update(task, completed=seen, total=total)
+
+        return await verify(engine, show, master=master, checkpoints=checkpoints)
 
 
 async def _write(rows: AsyncIterator[Row], line: Callable[[Row], bytes], out: BinaryIO) -> None:

@@ -15,6 +15,7 @@ from sentry_sdk.integrations.dedupe import DedupeIntegration
 from sentry_sdk.integrations.excepthook import ExcepthookIntegration
 from sentry_sdk.integrations.threading import ThreadingIntegration
 
+from core.hooks import first_line, take_over
 from core.masking import Mask
 from core.settings import Settings
 
@@ -58,12 +59,15 @@ def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> 
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    handler.addFilter(first_line)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     global _canonical  # noqa: PLW0603 - one log a process, set up once
     quiet = logging.getLevelNamesMapping()[settings.log_level] > logging.INFO
     _canonical = _unset if columns or quiet else _json_lines(out, process, mask)
+    if stream is None:  # they belong to the whole process, and are told on its standard error
+        take_over()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
     if dsn := settings.sentry_dsn.get_secret_value():

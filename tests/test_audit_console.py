@@ -157,3 +157,19 @@ def test_a_time_is_read_as_people_spell_it(spelled: str, epoch_ms: int) -> None:
 def test_what_is_no_time_is_refused() -> None:
     with pytest.raises(BadParameter):
         moment("yesterday")
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_kept_checkpoint_is_verified_against(store: str, engine: AsyncEngine, tmp_path: Path) -> None:
+    """As text and in a file; a tail that was cut off fails."""
+    kept = spokes("audit", "checkpoint", DATABASE_URL=store).stdout
+    file = tmp_path / "checkpoints.txt"
+    file.write_text(kept)
+    intact = spokes("audit", "verify", "--checkpoint", kept.strip(), DATABASE_URL=store)
+    async with writing(engine) as connection:
+        await connection.execute(text("DELETE FROM audit_records WHERE seq = 3"))
+        await connection.execute(text("DELETE FROM audit_checkpoints"))
+        last = "(SELECT hash FROM audit_records WHERE seq = 2)"
+        await connection.execute(text(f"UPDATE audit_head SET seq = 2, hash = {last}"))
+    cut = spokes("audit", "verify", "--checkpoint", str(file), DATABASE_URL=store)
+    assert (kept.startswith("spokes-audit-1:checkpoint:3:"), intact.returncode, cut.returncode) == (True, 0, 1)

@@ -1,0 +1,54 @@
+"""Handlers that go wrong with values in their hands, for the test that looks for those values afterwards."""
+
+import asyncio
+import logging
+import threading
+import warnings
+
+from core.events import Event
+from handlers.routing import Router, uses
+from handlers.tools import Tools
+
+ROUTER = Router()
+
+
+def _fail(value: str) -> None:
+    raise LookupError(value)
+
+
+@ROUTER.register("contact.creation")
+@uses(reads={"contacts": ("email", "firstname")}, may=("contacts.update", "notes.create"))
+async def refused_by_hubspot(event: Event, tools: Tools) -> None:
+    """Write a person's values, which HubSpot refuses while it repeats them."""
+    contact = await tools.crm.contacts.get(event.object_id)
+    await tools.crm.contacts.update(event.object_id, {"email": contact["email"], "firstname": contact["firstname"]})
+
+
+@ROUTER.register("contact.propertyChange", property="firstname")
+async def raises(event: Event, tools: Tools) -> None:
+    """Fail wherever one can: in the handler, in a log, a warning, a thread, the loop, a task nobody waits for."""
+    del tools
+    local = {"value": event.property_value}
+    logging.getLogger("urllib3.connectionpool").debug("sending %s", local)
+    logging.getLogger("asyncio").info("job argument %s", local)
+    warnings.warn(f"odd value {event.property_value}", stacklevel=1)
+    threading.Thread(target=_fail, args=(event.property_value,)).start()
+    loop = asyncio.get_running_loop()
+    loop.call_soon(_fail, event.property_value)
+    loop.create_task(asyncio.to_thread(_fail, event.property_value))  # noqa: RUF006 - nobody is to wait for it
+    try:
+        raise KeyError(event.property_value)
+    except KeyError as error:
+        raise ValueError(f"cannot work with {event.property_value}") from error
+
+
+@ROUTER.register("contact.propertyChange", property="email")
+async def retried(event: Event, tools: Tools) -> None:
+    """Fail for a while, with the value in the exception."""
+    raise ConnectionError(f"{event.property_value} {tools.attempt}")
+
+
+@ROUTER.register("contact.propertyChange", property="lastname")
+async def works(event: Event, tools: Tools) -> None:
+    """Do nothing."""
+    del event, tools
