@@ -74,6 +74,16 @@ async def test_creations_of_many_callers_share_a_call_and_keep_their_records(wor
     assert [await services.associations.list("contact", i, "notes") for i in contacts] == [(note,) for note in made]
 
 
+async def test_many_engagements_have_their_moment_and_their_records(world: World) -> None:
+    contacts = world.contacts(2)
+    services = world.services("notes.create", "associations.list")
+
+    fates = await services.notes.create_many(New({"hs_note_body": "x"}, {"contact": (i,)}) for i in contacts)
+
+    assert all(world.find("notes", fate.result or "").properties["hs_timestamp"] for fate in fates)  # type: ignore[union-attr]
+    assert [await services.associations.list("contact", i, "notes") for i in contacts] == [(f.result,) for f in fates]
+
+
 async def test_a_value_that_is_refused_costs_no_call_and_no_other(world: World) -> None:
     items = [New({"email": "not an address"}), New({"email": "a@example.org"})]
 
