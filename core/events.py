@@ -41,10 +41,11 @@ _PLAIN: Final = {
 
 
 class Quarantined(NamedTuple):
-    """An element that is not an event: its place in the batch, and why it was set aside."""
+    """An element that is not an event: its place in the batch, why it was set aside, and its id where it has one."""
 
     place: int
     reason: str
+    event_id: int | None = None
 
 
 class Batch(NamedTuple):
@@ -216,7 +217,8 @@ def parse(body: bytes) -> Batch:
         try:
             events.append(Event(element))
         except MalformedEvent as fault:
-            quarantined.append(Quarantined(place, fault.reason))
+            event_id = element.get("eventId") if isinstance(element, dict) else None
+            quarantined.append(Quarantined(place, fault.reason, event_id if type(event_id) is int else None))
     return Batch(events, quarantined)
 
 

@@ -128,9 +128,10 @@ def _with_quarantined(arrivals: list[Arrival], batch: Batch) -> list[Arrival]:
             reason=reason,
             portal_id=first.portal_id,
             delivery_id=first.id,
+            event_id=event_id,
             detail={"place": place},
         )
-        for place, reason in batch.quarantined
+        for place, reason, event_id in batch.quarantined
     ]
     received = first.received + len(records)
     return [replace(first, received=received, records=(*first.records, *records)), *others]

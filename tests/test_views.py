@@ -8,8 +8,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
+from audit.stream import decode
 from conftest import PUBLIC_URL, Sign, batch, event
-from core.deliveries import QUEUE_NAME
+from core.deliveries import AUDIT_STREAM, QUEUE_NAME
 from core.settings import Settings
 from ingest.app import create_app
 
@@ -153,3 +154,11 @@ async def test_events_of_other_portals_are_set_aside_and_acknowledged(
         async with client.post(PATH, data=body, headers=sign(body)) as answer:
             assert (answer.status, (await answer.json())["quarantined"]) == (202, 1)
     assert await redis.zcard(QUEUE_NAME) == 0
+
+
+async def test_malformed_element_leaves_a_record_with_its_id(post: Post, redis: Redis) -> None:
+    await post(batch(event(1), event(2, eventId=77, occurredAt="yesterday")))
+    found = [decode(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    assert [(one.outcome, one.reason, one.event_id) for one in found if one.outcome] == [
+        ("quarantined", "occurred_at", 77)
+    ]
