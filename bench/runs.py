@@ -1,0 +1,91 @@
+"""One run of the load, and what the queue holds after it. Rule: a run that lost or made up an event gives no figure."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from load import Result
+from redis import Redis
+from traffic import admitted_objects
+
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode
+
+WARM_UP_S = 0.5  # of each run of the load, before the clock starts
+_CHUNK = 1_000  # deliveries read at a time
+
+
+class WrongRun(Exception):
+    """What came out of a run is not what was sent into it."""
+
+
+def most_requests(batch: int, seconds: float) -> int:
+    """Return how many requests of `batch` events are more than a receiver with a queue takes in `seconds`."""
+    return int(seconds / (40e-6 + 4e-6 * batch))
+
+
+def run_load(
+    port: int,
+    *,
+    batch: int,
+    requests: int,
+    seconds: float,
+    first: int = 0,
+    watch: Sequence[int] = (),
+    again: bool = False,
+    connections: int = 10,
+    pause_ms: float = 0.0,
+) -> Result:
+    """Run the load in a process of its own, on the cores of this one.
+
+    Raises:
+        WrongRun: a request was answered by anything but 202.
+    """
+    options: dict[str, float] = {
+        "port": port, "batch": batch, "first": first, "requests": requests, "seconds": seconds,
+        "connections": connections, "pause-ms": pause_ms, "warm-up": WARM_UP_S,
+    }  # fmt: skip
+    words = [str(Path(__file__).with_name("load.py"))]
+    words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    words += [word for pid in watch for word in ("--watch", str(pid))] + ["--again"] * again
+    done = subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, timeout=seconds + 120)
+    result = Result(**json.loads(done.stdout))
+    if result.other_answers or not result.answered:
+        raise WrongRun(f"{result.other_answers} of {result.sent} requests were not answered by 202")
+    return result
+
+
+def queued_objects(redis: Redis) -> Iterator[int]:
+    """Yield the object id of each event in the queue."""
+    ids = cast("list[bytes]", redis.zrange(QUEUE_NAME, 0, -1))
+    for start in range(0, len(ids), _CHUNK):
+        keys = [JOB_KEY_PREFIX.encode() + name for name in ids[start : start + _CHUNK]]
+        for payload in cast("list[bytes]", redis.mget(keys)):
+            for entry in Delivery.from_job(decode(payload)["a"][0]).entries:
+                yield int(entry.raw["objectId"])
+
+
+def check_queue(redis: Redis, requests: int, batch: int) -> int:
+    """Return how many events of the first `requests` are queued: exactly the wanted ones, each once.
+
+    Raises:
+        WrongRun: events are missing, doubled, or were not sent.
+    """
+    expected = admitted_objects(0, requests * batch)
+    queued = list(queued_objects(redis))
+    if len(queued) != len(expected) or set(queued) != expected:
+        missing = len(expected.difference(queued))
+        raise WrongRun(f"{len(queued)} events queued, {len(expected)} acknowledged, {missing} of those missing")
+    return len(queued)
+
+
+def memory_bytes(redis: Redis) -> int:
+    """Return what Redis uses, in bytes."""
+    return int(cast("dict[str, Any]", redis.info("memory"))["used_memory"])
+
+
+def process_id(redis: Redis) -> int:
+    """Return the id of Redis' process."""
+    return int(cast("dict[str, Any]", redis.info("server"))["process_id"])

@@ -1,0 +1,107 @@
+"""HubSpot's traffic as bytes on the wire: distinct events, signed requests. Rule: pure; numbers make everything.
+
+Event `n` is always of the kind `n % 10` and about object FIRST_OBJECT + n, so who has sent the numbers from a to b
+knows what has to be in the queue.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Final
+
+SECRET: Final = "b71f4a52-0c6d-4e39-8a17-5d90c2e4f683"  # noqa: S105 - invented, for processes that live for a minute
+PUBLIC_URL: Final = "https://hooks.example.com"
+PATH: Final = "/webhooks/hubspot"
+PORTAL: Final = 50112233
+FIRST_OBJECT: Final = 318_000_000_000
+_SPREAD_MS: Final = 20_000  # events are told within seconds of when they happened
+
+_CHANGE: Final = (
+    '"subscriptionType":"%s","attemptNumber":0,"changeSource":"CRM_UI",'
+    '"sourceId":"userId:60718293","propertyName":"%s","propertyValue":"%s"}'
+)
+_CREATION: Final = (
+    '"subscriptionType":"%s","attemptNumber":0,"changeFlag":"CREATED","changeSource":"INTEGRATION",'
+    '"sourceId":"7788990"}'
+)
+_KINDS: Final = (
+    _CREATION % "contact.creation",
+    _CHANGE % ("contact.propertyChange", "email", "zoe.mueller@example.com"),
+    _CHANGE % ("contact.propertyChange", "lastname", "Müller-Håkansson"),
+    _CHANGE % ("contact.propertyChange", "hs_analytics_num_visits", "14"),  # not wanted
+    _CREATION % "deal.creation",
+    _CHANGE % ("deal.propertyChange", "dealstage", "closedwon"),
+    _CHANGE % ("company.propertyChange", "domain", "https://www.example.com/about"),
+    _CREATION % "company.creation",
+    _CREATION % "line_item.creation",  # not wanted
+    _CHANGE % ("contact.propertyChange", "phone", "+46 70 123 45 67"),
+)
+_UNWANTED: Final = frozenset({3, 8})
+_HEAD: Final = (
+    '{"eventId":%d,"subscriptionId":441000%d,"portalId":50112233,"appId":7788990,"occurredAt":%d,"objectId":%d,'
+)
+_TEMPLATES: Final = tuple((_HEAD + kind.replace("%", "%%")).encode() for kind in _KINDS)
+WANTED_TYPES: Final = frozenset(  # as a ceiling filters: by type, and by property where there is one
+    {
+        "contact.creation", "deal.creation", "company.creation", "contact.propertyChange:email",
+        "contact.propertyChange:lastname", "contact.propertyChange:phone", "deal.propertyChange:dealstage",
+        "company.propertyChange:domain",
+    }
+)  # fmt: skip
+
+_REQUEST: Final = (
+    b"POST %b HTTP/1.1\r\nHost: hooks.example.com\r\nContent-Type: application/json\r\nAccept: */*\r\n"
+    b"User-Agent: HubSpot Connect 2.0 (http://dev.hubspot.com/) (namespace: webhooks-nio-http-client)\r\n"
+    b"Accept-Encoding: gzip,deflate\r\nX-HubSpot-Timeout-Millis: 5000\r\nX-HubSpot-Signature-Version: v1\r\n"
+    b"X-HubSpot-Signature: %b\r\nX-HubSpot-Request-Timestamp: %d\r\nX-HubSpot-Signature-v3: %b\r\n"
+    b"Content-Length: %d\r\n\r\n"
+)
+
+
+def wanted(number: int) -> bool:
+    """Return whether event `number` is on the allow-list; 8 of 10 are."""
+    return number % 10 not in _UNWANTED
+
+
+def admitted_objects(first: int, last: int) -> set[int]:
+    """Return the object ids that the queue holds once the events from `first` to `last - 1` were acknowledged."""
+    return {FIRST_OBJECT + number for number in range(first, last) if wanted(number)}
+
+
+def event(number: int, now_ms: int) -> bytes:
+    """Return event `number` as JSON, about 280 bytes."""
+    occurred_at = now_ms - number % _SPREAD_MS
+    kind = number % 10
+    return _TEMPLATES[kind] % (1_000_000 + number, kind, occurred_at, FIRST_OBJECT + number)
+
+
+def body(first: int, batch: int, now_ms: int) -> bytes:
+    """Return the body that brings the events from `first` to `first + batch - 1`."""
+    return b"[" + b",".join([event(number, now_ms) for number in range(first, first + batch)]) + b"]"
+
+
+def signature(body_: bytes, now_ms: int, *, target: str = PATH, method: str = "POST") -> bytes:
+    """Return the v3 signature; `target` is the path and query in the form in which it is signed."""
+    text = b"".join((method.encode(), PUBLIC_URL.encode(), target.encode(), body_, b"%d" % now_ms))
+    return base64.b64encode(hmac.digest(SECRET.encode(), text, "sha256"))
+
+
+def request(body_: bytes, now_ms: int) -> bytes:
+    """Return a whole signed request with the headers that HubSpot sends."""
+    older = hashlib.sha256(SECRET.encode() + body_).hexdigest().encode()
+    return _REQUEST % (PATH.encode(), older, now_ms, signature(body_, now_ms), len(body_)) + body_
+
+
+def environment(port: int, redis_url: str, data_dir: str) -> Mapping[str, str]:
+    """Return the settings of the web process that takes this traffic; everything else is left at its default."""
+    return {
+        "HUBSPOT_CLIENT_SECRET": SECRET,
+        "PUBLIC_URL": PUBLIC_URL,
+        "ALLOWED_EVENTS": ",".join(sorted(WANTED_TYPES)),
+        "AUDIT_KEY": "a-key-for-benchmarks",
+        "REDIS_URL": redis_url,
+        "DATA_DIR": data_dir,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+    }
