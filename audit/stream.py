@@ -6,6 +6,7 @@ The one who settles an event appends its record in the same transaction, so neit
 from typing import Final
 
 import orjson
+from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from audit.records import Action, AuditRecord, Outcome
@@ -39,3 +40,12 @@ def decode(payload: bytes) -> AuditRecord:
 def append(pipeline: Pipeline, record: AuditRecord) -> None:
     """Queue `record` on the caller's pipeline; it is kept when the pipeline is executed."""
     pipeline.xadd(AUDIT_STREAM, {FIELD: encode(record)})
+
+
+async def backlog(redis: Redis) -> int:
+    """Return how many records wait for the archiver; the door may refuse when they are too many.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    return int(await redis.xlen(AUDIT_STREAM))

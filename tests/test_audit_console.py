@@ -169,7 +169,7 @@ async def test_a_kept_checkpoint_is_verified_against(store: str, engine: AsyncEn
     async with writing(engine) as connection:
         await connection.execute(text("DELETE FROM audit_records WHERE seq = 3"))
         await connection.execute(text("DELETE FROM audit_checkpoints"))
-        last = "(SELECT hash FROM audit_records WHERE seq = 2)"
-        await connection.execute(text(f"UPDATE audit_head SET seq = 2, hash = {last}"))
+        end = "UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit_records WHERE seq = 2)"
+        await connection.execute(text(end))
     cut = spokes("audit", "verify", "--checkpoint", str(file), DATABASE_URL=store)
     assert (kept.startswith("spokes-audit-1:checkpoint:3:"), intact.returncode, cut.returncode) == (True, 0, 1)

@@ -1,0 +1,153 @@
+"""Look for what is unusual: volumes, old secrets, tokens in Redis. Rule: deciding is pure, only changes are told."""
+
+import re
+import time
+from collections import Counter
+from typing import Final
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from audit.requests import State, requests
+from audit.stream import backlog
+from audit.volumes import HOUR_MS, Volume, volumes
+from core.deliveries import decode
+from core.errors import UnreadableDelivery
+from core.masking import derive_key, keyed_hash
+from core.settings import Settings
+from workers.episodes import Episodes
+
+_DAY_H: Final = 24
+_BASELINE_DAYS: Final = 7
+_TIMES: Final = 4  # as much as on a usual day
+_FEW: Final = 20  # in 24 hours are never unusual by comparison alone
+_RECOUNTED: Final = 3  # hours; records may reach the store late
+_KEEP_S: Final = (_BASELINE_DAYS + 2) * 86_400
+_DAY_MS: Final = 86_400_000
+_OLD: Final = ((90, "secret_old", "error"), (75, "secret_ageing", "warning"))  # days
+_DUE_SOON_MS: Final = 7 * _DAY_MS
+_SECRETS: Final = "spokes:secrets"  # hash of fingerprint to the epoch ms at which the secret was first seen
+_CURSOR: Final = "spokes:watch:cursor"
+_SAMPLE: Final = 2_000  # keys in one look
+_LONGEST: Final = 65_536  # bytes of one value
+_TOKEN: Final = re.compile(rb"\bpat-[a-z]{2}\d?-[0-9a-f-]{8,}|\beyJ[\w-]{10,}\.[\w-]+\.", re.IGNORECASE)
+
+
+def is_unusual(today: int, per_day: float, ceiling: int) -> bool:
+    """Return whether a volume of 24 hours is an alert.
+
+    Args:
+        per_day: how many there were on each of the days before, on average.
+        ceiling: as many are an alert whatever was usual.
+    """
+    return today >= ceiling or (today > _FEW and per_day > 0 and today > _TIMES * per_day)
+
+
+async def watch_volumes(settings: Settings, redis: Redis, engine: AsyncEngine, episodes: Episodes) -> None:
+    """Compare the last 24 hours with the week before them and with the ceilings.
+
+    Raises:
+        AuditUnavailable, RedisError: who knows the figures does not answer.
+    """
+    now = time.time_ns() // 1_000_000 // HOUR_MS
+    hours = [await _hour(redis, engine, hour, now) for hour in range(now - _DAY_H * (_BASELINE_DAYS + 1) + 1, now + 1)]
+    today: Counter[str] = sum(hours[-_DAY_H:], Counter())
+    before: Counter[str] = sum(hours[:-_DAY_H], Counter())
+    for volume in Volume:
+        ceiling = getattr(settings, f"watch_{volume.value}")
+        per_day = before[volume] / _BASELINE_DAYS
+        await episodes.tell(
+            f"unusual_{volume.value}",
+            stands=is_unusual(today[volume], per_day, ceiling),
+            in_24_hours=today[volume], usual=round(per_day, 1), ceiling=ceiling,
+        )  # fmt: skip
+
+
+async def watch_secrets(settings: Settings, redis: Redis, episodes: Episodes) -> None:
+    """Warn of secrets that have been in use for long; of each only a fingerprint is kept."""
+    now_ms = time.time_ns() // 1_000_000
+    named = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
+    if token := settings.hubspot_access_token.get_secret_value():
+        named[token] = "HUBSPOT_ACCESS_TOKEN"
+    key = derive_key(settings.master_key(), "secret fingerprints")
+    prints = {keyed_hash(key, secret)[:16]: name for secret, name in named.items()}
+    for print_ in prints:
+        await redis.hsetnx(_SECRETS, print_, str(now_ms))  # type: ignore[misc]  # redis-py types one class for sync and async
+    seen: dict[bytes, bytes] = await redis.hgetall(_SECRETS)  # type: ignore[misc]  # as above
+    for print_, since in ((name.decode(), int(at)) for name, at in seen.items()):
+        days = (now_ms - since) // _DAY_MS
+        told = secret_alert(days) if print_ in prints else None
+        for _, alert, level in _OLD:
+            fields = {"variable": prints.get(print_, ""), "days": days}
+            await episodes.tell(f"{alert}:{print_}", stands=alert == told, level=level, **fields)
+        if print_ not in prints:
+            await redis.hdel(_SECRETS, print_)  # type: ignore[misc]  # as above
+
+
+def secret_alert(days: int) -> str | None:
+    """Return the alert that a secret of this age calls for."""
+    return next((alert for least, alert, _ in _OLD if days >= least), None)
+
+
+async def watch_tokens(settings: Settings, redis: Redis, episodes: Episodes) -> None:
+    """Look through a sample of Redis for tokens in plain text, each time where the last look ended."""
+    cursor = int(await redis.get(_CURSOR) or 0)
+    cursor, names = await redis.scan(cursor, count=_SAMPLE)
+    await redis.set(_CURSOR, cursor)
+    secrets = [secret.encode() for secret in settings.secrets if secret]
+    found = [name for name in names if _shows(await _content(redis, name), secrets)]
+    kinds = sorted({re.sub(r"[0-9a-f-]{6,}", "*", name.decode(errors="replace")) for name in found})
+    # A look covers a part only; the alert ends when a look from the beginning to the end has found none.
+    if found:
+        await redis.set(f"{_CURSOR}:found", 1)
+    clean = not found and cursor == 0 and not await redis.getdel(f"{_CURSOR}:found")
+    if found or clean:
+        await episodes.tell("token_in_redis", stands=bool(found), keys=kinds[:10], count=len(found))
+
+
+async def watch_backlog(settings: Settings, redis: Redis, episodes: Episodes) -> None:
+    """Warn while too many records wait for the store."""
+    waiting = await backlog(redis)
+    await episodes.tell("audit_backlog", stands=waiting >= settings.audit_backlog, waiting=waiting)
+
+
+async def watch_requests(engine: AsyncEngine, episodes: Episodes) -> None:
+    """Warn of requests of people that are due within a week and not done."""
+    soon = time.time_ns() // 1_000_000 + _DUE_SOON_MS
+    late = [asked.id for asked in await requests(engine, state=State.OPEN) if asked.due_at < soon]
+    await episodes.tell("privacy_request_due", stands=bool(late), requests=late)
+
+
+async def _hour(redis: Redis, engine: AsyncEngine, hour: int, now: int) -> Counter[str]:
+    """The volumes of an hour; those of hours long over are kept in Redis."""
+    key = f"spokes:watch:volumes:{hour}"
+    if hour < now - _RECOUNTED and (kept := await redis.hgetall(key)):  # type: ignore[misc]  # redis-py types one class for sync and async
+        return Counter({name.decode(): int(count) for name, count in kept.items()})
+    counted = await volumes(engine, hour)
+    async with redis.pipeline(transaction=True) as pipeline:
+        pipeline.hset(key, mapping={volume.value: counted[volume] for volume in Volume})
+        pipeline.expire(key, _KEEP_S)
+        await pipeline.execute()
+    return counted
+
+
+def _shows(content: bytes, secrets: list[bytes]) -> bool:
+    return bool(_TOKEN.search(content)) or any(secret in content for secret in secrets)
+
+
+async def _content(redis: Redis, name: bytes) -> bytes:
+    """The beginning of what a key holds, unpacked where it is a payload of ours."""
+    kind = await redis.type(name)
+    if kind == b"string":
+        value: bytes = await redis.getrange(name, 0, _LONGEST) or b""
+        try:
+            return repr(decode(value)).encode()
+        except UnreadableDelivery:
+            return value
+    if kind == b"hash":
+        return repr((await redis.hscan(name, count=100))[1]).encode()
+    if kind == b"stream":
+        return repr(await redis.xrevrange(name, count=100)).encode()
+    if kind == b"list":
+        return repr(await redis.lrange(name.decode(), 0, 20)).encode()  # type: ignore[misc]  # as above
+    return b""
