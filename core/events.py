@@ -1,10 +1,9 @@
-"""Event in HubSpot's own terms: one parser for both dialects, and the key that tells two events apart.
+"""Event in HubSpot's own terms, read by one parser for both dialects.
 
 Rule: nothing that HubSpot sends is thrown away; `raw` keeps every field, known or not.
 Facts: HubSpot's "Webhooks API guide" and "Create generic webhook subscriptions".
 """
 
-import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
 from operator import itemgetter
@@ -27,8 +26,8 @@ OBJECT_TYPES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 # Kinds of event that say nothing beyond the object they happened to.
-_BARE_KINDS: Final = frozenset({"creation", "deletion", "restore", "privacyDeletion"})
-_NEED_OBJECT: Final = _BARE_KINDS | {"propertyChange", "merge", "newMessage"}
+BARE_KINDS: Final = frozenset({"creation", "deletion", "restore", "privacyDeletion"})
+_NEED_OBJECT: Final = BARE_KINDS | {"propertyChange", "merge", "newMessage"}
 _LONGEST_TYPE: Final = 100
 
 # What nearly every element has, and the types that say all by themselves: these are read in one go.
@@ -179,24 +178,6 @@ class Event:
         return str(self.raw.get("newObjectId") or self.raw.get("primaryObjectId") or self.object_id)
 
 
-class EventKeys:
-    """Makes event keys: 20 hex digits, equal for two events exactly if they tell of the same change.
-
-    The key leaves out `attemptNumber` (redeliveries differ in it), `eventId` (not unique, and not promised to be kept
-    on redelivery) and `subscriptionId` (the classic and the generic subscription tell of one change). It takes in
-    the new value, and is therefore keyed: who reads the audit cannot guess values by trying them out.
-    """
-
-    def __init__(self, secret: bytes) -> None:
-        self._hash = hashlib.blake2b(key=secret[:64], digest_size=10)
-
-    def __call__(self, event: Event) -> str:
-        """Return the key of `event`."""
-        digest = self._hash.copy()
-        digest.update(_identity(event))
-        return digest.hexdigest()
-
-
 def parse(body: bytes) -> Batch:
     """Read a request's body: a JSON array of events; a single object counts as an array of one.
 
@@ -238,40 +219,3 @@ def _association(raw: Raw, family: str) -> tuple[int, str]:
     if family == "object" and type(from_type) is str:
         family = OBJECT_TYPES.get(from_type, from_type)
     return from_id, family
-
-
-def _identity(event: Event) -> bytes:
-    """Everything that makes `event` the event it is, as bytes that no other event shares."""
-    raw, kind = event.raw, event.kind
-    what: object
-    if kind == "propertyChange":
-        what = (raw["propertyName"], raw.get("propertyValue"))
-    elif kind in _BARE_KINDS:
-        what = None
-    elif kind == "associationChange":
-        what = _association_identity(raw)
-    elif kind == "merge":
-        what = (raw.get("primaryObjectId"), raw.get("mergedObjectIds"), raw.get("newObjectId"))
-    elif kind == "newMessage":
-        what = raw.get("messageId")
-    else:  # a kind we do not know: every field counts but the one that redelivery changes
-        what = {name: value for name, value in raw.items() if name != "attemptNumber"}
-    identity = (event.portal_id, event.object_type, kind, event.object_id, event.occurred_at, what)
-    return orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
-
-
-def _association_identity(raw: Raw) -> tuple[object, ...]:
-    """Both ends, the label where a user made one, and the direction of the change.
-
-    HubSpot's own association types are left out: the classic dialect has no number for them, and whether the
-    association is the primary one is a field of its own in both.
-    """
-    to_type = raw.get("toObjectTypeId")
-    if isinstance(to_type, str):
-        to_type = OBJECT_TYPES.get(to_type, to_type)
-    else:
-        to_type = str(raw.get("associationType", "")).partition("_TO_")[2].lower()
-    category = raw.get("associationCategory")
-    label = None if category in {None, "HUBSPOT_DEFINED"} else (category, raw.get("associationTypeId"))
-    primary = raw.get("isPrimaryAssociation") is True
-    return to_type, raw["toObjectId"], label, raw.get("associationRemoved") is True, primary

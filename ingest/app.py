@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.connections import redis_client
-from core.events import EventKeys
+from core.event_keys import EventKeys
 from core.masking import derive_key
 from core.settings import RECEIVER_PATH, Settings
 from handlers.routing import load_router

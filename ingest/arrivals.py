@@ -6,7 +6,8 @@ from typing import Final
 
 from audit.records import Action, AuditRecord, Outcome, event_record
 from core.deliveries import Entry, new_id
-from core.events import Batch, Event, EventKeys
+from core.event_keys import EventKeys
+from core.events import Batch, Event
 from ingest.allow_list import AllowList
 
 _NO_PORTAL: Final = 0  # an element that is not even readable belongs to none

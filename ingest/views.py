@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.errors import QueueUnavailable, Refusal, RejectedRequest
-from core.events import EventKeys, parse
+from core.event_keys import EventKeys
+from core.events import parse
 from core.settings import Settings
 from ingest.admission import Admission
 from ingest.allow_list import AllowList

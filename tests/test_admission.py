@@ -13,7 +13,8 @@ from audit.stream import decode as decode_record
 from conftest import event
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, new_id
 from core.errors import QueueUnavailable
-from core.events import Event, EventKeys
+from core.event_keys import EventKeys
+from core.events import Event
 from ingest.admission import Admission
 from ingest.arrivals import Arrival
 

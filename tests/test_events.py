@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from conftest import batch, event
 from core.errors import MalformedEvent, Refusal, RejectedRequest
-from core.events import Event, EventKeys, parse
+from core.event_keys import EventKeys
+from core.events import Event, parse
 
 key = EventKeys(b"secret")
 

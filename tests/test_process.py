@@ -11,7 +11,8 @@ from audit.records import TERMINAL, AuditRecord, Outcome
 from audit.stream import decode as decode_record
 from conftest import TOKEN, event
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, job_payload, new_id
-from core.events import Event, EventKeys
+from core.event_keys import EventKeys
+from core.events import Event
 from core.settings import Settings
 from simulator.app import Simulator
 from simulator.changes import USER
