@@ -28,6 +28,7 @@ class People:
     tickets: dict[str, str] = field(default_factory=dict)  # ticket id -> its contact
     closed: set[str] = field(default_factory=set)  # tickets
     gone: set[str] = field(default_factory=set)  # contacts that were deleted before anybody was told of them
+    erased: set[str] = field(default_factory=set)  # contacts; the audit no longer names them
     late: set[int] = field(default_factory=set)  # ids of events that are older than what was applied
 
     def new_contact(self) -> None:
@@ -100,6 +101,7 @@ class People:
         """Erase a person."""
         self.sim.crm.forget(contact, USER)
         del self.phones[contact.id]
+        self.erased.add(contact.id)
 
     def something_else(self) -> None:
         """Do something that no handler asks for."""

@@ -99,7 +99,8 @@ def compare(scenario: Scenario, records: list[JsonObject], *, chain_intact: bool
     yield from _refusals(scenario, records)
     yield from _ends(truth, records)
     yield Row("events with more than one end", _ended_twice(records), 0)
-    yield _sets("contacts written", _written(records, "contacts.update"), _changed(scenario, CONTACT))
+    contacts = _changed(scenario, CONTACT) - people.erased
+    yield _sets("contacts written", _written(records, "contacts.update") - people.erased, contacts)
     yield _sets("companies written", _written(records, "companies.update"), _changed(scenario, COMPANY))
     yield _sets("won deals with one task", _made_for(records, "tasks.create"), _deals_with_one_task(people))
     yield _sets("closed tickets with one note", _made_for(records, "notes.create"), _tickets_with_one_note(people))
@@ -162,7 +163,8 @@ def _ended_twice(records: Iterable[JsonObject]) -> int:
 
 
 def _written(records: Iterable[JsonObject], method: str) -> set[str]:
-    return {record["object_id"] for record in records if _is_write(record, method) and record["detail"]["ok"]}
+    written = {record["object_id"] for record in records if _is_write(record, method) and record["detail"]["ok"]}
+    return written - {None}  # of an erased person
 
 
 def _is_write(record: JsonObject, method: str) -> bool:
