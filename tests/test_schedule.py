@@ -19,9 +19,10 @@ from audit.volumes import Volume, volumes
 from conftest import KEY, SECRET, event
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entry, job_payload
 from core.settings import Settings
+from crm.services import CRM
 from workers import keys, watch
 from workers.episodes import ALERTS, Episodes
-from workers.schedule import Job, do_when_due, retain, sweep_forgotten
+from workers.schedule import Job, do_when_due, retain, sweep_forgotten, tasks
 
 NOW = time.time_ns() // 1_000_000
 DAY = 86_400_000
@@ -35,7 +36,8 @@ def database_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def settings(environ: dict[str, str], database_url: str) -> Settings:
-    return Settings.from_env({**environ, "WATCH_DELETIONS": "30", "AUDIT_BACKLOG": "5", "AUDIT_DAYS": "10"})
+    chosen = {"DATABASE_URL": database_url, "WATCH_DELETIONS": "30", "AUDIT_BACKLOG": "5", "AUDIT_DAYS": "10"}
+    return Settings.from_env({**environ, **chosen})
 
 
 @pytest.fixture
@@ -184,6 +186,21 @@ async def test_an_erased_object_is_looked_for_until_it_is_gone(redis: Redis) -> 
     assert (left, await redis.zrange(keys.FORGOTTEN, 0, -1)) == (0, [b"1:contact:6"])
 
 
+async def test_a_worker_does_all_that_is_due(redis: Redis, store: AsyncEngine, settings: Settings) -> None:
+    crm = await CRM.open(settings, redis)
+    [running] = [asyncio.create_task(task) for task in tasks(settings, redis, crm)]
+    async with asyncio.timeout(10):
+        while not await redis.get("spokes:schedule:secrets"):  # noqa: ASYNC110 - the one waited for is another process
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await crm.close()
+    names = {name.decode() async for name in redis.scan_iter(match="spokes:schedule:*")}
+    wanted = {"backlog", "forgotten", "tokens", "volumes", "erasures", "secrets", "retention"}
+    assert names == {f"spokes:schedule:{name}" for name in wanted}
+
+
 class TestWhenDue:
     """A job is done once a period, by one process; `ran` counts."""
 
@@ -204,6 +221,9 @@ class TestWhenDue:
         await redis.set("spokes:schedule:test", str(job.period(time.time()) - 1))
         assert await do_when_due(redis, job)
 
+    async def test_not_on_the_first_day_when_it_is_for_the_night(self, redis: Redis, job: Job) -> None:
+        assert not await do_when_due(redis, job._replace(at_first=False))
+
     async def test_not_by_two_at_once(self, redis: Redis, job: Job) -> None:
         done = await asyncio.gather(*(do_when_due(redis, job) for _ in range(3)))
         assert (sum(done), self.ran) == (1, 1)
@@ -214,7 +234,7 @@ class TestWhenDue:
 
         with capture_logs() as logs:
             done = await do_when_due(redis, Job("test", 3600, fail))
-        assert (done, await redis.get("spokes:schedule:test"), logs[0]["event"]) == (False, None, "job_failed")
+        assert (done, await redis.get("spokes:schedule:test"), logs[0]["event"]) == (False, b"", "job_failed")
 
     def test_a_night_begins_at_three(self, job: Job) -> None:
         nightly = job._replace(every_s=86_400, after_s=3 * 3600)

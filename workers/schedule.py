@@ -41,12 +41,16 @@ log = structlog.get_logger()
 
 
 class Job(NamedTuple):
-    """Something to do once in each period of `every_s` seconds, `after_s` seconds into it."""
+    """Something to do once in each period of `every_s` seconds, `after_s` seconds into it.
+
+    `at_first`: also in the period in which the first worker ever started.
+    """
 
     name: str
     every_s: int
     run: Callable[[], Awaitable[None]]
     after_s: int = 0
+    at_first: bool = True
 
     def period(self, now_s: float) -> int:
         """The number of the period that is under way."""
@@ -86,7 +90,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         Job("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),
         Job("erasures", 3600, resume),
         Job("secrets", 3600, lambda: watch.watch_secrets(settings, redis, episodes)),
-        Job("retention", _DAY_S, lambda: retain(settings, redis, engine), _NIGHT_S),
+        Job("retention", _DAY_S, lambda: retain(settings, redis, engine), _NIGHT_S, at_first=False),
     ]
 
 
@@ -95,29 +99,46 @@ async def do_when_due(redis: Redis, job: Job) -> bool:
 
     A failure is told, and tried again once the lock has ended.
     """
-    done, lock = f"spokes:schedule:{job.name}", f"spokes:schedule:{job.name}:lock"
-    period = str(job.period(time.time()))
     try:
-        if await redis.get(done) == period.encode():
-            return False
-        if not await redis.set(lock, 1, nx=True, ex=min(_LOCK_S, job.every_s)):
-            return False
-        if await redis.get(done) == period.encode():  # another has ended between the two questions
-            await redis.delete(lock)
-            return False
-        await job.run()
-        async with redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(done, period)
-            pipeline.delete(lock)
-            await pipeline.execute()
+        return await _begin(redis, job) and await _do(redis, job)
     except (SpokesError, RedisError, OSError) as error:
         log.warning("job_failed", job=job.name, error=type(error).__name__)
-        return False
     except Exception as error:  # one job's fault must not end the others
         report(error, job=job.name)
         log.exception("job_failed", job=job.name)
+    return False
+
+
+async def _begin(redis: Redis, job: Job) -> bool:
+    """Return whether the job is due and ours to do."""
+    done, lock = _names(job)
+    period = str(job.period(time.time()))
+    if await redis.set(done, "" if job.at_first else period, nx=True) and not job.at_first:
         return False
+    if await redis.get(done) == period.encode():
+        return False
+    if not await redis.set(lock, 1, nx=True, ex=min(_LOCK_S, job.every_s)):
+        return False
+    if await redis.get(done) != period.encode():
+        return True
+    await redis.delete(lock)  # another has ended between the two questions
+    return False
+
+
+async def _do(redis: Redis, job: Job) -> bool:
+    done, lock = _names(job)
+    period = str(job.period(time.time()))
+    await job.run()
+    async with redis.pipeline(transaction=True) as pipeline:
+        pipeline.set(done, period)
+        pipeline.delete(lock)
+        await pipeline.execute()
     return True
+
+
+def _names(job: Job) -> tuple[str, str]:
+    """The keys that say in which period a job was last done, and that it is being done."""
+    return f"spokes:schedule:{job.name}", f"spokes:schedule:{job.name}:lock"
 
 
 async def sweep_forgotten(redis: Redis) -> None:
