@@ -92,15 +92,26 @@ class Echoes:
         return await self._do(("ask", self._entry(portal_id, object_type, object_id, property_name, value or "")))
 
     def names(
-        self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str, *, by_us: bool
+        self,
+        portal_id: int,
+        object_type: str,
+        object_id: str,
+        property_name: str,
+        value: str,
+        *,
+        by_us: bool,
+        by_another: bool = False,
     ) -> tuple[str, ...]:
         """Return the keys one of which stands in Redis if the change is one of ours.
 
         Args:
             value: the new value, empty when it was cleared.
             by_us: HubSpot says that our app made it: then that we wrote this property is enough.
+            by_another: HubSpot says that somebody else made it: then the value must be ours to the letter. A person's
+                change whose handler is tried again would otherwise be taken for the echo of its own first try, where
+                the value that is to be written differs in spelling only.
         """
-        name = self._entry(portal_id, object_type, object_id, property_name, value)
+        name = self._entry(portal_id, object_type, object_id, property_name, value, spelled=by_another)
         if not by_us:
             return (name,)
         return name, self._entry(portal_id, object_type, object_id, property_name, None)
@@ -112,11 +123,17 @@ class Echoes:
         entries = [self._entry(portal_id, object_type, object_id, name, value) for name, value in properties.items()]
         if what == "expect":  # that we write the property at all; a refused write leaves that of others alone
             entries += [self._entry(portal_id, object_type, object_id, name, None) for name in properties]
+        entries += [
+            self._entry(portal_id, object_type, object_id, name, value, spelled=True)
+            for name, value in properties.items()
+        ]
         await asyncio.gather(*(self._do((what, entry)) for entry in entries))
 
-    def _entry(self, portal_id: int, object_type: str, object_id: str, name: str, value: str | None) -> str:
-        told = None if value is None else loosely(value)
-        identity = orjson.dumps((object_type, object_id, name, told)).decode()
+    def _entry(
+        self, portal_id: int, object_type: str, object_id: str, name: str, value: str | None, *, spelled: bool = False
+    ) -> str:
+        told = value if value is None or spelled else loosely(value)
+        identity = orjson.dumps((object_type, object_id, name, told, spelled)).decode()
         return f"spokes:{portal_id}:echo:{keyed_hash(self._key, identity)}"
 
     async def _do(self, command: Command) -> bool:

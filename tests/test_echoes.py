@@ -129,3 +129,13 @@ async def test_any_text_is_recognised(redis: Redis, value: str) -> None:
     await echoes.expect(*WRITE, {"phone": value})
 
     assert await echoes.is_echo(*WRITE, "phone", value)
+
+
+async def test_change_of_another_counts_only_to_the_letter(redis: Redis) -> None:
+    echoes = Echoes(redis, b"key")
+    await echoes.expect(*WRITE, {"phone": "+14155552671"})
+    stands = {
+        value: await redis.exists(*echoes.names(*WRITE, "phone", value, by_us=False, by_another=True))
+        for value in ("+14155552671", "+1 (415) 555-2671")
+    }
+    assert stands == {"+14155552671": 1, "+1 (415) 555-2671": 0}

@@ -76,7 +76,10 @@ class Turns:
         by_us = event.change_source == "INTEGRATION" and str(event.raw.get("sourceId")) == str(event.app_id)
         value = event.property_value or ""
         echoes = self._crm.echoes
-        return echoes.names(event.portal_id, event.object_type, event.object_id, name, value, by_us=by_us)
+        by_another = event.change_source not in {None, "INTEGRATION", "API"}
+        return echoes.names(
+            event.portal_id, event.object_type, event.object_id, name, value, by_us=by_us, by_another=by_another
+        )
 
     async def take(self, turn: Turn, lane: Lane) -> Verdict | None:
         """Run a turn and settle what it stands for; return why later turns of the lane must wait, if they must."""
