@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     dedupe_hours: int = Field(48, ge=25, description="HubSpot retries for 24 h; keys are kept longer than that")
     # The work
     handlers: str = "handlers"
-    max_deliveries: int = Field(100, ge=1, description="deliveries that one worker process runs at a time")
+    max_deliveries: int = Field(200, ge=1, description="deliveries that one worker process runs at a time")
     max_objects: int = Field(200, ge=1, description="CRM objects that one worker process works on at a time")
     handler_timeout_s: float = Field(60.0, gt=0, description="one run of one handler")
     retry_schedule_s: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_split)] = (

@@ -82,7 +82,9 @@ class BatchWorker(Worker):
                     break
                 if due_s > 0:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), min(due_s, max(0.0, deadline - self.loop.time())))
+                        # Not wait_for: it loses a cancellation that comes together with what it waits for.
+                        async with asyncio.timeout(min(due_s, max(0.0, deadline - self.loop.time()))):
+                            await self._wake.wait()
             await self.heart_beat()
         except (RedisError, OSError) as error:
             if not is_away(error):

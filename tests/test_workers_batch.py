@@ -1,0 +1,222 @@
+"""workers.batch: arq's queue drained in batches, beside stock workers, through Redis' absences."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arq import Worker, func
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, retry_key_prefix
+from redis.asyncio import Redis
+
+from core.deliveries import JOB_KEY_PREFIX, JOB_NAME, QUEUE_NAME, WAKE_CHANNEL, encode
+from workers import keys
+from workers.batch import BatchWorker
+from workers.patience import Patience
+from workers.worker import read_job
+
+ROOT = Path(__file__).parent.parent
+
+
+async def queue(redis: Redis, *names: str, at: int = 1) -> None:
+    for name in names:
+        job = {"t": None, "f": JOB_NAME, "a": [{"name": name}], "k": {}, "et": 1}
+        await redis.set(JOB_KEY_PREFIX + name, encode(job))
+        await redis.zadd(QUEUE_NAME, {name: at})
+
+
+class Ran:
+    """What ran, in its order, with each run's try."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.tries: list[int] = []
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def process_delivery(self, ctx: dict[str, Any], job: dict[str, str]) -> None:
+        self.names.append(job["name"])
+        self.tries.append(ctx["job_try"])
+        await self.go_on.wait()
+
+
+def batch_worker(url: str, ran: Ran, **options: Any) -> BatchWorker:
+    return BatchWorker(
+        **{
+            "holder": os.urandom(4).hex(),
+            "lease_ms": 8000,
+            "patience": Patience(),
+            "room": lambda free: free,
+            "functions": [func(ran.process_delivery, name=JOB_NAME)],
+            "redis_pool": ArqRedis.from_url(url),
+            "queue_name": QUEUE_NAME,
+            "max_jobs": 10,
+            "keep_result": 0,
+            "poll_delay": 0.5,
+            "handle_signals": False,
+            "job_serializer": encode,
+            "job_deserializer": read_job,
+            **options,
+        }
+    )
+
+
+@pytest.fixture
+async def ran() -> Ran:
+    return Ran()
+
+
+@pytest.fixture
+async def worker(valkey_url: str, ran: Ran) -> AsyncIterator[BatchWorker]:
+    worker = batch_worker(valkey_url, ran)
+    yield worker
+    tasks = [*worker.tasks.values(), *([worker.main_task] if worker.main_task else [])]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await worker.pool.aclose(close_connection_pool=True)
+
+
+async def started(worker: Worker) -> None:
+    asyncio.ensure_future(worker.async_run()).add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.sleep(0.2)
+
+
+async def until(ran: Ran, count: int) -> None:
+    deadline = time.monotonic() + 5
+    while len(ran.names) < count:
+        assert time.monotonic() < deadline, ran.names
+        await asyncio.sleep(0.005)
+
+
+async def test_every_job_runs_once_and_leaves_nothing(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    worker.burst = True
+    await queue(redis, *(f"7-{number}-a" for number in range(300)))
+    await worker.async_run()
+    assert sorted(ran.names) == sorted(f"7-{number}-a" for number in range(300))
+    assert [name for name in await redis.keys("arq:*") if not name.endswith(b"health-check")] == []
+
+
+async def test_stock_and_batch_workers_share_a_queue(
+    redis: Redis, worker: BatchWorker, ran: Ran, valkey_url: str
+) -> None:
+    stock = Worker(
+        functions=[func(ran.process_delivery, name=JOB_NAME)],
+        redis_pool=ArqRedis.from_url(valkey_url),
+        queue_name=QUEUE_NAME,
+        burst=True,
+        keep_result=0,
+        handle_signals=False,
+        job_serializer=encode,
+        job_deserializer=read_job,
+        poll_delay=0.01,
+    )
+    worker.burst = True
+    await queue(redis, *(f"7-{number}-a" for number in range(200)))
+    await asyncio.gather(worker.async_run(), stock.async_run())
+    await stock.pool.aclose(close_connection_pool=True)
+    assert sorted(ran.names) == sorted(f"7-{number}-a" for number in range(200))
+
+
+async def test_idle_worker_is_woken(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    worker.poll_delay_s = 30
+    await started(worker)
+    await queue(redis, "7-1-a")
+    queued = time.monotonic()
+    await redis.publish(WAKE_CHANNEL, "")
+    await until(ran, 1)
+    assert time.monotonic() - queued < 0.3
+
+
+async def test_job_that_nobody_tells_of_is_found_by_polling(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    await started(worker)
+    await queue(redis, "7-1-a")
+    await until(ran, 1)
+
+
+async def test_job_runs_when_it_is_due(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    worker.poll_delay_s = 30
+    due = time.time() + 0.5
+    await queue(redis, "7-1-a", at=int(due * 1000))
+    await started(worker)
+    await until(ran, 1)
+    assert 0 <= time.time() - due < 0.3
+
+
+async def test_portals_take_turns(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    await queue(redis, *(f"7-{number:04}-a" for number in range(400)))
+    await queue(redis, "8-1-a", "8-2-a", at=2)
+    worker.burst = True
+    await worker.async_run()
+    assert {"8-1-a", "8-2-a"} <= set(ran.names[:10])
+
+
+async def test_work_of_a_paused_portal_waits_and_counts_no_try(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    await redis.hset(keys.PAUSED, "7", "{}")
+    await queue(redis, "7-1-a", "8-1-a")
+    await started(worker)
+    await until(ran, 1)
+    assert ran.names == ["8-1-a"]
+    assert (await redis.zcard(QUEUE_NAME), await redis.exists(retry_key_prefix + "7-1-a")) == (1, 0)
+
+
+async def test_job_that_is_handed_back_has_spent_no_try(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    ran.go_on.clear()
+    await queue(redis, "7-1-a")
+    await started(worker)
+    await until(ran, 1)
+    for task in list(worker.tasks.values()):
+        task.cancel()
+    await until(ran, 2)
+    assert ran.tries == [1, 1]
+
+
+async def test_job_whose_lease_another_holds_is_not_handed_back(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    ran.go_on.clear()
+    await queue(redis, "7-1-a")
+    await started(worker)
+    await until(ran, 1)
+    await redis.set(in_progress_key_prefix + "7-1-a", "another")
+    for task in list(worker.tasks.values()):
+        task.cancel()
+    await asyncio.sleep(0.1)
+    assert await redis.get(in_progress_key_prefix + "7-1-a") == b"another"
+
+
+async def test_worker_outlives_its_connections(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    await started(worker)
+    own = await redis.client_id()
+    for client in await redis.client_list():
+        if int(client["id"]) != own:
+            await redis.client_kill_filter(_id=client["id"])
+    await queue(redis, "7-1-a")
+    await until(ran, 1)
+    assert worker.main_task is not None
+    assert not worker.main_task.done()
+
+
+async def test_worker_process_ends_within_the_grace_of_a_platform(
+    redis: Redis, environ: dict[str, str], tmp_path: Path
+) -> None:
+    given = {
+        **os.environ,
+        **environ,
+        "HUBSPOT_API_URL": "http://127.0.0.1:9",
+        "DATABASE_URL": "postgres://127.0.0.1:1/x",
+    }
+    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+        [sys.executable, "-m", "workers"], cwd=ROOT, env=given, stderr=subprocess.PIPE
+    )
+    assert process.stderr is not None
+    while b"worker_ready" not in await asyncio.to_thread(process.stderr.readline):
+        pass
+    process.send_signal(signal.SIGTERM)
+    _, _ = await asyncio.to_thread(process.communicate, timeout=30)
+    assert process.returncode == 0

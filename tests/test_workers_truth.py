@@ -1,0 +1,286 @@
+"""What ends in the right state whatever comes: bursts, merges, own writes, pauses, crashes, unreadable jobs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from audit.stream import decode as decode_record
+from conftest import TOKEN, event
+from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload, new_id
+from core.errors import ObjectNotFound, RetryLater
+from core.event_keys import EventKeys
+from core.events import Event
+from core.settings import Settings
+from crm.services import CRM
+from handlers.routing import Router, uses
+from handlers.tools import Tools
+from simulator.app import Simulator
+from simulator.config import PortalConfig, SimulatorConfig
+from workers import keys
+from workers.circuit import OPERATOR, Breaker, Circuit
+from workers.dead_letters import DeadLetters
+from workers.patience import Patience
+from workers.process import Processor, process_delivery
+
+PORTAL = 50112233
+KEYS = EventKeys(b"secret")
+Calls = list[tuple[str, str | None, str | None, int]]
+
+
+@pytest.fixture
+async def hubspot() -> AsyncIterator[Simulator]:
+    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
+        yield simulator
+
+
+class Bench:
+    """A processor with a handler that tells what it got, and does what a test asks."""
+
+    def __init__(self, settings: Settings, redis: Redis, crm: CRM) -> None:
+        self.redis = redis
+        self.crm = crm
+        self.calls: Calls = []
+        self.errors: list[Exception] = []
+        router = Router()
+
+        @router.register("contact.propertyChange")
+        @router.register("contact.creation")
+        @router.register("contact.deletion")
+        @router.register("contact.restore")
+        @router.register("contact.merge")
+        async def take(event: Event, tools: Tools) -> None:
+            self.calls.append((event.survivor_id, tools.first_value, event.property_value, tools.older))
+            if self.errors:
+                raise self.errors.pop(0)
+
+        @router.register("contact.propertyChange", property="each")
+        @uses(each_event=True)
+        async def take_each(event: Event, tools: Tools) -> None:
+            self.calls.append((event.object_id, tools.first_value, event.property_value, tools.older))
+
+        @router.register("contact.propertyChange", property="slow")
+        async def wait(event: Event, tools: Tools) -> None:
+            await asyncio.sleep(30)
+
+        self.circuit = Circuit(redis)
+        self.processor = Processor(settings, redis, router, crm, self.circuit, holder="me", patience=Patience())
+
+    async def queue(self, *raws: dict[str, object]) -> Delivery:
+        entries = tuple(Entry(KEYS(Event(raw)), 0, raw) for raw in raws)
+        delivery = Delivery(new_id(PORTAL), PORTAL, 1, entries)
+        await self.redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, 1))
+        await self.redis.zadd(QUEUE_NAME, {delivery.id: 1})
+        return delivery
+
+    async def work(self, *deliveries: tuple[dict[str, object], ...], job_try: int = 1) -> None:
+        queued = [await self.queue(*raws) for raws in deliveries]
+        await asyncio.gather(*(self.processor.process(delivery, job_try) for delivery in queued))
+
+    async def outcomes(self) -> list[tuple[str, str]]:
+        records = [decode_record(fields[b"r"]) for _, fields in await self.redis.xrange(AUDIT_STREAM)]
+        return [(record.outcome.value, record.reason) for record in records if record.outcome]
+
+
+@pytest.fixture
+async def bench(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> AsyncIterator[Bench]:
+    settings = Settings.from_env({**environ, "HUBSPOT_API_URL": hubspot.url, "HANDLER_TIMEOUT_S": "0.4"})
+    crm = await CRM.open(settings, redis)
+    bench = Bench(settings, redis, crm)
+    yield bench
+    await bench.processor.close()
+    await crm.close()
+
+
+def change(value: str, at: int, name: str = "city", object_id: int = 1, **fields: object) -> dict[str, object]:
+    told = {"subscriptionType": "contact.propertyChange", "propertyName": name, "propertyValue": value}
+    return event(objectId=object_id, occurredAt=at, **{**told, **fields})
+
+
+def about(kind: str, object_id: int, at: int = 1, **fields: object) -> dict[str, object]:
+    return event(objectId=object_id, occurredAt=at, subscriptionType=f"contact.{kind}", **fields)
+
+
+def merge(survivor: int, *losers: int, at: int = 5) -> dict[str, object]:
+    return about("merge", survivor, at, primaryObjectId=survivor, mergedObjectIds=list(losers))
+
+
+async def test_burst_within_a_delivery_reaches_the_handler_once(bench: Bench) -> None:
+    await bench.work((change("a", 1), change("c", 3), change("b", 2)))
+    assert bench.calls == [("1", "a", "c", 2)]
+    assert sorted(outcome for outcome, _ in await bench.outcomes()) == ["coalesced", "coalesced", "processed"]
+
+
+async def test_burst_over_waiting_deliveries_reaches_the_handler_once(bench: Bench) -> None:
+    await bench.work(*((change(str(at), at),) for at in range(1, 6)))
+    assert bench.calls == [("1", "1", "5", 4)]
+
+
+async def test_handler_that_asks_for_each_event_gets_each(bench: Bench) -> None:
+    await bench.work((change("a", 1, "each"), change("b", 2, "each")))
+    assert [call[2] for call in bench.calls] == ["a", "b"]
+
+
+async def test_failing_event_keeps_those_it_speaks_for(bench: Bench) -> None:
+    bench.errors = [RetryLater()]
+    await bench.work((change("a", 1), change("b", 2)))
+    assert sorted(outcome for outcome, _ in await bench.outcomes()) == ["parked", "retried"]
+
+
+async def test_failing_object_lets_others_flow(bench: Bench) -> None:
+    bench.errors = [RetryLater()]
+    await bench.work((change("a", 1), change("b", 1, object_id=2), change("c", 1, object_id=3)))
+    assert sorted(outcome for outcome, _ in await bench.outcomes()) == ["processed", "processed", "retried"]
+
+
+async def test_restoring_undoes_a_deletion_that_comes_late(bench: Bench) -> None:
+    await bench.work((about("restore", 1, at=9),))
+    await bench.work((about("deletion", 1, at=5),))
+    assert (await bench.outcomes())[-1] == ("superseded", "newer_change_applied")
+
+
+async def test_event_of_a_merged_record_is_run_on_the_survivor(bench: Bench) -> None:
+    await bench.work((merge(2, 1),))
+    await bench.work((change("x", 9),))
+    assert bench.calls[-1][0] == "2"
+
+
+async def test_merge_beside_other_events_comes_first(bench: Bench) -> None:
+    await bench.work((change("x", 1), merge(2, 1)))
+    assert {call[0] for call in bench.calls} == {"2"}
+
+
+async def test_chain_of_merges_is_followed_to_its_end_in_any_order(bench: Bench) -> None:
+    await bench.work((merge(3, 2),))
+    await bench.work((merge(2, 1),))
+    await bench.work((change("x", 9),))
+    assert bench.calls[-1][0] == "3"
+
+
+async def test_deletion_of_a_merged_record_folds_into_the_merge(bench: Bench) -> None:
+    await bench.work((merge(2, 1), about("deletion", 1, at=6)))
+    assert ("merged", "record_merged_away") in await bench.outcomes()
+
+
+async def test_newest_truth_of_a_merged_record_counts_for_the_survivor(bench: Bench) -> None:
+    await bench.work((change("new", 8),))
+    await bench.work((merge(2, 1, at=9),))
+    await bench.work((change("old", 7, object_id=2),))
+    assert (await bench.outcomes())[-1][0] == "superseded"
+
+
+async def test_effects_of_a_merged_record_count_for_the_survivor(bench: Bench, redis: Redis) -> None:
+    await redis.hset(keys.once(PORTAL, "contact", "1"), "note", "100")
+    await redis.expire(keys.once(PORTAL, "contact", "1"), 100)
+    await bench.work((merge(2, 1),))
+    assert await redis.hget(keys.once(PORTAL, "contact", "2"), "note") == b"100"
+
+
+async def test_record_that_is_gone_because_it_was_merged_is_tried_as_the_survivor(bench: Bench) -> None:
+    await bench.processor._merges.learn([Event(merge(2, 1))])
+    await bench.redis.delete(keys.merges(PORTAL))  # as if the merge had been learned only after the event began
+    bench.errors = [ObjectNotFound(status=404)]
+    await bench.work((change("x", 9),))
+    assert await bench.outcomes() == [("parked", "record_merged_away")]
+
+
+async def test_dead_letter_of_a_record_that_turns_out_merged_lives_again(bench: Bench, redis: Redis) -> None:
+    bench.errors = [ObjectNotFound(status=404)]
+    await bench.work((change("x", 9),))
+    await bench.work((merge(2, 1),))
+    assert [letter async for letter in DeadLetters(redis).list(PORTAL)] == []
+    assert ("replayed", "record_merged_away") in await bench.outcomes()
+
+
+async def test_circle_of_merges_ends(bench: Bench) -> None:
+    await bench.work((merge(2, 1), merge(1, 2)))
+    await bench.work((change("x", 9),))
+    assert len(bench.calls) == 3
+
+
+async def test_normalised_own_write_is_an_echo(bench: Bench) -> None:
+    await bench.crm.echoes.expect(PORTAL, "contact", "1", {"city": " Berlin "})
+    await bench.work((change("berlin", 9),))
+    assert await bench.outcomes() == [("echo", "own_write")]
+
+
+async def test_change_by_our_app_of_what_we_wrote_is_an_echo(bench: Bench) -> None:
+    await bench.crm.echoes.expect(PORTAL, "contact", "1", {"city": "Berlin"})
+    await bench.work((change("BLN", 9, changeSource="INTEGRATION", sourceId="7788990"),))
+    assert await bench.outcomes() == [("echo", "own_write")]
+
+
+async def test_automation_that_rewrites_what_we_write_is_stopped(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await bench.crm.echoes.expect(PORTAL, "contact", "1", {"city": "Berlin"})
+    for at in (1, 3):
+        await bench.work((change("Berlin", at),))
+        await bench.work((change("Bonn", at + 1, changeSource="AUTOMATION_PLATFORM"),))
+    assert [reason for _, reason in await bench.outcomes()] == ["own_write", "", "own_write", "rewrite_loop"]
+    assert "rewrite_loop" in capsys.readouterr().out
+
+
+async def test_handler_that_takes_too_long_is_cancelled_and_tried_again(bench: Bench) -> None:
+    await bench.work((change("x", 1, "slow"), change("y", 1, object_id=2)))
+    assert sorted(await bench.outcomes()) == [("processed", ""), ("retried", "handler_timeout")]
+
+
+async def test_paused_portal_is_not_worked_on(bench: Bench) -> None:
+    await bench.circuit.pause(PORTAL, OPERATOR)
+    await bench.work((change("x", 1),))
+    assert (bench.calls, await bench.outcomes()) == ([], [("parked", "portal_paused")])
+
+
+async def test_crash_loop_ends(bench: Bench) -> None:
+    await bench.work((change("x", 1),), job_try=26)
+    assert await bench.outcomes() == [("dead", "crash_loop")]
+
+
+@pytest.mark.parametrize("job", [{"unreadable": "gARwaWNrbGU="}, {"id": 1}, [1, 2], "text", None])
+async def test_unreadable_job_is_kept_recorded_and_not_run(bench: Bench, redis: Redis, job: Any) -> None:
+    ctx = {"processor": bench.processor, "redis": redis, "job_id": "50112233-1-a", "job_try": 1}
+    assert not await process_delivery(ctx, job)
+    assert (await redis.llen(keys.UNREADABLE), await bench.outcomes()) == (1, [("dead", "unreadable_delivery")])
+
+
+def test_breaker_opens_after_failures_apart_and_closes_with_an_answer() -> None:
+    breaker = Breaker()
+    assert [breaker.failed(1, now) for now in (0.0, 0.5, 2.0, 4.0, 6.0, 8.0)] == [False] * 5 + [True]
+    breaker.answered(1)
+    assert not breaker.failed(1, 10.0)
+
+
+async def test_pause_ends_when_the_probe_succeeds(redis: Redis) -> None:
+    answers = SimpleNamespace(good=False)
+
+    async def probe() -> bool:
+        return answers.good
+
+    circuit = Circuit(redis, probe)
+    await circuit.pause(PORTAL, "not_authorized")
+    assert not await circuit._is_over(PORTAL, (await circuit.pauses())[PORTAL])
+    answers.good = True
+    await redis.delete(keys.episode(PORTAL, "probe"))
+    assert await circuit._is_over(PORTAL, (await circuit.pauses())[PORTAL])
+
+
+async def test_operators_pause_waits_for_an_operator(redis: Redis) -> None:
+    circuit = Circuit(redis)
+    await circuit.pause(PORTAL, OPERATOR)
+    assert not await circuit._is_over(PORTAL, (await circuit.pauses())[PORTAL])
+    assert await circuit.resume(PORTAL)
+
+
+async def test_spent_day_ends_by_the_clock(redis: Redis) -> None:
+    circuit = Circuit(redis)
+    await circuit.pause(PORTAL, "daily_limit", seconds=0.05)
+    pause = (await circuit.pauses())[PORTAL]
+    assert not await circuit._is_over(PORTAL, pause)
+    await asyncio.sleep(0.06)
+    assert await circuit._is_over(PORTAL, pause)
+    assert time.time() > (pause.until or 0)
