@@ -160,7 +160,8 @@ async def main() -> None:
                 count //= 3
             rate, per_cpu = await throughput(redis, url, data, "spokes", events=count, size=size, make=make, **environ)
             print(
-                f"{name:48} {rate:10,.0f} events/s   {rate / base:.1f} x   {per_cpu:10,.0f} a CPU second, {per_cpu / base_cpu:.1f} x"
+                f"{name:48} {rate:10,.0f} events/s   {rate / base:.1f} x   "
+                f"{per_cpu:10,.0f} a CPU second, {per_cpu / base_cpu:.1f} x"
             )
         if not only or only in "pick-up":
             p50, p99 = await pick_up(redis, url, data, 300)

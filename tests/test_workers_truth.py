@@ -204,7 +204,7 @@ async def test_circle_of_merges_ends(bench: Bench) -> None:
 
 async def test_normalised_own_write_is_an_echo(bench: Bench) -> None:
     await bench.crm.echoes.expect(PORTAL, "contact", "1", {"city": " Berlin "})
-    await bench.work((change("berlin", 9),))
+    await bench.work((change("berlin", 9, changeSource="INTEGRATION"),))
     assert await bench.outcomes() == [("echo", "own_write")]
 
 
