@@ -6,8 +6,10 @@ hashes cover, and lose the id itself.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from sqlalchemy import insert, select, update
+import orjson
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from audit.chain import chained
@@ -18,7 +20,11 @@ from audit.rows import NAMES, Row
 from audit.tables import ERASED, HEAD, RECORDS
 from core.errors import AuditUnavailable
 
-_COLUMNS = ("seq", "hash", *NAMES)
+_COLUMNS: Final = ("seq", "hash", *NAMES)
+_INSERT_SQLITE: Final = f"INSERT INTO audit_records ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our names
+# One parameter for all ids: spelling a statement with thousands of them costs more than carrying it out.
+_KNOWN_POSTGRESQL: Final = text("SELECT id FROM audit_records WHERE id = ANY(CAST(:ids AS text[]))")
+_KNOWN_SQLITE: Final = text("SELECT id FROM audit_records WHERE id IN (SELECT value FROM json_each(:ids))")
 
 
 @dataclass(slots=True)
@@ -87,18 +93,21 @@ async def _unknown(connection: AsyncConnection, rows: Iterable[Row]) -> list[Row
     by_id: dict[str | int | None, Row] = {}
     for row in rows:
         by_id.setdefault(row["id"], row)
-    for known in await connection.scalars(select(RECORDS.c.id).where(RECORDS.c.id.in_(by_id))):
+    ids = list(by_id)
+    postgresql = connection.dialect.name == "postgresql"
+    asked = {"ids": ids} if postgresql else {"ids": orjson.dumps(ids).decode()}
+    for known in await connection.scalars(_KNOWN_POSTGRESQL if postgresql else _KNOWN_SQLITE, asked):
         del by_id[known]
     return list(by_id.values())
 
 
 async def _insert(connection: AsyncConnection, rows: Sequence[Row]) -> None:
-    """Insert rows, in PostgreSQL by COPY: an INSERT of as many costs twice the time."""
+    """Insert rows by what each driver is quickest at; for PostgreSQL that is COPY."""
+    tuples = [tuple([row[name] for name in _COLUMNS]) for row in rows]
     if connection.dialect.name != "postgresql":
-        await connection.execute(RECORDS.insert(), rows)
+        await connection.exec_driver_sql(_INSERT_SQLITE, tuples)
         return
     raw = (await connection.get_raw_connection()).driver_connection
     # The transaction is the one that the lock on the head has opened on this same connection.
     assert raw is not None  # noqa: S101 - SQLAlchemy has just used it
-    tuples = [tuple(row[name] for name in _COLUMNS) for row in rows]
     await raw.copy_records_to_table(RECORDS.name, records=tuples, columns=_COLUMNS)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from sqlalchemy import delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -110,3 +112,19 @@ async def test_progress_rises_to_the_number_of_records(engine: AsyncEngine, monk
     seen: list[tuple[int, int]] = []
     await verify(engine, lambda done, total: seen.append((done, total)))
     assert seen == [(4, 9), (8, 9), (9, 9)]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_single_bit_flipped_in_the_file_is_located(engine: AsyncEngine, tmp_path: Path) -> None:
+    rows = chained([to_row(record(n, handler=f"handler.number{n}").as_dict()) for n in range(1, 10)], 0, GENESIS)
+    await schema.upgrade(engine)
+    async with writing(engine) as connection:
+        await connection.execute(insert(RECORDS), rows)
+        await connection.execute(update(HEAD).values(seq=9, hash=rows[-1]["hash"]))
+    await engine.dispose()  # the last connection to close empties the journal into the file
+    file = tmp_path / "audit.sqlite"
+    data = bytearray(file.read_bytes())
+    data[data.index(b"handler.number6")] ^= 1
+    file.write_bytes(data)
+    verdict = await verify(engine)
+    assert (verdict.tampering, verdict.seq) == (CHANGED, 6)
