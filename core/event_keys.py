@@ -57,6 +57,6 @@ def _association_identity(raw: Raw) -> tuple[object, ...]:
     else:
         to_type = str(raw.get("associationType", "")).partition("_TO_")[2].lower()
     category = raw.get("associationCategory")
-    label = None if category in {None, "HUBSPOT_DEFINED"} else (category, raw.get("associationTypeId"))
+    label = None if category is None or category == "HUBSPOT_DEFINED" else (category, raw.get("associationTypeId"))
     primary = raw.get("isPrimaryAssociation") is True
     return to_type, raw["toObjectId"], label, raw.get("associationRemoved") is True, primary

@@ -35,7 +35,9 @@ class AllowList:
 
     def wants(self, event: Event) -> bool:
         """Return whether `event` is to be queued."""
-        question = (event.object_type, event.kind, event.raw.get("propertyName"))
+        # Elsewhere the field means nothing and may be anything, also what cannot be looked up.
+        name = event.raw["propertyName"] if event.kind == "propertyChange" else None
+        question = (event.object_type, event.kind, name)
         answer = self._answers.get(question)
         if answer is None:
             names = _names(*question)
