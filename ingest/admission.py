@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from hiredis import pack_command
 from redis.asyncio import Redis
@@ -31,6 +31,14 @@ _CALLS_UNDER_WAY: Final = 2  # with one, Redis idles while an answer travels; wi
 _GROUP_EVENTS: Final = 400  # a group takes no further delivery beyond this, so that one script never holds Redis long
 
 
+class Waiting(NamedTuple):
+    """An arrival in the words of the script, and where its request waits for the answer."""
+
+    words: list[bytes | str | int]
+    events: int
+    answer: asyncio.Future[list[int]]
+
+
 class Admission:
     """Group commit: arrivals that come while a call is under way share the next; each waits for its own answer."""
 
@@ -46,7 +54,7 @@ class Admission:
         self._redis = redis
         self._keep_s = keep_s
         self._sha = ""
-        self._waiting: deque[tuple[Arrival, asyncio.Future[list[int]]]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._calls: set[asyncio.Task[None]] = set()
 
     async def admit(self, arrival: Arrival) -> Arrival:
@@ -65,7 +73,9 @@ class Admission:
 
     async def _commit(self, arrival: Arrival) -> list[int]:
         answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((arrival, answer))
+        # Put into words here and not with its group, so that what cannot be is the trouble of this request alone.
+        words = _arguments(arrival, time.time_ns() // 1_000_000, self._keep_s)
+        self._waiting.append(Waiting(words, len(arrival.entries), answer))
         if len(self._calls) < _CALLS_UNDER_WAY:
             call = asyncio.create_task(self._drain())
             self._calls.add(call)
@@ -76,22 +86,22 @@ class Admission:
         while self._waiting:
             group = self._next_group()
             try:
-                known = await self._call([arrival for arrival, _ in group])
-            except (RedisError, OSError, TimeoutError, QueueUnavailable) as error:
-                reason = error if isinstance(error, QueueUnavailable) else QueueUnavailable()
-                for _, answer in group:
-                    if not answer.done():  # the request that waited for it may be gone
-                        answer.set_exception(reason)
+                known = await self._call([waiting.words for waiting in group])
+            except Exception as error:  # noqa: BLE001 - whatever it is: nobody may wait for an answer for ever
+                reason = QueueUnavailable() if isinstance(error, RedisError | OSError | TimeoutError) else error
+                for waiting in group:
+                    if not waiting.answer.done():  # the request that waited for it may be gone
+                        waiting.answer.set_exception(reason)
             else:
-                for (_, answer), places in zip(group, known, strict=True):
-                    if not answer.done():
-                        answer.set_result(places)
+                for waiting, places in zip(group, known, strict=True):
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(places)
 
-    def _next_group(self) -> list[tuple[Arrival, asyncio.Future[list[int]]]]:
+    def _next_group(self) -> list[Waiting]:
         group, events = [], 0
         while self._waiting and events < _GROUP_EVENTS:
             group.append(self._waiting.popleft())
-            events += len(group[-1][0].entries)
+            events += group[-1].events
         return group
 
     async def _send(self, words: tuple[bytes | str | int, ...]) -> list[list[int]]:
@@ -111,11 +121,10 @@ class Admission:
     async def _load(self) -> str:
         return str(await cast("Awaitable[str]", self._redis.script_load(_SCRIPT)))
 
-    async def _call(self, arrivals: list[Arrival]) -> list[list[int]]:
-        now_ms = time.time_ns() // 1_000_000
-        arguments: list[bytes | str | int] = [now_ms, len(arrivals)]
-        for arrival in arrivals:
-            arguments += _arguments(arrival, now_ms, self._keep_s)
+    async def _call(self, group: list[list[bytes | str | int]]) -> list[list[int]]:
+        arguments: list[bytes | str | int] = [time.time_ns() // 1_000_000, len(group)]
+        for words in group:
+            arguments += words
         for _ in range(2):
             try:
                 if not self._sha:
