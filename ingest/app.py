@@ -20,7 +20,20 @@ from ingest.guard import FailureLimit
 from ingest.load import Load, findings
 from ingest.middlewares import IN_FLIGHT, InFlight, answer
 from ingest.refusals import Refusals
-from ingest.views import ADMISSION, ALLOW_LIST, KEYS, LOAD, REDIS, REFUSALS, SETTINGS, healthz, metrics, readyz, receive
+from ingest.views import (
+    ADMISSION,
+    ALLOW_LIST,
+    KEYS,
+    LOAD,
+    REDIS,
+    REFUSALS,
+    SETTINGS,
+    expect,
+    healthz,
+    metrics,
+    readyz,
+    receive,
+)
 
 log = structlog.get_logger()
 
@@ -36,10 +49,10 @@ def create_app(settings: Settings) -> web.Application:
     app[IN_FLIGHT] = InFlight()
     app[ALLOW_LIST] = AllowList(load_router(settings.handlers).claims, settings.allowed_events)
     app[KEYS] = EventKeys(derive_key(settings.master_key(), "event keys"))
-    app.router.add_post(RECEIVER_PATH, receive)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
+    app.router.add_post(RECEIVER_PATH, receive, expect_handler=expect)
+    app.router.add_get("/healthz", healthz, expect_handler=expect)
+    app.router.add_get("/readyz", readyz, expect_handler=expect)
+    app.router.add_get("/metrics", metrics, expect_handler=expect)
     app.cleanup_ctx.append(_redis)
     return app
 

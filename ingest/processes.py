@@ -1,5 +1,6 @@
 """Several web processes on one port. Rule: gunicorn starts, watches and ends them; each runs the same application."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
@@ -7,6 +8,7 @@ from gunicorn.app.base import BaseApplication
 
 from core.settings import Settings
 from ingest.app import create_app
+from ingest.serving import app_runner
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -30,7 +32,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "workers": self._settings.web_concurrency,
             "worker_class": "aiohttp.worker.GunicornUVLoopWebWorker",
             "graceful_timeout": self._graceful_s,
-            "keepalive": 75,
             "loglevel": "warning",
             "accesslog": None,
             "control_socket_disable": True,
@@ -39,6 +40,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             if name in self.cfg.settings:
                 self.cfg.set(name, value)
 
-    def load(self) -> web.Application:
-        """Make the application; called in each process."""
-        return create_app(self._settings)
+    def load(self) -> Callable[[], Awaitable[web.AppRunner]]:
+        """Return what makes the application's runner; called in each process."""
+
+        async def make() -> web.AppRunner:
+            return app_runner(create_app(self._settings), shutdown_s=self._graceful_s)
+
+        return make

@@ -5,14 +5,18 @@ request is left.
 """
 
 import asyncio
+import logging
 import signal
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from core.settings import Settings
+from ingest.metrics import REQUESTS
 from ingest.middlewares import IN_FLIGHT
 
+_KEEP_ALIVE_S: Final = 120.0  # longer than proxies keep theirs; it also ends a connection whose first head never ends
 _LOOK_EVERY_S: Final = 0.05
 
 
@@ -21,7 +25,7 @@ async def serve(app: web.Application, settings: Settings, *, graceful_s: float) 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    runner = app_runner(app, shutdown_s=1.0)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
@@ -31,6 +35,33 @@ async def serve(app: web.Application, settings: Settings, *, graceful_s: float) 
         await _finished(app, graceful_s)
     finally:
         await runner.cleanup()
+
+
+def app_runner(app: web.Application, *, shutdown_s: float) -> web.AppRunner:
+    """Return what runs `app` in this process, however many processes there are.
+
+    Bodies are not unpacked: what was signed are the bytes as they came, HubSpot does not pack them, and a few kB of a
+    stranger's could become any number of MB before anything of ours is asked.
+    """
+    server_log = logging.getLogger("aiohttp.server")
+    server_log.addFilter(_told_by_count)
+    return web.AppRunner(
+        app,
+        access_log=None,
+        logger=server_log,
+        handle_signals=False,
+        keepalive_timeout=_KEEP_ALIVE_S,
+        shutdown_timeout=shutdown_s,
+        auto_decompress=False,
+    )
+
+
+def _told_by_count(record: logging.LogRecord) -> bool:
+    """Let no line through about bytes that are not HTTP: a stranger must not be able to fill the log; he is counted."""
+    fault = record.exc_info[1] if record.exc_info else None
+    if isinstance(fault, HttpProcessingError):
+        REQUESTS.labels("400", "not_http").inc()
+    return not isinstance(fault, HttpProcessingError)
 
 
 async def _finished(app: web.Application, seconds: float) -> None:

@@ -77,6 +77,13 @@ async def receive(request: web.Request) -> web.Response:
     return web.Response(status=202, body=orjson.dumps({"deliveries": ids, **counts}), content_type="application/json")
 
 
+async def expect(request: web.Request) -> None:
+    """Let a sender that waits for it go on; any other expectation is passed over, and the request judged as it is."""
+    if request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # what was written is not yet the answer
+
+
 async def healthz(_: web.Request) -> web.Response:
     """The process lives."""
     return web.Response(text="ok\n")
