@@ -58,13 +58,15 @@ def run_load(
 
 
 def queued_objects(redis: Redis) -> Iterator[int]:
-    """Yield the object id of each event in the queue."""
+    """Yield the object id of each event in the queue that has one."""
     ids = cast("list[bytes]", redis.zrange(QUEUE_NAME, 0, -1))
     for start in range(0, len(ids), _CHUNK):
         keys = [JOB_KEY_PREFIX.encode() + name for name in ids[start : start + _CHUNK]]
         for payload in cast("list[bytes]", redis.mget(keys)):
             for entry in Delivery.from_job(decode(payload)["a"][0]).entries:
-                yield int(entry.raw["objectId"])
+                object_id = entry.raw.get("objectId")  # an association's event may hold anything there
+                if type(object_id) is int:
+                    yield object_id
 
 
 def check_queue(redis: Redis, requests: int, batch: int) -> int:
