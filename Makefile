@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SOURCES := audit console core crm handlers ingest simulator workers tests bench
+BENCHES ?= receiver workers budget record scenarios
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check format lock clean
+.PHONY: help demo up test check bench fuzz format lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +27,22 @@ check: $(STAMP) ## what CI runs: format, lint, types, the import ladder, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+
+bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, BENCHES="receiver workers" for some
+	@for name in $(BENCHES); do \
+		[ -f bench/$$name.py ] || continue; \
+		options=; [ -n "$(FULL)" ] || case $$name in \
+			receiver) options="--quick" ;; \
+			workers) options="--events 10000" ;; \
+			record) options="--records 50000" ;; \
+			scenarios) options="--changes 5000 --contacts 500" ;; \
+		esac; \
+		echo "bench/$$name.py $$options"; \
+		$(BIN)/python bench/$$name.py $$options || exit 1; \
+	done
+
+fuzz: $(STAMP) ## 100,000 hostile requests against a real web process; ARGS="--seed 7 --requests 5000"
+	@$(BIN)/python bench/fuzz.py $(ARGS)
 
 format: $(STAMP) ## put the code in the house's form
 	$(BIN)/ruff format .
