@@ -19,6 +19,7 @@ JOB_NAME: Final = "process_delivery"
 QUEUE_NAME: Final = "arq:queue"  # arq's own defaults, so that stock arq workers and tools see the queue
 JOB_KEY_PREFIX: Final = "arq:job:"
 WAKE_CHANNEL: Final = "spokes:wake"  # told of every job that is due at once, so that idle workers need not poll for it
+ALERTS: Final = "spokes:alerts"  # hash of every alert that stands; workers write it, the web process shows it
 AUDIT_STREAM: Final = "spokes:audit"
 
 _PLAIN, _ZLIB = b"\x01", b"\x02"  # the first byte of a payload names its codec

@@ -4,6 +4,7 @@ With WEB_CONCURRENCY above 1, each process counts for itself in PROMETHEUS_MULTI
 """
 
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from prometheus_client import (
@@ -11,6 +12,7 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     generate_latest,
     multiprocess,
@@ -22,11 +24,19 @@ SECONDS: Final = Histogram(
     "From the request's head to the answer",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+ALERTS_STANDING: Final = Gauge("spokes_alert_standing", "Alerts that stand", ["alert"], multiprocess_mode="mostrecent")
 EVENTS: Final = Counter("spokes_events", "Events by their fate at the door", ["fate"])
 
 
-def page() -> tuple[bytes, str]:
-    """Return the page for all web processes, and its content type."""
+def page(alerts: Iterable[str]) -> tuple[bytes, str]:
+    """Return the page for all web processes, and its content type.
+
+    Args:
+        alerts: names of those that stand.
+    """
+    ALERTS_STANDING.clear()
+    for name in alerts:
+        ALERTS_STANDING.labels(name).set(1)
     registry: CollectorRegistry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()

@@ -9,6 +9,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from core.deliveries import ALERTS
 from core.errors import QueueUnavailable, Refusal, RejectedRequest
 from core.event_keys import EventKeys
 from core.events import parse
@@ -106,9 +107,13 @@ async def readyz(request: web.Request) -> web.Response:
     return web.Response(status=status, text="\n".join(found or ["ok"]) + "\n")
 
 
-async def metrics(_: web.Request) -> web.Response:
-    """Prometheus' page."""
-    body, content_type = page()
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus' page, with the alerts that workers have raised."""
+    try:
+        alerts = [name.decode() for name in await request.app[REDIS].hkeys(ALERTS)]  # type: ignore[misc]  # redis-py types one class for sync and async
+    except (RedisError, OSError, TimeoutError):
+        alerts = []
+    body, content_type = page(alerts)
     return web.Response(body=body, headers={"Content-Type": content_type})
 
 

@@ -17,11 +17,11 @@ from audit.stream import append, backlog
 from audit.stream import decode as decode_record
 from audit.volumes import Volume, volumes
 from conftest import KEY, SECRET, event
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entry, job_payload
+from core.deliveries import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entry, job_payload
 from core.settings import Settings
 from crm.services import CRM
 from workers import keys, watch
-from workers.episodes import ALERTS, Episodes
+from workers.episodes import Episodes
 from workers.schedule import Job, do_when_due, retain, sweep_forgotten, tasks
 
 NOW = time.time_ns() // 1_000_000

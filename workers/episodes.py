@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 
 from audit.records import Action, AuditRecord
 from audit.stream import append
+from core.deliveries import ALERTS
 from core.telemetry import alert
 
-ALERTS: Final = "spokes:alerts"  # hash of every alert that stands to since when and why
 ACTIVE: Final = Gauge("spokes_alert_active", "Whether an alert stands", ["alert"])
 
 

@@ -15,6 +15,7 @@ from core.errors import ObjectNotFound
 from core.events import Event
 from core.settings import Settings
 from core.telemetry import report
+from crm.priorities import priority_of
 from handlers.routing import Route, Router
 from handlers.tools import Tools
 from workers import lanes
@@ -120,7 +121,13 @@ class Turns:
         attempt = work.entry.attempt + 1
         tools = Tools(
             partial(
-                self._crm.for_event, event.portal_id, event.object_type, route.uses.reads, route.uses.may, writes.append
+                self._crm.for_event,
+                event.portal_id,
+                event.object_type,
+                route.uses.reads,
+                route.uses.may,
+                writes.append,
+                priority=priority_of(event.change_source),
             ),
             partial(OnceForEvent, self._redis, event),
             partial(forget, self._redis, event),

@@ -21,8 +21,10 @@ from core.deliveries import JOB_NAME, QUEUE_NAME, decode, encode
 from core.errors import NotAuthorized, UnreadableDelivery
 from core.settings import Settings
 from core.telemetry import alert
+from crm.scopes import Declaration, warn_of_scopes
 from crm.services import CRM
-from handlers.routing import load_router
+from handlers.routing import Router, load_router
+from workers import schedule
 from workers.batch import BatchWorker
 from workers.begin import LEASE_MS
 from workers.circuit import Circuit
@@ -34,6 +36,7 @@ from workers.watchdog import Watchdog
 _POLL_S: Final = 0.5  # a fallback: whoever queues a job wakes us
 _COMPLETION_S: Final = 20  # after SIGTERM; Heroku kills a dyno after 30 s
 _NEVER_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
+_CANCEL_AGAIN_S: Final = 0.2
 _NO_LIMIT: Final = 1_000_000_000
 log = structlog.get_logger()
 
@@ -67,7 +70,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
         async with AsyncExitStack() as opening:  # closes what was opened when start-up fails half way
             crm = await CRM.open(settings, redis)
             opening.push_async_callback(crm.close)
-            await _check_token(crm)
+            await _check_token(crm, router)
             circuit = Circuit(redis, partial(_answers, crm))
             processor = Processor(settings, redis, router, crm, circuit, holder=holder, patience=patience)
             opening.push_async_callback(processor.close)
@@ -78,7 +81,8 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
             def leases() -> list[tuple[str, str]]:
                 return [*worker.leases(), *processor.leases()]
 
-            for coroutine in (beat(redis, leases, LEASE_MS), circuit.watch(), archiver.run()):
+            beside = (beat(redis, leases, LEASE_MS), circuit.watch(), archiver.run())
+            for coroutine in (*beside, *schedule.tasks(settings, redis, crm)):
                 opening.push_async_callback(_cancel, asyncio.create_task(coroutine))
             ctx["processor"] = processor
             stack.push_async_exit(opening.pop_all())
@@ -123,10 +127,11 @@ def read_job(payload: bytes) -> dict[str, Any]:
     return {"t": None, "f": JOB_NAME, "a": [{"unreadable": b64encode(payload).decode()}], "k": {}, "et": 0}
 
 
-async def _check_token(crm: CRM) -> None:
+async def _check_token(crm: CRM, router: Router) -> None:
     """Stop a worker whose token HubSpot does not know; HubSpot being down is no reason to."""
+    uses = [Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim, route in router]
     try:
-        await crm.check_token()
+        warn_of_scopes(await crm.check_token(), uses)
     except NotAuthorized:
         alert("access_token_refused", advice="copy the access token from the Auth page of your HubSpot app")
         raise
@@ -141,5 +146,8 @@ async def _answers(crm: CRM) -> bool:
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
+    """Cancel until it has ended: a driver that is connecting may turn a cancellation into an error of its own."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_S)
     await asyncio.gather(task, return_exceptions=True)
