@@ -72,6 +72,7 @@ def comparison(cells: Sequence[Cell], names: Sequence[str], of: str) -> str:
         "requests/s",
         "events/s",
         "x",
+        "server busy",
         "CPU s/1,000 events",
         "x CPU",
         "p50 / p99 ms, light load",
