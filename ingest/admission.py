@@ -10,9 +10,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from hiredis import pack_command
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import NoScriptError, RedisError
 
 from audit.stream import encode as encode_record
@@ -20,6 +18,7 @@ from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANN
 from core.errors import QueueUnavailable
 from ingest import marks
 from ingest.arrivals import Arrival
+from ingest.wire import Wire, Words
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -42,14 +41,16 @@ class Waiting(NamedTuple):
 class Admission:
     """Group commit: arrivals that come while a call is under way share the next; each waits for its own answer."""
 
-    def __init__(self, redis: Redis, *, keep_s: int, durable: bool = False) -> None:
+    def __init__(self, redis: Redis, *, keep_s: int, durable: bool = False, timeout_s: float = 5.0) -> None:
         """Admit into `redis`.
 
         Args:
-            redis: answers within its own time-out.
+            redis: whose connections are used; it stays the caller's to close, after us.
             keep_s: how long events are remembered at least, in seconds.
             durable: whether to wait until Redis has written the group to its disk, too (Redis 7.2, appendonly yes).
+            timeout_s: how long a call may take, in seconds.
         """
+        self._wire = Wire(redis.connection_pool, timeout_s=timeout_s + durable * _DISK_MS / 1000)
         self._durable = durable
         self._redis = redis
         self._keep_s = keep_s
@@ -68,8 +69,9 @@ class Admission:
         return arrival
 
     async def close(self) -> None:
-        """Wait for the calls under way."""
+        """Wait for the calls under way, and let go of the connections."""
         await asyncio.gather(*self._calls)
+        await self._wire.close()
 
     async def _commit(self, arrival: Arrival) -> list[int]:
         answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
@@ -104,19 +106,12 @@ class Admission:
             events += group[-1].events
         return group
 
-    async def _send(self, words: tuple[bytes | str | int, ...]) -> list[list[int]]:
-        """Send a command packed by hiredis: redis-py packs in Python, which takes longer than all the rest of it."""
-        pool = self._redis.connection_pool
-        connection = await pool.get_connection()
-        try:
-            answer = cast("list[list[int]]", await _ask(connection, words))
-            if self._durable:
-                written = cast("list[int]", await _ask(connection, ("WAITAOF", 1, 0, _DISK_MS)))
-                if not written[0]:
-                    raise QueueUnavailable("disk_too_slow")
-            return answer
-        finally:
-            await pool.release(connection)
+    async def _send(self, words: list[bytes | str | int]) -> list[list[int]]:
+        waits: list[Words] = [("WAITAOF", 1, 0, _DISK_MS)] if self._durable else []
+        answer, *written = await self._wire.ask(words, *waits)
+        if written and not cast("list[int]", written[0])[0]:
+            raise QueueUnavailable("disk_too_slow")
+        return cast("list[list[int]]", answer)
 
     async def _load(self) -> str:
         return str(await cast("Awaitable[str]", self._redis.script_load(_SCRIPT)))
@@ -129,16 +124,10 @@ class Admission:
             try:
                 if not self._sha:
                     self._sha = await self._load()
-                return await self._send(("EVALSHA", self._sha, len(_KEYS), *_KEYS, *arguments))
+                return await self._send(["EVALSHA", self._sha, len(_KEYS), *_KEYS, *arguments])
             except NoScriptError:  # Redis was restarted and has forgotten its scripts; nothing was written
                 self._sha = ""
         raise QueueUnavailable
-
-
-async def _ask(connection: AbstractConnection, words: tuple[bytes | str | int, ...]) -> object:
-    packed = pack_command(words)  # type: ignore[arg-type]  # its stub knows tuples of one
-    await connection.send_packed_command(packed, check_health=False)
-    return await connection.read_response()
 
 
 def _arguments(arrival: Arrival, now_ms: int, keep_s: int) -> list[bytes | str | int]:

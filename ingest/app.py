@@ -60,7 +60,12 @@ def create_app(settings: Settings) -> web.Application:
 async def _redis(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     redis = app[REDIS] = redis_client(settings, max_connections=8)
-    app[ADMISSION] = Admission(redis, keep_s=settings.dedupe_hours * 3600, durable=settings.durable_ack == "aof")
+    app[ADMISSION] = Admission(
+        redis,
+        keep_s=settings.dedupe_hours * 3600,
+        durable=settings.durable_ack == "aof",
+        timeout_s=settings.redis_timeout_s,
+    )
     limit = FailureLimit(settings.failed_signature_limit)
     app[REFUSALS] = Refusals(redis, limit, derive_key(settings.master_key(), "addresses"))
     app[LOAD] = Load(redis, settings)
