@@ -8,6 +8,7 @@ import pytest
 
 import core.errors
 from core.errors import SpokesError
+from core.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("audit", "console", "core", "crm", "handlers", "ingest", "simulator", "workers")
@@ -81,3 +82,8 @@ def test_no_address_of_a_package_registry_stands_in_the_tree() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     hosts = ("pypi" + ".org", "python" + "hosted", "npmjs" + ".", "debian" + ".org")
     assert [name for name in tracked if any(host in (ROOT / name).read_text(errors="ignore") for host in hosts)] == []
+
+
+def test_readme_names_every_setting() -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert [name for name in Settings.model_fields if f"`{name.upper()}`" not in readme] == []
