@@ -73,6 +73,9 @@ class BatchWorker(Worker):
 
     async def _poll_iteration(self) -> None:
         """Take on jobs until the poll delay is over, or in burst mode until none is left."""
+        if not self.allow_pick_jobs and not self.tasks:
+            # Told to end, and done: arq cancels us once, which wait_for of Python 3.11 may lose.
+            raise asyncio.CancelledError
         deadline = self.loop.time() + self.poll_delay_s
         try:
             while (left_s := deadline - self.loop.time()) > 0:
