@@ -38,8 +38,7 @@ class Player:
         self.history.append(number)
         seen = Seen()
         try:
-            async with asyncio.timeout(ANSWERS_WITHIN_S + case.pause_s * len(case.pieces)):
-                kept = await self._exchange(case, reader, writer, seen)
+            kept = await self._exchange(case, reader, writer, seen)
         except TimeoutError:
             kept, seen.hung = False, True
         except (OSError, asyncio.IncompleteReadError):
@@ -98,7 +97,16 @@ async def _write(case: Case, writer: asyncio.StreamWriter) -> None:
 
 
 async def _answer(reader: asyncio.StreamReader, seen: Seen, *, bodiless: bool) -> bool:
-    """Read one final answer into `seen`; return whether another can follow on this connection."""
+    """Read one final answer into `seen`; return whether another can follow on this connection.
+
+    Raises:
+        TimeoutError: neither the answer nor the end of the connection came in time.
+    """
+    async with asyncio.timeout(ANSWERS_WITHIN_S):
+        return await _read(reader, seen, bodiless=bodiless)
+
+
+async def _read(reader: asyncio.StreamReader, seen: Seen, *, bodiless: bool) -> bool:
     while True:
         try:
             head = await reader.readuntil(b"\r\n\r\n")

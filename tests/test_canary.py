@@ -28,6 +28,8 @@ TOKEN, SECRET, AUDIT_KEY = "canarytoken-7f3a9c", "canarysecret-1b2c3d4e", "canar
 PLANTED = re.compile(rb"canary|4155550199", re.IGNORECASE)
 VALUES_BELONG = ("arq:job:", ":dead:", "spokes:unreadable")  # what waits, what died, and what nobody can read
 
+pytestmark = pytest.mark.timeout(150)  # it waits for whole processes
+
 
 def refuses(asked: Asked) -> web.Response:
     """A HubSpot that repeats what it was given in every answer, as its validation errors do."""
@@ -195,7 +197,7 @@ async def _said(environ: dict[str, str], *arguments: str) -> bytes:
     return b"".join(await (await _spawn(environ, "console", *arguments)).communicate())
 
 
-async def _until(condition: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
+async def _until(condition: Callable[[], Awaitable[bool]], seconds: float = 45.0) -> None:
     deadline = time.monotonic() + seconds
     while not await condition():
         assert time.monotonic() < deadline
