@@ -19,7 +19,6 @@ class Seen:
     """What came back for a case."""
 
     statuses: list[int] = field(default_factory=list)
-    request_ids: list[str] = field(default_factory=list)
     hung: bool = False  # neither an answer nor the end of the connection came in time
 
 
@@ -119,6 +118,5 @@ async def _read(reader: asyncio.StreamReader, seen: Seen, *, bodiless: bool) -> 
     if not bodiless:
         await reader.readexactly(int(fields.get(b"content-length", b"0")))
     seen.statuses.append(status)
-    seen.request_ids.append(fields.get(b"x-request-id", b"").decode())
     # An answer of aiohttp's own, which has no id, is the last one; it does not say so.
     return fields.get(b"connection") != b"close" and b"x-request-id" in fields
