@@ -85,6 +85,11 @@ class Admission:
         return await answer
 
     async def _drain(self) -> None:
+        await self._send_all()
+        # At once, and not only when its callbacks run: what is to be sent in between would find nobody to send it.
+        self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _send_all(self) -> None:
         while self._waiting:
             group = self._next_group()
             try:

@@ -19,6 +19,7 @@ from core.events import parse
 from core.settings import Settings
 from ingest.admission import Admission
 from ingest.app import create_app
+from ingest.arrivals import Arrival
 from ingest.serving import app_runner
 
 ROOT = Path(__file__).parent.parent
@@ -127,6 +128,31 @@ async def test_fault_in_one_group_answers_all_that_wait_for_it(redis: Redis, mon
     for answer in waits:
         with pytest.raises(ZeroDivisionError):
             answer.result()
+
+
+async def test_delivery_that_comes_while_both_calls_end_is_not_left_waiting(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admission, gate = Admission(redis, keep_s=100_000), asyncio.Event()
+
+    async def call(group: list[object]) -> list[list[int]]:
+        await gate.wait()
+        return [[] for _ in group]
+
+    monkeypatch.setattr(admission, "_call", call)
+    arrivals = [Arrival(f"1-{number}", 1, 0, ()) for number in range(3)]
+
+    async def late() -> None:
+        await gate.wait()
+        await admission.admit(arrivals[2])
+
+    admissions = []
+    for work in (admission.admit(arrivals[0]), admission.admit(arrivals[1]), late()):
+        admissions.append(asyncio.create_task(work))
+        await asyncio.sleep(0.01)  # each has reached the gate before the next
+    gate.set()
+    async with asyncio.timeout(2):
+        await asyncio.gather(*admissions)
 
 
 async def test_packed_body_is_judged_as_it_came(port: int, sign: Sign, redis: Redis) -> None:
