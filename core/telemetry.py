@@ -75,7 +75,7 @@ def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> 
 
 
 def canonical(event: str, fields: Mapping[str, object]) -> None:
-    """Write the one line that tells of a whole request.
+    """Write the one line that tells of a whole request or delivery.
 
     It goes past structlog, whose chain costs as much as verifying a signature; fields are ids, counts and constants of
     ours, and the line is masked all the same.

@@ -4,6 +4,7 @@ Rule: an event is settled in the transaction that records its outcome; what is n
 """
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.asyncio import Redis
@@ -11,6 +12,7 @@ from redis.asyncio import Redis
 from core.deliveries import Delivery
 from core.errors import UnreadableDelivery
 from core.settings import Settings
+from core.telemetry import canonical
 from handlers.routing import Router
 from workers.begin import Beginning
 from workers.circuit import Circuit
@@ -20,7 +22,6 @@ from workers.patience import Patience
 from workers.run import Run
 from workers.runners import Runners
 from workers.settlement import Settlement
-from workers.tally import Tally
 from workers.turns import Turns
 from workers.unreadable import keep_unreadable
 from workers.verdicts import parked
@@ -42,7 +43,6 @@ class Processor:
     ) -> None:  # fmt: skip
         self._settings = settings
         self._redis = redis
-        self._tally = Tally()
         self._merges = Merges(redis)
         self._settlement = Settlement(redis, patience)
         self._turns = Turns(settings, redis, router, crm, circuit, merges=self._merges)
@@ -66,6 +66,7 @@ class Processor:
         Returns:
             False when another worker has a hand in it, and it must stay in the queue.
         """
+        started = time.perf_counter()
         run = Run(delivery, self._settlement, self._settings, crash_loop=job_try > _MOST_TRIES)
         events = len(run.works)
         self._typical += (events - self._typical) / 8
@@ -77,14 +78,15 @@ class Processor:
             ended = await run.ended()
         finally:
             self._outstanding -= events
-        self._tally.add(run.outcomes)
+        told = {"delivery_id": delivery.id, "portal_id": delivery.portal_id, "events": events, "job_try": job_try}
+        ms = round((time.perf_counter() - started) * 1000, 1)
+        canonical("delivery", {**told, **run.outcomes, "ms": ms})
         return ended
 
     async def close(self) -> None:
         """Stop what is running; its events are not settled, and run again elsewhere."""
         await self._runners.close()
         await self._settlement.close()
-        self._tally.tell()
 
     async def _enter(self, run: Run) -> None:
         """Let all works of a run into their lanes; those whose object stays busy elsewhere are put off."""
