@@ -71,7 +71,8 @@ class Load:
         await asyncio.sleep(warm_up_s)
         self.latencies.clear()
         cpu, counted_from = self._cpu(), time.perf_counter()
-        await asyncio.wait_for(self.done.wait(), seconds + _ANSWERS_WITHIN_S)
+        async with asyncio.timeout(seconds + _ANSWERS_WITHIN_S):
+            await self.done.wait()
         result = self.result
         result.seconds = time.perf_counter() - counted_from
         result.cpu = [after - before for after, before in zip(self._cpu(), cpu, strict=True)]

@@ -1,10 +1,13 @@
 """How to reach Redis, with Heroku's TLS, sockets and time-outs. Rule: it builds clients; their first use connects."""
 
+import asyncio
+from collections.abc import Iterable
 from typing import Any, Final
 
 import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.connection import (
+    AbstractConnection,
     BlockingConnectionPool,
     Connection,
     ConnectionPool,
@@ -13,12 +16,51 @@ from redis.asyncio.connection import (
 )
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import TimeoutError as TimedOut
 
 from core.settings import Settings
 
 
-class _Packing:
-    """Packs commands in C: a script's call has hundreds of words, and redis-py packs them one by one in Python."""
+class _Mended(AbstractConnection):
+    """What redis-py 5 does in a way that will not do for us.
+
+    It loses cancellations: one that comes while it connects it takes for the end of the matter, and one that comes
+    while it sends is lost by Python 3.11's `wait_for`; whoever cancelled would wait for ever. One that comes while it
+    introduces itself leaves answers behind, which the next call would take for its own. And it packs the hundreds of
+    words of a script's call one by one in Python.
+    """
+
+    async def connect(self) -> None:
+        """Connect wholly or not at all; a cancellation stays one."""
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]  # redis-py left it out
+        except asyncio.CancelledError:
+            await self.disconnect(nowait=True)
+            raise
+        if not self.is_connected:
+            raise asyncio.CancelledError
+
+    async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
+        """Send what was packed; a cancellation stays one.
+
+        Raises:
+            RedisError: the server is gone, or takes longer than the time-out.
+        """
+        if not self.is_connected:
+            await self.connect()
+        elif check_health:
+            await self.check_health()  # type: ignore[no-untyped-call]  # as above
+        if isinstance(command, str):
+            command = command.encode()
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command([command] if isinstance(command, bytes) else command)
+        except BaseException as error:  # a command may have gone half way
+            await self.disconnect(nowait=True)
+            if isinstance(error, OSError):  # time-outs are among them
+                raise (TimedOut if isinstance(error, TimeoutError) else Disconnected)("while writing") from error
+            raise
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Return a command as Redis reads it; redis-py writes `SCRIPT LOAD` as one word."""
@@ -26,19 +68,19 @@ class _Packing:
         return [hiredis.pack_command(words)]
 
 
-class _Plain(_Packing, Connection):
+class _Plain(_Mended, Connection):
     pass
 
 
-class _TLS(_Packing, SSLConnection):
+class _TLS(_Mended, SSLConnection):
     pass
 
 
-class _Socket(_Packing, UnixDomainSocketConnection):
+class _Socket(_Mended, UnixDomainSocketConnection):
     pass
 
 
-_PACKING: Final[dict[type, type]] = {Connection: _Plain, SSLConnection: _TLS, UnixDomainSocketConnection: _Socket}
+_MENDED: Final[dict[type, type]] = {Connection: _Plain, SSLConnection: _TLS, UnixDomainSocketConnection: _Socket}
 
 
 def redis_pool(settings: Settings, *, max_connections: int = 10, timeout_s: float | None = None) -> ConnectionPool:
@@ -63,7 +105,7 @@ def redis_pool(settings: Settings, *, max_connections: int = 10, timeout_s: floa
     if address.startswith("unix://"):
         del options["socket_connect_timeout"]
     pool = BlockingConnectionPool.from_url(address, **options)
-    pool.connection_class = _PACKING[pool.connection_class]
+    pool.connection_class = _MENDED[pool.connection_class]
     return pool
 
 

@@ -215,8 +215,12 @@ async def test_worker_process_ends_within_the_grace_of_a_platform(
         [sys.executable, "-m", "workers"], cwd=ROOT, env=given, stderr=subprocess.PIPE
     )
     assert process.stderr is not None
-    while b"worker_ready" not in await asyncio.to_thread(process.stderr.readline):
-        pass
-    process.send_signal(signal.SIGTERM)
-    _, _ = await asyncio.to_thread(process.communicate, timeout=30)
+    try:
+        while b"worker_ready" not in await asyncio.to_thread(process.stderr.readline):
+            pass
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.communicate, timeout=30)
+    finally:
+        process.kill()  # it would work for the tests that follow
+        process.wait()
     assert process.returncode == 0

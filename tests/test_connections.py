@@ -1,0 +1,57 @@
+"""Connections to Redis: what a cancellation may not do."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from core.connections import redis_client
+from core.settings import Settings
+
+STEPS = range(1, 40)  # of the event loop; connecting and introducing itself takes a dozen
+
+
+@pytest.fixture
+async def client(settings: Settings) -> AsyncIterator[Redis]:
+    """A client of ours, whose first use connects."""
+    client = redis_client(settings, max_connections=1)
+    yield client
+    await client.aclose()
+
+
+@pytest.mark.parametrize("steps", STEPS)
+async def test_cancellation_at_any_step_of_a_first_call_is_one(redis: Redis, client: Redis, steps: int) -> None:
+    call = asyncio.ensure_future(client.ping())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    cancelled = call.cancel()
+    await asyncio.wait({call})
+    assert call.cancelled() == cancelled
+
+
+@pytest.mark.parametrize("steps", STEPS)
+async def test_answers_are_ones_own_after_a_cancelled_first_call(redis: Redis, client: Redis, steps: int) -> None:
+    call = asyncio.ensure_future(client.echo("cancelled"))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait({call})
+    assert await client.echo("mine") == b"mine"
+
+
+async def test_subscriber_ends_when_cancelled_at_any_step(redis: Redis, client: Redis) -> None:
+    for steps in STEPS:
+
+        async def listen() -> None:
+            async with client.pubsub() as pubsub:
+                await pubsub.subscribe("channel")
+                while True:
+                    await pubsub.get_message(timeout=60)
+
+        task = asyncio.ensure_future(listen())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=5)
+        assert done == {task}, steps
