@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     hubspot_client_secret: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_client_secrets)] = ()
     hubspot_access_token: SecretStr = SecretStr("")
     hubspot_api_url: str = "https://api.hubapi.com"
-    hubspot_api_version: str = Field("2026-03", pattern=r"^(v3|\d{4}-\d{2}(-beta)?)$")
+    hubspot_api_version: str = Field("2026-09", pattern=r"^(v3|\d{4}-\d{2}(-beta)?)$")
     hubspot_rate_limit: int = Field(100, ge=1, description="CRM calls in a rolling 10 s; your plan's, see README")
     hubspot_search_limit: int = Field(5, ge=1, description="search calls per second and account")
     hubspot_association_limit: int = Field(100, ge=1, description="batch association calls in a rolling 10 s")

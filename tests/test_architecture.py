@@ -1,5 +1,6 @@
 """The house keeps its own order: every module loads alone, and the web process stays small."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +88,21 @@ def test_no_address_of_a_package_registry_stands_in_the_tree() -> None:
 def test_readme_names_every_setting() -> None:
     readme = (ROOT / "README.md").read_text()
     assert [name for name in Settings.model_fields if f"`{name.upper()}`" not in readme] == []
+
+
+def test_defaults_in_the_readme_are_those_of_the_settings() -> None:
+    """Where every default of a row stands in code marks; rows that tell theirs in words are read by people."""
+    wrong = {}
+    for names, defaults in re.findall(
+        r"^\| (`[A-Z_`, ]+`) \| .* \| (`[^|]+`) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
+    ):
+        settings = [name.strip("`") for name in names.split(", ")]
+        told = [default.strip("`") for default in defaults.split(", ")]
+        if len(told) == len(settings):
+            given = Settings.from_env(dict(zip(settings, told, strict=True)))
+            wrong |= {
+                name: default
+                for name, default in zip(settings, told, strict=True)
+                if getattr(given, name.lower()) != Settings.model_fields[name.lower()].default
+            }
+    assert wrong == {}
