@@ -1,6 +1,7 @@
 """Erasing a person in the simulator, a real Valkey and both databases, and searching all of them afterwards."""
 
 import time
+from base64 import b64decode
 from collections.abc import AsyncIterator
 
 import orjson
@@ -31,6 +32,7 @@ from workers import keys
 from workers.dead_letters import DeadLetter
 from workers.erasure import Erasures
 from workers.forgetting import forget
+from workers.unreadable import keep_unreadable
 
 PORTAL = 50112233
 EMAIL = "ada.canary@example.com"
@@ -87,6 +89,8 @@ async def plant(redis: Redis, hubspot: Simulator, engine: AsyncEngine) -> tuple[
     await bury(redis, "ff" * 10, change(OTHER, "email", "x@y.example"))
     await redis.hset(keys.newest(PORTAL, "contact", merged.id), "email", "1")
     await redis.hset(keys.once(PORTAL, "contact", loser.id), "note", "77")
+    await keep_unreadable(redis, f"{PORTAL}-1-3", {"from": "a newer version", "objectId": int(loser.id)})
+    await keep_unreadable(redis, f"{PORTAL}-1-4", {"from": "a newer version", "objectId": OTHER})
     async with redis.pipeline() as pipeline:
         for number, object_id in enumerate((loser.id, winner.id, merged.id, str(OTHER))):
             outcome = Outcome.PROCESSED
@@ -108,6 +112,9 @@ async def dump_redis(redis: Redis) -> str:
             words.append(repr(decode(value)) if value[:1] in (b"\x01", b"\x02") else repr(value))
         elif kind == b"hash":
             words.append(repr(await redis.hgetall(name)))
+        elif kind == b"list":
+            kept = [decode(entry) for entry in await redis.lrange(name, 0, -1)]
+            words += [repr(one) + repr(b64decode(one["payload"])) for one in kept]
         elif kind == b"zset":
             words.append(repr(await redis.zrange(name, 0, -1)))
         elif kind == b"stream":

@@ -17,7 +17,7 @@ from audit.stream import append, backlog
 from audit.stream import decode as decode_record
 from audit.volumes import Volume, volumes
 from conftest import KEY, SECRET, event
-from core.deliveries import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entry, job_payload
+from core.deliveries import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entry, encode, job_payload
 from core.settings import Settings
 from crm.services import CRM
 from workers import keys, watch
@@ -164,14 +164,17 @@ async def test_retention_reports_what_it_purged(redis: Redis, store: AsyncEngine
     await happened(redis, store, 2, NOW)
     await redis.sadd(keys.PORTALS, 1)
     await redis.zadd(keys.dead_index(1), {"old": NOW - 31 * DAY, "new": NOW})
+    for at in (NOW - 31 * DAY, NOW):
+        await redis.lpush(keys.UNREADABLE, encode({"id": "1", "at": at, "payload": ""}))
     await redis.delete(AUDIT_STREAM)  # an empty stream refuses older entries
     await redis.xadd(AUDIT_STREAM, {"r": b"{}"}, id=f"{NOW - 31 * DAY}-0")
     await retain(settings, redis, store)
     [(_, fields)] = await redis.xrange(AUDIT_STREAM)
     detail = orjson.loads(fields[b"r"])["detail"]
-    assert {name: detail[name] for name in ("audit", "dead_letters", "stream")} == {
+    assert {name: detail[name] for name in ("audit", "dead_letters", "unreadable", "stream")} == {
         "audit": 4,
         "dead_letters": 1,
+        "unreadable": 1,
         "stream": 1,
     }
 

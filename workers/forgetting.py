@@ -1,10 +1,10 @@
-"""Erase what Redis holds on a CRM object: queued events, dead letters, ledgers, marks. Rule: the erasure is recorded.
+"""Erase what Redis holds on a CRM object: events, letters, ledgers, unreadable jobs. Rule: the erasure is recorded.
 
 Marks of admitted events stay: they are bits of a keyed hash, end by themselves, and keep HubSpot's redeliveries out.
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from redis.asyncio import Redis
@@ -29,6 +29,7 @@ class Forgotten:
     events: int = 0
     dead_letters: int = 0
     ledgers: int = 0
+    unreadable: int = 0
     busy: int = 0
 
 
@@ -54,10 +55,12 @@ async def forget_subject(redis: Redis, subject: Subject, *, actor: str = "spokes
     dropped = [await _drop(redis, delivery.id, subject, actor) for delivery in held.deliveries]
     events = sum(count for count in dropped if count is not None)
     letters = await DeadLetters(redis).discard(held.letters, actor=actor, reason=_REASON)
-    done = Forgotten(events, letters, len(held.ledgers), dropped.count(None))
+    done = Forgotten(events, letters, len(held.ledgers), len(held.unreadable), dropped.count(None))
     async with redis.pipeline(transaction=True) as pipeline:
         if held.ledgers:
             pipeline.delete(*held.ledgers)
+        for job in held.unreadable:
+            pipeline.lrem(keys.UNREADABLE, 0, job)  # type: ignore[arg-type]  # redis-py forgets bytes
         for object_id in sorted(subject.ids):
             append(pipeline, _erased(subject, object_id, done, actor))
         await pipeline.execute()
@@ -113,5 +116,5 @@ def _erased(subject: Subject, object_id: str, done: Forgotten, actor: str) -> Au
         object_type=subject.object_type,
         object_id=object_id,
         actor=actor,
-        detail={"events": done.events, "dead_letters": done.dead_letters, "ledgers": done.ledgers},
+        detail={name: count for name, count in asdict(done).items() if name != "busy"},
     )

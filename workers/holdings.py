@@ -11,6 +11,7 @@ from core.errors import UnreadableDelivery
 from core.events import Event
 from workers import keys
 from workers.dead_letters import DeadLetter, DeadLetters
+from workers.unreadable import mentioning
 
 _PAGE: Final = 200  # jobs
 _SCAN: Final = 1000  # keys
@@ -40,18 +41,19 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """What is held: deliveries that wait, dead letters, and the names of ledgers and marks."""
+    """What is held: deliveries that wait, dead letters, the names of ledgers and marks, jobs that nobody can read."""
 
     deliveries: tuple[Delivery, ...] = ()
     letters: tuple[DeadLetter, ...] = ()
     ledgers: tuple[bytes, ...] = field(default=(), repr=False)
+    unreadable: tuple[bytes, ...] = field(default=(), repr=False)
 
     def __bool__(self) -> bool:
-        return bool(self.deliveries or self.letters or self.ledgers)
+        return bool(self.deliveries or self.letters or self.ledgers or self.unreadable)
 
 
 async def find(redis: Redis, subject: Subject) -> Holdings:
-    """Go through queue, dead letters and key names.
+    """Go through queue, dead letters, key names and what nobody can read.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -59,7 +61,8 @@ async def find(redis: Redis, subject: Subject) -> Holdings:
     deliveries = tuple([delivery async for delivery in queued(redis) if subject.entries(delivery)])
     dead = DeadLetters(redis).list(subject.portal_id)
     letters = tuple([letter async for letter in dead if subject.concerns(letter.entry.event)])
-    return Holdings(deliveries, letters, tuple([name async for name in _ledgers(redis, subject)]))
+    ledgers = tuple([name async for name in _ledgers(redis, subject)])
+    return Holdings(deliveries, letters, ledgers, tuple(await mentioning(redis, subject.ids)))
 
 
 async def queued(redis: Redis) -> AsyncIterator[Delivery]:

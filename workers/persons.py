@@ -75,6 +75,7 @@ class Persons:
             "queued_events": [entry.raw for entry in entries],
             "dead_letters": [{"reason": letter.reason, "event": letter.entry.raw} for letter in held.letters],
             "ledgers": sorted(name.decode() for name in held.ledgers),
+            "unreadable_jobs": len(held.unreadable),
             "audit_records": records,
         }
 
@@ -85,6 +86,7 @@ class Persons:
             "queue": held.deliveries,
             "dead_letters": held.letters,
             "ledgers": held.ledgers,
+            "unreadable": held.unreadable,
             "audit": [row async for row in self.rows(subject) if row["object_hash"]],
         }
         return ", ".join(name for name, things in found.items() if things)

@@ -28,6 +28,7 @@ from workers.episodes import Episodes
 from workers.erasure import Erasures
 from workers.forgetting import forget_subject
 from workers.holdings import Subject, find
+from workers.unreadable import drop_older
 
 if TYPE_CHECKING:
     from crm.services import CRM
@@ -165,10 +166,11 @@ async def retain(settings: Settings, redis: Redis, engine: AsyncEngine) -> None:
     letters = DeadLetters(redis)
     oldest = now_ms - settings.dead_letter_days * _DAY_S * 1000
     indexed = [await redis.zremrangebyscore(keys.dead_index(portal), 0, oldest) for portal in await letters.portals()]
+    unreadable = await drop_older(redis, oldest)
     given_up = await redis.xtrim(AUDIT_STREAM, minid=now_ms - settings.stream_days * _DAY_S * 1000, approximate=False)
     detail = {
-        "audit": records, "dead_letters": sum(indexed), "stream": given_up, "partitions_made": created,
-        "audit_days": settings.audit_days, "dead_letter_days": settings.dead_letter_days,
+        "audit": records, "dead_letters": sum(indexed), "unreadable": unreadable, "stream": given_up,
+        "partitions_made": created, "audit_days": settings.audit_days, "dead_letter_days": settings.dead_letter_days,
         "dedupe_hours": settings.dedupe_hours, "stream_days": settings.stream_days,
     }  # fmt: skip
     async with redis.pipeline(transaction=True) as pipeline:
