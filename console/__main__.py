@@ -48,6 +48,7 @@ COMMANDS: Final = (
         "Say why the signature of a captured request does not match.",
     ),
     Command("audit", "console.audit:app", "Query, export and verify the audit."),
+    Command("secrets", "console.secrets:app", "Rotate the key of the secrets that are kept sealed."),
     Command("privacy", "console.privacy:app", "Show and erase what is held on a person."),
 )
 

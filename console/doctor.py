@@ -12,11 +12,13 @@ from pydantic import SecretStr
 from console.check_door import check_door
 from console.check_hubspot import check_hubspot
 from console.check_redis import check_redis
+from console.check_secrets import check_secrets
 from console.check_store import check_store
 from console.findings import Finding, Level, ok
 from core.connections import redis_client
 from core.masking import MASK, Mask
 from core.settings import Settings
+from core.vault import Vault
 from crm.scopes import Declaration
 from handlers.routing import Router, load_router
 
@@ -49,6 +51,7 @@ async def examine(settings: Settings) -> list[Finding]:
         parts = await asyncio.gather(
             check_redis(redis, dead_letter_days=settings.dead_letter_days),
             check_store(settings),
+            check_secrets(redis, Vault.of(settings)),
             check_hubspot(settings, declarations),
             check_door(settings),
         )

@@ -7,6 +7,7 @@ SpokesError
 ├── AuditUnavailable            the SQL store of the audit does not answer or is not migrated
 ├── MalformedEvent              one element of a batch is not an event; the others go on
 ├── UnreadableDelivery          a queued payload is not one of ours, or of a version we do not know
+├── SecretUnreadable            a secret that we keep is not sealed, or by a key that we lack
 ├── NotErased                   something of a person is still there; the request to erase stays open
 ├── RetryLater                  a handler asks for its event again later
 └── CRMError                    HubSpot did not do what we asked
@@ -24,7 +25,8 @@ SpokesError
 """
 
 from collections.abc import Sequence
-from enum import StrEnum, unique
+
+from core.refusals import STATUS, Refusal
 
 
 class SpokesError(Exception):
@@ -43,44 +45,6 @@ class ConfigurationError(SpokesError):
         super().__init__("\n".join(self.problems))
 
 
-@unique
-class Refusal(StrEnum):
-    """Why the door refuses a request. The value stands in logs and metrics, never in the answer."""
-
-    SIGNATURE_MISSING = "signature_missing"
-    SIGNATURE_MALFORMED = "signature_malformed"
-    SIGNATURE_MISMATCH = "signature_mismatch"
-    SIGNATURE_VERSION_UNKNOWN = "signature_version_unknown"
-    SIGNATURE_VERSION_NOT_ALLOWED = "signature_version_not_allowed"
-    TIMESTAMP_MISSING = "timestamp_missing"
-    TIMESTAMP_MALFORMED = "timestamp_malformed"
-    TIMESTAMP_STALE = "timestamp_stale"
-    TIMESTAMP_IN_FUTURE = "timestamp_in_future"
-    REQUEST_UNREADABLE = "request_unreadable"
-    SECRET_MISSING = "secret_missing"  # noqa: S105 - the name of a reason, not a secret
-    BODY_NOT_JSON = "body_not_json"
-    BODY_NOT_A_BATCH = "body_not_a_batch"
-    BODY_TOO_LARGE = "body_too_large"
-    BODY_TOO_SLOW = "body_too_slow"
-    CONTENT_TYPE = "content_type"
-    NOT_HTTPS = "not_https"
-    ADDRESS_NOT_ALLOWED = "address_not_allowed"
-    TOO_MANY_FAILURES = "too_many_failures"
-
-
-_STATUS = {
-    Refusal.REQUEST_UNREADABLE: 400,
-    Refusal.BODY_NOT_JSON: 400,
-    Refusal.BODY_NOT_A_BATCH: 400,
-    Refusal.BODY_TOO_LARGE: 413,
-    Refusal.BODY_TOO_SLOW: 408,
-    Refusal.CONTENT_TYPE: 415,
-    Refusal.NOT_HTTPS: 403,
-    Refusal.ADDRESS_NOT_ALLOWED: 403,
-    Refusal.TOO_MANY_FAILURES: 429,
-}
-
-
 class RejectedRequest(SpokesError):
     """The door refuses a request: `reason` is a Refusal, `status` the HTTP status that goes with it."""
 
@@ -88,7 +52,7 @@ class RejectedRequest(SpokesError):
 
     def __init__(self, reason: Refusal) -> None:
         self.reason = reason
-        self.status = _STATUS.get(reason, 401)
+        self.status = STATUS.get(reason, 401)
         super().__init__(reason.value)
 
 
@@ -121,6 +85,12 @@ class UnreadableDelivery(SpokesError):
     """A queued payload cannot be read: not ours, cut short, or of an unknown version."""
 
     reason = "unreadable_delivery"
+
+
+class SecretUnreadable(SpokesError):
+    """A secret that is kept is not sealed, was changed, or was sealed by a key that is not in SECRETS_KEY."""
+
+    reason = "secret_unreadable"
 
 
 class NotErased(SpokesError):

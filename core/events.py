@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
-from core.errors import MalformedEvent, Refusal, RejectedRequest
+from core.errors import MalformedEvent, RejectedRequest
+from core.refusals import Refusal
 
 Raw: TypeAlias = dict[str, Any]  # one element as HubSpot sent it: its set of fields is open, so no type can close it
 

@@ -107,6 +107,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = SecretStr("")
     data_dir: Path = Path(".spokes")
     audit_key: SecretStr = SecretStr("")
+    secrets_key: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
     audit_days: int = Field(730, ge=1, description="how long audit records are kept")
     stream_days: int = Field(30, ge=1, description="how long a record waits in Redis for a store that is gone")
     checkpoint_every: int = Field(10_000, ge=1, description="records between two signed checkpoints")
@@ -174,12 +175,17 @@ class Settings(BaseSettings):
         return tuple(s.get_secret_value() for s in self.hubspot_client_secret)
 
     @property
+    def vault_keys(self) -> tuple[str, ...]:
+        """The keys in SECRETS_KEY, the newest first."""
+        return tuple(s.get_secret_value() for s in self.secrets_key)
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Every text that must never be shown."""
         urls = (self.redis_url.get_secret_value(), self.database_url.get_secret_value())
         passwords = tuple(urlsplit(url).password or "" for url in urls)
         singles = (self.hubspot_access_token, self.audit_key, self.sentry_dsn)
-        return (*self.client_secrets, *(s.get_secret_value() for s in singles), *passwords)
+        return (*self.client_secrets, *self.vault_keys, *(s.get_secret_value() for s in singles), *passwords)
 
     @property
     def redis_address(self) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from core.errors import Refusal, RejectedRequest
+from core.errors import RejectedRequest
+from core.refusals import Refusal
 
 _WINDOW_S: Final = 60
 _MOST_ADDRESSES: Final = 10_000  # counted at a time; beyond it, a flood from many addresses shares one count

@@ -12,7 +12,8 @@ import structlog
 from aiohttp import web
 from prometheus_client import Counter
 
-from core.errors import QueueUnavailable, Refusal, RejectedRequest
+from core.errors import QueueUnavailable, RejectedRequest
+from core.refusals import Refusal
 from core.telemetry import canonical, report
 from ingest.metrics import REQUESTS, SECONDS
 from ingest.views import ADDRESS, REFUSALS, SUMMARY

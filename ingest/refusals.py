@@ -11,8 +11,8 @@ from redis.exceptions import RedisError
 
 from audit.records import Action, AuditRecord, Outcome
 from audit.stream import append
-from core.errors import Refusal
 from core.masking import keyed_hash
+from core.refusals import Refusal
 from ingest.guard import FailureLimit
 from ingest.load import pause
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NoReturn
 
-from core.errors import Refusal, RejectedRequest
+from core.errors import RejectedRequest
+from core.refusals import Refusal
 
 SIGNATURE: Final = "X-HubSpot-Signature"
 SIGNATURE_VERSION: Final = "X-HubSpot-Signature-Version"

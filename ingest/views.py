@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.deliveries import ALERTS
-from core.errors import QueueUnavailable, Refusal, RejectedRequest
+from core.errors import QueueUnavailable, RejectedRequest
 from core.event_keys import EventKeys
 from core.events import parse
+from core.refusals import Refusal
 from core.settings import Settings
 from ingest.admission import Admission
 from ingest.allow_list import AllowList

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import batch, event
-from core.errors import MalformedEvent, Refusal, RejectedRequest
+from core.errors import MalformedEvent, RejectedRequest
 from core.event_keys import EventKeys
 from core.events import Event, parse
+from core.refusals import Refusal
 
 key = EventKeys(b"secret")
 

@@ -9,7 +9,8 @@ from structlog.testing import capture_logs
 from audit.records import Action
 from audit.stream import decode
 from core.deliveries import AUDIT_STREAM
-from core.errors import Refusal, RejectedRequest
+from core.errors import RejectedRequest
+from core.refusals import Refusal
 from ingest.guard import FailureLimit, admit
 from ingest.refusals import Refusals
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from core.errors import Refusal, RejectedRequest
+from core.errors import RejectedRequest
+from core.refusals import Refusal
 from ingest.signature import verify
 
 VECTORS = json.loads((Path(__file__).parent / "hubspot-vectors.json").read_text())["vectors"]
