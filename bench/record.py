@@ -7,8 +7,10 @@ Everything runs on this machine: a Valkey and a PostgreSQL are started for the r
 
 import argparse
 import asyncio
+import os
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -58,8 +60,8 @@ def record(number: int) -> AuditRecord:
 
 
 @asynccontextmanager
-async def store(kind: str, folder: Path) -> AsyncIterator[AsyncEngine]:
-    """An empty store of either kind."""
+async def store(kind: str, folder: Path) -> AsyncIterator[tuple[AsyncEngine, str]]:
+    """An empty store of either kind, and its DATABASE_URL."""
     if kind == "sqlite":
         address, server = f"sqlite:///{folder}/audit.sqlite", None
     else:
@@ -69,7 +71,7 @@ async def store(kind: str, folder: Path) -> AsyncIterator[AsyncEngine]:
         address = server.get_uri()
     engine = open_engine(Settings.from_env({"DATABASE_URL": address}).database_address)
     try:
-        yield engine
+        yield engine, address
     finally:
         await engine.dispose()
         if server is not None:
@@ -105,9 +107,30 @@ async def latency(engine: AsyncEngine, count: int, filters: dict[str, object]) -
     return statistics.median(taken), max(taken)
 
 
+def export(address: str, *options: str) -> tuple[float, float]:
+    """Export as a user would; return the seconds it took and the most memory it held, in MB resident."""
+    command = [sys.executable, "-m", "console", "audit", "export", *options]
+    most_kb = 0
+    began = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "DATABASE_URL": address},
+        stdout=subprocess.DEVNULL,
+    ) as process:
+        # Looked at while it runs: what the kernel tells afterwards takes in the parent that it was forked from.
+        while process.poll() is None:
+            told = Path(f"/proc/{process.pid}/status").read_text()
+            most_kb = max(most_kb, *(int(line.split()[1]) for line in told.splitlines() if line.startswith("VmHWM")), 0)
+            time.sleep(0.02)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    return time.perf_counter() - began, most_kb / 1024
+
+
 async def measure(kind: str, count: int, folder: Path, redis: Redis) -> None:
     """Print the figures of one kind of store."""
-    async with store(kind, folder) as engine:
+    async with store(kind, folder) as (engine, address):
         seconds = await archive(redis, engine, count)
         print(f"{kind:>10}  archive   {count / seconds:12,.0f} records/s")
         if kind == "postgresql":
@@ -125,6 +148,8 @@ async def measure(kind: str, count: int, folder: Path, redis: Redis) -> None:
         for name in sorted(asked):
             median, worst = await latency(engine, count, {name: getattr(middle, name)})
             print(f"{kind:>10}  {name:<16} {median:8.1f} ms median, {worst:.1f} ms worst")
+        (_, few), (took, all_) = export(address, "--limit", "1000"), export(address)
+        print(f"{kind:>10}  export    {took:12.1f} s   {all_:.0f} MB at most; {few:.0f} MB for 1,000 records")
         for name, filters in (("actor", {"actor": "ada"}), ("time range alone", {})):
             median, worst = await latency(engine, count, filters)
             print(f"{kind:>10}  {name:<16} {median:8.1f} ms median, {worst:.1f} ms worst")
