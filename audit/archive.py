@@ -24,6 +24,7 @@ from audit.store import open_engine, writing
 from audit.stream import FIELD
 from core.deliveries import AUDIT_STREAM
 from core.errors import AuditUnavailable, UnreadableDelivery
+from core.metrics import ARCHIVED
 from core.settings import Settings
 from core.telemetry import alert
 
@@ -128,6 +129,7 @@ class Archiver:
         rows = [_read(entry_id, fields) for entry_id, fields in entries]
         async with writing(self._engine) as connection:
             added = await self._extension.extend(connection, rows)
+        ARCHIVED.inc(len(added))
         await self._redis.xdel(AUDIT_STREAM, *(entry_id for entry_id, _ in entries))
         if unreadable := sum(row["action"] == Action.STREAM_UNREADABLE for row in added):
             alert("audit_stream_unreadable", entries=unreadable)

@@ -8,6 +8,7 @@ import asyncio
 import math
 import random
 import secrets
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from core.errors import CRMUnavailable, TransientCRMError
+from core.metrics import BUDGET_WAIT_SECONDS
 from crm.places import KindState, Place, Threads
 from crm.priorities import Priority
 from crm.waits import DAY_UNKNOWN_S, SEARCH_WINDOW_S, Kind, Reach, day_left_s, shared_wait, too_long
@@ -79,9 +81,10 @@ class Budget:
         Raises:
             TransientCRMError: calls are paused for long, or Redis does not answer.
         """
-        slot = secrets.token_hex(8)
+        slot, asked = secrets.token_hex(8), time.monotonic()
         async with self._turns[portal_id, kind, priority]:
             await self._take(portal_id, kind, slot, priority)
+        BUDGET_WAIT_SECONDS.labels(kind).observe(time.monotonic() - asked)
         place = Place(self._window(kind))
         try:
             try:
@@ -115,6 +118,11 @@ class Budget:
             told = int(left) if int(left) >= 0 else None
             states[kind] = KindState(int(limit), int(used), int(wait) / _SECOND, cast("bytes", why).decode(), told)
         return states
+
+    @property
+    def portals(self) -> set[int]:
+        """The portals of which this process has asked for places."""
+        return {portal_id for portal_id, _, _ in self._turns}
 
     def knows_day(self, portal_id: int) -> bool:
         """Whether it is known when the portal's day ends."""

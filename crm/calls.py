@@ -4,10 +4,12 @@ Its place must not come back before it has ended, and a thread cannot be stopped
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
 
-from core.errors import CRMUnavailable
+from core.errors import CRMError, CRMUnavailable
+from core.metrics import CRM_CALL_SECONDS, CRM_CALLS
 from crm.budget import Budget
 from crm.priorities import Priority
 from crm.waits import Kind
@@ -106,11 +108,22 @@ class Calls:
             task = cast("asyncio.Task[Answer | None]", asyncio.current_task())
             self._waiting.discard(task)
             self._under_way.add(task)
-            answer = await self._client.call(request.method, request.path, query=request.query, body=request.body)
+            answer = await self._ask(request)
             place.answered(answer.headers)
         if place.is_day_short:
             self._ask_account(portal_id)
         return answer
+
+    async def _ask(self, request: Request) -> "Answer":
+        started, outcome = time.perf_counter(), "answered"
+        try:
+            return await self._client.call(request.method, request.path, query=request.query, body=request.body)
+        except CRMError as error:
+            outcome = error.reason
+            raise
+        finally:
+            CRM_CALLS.labels(request.method, outcome).inc()
+            CRM_CALL_SECONDS.labels(request.method).observe(time.perf_counter() - started)
 
     def _ask_account(self, portal_id: int) -> None:
         if self._account is None or self._stopped or portal_id in self._accounts_asked:

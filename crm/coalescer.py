@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from core.errors import CRMError, CRMUnavailable
+from core.metrics import BATCH_ASKS, BATCH_INPUTS, BATCHES
 from crm.calls import Calls, Request
 from crm.priorities import PRIORITIES, Priority
 from crm.waits import Kind
@@ -139,7 +140,10 @@ class Lane(ABC, Generic[Want, Result]):
         def close() -> Request | None:
             nonlocal group
             group = self._close_group(priority)
-            return self.compose(group) if group else None
+            if not group:
+                return None
+            _count(type(self).__name__, group)
+            return self.compose(group)
 
         try:
             answer = await self.calls.send_late(self.portal_id, close, self.kind, priority)
@@ -173,3 +177,10 @@ class Lane(ABC, Generic[Want, Result]):
             else:
                 self.finished(input_id)
         return group
+
+
+def _count(lane: str, group: Group[Want, Result]) -> None:
+    name = lane.removesuffix("Lane").lower()
+    BATCHES.labels(name).inc()
+    BATCH_INPUTS.labels(name).inc(len(group))
+    BATCH_ASKS.labels(name).inc(sum(map(len, group.values())))

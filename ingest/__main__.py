@@ -2,9 +2,7 @@
 
 import argparse
 import gc
-import os
 import sys
-import tempfile
 
 from core.errors import ConfigurationError
 from core.settings import RECEIVER_PATH, Settings
@@ -37,7 +35,7 @@ def _run_one(settings: Settings) -> None:
     """Run in this process."""
     import uvloop  # noqa: PLC0415 - gunicorn brings its own way to it
 
-    from ingest.app import create_app  # noqa: PLC0415 - its counters read the environment when loaded
+    from ingest.app import create_app  # noqa: PLC0415 - gunicorn's processes load it themselves
     from ingest.serving import serve  # noqa: PLC0415 - likewise
 
     app = create_app(settings)
@@ -47,13 +45,11 @@ def _run_one(settings: Settings) -> None:
 
 def _run_several(settings: Settings) -> None:
     """Run WEB_CONCURRENCY processes on one port under gunicorn, which replaces those that die."""
-    with tempfile.TemporaryDirectory(prefix="spokes-metrics-") as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        from ingest.processes import Server  # noqa: PLC0415 - its counters read the environment when loaded
+    from ingest.processes import Server  # noqa: PLC0415 - loads gunicorn, which one process does not need
 
-        server = Server(settings, graceful_s=_SHUTDOWN_S)
-        _settle_memory()
-        server.run()
+    server = Server(settings, graceful_s=_SHUTDOWN_S)
+    _settle_memory()
+    server.run()
 
 
 def _settle_memory() -> None:

@@ -13,6 +13,7 @@ from core.connections import redis_client
 from core.event_keys import EventKeys
 from core.masking import derive_key
 from core.settings import RECEIVER_PATH, Settings
+from core.totals import Totals
 from handlers.routing import load_router
 from ingest.admission import Admission
 from ingest.allow_list import AllowList
@@ -28,6 +29,7 @@ from ingest.views import (
     REDIS,
     REFUSALS,
     SETTINGS,
+    TOTALS,
     expect,
     healthz,
     metrics,
@@ -69,13 +71,18 @@ async def _redis(app: web.Application) -> AsyncIterator[None]:
     limit = FailureLimit(settings.failed_signature_limit)
     app[REFUSALS] = Refusals(redis, limit, derive_key(settings.master_key(), "addresses"))
     app[LOAD] = Load(redis, settings)
+    totals = app[TOTALS] = Totals(redis, "web")
     stop = asyncio.Event()
+    sharing = asyncio.create_task(totals.run())
     beside = [asyncio.create_task(work) for work in (app[REFUSALS].run(stop), app[LOAD].run(stop), _warn(redis))]
     yield
     stop.set()
     await asyncio.gather(*beside)
     with contextlib.suppress(RedisError, OSError):
         await app[REFUSALS].tell()
+    sharing.cancel()
+    await asyncio.gather(sharing, return_exceptions=True)
+    await totals.end()
     await app[ADMISSION].close()
     await redis.aclose()
 

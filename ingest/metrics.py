@@ -1,44 +1,56 @@
-"""What the web process counts, for Prometheus. Rule: every label comes from a closed set.
+"""The page of `/metrics`: what all processes have counted, and how it stands now. Rule: any web process tells the same.
 
-With WEB_CONCURRENCY above 1, each process counts for itself in PROMETHEUS_MULTIPROC_DIR, and the page adds them up.
+What can be told without a worker is measured here, so that it is told when there is none.
 """
 
-import os
-from collections.abc import Iterable
+import time
+from collections import Counter
 from typing import Final
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-    multiprocess,
-)
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-REQUESTS: Final = Counter("spokes_requests", "Requests by answer and reason", ["status", "reason"])
-SECONDS: Final = Histogram(
-    "spokes_request_seconds",
-    "From the request's head to the answer",
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
-)
-ALERTS_STANDING: Final = Gauge("spokes_alert_standing", "Alerts that stand", ["alert"], multiprocess_mode="mostrecent")
-EVENTS: Final = Counter("spokes_events", "Events by their fate at the door", ["fate"])
+from core.deliveries import ALERTS, AUDIT_STREAM, QUEUE_NAME
+from core.totals import FIGURES, LIVES_S, PROCESSES, Samples, Totals, page, sample
+
+CONTENT_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
+_KINDS: Final = ("web", "worker")
 
 
-def page(alerts: Iterable[str]) -> tuple[bytes, str]:
-    """Return the page for all web processes, and its content type.
+async def metrics_page(redis: Redis, totals: Totals) -> bytes:
+    """Return the page; while Redis is away, with what is known without it."""
+    started = time.perf_counter()
+    try:
+        figures = await _figures(redis)
+    except (RedisError, OSError):
+        return page(await totals.known() | {sample("spokes_redis_up"): 0.0})
+    figures |= {sample("spokes_redis_up"): 1.0, sample("spokes_redis_seconds"): time.perf_counter() - started}
+    return page(await totals.known() | figures)
 
-    Args:
-        alerts: names of those that stand.
-    """
-    ALERTS_STANDING.clear()
-    for name in alerts:
-        ALERTS_STANDING.labels(name).set(1)
-    registry: CollectorRegistry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # untyped in the library
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+
+async def _figures(redis: Redis) -> Samples:
+    """Measure what waits, what stands and who lives."""
+    now_ms = time.time_ns() // 1_000_000
+    async with redis.pipeline(transaction=False) as pipeline:
+        pipeline.hgetall(FIGURES)
+        pipeline.hkeys(ALERTS)
+        pipeline.zcount(QUEUE_NAME, "-inf", now_ms)
+        pipeline.zcard(QUEUE_NAME)
+        pipeline.zrange(QUEUE_NAME, 0, 0, withscores=True)
+        pipeline.xlen(AUDIT_STREAM)
+        pipeline.xrange(AUDIT_STREAM, count=1)
+        pipeline.zrangebyscore(PROCESSES, now_ms / 1000 - LIVES_S, "+inf")
+        measured, alerts, due, all_, first, waiting, oldest, living = await pipeline.execute()
+    late_ms = now_ms - first[0][1] if first else 0
+    lag_ms = now_ms - int(oldest[0][0].partition(b"-")[0]) if oldest else 0
+    kinds = Counter(member.decode().partition(":")[0] for member in living)
+    return {
+        **{name.decode(): float(value) for name, value in measured.items()},
+        **{sample("spokes_alert_standing", alert=name.decode().partition(":")[0]): 1.0 for name in alerts},
+        sample("spokes_queue_deliveries", state="due"): due,
+        sample("spokes_queue_deliveries", state="later"): all_ - due,
+        sample("spokes_queue_late_seconds"): max(late_ms, 0) / 1000,
+        sample("spokes_archive_waiting"): waiting,
+        sample("spokes_archive_lag_seconds"): max(lag_ms, 0) / 1000,
+        **{sample("spokes_processes", process=kind): float(kinds[kind]) for kind in _KINDS},
+    }

@@ -10,19 +10,19 @@ from typing import Final
 
 import structlog
 from aiohttp import web
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
 from core.errors import QueueUnavailable, RejectedRequest
+from core.metrics import REQUEST_SECONDS, REQUESTS
 from core.refusals import Refusal
 from core.telemetry import canonical, report
-from ingest.metrics import REQUESTS, SECONDS
 from ingest.views import ADDRESS, REFUSALS, SUMMARY
 
 REQUEST_ID: Final = "X-Request-Id"
 _QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines
 
 _ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Server": "spokes"}
-_COUNTERS: Final[dict[tuple[int, str], Counter]] = {}
+_COUNTERS: Final[dict[tuple[int, str], tuple[Counter, Histogram]]] = {}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 log = structlog.get_logger()
@@ -88,8 +88,9 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _told(status: int, reason: str, seconds: float) -> None:
     """Count an answer; looking a counter up by its labels costs more than counting."""
-    counter = _COUNTERS.get((status, reason))
-    if counter is None:
-        counter = _COUNTERS[status, reason] = REQUESTS.labels(str(status), reason)
-    counter.inc()
-    SECONDS.observe(seconds)
+    counters = _COUNTERS.get((status, reason))
+    if counters is None:
+        counters = REQUESTS.labels(str(status), reason), REQUEST_SECONDS.labels(str(status))
+        _COUNTERS[status, reason] = counters
+    counters[0].inc()
+    counters[1].observe(seconds)

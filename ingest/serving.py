@@ -12,8 +12,8 @@ from typing import Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from core.metrics import REQUESTS
 from core.settings import Settings
-from ingest.metrics import REQUESTS
 from ingest.middlewares import IN_FLIGHT
 
 _KEEP_ALIVE_S: Final = 120.0  # longer than proxies keep theirs; it also ends a connection whose first head never ends

@@ -9,18 +9,19 @@ from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from core.deliveries import ALERTS
 from core.errors import QueueUnavailable, RejectedRequest
 from core.event_keys import EventKeys
 from core.events import parse
+from core.metrics import EVENTS
 from core.refusals import Refusal
 from core.settings import Settings
+from core.totals import Totals
 from ingest.admission import Admission
 from ingest.allow_list import AllowList
 from ingest.arrivals import Arrival, sort_out
 from ingest.guard import admit
 from ingest.load import Load, findings
-from ingest.metrics import EVENTS, page
+from ingest.metrics import CONTENT_TYPE, metrics_page
 from ingest.refusals import Refusals
 from ingest.signature import verify
 
@@ -30,6 +31,7 @@ ADMISSION: Final = web.AppKey("admission", Admission)
 ALLOW_LIST: Final = web.AppKey("allow_list", AllowList)
 LOAD: Final = web.AppKey("load", Load)
 REFUSALS: Final = web.AppKey("refusals", Refusals)
+TOTALS: Final = web.AppKey("totals", Totals)
 ADDRESS: Final = web.RequestKey("address", str)
 SUMMARY: Final = web.RequestKey("summary", dict[str, object])
 KEYS: Final = web.AppKey("keys", EventKeys)
@@ -116,13 +118,9 @@ async def readyz(request: web.Request) -> web.Response:
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Prometheus' page, with the alerts that workers have raised."""
-    try:
-        alerts = [name.decode() for name in await request.app[REDIS].hkeys(ALERTS)]  # type: ignore[misc]  # redis-py types one class for sync and async
-    except (RedisError, OSError, TimeoutError):
-        alerts = []
-    body, content_type = page(alerts)
-    return web.Response(body=body, headers={"Content-Type": content_type})
+    """Prometheus' page, for all processes."""
+    body = await metrics_page(request.app[REDIS], request.app[TOTALS])
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
 def _counts(arrivals: list[Arrival]) -> dict[str, int]:

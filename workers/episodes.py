@@ -1,18 +1,14 @@
 """Alerts, once for each episode and once when it ends. Rule: log, metric, audit and Sentry say it under one name."""
 
 import time
-from typing import Final
 
 import orjson
-from prometheus_client import Gauge
 from redis.asyncio import Redis
 
 from audit.records import Action, AuditRecord
 from audit.stream import append
 from core.deliveries import ALERTS
 from core.telemetry import alert
-
-ACTIVE: Final = Gauge("spokes_alert_active", "Whether an alert stands", ["alert"])
 
 
 class Episodes:
@@ -31,7 +27,6 @@ class Episodes:
             fields: counts and names, never values.
         """
         stood = await self._redis.hexists(ALERTS, name)  # type: ignore[misc]  # redis-py types one class for sync and async
-        ACTIVE.labels(name.partition(":")[0]).set(stands)
         if stands == stood:
             return
         action = Action.ALERT_BEGAN if stands else Action.ALERT_ENDED

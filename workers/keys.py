@@ -55,3 +55,6 @@ PAUSED = "spokes:paused"  # hash of portal to why its work waits: see workers/ci
 UNREADABLE = "spokes:unreadable"  # list of jobs that nobody can read, newest first
 PORTALS = "spokes:portals"  # set of every portal that work was done for
 FORGOTTEN = "spokes:forgotten"  # sorted set of portal:type:id that were erased and are looked for again, by epoch ms
+BUDGETS = (
+    "spokes:budgets"  # sorted set of the portals that workers call HubSpot for, by the epoch s at which they said so
+)

@@ -80,7 +80,7 @@ class Processor:
             self._outstanding -= events
         told = {"delivery_id": delivery.id, "portal_id": delivery.portal_id, "events": events, "job_try": job_try}
         ms = round((time.perf_counter() - started) * 1000, 1)
-        canonical("delivery", {**told, **run.outcomes, "ms": ms})
+        canonical("delivery", {**told, **run.tally.outcomes, "ms": ms})
         return ended
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ from core.settings import Settings
 from workers import steps
 from workers.lanes import Work
 from workers.settlement import Settlement
+from workers.tally import Tally
 from workers.verdicts import Verdict
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Run:
     def __init__(self, delivery: Delivery, settlement: Settlement, settings: Settings, *, crash_loop: bool) -> None:
         self.delivery = delivery
         self.crash_loop = crash_loop
-        self.outcomes: dict[str, int] = {}
+        self.tally = Tally()
         self.works = [Work(self, entry, entry.event) for entry in delivery.entries]
         self._settlement = settlement
         self._settings = settings
@@ -38,7 +39,7 @@ class Run:
     def end(self, work: Work, verdict: Verdict, handler: str = "", writes: "Sequence[Write]" = ()) -> None:
         """Settle an event, or have it tried again together with those that wait for the same reason."""
         ended = steps.Ended(work, verdict, handler, writes)
-        self.outcomes[verdict.outcome.value] = self.outcomes.get(verdict.outcome.value, 0) + 1
+        self.tally.ended(handler, verdict, work.event.occurred_at)
         if verdict.delay_s is None:
             days, hours = self._settings.dead_letter_days, self._settings.dedupe_hours
             step = steps.end(self.delivery, ended, dead_letter_s=days * 86_400, newest_s=hours * 3600)
@@ -65,6 +66,7 @@ class Run:
         return await (await self._ending)
 
     def _account(self) -> None:
+        self.tally.tell()
         for later in self._later.values():
             self._settlement.step(steps.postpone(self.delivery, later))
         self._ending.set_result(self._settlement.end(self.delivery))

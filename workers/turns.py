@@ -4,6 +4,7 @@ Rule: handlers see events and tools; whatever they raise ends in a verdict.
 """
 
 import random
+import time
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -140,9 +141,13 @@ class Turns:
         if _BOUND.get() != delivery_id:  # binding costs more than many a handler
             _BOUND.set(delivery_id)
             structlog.contextvars.bind_contextvars(delivery_id=delivery_id, portal_id=event.portal_id)
+        started = time.perf_counter()
         try:
-            with self._deadlines.limit():
-                await route.function(event, tools)
+            try:
+                with self._deadlines.limit():
+                    await route.function(event, tools)
+            finally:
+                work.run.tally.ran(route.name, time.perf_counter() - started)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises must end in a verdict
             return await self._judge(work, attempt, error, route)
         if tools.uses_crm:

@@ -21,6 +21,7 @@ from core.deliveries import JOB_NAME, QUEUE_NAME, decode, encode
 from core.errors import NotAuthorized, UnreadableDelivery
 from core.settings import Settings
 from core.telemetry import alert
+from core.totals import Totals
 from crm.scopes import Declaration, warn_of_scopes
 from crm.services import CRM
 from handlers.routing import Router, load_router
@@ -28,6 +29,7 @@ from workers import schedule
 from workers.batch import BatchWorker
 from workers.begin import LEASE_MS
 from workers.circuit import Circuit
+from workers.figures import keep_figures
 from workers.heartbeat import beat
 from workers.patience import Patience
 from workers.process import Processor, process_delivery
@@ -76,12 +78,20 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
             opening.push_async_callback(processor.close)
             archiver = Archiver.open(settings, redis)
             opening.push_async_callback(archiver.close)
+            totals = Totals(redis, "worker")
+            opening.push_async_callback(totals.end)
             opening.enter_context(Watchdog(asyncio.get_running_loop(), router))
 
             def leases() -> list[tuple[str, str]]:
                 return [*worker.leases(), *processor.leases()]
 
-            beside = (beat(redis, leases, LEASE_MS), circuit.watch(), archiver.run())
+            beside = (
+                beat(redis, leases, LEASE_MS),
+                circuit.watch(),
+                archiver.run(),
+                totals.run(),
+                keep_figures(redis, crm.budget),
+            )
             for coroutine in (*beside, *schedule.tasks(settings, redis, crm)):
                 opening.push_async_callback(_cancel, asyncio.create_task(coroutine))
             ctx["processor"] = processor

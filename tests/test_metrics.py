@@ -1,0 +1,222 @@
+"""Metrics: what workers and web processes count, summed in Redis, on the page of any web process."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from crm_world import world_of
+from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
+
+from conftest import TOKEN, Sign, batch, event
+from core import totals
+from core.deliveries import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from core.metrics import LAG_SECONDS, METRICS, Durations
+from core.settings import Settings
+from core.totals import PROCESSES, Totals, counted, page, sample
+from ingest.app import create_app
+from simulator.app import Simulator
+from simulator.config import PortalConfig, SimulatorConfig
+from workers import figures
+
+ROOT = Path(__file__).parent.parent
+PORTAL = 50112233
+Labels = tuple[tuple[str, str], ...]
+
+
+def read(text: str) -> dict[tuple[str, Labels], float]:
+    """The samples of a page, by name and labels."""
+    return {
+        (found.name, tuple(sorted(found.labels.items()))): found.value
+        for family in text_string_to_metric_families(text)
+        for found in family.samples
+    }
+
+
+@pytest.fixture
+async def client(settings: Settings, redis: Redis) -> AsyncIterator[TestClient]:
+    async with TestClient(TestServer(create_app(settings))) as client:
+        yield client
+
+
+async def samples(client: TestClient) -> dict[tuple[str, Labels], float]:
+    async with client.get("/metrics") as answer:
+        return read(await answer.text())
+
+
+@pytest.fixture
+async def hubspot() -> AsyncIterator[Simulator]:
+    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
+        yield simulator
+
+
+async def work_off(environ: dict[str, str], hubspot: Simulator) -> None:
+    """Run a worker process until the queue is empty."""
+    given = {"HUBSPOT_API_URL": hubspot.url, "DATABASE_URL": "postgres://127.0.0.1:1/none", "RETRY_SCHEDULE_S": "0.01"}
+    command = (sys.executable, "-m", "workers", "--burst")
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=ROOT, env={**os.environ, **environ, **given}, stderr=quiet
+    )
+    try:
+        async with asyncio.timeout(50):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def queue(redis: Redis, *elements: dict[str, object]) -> None:
+    number = await redis.incr("test:deliveries")
+    entries = tuple(Entry(f"{number:010x}{at:010x}", 0, element) for at, element in enumerate(elements))
+    delivery = Delivery(f"{PORTAL}-{number}-1", PORTAL, 1, entries)
+    await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, 1))
+    await redis.zadd(QUEUE_NAME, {delivery.id: 1})
+
+
+async def test_any_web_process_tells_what_workers_counted_before_they_ended(
+    client: TestClient, redis: Redis, environ: dict[str, str], hubspot: Simulator
+) -> None:
+    """Two workers, one after the other: the page holds the sum, though neither lives any more."""
+    told = []
+    for number in range(2):
+        await queue(redis, event(number), event(number, subscriptionType="contact.unheard_of", objectId=9 + number))
+        await work_off(environ, hubspot)
+        told.append(await samples(client))
+
+    def values(name: str, **labels: str) -> list[float]:
+        return [page.get((name, tuple(sorted(labels.items()))), 0.0) for page in told]
+
+    assert values("spokes_outcomes_total", handler="contacts.keep_reachable", outcome="dead") == [1, 2]
+    assert values("spokes_setbacks_total", outcome="dead", reason="no_handler") == [1, 2]
+    assert values("spokes_handler_seconds_count", handler="contacts.keep_reachable") == [1, 2]
+    assert values("spokes_lag_seconds_count") == [2, 4]
+    assert values("spokes_batches_total", lane="read") == [1, 2]
+    assert values("spokes_batch_asks_total", lane="read") == [1, 2]
+    assert values("spokes_crm_calls_total", method="POST", outcome="answered")[1] >= 2
+    assert values("spokes_budget_wait_seconds_count", kind="calls")[1] >= 2
+    assert values("spokes_processes", process="worker") == [0, 0]
+    assert values("spokes_processes", process="web") == [1, 1]
+
+
+async def test_what_waits_and_what_stands_is_told_without_a_worker(client: TestClient, redis: Redis) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    await redis.zadd(QUEUE_NAME, {"due": now_ms - 90_000, "later": now_ms + 90_000})
+    await redis.xadd(AUDIT_STREAM, {b"r": b"{}"}, id=f"{now_ms - 30_000}-1")
+    await redis.hset(ALERTS, "secret_old:3f2a", "{}")
+
+    told = await samples(client)
+
+    assert told["spokes_queue_deliveries", (("state", "due"),)] == 1
+    assert told["spokes_queue_deliveries", (("state", "later"),)] == 1
+    assert 90 <= told["spokes_queue_late_seconds", ()] < 150
+    assert told["spokes_archive_waiting", ()] == 1
+    assert 30 <= told["spokes_archive_lag_seconds", ()] < 90
+    assert told["spokes_alert_standing", (("alert", "secret_old"),)] == 1
+    assert told["spokes_redis_up", ()] == 1
+
+
+async def test_requests_are_counted_by_answer_and_reason_and_timed(
+    client: TestClient, redis: Redis, sign: Sign
+) -> None:
+    before = await samples(client)
+    body = batch(event(1))
+    for headers in (sign(body), sign(body, secret="another-secret")):
+        async with client.post("/webhooks/hubspot", data=body, headers=headers) as answer:
+            await answer.read()
+    after = await samples(client)
+
+    def grown(name: str, **labels: str) -> float:
+        key = name, tuple(sorted(labels.items()))
+        return after[key] - before.get(key, 0)
+
+    assert grown("spokes_requests_total", status="202", reason="") == 1
+    assert grown("spokes_requests_total", status="401", reason="signature_mismatch") == 1
+    assert grown("spokes_request_seconds_count", status="202") == 1
+    assert grown("spokes_events_total", fate="admitted") == 1
+
+
+async def test_page_is_told_while_redis_is_away_and_sums_do_not_fall(environ: dict[str, str]) -> None:
+    settings = Settings.from_env({**environ, "REDIS_URL": "redis://127.0.0.1:1"})
+    async with TestClient(TestServer(create_app(settings))) as client:
+        async with client.get("/nowhere") as answer:
+            await answer.read()
+        told = await samples(client)
+    assert told["spokes_redis_up", ()] == 0
+    assert told["spokes_requests_total", (("reason", "http_404"), ("status", "404"))] >= 1
+
+
+async def test_sum_survives_the_absence_of_redis(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told before, meanwhile, and after; never less than before, and nothing twice."""
+    ours = Totals(redis, "worker")
+    name = sample("spokes_lag_seconds_count")
+    await ours.share()
+    start = (await ours.known())[name]
+    LAG_SECONDS.observe(1)
+
+    async def away(name: str) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as gone:
+        gone.setattr(ours, "share", lambda: away(""))
+        meanwhile = (await ours.known())[name]
+    after = (await ours.known())[name]
+    assert [meanwhile - start, after - start] == [1, 1]
+
+
+async def test_living_processes_are_those_that_spoke_of_late(redis: Redis) -> None:
+    await redis.zadd(PROCESSES, {"worker:gone:1": time.time() - 2 * totals.LIVES_S})
+    ours = Totals(redis, "worker")
+    await ours.share()
+    living = await redis.zrange(PROCESSES, 0, -1)
+    await ours.end()
+    assert ([member.partition(b":")[0] for member in living], await redis.zcard(PROCESSES)) == ([b"worker"], 0)
+
+
+async def test_figures_tell_budget_pauses_and_dead_letters(redis: Redis) -> None:
+    async with world_of(redis) as world:
+        await world.services("contacts.update").contacts.get(world.make(phone="1"))
+        await world.crm.budget.pause(PORTAL, "calls", 20)
+        await figures._announce(redis, world.crm.budget)
+        await redis.sadd("spokes:portals", PORTAL)
+        await redis.zadd(f"spokes:{PORTAL}:dead", {"aa": 1, "bb": 2})
+        await redis.hset("spokes:paused", "7", '{"why": "not_authorized"}')
+        told = await figures.measure(redis, world.crm.budget)
+        await figures.keep(redis, told)
+
+    assert told[sample("spokes_dead_letters")] == 2
+    assert told[sample("spokes_portals_paused", why="not_authorized")] == 1
+    assert told[sample("spokes_budget_used", kind="calls")] >= 1
+    assert told[sample("spokes_budget_limit", kind="calls")] >= 100
+    assert 15 < told[sample("spokes_budget_pause_seconds", kind="calls")] <= 20
+    assert 0 < await redis.ttl(totals.FIGURES) <= 45
+
+
+def test_many_values_are_observed_as_each_would_be() -> None:
+    values = [0.0, 0.001, 0.0011, 3, 59, 60, 61, 1e9]
+    ones, all_ = (Durations("x", "x", buckets=(0.001, 1, 60), registry=None) for _ in range(2))
+    for value in values:
+        ones.observe(value)
+    all_.observe_all(values)
+    assert [s.value for s in ones.collect()[0].samples] == [s.value for s in all_.collect()[0].samples]
+
+
+def test_buckets_stand_on_the_page_from_the_least_to_the_most() -> None:
+    lines = [line for line in page(counted()).decode().splitlines() if line.startswith("spokes_lag_seconds_bucket")]
+    bounds = [float(line.split('"')[1]) for line in lines]
+    assert bounds == sorted(bounds)
+    assert len(bounds) > 10
+
+
+def test_no_label_can_take_any_value_that_comes() -> None:
+    """A label is a word for a closed set; ids of portals, objects and people are none."""
+    labels = {label for family in METRICS._names_to_collectors.values() for label in family._labelnames}
+    assert labels == {
+        "status", "reason", "fate", "handler", "outcome", "method", "kind", "lane", "why", "state", "alert", "process",
+    }  # fmt: skip
