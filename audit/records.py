@@ -78,9 +78,9 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # frozen would double the cost of making one, of which every event needs one
 class AuditRecord:
-    """One line of the record.
+    """One line of the record, made once and never changed.
 
     `at` and `occurred_at` are epoch ms; `id` sorts by time and is unique; `reason` is a constant; `correlation_id` is
     HubSpot's; `actor` is who acted: `spokes`, or an operator's name; `detail` holds what only this action has.

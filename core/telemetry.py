@@ -65,7 +65,7 @@ def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> 
         logging.getLogger(name).setLevel(logging.WARNING)
     global _canonical  # noqa: PLW0603 - one log a process, set up once
     quiet = logging.getLevelNamesMapping()[settings.log_level] > logging.INFO
-    _canonical = _unset if columns or quiet else _json_lines(out, process, mask)
+    _canonical = _nothing if quiet else _unset if columns else _json_lines(out, process, mask)
     if stream is None:  # they belong to the whole process, and are told on its standard error
         take_over()
     structlog.contextvars.clear_contextvars()
@@ -85,6 +85,10 @@ def canonical(event: str, fields: Mapping[str, object]) -> None:
 
 def _unset(event: str, fields: Mapping[str, object]) -> None:
     structlog.get_logger().info(event, **fields)
+
+
+def _nothing(event: str, fields: Mapping[str, object]) -> None:
+    """LOG_LEVEL asks for less."""
 
 
 _canonical: Callable[[str, Mapping[str, object]], None] = _unset

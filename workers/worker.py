@@ -39,6 +39,7 @@ _POLL_S: Final = 0.5  # a fallback: whoever queues a job wakes us
 _COMPLETION_S: Final = 20  # after SIGTERM; Heroku kills a dyno after 30 s
 _NEVER_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _CANCEL_AGAIN_S: Final = 0.2
+_FETCHED: Final = 2  # times MAX_DELIVERIES: while those run, as many are being claimed, begun or settled
 _NO_LIMIT: Final = 1_000_000_000
 log = structlog.get_logger()
 
@@ -114,7 +115,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
         on_startup=start_up,
         on_shutdown=shut_down,
         job_completion_wait=_COMPLETION_S,
-        max_jobs=settings.max_deliveries,
+        max_jobs=_FETCHED * settings.max_deliveries,
         job_timeout=_NEVER_S,
         keep_result=0,
         poll_delay=_POLL_S,
