@@ -7,7 +7,7 @@ only then inserts. A crash between the commit and the removal from the stream th
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 
 import orjson
 import structlog
@@ -17,16 +17,17 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit import partitions, schema
 from audit.election import Lease
+from audit.episodes import Episodes
 from audit.extension import Extension
 from audit.records import Action
 from audit.rows import Row, to_row
 from audit.store import open_engine, writing
 from audit.stream import FIELD
+from core.alerts import Alert
 from core.deliveries import AUDIT_STREAM
 from core.errors import AuditUnavailable, UnreadableDelivery
 from core.metrics import ARCHIVED
 from core.settings import Settings
-from core.telemetry import alert
 
 _LEASE: Final = f"{AUDIT_STREAM}:archiver"
 _GROWTH: Final = 8  # a batch of 4,000 costs a third less per record than one of 500
@@ -56,6 +57,7 @@ class Archiver:
     ) -> None:  # fmt: skip
         self._redis = redis
         self._engine = engine
+        self._episodes = Episodes(redis)
         self._batch = batch
         self._most = batch * _GROWTH
         self._next = batch  # how many to take next time
@@ -78,7 +80,7 @@ class Archiver:
         """Archive until `stop` is set or the task is cancelled; wait out what is down, and alert once each time."""
         stop = stop or asyncio.Event()
         lease = Lease(self._redis, _LEASE)
-        down = False
+        told: bool | None = None  # whether we said that the store is away; None: another may have said so before us
         try:
             while not stop.is_set():
                 pause_s = _STANDBY_S
@@ -86,19 +88,22 @@ class Archiver:
                     if await lease.held():
                         batch = await self._archive()
                         pause_s = 0.0 if batch.read >= self._batch else self._idle_s
+                        told = told if told is False else await self._tell(stands=False)
                 except Exception as error:  # noqa: BLE001 - whatever it is, an archiver that ended would not be missed
                     pause_s = self._retry_s
-                    if not down:
-                        alert("audit_unavailable", cause=_cause(error))
-                    down = True
-                else:
-                    if down:
-                        _log.warning("audit_available")
-                    down = False
+                    told = told or await self._tell(stands=True, cause=_cause(error))
                 await _pause(stop, pause_s)
         finally:
             with contextlib.suppress(RedisError):
                 await lease.release()
+
+    async def _tell(self, *, stands: bool, **fields: Any) -> bool | None:
+        """Say how it stands with the store; return what was said, None while Redis does not take it."""
+        try:
+            await self._episodes.tell(Alert.AUDIT_UNAVAILABLE, stands=stands, **fields)
+        except (RedisError, OSError):
+            return None
+        return stands
 
     async def run_once(self) -> int:
         """Archive one batch, and return how many records it had.
@@ -132,7 +137,7 @@ class Archiver:
         ARCHIVED.inc(len(added))
         await self._redis.xdel(AUDIT_STREAM, *(entry_id for entry_id, _ in entries))
         if unreadable := sum(row["action"] == Action.STREAM_UNREADABLE for row in added):
-            alert("audit_stream_unreadable", entries=unreadable)
+            await self._episodes.happened(Alert.AUDIT_STREAM_UNREADABLE, entries=unreadable)
         return _Batch(len(entries), len(added))
 
     async def _prepare(self) -> None:

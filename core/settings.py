@@ -5,55 +5,30 @@ import os
 import secrets as random_secrets
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from core.errors import ConfigurationError
+from core.variables import (
+    RECEIVER_PATH,
+    ClientSecrets,
+    Networks,
+    Numbers,
+    PublicUrl,
+    Seconds,
+    Secrets,
+    SignatureVersions,
+    WebhookUrl,
+    Words,
+)
 
-RECEIVER_PATH: Final = "/webhooks/hubspot"
+__all__ = ["RECEIVER_PATH", "Settings"]
+
 _LONGEST_SOCKET: Final = 100
-SignatureVersion = Literal["v1", "v2", "v3"]
-
-
-def _split(value: object) -> object:
-    """Turn "a, b" into ("a", "b"); leave anything already split alone."""
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def _public_url(value: object) -> object:
-    """Accept the base URL or the whole target URL, as HubSpot's form asks for; keep the base."""
-    if not isinstance(value, str) or not value:
-        return value
-    base = value.rstrip("/").removesuffix(RECEIVER_PATH)
-    parts = urlsplit(base)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        msg = "must be a URL such as https://hooks.example.com, without query or fragment"
-        raise ValueError(msg)
-    return base
-
-
-def _client_secrets(value: object) -> object:
-    parts = _split(value)
-    if isinstance(parts, tuple):
-        for part in parts:
-            text = part.get_secret_value() if isinstance(part, SecretStr) else str(part)
-            if text.lower().startswith("pat-"):
-                msg = "is an access token (pat-...); HubSpot signs with the app's client secret, found on its Auth page"
-                raise ValueError(msg)
-            if len(text) < 8:  # noqa: PLR2004 - shorter than any secret HubSpot issues, and guessable
-                msg = "is too short to be a HubSpot client secret"
-                raise ValueError(msg)
-    return parts
-
-
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -62,7 +37,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     # HubSpot
-    hubspot_client_secret: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_client_secrets)] = ()
+    hubspot_client_secret: ClientSecrets = ()
     hubspot_access_token: SecretStr = SecretStr("")
     hubspot_api_url: str = "https://api.hubapi.com"
     hubspot_api_version: str = Field("2026-09", pattern=r"^(v3|\d{4}-\d{2}(-beta)?)$")
@@ -72,15 +47,15 @@ class Settings(BaseSettings):
     hubspot_reserve: float = Field(0.1, ge=0, le=0.5, description="share of the limit that imports leave to others")
     hubspot_timeout_s: float = Field(20.0, gt=0, description="one CRM call")
     # The door
-    public_url: Annotated[str, BeforeValidator(_public_url)] = ""
-    signature_versions: Annotated[tuple[SignatureVersion, ...], NoDecode, BeforeValidator(_split)] = ("v3",)
+    public_url: PublicUrl = ""
+    signature_versions: SignatureVersions = ("v3",)
     signature_max_age_s: int = Field(300, ge=1)
     signature_max_skew_s: int = Field(300, ge=0, description="how far ahead of our clock a timestamp may be")
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
     allowed_events: Words = ()
-    portal_ids: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)] = ()
+    portal_ids: Numbers = ()
     trusted_proxies: int = Field(0, ge=0, le=10, description="proxies of ours that requests come through; Heroku: 1")
-    allowed_addresses: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)] = ()
+    allowed_addresses: Networks = ()
     failed_signature_limit: int = Field(60, ge=1, description="per address and minute, before 401 becomes 429")
     redis_timeout_s: float = Field(2.0, gt=0, description="how long the door waits for Redis before it answers 503")
     durable_ack: Literal["redis", "aof"] = "redis"  # what 202 waits for: Redis' word, or its disk's (WAITAOF)
@@ -95,7 +70,7 @@ class Settings(BaseSettings):
     max_deliveries: int = Field(200, ge=1, description="deliveries that one worker process runs at a time")
     max_objects: int = Field(200, ge=1, description="CRM objects that one worker process works on at a time")
     handler_timeout_s: float = Field(60.0, gt=0, description="one run of one handler")
-    retry_schedule_s: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_split)] = (
+    retry_schedule_s: Seconds = (
         2, 10, 60, 300, 1800, 7200, 21600,
     )  # fmt: skip
     dead_letter_days: int = Field(30, ge=1)
@@ -107,7 +82,7 @@ class Settings(BaseSettings):
     database_url: SecretStr = SecretStr("")
     data_dir: Path = Path(".spokes")
     audit_key: SecretStr = SecretStr("")
-    secrets_key: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
+    secrets_key: Secrets = ()
     audit_days: int = Field(730, ge=1, description="how long audit records are kept")
     stream_days: int = Field(30, ge=1, description="how long a record waits in Redis for a store that is gone")
     checkpoint_every: int = Field(10_000, ge=1, description="records between two signed checkpoints")
@@ -126,6 +101,8 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "columns"] = "auto"
     sentry_dsn: SecretStr = SecretStr("")
     sentry_environment: str = "production"
+    alert_webhook_url: WebhookUrl = SecretStr("")
+    alert_webhook_secret: SecretStr = SecretStr("")
 
     @classmethod
     def settings_customise_sources(
@@ -165,6 +142,8 @@ class Settings(BaseSettings):
                 for name in needs
                 if name.lower() in given and not _filled(getattr(settings, name.lower()))
             ]
+            if settings.alert_webhook_url.get_secret_value() and not settings.alert_webhook_secret.get_secret_value():
+                problems.append(_sentence("ALERT_WEBHOOK_SECRET", blank))
             if not problems:
                 return settings
         raise ConfigurationError(sorted(problems))
@@ -184,7 +163,8 @@ class Settings(BaseSettings):
         """Every text that must never be shown."""
         urls = (self.redis_url.get_secret_value(), self.database_url.get_secret_value())
         passwords = tuple(urlsplit(url).password or "" for url in urls)
-        singles = (self.hubspot_access_token, self.audit_key, self.sentry_dsn)
+        webhook = (self.alert_webhook_url, self.alert_webhook_secret)
+        singles = (self.hubspot_access_token, self.audit_key, self.sentry_dsn, *webhook)
         return (*self.client_secrets, *self.vault_keys, *(s.get_secret_value() for s in singles), *passwords)
 
     @property
@@ -241,6 +221,7 @@ def _filled(value: object) -> bool:
 _HINTS: Final[Mapping[str, str]] = {
     "HUBSPOT_CLIENT_SECRET": "copy the client secret from the Auth page of your HubSpot app",
     "HUBSPOT_ACCESS_TOKEN": "copy the access token from the Auth page of your HubSpot app",
+    "ALERT_WEBHOOK_SECRET": "ALERT_WEBHOOK_URL needs it, messages are signed with it; choose any long text",
     "PUBLIC_URL": "set it to the URL that HubSpot calls, such as https://hooks.example.com",
 }
 

@@ -7,12 +7,14 @@ imports first, which nobody waits for, then everything. It recovers by itself.
 import asyncio
 import contextlib
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from audit.episodes import Episodes
+from core.alerts import Alert
 from core.deliveries import AUDIT_STREAM, QUEUE_NAME
 from core.errors import QueueUnavailable
 from core.events import Event
@@ -49,6 +51,8 @@ class Load:
         self._redis = redis
         self._limits = {"queue": settings.max_backlog, "records": settings.max_unarchived}
         self._memory_share = settings.max_memory_share
+        self._episodes = Episodes(redis)
+        self._looked = False
         self.level = Level.ALL
 
     def admit_request(self) -> None:
@@ -89,14 +93,18 @@ class Load:
         if most := memory["maxmemory"]:
             shares["memory"] = memory["used_memory"] / (most * self._memory_share)
         fullest = max(shares, key=lambda name: shares[name])
-        now = level(shares[fullest], self.level)
-        if now != self.level:
-            told = {"taken": now.name.lower(), "limit": fullest, "share": round(shares[fullest], 2)}
-            if now > self.level:
-                alert("queue_filling", **told)
-            else:
-                log.warning("queue_recovered", **told)
-        self.level = now
+        before, self.level = self.level, level(shares[fullest], self.level)
+        if self.level != before or not self._looked:
+            await self._tell(taken=self.level.name.lower(), limit=fullest, share=round(shares[fullest], 2))
+        self._looked = True
+
+    async def _tell(self, **fields: Any) -> None:
+        stands = self.level is not Level.ALL
+        try:
+            await self._episodes.tell(Alert.QUEUE_FILLING, stands=stands, **fields)
+        except (RedisError, OSError):  # so full that it takes not even this
+            if stands:
+                alert(Alert.QUEUE_FILLING, **fields)
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> None:

@@ -278,10 +278,12 @@ async def test_a_store_stopped_and_started_loses_nothing_and_alerts_once(redis: 
         await fill(redis, 50, first=51)
         await asyncio.sleep(0.5)
         server.start()
-        await until(engine, 100)
+        await until(engine, 102)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    assert await numbers(engine) == list(range(1, 101))
+    rows = await archived(engine)
+    assert [int(str(row["id"]), 16) for row in rows if row["action"] == "event"] == list(range(1, 101))
+    assert [row["action"] for row in rows if row["action"] != "event"] == ["alert.began", "alert.ended"]
     assert (await verify(engine)).intact
-    assert [log["event"] for log in logs] == ["audit_tables_created", "audit_unavailable", "audit_available"]
+    assert [log["event"] for log in logs] == ["audit_tables_created", "audit_unavailable", "audit_unavailable_over"]
     await engine.dispose()

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from audit import schema
 from audit.archive import Archiver
+from audit.episodes import Episodes
 from audit.records import Action, AuditRecord, Outcome
 from audit.stream import append, backlog
 from audit.stream import decode as decode_record
@@ -21,7 +22,6 @@ from core.deliveries import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entr
 from core.settings import Settings
 from crm.services import CRM
 from workers import keys, watch
-from workers.episodes import Episodes
 from workers.schedule import Job, do_when_due, retain, sweep_forgotten, tasks
 
 NOW = time.time_ns() // 1_000_000

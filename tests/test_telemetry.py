@@ -132,10 +132,10 @@ def test_exception_reaches_sentry_without_its_text(sentry: _Sentry, environ: dic
 
 def test_alert_reaches_log_and_sentry_under_one_name(sentry: _Sentry, environ: dict[str, str]) -> None:
     setup_with(sentry, environ)
-    alert("queue_full", backlog=7, note=CANARY)
+    alert("queue_filling", backlog=7, note=CANARY)
     sentry_sdk.flush(5)
     (envelope,) = sentry.received
-    assert b"queue_full" in envelope
+    assert b"queue_filling" in envelope
     assert CANARY.encode() not in envelope
 
 

@@ -15,8 +15,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from audit.episodes import Episodes
+from core.alerts import Alert
 from core.errors import CRMUnavailable, NotAuthorized, RateLimited
-from core.telemetry import alert
 from workers import keys
 from workers.verdicts import DAILY
 
@@ -69,6 +70,7 @@ class Circuit:
         """Keep pauses in `redis`; `probe` returns whether HubSpot answers and knows our token."""
         self._redis = redis
         self._probe = probe
+        self._episodes = Episodes(redis)
         self._breaker = Breaker()
         self._known: dict[int, Pause] = {}
 
@@ -99,7 +101,10 @@ class Circuit:
         self._known[portal_id] = pause
         first = bool(await self._redis.hsetnx(keys.PAUSED, str(portal_id), fields))  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and forgets bytes
         if first:
-            alert("portal_paused", portal_id=portal_id, why=why, level="warning" if why == OPERATOR else "error")
+            level = "warning" if why == OPERATOR else "error"
+            await self._episodes.tell(
+                Alert.PORTAL_PAUSED, of=portal_id, portal_id=portal_id, stands=True, level=level, why=why
+            )
         return first
 
     async def resume(self, portal_id: int) -> bool:
@@ -108,7 +113,7 @@ class Circuit:
         self._breaker.answered(portal_id)
         resumed = bool(await self._redis.hdel(keys.PAUSED, str(portal_id)))  # type: ignore[misc]  # as above
         if resumed:
-            log.warning("portal_resumed", portal_id=portal_id)
+            await self._episodes.tell(Alert.PORTAL_PAUSED, of=portal_id, portal_id=portal_id, stands=False)
         return resumed
 
     async def pauses(self) -> dict[int, Pause]:

@@ -8,8 +8,9 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from audit.episodes import Episodes
+from core.alerts import Alert
 from core.events import Event
-from core.telemetry import alert
 from workers import keys
 
 _WINDOW_S: Final = 60
@@ -40,5 +41,6 @@ class Rounds:
         if count is None or int(count) < _ROUNDS:
             return False
         if await self._redis.set(keys.episode(event.portal_id, f"loop:{event.type}"), 1, nx=True, ex=3600):
-            alert("rewrite_loop", portal_id=event.portal_id, event_type=event.type, property_name=event.property_name)
+            fields = {"portal_id": event.portal_id, "event_type": event.type, "property_name": event.property_name}
+            await Episodes(self._redis).happened(Alert.REWRITE_LOOP, **fields)
         return True

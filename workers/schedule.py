@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit import partitions
+from audit.episodes import Episodes
 from audit.records import Action, AuditRecord
 from audit.retention import purge
 from audit.store import open_engine
@@ -24,7 +25,6 @@ from core.settings import Settings
 from core.telemetry import report
 from workers import keys, watch
 from workers.dead_letters import DeadLetters
-from workers.episodes import Episodes
 from workers.erasure import Erasures
 from workers.forgetting import forget_subject
 from workers.holdings import Subject, find

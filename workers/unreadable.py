@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from audit.episodes import Episodes
 from audit.records import Action, AuditRecord, Outcome
 from audit.stream import append
+from core.alerts import Alert
 from core.deliveries import decode, encode
 from core.errors import UnreadableDelivery
-from core.telemetry import alert
 from workers import keys
 
 _MOST: Final = 1000  # whoever fills the queue with rubbish must not fill Redis
@@ -36,7 +37,7 @@ async def keep_unreadable(redis: Redis, job_id: str, job: Any) -> None:
         pipeline.lpush(keys.UNREADABLE, encode({"id": job_id, "at": time.time_ns() // 1_000_000, "payload": raw}))
         pipeline.ltrim(keys.UNREADABLE, 0, _MOST - 1)
         await pipeline.execute()
-    alert("unreadable_delivery", job_id=job_id)
+    await Episodes(redis).happened(Alert.UNREADABLE_DELIVERY, job_id=job_id)
 
 
 async def mentioning(redis: Redis, ids: Collection[str]) -> list[bytes]:

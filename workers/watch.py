@@ -3,19 +3,20 @@
 import re
 import time
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from audit.episodes import Episodes
 from audit.requests import State, requests
 from audit.stream import backlog
 from audit.volumes import HOUR_MS, Volume, volumes
+from core.alerts import Alert
 from core.deliveries import decode
 from core.errors import UnreadableDelivery
 from core.masking import derive_key, keyed_hash
 from core.settings import Settings
-from workers.episodes import Episodes
 
 _DAY_H: Final = 24
 _BASELINE_DAYS: Final = 7
@@ -24,7 +25,7 @@ _FEW: Final = 20  # in 24 hours are never unusual by comparison alone
 _RECOUNTED: Final = 3  # hours; records may reach the store late
 _KEEP_S: Final = (_BASELINE_DAYS + 2) * 86_400
 _DAY_MS: Final = 86_400_000
-_OLD: Final = ((90, "secret_old", "error"), (75, "secret_ageing", "warning"))  # days
+_OLD: Final = ((90, Alert.SECRET_OLD, "error"), (75, Alert.SECRET_AGEING, "warning"))  # days
 _DUE_SOON_MS: Final = 7 * _DAY_MS
 _SECRETS: Final = "spokes:secrets"  # hash of fingerprint to the epoch ms at which the secret was first seen
 _CURSOR: Final = "spokes:watch:cursor"
@@ -57,7 +58,7 @@ async def watch_volumes(settings: Settings, redis: Redis, engine: AsyncEngine, e
         ceiling = getattr(settings, f"watch_{volume.value}")
         per_day = before[volume] / _BASELINE_DAYS
         await episodes.tell(
-            f"unusual_{volume.value}",
+            Alert(f"unusual_{volume.value}"),
             stands=is_unusual(today[volume], per_day, ceiling),
             in_24_hours=today[volume], usual=round(per_day, 1), ceiling=ceiling,
         )  # fmt: skip
@@ -78,13 +79,13 @@ async def watch_secrets(settings: Settings, redis: Redis, episodes: Episodes) ->
         days = (now_ms - since) // _DAY_MS
         told = secret_alert(days) if print_ in prints else None
         for _, alert, level in _OLD:
-            fields = {"variable": prints.get(print_, ""), "days": days}
-            await episodes.tell(f"{alert}:{print_}", stands=alert == told, level=level, **fields)
+            fields: dict[str, Any] = {"variable": prints.get(print_, ""), "days": days}
+            await episodes.tell(alert, of=print_, stands=alert == told, level=level, **fields)
         if print_ not in prints:
             await redis.hdel(_SECRETS, print_)  # type: ignore[misc]  # as above
 
 
-def secret_alert(days: int) -> str | None:
+def secret_alert(days: int) -> Alert | None:
     """Return the alert that a secret of this age calls for."""
     return next((alert for least, alert, _ in _OLD if days >= least), None)
 
@@ -102,20 +103,20 @@ async def watch_tokens(settings: Settings, redis: Redis, episodes: Episodes) -> 
         await redis.set(f"{_CURSOR}:found", 1)
     clean = not found and cursor == 0 and not await redis.getdel(f"{_CURSOR}:found")
     if found or clean:
-        await episodes.tell("token_in_redis", stands=bool(found), keys=kinds[:10], count=len(found))
+        await episodes.tell(Alert.TOKEN_IN_REDIS, stands=bool(found), keys=kinds[:10], count=len(found))
 
 
 async def watch_backlog(settings: Settings, redis: Redis, episodes: Episodes) -> None:
     """Warn while too many records wait for the store."""
     waiting = await backlog(redis)
-    await episodes.tell("audit_backlog", stands=waiting >= settings.audit_backlog, waiting=waiting)
+    await episodes.tell(Alert.AUDIT_BACKLOG, stands=waiting >= settings.audit_backlog, waiting=waiting)
 
 
 async def watch_requests(engine: AsyncEngine, episodes: Episodes) -> None:
     """Warn of requests of people that are due within a week and not done."""
     soon = time.time_ns() // 1_000_000 + _DUE_SOON_MS
     late = [asked.id for asked in await requests(engine, state=State.OPEN) if asked.due_at < soon]
-    await episodes.tell("privacy_request_due", stands=bool(late), requests=late)
+    await episodes.tell(Alert.PRIVACY_REQUEST_DUE, stands=bool(late), requests=late)
 
 
 async def _hour(redis: Redis, engine: AsyncEngine, hour: int, now: int) -> Counter[str]:

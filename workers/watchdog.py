@@ -7,6 +7,7 @@ import time
 from types import CodeType, FrameType, TracebackType
 from typing import Final, Self
 
+from core.alerts import Alert
 from core.telemetry import alert
 from handlers.routing import Router
 
@@ -46,7 +47,7 @@ class Watchdog:
                 self._ask()
             elif not told:
                 told = True  # once for each time it blocks
-                alert("loop_blocked", handler=self._who(), seconds=round(blocked_s, 1), level="warning")
+                alert(Alert.LOOP_BLOCKED, handler=self._who(), seconds=round(blocked_s, 1), level="warning")
 
     def _ask(self) -> None:
         try:

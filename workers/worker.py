@@ -8,24 +8,28 @@ import asyncio
 import os
 import socket
 from base64 import b64encode
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Final
 
 import structlog
 from arq.connections import ArqRedis
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from audit.archive import Archiver
+from audit.episodes import Episodes
+from core.alerts import Alert
 from core.connections import redis_pool
 from core.deliveries import JOB_NAME, QUEUE_NAME, decode, encode
 from core.errors import NotAuthorized, UnreadableDelivery
 from core.settings import Settings
-from core.telemetry import alert
 from core.totals import Totals
 from crm.scopes import Declaration, warn_of_scopes
 from crm.services import CRM
 from handlers.routing import Router, load_router
 from workers import schedule
+from workers.alert_webhook import AlertWebhook
 from workers.batch import BatchWorker
 from workers.begin import LEASE_MS
 from workers.circuit import Circuit
@@ -73,7 +77,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
         async with AsyncExitStack() as opening:  # closes what was opened when start-up fails half way
             crm = await CRM.open(settings, redis)
             opening.push_async_callback(crm.close)
-            await _check_token(crm, router)
+            await _check_token(crm, router, redis)
             circuit = Circuit(redis, partial(_answers, crm))
             processor = Processor(settings, redis, router, crm, circuit, holder=holder, patience=patience)
             opening.push_async_callback(processor.close)
@@ -93,7 +97,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
                 totals.run(),
                 keep_figures(redis, crm.budget),
             )
-            for coroutine in (*beside, *schedule.tasks(settings, redis, crm)):
+            for coroutine in (*beside, AlertWebhook(settings, redis).run(), *schedule.tasks(settings, redis, crm)):
                 opening.push_async_callback(_cancel, asyncio.create_task(coroutine))
             ctx["processor"] = processor
             stack.push_async_exit(opening.pop_all())
@@ -138,13 +142,14 @@ def read_job(payload: bytes) -> dict[str, Any]:
     return {"t": None, "f": JOB_NAME, "a": [{"unreadable": b64encode(payload).decode()}], "k": {}, "et": 0}
 
 
-async def _check_token(crm: CRM, router: Router) -> None:
+async def _check_token(crm: CRM, router: Router, redis: Redis) -> None:
     """Stop a worker whose token HubSpot does not know; HubSpot being down is no reason to."""
     uses = [Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim, route in router]
     try:
         warn_of_scopes(await crm.check_token(), uses)
     except NotAuthorized:
-        alert("access_token_refused", advice="copy the access token from the Auth page of your HubSpot app")
+        with suppress(RedisError, OSError):
+            await Episodes(redis).happened(Alert.ACCESS_TOKEN_REFUSED)
         raise
 
 
