@@ -73,6 +73,8 @@ BUDGET_PAUSE_SECONDS: Final = _gauge("budget_pause_seconds", "How long calls are
 BUDGET_DAY_LEFT: Final = _gauge("budget_day_left", "Calls left of the day, of the portal with the fewest")
 PORTALS_PAUSED: Final = _gauge("portals_paused", "Portals whose work waits, by what paused them", "why")
 
+SECURITY_EVENTS: Final = _counter("security_events", "Security events by name", "event")
+
 # What waits, and what stands
 QUEUE_DELIVERIES: Final = _gauge("queue_deliveries", "Deliveries in the queue: due, or to be tried later", "state")
 QUEUE_LATE_SECONDS: Final = _gauge("queue_late_seconds", "How long the oldest due delivery has been due")

@@ -101,6 +101,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "columns"] = "auto"
     sentry_dsn: SecretStr = SecretStr("")
     sentry_environment: str = "production"
+    sentry_release: str = ""
+    sentry_traces_rate: float = Field(0.0, ge=0, le=1, description="share of requests, deliveries and runs")
+    heroku_slug_commit: str = ""
     alert_webhook_url: WebhookUrl = SecretStr("")
     alert_webhook_secret: SecretStr = SecretStr("")
 

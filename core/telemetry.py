@@ -5,23 +5,15 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import orjson
-import sentry_sdk
 import structlog
-from sentry_sdk.integrations.atexit import AtexitIntegration
-from sentry_sdk.integrations.dedupe import DedupeIntegration
-from sentry_sdk.integrations.excepthook import ExcepthookIntegration
-from sentry_sdk.integrations.threading import ThreadingIntegration
 
+from core import sentry
 from core.hooks import first_line, take_over
 from core.masking import Mask
 from core.settings import Settings
-
-if TYPE_CHECKING:
-    from sentry_sdk.types import Event as SentryEvent
-    from sentry_sdk.types import Hint
 
 # arq prints the arguments of every job at INFO, aiohttp one line a request, urllib3 the URL of every call.
 _QUIET_LOGGERS = ("arq", "aiohttp.access", "urllib3", "asyncio", "alembic", "sqlalchemy")
@@ -70,36 +62,35 @@ def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> 
         take_over()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
-    if dsn := settings.sentry_dsn.get_secret_value():
-        _setup_sentry(dsn, settings.sentry_environment, process, mask)
+    sentry.start(settings, process, mask)
 
 
-def canonical(event: str, fields: Mapping[str, object]) -> None:
-    """Write the one line that tells of a whole request or delivery.
+def canonical(event: str, fields: Mapping[str, object], level: str = "info") -> None:
+    """Write the one line that tells of a whole request, delivery or event; `level` says for what it is worth.
 
     It goes past structlog, whose chain costs as much as verifying a signature; fields are ids, counts and constants of
     ours, and the line is masked all the same.
     """
-    _canonical(event, fields)
+    _canonical(event, fields, level)
 
 
-def _unset(event: str, fields: Mapping[str, object]) -> None:
-    structlog.get_logger().info(event, **fields)
+def _unset(event: str, fields: Mapping[str, object], level: str) -> None:
+    structlog.get_logger().log(logging.getLevelNamesMapping()[level.upper()], event, **fields)
 
 
-def _nothing(event: str, fields: Mapping[str, object]) -> None:
+def _nothing(event: str, fields: Mapping[str, object], level: str) -> None:
     """LOG_LEVEL asks for less."""
 
 
-_canonical: Callable[[str, Mapping[str, object]], None] = _unset
+_canonical: Callable[[str, Mapping[str, object], str], None] = _unset
 
 
-def _json_lines(out: TextIO, process: str, mask: Mask) -> Callable[[str, Mapping[str, object]], None]:
+def _json_lines(out: TextIO, process: str, mask: Mask) -> Callable[[str, Mapping[str, object], str], None]:
     """Return what writes canonical lines as JSON."""
 
-    def write(event: str, fields: Mapping[str, object]) -> None:
+    def write(event: str, fields: Mapping[str, object], level: str) -> None:
         at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        line = orjson.dumps({**fields, "event": event, "process": process, "level": "info", "timestamp": at})
+        line = orjson.dumps({**fields, "event": event, "process": process, "level": level, "timestamp": at})
         out.write(mask.text(line.decode()) + "\n")
 
     return write
@@ -108,16 +99,12 @@ def _json_lines(out: TextIO, process: str, mask: Mask) -> Callable[[str, Mapping
 def alert(event: str, *, level: str = "error", **fields: Any) -> None:
     """Tell the operators: one log line and one Sentry message of the same constant name."""
     structlog.get_logger().log(logging.getLevelNamesMapping()[level.upper()], event, **fields)
-    with sentry_sdk.new_scope() as scope:
-        scope.set_context("fields", dict(fields))
-        sentry_sdk.capture_message(event, level=level)  # type: ignore[arg-type]  # its literal type is our log levels
+    sentry.send_alert(event, level, fields)
 
 
 def report(error: BaseException, **fields: Any) -> None:
     """Tell Sentry of an exception that we have dealt with; its text and local variables stay here."""
-    with sentry_sdk.new_scope() as scope:
-        scope.set_context("fields", dict(fields))
-        sentry_sdk.capture_exception(error)
+    sentry.send_error(error, fields)
 
 
 def _exception_class(_: object, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -134,36 +121,3 @@ def _exception_class(_: object, __: str, fields: structlog.typing.EventDict) -> 
         if trace is not None:
             fields["error_at"] = f"{os.path.relpath(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
     return fields
-
-
-def _setup_sentry(dsn: str, environment: str, process: str, mask: Mask) -> None:
-    def scrub(event: "SentryEvent", _: "Hint") -> "SentryEvent":
-        for exception in (event.get("exception") or {}).get("values") or []:
-            exception["value"] = ""  # the text of an exception may quote a value
-            for frame in (exception.get("stacktrace") or {}).get("frames") or []:
-                frame.pop("vars", None)
-        for name in ("request", "user", "extra", "server_name", "breadcrumbs"):
-            event.pop(name, None)  # type: ignore[misc]  # a TypedDict whose keys are all optional
-        contexts = event.get("contexts") or {}
-        if "fields" in contexts:
-            contexts["fields"] = mask.fields(contexts["fields"])
-        return event
-
-    sentry_sdk.init(
-        dsn=dsn,
-        environment=environment,
-        before_send=scrub,
-        max_breadcrumbs=0,
-        include_local_variables=False,
-        include_source_context=False,
-        max_request_body_size="never",
-        default_integrations=False,  # the automatic ones for aiohttp, arq and logging attach requests and job arguments
-        auto_enabling_integrations=False,
-        integrations=[
-            AtexitIntegration(lambda *_: None),
-            DedupeIntegration(),
-            ExcepthookIntegration(),
-            ThreadingIntegration(),
-        ],
-    )
-    sentry_sdk.set_tag("process", process)

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Histogram
 from core.errors import QueueUnavailable, RejectedRequest
 from core.metrics import REQUEST_SECONDS, REQUESTS
 from core.refusals import Refusal
+from core.sentry import timed
 from core.telemetry import canonical, report
 from ingest.views import ADDRESS, REFUSALS, SUMMARY
 
@@ -81,6 +82,7 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.path not in _QUIET_PATHS:
         seconds = time.perf_counter() - started
         _told(response.status, reason, seconds)
+        timed("request", "receive", seconds)
         told = {"request_id": request_id, "status": response.status, "reason": reason, "ms": round(seconds * 1000, 1)}
         canonical("request", told | request.get(SUMMARY, {}))
     return response

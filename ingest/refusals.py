@@ -13,6 +13,7 @@ from audit.records import Action, AuditRecord, Outcome
 from audit.stream import append
 from core.masking import keyed_hash
 from core.refusals import Refusal
+from core.security import SecurityEvent, security
 from ingest.guard import FailureLimit
 from ingest.load import pause
 
@@ -76,6 +77,7 @@ class Refusals:
                 append(pipeline, record)
                 await pipeline.execute()
             self._reasons -= reasons
+            security(SecurityEvent.REQUESTS_REFUSED, reasons=dict(reasons))
 
     async def _share(self) -> None:
         """Add our counts to everybody's, and learn everybody's."""

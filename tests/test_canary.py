@@ -225,7 +225,8 @@ async def _redis_dump(redis: Redis) -> dict[str, bytes]:
         if not any(word in name.decode() for word in VALUES_BELONG):
             read = {b"string": redis.get, b"hash": redis.hgetall, b"set": redis.smembers, b"stream": redis.xrange}
             kind = await redis.type(name)
-            value = await (redis.zrange(name, 0, -1) if kind == b"zset" else read[kind](name))
+            ranges = {b"zset": redis.zrange, b"list": redis.lrange}
+            value = await (ranges[kind](name, 0, -1) if kind in ranges else read[kind](name))
             places[f"Redis: {name.decode()}"] = name + b" " + repr(value).encode()
     return places
 
@@ -250,5 +251,6 @@ def test_everything_planted_went_the_whole_way(run: Run) -> None:
     assert [word for word in words if word not in exported] == []
     assert b"ValueError" in run.places["Sentry"]
     assert [word in run.places["log of worker"] for word in (b"LookupError", b"python_warning")] == [True, True]
+    assert b'"event":"event","process":"worker","level":"debug"' in run.places["log of worker"]
     assert b'"intact":true' in run.places["verify"]
     assert b"signature_malformed" in run.places["log of web"]

@@ -100,4 +100,5 @@ async def test_failing_requests_of_hubspot_are_told_once(redis: Redis) -> None:
     with capture_logs() as lines:
         await door.tell()
         await door.tell()
-    assert [line["event"] for line in lines] == ["hubspot_requests_refused"]
+    assert [line["event"] for line in lines] == ["hubspot_requests_refused", "requests_refused"]
+    assert lines[1]["security"] is True

@@ -219,4 +219,5 @@ def test_no_label_can_take_any_value_that_comes() -> None:
     labels = {label for family in METRICS._names_to_collectors.values() for label in family._labelnames}
     assert labels == {
         "status", "reason", "fate", "handler", "outcome", "method", "kind", "lane", "why", "state", "alert", "process",
+        "event",
     }  # fmt: skip

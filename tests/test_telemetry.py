@@ -5,15 +5,21 @@ import io
 import logging
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 import sentry_sdk
 import structlog
 
+from core.security import SecurityEvent, security
+from core.sentry import release, timed
 from core.settings import Settings
-from core.telemetry import alert, report, setup
+from core.telemetry import alert, canonical, report, setup
+from core.version import VERSION
 
 CANARY = "ann.canary@example.com"
 
@@ -112,8 +118,14 @@ def sentry() -> Iterator[_Sentry]:
     server.server_close()
 
 
-def setup_with(sentry: _Sentry, environ: dict[str, str]) -> None:
-    lines(environ, SENTRY_DSN=f"http://key@127.0.0.1:{sentry.server_port}/1")
+def setup_with(sentry: _Sentry, environ: dict[str, str], **changes: str) -> None:
+    lines(environ, SENTRY_DSN=f"http://key@127.0.0.1:{sentry.server_port}/1", **changes)
+
+
+def items(sentry: _Sentry) -> list[dict[str, Any]]:
+    """What was sent, without the envelopes' heads."""
+    sentry_sdk.flush(5)
+    return [orjson.loads(line) for envelope in sentry.received for line in envelope.splitlines()[2::2]]
 
 
 def test_exception_reaches_sentry_without_its_text(sentry: _Sentry, environ: dict[str, str]) -> None:
@@ -144,3 +156,68 @@ def test_lines_of_libraries_are_not_sent(sentry: _Sentry, environ: dict[str, str
     logging.getLogger("some.library").error("mail from %s", CANARY)
     sentry_sdk.flush(5)
     assert sentry.received == []
+
+
+def test_errors_are_grouped_by_handler_and_class(sentry: _Sentry, environ: dict[str, str]) -> None:
+    setup_with(sentry, environ)
+    for number, handler in enumerate(("contacts.a", "contacts.a", "deals.b")):
+        try:
+            raise ValueError(number)
+        except ValueError as error:
+            report(error, handler=handler)
+    groups = [item["fingerprint"] for item in items(sentry)]
+    assert groups == [["contacts.a", "ValueError"], ["contacts.a", "ValueError"], ["deals.b", "ValueError"]]
+
+
+def test_release_and_environment_are_told(sentry: _Sentry, environ: dict[str, str]) -> None:
+    setup_with(sentry, environ, SENTRY_ENVIRONMENT="staging", HEROKU_SLUG_COMMIT="0123456789abcdef0123")
+    alert("queue_filling")
+    [item] = items(sentry)
+    assert (item["release"], item["environment"]) == (f"spokes@{VERSION}+0123456789ab", "staging")
+    assert (item["fingerprint"], item["tags"]["process"]) == (["queue_filling"], "web")
+
+
+def test_release_may_be_named(environ: dict[str, str]) -> None:
+    assert release(Settings.from_env({**environ, "SENTRY_RELEASE": "v42"})) == "v42"
+
+
+def test_version_is_that_of_the_package() -> None:
+    text = (Path(__file__).parent.parent / "pyproject.toml").read_text()
+    assert f'version = "{VERSION}"' in text
+
+
+@pytest.mark.parametrize(("rate", "sent"), [("0", 0), ("1", 3)])
+def test_times_are_sent_when_asked_for(sentry: _Sentry, environ: dict[str, str], rate: str, sent: int) -> None:
+    setup_with(sentry, environ, SENTRY_TRACES_RATE=rate)
+    for name in ("receive", "process_delivery", "contacts.keep_reachable"):
+        timed("handler", name, 2.5)
+    told = [item for item in items(sentry) if item.get("type") == "transaction"]
+    assert len(told) == sent
+    for item in told:
+        assert 2.4 < seconds(item["timestamp"]) - seconds(item["start_timestamp"]) < 2.6
+        assert {"request", "user", "server_name", "modules"} & set(item) == set()
+
+
+def seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
+
+
+def test_security_event_is_a_line_of_its_own_kind(environ: dict[str, str]) -> None:
+    out = lines(environ)
+    security(SecurityEvent.LOGIN_FAILED, actor="eve", address="192.0.2.7", password="hunter2")
+    line = orjson.loads(out.getvalue())
+    assert (line["event"], line["security"], line["level"], line["actor"]) == ("login_failed", True, "warning", "eve")
+    assert "hunter2" not in out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["json", "columns"])
+@pytest.mark.parametrize(("level", "shown"), [("INFO", True), ("WARNING", False)])
+def test_canonical_line_is_told_at_info(environ: dict[str, str], form: str, level: str, shown: bool) -> None:
+    out = lines(environ, LOG_FORMAT=form, LOG_LEVEL=level)
+    canonical("delivery", {"delivery_id": "7-1-1"})
+    assert ("7-1-1" in out.getvalue()) is shown
+
+
+def test_every_security_event_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "security.md").read_text()
+    assert [event for event in SecurityEvent if f"`{event}`" not in text] == []

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from core.deliveries import Delivery
 from core.errors import UnreadableDelivery
+from core.sentry import timed
 from core.settings import Settings
 from core.telemetry import canonical
 from handlers.routing import Router
@@ -79,8 +80,9 @@ class Processor:
         finally:
             self._outstanding -= events
         told = {"delivery_id": delivery.id, "portal_id": delivery.portal_id, "events": events, "job_try": job_try}
-        ms = round((time.perf_counter() - started) * 1000, 1)
-        canonical("delivery", {**told, **run.tally.outcomes, "ms": ms})
+        seconds = time.perf_counter() - started
+        timed("delivery", "process_delivery", seconds)
+        canonical("delivery", {**told, **run.tally.outcomes, "ms": round(seconds * 1000, 1)})
         return ended
 
     async def close(self) -> None:

@@ -1,11 +1,13 @@
 """Run: one run of one delivery. Rule: every event of it is accounted for exactly once, and then the delivery ends."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from core.deliveries import Delivery
 from core.settings import Settings
+from core.telemetry import canonical
 from workers import steps
 from workers.lanes import Work
 from workers.settlement import Settlement
@@ -40,6 +42,8 @@ class Run:
         """Settle an event, or have it tried again together with those that wait for the same reason."""
         ended = steps.Ended(work, verdict, handler, writes)
         self.tally.ended(handler, verdict, work.event.occurred_at)
+        if self._settings.log_level == "DEBUG":
+            canonical("event", _line(self.delivery, ended), level="debug")
         if verdict.delay_s is None:
             days, hours = self._settings.dead_letter_days, self._settings.dedupe_hours
             step = steps.end(self.delivery, ended, dead_letter_s=days * 86_400, newest_s=hours * 3600)
@@ -70,3 +74,15 @@ class Run:
         for later in self._later.values():
             self._settlement.step(steps.postpone(self.delivery, later))
         self._ending.set_result(self._settlement.end(self.delivery))
+
+
+def _line(delivery: Delivery, ended: steps.Ended) -> dict[str, object]:
+    """What the one line of an event tells; an event that is tried again has a line for each run."""
+    event, verdict = ended.work.event, ended.verdict
+    return {
+        "event_key": ended.work.entry.key, "delivery_id": delivery.id, "portal_id": event.portal_id,
+        "event_id": event.event_id, "type": event.subscription_type, "object_id": event.object_id,
+        "handler": ended.handler, "outcome": verdict.outcome.value, "reason": verdict.reason,
+        "attempt": ended.attempt, "writes": len(ended.writes),
+        "lag_s": round(time.time() - event.occurred_at / 1000, 3),
+    }  # fmt: skip

@@ -8,6 +8,7 @@ from prometheus_client import Counter as Metric
 
 from audit.records import Outcome
 from core.metrics import HANDLER_SECONDS, LAG_SECONDS, OUTCOMES, SETBACKS
+from core.sentry import timed
 from workers.verdicts import Verdict
 
 _SETBACKS: Final = frozenset({Outcome.RETRIED, Outcome.PARKED, Outcome.DEAD})
@@ -58,4 +59,6 @@ class Tally:
             SETBACKS.labels(*labels).inc(count)
         for handler, seconds in self._seconds.items():
             HANDLER_SECONDS.labels(handler).observe_all(seconds)
+            for one in seconds:
+                timed("handler", handler, one)
         LAG_SECONDS.observe_all(self._lags)
