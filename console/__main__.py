@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from console.running import join
 from core.errors import SpokesError
 
 _REFUSED: Final = 2  # exit code; 1 is an answer, such as a broken chain
@@ -31,11 +32,16 @@ class Command(NamedTuple):
             single = typer.Typer(add_completion=False)
             single.command(self.name)(found)
             found = single
-        return get_command(found)
+        command = get_command(found)
+        for one in (command, *getattr(command, "commands", {}).values()):
+            one.help = _flowing(one.help or "")
+        return command
 
 
 COMMANDS: Final = (
     Command("up", "console.up:up", "Run web, workers and the embedded parts in this terminal."),
+    Command("send", "console.send:send", "Send a signed test event to a running web process."),
+    Command("events", "console.events:events", "Show what became of events, or of those of an object."),
     Command("migrate", "console.migrate:migrate", "Create or upgrade the tables of the audit store."),
     Command("handlers", "console.handlers:handlers", "Show what this deployment does, by event."),
     Command("doctor", "console.doctor:doctor", "Look whether this deployment is well, and say what is not."),
@@ -69,6 +75,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # they would print local variables
     help="Spokes: HubSpot webhooks in, CRM work out. Every command explains itself: spokes audit query --help",
+    epilog="Exit codes: 0 done, or the answer is yes; 1 the answer is no, or not all was done; 2 it could not be done, "
+    "and a sentence says why. Settings come from the environment (README.md), or from a running `spokes up`.",
 )
 for _command in COMMANDS:
     app.command(_command.name, help=_command.help)(lambda: None)
@@ -77,12 +85,20 @@ for _command in COMMANDS:
 def main() -> NoReturn:
     """Run the command line; what went wrong is said in a sentence, with exit code 2."""
     try:
-        app()
+        if sys.argv[1:2] != ["up"]:
+            join()
+        app(prog_name="spokes")
     except Exception as error:
         if not (sentence := _sentence(error)):
             raise
         print(sentence, file=sys.stderr)
     sys.exit(_REFUSED)
+
+
+def _flowing(text: str) -> str:
+    """Join the lines of each paragraph, so that it flows as wide as the terminal is; examples keep theirs."""
+    paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
+    return "\n\n".join(" ".join(part.split("\n")).replace(" Example: ", "\nExample: ") for part in paragraphs)
 
 
 def _sentence(error: Exception) -> str:

@@ -6,21 +6,15 @@ Rule: it reads the SQL store only; a record that has not left the stream yet is 
 import asyncio
 import csv
 import io
-import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, TypeVar
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit import schema
@@ -30,11 +24,23 @@ from audit.rows import COLUMNS, Row, to_json
 from audit.store import open_engine
 from audit.verify import Verdict, verify
 from console.filters import choosing
+from console.output import AsJson, pipe_may_close, progress, say, show_json, show_table, utc
 from core.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Query, export and verify the audit.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Query, export and verify the audit.")
 
-_WIDTH: Final = 200  # columns, where no terminal says how many there are
+_COLUMNS: Final = (
+    "Time (UTC)",
+    "Action",
+    "Outcome",
+    "Reason",
+    "Try",
+    "Event",
+    "Object",
+    "Portal",
+    "Handler",
+    "Delivery",
+)
 _CHUNK: Final = 500  # lines in one write
 T = TypeVar("T")
 
@@ -48,21 +54,25 @@ class Format(StrEnum):
 
 @app.command()
 @choosing
-def query(filters: Filters, limit: Annotated[int, typer.Option(help="How many records at most.", min=1)] = 50) -> None:
+def query(
+    filters: Filters,
+    limit: Annotated[int, typer.Option(help="How many records at most.", min=1)] = 50,
+    as_json: AsJson = False,
+) -> None:
     """Show records, the newest first.
 
     Example: spokes audit query --object-type contact --object-id 51 --since 7d
     """
     rows = asyncio.run(_with_store(lambda engine: _collect(engine, filters, limit)))
-    if not rows:
-        print("No record matches.", file=sys.stderr)
+    if as_json:
+        show_json(*map(to_json, rows))
         return
-    with _pipe_may_close():
-        console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-        console.print(_table(rows))
-        sys.stdout.flush()
+    if not rows:
+        say("No record matches.")
+        return
+    show_table(_COLUMNS, map(_line, rows))
     if len(rows) == limit:
-        print(f"The newest {limit} are shown; --limit shows more.", file=sys.stderr)
+        say(f"The newest {limit} are shown; --limit shows more.")
 
 
 @app.command()
@@ -78,7 +88,7 @@ def export(
     Example: spokes audit export --format csv --since 2026-11-01 --until 2026-12-01 --output november.csv
     """
     lines = _json_line if format is Format.JSONL else _csv_line
-    with _pipe_may_close(), _opened(output) as out:
+    with pipe_may_close(), _opened(output) as out:
         if format is Format.CSV:
             out.write(_csv((COLUMNS,)))
         asyncio.run(_with_store(lambda engine: _write(find(engine, filters, limit=limit), lines, out)))
@@ -86,32 +96,42 @@ def export(
 
 @app.command(name="verify")
 def verify_chain(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as one JSON object.")] = False,
+    as_json: AsJson = False,
     checkpoint: Annotated[
         list[str] | None, typer.Option(help="A checkpoint that was kept elsewhere, or a file of them, one a line.")
     ] = None,
 ) -> None:
-    """Recompute the chain of hashes from the first record; exit code 0 when it is intact, 1 when it is broken.
+    """Recompute the chain of hashes from the first record.
+
+    Exit code 0 when it is intact, 1 when it is broken.
 
     Example: spokes audit verify --checkpoint checkpoints.txt && echo intact
     """
     given = [Checkpoint.from_text(line) for told in checkpoint or () for line in _lines(told)]
     verdict = asyncio.run(_with_store(lambda engine: _verify(engine, given)))
-    print(orjson.dumps(verdict.as_dict()).decode() if as_json else verdict.sentence)
+    if as_json:
+        show_json(verdict.as_dict())
+    else:
+        print(verdict.sentence)
     raise typer.Exit(0 if verdict.intact else 1)
 
 
 @app.command(name="checkpoint")
-def show_checkpoint() -> None:
+def show_checkpoint(as_json: AsJson = False) -> None:
     """Print the newest signed checkpoint; kept elsewhere, it shows later whether the chain was cut off or rewritten.
+
+    Exit code 1 when there is none yet.
 
     Example: spokes audit checkpoint >> checkpoints.txt
     """
     newest = asyncio.run(_with_store(_newest))
     if newest is None:
-        print("There is no checkpoint yet; the first comes with the first record.", file=sys.stderr)
+        say("There is no checkpoint yet; the first comes with the first record.")
         raise typer.Exit(1)
-    print(newest.to_text())
+    if as_json:
+        show_json({"checkpoint": newest.to_text()})
+    else:
+        print(newest.to_text())
 
 
 async def _newest(engine: AsyncEngine) -> Checkpoint | None:
@@ -142,15 +162,8 @@ async def _collect(engine: AsyncEngine, filters: Filters, limit: int) -> list[Ro
 
 async def _verify(engine: AsyncEngine, checkpoints: list[Checkpoint]) -> Verdict:
     master = Settings.from_env().master_key()
-    columns = (TextColumn("Recomputing the chain"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(seen: int, total: int) -> None:
-            bar.update(task, completed=seen, total=total)
-
-        return await verify(engine, show, master=master, checkpoints=checkpoints)
+    with progress("Recomputing the chain") as bar:
+        return await verify(engine, bar.at, master=master, checkpoints=checkpoints)
 
 
 async def _write(rows: AsyncIterator[Row], line: Callable[[Row], bytes], out: BinaryIO) -> None:
@@ -179,28 +192,13 @@ def _csv(lines: Iterable[Iterable[object]]) -> bytes:
     return text.getvalue().encode()
 
 
-def _table(rows: Iterable[Row]) -> Table:
-    table = Table(
-        "Time (UTC)", "Action", "Outcome", "Reason", "Try", "Event", "Object", "Portal", "Handler", "Delivery"
-    )
-    for row in rows:
-        at = row["at"]
-        happened = (
-            datetime.fromtimestamp(int(at or 0) / 1000, UTC).isoformat(" ", "milliseconds").removesuffix("+00:00")
-        )
-        thing = " ".join(str(row[name]) for name in ("object_type", "object_id") if row[name] is not None)
-        cells = (
-            happened, row["action"], row["outcome"], row["reason"], row["attempt"], row["subscription_type"], thing,
-            row["portal_id"], row["handler"], row["delivery_id"],
-        )  # fmt: skip
-        table.add_row(*(_cell(cell) for cell in cells))
-    return table
-
-
-def _cell(value: object) -> Text:
-    """A name as it may stand on a terminal: no markup, no escape sequences."""
-    text = "" if value is None else str(value)
-    return Text("".join(c if c.isprintable() else "\ufffd" for c in text), overflow="fold")
+def _line(row: Row) -> tuple[object, ...]:
+    at = int(row["at"] or 0)
+    thing = " ".join(str(row[name]) for name in ("object_type", "object_id") if row[name] is not None)
+    return (
+        f"{utc(at)}.{at % 1000:03d}", row["action"], row["outcome"], row["reason"], row["attempt"],
+        row["subscription_type"], thing, row["portal_id"], row["handler"], row["delivery_id"],
+    )  # fmt: skip
 
 
 @contextmanager
@@ -210,13 +208,3 @@ def _opened(output: Path | None) -> Iterator[BinaryIO]:
         return
     with output.open("wb") as file:
         yield file
-
-
-@contextmanager
-def _pipe_may_close() -> Iterator[None]:
-    """End in silence when the reader has had enough, as in `| head`."""
-    try:
-        yield
-    except BrokenPipeError:
-        # What is still buffered has nowhere to go; the interpreter would complain of it when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,16 +3,14 @@
 Source: HubSpot's "Validating Requests" (v3).
 """
 
-import base64
-import hmac
 import time
 from typing import Final
 
 import aiohttp
 
 from console.findings import Finding, fault, ok, warning
+from console.signing import signed
 from core.settings import RECEIVER_PATH, Settings
-from ingest.signature import SIGNATURE_V3, TIMESTAMP
 
 TOPIC: Final = "door"
 _TIMEOUT_S: Final = 5.0  # HubSpot itself waits no longer
@@ -38,7 +36,7 @@ async def check_door(settings: Settings) -> list[Finding]:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
             session.post(
-                url, data=_BODY, headers=signed(settings.client_secrets[0], url, time.time_ns() // 1_000_000),
+                url, data=_BODY, headers=signed(settings.client_secrets[0], url, _BODY, time.time_ns() // 1_000_000),
                 allow_redirects=False,
             ) as answer,
         ):  # fmt: skip
@@ -54,10 +52,3 @@ def judge_answer(url: str, status: int) -> Finding:
         return ok(TOPIC, f"{url} takes what HubSpot signs.")
     meaning = _MEANINGS.get(status, "does not take what HubSpot signs")
     return fault(TOPIC, f"{url} answers {status}: it {meaning}.", status=status)
-
-
-def signed(secret: str, url: str, now_ms: int) -> dict[str, str]:
-    """Return the headers of HubSpot's v3 signature; the receiver's path holds nothing that is decoded first."""
-    digest = hmac.digest(secret.encode(), b"POST" + url.encode() + _BODY + str(now_ms).encode(), "sha256")
-    signature = base64.b64encode(digest).decode()
-    return {"Content-Type": "application/json", SIGNATURE_V3: signature, TIMESTAMP: str(now_ms)}

@@ -2,23 +2,19 @@
 
 import asyncio
 import getpass
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from datetime import UTC, datetime
 from typing import Annotated, Final, TypeVar
 
-import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from console.output import AsJson, Yes, confirm, progress, say, show_json, show_table, utc
 from core.connections import redis_client
 from core.settings import Settings
 from workers.dead_letters import DeadLetter, DeadLetters
 
-app = typer.Typer(no_args_is_help=True, help="Look at dead letters, and end them.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at dead letters, and end them.")
 
-_WIDTH: Final = 160  # columns, where no terminal says how many there are
+_PAGE: Final = 100  # letters between two steps of the bar
 T = TypeVar("T")
 
 Portal = Annotated[int | None, typer.Option(help="Only of this portal.")]
@@ -26,8 +22,6 @@ Cause = Annotated[str | None, typer.Option(help="Only those that died of this, s
 Handler = Annotated[str | None, typer.Option(help="Only of this handler, such as contacts.keep_reachable.")]
 Keys = Annotated[list[str] | None, typer.Argument(help="Event keys; all that the options choose when none is given.")]
 Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.", prompt=True)]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
 @app.command(name="list")
@@ -37,33 +31,34 @@ def list_letters(portal: Portal = None, cause: Cause = None, handler: Handler = 
     Example: spokes dead list --cause object_not_found
     """
     letters = _chosen(portal, cause, handler, None)
+    shown = [_fields(letter) for letter in letters]
     if as_json:
-        for letter in letters:
-            print(orjson.dumps(_fields(letter)).decode())
-        return
-    if not letters:
-        print("There are no dead letters.", file=sys.stderr)
-        return
-    table = Table("Died (UTC)", "Cause", "Tries", "Handler", "Type", "Object", "Portal", "Event key")
-    for letter in letters:
-        fields = _fields(letter)
-        died = datetime.fromtimestamp(letter.died_at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        show_json(*shown)
+    elif not shown:
+        say("There are no dead letters.")
+    else:
+        columns = ("Died (UTC)", "Cause", "Tries", "Handler", "Type", "Object", "Portal", "Event key")
         names = ("reason", "attempt", "handler", "subscription_type", "object_id", "portal_id", "event_key")
-        table.add_row(died, *(str(fields[name]) for name in names))
-    Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+        died = [utc(letter.died_at) for letter in letters]
+        show_table(columns, ((at, *(one[name] for name in names)) for at, one in zip(died, shown, strict=True)))
 
 
 @app.command()
-def show(key: Annotated[str, typer.Argument(help="An event key, from `dead list`.")]) -> None:
+def show(key: Annotated[str, typer.Argument(help="An event key, from `dead list`.")], as_json: AsJson = False) -> None:
     """Show one dead letter without its values; `audit query --event-key KEY` shows its history.
+
+    Exit code 1 when there is no such dead letter.
 
     Example: spokes dead show 0f3a...
     """
     (letter,) = _chosen(None, None, None, [key]) or (None,)
     if letter is None:
-        print(f"There is no dead letter {key}.", file=sys.stderr)
+        say(f"There is no dead letter {key}.")
         raise typer.Exit(1)
-    print(orjson.dumps(_fields(letter), option=orjson.OPT_INDENT_2).decode())
+    if as_json:
+        show_json(_fields(letter))
+    else:
+        show_table(("Field", "Value"), _fields(letter).items())
 
 
 @app.command()
@@ -74,12 +69,15 @@ def replay(
     cause: Cause = None,
     handler: Handler = None,
     yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Queue dead letters again, each as a new attempt of the same event.
 
+    Exit code 1 when there is none, or when you do not confirm.
+
     Example: spokes dead replay --cause not_permitted --reason "scope granted"
     """
-    _act("replay", DeadLetters.replay, _chosen(portal, cause, handler, keys), reason, yes)
+    _act("replay", DeadLetters.replay, _chosen(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
 
 
 @app.command()
@@ -90,24 +88,46 @@ def discard(
     cause: Cause = None,
     handler: Handler = None,
     yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """End dead letters for good; the audit keeps that they were.
 
+    Exit code 1 when there is none, or when you do not confirm.
+
     Example: spokes dead discard --cause object_not_found --reason "deleted in HubSpot"
     """
-    _act("discard", DeadLetters.discard, _chosen(portal, cause, handler, keys), reason, yes)
+    _act("discard", DeadLetters.discard, _chosen(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
 
 
 def _act(
-    verb: str, act: Callable[..., Coroutine[None, None, int]], letters: list[DeadLetter], reason: str, yes: bool
+    verb: str,
+    act: Callable[..., Coroutine[None, None, int]],
+    letters: list[DeadLetter],
+    reason: str,
+    *,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     if not letters:
-        print("There is no such dead letter.", file=sys.stderr)
+        say("There is no such dead letter.")
         raise typer.Exit(1)
-    if not yes:
-        typer.confirm(f"{verb.capitalize()} {len(letters)} dead letters?", abort=True)
-    count = asyncio.run(_with_letters(lambda dead: act(dead, letters, actor=getpass.getuser(), reason=reason)))
-    print(f"{count} dead letters: {verb} done.")
+    confirm(f"{verb.capitalize()} {len(letters)} dead letters?", yes=yes)
+    count = asyncio.run(_with_letters(lambda dead: _in_pages(dead, act, letters, reason, verb)))
+    if as_json:
+        show_json({"done": verb, "count": count})
+    else:
+        print(f"{count} dead letters: {verb} done.")
+
+
+async def _in_pages(
+    dead: DeadLetters, act: Callable[..., Coroutine[None, None, int]], letters: list[DeadLetter], reason: str, verb: str
+) -> int:
+    count = 0
+    with progress(verb.capitalize(), len(letters)) as bar:
+        for first in range(0, len(letters), _PAGE):
+            count += await act(dead, letters[first : first + _PAGE], actor=getpass.getuser(), reason=reason)
+            bar.at(count)
+    return count
 
 
 def _chosen(portal: int | None, cause: str | None, handler: str | None, keys: list[str] | None) -> list[DeadLetter]:

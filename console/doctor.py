@@ -28,7 +28,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Look at settings, Redis, the audit store, HubSpot and the door; exit 1 if anything would lose an event.
+    """Look at settings, Redis, the audit store, HubSpot and the door, and say in sentences what is not well.
+
+    Exit code 1 when anything would lose an event.
 
     Example: spokes doctor
     """

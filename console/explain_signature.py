@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import orjson
 import typer
 
+from console.output import AsJson, show_json
 from console.variations import Captured, explain
 from core.errors import ConfigurationError
 from ingest.signature import TIMESTAMP
@@ -39,11 +40,14 @@ def explain_signature(
     body: Annotated[str, typer.Option("--body", "-d", help="The body; @FILE reads it from a file as it is.")] = "",
     method: Annotated[str, typer.Option("--method", "-X", help="The method.")] = "POST",
     secret: Annotated[list[str] | None, typer.Option(help="A client secret; else HUBSPOT_CLIENT_SECRET.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say which variation of a captured request its signature matches, and what to do about it.
 
     Tried are http and https, hosts, ports, path prefixes, slashes, dropped and re-ordered queries, decodings, each
-    secret, every version, re-written bodies, seconds for milliseconds. Exit code 0 when it matches as it stands.
+    secret, every version, re-written bodies, seconds for milliseconds.
+
+    Exit code 0 when it matches as it stands, 1 when not.
 
     Example: spokes explain-signature capture.http --url https://hooks.example.com/webhooks/hubspot
     """
@@ -54,6 +58,10 @@ def explain_signature(
     if not urlsplit(request.url).hostname:
         raise ConfigurationError(["The URL that HubSpot called is not known: give it with --url https://..."])
     found = explain(request, secrets)
+    if as_json:
+        version, departures = found or ("", [])
+        show_json({"matches": found is not None and not departures, "version": version, "departures": departures})
+        raise typer.Exit(0 if found and not departures else 1)
     if found is None:
         print(
             "No variation matches. Most likely the secret belongs to another app, or the body was changed on its way."

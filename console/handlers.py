@@ -1,18 +1,11 @@
 """`handlers`: what this deployment does. Rule: derived from what the handlers declare, so it cannot be out of date."""
 
-import sys
-from typing import Final
-
-from rich.console import Console
-from rich.table import Table
-
+from console.output import AsJson, show_json, show_table
 from core.settings import Settings
 from handlers.routing import Route, load_router
 
-_WIDTH: Final = 160  # columns, where no terminal says how many there are
 
-
-def handlers() -> None:
+def handlers(as_json: AsJson = False) -> None:
     """Show every handler: what it takes, what it reads and what it may do in HubSpot.
 
     Example: HANDLERS=my_handlers spokes handlers
@@ -22,10 +15,22 @@ def handlers() -> None:
     for claim, route in load_router(Settings.from_env().handlers):
         claims.setdefault(route.name, []).append(claim)
         routes[route.name] = route
-    table = Table("Handler", "Takes", "Reads", "May", "Does", show_lines=True)
-    for name, route in routes.items():
-        table.add_row(name, "\n".join(claims[name]), _reads(route), "\n".join(sorted(route.uses.may)), _does(route))
-    Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    if as_json:
+        show_json(*(_fields(name, claims[name], route) for name, route in routes.items()))
+        return
+    show_table(
+        ("Handler", "Takes", "Reads", "May", "Does"),
+        (
+            (name, "\n".join(claims[name]), _reads(route), "\n".join(sorted(route.uses.may)), _does(route))
+            for name, route in routes.items()
+        ),
+        lines=True,
+    )
+
+
+def _fields(name: str, claims: list[str], route: Route) -> dict[str, object]:
+    reads = {service: list(names) for service, names in route.uses.reads.items()}
+    return {"handler": name, "takes": claims, "reads": reads, "may": sorted(route.uses.may), "does": _does(route)}
 
 
 def _reads(route: Route) -> str:

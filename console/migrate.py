@@ -4,15 +4,20 @@ import asyncio
 
 from audit.schema import Upgrade, upgrade
 from audit.store import open_engine
+from console.output import AsJson, show_json
 from core.settings import Settings
 
 
-def migrate() -> None:
+def migrate(as_json: AsJson = False) -> None:
     """Create or upgrade the tables of the audit store (DATABASE_URL, or SQLite in DATA_DIR).
 
     Example: spokes migrate
     """
-    print(_sentence(asyncio.run(_migrate(Settings.from_env()))))
+    done = asyncio.run(_migrate(Settings.from_env()))
+    if as_json:
+        show_json({"before": done.before, "after": done.after})
+    else:
+        print(_sentence(done))
 
 
 async def _migrate(settings: Settings) -> Upgrade:

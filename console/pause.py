@@ -1,12 +1,12 @@
 """`pause` and `resume`: a portal's work by hand. Rule: paused work waits in the queue, and nothing is lost of it."""
 
 import asyncio
-import sys
-from datetime import UTC, datetime
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from console.output import AsJson, say, show_json, show_table, utc
 from core.connections import redis_client
 from core.settings import Settings
 from workers.circuit import OPERATOR, Circuit, Pause
@@ -14,24 +14,36 @@ from workers.circuit import OPERATOR, Circuit, Pause
 Portal = Annotated[int | None, typer.Argument(help="The portal's id; without it, what is paused is shown.")]
 
 
-def pause(portal_id: Portal = None) -> None:
-    """Let a portal's work wait until it is resumed; the door goes on taking events.
+def pause(portal_id: Portal = None, as_json: AsJson = False) -> None:
+    """Let a portal's work wait until it is resumed, and show what waits; the door goes on taking events.
 
     Example: spokes pause 50112233
     """
-    settings = Settings.from_env()
-    for paused, why in sorted(asyncio.run(_pause(settings, portal_id)).items()):
-        print(f"{paused}  {why.why}  since {_shown(why.since)}" + (f"  until {_shown(why.until)}" if why.until else ""))
-    print("Workers go on with the queue of a resumed portal within seconds.", file=sys.stderr)
+    paused = sorted(asyncio.run(_pause(Settings.from_env(), portal_id)).items())
+    if as_json:
+        show_json(*({"portal_id": portal, **asdict(pause)} for portal, pause in paused))
+        return
+    if not paused:
+        say("No portal is paused.")
+        return
+    columns = ("Portal", "Why", "Since (UTC)", "Until (UTC)")
+    show_table(columns, ((portal, p.why, utc(p.since * 1000), utc(p.until and p.until * 1000)) for portal, p in paused))
+    say("Workers go on with the queue of a resumed portal within seconds.")
 
 
-def resume(portal_id: Annotated[int, typer.Argument(help="The portal's id.")]) -> None:
+def resume(portal_id: Annotated[int, typer.Argument(help="The portal's id.")], as_json: AsJson = False) -> None:
     """Let a portal's work go on, whatever paused it.
+
+    Exit code 1 when it was not paused.
 
     Example: spokes resume 50112233
     """
     resumed = asyncio.run(_resume(Settings.from_env(), portal_id))
-    print(f"{portal_id} goes on." if resumed else f"{portal_id} was not paused.")
+    if as_json:
+        show_json({"portal_id": portal_id, "resumed": resumed})
+    else:
+        print(f"{portal_id} goes on." if resumed else f"{portal_id} was not paused.")
+    raise typer.Exit(0 if resumed else 1)
 
 
 async def _pause(settings: Settings, portal_id: int | None) -> dict[int, Pause]:
@@ -45,7 +57,3 @@ async def _pause(settings: Settings, portal_id: int | None) -> dict[int, Pause]:
 async def _resume(settings: Settings, portal_id: int) -> bool:
     async with redis_client(settings) as redis:
         return await Circuit(redis).resume(portal_id)
-
-
-def _shown(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

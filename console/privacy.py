@@ -6,18 +6,16 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, TypeVar
 
 import orjson
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from audit import schema
 from audit.requests import ErasureRequest, Law, State, requests
 from audit.store import open_engine
+from console.output import AsJson, Yes, confirm, say, show_json, show_table, utc
 from core.connections import redis_client
 from core.errors import ConfigurationError
 from core.settings import Settings
@@ -25,9 +23,8 @@ from crm.services import CRM
 from workers.erasure import Erasures
 from workers.persons import Person
 
-app = typer.Typer(no_args_is_help=True, help="Show and erase what is held on a person.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Show and erase what is held on a person.")
 
-_WIDTH: Final = 160  # columns, where no terminal says how many there are
 T = TypeVar("T")
 Who = Annotated[str, typer.Argument(help="The contact: its id, or its e-mail address.")]
 Portal = Annotated[int | None, typer.Option(help="The HubSpot account; needed when there are several.")]
@@ -61,30 +58,38 @@ def erase(
     law: Annotated[Law, typer.Option(help="Under which law it is asked for; it sets the due date.")] = Law.GDPR,
     portal: Portal = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the requests that are not done.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
 ) -> None:
     """Erase a contact for good: in HubSpot, in queue, dead letters and ledgers; the audit keeps a hash of its id.
+
+    Exit code 1 when requests are left that are not done, or when you do not confirm.
 
     Example: spokes privacy erase 318845120771 --law ccpa
     """
     if resume:
-        done, failed = _run(lambda erasures, _: erasures.resume(_say), portal)
-        print(f"{done} requests are done, {failed} are not.")
+        done, failed = _run(lambda erasures, _: erasures.resume(say), portal)
+        if as_json:
+            show_json({"done": done, "failed": failed})
+        else:
+            print(f"{done} requests are done, {failed} are not.")
         raise typer.Exit(1 if failed else 0)
     if not person:
         raise typer.BadParameter("name a contact, or --resume")
     found = _run(lambda erasures, portal_id: erasures.find(portal_id, person), portal)
-    if not yes:
-        ids = ", ".join(sorted(found.subject.ids))
-        typer.confirm(f"Erase contact {ids} of portal {found.portal_id} for good?", abort=True)
+    ids = ", ".join(sorted(found.subject.ids))
+    confirm(f"Erase contact {ids} of portal {found.portal_id} for good?", yes=yes)
     ended = _run(lambda erasures, _: _erase(erasures, found, law), portal)
-    print(f"The contact is erased; request {ended.id} is done.")
+    if as_json:
+        show_json(ended.to_row())
+    else:
+        print(f"The contact is erased; request {ended.id} is done.")
 
 
 @app.command(name="list")
 def list_requests(
     everything: Annotated[bool, typer.Option("--all", help="Those that are done, too.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the requests that are not done yet, the most urgent first.
 
@@ -92,22 +97,16 @@ def list_requests(
     """
     found = asyncio.run(_requests(None if everything else State.OPEN))
     if as_json:
-        for asked in found:
-            print(orjson.dumps(asked.to_row()).decode())
+        show_json(*(asked.to_row() for asked in found))
         return
     if not found:
-        print("There are no open requests.", file=sys.stderr)
+        say("There are no open requests.")
         return
-    table = Table("Due (UTC)", "Request", "Portal", "Contact", "Law", "By", "State", "Steps done")
-    for asked in found:
-        contact = ", ".join(asked.object_ids) or asked.object_hash
-        words = (asked.id, str(asked.portal_id), contact, asked.kind, asked.requested_by, asked.state)
-        table.add_row(_day(asked.due_at), *words, ", ".join(asked.steps))
-    Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    show_table(("Due (UTC)", "Request", "Portal", "Contact", "Law", "By", "State", "Steps done"), map(_line, found))
 
 
 async def _erase(erasures: Erasures, person: Person, law: Law) -> ErasureRequest:
-    return await erasures.carry_out(await erasures.request(person, law), _say)
+    return await erasures.carry_out(await erasures.request(person, law), say)
 
 
 async def _requests(state: State | None) -> list[ErasureRequest]:
@@ -146,9 +145,7 @@ async def _portal(settings: Settings, crm: CRM) -> int:
     return token.hub_id
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def _day(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d")
+def _line(asked: ErasureRequest) -> tuple[object, ...]:
+    contact = ", ".join(asked.object_ids) or asked.object_hash
+    day = utc(asked.due_at).partition(" ")[0]
+    return day, asked.id, asked.portal_id, contact, asked.kind, asked.requested_by, asked.state, ", ".join(asked.steps)

@@ -1,7 +1,6 @@
 """`secrets list|reseal`: secrets that are kept sealed in Redis. Rule: none is ever shown."""
 
 import asyncio
-import sys
 from collections.abc import Callable, Coroutine
 from getpass import getuser
 from typing import TypeVar
@@ -11,17 +10,18 @@ from redis.asyncio import Redis
 
 from audit.records import Action, AuditRecord
 from audit.stream import append
+from console.output import AsJson, say, show_json, show_table
 from core.connections import redis_client
 from core.settings import Settings
 from core.vault import Vault
 from crm.secrets import Kept, Secrets
 
-app = typer.Typer(no_args_is_help=True, help="Look at the secrets that are kept sealed, and rotate their key.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Secrets that are kept sealed.")
 T = TypeVar("T")
 
 
 @app.command(name="list")
-def list_secrets() -> None:
+def list_secrets(as_json: AsJson = False) -> None:
     """Name what is kept, and whether the newest key seals it.
 
     Example: spokes secrets list
@@ -29,26 +29,35 @@ def list_secrets() -> None:
     settings = Settings.from_env()
     vault = Vault.of(settings)
     kept = asyncio.run(_with_redis(settings, _kept))
-    for one in kept:
-        state = "sealed by the newest key" if vault.is_newest(one.sealed) else "not sealed by the newest key"
-        print(f"{one.portal_id}  {one.name}  {state}")
-    if not kept:
-        print("No secret is kept.", file=sys.stderr)
+    rows = [(one.portal_id, one.name, vault.is_newest(one.sealed)) for one in kept]
+    if as_json:
+        show_json(*({"portal_id": portal, "name": name, "newest_key": newest} for portal, name, newest in rows))
+    elif not rows:
+        say("No secret is kept.")
+    else:
+        show_table(
+            ("Portal", "Name", "Sealed by the newest key"), ((*row[:2], "yes" if row[2] else "no") for row in rows)
+        )
 
 
 @app.command()
-def reseal() -> None:
+def reseal(as_json: AsJson = False) -> None:
     """Seal everything with the newest key; afterwards the older ones may leave SECRETS_KEY.
 
-    The exit code is 1 when something could not be opened, and is therefore left as it was.
+    Exit code 1 when something could not be opened, and is therefore left as it was.
 
     Example: SECRETS_KEY=new,old spokes secrets reseal
     """
     settings = Settings.from_env()
     count, unreadable = asyncio.run(_with_redis(settings, _reseal))
-    print(f"{count} resealed.")
+    if as_json:
+        show_json(
+            {"resealed": count, "unreadable": [{"portal_id": one.portal_id, "name": one.name} for one in unreadable]}
+        )
+    else:
+        print(f"{count} resealed.")
     for one in unreadable:
-        print(f"{one.name} of portal {one.portal_id} is opened by no key in SECRETS_KEY.", file=sys.stderr)
+        say(f"{one.name} of portal {one.portal_id} is opened by no key in SECRETS_KEY.")
     raise typer.Exit(1 if unreadable else 0)
 
 

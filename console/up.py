@@ -9,14 +9,18 @@ import socket
 import sys
 import urllib.request
 from collections.abc import Callable, Coroutine
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from console.embedded import answers, valkey_command
 from console.processes import Processes, die_with_parent
+from console.running import announce
 from core.errors import ConfigurationError
 from core.settings import RECEIVER_PATH, Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _START_S = 30.0
 T = TypeVar("T")
@@ -48,20 +52,24 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     processes = Processes()
+    told: Path | None = None
     try:
-        await _until(stop, _start(settings, processes, workers, traffic))
+        if env := await _until(stop, _start(settings, processes, workers, traffic)):
+            told = announce(settings.data_dir, env)
         if not stop.is_set():
             ended = await _until(stop, processes.any_ended())
             if ended:
                 print(f"{ended}; stopping the others.", file=sys.stderr)
                 return 1
     finally:
+        if told:
+            told.unlink(missing_ok=True)
         await processes.stop()
     return 0
 
 
-async def _start(settings: Settings, processes: Processes, workers: int, traffic: float) -> None:
-    """Start the parts in the order in which they need each other."""
+async def _start(settings: Settings, processes: Processes, workers: int, traffic: float) -> dict[str, str]:
+    """Start the parts in the order in which they need each other; return what was made up for them."""
     env = {"DATA_DIR": str(settings.data_dir), "PORT": str(_port(settings.port)), "LOG_FORMAT": settings.log_format}
     if settings.log_format == "auto" and sys.stdout.isatty():
         env["LOG_FORMAT"] = "columns"
@@ -82,6 +90,7 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
         await processes.start(f"worker {number}", [sys.executable, "-m", "workers"], env)
     await _wait(lambda: _ready(f"{base}/readyz"), "The web process")
     print(f"Ready: {base}{RECEIVER_PATH} takes deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.", flush=True)
+    return env
 
 
 async def _play_hubspot(

@@ -56,7 +56,7 @@ async def test_dead_letter_shows_names_and_no_values(environ: dict[str, str], re
         for command in keep(letter, keep_s=60):
             pipeline.execute_command(*command)
         await pipeline.execute()
-    shown = run(environ, "dead", "show", "cc").stdout
+    shown = run(environ, "dead", "show", "cc", "--json").stdout
     assert ('"phone"' in shown, "canary" in shown) == (True, False)
 
 

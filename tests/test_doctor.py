@@ -14,12 +14,13 @@ from redis.asyncio import Redis
 
 from audit.rows import Row
 from conftest import PUBLIC_URL, SECRET, TOKEN, event
-from console.check_door import check_door, signed
+from console.check_door import check_door
 from console.check_hubspot import judge_scopes, judge_usage
 from console.check_redis import Waiting, judge_server, judge_waiting
 from console.check_store import check_store, judge_end
 from console.doctor import examine, in_force
 from console.findings import Finding, Level
+from console.signing import signed
 from core.deliveries import QUEUE_NAME, Entry
 from core.settings import Settings
 from crm.scopes import Declaration
@@ -208,7 +209,7 @@ async def test_hubspot_being_down_is_no_fault(environ: dict[str, str], redis: Re
 def test_the_knock_is_signed_as_hubspot_signs() -> None:
     url = f"{PUBLIC_URL}/webhooks/hubspot"
 
-    headers = signed(SECRET, url, 1_000)
+    headers = signed(SECRET, url, b"[]", 1_000)
 
     version = verify(method="POST", uri=url, body=b"[]", headers=headers, secrets=[SECRET], now_ms=1_000)
     assert version == "v3"

@@ -57,7 +57,7 @@ async def test_erase_reports_each_step_and_leaves_no_open_request(environ: dict[
 
 async def test_erase_asks_first(environ: dict[str, str], contact_id: str, hubspot: Simulator) -> None:
     asked = await run(environ, "privacy", "erase", contact_id)  # nobody answers
-    assert (asked.returncode != 0, contact_id in asked.stdout) == (True, True)
+    assert (asked.returncode != 0, contact_id in asked.stderr) == (True, True)
     assert hubspot.requests.where(path="*/gdpr-delete") == []
 
 

@@ -1,0 +1,94 @@
+"""How commands speak: tables for people, JSON for programs, sentences on standard error. Rule: all speak alike.
+
+Exit codes: 0 done, or the answer is yes; 1 the answer is no; 2 it could not be done, and a sentence says why.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+_WIDTH: Final = 200  # columns, where no terminal says how many there are
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for scripts.")]
+
+
+def show_json(*answers: Mapping[str, object]) -> None:
+    """Print one JSON object a line."""
+    with pipe_may_close():
+        for answer in answers:
+            print(orjson.dumps(answer, default=str).decode())
+        sys.stdout.flush()
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, lines: bool = False) -> None:
+    """Print a table; `lines` draws one between rows that are several lines high."""
+    table = Table(*columns, show_lines=lines)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    with pipe_may_close():
+        Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+        sys.stdout.flush()
+
+
+def say(sentence: str) -> None:
+    """Tell people something that is no answer, on standard error."""
+    print(sentence, file=sys.stderr)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask before something that cannot be undone; whoever does not agree ends the command with exit code 1."""
+    if not yes:
+        typer.confirm(question, abort=True, err=True)
+
+
+@contextmanager
+def progress(what: str, total: int | None = None) -> Iterator["Bar"]:
+    """Show a bar on standard error while something long is under way; nothing where that is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+        yield Bar(shown, total)
+
+
+class Bar:
+    """How far something is."""
+
+    def __init__(self, shown: Progress, total: int | None) -> None:
+        self._shown = shown
+        self._task = shown.add_task("", total=total)
+
+    def at(self, done: int, total: int | None = None) -> None:
+        """Say how much is done, and of how much if that is known by now."""
+        self._shown.update(self._task, completed=done, total=total)  # None leaves it as it is
+
+
+def utc(at_ms: float | None) -> str:
+    """Return a moment, given in epoch ms, to the second; empty for none."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""
+
+
+@contextmanager
+def pipe_may_close() -> Iterator[None]:
+    """End in silence when the reader has had enough, as in `| head`."""
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go; the interpreter would complain of it when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _cell(value: object) -> Text:
+    """A name as it may stand on a terminal: no markup, no escape sequences."""
+    text = "" if value is None else str(value)
+    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text), overflow="fold")
