@@ -9,6 +9,7 @@ SpokesError
 ├── UnreadableDelivery          a queued payload is not one of ours, or of a version we do not know
 ├── SecretUnreadable            a secret that we keep is not sealed, or by a key that we lack
 ├── NotErased                   something of a person is still there; the request to erase stays open
+├── LeaseLost                   another worker may have the object by now; nothing more is written to it
 ├── RetryLater                  a handler asks for its event again later
 └── CRMError                    HubSpot did not do what we asked
     ├── NotAuthorized           401: neither transient nor permanent, somebody must look at the token
@@ -111,6 +112,12 @@ class RetryLater(SpokesError):
     def __init__(self, after_s: float | None = None) -> None:
         self.after_s = after_s
         super().__init__(self.reason)
+
+
+class LeaseLost(SpokesError):
+    """This process was out of touch for longer than its lease on an object, and another may be working on it."""
+
+    reason = "lease_lost"
 
 
 class CRMError(SpokesError):

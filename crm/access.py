@@ -41,7 +41,7 @@ class Write:
 class Access:
     """One portal, seen by one handler: the properties it reads by service, the methods it may call, its journal.
 
-    `priority` is that of the event it works on.
+    `permit` raises when nothing may be changed any more; `priority` is that of the event it works on.
     """
 
     exchange: Exchange
@@ -49,6 +49,7 @@ class Access:
     reads: Mapping[str, tuple[str, ...]]
     may: frozenset[str]
     journal: Callable[[Write], None] = field(repr=False)
+    permit: Callable[[], None] = field(repr=False, default=lambda: None)
     priority: Priority = "interactive"
 
     async def send(self, request: Request, kind: Kind = "calls") -> "Answer":
@@ -104,6 +105,7 @@ class Access:
 
         if object_id and properties:
             await self.exchange.echoes.expect(*echo, object_id, properties)
+        self.permit()
         try:
             done = await change()
         except CRMError as error:

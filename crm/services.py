@@ -148,6 +148,7 @@ class CRM:
         may: frozenset[str],
         journal: Callable[[Write], None],
         *,
+        permit: Callable[[], None] = lambda: None,
         priority: Priority = "interactive",
     ) -> Services:
         """Return the view that a handler gets.
@@ -157,12 +158,13 @@ class CRM:
             reads: properties that may be read, by plural name of the type.
             may: methods that may be called, as `contacts.update`, `associations.list`, `privacy.delete`.
             journal: told of every change.
+            permit: called before every change; what it raises is raised instead of making it.
             priority: whether somebody waits for the event, see `crm.priorities`.
         """
         own = {"objects": object_type, "object": object_type}
         declared = {plural(own.get(name, name)): tuple(properties) for name, properties in reads.items()}
         methods = frozenset(_method(method, own) for method in may)
-        return Services(Access(self._exchange, portal_id, declared, methods, journal, priority))
+        return Services(Access(self._exchange, portal_id, declared, methods, journal, permit, priority))
 
     async def check_token(self) -> TokenInfo | None:
         """Ask whom the token belongs to; None when HubSpot cannot be asked now.

@@ -14,8 +14,11 @@ router = Router()
 @router.register("company.propertyChange", property="domain")
 @uses(reads={"companies": ("domain",)}, may=("companies.update",))
 async def keep_domain_canonical(event: Event, tools: Tools) -> None:
-    """Write `https://www.Example.com/about` back as `example.com`; what is no domain is left alone."""
+    """Write `https://www.Example.com/about` back as `example.com`; what is no domain is left alone.
+
+    The domain that the event tells counts before the one that is there: see contacts.keep_reachable.
+    """
     company = await tools.crm.companies.get(event.survivor_id)
-    domain = canonical_domain(company["domain"])
+    domain = canonical_domain(event.property_value or company["domain"])
     if domain and domain != company["domain"]:
         await tools.crm.companies.update(event.survivor_id, {"domain": domain})

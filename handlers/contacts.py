@@ -15,10 +15,18 @@ router = Router()
 @router.register("contact.propertyChange", property="email")
 @uses(reads={"contacts": ("phone", "email", "hs_country_region_code")}, may=("contacts.update",))
 async def keep_reachable(event: Event, tools: Tools) -> None:
-    """Write phone and e-mail back in canonical form, where they differ; what cannot be read is left alone."""
+    """Write phone and e-mail back in canonical form, where they differ; what cannot be read is left alone.
+
+    What a person has set counts, not what is there now: between our reading and our writing a moment ago they may have
+    changed it, and HubSpot has no way to write only where nothing changed.
+    """
     contact = await tools.crm.contacts.get(event.survivor_id)
     region = contact["hs_country_region_code"] or tools.region
-    canonical = {"phone": e164(contact["phone"], region), "email": canonical_email(contact["email"])}
+    told = {event.property_name: event.property_value or ""}
+    canonical = {
+        "phone": e164(told.get("phone") or contact["phone"], region),
+        "email": canonical_email(told.get("email") or contact["email"]),
+    }
     changes = {name: value for name, value in canonical.items() if value and value != contact[name]}
     if changes:
         await tools.crm.contacts.update(event.survivor_id, changes)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from audit.stream import decode as decode_record
 from conftest import TOKEN, event
@@ -20,10 +21,12 @@ from crm.services import CRM
 from handlers.routing import Router, uses
 from handlers.tools import Tools
 from simulator.app import Simulator
+from simulator.changes import USER
 from simulator.config import PortalConfig, SimulatorConfig
 from workers import keys
 from workers.circuit import OPERATOR, Breaker, Circuit
 from workers.dead_letters import DeadLetters
+from workers.lanes import Lane
 from workers.patience import Patience
 from workers.process import Processor, process_delivery
 
@@ -67,6 +70,7 @@ class Bench:
         async def wait(event: Event, tools: Tools) -> None:
             await asyncio.sleep(30)
 
+        self.router = router
         self.circuit = Circuit(redis)
         self.processor = Processor(settings, redis, router, crm, self.circuit, holder="me", patience=Patience())
 
@@ -188,6 +192,12 @@ async def test_record_that_is_gone_because_it_was_merged_is_tried_as_the_survivo
     assert await bench.outcomes() == [("parked", "record_merged_away")]
 
 
+async def test_value_of_a_merged_record_is_not_told_as_the_survivors(bench: Bench) -> None:
+    await bench.work((merge(2, 1),))
+    await bench.work((change("the loser's", 9),))
+    assert bench.calls[-1][:3] == ("2", "", "")
+
+
 async def test_dead_letter_of_a_record_that_turns_out_merged_lives_again(bench: Bench, redis: Redis) -> None:
     bench.errors = [ObjectNotFound(status=404)]
     await bench.work((change("x", 9),))
@@ -212,6 +222,61 @@ async def test_change_by_our_app_of_what_we_wrote_is_an_echo(bench: Bench) -> No
     await bench.crm.echoes.expect(PORTAL, "contact", "1", {"city": "Berlin"})
     await bench.work((change("BLN", 9, changeSource="INTEGRATION", sourceId="7788990"),))
     assert await bench.outcomes() == [("echo", "own_write")]
+
+
+async def test_own_write_coming_back_does_not_supersede_a_change_that_was_made_before_it(bench: Bench) -> None:
+    await bench.crm.echoes.expect(PORTAL, "contact", "1", {"city": "Berlin"})
+    await bench.work((change("Berlin", 9, changeSource="INTEGRATION"),))
+    await bench.work((change("Bonn", 8),))
+    assert [call[2] for call in bench.calls] == ["Bonn"]
+
+
+async def test_redis_going_away_within_a_turn_puts_its_event_off_and_ends_the_delivery(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(event: Event) -> bool:
+        raise RedisTimeoutError
+
+    monkeypatch.setattr(bench.processor._turns._rounds, "is_loop", away)
+    async with asyncio.timeout(10):
+        await bench.work((change("x", 1),))
+    assert await bench.outcomes() == [("parked", "redis_away")]
+
+
+async def test_object_whose_lease_has_run_out_is_left_to_whoever_has_it_now(bench: Bench) -> None:
+    begin = bench.processor._beginning._let_in
+
+    def long_ago(*given: Any) -> list[Any]:
+        return begin(*given[:-1], time.monotonic() - 1)
+
+    bench.processor._beginning._let_in = long_ago  # type: ignore[method-assign]
+    await bench.work((change("x", 1),))
+    assert (bench.calls, await bench.outcomes()) == ([], [("parked", "lease_lost")])
+
+
+async def test_lease_that_runs_out_while_a_handler_works_keeps_it_from_writing(
+    bench: Bench, hubspot: Simulator
+) -> None:
+    contact = hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"city": "Bonn"}, USER)
+
+    @bench.router.register("contact.propertyChange", property="written")
+    @uses(may=("contacts.update",))
+    async def write(event: Event, tools: Tools) -> None:
+        for lane in bench.processor._beginning.held.values():
+            lane.until = 0.0
+        await tools.crm.contacts.update(event.object_id, {"city": "Berlin"})
+
+    await bench.work((change("x", 1, "written", int(contact.id)),))
+    assert await bench.outcomes() == [("parked", "lease_lost")]
+    assert contact.properties["city"] == "Bonn"
+
+
+async def test_heartbeat_moves_the_end_of_a_lease_that_is_still_ours(bench: Bench) -> None:
+    lane = bench.processor._beginning.held["lane"] = Lane("lane", "me:1", 5.0)
+    bench.processor.renewed(("lane", "another:1"), 9.0)
+    assert lane.until == 5.0
+    bench.processor.renewed(("lane", "me:1"), 9.0)
+    assert lane.until == 9.0
 
 
 async def test_automation_that_rewrites_what_we_write_is_stopped(

@@ -3,6 +3,7 @@
 Rule: an event enters its lane only with its delivery's answer, and whoever enters a lane finds all others there.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +52,12 @@ class Beginning:
         return await self._together.ask((run, works))
 
     async def _carry_out(self, asks: list[tuple[Run, list[Work]]]) -> list[list[Work]]:
-        reused = set(self.held)
+        reused, until = set(self.held), time.monotonic() + LEASE_MS / 1000
         words: list[str | int] = [LEASE_MS]
         asked = [self._ask(words, run, works) for run, works in asks]
         answers = await self._script(args=words)
         taken: list[Lane] = []
-        busy = [self._let_in(one, answer, reused, taken) for one, answer in zip(asked, answers, strict=True)]
+        busy = [self._let_in(one, answer, reused, taken, until) for one, answer in zip(asked, answers, strict=True)]
         self._tokens.clear()
         for lane in taken:
             self._ready(lane)
@@ -93,7 +94,9 @@ class Beginning:
             self._tokens[key] = f"{self._holder}:{self._count}"
         return self._tokens[key]
 
-    def _let_in(self, asked: _Asked, answer: list[Any], reused: set[str], taken: list[Lane]) -> list[Work]:
+    def _let_in(
+        self, asked: _Asked, answer: list[Any], reused: set[str], taken: list[Lane], until: float
+    ) -> list[Work]:
         settled, echoes, objects = answer
         for work, stands in zip(asked.echoes, echoes, strict=True):
             work.is_echo = work.is_echo or stands == 1
@@ -111,7 +114,7 @@ class Beginning:
                 out += works
             else:
                 if lane is None:
-                    lane = self.held[key] = Lane(key, token)
+                    lane = self.held[key] = Lane(key, token, until)
                     taken.append(lane)
                 lane.waiting += works
                 for name, at in zip(names, told, strict=True):
@@ -121,9 +124,9 @@ class Beginning:
 
 
 def retargeted(work: Work, object_id: str) -> Work:
-    """Turn a work to the record that its object lives on as."""
+    """Turn a work to the record that its object lives on as; the value it told was another record's."""
     raw, event = work.event.raw, work.event
     field = {"merge": "newObjectId", "associationChange": "fromObjectId"}.get(event.kind, "objectId")
     work.merged_from = work.merged_from or event.survivor_id
-    work.event = Event({**raw, field: int(object_id)})
+    work.event = Event({**raw, field: int(object_id), **({"propertyValue": ""} if "propertyValue" in raw else {})})
     return work

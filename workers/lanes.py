@@ -37,10 +37,15 @@ class Work:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """An object's lane while it is ours: the works that wait in it, and how new the applied truth is, by name."""
+    """An object's lane while it is ours: the works that wait in it, and how new the applied truth is, by name.
+
+    `until` is when it may become another's, in seconds of the monotonic clock: a process that was frozen, or away from
+    Redis, for longer than a lease finds out by it.
+    """
 
     key: str
     token: str
+    until: float
     waiting: list[Work] = field(default_factory=list)
     newest: dict[str, int] = field(default_factory=dict)
 

@@ -56,6 +56,12 @@ class Processor:
         """Return the leases of the lanes we hold, with what they say."""
         return [(lane.key, lane.token) for lane in self._beginning.held.values()]
 
+    def renewed(self, lease: tuple[str, str], until: float) -> None:
+        """Take note that a lane stays ours until then."""
+        key, token = lease
+        if (lane := self._beginning.held.get(key)) and lane.token == token:
+            lane.until = until
+
     def room(self, free: int) -> int:
         """Return how many deliveries to take on: as many as keep us busy, so that other workers find some too."""
         wanted = 2 * self._settings.max_objects - self._outstanding

@@ -1,12 +1,18 @@
--- Renew leases: one that has lapsed is taken again, unless another has it by now.
+-- Renew leases: one that has lapsed is taken again, unless another has it by now. Returns for each whether it is ours.
 --
 -- ARGV  1 lease (ms), and then for each lease: key, what it must say
 
+local ours = {}
 for i = 2, #ARGV, 2 do
   local said = redis.call('GET', ARGV[i])
   if said == ARGV[i + 1] then
     redis.call('PEXPIRE', ARGV[i], ARGV[1])
+    ours[#ours + 1] = 1
   elseif not said then
     redis.call('SET', ARGV[i], ARGV[i + 1], 'PX', ARGV[1])
+    ours[#ours + 1] = 1
+  else
+    ours[#ours + 1] = 0
   end
 end
+return ours

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from audit.records import Action, AuditRecord, Outcome, event_record
 from audit.stream import encode
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crm.services import Write
-
-_APPLIED: Final = frozenset({Outcome.PROCESSED, Outcome.ECHO})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ def end(delivery: Delivery, ended: Ended, *, dead_letter_s: int, newest_s: int) 
         reason, handler = ended.verdict.reason, ended.handler
         letter = dead_letters.DeadLetter(delivery.portal_id, delivery.id, tried, reason, handler, died_at)
         commands = dead_letters.keep(letter, keep_s=dead_letter_s)
-    elif outcome in _APPLIED and (name := slot(event)):
+    elif ended.verdict.is_news and (name := slot(event)):
         commands = newest_mark(event, name, keep_s=newest_s)
     return Step(delivery, (entry.key,), _records(delivery, ended), commands)
 

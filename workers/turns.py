@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from redis.asyncio import Redis
 
-from core.errors import ObjectNotFound
+from core.errors import LeaseLost, ObjectNotFound
 from core.events import Event
 from core.settings import Settings
 from core.telemetry import report
@@ -31,6 +31,7 @@ from workers.verdicts import (
     COALESCED,
     CRASH_LOOP,
     ECHO,
+    LEASE_LOST,
     MERGED,
     MERGED_AWAY,
     NO_HANDLER,
@@ -88,10 +89,10 @@ class Turns:
         work = turn.work
         route = self._router.fetch(work.event)
         writes: list[Write] = []
-        verdict = await self._decide(turn, lane, route) or await self._run(turn, route, writes)
+        verdict = await self._verdict(turn, lane, route, writes)
         if verdict.delay_s is None:
             name = lanes.slot(work.event)
-            if name is not None and verdict in {PROCESSED, ECHO}:
+            if name is not None and verdict.is_news:
                 lane.newest[name] = work.event.occurred_at
             for older in turn.older:
                 older.run.end(older, COALESCED, route.name if route else "")
@@ -102,9 +103,19 @@ class Turns:
         work.run.put_off(turn.older, waiting)
         return waiting
 
+    async def _verdict(self, turn: Turn, lane: Lane, route: Route | None, writes: "list[Write]") -> Verdict:
+        """Return how the turn ends: always, or its delivery would stay unfinished for as long as this process lives."""
+        try:
+            return await self._decide(turn, lane, route) or await self._run(turn, lane, route, writes)
+        except Exception as error:  # noqa: BLE001 - ours and not the handler's: mostly, Redis was away between two steps
+            attempt = turn.work.entry.attempt + 1
+            return judge(attempt, error, schedule_s=self._settings.retry_schedule_s, rng=self._rng)
+
     async def _decide(self, turn: Turn, lane: Lane, route: Route | None) -> Verdict | None:
         """Return the verdict for an event whose handler is not to run, or None."""
         event = turn.work.event
+        if time.monotonic() > lane.until:
+            return LEASE_LOST
         if verdict := _known(turn.work, lane):
             if verdict is ECHO:
                 await self._rounds.count(event)
@@ -115,7 +126,7 @@ class Turns:
             return _PAUSED
         return REWRITE_LOOP if await self._rounds.is_loop(event) else None
 
-    async def _run(self, turn: Turn, route: Route | None, writes: "list[Write]") -> Verdict:
+    async def _run(self, turn: Turn, lane: Lane, route: Route | None, writes: "list[Write]") -> Verdict:
         if route is None:
             return NO_HANDLER
         work, event = turn.work, turn.work.event
@@ -128,6 +139,7 @@ class Turns:
                 route.uses.reads,
                 route.uses.may,
                 writes.append,
+                permit=partial(_permit, lane),
                 priority=priority_of(event.change_source),
             ),
             partial(OnceForEvent, self._redis, event),
@@ -167,6 +179,16 @@ class Turns:
     def _wants_each(self, event: Event) -> bool:
         route = self._router.fetch(event)
         return route is not None and route.uses.each_event
+
+
+def _permit(lane: Lane) -> None:
+    """Refuse to write once another may be working on the object.
+
+    Raises:
+        LeaseLost: it may.
+    """
+    if time.monotonic() > lane.until:
+        raise LeaseLost
 
 
 def _known(work: Work, lane: Lane) -> Verdict | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from audit.records import TERMINAL, Outcome
-from core.errors import CRMError, NotAuthorized, RateLimited, SpokesError
+from core.errors import CRMError, LeaseLost, NotAuthorized, RateLimited, SpokesError
 from workers.backoff import next_delay_s
 from workers.patience import is_redis_away
 
@@ -29,6 +29,15 @@ class Verdict:
     correlation_id: str = ""
 
     @property
+    def is_news(self) -> bool:
+        """Whether older changes of the same are superseded from now on.
+
+        Our own write coming back is no news: it may rest on what we read before somebody changed it, and their change,
+        older than our write, is the truth all the same.
+        """
+        return self.outcome is Outcome.PROCESSED or self.reason == "rewrite_loop"
+
+    @property
     def is_final(self) -> bool:
         """Whether the event has ended."""
         return self.outcome in TERMINAL
@@ -42,6 +51,7 @@ MERGED: Final = Verdict(Outcome.MERGED, "record_merged_away", spent=False)
 REWRITE_LOOP: Final = Verdict(Outcome.ECHO, "rewrite_loop", spent=False)
 NO_HANDLER: Final = Verdict(Outcome.DEAD, "no_handler")
 CRASH_LOOP: Final = Verdict(Outcome.DEAD, "crash_loop")
+LEASE_LOST: Final = Verdict(Outcome.PARKED, "lease_lost", 1.0, spent=False)  # by then it is clear whose the object is
 MERGED_AWAY: Final = Verdict(Outcome.PARKED, "record_merged_away", 0.0, spent=False)
 
 
@@ -63,6 +73,8 @@ def judge(attempt: int, error: BaseException, *, schedule_s: Sequence[float], rn
     reason = reason_of(error)
     if isinstance(error, NotAuthorized) or (isinstance(error, RateLimited) and error.policy == DAILY):
         return Verdict(Outcome.PARKED, reason, PAUSE_S, spent=False, correlation_id=correlation_id)
+    if isinstance(error, LeaseLost):
+        return LEASE_LOST
     if is_redis_away(error):
         return Verdict(Outcome.PARKED, "redis_away", _AWAY_S, spent=False)
     delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)

@@ -91,7 +91,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
                 return [*worker.leases(), *processor.leases()]
 
             beside = (
-                beat(redis, leases, LEASE_MS),
+                beat(redis, leases, LEASE_MS, processor.renewed),
                 circuit.watch(),
                 archiver.run(),
                 totals.run(),

@@ -1,0 +1,97 @@
+"""The default handlers on a real worker's parts: what people set stands, whatever is written in between."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
+
+import pytest
+from redis.asyncio import Redis
+
+import handlers
+from conftest import TOKEN, event
+from core.events import Event
+from core.settings import Settings
+from crm.services import CRM
+from handlers.tools import Tools
+from simulator.app import Simulator
+from simulator.changes import USER
+from simulator.config import PortalConfig, SimulatorConfig
+from simulator.errors import JsonObject
+
+PORTAL = 50112233
+Run = Callable[[dict[str, object]], Awaitable[None]]
+
+
+@pytest.fixture
+async def hubspot() -> AsyncIterator[Simulator]:
+    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def run(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> AsyncIterator[Run]:
+    settings = Settings.from_env({**environ, "HUBSPOT_API_URL": hubspot.url})
+    crm = await CRM.open(settings, redis)
+
+    async def run(raw: dict[str, object]) -> None:
+        told = Event(raw)
+        route = handlers.ROUTER.fetch(told)
+        assert route is not None
+        uses = route.uses
+
+        def services() -> object:
+            return crm.for_event(PORTAL, told.object_type, uses.reads, uses.may, lambda _: None)
+
+        await route.function(told, Tools(services, SimpleNamespace, SimpleNamespace, "US", 1))  # type: ignore[arg-type]  # neither is called
+
+    yield run
+    await crm.close()
+
+
+def a_record(hubspot: Simulator, type_: str, properties: JsonObject) -> int:
+    return int(hubspot.crm.create(hubspot.crm.types.resolve(type_), properties, USER).id)
+
+
+def properties(hubspot: Simulator, type_: str, object_id: int) -> dict[str, str]:
+    return hubspot.crm.get(hubspot.crm.types.resolve(type_), str(object_id)).properties
+
+
+def change(object_id: int, family: str, name: str, value: str) -> dict[str, object]:
+    told = {"subscriptionType": f"{family}.propertyChange", "propertyName": name, "propertyValue": value}
+    return event(objectId=object_id, changeFlag=None, **told)
+
+
+async def test_new_contact_is_put_into_canonical_form(run: Run, hubspot: Simulator) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2671", "email": "Ada@Example.COM"})
+    await run(event(objectId=contact))
+    found = properties(hubspot, "contacts", contact)
+    assert (found["phone"], found["email"]) == ("+14155552671", "ada@example.com")
+
+
+async def test_phone_that_a_person_set_stands_over_our_own_write_on_top_of_it(run: Run, hubspot: Simulator) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})  # ours, made from what was read before
+    await run(change(contact, "contact", "phone", "(415) 555-2671"))
+    assert properties(hubspot, "contacts", contact)["phone"] == "+14155552671"
+
+
+async def test_email_that_a_person_set_stands_too(run: Run, hubspot: Simulator) -> None:
+    contact = a_record(hubspot, "contacts", {"email": "before@example.com", "phone": "+14155552671"})
+    await run(change(contact, "contact", "email", "After@EXAMPLE.com"))
+    assert properties(hubspot, "contacts", contact)["email"] == "after@example.com"
+
+
+async def test_phone_that_was_cleared_or_withheld_is_read(run: Run, hubspot: Simulator) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2671"})
+    await run(change(contact, "contact", "phone", "REDACTED"))
+    assert properties(hubspot, "contacts", contact)["phone"] == "+14155552671"
+
+
+async def test_domain_that_a_person_set_stands_over_our_own_write(run: Run, hubspot: Simulator) -> None:
+    company = a_record(hubspot, "companies", {"name": "Acme", "domain": "old.example.com"})
+    await run(change(company, "company", "domain", "https://www.New.example.com/about"))
+    assert properties(hubspot, "companies", company)["domain"] == "new.example.com"
+
+
+async def test_domain_that_is_right_is_not_written(run: Run, hubspot: Simulator) -> None:
+    company = a_record(hubspot, "companies", {"name": "Acme", "domain": "acme.example.com"})
+    await run(event(objectId=company, subscriptionType="company.creation"))
+    assert hubspot.requests.where(method="PATCH") == []
