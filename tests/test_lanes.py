@@ -8,6 +8,7 @@ from redis.exceptions import ResponseError
 
 from conftest import event
 from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry
+from core.errors import CRMUnavailable, RetryLater
 from core.events import Event
 from core.settings import Settings
 from workers import keys
@@ -251,8 +252,29 @@ async def test_effect_cut_off_before_its_record_is_found_and_not_repeated(redis:
     notes, once = Notes(), OnceForEvent(redis, Event(change(1)))
     with pytest.raises(ConnectionError):
         await once("note", notes.make_and_die, find=notes.find)
+    await redis.delete(once._on_its_way("note"))  # it has had its time
     assert await once("note", notes.make, find=notes.find) == "100"
     assert notes.made == ["100"]
+
+
+async def test_effect_that_may_still_be_on_its_way_is_looked_for_later(redis: Redis) -> None:
+    notes, once = Notes(), OnceForEvent(redis, Event(change(1)))
+    with pytest.raises(ConnectionError):
+        await once("note", notes.make_and_die, find=notes.find)
+    with pytest.raises(RetryLater) as later:
+        await once("note", notes.make, find=notes.find)
+    assert 0 < (later.value.after_s or 0) <= 20
+
+
+async def test_effect_that_hubspot_has_refused_is_not_waited_for(redis: Redis) -> None:
+    notes, once = Notes(), OnceForEvent(redis, Event(change(1)))
+
+    async def refused() -> str:
+        raise CRMUnavailable(status=500)
+
+    with pytest.raises(CRMUnavailable):
+        await once("note", refused, find=notes.find)
+    assert await once("note", notes.make, find=notes.find) == "100"
 
 
 async def test_effect_that_never_happened_is_made_after_all(redis: Redis) -> None:
@@ -263,6 +285,7 @@ async def test_effect_that_never_happened_is_made_after_all(redis: Redis) -> Non
 
     with pytest.raises(ConnectionError):
         await once("note", die, find=notes.find)
+    await redis.delete(once._on_its_way("note"))  # it has had its time
     assert await once("note", notes.make, find=notes.find) == "100"
 
 
