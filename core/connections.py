@@ -58,7 +58,7 @@ class _Mended(AbstractConnection):
                 await self._send_packed_command([command] if isinstance(command, bytes) else command)
         except BaseException as error:  # a command may have gone half way
             await self.disconnect(nowait=True)
-            if isinstance(error, OSError):  # time-outs are among them
+            if isinstance(error, OSError | RuntimeError):  # time-outs are among them; uvloop's word for "is closed" too
                 raise (TimedOut if isinstance(error, TimeoutError) else Disconnected)("while writing") from error
             raise
 

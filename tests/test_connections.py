@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as Disconnected
 
 from core.connections import redis_client
 from core.settings import Settings
@@ -55,3 +56,16 @@ async def test_subscriber_ends_when_cancelled_at_any_step(redis: Redis, client: 
         task.cancel()
         done, _ = await asyncio.wait({task}, timeout=5)
         assert done == {task}, steps
+
+
+async def test_connection_that_uvloop_has_closed_is_a_lost_one(
+    redis: Redis, client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(_: object) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    connection = await client.connection_pool.get_connection()
+    monkeypatch.setattr(connection._writer, "writelines", closed)
+    with pytest.raises(Disconnected):
+        await connection.send_command("PING")
+    await client.connection_pool.release(connection)

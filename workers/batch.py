@@ -71,6 +71,15 @@ class BatchWorker(Worker):
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
 
+    async def close(self) -> None:
+        """End as arq does, but also when Redis is away: what is open still closes, and what can be settled is."""
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        with suppress(RedisError, OSError):
+            await self.pool.delete(self.health_check_key)
+        if self.on_shutdown:
+            await self.on_shutdown(self.ctx)
+        await self.pool.aclose(close_connection_pool=True)
+
     async def _poll_iteration(self) -> None:
         """Take on jobs until the poll delay is over, or in burst mode until none is left."""
         if not self.allow_pick_jobs and not self.tasks:
