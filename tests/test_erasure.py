@@ -31,7 +31,8 @@ from simulator.faults import Fault
 from workers import keys
 from workers.dead_letters import DeadLetter
 from workers.erasure import Erasures
-from workers.forgetting import forget
+from workers.forgetting import forget, forget_subject
+from workers.holdings import Subject
 from workers.unreadable import keep_unreadable
 
 PORTAL = 50112233
@@ -280,3 +281,10 @@ def test_a_done_request_names_nobody() -> None:
 def test_a_request_is_read_as_it_was_kept() -> None:
     asked = ErasureRequest(portal_id=1, object_hash="h", object_ids=("77",), kind=Law.GDPR, requested_by="ada")
     assert ErasureRequest.from_row(asked.to_row()) == asked
+
+
+async def test_erased_event_that_a_lost_worker_settles_afterwards_keeps_its_one_end(redis: Redis) -> None:
+    delivery_id = f"{PORTAL}-1-1"
+    await queue(redis, delivery_id, change(7, "email", EMAIL), change(OTHER, "email", "x@y.example"))
+    await forget_subject(redis, Subject(PORTAL, "contact", frozenset({"7"})))
+    assert await redis.smembers(keys.settled(PORTAL, delivery_id)) == {f"{1:020x}".encode()}

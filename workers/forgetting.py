@@ -17,6 +17,7 @@ from core.events import Event
 from workers import keys
 from workers.dead_letters import DeadLetters
 from workers.holdings import Subject, find, former_ids, read_job
+from workers.settlement import MARKS_KEEP_S
 
 _REASON: Final = "erased"
 _RUNNING: Final = "arq:in-progress:"  # arq's own name for the lease on a job
@@ -85,6 +86,9 @@ async def _drop(redis: Redis, delivery_id: str, subject: Subject, actor: str) ->
             if entry.key not in ended:
                 append(pipeline, _discarded(delivery, entry, actor))
         if left:
+            # Whoever lost its lease on the delivery may still be at it; what it settles of these is left out.
+            pipeline.sadd(settled, *(entry.key for entry in gone))
+            pipeline.expire(settled, MARKS_KEEP_S)
             pipeline.set(job, job_payload(replace(delivery, entries=left), time.time_ns() // 1_000_000))
         else:
             pipeline.delete(job, settled)

@@ -22,7 +22,7 @@ Command: TypeAlias = tuple[Word, ...]  # of Redis, as words
 
 _SCRIPT: Final = (Path(__file__).parent / "settle.lua").read_text()
 _MOST: Final = 500  # bounds how long one transaction holds Redis
-_MARKS_KEEP_S: Final = 7 * 86_400  # marks outlive any pause between two runs of one delivery
+MARKS_KEEP_S: Final = 7 * 86_400  # marks outlive any pause between two runs of one delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class Settlement:
         await self._together.close()
 
     async def _carry_out(self, asks: list[Step | End | Lane]) -> list[bool]:
-        words: list[Word] = [_MARKS_KEEP_S, 0]
+        words: list[Word] = [MARKS_KEEP_S, 0]
         steps: dict[str, list[Step]] = {}
         ending: dict[str, Delivery] = {}
         deliveries: dict[str, Delivery] = {}
