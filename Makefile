@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-SOURCES := audit console core crm handlers ingest simulator workers tests bench
+SOURCES := audit chaos console core crm handlers ingest simulator workers tests bench
 BENCHES ?= receiver workers budget record scenarios
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench fuzz format lock clean
+.PHONY: help demo up test check bench fuzz chaos format lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, BE
 
 fuzz: $(STAMP) ## 100,000 hostile requests against a real web process; ARGS="--seed 7 --requests 5000"
 	@$(BIN)/python bench/fuzz.py $(ARGS)
+
+chaos: $(STAMP) ## break everything while it works, then count; MINUTES=5 SEED=7 ARGS="--workers 4"
+	@$(BIN)/python -m chaos --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 format: $(STAMP) ## put the code in the house's form
 	$(BIN)/ruff format .

@@ -80,7 +80,7 @@ async def _until_signalled(arguments: argparse.Namespace, data: Path) -> int:
 
 async def _demo(arguments: argparse.Namespace, data: Path) -> list[Row]:
     started = time.monotonic()
-    port, token, secret = _free_port(), secrets.token_hex(16), secrets.token_hex(16)
+    port, token, secret = free_port(), secrets.token_hex(16), secrets.token_hex(16)
     base = f"http://127.0.0.1:{port}"
     day = config(
         seed=arguments.seed,
@@ -101,12 +101,13 @@ async def _demo(arguments: argparse.Namespace, data: Path) -> list[Row]:
             "RETRY_SCHEDULE_S": "1,2,3,5,8,8,8,8",
         }
         async with _house(env, arguments.workers, data):
-            await _ready(base)
+            with console.status("Starting Valkey, web and workers"):
+                await ready(base)
             people = People(sim, Random(f"{arguments.seed} people"))
             scenario = Scenario(sim, people, Random(f"{arguments.seed} day"), arguments.size)
             await _play(scenario, env)
             records = await _audit(env)
-            intact = await _run(env, "audit", "verify") is not None
+            intact = await ask_console(env, "audit", "verify") is not None
             rows = list(compare(scenario, records, chain_intact=intact))
     _show(rows, sim, time.monotonic() - started)
     return rows
@@ -119,7 +120,7 @@ async def _house(env: dict[str, str], workers: int, data: Path) -> AsyncIterator
     with (data / "log.txt").open("wb") as log:
         house = await asyncio.create_subprocess_exec(
             *command,
-            env=_environ(env),
+            env=environment(env),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -182,28 +183,27 @@ async def _worked_off(scenario: Scenario, env: dict[str, str], progress: Progres
         await asyncio.sleep(_LOOK_EVERY_S)
 
 
-async def _ready(base: str) -> None:
+async def ready(base: str) -> None:
     """Wait until the receiver can take deliveries."""
-    with console.status("Starting Valkey, web and workers"):
-        async with aiohttp.ClientSession() as session, asyncio.timeout(_START_S):
-            while True:
-                with contextlib.suppress(aiohttp.ClientError):
-                    async with session.get(f"{base}/readyz") as answer:
-                        if answer.ok:
-                            return
-                await asyncio.sleep(0.1)
+    async with aiohttp.ClientSession() as session, asyncio.timeout(_START_S):
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(f"{base}/readyz") as answer:
+                    if answer.ok:
+                        return
+            await asyncio.sleep(0.1)
 
 
 async def _audit(env: dict[str, str]) -> list[JsonObject]:
     """Ask the project what it says happened, as an operator would."""
-    output = await _run(env, "audit", "export", "--format", "jsonl")
+    output = await ask_console(env, "audit", "export", "--format", "jsonl")
     return [orjson.loads(line) for line in (output or b"").splitlines()]
 
 
-async def _run(env: dict[str, str], *command: str) -> bytes | None:
+async def ask_console(env: dict[str, str], *command: str) -> bytes | None:
     """Run a command of the console; return what it printed, None when it failed."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "console", *command, env=_environ(env), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "console", *command, env=environment(env), stdout=asyncio.subprocess.PIPE
     )
     try:
         output, _ = await process.communicate()
@@ -229,13 +229,14 @@ def _show(rows: list[Row], sim: Simulator, seconds: float) -> None:
     )
 
 
-def _environ(env: dict[str, str]) -> dict[str, str]:
+def environment(env: dict[str, str]) -> dict[str, str]:
     """This process's environment without settings of a real deployment: a demo must not touch one."""
     ours = {name.upper() for name in Settings.model_fields}
     return {**{name: value for name, value in os.environ.items() if name not in ours}, **env}
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

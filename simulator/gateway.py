@@ -58,7 +58,11 @@ class Gateway:
         async def handle(request: web.Request) -> web.Response:
             started_s = self._clock.monotonic_s()
             log = self._requests.open(LoggedCall(self._clock.now_ms(), request.method, request.path))
-            response = await self._serve(request, endpoint, log)
+            try:
+                response = await self._serve(request, endpoint, log)
+            except ConnectionError:  # the caller is gone, in the middle of what it asked
+                log.status = 0
+                response = web.Response()
             log.latency_ms = (self._clock.monotonic_s() - started_s) * 1000
             return response
 

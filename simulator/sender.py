@@ -49,6 +49,7 @@ class Sender:
         self.client_secret = client_secret
         self.deliveries = deliveries
         self.peak_in_flight = 0  # the most requests one portal ever had open
+        self.skew_ms = 0  # by how much the clock that stamps requests is wrong
         self._target = target
         self._held = False
         self._clock = clock
@@ -206,6 +207,10 @@ class Sender:
         if self._target is None:
             raise NoTarget
         signed = sign(
-            secret=self.client_secret, uri=self._target.public_url, body=body, now_ms=attempt.at_ms, manner=manner
+            secret=self.client_secret,
+            uri=self._target.public_url,
+            body=body,
+            now_ms=attempt.at_ms + self.skew_ms,
+            manner=manner,
         )
         await self._courier.carry(signed, self._target, attempt)

@@ -6,9 +6,11 @@ What the handlers claim is written down here once more, on purpose: if the proje
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
+from simulator.app import Simulator
 from simulator.changes import ObjectRef
+from simulator.deliveries import Attempt
 from simulator.errors import JsonObject
 from simulator.object_types import COMPANY, CONTACT, DEAL, TICKET
 from simulator.people import People
@@ -17,7 +19,7 @@ from simulator.scenario import Scenario
 Identity: TypeAlias = tuple[object, ...]  # what makes two tellings the same event
 
 _FAMILIES: Final = {CONTACT: "contact", COMPANY: "company", DEAL: "deal", TICKET: "ticket"}
-_CLAIMED: Final = frozenset(
+CLAIMED: Final = frozenset(
     {
         "contact.creation", "contact.restore", "contact.merge", "contact.privacyDeletion",
         "contact.propertyChange:phone",
@@ -34,6 +36,14 @@ _REASONS: Final[Mapping[str, str]] = {
     "stale": "timestamp_stale",
     "future": "timestamp_in_future",
 }
+
+
+class Day(Protocol):
+    """What is looked at: who sent, who worked, and the requests beside the sender's own."""
+
+    sim: Simulator
+    people: People
+    by_hand: list[tuple[Attempt, list[JsonObject]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,8 @@ class Row:
 class Truth:
     """Everything that the receiver acknowledged, and how each event of it should have ended."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Day, claimed: frozenset[str] = CLAIMED) -> None:
+        """Read it off `scenario`, whose handlers claim what `claimed` says."""
         self._scenario = scenario
         requests = list(_acknowledged(scenario))
         elements = [element for request in requests for element in request]
@@ -62,11 +73,11 @@ class Truth:
         self.received = len(elements)
         events = [element for element in elements if "eventId" in element]
         self.broken = len(elements) - len(events)
-        claimed = [element for element in events if _claim(element) in _CLAIMED]
-        self.ignored = len(events) - len(claimed)
-        self.identities = {element["eventId"]: _identity(element) for element in claimed}
-        self.ends = {_identity(element): self._end(element) for element in claimed}
-        self.duplicates = len(claimed) - len(self.ends)
+        wanted = [element for element in events if claim(element) in claimed]
+        self.ignored = len(events) - len(wanted)
+        self.identities = {element["eventId"]: _identity(element) for element in wanted}
+        self.ends = {_identity(element): self._end(element) for element in wanted}
+        self.duplicates = len(wanted) - len(self.ends)
 
     def _end(self, element: JsonObject) -> str:
         people = self._scenario.people
@@ -104,12 +115,12 @@ def compare(scenario: Scenario, records: list[JsonObject], *, chain_intact: bool
     yield _sets("companies written", _written(records, "companies.update"), _changed(scenario, COMPANY))
     yield _sets("won deals with one task", _made_for(records, "tasks.create"), _deals_with_one_task(people))
     yield _sets("closed tickets with one note", _made_for(records, "notes.create"), _tickets_with_one_note(people))
-    yield Row("phones that are not in E.164", 0, *_wrong(people, "contacts", "phone", people.phones))
-    yield Row("domains that are not bare", 0, *_wrong(people, "companies", "domain", people.domains))
+    yield Row("phones that are not in E.164", 0, *wrong_values(people, "contacts", "phone", people.phones))
+    yield Row("domains that are not bare", 0, *wrong_values(people, "companies", "domain", people.domains))
     yield Row("the audit's chain", "intact" if chain_intact else "broken", "intact")
 
 
-def _acknowledged(scenario: Scenario) -> Iterator[list[JsonObject]]:
+def _acknowledged(scenario: Day) -> Iterator[list[JsonObject]]:
     """The elements of every genuine request that was answered 2xx."""
     deliveries = scenario.sim.deliveries
     by_serial = {event.serial: event.element for event in deliveries.events}
@@ -119,7 +130,7 @@ def _acknowledged(scenario: Scenario) -> Iterator[list[JsonObject]]:
     yield from (elements for attempt, elements in scenario.by_hand if attempt.acknowledged and elements)
 
 
-def _claim(element: JsonObject) -> str:
+def claim(element: JsonObject) -> str:
     """The claim that would take the element, in either dialect."""
     family, _, kind = element["subscriptionType"].partition(".")
     family = _FAMILIES.get(element.get("objectTypeId", ""), family)
@@ -128,7 +139,7 @@ def _claim(element: JsonObject) -> str:
 
 
 def _identity(element: JsonObject) -> Identity:
-    return (_claim(element), element.get("objectId"), element["occurredAt"], element.get("propertyValue"))
+    return (claim(element), element.get("objectId"), element["occurredAt"], element.get("propertyValue"))
 
 
 def _count(records: Iterable[JsonObject], outcome: str) -> int:
@@ -184,7 +195,7 @@ def _made_for(records: list[JsonObject], method: str) -> set[str]:
 
 
 def _deals_with_one_task(people: People) -> set[str]:
-    return {deal for deal in people.won if len(_associated(people, ObjectRef(DEAL, deal), "tasks")) == 1}
+    return {deal for deal in people.won if len(associated(people, ObjectRef(DEAL, deal), "tasks")) == 1}
 
 
 def _tickets_with_one_note(people: People) -> set[str]:
@@ -193,12 +204,13 @@ def _tickets_with_one_note(people: People) -> set[str]:
     return {ticket for ticket, body in said.items() if bodies[body] == 1}
 
 
-def _associated(people: People, ref: ObjectRef, type_: str) -> list[str]:
+def associated(people: People, ref: ObjectRef, type_: str) -> list[str]:
+    """The ids of the records of a type that belong to this one."""
     crm = people.sim.crm
     return [object_id for object_id, _ in crm.associations.of(ref, crm.types.resolve(type_))]
 
 
-def _wrong(people: People, type_: str, name: str, right: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
+def wrong_values(people: People, type_: str, name: str, right: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
     """How many records do not have the value they should, and which."""
     wrong = tuple(record.id for record in people.records(type_) if record.properties.get(name) != right.get(record.id))
     return len(wrong), wrong

@@ -1,0 +1,162 @@
+"""Gather the facts of a run when it is over. Rule: each is read where it is true, and past every proxy."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from audit.records import TERMINAL
+from chaos.facts import Disturbance, Facts
+from chaos.handlers import CLAIM
+from chaos.house import House
+from chaos.load import FIRST_FORGED, Load
+from core.deliveries import AUDIT_STREAM, QUEUE_NAME
+from simulator.changes import ObjectRef
+from simulator.deliveries import State
+from simulator.demo import ask_console
+from simulator.errors import JsonObject
+from simulator.object_types import DEAL
+from simulator.truth import CLAIMED, Identity, Truth, associated, wrong_values
+
+_GONE: Final = ("arq:job:*", "arq:retry:*", "spokes:*:settled:*")  # keys of work; leases end a little later
+_COMPLAINTS: Final = (
+    b"Traceback",
+    b"uncaught",
+    b"never retrieved",
+    b"delivery_failed",
+    b"unreadable",
+    b"python_warning",
+)
+_PERSONAL: Final = (b"@example.com", b"+1415", b"(415)", b"City ")  # values of the people of this run
+_KEEP_LINE: Final = 160
+
+
+async def collect(house: House, load: Load, disturbances: list[Disturbance]) -> Facts:
+    """Ask everybody; the house must still stand."""
+    _write_down(house)
+    truth = Truth(load, CLAIMED | {CLAIM})
+    records = await _audit(house)
+    ends: dict[str, list[str]] = {}
+    for record in records:
+        if record["outcome"] in TERMINAL:
+            ends.setdefault(_name(truth.identity(record)), []).append(record["outcome"])
+    told, sim = _told(load), house.sim
+    return Facts(
+        not_delivered=tuple(_undelivered(load)),
+        accepted=frozenset(map(_name, truth.ends)),
+        ends={event: tuple(found) for event, found in ends.items()},
+        may_die=frozenset(_name(event) for event in truth.ends if not _lives(load, event)),
+        forged_accepted=sum(attempt.acknowledged for attempt, _ in load.by_hand)
+        + sum((record["event_id"] or 0) >= FIRST_FORGED for record in records),
+        told={value: tuple(times) for value, times in told.items()},
+        must_be_told=frozenset(
+            str(event[3])
+            for event in truth.ends
+            if event[0] == CLAIM and "processed" in ends.get(_name(event), ()) and _lives(load, event)
+        ),
+        once=dict(_once(load)),
+        wrong=(
+            *wrong_values(load.people, "contacts", "phone", load.people.phones)[1],
+            *wrong_values(load.people, "companies", "domain", load.people.domains)[1],
+        ),
+        left=await _left(house),
+        limited=tuple(call.at_ms for call in sim.requests if call.policy is not None),
+        chain=await ask_console(house.direct, "audit", "verify") is not None,
+        disturbances=tuple(disturbances),
+    )
+
+
+def complaints(folder: Path) -> Iterator[str]:
+    """Lines of our processes' logs that no trouble excuses: faults of ours, and values of people."""
+    for log in sorted([*folder.glob("web*.log"), *folder.glob("worker*.log")]):
+        for line in log.read_bytes().splitlines():
+            if any(sign in line for sign in (*_COMPLAINTS, *_PERSONAL)):
+                yield f"{log.stem}: {line[:_KEEP_LINE].decode(errors='replace')}"
+
+
+def still_running(folder: Path) -> Iterator[str]:
+    """The command lines of processes that were started with this DATA_DIR."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environ = (process / "environ").read_bytes()
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+            command = (process / "cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue  # it ended while we looked, or is not ours to look at
+        if f"DATA_DIR={folder}".encode() in environ and state != "Z":
+            yield command
+
+
+async def worked_off(house: House) -> bool:
+    """Return whether nothing is on its way any more: at HubSpot, in the queue, or to the store."""
+    if house.sim.deliveries.counts[State.PENDING]:
+        return False
+    redis = house.redis()
+    try:
+        return not await redis.zcard(QUEUE_NAME) and not await redis.xlen(AUDIT_STREAM)
+    finally:
+        await redis.aclose()
+
+
+async def _audit(house: House) -> list[JsonObject]:
+    output = await ask_console(house.direct, "audit", "export", "--format", "jsonl") or b""
+    (house.folder / "audit.jsonl").write_bytes(output)
+    return [orjson.loads(line) for line in output.splitlines()]
+
+
+def _write_down(house: House) -> None:
+    """Leave HubSpot's side beside the logs, for whoever looks into a run that failed."""
+    sides: dict[str, Iterable[object]] = {"calls": house.sim.requests, "events": house.sim.deliveries.events}
+    for name, lines in sides.items():
+        (house.folder / f"{name}.jsonl").write_bytes(b"\n".join(orjson.dumps(line, default=list) for line in lines))
+
+
+def _name(event: Identity) -> str:
+    return " ".join(map(str, event))
+
+
+def _undelivered(load: Load) -> Iterator[str]:
+    for event in load.sim.deliveries.events:
+        if event.state is not State.ACKNOWLEDGED:
+            yield f"{event.state} {event.element}"
+
+
+def _lives(load: Load, event: Identity) -> bool:
+    """Whether the record that an event is about is there, under its own id."""
+    family = str(event[0]).partition(".")[0]
+    type_ = load.sim.crm.types.resolve({"company": "companies"}.get(family, f"{family}s"))
+    return load.sim.crm.find(type_, str(event[1]), merged=False) is not None
+
+
+def _told(load: Load) -> dict[str, list[int]]:
+    """When each change of a city was told of, by the city."""
+    told: dict[str, list[int]] = {}
+    for note in load.people.records("notes"):
+        if (body := note.properties.get("hs_note_body", "")).startswith("City "):
+            told.setdefault(body, []).append(note.created_at_ms)
+    return told
+
+
+def _once(load: Load) -> Iterator[tuple[str, int]]:
+    people, crm = load.people, load.sim.crm
+    for deal in people.won:
+        yield f"deal {deal}", len(associated(people, ObjectRef(DEAL, deal), "tasks"))
+    bodies = Counter(note.properties.get("hs_note_body") for note in people.records("notes"))
+    for ticket in people.closed & set(people.tickets):
+        made = bodies[f"Support ticket {ticket} was closed."]
+        contact = crm.find(crm.types.resolve("contacts"), people.tickets[ticket])
+        if made or contact is not None:  # who was erased meanwhile is owed none
+            yield f"ticket {ticket}", made
+
+
+async def _left(house: House) -> dict[str, int]:
+    redis = house.redis()
+    try:
+        left = {"audit records": int(await redis.xlen(AUDIT_STREAM)), "deliveries": int(await redis.zcard(QUEUE_NAME))}
+        for pattern in _GONE:
+            left[pattern] = len([key async for key in redis.scan_iter(pattern, count=1000)])
+        return left
+    finally:
+        await redis.aclose()

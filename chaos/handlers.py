@@ -1,0 +1,19 @@
+"""The project's own handlers, and one whose effect tells how often it happened. Rule: it guards against nothing."""
+
+import handlers
+from core.events import Event
+from handlers.routing import Router, uses
+from handlers.tools import Tools
+
+_ROUTER = Router()
+
+
+@_ROUTER.register("contact.propertyChange", property="city")
+@uses(may=("notes.create",), each_event=True)
+async def tell(event: Event, tools: Tools) -> None:
+    """Leave a note for each change, without `once`: each happens at least once, and again after a crash."""
+    await tools.crm.notes.create({"hs_note_body": event.property_value}, to={"contact": (event.object_id,)})
+
+
+ROUTER = Router(handlers.ROUTER, _ROUTER)
+CLAIM = "contact.propertyChange:city"

@@ -1,0 +1,132 @@
+"""What people do at HubSpot while the house burns. Rule: seeded; what should come of it is known from their side."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from simulator.app import Simulator
+from simulator.changes import USER
+from simulator.deliveries import Attempt
+from simulator.errors import JsonObject
+from simulator.people import People
+from simulator.records import Record
+from simulator.signing import MANNERS
+
+_TICK_S: Final = 0.05
+_BURST: Final = 0.01  # share of ticks in which an import comes in
+_IMPORTED: Final = 150  # contacts
+_FORGERIES: Final = (
+    "forged",
+    "tampered",
+    "unsigned",
+    "wrong_uri",
+)  # of wrong times there are right ones while clocks jump
+FIRST_FORGED: Final = 9_000_000_000  # ids of events that HubSpot never sent
+
+
+@dataclass(slots=True)
+class Load:
+    """Edits at a rate, with imports, redeliveries and forgeries in between; `by_hand` has the forged requests."""
+
+    sim: Simulator
+    people: People
+    rng: Random
+    per_s: float
+    by_hand: list[tuple[Attempt, list[JsonObject]]] = field(default_factory=list)
+    edits: int = 0
+
+    async def run(self, until: asyncio.Event) -> None:
+        """Go on until told to stop."""
+        async with asyncio.TaskGroup() as forgers:
+            while not until.is_set():
+                if self.rng.random() < _BURST:
+                    self._import()
+                for _ in range(round(self.per_s * _TICK_S)):
+                    self._edit()
+                if self.rng.random() < _TICK_S:  # once a second
+                    forgers.create_task(self._forge())
+                await asyncio.sleep(_TICK_S)
+
+    def _edit(self) -> None:
+        """Do one of the things that people do; what needs a record that is not there does not happen."""
+        acts, weights = zip(*self._choices(), strict=True)
+        self.rng.choices(acts, weights)[0]()
+        self.edits += 1
+
+    def _choices(self) -> list[tuple[Callable[[], None], int]]:
+        people = self.people
+        return [
+            (people.new_contact, 25),
+            (self._new_phone, 25),
+            (self._new_city, 12),
+            (people.new_company, 10),
+            (people.new_deal, 4),
+            (self._win, 2),
+            (people.new_ticket, 3),
+            (self._close, 2),
+            (self._redeliver, 4),
+            (self._merge, 1),
+            (self._erase, 1),
+            (people.new_contact_that_is_gone, 1),
+        ]
+
+    def _import(self) -> None:
+        """Enter many contacts that are delivered in as few requests as can be."""
+        self.sim.sender.hold()
+        for _ in range(_IMPORTED):
+            self.people.new_contact()
+        self.sim.sender.release()
+        self.edits += _IMPORTED
+
+    def _new_phone(self) -> None:
+        if contact := self._some(self.people.phones):
+            self.people.new_phone(contact)
+
+    def _new_city(self) -> None:
+        """Change a city, to one that nobody else has: so the note about it tells which change it is about."""
+        if contact := self._some(self.people.phones):
+            self.sim.crm.update(contact, {"city": f"City {self.edits}"}, USER)
+
+    def _win(self) -> None:
+        deals = self.sim.crm.types.resolve("deals")
+        open_ = [record for record in self.sim.crm.records(deals) if record.id not in self.people.won]
+        if open_:
+            self.people.win(self.rng.choice(open_))
+
+    def _close(self) -> None:
+        open_ = [ticket for ticket in self.people.tickets if ticket not in self.people.closed]
+        if open_:
+            tickets = self.sim.crm.types.resolve("tickets")
+            self.people.close(self.sim.crm.get(tickets, self.rng.choice(open_)))
+
+    def _redeliver(self) -> None:
+        """Send an event again that was sent before, whatever became of it."""
+        if events := self.sim.deliveries.events:
+            event = self.rng.choice(events)
+            self.sim.sender.submit(event.portal_id, [event.element])
+
+    def _merge(self) -> None:
+        one, other = self._some(self.people.phones), self._some(self.people.phones)
+        if one and other and one is not other:
+            self.people.merge(one, other)
+
+    def _erase(self) -> None:
+        if contact := self._some(self.people.phones):
+            self.people.erase(contact)
+
+    def _some(self, ids: Mapping[str, str]) -> Record | None:
+        if not ids:
+            return None
+        return self.sim.crm.find(self.sim.crm.types.resolve("contacts"), self.rng.choice(list(ids)), merged=False)
+
+    async def _forge(self) -> None:
+        """Send what HubSpot never signed, or not so."""
+        element = {
+            "eventId": FIRST_FORGED + len(self.by_hand), "subscriptionId": 1, "appId": 1, "attemptNumber": 0,
+            "portalId": self.sim.portal.config.portal_id, "objectId": 1, "occurredAt": self.sim.clock.now_ms(),
+            "subscriptionType": "contact.creation", "changeSource": "CRM_UI",
+        }  # fmt: skip
+        attempt = await self.sim.sender.send([element], manner=MANNERS[self.rng.choice(_FORGERIES)])
+        self.by_hand.append((attempt, []))
