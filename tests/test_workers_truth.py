@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from audit.stream import decode as decode_record
@@ -27,7 +28,7 @@ from workers import keys
 from workers.circuit import OPERATOR, Breaker, Circuit
 from workers.dead_letters import DeadLetters
 from workers.lanes import Lane
-from workers.patience import Patience
+from workers.patience import Patience, is_away
 from workers.process import Processor, process_delivery
 
 PORTAL = 50112233
@@ -241,6 +242,20 @@ async def test_redis_going_away_within_a_turn_puts_its_event_off_and_ends_the_de
     async with asyncio.timeout(10):
         await bench.work((change("x", 1),))
     assert await bench.outcomes() == [("parked", "redis_away")]
+
+
+@pytest.mark.parametrize(
+    ("text", "away"),
+    [
+        ("OOM command not allowed when used memory > 'maxmemory'.", True),
+        ("MISCONF Errors writing to the AOF file: File too large", True),
+        ("Command # 1 (SET k 1 EX 9) of pipeline caused error: MISCONF Errors writing to the AOF file", True),
+        ("Command # 2 (HSET k OOM 1) of pipeline caused error: WRONGTYPE Operation against a key", False),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", False),
+    ],
+)
+def test_redis_whose_memory_or_disk_is_full_is_waited_for(text: str, away: bool) -> None:
+    assert is_away(ResponseError(text)) is away
 
 
 async def test_object_whose_lease_has_run_out_is_left_to_whoever_has_it_now(bench: Bench) -> None:

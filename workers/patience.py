@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import time
 from typing import Final
 
@@ -12,13 +13,15 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 # What Redis being away looks like: gone, slow, reading its file, without memory for more, or a replica for a while.
 _AWAY: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+# Its memory or its disk is full; redis-py puts words of its own before what a pipeline was answered.
+_FULL: Final = re.compile(r"^(?:Command # \d+ .* of pipeline caused error: )?(?:OOM|MISCONF) ", re.DOTALL)
 _NAP_S: Final = 0.25
 log = structlog.get_logger()
 
 
 def is_away(error: BaseException) -> bool:
     """Return whether the same call will work once Redis is itself again."""
-    return isinstance(error, _AWAY) or (isinstance(error, ResponseError) and str(error).startswith(("OOM", "MISCONF")))
+    return isinstance(error, _AWAY) or (isinstance(error, ResponseError) and bool(_FULL.search(str(error))))
 
 
 def is_redis_away(error: BaseException) -> bool:
