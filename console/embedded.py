@@ -29,8 +29,14 @@ def valkey_command(settings: Settings) -> list[str]:
         "save": "",
         "maxmemory-policy": "noeviction",  # evicting would be losing events in silence
         "loglevel": "warning",
+        "logfile": str(log_file(settings)),
     }
     return [str(get_binary_path()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def log_file(settings: Settings) -> Path:
+    """Return where the server writes what it has to say."""
+    return settings.data_dir.resolve() / "valkey.log"
 
 
 def answers(address: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from console.embedded import answers, valkey_command
+from console.embedded import answers, log_file, valkey_command
 from console.processes import Processes, die_with_parent
 from console.running import announce
 from core.errors import ConfigurationError
@@ -72,11 +72,13 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
     """Start the parts in the order in which they need each other; return what was made up for them."""
     env = {"DATA_DIR": str(settings.data_dir), "PORT": str(_port(settings.port)), "LOG_FORMAT": settings.log_format}
     if settings.log_format == "auto" and sys.stdout.isatty():
-        env["LOG_FORMAT"] = "columns"
+        env |= {"LOG_FORMAT": "columns", "FORCE_COLOR": "1"}  # they write to us, we to the terminal
     base = f"http://127.0.0.1:{env['PORT']}"
     if not settings.redis_url.get_secret_value():
         await processes.start("valkey", valkey_command(settings), {})
-        await _wait(lambda: answers(settings.embedded_socket), "The embedded Valkey")
+        await _wait(
+            lambda: answers(settings.embedded_socket), f"The embedded Valkey (it writes to {log_file(settings)})"
+        )
     env["PUBLIC_URL"] = settings.public_url or base
     if not settings.hubspot_access_token.get_secret_value():
         env |= await _play_hubspot(settings, processes, env["PUBLIC_URL"], base, traffic)
@@ -89,7 +91,8 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
     for number in range(1, workers + 1):
         await processes.start(f"worker {number}", [sys.executable, "-m", "workers"], env)
     await _wait(lambda: _ready(f"{base}/readyz"), "The web process")
-    print(f"Ready: {base}{RECEIVER_PATH} takes deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.", flush=True)
+    print(f"Ready: {base}{RECEIVER_PATH} takes deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
+    print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.", flush=True)
     return env
 
 

@@ -11,6 +11,7 @@ import orjson
 import structlog
 
 from core import sentry
+from core.columns import Columns
 from core.hooks import first_line, take_over
 from core.masking import Mask
 from core.settings import Settings
@@ -41,7 +42,7 @@ def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> 
         masked,
     ]
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=out.isatty()) if columns else structlog.processors.JSONRenderer()
+        Columns(colours=_colours(out)) if columns else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[*shared, renderer],
@@ -63,6 +64,11 @@ def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> 
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
     sentry.start(settings, process, mask)
+
+
+def _colours(out: TextIO) -> bool:
+    """As terminal programs agree: https://no-color.org, https://force-color.org."""
+    return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
 
 
 def canonical(event: str, fields: Mapping[str, object], level: str = "info") -> None:

@@ -221,3 +221,32 @@ def test_canonical_line_is_told_at_info(environ: dict[str, str], form: str, leve
 def test_every_security_event_is_documented() -> None:
     text = (Path(__file__).parent.parent / "docs" / "security.md").read_text()
     assert [event for event in SecurityEvent if f"`{event}`" not in text] == []
+
+
+def test_columns_leave_out_what_is_nought_and_put_ids_last(environ: dict[str, str]) -> None:
+    out = lines(environ, LOG_FORMAT="columns")
+    fields = {"request_id": "5a9b", "status": 202, "reason": "", "ms": 1.2, "deliveries": ["7-1-1"], "duplicate": 0}
+    canonical("request", fields)
+    assert out.getvalue().partition(" ")[2] == "request   status=202 ms=1.2 5a9b 7-1-1\n"
+
+
+@pytest.mark.parametrize(("level", "sign"), [("info", "x "), ("warning", "! x "), ("error", "!! x ")])
+def test_columns_show_what_is_wrong_without_colours(environ: dict[str, str], level: str, sign: str) -> None:
+    out = lines(environ, LOG_FORMAT="columns")
+    getattr(structlog.get_logger(), level)("x", names=["a", "b", "c", "d", "e", "f"])
+    line = out.getvalue().partition(" ")[2]
+    assert (line.startswith(sign), "names=a,b,c,d,e,... 6 in all" in line, "\033" in line) == (True, True, False)
+
+
+NO_COLOUR = {"FORCE_COLOR": "1", "NO_COLOR": "1"}
+
+
+@pytest.mark.parametrize(("given", "coloured"), [({"FORCE_COLOR": "1"}, True), (NO_COLOUR, False)])
+def test_colours_are_those_that_the_terminal_asks_for(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, given: dict[str, str], coloured: bool
+) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    out = lines(environ, LOG_FORMAT="columns")
+    structlog.get_logger().info("x", status=202)
+    assert ("\033[" in out.getvalue()) is coloured
