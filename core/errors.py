@@ -4,6 +4,7 @@ SpokesError
 ├── ConfigurationError          a setting is missing or wrong; start-up stops
 ├── RejectedRequest             the door refuses a request (HTTP status and reason)
 ├── QueueUnavailable            Redis did not confirm; the sender must keep the events
+├── Problem                     the console does not do what a request asks (HTTP status, reason, a sentence)
 ├── AuditUnavailable            the SQL store of the audit does not answer or is not migrated
 ├── MalformedEvent              one element of a batch is not an event; the others go on
 ├── UnreadableDelivery          a queued payload is not one of ours, or of a version we do not know
@@ -66,6 +67,20 @@ class QueueUnavailable(SpokesError):
         self.reason = reason
         self.retry_after_s = retry_after_s
         super().__init__(reason)
+
+
+class Problem(SpokesError):
+    """The console does not do what a request asks: HTTP status, constant reason, and a sentence that says what to do.
+
+    `retry_after_s` is for 429 and 503; the sentence never repeats a value of the request.
+    """
+
+    def __init__(self, status: int, reason: str, sentence: str, *, retry_after_s: int | None = None) -> None:
+        self.status = status
+        self.reason = reason
+        self.sentence = sentence
+        self.retry_after_s = retry_after_s
+        super().__init__(sentence)
 
 
 class AuditUnavailable(SpokesError):

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 RECEIVER_PATH: Final = "/webhooks/hubspot"
+_SHORTEST_KEY: Final = 32  # characters
 _LOOPBACK: Final = frozenset({("http", "127.0.0.1"), ("http", "::1"), ("http", "localhost")})
 
 
@@ -57,6 +58,15 @@ def _webhook_url(value: object) -> object:
     return value
 
 
+def _console_key(value: object) -> object:
+    """Refuse a key that could be guessed."""
+    text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if text and len(text) < _SHORTEST_KEY:
+        msg = "needs at least 32 characters; `openssl rand -hex 32` makes a good one"
+        raise ValueError(msg)
+    return value
+
+
 Words: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Numbers: TypeAlias = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)]
 Seconds: TypeAlias = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_split)]
@@ -66,3 +76,4 @@ Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode,
 SignatureVersions: TypeAlias = Annotated[tuple[Literal["v1", "v2", "v3"], ...], NoDecode, BeforeValidator(_split)]
 PublicUrl: TypeAlias = Annotated[str, BeforeValidator(_public_url)]
 WebhookUrl: TypeAlias = Annotated[SecretStr, BeforeValidator(_webhook_url)]
+ConsoleKey: TypeAlias = Annotated[SecretStr, BeforeValidator(_console_key)]

@@ -1,0 +1,32 @@
+"""Who makes a request. Rule: an actor sees their portals only; what is not theirs is not there."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from aiohttp import web
+
+from console.web.policy import Permission, Role, permitted
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Somebody who has proved who they are; `portals` None is all that this deployment serves."""
+
+    name: str
+    roles: frozenset[Role] = frozenset()
+    portals: frozenset[int] | None = None
+    csrf: str = field(default="", repr=False)  # what forms carry; empty for API tokens
+
+    def may(self, permission: Permission) -> bool:
+        """Whether a role of theirs gives the permission."""
+        return permission in permitted(self.roles)
+
+    def sees(self, portal_id: int) -> bool:
+        """Whether the portal is theirs to look at."""
+        return self.portals is None or portal_id in self.portals
+
+
+NOBODY: Final = Actor("")
+ACTOR: Final = web.RequestKey("actor", Actor)
+ADDRESS: Final = web.RequestKey("console_address", str)  # where the request came from, by the rules of TRUSTED_PROXIES
+REQUEST_ID: Final = web.RequestKey("console_request_id", str)

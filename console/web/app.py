@@ -1,0 +1,43 @@
+"""Put the console's web process together. Rule: what is opened here is closed here, in reverse order."""
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiohttp import web
+
+from audit.store import open_engine
+from console import pages
+from console.web import middlewares
+from console.web.render import templates
+from console.web.sessions import Sessions
+from console.web.state import BEHIND_WEB, ENGINE, REDIS, SESSIONS, SETTINGS, TEMPLATES
+from core.connections import redis_client
+from core.masking import derive_key
+from core.settings import Settings
+
+_LARGEST_BODY: Final = 256 * 1024  # bytes; a bulk of 1,000 event keys is 40 kB
+
+
+def create_app(settings: Settings, *, behind_web: bool = False) -> web.Application:
+    """Return the console that `settings` ask for; `behind_web` when our own web process stands in front of it."""
+    app = web.Application(middlewares=[middlewares.answer, middlewares.guard], client_max_size=_LARGEST_BODY)
+    app[SETTINGS] = settings
+    app[BEHIND_WEB] = behind_web
+    app[TEMPLATES] = templates()
+    app.add_routes(pages.routes())
+    app.cleanup_ctx.extend((_redis, _store))
+    return app
+
+
+async def _redis(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    redis = app[REDIS] = redis_client(settings, max_connections=10)
+    app[SESSIONS] = Sessions(redis, derive_key(settings.console_key.get_secret_value(), "csrf"))
+    yield
+    await redis.aclose()
+
+
+async def _store(app: web.Application) -> AsyncIterator[None]:
+    engine = app[ENGINE] = open_engine(app[SETTINGS].database_address)
+    yield
+    await engine.dispose()

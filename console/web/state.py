@@ -1,0 +1,18 @@
+"""What the console's process holds while it runs. Rule: opened in `app`, closed there, found here by its key."""
+
+from typing import Final
+
+from aiohttp import web
+from jinja2 import Environment
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from console.web.sessions import Sessions
+from core.settings import Settings
+
+SETTINGS: Final = web.AppKey("settings", Settings)
+REDIS: Final = web.AppKey("redis", Redis)
+ENGINE: Final = web.AppKey("engine", AsyncEngine)  # the audit store; whether it is migrated is for the asker to see
+SESSIONS: Final = web.AppKey("sessions", Sessions)
+TEMPLATES: Final = web.AppKey("templates", Environment)
+BEHIND_WEB: Final = web.AppKey("behind_web", bool)  # on a socket, where our own web process says who asks
