@@ -22,6 +22,7 @@ class Action(StrEnum):
     REQUESTS_REFUSED = "requests.refused"  # aggregated: a forger cannot fill the store
     EVENT = "event"  # one for each outcome of an event
     CRM_WRITE = "crm.write"  # one for each change we made in HubSpot
+    OBJECT_MERGED = "object.merged"  # one for each object that a merge took away; the merge is the event of its key
     PRIVACY_REQUESTED = "privacy.requested"  # by an operator: somebody asked to be erased
     PRIVACY_EXPORTED = "privacy.exported"  # by an operator: what is held on a person was shown
     PRIVACY_ERASED = "privacy.erased"  # one for each id; the archiver puts the keyed hash in place of the id

@@ -58,7 +58,7 @@ def end(delivery: Delivery, ended: Ended, *, dead_letter_s: int, newest_s: int) 
         commands = dead_letters.keep(letter, keep_s=dead_letter_s)
     elif ended.verdict.is_news and (name := slot(event)):
         commands = newest_mark(event, name, keep_s=newest_s)
-    return Step(delivery, (entry.key,), _records(delivery, ended), commands)
+    return Step(delivery, (entry.key,), [*_records(delivery, ended), *_merged(delivery, ended)], commands)
 
 
 def newest_mark(event: Event, name: str, *, keep_s: int) -> tuple[Command, Command]:
@@ -103,6 +103,22 @@ def _records(delivery: Delivery, ended: Ended, *, moved_to: str = "", delay_s: f
     if verdict.correlation_id:
         record = replace(record, correlation_id=verdict.correlation_id)
     return [*(encode(_write_record(delivery, ended, write)) for write in ended.writes), encode(record)]
+
+
+def _merged(delivery: Delivery, ended: Ended) -> list[bytes]:
+    """Return a record for each object that a merge took away, under its own id, so that an erasure can take it out."""
+    event = ended.work.event
+    return [
+        encode(
+            AuditRecord(
+                action=Action.OBJECT_MERGED, portal_id=delivery.portal_id, delivery_id=delivery.id,
+                event_key=ended.work.entry.key, event_id=event.event_id, object_type=event.object_type, object_id=loser,
+                occurred_at=event.occurred_at,
+            )
+        )
+        for loser in event.merged_ids
+        if loser != event.object_id
+    ]  # fmt: skip
 
 
 def _write_record(delivery: Delivery, ended: Ended, write: "Write") -> AuditRecord:
