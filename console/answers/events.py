@@ -1,0 +1,72 @@
+"""One event through all its attempts. Rule: it stands where its newest record says, archived or not."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from audit.queries import Filters
+from audit.records import Action
+from audit.tables import RECORDS
+from console.answers.letters import letters
+from console.answers.queue import Waiting, look_up
+from console.answers.records import Page, Recorded, newest, search, unarchived
+from console.answers.scope import Portals, sees, within
+
+_MOST: Final = 1_000  # records of one event; one that is parked every few seconds for days has more
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventAnswer:
+    """One event: its records, the newest first; where it waits, if it does; whether its dead letter is kept."""
+
+    key: str
+    records: tuple[Recorded, ...]
+    waiting: Waiting | None
+    is_dead: bool
+
+    @property
+    def state(self) -> str:
+        """Its newest outcome; `waiting` before it has any."""
+        return next((record.outcome for record in self.records if record.action == Action.EVENT), "waiting")
+
+
+async def events(
+    engine: AsyncEngine, portals: Portals, filters: Filters, *, limit: int = 50, after: str | None = None
+) -> Page[Recorded]:
+    """Return the outcomes that match, the newest first; see `records.search`.
+
+    Raises:
+        ValueError: `after` is no such place.
+        AuditUnavailable: the store does not answer.
+    """
+    return await search(engine, portals, filters, limit=limit, after=after)
+
+
+async def event(redis: Redis, engine: AsyncEngine, portals: Portals, key: str) -> EventAnswer | None:
+    """Return one event by its key, None when nothing is known of it.
+
+    Raises:
+        AuditUnavailable, RedisError, OSError: who knows does not answer.
+    """
+    fresh = await unarchived(redis, [key])
+    stored = await newest(engine, [RECORDS.c.event_key == key, *within(portals)], _MOST)
+    records = together(
+        [record for record in fresh.records if record.event_key == key and sees(portals, record.portal_id)], stored
+    )
+    if not records:
+        return None
+    ids = [str(moved) for record in records if (moved := record.detail.get("moved_to"))]
+    ids += [record.delivery_id for record in records if record.delivery_id]
+    jobs = await look_up(redis, list(dict.fromkeys(ids)))
+    waits = [job for job in jobs if any(entry.key == key for entry in job.delivery.entries)]
+    dead = [letter async for letter in letters(redis, frozenset({records[0].portal_id}), keys=(key,))]
+    return EventAnswer(key=key, records=records, waiting=waits[0] if waits else None, is_dead=bool(dead))
+
+
+def together(fresh: list[Recorded], stored: list[Recorded]) -> tuple[Recorded, ...]:
+    """Join what waits in the stream and what is stored, each record once, the newest first."""
+    known = {record.id for record in stored}
+    joined = [*(record for record in fresh if record.id not in known), *stored]
+    return tuple(sorted(joined, key=lambda record: (record.at, record.id), reverse=True))

@@ -1,0 +1,127 @@
+"""Records as operators read them: from the store, and from the stream before they are archived. Rule: newest first."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Final, Generic, TypeVar
+
+import orjson
+from redis.asyncio import Redis
+from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from audit.queries import Filters, fetch
+from audit.rows import Row, to_row
+from audit.stream import FIELD
+from audit.tables import RECORDS
+from console.answers.scope import Portals, within
+from core.deliveries import AUDIT_STREAM
+from core.errors import UnreadableDelivery
+
+_LOOKED_AT: Final = 2_000  # entries of the stream, the newest
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One record; texts that are absent are empty. `seq` is None until it is archived; times are epoch ms."""
+
+    id: str
+    at: int
+    action: str
+    portal_id: int
+    outcome: str = ""
+    reason: str = ""
+    attempt: int = 0
+    delivery_id: str = ""
+    event_key: str = ""
+    event_id: int | None = None
+    app_id: int | None = None
+    subscription_type: str = ""
+    object_type: str = ""
+    object_id: str = ""
+    occurred_at: int | None = None
+    handler: str = ""
+    actor: str = ""
+    correlation_id: str = ""
+    detail: Mapping[str, object] = field(default_factory=dict)
+    object_hash: str = ""
+    seq: int | None = None
+
+    @classmethod
+    def from_row(cls, row: Row) -> "Recorded":
+        """Read a row of the store, or one that is not there yet."""
+        given: dict[str, object] = {name: row[name] for name in _NAMES if row.get(name) is not None}
+        detail = row.get("detail")
+        given["detail"] = orjson.loads(detail) if isinstance(detail, str) else {}
+        return cls(**given)  # type: ignore[arg-type]  # the columns' own types, which no row spells out
+
+
+_NAMES: Final = tuple(told.name for told in fields(Recorded) if told.name != "detail")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some of many; `next` asks for those that follow, None at the end."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+
+
+async def search(
+    engine: AsyncEngine, portals: Portals, filters: Filters, *, limit: int = 50, after: str | None = None
+) -> Page[Recorded]:
+    """Return archived records that match, the newest first; `after` is the `next` of the page before.
+
+    Raises:
+        ValueError: `after` is no such place.
+        AuditUnavailable: the store does not answer.
+    """
+    conditions = [*filters.conditions(), *within(portals)]
+    if after is not None:
+        at, _, seq = after.partition(".")
+        conditions.append(tuple_(RECORDS.c.at, RECORDS.c.seq) < tuple_(int(at), int(seq)))
+    found = await newest(engine, conditions, limit + 1)
+    shown = found[:limit]
+    return Page(tuple(shown), f"{shown[-1].at}.{shown[-1].seq}" if len(found) > limit else None)
+
+
+async def newest(engine: AsyncEngine, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[Recorded]:
+    """Return the newest records for which all `conditions` hold.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    query = select(RECORDS).where(*conditions).order_by(RECORDS.c.at.desc(), RECORDS.c.seq.desc()).limit(limit)
+    return [Recorded.from_row(row) for row in await fetch(engine, query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Unarchived:
+    """Records that wait in the stream; `complete` says whether all of them were looked at."""
+
+    records: tuple[Recorded, ...]
+    complete: bool
+
+
+async def unarchived(redis: Redis, words: Sequence[str]) -> Unarchived:
+    """Return those records in the stream that hold any of `words` as a whole field, the newest first.
+
+    To miss none, ask for them before the store: a record leaves the stream only once it is stored.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    entries = await redis.xrevrange(AUDIT_STREAM, count=_LOOKED_AT)
+    wanted = [f'"{word}"'.encode() for word in words]  # read only what can match: most of the stream is others'
+    payloads = [entry.get(FIELD, b"") for _, entry in entries]
+    found = (read(payload) for payload in payloads if any(word in payload for word in wanted))
+    return Unarchived(tuple(record for record in found if record), len(entries) < _LOOKED_AT)
+
+
+def read(payload: bytes) -> Recorded | None:
+    """Return the record in a stream entry; None for what is none, which the archiver tells of."""
+    try:
+        given = orjson.loads(payload)
+        return Recorded.from_row(to_row(given)) if isinstance(given, dict) else None
+    except (orjson.JSONDecodeError, UnreadableDelivery):
+        return None
