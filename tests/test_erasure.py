@@ -20,7 +20,7 @@ from audit.stream import decode as decode_record
 from audit.verify import verify
 from conftest import KEY, TOKEN, event
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, job_payload
-from core.errors import NotErased, ObjectNotFound
+from core.errors import NotErased, ObjectNotFound, UnreadableDelivery
 from core.events import Event
 from core.settings import Settings
 from crm.services import CRM
@@ -102,6 +102,15 @@ async def plant(redis: Redis, hubspot: Simulator, engine: AsyncEngine) -> tuple[
     return merged.id, loser.id
 
 
+def unpacked(value: bytes) -> str:
+    """A value as it can be searched: payloads of ours, and what nobody can read within them, unpacked."""
+    try:
+        told = decode(value)
+    except UnreadableDelivery:
+        return repr(value)
+    return repr(told) + repr(b64decode(told.get("payload", "")))
+
+
 async def dump_redis(redis: Redis) -> str:
     """Everything that Redis holds, unpacked."""
     words: list[str] = []
@@ -110,12 +119,11 @@ async def dump_redis(redis: Redis) -> str:
         words.append(repr(name))
         if kind == b"string":
             value = await redis.get(name)
-            words.append(repr(decode(value)) if value[:1] in (b"\x01", b"\x02") else repr(value))
+            words.append(unpacked(value))
         elif kind == b"hash":
             words.append(repr(await redis.hgetall(name)))
         elif kind == b"list":
-            kept = [decode(entry) for entry in await redis.lrange(name, 0, -1)]
-            words += [repr(one) + repr(b64decode(one["payload"])) for one in kept]
+            words += [unpacked(entry) for entry in await redis.lrange(name, 0, -1)]
         elif kind == b"zset":
             words.append(repr(await redis.zrange(name, 0, -1)))
         elif kind == b"stream":
