@@ -4,7 +4,9 @@ Source: HubSpot's "Validating Requests" (v3).
 """
 
 import time
+from collections.abc import Iterator
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -31,6 +33,17 @@ async def check_door(settings: Settings) -> list[Finding]:
     if not settings.public_url:
         return [fault(TOPIC, "PUBLIC_URL is not set: no signature can be checked.")]
     url = settings.public_url + RECEIVER_PATH
+    return [*judge_url(settings.public_url), await _knock(settings, url)]
+
+
+def judge_url(public_url: str) -> Iterator[Finding]:
+    """Judge the address that HubSpot is to call."""
+    parts = urlsplit(public_url)
+    if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        yield fault(TOPIC, f"PUBLIC_URL is {public_url}, and HubSpot calls https only: no signature will match.")
+
+
+async def _knock(settings: Settings, url: str) -> Finding:
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     try:
         async with (
@@ -40,10 +53,10 @@ async def check_door(settings: Settings) -> list[Finding]:
                 allow_redirects=False,
             ) as answer,
         ):  # fmt: skip
-            return [judge_answer(url, answer.status)]
+            return judge_answer(url, answer.status)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         told = f"{url} cannot be reached from here ({type(error).__name__}); HubSpot may see it all the same."
-        return [warning(TOPIC, told)]
+        return warning(TOPIC, told)
 
 
 def judge_answer(url: str, status: int) -> Finding:

@@ -1,20 +1,23 @@
 """`doctor`: is this deployment well. Rule: it changes nothing, and fails only on what would lose an event."""
 
 import asyncio
-import sys
 from collections.abc import Iterable
 from typing import Annotated, Final
 
 import orjson
 import typer
 from pydantic import SecretStr
+from rich.console import Console
+from rich.text import Text
 
 from console.check_door import check_door
 from console.check_hubspot import check_hubspot
 from console.check_redis import check_redis
+from console.check_running import check_running
 from console.check_secrets import check_secrets
 from console.check_store import check_store
 from console.findings import Finding, Level, ok
+from console.output import AsJson, progress, say, show_json
 from core.connections import redis_client
 from core.masking import MASK, Mask
 from core.settings import Settings
@@ -22,27 +25,35 @@ from core.vault import Vault
 from crm.scopes import Declaration
 from handlers.routing import Router, load_router
 
-_SIGNS: Final = {Level.OK: "  ok     ", Level.WARNING: "  warning", Level.FAULT: "  FAULT  "}
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+_STYLES: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "bold red"}
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is not well.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Look at settings, Redis, the audit store, HubSpot and the door, and say in sentences what is not well.
 
-    Exit code 1 when anything would lose an event.
+    Exit code 1 when anything would lose an event; a warning alone is 0.
 
-    Example: spokes doctor
+    Example: spokes doctor --quiet
     """
     settings = Settings.from_env()
-    findings = asyncio.run(examine(settings))
+    with progress("Looking at Redis, the store, HubSpot and the door"):
+        findings = asyncio.run(examine(settings))
     mask = Mask(settings.secrets)
-    for finding in findings:
-        print(mask.text(orjson.dumps(finding.as_dict()).decode() if as_json else _line(finding)))
-    faults = sum(finding.level is Level.FAULT for finding in findings)
-    if faults:
-        print(f"{faults} of {len(findings)} findings would lose events.", file=sys.stderr)
-        raise typer.Exit(1)
+    shown = [finding for finding in findings if not quiet or finding.level is not Level.OK]
+    if as_json:
+        show_json(*(orjson.loads(mask.text(orjson.dumps(finding.as_dict()).decode())) for finding in shown))
+    else:
+        console = Console(highlight=False)
+        for finding in shown:
+            sign = (f"{finding.level.upper():>7}", _STYLES[finding.level])
+            text = mask.text(f"  {finding.topic}: {finding.sentence}")
+            console.print(Text.assemble(sign, text), soft_wrap=True)
+    faults, warnings = (sum(f.level is level for f in findings) for level in (Level.FAULT, Level.WARNING))
+    say(f"{faults} of {len(findings)} findings would lose events, {warnings} are worth a look.")
+    raise typer.Exit(1 if faults else 0)
 
 
 async def examine(settings: Settings) -> list[Finding]:
@@ -53,6 +64,7 @@ async def examine(settings: Settings) -> list[Finding]:
         parts = await asyncio.gather(
             check_redis(redis, dead_letter_days=settings.dead_letter_days),
             check_store(settings),
+            check_running(settings, redis),
             check_secrets(redis, Vault.of(settings)),
             check_hubspot(settings, declarations),
             check_door(settings),
@@ -81,7 +93,3 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(_shown(part) for part in value) or "not set"
     return str(value) or "not set"
-
-
-def _line(finding: Finding) -> str:
-    return f"{_SIGNS[finding.level]} {finding.topic}: {finding.sentence}"

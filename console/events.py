@@ -22,6 +22,8 @@ _NAMES = (
     "outcome", "reason", "attempt", "handler", "delivery_id",
 )  # fmt: skip
 
+_LONG_S = 120
+
 
 @choosing
 def events(
@@ -46,7 +48,7 @@ def events(
     if as_json:
         show_json(*({name: row[name] for name in _NAMES} for row in found))
         return
-    columns = ("Time (UTC)", "Event", "Object", "Outcome", "Reason", "Tries", "Handler", "Occurred", "Event key")
+    columns = ("Time (UTC)", "Event", "Object", "Outcome", "Reason", "Tries", "Lag", "Handler", "Event key")
     show_table(columns, map(_line, found))
     counts = Counter(str(row["outcome"]) for row in found)
     say(", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()) + ".")
@@ -89,5 +91,13 @@ def _line(row: Row) -> tuple[object, ...]:
     tries = row["attempt"] if row["outcome"] != Outcome.IGNORED else ""
     return (
         utc(float(row["at"] or 0)), row["subscription_type"], thing, row["outcome"], row["reason"], tries,
-        row["handler"], utc(float(row["occurred_at"] or 0)), row["event_key"],
+        _lag(row), row["handler"], row["event_key"],
     )  # fmt: skip
+
+
+def _lag(row: Row) -> str:
+    """How long after it happened in HubSpot this was."""
+    if not row["occurred_at"]:
+        return ""
+    seconds = (float(row["at"] or 0) - float(row["occurred_at"])) / 1000
+    return f"{seconds:.1f} s" if abs(seconds) < _LONG_S else f"{seconds / 60:,.0f} min"

@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 import orjson
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -33,7 +34,7 @@ def show_json(*answers: Mapping[str, object]) -> None:
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, lines: bool = False) -> None:
     """Print a table; `lines` draws one between rows that are several lines high."""
-    table = Table(*columns, show_lines=lines)
+    table = Table(*columns, show_lines=lines, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     with pipe_may_close():

@@ -12,11 +12,13 @@ import pytest
 from aiohttp import web
 from redis.asyncio import Redis
 
+from audit.episodes import Episodes
 from audit.rows import Row
 from conftest import PUBLIC_URL, SECRET, TOKEN, event
-from console.check_door import check_door
+from console.check_door import check_door, judge_url
 from console.check_hubspot import judge_scopes, judge_usage
 from console.check_redis import Waiting, judge_server, judge_waiting
+from console.check_running import Standing, judge_ages, judge_keeping, judge_standing
 from console.check_store import check_store, judge_end
 from console.doctor import examine, in_force
 from console.findings import Finding, Level
@@ -31,6 +33,7 @@ from simulator.config import PortalConfig, SimulatorConfig
 from simulator.portal import TokenState
 from workers import keys
 from workers.dead_letters import DeadLetter
+from workers.watch import secret_ages, watch_secrets
 
 ROOT = Path(__file__).parent.parent
 SOUND = {
@@ -60,6 +63,7 @@ async def test_a_sound_deployment_has_no_faults(environ: dict[str, str], hubspot
 
     assert levels(findings) == {
         "settings": "ok", "redis": "ok", "queue": "ok", "dead letters": "ok",
+        "alerts": "ok", "processes": "warning", "secrets": "ok",
         "audit store": "warning", "kept secrets": "ok", "hubspot": "warning", "door": "warning",
     }  # fmt: skip
 
@@ -231,3 +235,66 @@ async def test_the_door_is_judged_by_its_answer(settings: Settings, status: int,
     await runner.cleanup()
 
     assert levels(findings) == {"door": level}
+
+
+STANDING = Standing({"web": 1, "worker": 2}, (), {}, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("standing", "topic", "words"),
+    [
+        (STANDING._replace(processes={"web": 1}), "processes", "0 worker live: events wait"),
+        (
+            STANDING._replace(alerts=("secret_old:3f2a",)),
+            "alerts",
+            "secret_old stands. A secret is older",
+        ),
+        (STANDING._replace(paused={7: "not_authorized"}), "pauses", "portal 7 waits: not_authorized"),
+        (STANDING._replace(unreadable=3), "queue", "3 jobs that nobody can read"),
+        (STANDING._replace(unsent_s=900.0), "alerts", "has not reached ALERT_WEBHOOK_URL for 900 s"),
+    ],
+)
+def test_what_waits_for_an_operator_is_a_warning(standing: Standing, topic: str, words: str) -> None:
+    found = [finding for finding in judge_standing(standing, sends=True) if finding.level is Level.WARNING]
+    assert [(finding.topic, words in finding.sentence) for finding in found] == [(topic, True)]
+
+
+def test_nothing_that_waits_is_well() -> None:
+    assert {finding.level for finding in judge_standing(STANDING, sends=True)} == {Level.OK}
+
+
+async def test_secrets_are_as_old_as_workers_have_seen_them(redis: Redis, settings: Settings) -> None:
+    before = await secret_ages(settings, redis)
+    await watch_secrets(settings, redis, Episodes(redis))
+    for print_ in await redis.hkeys("spokes:secrets"):
+        await redis.hincrby("spokes:secrets", print_, -91 * 86_400_000)
+    found = list(judge_ages(await secret_ages(settings, redis)))
+    assert (before, {finding.level for finding in found}) == ([], {Level.WARNING})
+    assert sorted(finding.sentence.partition(" ")[0] for finding in found) == [
+        "HUBSPOT_ACCESS_TOKEN",
+        "HUBSPOT_CLIENT_SECRET",
+    ]
+    assert all("91 days" in finding.sentence for finding in found)
+
+
+def test_what_a_dyno_would_lose_is_a_warning(environ: dict[str, str]) -> None:
+    gone = Settings.from_env({name: value for name, value in environ.items() if name != "AUDIT_KEY"})
+    kept = Settings.from_env({**environ, "DATABASE_URL": "postgres://127.0.0.1/x"})
+    assert [finding.topic for finding in judge_keeping(gone)] == ["secrets", "audit store"]
+    assert list(judge_keeping(kept)) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "faults"), [("http://hooks.example.com", 1), ("https://x.example.com", 0), ("http://127.0.0.1:80", 0)]
+)
+def test_address_that_hubspot_cannot_call_is_a_fault(url: str, faults: int) -> None:
+    assert [finding.level for finding in judge_url(url)] == [Level.FAULT] * faults
+
+
+def test_settings_are_shown_to_programs_too(environ: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "console", "doctor", "--json"]
+    env = {**os.environ, **environ, "REDIS_URL": "redis://127.0.0.1:1", "HUBSPOT_API_URL": "http://127.0.0.1:1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=50, check=False)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    shown = {f["figures"]["name"]: f["figures"]["value"] for f in found if f["topic"] == "settings"}
+    assert (shown["DEDUPE_HOURS"], shown["HUBSPOT_ACCESS_TOKEN"]) == ("48", "***")

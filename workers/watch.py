@@ -67,11 +67,7 @@ async def watch_volumes(settings: Settings, redis: Redis, engine: AsyncEngine, e
 async def watch_secrets(settings: Settings, redis: Redis, episodes: Episodes) -> None:
     """Warn of secrets that have been in use for long; of each only a fingerprint is kept."""
     now_ms = time.time_ns() // 1_000_000
-    named = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
-    if token := settings.hubspot_access_token.get_secret_value():
-        named[token] = "HUBSPOT_ACCESS_TOKEN"
-    key = derive_key(settings.master_key(), "secret fingerprints")
-    prints = {keyed_hash(key, secret)[:16]: name for secret, name in named.items()}
+    prints = _fingerprints(settings)
     for print_ in prints:
         await redis.hsetnx(_SECRETS, print_, str(now_ms))  # type: ignore[misc]  # redis-py types one class for sync and async
     seen: dict[bytes, bytes] = await redis.hgetall(_SECRETS)  # type: ignore[misc]  # as above
@@ -83,6 +79,31 @@ async def watch_secrets(settings: Settings, redis: Redis, episodes: Episodes) ->
             await episodes.tell(alert, of=print_, stands=alert == told, level=level, **fields)
         if print_ not in prints:
             await redis.hdel(_SECRETS, print_)  # type: ignore[misc]  # as above
+
+
+async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]:
+    """Return the variable and the age in days of each secret that workers have seen.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    seen: dict[bytes, bytes] = await redis.hgetall(_SECRETS)  # type: ignore[misc]  # as above
+    now_ms = time.time_ns() // 1_000_000
+    names = _fingerprints(settings)
+    return [
+        (name, (now_ms - int(seen[print_.encode()])) // _DAY_MS)
+        for print_, name in names.items()
+        if print_.encode() in seen
+    ]
+
+
+def _fingerprints(settings: Settings) -> dict[str, str]:
+    """The variable of each secret, by what it is known by in Redis."""
+    named = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
+    if token := settings.hubspot_access_token.get_secret_value():
+        named[token] = "HUBSPOT_ACCESS_TOKEN"
+    key = derive_key(settings.master_key(), "secret fingerprints")
+    return {keyed_hash(key, secret)[:16]: name for secret, name in named.items()}
 
 
 def secret_alert(days: int) -> Alert | None:
