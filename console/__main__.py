@@ -43,6 +43,7 @@ COMMANDS: Final = (
     Command("send", "console.send:send", "Send a signed test event to a running web process."),
     Command("events", "console.events:events", "Show what became of events, or of those of an object."),
     Command("serve", "console.serve:serve", "Run the console: pages and API, on a port of its own."),
+    Command("timeline", "console.timeline:timeline", "Show all that happened to a CRM object."),
     Command("migrate", "console.migrate:migrate", "Create or upgrade the tables of the audit store."),
     Command("handlers", "console.handlers:handlers", "Show what this deployment does, by event."),
     Command("doctor", "console.doctor:doctor", "Look whether this deployment is well, and say what is not."),

@@ -22,7 +22,7 @@ from core.settings import Settings
 from ingest.app import create_app
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = {"up", "audit export", "privacy export"}  # they run, or write a document in a form of its own
+DOCUMENTS = {"up", "serve", "audit export", "privacy export"}  # they run, or write a document in a form of its own
 
 
 def walk(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
@@ -94,6 +94,10 @@ def test_whole_way_beside_a_running_house(tmp_path: Path) -> None:
         listed = spokes(data, "events", "--object-id", "51", "--json")
         table = spokes(data, "events", "--object-id", "51")
         nothing = spokes(data, "events", "--object-id", "52")
+        link = "https://app.hubspot.com/contacts/50112233/record/0-1/51"
+        way = spokes(data, "timeline", link, "--json")
+        told = spokes(data, "timeline", "contact", "51")
+        unknown = spokes(data, "timeline", "53")
         ignored = spokes(data, "send", "contact.unheard_of")
     finally:
         house.terminate()
@@ -104,6 +108,10 @@ def test_whole_way_beside_a_running_house(tmp_path: Path) -> None:
     [event] = map(json.loads, listed.stdout.splitlines())
     assert (event["event_id"], event["outcome"]) == (outcome["event_id"], "dead")
     assert ("contact.creation" in table.stdout, table.stderr) == (True, "1 dead.\n")
+    records = list(map(json.loads, way.stdout.splitlines()))
+    assert [one["action"] for one in records] == ["event", "delivery.received"]
+    assert ("Gave up: now a dead letter" in told.stdout, "spokes dead replay" in told.stderr) == (True, True)
+    assert (unknown.returncode, "Nothing is known of it" in unknown.stderr) == (1, True)
     assert (nothing.returncode, ignored.returncode) == (1, 0)
     assert "No handler claims what was ignored" in ignored.stderr
     assert not (tmp_path / "up.json").exists()

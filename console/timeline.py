@@ -1,0 +1,100 @@
+"""`timeline`: what happened to a CRM object, from the door to HubSpot. Rule: names and counts, never values."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from audit import schema
+from audit.pseudonyms import pseudonym_key
+from audit.store import open_engine
+from console.answers.records import Recorded
+from console.answers.references import Reference
+from console.answers.sentences import because, sentence
+from console.answers.timeline import Pending, Thing, Timeline
+from console.answers.timeline import timeline as answer
+from console.output import AsJson, say, show_json, show_table, utc
+from core.connections import redis_client
+from core.settings import Settings
+
+
+def timeline(
+    reference: Annotated[
+        list[str],
+        typer.Argument(help="Its id, `contact 318845120771`, or its link from HubSpot."),
+    ],
+    limit: Annotated[int, typer.Option(help="How many of its records at most, the newest.", min=1, max=10_000)] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Show all that happened to a CRM object: received, decided, tried, written; and what of it still waits.
+
+    Exit code 1 when nothing is known of it.
+
+    Example: spokes timeline 318845120771
+    Example: spokes timeline https://app.hubspot.com/contacts/50112233/record/0-1/318845120771
+    """
+    found = asyncio.run(_find(Settings.from_env(), Reference.from_text(" ".join(reference)), limit))
+    if as_json:
+        show_json(*map(_pending_json, found.pending), *map(_record_json, found.records))
+    else:
+        _show(found)
+    if not found.records and not found.pending and found.erased_at is None:
+        say("Nothing is known of it. An event that no handler claims leaves only a count in its delivery.")
+        raise typer.Exit(1)
+
+
+async def _find(settings: Settings, reference: Reference, limit: int) -> Timeline:
+    engine = open_engine(settings.database_address)
+    try:
+        await schema.require(engine)
+        async with redis_client(settings) as redis:
+            key = pseudonym_key(settings.master_key())
+            return await answer(redis, engine, None, reference, key=key, limit=limit)
+    finally:
+        await engine.dispose()
+
+
+def _show(found: Timeline) -> None:
+    for thing in found.things:
+        say(f"{thing.object_type} {thing.object_id} of portal {thing.portal_id}{_others(thing)}")
+    if found.erased_at is not None:
+        say(f"It was erased at {utc(found.erased_at)}; the audit keeps a hash of its id.")
+    if found.records:
+        columns = ("Time (UTC)", "What happened", "Event", "Try", "Handler", "Event key")
+        show_table(columns, map(_line, found.records))
+    for pending in found.pending:
+        event = pending.entry.event
+        say(f"Waits until {utc(pending.job.due_at)}: {event.type}, tried {pending.entry.attempt} times.")
+    for letter in found.letters:
+        told = f"{because(letter.reason)}; `spokes dead replay {letter.entry.key} --reason ...` tries it again."
+        say(f"A dead letter: {told}")
+    if found.truncated:
+        say("Older records were left out; --limit shows more.")
+    if found.unread:
+        say("So much waits in Redis that not all of it was looked through.")
+
+
+def _others(thing: Thing) -> str:
+    others = [f"{one.object_id} was merged into it" for one in thing.others if one.direction == "from"]
+    others += [f"it lives on as {one.object_id}" for one in thing.others if one.direction == "into"]
+    return f" ({'; '.join(others)})" if others else ""
+
+
+def _line(record: Recorded) -> tuple[object, ...]:
+    time = f"{utc(record.at)}.{record.at % 1000:03d}"
+    return time, sentence(record), record.subscription_type, record.attempt or "", record.handler, record.event_key
+
+
+def _record_json(record: Recorded) -> dict[str, object]:
+    told = {name: value for name, value in asdict(record).items() if value not in ("", None)}
+    return {"kind": "record", "sentence": sentence(record), **told}
+
+
+def _pending_json(pending: Pending) -> dict[str, object]:
+    event = pending.entry.event
+    return {
+        "kind": "waits", "due_at": pending.job.due_at, "delivery_id": pending.job.delivery.id,
+        "event_key": pending.entry.key, "subscription_type": event.subscription_type, "object_id": event.object_id,
+        "attempt": pending.entry.attempt,
+    }  # fmt: skip
