@@ -10,8 +10,8 @@ SpokesError
 ├── UnreadableDelivery          a queued payload is not one of ours, or of a version we do not know
 ├── SecretUnreadable            a secret that we keep is not sealed, or by a key that we lack
 ├── NotErased                   something of a person is still there; the request to erase stays open
-├── LeaseLost                   another worker may have the object by now; nothing more is written to it
 ├── RetryLater                  a handler asks for its event again later
+├── LeaseLost                   another worker may have the object by now; nothing more is written to it
 └── CRMError                    HubSpot did not do what we asked
     ├── NotAuthorized           401: neither transient nor permanent, somebody must look at the token
     ├── TransientCRMError       the same call may work later

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 import structlog
 from aiohttp import web
@@ -19,16 +20,15 @@ from ingest.admission import Admission
 from ingest.allow_list import AllowList
 from ingest.guard import FailureLimit
 from ingest.load import Load, findings
-from ingest.middlewares import IN_FLIGHT, InFlight, answer
+from ingest.receiver import Receiver
 from ingest.refusals import Refusals
+from ingest.surroundings import Surroundings
 from ingest.views import (
-    ADMISSION,
-    ALLOW_LIST,
-    KEYS,
     LOAD,
+    RECEIVER,
     REDIS,
-    REFUSALS,
     SETTINGS,
+    SURROUNDINGS,
     TOTALS,
     expect,
     healthz,
@@ -46,44 +46,49 @@ def create_app(settings: Settings) -> web.Application:
     Raises:
         ConfigurationError: HANDLERS or ALLOWED_EVENTS is wrong.
     """
-    app = web.Application(middlewares=[answer], client_max_size=settings.max_body_bytes)
+    allow_list = AllowList(load_router(settings.handlers).claims, settings.allowed_events)
+    app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
-    app[IN_FLIGHT] = InFlight()
-    app[ALLOW_LIST] = AllowList(load_router(settings.handlers).claims, settings.allowed_events)
-    app[KEYS] = EventKeys(derive_key(settings.master_key(), "event keys"))
     app.router.add_post(RECEIVER_PATH, receive, expect_handler=expect)
     app.router.add_get("/healthz", healthz, expect_handler=expect)
     app.router.add_get("/readyz", readyz, expect_handler=expect)
     app.router.add_get("/metrics", metrics, expect_handler=expect)
-    app.cleanup_ctx.append(_redis)
+    app.cleanup_ctx.append(partial(_parts, allow_list))
     return app
 
 
-async def _redis(app: web.Application) -> AsyncIterator[None]:
+async def _parts(allow_list: AllowList, app: web.Application) -> AsyncIterator[None]:
+    """What the views need, for as long as they do."""
     settings = app[SETTINGS]
     redis = app[REDIS] = redis_client(settings, max_connections=8)
-    app[ADMISSION] = Admission(
+    admission = Admission(
         redis,
         keep_s=settings.dedupe_hours * 3600,
         durable=settings.durable_ack == "aof",
         timeout_s=settings.redis_timeout_s,
     )
     limit = FailureLimit(settings.failed_signature_limit)
-    app[REFUSALS] = Refusals(redis, limit, derive_key(settings.master_key(), "addresses"))
-    app[LOAD] = Load(redis, settings)
+    refusals = Refusals(redis, limit, derive_key(settings.master_key(), "addresses"))
+    load = app[LOAD] = Load(redis, settings)
+    keys = EventKeys(derive_key(settings.master_key(), "event keys"))
+    app[RECEIVER] = Receiver(settings, allow_list, keys, load=load, admission=admission)
+    surroundings = app[SURROUNDINGS] = Surroundings(refusals, proxies=settings.trusted_proxies)
     totals = app[TOTALS] = Totals(redis, "web")
     stop = asyncio.Event()
     sharing = asyncio.create_task(totals.run())
-    beside = [asyncio.create_task(work) for work in (app[REFUSALS].run(stop), app[LOAD].run(stop), _warn(redis))]
+    beside = [
+        asyncio.create_task(work) for work in (refusals.run(stop), load.run(stop), surroundings.run(stop), _warn(redis))
+    ]
     yield
     stop.set()
     await asyncio.gather(*beside)
     with contextlib.suppress(RedisError, OSError):
-        await app[REFUSALS].tell()
+        await refusals.tell()
+    surroundings.count()
     sharing.cancel()
     await asyncio.gather(sharing, return_exceptions=True)
     await totals.end()
-    await app[ADMISSION].close()
+    await admission.close()
     await redis.aclose()
 
 

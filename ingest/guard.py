@@ -34,16 +34,16 @@ def admit(
     Raises:
         RejectedRequest: it came to a proxy of ours over plain http, or from elsewhere.
     """
-    address = _address(headers, peer, proxies)
+    sender = address(headers, peer, proxies)
     if proxies and headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip().lower() != "https":
         raise RejectedRequest(Refusal.NOT_HTTPS)
-    if networks and not _within(address, networks):
+    if networks and not _within(sender, networks):
         raise RejectedRequest(Refusal.ADDRESS_NOT_ALLOWED)
-    return address
+    return sender
 
 
-def _address(headers: Mapping[str, str], peer: str | None, proxies: int) -> str:
-    """The right-most hop that our own proxies saw: what stands further left, anyone may have written."""
+def address(headers: Mapping[str, str], peer: str | None, proxies: int) -> str:
+    """Return the right-most hop that our own proxies saw: what stands further left, anyone may have written."""
     hops = [hop.strip() for hop in headers.get("X-Forwarded-For", "").split(",")] if proxies else []
     return hops[-proxies] if 0 < proxies <= len(hops) and hops[-proxies] else (peer or "")
 

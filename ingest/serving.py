@@ -7,14 +7,15 @@ request is left.
 import asyncio
 import logging
 import signal
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from core.metrics import REQUESTS
-from core.settings import Settings
-from ingest.middlewares import IN_FLIGHT
+from core.settings import RECEIVER_PATH, Settings
+from ingest.surroundings import Surroundings
+from ingest.views import RECEIVER, SURROUNDINGS
 
 _KEEP_ALIVE_S: Final = 120.0  # longer than proxies keep theirs; it also ends a connection whose first head never ends
 _LOOK_EVERY_S: Final = 0.05
@@ -32,12 +33,38 @@ async def serve(app: web.Application, settings: Settings, *, graceful_s: float) 
         await site.start()
         await stop.wait()
         await site.stop()
-        await _finished(app, graceful_s)
+        await _finished(app[SURROUNDINGS], graceful_s)
     finally:
         await runner.cleanup()
 
 
-def app_runner(app: web.Application, *, shutdown_s: float) -> web.AppRunner:
+class Runner(web.AppRunner):
+    """Runs the application, and surrounds it: deliveries go straight to the receiver, all else through the router.
+
+    aiohttp's way from a connection to a view (router, middlewares, a frame for each) costs as much as admission.
+    """
+
+    async def setup(self) -> None:
+        """Make ready to serve."""
+        await super().setup()
+        app, server = self.app, self.server
+        if server is None:
+            raise RuntimeError("aiohttp has made no server")
+        surroundings, receive, routed = app[SURROUNDINGS], app[RECEIVER].receive, server.request_handler
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            if (
+                request.method == "POST"
+                and request.raw_path.partition("?")[0] == RECEIVER_PATH
+                and "Expect" not in request.headers
+            ):
+                return await surroundings.of_receiver(request, receive)
+            return await surroundings.of_view(cast("web.Request", request), routed)
+
+        server.request_handler = handle
+
+
+def app_runner(app: web.Application, *, shutdown_s: float) -> Runner:
     """Return what runs `app` in this process, however many processes there are.
 
     Bodies are not unpacked: what was signed are the bytes as they came, HubSpot does not pack them, and a few kB of a
@@ -45,7 +72,7 @@ def app_runner(app: web.Application, *, shutdown_s: float) -> web.AppRunner:
     """
     server_log = logging.getLogger("aiohttp.server")
     server_log.addFilter(_told_by_count)
-    return web.AppRunner(
+    return Runner(
         app,
         access_log=None,
         logger=server_log,
@@ -64,12 +91,12 @@ def _told_by_count(record: logging.LogRecord) -> bool:
     return not isinstance(fault, HttpProcessingError)
 
 
-async def _finished(app: web.Application, seconds: float) -> None:
+async def _finished(surroundings: Surroundings, seconds: float) -> None:
     """Wait until no request is in flight, but no longer than `seconds`."""
-    app[IN_FLIGHT].ending = True
+    surroundings.ending = True
     try:
         async with asyncio.timeout(seconds):
-            while app[IN_FLIGHT].count:  # noqa: ASYNC110 - every request would have to pay for an event
+            while surroundings.in_flight:  # noqa: ASYNC110 - every request would have to pay for an event
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:
         return

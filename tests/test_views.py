@@ -5,14 +5,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
 from audit.stream import decode
-from conftest import PUBLIC_URL, Sign, batch, event
+from conftest import PUBLIC_URL, DoorServer, Sign, batch, event
 from core.deliveries import AUDIT_STREAM, QUEUE_NAME
 from core.settings import Settings
-from ingest.app import create_app
 
 PATH = "/webhooks/hubspot"
 Post = Callable[..., Awaitable[tuple[int, bytes]]]
@@ -20,7 +19,7 @@ Post = Callable[..., Awaitable[tuple[int, bytes]]]
 
 @pytest.fixture
 async def client(settings: Settings, redis: Redis) -> AsyncIterator[TestClient]:
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with TestClient(DoorServer(settings)) as client:
         yield client
 
 
@@ -137,7 +136,7 @@ async def test_metrics_count_requests_by_answer(client: TestClient, post: Post) 
 
 async def test_without_redis_hubspot_is_asked_to_keep_the_events(environ: dict[str, str], sign: Sign) -> None:
     settings = Settings.from_env({**environ, "REDIS_URL": "redis://127.0.0.1:1/0"})
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with TestClient(DoorServer(settings)) as client:
         body = batch(event(1))
         async with client.post(PATH, data=body, headers=sign(body)) as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
@@ -149,7 +148,7 @@ async def test_events_of_other_portals_are_set_aside_and_acknowledged(
     environ: dict[str, str], sign: Sign, redis: Redis
 ) -> None:
     settings = Settings.from_env({**environ, "PORTAL_IDS": "1,2"})
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with TestClient(DoorServer(settings)) as client:
         body = batch(event(1))
         async with client.post(PATH, data=body, headers=sign(body)) as answer:
             assert (answer.status, (await answer.json())["quarantined"]) == (202, 1)

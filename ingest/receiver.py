@@ -1,0 +1,116 @@
+"""The receiver: a signed request in, 202 out once every wanted event of it is safe in Redis. Rule: the steps in order.
+
+What it needs is bound once: nearly every request takes this way, and looking things up on it costs as much as they do.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Final
+
+from aiohttp import web
+
+from core.errors import RejectedRequest
+from core.event_keys import EventKeys
+from core.events import parse
+from core.metrics import EVENTS
+from core.refusals import Refusal
+from core.settings import Settings
+from ingest.admission import Admission
+from ingest.allow_list import AllowList
+from ingest.arrivals import Arrival, sort_out
+from ingest.guard import admit
+from ingest.load import Load
+from ingest.signature import verify
+
+_COUNTERS: Final = {fate: EVENTS.labels(fate) for fate in ("admitted", "duplicate", "ignored", "quarantined")}
+
+
+class Receiver:
+    """Takes deliveries in."""
+
+    def __init__(
+        self, settings: Settings, allow_list: AllowList, keys: EventKeys, *, load: Load, admission: Admission
+    ) -> None:
+        self._settings = settings
+        self._guarded = bool(settings.trusted_proxies or settings.allowed_addresses)
+        self._url = settings.public_url
+        self._secrets = settings.client_secrets
+        self._versions = settings.signature_versions
+        self._allow_list = allow_list
+        self._keys = keys
+        self._load = load
+        self._admission = admission
+
+    async def receive(self, request: web.BaseRequest) -> Mapping[str, object]:
+        """Take a delivery in; return what became of its events.
+
+        Raises:
+            RejectedRequest: it is not HubSpot's, not fresh, or not readable.
+            QueueUnavailable: Redis did not confirm, or is full.
+        """
+        settings = self._settings
+        self._load.admit_request()
+        if self._guarded:
+            admit(
+                request.headers, request.remote, proxies=settings.trusted_proxies, networks=settings.allowed_addresses
+            )
+        body = await self._body(request)
+        now_ms = time.time_ns() // 1_000_000
+        verify(
+            method=request.method,
+            uri=self._url + request.raw_path,
+            body=body,
+            headers=request.headers,
+            secrets=self._secrets,
+            now_ms=now_ms,
+            versions=self._versions,
+            max_age_s=settings.signature_max_age_s,
+            max_skew_s=settings.signature_max_skew_s,
+        )
+        kind = request.headers.get("Content-Type")
+        if kind is not None and "json" not in kind.partition(";")[0].lower():
+            raise RejectedRequest(Refusal.CONTENT_TYPE)
+        batch = parse(body)
+        self._load.admit_events(batch.events)
+        arrivals = sort_out(
+            batch, allow_list=self._allow_list, keys=self._keys, portal_ids=settings.portal_ids, now_ms=now_ms
+        )
+        return _summary([await self._admission.admit(arrival) for arrival in arrivals])
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        """Read the body, as it came; nearly always it is here already."""
+        settings = self._settings
+        if (request.content_length or 0) > settings.max_body_bytes:
+            raise RejectedRequest(Refusal.BODY_TOO_LARGE)
+        if request.content.is_eof():
+            body = request.content.read_nowait()
+        else:
+            try:
+                async with asyncio.timeout(settings.body_timeout_s):
+                    body = await request.read()
+            except TimeoutError:
+                raise RejectedRequest(Refusal.BODY_TOO_SLOW) from None
+        if len(body) > settings.max_body_bytes:  # it did not say how long it would be
+            raise RejectedRequest(Refusal.BODY_TOO_LARGE)
+        return body
+
+
+def _summary(arrivals: list[Arrival]) -> dict[str, object]:
+    """How many events met which fate at the door, and the ids of the deliveries; counts them for the metrics, too."""
+    admitted = duplicate = ignored = received = 0
+    for arrival in arrivals:
+        admitted += len(arrival.entries)
+        duplicate += arrival.duplicates
+        ignored += sum(arrival.ignored.values())
+        received += arrival.received
+    counts = {
+        "admitted": admitted,
+        "duplicate": duplicate,
+        "ignored": ignored,
+        "quarantined": received - admitted - duplicate - ignored,
+    }
+    for fate, count in counts.items():
+        if count:
+            _COUNTERS[fate].inc(count)
+    return {"deliveries": [arrival.id for arrival in arrivals], **counts}

@@ -1,0 +1,121 @@
+"""What surrounds every request: its id, its one log line, its counts, and the answer each refusal becomes.
+
+Rule: an answer to an outsider says nothing but its status and the id under which the log tells more.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from core.errors import QueueUnavailable, RejectedRequest
+from core.metrics import REQUEST_SECONDS, REQUESTS
+from core.refusals import Refusal
+from core.sentry import timed
+from core.telemetry import canonical, report
+from ingest.answers import dressed, taken
+from ingest.guard import address
+from ingest.load import pause
+from ingest.refusals import Refusals
+
+_QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines
+_COUNT_EVERY_S: Final = 1.0
+_NOTHING: Final[Mapping[str, object]] = {}
+
+SUMMARY: Final = web.RequestKey("summary", Mapping[str, object])
+
+View = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Receive = Callable[[web.BaseRequest], Awaitable[Mapping[str, object]]]
+log = structlog.get_logger()
+
+
+class Surroundings:
+    """What surrounds the requests of one process.
+
+    `in_flight` is how many are being answered; once `ending`, each of them is the last of its connection.
+    """
+
+    def __init__(self, refusals: Refusals, *, proxies: int) -> None:
+        """Count refusals in `refusals`; `proxies` of ours stand in front."""
+        self.in_flight = 0
+        self.ending = False
+        self._refusals = refusals
+        self._proxies = proxies
+        self._seconds: dict[tuple[int, str], list[float]] = {}
+
+    async def of_view(self, request: web.Request, view: View) -> web.StreamResponse:
+        """Answer with what a view returns, or with what its error becomes."""
+        started, request_id = self._begin()
+        reason, response = "", web.StreamResponse()
+        try:
+            response = await view(request)
+        except Exception as error:  # noqa: BLE001 - told where it is turned into an answer
+            response, reason = self._refused(request, error, request_id)
+        finally:
+            self.in_flight -= 1
+        if request.path not in _QUIET_PATHS:
+            self._told(started, request_id, response.status, reason, request.get(SUMMARY, _NOTHING))
+        return dressed(response, request_id, last=self.ending)
+
+    async def of_receiver(self, request: web.BaseRequest, receive: Receive) -> web.StreamResponse:
+        """Answer with 202 and what the receiver returns, or with what its error becomes."""
+        started, request_id = self._begin()
+        try:
+            summary = await receive(request)
+        except Exception as error:  # noqa: BLE001 - as above
+            response, reason = self._refused(request, error, request_id)
+            self._told(started, request_id, response.status, reason, _NOTHING)
+            return dressed(response, request_id, last=self.ending)
+        finally:
+            self.in_flight -= 1
+        self._told(started, request_id, 202, "", summary)
+        return taken(request, request_id, summary, last=self.ending)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Count what was measured, every second until `stop` is set."""
+        while not stop.is_set():
+            await pause(stop, _COUNT_EVERY_S)
+            self.count()
+
+    def count(self) -> None:
+        """Count what was measured; one request at a time would cost as much as reading its events."""
+        measured, self._seconds = self._seconds, {}
+        for (status, reason), seconds in measured.items():
+            REQUESTS.labels(str(status), reason).inc(len(seconds))
+            REQUEST_SECONDS.labels(str(status)).observe_all(seconds)
+
+    def _begin(self) -> tuple[float, str]:
+        self.in_flight += 1
+        return time.perf_counter(), f"{random.getrandbits(64):016x}"
+
+    def _refused(self, request: web.BaseRequest, error: Exception, request_id: str) -> tuple[web.StreamResponse, str]:
+        """Return the answer that an error becomes, and the reason that the log is told."""
+        match error:
+            case RejectedRequest():
+                agent = request.headers.get("User-Agent", "")
+                sender = address(request.headers, request.remote, self._proxies)
+                refused = RejectedRequest(self._refusals.refused(error.reason, sender, agent))
+                return web.Response(status=refused.status), refused.reason.value
+            case QueueUnavailable():
+                return web.Response(status=503, headers={"Retry-After": str(error.retry_after_s)}), error.reason
+            case web.HTTPRequestEntityTooLarge():
+                return web.Response(status=413), Refusal.BODY_TOO_LARGE.value
+            case web.HTTPException():  # aiohttp's own: no such path, wrong method
+                headers = {name: value for name, value in error.headers.items() if name == "Allow"}
+                return web.Response(status=error.status, headers=headers), f"http_{error.status}"
+            case ConnectionError():  # the sender went away while we read its body
+                return web.Response(status=400), "sender_gone"
+        report(error)
+        log.error("request_failed", request_id=request_id, exc_info=error)
+        return web.Response(status=503, headers={"Retry-After": "5"}), "internal"
+
+    def _told(self, started: float, request_id: str, status: int, reason: str, summary: Mapping[str, object]) -> None:
+        seconds = time.perf_counter() - started
+        self._seconds.setdefault((status, reason), []).append(seconds)
+        timed("request", "receive", seconds)
+        told = {"request_id": request_id, "status": status, "reason": reason, "ms": round(seconds * 1000, 1)}
+        canonical("request", {**told, **summary})
