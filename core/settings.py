@@ -115,6 +115,7 @@ class Settings(BaseSettings):
     sentry_release: str = ""
     sentry_traces_rate: float = Field(0.0, ge=0, le=1, description="share of requests, deliveries and runs")
     heroku_slug_commit: str = ""
+    metrics_token: SecretStr = SecretStr("")
     alert_webhook_url: WebhookUrl = SecretStr("")
     alert_webhook_secret: SecretStr = SecretStr("")
 
@@ -177,7 +178,7 @@ class Settings(BaseSettings):
         """Every text that must never be shown."""
         urls = (self.redis_url.get_secret_value(), self.database_url.get_secret_value())
         passwords = tuple(urlsplit(url).password or "" for url in urls)
-        webhook = (self.alert_webhook_url, self.alert_webhook_secret)
+        webhook = (self.alert_webhook_url, self.alert_webhook_secret, self.metrics_token)
         console = (self.console_key, self.oidc_client_secret)
         singles = (self.hubspot_access_token, self.audit_key, self.sentry_dsn, *webhook, *console)
         return (*self.client_secrets, *self.vault_keys, *(s.get_secret_value() for s in singles), *passwords)

@@ -20,16 +20,17 @@ from ingest.admission import Admission
 from ingest.allow_list import AllowList
 from ingest.guard import FailureLimit
 from ingest.load import Load, findings
+from ingest.metrics import MetricsPage
 from ingest.receiver import Receiver
 from ingest.refusals import Refusals
 from ingest.surroundings import Surroundings
 from ingest.views import (
     LOAD,
+    METRICS,
     RECEIVER,
     REDIS,
     SETTINGS,
     SURROUNDINGS,
-    TOTALS,
     expect,
     healthz,
     metrics,
@@ -73,7 +74,8 @@ async def _parts(allow_list: AllowList, app: web.Application) -> AsyncIterator[N
     keys = EventKeys(derive_key(settings.master_key(), "event keys"))
     app[RECEIVER] = Receiver(settings, allow_list, keys, load=load, admission=admission)
     surroundings = app[SURROUNDINGS] = Surroundings(refusals, proxies=settings.trusted_proxies)
-    totals = app[TOTALS] = Totals(redis, "web")
+    totals = Totals(redis, "web")
+    app[METRICS] = MetricsPage(redis, totals, settings.metrics_token.get_secret_value())
     stop = asyncio.Event()
     sharing = asyncio.create_task(totals.run())
     beside = [

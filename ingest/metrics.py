@@ -3,6 +3,8 @@
 What can be told without a worker is measured here, so that it is told when there is none.
 """
 
+import asyncio
+import hmac
 import time
 from collections import Counter
 from typing import Final
@@ -14,18 +16,38 @@ from core.deliveries import ALERTS, AUDIT_STREAM, QUEUE_NAME
 from core.totals import FIGURES, LIVES_S, PROCESSES, Samples, Totals, page, sample
 
 CONTENT_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
-_KINDS: Final = ("web", "worker")
+_KINDS: Final = ("web", "worker")  # of which none is worth an alert
 
 
-async def metrics_page(redis: Redis, totals: Totals) -> bytes:
-    """Return the page; while Redis is away, with what is known without it."""
-    started = time.perf_counter()
-    try:
-        figures = await _figures(redis)
-    except (RedisError, OSError):
-        return page(await totals.known() | {sample("spokes_redis_up"): 0.0})
-    figures |= {sample("spokes_redis_up"): 1.0, sample("spokes_redis_seconds"): time.perf_counter() - started}
-    return page(await totals.known() | figures)
+class MetricsPage:
+    """Made once for all who ask at the same time, so that a flood of them costs Redis no more than one."""
+
+    def __init__(self, redis: Redis, totals: Totals, token: str) -> None:
+        """Tell who presents `token`; everybody when it is empty."""
+        self._redis = redis
+        self._totals = totals
+        self._token = token
+        self._making: asyncio.Task[bytes] | None = None
+
+    def may_read(self, authorization: str) -> bool:
+        """Return whether the header of a request allows it to see the page."""
+        presented = f"Bearer {self._token}".encode()
+        return not self._token or hmac.compare_digest(authorization.encode(), presented)
+
+    async def text(self) -> bytes:
+        """Return the page; while Redis is away, with what is known without it."""
+        if self._making is None or self._making.done():
+            self._making = asyncio.create_task(self._make())
+        return await asyncio.shield(self._making)
+
+    async def _make(self) -> bytes:
+        started = time.perf_counter()
+        try:
+            figures = await _figures(self._redis)
+        except (RedisError, OSError):
+            return page(await self._totals.known() | {sample("spokes_redis_up"): 0.0})
+        figures |= {sample("spokes_redis_up"): 1.0, sample("spokes_redis_seconds"): time.perf_counter() - started}
+        return page(await self._totals.known() | figures)
 
 
 async def _figures(redis: Redis) -> Samples:
@@ -52,5 +74,5 @@ async def _figures(redis: Redis) -> Samples:
         sample("spokes_queue_late_seconds"): max(late_ms, 0) / 1000,
         sample("spokes_archive_waiting"): waiting,
         sample("spokes_archive_lag_seconds"): max(lag_ms, 0) / 1000,
-        **{sample("spokes_processes", process=kind): float(kinds[kind]) for kind in _KINDS},
+        **{sample("spokes_processes", process=kind): float(kinds[kind]) for kind in {*_KINDS, *kinds}},
     }

@@ -9,9 +9,8 @@ from redis.exceptions import RedisError
 
 from core.errors import QueueUnavailable
 from core.settings import Settings
-from core.totals import Totals
 from ingest.load import Load, findings
-from ingest.metrics import CONTENT_TYPE, metrics_page
+from ingest.metrics import CONTENT_TYPE, MetricsPage
 from ingest.receiver import Receiver
 from ingest.surroundings import SUMMARY, Surroundings
 
@@ -19,7 +18,7 @@ SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
 RECEIVER: Final = web.AppKey("receiver", Receiver)
 LOAD: Final = web.AppKey("load", Load)
-TOTALS: Final = web.AppKey("totals", Totals)
+METRICS: Final = web.AppKey("metrics", MetricsPage)
 SURROUNDINGS: Final = web.AppKey("surroundings", Surroundings)
 
 
@@ -60,6 +59,8 @@ async def readyz(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """Prometheus' page, for all processes."""
+    page = request.app[METRICS]
+    if not page.may_read(request.headers.get("Authorization", "")):
+        raise web.HTTPUnauthorized
     request.app[SURROUNDINGS].count()
-    body = await metrics_page(request.app[REDIS], request.app[TOTALS])
-    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+    return web.Response(body=await page.text(), headers={"Content-Type": CONTENT_TYPE})

@@ -222,3 +222,21 @@ def test_no_label_can_take_any_value_that_comes() -> None:
         "status", "reason", "fate", "handler", "outcome", "method", "kind", "lane", "why", "state", "alert", "process",
         "event",
     }  # fmt: skip
+
+
+async def test_page_asks_for_its_token(environ: dict[str, str], redis: Redis) -> None:
+    settings = Settings.from_env({**environ, "METRICS_TOKEN": "a-token-of-prometheus"})
+    answers = []
+    async with TestClient(DoorServer(settings)) as client:
+        for told in ("", "Bearer wrong", "Bearer \u20ac", "a-token-of-prometheus", "Bearer a-token-of-prometheus"):
+            async with client.get("/metrics", headers={"Authorization": told}) as answer:
+                answers.append((answer.status, b"spokes_" in await answer.read()))
+    assert answers == [(401, False)] * 4 + [(200, True)]
+
+
+async def test_many_who_ask_at_once_cost_redis_one_page(client: TestClient, redis: Redis) -> None:
+    await samples(client)
+    before = (await redis.info("commandstats")).get("cmdstat_hgetall", {"calls": 0})["calls"]
+    pages = await asyncio.gather(*(samples(client) for _ in range(40)))
+    after = (await redis.info("commandstats"))["cmdstat_hgetall"]["calls"]
+    assert (len(pages), after - before < 40) == (40, True)

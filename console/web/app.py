@@ -1,5 +1,6 @@
 """Put the console's web process together. Rule: what is opened here is closed here, in reverse order."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -14,6 +15,7 @@ from console.web.state import BEHIND_WEB, ENGINE, REDIS, SESSIONS, SETTINGS, TEM
 from core.connections import redis_client
 from core.masking import derive_key
 from core.settings import Settings
+from core.totals import Totals
 
 _LARGEST_BODY: Final = 256 * 1024  # bytes; a bulk of 1,000 event keys is 40 kB
 
@@ -25,7 +27,7 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     app[BEHIND_WEB] = behind_web
     app[TEMPLATES] = templates()
     app.add_routes(pages.routes())
-    app.cleanup_ctx.extend((_redis, _store))
+    app.cleanup_ctx.extend((_redis, _store, _totals))
     return app
 
 
@@ -41,3 +43,12 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     engine = app[ENGINE] = open_engine(app[SETTINGS].database_address)
     yield
     await engine.dispose()
+
+
+async def _totals(app: web.Application) -> AsyncIterator[None]:
+    totals = Totals(app[REDIS], "console")
+    sharing = asyncio.create_task(totals.run())
+    yield
+    sharing.cancel()
+    await asyncio.gather(sharing, return_exceptions=True)
+    await totals.end()
