@@ -10,6 +10,7 @@ SpokesError
 ├── UnreadableDelivery          a queued payload is not one of ours, or of a version we do not know
 ├── SecretUnreadable            a secret that we keep is not sealed, or by a key that we lack
 ├── NotErased                   something of a person is still there; the request to erase stays open
+├── UnclearReference            what an operator typed names no CRM object
 ├── RetryLater                  a handler asks for its event again later
 ├── LeaseLost                   another worker may have the object by now; nothing more is written to it
 └── CRMError                    HubSpot did not do what we asked
@@ -117,6 +118,15 @@ class NotErased(SpokesError):
     def __init__(self, left: str) -> None:
         self.left = left
         super().__init__(f"Not all is erased yet ({left}); `python -m console privacy erase --resume` goes on.")
+
+
+class UnclearReference(SpokesError):
+    """What an operator typed names no CRM object."""
+
+    reason = "unclear_reference"
+
+    def __init__(self) -> None:
+        super().__init__("Type the id of a record, such as 318845120771, or paste its link from HubSpot.")
 
 
 class RetryLater(SpokesError):

@@ -22,11 +22,12 @@ from console.answers.letters import causes
 from console.answers.privacy import privacy_requests
 from console.answers.queue import queue
 from console.answers.records import search
-from console.answers.references import Reference, UnclearReference
+from console.answers.references import Reference
 from console.answers.sentences import sentence
 from console.answers.timeline import Timeline, timeline
 from core.alerts import Alert
 from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from core.errors import UnclearReference
 from core.events import Event
 from core.settings import Settings
 from workers.circuit import OPERATOR, Circuit

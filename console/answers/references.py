@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from core.errors import SpokesError
+from core.errors import UnclearReference
 from core.events import OBJECT_TYPES
 
 # https://app.hubspot.com/contacts/50112233/record/0-1/318845120771, also app-eu1 and with a tail;
@@ -13,15 +13,6 @@ _LINK: Final = re.compile(
     r"^https?://[\w.-]*hubspot\.com/[a-z-]+/(?P<portal>\d{1,18})/(?:record/(?P<type>\d+-\d+)|(?P<name>[a-z]+))/(?P<id>\d{1,20})(?:[/?#].*)?$"
 )
 _ID: Final = re.compile(r"^(?:(?P<type>[\w-]{1,100})[\s:/]+)?(?P<id>\d{1,20})$")
-
-
-class UnclearReference(SpokesError):
-    """What was typed names no CRM object."""
-
-    reason = "unclear_reference"
-
-    def __init__(self) -> None:
-        super().__init__("Type the id of a record, such as 318845120771, or paste its link from HubSpot.")
 
 
 @dataclass(frozen=True, slots=True)
