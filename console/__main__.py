@@ -47,6 +47,7 @@ COMMANDS: Final = (
     Command("migrate", "console.migrate:migrate", "Create or upgrade the tables of the audit store."),
     Command("handlers", "console.handlers:handlers", "Show what this deployment does, by event."),
     Command("doctor", "console.doctor:doctor", "Look whether this deployment is well, and say what is not."),
+    Command("alerts", "console.alerts:alerts", "Show the alerts that stand, or try the webhook."),
     Command("pause", "console.pause:pause", "Let a portal's work wait, or show what waits."),
     Command("resume", "console.pause:resume", "Let a portal's work go on."),
     Command("dead", "console.dead:app", "Look at dead letters, replay or discard them."),

@@ -24,7 +24,7 @@ from audit.rows import COLUMNS, Row, to_json
 from audit.store import open_engine
 from audit.verify import Verdict, verify
 from console.filters import choosing
-from console.output import AsJson, pipe_may_close, progress, say, show_json, show_table, utc
+from console.output import AsJson, Bar, pipe_may_close, progress, say, show_json, show_table, utc
 from core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Query, export and verify the audit.")
@@ -88,10 +88,11 @@ def export(
     Example: spokes audit export --format csv --since 2026-11-01 --until 2026-12-01 --output november.csv
     """
     lines = _json_line if format is Format.JSONL else _csv_line
-    with pipe_may_close(), _opened(output) as out:
+    live = output is None and sys.stdout.isatty()
+    with pipe_may_close(), _opened(output) as out, progress("Records written", limit, quiet=live) as bar:
         if format is Format.CSV:
             out.write(_csv((COLUMNS,)))
-        asyncio.run(_with_store(lambda engine: _write(find(engine, filters, limit=limit), lines, out)))
+        asyncio.run(_with_store(lambda engine: _write(find(engine, filters, limit=limit), lines, out, bar)))
 
 
 @app.command(name="verify")
@@ -166,14 +167,17 @@ async def _verify(engine: AsyncEngine, checkpoints: list[Checkpoint]) -> Verdict
         return await verify(engine, bar.at, master=master, checkpoints=checkpoints)
 
 
-async def _write(rows: AsyncIterator[Row], line: Callable[[Row], bytes], out: BinaryIO) -> None:
+async def _write(rows: AsyncIterator[Row], line: Callable[[Row], bytes], out: BinaryIO, bar: Bar) -> None:
     chunk: list[bytes] = []
+    done = 0
     async for row in rows:
         chunk.append(line(row))
+        done += 1
         if len(chunk) == _CHUNK:
             out.write(b"".join(chunk))
             out.flush()
             chunk.clear()
+            bar.at(done)
     out.write(b"".join(chunk))
     out.flush()
 

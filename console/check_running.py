@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from audit.episodes import OUTBOX
+from console.answers.alerts import Standing as Alert
+from console.answers.alerts import alerts
 from console.findings import Finding, ok, warning
-from core.alerts import MEANINGS, Alert
-from core.deliveries import ALERTS
 from core.settings import Settings
 from core.totals import LIVES_S, PROCESSES
 from workers import keys
@@ -25,7 +25,7 @@ class Standing(NamedTuple):
     """Processes by kind, alerts that stand, why portals are paused, unreadable jobs, how long an alert is unsent."""
 
     processes: Mapping[str, int]
-    alerts: Sequence[str]
+    alerts: Sequence[Alert]
     paused: Mapping[int, str]
     unreadable: int
     unsent_s: float
@@ -48,10 +48,8 @@ def judge_standing(standing: Standing, *, sends: bool) -> Iterator[Finding]:
     lives = all(standing.processes.get(kind, 0) for kind in ("web", "worker"))
     judge = ok if lives else warning
     yield judge("processes", f"{told} live{'' if lives else ': events wait until both do'}.", **standing.processes)
-    for name in standing.alerts:
-        alert = name.partition(":")[0]
-        meaning, advice = MEANINGS[Alert(alert)] if alert in set(Alert) else ("", "")
-        yield warning("alerts", f"{alert} stands. {meaning} {advice}".strip(), alert=alert)
+    for alert in standing.alerts:
+        yield warning("alerts", f"{alert.name} stands. {alert.meaning} {alert.advice}", alert=alert.name)
     if not standing.alerts:
         yield ok("alerts", "None stands.")
     for portal_id, why in standing.paused.items():
@@ -95,14 +93,13 @@ def judge_keeping(settings: Settings) -> Iterator[Finding]:
 async def _standing(redis: Redis) -> Standing:
     now_s = time.time()
     living = await redis.zrangebyscore(PROCESSES, now_s - LIVES_S, "+inf")
-    alerts = sorted(name.decode() for name in await redis.hkeys(ALERTS))  # type: ignore[misc]  # redis-py types one class for sync and async
-    paused: dict[bytes, bytes] = await redis.hgetall(keys.PAUSED)  # type: ignore[misc]  # as above
+    paused: dict[bytes, bytes] = await redis.hgetall(keys.PAUSED)  # type: ignore[misc]  # redis-py types one class for sync and async
     oldest: bytes | None = await redis.lindex(OUTBOX, 0)  # type: ignore[misc]  # as above
     unreadable = int(await redis.llen(keys.UNREADABLE))  # type: ignore[misc]  # as above
     message: dict[str, Any] = orjson.loads(oldest) if oldest else {}
     return Standing(
         processes=Counter(member.decode().partition(":")[0] for member in living),
-        alerts=alerts,
+        alerts=await alerts(redis, None),
         paused={int(portal): orjson.loads(fields)["why"] for portal, fields in paused.items()},
         unreadable=unreadable,
         unsent_s=now_s - message["at"] / 1000 if message else 0.0,

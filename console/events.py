@@ -14,7 +14,7 @@ from audit.records import Action, Outcome
 from audit.rows import Row
 from audit.store import open_engine
 from console.filters import choosing
-from console.output import AsJson, say, show_json, show_table, utc
+from console.output import AsJson, progress, say, show_json, show_table, utc
 from core.settings import Settings
 
 _NAMES = (
@@ -41,7 +41,8 @@ def events(
     Example: spokes events --object-id 318845120771
     Example: spokes events --outcome dead --since 1d --json
     """
-    found = asyncio.run(_find(filters, limit))
+    with progress("Looking in the store"):
+        found = asyncio.run(_find(filters, limit))
     if not found:
         say("No event matches. What has just come in is seen a moment later.")
         raise typer.Exit(1)

@@ -4,7 +4,7 @@ import asyncio
 
 from audit.schema import Upgrade, upgrade
 from audit.store import open_engine
-from console.output import AsJson, show_json
+from console.output import AsJson, progress, show_json
 from core.settings import Settings
 
 
@@ -13,7 +13,8 @@ def migrate(as_json: AsJson = False) -> None:
 
     Example: spokes migrate
     """
-    done = asyncio.run(_migrate(Settings.from_env()))
+    with progress("Upgrading the tables"):
+        done = asyncio.run(_migrate(Settings.from_env()))
     if as_json:
         show_json({"before": done.before, "after": done.after})
     else:

@@ -54,11 +54,16 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int | None = None) -> Iterator["Bar"]:
-    """Show a bar on standard error while something long is under way; nothing where that is no terminal."""
+def progress(what: str, total: int | None = None, *, quiet: bool = False) -> Iterator["Bar"]:
+    """Show a bar on standard error while something long is under way; nothing where that is no terminal.
+
+    Args:
+        total: how much there is to do; a bar without it only moves.
+        quiet: show nothing, because the answer itself goes to the terminal bit by bit.
+    """
     console = Console(stderr=True)
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as shown:
         yield Bar(shown, total)
 
 

@@ -15,7 +15,7 @@ import typer
 from audit import schema
 from audit.requests import ErasureRequest, Law, State, requests
 from audit.store import open_engine
-from console.output import AsJson, Yes, confirm, say, show_json, show_table, utc
+from console.output import AsJson, Yes, confirm, progress, say, show_json, show_table, utc
 from core.connections import redis_client
 from core.errors import ConfigurationError
 from core.settings import Settings
@@ -44,7 +44,9 @@ def export(
     async def collect(erasures: Erasures, portal_id: int) -> dict[str, object]:
         return await erasures.export(await erasures.find(portal_id, person))
 
-    document = orjson.dumps(_run(collect, portal), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    with progress("Asking HubSpot, Redis and the store"):
+        found = _run(collect, portal)
+    document = orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if output is None:
         sys.stdout.buffer.write(document)
         return

@@ -14,7 +14,7 @@ from console.answers.references import Reference
 from console.answers.sentences import because, sentence
 from console.answers.timeline import Pending, Thing, Timeline
 from console.answers.timeline import timeline as answer
-from console.output import AsJson, say, show_json, show_table, utc
+from console.output import AsJson, progress, say, show_json, show_table, utc
 from core.connections import redis_client
 from core.settings import Settings
 
@@ -34,7 +34,8 @@ def timeline(
     Example: spokes timeline 318845120771
     Example: spokes timeline https://app.hubspot.com/contacts/50112233/record/0-1/318845120771
     """
-    found = asyncio.run(_find(Settings.from_env(), Reference.from_text(" ".join(reference)), limit))
+    with progress("Looking in Redis and the store"):
+        found = asyncio.run(_find(Settings.from_env(), Reference.from_text(" ".join(reference)), limit))
     if as_json:
         show_json(*map(_pending_json, found.pending), *map(_record_json, found.records))
     else:

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from audit.episodes import Episodes
 from audit.rows import Row
 from conftest import PUBLIC_URL, SECRET, TOKEN, event
+from console.answers.alerts import Standing as Alert
 from console.check_door import check_door, judge_url
 from console.check_hubspot import judge_scopes, judge_usage
 from console.check_redis import Waiting, judge_server, judge_waiting
@@ -23,6 +24,8 @@ from console.check_store import check_store, judge_end
 from console.doctor import examine, in_force
 from console.findings import Finding, Level
 from console.signing import signed
+from core import alerts
+from core.alerts import MEANINGS
 from core.deliveries import QUEUE_NAME, Entry
 from core.settings import Settings
 from crm.scopes import Declaration
@@ -237,6 +240,7 @@ async def test_the_door_is_judged_by_its_answer(settings: Settings, status: int,
     assert levels(findings) == {"door": level}
 
 
+OLD = Alert("secret_old", "3f2a", 1, *MEANINGS[alerts.Alert.SECRET_OLD], 0, {})
 STANDING = Standing({"web": 1, "worker": 2}, (), {}, 0, 0.0)
 
 
@@ -245,7 +249,7 @@ STANDING = Standing({"web": 1, "worker": 2}, (), {}, 0, 0.0)
     [
         (STANDING._replace(processes={"web": 1}), "processes", "0 worker live: events wait"),
         (
-            STANDING._replace(alerts=("secret_old:3f2a",)),
+            STANDING._replace(alerts=(OLD,)),
             "alerts",
             "secret_old stands. A secret is older",
         ),

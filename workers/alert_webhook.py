@@ -28,6 +28,7 @@ from core.settings import Settings
 SIGNATURE: Final = "Spokes-Signature"
 TIMESTAMP: Final = "Spokes-Timestamp"
 MESSAGE_ID: Final = "Spokes-Message-Id"
+TEST: Final = "test"
 _LOOK_S: Final = 2.0
 _TIMEOUT_S: Final = 10.0
 _WAITS_S: Final = (1, 5, 20, 60, 300)  # the most after each failure; the last one for all that follow
@@ -54,8 +55,7 @@ class AlertWebhook:
         """Send until cancelled; without an address there is nothing to do."""
         if not self._url:
             return
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
+        async with _session() as session:
             while True:
                 with contextlib.suppress(RedisError, OSError):
                     if await self._redis.set(_LOCK, 1, nx=True, ex=_LOCK_S):
@@ -64,6 +64,13 @@ class AlertWebhook:
                         finally:
                             await self._redis.delete(_LOCK)
                 await asyncio.sleep(self._pause_s())
+
+    async def test(self) -> int:
+        """Send a message that is no alert, once; return the status of the answer, 0 without one."""
+        at = time.time_ns() // 1_000_000
+        told = {"alert": TEST, "of": TEST, "state": "happened", "at": at, "fields": {}}
+        async with _session() as session:
+            return await self._post(session, self._body(orjson.dumps(told), told))
 
     async def _send_all(self, session: aiohttp.ClientSession) -> None:
         """Send one after the other, until none is left or one is not taken."""
@@ -125,6 +132,10 @@ class AlertWebhook:
         return random.uniform(most / 2, most)
 
 
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S), cookie_jar=aiohttp.DummyCookieJar())
+
+
 def sign(secret: str, timestamp: str, body: bytes) -> str:
     """Return the signature of a message, for the header `Spokes-Signature`."""
     return "v1=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hex()
@@ -132,7 +143,7 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
 
 def text_of(alert: str, state: str, fields: dict[str, object], environment: str) -> str:
     """Return what people read, with the three characters escaped that Slack takes for markup."""
-    meaning, advice = MEANINGS[Alert(alert)]
+    meaning, advice = MEANINGS[Alert(alert)] if alert != TEST else ("This is a test.", "Nothing is to be done.")
     figures = ", ".join(f"{name} {value}" for name, value in fields.items())
     over = state == "ended"
     text = f"Spokes ({environment}): {alert} {'is over' if over else 'began' if state == 'began' else 'happened'}"
