@@ -1,10 +1,15 @@
 """The key that tells two events apart. Rule: it is made of what an event says, never of how often it was told."""
 
 import hashlib
+from collections.abc import Iterable
+from typing import TypeAlias
 
 import orjson
 
 from core.events import BARE_KINDS, OBJECT_TYPES, Event, Raw
+
+# Portal, object type, kind, object id, `occurredAt`, and what more the kind asks for.
+Identity: TypeAlias = tuple[int, str, str, str, int, object]
 
 
 class EventKeys:
@@ -20,13 +25,21 @@ class EventKeys:
 
     def __call__(self, event: Event) -> str:
         """Return the key of `event`."""
-        digest = self._hash.copy()
-        digest.update(_identity(event))
-        return digest.hexdigest()
+        (key,) = self.of([_identity(event)])
+        return key
+
+    def of(self, identities: Iterable[Identity]) -> list[str]:
+        """Return the keys of events of which only that is known which makes them the events they are."""
+        keys, copy = [], self._hash.copy
+        for identity in identities:
+            digest = copy()
+            digest.update(orjson.dumps(identity, option=orjson.OPT_SORT_KEYS))
+            keys.append(digest.hexdigest())
+        return keys
 
 
-def _identity(event: Event) -> bytes:
-    """Everything that makes `event` the event it is, as bytes that no other event shares."""
+def _identity(event: Event) -> Identity:
+    """Everything that makes `event` the event it is; no other event shares it."""
     raw, kind = event.raw, event.kind
     what: object
     if kind == "propertyChange":
@@ -41,8 +54,7 @@ def _identity(event: Event) -> bytes:
         what = raw.get("messageId")
     else:  # a kind we do not know: every field counts but the one that redelivery changes
         what = {name: value for name, value in raw.items() if name != "attemptNumber"}
-    identity = (event.portal_id, event.object_type, kind, event.object_id, event.occurred_at, what)
-    return orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    return event.portal_id, event.object_type, kind, event.object_id, event.occurred_at, what
 
 
 def _association_identity(raw: Raw) -> tuple[object, ...]:

@@ -180,8 +180,8 @@ class Event:
         return str(self.raw.get("newObjectId") or self.raw.get("primaryObjectId") or self.object_id)
 
 
-def parse(body: bytes) -> Batch:
-    """Read a request's body: a JSON array of events; a single object counts as an array of one.
+def read(body: bytes) -> list[Any]:
+    """Return the elements of a request's body: a JSON array; a single object counts as an array of one.
 
     Raises:
         RejectedRequest: the body is not JSON, or neither array nor object.
@@ -191,15 +191,33 @@ def parse(body: bytes) -> Batch:
     except orjson.JSONDecodeError:
         raise RejectedRequest(Refusal.BODY_NOT_JSON) from None
     if isinstance(elements, dict):
-        elements = [elements]
+        return [elements]
     if not isinstance(elements, list):
         raise RejectedRequest(Refusal.BODY_NOT_A_BATCH)
+    return elements
+
+
+def may_be_deep(body: bytes) -> bool:
+    """Return whether an element may be nested too deep, which those of HubSpot never are."""
+    return body.count(b"[") + body.count(b"{") > _DEEPEST
+
+
+def parse(body: bytes) -> Batch:
+    """Read a request's body: the events in it, and what is none.
+
+    Raises:
+        RejectedRequest: as `read`.
+    """
+    return sift(read(body), deep=may_be_deep(body))
+
+
+def sift(elements: list[Any], *, deep: bool) -> Batch:
+    """Return the events among a body's elements; `deep`: some may be nested so deep that they cannot be written."""
     events: list[Event] = []
     quarantined: list[Quarantined] = []
-    may_be_deep = body.count(b"[") + body.count(b"{") > _DEEPEST  # which 100 events as HubSpot sends them are not
     for place, element in enumerate(elements):
         try:
-            if may_be_deep and _too_deep(element):
+            if deep and _too_deep(element):
                 raise MalformedEvent("nested_too_deep")  # noqa: TRY301 - it takes the same way as every other fault
             events.append(Event(element))
         except MalformedEvent as fault:

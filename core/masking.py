@@ -34,14 +34,19 @@ class Mask:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # Longest first, so that a secret that contains another is hidden whole.
         self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
+        self._suspicious = (*self._secrets, *_SUSPICIOUS)
 
     def text(self, text: str) -> str:
         """Return `text` with known secrets and everything that looks personal replaced by `***`."""
+        for mark in self._suspicious:
+            if mark in text:
+                break
+        else:
+            return text
         for secret in self._secrets:
             text = text.replace(secret, MASK)
-        if any(mark in text for mark in _SUSPICIOUS):
-            for pattern in _PATTERNS:
-                text = pattern.sub(MASK, text)
+        for pattern in _PATTERNS:
+            text = pattern.sub(MASK, text)
         return text
 
     def fields(self, fields: Mapping[str, object]) -> dict[str, object]:

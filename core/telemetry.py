@@ -1,5 +1,6 @@
 """Logs and Sentry, set up once for each process. Rule: what leaves here is masked, and nothing can switch that off."""
 
+import asyncio
 import logging
 import os
 import sys
@@ -93,11 +94,21 @@ _canonical: Callable[[str, Mapping[str, object], str], None] = _unset
 
 def _json_lines(out: TextIO, process: str, mask: Mask) -> Callable[[str, Mapping[str, object], str], None]:
     """Return what writes canonical lines as JSON."""
+    waiting: list[str] = []
+
+    def flush() -> None:
+        lines, waiting[:] = "".join(waiting), []
+        out.write(lines)
 
     def write(event: str, fields: Mapping[str, object], level: str) -> None:
-        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        at = datetime.now(UTC).isoformat()
         line = orjson.dumps({**fields, "event": event, "process": process, "level": level, "timestamp": at})
-        out.write(mask.text(line.decode()) + "\n")
+        waiting.append(mask.text(line.decode()) + "\n")
+        if len(waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(flush)  # what is said in one turn of the loop is written at once
+            except RuntimeError:
+                flush()
 
     return write
 

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from audit.stream import encode as encode_record
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, Delivery, job_payload
-from core.errors import QueueUnavailable
+from core.errors import MalformedEvent, QueueUnavailable
 from ingest import marks
 from ingest.arrivals import Arrival
 from ingest.wire import Wire, Words
@@ -63,6 +63,7 @@ class Admission:
 
         Raises:
             QueueUnavailable: Redis did not confirm.
+            MalformedEvent: an event is nested too deep to be written; nothing was stored.
         """
         while known := await self._commit(arrival):
             arrival = arrival.without(known)
@@ -140,7 +141,10 @@ def _arguments(arrival: Arrival, now_ms: int, keep_s: int) -> list[bytes | str |
     entries = arrival.entries
     payload = b""
     if entries:
-        payload = job_payload(Delivery(arrival.id, arrival.portal_id, arrival.received_at, entries), now_ms)
+        try:
+            payload = job_payload(Delivery(arrival.id, arrival.portal_id, arrival.received_at, entries), now_ms)
+        except TypeError as fault:  # orjson reads four times as deep as it writes
+            raise MalformedEvent("nested_too_deep") from fault
     records = [encode_record(record) for record in (arrival.head(), *arrival.records)]
     known = marks.arguments(arrival.portal_id, entries, now_ms=now_ms, keep_s=keep_s)
     return [arrival.id, JOB_KEY_PREFIX + arrival.id, payload, len(records), *records, *known]

@@ -13,9 +13,12 @@ from ingest.allow_list import AllowList
 _NO_PORTAL: Final = 0  # an element that is not even readable belongs to none
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrival:
-    """What a request brought for one portal, after the allow-list: events to queue, and what the head tells of it."""
+    """What a request brought for one portal, after the allow-list: events to queue, and what the head tells of it.
+
+    Made once and never changed; freezing it would triple the price.
+    """
 
     id: str
     portal_id: int
@@ -87,20 +90,22 @@ def sort_out(
 
 def _arrival(portal_id: int, events: list[Event], allow_list: AllowList, keys: EventKeys, now_ms: int) -> Arrival:
     ignored: dict[str, int] = {}
-    seen: set[str] = set()
-    repeated: list[int] = []
     wanted: list[Entry] = []
+    wants = allow_list.wants
     for event in events:
-        if allow_list.wants(event):
-            key = keys(event)
-            wanted.append(Entry(key, 0, event.raw))
-            if key in seen:
-                repeated.append(len(wanted))
-            seen.add(key)
+        if wants(event):
+            wanted.append(Entry(keys(event), 0, event.raw))
         else:
             ignored[event.subscription_type] = ignored.get(event.subscription_type, 0) + 1
-    arrival = Arrival(new_id(portal_id), portal_id, now_ms, tuple(wanted), len(events), ignored)
-    return arrival.without(repeated) if repeated else arrival
+    return without_repeated(Arrival(new_id(portal_id), portal_id, now_ms, tuple(wanted), len(events), ignored))
+
+
+def without_repeated(arrival: Arrival) -> Arrival:
+    """Return an arrival less the events that tell of what one before them told."""
+    keys = [entry.key for entry in arrival.entries]
+    if len(set(keys)) == len(keys):
+        return arrival
+    return arrival.without([place for place, key in enumerate(keys, start=1) if keys.index(key) < place - 1])
 
 
 def _unserved(portal_id: int, events: list[Event], now_ms: int) -> Arrival:

@@ -64,6 +64,11 @@ class Load:
         if self.level is Level.NOTHING:
             raise QueueUnavailable("queue_full", retry_after_s=_RETRY_AFTER_S)
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether nothing is sent back, whatever it is."""
+        return self.level is Level.ALL
+
     def admit_events(self, events: list[Event]) -> None:
         """Refuse a request that holds events of an import, when those are sent back.
 

@@ -6,6 +6,7 @@ change, so that one look-up is enough and whole hours expire together.
 """
 
 from collections.abc import Sequence
+from struct import unpack
 from typing import Final
 
 from core.deliveries import Entry
@@ -22,15 +23,17 @@ def arguments(portal_id: int, entries: Sequence[Entry], *, now_ms: int, keep_s: 
         now_ms: epoch milliseconds.
         keep_s: how long a mark is kept at least, in seconds.
     """
-    hours: dict[int, list[int]] = {}
-    for place, entry in enumerate(entries, start=1):
-        hours.setdefault(entry.raw["occurredAt"] // _HOUR_MS, []).append(place)
+    hours = {entry.raw["occurredAt"] // _HOUR_MS for entry in entries}
     words: list[bytes | str | int] = [len(hours)]
-    for hour, places in hours.items():
+    for hour in hours:
         expires, refresh = _expiry(hour, now_ms // 1000, keep_s)
-        marks = ",".join([str(int(entries[place - 1].key[:15], 16)) for place in places])
-        in_order = len(places) == len(entries)
-        spots = "" if in_order else ",".join(map(str, places))
+        told, spots = entries, ""
+        if len(hours) > 1:
+            places = [at for at, entry in enumerate(entries) if entry.raw["occurredAt"] // _HOUR_MS == hour]
+            told, spots = [entries[at] for at in places], ",".join([str(at + 1) for at in places])
+        # The first eight bytes of each key's ten, less four bits.
+        numbers = unpack(f">{'Q2x' * len(told)}", bytes.fromhex("".join([entry.key for entry in told])))
+        marks = ",".join([str(number >> 4) for number in numbers])
         words += [f"spokes:{portal_id}:seen:{hour}:", expires, int(refresh), marks, spots]
     return words
 

@@ -6,13 +6,13 @@ What it needs is bound once: nearly every request takes this way, and looking th
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
-from core.errors import RejectedRequest
+from core.errors import MalformedEvent, RejectedRequest
 from core.event_keys import EventKeys
-from core.events import parse
+from core.events import may_be_deep, read, sift
 from core.metrics import EVENTS
 from core.refusals import Refusal
 from core.settings import Settings
@@ -22,6 +22,7 @@ from ingest.arrivals import Arrival, sort_out
 from ingest.guard import admit
 from ingest.load import Load
 from ingest.signature import verify
+from ingest.usual import Usual
 
 _COUNTERS: Final = {fate: EVENTS.labels(fate) for fate in ("admitted", "duplicate", "ignored", "quarantined")}
 
@@ -39,6 +40,7 @@ class Receiver:
         self._versions = settings.signature_versions
         self._allow_list = allow_list
         self._keys = keys
+        self._usual = Usual(allow_list, keys, settings.portal_ids)
         self._load = load
         self._admission = admission
 
@@ -71,11 +73,20 @@ class Receiver:
         kind = request.headers.get("Content-Type")
         if kind is not None and "json" not in kind.partition(";")[0].lower():
             raise RejectedRequest(Refusal.CONTENT_TYPE)
-        batch = parse(body)
+        elements = read(body)
+        if self._load.takes_all and (usual := self._usual.sort_out(elements, now_ms)):
+            try:
+                return _summary([await self._admission.admit(usual)])
+            except MalformedEvent:
+                pass  # nested too deep, which is found out only when it is to be written; so one by one
+        return await self._sifted(body, elements, now_ms)
+
+    async def _sifted(self, body: bytes, elements: list[Any], now_ms: int) -> Mapping[str, object]:
+        """Admit what is good of a batch in which anything is unusual."""
+        batch = sift(elements, deep=may_be_deep(body))
         self._load.admit_events(batch.events)
-        arrivals = sort_out(
-            batch, allow_list=self._allow_list, keys=self._keys, portal_ids=settings.portal_ids, now_ms=now_ms
-        )
+        portal_ids = self._settings.portal_ids
+        arrivals = sort_out(batch, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)
         return _summary([await self._admission.admit(arrival) for arrival in arrivals])
 
     async def _body(self, request: web.BaseRequest) -> bytes:
