@@ -67,12 +67,12 @@ class Usual:
                     identities.append((portal_id, found.object_type, found.kind, str(object_id), occurred_at, what))
                 else:
                     ignored[name] = ignored.get(name, 0) + 1
+            keys = self._keys.of(identities)  # a value that is nested too deep cannot be written
         except (KeyError, TypeError, AttributeError, MalformedEvent):
             return None
         if len(portals) != 1 or (self._portal_ids and portals.isdisjoint(self._portal_ids)):
             return None
         (portal_id,) = portals
-        keys = self._keys.of(identities)
         entries = tuple(map(_entry, zip(keys, (0,) * len(keys), raws, strict=True)))
         return without_repeated(Arrival(new_id(portal_id), portal_id, now_ms, entries, len(elements), ignored))
 
