@@ -79,6 +79,14 @@ class Episodes:
             RedisError, OSError: Redis does not answer; log and Sentry were told.
         """
         tell_log_and_sentry(alert, level=level, **fields)
+        await self.send(alert, **fields)
+
+    async def send(self, alert: Alert, **fields: object) -> None:
+        """Send what log and Sentry were told already, unless the same was sent of late.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
         await self._tell("happened", alert, alert.value, fields, None)
 
     async def standing(self, prefix: str) -> list[str]:

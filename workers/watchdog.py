@@ -4,9 +4,11 @@ import asyncio
 import sys
 import threading
 import time
+from collections.abc import Coroutine
 from types import CodeType, FrameType, TracebackType
 from typing import Final, Self
 
+from audit.episodes import Episodes
 from core.alerts import Alert
 from core.telemetry import alert
 from handlers.routing import Router
@@ -18,9 +20,10 @@ _LOOK_S: Final = 0.25
 class Watchdog:
     """Watches one event loop while it is entered."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, router: Router) -> None:
-        """Watch `loop`; the handlers of `router` are known by their code."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, router: Router, episodes: Episodes) -> None:
+        """Watch `loop`; the handlers of `router` are known by their code, and `episodes` sends the alert."""
         self._loop = loop
+        self._episodes = episodes
         self._names: dict[CodeType, str] = {
             code: route.name for _, route in router if (code := getattr(route.function, "__code__", None))
         }
@@ -47,7 +50,16 @@ class Watchdog:
                 self._ask()
             elif not told:
                 told = True  # once for each time it blocks
-                alert(Alert.LOOP_BLOCKED, handler=self._who(), seconds=round(blocked_s, 1), level="warning")
+                fields = {"handler": self._who(), "seconds": round(blocked_s, 1)}
+                alert(Alert.LOOP_BLOCKED, level="warning", **fields)
+                self._send(self._episodes.send(Alert.LOOP_BLOCKED, **fields))
+
+    def _send(self, sending: Coroutine[None, None, None]) -> None:
+        """Have it sent once the loop goes on."""
+        try:
+            asyncio.run_coroutine_threadsafe(sending, self._loop)
+        except RuntimeError:  # the loop has closed
+            sending.close()
 
     def _ask(self) -> None:
         try:

@@ -85,7 +85,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
             opening.push_async_callback(archiver.close)
             totals = Totals(redis, "worker")
             opening.push_async_callback(totals.end)
-            opening.enter_context(Watchdog(asyncio.get_running_loop(), router))
+            opening.enter_context(Watchdog(asyncio.get_running_loop(), router, Episodes(redis)))
 
             def leases() -> list[tuple[str, str]]:
                 return [*worker.leases(), *processor.leases()]

@@ -1,0 +1,42 @@
+"""workers.watchdog: the handler that holds up the loop is named."""
+
+import asyncio
+import time
+
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from audit.episodes import OUTBOX, Episodes
+from core.events import Event
+from handlers.routing import Router
+from handlers.tools import Tools
+from workers.watchdog import Watchdog
+
+ROUTER = Router()
+_MOST_S = 20.0
+
+
+@ROUTER.register("contact.creation")
+async def sleeps_on_the_job(event: Event, tools: Tools) -> None:
+    """Hold up everything until somebody has noticed."""
+    del event, tools
+    deadline = time.monotonic() + _MOST_S
+    while not _LOGS and time.monotonic() < deadline:
+        time.sleep(0.05)  # noqa: ASYNC251 - what the watchdog is for
+
+
+_LOGS: list[object] = []
+
+
+async def test_blocked_loop_is_an_alert_that_names_the_handler_and_is_sent(redis: Redis) -> None:
+    _LOGS.clear()
+    with capture_logs() as logs, Watchdog(asyncio.get_running_loop(), ROUTER, Episodes(redis)):
+        globals()["_LOGS"] = logs
+        [(_, route)] = ROUTER
+        await route.function(None, None)  # type: ignore[arg-type]  # it looks at neither
+        async with asyncio.timeout(_MOST_S):
+            while not await redis.llen(OUTBOX):  # noqa: ASYNC110 - another thread has it sent
+                await asyncio.sleep(0.05)
+    [told] = logs
+    assert (told["event"], told["handler"], told["log_level"]) == ("loop_blocked", route.name, "warning")
+    assert told["seconds"] >= 1
