@@ -1,5 +1,7 @@
 """Measure what only workers know: budget, pauses, dead letters. Rule: one worker at a time, and nothing outlives them.
 
+The same worker keeps what all have counted once a minute, of which the console shows differences.
+
 The page of metrics shows what was measured last; without a worker it shows nothing of it, which is itself an alert.
 """
 
@@ -13,6 +15,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from core import minutes
 from core.errors import CRMUnavailable
 from core.totals import FIGURES, Samples, sample
 from crm.budget import KINDS, Budget
@@ -20,6 +23,7 @@ from workers import keys
 from workers.dead_letters import DeadLetters
 
 _EVERY_S: Final = 10
+_MINUTE_S: Final = 60
 _KEEP_S: Final = 45
 _IN_USE_S: Final = 120  # after a worker that called for a portal has ended, it counts for so long
 
@@ -31,6 +35,8 @@ async def keep_figures(redis: Redis, budget: Budget) -> None:
             await _announce(redis, budget)
             if await redis.set(f"{FIGURES}:lock", 1, nx=True, ex=_EVERY_S - 1):
                 await keep(redis, await measure(redis, budget))
+            if await redis.set(f"{minutes.MINUTES}:lock", 1, nx=True, px=_MINUTE_S * 1000 - _EVERY_S * 500):
+                await minutes.keep(redis, await minutes.snapshot(redis))
         await asyncio.sleep(_EVERY_S)
 
 
