@@ -18,11 +18,12 @@ _REFUSED: Final = 2  # exit code; 1 is an answer, such as a broken chain
 
 
 class Command(NamedTuple):
-    """A command by name: where its function or its group of commands is, and what it does in a sentence."""
+    """A command by name: where its function or group is, what it does in a sentence, in which part of the help."""
 
     name: str
     place: str  # module:attribute
     help: str
+    panel: str = "More"
 
     def load(self) -> Any:
         """Import the command, and make of it what typer runs."""
@@ -38,27 +39,29 @@ class Command(NamedTuple):
         return command
 
 
+_RUN, _LOOK, _ACT, _ACCOUNT = "Run it", "See what happens", "Step in", "Account for it"
 COMMANDS: Final = (
-    Command("up", "console.up:up", "Run web, workers and the embedded parts in this terminal."),
-    Command("send", "console.send:send", "Send a signed test event to a running web process."),
-    Command("events", "console.events:events", "Show what became of events, or of those of an object."),
-    Command("serve", "console.serve:serve", "Run the console: pages and API, on a port of its own."),
-    Command("timeline", "console.timeline:timeline", "Show all that happened to a CRM object."),
-    Command("migrate", "console.migrate:migrate", "Create or upgrade the tables of the audit store."),
-    Command("handlers", "console.handlers:handlers", "Show what this deployment does, by event."),
-    Command("doctor", "console.doctor:doctor", "Look whether this deployment is well, and say what is not."),
-    Command("alerts", "console.alerts:alerts", "Show the alerts that stand, or try the webhook."),
-    Command("pause", "console.pause:pause", "Let a portal's work wait, or show what waits."),
-    Command("resume", "console.pause:resume", "Let a portal's work go on."),
-    Command("dead", "console.dead:app", "Look at dead letters, replay or discard them."),
+    Command("up", "console.up:up", "Run web, workers and the embedded parts in this terminal.", _RUN),
+    Command("serve", "console.serve:serve", "Run the console: pages and API, on a port of its own.", _RUN),
+    Command("migrate", "console.migrate:migrate", "Create or upgrade the tables of the audit store.", _RUN),
+    Command("doctor", "console.doctor:doctor", "Look whether this deployment is well, and say what is not.", _RUN),
+    Command("timeline", "console.timeline:timeline", "Show all that happened to a CRM object.", _LOOK),
+    Command("events", "console.events:events", "Show what became of events, or of those of an object.", _LOOK),
+    Command("alerts", "console.alerts:alerts", "Show the alerts that stand, or try the webhook.", _LOOK),
+    Command("handlers", "console.handlers:handlers", "Show what this deployment does, by event.", _LOOK),
+    Command("send", "console.send:send", "Send a signed test event to a running web process.", _ACT),
+    Command("dead", "console.dead:app", "Look at dead letters, replay or discard them.", _ACT),
+    Command("pause", "console.pause:pause", "Let a portal's work wait, or show what waits.", _ACT),
+    Command("resume", "console.pause:resume", "Let a portal's work go on.", _ACT),
     Command(
         "explain-signature",
         "console.explain_signature:explain_signature",
         "Say why the signature of a captured request does not match.",
+        _ACT,
     ),
-    Command("audit", "console.audit:app", "Query, export and verify the audit."),
-    Command("secrets", "console.secrets:app", "Rotate the key of the secrets that are kept sealed."),
-    Command("privacy", "console.privacy:app", "Show and erase what is held on a person."),
+    Command("audit", "console.audit:app", "Query, export and verify the audit.", _ACCOUNT),
+    Command("privacy", "console.privacy:app", "Show and erase what is held on a person.", _ACCOUNT),
+    Command("secrets", "console.secrets:app", "Rotate the key of the secrets that are kept sealed.", _ACCOUNT),
 )
 
 
@@ -82,7 +85,7 @@ app = typer.Typer(
     "and a sentence says why. Settings come from the environment (README.md), or from a running `spokes up`.",
 )
 for _command in COMMANDS:
-    app.command(_command.name, help=_command.help)(lambda: None)
+    app.command(_command.name, help=_command.help, rich_help_panel=_command.panel)(lambda: None)
 
 
 def main() -> NoReturn:

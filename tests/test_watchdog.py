@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import MutableMapping
+from typing import Any
 
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
@@ -21,17 +23,16 @@ async def sleeps_on_the_job(event: Event, tools: Tools) -> None:
     """Hold up everything until somebody has noticed."""
     del event, tools
     deadline = time.monotonic() + _MOST_S
-    while not _LOGS and time.monotonic() < deadline:
+    while not _NOTICED[-1] and time.monotonic() < deadline:
         time.sleep(0.05)  # noqa: ASYNC251 - what the watchdog is for
 
 
-_LOGS: list[object] = []
+_NOTICED: list[list[MutableMapping[str, Any]]] = []  # the log of each test
 
 
 async def test_blocked_loop_is_an_alert_that_names_the_handler_and_is_sent(redis: Redis) -> None:
-    _LOGS.clear()
     with capture_logs() as logs, Watchdog(asyncio.get_running_loop(), ROUTER, Episodes(redis)):
-        globals()["_LOGS"] = logs
+        _NOTICED.append(logs)
         [(_, route)] = ROUTER
         await route.function(None, None)  # type: ignore[arg-type]  # it looks at neither
         async with asyncio.timeout(_MOST_S):
