@@ -19,6 +19,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 from scripted_hubspot import Asked, ScriptedHubSpot, found, json_answer
 
+from audit.episodes import OUTBOX
 from conftest import PUBLIC_URL, Sign, batch, event
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME
 
@@ -103,6 +104,8 @@ def run(
         "DATA_DIR": str(data),
         "AUDIT_KEY": AUDIT_KEY,
         "SENTRY_DSN": dsn,
+        "ALERT_WEBHOOK_URL": dsn.replace("key@", "").rpartition("/")[0] + "/alerts",
+        "ALERT_WEBHOOK_SECRET": "canary-of-the-webhook",
         "LOG_LEVEL": "DEBUG",
         "HANDLERS": "talkative_handlers",
         "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}",
@@ -213,9 +216,10 @@ async def _ready(session: aiohttp.ClientSession, base: str) -> bool:
 
 
 async def _idle(redis: Redis) -> bool:
-    """Three events have died, nothing waits, and the audit is in its store."""
+    """Three events have died, nothing waits, the audit is in its store, and all alerts are sent."""
     dead = await redis.zcard("spokes:50112233:dead")
-    return dead == 3 and not await redis.zcard(QUEUE_NAME) and not await redis.xlen(AUDIT_STREAM)
+    waits = await redis.zcard(QUEUE_NAME) + await redis.xlen(AUDIT_STREAM) + await redis.llen(OUTBOX)
+    return dead == 3 and not waits
 
 
 async def _redis_dump(redis: Redis) -> dict[str, bytes]:
@@ -250,6 +254,13 @@ def test_everything_planted_went_the_whole_way(run: Run) -> None:
     words += [b'"action":"crm.write"', b'"action":"stream.unreadable"', b"handler_error:ValueError", b"invalid_request"]
     assert [word for word in words if word not in exported] == []
     assert b"ValueError" in run.places["Sentry"]
+    groups = set(re.findall(rb'"fingerprint":(\["talkative[^]]*\])', run.places["Sentry"]))
+    assert groups == {
+        b'["talkative_handlers.raises","ValueError"]',
+        b'["talkative_handlers.refused_by_hubspot","InvalidRequest"]',
+        b'["talkative_handlers.retried","ConnectionError"]',
+    }
+    assert b'"alert":"unreadable_delivery"' in run.places["Sentry"]  # the webhook's messages come to the same place
     assert [word in run.places["log of worker"] for word in (b"LookupError", b"python_warning")] == [True, True]
     assert b'"event":"event","process":"worker","level":"debug"' in run.places["log of worker"]
     assert b'"intact":true' in run.places["verify"]
