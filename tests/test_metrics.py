@@ -1,12 +1,14 @@
 """Metrics: what workers and web processes count, summed in Redis, on the page of any web process."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient
 from crm_world import world_of
@@ -240,3 +242,45 @@ async def test_many_who_ask_at_once_cost_redis_one_page(client: TestClient, redi
     pages = await asyncio.gather(*(samples(client) for _ in range(40)))
     after = (await redis.info("commandstats"))["cmdstat_hgetall"]["calls"]
     assert (len(pages), after - before < 40) == (40, True)
+
+
+async def test_several_web_processes_tell_one_sum(
+    environ: dict[str, str], redis: Redis, sign: Sign, unused_tcp_port: int
+) -> None:
+    """Whichever of them answers: requests that any took, and never less than a page before told."""
+    given = {"PORT": str(unused_tcp_port), "HOST": "127.0.0.1", "WEB_CONCURRENCY": "2", "LOG_LEVEL": "ERROR"}
+    web = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ingest", cwd=ROOT, env={**os.environ, **environ, **given}
+    )
+    base = f"http://127.0.0.1:{unused_tcp_port}"
+    taken = ("spokes_requests_total", (("reason", ""), ("status", "202")))
+    told: list[float] = []
+    try:
+        # A connection for each request, so that the kernel spreads them over the processes.
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session,
+            asyncio.timeout(50),
+        ):
+            await _until_two(session, base)
+            for number in range(20):
+                body = batch(event(number))
+                async with session.post(f"{base}/webhooks/hubspot", data=body, headers=sign(body)) as answer:
+                    assert answer.status == 202
+            while not told or told[-1] < 20:
+                async with session.get(f"{base}/metrics") as answer:
+                    told.append(read(await answer.text()).get(taken, 0.0))
+                await asyncio.sleep(0.1)
+    finally:
+        web.terminate()
+        await web.wait()
+    assert (told == sorted(told), told[-1], web.returncode) == (True, 20, 0)
+
+
+async def _until_two(session: aiohttp.ClientSession, base: str) -> None:
+    """Wait until both processes live."""
+    while True:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with session.get(f"{base}/metrics") as answer:
+                if read(await answer.text()).get(("spokes_processes", (("process", "web"),))) == 2:
+                    return
+        await asyncio.sleep(0.1)
