@@ -1,24 +1,24 @@
 -- Admit a group of deliveries in one atomic step: whatever is marked as seen is also queued, and has its audit head.
 --
--- Marks are whole numbers. Those of a period are spread over small sets, which Redis keeps as sorted arrays of eight
--- bytes a mark while each has at most 512. There are as many sets as the marks ask for; one more takes half the marks
--- of one other, so that no call ever moves more than that (linear hashing). Every set holds the mark 0, which keeps it,
--- and with it its expiry, from vanishing when its last other mark is taken back.
+-- Marks are whole numbers of 60 bits. Those of a period are spread over small sets, which Redis keeps as sorted arrays
+-- of eight bytes a mark while each has at most 512. There are as many sets as the marks ask for; one more takes half the
+-- marks of one other, so that no call ever moves more than that (linear hashing). Which set a mark is in tells its
+-- number: its upper 32 bits, in reverse; so the half that moves is the half of the greater marks. Every set holds the
+-- mark 0, which keeps it, and with it its expiry, from vanishing when its last other mark is taken back.
 --
 -- KEYS  1 queue   2 audit stream   3 channel on which idle workers listen
 -- ARGV  1 now (ms)   2 number of deliveries, and then for each of them:
 --       job id, job key, payload (empty: nothing to queue), number of audit records, the records,
 --       number of periods, and for each period: prefix of its keys, the second at which they expire, "1" if that
---       is to be told to every set anew, the marks, their places in the delivery (from 1; empty: in order),
---       both separated by commas
+--       is to be told to every set anew, and in JSON the marks, their numbers, and their places in the delivery
+--       (from 1; none: in order)
 --
 -- Returns for each delivery the places of its events that are already known. A delivery with any known event is not
 -- stored at all, and nothing of it stays marked: the caller takes those events out and comes again.
 
 local PER_SET = 200 -- on the average; the fullest have little more than twice that
-local UPPER_HALF = 268435456 -- 2^28: the upper 32 of a mark's 60 bits
 local now = ARGV[1]
-local call, floor, gmatch = redis.call, math.floor, string.gmatch
+local call, floor = redis.call, math.floor
 
 -- The largest power of two that is at most `number`.
 local function power_within(number)
@@ -29,24 +29,29 @@ local function power_within(number)
   return power
 end
 
--- Which of `sets` sets a mark belongs in; `power` is power_within(sets). Its upper half fits a Lua number exactly.
-local function place(mark, sets, power)
-  local number = floor(tonumber(mark) / UPPER_HALF)
-  local index = number % (power * 2)
-  return index < sets and index or number % power
-end
-
 local function new_set(key, expires)
   call('SADD', key, 0)
   call('EXPIREAT', key, expires)
 end
 
+-- The least mark that leaves set `from` when `power` sets have become so many and one.
+local function least_to_leave(from, power)
+  local least, unit = 0, 2 ^ 59
+  while power > 1 do
+    least = least + from % 2 * unit
+    from, unit, power = floor(from / 2), unit / 2, power / 2
+  end
+  return least + unit
+end
+
 -- Go from `sets` sets to one more.
 local function grow(prefix, sets, expires)
-  local from, to, power = prefix .. (sets - power_within(sets)), prefix .. sets, power_within(sets + 1)
+  local power = power_within(sets)
+  local from, to = prefix .. (sets - power), prefix .. sets
+  local least = least_to_leave(sets - power, power)
   local moving = {}
   for _, mark in ipairs(call('SMEMBERS', from)) do
-    if mark ~= '0' and place(mark, sets + 1, power) == sets then
+    if tonumber(mark) >= least then
       moving[#moving + 1] = mark
     end
   end
@@ -57,42 +62,47 @@ local function grow(prefix, sets, expires)
   end
 end
 
--- Do `command` with every mark of a period; return those, by their order, that it changed nothing for.
-local function each(command, prefix, sets, marks)
-  local power, order, unchanged = power_within(sets), 0, {}
-  for mark in gmatch(marks, '%d+') do
-    order = order + 1
-    if call(command, prefix .. place(mark, sets, power), mark) == 0 then
+-- Do `command` with every mark of a period; return the set of those, by their order, that it changed nothing for.
+local function each(command, prefix, sets, marks, numbers)
+  local power, unchanged = power_within(sets), {}
+  local double = power * 2
+  for order, mark in ipairs(marks) do
+    local index = numbers[order] % double
+    if index >= sets then
+      index = index - power
+    end
+    if call(command, prefix .. index, mark) == 0 then
       unchanged[order] = true
     end
   end
-  return unchanged, order
+  return unchanged
 end
 
--- Mark all of a period; add the places of what is known to `known`. Returns what `settle` and `undo` want to know.
-local function mark_all(prefix, expires, refresh, marks, places, known)
+-- Mark all of a period; add the places of what is known to `known`. Returns what `settle` and the undoing want to know.
+local function mark_all(prefix, expires, refresh, told, known)
+  local marks, numbers, places = unpack(cjson.decode(told))
   local count = tonumber(call('GET', prefix .. 'n') or 0)
   if count == 0 then
     new_set(prefix .. 0, expires)
   end
   local sets = floor(count / PER_SET) + 1
-  local unchanged, total = each('SADD', prefix, sets, marks)
-  local kept = {}
+  local unchanged = each('SADD', prefix, sets, marks, numbers)
+  local total = #marks
   if next(unchanged) then
-    local order = 0
-    local spots = gmatch(places, '%d+')
-    for mark in gmatch(marks, '%d+') do
-      order = order + 1
-      local spot = places == '' and order or tonumber(spots())
+    local new_marks, new_numbers = {}, {}
+    for order, mark in ipairs(marks) do
       if unchanged[order] then
-        known[#known + 1] = spot
+        known[#known + 1] = places[order] or order
       else
-        kept[#kept + 1] = mark
+        new_marks[#new_marks + 1], new_numbers[#new_numbers + 1] = mark, numbers[order]
       end
     end
-    marks = table.concat(kept, ',')
+    marks, numbers = new_marks, new_numbers
   end
-  return {prefix = prefix, expires = expires, refresh = refresh, sets = sets, count = count, fresh = total, marks = marks}
+  return {
+    prefix = prefix, expires = expires, refresh = refresh, sets = sets, count = count, fresh = total,
+    marks = marks, numbers = numbers,
+  }
 end
 
 local function settle(period)
@@ -117,12 +127,12 @@ for d = 1, tonumber(ARGV[2]) do
   at = records_at + record_count + 1
   local known, periods = {}, {}
   for p = 1, tonumber(ARGV[at - 1]) do
-    periods[p] = mark_all(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], known)
-    at = at + 5
+    periods[p] = mark_all(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], known)
+    at = at + 4
   end
   if #known > 0 then
     for _, period in ipairs(periods) do
-      each('SREM', period.prefix, period.sets, period.marks)
+      each('SREM', period.prefix, period.sets, period.marks, period.numbers)
     end
   else
     for _, period in ipairs(periods) do

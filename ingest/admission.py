@@ -27,7 +27,9 @@ _DISK_MS: Final = 3_000  # HubSpot waits five seconds; an append-only file is wr
 _KEYS: Final = (QUEUE_NAME, AUDIT_STREAM, WAKE_CHANNEL)
 _SCRIPT: Final = (Path(__file__).parent / "admission.lua").read_text()
 _CALLS_UNDER_WAY: Final = 2  # with one, Redis idles while an answer travels; with more, groups get too small
-_GROUP_EVENTS: Final = 400  # a group takes no further delivery beyond this, so that one script never holds Redis long
+_FULL_EVENTS: Final = 80  # a group of so many gains nothing by waiting for more, and Redis works on it meanwhile
+_MOST_CALLS: Final = 6
+_GROUP_EVENTS: Final = 200  # a group takes no further delivery beyond this, so that one script never holds Redis long
 
 
 class Waiting(NamedTuple):
@@ -79,11 +81,20 @@ class Admission:
         # Put into words here and not with its group, so that what cannot be is the trouble of this request alone.
         words = _arguments(arrival, time.time_ns() // 1_000_000, self._keep_s)
         self._waiting.append(Waiting(words, len(arrival.entries), answer))
-        if len(self._calls) < _CALLS_UNDER_WAY:
+        if len(self._calls) < (_MOST_CALLS if self._is_full() else _CALLS_UNDER_WAY):
             call = asyncio.create_task(self._drain())
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
         return await answer
+
+    def _is_full(self) -> bool:
+        """Whether as many events are waiting as make a group."""
+        events = 0
+        for waiting in self._waiting:
+            events += waiting.events
+            if events >= _FULL_EVENTS:
+                return True
+        return False
 
     async def _drain(self) -> None:
         await self._send_all()

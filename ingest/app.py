@@ -61,7 +61,7 @@ def create_app(settings: Settings) -> web.Application:
 async def _parts(allow_list: AllowList, app: web.Application) -> AsyncIterator[None]:
     """What the views need, for as long as they do."""
     settings = app[SETTINGS]
-    redis = app[REDIS] = redis_client(settings, max_connections=8)
+    redis = app[REDIS] = redis_client(settings, max_connections=10)
     admission = Admission(
         redis,
         keep_s=settings.dedupe_hours * 3600,

@@ -1,21 +1,24 @@
 """Marks of events that were admitted: where they are kept, and until when. Rule: pure; admission.lua keeps them.
 
 A mark is a whole number of 60 bits out of an event's key: that two of ten million in an hour are equal has a chance of
-1 in 23,000. It is filed under the hour of `occurredAt`, which redelivery does not
-change, so that one look-up is enough and whole hours expire together.
+1 in 23,000. Its number, which tells in which set it is kept, is its upper 32 bits in reverse. It is filed under the
+hour of `occurredAt`, which redelivery does not change: one look-up is enough, and whole hours expire together.
 """
 
 from collections.abc import Sequence
 from struct import unpack
 from typing import Final
 
+import orjson
+
 from core.deliveries import Entry
 
 _HOUR_MS: Final = 3_600_000
+_REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def arguments(portal_id: int, entries: Sequence[Entry], *, now_ms: int, keep_s: int) -> list[bytes | str | int]:
-    """Return what admission.lua is told of a delivery's marks: the number of periods, then five words for each.
+    """Return what admission.lua is told of a delivery's marks: the number of periods, then four words for each.
 
     Args:
         portal_id: whose events they are.
@@ -27,15 +30,21 @@ def arguments(portal_id: int, entries: Sequence[Entry], *, now_ms: int, keep_s: 
     words: list[bytes | str | int] = [len(hours)]
     for hour in hours:
         expires, refresh = _expiry(hour, now_ms // 1000, keep_s)
-        told, spots = entries, ""
+        told, places = entries, []
         if len(hours) > 1:
-            places = [at for at, entry in enumerate(entries) if entry.raw["occurredAt"] // _HOUR_MS == hour]
-            told, spots = [entries[at] for at in places], ",".join([str(at + 1) for at in places])
-        # The first eight bytes of each key's ten, less four bits.
-        numbers = unpack(f">{'Q2x' * len(told)}", bytes.fromhex("".join([entry.key for entry in told])))
-        marks = ",".join([str(number >> 4) for number in numbers])
-        words += [f"spokes:{portal_id}:seen:{hour}:", expires, int(refresh), marks, spots]
+            places = [at for at, entry in enumerate(entries, start=1) if entry.raw["occurredAt"] // _HOUR_MS == hour]
+            told = [entries[at - 1] for at in places]
+        marks, numbers = _marks([entry.key for entry in told])
+        words += [f"spokes:{portal_id}:seen:{hour}:", expires, int(refresh), orjson.dumps((marks, numbers, places))]
     return words
+
+
+def _marks(keys: list[str]) -> tuple[list[str], tuple[int, ...]]:
+    """The marks of events, in decimal as Lua's numbers are not exact so far up, and their numbers."""
+    digests = bytes.fromhex("".join(keys))  # ten bytes each, of which the mark is the first eight less four bits
+    upper = unpack(f">{'Q2x' * len(keys)}", digests)
+    # Reversing the bits of each byte and reading the bytes from the other end reverses all bits.
+    return [str(one >> 4) for one in upper], unpack(f"<{'I6x' * len(keys)}", digests.translate(_REVERSED))
 
 
 def _expiry(hour: int, now_s: int, keep_s: int) -> tuple[int, bool]:
