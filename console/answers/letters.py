@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from console.answers.scope import Portals, sees
+from workers import keys
 from workers.dead_letters import DeadLetter, DeadLetters
 
 
@@ -58,3 +59,13 @@ async def causes(redis: Redis, portals: Portals) -> tuple[Cause, ...]:
         group.sort(key=lambda letter: -letter.died_at)
         found.append(Cause(reason, handler, len(group), group[-1].died_at, group[0].died_at, tuple(group)))
     return tuple(sorted(found, key=lambda cause: (-cause.count, cause.reason)))
+
+
+async def count(redis: Redis, portals: Portals) -> int:
+    """Return how many dead letters wait for an operator; those that expired a moment ago are still counted.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    seen = [portal_id for portal_id in await DeadLetters(redis).portals() if sees(portals, portal_id)]
+    return sum([await redis.zcard(keys.dead_index(portal_id)) for portal_id in seen])

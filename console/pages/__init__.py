@@ -2,7 +2,13 @@
 
 from aiohttp import web
 
+from console.pages import assets, now
 
-def routes() -> list[web.RouteDef | web.StaticDef]:
+
+def routes() -> list[web.RouteDef]:
     """Return the routes of all pages; each handler declares its policy with `console.web.policy.allow`."""
-    return []
+    return [
+        web.get("/console", now.now),
+        web.get("/console/now/live", now.live),
+        web.get("/console/static/{name}", assets.asset),
+    ]

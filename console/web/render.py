@@ -6,6 +6,7 @@ from aiohttp import web
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from console.web.actors import ACTOR, NOBODY, REQUEST_ID
+from console.web.formats import FILTERS
 from console.web.policy import Permission
 from console.web.state import TEMPLATES
 
@@ -14,13 +15,15 @@ _ROOMS: Final = ("console.pages", "console.web")  # each with a folder `template
 
 def templates() -> Environment:
     """Return the environment of all templates."""
-    return Environment(
+    environment = Environment(
         loader=ChoiceLoader([PackageLoader(room) for room in _ROOMS]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(FILTERS)
+    return environment
 
 
 def render(request: web.Request, name: str, *, status: int = 200, **values: object) -> web.Response:

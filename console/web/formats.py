@@ -1,0 +1,59 @@
+"""How values look on a page: times, counts, durations, words. Rule: pure, and each is a filter of the templates."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_FEW: Final = 10
+
+
+def clock(at_ms: float | None) -> str:
+    """Return the time of day of an epoch ms, in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S") if at_ms else ""
+
+
+def day(at_ms: float | None) -> str:
+    """Return the day of an epoch ms, in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d") if at_ms else ""
+
+
+def moment(at_ms: float | None) -> str:
+    """Return day and time of an epoch ms, in UTC."""
+    return f"{day(at_ms)} {clock(at_ms)}" if at_ms else ""
+
+
+def iso(at_ms: float | None) -> str:
+    """Return an epoch ms as a machine reads it."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds") if at_ms else ""
+
+
+def duration(seconds: float | None) -> str:
+    """Return a length of time in the two units that matter."""
+    if seconds is None:
+        return "-"
+    if seconds < _FEW:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
+
+
+def count(value: float) -> str:
+    """Return a number with its thousands apart; below ten with a decimal where it has one."""
+    return f"{value:,.1f}" if 0 < value < _FEW and value != int(value) else f"{value:,.0f}"
+
+
+def words(name: str) -> str:
+    """Return a constant as words."""
+    return name.replace("_", " ").replace(".", " ")
+
+
+FILTERS: Final[Mapping[str, Callable[..., str]]] = {
+    told.__name__: told for told in (clock, day, moment, iso, duration, count, words)
+}

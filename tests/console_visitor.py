@@ -1,0 +1,49 @@
+"""Somebody at the console in tests: a session that is begun directly, and forms sent as a browser sends them."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient
+
+from console.web.policy import Role
+from console.web.sessions import COOKIE
+from console.web.state import SESSIONS
+
+KEY = "a-key-of-at-least-thirty-two-characters"
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Asks for pages and sends forms."""
+
+    client: TestClient
+    cookie: str
+    csrf: str
+
+    @classmethod
+    async def come(cls, client: TestClient, *roles: Role, portals: Iterable[int] | None = None) -> "Visitor":
+        sessions = client.server.app[SESSIONS]
+        cookie = await sessions.begin("ada", roles, portals)
+        return cls(client, cookie, sessions.csrf(cookie))
+
+    async def get(self, path: str, **params: str) -> tuple[int, str]:
+        headers = {"Cookie": f"{COOKIE}={self.cookie}"}
+        async with self.client.get(path, params=params, headers=headers, allow_redirects=False) as answer:
+            return answer.status, await answer.text()
+
+    async def post(
+        self, path: str, form: Mapping[str, str] | Iterable[tuple[str, str]], **given: str
+    ) -> ClientResponse:
+        """Send a form; `csrf` and `site` are what a browser on our own page would send, unless given."""
+        headers = {"Cookie": f"{COOKIE}={self.cookie}", "Sec-Fetch-Site": given.get("site", "same-origin")}
+        pairs = [*(form.items() if isinstance(form, Mapping) else form), ("csrf", given.get("csrf", self.csrf))]
+        async with self.client.post(path, data=pairs, headers=headers, allow_redirects=False) as answer:
+            await answer.read()
+            return answer
+
+
+def seen(html: str) -> str:
+    """What somebody reads of a page: its text without tags, spaces in one."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
