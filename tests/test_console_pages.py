@@ -7,7 +7,14 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from console_visitor import KEY, Visitor, seen
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from audit.archive import Archiver
+from audit.records import Action, AuditRecord
+from audit.store import open_engine
+from audit.stream import FIELD, append, decode
+from conftest import KEY as AUDIT_KEY
+from conftest import event, record
 from console.pages.charts import ceiling, chart
 from console.web.app import create_app
 from console.web.formats import count, duration
@@ -15,11 +22,52 @@ from console.web.policy import Role
 from console.web.sessions import COOKIE
 from console.web.state import SESSIONS
 from core import minutes
+from core.deliveries import AUDIT_STREAM, Entry
 from core.minutes import Snapshot
 from core.settings import Settings
 from core.totals import sample
+from workers.dead_letters import DeadLetter, DeadLetters, keep
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+PORTAL = 50112233
+
+
+async def archive(redis: Redis, engine: AsyncEngine, *told: AuditRecord) -> None:
+    pipeline = redis.pipeline()
+    for one in told:
+        append(pipeline, one)
+    await pipeline.execute()
+    archiver = Archiver(redis, engine, AUDIT_KEY)
+    await archiver.run_once()
+    await archiver.drain()
+
+
+async def recorded(redis: Redis) -> list[AuditRecord]:
+    return [decode(entry[FIELD]) for _, entry in await redis.xrange(AUDIT_STREAM)]
+
+
+async def bury(redis: Redis, number: int, reason: str = "object_not_found", **raw: object) -> DeadLetter:
+    entry = Entry(f"{number:032x}", 3, event(number, **raw))
+    letter = DeadLetter(PORTAL, "d", entry, reason, "contacts.on_creation", 1_795_442_400_000 + number)
+    for command in keep(letter, keep_s=3600):
+        await redis.execute_command(*command)
+    return letter
+
+
+def named(letter: DeadLetter) -> str:
+    return f"{letter.portal_id}:{letter.entry.key}"
+
+
+def address(letter: DeadLetter) -> str:
+    return f"/console/dead/{letter.portal_id}/{letter.entry.key}"
+
+
+@pytest.fixture
+async def engine(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
+    """The store that the console reads; each kind of store has its tests elsewhere."""
+    engine = open_engine(Settings.from_env(environ).database_address)
+    yield engine
+    await engine.dispose()
 
 
 @pytest.fixture
@@ -91,6 +139,140 @@ class TestNow:
         assert kind == b"event: parts\n"
         assert "Backlog" in orjson.loads(data.removeprefix(b"data: "))["figures"]
         assert rest == b"\n"
+
+
+class TestObject:
+    async def test_it_says_what_to_type_before_anything_is_asked(self, client: TestClient) -> None:
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object")
+        assert status == 200
+        assert "leaves only a count" in page
+
+    async def test_what_names_no_object_is_told_and_shown_escaped(self, client: TestClient) -> None:
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object", q=EVIL)
+        assert status == 422
+        assert "That names no CRM object" in page
+        assert "<script>a" not in page
+        assert "<img src=x" not in page
+
+    async def test_a_link_shows_the_timeline(self, client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+        write = {"method": "contacts.update", "properties": [EVIL], "ok": True}
+        await archive(redis, engine, record(1), record(1, id="w", action=Action.CRM_WRITE, outcome=None, detail=write))
+        link = f"https://app.hubspot.com/contacts/{PORTAL}/record/0-1/318845120001"
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object", q=link)
+        assert status == 200
+        assert "Processed" in page
+        assert "Wrote to HubSpot: contacts.update (&lt;script&gt;" in page
+        assert "<script>a" not in page
+
+    async def test_another_portals_object_is_not_there(
+        self, client: TestClient, redis: Redis, engine: AsyncEngine
+    ) -> None:
+        await archive(redis, engine, record(1))
+        _, page = await (await Visitor.come(client, Role.VIEWER, portals=[7])).get("/console/object", q="318845120001")
+        assert "Nothing is known of it" in page
+
+    async def test_without_a_migrated_store_it_is_told_and_no_traceback(self, client: TestClient) -> None:
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object", q="318845120001")
+        assert status == 503
+        assert "spokes doctor" in page
+
+
+class TestDeadLetters:
+    async def test_none_is_explained(self, client: TestClient) -> None:
+        _, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
+        assert "No event is stuck" in page
+
+    async def test_they_are_grouped_and_escaped_and_show_no_value(self, client: TestClient, redis: Redis) -> None:
+        for number in (1, 2):
+            await bury(redis, number, reason=EVIL, propertyName=EVIL, propertyValue="hidden-value")
+        status, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
+        assert status == 200
+        assert "2 in contacts.on_creation" in seen(page)
+        assert "<script>a" not in page
+        assert "hidden-value" not in page
+
+    async def test_a_viewer_is_offered_no_act_and_refused_one(self, client: TestClient, redis: Redis) -> None:
+        letter = await bury(redis, 1)
+        viewer = await Visitor.come(client, Role.VIEWER)
+        _, page = await viewer.get("/console/dead")
+        answer = await viewer.post("/console/dead/replay", {"letter": named(letter), "reason": "x"})
+        assert ("<button>Replay" in page, answer.status) == (False, 403)
+        assert await DeadLetters(redis).get(PORTAL, letter.entry.key) is not None
+
+    @pytest.mark.parametrize(("verb", "outcome"), [("replay", "replayed"), ("discard", "discarded")])
+    async def test_chosen_ones_are_settled_with_actor_reason_and_address(
+        self, client: TestClient, redis: Redis, verb: str, outcome: str
+    ) -> None:
+        first, second, third = [await bury(redis, number) for number in (1, 2, 3)]
+        operator = await Visitor.come(client, Role.OPERATOR)
+        form = [("letter", named(first)), ("letter", named(second)), ("reason", "scope granted")]
+        answer = await operator.post(f"/console/dead/{verb}", form)
+        assert (answer.status, answer.headers["Location"]) == (303, f"/console/dead?done={verb}&count=2")
+        told = await recorded(redis)
+        assert {(one.outcome, one.actor, one.reason, one.detail["address"]) for one in told} == {
+            (outcome, "ada", "scope granted", "127.0.0.1")
+        }
+        assert [letter.entry.key async for letter in DeadLetters(redis).list(PORTAL)] == [third.entry.key]
+
+    async def test_all_of_a_cause_are_settled_at_once(self, client: TestClient, redis: Redis) -> None:
+        for number in range(1, 121):
+            await bury(redis, number)
+        other = await bury(redis, 200, reason="rate_limited")
+        form = {"all": "1", "cause": "object_not_found", "handler": "contacts.on_creation", "reason": "gone"}
+        answer = await (await Visitor.come(client, Role.OPERATOR)).post("/console/dead/discard", form)
+        assert answer.headers["Location"].endswith("count=120")
+        assert [letter.entry.key async for letter in DeadLetters(redis).list(PORTAL)] == [other.entry.key]
+
+    @pytest.mark.parametrize(
+        ("form", "given", "status"),
+        [
+            ({"reason": ""}, {}, 422),
+            ({"reason": "x", "letter": ""}, {}, 422),
+            ({"reason": "x"}, {"csrf": "0" * 64}, 403),
+            ({"reason": "x"}, {"site": "cross-site"}, 403),
+        ],
+    )
+    async def test_without_reason_choice_token_or_site_nothing_is_done(
+        self, client: TestClient, redis: Redis, form: dict[str, str], given: dict[str, str], status: int
+    ) -> None:
+        letter = await bury(redis, 1)
+        operator = await Visitor.come(client, Role.OPERATOR)
+        answer = await operator.post("/console/dead/discard", {"letter": named(letter), **form}, **given)
+        assert answer.status == status
+        assert await DeadLetters(redis).get(PORTAL, letter.entry.key) is not None
+
+    async def test_another_portals_letters_are_not_there(self, client: TestClient, redis: Redis) -> None:
+        letter = await bury(redis, 1)
+        operator = await Visitor.come(client, Role.OPERATOR, portals=[7])
+        (_, page), (status, _) = await operator.get("/console/dead"), await operator.get(address(letter))
+        answer = await operator.post("/console/dead/discard", {"letter": named(letter), "reason": "x"})
+        assert ("No event is stuck" in page, status, answer.status) == (True, 404, 422)
+
+    async def test_a_value_is_masked_until_it_is_revealed_and_audited(self, client: TestClient, redis: Redis) -> None:
+        letter = await bury(redis, 1, propertyValue="<b>hidden-value</b>")
+        officer = await Visitor.come(client, Role.PRIVACY_OFFICER)
+        _, masked = await officer.get(address(letter))
+        answer = await officer.post(address(letter) + "/reveal", {"reason": "a complaint"})
+        (told,) = await recorded(redis)
+        assert "hidden-value" not in masked
+        assert "&lt;b&gt;hidden-value" in await answer.text()
+        assert (told.action, told.actor, told.reason) == (Action.VALUE_REVEALED, "ada", "a complaint")
+        assert "hidden" not in str(told)
+
+    @pytest.mark.parametrize(("role", "reason", "status"), [(Role.OPERATOR, "x", 403), (Role.ADMIN, " ", 422)])
+    async def test_a_value_needs_role_and_reason(
+        self, client: TestClient, redis: Redis, role: Role, reason: str, status: int
+    ) -> None:
+        letter = await bury(redis, 1, propertyValue="hidden-value")
+        answer = await (await Visitor.come(client, role)).post(address(letter) + "/reveal", {"reason": reason})
+        assert (answer.status, "hidden-value" in await answer.text()) == (status, False)
+
+    async def test_many_are_shown_in_part(self, client: TestClient, redis: Redis) -> None:
+        for number in range(1, 301):
+            await bury(redis, number)
+        _, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
+        assert "The newest 50 of them" in page
+        assert page.count('name="letter"') == 50
 
 
 async def test_files_are_a_closed_list(client: TestClient) -> None:

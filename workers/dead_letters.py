@@ -81,32 +81,43 @@ class DeadLetters:
                 else:
                     yield DeadLetter.from_bytes(payload)
 
-    async def replay(self, letters: Iterable[DeadLetter], *, actor: str, reason: str) -> int:
-        """Queue the events again, each as a new attempt of the same event; return how many."""
+    async def get(self, portal_id: int, key: str) -> DeadLetter | None:
+        """Return the dead letter of an event; None when there is none."""
+        payload = await self._redis.get(keys.dead(portal_id, key))
+        return None if payload is None else DeadLetter.from_bytes(payload)
+
+    async def replay(self, letters: Iterable[DeadLetter], *, actor: str, reason: str, address: str = "") -> int:
+        """Queue the events again, each as a new attempt of the same event; return how many.
+
+        `address` is where the operator's request came from, for the audit.
+        """
         count = 0
         for letter in letters:
             delivery_id, now_ms = new_id(letter.portal_id), time.time_ns() // 1_000_000
             delivery = Delivery(delivery_id, letter.portal_id, now_ms, (letter.entry._replace(attempt=0),))
             async with self._redis.pipeline(transaction=True) as pipeline:
-                _end(pipeline, letter, _record(letter, Outcome.REPLAYED, actor, reason, delivery_id))
+                _end(pipeline, letter, _record(letter, Outcome.REPLAYED, (actor, address), reason, delivery_id))
                 pipeline.set(JOB_KEY_PREFIX + delivery_id, job_payload(delivery, now_ms))
                 pipeline.zadd(QUEUE_NAME, {delivery_id: now_ms})
                 await pipeline.execute()
             count += 1
         return count
 
-    async def discard(self, letters: Iterable[DeadLetter], *, actor: str, reason: str) -> int:
-        """End the events for good; return how many."""
+    async def discard(self, letters: Iterable[DeadLetter], *, actor: str, reason: str, address: str = "") -> int:
+        """End the events for good; return how many.
+
+        `address` is where the operator's request came from, for the audit.
+        """
         count = 0
         for letter in letters:
             async with self._redis.pipeline(transaction=True) as pipeline:
-                _end(pipeline, letter, _record(letter, Outcome.DISCARDED, actor, reason, letter.delivery_id))
+                _end(pipeline, letter, _record(letter, Outcome.DISCARDED, (actor, address), reason, letter.delivery_id))
                 await pipeline.execute()
             count += 1
         return count
 
 
-def _record(letter: DeadLetter, outcome: Outcome, actor: str, reason: str, delivery_id: str) -> AuditRecord:
+def _record(letter: DeadLetter, outcome: Outcome, who: tuple[str, str], reason: str, delivery_id: str) -> AuditRecord:
     record = event_record(
         letter.entry.event,
         outcome,
@@ -115,8 +126,9 @@ def _record(letter: DeadLetter, outcome: Outcome, actor: str, reason: str, deliv
         attempt=letter.entry.attempt,
         reason=reason,
         handler=letter.handler,
+        detail={"address": who[1]} if who[1] else None,
     )
-    return replace(record, actor=actor)
+    return replace(record, actor=who[0])
 
 
 def _end(pipeline: Pipeline, letter: DeadLetter, record: AuditRecord) -> None:

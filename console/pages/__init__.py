@@ -1,8 +1,12 @@
 """What operators see: pages over console.answers, mounted into the console's web process."""
 
+from typing import Final
+
 from aiohttp import web
 
-from console.pages import assets, now
+from console.pages import assets, letters, now, objects
+
+_LETTER: Final = r"/console/dead/{portal:\d{1,18}}/{key:[^/]{1,200}}"
 
 
 def routes() -> list[web.RouteDef]:
@@ -10,5 +14,11 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get("/console", now.now),
         web.get("/console/now/live", now.live),
+        web.get("/console/object", objects.page),
+        web.get("/console/dead", letters.page),
+        web.post("/console/dead/replay", letters.replay),
+        web.post("/console/dead/discard", letters.discard),
+        web.get(_LETTER, letters.one),
+        web.post(_LETTER + "/reveal", letters.reveal),
         web.get("/console/static/{name}", assets.asset),
     ]

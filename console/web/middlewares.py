@@ -45,7 +45,8 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[ADDRESS] = _address(request)
         response = _preflight(request) or await handler(request)
     except web.HTTPRedirection as redirection:
-        response = redirection
+        # A response of its own: aiohttp no longer takes an exception for one.
+        response = web.Response(status=redirection.status, headers={"Location": redirection.headers["Location"]})
     except Exception as error:  # noqa: BLE001 - each becomes an answer
         problem = _problem(error)
         reason = problem.reason

@@ -1,0 +1,61 @@
+"""*Object*: everything that happened to one CRM object. Rule: names, ids and counts; a value never stands here."""
+
+from itertools import groupby
+from typing import Final
+
+from aiohttp import web
+
+from audit.pseudonyms import pseudonym_key
+from audit.records import Action, Outcome
+from console.answers.records import Recorded
+from console.answers.references import Reference
+from console.answers.sentences import because, sentence
+from console.answers.timeline import Thing, timeline
+from console.web.actors import ACTOR
+from console.web.formats import day
+from console.web.policy import Permission, allow
+from console.web.render import render
+from console.web.state import ENGINE, REDIS, SETTINGS
+from core.errors import UnclearReference
+from core.events import OBJECT_TYPES
+
+_TYPE_IDS: Final = {name: type_id for type_id, name in OBJECT_TYPES.items()}
+_KINDS: Final = {
+    Outcome.PROCESSED: "good", Outcome.DEAD: "bad", Outcome.DISCARDED: "bad", Outcome.QUARANTINED: "bad",
+    Outcome.RETRIED: "wait", Outcome.PARKED: "wait", Outcome.REPLAYED: "wait",
+}  # fmt: skip
+_UNCLEAR: Final = "That names no CRM object: type its id, `contact 318845120771`, or paste its link from HubSpot."
+
+
+@allow(Permission.LOOK)
+async def page(request: web.Request) -> web.Response:
+    """Ask for an object, or show the timeline of the one in `q`."""
+    text = request.query.get("q", "").strip()
+    if not text:
+        return render(request, "object.html", text="", fault="", found=None)
+    try:
+        reference = Reference.from_text(text)
+    except UnclearReference:
+        return render(request, "object.html", status=422, text=text, fault=_UNCLEAR, found=None)
+    app = request.app
+    key = pseudonym_key(app[SETTINGS].master_key())
+    found = await timeline(app[REDIS], app[ENGINE], request[ACTOR].portals, reference, key=key)
+    return render(
+        request, "object.html", text=text, fault="", found=found,
+        days=[(which, list(records)) for which, records in groupby(found.records, lambda record: day(record.at))],
+        sentence=sentence, because=because, kind=kind, link=link,
+    )  # fmt: skip
+
+
+def kind(record: Recorded) -> str:
+    """Return how a record is to look: good, bad, wait, or plain."""
+    if record.action == Action.CRM_WRITE:
+        return "bad" if record.detail.get("ok") is False else "good"
+    return _KINDS.get(Outcome(record.outcome), "") if record.outcome in set(Outcome) else ""
+
+
+def link(thing: Thing) -> str:
+    """Return where the object stands in HubSpot; empty where its type has no address there."""
+    type_id = _TYPE_IDS.get(thing.object_type, thing.object_type)
+    numbered = type_id.partition("-")[0].isdecimal()
+    return f"https://app.hubspot.com/contacts/{thing.portal_id}/record/{type_id}/{thing.object_id}" if numbered else ""
