@@ -232,6 +232,23 @@ async def test_own_write_coming_back_does_not_supersede_a_change_that_was_made_b
     assert [call[2] for call in bench.calls] == ["Bonn"]
 
 
+async def test_change_made_before_our_reading_is_superseded_by_what_we_wrote(bench: Bench, hubspot: Simulator) -> None:
+    contact = hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"city": "Bonn"}, USER)
+
+    @bench.router.register("contact.propertyChange", property="written")
+    @uses(may=("contacts.update",))
+    async def write(event: Event, tools: Tools) -> None:
+        await tools.crm.contacts.update(event.object_id, {"city": "Berlin"})
+
+    now_ms = time.time_ns() // 1_000_000
+    object_id = int(contact.id)
+    await bench.work((change("x", now_ms, "written", object_id),))
+    await bench.work((change("before", now_ms - 60_000, object_id=object_id),))
+    await bench.work((change("after", now_ms + 60_000, object_id=object_id),))
+    assert [outcome for outcome, _ in await bench.outcomes()] == ["processed", "superseded", "processed"]
+    assert [call[2] for call in bench.calls] == ["after"]
+
+
 async def test_redis_going_away_within_a_turn_puts_its_event_off_and_ends_the_delivery(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

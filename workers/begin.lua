@@ -5,12 +5,13 @@
 --       has merges, number of echo keys, the keys, number of objects, and for each object: lane, token, start of the
 --       keys of merged records, id, key of its newest marks, number of names, the names
 --
--- Returns for each delivery: the settled event keys, for each echo key whether it stands, and for each object either
+-- Returns the time (ms), and then for each delivery: the settled event keys, for each echo key whether it stands, and for each object either
 -- the id it lives on under (the lane is then not taken), or 0 when another holds the lane, or the newest marks.
 
 local lease = ARGV[1]
 local at = 2
-local answer = {}
+local time = redis.call('TIME')
+local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
 local HOPS = 100 -- merges of merges; more would be a circle
 
 local function range(count)

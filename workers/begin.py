@@ -55,9 +55,11 @@ class Beginning:
         reused, until = set(self.held), time.monotonic() + LEASE_MS / 1000
         words: list[str | int] = [LEASE_MS]
         asked = [self._ask(words, run, works) for run, works in asks]
-        answers = await self._script(args=words)
+        seen_ms, *answers = await self._script(args=words)
         taken: list[Lane] = []
         busy = [self._let_in(one, answer, reused, taken, until) for one, answer in zip(asked, answers, strict=True)]
+        for lane in self.held.values():
+            lane.seen_ms = seen_ms
         self._tokens.clear()
         for lane in taken:
             self._ready(lane)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from core.deliveries import Delivery
@@ -38,9 +39,16 @@ class Run:
         if not self.works:
             self._account()
 
-    def end(self, work: Work, verdict: Verdict, handler: str = "", writes: "Sequence[Write]" = ()) -> None:
+    def end(
+        self,
+        work: Work,
+        verdict: Verdict,
+        handler: str = "",
+        writes: "Sequence[Write]" = (),
+        news: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Settle an event, or have it tried again together with those that wait for the same reason."""
-        ended = steps.Ended(work, verdict, handler, writes)
+        ended = steps.Ended(work, verdict, handler, writes, news)
         self.tally.ended(handler, verdict, work.event.occurred_at)
         if self._settings.log_level == "DEBUG":
             canonical("event", _line(self.delivery, ended), level="debug")

@@ -1,8 +1,9 @@
 """What a settlement writes for an event. Rule: pure; each step holds all that belongs together."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from audit.records import Action, AuditRecord, Outcome, event_record
 from audit.stream import encode
@@ -18,15 +19,18 @@ if TYPE_CHECKING:
 
     from crm.services import Write
 
+_CLOCKS_DIFFER_MS: Final = 2_000  # Redis' and HubSpot's; a change counted as newer than it is costs a write at most
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """One run of one event that has ended, with everything its records tell."""
+    """One run of one event that has ended, with everything its records tell; `news` see there."""
 
     work: Work
     verdict: Verdict
     handler: str = ""
     writes: "Sequence[Write]" = ()
+    news: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def attempt(self) -> int:
@@ -56,15 +60,32 @@ def end(delivery: Delivery, ended: Ended, *, dead_letter_s: int, newest_s: int) 
         reason, handler = ended.verdict.reason, ended.handler
         letter = dead_letters.DeadLetter(delivery.portal_id, delivery.id, tried, reason, handler, died_at)
         commands = dead_letters.keep(letter, keep_s=dead_letter_s)
-    elif ended.verdict.is_news and (name := slot(event)):
-        commands = newest_mark(event, name, keep_s=newest_s)
+    elif ended.news:
+        commands = newest_marks(event, ended.news, keep_s=newest_s)
     return Step(delivery, (entry.key,), [*_records(delivery, ended), *_merged(delivery, ended)], commands)
 
 
-def newest_mark(event: Event, name: str, *, keep_s: int) -> tuple[Command, Command]:
+def news(event: Event, verdict: Verdict, writes: "Sequence[Write]", read_ms: int) -> dict[str, int]:
+    """Return by name how new the truth is that an end has applied: of what changed, and of what was written to it.
+
+    A value that we write rests on what we read: changes made before our reading are superseded by it, and one made
+    between our reading and our writing is not, though our write landed on top of it.
+    """
+    found: dict[str, int] = {}
+    if verdict.is_news and (name := slot(event)):
+        found[name] = event.occurred_at
+    if verdict.outcome is Outcome.PROCESSED:
+        for write in writes:
+            if write.ok and (write.object_type, write.object_id) == (event.object_type, event.survivor_id):
+                found |= {name: max(read_ms - _CLOCKS_DIFFER_MS, found.get(name, 0)) for name in write.properties}
+    return found
+
+
+def newest_marks(event: Event, news: Mapping[str, int], *, keep_s: int) -> tuple[Command, Command]:
     """Return the commands that say how new the truth is that was applied."""
-    mark = keys.newest(event.portal_id, event.object_type, event.object_id)
-    return ("HSET", mark, name, event.occurred_at), ("EXPIRE", mark, keep_s)
+    mark = keys.newest(event.portal_id, event.object_type, event.survivor_id)
+    words = tuple(word for pair in news.items() for word in pair)
+    return ("HSET", mark, *words), ("EXPIRE", mark, keep_s)
 
 
 def postpone(delivery: Delivery, later: Later) -> Step:

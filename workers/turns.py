@@ -19,7 +19,7 @@ from core.telemetry import report
 from crm.priorities import priority_of
 from handlers.routing import Route, Router
 from handlers.tools import Tools
-from workers import lanes
+from workers import lanes, steps
 from workers.circuit import Circuit
 from workers.deadlines import Deadlines
 from workers.forgetting import forget
@@ -89,14 +89,16 @@ class Turns:
         work = turn.work
         route = self._router.fetch(work.event)
         writes: list[Write] = []
+        read_ms = lane.seen_ms
         verdict = await self._verdict(turn, lane, route, writes)
         if verdict.delay_s is None:
-            name = lanes.slot(work.event)
-            if name is not None and verdict.is_news:
-                lane.newest[name] = work.event.occurred_at
+            news = steps.news(work.event, verdict, writes, read_ms)
+            lane.newest |= news
             for older in turn.older:
                 older.run.end(older, COALESCED, route.name if route else "")
-        work.run.end(work, verdict, route.name if route else "", writes)
+        else:
+            news = {}
+        work.run.end(work, verdict, route.name if route else "", writes, news)
         if verdict.delay_s is None:
             return None
         waiting = parked("behind_another", verdict.delay_s)
