@@ -4,6 +4,7 @@ SQLite for one machine, PostgreSQL for more; DATABASE_URL comes as the host wrot
 """
 
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from core.errors import AuditUnavailable
 
 # What libpq or a pooler reads in an address, and asyncpg would hand to the server as a setting.
 _NOT_FOR_ASYNCPG: Final = frozenset({"channel_binding", "pgbouncer", "connect_timeout", "sslcompression", "gssencmode"})
+_SWITCHES, _SWITCH_S = 100, 0.01  # tries to switch a new SQLite file over, and seconds between two
 _BROKEN: Final = (SQLAlchemyError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -66,7 +68,14 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
     cursor = connection.cursor()
     # Readers and the archiver do not wait for each other. `synchronous` stays FULL: an entry leaves the stream after
     # its commit, so a commit must survive the loss of power.
-    cursor.execute("PRAGMA journal_mode=WAL")
+    for _ in range(_SWITCHES):
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:  # another process switches a new file over; SQLite's own wait is not for this
+            time.sleep(_SWITCH_S)
+    else:
+        cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA secure_delete=ON")  # an id that was erased is gone from the file too
     cursor.close()
 

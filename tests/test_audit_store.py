@@ -1,12 +1,14 @@
+import sqlite3
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit.queries import fetch
-from audit.store import asyncpg_address, open_engine, reading, writing
+from audit.store import _set_up_sqlite, asyncpg_address, open_engine, reading, writing
 from core.errors import AuditUnavailable
 from core.settings import Settings
 
@@ -53,3 +55,30 @@ def test_records_and_stream_load_without_sqlalchemy() -> None:
     """The web process appends records and stays small."""
     check = "import sys, audit.records, audit.stream; sys.exit('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+class _Locked(sqlite3.Cursor):
+    """A cursor as SQLite's is while another process switches a new file over to its log: that is over in a moment."""
+
+    left = 3
+
+    def execute(self, sql: str, parameters: object = ()) -> "_Locked":
+        if "journal_mode" in sql and self.left:
+            self.left -= 1
+            raise sqlite3.OperationalError("database is locked")
+        super().execute(sql, parameters)  # type: ignore[arg-type]  # there are none
+        return self
+
+
+class _Connection(sqlite3.Connection):
+    def cursor(self) -> _Locked:  # type: ignore[override]  # always this one
+        return _Locked(self)
+
+
+def test_file_that_another_switches_over_is_waited_for(tmp_path: Path) -> None:
+    """It comes of two processes that start at once, about once in 300 times, and never when it is asked to."""
+    connection = sqlite3.connect(tmp_path / "new.sqlite", factory=_Connection)
+    _set_up_sqlite(connection, None)
+    [mode] = sqlite3.Cursor(connection).execute("PRAGMA journal_mode").fetchone()
+    connection.close()
+    assert mode == "wal"
