@@ -4,7 +4,7 @@ A page starts where the one before it ended, by time and `seq`; nothing stays op
 pauses holds up neither the archiver nor the database.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -64,16 +64,21 @@ async def fetch(engine: AsyncEngine, query: Select[Any]) -> list[Row]:
 
 
 async def find(
-    engine: AsyncEngine, filters: Filters, *, newest_first: bool = False, limit: int | None = None
+    engine: AsyncEngine,
+    filters: Filters,
+    *,
+    newest_first: bool = False,
+    limit: int | None = None,
+    within: Sequence[ColumnElement[bool]] = (),
 ) -> AsyncIterator[Row]:
-    """Yield the rows that match, by `at` and then `seq`.
+    """Yield the rows that match, by `at` and then `seq`; `within` is what SQL must ask besides.
 
     Raises:
         AuditUnavailable: the store does not answer.
     """
     place = (RECORDS.c.at, RECORDS.c.seq)
     order = [column.desc() for column in place] if newest_first else [column.asc() for column in place]
-    query = select(RECORDS).where(*filters.conditions()).order_by(*order)
+    query = select(RECORDS).where(*filters.conditions(), *within).order_by(*order)
     page = query
     left = limit
     while left is None or left > 0:

@@ -4,26 +4,23 @@ Rule: it reads the SQL store only; a record that has not left the stream yet is 
 """
 
 import asyncio
-import csv
-import io
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, TypeVar
 
-import orjson
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit import schema
 from audit.checkpoints import FORMAT, Checkpoint, Kind, stored
 from audit.queries import Filters, find
-from audit.rows import COLUMNS, Row, to_json
+from audit.rows import Row, to_json
 from audit.store import open_engine
 from audit.verify import Verdict, verify
 from console.filters import choosing
+from console.lines import LINE, Format, head
 from console.output import AsJson, Bar, pipe_may_close, progress, say, show_json, show_table, utc
 from core.settings import Settings
 
@@ -43,13 +40,6 @@ _COLUMNS: Final = (
 )
 _CHUNK: Final = 500  # lines in one write
 T = TypeVar("T")
-
-
-class Format(StrEnum):
-    """How an export is written."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
 
 
 @app.command()
@@ -87,12 +77,10 @@ def export(
 
     Example: spokes audit export --format csv --since 2026-11-01 --until 2026-12-01 --output november.csv
     """
-    lines = _json_line if format is Format.JSONL else _csv_line
     live = output is None and sys.stdout.isatty()
     with pipe_may_close(), _opened(output) as out, progress("Records written", limit, quiet=live) as bar:
-        if format is Format.CSV:
-            out.write(_csv((COLUMNS,)))
-        asyncio.run(_with_store(lambda engine: _write(find(engine, filters, limit=limit), lines, out, bar)))
+        out.write(head(format))
+        asyncio.run(_with_store(lambda engine: _write(find(engine, filters, limit=limit), LINE[format], out, bar)))
 
 
 @app.command(name="verify")
@@ -180,20 +168,6 @@ async def _write(rows: AsyncIterator[Row], line: Callable[[Row], bytes], out: Bi
             bar.at(done)
     out.write(b"".join(chunk))
     out.flush()
-
-
-def _json_line(row: Row) -> bytes:
-    return orjson.dumps(to_json(row), option=orjson.OPT_APPEND_NEWLINE)
-
-
-def _csv_line(row: Row) -> bytes:
-    return _csv((tuple(row[name] for name in COLUMNS),))
-
-
-def _csv(lines: Iterable[Iterable[object]]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text).writerows(lines)
-    return text.getvalue().encode()
 
 
 def _line(row: Row) -> tuple[object, ...]:

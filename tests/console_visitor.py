@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from audit.archive import Archiver
+from audit.records import AuditRecord
+from audit.stream import append
+from conftest import KEY as AUDIT_KEY
 from console.web.policy import Role
 from console.web.sessions import COOKIE
 from console.web.state import SESSIONS
@@ -42,6 +48,17 @@ class Visitor:
         async with self.client.post(path, data=pairs, headers=headers, allow_redirects=False) as answer:
             await answer.read()
             return answer
+
+
+async def archive(redis: Redis, engine: AsyncEngine, *told: AuditRecord) -> None:
+    """Put records where the console finds them, in a store that is made if need be."""
+    pipeline = redis.pipeline()
+    for one in told:
+        append(pipeline, one)
+    await pipeline.execute()
+    archiver = Archiver(redis, engine, AUDIT_KEY)
+    await archiver.run_once()
+    await archiver.drain()
 
 
 def seen(html: str) -> str:

@@ -5,15 +5,13 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from console_visitor import KEY, Visitor, seen
+from console_visitor import KEY, Visitor, archive, seen
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.archive import Archiver
 from audit.records import Action, AuditRecord
 from audit.store import open_engine
-from audit.stream import FIELD, append, decode
-from conftest import KEY as AUDIT_KEY
+from audit.stream import FIELD, decode
 from conftest import event, record
 from console.pages.charts import ceiling, chart
 from console.web.app import create_app
@@ -30,16 +28,6 @@ from workers.dead_letters import DeadLetter, DeadLetters, keep
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 PORTAL = 50112233
-
-
-async def archive(redis: Redis, engine: AsyncEngine, *told: AuditRecord) -> None:
-    pipeline = redis.pipeline()
-    for one in told:
-        append(pipeline, one)
-    await pipeline.execute()
-    archiver = Archiver(redis, engine, AUDIT_KEY)
-    await archiver.run_once()
-    await archiver.drain()
 
 
 async def recorded(redis: Redis) -> list[AuditRecord]:

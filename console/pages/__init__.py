@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from console.pages import assets, letters, now, objects
+from console.pages import assets, audit, letters, now, objects, privacy, settings
 
 _LETTER: Final = r"/console/dead/{portal:\d{1,18}}/{key:[^/]{1,200}}"
 
@@ -20,5 +20,10 @@ def routes() -> list[web.RouteDef]:
         web.post("/console/dead/discard", letters.discard),
         web.get(_LETTER, letters.one),
         web.post(_LETTER + "/reveal", letters.reveal),
+        web.get("/console/audit", audit.page),
+        web.get("/console/audit/export", audit.export),
+        web.post("/console/audit/verify", audit.check),
+        web.get("/console/privacy", privacy.page),
+        web.get("/console/settings", settings.page),
         web.get("/console/static/{name}", assets.asset),
     ]

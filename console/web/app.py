@@ -9,6 +9,7 @@ from aiohttp import web
 from audit.store import open_engine
 from console import pages
 from console.pages.board import BOARDS, Boards
+from console.pages.settings import EXAMINATIONS, Examinations
 from console.web import middlewares
 from console.web.render import templates
 from console.web.sessions import Sessions
@@ -28,6 +29,7 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     app[BEHIND_WEB] = behind_web
     app[TEMPLATES] = templates()
     app[BOARDS] = Boards()
+    app[EXAMINATIONS] = Examinations()
     app.add_routes(pages.routes())
     app.cleanup_ctx.extend((_redis, _store, _totals))
     return app
