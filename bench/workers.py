@@ -90,6 +90,13 @@ async def drained(redis: Redis, process: subprocess.Popen[bytes], events: int) -
     return done / seconds, done / max(cpu_s(process.pid) - cpu, 0.01)
 
 
+async def emptied(redis: Redis, seconds: float) -> None:
+    """Wait until the queue is empty, or for so long."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and await redis.zcard(QUEUE_NAME):  # noqa: ASYNC110 - other processes get there
+        await asyncio.sleep(0.05)
+
+
 def cpu_s(pid: int) -> float:
     """Return the CPU time of a process in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

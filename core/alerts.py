@@ -90,8 +90,8 @@ MEANINGS: Final[Mapping[Alert, tuple[str, str]]] = {
         "Find out who else writes to this Redis.",
     ),
     Alert.REWRITE_LOOP: (
-        "We and an automation of HubSpot's rewrite each other's value; our part has stopped.",
-        "Look at the workflows that set this property, or at its handler.",
+        "Two handlers, or we and an automation of HubSpot's, would rewrite each other; our part has stopped.",
+        "Look at the handlers named (what one writes does not run another), or at the workflows that set it.",
     ),
     Alert.LOOP_BLOCKED: (
         "A handler holds up everything else in its process.",

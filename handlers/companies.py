@@ -19,6 +19,7 @@ async def keep_domain_canonical(event: Event, tools: Tools) -> None:
     The domain that the event tells counts before the one that is there: see contacts.keep_reachable.
     """
     company = await tools.crm.companies.get(event.survivor_id)
-    domain = canonical_domain(event.property_value or company["domain"])
+    told = event.property_value if company.id == event.survivor_id else None
+    domain = canonical_domain(told or company["domain"])
     if domain and domain != company["domain"]:
         await tools.crm.companies.update(event.survivor_id, {"domain": domain})

@@ -48,7 +48,9 @@ class PortalConfig:
     """One HubSpot account with one private app installed in it.
 
     Types are keyed by any name HubSpot takes. `scopes` None grants all. `known_properties` are a type's properties
-    when any other is to be refused. `search_lag_s` is how long a new record stays invisible to search.
+    when any other is to be refused. `previous_ids_found` says whether calls of one object follow the previous ids of a
+    merged record, as HubSpot's do, or answer 404. `search_lag_s` is how long a new record stays invisible to
+    search.
     """
 
     portal_id: int = 50112233
@@ -58,6 +60,7 @@ class PortalConfig:
     limits: Limits = field(default_factory=Limits)
     time_zone: str = "UTC"
     merge_makes_new_id: bool = True
+    previous_ids_found: bool = True
     property_changes_on_create: bool = False
     search_lag_s: float = 0.0
     custom_types: Mapping[str, str] = field(default_factory=dict)

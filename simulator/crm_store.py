@@ -56,7 +56,7 @@ class CrmStore:
         """
         if id_property not in {None, "hs_object_id"}:
             id_ = self._unique.holder(type_, id_property or "", id_) or ""
-        if merged:
+        if merged and self._config.previous_ids_found:
             id_ = self.previous_ids.survivor_of(type_, id_)
         record = self._records.get(type_.type_id, {}).get(id_)
         return record if record is not None and record.archived == archived else None

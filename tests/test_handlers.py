@@ -95,3 +95,15 @@ async def test_domain_that_is_right_is_not_written(run: Run, hubspot: Simulator)
     company = a_record(hubspot, "companies", {"name": "Acme", "domain": "acme.example.com"})
     await run(event(objectId=company, subscriptionType="company.creation"))
     assert hubspot.requests.where(method="PATCH") == []
+
+
+async def test_what_was_set_on_a_record_that_was_merged_away_is_not_written_to_its_survivor(
+    run: Run, hubspot: Simulator
+) -> None:
+    type_ = hubspot.crm.types.resolve("contacts")
+    kept, gone = (
+        hubspot.crm.get(type_, str(a_record(hubspot, "contacts", {"phone": f"+1415555{n}"}))) for n in (2671, 2672)
+    )
+    survivor = hubspot.crm.merge(kept, gone, USER)
+    await run(change(int(gone.id), "contact", "phone", "(415) 555-2672"))
+    assert survivor.properties["phone"] == "+14155552671"

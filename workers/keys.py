@@ -31,6 +31,11 @@ def dead_index(portal_id: int) -> str:
     return f"spokes:{portal_id}:dead"
 
 
+def missing(portal_id: int, object_type: str, object_id: str) -> str:
+    """Set of the event keys of dead letters whose object HubSpot did not find; a merge may tell where it went."""
+    return f"spokes:{portal_id}:missing:{object_type}:{object_id}"
+
+
 def episode(portal_id: int, name: str) -> str:
     """Stands while an alert has been given and the trouble may still be the same."""
     return f"spokes:{portal_id}:episode:{name}"
@@ -47,7 +52,7 @@ def merges(portal_id: int) -> str:
 
 
 def rounds(portal_id: int, object_type: str, object_id: str) -> str:
-    """Hash of property name to how often it was ours to write, of late."""
+    """Hash of what we wrote of late: see workers/rounds.py."""
     return f"spokes:{portal_id}:rounds:{object_type}:{object_id}"
 
 

@@ -36,7 +36,7 @@ class Merges:
                 words += (keys.newest(portal_id, object_type, i) for i in (loser, survivor))
                 words += (keys.once(portal_id, object_type, i) for i in (loser, survivor))
             await self._script(args=words)
-            await self._revive(event, frozenset(losers))
+            await self._revive(event, losers)
 
     async def survivor(self, event: Event) -> str:
         """Return the id under which the event's object lives on."""
@@ -48,13 +48,8 @@ class Merges:
             object_id = later.decode()
         return object_id
 
-    async def _revive(self, merge: Event, losers: frozenset[str]) -> None:
+    async def _revive(self, merge: Event, losers: Iterable[str]) -> None:
         letters = DeadLetters(self._redis)
-        found = [
-            letter
-            async for letter in letters.list(merge.portal_id)
-            if letter.reason == "object_not_found"
-            and letter.entry.event.object_type == merge.object_type
-            and letter.entry.event.survivor_id in losers
-        ]
-        await letters.replay(found, actor="spokes", reason="record_merged_away")
+        for loser in losers:
+            found = await letters.missing(merge.portal_id, merge.object_type, loser)
+            await letters.replay(found, actor="spokes", reason="record_merged_away")

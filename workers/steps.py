@@ -59,7 +59,7 @@ def end(delivery: Delivery, ended: Ended, *, dead_letter_s: int, newest_s: int) 
         died_at, tried = time.time_ns() // 1_000_000, entry._replace(attempt=ended.attempt)
         reason, handler = ended.verdict.reason, ended.handler
         letter = dead_letters.DeadLetter(delivery.portal_id, delivery.id, tried, reason, handler, died_at)
-        commands = dead_letters.keep(letter, keep_s=dead_letter_s)
+        commands = dead_letters.keep(letter, keep_s=dead_letter_s, worked_on=event)
     elif ended.news:
         commands = newest_marks(event, ended.news, keep_s=newest_s)
     return Step(delivery, (entry.key,), [*_records(delivery, ended), *_merged(delivery, ended)], commands)

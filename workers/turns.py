@@ -5,15 +5,18 @@ Rule: handlers see events and tools; whatever they raise ends in a verdict.
 
 import random
 import time
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from core.errors import LeaseLost, ObjectNotFound
 from core.events import Event
+from core.masking import derive_key
 from core.settings import Settings
 from core.telemetry import report
 from crm.priorities import priority_of
@@ -63,7 +66,7 @@ class Turns:
         self._crm = crm
         self._circuit = circuit
         self._merges = merges
-        self._rounds = Rounds(redis)
+        self._rounds = Rounds(redis, derive_key(settings.master_key(), "rounds"))
         self._rng = random.Random()
         self._deadlines = Deadlines(settings.handler_timeout_s)
 
@@ -91,6 +94,9 @@ class Turns:
         writes: list[Write] = []
         read_ms = lane.seen_ms
         verdict = await self._verdict(turn, lane, route, writes)
+        if writes and route is not None and verdict is PROCESSED:
+            with suppress(RedisError, OSError):  # what is not counted is one more round
+                await self._rounds.wrote(work.event, route.name, writes)
         if verdict.delay_s is None:
             news = steps.news(work.event, verdict, writes, read_ms)
             lane.newest |= news
@@ -120,7 +126,7 @@ class Turns:
             return LEASE_LOST
         if verdict := _known(turn.work, lane):
             if verdict is ECHO:
-                await self._rounds.count(event)
+                await self._rounds.came_back(event, route)
             return verdict
         if route is None:
             return NO_HANDLER
