@@ -1,7 +1,5 @@
 """Handlers that rewrite each other, and an automation that rewrites ours: it stops, and somebody is told."""
 
-import asyncio
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from random import Random
@@ -35,8 +33,8 @@ class Rewritten:
         return self.writes_of_handlers == 1 and self.writes_against_automation <= 2 and len(self.told) == 2
 
 
-async def rewriting(redis: Redis, url: str, data: str, *, contacts: int, seconds: float) -> Rewritten:
-    """Have people change a city, and an automation a zip that it keeps setting back, for so many seconds."""
+async def rewriting(redis: Redis, url: str, data: str, *, contacts: int, rounds: int = 8) -> Rewritten:
+    """Have people change a city, and an automation a zip that it keeps setting back, for so many rounds."""
     subscriptions = tuple(Subscription("contact.propertyChange", name) for name in ("city", "state", "zip"))
     portal = PortalConfig(portal_id=PORTAL, token=TOKEN, subscriptions=subscriptions)
     await redis.flushall()
@@ -51,14 +49,12 @@ async def rewriting(redis: Redis, url: str, data: str, *, contacts: int, seconds
                 workers.enter_context(worker(url, data, "spokes", **environ))
             for record in fighting:
                 sim.crm.update(record, {"city": "b"}, USER)
-            until = time.monotonic() + seconds
-            while time.monotonic() < until:
+            for _ in range(rounds):
                 for record in automated:
                     if record.properties["zip"] != _THEIRS:
                         sim.crm.update(record, {"zip": _THEIRS}, _AUTOMATION)
                 await feed.shuffled(size=20)
-                await emptied(redis, seconds)
-                await asyncio.sleep(0.1)
+                await emptied(redis, 60.0)
         told = [name.decode().rpartition("loop:")[2] async for name in redis.scan_iter(keys.episode(PORTAL, "loop:*"))]
         return Rewritten(_most_writes(fighting, sim), _most_writes(automated, sim), tuple(sorted(told)))
 

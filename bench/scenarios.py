@@ -147,7 +147,7 @@ async def main() -> int:
                 print("merges   ", "" if follows else "(404 for previous ids)", merged)
                 right &= merged.is_right and (merged.died == 0 or not follows)
         if arguments.only in {None, "rewriting"}:
-            rewritten = await rewriting(*place, contacts=50, seconds=8.0)
+            rewritten = await rewriting(*place, contacts=50)
             print("rewriting", rewritten)
             right &= rewritten.is_right
         if arguments.only in {None, "contacts"}:

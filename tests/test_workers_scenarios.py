@@ -39,7 +39,7 @@ async def test_what_died_before_its_merge_was_told_lives_again(redis: Redis, val
 async def test_handlers_that_rewrite_each_other_stop_after_one_round(
     redis: Redis, valkey_url: str, tmp_path: Path
 ) -> None:
-    rewritten = await rewriting(redis, valkey_url, str(tmp_path), contacts=3, seconds=4.0)
+    rewritten = await rewriting(redis, valkey_url, str(tmp_path), contacts=3)
     assert rewritten.is_right, rewritten
 
 
