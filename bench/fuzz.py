@@ -185,7 +185,7 @@ def main() -> int:
             fuzz.report.violations.append(f"the web process ended with {web.returncode}")
     report = fuzz.report
     print(summary(report))
-    print(f"resident memory, MB: {report.memory_mb[0]:.0f} at first, {report.memory_mb[-1]:.0f} at the end")
+    print(f"resident memory at each look, MB: {' '.join(f'{one:.0f}' for one in report.memory_mb)}")
     for fault, count in report.known.items():
         print(f"known, {count} times: {fault}")
     for violation in report.violations[:_ENOUGH]:

@@ -64,7 +64,9 @@ class Settings(BaseSettings):
     max_unarchived: int = Field(1_000_000, ge=1, description="audit records that wait for SQL, likewise")
     max_memory_share: float = Field(0.85, gt=0, le=1, description="of Redis' maxmemory, likewise")
     require_persistence: bool = False  # whether /readyz fails on a Redis that keeps nothing on disk
-    body_timeout_s: float = Field(10.0, gt=0, description="how long a request's body may take to arrive")
+    body_timeout_s: float = Field(
+        10.0, gt=0, description="how long a request's body, or a connection's first head, may take"
+    )
     dedupe_hours: int = Field(48, ge=25, description="HubSpot retries for 24 h; keys are kept longer than that")
     # The work
     handlers: str = "handlers"

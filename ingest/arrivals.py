@@ -1,6 +1,7 @@
 """Sort a batch out: which of its events are to be queued, and what the audit is told of the others. Rule: pure."""
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -11,6 +12,7 @@ from core.events import Batch, Event
 from ingest.allow_list import AllowList
 
 _NO_PORTAL: Final = 0  # an element that is not even readable belongs to none
+_TOLD_EACH: Final = 100  # elements that are no events; HubSpot sends so many a request, a body holds 5,000,000 zeros
 
 
 @dataclass(slots=True)
@@ -54,11 +56,12 @@ class Arrival:
     def head(self) -> AuditRecord:
         """Return the record that opens the delivery's history."""
         counts = {"received": self.received, "admitted": len(self.entries), "duplicate": self.duplicates}
+        set_aside = self.received - len(self.entries) - self.duplicates - sum(self.ignored.values())
         return AuditRecord(
             action=Action.DELIVERY_RECEIVED,
             portal_id=self.portal_id,
             delivery_id=self.id,
-            detail={**counts, "ignored": self.ignored, "set_aside": len(self.records) - self.duplicates},
+            detail={**counts, "ignored": self.ignored, "set_aside": set_aside},
         )
 
 
@@ -105,39 +108,45 @@ def without_repeated(arrival: Arrival) -> Arrival:
     keys = [entry.key for entry in arrival.entries]
     if len(set(keys)) == len(keys):
         return arrival
-    return arrival.without([place for place, key in enumerate(keys, start=1) if keys.index(key) < place - 1])
+    seen: set[str] = set()
+    repeated = []
+    for place, key in enumerate(keys, start=1):
+        if key in seen:
+            repeated.append(place)
+        seen.add(key)
+    return arrival.without(repeated)
 
 
 def _unserved(portal_id: int, events: list[Event], now_ms: int) -> Arrival:
     """Events of a portal we do not serve: one record for all of them, so that a stranger cannot fill the audit."""
-    delivery_id = new_id(portal_id)
-    record = AuditRecord(
-        action=Action.EVENT,
-        outcome=Outcome.QUARANTINED,
-        reason="portal_not_served",
-        portal_id=portal_id,
-        delivery_id=delivery_id,
-        detail={"events": len(events)},
-    )
-    return Arrival(delivery_id, portal_id, now_ms, (), len(events), records=(record,))
+    arrival = Arrival(new_id(portal_id), portal_id, now_ms, (), len(events))
+    return replace(arrival, records=(_quarantined(arrival, "portal_not_served", {"events": len(events)}),))
 
 
 def _with_quarantined(arrivals: list[Arrival], batch: Batch) -> list[Arrival]:
-    """Let the first arrival tell of the elements that are no events."""
+    """Let the first arrival tell of the elements that are no events: of the first few each, of the rest together."""
     if not batch.quarantined:
         return arrivals
     first, *others = arrivals
     records = [
-        AuditRecord(
-            action=Action.EVENT,
-            outcome=Outcome.QUARANTINED,
-            reason=reason,
-            portal_id=first.portal_id,
-            delivery_id=first.id,
-            event_id=event_id,
-            detail={"place": place},
-        )
-        for place, reason, event_id in batch.quarantined
+        _quarantined(first, one.reason, {"place": one.place}, one.event_id) for one in batch.quarantined[:_TOLD_EACH]
     ]
-    received = first.received + len(records)
+    if rest := batch.quarantined[_TOLD_EACH:]:
+        reasons = dict(Counter(one.reason for one in rest))
+        records.append(_quarantined(first, "and_more", {"events": len(rest), "reasons": reasons}))
+    received = first.received + len(batch.quarantined)
     return [replace(first, received=received, records=(*first.records, *records)), *others]
+
+
+def _quarantined(
+    arrival: Arrival, reason: str, detail: Mapping[str, object], event_id: int | None = None
+) -> AuditRecord:
+    return AuditRecord(
+        action=Action.EVENT,
+        outcome=Outcome.QUARANTINED,
+        reason=reason,
+        portal_id=arrival.portal_id,
+        delivery_id=arrival.id,
+        event_id=event_id,
+        detail=detail,
+    )

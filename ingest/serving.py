@@ -7,17 +7,21 @@ request is left.
 import asyncio
 import logging
 import signal
+import time
 from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
 
 from core.metrics import REQUESTS
 from core.settings import RECEIVER_PATH, Settings
+from ingest.newcomers import Newcomers
 from ingest.surroundings import Surroundings
-from ingest.views import RECEIVER, SURROUNDINGS
+from ingest.views import RECEIVER, SETTINGS, SURROUNDINGS
 
-_KEEP_ALIVE_S: Final = 120.0  # longer than proxies keep theirs; it also ends a connection whose first head never ends
+_KEEP_ALIVE_S: Final = 120.0  # longer than proxies keep theirs; it also ends a connection whose later head never ends
+_NEWCOMERS_EVERY_S: Final = 1.0
 _LOOK_EVERY_S: Final = 0.05
 
 
@@ -44,6 +48,9 @@ class Runner(web.AppRunner):
     aiohttp's way from a connection to a view (router, middlewares, a frame for each) costs as much as admission.
     """
 
+    __slots__ = ("_watching",)
+    _watching: asyncio.Task[None]
+
     async def setup(self) -> None:
         """Make ready to serve."""
         await super().setup()
@@ -51,8 +58,12 @@ class Runner(web.AppRunner):
         if server is None:
             raise RuntimeError("aiohttp has made no server")
         surroundings, receive, routed = app[SURROUNDINGS], app[RECEIVER].receive, server.request_handler
+        newcomers = Newcomers[RequestHandler](app[SETTINGS].body_timeout_s)
+        self._watching = asyncio.create_task(_watch(newcomers, server))
+        heard = newcomers.heard
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            heard(request.protocol)
             if (
                 request.method == "POST"
                 and request.raw_path.partition("?")[0] == RECEIVER_PATH
@@ -62,6 +73,20 @@ class Runner(web.AppRunner):
             return await surroundings.of_view(cast("web.Request", request), routed)
 
         server.request_handler = handle
+
+    async def cleanup(self) -> None:
+        """Stop serving."""
+        self._watching.cancel()
+        await super().cleanup()
+
+
+async def _watch(newcomers: Newcomers[RequestHandler], server: web.Server) -> None:
+    """Close connections whose first request takes too long to come, until cancelled."""
+    while True:
+        await asyncio.sleep(_NEWCOMERS_EVERY_S)
+        for connection in newcomers.late(server.connections, time.monotonic()):
+            REQUESTS.labels("408", "no_request").inc()
+            connection.force_close()
 
 
 def app_runner(app: web.Application, *, shutdown_s: float) -> Runner:

@@ -1,6 +1,7 @@
 """The door under hostile traffic: what bench/fuzz.py found once, and a short run of it."""
 
 import asyncio
+import contextlib
 import gzip
 import logging
 import os
@@ -9,12 +10,13 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import orjson
 import pytest
 from aiohttp import web
 from redis.asyncio import Redis
 
 from conftest import PUBLIC_URL, Sign, batch, event
-from core.deliveries import QUEUE_NAME
+from core.deliveries import AUDIT_STREAM, QUEUE_NAME
 from core.events import parse
 from core.settings import Settings
 from ingest.admission import Admission
@@ -72,6 +74,54 @@ def nested(levels: int) -> object:
     for _ in range(levels):
         value = [value]
     return value
+
+
+async def test_connection_whose_first_head_trickles_in_is_closed(environ: dict[str, str], redis: Redis) -> None:
+    runner = app_runner(create_app(Settings.from_env({**environ, "BODY_TIMEOUT_S": "0.3"})), shutdown_s=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+    try:
+        writer.write(b"POST /webhooks/hubspot HTTP/1.1\r\nHost: ho")
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+    finally:
+        writer.transport.abort()
+        await runner.cleanup()
+
+
+async def test_connection_that_was_heard_may_idle_longer_than_a_head_may_take(
+    environ: dict[str, str], redis: Redis
+) -> None:
+    runner = app_runner(create_app(Settings.from_env({**environ, "BODY_TIMEOUT_S": "0.01"})), shutdown_s=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    heard, silent = await asyncio.open_connection("127.0.0.1", port), await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for turn in range(2):
+            heard[1].write(b"GET /healthz HTTP/1.1\r\nHost: hooks.example.com\r\n\r\n")
+            async with asyncio.timeout(20):
+                assert (await heard[0].readuntil(b"ok\n")).startswith(b"HTTP/1.1 200")
+                if turn == 0:  # until one that was not heard has been closed
+                    with contextlib.suppress(ConnectionError):
+                        assert await silent[0].read() == b""
+    finally:
+        heard[1].transport.abort()
+        silent[1].transport.abort()
+        await runner.cleanup()
+
+
+async def test_body_of_nothing_but_bad_elements_does_not_fill_the_audit(port: int, sign: Sign, redis: Redis) -> None:
+    assert await deliver(port, sign, b"[" + b"0," * 50_000 + b"0]") == 202
+    told = [orjson.loads(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    head = next(one for one in told if one["action"] == "delivery.received")
+    rest = next(one for one in told if one.get("reason") == "and_more")
+    assert (len(told), head["detail"]["set_aside"]) == (102, 50_001)
+    assert rest["detail"] == {"events": 49_901, "reasons": {"not_an_object": 49_901}}
 
 
 @pytest.mark.parametrize("value", [[], {}, [1], {"a": 1}, 7, True])
