@@ -30,6 +30,7 @@ class Alert(StrEnum):
     UNREADABLE_DELIVERY = "unreadable_delivery"
     AUDIT_STREAM_UNREADABLE = "audit_stream_unreadable"
     REWRITE_LOOP = "rewrite_loop"
+    CRASH_LOOP = "crash_loop"
     LOOP_BLOCKED = "loop_blocked"
 
 
@@ -92,6 +93,10 @@ MEANINGS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.REWRITE_LOOP: (
         "Two handlers, or we and an automation of HubSpot's, would rewrite each other; our part has stopped.",
         "Look at the handlers named (what one writes does not run another), or at the workflows that set it.",
+    ),
+    Alert.CRASH_LOOP: (
+        "An event killed its worker each time it ran; it is a dead letter now, and the others go on.",
+        "`spokes dead show` names its handler: look for endless memory or a crash in C; then `spokes dead replay`.",
     ),
     Alert.LOOP_BLOCKED: (
         "A handler holds up everything else in its process.",

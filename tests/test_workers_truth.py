@@ -323,8 +323,15 @@ async def test_paused_portal_is_not_worked_on(bench: Bench) -> None:
 
 
 async def test_crash_loop_ends(bench: Bench) -> None:
-    await bench.work((change("x", 1),), job_try=26)
+    (key,) = (KEYS(Event(raw)) for raw in [change("x", 1)])
+    await bench.redis.set(keys.deaths(PORTAL, key), 2)
+    await bench.work((change("x", 1),), job_try=4)
     assert await bench.outcomes() == [("dead", "crash_loop")]
+
+
+async def test_delivery_whose_workers_died_is_taken_apart(bench: Bench, redis: Redis) -> None:
+    await bench.work((change("x", 1), change("y", 1, object_id=2)), job_try=4)
+    assert (await redis.zcard(QUEUE_NAME), await bench.outcomes()) == (2, [("parked", "worker_died")] * 2)
 
 
 @pytest.mark.parametrize("job", [{"unreadable": "gARwaWNrbGU="}, {"id": 1}, [1, 2], "text", None])

@@ -18,7 +18,7 @@ from workers.patience import Patience
 from workers.run import Run
 from workers.together import Together
 
-LEASE_MS: Final = 8_000  # a dead worker's lanes are free again after this; the heartbeat renews those of the living
+LEASE_MS: Final = 7_000  # a dead worker's lanes are free again after this; the heartbeat renews those of the living
 _SCRIPT: Final = (Path(__file__).parent / "begin.lua").read_text()
 _MOST: Final = 100  # deliveries that share a call
 

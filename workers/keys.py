@@ -36,6 +36,11 @@ def missing(portal_id: int, object_type: str, object_id: str) -> str:
     return f"spokes:{portal_id}:missing:{object_type}:{object_id}"
 
 
+def deaths(portal_id: int, event_key: str) -> str:
+    """How many workers have died while they ran this event alone."""
+    return f"spokes:{portal_id}:deaths:{event_key}"
+
+
 def episode(portal_id: int, name: str) -> str:
     """Stands while an alert has been given and the trouble may still be the same."""
     return f"spokes:{portal_id}:episode:{name}"

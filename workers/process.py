@@ -15,6 +15,7 @@ from core.sentry import timed
 from core.settings import Settings
 from core.telemetry import canonical
 from handlers.routing import Router
+from workers import suspects
 from workers.begin import Beginning
 from workers.circuit import Circuit
 from workers.lanes import Lane, Work
@@ -23,6 +24,7 @@ from workers.patience import Patience
 from workers.run import Run
 from workers.runners import Runners
 from workers.settlement import Settlement
+from workers.suspects import Suspects
 from workers.turns import Turns
 from workers.unreadable import keep_unreadable
 from workers.verdicts import parked
@@ -30,7 +32,6 @@ from workers.verdicts import parked
 if TYPE_CHECKING:
     from crm.services import CRM
 
-_MOST_TRIES: Final = 25  # runs of one delivery; more means that it kills its workers
 _PAUSES_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # waits for objects that are being worked on elsewhere
 _BUSY: Final = parked("object_busy", 2.0)
 
@@ -49,6 +50,7 @@ class Processor:
         self._turns = Turns(settings, redis, router, crm, circuit, merges=self._merges)
         self._runners = Runners(self._work_lane, most=settings.max_objects)
         self._beginning = Beginning(redis, holder, patience, self._runners.run)
+        self._suspects = Suspects(redis)
         self._outstanding = 0
         self._typical = 1.0  # events of a delivery
 
@@ -73,8 +75,18 @@ class Processor:
         Returns:
             False when another worker has a hand in it, and it must stay in the queue.
         """
+        if job_try < suspects.FROM_TRY or not delivery.entries:
+            return await self._process(delivery, job_try)
+        if len(delivery.entries) == 1:
+            async with self._suspects.alone(delivery) as killer:
+                return await self._process(delivery, job_try, crash_loop=killer)
+        run = Run(delivery, self._settlement, self._settings, crash_loop=False)
+        run.scatter(await self._suspects.settled(delivery), job_try)
+        return await run.ended()
+
+    async def _process(self, delivery: Delivery, job_try: int, *, crash_loop: bool = False) -> bool:
         started = time.perf_counter()
-        run = Run(delivery, self._settlement, self._settings, crash_loop=job_try > _MOST_TRIES)
+        run = Run(delivery, self._settlement, self._settings, crash_loop=crash_loop)
         events = len(run.works)
         self._typical += (events - self._typical) / 8
         self._outstanding += events

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from workers import steps
 from workers.lanes import Work
 from workers.settlement import Settlement
 from workers.tally import Tally
-from workers.verdicts import Verdict
+from workers.verdicts import SUSPECTED, Verdict
 
 if TYPE_CHECKING:
     from crm.services import Write
@@ -72,6 +72,17 @@ class Run:
         self._left -= count
         if count and not self._left:
             self._account()
+
+    def scatter(self, settled: Container[str], tries: int) -> None:
+        """Have each event that is not settled tried in a delivery of its own, which counts as tried so often."""
+        for work in self.works:
+            if work.entry.key in settled:
+                continue
+            later = steps.Later()
+            later.add(steps.Ended(work, SUSPECTED))
+            self.tally.ended("", SUSPECTED, work.event.occurred_at)
+            self._settlement.step(steps.postpone(self.delivery, later, tries=tries))
+        self._account()
 
     async def ended(self) -> bool:
         """Wait for all events; return False when another worker has a hand in the delivery and it must stay queued."""

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from arq.constants import retry_key_prefix
+
 from audit.records import Action, AuditRecord, Outcome, event_record
 from audit.stream import encode
 from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, job_payload, new_id
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from crm.services import Write
 
+_TRIES_KEPT_S: Final = 86_400
 _CLOCKS_DIFFER_MS: Final = 2_000  # Redis' and HubSpot's; a change counted as newer than it is costs a write at most
 
 
@@ -88,8 +91,8 @@ def newest_marks(event: Event, news: Mapping[str, int], *, keep_s: int) -> tuple
     return ("HSET", mark, *words), ("EXPIRE", mark, keep_s)
 
 
-def postpone(delivery: Delivery, later: Later) -> Step:
-    """Return the move of events into a later delivery; in this one they count as settled."""
+def postpone(delivery: Delivery, later: Later, *, tries: int = 0) -> Step:
+    """Return the move of events into a later delivery, which counts as tried so often; in this one they are settled."""
     now_ms = time.time_ns() // 1_000_000
     entries = tuple(ended.work.entry._replace(attempt=ended.attempt) for ended in later.ended)
     moved = replace(delivery, id=new_id(delivery.portal_id), entries=entries)
@@ -100,6 +103,8 @@ def postpone(delivery: Delivery, later: Later) -> Step:
         ("SET", JOB_KEY_PREFIX + moved.id, job_payload(moved, now_ms)),
         ("ZADD", QUEUE_NAME, now_ms + round(later.delay_s * 1000), moved.id),
     )
+    if tries:
+        commands += (("SET", retry_key_prefix + moved.id, tries, "EX", _TRIES_KEPT_S),)
     return Step(delivery, tuple(entry.key for entry in entries), records, commands)
 
 

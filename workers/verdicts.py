@@ -51,6 +51,7 @@ MERGED: Final = Verdict(Outcome.MERGED, "record_merged_away", spent=False)
 REWRITE_LOOP: Final = Verdict(Outcome.ECHO, "rewrite_loop", spent=False)
 NO_HANDLER: Final = Verdict(Outcome.DEAD, "no_handler")
 CRASH_LOOP: Final = Verdict(Outcome.DEAD, "crash_loop")
+SUSPECTED: Final = Verdict(Outcome.PARKED, "worker_died", 0.0, spent=False)
 LEASE_LOST: Final = Verdict(Outcome.PARKED, "lease_lost", 1.0, spent=False)  # by then it is clear whose the object is
 MERGED_AWAY: Final = Verdict(Outcome.PARKED, "record_merged_away", 0.0, spent=False)
 
