@@ -101,7 +101,7 @@ def _json_lines(out: TextIO, process: str, mask: Mask) -> Callable[[str, Mapping
         out.write(lines)
 
     def write(event: str, fields: Mapping[str, object], level: str) -> None:
-        at = datetime.now(UTC).isoformat()
+        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")  # a plus would be looked at as a phone number's
         line = orjson.dumps({**fields, "event": event, "process": process, "level": level, "timestamp": at})
         waiting.append(mask.text(line.decode()) + "\n")
         if len(waiting) == 1:
