@@ -7,10 +7,10 @@ SOURCES := audit chaos console core crm handlers ingest simulator workers tests 
 BENCHES ?= receiver workers budget record scenarios
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench fuzz chaos format lock clean
+.PHONY: help demo up test test-browser screenshots check bench fuzz chaos format lock clean
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## the whole main job on the simulator, checked against the truth
 	@$(BIN)/python -m simulator demo $(ARGS)
@@ -20,6 +20,12 @@ up: $(STAMP) ## keep web, worker and the embedded parts running in this terminal
 
 test: $(STAMP) ## all tests, on a real Valkey and a real PostgreSQL
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+test-browser: $(VENV)/browser ## the console in a real Chromium, which must be installed
+	$(BIN)/python -m pytest -q tests/browser $(ARGS)
+
+screenshots: $(VENV)/browser ## the pictures in docs/images, made with a real Chromium
+	PYTHONPATH=. $(BIN)/python tests/browser/screenshots.py $(ARGS)
 
 check: $(STAMP) ## what CI runs: format, lint, types, the import ladder, tests
 	$(BIN)/ruff format --check .
@@ -54,9 +60,15 @@ format: $(STAMP) ## put the code in the house's form
 lock: ## compile pyproject.toml into the locked requirements; needs uv
 	uv pip compile pyproject.toml --generate-hashes --universal --no-header --no-annotate --python-version 3.11 -o requirements.txt
 	uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-header --no-annotate --python-version 3.11 -c requirements.txt -o requirements-dev.txt
+	uv pip compile --group browser --generate-hashes --universal --no-header --no-annotate --python-version 3.11 -c requirements-dev.txt --no-emit-package playwright --no-emit-package pyee --no-emit-package greenlet -o requirements-browser.txt
 
 clean: ## remove the environment and all embedded data
 	rm -rf $(VENV) .spokes build *.egg-info
+
+# Each package that is named, and not what they name: playwright is 50 MB, and only a script beside it is wanted.
+$(VENV)/browser: $(STAMP) requirements-browser.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-browser.txt
+	@touch $@
 
 $(STAMP): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from console_visitor import KEY, Visitor, archive, seen
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,6 +18,7 @@ from console.web.formats import count, duration
 from console.web.policy import Role
 from console.web.sessions import COOKIE
 from console.web.state import SESSIONS
+from console_visitor import KEY, Visitor, archive, seen
 from core import minutes
 from core.deliveries import AUDIT_STREAM, Entry
 from core.minutes import Snapshot

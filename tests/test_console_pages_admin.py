@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from console_visitor import KEY, Visitor, archive, seen
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -18,6 +17,7 @@ from conftest import SECRET, TOKEN, record
 from console.pages.audit_filters import read
 from console.web.app import create_app
 from console.web.policy import Role
+from console_visitor import KEY, Visitor, archive, seen
 from core.settings import Settings
 
 PORTAL = 50112233

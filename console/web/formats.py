@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
+from markupsafe import Markup, escape
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _FEW: Final = 10
 
@@ -46,7 +48,7 @@ def duration(seconds: float | None) -> str:
 
 def count(value: float) -> str:
     """Return a number with its thousands apart; below ten with a decimal where it has one."""
-    return f"{value:,.1f}" if 0 < value < _FEW and value != int(value) else f"{value:,.0f}"
+    return f"{value:,.1f}".removesuffix(".0") if value < _FEW else f"{value:,.0f}"
 
 
 def words(name: str) -> str:
@@ -54,6 +56,17 @@ def words(name: str) -> str:
     return name.replace("_", " ").replace(".", " ")
 
 
+def opened(sentence: str) -> str:
+    """Return a sentence with a capital at its start and the rest as it is: HubSpot stays HubSpot."""
+    return sentence[:1].upper() + sentence[1:]
+
+
+def marked(text: str) -> Markup:
+    """Return text as HTML in which what stands between backticks is code."""
+    parts = (escape(part) for part in text.split("`"))
+    return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
+
+
 FILTERS: Final[Mapping[str, Callable[..., str]]] = {
-    told.__name__: told for told in (clock, day, moment, iso, duration, count, words)
+    told.__name__: told for told in (clock, day, moment, iso, duration, count, words, opened, marked)
 }

@@ -1,0 +1,223 @@
+"""A day at a small company, as Redis and the audit store would hold it. Rule: invented, and chance is seeded.
+
+For tests, names and values are hostile wherever somebody else chooses them; for pictures they are harmless.
+"""
+
+import math
+import time
+from random import Random
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from audit.archive import Archiver
+from audit.episodes import Episodes
+from audit.records import Action, AuditRecord, Outcome
+from audit.requests import ErasureRequest, Law, add
+from audit.stream import append
+from core import minutes
+from core.alerts import Alert
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from core.minutes import Snapshot
+from core.totals import TOTALS, sample
+from crm.budget import Budget
+from workers import keys
+from workers.dead_letters import DeadLetter, keep
+
+PORTAL: Final = 50112233
+CONTACT: Final = "318845120771"
+SCRIPT: Final = "<script>window.broken=1</script><img src=x onerror=window.broken=1>"
+_HANDLERS: Final = ("contacts.keep_reachable", "contacts.greet", "deals.hand_over", "companies.keep_tidy")
+_MINUTE: Final = 60_000
+
+
+def now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def element(number: int, **fields: object) -> dict[str, object]:
+    """An event as HubSpot sends it."""
+    return {
+        "eventId": 3_816_279_000 + number,
+        "subscriptionId": 4410001,
+        "portalId": PORTAL,
+        "appId": 7788990,
+        "occurredAt": now() - 4_000 - number * 137,
+        "subscriptionType": "contact.propertyChange",
+        "attemptNumber": 0,
+        "objectId": 318845120000 + number,
+        "propertyName": "phone",
+        "propertyValue": "+1 555 0100",
+        "changeSource": "CRM_UI",
+        **fields,
+    }
+
+
+async def counts(redis: Redis) -> None:
+    """An hour of counts: a slow wave, an import in the middle of it, and workers that catch up."""
+    chance, sums = Random(7), dict[str, float]()
+    backlog = 0.0
+    for at in range(61):
+        came = 260 + 90 * math.sin(at / 9) + chance.uniform(-25, 25) + (620 if 30 <= at < 36 else 0)
+        backlog += came
+        ended = min(backlog, 480 + chance.uniform(-20, 20))
+        backlog -= ended
+        add_to(sums, "spokes_events_total", came * 0.94, fate="admitted")
+        add_to(sums, "spokes_events_total", came * 0.06, fate="duplicate")
+        for share, handler in zip((0.5, 0.2, 0.2, 0.1), _HANDLERS, strict=True):
+            for rate, outcome in ((0.86, "processed"), (0.08, "coalesced"), (0.04, "superseded"), (0.02, "echo")):
+                add_to(sums, "spokes_outcomes_total", ended * share * rate, handler=handler, outcome=outcome)
+        add_to(sums, "spokes_outcomes_total", chance.randint(2, 9), handler="deals.hand_over", outcome="retried")
+        add_to(sums, "spokes_outcomes_total", chance.random() < 0.3, handler="contacts.greet", outcome="dead")
+        add_to(sums, "spokes_crm_calls_total", ended / 6, method="POST", outcome="answered")
+        add_to(
+            sums,
+            "spokes_crm_calls_total",
+            14 if 32 <= at < 36 else chance.random() < 0.4,
+            method="POST",
+            outcome="rate_limited",
+        )
+        add_to(sums, "spokes_budget_wait_seconds_sum", ended / 70, kind="calls")
+        await minutes.keep(redis, Snapshot(now() - (61 - at) * _MINUTE + 20_000, dict(sums)))
+    await redis.hset(TOTALS, mapping={name: str(value) for name, value in sums.items()})
+    await pulse(redis, 230)
+
+
+async def pulse(redis: Redis, events: float) -> None:
+    """Let `events` more come in and end."""
+    await redis.hincrbyfloat(TOTALS, sample("spokes_events_total", fate="admitted"), events)
+    await redis.hincrbyfloat(
+        TOTALS, sample("spokes_outcomes_total", handler=_HANDLERS[0], outcome="processed"), events * 0.95
+    )
+    await redis.hincrbyfloat(TOTALS, sample("spokes_crm_calls_total", method="POST", outcome="answered"), events / 6)
+    await redis.hincrbyfloat(TOTALS, sample("spokes_budget_wait_seconds_sum", kind="calls"), events / 70)
+
+
+def add_to(sums: dict[str, float], name: str, value: float, **labels: str) -> None:
+    key = sample(name, **labels)
+    sums[key] = sums.get(key, 0.0) + round(value)
+
+
+async def waiting(redis: Redis) -> None:
+    """Deliveries that are due, and some for later."""
+    for number in range(46):
+        delivery = Delivery(
+            f"{PORTAL}-{now():x}-{number:010x}", PORTAL, now(), (Entry(f"{number:032x}", 0, element(number)),)
+        )
+        await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now()))
+        await redis.zadd(QUEUE_NAME, {delivery.id: now() + (number - 6) * 9_000})
+
+
+async def letters(redis: Redis, value: str) -> None:
+    """Three causes."""
+    causes = (
+        ("object_not_found", _HANDLERS[0], 11),
+        ("handler_error:ValueError", _HANDLERS[1], 3),
+        ("not_permitted", _HANDLERS[2], 1),
+    )
+    number = 500
+    for reason, handler, count in causes:
+        for _ in range(count):
+            number += 1
+            entry = Entry(
+                f"{number:032x}", 7 if reason == "object_not_found" else 3, element(number, propertyValue=value)
+            )
+            letter = DeadLetter(PORTAL, f"{PORTAL}-19ab-{number:010x}", entry, reason, handler, now() - number * 71_000)
+            for command in keep(letter, keep_s=86_400):
+                await redis.execute_command(*command)
+
+
+def history(error: str) -> list[AuditRecord]:
+    """What happened to one contact; `error` is the class of what a handler raised."""
+    key, delivery = "0f3a" * 8, f"{PORTAL}-19ab3cf1-01ab45cd67"
+    common: dict[str, Any] = {
+        "portal_id": PORTAL,
+        "object_type": "contact",
+        "object_id": CONTACT,
+        "event_key": key,
+        "delivery_id": delivery,
+        "handler": _HANDLERS[0],
+        "subscription_type": "contact.propertyChange",
+    }
+    received = {"received": 9, "admitted": 6, "duplicate": 1, "ignored": {"contact.deletion": 2}, "set_aside": 0}
+    write = {"method": "contacts.update", "properties": ["phone"], "ok": True}
+    start = now() - 26 * 3_600_000
+    other = {**common, "event_key": "77aa" * 8, "delivery_id": delivery + "b"}
+    return [
+        AuditRecord(
+            **{**common, "event_key": "1c0d" * 8, "subscription_type": "contact.creation", "handler": _HANDLERS[1]},
+            action=Action.EVENT,
+            outcome=Outcome.PROCESSED,
+            attempt=1,
+            at=start,
+        ),
+        AuditRecord(
+            action=Action.DELIVERY_RECEIVED,
+            portal_id=PORTAL,
+            delivery_id=delivery,
+            detail=received,
+            at=start + 80_000_000,
+        ),
+        AuditRecord(
+            **common,
+            action=Action.EVENT,
+            outcome=Outcome.RETRIED,
+            reason="rate_limited",
+            attempt=1,
+            detail={"delay_s": 2},
+            at=start + 80_000_700,
+        ),
+        AuditRecord(**common, action=Action.CRM_WRITE, detail=write, at=start + 80_003_100, correlation_id="8f2c"),
+        AuditRecord(**common, action=Action.EVENT, outcome=Outcome.PROCESSED, attempt=2, at=start + 80_003_200),
+        AuditRecord(
+            **{**other, "event_key": "88bb" * 8},
+            action=Action.EVENT,
+            outcome=Outcome.ECHO,
+            reason="own_write",
+            at=start + 80_009_000,
+        ),
+        AuditRecord(
+            **other,
+            action=Action.EVENT,
+            outcome=Outcome.DEAD,
+            reason=f"handler_error:{error}",
+            attempt=3,
+            at=start + 88_000_000,
+        ),
+        AuditRecord(
+            **other,
+            action=Action.EVENT,
+            outcome=Outcome.REPLAYED,
+            reason="number format mended",
+            actor="ada",
+            at=start + 89_000_000,
+        ),
+        AuditRecord(**other, action=Action.EVENT, outcome=Outcome.PROCESSED, attempt=1, at=start + 89_000_900),
+    ]
+
+
+async def fill(redis: Redis, engine: AsyncEngine, key: str, *, hostile: bool) -> None:
+    """Put the whole day into Redis and the store, whose records are chained with `key`."""
+    await counts(redis)
+    await waiting(redis)
+    await letters(redis, SCRIPT if hostile else "+1 555 0100")
+    budget = Budget(redis, limit=100, search_limit=5)
+    await redis.zadd(keys.BUDGETS, {str(PORTAL): time.time() + 3600})
+    for kind, many in (("calls", 84), ("associations", 12)):
+        for _ in range(many):
+            async with budget.place(PORTAL, kind):  # type: ignore[arg-type]
+                pass
+    await Episodes(redis).tell(Alert.UNUSUAL_DEAD_LETTERS, stands=True, portal_id=PORTAL, count=15)
+    pipeline = redis.pipeline()
+    for told in history(SCRIPT if hostile else "ValueError"):
+        append(pipeline, told)
+    await pipeline.execute()
+    archiver = Archiver(redis, engine, key)
+    await archiver.run_once()
+    await archiver.drain()
+    day = 86_400_000
+    await add(engine, ErasureRequest(PORTAL, "h1", ("318845120912",), Law.GDPR, "grace", now() - 26 * day))
+    await add(engine, ErasureRequest(PORTAL, "h2", ("318845121333",), Law.CCPA, "ada", now() - 6 * day))
+    await add(engine, ErasureRequest(PORTAL, "h3", ("318845119001",), Law.CCPA, "ada", now() - 50 * day))
+    await add(engine, ErasureRequest(PORTAL, "h4", ("318845119771",), Law.GDPR, "ada", now() - 20 * day).finished())

@@ -1,0 +1,154 @@
+"""The console in a real Chromium. `make test-browser` runs it."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from chromium import chromium, look, sign_in
+from console.web.policy import Role
+from demo_day import CONTACT, PORTAL, pulse
+from deployment import Deployment, deployment
+from workers import keys
+
+PATHS = {
+    "now": "/console", "object": f"/console/object?q={CONTACT}", "object asked": "/console/object",
+    "dead letters": "/console/dead", "audit": "/console/audit", "privacy": "/console/privacy",
+    "settings": "/console/settings", "refused": "/console/nowhere",
+}  # fmt: skip
+PATIENCE_S = 30
+
+
+@pytest.fixture(scope="module")
+def console() -> Iterator[Deployment]:
+    with (
+        tempfile.TemporaryDirectory(prefix="spokes-browser-") as folder,
+        deployment(Path(folder), hostile=True) as place,
+    ):
+        yield place
+
+
+@pytest.fixture(scope="module")
+def browser(console: Deployment) -> Iterator[webdriver.Chrome]:
+    with tempfile.TemporaryDirectory(prefix="spokes-profile-") as folder, chromium(Path(folder)) as driver:
+        yield driver
+
+
+@pytest.fixture
+def driver(console: Deployment, browser: webdriver.Chrome) -> webdriver.Chrome:
+    """A browser in which an admin is signed in, on a common screen."""
+    look(browser, width=1280)
+    sign_in(browser, console.address, console.cookie(Role.ADMIN))
+    return browser
+
+
+def wait(driver: webdriver.Chrome, until: Callable[[webdriver.Chrome], object]) -> None:
+    WebDriverWait(driver, PATIENCE_S).until(until)
+
+
+def text(driver: webdriver.Chrome) -> str:
+    return driver.find_element(By.TAG_NAME, "main").text
+
+
+def test_an_object_is_followed_from_a_link(console: Deployment, driver: webdriver.Chrome) -> None:
+    driver.get(console.address + "/console")
+    driver.find_element(By.LINK_TEXT, "Object").click()
+    field = driver.find_element(By.NAME, "q")
+    field.send_keys(f"https://app.hubspot.com/contacts/{PORTAL}/record/0-1/{CONTACT}")
+    field.submit()
+    wait(driver, lambda driver: "Timeline" in text(driver))
+    told = text(driver)
+    places = [told.index(part) for part in ("Replayed", "Gave up", "Wrote to HubSpot", "Received a delivery")]
+    assert places == sorted(places)
+
+
+def test_a_dead_letter_is_replayed_with_the_keyboard_alone(console: Deployment, driver: webdriver.Chrome) -> None:
+    index = keys.dead_index(PORTAL)
+    before = console.on_redis(lambda redis: redis.zcard(index))
+    driver.get(console.address + "/console/dead")
+    box = driver.find_element(By.CSS_SELECTOR, "details[open] input[name=letter]")
+    box.send_keys(" ")
+    form = box.find_element(By.XPATH, "./ancestor::form")
+    form.find_element(By.NAME, "reason").send_keys("mended\n")
+    wait(driver, lambda driver: "1 were queued again" in text(driver))
+    assert console.on_redis(lambda redis: redis.zcard(index)) == before - 1
+
+
+def test_a_value_is_revealed_as_text_and_audited(console: Deployment, driver: webdriver.Chrome) -> None:
+    driver.get(console.address + "/console/dead")
+    driver.find_element(By.CSS_SELECTOR, "details[open] tbody a").click()
+    wait(driver, lambda driver: "Reveal" in text(driver))
+    assert "<script>" not in text(driver)
+    driver.find_element(By.XPATH, "//form[contains(@action, 'reveal')]//input[@name='reason']").send_keys(
+        "a complaint\n"
+    )
+    wait(driver, lambda driver: "stands in the audit" in text(driver))
+    assert "<script>window.broken=1</script>" in text(driver)
+    assert driver.execute_script("return window.broken") is None
+
+
+def test_the_chart_moves_by_itself(console: Deployment, driver: webdriver.Chrome) -> None:
+    driver.get(console.address + "/console")
+    line = "return document.querySelector('.line.in').getAttribute('d')"
+    before = driver.execute_script(line)
+    console.on_redis(lambda redis: pulse(redis, 900))
+    wait(driver, lambda driver: driver.execute_script(line) != before)
+    assert driver.find_element(By.CSS_SELECTOR, "[data-live-state]").text == "Live"
+
+
+def test_without_the_role_it_is_refused(console: Deployment, driver: webdriver.Chrome) -> None:
+    sign_in(driver, console.address, console.cookie(Role.VIEWER, name="grace"))
+    driver.get(console.address + "/console/dead")
+    assert driver.find_elements(By.XPATH, "//button[text()='Replay']") == []
+    driver.get(console.address + "/console/settings")
+    assert "Your role does not permit this." in text(driver)
+
+
+def test_a_session_that_ended_leads_to_the_login(console: Deployment, driver: webdriver.Chrome) -> None:
+    sign_in(driver, console.address, "a-cookie-that-was-stolen-and-has-ended")
+    driver.get(console.address + "/console")
+    assert driver.current_url.endswith("/console/login")
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (360, False)], ids=["light", "dark", "phone"])
+def test_axe_finds_nothing_serious(
+    console: Deployment, driver: webdriver.Chrome, path: str, width: int, dark: bool
+) -> None:
+    look(driver, width=width, dark=dark)
+    driver.get(console.address + path)
+    driver.execute_script(axe())
+    found = driver.execute_async_script("axe.run().then(arguments[0])")
+    grave = [one for one in found["violations"] if one["impact"] in {"serious", "critical"}]
+    assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in grave] == []
+    assert found["passes"]
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_no_script_in_any_value_runs_and_nothing_is_refused_to_our_own(
+    console: Deployment, driver: webdriver.Chrome, path: str
+) -> None:
+    driver.get_log("browser")
+    driver.get(console.address + path)
+    assert driver.execute_script("return window.broken") is None
+    assert [line["message"] for line in driver.get_log("browser") if "Content Security Policy" in line["message"]] == []
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
+def test_a_phone_needs_no_sideways_scroll(console: Deployment, driver: webdriver.Chrome, path: str) -> None:
+    look(driver, width=360)
+    driver.get(console.address + path)
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= 360
+
+
+def axe() -> str:
+    """axe-core's script, from the wheel that carries it; the wheel's own code is not loaded."""
+    spec = find_spec("axe_playwright_python")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    return (Path(spec.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8")
