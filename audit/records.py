@@ -28,6 +28,8 @@ class Action(StrEnum):
     PRIVACY_ERASED = "privacy.erased"  # one for each id; the archiver puts the keyed hash in place of the id
     DEAD_REPLAYED = "dead.replayed"  # by an operator
     DEAD_DISCARDED = "dead.discarded"  # by an operator
+    PORTAL_PAUSED = "portal.paused"  # by an operator
+    PORTAL_RESUMED = "portal.resumed"  # by an operator, whatever had paused it
     VALUE_REVEALED = "value.revealed"  # by an operator: the values of a dead letter were shown
     SECRETS_RESEALED = "secrets.resealed"  # by an operator: secrets that we keep were sealed with another key
     STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an entry that is no record; its content is not kept

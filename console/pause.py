@@ -1,6 +1,7 @@
 """`pause` and `resume`: a portal's work by hand. Rule: paused work waits in the queue, and nothing is lost of it."""
 
 import asyncio
+import getpass
 from dataclasses import asdict
 from typing import Annotated
 
@@ -9,17 +10,18 @@ import typer
 from console.output import AsJson, say, show_json, show_table, utc
 from core.connections import redis_client
 from core.settings import Settings
-from workers.circuit import OPERATOR, Circuit, Pause
+from workers.circuit import Circuit, Pause
 
 Portal = Annotated[int | None, typer.Argument(help="The portal's id; without it, what is paused is shown.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.")]
 
 
-def pause(portal_id: Portal = None, as_json: AsJson = False) -> None:
+def pause(portal_id: Portal = None, reason: Reason = "", as_json: AsJson = False) -> None:
     """Let a portal's work wait until it is resumed, and show what waits; the door goes on taking events.
 
-    Example: spokes pause 50112233
+    Example: spokes pause 50112233 --reason "import by hand until noon"
     """
-    paused = sorted(asyncio.run(_pause(Settings.from_env(), portal_id)).items())
+    paused = sorted(asyncio.run(_pause(Settings.from_env(), portal_id, reason)).items())
     if as_json:
         show_json(*({"portal_id": portal, **asdict(pause)} for portal, pause in paused))
         return
@@ -31,14 +33,16 @@ def pause(portal_id: Portal = None, as_json: AsJson = False) -> None:
     say("Workers go on with the queue of a resumed portal within seconds.")
 
 
-def resume(portal_id: Annotated[int, typer.Argument(help="The portal's id.")], as_json: AsJson = False) -> None:
+def resume(
+    portal_id: Annotated[int, typer.Argument(help="The portal's id.")], reason: Reason = "", as_json: AsJson = False
+) -> None:
     """Let a portal's work go on, whatever paused it.
 
     Exit code 1 when it was not paused.
 
     Example: spokes resume 50112233
     """
-    resumed = asyncio.run(_resume(Settings.from_env(), portal_id))
+    resumed = asyncio.run(_resume(Settings.from_env(), portal_id, reason))
     if as_json:
         show_json({"portal_id": portal_id, "resumed": resumed})
     else:
@@ -46,14 +50,14 @@ def resume(portal_id: Annotated[int, typer.Argument(help="The portal's id.")], a
     raise typer.Exit(0 if resumed else 1)
 
 
-async def _pause(settings: Settings, portal_id: int | None) -> dict[int, Pause]:
+async def _pause(settings: Settings, portal_id: int | None, reason: str) -> dict[int, Pause]:
     async with redis_client(settings) as redis:
         circuit = Circuit(redis)
         if portal_id is not None:
-            await circuit.pause(portal_id, OPERATOR)
+            await circuit.pause_by_hand(portal_id, actor=getpass.getuser(), reason=reason)
         return await circuit.pauses()
 
 
-async def _resume(settings: Settings, portal_id: int) -> bool:
+async def _resume(settings: Settings, portal_id: int, reason: str) -> bool:
     async with redis_client(settings) as redis:
-        return await Circuit(redis).resume(portal_id)
+        return await Circuit(redis).resume_by_hand(portal_id, actor=getpass.getuser(), reason=reason)

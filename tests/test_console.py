@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from audit.records import AuditRecord
+from audit.stream import decode
 from conftest import event
-from core.deliveries import QUEUE_NAME, Entry
+from core.deliveries import AUDIT_STREAM, QUEUE_NAME, Entry
 from workers.dead_letters import DeadLetter, DeadLetters, keep
 
 ROOT = Path(__file__).parent.parent
@@ -109,3 +111,14 @@ def test_second_up_on_the_same_data_is_refused_in_a_sentence(tmp_path: Path) -> 
         first.terminate()
         first.communicate(timeout=40)
     assert first.returncode == 0
+
+
+async def test_pause_and_resume_are_recorded(environ: dict[str, str], redis: Redis) -> None:
+    assert run(environ, "pause", "7", "--reason", "import by hand").returncode == 0
+    assert run(environ, "resume", "7").returncode == 0
+    told = [record.action for record in await recorded(redis) if record.actor != "spokes"]
+    assert told == ["portal.paused", "portal.resumed"]
+
+
+async def recorded(redis: Redis) -> list[AuditRecord]:
+    return [decode(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]

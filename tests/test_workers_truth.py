@@ -377,3 +377,14 @@ async def test_spent_day_ends_by_the_clock(redis: Redis) -> None:
     await asyncio.sleep(0.06)
     assert await circuit._is_over(PORTAL, pause)
     assert time.time() > (pause.until or 0)
+
+
+async def test_operators_pause_stands_over_one_that_would_end_by_itself_and_is_recorded(redis: Redis) -> None:
+    circuit = Circuit(redis)
+    await circuit.pause(PORTAL, "crm_unavailable")
+    await circuit.pause_by_hand(PORTAL, actor="ann", reason="import by hand")
+    assert not (await circuit.pauses())[PORTAL].wants_probe
+    assert await circuit.resume_by_hand(PORTAL, actor="bob", reason="done")
+    records = [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    acts = [(one.action.value, one.actor, one.reason) for one in records if one.action.value.startswith("portal.")]
+    assert acts == [("portal.paused", "ann", "import by hand"), ("portal.resumed", "bob", "done")]

@@ -16,6 +16,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from audit.episodes import Episodes
+from audit.records import Action, AuditRecord
+from audit.stream import append
 from core.alerts import Alert
 from core.errors import CRMUnavailable, NotAuthorized, RateLimited
 from workers import keys
@@ -116,6 +118,28 @@ class Circuit:
             await self._episodes.tell(Alert.PORTAL_PAUSED, of=portal_id, portal_id=portal_id, stands=False)
         return resumed
 
+    async def pause_by_hand(self, portal_id: int, *, actor: str, reason: str) -> None:
+        """Let the portal's work wait until somebody resumes it, also where something else has paused it already."""
+        pause = Pause(OPERATOR, time.time())
+        fields = orjson.dumps({"why": pause.why, "since": pause.since, "until": pause.until}).decode()
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hset(keys.PAUSED, str(portal_id), fields)
+            append(pipeline, _by_hand(Action.PORTAL_PAUSED, portal_id, actor, reason))
+            await pipeline.execute()
+        self._known[portal_id] = pause
+        await self._episodes.tell(
+            Alert.PORTAL_PAUSED, of=portal_id, portal_id=portal_id, stands=True, level="warning", why=OPERATOR
+        )
+
+    async def resume_by_hand(self, portal_id: int, *, actor: str, reason: str) -> bool:
+        """Let the portal's work go on, whatever paused it; return whether it was paused."""
+        resumed = await self.resume(portal_id)
+        if resumed:
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                append(pipeline, _by_hand(Action.PORTAL_RESUMED, portal_id, actor, reason))
+                await pipeline.execute()
+        return resumed
+
     async def pauses(self) -> dict[int, Pause]:
         """Return what is paused, by portal."""
         found = await self._redis.hgetall(keys.PAUSED)  # type: ignore[misc]  # as above
@@ -141,3 +165,7 @@ class Circuit:
         if not await self._redis.set(keys.episode(portal_id, "probe"), 1, nx=True, ex=_PROBE_S):
             return False
         return await self._probe()
+
+
+def _by_hand(action: Action, portal_id: int, actor: str, reason: str) -> AuditRecord:
+    return AuditRecord(action=action, portal_id=portal_id, actor=actor, reason=reason)
