@@ -7,7 +7,7 @@ SOURCES := audit chaos console core crm handlers ingest simulator workers tests 
 BENCHES ?= receiver workers budget record scenarios
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-browser screenshots check bench fuzz chaos format lock clean
+.PHONY: help demo up test test-browser screenshots check coverage audit bench fuzz chaos format lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,19 @@ check: $(STAMP) ## what CI runs: format, lint, types, the import ladder, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+
+coverage: $(STAMP) ## which branches of the product no test takes; with those that only other processes take
+	@rm -f .coverage .coverage.*
+	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m pytest -n 2 --dist loadfile --deselect tests/test_chaos.py::test_short_run_holds_every_invariant $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
+
+audit: $(STAMP) ## known vulnerabilities of what is installed; asks a service on the net
+	@$(PYTHON) -c 'import urllib.request as u; u.urlopen("https://api.osv.dev/", timeout=10)' 2>&1 | grep -q URLError && \
+		{ echo "NOT CHECKED: https://api.osv.dev cannot be reached from here."; exit 2; } || true
+	@[ -x $(VENV)/audit/bin/pip-audit ] || \
+		{ $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; }
+	$(VENV)/audit/bin/pip-audit --vulnerability-service osv --disable-pip --require-hashes -r requirements.txt
 
 bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, BENCHES="receiver workers" for some
 	@for name in $(BENCHES); do \
