@@ -12,6 +12,7 @@ from audit.records import Action, AuditRecord
 from audit.store import open_engine
 from audit.stream import FIELD, decode
 from conftest import event, record
+from console.pages.board import BOARDS, Board
 from console.pages.charts import ceiling, chart
 from console.web.app import create_app
 from console.web.formats import count, duration
@@ -21,6 +22,7 @@ from console.web.state import SESSIONS
 from console_visitor import KEY, Visitor, archive, seen
 from core import minutes
 from core.deliveries import AUDIT_STREAM, Entry
+from core.errors import CRMUnavailable
 from core.minutes import Snapshot
 from core.settings import Settings
 from core.totals import sample
@@ -40,6 +42,10 @@ async def bury(redis: Redis, number: int, reason: str = "object_not_found", **ra
     for command in keep(letter, keep_s=3600):
         await redis.execute_command(*command)
     return letter
+
+
+async def away(*_: object) -> Board:
+    raise CRMUnavailable
 
 
 def named(letter: DeadLetter) -> str:
@@ -127,6 +133,18 @@ class TestNow:
         assert kind == b"event: parts\n"
         assert "Backlog" in orjson.loads(data.removeprefix(b"data: "))["figures"]
         assert rest == b"\n"
+
+    async def test_streams_end_when_the_process_does(self, client: TestClient) -> None:
+        visitor = await Visitor.come(client, Role.VIEWER)
+        async with client.get("/console/now/live", headers={"Cookie": f"{COOKIE}={visitor.cookie}"}) as answer:
+            await answer.content.readuntil(b"\n\n")
+            await client.server.app.shutdown()
+            assert await answer.content.read() == b""
+
+    async def test_a_store_of_counts_that_is_away_is_told(self, client: TestClient) -> None:
+        client.server.app[BOARDS].get = away
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
+        assert (status, "Redis does not answer" in page) == (503, True)
 
 
 class TestObject:
@@ -273,3 +291,37 @@ async def test_a_browser_that_has_a_file_is_told_so(client: TestClient) -> None:
         tag = first.headers["ETag"]
     async with client.get("/console/static/live.js", headers={"If-None-Match": tag}) as again:
         assert again.status == 304
+
+
+PAGES = {
+    "/console": "all", "/console/now/live": "all", "/console/object": "all", "/console/dead": "all",
+    "/console/audit": "all", "/console/audit/export": "operator privacy_officer admin",
+    "/console/privacy": "privacy_officer admin",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("path", PAGES)
+async def test_each_page_is_for_its_roles(
+    client: TestClient, engine: AsyncEngine, redis: Redis, path: str, role: Role
+) -> None:
+    await archive(redis, engine)
+    visitor = await Visitor.come(client, role)
+    async with client.get(path, headers={"Cookie": f"{COOKIE}={visitor.cookie}"}) as answer:
+        assert answer.status == (200 if PAGES[path] == "all" or role in PAGES[path].split() else 403)
+
+
+ACTS = {
+    "/console/dead/replay": "operator admin", "/console/dead/discard": "operator admin",
+    "/console/dead/7/k/reveal": "privacy_officer admin", "/console/audit/verify": "all",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("path", ACTS)
+async def test_each_act_is_for_its_roles(
+    client: TestClient, engine: AsyncEngine, redis: Redis, path: str, role: Role
+) -> None:
+    await archive(redis, engine)
+    answer = await (await Visitor.come(client, role)).post(path, {})
+    assert (answer.status == 403) == (ACTS[path] != "all" and role not in ACTS[path].split())

@@ -1,11 +1,15 @@
 """core.minutes and console.answers.rates: sums of each minute, and the differences between them."""
 
+import asyncio
+
 from redis.asyncio import Redis
 
 from console.answers.rates import differences, rates
 from core import minutes
 from core.minutes import Snapshot
-from core.totals import TOTALS, Samples, sample
+from core.totals import FIGURES, TOTALS, Samples, sample
+from crm.budget import Budget
+from workers.figures import keep_figures
 
 
 def sums(admitted: float = 0, processed: float = 0, dead: float = 0, limited: float = 0, waited: float = 0) -> Samples:
@@ -66,3 +70,17 @@ async def test_what_happened_since_the_last_minute_is_shown_too(redis: Redis) ->
 
 async def test_who_may_see_some_portals_only_is_told_no_rates(redis: Redis) -> None:
     assert await rates(redis, frozenset({7})) is None
+
+
+async def test_a_worker_keeps_the_first_snapshot_at_once_and_one_only(redis: Redis) -> None:
+    await redis.hset(TOTALS, sample("spokes_events_total", fate="admitted"), 5)
+    budget = Budget(redis, limit=100, search_limit=5)
+    workers = [asyncio.create_task(keep_figures(redis, budget)) for _ in range(3)]
+    async with asyncio.timeout(20):
+        while not await redis.exists(FIGURES) or not await redis.exists(minutes.MINUTES):  # noqa: ASYNC110 - what is waited for is in Redis
+            await asyncio.sleep(0.01)
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    (kept,) = await minutes.kept(redis)
+    assert kept.sums == {sample("spokes_events_total", fate="admitted"): 5}

@@ -1,6 +1,7 @@
 """*Audit*: search, export, and whether the chain holds. Rule: the chain is of all portals, and for who sees all."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
@@ -10,6 +11,7 @@ from aiohttp import web
 from audit.checkpoints import Kind, stored
 from audit.queries import find
 from audit.records import Action, Outcome
+from audit.rows import Row
 from audit.verify import Verdict, verify
 from console.answers.records import search
 from console.answers.scope import within
@@ -22,7 +24,8 @@ from console.web.middlewares import dress
 from console.web.policy import Permission, allow
 from console.web.render import render
 from console.web.state import ENGINE, SETTINGS
-from core.errors import Problem
+from core.errors import AuditUnavailable, Problem
+from core.telemetry import report
 
 _PATIENCE_S: Final = 25.0  # a router of Heroku gives up after 30 s
 _CHUNK: Final = 500  # lines
@@ -71,15 +74,24 @@ async def export(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={"Content-Type": _TYPES[Format(form)], "Content-Disposition": disposition})
     dress(request, response)
     await response.prepare(request)
-    line = LINE[Format(form)]
-    chunk = [head(Format(form)), *([line(first)] if first else [])]
+    try:
+        await _write(response, Format(form), first, rows)
+    except AuditUnavailable as error:
+        report(error)
+        if request.transport is not None:
+            request.transport.abort()  # a file that was cut short must not look whole
+    return response
+
+
+async def _write(response: web.StreamResponse, form: Format, first: Row | None, rows: AsyncIterator[Row]) -> None:
+    line = LINE[form]
+    chunk = [head(form), *([line(first)] if first else [])]
     async for row in rows:
         chunk.append(line(row))
         if len(chunk) >= _CHUNK:
             await response.write(b"".join(chunk))
             chunk.clear()
     await response.write(b"".join(chunk))
-    return response
 
 
 async def _page(request: web.Request, verdict: Verdict | None) -> web.Response:

@@ -17,6 +17,7 @@ from console.answers.rates import Minute, rates
 from console.answers.scope import Portals
 from console.pages.charts import Chart, chart
 from console.web.state import REDIS, SETTINGS
+from core.errors import CRMUnavailable, Problem
 from core.settings import Settings
 
 FRESH_S: Final = 2.0
@@ -89,8 +90,15 @@ BOARDS: Final = web.AppKey("boards", Boards)
 
 
 async def board(app: web.Application, portals: Portals) -> Board:
-    """Return how it stands; see `Boards.get`."""
-    return await app[BOARDS].get(app[SETTINGS], app[REDIS], portals)
+    """Return how it stands; see `Boards.get`.
+
+    Raises:
+        RedisError, OSError, Problem: Redis does not answer.
+    """
+    try:
+        return await app[BOARDS].get(app[SETTINGS], app[REDIS], portals)
+    except CRMUnavailable:  # what the budget says when it cannot reach Redis
+        raise Problem(503, "redis_unavailable", "Redis does not answer; try again shortly.", retry_after_s=5) from None
 
 
 async def _gather(settings: Settings, redis: Redis, portals: Portals) -> Board:

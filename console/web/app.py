@@ -9,6 +9,7 @@ from aiohttp import web
 from audit.store import open_engine
 from console import pages
 from console.pages.board import BOARDS, Boards
+from console.pages.now import STOPPING, stop
 from console.pages.settings import EXAMINATIONS, Examinations
 from console.web import middlewares
 from console.web.render import templates
@@ -29,6 +30,8 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     app[BEHIND_WEB] = behind_web
     app[TEMPLATES] = templates()
     app[BOARDS] = Boards()
+    app[STOPPING] = asyncio.Event()
+    app.on_shutdown.append(stop)
     app[EXAMINATIONS] = Examinations()
     app.add_routes(pages.routes())
     app.cleanup_ctx.extend((_redis, _store, _totals))
