@@ -1,9 +1,18 @@
 """Which events are taken in: what the handlers claim, and what ALLOWED_EVENTS adds or takes away. Rule: pure."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from core.errors import ConfigurationError
 from core.events import Event
+
+MOST_REMEMBERED: Final = 10_000  # property names are an open set: bounds on number and length keep memory flat
+_LONGEST_REMEMBERED: Final = 300  # characters of all names together; HubSpot's own property names have at most 100
+
+
+def memorable(*names: object) -> bool:
+    """Return whether names are short enough to be remembered; any text may stand where HubSpot puts a name."""
+    return sum([len(name) for name in names if isinstance(name, str)]) <= _LONGEST_REMEMBERED
 
 
 class AllowList:
@@ -42,7 +51,7 @@ class AllowList:
         if answer is None:
             names = _names(*question)
             answer = not self._denied.intersection(names) and not self._allowed.isdisjoint(names)
-            if len(self._answers) < 10_000:  # noqa: PLR2004 - property names are an open set: a bound keeps memory flat
+            if len(self._answers) < MOST_REMEMBERED and memorable(*question):
                 self._answers[question] = answer
         return answer
 

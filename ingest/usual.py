@@ -13,11 +13,10 @@ from core.deliveries import Entry, new_id
 from core.errors import MalformedEvent
 from core.event_keys import EventKeys, Identity
 from core.events import BARE_KINDS, Event
-from ingest.allow_list import AllowList
+from ingest.allow_list import MOST_REMEMBERED, AllowList, memorable
 from ingest.arrivals import Arrival, without_repeated
 
 _FIELDS: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
-_MOST_TYPES: Final = 10_000  # property names are an open set: a bound keeps memory flat
 _entry = partial(tuple.__new__, Entry)  # a third of the price
 
 
@@ -86,7 +85,7 @@ class Usual:
         if event.kind != "propertyChange" and event.kind not in BARE_KINDS:
             raise MalformedEvent("unusual")
         found = _Type(self._allow_list.wants(event), event.object_type, event.kind)
-        if len(self._types) < _MOST_TYPES:
-            name = raw["subscriptionType"], raw.get("objectTypeId"), raw.get("propertyName")
+        name = raw["subscriptionType"], raw.get("objectTypeId"), raw.get("propertyName")
+        if len(self._types) < MOST_REMEMBERED and memorable(*name):
             self._types[name] = found
         return found

@@ -53,3 +53,10 @@ def test_allowed_events_takes_away() -> None:
 def test_word_that_is_no_type_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError):
         AllowList(CLAIMS, ("everything",))
+
+
+def test_answers_about_long_names_are_right_and_not_kept() -> None:
+    allow_list = AllowList(CLAIMS, ("contact.propertyChange",))
+    events = [Event(event(**email("x" * 70_000 + str(number)))) for number in range(3)]
+    assert [allow_list.wants(one) for one in events] == [True] * 3
+    assert not allow_list._answers

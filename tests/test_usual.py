@@ -18,7 +18,7 @@ KEYS = EventKeys(b"k" * 32)
 ALLOWED = AllowList(["contact.creation", "contact.propertyChange:email", "object.deletion", "2-77.restore"])
 ANY: st.SearchStrategy[Any] = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=3),
-    st.lists(st.integers(), max_size=2), st.just({"a": 1}),
+    st.lists(st.integers(-3, 2**63 - 1), max_size=2), st.just({"a": 1}),
 )  # fmt: skip
 TYPES = [
     "contact.creation", "contact.propertyChange", "object.propertyChange", "object.creation", "object.deletion",
@@ -66,3 +66,11 @@ def test_what_hubspot_sends_nearly_always_is_usual(kind: str) -> None:
 
 def test_portal_that_is_not_served_is_not_usual() -> None:
     assert Usual(ALLOWED, KEYS, (8,)).sort_out([event(1)], now_ms=5) is None
+
+
+def test_long_names_are_sorted_out_and_not_kept() -> None:
+    usual = Usual(AllowList(["contact.propertyChange"]), EventKeys(b"secret"), ())
+    raw = event(subscriptionType="contact.propertyChange", propertyName="x" * 70_000, propertyValue="1")
+    arrival = usual.sort_out([raw], 1)
+    assert arrival is not None
+    assert (len(arrival.entries), usual._types) == (1, {})
