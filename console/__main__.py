@@ -61,6 +61,8 @@ COMMANDS: Final = (
     ),
     Command("audit", "console.audit:app", "Query, export and verify the audit.", _ACCOUNT),
     Command("privacy", "console.privacy:app", "Show and erase what is held on a person.", _ACCOUNT),
+    Command("user", "console.users:app", "Say who may log in to the console.", _ACCOUNT),
+    Command("login-link", "console.users:login_link", "Print a link that logs somebody in once.", _ACCOUNT),
     Command("secrets", "console.secrets:app", "Rotate the key of the secrets that are kept sealed.", _ACCOUNT),
 )
 

@@ -11,10 +11,11 @@ from console import pages
 from console.pages.board import BOARDS, Boards
 from console.pages.now import STOPPING, stop
 from console.pages.settings import EXAMINATIONS, Examinations
-from console.web import middlewares
+from console.web import login, middlewares
 from console.web.render import templates
 from console.web.sessions import Sessions
-from console.web.state import BEHIND_WEB, ENGINE, REDIS, SESSIONS, SETTINGS, TEMPLATES
+from console.web.state import BEHIND_WEB, ENGINE, REDIS, SESSIONS, SETTINGS, TEMPLATES, USERS
+from console.web.users import Users
 from core.connections import redis_client
 from core.masking import derive_key
 from core.settings import Settings
@@ -33,7 +34,7 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     app[STOPPING] = asyncio.Event()
     app.on_shutdown.append(stop)
     app[EXAMINATIONS] = Examinations()
-    app.add_routes(pages.routes())
+    app.add_routes([*login.routes(), *pages.routes()])
     app.cleanup_ctx.extend((_redis, _store, _totals))
     return app
 
@@ -42,6 +43,7 @@ async def _redis(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     redis = app[REDIS] = redis_client(settings, max_connections=10)
     app[SESSIONS] = Sessions(redis, derive_key(settings.console_key.get_secret_value(), "csrf"))
+    app[USERS] = Users(redis)
     yield
     await redis.aclose()
 

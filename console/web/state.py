@@ -8,11 +8,13 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from console.web.sessions import Sessions
+from console.web.users import Users
 from core.settings import Settings
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
 ENGINE: Final = web.AppKey("engine", AsyncEngine)  # the audit store; whether it is migrated is for the asker to see
 SESSIONS: Final = web.AppKey("sessions", Sessions)
+USERS: Final = web.AppKey("users", Users)
 TEMPLATES: Final = web.AppKey("templates", Environment)
 BEHIND_WEB: Final = web.AppKey("behind_web", bool)  # on a socket, where our own web process says who asks

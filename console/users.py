@@ -1,0 +1,145 @@
+"""`user add|list|remove` and `login-link`: who may log in to the console. Rule: a password is never an argument."""
+
+import asyncio
+import getpass
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final, TypeVar
+
+import typer
+
+from console.output import AsJson, Yes, confirm, say, show_json, show_table
+from console.web.policy import Role
+from console.web.sessions import Sessions
+from console.web.users import LONGEST, NAME, SHORTEST, User, Users
+from core.connections import redis_client
+from core.errors import ConfigurationError
+from core.masking import derive_key
+from core.security import SecurityEvent, security
+from core.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Say who may log in to the console.")
+
+T = TypeVar("T")
+Name = Annotated[str, typer.Argument(help="The account's name: lower case, such as ada or ada@example.com.")]
+_LOCAL: Final = "http://localhost"
+
+
+@app.command()
+def add(
+    name: Name,
+    role: Annotated[list[Role], typer.Option(help="What they are; may be given several times.")],
+    portal: Annotated[list[int] | None, typer.Option(help="A portal they see; without any, all.")] = None,
+    password_stdin: Annotated[bool, typer.Option(help="Read a password from standard input.")] = False,
+    no_password: Annotated[bool, typer.Option(help="They come by `spokes login-link` alone.")] = False,
+) -> None:
+    """Make an account, or change one; sessions that are open under this name end.
+
+    You are asked for a password of 12 characters or more.
+
+    Example: spokes user add ada --role operator
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigurationError(["A name has lower-case letters, digits and . _ @ + - only, at most 100."])
+    password = "" if no_password else _password(from_stdin=password_stdin)
+
+    async def put(users: Users, sessions: Sessions) -> None:
+        await users.put(name, role, portal, password)
+        await sessions.end_all(name)
+
+    _run(put)
+    security(SecurityEvent.USER_CHANGED, user=name, change="put", by=getpass.getuser(), roles=sorted(role))
+    say(f"{name} can log in." if password else f"{name} can log in by a link: spokes login-link {name}")
+
+
+@app.command("list")
+def list_users(as_json: AsJson = False) -> None:
+    """Show who has an account.
+
+    Example: spokes user list
+    """
+
+    async def find(users: Users, _: Sessions) -> tuple[User, ...]:
+        return await users.all()
+
+    found = _run(find)
+    if as_json:
+        show_json(*(
+            {"name": user.name, "roles": sorted(user.roles), "portals": _portals(user), "password": bool(user.phc)}
+            for user in found
+        ))  # fmt: skip
+        return
+    rows = (
+        (
+            user.name,
+            ", ".join(sorted(user.roles)),
+            "all" if user.portals is None else ", ".join(map(str, sorted(user.portals))),
+            "yes" if user.phc else "no, by link",
+        )
+        for user in found
+    )
+    show_table(("Name", "Roles", "Portals", "Password"), rows)
+
+
+@app.command()
+def remove(name: Name, yes: Yes = False) -> None:
+    """Remove an account and end its sessions; API tokens of that name live until they expire, an hour at most.
+
+    Exit code 1 when there is no such account.
+
+    Example: spokes user remove ada
+    """
+    confirm(f"Remove the account {name} and end its sessions?", yes=yes)
+
+    async def end(users: Users, sessions: Sessions) -> tuple[bool, int]:
+        return await users.remove(name), await sessions.end_all(name)
+
+    removed, ended = _run(end)
+    if removed:
+        security(SecurityEvent.USER_CHANGED, user=name, change="removed", by=getpass.getuser(), sessions_ended=ended)
+    print(f"{name} is removed; sessions ended: {ended}." if removed else f"There is no account {name}.")
+    raise typer.Exit(0 if removed else 1)
+
+
+def login_link(name: Name) -> None:
+    """Print a link that lets somebody with an account in, once and within ten minutes.
+
+    Exit code 1 when there is no such account.
+
+    Example: spokes login-link ada
+    """
+
+    async def make(users: Users, _: Sessions) -> str:
+        return await users.link(name) if await users.find(name) else ""
+
+    word = _run(make)
+    if not word:
+        print(f"There is no account {name}: spokes user add {name} --role viewer", file=sys.stderr)
+        raise typer.Exit(1)
+    settings = Settings.from_env()
+    base = settings.public_url.rstrip("/") or f"{_LOCAL}:{settings.port}"
+    print(f"{base}/console/login/{word}")
+
+
+def _password(*, from_stdin: bool) -> str:
+    password = sys.stdin.readline().rstrip("\n") if from_stdin else getpass.getpass("Password: ")
+    if not SHORTEST <= len(password) <= LONGEST:
+        raise ConfigurationError([f"A password has {SHORTEST} characters or more."])
+    if not from_stdin and getpass.getpass("Once more: ") != password:
+        raise ConfigurationError(["The two passwords differ."])
+    return password
+
+
+def _portals(user: User) -> list[int] | None:
+    return None if user.portals is None else sorted(user.portals)
+
+
+def _run(act: Callable[[Users, Sessions], Awaitable[T]]) -> T:
+    settings = Settings.from_env(needs=("CONSOLE_KEY",))
+
+    async def with_redis() -> T:
+        async with redis_client(settings) as redis:
+            key = derive_key(settings.console_key.get_secret_value(), "csrf")
+            return await act(Users(redis), Sessions(redis, key))
+
+    return asyncio.run(with_redis())

@@ -1,0 +1,162 @@
+"""Logging in and out of the console over real HTTP, on a real Valkey."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
+
+from console.users import app as user_commands
+from console.web.app import create_app
+from console.web.policy import Role
+from console.web.sessions import COOKIE
+from console.web.state import SESSIONS, USERS
+from console.web.users import Users
+from console_visitor import KEY, Visitor
+from core.settings import Settings
+
+PASSWORD = "correct horse battery"
+HERE = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestClient]:
+    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY})
+    async with TestClient(TestServer(create_app(settings))) as client:
+        await client.server.app[USERS].put("ada", [Role.VIEWER], [7], PASSWORD)
+        yield client
+
+
+async def log_in(client: TestClient, name: str, password: str, **headers: str) -> ClientResponse:
+    form = {"name": name, "password": password}
+    async with client.post("/console/login", data=form, headers=headers or HERE, allow_redirects=False) as answer:
+        await answer.read()
+        return answer
+
+
+async def test_name_and_password_begin_a_session_of_the_accounts_roles_and_portals(client: TestClient) -> None:
+    with capture_logs() as lines:
+        answer = await log_in(client, "ada", PASSWORD)
+    assert (answer.status, answer.headers["Location"]) == (303, "/console")
+    actor = await client.server.app[SESSIONS].find(answer.cookies[COOKIE].value)
+    assert actor is not None
+    assert (actor.name, actor.roles, actor.portals) == ("ada", {Role.VIEWER}, {7})
+    assert [line["actor"] for line in lines if line["event"] == "login_succeeded"] == ["ada"]
+
+
+async def test_the_cookie_is_bound_to_the_host_and_hidden_from_scripts_and_other_sites(client: TestClient) -> None:
+    cookie = (await log_in(client, "ada", PASSWORD)).headers["Set-Cookie"]
+    assert cookie.startswith("__Host-")
+    assert {"HttpOnly", "Secure", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+
+
+@pytest.mark.parametrize(("name", "password"), [("ada", "wrong"), ("nobody", PASSWORD), ("ada", ""), ("\u0000", "x")])
+async def test_a_failed_login_does_not_say_what_was_wrong(client: TestClient, name: str, password: str) -> None:
+    with capture_logs() as lines:
+        answer = await log_in(client, name, password)
+    assert answer.status == 401
+    assert "Name and password do not open an account." in await answer.text()
+    assert "Set-Cookie" not in answer.headers
+    assert "login_failed" in [line["event"] for line in lines]
+    assert PASSWORD not in str(lines)
+
+
+async def test_guesses_are_throttled_by_name_even_with_the_right_password(client: TestClient) -> None:
+    for _ in range(5):
+        await log_in(client, "ada", "wrong")
+    with capture_logs() as lines:
+        answer = await log_in(client, "ada", PASSWORD)
+    assert answer.status == 429
+    assert int(answer.headers["Retry-After"]) <= 300
+    assert "login_throttled" in [line["event"] for line in lines]
+
+
+async def test_guesses_are_throttled_by_address_whatever_the_name(client: TestClient) -> None:
+    statuses = [(await log_in(client, f"user{number}", "wrong")).status for number in range(21)]
+    assert statuses == [401] * 20 + [429]
+
+
+async def test_a_login_form_from_another_site_is_refused(client: TestClient) -> None:
+    answer = await log_in(client, "ada", PASSWORD, **{"Sec-Fetch-Site": "cross-site"})
+    assert answer.status == 403
+
+
+async def test_a_stolen_cookie_is_worth_nothing_after_logout(client: TestClient) -> None:
+    visitor = await Visitor.come(client, Role.VIEWER)
+    assert (await visitor.get("/console/dead"))[0] == 200
+    assert (await visitor.post("/console/logout", {})).status == 303
+    assert (await visitor.get("/console/dead"))[0] == 303
+
+
+async def test_logging_out_without_the_sessions_token_is_refused(client: TestClient) -> None:
+    visitor = await Visitor.come(client, Role.VIEWER)
+    assert (await visitor.post("/console/logout", {}, csrf="0" * 64)).status == 403
+    assert (await visitor.get("/console/dead"))[0] == 200
+
+
+async def test_a_login_link_is_not_used_up_by_looking_and_opens_once(client: TestClient) -> None:
+    path = f"/console/login/{await client.server.app[USERS].link('ada')}"
+    for _ in range(2):
+        async with client.get(path) as answer:
+            assert answer.status == 200
+            assert "Set-Cookie" not in answer.headers
+    statuses = []
+    for _ in range(2):
+        async with client.post(path, headers=HERE, allow_redirects=False) as answer:
+            statuses.append(answer.status)
+    assert statuses == [303, 401]
+
+
+async def test_a_login_link_of_a_removed_account_opens_nothing(client: TestClient) -> None:
+    users = client.server.app[USERS]
+    word = await users.link("ada")
+    await users.remove("ada")
+    async with client.post(f"/console/login/{word}", headers=HERE, allow_redirects=False) as answer:
+        assert answer.status == 401
+
+
+async def test_what_redis_holds_is_no_password_and_no_link(redis: Redis) -> None:
+    users = Users(redis)
+    await users.put("ada", [Role.VIEWER], None, PASSWORD)
+    word = await users.link("ada")
+    held = str([await redis.hgetall("spokes:console:users"), await redis.keys("*")])  # type: ignore[misc]  # redis-py types
+    assert "$argon2id$" in held
+    assert PASSWORD not in held
+    assert word not in held
+
+
+@pytest.fixture
+def deployment(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an operator's shell has set."""
+    for name, value in {**environ, "CONSOLE_KEY": KEY}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("redis", "deployment")
+def test_an_account_is_added_listed_and_removed() -> None:
+    run = CliRunner().invoke
+    assert run(user_commands, ["add", "bob", "--role", "operator", "--password-stdin"], PASSWORD).exit_code == 0
+    listed = run(user_commands, ["list", "--json"])
+    assert '"name":"bob"' in listed.output.replace(" ", "")
+    assert "argon2" not in listed.output
+    assert run(user_commands, ["remove", "bob", "--yes"]).exit_code == 0
+    assert run(user_commands, ["remove", "bob", "--yes"]).exit_code == 1
+
+
+@pytest.mark.usefixtures("redis", "deployment")
+def test_a_short_password_makes_no_account() -> None:
+    run = CliRunner().invoke
+    assert run(user_commands, ["add", "bob", "--role", "viewer", "--password-stdin"], "short").exit_code != 0
+    assert "bob" not in run(user_commands, ["list", "--json"]).output
+
+
+@pytest.mark.usefixtures("deployment")
+async def test_removing_an_account_ends_its_sessions(client: TestClient) -> None:
+    visitor = await Visitor.come(client, Role.VIEWER)
+    result = await asyncio.to_thread(CliRunner().invoke, user_commands, ["remove", "ada", "--yes"])
+    assert result.exit_code == 0
+    assert (await visitor.get("/console/dead"))[0] == 303
