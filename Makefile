@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SOURCES := audit chaos console core crm handlers ingest simulator workers tests bench
-BENCHES ?= receiver workers budget record scenarios
+BENCHES ?= receiver workers memory budget record scenarios
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-browser screenshots check coverage audit bench fuzz chaos format lock clean
@@ -53,6 +53,7 @@ bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, BE
 		options=; [ -n "$(FULL)" ] || case $$name in \
 			receiver) options="--quick" ;; \
 			workers) options="--events 10000" ;; \
+			memory) options="--events 150000 --wave 30000" ;; \
 			record) options="--records 50000" ;; \
 			scenarios) options="--changes 5000 --contacts 500 --steps 500" ;; \
 		esac; \

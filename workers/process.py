@@ -52,7 +52,9 @@ class Processor:
         self._beginning = Beginning(redis, holder, patience, self._runners.run)
         self._suspects = Suspects(redis)
         self._outstanding = 0
-        self._typical = 1.0  # events of a delivery
+        self._typical = (
+            100.0  # events of a delivery; what the first ones really have is not known when they are claimed
+        )
 
     def leases(self) -> list[tuple[str, str]]:
         """Return the leases of the lanes we hold, with what they say."""
