@@ -5,18 +5,33 @@ A cookie says nothing to the API and a token nothing to a page, so neither can b
 
 from aiohttp import web
 
-from console.web.actors import Actor
+from console.web.actors import ADDRESS, Actor
+from console.web.limits import Limit
 from console.web.sessions import COOKIE
-from console.web.state import SESSIONS
+from console.web.state import REDIS, SESSIONS, SETTINGS
+from console.web.tokens import Tokens
+from core.errors import Problem
+from core.security import SecurityEvent, security
+
+_FORGERIES = Limit("token-address", 100, 60, "Too many tokens that are none of ours; wait as Retry-After says.")
 
 
 async def identify(request: web.Request) -> Actor | None:
     """Return who it is, None for somebody who does not say.
 
     Raises:
+        Problem: 401 for a token that is none of ours, 429 for the address that has sent too many.
         RedisError, OSError: Redis does not answer.
     """
-    if request.path.startswith("/api/"):
+    if not request.path.startswith("/api/"):
+        cookie = request.cookies.get(COOKIE, "")
+        return await request.app[SESSIONS].find(cookie) if cookie else None
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if not scheme:
         return None
-    cookie = request.cookies.get(COOKIE, "")
-    return await request.app[SESSIONS].find(cookie) if cookie else None
+    try:
+        return Tokens.of(request.app[SETTINGS]).read(token.strip() if scheme.lower() == "bearer" else "")
+    except Problem as refused:
+        await _FORGERIES.take(request.app[REDIS], request[ADDRESS])  # its own log lines shall fill no disk
+        security(SecurityEvent.TOKEN_REFUSED, from_address=request[ADDRESS], why=refused.sentence)
+        raise

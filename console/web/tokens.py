@@ -1,0 +1,87 @@
+"""Tokens of programs, for the API. Rule: one algorithm, one audience, an hour at most; every other token is nobody's.
+
+They are signed with a key derived from CONSOLE_KEY, so a new CONSOLE_KEY ends all of them at once.
+"""
+
+import secrets
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+import jwt
+
+from console.web.actors import Actor
+from console.web.policy import Role
+from core.errors import Problem
+from core.masking import derive_key
+from core.settings import Settings
+
+LONGEST_S: Final = 3600
+ISSUER: Final = "spokes"
+AUDIENCE: Final = "spokes-api"
+_ALGORITHM: Final = "HS256"
+_LEEWAY_S: Final = 30  # clocks differ
+_LONGEST: Final = 4096  # characters
+_NEEDED: Final = ("iss", "aud", "exp", "iat", "sub", "jti", "roles")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Mints tokens, and reads them."""
+
+    key: bytes
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Tokens":
+        """Return the tokens of a deployment."""
+        return cls(derive_key(settings.console_key.get_secret_value(), "tokens"))
+
+    def mint(
+        self, name: str, roles: Collection[Role], portals: Collection[int] | None = None, *, lives_s: int = LONGEST_S
+    ) -> str:
+        """Return a token of `name`; `portals` None is all that this deployment serves."""
+        now = int(time.time())
+        claims: dict[str, object] = {
+            "iss": ISSUER, "aud": AUDIENCE, "sub": name, "iat": now, "exp": now + min(lives_s, LONGEST_S),
+            "jti": secrets.token_hex(8), "roles": sorted(roles),
+        }  # fmt: skip
+        if portals is not None:
+            claims["portals"] = sorted(portals)
+        return jwt.encode(claims, self.key, _ALGORITHM)
+
+    def read(self, token: str) -> Actor:
+        """Return whose token it is.
+
+        Raises:
+            Problem: 401, it is none of ours, or its time is over.
+        """
+        if len(token) > _LONGEST:
+            raise _refused("The token is too long.")
+        try:
+            claims = jwt.decode(
+                token, self.key, algorithms=[_ALGORITHM], audience=AUDIENCE, issuer=ISSUER, leeway=_LEEWAY_S,
+                options={"require": list(_NEEDED), "strict_aud": True},
+            )  # fmt: skip
+        except jwt.ExpiredSignatureError:
+            raise _refused("The token has expired; `spokes token` mints a new one.") from None
+        except (jwt.PyJWTError, ValueError):
+            raise _refused("The token is none that this API takes.") from None
+        return _actor(claims)
+
+
+def _actor(claims: dict[str, object]) -> Actor:
+    """Who the claims speak of; what is signed may still be nonsense."""
+    name, roles, portals = claims["sub"], claims["roles"], claims.get("portals")
+    issued, expires = claims["iat"], claims["exp"]
+    if not (isinstance(issued, int) and isinstance(expires, int) and expires - issued <= LONGEST_S):
+        raise _refused("A token may live for an hour at most.")
+    if not (isinstance(name, str) and name and isinstance(roles, list) and all(role in list(Role) for role in roles)):
+        raise _refused("The token says nothing of who it is, or of which role.")
+    if portals is not None and not (isinstance(portals, list) and all(type(one) is int for one in portals)):
+        raise _refused("The token's portals are not numbers.")
+    return Actor(name, frozenset(map(Role, roles)), None if portals is None else frozenset(portals))
+
+
+def _refused(sentence: str) -> Problem:
+    return Problem(401, "token_refused", sentence)
