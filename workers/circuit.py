@@ -118,25 +118,25 @@ class Circuit:
             await self._episodes.tell(Alert.PORTAL_PAUSED, of=portal_id, portal_id=portal_id, stands=False)
         return resumed
 
-    async def pause_by_hand(self, portal_id: int, *, actor: str, reason: str) -> None:
+    async def pause_by_hand(self, portal_id: int, *, actor: str, reason: str, address: str = "") -> None:
         """Let the portal's work wait until somebody resumes it, also where something else has paused it already."""
         pause = Pause(OPERATOR, time.time())
         fields = orjson.dumps({"why": pause.why, "since": pause.since, "until": pause.until}).decode()
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hset(keys.PAUSED, str(portal_id), fields)
-            append(pipeline, _by_hand(Action.PORTAL_PAUSED, portal_id, actor, reason))
+            append(pipeline, _by_hand(Action.PORTAL_PAUSED, portal_id, (actor, address), reason))
             await pipeline.execute()
         self._known[portal_id] = pause
         await self._episodes.tell(
             Alert.PORTAL_PAUSED, of=portal_id, portal_id=portal_id, stands=True, level="warning", why=OPERATOR
         )
 
-    async def resume_by_hand(self, portal_id: int, *, actor: str, reason: str) -> bool:
+    async def resume_by_hand(self, portal_id: int, *, actor: str, reason: str, address: str = "") -> bool:
         """Let the portal's work go on, whatever paused it; return whether it was paused."""
         resumed = await self.resume(portal_id)
         if resumed:
             async with self._redis.pipeline(transaction=True) as pipeline:
-                append(pipeline, _by_hand(Action.PORTAL_RESUMED, portal_id, actor, reason))
+                append(pipeline, _by_hand(Action.PORTAL_RESUMED, portal_id, (actor, address), reason))
                 await pipeline.execute()
         return resumed
 
@@ -167,5 +167,7 @@ class Circuit:
         return await self._probe()
 
 
-def _by_hand(action: Action, portal_id: int, actor: str, reason: str) -> AuditRecord:
-    return AuditRecord(action=action, portal_id=portal_id, actor=actor, reason=reason)
+def _by_hand(action: Action, portal_id: int, who: tuple[str, str], reason: str) -> AuditRecord:
+    actor, address = who
+    detail = {"address": address} if address else {}
+    return AuditRecord(action=action, portal_id=portal_id, actor=actor, reason=reason, detail=detail)

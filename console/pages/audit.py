@@ -1,6 +1,5 @@
 """*Audit*: search, export, and whether the chain holds. Rule: the chain is of all portals, and for who sees all."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +11,8 @@ from audit.checkpoints import Kind, stored
 from audit.queries import find
 from audit.records import Action, Outcome
 from audit.rows import Row
-from audit.verify import Verdict, verify
+from audit.verify import Verdict
+from console.answers.chain import recomputed
 from console.answers.records import search
 from console.answers.scope import within
 from console.answers.sentences import sentence
@@ -27,7 +27,6 @@ from console.web.state import ENGINE, SETTINGS
 from core.errors import AuditUnavailable, Problem
 from core.telemetry import report
 
-_PATIENCE_S: Final = 25.0  # a router of Heroku gives up after 30 s
 _CHUNK: Final = 500  # lines
 _TYPES: Final = {Format.JSONL: "application/x-ndjson", Format.CSV: "text/csv"}
 
@@ -50,14 +49,8 @@ async def page(request: web.Request) -> web.Response:
 @allow(Permission.AUDIT)
 async def check(request: web.Request) -> web.Response:
     """Recompute the chain, and show what was found. It changes nothing; it is a POST because it is much work."""
-    if request[ACTOR].portals is not None:
-        raise Problem(403, "not_permitted", "The chain is of all portals; you see some of them.")
-    try:
-        async with asyncio.timeout(_PATIENCE_S):
-            verdict = await verify(request.app[ENGINE], master=request.app[SETTINGS].master_key())
-    except TimeoutError:
-        told = "The chain is too long to recompute while a page waits; run `spokes audit verify`."
-        raise Problem(503, "chain_too_long", told) from None
+    app, portals = request.app, request[ACTOR].portals
+    verdict = await recomputed(app[ENGINE], portals, master=app[SETTINGS].master_key())
     return await _page(request, verdict)
 
 

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from audit.store import open_engine
 from console import pages
+from console.api import routes as api_routes
 from console.pages.board import BOARDS, Boards
 from console.pages.now import STOPPING, stop
 from console.pages.settings import EXAMINATIONS, Examinations
@@ -34,7 +35,7 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     app[STOPPING] = asyncio.Event()
     app.on_shutdown.append(stop)
     app[EXAMINATIONS] = Examinations()
-    app.add_routes([*login.routes(), *pages.routes()])
+    app.add_routes([*login.routes(), *pages.routes(), *api_routes.routes()])
     app.cleanup_ctx.extend((_redis, _store, _totals))
     return app
 

@@ -1,0 +1,74 @@
+"""The routes of the API, as one list. Rule: what stands here is served and described; nothing else is."""
+
+from typing import Final
+
+from aiohttp import web
+
+from console.answers.budget import PortalBudget
+from console.answers.deliveries import Received
+from console.answers.privacy import Asked
+from console.answers.queue import Queue
+from console.answers.records import Page, Recorded
+from console.api import acting, looking
+from console.api.given import Done, Letter, OneDelivery, OneEvent, OneTimeline
+from console.api.openapi import document
+from console.api.route import Route
+from console.api.taken import Because, OfAudit, OfDeliveries, OfEvents, OfExport, OfLetters, OfObject, Settling
+from console.pages.audit import export
+from console.web.policy import Door, Permission
+from workers.circuit import Pause
+
+_KEY: Final = r"{key:[\w.:=+-]{1,200}}"
+_PORTAL: Final = r"{portal:\d{1,18}}"
+_LETTER: Final = f"/dead-letters/{_PORTAL}/{_KEY}"
+_LOOK, _AUDIT, _SETTLE, _PAUSE = Permission.LOOK, Permission.AUDIT, Permission.SETTLE, Permission.PAUSE
+
+
+async def _export(request: web.Request, _: OfExport) -> web.StreamResponse:
+    return await export(request)
+
+
+async def _openapi(_: web.Request, __: None) -> dict[str, object]:
+    return document(ROUTES)
+
+
+# fmt: off
+ROUTES: Final = (
+    Route("GET", "/queue", _LOOK, "What waits, for how long, and what is paused", looking.see_queue, Queue),
+    Route("GET", "/budget", _LOOK, "How much of HubSpot's limits is in use",
+          looking.see_budget, tuple[PortalBudget, ...]),
+    Route("GET", "/deliveries", _LOOK, "What was received, the newest first",
+          looking.see_deliveries, Page[Received], OfDeliveries),
+    Route("GET", r"/deliveries/{id:[\w.:-]{1,200}}", _LOOK, "One delivery", looking.see_delivery, OneDelivery),
+    Route("GET", "/events", _LOOK, "What became of events, the newest first",
+          looking.see_events, Page[Recorded], OfEvents),
+    Route("GET", f"/events/{_KEY}", _LOOK, "One event through all its attempts", looking.see_event, OneEvent),
+    Route("GET", "/timeline", _LOOK, "All that happened to a CRM object",
+          looking.see_timeline, OneTimeline, OfObject),
+    Route("GET", "/dead-letters", _LOOK, "Events that could not be processed",
+          acting.see_letters, Page[Letter], OfLetters),
+    Route("GET", _LETTER, _LOOK, "One dead letter", acting.see_letter, Letter),
+    Route("POST", f"{_LETTER}/replay", _SETTLE, "Queue a dead letter again", acting.replay, Done, Because),
+    Route("POST", f"{_LETTER}/discard", _SETTLE, "End a dead letter for good", acting.discard, Done, Because),
+    Route("POST", "/dead-letters/replay", _SETTLE, "Queue many dead letters again",
+          acting.replay_many, Done, Settling),
+    Route("POST", "/dead-letters/discard", _SETTLE, "End many dead letters for good",
+          acting.discard_many, Done, Settling),
+    Route("POST", f"/portals/{_PORTAL}/pause", _PAUSE, "Let a portal's work wait", acting.pause, Pause, Because),
+    Route("POST", f"/portals/{_PORTAL}/resume", _PAUSE, "Let a portal's work go on", acting.resume, Done, Because),
+    Route("GET", "/audit", _AUDIT, "Records of the audit, the newest first",
+          looking.see_audit, Page[Recorded], OfAudit),
+    Route("GET", "/audit/export", Permission.EXPORT, "Records of the audit as lines, the oldest first",
+          _export, takes=OfExport, streams="application/x-ndjson"),
+    Route("GET", "/audit/verify", _AUDIT, "Recompute the audit's chain of hashes",
+          looking.see_chain, dict[str, object]),
+    Route("GET", "/privacy-requests", Permission.PRIVACY, "What people have asked for",
+          looking.see_privacy_requests, tuple[Asked, ...]),
+    Route("GET", "/openapi.json", Door.ANYONE, "This description", _openapi, dict[str, object]),
+)
+# fmt: on
+
+
+def routes() -> list[web.RouteDef]:
+    """Return the routes as the router takes them."""
+    return [route.mount() for route in ROUTES]
