@@ -27,6 +27,7 @@ from workers.dead_letters import DeadLetter, keep
 
 PORTAL: Final = 50112233
 CONTACT: Final = "318845120771"
+LETTER: Final = f"{501:032x}"  # the event key of the first dead letter
 SCRIPT: Final = "<script>window.broken=1</script><img src=x onerror=window.broken=1>"
 _HANDLERS: Final = ("contacts.keep_reachable", "contacts.greet", "deals.hand_over", "companies.keep_tidy")
 _MINUTE: Final = 60_000

@@ -12,13 +12,14 @@ from selenium import webdriver
 
 from chromium import chromium, look, sign_in
 from console.web.policy import Role
-from demo_day import CONTACT
+from demo_day import CONTACT, LETTER, PORTAL
 from deployment import deployment
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {
     "now": "/console", "object": f"/console/object?q={CONTACT}", "dead-letters": "/console/dead",
-    "audit": "/console/audit", "privacy": "/console/privacy", "settings": "/console/settings",
+    "dead-letter": f"/console/dead/{PORTAL}/{LETTER}", "audit": "/console/audit", "privacy": "/console/privacy",
+    "settings": "/console/settings",
 }  # fmt: skip
 MORE = ("now", "object")  # also in the other looks; all are with --all
 LOOKS = {"": (1280, False), "-dark": (1280, True), "-phone": (390, False)}

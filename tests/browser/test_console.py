@@ -12,14 +12,14 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from chromium import chromium, look, sign_in
 from console.web.policy import Role
-from demo_day import CONTACT, PORTAL, pulse
+from demo_day import CONTACT, LETTER, PORTAL, pulse
 from deployment import Deployment, deployment
 from workers import keys
 
 PATHS = {
     "now": "/console", "object": f"/console/object?q={CONTACT}", "object asked": "/console/object",
-    "dead letters": "/console/dead", "audit": "/console/audit", "privacy": "/console/privacy",
-    "settings": "/console/settings", "refused": "/console/nowhere",
+    "dead letters": "/console/dead", "a letter": f"/console/dead/{PORTAL}/{LETTER}", "audit": "/console/audit",
+    "privacy": "/console/privacy", "settings": "/console/settings", "refused": "/console/nowhere",
 }  # fmt: skip
 PATIENCE_S = 30
 
