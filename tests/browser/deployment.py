@@ -47,7 +47,7 @@ class Deployment:
         return asyncio.run(run())
 
     def cookie(self, *roles: Role, name: str = "ada") -> str:
-        """Begin a session, without a login."""
+        """Begin a session beside the login, which has a test of its own."""
         key = derive_key(self.settings.console_key.get_secret_value(), "csrf")
         return str(self.on_redis(lambda redis: Sessions(redis, key).begin(name, roles, None)))
 

@@ -12,6 +12,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from chromium import chromium, look, sign_in
 from console.web.policy import Role
+from console.web.sessions import COOKIE
+from console.web.users import Users
 from demo_day import CONTACT, LETTER, PORTAL, pulse
 from deployment import Deployment, deployment
 from workers import keys
@@ -20,6 +22,7 @@ PATHS = {
     "now": "/console", "object": f"/console/object?q={CONTACT}", "object asked": "/console/object",
     "dead letters": "/console/dead", "a letter": f"/console/dead/{PORTAL}/{LETTER}", "audit": "/console/audit",
     "privacy": "/console/privacy", "settings": "/console/settings", "refused": "/console/nowhere",
+    "login": "/console/login",
 }  # fmt: skip
 PATIENCE_S = 30
 
@@ -53,6 +56,23 @@ def wait(driver: webdriver.Chrome, until: Callable[[webdriver.Chrome], object]) 
 
 def text(driver: webdriver.Chrome) -> str:
     return driver.find_element(By.TAG_NAME, "main").text
+
+
+def test_who_logs_in_gets_in_and_who_logs_out_is_out(console: Deployment, driver: webdriver.Chrome) -> None:
+    console.on_redis(lambda redis: Users(redis).put("grace", [Role.OPERATOR], None, "a long pass phrase"))
+    sign_in(driver, console.address, "nobody")
+    driver.get(console.address + "/console")
+    driver.find_element(By.NAME, "name").send_keys("grace")
+    driver.find_element(By.NAME, "password").send_keys("a long pass phrase\n")
+    wait(driver, lambda driver: "Backlog" in text(driver))
+    cookie = driver.get_cookie(COOKIE)
+    assert cookie is not None
+    assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
+    driver.find_element(By.XPATH, "//button[text()='Log out']").click()
+    wait(driver, lambda driver: driver.current_url.endswith("/console/login"))
+    sign_in(driver, console.address, cookie["value"])
+    driver.get(console.address + "/console/dead")
+    assert driver.current_url.endswith("/console/login")
 
 
 def test_an_object_is_followed_from_a_link(console: Deployment, driver: webdriver.Chrome) -> None:
