@@ -1,7 +1,7 @@
 """Dead letters: events that could not be processed, kept with their history. Rule: only an operator ends them."""
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from redis.asyncio import Redis
@@ -105,6 +105,13 @@ class DeadLetters:
         payloads = await self._redis.mget([keys.dead(portal_id, name.decode()) for name in names]) if names else ()
         letters = (DeadLetter.from_bytes(payload) for payload in payloads if payload is not None)
         return tuple(letter for letter in letters if letter.reason == _NOT_FOUND)
+
+    async def named(self, portal_id: int, names: Collection[str]) -> AsyncIterator[DeadLetter]:
+        """Go through those dead letters of a portal that have one of these event keys, newest first."""
+        payloads = await self._redis.mget([keys.dead(portal_id, name) for name in names]) if names else []
+        found = [DeadLetter.from_bytes(payload) for payload in payloads if payload is not None]
+        for letter in sorted(found, key=lambda letter: -letter.died_at):
+            yield letter
 
     async def replay(self, letters: Iterable[DeadLetter], *, actor: str, reason: str, address: str = "") -> int:
         """Queue the events again, each as a new attempt of the same event; return how many.

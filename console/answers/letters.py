@@ -36,13 +36,12 @@ async def letters(
     for portal_id in await dead.portals():
         if not sees(portals, portal_id):
             continue
-        async for letter in dead.list(portal_id):
+        async for letter in dead.named(portal_id, keys) if keys else dead.list(portal_id):
             if reason is not None and letter.reason != reason:
                 continue
             if handler is not None and letter.handler != handler:
                 continue
-            if not keys or letter.entry.key in keys:
-                yield letter
+            yield letter
 
 
 async def causes(redis: Redis, portals: Portals) -> tuple[Cause, ...]:
