@@ -8,7 +8,7 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 
-from console.output import AsJson, Yes, confirm, say, show_json, show_table
+from console.output import AsJson, Yes, confirm, show_json, show_table
 from console.web.policy import Role
 from console.web.sessions import Sessions
 from console.web.users import LONGEST, NAME, SHORTEST, User, Users
@@ -32,6 +32,7 @@ def add(
     portal: Annotated[list[int] | None, typer.Option(help="A portal they see; without any, all.")] = None,
     password_stdin: Annotated[bool, typer.Option(help="Read a password from standard input.")] = False,
     no_password: Annotated[bool, typer.Option(help="They come by `spokes login-link` alone.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make an account, or change one; sessions that are open under this name end.
 
@@ -49,7 +50,10 @@ def add(
 
     _run(put)
     security(SecurityEvent.USER_CHANGED, user=name, change="put", by=getpass.getuser(), roles=sorted(role))
-    say(f"{name} can log in." if password else f"{name} can log in by a link: spokes login-link {name}")
+    if as_json:
+        show_json({"name": name, "roles": sorted(role), "portals": portal, "password": bool(password)})
+    else:
+        print(f"{name} can log in." if password else f"{name} can log in by a link: spokes login-link {name}")
 
 
 @app.command("list")
@@ -82,7 +86,7 @@ def list_users(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def remove(name: Name, yes: Yes = False) -> None:
+def remove(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
     """Remove an account and end its sessions; API tokens of that name live until they expire, an hour at most.
 
     Exit code 1 when there is no such account.
@@ -97,11 +101,14 @@ def remove(name: Name, yes: Yes = False) -> None:
     removed, ended = _run(end)
     if removed:
         security(SecurityEvent.USER_CHANGED, user=name, change="removed", by=getpass.getuser(), sessions_ended=ended)
-    print(f"{name} is removed; sessions ended: {ended}." if removed else f"There is no account {name}.")
+    if as_json:
+        show_json({"name": name, "removed": removed, "sessions_ended": ended})
+    else:
+        print(f"{name} is removed; sessions ended: {ended}." if removed else f"There is no account {name}.")
     raise typer.Exit(0 if removed else 1)
 
 
-def login_link(name: Name) -> None:
+def login_link(name: Name, as_json: AsJson = False) -> None:
     """Print a link that lets somebody with an account in, once and within ten minutes.
 
     Exit code 1 when there is no such account.
@@ -118,7 +125,11 @@ def login_link(name: Name) -> None:
         raise typer.Exit(1)
     settings = Settings.from_env()
     base = settings.public_url.rstrip("/") or f"{_LOCAL}:{settings.port}"
-    print(f"{base}/console/login/{word}")
+    link = f"{base}/console/login/{word}"
+    if as_json:
+        show_json({"name": name, "link": link})
+    else:
+        print(link)
 
 
 def _password(*, from_stdin: bool) -> str:
