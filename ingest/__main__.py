@@ -3,10 +3,12 @@
 import argparse
 import gc
 import sys
+from pathlib import Path
 
 from core.errors import ConfigurationError
 from core.settings import RECEIVER_PATH, Settings
 from core.telemetry import setup
+from ingest.console_proxy import console_folder
 
 _SHUTDOWN_S = 20  # what is in flight may take this long; Heroku kills a dyno after 30 s
 
@@ -21,33 +23,34 @@ def main() -> int:
     try:
         settings = Settings.from_env(needs=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
         setup(settings, "web")
-        if settings.web_concurrency == 1:
-            _run_one(settings)
-        else:
-            _run_several(settings)
+        with console_folder(settings) as console:
+            if settings.web_concurrency == 1:
+                _run_one(settings, console)
+            else:
+                _run_several(settings, console)
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log may not be set up yet
         return 2
     return 0
 
 
-def _run_one(settings: Settings) -> None:
+def _run_one(settings: Settings, console: Path | None) -> None:
     """Run in this process."""
     import uvloop  # noqa: PLC0415 - gunicorn brings its own way to it
 
     from ingest.app import create_app  # noqa: PLC0415 - gunicorn's processes load it themselves
     from ingest.serving import serve  # noqa: PLC0415 - likewise
 
-    app = create_app(settings)
+    app = create_app(settings, console=console)
     _settle_memory()
     uvloop.run(serve(app, settings, graceful_s=_SHUTDOWN_S))
 
 
-def _run_several(settings: Settings) -> None:
+def _run_several(settings: Settings, console: Path | None) -> None:
     """Run WEB_CONCURRENCY processes on one port under gunicorn, which replaces those that die."""
     from ingest.processes import Server  # noqa: PLC0415 - loads gunicorn, which one process does not need
 
-    server = Server(settings, graceful_s=_SHUTDOWN_S)
+    server = Server(settings, graceful_s=_SHUTDOWN_S, console=console)
     _settle_memory()
     server.run()
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -18,6 +19,7 @@ from core.totals import Totals
 from handlers.routing import load_router
 from ingest.admission import Admission
 from ingest.allow_list import AllowList
+from ingest.console_proxy import CONSOLE, ConsoleProxy
 from ingest.guard import FailureLimit
 from ingest.load import Load, findings
 from ingest.metrics import MetricsPage
@@ -41,8 +43,8 @@ from ingest.views import (
 log = structlog.get_logger()
 
 
-def create_app(settings: Settings) -> web.Application:
-    """Return the application that `settings` ask for.
+def create_app(settings: Settings, *, console: Path | None = None) -> web.Application:
+    """Return the application that `settings` ask for; `console` is the folder of the console, if there is one.
 
     Raises:
         ConfigurationError: HANDLERS or ALLOWED_EVENTS is wrong.
@@ -55,7 +57,16 @@ def create_app(settings: Settings) -> web.Application:
     app.router.add_get("/readyz", readyz, expect_handler=expect)
     app.router.add_get("/metrics", metrics, expect_handler=expect)
     app.cleanup_ctx.append(partial(_parts, allow_list))
+    if console is not None:
+        app[CONSOLE] = ConsoleProxy(settings, console)
+        app.cleanup_ctx.append(_console)
+        app.on_shutdown.append(app[CONSOLE].let_go)
     return app
+
+
+async def _console(app: web.Application) -> AsyncIterator[None]:
+    async with app[CONSOLE]:
+        yield
 
 
 async def _parts(allow_list: AllowList, app: web.Application) -> AsyncIterator[None]:

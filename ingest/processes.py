@@ -1,6 +1,7 @@
 """Several web processes on one port. Rule: gunicorn starts, watches and ends them; each runs the same application."""
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -14,14 +15,20 @@ from ingest.serving import app_runner
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
     """gunicorn, set up from our settings and from nothing else."""
 
-    def __init__(self, settings: Settings, *, graceful_s: int) -> None:
-        """Serve what `settings` ask for; what is in flight at the end may take `graceful_s` seconds.
+    def __init__(self, settings: Settings, *, graceful_s: int, console: Path | None) -> None:
+        """Serve what `settings` ask for.
+
+        Args:
+            settings: of the deployment.
+            graceful_s: what is in flight at the end may take so long.
+            console: the console's folder, if there is one.
 
         Raises:
             ConfigurationError: HANDLERS or ALLOWED_EVENTS is wrong.
         """
         self._settings = settings
         self._graceful_s = graceful_s
+        self._console = console
         create_app(settings)  # so that a wrong setting ends the start, and not one process after the other
         super().__init__()
 
@@ -44,6 +51,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         """Return what makes the application's runner; called in each process."""
 
         async def make() -> web.AppRunner:
-            return app_runner(create_app(self._settings), shutdown_s=self._graceful_s)
+            return app_runner(create_app(self._settings, console=self._console), shutdown_s=self._graceful_s)
 
         return make

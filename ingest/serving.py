@@ -16,6 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from core.metrics import REQUESTS
 from core.settings import RECEIVER_PATH, Settings
+from ingest.console_proxy import CONSOLE, is_console
 from ingest.newcomers import Newcomers
 from ingest.surroundings import Surroundings
 from ingest.views import RECEIVER, SETTINGS, SURROUNDINGS
@@ -60,7 +61,7 @@ class Runner(web.AppRunner):
         surroundings, receive, routed = app[SURROUNDINGS], app[RECEIVER].receive, server.request_handler
         newcomers = Newcomers[RequestHandler](app[SETTINGS].body_timeout_s)
         self._watching = asyncio.create_task(_watch(newcomers, server))
-        heard = newcomers.heard
+        heard, console = newcomers.heard, app.get(CONSOLE)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             heard(request.protocol)
@@ -70,6 +71,8 @@ class Runner(web.AppRunner):
                 and "Expect" not in request.headers
             ):
                 return await surroundings.of_receiver(request, receive)
+            if console is not None and is_console(request.raw_path):
+                return await console.forward(request)
             return await surroundings.of_view(cast("web.Request", request), routed)
 
         server.request_handler = handle
