@@ -80,6 +80,8 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
             lambda: answers(settings.embedded_socket), f"The embedded Valkey (it writes to {log_file(settings)})"
         )
     env["PUBLIC_URL"] = settings.public_url or base
+    if not settings.console_key.get_secret_value():
+        env["CONSOLE_KEY"] = secrets.token_hex(16)  # nobody has an account yet; logins end with this run
     if not settings.hubspot_access_token.get_secret_value():
         env |= await _play_hubspot(settings, processes, env["PUBLIC_URL"], base, traffic)
     migrate = await asyncio.create_subprocess_exec(
@@ -92,7 +94,8 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
         await processes.start(f"worker {number}", [sys.executable, "-m", "workers"], env)
     await _wait(lambda: _ready(f"{base}/readyz"), "The web process")
     print(f"Ready: {base}{RECEIVER_PATH} takes deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
-    print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.", flush=True)
+    print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.")
+    print(f"The console: spokes user add NAME --role admin, then {base}/console.", flush=True)
     return env
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, TypeVar
 
+import structlog
 import typer
 
 from console.output import AsJson, Yes, confirm, show_json, show_table
@@ -49,7 +50,7 @@ def add(
         await sessions.end_all(name)
 
     _run(put)
-    security(SecurityEvent.USER_CHANGED, user=name, change="put", by=getpass.getuser(), roles=sorted(role))
+    _tell(user=name, change="put", roles=sorted(map(str, role)))
     if as_json:
         show_json({"name": name, "roles": sorted(role), "portals": portal, "password": bool(password)})
     else:
@@ -100,7 +101,7 @@ def remove(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
 
     removed, ended = _run(end)
     if removed:
-        security(SecurityEvent.USER_CHANGED, user=name, change="removed", by=getpass.getuser(), sessions_ended=ended)
+        _tell(user=name, change="removed", sessions_ended=ended)
     if as_json:
         show_json({"name": name, "removed": removed, "sessions_ended": ended})
     else:
@@ -130,6 +131,12 @@ def login_link(name: Name, as_json: AsJson = False) -> None:
         show_json({"name": name, "link": link})
     else:
         print(link)
+
+
+def _tell(**fields: object) -> None:
+    """Write the security event's line where it is no part of the answer."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    security(SecurityEvent.USER_CHANGED, by=getpass.getuser(), **fields)
 
 
 def _password(*, from_stdin: bool) -> str:

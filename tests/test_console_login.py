@@ -1,8 +1,13 @@
 """Logging in and out of the console over real HTTP, on a real Valkey."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import orjson
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
@@ -19,6 +24,7 @@ from console.web.users import Users
 from console_visitor import KEY, Visitor
 from core.settings import Settings
 
+ROOT = Path(__file__).parent.parent
 PASSWORD = "correct horse battery"
 HERE = {"Sec-Fetch-Site": "same-origin"}
 
@@ -152,6 +158,15 @@ def test_a_short_password_makes_no_account() -> None:
     run = CliRunner().invoke
     assert run(user_commands, ["add", "bob", "--role", "viewer", "--password-stdin"], "short").exit_code != 0
     assert "bob" not in run(user_commands, ["list", "--json"]).output
+
+
+@pytest.mark.usefixtures("redis")
+def test_who_changed_an_account_is_told_beside_the_answer(environ: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "console", "user", "add", "bob", "--role", "viewer", "--no-password", "--json"]
+    env = {**os.environ, **environ, "CONSOLE_KEY": KEY}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=True)
+    assert orjson.loads(done.stdout)["name"] == "bob"
+    assert "user_changed" in done.stderr
 
 
 @pytest.mark.usefixtures("deployment")
