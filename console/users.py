@@ -135,8 +135,12 @@ def login_link(name: Name, as_json: AsJson = False) -> None:
 
 def _tell(**fields: object) -> None:
     """Write the security event's line where it is no part of the answer."""
+    before = structlog.get_config()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    security(SecurityEvent.USER_CHANGED, by=getpass.getuser(), **fields)
+    try:
+        security(SecurityEvent.USER_CHANGED, by=getpass.getuser(), **fields)
+    finally:
+        structlog.configure(**before)
 
 
 def _password(*, from_stdin: bool) -> str:
