@@ -50,7 +50,7 @@ def add(
         await sessions.end_all(name)
 
     _run(put)
-    _tell(user=name, change="put", roles=sorted(map(str, role)))
+    _tell(SecurityEvent.USER_CHANGED, user=name, change="put", roles=sorted(map(str, role)))
     if as_json:
         show_json({"name": name, "roles": sorted(role), "portals": portal, "password": bool(password)})
     else:
@@ -101,7 +101,9 @@ def remove(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
 
     removed, ended = _run(end)
     if removed:
-        _tell(user=name, change="removed", sessions_ended=ended)
+        _tell(SecurityEvent.USER_CHANGED, user=name, change="removed")
+    if ended:
+        _tell(SecurityEvent.SESSION_REVOKED, user=name, count=ended)
     if as_json:
         show_json({"name": name, "removed": removed, "sessions_ended": ended})
     else:
@@ -133,12 +135,12 @@ def login_link(name: Name, as_json: AsJson = False) -> None:
         print(link)
 
 
-def _tell(**fields: object) -> None:
+def _tell(event: SecurityEvent, **fields: object) -> None:
     """Write the security event's line where it is no part of the answer."""
     before = structlog.get_config()
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        security(SecurityEvent.USER_CHANGED, by=getpass.getuser(), **fields)
+        security(event, by=getpass.getuser(), **fields)
     finally:
         structlog.configure(**before)
 

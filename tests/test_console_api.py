@@ -323,6 +323,15 @@ def test_the_description_names_every_route_its_permission_and_each_thing_it_refe
         assert reference in told["components"]["schemas"]  # type: ignore[index]  # a document, of any depth
 
 
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+async def test_an_export_is_of_a_media_type_that_the_description_names(client: TestClient, form: str) -> None:
+    told: Any = document(ROUTES)
+    named = told["paths"][f"{PREFIX}/audit/export"]["get"]["responses"]["200"]["content"]
+    headers = Program(client, Role.ADMIN).headers
+    async with client.get(f"{PREFIX}/audit/export", params={"format": form}, headers=headers) as answer:
+        assert answer.content_type in named
+
+
 async def test_a_program_reads_the_description_without_a_token(client: TestClient) -> None:
     async with client.get(f"{PREFIX}/openapi.json") as answer:
         assert orjson.loads(await answer.read())["openapi"] == "3.1.0"

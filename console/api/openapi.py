@@ -74,7 +74,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
 
 def _content(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.streams:
-        return {route.streams: {"schema": {"type": "string"}}}
+        return {media: {"schema": {"type": "string"}} for media in route.streams}
     return {"application/json": {"schema": _schema(route.given, schemas, "serialization")}}
 
 

@@ -36,7 +36,7 @@ class Route:
     answer: Callable[[web.Request, Any], Awaitable[Any]]
     gives: Any = None
     takes: Any = None
-    streams: str = field(default="", kw_only=True)  # the media type of an answer that streams
+    streams: tuple[str, ...] = field(default=(), kw_only=True)  # the media types of an answer that streams
 
     @cached_property
     def taken(self) -> TypeAdapter[Any]:

@@ -59,7 +59,7 @@ ROUTES: Final = (
     Route("GET", "/audit", _AUDIT, "Records of the audit, the newest first",
           looking.see_audit, Page[Recorded], OfAudit),
     Route("GET", "/audit/export", Permission.EXPORT, "Records of the audit as lines, the oldest first",
-          _export, takes=OfExport, streams="application/x-ndjson"),
+          _export, takes=OfExport, streams=("application/x-ndjson", "text/csv")),
     Route("GET", "/audit/verify", _AUDIT, "Recompute the audit's chain of hashes",
           looking.see_chain, dict[str, object]),
     Route("GET", "/privacy-requests", Permission.PRIVACY, "What people have asked for",
