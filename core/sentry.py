@@ -8,12 +8,6 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-import sentry_sdk
-from sentry_sdk.integrations.atexit import AtexitIntegration
-from sentry_sdk.integrations.dedupe import DedupeIntegration
-from sentry_sdk.integrations.excepthook import ExcepthookIntegration
-from sentry_sdk.integrations.threading import ThreadingIntegration
-
 from core.masking import Mask
 from core.settings import Settings
 from core.version import VERSION
@@ -24,16 +18,24 @@ if TYPE_CHECKING:
 
 _PERSONAL: Final = ("request", "user", "extra", "server_name", "breadcrumbs", "modules")
 _COMMIT: Final = 12  # digits of a commit that tell it from others
+_is_on = False
 _rate = 0.0
 
 
 def start(settings: Settings, process: str, mask: Mask) -> None:
     """Send to SENTRY_DSN from now on, if it is set."""
-    global _rate  # noqa: PLW0603 - one Sentry a process, set up once
-    _rate = 0.0
+    global _is_on, _rate
+    _is_on, _rate = False, 0.0
     if not (dsn := settings.sentry_dsn.get_secret_value()):
         return
-    _rate = settings.sentry_traces_rate
+    # Loaded where it is used: who has no Sentry need not find three megabytes for it.
+    import sentry_sdk  # noqa: PLC0415
+    from sentry_sdk.integrations.atexit import AtexitIntegration  # noqa: PLC0415
+    from sentry_sdk.integrations.dedupe import DedupeIntegration  # noqa: PLC0415
+    from sentry_sdk.integrations.excepthook import ExcepthookIntegration  # noqa: PLC0415
+    from sentry_sdk.integrations.threading import ThreadingIntegration  # noqa: PLC0415
+
+    _is_on, _rate = True, settings.sentry_traces_rate
 
     def scrub(event: "SentryEvent", _: "Hint") -> "SentryEvent":
         return _scrubbed(event, mask)
@@ -69,6 +71,10 @@ def release(settings: Settings) -> str:
 
 def send_error(error: BaseException, fields: dict[str, Any]) -> None:
     """Send an exception, without its text and local variables."""
+    if not _is_on:
+        return
+    import sentry_sdk  # noqa: PLC0415 - as in `start`
+
     with sentry_sdk.new_scope() as scope:
         scope.set_context("fields", fields)
         scope.fingerprint = [str(fields.get("handler") or fields.get("job") or "{{ default }}"), type(error).__name__]
@@ -79,6 +85,10 @@ def send_error(error: BaseException, fields: dict[str, Any]) -> None:
 
 def send_alert(name: str, level: str, fields: dict[str, Any]) -> None:
     """Send an alert."""
+    if not _is_on:
+        return
+    import sentry_sdk  # noqa: PLC0415 - as in `start`
+
     with sentry_sdk.new_scope() as scope:
         scope.set_context("fields", fields)
         scope.fingerprint = [name]
@@ -94,6 +104,8 @@ def timed(operation: str, name: str, seconds: float) -> None:
     """
     if not _rate or random.random() >= _rate:
         return
+    import sentry_sdk  # noqa: PLC0415 - as in `start`
+
     ended = time.time()
     with sentry_sdk.isolation_scope():
         transaction = sentry_sdk.start_transaction(
