@@ -1,0 +1,20 @@
+"""A short run of `chaos` with a seed that is known: `make test-chaos`, as it starts a whole house and breaks it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.timeout(240)
+def test_short_run_holds_every_invariant(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "chaos", "--minutes", "0.2", "--seed", "12414", "--workers", "2", "--rate", "20"]
+    environ = {**os.environ, "DATA_DIR": str(tmp_path)}
+    run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=230)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "invariants hold" in run.stdout
+    assert list(tmp_path.iterdir()) == []
