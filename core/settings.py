@@ -100,12 +100,6 @@ class Settings(BaseSettings):
     console_key: ConsoleKey = SecretStr("")
     console_origins: Words = ()  # of other sites whose scripts may call the API
     console_rate_limit: int = Field(300, ge=1, description="API requests per actor and minute")
-    oidc_issuer: str = ""
-    oidc_client_id: str = ""
-    oidc_client_secret: SecretStr = SecretStr("")
-    oidc_audience: str = ""  # of API tokens; that of logins is the client id
-    oidc_roles_claim: str = "roles"
-    oidc_roles: Words = ()  # "their-group=operator"; without any, the claim holds our roles
     # The process
     host: str = "0.0.0.0"  # noqa: S104 - a dyno is reached on its public interface
     port: int = Field(8080, ge=0, le=65535)
@@ -181,8 +175,7 @@ class Settings(BaseSettings):
         urls = (self.redis_url.get_secret_value(), self.database_url.get_secret_value())
         passwords = tuple(urlsplit(url).password or "" for url in urls)
         webhook = (self.alert_webhook_url, self.alert_webhook_secret, self.metrics_token)
-        console = (self.console_key, self.oidc_client_secret)
-        singles = (self.hubspot_access_token, self.audit_key, self.sentry_dsn, *webhook, *console)
+        singles = (self.hubspot_access_token, self.audit_key, self.sentry_dsn, *webhook, self.console_key)
         return (*self.client_secrets, *self.vault_keys, *(s.get_secret_value() for s in singles), *passwords)
 
     @property
