@@ -154,6 +154,15 @@ async def test_event_of_a_merged_record_is_run_on_the_survivor(bench: Bench) -> 
     assert bench.calls[-1][0] == "2"
 
 
+async def test_detail_of_an_event_of_a_merged_record_does_not_name_it(bench: Bench, redis: Redis) -> None:
+    """The chain covers the detail, so no erasure could take the id out again."""
+    await bench.work((merge(2, 318845123451),))
+    await bench.work((change("x", 9, object_id=318845123451),))
+    details = [decode_record(fields[b"r"]).detail for _, fields in await redis.xrange(AUDIT_STREAM)]
+    assert [detail for detail in details if "318845123451" in str(detail)] == []
+    assert any(detail.get("merged") for detail in details)
+
+
 async def test_merge_beside_other_events_comes_first(bench: Bench) -> None:
     await bench.work((change("x", 1), merge(2, 1)))
     assert {call[0] for call in bench.calls} == {"2"}

@@ -115,7 +115,9 @@ def _records(delivery: Delivery, ended: Ended, *, moved_to: str = "", delay_s: f
     if moved_to:
         detail = {"moved_to": moved_to, "delay_s": round(delay_s, 3)}
     if work.merged_from:
-        detail["merged_from"] = work.merged_from
+        detail["merged"] = (
+            True  # not the id it came under: the chain covers the detail, so no erasure could take it out
+        )
     record = event_record(
         work.event,
         verdict.outcome,

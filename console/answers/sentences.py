@@ -93,8 +93,8 @@ def _event(record: Recorded) -> str:
     wait = record.detail.get("delay_s")
     if isinstance(wait, int | float) and record.outcome in {Outcome.RETRIED, Outcome.PARKED}:
         told += f"; next try after {wait:,.0f} s"
-    if came_as := record.detail.get("merged_from"):
-        told += f"; it came for {came_as}"
+    if record.detail.get("merged"):
+        told += "; it came for a record that was merged into this one"
     return told
 
 
