@@ -42,7 +42,7 @@ class Usual:
         """Return what a request brought; None where anything about it is unusual.
 
         Args:
-            elements: of the body, none of them nested too deep.
+            elements: of the body; one that is nested too deep to be written is found out here or by admission.
             now_ms: when the request came, in epoch milliseconds.
         """
         types = self._types
