@@ -1,4 +1,4 @@
-"""Event in HubSpot's own terms, read by one parser for both dialects.
+"""Event in HubSpot's own terms, the same for both dialects.
 
 Rule: nothing that HubSpot sends is thrown away; `raw` keeps every field, known or not.
 Facts: HubSpot's "Webhooks API guide" and "Create generic webhook subscriptions".
@@ -7,12 +7,9 @@ Facts: HubSpot's "Webhooks API guide" and "Create generic webhook subscriptions"
 from collections.abc import Mapping
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
-import orjson
-
-from core.errors import MalformedEvent, RejectedRequest
-from core.refusals import Refusal
+from core.errors import MalformedEvent
 
 Raw: TypeAlias = dict[str, Any]  # one element as HubSpot sent it: its set of fields is open, so no type can close it
 
@@ -30,7 +27,6 @@ OBJECT_TYPES: Final[Mapping[str, str]] = {
 BARE_KINDS: Final = frozenset({"creation", "deletion", "restore", "privacyDeletion"})
 _NEED_OBJECT: Final = BARE_KINDS | {"propertyChange", "merge", "newMessage"}
 _LONGEST_TYPE: Final = 100
-_DEEPEST: Final = 200  # levels of an element; orjson reads 1,024 but writes 254, and a job puts some around it
 
 # What nearly every element has, and the types that say all by themselves: these are read in one go.
 _USUAL: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
@@ -39,21 +35,6 @@ _PLAIN: Final = {
     for family in ("contact", "company", "deal", "ticket", "product", "line_item", "object")
     for kind in ("creation", "deletion", "restore", "privacyDeletion", "propertyChange", "merge")
 }
-
-
-class Quarantined(NamedTuple):
-    """An element that is not an event: its place in the batch, why it was set aside, and its id where it has one."""
-
-    place: int
-    reason: str
-    event_id: int | None = None
-
-
-class Batch(NamedTuple):
-    """A request's body, read: the events in their order, and the elements that are none."""
-
-    events: list["Event"]
-    quarantined: list[Quarantined]
 
 
 class Event:
@@ -178,67 +159,6 @@ class Event:
     def survivor_id(self) -> str:
         """The record that lives on after a merge; the object itself for every other kind."""
         return str(self.raw.get("newObjectId") or self.raw.get("primaryObjectId") or self.object_id)
-
-
-def read(body: bytes) -> list[Any]:
-    """Return the elements of a request's body: a JSON array; a single object counts as an array of one.
-
-    Raises:
-        RejectedRequest: the body is not JSON, or neither array nor object.
-    """
-    try:
-        elements = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise RejectedRequest(Refusal.BODY_NOT_JSON) from None
-    if isinstance(elements, dict):
-        return [elements]
-    if not isinstance(elements, list):
-        raise RejectedRequest(Refusal.BODY_NOT_A_BATCH)
-    return elements
-
-
-def may_be_deep(body: bytes) -> bool:
-    """Return whether an element may be nested too deep, which those of HubSpot never are."""
-    return body.count(b"[") + body.count(b"{") > _DEEPEST
-
-
-def parse(body: bytes) -> Batch:
-    """Read a request's body: the events in it, and what is none.
-
-    Raises:
-        RejectedRequest: as `read`.
-    """
-    return sift(read(body), deep=may_be_deep(body))
-
-
-def sift(elements: list[Any], *, deep: bool) -> Batch:
-    """Return the events among a body's elements; `deep`: some may be nested so deep that they cannot be written."""
-    events: list[Event] = []
-    quarantined: list[Quarantined] = []
-    for place, element in enumerate(elements):
-        try:
-            if deep and _too_deep(element):
-                raise MalformedEvent("nested_too_deep")  # noqa: TRY301 - it takes the same way as every other fault
-            events.append(Event(element))
-        except MalformedEvent as fault:
-            event_id = element.get("eventId") if isinstance(element, dict) else None
-            quarantined.append(Quarantined(place, fault.reason, event_id if type(event_id) is int else None))
-    return Batch(events, quarantined)
-
-
-def _too_deep(element: object) -> bool:
-    """Whether an element is nested so deep that it could be read but not written."""
-    level = [element]
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for outer in level
-            if isinstance(outer, dict | list)
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-        ]
-        if not level:
-            return False
-    return True
 
 
 @lru_cache(maxsize=1024)

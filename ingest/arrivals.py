@@ -8,8 +8,9 @@ from typing import Final
 from audit.records import Action, AuditRecord, Outcome, event_record
 from core.deliveries import Entry, new_id
 from core.event_keys import EventKeys
-from core.events import Batch, Event
+from core.events import Event
 from ingest.allow_list import AllowList
+from ingest.batch import Batch
 
 _NO_PORTAL: Final = 0  # an element that is not even readable belongs to none
 _TOLD_EACH: Final = 100  # elements that are no events; HubSpot sends so many a request, a body holds 5,000,000 zeros

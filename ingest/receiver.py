@@ -12,13 +12,13 @@ from aiohttp import web
 
 from core.errors import MalformedEvent, RejectedRequest
 from core.event_keys import EventKeys
-from core.events import may_be_deep, read, sift
 from core.metrics import EVENTS
 from core.refusals import Refusal
 from core.settings import Settings
 from ingest.admission import Admission
 from ingest.allow_list import AllowList
 from ingest.arrivals import Arrival, sort_out
+from ingest.batch import read, sift
 from ingest.guard import admit
 from ingest.load import Load
 from ingest.signature import verify
@@ -83,7 +83,7 @@ class Receiver:
 
     async def _sifted(self, body: bytes, elements: list[Any], now_ms: int) -> Mapping[str, object]:
         """Admit what is good of a batch in which anything is unusual."""
-        batch = sift(elements, deep=may_be_deep(body))
+        batch = sift(elements, body)
         self._load.admit_events(batch.events)
         portal_ids = self._settings.portal_ids
         arrivals = sort_out(batch, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)

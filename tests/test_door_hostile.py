@@ -17,11 +17,11 @@ from redis.asyncio import Redis
 
 from conftest import PUBLIC_URL, Sign, batch, event
 from core.deliveries import AUDIT_STREAM, QUEUE_NAME
-from core.events import parse
 from core.settings import Settings
 from ingest.admission import Admission
 from ingest.app import create_app
 from ingest.arrivals import Arrival
+from ingest.batch import read, sift
 from ingest.serving import app_runner
 
 ROOT = Path(__file__).parent.parent
@@ -159,7 +159,7 @@ async def test_element_too_deep_to_be_written_again_is_set_aside(port: int, sign
 @pytest.mark.parametrize(("levels", "quarantined"), [(150, 0), (198, 0), (199, 1), (240, 1)])
 def test_depth_counts_from_the_element(levels: int, quarantined: int) -> None:
     body = batch(event(1, sourceId=nested(levels)), *(event(number) for number in range(2, 100)))
-    assert len(parse(body).quarantined) == quarantined
+    assert len(sift(read(body), body).quarantined) == quarantined
 
 
 async def test_fault_in_one_group_answers_all_that_wait_for_it(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:

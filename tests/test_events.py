@@ -1,15 +1,11 @@
 """core.events: both dialects read, nothing lost, and the key that tells two events apart."""
 
-import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from conftest import batch, event
-from core.errors import MalformedEvent, RejectedRequest
+from conftest import event
+from core.errors import MalformedEvent
 from core.event_keys import EventKeys
-from core.events import Event, parse
-from core.refusals import Refusal
+from core.events import Event
 
 key = EventKeys(b"secret")
 
@@ -61,12 +57,6 @@ def test_unknown_type_and_field_are_kept() -> None:
     assert read.raw["dilithium"] == [1, {"deep": True}]
 
 
-def test_numbers_beyond_double_precision_stay_exact() -> None:
-    body = batch(event(objectId=2**53 + 1, eventId=2**63 - 1))
-    (read,) = parse(body).events
-    assert (read.object_id, read.event_id) == (str(2**53 + 1), 2**63 - 1)
-
-
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
@@ -88,57 +78,6 @@ def test_malformed_element_says_what_is_wrong(fields: dict[str, object], reason:
     with pytest.raises(MalformedEvent) as fault:
         Event(event(**fields))
     assert fault.value.reason == reason
-
-
-def test_one_bad_element_leaves_the_others_in_place() -> None:
-    read = parse(batch(event(1), 42, event(2), {}, None))
-    assert [e.object_id for e in read.events] == ["318845120001", "318845120002"]
-    assert [(q.place, q.reason) for q in read.quarantined] == [
-        (1, "not_an_object"),
-        (3, "subscription_type"),
-        (4, "not_an_object"),
-    ]
-
-
-def test_single_object_counts_as_a_batch_of_one() -> None:
-    assert len(parse(orjson.dumps(event())).events) == 1
-
-
-def test_empty_array_is_an_empty_batch() -> None:
-    assert parse(b"[]") == ([], [])
-
-
-@pytest.mark.parametrize("body", [b"", b"[", b"\xff", b'["\\ud800"]', b"[NaN]", b"[" * 100_000])
-def test_what_is_not_json_is_refused(body: bytes) -> None:
-    with pytest.raises(RejectedRequest) as refused:
-        parse(body)
-    assert refused.value.reason is Refusal.BODY_NOT_JSON
-
-
-@pytest.mark.parametrize("body", [b"1", b'"x"', b"null", b"true"])
-def test_json_that_is_no_batch_is_refused(body: bytes) -> None:
-    with pytest.raises(RejectedRequest) as refused:
-        parse(body)
-    assert refused.value.reason is Refusal.BODY_NOT_A_BATCH
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
-    max_leaves=12,
-)
-
-
-@given(noise=st.lists(JSON, max_size=6), good=st.integers(0, 6), at=st.randoms())
-def test_good_events_survive_any_company(noise: list[object], good: int, at: "st.DataObject") -> None:
-    elements = [*noise, *(event(n, objectId=-1 - n) for n in range(good))]
-    at.shuffle(elements)  # type: ignore[attr-defined]  # hypothesis types randoms() as data
-    try:
-        body = orjson.dumps(elements)
-    except orjson.JSONEncodeError:  # text with lone surrogates cannot be sent either
-        return
-    ids = {e.object_id for e in parse(body).events}
-    assert {str(-1 - n) for n in range(good)} <= ids
 
 
 def test_redelivery_has_the_same_key() -> None:

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from conftest import event
 from core.event_keys import EventKeys
-from core.events import sift
 from ingest.allow_list import AllowList
 from ingest.arrivals import Arrival, sort_out
+from ingest.batch import sift
 from ingest.usual import Usual
 
 KEYS = EventKeys(b"k" * 32)
@@ -50,11 +50,12 @@ def told(arrivals: list[Arrival]) -> list[object]:
 
 @given(st.lists(elements(), max_size=5), st.sampled_from([(), (50112233,), (8,)]))
 def test_it_says_what_the_careful_way_says_or_nothing(batch: list[object], portal_ids: tuple[int, ...]) -> None:
-    sent = orjson.loads(orjson.dumps(batch))
+    body = orjson.dumps(batch)
+    sent = orjson.loads(body)
     usual = Usual(ALLOWED, KEYS, portal_ids)
     for _ in range(2):  # what it has learned the first time it uses the second time
         found = usual.sort_out(sent, now_ms=5)
-        careful = sort_out(sift(sent, deep=False), allow_list=ALLOWED, keys=KEYS, portal_ids=portal_ids, now_ms=5)
+        careful = sort_out(sift(sent, body), allow_list=ALLOWED, keys=KEYS, portal_ids=portal_ids, now_ms=5)
         assert found is None or told([found]) == told(careful)
 
 
