@@ -4,7 +4,7 @@ import hashlib
 import os
 import secrets as random_secrets
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
@@ -13,10 +13,13 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from core.errors import ConfigurationError
+from core.setting_faults import lacking, unset, wrong
 from core.variables import (
     RECEIVER_PATH,
     ClientSecrets,
     ConsoleKey,
+    Grants,
+    Issuer,
     Networks,
     Numbers,
     PublicUrl,
@@ -100,6 +103,14 @@ class Settings(BaseSettings):
     console_key: ConsoleKey = SecretStr("")
     console_origins: Words = ()  # of other sites whose scripts may call the API
     console_rate_limit: int = Field(300, ge=1, description="API requests per actor and minute")
+    oidc_issuer: Issuer = ""  # an identity provider; as it writes itself, to the last slash
+    oidc_audience: str = ""  # what its tokens for the API are for
+    oidc_client_id: str = ""  # what it calls our login page
+    oidc_client_secret: SecretStr = SecretStr("")
+    oidc_scopes: str = "openid email profile"
+    oidc_roles_claim: str = "roles"  # a dot goes into a claim: realm_access.roles
+    oidc_portals_claim: str = ""
+    oidc_roles: Grants = ()  # (a value of that claim, or a verified e-mail address; the role it gives)
     # The process
     host: str = "0.0.0.0"  # noqa: S104 - a dyno is reached on its public interface
     port: int = Field(8080, ge=0, le=65535)
@@ -142,19 +153,21 @@ class Settings(BaseSettings):
         environ = os.environ if environ is None else environ
         given = {name: environ[name.upper()] for name in cls.model_fields if environ.get(name.upper(), "").strip()}
         blank = {name for name in cls.model_fields if name.upper() in environ and name not in given}
-        problems = [_sentence(name, blank) for name in needs if name.lower() not in given]
+        problems = [unset(name, blank) for name in needs if name.lower() not in given]
         try:
             settings = cls(**given)  # type: ignore[arg-type]  # text, which the fields' validators turn into values
         except ValidationError as error:
-            problems += [_fault(str(e["loc"][0]) if e["loc"] else "", e["msg"]) for e in error.errors()]
+            problems += [wrong(str(e["loc"][0]) if e["loc"] else "", e["msg"]) for e in error.errors()]
         else:
             problems += [
-                _sentence(name, blank)
+                unset(name, blank)
                 for name in needs
                 if name.lower() in given and not _filled(getattr(settings, name.lower()))
             ]
-            if settings.alert_webhook_url.get_secret_value() and not settings.alert_webhook_secret.get_secret_value():
-                problems.append(_sentence("ALERT_WEBHOOK_SECRET", blank))
+            there = {name.upper() for name in cls.model_fields if _filled(getattr(settings, name))}
+            problems += lacking(there, blank)
+            if settings.oidc_audience and settings.oidc_audience == settings.oidc_client_id:
+                problems.append("OIDC_AUDIENCE is OIDC_CLIENT_ID: a login could be used as a key to the API.")
             if not problems:
                 return settings
         raise ConfigurationError(sorted(problems))
@@ -175,7 +188,14 @@ class Settings(BaseSettings):
         urls = (self.redis_url.get_secret_value(), self.database_url.get_secret_value())
         passwords = tuple(urlsplit(url).password or "" for url in urls)
         webhook = (self.alert_webhook_url, self.alert_webhook_secret, self.metrics_token)
-        singles = (self.hubspot_access_token, self.audit_key, self.sentry_dsn, *webhook, self.console_key)
+        singles = (
+            self.hubspot_access_token,
+            self.audit_key,
+            self.sentry_dsn,
+            *webhook,
+            self.console_key,
+            self.oidc_client_secret,
+        )
         return (*self.client_secrets, *self.vault_keys, *(s.get_secret_value() for s in singles), *passwords)
 
     @property
@@ -227,22 +247,3 @@ class Settings(BaseSettings):
 
 def _filled(value: object) -> bool:
     return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)
-
-
-_HINTS: Final[Mapping[str, str]] = {
-    "HUBSPOT_CLIENT_SECRET": "copy the client secret from the Auth page of your HubSpot app",
-    "HUBSPOT_ACCESS_TOKEN": "copy the access token from the Auth page of your HubSpot app",
-    "ALERT_WEBHOOK_SECRET": "ALERT_WEBHOOK_URL needs it, messages are signed with it; choose any long text",
-    "PUBLIC_URL": "set it to the URL that HubSpot calls, such as https://hooks.example.com",
-}
-
-
-def _sentence(name: str, blank: Iterable[str]) -> str:
-    state = "is set but empty" if name.lower() in blank else "is not set"
-    return f"{name} {state}: {_HINTS.get(name, 'see README')}."
-
-
-def _fault(field: str, message: str) -> str:
-    """A pydantic message without the value: the value may be a secret."""
-    trim: Callable[[str], str] = lambda text: text.removeprefix("Value error, ").rstrip(".")  # noqa: E731
-    return f"{field.upper()} {trim(message)[:1].lower()}{trim(message)[1:]}."

@@ -47,15 +47,38 @@ def _client_secrets(value: object) -> object:
 
 def _webhook_url(value: object) -> object:
     """Accept https, and http on this machine alone; the address itself may be a secret, as Slack's is."""
-    parts = urlsplit(value.get_secret_value() if isinstance(value, SecretStr) else str(value))
-    if (
-        parts.geturl()
-        and (parts.scheme, parts.hostname) not in _LOOPBACK
-        and not (parts.scheme == "https" and parts.hostname)
-    ):
+    url = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if url and not is_private(url):
         msg = "must be an https address"
         raise ValueError(msg)
     return value
+
+
+def is_private(url: str) -> bool:
+    """Whether nobody on the way can read or change what is sent there: over https, or on this machine alone."""
+    parts = urlsplit(url)
+    return (parts.scheme == "https" and bool(parts.hostname)) or (parts.scheme, parts.hostname) in _LOOPBACK
+
+
+def _issuer(value: object) -> object:
+    """Accept what an identity provider calls itself, as it is: its tokens repeat it letter by letter."""
+    parts = urlsplit(str(value))
+    if value and not (is_private(str(value)) and not parts.query and not parts.fragment):
+        msg = "must be an https address such as https://login.example.com, without query or fragment"
+        raise ValueError(msg)
+    return value
+
+
+def _grants(value: object) -> object:
+    """Turn "ops=operator, ada@example.com=admin" into pairs."""
+    parts = _split(value)
+    if not isinstance(parts, tuple):
+        return parts
+    pairs = [part.rpartition("=") if isinstance(part, str) else part for part in parts]
+    if not all(len(pair) != 3 or (pair[0].strip() and pair[1]) for pair in pairs):  # noqa: PLR2004 - of rpartition
+        msg = "must be pairs such as ops-team=operator,ada@example.com=admin"
+        raise ValueError(msg)
+    return tuple((pair[0].strip(), pair[-1].strip()) for pair in pairs)
 
 
 def _console_key(value: object) -> object:
@@ -77,3 +100,6 @@ SignatureVersions: TypeAlias = Annotated[tuple[Literal["v1", "v2", "v3"], ...], 
 PublicUrl: TypeAlias = Annotated[str, BeforeValidator(_public_url)]
 WebhookUrl: TypeAlias = Annotated[SecretStr, BeforeValidator(_webhook_url)]
 ConsoleKey: TypeAlias = Annotated[SecretStr, BeforeValidator(_console_key)]
+RoleName: TypeAlias = Literal["viewer", "operator", "privacy_officer", "admin"]
+Issuer: TypeAlias = Annotated[str, BeforeValidator(_issuer)]
+Grants: TypeAlias = Annotated[tuple[tuple[str, RoleName], ...], NoDecode, BeforeValidator(_grants)]

@@ -2,11 +2,14 @@
 
 import stat
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from console.web.policy import Role
 from core.errors import ConfigurationError
 from core.settings import Settings
+from core.variables import RoleName
 
 NEEDS = ("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL")
 
@@ -88,6 +91,37 @@ def test_master_key_is_made_once_and_private(tmp_path: Path) -> None:
     first, second = Settings.from_env(environ).master_key(), Settings.from_env(environ).master_key()
     assert first == second
     assert stat.S_IMODE((tmp_path / "data" / "audit.key").stat().st_mode) == 0o600
+
+
+OIDC = {"OIDC_ISSUER": "https://login.example.com/", "OIDC_ROLES": "ops team=operator, ada@example.com = admin"}
+
+
+def test_an_identity_provider_gives_roles_by_pairs() -> None:
+    settings = Settings.from_env(OIDC)
+    assert settings.oidc_issuer == "https://login.example.com/"
+    assert settings.oidc_roles == (("ops team", "operator"), ("ada@example.com", "admin"))
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"OIDC_ISSUER": "http://login.example.com"}, "OIDC_ISSUER"),
+        ({"OIDC_ISSUER": "https://login.example.com?x=1"}, "OIDC_ISSUER"),
+        ({"OIDC_ROLES": ""}, "OIDC_ROLES"),
+        ({"OIDC_ROLES": "operator"}, "OIDC_ROLES"),
+        ({"OIDC_ROLES": "=operator"}, "OIDC_ROLES"),
+        ({"OIDC_ROLES": "ops=owner"}, "OIDC_ROLES"),
+        ({"OIDC_CLIENT_ID": "console"}, "PUBLIC_URL"),
+        ({"OIDC_CLIENT_SECRET": "secret"}, "OIDC_CLIENT_ID"),
+        ({"OIDC_AUDIENCE": "x", "OIDC_CLIENT_ID": "x", "PUBLIC_URL": "https://a.example"}, "OIDC_AUDIENCE"),
+    ],
+)
+def test_an_identity_provider_that_is_half_described_is_refused(given: dict[str, str], named: str) -> None:
+    assert problems({**OIDC, **given})[0].startswith(named)
+
+
+def test_roles_that_can_be_given_are_those_there_are() -> None:
+    assert get_args(RoleName) == tuple(Role)
 
 
 def test_environment_is_not_read_behind_the_callers_back(monkeypatch: pytest.MonkeyPatch) -> None:

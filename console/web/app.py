@@ -9,13 +9,15 @@ from aiohttp import web
 from audit.store import open_engine
 from console import pages
 from console.api import routes as api_routes
+from console.identity.provider import Provider
+from console.identity.wire import Wire
 from console.pages.board import BOARDS, Boards
 from console.pages.now import STOPPING, stop
 from console.pages.settings import EXAMINATIONS, Examinations
 from console.web import login, middlewares
 from console.web.render import templates
 from console.web.sessions import Sessions
-from console.web.state import BEHIND_WEB, ENGINE, REDIS, SESSIONS, SETTINGS, TEMPLATES, USERS
+from console.web.state import BEHIND_WEB, ENGINE, PROVIDER, REDIS, SESSIONS, SETTINGS, TEMPLATES, USERS
 from console.web.users import Users
 from core.connections import redis_client
 from core.masking import derive_key
@@ -36,7 +38,7 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     app.on_shutdown.append(stop)
     app[EXAMINATIONS] = Examinations()
     app.add_routes([*login.routes(), *pages.routes(), *api_routes.routes()])
-    app.cleanup_ctx.extend((_redis, _store, _totals))
+    app.cleanup_ctx.extend((_redis, _store, _identities, _totals))
     return app
 
 
@@ -53,6 +55,13 @@ async def _store(app: web.Application) -> AsyncIterator[None]:
     engine = app[ENGINE] = open_engine(app[SETTINGS].database_address)
     yield
     await engine.dispose()
+
+
+async def _identities(app: web.Application) -> AsyncIterator[None]:
+    wire = Wire()
+    app[PROVIDER] = Provider.of(app[SETTINGS], wire)
+    yield
+    await wire.close()
 
 
 async def _totals(app: web.Application) -> AsyncIterator[None]:

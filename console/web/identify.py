@@ -3,13 +3,15 @@
 A cookie says nothing to the API and a token nothing to a page, so neither can be used where the other's guards are.
 """
 
+from http import HTTPStatus
+
 from aiohttp import web
 
+from console.identity.bearer import bearer
 from console.web.actors import ADDRESS, Actor
 from console.web.limits import Limit
 from console.web.sessions import COOKIE
-from console.web.state import REDIS, SESSIONS, SETTINGS
-from console.web.tokens import Tokens
+from console.web.state import PROVIDER, REDIS, SESSIONS, SETTINGS
 from core.errors import Problem
 from core.security import SecurityEvent, security
 
@@ -20,7 +22,8 @@ async def identify(request: web.Request) -> Actor | None:
     """Return who it is, None for somebody who does not say.
 
     Raises:
-        Problem: 401 for a token that is none of ours, 429 for the address that has sent too many.
+        Problem: 401 for a token that is none of ours, 429 for the address that has sent too many, 503 when the
+            identity provider has to be asked and does not answer.
         RedisError, OSError: Redis does not answer.
     """
     if not request.path.startswith("/api/"):
@@ -29,9 +32,12 @@ async def identify(request: web.Request) -> Actor | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if not scheme:
         return None
+    given = token.strip() if scheme.lower() == "bearer" else ""
     try:
-        return Tokens.of(request.app[SETTINGS]).read(token.strip() if scheme.lower() == "bearer" else "")
+        return await bearer(given, request.app[SETTINGS], request.app[PROVIDER])
     except Problem as refused:
+        if refused.status != HTTPStatus.UNAUTHORIZED:
+            raise
         await _FORGERIES.take(request.app[REDIS], request[ADDRESS])  # its own log lines shall fill no disk
         security(SecurityEvent.TOKEN_REFUSED, from_address=request[ADDRESS], why=refused.sentence)
         raise

@@ -7,6 +7,7 @@ from jinja2 import Environment
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from console.identity.provider import Provider
 from console.web.sessions import Sessions
 from console.web.users import Users
 from core.settings import Settings
@@ -16,5 +17,6 @@ REDIS: Final = web.AppKey("redis", Redis)
 ENGINE: Final = web.AppKey("engine", AsyncEngine)  # the audit store; whether it is migrated is for the asker to see
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 USERS: Final = web.AppKey("users", Users)
+PROVIDER: Final = web.AppKey[Provider | None]("provider")  # of identities; None where OIDC_ISSUER names none
 TEMPLATES: Final = web.AppKey("templates", Environment)
 BEHIND_WEB: Final = web.AppKey("behind_web", bool)  # on a socket, where our own web process says who asks

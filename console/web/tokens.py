@@ -21,7 +21,7 @@ LONGEST_S: Final = 3600
 ISSUER: Final = "spokes"
 AUDIENCE: Final = "spokes-api"
 _ALGORITHM: Final = "HS256"
-_LEEWAY_S: Final = 30  # clocks differ
+LEEWAY_S: Final = 30  # clocks differ
 _LONGEST: Final = 4096  # characters
 _NEEDED: Final = ("iss", "aud", "exp", "iat", "sub", "jti", "roles")
 
@@ -57,16 +57,16 @@ class Tokens:
             Problem: 401, it is none of ours, or its time is over.
         """
         if len(token) > _LONGEST:
-            raise _refused("The token is too long.")
+            raise refused("The token is too long.")
         try:
             claims = jwt.decode(
-                token, self.key, algorithms=[_ALGORITHM], audience=AUDIENCE, issuer=ISSUER, leeway=_LEEWAY_S,
+                token, self.key, algorithms=[_ALGORITHM], audience=AUDIENCE, issuer=ISSUER, leeway=LEEWAY_S,
                 options={"require": list(_NEEDED), "strict_aud": True},
             )  # fmt: skip
         except jwt.ExpiredSignatureError:
-            raise _refused("The token has expired; `spokes token` mints a new one.") from None
+            raise refused("The token has expired; `spokes token` mints a new one.") from None
         except (jwt.PyJWTError, ValueError):
-            raise _refused("The token is none that this API takes.") from None
+            raise refused("The token is none that this API takes.") from None
         return _actor(claims)
 
 
@@ -75,13 +75,14 @@ def _actor(claims: dict[str, object]) -> Actor:
     name, roles, portals = claims["sub"], claims["roles"], claims.get("portals")
     issued, expires = claims["iat"], claims["exp"]
     if not (isinstance(issued, int) and isinstance(expires, int) and expires - issued <= LONGEST_S):
-        raise _refused("A token may live for an hour at most.")
+        raise refused("A token may live for an hour at most.")
     if not (isinstance(name, str) and name and isinstance(roles, list) and all(role in list(Role) for role in roles)):
-        raise _refused("The token says nothing of who it is, or of which role.")
+        raise refused("The token says nothing of who it is, or of which role.")
     if portals is not None and not (isinstance(portals, list) and all(type(one) is int for one in portals)):
-        raise _refused("The token's portals are not numbers.")
+        raise refused("The token's portals are not numbers.")
     return Actor(name, frozenset(map(Role, roles)), None if portals is None else frozenset(portals))
 
 
-def _refused(sentence: str) -> Problem:
+def refused(sentence: str) -> Problem:
+    """Return the answer to a token that is not believed."""
     return Problem(401, "token_refused", sentence)
