@@ -91,6 +91,16 @@ class Echoes:
         """
         return await self._do(("ask", self._entry(portal_id, object_type, object_id, property_name, value or "")))
 
+    async def wrote(self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str) -> bool:
+        """Return whether we have set a property to this very value of late; another spelling of it is not ours.
+
+        Raises:
+            CRMUnavailable: Redis does not answer.
+        """
+        return await self._do(
+            ("ask", self._entry(portal_id, object_type, object_id, property_name, value, spelled=True))
+        )
+
     def names(
         self,
         portal_id: int,

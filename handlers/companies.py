@@ -16,10 +16,9 @@ router = Router()
 async def keep_domain_canonical(event: Event, tools: Tools) -> None:
     """Write `https://www.Example.com/about` back as `example.com`; what is no domain is left alone.
 
-    The domain that the event tells counts before the one that is there: see contacts.keep_reachable.
+    What people have set counts, and not our own write on top of it: see tools.Standing.
     """
     company = await tools.crm.companies.get(event.survivor_id)
-    told = event.property_value if company.id == event.survivor_id else None
-    domain = canonical_domain(told or company["domain"])
+    domain = canonical_domain(await tools.standing(company, "domain"))
     if domain and domain != company["domain"]:
         await tools.crm.companies.update(event.survivor_id, {"domain": domain})

@@ -17,16 +17,13 @@ router = Router()
 async def keep_reachable(event: Event, tools: Tools) -> None:
     """Write phone and e-mail back in canonical form, where they differ; what cannot be read is left alone.
 
-    What a person has set counts, not what is there now: between our reading and our writing a moment ago they may have
-    changed it, and HubSpot has no way to write only where nothing changed. A record that was merged away, which HubSpot
-    answers by its survivor, lost what was set on it.
+    What people have set counts, and not our own write on top of it: see tools.Standing.
     """
     contact = await tools.crm.contacts.get(event.survivor_id)
     region = contact["hs_country_region_code"] or tools.region
-    told = {event.property_name: event.property_value or ""} if contact.id == event.survivor_id else {}
     canonical = {
-        "phone": e164(told.get("phone") or contact["phone"], region),
-        "email": canonical_email(told.get("email") or contact["email"]),
+        "phone": e164(await tools.standing(contact, "phone"), region),
+        "email": canonical_email(await tools.standing(contact, "email")),
     }
     changes = {name: value for name, value in canonical.items() if value and value != contact[name]}
     if changes:

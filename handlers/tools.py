@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from crm.records import Record
     from crm.services import Services
 
 
@@ -24,17 +25,30 @@ class Once(Protocol):
         """
 
 
+class Standing(Protocol):
+    """Tells what counts of a property that the handler writes back in another form."""
+
+    async def __call__(self, record: "Record", name: str) -> str:
+        """Return what is there, unless our own write lies on top of the change that the event tells: then its value.
+
+        Between our reading and our writing a moment ago somebody may have changed the property, and HubSpot has no way
+        to write only where nothing changed. Whatever somebody has set since counts before what the event tells.
+        """
+
+
 @dataclass(slots=True)
 class Tools:
     """A handler's tools.
 
-    `forget` erases what we hold on the event's object; `region` is the country of phone numbers without a +; `attempt`
-    is 1 on the first run. An event may speak for older changes of the same property that waited with it: `first_value`
-    is then what the oldest of them set, and `older` says how many there were.
+    `standing` tells what counts of a property; `forget` erases what we hold on the event's object; `region` is the
+    country of phone numbers without a +; `attempt` is 1 on the first run. An event may speak for older changes of the
+    same property that waited with it: `first_value` is then what the oldest of them set, and `older` says how many
+    there were.
     """
 
     make_crm: Callable[[], "Services"]
     make_once: Callable[[], Once]
+    standing: Standing
     forget: Callable[[], Awaitable[None]]
     region: str
     attempt: int

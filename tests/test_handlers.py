@@ -16,6 +16,7 @@ from simulator.app import Simulator
 from simulator.changes import USER
 from simulator.config import PortalConfig, SimulatorConfig
 from simulator.errors import JsonObject
+from workers.standing import StandingForEvent
 
 PORTAL = 50112233
 Run = Callable[[dict[str, object]], Awaitable[None]]
@@ -28,10 +29,14 @@ async def hubspot() -> AsyncIterator[Simulator]:
 
 
 @pytest.fixture
-async def run(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> AsyncIterator[Run]:
-    settings = Settings.from_env({**environ, "HUBSPOT_API_URL": hubspot.url})
-    crm = await CRM.open(settings, redis)
+async def crm(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> AsyncIterator[CRM]:
+    crm = await CRM.open(Settings.from_env({**environ, "HUBSPOT_API_URL": hubspot.url}), redis)
+    yield crm
+    await crm.close()
 
+
+@pytest.fixture
+def run(crm: CRM) -> Run:
     async def run(raw: dict[str, object]) -> None:
         told = Event(raw)
         route = handlers.ROUTER.fetch(told)
@@ -41,10 +46,10 @@ async def run(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> Asyn
         def services() -> object:
             return crm.for_event(PORTAL, told.object_type, uses.reads, uses.may, lambda _: None)
 
-        await route.function(told, Tools(services, SimpleNamespace, SimpleNamespace, "US", 1))  # type: ignore[arg-type]  # neither is called
+        standing = StandingForEvent(crm.echoes, told)
+        await route.function(told, Tools(services, SimpleNamespace, standing, SimpleNamespace, "US", 1))  # type: ignore[arg-type]  # neither is called
 
-    yield run
-    await crm.close()
+    return run
 
 
 def a_record(hubspot: Simulator, type_: str, properties: JsonObject) -> int:
@@ -67,14 +72,26 @@ async def test_new_contact_is_put_into_canonical_form(run: Run, hubspot: Simulat
     assert (found["phone"], found["email"]) == ("+14155552671", "ada@example.com")
 
 
-async def test_phone_that_a_person_set_stands_over_our_own_write_on_top_of_it(run: Run, hubspot: Simulator) -> None:
-    contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})  # ours, made from what was read before
+async def test_phone_that_a_person_set_stands_over_our_own_write_on_top_of_it(
+    run: Run, crm: CRM, hubspot: Simulator
+) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
+    await crm.echoes.expect(PORTAL, "contact", str(contact), {"phone": "+14155550000"})
     await run(change(contact, "contact", "phone", "(415) 555-2671"))
     assert properties(hubspot, "contacts", contact)["phone"] == "+14155552671"
 
 
-async def test_email_that_a_person_set_stands_too(run: Run, hubspot: Simulator) -> None:
+async def test_phone_that_a_person_has_set_since_counts_before_the_one_that_is_told(
+    run: Run, hubspot: Simulator
+) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2672"})
+    await run(change(contact, "contact", "phone", "(415) 555-2671"))
+    assert properties(hubspot, "contacts", contact)["phone"] == "+14155552672"
+
+
+async def test_email_that_a_person_set_stands_too(run: Run, crm: CRM, hubspot: Simulator) -> None:
     contact = a_record(hubspot, "contacts", {"email": "before@example.com", "phone": "+14155552671"})
+    await crm.echoes.expect(PORTAL, "contact", str(contact), {"email": "before@example.com"})
     await run(change(contact, "contact", "email", "After@EXAMPLE.com"))
     assert properties(hubspot, "contacts", contact)["email"] == "after@example.com"
 
@@ -85,8 +102,9 @@ async def test_phone_that_was_cleared_or_withheld_is_read(run: Run, hubspot: Sim
     assert properties(hubspot, "contacts", contact)["phone"] == "+14155552671"
 
 
-async def test_domain_that_a_person_set_stands_over_our_own_write(run: Run, hubspot: Simulator) -> None:
+async def test_domain_that_a_person_set_stands_over_our_own_write(run: Run, crm: CRM, hubspot: Simulator) -> None:
     company = a_record(hubspot, "companies", {"name": "Acme", "domain": "old.example.com"})
+    await crm.echoes.expect(PORTAL, "company", str(company), {"domain": "old.example.com"})
     await run(change(company, "company", "domain", "https://www.New.example.com/about"))
     assert properties(hubspot, "companies", company)["domain"] == "new.example.com"
 

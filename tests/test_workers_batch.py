@@ -15,6 +15,7 @@ from arq import Worker, func
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, retry_key_prefix
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from core.deliveries import JOB_KEY_PREFIX, JOB_NAME, QUEUE_NAME, WAKE_CHANNEL, encode
 from workers import keys
@@ -38,6 +39,7 @@ class Ran:
     def __init__(self) -> None:
         self.names: list[str] = []
         self.tries: list[int] = []
+        self.errors: list[Exception] = []
         self.go_on = asyncio.Event()
         self.go_on.set()
 
@@ -45,6 +47,8 @@ class Ran:
         self.names.append(job["name"])
         self.tries.append(ctx["job_try"])
         await self.go_on.wait()
+        if self.errors:
+            raise self.errors.pop()
 
 
 def batch_worker(url: str, ran: Ran, **options: Any) -> BatchWorker:
@@ -90,7 +94,7 @@ async def started(worker: Worker) -> None:
 
 
 async def until(ran: Ran, count: int) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while len(ran.names) < count:
         assert time.monotonic() < deadline, ran.names
         await asyncio.sleep(0.005)
@@ -176,6 +180,17 @@ async def test_job_that_is_handed_back_has_spent_no_try(redis: Redis, worker: Ba
         task.cancel()
     await until(ran, 2)
     assert ran.tries == [1, 1]
+
+
+async def test_job_that_redis_was_away_for_runs_again_at_once_and_is_no_fault(
+    redis: Redis, worker: BatchWorker, ran: Ran, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran.errors = [RedisConnectionError("Connection closed by server.")]
+    await queue(redis, "7-1-a")
+    await started(worker)
+    await until(ran, 2)
+    assert (ran.tries, worker.jobs_complete + len(worker.tasks)) == ([1, 1], 1)
+    assert "delivery_failed" not in caplog.text
 
 
 async def test_job_whose_lease_another_holds_is_not_handed_back(redis: Redis, worker: BatchWorker, ran: Ran) -> None:

@@ -24,6 +24,7 @@ from handlers.tools import Tools
 from simulator.app import Simulator
 from simulator.changes import USER
 from simulator.config import PortalConfig, SimulatorConfig
+from simulator.records import Record
 from workers import keys
 from workers.circuit import OPERATOR, Breaker, Circuit
 from workers.dead_letters import DeadLetters
@@ -256,6 +257,55 @@ async def test_change_made_before_our_reading_is_superseded_by_what_we_wrote(ben
     await bench.work((change("after", now_ms + 60_000, object_id=object_id),))
     assert [outcome for outcome, _ in await bench.outcomes()] == ["processed", "superseded", "processed"]
     assert [call[2] for call in bench.calls] == ["after"]
+
+
+async def test_mark_of_what_was_applied_is_not_put_back_by_a_write_that_was_read_before(
+    bench: Bench, hubspot: Simulator
+) -> None:
+    contact = hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"city": "Bonn"}, USER)
+
+    @bench.router.register("contact.propertyChange", property="written")
+    @uses(may=("contacts.update",))
+    async def write(event: Event, tools: Tools) -> None:
+        await tools.crm.contacts.update(event.object_id, {"city": "Berlin"})
+
+    now_ms, object_id = time.time_ns() // 1_000_000, int(contact.id)
+    await bench.work((change("newest", now_ms + 60_000, object_id=object_id),))
+    await bench.work((change("x", now_ms, "written", object_id),))
+    await bench.work((change("older", now_ms + 30_000, object_id=object_id),))
+    assert [outcome for outcome, _ in await bench.outcomes()] == ["processed", "processed", "superseded"]
+
+
+@pytest.fixture
+def shouted(bench: Bench, hubspot: Simulator) -> Record:
+    """A contact whose city is written back in capitals, as it stands: by what is there, or by what an event tells."""
+
+    @bench.router.register("contact.propertyChange", property="city")
+    @uses(reads={"contacts": ("city",)}, may=("contacts.update",))
+    async def shout(event: Event, tools: Tools) -> None:
+        contact = await tools.crm.contacts.get(event.object_id)
+        city = (await tools.standing(contact, "city")).upper()
+        if city != contact["city"]:
+            await tools.crm.contacts.update(event.object_id, {"city": city})
+
+    return hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"city": "Bonn"}, USER)
+
+
+async def test_change_that_is_worked_on_late_does_not_stand_over_a_newer_one(bench: Bench, shouted: Record) -> None:
+    now_ms, object_id = time.time_ns() // 1_000_000, int(shouted.id)
+    await bench.work((change("Aachen", now_ms - 60_000, object_id=object_id),))
+    assert shouted.properties["city"] == "BONN"
+    await bench.work((change("Bonn", now_ms - 30_000, object_id=object_id),))
+    assert [outcome for outcome, _ in await bench.outcomes()] == ["processed", "superseded"]
+
+
+async def test_changes_beneath_our_own_write_are_all_run_and_the_newest_stands(bench: Bench, shouted: Record) -> None:
+    now_ms, object_id = time.time_ns() // 1_000_000, int(shouted.id)
+    await bench.crm.echoes.expect(PORTAL, "contact", shouted.id, {"city": "Bonn"})
+    await bench.work((change("Aachen", now_ms - 60_000, object_id=object_id),))
+    assert shouted.properties["city"] == "AACHEN"
+    await bench.work((change("Berlin", now_ms - 30_000, object_id=object_id),))
+    assert shouted.properties["city"] == "BERLIN"
 
 
 async def test_redis_going_away_within_a_turn_puts_its_event_off_and_ends_the_delivery(

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 from core.deliveries import WAKE_CHANNEL
 from core.telemetry import report
 from workers import keys
-from workers.patience import Patience, is_away
+from workers.patience import Patience, is_away, is_redis_away
 
 _CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text()
 _BACK: Final = """
@@ -132,9 +132,13 @@ class BatchWorker(Worker):
             await asyncio.shield(self._hand_back(job_id))
             self.jobs_retried += 1
         except Exception as error:  # a fault of ours must not end the worker; the lease runs out, the job runs again
-            log.exception("delivery_failed", job_id=job_id, job_try=job_try)
-            report(error, job_id=job_id)
             self.jobs_failed += 1
+            if is_redis_away(error):
+                await self._patience.wait(error)
+                await self._hand_back(job_id)
+            else:
+                log.exception("delivery_failed", job_id=job_id, job_try=job_try)
+                report(error, job_id=job_id)
         finally:
             del self.tasks[job_id]
             self._wake.set()

@@ -11,6 +11,16 @@
 -- Returns for each delivery 1, or 0 if a step that moves events was left out, because another worker had settled
 -- some of them: the delivery then stays in the queue, and who takes it next sees what is left.
 
+-- A command of ours: NEWER key name number ... sets those numbers of a hash that grow, and leaves the others.
+local function newer(key, ...)
+  local words = {...}
+  for i = 1, #words, 2 do
+    if tonumber(words[i + 1]) > tonumber(redis.call('HGET', key, words[i]) or 0) then
+      redis.call('HSET', key, words[i], words[i + 1])
+    end
+  end
+end
+
 local keep, lanes = ARGV[1], tonumber(ARGV[2])
 local at = 3 + 2 * lanes
 local answer = {}
@@ -44,7 +54,9 @@ while at <= #ARGV do
     end
     for _ = 1, commands do
       local last = at + tonumber(ARGV[at])
-      if fresh then
+      if fresh and ARGV[at + 1] == 'NEWER' then
+        newer(unpack(ARGV, at + 2, last))
+      elseif fresh then
         redis.call(unpack(ARGV, at + 1, last))
       end
       at = last + 1

@@ -18,7 +18,7 @@ from workers.patience import Patience
 from workers.together import Together
 
 Word: TypeAlias = str | bytes | int
-Command: TypeAlias = tuple[Word, ...]  # of Redis, as words
+Command: TypeAlias = tuple[Word, ...]  # of Redis, or settle.lua's NEWER, as words
 
 _SCRIPT: Final = (Path(__file__).parent / "settle.lua").read_text()
 _MOST: Final = 500  # bounds how long one transaction holds Redis

@@ -68,11 +68,14 @@ def end(delivery: Delivery, ended: Ended, *, dead_letter_s: int, newest_s: int) 
     return Step(delivery, (entry.key,), [*_records(delivery, ended), *_merged(delivery, ended)], commands)
 
 
-def news(event: Event, verdict: Verdict, writes: "Sequence[Write]", read_ms: int) -> dict[str, int]:
+def news(
+    event: Event, verdict: Verdict, writes: "Sequence[Write]", read_ms: int, *, told: bool = False
+) -> dict[str, int]:
     """Return by name how new the truth is that an end has applied: of what changed, and of what was written to it.
 
     A value that we write rests on what we read: changes made before our reading are superseded by it, and one made
-    between our reading and our writing is not, though our write landed on top of it.
+    between our reading and our writing is not, though our write landed on top of it. Where the event's own value was
+    taken (`told`), what it changed is as new as the event, and no newer.
     """
     found: dict[str, int] = {}
     if verdict.is_news and (name := slot(event)):
@@ -80,7 +83,8 @@ def news(event: Event, verdict: Verdict, writes: "Sequence[Write]", read_ms: int
     if verdict.outcome is Outcome.PROCESSED:
         for write in writes:
             if write.ok and (write.object_type, write.object_id) == (event.object_type, event.survivor_id):
-                found |= {name: max(read_ms - _CLOCKS_DIFFER_MS, found.get(name, 0)) for name in write.properties}
+                rest = [name for name in write.properties if not (told and name == event.property_name)]
+                found |= {name: max(read_ms - _CLOCKS_DIFFER_MS, found.get(name, 0)) for name in rest}
     return found
 
 
@@ -88,7 +92,7 @@ def newest_marks(event: Event, news: Mapping[str, int], *, keep_s: int) -> tuple
     """Return the commands that say how new the truth is that was applied."""
     mark = keys.newest(event.portal_id, event.object_type, event.survivor_id)
     words = tuple(word for pair in news.items() for word in pair)
-    return ("HSET", mark, *words), ("EXPIRE", mark, keep_s)
+    return ("NEWER", mark, *words), ("EXPIRE", mark, keep_s)
 
 
 def postpone(delivery: Delivery, later: Later, *, tries: int = 0) -> Step:

@@ -30,6 +30,7 @@ from workers.lanes import Lane, Turn, Work
 from workers.merges import Merges
 from workers.once import OnceForEvent
 from workers.rounds import Rounds
+from workers.standing import StandingForEvent
 from workers.verdicts import (
     COALESCED,
     CRASH_LOOP,
@@ -92,14 +93,14 @@ class Turns:
         work = turn.work
         route = self._router.fetch(work.event)
         writes: list[Write] = []
-        read_ms = lane.seen_ms
-        verdict = await self._verdict(turn, lane, route, writes)
+        standing, read_ms = StandingForEvent(self._crm.echoes, work.event), lane.seen_ms
+        verdict = await self._verdict(turn, lane, route, writes, standing)
         if writes and route is not None and verdict is PROCESSED:
             with suppress(RedisError, OSError):  # what is not counted is one more round
                 await self._rounds.wrote(work.event, route.name, writes)
         if verdict.delay_s is None:
-            news = steps.news(work.event, verdict, writes, read_ms)
-            lane.newest |= news
+            news = steps.news(work.event, verdict, writes, read_ms, told=standing.told)
+            lane.newest |= {name: max(at, lane.newest.get(name, 0)) for name, at in news.items()}
             for older in turn.older:
                 older.run.end(older, COALESCED, route.name if route else "")
         else:
@@ -111,10 +112,12 @@ class Turns:
         work.run.put_off(turn.older, waiting)
         return waiting
 
-    async def _verdict(self, turn: Turn, lane: Lane, route: Route | None, writes: "list[Write]") -> Verdict:
+    async def _verdict(
+        self, turn: Turn, lane: Lane, route: Route | None, writes: "list[Write]", standing: StandingForEvent
+    ) -> Verdict:
         """Return how the turn ends: always, or its delivery would stay unfinished for as long as this process lives."""
         try:
-            return await self._decide(turn, lane, route) or await self._run(turn, lane, route, writes)
+            return await self._decide(turn, lane, route) or await self._run(turn, lane, route, writes, standing)
         except Exception as error:  # noqa: BLE001 - ours and not the handler's: mostly, Redis was away between two steps
             attempt = turn.work.entry.attempt + 1
             return judge(attempt, error, schedule_s=self._settings.retry_schedule_s, rng=self._rng)
@@ -134,7 +137,9 @@ class Turns:
             return _PAUSED
         return REWRITE_LOOP if await self._rounds.is_loop(event) else None
 
-    async def _run(self, turn: Turn, lane: Lane, route: Route | None, writes: "list[Write]") -> Verdict:
+    async def _run(
+        self, turn: Turn, lane: Lane, route: Route | None, writes: "list[Write]", standing: StandingForEvent
+    ) -> Verdict:
         if route is None:
             return NO_HANDLER
         work, event = turn.work, turn.work.event
@@ -151,6 +156,7 @@ class Turns:
                 priority=priority_of(event.change_source),
             ),
             partial(OnceForEvent, self._redis, event),
+            standing,
             partial(forget, self._redis, event),
             self._settings.default_region,
             attempt,
