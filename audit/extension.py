@@ -63,8 +63,9 @@ class Extension:
         added = chained(fresh, head.seq, head.hash)
         await _insert(connection, added)
         end = added[-1]
+        places = {row["id"]: int(row["seq"] or 0) for row in added}
         for row in erasures:
-            await self._erase(connection, row, int(end["seq"] or 0))
+            await self._erase(connection, row, places[row["id"]])
         await connection.execute(update(HEAD).values(seq=end["seq"], hash=end["hash"]))
         await sign_end(connection, signing_key(self.master), int(end["seq"] or 0), str(end["hash"]), every=self.every)
         return added

@@ -12,7 +12,8 @@ from audit.store import open_engine
 from console.answers.records import Recorded
 from console.answers.references import Reference
 from console.answers.sentences import because, sentence
-from console.answers.timeline import Pending, Thing, Timeline
+from console.answers.things import Thing
+from console.answers.timeline import Pending, Timeline
 from console.answers.timeline import timeline as answer
 from console.output import AsJson, progress, say, show_json, show_table, utc
 from core.connections import redis_client
@@ -25,6 +26,7 @@ def timeline(
         typer.Argument(help="Its id, `contact 318845120771`, or its link from HubSpot."),
     ],
     limit: Annotated[int, typer.Option(help="How many of its records at most, the newest.", min=1, max=10_000)] = 200,
+    after: Annotated[str | None, typer.Option(help="Go on where the page before ended, as it said.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show all that happened to a CRM object: received, decided, tried, written; and what of it still waits.
@@ -35,9 +37,9 @@ def timeline(
     Example: spokes timeline https://app.hubspot.com/contacts/50112233/record/0-1/318845120771
     """
     with progress("Looking in Redis and the store"):
-        found = asyncio.run(_find(Settings.from_env(), Reference.from_text(" ".join(reference)), limit))
+        found = asyncio.run(_find(Settings.from_env(), Reference.from_text(" ".join(reference)), limit, after))
     if as_json:
-        show_json(*map(_pending_json, found.pending), *map(_record_json, found.records))
+        show_json(*map(_pending_json, found.pending), *map(_record_json, found.records), *_page_json(found))
     else:
         _show(found)
     if not found.records and not found.pending and found.erased_at is None:
@@ -45,13 +47,15 @@ def timeline(
         raise typer.Exit(1)
 
 
-async def _find(settings: Settings, reference: Reference, limit: int) -> Timeline:
+async def _find(settings: Settings, reference: Reference, limit: int, after: str | None) -> Timeline:
     engine = open_engine(settings.database_address)
     try:
         await schema.require(engine)
         async with redis_client(settings) as redis:
             key = pseudonym_key(settings.master_key())
-            return await answer(redis, engine, None, reference, key=key, limit=limit)
+            return await answer(redis, engine, None, reference, key=key, limit=limit, after=after)
+    except ValueError:
+        raise typer.BadParameter("is no place where a page ended", param_hint="--after") from None
     finally:
         await engine.dispose()
 
@@ -70,8 +74,10 @@ def _show(found: Timeline) -> None:
     for letter in found.letters:
         told = f"{because(letter.reason)}; `spokes dead replay {letter.entry.key} --reason ...` tries it again."
         say(f"A dead letter: {told}")
+    if found.next:
+        say(f"There are older records: --after {found.next} goes on, --limit shows more at once.")
     if found.truncated:
-        say("Older records were left out; --limit shows more.")
+        say("More belongs here than is shown: name it by type and id, and look for writes with `spokes audit query`.")
     if found.unread:
         say("So much waits in Redis that not all of it was looked through.")
 
@@ -99,3 +105,8 @@ def _pending_json(pending: Pending) -> dict[str, object]:
         "event_key": pending.entry.key, "subscription_type": event.subscription_type, "object_id": event.object_id,
         "attempt": pending.entry.attempt,
     }  # fmt: skip
+
+
+def _page_json(found: Timeline) -> list[dict[str, object]]:
+    told = {"next": found.next, "truncated": found.truncated, "unread": found.unread, "erased_at": found.erased_at}
+    return [{"kind": "page", **told}] if any(told.values()) else []

@@ -182,14 +182,50 @@ class TestTimeline:
         await archive(redis, store)
         await tell(redis, record(1, id="e", at=2, action=Action.PRIVACY_ERASED, outcome=None))
         await archive(redis, store)
-        found: Timeline = await ask(redis, store, f"https://app.hubspot.com/contacts/{PORTAL}/record/0-1/{ME}")
-        assert (found.records, found.erased_at) == ((), 2)
+        for text in (f"https://app.hubspot.com/contacts/{PORTAL}/record/0-1/{ME}", f"contact {ME}", ME):
+            found: Timeline = await ask(redis, store, text)
+            assert (found.records, found.erased_at) == ((), 2), text
 
-    async def test_it_says_that_older_records_are_left_out(self, redis: Redis, store: AsyncEngine) -> None:
-        await tell(redis, *(record(1, id=str(at), at=at) for at in range(1, 5)))
+    async def test_an_erasure_is_told_with_its_own_time_and_to_its_own_portal(
+        self, redis: Redis, store: AsyncEngine
+    ) -> None:
+        """It is archived in one batch with what happened later to somebody else's."""
+        erased = record(1, id="e", at=2, action=Action.PRIVACY_ERASED, outcome=None)
+        await tell(redis, erased, record(2, id="z", at=9, portal_id=OTHER, object_type="deal"))
         await archive(redis, store)
-        found = await timeline(redis, store, None, Reference(ME), key=HASH_KEY, limit=3)
-        assert ([told.at for told in found.records], found.truncated) == ([4, 3, 2], True)
+        found = [await ask(redis, store, ME, portals) for portals in (None, frozenset({PORTAL}), frozenset({OTHER}))]
+        assert [told.erased_at for told in found] == [2, 2, None]
+
+    async def test_older_records_are_on_the_pages_that_follow(self, redis: Redis, store: AsyncEngine) -> None:
+        await tell(redis, *(record(1, id=str(at), at=at) for at in range(1, 6)))
+        await archive(redis, store)
+        await tell(redis, record(1, id="6", at=6))
+        pages, after = [], None
+        while True:
+            found = await timeline(redis, store, None, Reference(ME), key=HASH_KEY, limit=2, after=after)
+            pages.append([told.at for told in found.records])
+            after = found.next
+            if after is None:
+                break
+        assert pages == [[6, 5, 4], [3, 2], [1]]
+
+    async def test_all_of_its_deliveries_and_writes_stand_in_it(self, redis: Redis, store: AsyncEngine) -> None:
+        """A hundred deliveries, each with its head, an event, and a write to another object."""
+        for at in range(100):
+            event_of = {"delivery_id": f"d{at}", "event_key": f"k{at}"}
+            write = record(2, id=f"w{at}", action=Action.CRM_WRITE, outcome=None, **event_of)
+            head = AuditRecord(action=Action.DELIVERY_RECEIVED, portal_id=PORTAL, delivery_id=f"d{at}", id=f"h{at}")
+            await tell(redis, head, record(1, id=f"e{at}", **event_of), write)
+        waits: Timeline = await ask(redis, store)
+        await archive(redis, store)
+        stored: Timeline = await ask(redis, store)
+        assert [(len(told.records), told.truncated) for told in (waits, stored)] == [(300, False)] * 2
+
+    async def test_it_says_when_an_id_fits_more_objects_than_it_shows(self, redis: Redis, store: AsyncEngine) -> None:
+        await tell(redis, *(record(1, id=str(at), portal_id=at) for at in range(1, 22)))
+        await archive(redis, store)
+        found: Timeline = await ask(redis, store)
+        assert (len(found.things), found.truncated) == (20, True)
 
     async def test_of_nothing_it_says_nothing(self, redis: Redis, store: AsyncEngine) -> None:
         found: Timeline = await ask(redis, store)

@@ -11,8 +11,9 @@ from audit.queries import Filters, fetch
 from audit.records import Action
 from audit.tables import RECORDS
 from console.answers.queue import Waiting, look_up
-from console.answers.records import Page, Recorded, newest, search, unarchived
+from console.answers.records import Page, Recorded, newest, search
 from console.answers.scope import Portals, sees, within
+from console.answers.stream import unarchived
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +73,12 @@ async def delivery(redis: Redis, engine: AsyncEngine, portals: Portals, delivery
         AuditUnavailable, RedisError, OSError: who knows does not answer.
     """
     jobs = [job for job in await look_up(redis, [delivery_id]) if sees(portals, job.delivery.portal_id)]
-    fresh = await unarchived(redis, [delivery_id])
+    fresh = await unarchived(redis)
     of_it = [RECORDS.c.delivery_id == delivery_id, *within(portals)]
     head = await newest(engine, [*of_it, RECORDS.c.action == Action.DELIVERY_RECEIVED], 1)
     head += [
         record
-        for record in fresh.records
+        for record in fresh.naming(delivery_id)
         if record.action == Action.DELIVERY_RECEIVED and record.delivery_id == delivery_id
         and sees(portals, record.portal_id)
     ]  # fmt: skip

@@ -11,8 +11,9 @@ from audit.records import Action
 from audit.tables import RECORDS
 from console.answers.letters import letters
 from console.answers.queue import Waiting, look_up
-from console.answers.records import Page, Recorded, newest, search, unarchived
+from console.answers.records import Page, Recorded, newest, search
 from console.answers.scope import Portals, sees, within
+from console.answers.stream import together, unarchived
 
 _MOST: Final = 1_000  # records of one event; one that is parked every few seconds for days has more
 
@@ -50,10 +51,10 @@ async def event(redis: Redis, engine: AsyncEngine, portals: Portals, key: str) -
     Raises:
         AuditUnavailable, RedisError, OSError: who knows does not answer.
     """
-    fresh = await unarchived(redis, [key])
+    fresh = await unarchived(redis)
     stored = await newest(engine, [RECORDS.c.event_key == key, *within(portals)], _MOST)
     records = together(
-        [record for record in fresh.records if record.event_key == key and sees(portals, record.portal_id)], stored
+        [record for record in fresh.naming(key) if record.event_key == key and sees(portals, record.portal_id)], stored
     )
     if not records:
         return None
@@ -63,10 +64,3 @@ async def event(redis: Redis, engine: AsyncEngine, portals: Portals, key: str) -
     waits = [job for job in jobs if any(entry.key == key for entry in job.delivery.entries)]
     dead = [letter async for letter in letters(redis, frozenset({records[0].portal_id}), keys=(key,))]
     return EventAnswer(key=key, records=records, waiting=waits[0] if waits else None, is_dead=bool(dead))
-
-
-def together(fresh: list[Recorded], stored: list[Recorded]) -> tuple[Recorded, ...]:
-    """Join what waits in the stream and what is stored, each record once, the newest first."""
-    known = {record.id for record in stored}
-    joined = [*(record for record in fresh if record.id not in known), *stored]
-    return tuple(sorted(joined, key=lambda record: (record.at, record.id), reverse=True))

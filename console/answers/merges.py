@@ -15,7 +15,7 @@ from audit.records import Action
 from audit.tables import RECORDS
 from workers import keys
 
-_MOST: Final = 200  # ids; HubSpot refuses the 251st merge of one record
+MOST: Final = 500  # ids; HubSpot refuses the 251st merge of one record
 _HOPS: Final = 20
 
 
@@ -30,7 +30,7 @@ class Merged:
 async def other_ids(
     redis: Redis, engine: AsyncEngine, portal_id: int, object_type: str, object_id: str
 ) -> tuple[Merged, ...]:
-    """Return every other id that the object is known by, through merges of merges.
+    """Return every other id that the object is known by, through merges of merges; `MOST` or more may not be all.
 
     Raises:
         AuditUnavailable, RedisError, OSError: who knows does not answer.
@@ -58,7 +58,7 @@ async def _spread(
     """Follow recorded merges from `ids` on, towards survivors or away from them."""
     known, news = set(ids), set(ids)
     for _ in range(_HOPS):
-        if not news or len(known) > _MOST:
+        if not news or len(known) > MOST:
             break
         news = await _one_hop(engine, whose, news, forward=forward) - known
         known |= news
@@ -73,9 +73,9 @@ async def _one_hop(
         RECORDS.c.subscription_type == "object.merge", RECORDS.c.subscription_type.endswith(".merge")
     )
     here, there = (away, merge) if forward else (merge, away)
-    query = select(RECORDS.c.event_key).where(RECORDS.c.object_id.in_(sorted(ids)), *whose, here).limit(_MOST)
+    query = select(RECORDS.c.event_key).where(RECORDS.c.object_id.in_(sorted(ids)), *whose, here).limit(MOST)
     told = {row["event_key"] for row in await fetch(engine, query)} - {None}
     if not told:
         return set()
     query = select(RECORDS.c.object_id).where(RECORDS.c.event_key.in_(sorted(map(str, told))), *whose, there)
-    return {str(row["object_id"]) for row in await fetch(engine, query.limit(_MOST)) if row["object_id"]}
+    return {str(row["object_id"]) for row in await fetch(engine, query.limit(MOST)) if row["object_id"]}

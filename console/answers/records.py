@@ -1,23 +1,20 @@
-"""Records as operators read them: from the store, and from the stream before they are archived. Rule: newest first."""
+"""Records as operators read them, from the store. Rule: the newest first, page by page."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final, Generic, TypeVar
 
 import orjson
-from redis.asyncio import Redis
 from sqlalchemy import ColumnElement, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit.queries import Filters, fetch
-from audit.rows import Row, to_row
-from audit.stream import FIELD
+from audit.rows import Row
 from audit.tables import RECORDS
 from console.answers.scope import Portals, within
-from core.deliveries import AUDIT_STREAM
-from core.errors import UnreadableDelivery
 
-_LOOKED_AT: Final = 2_000  # entries of the stream, the newest
+_PLACE: Final = re.compile(r"(?P<at>\d{1,18})\.(?P<seq>\d{1,18})", re.ASCII)
 T = TypeVar("T")
 
 
@@ -76,10 +73,23 @@ async def search(
         ValueError: `after` is no such place.
         AuditUnavailable: the store does not answer.
     """
-    conditions = [*filters.conditions(), *within(portals)]
+    return await page(engine, [*filters.conditions(), *within(portals)], limit=limit, after=after)
+
+
+async def page(
+    engine: AsyncEngine, conditions: Sequence[ColumnElement[bool]], *, limit: int, after: str | None
+) -> Page[Recorded]:
+    """Return a page of the records for which all `conditions` hold; see `search`.
+
+    Raises:
+        ValueError: `after` is no such place.
+        AuditUnavailable: the store does not answer.
+    """
     if after is not None:
-        at, _, seq = after.partition(".")
-        conditions.append(tuple_(RECORDS.c.at, RECORDS.c.seq) < tuple_(int(at), int(seq)))
+        place = _PLACE.fullmatch(after)
+        if place is None:
+            raise ValueError(after)
+        conditions = [*conditions, tuple_(RECORDS.c.at, RECORDS.c.seq) < tuple_(int(place["at"]), int(place["seq"]))]
     found = await newest(engine, conditions, limit + 1)
     shown = found[:limit]
     return Page(tuple(shown), f"{shown[-1].at}.{shown[-1].seq}" if len(found) > limit else None)
@@ -93,35 +103,3 @@ async def newest(engine: AsyncEngine, conditions: Sequence[ColumnElement[bool]],
     """
     query = select(RECORDS).where(*conditions).order_by(RECORDS.c.at.desc(), RECORDS.c.seq.desc()).limit(limit)
     return [Recorded.from_row(row) for row in await fetch(engine, query)]
-
-
-@dataclass(frozen=True, slots=True)
-class Unarchived:
-    """Records that wait in the stream; `complete` says whether all of them were looked at."""
-
-    records: tuple[Recorded, ...]
-    complete: bool
-
-
-async def unarchived(redis: Redis, words: Sequence[str]) -> Unarchived:
-    """Return those records in the stream that hold any of `words` as a whole field, the newest first.
-
-    To miss none, ask for them before the store: a record leaves the stream only once it is stored.
-
-    Raises:
-        RedisError, OSError: Redis does not answer.
-    """
-    entries = await redis.xrevrange(AUDIT_STREAM, count=_LOOKED_AT)
-    wanted = [f'"{word}"'.encode() for word in words]  # read only what can match: most of the stream is others'
-    payloads = [entry.get(FIELD, b"") for _, entry in entries]
-    found = (read(payload) for payload in payloads if any(word in payload for word in wanted))
-    return Unarchived(tuple(record for record in found if record), len(entries) < _LOOKED_AT)
-
-
-def read(payload: bytes) -> Recorded | None:
-    """Return the record in a stream entry; None for what is none, which the archiver tells of."""
-    try:
-        given = orjson.loads(payload)
-        return Recorded.from_row(to_row(given)) if isinstance(given, dict) else None
-    except (orjson.JSONDecodeError, UnreadableDelivery):
-        return None

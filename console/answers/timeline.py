@@ -4,45 +4,23 @@ An ignored event leaves only a count in its delivery, so it cannot stand here; t
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
-from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.pseudonyms import pseudonym
-from audit.queries import fetch
 from audit.records import Action
-from audit.tables import ERASED, RECORDS
-from console.answers.events import together
 from console.answers.letters import letters
-from console.answers.merges import Merged, other_ids
 from console.answers.queue import LOOKED_AT, Waiting, look_up, waiting
-from console.answers.records import Recorded, newest, unarchived
+from console.answers.records import Page, Recorded, page
 from console.answers.references import Reference
+from console.answers.related import heads, writes
 from console.answers.scope import Portals, sees, within
+from console.answers.stream import together, unarchived
+from console.answers.things import Thing, Things, erased_at, find_things
 from core.deliveries import Entry
 from workers.dead_letters import DeadLetter
 from workers.holdings import Subject
-
-_RELATED: Final = 200  # event keys of which more is fetched
-_HEADS: Final = 60  # deliveries of which the head is fetched, the newest; each is looked for among its records
-
-
-@dataclass(frozen=True, slots=True)
-class Thing:
-    """A CRM object that the reference may mean, with its other ids."""
-
-    portal_id: int
-    object_type: str
-    object_id: str
-    others: tuple[Merged, ...] = ()
-
-    @property
-    def ids(self) -> frozenset[str]:
-        """Every id that it is known by."""
-        return frozenset({self.object_id, *(merged.object_id for merged in self.others)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +33,13 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """What is known of an object.
+    """What is known of an object, or a page of it.
 
     `records` are the newest first: its own, those of deliveries that brought its events, and writes to other objects
-    that its events caused. `things` are the objects that the reference fits; usually one. `erased_at` is epoch ms.
-    `truncated`: older records were left out. `unread`: part of queue or stream was not looked through.
+    that its events caused; what belongs to records of two pages stands on both. `things` are the objects that the
+    reference fits; usually one. `erased_at` is epoch ms. `next` asks for older records, None when there are none.
+    `truncated`: it fits more objects, they have more ids or their events wrote more than is shown on any page.
+    `unread`: part of queue or stream was not looked through.
     """
 
     reference: Reference
@@ -68,112 +48,57 @@ class Timeline:
     pending: tuple[Pending, ...] = ()
     letters: tuple[DeadLetter, ...] = ()
     erased_at: int | None = None
+    next: str | None = None
     truncated: bool = False
     unread: bool = False
-    event_keys: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 async def timeline(
-    redis: Redis, engine: AsyncEngine, portals: Portals, reference: Reference, *, key: bytes, limit: int = 200
-) -> Timeline:
+    redis: Redis, engine: AsyncEngine, portals: Portals, reference: Reference, *, key: bytes, limit: int = 200,
+    after: str | None = None,
+) -> Timeline:  # fmt: skip
     """Return what happened to the object that `reference` names.
 
     Args:
         key: `audit.pseudonyms.pseudonym_key(settings.master_key())`, by which an erased object is recognised.
         limit: own records, the newest.
+        after: the `next` of the page before.
 
     Raises:
+        ValueError: `after` is no such place.
         AuditUnavailable, RedisError, OSError: who knows does not answer.
     """
     if reference.portal_id is not None and not sees(portals, reference.portal_id):
         return Timeline(reference=reference)
     queued = await waiting(redis, portals)
-    fresh = await unarchived(redis, [reference.object_id])
-    things = await _things(redis, engine, portals, reference, (*fresh.records, *map(_as_record, _entries(queued))))
-    ids = sorted({object_id for thing in things for object_id in thing.ids} - {reference.object_id})
-    if ids:
-        fresh = await unarchived(redis, [reference.object_id, *ids])
-    own = await newest(engine, [_any_of(things), *within(portals)], limit + 1) if things else []
-    fresh_own = [record for record in fresh.records if _is_of(record, things)]
-    records = together(fresh_own, own[:limit])
-    event_keys = frozenset(record.event_key for record in records if record.event_key)
-    related = await _related(engine, portals, records, event_keys)
-    pending = await _pending(redis, things, queued, records)
-    dead = [letter async for letter in letters(redis, portals, keys=event_keys)] if event_keys else []
+    stream = await unarchived(redis)
+    unstored = [*stream.naming(reference.object_id), *map(_as_record, _entries(queued))]
+    things = await find_things(redis, engine, portals, reference, unstored)
+    own: Page[Recorded] = Page(())
+    if things.shown:
+        own = await page(engine, [things.own(), *within(portals)], limit=limit, after=after)
+    # What waits in the stream is newer than what is stored, but for moments: it stands on the first page.
+    fresh = [] if after else list(filter(things.owns, stream.naming(*things.ids)))
+    mine = together(fresh, own.items)
+    event_keys = {record.event_key for record in mine if record.event_key}
+    deliveries = {record.delivery_id for record in mine if record.delivery_id}
+    written, all_written = await writes(engine, portals, event_keys)
+    opened = await heads(engine, portals, deliveries)
+    unstored = [record for record in stream.naming(*event_keys, *deliveries) if sees(portals, record.portal_id)]
+    caused = [record for record in unstored if _belongs(record, event_keys, deliveries)]
     return Timeline(
-        reference=reference, things=things, records=together([], [*records, *related]), pending=pending,
-        letters=tuple(dead), erased_at=await _erased_at(engine, portals, reference, things, key),
-        truncated=len(own) > limit, unread=not fresh.complete or len(queued) >= LOOKED_AT, event_keys=event_keys,
+        reference=reference, things=things.shown, records=together([*fresh, *caused], [*own.items, *written, *opened]),
+        pending=await _pending(redis, things, queued, mine),
+        letters=tuple([letter async for letter in letters(redis, portals, keys=event_keys)] if event_keys else ()),
+        erased_at=await erased_at(engine, portals, reference, key), next=own.next,
+        truncated=not (things.complete and all_written), unread=not stream.complete or len(queued) >= LOOKED_AT,
     )  # fmt: skip
 
 
-async def _things(
-    redis: Redis, engine: AsyncEngine, portals: Portals, reference: Reference, fresh: Iterable[Recorded]
-) -> tuple[Thing, ...]:
-    """Find out which objects the reference may mean: an id is unique within a portal and a type only."""
-    asked = [RECORDS.c.object_id == reference.object_id, *within(portals)]
-    if reference.portal_id is not None:
-        asked.append(RECORDS.c.portal_id == reference.portal_id)
-    if reference.object_type is not None:
-        asked.append(RECORDS.c.object_type == reference.object_type)
-    query = select(RECORDS.c.portal_id, RECORDS.c.object_type).where(*asked).distinct().limit(20)
-    found = {(int(row["portal_id"] or 0), str(row["object_type"])) for row in await fetch(engine, query)}
-    found |= {
-        (record.portal_id, record.object_type)
-        for record in fresh
-        if record.object_id == reference.object_id and _fits(record, portals, reference)
-    }
-    if reference.portal_id is not None and reference.object_type is not None:
-        found.add((reference.portal_id, reference.object_type))
-    return tuple(
-        [
-            Thing(*whose, reference.object_id, await other_ids(redis, engine, *whose, reference.object_id))
-            for whose in sorted(found)
-        ]
-    )
-
-
-def _fits(record: Recorded, portals: Portals, reference: Reference) -> bool:
-    return (
-        sees(portals, record.portal_id)
-        and reference.portal_id in {None, record.portal_id}
-        and reference.object_type in {None, record.object_type}
-    )
-
-
-def _any_of(things: Sequence[Thing]) -> ColumnElement[bool]:
-    return or_(
-        *(
-            and_(
-                RECORDS.c.object_id.in_(sorted(thing.ids)),
-                RECORDS.c.portal_id == thing.portal_id,
-                RECORDS.c.object_type == thing.object_type,
-            )
-            for thing in things
-        )
-    )
-
-
-def _is_of(record: Recorded, things: Sequence[Thing]) -> bool:
-    whose = (record.portal_id, record.object_type)
-    return any((thing.portal_id, thing.object_type) == whose and record.object_id in thing.ids for thing in things)
-
-
-async def _related(
-    engine: AsyncEngine, portals: Portals, records: Sequence[Recorded], event_keys: frozenset[str]
-) -> list[Recorded]:
-    """Heads of the deliveries that brought the events, and what the events did to other objects."""
-    known = {record.id for record in records}
-    deliveries = list(dict.fromkeys(record.delivery_id for record in records if record.delivery_id))[:_HEADS]
-    heads = [RECORDS.c.delivery_id.in_(deliveries), RECORDS.c.action == Action.DELIVERY_RECEIVED, *within(portals)]
-    writes = [
-        RECORDS.c.event_key.in_(sorted(event_keys)[:_RELATED]),
-        RECORDS.c.action == Action.CRM_WRITE,
-        *within(portals),
-    ]
-    found = await newest(engine, heads, _HEADS) if deliveries else []
-    found += await newest(engine, writes, _RELATED) if event_keys else []
-    return [record for record in found if record.id not in known]
+def _belongs(record: Recorded, event_keys: set[str], deliveries: set[str]) -> bool:
+    if record.action == Action.CRM_WRITE:
+        return record.event_key in event_keys
+    return record.action == Action.DELIVERY_RECEIVED and record.delivery_id in deliveries
 
 
 def _entries(jobs: Iterable[Waiting]) -> list[Pending]:
@@ -189,32 +114,14 @@ def _as_record(pending: Pending) -> Recorded:
 
 
 async def _pending(
-    redis: Redis, things: Sequence[Thing], queued: list[Waiting], records: Sequence[Recorded]
+    redis: Redis, things: Things, queued: list[Waiting], records: Sequence[Recorded]
 ) -> tuple[Pending, ...]:
     """Return what waits of the object: first in line, or put off as its records tell."""
     seen = {job.delivery.id for job in queued}
     moved = dict.fromkeys(str(record.detail["moved_to"]) for record in records if record.detail.get("moved_to"))
-    jobs = [*queued, *await look_up(redis, [name for name in moved if name not in seen][:_RELATED])]
-    subjects = [Subject(thing.portal_id, thing.object_type, thing.ids) for thing in things]
+    jobs = [*queued, *await look_up(redis, [name for name in moved if name not in seen])]
+    subjects = [Subject(thing.portal_id, thing.object_type, thing.ids) for thing in things.shown]
     found = [
-        Pending(job, entry)
-        for job in jobs
-        for entry in job.delivery.entries
-        if any(subject.concerns(entry.event) for subject in subjects)
+        pending for pending in _entries(jobs) if any(subject.concerns(pending.entry.event) for subject in subjects)
     ]
     return tuple(sorted(found, key=lambda pending: pending.job.due_at))
-
-
-async def _erased_at(
-    engine: AsyncEngine, portals: Portals, reference: Reference, things: Sequence[Thing], key: bytes
-) -> int | None:
-    """When the object was erased, by its hash; its records no longer name it, and are not looked for."""
-    whose = {(thing.portal_id, thing.object_type) for thing in things}
-    if reference.portal_id is not None:
-        whose.add((reference.portal_id, reference.object_type or "contact"))
-    elif portals:
-        whose |= {(portal_id, reference.object_type or "contact") for portal_id in portals}
-    hashes = [pseudonym(key, *which, reference.object_id) for which in sorted(whose)]
-    query = select(RECORDS.c.at).join(ERASED, ERASED.c.seq == RECORDS.c.seq).where(ERASED.c.object_hash.in_(hashes))
-    rows = await fetch(engine, query) if hashes else []
-    return max((int(row["at"] or 0) for row in rows), default=None)

@@ -6,7 +6,8 @@ from console.answers.deliveries import DeliveryAnswer, Received
 from console.answers.events import EventAnswer
 from console.answers.queue import Waiting
 from console.answers.records import Recorded
-from console.answers.timeline import Thing, Timeline
+from console.answers.things import Thing
+from console.answers.timeline import Timeline
 from core.deliveries import Entry
 from workers.dead_letters import DeadLetter
 
@@ -113,13 +114,17 @@ class OneEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneTimeline:
-    """All that is known of an object; `truncated` and `unread` say whether something was left out."""
+    """All that is known of an object; `next` asks for older records.
+
+    `truncated`: more objects, ids or writes belong here than are shown. `unread`: not all that waits was read.
+    """
 
     things: tuple[Thing, ...]
     records: tuple[Recorded, ...]
     pending: tuple[InQueue, ...]
     letters: tuple[Letter, ...]
     erased_at: int | None
+    next: str | None
     truncated: bool
     unread: bool
 
@@ -127,9 +132,9 @@ class OneTimeline:
     def of(cls, found: Timeline) -> "OneTimeline":
         """Read it from what is known."""
         return cls(
-            things=found.things, records=found.records, erased_at=found.erased_at, truncated=found.truncated,
+            things=found.things, records=found.records, erased_at=found.erased_at, next=found.next,
             pending=tuple(InQueue.of(pending.job, pending.entry) for pending in found.pending),
-            letters=tuple(map(Letter.of, found.letters)), unread=found.unread,
+            letters=tuple(map(Letter.of, found.letters)), truncated=found.truncated, unread=found.unread,
         )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ async def see_timeline(request: web.Request, query: OfObject) -> OneTimeline:
         raise Problem(422, "unclear_reference", str(unclear)) from None
     key = pseudonym_key(app[SETTINGS].master_key())
     found = await timeline(
-        app[REDIS], app[ENGINE], request[ACTOR].portals, reference, key=key, limit=query.limit
+        app[REDIS], app[ENGINE], request[ACTOR].portals, reference, key=key, limit=query.limit, after=query.after
     )  # fmt: skip
     return OneTimeline.of(found)
 

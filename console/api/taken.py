@@ -116,10 +116,11 @@ class OfExport(_Audit):
 @with_config(_CLOSED)
 @dataclass(frozen=True, kw_only=True)
 class OfObject:
-    """Which CRM object: an id, `contact 51`, or a link copied from HubSpot."""
+    """Which CRM object: an id, `contact 51`, or a link copied from HubSpot; `after` is a page's `next`."""
 
     object: Text
     limit: Limit = 200
+    after: Cursor | None = None
 
 
 @with_config(_CLOSED)

@@ -10,7 +10,8 @@ from audit.records import Action, Outcome
 from console.answers.records import Recorded
 from console.answers.references import Reference
 from console.answers.sentences import because, sentence
-from console.answers.timeline import Thing, timeline
+from console.answers.things import Thing
+from console.answers.timeline import timeline
 from console.web.actors import ACTOR
 from console.web.formats import day
 from console.web.policy import Permission, allow
@@ -37,11 +38,15 @@ async def page(request: web.Request) -> web.Response:
         reference = Reference.from_text(text)
     except UnclearReference:
         return render(request, "object.html", status=422, text=text, fault=_UNCLEAR, found=None)
-    app = request.app
+    app, after = request.app, request.query.get("after") or None
     key = pseudonym_key(app[SETTINGS].master_key())
-    found = await timeline(app[REDIS], app[ENGINE], request[ACTOR].portals, reference, key=key)
+    portals = request[ACTOR].portals
+    try:
+        found = await timeline(app[REDIS], app[ENGINE], portals, reference, key=key, after=after)
+    except ValueError:  # an address that somebody edited
+        raise web.HTTPFound(request.rel_url.with_query(q=text)) from None
     return render(
-        request, "object.html", text=text, fault="", found=found,
+        request, "object.html", text=text, fault="", found=found, after=after,
         days=[(which, list(records)) for which, records in groupby(found.records, lambda record: day(record.at))],
         sentence=sentence, because=because, kind=kind, link=link,
     )  # fmt: skip
