@@ -252,6 +252,17 @@ async def test_replayed_dead_letter_is_a_new_attempt_of_the_same_event(
     assert await letters(redis) == []
 
 
+async def test_letter_that_many_replay_and_discard_at_once_ends_once(redis: Redis, work: Work) -> None:
+    await queue(redis, event(objectId=404))
+    await work()
+    dead = await letters(redis)
+    acts = [DeadLetters(redis).replay, DeadLetters(redis).discard] * 10
+    counts = await asyncio.gather(*(act(dead, actor="ann", reason="seen twice") for act in acts))
+    acted = [record for record in await records(redis) if record.actor == "ann"]
+    queued = int(acted[0].outcome is Outcome.REPLAYED)
+    assert (sum(counts), len(acted), await redis.zcard(QUEUE_NAME)) == (1, 1, queued)
+
+
 async def test_discarded_dead_letter_is_gone_for_good(redis: Redis, work: Work) -> None:
     await queue(redis, event(objectId=404))
     await work()

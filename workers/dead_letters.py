@@ -3,20 +3,33 @@
 import time
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
 from audit.records import AuditRecord, Outcome, event_record
-from audit.stream import append
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, encode, job_payload, new_id
+from audit.stream import encode as encode_record
+from core.deliveries import (
+    AUDIT_STREAM,
+    JOB_KEY_PREFIX,
+    QUEUE_NAME,
+    WAKE_CHANNEL,
+    Delivery,
+    Entry,
+    decode,
+    encode,
+    job_payload,
+    new_id,
+)
 from core.errors import ObjectNotFound, UnreadableDelivery
 from core.events import Event
 from workers import keys
 from workers.settlement import Command
 
-_PAGE = 500
-_NOT_FOUND = ObjectNotFound.reason
+_SCRIPT: Final = (Path(__file__).parent / "dead_letters.lua").read_text()
+_PAGE: Final = 500
+_NOT_FOUND: Final = ObjectNotFound.reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +89,7 @@ class DeadLetters:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._script = redis.register_script(_SCRIPT)
 
     async def portals(self) -> list[int]:
         """Return the portals that may have dead letters."""
@@ -116,32 +130,37 @@ class DeadLetters:
     async def replay(self, letters: Iterable[DeadLetter], *, actor: str, reason: str, address: str = "") -> int:
         """Queue the events again, each as a new attempt of the same event; return how many.
 
-        `address` is where the operator's request came from, for the audit.
+        Letters that somebody else has ended meanwhile do not count. `address` is where the operator's request came
+        from, for the audit.
         """
         count = 0
         for letter in letters:
             delivery_id, now_ms = new_id(letter.portal_id), time.time_ns() // 1_000_000
             delivery = Delivery(delivery_id, letter.portal_id, now_ms, (letter.entry._replace(attempt=0),))
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                _end(pipeline, letter, _record(letter, Outcome.REPLAYED, (actor, address), reason, delivery_id))
-                pipeline.set(JOB_KEY_PREFIX + delivery_id, job_payload(delivery, now_ms))
-                pipeline.zadd(QUEUE_NAME, {delivery_id: now_ms})
-                await pipeline.execute()
-            count += 1
+            record = _record(letter, Outcome.REPLAYED, (actor, address), reason, delivery_id)
+            count += await self._end(letter, record, delivery_id, job_payload(delivery, now_ms), now_ms)
         return count
 
     async def discard(self, letters: Iterable[DeadLetter], *, actor: str, reason: str, address: str = "") -> int:
         """End the events for good; return how many.
 
-        `address` is where the operator's request came from, for the audit.
+        Letters that somebody else has ended meanwhile do not count. `address` is where the operator's request came
+        from, for the audit.
         """
         count = 0
         for letter in letters:
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                _end(pipeline, letter, _record(letter, Outcome.DISCARDED, (actor, address), reason, letter.delivery_id))
-                await pipeline.execute()
-            count += 1
+            record = _record(letter, Outcome.DISCARDED, (actor, address), reason, letter.delivery_id)
+            count += await self._end(letter, record)
         return count
+
+    async def _end(
+        self, letter: DeadLetter, record: AuditRecord, delivery_id: str = "", payload: bytes = b"", now_ms: int = 0
+    ) -> int:
+        """Let a letter go, once, with the record of what becomes of it and the delivery that takes its event up."""
+        key = letter.entry.key
+        names = [keys.dead(letter.portal_id, key), keys.dead_index(letter.portal_id), AUDIT_STREAM, QUEUE_NAME]
+        words: list[str | bytes | int] = [key, encode_record(record), delivery_id, payload, now_ms, WAKE_CHANNEL]
+        return int(await self._script(keys=[*names, JOB_KEY_PREFIX + delivery_id], args=words))
 
 
 def _record(letter: DeadLetter, outcome: Outcome, who: tuple[str, str], reason: str, delivery_id: str) -> AuditRecord:
@@ -156,10 +175,3 @@ def _record(letter: DeadLetter, outcome: Outcome, who: tuple[str, str], reason: 
         detail={"address": who[1]} if who[1] else None,
     )
     return replace(record, actor=who[0])
-
-
-def _end(pipeline: Pipeline, letter: DeadLetter, record: AuditRecord) -> None:
-    """Queue the end of a dead letter on the pipeline that records what became of it."""
-    append(pipeline, record)
-    pipeline.delete(keys.dead(letter.portal_id, letter.entry.key))
-    pipeline.zrem(keys.dead_index(letter.portal_id), letter.entry.key)
