@@ -1,5 +1,6 @@
 """When a ticket closes, each of its contacts gets a note, once."""
 
+from core.errors import ObjectNotFound, RetryLater
 from core.events import Event
 from crm.objects import Record
 from handlers.routing import Router, uses
@@ -23,7 +24,10 @@ async def note_when_closed(event: Event, tools: Tools) -> None:
         return
     body = BODY.format(id=event.object_id)
     for contact_id in await tools.crm.associations.list("tickets", event.object_id, "contacts"):
-        await _note(tools, contact_id, body)
+        try:
+            await _note(tools, contact_id, body)
+        except ObjectNotFound as gone:  # or merged, since it was listed: the next list knows
+            raise RetryLater from gone
 
 
 async def _note(tools: Tools, contact_id: str, body: str) -> None:

@@ -1,6 +1,7 @@
 """The default handlers on a real worker's parts: what people set stands, whatever is written in between."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -8,6 +9,7 @@ from redis.asyncio import Redis
 
 import handlers
 from conftest import TOKEN, event
+from core.errors import RetryLater
 from core.events import Event
 from core.settings import Settings
 from crm.services import CRM
@@ -16,6 +18,8 @@ from simulator.app import Simulator
 from simulator.changes import USER
 from simulator.config import PortalConfig, SimulatorConfig
 from simulator.errors import JsonObject
+from simulator.object_types import CONTACT, TICKET
+from workers.once import OnceForEvent
 from workers.standing import StandingForEvent
 
 PORTAL = 50112233
@@ -36,7 +40,7 @@ async def crm(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> Asyn
 
 
 @pytest.fixture
-def run(crm: CRM) -> Run:
+def run(crm: CRM, redis: Redis) -> Run:
     async def run(raw: dict[str, object]) -> None:
         told = Event(raw)
         route = handlers.ROUTER.fetch(told)
@@ -46,8 +50,8 @@ def run(crm: CRM) -> Run:
         def services() -> object:
             return crm.for_event(PORTAL, told.object_type, uses.reads, uses.may, lambda _: None)
 
-        standing = StandingForEvent(crm.echoes, told)
-        await route.function(told, Tools(services, SimpleNamespace, standing, SimpleNamespace, "US", 1))  # type: ignore[arg-type]  # neither is called
+        once, standing = partial(OnceForEvent, redis, told), StandingForEvent(crm.echoes, told)
+        await route.function(told, Tools(services, once, standing, SimpleNamespace, "US", 1))  # type: ignore[arg-type]  # nothing is forgotten
 
     return run
 
@@ -125,3 +129,16 @@ async def test_what_was_set_on_a_record_that_was_merged_away_is_not_written_to_i
     survivor = hubspot.crm.merge(kept, gone, USER)
     await run(change(int(gone.id), "contact", "phone", "(415) 555-2672"))
     assert survivor.properties["phone"] == "+14155552671"
+
+
+async def test_contact_that_went_away_after_it_was_listed_puts_its_tickets_note_off(
+    run: Run, hubspot: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = a_record(hubspot, "tickets", {"subject": "Help", "hs_pipeline_stage": "4"})
+    contact = a_record(hubspot, "contacts", {"phone": "+14155552671"})
+    type_ = hubspot.crm.types.resolve("contacts")
+    hubspot.crm.forget(hubspot.crm.get(type_, str(contact)), USER)
+    listed = [(str(contact), [hubspot.crm.associations.types.plain(TICKET, CONTACT)])]
+    monkeypatch.setattr(hubspot.crm, "associated", lambda *_: listed)
+    with pytest.raises(RetryLater):
+        await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
