@@ -223,9 +223,9 @@ class House:
         return Redis(host="127.0.0.1", port=self.ports["valkey"])
 
 
-def worker_command(skew_s: float = 0.0) -> list[str]:
-    """Return the command of a worker whose clock is off by so many seconds."""
-    return [sys.executable, "-m", *(("chaos.skewed", str(skew_s)) if skew_s else ()), "workers"]
+def worker_command(jump_s: float = 0.0, after_s: float = 0.0) -> list[str]:
+    """Return the command of a worker whose clock jumps by so many seconds, so many seconds after its start."""
+    return [sys.executable, "-m", *(("chaos.skewed", str(jump_s), str(after_s)) if jump_s else ()), "workers"]
 
 
 def marker() -> str:

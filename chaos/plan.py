@@ -17,7 +17,7 @@ class Kind(StrEnum):
     WORKER_KILLED = "a worker is killed"
     WORKER_ENDED = "a worker is told to end"
     WORKER_FROZEN = "a worker is frozen until its leases have run out"
-    WORKER_CLOCK = "a worker starts with a wrong clock"
+    WORKER_CLOCK = "a worker's clock is wrong, or jumps"
     WEB_KILLED = "web is killed"
     WEB_REPLACED = "web is replaced"
     VALKEY_KILLED = "Valkey is killed"

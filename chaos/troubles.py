@@ -15,7 +15,8 @@ from simulator.demo import free_port, ready
 from simulator.faults import Fault
 
 _Act: TypeAlias = Callable[[House, float, Random], Awaitable[None]]
-_SKEWS_S: Final = (-25.0, -5.0, 5.0, 25.0)
+_JUMPS_S: Final = (-25.0, -5.0, 5.0, 25.0)
+_UP_S: Final = 3.0  # until a worker works
 _HUBSPOT_SKEWS_MS: Final = (-600_000, -240_000, 240_000, 600_000)  # within what is accepted, and beyond
 
 
@@ -41,10 +42,10 @@ async def _worker_clock(house: House, lasts_s: float, rng: Random) -> None:
     async with house.alone(name):
         worker = house.parts[name]
         await house.told_to_end(worker)
-        worker.command = worker_command(rng.choice(_SKEWS_S))
+        worker.command = worker_command(rng.choice(_JUMPS_S), rng.choice((0.0, _UP_S + lasts_s)))
         await worker.start()
         try:
-            await asyncio.sleep(3 * lasts_s)
+            await asyncio.sleep(_UP_S + 3 * lasts_s)
             await house.told_to_end(worker)
         finally:
             worker.command = worker_command()

@@ -161,10 +161,11 @@ def test_faults_and_values_in_logs_are_complaints(tmp_path: Path) -> None:
     assert len(list(complaints(tmp_path))) == 2
 
 
-def test_skewed_module_believes_another_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("after_s", "off_s"), [("0", -600), ("600", 0)])
+def test_module_believes_another_time_once_its_clock_has_jumped(tmp_path: Path, after_s: str, off_s: int) -> None:
     (tmp_path / "tell_time.py").write_text("import sys, time; print(time.time(), time.time_ns() / 1e9, *sys.argv[1:])")
-    command = [sys.executable, "-m", "chaos.skewed", "-600", "tell_time", "word"]
+    command = [sys.executable, "-m", "chaos.skewed", "-600", after_s, "tell_time", "word"]
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
     told = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout.split()
-    assert [round((time.time() - float(moment)) / 100) for moment in told[:2]] == [6, 6]
+    assert [round((float(moment) - time.time()) / 100) for moment in told[:2]] == [off_s / 100] * 2
     assert told[2] == "word"
