@@ -2,11 +2,14 @@
 
 import asyncio
 import getpass
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Annotated, Final, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Final
 
 import typer
 
+from console.answers.letters import letters
+from console.answers.sentences import because
+from console.history import as_told, records_of, show_history
 from console.output import AsJson, Yes, confirm, progress, say, show_json, show_table, utc
 from core.connections import redis_client
 from core.settings import Settings
@@ -15,7 +18,6 @@ from workers.dead_letters import DeadLetter, DeadLetters
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at dead letters, and end them.")
 
 _PAGE: Final = 100  # letters between two steps of the bar
-T = TypeVar("T")
 
 Portal = Annotated[int | None, typer.Option(help="Only of this portal.")]
 Cause = Annotated[str | None, typer.Option(help="Only those that died of this, such as object_not_found.")]
@@ -25,13 +27,20 @@ Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.", prompt
 
 
 @app.command(name="list")
-def list_letters(portal: Portal = None, cause: Cause = None, handler: Handler = None, as_json: AsJson = False) -> None:
+def list_letters(
+    portal: Portal = None,
+    cause: Cause = None,
+    handler: Handler = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 200,
+    as_json: AsJson = False,
+) -> None:
     """Show what died, the newest first.
 
     Example: spokes dead list --cause object_not_found
     """
-    letters = _chosen(portal, cause, handler, None)
-    shown = [_fields(letter) for letter in letters]
+    found = _chosen(portal, cause, handler, None)
+    found.sort(key=lambda letter: -letter.died_at)
+    shown = [_fields(letter) for letter in found[:limit]]
     if as_json:
         show_json(*shown)
     elif not shown:
@@ -39,15 +48,17 @@ def list_letters(portal: Portal = None, cause: Cause = None, handler: Handler = 
     else:
         columns = ("Died (UTC)", "Cause", "Tries", "Handler", "Type", "Object", "Portal", "Event key")
         names = ("reason", "attempt", "handler", "subscription_type", "object_id", "portal_id", "event_key")
-        died = [utc(letter.died_at) for letter in letters]
-        show_table(columns, ((at, *(one[name] for name in names)) for at, one in zip(died, shown, strict=True)))
+        died = [utc(letter.died_at) for letter in found]
+        show_table(columns, ((at, *(one[name] for name in names)) for at, one in zip(died, shown, strict=False)))
+    if len(found) > limit:
+        say(f"The newest {limit} of {len(found)} are shown; --limit shows more.")
 
 
 @app.command()
 def show(key: Annotated[str, typer.Argument(help="An event key, from `dead list`.")], as_json: AsJson = False) -> None:
-    """Show one dead letter without its values; `audit query --event-key KEY` shows its history.
+    """Show one dead letter and its whole history, the oldest first: tries, errors, writes, replays and their reasons.
 
-    Exit code 1 when there is no such dead letter.
+    Names and ids, never values. Exit code 1 when there is no such dead letter.
 
     Example: spokes dead show 0f3a...
     """
@@ -55,10 +66,12 @@ def show(key: Annotated[str, typer.Argument(help="An event key, from `dead list`
     if letter is None:
         say(f"There is no dead letter {key}.")
         raise typer.Exit(1)
+    history = records_of(key)
     if as_json:
-        show_json(_fields(letter))
-    else:
-        show_table(("Field", "Value"), _fields(letter).items())
+        show_json(_fields(letter) | {"history": [as_told(record) for record in history]})
+        return
+    show_table(("Field", "Value"), (_fields(letter) | {"reason": because(letter.reason)}).items())
+    show_history(history)
 
 
 @app.command()
@@ -102,62 +115,48 @@ def discard(
 def _act(
     verb: str,
     act: Callable[..., Coroutine[None, None, int]],
-    letters: list[DeadLetter],
+    chosen: list[DeadLetter],
     reason: str,
     *,
     yes: bool,
     as_json: bool,
 ) -> None:
-    if not letters:
+    if not chosen:
         say("There is no such dead letter.")
         raise typer.Exit(1)
-    confirm(f"{verb.capitalize()} {len(letters)} dead letters?", yes=yes)
-    count = asyncio.run(_with_letters(lambda dead: _in_pages(dead, act, letters, reason, verb)))
+    confirm(f"{verb.capitalize()} {len(chosen)} dead letters?", yes=yes)
+    count = asyncio.run(_in_pages(act, chosen, reason, verb))
     if as_json:
         show_json({"done": verb, "count": count})
     else:
         print(f"{count} dead letters: {verb} done.")
+    if count < len(chosen):
+        say(f"{len(chosen) - count} were gone by then: somebody else has ended them.")
 
 
 async def _in_pages(
-    dead: DeadLetters, act: Callable[..., Coroutine[None, None, int]], letters: list[DeadLetter], reason: str, verb: str
+    act: Callable[..., Coroutine[None, None, int]], chosen: list[DeadLetter], reason: str, verb: str
 ) -> int:
     count = 0
-    with progress(verb.capitalize(), len(letters)) as bar:
-        for first in range(0, len(letters), _PAGE):
-            count += await act(dead, letters[first : first + _PAGE], actor=getpass.getuser(), reason=reason)
-            bar.at(count)
+    async with redis_client(Settings.from_env()) as redis:
+        with progress(verb.capitalize(), len(chosen)) as bar:
+            for first in range(0, len(chosen), _PAGE):
+                page = chosen[first : first + _PAGE]
+                count += await act(DeadLetters(redis), page, actor=getpass.getuser(), reason=reason)
+                bar.at(first + len(page))
     return count
 
 
-def _chosen(portal: int | None, cause: str | None, handler: str | None, keys: list[str] | None) -> list[DeadLetter]:
+def _chosen(portal: int | None, cause: str | None, handler: str | None, keys: Sequence[str] | None) -> list[DeadLetter]:
     """Return the dead letters that the options choose."""
+    portals = None if portal is None else frozenset({portal})
 
-    def fits(letter: DeadLetter) -> bool:
-        return (
-            (cause is None or letter.reason == cause)
-            and (handler is None or letter.handler == handler)
-            and (not keys or letter.entry.key in keys)
-        )
+    async def choose() -> list[DeadLetter]:
+        async with redis_client(Settings.from_env()) as redis:
+            found = letters(redis, portals, reason=cause, handler=handler, keys=keys or ())
+            return [letter async for letter in found]
 
-    async def choose(dead: DeadLetters) -> list[DeadLetter]:
-        return [letter async for letter in _all(dead, portal) if fits(letter)]
-
-    return asyncio.run(_with_letters(choose))
-
-
-async def _all(dead: DeadLetters, portal: int | None) -> AsyncIterator[DeadLetter]:
-    for portal_id in [portal] if portal is not None else await dead.portals():
-        async for letter in dead.list(portal_id):
-            yield letter
-
-
-async def _with_letters(work: Callable[[DeadLetters], Coroutine[None, None, T]]) -> T:
-    redis = redis_client(Settings.from_env())
-    try:
-        return await work(DeadLetters(redis))
-    finally:
-        await redis.aclose()
+    return asyncio.run(choose())
 
 
 def _fields(letter: DeadLetter) -> dict[str, object]:

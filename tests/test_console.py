@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from audit.records import AuditRecord
-from audit.stream import decode
-from conftest import event
+from audit.archive import Archiver
+from audit.records import AuditRecord, Outcome, event_record
+from audit.store import open_engine
+from audit.stream import append, decode
+from conftest import KEY, event
 from core.deliveries import AUDIT_STREAM, QUEUE_NAME, Entry
+from core.settings import Settings
 from workers.dead_letters import DeadLetter, DeadLetters, keep
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +63,32 @@ async def test_dead_letter_shows_names_and_no_values(environ: dict[str, str], re
         await pipeline.execute()
     shown = run(environ, "dead", "show", "cc", "--json").stdout
     assert ('"phone"' in shown, "canary" in shown) == (True, False)
+
+
+async def test_dead_letter_shows_its_whole_history(
+    environ: dict[str, str], redis: Redis, letters: list[DeadLetter]
+) -> None:
+    """A try that failed, earlier replays with their reasons: archived or still in the stream, the oldest first."""
+    raw = letters[0].entry.event
+    failed = event_record(raw, Outcome.RETRIED, key="aa", delivery_id="7-1-1", attempt=1, reason="rate_limited")
+    async with redis.pipeline() as pipeline:
+        append(pipeline, failed)
+        await pipeline.execute()
+    assert run(environ, "migrate").returncode == 0
+    engine = open_engine(Settings.from_env(environ).database_address)
+    await Archiver(redis, engine, KEY).drain()
+    await engine.dispose()
+    await DeadLetters(redis).replay(letters[:1], actor="ann", reason="HubSpot was slow")
+    async with redis.pipeline() as pipeline:
+        for command in keep(letters[0], keep_s=60):  # it died again
+            pipeline.execute_command(*command)
+        await pipeline.execute()
+    shown = json.loads(run(environ, "dead", "show", "aa", "--json").stdout)
+    assert [(told["outcome"], told["actor"], told["reason"]) for told in shown["history"]] == [
+        ("retried", "spokes", "rate_limited"),
+        ("replayed", "ann", "HubSpot was slow"),
+    ]
+    assert "Replayed: queued again by ann: HubSpot was slow" in run(environ, "dead", "show", "aa").stdout
 
 
 async def test_replay_queues_the_chosen_and_leaves_the_others(
