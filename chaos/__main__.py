@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from chaos.facts import Facts
 from chaos.house import marker
 from chaos.invariants import INVARIANTS, violations
+from chaos.plan import Kind
 from chaos.run import Options, run
 from core.settings import Settings
 
@@ -23,6 +24,41 @@ console = Console(width=None if sys.stdout.isatty() else 110)
 
 def main() -> int:
     """Run; return 0 when every invariant holds."""
+    asked = _parser().parse_args()
+    if asked.seed is None:
+        asked.seed = random.SystemRandom().randrange(1_000_000)
+    kinds = tuple(Kind[name.upper()] for name in asked.only) or tuple(Kind)
+    options = Options(asked.seed, asked.minutes * 60, asked.workers, asked.rate, asked.fsync, asked.other, kinds)
+    folder = (Settings.from_env().data_dir / marker()).resolve()
+    folder.mkdir(parents=True)
+    _print_again(asked)
+    keep = True
+    try:
+        facts = asyncio.run(_until_signalled(options, folder))
+        holds = _report(facts)
+        keep = asked.keep or not holds
+        if keep:
+            (folder / "facts.json").write_bytes(orjson.dumps(facts, default=list, option=orjson.OPT_INDENT_2))
+        if not holds:
+            _print_again(asked)
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        keep = asked.keep
+        console.print("Stopped; nothing is left running.")
+        return 130
+    except (TimeoutError, ExceptionGroup) as error:
+        if isinstance(error, ExceptionGroup) and error.split(TimeoutError)[1]:
+            raise
+        console.print("[red]NOT RUN[/] Something did not come up in time; its log says why.")
+        return 2
+    finally:
+        if keep:
+            console.print(f"Data and logs are in {folder}.", soft_wrap=True)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return int(not holds)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m chaos",
         description="Run web, workers, Valkey, PostgreSQL and a simulated HubSpot under load, break them in every way "
@@ -41,29 +77,22 @@ def main() -> int:
     parser.add_argument(
         "--other", default="HEAD~1", help="the version that runs beside this one for a while (default: %(default)s)"
     )
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        choices=[kind.name.lower() for kind in Kind],
+        metavar="KIND",
+        help="no other kind of trouble; may be repeated; of: %(choices)s",
+    )
     parser.add_argument("--keep", action="store_true", help="keep data and logs")
-    asked = parser.parse_args()
-    seed = asked.seed if asked.seed is not None else random.SystemRandom().randrange(1_000_000)
-    options = Options(seed, asked.minutes * 60, asked.workers, asked.rate, asked.fsync, asked.other)
-    folder = (Settings.from_env().data_dir / marker()).resolve()
-    folder.mkdir(parents=True)
-    again = f"python -m chaos --seed {seed} --minutes {asked.minutes} --workers {asked.workers} --rate {asked.rate}"
-    console.print(f"Again with: {again} --fsync {asked.fsync}", soft_wrap=True)
-    keep, facts = asked.keep, None
-    try:
-        facts = asyncio.run(_until_signalled(options, folder))
-        keep = not _report(facts) or keep
-        return int(bool(violations(facts)))
-    except (asyncio.CancelledError, KeyboardInterrupt):
-        console.print("Stopped; nothing is left running.")
-        return 130
-    finally:
-        if keep and facts is not None:
-            (folder / "facts.json").write_bytes(orjson.dumps(facts, default=list, option=orjson.OPT_INDENT_2))
-        if keep:
-            console.print(f"Data and logs are in {folder}.", soft_wrap=True)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    return parser
+
+
+def _print_again(asked: argparse.Namespace) -> None:
+    words = [f"--{name} {getattr(asked, name)}" for name in ("seed", "minutes", "workers", "rate", "fsync", "other")]
+    words += [f"--only {name}" for name in asked.only]
+    console.print(f"Again with: python -m chaos {' '.join(words)}", soft_wrap=True, highlight=False)
 
 
 async def _until_signalled(options: Options, folder: Path) -> Facts:

@@ -12,7 +12,7 @@ from chaos import collect, troubles, versions
 from chaos.facts import Disturbance, Facts
 from chaos.house import PUBLIC, House
 from chaos.load import Load
-from chaos.plan import Trouble, plan
+from chaos.plan import Kind, Trouble, plan
 from core.settings import RECEIVER_PATH
 from simulator.app import Simulator
 from simulator.people import People
@@ -26,7 +26,10 @@ _SPEED: Final = 1200.0  # HubSpot's ten retries then fit into a minute
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run. `per_s` is edits a second; `other` names the version that runs beside this one for a while."""
+    """How to run. `per_s` is edits a second; `other` names the version that runs beside this one for a while.
+
+    `kinds` are the kinds of trouble that come.
+    """
 
     seed: int
     seconds: float
@@ -34,6 +37,7 @@ class Options:
     per_s: float
     fsync: str
     other: str
+    kinds: tuple[Kind, ...] = tuple(Kind)
 
 
 Tell = Callable[[float, str, str], None]  # seconds gone, what is wrong, how far it is
@@ -89,7 +93,7 @@ async def _burn(options: Options, house: House, load: Load, disturbances: list[D
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(load.run(stop))
-        coming = [tasks.create_task(come(trouble)) for trouble in plan(options.seed, options.seconds)]
+        coming = [tasks.create_task(come(trouble)) for trouble in plan(options.seed, options.seconds, options.kinds)]
         while (gone := time.monotonic() - began) < options.seconds or not all(task.done() for task in coming):
             tell(gone, "; ".join(sorted(going)) or "calm", _state(load))
             await asyncio.sleep(_LOOK_EVERY_S)

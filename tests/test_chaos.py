@@ -84,6 +84,11 @@ def test_plan_has_every_kind_before_any_comes_again() -> None:
     assert set(first) == set(Kind)
 
 
+def test_plan_of_some_kinds_has_no_others() -> None:
+    kinds = [Kind.DISK_FULL, Kind.CRM_CUT]
+    assert {trouble.kind for trouble in plan(7, 60, kinds)} == set(kinds)
+
+
 def test_plan_begins_in_calm_and_ends_before_the_run() -> None:
     times = [trouble.at_s for trouble in plan(3, 30)]
     assert times[0] > 2
