@@ -32,6 +32,8 @@ class Action(StrEnum):
     PORTAL_RESUMED = "portal.resumed"  # by an operator, whatever had paused it
     VALUE_REVEALED = "value.revealed"  # by an operator: the values of a dead letter were shown
     SECRETS_RESEALED = "secrets.resealed"  # by an operator: secrets that we keep were sealed with another key
+    LOGGED_IN = "login"  # by whoever has come into the console
+    LOGGED_OUT = "logout"
     STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an entry that is no record; its content is not kept
     RETENTION = "retention"  # nightly: what was kept for its time and is gone
     ALERT_BEGAN = "alert.began"  # something unusual, once for each episode

@@ -115,8 +115,13 @@ class IdentityProvider:
         self.asked.append("token")
         form = await request.post()
         asked = self._codes.pop(str(form.get("code")), None)  # a code opens once
+        methods = self.discovery.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         basic = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
-        if request.headers.get("Authorization") != f"Basic {basic}":
+        if methods == ["client_secret_basic"]:
+            knows = request.headers.get("Authorization") == f"Basic {basic}"
+        else:
+            knows = form.get("client_secret") == CLIENT_SECRET
+        if not knows:
             return web.json_response({"error": "invalid_client"}, status=401)
         verifier = str(form.get("code_verifier", "")).encode()
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier).digest()).rstrip(b"=").decode()

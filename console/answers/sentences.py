@@ -51,6 +51,8 @@ _ACTIONS: Final[Mapping[str, str]] = {
     Action.DEAD_REPLAYED: "Dead letters were replayed",
     Action.DEAD_DISCARDED: "Dead letters were discarded",
     Action.VALUE_REVEALED: "The values of a dead letter were shown",
+    Action.LOGGED_IN: "Came into the console",
+    Action.LOGGED_OUT: "Left the console",
     Action.OBJECT_MERGED: "Merged into another record",
     Action.STREAM_UNREADABLE: "An entry of the audit stream was no record",
     Action.RETENTION: "Records that were kept for their time were purged",

@@ -30,26 +30,24 @@ class Wire:
         Raises:
             Problem: 503, it cannot be had.
         """
-        return await self._ask("GET", url, None, None)
+        return await self._ask("GET", url, None, "")
 
-    async def post(self, url: str, form: Mapping[str, str], auth: aiohttp.BasicAuth | None) -> dict[str, Any]:
-        """Send a form; return the JSON object that answers it, whether it grants or refuses.
+    async def post(self, url: str, form: Mapping[str, str], authorization: str) -> dict[str, Any]:
+        """Send a form, with `authorization` as its header; return the JSON that answers, whether it grants or refuses.
 
         Raises:
             Problem: 503, there is none.
         """
-        return await self._ask("POST", url, form, auth)
+        return await self._ask("POST", url, form, authorization)
 
-    async def _ask(
-        self, method: str, url: str, form: Mapping[str, str] | None, auth: aiohttp.BasicAuth | None
-    ) -> dict[str, Any]:
+    async def _ask(self, method: str, url: str, form: Mapping[str, str] | None, authorization: str) -> dict[str, Any]:
         if not is_private(url):
             raise unavailable()
         headers = {"Accept": "application/json"}
+        if authorization:
+            headers["Authorization"] = authorization
         try:
-            async with self._session.request(
-                method, url, data=form, auth=auth, headers=headers, allow_redirects=False
-            ) as answer:
+            async with self._session.request(method, url, data=form, headers=headers, allow_redirects=False) as answer:
                 refuses = form is not None and answer.status in {400, 401}  # OAuth's way to say no
                 body = await answer.content.read(_LARGEST + 1)
                 while len(body) <= _LARGEST and (more := await answer.content.read(_LARGEST)):

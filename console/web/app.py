@@ -14,7 +14,7 @@ from console.identity.wire import Wire
 from console.pages.board import BOARDS, Boards
 from console.pages.now import STOPPING, stop
 from console.pages.settings import EXAMINATIONS, Examinations
-from console.web import login, middlewares
+from console.web import login, middlewares, oidc
 from console.web.render import templates
 from console.web.sessions import Sessions
 from console.web.state import BEHIND_WEB, ENGINE, PROVIDER, REDIS, SESSIONS, SETTINGS, TEMPLATES, USERS
@@ -37,7 +37,7 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     app[STOPPING] = asyncio.Event()
     app.on_shutdown.append(stop)
     app[EXAMINATIONS] = Examinations()
-    app.add_routes([*login.routes(), *pages.routes(), *api_routes.routes()])
+    app.add_routes([*login.routes(), *oidc.routes(), *pages.routes(), *api_routes.routes()])
     app.cleanup_ctx.extend((_redis, _store, _identities, _totals))
     return app
 
