@@ -101,6 +101,8 @@ class Turns:
         if verdict.delay_s is None:
             news = steps.news(work.event, verdict, writes, read_ms, told=standing.told)
             lane.newest |= {name: max(at, lane.newest.get(name, 0)) for name, at in news.items()}
+            if verdict is SUPERSEDED and (name := lanes.slot(work.event)):
+                news = {name: lane.newest[name]}  # whoever applied that may not have been the one to settle it
             for older in turn.older:
                 older.run.end(older, COALESCED, route.name if route else "")
         else:
