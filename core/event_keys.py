@@ -38,12 +38,18 @@ class EventKeys:
         return keys
 
 
+def changed(raw: Raw) -> tuple[object, object]:
+    """Return the property that changed and its new value; every form that HubSpot has for none to show is one."""
+    value = raw.get("propertyValue")
+    return raw["propertyName"], None if value in ("", "REDACTED") else value
+
+
 def _identity(event: Event) -> Identity:
     """Everything that makes `event` the event it is; no other event shares it."""
     raw, kind = event.raw, event.kind
     what: object
     if kind == "propertyChange":
-        what = (raw["propertyName"], raw.get("propertyValue"))
+        what = changed(raw)
     elif kind in BARE_KINDS:
         what = None
     elif kind == "associationChange":

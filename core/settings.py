@@ -168,6 +168,8 @@ class Settings(BaseSettings):
             problems += lacking(there, blank)
             if settings.oidc_audience and settings.oidc_audience == settings.oidc_client_id:
                 problems.append("OIDC_AUDIENCE is OIDC_CLIENT_ID: a login could be used as a key to the API.")
+            if settings.hubspot_access_token.get_secret_value() in settings.client_secrets:
+                problems.append("HUBSPOT_CLIENT_SECRET is HUBSPOT_ACCESS_TOKEN: HubSpot signs with the client secret.")
             if not problems:
                 return settings
         raise ConfigurationError(sorted(problems))

@@ -39,6 +39,9 @@ def _client_secrets(value: object) -> object:
             if text.lower().startswith("pat-"):
                 msg = "is an access token (pat-...); HubSpot signs with the app's client secret, found on its Auth page"
                 raise ValueError(msg)
+            if any(character.isspace() or character in "\"'" for character in text):
+                msg = "holds a blank or a quotation mark, as no client secret does; copy the secret alone"
+                raise ValueError(msg)
             if len(text) < 8:  # noqa: PLR2004 - shorter than any secret HubSpot issues, and guessable
                 msg = "is too short to be a HubSpot client secret"
                 raise ValueError(msg)

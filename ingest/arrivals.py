@@ -1,6 +1,5 @@
 """Sort a batch out: which of its events are to be queued, and what the audit is told of the others. Rule: pure."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -13,7 +12,6 @@ from ingest.allow_list import AllowList
 from ingest.batch import Batch
 
 _NO_PORTAL: Final = 0  # an element that is not even readable belongs to none
-_TOLD_EACH: Final = 100  # elements that are no events; HubSpot sends so many a request, a body holds 5,000,000 zeros
 
 
 @dataclass(slots=True)
@@ -129,13 +127,11 @@ def _with_quarantined(arrivals: list[Arrival], batch: Batch) -> list[Arrival]:
     if not batch.quarantined:
         return arrivals
     first, *others = arrivals
-    records = [
-        _quarantined(first, one.reason, {"place": one.place}, one.event_id) for one in batch.quarantined[:_TOLD_EACH]
-    ]
-    if rest := batch.quarantined[_TOLD_EACH:]:
-        reasons = dict(Counter(one.reason for one in rest))
-        records.append(_quarantined(first, "and_more", {"events": len(rest), "reasons": reasons}))
-    received = first.received + len(batch.quarantined)
+    records = [_quarantined(first, one.reason, {"place": one.place}, one.event_id) for one in batch.quarantined]
+    more = batch.more.total()
+    if more:
+        records.append(_quarantined(first, "and_more", {"events": more, "reasons": dict(batch.more)}))
+    received = first.received + len(batch.quarantined) + more
     return [replace(first, received=received, records=(*first.records, *records)), *others]
 
 

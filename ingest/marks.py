@@ -26,14 +26,15 @@ def arguments(portal_id: int, entries: Sequence[Entry], *, now_ms: int, keep_s: 
         now_ms: epoch milliseconds.
         keep_s: how long a mark is kept at least, in seconds.
     """
-    hours = {entry.raw["occurredAt"] // _HOUR_MS for entry in entries}
-    words: list[bytes | str | int] = [len(hours)]
-    for hour in hours:
+    hours = [entry.raw["occurredAt"] // _HOUR_MS for entry in entries]
+    places_of: dict[int, list[int]] = {hour: [] for hour in set(hours)}  # none, where all are of one hour
+    if len(places_of) > 1:
+        for place, hour in enumerate(hours, start=1):
+            places_of[hour].append(place)
+    words: list[bytes | str | int] = [len(places_of)]
+    for hour, places in places_of.items():
         expires, refresh = _expiry(hour, now_ms // 1000, keep_s)
-        told, places = entries, []
-        if len(hours) > 1:
-            places = [at for at, entry in enumerate(entries, start=1) if entry.raw["occurredAt"] // _HOUR_MS == hour]
-            told = [entries[at - 1] for at in places]
+        told = [entries[place - 1] for place in places] if places else entries
         marks, numbers = _marks([entry.key for entry in told])
         words += [f"spokes:{portal_id}:seen:{hour}:", expires, int(refresh), orjson.dumps((marks, numbers, places))]
     return words

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from core.deliveries import Entry, new_id
 from core.errors import MalformedEvent
-from core.event_keys import EventKeys, Identity
+from core.event_keys import EventKeys, Identity, changed
 from core.events import BARE_KINDS, Event
 from ingest.allow_list import MOST_REMEMBERED, AllowList, memorable
 from ingest.arrivals import Arrival, without_repeated
@@ -62,7 +62,7 @@ class Usual:
                 found = types.get((name, raw.get("objectTypeId"), property_name)) or self._learn(raw)
                 if found.wanted:
                     raws.append(raw)
-                    what = (property_name, raw.get("propertyValue")) if found.kind == "propertyChange" else None
+                    what = changed(raw) if found.kind == "propertyChange" else None
                     identities.append((portal_id, found.object_type, found.kind, str(object_id), occurred_at, what))
                 else:
                     ignored[name] = ignored.get(name, 0) + 1

@@ -31,12 +31,18 @@ def test_one_bad_element_leaves_the_others_in_place() -> None:
     ]
 
 
+def test_bad_elements_beyond_a_hundred_are_counted_by_reason_alone() -> None:
+    found = sifted(batch(*[7] * 150, {}, event(1)))
+    assert (len(found.events), len(found.quarantined)) == (1, 100)
+    assert found.more == {"not_an_object": 50, "subscription_type": 1}
+
+
 def test_single_object_counts_as_a_batch_of_one() -> None:
     assert len(sifted(orjson.dumps(event())).events) == 1
 
 
 def test_empty_array_is_an_empty_batch() -> None:
-    assert sifted(b"[]") == ([], [])
+    assert sifted(b"[]") == ([], [], {})
 
 
 @pytest.mark.parametrize("body", [b"", b"[", b"\xff", b'["\\ud800"]', b"[NaN]", b"[" * 100_000])

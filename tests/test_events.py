@@ -94,6 +94,12 @@ def test_classic_and_generic_form_of_one_change_have_one_key() -> None:
     assert key(Event(generic)) == key(Event(change()))
 
 
+@pytest.mark.parametrize("withheld", ["", None, "REDACTED"])
+def test_value_that_was_cleared_or_withheld_has_one_key_in_every_form(withheld: str | None) -> None:
+    generic = change() | {"subscriptionType": "object.propertyChange", "objectTypeId": "0-1", "propertyValue": withheld}
+    assert key(Event(generic)) == key(Event({k: v for k, v in change().items() if k != "propertyValue"}))
+
+
 def test_classic_and_generic_form_of_one_association_have_one_key() -> None:
     common = {"objectId": None, "fromObjectId": 4, "toObjectId": 7, "associationRemoved": False}
     classic = event(subscriptionType="deal.associationChange", associationType="DEAL_TO_CONTACT", **common)

@@ -38,6 +38,18 @@ def test_access_token_in_place_of_the_secret_is_named() -> None:
     assert "access token" in fault
 
 
+@pytest.mark.parametrize("secret", ['"3f6d0c2e-8b1a-4e57"', "'3f6d0c2e-8b1a-4e57'", "Bearer 3f6d0c2e-8b1a-4e57"])
+def test_secret_that_was_copied_with_more_is_refused(secret: str) -> None:
+    (fault,) = problems({"HUBSPOT_CLIENT_SECRET": secret})
+    assert "copy the secret alone" in fault
+
+
+def test_access_token_of_any_form_is_not_taken_for_the_secret() -> None:
+    token = "CJSP5qf1KhICAQEYs-gDIIGOBii1hQIyGQAf3xBKmlwHjX7O"
+    (fault,) = problems({"HUBSPOT_CLIENT_SECRET": token, "HUBSPOT_ACCESS_TOKEN": token})
+    assert fault.startswith("HUBSPOT_CLIENT_SECRET is HUBSPOT_ACCESS_TOKEN")
+
+
 def test_fault_does_not_repeat_the_value() -> None:
     assert "pat-na1" not in problems({"HUBSPOT_CLIENT_SECRET": "pat-na1-0123456789abcdef"})[0]
 
