@@ -3,7 +3,8 @@
 The one who settles an event appends its record in the same transaction, so neither can happen without the other.
 """
 
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import fields as fields_of
 from operator import attrgetter
 from typing import Final
 
@@ -15,7 +16,7 @@ from audit.records import Action, AuditRecord, Outcome
 from core.deliveries import AUDIT_STREAM
 from core.errors import UnreadableDelivery
 
-_NAMES: Final = tuple(field.name for field in fields(AuditRecord))
+_NAMES: Final = tuple(field.name for field in fields_of(AuditRecord))
 _VALUES: Final = attrgetter(*_NAMES)
 FIELD: Final = b"r"  # the one field of a stream entry; short, because every entry pays for it
 
@@ -23,7 +24,12 @@ FIELD: Final = b"r"  # the one field of a stream entry; short, because every ent
 def encode(record: AuditRecord) -> bytes:
     """Turn a record into the bytes of a stream entry; empty fields are left out, they are the defaults."""
     values = zip(_NAMES, _VALUES(record), strict=True)
-    return orjson.dumps({name: value for name, value in values if value or value == 0})
+    return encode_fields({name: value for name, value in values if value or value == 0})
+
+
+def encode_fields(fields: Mapping[str, object]) -> bytes:
+    """Turn the fields of a record into the bytes of a stream entry; see `records.event_fields`."""
+    return orjson.dumps(fields)
 
 
 def decode(payload: bytes) -> AuditRecord:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from audit.records import Action, AuditRecord, Outcome, event_record
+from audit.records import Action, AuditRecord, Outcome, event_fields
 from core.deliveries import Entry, new_id
 from core.event_keys import EventKeys
 from core.events import Event
@@ -44,13 +44,9 @@ class Arrival:
     def duplicate(self, entry: Entry) -> AuditRecord:
         """Return the record of an event that was already admitted."""
         attempt = entry.raw.get("attemptNumber")
-        return event_record(
-            entry.event,
-            Outcome.DUPLICATE,
-            key=entry.key,
-            delivery_id=self.id,
-            attempt=attempt if isinstance(attempt, int) else 0,
-        )
+        attempt = attempt if isinstance(attempt, int) else 0
+        told = event_fields(entry.event, Outcome.DUPLICATE, key=entry.key, delivery_id=self.id, attempt=attempt)
+        return AuditRecord(**told)
 
     def head(self) -> AuditRecord:
         """Return the record that opens the delivery's history."""

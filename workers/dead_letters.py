@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import AsyncIterator, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from redis.asyncio import Redis
 
-from audit.records import AuditRecord, Outcome, event_record
+from audit.records import AuditRecord, Outcome, event_fields
 from audit.stream import encode as encode_record
 from core.deliveries import (
     AUDIT_STREAM,
@@ -164,7 +164,7 @@ class DeadLetters:
 
 
 def _record(letter: DeadLetter, outcome: Outcome, who: tuple[str, str], reason: str, delivery_id: str) -> AuditRecord:
-    record = event_record(
+    told = event_fields(
         letter.entry.event,
         outcome,
         key=letter.entry.key,
@@ -173,5 +173,6 @@ def _record(letter: DeadLetter, outcome: Outcome, who: tuple[str, str], reason: 
         reason=reason,
         handler=letter.handler,
         detail={"address": who[1]} if who[1] else None,
+        actor=who[0],
     )
-    return replace(record, actor=who[0])
+    return AuditRecord(**told)

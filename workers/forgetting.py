@@ -10,7 +10,7 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import WatchError
 
-from audit.records import Action, AuditRecord, Outcome, event_record
+from audit.records import Action, AuditRecord, Outcome, event_fields
 from audit.stream import append
 from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
 from core.events import Event
@@ -101,15 +101,16 @@ async def _drop(redis: Redis, delivery_id: str, subject: Subject, actor: str) ->
 
 
 def _discarded(delivery: Delivery, entry: Entry, actor: str) -> AuditRecord:
-    record = event_record(
+    told = event_fields(
         entry.event,
         Outcome.DISCARDED,
         key=entry.key,
         delivery_id=delivery.id,
         attempt=entry.attempt,
         reason=_REASON,
+        actor=actor,
     )
-    return replace(record, actor=actor)
+    return AuditRecord(**told)
 
 
 def _erased(subject: Subject, object_id: str, done: Forgotten, actor: str) -> AuditRecord:

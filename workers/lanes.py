@@ -6,7 +6,7 @@ handler once, as the newest; a deletion and a restoring are changes of whether t
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from core.deliveries import Entry
 from core.events import Event
@@ -52,8 +52,7 @@ class Lane:
     newest: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """A work whose handler is to be called, and the older ones that it speaks for, oldest first."""
 
     work: Work

@@ -5,9 +5,8 @@ Rule: steps that come while a transaction is under way share the next, in their 
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from redis.asyncio import Redis
 
@@ -25,8 +24,7 @@ _MOST: Final = 500  # bounds how long one transaction holds Redis
 MARKS_KEEP_S: Final = 7 * 86_400  # marks outlive any pause between two runs of one delivery
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """What belongs together: the events that are settled, the records of it, and the commands that follow from it."""
 
     delivery: Delivery
@@ -35,8 +33,7 @@ class Step:
     commands: Sequence[Command] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """The end of a delivery all of whose events are settled: its job leaves the queue."""
 
     delivery: Delivery

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from arq.constants import retry_key_prefix
 
-from audit.records import Action, AuditRecord, Outcome, event_record
-from audit.stream import encode
+from audit.records import Action, AuditRecord, Outcome, event_fields
+from audit.stream import encode, encode_fields
 from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, job_payload, new_id
 from core.events import Event
 from workers import dead_letters, keys
@@ -25,15 +26,14 @@ _TRIES_KEPT_S: Final = 86_400
 _CLOCKS_DIFFER_MS: Final = 2_000  # Redis' and HubSpot's; a change counted as newer than it is costs a write at most
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """One run of one event that has ended, with everything its records tell; `news` see there."""
 
     work: Work
     verdict: Verdict
     handler: str = ""
     writes: "Sequence[Write]" = ()
-    news: Mapping[str, int] = field(default_factory=dict)
+    news: Mapping[str, int] = MappingProxyType({})
 
     @property
     def attempt(self) -> int:
@@ -65,7 +65,10 @@ def end(delivery: Delivery, ended: Ended, *, dead_letter_s: int, newest_s: int) 
         commands = dead_letters.keep(letter, keep_s=dead_letter_s, worked_on=event)
     elif ended.news:
         commands = newest_marks(event, ended.news, keep_s=newest_s)
-    return Step(delivery, (entry.key,), [*_records(delivery, ended), *_merged(delivery, ended)], commands)
+    records = _records(delivery, ended)
+    if event.kind == "merge":
+        records += _merged(delivery, ended)
+    return Step(delivery, (entry.key,), records, commands)
 
 
 def news(
@@ -119,10 +122,9 @@ def _records(delivery: Delivery, ended: Ended, *, moved_to: str = "", delay_s: f
     if moved_to:
         detail = {"moved_to": moved_to, "delay_s": round(delay_s, 3)}
     if work.merged_from:
-        detail["merged"] = (
-            True  # not the id it came under: the chain covers the detail, so no erasure could take it out
-        )
-    record = event_record(
+        # Not the id it came under: the chain covers the detail, so no erasure could take it out.
+        detail["merged"] = True
+    told = event_fields(
         work.event,
         verdict.outcome,
         key=work.entry.key,
@@ -130,11 +132,10 @@ def _records(delivery: Delivery, ended: Ended, *, moved_to: str = "", delay_s: f
         attempt=ended.attempt,
         reason=verdict.reason,
         handler=ended.handler,
+        correlation_id=verdict.correlation_id,
         detail=detail,
     )
-    if verdict.correlation_id:
-        record = replace(record, correlation_id=verdict.correlation_id)
-    return [*(encode(_write_record(delivery, ended, write)) for write in ended.writes), encode(record)]
+    return [*(encode(_write_record(delivery, ended, write)) for write in ended.writes), encode_fields(told)]
 
 
 def _merged(delivery: Delivery, ended: Ended) -> list[bytes]:
