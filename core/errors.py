@@ -19,6 +19,7 @@ SpokesError
     │   ├── RateLimited         429
     │   ├── ObjectLocked        423
     │   ├── PortalMoving        477
+    │   ├── ObjectMerged        the record lives on as another since it was read
     │   └── CRMUnavailable      5xx, time-outs, broken connections
     └── PermanentCRMError       the same call will never work
         ├── InvalidRequest      400 and every other 4xx; also what we refuse before sending
@@ -207,6 +208,12 @@ class PortalMoving(TransientCRMError):
     """477: the portal is moving between data centres; Retry-After may be many hours."""
 
     reason = "portal_moving"
+
+
+class ObjectMerged(TransientCRMError):
+    """The record was merged into another since it was read; nothing was written, the next run reads that one."""
+
+    reason = "object_merged"
 
 
 class CRMUnavailable(TransientCRMError):

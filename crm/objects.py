@@ -19,6 +19,7 @@ from crm.fates import Done, Fate, Fates, fates_of
 from crm.records import Record, record_of
 from crm.search import Search
 from crm.types import plural, singular
+from crm.updates import Update
 from crm.validation import Value
 
 __all__ = ["Condition", "Fate", "Fates", "New", "Objects", "Record", "where"]
@@ -120,13 +121,18 @@ class Objects:
     async def update(self, object_id: str, properties: Properties | None = None, /, **more: Value) -> None:
         """Set properties, by mapping or by name; an empty value clears.
 
+        What was read before is written to under the id it had then, and to no other that it was merged into since.
+
         Raises:
             InvalidRequest: a value is not fit to be written, see `crm.checks`; nothing was sent.
+            ObjectMerged: it was merged into another record since it was read.
         """
         texts = self._checked("update", {**(properties or {}), **more})
         if texts:
-            lane = self._exchange.updates(self._access.portal_id, self.service)
-            await self._write("update", object_id, texts, lambda: lane.join(object_id, texts, self._access.priority))
+            found = self._access.read_as.get((self.type, object_id))
+            lane, to = self._exchange.updates(self._access.portal_id, self.service), found or object_id
+            update = Update(texts, follows=found is None)
+            await self._write("update", to, texts, lambda: lane.join(to, update, self._access.priority))
 
     async def update_many(self, items: Iterable[tuple[str, Properties]]) -> Fates[None]:
         """Set properties of many, each by its id."""
@@ -176,7 +182,9 @@ class Objects:
     async def _read(self, input_id: str, id_property: str) -> Record:
         names = self._access.properties(self.service)
         lane = self._exchange.reads(self._access.portal_id, self.service, id_property)
-        return record_of(await lane.get(input_id, names, self._access.priority), self.type, names)
+        record = record_of(await lane.get(input_id, names, self._access.priority), self.type, names)
+        self._access.read_as[self.type, record.id if id_property else input_id] = record.id
+        return record
 
     def _checked(self, name: str, properties: Properties) -> dict[str, str]:
         self._access.require(f"{self.service}.{name}")

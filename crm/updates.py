@@ -1,12 +1,12 @@
 """Updates and upserts that share a batch. Rule: both set absolute values, so what is unclear may be tried again."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from core.errors import CRMUnavailable, ObjectNotFound
+from core.errors import CRMError, CRMUnavailable, ObjectMerged, ObjectNotFound
 from crm.batches import Outcomes, elements, outcomes, text_id
 from crm.calls import Calls, Request
-from crm.coalescer import LINGER_S, Group
+from crm.coalescer import LINGER_S, Group, Lane
 from crm.fates import Done
 from crm.faults import Json
 from crm.paths import Paths
@@ -19,23 +19,51 @@ if TYPE_CHECKING:
 Change = Mapping[str, str]
 
 
-class UpdateLane(WriteLane[Change]):
-    """Updates objects of one type."""
+class Update(NamedTuple):
+    """Properties to be set, and whether on the record that an id has been merged into, too."""
 
-    def compose(self, group: Group[Change, Done]) -> Request:
-        """One batch update; a single one is a plain update, which also knows the former ids of merged records."""
-        if len(group) == 1:
+    properties: Change
+    follows: bool
+
+
+class UpdateLane(WriteLane[Update]):
+    """Updates objects of one type; a batch leaves out, without a word, a record that was merged away."""
+
+    def is_plain(self, group: Group[Update, Done]) -> bool:
+        """A single one that may follow a merge."""
+        return len(group) == 1 and _follows(group)
+
+    def compose(self, group: Group[Update, Done]) -> Request:
+        """One batch update; a plain update, which also knows the former ids of merged records, where that is meant."""
+        if self.is_plain(group):
             ((object_id, asks),) = group.items()
             path = self.paths.objects(self.type, object_id)
-            return Request("PATCH", path, body={"properties": dict(asks[0].want)})
-        inputs = [{"id": object_id, "properties": dict(asks[0].want)} for object_id, asks in group.items()]
+            return Request("PATCH", path, body={"properties": dict(asks[0].want.properties)})
+        inputs = [{"id": object_id, "properties": dict(asks[0].want.properties)} for object_id, asks in group.items()]
         return Request("POST", self.paths.objects(self.type, "batch", "update"), body={"inputs": inputs})
 
-    def told(self, group: Group[Change, Done], answer: "Answer") -> Outcomes:
-        """A batch leaves out, without a word, a record that was merged away."""
-        if len(group) == 1:
+    def told(self, group: Group[Update, Done], answer: "Answer") -> Outcomes:
+        """A plain update says it all."""
+        if self.is_plain(group):
             return Outcomes(dict.fromkeys(group, answer.body), {}, ())
         return outcomes(group, answer.body, lambda item: text_id(item.get("id")))
+
+    async def singly(self, group: Group[Update, Done]) -> None:
+        """Follow the merge, or find out whether there was one: what was computed for one record is no other's."""
+        if _follows(group):
+            await super().singly(group)
+            return
+        (object_id,) = group
+        try:
+            answer = await self.send(group, Request("GET", self.paths.objects(self.type, object_id)))
+        except CRMError as error:
+            await Lane.failed(self, group, error)
+        else:
+            await Lane.failed(self, group, ObjectMerged(correlation_id=answer.correlation_id))
+
+
+def _follows(group: Group[Update, Done]) -> bool:
+    return all(ask.want.follows for asks in group.values() for ask in asks)
 
 
 class UpsertLane(WriteLane[Change]):

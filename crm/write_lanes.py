@@ -44,6 +44,14 @@ class WriteLane(Lane[Want, Done]):
         del item
         return input_id
 
+    def is_plain(self, group: Group[Want, Done]) -> bool:
+        """Whether a group is written by a plain call, which follows merges and leaves nothing open."""
+        return len(group) == 1
+
+    async def singly(self, group: Group[Want, Done]) -> None:
+        """Write one object that a batch did not find under its id."""
+        await self._again(group)
+
     def finished(self, input_id: str) -> None:
         """Let the next write of the same object go."""
         behind = self._behind[input_id]
@@ -60,14 +68,17 @@ class WriteLane(Lane[Want, Done]):
                 ask.give(Done(self.made(input_id, item), answer.correlation_id))
         again = list(told.unclear)
         for input_id, error in told.refused.items():
-            if isinstance(error, ObjectNotFound) and len(group) > 1:
+            if isinstance(error, ObjectNotFound) and not self.is_plain(group):
                 again.append(input_id)
             else:
                 await super().failed({input_id: group[input_id]}, error)
-        await asyncio.gather(*(self._again({input_id: group[input_id]}) for input_id in again))
+        await asyncio.gather(*(self.singly({input_id: group[input_id]}) for input_id in again))
 
     async def failed(self, group: Group[Want, Done], error: CRMError) -> None:
         """Halve a batch that was refused as a whole; a transient failure is everybody's."""
+        if len(group) == 1 and isinstance(error, ObjectNotFound) and not self.is_plain(group):
+            await self.singly(group)
+            return
         if len(group) == 1 or not isinstance(error, InvalidRequest | ObjectNotFound | Conflict):
             await super().failed(group, error)
             return

@@ -9,7 +9,15 @@ from aiohttp import web
 from redis.asyncio import Redis
 from scripted_hubspot import Asked, ScriptedHubSpot, found, json_answer
 
-from core.errors import CRMError, CRMUnavailable, InvalidRequest, NotPermitted, ObjectNotFound, RateLimited
+from core.errors import (
+    CRMError,
+    CRMUnavailable,
+    InvalidRequest,
+    NotPermitted,
+    ObjectMerged,
+    ObjectNotFound,
+    RateLimited,
+)
 from crm.budget import Budget
 from crm.calls import Calls
 from crm.client import HubSpotClient
@@ -17,6 +25,7 @@ from crm.echoes import Echoes
 from crm.exchange import Exchange
 from crm.fates import Done
 from crm.paths import Paths
+from crm.updates import Update
 
 PORTAL = 50112233
 Respond = Callable[[Asked], web.StreamResponse]
@@ -34,8 +43,8 @@ class Bench:
         item = await self.exchange.reads(PORTAL, "contacts", by).get(object_id, properties)
         return dict(item["properties"])
 
-    async def update(self, object_id: str, **properties: str) -> Done:
-        return await self.exchange.updates(PORTAL, "contacts").join(object_id, properties)
+    async def update(self, object_id: str, *, follows: bool = True, **properties: str) -> Done:
+        return await self.exchange.updates(PORTAL, "contacts").join(object_id, Update(properties, follows))
 
 
 @asynccontextmanager
@@ -345,6 +354,29 @@ async def test_an_object_that_a_batch_update_does_not_know_is_updated_singly(
         await asyncio.gather(bench.update("1", a="x"), bench.update("2", a="x"))
 
     assert bench.hubspot.paths[1:] == ["PATCH /crm/objects/2026-09/contacts/2"]
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        ({"results": []}, 200),
+        ({"results": [], "errors": [refused("2", "OBJECT_NOT_FOUND")]}, 207),
+        ({"category": "OBJECT_NOT_FOUND"}, 404),
+    ],
+)
+@pytest.mark.parametrize(("status", "error"), [(200, ObjectMerged), (404, ObjectNotFound)])
+async def test_an_update_that_does_not_follow_merges_tells_them_from_what_is_gone(
+    redis: Redis, unknown: tuple[dict[str, object], int], status: int, error: type[CRMError]
+) -> None:
+    def respond(asked: Asked) -> web.Response:
+        return json_answer(*unknown) if asked.method == "POST" else json_answer({"id": "77"}, status)
+
+    async with bench_of(redis, respond) as bench:
+        with pytest.raises(error):
+            await bench.update("2", follows=False, a="x")
+
+    where = "/crm/objects/2026-09/contacts"
+    assert bench.hubspot.paths == [f"POST {where}/batch/update", f"GET {where}/2"]
 
 
 async def test_associations_are_read_together_and_pages_are_followed(redis: Redis) -> None:

@@ -8,7 +8,16 @@ from crm_world import PORTAL, World, world_of
 from redis.asyncio import Redis
 from scripted_hubspot import Asked, ScriptedHubSpot, json_answer
 
-from core.errors import Conflict, CRMError, CRMUnavailable, InvalidRequest, NotAuthorized, NotPermitted, ObjectNotFound
+from core.errors import (
+    Conflict,
+    CRMError,
+    CRMUnavailable,
+    InvalidRequest,
+    NotAuthorized,
+    NotPermitted,
+    ObjectMerged,
+    ObjectNotFound,
+)
 from core.settings import Settings
 from crm.fates import Fate, Fates
 from crm.objects import New
@@ -143,6 +152,23 @@ async def test_archivings_of_many_callers_share_a_call_and_are_checked(world: Wo
     assert all(fate.ok for fate in fates)
     assert all(world.find("contacts", i, archived=True) for i in ids)
     assert sorted(world.calls) == ["POST contacts/batch/archive"] * 2 + ["POST contacts/batch/read"] * 2
+
+
+async def test_a_record_that_was_merged_since_it_was_read_is_written_to_only_after_another_reading(
+    world: World,
+) -> None:
+    kept, gone = world.make(phone="+49301234567"), world.make(phone="030 7654321")
+    contacts = world.services("contacts.update").contacts
+    await contacts.get(gone)
+    survivor = world.merge(kept, gone)
+    with pytest.raises(ObjectMerged):
+        await contacts.update(gone, phone="+49307654321")
+    assert (await contacts.get(gone))["phone"] == "+49301234567"
+    await contacts.update(gone, phone="+493011111111")
+    found = world.find("contacts", survivor)
+    assert found
+    assert found.properties["phone"] == "+493011111111"
+    assert [(write.object_id, write.ok) for write in world.journal] == [(gone, False), (survivor, True)]
 
 
 async def test_a_record_that_was_merged_away_is_archived_as_its_survivor(world: World) -> None:

@@ -13,6 +13,7 @@ REASONS: Final[Mapping[str, str]] = {
     "not_permitted": "the token lacks a scope, or the handler did not declare the call",
     "object_not_found": "HubSpot does not know the record",
     "object_locked": "HubSpot had locked the record",
+    "object_merged": "the record was merged into another while it was worked on",
     "portal_moving": "HubSpot is moving the portal",
     "redis_away": "Redis did not answer",
     "portal_paused": "the portal's work is paused",
