@@ -63,6 +63,14 @@ class Part:
         """Seconds since it was started."""
         return time.monotonic() - self._started_s
 
+    def hears(self, number: signal.Signals) -> bool:
+        """Whether it does something of its own on a signal; while it is setting itself up, a signal just ends it."""
+        if not self.pid:
+            return False
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught >> (number - 1) & 1)
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal, if it is running."""
         if self.pid:

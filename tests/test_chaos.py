@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -157,6 +158,20 @@ async def test_part_that_does_not_heed_a_signal_is_killed(tmp_path: Path, monkey
     assert len(list(still_running(tmp_path))) == 1
     assert await part.end() == -9
     assert list(still_running(tmp_path)) == []
+
+
+async def test_part_hears_a_signal_once_it_has_a_handler_for_it(tmp_path: Path) -> None:
+    script = "import signal, time; print(1, flush=True); time.sleep({}); signal.signal(signal.SIGTERM, print)"
+    told = []
+    for seconds, after in ((60, ""), (0, "; print(2, flush=True); time.sleep(60)")):
+        part = Part(f"part {seconds}", [sys.executable, "-c", script.format(seconds) + after], {}, tmp_path)
+        await part.start()
+        while (tmp_path / f"part {seconds}.log").read_bytes().count(b"\n") < (2 if after else 1):  # noqa: ASYNC110 - another process gets there
+            await asyncio.sleep(0.02)
+        told.append((part.hears(signal.SIGTERM), part.hears(signal.SIGHUP)))
+        await part.end(signal.SIGKILL)
+    assert told == [(False, False), (True, False)]
+    assert not part.hears(signal.SIGTERM)
 
 
 def test_faults_and_values_in_logs_are_complaints(tmp_path: Path) -> None:

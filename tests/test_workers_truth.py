@@ -23,7 +23,8 @@ from handlers.routing import Router, uses
 from handlers.tools import Tools
 from simulator.app import Simulator
 from simulator.changes import USER
-from simulator.config import PortalConfig, SimulatorConfig
+from simulator.config import Latency, PortalConfig, SimulatorConfig
+from simulator.faults import Fault
 from simulator.records import Record
 from workers import keys
 from workers.circuit import OPERATOR, Breaker, Circuit
@@ -387,6 +388,37 @@ async def test_heartbeat_moves_the_end_of_a_lease_that_is_still_ours(bench: Benc
 async def test_handler_that_takes_too_long_is_cancelled_and_tried_again(bench: Bench) -> None:
     await bench.work((change("x", 1, "slow"), change("y", 1, object_id=2)))
     assert sorted(await bench.outcomes()) == [("processed", ""), ("retried", "handler_timeout")]
+
+
+async def test_handler_is_not_cancelled_while_hubspot_is_changing_something_for_it(
+    bench: Bench, hubspot: Simulator
+) -> None:
+    contact = hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"city": "Bonn"}, USER)
+    hubspot.faults.add(Fault(method="PATCH", latency=Latency(1000.0, 1000.0)))
+
+    @bench.router.register("contact.propertyChange", property="written")
+    @uses(may=("contacts.update",))
+    async def write(event: Event, tools: Tools) -> None:
+        await tools.crm.contacts.update(event.object_id, {"city": "Berlin"})
+
+    await bench.work((change("x", 1, "written", int(contact.id)),))
+    assert await bench.outcomes() == [("processed", "")]
+    assert len(hubspot.requests.where(method="PATCH")) == 1
+
+
+async def test_handler_that_goes_on_too_long_after_a_change_is_cancelled_all_the_same(
+    bench: Bench, hubspot: Simulator
+) -> None:
+    contact = hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"city": "Bonn"}, USER)
+
+    @bench.router.register("contact.propertyChange", property="written")
+    @uses(may=("contacts.update",))
+    async def write(event: Event, tools: Tools) -> None:
+        await tools.crm.contacts.update(event.object_id, {"city": "Berlin"})
+        await asyncio.sleep(30)
+
+    await bench.work((change("x", 1, "written", int(contact.id)),))
+    assert await bench.outcomes() == [("retried", "handler_timeout")]
 
 
 async def test_paused_portal_is_not_worked_on(bench: Bench) -> None:

@@ -24,7 +24,7 @@ from handlers.routing import Route, Router
 from handlers.tools import Tools
 from workers import lanes, steps
 from workers.circuit import Circuit
-from workers.deadlines import Deadlines
+from workers.deadlines import Deadlines, Limit
 from workers.forgetting import forget
 from workers.lanes import Lane, Turn, Work
 from workers.merges import Merges
@@ -146,6 +146,7 @@ class Turns:
             return NO_HANDLER
         work, event = turn.work, turn.work.event
         attempt = work.entry.attempt + 1
+        limit = self._deadlines.limit()
         tools = Tools(
             partial(
                 self._crm.for_event,
@@ -153,8 +154,8 @@ class Turns:
                 event.object_type,
                 route.uses.reads,
                 route.uses.may,
-                writes.append,
-                permit=partial(_permit, lane),
+                partial(_made, limit, writes),
+                permit=partial(_permit, limit, lane),
                 priority=priority_of(event.change_source),
             ),
             partial(OnceForEvent, self._redis, event),
@@ -172,7 +173,7 @@ class Turns:
         started = time.perf_counter()
         try:
             try:
-                with self._deadlines.limit():
+                with limit:
                     await route.function(event, tools)
             finally:
                 work.run.tally.ran(route.name, time.perf_counter() - started)
@@ -197,14 +198,21 @@ class Turns:
         return route is not None and route.uses.each_event
 
 
-def _permit(lane: Lane) -> None:
-    """Refuse to write once another may be working on the object.
+def _made(limit: Limit, writes: "list[Write]", write: "Write") -> None:
+    """Take note of a change that was made, or was not."""
+    limit.changes -= 1
+    writes.append(write)
+
+
+def _permit(limit: Limit, lane: Lane) -> None:
+    """Let a change begin; refuse to write once another may be working on the object.
 
     Raises:
         LeaseLost: it may.
     """
     if time.monotonic() > lane.until:
         raise LeaseLost
+    limit.changes += 1
 
 
 def _known(work: Work, lane: Lane) -> Verdict | None:
