@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from console.findings import Finding, fault, ok, warning
 from core.deliveries import AUDIT_STREAM, QUEUE_NAME
+from workers.dead_index import DeadIndex
 from workers.dead_letters import DeadLetters
 
 TOPIC: Final = "redis"
@@ -120,7 +121,8 @@ async def _waiting(redis: Redis) -> Waiting:
     oldest = await redis.zrange(QUEUE_NAME, 0, 0, withscores=True)
     late_s = max(now_ms - oldest[0][1], 0) / 1000 if oldest else 0.0
     audit = await redis.xlen(AUDIT_STREAM)
-    letters = DeadLetters(redis)
-    died = [letter.died_at for portal in await letters.portals() async for letter in letters.list(portal)]
+    indexes = [DeadIndex(redis, portal) for portal in await DeadLetters(redis).portals()]
+    dead = sum([await index.count() for index in indexes])
+    died = [at for index in indexes if (at := await index.oldest_at()) is not None]
     later = await redis.zcard(QUEUE_NAME) - due
-    return Waiting(due, later, late_s, audit, len(died), min(died, default=0))
+    return Waiting(due, later, late_s, audit, dead, min(died, default=0))

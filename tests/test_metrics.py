@@ -24,6 +24,8 @@ from core.totals import PROCESSES, Totals, counted, page, sample
 from simulator.app import Simulator
 from simulator.config import PortalConfig, SimulatorConfig
 from workers import figures
+from workers.dead_letters import DeadLetter
+from workers.dead_letters import keep as keep_letter
 
 ROOT = Path(__file__).parent.parent
 PORTAL = 50112233
@@ -187,8 +189,11 @@ async def test_figures_tell_budget_pauses_and_dead_letters(redis: Redis) -> None
         await world.services("contacts.update").contacts.get(world.make(phone="1"))
         await world.crm.budget.pause(PORTAL, "calls", 20)
         await figures._announce(redis, world.crm.budget)
-        await redis.sadd("spokes:portals", PORTAL)
-        await redis.zadd(f"spokes:{PORTAL}:dead", {"aa": 1, "bb": 2})
+        for number in (1, 2):
+            entry = Entry(f"{number:032x}", 3, event(number))
+            letter = DeadLetter(PORTAL, "d", entry, "no_handler", "", number)
+            for command in keep_letter(letter, keep_s=3600):
+                await redis.execute_command(*command)
         await redis.hset("spokes:paused", "7", '{"why": "not_authorized"}')
         told = await figures.measure(redis, world.crm.budget)
         await figures.keep(redis, told)

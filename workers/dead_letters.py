@@ -24,7 +24,8 @@ from core.deliveries import (
 )
 from core.errors import ObjectNotFound, UnreadableDelivery
 from core.events import Event
-from workers import keys
+from workers import dead_index, keys
+from workers.dead_index import Cause, DeadIndex, Group, Place
 from workers.settlement import Command
 
 _SCRIPT: Final = (Path(__file__).parent / "dead_letters.lua").read_text()
@@ -47,6 +48,11 @@ class DeadLetter:
         """Return what Redis keeps."""
         fields = {"portal": self.portal_id, "delivery": self.delivery_id, "reason": self.reason}
         return encode({**fields, "entry": tuple(self.entry), "handler": self.handler, "at": self.died_at})
+
+    @property
+    def place(self) -> Place:
+        """Where it stands in the indexes."""
+        return Place(Cause(self.reason, self.handler), self.entry.key, self.died_at)
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> "DeadLetter":
@@ -74,8 +80,7 @@ def keep(letter: DeadLetter, *, keep_s: int, worked_on: Event | None = None) -> 
     """
     commands: list[Command] = [
         ("SET", keys.dead(letter.portal_id, letter.entry.key), letter.to_bytes(), "EX", keep_s),
-        ("ZADD", keys.dead_index(letter.portal_id), letter.died_at, letter.entry.key),
-        ("SADD", keys.PORTALS, letter.portal_id),
+        *dead_index.entered(letter.portal_id, letter.place),
     ]
     if letter.reason == _NOT_FOUND:
         event = worked_on or letter.entry.event
@@ -95,18 +100,27 @@ class DeadLetters:
         """Return the portals that may have dead letters."""
         return sorted(int(portal) for portal in await self._redis.smembers(keys.PORTALS))  # type: ignore[misc]  # redis-py types one class for sync and async
 
-    async def list(self, portal_id: int) -> AsyncIterator[DeadLetter]:
-        """Go through a portal's dead letters, newest first; those that have expired leave the index."""
-        index = keys.dead_index(portal_id)
-        names = [name.decode() for name in await self._redis.zrevrange(index, 0, -1)]
+    async def list(self, portal_id: int, cause: Cause | None = None) -> AsyncIterator[DeadLetter]:
+        """Go through a portal's dead letters, newest first; of one cause, if `cause` says which."""
+        index = DeadIndex(self._redis, portal_id)
+        names = await index.names(cause)
         for start in range(0, len(names), _PAGE):
             page = names[start : start + _PAGE]
             payloads = await self._redis.mget([keys.dead(portal_id, name) for name in page])
-            for name, payload in zip(page, payloads, strict=True):
-                if payload is None:
-                    await self._redis.zrem(index, name)
-                else:
+            for payload in payloads:
+                if payload is not None:
                     yield DeadLetter.from_bytes(payload)
+            if None in payloads:
+                await index.forget(*page)
+
+    async def causes(self, portal_id: int, newest: int) -> tuple[Group, ...]:
+        """Return what a portal's events died of, each with the keys of its `newest` letters; exact counts."""
+        index = DeadIndex(self._redis, portal_id)
+        groups, complete = await index.groups(newest)
+        if not complete:
+            await index.mend(letter.place async for letter in self.list(portal_id))
+            groups, _ = await index.groups(newest)
+        return groups
 
     async def get(self, portal_id: int, key: str) -> DeadLetter | None:
         """Return the dead letter of an event; None when there is none."""
@@ -158,9 +172,10 @@ class DeadLetters:
     ) -> int:
         """Let a letter go, once, with the record of what becomes of it and the delivery that takes its event up."""
         key = letter.entry.key
-        names = [keys.dead(letter.portal_id, key), keys.dead_index(letter.portal_id), AUDIT_STREAM, QUEUE_NAME]
+        names = [keys.dead(letter.portal_id, key), *dead_index.of(letter.portal_id, letter.place.cause)]
         words: list[str | bytes | int] = [key, encode_record(record), delivery_id, payload, now_ms, WAKE_CHANNEL]
-        return int(await self._script(keys=[*names, JOB_KEY_PREFIX + delivery_id], args=words))
+        names += [AUDIT_STREAM, QUEUE_NAME, JOB_KEY_PREFIX + delivery_id]
+        return int(await self._script(keys=names, args=words))
 
 
 def _record(letter: DeadLetter, outcome: Outcome, who: tuple[str, str], reason: str, delivery_id: str) -> AuditRecord:

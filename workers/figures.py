@@ -20,6 +20,7 @@ from core.errors import CRMUnavailable
 from core.totals import FIGURES, Samples, sample
 from crm.budget import KINDS, Budget
 from workers import keys
+from workers.dead_index import DeadIndex
 from workers.dead_letters import DeadLetters
 
 _EVERY_S: Final = 10
@@ -47,7 +48,7 @@ async def measure(redis: Redis, budget: Budget) -> Samples:
         RedisError, OSError, CRMUnavailable: Redis does not answer.
     """
     letters = DeadLetters(redis)
-    dead = [await redis.zcard(keys.dead_index(portal_id)) for portal_id in await letters.portals()]
+    dead = [await DeadIndex(redis, portal_id).count() for portal_id in await letters.portals()]
     paused = [orjson.loads(fields)["why"] for fields in await redis.hvals(keys.PAUSED)]  # type: ignore[misc]  # redis-py types one class for sync and async
     figures = {sample("spokes_portals_paused", why=why): float(count) for why, count in Counter(paused).items()}
     figures[sample("spokes_dead_letters")] = float(sum(dead))

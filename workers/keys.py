@@ -31,6 +31,16 @@ def dead_index(portal_id: int) -> str:
     return f"spokes:{portal_id}:dead"
 
 
+def dead_causes(portal_id: int) -> str:
+    """Set of what a portal's letters have died of: JSON of reason and handler."""
+    return f"spokes:{portal_id}:dead_causes"
+
+
+def dead_of_cause(portal_id: int, reason: str, handler: str) -> str:
+    """Sorted set like `dead_index`, of the letters of one cause."""
+    return f"spokes:{portal_id}:dead_of:{reason}:{handler}"
+
+
 def missing(portal_id: int, object_type: str, object_id: str) -> str:
     """Set of the event keys of dead letters whose object HubSpot did not find; a merge may tell where it went."""
     return f"spokes:{portal_id}:missing:{object_type}:{object_id}"

@@ -24,6 +24,7 @@ from core.errors import SpokesError
 from core.settings import Settings
 from core.telemetry import report
 from workers import keys, watch
+from workers.dead_index import DeadIndex
 from workers.dead_letters import DeadLetters
 from workers.erasure import Erasures
 from workers.forgetting import forget_subject
@@ -165,7 +166,7 @@ async def retain(settings: Settings, redis: Redis, engine: AsyncEngine) -> None:
     records = await purge(engine, settings.master_key(), before=now_ms - settings.audit_days * _DAY_S * 1000)
     letters = DeadLetters(redis)
     oldest = now_ms - settings.dead_letter_days * _DAY_S * 1000
-    indexed = [await redis.zremrangebyscore(keys.dead_index(portal), 0, oldest) for portal in await letters.portals()]
+    indexed = [await DeadIndex(redis, portal).forget_before(oldest) for portal in await letters.portals()]
     unreadable = await drop_older(redis, oldest)
     given_up = await redis.xtrim(AUDIT_STREAM, minid=now_ms - settings.stream_days * _DAY_S * 1000, approximate=False)
     detail = {

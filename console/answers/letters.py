@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from console.answers.scope import Portals, sees
-from workers import keys
+from workers.dead_index import Cause, DeadIndex, Group
 from workers.dead_letters import DeadLetter, DeadLetters
 
 
 @dataclass(frozen=True, slots=True)
-class Cause:
+class Died:
     """What several events died of: the reason, in which handler, how many, the oldest and the newest (epoch ms)."""
 
     reason: str
@@ -20,7 +20,7 @@ class Cause:
     count: int
     oldest_at: int
     newest_at: int
-    letters: tuple[DeadLetter, ...]  # the newest first
+    letters: tuple[DeadLetter, ...]  # some, the newest first
 
 
 async def letters(
@@ -36,7 +36,8 @@ async def letters(
     for portal_id in await dead.portals():
         if not sees(portals, portal_id):
             continue
-        async for letter in dead.named(portal_id, keys) if keys else dead.list(portal_id):
+        cause = None if reason is None or handler is None else Cause(reason, handler)
+        async for letter in dead.named(portal_id, keys) if keys else dead.list(portal_id, cause):
             if reason is not None and letter.reason != reason:
                 continue
             if handler is not None and letter.handler != handler:
@@ -44,27 +45,32 @@ async def letters(
             yield letter
 
 
-async def causes(redis: Redis, portals: Portals) -> tuple[Cause, ...]:
-    """Return what events died of, the most frequent first.
+async def causes(redis: Redis, portals: Portals, *, newest: int = 50) -> tuple[Died, ...]:
+    """Return what events died of, the most frequent first; each with its `newest` letters.
 
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    groups: defaultdict[tuple[str, str], list[DeadLetter]] = defaultdict(list)
-    async for letter in letters(redis, portals):
-        groups[letter.reason, letter.handler].append(letter)
+    dead = DeadLetters(redis)
+    groups: defaultdict[Cause, list[Group]] = defaultdict(list)
+    letters: defaultdict[Cause, list[DeadLetter]] = defaultdict(list)
+    for portal_id in [portal_id for portal_id in await dead.portals() if sees(portals, portal_id)]:
+        for group in await dead.causes(portal_id, newest):
+            groups[group.cause].append(group)
+            letters[group.cause] += [letter async for letter in dead.named(portal_id, group.newest)]
     found = []
-    for (reason, handler), group in groups.items():
-        group.sort(key=lambda letter: -letter.died_at)
-        found.append(Cause(reason, handler, len(group), group[-1].died_at, group[0].died_at, tuple(group)))
-    return tuple(sorted(found, key=lambda cause: (-cause.count, cause.reason)))
+    for cause, told in groups.items():
+        shown = sorted(letters[cause], key=lambda letter: -letter.died_at)[:newest]
+        count, oldest_at = sum(group.count for group in told), min(group.oldest_at for group in told)
+        found.append(Died(*cause, count, oldest_at, shown[0].died_at if shown else oldest_at, tuple(shown)))
+    return tuple(sorted(found, key=lambda died: (-died.count, died.reason, died.handler)))
 
 
 async def count(redis: Redis, portals: Portals) -> int:
-    """Return how many dead letters wait for an operator; those that expired a moment ago are still counted.
+    """Return how many dead letters wait for an operator.
 
     Raises:
         RedisError, OSError: Redis does not answer.
     """
     seen = [portal_id for portal_id in await DeadLetters(redis).portals() if sees(portals, portal_id)]
-    return sum([await redis.zcard(keys.dead_index(portal_id)) for portal_id in seen])
+    return sum([await DeadIndex(redis, portal_id).count() for portal_id in seen])

@@ -32,7 +32,7 @@ async def page(request: web.Request) -> web.Response:
     done = request.query.get("done", "")
     count = request.query.get("count", "")
     told = (done, int(count)) if done in _DONE and count.isdecimal() and len(count) < 10 else None  # noqa: PLR2004 - no honest count is longer
-    found = await causes(request.app[REDIS], request[ACTOR].portals)
+    found = await causes(request.app[REDIS], request[ACTOR].portals, newest=_SHOWN)
     return render(request, "dead.html", causes=found, done=told, shown=_SHOWN, because=because)
 
 
