@@ -7,7 +7,7 @@ SOURCES := audit chaos console core crm handlers ingest simulator workers tests 
 BENCHES ?= receiver workers memory budget record scenarios
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-browser test-chaos screenshots check coverage audit bench fuzz chaos format lock clean
+.PHONY: help demo up test test-browser test-chaos screenshots check coverage mutation audit bench fuzz chaos format lock clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ coverage: $(STAMP) ## which branches of the product no test takes; with those th
 	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
+
+mutation: $(VENV)/mutation ## small faults put into the code that decides, and which no test sees; ROOMS="backoff chain" for some
+	@nice $(BIN)/python bench/mutation.py $(ROOMS) $(ARGS)
 
 audit: $(STAMP) ## known vulnerabilities of what is installed; asks a service on the net
 	@$(PYTHON) -c 'import urllib.request as u; u.urlopen("https://api.osv.dev/", timeout=10)' 2>&1 | grep -q URLError && \
@@ -78,6 +81,7 @@ lock: ## compile pyproject.toml into the locked requirements; needs uv
 	uv pip compile pyproject.toml --generate-hashes --universal --no-header --no-annotate --python-version 3.11 -o requirements.txt
 	uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-header --no-annotate --python-version 3.11 -c requirements.txt -o requirements-dev.txt
 	uv pip compile --group browser --generate-hashes --universal --no-header --no-annotate --python-version 3.11 -c requirements-dev.txt --no-emit-package playwright --no-emit-package pyee --no-emit-package greenlet -o requirements-browser.txt
+	uv pip compile --group mutation --generate-hashes --universal --no-header --no-annotate --python-version 3.11 -c requirements-dev.txt -o requirements-mutation.txt
 
 clean: ## remove the environment and all embedded data
 	rm -rf $(VENV) .spokes build *.egg-info
@@ -85,6 +89,10 @@ clean: ## remove the environment and all embedded data
 # Each package that is named, and not what they name: playwright is 50 MB, and only a script beside it is wanted.
 $(VENV)/browser: $(STAMP) requirements-browser.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-browser.txt
+	@touch $@
+
+$(VENV)/mutation: $(STAMP) requirements-mutation.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutation.txt
 	@touch $@
 
 $(STAMP): requirements-dev.txt pyproject.toml

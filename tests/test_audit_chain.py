@@ -1,4 +1,6 @@
-from audit.chain import GENESIS, canonical, link
+import pytest
+
+from audit.chain import GENESIS, canonical, chained, link
 from audit.rows import to_row
 from conftest import record
 
@@ -34,3 +36,19 @@ def test_what_json_cannot_say_hashes_differently_from_its_honest_form() -> None:
     """SQLite lets a tamperer store bytes in a text column."""
     row = to_row(record(reason="r").as_dict())
     assert link(GENESIS, row) != link(GENESIS, {**row, "reason": b"r"})
+
+
+@pytest.mark.parametrize("object_id", ["318845120001", None], ids=["kept", "erased"])
+def test_the_hash_of_an_object_stands_in_for_its_id(object_id: str | None) -> None:
+    row = {**to_row(record().as_dict()), "object_hash": "h", "object_id": "318845120001"}
+    assert canonical({**row, "object_id": object_id}) == canonical(row)
+    assert b"318845120001" not in canonical(row)
+
+
+def test_records_are_numbered_and_each_is_linked_to_the_one_before_it() -> None:
+    rows = [to_row(record(number).as_dict()) for number in (1, 2)]
+    first = link(GENESIS, rows[0])
+    assert chained(rows, 0, GENESIS) == [
+        {**rows[0], "seq": 1, "hash": first},
+        {**rows[1], "seq": 2, "hash": link(first, rows[1])},
+    ]

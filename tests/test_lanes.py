@@ -56,6 +56,11 @@ def test_merge_stands_in_the_lane_of_its_survivor() -> None:
     assert list(by_lane([work(merge)])) == [LANE]
 
 
+def test_events_without_an_object_have_a_lane_each() -> None:
+    odd = event(subscriptionType="contact.notYetKnown", objectId=None)
+    assert len(by_lane([work(odd, "a"), work(odd, "b")])) == 2
+
+
 @pytest.mark.parametrize(("at", "superseded"), [(4, True), (5, False), (6, False)])
 def test_older_change_is_superseded(at: int, superseded: bool) -> None:
     assert is_superseded(Event(change(at)), {"phone": 5}) is superseded
@@ -65,8 +70,20 @@ def test_change_of_another_property_is_not() -> None:
     assert not is_superseded(Event(change(4, "email")), {"phone": 5})
 
 
+def test_change_of_what_was_never_applied_is_not() -> None:
+    assert not is_superseded(Event(change(0)), {})
+
+
+def test_creation_is_not_superseded_by_a_later_deletion() -> None:
+    assert not is_superseded(Event(event(occurredAt=4)), {"*": 5})
+
+
 def test_deletion_older_than_a_restoring_is_superseded() -> None:
     assert is_superseded(Event(event(subscriptionType="contact.deletion", occurredAt=4)), {"*": 5})
+
+
+def test_event_that_waits_alone_is_a_turn() -> None:
+    assert told(plan(change(1))) == [("1", [])]
 
 
 def test_burst_of_one_property_is_one_turn_of_the_newest() -> None:
@@ -84,6 +101,12 @@ def test_changes_of_other_properties_are_other_turns() -> None:
 
 def test_handler_may_ask_for_each_event() -> None:
     assert told(plan(change(2), change(1), each=True)) == [("1", []), ("2", [])]
+
+
+def test_handler_is_asked_about_each_event_and_others_still_share_turns() -> None:
+    works = [work(change(1, "email")), work(change(2)), work(change(3, "email")), work(change(4))]
+    plan = turns(works, {}, lambda event: event.property_name == "email")
+    assert told(plan) == [("1", []), ("3", []), ("4", ["2"])]
 
 
 def test_superseded_change_speaks_for_nobody() -> None:
