@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,7 +18,8 @@ from arq.constants import in_progress_key_prefix, retry_key_prefix
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from core.deliveries import JOB_KEY_PREFIX, JOB_NAME, QUEUE_NAME, WAKE_CHANNEL, encode
+from conftest import event
+from core.deliveries import JOB_KEY_PREFIX, JOB_NAME, QUEUE_NAME, WAKE_CHANNEL, Delivery, Entry, encode, job_payload
 from workers import keys
 from workers.batch import BatchWorker
 from workers.patience import Patience
@@ -44,7 +46,7 @@ class Ran:
         self.go_on.set()
 
     async def process_delivery(self, ctx: dict[str, Any], job: dict[str, str]) -> None:
-        self.names.append(job["name"])
+        self.names.append(job.get("name", ""))
         self.tries.append(ctx["job_try"])
         await self.go_on.wait()
         if self.errors:
@@ -57,7 +59,7 @@ def batch_worker(url: str, ran: Ran, **options: Any) -> BatchWorker:
             "holder": os.urandom(4).hex(),
             "lease_ms": 8000,
             "patience": Patience(),
-            "room": lambda free: free,
+            "room": lambda: 1_000,
             "functions": [func(ran.process_delivery, name=JOB_NAME)],
             "redis_pool": ArqRedis.from_url(url),
             "queue_name": QUEUE_NAME,
@@ -152,6 +154,29 @@ async def test_job_runs_when_it_is_due(redis: Redis, worker: BatchWorker, ran: R
     await started(worker)
     await until(ran, 1)
     assert 0 <= time.time() - due < 0.3
+
+
+@pytest.mark.parametrize(("events", "jobs"), [(1, range(10, 31)), (10, range(2, 5)), (300, range(1, 2))])
+async def test_claim_takes_as_many_jobs_as_hold_the_events_there_is_room_for(
+    redis: Redis, valkey_url: str, ran: Ran, events: int, jobs: range
+) -> None:
+    """How many a job holds is told by its size, so it is told only roughly; one job is taken at least."""
+    chance = random.Random(7)
+    worker = batch_worker(valkey_url, ran, room=lambda: 20 if not worker.tasks else 0, max_jobs=200)
+    for number in range(100):
+        raws = [event(chance.getrandbits(31), objectId=chance.getrandbits(38)) for _ in range(events)]
+        entries = tuple(Entry(chance.randbytes(16).hex(), 0, raw) for raw in raws)
+        delivery = Delivery(f"7-{number}-a", 7, 1, entries)
+        await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, 1))
+        await redis.zadd(QUEUE_NAME, {delivery.id: 1})
+    ran.go_on.clear()
+    await worker._take_on()
+    claimed = len(worker.tasks)
+    for task in worker.tasks.values():
+        task.cancel()
+    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+    await worker.pool.aclose(close_connection_pool=True)
+    assert claimed in jobs
 
 
 async def test_portals_take_turns(redis: Redis, worker: BatchWorker, ran: Ran) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -116,6 +116,12 @@ def merge(survivor: int, *losers: int, at: int = 5) -> dict[str, object]:
     return about("merge", survivor, at, primaryObjectId=survivor, mergedObjectIds=list(losers))
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not is_so():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
+
+
 async def test_burst_within_a_delivery_reaches_the_handler_once(bench: Bench) -> None:
     await bench.work((change("a", 1), change("c", 3), change("b", 2)))
     assert bench.calls == [("1", "a", "c", 2)]
@@ -125,6 +131,27 @@ async def test_burst_within_a_delivery_reaches_the_handler_once(bench: Bench) ->
 async def test_burst_over_waiting_deliveries_reaches_the_handler_once(bench: Bench) -> None:
     await bench.work(*((change(str(at), at),) for at in range(1, 6)))
     assert bench.calls == [("1", "1", "5", 4)]
+
+
+async def test_burst_that_waits_for_another_process_reaches_the_handler_once(bench: Bench, redis: Redis) -> None:
+    """Deliveries look again for their object each in its own time; the first that gets it takes the others along."""
+    lane = keys.lane(PORTAL, "contact", "1")
+    await redis.set(lane, "another:1", px=60_000)
+    working = []
+    for at in range(1, 6):
+        working.append(asyncio.create_task(bench.work((change(str(at), at),))))
+        await until(lambda at=at: len(bench.processor._beginning._hoping.get(lane, ())) == at)  # type: ignore[misc]  # mypy knows no lambda with a default
+    await redis.delete(lane)
+    await asyncio.gather(*working)
+    assert bench.calls == [("1", "1", "5", 4)]
+    assert bench.processor._beginning._hoping == {}
+
+
+async def test_event_that_has_waited_long_enough_for_another_process_is_put_off(bench: Bench, redis: Redis) -> None:
+    await redis.set(keys.lane(PORTAL, "contact", "1"), "another:1", px=60_000)
+    await bench.work((change("a", 1), change("b", 2, object_id=2)))
+    assert sorted(await bench.outcomes()) == [("parked", "object_busy"), ("processed", "")]
+    assert bench.processor._beginning._hoping == {}
 
 
 async def test_handler_that_asks_for_each_event_gets_each(bench: Bench) -> None:

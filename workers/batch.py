@@ -38,7 +38,7 @@ class BatchWorker(Worker):
     """Claims for all free slots at once, one task a job, goes on without a pause while jobs wait."""
 
     def __init__(
-        self, *, holder: str, lease_ms: int, patience: Patience, room: Callable[[int], int], **options: Any
+        self, *, holder: str, lease_ms: int, patience: Patience, room: Callable[[], int], **options: Any
     ) -> None:
         """Take arq's own options, and ours.
 
@@ -46,7 +46,7 @@ class BatchWorker(Worker):
             holder: our name, which no other process shares.
             lease_ms: how long a job is ours without a heartbeat.
             patience: shared by all of the process.
-            room: how many jobs may be taken on, given how many slots are free.
+            room: how many events may be taken on.
         """
         super().__init__(**options)
         self._holder = holder
@@ -105,19 +105,18 @@ class BatchWorker(Worker):
 
     async def _take_on(self) -> float:
         """Claim what there is room for; return for how many seconds there is nothing more to claim."""
-        want = self._room(self.max_jobs - len(self.tasks))
-        if want <= 0:
+        slots, room = self.max_jobs - len(self.tasks), self._room()
+        if slots <= 0 or room <= 0:
             return self.poll_delay_s  # a job that ends wakes us
         now_ms = time.time_ns() // 1_000_000
-        keys_ = [self.queue_name, keys.PAUSED]
-        next_ms, jobs = await self._claim(keys=keys_, args=[now_ms, want, self._lease_ms, self._holder, _PUT_OFF_MS])
+        words: list[str | int] = [now_ms, slots, self._lease_ms, self._holder, _PUT_OFF_MS, room]
+        next_ms, jobs = await self._claim(keys=[self.queue_name, keys.PAUSED], args=words)
         self._patience.answered()
         for job_id, payload, job_try in jobs:
             name = job_id.decode()
             if name not in self.tasks:  # else its lease ran out while Redis was away, and we are at it still
                 self.tasks[name] = self.loop.create_task(self._run(name, payload, job_try))
-        if len(jobs) == want:
-            return 0.0
+        await asyncio.sleep(0)  # they begin, and say how many events they have, before we ask for room again
         return self.poll_delay_s if next_ms < 0 else next_ms / 1000
 
     async def _run(self, job_id: str, payload: bytes | None, job_try: int) -> None:

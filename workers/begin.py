@@ -1,10 +1,11 @@
 """Begin deliveries: lanes are taken, and all that must be known is read, in one call for all that begin together.
 
-Rule: an event enters its lane only with its delivery's answer, and whoever enters a lane finds all others there.
+Rule: an event enters its lane only with its delivery's answer, and whoever enters a lane finds all others there. That
+goes for those too who waited for the lane while another process had it: they enter with the first of them.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +14,14 @@ from redis.asyncio import Redis
 
 from core.events import Event
 from workers import keys
-from workers.lanes import Lane, Work, by_lane, slot
+from workers.lanes import Lane, Work, by_lane, lane_key, slot
 from workers.patience import Patience
 from workers.run import Run
 from workers.together import Together
 
 LEASE_MS: Final = 7_000  # a dead worker's lanes are free again after this; the heartbeat renews those of the living
 _SCRIPT: Final = (Path(__file__).parent / "begin.lua").read_text()
-_MOST: Final = 100  # deliveries that share a call
+_MOST: Final = 200  # deliveries that share a call
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,46 @@ class Beginning:
         self._holder = holder
         self._ready = ready
         self._count = 0
+        self._hoping: dict[str, list[Work]] = {}  # by lane: who waits because another process has it
         self._tokens: dict[str, str] = {}  # of lanes that were asked for and may be ours without our knowing
         self._together: Together[tuple[Run, list[Work]], list[Work]] = Together(self._carry_out, patience, most=_MOST)
 
     async def enter(self, run: Run, works: list[Work]) -> list[Work]:
-        """Let works into their lanes; return those whose object is being worked on elsewhere."""
+        """Let works into their lanes; return those whose object is being worked on elsewhere.
+
+        Works that have got in meanwhile, together with others of their object, are left alone.
+        """
         return await self._together.ask((run, works))
 
+    def give_up(self, works: Iterable[Work]) -> list[Work]:
+        """Return those that are still to be let in, which they are not any more."""
+        left = [work for work in works if work.hopes]
+        for work in left:
+            work.hopes = False
+            self._hoping.pop(_lane_of(work), None)  # others who hope for it say so when they ask again
+        return left
+
     async def _carry_out(self, asks: list[tuple[Run, list[Work]]]) -> list[list[Work]]:
+        wanted = [(run, [work for work in works if work.hopes]) for run, works in asks]
+        busy = await self._take([*wanted, *self._company(wanted)])
+        for works in busy:
+            for work in works:
+                self._hoping.setdefault(_lane_of(work), []).append(work)
+        return busy[: len(asks)]
+
+    def _company(self, asks: list[tuple[Run, list[Work]]]) -> Iterable[tuple[Run, list[Work]]]:
+        """Return by run who hopes for the same lanes: their changes are then run as one."""
+        if not self._hoping:
+            return ()
+        asking = {work for _, works in asks for work in works}
+        found: dict[Run, list[Work]] = {}
+        for lane in {_lane_of(work) for work in asking}:
+            for work in self._hoping.pop(lane, ()):
+                if work.hopes and work not in asking:
+                    found.setdefault(work.run, []).append(work)
+        return found.items()
+
+    async def _take(self, asks: list[tuple[Run, list[Work]]]) -> list[list[Work]]:
         reused, until = set(self.held), time.monotonic() + LEASE_MS / 1000
         words: list[str | int] = [LEASE_MS]
         asked = [self._ask(words, run, works) for run, works in asks]
@@ -107,7 +140,7 @@ class Beginning:
         for (key, group), token, names, told in zip(
             asked.lanes.items(), asked.tokens, asked.names, objects, strict=True
         ):
-            works = [work for work in group if work.entry.key not in done] if done else group
+            works = [work for work in group if not _is_done(work, done)] if done else group
             asked.run.drop(len(group) - len(works))
             lane = self.held.get(key)
             if isinstance(told, bytes):
@@ -118,11 +151,24 @@ class Beginning:
                 if lane is None:
                     lane = self.held[key] = Lane(key, token, until)
                     taken.append(lane)
+                for work in works:
+                    work.hopes = False
                 lane.waiting += works
                 for name, at in zip(names, told, strict=True):
                     if at is not None:
                         lane.newest[name] = max(int(at), lane.newest.get(name, 0))
         return out
+
+
+def _lane_of(work: Work) -> str:
+    return lane_key(work.event, work.entry.key)
+
+
+def _is_done(work: Work, settled: Container[str]) -> bool:
+    """Whether an earlier run has settled the work's event; then it hopes for nothing more."""
+    if work.entry.key in settled:
+        work.hopes = False
+    return not work.hopes
 
 
 def retargeted(work: Work, object_id: str) -> Work:

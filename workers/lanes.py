@@ -24,7 +24,7 @@ class Work:
     """An event to be worked on, with the entry and the run of the delivery it came in.
 
     `merged_from` is the id under which it came when its object lives on under another; `echo_keys` are what our ledger
-    would call it if it were our own write.
+    would call it if it were our own write; `hopes` says whether it is still to be let into its lane.
     """
 
     run: "Run"
@@ -33,6 +33,7 @@ class Work:
     echo_keys: tuple[str, ...] = ()
     is_echo: bool = False
     merged_from: str = ""
+    hopes: bool = True
 
 
 @dataclass(slots=True, eq=False)

@@ -52,9 +52,6 @@ class Processor:
         self._beginning = Beginning(redis, holder, patience, self._runners.run)
         self._suspects = Suspects(redis)
         self._outstanding = 0
-        self._typical = (
-            100.0  # events of a delivery; what the first ones really have is not known when they are claimed
-        )
 
     def leases(self) -> list[tuple[str, str]]:
         """Return the leases of the lanes we hold, with what they say."""
@@ -66,10 +63,9 @@ class Processor:
         if (lane := self._beginning.held.get(key)) and lane.token == token:
             lane.until = until
 
-    def room(self, free: int) -> int:
-        """Return how many deliveries to take on: as many as keep us busy, so that other workers find some too."""
-        wanted = 2 * self._settings.max_objects - self._outstanding
-        return max(0, min(free, -int(-wanted // self._typical)))
+    def room(self) -> int:
+        """Return how many events to take on: as many as keep us busy, so that other workers find some too."""
+        return 2 * self._settings.max_objects - self._outstanding
 
     async def process(self, delivery: Delivery, job_try: int) -> bool:
         """Work a delivery off; what could not be ended goes into later deliveries.
@@ -90,7 +86,6 @@ class Processor:
         started = time.perf_counter()
         run = Run(delivery, self._settlement, self._settings, crash_loop=crash_loop)
         events = len(run.works)
-        self._typical += (events - self._typical) / 8
         self._outstanding += events
         try:
             if merges := [work.event for work in run.works if work.event.kind == "merge"]:
@@ -116,14 +111,13 @@ class Processor:
         for work in works:
             work.echo_keys = self._turns.echo_keys(work.event)
         for pause_s in _PAUSES_S:
-            moved = await self._beginning.enter(run, works)
-            if any(work.merged_from for work in moved):  # their lanes are others now
-                moved = await self._beginning.enter(run, moved)
-            if not moved:
+            works = await self._beginning.enter(run, works)
+            if any(work.merged_from for work in works):  # their lanes are others now
+                works = await self._beginning.enter(run, works)
+            if not works:
                 return
-            works = moved
             await asyncio.sleep(pause_s)
-        run.put_off(works, _BUSY)
+        run.put_off(self._beginning.give_up(works), _BUSY)
 
     async def _work_lane(self, lane: Lane) -> None:
         """Work off what waits in a lane, and what comes in meanwhile; then give it back."""
