@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import hiredis
 from redis.asyncio import Redis
@@ -112,3 +112,22 @@ def redis_pool(settings: Settings, *, max_connections: int = 10, timeout_s: floa
 def redis_client(settings: Settings, *, max_connections: int = 10, timeout_s: float | None = None) -> Redis:
     """Build a client that owns its pool; `await client.aclose()` ends both."""
     return Redis.from_pool(redis_pool(settings, max_connections=max_connections, timeout_s=timeout_s))
+
+
+def take_over(
+    connection: AbstractConnection, protocol: asyncio.Protocol
+) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+    """Let everything that comes over an open connection go to `protocol`; return where to write.
+
+    All that redis-py may do with the connection from then on is to close it. Returned is also redis-py's own protocol,
+    which must be told when the connection is lost, because closing waits for that.
+
+    Raises:
+        ConnectionError: redis-py's; the connection is not open.
+    """
+    if (writer := connection._writer) is None:  # noqa: SLF001 - redis-py has no other way to its transport
+        raise Disconnected("not open")
+    transport = cast("asyncio.Transport", writer.transport)
+    former = transport.get_protocol()
+    transport.set_protocol(protocol)
+    return transport, former
