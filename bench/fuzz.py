@@ -37,8 +37,6 @@ _ENOUGH: Final = 10  # violations, after which nothing more is learned
 _SERVER_ERROR: Final = 500
 _COME_AGAIN: Final = 503  # Valkey was too slow; of any other reason the log has an error
 _TRIES: Final = 5
-_NO_TARGET: Final = "aiohttp 3.14 neither answers CONNECT without a target nor closes its connection, and logs an error"
-_NO_TARGET_LINE: Final = "aiohttp/web_request.py"
 _SETTINGS: Final = {"BODY_TIMEOUT_S": "2", "MAX_BODY_BYTES": "300000", "LOG_FORMAT": "json"}
 
 
@@ -48,14 +46,8 @@ class Report:
 
     statuses: Counter[tuple[str, str]] = field(default_factory=Counter)  # (kind, status) -> answers
     violations: list[str] = field(default_factory=list)
-    known: Counter[str] = field(default_factory=Counter)  # faults that are not ours, and how often they were met
     owed: dict[int, int] = field(default_factory=dict)  # object -> case, since the last look
     memory_mb: list[float] = field(default_factory=list)
-
-
-def known(played: Case) -> bool:
-    """Return whether a case is met by a fault of aiohttp's that we know of and cannot mend here."""
-    return played.pieces[0].startswith(b"CONNECT  ")
 
 
 def judge(played: Case, seen: Seen) -> str | None:
@@ -126,9 +118,7 @@ class Fuzz:
                 return
             for status in [str(status) for status in seen.statuses] or ["no answer"]:
                 self.report.statuses[played.kind, status] += 1
-            if known(played):
-                self.report.known[_NO_TARGET] += 1
-            elif fault := judge(played, seen):
+            if fault := judge(played, seen):
                 again = " ".join(map(str, sender.history or [number]))
                 self.report.violations.append(f"{played.kind}: {fault}; --seed {self._seed} --only {again}")
             else:
@@ -141,9 +131,7 @@ class Fuzz:
             log.seek(self._read)
             lines = log.readlines()
             self._read = log.tell()
-        faults = log_faults(lines)
-        told = [line for line in faults if not (report.known and _NO_TARGET_LINE in line)]
-        report.violations += [f"{where}: log says {line.strip()}" for line in told]
+        report.violations += [f"{where}: log says {line.strip()}" for line in log_faults(lines)]
         report.violations += queue_faults(set(queued_objects(self._redis)), report.owed)
         report.owed.clear()
         self._redis.flushall()
@@ -186,8 +174,6 @@ def main() -> int:
     report = fuzz.report
     print(summary(report))
     print(f"resident memory at each look, MB: {' '.join(f'{one:.0f}' for one in report.memory_mb)}")
-    for fault, count in report.known.items():
-        print(f"known, {count} times: {fault}")
     for violation in report.violations[:_ENOUGH]:
         print(f"VIOLATION {violation}")
     return 1 if report.violations else 0

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from console.findings import Finding, fault, ok, warning
 from core.deliveries import AUDIT_STREAM, QUEUE_NAME
+from ingest.durability import appendfsync, unwaited
 from workers.dead_index import DeadIndex
 from workers.dead_letters import DeadLetters
 
@@ -36,7 +37,7 @@ class Waiting(NamedTuple):
     oldest_dead_at: int
 
 
-async def check_redis(redis: Redis, *, dead_letter_days: int) -> list[Finding]:
+async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> list[Finding]:
     """Look at the server and at what waits in it."""
     try:
         latency_ms = await _latency_ms(redis)
@@ -44,11 +45,13 @@ async def check_redis(redis: Redis, *, dead_letter_days: int) -> list[Finding]:
         seconds, micros = await redis.time()
         skew_s = seconds + micros / 1_000_000 - (before + time.time()) / 2
         info = await redis.info()
+        waits_in_vain = unwaited(info, await appendfsync(redis)) if durable else None
         waiting = await _waiting(redis)
     except (RedisError, OSError, TimeoutError) as error:
         told = f"Redis does not answer ({type(error).__name__}): the receiver answers 503 and no worker runs."
         return [fault(TOPIC, f"{told} REDIS_URL says where it is.")]
-    return [*judge_server(info, latency_ms, skew_s), *judge_waiting(waiting, dead_letter_days, time.time())]
+    disk = [fault(TOPIC, waits_in_vain)] if waits_in_vain else []
+    return [*judge_server(info, latency_ms, skew_s), *disk, *judge_waiting(waiting, dead_letter_days, time.time())]
 
 
 def judge_server(info: Mapping[str, Any], latency_ms: float, skew_s: float) -> Iterator[Finding]:

@@ -62,7 +62,7 @@ async def examine(settings: Settings) -> list[Finding]:
     redis = redis_client(settings)
     try:
         parts = await asyncio.gather(
-            check_redis(redis, dead_letter_days=settings.dead_letter_days),
+            check_redis(redis, dead_letter_days=settings.dead_letter_days, durable=settings.durable_ack == "aof"),
             check_store(settings),
             check_running(settings, redis),
             check_secrets(redis, Vault.of(settings)),

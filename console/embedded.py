@@ -25,7 +25,7 @@ def valkey_command(settings: Settings) -> list[str]:
         "unixsocketperm": "700",
         "dir": str(data_dir),
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": "always" if settings.durable_ack == "aof" else "everysec",
         "save": "",
         "maxmemory-policy": "noeviction",  # evicting would be losing events in silence
         "loglevel": "warning",

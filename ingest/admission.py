@@ -49,11 +49,11 @@ class Admission:
         Args:
             redis: whose connections are used; it stays the caller's to close, after us.
             keep_s: how long events are remembered at least, in seconds.
-            durable: whether to wait until Redis has written the group to its disk, too (Redis 7.2, appendonly yes).
+            durable: whether to wait until the group is on Redis' disk, too; see ingest.durability.
             timeout_s: how long a call may take, in seconds.
         """
         self._wire = Wire(redis.connection_pool, timeout_s=timeout_s + durable * _DISK_MS / 1000)
-        self._durable = durable
+        self.durable = durable
         self._redis = redis
         self._keep_s = keep_s
         self._sha = ""
@@ -124,7 +124,7 @@ class Admission:
         return group
 
     async def _send(self, words: list[bytes | str | int]) -> list[list[int]]:
-        waits: list[Words] = [("WAITAOF", 1, 0, _DISK_MS)] if self._durable else []
+        waits: list[Words] = [("WAITAOF", 1, 0, _DISK_MS)] if self.durable else []
         answer, *written = await self._wire.ask(words, *waits)
         if written and not cast("list[int]", written[0])[0]:
             raise QueueUnavailable("disk_too_slow")

@@ -20,8 +20,9 @@ from handlers.routing import load_router
 from ingest.admission import Admission
 from ingest.allow_list import AllowList
 from ingest.console_proxy import CONSOLE, ConsoleProxy
+from ingest.durability import losses
 from ingest.guard import FailureLimit
-from ingest.load import Load, findings
+from ingest.load import Load
 from ingest.metrics import MetricsPage
 from ingest.receiver import Receiver
 from ingest.refusals import Refusals
@@ -90,7 +91,13 @@ async def _parts(allow_list: AllowList, app: web.Application) -> AsyncIterator[N
     stop = asyncio.Event()
     sharing = asyncio.create_task(totals.run())
     beside = [
-        asyncio.create_task(work) for work in (refusals.run(stop), load.run(stop), surroundings.run(stop), _warn(redis))
+        asyncio.create_task(work)
+        for work in (
+            refusals.run(stop),
+            load.run(stop),
+            surroundings.run(stop),
+            _warn(redis, durable=admission.durable),
+        )
     ]
     yield
     stop.set()
@@ -105,8 +112,8 @@ async def _parts(allow_list: AllowList, app: web.Application) -> AsyncIterator[N
     await redis.aclose()
 
 
-async def _warn(redis: Redis) -> None:
+async def _warn(redis: Redis, *, durable: bool) -> None:
     """Say at start what this Redis would lose."""
     with contextlib.suppress(RedisError, OSError):
-        for sentence in await findings(redis):
-            log.warning("redis_would_lose_events", advice=sentence)
+        for loss in await losses(redis, durable=durable):
+            log.warning("redis_would_lose_events", advice=loss.sentence)

@@ -117,26 +117,3 @@ async def pause(stop: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()
-
-
-async def findings(redis: Redis) -> list[str]:
-    """Return a sentence for each way in which this Redis would lose events in silence.
-
-    Raises:
-        RedisError, OSError: it does not answer.
-    """
-    info = {**await redis.info("memory"), **await redis.info("persistence")}
-    found = []
-    if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
-        found.append("Redis evicts keys when it is full, and with them events: set maxmemory-policy noeviction.")
-    if not info.get("aof_enabled") and not await _saves(redis):
-        found.append("Redis keeps nothing on disk, so a restart of it loses the queue: set appendonly yes.")
-    return found
-
-
-async def _saves(redis: Redis) -> bool:
-    """Whether Redis writes snapshots; hosted ones do not tell, and take care of it themselves."""
-    try:
-        return bool((await redis.config_get("save")).get("save"))
-    except RedisError:
-        return True

@@ -9,7 +9,8 @@ from redis.exceptions import RedisError
 
 from core.errors import QueueUnavailable
 from core.settings import Settings
-from ingest.load import Load, findings
+from ingest.durability import losses
+from ingest.load import Load
 from ingest.metrics import CONTENT_TYPE, MetricsPage
 from ingest.receiver import Receiver
 from ingest.surroundings import SUMMARY, Surroundings
@@ -49,12 +50,12 @@ async def readyz(request: web.Request) -> web.Response:
     app = request.app
     app[LOAD].admit_request()
     try:
-        found = await findings(app[REDIS])
+        found = await losses(app[REDIS], durable=app[SETTINGS].durable_ack == "aof")
     except (RedisError, OSError, TimeoutError):
         raise QueueUnavailable from None
-    evicts = any("evicts" in sentence for sentence in found)
-    status = 503 if evicts or (found and app[SETTINGS].require_persistence) else 200
-    return web.Response(status=status, text="\n".join(found or ["ok"]) + "\n")
+    unfit = any(loss.grave or app[SETTINGS].require_persistence for loss in found)
+    sentences = [loss.sentence for loss in found] or ["ok"]
+    return web.Response(status=503 if unfit else 200, text="\n".join(sentences) + "\n")
 
 
 async def metrics(request: web.Request) -> web.Response:

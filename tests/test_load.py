@@ -15,7 +15,7 @@ from core.deliveries import QUEUE_NAME
 from core.errors import QueueUnavailable
 from core.events import Event
 from core.settings import Settings
-from ingest.load import Level, Load, findings, level
+from ingest.load import Level, Load, level
 from ingest.views import LOAD
 
 PATH = "/webhooks/hubspot"
@@ -99,27 +99,6 @@ async def test_durable_acknowledgement_without_a_file_is_refused(
             body = batch(event(1))
             async with client.post(PATH, data=body, headers=sign(body)) as answer:
                 assert answer.status == 503
-
-
-async def test_sound_redis_has_no_findings(redis: Redis) -> None:
-    assert await findings(redis) == []
-
-
-async def test_evicting_and_forgetful_redis_are_found(tmp_path: Path) -> None:
-    config = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}
-    with ValkeyServer(data_dir=tmp_path, config=config) as server:
-        client = Redis.from_url(server.connection_url)
-        found = await findings(client)
-        await client.aclose()
-    assert [sentence.split(",")[0].split(" ")[1] for sentence in found] == ["evicts", "keeps"]
-
-
-async def test_readiness_tells_of_an_evicting_redis(environ: dict[str, str], tmp_path: Path) -> None:
-    config = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru", "appendonly": "yes"}
-    with ValkeyServer(data_dir=tmp_path / "evicting", config=config) as server:
-        settings = Settings.from_env({**environ, "REDIS_URL": server.connection_url})
-        async with TestClient(DoorServer(settings)) as client, client.get("/readyz") as answer:
-            assert (answer.status, "noeviction" in await answer.text()) == (503, True)
 
 
 async def test_body_that_does_not_arrive_is_given_up(environ: dict[str, str], redis: Redis) -> None:
