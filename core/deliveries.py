@@ -133,18 +133,31 @@ def decode(payload: bytes) -> dict[str, Any]:
     Raises:
         UnreadableDelivery: not made by `encode`, cut short, or of a version that this code does not know.
     """
-    codec, data = payload[:1], payload[1:]
     try:
-        if codec == _ZSTD:
-            unpacker = zstd.ZstdDecompressor(zstd_dict=_KNOWN)
-            data = unpacker.decompress(data, _LARGEST)
-            if not unpacker.eof:
-                raise UnreadableDelivery
-        elif codec != _PLAIN:
-            raise UnreadableDelivery
-        job = orjson.loads(data)
-    except (zstd.ZstdError, orjson.JSONDecodeError) as fault:
+        job = orjson.loads(unpack(payload))
+    except orjson.JSONDecodeError as fault:
         raise UnreadableDelivery from fault
     if not isinstance(job, dict):
         raise UnreadableDelivery
     return job
+
+
+def unpack(payload: bytes) -> bytes:
+    """Return the JSON in bytes of `encode`.
+
+    Raises:
+        UnreadableDelivery: they are cut short, or of a version that this code does not know.
+    """
+    codec, data = payload[:1], payload[1:]
+    if codec == _PLAIN:
+        return data
+    if codec != _ZSTD:
+        raise UnreadableDelivery
+    unpacker = zstd.ZstdDecompressor(zstd_dict=_KNOWN)
+    try:
+        data = unpacker.decompress(data, _LARGEST)
+    except zstd.ZstdError as fault:
+        raise UnreadableDelivery from fault
+    if not unpacker.eof:
+        raise UnreadableDelivery
+    return data

@@ -3,7 +3,8 @@
 import importlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
 
 from core.errors import ConfigurationError
 from core.events import Event
@@ -11,6 +12,7 @@ from core.events import Event
 if TYPE_CHECKING:
     from handlers.tools import Tools
 
+_KNOWN: Final = 1024  # answers that are remembered; whoever sends events chooses what is asked
 HandlerFunction = Callable[[Event, "Tools"], Awaitable[None]]
 
 
@@ -59,6 +61,7 @@ class Router:
             ConfigurationError: two of them claim the same.
         """
         self._routes: dict[str, Route] = {}
+        self._found = lru_cache(_KNOWN)(self._find)
         for other in others:
             for claim, route in other:
                 self._claim(claim, route)
@@ -85,11 +88,8 @@ class Router:
 
     def fetch(self, event: Event) -> Route | None:
         """Return the handler that takes `event`: the one that claims most exactly, or None."""
-        for event_type in (event.type, f"object.{event.kind}"):
-            for claim in (f"{event_type}:{event.property_name}", event_type):
-                if route := self._routes.get(claim):
-                    return route
-        return None
+        name = event.property_name if event.kind == "propertyChange" else None  # else it may be anything
+        return self._found(event.object_type, event.kind, name)
 
     @property
     def claims(self) -> frozenset[str]:
@@ -100,7 +100,15 @@ class Router:
         """Go through claims and their handlers, sorted by claim."""
         return iter(sorted(self._routes.items()))
 
+    def _find(self, object_type: str, kind: str, property_name: str | None) -> Route | None:
+        for event_type in (f"{object_type}.{kind}", f"object.{kind}"):
+            for claim in (f"{event_type}:{property_name}", event_type):
+                if route := self._routes.get(claim):
+                    return route
+        return None
+
     def _claim(self, claim: str, route: Route) -> None:
+        self._found.cache_clear()
         holder = self._routes.setdefault(claim, route)
         if holder is not route:
             raise ConfigurationError([f"{claim} is claimed twice: by {holder.name} and by {route.name}."])

@@ -19,6 +19,7 @@ class Runners:
         self._ready: deque[Lane] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting = False
+        self._looking = False  # whether a look at what is ready is due, once the runner at work waits or ends
 
     def run(self, lane: Lane) -> None:
         """Have a lane run as soon as a runner is free."""
@@ -44,6 +45,11 @@ class Runners:
         loop = asyncio.get_running_loop()
         while self._ready:
             lane = self._ready.popleft()
-            if self._ready:
-                loop.call_soon(self._start_one)  # it comes to nothing if this lane does not wait
+            if self._ready and not self._looking:
+                self._looking = True
+                loop.call_soon(self._look)  # it comes to nothing if no lane waits
             await self._work(lane)
+
+    def _look(self) -> None:
+        self._looking = False
+        self._start_one()
