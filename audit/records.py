@@ -34,6 +34,12 @@ class Action(StrEnum):
     SECRETS_RESEALED = "secrets.resealed"  # by an operator: secrets that we keep were sealed with another key
     LOGGED_IN = "login"  # by whoever has come into the console
     LOGGED_OUT = "logout"
+    SESSIONS_ENDED = "sessions.ended"  # by an operator: somebody else's
+    USER_CHANGED = "user.changed"  # by an operator: an account was made, or has another role, portal or password
+    USER_REMOVED = "user.removed"  # by an operator
+    LINK_MADE = "link.made"  # by an operator: a link that lets somebody in once
+    TOKEN_MADE = "token.made"  # noqa: S105 - by an operator: for the API; the record names the token by its id
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105 - by an operator
     STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an entry that is no record; its content is not kept
     RETENTION = "retention"  # nightly: what was kept for its time and is gone
     ALERT_BEGAN = "alert.began"  # something unusual, once for each episode

@@ -63,7 +63,7 @@ COMMANDS: Final = (
     Command("privacy", "console.privacy:app", "Show and erase what is held on a person.", _ACCOUNT),
     Command("user", "console.users:app", "Say who may log in to the console.", _ACCOUNT),
     Command("login-link", "console.users:login_link", "Print a link that logs somebody in once.", _ACCOUNT),
-    Command("token", "console.token:token", "Print a token that lets a program use the API.", _ACCOUNT),
+    Command("token", "console.token:app", "Make and take back the tokens of programs.", _ACCOUNT),
     Command("secrets", "console.secrets:app", "Rotate the key of the secrets that are kept sealed.", _ACCOUNT),
 )
 

@@ -21,6 +21,7 @@ from rich.text import Text
 _WIDTH: Final = 200  # columns, where no terminal says how many there are
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for scripts.")]
 
 

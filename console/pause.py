@@ -7,13 +7,12 @@ from typing import Annotated
 
 import typer
 
-from console.output import AsJson, say, show_json, show_table, utc
+from console.output import AsJson, Reason, say, show_json, show_table, utc
 from core.connections import redis_client
 from core.settings import Settings
 from workers.circuit import Circuit, Pause
 
 Portal = Annotated[int | None, typer.Argument(help="The portal's id; without it, what is paused is shown.")]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.")]
 
 
 def pause(portal_id: Portal = None, reason: Reason = "", as_json: AsJson = False) -> None:

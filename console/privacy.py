@@ -15,7 +15,7 @@ import typer
 from audit import schema
 from audit.requests import ErasureRequest, Law, State, requests
 from audit.store import open_engine
-from console.output import AsJson, Yes, confirm, progress, say, show_json, show_table, utc
+from console.output import AsJson, Reason, Yes, confirm, progress, say, show_json, show_table, utc
 from core.connections import redis_client
 from core.errors import ConfigurationError
 from core.settings import Settings
@@ -34,6 +34,7 @@ Portal = Annotated[int | None, typer.Option(help="The HubSpot account; needed wh
 def export(
     person: Who,
     portal: Portal = None,
+    reason: Reason = "",
     output: Annotated[Path | None, typer.Option(help="File to write; standard output when not given.")] = None,
 ) -> None:
     """Write everything that HubSpot and we hold on a contact as one JSON document.
@@ -45,7 +46,7 @@ def export(
         return await erasures.export(await erasures.find(portal_id, person))
 
     with progress("Asking HubSpot, Redis and the store"):
-        found = _run(collect, portal)
+        found = _run(collect, portal, reason)
     document = orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if output is None:
         sys.stdout.buffer.write(document)
@@ -60,6 +61,7 @@ def erase(
     law: Annotated[Law, typer.Option(help="Under which law it is asked for; it sets the due date.")] = Law.GDPR,
     portal: Portal = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the requests that are not done.")] = False,
+    reason: Reason = "",
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -81,7 +83,7 @@ def erase(
     found = _run(lambda erasures, portal_id: erasures.find(portal_id, person), portal)
     ids = ", ".join(sorted(found.subject.ids))
     confirm(f"Erase contact {ids} of portal {found.portal_id} for good?", yes=yes)
-    ended = _run(lambda erasures, _: _erase(erasures, found, law), portal)
+    ended = _run(lambda erasures, _: _erase(erasures, found, law), portal, reason)
     if as_json:
         show_json(ended.to_row())
     else:
@@ -120,11 +122,13 @@ async def _requests(state: State | None) -> list[ErasureRequest]:
         await engine.dispose()
 
 
-def _run(work: Callable[[Erasures, int], Coroutine[None, None, T]], portal: int | None) -> T:
-    return asyncio.run(_with_erasures(work, portal))
+def _run(work: Callable[[Erasures, int], Coroutine[None, None, T]], portal: int | None, reason: str = "") -> T:
+    return asyncio.run(_with_erasures(work, portal, reason))
 
 
-async def _with_erasures(work: Callable[[Erasures, int], Coroutine[None, None, T]], portal: int | None) -> T:
+async def _with_erasures(
+    work: Callable[[Erasures, int], Coroutine[None, None, T]], portal: int | None, reason: str
+) -> T:
     settings = Settings.from_env(needs=("HUBSPOT_ACCESS_TOKEN",))
     async with AsyncExitStack() as opened:
         redis = redis_client(settings)
@@ -135,7 +139,8 @@ async def _with_erasures(work: Callable[[Erasures, int], Coroutine[None, None, T
         crm = await CRM.open(settings, redis)
         opened.push_async_callback(crm.close)
         portal_id = portal or await _portal(settings, crm)
-        return await work(Erasures(settings, redis, engine, crm, actor=getpass.getuser()), portal_id)
+        acting = Erasures(settings, redis, engine, crm, actor=getpass.getuser(), reason=reason)
+        return await work(acting, portal_id)
 
 
 async def _portal(settings: Settings, crm: CRM) -> int:

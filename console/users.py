@@ -1,4 +1,4 @@
-"""`user add|list|remove` and `login-link`: who may log in to the console. Rule: a password is never an argument."""
+"""`user add|list|remove|logout`, `login-link`: who may log in. Rule: a password is no argument, an act is audited."""
 
 import asyncio
 import getpass
@@ -6,17 +6,18 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, TypeVar
 
-import structlog
 import typer
 
-from console.output import AsJson, Yes, confirm, show_json, show_table
+from audit.records import Action
+from console.acts import act, say_beside, tell
+from console.output import AsJson, Reason, Yes, confirm, show_json, show_table
 from console.web.policy import Role
 from console.web.sessions import Sessions
 from console.web.users import LONGEST, NAME, SHORTEST, User, Users
 from core.connections import redis_client
 from core.errors import ConfigurationError
 from core.masking import derive_key
-from core.security import SecurityEvent, security
+from core.security import SecurityEvent
 from core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Say who may log in to the console.")
@@ -33,6 +34,7 @@ def add(
     portal: Annotated[list[int] | None, typer.Option(help="A portal they see; without any, all.")] = None,
     password_stdin: Annotated[bool, typer.Option(help="Read a password from standard input.")] = False,
     no_password: Annotated[bool, typer.Option(help="They come by `spokes login-link` alone.")] = False,
+    reason: Reason = "",
     as_json: AsJson = False,
 ) -> None:
     """Make an account, or change one; sessions that are open under this name end.
@@ -45,12 +47,15 @@ def add(
         raise ConfigurationError(["A name has lower-case letters, digits and . _ @ + - only, at most 100."])
     password = "" if no_password else _password(from_stdin=password_stdin)
 
+    now = {"roles": sorted(map(str, role)), "portals": portal}
+    told = act(Action.USER_CHANGED, {"user": name, **now}, actor=getpass.getuser(), reason=reason)
+
     async def put(users: Users, sessions: Sessions) -> None:
-        await users.put(name, role, portal, password)
+        await users.put(name, role, portal, password, told=told)
         await sessions.end_all(name)
 
     _run(put)
-    _tell(SecurityEvent.USER_CHANGED, user=name, change="put", roles=sorted(map(str, role)))
+    _say(SecurityEvent.USER_CHANGED, user=name, change="put", roles=now["roles"])
     if as_json:
         show_json({"name": name, "roles": sorted(role), "portals": portal, "password": bool(password)})
     else:
@@ -87,8 +92,8 @@ def list_users(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def remove(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Remove an account and end its sessions; API tokens of that name live until they expire, an hour at most.
+def remove(name: Name, reason: Reason = "", yes: Yes = False, as_json: AsJson = False) -> None:
+    """Remove an account and end its sessions; API tokens are taken back by `spokes token revoke`.
 
     Exit code 1 when there is no such account.
 
@@ -96,14 +101,16 @@ def remove(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
     """
     confirm(f"Remove the account {name} and end its sessions?", yes=yes)
 
+    told = act(Action.USER_REMOVED, {"user": name}, actor=getpass.getuser(), reason=reason)
+
     async def end(users: Users, sessions: Sessions) -> tuple[bool, int]:
-        return await users.remove(name), await sessions.end_all(name)
+        return await users.remove(name, told=told), await sessions.end_all(name)
 
     removed, ended = _run(end)
     if removed:
-        _tell(SecurityEvent.USER_CHANGED, user=name, change="removed")
+        _say(SecurityEvent.USER_CHANGED, user=name, change="removed")
     if ended:
-        _tell(SecurityEvent.SESSION_REVOKED, user=name, count=ended)
+        _say(SecurityEvent.SESSION_REVOKED, user=name, count=ended)
     if as_json:
         show_json({"name": name, "removed": removed, "sessions_ended": ended})
     else:
@@ -111,21 +118,49 @@ def remove(name: Name, yes: Yes = False, as_json: AsJson = False) -> None:
     raise typer.Exit(0 if removed else 1)
 
 
-def login_link(name: Name, as_json: AsJson = False) -> None:
+@app.command()
+def logout(name: Name, reason: Reason = "", as_json: AsJson = False) -> None:
+    """End every session that is open under a name, also one that an identity provider knows: oidc:ada@example.com.
+
+    Exit code 1 when none was open.
+
+    Example: spokes user logout ada --reason "her laptop was stolen"
+    """
+
+    async def end(users: Users, sessions: Sessions) -> int:
+        ended = await sessions.end_all(name)
+        if ended:
+            record = act(Action.SESSIONS_ENDED, {"user": name, "count": ended}, actor=getpass.getuser(), reason=reason)
+            await tell(users.redis, record)
+        return ended
+
+    ended = _run(end)
+    if ended:
+        _say(SecurityEvent.SESSION_REVOKED, user=name, count=ended)
+    if as_json:
+        show_json({"name": name, "sessions_ended": ended})
+    else:
+        print(f"Sessions ended: {ended}.")
+    raise typer.Exit(0 if ended else 1)
+
+
+def login_link(name: Name, reason: Reason = "", as_json: AsJson = False) -> None:
     """Print a link that lets somebody with an account in, once and within ten minutes.
 
     Exit code 1 when there is no such account.
 
     Example: spokes login-link ada
     """
+    told = act(Action.LINK_MADE, {"user": name}, actor=getpass.getuser(), reason=reason)
 
     async def make(users: Users, _: Sessions) -> str:
-        return await users.link(name) if await users.find(name) else ""
+        return await users.link(name, told=told) if await users.find(name) else ""
 
     word = _run(make)
     if not word:
         print(f"There is no account {name}: spokes user add {name} --role viewer", file=sys.stderr)
         raise typer.Exit(1)
+    _say(SecurityEvent.LINK_MADE, user=name)
     settings = Settings.from_env()
     base = settings.public_url.rstrip("/") or f"{_LOCAL}:{settings.port}"
     link = f"{base}/console/login/{word}"
@@ -135,14 +170,8 @@ def login_link(name: Name, as_json: AsJson = False) -> None:
         print(link)
 
 
-def _tell(event: SecurityEvent, **fields: object) -> None:
-    """Write the security event's line where it is no part of the answer."""
-    before = structlog.get_config()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    try:
-        security(event, by=getpass.getuser(), **fields)
-    finally:
-        structlog.configure(**before)
+def _say(event: SecurityEvent, **fields: object) -> None:
+    say_beside(event, by=getpass.getuser(), **fields)
 
 
 def _password(*, from_stdin: bool) -> str:

@@ -31,6 +31,9 @@ class SecurityEvent(StrEnum):
     RATE_LIMITED = "rate_limited"
     VALUE_REVEALED = "value_revealed"
     USER_CHANGED = "user_changed"
+    LINK_MADE = "link_made"
+    TOKEN_MADE = "token_made"  # noqa: S105 - for the API
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105 - of the API
 
 
 _CALM: Final = frozenset({SecurityEvent.LOGIN_SUCCEEDED, SecurityEvent.LOGGED_OUT})

@@ -53,7 +53,7 @@ async def test_a_token_of_the_provider_says_who_with_which_roles(house: House) -
 
 
 async def test_our_own_tokens_are_believed_beside_those_of_the_provider(house: House) -> None:
-    actor = await bearer(Tokens.of(house.settings).mint("robot", [Role.VIEWER]), house.settings, house.provider)
+    actor = await bearer(Tokens.of(house.settings).mint("robot", [Role.VIEWER]).token, house.settings, house.provider)
     assert (actor.name, house.idp.asked) == ("robot", [])
 
 

@@ -1,11 +1,13 @@
 """Logging in and out of the console over real HTTP, on a real Valkey."""
 
 import asyncio
+import getpass
 import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -15,6 +17,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
+from console.__main__ import app as commands
 from console.users import app as user_commands
 from console.web.app import create_app
 from console.web.policy import Role
@@ -22,6 +25,8 @@ from console.web.sessions import COOKIE
 from console.web.state import SESSIONS, USERS
 from console.web.users import Users
 from console_visitor import KEY, Visitor
+from core.deliveries import AUDIT_STREAM
+from core.errors import ConfigurationError
 from core.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -167,6 +172,76 @@ def test_who_changed_an_account_is_told_beside_the_answer(environ: dict[str, str
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=True)
     assert orjson.loads(done.stdout)["name"] == "bob"
     assert "user_changed" in done.stderr
+
+
+async def records(redis: Redis) -> list[dict[str, Any]]:
+    """What the audit was told, the oldest first."""
+    return [orjson.loads(next(iter(entry.values()))) for _, entry in await redis.xrange(AUDIT_STREAM)]
+
+
+async def test_coming_and_going_stand_in_the_audit_with_their_address(client: TestClient, redis: Redis) -> None:
+    cookie = (await log_in(client, "ada", PASSWORD)).cookies[COOKIE].value
+    visitor = Visitor(client, cookie, client.server.app[SESSIONS].csrf(cookie))
+    await visitor.post("/console/logout", {})
+    told = [(one["action"], one["actor"], one["detail"]["address"]) for one in await records(redis)]
+    assert told == [("login", "ada", "127.0.0.1"), ("logout", "ada", "127.0.0.1")]
+
+
+@pytest.mark.usefixtures("deployment")
+async def test_every_change_of_an_account_stands_in_the_audit_with_who_and_why(redis: Redis) -> None:
+    run = CliRunner()
+    because = ["--reason", "a new colleague"]
+    for command in (
+        ["user", "add", "bob", "--role", "operator", "--portal", "7", "--no-password", *because],
+        ["login-link", "bob", *because],
+        ["user", "remove", "bob", "--yes", *because],
+        ["token", "mint", "--name", "robot", "--role", "viewer", *because],
+        ["token", "revoke", "5f0c9e2ab1d34477", *because],
+    ):
+        done = await asyncio.to_thread(run.invoke, commands, command)
+        assert done.exit_code == 0, done.output
+    told = await records(redis)
+    assert [one["action"] for one in told] == [
+        "user.changed", "link.made", "user.removed", "token.made", "token.revoked",
+    ]  # fmt: skip
+    assert {(one["actor"], one["reason"]) for one in told} == {(getpass.getuser(), "a new colleague")}
+    assert told[0]["detail"] == {"user": "bob", "roles": ["operator"], "portals": [7]}
+
+
+@pytest.mark.usefixtures("deployment")
+async def test_a_token_is_taken_back_by_itself_or_by_its_id(client: TestClient) -> None:
+    run = CliRunner()
+    for by in ("token", "id"):
+        minted = await asyncio.to_thread(
+            run.invoke, commands, ["token", "mint", "--name", "r", "--role", "viewer", "--json"]
+        )
+        told = orjson.loads(minted.stdout)
+        headers = {"Authorization": f"Bearer {told['token']}"}
+        statuses = []
+        for command in ([], ["token", "revoke", told[by]]):
+            if command:
+                await asyncio.to_thread(run.invoke, commands, command)
+            async with client.get("/api/v1/queue", headers=headers) as answer:
+                statuses.append(answer.status)
+        assert statuses == [200, 401]
+
+
+@pytest.mark.usefixtures("deployment")
+async def test_sessions_are_ended_from_the_command_line_also_those_of_a_provider(client: TestClient) -> None:
+    sessions = client.server.app[SESSIONS]
+    cookie = await sessions.begin("oidc:ada@example.com", [Role.VIEWER], None)
+    codes = [
+        (await asyncio.to_thread(CliRunner().invoke, commands, ["user", "logout", "oidc:ada@example.com"])).exit_code
+        for _ in range(2)
+    ]
+    assert codes == [0, 1]
+    assert await sessions.find(cookie) is None
+
+
+@pytest.mark.usefixtures("redis", "deployment")
+def test_a_token_does_not_pass_for_somebody_of_the_provider() -> None:
+    done = CliRunner().invoke(commands, ["token", "mint", "--name", "oidc:ada@example.com", "--role", "viewer"])
+    assert isinstance(done.exception, ConfigurationError)
 
 
 @pytest.mark.usefixtures("deployment")

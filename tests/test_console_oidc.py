@@ -130,7 +130,7 @@ async def test_a_login_that_took_too_long_is_refused(client: TestClient, monkeyp
 async def test_a_cookie_that_was_signed_elsewhere_begins_nothing(client: TestClient) -> None:
     browser = Browser(client)
     back = await browser.begin()
-    browser.cookies[COOKIE] = Tokens.of(client.server.app[SETTINGS]).mint("x", [Role.ADMIN])
+    browser.cookies[COOKIE] = Tokens.of(client.server.app[SETTINGS]).mint("x", [Role.ADMIN]).token
     assert await refused(await browser.get(back))
 
 
@@ -233,3 +233,29 @@ async def test_the_api_answers_503_while_the_keys_cannot_be_had(client: TestClie
     async with client.get("/api/v1/queue", headers={"Authorization": f"Bearer {token}"}) as answer:
         assert (answer.status, answer.content_type) == (503, "application/problem+json")
         assert answer.headers["Retry-After"] == "5"
+
+
+async def test_a_program_of_ours_and_one_of_the_provider_are_counted_apart(
+    environ: dict[str, str], redis: Redis, idp: IdentityProvider
+) -> None:
+    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, **idp.environ(), "CONSOLE_RATE_LIMIT": "1"})
+    ours = Tokens.of(settings).mint("oidc:ada@example.com", [Role.VIEWER]).token
+    async with TestClient(TestServer(create_app(settings))) as client:
+        statuses = []
+        for token in (idp.token(), ours, ours, ours, ours):
+            async with client.get("/api/v1/queue", headers={"Authorization": f"Bearer {token}"}) as answer:
+                statuses.append(answer.status)
+    assert statuses[:2] == [200, 200]
+    assert 429 in statuses
+
+
+async def test_a_token_of_the_provider_is_taken_back_by_its_id(client: TestClient, idp: IdentityProvider) -> None:
+    admin = Tokens.of(client.server.app[SETTINGS]).mint("admin", [Role.ADMIN]).token
+    headers = {"Authorization": f"Bearer {admin}"}
+    body = {"reason": "it was in a screenshot"}
+    async with client.post("/api/v1/tokens/stolen-one/revoke", json=body, headers=headers) as answer:
+        assert answer.status == 200
+    for name, status in (("stolen-one", 401), ("another", 200)):
+        headers = {"Authorization": f"Bearer {idp.token(jti=name)}"}
+        async with client.get("/api/v1/queue", headers=headers) as answer:
+            assert answer.status == status

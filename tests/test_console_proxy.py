@@ -133,7 +133,7 @@ async def test_the_console_is_served_restarted_and_ended_with_the_web_process(
         "application/problem+json",
         "Bearer",
     )
-    token = Tokens.of(Settings.from_env({**environ, "CONSOLE_KEY": KEY})).mint("robot", [Role.VIEWER])
+    token = Tokens.of(Settings.from_env({**environ, "CONSOLE_KEY": KEY})).mint("robot", [Role.VIEWER]).token
     status, told, _ = await web.get("/api/v1/queue", Authorization=f"Bearer {token}")
     assert (status, '"due":0' in told) == (200, True)
 

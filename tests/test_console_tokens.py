@@ -33,16 +33,16 @@ def without_signature(**header: str) -> str:
 
 
 def test_a_minted_token_says_who_with_which_roles_and_portals() -> None:
-    actor = TOKENS.read(TOKENS.mint("ada", [Role.OPERATOR], [7, 8]))
+    actor = TOKENS.read(TOKENS.mint("ada", [Role.OPERATOR], [7, 8]).token)
     assert (actor.name, actor.roles, actor.portals, actor.csrf) == ("ada", {Role.OPERATOR}, {7, 8}, "")
 
 
 def test_a_token_without_portals_sees_all() -> None:
-    assert TOKENS.read(TOKENS.mint("ada", [Role.VIEWER])).portals is None
+    assert TOKENS.read(TOKENS.mint("ada", [Role.VIEWER]).token).portals is None
 
 
 def test_a_token_with_no_portal_at_all_sees_none() -> None:
-    assert TOKENS.read(TOKENS.mint("ada", [Role.VIEWER], [])).portals == frozenset()
+    assert TOKENS.read(TOKENS.mint("ada", [Role.VIEWER], []).token).portals == frozenset()
 
 
 _NOW = time.time()
@@ -84,7 +84,7 @@ def test_a_token_is_refused_when(why: str) -> None:
 
 
 def test_a_token_whose_claims_were_changed_is_refused() -> None:
-    head, _, signature = TOKENS.mint("ada", [Role.VIEWER]).split(".")
+    head, _, signature = TOKENS.mint("ada", [Role.VIEWER]).token.split(".")
     better = forged(roles=["admin"]).split(".")[1]
     with pytest.raises(Problem):
         TOKENS.read(f"{head}.{better}.{signature}")

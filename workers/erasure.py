@@ -31,14 +31,29 @@ _BUSY_S: Final = (0.5, 1.0, 2.0, 4.0)  # waits for workers to put down what they
 
 
 class Erasures:
-    """Requests to erase, for an operator or the schedule; `crm`, `redis` and `engine` stay the caller's to close."""
+    """Requests to erase, for an operator or the schedule; `crm`, `redis` and `engine` stay the caller's to close.
 
-    def __init__(self, settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM", *, actor: str) -> None:
+    `actor`, `address` and `reason` say who acts, from where and why, as the audit tells it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        redis: Redis,
+        engine: AsyncEngine,
+        crm: "CRM",
+        *,
+        actor: str,
+        address: str = "",
+        reason: str = "",
+    ) -> None:
         self._settings = settings
         self._redis = redis
         self._engine = engine
         self._persons = Persons(redis, engine, crm)
         self._actor = actor
+        self._address = address
+        self._reason = reason
 
     async def find(self, portal_id: int, reference: str) -> Person:
         """See Persons.find."""
@@ -136,9 +151,10 @@ class Erasures:
         return asked
 
     def _about(self, person: Person, action: Action, detail: Mapping[str, object]) -> AuditRecord:
+        told = {**detail, **({"address": self._address} if self._address else {})}
         return AuditRecord(
             action=action, portal_id=person.portal_id, object_type=TYPE, object_id=person.id, actor=self._actor,
-            detail=detail,
+            reason=self._reason, detail=told,
         )  # fmt: skip
 
     async def _record(self, record: AuditRecord) -> None:

@@ -9,17 +9,31 @@ from console.answers.deliveries import Received
 from console.answers.privacy import Asked
 from console.answers.queue import Queue
 from console.answers.records import Page, Recorded
-from console.api import acting, looking
+from console.api import acting, looking, people, privacy
 from console.api.given import Done, Letter, OneDelivery, OneEvent, OneTimeline
 from console.api.openapi import document
+from console.api.people import Account
 from console.api.route import Route
-from console.api.taken import Because, OfAudit, OfDeliveries, OfEvents, OfExport, OfLetters, OfObject, Settling
+from console.api.taken import (
+    Because,
+    Erasing,
+    OfAudit,
+    OfDeliveries,
+    OfEvents,
+    OfExport,
+    OfLetters,
+    OfObject,
+    OfPerson,
+    Settling,
+)
 from console.pages.audit import export
 from console.web.policy import Door, Permission
 from workers.circuit import Pause
 
 _KEY: Final = r"{key:[\w.:=+-]{1,200}}"
 _PORTAL: Final = r"{portal:\d{1,18}}"
+_NAME: Final = r"{name:[\w.:@+-]{1,200}}"
+_ID: Final = r"{id:[\w.:-]{1,200}}"
 _LETTER: Final = f"/dead-letters/{_PORTAL}/{_KEY}"
 _LOOK, _AUDIT, _SETTLE, _PAUSE = Permission.LOOK, Permission.AUDIT, Permission.SETTLE, Permission.PAUSE
 
@@ -64,6 +78,17 @@ ROUTES: Final = (
           looking.see_chain, dict[str, object]),
     Route("GET", "/privacy-requests", Permission.PRIVACY, "What people have asked for",
           looking.see_privacy_requests, tuple[Asked, ...]),
+    Route("POST", "/privacy-requests", Permission.PRIVACY, "Have somebody erased; a worker does it within the hour",
+          privacy.ask_for_erasure, Asked, Erasing),
+    Route("GET", f"/privacy-requests/{_ID}", Permission.PRIVACY, "One request, and how far it has come",
+          privacy.see_request, Asked),
+    Route("POST", "/privacy-exports", Permission.PRIVACY, "Everything that is held on somebody, with its values",
+          privacy.show_person, dict[str, object], OfPerson),
+    Route("GET", "/users", Permission.USERS, "Who has an account", people.see_users, tuple[Account, ...]),
+    Route("POST", f"/users/{_NAME}/logout", Permission.USERS, "End all sessions of somebody",
+          people.end_sessions, Done, Because),
+    Route("POST", f"/tokens/{_ID}/revoke", Permission.USERS, "Take a token back",
+          people.revoke_token, Done, Because),
     Route("GET", "/openapi.json", Door.ANYONE, "This description", _openapi, dict[str, object]),
 )
 # fmt: on

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, With
 
 from audit.queries import Filters
 from audit.records import Action, Outcome
+from audit.requests import Law
 from console.filters import moment
 from console.lines import Format
 
@@ -27,6 +28,7 @@ def _moment(told: object) -> int:
 
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Reason: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+Contact: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(\d{1,18}|[^\s@]{1,100}@[^\s@]{1,100})$")]
 Number: TypeAlias = Annotated[int, Field(ge=0, lt=10**18)]
 Moment: TypeAlias = Annotated[
     int,
@@ -153,3 +155,20 @@ class Settling(Because):
     handler: Annotated[str, StringConstraints(max_length=200)] | None = None
     keys: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
     all: bool = False
+
+
+@with_config(_CLOSED)
+@dataclass(frozen=True, kw_only=True)
+class OfPerson(Because):
+    """Which person: the contact's id or its e-mail address, in the portal that our access token belongs to."""
+
+    portal_id: Number
+    contact: Contact
+
+
+@with_config(_CLOSED)
+@dataclass(frozen=True, kw_only=True)
+class Erasing(OfPerson):
+    """Whom to erase, and under which law they ask; it sets the due date."""
+
+    law: Law = Law.GDPR

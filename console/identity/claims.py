@@ -11,7 +11,7 @@ from typing import Any, Final
 import jwt
 
 from console.identity.provider import ALGORITHM, Provider
-from console.web.actors import Actor
+from console.web.actors import Actor, Proof
 from console.web.policy import Role
 from console.web.tokens import LEEWAY_S, refused
 from core.settings import Settings
@@ -60,7 +60,7 @@ def actor_of(claims: Claims, settings: Settings) -> Actor:
     if settings.oidc_portals_claim:
         told = texts(at(claims, settings.oidc_portals_claim))
         portals = frozenset(int(portal) for portal in told if _PORTAL.fullmatch(portal))
-    return Actor(name, roles, portals)
+    return Actor(name, roles, portals, Proof.PROVIDER, str(claims.get("jti", "")))
 
 
 def at(claims: Claims, path: str) -> object:

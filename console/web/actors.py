@@ -1,11 +1,21 @@
 """Who makes a request. Rule: an actor sees their portals only; what is not theirs is not there."""
 
 from dataclasses import dataclass, field
+from enum import StrEnum, unique
 from typing import Final
 
 from aiohttp import web
 
 from console.web.policy import Permission, Role, permitted
+
+
+@unique
+class Proof(StrEnum):
+    """By what somebody has proved who they are."""
+
+    SESSION = "session"
+    TOKEN = "token"  # noqa: S105 - of ours
+    PROVIDER = "provider"  # a token of the identity provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +25,8 @@ class Actor:
     name: str
     roles: frozenset[Role] = frozenset()
     portals: frozenset[int] | None = None
+    proof: Proof = Proof.SESSION
+    token_id: str = ""  # the token's own name, by which it can be taken back
     csrf: str = field(default="", repr=False)  # what forms carry; empty for API tokens
 
     def may(self, permission: Permission) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from audit.records import Action
-from console.acts import tell
+from console.acts import act, tell
 from console.web.actors import ADDRESS
 from console.web.limits import Limit
 from console.web.policy import Role
@@ -52,7 +52,7 @@ async def let_in(
     sessions = request.app[SESSIONS]
     if before := request.cookies.get(COOKIE):
         await sessions.end(before)
-    await tell(request.app[REDIS], Action.LOGGED_IN, actor=name, address=request[ADDRESS], by=by)
+    await tell(request.app[REDIS], act(Action.LOGGED_IN, {"by": by}, actor=name, address=request[ADDRESS]))
     cookie = await sessions.begin(name, roles, portals)
     security(SecurityEvent.LOGIN_SUCCEEDED, actor=name, from_address=request[ADDRESS], by=by)
     answer.set_cookie(COOKIE, cookie, path="/", secure=True, httponly=True, samesite="Strict")

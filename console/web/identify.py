@@ -10,8 +10,10 @@ from aiohttp import web
 from console.identity.bearer import bearer
 from console.web.actors import ADDRESS, Actor
 from console.web.limits import Limit
+from console.web.revoked import is_revoked
 from console.web.sessions import COOKIE
 from console.web.state import PROVIDER, REDIS, SESSIONS, SETTINGS
+from console.web.tokens import refused
 from core.errors import Problem
 from core.security import SecurityEvent, security
 
@@ -34,10 +36,13 @@ async def identify(request: web.Request) -> Actor | None:
         return None
     given = token.strip() if scheme.lower() == "bearer" else ""
     try:
-        return await bearer(given, request.app[SETTINGS], request.app[PROVIDER])
-    except Problem as refused:
-        if refused.status != HTTPStatus.UNAUTHORIZED:
+        actor = await bearer(given, request.app[SETTINGS], request.app[PROVIDER])
+        if actor.token_id and await is_revoked(request.app[REDIS], actor.token_id):
+            raise refused("The token was taken back; `spokes token mint` makes a new one.")
+        return actor
+    except Problem as problem:
+        if problem.status != HTTPStatus.UNAUTHORIZED:
             raise
         await _FORGERIES.take(request.app[REDIS], request[ADDRESS])  # its own log lines shall fill no disk
-        security(SecurityEvent.TOKEN_REFUSED, from_address=request[ADDRESS], why=refused.sentence)
+        security(SecurityEvent.TOKEN_REFUSED, from_address=request[ADDRESS], why=problem.sentence)
         raise

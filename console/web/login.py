@@ -6,7 +6,7 @@ Guesses are counted by name and by address before a password is looked at, so a 
 from aiohttp import web
 
 from audit.records import Action
-from console.acts import tell
+from console.acts import act, tell
 from console.pages.forms import text_of
 from console.web.actors import ACTOR, ADDRESS
 from console.web.entry import INSIDE, let_in, throttle, to
@@ -60,7 +60,7 @@ async def link_enter(request: web.Request) -> web.Response:
 async def leave(request: web.Request) -> web.Response:
     """End the session."""
     await request.app[SESSIONS].end(request.cookies[COOKIE])
-    await tell(request.app[REDIS], Action.LOGGED_OUT, actor=request[ACTOR].name, address=request[ADDRESS])
+    await tell(request.app[REDIS], act(Action.LOGGED_OUT, {}, actor=request[ACTOR].name, address=request[ADDRESS]))
     security(SecurityEvent.LOGGED_OUT, actor=request[ACTOR].name, from_address=request[ADDRESS])
     answer = to("/console/login")
     answer.del_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Strict")

@@ -54,7 +54,7 @@ async def _from_our_page(request: web.Request, actor: Actor | None) -> None:
 async def _rate(request: web.Request, actor: Actor) -> None:
     limit = Limit("api", request.app[SETTINGS].console_rate_limit, 60, "Too many requests; wait as Retry-After says.")
     try:
-        await limit.take(request.app[REDIS], actor.name)
+        await limit.take(request.app[REDIS], f"{actor.proof}:{actor.name}")
     except Problem:
         security(SecurityEvent.RATE_LIMITED, actor=actor.name, from_address=request[ADDRESS])
         raise

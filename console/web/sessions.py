@@ -62,7 +62,7 @@ class Sessions:
             await self.end(cookie)
             return None
         portals = None if told["portals"] is None else frozenset(told["portals"])
-        return Actor(told["name"], frozenset(map(Role, told["roles"])), portals, self.csrf(cookie))
+        return Actor(told["name"], frozenset(map(Role, told["roles"])), portals, csrf=self.csrf(cookie))
 
     async def end(self, cookie: str) -> None:
         """End a session.

@@ -1,17 +1,17 @@
 """Tokens of programs, for the API. Rule: one algorithm, one audience, an hour at most; every other token is nobody's.
 
-They are signed with a key derived from CONSOLE_KEY, so a new CONSOLE_KEY ends all of them at once.
+They are signed with a key derived from CONSOLE_KEY, so a new CONSOLE_KEY ends all of them at once; `Revoked` ends one.
 """
 
 import secrets
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import jwt
 
-from console.web.actors import Actor
+from console.web.actors import Actor, Proof
 from console.web.policy import Role
 from core.errors import Problem
 from core.masking import derive_key
@@ -24,6 +24,13 @@ _ALGORITHM: Final = "HS256"
 LEEWAY_S: Final = 30  # clocks differ
 _LONGEST: Final = 4096  # characters
 _NEEDED: Final = ("iss", "aud", "exp", "iat", "sub", "jti", "roles")
+
+
+class Minted(NamedTuple):
+    """A token, and its own name."""
+
+    token: str
+    id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +46,16 @@ class Tokens:
 
     def mint(
         self, name: str, roles: Collection[Role], portals: Collection[int] | None = None, *, lives_s: int = LONGEST_S
-    ) -> str:
+    ) -> "Minted":
         """Return a token of `name`; `portals` None is all that this deployment serves."""
-        now = int(time.time())
+        now, own_name = int(time.time()), secrets.token_hex(8)
         claims: dict[str, object] = {
             "iss": ISSUER, "aud": AUDIENCE, "sub": name, "iat": now, "exp": now + min(lives_s, LONGEST_S),
-            "jti": secrets.token_hex(8), "roles": sorted(roles),
+            "jti": own_name, "roles": sorted(roles),
         }  # fmt: skip
         if portals is not None:
             claims["portals"] = sorted(portals)
-        return jwt.encode(claims, self.key, _ALGORITHM)
+        return Minted(jwt.encode(claims, self.key, _ALGORITHM), own_name)
 
     def read(self, token: str) -> Actor:
         """Return whose token it is.
@@ -80,7 +87,8 @@ def _actor(claims: dict[str, object]) -> Actor:
         raise refused("The token says nothing of who it is, or of which role.")
     if portals is not None and not (isinstance(portals, list) and all(type(one) is int for one in portals)):
         raise refused("The token's portals are not numbers.")
-    return Actor(name, frozenset(map(Role, roles)), None if portals is None else frozenset(portals))
+    seen = None if portals is None else frozenset(portals)
+    return Actor(name, frozenset(map(Role, roles)), seen, Proof.TOKEN, str(claims["jti"]))
 
 
 def refused(sentence: str) -> Problem:

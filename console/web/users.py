@@ -8,7 +8,8 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,10 @@ import orjson
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 
+from audit.records import AuditRecord
+from audit.stream import append
 from console.web.policy import Role
 
 LINK_S: Final = 600  # a login link can be used for so long, once
@@ -46,15 +50,22 @@ class Users:
     redis: Redis
 
     async def put(
-        self, name: str, roles: Collection[Role], portals: Collection[int] | None = None, password: str = ""
+        self,
+        name: str,
+        roles: Collection[Role],
+        portals: Collection[int] | None = None,
+        password: str = "",
+        *,
+        told: AuditRecord | None = None,
     ) -> None:
-        """Make an account, or change the one of that name."""
-        told = {
+        """Make an account, or change the one of that name; `told` goes into the audit with it, as everywhere here."""
+        kept = {
             "roles": sorted(roles),
             "portals": None if portals is None else sorted(portals),
             "phc": await asyncio.to_thread(_hashed, password) if password else "",
         }
-        await self.redis.hset(_USERS, name, orjson.dumps(told))  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and forgets bytes
+        async with self._telling(told) as pipeline:
+            pipeline.hset(_USERS, name, orjson.dumps(kept).decode())
 
     async def find(self, name: str) -> User | None:
         """Return the account of a name."""
@@ -66,9 +77,13 @@ class Users:
         kept = await self.redis.hgetall(_USERS)  # type: ignore[misc]  # as above
         return tuple(sorted((_user(_text(name), told) for name, told in kept.items()), key=lambda user: user.name))
 
-    async def remove(self, name: str) -> bool:
+    async def remove(self, name: str, *, told: AuditRecord | None = None) -> bool:
         """Remove an account; return whether there was one. Its sessions are for `Sessions.end_all`."""
-        return bool(await self.redis.hdel(_USERS, name))  # type: ignore[misc]  # as above
+        if await self.find(name) is None:
+            return False
+        async with self._telling(told) as pipeline:
+            pipeline.hdel(_USERS, name)
+        return True
 
     async def check(self, name: str, password: str) -> User | None:
         """Return the account that name and password open."""
@@ -78,16 +93,26 @@ class Users:
             opens = await asyncio.to_thread(_opens, phc, password[:LONGEST])
         return user if opens and phc is not _NOBODYS else None
 
-    async def link(self, name: str) -> str:
+    async def link(self, name: str, *, told: AuditRecord | None = None) -> str:
         """Return what a login link of that name bears; it opens once, and for ten minutes."""
         word = secrets.token_urlsafe(32)
-        await self.redis.set(_place(word), name, ex=LINK_S)
+        async with self._telling(told) as pipeline:
+            pipeline.set(_place(word), name, ex=LINK_S)
         return word
 
     async def open_link(self, word: str) -> User | None:
         """Return whose login link it is, and use it up."""
         name = await self.redis.getdel(_place(word))
         return None if name is None else await self.find(_text(name))
+
+    @asynccontextmanager
+    async def _telling(self, told: AuditRecord | None) -> AsyncIterator[Pipeline]:
+        """Change something and tell of it, both or neither."""
+        async with self.redis.pipeline(transaction=True) as pipeline:
+            yield pipeline
+            if told is not None:
+                append(pipeline, told)
+            await pipeline.execute()
 
 
 def _place(word: str) -> str:
