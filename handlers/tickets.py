@@ -1,4 +1,4 @@
-"""When a ticket closes, each of its contacts gets a note, once."""
+"""When a ticket closes, its contacts get a note, once."""
 
 from core.errors import ObjectNotFound, RetryLater
 from core.events import Event
@@ -18,29 +18,32 @@ router = Router()
     may=("notes.create", "associations.list"),
 )
 async def note_when_closed(event: Event, tools: Tools) -> None:
-    """Leave a note on every contact of the ticket; a ticket that closes twice leaves one."""
+    """Leave one note on all contacts of the ticket; a ticket that closes twice leaves one.
+
+    The note is the ticket's and not each contact's: contacts are merged, and go by another id from then on.
+    """
     ticket = await tools.crm.tickets.get(event.object_id)
     if not is_closed(ticket):
         return
     body = BODY.format(id=event.object_id)
-    for contact_id in await tools.crm.associations.list("tickets", event.object_id, "contacts"):
-        try:
-            await _note(tools, contact_id, body)
-        except ObjectNotFound as gone:  # or merged, since it was listed: the next list knows
-            raise RetryLater from gone
+    contacts = await tools.crm.associations.list("tickets", event.object_id, "contacts")
 
-
-async def _note(tools: Tools, contact_id: str, body: str) -> None:
     async def create() -> str:
-        return await tools.crm.notes.create({"hs_note_body": body}, to={"contact": (contact_id,)})
+        return await tools.crm.notes.create({"hs_note_body": body}, to={"contact": contacts})
 
     async def find() -> str | None:
-        for note_id in await tools.crm.associations.list("contacts", contact_id, "notes"):
-            if (await tools.crm.notes.get(note_id))["hs_note_body"] == body:
-                return note_id
+        for contact_id in contacts:
+            for note_id in await tools.crm.associations.list("contacts", contact_id, "notes"):
+                if (await tools.crm.notes.get(note_id))["hs_note_body"] == body:
+                    return note_id
         return None
 
-    await tools.once(f"closed-note:{contact_id}", create, find=find)
+    if not contacts:
+        return
+    try:
+        await tools.once("closed-note", create, find=find)
+    except ObjectNotFound as gone:  # a contact is, or was merged, since it was listed: the next list knows
+        raise RetryLater from gone
 
 
 def is_closed(ticket: Record) -> bool:

@@ -9,16 +9,18 @@ from redis.asyncio import Redis
 
 import handlers
 from conftest import TOKEN, event
-from core.errors import RetryLater
+from core.errors import CRMUnavailable, RetryLater
 from core.events import Event
 from core.settings import Settings
 from crm.services import CRM
 from handlers.tools import Tools
 from simulator.app import Simulator
-from simulator.changes import USER
+from simulator.changes import USER, ObjectRef
 from simulator.config import PortalConfig, SimulatorConfig
 from simulator.errors import JsonObject
+from simulator.faults import Fault
 from simulator.object_types import CONTACT, TICKET
+from workers import keys
 from workers.once import OnceForEvent
 from workers.standing import StandingForEvent
 
@@ -142,3 +144,20 @@ async def test_contact_that_went_away_after_it_was_listed_puts_its_tickets_note_
     monkeypatch.setattr(hubspot.crm, "associated", lambda *_: listed)
     with pytest.raises(RetryLater):
         await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
+
+
+async def test_closed_ticket_leaves_one_note_though_its_contact_was_merged_before_it_was_known_to_be_made(
+    run: Run, redis: Redis, hubspot: Simulator
+) -> None:
+    ticket = a_record(hubspot, "tickets", {"subject": "Help", "hs_pipeline_stage": "4"})
+    type_, associations = hubspot.crm.types.resolve("contacts"), hubspot.crm.associations
+    kept, gone = (hubspot.crm.get(type_, str(a_record(hubspot, "contacts", {"city": "Bonn"}))) for _ in range(2))
+    plain = associations.types.plain(TICKET, CONTACT)
+    associations.add(ObjectRef(TICKET, str(ticket)), ObjectRef(CONTACT, gone.id), [plain], USER)
+    hubspot.faults.add(Fault(method="POST", path="*/notes", reset=True, after_effect=True, times=1))
+    with pytest.raises(CRMUnavailable):
+        await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
+    hubspot.crm.merge(kept, gone, USER)
+    await redis.delete(keys.once(PORTAL, "ticket", str(ticket)) + ":closed-note")  # some seconds later
+    await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
+    assert len(list(hubspot.crm.records(hubspot.crm.types.resolve("notes")))) == 1

@@ -219,8 +219,10 @@ async def test_newest_truth_of_a_merged_record_counts_for_the_survivor(bench: Be
 async def test_effects_of_a_merged_record_count_for_the_survivor(bench: Bench, redis: Redis) -> None:
     await redis.hset(keys.once(PORTAL, "contact", "1"), "note", "100")
     await redis.expire(keys.once(PORTAL, "contact", "1"), 100)
+    await redis.set(keys.once(PORTAL, "contact", "1") + ":note", 1, ex=20)
     await bench.work((merge(2, 1),))
     assert await redis.hget(keys.once(PORTAL, "contact", "2"), "note") == b"100"
+    assert 0 < await redis.ttl(keys.once(PORTAL, "contact", "2") + ":note") <= 20
 
 
 async def test_record_that_is_gone_because_it_was_merged_is_tried_as_the_survivor(bench: Bench) -> None:

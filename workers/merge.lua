@@ -30,6 +30,10 @@ for at = 3, #ARGV, 7 do
     local effects = redis.call('HGETALL', once)
     for i = 1, #effects, 2 do
       redis.call('HSETNX', once_of_survivor, effects[i], effects[i + 1])
+      local left = redis.call('PTTL', once .. ':' .. effects[i]) -- it may still come of itself: see workers/once.py
+      if left > 0 then
+        redis.call('SET', once_of_survivor .. ':' .. effects[i], 1, 'PX', left)
+      end
     end
     if #effects > 0 then
       redis.call('EXPIRE', once_of_survivor, math.max(redis.call('TTL', once), 1))
