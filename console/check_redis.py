@@ -67,8 +67,22 @@ def judge_server(info: Mapping[str, Any], latency_ms: float, skew_s: float) -> I
         yield warning(TOPIC, f"Redis takes {latency_ms:.1f} ms to answer: have it in the same region.")
     if abs(skew_s) > _SKEW_S:
         yield warning(TOPIC, f"Its clock and ours differ by {skew_s:+.1f} s: set both by NTP.", skew_s=skew_s)
+    else:
+        yield ok(TOPIC, f"Its clock and ours agree to {abs(skew_s):.1f} s.", skew_s=skew_s)
+    yield from _judge_keeping(info)
+    most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
+    share = used / most if most else 0.0
+    told = f"{used / 2**20:.0f} MiB of {most / 2**20:.0f} MiB are used" if most else f"{used / 2**20:.0f} MiB are used"
+    judge = fault if share >= 1 else warning if share > _FULL else ok
+    yield judge(TOPIC, f"{told}{'; a full one makes the receiver answer 503' if share > _FULL else ''}.", used=used)
+
+
+def _judge_keeping(info: Mapping[str, Any]) -> Iterator[Finding]:
+    """Judge whether it keeps what it has taken: when memory is short, and when it ends."""
     policy = str(info.get("maxmemory_policy", ""))
-    if policy and policy != "noeviction":
+    if policy == "noeviction":
+        yield ok(TOPIC, "When memory is short it takes no more, and lets nothing go (noeviction).")
+    elif policy:
         yield fault(TOPIC, f"maxmemory-policy is {policy}: when memory is short, queued events vanish. Set noeviction.")
     if not int(info.get("aof_enabled", 0)):
         if (
@@ -83,11 +97,8 @@ def judge_server(info: Mapping[str, Any], latency_ms: float, skew_s: float) -> I
             yield fault(TOPIC, "There is no append-only file: a crash loses accepted events. Set appendonly yes.")
     elif info.get("aof_last_write_status", "ok") != "ok":
         yield fault(TOPIC, "The append-only file cannot be written: look at the disk of Redis.")
-    most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
-    share = used / most if most else 0.0
-    told = f"{used / 2**20:.0f} MiB of {most / 2**20:.0f} MiB are used" if most else f"{used / 2**20:.0f} MiB are used"
-    judge = fault if share >= 1 else warning if share > _FULL else ok
-    yield judge(TOPIC, f"{told}{'; a full one makes the receiver answer 503' if share > _FULL else ''}.", used=used)
+    else:
+        yield ok(TOPIC, "It keeps what it has taken in its append-only file.")
 
 
 def judge_waiting(waiting: Waiting, dead_letter_days: int, now_s: float) -> Iterator[Finding]:

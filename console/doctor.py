@@ -1,7 +1,7 @@
 """`doctor`: is this deployment well. Rule: it changes nothing, and fails only on what would lose an event."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
 import orjson
@@ -30,6 +30,7 @@ _STYLES: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "bold
 
 def doctor(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is not well.")] = False,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Also the settings that have their defaults.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Look at settings, Redis, the audit store, HubSpot and the door, and say in sentences what is not well.
@@ -43,11 +44,12 @@ def doctor(
         findings = asyncio.run(examine(settings))
     mask = Mask(settings.secrets)
     shown = [finding for finding in findings if not quiet or finding.level is not Level.OK]
+    defaults = [] if as_json or every else [finding for finding in shown if finding.figures.get("default")]
     if as_json:
         show_json(*(orjson.loads(mask.text(orjson.dumps(finding.as_dict()).decode())) for finding in shown))
     else:
         console = Console(highlight=False)
-        for finding in shown:
+        for finding in [*folded(defaults), *(finding for finding in shown if finding not in defaults)]:
             sign = (f"{finding.level.upper():>7}", _STYLES[finding.level])
             text = mask.text(f"  {finding.topic}: {finding.sentence}")
             console.print(Text.assemble(sign, text), soft_wrap=True)
@@ -78,8 +80,15 @@ def in_force(settings: Settings) -> Iterable[Finding]:
     """Return every setting with its value, secrets masked; those that were not set, by their default."""
     for name in sorted(Settings.model_fields):
         value = getattr(settings, name)
-        source = "" if name in settings.model_fields_set else " (default)"
-        yield ok("settings", f"{name.upper()} = {_shown(value)}{source}", name=name.upper(), value=_shown(value))
+        default = name not in settings.model_fields_set
+        told = f"{name.upper()} = {_shown(value)}{' (default)' if default else ''}"
+        yield ok("settings", told, name=name.upper(), value=_shown(value), default=default)
+
+
+def folded(defaults: Sequence[Finding]) -> Iterable[Finding]:
+    """Return one finding for all settings that nobody has set."""
+    if defaults:
+        yield ok("settings", f"{len(defaults)} have their defaults: --all shows them.")
 
 
 def declared(router: Router) -> list[Declaration]:

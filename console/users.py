@@ -10,7 +10,7 @@ import typer
 
 from audit.records import Action
 from console.acts import act, say_beside, tell
-from console.output import AsJson, Reason, Yes, confirm, show_json, show_table
+from console.output import AsJson, Reason, Yes, confirm, say, show_json, show_table
 from console.web.policy import Role
 from console.web.sessions import Sessions
 from console.web.users import LONGEST, NAME, SHORTEST, User, Users
@@ -88,7 +88,10 @@ def list_users(as_json: AsJson = False) -> None:
         )
         for user in found
     )
-    show_table(("Name", "Roles", "Portals", "Password"), rows)
+    if found:
+        show_table(("Name", "Roles", "Portals", "Password"), rows)
+    else:
+        say("There is no account: `spokes user add NAME --role admin` makes one.")
 
 
 @app.command()

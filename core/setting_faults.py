@@ -9,6 +9,7 @@ _HINTS: Final[Mapping[str, str]] = {
     "HUBSPOT_ACCESS_TOKEN": "copy the access token from the Auth page of your HubSpot app",
     "ALERT_WEBHOOK_SECRET": "ALERT_WEBHOOK_URL needs it, messages are signed with it; choose any long text",
     "PUBLIC_URL": "set it to the URL that HubSpot calls, such as https://hooks.example.com",
+    "CONSOLE_KEY": "it switches the console on; set it to what `openssl rand -hex 32` prints",
     "OIDC_ISSUER": "it is the address of your identity provider, such as https://login.example.com",
     "OIDC_ROLES": "it says who may do what, such as ops-team=operator,ada@example.com=admin",
 }

@@ -21,7 +21,7 @@ from console.check_hubspot import judge_scopes, judge_usage
 from console.check_redis import Waiting, judge_server, judge_waiting
 from console.check_running import Standing, judge_ages, judge_keeping, judge_standing
 from console.check_store import check_store, judge_end
-from console.doctor import examine, in_force
+from console.doctor import examine, folded, in_force
 from console.findings import Finding, Level
 from console.signing import signed
 from core import alerts
@@ -89,6 +89,18 @@ def test_settings_are_shown_with_their_source_and_secrets_masked(settings: Setti
     assert shown["HUBSPOT_CLIENT_SECRET"] == "HUBSPOT_CLIENT_SECRET = ***"
     assert shown["PUBLIC_URL"] == f"PUBLIC_URL = {PUBLIC_URL}"
     assert shown["HUBSPOT_RESERVE"] == "HUBSPOT_RESERVE = 0.1 (default)"
+
+
+def test_settings_that_nobody_has_set_are_one_line(settings: Settings) -> None:
+    defaults = [finding for finding in in_force(settings) if finding.figures["default"]]
+    [line] = folded(defaults)
+    assert line.sentence == f"{len(defaults)} have their defaults: --all shows them."
+    assert list(folded([])) == []
+
+
+def test_a_sound_server_is_told_point_by_point() -> None:
+    told = " ".join(finding.sentence for finding in judge_server(SOUND, 0.2, 0.0))
+    assert all(word in told for word in ("0.2 ms", "clock", "noeviction", "append-only file", "MiB"))
 
 
 @pytest.mark.parametrize(
