@@ -1,15 +1,16 @@
 -- Begin deliveries: take the lanes of their objects, and read all that must be known before their events are run.
 -- Safe to repeat: a lane that bears our token already is ours.
 --
--- ARGV  1 lease of a lane (ms), and then for each delivery: key of its settled marks, key that stands while the portal
---       has merges, number of echo keys, the keys, number of objects, and for each object: lane, token, start of the
---       keys of merged records, id, key of its newest marks, number of names, the names
+-- ARGV  1 lease of a lane (ms)   2 the token of this call, and then for each delivery: key of its settled marks, key that
+--       stands while the portal has merges, starts of the keys of lanes, merged records and newest marks, number of
+--       echo keys, the keys, number of objects, and for each object: type, id, token of a lane that is ours already or
+--       nothing, number of names, the names
 --
 -- Returns the time (ms), and then for each delivery: the settled event keys, for each echo key whether it stands, and for each object either
 -- the id it lives on under (the lane is then not taken), or 0 when another holds the lane, or the newest marks.
 
-local lease = ARGV[1]
-local at = 2
+local lease, fresh = ARGV[1], ARGV[2]
+local at = 3
 local time = redis.call('TIME')
 local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
 local HOPS = 100 -- merges of merges; more would be a circle
@@ -33,8 +34,9 @@ local function survivor(start, id)
 end
 
 while at <= #ARGV do
-  local marks, merges, echo_count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  at = at + 3
+  local marks, merges, lanes, mergers, newest, echo_count = unpack(ARGV, at, at + 5)
+  echo_count = tonumber(echo_count)
+  at = at + 6
   local settled = redis.call('SMEMBERS', marks)
   local merged = redis.call('EXISTS', merges) == 1
   local echoes = {}
@@ -48,10 +50,15 @@ while at <= #ARGV do
   at = at + 1
   local objects = {}
   for i = 1, object_count do
-    local lane, token, start, id, newest, names = unpack(ARGV, at, at + 5)
-    at = at + 6
-    local later = merged and survivor(start, id) or id
+    local of_type, id, token, names = unpack(ARGV, at, at + 3)
+    at = at + 4
+    local name = of_type .. ':' .. id
+    local lane = lanes .. name
+    local later = merged and survivor(mergers .. of_type .. ':', id) or id
     names = tonumber(names)
+    if token == '' then
+      token = fresh
+    end
     if later ~= id then
       objects[i] = later
     elseif not redis.call('SET', lane, token, 'NX', 'PX', lease) and redis.call('GET', lane) ~= token then
@@ -59,7 +66,7 @@ while at <= #ARGV do
     elseif names == 0 then
       objects[i] = {}
     else
-      objects[i] = redis.call('HMGET', newest, unpack(ARGV, at, at + names - 1))
+      objects[i] = redis.call('HMGET', newest .. name, unpack(ARGV, at, at + names - 1))
     end
     at = at + names
   end

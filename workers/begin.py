@@ -26,11 +26,10 @@ _MOST: Final = 200  # deliveries that share a call
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What was asked for one delivery: which works hope for which lane, by which token, and what was asked of marks."""
+    """What was asked for one delivery: which works hope for which lane, and what was asked of marks."""
 
     run: Run
     lanes: dict[str, list[Work]]
-    tokens: tuple[str, ...]
     names: tuple[tuple[str, ...], ...]
     echoes: tuple[Work, ...]  # one for each echo key
 
@@ -44,9 +43,9 @@ class Beginning:
         self._script = redis.register_script(_SCRIPT)
         self._holder = holder
         self._ready = ready
-        self._count = 0
+        self._calls = 0
         self._hoping: dict[str, list[Work]] = {}  # by lane: who waits because another process has it
-        self._tokens: dict[str, str] = {}  # of lanes that were asked for and may be ours without our knowing
+        self._token = f"{holder}:0"  # a call's own, and the same when it is repeated: its lanes may be ours already
         self._together: Together[tuple[Run, list[Work]], list[Work]] = Together(self._carry_out, patience, most=_MOST)
 
     async def enter(self, run: Run, works: list[Work]) -> list[Work]:
@@ -86,48 +85,36 @@ class Beginning:
 
     async def _take(self, asks: list[tuple[Run, list[Work]]]) -> list[list[Work]]:
         reused, until = set(self.held), time.monotonic() + LEASE_MS / 1000
-        words: list[str | int] = [LEASE_MS]
+        words: list[str | int] = [LEASE_MS, self._token]
         asked = [self._ask(words, run, works) for run, works in asks]
         seen_ms, *answers = await self._script(args=words)
         taken: list[Lane] = []
         busy = [self._let_in(one, answer, reused, taken, until) for one, answer in zip(asked, answers, strict=True)]
         for lane in self.held.values():
             lane.seen_ms = seen_ms
-        self._tokens.clear()
+        self._calls += 1
+        self._token = f"{self._holder}:{self._calls}"
         for lane in taken:
             self._ready(lane)
         return busy
 
     def _ask(self, words: list[str | int], run: Run, works: list[Work]) -> _Asked:
-        delivery = run.delivery
-        words += (keys.settled(delivery.portal_id, delivery.id), keys.merges(delivery.portal_id))
+        delivery_id, portal_id = run.delivery.id, run.delivery.portal_id
+        words += (keys.settled(portal_id, delivery_id), keys.merges(portal_id), *keys.starts(portal_id))
         echoes = tuple(work for work in works for _ in work.echo_keys)
         words.append(len(echoes))
         for work in works:
             words += work.echo_keys
         lanes = by_lane(works)
         words.append(len(lanes))
-        tokens, names = [], []
+        names = []
         for key, group in lanes.items():
-            event = group[0].event
-            token = self._token(key)
+            event, lane = group[0].event, self.held.get(key)
             wanted = tuple({name for work in group if (name := slot(work.event))})
-            tokens.append(token)
             names.append(wanted)
-            portal_id, object_type, object_id = event.portal_id, event.object_type, event.survivor_id
-            start = keys.merged(portal_id, object_type, "")
-            words += (key, token, start, object_id, keys.newest(portal_id, object_type, object_id))
-            words.append(len(wanted))
-            words += wanted
-        return _Asked(run, lanes, tuple(tokens), tuple(names), echoes)
-
-    def _token(self, key: str) -> str:
-        if key in self.held:
-            return self.held[key].token
-        if key not in self._tokens:
-            self._count += 1
-            self._tokens[key] = f"{self._holder}:{self._count}"
-        return self._tokens[key]
+            object_id = event.survivor_id or group[0].entry.key
+            words += (event.object_type, object_id, lane.token if lane else "", len(wanted), *wanted)
+        return _Asked(run, lanes, tuple(names), echoes)
 
     def _let_in(
         self, asked: _Asked, answer: list[Any], reused: set[str], taken: list[Lane], until: float
@@ -137,9 +124,7 @@ class Beginning:
             work.is_echo = work.is_echo or stands == 1
         done = {key.decode() for key in settled}
         out: list[Work] = []
-        for (key, group), token, names, told in zip(
-            asked.lanes.items(), asked.tokens, asked.names, objects, strict=True
-        ):
+        for (key, group), names, told in zip(asked.lanes.items(), asked.names, objects, strict=True):
             works = [work for work in group if not _is_done(work, done)] if done else group
             asked.run.drop(len(group) - len(works))
             lane = self.held.get(key)
@@ -149,7 +134,7 @@ class Beginning:
                 out += works
             else:
                 if lane is None:
-                    lane = self.held[key] = Lane(key, token, until)
+                    lane = self.held[key] = Lane(key, self._token, until)
                     taken.append(lane)
                 for work in works:
                     work.hopes = False

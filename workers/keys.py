@@ -61,6 +61,12 @@ def merged(portal_id: int, object_type: str, object_id: str) -> str:
     return f"spokes:{portal_id}:merged:{object_type}:{object_id}"
 
 
+def starts(portal_id: int) -> tuple[str, str, str]:
+    """The starts of the keys `lane`, `merged` and `newest`; an object's type and id follow."""
+    of_portal = f"spokes:{portal_id}"
+    return f"{of_portal}:lane:", f"{of_portal}:merged:", f"{of_portal}:newest:"
+
+
 def merges(portal_id: int) -> str:
     """Stands while any record of the portal is known to have been merged away; without it nobody needs to look."""
     return f"spokes:{portal_id}:merges"
