@@ -97,7 +97,8 @@ class Processor:
         told = {"delivery_id": delivery.id, "portal_id": delivery.portal_id, "events": events, "job_try": job_try}
         seconds = time.perf_counter() - started
         timed("delivery", "process_delivery", seconds)
-        canonical("delivery", {**told, **run.tally.outcomes, "ms": round(seconds * 1000, 1)})
+        outcomes = {outcome.value: count for outcome, count in run.outcomes.items()}
+        canonical("delivery", {**told, **outcomes, "ms": round(seconds * 1000, 1)})
         return ended
 
     async def close(self) -> None:

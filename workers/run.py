@@ -12,10 +12,10 @@ from core.telemetry import canonical
 from workers import steps
 from workers.lanes import Work
 from workers.settlement import Settlement
-from workers.tally import Tally
 from workers.verdicts import SUSPECTED, Verdict
 
 if TYPE_CHECKING:
+    from audit.records import Outcome
     from crm.services import Write
 
 
@@ -29,7 +29,8 @@ class Run:
     def __init__(self, delivery: Delivery, settlement: Settlement, settings: Settings, *, crash_loop: bool) -> None:
         self.delivery = delivery
         self.crash_loop = crash_loop
-        self.tally = Tally()
+        self.outcomes: dict[Outcome, int] = {}
+        self.tally = settlement.tally
         self.works = [Work(self, entry, entry.event) for entry in delivery.entries]
         self._settlement = settlement
         self._settings = settings
@@ -49,7 +50,7 @@ class Run:
     ) -> None:
         """Settle an event, or have it tried again together with those that wait for the same reason."""
         ended = steps.Ended(work, verdict, handler, writes, news)
-        self.tally.ended(handler, verdict, work.event.occurred_at)
+        self._count(ended)
         if self._settings.log_level == "DEBUG":
             canonical("event", _line(self.delivery, ended), level="debug")
         if verdict.delay_s is None:
@@ -78,9 +79,9 @@ class Run:
         for work in self.works:
             if work.entry.key in settled:
                 continue
-            later = steps.Later()
-            later.add(steps.Ended(work, SUSPECTED))
-            self.tally.ended("", SUSPECTED, work.event.occurred_at)
+            ended, later = steps.Ended(work, SUSPECTED), steps.Later()
+            later.add(ended)
+            self._count(ended)
             self._settlement.step(steps.postpone(self.delivery, later, tries=tries))
         self._account()
 
@@ -88,8 +89,12 @@ class Run:
         """Wait for all events; return False when another worker has a hand in the delivery and it must stay queued."""
         return await (await self._ending)
 
+    def _count(self, ended: steps.Ended) -> None:
+        outcome = ended.verdict.outcome
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+        self.tally.ended(ended.handler, ended.verdict, ended.work.event.occurred_at)
+
     def _account(self) -> None:
-        self.tally.tell()
         for later in self._later.values():
             self._settlement.step(steps.postpone(self.delivery, later))
         self._ending.set_result(self._settlement.end(self.delivery))

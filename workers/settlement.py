@@ -14,6 +14,7 @@ from core.deliveries import AUDIT_STREAM, QUEUE_NAME, Delivery
 from workers import keys
 from workers.lanes import Lane
 from workers.patience import Patience
+from workers.tally import Tally
 from workers.together import Together
 
 Word: TypeAlias = str | bytes | int
@@ -43,6 +44,7 @@ class Settlement:
     """Group commit for the workers of one process."""
 
     def __init__(self, redis: Redis, patience: Patience) -> None:
+        self.tally = Tally()  # of what is settled; counted with each transaction
         self._script = redis.register_script(_SCRIPT)
         self._together: Together[Step | End | Lane, bool] = Together(self._carry_out, patience, most=_MOST)
 
@@ -88,5 +90,6 @@ class Settlement:
                     words.append(len(command))
                     words += command
         answers = await self._script(keys=[QUEUE_NAME, AUDIT_STREAM], args=words)
+        self.tally.tell()
         ended = dict(zip(deliveries, answers, strict=True))
         return [not isinstance(ask, End) or ended[ask.delivery.id] == 1 for ask in asks]

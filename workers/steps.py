@@ -118,12 +118,10 @@ def postpone(delivery: Delivery, later: Later, *, tries: int = 0) -> Step:
 def _records(delivery: Delivery, ended: Ended, *, moved_to: str = "", delay_s: float = 0.0) -> list[bytes]:
     """Return the records of a run: one of each change it made in HubSpot, then one of its outcome."""
     work, verdict = ended.work, ended.verdict
-    detail: dict[str, object] = {}
-    if moved_to:
-        detail = {"moved_to": moved_to, "delay_s": round(delay_s, 3)}
+    detail: dict[str, object] | None = {"moved_to": moved_to, "delay_s": round(delay_s, 3)} if moved_to else None
     if work.merged_from:
         # Not the id it came under: the chain covers the detail, so no erasure could take it out.
-        detail["merged"] = True
+        detail = {**(detail or {}), "merged": True}
     told = event_fields(
         work.event,
         verdict.outcome,
@@ -135,7 +133,9 @@ def _records(delivery: Delivery, ended: Ended, *, moved_to: str = "", delay_s: f
         correlation_id=verdict.correlation_id,
         detail=detail,
     )
-    return [*(encode(_write_record(delivery, ended, write)) for write in ended.writes), encode_fields(told)]
+    records = [encode(_write_record(delivery, ended, write)) for write in ended.writes]
+    records.append(encode_fields(told))
+    return records
 
 
 def _merged(delivery: Delivery, ended: Ended) -> list[bytes]:

@@ -1,7 +1,7 @@
-"""What one run of one delivery adds to the metrics. Rule: gathered for each event, counted for each delivery."""
+"""What the ends of events add to the metrics. Rule: gathered for each event, counted for many together."""
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from typing import Final
 
 from prometheus_client import Counter as Metric
@@ -21,18 +21,10 @@ class Tally:
     __slots__ = ("_lags", "_outcomes", "_seconds", "_setbacks")
 
     def __init__(self) -> None:
-        self._outcomes: Counter[tuple[str, Outcome]] = Counter()
-        self._setbacks: Counter[tuple[str, str]] = Counter()
+        self._outcomes: defaultdict[tuple[str, Outcome], int] = defaultdict(int)
+        self._setbacks: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._lags: list[float] = []
         self._seconds: defaultdict[str, list[float]] = defaultdict(list)
-
-    @property
-    def outcomes(self) -> dict[str, int]:
-        """How many events came to which outcome."""
-        counts: dict[str, int] = {}
-        for (_, outcome), count in self._outcomes.items():
-            counts[outcome.value] = counts.get(outcome.value, 0) + count
-        return counts
 
     def ran(self, handler: str, seconds: float) -> None:
         """Take note of one run of a handler."""
@@ -49,7 +41,7 @@ class Tally:
             self._lags.append(max(0.0, time.time() - occurred_at / 1000))
 
     def tell(self) -> None:
-        """Count all of it."""
+        """Count all of it, and begin anew."""
         for key, count in self._outcomes.items():
             metric = _OUTCOMES.get(key)
             if metric is None:
@@ -62,3 +54,5 @@ class Tally:
             for one in seconds:
                 timed("handler", handler, one)
         LAG_SECONDS.observe_all(self._lags)
+        for told in (self._outcomes, self._setbacks, self._seconds, self._lags):
+            told.clear()

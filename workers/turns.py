@@ -49,7 +49,7 @@ from workers.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from crm.services import CRM, Write
+    from crm.services import CRM, Services, Write
 
 _PAUSED: Final = parked("portal_paused", PAUSE_S)
 _BOUND: Final = ContextVar("bound_delivery_id", default="")  # what the log context of this task names
@@ -148,16 +148,7 @@ class Turns:
         attempt = work.entry.attempt + 1
         limit = self._deadlines.limit()
         tools = Tools(
-            partial(
-                self._crm.for_event,
-                event.portal_id,
-                event.object_type,
-                route.uses.reads,
-                route.uses.may,
-                partial(_made, limit, writes),
-                permit=partial(_permit, limit, lane),
-                priority=priority_of(event.change_source),
-            ),
+            partial(self._crm_for, event, route, lane, limit, writes),
             partial(OnceForEvent, self._redis, event),
             standing,
             partial(forget, self._redis, event),
@@ -192,6 +183,17 @@ class Turns:
         if verdict.is_final:
             report(error, handler=route.name, reason=verdict.reason)
         return verdict
+
+    def _crm_for(self, event: Event, route: Route, lane: Lane, limit: Limit, writes: "list[Write]") -> "Services":
+        return self._crm.for_event(
+            event.portal_id,
+            event.object_type,
+            route.uses.reads,
+            route.uses.may,
+            partial(_made, limit, writes),
+            permit=partial(_permit, limit, lane),
+            priority=priority_of(event.change_source),
+        )
 
     def _wants_each(self, event: Event) -> bool:
         route = self._router.fetch(event)
