@@ -32,6 +32,8 @@ from workers.dead_letters import DeadLetters
 from workers.lanes import Lane
 from workers.patience import Patience, is_away
 from workers.process import Processor, process_delivery
+from workers.run import Run
+from workers.verdicts import LEASE_LOST
 
 PORTAL = 50112233
 KEYS = EventKeys(b"secret")
@@ -152,6 +154,36 @@ async def test_event_that_has_waited_long_enough_for_another_process_is_put_off(
     await bench.work((change("a", 1), change("b", 2, object_id=2)))
     assert sorted(await bench.outcomes()) == [("parked", "object_busy"), ("processed", "")]
     assert bench.processor._beginning._hoping == {}
+
+
+@pytest.mark.parametrize("settled", ["", "an event's key"])
+async def test_event_that_is_put_off_while_another_takes_it_along_is_left_alone(
+    bench: Bench, redis: Redis, settled: str
+) -> None:
+    processor, lane = bench.processor, keys.lane(PORTAL, "contact", "1")
+    begin, ask = processor._beginning, processor._beginning._script
+    late, other = [
+        Run(await bench.queue(change(value, at)), processor._settlement, processor._settings, crash_loop=False)
+        for at, value in enumerate(("late", "other"), 1)
+    ]
+    if settled:
+        await redis.sadd(keys.settled(PORTAL, late.delivery.id), settled)
+    await redis.set(lane, "another:1", px=60_000)
+    assert await begin.enter(late, late.works) == late.works
+    await redis.delete(lane)
+
+    async def answered_late(args: list[str | int]) -> Any:
+        answer = await ask(args=args)
+        late.put_off(begin.give_up(late.works), LEASE_LOST)
+        return answer
+
+    begin._script = answered_late  # type: ignore[assignment]
+    await begin.enter(other, other.works)
+    async with asyncio.timeout(20):
+        assert [await run.ended() for run in (late, other)] == [True, True]
+    assert [call[2] for call in bench.calls] == ["other"]
+    assert [outcome for outcome, _ in await bench.outcomes()] == ["parked", "processed"]
+    assert late._left == 0
 
 
 async def test_handler_that_asks_for_each_event_gets_each(bench: Bench) -> None:

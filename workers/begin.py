@@ -5,7 +5,7 @@ goes for those too who waited for the lane while another process had it: they en
 """
 
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -125,8 +125,11 @@ class Beginning:
         done = {key.decode() for key in settled}
         out: list[Work] = []
         for (key, group), names, told in zip(asked.lanes.items(), asked.names, objects, strict=True):
-            works = [work for work in group if not _is_done(work, done)] if done else group
-            asked.run.drop(len(group) - len(works))
+            hoping = [work for work in group if work.hopes]  # others gave up, or got in, while we asked
+            works = [work for work in hoping if work.entry.key not in done]
+            for work in hoping:
+                work.hopes = work.entry.key not in done
+            asked.run.drop(len(hoping) - len(works))
             lane = self.held.get(key)
             if isinstance(told, bytes):
                 out += (retargeted(work, told.decode()) for work in works)
@@ -147,13 +150,6 @@ class Beginning:
 
 def _lane_of(work: Work) -> str:
     return lane_key(work.event, work.entry.key)
-
-
-def _is_done(work: Work, settled: Container[str]) -> bool:
-    """Whether an earlier run has settled the work's event; then it hopes for nothing more."""
-    if work.entry.key in settled:
-        work.hopes = False
-    return not work.hopes
 
 
 def retargeted(work: Work, object_id: str) -> Work:
