@@ -41,8 +41,9 @@ class Write:
 class Access:
     """One portal, seen by one handler: the properties it reads by service, the methods it may call, its journal.
 
-    `permit` raises when nothing may be changed any more; `priority` is that of the event it works on. `read_as` is what
-    it has read: by type and the id that it asked for, the id under which it found a record.
+    `permit` raises when nothing may be changed any more; `seen` is told of each read, type and properties;
+    `priority` is that of the event it works on. `read_as` is what it has read: by type and the id that it asked
+    for, the id under which it found a record.
     """
 
     exchange: Exchange
@@ -52,6 +53,7 @@ class Access:
     journal: Callable[[Write], None] = field(repr=False)
     permit: Callable[[], None] = field(repr=False, default=lambda: None)
     priority: Priority = "interactive"
+    seen: Callable[[str, tuple[str, ...]], None] = field(repr=False, default=lambda _type, _properties: None)
     read_as: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
 
     async def send(self, request: Request, kind: Kind = "calls") -> "Answer":

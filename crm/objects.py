@@ -90,6 +90,7 @@ class Objects:
         path = self._exchange.paths.objects(self.service)
         while True:
             answer = await self._access.send(Request("GET", path, query=query))
+            self._access.seen(self.type, names)
             for item in elements(answer.body, "results"):
                 yield record_of(item, self.type, names)
             after = next_page(answer.body)
@@ -183,6 +184,7 @@ class Objects:
         names = self._access.properties(self.service)
         lane = self._exchange.reads(self._access.portal_id, self.service, id_property)
         record = record_of(await lane.get(input_id, names, self._access.priority), self.type, names)
+        self._access.seen(self.type, names)
         self._access.read_as[self.type, record.id if id_property else input_id] = record.id
         return record
 

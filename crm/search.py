@@ -68,6 +68,7 @@ class Search:
     ) -> tuple[list[Record], str]:
         body = query(condition, text=text, sort=sort, properties=self._names, limit=limit, after=after)
         answer = await self._access.send(Request("POST", self._path, body=body), "search")
+        self._access.seen(self._type, self._names)
         page = [record_of(item, self._type, self._names) for item in elements(answer.body, "results")]
         return page, next_page(answer.body) if page else ""
 

@@ -150,6 +150,7 @@ class CRM:
         *,
         permit: Callable[[], None] = lambda: None,
         priority: Priority = "interactive",
+        seen: Callable[[str, tuple[str, ...]], None] = lambda _type, _properties: None,
     ) -> Services:
         """Return the view that a handler gets.
 
@@ -160,11 +161,12 @@ class CRM:
             journal: told of every change.
             permit: called before every change; what it raises is raised instead of making it.
             priority: whether somebody waits for the event, see `crm.priorities`.
+            seen: told of each read that was answered, type and properties.
         """
         own = {"objects": object_type, "object": object_type}
         declared = {plural(own.get(name, name)): tuple(properties) for name, properties in reads.items()}
         methods = frozenset(_method(method, own) for method in may)
-        return Services(Access(self._exchange, portal_id, declared, methods, journal, permit, priority))
+        return Services(Access(self._exchange, portal_id, declared, methods, journal, permit, priority, seen))
 
     async def check_token(self) -> TokenInfo | None:
         """Ask whom the token belongs to; None when HubSpot cannot be asked now.

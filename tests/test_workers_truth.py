@@ -191,6 +191,24 @@ async def test_handler_that_asks_for_each_event_gets_each(bench: Bench) -> None:
     assert [call[2] for call in bench.calls] == ["a", "b"]
 
 
+async def test_withheld_value_is_read_through_and_the_audit_says_so(
+    bench: Bench, hubspot: Simulator, redis: Redis
+) -> None:
+    one = hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"phone": "+14155552671"}, USER)
+    read: list[tuple[str | None, str]] = []
+
+    @bench.router.register("contact.propertyChange", property="phone")
+    @uses(reads={"contacts": ("phone",)})
+    async def read_phone(event: Event, tools: Tools) -> None:
+        read.append((event.property_value, (await tools.crm.contacts.get(event.object_id))["phone"]))
+
+    plain = change("+14155552671", 1, "phone", int(one.id))
+    await bench.work((plain, change("REDACTED", 2, "phone", int(one.id)), change("REDACTED", 3, "city", int(one.id))))
+    records = [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    assert read == [(None, "+14155552671")]
+    assert [record.detail for record in records] == [{}, {"read": ["phone"]}, {}]  # the first spoken for by the second
+
+
 async def test_failing_event_keeps_those_it_speaks_for(bench: Bench) -> None:
     bench.errors = [RetryLater()]
     await bench.work((change("a", 1), change("b", 2)))

@@ -24,7 +24,8 @@ class Work:
     """An event to be worked on, with the entry and the run of the delivery it came in.
 
     `merged_from` is the id under which it came when its object lives on under another; `echo_keys` are what our ledger
-    would call it if it were our own write; `hopes` says whether it is still to be let into its lane.
+    would call it if it were our own write; `hopes` says whether it is still to be let into its lane;
+    `read_through` that its handler has read the value which HubSpot withheld.
     """
 
     run: "Run"
@@ -34,6 +35,7 @@ class Work:
     is_echo: bool = False
     merged_from: str = ""
     hopes: bool = True
+    read_through: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -5,6 +5,7 @@ Rule: handlers see events and tools; whatever they raise ends in a verdict.
 
 import random
 import time
+from collections.abc import Container
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -148,7 +149,7 @@ class Turns:
         attempt = work.entry.attempt + 1
         limit = self._deadlines.limit()
         tools = Tools(
-            partial(self._crm_for, event, route, lane, limit, writes),
+            partial(self._crm_for, work, route, lane, limit, writes),
             partial(OnceForEvent, self._redis, event),
             standing,
             partial(forget, self._redis, event),
@@ -184,7 +185,8 @@ class Turns:
             report(error, handler=route.name, reason=verdict.reason)
         return verdict
 
-    def _crm_for(self, event: Event, route: Route, lane: Lane, limit: Limit, writes: "list[Write]") -> "Services":
+    def _crm_for(self, work: Work, route: Route, lane: Lane, limit: Limit, writes: "list[Write]") -> "Services":
+        event = work.event
         return self._crm.for_event(
             event.portal_id,
             event.object_type,
@@ -193,6 +195,7 @@ class Turns:
             partial(_made, limit, writes),
             permit=partial(_permit, limit, lane),
             priority=priority_of(event.change_source),
+            seen=partial(_seen, work),
         )
 
     def _wants_each(self, event: Event) -> bool:
@@ -204,6 +207,13 @@ def _made(limit: Limit, writes: "list[Write]", write: "Write") -> None:
     """Take note of a change that was made, or was not."""
     limit.changes -= 1
     writes.append(write)
+
+
+def _seen(work: Work, object_type: str, properties: Container[str]) -> None:
+    """Take note that a handler has read what HubSpot withheld from its event."""
+    event = work.event
+    if event.is_sensitive and object_type == event.object_type and event.property_name in properties:
+        work.read_through = True
 
 
 def _permit(limit: Limit, lane: Lane) -> None:

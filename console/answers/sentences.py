@@ -104,6 +104,8 @@ def _event(record: Recorded) -> str:
         told += f"; next try after {wait:,.0f} s"
     if record.detail.get("merged"):
         told += "; it came for a record that was merged into this one"
+    if isinstance(names := record.detail.get("read"), list):
+        told += f"; it read what HubSpot withheld: {', '.join(map(str, names))}"
     return told
 
 
