@@ -7,8 +7,9 @@ what a hosted Redis costs, and JSON because whoever can write to Redis must not 
 import random
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
@@ -19,6 +20,8 @@ if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
+
+Job: TypeAlias = dict[str, Any]  # as arq has it, or its one argument: whatever JSON may say
 
 JOB_NAME: Final = "process_delivery"
 QUEUE_NAME: Final = "arq:queue"  # arq's own defaults, so that stock arq workers and tools see the queue
@@ -85,9 +88,9 @@ class Delivery:
     received_at: int  # epoch ms
     entries: tuple[Entry, ...]
 
-    def to_job(self) -> dict[str, object]:
+    def to_job(self) -> Job:
         """The one argument of the arq job."""
-        return {"id": self.id, "portal": self.portal_id, "at": self.received_at, "events": [*map(tuple, self.entries)]}
+        return argument(self.id, self.portal_id, self.received_at, [*map(tuple, self.entries)])
 
     @classmethod
     def from_job(cls, job: Any) -> "Delivery":
@@ -108,19 +111,33 @@ def new_id(portal_id: int) -> str:
     return f"{portal_id}-{time.time_ns() // 1_000_000:x}-{random.getrandbits(40):010x}"
 
 
+def argument(delivery_id: str, portal_id: int, received_at: int, events: Sequence[tuple[object, ...]]) -> Job:
+    """Return the one argument of the arq job; `events` are what an Entry consists of, each."""
+    return {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
+
+
+def job(argument: Job, now_ms: int) -> Job:
+    """Return the arq job that asks for the delivery in `argument` to be processed."""
+    return {"t": None, "f": JOB_NAME, "a": [argument], "k": {}, "et": now_ms}
+
+
 def job_payload(delivery: Delivery, now_ms: int) -> bytes:
     """Return the bytes of an arq job that asks for `delivery` to be processed.
 
     They are stored under JOB_KEY_PREFIX + delivery.id, without expiry (arq would drop the job in silence when it
     expires), and the id is put into QUEUE_NAME with the epoch ms at which the job is due.
     """
-    return encode({"t": None, "f": JOB_NAME, "a": [delivery.to_job()], "k": {}, "et": now_ms})
+    return encode(job(delivery.to_job(), now_ms))
 
 
-def encode(job: dict[str, Any]) -> bytes:
+def encode(job: Job) -> bytes:
     """Turn an arq job into bytes; arq's `job_serializer`."""
     # An exception may stand in a result that arq keeps: its class is enough, its text may hold values.
-    data = orjson.dumps(job, default=lambda value: type(value).__name__)
+    return pack(orjson.dumps(job, default=lambda value: type(value).__name__))
+
+
+def pack(data: bytes) -> bytes:
+    """Turn the JSON of an arq job into the bytes that are stored."""
     if len(data) < _COMPRESS_FROM:
         return _PLAIN + data
     packer = _SMALL_PACKER if len(data) < _SMALL else _LARGE_PACKER

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import orjson
 
@@ -10,6 +10,8 @@ from core.events import BARE_KINDS, OBJECT_TYPES, Event, Raw
 
 # Portal, object type, kind, object id, `occurredAt`, and what more the kind asks for.
 Identity: TypeAlias = tuple[int, str, str, str, int, object]
+
+NO_VALUE: Final = ("", "REDACTED")  # forms that HubSpot has, beside null and leaving it out, for having none to show
 
 
 class EventKeys:
@@ -38,18 +40,13 @@ class EventKeys:
         return keys
 
 
-def changed(raw: Raw) -> tuple[object, object]:
-    """Return the property that changed and its new value; every form that HubSpot has for none to show is one."""
-    value = raw.get("propertyValue")
-    return raw["propertyName"], None if value in ("", "REDACTED") else value
-
-
 def _identity(event: Event) -> Identity:
     """Everything that makes `event` the event it is; no other event shares it."""
     raw, kind = event.raw, event.kind
     what: object
     if kind == "propertyChange":
-        what = changed(raw)
+        value = raw.get("propertyValue")
+        what = (raw["propertyName"], None if value in NO_VALUE else value)
     elif kind in BARE_KINDS:
         what = None
     elif kind == "associationChange":

@@ -7,15 +7,17 @@ stored, or all of it was and the sender's next try is dropped as known.
 import asyncio
 import time
 from collections import deque
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from msgspec.json import Encoder
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from audit.stream import encode as encode_record
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, Delivery, job_payload
-from core.errors import MalformedEvent, QueueUnavailable
+from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, argument, job, pack
+from core.errors import QueueUnavailable
 from ingest import marks
 from ingest.arrivals import Arrival
 from ingest.wire import Wire, Words
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 _DISK_MS: Final = 3_000  # HubSpot waits five seconds; an append-only file is written every second at the latest
 _KEYS: Final = (QUEUE_NAME, AUDIT_STREAM, WAKE_CHANNEL)
 _SCRIPT: Final = (Path(__file__).parent / "admission.lua").read_text()
+_WRITE: Final = Encoder().encode  # of both kinds of elements
 _CALLS_UNDER_WAY: Final = 2  # with one, Redis idles while an answer travels; with more, groups get too small
 _FULL_EVENTS: Final = 80  # a group of so many gains nothing by waiting for more, and Redis works on it meanwhile
 _MOST_CALLS: Final = 6
@@ -65,7 +68,6 @@ class Admission:
 
         Raises:
             QueueUnavailable: Redis did not confirm.
-            MalformedEvent: an event is nested too deep to be written; nothing was stored.
         """
         while known := await self._commit(arrival):
             arrival = arrival.without(known)
@@ -80,7 +82,7 @@ class Admission:
         answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         # Put into words here and not with its group, so that what cannot be is the trouble of this request alone.
         words = _arguments(arrival, time.time_ns() // 1_000_000, self._keep_s)
-        self._waiting.append(Waiting(words, len(arrival.entries), answer))
+        self._waiting.append(Waiting(words, len(arrival.keys), answer))
         if len(self._calls) < (_MOST_CALLS if self._is_full() else _CALLS_UNDER_WAY):
             call = asyncio.create_task(self._drain())
             self._calls.add(call)
@@ -149,13 +151,12 @@ class Admission:
 
 def _arguments(arrival: Arrival, now_ms: int, keep_s: int) -> list[bytes | str | int]:
     """The script's arguments for one arrival; admission.lua names them."""
-    entries = arrival.entries
+    keys = arrival.keys
     payload = b""
-    if entries:
-        try:
-            payload = job_payload(Delivery(arrival.id, arrival.portal_id, arrival.received_at, entries), now_ms)
-        except TypeError as fault:  # orjson reads four times as deep as it writes
-            raise MalformedEvent("nested_too_deep") from fault
+    if keys:
+        events = [*zip(keys, repeat(0), arrival.elements)]
+        told = argument(arrival.id, arrival.portal_id, arrival.received_at, events)
+        payload = pack(_WRITE(job(told, now_ms)))
     records = [encode_record(record) for record in (arrival.head(), *arrival.records)]
-    known = marks.arguments(arrival.portal_id, entries, now_ms=now_ms, keep_s=keep_s)
+    known = marks.arguments(arrival.portal_id, keys, arrival.times, now_ms=now_ms, keep_s=keep_s)
     return [arrival.id, JOB_KEY_PREFIX + arrival.id, payload, len(records), *records, *known]

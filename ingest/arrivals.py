@@ -1,17 +1,23 @@
 """Sort a batch out: which of its events are to be queued, and what the audit is told of the others. Rule: pure."""
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeAlias
+
+from msgspec import Struct, to_builtins
 
 from audit.records import Action, AuditRecord, Outcome, event_fields
-from core.deliveries import Entry, new_id
+from core.deliveries import new_id
 from core.event_keys import EventKeys
-from core.events import Event
+from core.events import Event, Raw
 from ingest.allow_list import AllowList
 from ingest.batch import Batch
 
 _NO_PORTAL: Final = 0  # an element that is not even readable belongs to none
+
+
+Element: TypeAlias = Raw | Struct  # as it was read: the careful way, or as a usual one; written, both are the same
 
 
 @dataclass(slots=True)
@@ -24,7 +30,9 @@ class Arrival:
     id: str
     portal_id: int
     received_at: int  # epoch ms
-    entries: tuple[Entry, ...]
+    keys: list[str]  # of the events to queue; so the next two
+    times: list[int]  # `occurredAt`, epoch ms
+    elements: Sequence[Element]
     received: int = 0  # elements of the request that belong here
     ignored: dict[str, int] = field(default_factory=dict)  # type -> how many
     records: tuple[AuditRecord, ...] = ()  # of what was quarantined or dropped
@@ -33,25 +41,28 @@ class Arrival:
     def without(self, places: list[int]) -> "Arrival":
         """Return this arrival less the events at `places` (from 1), which are recorded as duplicates instead."""
         known = {place - 1 for place in places}
-        dropped = [entry for place, entry in enumerate(self.entries) if place in known]
+        kept = [place for place in range(len(self.keys)) if place not in known]
         return replace(
             self,
-            entries=tuple(entry for place, entry in enumerate(self.entries) if place not in known),
-            records=(*self.records, *(self.duplicate(entry) for entry in dropped)),
-            duplicates=self.duplicates + len(dropped),
+            keys=[self.keys[place] for place in kept],
+            times=[self.times[place] for place in kept],
+            elements=[self.elements[place] for place in kept],
+            records=(*self.records, *(self._duplicate(place) for place in sorted(known))),
+            duplicates=self.duplicates + len(known),
         )
 
-    def duplicate(self, entry: Entry) -> AuditRecord:
+    def _duplicate(self, place: int) -> AuditRecord:
         """Return the record of an event that was already admitted."""
-        attempt = entry.raw.get("attemptNumber")
+        raw: Raw = to_builtins(self.elements[place])
+        attempt = raw.get("attemptNumber")
         attempt = attempt if isinstance(attempt, int) else 0
-        told = event_fields(entry.event, Outcome.DUPLICATE, key=entry.key, delivery_id=self.id, attempt=attempt)
+        told = event_fields(Event(raw), Outcome.DUPLICATE, key=self.keys[place], delivery_id=self.id, attempt=attempt)
         return AuditRecord(**told)
 
     def head(self) -> AuditRecord:
         """Return the record that opens the delivery's history."""
-        counts = {"received": self.received, "admitted": len(self.entries), "duplicate": self.duplicates}
-        set_aside = self.received - len(self.entries) - self.duplicates - sum(self.ignored.values())
+        counts = {"received": self.received, "admitted": len(self.keys), "duplicate": self.duplicates}
+        set_aside = self.received - len(self.keys) - self.duplicates - sum(self.ignored.values())
         return AuditRecord(
             action=Action.DELIVERY_RECEIVED,
             portal_id=self.portal_id,
@@ -87,20 +98,24 @@ def sort_out(
 
 
 def _arrival(portal_id: int, events: list[Event], allow_list: AllowList, keys: EventKeys, now_ms: int) -> Arrival:
-    ignored: dict[str, int] = {}
-    wanted: list[Entry] = []
-    wants = allow_list.wants
-    for event in events:
-        if wants(event):
-            wanted.append(Entry(keys(event), 0, event.raw))
-        else:
-            ignored[event.subscription_type] = ignored.get(event.subscription_type, 0) + 1
-    return without_repeated(Arrival(new_id(portal_id), portal_id, now_ms, tuple(wanted), len(events), ignored))
+    wanted = [event for event in events if allow_list.wants(event)]
+    ignored = Counter(event.subscription_type for event in events if not allow_list.wants(event))
+    arrival = Arrival(
+        new_id(portal_id),
+        portal_id,
+        now_ms,
+        keys=[keys(event) for event in wanted],
+        times=[event.occurred_at for event in wanted],
+        elements=[event.raw for event in wanted],
+        received=len(events),
+        ignored=dict(ignored),
+    )
+    return without_repeated(arrival)
 
 
 def without_repeated(arrival: Arrival) -> Arrival:
     """Return an arrival less the events that tell of what one before them told."""
-    keys = [entry.key for entry in arrival.entries]
+    keys = arrival.keys
     if len(set(keys)) == len(keys):
         return arrival
     seen: set[str] = set()
@@ -114,7 +129,7 @@ def without_repeated(arrival: Arrival) -> Arrival:
 
 def _unserved(portal_id: int, events: list[Event], now_ms: int) -> Arrival:
     """Events of a portal we do not serve: one record for all of them, so that a stranger cannot fill the audit."""
-    arrival = Arrival(new_id(portal_id), portal_id, now_ms, (), len(events))
+    arrival = Arrival(new_id(portal_id), portal_id, now_ms, [], [], [], len(events))
     return replace(arrival, records=(_quarantined(arrival, "portal_not_served", {"events": len(events)}),))
 
 

@@ -11,22 +11,23 @@ from typing import Final
 
 import orjson
 
-from core.deliveries import Entry
-
 _HOUR_MS: Final = 3_600_000
 _REVERSED: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def arguments(portal_id: int, entries: Sequence[Entry], *, now_ms: int, keep_s: int) -> list[bytes | str | int]:
+def arguments(
+    portal_id: int, keys: list[str], times: Sequence[int], *, now_ms: int, keep_s: int
+) -> list[bytes | str | int]:
     """Return what admission.lua is told of a delivery's marks: the number of periods, then four words for each.
 
     Args:
         portal_id: whose events they are.
-        entries: the events; their raw elements have `occurredAt`.
+        keys: of the events.
+        times: when they happened, `occurredAt` in epoch milliseconds.
         now_ms: epoch milliseconds.
         keep_s: how long a mark is kept at least, in seconds.
     """
-    hours = [entry.raw["occurredAt"] // _HOUR_MS for entry in entries]
+    hours = [time // _HOUR_MS for time in times]
     places_of: dict[int, list[int]] = {hour: [] for hour in set(hours)}  # none, where all are of one hour
     if len(places_of) > 1:
         for place, hour in enumerate(hours, start=1):
@@ -34,8 +35,7 @@ def arguments(portal_id: int, entries: Sequence[Entry], *, now_ms: int, keep_s: 
     words: list[bytes | str | int] = [len(places_of)]
     for hour, places in places_of.items():
         expires, refresh = _expiry(hour, now_ms // 1000, keep_s)
-        told = [entries[place - 1] for place in places] if places else entries
-        marks, numbers = _marks([entry.key for entry in told])
+        marks, numbers = _marks([keys[place - 1] for place in places] if places else keys)
         words += [f"spokes:{portal_id}:seen:{hour}:", expires, int(refresh), orjson.dumps((marks, numbers, places))]
     return words
 

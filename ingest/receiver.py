@@ -6,11 +6,11 @@ What it needs is bound once: nearly every request takes this way, and looking th
 import asyncio
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
-from core.errors import MalformedEvent, RejectedRequest
+from core.errors import RejectedRequest
 from core.event_keys import EventKeys
 from core.metrics import EVENTS
 from core.refusals import Refusal
@@ -73,21 +73,17 @@ class Receiver:
         kind = request.headers.get("Content-Type")
         if kind is not None and "json" not in kind.partition(";")[0].lower():
             raise RejectedRequest(Refusal.CONTENT_TYPE)
-        elements = read(body)
-        if self._load.takes_all and (usual := self._usual.sort_out(elements, now_ms)):
-            try:
-                return _summary([await self._admission.admit(usual)])
-            except MalformedEvent:
-                pass  # nested too deep, which is found out only when it is to be written; so one by one
-        return await self._sifted(body, elements, now_ms)
+        arrivals = self._sorted_out(body, now_ms)
+        return _summary([await self._admission.admit(arrival) for arrival in arrivals])
 
-    async def _sifted(self, body: bytes, elements: list[Any], now_ms: int) -> Mapping[str, object]:
-        """Admit what is good of a batch in which anything is unusual."""
-        batch = sift(elements, body)
+    def _sorted_out(self, body: bytes, now_ms: int) -> list[Arrival]:
+        """Read the body: in one pass where it is usual, element by element where anything about it is not."""
+        if self._load.takes_all and (usual := self._usual.sort_out(body, now_ms)):
+            return [usual]
+        batch = sift(read(body), body)
         self._load.admit_events(batch.events)
         portal_ids = self._settings.portal_ids
-        arrivals = sort_out(batch, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)
-        return _summary([await self._admission.admit(arrival) for arrival in arrivals])
+        return sort_out(batch, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)
 
     async def _body(self, request: web.BaseRequest) -> bytes:
         """Read the body, as it came; nearly always it is here already."""
@@ -111,7 +107,7 @@ def _summary(arrivals: list[Arrival]) -> dict[str, object]:
     """How many events met which fate at the door, and the ids of the deliveries; counts them for the metrics, too."""
     admitted = duplicate = ignored = received = 0
     for arrival in arrivals:
-        admitted += len(arrival.entries)
+        admitted += len(arrival.keys)
         duplicate += arrival.duplicates
         ignored += sum(arrival.ignored.values())
         received += arrival.received

@@ -1,23 +1,51 @@
-"""The usual batch, sorted out in one pass. Rule: it says what `arrivals.sort_out` would say, or nothing at all.
+"""The usual body, read and sorted out in one pass. Rule: it says what `arrivals.sort_out` would say, or nothing at all.
 
-Usual is what HubSpot sends nearly always: events of one portal, each of a kind whose fields are known. No event is made
-of an element here; what follows from its type is remembered from the first of that type, of which one was made.
+Usual is what HubSpot sends nearly always: events of one portal, each of a kind that speaks of one object, with fields
+that we know. msgspec reads such a body straight into them, checked, in less time than a dictionary for each would
+take; whatever it refuses is read the careful way. What follows from an element's type is remembered.
 """
 
 from collections.abc import Collection
-from functools import partial
-from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, TypeAlias
 
-from core.deliveries import Entry, new_id
+from msgspec import UNSET, Meta, MsgspecError, Struct, UnsetType, to_builtins
+from msgspec.json import Decoder
+
+from core.deliveries import new_id
 from core.errors import MalformedEvent
-from core.event_keys import EventKeys, Identity, changed
+from core.event_keys import NO_VALUE, EventKeys, Identity
 from core.events import BARE_KINDS, Event
 from ingest.allow_list import MOST_REMEMBERED, AllowList, memorable
 from ingest.arrivals import Arrival, without_repeated
 
-_FIELDS: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
-_entry = partial(tuple.__new__, Entry)  # a third of the price
+# What the careful way reads exactly; a longer number becomes a float there.
+_Whole: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Time: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Number: TypeAlias = _Whole | UnsetType | None
+_Text: TypeAlias = str | UnsetType | None
+
+
+class _Element(Struct, rename="camel", kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """An element with all that it may have, in the order in which HubSpot writes it; it is queued in that order."""
+
+    event_id: _Whole
+    subscription_id: _Number = UNSET
+    portal_id: _Whole
+    app_id: _Number = UNSET
+    occurred_at: _Time
+    subscription_type: str
+    attempt_number: _Number = UNSET
+    object_id: _Whole
+    object_type_id: _Text = UNSET
+    change_flag: _Text = UNSET
+    change_source: _Text = UNSET
+    source_id: _Text = UNSET
+    property_name: _Text = UNSET
+    property_value: _Text = UNSET
+    is_sensitive: bool | UnsetType | None = UNSET
+
+
+_READ: Final = Decoder(list[_Element]).decode
 
 
 class _Type(NamedTuple):
@@ -29,63 +57,67 @@ class _Type(NamedTuple):
 
 
 class Usual:
-    """Sorts usual batches out."""
+    """Reads usual bodies and sorts them out."""
 
     def __init__(self, allow_list: AllowList, keys: EventKeys, portal_ids: Collection[int]) -> None:
         """`portal_ids` are those that we serve; empty for all."""
         self._allow_list = allow_list
         self._keys = keys
         self._portal_ids = portal_ids
-        self._types: dict[tuple[str, object, object], _Type] = {}
+        self._types: dict[tuple[str, _Text, _Text], _Type] = {}
 
-    def sort_out(self, elements: list[Any], now_ms: int) -> Arrival | None:
+    def sort_out(self, body: bytes, now_ms: int) -> Arrival | None:
         """Return what a request brought; None where anything about it is unusual.
 
         Args:
-            elements: of the body; one that is nested too deep to be written is found out here or by admission.
+            body: of the request, as it came.
             now_ms: when the request came, in epoch milliseconds.
         """
         types = self._types
         ignored: dict[str, int] = {}
-        raws: list[dict[str, Any]] = []
+        wanted: list[_Element] = []
+        times: list[int] = []
         identities: list[Identity] = []
         portals = set()
         try:
-            for raw in elements:
-                name, portal_id, occurred_at, event_id, object_id = _FIELDS(raw)
-                if not type(portal_id) is type(occurred_at) is type(event_id) is type(object_id) is int:
-                    return None
-                if occurred_at < 0:
-                    return None
+            elements = _READ(body)
+            for element in elements:
+                portal_id, name, property_name = element.portal_id, element.subscription_type, element.property_name
                 portals.add(portal_id)
-                property_name = raw.get("propertyName")
-                found = types.get((name, raw.get("objectTypeId"), property_name)) or self._learn(raw)
+                found = types.get((name, element.object_type_id, property_name)) or self._learn(element)
                 if found.wanted:
-                    raws.append(raw)
-                    what = changed(raw) if found.kind == "propertyChange" else None
-                    identities.append((portal_id, found.object_type, found.kind, str(object_id), occurred_at, what))
+                    wanted.append(element)
+                    occurred_at = element.occurred_at
+                    times.append(occurred_at)
+                    what = None
+                    if found.kind == "propertyChange":
+                        value = element.property_value
+                        what = property_name, None if value is UNSET or value in NO_VALUE else value
+                    identities.append(
+                        (portal_id, found.object_type, found.kind, str(element.object_id), occurred_at, what)
+                    )
                 else:
                     ignored[name] = ignored.get(name, 0) + 1
-            keys = self._keys.of(identities)  # a value that is nested too deep cannot be written
-        except (KeyError, TypeError, AttributeError, MalformedEvent):
+        except (MsgspecError, UnicodeDecodeError, RecursionError, MalformedEvent):
             return None
         if len(portals) != 1 or (self._portal_ids and portals.isdisjoint(self._portal_ids)):
             return None
         (portal_id,) = portals
-        entries = tuple(map(_entry, zip(keys, (0,) * len(keys), raws, strict=True)))
-        return without_repeated(Arrival(new_id(portal_id), portal_id, now_ms, entries, len(elements), ignored))
+        keys = self._keys.of(identities)
+        arrival = Arrival(new_id(portal_id), portal_id, now_ms, keys, times, wanted, len(elements), ignored)
+        return without_repeated(arrival)
 
-    def _learn(self, raw: dict[str, Any]) -> _Type:
+    def _learn(self, element: _Element) -> _Type:
         """Find out what follows from an element's type.
 
         Raises:
             MalformedEvent: it is no event, or of a kind that is not usual.
         """
-        event = Event(raw)
+        event = Event(to_builtins(element))
         if event.kind != "propertyChange" and event.kind not in BARE_KINDS:
             raise MalformedEvent("unusual")
         found = _Type(self._allow_list.wants(event), event.object_type, event.kind)
-        name = raw["subscriptionType"], raw.get("objectTypeId"), raw.get("propertyName")
+        name = element.subscription_type, element.object_type_id, element.property_name
         if len(self._types) < MOST_REMEMBERED and memorable(*name):
             self._types[name] = found
         return found

@@ -15,6 +15,8 @@ import orjson
 import pytest
 from aiohttp.test_utils import TestServer
 from aiohttp.web_runner import BaseRunner
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from redis.asyncio import Redis
 from sqlalchemy import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -26,6 +28,10 @@ from audit.store import open_engine
 from core.settings import Settings
 from ingest.app import create_app
 from ingest.serving import app_runner
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+hypothesis_settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("house")
 
 SECRET = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"
 PUBLIC_URL = "https://hooks.example.com"

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from audit.records import Outcome
 from audit.stream import decode as decode_record
 from conftest import event
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, new_id
+from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode, new_id
 from core.errors import QueueUnavailable
 from core.event_keys import EventKeys
 from core.events import Event
@@ -24,8 +24,8 @@ KEEP_S = 48 * 3600
 
 def arrival(*numbers: int, portal_id: int = 7) -> Arrival:
     elements = [event(number, portalId=portal_id) for number in numbers]
-    entries = tuple(Entry(KEYS(Event(raw)), 0, raw) for raw in elements)
-    return Arrival(new_id(portal_id), portal_id, 1795442400000, entries, len(entries))
+    keys, times = [KEYS(Event(raw)) for raw in elements], [raw["occurredAt"] for raw in elements]
+    return Arrival(new_id(portal_id), portal_id, 1795442400000, keys, times, elements, len(elements))
 
 
 async def queued(redis: Redis) -> list[Delivery]:
@@ -57,7 +57,7 @@ async def test_redelivered_events_are_dropped_and_the_others_queued(redis: Redis
     admission = Admission(redis, keep_s=KEEP_S)
     await admission.admit(arrival(1, 2))
     again = await admission.admit(arrival(2, 3))
-    assert (len(again.entries), again.duplicates) == (1, 1)
+    assert (len(again.keys), again.duplicates) == (1, 1)
     assert len(await queued_keys(redis)) == 3
 
 
@@ -74,14 +74,14 @@ async def test_every_duplicate_leaves_a_record(redis: Redis) -> None:
     second = arrival(1, 2)
     await admission.admit(second)
     dropped = [record for record in await records(redis) if record.outcome is Outcome.DUPLICATE]
-    assert {record.event_key for record in dropped} == {entry.key for entry in second.entries}
+    assert {record.event_key for record in dropped} == set(second.keys)
 
 
 async def test_same_event_of_two_portals_is_two_events(redis: Redis) -> None:
     admission = Admission(redis, keep_s=KEEP_S)
     await admission.admit(arrival(1, portal_id=7))
     other = await admission.admit(arrival(1, portal_id=8))
-    assert len(other.entries) == 1
+    assert len(other.keys) == 1
 
 
 async def test_head_counts_what_came(redis: Redis) -> None:
@@ -106,7 +106,7 @@ async def test_concurrent_duplicates_are_admitted_exactly_once(redis: Redis) -> 
     admissions = [Admission(redis, keep_s=KEEP_S) for _ in range(3)]  # as three web processes have them
     arrivals = [arrival(*rng.sample(range(40), rng.randint(1, 20))) for _ in range(60)]
     await asyncio.gather(*(rng.choice(admissions).admit(sent) for sent in arrivals))
-    sent_keys = {entry.key for sent in arrivals for entry in sent.entries}
+    sent_keys = {key for sent in arrivals for key in sent.keys}
     assert sorted(await queued_keys(redis)) == sorted(sent_keys)
 
 
@@ -134,7 +134,7 @@ async def test_full_redis_refuses_and_keeps_nothing(redis: Redis) -> None:
     finally:
         await redis.config_set("maxmemory", "0")
     again = await admission.admit(arrival(2))
-    assert len(again.entries) == 1
+    assert len(again.keys) == 1
 
 
 async def test_lost_answer_followed_by_a_redelivery_admits_once(redis: Redis) -> None:
@@ -142,4 +142,4 @@ async def test_lost_answer_followed_by_a_redelivery_admits_once(redis: Redis) ->
     admission = Admission(redis, keep_s=KEEP_S)
     await admission.admit(sent)  # imagine its answer was lost, and HubSpot sends the event again
     await admission.admit(arrival(1))
-    assert await queued_keys(redis) == [sent.entries[0].key]
+    assert await queued_keys(redis) == sent.keys

@@ -190,7 +190,7 @@ async def test_delivery_that_comes_while_both_calls_end_is_not_left_waiting(
         return [[] for _ in group]
 
     monkeypatch.setattr(admission, "_call", call)
-    arrivals = [Arrival(f"1-{number}", 1, 0, ()) for number in range(3)]
+    arrivals = [Arrival(f"1-{number}", 1, 0, [], [], []) for number in range(3)]
 
     async def late() -> None:
         await gate.wait()
