@@ -108,7 +108,9 @@ async def _audit(house: House) -> list[JsonObject]:
 
 def _write_down(house: House) -> None:
     """Leave HubSpot's side beside the logs, for whoever looks into a run that failed."""
-    sides: dict[str, Iterable[object]] = {"calls": house.sim.requests, "events": house.sim.deliveries.events}
+    sent = house.sim.deliveries
+    attempts = (attempt.as_json() for attempt in sent.attempts)
+    sides: dict[str, Iterable[object]] = {"calls": house.sim.requests, "events": sent.events, "attempts": attempts}
     for name, lines in sides.items():
         (house.folder / f"{name}.jsonl").write_bytes(b"\n".join(orjson.dumps(line, default=list) for line in lines))
 

@@ -12,6 +12,7 @@ from typing import Final
 from console.processes import die_with_parent
 
 ROOT: Final = Path(__file__).parent.parent
+_LAST_WORDS: Final = 500  # bytes
 _ENDS_WITHIN_S: Final = 28.0  # a dyno is killed after 30 s
 
 
@@ -62,6 +63,12 @@ class Part:
     def age_s(self) -> float:
         """Seconds since it was started."""
         return time.monotonic() - self._started_s
+
+    def said(self, words: bytes) -> bool:
+        """Whether these are among its last words."""
+        with self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - _LAST_WORDS))
+            return words in log.read()
 
     def hears(self, number: signal.Signals) -> bool:
         """Whether it does something of its own on a signal; while it is setting itself up, a signal just ends it."""

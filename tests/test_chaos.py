@@ -160,6 +160,16 @@ async def test_part_that_does_not_heed_a_signal_is_killed(tmp_path: Path, monkey
     assert list(still_running(tmp_path)) == []
 
 
+async def test_part_is_known_by_its_last_words(tmp_path: Path) -> None:
+    part = Part("talker", [sys.executable, "-c", "print('first' + 500 * ' ' + 'last')"], {}, tmp_path)
+    await part.start()
+    async with asyncio.timeout(20):
+        while part.code is None:  # noqa: ASYNC110 - another process gets there
+            await asyncio.sleep(0.02)
+    assert (part.said(b"last"), part.said(b"first")) == (True, False)
+    await part.end()
+
+
 async def test_part_hears_a_signal_once_it_has_a_handler_for_it(tmp_path: Path) -> None:
     script = "import signal, time; print(1, flush=True); time.sleep({}); signal.signal(signal.SIGTERM, print)"
     told = []
