@@ -29,6 +29,7 @@ SpokesError
 """
 
 from collections.abc import Sequence
+from typing import TypedDict, Unpack
 
 from core.refusals import STATUS, Refusal
 
@@ -146,20 +147,23 @@ class LeaseLost(SpokesError):
     reason = "lease_lost"
 
 
-class CRMError(SpokesError):
-    """HubSpot did not do what we asked.
+class _Told(TypedDict, total=False):
+    status: int  # HTTP's; 0 when there was no answer
+    category: str  # HubSpot's own words, where it gave any
+    correlation_id: str
 
-    `status` is the HTTP status (0 when there was no answer), `category` and `correlation_id` are HubSpot's own words
-    for it where it gave any. HubSpot's message is left out: it may quote property values.
-    """
+
+class CRMError(SpokesError):
+    """HubSpot did not do what we asked. Its message is left out: it may quote property values."""
 
     reason = "crm_error"
+    status = 0
 
-    def __init__(self, *, status: int = 0, category: str = "", correlation_id: str = "") -> None:
-        self.status = status
-        self.category = category
-        self.correlation_id = correlation_id
-        super().__init__(" ".join(str(part) for part in (self.reason, status or "", category) if part))
+    def __init__(self, **told: Unpack[_Told]) -> None:
+        self.status = told.get("status", self.status)
+        self.category = told.get("category", "")
+        self.correlation_id = told.get("correlation_id", "")
+        super().__init__(" ".join(str(part) for part in (self.reason, self.status or "", self.category) if part))
 
 
 class NotAuthorized(CRMError):
@@ -173,29 +177,20 @@ class TransientCRMError(CRMError):
 
     reason = "crm_transient"
 
-    def __init__(
-        self, *, status: int = 0, category: str = "", correlation_id: str = "", retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, *, retry_after_s: float | None = None, **told: Unpack[_Told]) -> None:
         self.retry_after_s = retry_after_s
-        super().__init__(status=status, category=category, correlation_id=correlation_id)
+        super().__init__(**told)
 
 
 class RateLimited(TransientCRMError):
     """429; `policy` is HubSpot's policyName: TEN_SECONDLY_ROLLING, SECONDLY or DAILY."""
 
     reason = "rate_limited"
+    status = 429
 
-    def __init__(
-        self,
-        *,
-        status: int = 429,
-        category: str = "",
-        correlation_id: str = "",
-        retry_after_s: float | None = None,
-        policy: str = "",
-    ) -> None:
+    def __init__(self, *, policy: str = "", retry_after_s: float | None = None, **told: Unpack[_Told]) -> None:
         self.policy = policy
-        super().__init__(status=status, category=category, correlation_id=correlation_id, retry_after_s=retry_after_s)
+        super().__init__(retry_after_s=retry_after_s, **told)
 
 
 class ObjectLocked(TransientCRMError):
@@ -238,12 +233,11 @@ class NotPermitted(PermanentCRMError):
     """403; `scopes` are those HubSpot says are missing, or the method that the handler did not declare."""
 
     reason = "not_permitted"
+    status = 403
 
-    def __init__(
-        self, *, status: int = 403, category: str = "", correlation_id: str = "", scopes: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, *, scopes: Sequence[str] = (), **told: Unpack[_Told]) -> None:
         self.scopes = tuple(scopes)
-        super().__init__(status=status, category=category, correlation_id=correlation_id)
+        super().__init__(**told)
 
 
 class ObjectNotFound(PermanentCRMError):
@@ -256,9 +250,8 @@ class Conflict(PermanentCRMError):
     """409; `existing_id` is the record that is already there, where HubSpot names it."""
 
     reason = "conflict"
+    status = 409
 
-    def __init__(
-        self, *, status: int = 409, category: str = "", correlation_id: str = "", existing_id: str | None = None
-    ) -> None:
+    def __init__(self, *, existing_id: str | None = None, **told: Unpack[_Told]) -> None:
         self.existing_id = existing_id
-        super().__init__(status=status, category=category, correlation_id=correlation_id)
+        super().__init__(**told)
