@@ -6,7 +6,7 @@ from typing import Final
 from core.errors import ConfigurationError
 from core.events import Event
 
-MOST_REMEMBERED: Final = 10_000  # property names are an open set: bounds on number and length keep memory flat
+MOST_REMEMBERED: Final = 2_000  # names are an open set: bounds on their number and length keep memory flat
 _LONGEST_REMEMBERED: Final = 300  # characters of all names together; HubSpot's own property names have at most 100
 
 

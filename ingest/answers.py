@@ -9,7 +9,13 @@ import orjson
 from aiohttp import HttpVersion11, web
 
 REQUEST_ID: Final = "X-Request-Id"
-_ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Server": "spokes"}
+_ALWAYS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Strict-Transport-Security": "max-age=31536000",
+    "Server": "spokes",
+}
 _JSON: Final = "application/json"
 _FIXED: Final = b"HTTP/1.1 202 Accepted\r\n" + b"".join(
     f"{name}: {value}\r\n".encode() for name, value in {**_ALWAYS, "Content-Type": _JSON}.items()

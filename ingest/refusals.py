@@ -20,6 +20,8 @@ from ingest.load import pause
 _SHARE_S: Final = 1.0
 _RECORD_S: Final = 10.0
 _KEEP_S: Final = 120
+_WARN_S: Final = 60  # of all processes together
+_WARNED: Final = "spokes:hubspot_refused"
 _SIGNATURE: Final = frozenset(reason for reason in Refusal if reason.value.startswith(("signature", "timestamp")))
 log = structlog.get_logger()
 
@@ -59,10 +61,10 @@ class Refusals:
 
     async def tell(self) -> None:
         """Write the record of what was refused, and the warning that an integrator needs most."""
-        reasons, suspects = self._reasons.copy(), self._from_hubspot
-        self._from_hubspot = Counter()
+        reasons = self._reasons.copy()
         self._told_at = time.monotonic()
-        if suspects:
+        if self._from_hubspot and await self._redis.set(_WARNED, 1, nx=True, ex=_WARN_S):
+            suspects, self._from_hubspot = self._from_hubspot, Counter()
             log.warning(
                 "hubspot_requests_refused",
                 reasons=dict(suspects),

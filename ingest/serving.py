@@ -8,11 +8,15 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
+from yarl import URL
 
 from core.metrics import REQUESTS
 from core.settings import RECEIVER_PATH, Settings
@@ -76,11 +80,20 @@ class Runner(web.AppRunner):
             return await surroundings.of_view(cast("web.Request", request), routed)
 
         server.request_handler = handle
+        server.request_factory = partial(_request, server.request_factory)
 
     async def cleanup(self) -> None:
         """Stop serving."""
         self._watching.cancel()
         await super().cleanup()
+
+
+def _request(make: Callable[..., web.BaseRequest], message: RawRequestMessage, *others: object) -> web.BaseRequest:
+    """Make a request; one without a target, which only CONNECT may lack, aiohttp would neither answer nor let go of."""
+    try:
+        return make(message, *others)
+    except AttributeError:  # where its URL should be is None
+        return make(message._replace(url=URL("/"), should_close=True), *others)
 
 
 async def _watch(newcomers: Newcomers[RequestHandler], server: web.Server) -> None:

@@ -24,6 +24,8 @@ from ingest.refusals import Refusals
 
 _QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines
 _COUNT_EVERY_S: Final = 1.0
+_REFUSED_LINES: Final = 600  # a minute; refusals beyond are in the counts and in the audit's record of them all
+_REFUSED: Final = 400
 _NOTHING: Final[Mapping[str, object]] = {}
 
 SUMMARY: Final = web.RequestKey("summary", Mapping[str, object])
@@ -46,6 +48,7 @@ class Surroundings:
         self._refusals = refusals
         self._proxies = proxies
         self._seconds: dict[tuple[int, str], list[float]] = {}
+        self._lines: tuple[int, int] = (0, 0)  # a minute, and how many refusals were told in it
 
     async def of_view(self, request: web.Request, view: View) -> web.StreamResponse:
         """Answer with what a view returns, or with what its error becomes."""
@@ -88,6 +91,13 @@ class Surroundings:
             REQUESTS.labels(str(status), reason).inc(len(seconds))
             REQUEST_SECONDS.labels(str(status)).observe_all(seconds)
 
+    def _is_too_much(self) -> bool:
+        """Count a refusal that is to be told; return whether there were so many that it fills the log."""
+        now = int(time.time()) // 60
+        minute, lines = self._lines
+        self._lines = now, lines + 1 if minute == now else 1
+        return self._lines[1] > _REFUSED_LINES
+
     def _begin(self) -> tuple[float, str]:
         self.in_flight += 1
         return time.perf_counter(), f"{random.getrandbits(64):016x}"
@@ -117,5 +127,7 @@ class Surroundings:
         seconds = time.perf_counter() - started
         self._seconds.setdefault((status, reason), []).append(seconds)
         timed("request", "receive", seconds)
+        if status >= _REFUSED and self._is_too_much():
+            return
         told = {"request_id": request_id, "status": status, "reason": reason, "ms": round(seconds * 1000, 1)}
         canonical("request", {**told, **summary})

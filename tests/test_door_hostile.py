@@ -227,6 +227,11 @@ async def test_bytes_that_are_not_http_leave_no_line_in_the_log(
     assert not caplog.records
 
 
+async def test_connect_without_a_target_is_answered(port: int, caplog: pytest.LogCaptureFixture) -> None:
+    assert await talk(port, b"CONNECT  \r\nHost: hooks.example.com\r\n\r\n") == 404
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("expectation", ["\xff", "unheard-of", "100-continue", "100-Continue"])
 async def test_any_expectation_is_judged_by_its_request(port: int, sign: Sign, expectation: str) -> None:
     body = batch(event(1))
