@@ -123,7 +123,7 @@ class TestTimeline:
             "Processed",
             "Wrote to HubSpot: contacts.update (phone)",
             "Failed; will be tried again: HubSpot's rate limit was reached (429); next try after 2 s",
-            "Received a delivery of 2: 1 admitted, ignored, for no handler claims them: 1 deal.deletion",
+            "Received a delivery of 2: 1 admitted, 1 deal.deletion ignored, for no handler claims it",
         ]
 
     async def test_what_is_not_archived_yet_stands_in_it_once(self, redis: Redis, store: AsyncEngine) -> None:

@@ -79,6 +79,8 @@ def sentence(record: Recorded) -> str:
             return _received(record.detail)
         case Action.REQUESTS_REFUSED:
             return "Requests were refused: " + _counts(record.detail.get("reasons"))
+        case Action.ALERT_BEGAN | Action.ALERT_ENDED:
+            return f"{_ACTIONS[record.action]}: {because(record.reason)}"
         case _:
             told = _ACTIONS.get(record.action, record.action)
             return f"{told}: {record.reason}" if record.reason else told
@@ -124,7 +126,7 @@ def _received(told: Mapping[str, object]) -> str:
     if told.get("duplicate"):
         parts.append(f"{told['duplicate']} duplicate")
     if ignored := told.get("ignored"):
-        parts.append(f"ignored, for no handler claims them: {_counts(ignored)}")
+        parts.append(f"{_counts(ignored)} ignored, for no handler claims it")
     if told.get("set_aside"):
         parts.append(f"{told['set_aside']} set aside")
     return f"Received a delivery of {told.get('received', 0)}: " + ", ".join(parts)

@@ -21,7 +21,7 @@ from core.alerts import Alert
 from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
 from core.minutes import Snapshot
 from core.totals import TOTALS, sample
-from crm.budget import Budget
+from crm.budget import KINDS, Budget
 from workers import keys
 from workers.dead_letters import DeadLetter, keep
 
@@ -108,6 +108,17 @@ async def waiting(redis: Redis) -> None:
         )
         await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now()))
         await redis.zadd(QUEUE_NAME, {delivery.id: now() + (number - 6) * 9_000})
+
+
+async def calls(redis: Redis) -> None:
+    """Calls of the last moments; ten seconds later they take no place any more."""
+    budget = Budget(redis, limit=100, search_limit=5)
+    await redis.zadd(keys.BUDGETS, {str(PORTAL): time.time() + 3600})
+    states = await budget.state(PORTAL)
+    for kind, many in zip(KINDS, (84, 1, 12), strict=True):
+        for _ in range(many - states[kind].used):
+            async with budget.place(PORTAL, kind):
+                pass
 
 
 async def letters(redis: Redis, value: str) -> None:
@@ -203,12 +214,7 @@ async def fill(redis: Redis, engine: AsyncEngine, key: str, *, hostile: bool) ->
     await counts(redis)
     await waiting(redis)
     await letters(redis, SCRIPT if hostile else "+1 555 0100")
-    budget = Budget(redis, limit=100, search_limit=5)
-    await redis.zadd(keys.BUDGETS, {str(PORTAL): time.time() + 3600})
-    for kind, many in (("calls", 84), ("associations", 12)):
-        for _ in range(many):
-            async with budget.place(PORTAL, kind):  # type: ignore[arg-type]
-                pass
+    await calls(redis)
     await Episodes(redis).tell(Alert.UNUSUAL_DEAD_LETTERS, stands=True, portal_id=PORTAL, count=15)
     pipeline = redis.pipeline()
     for told in history(SCRIPT if hostile else "ValueError"):

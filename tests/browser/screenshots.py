@@ -12,7 +12,7 @@ from selenium import webdriver
 
 from chromium import chromium, look, sign_in
 from console.web.policy import Role
-from demo_day import CONTACT, LETTER, PORTAL
+from demo_day import CONTACT, LETTER, PORTAL, calls
 from deployment import deployment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,6 +52,7 @@ def main() -> None:
                     if ending and not arguments.all and name not in MORE:
                         continue
                     look(driver, width=width, height=800, dark=dark)
+                    console.on_redis(calls)
                     driver.get(console.address + path)
                     take(driver, images / f"console-{name}{ending}.png")
                     print(f"console-{name}{ending}.png")
