@@ -1,6 +1,7 @@
 """Run a room's tests against small faults in it. Rule: in a copy of the tree, and nothing it starts outlives it."""
 
 import ctypes
+import importlib
 import os
 import shutil
 import signal
@@ -8,13 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Final
 
+import pytest
 from mutation_lua import Fault, faults
 
 ROOT: Final = Path(__file__).parent.parent
@@ -29,6 +29,17 @@ pytest_add_cli_args_test_selection = {tests}
 also_copy = {also}
 do_not_mutate_patterns = ["Final = "]
 """
+
+_NEXT: Final = "=== next ==="
+_SHOW: Final = f"""
+import sys
+from mutmut.mutation.diff_apply import get_diff_for_mutant
+for name in sys.argv[2:]:
+    print({_NEXT!r})
+    print(get_diff_for_mutant(name, path=sys.argv[1]))
+"""
+# What takes longest to load, and is no plugin of pytest's; nothing of ours.
+_LOADED: Final = ("aiohttp.web", "arq", "hubspot", "redis.asyncio", "sentry_sdk", "sqlalchemy.ext.asyncio", "structlog")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +71,11 @@ def python_mutants(file: str, tests: Sequence[str], folder: Path) -> list[Mutant
         done = subprocess.run(_mutmut("run"), cwd=folder, stdout=shown, stderr=shown, check=False)
     if done.returncode:
         raise NotGreen(f"mutmut could not run {' '.join(tests)} on {file}; see {folder / 'mutmut.log'}")
-    results = subprocess.run(
-        _mutmut("results", "--all", "true"), cwd=folder, capture_output=True, text=True, check=True
-    )
-    found = [line.split(": ") for line in results.stdout.splitlines() if ": " in line]
-    return [_mutant(file, name.strip(), state.strip(), folder) for name, state in found]
+    states = [line.strip().split(": ") for line in _asked(folder, *_mutmut("results", "--all", "true")) if ": " in line]
+    seen = {"killed", "timeout", "segfault", "suspicious"}  # a test that never ends has seen the fault, too
+    unseen = [name for name, state in states if state not in seen]
+    killed = [Mutant(file, "", "", killed=True)] * (len(states) - len(unseen))
+    return killed + [_unseen(file, diff) for diff in _diffs(file, unseen, folder)]
 
 
 def lua_mutants(
@@ -79,31 +90,77 @@ def lua_mutants(
     Raises:
         NotGreen: the tests fail on the code as it is.
     """
-    copies: SimpleQueue[Path] = SimpleQueue()
-    for number in range(at_a_time):
-        copy_tree(folder / str(number))
-        copies.put(folder / str(number))
+    copies = [folder / str(number) for number in range(at_a_time)]
+    for copy in copies:
+        copy_tree(copy)
+    for name in _LOADED:
+        importlib.import_module(name)
     started = time.monotonic()
-    if not _pass(tests, folder / "0", limit_s=600):
-        raise NotGreen(f"{' '.join(tests)} fail on {file} as it is")
-    limit_s = 20 + 3 * (time.monotonic() - started)
-    every = list(faults((ROOT / file).read_text()))
-    done = 0
+    with orphans_ended():
+        if not _Run(tests, copies[0], limit_s=600).passed():
+            raise NotGreen(f"{' '.join(tests)} fail on {file} as it is; see {copies[0] / 'tests.log'}")
+        limit_s = 20 + 3 * (time.monotonic() - started)
+        every = list(faults((ROOT / file).read_text()))
+        waiting, under_way, mutants = every[::-1], list[tuple[_Run, Fault]](), list[Mutant]()
+        while waiting or under_way:
+            while waiting and copies:
+                (copies[-1] / file).write_text(waiting[-1].text)
+                under_way.append((_Run(tests, copies.pop(), limit_s=limit_s), waiting.pop()))
+            for run, fault in under_way[:]:
+                if run.ended():
+                    under_way.remove((run, fault))
+                    copies.append(run.folder)
+                    mutants.append(Mutant(file, fault.was, fault.becomes, killed=not run.well))
+                    told(len(mutants), len(every))
+            time.sleep(0.02)
+    return mutants
 
-    def tried(fault: Fault) -> Mutant:
-        nonlocal done
-        copy = copies.get()
-        try:
-            (copy / file).write_text(fault.text)
-            killed = not _pass(tests, copy, limit_s=limit_s)
-        finally:
-            copies.put(copy)
-        done += 1
-        told(done, len(every))
-        return Mutant(file, fault.was, fault.becomes, killed)
 
-    with orphans_ended(), ThreadPoolExecutor(at_a_time) as pool:
-        return list(pool.map(tried, every))
+class _Run:
+    """Tests run in a copy of the tree, by a fork of this process, which has loaded what all of them need."""
+
+    def __init__(self, tests: Sequence[str], folder: Path, *, limit_s: float) -> None:
+        self.folder = folder
+        self.well = False
+        self._until = time.monotonic() + limit_s
+        self._pid = os.fork()
+        if not self._pid:
+            try:
+                os._exit(_pytest(tests, folder))
+            finally:  # whatever it was: what comes after here is the parent's
+                os._exit(99)
+
+    def ended(self) -> bool:
+        """Whether it is over; it is ended, and not well, once its time is up."""
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        late = not pid and time.monotonic() > self._until
+        if not pid and not late:
+            return False
+        with suppress(ProcessLookupError):
+            os.killpg(self._pid, signal.SIGKILL)  # what the tests have started, too
+        if late:
+            os.waitpid(self._pid, 0)
+        self.well = not late and os.waitstatus_to_exitcode(status) == 0
+        return True
+
+    def passed(self) -> bool:
+        """Wait for the end; return whether all tests passed."""
+        while not self.ended():
+            time.sleep(0.02)
+        return self.well
+
+
+def _pytest(tests: Sequence[str], folder: Path) -> int:
+    """Be a process that tests the copy at `folder`."""
+    os.setsid()
+    os.chdir(folder)
+    log = os.open("tests.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ["PYTHONPATH"] = str(folder)
+    sys.path[:] = [str(folder), *(place for place in sys.path if place and not place.startswith(str(ROOT / "bench")))]
+    sys.dont_write_bytecode = True
+    return int(pytest.main(["-x", "-q", "--no-header", *tests]))
 
 
 def copy_tree(folder: Path) -> None:
@@ -141,35 +198,22 @@ def _children() -> list[int]:
     return [int(pid) for pid in listed]
 
 
-def _pass(tests: Sequence[str], folder: Path, *, limit_s: float) -> bool:
-    """Whether the tests pass within `limit_s` seconds in the copy at `folder`."""
-    words = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", *tests]
-    environ = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
-    with subprocess.Popen(
-        words, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as running:
-        try:
-            return running.wait(limit_s) == 0
-        except subprocess.TimeoutExpired:
-            return False
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(running.pid, signal.SIGKILL)
+def _diffs(file: str, names: Sequence[str], folder: Path) -> list[list[str]]:
+    """The lines by which each of these mutants of mutmut's differs."""
+    if not names:
+        return []
+    shown = "\n".join(_asked(folder, sys.executable, "-c", _SHOW, file, *names))
+    return [diff.splitlines() for diff in shown.split(_NEXT)[1:]]
 
 
-def _mutant(file: str, name: str, state: str, folder: Path) -> Mutant:
-    """What mutmut says of one mutant. A test that never ended has seen the fault, too."""
-    killed = state in {"killed", "timeout", "segfault", "suspicious"}
-    if killed:
-        return Mutant(file, "", "", killed=True)
-    lines = [line for line in _asked(folder, "show", name) if not line.startswith(("---", "+++"))]
+def _unseen(file: str, diff: Sequence[str]) -> Mutant:
+    lines = [line for line in diff if not line.startswith(("---", "+++"))]
     was, becomes = (" ".join(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
     return Mutant(file, was, becomes, killed=False)
 
 
 def _asked(folder: Path, *words: str) -> list[str]:
-    done = subprocess.run(_mutmut(*words), cwd=folder, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
 def _mutmut(*words: str) -> list[str]:

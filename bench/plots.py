@@ -1,0 +1,105 @@
+"""Figures as SVG, drawn by hand. Rule: pure; a picture says what made it, and is read without colour, too."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Final
+
+Points = Sequence[tuple[float, float]]
+
+_WIDTH: Final = 760
+_LEFT: Final = 250  # room for the names of bars
+_ROW: Final = 30
+_HEAD: Final = 44
+_FOOT: Final = 34
+_SHADES: Final = ("#8d99ae", "#2b6cb0")  # what is compared with, and ours
+_LINES: Final = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
+_DASHES: Final = ("", "7 4", "2 3", "9 3 2 3", "12 4", "4 4")
+_STYLE: Final = "font-family='system-ui, sans-serif' font-size='13' fill='#1a202c'"
+
+
+def bars(title: str, rows: Sequence[tuple[str, float, str]], *, ours: Iterable[str], command: str) -> str:
+    """Return a chart of horizontal bars.
+
+    Args:
+        title: what is compared.
+        rows: name, figure, and what is written beside its bar.
+        ours: the names whose bars stand out.
+        command: what made the figures.
+    """
+    own, most = frozenset(ours), max(figure for _, figure, _ in rows) or 1.0
+    height = _HEAD + _ROW * len(rows) + _FOOT
+    parts = []
+    for number, (name, figure, told) in enumerate(rows):
+        top, width = _HEAD + number * _ROW, (_WIDTH - _LEFT - 150) * figure / most
+        parts += [
+            f"<text x='{_LEFT - 10}' y='{top + 18}' text-anchor='end'>{escape(name)}</text>",
+            f"<rect x='{_LEFT}' y='{top + 4}' width='{max(width, 1):.1f}' height='20' fill='{_SHADES[name in own]}'/>",
+            f"<text x='{_LEFT + width + 8:.1f}' y='{top + 18}'>{escape(told)}</text>",
+        ]
+    return _picture(title, height, parts, command)
+
+
+def curves(title: str, lines: Mapping[str, Points], *, across: str, up: str, command: str) -> str:
+    """Return a chart of curves on two logarithmic axes.
+
+    Args:
+        title: what grows with what.
+        lines: name to points, all of them positive.
+        across: what the horizontal axis counts.
+        up: what the vertical axis counts.
+        command: what made the figures.
+    """
+    left, right, top, bottom = 70, _WIDTH - 230, _HEAD + 6, 340
+    x_range = _decades(x for points in lines.values() for x, _ in points)
+    y_range = _decades(y for points in lines.values() for _, y in points)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            left + (right - left) * (math.log10(x) - x_range[0]) / (x_range[-1] - x_range[0]),
+            bottom - (bottom - top) * (math.log10(y) - y_range[0]) / (y_range[-1] - y_range[0]),
+        )
+
+    parts = []
+    for power in x_range:
+        x, _ = place(10.0**power, 10.0 ** y_range[0])
+        parts.append(f"<line x1='{x:.1f}' y1='{top}' x2='{x:.1f}' y2='{bottom}' stroke='#e2e8f0'/>")
+        parts.append(f"<text x='{x:.1f}' y='{bottom + 18}' text-anchor='middle'>{10**power:,}</text>")
+    for power in y_range:
+        _, y = place(10.0 ** x_range[0], 10.0**power)
+        parts.append(f"<line x1='{left}' y1='{y:.1f}' x2='{right}' y2='{y:.1f}' stroke='#e2e8f0'/>")
+        parts.append(f"<text x='{left - 8}' y='{y + 4:.1f}' text-anchor='end'>{10.0**power:,g}</text>")
+    for number, (name, points) in enumerate(lines.items()):
+        colour, dash = _LINES[number % len(_LINES)], _DASHES[number % len(_DASHES)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
+        stroke = f"stroke='{colour}' stroke-width='2' stroke-dasharray='{dash}'"
+        legend = top + 14 + 22 * number
+        parts += [
+            f"<polyline points='{path}' fill='none' {stroke}/>",
+            f"<line x1='{right + 14}' y1='{legend - 4}' x2='{right + 40}' y2='{legend - 4}' {stroke}/>",
+            f"<text x='{right + 46}' y='{legend}'>{escape(name)}</text>",
+        ]
+    parts.append(f"<text x='{(left + right) / 2}' y='{bottom + 40}' text-anchor='middle'>{escape(across)}</text>")
+    parts.append(f"<text x='{left - 60}' y='{top - 10}'>{escape(up)}</text>")
+    return _picture(title, bottom + 52 + _FOOT, parts, command)
+
+
+def _decades(values: Iterable[float]) -> range:
+    """The powers of ten that take in all values, at least two of them."""
+    logs = [math.log10(value) for value in values]
+    low, high = math.floor(min(logs) + 1e-9), math.ceil(max(logs) - 1e-9)
+    return range(low, max(high, low + 1) + 1)
+
+
+def _picture(title: str, height: int, parts: Iterable[str], command: str) -> str:
+    return "\n".join(
+        [
+            f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {height}' role='img' {_STYLE}>",
+            f"<title>{escape(title)}</title>",
+            f"<rect width='{_WIDTH}' height='{height}' fill='#ffffff'/>",
+            f"<text x='10' y='24' font-size='16' font-weight='600'>{escape(title)}</text>",
+            *parts,
+            f"<text x='10' y='{height - 12}' font-size='11' fill='#4a5568'>{escape(command)}</text>",
+            "</svg>\n",
+        ]
+    )
