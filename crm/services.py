@@ -171,10 +171,15 @@ class CRM:
     async def check_token(self) -> TokenInfo | None:
         """Ask whom the token belongs to; None when HubSpot cannot be asked now.
 
+        Whose budget the call is of is known only afterwards, and it is counted there then.
+
         Raises:
             NotAuthorized: HubSpot does not know the token.
         """
-        return await token_info(self._client, self._paths)
+        found = await token_info(self._client, self._paths)
+        if found is not None and found.hub_id:
+            await self.budget.count(found.hub_id)
+        return found
 
     async def close(self) -> None:
         """Refuse who waits for a place, answer those whose calls are under way, end threads and connections."""

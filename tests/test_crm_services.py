@@ -371,6 +371,12 @@ async def test_the_token_tells_its_portal_and_scopes(crm: CRM) -> None:
     assert "crm.objects.contacts.read" in info.scopes
 
 
+async def test_asking_whose_the_token_is_counts_in_the_portals_budget(crm: CRM) -> None:
+    await crm.check_token()
+
+    assert (await crm.budget.state(PORTAL))["calls"].used == 1
+
+
 async def test_a_refused_token_is_not_authorized(sim: Simulator, crm: CRM) -> None:
     sim.portal.token_state = TokenState.REVOKED
 
