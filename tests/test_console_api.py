@@ -320,6 +320,45 @@ async def test_an_act_without_a_proper_reason_is_not_done(
     assert await DeadLetters(redis).get(7, "aa") is not None
 
 
+@pytest.mark.parametrize(
+    "which", [{"portal_id": False}, {"portal_id": "7"}, {"all": "yes"}, {"all": 1}, {"keys": "aa"}]
+)
+async def test_what_is_no_number_is_not_taken_for_one(
+    client: TestClient, redis: Redis, letters: list[DeadLetter], which: dict[str, object]
+) -> None:
+    assert (await Program(client, Role.ADMIN).post("/dead-letters/discard", {**which, **WHY}))[0] == 422
+    assert await DeadLetters(redis).get(7, "aa") is not None
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/queue", "/dead-letters/replay"])
+async def test_no_such_address_and_no_such_method_are_problems_with_an_id(client: TestClient, path: str) -> None:
+    async with client.delete(PREFIX + path, headers={"X-Request-Id": "0123456789abcdef"}) as answer:
+        assert answer.status == (404 if path == "/nowhere" else 405)
+        assert ("Allow" in answer.headers) == (answer.status == 405)
+        assert answer.content_type == "application/problem+json"
+        assert orjson.loads(await answer.read())["correlation_id"] == "0123456789abcdef"
+        assert answer.headers["X-Request-Id"] == "0123456789abcdef"
+
+
+async def test_a_body_too_large_is_a_problem(client: TestClient) -> None:
+    headers = {**Program(client, Role.ADMIN).headers, "Content-Type": "application/json"}
+    body = b'{"reason":"' + b"x" * 300_000 + b'"}'
+    async with client.post(f"{PREFIX}/dead-letters/discard", data=body, headers=headers) as answer:
+        assert (answer.status, answer.content_type) == (413, "application/problem+json")
+
+
+async def test_a_fault_of_ours_is_a_problem_that_tells_nothing(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise RuntimeError(HIDDEN)
+
+    monkeypatch.setattr("console.api.looking.queue", fails)
+    status, problem = await Program(client, Role.VIEWER).get("/queue")
+    assert (status, problem["type"], len(problem["correlation_id"])) == (500, "urn:spokes:problem:internal", 16)
+    assert HIDDEN not in str(problem)
+
+
 async def test_a_form_is_not_taken_for_json(client: TestClient, letters: list[DeadLetter]) -> None:
     headers = Program(client, Role.ADMIN).headers
     async with client.post(f"{PREFIX}/dead-letters/7/aa/discard", data={"reason": "x"}, headers=headers) as answer:

@@ -63,6 +63,22 @@ class Route:
 
         return web.route(self.method, PREFIX + self.path, allow(self.policy)(handle), name=None)
 
+    @staticmethod
+    def _query(request: web.Request) -> object:
+        sent = dict(request.query)
+        if len(request.query) != len(sent):
+            raise Problem(422, "wrong_query", "A parameter is given twice.")
+        return sent
+
+    @staticmethod
+    async def _body(request: web.Request) -> object:
+        if request.content_type != _JSON:
+            raise Problem(415, "not_json", "Send the body as application/json.")
+        try:
+            return orjson.loads(await request.read())
+        except orjson.JSONDecodeError:
+            raise Problem(422, "not_json", "The body is no JSON.") from None
+
     async def _read(self, request: web.Request) -> Any:
         """Read what was sent.
 
@@ -71,21 +87,14 @@ class Route:
         """
         if self.takes is None:
             return None
-        if self.method == "GET":
-            sent: object = dict(request.query)
-            if len(request.query) != len(sent):  # type: ignore[arg-type]  # it is a dict
-                raise Problem(422, "wrong_query", "A parameter is given twice.")
-        else:
-            if request.content_type != _JSON:
-                raise Problem(415, "not_json", "Send the body as application/json.")
-            try:
-                sent = orjson.loads(await request.read())
-            except orjson.JSONDecodeError:
-                raise Problem(422, "not_json", "The body is no JSON.") from None
+        sent = self._query(request) if self.method == "GET" else await self._body(request)
         if _holds_nul(sent):
             raise Problem(422, "wrong_text", "A text holds the character NUL.")
         try:
-            return self.taken.validate_python(sent)
+            if self.method == "GET":
+                return self.taken.validate_python(sent)
+            # In JSON a number is a number: `"portal_id": false` must not be taken for portal 0.
+            return self.taken.validate_json(await request.read(), strict=True)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_context=False, include_input=False)[:_FAULTS]
             told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)

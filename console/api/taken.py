@@ -18,7 +18,7 @@ _END_OF_TIME: Final = 253_402_300_800_000  # epoch ms of the year 10000
 
 def _moment(told: object) -> int:
     try:
-        at = moment(str(told))
+        at = max(0, moment(str(told)))  # before 1970 is since ever
     except typer.BadParameter:
         at = -1
     if not 0 <= at < _END_OF_TIME:
@@ -26,14 +26,36 @@ def _moment(told: object) -> int:
     return at
 
 
+def _whole(told: object) -> object:
+    """To JSON Schema 7.0 is an integer."""
+    return int(told) if isinstance(told, float) and told.is_integer() else told
+
+
 Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Reference: TypeAlias = Annotated[
+    Text,
+    WithJsonSchema(
+        {
+            "type": "string",
+            "maxLength": 200,
+            "pattern": r"^([A-Za-z0-9_-]{1,100} )?[0-9]{1,20}$"
+            r"|^https://app\.hubspot\.com/contacts/[0-9]{1,18}/record/[0-9]-[0-9]/[0-9]{1,20}$",
+        }
+    ),
+]
 Reason: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 Contact: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(\d{1,18}|[^\s@]{1,100}@[^\s@]{1,100})$")]
-Number: TypeAlias = Annotated[int, Field(ge=0, lt=10**18)]
+Number: TypeAlias = Annotated[int, Field(ge=0, lt=10**18), BeforeValidator(_whole)]
 Moment: TypeAlias = Annotated[
     int,
     BeforeValidator(_moment),
-    WithJsonSchema({"type": "string", "description": "2026-11-23, 2026-11-23T14:00 (UTC), or an age: 2h, 7d"}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "description": "2026-11-23, 2026-11-23T14:00:00Z, epoch ms, or an age: 30m, 2h, 7d, 4w",
+            "anyOf": [{"format": "date"}, {"format": "date-time"}, {"pattern": "^([0-9]{1,4}[mhdw]|[0-9]{9,14})$"}],
+        }
+    ),
 ]
 Limit: TypeAlias = Annotated[int, Field(ge=1, le=500)]
 Cursor: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\d{1,18}\.\d{1,18}$")]
@@ -120,7 +142,7 @@ class OfExport(_Audit):
 class OfObject:
     """Which CRM object: an id, `contact 51`, or a link copied from HubSpot; `after` is a page's `next`."""
 
-    object: Text
+    object: Reference
     limit: Limit = 200
     after: Cursor | None = None
 

@@ -51,6 +51,8 @@ async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         problem = _problem(error)
         reason = problem.reason
         response = as_answer(request, problem)
+        if isinstance(error, web.HTTPMethodNotAllowed):
+            response.headers["Allow"] = error.headers["Allow"]
     if not response.prepared:
         dress(request, response)
     route = request.match_info.route.resource
