@@ -6,9 +6,8 @@ goes for those too who waited for the lane while another process had it: they en
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -24,22 +23,34 @@ _SCRIPT: Final = (Path(__file__).parent / "begin.lua").read_text()
 _MOST: Final = 200  # deliveries that share a call
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What was asked for one delivery: which works hope for which lane, and what was asked of marks."""
+class _Hope(NamedTuple):
+    """What is asked of one lane: by which works, the newest marks of which names, and whether it was ours already."""
+
+    key: str
+    works: list[Work]
+    names: tuple[str, ...]
+    held: bool
+
+
+class _Asked(NamedTuple):
+    """What was asked for one delivery."""
 
     run: Run
-    lanes: dict[str, list[Work]]
-    names: tuple[tuple[str, ...], ...]
-    echoes: tuple[Work, ...]  # one for each echo key
+    hopes: list[_Hope]
+    echoes: list[Work]  # one for each echo key
 
 
 class Beginning:
     """The lanes that one worker process holds, and how they fill."""
 
     def __init__(self, redis: Redis, holder: str, patience: Patience, ready: Callable[[Lane], None]) -> None:
-        """Hold lanes in the name of `holder`, which no other process shares; `ready` is told of each new lane."""
+        """Hold lanes in the name of `holder`, which no other process shares; `ready` is told of each new lane.
+
+        `seen_ms` is when we last looked, by Redis' clock in epoch ms: what happened at HubSpot before is in what a
+        handler reads from now on.
+        """
         self.held: dict[str, Lane] = {}
+        self.seen_ms = 0
         self._script = redis.register_script(_SCRIPT)
         self._holder = holder
         self._ready = ready
@@ -84,14 +95,12 @@ class Beginning:
         return found.items()
 
     async def _take(self, asks: list[tuple[Run, list[Work]]]) -> list[list[Work]]:
-        reused, until = set(self.held), time.monotonic() + LEASE_MS / 1000
+        until = time.monotonic() + LEASE_MS / 1000
         words: list[str | int] = [LEASE_MS, self._token]
         asked = [self._ask(words, run, works) for run, works in asks]
-        seen_ms, *answers = await self._script(args=words)
+        self.seen_ms, *answers = await self._script(args=words)
         taken: list[Lane] = []
-        busy = [self._let_in(one, answer, reused, taken, until) for one, answer in zip(asked, answers, strict=True)]
-        for lane in self.held.values():
-            lane.seen_ms = seen_ms
+        busy = [self._let_in(one, answer, taken, until) for one, answer in zip(asked, answers, strict=True)]
         self._calls += 1
         self._token = f"{self._holder}:{self._calls}"
         for lane in taken:
@@ -101,30 +110,28 @@ class Beginning:
     def _ask(self, words: list[str | int], run: Run, works: list[Work]) -> _Asked:
         delivery_id, portal_id = run.delivery.id, run.delivery.portal_id
         words += (keys.settled(portal_id, delivery_id), keys.merges(portal_id), *keys.starts(portal_id))
-        echoes = tuple(work for work in works for _ in work.echo_keys)
+        echoes = [work for work in works for _ in work.echo_keys]
         words.append(len(echoes))
         for work in works:
             words += work.echo_keys
+        hopes: list[_Hope] = []
         lanes = by_lane(works)
         words.append(len(lanes))
-        names = []
         for key, group in lanes.items():
             event, lane = group[0].event, self.held.get(key)
-            wanted = tuple({name for work in group if (name := slot(work.event))})
-            names.append(wanted)
+            names = tuple({name for work in group if (name := slot(work.event))})
+            hopes.append(_Hope(key, group, names, lane is not None))
             object_id = event.survivor_id or group[0].entry.key
-            words += (event.object_type, object_id, lane.token if lane else "", len(wanted), *wanted)
-        return _Asked(run, lanes, tuple(names), echoes)
+            words += (event.object_type, object_id, lane.token if lane else "", len(names), *names)
+        return _Asked(run, hopes, echoes)
 
-    def _let_in(
-        self, asked: _Asked, answer: list[Any], reused: set[str], taken: list[Lane], until: float
-    ) -> list[Work]:
+    def _let_in(self, asked: _Asked, answer: list[Any], taken: list[Lane], until: float) -> list[Work]:
         settled, echoes, objects = answer
         for work, stands in zip(asked.echoes, echoes, strict=True):
             work.is_echo = work.is_echo or stands == 1
         done = {key.decode() for key in settled}
         out: list[Work] = []
-        for (key, group), names, told in zip(asked.lanes.items(), asked.names, objects, strict=True):
+        for (key, group, names, held), told in zip(asked.hopes, objects, strict=True):
             hoping = [work for work in group if work.hopes]  # others gave up, or got in, while we asked
             works = [work for work in hoping if work.entry.key not in done]
             for work in hoping:
@@ -133,7 +140,7 @@ class Beginning:
             lane = self.held.get(key)
             if isinstance(told, bytes):
                 out += (retargeted(work, told.decode()) for work in works)
-            elif told == 0 or (lane is None and key in reused):  # given back while we asked
+            elif told == 0 or (lane is None and held):  # given back while we asked
                 out += works
             else:
                 if lane is None:

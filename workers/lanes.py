@@ -43,14 +43,12 @@ class Lane:
     """An object's lane while it is ours: the works that wait in it, and how new the applied truth is, by name.
 
     `until` is when it may become another's, in seconds of the monotonic clock: a process that was frozen, or away from
-    Redis, for longer than a lease finds out by it. `seen_ms` is when we last looked, by Redis' clock in epoch ms: what
-    happened at HubSpot before is in what a handler reads from now on.
+    Redis, for longer than a lease finds out by it.
     """
 
     key: str
     token: str
     until: float
-    seen_ms: int = 0
     waiting: list[Work] = field(default_factory=list)
     newest: dict[str, int] = field(default_factory=dict)
 

@@ -134,7 +134,7 @@ class Processor:
         waiting = None
         for turn in self._turns.plan(works, lane):
             if waiting is None:
-                waiting = await self._turns.take(turn, lane)
+                waiting = await self._turns.take(turn, lane, self._beginning.seen_ms)
             else:
                 turn.work.run.put_off((*turn.older, turn.work), waiting)
 

@@ -36,7 +36,7 @@ class Run:
         self._settings = settings
         self._left = len(self.works)
         self._later: dict[str, steps.Later] = {}  # by reason: a short wait is not held up by a long one
-        self._ending: asyncio.Future[asyncio.Future[bool]] = asyncio.get_running_loop().create_future()
+        self._ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if not self.works:
             self._account()
 
@@ -87,7 +87,7 @@ class Run:
 
     async def ended(self) -> bool:
         """Wait for all events; return False when another worker has a hand in the delivery and it must stay queued."""
-        return await (await self._ending)
+        return await self._ended
 
     def _count(self, ended: steps.Ended) -> None:
         outcome = ended.verdict.outcome
@@ -97,7 +97,7 @@ class Run:
     def _account(self) -> None:
         for later in self._later.values():
             self._settlement.step(steps.postpone(self.delivery, later))
-        self._ending.set_result(self._settlement.end(self.delivery))
+        self._settlement.end(self.delivery, self._ended)
 
 
 def _line(delivery: Delivery, ended: steps.Ended) -> dict[str, object]:

@@ -56,9 +56,9 @@ class Settlement:
         """Give a lane back after all steps so far, if it still bears our token."""
         self._together.tell(lane)
 
-    def end(self, delivery: Delivery) -> asyncio.Future[bool]:
-        """End a delivery after all its steps; False when another worker has a hand in it: it must stay."""
-        return self._together.ask(End(delivery))
+    def end(self, delivery: Delivery, ended: "asyncio.Future[bool] | None" = None) -> asyncio.Future[bool]:
+        """End a delivery after all its steps; False, in `ended`, when another worker has a hand in it: it must stay."""
+        return self._together.ask(End(delivery), ended)
 
     async def close(self) -> None:
         """Wait until everything that was asked for is carried out."""

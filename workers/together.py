@@ -27,9 +27,9 @@ class Together(Generic[Ask, Answer]):
         self._waiting: deque[tuple[Ask, asyncio.Future[Answer] | None]] = deque()
         self._call: asyncio.Task[None] | None = None
 
-    def ask(self, ask: Ask) -> "asyncio.Future[Answer]":
-        """Return the answer to come."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    def ask(self, ask: Ask, answer: "asyncio.Future[Answer] | None" = None) -> "asyncio.Future[Answer]":
+        """Return the answer to come; `answer` itself, where there is one that waits for it already."""
+        answer = answer or asyncio.get_running_loop().create_future()
         self._enter(ask, answer)
         return answer
 

@@ -89,12 +89,18 @@ class Turns:
             event.portal_id, event.object_type, event.object_id, name, value, by_us=by_us, by_another=by_another
         )
 
-    async def take(self, turn: Turn, lane: Lane) -> Verdict | None:
-        """Run a turn and settle what it stands for; return why later turns of the lane must wait, if they must."""
+    async def take(self, turn: Turn, lane: Lane, read_ms: int) -> Verdict | None:
+        """Run a turn and settle what it stands for; return why later turns of the lane must wait, if they must.
+
+        Args:
+            turn: of those that `plan` returned.
+            lane: of the turn's object; it is ours.
+            read_ms: what happened at HubSpot before is in what the handler reads; by Redis' clock, in epoch ms.
+        """
         work = turn.work
         route = self._router.fetch(work.event)
         writes: list[Write] = []
-        standing, read_ms = StandingForEvent(self._crm.echoes, work.event), lane.seen_ms
+        standing = StandingForEvent(self._crm.echoes, work.event)
         verdict = await self._verdict(turn, lane, route, writes, standing)
         if writes and route is not None and verdict is PROCESSED:
             with suppress(RedisError, OSError):  # what is not counted is one more round
