@@ -7,7 +7,7 @@ goes for those too who waited for the lane while another process had it: they en
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import Redis
 
@@ -23,13 +23,8 @@ _SCRIPT: Final = (Path(__file__).parent / "begin.lua").read_text()
 _MOST: Final = 200  # deliveries that share a call
 
 
-class _Hope(NamedTuple):
-    """What is asked of one lane: by which works, the newest marks of which names, and whether it was ours already."""
-
-    key: str
-    works: list[Work]
-    names: tuple[str, ...]
-    held: bool
+# What is asked of one lane: its key, for which works, the newest marks of which names, and whether it was ours already.
+_Hope: TypeAlias = tuple[str, list[Work], tuple[str, ...], bool]
 
 
 class _Asked(NamedTuple):
@@ -120,7 +115,7 @@ class Beginning:
         for key, group in lanes.items():
             event, lane = group[0].event, self.held.get(key)
             names = tuple({name for work in group if (name := slot(work.event))})
-            hopes.append(_Hope(key, group, names, lane is not None))
+            hopes.append((key, group, names, lane is not None))
             object_id = event.survivor_id or group[0].entry.key
             words += (event.object_type, object_id, lane.token if lane else "", len(names), *names)
         return _Asked(run, hopes, echoes)
