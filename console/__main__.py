@@ -72,10 +72,18 @@ class _OnDemand(TyperGroup):
     """A group that loads the command it is asked for, and only that one; typer keeps the types of that to itself."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        logs_beside_answers()
         for command in COMMANDS:
             if command.name == args[0]:
                 self.commands[command.name] = command.load()
         return super().resolve_command(ctx, args)
+
+
+def logs_beside_answers() -> None:
+    """Send log lines to standard error: what a command prints is its answer, and may be JSON."""
+    import structlog  # noqa: PLC0415 - help needs none
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 
 app = typer.Typer(

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from console.output import AsJson, Reason, say, show_json, show_table, utc
+from core import sentry
 from core.connections import redis_client
+from core.masking import Mask
 from core.settings import Settings
 from workers.circuit import Circuit, Pause
 
@@ -53,10 +55,17 @@ async def _pause(settings: Settings, portal_id: int | None, reason: str) -> dict
     async with redis_client(settings) as redis:
         circuit = Circuit(redis)
         if portal_id is not None:
+            _tell_sentry(settings)
             await circuit.pause_by_hand(portal_id, actor=getpass.getuser(), reason=reason)
         return await circuit.pauses()
 
 
 async def _resume(settings: Settings, portal_id: int, reason: str) -> bool:
+    _tell_sentry(settings)
     async with redis_client(settings) as redis:
         return await Circuit(redis).resume_by_hand(portal_id, actor=getpass.getuser(), reason=reason)
+
+
+def _tell_sentry(settings: Settings) -> None:
+    """Let Sentry hear of the alert that begins or ends by this command, as it does of those of workers."""
+    sentry.start(settings, "command", Mask(settings.secrets))

@@ -1,8 +1,12 @@
 """core.telemetry: what logs and Sentry get to see."""
 
+import asyncio
 import gzip
 import io
 import logging
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime
@@ -14,6 +18,7 @@ import orjson
 import pytest
 import sentry_sdk
 import structlog
+from redis.asyncio import Redis
 
 from core.security import SecurityEvent, security
 from core.sentry import release, timed
@@ -21,6 +26,7 @@ from core.settings import Settings
 from core.telemetry import alert, canonical, report, setup
 from core.version import VERSION
 
+ROOT = Path(__file__).parent.parent
 CANARY = "ann.canary@example.com"
 
 
@@ -126,6 +132,19 @@ def items(sentry: _Sentry) -> list[dict[str, Any]]:
     """What was sent, without the envelopes' heads."""
     sentry_sdk.flush(5)
     return [orjson.loads(line) for envelope in sentry.received for line in envelope.splitlines()[2::2]]
+
+
+async def test_alert_that_a_command_begins_or_ends_reaches_sentry(
+    sentry: _Sentry, environ: dict[str, str], redis: Redis
+) -> None:
+    given = {**os.environ, **environ, "SENTRY_DSN": f"http://key@127.0.0.1:{sentry.server_port}/1"}
+    for verb in ("pause", "resume"):
+        command = [sys.executable, "-m", "console", verb, "7", "--reason", "by hand", "--json"]
+        done = await asyncio.to_thread(
+            subprocess.run, command, cwd=ROOT, env=given, capture_output=True, timeout=60, check=True
+        )
+        assert [orjson.loads(line)["portal_id"] for line in done.stdout.splitlines()] == [7]
+    assert [told["message"] for told in items(sentry)] == ["portal_paused", "portal_paused_over"]
 
 
 def test_exception_reaches_sentry_without_its_text(sentry: _Sentry, environ: dict[str, str]) -> None:
