@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from audit.archive import Archiver
-from audit.records import AuditRecord, Outcome, event_record
+from audit.records import AuditRecord, Outcome, event_fields
 from audit.store import open_engine
 from audit.stream import append, decode
 from conftest import KEY, event
@@ -70,9 +70,9 @@ async def test_dead_letter_shows_its_whole_history(
 ) -> None:
     """A try that failed, earlier replays with their reasons: archived or still in the stream, the oldest first."""
     raw = letters[0].entry.event
-    failed = event_record(raw, Outcome.RETRIED, key="aa", delivery_id="7-1-1", attempt=1, reason="rate_limited")
+    failed = event_fields(raw, Outcome.RETRIED, key="aa", delivery_id="7-1-1", attempt=1, reason="rate_limited")
     async with redis.pipeline() as pipeline:
-        append(pipeline, failed)
+        append(pipeline, AuditRecord(**failed))
         await pipeline.execute()
     assert run(environ, "migrate").returncode == 0
     engine = open_engine(Settings.from_env(environ).database_address)
