@@ -17,6 +17,7 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as TimedOut
 
 from core.settings import Settings
@@ -60,6 +61,21 @@ class _Mended(AbstractConnection):
             await self.disconnect(nowait=True)
             if isinstance(error, OSError | RuntimeError):  # time-outs are among them; uvloop's word for "is closed" too
                 raise (TimedOut if isinstance(error, TimeoutError) else Disconnected)("while writing") from error
+            raise
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """Return an answer.
+
+        A server that takes no writes has become another's replica: whoever asks again is to find, under the same
+        address, the one that leads now.
+
+        Raises:
+            RedisError: the server refuses, is gone, or takes longer than the time-out.
+        """
+        try:
+            return await super().read_response(*args, **options)
+        except ReadOnlyError:
+            await self.disconnect(nowait=True)
             raise
 
     def pack_command(self, *args: Any) -> list[bytes]:
