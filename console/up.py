@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from console.embedded import answers, log_file, valkey_command
+from console.first_login import first_login
 from console.processes import Processes, die_with_parent
 from console.running import announce
 from core.errors import ConfigurationError
@@ -56,6 +57,7 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
     try:
         if env := await _until(stop, _start(settings, processes, workers, traffic)):
             told = announce(settings.data_dir, env)
+            await _until(stop, _show_way_in(settings, f"http://127.0.0.1:{env['PORT']}"))
         if not stop.is_set():
             ended = await _until(stop, processes.any_ended())
             if ended:
@@ -94,9 +96,21 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
         await processes.start(f"worker {number}", [sys.executable, "-m", "workers"], env)
     await _wait(lambda: _ready(f"{base}/readyz"), "The web process")
     print(f"Ready: {base}{RECEIVER_PATH} takes deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
-    print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.")
-    print(f"The console: spokes user add NAME --role admin, then {base}/console.", flush=True)
+    print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.", flush=True)
     return env
+
+
+async def _show_way_in(settings: Settings, base: str) -> None:
+    """Say how to come into the console: by a link, where key and Redis are of this run, so that it is nobody else's."""
+    if settings.console_key.get_secret_value() or settings.redis_url.get_secret_value():
+        print(f"The console: spokes user add NAME --role admin, then {base}/console.", flush=True)
+        return
+    try:
+        await _wait(lambda: _ready(f"{base}/console/login"), "The console")
+    except ConfigurationError as late:  # events are taken and worked off without it
+        print(late, file=sys.stderr)
+    name, word = await first_login(settings)
+    print(f"The console: {base}/console/login/{word} opens it once; spokes login-link {name} makes more.", flush=True)
 
 
 async def _play_hubspot(

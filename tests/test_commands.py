@@ -1,6 +1,7 @@
 """Every command teaches, speaks JSON, says what its exit codes mean, and asks before it destroys."""
 
 import asyncio
+import http.client
 import inspect
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 import pytest
@@ -76,6 +78,18 @@ def spokes(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
+def enter(link: str) -> tuple[int, str]:
+    """Press the button of a login link; return the answer's status and cookie."""
+    place = urlsplit(link)
+    assert place.hostname is not None
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=30)
+    connection.request("POST", place.path, headers={"Sec-Fetch-Site": "same-origin"})
+    answer = connection.getresponse()
+    connection.close()
+    return answer.status, answer.headers.get("Set-Cookie", "")
+
+
+@pytest.mark.timeout(240)  # a dozen processes one after the other
 def test_whole_way_beside_a_running_house(tmp_path: Path) -> None:
     """`up` plays HubSpot; another terminal needs no settings to send an event, follow it and look at it."""
     data = {"DATA_DIR": str(tmp_path)}
@@ -87,8 +101,10 @@ def test_whole_way_beside_a_running_house(tmp_path: Path) -> None:
     assert house.stdout is not None
     try:
         deadline = time.monotonic() + 40
-        while time.monotonic() < deadline and "Ready" not in house.stdout.readline():
+        line = ""
+        while time.monotonic() < deadline and "The console:" not in (line := house.stdout.readline()):
             pass
+        entered = [enter(line.split()[2]) for _ in range(2)]
         sent = spokes(data, "send", "contact.creation", "--object-id", "51", "--json", "--wait", "30")
         listed = spokes(data, "events", "--object-id", "51", "--json")
         table = spokes(data, "events", "--object-id", "51")
@@ -101,6 +117,8 @@ def test_whole_way_beside_a_running_house(tmp_path: Path) -> None:
     finally:
         house.terminate()
         house.communicate(timeout=40)
+    assert [status for status, _ in entered] == [303, 401]  # the link that `up` prints opens once
+    assert entered[0][1].startswith("__Host-spokes=")
     taken, outcome = (json.loads(line) for line in sent.stdout.splitlines())
     assert (sent.returncode, taken["status"], taken["admitted"]) == (0, 202, 1)
     assert (outcome["object_id"], outcome["outcome"], outcome["reason"]) == ("51", "dead", "object_not_found")
