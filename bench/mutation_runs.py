@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -125,10 +126,15 @@ class _Run:
         self._until = time.monotonic() + limit_s
         self._pid = os.fork()
         if not self._pid:
+            code = 99
             try:
-                os._exit(_pytest(tests, folder))
-            finally:  # whatever it was: what comes after here is the parent's
-                os._exit(99)
+                code = _pytest(tests, folder)
+            except Exception:  # noqa: BLE001 - whatever it was: what comes after here is the parent's
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
 
     def ended(self) -> bool:
         """Whether it is over; it is ended, and not well, once its time is up."""
@@ -160,7 +166,8 @@ def _pytest(tests: Sequence[str], folder: Path) -> int:
     os.environ["PYTHONPATH"] = str(folder)
     sys.path[:] = [str(folder), *(place for place in sys.path if place and not place.startswith(str(ROOT / "bench")))]
     sys.dont_write_bytecode = True
-    return int(pytest.main(["-x", "-q", "--no-header", *tests]))
+    loaded_early = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+    return int(pytest.main(["-x", "-q", "--no-header", *loaded_early, *tests]))
 
 
 def copy_tree(folder: Path) -> None:
