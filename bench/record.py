@@ -43,15 +43,28 @@ KEY = "a-key-for-measuring"
 START = 1_795_442_400_000  # epoch ms
 OBJECTS, PER_DELIVERY = 20_000, 100
 FILL = 20_000  # records in the stream at a time
+WAITING = 2_000  # records in the stream while the timeline is asked for
 ROUNDS = 30  # of each question
+
+
+def object_id(number: int) -> str:
+    """Return the id of the object that a record is of."""
+    return str(318845120000 + number * 7919 % OBJECTS)
 
 
 def record(number: int) -> AuditRecord:
     """Return a record like a worker's: two of three are outcomes of events, the third is a change in HubSpot."""
+    delivery_id = f"50112233-{number // PER_DELIVERY:x}-0123456789"
+    if number % PER_DELIVERY == 0:
+        head = {"received": PER_DELIVERY, "admitted": PER_DELIVERY}
+        return AuditRecord(
+            action=Action.DELIVERY_RECEIVED, portal_id=50112233, delivery_id=delivery_id, detail=head,
+            at=START + number, id=f"{number:022x}",
+        )  # fmt: skip
     common: dict[str, Any] = {
-        "portal_id": 50112233, "object_type": "contact", "object_id": str(318845120000 + number * 7919 % OBJECTS),
+        "portal_id": 50112233, "object_type": "contact", "object_id": object_id(number),
         "event_key": f"{number // 3:020x}", "event_id": 1_000_000 + number, "at": START + number,
-        "delivery_id": f"50112233-{number // PER_DELIVERY:x}-0123456789", "handler": "contacts.keep_reachable",
+        "delivery_id": delivery_id, "handler": "contacts.keep_reachable",
         "id": f"{number:022x}",
     }  # fmt: skip
     if number % 3 == 0:
@@ -81,16 +94,21 @@ async def store(kind: str, folder: Path) -> AsyncIterator[tuple[AsyncEngine, str
             server.cleanup()
 
 
+async def fill(redis: Redis, numbers: range) -> None:
+    """Put records into the stream."""
+    pipeline = redis.pipeline(transaction=False)
+    for number in numbers:
+        pipeline.xadd(AUDIT_STREAM, {FIELD: encode(record(number))})
+    await pipeline.execute()
+
+
 async def archive(redis: Redis, engine: AsyncEngine, count: int) -> float:
     """Archive `count` records; return the seconds that archiving took, without those that filled the stream."""
     archiver = Archiver(redis, engine, KEY)
     await archiver.run_once()  # makes the tables
     seconds = 0.0
     for start in range(0, count, FILL):
-        pipeline = redis.pipeline(transaction=False)
-        for number in range(start, min(start + FILL, count)):
-            pipeline.xadd(AUDIT_STREAM, {FIELD: encode(record(number))})
-        await pipeline.execute()
+        await fill(redis, range(start, min(start + FILL, count)))
         began = time.perf_counter()
         await archiver.drain()
         seconds += time.perf_counter() - began
@@ -132,10 +150,14 @@ def export(address: str, *options: str) -> tuple[float, float]:
 
 
 async def speed_of_timeline(redis: Redis, engine: AsyncEngine, count: int) -> tuple[float, float]:
-    """Return the median and the worst milliseconds of the console's timeline of an object, for many objects."""
+    """Return the median and the worst milliseconds of the console's timeline of an object, for many objects.
+
+    Beside what is archived, records of others wait in the stream, as they do while workers work.
+    """
+    await fill(redis, range(count, count + WAITING))
     taken = []
     for number in range(ROUNDS):
-        reference = Reference(record(number * 31 % count).object_id)
+        reference = Reference(object_id((number * 30 + 1) % count))
         began = time.perf_counter()
         found = await timeline(redis, engine, None, reference, key=pseudonym_key(KEY))
         taken.append((time.perf_counter() - began) * 1000)
@@ -143,7 +165,7 @@ async def speed_of_timeline(redis: Redis, engine: AsyncEngine, count: int) -> tu
     return statistics.median(taken), max(taken)
 
 
-async def measure(kind: str, count: int, folder: Path, redis: Redis) -> None:
+async def measure(kind: str, count: int, folder: Path, redis: Redis, *, only_timeline: bool) -> None:
     """Print the figures of one kind of store."""
     async with store(kind, folder) as (engine, address):
         seconds = await archive(redis, engine, count)
@@ -152,6 +174,11 @@ async def measure(kind: str, count: int, folder: Path, redis: Redis) -> None:
             async with engine.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await connection.execute(text("ANALYZE"))
+        median, worst = await speed_of_timeline(redis, engine, count)
+        print(f"{kind:>10}  timeline         {median:8.1f} ms median, {worst:.1f} ms worst")
+        await redis.delete(AUDIT_STREAM)
+        if only_timeline:
+            return
         began = time.perf_counter()
         verdict = await verify(engine, master=KEY)
         took = time.perf_counter() - began
@@ -163,8 +190,6 @@ async def measure(kind: str, count: int, folder: Path, redis: Redis) -> None:
         for name in sorted(asked):
             median, worst = await latency(engine, count, {name: getattr(middle, name)})
             print(f"{kind:>10}  {name:<16} {median:8.1f} ms median, {worst:.1f} ms worst")
-        median, worst = await speed_of_timeline(redis, engine, count)
-        print(f"{kind:>10}  timeline         {median:8.1f} ms median, {worst:.1f} ms worst")
         (_, few), (took, all_) = export(address, "--limit", "1000"), export(address)
         print(f"{kind:>10}  export    {took:12.1f} s   {all_:.0f} MB at most; {few:.0f} MB for 1,000 records")
         for name, filters in (("actor", {"actor": "ada"}), ("time range alone", {})):
@@ -177,6 +202,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--store", choices=("sqlite", "postgresql"), action="append")
+    parser.add_argument("--timeline", action="store_true", help="archive, ask for timelines, and nothing else")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="spokes-bench-") as folder:
         place = Path(folder)
@@ -186,7 +212,7 @@ async def main() -> None:
         with ValkeyServer(port=port, data_dir=place / "valkey") as server:
             async with Redis.from_url(server.connection_url) as redis:
                 for kind in arguments.store or ("sqlite", "postgresql"):
-                    await measure(kind, arguments.records, place, redis)
+                    await measure(kind, arguments.records, place, redis, only_timeline=arguments.timeline)
 
 
 if __name__ == "__main__":
