@@ -222,7 +222,7 @@ async def test_an_answer_that_drips_is_unavailable_after_the_time_out() -> None:
     async def respond(asked: Asked) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(asked.raw)
-        for _ in range(40):
+        for _ in range(400):
             await response.write(b" ")
             await asyncio.sleep(0.05)
         return response
@@ -231,7 +231,7 @@ async def test_an_answer_that_drips_is_unavailable_after_the_time_out() -> None:
     error = await failure(respond, timeout_s=0.3)  # type: ignore[arg-type]
 
     assert isinstance(error, CRMUnavailable)
-    assert asyncio.get_running_loop().time() - started < 1.5
+    assert asyncio.get_running_loop().time() - started < 10
 
 
 async def test_tls_trouble_is_unavailable() -> None:
