@@ -63,6 +63,11 @@ class Objects:
         self._access.properties(self.service)
         return await fates_of((i, self.get(i)) for i in object_ids)
 
+    async def get_many_by(self, property_name: str, values: Iterable[str]) -> Fates[Record]:
+        """Read many by a unique property; the `id` of each fate is the value that was asked for."""
+        self._access.properties(self.service)
+        return await fates_of((value, self.get_by(property_name, value)) for value in values)
+
     async def search(
         self, condition: Condition | None = None, *, text: str = "", sort: str = "", limit: int = 100
     ) -> tuple[Record, ...]:

@@ -43,6 +43,18 @@ async def test_many_reads_are_split_at_a_hundred_and_keep_their_order(world: Wor
     assert world.calls == ["POST contacts/batch/read"] * 3
 
 
+async def test_many_are_read_by_a_unique_property(world: World) -> None:
+    ids = world.contacts(2)
+
+    fates = await world.services().contacts.get_many_by("email", ["person1@example.org", "no@example.org"])
+
+    assert [(fate.id, fate.result and fate.result.id) for fate in fates] == [
+        ("person1@example.org", ids[1]),
+        ("no@example.org", None),
+    ]
+    assert world.calls == ["POST contacts/batch/read"]
+
+
 async def test_a_read_that_fails_is_the_fate_of_one(world: World) -> None:
     ids = world.contacts(2)
 
