@@ -27,7 +27,12 @@ from simulator.demo import ask_console, environment, free_port, ready
 PUBLIC: Final = "https://hooks.example.com"
 _NO_ROOM: Final = b"Can't recover from AOF write error"  # Valkey's last words; with fsync always it has to end
 _COMES_UP_S: Final = 40.0
+_WAITS_S: Final = 8.0  # for a part that is in other trouble
 _HEARS_AFTER_S: Final = 60.0  # a process that is set up by then, however slow the machine is
+
+
+class Busy(Exception):
+    """A part is in other trouble for so long that this one is left out."""
 
 
 class House:
@@ -113,10 +118,18 @@ class House:
 
     @asynccontextmanager
     async def alone(self, *names: str) -> AsyncIterator[None]:
-        """Have these parts to oneself: two troubles at once on one process would be a third, and nobody's."""
+        """Have these parts to oneself: two troubles at once on one process would be a third, and nobody's.
+
+        Raises:
+            Busy: others have them for long, as on a slow machine; a queue of troubles would be one without end.
+        """
         async with AsyncExitStack() as stack:
-            for name in sorted(names):
-                await stack.enter_async_context(self._busy.setdefault(name, asyncio.Lock()))
+            try:
+                async with asyncio.timeout(_WAITS_S):
+                    for name in sorted(names):
+                        await stack.enter_async_context(self._busy.setdefault(name, asyncio.Lock()))
+            except TimeoutError:
+                raise Busy from None
             yield
 
     async def comes_up(self, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from chaos import collect, troubles, versions
 from chaos.facts import Disturbance, Facts
-from chaos.house import PUBLIC, House
+from chaos.house import PUBLIC, Busy, House
 from chaos.load import Load
 from chaos.plan import Kind, Trouble, plan
 from core.settings import RECEIVER_PATH
@@ -87,9 +87,11 @@ async def _burn(options: Options, house: House, load: Load, disturbances: list[D
         began_ms = time.time_ns() // 1_000_000
         try:
             await troubles.make(house, trouble)
+        except Busy:
+            return
         finally:
             going.discard(trouble.kind)
-            disturbances.append(Disturbance(trouble.kind, began_ms, time.time_ns() // 1_000_000))
+        disturbances.append(Disturbance(trouble.kind, began_ms, time.time_ns() // 1_000_000))
 
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(load.run(stop))

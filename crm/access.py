@@ -14,6 +14,7 @@ from crm.calls import Request
 from crm.exchange import Exchange
 from crm.fates import Done
 from crm.priorities import Priority
+from crm.records import Record
 from crm.types import singular
 from crm.waits import Kind
 
@@ -26,6 +27,7 @@ class Write:
     """One change made in HubSpot, or refused by it; names of properties, never values.
 
     `method` as `contacts.update`; `object_type` in the singular, as events name it; `reason` empty when it worked.
+    `rests_on` is when what it was computed from had been changed last (see `Record.updated_ms`); 0: it was not read.
     """
 
     method: str
@@ -35,6 +37,7 @@ class Write:
     correlation_id: str
     ok: bool
     reason: str
+    rests_on: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ class Access:
     """One portal, seen by one handler: the properties it reads by service, the methods it may call, its journal.
 
     `permit` raises when nothing may be changed any more; `seen` is told of each read, type and properties;
-    `priority` is that of the event it works on. `read_as` is what it has read: by type and the id that it asked
-    for, the id under which it found a record.
+    `priority` is that of the event it works on. `read_as` is what it has read, by type and the id that
+    it asked for.
     """
 
     exchange: Exchange
@@ -54,7 +57,7 @@ class Access:
     permit: Callable[[], None] = field(repr=False, default=lambda: None)
     priority: Priority = "interactive"
     seen: Callable[[str, tuple[str, ...]], None] = field(repr=False, default=lambda _type, _properties: None)
-    read_as: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    read_as: dict[tuple[str, str], Record] = field(default_factory=dict, repr=False)
 
     async def send(self, request: Request, kind: Kind = "calls") -> "Answer":
         """Make one call that shares no batch, in its place of the budget.
@@ -86,7 +89,7 @@ class Access:
 
     async def write(
         self, method: str, object_type: str, object_id: str, properties: Mapping[str, str],
-        change: Callable[[], Awaitable[Done]],
+        change: Callable[[], Awaitable[Done]], *, rests_on: int = 0,
     ) -> Done:  # fmt: skip
         """Make a change by calling `change`, with ledger and journal around it.
 
@@ -95,6 +98,7 @@ class Access:
             object_type: of the object that changes, by any of its names.
             object_id: empty for what is about to be made; the ledger is then filled as soon as the id is known.
             properties: what is written.
+            rests_on: see Write.
 
         Raises:
             NotPermitted: the method was not declared.
@@ -105,7 +109,7 @@ class Access:
         echo = (self.portal_id, object_type)
 
         def note(object_id: str, *, ok: bool, reason: str = "", trace: str = "") -> None:
-            self.journal(Write(method, object_type, object_id, tuple(properties), trace, ok, reason))
+            self.journal(Write(method, object_type, object_id, tuple(properties), trace, ok, reason, rests_on))
 
         if object_id and properties:
             await self.exchange.echoes.expect(*echo, object_id, properties)

@@ -135,10 +135,11 @@ class Objects:
         """
         texts = self._checked("update", {**(properties or {}), **more})
         if texts:
-            found = self._access.read_as.get((self.type, object_id))
-            lane, to = self._exchange.updates(self._access.portal_id, self.service), found or object_id
-            update = Update(texts, follows=found is None)
-            await self._write("update", to, texts, lambda: lane.join(to, update, self._access.priority))
+            read = self._access.read_as.get((self.type, object_id))
+            to, rests_on = (read.id, read.updated_ms) if read else (object_id, 0)
+            lane, update = self._exchange.updates(self._access.portal_id, self.service), Update(texts, read is None)
+            join = lambda: lane.join(to, update, self._access.priority)  # noqa: E731 - named for what it does
+            await self._write("update", to, texts, join, rests_on=rests_on)
 
     async def update_many(self, items: Iterable[tuple[str, Properties]]) -> Fates[None]:
         """Set properties of many, each by its id."""
@@ -190,7 +191,7 @@ class Objects:
         lane = self._exchange.reads(self._access.portal_id, self.service, id_property)
         record = record_of(await lane.get(input_id, names, self._access.priority), self.type, names)
         self._access.seen(self.type, names)
-        self._access.read_as[self.type, record.id if id_property else input_id] = record.id
+        self._access.read_as[self.type, record.id if id_property else input_id] = record
         return record
 
     def _checked(self, name: str, properties: Properties) -> dict[str, str]:
@@ -198,6 +199,13 @@ class Objects:
         return checked(self.type, properties, self._exchange.rules)
 
     async def _write(
-        self, name: str, object_id: str, texts: Mapping[str, str], change: Callable[[], Awaitable[Done]]
+        self,
+        name: str,
+        object_id: str,
+        texts: Mapping[str, str],
+        change: Callable[[], Awaitable[Done]],
+        *,
+        rests_on: int = 0,
     ) -> Done:
-        return await self._access.write(f"{self.service}.{name}", self.type, object_id, texts, change)
+        method = f"{self.service}.{name}"
+        return await self._access.write(method, self.type, object_id, texts, change, rests_on=rests_on)

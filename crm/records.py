@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from crm.batches import text_id
 from crm.faults import Json
@@ -11,12 +12,14 @@ from crm.faults import Json
 class Record:
     """One object as it was read; `type` in the singular, as events name it.
 
-    `id` is the one it has now: of a record that was merged away, the survivor's.
+    `id` is the one it has now: of a record that was merged away, the survivor's. `updated_ms` is when it was changed
+    last, in epoch ms by HubSpot's clock, which `occurredAt` of events goes by too; 0 when HubSpot did not say.
     """
 
     id: str
     type: str
     properties: Mapping[str, str]
+    updated_ms: int = 0
 
     def __getitem__(self, name: str) -> str:
         """Return a property's value, empty when it is unset.
@@ -38,4 +41,11 @@ def record_of(item: Json, object_type: str, names: Iterable[str]) -> Record:
     values = given if isinstance(given, Mapping) else {}
     object_id = text_id(item.get("id"))
     texts = {name: text_id(values.get(name)) for name in names}
-    return Record(object_id, object_type, {**texts, "hs_object_id": object_id})
+    return Record(object_id, object_type, {**texts, "hs_object_id": object_id}, _ms(item.get("updatedAt")))
+
+
+def _ms(moment: object) -> int:
+    try:
+        return round(datetime.fromisoformat(str(moment)).timestamp() * 1000)
+    except ValueError:
+        return 0

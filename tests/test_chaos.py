@@ -14,10 +14,13 @@ import pytest
 
 from chaos.collect import complaints, still_running
 from chaos.facts import Disturbance, Facts
+from chaos.house import Busy, House
 from chaos.invariants import violations
 from chaos.part import Part
 from chaos.plan import Kind, plan
 from chaos.proxy import Proxy
+from simulator.app import Simulator
+from simulator.config import SimulatorConfig
 
 ROOT = Path(__file__).parent.parent
 GOOD = Facts(
@@ -158,6 +161,20 @@ async def test_part_that_does_not_heed_a_signal_is_killed(tmp_path: Path, monkey
     assert len(list(still_running(tmp_path))) == 1
     assert await part.end() == -9
     assert list(still_running(tmp_path)) == []
+
+
+async def test_trouble_that_would_wait_long_for_its_part_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chaos.house._WAITS_S", 0.05)
+    async with Simulator(SimulatorConfig()) as sim:
+        house = House(sim, tmp_path, 1, fsync="always")
+        async with house.alone("web", "worker 1"):
+            with pytest.raises(Busy):
+                async with house.alone("valkey", "web"):
+                    raise AssertionError
+            async with house.alone("valkey"):
+                pass
 
 
 async def test_part_is_known_by_its_last_words(tmp_path: Path) -> None:

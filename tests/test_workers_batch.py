@@ -17,6 +17,7 @@ from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, retry_key_prefix
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from conftest import event
 from core.deliveries import JOB_KEY_PREFIX, JOB_NAME, QUEUE_NAME, WAKE_CHANNEL, Delivery, Entry, encode, job_payload
@@ -229,6 +230,18 @@ async def test_job_whose_lease_another_holds_is_not_handed_back(redis: Redis, wo
         task.cancel()
     await asyncio.sleep(0.1)
     assert await redis.get(in_progress_key_prefix + "7-1-a") == b"another"
+
+
+async def test_worker_starts_though_redis_goes_away_while_it_does(
+    redis: Redis, worker: BatchWorker, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise RedisTimeoutError
+
+    monkeypatch.setattr("arq.worker.log_redis_info", away)
+    await queue(redis, "7-1-a")
+    await started(worker)
+    await until(ran, 1)
 
 
 async def test_worker_outlives_its_connections(redis: Redis, worker: BatchWorker, ran: Ran) -> None:

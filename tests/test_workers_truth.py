@@ -393,6 +393,16 @@ async def test_change_that_is_worked_on_late_does_not_stand_over_a_newer_one(ben
     assert [outcome for outcome, _ in await bench.outcomes()] == ["processed", "superseded"]
 
 
+async def test_change_just_before_what_was_read_is_superseded_by_what_was_written(
+    bench: Bench, shouted: Record
+) -> None:
+    read_ms, object_id = shouted.updated_at_ms, int(shouted.id)
+    await bench.work((change("Aachen", read_ms - 200, object_id=object_id),))
+    await bench.work((change("Berlin", read_ms - 100, object_id=object_id),))
+    assert [outcome for outcome, _ in await bench.outcomes()] == ["processed", "superseded"]
+    assert shouted.properties["city"] == "BONN"
+
+
 async def test_changes_beneath_our_own_write_are_all_run_and_the_newest_stands(bench: Bench, shouted: Record) -> None:
     now_ms, object_id = time.time_ns() // 1_000_000, int(shouted.id)
     await bench.crm.echoes.expect(PORTAL, "contact", shouted.id, {"city": "Bonn"})

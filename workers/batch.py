@@ -56,17 +56,22 @@ class BatchWorker(Worker):
         self._claim = self.pool.register_script(_CLAIM)
         self._back = self.pool.register_script(_BACK)
         self._wake = asyncio.Event()
+        self._is_drained = False  # in burst mode: nothing is left
 
     def leases(self) -> list[tuple[str, str]]:
         """Return the leases of the jobs under way, with what they say."""
         return [(in_progress_key_prefix + job_id, self._holder) for job_id in self.tasks]
 
     async def main(self) -> None:
-        """Run as arq does, once Redis answers."""
+        """Run as arq does, once Redis answers; arq's own also asks it for things without which one can do."""
         await self._until_redis_answers()
         listener = asyncio.create_task(self._listen())
         try:
-            await super().main()
+            self.ctx["redis"] = self.pool
+            if self.on_startup:
+                await self.on_startup(self.ctx)
+            while not self._is_drained:
+                await self._poll_iteration()
         finally:
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
@@ -91,6 +96,7 @@ class BatchWorker(Worker):
                 self._wake.clear()
                 due_s = await self._take_on() if self.allow_pick_jobs else left_s
                 if self.burst and not self.tasks and not await self.pool.zcard(self.queue_name):
+                    self._is_drained = True
                     break
                 if due_s > 0:
                     with suppress(TimeoutError):

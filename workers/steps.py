@@ -76,8 +76,9 @@ def news(
 ) -> dict[str, int]:
     """Return by name how new the truth is that an end has applied: of what changed, and of what was written to it.
 
-    A value that we write rests on what we read: changes made before our reading are superseded by it, and one made
-    between our reading and our writing is not, though our write landed on top of it. Where the event's own value was
+    A value that we write rests on what we read, which is as new as HubSpot says (`rests_on`), or at least as new as our
+    last look at Redis' clock (`read_ms`). Changes made before our reading are superseded by it, and one made between
+    our reading and our writing is not, though our write landed on top of it. Where the event's own value was
     taken (`told`), what it changed is as new as the event, and no newer.
     """
     found: dict[str, int] = {}
@@ -87,7 +88,8 @@ def news(
         for write in writes:
             if write.ok and (write.object_type, write.object_id) == (event.object_type, event.survivor_id):
                 rest = [name for name in write.properties if not (told and name == event.property_name)]
-                found |= {name: max(read_ms - _CLOCKS_DIFFER_MS, found.get(name, 0)) for name in rest}
+                as_of = write.rests_on or read_ms - _CLOCKS_DIFFER_MS
+                found |= {name: max(as_of, found.get(name, 0)) for name in rest}
     return found
 
 
