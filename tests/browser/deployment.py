@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +53,10 @@ class Deployment:
 
 
 @contextmanager
-def deployment(folder: Path, *, hostile: bool = False) -> Iterator[Deployment]:
-    """Run a console with a day's data in `folder`."""
+def deployment(folder: Path, *, hostile: bool = False, given: Mapping[str, str] | None = None) -> Iterator[Deployment]:
+    """Run a console with a day's data in `folder`; `given` are settings of its own, in which ADDRESS is where it is."""
+    port = _free_port()
+    address = f"http://localhost:{port}"
     with ValkeyServer(port=_free_port(), data_dir=folder / "valkey", config=_KEEPING) as valkey:
         environ = {
             "REDIS_URL": valkey.connection_url,
@@ -67,10 +69,10 @@ def deployment(folder: Path, *, hostile: bool = False) -> Iterator[Deployment]:
             "HUBSPOT_API_URL": _NOBODY,
             "PUBLIC_URL": _NOBODY,
             "HOST": "127.0.0.1",
+            **{name: value.replace("ADDRESS", address) for name, value in (given or {}).items()},
         }
         settings = Settings.from_env(environ)
         asyncio.run(_fill(settings, hostile))
-        port = _free_port()
         command = [sys.executable, "-m", "console", "serve", "--port", str(port), "--with-parent"]
         log = (folder / "console.log").open("wb")
         with (
@@ -80,7 +82,6 @@ def deployment(folder: Path, *, hostile: bool = False) -> Iterator[Deployment]:
             ) as process,
         ):
             try:
-                address = f"http://localhost:{port}"
                 _wait_for(address)
                 yield Deployment(address, settings)
             finally:

@@ -1,0 +1,53 @@
+"""Logging in by an identity provider in a real Chromium, across two sites: localhost and 127.0.0.1 are two."""
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from chromium import chromium
+from console.web.sessions import COOKIE
+from deployment import deployment
+from identity_provider import IdentityProvider
+
+PATIENCE_S = 30
+
+
+@contextmanager
+def identity_provider() -> Iterator[IdentityProvider]:
+    """Run one on a loop of its own, since selenium waits for each answer."""
+    loop, idp = asyncio.new_event_loop(), IdentityProvider()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(idp.server.start_server(), loop).result(PATIENCE_S)
+        yield idp
+    finally:
+        asyncio.run_coroutine_threadsafe(idp.server.close(), loop).result(PATIENCE_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_who_is_sent_back_by_the_provider_is_in_with_a_cookie_that_other_sites_never_see() -> None:
+    with (
+        tempfile.TemporaryDirectory(prefix="spokes-browser-") as folder,
+        tempfile.TemporaryDirectory(prefix="spokes-profile-") as profile,
+        identity_provider() as idp,
+        deployment(Path(folder), given={**idp.environ(), "PUBLIC_URL": "ADDRESS"}) as console,
+        chromium(Path(profile)) as driver,
+    ):
+        driver.get(console.address + "/console")
+        driver.find_element(By.LINK_TEXT, "Log in with your identity provider").click()
+        WebDriverWait(driver, PATIENCE_S).until(
+            lambda driver: "Backlog" in driver.find_element(By.TAG_NAME, "main").text
+        )
+        assert driver.current_url == console.address + "/console"
+        assert "oidc:ada@example.com" in driver.find_element(By.CSS_SELECTOR, ".who").text
+        [cookie] = driver.get_cookies()
+        assert (cookie["name"], cookie["sameSite"], cookie["httpOnly"]) == (COOKIE, "Strict", True)
