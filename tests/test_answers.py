@@ -209,6 +209,12 @@ class TestTimeline:
                 break
         assert pages == [[6, 5, 4], [3, 2], [1]]
 
+    @pytest.mark.parametrize("after", ["x", "1", "1.x", "9" * 30 + ".1", "-1.1"])
+    async def test_what_is_no_place_in_it_is_refused(self, redis: Redis, store: AsyncEngine, after: str) -> None:
+        await tell(redis, record(1))
+        with pytest.raises(ValueError, match=after):
+            await timeline(redis, store, None, Reference(ME), key=HASH_KEY, after=after)
+
     async def test_all_of_its_deliveries_and_writes_stand_in_it(self, redis: Redis, store: AsyncEngine) -> None:
         """A hundred deliveries, each with its head, an event, and a write to another object."""
         for at in range(100):

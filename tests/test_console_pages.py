@@ -170,6 +170,23 @@ class TestObject:
         assert "Wrote to HubSpot: contacts.update (&lt;script&gt;" in page
         assert "<script>a" not in page
 
+    async def test_older_records_are_a_page_away(self, client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+        await archive(redis, engine, *(record(1, id=f"{at:04}", at=1_000 + at) for at in range(201)))
+        viewer = await Visitor.come(client, Role.VIEWER)
+        _, first = await viewer.get("/console/object", q="318845120001")
+        after = first.partition("&amp;after=")[2].partition('"')[0]
+        _, second = await viewer.get("/console/object", q="318845120001", after=after)
+        assert [page.count("<time") for page in (first, second)] == [200, 1]
+        assert ["Older records" in page for page in (first, second)] == [True, False]
+
+    async def test_an_address_that_somebody_edited_leads_to_the_newest(
+        self, client: TestClient, redis: Redis, engine: AsyncEngine
+    ) -> None:
+        await archive(redis, engine, record(1))
+        viewer = await Visitor.come(client, Role.VIEWER)
+        status, _ = await viewer.get("/console/object", q="318845120001", after="x")
+        assert status == 302
+
     async def test_another_portals_object_is_not_there(
         self, client: TestClient, redis: Redis, engine: AsyncEngine
     ) -> None:
