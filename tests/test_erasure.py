@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import orjson
 import pytest
+from arq.constants import retry_key_prefix
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -262,6 +263,14 @@ async def test_the_order_to_erase_is_not_dropped(redis: Redis) -> None:
     await queue(redis, f"{PORTAL}-1-3", raw)
     await forget(redis, Event(raw))
     assert await redis.zcard(QUEUE_NAME) == 1
+
+
+async def test_delivery_of_which_nothing_is_left_leaves_nothing_behind(redis: Redis) -> None:
+    delivery_id = f"{PORTAL}-1-5"
+    await queue(redis, delivery_id, change(5, "email", EMAIL))
+    await redis.set(retry_key_prefix + delivery_id, 1)
+    await forget_subject(redis, Subject(PORTAL, "contact", frozenset({"5"})))
+    assert [key async for key in redis.scan_iter(f"*{delivery_id}*")] == []
 
 
 async def test_an_event_that_had_ended_is_not_ended_twice(redis: Redis) -> None:

@@ -21,6 +21,7 @@ from workers.settlement import MARKS_KEEP_S
 
 _REASON: Final = "erased"
 _RUNNING: Final = "arq:in-progress:"  # arq's own name for the lease on a job
+_TRIES: Final = "arq:retry:"  # and for how often it was tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ async def _drop(redis: Redis, delivery_id: str, subject: Subject, actor: str) ->
             pipeline.expire(settled, MARKS_KEEP_S)
             pipeline.set(job, job_payload(replace(delivery, entries=left), time.time_ns() // 1_000_000))
         else:
-            pipeline.delete(job, settled)
+            pipeline.delete(job, settled, _TRIES + delivery_id)
             pipeline.zrem(QUEUE_NAME, delivery_id)
         try:
             await pipeline.execute()
