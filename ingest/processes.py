@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from gunicorn.app.base import BaseApplication
@@ -10,6 +10,8 @@ from gunicorn.app.base import BaseApplication
 from core.settings import Settings
 from ingest.app import create_app
 from ingest.serving import app_runner
+
+_LAST_S: Final = 5  # for closing what is open, after what was in flight; Heroku kills a dyno after 30 s
 
 
 class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
@@ -38,7 +40,7 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             "bind": f"{self._settings.host}:{self._settings.port}",
             "workers": self._settings.web_concurrency,
             "worker_class": "aiohttp.worker.GunicornUVLoopWebWorker",
-            "graceful_timeout": self._graceful_s,
+            "graceful_timeout": self._graceful_s + _LAST_S,
             "loglevel": "warning",
             "accesslog": None,
             "control_socket_disable": True,
@@ -51,6 +53,6 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         """Return what makes the application's runner; called in each process."""
 
         async def make() -> web.AppRunner:
-            return app_runner(create_app(self._settings, console=self._console), shutdown_s=self._graceful_s)
+            return app_runner(create_app(self._settings, console=self._console), graceful_s=self._graceful_s)
 
         return make

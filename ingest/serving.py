@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -28,6 +28,7 @@ from ingest.views import RECEIVER, SETTINGS, SURROUNDINGS
 _KEEP_ALIVE_S: Final = 120.0  # longer than proxies keep theirs; it also ends a connection whose later head never ends
 _NEWCOMERS_EVERY_S: Final = 1.0
 _LOOK_EVERY_S: Final = 0.05
+_LAST_S: Final = 1.0  # for what did not finish in time
 
 
 async def serve(app: web.Application, settings: Settings, *, graceful_s: float) -> None:
@@ -35,14 +36,11 @@ async def serve(app: web.Application, settings: Settings, *, graceful_s: float) 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = app_runner(app, shutdown_s=1.0)
+    runner = app_runner(app, graceful_s=graceful_s)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
-        await site.start()
+        await web.TCPSite(runner, settings.host, settings.port, backlog=1024).start()
         await stop.wait()
-        await site.stop()
-        await _finished(app[SURROUNDINGS], graceful_s)
     finally:
         await runner.cleanup()
 
@@ -53,8 +51,13 @@ class Runner(web.AppRunner):
     aiohttp's way from a connection to a view (router, middlewares, a frame for each) costs as much as admission.
     """
 
-    __slots__ = ("_watching",)
+    __slots__ = ("_graceful_s", "_watching")
     _watching: asyncio.Task[None]
+
+    def __init__(self, app: web.Application, *, graceful_s: float, **options: Any) -> None:
+        """Run `app`; at the end, what is in flight may take `graceful_s` seconds. `options` are aiohttp's."""
+        super().__init__(app, **options)
+        self._graceful_s = graceful_s
 
     async def setup(self) -> None:
         """Make ready to serve."""
@@ -83,8 +86,12 @@ class Runner(web.AppRunner):
         server.request_factory = partial(_request, server.request_factory)
 
     async def cleanup(self) -> None:
-        """Stop serving."""
+        """Stop accepting, let what is in flight finish, stop serving."""
+        for site in list(self.sites):
+            await site.stop()
+        await _finished(self.app[SURROUNDINGS], self._graceful_s)
         self._watching.cancel()
+        await asyncio.gather(self._watching, return_exceptions=True)
         await super().cleanup()
 
 
@@ -105,7 +112,7 @@ async def _watch(newcomers: Newcomers[RequestHandler], server: web.Server) -> No
             connection.force_close()
 
 
-def app_runner(app: web.Application, *, shutdown_s: float) -> Runner:
+def app_runner(app: web.Application, *, graceful_s: float) -> Runner:
     """Return what runs `app` in this process, however many processes there are.
 
     Bodies are not unpacked: what was signed are the bytes as they came, HubSpot does not pack them, and a few kB of a
@@ -119,7 +126,8 @@ def app_runner(app: web.Application, *, shutdown_s: float) -> Runner:
         logger=server_log,
         handle_signals=False,
         keepalive_timeout=_KEEP_ALIVE_S,
-        shutdown_timeout=shutdown_s,
+        shutdown_timeout=_LAST_S,
+        graceful_s=graceful_s,
         auto_decompress=False,
     )
 

@@ -130,7 +130,7 @@ class DoorServer(TestServer):
         super().__init__(create_app(settings))
 
     async def _make_runner(self, **_: object) -> BaseRunner:
-        return app_runner(self.app, shutdown_s=1.0)
+        return app_runner(self.app, graceful_s=1.0)
 
 
 Sign = Callable[..., dict[str, str]]

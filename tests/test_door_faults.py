@@ -118,7 +118,8 @@ def start(environ: dict[str, str]) -> "subprocess.Popen[bytes]":
 async def test_web_process_that_is_asked_to_end_answers_what_is_in_flight(
     environ: dict[str, str], redis: Redis, sign: Sign, concurrency: str, unused_tcp_port: int
 ) -> None:
-    web = start({**environ, "PORT": str(unused_tcp_port), "WEB_CONCURRENCY": concurrency, "LOG_LEVEL": "ERROR"})
+    timing = {"BODY_TIMEOUT_S": "60", "LOG_LEVEL": "ERROR"}
+    web = start({**environ, **timing, "PORT": str(unused_tcp_port), "WEB_CONCURRENCY": concurrency})
     base = f"http://127.0.0.1:{unused_tcp_port}"
     try:
         async with aiohttp.ClientSession() as session:
@@ -129,7 +130,7 @@ async def test_web_process_that_is_asked_to_end_answers_what_is_in_flight(
             async def slow() -> AsyncIterator[bytes]:
                 yield body[:5]
                 web.send_signal(signal.SIGTERM)
-                await asyncio.sleep(0.5)
+                await _refuses(unused_tcp_port)
                 yield body[5:]
 
             async with session.post(base + PATH, data=slow(), headers=headers) as answer:
@@ -139,6 +140,18 @@ async def test_web_process_that_is_asked_to_end_answers_what_is_in_flight(
         web.kill()
         web.wait()
     assert await redis.zcard(QUEUE_NAME) == 1
+
+
+async def _refuses(port: int) -> None:
+    """Wait until every process has begun to stop."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionRefusedError:
+                return
+            writer.close()
+            await asyncio.sleep(0.05)
 
 
 async def _ready(session: aiohttp.ClientSession, base: str) -> None:

@@ -31,7 +31,7 @@ PATH = "/webhooks/hubspot"
 @pytest.fixture
 async def port(settings: Settings, redis: Redis) -> AsyncIterator[int]:
     """The door as a process of its own would serve it."""
-    runner = app_runner(create_app(settings), shutdown_s=1.0)
+    runner = app_runner(create_app(settings), graceful_s=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -77,7 +77,7 @@ def nested(levels: int) -> object:
 
 
 async def test_connection_whose_first_head_trickles_in_is_closed(environ: dict[str, str], redis: Redis) -> None:
-    runner = app_runner(create_app(Settings.from_env({**environ, "BODY_TIMEOUT_S": "0.3"})), shutdown_s=1.0)
+    runner = app_runner(create_app(Settings.from_env({**environ, "BODY_TIMEOUT_S": "0.3"})), graceful_s=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -95,7 +95,7 @@ async def test_connection_whose_first_head_trickles_in_is_closed(environ: dict[s
 async def test_connection_that_was_heard_may_idle_longer_than_a_head_may_take(
     environ: dict[str, str], redis: Redis
 ) -> None:
-    runner = app_runner(create_app(Settings.from_env({**environ, "BODY_TIMEOUT_S": "0.01"})), shutdown_s=1.0)
+    runner = app_runner(create_app(Settings.from_env({**environ, "BODY_TIMEOUT_S": "0.01"})), graceful_s=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -137,7 +137,7 @@ async def test_association_category_of_any_type_does_not_hold_up_its_batch(
     environ: dict[str, str], sign: Sign, redis: Redis, category: object
 ) -> None:
     settings = Settings.from_env({**environ, "ALLOWED_EVENTS": "contact.associationChange"})
-    runner = app_runner(create_app(settings), shutdown_s=1.0)
+    runner = app_runner(create_app(settings), graceful_s=1.0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
