@@ -5,6 +5,7 @@ Whoever comes to its login is already logged in there, as `person`. It holds cli
 
 import base64
 import hashlib
+import html
 import secrets
 import time
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ class IdentityProvider:
     id_token: dict[str, Any] = field(default_factory=dict)  # what the token of a login says otherwise
     jwks: Any = None  # the whole document of keys, where it is another
     moved: bool = False  # whether the keys are said to be elsewhere
+    asks: bool = False  # whether somebody has to say yes on a page of its own, as with most providers
     asked: list[str] = field(default_factory=list)
     _codes: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -109,7 +111,11 @@ class IdentityProvider:
         code = secrets.token_urlsafe(8)
         self._codes[code] = asked
         back = urlencode({"code": code, "state": asked["state"], "iss": self.issuer})
-        return web.Response(status=302, headers={"Location": f"{asked['redirect_uri']}?{back}"})
+        place = f"{asked['redirect_uri']}?{back}"
+        if self.asks:
+            link = f'<a href="{html.escape(place)}">Yes, that is me</a>'
+            return web.Response(text=link, content_type="text/html")
+        return web.Response(status=302, headers={"Location": place})
 
     async def _token(self, request: web.Request) -> web.Response:
         self.asked.append("token")

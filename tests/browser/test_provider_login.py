@@ -21,7 +21,7 @@ PATIENCE_S = 30
 @contextmanager
 def identity_provider() -> Iterator[IdentityProvider]:
     """Run one on a loop of its own, since selenium waits for each answer."""
-    loop, idp = asyncio.new_event_loop(), IdentityProvider()
+    loop, idp = asyncio.new_event_loop(), IdentityProvider(asks=True)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
@@ -44,6 +44,8 @@ def test_who_is_sent_back_by_the_provider_is_in_with_a_cookie_that_other_sites_n
     ):
         driver.get(console.address + "/console")
         driver.find_element(By.LINK_TEXT, "Log in with your identity provider").click()
+        WebDriverWait(driver, PATIENCE_S).until(lambda driver: driver.current_url.startswith(idp.issuer))
+        driver.find_element(By.LINK_TEXT, "Yes, that is me").click()
         WebDriverWait(driver, PATIENCE_S).until(
             lambda driver: "Backlog" in driver.find_element(By.TAG_NAME, "main").text
         )
