@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SOURCES := audit chaos console core crm handlers ingest simulator workers tests bench
-BENCHES ?= receiver workers memory budget record scenarios
+BENCHES ?= claims receiver workers memory budget record scenarios growth
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-browser test-chaos screenshots check coverage mutation audit bench fuzz chaos format lock clean

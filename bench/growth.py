@@ -1,6 +1,6 @@
 """Whether anything grows faster than what it is about: `python bench/growth.py`. Rule: a fit over all sizes judges.
 
-For each part the cost of one more is measured while 1,000 to 1,000,000 are there already: events in the queue, events
+For each part the cost of one more is measured while 1,000 to --most are there already: events in the queue, events
 behind the door, dead letters, audit records; and with 1 to 8 workers, and deliveries of 1 to 100 events. A straight
 line through the logarithms of cost and number gives the exponent of the whole: 1 means that a thousand times as many
 cost a thousand times as much, and up to 1.10 counts as that. The exit code says whether everything stayed within.
@@ -100,7 +100,7 @@ def write(part: str, found: Sequence[Series]) -> None:
         {f"{series.per} ({exponent(series):.2f})": series.points for series in found},
         across=found[0].of,
         up="µs of processor time, or ms",
-        command=f"make bench BENCHES=growth FULL=1 PARTS={part}",
+        command=f"python bench/growth.py {' '.join(sys.argv[1:])}",
     )
     name = f"bench-growth-{part}.svg"
     (ROOT / "docs" / "images" / name).write_text(picture)
@@ -112,17 +112,18 @@ def write(part: str, found: Sequence[Series]) -> None:
 def main() -> int:
     """Measure, print, and write down what was measured in full."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--full", action="store_true", help="up to 1,000,000 of everything; written to docs/bench.md")
+    parser.add_argument("--most", type=int, choices=SIZES, default=10_000, help="of everything; default 10,000")
+    parser.add_argument("--write", action="store_true", help="table and picture go into docs")
     parser.add_argument("--parts", nargs="+", choices=TITLES, default=list(TITLES), help="default: all")
     given = parser.parse_args()
-    sizes, measured = (SIZES, 40_000) if given.full else (SIZES[:3], 10_000)
+    sizes, measured = [size for size in SIZES if size <= given.most], min(given.most, 40_000)
     well = True
     for part in given.parts:
         with bar() as progress:
             found = asyncio.run(measure(part, sizes, measured, progress))
         print(as_table(found), flush=True)
         well &= all(exponent(series) <= MOST for series in found)
-        if given.full:
+        if given.write:
             write(part, found)
     return 0 if well else 1
 
