@@ -87,7 +87,10 @@ class Run:
 
     async def ended(self) -> bool:
         """Wait for all events; return False when another worker has a hand in the delivery and it must stay queued."""
-        return await self._ended
+        try:
+            return await self._ended
+        finally:
+            self.works.clear()  # each of them names its run: a circle, which only the garbage collector would find
 
     def _count(self, ended: steps.Ended) -> None:
         outcome = ended.verdict.outcome
