@@ -12,6 +12,7 @@ from rich.text import Text
 
 from console.check_door import check_door
 from console.check_hubspot import check_hubspot
+from console.check_identities import check_identities
 from console.check_redis import check_redis
 from console.check_running import check_running
 from console.check_secrets import check_secrets
@@ -70,6 +71,7 @@ async def examine(settings: Settings) -> list[Finding]:
             check_secrets(redis, Vault.of(settings)),
             check_hubspot(settings, declarations),
             check_door(settings),
+            check_identities(settings),
         )
     finally:
         await redis.aclose()

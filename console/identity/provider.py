@@ -57,13 +57,21 @@ class Provider:
         """
         return await self._discovery.get()
 
+    async def keys(self) -> Keys:
+        """Return the keys that it signs with, by name.
+
+        Raises:
+            Problem: 503, they cannot be had.
+        """
+        return await self._keys.get()
+
     async def key(self, name: str) -> jwt.PyJWK | None:
         """Return the key of that name (`kid`), None where the provider has none; new keys are seen within 30 s.
 
         Raises:
             Problem: 503, the keys cannot be had.
         """
-        keys = await self._keys.get()
+        keys = await self.keys()
         if name not in keys:
             keys = await self._keys.get(newer_than=keys)
         return keys.get(name)
