@@ -1,6 +1,8 @@
 """workers.lanes, workers.begin, workers.settlement and workers.once, on a real Valkey."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 from redis.asyncio import Redis
@@ -18,6 +20,7 @@ from workers.once import OnceForEvent
 from workers.patience import Patience
 from workers.run import Run
 from workers.settlement import Command, Settlement, Step
+from workers.verdicts import LEASE_LOST
 
 PORTAL = 50112233
 LANE = keys.lane(PORTAL, "contact", "1")
@@ -183,6 +186,21 @@ async def test_what_was_settled_before_does_not_enter(redis: Redis, settings: Se
     holder = Holder(redis, "one", settings)
     await holder.enter(change(1), change(2))
     assert [one.entry.key for one in holder.ready[0].waiting] == ["2"]
+
+
+async def test_a_run_that_has_ended_is_freed_without_the_garbage_collector(redis: Redis, settings: Settings) -> None:
+    holder = Holder(redis, "one", settings)
+    run = holder.run(change(1), change(2))
+    gone = weakref.ref(run)
+    run.put_off(run.works, LEASE_LOST)
+    await run.ended()
+    await holder.settlement.close()
+    gc.disable()
+    try:
+        del run
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def delivery(redis: Redis, name: str = "50112233-1-1") -> Delivery:

@@ -100,6 +100,7 @@ class Run:
     def _account(self) -> None:
         for later in self._later.values():
             self._settlement.step(steps.postpone(self.delivery, later))
+        self._later.clear()
         self._settlement.end(self.delivery, self._ended)
 
 
