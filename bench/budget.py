@@ -29,7 +29,6 @@ from crm.priorities import Priority
 
 _CALLERS: Final = 40
 _WINDOWS: Final = 3.2  # that a run lasts
-_START_UP_S: Final = 0.5  # for each process, on a busy machine
 
 
 class Load(NamedTuple):
@@ -52,12 +51,15 @@ class Scale(NamedTuple):
     limit: int
 
 
-async def call_on(url: str, scale: Scale, priorities: list[Priority], start: float) -> None:
-    """Be one of the processes: print the priority and the arrival of each call."""
+async def call_on(url: str, scale: Scale, priorities: list[Priority]) -> None:
+    """Be one of the processes: say when ready, read the start, print the priority and the arrival of each call."""
     redis = Redis.from_url(url)
     budget = Budget(redis, limit=scale.limit, search_limit=5, window_s=scale.window_s, call_timeout_s=2.0)
-    end = start + scale.window_s * _WINDOWS
     arrivals: list[tuple[Priority, float]] = []
+    await budget.state(1)  # connects before the start
+    print("ready", flush=True)
+    start = float(sys.stdin.readline())
+    end = start + scale.window_s * _WINDOWS
 
     async def call(priority: Priority) -> None:
         while time.monotonic() < end:
@@ -67,7 +69,6 @@ async def call_on(url: str, scale: Scale, priorities: list[Priority], start: flo
                 arrivals.append((priority, time.monotonic()))
                 await asyncio.sleep(scale.latency_s - on_the_way_s)
 
-    await budget.state(1)  # connects before the start
     await asyncio.sleep(start - time.monotonic())
     await asyncio.gather(*(call(priorities[i % len(priorities)]) for i in range(_CALLERS)))
     await redis.aclose()
@@ -79,13 +80,16 @@ async def run(url: str, scale: Scale, load: Load) -> list[tuple[str, float]]:
     client = Redis.from_url(url)
     await client.flushall()
     await client.aclose()
-    start = time.monotonic() + 0.8 + _START_UP_S * load.processes
-    given = [url, *map(repr, scale), repr(start), *load.priorities]
+    given, pipe = [url, *map(repr, scale), *load.priorities], subprocess.PIPE
     processes = [
-        await asyncio.create_subprocess_exec(sys.executable, __file__, "--call-on", *given, stdout=subprocess.PIPE)
+        await asyncio.create_subprocess_exec(sys.executable, __file__, "--call-on", *given, stdin=pipe, stdout=pipe)
         for _ in range(load.processes)
     ]
-    printed = await asyncio.gather(*(process.communicate() for process in processes))
+    for process in processes:
+        if process.stdout is None or not await process.stdout.readline():
+            sys.exit("A process ended before it was ready.")
+    start = repr(time.monotonic() + 0.1).encode()
+    printed = await asyncio.gather(*(process.communicate(start) for process in processes))
     lines = [line.split() for out, _ in printed for line in out.decode().splitlines() if line]
     return sorted(((priority, float(at)) for priority, at in lines), key=lambda arrival: arrival[1])
 
@@ -115,9 +119,9 @@ async def main(scale: Scale) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--call-on"]:
-        url, window_s, latency_s, limit, start, *priorities = sys.argv[2:]
+        url, window_s, latency_s, limit, *priorities = sys.argv[2:]
         scale = Scale(float(window_s), float(latency_s), int(limit))
-        asyncio.run(call_on(url, scale, priorities, float(start)))  # type: ignore[arg-type]  # as `run` passes them
+        asyncio.run(call_on(url, scale, priorities))  # type: ignore[arg-type]  # as `run` passes them
     else:
         parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
         parser.add_argument("--full", action="store_true", help="HubSpot's own 10 s and calls of 100 ms")
