@@ -4,10 +4,12 @@ import importlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Final
 
 from core.errors import ConfigurationError
 from core.events import Event
+from crm.methods import allowed
 
 if TYPE_CHECKING:
     from handlers.tools import Tools
@@ -42,10 +44,20 @@ class Route:
 def uses(
     *, reads: Mapping[str, tuple[str, ...]] | None = None, may: tuple[str, ...] = (), each_event: bool = False
 ) -> Callable[[HandlerFunction], HandlerFunction]:
-    """Declare what a handler reads and may do; see Uses."""
+    """Declare what a handler reads and may do; see Uses. Stands below `register`, which takes note of it.
+
+    Raises:
+        ConfigurationError: a method of `may` is none, a text stands where several belong, or `register` stands below.
+    """
+    given: tuple[object, ...] = (may, *(reads or {}).values())
+    if any(isinstance(names, str) for names in given):
+        raise ConfigurationError(['@uses takes tuples: reads={"contacts": ("phone",)}, may=("contacts.update",).'])
+    declared = Uses(dict(reads or {}), allowed(may), each_event)
 
     def declare(function: HandlerFunction) -> HandlerFunction:
-        function.__spokes_uses__ = Uses(dict(reads or {}), frozenset(may), each_event)  # type: ignore[attr-defined]  # read by register
+        if hasattr(function, "__spokes_claims__"):
+            raise ConfigurationError([f"{function.__name__}: @uses must stand below @router.register."])
+        function.__spokes_uses__ = declared  # type: ignore[attr-defined]  # read by register
         return function
 
     return declare
@@ -75,11 +87,14 @@ class Router:
             property: claim only changes of this property.
 
         Raises:
-            ConfigurationError: it is claimed already.
+            ConfigurationError: it is claimed already, or what is decorated is no coroutine function.
         """
         claim = f"{event_type}:{property}" if property else event_type
 
         def register(function: HandlerFunction) -> HandlerFunction:
+            if not iscoroutinefunction(function):
+                raise ConfigurationError([f"{claim}: a handler is a coroutine, `async def {function.__name__}`."])
+            function.__spokes_claims__ = True  # type: ignore[attr-defined]  # read by uses
             name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
             self._claim(claim, Route(name, function, getattr(function, "__spokes_uses__", Uses())))
             return function

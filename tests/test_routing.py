@@ -1,5 +1,7 @@
 """handlers.routing: who would be called."""
 
+from typing import Any
+
 import pytest
 
 from conftest import event
@@ -71,10 +73,64 @@ def test_joining_routers_that_claim_the_same_is_refused() -> None:
 
 def test_handler_carries_what_it_declares() -> None:
     router = Router()
-    router.register("contact.creation")(uses(reads={"contacts": ("phone",)}, may=("contacts.update",))(first))
+
+    @router.register("contact.creation")
+    @uses(reads={"contacts": ("phone",)}, may=("contacts.update",))
+    async def handler(event: Event, tools: Tools) -> None:
+        del event, tools
+
     route = router.fetch(Event(event()))
     assert route is not None
     assert route.uses == Uses({"contacts": ("phone",)}, frozenset({"contacts.update"}))
+
+
+@pytest.mark.parametrize(
+    ("may", "allowed"),
+    [
+        (("contacts.update_many", "deals.create"), {"contacts.update", "deals.create"}),
+        (("contacts.get", "deals.search_all"), set()),
+        (("associations.labels", "associations.remove_label"), {"associations.list", "associations.remove"}),
+        (("privacy.gdpr_delete",), {"privacy.delete"}),
+        (("objects.archive", "2-123.upsert_many"), {"objects.archive", "2-123.upsert"}),
+    ],
+)
+def test_method_may_be_declared_by_the_name_it_is_called_by(may: tuple[str, ...], allowed: set[str]) -> None:
+    router = Router()
+
+    @router.register("contact.creation")
+    @uses(may=may)
+    async def handler(event: Event, tools: Tools) -> None:
+        del event, tools
+
+    route = router.fetch(Event(event()))
+    assert route is not None
+    assert route.uses.may == allowed
+
+
+@pytest.mark.parametrize("method", ["contacts.updat", "update", "associations.create", "privacy.get", ""])
+def test_misspelt_method_is_told_with_those_there_are(method: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"is no method; there are \w+\.\w+, "):
+        uses(may=(method,))
+
+
+@pytest.mark.parametrize("given", [{"may": "contacts.update"}, {"reads": {"contacts": "phone"}}])
+def test_text_where_a_tuple_belongs_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="tuples"):
+        uses(**given)
+
+
+def test_declaration_that_would_be_overlooked_is_refused() -> None:
+    registered = Router().register("contact.creation")(first)
+    with pytest.raises(ConfigurationError, match="must stand below"):
+        uses(may=("contacts.update",))(registered)
+
+
+def test_handler_that_is_no_coroutine_is_refused() -> None:
+    def handler(event: Event, tools: Tools) -> None:
+        del event, tools
+
+    with pytest.raises(ConfigurationError, match="async def handler"):
+        Router().register("contact.creation")(handler)  # type: ignore[arg-type]  # the mistake
 
 
 def test_default_handlers_claim_what_the_readme_says() -> None:
