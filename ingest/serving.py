@@ -145,6 +145,7 @@ async def _finished(surroundings: Surroundings, seconds: float) -> None:
     surroundings.ending = True
     try:
         async with asyncio.timeout(seconds):
+            await asyncio.sleep(_LOOK_EVERY_S)  # so that a request which has come, and was not read yet, counts too
             while surroundings.in_flight:  # noqa: ASYNC110 - every request would have to pay for an event
                 await asyncio.sleep(_LOOK_EVERY_S)
     except TimeoutError:
