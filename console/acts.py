@@ -1,15 +1,12 @@
 """Tell the audit of acts that are of no event: logins, accounts, tokens. Rule: who, from where, why; never a secret."""
 
-import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-import structlog
 from redis.asyncio import Redis
 
 from audit.records import Action, AuditRecord
 from audit.stream import append
-from core.security import SecurityEvent, security
 
 _NO_PORTAL: Final = 0
 
@@ -29,13 +26,3 @@ async def tell(redis: Redis, record: AuditRecord) -> None:
     async with redis.pipeline(transaction=True) as pipeline:
         append(pipeline, record)
         await pipeline.execute()
-
-
-def say_beside(event: SecurityEvent, **fields: Any) -> None:
-    """Write the line of a security event where it is no part of a command's answer."""
-    before = structlog.get_config()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    try:
-        security(event, **fields)
-    finally:
-        structlog.configure(**before)

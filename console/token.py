@@ -8,14 +8,14 @@ import jwt
 import typer
 
 from audit.records import Action, AuditRecord
-from console.acts import act, say_beside, tell
+from console.acts import act, tell
 from console.output import AsJson, Reason, show_json
 from console.web.policy import Role
 from console.web.revoked import revoke as take_back
 from console.web.tokens import LONGEST_S, Tokens
 from core.connections import redis_client
 from core.errors import ConfigurationError
-from core.security import SecurityEvent
+from core.security import SecurityEvent, security
 from core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Let programs use the API, for an hour at most.")
@@ -45,7 +45,7 @@ def mint(
     told = {"token_id": minted.id, "name": name, "roles": sorted(map(str, role)), "portals": portal, "minutes": minutes}
     actor = getpass.getuser()
     asyncio.run(_tell(settings, act(Action.TOKEN_MADE, told, actor=actor, reason=reason)))
-    say_beside(SecurityEvent.TOKEN_MADE, by=actor, token_id=minted.id, name=name, roles=told["roles"])
+    security(SecurityEvent.TOKEN_MADE, by=actor, token_id=minted.id, name=name, roles=told["roles"])
     if as_json:
         show_json({"token": minted.token, "id": minted.id, "expires_in_s": minutes * 60})
     else:
@@ -67,7 +67,7 @@ def revoke(
     actor = getpass.getuser()
     record = act(Action.TOKEN_REVOKED, {"token_id": own_name}, actor=actor, reason=reason)
     asyncio.run(_revoke(settings, own_name, record))
-    say_beside(SecurityEvent.TOKEN_REVOKED, by=actor, token_id=own_name)
+    security(SecurityEvent.TOKEN_REVOKED, by=actor, token_id=own_name)
     if as_json:
         show_json({"id": own_name, "revoked": True})
     else:

@@ -9,7 +9,7 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from audit.records import Action
-from console.acts import act, say_beside, tell
+from console.acts import act, tell
 from console.output import AsJson, Reason, Yes, confirm, say, show_json, show_table
 from console.web.policy import Role
 from console.web.sessions import Sessions
@@ -17,7 +17,7 @@ from console.web.users import LONGEST, NAME, SHORTEST, User, Users
 from core.connections import redis_client
 from core.errors import ConfigurationError
 from core.masking import derive_key
-from core.security import SecurityEvent
+from core.security import SecurityEvent, security
 from core.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Say who may log in to the console.")
@@ -174,7 +174,7 @@ def login_link(name: Name, reason: Reason = "", as_json: AsJson = False) -> None
 
 
 def _say(event: SecurityEvent, **fields: object) -> None:
-    say_beside(event, by=getpass.getuser(), **fields)
+    security(event, by=getpass.getuser(), **fields)
 
 
 def _password(*, from_stdin: bool) -> str:

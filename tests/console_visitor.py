@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 
+import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
@@ -18,6 +20,11 @@ from console.web.sessions import COOKIE
 from console.web.state import SESSIONS
 
 KEY = "a-key-of-at-least-thirty-two-characters"
+
+
+def stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is counted fall into one window, however long the test takes."""
+    monkeypatch.setattr("console.web.limits.time", SimpleNamespace(time=lambda: 1_795_442_400.0))
 
 
 @dataclass(frozen=True, slots=True)

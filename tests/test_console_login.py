@@ -11,8 +11,10 @@ from typing import Any
 
 import orjson
 import pytest
+import structlog
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
+from click.testing import Result
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
@@ -24,7 +26,7 @@ from console.web.policy import Role
 from console.web.sessions import COOKIE
 from console.web.state import SESSIONS, USERS
 from console.web.users import Users
-from console_visitor import KEY, Visitor
+from console_visitor import KEY, Visitor, stop_the_clock
 from core.deliveries import AUDIT_STREAM
 from core.errors import ConfigurationError
 from core.settings import Settings
@@ -76,7 +78,10 @@ async def test_a_failed_login_does_not_say_what_was_wrong(client: TestClient, na
     assert PASSWORD not in str(lines)
 
 
-async def test_guesses_are_throttled_by_name_even_with_the_right_password(client: TestClient) -> None:
+async def test_guesses_are_throttled_by_name_even_with_the_right_password(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_the_clock(monkeypatch)
     for _ in range(5):
         await log_in(client, "ada", "wrong")
     with capture_logs() as lines:
@@ -86,7 +91,10 @@ async def test_guesses_are_throttled_by_name_even_with_the_right_password(client
     assert "login_throttled" in [line["event"] for line in lines]
 
 
-async def test_guesses_are_throttled_by_address_whatever_the_name(client: TestClient) -> None:
+async def test_guesses_are_throttled_by_address_whatever_the_name(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_the_clock(monkeypatch)
     statuses = [(await log_in(client, f"user{number}", "wrong")).status for number in range(21)]
     assert statuses == [401] * 20 + [429]
 
@@ -174,6 +182,15 @@ def test_who_changed_an_account_is_told_beside_the_answer(environ: dict[str, str
     assert "user_changed" in done.stderr
 
 
+async def spokes(*words: str) -> Result:
+    """Run a command as another process would, so that where it writes its log is not where the console here does."""
+    before = structlog.get_config()
+    try:
+        return await asyncio.to_thread(CliRunner().invoke, commands, words)
+    finally:
+        structlog.configure(**before)
+
+
 async def records(redis: Redis) -> list[dict[str, Any]]:
     """What the audit was told, the oldest first."""
     return [orjson.loads(next(iter(entry.values()))) for _, entry in await redis.xrange(AUDIT_STREAM)]
@@ -189,7 +206,6 @@ async def test_coming_and_going_stand_in_the_audit_with_their_address(client: Te
 
 @pytest.mark.usefixtures("deployment")
 async def test_every_change_of_an_account_stands_in_the_audit_with_who_and_why(redis: Redis) -> None:
-    run = CliRunner()
     because = ["--reason", "a new colleague"]
     for command in (
         ["user", "add", "bob", "--role", "operator", "--portal", "7", "--no-password", *because],
@@ -198,7 +214,7 @@ async def test_every_change_of_an_account_stands_in_the_audit_with_who_and_why(r
         ["token", "mint", "--name", "robot", "--role", "viewer", *because],
         ["token", "revoke", "5f0c9e2ab1d34477", *because],
     ):
-        done = await asyncio.to_thread(run.invoke, commands, command)
+        done = await spokes(*command)
         assert done.exit_code == 0, done.output
     told = await records(redis)
     assert [one["action"] for one in told] == [
@@ -210,17 +226,14 @@ async def test_every_change_of_an_account_stands_in_the_audit_with_who_and_why(r
 
 @pytest.mark.usefixtures("deployment")
 async def test_a_token_is_taken_back_by_itself_or_by_its_id(client: TestClient) -> None:
-    run = CliRunner()
     for by in ("token", "id"):
-        minted = await asyncio.to_thread(
-            run.invoke, commands, ["token", "mint", "--name", "r", "--role", "viewer", "--json"]
-        )
+        minted = await spokes("token", "mint", "--name", "r", "--role", "viewer", "--json")
         told = orjson.loads(minted.stdout)
         headers = {"Authorization": f"Bearer {told['token']}"}
         statuses = []
         for command in ([], ["token", "revoke", told[by]]):
             if command:
-                await asyncio.to_thread(run.invoke, commands, command)
+                await spokes(*command)
             async with client.get("/api/v1/queue", headers=headers) as answer:
                 statuses.append(answer.status)
         assert statuses == [200, 401]
@@ -230,23 +243,19 @@ async def test_a_token_is_taken_back_by_itself_or_by_its_id(client: TestClient) 
 async def test_sessions_are_ended_from_the_command_line_also_those_of_a_provider(client: TestClient) -> None:
     sessions = client.server.app[SESSIONS]
     cookie = await sessions.begin("oidc:ada@example.com", [Role.VIEWER], None)
-    codes = [
-        (await asyncio.to_thread(CliRunner().invoke, commands, ["user", "logout", "oidc:ada@example.com"])).exit_code
-        for _ in range(2)
-    ]
+    codes = [(await spokes("user", "logout", "oidc:ada@example.com")).exit_code for _ in range(2)]
     assert codes == [0, 1]
     assert await sessions.find(cookie) is None
 
 
 @pytest.mark.usefixtures("redis", "deployment")
-def test_a_token_does_not_pass_for_somebody_of_the_provider() -> None:
-    done = CliRunner().invoke(commands, ["token", "mint", "--name", "oidc:ada@example.com", "--role", "viewer"])
+async def test_a_token_does_not_pass_for_somebody_of_the_provider() -> None:
+    done = await spokes("token", "mint", "--name", "oidc:ada@example.com", "--role", "viewer")
     assert isinstance(done.exception, ConfigurationError)
 
 
 @pytest.mark.usefixtures("deployment")
 async def test_removing_an_account_ends_its_sessions(client: TestClient) -> None:
     visitor = await Visitor.come(client, Role.VIEWER)
-    result = await asyncio.to_thread(CliRunner().invoke, user_commands, ["remove", "ada", "--yes"])
-    assert result.exit_code == 0
+    assert (await spokes("user", "remove", "ada", "--yes")).exit_code == 0
     assert (await visitor.get("/console/dead"))[0] == 303

@@ -1,6 +1,7 @@
 """console.web.sessions on a real Valkey: an hour of idleness, half a day at most, and an end that is one."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 from redis.asyncio import Redis
@@ -51,7 +52,7 @@ async def test_a_session_that_is_used_all_day_ends_all_the_same(
 ) -> None:
     cookie = await sessions.begin("ada", [Role.VIEWER], None)
     now = time.time()
-    monkeypatch.setattr("console.web.sessions.time.time", lambda: now + LONGEST_S + 1)
+    monkeypatch.setattr("console.web.sessions.time", SimpleNamespace(time=lambda: now + LONGEST_S + 1))
     assert await sessions.find(cookie) is None
     monkeypatch.undo()
     assert await sessions.find(cookie) is None  # it is gone, and not only late
