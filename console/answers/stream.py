@@ -3,7 +3,8 @@
 To miss none, read the stream before the store: a record leaves the stream only once it is stored.
 """
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -23,16 +24,20 @@ _Given: TypeAlias = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Unarchived:
-    """The newest entries of the stream, as they lie there; `complete` says whether that is all of it."""
+    """The newest entries of the stream, the newest first; `complete` says whether that is all of it.
+
+    `places`: by the id of an object, an event or a delivery, which entries name it.
+    """
 
     entries: tuple[_Given, ...]
+    places: Mapping[str, Sequence[int]]
     complete: bool
 
     def naming(self, *ids: str) -> list[Recorded]:
         """Return the records of these objects, events or deliveries, the newest first."""
-        wanted = set(ids)
         # Only what matches becomes a record: most of the stream is others'.
-        found = (_record(given) for given in self.entries if not wanted.isdisjoint(map(given.get, _NAMES)))
+        wanted = sorted({place for name in ids for place in self.places.get(name, ())})
+        found = (_record(self.entries[place]) for place in wanted)
         return [record for record in found if record]
 
 
@@ -42,9 +47,14 @@ async def unarchived(redis: Redis) -> Unarchived:
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    entries = await redis.xrevrange(AUDIT_STREAM, count=_LOOKED_AT)
-    given = (_given(entry.get(FIELD, b"")) for _, entry in entries)
-    return Unarchived(tuple([told for told in given if told]), len(entries) < _LOOKED_AT)
+    found = await redis.xrevrange(AUDIT_STREAM, count=_LOOKED_AT)
+    entries = tuple([_given(entry.get(FIELD, b"")) for _, entry in found])
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for place, given in enumerate(entries):
+        for name in _NAMES:
+            if isinstance(told := given.get(name), str):
+                places[told].append(place)
+    return Unarchived(entries, places, len(found) < _LOOKED_AT)
 
 
 def together(fresh: Collection[Recorded], stored: Collection[Recorded]) -> tuple[Recorded, ...]:
@@ -59,8 +69,7 @@ def _given(payload: bytes) -> _Given:
         given = orjson.loads(payload)
     except orjson.JSONDecodeError:
         return {}
-    known = isinstance(given, dict) and all(isinstance(given.get(name, ""), str) for name in _NAMES)
-    return given if known else {}
+    return given if isinstance(given, dict) else {}
 
 
 def _record(given: _Given) -> Recorded | None:
