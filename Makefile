@@ -50,15 +50,17 @@ audit: $(STAMP) ## known vulnerabilities of what is installed; asks a service on
 		{ $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; }
 	$(VENV)/audit/bin/pip-audit --vulnerability-service osv --disable-pip --require-hashes -r requirements.txt
 
-bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, BENCHES="receiver workers" for some
+bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, into docs; BENCHES="claims growth" for some
 	@for name in $(BENCHES); do \
 		[ -f bench/$$name.py ] || continue; \
-		options=; [ -n "$(FULL)" ] || case $$name in \
+		options=; case $$name$(FULL) in \
 			receiver) options="--quick" ;; \
 			workers) options="--events 10000" ;; \
 			memory) options="--events 150000 --wave 30000" ;; \
 			record) options="--records 50000" ;; \
 			scenarios) options="--changes 5000 --contacts 500 --steps 500" ;; \
+			claims?*) options="--full --write" ;; \
+			growth?*) options="--most 1000000 --write" ;; \
 		esac; \
 		echo "bench/$$name.py $$options"; \
 		$(BIN)/python bench/$$name.py $$options || exit 1; \
