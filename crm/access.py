@@ -126,8 +126,10 @@ class Access:
         except asyncio.CancelledError:
             note(object_id, ok=False, reason="cancelled")
             raise
-        note(done.object_id, ok=True, trace=done.correlation_id)
-        if not object_id and properties:
-            with suppress(CRMUnavailable):  # it is made; a change that comes back is worked off, and changes nothing
-                await self.exchange.echoes.expect(*echo, done.object_id, properties)
+        try:
+            if not object_id and properties:
+                with suppress(CRMUnavailable):  # it is made; a change that comes back is worked off, changing nothing
+                    await self.exchange.echoes.expect(*echo, done.object_id, properties)
+        finally:
+            note(done.object_id, ok=True, trace=done.correlation_id)  # last: it ends the time in which nobody is late
         return done

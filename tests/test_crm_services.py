@@ -177,9 +177,11 @@ async def test_a_refused_write_is_journalled_with_its_reason(services: Services,
 
 async def test_a_write_given_up_is_journalled_as_such(sim: Simulator, services: Services, journal: list[Write]) -> None:
     contact_id = make(sim, email="a@example.org")
-    sim.faults.add(Fault(latency=Latency(200)))
+    sim.faults.add(Fault(latency=Latency(1000)))
     update = asyncio.create_task(services.contacts.update(contact_id, phone=PHONE))
-    await asyncio.sleep(0.1)
+    async with asyncio.timeout(20):
+        while not len(sim.requests):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
     update.cancel()
     await asyncio.gather(update, return_exceptions=True)
 

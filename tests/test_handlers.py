@@ -52,7 +52,7 @@ def run(crm: CRM, redis: Redis) -> Run:
         def services() -> object:
             return crm.for_event(PORTAL, told.object_type, uses.reads, uses.may, lambda _: None)
 
-        once, standing = partial(OnceForEvent, redis, told), StandingForEvent(crm.echoes, told)
+        once, standing = partial(OnceForEvent, redis, told), StandingForEvent(crm.echoes, told, told)
         await route.function(told, Tools(services, once, standing, SimpleNamespace, "US", 1))  # type: ignore[arg-type]  # nothing is forgotten
 
     return run

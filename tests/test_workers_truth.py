@@ -412,6 +412,21 @@ async def test_changes_beneath_our_own_write_are_all_run_and_the_newest_stands(b
     assert shouted.properties["city"] == "BERLIN"
 
 
+async def test_change_beneath_our_own_write_stands_though_its_record_was_merged_meanwhile(
+    bench: Bench, shouted: Record, hubspot: Simulator
+) -> None:
+    crm, now_ms = hubspot.crm, time.time_ns() // 1_000_000
+    crm.update(shouted, {"city": "BONN"}, USER)
+    await bench.crm.echoes.expect(PORTAL, "contact", shouted.id, {"city": "BONN"})
+    other = crm.create(crm.types.resolve("contacts"), {"city": "Ulm"}, USER)
+    survivor = crm.merge(shouted, other, USER)
+    await bench.work((merge(int(survivor.id), int(shouted.id), int(other.id)),))
+    await bench.work((change("Ulm", now_ms - 60_000, object_id=int(other.id)),))
+    assert survivor.properties["city"] == "BONN"
+    await bench.work((change("Aachen", now_ms + 30_000, object_id=int(shouted.id)),))
+    assert survivor.properties["city"] == "AACHEN"
+
+
 async def test_redis_going_away_within_a_turn_puts_its_event_off_and_ends_the_delivery(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,6 +508,22 @@ async def test_handler_is_not_cancelled_while_hubspot_is_changing_something_for_
     await bench.work((change("x", 1, "written", int(contact.id)),))
     assert await bench.outcomes() == [("processed", "")]
     assert len(hubspot.requests.where(method="PATCH")) == 1
+
+
+async def test_handler_is_not_cancelled_before_what_it_made_is_known_to_be_ours(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @bench.router.register("contact.propertyChange", property="written")
+    @uses(may=("contacts.create",))
+    async def write(event: Event, tools: Tools) -> None:
+        await tools.crm.contacts.create({"city": "Berlin"})
+
+    async def slow(*given: object) -> None:
+        await asyncio.sleep(1.0)
+
+    monkeypatch.setattr(bench.crm.echoes, "expect", slow)
+    await bench.work((change("x", 1, "written"),))
+    assert await bench.outcomes() == [("processed", "")]
 
 
 async def test_handler_that_goes_on_too_long_after_a_change_is_cancelled_all_the_same(

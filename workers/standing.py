@@ -8,21 +8,24 @@ from crm.records import Record
 class StandingForEvent:
     """`tools.standing` for one event; `told` says whether the event's value was taken."""
 
-    __slots__ = ("_echoes", "_event", "told")
+    __slots__ = ("_as_it_came", "_echoes", "_event", "told")
 
-    def __init__(self, echoes: Echoes, event: Event) -> None:
+    def __init__(self, echoes: Echoes, event: Event, as_it_came: Event) -> None:
+        """Tell for `event`, which came under another id if its record was merged away since."""
         self.told = False
         self._echoes = echoes
         self._event = event
+        self._as_it_came = as_it_came
 
     async def __call__(self, record: Record, name: str) -> str:
         """See handlers.tools.Standing."""
-        event, there = self._event, record[name]
-        # An empty value may be one that was cleared, withheld, or told of a record that was merged away since.
-        value = event.property_value if event.property_name == name and record.id == event.survivor_id else None
+        came, there = self._as_it_came, record[name]
+        # An empty value may be one that was cleared or withheld.
+        value = came.property_value if came.property_name == name and record.id == self._event.survivor_id else None
         if not value or value == there:
             return there
-        if not await self._echoes.wrote(event.portal_id, event.object_type, record.id, name, there):
+        # What is there came from the merged record if it is what we wrote to that one.
+        if not await self._echoes.wrote(came.portal_id, came.object_type, came.survivor_id, name, there):
             return there
         self.told = True
         return value
