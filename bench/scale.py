@@ -16,6 +16,11 @@ LONG_EVENTS: Final = 1_000_000
 LONG_BATCH: Final = 10
 LONG_ROUNDS: Final = 20
 LONG_ROUND_S: Final = 30.0
+_MEANING: Final = (
+    "Nothing is pinned: web processes, Valkey and the load (20 connections) share the same two cores, so events/s tell "
+    "that several processes work together, and not how far they scale. A core-second is one of CPU time of all web "
+    "processes together: where two get as much out of it as one, more of them on more cores take as many more events."
+)
 
 
 def long_run(redis: Redis, port: int, pid: int, progress: Progress) -> str:
@@ -48,24 +53,34 @@ def _memory_row(when: str, redis: Redis, pid: int) -> list[str]:
 def several(processes: int, batches: list[int], repeats: int, seconds: float, progress: Progress) -> str:
     """Return the table of `processes` web processes against one, all of them sharing the cores with their load."""
     rates: dict[tuple[int, int], list[float]] = {}
+    of_a_core: dict[tuple[int, int], list[float]] = {}  # requests in a second that web processes had a core for
     bar = progress.add_task("processes", total=repeats * 2 * len(batches))
     for _ in range(repeats):
         for count in random.sample([1, processes], 2):
             with tempfile.TemporaryDirectory(prefix="spokes-bench-") as name, valkey(Path(name)) as redis:
                 settings = {"WEB_CONCURRENCY": str(count)}
-                with spokes(redis, Path(name), cores=ALL_CORES, **settings) as (port, _web):
+                with spokes(redis, Path(name), cores=ALL_CORES, **settings) as (port, web):
                     for batch in batches:
                         redis.flushall()
                         most = most_requests(batch, seconds + WARM_UP_S) * processes
-                        result = run_load(port, batch=batch, requests=most, seconds=seconds, connections=20)
+                        result = run_load(
+                            port, batch=batch, requests=most, seconds=seconds, connections=20, watch=[web.pid]
+                        )
                         check_queue(redis, result.sent, batch)
                         rates.setdefault((count, batch), []).append(result.answered / result.seconds)
+                        of_a_core.setdefault((count, batch), []).append(result.answered / result.cpu[0])
                         progress.advance(bar)
     rows = [
-        [str(batch), *(f"{median(rates[count, batch]) * batch:,.0f}" for count in (1, processes)), f"{gain:.2f}"]
-        for batch in batches
-        for gain in [median(b / a for a, b in zip(rates[1, batch], rates[processes, batch], strict=True))]
+        [str(batch), *_compared(rates, batch, processes), *_compared(of_a_core, batch, processes)] for batch in batches
     ]
-    head = ["events a request", "events/s, 1 process", f"events/s, {processes} processes", "x"]
-    shared = "Nothing is pinned: web processes, Valkey and the load (20 connections) share the same two cores, so this "
-    return f"{table(head, rows)}\n{shared}tells that several processes work together, not how far they scale."
+    counts = [f"{count} process{'es' if count > 1 else ''}" for count in (1, processes)]
+    head = ["events a request", *(f"{unit}, {count}" for unit in ("events/s", "events/core-s") for count in counts)]
+    head.insert(3, "x")
+    return f"{table([*head, 'x'], rows)}\n{_MEANING}"
+
+
+def _compared(measured: dict[tuple[int, int], list[float]], batch: int, processes: int) -> list[str]:
+    """Events with one and with several processes, and their ratio."""
+    one, several_ = measured[1, batch], measured[processes, batch]
+    gain = median(b / a for a, b in zip(one, several_, strict=True))
+    return [f"{median(one) * batch:,.0f}", f"{median(several_) * batch:,.0f}", f"{gain:.2f}"]
