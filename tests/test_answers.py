@@ -116,10 +116,12 @@ class TestTimeline:
             record(1, action=Action.CRM_WRITE, outcome=None, object_type="task", object_id="9", delivery_id="e", at=3,
                    id="w", detail=write),
             record(1, delivery_id="e", at=4, id="p", attempt=2),
+            record(1, outcome=Outcome.DEAD, reason="invalid_request", at=5, id="x", detail={"told": ["EMAIL_INVALID"]}),
         )  # fmt: skip
         await archive(redis, store)
         found: Timeline = await ask(redis, store)
         assert [sentence(told) for told in found.records] == [
+            "Gave up: now a dead letter: invalid request (EMAIL_INVALID)",
             "Processed",
             "Wrote to HubSpot: contacts.update (phone)",
             "Failed; will be tried again: HubSpot's rate limit was reached (429); next try after 2 s",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from audit.records import TERMINAL, Outcome
 from core.errors import (
     Conflict,
+    CRMError,
     CRMUnavailable,
     InvalidRequest,
     NotAuthorized,
@@ -81,6 +82,19 @@ def test_what_hubspot_held_up_together_comes_back_within_a_second_and_not_at_onc
 
 def test_wait_that_a_handler_names_is_kept() -> None:
     assert (delay(1, RetryLater(after_s=30.0)) or 0) >= 30
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (NotPermitted(scopes=("crm.objects.deals.read",)), ("crm.objects.deals.read",)),
+        (InvalidRequest(category="EMAIL_INVALID"), ("EMAIL_INVALID",)),
+        (InvalidRequest(), ()),
+        (ObjectNotFound(category="OBJECT_NOT_FOUND"), ()),
+    ],
+)
+def test_refusal_tells_by_name_what_is_to_be_mended(error: CRMError, told: tuple[str, ...]) -> None:
+    assert judge(1, error, schedule_s=SCHEDULE, rng=random.Random(1)).told == told
 
 
 def test_permanent_error_makes_a_dead_letter() -> None:

@@ -124,6 +124,8 @@ def _records(delivery: Delivery, ended: Ended, *, moved_to: str = "", delay_s: f
     if work.merged_from:
         # Not the id it came under: the chain covers the detail, so no erasure could take it out.
         detail = {**(detail or {}), "merged": True}
+    if verdict.told:
+        detail = {**(detail or {}), "told": list(verdict.told)}
     if work.read_through:
         detail = {**(detail or {}), "read": [work.event.property_name]}
     told = event_fields(

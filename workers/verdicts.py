@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from audit.records import TERMINAL, Outcome
-from core.errors import CRMError, LeaseLost, NotAuthorized, RateLimited, SpokesError
+from core.errors import CRMError, InvalidRequest, LeaseLost, NotAuthorized, NotPermitted, RateLimited, SpokesError
 from workers.backoff import next_delay_s
 from workers.patience import is_redis_away
 
@@ -20,6 +20,7 @@ class Verdict:
     """How an event stands after a run.
 
     `delay_s` is set exactly when the event is to be tried again; `spent` says whether this run counts as an attempt.
+    `told` are the names that a refusal gave: what was wrong with the request, or which scopes are missing.
     """
 
     outcome: Outcome
@@ -27,6 +28,7 @@ class Verdict:
     delay_s: float | None = None
     spent: bool = True
     correlation_id: str = ""
+    told: tuple[str, ...] = ()
 
     @property
     def is_news(self) -> bool:
@@ -80,8 +82,19 @@ def judge(attempt: int, error: BaseException, *, schedule_s: Sequence[float], rn
         return Verdict(Outcome.PARKED, "redis_away", _AWAY_S, spent=False)
     delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)
     if delay_s is None:
-        return Verdict(Outcome.DEAD, reason, correlation_id=correlation_id)
+        return Verdict(Outcome.DEAD, reason, correlation_id=correlation_id, told=_told(error))
     return Verdict(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id)
+
+
+def _told(error: BaseException) -> tuple[str, ...]:
+    """Return what a refusal names, for whoever is to mend its cause."""
+    match error:
+        case NotPermitted():
+            return error.scopes
+        case InvalidRequest(category=str(category)) if category:
+            return (category,)
+        case _:
+            return ()
 
 
 def reason_of(error: BaseException) -> str:

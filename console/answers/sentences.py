@@ -101,6 +101,8 @@ def _event(record: Recorded) -> str:
     told = _ENDS.get(record.outcome, record.outcome or "An event")
     if record.reason:
         told = f"{told}: {because(record.reason)}"
+    if isinstance(names := record.detail.get("told"), list):
+        told += f" ({', '.join(map(str, names))})"
     wait = record.detail.get("delay_s")
     if isinstance(wait, int | float) and record.outcome in {Outcome.RETRIED, Outcome.PARKED}:
         told += f"; next try after {wait:,.0f} s"
