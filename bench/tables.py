@@ -145,3 +145,18 @@ def write_section(path: Path, name: str, text: str) -> None:
     """Put a section into the document at `path`, which is made where there is none."""
     document = path.read_text() if path.exists() else ""
     path.write_text(with_section(document, name, text))
+
+
+def write_illustrated(docs: Path, title: str, name: str, picture: str, text: str) -> None:
+    """Put `picture` into the images of `docs` as `name`, and a section with it into bench.md there.
+
+    Args:
+        docs: the folder.
+        title: of the section, and what its picture is called.
+        name: of the picture's file.
+        picture: an SVG.
+        text: in Markdown, with `{picture}` where the picture is to stand.
+    """
+    (docs / "images" / name).write_text(picture)
+    shown = text.replace("{picture}", f"![{title.partition(': ')[2]}](images/{name})")
+    write_section(docs / "bench.md", title, section(title, shown))
