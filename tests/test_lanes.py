@@ -93,6 +93,12 @@ def test_burst_of_one_property_is_one_turn_of_the_newest() -> None:
     assert told(plan(change(2), change(3), change(1))) == [("3", ["1", "2"])]
 
 
+def test_changes_of_one_millisecond_count_in_the_order_of_their_ids() -> None:
+    later, earlier = (change(1, value=value) | {"eventId": id_} for value, id_ in (("b", 8), ("a", 7)))
+    (turn,) = plan(later, earlier)
+    assert (turn.first_value, turn.work.event.property_value) == ("a", "b")
+
+
 def test_turn_knows_the_first_value_and_the_last() -> None:
     (turn,) = plan(change(1, value="a"), change(2, value="b"), change(3, value="c"))
     assert (turn.first_value, turn.work.event.property_value) == ("a", "c")

@@ -232,6 +232,22 @@ async def test_job_whose_lease_another_holds_is_not_handed_back(redis: Redis, wo
     assert await redis.get(in_progress_key_prefix + "7-1-a") == b"another"
 
 
+async def test_job_that_another_has_ended_leaves_no_try_behind_when_it_is_handed_back(
+    redis: Redis, worker: BatchWorker, ran: Ran
+) -> None:
+    ran.go_on.clear()
+    await queue(redis, "7-1-a")
+    await started(worker)
+    await until(ran, 1)
+    await redis.delete(JOB_KEY_PREFIX + "7-1-a", retry_key_prefix + "7-1-a")
+    await redis.zrem(QUEUE_NAME, "7-1-a")
+    for task in list(worker.tasks.values()):
+        task.cancel()
+    while worker.tasks:
+        await asyncio.sleep(0.005)
+    assert not await redis.exists(retry_key_prefix + "7-1-a")
+
+
 async def test_worker_starts_though_redis_goes_away_while_it_does(
     redis: Redis, worker: BatchWorker, ran: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:

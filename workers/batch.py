@@ -25,8 +25,10 @@ _CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text()
 _BACK: Final = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then -- else another has it by now
   redis.call('DEL', KEYS[1])
-  redis.call('DECR', KEYS[2])
-  redis.call('PUBLISH', ARGV[2], '')
+  if redis.call('EXISTS', KEYS[2]) == 1 then -- else another has ended it while our lease had lapsed
+    redis.call('DECR', KEYS[2])
+    redis.call('PUBLISH', ARGV[2], '')
+  end
 end
 """
 _PUT_OFF_MS: Final = 5_000  # jobs of a paused portal; a resumed one goes on within this time

@@ -96,6 +96,11 @@ def is_superseded(event: Event, newest: Mapping[str, int]) -> bool:
     return name is not None and event.occurred_at < newest.get(name, 0)
 
 
+def _age(work: Work) -> tuple[int, int]:
+    """Order works as their changes happened; ids are the best guess at the order within one millisecond."""
+    return work.event.occurred_at, work.event.event_id or 0
+
+
 def turns(works: list[Work], newest: Mapping[str, int], each: Callable[[Event], bool]) -> list[Turn]:
     """Return in which turns one object's works are run, oldest first.
 
@@ -106,7 +111,7 @@ def turns(works: list[Work], newest: Mapping[str, int], each: Callable[[Event], 
     """
     if len(works) == 1:
         return [Turn(works[0])]
-    works.sort(key=lambda work: work.event.occurred_at)
+    works.sort(key=_age)
     latest: dict[str, Work] = {}
     older: dict[Work, list[Work]] = {}
     for work in works:
