@@ -241,10 +241,10 @@ async def test_job_that_another_has_ended_leaves_no_try_behind_when_it_is_handed
     await until(ran, 1)
     await redis.delete(JOB_KEY_PREFIX + "7-1-a", retry_key_prefix + "7-1-a")
     await redis.zrem(QUEUE_NAME, "7-1-a")
-    for task in list(worker.tasks.values()):
+    tasks = list(worker.tasks.values())
+    for task in tasks:
         task.cancel()
-    while worker.tasks:
-        await asyncio.sleep(0.005)
+    await asyncio.gather(*tasks, return_exceptions=True)
     assert not await redis.exists(retry_key_prefix + "7-1-a")
 
 
