@@ -20,7 +20,7 @@ from workers.together import Together
 
 LEASE_MS: Final = 7_000  # a dead worker's lanes are free again after this; the heartbeat renews those of the living
 _SCRIPT: Final = (Path(__file__).parent / "begin.lua").read_text()
-_MOST: Final = 200  # deliveries that share a call
+_MOST: Final = 200  # events, from which a call takes no further delivery
 
 
 # What is asked of one lane: its key, for which works, the newest marks of which names, and whether it was ours already.
@@ -52,7 +52,9 @@ class Beginning:
         self._calls = 0
         self._hoping: dict[str, list[Work]] = {}  # by lane: who waits because another process has it
         self._token = f"{holder}:0"  # a call's own, and the same when it is repeated: its lanes may be ours already
-        self._together: Together[tuple[Run, list[Work]], list[Work]] = Together(self._carry_out, patience, most=_MOST)
+        self._together: Together[tuple[Run, list[Work]], list[Work]] = Together(
+            self._carry_out, patience, most=_MOST, weigh=lambda ask: len(ask[1])
+        )
 
     async def enter(self, run: Run, works: list[Work]) -> list[Work]:
         """Let works into their lanes; return those whose object is being worked on elsewhere.

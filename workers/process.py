@@ -64,8 +64,11 @@ class Processor:
             lane.until = until
 
     def room(self) -> int:
-        """Return how many events to take on: as many as keep us busy, so that other workers find some too."""
-        return 2 * self._settings.max_objects - self._outstanding
+        """Return how many events to take on: as many as keep us busy, so that other workers find some too.
+
+        While handlers are at some, others are being claimed, begun and settled; with fewer, we would wait for Redis.
+        """
+        return 4 * self._settings.max_objects - self._outstanding
 
     async def process(self, delivery: Delivery, job_try: int) -> bool:
         """Work a delivery off; what could not be ended goes into later deliveries.

@@ -18,12 +18,21 @@ class Together(Generic[Ask, Answer]):
     """One call at a time for everybody who asks."""
 
     def __init__(
-        self, carry_out: Callable[[list[Ask]], Awaitable[Sequence[Answer]]], patience: Patience, *, most: int
+        self,
+        carry_out: Callable[[list[Ask]], Awaitable[Sequence[Answer]]],
+        patience: Patience,
+        *,
+        most: int,
+        weigh: Callable[[Ask], int] = lambda _: 1,
     ) -> None:
-        """Share calls of `carry_out`, which answers each ask in its place; `most` bounds how many share one."""
+        """Share calls of `carry_out`, which answers each ask in its place.
+
+        A call takes no further ask once its asks weigh `most`: while Redis is at it, we are to have work of our own.
+        """
         self._carry_out = carry_out
         self._patience = patience
         self._most = most
+        self._weigh = weigh
         self._waiting: deque[tuple[Ask, asyncio.Future[Answer] | None]] = deque()
         self._call: asyncio.Task[None] | None = None
 
@@ -50,7 +59,7 @@ class Together(Generic[Ask, Answer]):
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
+                group = self._next_group()
                 try:
                     answers = await self._insist([ask for ask, _ in group])
                 except Exception as error:  # noqa: BLE001 - every waiter must learn of it, whatever it is
@@ -64,6 +73,13 @@ class Together(Generic[Ask, Answer]):
                             waiter.set_result(answer)
         finally:
             self._call = None
+
+    def _next_group(self) -> list[tuple[Ask, asyncio.Future[Answer] | None]]:
+        group, weight = [], 0
+        while self._waiting and weight < self._most:
+            group.append(self._waiting.popleft())
+            weight += self._weigh(group[-1][0])
+        return group
 
     async def _insist(self, asks: list[Ask]) -> Sequence[Answer]:
         while True:

@@ -43,7 +43,7 @@ _POLL_S: Final = 0.5  # a fallback: whoever queues a job wakes us
 _COMPLETION_S: Final = 20  # after SIGTERM; Heroku kills a dyno after 30 s
 _NEVER_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _CANCEL_AGAIN_S: Final = 0.2
-_FETCHED: Final = 2  # times MAX_DELIVERIES: while those run, as many are being claimed, begun or settled
+_FETCHED: Final = 4  # times MAX_DELIVERIES: while those run, others are being claimed, begun or settled
 _NO_LIMIT: Final = 1_000_000_000
 log = structlog.get_logger()
 
