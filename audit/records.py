@@ -170,3 +170,17 @@ def event_fields(
     if detail:
         fields["detail"] = detail
     return fields
+
+
+def head_fields(portal_id: int, delivery_id: str, detail: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields of the record that opens a delivery's history; the door writes one for each request."""
+    at = _now_ms()
+    return {
+        "action": Action.DELIVERY_RECEIVED,
+        "portal_id": portal_id,
+        "delivery_id": delivery_id,
+        "actor": "spokes",
+        "detail": detail,
+        "id": _new_id(at),
+        "at": at,
+    }

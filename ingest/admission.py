@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
 from audit.stream import encode as encode_record
+from audit.stream import encode_fields
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, argument, job, pack
 from core.errors import QueueUnavailable
 from ingest import marks
@@ -104,8 +105,11 @@ class Admission:
         self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _send_all(self) -> None:
-        while self._waiting:
-            group = self._next_group()
+        while True:
+            if not self._is_full():
+                await asyncio.sleep(0)  # requests that came in this turn of the loop go along
+            if not (group := self._next_group()):
+                return
             try:
                 known = await self._call([waiting.words for waiting in group])
             except Exception as error:  # noqa: BLE001 - whatever it is: nobody may wait for an answer for ever
@@ -157,6 +161,6 @@ def _arguments(arrival: Arrival, now_ms: int, keep_s: int) -> list[bytes | str |
         events = [*zip(keys, repeat(0), arrival.elements)]
         told = argument(arrival.id, arrival.portal_id, arrival.received_at, events)
         payload = pack(_WRITE(job(told, now_ms)))
-    records = [encode_record(record) for record in (arrival.head(), *arrival.records)]
+    records = [encode_fields(arrival.head()), *map(encode_record, arrival.records)]
     known = marks.arguments(arrival.portal_id, keys, arrival.times, now_ms=now_ms, keep_s=keep_s)
     return [arrival.id, JOB_KEY_PREFIX + arrival.id, payload, len(records), *records, *known]

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct, to_builtins
 
-from audit.records import Action, AuditRecord, Outcome, event_fields
+from audit.records import Action, AuditRecord, Outcome, event_fields, head_fields
 from core.deliveries import new_id
 from core.event_keys import EventKeys
 from core.events import Event, Raw
@@ -59,16 +59,11 @@ class Arrival:
         told = event_fields(Event(raw), Outcome.DUPLICATE, key=self.keys[place], delivery_id=self.id, attempt=attempt)
         return AuditRecord(**told)
 
-    def head(self) -> AuditRecord:
-        """Return the record that opens the delivery's history."""
+    def head(self) -> dict[str, object]:
+        """Return the fields of the record that opens the delivery's history."""
         counts = {"received": self.received, "admitted": len(self.keys), "duplicate": self.duplicates}
         set_aside = self.received - len(self.keys) - self.duplicates - sum(self.ignored.values())
-        return AuditRecord(
-            action=Action.DELIVERY_RECEIVED,
-            portal_id=self.portal_id,
-            delivery_id=self.id,
-            detail={**counts, "ignored": self.ignored, "set_aside": set_aside},
-        )
+        return head_fields(self.portal_id, self.id, {**counts, "ignored": self.ignored, "set_aside": set_aside})
 
 
 def sort_out(
