@@ -1,17 +1,15 @@
 """Logs and Sentry, set up once for each process. Rule: what leaves here is masked, and nothing can switch that off."""
 
-import asyncio
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
-import orjson
 import structlog
 
 from core import sentry
+from core.canonical_lines import CanonicalLines
 from core.columns import Columns
 from core.hooks import first_line, take_over
 from core.masking import Mask
@@ -59,7 +57,7 @@ def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> 
         logging.getLogger(name).setLevel(logging.WARNING)
     global _canonical  # noqa: PLW0603 - one log a process, set up once
     quiet = logging.getLevelNamesMapping()[settings.log_level] > logging.INFO
-    _canonical = _nothing if quiet else _unset if columns else _json_lines(out, process, mask)
+    _canonical = _nothing if quiet else _unset if columns else CanonicalLines(out, process, mask).write
     if stream is None:  # they belong to the whole process, and are told on its standard error
         take_over()
     structlog.contextvars.clear_contextvars()
@@ -90,27 +88,6 @@ def _nothing(event: str, fields: Mapping[str, object], level: str) -> None:
 
 
 _canonical: Callable[[str, Mapping[str, object], str], None] = _unset
-
-
-def _json_lines(out: TextIO, process: str, mask: Mask) -> Callable[[str, Mapping[str, object], str], None]:
-    """Return what writes canonical lines as JSON."""
-    waiting: list[str] = []
-
-    def flush() -> None:
-        lines, waiting[:] = "".join(waiting), []
-        out.write(lines)
-
-    def write(event: str, fields: Mapping[str, object], level: str) -> None:
-        at = datetime.now(UTC).isoformat().replace("+00:00", "Z")  # a plus would be looked at as a phone number's
-        line = orjson.dumps({**fields, "event": event, "process": process, "level": level, "timestamp": at})
-        waiting.append(mask.text(line.decode()) + "\n")
-        if len(waiting) == 1:
-            try:
-                asyncio.get_running_loop().call_soon(flush)  # what is said in one turn of the loop is written at once
-            except RuntimeError:
-                flush()
-
-    return write
 
 
 def alert(event: str, *, level: str = "error", **fields: Any) -> None:

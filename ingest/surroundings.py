@@ -129,5 +129,5 @@ class Surroundings:
         timed("request", "receive", seconds)
         if status >= _REFUSED and self._is_too_much():
             return
-        told = {"request_id": request_id, "status": status, "reason": reason, "ms": round(seconds * 1000, 1)}
-        canonical("request", {**told, **summary})
+        ms = round(seconds * 1000, 1)
+        canonical("request", {"request_id": request_id, "status": status, "reason": reason, "ms": ms, **summary})
