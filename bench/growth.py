@@ -40,7 +40,8 @@ SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 
 def exponent(series: Series) -> float:
     """Return the power of their number with which the cost of all of them grows."""
-    slope = _slope([(math.log(x), math.log(max(y, 1e-6))) for x, y in series.points])
+    points = [(x, y) for x, y in series.points if x >= series.fitted_from]
+    slope = _slope([(math.log(x), math.log(max(y, 1e-6))) for x, y in points])
     return slope if series.per.endswith("ms") else slope + 1
 
 
@@ -103,7 +104,9 @@ def write(part: str, found: Sequence[Series]) -> None:
         command=f"python bench/growth.py {' '.join(sys.argv[1:])}",
     )
     name = f"bench-growth-{part}.svg"
-    text = f"{{picture}}\n\n{as_table(found)}"
+    left_out = max(series.fitted_from for series in found)
+    said = f"\n\nFitted from {left_out} on: see `bench/growth_parts.py` for why." if left_out else ""
+    text = f"{{picture}}\n\n{as_table(found)}{said}"
     write_illustrated(ROOT / "docs", f"Growth: {TITLES[part]}", name, picture, text)
 
 

@@ -25,7 +25,7 @@ from audit.archive import Archiver
 from audit.pseudonyms import pseudonym_key
 from audit.stream import FIELD, encode
 from audit.verify import verify
-from bench.record import KEY, record, store
+from bench.record import KEY, object_id, record, store
 from bench.workers import PORTAL, cpu_s, fill, raw, worker
 from console.answers.references import Reference
 from console.answers.timeline import timeline
@@ -46,11 +46,15 @@ Sizes = Sequence[int]
 
 @dataclass(slots=True)
 class Series:
-    """The cost of one (`per`, in µs of processor time unless it says ms), by how many there are (`of`)."""
+    """The cost of one (`per`, in µs of processor time unless it says ms), by how many there are (`of`).
+
+    Points below `fitted_from` are shown, and left out of the fit.
+    """
 
     per: str
     of: str
     points: list[tuple[float, float]] = field(default_factory=list)
+    fitted_from: int = 0
 
 
 async def queued(redis: Redis, url: str, data: str, sizes: Sizes, measured: int, *, told: Told) -> list[Series]:
@@ -85,7 +89,9 @@ async def _keep_busy(redis: Redis, depth: int, events: int) -> int:
 
 async def workers(redis: Redis, url: str, data: str, counts: Sizes, measured: int, *, told: Told) -> list[Series]:
     """An event's cost when so many worker processes share the queue."""
-    ours, its = Series("event, all workers", "worker processes"), Series("event, Redis", "worker processes")
+    # One alone has a core to itself, which two share with each other or with Redis where cores are threads of one.
+    ours = Series("event, all workers", "worker processes", fitted_from=2)
+    its = Series("event, Redis", "worker processes", fitted_from=2)
     for count in counts:
         told(f"{count} worker processes")
         await redis.flushall()
@@ -227,7 +233,7 @@ async def _archive(redis: Redis, archiver: Archiver, numbers: range) -> float:
 
 
 async def _timeline(redis: Redis, engine: AsyncEngine, there: int) -> None:
-    found = await timeline(redis, engine, None, Reference(record(there // 2).object_id), key=pseudonym_key(KEY))
+    found = await timeline(redis, engine, None, Reference(object_id(there // 2 + 1)), key=pseudonym_key(KEY))
     assert found.records  # noqa: S101 - a timeline of nothing measures nothing
 
 
