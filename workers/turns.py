@@ -5,7 +5,6 @@ Rule: handlers see events and tools; whatever they raise ends in a verdict.
 
 import random
 import time
-from collections.abc import Container
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -15,18 +14,18 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from core.errors import LeaseLost, ObjectNotFound
+from core.errors import ObjectNotFound
 from core.events import Event
 from core.masking import derive_key
 from core.settings import Settings
 from core.telemetry import report
-from crm.priorities import priority_of
 from handlers.routing import Route, Router
 from handlers.tools import Tools
 from workers import lanes, steps
 from workers.circuit import Circuit
-from workers.deadlines import Deadlines, Limit
+from workers.deadlines import Deadlines
 from workers.forgetting import forget
+from workers.handler_services import services_for
 from workers.lanes import Lane, Turn, Work
 from workers.merges import Merges
 from workers.once import OnceForEvent
@@ -50,7 +49,7 @@ from workers.verdicts import (
 )
 
 if TYPE_CHECKING:
-    from crm.services import CRM, Services, Write
+    from crm.services import CRM, Write
 
 _PAUSED: Final = parked("portal_paused", PAUSE_S)
 _BOUND: Final = ContextVar("bound_delivery_id", default="")  # what the log context of this task names
@@ -156,7 +155,7 @@ class Turns:
         attempt = work.entry.attempt + 1
         limit = self._deadlines.limit()
         tools = Tools(
-            partial(self._crm_for, work, route, lane, limit, writes),
+            partial(services_for, self._crm, work, route, lane=lane, limit=limit, writes=writes),
             partial(OnceForEvent, self._redis, event),
             standing,
             partial(forget, self._redis, event),
@@ -192,46 +191,9 @@ class Turns:
             report(error, handler=route.name, reason=verdict.reason)
         return verdict
 
-    def _crm_for(self, work: Work, route: Route, lane: Lane, limit: Limit, writes: "list[Write]") -> "Services":
-        event = work.event
-        return self._crm.for_event(
-            event.portal_id,
-            event.object_type,
-            route.uses.reads,
-            route.uses.may,
-            partial(_made, limit, writes),
-            permit=partial(_permit, limit, lane),
-            priority=priority_of(event.change_source),
-            seen=partial(_seen, work),
-        )
-
     def _wants_each(self, event: Event) -> bool:
         route = self._router.fetch(event)
         return route is not None and route.uses.each_event
-
-
-def _made(limit: Limit, writes: "list[Write]", write: "Write") -> None:
-    """Take note of a change that was made, or was not."""
-    limit.changes -= 1
-    writes.append(write)
-
-
-def _seen(work: Work, object_type: str, properties: Container[str]) -> None:
-    """Take note that a handler has read what HubSpot withheld from its event."""
-    event = work.event
-    if event.is_sensitive and object_type == event.object_type and event.property_name in properties:
-        work.read_through = True
-
-
-def _permit(limit: Limit, lane: Lane) -> None:
-    """Let a change begin; refuse to write once another may be working on the object.
-
-    Raises:
-        LeaseLost: it may.
-    """
-    if time.monotonic() > lane.until:
-        raise LeaseLost
-    limit.changes += 1
 
 
 def _known(work: Work, lane: Lane) -> Verdict | None:
