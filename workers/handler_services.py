@@ -1,4 +1,4 @@
-"""The CRM services of one turn. Rule: what a handler reads and changes is taken note of; without its lane it writes no more."""
+"""The CRM services of one turn. Rule: what a handler reads and changes is noted; without its lane it writes nothing."""
 
 import time
 from collections.abc import Container
