@@ -169,21 +169,38 @@ async def beaten(redis: Redis, leases: list[heartbeat.Lease], monkeypatch: pytes
     return ours
 
 
+async def test_event_for_a_lane_of_ours_that_has_lapsed_waits(redis: Redis, worker: Worker) -> None:
+    await worker.enter(worker.run(change(1, 1)))
+    await redis.delete(lane(1))
+    ((later,),) = await worker.enter(worker.run(change(1, 2), delivery="50112233-1-2"))
+    assert (later.entry.key, await redis.exists(lane(1))) == ("2", 0)
+
+
 async def test_heartbeat_renews_ours_takes_back_what_lapsed_and_leaves_the_others(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await redis.mset({"held": "one", "taken": "other", "held too": "one"})
     for name in ("held", "taken", "held too"):
         await redis.pexpire(name, 1_500)
-    leases = [("held", "one"), ("lapsed", "two"), ("taken", "one"), ("held too", "one")]
+    told = (("held", "one"), ("lapsed", "two"), ("taken", "one"), ("held too", "one"))
+    leases = [heartbeat.Lease(*lease, again=True) for lease in told]
     assert await beaten(redis, leases, monkeypatch) == ["held", "lapsed", "held too"]
     assert await redis.mget("held", "lapsed", "taken", "held too") == [b"one", b"two", b"other", b"one"]
     left = [await redis.pttl(name) for name in ("held", "lapsed", "taken", "held too")]
     assert [2_000 < ms <= LEASE_MS for ms in left] == [True, True, False, True]
 
 
+async def test_lease_that_may_not_be_taken_again_is_lost_once_it_has_lapsed(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await redis.set("held", "one")
+    leases = [heartbeat.Lease("held", "one"), heartbeat.Lease("lapsed", "one")]
+    assert await beaten(redis, leases, monkeypatch) == ["held"]
+    assert not await redis.exists("lapsed")
+
+
 async def test_heartbeat_renews_more_leases_than_fit_into_one_call(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    leases = [(f"lease {number}", "one") for number in range(501)]
-    assert await beaten(redis, leases, monkeypatch) == [name for name, _ in leases]
+    leases = [heartbeat.Lease(f"lease {number}", "one", again=True) for number in range(501)]
+    assert await beaten(redis, leases, monkeypatch) == [lease.key for lease in leases]

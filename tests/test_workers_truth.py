@@ -30,6 +30,7 @@ from simulator.records import Record
 from workers import keys
 from workers.circuit import OPERATOR, Breaker, Circuit
 from workers.dead_letters import DeadLetters
+from workers.heartbeat import Lease
 from workers.lanes import Lane
 from workers.patience import Patience, is_away
 from workers.process import Processor, process_delivery
@@ -484,9 +485,9 @@ async def test_lease_that_runs_out_while_a_handler_works_keeps_it_from_writing(
 
 async def test_heartbeat_moves_the_end_of_a_lease_that_is_still_ours(bench: Bench) -> None:
     lane = bench.processor._beginning.held["lane"] = Lane("lane", "me:1", 5.0)
-    bench.processor.renewed(("lane", "another:1"), 9.0)
+    bench.processor.renewed(Lease("lane", "another:1"), 9.0)
     assert lane.until == 5.0
-    bench.processor.renewed(("lane", "me:1"), 9.0)
+    bench.processor.renewed(Lease("lane", "me:1"), 9.0)
     assert lane.until == 9.0
 
 

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from core.deliveries import WAKE_CHANNEL
 from core.telemetry import report
 from workers import keys
+from workers.heartbeat import Lease
 from workers.patience import Patience, is_away, is_redis_away
 
 _CLAIM: Final = (Path(__file__).parent / "claim.lua").read_text()
@@ -60,9 +61,9 @@ class BatchWorker(Worker):
         self._wake = asyncio.Event()
         self._is_drained = False  # in burst mode: nothing is left
 
-    def leases(self) -> list[tuple[str, str]]:
+    def leases(self) -> list[Lease]:
         """Return the leases of the jobs under way, with what they say."""
-        return [(in_progress_key_prefix + job_id, self._holder) for job_id in self.tasks]
+        return [Lease(in_progress_key_prefix + job_id, self._holder, again=True) for job_id in self.tasks]
 
     async def main(self) -> None:
         """Run as arq does, once Redis answers; arq's own also asks it for things without which one can do."""

@@ -7,7 +7,7 @@
 --       nothing, number of names, the names
 --
 -- Returns the time (ms), and then for each delivery: the settled event keys, for each echo key whether it stands, and for each object either
--- the id it lives on under (the lane is then not taken), or 0 when another holds the lane, or the newest marks.
+-- the id it lives on under (the lane is then not taken), or 0 when the lane is not ours, or the newest marks.
 
 local lease, fresh = ARGV[1], ARGV[2]
 local at = 3
@@ -19,6 +19,15 @@ local function range(count)
   local first = at
   at = at + count
   return unpack(ARGV, first, at - 1)
+end
+
+-- Whether a lane is ours: one that is free is taken, but not one that was ours and has lapsed. Another may have been in it
+-- since, and who waits in it with us does not know what that one has done.
+local function ours(lane, token)
+  if token == '' then
+    return redis.call('SET', lane, fresh, 'NX', 'PX', lease) or redis.call('GET', lane) == fresh
+  end
+  return redis.call('GET', lane) == token
 end
 
 local function survivor(start, id)
@@ -56,12 +65,9 @@ while at <= #ARGV do
     local lane = lanes .. name
     local later = merged and survivor(mergers .. of_type .. ':', id) or id
     names = tonumber(names)
-    if token == '' then
-      token = fresh
-    end
     if later ~= id then
       objects[i] = later
-    elseif not redis.call('SET', lane, token, 'NX', 'PX', lease) and redis.call('GET', lane) ~= token then
+    elseif not ours(lane, token) then
       objects[i] = 0
     elseif names == 0 then
       objects[i] = {}

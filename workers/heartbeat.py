@@ -7,17 +7,28 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-Lease: TypeAlias = tuple[str, str]  # a key, and what it must say
 EVERY_S: Final = 2.0
 _SCRIPT: Final = (Path(__file__).parent / "renew.lua").read_text()
 _GROUP: Final = 500
 log = structlog.get_logger()
+
+
+class Lease(NamedTuple):
+    """A key, what it must say, and whether it may be taken again once it has lapsed.
+
+    A job's may: whoever ran it meanwhile has ended it, or has its lease. An object's lane may not: another may have
+    worked on the object and gone, and what we knew of it when we took the lane is no longer the newest.
+    """
+
+    key: str
+    says: str
+    again: bool = False
 
 
 async def beat(
@@ -34,7 +45,8 @@ async def beat(
         try:
             for start in range(0, len(due), _GROUP):
                 group, until = due[start : start + _GROUP], time.monotonic() + lease_ms / 1000
-                ours = await script(args=[lease_ms, *(word for lease in group for word in lease)])
+                words = [word for key, says, again in group for word in (key, says, int(again))]
+                ours = await script(args=[lease_ms, *words])
                 for lease, is_ours in zip(group, ours, strict=True):
                     if is_ours:
                         renewed(lease, until)

@@ -18,6 +18,7 @@ from handlers.routing import Router
 from workers import suspects
 from workers.begin import Beginning
 from workers.circuit import Circuit
+from workers.heartbeat import Lease
 from workers.lanes import Lane, Work
 from workers.merges import Merges
 from workers.patience import Patience
@@ -53,14 +54,13 @@ class Processor:
         self._suspects = Suspects(redis)
         self._outstanding = 0
 
-    def leases(self) -> list[tuple[str, str]]:
+    def leases(self) -> list[Lease]:
         """Return the leases of the lanes we hold, with what they say."""
-        return [(lane.key, lane.token) for lane in self._beginning.held.values()]
+        return [Lease(lane.key, lane.token) for lane in self._beginning.held.values()]
 
-    def renewed(self, lease: tuple[str, str], until: float) -> None:
+    def renewed(self, lease: Lease, until: float) -> None:
         """Take note that a lane stays ours until then."""
-        key, token = lease
-        if (lane := self._beginning.held.get(key)) and lane.token == token:
+        if (lane := self._beginning.held.get(lease.key)) and lane.token == lease.says:
             lane.until = until
 
     def room(self) -> int:

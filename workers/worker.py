@@ -6,6 +6,7 @@ cannot be decoded and what is not ours becomes a dead delivery with an alert, an
 
 import asyncio
 import os
+import signal
 import socket
 from base64 import b64encode
 from contextlib import AsyncExitStack, suppress
@@ -34,13 +35,14 @@ from workers.batch import BatchWorker
 from workers.begin import LEASE_MS
 from workers.circuit import Circuit
 from workers.figures import keep_figures
-from workers.heartbeat import beat
+from workers.heartbeat import Lease, beat
 from workers.patience import Patience
 from workers.process import Processor, process_delivery
 from workers.watchdog import Watchdog
 
 _POLL_S: Final = 0.5  # a fallback: whoever queues a job wakes us
 _COMPLETION_S: Final = 20  # after SIGTERM; Heroku kills a dyno after 30 s
+_CLOSING_S: Final = 7  # after that, when Redis or the store keeps us waiting
 _NEVER_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _CANCEL_AGAIN_S: Final = 0.2
 _FETCHED: Final = 4  # times MAX_DELIVERIES: while those run, others are being claimed, begun or settled
@@ -87,7 +89,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
             opening.push_async_callback(totals.end)
             opening.enter_context(Watchdog(asyncio.get_running_loop(), router, Episodes(redis)))
 
-            def leases() -> list[tuple[str, str]]:
+            def leases() -> list[Lease]:
                 return [*worker.leases(), *processor.leases()]
 
             beside = (
@@ -128,7 +130,18 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
         job_deserializer=read_job,
         log_results=False,
     )
+
+    def hurry(_: signal.Signals) -> None:
+        worker.loop.call_later(_CLOSING_S, _leave)
+
+    worker.on_stop = hurry
     return worker
+
+
+def _leave() -> None:
+    """End without closing: what is not settled runs elsewhere when our leases have lapsed."""
+    log.warning("ended_without_closing")
+    os._exit(0)
 
 
 def read_job(payload: bytes) -> dict[str, Any]:
