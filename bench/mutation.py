@@ -31,7 +31,9 @@ class Room(NamedTuple):
 
 ROOMS: Final = {
     "signature": Room(("ingest/signature.py",), ("tests/test_signature.py",)),
-    "admission": Room(("ingest/admission.py", "ingest/admission.lua"), ("tests/test_admission.py",)),
+    "admission": Room(
+        ("ingest/admission.py", "ingest/admission.lua"), ("tests/test_admission.py", "tests/test_marks.py")
+    ),
     "backoff": Room(("workers/backoff.py",), ("tests/test_backoff.py",)),
     "budget": Room(
         ("crm/budget.py", "crm/budget.lua"),

@@ -47,7 +47,7 @@ async def records(redis: Redis) -> list[Any]:
 
 async def test_arrival_becomes_one_job(redis: Redis) -> None:
     await Admission(redis, keep_s=KEEP_S).admit(arrival(1, 2, 3))
-    assert [len(delivery.entries) for delivery in await queued(redis)] == [3]
+    assert [[entry.attempt for entry in delivery.entries] for delivery in await queued(redis)] == [[0, 0, 0]]
 
 
 async def test_job_never_expires(redis: Redis) -> None:
@@ -194,6 +194,18 @@ async def test_first_arrival_takes_one_call(redis: Redis) -> None:
     asked = Asked(admission)
     await admission.admit(arrival(1))
     assert asked.sizes == [1]
+
+
+async def test_who_comes_in_the_same_turn_of_the_loop_goes_along(redis: Redis) -> None:
+    admission = Admission(redis, keep_s=KEEP_S)
+    asked = Asked(admission)
+
+    async def later() -> None:
+        await asyncio.sleep(0)
+        await admission.admit(arrival(2))
+
+    await asyncio.gather(admission.admit(arrival(1)), later())
+    assert asked.sizes == [2]
 
 
 async def test_arrivals_that_come_together_share_calls_of_up_to_two_hundred_events(redis: Redis) -> None:
