@@ -414,6 +414,17 @@ async def test_changes_beneath_our_own_write_are_all_run_and_the_newest_stands(b
     assert shouted.properties["city"] == "BERLIN"
 
 
+async def test_of_two_changes_of_one_millisecond_the_one_that_is_there_stands(
+    bench: Bench, shouted: Record, hubspot: Simulator
+) -> None:
+    hubspot.crm.update(shouted, {"city": "Berlin"}, USER)
+    at_ms, object_id = shouted.updated_at_ms, int(shouted.id)
+    for city in ("Berlin", "Aachen"):
+        await bench.work((change(city, at_ms, object_id=object_id),))
+    assert [outcome for outcome, _ in await bench.outcomes()] == ["processed", "processed"]
+    assert shouted.properties["city"] == "BERLIN"
+
+
 async def test_change_beneath_our_own_write_stands_though_its_record_was_merged_meanwhile(
     bench: Bench, shouted: Record, hubspot: Simulator
 ) -> None:

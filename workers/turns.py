@@ -100,7 +100,8 @@ class Turns:
         route = self._router.fetch(work.event)
         writes: list[Write] = []
         came = work.entry.event if work.merged_from else work.event
-        standing = StandingForEvent(self._crm.echoes, work.event, came)
+        applied_at = lane.newest.get(lanes.slot(work.event) or "", 0)
+        standing = StandingForEvent(self._crm.echoes, work.event, came, applied_at=applied_at)
         verdict = await self._verdict(turn, lane, route, writes, standing)
         if writes and route is not None and verdict is PROCESSED:
             with suppress(RedisError, OSError):  # what is not counted is one more round
