@@ -494,6 +494,25 @@ async def test_lease_that_runs_out_while_a_handler_works_keeps_it_from_writing(
     assert contact.properties["city"] == "Bonn"
 
 
+async def test_lane_stays_leased_until_what_was_done_in_it_is_settled(bench: Bench) -> None:
+    settlement = bench.processor._settlement
+    carry_out, asked, go = settlement._together._carry_out, asyncio.Event(), asyncio.Event()
+
+    async def slowly(asks: list[Any]) -> Any:
+        asked.set()
+        await go.wait()
+        return await carry_out(asks)
+
+    settlement._together._carry_out = slowly
+    work = asyncio.create_task(bench.work((change("x", 1),)))
+    await asked.wait()
+    await asyncio.sleep(0.05)
+    leased = [lease.key for lease in bench.processor.leases()]
+    go.set()
+    await work
+    assert (leased, bench.processor.leases()) == ([keys.lane(PORTAL, "contact", "1")], [])
+
+
 async def test_heartbeat_moves_the_end_of_a_lease_that_is_still_ours(bench: Bench) -> None:
     lane = bench.processor._beginning.held["lane"] = Lane("lane", "me:1", 5.0)
     bench.processor.renewed(Lease("lane", "another:1"), 9.0)

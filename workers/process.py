@@ -56,7 +56,8 @@ class Processor:
 
     def leases(self) -> list[Lease]:
         """Return the leases of the lanes we hold, with what they say."""
-        return [Lease(lane.key, lane.token) for lane in self._beginning.held.values()]
+        lanes = (*self._beginning.held.values(), *self._settlement.leaving())
+        return [Lease(lane.key, lane.token) for lane in lanes]
 
     def renewed(self, lease: Lease, until: float) -> None:
         """Take note that a lane stays ours until then."""

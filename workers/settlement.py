@@ -56,6 +56,10 @@ class Settlement:
         """Give a lane back after all steps so far, if it still bears our token."""
         self._together.tell(lane)
 
+    def leaving(self) -> list[Lane]:
+        """Return the lanes still to be given back: until then they are ours, or another would miss what we did."""
+        return [ask for ask in self._together.open() if isinstance(ask, Lane)]
+
     def end(self, delivery: Delivery, ended: "asyncio.Future[bool] | None" = None) -> asyncio.Future[bool]:
         """End a delivery after all its steps; False, in `ended`, when another worker has a hand in it: it must stay."""
         return self._together.ask(End(delivery), ended)

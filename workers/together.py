@@ -5,7 +5,7 @@ Redis being away is waited out and the call made again, so whatever is carried o
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from workers.patience import Patience, is_away
@@ -34,7 +34,13 @@ class Together(Generic[Ask, Answer]):
         self._most = most
         self._weigh = weigh
         self._waiting: deque[tuple[Ask, asyncio.Future[Answer] | None]] = deque()
+        self._under_way: list[tuple[Ask, asyncio.Future[Answer] | None]] = []
         self._call: asyncio.Task[None] | None = None
+
+    def open(self) -> Iterator[Ask]:
+        """Go through what was asked for and is not carried out yet."""
+        for ask, _ in (*self._under_way, *self._waiting):
+            yield ask
 
     def ask(self, ask: Ask, answer: "asyncio.Future[Answer] | None" = None) -> "asyncio.Future[Answer]":
         """Return the answer to come; `answer` itself, where there is one that waits for it already."""
@@ -59,7 +65,7 @@ class Together(Generic[Ask, Answer]):
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                group = self._next_group()
+                group = self._under_way = self._next_group()
                 try:
                     answers = await self._insist([ask for ask, _ in group])
                 except Exception as error:  # noqa: BLE001 - every waiter must learn of it, whatever it is
@@ -72,6 +78,7 @@ class Together(Generic[Ask, Answer]):
                         if waiter is not None and not waiter.done():
                             waiter.set_result(answer)
         finally:
+            self._under_way = []
             self._call = None
 
     def _next_group(self) -> list[tuple[Ask, asyncio.Future[Answer] | None]]:
