@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from core.errors import CRMError, CRMUnavailable, NotPermitted
+from core.errors import CRMError, CRMUnavailable, LeaseLost, NotPermitted
 from crm.calls import Request
 from crm.exchange import Exchange
 from crm.fates import Done
@@ -44,9 +44,9 @@ class Write:
 class Access:
     """One portal, seen by one handler: the properties it reads by service, the methods it may call, its journal.
 
-    `permit` raises when nothing may be changed any more; `seen` is told of each read, type and properties;
-    `priority` is that of the event it works on. `read_as` is what it has read, by type and the id that
-    it asked for.
+    `permit` raises when nothing may be changed any more, `still` does when a change has waited for its place meanwhile;
+    `seen` is told of each read, type and properties; `priority` is that of the event it works on. `read_as` is what it
+    has read, by type and the id that it asked for.
     """
 
     exchange: Exchange
@@ -55,6 +55,7 @@ class Access:
     may: frozenset[str]
     journal: Callable[[Write], None] = field(repr=False)
     permit: Callable[[], None] = field(repr=False, default=lambda: None)
+    still: Callable[[], None] = field(repr=False, default=lambda: None)
     priority: Priority = "interactive"
     seen: Callable[[str, tuple[str, ...]], None] = field(repr=False, default=lambda _type, _properties: None)
     read_as: dict[tuple[str, str], Record] = field(default_factory=dict, repr=False)
@@ -65,7 +66,7 @@ class Access:
         Raises:
             CRMError: the call failed, or calls are paused for long.
         """
-        return await self.exchange.calls.send(self.portal_id, request, kind, self.priority)
+        return await self.exchange.calls.send(self.portal_id, request, kind, self.priority, still=self.still)
 
     def properties(self, service: str) -> tuple[str, ...]:
         """The properties that may be read of a type, by its plural name.
@@ -116,12 +117,13 @@ class Access:
         self.permit()
         try:
             done = await change()
-        except CRMError as error:
+        except (CRMError, LeaseLost) as error:
             # Without an answer it may have been made all the same, and would then come back as an event.
             if object_id and properties and not isinstance(error, CRMUnavailable):
                 with suppress(CRMUnavailable):
                     await self.exchange.echoes.forget(*echo, object_id, properties)
-            note(object_id, ok=False, reason=error.reason, trace=error.correlation_id)
+            trace = error.correlation_id if isinstance(error, CRMError) else ""
+            note(object_id, ok=False, reason=error.reason, trace=trace)
             raise
         except asyncio.CancelledError:
             note(object_id, ok=False, reason="cancelled")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
 
-from core.errors import CRMError, CRMUnavailable
+from core.errors import CRMError, CRMUnavailable, LeaseLost
 from core.metrics import CRM_CALL_SECONDS, CRM_CALLS
 from crm.budget import Budget
 from crm.priorities import Priority
@@ -51,14 +51,25 @@ class Calls:
         self._stopped = False
 
     async def send(
-        self, portal_id: int, request: Request, kind: Kind = "calls", priority: Priority = "interactive"
+        self,
+        portal_id: int,
+        request: Request,
+        kind: Kind = "calls",
+        priority: Priority = "interactive",
+        *,
+        still: Callable[[], None] = lambda: None,
     ) -> "Answer":
-        """Wait for a place and make the call.
+        """Wait for a place and make the call, unless `still` raises then: a long wait may have changed who may make it.
 
         Raises:
             CRMError: the call failed, calls are paused for long, or no more are made.
         """
-        answer = await self.send_late(portal_id, lambda: request, kind, priority)
+
+        def compose() -> Request:
+            still()
+            return request
+
+        answer = await self.send_late(portal_id, compose, kind, priority)
         if answer is None:
             raise CRMUnavailable
         return answer
@@ -101,7 +112,11 @@ class Calls:
         self, portal_id: int, compose: Callable[[], Request | None], kind: Kind, priority: Priority
     ) -> "Answer | None":
         async with self._budget.place(portal_id, kind, priority) as place:
-            request = compose()
+            try:
+                request = compose()
+            except LeaseLost:
+                place.unused()
+                raise
             if request is None:
                 place.unused()
                 return None

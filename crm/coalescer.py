@@ -6,10 +6,10 @@ along what is interactive first, and fills up with what is not.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
-from core.errors import CRMError, CRMUnavailable
+from core.errors import CRMError, CRMUnavailable, LeaseLost
 from core.metrics import BATCH_ASKS, BATCH_INPUTS, BATCHES
 from crm.calls import Calls, Request
 from crm.priorities import PRIORITIES, Priority
@@ -25,15 +25,36 @@ Result = TypeVar("Result")
 
 
 class Ask(Generic[Want, Result]):
-    """One caller: the input it asks for, what it wants of it, how urgently, and where its answer goes."""
+    """One caller: the input it asks for, what it wants of it, how urgently, and where its answer goes.
 
-    __slots__ = ("answer", "id", "priority", "want")
+    `still` raises LeaseLost when the caller has lost the right to ask while it waited.
+    """
 
-    def __init__(self, input_id: str, want: Want, priority: Priority = "interactive") -> None:
+    __slots__ = ("_still", "answer", "id", "priority", "want")
+
+    def __init__(
+        self,
+        input_id: str,
+        want: Want,
+        priority: Priority = "interactive",
+        still: Callable[[], None] = lambda: None,
+    ) -> None:
         self.id = input_id
         self.want = want
         self.priority = priority
+        self._still = still
         self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+
+    def stands(self) -> bool:
+        """Whether it is to be part of a call that leaves now."""
+        if self.answer.done():
+            return False
+        try:
+            self._still()
+        except LeaseLost as lost:
+            self.answer.set_exception(lost)
+            return False
+        return True
 
     def give(self, result: Result) -> None:
         """Answer, if anybody still waits."""
@@ -82,9 +103,20 @@ class Lane(ABC, Generic[Want, Result]):
     def finished(self, input_id: str) -> None:
         """Take note that no ask for this input is under way any more."""
 
-    async def join(self, input_id: str, want: Want, priority: Priority = "interactive") -> Result:
-        """Ask for one input; the answer comes with a batch."""
-        ask: Ask[Want, Result] = Ask(input_id, want, priority)
+    async def join(
+        self,
+        input_id: str,
+        want: Want,
+        priority: Priority = "interactive",
+        still: Callable[[], None] = lambda: None,
+    ) -> Result:
+        """Ask for one input, if `still` does not raise when its batch closes; the answer comes with the batch.
+
+        Raises:
+            CRMError: the call failed.
+            LeaseLost: `still` did so.
+        """
+        ask: Ask[Want, Result] = Ask(input_id, want, priority, still)
         self._enter(ask)
         return await ask.answer
 
@@ -171,7 +203,7 @@ class Lane(ABC, Generic[Want, Result]):
             if len(group) == self.size:
                 break
             self._urgent.pop(input_id, None)
-            asks = [ask for ask in self._waiting.pop(input_id) if not ask.answer.done()]
+            asks = [ask for ask in self._waiting.pop(input_id) if ask.stands()]
             if asks:
                 group[input_id] = asks
             else:

@@ -116,7 +116,7 @@ class Objects:
         texts = self._checked("create", properties)
         creation = {"properties": texts, "associations": on_create(self.type, to or {})}
         lane = self._exchange.creations(self._access.portal_id, self.service)
-        join = lambda: lane.join(uuid4().hex, creation, self._access.priority)  # noqa: E731 - named for what it does
+        join = lambda: lane.join(uuid4().hex, creation, self._access.priority, self._access.still)  # noqa: E731 - named for what it does
         return (await self._write("create", "", texts, join)).object_id
 
     async def create_many(self, items: Iterable[New]) -> Fates[str]:
@@ -138,7 +138,7 @@ class Objects:
             read = self._access.read_as.get((self.type, object_id))
             to, rests_on = (read.id, read.updated_ms) if read else (object_id, 0)
             lane, update = self._exchange.updates(self._access.portal_id, self.service), Update(texts, read is None)
-            join = lambda: lane.join(to, update, self._access.priority)  # noqa: E731 - named for what it does
+            join = lambda: lane.join(to, update, self._access.priority, self._access.still)  # noqa: E731 - named for what it does
             await self._write("update", to, texts, join, rests_on=rests_on)
 
     async def update_many(self, items: Iterable[tuple[str, Properties]]) -> Fates[None]:
@@ -155,7 +155,8 @@ class Objects:
         texts = self._checked("upsert", properties)
         value = self._checked("upsert", {property_name: value})[property_name]
         lane = self._exchange.upserts(self._access.portal_id, self.service, property_name)
-        done = await self._write("upsert", "", texts, lambda: lane.join(value, texts, self._access.priority))
+        join = lambda: lane.join(value, texts, self._access.priority, self._access.still)  # noqa: E731 - as above
+        done = await self._write("upsert", "", texts, join)
         return done.object_id
 
     async def upsert_many(self, property_name: str, items: Iterable[tuple[str, Properties]]) -> Fates[str]:
@@ -166,7 +167,8 @@ class Objects:
     async def archive(self, object_id: str) -> None:
         """Put an object into the recycle bin; it can be restored for 90 days. One that is gone already is no error."""
         lane = self._exchange.archivings(self._access.portal_id, self.service)
-        await self._write("archive", object_id, {}, lambda: lane.join(object_id, None, self._access.priority))
+        join = lambda: lane.join(object_id, None, self._access.priority, self._access.still)  # noqa: E731 - as above
+        await self._write("archive", object_id, {}, join)
 
     async def archive_many(self, object_ids: Iterable[str]) -> Fates[None]:
         """Put many into the recycle bin."""

@@ -149,6 +149,7 @@ class CRM:
         journal: Callable[[Write], None],
         *,
         permit: Callable[[], None] = lambda: None,
+        still: Callable[[], None] = lambda: None,
         priority: Priority = "interactive",
         seen: Callable[[str, tuple[str, ...]], None] = lambda _type, _properties: None,
     ) -> Services:
@@ -160,13 +161,14 @@ class CRM:
             may: methods that may be called, as `contacts.update`, `associations.list`, `privacy.delete`.
             journal: told of every change.
             permit: called before every change; what it raises is raised instead of making it.
+            still: called once more when the change has waited for its place; it may raise LeaseLost.
             priority: whether somebody waits for the event, see `crm.priorities`.
             seen: told of each read that was answered, type and properties.
         """
         own = {"objects": object_type, "object": object_type}
         declared = {plural(own.get(name, name)): tuple(properties) for name, properties in reads.items()}
         methods = frozenset(_method(method, own) for method in may)
-        return Services(Access(self._exchange, portal_id, declared, methods, journal, permit, priority, seen))
+        return Services(Access(self._exchange, portal_id, declared, methods, journal, permit, still, priority, seen))
 
     async def check_token(self) -> TokenInfo | None:
         """Ask whom the token belongs to; None when HubSpot cannot be asked now.

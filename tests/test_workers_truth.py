@@ -513,6 +513,34 @@ async def test_lane_stays_leased_until_what_was_done_in_it_is_settled(bench: Ben
     assert (leased, bench.processor.leases()) == ([keys.lane(PORTAL, "contact", "1")], [])
 
 
+@pytest.mark.parametrize("change_it", ["update", "merge"])
+async def test_lease_that_runs_out_while_a_change_waits_for_its_place_keeps_it_from_leaving(
+    bench: Bench, hubspot: Simulator, monkeypatch: pytest.MonkeyPatch, change_it: str
+) -> None:
+    contact, other = (hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"city": "Bonn"}, USER) for _ in "12")
+    calls = bench.crm._exchange.calls
+    send_late = calls.send_late
+
+    async def after_a_long_wait(*given: Any) -> Any:
+        for lane in bench.processor._beginning.held.values():
+            lane.until = 0.0
+        return await send_late(*given)
+
+    monkeypatch.setattr(calls, "send_late", after_a_long_wait)
+
+    @bench.router.register("contact.propertyChange", property="written")
+    @uses(may=("contacts.update", "contacts.merge"))
+    async def write(event: Event, tools: Tools) -> None:
+        if change_it == "update":
+            await tools.crm.contacts.update(event.object_id, {"city": "Berlin"})
+        else:
+            await tools.crm.contacts.merge(event.object_id, other.id)
+
+    await bench.work((change("x", 1, "written", int(contact.id)),))
+    assert await bench.outcomes() == [("parked", "lease_lost")]
+    assert (contact.properties["city"], [call.writes for call in hubspot.requests if call.writes]) == ("Bonn", [])
+
+
 async def test_heartbeat_moves_the_end_of_a_lease_that_is_still_ours(bench: Bench) -> None:
     lane = bench.processor._beginning.held["lane"] = Lane("lane", "me:1", 5.0)
     bench.processor.renewed(Lease("lane", "another:1"), 9.0)

@@ -27,6 +27,7 @@ def services_for(
         route.uses.may,
         partial(_made, limit, writes),
         permit=partial(_permit, limit, lane),
+        still=partial(_still, lane),
         priority=priority_of(event.change_source),
         seen=partial(_seen, work),
     )
@@ -46,11 +47,20 @@ def _seen(work: Work, object_type: str, properties: Container[str]) -> None:
 
 
 def _permit(limit: Limit, lane: Lane) -> None:
-    """Let a change begin; refuse to write once another may be working on the object.
+    """Let a change begin.
+
+    Raises:
+        LeaseLost: see `_still`.
+    """
+    _still(lane)
+    limit.changes += 1
+
+
+def _still(lane: Lane) -> None:
+    """Let a change leave; refuse it once another may be working on the object.
 
     Raises:
         LeaseLost: it may.
     """
     if time.monotonic() > lane.until:
         raise LeaseLost
-    limit.changes += 1
