@@ -118,8 +118,9 @@ class Access:
         try:
             done = await change()
         except (CRMError, LeaseLost) as error:
-            # Without an answer it may have been made all the same, and would then come back as an event.
-            if object_id and properties and not isinstance(error, CRMUnavailable):
+            # Without an answer it may have been made all the same, and would then come back as an event. Without the
+            # lane, another may have made the very same, and the entry is its own.
+            if object_id and properties and not isinstance(error, CRMUnavailable | LeaseLost):
                 with suppress(CRMUnavailable):
                     await self.exchange.echoes.forget(*echo, object_id, properties)
             trace = error.correlation_id if isinstance(error, CRMError) else ""
