@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from core.errors import CRMError, CRMUnavailable, LeaseLost, NotPermitted
-from crm.calls import Request
+from crm.calls import Request, Still, always
 from crm.exchange import Exchange
 from crm.fates import Done
 from crm.priorities import Priority
@@ -55,7 +55,7 @@ class Access:
     may: frozenset[str]
     journal: Callable[[Write], None] = field(repr=False)
     permit: Callable[[], None] = field(repr=False, default=lambda: None)
-    still: Callable[[], None] = field(repr=False, default=lambda: None)
+    still: Still = field(repr=False, default=always)
     priority: Priority = "interactive"
     seen: Callable[[str, tuple[str, ...]], None] = field(repr=False, default=lambda _type, _properties: None)
     read_as: dict[tuple[str, str], Record] = field(default_factory=dict, repr=False)

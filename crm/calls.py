@@ -21,6 +21,11 @@ Method: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 Query: TypeAlias = Mapping[str, str | Sequence[str]]
 Body: TypeAlias = Mapping[str, object] | Sequence[object]
+Still: TypeAlias = Callable[[], None]  # asked when a place is there; raises LeaseLost if the call must not leave
+
+
+def always() -> None:
+    """Let every call leave: `Still` of whoever cannot lose the right to call."""
 
 
 class Request(NamedTuple):
@@ -57,7 +62,7 @@ class Calls:
         kind: Kind = "calls",
         priority: Priority = "interactive",
         *,
-        still: Callable[[], None] = lambda: None,
+        still: Still = always,
     ) -> "Answer":
         """Wait for a place and make the call, unless `still` raises then: a long wait may have changed who may make it.
 

@@ -6,12 +6,12 @@ along what is interactive first, and fills up with what is not.
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
 
 from core.errors import CRMError, CRMUnavailable, LeaseLost
 from core.metrics import BATCH_ASKS, BATCH_INPUTS, BATCHES
-from crm.calls import Calls, Request
+from crm.calls import Calls, Request, Still, always
 from crm.priorities import PRIORITIES, Priority
 from crm.waits import Kind
 
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 class Ask(Generic[Want, Result]):
     """One caller: the input it asks for, what it wants of it, how urgently, and where its answer goes.
 
-    `still` raises LeaseLost when the caller has lost the right to ask while it waited.
+    `still` tells whether the caller has lost the right to ask while it waited.
     """
 
     __slots__ = ("_still", "answer", "id", "priority", "want")
@@ -37,7 +37,7 @@ class Ask(Generic[Want, Result]):
         input_id: str,
         want: Want,
         priority: Priority = "interactive",
-        still: Callable[[], None] = lambda: None,
+        still: Still = always,
     ) -> None:
         self.id = input_id
         self.want = want
@@ -108,7 +108,7 @@ class Lane(ABC, Generic[Want, Result]):
         input_id: str,
         want: Want,
         priority: Priority = "interactive",
-        still: Callable[[], None] = lambda: None,
+        still: Still = always,
     ) -> Result:
         """Ask for one input, if `still` does not raise when its batch closes; the answer comes with the batch.
 

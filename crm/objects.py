@@ -4,6 +4,7 @@ Callers that come together share calls: each method here is one input of a batch
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from crm.association_types import on_create
 from crm.batches import elements, text_id
 from crm.calls import Request
 from crm.checks import checked
+from crm.coalescer import Lane, Want
 from crm.conditions import Condition, where
 from crm.fates import Done, Fate, Fates, fates_of
 from crm.records import Record, record_of
@@ -116,8 +118,7 @@ class Objects:
         texts = self._checked("create", properties)
         creation = {"properties": texts, "associations": on_create(self.type, to or {})}
         lane = self._exchange.creations(self._access.portal_id, self.service)
-        join = lambda: lane.join(uuid4().hex, creation, self._access.priority, self._access.still)  # noqa: E731 - named for what it does
-        return (await self._write("create", "", texts, join)).object_id
+        return (await self._write("create", "", texts, self._joining(lane, uuid4().hex, creation))).object_id
 
     async def create_many(self, items: Iterable[New]) -> Fates[str]:
         """Make many; the `result` of each fate is the new id."""
@@ -138,8 +139,7 @@ class Objects:
             read = self._access.read_as.get((self.type, object_id))
             to, rests_on = (read.id, read.updated_ms) if read else (object_id, 0)
             lane, update = self._exchange.updates(self._access.portal_id, self.service), Update(texts, read is None)
-            join = lambda: lane.join(to, update, self._access.priority, self._access.still)  # noqa: E731 - named for what it does
-            await self._write("update", to, texts, join, rests_on=rests_on)
+            await self._write("update", to, texts, self._joining(lane, to, update), rests_on=rests_on)
 
     async def update_many(self, items: Iterable[tuple[str, Properties]]) -> Fates[None]:
         """Set properties of many, each by its id."""
@@ -155,9 +155,7 @@ class Objects:
         texts = self._checked("upsert", properties)
         value = self._checked("upsert", {property_name: value})[property_name]
         lane = self._exchange.upserts(self._access.portal_id, self.service, property_name)
-        join = lambda: lane.join(value, texts, self._access.priority, self._access.still)  # noqa: E731 - as above
-        done = await self._write("upsert", "", texts, join)
-        return done.object_id
+        return (await self._write("upsert", "", texts, self._joining(lane, value, texts))).object_id
 
     async def upsert_many(self, property_name: str, items: Iterable[tuple[str, Properties]]) -> Fates[str]:
         """Set properties of many by a unique property, or make them; the `result` of each fate is the object's id."""
@@ -167,8 +165,7 @@ class Objects:
     async def archive(self, object_id: str) -> None:
         """Put an object into the recycle bin; it can be restored for 90 days. One that is gone already is no error."""
         lane = self._exchange.archivings(self._access.portal_id, self.service)
-        join = lambda: lane.join(object_id, None, self._access.priority, self._access.still)  # noqa: E731 - as above
-        await self._write("archive", object_id, {}, join)
+        await self._write("archive", object_id, {}, self._joining(lane, object_id, None))
 
     async def archive_many(self, object_ids: Iterable[str]) -> Fates[None]:
         """Put many into the recycle bin."""
@@ -199,6 +196,10 @@ class Objects:
     def _checked(self, name: str, properties: Properties) -> dict[str, str]:
         self._access.require(f"{self.service}.{name}")
         return checked(self.type, properties, self._exchange.rules)
+
+    def _joining(self, lane: Lane[Want, Done], input_id: str, want: Want) -> Callable[[], Awaitable[Done]]:
+        """Return what makes a change by joining a batch of its lane."""
+        return partial(lane.join, input_id, want, self._access.priority, self._access.still)
 
     async def _write(
         self,

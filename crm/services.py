@@ -10,7 +10,7 @@ from core.settings import Settings
 from crm.access import Access, Write
 from crm.associations import Associations
 from crm.budget import Budget
-from crm.calls import Calls, Request
+from crm.calls import Calls, Request, Still, always
 from crm.checks import Rules
 from crm.echoes import Echoes
 from crm.engagements import Engagements
@@ -149,7 +149,7 @@ class CRM:
         journal: Callable[[Write], None],
         *,
         permit: Callable[[], None] = lambda: None,
-        still: Callable[[], None] = lambda: None,
+        still: Still = always,
         priority: Priority = "interactive",
         seen: Callable[[str, tuple[str, ...]], None] = lambda _type, _properties: None,
     ) -> Services:
