@@ -37,7 +37,7 @@ from workers.circuit import Circuit
 from workers.figures import keep_figures
 from workers.heartbeat import Lease, beat
 from workers.patience import Patience
-from workers.process import Processor, process_delivery
+from workers.process import TAKEN_ON, Processor, process_delivery
 from workers.watchdog import Watchdog
 
 _POLL_S: Final = 0.5  # a fallback: whoever queues a job wakes us
@@ -45,7 +45,6 @@ _COMPLETION_S: Final = 20  # after SIGTERM; Heroku kills a dyno after 30 s
 _CLOSING_S: Final = 7  # after that, when Redis or the store keeps us waiting
 _NEVER_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _CANCEL_AGAIN_S: Final = 0.2
-_FETCHED: Final = 4  # times MAX_DELIVERIES: while those run, others are being claimed, begun or settled
 _NO_LIMIT: Final = 1_000_000_000
 log = structlog.get_logger()
 
@@ -121,7 +120,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
         on_startup=start_up,
         on_shutdown=shut_down,
         job_completion_wait=_COMPLETION_S,
-        max_jobs=_FETCHED * settings.max_deliveries,
+        max_jobs=TAKEN_ON * settings.max_deliveries,
         job_timeout=_NEVER_S,
         keep_result=0,
         poll_delay=_POLL_S,
