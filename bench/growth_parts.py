@@ -143,7 +143,7 @@ def door(redis: BlockingRedis, folder: Path, sizes: Sizes, told: Told) -> list[S
         told(f"door, {size:,} events admitted")
         redis.flushall()
         with spokes(redis, folder, cores=ALL_CORES, MAX_BACKLOG="10000000") as (port, web):
-            run_load(port, batch=100, requests=max(size // 100, 1), seconds=120.0, again=False)
+            run_load(port, batch=100, requests=max(size // 100, 1), seconds=120.0, warm_up_s=0.0)
             before, redis_before = cpu_seconds(web.pid), cpu_seconds(process_id(redis))
             sent = run_load(port, batch=1, first=size, requests=_REQUESTS, seconds=60.0).sent
             ours.points.append((size + sent / 2, (cpu_seconds(web.pid) - before) / sent * 1e6))
