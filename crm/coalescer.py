@@ -121,9 +121,8 @@ class Lane(ABC, Generic[Want, Result]):
         return await ask.answer
 
     async def send(self, group: Group[Want, Result], request: Request) -> "Answer":
-        """Make a further call, on one object, for a group: as urgent as the most urgent of its callers."""
-        urgent = any(ask.priority == "interactive" for asks in group.values() for ask in asks)
-        return await self.calls.send(self.portal_id, request, "calls", "interactive" if urgent else "background")
+        """Make a further call that only looks, for a group."""
+        return await self.calls.send(self.portal_id, request, "calls", urgency(group))
 
     async def close(self) -> None:
         """See to it that everything asked for is answered, or refused."""
@@ -209,6 +208,12 @@ class Lane(ABC, Generic[Want, Result]):
             else:
                 self.finished(input_id)
         return group
+
+
+def urgency(group: Group[Want, Result]) -> Priority:
+    """A further call for a group is as urgent as the most urgent of its callers."""
+    urgent = any(ask.priority == "interactive" for asks in group.values() for ask in asks)
+    return "interactive" if urgent else "background"
 
 
 def _count(lane: str, group: Group[Want, Result]) -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from core.errors import Conflict, CRMError, InvalidRequest, ObjectNotFound
 from crm.batches import Outcomes
-from crm.calls import Calls
-from crm.coalescer import LINGER_S, Ask, Group, Lane
+from crm.calls import Calls, Request
+from crm.coalescer import LINGER_S, Ask, Group, Lane, urgency
 from crm.fates import Done
 from crm.faults import Json
 from crm.paths import Paths
@@ -94,9 +94,17 @@ class WriteLane(Lane[Want, Done]):
             super()._enter(ask)
 
     async def _again(self, group: Group[Want, Done]) -> None:
+        """Write once more for those who may still write when a place is there."""
+        rest: dict[str, list[Ask[Want, Done]]] = {}
+
+        def close() -> Request | None:
+            rest.update({input_id: asks for input_id, asks in group.items() if asks[0].stands()})
+            return self.compose(rest) if rest else None
+
         try:
-            answer = await self.send(group, self.compose(group))
+            answer = await self.calls.send_late(self.portal_id, close, "calls", urgency(group))
         except CRMError as error:
-            await self.failed(group, error)
+            await self.failed(rest or group, error)
         else:
-            await self.settle(group, answer)
+            if answer:
+                await self.settle(rest, answer)

@@ -13,6 +13,7 @@ from core.errors import (
     CRMError,
     CRMUnavailable,
     InvalidRequest,
+    LeaseLost,
     NotPermitted,
     ObjectMerged,
     ObjectNotFound,
@@ -320,6 +321,30 @@ async def test_one_bad_input_fails_alone(redis: Redis) -> None:
 
     assert [i for i, answer in enumerate(answers) if isinstance(answer, InvalidRequest)] == [13]
     assert len(bench.hubspot.asked) == 1 + 2 * 6
+
+
+async def test_who_lost_the_right_to_write_while_a_batch_was_refused_is_left_out_of_its_halves(redis: Redis) -> None:
+    refusals: list[Asked] = []
+
+    def respond(asked: Asked) -> web.Response:
+        ids = asked.ids if asked.method == "POST" else [asked.path.rpartition("/")[2]]
+        if len(ids) == 4:  # the batch as it first left
+            refusals.append(asked)
+            return json_answer({"category": "VALIDATION_ERROR"}, 400)
+        return json_answer({"results": [{"id": i} for i in ids]})
+
+    def until_refused() -> None:
+        if refusals:
+            raise LeaseLost
+
+    async with bench_of(redis, respond) as bench:
+        updates = bench.exchange.updates(PORTAL, "contacts")
+        asks = (updates.join(i, Update({"phone": "x"}, follows=True), still=until_refused) for i in "12")
+        others = (bench.update(i, phone="x") for i in "34")
+        answers = await asyncio.gather(*asks, *others, return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [LeaseLost, LeaseLost, Done, Done]
+    assert [asked.ids for asked in bench.hubspot.asked] == [["1", "2", "3", "4"], ["3", "4"]]
 
 
 async def test_a_partial_failure_of_an_update_is_for_the_one_it_names(redis: Redis) -> None:

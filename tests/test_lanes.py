@@ -260,6 +260,17 @@ async def test_delivery_whose_events_another_settled_stays_in_the_queue(redis: R
     assert (await redis.get("n"), await redis.zcard(QUEUE_NAME)) == (None, 1)
 
 
+@pytest.mark.parametrize("stands", [True, False])
+async def test_step_that_hangs_on_a_key_is_carried_out_only_with_it_or_only_without(redis: Redis, stands: bool) -> None:
+    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    if stands:
+        await redis.set("key", 1)
+    for expected, counter in ((True, "with"), (False, "without")):
+        settlement.step(Step(one, ("a",), (), (("INCR", counter),), ("key", expected)))
+    assert await settlement.end(one)
+    assert await redis.mget("with", "without") == ([b"1", None] if stands else [None, b"1"])
+
+
 async def test_step_that_fails_spares_those_who_come_later(redis: Redis) -> None:
     settlement, one = Settlement(redis, Patience()), await delivery(redis)
     await redis.set("text", "x")

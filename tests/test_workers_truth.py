@@ -299,6 +299,22 @@ async def test_dead_letter_of_a_record_that_turns_out_merged_lives_again(bench: 
     assert ("replayed", "record_merged_away") in await bench.outcomes()
 
 
+async def test_event_whose_merge_is_told_while_its_death_is_being_written_lives_on(bench: Bench) -> None:
+    """Whoever learned the merge has looked for its letter by then, and found none."""
+    merges = bench.processor._merges
+    survivor = merges.survivor
+
+    async def told_right_after(one: Event) -> str:
+        found = await survivor(one)
+        await merges.learn([Event(merge(2, 1))])
+        return found
+
+    merges.survivor = told_right_after  # type: ignore[method-assign]  # what another worker may do at this moment
+    bench.errors = [ObjectNotFound(status=404)]
+    await bench.work((change("x", 9),))
+    assert await bench.outcomes() == [("parked", "record_merged_away")]
+
+
 async def test_circle_of_merges_ends(bench: Bench) -> None:
     await bench.work((merge(2, 1), merge(1, 2)))
     await bench.work((change("x", 9),))

@@ -55,8 +55,8 @@ class Run:
             canonical("event", _line(self.delivery, ended), level="debug")
         if verdict.delay_s is None:
             days, hours = self._settings.dead_letter_days, self._settings.dedupe_hours
-            step = steps.end(self.delivery, ended, dead_letter_s=days * 86_400, newest_s=hours * 3600)
-            self._settlement.step(step)
+            for step in steps.end(self.delivery, ended, dead_letter_s=days * 86_400, newest_s=hours * 3600):
+                self._settlement.step(step)
         else:
             self._later.setdefault(verdict.reason, steps.Later()).add(ended)
         self._left -= 1

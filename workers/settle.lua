@@ -6,7 +6,9 @@
 -- KEYS  1 queue   2 audit stream
 -- ARGV  1 seconds that marks are kept   2 number of lanes to give back, and for each: lane, token; and then for each
 --       delivery: job id, key of its settled marks, 1 if it ends with these steps, number of steps, and for each step:
---       number of event keys, the keys, number of records, the records, number of commands, and for each command: number of its words, the words
+--       what it hangs on (+ or - and a key: left out unless that stands, or unless it does not; empty for nothing),
+--       number of event keys, the keys, number of records, the records, number of commands, and for each command:
+--       number of its words, the words
 --
 -- Returns for each delivery 1, or 0 if a step that moves events was left out, because another worker had settled
 -- some of them: the delivery then stays in the queue, and who takes it next sees what is left.
@@ -25,6 +27,10 @@ local keep, lanes = ARGV[1], tonumber(ARGV[2])
 local at = 3 + 2 * lanes
 local answer = {}
 
+local function may_be(hangs_on)
+  return hangs_on == '' or redis.call('EXISTS', hangs_on:sub(2)) == (hangs_on:sub(1, 1) == '+' and 1 or 0)
+end
+
 while at <= #ARGV do
   local id, marks, ends, steps = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1', tonumber(ARGV[at + 3])
   at = at + 4
@@ -32,14 +38,14 @@ while at <= #ARGV do
   local marked = alive and redis.call('EXISTS', marks) == 1
   local contested, marks_made = false, false
   for _ = 1, steps do
-    local keys_from = at + 1
-    local keys_to = at + tonumber(ARGV[at])
+    local fresh = alive and may_be(ARGV[at])
+    local keys_from = at + 2
+    local keys_to = at + 1 + tonumber(ARGV[at + 1])
     local records_from = keys_to + 2
     local records_to = keys_to + 1 + tonumber(ARGV[keys_to + 1])
     local commands = tonumber(ARGV[records_to + 1])
     at = records_to + 2
-    local fresh = alive
-    if marked then
+    if fresh and marked then
       for k = keys_from, keys_to do
         if redis.call('SISMEMBER', marks, ARGV[k]) == 1 then
           fresh = false

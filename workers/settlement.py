@@ -26,12 +26,16 @@ MARKS_KEEP_S: Final = 7 * 86_400  # marks outlive any pause between two runs of 
 
 
 class Step(NamedTuple):
-    """What belongs together: the events that are settled, the records of it, and the commands that follow from it."""
+    """What belongs together: the events that are settled, the records of it, and the commands that follow from it.
+
+    `hangs_on` names a key and whether it must stand when the step is carried out; else all of it is left out.
+    """
 
     delivery: Delivery
     event_keys: tuple[str, ...]
     records: Sequence[bytes] = ()
     commands: Sequence[Command] = ()
+    hangs_on: tuple[str, bool] | None = None
 
 
 class End(NamedTuple):
@@ -88,6 +92,7 @@ class Settlement:
             words += (delivery_id, keys.settled(delivery.portal_id, delivery_id))
             words += (int(delivery_id in ending), len(mine))
             for step in mine:
+                words.append("+-"[not step.hangs_on[1]] + step.hangs_on[0] if step.hangs_on else "")
                 words += (len(step.event_keys), *step.event_keys, len(step.records), *step.records)
                 words.append(len(step.commands))
                 for command in step.commands:

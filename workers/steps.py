@@ -1,7 +1,7 @@
 """What a settlement writes for an event. Rule: pure; each step holds all that belongs together."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -11,15 +11,14 @@ from arq.constants import retry_key_prefix
 from audit.records import Action, AuditRecord, Outcome, event_fields
 from audit.stream import encode, encode_fields
 from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, job_payload, new_id
+from core.errors import ObjectNotFound
 from core.events import Event
 from workers import dead_letters, keys
 from workers.lanes import Work, slot
 from workers.settlement import Command, Step
-from workers.verdicts import Verdict
+from workers.verdicts import MERGED_AWAY, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from crm.services import Write
 
 _TRIES_KEPT_S: Final = 86_400
@@ -54,21 +53,32 @@ class Later:
         self.ended.append(ended)
 
 
-def end(delivery: Delivery, ended: Ended, *, dead_letter_s: int, newest_s: int) -> Step:
-    """Return the end of an event: its records, and what follows from its outcome."""
+def end(delivery: Delivery, ended: Ended, *, dead_letter_s: int, newest_s: int) -> Sequence[Step]:
+    """Return the end of an event: its records, and what follows from its outcome.
+
+    An event whose object was not found dies only if no merge has told by then what became of the object: whoever learns
+    a merge looks for such letters, and would miss the one that is being written.
+    """
     commands: Sequence[Command] = ()
+    otherwise: list[Step] = []
+    hangs_on: tuple[str, bool] | None = None
     event, outcome, entry = ended.work.event, ended.verdict.outcome, ended.work.entry
     if outcome is Outcome.DEAD:
         died_at, tried = time.time_ns() // 1_000_000, entry._replace(attempt=ended.attempt)
         reason, handler = ended.verdict.reason, ended.handler
         letter = dead_letters.DeadLetter(delivery.portal_id, delivery.id, tried, reason, handler, died_at)
         commands = dead_letters.keep(letter, keep_s=dead_letter_s, worked_on=event)
+        if reason == ObjectNotFound.reason:
+            merged = keys.merged(delivery.portal_id, event.object_type, event.survivor_id)
+            hangs_on = (merged, False)
+            again = postpone(delivery, Later(ended=[ended._replace(verdict=MERGED_AWAY)]))
+            otherwise.append(again._replace(hangs_on=(merged, True)))
     elif ended.news:
         commands = newest_marks(event, ended.news, keep_s=newest_s)
     records = _records(delivery, ended)
     if event.kind == "merge":
         records += _merged(delivery, ended)
-    return Step(delivery, (entry.key,), records, commands)
+    return Step(delivery, (entry.key,), records, commands, hangs_on), *otherwise
 
 
 def news(
