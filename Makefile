@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SOURCES := audit chaos console core crm handlers ingest simulator workers tests bench
-BENCHES ?= claims receiver workers memory budget record scenarios growth
+BENCHES ?= claims receiver flood workers memory budget record scenarios growth
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-browser test-chaos screenshots check coverage mutation audit bench fuzz chaos format lock clean
@@ -54,7 +54,7 @@ bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, in
 	@for name in $(BENCHES); do \
 		[ -f bench/$$name.py ] || continue; \
 		options=; case $$name$(FULL) in \
-			receiver) options="--quick" ;; \
+			receiver|flood) options="--quick" ;; \
 			workers) options="--events 10000" ;; \
 			memory) options="--events 150000 --wave 30000" ;; \
 			record) options="--records 50000" ;; \

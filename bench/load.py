@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first event")
     parser.add_argument("--requests", type=int, required=True, help="how many are made")
     parser.add_argument("--again", action="store_true", help="start over when all are sent")
+    parser.add_argument("--forged", action="store_true", help="with signatures that are not the requests'")
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--warm-up", type=float, default=0.5, help="seconds")
     parser.add_argument("--seconds", type=float, default=3.0)
@@ -152,7 +153,9 @@ def main() -> None:
     given = parser.parse_args()
     now_ms = time.time_ns() // 1_000_000
     firsts = range(given.first, given.first + given.requests * given.batch, given.batch)
-    requests = [traffic.request(traffic.body(first, given.batch, now_ms), now_ms) for first in firsts]
+    requests = [
+        traffic.request(traffic.body(first, given.batch, now_ms), now_ms, forged=given.forged) for first in firsts
+    ]
 
     async def run() -> Result:
         load = Load(requests, again=given.again, watch=given.watch)

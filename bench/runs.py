@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -44,18 +45,43 @@ def run_load(
     Raises:
         WrongRun: a request was answered by anything but 202.
     """
-    options: dict[str, float] = {
-        "port": port, "batch": batch, "first": first, "requests": requests, "seconds": seconds,
-        "connections": connections, "pause-ms": pause_ms, "warm-up": warm_up_s,
-    }  # fmt: skip
-    words = [str(Path(__file__).with_name("load.py"))]
-    words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    words += [word for pid in watch for word in ("--watch", str(pid))] + ["--again"] * again
-    done = subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, timeout=seconds + 120)
-    result = Result(**json.loads(done.stdout))
+    with loading(
+        port, ["--again"] * again, watch=watch, batch=batch, first=first, requests=requests, seconds=seconds,
+        connections=connections, pause_ms=pause_ms, warm_up=warm_up_s,
+    ) as result_of:  # fmt: skip
+        result = result_of()
     if result.other_answers or not result.answered:
         raise WrongRun(f"{result.other_answers} of {result.sent} requests were not answered by 202")
     return result
+
+
+@contextmanager
+def loading(
+    port: int, flags: Sequence[str] = (), *, watch: Sequence[int] = (), **options: float
+) -> Iterator[Callable[[], Result]]:
+    """Run the load while the block lasts; what is yielded waits for its end, and returns what it saw.
+
+    Args:
+        port: of the receiver.
+        flags: of load.py, those without a value.
+        watch: ids of processes whose CPU is counted.
+        options: of load.py, those with a number.
+    """
+    words = [str(Path(__file__).with_name("load.py")), "--port", str(port), *flags]
+    words += [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    words += [word for pid in watch for word in ("--watch", str(pid))]
+    with subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE) as load:
+
+        def result() -> Result:
+            out, _ = load.communicate(timeout=options["seconds"] + 120)
+            if load.returncode:
+                raise subprocess.CalledProcessError(load.returncode, words)
+            return Result(**json.loads(out))
+
+        try:
+            yield result
+        finally:
+            load.kill()
 
 
 def queued_objects(redis: Redis) -> Iterator[int]:

@@ -87,10 +87,11 @@ def signature(body_: bytes, now_ms: int, *, target: str = PATH, method: str = "P
     return base64.b64encode(hmac.digest(SECRET.encode(), text, "sha256"))
 
 
-def request(body_: bytes, now_ms: int) -> bytes:
-    """Return a whole signed request with the headers that HubSpot sends."""
-    older = hashlib.sha256(SECRET.encode() + body_).hexdigest().encode()
-    return _REQUEST % (PATH.encode(), older, now_ms, signature(body_, now_ms), len(body_)) + body_
+def request(body_: bytes, now_ms: int, *, forged: bool = False) -> bytes:
+    """Return a whole request with the headers that HubSpot sends; a forged one bears the signature of another body."""
+    signed = b"[]" if forged else body_
+    older = hashlib.sha256(SECRET.encode() + signed).hexdigest().encode()
+    return _REQUEST % (PATH.encode(), older, now_ms, signature(signed, now_ms), len(body_)) + body_
 
 
 def environment(port: int, redis_url: str, data_dir: str) -> Mapping[str, str]:
