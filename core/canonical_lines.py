@@ -23,7 +23,7 @@ class CanonicalLines:
         self._out = out
         self._process = process
         self._mask = mask
-        self._waiting: list[str] = []
+        self._waiting: list[bytes] = []
         self._loop: asyncio.AbstractEventLoop | None = None  # that will write what waits
         atexit.register(self.flush)
 
@@ -31,8 +31,7 @@ class CanonicalLines:
         """Write a line soon; at once where no event loop runs."""
         # The moment ends in Z: a plus would be looked at as a phone number's.
         ours = {"event": event, "process": self._process, "level": level, "timestamp": datetime.now(UTC)}
-        line = orjson.dumps({**fields, **ours}, option=orjson.OPT_UTC_Z)
-        self._waiting.append(self._mask.text(line.decode()))
+        self._waiting.append(orjson.dumps({**fields, **ours}, option=orjson.OPT_UTC_Z))
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -46,5 +45,5 @@ class CanonicalLines:
         """Write what waits."""
         self._loop = None
         if self._waiting:
-            lines, self._waiting = "\n".join(self._waiting), []
-            self._out.write(f"{lines}\n")
+            lines, self._waiting = b"\n".join(self._waiting).decode(), []
+            self._out.write(f"{self._mask.text(lines)}\n")

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypedDict
 
 from msgspec import Struct, to_builtins
 
@@ -64,6 +64,33 @@ class Arrival:
         counts = {"received": self.received, "admitted": len(self.keys), "duplicate": self.duplicates}
         set_aside = self.received - len(self.keys) - self.duplicates - sum(self.ignored.values())
         return head_fields(self.portal_id, self.id, {**counts, "ignored": self.ignored, "set_aside": set_aside})
+
+
+class Summary(TypedDict):
+    """What became of a request's events: the ids of the deliveries they are in, and how many met which fate."""
+
+    deliveries: list[str]
+    admitted: int
+    duplicate: int
+    ignored: int
+    quarantined: int
+
+
+def summary(arrivals: list[Arrival]) -> Summary:
+    """Return what became of the events of one request, once they are admitted."""
+    admitted = duplicate = ignored = received = 0
+    for arrival in arrivals:
+        admitted += len(arrival.keys)
+        duplicate += arrival.duplicates
+        ignored += sum(arrival.ignored.values())
+        received += arrival.received
+    return {
+        "deliveries": [arrival.id for arrival in arrivals],
+        "admitted": admitted,
+        "duplicate": duplicate,
+        "ignored": ignored,
+        "quarantined": received - admitted - duplicate - ignored,
+    }
 
 
 def sort_out(

@@ -5,26 +5,21 @@ What it needs is bound once: nearly every request takes this way, and looking th
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Final
 
 from aiohttp import web
 
 from core.errors import RejectedRequest
 from core.event_keys import EventKeys
-from core.metrics import EVENTS
 from core.refusals import Refusal
 from core.settings import Settings
 from ingest.admission import Admission
 from ingest.allow_list import AllowList
-from ingest.arrivals import Arrival, sort_out
+from ingest.arrivals import Arrival, Summary, sort_out, summary
 from ingest.batch import read, sift
 from ingest.guard import admit
 from ingest.load import Load
 from ingest.signature import verify
 from ingest.usual import Usual
-
-_COUNTERS: Final = {fate: EVENTS.labels(fate) for fate in ("admitted", "duplicate", "ignored", "quarantined")}
 
 
 class Receiver:
@@ -44,7 +39,7 @@ class Receiver:
         self._load = load
         self._admission = admission
 
-    async def receive(self, request: web.BaseRequest) -> Mapping[str, object]:
+    async def receive(self, request: web.BaseRequest) -> Summary:
         """Take a delivery in; return what became of its events.
 
         Raises:
@@ -74,7 +69,7 @@ class Receiver:
         if kind is not None and "json" not in kind.partition(";")[0].lower():
             raise RejectedRequest(Refusal.CONTENT_TYPE)
         arrivals = self._sorted_out(body, now_ms)
-        return _summary([await self._admission.admit(arrival) for arrival in arrivals])
+        return summary([await self._admission.admit(arrival) for arrival in arrivals])
 
     def _sorted_out(self, body: bytes, now_ms: int) -> list[Arrival]:
         """Read the body: in one pass where it is usual, element by element where anything about it is not."""
@@ -101,23 +96,3 @@ class Receiver:
         if len(body) > settings.max_body_bytes:  # it did not say how long it would be
             raise RejectedRequest(Refusal.BODY_TOO_LARGE)
         return body
-
-
-def _summary(arrivals: list[Arrival]) -> dict[str, object]:
-    """How many events met which fate at the door, and the ids of the deliveries; counts them for the metrics, too."""
-    admitted = duplicate = ignored = received = 0
-    for arrival in arrivals:
-        admitted += len(arrival.keys)
-        duplicate += arrival.duplicates
-        ignored += sum(arrival.ignored.values())
-        received += arrival.received
-    counts = {
-        "admitted": admitted,
-        "duplicate": duplicate,
-        "ignored": ignored,
-        "quarantined": received - admitted - duplicate - ignored,
-    }
-    for fate, count in counts.items():
-        if count:
-            _COUNTERS[fate].inc(count)
-    return {"deliveries": [arrival.id for arrival in arrivals], **counts}

@@ -6,18 +6,19 @@ Rule: an answer to an outsider says nothing but its status and the id under whic
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
 
 import structlog
 from aiohttp import web
 
 from core.errors import QueueUnavailable, RejectedRequest
-from core.metrics import REQUEST_SECONDS, REQUESTS
+from core.metrics import EVENTS, REQUEST_SECONDS, REQUESTS
 from core.refusals import Refusal
 from core.sentry import timed
 from core.telemetry import canonical, report
 from ingest.answers import dressed, taken
+from ingest.arrivals import Summary
 from ingest.guard import address
 from ingest.load import pause
 from ingest.refusals import Refusals
@@ -26,12 +27,17 @@ _QUIET_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # asked ev
 _COUNT_EVERY_S: Final = 1.0
 _REFUSED_LINES: Final = 600  # a minute; refusals beyond are in the counts and in the audit's record of them all
 _REFUSED: Final = 400
-_NOTHING: Final[Mapping[str, object]] = {}
+_FATES: Final[tuple[Literal["admitted", "duplicate", "ignored", "quarantined"], ...]] = (
+    "admitted",
+    "duplicate",
+    "ignored",
+    "quarantined",
+)
 
-SUMMARY: Final = web.RequestKey("summary", Mapping[str, object])
+SUMMARY: Final = web.RequestKey("summary", Summary)
 
 View = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Receive = Callable[[web.BaseRequest], Awaitable[Mapping[str, object]]]
+Receive = Callable[[web.BaseRequest], Awaitable[Summary]]
 log = structlog.get_logger()
 
 
@@ -48,6 +54,7 @@ class Surroundings:
         self._refusals = refusals
         self._proxies = proxies
         self._seconds: dict[tuple[int, str], list[float]] = {}
+        self._fates = dict.fromkeys(_FATES, 0)  # how many events met which
         self._lines: tuple[int, int] = (0, 0)  # a minute, and how many refusals were told in it
 
     async def of_view(self, request: web.Request, view: View) -> web.StreamResponse:
@@ -61,7 +68,7 @@ class Surroundings:
         finally:
             self.in_flight -= 1
         if request.path not in _QUIET_PATHS:
-            self._told(started, request_id, response.status, reason, request.get(SUMMARY, _NOTHING))
+            self._told(started, request_id, response.status, reason, request.get(SUMMARY))
         return dressed(response, request_id, last=self.ending)
 
     async def of_receiver(self, request: web.BaseRequest, receive: Receive) -> web.StreamResponse:
@@ -71,7 +78,7 @@ class Surroundings:
             summary = await receive(request)
         except Exception as error:  # noqa: BLE001 - as above
             response, reason = self._refused(request, error, request_id)
-            self._told(started, request_id, response.status, reason, _NOTHING)
+            self._told(started, request_id, response.status, reason, None)
             return dressed(response, request_id, last=self.ending)
         finally:
             self.in_flight -= 1
@@ -90,6 +97,10 @@ class Surroundings:
         for (status, reason), seconds in measured.items():
             REQUESTS.labels(str(status), reason).inc(len(seconds))
             REQUEST_SECONDS.labels(str(status)).observe_all(seconds)
+        for fate, count in self._fates.items():
+            if count:
+                EVENTS.labels(fate).inc(count)
+                self._fates[fate] = 0
 
     def _is_too_much(self) -> bool:
         """Count a refusal that is to be told; return whether there were so many that it fills the log."""
@@ -123,11 +134,16 @@ class Surroundings:
         log.error("request_failed", request_id=request_id, exc_info=error)
         return web.Response(status=503, headers={"Retry-After": "5"}), "internal"
 
-    def _told(self, started: float, request_id: str, status: int, reason: str, summary: Mapping[str, object]) -> None:
+    def _told(self, started: float, request_id: str, status: int, reason: str, summary: Summary | None) -> None:
         seconds = time.perf_counter() - started
         self._seconds.setdefault((status, reason), []).append(seconds)
         timed("request", "receive", seconds)
+        if summary is not None:
+            for fate in _FATES:
+                self._fates[fate] += summary[fate]
         if status >= _REFUSED and self._is_too_much():
             return
         ms = round(seconds * 1000, 1)
-        canonical("request", {"request_id": request_id, "status": status, "reason": reason, "ms": ms, **summary})
+        canonical(
+            "request", {"request_id": request_id, "status": status, "reason": reason, "ms": ms, **(summary or {})}
+        )

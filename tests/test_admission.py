@@ -12,9 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from audit.records import Outcome
-from audit.stream import decode as decode_record
-from conftest import event
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode, new_id
+from conftest import event, recorded
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode, new_id
 from core.errors import QueueUnavailable
 from core.event_keys import EventKeys
 from core.events import Event
@@ -39,10 +38,6 @@ async def queued(redis: Redis) -> list[Delivery]:
 
 async def queued_keys(redis: Redis) -> list[str]:
     return [entry.key for delivery in await queued(redis) for entry in delivery.entries]
-
-
-async def records(redis: Redis) -> list[Any]:
-    return [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
 
 
 async def test_arrival_becomes_one_job(redis: Redis) -> None:
@@ -85,7 +80,7 @@ async def test_every_duplicate_leaves_a_record(redis: Redis) -> None:
     await admission.admit(arrival(1, 2))
     second = arrival(1, 2)
     await admission.admit(second)
-    dropped = [record for record in await records(redis) if record.outcome is Outcome.DUPLICATE]
+    dropped = [record for record in await recorded(redis) if record.outcome is Outcome.DUPLICATE]
     assert {record.event_key for record in dropped} == set(second.keys)
 
 
@@ -98,13 +93,13 @@ async def test_same_event_of_two_portals_is_two_events(redis: Redis) -> None:
 
 async def test_head_counts_what_came(redis: Redis) -> None:
     await Admission(redis, keep_s=KEEP_S).admit(replace(arrival(1, 2), received=5, ignored={"deal.merge": 3}))
-    (head,) = await records(redis)
+    (head,) = await recorded(redis)
     assert head.detail == {"received": 5, "admitted": 2, "duplicate": 0, "ignored": {"deal.merge": 3}, "set_aside": 0}
 
 
 async def test_arrival_without_events_leaves_its_head_and_no_job(redis: Redis) -> None:
     await Admission(redis, keep_s=KEEP_S).admit(arrival())
-    assert (len(await records(redis)), await queued(redis)) == (1, [])
+    assert (len(await recorded(redis)), await queued(redis)) == (1, [])
 
 
 async def test_marks_are_kept_longer_than_hubspot_retries(redis: Redis) -> None:

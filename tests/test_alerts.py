@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from audit.episodes import OUTBOX, Episodes
-from audit.stream import decode
+from conftest import recorded
 from core.alerts import MEANINGS, Alert
 from core.deliveries import ALERTS, AUDIT_STREAM
 from core.errors import ConfigurationError
@@ -155,8 +155,7 @@ async def test_of_many_that_tell_at_once_one_is_heard(redis: Redis) -> None:
 
 async def test_record_and_standing_alert_name_the_portal(redis: Redis) -> None:
     await Episodes(redis).tell(Alert.PORTAL_PAUSED, of=7, portal_id=7, stands=True, why="not_authorized")
-    [(_, fields)] = await redis.xrange(AUDIT_STREAM)
-    record = decode(fields[b"r"])
+    (record,) = await recorded(redis)
     stands = json.loads(await redis.hget(ALERTS, "portal_paused:7"))
     assert (record.portal_id, record.reason, stands["why"]) == (7, "portal_paused:7", "not_authorized")
 

@@ -13,7 +13,7 @@ from audit.queries import Filters
 from audit.records import Action, AuditRecord, Outcome
 from audit.requests import ErasureRequest, Law, add
 from audit.stream import append
-from conftest import KEY, event, record
+from conftest import KEY, bury, event, record
 from console.answers.alerts import alerts
 from console.answers.budget import budgets
 from console.answers.deliveries import deliveries, delivery
@@ -31,7 +31,7 @@ from core.errors import UnclearReference
 from core.events import Event
 from core.settings import Settings
 from workers.circuit import OPERATOR, Circuit
-from workers.dead_letters import DeadLetter, DeadLetters, keep
+from workers.dead_letters import DeadLetter, DeadLetters
 from workers.merges import Merges
 
 PORTAL, OTHER = 50112233, 50112244
@@ -66,11 +66,10 @@ async def enqueue(redis: Redis, *elements: dict[str, object], portal: int = PORT
     return waits.id
 
 
-async def bury(redis: Redis, number: int, reason: str = "object_not_found", portal: int = PORTAL) -> DeadLetter:
+async def died(redis: Redis, number: int, reason: str = "object_not_found", portal: int = PORTAL) -> DeadLetter:
     element = event(number, portalId=portal)
     letter = DeadLetter(portal, "d", Entry(f"{number:032x}", 3, element), reason, "contacts.on_creation", 1000 + number)
-    for command in keep(letter, keep_s=3600):
-        await redis.execute_command(*command)
+    await bury(redis, letter)
     return letter
 
 
@@ -162,7 +161,7 @@ class TestTimeline:
         assert [(told.job.delivery.id, told.job.in_progress) for told in found.pending] == [(job, False)]
 
     async def test_its_dead_letter_stands_in_it(self, redis: Redis, store: AsyncEngine) -> None:
-        letter = await bury(redis, 1)
+        letter = await died(redis, 1)
         await tell(redis, record(1, outcome=Outcome.DEAD))
         await archive(redis, store)
         found: Timeline = await ask(redis, store)
@@ -170,7 +169,7 @@ class TestTimeline:
 
     async def test_another_portals_object_of_the_same_id_is_not_shown(self, redis: Redis, store: AsyncEngine) -> None:
         await tell(redis, record(1, id="a"), record(1, id="b", portal_id=OTHER))
-        await bury(redis, 1, portal=OTHER)
+        await died(redis, 1, portal=OTHER)
         await enqueue(redis, event(1, portalId=OTHER), portal=OTHER)
         await tell(redis, record(1, id="c", portal_id=OTHER))
         found: Timeline = await ask(redis, store, portals=frozenset({PORTAL}))
@@ -298,8 +297,8 @@ class TestFigures:
 
     async def test_dead_letters_are_grouped_by_what_they_died_of(self, redis: Redis) -> None:
         for number, reason in ((1, "no_handler"), (2, "object_not_found"), (3, "object_not_found")):
-            await bury(redis, number, reason)
-        await bury(redis, 4, portal=OTHER)
+            await died(redis, number, reason)
+        await died(redis, 4, portal=OTHER)
         found = await causes(redis, frozenset({PORTAL}))
         assert [(cause.reason, cause.count, cause.oldest_at, cause.newest_at) for cause in found] == [
             ("object_not_found", 2, 1002, 1003),
@@ -327,7 +326,7 @@ class TestFigures:
         assert (own.portal_id, own.kinds["calls"].limit, own.kinds["calls"].used) == (PORTAL, 7, 0)
 
     async def test_acts_are_told_with_who_and_why(self, redis: Redis, store: AsyncEngine) -> None:
-        letter = await bury(redis, 1)
+        letter = await died(redis, 1)
         await DeadLetters(redis).replay([letter], actor="ada", reason="token renewed")
         await archive(redis, store)
         page = await search(store, None, Filters(actor="ada"))

@@ -23,9 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit.archive import Archiver
 from audit.stream import append
-from audit.stream import decode as decode_record
 from bench.workers import fill, raw
-from conftest import KEY, PUBLIC_URL, SECRET, Sign, batch, event, record
+from conftest import KEY, PUBLIC_URL, SECRET, Sign, batch, event, record, recorded
 from console.lines import _csv
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, encode
 from workers import keys
@@ -206,5 +205,5 @@ async def test_nothing_that_is_sent_makes_a_line_of_the_log(
     assert "owned" not in {line["event"] for line in lines}
     assert b"\x1b" not in said
     assert (SECRET.encode() in said, PUBLIC_URL.encode() + b"?" in said) == (False, False)
-    heads = [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    heads = await recorded(redis)
     assert heads[0].action == "delivery.received"

@@ -13,11 +13,11 @@ from redis.asyncio import Redis
 from audit.archive import Archiver
 from audit.records import AuditRecord, Outcome, event_fields
 from audit.store import open_engine
-from audit.stream import append, decode
-from conftest import KEY, event
-from core.deliveries import AUDIT_STREAM, QUEUE_NAME, Entry
+from audit.stream import append
+from conftest import KEY, bury, event, recorded
+from core.deliveries import QUEUE_NAME, Entry
 from core.settings import Settings
-from workers.dead_letters import DeadLetter, DeadLetters, keep
+from workers.dead_letters import DeadLetter, DeadLetters
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,11 +36,7 @@ async def letters(redis: Redis) -> list[DeadLetter]:
         DeadLetter(7, "7-1-1", Entry(key, 1, event(number, portalId=7)), reason, "contacts.keep_reachable", number)
         for number, (key, reason) in enumerate([("aa", "object_not_found"), ("bb", "not_permitted")], start=1)
     ]
-    async with redis.pipeline() as pipeline:
-        for letter in made:
-            for command in keep(letter, keep_s=60):
-                pipeline.execute_command(*command)
-        await pipeline.execute()
+    await bury(redis, *made)
     return made
 
 
@@ -57,10 +53,7 @@ async def test_dead_letters_are_chosen_by_cause(environ: dict[str, str], letters
 async def test_dead_letter_shows_names_and_no_values(environ: dict[str, str], redis: Redis) -> None:
     change = {"subscriptionType": "contact.propertyChange", "propertyName": "phone", "propertyValue": "canary"}
     letter = DeadLetter(7, "7-1-1", Entry("cc", 1, event(**change)), "not_permitted", "", 1)
-    async with redis.pipeline() as pipeline:
-        for command in keep(letter, keep_s=60):
-            pipeline.execute_command(*command)
-        await pipeline.execute()
+    await bury(redis, letter)
     shown = run(environ, "dead", "show", "cc", "--json").stdout
     assert ('"phone"' in shown, "canary" in shown) == (True, False)
 
@@ -79,10 +72,7 @@ async def test_dead_letter_shows_its_whole_history(
     await Archiver(redis, engine, KEY).drain()
     await engine.dispose()
     await DeadLetters(redis).replay(letters[:1], actor="ann", reason="HubSpot was slow")
-    async with redis.pipeline() as pipeline:
-        for command in keep(letters[0], keep_s=60):  # it died again
-            pipeline.execute_command(*command)
-        await pipeline.execute()
+    await bury(redis, letters[0])  # it died again
     shown = json.loads(run(environ, "dead", "show", "aa", "--json").stdout)
     assert [(told["outcome"], told["actor"], told["reason"]) for told in shown["history"]] == [
         ("retried", "spokes", "rate_limited"),
@@ -147,7 +137,3 @@ async def test_pause_and_resume_are_recorded(environ: dict[str, str], redis: Red
     assert run(environ, "resume", "7").returncode == 0
     told = [record.action for record in await recorded(redis) if record.actor != "spokes"]
     assert told == ["portal.paused", "portal.resumed"]
-
-
-async def recorded(redis: Redis) -> list[AuditRecord]:
-    return [decode(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]

@@ -14,9 +14,8 @@ from structlog.testing import capture_logs
 
 from audit.archive import Archiver
 from audit.requests import ErasureRequest, Law, add
-from audit.store import open_engine
 from conftest import KEY as AUDIT_KEY
-from conftest import event, record
+from conftest import bury, event, record, recorded
 from console.api.openapi import document
 from console.api.route import PREFIX
 from console.api.routes import ROUTES
@@ -26,12 +25,12 @@ from console.web.sessions import COOKIE
 from console.web.state import SETTINGS
 from console.web.tokens import Tokens
 from console.web.users import Users
-from console_visitor import KEY, Visitor, archive
-from core.deliveries import AUDIT_STREAM, QUEUE_NAME, Entry
+from console_visitor import KEY, Visitor, archive, console, store
+from core.deliveries import QUEUE_NAME, Entry
 from core.settings import Settings
 from core.totals import PROCESSES, TOTALS
 from workers.circuit import Circuit
-from workers.dead_letters import DeadLetter, DeadLetters, keep
+from workers.dead_letters import DeadLetter, DeadLetters
 
 PORTAL = 50112233
 HIDDEN = "eve@example.com"
@@ -40,16 +39,14 @@ WHY = {"reason": "HubSpot was away"}
 
 @pytest.fixture
 async def engine(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
-    engine = open_engine(Settings.from_env(environ).database_address)
-    yield engine
-    await engine.dispose()
+    async with store(environ) as engine:
+        yield engine
 
 
 @pytest.fixture
 async def client(environ: dict[str, str], redis: Redis, engine: AsyncEngine) -> AsyncIterator[TestClient]:
     await Archiver(redis, engine, AUDIT_KEY).run_once()
-    given = {"CONSOLE_KEY": KEY, "CONSOLE_ORIGINS": "https://ours.example"}
-    async with TestClient(TestServer(create_app(Settings.from_env({**environ, **given})))) as client:
+    async with console(environ, CONSOLE_ORIGINS="https://ours.example") as client:
         yield client
 
 
@@ -65,11 +62,7 @@ async def letters(redis: Redis) -> list[DeadLetter]:
             [(7, "aa", "object_not_found"), (7, "bb", "not_permitted"), (8, "cc", "object_not_found")], start=1
         )
     ]  # fmt: skip
-    async with redis.pipeline() as pipeline:
-        for letter in made:
-            for command in keep(letter, keep_s=60):
-                pipeline.execute_command(*command)
-        await pipeline.execute()
+    await bury(redis, *made)
     return made
 
 
@@ -161,8 +154,8 @@ async def test_a_letter_is_replayed_and_the_audit_knows_who_from_where_and_why(
     assert (status, done) == (200, {"count": 1})
     assert await DeadLetters(redis).get(7, "aa") is None
     assert await redis.zcard(QUEUE_NAME) == 1
-    [told] = await last_records(redis)
-    assert (told["actor"], told["reason"], told["detail"]["address"]) == ("robot", WHY["reason"], "127.0.0.1")
+    *_, told = await recorded(redis)
+    assert (told.actor, told.reason, told.detail["address"]) == ("robot", WHY["reason"], "127.0.0.1")
 
 
 async def test_letters_are_discarded_by_what_they_died_of(
@@ -233,11 +226,6 @@ async def test_the_audit_is_exported_and_verified(client: TestClient, redis: Red
     assert (await program.get("/audit/verify"))[1]["intact"] is True
 
 
-async def last_records(redis: Redis, count: int = 1) -> list[dict[str, Any]]:
-    """The newest records, before they are archived; the newest first."""
-    return [orjson.loads(next(iter(entry.values()))) for _, entry in await redis.xrevrange(AUDIT_STREAM, count=count)]
-
-
 async def test_a_token_that_was_taken_back_opens_nothing_and_others_go_on(client: TestClient, redis: Redis) -> None:
     stolen, other, admin = (Program(client, Role.ADMIN, name=name) for name in ("robot", "robot", "ada"))
     token_id = jwt.decode(stolen.headers["Authorization"].split()[1], options={"verify_signature": False})["jti"]
@@ -248,9 +236,9 @@ async def test_a_token_that_was_taken_back_opens_nothing_and_others_go_on(client
         "The token was taken back; `spokes token mint` makes a new one."
     ]
     assert (await other.get("/queue"))[0] == 200
-    [told] = await last_records(redis)
-    assert (told["action"], told["actor"], told["reason"]) == ("token.revoked", "ada", WHY["reason"])
-    assert told["detail"] == {"token_id": token_id, "address": "127.0.0.1"}
+    *_, told = await recorded(redis)
+    assert (told.action, told.actor, told.reason) == ("token.revoked", "ada", WHY["reason"])
+    assert told.detail == {"token_id": token_id, "address": "127.0.0.1"}
 
 
 async def test_somebodys_sessions_are_ended_by_a_program(client: TestClient, redis: Redis) -> None:
@@ -258,8 +246,8 @@ async def test_somebodys_sessions_are_ended_by_a_program(client: TestClient, red
     admin = Program(client, Role.ADMIN)
     assert await admin.post("/users/ada/logout", WHY) == (200, {"count": 1})
     assert (await visitor.get("/console/dead"))[0] == 303
-    [told] = await last_records(redis)
-    assert (told["action"], told["actor"], told["detail"]["user"]) == ("sessions.ended", "robot", "ada")
+    *_, told = await recorded(redis)
+    assert (told.action, told.actor, told.detail["user"]) == ("sessions.ended", "robot", "ada")
     assert await admin.post("/users/ada/logout", WHY) == (200, {"count": 0})
 
 

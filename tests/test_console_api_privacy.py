@@ -9,15 +9,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
 from audit import schema
-from audit.store import open_engine
-from conftest import TOKEN
+from conftest import TOKEN, recorded
 from console.api.route import PREFIX
 from console.web.app import create_app
 from console.web.policy import Role
 from console.web.state import ENGINE, SETTINGS
 from console.web.tokens import Tokens
-from console_visitor import KEY
-from core.deliveries import AUDIT_STREAM
+from console_visitor import KEY, console, store
 from core.settings import Settings
 from crm.services import CRM
 from simulator.app import Simulator
@@ -39,11 +37,9 @@ async def hubspot() -> AsyncIterator[Simulator]:
 
 @pytest.fixture
 async def client(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> AsyncIterator[TestClient]:
-    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, "HUBSPOT_API_URL": hubspot.url})
-    engine = open_engine(settings.database_address)
-    await schema.upgrade(engine)
-    await engine.dispose()
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with store(environ) as engine:
+        await schema.upgrade(engine)
+    async with console(environ, HUBSPOT_API_URL=hubspot.url) as client:
         yield client
 
 
@@ -59,10 +55,6 @@ async def post(
     headers = {"Authorization": f"Bearer {token}"}
     async with client.post(PREFIX + path, json=body, headers=headers) as answer:
         return answer.status, orjson.loads(await answer.read())
-
-
-async def recorded(redis: Redis) -> list[dict[str, Any]]:
-    return [orjson.loads(next(iter(entry.values()))) for _, entry in await redis.xrange(AUDIT_STREAM)]
 
 
 @pytest.mark.parametrize("by", ["id", "address"])
@@ -89,8 +81,8 @@ async def test_who_asked_for_it_from_where_and_why_stands_in_the_audit(
 ) -> None:
     await post(client, "/privacy-requests", {"portal_id": PORTAL, "contact": EMAIL, **WHY})
     [told] = await recorded(redis)
-    assert (told["action"], told["actor"], told["reason"]) == ("privacy.requested", "officer", WHY["reason"])
-    assert told["detail"]["address"] == "127.0.0.1"
+    assert (told.action, told.actor, told.reason) == ("privacy.requested", "officer", WHY["reason"])
+    assert told.detail["address"] == "127.0.0.1"
     assert EMAIL not in str(told)
 
 
@@ -100,7 +92,7 @@ async def test_what_is_held_on_somebody_is_shown_and_the_audit_knows(
     status, document = await post(client, "/privacy-exports", {"portal_id": PORTAL, "contact": EMAIL, **WHY})
     assert (status, document["hubspot"]["contact"]["properties"]["email"]) == (200, EMAIL)
     [told] = await recorded(redis)
-    assert (told["action"], told["reason"], told["detail"]) == (
+    assert (told.action, told.reason, told.detail) == (
         "privacy.exported", WHY["reason"], {"address": "127.0.0.1"},
     )  # fmt: skip
 

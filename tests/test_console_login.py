@@ -7,29 +7,26 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 import structlog
 from aiohttp import ClientResponse
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from click.testing import Result
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
+from conftest import recorded
 from console.__main__ import app as commands
 from console.users import app as user_commands
-from console.web.app import create_app
 from console.web.policy import Role
 from console.web.sessions import COOKIE
 from console.web.state import SESSIONS, USERS
 from console.web.users import Users
-from console_visitor import KEY, Visitor, stop_the_clock
-from core.deliveries import AUDIT_STREAM
+from console_visitor import KEY, Visitor, console, stop_the_clock
 from core.errors import ConfigurationError
-from core.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "correct horse battery"
@@ -38,8 +35,7 @@ HERE = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture
 async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestClient]:
-    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY})
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with console(environ) as client:
         await client.server.app[USERS].put("ada", [Role.VIEWER], [7], PASSWORD)
         yield client
 
@@ -191,16 +187,11 @@ async def spokes(*words: str) -> Result:
         structlog.configure(**before)
 
 
-async def records(redis: Redis) -> list[dict[str, Any]]:
-    """What the audit was told, the oldest first."""
-    return [orjson.loads(next(iter(entry.values()))) for _, entry in await redis.xrange(AUDIT_STREAM)]
-
-
 async def test_coming_and_going_stand_in_the_audit_with_their_address(client: TestClient, redis: Redis) -> None:
     cookie = (await log_in(client, "ada", PASSWORD)).cookies[COOKIE].value
     visitor = Visitor(client, cookie, client.server.app[SESSIONS].csrf(cookie))
     await visitor.post("/console/logout", {})
-    told = [(one["action"], one["actor"], one["detail"]["address"]) for one in await records(redis)]
+    told = [(one.action, one.actor, one.detail["address"]) for one in await recorded(redis)]
     assert told == [("login", "ada", "127.0.0.1"), ("logout", "ada", "127.0.0.1")]
 
 
@@ -216,12 +207,12 @@ async def test_every_change_of_an_account_stands_in_the_audit_with_who_and_why(r
     ):
         done = await spokes(*command)
         assert done.exit_code == 0, done.output
-    told = await records(redis)
-    assert [one["action"] for one in told] == [
+    told = await recorded(redis)
+    assert [one.action for one in told] == [
         "user.changed", "link.made", "user.removed", "token.made", "token.revoked",
     ]  # fmt: skip
-    assert {(one["actor"], one["reason"]) for one in told} == {(getpass.getuser(), "a new colleague")}
-    assert told[0]["detail"] == {"user": "bob", "roles": ["operator"], "portals": [7]}
+    assert {(one.actor, one.reason) for one in told} == {(getpass.getuser(), "a new colleague")}
+    assert told[0].detail == {"user": "bob", "roles": ["operator"], "portals": [7]}
 
 
 @pytest.mark.usefixtures("deployment")

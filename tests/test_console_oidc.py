@@ -4,12 +4,12 @@ import time
 from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
-import orjson
 import pytest
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
+from conftest import recorded
 from console.identity.authorization import CALLBACK
 from console.web.app import create_app
 from console.web.oidc import BEGIN, COOKIE
@@ -17,8 +17,7 @@ from console.web.policy import Role
 from console.web.sessions import COOKIE as SESSION
 from console.web.state import SESSIONS, SETTINGS
 from console.web.tokens import Tokens
-from console_visitor import KEY, stop_the_clock
-from core.deliveries import AUDIT_STREAM
+from console_visitor import KEY, console, stop_the_clock
 from core.settings import Settings
 from identity_provider import CLIENT_ID, CLIENT_SECRET, SECOND, IdentityProvider
 
@@ -32,8 +31,7 @@ async def idp() -> AsyncIterator[IdentityProvider]:
 
 @pytest.fixture
 async def client(environ: dict[str, str], redis: Redis, idp: IdentityProvider) -> AsyncIterator[TestClient]:
-    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, **idp.environ()})
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with console(environ, **idp.environ()) as client:
         yield client
 
 
@@ -75,10 +73,9 @@ async def test_who_the_provider_knows_is_let_in_with_their_role(client: TestClie
 
 async def test_the_login_stands_in_the_audit_with_its_address(client: TestClient, redis: Redis) -> None:
     await Browser(client).log_in()
-    (_, entry), *_ = await redis.xrevrange(AUDIT_STREAM, count=1)
-    told = orjson.loads(next(iter(entry.values())))
-    assert (told["action"], told["actor"]) == ("login", "oidc:ada@example.com")
-    assert told["detail"] == {"by": "oidc", "address": "127.0.0.1"}
+    *_, told = await recorded(redis)
+    assert (told.action, told.actor) == ("login", "oidc:ada@example.com")
+    assert told.detail == {"by": "oidc", "address": "127.0.0.1"}
 
 
 async def test_the_login_page_offers_the_provider(client: TestClient) -> None:

@@ -4,43 +4,34 @@ from collections.abc import AsyncIterator
 
 import orjson
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.records import Action, AuditRecord
-from audit.store import open_engine
-from audit.stream import FIELD, decode
-from conftest import event, record
+from audit.records import Action
+from conftest import bury, event, record, recorded
 from console.pages.board import BOARDS, Board
 from console.pages.charts import ceiling, chart
-from console.web.app import create_app
 from console.web.formats import count, duration
 from console.web.policy import Role
 from console.web.sessions import COOKIE
 from console.web.state import SESSIONS
-from console_visitor import KEY, Visitor, archive, seen
+from console_visitor import Visitor, archive, console, seen, store
 from core import minutes
-from core.deliveries import AUDIT_STREAM, Entry
+from core.deliveries import Entry
 from core.errors import CRMUnavailable
 from core.minutes import Snapshot
-from core.settings import Settings
 from core.totals import sample
-from workers.dead_letters import DeadLetter, DeadLetters, keep
+from workers.dead_letters import DeadLetter, DeadLetters
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 PORTAL = 50112233
 
 
-async def recorded(redis: Redis) -> list[AuditRecord]:
-    return [decode(entry[FIELD]) for _, entry in await redis.xrange(AUDIT_STREAM)]
-
-
-async def bury(redis: Redis, number: int, reason: str = "object_not_found", **raw: object) -> DeadLetter:
+async def died(redis: Redis, number: int, reason: str = "object_not_found", **raw: object) -> DeadLetter:
     entry = Entry(f"{number:032x}", 3, event(number, **raw))
     letter = DeadLetter(PORTAL, "d", entry, reason, "contacts.on_creation", 1_795_442_400_000 + number)
-    for command in keep(letter, keep_s=3600):
-        await redis.execute_command(*command)
+    await bury(redis, letter)
     return letter
 
 
@@ -58,16 +49,13 @@ def address(letter: DeadLetter) -> str:
 
 @pytest.fixture
 async def engine(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
-    """The store that the console reads; each kind of store has its tests elsewhere."""
-    engine = open_engine(Settings.from_env(environ).database_address)
-    yield engine
-    await engine.dispose()
+    async with store(environ) as engine:
+        yield engine
 
 
 @pytest.fixture
 async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestClient]:
-    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY})
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with console(environ) as client:
         yield client
 
 
@@ -207,7 +195,7 @@ class TestDeadLetters:
 
     async def test_they_are_grouped_and_escaped_and_show_no_value(self, client: TestClient, redis: Redis) -> None:
         for number in (1, 2):
-            await bury(redis, number, reason=EVIL, propertyName=EVIL, propertyValue="hidden-value")
+            await died(redis, number, reason=EVIL, propertyName=EVIL, propertyValue="hidden-value")
         status, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
         assert status == 200
         assert "2 in contacts.on_creation" in seen(page)
@@ -215,7 +203,7 @@ class TestDeadLetters:
         assert "hidden-value" not in page
 
     async def test_a_viewer_is_offered_no_act_and_refused_one(self, client: TestClient, redis: Redis) -> None:
-        letter = await bury(redis, 1)
+        letter = await died(redis, 1)
         viewer = await Visitor.come(client, Role.VIEWER)
         _, page = await viewer.get("/console/dead")
         answer = await viewer.post("/console/dead/replay", {"letter": named(letter), "reason": "x"})
@@ -226,7 +214,7 @@ class TestDeadLetters:
     async def test_chosen_ones_are_settled_with_actor_reason_and_address(
         self, client: TestClient, redis: Redis, verb: str, outcome: str
     ) -> None:
-        first, second, third = [await bury(redis, number) for number in (1, 2, 3)]
+        first, second, third = [await died(redis, number) for number in (1, 2, 3)]
         operator = await Visitor.come(client, Role.OPERATOR)
         form = [("letter", named(first)), ("letter", named(second)), ("reason", "scope granted")]
         answer = await operator.post(f"/console/dead/{verb}", form)
@@ -239,8 +227,8 @@ class TestDeadLetters:
 
     async def test_all_of_a_cause_are_settled_at_once(self, client: TestClient, redis: Redis) -> None:
         for number in range(1, 121):
-            await bury(redis, number)
-        other = await bury(redis, 200, reason="rate_limited")
+            await died(redis, number)
+        other = await died(redis, 200, reason="rate_limited")
         form = {"all": "1", "cause": "object_not_found", "handler": "contacts.on_creation", "reason": "gone"}
         answer = await (await Visitor.come(client, Role.OPERATOR)).post("/console/dead/discard", form)
         assert answer.headers["Location"].endswith("count=120")
@@ -258,21 +246,21 @@ class TestDeadLetters:
     async def test_without_reason_choice_token_or_site_nothing_is_done(
         self, client: TestClient, redis: Redis, form: dict[str, str], given: dict[str, str], status: int
     ) -> None:
-        letter = await bury(redis, 1)
+        letter = await died(redis, 1)
         operator = await Visitor.come(client, Role.OPERATOR)
         answer = await operator.post("/console/dead/discard", {"letter": named(letter), **form}, **given)
         assert answer.status == status
         assert await DeadLetters(redis).get(PORTAL, letter.entry.key) is not None
 
     async def test_another_portals_letters_are_not_there(self, client: TestClient, redis: Redis) -> None:
-        letter = await bury(redis, 1)
+        letter = await died(redis, 1)
         operator = await Visitor.come(client, Role.OPERATOR, portals=[7])
         (_, page), (status, _) = await operator.get("/console/dead"), await operator.get(address(letter))
         answer = await operator.post("/console/dead/discard", {"letter": named(letter), "reason": "x"})
         assert ("No event is stuck" in page, status, answer.status) == (True, 404, 422)
 
     async def test_a_value_is_masked_until_it_is_revealed_and_audited(self, client: TestClient, redis: Redis) -> None:
-        letter = await bury(redis, 1, propertyValue="<b>hidden-value</b>")
+        letter = await died(redis, 1, propertyValue="<b>hidden-value</b>")
         officer = await Visitor.come(client, Role.PRIVACY_OFFICER)
         _, masked = await officer.get(address(letter))
         answer = await officer.post(address(letter) + "/reveal", {"reason": "a complaint"})
@@ -286,13 +274,13 @@ class TestDeadLetters:
     async def test_a_value_needs_role_and_reason(
         self, client: TestClient, redis: Redis, role: Role, reason: str, status: int
     ) -> None:
-        letter = await bury(redis, 1, propertyValue="hidden-value")
+        letter = await died(redis, 1, propertyValue="hidden-value")
         answer = await (await Visitor.come(client, role)).post(address(letter) + "/reveal", {"reason": reason})
         assert (answer.status, "hidden-value" in await answer.text()) == (status, False)
 
     async def test_many_are_shown_in_part(self, client: TestClient, redis: Redis) -> None:
         for number in range(1, 301):
-            await bury(redis, number)
+            await died(redis, number)
         _, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
         assert "The newest 50 of them" in page
         assert page.count('name="letter"') == 50

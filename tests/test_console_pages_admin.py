@@ -5,20 +5,17 @@ from collections.abc import AsyncIterator
 
 import orjson
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit.archive import Archiver
 from audit.requests import ErasureRequest, Law, add
-from audit.store import open_engine
 from conftest import KEY as AUDIT_KEY
 from conftest import SECRET, TOKEN, record
 from console.pages.audit_filters import read
-from console.web.app import create_app
 from console.web.policy import Role
-from console_visitor import KEY, Visitor, archive, seen
-from core.settings import Settings
+from console_visitor import KEY, Visitor, archive, console, seen, store
 
 PORTAL = 50112233
 NOBODY = "http://127.0.0.1:9"
@@ -27,17 +24,15 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 @pytest.fixture
 async def engine(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
-    engine = open_engine(Settings.from_env(environ).database_address)
-    yield engine
-    await engine.dispose()
+    async with store(environ) as engine:
+        yield engine
 
 
 @pytest.fixture
 async def client(environ: dict[str, str], redis: Redis, engine: AsyncEngine) -> AsyncIterator[TestClient]:
     """The console over a store that is migrated."""
     await Archiver(redis, engine, AUDIT_KEY).run_once()
-    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, "PUBLIC_URL": NOBODY, "HUBSPOT_API_URL": NOBODY})
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with console(environ, PUBLIC_URL=NOBODY, HUBSPOT_API_URL=NOBODY) as client:
         yield client
 
 

@@ -16,14 +16,13 @@ from console.web.policy import Role, policy_of
 from console.web.state import SETTINGS
 from console.web.tokens import Tokens
 from console_visitor import KEY as CONSOLE_KEY
-from console_visitor import Visitor
+from console_visitor import Visitor, console
 from core.settings import Settings
 
 
 @pytest.fixture
 async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestClient]:
-    settings = Settings.from_env({**environ, "CONSOLE_KEY": CONSOLE_KEY})
-    async with TestClient(TestServer(create_app(settings))) as client:
+    async with console(environ) as client:
         yield client
 
 

@@ -3,11 +3,11 @@
 import pytest
 from redis.asyncio import Redis
 
-from conftest import event
+from conftest import bury, event
 from core.deliveries import Entry
 from workers import keys
 from workers.dead_index import Cause
-from workers.dead_letters import DeadLetter, DeadLetters, keep
+from workers.dead_letters import DeadLetter, DeadLetters
 
 PORTAL = 7
 MISSING, LOCKED = Cause("object_not_found", "contacts.on_creation"), Cause("object_locked", "contacts.on_creation")
@@ -16,12 +16,6 @@ MISSING, LOCKED = Cause("object_not_found", "contacts.on_creation"), Cause("obje
 def letter(number: int, cause: Cause = MISSING) -> DeadLetter:
     entry = Entry(f"{number:032x}", 3, event(number, portalId=PORTAL))
     return DeadLetter(PORTAL, "d", entry, *cause, 1000 + number)
-
-
-async def bury(redis: Redis, *letters: DeadLetter) -> None:
-    for one in letters:
-        for command in keep(one, keep_s=3600):
-            await redis.execute_command(*command)
 
 
 async def counts(redis: Redis) -> dict[Cause, int]:

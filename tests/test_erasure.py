@@ -17,10 +17,9 @@ from audit.records import Action, AuditRecord, Outcome
 from audit.requests import ErasureRequest, Law, State, due_at, requests
 from audit.store import reading
 from audit.stream import append
-from audit.stream import decode as decode_record
 from audit.verify import verify
-from conftest import KEY, TOKEN, event
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, job_payload
+from conftest import KEY, TOKEN, event, recorded
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, job_payload
 from core.errors import NotErased, ObjectNotFound, UnreadableDelivery
 from core.events import Event
 from core.settings import Settings
@@ -277,7 +276,7 @@ async def test_an_event_that_had_ended_is_not_ended_twice(redis: Redis) -> None:
     await queue(redis, f"{PORTAL}-1-4", change(5, "email", EMAIL))
     await redis.sadd(keys.settled(PORTAL, f"{PORTAL}-1-4"), f"{1:020x}")
     await forget(redis, Event(event(subscriptionType="contact.privacyDeletion", objectId=5)))
-    told = [decode_record(fields[b"r"]).action for _, fields in await redis.xrange(AUDIT_STREAM)]
+    told = [one.action for one in await recorded(redis)]
     assert told == [Action.PRIVACY_ERASED]
 
 

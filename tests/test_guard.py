@@ -8,9 +8,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from audit.records import Action
-from audit.stream import decode
-from conftest import DoorServer, Sign, batch, event
-from core.deliveries import AUDIT_STREAM
+from conftest import DoorServer, Sign, batch, event, recorded
 from core.errors import RejectedRequest
 from core.refusals import Refusal
 from core.settings import Settings
@@ -92,8 +90,7 @@ async def test_thousand_forgeries_leave_one_record(redis: Redis) -> None:
     for _ in range(1000):
         door.refused(Refusal.SIGNATURE_MISMATCH, "1.2.3.4", "curl")
     await door.tell()
-    ((_, fields),) = await redis.xrange(AUDIT_STREAM)
-    record = decode(fields[b"r"])
+    (record,) = await recorded(redis)
     assert (record.action, record.detail) == (Action.REQUESTS_REFUSED, {"reasons": {"signature_mismatch": 1000}})
 
 

@@ -8,9 +8,8 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from audit.records import TERMINAL, AuditRecord, Outcome
-from audit.stream import decode as decode_record
-from conftest import TOKEN, event
+from audit.records import TERMINAL, Outcome
+from conftest import TOKEN, event, recorded
 from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, job_payload, new_id
 from core.event_keys import EventKeys
 from core.events import Event
@@ -75,12 +74,8 @@ def work(settings: Settings) -> Callable[[], Awaitable[None]]:
     return until_empty
 
 
-async def records(redis: Redis) -> list[AuditRecord]:
-    return [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
-
-
 async def outcomes(redis: Redis) -> list[tuple[str, str]]:
-    return [(record.outcome.value, record.reason) for record in await records(redis) if record.outcome]
+    return [(record.outcome.value, record.reason) for record in await recorded(redis) if record.outcome]
 
 
 async def letters(redis: Redis) -> list[DeadLetter]:
@@ -101,7 +96,7 @@ async def test_event_is_worked_off_and_recorded(redis: Redis, hubspot: Simulator
 async def test_write_is_recorded_by_name_and_never_by_value(redis: Redis, hubspot: Simulator, work: Work) -> None:
     await queue(redis, creation(contact(hubspot)))
     await work()
-    (write,) = [record for record in await records(redis) if record.action == "crm.write"]
+    (write,) = [record for record in await recorded(redis) if record.action == "crm.write"]
     assert write.detail == {"method": "contacts.update", "properties": ["phone"], "ok": True}
     entries = [fields[b"r"] for _, fields in await redis.xrange(AUDIT_STREAM)]
     # Whole numbers: three digits of one stand in an id now and then.
@@ -258,7 +253,7 @@ async def test_letter_that_many_replay_and_discard_at_once_ends_once(redis: Redi
     dead = await letters(redis)
     acts = [DeadLetters(redis).replay, DeadLetters(redis).discard] * 10
     counts = await asyncio.gather(*(act(dead, actor="ann", reason="seen twice") for act in acts))
-    acted = [record for record in await records(redis) if record.actor == "ann"]
+    acted = [record for record in await recorded(redis) if record.actor == "ann"]
     queued = int(acted[0].outcome is Outcome.REPLAYED)
     assert (sum(counts), len(acted), await redis.zcard(QUEUE_NAME)) == (1, 1, queued)
 
@@ -267,7 +262,7 @@ async def test_discarded_dead_letter_is_gone_for_good(redis: Redis, work: Work) 
     await queue(redis, event(objectId=404))
     await work()
     await DeadLetters(redis).discard(await letters(redis), actor="ann", reason="deleted in HubSpot")
-    last = (await records(redis))[-1]
+    last = (await recorded(redis))[-1]
     assert (last.outcome, last.actor, await letters(redis)) == (Outcome.DISCARDED, "ann", [])
 
 
@@ -275,7 +270,7 @@ async def test_every_event_ends_exactly_once(redis: Redis, hubspot: Simulator, w
     hubspot.faults.add(Fault(share=0.2, status=502))
     deliveries = [await queue(redis, *(creation(contact(hubspot)) for _ in range(10))) for _ in range(5)]
     await work()
-    ended = [record.event_key for record in await records(redis) if record.outcome in TERMINAL]
+    ended = [record.event_key for record in await recorded(redis) if record.outcome in TERMINAL]
     assert sorted(ended) == sorted(entry.key for delivery in deliveries for entry in delivery.entries)
 
 

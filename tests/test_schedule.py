@@ -4,7 +4,6 @@ import asyncio
 import time
 from pathlib import Path
 
-import orjson
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -15,9 +14,8 @@ from audit.archive import Archiver
 from audit.episodes import Episodes
 from audit.records import Action, AuditRecord, Outcome
 from audit.stream import append, backlog
-from audit.stream import decode as decode_record
 from audit.volumes import Volume, volumes
-from conftest import KEY, SECRET, event
+from conftest import KEY, SECRET, event, recorded
 from core.deliveries import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entry, encode, job_payload
 from core.settings import Settings
 from crm.services import CRM
@@ -56,7 +54,7 @@ async def happened(redis: Redis, engine: AsyncEngine, count: int, at: int, **fie
 
 
 async def told(redis: Redis) -> list[tuple[str, str]]:
-    records = [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    records = await recorded(redis)
     return [(record.action.value, record.reason) for record in records]
 
 
@@ -169,8 +167,8 @@ async def test_retention_reports_what_it_purged(redis: Redis, store: AsyncEngine
     await redis.delete(AUDIT_STREAM)  # an empty stream refuses older entries
     await redis.xadd(AUDIT_STREAM, {"r": b"{}"}, id=f"{NOW - 31 * DAY}-0")
     await retain(settings, redis, store)
-    [(_, fields)] = await redis.xrange(AUDIT_STREAM)
-    detail = orjson.loads(fields[b"r"])["detail"]
+    (told,) = await recorded(redis)
+    detail = told.detail
     assert {name: detail[name] for name in ("audit", "dead_letters", "unreadable", "stream")} == {
         "audit": 4,
         "dead_letters": 1,

@@ -8,9 +8,8 @@ import pytest
 from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
-from audit.stream import decode
-from conftest import PUBLIC_URL, DoorServer, Sign, batch, event
-from core.deliveries import AUDIT_STREAM, QUEUE_NAME
+from conftest import PUBLIC_URL, DoorServer, Sign, batch, event, recorded
+from core.deliveries import QUEUE_NAME
 from core.settings import Settings
 
 PATH = "/webhooks/hubspot"
@@ -157,7 +156,7 @@ async def test_events_of_other_portals_are_set_aside_and_acknowledged(
 
 async def test_malformed_element_leaves_a_record_with_its_id(post: Post, redis: Redis) -> None:
     await post(batch(event(1), event(2, eventId=77, occurredAt="yesterday")))
-    found = [decode(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    found = await recorded(redis)
     assert [(one.outcome, one.reason, one.event_id) for one in found if one.outcome] == [
         ("quarantined", "occurred_at", 77)
     ]

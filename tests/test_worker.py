@@ -13,9 +13,8 @@ import pytest
 from redis.asyncio import Redis
 
 from audit.records import TERMINAL
-from audit.stream import decode as decode_record
-from conftest import TOKEN, event
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from conftest import TOKEN, event, recorded
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
 from simulator.app import Simulator
 from simulator.changes import USER
 from simulator.config import Latency, PortalConfig, SimulatorConfig
@@ -69,7 +68,7 @@ async def queue(redis: Redis, hubspot: Simulator) -> str:
 
 
 async def ends(redis: Redis) -> list[str]:
-    records = [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    records = await recorded(redis)
     return [record.outcome.value for record in records if record.outcome in TERMINAL]
 
 

@@ -12,9 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from audit.stream import decode as decode_record
-from conftest import TOKEN, event
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload, new_id
+from conftest import TOKEN, event, recorded
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload, new_id
 from core.errors import ObjectNotFound, RetryLater
 from core.event_keys import EventKeys
 from core.events import Event
@@ -93,7 +92,7 @@ class Bench:
         await asyncio.gather(*(self.processor.process(delivery, job_try) for delivery in queued))
 
     async def outcomes(self) -> list[tuple[str, str]]:
-        records = [decode_record(fields[b"r"]) for _, fields in await self.redis.xrange(AUDIT_STREAM)]
+        records = await recorded(self.redis)
         return [(record.outcome.value, record.reason) for record in records if record.outcome]
 
 
@@ -206,7 +205,7 @@ async def test_withheld_value_is_read_through_and_the_audit_says_so(
 
     plain = change("+14155552671", 1, "phone", int(one.id))
     await bench.work((plain, change("REDACTED", 2, "phone", int(one.id)), change("REDACTED", 3, "city", int(one.id))))
-    records = [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    records = await recorded(redis)
     assert read == [(None, "+14155552671")]
     assert [record.detail for record in records] == [{}, {"read": ["phone"]}, {}]  # the first spoken for by the second
 
@@ -239,7 +238,7 @@ async def test_detail_of_an_event_of_a_merged_record_does_not_name_it(bench: Ben
     """The chain covers the detail, so no erasure could take the id out again."""
     await bench.work((merge(2, 318845123451),))
     await bench.work((change("x", 9, object_id=318845123451),))
-    details = [decode_record(fields[b"r"]).detail for _, fields in await redis.xrange(AUDIT_STREAM)]
+    details = [one.detail for one in await recorded(redis)]
     assert [detail for detail in details if "318845123451" in str(detail)] == []
     assert any(detail.get("merged") for detail in details)
 
@@ -686,6 +685,6 @@ async def test_operators_pause_stands_over_one_that_would_end_by_itself_and_is_r
     await circuit.pause_by_hand(PORTAL, actor="ann", reason="import by hand")
     assert not (await circuit.pauses())[PORTAL].wants_probe
     assert await circuit.resume_by_hand(PORTAL, actor="bob", reason="done")
-    records = [decode_record(fields[b"r"]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    records = await recorded(redis)
     acts = [(one.action.value, one.actor, one.reason) for one in records if one.action.value.startswith("portal.")]
     assert acts == [("portal.paused", "ann", "import by hand"), ("portal.resumed", "bob", "done")]
