@@ -116,9 +116,9 @@ def argument(delivery_id: str, portal_id: int, received_at: int, events: Sequenc
     return {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
 
 
-def job(argument: Job, now_ms: int) -> Job:
-    """Return the arq job that asks for the delivery in `argument` to be processed."""
-    return {"t": None, "f": JOB_NAME, "a": [argument], "k": {}, "et": now_ms}
+def job(delivery: Job, now_ms: int) -> Job:
+    """Return the arq job that asks for a delivery, as `argument` gives it, to be processed."""
+    return {"t": None, "f": JOB_NAME, "a": [delivery], "k": {}, "et": now_ms}
 
 
 def job_payload(delivery: Delivery, now_ms: int) -> bytes:
