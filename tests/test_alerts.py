@@ -4,9 +4,6 @@ import asyncio
 import hashlib
 import hmac
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -15,6 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from command_line import spokes
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -194,10 +192,10 @@ def test_every_alert_is_told_somewhere() -> None:
 
 async def test_operator_sees_what_stands_and_what_to_do(redis: Redis, environ: dict[str, str]) -> None:
     await Episodes(redis).tell(Alert.AUDIT_BACKLOG, stands=True, waiting=7)
-    shown = await spokes(environ, "alerts")
+    shown = await asyncio.to_thread(spokes, environ, "alerts")
     assert "More records than AUDIT_BACKLOG wait" in shown.stdout
     assert "waiting 7" in shown.stdout
-    [told] = map(json.loads, (await spokes(environ, "alerts", "--json")).stdout.splitlines())
+    [told] = map(json.loads, (await asyncio.to_thread(spokes, environ, "alerts", "--json")).stdout.splitlines())
     assert (told["name"], told["fields"]) == ("audit_backlog", {"waiting": 7})
 
 
@@ -207,13 +205,5 @@ async def test_webhook_can_be_tried(
 ) -> None:
     receiver[0].answers = [answer]
     given = {**environ, "ALERT_WEBHOOK_URL": receiver[1], "ALERT_WEBHOOK_SECRET": SECRET}
-    done = await spokes(given, "alerts", "--test")
+    done = await asyncio.to_thread(spokes, given, "alerts", "--test")
     assert (done.returncode, receiver[0].told) == (code, [("test", "happened")])
-
-
-async def spokes(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-W", "error", "-m", "console", *arguments]
-    env = {"PATH": os.environ["PATH"], **environ}
-    return await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=50, check=False
-    )

@@ -1,12 +1,12 @@
 import csv
 import io
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import orjson
 import pytest
+from command_line import spokes
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -18,18 +18,6 @@ from audit.store import writing
 from audit.stream import append
 from conftest import KEY, record
 from console.filters import moment
-
-
-def spokes(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-    """Run a command as an operator does."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "console", *arguments],
-        env={"PATH": os.environ["PATH"], "AUDIT_KEY": KEY, **environ},
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -45,7 +33,7 @@ async def store(redis: Redis, engine: AsyncEngine, database_url: str) -> str:
 
 
 def test_migrate_says_what_it_did(database_url: str) -> None:
-    said = [spokes("migrate", DATABASE_URL=database_url).stdout for _ in range(2)]
+    said = [spokes({"AUDIT_KEY": KEY, "DATABASE_URL": database_url}, "migrate").stdout for _ in range(2)]
     assert said == [
         "The audit store is new: its tables were created, revision 0002.\n",
         "The audit store is up to date, revision 0002.\n",
@@ -53,7 +41,7 @@ def test_migrate_says_what_it_did(database_url: str) -> None:
 
 
 def test_export_writes_one_object_a_line_with_every_field(store: str) -> None:
-    lines = spokes("audit", "export", DATABASE_URL=store).stdout.splitlines()
+    lines = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "export").stdout.splitlines()
     first = orjson.loads(lines[0])
     assert len(lines) == 3
     assert {name: value for name, value in first.items() if name != "hash"} == {
@@ -82,10 +70,10 @@ def test_export_writes_one_object_a_line_with_every_field(store: str) -> None:
 
 
 async def test_verify_tells_a_broken_chain_by_its_exit_code(store: str, engine: AsyncEngine) -> None:
-    intact = spokes("audit", "verify", DATABASE_URL=store)
+    intact = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "verify")
     async with writing(engine) as connection:
         await connection.execute(text("UPDATE audit_records SET outcome = 'processed' WHERE seq = 2"))
-    broken = spokes("audit", "verify", "--json", DATABASE_URL=store)
+    broken = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "verify", "--json")
     verdict = orjson.loads(broken.stdout)
     assert (intact.returncode, intact.stdout[:33]) == (0, "The chain is intact: 3 records, l")
     assert (broken.returncode, verdict["seq"], verdict["tampering"]) == (1, 2, "changed")
@@ -96,14 +84,14 @@ class TestOnSQLite:
     """What does not depend on the kind of database."""
 
     def test_query_shows_a_table_of_the_newest_first(self, store: str) -> None:
-        shown = spokes("audit", "query", DATABASE_URL=store).stdout
+        shown = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "query").stdout
         assert shown.index("318845120003") < shown.index("318845120002") < shown.index("318845120001")
         assert "[red]r" in shown
 
     def test_csv_has_a_header_and_the_filtered_records(self, store: str, tmp_path: Path) -> None:
         file = tmp_path / "out.csv"
         arguments = ("--format", "csv", "--output", str(file), "--outcome", "dead", "--since", "1795442500000")
-        spokes("audit", "export", *arguments, DATABASE_URL=store)
+        spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "export", *arguments)
         [row] = csv.DictReader(io.StringIO(file.read_text()))
         assert (row["seq"], row["outcome"], row["attempt"], row["correlation_id"]) == ("2", "dead", "8", "")
 
@@ -114,7 +102,7 @@ class TestOnSQLite:
         assert said.stderr == b""
 
     def test_a_store_without_tables_is_a_sentence(self, database_url: str) -> None:
-        said = spokes("audit", "query", DATABASE_URL=database_url)
+        said = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": database_url}, "audit", "query")
         assert (said.returncode, said.stderr) == (
             2,
             "The audit store has no tables yet: run `python -m console migrate`.\n",
@@ -122,13 +110,15 @@ class TestOnSQLite:
 
 
 def test_a_store_that_does_not_answer_is_a_sentence() -> None:
-    said = spokes("audit", "verify", DATABASE_URL="postgres://u:geheim@127.0.0.1:1/d?sslmode=require")
+    said = spokes(
+        {"AUDIT_KEY": KEY, "DATABASE_URL": "postgres://u:geheim@127.0.0.1:1/d?sslmode=require"}, "audit", "verify"
+    )
     expected = "The audit store does not answer (ConnectionRefusedError). DATABASE_URL says where it is.\n"
     assert (said.returncode, said.stderr) == (2, expected)
 
 
 def test_a_wrong_setting_is_a_sentence() -> None:
-    said = spokes("migrate", PORT="many")
+    said = spokes({"AUDIT_KEY": KEY, "PORT": "many"}, "migrate")
     assert (said.returncode, said.stderr.startswith("PORT "), "Traceback" in said.stderr) == (2, True, False)
 
 
@@ -162,14 +152,14 @@ def test_what_is_no_time_is_refused() -> None:
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_kept_checkpoint_is_verified_against(store: str, engine: AsyncEngine, tmp_path: Path) -> None:
     """As text and in a file; a tail that was cut off fails."""
-    kept = spokes("audit", "checkpoint", DATABASE_URL=store).stdout
+    kept = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "checkpoint").stdout
     file = tmp_path / "checkpoints.txt"
     file.write_text(kept)
-    intact = spokes("audit", "verify", "--checkpoint", kept.strip(), DATABASE_URL=store)
+    intact = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "verify", "--checkpoint", kept.strip())
     async with writing(engine) as connection:
         await connection.execute(text("DELETE FROM audit_records WHERE seq = 3"))
         await connection.execute(text("DELETE FROM audit_checkpoints"))
         end = "UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit_records WHERE seq = 2)"
         await connection.execute(text(end))
-    cut = spokes("audit", "verify", "--checkpoint", str(file), DATABASE_URL=store)
+    cut = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "verify", "--checkpoint", str(file))
     assert (kept.startswith("spokes-audit-1:checkpoint:3:"), intact.returncode, cut.returncode) == (True, 0, 1)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import spokes
 from redis.asyncio import Redis
 
 from audit.archive import Archiver
@@ -22,13 +23,6 @@ from workers.dead_letters import DeadLetter, DeadLetters
 ROOT = Path(__file__).parent.parent
 
 
-def run(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "console", *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True, timeout=30, check=False
-    )
-
-
 @pytest.fixture
 async def letters(redis: Redis) -> list[DeadLetter]:
     """Two dead letters of different causes."""
@@ -41,12 +35,12 @@ async def letters(redis: Redis) -> list[DeadLetter]:
 
 
 async def test_dead_letters_are_listed_newest_first(environ: dict[str, str], letters: list[DeadLetter]) -> None:
-    lines = run(environ, "dead", "list", "--json").stdout.splitlines()
+    lines = spokes(environ, "dead", "list", "--json").stdout.splitlines()
     assert [json.loads(line)["event_key"] for line in lines] == ["bb", "aa"]
 
 
 async def test_dead_letters_are_chosen_by_cause(environ: dict[str, str], letters: list[DeadLetter]) -> None:
-    lines = run(environ, "dead", "list", "--json", "--cause", "not_permitted").stdout.splitlines()
+    lines = spokes(environ, "dead", "list", "--json", "--cause", "not_permitted").stdout.splitlines()
     assert [json.loads(line)["event_key"] for line in lines] == ["bb"]
 
 
@@ -54,7 +48,7 @@ async def test_dead_letter_shows_names_and_no_values(environ: dict[str, str], re
     change = {"subscriptionType": "contact.propertyChange", "propertyName": "phone", "propertyValue": "canary"}
     letter = DeadLetter(7, "7-1-1", Entry("cc", 1, event(**change)), "not_permitted", "", 1)
     await bury(redis, letter)
-    shown = run(environ, "dead", "show", "cc", "--json").stdout
+    shown = spokes(environ, "dead", "show", "cc", "--json").stdout
     assert ('"phone"' in shown, "canary" in shown) == (True, False)
 
 
@@ -67,46 +61,46 @@ async def test_dead_letter_shows_its_whole_history(
     async with redis.pipeline() as pipeline:
         append(pipeline, AuditRecord(**failed))
         await pipeline.execute()
-    assert run(environ, "migrate").returncode == 0
+    assert spokes(environ, "migrate").returncode == 0
     engine = open_engine(Settings.from_env(environ).database_address)
     await Archiver(redis, engine, KEY).drain()
     await engine.dispose()
     await DeadLetters(redis).replay(letters[:1], actor="ann", reason="HubSpot was slow")
     await bury(redis, letters[0])  # it died again
-    shown = json.loads(run(environ, "dead", "show", "aa", "--json").stdout)
+    shown = json.loads(spokes(environ, "dead", "show", "aa", "--json").stdout)
     assert [(told["outcome"], told["actor"], told["reason"]) for told in shown["history"]] == [
         ("retried", "spokes", "rate_limited"),
         ("replayed", "ann", "HubSpot was slow"),
     ]
-    assert "Replayed: queued again by ann: HubSpot was slow" in run(environ, "dead", "show", "aa").stdout
+    assert "Replayed: queued again by ann: HubSpot was slow" in spokes(environ, "dead", "show", "aa").stdout
 
 
 async def test_replay_queues_the_chosen_and_leaves_the_others(
     environ: dict[str, str], redis: Redis, letters: list[DeadLetter]
 ) -> None:
-    done = run(environ, "dead", "replay", "--cause", "not_permitted", "--reason", "scope granted", "--yes")
+    done = spokes(environ, "dead", "replay", "--cause", "not_permitted", "--reason", "scope granted", "--yes")
     left = [letter.entry.key async for letter in DeadLetters(redis).list(7)]
     assert (done.returncode, await redis.zcard(QUEUE_NAME), left) == (0, 1, ["aa"])
 
 
 async def test_discard_asks_first(environ: dict[str, str], redis: Redis, letters: list[DeadLetter]) -> None:
-    done = run(environ, "dead", "discard", "aa", "--reason", "gone")  # nobody answers
+    done = spokes(environ, "dead", "discard", "aa", "--reason", "gone")  # nobody answers
     left = [letter.entry.key async for letter in DeadLetters(redis).list(7)]
     assert (done.returncode != 0, left) == (True, ["bb", "aa"])
 
 
 async def test_nothing_chosen_is_said(environ: dict[str, str], redis: Redis) -> None:
-    done = run(environ, "dead", "replay", "--reason", "x", "--yes")
+    done = spokes(environ, "dead", "replay", "--reason", "x", "--yes")
     assert (done.returncode, done.stderr) == (1, "There is no such dead letter.\n")
 
 
 def test_unreachable_redis_is_a_sentence(environ: dict[str, str]) -> None:
-    done = run({**environ, "REDIS_URL": "redis://127.0.0.1:1"}, "dead", "list")
+    done = spokes({**environ, "REDIS_URL": "redis://127.0.0.1:1"}, "dead", "list")
     assert (done.returncode, "Traceback" in done.stderr, "Redis does not answer" in done.stderr) == (2, False, True)
 
 
 def test_handlers_show_what_the_deployment_does(environ: dict[str, str]) -> None:
-    shown = run(environ, "handlers").stdout
+    shown = spokes(environ, "handlers").stdout
     assert "contacts.keep_reachable" in shown
     assert "contact.creation" in shown
 
@@ -124,7 +118,10 @@ def test_second_up_on_the_same_data_is_refused_in_a_sentence(tmp_path: Path) -> 
         deadline = time.monotonic() + 40
         while time.monotonic() < deadline and not first.stdout.readline().startswith("Ready"):
             pass
-        second = run({"DATA_DIR": str(tmp_path)}, "up")
+        second = subprocess.run(
+            [sys.executable, "-m", "console", "up"],
+            cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
         assert (second.returncode, "already running" in second.stderr) == (2, True)
     finally:
         first.terminate()
@@ -133,7 +130,7 @@ def test_second_up_on_the_same_data_is_refused_in_a_sentence(tmp_path: Path) -> 
 
 
 async def test_pause_and_resume_are_recorded(environ: dict[str, str], redis: Redis) -> None:
-    assert run(environ, "pause", "7", "--reason", "import by hand").returncode == 0
-    assert run(environ, "resume", "7").returncode == 0
+    assert spokes(environ, "pause", "7", "--reason", "import by hand").returncode == 0
+    assert spokes(environ, "resume", "7").returncode == 0
     told = [record.action for record in await recorded(redis) if record.actor != "spokes"]
     assert told == ["portal.paused", "portal.resumed"]

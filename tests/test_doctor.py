@@ -1,15 +1,13 @@
 """`doctor`: plain sentences on everything, and exit 1 exactly for what would lose an event."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
+from command_line import spokes
 from redis.asyncio import Redis
 
 from audit.episodes import Episodes
@@ -72,10 +70,8 @@ async def test_a_sound_deployment_has_no_faults(environ: dict[str, str], hubspot
 
 
 def test_the_command_exits_with_1_for_a_fault_and_shows_no_secret(environ: dict[str, str]) -> None:
-    environ = {**os.environ, **environ, "REDIS_URL": "redis://:pass-word@127.0.0.1:1", "HUBSPOT_ACCESS_TOKEN": ""}
-    command = [sys.executable, "-m", "console", "doctor", "--json"]
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False)
-
+    environ = {**environ, "REDIS_URL": "redis://:pass-word@127.0.0.1:1", "HUBSPOT_ACCESS_TOKEN": ""}
+    done = spokes(environ, "doctor", "--json")
     findings = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
     assert {f["topic"] for f in findings if f["level"] == "fault"} == {"redis", "hubspot"}
@@ -308,9 +304,8 @@ def test_address_that_hubspot_cannot_call_is_a_fault(url: str, faults: int) -> N
 
 
 def test_settings_are_shown_to_programs_too(environ: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "console", "doctor", "--json"]
-    env = {**os.environ, **environ, "REDIS_URL": "redis://127.0.0.1:1", "HUBSPOT_API_URL": "http://127.0.0.1:1"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=50, check=False)
+    nobody = {"REDIS_URL": "redis://127.0.0.1:1", "HUBSPOT_API_URL": "http://127.0.0.1:1"}
+    done = spokes({**environ, **nobody}, "doctor", "--json")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     shown = {f["figures"]["name"]: f["figures"]["value"] for f in found if f["topic"] == "settings"}
     assert (shown["DEDUPE_HOURS"], shown["HUBSPOT_ACCESS_TOKEN"]) == ("48", "***")

@@ -3,9 +3,6 @@
 import base64
 import hashlib
 import hmac
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 import typer
+from command_line import Done, spokes
 from typer.testing import CliRunner, Result
 
 from conftest import SECRET, Sign
@@ -151,11 +149,9 @@ def explained(arguments: list[str], **more: str) -> Result:
     return CliRunner().invoke(COMMAND, arguments, env={**environ, **more})
 
 
-def run(tmp_path: Path, *arguments: str, capture: bytes = b"") -> subprocess.CompletedProcess[str]:
+def run(tmp_path: Path, *arguments: str, capture: bytes = b"") -> Done:
     (tmp_path / "capture").write_bytes(capture)
-    command = [sys.executable, "-m", "console", "explain-signature", *arguments]
-    environ = {**os.environ, "HUBSPOT_CLIENT_SECRET": SECRET}
-    return subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    return spokes({"HUBSPOT_CLIENT_SECRET": SECRET}, "explain-signature", *arguments)
 
 
 def test_captured_http_is_explained(tmp_path: Path, sign: Sign) -> None:

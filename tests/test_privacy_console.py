@@ -1,14 +1,12 @@
 """`privacy` as an operator runs it, against the simulator."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import orjson
 import pytest
+from command_line import spokes
 from redis.asyncio import Redis
 
 from conftest import TOKEN
@@ -29,24 +27,13 @@ async def hubspot() -> AsyncIterator[Simulator]:
 async def contact_id(redis: Redis, hubspot: Simulator, environ: dict[str, str]) -> str:
     """A contact, in a house whose tables are there."""
     environ["HUBSPOT_API_URL"] = hubspot.url
-    await run(environ, "migrate")
+    await asyncio.to_thread(spokes, environ, "migrate")
     return hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"email": EMAIL}, USER).id
 
 
-async def run(environ: dict[str, str], *arguments: str) -> "subprocess.CompletedProcess[str]":
-    def call() -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-W", "error", "-m", "console", *arguments]
-        env = {"PATH": os.environ["PATH"], **environ}
-        return subprocess.run(
-            command, env=env, capture_output=True, text=True, timeout=40, check=False, stdin=subprocess.DEVNULL
-        )
-
-    return await asyncio.to_thread(call)
-
-
 async def test_erase_reports_each_step_and_leaves_no_open_request(environ: dict[str, str], contact_id: str) -> None:
-    done = await run(environ, "privacy", "erase", EMAIL, "--yes")
-    listed = await run(environ, "privacy", "list", "--all", "--json")
+    done = await asyncio.to_thread(spokes, environ, "privacy", "erase", EMAIL, "--yes")
+    listed = await asyncio.to_thread(spokes, environ, "privacy", "list", "--all", "--json")
     assert (done.returncode, [line.partition(":")[0] for line in done.stderr.splitlines()]) == (
         0,
         ["hubspot", "redis", "audit"],
@@ -56,7 +43,7 @@ async def test_erase_reports_each_step_and_leaves_no_open_request(environ: dict[
 
 
 async def test_erase_asks_first(environ: dict[str, str], contact_id: str, hubspot: Simulator) -> None:
-    asked = await run(environ, "privacy", "erase", contact_id)  # nobody answers
+    asked = await asyncio.to_thread(spokes, environ, "privacy", "erase", contact_id)  # nobody answers
     assert (asked.returncode != 0, contact_id in asked.stderr) == (True, True)
     assert hubspot.requests.where(path="*/gdpr-delete") == []
 
@@ -65,12 +52,12 @@ async def test_an_export_is_one_document_for_its_owner_alone(
     environ: dict[str, str], contact_id: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "ada.json"
-    await run(environ, "privacy", "export", EMAIL, "--output", str(file))
+    await asyncio.to_thread(spokes, environ, "privacy", "export", EMAIL, "--output", str(file))
     document = orjson.loads(file.read_bytes())
     assert document["hubspot"]["contact"]["properties"]["email"] == EMAIL
     assert file.stat().st_mode & 0o077 == 0
 
 
 async def test_an_unknown_address_is_a_sentence(environ: dict[str, str], contact_id: str) -> None:
-    said = await run(environ, "privacy", "export", "nobody@example.com")
+    said = await asyncio.to_thread(spokes, environ, "privacy", "export", "nobody@example.com")
     assert (said.returncode, "Traceback" in said.stderr, bool(said.stderr.strip())) == (2, False, True)
