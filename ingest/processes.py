@@ -1,6 +1,9 @@
 """Several web processes on one port. Rule: gunicorn starts, watches and ends them; each runs the same application."""
 
+import os
+import signal
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +14,7 @@ from core.settings import Settings
 from ingest.app import create_app
 from ingest.serving import app_runner
 
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _LAST_S: Final = 5  # for closing what is open, after what was in flight; Heroku kills a dyno after 30 s
 
 
@@ -32,6 +36,8 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
         self._graceful_s = graceful_s
         self._console = console
         create_app(settings)  # so that a wrong setting ends the start, and not one process after the other
+        hold, let_go = (partial(signal.pthread_sigmask, how, _ENDS) for how in (signal.SIG_BLOCK, signal.SIG_UNBLOCK))
+        os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=_end_when_told)
         super().__init__()
 
     def load_config(self) -> None:
@@ -56,3 +62,10 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
             return app_runner(create_app(self._settings, console=self._console), graceful_s=self._graceful_s)
 
         return make
+
+
+def _end_when_told() -> None:
+    """Let a process that has only begun end at once when told to; it has gunicorn's own ear, which is deaf in it."""
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)

@@ -142,6 +142,27 @@ async def test_web_process_that_is_asked_to_end_answers_what_is_in_flight(
     assert await redis.zcard(QUEUE_NAME) == 1
 
 
+def test_web_process_that_has_only_begun_ends_when_told_to(environ: dict[str, str]) -> None:
+    """gunicorn's own handler, which it has from its parent, would be told and do nothing."""
+    program = """if True:
+        import os, signal
+        from core.settings import Settings
+        from ingest.processes import Server
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        Server(Settings.from_env(), graceful_s=1, console=None)
+        if not (child := os.fork()):
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(7)
+        signal.raise_signal(signal.SIGTERM)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env={**os.environ, **environ}, capture_output=True, text=True,
+        timeout=30, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"{-signal.SIGTERM}\n"
+
+
 async def _refuses(port: int) -> None:
     """Wait until every process has begun to stop, but well within the time that what is in flight may take."""
     deadline = time.monotonic() + 8
