@@ -69,7 +69,7 @@ bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, in
 fuzz: $(STAMP) ## 100,000 hostile requests against a real web process; ARGS="--seed 7 --requests 5000"
 	@$(BIN)/python bench/fuzz.py $(ARGS)
 
-test-chaos: $(STAMP) ## a short run of chaos with a known seed, on a machine that does nothing else
+test-chaos: $(STAMP) ## the short run of chaos alone, with its known seed; `make test` has it too
 	$(BIN)/python -m pytest -q tests/chaos $(ARGS)
 
 chaos: $(STAMP) ## break everything while it works, then count; MINUTES=5 SEED=7 ARGS="--workers 4"

@@ -139,7 +139,7 @@ class Budget:
         with suppress(ZoneInfoNotFoundError, ValueError):
             self._zones[portal_id] = ZoneInfo(time_zone)
 
-    async def _take(self, portal_id: int, kind: Kind, slot: str, priority: Priority = "interactive") -> None:
+    async def _take(self, portal_id: int, kind: Kind, slot: str, priority: Priority) -> None:
         window = round(self._window(kind) * _SECOND)
         lease = window + round(self._call_timeout_s * _SECOND)
         while True:

@@ -64,7 +64,7 @@ async def test_a_place_comes_back_a_window_after_the_call_has_ended_however_long
 
 async def test_the_place_of_a_process_that_died_comes_back_after_its_lease(redis: Redis) -> None:
     dying = Budget(redis, limit=1, search_limit=1, window_s=0.2, call_timeout_s=0.2)
-    await dying._take(PORTAL, "calls", "abandoned")
+    await dying._take(PORTAL, "calls", "abandoned", "interactive")
 
     started = time.monotonic()
     async with budget_of(redis, limit=1, window_s=0.2).place(PORTAL, "calls"):
@@ -84,7 +84,7 @@ async def test_an_unused_place_is_free_at_once(redis: Redis) -> None:
 async def test_who_stops_waiting_holds_no_place(redis: Redis) -> None:
     budget = budget_of(redis, limit=1)
     async with budget.place(PORTAL, "calls"):
-        waiting = asyncio.create_task(budget._take(PORTAL, "calls", "other"))
+        waiting = asyncio.create_task(budget._take(PORTAL, "calls", "other", "interactive"))
         await asyncio.sleep(0.05)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)

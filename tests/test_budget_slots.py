@@ -2,14 +2,16 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
-from core.errors import CRMUnavailable
+from core.errors import CRMUnavailable, RateLimited, TransientCRMError
 from crm.budget import Budget
+from crm.priorities import Priority
 from crm.waits import Kind
 
 PORTAL = 50112233
@@ -58,7 +60,7 @@ async def test_place_that_redis_gave_and_could_not_tell_of_is_given_back(redis: 
 
     budget._script = lossy  # type: ignore[assignment]  # the real one, behind a bad line
     with pytest.raises(CRMUnavailable):
-        await budget._take(PORTAL, "calls", "lost")
+        await budget._take(PORTAL, "calls", "lost", "interactive")
     assert (await budget.state(PORTAL))["calls"].used == 0
 
 
@@ -68,3 +70,83 @@ async def test_failure_to_get_a_place_costs_no_thread() -> None:
         with pytest.raises(CRMUnavailable):
             async with asyncio.timeout(20), budget.place(PORTAL, "calls"):
                 pytest.fail("there is no Redis")
+
+
+async def places_at_once(budget: Budget, kind: Kind, priority: Priority) -> int:
+    """How many places are given before one has to be waited for."""
+    taken = 0
+    with suppress(TimeoutError):
+        while True:
+            async with asyncio.timeout(0.2):
+                await budget._take(PORTAL, kind, f"{priority}{taken}", priority)
+            taken += 1
+    return taken
+
+
+async def test_window_and_longest_call_are_hubspots_own_unless_told(redis: Redis) -> None:
+    budget = Budget(redis, limit=5, search_limit=5)
+    async with budget.place(PORTAL, "calls"):
+        held_s = await comes_back_in_s(redis, "calls")
+    left_s = await comes_back_in_s(redis, "calls")
+    assert (round(held_s), round(left_s)) == (32, 10)
+
+
+async def test_associations_have_a_hundred_calls_a_window_unless_told(redis: Redis) -> None:
+    assert (await Budget(redis, limit=5, search_limit=5).state(PORTAL))["associations"].limit == 100
+
+
+async def test_a_tenth_is_reserved_unless_told(redis: Redis) -> None:
+    budget = Budget(redis, limit=20, search_limit=5)
+    assert await places_at_once(budget, "calls", "background") == 18
+    assert await places_at_once(budget, "calls", "interactive") == 2
+
+
+async def test_a_portal_has_three_quarters_of_thirty_two_threads_unless_told(redis: Redis) -> None:
+    budget = Budget(redis, limit=50, search_limit=5)
+    assert await places_at_once(budget, "calls", "interactive") == 24
+
+
+async def test_pause_of_more_than_half_a_minute_is_refused_and_a_shorter_one_sat_out_unless_told(redis: Redis) -> None:
+    budget = Budget(redis, limit=5, search_limit=5)
+    await budget.pause(PORTAL, "calls", 29, "SECONDLY")
+    assert await places_at_once(budget, "calls", "interactive") == 0
+    await budget.pause(PORTAL, "calls", 30.9, "SECONDLY")
+    with pytest.raises(TransientCRMError) as caught:
+        await places_at_once(budget, "calls", "interactive")
+    assert 30 < caught.value.retry_after_s <= 30.9
+
+
+async def test_call_that_nobody_knew_whose_it_was_takes_a_place_for_a_window(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await budget.count(PORTAL)
+    assert 99 < await comes_back_in_s(redis, "calls") <= 100
+    for _ in range(6):
+        await budget.count(PORTAL)
+    assert (await budget.state(PORTAL))["calls"].used == 5
+
+
+async def test_call_that_cannot_be_counted_is_no_fault() -> None:
+    await budget_of(Redis(port=1)).count(PORTAL)
+
+
+async def test_call_that_has_ended_is_no_fault_when_redis_has_gone(redis: Redis) -> None:
+    budget = budget_of(redis)
+    async with budget.place(PORTAL, "calls"):
+        budget._script = redis_away  # type: ignore[assignment]  # the real one has nowhere to go
+
+
+async def test_pause_of_a_call_is_no_fault_when_redis_has_gone(redis: Redis) -> None:
+    budget = budget_of(redis)
+
+    async def limited_call() -> None:
+        async with budget.place(PORTAL, "calls"):
+            budget._script = redis_away  # type: ignore[assignment]  # as above
+            raise RateLimited(retry_after_s=3)
+
+    with pytest.raises(RateLimited):
+        await limited_call()
+
+
+async def redis_away(*, keys: list[str], args: list[Any]) -> Any:
+    """What a script meets when Redis has gone."""
+    raise Disconnected("gone")

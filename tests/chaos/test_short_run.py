@@ -1,4 +1,4 @@
-"""A short run of `chaos` with a seed that is known: `make test-chaos`, as it starts a whole house and breaks it."""
+"""A short run of `chaos` with a seed that is known: a whole house is started, broken while it works, and counted."""
 
 import os
 import subprocess
