@@ -37,7 +37,12 @@ ROOMS: Final = {
     "backoff": Room(("workers/backoff.py",), ("tests/test_backoff.py",)),
     "budget": Room(
         ("crm/budget.py", "crm/budget.lua"),
-        ("tests/test_budget_slots.py", "tests/test_budget_shares.py", "tests/test_budget.py"),
+        (
+            "tests/test_budget_script.py",
+            "tests/test_budget_slots.py",
+            "tests/test_budget_shares.py",
+            "tests/test_budget.py",
+        ),
         # mutmut's own count of who calls what does not reach into the processes that this one starts.
         ("--deselect=tests/test_budget.py::test_the_limit_holds_over_processes_and_is_used",),
     ),

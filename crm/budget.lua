@@ -33,11 +33,11 @@ end
 -- Calls and searches count against the day; what is left of it is known until the day ends.
 local function left_of_day()
   if kind == 'associations' then
-    return nil, 0
+    return nil
   end
   local left, due = unpack(redis.call('HMGET', KEYS[3], 'day:left', 'day:until'))
   if not left or tonumber(due) <= now then
-    return nil, 0
+    return nil
   end
   return tonumber(left), tonumber(due)
 end
@@ -70,7 +70,7 @@ if operation == 'take' then
     local over_own = redis.call('ZCARD', KEYS[2]) - reserve
     if over_shared >= 0 and over_own >= 0 then
       local shared = room_at(KEYS[1], over_shared)
-      local own = reserve > 0 and room_at(KEYS[2], over_own) or shared
+      local own = room_at(KEYS[2], over_own) or shared -- where nothing is reserved, no place of its own comes back
       next_due = math.max(next_due, math.min(shared, own))
     end
   end

@@ -1,0 +1,213 @@
+"""crm/budget.lua, asked directly: what it answers, what it keeps in Redis, and for how long."""
+
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from core.errors import CRMUnavailable
+from crm.budget import Budget
+from crm.priorities import Priority
+
+PORTAL = 50112233
+HASH = f"spokes:{PORTAL}:budget"
+SLOTS = f"{HASH}:calls"
+OF_BACKGROUND = f"{SLOTS}:background"
+WINDOW_S = 100
+LEASE_S = 1_100
+TWO_DAYS_S = 172_800
+SECOND = 1_000_000  # the script counts microseconds
+
+
+def budget_of(redis: Redis) -> Budget:
+    return Budget(redis, limit=10, search_limit=5)
+
+
+async def take(
+    budget: Budget, slot: str, priority: Priority = "interactive", *, limit: int = 10, reserve: float = 0.2
+) -> tuple[bool, float]:
+    """Ask for a place; return whether it is given, and else in how many seconds one may be."""
+    window, lease = WINDOW_S * SECOND, LEASE_S * SECOND
+    taken, wait, _ = await budget._run("take", PORTAL, "calls", slot, limit, window, lease, reserve, priority)
+    return bool(taken), int(wait) / SECOND
+
+
+async def end(budget: Budget, slot: str, *, window_s: float = WINDOW_S, limit: str = "", day_left: str = "") -> None:
+    """End a call, whose answer told a limit and what is left of the day, or did not."""
+    await budget._run("end", PORTAL, "calls", slot, round(window_s * SECOND), limit, day_left, 3600 * SECOND)
+
+
+async def kept_s(redis: Redis, key: str) -> float:
+    """For how many seconds Redis keeps a key."""
+    return float(await redis.pttl(key)) / 1000
+
+
+async def now_s(redis: Redis) -> float:
+    seconds, micro = await redis.time()
+    return float(seconds) + float(micro) / SECOND
+
+
+async def test_wait_is_until_the_next_place_comes_back(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await take(budget, "one", limit=1)
+    await end(budget, "one", window_s=30)
+    given, wait_s = await take(budget, "two", limit=1)
+    assert not given
+    assert 29 < wait_s <= 30
+
+
+async def test_wait_for_a_call_under_way_is_a_window_as_its_lease_may_be_long(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await take(budget, "one", limit=1)
+    assert await take(budget, "two", limit=1) == (False, WINDOW_S)
+
+
+async def test_background_work_has_as_many_places_of_its_own_as_are_reserved_and_no_more(redis: Redis) -> None:
+    budget = budget_of(redis)
+    for number in range(7):
+        await take(budget, f"interactive {number}")
+    assert [(await take(budget, f"background {n}", "background"))[0] for n in range(3)] == [True, True, False]
+
+
+async def test_background_work_waits_for_what_comes_back_first_a_shared_place_or_one_of_its_own(redis: Redis) -> None:
+    budget = budget_of(redis)
+    for number in range(8):
+        await take(budget, f"interactive {number}")
+        await end(budget, f"interactive {number}", window_s=50 + number)
+    for number in range(2):
+        await take(budget, f"background {number}", "background")
+        await end(budget, f"background {number}", window_s=30 + number)
+    _, wait_s = await take(budget, "next", "background")
+    assert 29 < wait_s <= 30
+    await end(budget, "background 0", window_s=90)
+    await end(budget, "background 1", window_s=90)
+    # Ten are taken and two reserved: of the shared ones, three must come back.
+    _, wait_s = await take(budget, "next", "background")
+    assert 51 < wait_s <= 52
+
+
+async def test_background_work_waits_for_a_shared_place_where_nothing_is_reserved(redis: Redis) -> None:
+    budget = budget_of(redis)
+    for number in range(2):
+        await take(budget, f"{number}", "background", limit=2, reserve=0)
+        await end(budget, f"{number}", window_s=30 + number)
+    given, wait_s = await take(budget, "next", "background", limit=2, reserve=0)
+    assert not given
+    assert 29 < wait_s <= 30
+
+
+@pytest.mark.parametrize("key", [SLOTS, OF_BACKGROUND])
+async def test_place_of_background_work_comes_back_a_window_after_its_call(redis: Redis, key: str) -> None:
+    budget = budget_of(redis)
+    await take(budget, "one", "background")
+    ((_, leased),) = await redis.zrange(key, 0, -1, withscores=True)
+    await end(budget, "one")
+    ((_, left),) = await redis.zrange(key, 0, -1, withscores=True)
+    now = await now_s(redis)
+    assert leased / SECOND - now == pytest.approx(LEASE_S, abs=5)
+    assert left / SECOND - now == pytest.approx(WINDOW_S, abs=5)
+
+
+async def test_place_of_interactive_work_is_none_of_the_backgrounds(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await take(budget, "one")
+    await end(budget, "one")
+    assert not await redis.exists(OF_BACKGROUND)
+
+
+async def test_places_that_have_come_back_are_not_kept(redis: Redis) -> None:
+    budget = budget_of(redis)
+    for number in range(3):
+        await take(budget, f"{number}", "background")
+        await end(budget, f"{number}", window_s=0)
+    await take(budget, "last", "background")
+    assert (await redis.zcard(SLOTS), await redis.zcard(OF_BACKGROUND)) == (1, 1)
+
+
+async def test_places_are_kept_a_second_longer_than_the_lease_of_the_last(redis: Redis) -> None:
+    before = time.monotonic()
+    await take(budget_of(redis), "one", "background")
+    for key in (SLOTS, OF_BACKGROUND):
+        kept = await kept_s(redis, key)
+        assert LEASE_S + 1 - (time.monotonic() - before) - 0.002 <= kept <= LEASE_S + 1
+
+
+async def test_limit_that_was_told_is_kept_two_days(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await take(budget, "one")
+    await end(budget, "one", limit="7")
+    assert await kept_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
+
+
+async def test_what_is_left_of_the_day_is_kept_two_days(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await take(budget, "one")
+    await end(budget, "one", day_left="7")
+    assert await kept_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
+
+
+async def test_pause_is_kept_two_days(redis: Redis) -> None:
+    await budget_of(redis).pause(PORTAL, "calls", 30)
+    assert await kept_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
+
+
+async def test_call_of_whose_answer_nothing_is_told_leaves_nothing_but_its_place(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await take(budget, "one")
+    await end(budget, "one")
+    assert [key async for key in redis.scan_iter()] == [SLOTS.encode()]
+
+
+async def test_day_that_is_over_holds_nobody_up(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await take(budget, "one")
+    await end(budget, "one", day_left="0")
+    assert await take(budget, "two") == (False, pytest.approx(3600, abs=5))
+    await redis.hset(HASH, "day:until", 1)
+    assert (await budget.state(PORTAL))["calls"].day_left is None
+    assert (await take(budget, "two"))[0]
+
+
+async def test_place_given_back_gives_its_call_back_to_the_day_and_only_once(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await take(budget, "one")
+    await end(budget, "one", day_left="7")
+    await take(budget, "two", "background")
+    for _ in range(2):
+        await budget._run("back", PORTAL, "calls", "two")
+    assert (await budget.state(PORTAL))["calls"].day_left == 7
+    assert not await redis.exists(OF_BACKGROUND)
+
+
+async def test_place_given_back_while_the_day_is_unknown_leaves_it_unknown(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await take(budget, "one")
+    await budget._run("back", PORTAL, "calls", "one")
+    assert (await budget.state(PORTAL))["calls"].day_left is None
+    assert not await redis.exists(HASH)
+
+
+async def test_who_is_not_paused_waits_for_nothing(redis: Redis) -> None:
+    state = (await budget_of(redis).state(PORTAL))["calls"]
+    assert (state.waiting_s, state.why) == (0, "")
+
+
+async def test_pause_that_is_over_has_no_reason_any_more(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await budget.pause(PORTAL, "calls", 0, "SECONDLY")
+    state = (await budget.state(PORTAL))["calls"]
+    assert (state.waiting_s, state.why) == (0, "")
+
+
+async def test_longer_of_two_pauses_holds_and_tells_why(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await budget.pause(PORTAL, "portal", 30, "DAILY")
+    await budget.pause(PORTAL, "calls", 60, "SECONDLY")
+    states = await budget.state(PORTAL)
+    assert (round(states["calls"].waiting_s), states["calls"].why) == (60, "SECONDLY")
+    assert (round(states["search"].waiting_s), states["search"].why) == (30, "DAILY")
+
+
+async def test_word_that_the_script_does_not_know_is_refused(redis: Redis) -> None:
+    with pytest.raises(CRMUnavailable):
+        await budget_of(redis)._run("nonsense", PORTAL, "calls")
