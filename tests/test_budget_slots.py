@@ -147,6 +147,41 @@ async def test_pause_of_a_call_is_no_fault_when_redis_has_gone(redis: Redis) -> 
         await limited_call()
 
 
+@pytest.mark.parametrize(("wait_s", "nap_s"), [(29, 5.0), (2, 2.0)])
+async def test_who_waits_sleeps_until_then_and_a_hair_more_but_never_longer_than_five_seconds(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, wait_s: float, nap_s: float
+) -> None:
+    naps: list[float] = []
+
+    async def awake_at_once(seconds: float) -> None:
+        naps.append(seconds)
+        raise asyncio.CancelledError
+
+    budget = budget_of(redis)
+    await budget.pause(PORTAL, "calls", wait_s, "SECONDLY")
+    before = time.monotonic()
+    monkeypatch.setattr("crm.budget.asyncio.sleep", awake_at_once)
+    with pytest.raises(asyncio.CancelledError):
+        await budget._take(PORTAL, "calls", "one", "interactive")
+    late_s = time.monotonic() - before if wait_s == nap_s else 0
+    assert nap_s - late_s <= naps[0] <= nap_s + 0.003
+
+
+async def test_who_waits_for_a_place_holds_no_thread(redis: Redis) -> None:
+    budget = Budget(redis, limit=1, search_limit=5, window_s=0.05, concurrency=1)
+    async with asyncio.timeout(20):
+        for _ in range(3):
+            async with budget.place(PORTAL, "calls"):
+                pass
+
+
+async def test_answer_to_a_search_changes_no_limit(redis: Redis) -> None:
+    budget = budget_of(redis)
+    async with budget.place(PORTAL, "search") as place:
+        place.answered({"x-hubspot-ratelimit-max": "190"})
+    assert (await budget.state(PORTAL))["search"].limit == 5
+
+
 async def redis_away(*, keys: list[str], args: list[Any]) -> Any:
     """What a script meets when Redis has gone."""
     raise Disconnected("gone")
