@@ -175,7 +175,7 @@ async def test_place_given_back_gives_its_call_back_to_the_day_and_only_once(red
     await take(budget, "two", "background")
     for _ in range(2):
         await budget._run("back", PORTAL, "calls", "two")
-    assert (await budget.state(PORTAL))["calls"].day_left == 7
+        assert (await budget.state(PORTAL))["calls"].day_left == 7
     assert not await redis.exists(OF_BACKGROUND)
 
 
