@@ -99,6 +99,13 @@ def test_changes_of_one_millisecond_count_in_the_order_of_their_ids() -> None:
     assert (turn.first_value, turn.work.event.property_value) == ("a", "b")
 
 
+def test_change_without_an_id_counts_as_the_first_of_its_millisecond() -> None:
+    nameless = change(1, value="a")
+    del nameless["eventId"]
+    (turn,) = plan(change(1, value="b") | {"eventId": 1}, nameless)
+    assert (turn.first_value, turn.work.event.property_value) == ("a", "b")
+
+
 def test_turn_knows_the_first_value_and_the_last() -> None:
     (turn,) = plan(change(1, value="a"), change(2, value="b"), change(3, value="c"))
     assert (turn.first_value, turn.work.event.property_value) == ("a", "c")
