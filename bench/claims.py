@@ -75,8 +75,8 @@ def door(effort: Effort, progress: Progress) -> Claim:
             ours += [label] * (name == OURS)
     head = ["events a request", "speed", "processor time", "events/s"]
     says = (
-        f"The door beside a handler that verifies, parses and filters, and forgets (1 x); {BARE!r} only answers: "
-        "Spokes remembers, and queues what it has acknowledged."
+        f"The door beside a handler that verifies, parses, filters and forgets: that is 1 x, {BARE!r} only answers, "
+        "and Spokes remembers and queues what it has acknowledged."
     )
     return Claim("door", says, table(head, rows), picture, ours)
 
@@ -104,7 +104,7 @@ async def workers(redis: Redis, url: str, data: str, effort: Effort, progress: P
         rows.append([name, f"{times:.1f} x", f"{times_cpu:.1f} x", f"{rate:,.0f}", f"{per_cpu:,.0f}"])
         picture.append((name, times_cpu, f"{times_cpu:.1f} x ({per_cpu:,.0f})"))
     head = ["worker, one process", "events/s", "events a CPU second", "events/s", "a CPU second"]
-    says = "Events worked off in a second of processor time, audit and order of each object included on our side only."
+    says = "Events worked off in a second of processor time: audit and order of each object included on our side only."
     return Claim("workers", says, table(head, rows), picture, [name for name, *_ in picture[1:]])
 
 

@@ -8,7 +8,8 @@ from typing import Final
 Points = Sequence[tuple[float, float]]
 
 _WIDTH: Final = 760
-_LEFT: Final = 250  # room for the names of bars
+_LEFT: Final = 270  # room for the names of bars
+_RIGHT: Final = 190  # and for what is written beside them
 _ROW: Final = 30
 _HEAD: Final = 44
 _FOOT: Final = 34
@@ -31,7 +32,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, str]], *, ours: Iterable[s
     height = _HEAD + _ROW * len(rows) + _FOOT
     parts = []
     for number, (name, figure, told) in enumerate(rows):
-        top, width = _HEAD + number * _ROW, (_WIDTH - _LEFT - 150) * figure / most
+        top, width = _HEAD + number * _ROW, (_WIDTH - _LEFT - _RIGHT) * figure / most
         parts += [
             f"<text x='{_LEFT - 10}' y='{top + 18}' text-anchor='end'>{escape(name)}</text>",
             f"<rect x='{_LEFT}' y='{top + 4}' width='{max(width, 1):.1f}' height='20' fill='{_SHADES[name in own]}'/>",
