@@ -69,19 +69,19 @@ class Proxy:
             return
         self._writers.add(back)
         try:
-            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+            with contextlib.suppress(OSError):  # one side was reset: so is the other
+                await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
         finally:
             for one in (writer, back):
                 one.transport.abort()
                 self._writers.discard(one)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            while chunk := await reader.read(_CHUNK):
-                if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
-                await self._flowing.wait()
-                writer.write(chunk)
-                await writer.drain()
-            if writer.can_write_eof() and not writer.is_closing():
-                writer.write_eof()
+        while chunk := await reader.read(_CHUNK):
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s)
+            await self._flowing.wait()
+            writer.write(chunk)
+            await writer.drain()
+        if writer.can_write_eof() and not writer.is_closing():
+            writer.write_eof()

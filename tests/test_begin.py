@@ -36,7 +36,7 @@ class Worker:
     def __init__(self, redis: Redis, settings: Settings, name: str = "one") -> None:
         self.lanes: list[Lane] = []
         self._settings = settings
-        self._settlement = Settlement(redis, Patience())
+        self._settlement = Settlement(redis, "one", Patience())
         self.beginning = Beginning(redis, name, Patience(), self.lanes.append)
 
     def run(self, *raws: dict[str, object], delivery: str = "50112233-1-1") -> Run:

@@ -1,8 +1,11 @@
 """The chaos harness: its plan, its proxy, its judgement, and a short run of it on real processes."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -130,6 +133,20 @@ async def test_proxy_that_cuts_resets_the_connection(echo: Proxy) -> None:
     with pytest.raises(ConnectionResetError):
         await reader.read()
     writer.close()
+
+
+async def test_proxy_ends_a_connection_whose_other_side_was_reset() -> None:
+    def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    async with server, Proxy(lambda: int(server.sockets[0].getsockname()[1])) as proxy, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
 
 
 async def test_proxy_that_stalls_carries_nothing_until_it_flows(echo: Proxy) -> None:

@@ -5,6 +5,7 @@ import gc
 import weakref
 
 import pytest
+from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -149,7 +150,7 @@ class Holder:
     def __init__(self, redis: Redis, name: str, settings: Settings) -> None:
         self.ready: list[Lane] = []
         self.settings = settings
-        self.settlement = Settlement(redis, Patience())
+        self.settlement = Settlement(redis, name, Patience())
         self.beginning = Beginning(redis, name, Patience(), self.ready.append)
 
     def run(self, *raws: dict[str, object], name: str = "50112233-1-1") -> Run:
@@ -226,7 +227,7 @@ INCR: tuple[Command, ...] = (("INCR", "n"),)
 
 
 async def test_steps_that_come_together_are_settled_together(redis: Redis) -> None:
-    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    settlement, one = Settlement(redis, "one", Patience()), await delivery(redis)
     before = (await redis.info("commandstats")).get("cmdstat_evalsha", {"calls": 0})["calls"]
     for number in range(50):
         settlement.step(Step(one, (str(number),), (), INCR))
@@ -238,14 +239,14 @@ async def test_steps_that_come_together_are_settled_together(redis: Redis) -> No
 async def test_event_is_settled_once_whoever_tries(redis: Redis) -> None:
     one = await delivery(redis)
     for _ in range(2):
-        settlement = Settlement(redis, Patience())
+        settlement = Settlement(redis, "one", Patience())
         settlement.step(Step(one, ("a",), (), INCR))
         await settlement.close()
     assert await redis.get("n") == b"1"
 
 
 async def test_nothing_is_settled_of_a_delivery_that_has_ended(redis: Redis) -> None:
-    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    settlement, one = Settlement(redis, "one", Patience()), await delivery(redis)
     settlement.step(Step(one, ("a",), (), INCR))
     await settlement.end(one)
     settlement.step(Step(one, ("b",), (), INCR))
@@ -254,13 +255,13 @@ async def test_nothing_is_settled_of_a_delivery_that_has_ended(redis: Redis) -> 
 
 
 async def test_ended_delivery_leaves_the_queue(redis: Redis) -> None:
-    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    settlement, one = Settlement(redis, "one", Patience()), await delivery(redis)
     assert await settlement.end(one)
     assert await redis.keys("arq:*") == []
 
 
 async def test_delivery_whose_events_another_settled_stays_in_the_queue(redis: Redis) -> None:
-    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    settlement, one = Settlement(redis, "one", Patience()), await delivery(redis)
     await redis.sadd(keys.settled(PORTAL, one.id), "a")
     settlement.step(Step(one, ("a", "b"), (), INCR))  # the move of two events, one of which is done by now
     assert not await settlement.end(one)
@@ -269,7 +270,7 @@ async def test_delivery_whose_events_another_settled_stays_in_the_queue(redis: R
 
 @pytest.mark.parametrize("stands", [True, False])
 async def test_step_that_hangs_on_a_key_is_carried_out_only_with_it_or_only_without(redis: Redis, stands: bool) -> None:
-    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    settlement, one = Settlement(redis, "one", Patience()), await delivery(redis)
     if stands:
         await redis.set("key", 1)
     for expected, counter in ((True, "with"), (False, "without")):
@@ -278,8 +279,29 @@ async def test_step_that_hangs_on_a_key_is_carried_out_only_with_it_or_only_with
     assert await redis.mget("with", "without") == ([b"1", None] if stands else [None, b"1"])
 
 
+@pytest.mark.parametrize(("holder", "moved"), [("another", False), ("one", True), ("1", True), (None, True)])
+async def test_events_are_moved_away_by_nobody_while_another_holds_their_delivery(
+    redis: Redis, holder: str | None, moved: bool
+) -> None:
+    settlement, one = Settlement(redis, "one", Patience()), await delivery(redis)
+    if holder:  # arq's own workers call themselves 1
+        await redis.set(in_progress_key_prefix + one.id, holder)
+    settlement.step(Step(one, ("a",), (), INCR, is_holders=True))
+    assert await settlement.end(one) is moved
+    assert (await redis.get("n"), await redis.zcard(QUEUE_NAME)) == ((b"1", 0) if moved else (None, 1))
+
+
+async def test_event_that_was_done_is_settled_though_another_holds_its_delivery(redis: Redis) -> None:
+    settlement, one = Settlement(redis, "one", Patience()), await delivery(redis)
+    await redis.set(in_progress_key_prefix + one.id, "another")
+    settlement.step(Step(one, ("a",), (), INCR))
+    settlement.step(Step(one, ("b",), (), INCR, is_holders=True))
+    assert not await settlement.end(one)
+    assert (await redis.get("n"), await redis.smembers(keys.settled(PORTAL, one.id))) == (b"1", {b"a"})
+
+
 async def test_step_that_fails_spares_those_who_come_later(redis: Redis) -> None:
-    settlement, one = Settlement(redis, Patience()), await delivery(redis)
+    settlement, one = Settlement(redis, "one", Patience()), await delivery(redis)
     await redis.set("text", "x")
     settlement.step(Step(one, ("a",), (), (("INCR", "text"),)))
     with pytest.raises(ResponseError):

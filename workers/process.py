@@ -48,7 +48,7 @@ class Processor:
         self._settings = settings
         self._redis = redis
         self._merges = Merges(redis)
-        self._settlement = Settlement(redis, patience)
+        self._settlement = Settlement(redis, holder, patience)
         self._turns = Turns(settings, redis, router, crm, circuit, merges=self._merges)
         self._runners = Runners(self._work_lane, most=settings.max_objects)
         self._beginning = Beginning(redis, holder, patience, self._runners.run)

@@ -1,17 +1,18 @@
 -- Settle steps of deliveries, in their order, in one atomic step. A step whose event was settled already is left out,
 -- and so is everything of a delivery that has ended, so the same call may be made twice.
 --
--- A delivery that ends with all its steps at once needs no marks: it is gone before anybody could look.
+-- A delivery that ends with all its steps at once needs no marks: it is gone before anybody could look, unless another
+-- worker is at it.
 --
 -- KEYS  1 queue   2 audit stream
--- ARGV  1 seconds that marks are kept   2 number of lanes to give back, and for each: lane, token; and then for each
---       delivery: job id, key of its settled marks, 1 if it ends with these steps, number of steps, and for each step:
---       what it hangs on (+ or - and a key: left out unless that stands, or unless it does not; empty for nothing),
---       number of event keys, the keys, number of records, the records, number of commands, and for each command:
---       number of its words, the words
+-- ARGV  1 seconds that marks are kept   2 our name   3 number of lanes to give back, and for each: lane, token; and then
+--       for each delivery: job id, key of its settled marks, 1 if it ends with these steps, number of steps, and for
+--       each step: what it hangs on (+ or - and a key: left out unless that stands, or unless it does not; = : left out
+--       while another worker holds the delivery; empty for nothing), number of event keys, the keys, number of records,
+--       the records, number of commands, and for each command: number of its words, the words
 --
 -- Returns for each delivery 1, or 0 if a step that moves events was left out, because another worker had settled
--- some of them: the delivery then stays in the queue, and who takes it next sees what is left.
+-- some of them or is at them: the delivery then stays in the queue, and who takes it next sees what is left.
 
 -- A command of ours: NEWER key name number ... sets those numbers of a hash that grow, and leaves the others.
 local function newer(key, ...)
@@ -23,11 +24,21 @@ local function newer(key, ...)
   end
 end
 
-local keep, lanes = ARGV[1], tonumber(ARGV[2])
-local at = 3 + 2 * lanes
+local keep, ours, lanes = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local at = 4 + 2 * lanes
 local answer = {}
+local STOCK = '1' -- what arq's own worker calls itself; it never loses a job to another, so it may be ours
 
-local function may_be(hangs_on)
+-- Whether our lease on a delivery had lapsed and another worker has it now.
+local function is_elsewhere(id)
+  local holder = redis.call('GET', 'arq:in-progress:' .. id)
+  return holder and holder ~= ours and holder ~= STOCK
+end
+
+local function may_be(hangs_on, elsewhere)
+  if hangs_on == '=' then
+    return not elsewhere
+  end
   return hangs_on == '' or redis.call('EXISTS', hangs_on:sub(2)) == (hangs_on:sub(1, 1) == '+' and 1 or 0)
 end
 
@@ -35,10 +46,12 @@ while at <= #ARGV do
   local id, marks, ends, steps = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1', tonumber(ARGV[at + 3])
   at = at + 4
   local alive = redis.call('EXISTS', 'arq:job:' .. id) == 1
+  local elsewhere = alive and is_elsewhere(id)
   local marked = alive and redis.call('EXISTS', marks) == 1
   local contested, marks_made = false, false
   for _ = 1, steps do
-    local fresh = alive and may_be(ARGV[at])
+    local fresh = alive and may_be(ARGV[at], elsewhere)
+    contested = contested or (elsewhere and ARGV[at] == '=')
     local keys_from = at + 2
     local keys_to = at + 1 + tonumber(ARGV[at + 1])
     local records_from = keys_to + 2
@@ -67,7 +80,7 @@ while at <= #ARGV do
       end
       at = last + 1
     end
-    if fresh and (marked or not ends) then
+    if fresh and (marked or elsewhere or not ends) then
       redis.call('SADD', marks, unpack(ARGV, keys_from, keys_to))
       marks_made, marked = true, true
     end
@@ -82,7 +95,7 @@ while at <= #ARGV do
   answer[#answer + 1] = contested and 0 or 1
 end
 
-for lane = 3, 2 + 2 * lanes, 2 do
+for lane = 4, 3 + 2 * lanes, 2 do
   if redis.call('GET', ARGV[lane]) == ARGV[lane + 1] then
     redis.call('DEL', ARGV[lane])
   end

@@ -29,6 +29,8 @@ class Step(NamedTuple):
     """What belongs together: the events that are settled, the records of it, and the commands that follow from it.
 
     `hangs_on` names a key and whether it must stand when the step is carried out; else all of it is left out.
+    `is_holders` says that it is only for the worker which holds the delivery: it moves events away, and whoever took
+    the delivery when our lease had lapsed may be at them. What was done is settled by whoever comes first.
     """
 
     delivery: Delivery
@@ -36,6 +38,15 @@ class Step(NamedTuple):
     records: Sequence[bytes] = ()
     commands: Sequence[Command] = ()
     hangs_on: tuple[str, bool] | None = None
+    is_holders: bool = False
+
+    @property
+    def condition(self) -> str:
+        """In settle.lua's words."""
+        if self.hangs_on:
+            key, stands = self.hangs_on
+            return ("+" if stands else "-") + key
+        return "=" if self.is_holders else ""
 
 
 class End(NamedTuple):
@@ -47,7 +58,9 @@ class End(NamedTuple):
 class Settlement:
     """Group commit for the workers of one process."""
 
-    def __init__(self, redis: Redis, patience: Patience) -> None:
+    def __init__(self, redis: Redis, holder: str, patience: Patience) -> None:
+        """Settle in the name of `holder`, in which this process holds deliveries, and no other does."""
+        self._holder = holder
         self.tally = Tally()  # of what is settled; counted with each transaction
         self._script = redis.register_script(_SCRIPT)
         self._together: Together[Step | End | Lane, bool] = Together(self._carry_out, patience, most=_MOST)
@@ -73,7 +86,7 @@ class Settlement:
         await self._together.close()
 
     async def _carry_out(self, asks: list[Step | End | Lane]) -> list[bool]:
-        words: list[Word] = [MARKS_KEEP_S, 0]
+        words: list[Word] = [MARKS_KEEP_S, self._holder, 0]
         steps: dict[str, list[Step]] = {}
         ending: dict[str, Delivery] = {}
         deliveries: dict[str, Delivery] = {}
@@ -86,14 +99,13 @@ class Settlement:
                 steps.setdefault(ask.delivery.id, []).append(ask)
             else:
                 ending[ask.delivery.id] = ask.delivery
-        words[1] = len(words) // 2 - 1
+        words[2] = (len(words) - 3) // 2
         for delivery_id, delivery in deliveries.items():
             mine = steps.get(delivery_id, ())
             words += (delivery_id, keys.settled(delivery.portal_id, delivery_id))
             words += (int(delivery_id in ending), len(mine))
             for step in mine:
-                words.append("+-"[not step.hangs_on[1]] + step.hangs_on[0] if step.hangs_on else "")
-                words += (len(step.event_keys), *step.event_keys, len(step.records), *step.records)
+                words += (step.condition, len(step.event_keys), *step.event_keys, len(step.records), *step.records)
                 words.append(len(step.commands))
                 for command in step.commands:
                     words.append(len(command))

@@ -111,7 +111,10 @@ def newest_marks(event: Event, news: Mapping[str, int], *, keep_s: int) -> tuple
 
 
 def postpone(delivery: Delivery, later: Later, *, tries: int = 0) -> Step:
-    """Return the move of events into a later delivery, which counts as tried so often; in this one they are settled."""
+    """Return the move of events into a later delivery, which counts as tried so often; in this one they are settled.
+
+    It is for whoever holds the delivery: had another taken it meanwhile, both would run the events.
+    """
     now_ms = time.time_ns() // 1_000_000
     entries = tuple(ended.work.entry._replace(attempt=ended.attempt) for ended in later.ended)
     moved = replace(delivery, id=new_id(delivery.portal_id), entries=entries)
@@ -124,7 +127,7 @@ def postpone(delivery: Delivery, later: Later, *, tries: int = 0) -> Step:
     )
     if tries:
         commands += (("SET", retry_key_prefix + moved.id, tries, "EX", _TRIES_KEPT_S),)
-    return Step(delivery, tuple(entry.key for entry in entries), records, commands)
+    return Step(delivery, tuple(entry.key for entry in entries), records, commands, is_holders=True)
 
 
 def _records(delivery: Delivery, ended: Ended, *, moved_to: str = "", delay_s: float = 0.0) -> list[bytes]:
