@@ -90,7 +90,7 @@ class Access:
 
     async def write(
         self, method: str, object_type: str, object_id: str, properties: Mapping[str, str],
-        change: Callable[[], Awaitable[Done]], *, rests_on: int = 0,
+        change: Callable[[], Awaitable[Done]], *, read: Record | None = None,
     ) -> Done:  # fmt: skip
         """Make a change by calling `change`, with ledger and journal around it.
 
@@ -99,7 +99,7 @@ class Access:
             object_type: of the object that changes, by any of its names.
             object_id: empty for what is about to be made; the ledger is then filled as soon as the id is known.
             properties: what is written.
-            rests_on: see Write.
+            read: the object as it was read, where what is written was made from that.
 
         Raises:
             NotPermitted: the method was not declared.
@@ -108,12 +108,14 @@ class Access:
         self.require(method)
         object_type = singular(object_type)
         echo = (self.portal_id, object_type)
+        rests_on = {name: read.rests_on(name) for name in properties} if read else {}
+        read_ms = read.updated_ms if read else 0
 
         def note(object_id: str, *, ok: bool, reason: str = "", trace: str = "") -> None:
-            self.journal(Write(method, object_type, object_id, tuple(properties), trace, ok, reason, rests_on))
+            self.journal(Write(method, object_type, object_id, tuple(properties), trace, ok, reason, read_ms))
 
         if object_id and properties:
-            await self.exchange.echoes.expect(*echo, object_id, properties)
+            await self.exchange.echoes.expect(*echo, object_id, properties, rests_on=rests_on)
         self.permit()
         try:
             done = await change()

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final, Literal, TypeAlias, cast
 
 import orjson
@@ -21,7 +22,7 @@ from core.masking import keyed_hash
 KEEP_S: Final = 900  # HubSpot sends an event within seconds, under load within minutes
 _GROUP: Final = 500  # commands of one round trip
 
-Command: TypeAlias = tuple[Literal["expect", "forget", "ask"], str]
+Command: TypeAlias = tuple[Literal["expect", "forget", "ask"], str, int]  # what, entry, what the write rests on
 
 
 _PHONE: Final = re.compile(r"\+[\d\s().-]{6,}")
@@ -63,19 +64,29 @@ class Echoes:
         self._redis = redis
         self._key = key
         self._ttl_s = ttl_s
-        self._waiting: deque[tuple[Command, asyncio.Future[bool]]] = deque()
+        self._waiting: deque[tuple[Command, asyncio.Future[bytes | None]]] = deque()
         self._drain: asyncio.Task[None] | None = None
 
-    async def expect(self, portal_id: int, object_type: str, object_id: str, properties: Mapping[str, str]) -> None:
+    async def expect(
+        self,
+        portal_id: int,
+        object_type: str,
+        object_id: str,
+        properties: Mapping[str, str],
+        *,
+        rests_on: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Enter a write that is about to be made.
 
         Args:
             object_type: as events name it: `contact`.
+            rests_on: by property, how new the truth is from which its value was made, in epoch ms by HubSpot's clock;
+                none where nothing was read.
 
         Raises:
             CRMUnavailable: Redis does not answer.
         """
-        await self._all("expect", portal_id, object_type, object_id, properties)
+        await self._all("expect", portal_id, object_type, object_id, properties, rests_on=rests_on)
 
     async def forget(self, portal_id: int, object_type: str, object_id: str, properties: Mapping[str, str]) -> None:
         """Strike out a write that HubSpot has refused."""
@@ -89,17 +100,22 @@ class Echoes:
         Args:
             value: the new value, None or empty when it was cleared. A sensitive one is withheld by HubSpot: do not ask.
         """
-        return await self._do(("ask", self._entry(portal_id, object_type, object_id, property_name, value or "")))
+        entry = self._entry(portal_id, object_type, object_id, property_name, value or "")
+        return await self._do(("ask", entry, 0)) is not None
 
-    async def wrote(self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str) -> bool:
-        """Return whether we have set a property to this very value of late; another spelling of it is not ours.
+    async def wrote(
+        self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str
+    ) -> int | None:
+        """Return what it rested on that we have set a property to this very value of late, None where we have not.
+
+        Another spelling of the value is not ours. See `expect`; 0 where nothing was read.
 
         Raises:
             CRMUnavailable: Redis does not answer.
         """
-        return await self._do(
-            ("ask", self._entry(portal_id, object_type, object_id, property_name, value, spelled=True))
-        )
+        entry = self._entry(portal_id, object_type, object_id, property_name, value, spelled=True)
+        told = await self._do(("ask", entry, 0))
+        return None if told is None else int(told)
 
     def names(
         self,
@@ -128,16 +144,17 @@ class Echoes:
 
     async def _all(
         self, what: Literal["expect", "forget"], portal_id: int, object_type: str, object_id: str,
-        properties: Mapping[str, str],
+        properties: Mapping[str, str], *, rests_on: Mapping[str, int] = MappingProxyType({}),
     ) -> None:  # fmt: skip
         entries = [self._entry(portal_id, object_type, object_id, name, value) for name, value in properties.items()]
         if what == "expect":  # that we write the property at all; a refused write leaves that of others alone
             entries += [self._entry(portal_id, object_type, object_id, name, None) for name in properties]
-        entries += [
-            self._entry(portal_id, object_type, object_id, name, value, spelled=True)
+        spelled = [
+            (self._entry(portal_id, object_type, object_id, name, value, spelled=True), rests_on.get(name, 0))
             for name, value in properties.items()
         ]
-        await asyncio.gather(*(self._do((what, entry)) for entry in entries))
+        commands: list[Command] = [(what, entry, at) for entry, at in (*((entry, 0) for entry in entries), *spelled)]
+        await asyncio.gather(*map(self._do, commands))
 
     def _entry(
         self, portal_id: int, object_type: str, object_id: str, name: str, value: str | None, *, spelled: bool = False
@@ -146,8 +163,8 @@ class Echoes:
         identity = orjson.dumps((object_type, object_id, name, told, spelled)).decode()
         return f"spokes:{portal_id}:echo:{keyed_hash(self._key, identity)}"
 
-    async def _do(self, command: Command) -> bool:
-        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async def _do(self, command: Command) -> bytes | None:
+        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, answer))
         if self._drain is None:
             self._drain = asyncio.create_task(self._work())
@@ -166,17 +183,17 @@ class Echoes:
                 else:
                     for (_, answer), result in zip(group, results, strict=True):
                         if not answer.done():
-                            answer.set_result(bool(result))
+                            answer.set_result(result)
         finally:
             self._drain = None
 
-    async def _send(self, commands: list[Command]) -> list[object]:
+    async def _send(self, commands: list[Command]) -> list[bytes | None]:
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for what, entry in commands:
+            for what, entry, rests_on in commands:
                 if what == "expect":
-                    pipeline.set(entry, b"1", ex=self._ttl_s)
+                    pipeline.set(entry, rests_on, ex=self._ttl_s)
                 elif what == "forget":
                     pipeline.unlink(entry)
                 else:
-                    pipeline.exists(entry)
-            return cast("list[object]", await pipeline.execute())
+                    pipeline.get(entry)
+            return cast("list[bytes | None]", await pipeline.execute())

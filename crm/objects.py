@@ -137,9 +137,9 @@ class Objects:
         texts = self._checked("update", {**(properties or {}), **more})
         if texts:
             read = self._access.read_as.get((self.type, object_id))
-            to, rests_on = (read.id, read.updated_ms) if read else (object_id, 0)
+            to = read.id if read else object_id
             lane, update = self._exchange.updates(self._access.portal_id, self.service), Update(texts, read is None)
-            await self._write("update", to, texts, self._joining(lane, to, update), rests_on=rests_on)
+            await self._write("update", to, texts, self._joining(lane, to, update), read=read)
 
     async def update_many(self, items: Iterable[tuple[str, Properties]]) -> Fates[None]:
         """Set properties of many, each by its id."""
@@ -208,7 +208,7 @@ class Objects:
         texts: Mapping[str, str],
         change: Callable[[], Awaitable[Done]],
         *,
-        rests_on: int = 0,
+        read: Record | None = None,
     ) -> Done:
         method = f"{self.service}.{name}"
-        return await self._access.write(method, self.type, object_id, texts, change, rests_on=rests_on)
+        return await self._access.write(method, self.type, object_id, texts, change, read=read)

@@ -1,7 +1,7 @@
 """An object as it was read. Rule: a property that was not read is an error, not an empty value."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from crm.batches import text_id
@@ -14,12 +14,18 @@ class Record:
 
     `id` is the one it has now: of a record that was merged away, the survivor's. `updated_ms` is when it was changed
     last, in epoch ms by HubSpot's clock, which `occurredAt` of events goes by too; 0 when HubSpot did not say.
+    `told_at` is by property when an event happened whose value was taken instead of what was read.
     """
 
     id: str
     type: str
     properties: Mapping[str, str]
     updated_ms: int = 0
+    told_at: dict[str, int] = field(default_factory=dict, compare=False)
+
+    def rests_on(self, name: str) -> int:
+        """Return how new the truth of a property is (epoch ms)."""
+        return self.told_at.get(name, self.updated_ms)
 
     def __getitem__(self, name: str) -> str:
         """Return a property's value, empty when it is unset.

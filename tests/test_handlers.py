@@ -87,6 +87,37 @@ async def test_phone_that_a_person_set_stands_over_our_own_write_on_top_of_it(
     assert properties(hubspot, "contacts", contact)["phone"] == "+14155552671"
 
 
+async def test_phone_that_was_set_before_our_own_write_was_read_for_does_not_stand_over_it(
+    run: Run, crm: CRM, hubspot: Simulator
+) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
+    told = change(contact, "contact", "phone", "(415) 555-2671")
+    at = int(str(told["occurredAt"]))
+    await crm.echoes.expect(PORTAL, "contact", str(contact), {"phone": "+14155550000"}, rests_on={"phone": at})
+    await run(told)
+    assert properties(hubspot, "contacts", contact)["phone"] == "+14155550000"
+
+
+async def test_phone_that_was_taken_from_an_event_rests_on_that_and_not_on_what_was_read(
+    run: Run, crm: CRM, hubspot: Simulator
+) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
+    told = change(contact, "contact", "phone", "(415) 555-2671")
+    await crm.echoes.expect(PORTAL, "contact", str(contact), {"phone": "+14155550000"})
+    await run(told)
+    assert await crm.echoes.wrote(PORTAL, "contact", str(contact), "phone", "+14155552671") == told["occurredAt"]
+
+
+async def test_phone_that_was_read_rests_on_the_last_change_of_its_record(
+    run: Run, crm: CRM, hubspot: Simulator
+) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2671"})
+    record = hubspot.crm.get(hubspot.crm.types.resolve("contacts"), str(contact))
+    updated_ms = record.updated_at_ms
+    await run(event(objectId=contact))
+    assert await crm.echoes.wrote(PORTAL, "contact", str(contact), "phone", "+14155552671") == updated_ms
+
+
 async def test_phone_that_a_person_has_set_since_counts_before_the_one_that_is_told(
     run: Run, hubspot: Simulator
 ) -> None:

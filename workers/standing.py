@@ -29,8 +29,10 @@ class StandingForEvent:
         value = came.property_value if came.property_name == name and record.id == self._event.survivor_id else None
         if not value or value == there or not self._is_newer:
             return there
-        # What is there came from the merged record if it is what we wrote to that one.
-        if not await self._echoes.wrote(came.portal_id, came.object_type, came.survivor_id, name, there):
+        # What is there came from the merged record if it is what we wrote to that one. A worker that was frozen after
+        # its write has left no mark of it; what the write rested on says whether it knew of this change.
+        rested_on = await self._echoes.wrote(came.portal_id, came.object_type, came.survivor_id, name, there)
+        if rested_on is None or came.occurred_at <= rested_on:
             return there
-        self.told = True
+        self.told, record.told_at[name] = True, came.occurred_at
         return value
