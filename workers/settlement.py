@@ -86,20 +86,20 @@ class Settlement:
         await self._together.close()
 
     async def _carry_out(self, asks: list[Step | End | Lane]) -> list[bool]:
-        words: list[Word] = [MARKS_KEEP_S, self._holder, 0]
+        lanes = [ask for ask in asks if isinstance(ask, Lane)]
+        words: list[Word] = [MARKS_KEEP_S, self._holder, len(lanes)]
+        words += (word for lane in lanes for word in (lane.key, lane.token))
         steps: dict[str, list[Step]] = {}
         ending: dict[str, Delivery] = {}
         deliveries: dict[str, Delivery] = {}
         for ask in asks:
             if isinstance(ask, Lane):
-                words += (ask.key, ask.token)
                 continue
             deliveries[ask.delivery.id] = ask.delivery
             if isinstance(ask, Step):
                 steps.setdefault(ask.delivery.id, []).append(ask)
             else:
                 ending[ask.delivery.id] = ask.delivery
-        words[2] = (len(words) - 3) // 2
         for delivery_id, delivery in deliveries.items():
             mine = steps.get(delivery_id, ())
             words += (delivery_id, keys.settled(delivery.portal_id, delivery_id))
