@@ -146,10 +146,12 @@ class House:
 
     async def told_to_end(self, part: Part) -> None:
         """Tell a part to end as a host does; it must, and by itself."""
-        too_early = part.age_s < _HEARS_AFTER_S and not part.hears(signal.SIGTERM)
+        age_s, heard = part.age_s, part.hears(signal.SIGTERM)
         code = await part.end()
-        if code and not (too_early and code == -signal.SIGTERM):
-            self.surprises.append(f"{part.name} was told to end and did with exit code {code}")
+        if code and not (code == -signal.SIGTERM and not heard and age_s < _HEARS_AFTER_S):
+            self.surprises.append(
+                f"{part.name}, {age_s:.1f} s old, {'' if heard else 'not '}listening, was told to end; exit code {code}"
+            )
 
     def some_worker(self, rng: Random) -> str:
         """Return the name of one."""

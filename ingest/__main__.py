@@ -1,5 +1,10 @@
 """`python -m ingest`: run the web process, or several. Rule: set up, run, and say in a sentence what is missing."""
 
+from core.signals import end_at_once_when_told
+
+if __name__ == "__main__":
+    end_at_once_when_told()  # what follows takes a second to load
+
 import argparse
 import gc
 import sys

@@ -20,6 +20,7 @@ from yarl import URL
 
 from core.metrics import REQUESTS
 from core.settings import RECEIVER_PATH, Settings
+from core.signals import hear_no_more
 from ingest.console_proxy import CONSOLE, is_console
 from ingest.newcomers import Newcomers
 from ingest.surroundings import Surroundings
@@ -43,6 +44,7 @@ async def serve(app: web.Application, settings: Settings, *, graceful_s: float) 
         await stop.wait()
     finally:
         await runner.cleanup()
+        hear_no_more(asyncio.get_running_loop())
 
 
 class Runner(web.AppRunner):

@@ -1,5 +1,10 @@
 """`python -m workers`: run a worker process. Rule: set up, run, and say in a sentence what is missing."""
 
+from core.signals import end_at_once_when_told, hear_no_more
+
+if __name__ == "__main__":
+    end_at_once_when_told()  # what follows takes a second or two to load
+
 import argparse
 import asyncio
 import gc
@@ -50,6 +55,7 @@ async def _run(settings: Settings, *, burst: bool) -> None:
         pass  # how arq ends after a signal
     finally:
         await worker.close()
+        hear_no_more(asyncio.get_running_loop())
 
 
 if __name__ == "__main__":

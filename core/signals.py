@@ -1,0 +1,27 @@
+"""SIGTERM and SIGINT before a process works, and after. Rule: being told to end is no failure, however early or late.
+
+Python dies of a signal that nobody listens for, and a process manager takes that for a crash. The early one comes when
+a deployment is called off; the late one from a terminal and a process manager that both say it.
+"""
+
+import os
+import signal
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop  # takes a while to load, and we come first
+
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def end_at_once_when_told() -> None:
+    """End with 0 on a signal, from here until the event loop is told what else to do; nothing is held so early."""
+    for number in _ENDS:
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+def hear_no_more(loop: "AbstractEventLoop") -> None:
+    """Take signals off the loop, when all is closed: as it closes itself, it would let them kill."""
+    for number in _ENDS:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
