@@ -291,6 +291,19 @@ async def test_events_are_moved_away_by_nobody_while_another_holds_their_deliver
     assert (await redis.get("n"), await redis.zcard(QUEUE_NAME)) == ((b"1", 0) if moved else (None, 1))
 
 
+@pytest.mark.parametrize(
+    ("holder", "stands", "left"), [("one", True, False), ("another", True, True), ("another", False, False)]
+)
+async def test_move_that_hangs_on_a_key_is_the_holders_too(redis: Redis, holder: str, stands: bool, left: bool) -> None:
+    settlement, one = Settlement(redis, "one", Patience()), await delivery(redis)
+    await redis.set(in_progress_key_prefix + one.id, holder)
+    if stands:
+        await redis.set("key", 1)
+    settlement.step(Step(one, ("a",), (), INCR, ("key", True), is_holders=True))
+    assert await settlement.end(one) is not left  # what may not be moved anyway keeps no delivery
+    assert await redis.get("n") == (b"1" if stands and not left else None)
+
+
 async def test_event_that_was_done_is_settled_though_another_holds_its_delivery(redis: Redis) -> None:
     settlement, one = Settlement(redis, "one", Patience()), await delivery(redis)
     await redis.set(in_progress_key_prefix + one.id, "another")

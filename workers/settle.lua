@@ -7,9 +7,9 @@
 -- KEYS  1 queue   2 audit stream
 -- ARGV  1 seconds that marks are kept   2 our name   3 number of lanes to give back, and for each: lane, token; and then
 --       for each delivery: job id, key of its settled marks, 1 if it ends with these steps, number of steps, and for
---       each step: what it hangs on (+ or - and a key: left out unless that stands, or unless it does not; = : left out
---       while another worker holds the delivery; empty for nothing), number of event keys, the keys, number of records,
---       the records, number of commands, and for each command: number of its words, the words
+--       each step: what it hangs on (= : left out while another worker holds the delivery; + or - and a key: left out
+--       unless that stands, or unless it does not; both, one of them, or nothing), number of event keys, the keys,
+--       number of records, the records, number of commands, and for each command: number of its words, the words
 --
 -- Returns for each delivery 1, or 0 if a step that moves events was left out, because another worker had settled
 -- some of them or is at them: the delivery then stays in the queue, and who takes it next sees what is left.
@@ -35,11 +35,10 @@ local function is_elsewhere(id)
   return holder and holder ~= ours and holder ~= STOCK
 end
 
-local function may_be(hangs_on, elsewhere)
-  if hangs_on == '=' then
-    return not elsewhere
-  end
-  return hangs_on == '' or redis.call('EXISTS', hangs_on:sub(2)) == (hangs_on:sub(1, 1) == '+' and 1 or 0)
+-- Whether a step is the holder's alone, and whether it may be by the key that it hangs on.
+local function conditions(hangs_on)
+  local holders, stands, key = hangs_on:match('^(=?)([+-]?)(.*)$')
+  return holders == '=', key == '' or redis.call('EXISTS', key) == (stands == '+' and 1 or 0)
 end
 
 while at <= #ARGV do
@@ -50,8 +49,10 @@ while at <= #ARGV do
   local marked = alive and redis.call('EXISTS', marks) == 1
   local contested, marks_made = false, false
   for _ = 1, steps do
-    local fresh = alive and may_be(ARGV[at], elsewhere)
-    contested = contested or (elsewhere and ARGV[at] == '=')
+    local is_holders, may_be = conditions(ARGV[at])
+    local not_ours = elsewhere and is_holders and may_be
+    local fresh = alive and may_be and not not_ours
+    contested = contested or not_ours
     local keys_from = at + 2
     local keys_to = at + 1 + tonumber(ARGV[at + 1])
     local records_from = keys_to + 2

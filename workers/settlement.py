@@ -43,10 +43,8 @@ class Step(NamedTuple):
     @property
     def condition(self) -> str:
         """In settle.lua's words."""
-        if self.hangs_on:
-            key, stands = self.hangs_on
-            return ("+" if stands else "-") + key
-        return "=" if self.is_holders else ""
+        key, stands = self.hangs_on or ("", True)
+        return "=" * self.is_holders + ("+" if stands else "-") * bool(key) + key
 
 
 class End(NamedTuple):
