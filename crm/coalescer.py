@@ -131,6 +131,7 @@ class Lane(ABC, Generic[Want, Result]):
                 self._timer.cancel()
                 self._linger_over()
             await asyncio.gather(*self._tasks)
+            await asyncio.sleep(0)  # what is done leaves the set in the loop's next turn
 
     def _enter(self, ask: Ask[Want, Result]) -> None:
         """Let `ask` wait for the next batch, and see to it that there is one."""
