@@ -16,12 +16,13 @@ from chaos.plan import Kind, Trouble, plan
 from core.settings import RECEIVER_PATH
 from simulator.app import Simulator
 from simulator.people import People
+from simulator.retry_schedule import shortest_s
 from simulator.scenario import config
 
-_SETTLES_S: Final = 150.0  # for all to be worked off when the last trouble is over
+_SETTLES_S: Final = 150.0  # for all to be worked off when the last trouble is over, besides a last retry of HubSpot's
 _LOOK_EVERY_S: Final = 0.5
 _STILL: Final = 4  # looks in a row at which nothing was on its way: own writes come back as events
-_SPEED: Final = 1200.0  # HubSpot's ten retries then fit into a minute
+_MENDED_S: Final = 20.0  # after its time is over, a run has its last trouble mended
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ async def run(options: Options, folder: Path, tell: Tell) -> Facts:
         token=f"pat-na1-{options.seed}-simulated",
         secret=f"{options.seed}-a-secret-for-one-run",
     )
-    day = replace(day, target=None, speed=_SPEED, sender=replace(day.sender, linger_s=0.1, shuffle=True))
+    sender = replace(day.sender, linger_s=0.1, shuffle=True)
+    day = replace(day, target=None, speed=speed(options.seconds, sender.max_retries), sender=sender)
     disturbances: list[Disturbance] = []
     async with Simulator(day) as sim:
         house = House(sim, folder, options.workers, fsync=options.fsync)
@@ -74,6 +76,14 @@ async def run(options: Options, folder: Path, tell: Tell) -> Facts:
         complaints=tuple(collect.complaints(folder)),
         still_running=tuple(collect.still_running(folder)),
     )
+
+
+def speed(seconds: float, retries: int) -> float:
+    """Return how fast HubSpot's time goes in a run that long: its patience just outlasts the troubles.
+
+    Trouble follows trouble here; were its last retry to fall among them, it could give up, which no receiver can help.
+    """
+    return shortest_s(retries) / (seconds + _MENDED_S)
 
 
 async def _burn(options: Options, house: House, load: Load, disturbances: list[Disturbance], tell: Tell) -> None:
@@ -104,7 +114,7 @@ async def _burn(options: Options, house: House, load: Load, disturbances: list[D
 
 async def _settle(house: House, load: Load, options: Options, tell: Tell) -> None:
     """Wait until all is worked off; what is not by then is for the facts to tell."""
-    deadline, still = time.monotonic() + _SETTLES_S, 0
+    deadline, still = time.monotonic() + _SETTLES_S + options.seconds, 0
     while still < _STILL and time.monotonic() < deadline:
         still = still + 1 if await collect.worked_off(house) else 0
         tell(options.seconds, "working off", _state(load))

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -22,8 +23,10 @@ from chaos.invariants import violations
 from chaos.part import Part
 from chaos.plan import Kind, plan
 from chaos.proxy import Proxy
+from chaos.run import speed
 from simulator.app import Simulator
-from simulator.config import SimulatorConfig
+from simulator.config import SenderConfig, SimulatorConfig
+from simulator.retry_schedule import retry_delay_s
 
 ROOT = Path(__file__).parent.parent
 GOOD = Facts(
@@ -41,6 +44,13 @@ GOOD = Facts(
         Disturbance(Kind.WEB_KILLED, 100_000, 105_000),
     ),
 )
+
+
+@pytest.mark.parametrize("seconds", [10.0, 60.0, 600.0])
+def test_hubspot_gives_no_event_up_while_trouble_lasts(seconds: float) -> None:
+    rng, retries = Random(1), SenderConfig().max_retries
+    waits = [sum(retry_delay_s(retry + 1, rng) for retry in range(retries)) for _ in range(1000)]
+    assert min(waits) / speed(seconds, retries) > seconds + 15
 
 
 def test_a_good_run_violates_nothing() -> None:
