@@ -3,12 +3,13 @@
 SQLite for one machine, PostgreSQL for more; DATABASE_URL comes as the host wrote it.
 """
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import asyncpg  # type: ignore[import-untyped]  # ships no types; only its addresses and errors are used
@@ -108,6 +109,15 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             yield connection
     except _BROKEN as error:
         raise _unavailable(error) from error
+
+
+def pass_over_leftovers(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of what asyncpg leaves behind; for the loop of a process that writes to the store.
+
+    Where it cannot send a COPY any more, whoever asked for that is told so; it has a future that nobody waits for too.
+    """
+    if not isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError):
+        loop.default_exception_handler(context)
 
 
 def _unavailable(error: BaseException) -> AuditUnavailable:

@@ -1,14 +1,18 @@
+import asyncio
+import gc
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import asyncpg  # type: ignore[import-untyped]  # ships no types
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from audit.queries import fetch
-from audit.store import _set_up_sqlite, asyncpg_address, open_engine, reading, writing
+from audit.store import _set_up_sqlite, asyncpg_address, open_engine, pass_over_leftovers, reading, writing
 from core.errors import AuditUnavailable
 from core.settings import Settings
 
@@ -49,6 +53,35 @@ async def test_a_failed_transaction_leaves_nothing(engine: AsyncEngine) -> None:
         await fail()
     with pytest.raises(AuditUnavailable):
         await fetch(engine, select(text("a")).select_from(text("half")))
+
+
+async def _copy_on_a_connection_that_is_lost(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE TEMP TABLE copied (a text)")
+
+    def lost_under_way() -> Iterator[tuple[str]]:
+        connection.terminate()
+        yield ("a" * 1_000_000,)
+
+    with pytest.raises(AttributeError):  # asyncpg's own, of the transport that is gone
+        await connection.copy_records_to_table("copied", records=lost_under_way())
+
+
+async def test_of_a_copy_that_cannot_be_sent_one_error_is_told_and_no_other(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(pass_over_leftovers)
+    await _copy_on_a_connection_that_is_lost(postgres_url)
+    await asyncio.sleep(0)  # what is done with the connection is done in the loop's next turn
+    gc.collect()
+    assert not caplog.records
+
+
+async def test_exception_of_ours_that_nobody_fetched_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    asyncio.get_running_loop().set_exception_handler(pass_over_leftovers)
+    asyncio.get_running_loop().create_future().set_exception(KeyError())
+    gc.collect()
+    assert "never retrieved" in caplog.text
 
 
 def test_records_and_stream_load_without_sqlalchemy() -> None:

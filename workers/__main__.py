@@ -13,6 +13,7 @@ from typing import Final
 
 import uvloop
 
+from audit.store import pass_over_leftovers
 from core.errors import ConfigurationError, NotAuthorized
 from core.settings import Settings
 from core.telemetry import setup
@@ -46,6 +47,7 @@ def main() -> int:
 
 
 async def _run(settings: Settings, *, burst: bool) -> None:
+    asyncio.get_running_loop().set_exception_handler(pass_over_leftovers)
     worker = build_worker(settings, burst=burst)
     gc.freeze()  # what was loaded stays
     gc.set_threshold(_GARBAGE_FROM, 10, 10)
