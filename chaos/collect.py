@@ -7,7 +7,7 @@ from typing import Final
 
 import orjson
 
-from audit.records import TERMINAL
+from audit.records import TERMINAL, Outcome
 from chaos.facts import Disturbance, Facts
 from chaos.handlers import CLAIM
 from chaos.house import House
@@ -38,15 +38,12 @@ async def collect(house: House, load: Load, disturbances: list[Disturbance]) -> 
     _write_down(house)
     truth = Truth(load, CLAIMED | {CLAIM})
     records = await _audit(house)
-    ends: dict[str, list[str]] = {}
-    for record in records:
-        if record["outcome"] in TERMINAL:
-            ends.setdefault(_name(truth.identity(record)), []).append(record["outcome"])
+    ends = ends_of((_name(truth.identity(record)), record["outcome"]) for record in records)
     told, sim = _told(load), house.sim
     return Facts(
         not_delivered=tuple(_undelivered(load)),
         accepted=frozenset(map(_name, truth.ends)),
-        ends={event: tuple(found) for event, found in ends.items()},
+        ends=ends,
         may_die=frozenset(_name(event) for event in truth.ends if not _lives(load, event)),
         forged_accepted=sum(attempt.acknowledged for attempt, _ in load.by_hand)
         + sum((record["event_id"] or 0) >= FIRST_FORGED for record in records),
@@ -66,6 +63,18 @@ async def collect(house: House, load: Load, disturbances: list[Disturbance]) -> 
         chain=await ask_console(house.direct, "audit", "verify") is not None,
         disturbances=tuple(disturbances),
     )
+
+
+def ends_of(outcomes: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """Return in what each event ended, from all outcomes in their order; a dead letter taken up again is no end."""
+    ends: dict[str, list[str]] = {}
+    for event, outcome in outcomes:
+        found = ends.setdefault(event, [])
+        if outcome == Outcome.REPLAYED and found[-1:] == [Outcome.DEAD]:
+            found.pop()
+        elif outcome in TERMINAL:
+            found.append(outcome)
+    return {event: tuple(found) for event, found in ends.items() if found}
 
 
 def complaints(folder: Path) -> Iterator[str]:

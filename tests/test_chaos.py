@@ -16,7 +16,7 @@ from random import Random
 
 import pytest
 
-from chaos.collect import complaints, still_running
+from chaos.collect import complaints, ends_of, still_running
 from chaos.facts import Disturbance, Facts
 from chaos.house import Busy, House
 from chaos.invariants import violations
@@ -51,6 +51,22 @@ def test_hubspot_gives_no_event_up_while_trouble_lasts(seconds: float) -> None:
     rng, retries = Random(1), SenderConfig().max_retries
     waits = [sum(retry_delay_s(retry + 1, rng) for retry in range(retries)) for _ in range(1000)]
     assert min(waits) / speed(seconds, retries) > seconds + 15
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "ends"),
+    [
+        (["retried", "processed"], ("processed",)),
+        (["dead", "replayed", "retried", "dead"], ("dead",)),
+        (["dead", "replayed", "processed"], ("processed",)),
+        (["dead", "replayed"], None),
+        (["dead", "dead", "replayed", "dead"], ("dead", "dead")),
+        (["processed", "replayed", "processed"], ("processed", "processed")),
+        (["dead", "discarded"], ("dead", "discarded")),
+    ],
+)
+def test_dead_letter_that_was_taken_up_again_is_no_end(outcomes: list[str], ends: tuple[str, ...] | None) -> None:
+    assert ends_of(("event", outcome) for outcome in outcomes).get("event") == ends
 
 
 def test_a_good_run_violates_nothing() -> None:
