@@ -158,8 +158,8 @@ async def test_who_waits_sleeps_until_then_and_a_hair_more_but_never_longer_than
         raise asyncio.CancelledError
 
     budget = budget_of(redis)
-    await budget.pause(PORTAL, "calls", wait_s, "SECONDLY")
     before = time.monotonic()
+    await budget.pause(PORTAL, "calls", wait_s, "SECONDLY")
     monkeypatch.setattr("crm.budget.asyncio.sleep", awake_at_once)
     with pytest.raises(asyncio.CancelledError):
         await budget._take(PORTAL, "calls", "one", "interactive")
