@@ -111,4 +111,7 @@ async def _insert(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     raw = (await connection.get_raw_connection()).driver_connection
     # The transaction is the one that the lock on the head has opened on this same connection.
     assert raw is not None  # noqa: S101 - SQLAlchemy has just used it
-    await raw.copy_records_to_table(RECORDS.name, records=tuples, columns=_COLUMNS)
+    try:
+        await raw.copy_records_to_table(RECORDS.name, records=tuples, columns=_COLUMNS)
+    except AttributeError:  # asyncpg's word for a connection that is lost before all is sent; it says no more than this
+        raise ConnectionResetError from None

@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from audit import schema
+from audit.extension import _COLUMNS, _insert
 from audit.queries import fetch
 from audit.store import _set_up_sqlite, asyncpg_address, open_engine, pass_over_leftovers, reading, writing
 from core.errors import AuditUnavailable
@@ -75,6 +77,26 @@ async def test_of_a_copy_that_cannot_be_sent_one_error_is_told_and_no_other(
     await asyncio.sleep(0)  # what is done with the connection is done in the loop's next turn
     gc.collect()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_connection_that_is_lost_in_a_copy_is_a_store_that_does_not_answer(engine: AsyncEngine) -> None:
+    asyncio.get_running_loop().set_exception_handler(pass_over_leftovers)
+    await schema.upgrade(engine)
+
+    async def insert_while_it_is_lost() -> None:
+        async with writing(engine) as connection:
+            raw = (await connection.get_raw_connection()).driver_connection
+
+            class Losing:
+                def __index__(self) -> int:
+                    raw.terminate()
+                    return 1
+
+            await _insert(connection, [{**dict.fromkeys(_COLUMNS), "seq": Losing()}])  # type: ignore[dict-item]  # no number on purpose
+
+    with pytest.raises(AuditUnavailable, match="ConnectionResetError"):
+        await insert_while_it_is_lost()
 
 
 async def test_exception_of_ours_that_nobody_fetched_is_told(caplog: pytest.LogCaptureFixture) -> None:
