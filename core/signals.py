@@ -15,13 +15,14 @@ _ENDS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def end_at_once_when_told() -> None:
-    """End with 0 on a signal, from here until the event loop is told what else to do; nothing is held so early."""
+    """End with 0 on a signal, from here until whoever serves says what else to do; no work is held so early."""
     for number in _ENDS:
         signal.signal(number, lambda *_: os._exit(0))
 
 
-def hear_no_more(loop: "AbstractEventLoop") -> None:
-    """Take signals off the loop, when all is closed: as it closes itself, it would let them kill."""
+def hear_no_more(loop: "AbstractEventLoop | None" = None) -> None:
+    """Pass signals over, when all is closed: Python lets them kill as it ends, and `loop` as it closes itself."""
     for number in _ENDS:
-        loop.remove_signal_handler(number)
+        if loop is not None:
+            loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)

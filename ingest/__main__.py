@@ -1,6 +1,6 @@
 """`python -m ingest`: run the web process, or several. Rule: set up, run, and say in a sentence what is missing."""
 
-from core.signals import end_at_once_when_told
+from core.signals import end_at_once_when_told, hear_no_more
 
 if __name__ == "__main__":
     end_at_once_when_told()  # what follows takes a second to load
@@ -57,7 +57,10 @@ def _run_several(settings: Settings, console: Path | None) -> None:
 
     server = Server(settings, graceful_s=_SHUTDOWN_S, console=console)
     _settle_memory()
-    server.run()
+    try:
+        server.run()
+    finally:
+        hear_no_more()
 
 
 def _settle_memory() -> None:

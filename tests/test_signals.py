@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-MODULES = ["workers", "ingest"]
+PROCESSES = [("workers", "1"), ("ingest", "1"), ("ingest", "2")]  # and WEB_CONCURRENCY
 
 
 @contextmanager
@@ -46,21 +46,21 @@ def says(started: subprocess.Popen[bytes], words: bytes) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(("module", "concurrency"), PROCESSES)
 def test_process_that_is_told_to_end_while_it_loads_does_so_at_once(
-    module: str, number: signal.Signals, environ: dict[str, str], unused_tcp_port: int
+    module: str, concurrency: str, number: signal.Signals, environ: dict[str, str], unused_tcp_port: int
 ) -> None:
-    with process(module, environ, unused_tcp_port, "-X", "importtime") as started:
+    with process(module, {**environ, "WEB_CONCURRENCY": concurrency}, unused_tcp_port, "-X", "importtime") as started:
         says(started, b"pydantic")
         started.send_signal(number)
         assert started.wait(10) == 0
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(("module", "concurrency"), PROCESSES)
 def test_process_that_is_told_to_end_over_and_over_ends_well(
-    module: str, environ: dict[str, str], unused_tcp_port: int
+    module: str, concurrency: str, environ: dict[str, str], unused_tcp_port: int
 ) -> None:
-    with process(module, environ, unused_tcp_port) as started:
+    with process(module, {**environ, "WEB_CONCURRENCY": concurrency}, unused_tcp_port) as started:
         if module == "ingest":
             listens(unused_tcp_port)
         else:
