@@ -116,7 +116,10 @@ def pass_over_leftovers(loop: asyncio.AbstractEventLoop, context: dict[str, Any]
 
     Where it cannot send a COPY any more, whoever asked for that is told so; it has a future that nobody waits for too.
     """
-    if not isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError):
+    is_asyncpgs = isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError)
+    if not is_asyncpgs or isinstance(
+        context.get("future"), asyncio.Task
+    ):  # a task is somebody's, and was to be waited for
         loop.default_exception_handler(context)
 
 

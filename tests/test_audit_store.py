@@ -99,7 +99,23 @@ async def test_connection_that_is_lost_in_a_copy_is_a_store_that_does_not_answer
         await insert_while_it_is_lost()
 
 
-async def test_exception_of_ours_that_nobody_fetched_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def _fails_alone(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("error", [KeyError(), asyncpg.ConnectionDoesNotExistError()])
+async def test_exception_of_a_task_that_nobody_waited_for_is_told(
+    error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    asyncio.get_running_loop().set_exception_handler(pass_over_leftovers)
+    task = asyncio.create_task(_fails_alone(error))
+    await asyncio.wait({task})
+    del task
+    gc.collect()
+    assert "never retrieved" in caplog.text
+
+
+async def test_exception_of_a_future_that_nobody_fetched_is_told(caplog: pytest.LogCaptureFixture) -> None:
     asyncio.get_running_loop().set_exception_handler(pass_over_leftovers)
     asyncio.get_running_loop().create_future().set_exception(KeyError())
     gc.collect()

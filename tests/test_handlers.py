@@ -78,24 +78,19 @@ async def test_new_contact_is_put_into_canonical_form(run: Run, hubspot: Simulat
     assert (found["phone"], found["email"]) == ("+14155552671", "ada@example.com")
 
 
-async def test_phone_that_a_person_set_stands_over_our_own_write_on_top_of_it(
-    run: Run, crm: CRM, hubspot: Simulator
-) -> None:
-    contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
-    await crm.echoes.expect(PORTAL, "contact", str(contact), {"phone": "+14155550000"})
-    await run(change(contact, "contact", "phone", "(415) 555-2671"))
-    assert properties(hubspot, "contacts", contact)["phone"] == "+14155552671"
-
-
-async def test_phone_that_was_set_before_our_own_write_was_read_for_does_not_stand_over_it(
-    run: Run, crm: CRM, hubspot: Simulator
+@pytest.mark.parametrize(
+    ("knew_until_ms", "phone"),  # by the event's own time; None where nothing was read
+    [(None, "+14155552671"), (-1, "+14155552671"), (0, "+14155550000")],
+)
+async def test_phone_that_a_person_set_stands_over_our_own_write_on_top_of_it_unless_that_knew_of_it(
+    run: Run, crm: CRM, hubspot: Simulator, knew_until_ms: int | None, phone: str
 ) -> None:
     contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
     told = change(contact, "contact", "phone", "(415) 555-2671")
-    at = int(str(told["occurredAt"]))
-    await crm.echoes.expect(PORTAL, "contact", str(contact), {"phone": "+14155550000"}, rests_on={"phone": at})
+    rests_on = {} if knew_until_ms is None else {"phone": int(str(told["occurredAt"])) + knew_until_ms}
+    await crm.echoes.expect(PORTAL, "contact", str(contact), {"phone": "+14155550000"}, rests_on=rests_on)
     await run(told)
-    assert properties(hubspot, "contacts", contact)["phone"] == "+14155550000"
+    assert properties(hubspot, "contacts", contact)["phone"] == phone
 
 
 async def test_phone_that_was_taken_from_an_event_rests_on_that_and_not_on_what_was_read(

@@ -43,8 +43,11 @@ class Step(NamedTuple):
     @property
     def condition(self) -> str:
         """In settle.lua's words."""
-        key, stands = self.hangs_on or ("", True)
-        return "=" * self.is_holders + ("+" if stands else "-") * bool(key) + key
+        holders = "=" if self.is_holders else ""
+        if self.hangs_on is None:
+            return holders
+        key, stands = self.hangs_on
+        return holders + ("+" if stands else "-") + key
 
 
 class End(NamedTuple):
