@@ -116,10 +116,9 @@ def pass_over_leftovers(loop: asyncio.AbstractEventLoop, context: dict[str, Any]
 
     Where it cannot send a COPY any more, whoever asked for that is told so; it has a future that nobody waits for too.
     """
-    is_asyncpgs = isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError)
-    if not is_asyncpgs or isinstance(
-        context.get("future"), asyncio.Task
-    ):  # a task is somebody's, and was to be waited for
+    lost = isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError)
+    is_task = isinstance(context.get("future"), asyncio.Task)  # somebody's, who was to wait for it
+    if is_task or not lost:
         loop.default_exception_handler(context)
 
 
