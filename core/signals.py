@@ -22,7 +22,9 @@ def end_at_once_when_told() -> None:
 
 def hear_no_more(loop: "AbstractEventLoop | None" = None) -> None:
     """Pass signals over, when all is closed: Python lets them kill as it ends, and `loop` as it closes itself."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # between one and the other they would kill, too
     for number in _ENDS:
         if loop is not None:
             loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)

@@ -68,5 +68,5 @@ def test_process_that_is_told_to_end_over_and_over_ends_well(
         until = time.monotonic() + 30
         while started.poll() is None and time.monotonic() < until:
             started.send_signal(signal.SIGTERM)
-            time.sleep(0.001)
+            time.sleep(0.05)
         assert started.returncode == 0
