@@ -13,10 +13,10 @@ from audit.episodes import OUTBOX
 from console.answers.alerts import Standing as Alert
 from console.answers.alerts import alerts
 from console.findings import Finding, ok, warning
+from core.secret_ages import secret_ages, secret_alert
 from core.settings import Settings
 from core.totals import LIVES_S, PROCESSES
 from workers import keys
-from workers.watch import secret_ages, secret_alert
 
 _UNSENT_S: Final = 300
 

@@ -26,6 +26,7 @@ Job: TypeAlias = dict[str, Any]  # as arq has it, or its one argument: whatever 
 JOB_NAME: Final = "process_delivery"
 QUEUE_NAME: Final = "arq:queue"  # arq's own defaults, so that stock arq workers and tools see the queue
 JOB_KEY_PREFIX: Final = "arq:job:"
+RETRY_KEY_PREFIX: Final = "arq:retry:"
 WAKE_CHANNEL: Final = "spokes:wake"  # told of every job that is due at once, so that idle workers need not poll for it
 ALERTS: Final = "spokes:alerts"  # hash of every alert that stands; workers write it, the web process shows it
 AUDIT_STREAM: Final = "spokes:audit"

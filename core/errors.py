@@ -29,9 +29,11 @@ SpokesError
 """
 
 from collections.abc import Sequence
-from typing import TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 from core.refusals import STATUS, Refusal
+
+DAILY: Final = "DAILY"  # HubSpot's policyName
 
 
 class SpokesError(Exception):

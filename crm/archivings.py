@@ -7,10 +7,11 @@ of them lie in the bin now, and the others are archived singly, which follows me
 from typing import TYPE_CHECKING
 
 from core.errors import CRMError, ObjectNotFound
-from crm.batches import Outcomes, outcomes, text_id
+from crm.batches import Outcomes, outcomes
 from crm.calls import Request
 from crm.coalescer import Group
 from crm.fates import Done
+from crm.response_json import text_id
 from crm.write_lanes import WriteLane
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from core.errors import CRMError, ObjectNotFound
-from crm.batches import elements, outcomes, text_id
+from crm.batches import outcomes
 from crm.calls import Calls, Request
 from crm.coalescer import LINGER_S, Group, Lane
-from crm.faults import Json
 from crm.paths import Paths
+from crm.response_json import Json, elements, text_id
 
 if TYPE_CHECKING:
     from crm.client import Answer

@@ -6,9 +6,9 @@ Source: HubSpot's docs, "Associate records": a labelled PUT replaces the labels 
 from crm.access import Access
 from crm.association_reads import Associated, Label, label_of
 from crm.association_types import label
-from crm.batches import elements
 from crm.calls import Request
 from crm.fates import Done
+from crm.response_json import elements
 from crm.types import plural
 from crm.waits import Kind
 

@@ -4,10 +4,11 @@ Source: HubSpot's docs, "Error handling" (partial failures); the 2026-09 specifi
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from core.errors import CRMError, ObjectNotFound
-from crm.faults import Json, fault_of_entry, ids_of_entry
+from crm.faults import fault_of_entry, ids_of_entry
+from crm.response_json import Json, elements
 
 
 class Outcomes(NamedTuple):
@@ -46,14 +47,3 @@ def outcomes(
         return Outcomes(found, refused, left)
     told = nameless[0] if nameless else missing or ObjectNotFound(status=404, category="OBJECT_NOT_FOUND")
     return Outcomes(found, refused | dict.fromkeys(left, told), ())
-
-
-def elements(body: Json, name: str) -> list[dict[str, Any]]:
-    """The objects in a list of an answer; whatever else stands there is left out."""
-    values = body.get(name)
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
-
-
-def text_id(value: object) -> str:
-    """An id as text, the way HubSpot asks for, whether it came as text or as a number."""
-    return "" if value is None else str(value)

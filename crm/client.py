@@ -18,7 +18,8 @@ from hubspot.crm.objects import ApiClient, ApiException, Configuration
 
 from core.errors import ConfigurationError, CRMError, CRMUnavailable, InvalidRequest
 from crm.calls import Body, Query
-from crm.faults import Json, correlation_id_of, fault
+from crm.faults import correlation_id_of, fault
+from crm.response_json import Json
 
 _GRACE_S: Final = 2.0  # beyond a call's time-out, for a server that drips its answer byte by byte
 _CHUNK: Final = 1 << 16

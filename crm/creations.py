@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from core.errors import CRMUnavailable
-from crm.batches import Outcomes, outcomes, text_id
+from crm.batches import Outcomes, outcomes
 from crm.calls import Request
 from crm.coalescer import Group
 from crm.fates import Done
-from crm.faults import Json
+from crm.response_json import Json, text_id
 from crm.write_lanes import WriteLane
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Final
 
 from core.errors import CRMUnavailable, ObjectNotFound
 from crm.access import Access
-from crm.batches import elements, text_id
 from crm.calls import Request
 from crm.conditions import where
 from crm.fates import Done
+from crm.response_json import elements, text_id
 from crm.search import query
 
 CHECKS_AFTER_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # the search index follows within seconds

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeAlias, TypedDict
+from typing import Final, TypedDict
 
 import orjson
 
@@ -25,8 +25,7 @@ from core.errors import (
     RateLimited,
     TransientCRMError,
 )
-
-Json: TypeAlias = Mapping[str, Any]  # HubSpot's answers are open: any field may be missing or of another type
+from crm.response_json import Json
 
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 _TRACE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")

@@ -12,13 +12,13 @@ from core.errors import CRMUnavailable
 from crm.access import Access
 from crm.association_reads import next_page
 from crm.association_types import on_create
-from crm.batches import elements, text_id
 from crm.calls import Request
 from crm.checks import checked
 from crm.coalescer import Lane, Want
 from crm.conditions import Condition, where
 from crm.fates import Done, Fate, Fates, fates_of
 from crm.records import Record, record_of
+from crm.response_json import elements, text_id
 from crm.search import Search
 from crm.types import plural, singular
 from crm.updates import Update

@@ -5,8 +5,8 @@ Source: HubSpot's docs, "Properties API".
 
 from core.errors import PermanentCRMError
 from crm.access import Access
-from crm.batches import elements, text_id
 from crm.calls import Request
+from crm.response_json import elements, text_id
 
 
 async def all_properties(access: Access, object_type: str) -> tuple[str, ...] | None:

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from core.errors import CRMError, ObjectNotFound
-from crm.batches import outcomes, text_id
+from crm.batches import outcomes
 from crm.calls import Calls, Request
 from crm.coalescer import LINGER_S, Group, Lane
-from crm.faults import Json
 from crm.paths import Paths
 from crm.priorities import Priority
+from crm.response_json import Json, text_id
 
 if TYPE_CHECKING:
     from crm.client import Answer

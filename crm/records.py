@@ -4,8 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from crm.batches import text_id
-from crm.faults import Json
+from crm.response_json import Json, text_id
 
 
 @dataclass(frozen=True, slots=True)

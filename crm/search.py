@@ -10,10 +10,10 @@ from typing import Final
 from core.errors import InvalidRequest
 from crm.access import Access
 from crm.association_reads import next_page
-from crm.batches import elements
 from crm.calls import Request
 from crm.conditions import Condition, where
 from crm.records import Record, record_of
+from crm.response_json import elements
 from crm.types import plural, singular
 
 MOST_RESULTS: Final = 10_000  # that one query gives away, page after page

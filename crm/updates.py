@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from core.errors import CRMError, CRMUnavailable, ObjectMerged, ObjectNotFound
-from crm.batches import Outcomes, elements, outcomes, text_id
+from crm.batches import Outcomes, outcomes
 from crm.calls import Calls, Request
 from crm.coalescer import LINGER_S, Group, Lane
 from crm.fates import Done
-from crm.faults import Json
 from crm.paths import Paths
 from crm.reads import same_value, value_of
+from crm.response_json import Json, elements, text_id
 from crm.write_lanes import WriteLane
 
 if TYPE_CHECKING:

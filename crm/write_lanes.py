@@ -15,8 +15,8 @@ from crm.batches import Outcomes
 from crm.calls import Calls, Request
 from crm.coalescer import LINGER_S, Ask, Group, Lane, urgency
 from crm.fates import Done
-from crm.faults import Json
 from crm.paths import Paths
+from crm.response_json import Json
 
 if TYPE_CHECKING:
     from crm.client import Answer

@@ -22,8 +22,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from core.errors import RejectedRequest
+from core.request_guard import admit
 from core.settings import Settings
-from ingest.guard import admit
 
 _LARGEST_BODY: Final = 256 * 1024  # bytes, as the console itself takes
 _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0  # between two starts of a child that ends

@@ -11,12 +11,12 @@ from aiohttp import web
 from core.errors import RejectedRequest
 from core.event_keys import EventKeys
 from core.refusals import Refusal
+from core.request_guard import admit
 from core.settings import Settings
 from ingest.admission import Admission
 from ingest.allow_list import AllowList
 from ingest.arrivals import Arrival, Summary, sort_out, summary
 from ingest.batch import read, sift
-from ingest.guard import admit
 from ingest.load import Load
 from ingest.signature import verify
 from ingest.usual import Usual

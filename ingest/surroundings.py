@@ -15,11 +15,11 @@ from aiohttp import web
 from core.errors import QueueUnavailable, RejectedRequest
 from core.metrics import EVENTS, REQUEST_SECONDS, REQUESTS
 from core.refusals import Refusal
+from core.request_guard import address
 from core.sentry import timed
 from core.telemetry import canonical, report
 from ingest.answers import dressed, taken
 from ingest.arrivals import Summary
-from ingest.guard import address
 from ingest.load import pause
 from ingest.refusals import Refusals
 

@@ -13,7 +13,7 @@ from audit.archive import Archiver
 from audit.requests import ErasureRequest, Law, add
 from conftest import KEY as AUDIT_KEY
 from conftest import SECRET, TOKEN, record
-from console.pages.audit_filters import read
+from console.web.audit_filters import read
 from console.web.policy import Role
 from console_visitor import KEY, Visitor, archive, console, seen, store
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import CRMError, InvalidRequest, ObjectNotFound
-from crm.batches import outcomes, text_id
+from crm.batches import outcomes
 from crm.faults import fault, fault_of_entry, ids_of_entry, retry_after_s
+from crm.response_json import text_id
 
 NOW = datetime(2026, 11, 23, 20, tzinfo=UTC)
 FIELDS = ["category", "message", "correlationId", "errors", "context", "ids", "results", "id", "policyName"]

@@ -25,6 +25,7 @@ from console.signing import signed
 from core import alerts
 from core.alerts import MEANINGS
 from core.deliveries import QUEUE_NAME, Entry
+from core.secret_ages import secret_ages
 from core.settings import Settings
 from crm.scopes import Declaration
 from crm.tokens import TokenInfo
@@ -34,7 +35,7 @@ from simulator.config import PortalConfig, SimulatorConfig
 from simulator.portal import TokenState
 from workers import keys
 from workers.dead_letters import DeadLetter
-from workers.watch import secret_ages, watch_secrets
+from workers.watch import watch_secrets
 
 ROOT = Path(__file__).parent.parent
 SOUND = {

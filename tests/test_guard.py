@@ -11,9 +11,10 @@ from audit.records import Action
 from conftest import DoorServer, Sign, batch, event, recorded
 from core.errors import RejectedRequest
 from core.refusals import Refusal
+from core.request_guard import admit
 from core.settings import Settings
 from ingest import surroundings
-from ingest.guard import FailureLimit, admit
+from ingest.guard import FailureLimit
 from ingest.refusals import Refusals
 
 HUBSPOT = "HubSpot Connect 2.0 (http://dev.hubspot.com/)"

@@ -19,9 +19,8 @@ from audit.episodes import Episodes
 from audit.records import Action, AuditRecord
 from audit.stream import append
 from core.alerts import Alert
-from core.errors import CRMUnavailable, NotAuthorized, RateLimited
+from core.errors import DAILY, CRMUnavailable, NotAuthorized, RateLimited
 from workers import keys
-from workers.verdicts import DAILY
 
 OPERATOR: Final = "operator"
 _LOOK_S: Final = 1.0

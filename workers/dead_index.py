@@ -13,7 +13,7 @@ import orjson
 from redis.asyncio import Redis
 
 from workers import keys
-from workers.settlement import Command
+from workers.keys import Command
 
 _FORGET: Final = (Path(__file__).parent / "dead_index.lua").read_text()
 _OLDEST: Final = 100  # letters that are looked at for having expired, at a time

@@ -26,7 +26,7 @@ from core.errors import ObjectNotFound, UnreadableDelivery
 from core.events import Event
 from workers import dead_index, keys
 from workers.dead_index import Cause, DeadIndex, Group, Place
-from workers.settlement import Command
+from workers.keys import Command
 
 _SCRIPT: Final = (Path(__file__).parent / "dead_letters.lua").read_text()
 _PAGE: Final = 500

@@ -17,7 +17,7 @@ from core.events import Event
 from workers import keys
 from workers.dead_letters import DeadLetters
 from workers.holdings import Subject, find, former_ids, read_job
-from workers.settlement import MARKS_KEEP_S
+from workers.keys import MARKS_KEEP_S
 
 _REASON: Final = "erased"
 _RUNNING: Final = "arq:in-progress:"  # arq's own name for the lease on a job

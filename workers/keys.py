@@ -1,5 +1,10 @@
 """The names of what workers keep in Redis. Rule: every key carries the portal, and stands here."""
 
+from typing import Final, TypeAlias
+
+Word: TypeAlias = str | bytes | int
+Command: TypeAlias = tuple[Word, ...]  # of Redis, or settle.lua's NEWER, as words
+
 
 def settled(portal_id: int, delivery_id: str) -> str:
     """Set of the event keys of a delivery that need no more work."""
@@ -84,3 +89,4 @@ FORGOTTEN = "spokes:forgotten"  # sorted set of portal:type:id that were erased 
 BUDGETS = (
     "spokes:budgets"  # sorted set of the portals that workers call HubSpot for, by the epoch s at which they said so
 )
+MARKS_KEEP_S: Final = 7 * 86_400  # marks outlive any pause between two runs of one delivery

@@ -6,23 +6,20 @@ Rule: steps that come while a transaction is under way share the next, in their 
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
 from core.deliveries import AUDIT_STREAM, QUEUE_NAME, Delivery
 from workers import keys
+from workers.keys import Command, Word
 from workers.lanes import Lane
 from workers.patience import Patience
 from workers.tally import Tally
 from workers.together import Together
 
-Word: TypeAlias = str | bytes | int
-Command: TypeAlias = tuple[Word, ...]  # of Redis, or settle.lua's NEWER, as words
-
 _SCRIPT: Final = (Path(__file__).parent / "settle.lua").read_text()
 _MOST: Final = 500  # bounds how long one transaction holds Redis
-MARKS_KEEP_S: Final = 7 * 86_400  # marks outlive any pause between two runs of one delivery
 
 
 class Step(NamedTuple):
@@ -88,7 +85,7 @@ class Settlement:
 
     async def _carry_out(self, asks: list[Step | End | Lane]) -> list[bool]:
         lanes = [ask for ask in asks if isinstance(ask, Lane)]
-        words: list[Word] = [MARKS_KEEP_S, self._holder, len(lanes)]
+        words: list[Word] = [keys.MARKS_KEEP_S, self._holder, len(lanes)]
         words += (word for lane in lanes for word in (lane.key, lane.token))
         steps: dict[str, list[Step]] = {}
         ending: dict[str, Delivery] = {}

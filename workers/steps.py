@@ -6,16 +6,15 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from arq.constants import retry_key_prefix
-
 from audit.records import Action, AuditRecord, Outcome, event_fields
 from audit.stream import encode, encode_fields
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, job_payload, new_id
+from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, RETRY_KEY_PREFIX, Delivery, job_payload, new_id
 from core.errors import ObjectNotFound
 from core.events import Event
 from workers import dead_letters, keys
+from workers.keys import Command
 from workers.lanes import Work, slot
-from workers.settlement import Command, Step
+from workers.settlement import Step
 from workers.verdicts import MERGED_AWAY, Verdict
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def postpone(delivery: Delivery, later: Later, *, tries: int = 0) -> Step:
         ("ZADD", QUEUE_NAME, now_ms + round(later.delay_s * 1000), moved.id),
     )
     if tries:
-        commands += (("SET", retry_key_prefix + moved.id, tries, "EX", _TRIES_KEPT_S),)
+        commands += (("SET", RETRY_KEY_PREFIX + moved.id, tries, "EX", _TRIES_KEPT_S),)
     return Step(delivery, tuple(entry.key for entry in entries), records, commands, is_holders=True)
 
 

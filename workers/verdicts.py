@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from audit.records import TERMINAL, Outcome
-from core.errors import CRMError, InvalidRequest, LeaseLost, NotAuthorized, NotPermitted, RateLimited, SpokesError
+from core.errors import (
+    DAILY,
+    CRMError,
+    InvalidRequest,
+    LeaseLost,
+    NotAuthorized,
+    NotPermitted,
+    RateLimited,
+    SpokesError,
+)
 from workers.backoff import next_delay_s
 from workers.patience import is_redis_away
 
-DAILY: Final = "DAILY"  # HubSpot's policyName
 PAUSE_S: Final = 5.0  # after this the queue looks whether the portal is still paused: see workers/circuit.py
 _AWAY_S: Final = 1.0  # Redis was away while the handler needed it
 

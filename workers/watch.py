@@ -15,7 +15,7 @@ from audit.volumes import HOUR_MS, Volume, volumes
 from core.alerts import Alert
 from core.deliveries import unpack
 from core.errors import UnreadableDelivery
-from core.masking import derive_key, keyed_hash
+from core.secret_ages import OLD, SECRETS, fingerprints, secret_alert
 from core.settings import Settings
 
 _DAY_H: Final = 24
@@ -25,9 +25,7 @@ _FEW: Final = 20  # in 24 hours are never unusual by comparison alone
 _RECOUNTED: Final = 3  # hours; records may reach the store late
 _KEEP_S: Final = (_BASELINE_DAYS + 2) * 86_400
 _DAY_MS: Final = 86_400_000
-_OLD: Final = ((90, Alert.SECRET_OLD, "error"), (75, Alert.SECRET_AGEING, "warning"))  # days
 _DUE_SOON_MS: Final = 7 * _DAY_MS
-_SECRETS: Final = "spokes:secrets"  # hash of fingerprint to the epoch ms at which the secret was first seen
 _CURSOR: Final = "spokes:watch:cursor"
 _SAMPLE: Final = 2_000  # keys in one look
 _GROUP: Final = 50  # of which share round trips; what they hold is in memory together
@@ -69,48 +67,18 @@ async def watch_volumes(settings: Settings, redis: Redis, engine: AsyncEngine, e
 async def watch_secrets(settings: Settings, redis: Redis, episodes: Episodes) -> None:
     """Warn of secrets that have been in use for long; of each only a fingerprint is kept."""
     now_ms = time.time_ns() // 1_000_000
-    prints = _fingerprints(settings)
+    prints = fingerprints(settings)
     for print_ in prints:
-        await redis.hsetnx(_SECRETS, print_, str(now_ms))  # type: ignore[misc]  # redis-py types one class for sync and async
-    seen: dict[bytes, bytes] = await redis.hgetall(_SECRETS)  # type: ignore[misc]  # as above
+        await redis.hsetnx(SECRETS, print_, str(now_ms))  # type: ignore[misc]  # redis-py types one class for sync and async
+    seen: dict[bytes, bytes] = await redis.hgetall(SECRETS)  # type: ignore[misc]  # as above
     for print_, since in ((name.decode(), int(at)) for name, at in seen.items()):
         days = (now_ms - since) // _DAY_MS
         told = secret_alert(days) if print_ in prints else None
-        for _, alert, level in _OLD:
+        for _, alert, level in OLD:
             fields: dict[str, Any] = {"variable": prints.get(print_, ""), "days": days}
             await episodes.tell(alert, of=print_, stands=alert == told, level=level, **fields)
         if print_ not in prints:
-            await redis.hdel(_SECRETS, print_)  # type: ignore[misc]  # as above
-
-
-async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]:
-    """Return the variable and the age in days of each secret that workers have seen.
-
-    Raises:
-        RedisError, OSError: Redis does not answer.
-    """
-    seen: dict[bytes, bytes] = await redis.hgetall(_SECRETS)  # type: ignore[misc]  # as above
-    now_ms = time.time_ns() // 1_000_000
-    names = _fingerprints(settings)
-    return [
-        (name, (now_ms - int(seen[print_.encode()])) // _DAY_MS)
-        for print_, name in names.items()
-        if print_.encode() in seen
-    ]
-
-
-def _fingerprints(settings: Settings) -> dict[str, str]:
-    """The variable of each secret, by what it is known by in Redis."""
-    named = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
-    if token := settings.hubspot_access_token.get_secret_value():
-        named[token] = "HUBSPOT_ACCESS_TOKEN"
-    key = derive_key(settings.master_key(), "secret fingerprints")
-    return {keyed_hash(key, secret)[:16]: name for secret, name in named.items()}
-
-
-def secret_alert(days: int) -> Alert | None:
-    """Return the alert that a secret of this age calls for."""
-    return next((alert for least, alert, _ in _OLD if days >= least), None)
+            await redis.hdel(SECRETS, print_)  # type: ignore[misc]  # as above
 
 
 async def watch_tokens(settings: Settings, redis: Redis, episodes: Episodes) -> None:

@@ -26,7 +26,7 @@ from console.api.taken import (
     OfPerson,
     Settling,
 )
-from console.pages.audit import export
+from console.web.export import export
 from console.web.policy import Door, Permission
 from workers.circuit import Pause
 

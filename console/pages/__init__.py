@@ -5,6 +5,7 @@ from typing import Final
 from aiohttp import web
 
 from console.pages import assets, audit, letters, now, objects, privacy, settings
+from console.web.export import export
 
 _LETTER: Final = r"/console/dead/{portal:\d{1,18}}/{key:[^/]{1,200}}"
 
@@ -21,7 +22,7 @@ def routes() -> list[web.RouteDef]:
         web.get(_LETTER, letters.one),
         web.post(_LETTER + "/reveal", letters.reveal),
         web.get("/console/audit", audit.page),
-        web.get("/console/audit/export", audit.export),
+        web.get("/console/audit/export", export),
         web.post("/console/audit/verify", audit.check),
         web.get("/console/privacy", privacy.page),
         web.get("/console/settings", settings.page),

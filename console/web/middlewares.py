@@ -21,8 +21,8 @@ from console.web.policy import Handler
 from console.web.problems import as_answer
 from console.web.state import BEHIND_WEB, SETTINGS
 from core.errors import AuditUnavailable, Problem, RejectedRequest
+from core.request_guard import admit
 from core.telemetry import canonical, report
-from ingest.guard import admit
 
 _ID: Final = re.compile(r"[0-9a-f]{16}")
 _SENTENCES: Final = {
