@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-SOURCES := audit chaos console core crm handlers ingest simulator workers tests bench
+SOURCES := spokes ingest workers handlers chaos tests bench
 BENCHES ?= claims receiver flood workers memory budget record scenarios growth
 
 .DEFAULT_GOAL := help
@@ -13,10 +13,10 @@ help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## the whole main job on the simulator, checked against the truth
-	@$(BIN)/python -m simulator demo $(ARGS)
+	@$(BIN)/python -m spokes.simulator demo $(ARGS)
 
 up: $(STAMP) ## keep web, worker and the embedded parts running in this terminal
-	@$(BIN)/python -m console up $(ARGS)
+	@$(BIN)/python -m spokes up $(ARGS)
 
 test: $(STAMP) ## all tests, on a real Valkey and a real PostgreSQL
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)

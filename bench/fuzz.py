@@ -18,16 +18,16 @@ from typing import Final
 
 import orjson
 import uvloop
-from fuzz_bodies import FORGED_OBJECT
-from fuzz_cases import case
-from fuzz_parts import Case
-from fuzz_player import Player, Seen
+from fuzzing.bodies import FORGED_OBJECT
+from fuzzing.cases import case
+from fuzzing.parts import Case
+from fuzzing.player import Player, Seen
+from lib.runs import queued_objects
+from lib.servers import ALL_CORES, resident_mb, spokes, valkey
+from lib.tables import bar, table
+from lib.traffic import FIRST_OBJECT
 from redis import Redis
 from rich.progress import Progress, TaskID
-from runs import queued_objects
-from servers import ALL_CORES, resident_mb, spokes, valkey
-from tables import bar, table
-from traffic import FIRST_OBJECT
 
 _ROUND: Final = 2_000  # cases between two looks at queue, log and memory
 _PLAYERS: Final = 48

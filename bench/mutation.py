@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mutation_runs import ROOT, Mutant, NotGreen, lua_mutants, python_mutants
-from tables import bar, table, write_section
+from lib.tables import bar, table, write_section
+from mutating.runs import ROOT, Mutant, NotGreen, lua_mutants, python_mutants
 
 _EXCUSES: Final = Path(__file__).with_name("mutation_excuses.toml")
 _CAST: Final = re.compile(r'cast\((?:None|"[^"]*"), ')
@@ -30,13 +30,14 @@ class Room(NamedTuple):
 
 
 ROOMS: Final = {
-    "signature": Room(("ingest/signature.py",), ("tests/test_signature.py",)),
+    "signature": Room(("spokes/core/signature.py",), ("tests/test_signature.py",)),
     "admission": Room(
-        ("ingest/admission.py", "ingest/admission.lua"), ("tests/test_admission.py", "tests/test_marks.py")
+        ("spokes/intake/admission.py", "spokes/intake/admission.lua"),
+        ("tests/test_admission.py", "tests/test_marks.py"),
     ),
-    "backoff": Room(("workers/backoff.py",), ("tests/test_backoff.py",)),
+    "backoff": Room(("workers/delivery/backoff.py",), ("tests/test_backoff.py",)),
     "budget": Room(
-        ("crm/budget.py", "crm/budget.lua"),
+        ("spokes/crm/transport/rate_budget.py", "spokes/crm/transport/rate_budget.lua"),
         (
             "tests/test_budget_script.py",
             "tests/test_budget_slots.py",
@@ -47,10 +48,10 @@ ROOMS: Final = {
         ("--deselect=tests/test_budget.py::test_the_limit_holds_over_processes_and_is_used",),
     ),
     "lanes": Room(
-        ("workers/lanes.py", "workers/begin.lua", "workers/renew.lua"),
+        ("workers/delivery/lanes.py", "workers/delivery/acquire_lanes.lua", "workers/queue/renew_leases.lua"),
         ("tests/test_begin.py", "tests/test_lanes.py"),
     ),
-    "chain": Room(("audit/chain.py",), ("tests/test_audit_chain.py",)),
+    "chain": Room(("spokes/audit/chain.py",), ("tests/test_audit_chain.py",)),
 }
 
 

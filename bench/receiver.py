@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from redis import Redis
-from rich.progress import Progress
-from runs import WARM_UP_S, WrongRun, check_queue, memory_bytes, most_requests, process_id, run_load
-from scale import long_run, several
-from servers import (
+from lib.runs import WARM_UP_S, WrongRun, check_queue, memory_bytes, most_requests, process_id, run_load
+from lib.servers import (
     OTHER_CORES,
     PINNED,
     ROOT,
@@ -30,7 +27,10 @@ from servers import (
     spokes,
     valkey,
 )  # fmt: skip
-from tables import Cell, bar, comparison, middle, redis_table, section, write_section
+from lib.tables import Cell, bar, comparison, middle, redis_table, section, write_section
+from redis import Redis
+from rich.progress import Progress
+from scale import long_run, several
 
 OURS: Final = "Spokes"
 BARE: Final = "aiohttp, bare"

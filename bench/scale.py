@@ -6,11 +6,11 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from lib.runs import WARM_UP_S, WrongRun, check_queue, memory_bytes, most_requests, run_load
+from lib.servers import ALL_CORES, resident_mb, spokes, valkey
+from lib.tables import table
 from redis import Redis
 from rich.progress import Progress
-from runs import WARM_UP_S, WrongRun, check_queue, memory_bytes, most_requests, run_load
-from servers import ALL_CORES, resident_mb, spokes, valkey
-from tables import table
 
 LONG_EVENTS: Final = 1_000_000
 LONG_BATCH: Final = 10

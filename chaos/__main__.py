@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chaos.facts import Facts
-from chaos.house import marker
 from chaos.invariants import INVARIANTS, violations
 from chaos.plan import Kind
 from chaos.run import Options, run
-from core.settings import Settings
+from chaos.stack import marker
+from spokes.core.settings import Settings
 
 console = Console(width=None if sys.stdout.isatty() else 110)
 

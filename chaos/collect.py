@@ -7,18 +7,18 @@ from typing import Final
 
 import orjson
 
-from audit.records import TERMINAL, Outcome
 from chaos.facts import Disturbance, Facts
 from chaos.handlers import CLAIM
-from chaos.house import House
 from chaos.load import FIRST_FORGED, Load
-from core.deliveries import AUDIT_STREAM, QUEUE_NAME
-from simulator.changes import ObjectRef
-from simulator.deliveries import State
-from simulator.demo import ask_console
-from simulator.errors import JsonObject
-from simulator.object_types import DEAL
-from simulator.truth import CLAIMED, Identity, Truth, associated, wrong_values
+from chaos.stack import House
+from spokes.audit.records import TERMINAL, Outcome
+from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME
+from spokes.simulator.changes import ObjectRef
+from spokes.simulator.crm.object_types import DEAL
+from spokes.simulator.demo import ask_console
+from spokes.simulator.demo.comparison import CLAIMED, Identity, Truth, associated, wrong_values
+from spokes.simulator.errors import JsonObject
+from spokes.simulator.webhooks.delivery_log import State
 
 _GONE: Final = ("arq:job:*", "arq:retry:*", "spokes:*:settled:*")  # keys of work; leases end a little later
 _COMPLAINTS: Final = (

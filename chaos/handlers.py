@@ -1,9 +1,9 @@
 """The project's own handlers, and one whose effect tells how often it happened. Rule: it guards against nothing."""
 
 import handlers
-from core.events import Event
-from handlers.routing import Router, uses
-from handlers.tools import Tools
+from spokes.core.events import Event
+from spokes.routing import Router, uses
+from spokes.tools import Tools
 
 _ROUTER = Router()
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
-from simulator.app import Simulator
-from simulator.changes import USER
-from simulator.deliveries import Attempt
-from simulator.errors import JsonObject
-from simulator.people import People
-from simulator.records import Record
-from simulator.signing import MANNERS
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from spokes.simulator.crm.records import Record
+from spokes.simulator.demo.people import People
+from spokes.simulator.errors import JsonObject
+from spokes.simulator.webhooks.delivery_log import Attempt
+from spokes.simulator.webhooks.signing import MANNERS
 
 _TICK_S: Final = 0.05
 _BURST: Final = 0.01  # share of ticks in which an import comes in

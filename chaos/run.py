@@ -8,16 +8,18 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from chaos import collect, troubles, versions
+from chaos import collect
+from chaos import disruptions as troubles
+from chaos import previous_version as versions
 from chaos.facts import Disturbance, Facts
-from chaos.house import PUBLIC, Busy, House
 from chaos.load import Load
 from chaos.plan import Kind, Trouble, plan
-from core.settings import RECEIVER_PATH
-from simulator.app import Simulator
-from simulator.people import People
-from simulator.retry_schedule import shortest_s
-from simulator.scenario import config
+from chaos.stack import PUBLIC, Busy, House
+from spokes.core.settings import RECEIVER_PATH
+from spokes.simulator.app import Simulator
+from spokes.simulator.demo.people import People
+from spokes.simulator.demo.scenario import config
+from spokes.simulator.webhooks.retry_schedule import shortest_s
 
 _SETTLES_S: Final = 150.0  # for all to be worked off when the last trouble is over, besides a last retry of HubSpot's
 _LOOK_EVERY_S: Final = 0.5

@@ -4,6 +4,6 @@ Every handler stands in one of the routers listed here; reading this list is rea
 """
 
 from handlers import companies, contacts, deals, privacy, tickets
-from handlers.routing import Router
+from spokes.routing import Router
 
 ROUTER = Router(contacts.router, companies.router, deals.router, tickets.router, privacy.router)

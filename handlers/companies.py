@@ -1,9 +1,9 @@
 """Keep company domains in one form, so that HubSpot can match companies by them."""
 
-from core.events import Event
-from crm.validation import canonical_domain
-from handlers.routing import Router, uses
-from handlers.tools import Tools
+from spokes.core.events import Event
+from spokes.crm.validation import canonical_domain
+from spokes.routing import Router, uses
+from spokes.tools import Tools
 
 router = Router()
 

@@ -1,9 +1,9 @@
 """Keep contacts reachable: phone numbers in E.164, e-mail addresses in their canonical form."""
 
-from core.events import Event
-from crm.validation import canonical_email, e164
-from handlers.routing import Router, uses
-from handlers.tools import Tools
+from spokes.core.events import Event
+from spokes.crm.validation import canonical_email, e164
+from spokes.routing import Router, uses
+from spokes.tools import Tools
 
 router = Router()
 

@@ -1,9 +1,9 @@
 """When a deal is won, its owner gets a task to follow up, once."""
 
-from core.events import Event
-from crm.objects import Record
-from handlers.routing import Router, uses
-from handlers.tools import Tools
+from spokes.core.events import Event
+from spokes.crm.objects import Record
+from spokes.routing import Router, uses
+from spokes.tools import Tools
 
 SUBJECT = "Thank the customer and plan the hand-over"
 

@@ -1,8 +1,8 @@
 """When HubSpot erases a person, we erase what we hold on them."""
 
-from core.events import Event
-from handlers.routing import Router
-from handlers.tools import Tools
+from spokes.core.events import Event
+from spokes.routing import Router
+from spokes.tools import Tools
 
 router = Router()
 

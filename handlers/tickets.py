@@ -1,10 +1,10 @@
 """When a ticket closes, its contacts get a note, once."""
 
-from core.errors import ObjectNotFound, RetryLater
-from core.events import Event
-from crm.objects import Record
-from handlers.routing import Router, uses
-from handlers.tools import Tools
+from spokes.core.errors import ObjectNotFound, RetryLater
+from spokes.core.events import Event
+from spokes.crm.objects import Record
+from spokes.routing import Router, uses
+from spokes.tools import Tools
 
 CLOSED = "4"  # the last stage of HubSpot's default support pipeline
 BODY = "Support ticket {id} was closed."

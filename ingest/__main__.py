@@ -1,6 +1,6 @@
 """`python -m ingest`: run the web process, or several. Rule: set up, run, and say in a sentence what is missing."""
 
-from core.signals import end_at_once_when_told, hear_no_more
+from spokes.core.signals import end_at_once_when_told, hear_no_more
 
 if __name__ == "__main__":
     end_at_once_when_told()  # what follows takes a second to load
@@ -10,10 +10,10 @@ import gc
 import sys
 from pathlib import Path
 
-from core.errors import ConfigurationError
-from core.settings import RECEIVER_PATH, Settings
-from core.telemetry import setup
-from ingest.console_proxy import console_folder
+from ingest.server.console_proxy import console_folder
+from spokes.core.errors import ConfigurationError
+from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.core.telemetry.setup import setup
 
 _SHUTDOWN_S = 20  # what is in flight may take this long; Heroku kills a dyno after 30 s
 
@@ -44,7 +44,7 @@ def _run_one(settings: Settings, console: Path | None) -> None:
     import uvloop  # noqa: PLC0415 - gunicorn brings its own way to it
 
     from ingest.app import create_app  # noqa: PLC0415 - gunicorn's processes load it themselves
-    from ingest.serving import serve  # noqa: PLC0415 - likewise
+    from ingest.server.http_server import serve  # noqa: PLC0415 - likewise
 
     app = create_app(settings, console=console)
     _settle_memory()
@@ -53,7 +53,7 @@ def _run_one(settings: Settings, console: Path | None) -> None:
 
 def _run_several(settings: Settings, console: Path | None) -> None:
     """Run WEB_CONCURRENCY processes on one port under gunicorn, which replaces those that die."""
-    from ingest.processes import Server  # noqa: PLC0415 - loads gunicorn, which one process does not need
+    from ingest.prefork import Server  # noqa: PLC0415 - loads gunicorn, which one process does not need
 
     server = Server(settings, graceful_s=_SHUTDOWN_S, console=console)
     _settle_memory()

@@ -11,23 +11,13 @@ from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from core.connections import redis_client
-from core.event_keys import EventKeys
-from core.masking import derive_key
-from core.settings import RECEIVER_PATH, Settings
-from core.totals import Totals
-from handlers.routing import load_router
-from ingest.admission import Admission
-from ingest.allow_list import AllowList
-from ingest.console_proxy import CONSOLE, ConsoleProxy
-from ingest.durability import losses
-from ingest.guard import FailureLimit
-from ingest.load import Load
-from ingest.metrics import MetricsPage
+from ingest.failure_limit import FailureLimit
 from ingest.receiver import Receiver
-from ingest.refusals import Refusals
-from ingest.surroundings import Surroundings
-from ingest.views import (
+from ingest.refusal_log import Refusals
+from ingest.server.console_proxy import CONSOLE, ConsoleProxy
+from ingest.server.metrics_page import MetricsPage
+from ingest.server.request_wrapper import Surroundings
+from ingest.server.views import (
     LOAD,
     METRICS,
     RECEIVER,
@@ -40,6 +30,16 @@ from ingest.views import (
     readyz,
     receive,
 )
+from spokes.core.masking import derive_key
+from spokes.core.redis.connections import redis_client
+from spokes.core.redis.durability import losses
+from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.core.telemetry.metric_totals import Totals
+from spokes.intake.admission import Admission
+from spokes.intake.allow_list import AllowList
+from spokes.intake.backpressure import Load
+from spokes.intake.event_keys import EventKeys
+from spokes.routing import load_router
 
 log = structlog.get_logger()
 

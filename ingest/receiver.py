@@ -8,18 +8,18 @@ import time
 
 from aiohttp import web
 
-from core.errors import RejectedRequest
-from core.event_keys import EventKeys
-from core.refusals import Refusal
-from core.request_guard import admit
-from core.settings import Settings
-from ingest.admission import Admission
-from ingest.allow_list import AllowList
-from ingest.arrivals import Arrival, Summary, sort_out, summary
-from ingest.batch import read, sift
-from ingest.load import Load
-from ingest.signature import verify
-from ingest.usual import Usual
+from spokes.core.errors import RejectedRequest
+from spokes.core.refusals import Refusal
+from spokes.core.request_guard import admit
+from spokes.core.settings import Settings
+from spokes.core.signature import verify
+from spokes.intake.admission import Admission
+from spokes.intake.allow_list import AllowList
+from spokes.intake.backpressure import Load
+from spokes.intake.body_parser import read, sift
+from spokes.intake.classification import Arrival, Summary, sort_out, summary
+from spokes.intake.event_keys import EventKeys
+from spokes.intake.fast_path import Usual
 
 
 class Receiver:

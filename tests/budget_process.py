@@ -11,7 +11,7 @@ import time
 
 from redis.asyncio import Redis
 
-from crm.budget import Budget
+from spokes.crm.transport.rate_budget import Budget
 
 
 async def main() -> None:

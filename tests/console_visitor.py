@@ -12,16 +12,16 @@ from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.archive import Archiver
-from audit.records import AuditRecord
-from audit.store import open_engine
-from audit.stream import append
 from conftest import KEY as AUDIT_KEY
-from console.web.app import create_app
-from console.web.policy import Role
-from console.web.sessions import COOKIE
-from console.web.state import SESSIONS
-from core.settings import Settings
+from spokes.audit.archiver import Archiver
+from spokes.audit.records import AuditRecord
+from spokes.audit.sql.engine import open_engine
+from spokes.audit.stream import append
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.sessions import COOKIE
+from spokes.console.app import create_app
+from spokes.console.web.app_keys import SESSIONS
+from spokes.core.settings import Settings
 
 KEY = "a-key-of-at-least-thirty-two-characters"
 
@@ -44,7 +44,7 @@ async def store(environ: Mapping[str, str]) -> AsyncIterator[AsyncEngine]:
 
 def stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what is counted fall into one window, however long the test takes."""
-    monkeypatch.setattr("console.web.limits.time", SimpleNamespace(time=lambda: 1_795_442_400.0))
+    monkeypatch.setattr("spokes.console.accounts.rate_limits.time", SimpleNamespace(time=lambda: 1_795_442_400.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
-from core.settings import Settings
-from crm.priorities import Priority
-from crm.services import CRM, Services, Write
-from simulator.app import Simulator
-from simulator.config import PortalConfig, SimulatorConfig
-from simulator.records import Record
+from spokes.core.settings import Settings
+from spokes.crm.services import CRM, Services, Write
+from spokes.crm.transport.priorities import Priority
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig
+from spokes.simulator.crm.records import Record
 
 PORTAL = 50112233
 TOKEN = "pat-na1-simulated"

@@ -3,9 +3,9 @@
 import os
 import signal
 
-from core.events import Event
-from handlers.routing import Router
-from handlers.tools import Tools
+from spokes.core.events import Event
+from spokes.routing import Router
+from spokes.tools import Tools
 
 KILLER = "13"
 ROUTER = Router()

@@ -5,9 +5,9 @@ import logging
 import threading
 import warnings
 
-from core.events import Event
-from handlers.routing import Router, uses
-from handlers.tools import Tools
+from spokes.core.events import Event
+from spokes.routing import Router, uses
+from spokes.tools import Tools
 
 ROUTER = Router()
 

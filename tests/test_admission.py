@@ -1,4 +1,4 @@
-"""ingest.admission: one atomic step into a real Valkey."""
+"""spokes.intake.admission: one atomic step into a real Valkey."""
 
 import asyncio
 import random
@@ -11,14 +11,14 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from audit.records import Outcome
 from conftest import event, recorded
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode, new_id
-from core.errors import QueueUnavailable
-from core.event_keys import EventKeys
-from core.events import Event
-from ingest.admission import Admission
-from ingest.arrivals import Arrival
+from spokes.audit.records import Outcome
+from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode, new_id
+from spokes.core.errors import QueueUnavailable
+from spokes.core.events import Event
+from spokes.intake.admission import Admission
+from spokes.intake.classification import Arrival
+from spokes.intake.event_keys import EventKeys
 
 KEYS = EventKeys(b"secret")
 KEEP_S = 48 * 3600

@@ -16,13 +16,13 @@ from command_line import spokes
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from audit.episodes import OUTBOX, Episodes
 from conftest import recorded
-from core.alerts import MEANINGS, Alert
-from core.deliveries import ALERTS, AUDIT_STREAM
-from core.errors import ConfigurationError
-from core.settings import Settings
-from workers.alert_webhook import AlertWebhook
+from spokes.audit.alert_episodes import OUTBOX, Episodes
+from spokes.audit.alert_webhook import AlertWebhook
+from spokes.core.delivery import ALERTS, AUDIT_STREAM
+from spokes.core.errors import ConfigurationError
+from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import MEANINGS, Alert
 
 ROOT = Path(__file__).parent.parent
 SECRET = "a-secret-of-the-webhook"
@@ -185,7 +185,7 @@ def test_every_alert_has_a_meaning_and_stands_in_the_operators_table() -> None:
 def test_every_alert_is_told_somewhere() -> None:
     text = "\n".join(
         path.read_text()
-        for name in ("audit", "core", "ingest", "workers")
+        for name in ("spokes", "ingest", "workers")
         for path in (ROOT / name).rglob("*.py")
         if path.name != "alerts.py"
     )

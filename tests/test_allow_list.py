@@ -1,11 +1,11 @@
-"""ingest.allow_list: what is taken in."""
+"""spokes.intake.allow_list: what is taken in."""
 
 import pytest
 
 from conftest import event
-from core.errors import ConfigurationError
-from core.events import Event
-from ingest.allow_list import AllowList
+from spokes.core.errors import ConfigurationError
+from spokes.core.events import Event
+from spokes.intake.allow_list import AllowList
 
 CLAIMS = {"contact.creation", "contact.propertyChange:email", "object.deletion"}
 

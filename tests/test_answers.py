@@ -6,33 +6,33 @@ import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.archive import Archiver
-from audit.episodes import Episodes
-from audit.pseudonyms import pseudonym_key
-from audit.queries import Filters
-from audit.records import Action, AuditRecord, Outcome
-from audit.requests import ErasureRequest, Law, add
-from audit.stream import append
 from conftest import KEY, bury, event, record
-from console.answers.alerts import alerts
-from console.answers.budget import budgets
-from console.answers.deliveries import deliveries, delivery
-from console.answers.events import event as one_event
-from console.answers.letters import causes
-from console.answers.privacy import privacy_requests
-from console.answers.queue import queue
-from console.answers.records import search
-from console.answers.references import Reference
-from console.answers.sentences import sentence
-from console.answers.timeline import Timeline, timeline
-from core.alerts import Alert
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
-from core.errors import UnclearReference
-from core.events import Event
-from core.settings import Settings
-from workers.circuit import OPERATOR, Circuit
-from workers.dead_letters import DeadLetter, DeadLetters
-from workers.merges import Merges
+from spokes.audit.alert_episodes import Episodes
+from spokes.audit.archiver import Archiver
+from spokes.audit.object_hashes import pseudonym_key
+from spokes.audit.records import Action, AuditRecord, Outcome
+from spokes.audit.sql.queries import Filters
+from spokes.audit.stream import append
+from spokes.console.queries.alerts import alerts
+from spokes.console.queries.budgets import budgets
+from spokes.console.queries.dead_letters import causes
+from spokes.console.queries.deliveries import deliveries, delivery
+from spokes.console.queries.descriptions import sentence
+from spokes.console.queries.events import event as one_event
+from spokes.console.queries.privacy_requests import privacy_requests
+from spokes.console.queries.queue import queue
+from spokes.console.queries.records import search
+from spokes.console.queries.references import Reference
+from spokes.console.queries.timeline import Timeline, timeline
+from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from spokes.core.errors import UnclearReference
+from spokes.core.events import Event
+from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import Alert
+from spokes.privacy.requests import ErasureRequest, Law, add
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
+from spokes.queue.portal_pauses import OPERATOR, Circuit
+from workers.delivery.merge_map import Merges
 
 PORTAL, OTHER = 50112233, 50112244
 ME = str(318845120001)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import core.errors
-from core.errors import SpokesError
-from core.settings import Settings
+import spokes.core.errors
+from spokes.core.errors import SpokesError
+from spokes.core.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("audit", "console", "core", "crm", "handlers", "ingest", "simulator", "workers")
+PACKAGES = ("handlers", "ingest", "spokes", "workers")
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for package in PACKAGES
@@ -42,11 +42,15 @@ def test_web_process_loads_neither_hubspots_client_nor_sql_nor_arq() -> None:
 
 
 def test_handlers_and_stream_load_neither_hubspots_client_nor_sql() -> None:
-    assert not loaded_by("handlers", "audit.stream") & {"hubspot", "sqlalchemy", "arq", "aiohttp"}
+    assert not loaded_by("handlers", "spokes.audit.stream") & {"hubspot", "sqlalchemy", "arq", "aiohttp"}
 
 
 def test_core_opens_nothing() -> None:
-    assert not loaded_by("core.events", "core.deliveries", "core.errors", "core.masking") & {"aiohttp", "redis", "arq"}
+    assert not loaded_by("spokes.core.events", "spokes.core.delivery", "spokes.core.errors", "spokes.core.masking") & {
+        "aiohttp",
+        "redis",
+        "arq",
+    }
 
 
 def test_every_folder_says_what_it_is_for() -> None:
@@ -65,7 +69,7 @@ def test_tree_of_errors_is_drawn_as_it_grows() -> None:
     def drawn(error: type[Exception], depth: int) -> list[str]:
         return [error.__name__, *(line for child in error.__subclasses__() for line in drawn(child, depth + 1))]
 
-    text = core.errors.__doc__ or ""
+    text = spokes.core.errors.__doc__ or ""
     in_text = [
         line.replace("│", " ").replace("├──", " ").replace("└──", " ").split()[0] for line in text.splitlines()[2:]
     ]

@@ -21,13 +21,13 @@ from backports import zstd
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.archive import Archiver
-from audit.stream import append
 from bench.workers import fill, raw
 from conftest import KEY, PUBLIC_URL, SECRET, Sign, batch, event, record, recorded
-from console.lines import _csv
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, encode
-from workers import keys
+from spokes.audit.archiver import Archiver
+from spokes.audit.stream import append
+from spokes.console.export import _csv
+from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, encode
+from spokes.core.redis import keys
 
 ROOT = Path(__file__).parent.parent
 ESCAPE = "\x1b[2J\x1b]0;owned\x07"
@@ -75,7 +75,7 @@ async def test_poisoned_queue_is_put_aside_and_told_of_and_ends_no_worker(
         await redis.zadd(QUEUE_NAME, {name: 1})
     await redis.zadd(QUEUE_NAME, {"no job at all": 1})
     await fill(redis, 10, 10, raw)
-    env = {**os.environ, **environ, "HANDLERS": "bench.noop_handlers", "HUBSPOT_API_URL": "http://127.0.0.1:9"}
+    env = {**os.environ, **environ, "HANDLERS": "bench.handlers.noop", "HUBSPOT_API_URL": "http://127.0.0.1:9"}
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "workers", "--burst", cwd=ROOT, env=env, stderr=asyncio.subprocess.PIPE
     )
@@ -103,7 +103,7 @@ def test_cell_of_an_export_is_no_formula(cell: str) -> None:
 
 def ask(command: list[str], database_url: str) -> "subprocess.CompletedProcess[bytes]":
     env = {**os.environ, "AUDIT_KEY": KEY, "DATABASE_URL": database_url}
-    words = [sys.executable, "-m", "console", "audit", *command]
+    words = [sys.executable, "-m", "spokes", "audit", *command]
     return subprocess.run(words, cwd=ROOT, capture_output=True, check=True, env=env)
 
 

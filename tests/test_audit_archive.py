@@ -12,20 +12,20 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from audit import schema
-from audit.archive import Archiver
-from audit.election import Lease
-from audit.queries import fetch
-from audit.records import Action
-from audit.rows import Row
-from audit.store import open_engine, writing
-from audit.stream import FIELD, append
-from audit.tables import RECORDS
-from audit.verify import verify
 from conftest import KEY, record
-from core.deliveries import AUDIT_STREAM
-from core.errors import AuditUnavailable
-from core.settings import Settings
+from spokes.audit.archiver import Archiver
+from spokes.audit.records import Action
+from spokes.audit.rows import Row
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import open_engine, writing
+from spokes.audit.sql.queries import fetch
+from spokes.audit.sql.tables import RECORDS
+from spokes.audit.stream import FIELD, append
+from spokes.audit.verify import verify
+from spokes.core.delivery import AUDIT_STREAM
+from spokes.core.errors import AuditUnavailable
+from spokes.core.redis.leader_lock import Lease
+from spokes.core.settings import Settings
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ async def test_a_killed_archiver_loses_and_doubles_nothing(
     await schema.upgrade(engine)
     await fill(redis, 4000)
     program = (
-        "import asyncio; from redis.asyncio import Redis; from audit.archive import Archiver;"
-        "from core.settings import Settings; settings = Settings.from_env();"
+        "import asyncio; from redis.asyncio import Redis; from spokes.audit.archiver import Archiver;"
+        "from spokes.core.settings import Settings; settings = Settings.from_env();"
         "asyncio.run(Archiver.open(settings, Redis.from_url(settings.redis_address)).run())"
     )
     environ = {"REDIS_URL": valkey_url, "DATABASE_URL": database_url, "AUDIT_KEY": KEY}
@@ -184,7 +184,7 @@ async def test_a_store_older_than_the_code_is_refused_and_keeps_the_stream(
     (tmp_path / "env.py").touch()
     monkeypatch.setattr(schema, "_SCRIPTS", tmp_path)
     await fill(redis, 1)
-    with pytest.raises(AuditUnavailable, match="python -m console migrate"):
+    with pytest.raises(AuditUnavailable, match="python -m spokes migrate"):
         await Archiver(redis, engine, KEY).drain()
     assert await redis.xlen(AUDIT_STREAM) == 1
 
@@ -194,7 +194,7 @@ async def test_a_chain_without_its_end_is_not_extended(redis: Redis, engine: Asy
     async with writing(engine) as connection:
         await connection.execute(text("DELETE FROM audit_head"))
     await fill(redis, 1)
-    with pytest.raises(AuditUnavailable, match="console audit verify"):
+    with pytest.raises(AuditUnavailable, match="spokes audit verify"):
         await Archiver(redis, engine, KEY).drain()
 
 

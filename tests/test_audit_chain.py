@@ -1,8 +1,8 @@
 import pytest
 
-from audit.chain import GENESIS, canonical, chained, link
-from audit.rows import to_row
 from conftest import record
+from spokes.audit.chain import GENESIS, canonical, chained, link
+from spokes.audit.rows import to_row
 
 
 def test_the_form_of_a_hash_never_changes() -> None:

@@ -12,12 +12,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from typer import BadParameter
 
-from audit.archive import Archiver
-from audit.pseudonyms import pseudonym, pseudonym_key
-from audit.store import writing
-from audit.stream import append
 from conftest import KEY, record
-from console.filters import moment
+from spokes.audit.archiver import Archiver
+from spokes.audit.object_hashes import pseudonym, pseudonym_key
+from spokes.audit.sql.engine import writing
+from spokes.audit.stream import append
+from spokes.console.record_filters import moment
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ class TestOnSQLite:
         assert (row["seq"], row["outcome"], row["attempt"], row["correlation_id"]) == ("2", "dead", "8", "")
 
     def test_a_closed_pipe_is_no_traceback(self, store: str) -> None:
-        command = f"{sys.executable} -m console audit export | true"
+        command = f"{sys.executable} -m spokes audit export | true"
         environ = {"DATABASE_URL": store}
         said = subprocess.run(command, shell=True, env=environ, capture_output=True, check=False)  # noqa: S602 - a pipe
         assert said.stderr == b""
@@ -105,7 +105,7 @@ class TestOnSQLite:
         said = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": database_url}, "audit", "query")
         assert (said.returncode, said.stderr) == (
             2,
-            "The audit store has no tables yet: run `python -m console migrate`.\n",
+            "The audit store has no tables yet: run `python -m spokes migrate`.\n",
         )
 
 
@@ -123,8 +123,8 @@ def test_a_wrong_setting_is_a_sentence() -> None:
 
 
 def test_help_loads_no_command() -> None:
-    program = "import sys; from console.__main__ import app; app(['--help'], standalone_mode=False)"
-    check = f"{program}; sys.exit(any(name in sys.modules for name in ('sqlalchemy', 'core.settings', 'redis')))"
+    program = "import sys; from spokes.console.cli import app; app(['--help'], standalone_mode=False)"
+    check = f"{program}; sys.exit(any(name in sys.modules for name in ('sqlalchemy', 'spokes.core.settings', 'redis')))"
     said = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
     assert (said.returncode, "migrate" in said.stdout, "audit" in said.stdout) == (0, True, True)
 

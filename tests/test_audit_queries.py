@@ -3,14 +3,14 @@ from redis.asyncio import Redis
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit import schema
-from audit.archive import Archiver
-from audit.queries import Filters, find
-from audit.records import Action, Outcome
-from audit.store import open_engine, reading
-from audit.stream import append
-from audit.tables import RECORDS
 from conftest import KEY, record
+from spokes.audit.archiver import Archiver
+from spokes.audit.records import Action, Outcome
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import open_engine, reading
+from spokes.audit.sql.queries import Filters, find
+from spokes.audit.sql.tables import RECORDS
+from spokes.audit.stream import append
 
 ODD = {
     "action": Action.CRM_WRITE,
@@ -68,7 +68,7 @@ async def test_pages_join_without_gap_or_overlap(
     redis: Redis, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, newest_first: bool
 ) -> None:
     """Also where many records carry the same time."""
-    monkeypatch.setattr("audit.queries._PAGE", 4)
+    monkeypatch.setattr("spokes.audit.sql.queries._PAGE", 4)
     pipeline = redis.pipeline()
     for number in range(1, 12):
         append(pipeline, record(number, at=1000 + number // 6))

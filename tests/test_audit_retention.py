@@ -3,18 +3,18 @@ from redis.asyncio import Redis
 from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit import partitions, schema
-from audit.archive import Archiver
-from audit.checkpoints import Checkpoint, Kind, stored
-from audit.evidence import Tampering
-from audit.queries import fetch
-from audit.retention import purge
-from audit.store import reading, writing
-from audit.stream import append
-from audit.tables import CHECKPOINTS, HEAD, RECORDS
-from audit.verify import verify
 from conftest import KEY, record
-from core.errors import AuditUnavailable
+from spokes.audit.archiver import Archiver
+from spokes.audit.checkpoints import Checkpoint, Kind, stored
+from spokes.audit.evidence import Tampering
+from spokes.audit.retention import purge
+from spokes.audit.sql import partitions, schema
+from spokes.audit.sql.engine import reading, writing
+from spokes.audit.sql.queries import fetch
+from spokes.audit.sql.tables import CHECKPOINTS, HEAD, RECORDS
+from spokes.audit.stream import append
+from spokes.audit.verify import verify
+from spokes.core.errors import AuditUnavailable
 
 
 async def fill(redis: Redis, engine: AsyncEngine, first: int, last: int) -> None:

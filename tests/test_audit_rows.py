@@ -3,11 +3,11 @@ import dataclasses
 import orjson
 import pytest
 
-from audit.records import AuditRecord
-from audit.rows import COLUMNS, to_json, to_row
-from audit.stream import encode
 from conftest import record
-from core.errors import UnreadableDelivery
+from spokes.audit.records import AuditRecord
+from spokes.audit.rows import COLUMNS, to_json, to_row
+from spokes.audit.stream import encode
+from spokes.core.errors import UnreadableDelivery
 
 
 def test_a_record_and_its_stream_entry_make_the_same_row() -> None:

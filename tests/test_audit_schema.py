@@ -11,16 +11,16 @@ from redis.asyncio import Redis
 from sqlalchemy import Connection, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit import schema
-from audit.archive import Archiver
-from audit.chain import GENESIS, chained
-from audit.rows import to_row
-from audit.store import reading, writing
-from audit.stream import append
-from audit.tables import HEAD, METADATA, RECORDS
-from audit.verify import verify
 from conftest import KEY, record
-from core.errors import AuditUnavailable
+from spokes.audit.archiver import Archiver
+from spokes.audit.chain import GENESIS, chained
+from spokes.audit.rows import to_row
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import reading, writing
+from spokes.audit.sql.tables import HEAD, METADATA, RECORDS
+from spokes.audit.stream import append
+from spokes.audit.verify import verify
+from spokes.core.errors import AuditUnavailable
 
 NEXT = '''
 """A column more."""
@@ -103,7 +103,7 @@ async def test_records_of_the_first_revision_stay_and_verify(redis: Redis, engin
 
 
 async def test_a_database_without_tables_is_refused_with_advice(engine: AsyncEngine) -> None:
-    with pytest.raises(AuditUnavailable, match="run `python -m console migrate`"):
+    with pytest.raises(AuditUnavailable, match="run `python -m spokes migrate`"):
         await schema.require(engine)
 
 
@@ -112,7 +112,7 @@ async def test_an_older_database_is_refused_with_advice(
 ) -> None:
     await schema.upgrade(engine)
     monkeypatch.setattr(schema, "_SCRIPTS", newer_code)
-    with pytest.raises(AuditUnavailable, match="older than this code: run `python -m console migrate`"):
+    with pytest.raises(AuditUnavailable, match="older than this code: run `python -m spokes migrate`"):
         await schema.require(engine)
 
 

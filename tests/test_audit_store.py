@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit import schema
-from audit.extension import _COLUMNS, _insert
-from audit.queries import fetch
-from audit.store import _set_up_sqlite, asyncpg_address, open_engine, pass_over_leftovers, reading, writing
-from core.errors import AuditUnavailable
-from core.settings import Settings
+from spokes.audit.chain_writer import _COLUMNS, _insert
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import _set_up_sqlite, asyncpg_address, open_engine, pass_over_leftovers, reading, writing
+from spokes.audit.sql.queries import fetch
+from spokes.core.errors import AuditUnavailable
+from spokes.core.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ async def test_exception_of_a_future_that_nobody_fetched_is_told(caplog: pytest.
 
 def test_records_and_stream_load_without_sqlalchemy() -> None:
     """The web process appends records and stays small."""
-    check = "import sys, audit.records, audit.stream; sys.exit('sqlalchemy' in sys.modules)"
+    check = "import sys, spokes.audit.records, spokes.audit.stream; sys.exit('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 

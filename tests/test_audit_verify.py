@@ -4,14 +4,14 @@ import pytest
 from sqlalchemy import delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit import schema
-from audit.chain import GENESIS, chained, link
-from audit.evidence import Tampering
-from audit.rows import Row, to_row
-from audit.store import writing
-from audit.tables import HEAD, RECORDS
-from audit.verify import Verdict, verify
 from conftest import record
+from spokes.audit.chain import GENESIS, chained, link
+from spokes.audit.evidence import Tampering
+from spokes.audit.rows import Row, to_row
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import writing
+from spokes.audit.sql.tables import HEAD, RECORDS
+from spokes.audit.verify import Verdict, verify
 
 HONEST = chained([to_row(record(number).as_dict()) for number in range(1, 10)], 0, GENESIS)
 
@@ -102,12 +102,12 @@ async def test_tampering_is_found_and_told_apart(engine: AsyncEngine) -> None:
 async def test_a_chain_longer_than_a_page_is_walked_to_its_end(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.verify._PAGE", 4)
+    monkeypatch.setattr("spokes.audit.verify._PAGE", 4)
     assert (await judge(engine, HONEST)).records == 9
 
 
 async def test_progress_rises_to_the_number_of_records(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("audit.verify._PAGE", 4)
+    monkeypatch.setattr("spokes.audit.verify._PAGE", 4)
     await judge(engine, HONEST)
     seen: list[tuple[int, int]] = []
     await verify(engine, lambda done, total: seen.append((done, total)))

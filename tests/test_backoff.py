@@ -1,4 +1,4 @@
-"""workers.backoff and workers.verdicts: when to try again, and what an end means."""
+"""workers.delivery.backoff and workers.delivery.resolution: when to try again, and what an end means."""
 
 import random
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audit.records import TERMINAL, Outcome
-from core.errors import (
+from spokes.audit.records import TERMINAL, Outcome
+from spokes.core.errors import (
     Conflict,
     CRMError,
     CRMUnavailable,
@@ -20,8 +20,8 @@ from core.errors import (
     RateLimited,
     RetryLater,
 )
-from workers.backoff import next_delay_s
-from workers.verdicts import PAUSE_S, judge
+from workers.delivery.backoff import next_delay_s
+from workers.delivery.resolution import PAUSE_S, judge
 
 SCHEDULE = (2.0, 10.0, 60.0)
 TRANSIENT = [

@@ -1,4 +1,4 @@
-"""ingest.batch: every good event of a body is read, whatever stands beside it."""
+"""spokes.intake.body_parser: every good event of a body is read, whatever stands beside it."""
 
 import orjson
 import pytest
@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import batch, event
-from core.errors import RejectedRequest
-from core.refusals import Refusal
-from ingest.batch import Batch, read, sift
+from spokes.core.errors import RejectedRequest
+from spokes.core.refusals import Refusal
+from spokes.intake.body_parser import Batch, read, sift
 
 
 def sifted(body: bytes) -> Batch:

@@ -1,4 +1,4 @@
-"""workers.begin and workers.heartbeat: what is taken and read in one call, and what is renewed, on a real Valkey."""
+"""workers.delivery.lane_manager and workers.queue.leases: what is taken and read in one call, and what is renewed, on a real Valkey."""
 
 import asyncio
 import contextlib
@@ -9,14 +9,15 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
 from conftest import event
-from core.deliveries import Delivery, Entry
-from core.settings import Settings
-from workers import heartbeat, keys
-from workers.begin import LEASE_MS, Beginning
-from workers.lanes import Lane, Work
-from workers.patience import Patience
-from workers.run import Run
-from workers.settlement import Settlement
+from spokes.core.delivery import Delivery, Entry
+from spokes.core.redis import keys
+from spokes.core.redis.outage import Patience
+from spokes.core.settings import Settings
+from workers.delivery.delivery_run import Run
+from workers.delivery.lane_manager import LEASE_MS, Beginning
+from workers.delivery.lanes import Lane, Work
+from workers.delivery.settlement import Settlement
+from workers.queue import leases as heartbeat
 
 PORTAL = 50112233
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
-from crm.budget import Budget
-from crm.waits import shared_wait
+from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
+from spokes.crm.transport.rate_budget import Budget
+from spokes.crm.transport.waits import shared_wait
 
 PORTAL = 50112233
 PROCESS = Path(__file__).parent / "budget_process.py"
@@ -47,7 +47,7 @@ async def test_the_limit_holds_over_processes_and_is_used(redis: Redis, valkey_u
 
     periods = [later - earlier for earlier, later in zip(arrivals, arrivals[limit:], strict=False)]
     assert most_in_a_window(arrivals, window_s) == limit
-    assert (window_s + latency_s) / (sum(periods) / len(periods)) >= 0.5  # bench/budget.py tells how much
+    assert (window_s + latency_s) / (sum(periods) / len(periods)) >= 0.5  # bench/rate_budget.py tells how much
 
 
 async def test_a_place_comes_back_a_window_after_the_call_has_ended_however_long_it_took(redis: Redis) -> None:

@@ -1,13 +1,13 @@
-"""crm/budget.lua, asked directly: what it answers, what it keeps in Redis, and for how long."""
+"""spokes/crm/transport/rate_budget.lua, asked directly: what it answers, what it keeps in Redis, and for how long."""
 
 import time
 
 import pytest
 from redis.asyncio import Redis
 
-from core.errors import CRMUnavailable
-from crm.budget import Budget
-from crm.priorities import Priority
+from spokes.core.errors import CRMUnavailable
+from spokes.crm.transport.priorities import Priority
+from spokes.crm.transport.rate_budget import Budget
 
 PORTAL = 50112233
 HASH = f"spokes:{PORTAL}:budget"

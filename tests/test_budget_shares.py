@@ -10,11 +10,11 @@ import pytest
 from crm_world import PORTAL, World, world_of
 from redis.asyncio import Redis
 
-from core.errors import RateLimited
-from crm.budget import Budget
-from crm.priorities import Priority, priority_of
-from crm.waits import day_left_s, shared_wait
-from simulator.config import Limits, PortalConfig
+from spokes.core.errors import RateLimited
+from spokes.crm.transport.priorities import Priority, priority_of
+from spokes.crm.transport.rate_budget import Budget
+from spokes.crm.transport.waits import day_left_s, shared_wait
+from spokes.simulator.config import Limits, PortalConfig
 
 
 def budget_of(

@@ -1,4 +1,4 @@
-"""crm.budget: what stands in Redis for a place, and what is left of one that went wrong."""
+"""spokes.crm.transport.rate_budget: what stands in Redis for a place, and what is left of one that went wrong."""
 
 import asyncio
 import time
@@ -9,10 +9,10 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
-from core.errors import CRMUnavailable, RateLimited, TransientCRMError
-from crm.budget import Budget
-from crm.priorities import Priority
-from crm.waits import Kind
+from spokes.core.errors import CRMUnavailable, RateLimited, TransientCRMError
+from spokes.crm.transport.priorities import Priority
+from spokes.crm.transport.rate_budget import Budget
+from spokes.crm.transport.waits import Kind
 
 PORTAL = 50112233
 
@@ -160,7 +160,7 @@ async def test_who_waits_sleeps_until_then_and_a_hair_more_but_never_longer_than
     budget = budget_of(redis)
     before = time.monotonic()
     await budget.pause(PORTAL, "calls", wait_s, "SECONDLY")
-    monkeypatch.setattr("crm.budget.asyncio.sleep", awake_at_once)
+    monkeypatch.setattr("spokes.crm.transport.rate_budget.asyncio.sleep", awake_at_once)
     with pytest.raises(asyncio.CancelledError):
         await budget._take(PORTAL, "calls", "one", "interactive")
     late_s = time.monotonic() - before if wait_s == nap_s else 0

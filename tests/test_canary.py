@@ -19,9 +19,9 @@ from aiohttp import web
 from redis.asyncio import Redis
 from scripted_hubspot import Asked, ScriptedHubSpot, found, json_answer
 
-from audit.episodes import OUTBOX
 from conftest import PUBLIC_URL, Sign, batch, event
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME
+from spokes.audit.alert_episodes import OUTBOX
+from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME
 
 ROOT = Path(__file__).parent.parent
 MAIL, PHONE = "canary.mail@example.com", "+14155550199"
@@ -197,7 +197,7 @@ async def _spawn(environ: dict[str, str], module: str, *arguments: str) -> async
 
 async def _said(environ: dict[str, str], *arguments: str) -> bytes:
     """What a command of the console prints."""
-    return b"".join(await (await _spawn(environ, "console", *arguments)).communicate())
+    return b"".join(await (await _spawn(environ, "spokes", *arguments)).communicate())
 
 
 async def _until(condition: Callable[[], Awaitable[bool]], seconds: float = 45.0) -> None:

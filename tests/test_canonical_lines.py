@@ -1,4 +1,4 @@
-"""core.canonical_lines: when lines are written."""
+"""spokes.core.telemetry.canonical_log: when lines are written."""
 
 import asyncio
 import io
@@ -6,8 +6,8 @@ import io
 import orjson
 import pytest
 
-from core.canonical_lines import CanonicalLines
-from core.masking import Mask
+from spokes.core.masking import Mask
+from spokes.core.telemetry.canonical_log import CanonicalLines
 
 
 class Writes(io.StringIO):

@@ -16,17 +16,17 @@ from random import Random
 
 import pytest
 
+from chaos.child_process import Part
 from chaos.collect import complaints, ends_of, still_running
 from chaos.facts import Disturbance, Facts
-from chaos.house import Busy, House
 from chaos.invariants import violations
-from chaos.part import Part
 from chaos.plan import Kind, plan
 from chaos.proxy import Proxy
 from chaos.run import speed
-from simulator.app import Simulator
-from simulator.config import SenderConfig, SimulatorConfig
-from simulator.retry_schedule import retry_delay_s
+from chaos.stack import Busy, House
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import SenderConfig, SimulatorConfig
+from spokes.simulator.webhooks.retry_schedule import retry_delay_s
 
 ROOT = Path(__file__).parent.parent
 GOOD = Facts(
@@ -195,7 +195,7 @@ async def test_proxy_to_nobody_ends_the_connection() -> None:
 
 
 async def test_part_that_does_not_heed_a_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chaos.part._ENDS_WITHIN_S", 0.2)
+    monkeypatch.setattr("chaos.child_process._ENDS_WITHIN_S", 0.2)
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
     part = Part("deaf", [sys.executable, "-c", script], {"DATA_DIR": str(tmp_path)}, tmp_path)
     await part.start()
@@ -209,7 +209,7 @@ async def test_part_that_does_not_heed_a_signal_is_killed(tmp_path: Path, monkey
 async def test_trouble_that_would_wait_long_for_its_part_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chaos.house._WAITS_S", 0.05)
+    monkeypatch.setattr("chaos.stack._WAITS_S", 0.05)
     async with Simulator(SimulatorConfig()) as sim:
         house = House(sim, tmp_path, 1, fsync="always")
         async with house.alone("web", "worker 1"):
@@ -254,7 +254,7 @@ def test_faults_and_values_in_logs_are_complaints(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("after_s", "off_s"), [("0", -600), ("600", 0)])
 def test_module_believes_another_time_once_its_clock_has_jumped(tmp_path: Path, after_s: str, off_s: int) -> None:
     (tmp_path / "tell_time.py").write_text("import sys, time; print(time.time(), time.time_ns() / 1e9, *sys.argv[1:])")
-    command = [sys.executable, "-m", "chaos.skewed", "-600", after_s, "tell_time", "word"]
+    command = [sys.executable, "-m", "chaos.clock_skew", "-600", after_s, "tell_time", "word"]
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
     told = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout.split()
     assert [round((float(moment) - time.time()) / 100) for moment in told[:2]] == [off_s / 100] * 2

@@ -1,13 +1,13 @@
-"""console.check_identities: what doctor says of an identity provider."""
+"""spokes.console.doctor.identity_check: what doctor says of an identity provider."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from console.check_identities import check_identities
-from console.findings import Finding, Level
-from core.settings import Settings
 from identity_provider import IdentityProvider
+from spokes.console.doctor.findings import Finding, Level
+from spokes.console.doctor.identity_check import check_identities
+from spokes.core.settings import Settings
 
 
 @pytest.fixture

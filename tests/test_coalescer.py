@@ -9,7 +9,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 from scripted_hubspot import Asked, ScriptedHubSpot, found, json_answer
 
-from core.errors import (
+from spokes.core.errors import (
     CRMError,
     CRMUnavailable,
     InvalidRequest,
@@ -19,14 +19,14 @@ from core.errors import (
     ObjectNotFound,
     RateLimited,
 )
-from crm.budget import Budget
-from crm.calls import Calls
-from crm.client import HubSpotClient
-from crm.echoes import Echoes
-from crm.exchange import Exchange
-from crm.fates import Done
-from crm.paths import Paths
-from crm.updates import Update
+from spokes.crm.batching.registry import Exchange
+from spokes.crm.batching.updates import Update
+from spokes.crm.own_writes import Echoes
+from spokes.crm.results import Done
+from spokes.crm.transport.client import HubSpotClient
+from spokes.crm.transport.paced_client import Calls
+from spokes.crm.transport.paths import Paths
+from spokes.crm.transport.rate_budget import Budget
 
 PORTAL = 50112233
 Respond = Callable[[Asked], web.StreamResponse]

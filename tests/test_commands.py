@@ -17,10 +17,10 @@ import pytest
 from redis.asyncio import Redis
 
 from conftest import DoorServer
-from console.__main__ import COMMANDS, app
-from console.made_events import make
-from console.running import announce
-from core.settings import Settings
+from spokes.console.cli import COMMANDS, app
+from spokes.console.commands.made_events import make
+from spokes.console.local.running_stack import announce
+from spokes.core.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = {"up", "serve", "audit export", "privacy export"}  # they run, or write a document in a form of its own
@@ -73,7 +73,7 @@ def test_general_exit_codes_stand_in_the_help() -> None:
 
 
 def spokes(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "console", *arguments]
+    command = [sys.executable, "-W", "error", "-m", "spokes", *arguments]
     env = {"PATH": os.environ["PATH"], **environ}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
 
@@ -94,7 +94,7 @@ def test_whole_way_beside_a_running_house(tmp_path: Path) -> None:
     """`up` plays HubSpot; another terminal needs no settings to send an event, follow it and look at it."""
     data = {"DATA_DIR": str(tmp_path)}
     house = subprocess.Popen(
-        [sys.executable, "-m", "console", "up", "--traffic", "0"], cwd=ROOT,
+        [sys.executable, "-m", "spokes", "up", "--traffic", "0"], cwd=ROOT,
         env={"PATH": os.environ["PATH"], "PORT": "0", **data},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

@@ -7,8 +7,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
-from core.connections import redis_client
-from core.settings import Settings
+from spokes.core.redis.connections import redis_client
+from spokes.core.settings import Settings
 
 STEPS = range(1, 40)  # of the event loop; connecting and introducing itself takes a dozen
 

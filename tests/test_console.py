@@ -11,14 +11,14 @@ import pytest
 from command_line import spokes
 from redis.asyncio import Redis
 
-from audit.archive import Archiver
-from audit.records import AuditRecord, Outcome, event_fields
-from audit.store import open_engine
-from audit.stream import append
 from conftest import KEY, bury, event, recorded
-from core.deliveries import QUEUE_NAME, Entry
-from core.settings import Settings
-from workers.dead_letters import DeadLetter, DeadLetters
+from spokes.audit.archiver import Archiver
+from spokes.audit.records import AuditRecord, Outcome, event_fields
+from spokes.audit.sql.engine import open_engine
+from spokes.audit.stream import append
+from spokes.core.delivery import QUEUE_NAME, Entry
+from spokes.core.settings import Settings
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
 ROOT = Path(__file__).parent.parent
 
@@ -110,7 +110,7 @@ def test_second_up_on_the_same_data_is_refused_in_a_sentence(tmp_path: Path) -> 
     for name in ("REDIS_URL", "HUBSPOT_ACCESS_TOKEN"):
         environ.pop(name, None)
     first = subprocess.Popen(
-        [sys.executable, "-m", "console", "up", "--workers", "0"],
+        [sys.executable, "-m", "spokes", "up", "--workers", "0"],
         cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert first.stdout is not None
@@ -119,7 +119,7 @@ def test_second_up_on_the_same_data_is_refused_in_a_sentence(tmp_path: Path) -> 
         while time.monotonic() < deadline and not first.stdout.readline().startswith("Ready"):
             pass
         second = subprocess.run(
-            [sys.executable, "-m", "console", "up"],
+            [sys.executable, "-m", "spokes", "up"],
             cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=False,
         )  # fmt: skip
         assert (second.returncode, "already running" in second.stderr) == (2, True)

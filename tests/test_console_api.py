@@ -12,25 +12,25 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from audit.archive import Archiver
-from audit.requests import ErasureRequest, Law, add
 from conftest import KEY as AUDIT_KEY
 from conftest import bury, event, record, recorded
-from console.api.openapi import document
-from console.api.route import PREFIX
-from console.api.routes import ROUTES
-from console.web.app import create_app
-from console.web.policy import Permission, Role, permitted
-from console.web.sessions import COOKIE
-from console.web.state import SETTINGS
-from console.web.tokens import Tokens
-from console.web.users import Users
 from console_visitor import KEY, Visitor, archive, console, store
-from core.deliveries import QUEUE_NAME, Entry
-from core.settings import Settings
-from core.totals import PROCESSES, TOTALS
-from workers.circuit import Circuit
-from workers.dead_letters import DeadLetter, DeadLetters
+from spokes.audit.archiver import Archiver
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Permission, Role, permitted
+from spokes.console.accounts.sessions import COOKIE
+from spokes.console.accounts.users import Users
+from spokes.console.api.openapi import document
+from spokes.console.api.route import PREFIX
+from spokes.console.api.routes import ROUTES
+from spokes.console.app import create_app
+from spokes.console.web.app_keys import SETTINGS
+from spokes.core.delivery import QUEUE_NAME, Entry
+from spokes.core.settings import Settings
+from spokes.core.telemetry.metric_totals import PROCESSES, TOTALS
+from spokes.privacy.requests import ErasureRequest, Law, add
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
+from spokes.queue.portal_pauses import Circuit
 
 PORTAL = 50112233
 HIDDEN = "eve@example.com"
@@ -341,7 +341,7 @@ async def test_a_fault_of_ours_is_a_problem_that_tells_nothing(
     async def fails(*_: object) -> None:
         raise RuntimeError(HIDDEN)
 
-    monkeypatch.setattr("console.api.looking.queue", fails)
+    monkeypatch.setattr("spokes.console.api.read_endpoints.queue", fails)
     status, problem = await Program(client, Role.VIEWER).get("/queue")
     assert (status, problem["type"], len(problem["correlation_id"])) == (500, "urn:spokes:problem:internal", 16)
     assert HIDDEN not in str(problem)

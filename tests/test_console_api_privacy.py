@@ -8,21 +8,21 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
-from audit import schema
 from conftest import TOKEN, recorded
-from console.api.route import PREFIX
-from console.web.app import create_app
-from console.web.policy import Role
-from console.web.state import ENGINE, SETTINGS
-from console.web.tokens import Tokens
 from console_visitor import KEY, console, store
-from core.settings import Settings
-from crm.services import CRM
-from simulator.app import Simulator
-from simulator.changes import USER
-from simulator.config import PortalConfig, SimulatorConfig
-from simulator.portal import TokenState
-from workers.erasure import Erasures
+from spokes.audit.sql import schema
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Role
+from spokes.console.api.route import PREFIX
+from spokes.console.app import create_app
+from spokes.console.web.app_keys import ENGINE, SETTINGS
+from spokes.core.settings import Settings
+from spokes.crm.services import CRM
+from spokes.privacy.erasure import Erasures
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from spokes.simulator.config import PortalConfig, SimulatorConfig
+from spokes.simulator.portal import TokenState
 
 PORTAL = 50112233
 EMAIL = "ada@example.com"

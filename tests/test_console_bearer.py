@@ -1,4 +1,4 @@
-"""console.identity: which tokens of an identity provider the API believes, and whom they make here."""
+"""spokes.console.identity: which tokens of an identity provider the API believes, and whom they make here."""
 
 import asyncio
 import time
@@ -11,17 +11,17 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from console.identity.bearer import bearer
-from console.identity.claims import actor_of
-from console.identity.kept import BETWEEN_S, Kept
-from console.identity.provider import Provider, usable
-from console.identity.wire import Wire, unavailable
-from console.web.policy import Role
-from console.web.tokens import Tokens
 from console_visitor import KEY
-from core.errors import Problem
-from core.settings import Settings
 from identity_provider import CLIENT_ID, FIRST, SECOND, IdentityProvider
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Role
+from spokes.console.identity.bearer_tokens import bearer
+from spokes.console.identity.cached_value import BETWEEN_S, Kept
+from spokes.console.identity.claims import actor_of
+from spokes.console.identity.http_client import Wire, unavailable
+from spokes.console.identity.provider import Provider, usable
+from spokes.core.errors import Problem
+from spokes.core.settings import Settings
 
 PUBLIC = FIRST.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 

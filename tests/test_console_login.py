@@ -19,14 +19,14 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from conftest import recorded
-from console.__main__ import app as commands
-from console.users import app as user_commands
-from console.web.policy import Role
-from console.web.sessions import COOKIE
-from console.web.state import SESSIONS, USERS
-from console.web.users import Users
 from console_visitor import KEY, Visitor, console, stop_the_clock
-from core.errors import ConfigurationError
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.sessions import COOKIE
+from spokes.console.accounts.users import Users
+from spokes.console.cli import app as commands
+from spokes.console.commands.users import app as user_commands
+from spokes.console.web.app_keys import SESSIONS, USERS
+from spokes.core.errors import ConfigurationError
 
 ROOT = Path(__file__).parent.parent
 PASSWORD = "correct horse battery"
@@ -171,7 +171,7 @@ def test_a_short_password_makes_no_account() -> None:
 
 @pytest.mark.usefixtures("redis")
 def test_who_changed_an_account_is_told_beside_the_answer(environ: dict[str, str]) -> None:
-    command = [sys.executable, "-m", "console", "user", "add", "bob", "--role", "viewer", "--no-password", "--json"]
+    command = [sys.executable, "-m", "spokes", "user", "add", "bob", "--role", "viewer", "--no-password", "--json"]
     env = {**os.environ, **environ, "CONSOLE_KEY": KEY}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=True)
     assert orjson.loads(done.stdout)["name"] == "bob"

@@ -10,16 +10,16 @@ from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
 from conftest import recorded
-from console.identity.authorization import CALLBACK
-from console.web.app import create_app
-from console.web.oidc import BEGIN, COOKIE
-from console.web.policy import Role
-from console.web.sessions import COOKIE as SESSION
-from console.web.state import SESSIONS, SETTINGS
-from console.web.tokens import Tokens
 from console_visitor import KEY, console, stop_the_clock
-from core.settings import Settings
 from identity_provider import CLIENT_ID, CLIENT_SECRET, SECOND, IdentityProvider
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.sessions import COOKIE as SESSION
+from spokes.console.app import create_app
+from spokes.console.identity.login_flow import CALLBACK
+from spokes.console.web.app_keys import SESSIONS, SETTINGS
+from spokes.console.web.oidc_pages import BEGIN, COOKIE
+from spokes.core.settings import Settings
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ async def test_an_answer_is_good_once(client: TestClient) -> None:
 
 
 async def test_a_login_that_took_too_long_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("console.identity.authorization.BEGUN_S", -1)
+    monkeypatch.setattr("spokes.console.identity.login_flow.BEGUN_S", -1)
     assert await refused(await Browser(client).log_in())
 
 

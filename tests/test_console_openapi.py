@@ -23,20 +23,20 @@ from schemathesis.specs.openapi.checks import (
     unsupported_method,
 )
 
-from audit import schema as tables
-from audit.store import open_engine
 from conftest import KEY as AUDIT_KEY
 from conftest import TOKEN
-from console.api.openapi import document
-from console.api.route import PREFIX
-from console.api.routes import ROUTES
-from console.web.app import create_app
-from console.web.policy import Role
-from console.web.tokens import Tokens
 from console_visitor import KEY
-from core.settings import Settings
-from simulator.app import Simulator
-from simulator.config import PortalConfig, SimulatorConfig
+from spokes.audit.sql import schema as tables
+from spokes.audit.sql.engine import open_engine
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Role
+from spokes.console.api.openapi import document
+from spokes.console.api.route import PREFIX
+from spokes.console.api.routes import ROUTES
+from spokes.console.app import create_app
+from spokes.core.settings import Settings
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig
 
 GONE = {"expected-statuses": ["2xx", "401", "403", "404", "409", "410"]}  # 410: a page that follows nothing any more
 API = schemathesis.openapi.from_dict(

@@ -1,4 +1,4 @@
-"""console.pages over real HTTP, without a browser: what stands on them, for whom, and what never does."""
+"""spokes.console.pages over real HTTP, without a browser: what stands on them, for whom, and what never does."""
 
 from collections.abc import AsyncIterator
 
@@ -8,21 +8,21 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.records import Action
 from conftest import bury, event, record, recorded
-from console.pages.board import BOARDS, Board
-from console.pages.charts import ceiling, chart
-from console.web.formats import count, duration
-from console.web.policy import Role
-from console.web.sessions import COOKIE
-from console.web.state import SESSIONS
 from console_visitor import Visitor, archive, console, seen, store
-from core import minutes
-from core.deliveries import Entry
-from core.errors import CRMUnavailable
-from core.minutes import Snapshot
-from core.totals import sample
-from workers.dead_letters import DeadLetter, DeadLetters
+from spokes.audit.records import Action
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.sessions import COOKIE
+from spokes.console.pages.charts import ceiling, chart
+from spokes.console.pages.dashboard import BOARDS, Board
+from spokes.console.web.app_keys import SESSIONS
+from spokes.console.web.template_filters import count, duration
+from spokes.core.delivery import Entry
+from spokes.core.errors import CRMUnavailable
+from spokes.core.telemetry import metric_history as minutes
+from spokes.core.telemetry.metric_history import Snapshot
+from spokes.core.telemetry.metric_totals import sample
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 PORTAL = 50112233

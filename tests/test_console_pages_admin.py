@@ -9,13 +9,13 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.archive import Archiver
-from audit.requests import ErasureRequest, Law, add
 from conftest import KEY as AUDIT_KEY
 from conftest import SECRET, TOKEN, record
-from console.web.audit_filters import read
-from console.web.policy import Role
 from console_visitor import KEY, Visitor, archive, console, seen, store
+from spokes.audit.archiver import Archiver
+from spokes.console.accounts.policy import Role
+from spokes.console.web.audit_export import read
+from spokes.privacy.requests import ErasureRequest, Law, add
 
 PORTAL = 50112233
 NOBODY = "http://127.0.0.1:9"

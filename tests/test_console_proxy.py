@@ -13,12 +13,12 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
 
-from console.web.policy import Role
-from console.web.tokens import Tokens
-from console.web.users import Users
 from console_visitor import KEY
-from core.settings import Settings
-from ingest.console_proxy import is_console
+from ingest.server.console_proxy import is_console
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.users import Users
+from spokes.core.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 DEADLINE_S = 40.0  # a process starts in two seconds; the machine may be busy

@@ -1,4 +1,4 @@
-"""console.web.sessions on a real Valkey: an hour of idleness, half a day at most, and an end that is one."""
+"""spokes.console.accounts.sessions on a real Valkey: an hour of idleness, half a day at most, and an end that is one."""
 
 import time
 from types import SimpleNamespace
@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from redis.asyncio import Redis
 
-from console.web.policy import Role
-from console.web.sessions import IDLE_S, LONGEST_S, Sessions
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.sessions import IDLE_S, LONGEST_S, Sessions
 
 HOUR_S = 3600
 
@@ -52,7 +52,7 @@ async def test_a_session_that_is_used_all_day_ends_all_the_same(
 ) -> None:
     cookie = await sessions.begin("ada", [Role.VIEWER], None)
     now = time.time()
-    monkeypatch.setattr("console.web.sessions.time", SimpleNamespace(time=lambda: now + LONGEST_S + 1))
+    monkeypatch.setattr("spokes.console.accounts.sessions.time", SimpleNamespace(time=lambda: now + LONGEST_S + 1))
     assert await sessions.find(cookie) is None
     monkeypatch.undo()
     assert await sessions.find(cookie) is None  # it is gone, and not only late

@@ -1,4 +1,4 @@
-"""console.web.tokens: which tokens of programs are believed, and which are not."""
+"""spokes.console.accounts.api_tokens: which tokens of programs are believed, and which are not."""
 
 import base64
 import json
@@ -8,9 +8,9 @@ from collections.abc import Mapping
 import jwt
 import pytest
 
-from console.web.policy import Role
-from console.web.tokens import Tokens
-from core.errors import Problem
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Role
+from spokes.core.errors import Problem
 
 KEY = b"k" * 64
 TOKENS = Tokens(KEY)

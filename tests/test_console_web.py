@@ -1,4 +1,4 @@
-"""console.web over real HTTP, on a real Valkey: who may do what, and what surrounds every answer."""
+"""spokes.console.web over real HTTP, on a real Valkey: who may do what, and what surrounds every answer."""
 
 import re
 import time
@@ -10,15 +10,15 @@ from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from console.web.app import create_app
-from console.web.headers import SECURITY
-from console.web.policy import Role, policy_of
-from console.web.state import SETTINGS
-from console.web.tokens import Tokens
 from console_visitor import KEY as CONSOLE_KEY
 from console_visitor import Visitor, console
-from core.settings import Settings
-from core.totals import PROCESSES, TOTALS
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Role, policy_of
+from spokes.console.app import create_app
+from spokes.console.web.app_keys import SETTINGS
+from spokes.console.web.headers import SECURITY
+from spokes.core.settings import Settings
+from spokes.core.telemetry.metric_totals import PROCESSES, TOTALS
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 from crm_world import World, world_of
 from redis.asyncio import Redis
 
-from core.errors import NotPermitted
-from crm.associations import Label
+from spokes.core.errors import NotPermitted
+from spokes.crm.associations import Label
 
 PRIMARY = Label(1, "HUBSPOT_DEFINED", "Primary")
 PAIR = ("contacts", "companies")

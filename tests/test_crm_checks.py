@@ -6,8 +6,8 @@ import pytest
 from crm_world import World, world_of
 from redis.asyncio import Redis
 
-from core.errors import InvalidRequest
-from crm.checks import Rules, checked
+from spokes.core.errors import InvalidRequest
+from spokes.crm.checks import Rules, checked
 
 RULES = Rules(frozenset({"mail.invalid"}), "DE")
 

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from scripted_hubspot import Asked, ScriptedHubSpot, json_answer
 
-from core.errors import (
+from spokes.core.errors import (
     ConfigurationError,
     Conflict,
     CRMError,
@@ -26,7 +26,7 @@ from core.errors import (
     PortalMoving,
     RateLimited,
 )
-from crm.client import HubSpotClient
+from spokes.crm.transport.client import HubSpotClient
 
 TOKEN = "pat-eu1-00000000-1111-2222-3333-444444444444"
 PERSONAL = "ada@example.org"
@@ -311,7 +311,7 @@ async def test_a_call_given_up_goes_on_and_harms_no_other() -> None:
 
 
 def test_handlers_load_without_hubspots_client() -> None:
-    code = "import sys, handlers, crm.objects, crm.services; print('hubspot' in sys.modules)"
+    code = "import sys, handlers, spokes.crm.objects, spokes.crm.services; print('hubspot' in sys.modules)"
 
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -321,7 +321,7 @@ def test_handlers_load_without_hubspots_client() -> None:
 async def test_apiexceptions_of_every_hubspot_package_are_recognised() -> None:
     from hubspot.crm.companies.exceptions import NotFoundException  # noqa: PLC0415 - loads a package for one test
 
-    from crm.client import _ours  # noqa: PLC0415 - its only use here
+    from spokes.crm.transport.client import _ours  # noqa: PLC0415 - its only use here
 
     error = _ours(NotFoundException(status=404, reason="x"))
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import CRMError, InvalidRequest, ObjectNotFound
-from crm.batches import outcomes
-from crm.faults import fault, fault_of_entry, ids_of_entry, retry_after_s
-from crm.response_json import text_id
+from spokes.core.errors import CRMError, InvalidRequest, ObjectNotFound
+from spokes.crm.batching.batch_results import outcomes
+from spokes.crm.transport.error_mapping import fault, fault_of_entry, ids_of_entry, retry_after_s
+from spokes.crm.transport.response_json import text_id
 
 NOW = datetime(2026, 11, 23, 20, tzinfo=UTC)
 FIELDS = ["category", "message", "correlationId", "errors", "context", "ids", "results", "id", "policyName"]

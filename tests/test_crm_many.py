@@ -8,7 +8,7 @@ from crm_world import PORTAL, World, world_of
 from redis.asyncio import Redis
 from scripted_hubspot import Asked, ScriptedHubSpot, json_answer
 
-from core.errors import (
+from spokes.core.errors import (
     Conflict,
     CRMError,
     CRMUnavailable,
@@ -18,11 +18,11 @@ from core.errors import (
     ObjectMerged,
     ObjectNotFound,
 )
-from core.settings import Settings
-from crm.fates import Fate, Fates
-from crm.objects import New
-from crm.services import CRM
-from simulator.faults import Fault
+from spokes.core.settings import Settings
+from spokes.crm.objects import New
+from spokes.crm.results import Fate, Fates
+from spokes.crm.services import CRM
+from spokes.simulator.api.faults import Fault
 
 ALL = tuple(f"contacts.{name}" for name in ("create", "update", "upsert", "archive", "merge"))
 PHONE = "+49301234567"

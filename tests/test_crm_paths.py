@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import InvalidRequest
-from core.events import OBJECT_TYPES
-from crm.association_types import TYPE_IDS
-from crm.paths import Paths
-from crm.types import plural, singular
+from spokes.core.errors import InvalidRequest
+from spokes.core.events import OBJECT_TYPES
+from spokes.crm.association_types import TYPE_IDS
+from spokes.crm.object_types import plural, singular
+from spokes.crm.transport.paths import Paths
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from crm_world import PORTAL, TOKEN, World, world_of
 from redis.asyncio import Redis
 from scripted_hubspot import Asked, ScriptedHubSpot, json_answer
 
-from core.errors import CRMUnavailable, NotPermitted, ObjectNotFound
-from core.settings import Settings
-from crm.privacy import Privacy
-from crm.services import CRM
-from simulator.faults import Fault
+from spokes.core.errors import CRMUnavailable, NotPermitted, ObjectNotFound
+from spokes.core.settings import Settings
+from spokes.crm.privacy import Privacy
+from spokes.crm.services import CRM
+from spokes.simulator.api.faults import Fault
 
 NOW_ONLY = (0.0, 0.01)
 ADA = "ada@example.org"

@@ -3,9 +3,9 @@
 import pytest
 from structlog.testing import capture_logs
 
-from crm.scopes import Comparison, Declaration, compare, needed, warn_of_scopes
-from crm.tokens import TokenInfo
-from handlers.routing import load_router
+from spokes.crm.scopes import Comparison, Declaration, compare, needed, warn_of_scopes
+from spokes.crm.transport.token_info import TokenInfo
+from spokes.routing import load_router
 
 
 def declared(object_type: str = "contact", may: str = "", **reads: tuple[str, ...]) -> Declaration:

@@ -7,10 +7,10 @@ import pytest
 from crm_world import World, world_of
 from redis.asyncio import Redis
 
-from core.errors import InvalidRequest
-from crm.conditions import Condition, where
-from crm.search import query
-from simulator.config import Limits, PortalConfig
+from spokes.core.errors import InvalidRequest
+from spokes.crm.conditions import Condition, where
+from spokes.crm.search import query
+from spokes.simulator.config import Limits, PortalConfig
 
 
 @pytest.fixture

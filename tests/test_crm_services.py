@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
-from core.errors import (
+from spokes.core.errors import (
     Conflict,
     CRMError,
     CRMUnavailable,
@@ -15,12 +15,12 @@ from core.errors import (
     NotPermitted,
     ObjectNotFound,
 )
-from core.settings import Settings
-from crm.services import CRM, Services, Write
-from simulator.app import Simulator
-from simulator.config import Latency, PortalConfig, SimulatorConfig
-from simulator.faults import Fault
-from simulator.portal import TokenState
+from spokes.core.settings import Settings
+from spokes.crm.services import CRM, Services, Write
+from spokes.simulator.api.faults import Fault
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import Latency, PortalConfig, SimulatorConfig
+from spokes.simulator.portal import TokenState
 
 PORTAL = 50112233
 PHONE = "+49301234567"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import InvalidRequest
-from crm.validation import LONGEST_VALUE, Value, canonical_domain, canonical_email, e164, property_text
+from spokes.core.errors import InvalidRequest
+from spokes.crm.validation import LONGEST_VALUE, Value, canonical_domain, canonical_email, e164, property_text
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ import pytest
 from redis.asyncio import Redis
 
 from conftest import bury, event
-from core.deliveries import Entry
-from workers import keys
-from workers.dead_index import Cause
-from workers.dead_letters import DeadLetter, DeadLetters
+from spokes.core.delivery import Entry
+from spokes.core.redis import keys
+from spokes.queue.dead_letter_index import Cause
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
 PORTAL = 7
 MISSING, LOCKED = Cause("object_not_found", "contacts.on_creation"), Cause("object_locked", "contacts.on_creation")

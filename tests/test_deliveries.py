@@ -1,4 +1,4 @@
-"""core.deliveries: the contract between web and worker."""
+"""spokes.core.delivery: the contract between web and worker."""
 
 import pickle
 
@@ -10,8 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import event
-from core.deliveries import JOB_KEY_PREFIX, JOB_NAME, QUEUE_NAME, Delivery, Entry, decode, encode, job_payload, new_id
-from core.errors import UnreadableDelivery
+from spokes.core.delivery import (
+    JOB_KEY_PREFIX,
+    JOB_NAME,
+    QUEUE_NAME,
+    Delivery,
+    Entry,
+    decode,
+    encode,
+    job_payload,
+    new_id,
+)
+from spokes.core.errors import UnreadableDelivery
 
 DELIVERY = Delivery("7-18a-ff", 7, 1795442400000, (Entry("aa", 0, event(1)), Entry("bb", 2, event(2))))
 

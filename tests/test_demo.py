@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 
 def demo(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     environ = {**os.environ, "DATA_DIR": str(tmp_path)}
-    command = [sys.executable, "-m", "simulator", "demo", *arguments]
+    command = [sys.executable, "-m", "spokes.simulator", "demo", *arguments]
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

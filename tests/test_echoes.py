@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from core.errors import CRMUnavailable
-from crm.echoes import Echoes
+from spokes.core.errors import CRMUnavailable
+from spokes.crm.own_writes import Echoes
 
 WRITE = (1, "contact", "7")
 

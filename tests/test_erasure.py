@@ -11,29 +11,29 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit import schema
-from audit.archive import Archiver
-from audit.records import Action, AuditRecord, Outcome
-from audit.requests import ErasureRequest, Law, State, due_at, requests
-from audit.store import reading
-from audit.stream import append
-from audit.verify import verify
 from conftest import KEY, TOKEN, event, recorded
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, job_payload
-from core.errors import NotErased, ObjectNotFound, UnreadableDelivery
-from core.events import Event
-from core.settings import Settings
-from crm.services import CRM
-from simulator.app import Simulator
-from simulator.changes import USER
-from simulator.config import PortalConfig, SimulatorConfig
-from simulator.faults import Fault
-from workers import keys
-from workers.dead_letters import DeadLetter
-from workers.erasure import Erasures
-from workers.forgetting import forget, forget_subject
-from workers.holdings import Subject
-from workers.unreadable import keep_unreadable
+from spokes.audit.archiver import Archiver
+from spokes.audit.records import Action, AuditRecord, Outcome
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import reading
+from spokes.audit.stream import append
+from spokes.audit.verify import verify
+from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, job_payload
+from spokes.core.errors import NotErased, ObjectNotFound, UnreadableDelivery
+from spokes.core.events import Event
+from spokes.core.redis import keys
+from spokes.core.settings import Settings
+from spokes.crm.services import CRM
+from spokes.privacy.erasure import Erasures
+from spokes.privacy.redis_data import Subject
+from spokes.privacy.redis_purge import forget, forget_subject
+from spokes.privacy.requests import ErasureRequest, Law, State, due_at, requests
+from spokes.queue.dead_letters import DeadLetter
+from spokes.queue.unreadable_jobs import keep_unreadable
+from spokes.simulator.api.faults import Fault
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from spokes.simulator.config import PortalConfig, SimulatorConfig
 
 PORTAL = 50112233
 EMAIL = "ada.canary@example.com"
@@ -209,7 +209,7 @@ async def test_a_half_done_erasure_is_resumed(
     person = await erasures.find(PORTAL, EMAIL)
     asked = await erasures.request(person, Law.GDPR)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("workers.erasure._BUSY_S", ())
+        patch.setattr("spokes.privacy.erasure._BUSY_S", ())
         with pytest.raises(NotErased, match="queue"):
             await erasures.carry_out(asked)
     open_before = [(request.id, "hubspot" in request.steps) for request in await requests(engine, state=State.OPEN)]

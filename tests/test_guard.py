@@ -1,4 +1,4 @@
-"""ingest.guard and ingest.refusals: who may knock, and what becomes of those who knock in vain."""
+"""ingest.failure_limit and ingest.refusal_log: who may knock, and what becomes of those who knock in vain."""
 
 from ipaddress import ip_network
 
@@ -7,15 +7,15 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from audit.records import Action
 from conftest import DoorServer, Sign, batch, event, recorded
-from core.errors import RejectedRequest
-from core.refusals import Refusal
-from core.request_guard import admit
-from core.settings import Settings
-from ingest import surroundings
-from ingest.guard import FailureLimit
-from ingest.refusals import Refusals
+from ingest.failure_limit import FailureLimit
+from ingest.refusal_log import Refusals
+from ingest.server import request_wrapper as surroundings
+from spokes.audit.records import Action
+from spokes.core.errors import RejectedRequest
+from spokes.core.refusals import Refusal
+from spokes.core.request_guard import admit
+from spokes.core.settings import Settings
 
 HUBSPOT = "HubSpot Connect 2.0 (http://dev.hubspot.com/)"
 

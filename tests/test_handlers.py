@@ -9,20 +9,20 @@ from redis.asyncio import Redis
 
 import handlers
 from conftest import TOKEN, event
-from core.errors import CRMUnavailable, RetryLater
-from core.events import Event
-from core.settings import Settings
-from crm.services import CRM
-from handlers.tools import Tools
-from simulator.app import Simulator
-from simulator.changes import USER, ObjectRef
-from simulator.config import PortalConfig, SimulatorConfig
-from simulator.errors import JsonObject
-from simulator.faults import Fault
-from simulator.object_types import CONTACT, TICKET
-from workers import keys
-from workers.once import OnceForEvent
-from workers.standing import StandingForEvent
+from spokes.core.errors import CRMUnavailable, RetryLater
+from spokes.core.events import Event
+from spokes.core.redis import keys
+from spokes.core.settings import Settings
+from spokes.crm.services import CRM
+from spokes.simulator.api.faults import Fault
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER, ObjectRef
+from spokes.simulator.config import PortalConfig, SimulatorConfig
+from spokes.simulator.crm.object_types import CONTACT, TICKET
+from spokes.simulator.errors import JsonObject
+from spokes.tools import Tools
+from workers.delivery.current_value import StandingForEvent
+from workers.delivery.once import OnceForEvent
 
 PORTAL = 50112233
 Run = Callable[[dict[str, object]], Awaitable[None]]

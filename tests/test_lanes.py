@@ -1,4 +1,4 @@
-"""workers.lanes, workers.begin, workers.settlement and workers.once, on a real Valkey."""
+"""workers.delivery.lanes, workers.delivery.lane_manager, workers.delivery.settlement and workers.delivery.once, on a real Valkey."""
 
 import asyncio
 import gc
@@ -10,18 +10,18 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from conftest import event
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry
-from core.errors import CRMUnavailable, RetryLater
-from core.events import Event
-from core.settings import Settings
-from workers import keys
-from workers.begin import LEASE_MS, Beginning
-from workers.lanes import Lane, Turn, Work, by_lane, is_superseded, turns
-from workers.once import OnceForEvent
-from workers.patience import Patience
-from workers.run import Run
-from workers.settlement import Command, Settlement, Step
-from workers.verdicts import LEASE_LOST
+from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry
+from spokes.core.errors import CRMUnavailable, RetryLater
+from spokes.core.events import Event
+from spokes.core.redis import keys
+from spokes.core.redis.outage import Patience
+from spokes.core.settings import Settings
+from workers.delivery.delivery_run import Run
+from workers.delivery.lane_manager import LEASE_MS, Beginning
+from workers.delivery.lanes import Lane, Turn, Work, by_lane, is_superseded, turns
+from workers.delivery.once import OnceForEvent
+from workers.delivery.resolution import LEASE_LOST
+from workers.delivery.settlement import Command, Settlement, Step
 
 PORTAL = 50112233
 LANE = keys.lane(PORTAL, "contact", "1")

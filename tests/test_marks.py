@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from conftest import event
-from core.deliveries import WAKE_CHANNEL, new_id
-from ingest.admission import Admission
-from ingest.arrivals import Arrival
+from spokes.core.delivery import WAKE_CHANNEL, new_id
+from spokes.intake.admission import Admission
+from spokes.intake.classification import Arrival
 
 KEEP_S = 48 * 3600
 PER_SET = 200

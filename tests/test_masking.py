@@ -1,8 +1,8 @@
-"""core.masking: what may be shown."""
+"""spokes.core.masking: what may be shown."""
 
 import pytest
 
-from core.masking import Mask, derive_key, keyed_hash
+from spokes.core.masking import Mask, derive_key, keyed_hash
 
 mask = Mask(["s3cret-of-the-app", "s3cret"])
 

@@ -16,16 +16,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from conftest import TOKEN, DoorServer, Sign, batch, event
-from core import totals
-from core.deliveries import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
-from core.metrics import LAG_SECONDS, METRICS, Durations
-from core.settings import Settings
-from core.totals import PROCESSES, Totals, counted, page, sample
-from simulator.app import Simulator
-from simulator.config import PortalConfig, SimulatorConfig
-from workers import figures
-from workers.dead_letters import DeadLetter
-from workers.dead_letters import keep as keep_letter
+from spokes.core.delivery import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from spokes.core.settings import Settings
+from spokes.core.telemetry import metric_totals as totals
+from spokes.core.telemetry.metric_totals import PROCESSES, Totals, counted, page, sample
+from spokes.core.telemetry.metrics import LAG_SECONDS, METRICS, Durations
+from spokes.queue.dead_letters import DeadLetter
+from spokes.queue.dead_letters import keep as keep_letter
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig
+from workers.upkeep import gauges as figures
 
 ROOT = Path(__file__).parent.parent
 PORTAL = 50112233

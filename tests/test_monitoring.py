@@ -8,7 +8,7 @@ import promql_parser
 import pytest
 import yaml
 
-from core.metrics import METRICS
+from spokes.core.telemetry.metrics import METRICS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "monitoring"
 RULES = [rule for group in yaml.safe_load((FOLDER / "alerts.yaml").read_text())["groups"] for rule in group["rules"]]

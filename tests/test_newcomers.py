@@ -1,6 +1,6 @@
-"""ingest.newcomers: who has been connected for too long without a request."""
+"""ingest.server.newcomers: who has been connected for too long without a request."""
 
-from ingest.newcomers import Newcomers
+from ingest.server.newcomers import Newcomers
 
 
 def test_silent_connection_is_late_after_its_time_and_not_before() -> None:

@@ -10,9 +10,9 @@ from command_line import spokes
 from redis.asyncio import Redis
 
 from conftest import TOKEN
-from simulator.app import Simulator
-from simulator.changes import USER
-from simulator.config import PortalConfig, SimulatorConfig
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from spokes.simulator.config import PortalConfig, SimulatorConfig
 
 EMAIL = "ada@example.com"
 

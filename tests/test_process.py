@@ -1,4 +1,4 @@
-"""workers.process: deliveries worked off under arq, against the simulator, on a real Valkey."""
+"""workers.delivery.run_delivery: deliveries worked off under arq, against the simulator, on a real Valkey."""
 
 import asyncio
 import time
@@ -8,19 +8,19 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from audit.records import TERMINAL, Outcome
 from conftest import TOKEN, event, recorded
-from core.deliveries import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, job_payload, new_id
-from core.event_keys import EventKeys
-from core.events import Event
-from core.settings import Settings
-from simulator.app import Simulator
-from simulator.changes import USER
-from simulator.config import PortalConfig, SimulatorConfig
-from simulator.faults import Fault
-from simulator.records import Record
-from workers import keys
-from workers.dead_letters import DeadLetter, DeadLetters
+from spokes.audit.records import TERMINAL, Outcome
+from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, job_payload, new_id
+from spokes.core.events import Event
+from spokes.core.redis import keys
+from spokes.core.settings import Settings
+from spokes.intake.event_keys import EventKeys
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
+from spokes.simulator.api.faults import Fault
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from spokes.simulator.config import PortalConfig, SimulatorConfig
+from spokes.simulator.crm.records import Record
 from workers.worker import build_worker
 
 PORTAL = 50112233

@@ -1,15 +1,15 @@
-"""core.minutes and console.answers.rates: sums of each minute, and the differences between them."""
+"""spokes.core.telemetry.metric_history and spokes.console.queries.throughput: sums of each minute, and the differences between them."""
 
 import asyncio
 
 from redis.asyncio import Redis
 
-from console.answers.rates import differences, rates
-from core import minutes
-from core.minutes import Snapshot
-from core.totals import FIGURES, TOTALS, Samples, sample
-from crm.budget import Budget
-from workers.figures import keep_figures
+from spokes.console.queries.throughput import differences, rates
+from spokes.core.telemetry import metric_history as minutes
+from spokes.core.telemetry.metric_history import Snapshot
+from spokes.core.telemetry.metric_totals import FIGURES, TOTALS, Samples, sample
+from spokes.crm.transport.rate_budget import Budget
+from workers.upkeep.gauges import keep_figures
 
 
 def sums(admitted: float = 0, processed: float = 0, dead: float = 0, limited: float = 0, waited: float = 0) -> Samples:

@@ -1,14 +1,14 @@
-"""workers.rounds: who rewrites whom, and from when on it is a loop."""
+"""workers.delivery.rewrite_loops: who rewrites whom, and from when on it is a loop."""
 
 import pytest
 from redis.asyncio import Redis
 
 from conftest import event
-from core.events import Event
-from crm.access import Write
-from handlers.routing import Route, Uses
-from handlers.tools import Tools
-from workers.rounds import Rounds
+from spokes.core.events import Event
+from spokes.crm.access import Write
+from spokes.routing import Route, Uses
+from spokes.tools import Tools
+from workers.delivery.rewrite_loops import Rounds
 
 PORTAL = 50112233
 

@@ -1,14 +1,14 @@
-"""handlers.routing: who would be called."""
+"""spokes.routing: who would be called."""
 
 from typing import Any
 
 import pytest
 
 from conftest import event
-from core.errors import ConfigurationError
-from core.events import Event
-from handlers.routing import Router, Uses, load_router, uses
-from handlers.tools import Tools
+from spokes.core.errors import ConfigurationError
+from spokes.core.events import Event
+from spokes.routing import Router, Uses, load_router, uses
+from spokes.tools import Tools
 
 
 async def first(event: Event, tools: Tools) -> None:

@@ -9,18 +9,19 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from audit import schema
-from audit.archive import Archiver
-from audit.episodes import Episodes
-from audit.records import Action, AuditRecord, Outcome
-from audit.stream import append, backlog
-from audit.volumes import Volume, volumes
 from conftest import KEY, SECRET, event, recorded
-from core.deliveries import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entry, encode, job_payload
-from core.settings import Settings
-from crm.services import CRM
-from workers import keys, watch
-from workers.schedule import Job, do_when_due, retain, sweep_forgotten, tasks
+from spokes.audit.alert_episodes import Episodes
+from spokes.audit.archiver import Archiver
+from spokes.audit.hourly_counts import Volume, volumes
+from spokes.audit.records import Action, AuditRecord, Outcome
+from spokes.audit.sql import schema
+from spokes.audit.stream import append, backlog
+from spokes.core.delivery import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entry, encode, job_payload
+from spokes.core.redis import keys
+from spokes.core.settings import Settings
+from spokes.crm.services import CRM
+from workers.upkeep import anomaly_watch as watch
+from workers.upkeep.schedule import Job, do_when_due, retain, sweep_forgotten, tasks
 
 NOW = time.time_ns() // 1_000_000
 DAY = 86_400_000

@@ -1,4 +1,4 @@
-"""core.settings: what the environment may say, and how faults are told."""
+"""spokes.core.settings: what the environment may say, and how faults are told."""
 
 import stat
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import get_args
 
 import pytest
 
-from console.web.policy import Role
-from core.errors import ConfigurationError
-from core.settings import Settings
-from core.variables import RoleName
+from spokes.console.accounts.policy import Role
+from spokes.core.errors import ConfigurationError
+from spokes.core.settings import Settings
+from spokes.core.variables import RoleName
 
 NEEDS = ("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL")
 

@@ -1,4 +1,4 @@
-"""core.signals, in the processes that use it: told to end early, late, and over and over."""
+"""spokes.core.signals, in the processes that use it: told to end early, late, and over and over."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""ingest.signature: HubSpot's vectors, an independent reference, and everything an outsider may send."""
+"""spokes.core.signature: HubSpot's vectors, an independent reference, and everything an outsider may send."""
 
 import base64
 import hashlib
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from core.errors import RejectedRequest
-from core.refusals import Refusal
-from ingest.signature import verify
+from spokes.core.errors import RejectedRequest
+from spokes.core.refusals import Refusal
+from spokes.core.signature import verify
 
 VECTORS = json.loads((Path(__file__).parent / "hubspot-vectors.json").read_text())["vectors"]
 NOW_MS = 1795442400850

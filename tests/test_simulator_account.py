@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from simulator.app import Simulator
-from simulator.config import PortalConfig, SimulatorConfig
-from simulator.portal import TokenState
-from simulator.probe import Caller
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig
+from spokes.simulator.portal import TokenState
+from tests.support.probe import Caller
 
 READER = PortalConfig(
     portal_id=2, token="reader", scopes=frozenset({"oauth", "crm.objects.contacts.read"}), time_zone="Asia/Tokyo"

@@ -7,17 +7,17 @@ from random import Random
 
 import pytest
 
-from simulator.__main__ import DEFAULT_SUBSCRIPTIONS, configured, parser
-from simulator.app import Simulator
-from simulator.config import PortalConfig, SimulatorConfig, Target
-from simulator.probe import Caller, Received, TargetProbe
-from simulator.traffic import Traffic
+from spokes.simulator.__main__ import DEFAULT_SUBSCRIPTIONS, configured, parser
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig, Target
+from spokes.simulator.demo.traffic import Traffic
+from tests.support.probe import Caller, Received, TargetProbe
 
 
 def test_the_help_teaches_with_examples() -> None:
     text = parser().format_help()
     assert "examples:" in text
-    assert "python -m simulator demo" in text
+    assert "python -m spokes.simulator demo" in text
 
 
 def test_a_target_alone_is_called_and_signed() -> None:
@@ -40,7 +40,7 @@ async def test_the_process_serves_sends_and_ends_on_a_signal() -> None:
 
     async with TargetProbe(answer) as target:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "simulator", "--port", "0", "--target", target.url, "--traffic", "200"),
+            *(sys.executable, "-m", "spokes.simulator", "--port", "0", "--target", target.url, "--traffic", "200"),
             stdout=asyncio.subprocess.PIPE,
         )
         assert process.stdout is not None

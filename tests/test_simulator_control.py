@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from simulator.app import Simulator
-from simulator.config import PortalConfig, SimulatorConfig, Subscription, Target
-from simulator.probe import Caller, TargetProbe
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription, Target
+from tests.support.probe import Caller, TargetProbe
 
 
 @pytest.fixture

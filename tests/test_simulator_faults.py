@@ -7,10 +7,10 @@ from random import Random
 import aiohttp
 import pytest
 
-from simulator.app import Simulator
-from simulator.config import Latency
-from simulator.faults import Body, Fault, draw_s
-from simulator.probe import Caller
+from spokes.simulator.api.faults import Body, Fault, draw_s
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import Latency
+from tests.support.probe import Caller
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from simulator.app import Simulator
-from simulator.clock import ManualClock
-from simulator.config import Limits, PortalConfig, SimulatorConfig
-from simulator.limits import Meter, Policy, RateLimiter
-from simulator.probe import Caller
+from spokes.simulator.app import Simulator
+from spokes.simulator.clock import ManualClock
+from spokes.simulator.config import Limits, PortalConfig, SimulatorConfig
+from spokes.simulator.rate_limits import Meter, Policy, RateLimiter
+from tests.support.probe import Caller
 
 NOON_MS = 1_795_435_200_000  # 2026-11-23T12:00:00Z
 

@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from simulator.app import Simulator
-from simulator.probe import Caller
+from spokes.simulator.app import Simulator
+from tests.support.probe import Caller
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ from random import Random
 
 import pytest
 
-from simulator import signing
-from simulator.app import Simulator
-from simulator.config import PortalConfig, SenderConfig, SimulatorConfig, Target
-from simulator.deliveries import State
-from simulator.probe import Received, TargetProbe
-from simulator.retry_schedule import retry_delay_s
-from simulator.sender import NoTarget
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SenderConfig, SimulatorConfig, Target
+from spokes.simulator.webhooks import signing
+from spokes.simulator.webhooks.delivery_log import State
+from spokes.simulator.webhooks.retry_schedule import retry_delay_s
+from spokes.simulator.webhooks.sender import NoTarget
+from tests.support.probe import Received, TargetProbe
 
 PUBLIC = "https://hooks.example.com/webhooks/hubspot"
 PORTAL = PortalConfig().portal_id

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from simulator import signing
+from spokes.simulator.webhooks import signing
 
 NOW_MS = 1_795_442_400_000
 VECTORS: list[dict[str, Any]] = [

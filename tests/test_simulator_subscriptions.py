@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from simulator.app import Simulator
-from simulator.association_types import HUBSPOT_DEFINED
-from simulator.changes import USER, AssociationSpec, ObjectRef
-from simulator.config import PortalConfig, SimulatorConfig, Subscription
-from simulator.probe import Caller
-from simulator.records import Record
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER, AssociationSpec, ObjectRef
+from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription
+from spokes.simulator.crm.association_types import HUBSPOT_DEFINED
+from spokes.simulator.crm.records import Record
+from tests.support.probe import Caller
 
 HEAD = ["eventId", "subscriptionId", "portalId", "appId", "occurredAt", "subscriptionType", "attemptNumber"]
 MERGE = ["primaryObjectId", "mergedObjectIds", "newObjectId", "numberOfPropertiesMoved"]

@@ -1,4 +1,4 @@
-"""core.telemetry: what logs and Sentry get to see."""
+"""spokes.core.telemetry.setup: what logs and Sentry get to see."""
 
 import asyncio
 import gzip
@@ -20,11 +20,11 @@ import sentry_sdk
 import structlog
 from redis.asyncio import Redis
 
-from core.security import SecurityEvent, security
-from core.sentry import release, timed
-from core.settings import Settings
-from core.telemetry import alert, canonical, report, setup
-from core.version import VERSION
+from spokes.core.settings import Settings
+from spokes.core.telemetry.security_events import SecurityEvent, security
+from spokes.core.telemetry.sentry import release, timed
+from spokes.core.telemetry.setup import alert, canonical, report, setup
+from spokes.core.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 CANARY = "ann.canary@example.com"
@@ -139,7 +139,7 @@ async def test_alert_that_a_command_begins_or_ends_reaches_sentry(
 ) -> None:
     given = {**os.environ, **environ, "SENTRY_DSN": f"http://key@127.0.0.1:{sentry.server_port}/1"}
     for verb in ("pause", "resume"):
-        command = [sys.executable, "-m", "console", verb, "7", "--reason", "by hand", "--json"]
+        command = [sys.executable, "-m", "spokes", verb, "7", "--reason", "by hand", "--json"]
         done = await asyncio.to_thread(
             subprocess.run, command, cwd=ROOT, env=given, capture_output=True, timeout=60, check=True
         )

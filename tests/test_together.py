@@ -1,9 +1,9 @@
-"""workers.together: who shares a call."""
+"""spokes.core.redis.group_commit: who shares a call."""
 
 import asyncio
 
-from workers.patience import Patience
-from workers.together import Together
+from spokes.core.redis.group_commit import Together
+from spokes.core.redis.outage import Patience
 
 
 async def groups(*weights: int, most: int) -> list[list[int]]:

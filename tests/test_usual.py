@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 
 from conftest import event
-from core.event_keys import EventKeys
-from ingest.allow_list import AllowList
-from ingest.arrivals import Arrival, sort_out
-from ingest.batch import read, sift
-from ingest.usual import Usual
+from spokes.intake.allow_list import AllowList
+from spokes.intake.body_parser import read, sift
+from spokes.intake.classification import Arrival, sort_out
+from spokes.intake.event_keys import EventKeys
+from spokes.intake.fast_path import Usual
 
 KEYS = EventKeys(b"k" * 32)
 ALLOWED = AllowList(["contact.creation", "contact.propertyChange:email", "object.deletion", "2-77.restore"])

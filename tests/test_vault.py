@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from console.check_secrets import judge_secrets
-from console.findings import Level
-from core.errors import SecretUnreadable
-from core.settings import Settings
-from core.vault import Vault
-from crm.secrets import Kept, Secrets
+from spokes.console.doctor.findings import Level
+from spokes.console.doctor.secrets_check import judge_secrets
+from spokes.core.errors import SecretUnreadable
+from spokes.core.settings import Settings
+from spokes.core.vault import Vault
+from spokes.crm.transport.stored_secrets import Kept, Secrets
 
 PORTAL = 50112233
 

@@ -1,4 +1,4 @@
-"""ingest.views over real HTTP, on a real Valkey."""
+"""ingest.server.views over real HTTP, on a real Valkey."""
 
 import io
 import time
@@ -9,8 +9,8 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
 from conftest import PUBLIC_URL, DoorServer, Sign, batch, event, recorded
-from core.deliveries import QUEUE_NAME
-from core.settings import Settings
+from spokes.core.delivery import QUEUE_NAME
+from spokes.core.settings import Settings
 
 PATH = "/webhooks/hubspot"
 Post = Callable[..., Awaitable[tuple[int, bytes]]]

@@ -1,4 +1,4 @@
-"""workers.watchdog: the handler that holds up the loop is named."""
+"""workers.upkeep.loop_watchdog: the handler that holds up the loop is named."""
 
 import asyncio
 import time
@@ -8,11 +8,11 @@ from typing import Any
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from audit.episodes import OUTBOX, Episodes
-from core.events import Event
-from handlers.routing import Router
-from handlers.tools import Tools
-from workers.watchdog import Watchdog
+from spokes.audit.alert_episodes import OUTBOX, Episodes
+from spokes.core.events import Event
+from spokes.routing import Router
+from spokes.tools import Tools
+from workers.upkeep.loop_watchdog import Watchdog
 
 ROUTER = Router()
 _MOST_S = 20.0

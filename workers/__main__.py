@@ -1,6 +1,6 @@
 """`python -m workers`: run a worker process. Rule: set up, run, and say in a sentence what is missing."""
 
-from core.signals import end_at_once_when_told, hear_no_more
+from spokes.core.signals import end_at_once_when_told, hear_no_more
 
 if __name__ == "__main__":
     end_at_once_when_told()  # what follows takes a second or two to load
@@ -13,10 +13,10 @@ from typing import Final
 
 import uvloop
 
-from audit.store import pass_over_leftovers
-from core.errors import ConfigurationError, NotAuthorized
-from core.settings import Settings
-from core.telemetry import setup
+from spokes.audit.sql.engine import pass_over_leftovers
+from spokes.core.errors import ConfigurationError, NotAuthorized
+from spokes.core.settings import Settings
+from spokes.core.telemetry.setup import setup
 from workers.worker import build_worker
 
 # New objects before the collector looks for circles among them. A worker holds thousands of events at a time, which

@@ -18,27 +18,27 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from audit.archive import Archiver
-from audit.episodes import Episodes
-from core.alerts import Alert
-from core.connections import redis_pool
-from core.deliveries import JOB_NAME, QUEUE_NAME, decode, encode
-from core.errors import NotAuthorized, UnreadableDelivery
-from core.settings import Settings
-from core.totals import Totals
-from crm.scopes import Declaration, warn_of_scopes
-from crm.services import CRM
-from handlers.routing import Router, load_router
-from workers import schedule
-from workers.alert_webhook import AlertWebhook
-from workers.batch import BatchWorker
-from workers.begin import LEASE_MS
-from workers.circuit import Circuit
-from workers.figures import keep_figures
-from workers.heartbeat import Lease, beat
-from workers.patience import Patience
-from workers.process import TAKEN_ON, Processor, process_delivery
-from workers.watchdog import Watchdog
+from spokes.audit.alert_episodes import Episodes
+from spokes.audit.alert_webhook import AlertWebhook
+from spokes.audit.archiver import Archiver
+from spokes.core.delivery import JOB_NAME, QUEUE_NAME, decode, encode
+from spokes.core.errors import NotAuthorized, UnreadableDelivery
+from spokes.core.redis.connections import redis_pool
+from spokes.core.redis.outage import Patience
+from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import Alert
+from spokes.core.telemetry.metric_totals import Totals
+from spokes.crm.scopes import Declaration, warn_of_scopes
+from spokes.crm.services import CRM
+from spokes.queue.portal_pauses import Circuit
+from spokes.routing import Router, load_router
+from workers.delivery.lane_manager import LEASE_MS
+from workers.delivery.run_delivery import TAKEN_ON, Processor, process_delivery
+from workers.queue.arq_worker import BatchWorker
+from workers.queue.leases import Lease, beat
+from workers.upkeep import schedule
+from workers.upkeep.gauges import keep_figures
+from workers.upkeep.loop_watchdog import Watchdog
 
 _POLL_S: Final = 0.5  # a fallback: whoever queues a job wakes us
 _COMPLETION_S: Final = 20  # after SIGTERM; Heroku kills a dyno after 30 s

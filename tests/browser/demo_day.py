@@ -11,19 +11,19 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from audit.archive import Archiver
-from audit.episodes import Episodes
-from audit.records import Action, AuditRecord, Outcome
-from audit.requests import ErasureRequest, Law, add
-from audit.stream import append
-from core import minutes
-from core.alerts import Alert
-from core.deliveries import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
-from core.minutes import Snapshot
-from core.totals import TOTALS, sample
-from crm.budget import KINDS, Budget
-from workers import keys
-from workers.dead_letters import DeadLetter, keep
+from spokes.audit.alert_episodes import Episodes
+from spokes.audit.archiver import Archiver
+from spokes.audit.records import Action, AuditRecord, Outcome
+from spokes.audit.stream import append
+from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from spokes.core.redis import keys
+from spokes.core.telemetry import metric_history as minutes
+from spokes.core.telemetry.alerts import Alert
+from spokes.core.telemetry.metric_history import Snapshot
+from spokes.core.telemetry.metric_totals import TOTALS, sample
+from spokes.crm.transport.rate_budget import KINDS, Budget
+from spokes.privacy.requests import ErasureRequest, Law, add
+from spokes.queue.dead_letters import DeadLetter, keep
 
 PORTAL: Final = 50112233
 CONTACT: Final = "318845120771"

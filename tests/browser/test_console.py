@@ -11,12 +11,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from chromium import chromium, look, sign_in
-from console.web.policy import Role
-from console.web.sessions import COOKIE
-from console.web.users import Users
 from demo_day import CONTACT, LETTER, PORTAL, pulse
 from deployment import Deployment, deployment
-from workers import keys
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.sessions import COOKIE
+from spokes.console.accounts.users import Users
+from spokes.core.redis import keys
 
 PATHS = {
     "now": "/console", "object": f"/console/object?q={CONTACT}", "object asked": "/console/object",

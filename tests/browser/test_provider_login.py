@@ -11,9 +11,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from chromium import chromium
-from console.web.sessions import COOKIE
 from deployment import deployment
 from identity_provider import IdentityProvider
+from spokes.console.accounts.sessions import COOKIE
 
 PATIENCE_S = 30
 

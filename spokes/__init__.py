@@ -1,0 +1,1 @@
+"""Public API for handler authors: lazy names, sorted `__all__`."""

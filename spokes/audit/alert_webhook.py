@@ -1,0 +1,152 @@
+"""Send alerts to ALERT_WEBHOOK_URL: signed, in their order, until they are taken. Rule: no work waits for it.
+
+A message is JSON with a `text` that Slack and its like show. It is signed as `v1=` and the hex HMAC-SHA256 of
+`timestamp.body`, keyed with ALERT_WEBHOOK_SECRET; its id stays the same when it is sent again. What a receiver refuses
+for good (4xx), and what nobody took for a day, is given up with a line in the log.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import random
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import aiohttp
+import orjson
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from spokes.audit.alert_episodes import OUTBOX
+from spokes.core.masking import Mask
+from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import MEANINGS, Alert
+
+SIGNATURE: Final = "Spokes-Signature"
+TIMESTAMP: Final = "Spokes-Timestamp"
+MESSAGE_ID: Final = "Spokes-Message-Id"
+TEST: Final = "test"
+_LOOK_S: Final = 2.0
+_TIMEOUT_S: Final = 10.0
+_WAITS_S: Final = (1, 5, 20, 60, 300)  # the most after each failure; the last one for all that follow
+_GIVEN_UP_MS: Final = 86_400_000
+_LOCK: Final = f"{OUTBOX}:lock"
+_LOCK_S: Final = 30  # longer than one message takes; a worker that dies holds the others up for so long
+_LATER: Final = frozenset({408, 425, 429})
+log = structlog.get_logger()
+
+
+class AlertWebhook:
+    """Sends what waits, one worker at a time."""
+
+    def __init__(self, settings: Settings, redis: Redis, *, waits_s: tuple[float, ...] = _WAITS_S) -> None:
+        self._url = settings.alert_webhook_url.get_secret_value()
+        self._secret = settings.alert_webhook_secret.get_secret_value()
+        self._environment = settings.sentry_environment
+        self._mask = Mask(settings.secrets)
+        self._redis = redis
+        self._waits_s = waits_s
+        self._failures = 0
+
+    async def run(self) -> None:
+        """Send until cancelled; without an address there is nothing to do."""
+        if not self._url:
+            return
+        async with _session() as session:
+            while True:
+                with contextlib.suppress(RedisError, OSError):
+                    if await self._redis.set(_LOCK, 1, nx=True, ex=_LOCK_S):
+                        try:
+                            await self._send_all(session)
+                        finally:
+                            await self._redis.delete(_LOCK)
+                await asyncio.sleep(self._pause_s())
+
+    async def test(self) -> int:
+        """Send a message that is no alert, once; return the status of the answer, 0 without one."""
+        at = time.time_ns() // 1_000_000
+        told = {"alert": TEST, "of": TEST, "state": "happened", "at": at, "fields": {}}
+        async with _session() as session:
+            return await self._post(session, self._body(orjson.dumps(told), told))
+
+    async def _send_all(self, session: aiohttp.ClientSession) -> None:
+        """Send one after the other, until none is left or one is not taken."""
+        while message := await self._redis.lindex(OUTBOX, 0):  # type: ignore[misc]  # redis-py types one class for sync and async
+            if not await self._is_done_with(session, message):
+                self._failures += 1
+                return
+            self._failures = 0
+            await self._redis.lrem(OUTBOX, 1, message)  # type: ignore[misc]  # as above
+            await self._redis.expire(_LOCK, _LOCK_S)
+
+    async def _is_done_with(self, session: aiohttp.ClientSession, message: bytes) -> bool:
+        """Send a message; return whether it was taken, or is not to be sent again."""
+        told = orjson.loads(message)
+        body = self._body(message, told)
+        status = await self._post(session, body)
+        if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
+            return True
+        refused = 400 <= status < 500 and status not in _LATER  # noqa: PLR2004 - likewise
+        late = time.time_ns() // 1_000_000 - told["at"] > _GIVEN_UP_MS
+        if refused or late:
+            log.warning("alert_not_sent", alert=told["of"], state=told["state"], status=status)
+        return refused or late
+
+    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> int:
+        """Return the status of the answer, 0 without one."""
+        timestamp = str(int(time.time()))
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "spokes",
+            TIMESTAMP: timestamp,
+            SIGNATURE: sign(self._secret, timestamp, body),
+            MESSAGE_ID: orjson.loads(body)["id"],
+        }
+        try:
+            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
+                return answer.status
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return 0
+
+    def _body(self, message: bytes, told: dict[str, Any]) -> bytes:
+        fields = self._mask.fields(told["fields"])
+        return orjson.dumps(
+            {
+                "text": text_of(told["alert"], told["state"], fields, self._environment),
+                "id": hashlib.sha256(message).hexdigest()[:24],
+                "alert": told["alert"],
+                "state": told["state"],
+                "at": datetime.fromtimestamp(told["at"] / 1000, UTC).isoformat(timespec="milliseconds"),
+                "environment": self._environment,
+                "fields": fields,
+            }
+        )
+
+    def _pause_s(self) -> float:
+        if not self._failures:
+            return _LOOK_S
+        most = self._waits_s[min(self._failures, len(self._waits_s)) - 1]
+        return random.uniform(most / 2, most)
+
+
+def _session() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S), cookie_jar=aiohttp.DummyCookieJar())
+
+
+def sign(secret: str, timestamp: str, body: bytes) -> str:
+    """Return the signature of a message, for the header `Spokes-Signature`."""
+    return "v1=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hex()
+
+
+def text_of(alert: str, state: str, fields: dict[str, object], environment: str) -> str:
+    """Return what people read, with the three characters escaped that Slack takes for markup."""
+    meaning, advice = MEANINGS[Alert(alert)] if alert != TEST else ("This is a test.", "Nothing is to be done.")
+    figures = ", ".join(f"{name} {value}" for name, value in fields.items())
+    over = state == "ended"
+    text = f"Spokes ({environment}): {alert} {'is over' if over else 'began' if state == 'began' else 'happened'}"
+    text += f" ({figures})." if figures else "."
+    text += "" if over else f" {meaning} {advice}"
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

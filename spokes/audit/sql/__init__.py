@@ -1,0 +1,1 @@
+"""The audit store: SQLite or PostgreSQL."""

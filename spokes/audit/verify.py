@@ -1,0 +1,191 @@
+"""Recompute the chain from the first record. Rule: it only reads, and it says no more than can be told.
+
+A chain that was rewritten from some record to its end, head included, verifies by itself: a signed checkpoint that was
+kept outside the database shows it.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.chain import GENESIS, link
+from spokes.audit.checkpoints import Checkpoint, anchor_of, signing_key, stored
+from spokes.audit.evidence import Evidence, Start, Tampering, require_genuine
+from spokes.audit.object_hashes import of_row, pseudonym_key
+from spokes.audit.rows import Row
+from spokes.audit.sql.queries import fetch
+from spokes.audit.sql.tables import HEAD, RECORDS
+
+_PAGE: Final = 2000  # rows
+Progress = Callable[[int, int], None]  # records seen so far, records there are
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `verify` found: `seq` is the first record that is broken or missing, None when the chain is intact."""
+
+    records: int  # how many were found in their place
+    hash: str  # of the last of them
+    seq: int | None = None
+    tampering: Tampering | None = None
+    sentence: str = ""
+
+    @property
+    def intact(self) -> bool:
+        """Whether every record is as it was archived."""
+        return self.tampering is None
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the verdict, ready for JSON."""
+        return {"intact": self.intact, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """The chain's end as the store states it, all read at one moment."""
+
+    seq: int
+    hash: str
+    count: int
+    last: int
+    start: int  # the last record that retention has purged; 0 when the chain is whole
+
+    def done(self, seq: int) -> int:
+        """How many records there are up to `seq`."""
+        return seq - self.start
+
+
+async def verify(
+    engine: AsyncEngine,
+    progress: Progress | None = None,
+    *,
+    master: str | None = None,
+    checkpoints: Sequence[Checkpoint] = (),
+) -> Verdict:
+    """Walk the chain from its first record to its head, in constant memory.
+
+    Args:
+        progress: told now and then.
+        master: `Settings.master_key()`; without it signatures and hashes of ids are taken as they stand.
+        checkpoints: signed places that were kept outside the database.
+
+    Raises:
+        AuditUnavailable: the store does not answer, or one of `checkpoints` was not signed with this key.
+    """
+    if master is not None:
+        require_genuine(checkpoints, signing_key(master))
+    while True:
+        places = await stored(engine)
+        verdict = await _verify(engine, progress, master, Evidence(places, checkpoints, master))
+        if verdict.intact or anchor_of(await stored(engine)) == anchor_of(places):
+            return verdict
+        # Retention has purged what was about to be read: begin again behind its new anchor.
+
+
+async def _verify(engine: AsyncEngine, progress: Progress | None, master: str | None, evidence: Evidence) -> Verdict:
+    if evidence.fault is not None:
+        return Verdict(0, GENESIS, *evidence.fault)
+    start = evidence.start
+    end = await _end(engine, start)
+    key = None if master is None else pseudonym_key(master)
+    before, previous = start.hash, start.hash  # the hashes two places and one place before the row
+    expected = start.seq + 1
+    async for row in _walk(engine, after=None):
+        if expected > end.seq:
+            break
+        if row["seq"] != expected or link(previous, row) != row["hash"]:
+            return await _diagnose(engine, end, row, expected, (before, previous))
+        before, previous = previous, str(row["hash"])
+        if key and row["object_hash"] and (of_row(key, row) or row["object_hash"]) != row["object_hash"]:
+            told = f"Record {expected} was changed: it names another object than the one it was written for."
+            return Verdict(end.done(expected - 1), before, expected, Tampering.CHANGED, told)
+        if told := evidence.contradicts(expected, previous):
+            return Verdict(end.done(expected - 1), before, expected, Tampering.REWRITTEN, told)
+        if progress and (expected % _PAGE == 0 or expected == end.seq):
+            progress(end.done(expected), end.done(end.seq))
+        expected += 1
+    return _judge_end(end, evidence, expected - 1, previous)
+
+
+def _judge_end(end: _End, evidence: Evidence, last: int, previous: str) -> Verdict:
+    """Tell whether the chain ends where it should; every record up to `last` is in its place."""
+    done = end.done(last)
+    if last < end.seq:
+        told = f"Record {last + 1} and all after it are missing."
+        return Verdict(done, previous, last + 1, Tampering.REMOVED, told)
+    if end.last > end.seq:
+        told = f"Record {end.last} stands after the end of the chain, which is {end.seq}."
+        return Verdict(done, previous, end.seq + 1, Tampering.INSERTED, told)
+    if previous != end.hash:
+        told = f"Record {last} was changed and got a fitting hash, which is not the one the end of the chain has."
+        return Verdict(done, previous, last, Tampering.CHANGED, told)
+    if evidence.last > last:
+        told = f"The chain was cut off after record {last}: a checkpoint has seen record {evidence.last}."
+        return Verdict(done, previous, last + 1, Tampering.REMOVED, told)
+    return Verdict(done, previous, sentence=f"The chain is intact: {done:,} records, last hash {previous}.")
+
+
+async def _diagnose(engine: AsyncEngine, end: _End, row: Row, expected: int, hashes: tuple[str, str]) -> Verdict:
+    """Tell what happened to `row`, the first that does not follow, from what the rows after it follow on."""
+    before, previous = hashes
+    done = end.done(expected - 1)
+    if done and link(before, row) == row["hash"]:
+        told = f"Record {expected - 1} was inserted: the one after it follows on the one before it."
+        return Verdict(done - 1, before, expected - 1, Tampering.INSERTED, told)
+    belongs: Row | None = None  # the record whose place this is
+    follows = False  # the very next row is that record, whole
+    fits_later = False  # `row` itself follows on a record that now stands after it
+    first = True
+    async for later in _walk(engine, after=row):
+        here = link(previous, later)
+        if belongs is None and here in {later["hash"], row["hash"]}:
+            belongs, follows = later, first and here == later["hash"]
+        fits_later = fits_later or link(str(later["hash"]), row) == row["hash"]
+        first = False
+    if belongs is not None and (fits_later or not follows):
+        told = f"Records were re-ordered: what belongs at {expected} stands at {belongs['seq']}."
+        return Verdict(done, previous, expected, Tampering.REORDERED, told)
+    tampering, told = _judge(end, row, expected, previous, pushed_on=follows)
+    return Verdict(done, previous, min(expected, int(row["seq"] or 0)), tampering, told)
+
+
+def _judge(end: _End, row: Row, expected: int, previous: str, *, pushed_on: bool) -> tuple[Tampering, str]:
+    """Tell what happened where no record stands in another's place; `pushed_on`: the next row belongs here."""
+    seq = row["seq"]
+    if pushed_on:
+        return Tampering.INSERTED, f"Record {seq} was inserted: the one after it follows on the one before it."
+    if link(previous, row) == row["hash"]:
+        return Tampering.CHANGED, f"The number of record {expected} was changed to {seq}."
+    if seq != expected:
+        return Tampering.REMOVED, f"Records are missing: {expected} is, and the next that is there is {seq}."
+    if end.count < end.done(end.seq):
+        return Tampering.REMOVED, f"A record is missing before what now stands at {seq}; the rest was renumbered."
+    or_else = ", or the one before it was and got a fitting hash" if end.done(expected) > 1 else ""
+    return Tampering.CHANGED, f"Record {seq} was changed{or_else}."
+
+
+async def _end(engine: AsyncEngine, start: Start) -> _End:
+    count, last = (
+        select(what).select_from(RECORDS).scalar_subquery() for what in (func.count(), func.max(RECORDS.c.seq))
+    )
+    [row] = await fetch(
+        engine,
+        select(count.label("count"), last.label("last")).add_columns(
+            *(select(column).scalar_subquery().label(column.name) for column in (HEAD.c.seq, HEAD.c.hash))
+        ),
+    )
+    # A head that is gone is an end nobody remembers: every record then stands after it.
+    numbers = (int(row["count"] or 0), int(row["last"] or 0))
+    return _End(int(row["seq"] or 0), str(row["hash"] or GENESIS), *numbers, start.seq)
+
+
+async def _walk(engine: AsyncEngine, *, after: Row | None) -> AsyncIterator[Row]:
+    query = select(RECORDS).order_by(RECORDS.c.seq).limit(_PAGE)
+    page = query if after is None else query.where(RECORDS.c.seq > after["seq"])
+    while rows := await fetch(engine, page):
+        for row in rows:
+            yield row
+        page = query.where(RECORDS.c.seq > rows[-1]["seq"])

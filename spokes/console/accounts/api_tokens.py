@@ -1,0 +1,96 @@
+"""Tokens of programs, for the API. Rule: one algorithm, one audience, an hour at most; every other token is nobody's.
+
+They are signed with a key derived from CONSOLE_KEY, so a new CONSOLE_KEY ends all of them at once; `Revoked` ends one.
+"""
+
+import secrets
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import jwt
+
+from spokes.console.accounts.actors import Actor, Proof
+from spokes.console.accounts.policy import Role
+from spokes.core.errors import Problem
+from spokes.core.masking import derive_key
+from spokes.core.settings import Settings
+
+LONGEST_S: Final = 3600
+ISSUER: Final = "spokes"
+AUDIENCE: Final = "spokes-api"
+_ALGORITHM: Final = "HS256"
+LEEWAY_S: Final = 30  # clocks differ
+_LONGEST: Final = 4096  # characters
+_NEEDED: Final = ("iss", "aud", "exp", "iat", "sub", "jti", "roles")
+
+
+class Minted(NamedTuple):
+    """A token, and its own name."""
+
+    token: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Mints tokens, and reads them."""
+
+    key: bytes
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Tokens":
+        """Return the tokens of a deployment."""
+        return cls(derive_key(settings.console_key.get_secret_value(), "tokens"))
+
+    def mint(
+        self, name: str, roles: Collection[Role], portals: Collection[int] | None = None, *, lives_s: int = LONGEST_S
+    ) -> "Minted":
+        """Return a token of `name`; `portals` None is all that this deployment serves."""
+        now, own_name = int(time.time()), secrets.token_hex(8)
+        claims: dict[str, object] = {
+            "iss": ISSUER, "aud": AUDIENCE, "sub": name, "iat": now, "exp": now + min(lives_s, LONGEST_S),
+            "jti": own_name, "roles": sorted(roles),
+        }  # fmt: skip
+        if portals is not None:
+            claims["portals"] = sorted(portals)
+        return Minted(jwt.encode(claims, self.key, _ALGORITHM), own_name)
+
+    def read(self, token: str) -> Actor:
+        """Return whose token it is.
+
+        Raises:
+            Problem: 401, it is none of ours, or its time is over.
+        """
+        if len(token) > _LONGEST:
+            raise refused("The token is too long.")
+        try:
+            claims = jwt.decode(
+                token, self.key, algorithms=[_ALGORITHM], audience=AUDIENCE, issuer=ISSUER, leeway=LEEWAY_S,
+                options={"require": list(_NEEDED), "strict_aud": True},
+            )  # fmt: skip
+        except jwt.ExpiredSignatureError:
+            raise refused("The token has expired; `spokes token` mints a new one.") from None
+        except (jwt.PyJWTError, ValueError):
+            raise refused("The token is none that this API takes.") from None
+        return _actor(claims)
+
+
+def _actor(claims: dict[str, object]) -> Actor:
+    """Who the claims speak of; what is signed may still be nonsense."""
+    name, roles, portals = claims["sub"], claims["roles"], claims.get("portals")
+    issued, expires = claims["iat"], claims["exp"]
+    if not (isinstance(issued, int) and isinstance(expires, int) and expires - issued <= LONGEST_S):
+        raise refused("A token may live for an hour at most.")
+    if not (isinstance(name, str) and name and isinstance(roles, list) and all(role in list(Role) for role in roles)):
+        raise refused("The token says nothing of who it is, or of which role.")
+    if portals is not None and not (isinstance(portals, list) and all(type(one) is int for one in portals)):
+        raise refused("The token's portals are not numbers.")
+    seen = None if portals is None else frozenset(portals)
+    return Actor(name, frozenset(map(Role, roles)), seen, Proof.TOKEN, str(claims["jti"]))
+
+
+def refused(sentence: str) -> Problem:
+    """Return the answer to a token that is not believed."""
+    return Problem(401, "token_refused", sentence)

@@ -1,0 +1,37 @@
+"""How often somebody may do something, counted in Redis. Rule: counted before it is tried, so guesses do not race."""
+
+import hashlib
+import time
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from spokes.core.errors import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`most` in every `window_s` seconds; `name` stands in the key, `sentence` is what one too many reads."""
+
+    name: str
+    most: int
+    window_s: int
+    sentence: str
+
+    async def take(self, redis: Redis, who: str) -> None:
+        """Count one of `who`.
+
+        Raises:
+            Problem: 429, it is one too many; `retry_after_s` says when the window ends.
+            RedisError, OSError: Redis does not answer.
+        """
+        now = int(time.time())
+        window = now // self.window_s
+        # The name of an actor may be anything an identity provider writes, and addresses are not kept in clear.
+        key = f"spokes:console:limit:{self.name}:{hashlib.sha256(who.encode()).hexdigest()[:32]}:{window}"
+        async with redis.pipeline(transaction=True) as pipeline:
+            pipeline.incr(key)
+            pipeline.expire(key, self.window_s)
+            count, _ = await pipeline.execute()
+        if count > self.most:
+            raise Problem(429, "too_many_requests", self.sentence, retry_after_s=(window + 1) * self.window_s - now)

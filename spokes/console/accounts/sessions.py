@@ -1,0 +1,92 @@
+"""Sessions of people, in Redis. Rule: a cookie that is not in Redis is nothing, so ending a session really ends it.
+
+Redis knows a session by the hash of its cookie: who can read Redis cannot become somebody else.
+"""
+
+import hashlib
+import hmac
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from redis.asyncio import Redis
+
+from spokes.console.accounts.actors import Actor
+from spokes.console.accounts.policy import Role
+
+COOKIE: Final = "__Host-spokes"
+IDLE_S: Final = 3600
+LONGEST_S: Final = 12 * 3600
+_PREFIX: Final = "spokes:console:session:"
+_OF_USER: Final = "spokes:console:sessions:"
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """What can be done with sessions; `key` is for CSRF tokens alone."""
+
+    redis: Redis
+    key: bytes
+
+    async def begin(self, name: str, roles: Iterable[Role], portals: Iterable[int] | None) -> str:
+        """Begin a session; return what its cookie holds.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        cookie = secrets.token_urlsafe(32)
+        told = {"name": name, "roles": sorted(roles), "portals": None if portals is None else sorted(portals)}
+        names = _OF_USER + name
+        async with self.redis.pipeline(transaction=True) as pipeline:
+            pipeline.set(_place(cookie), orjson.dumps({**told, "began": int(time.time())}), ex=IDLE_S)
+            pipeline.sadd(names, _place(cookie))
+            pipeline.expire(names, LONGEST_S)
+            await pipeline.execute()
+        return cookie
+
+    async def find(self, cookie: str, *, touch: bool = True) -> Actor | None:
+        """Return whose session it is, None when it is over; `touch` lets the hour of idleness begin anew.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        place = _place(cookie)
+        kept = await (self.redis.getex(place, ex=IDLE_S) if touch else self.redis.get(place))
+        if kept is None:
+            return None
+        told = orjson.loads(kept)
+        if time.time() - told["began"] > LONGEST_S:
+            await self.end(cookie)
+            return None
+        portals = None if told["portals"] is None else frozenset(told["portals"])
+        return Actor(told["name"], frozenset(map(Role, told["roles"])), portals, csrf=self.csrf(cookie))
+
+    async def end(self, cookie: str) -> None:
+        """End a session.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        await self.redis.delete(_place(cookie))
+
+    async def end_all(self, name: str) -> int:
+        """End every session of somebody; return how many there were.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        places = await self.redis.smembers(_OF_USER + name)  # type: ignore[misc]  # redis-py types one class for sync and async
+        ended = int(await self.redis.delete(*places)) if places else 0
+        await self.redis.delete(_OF_USER + name)
+        return ended
+
+    def csrf(self, cookie: str) -> str:
+        """Return the token that the session's forms carry."""
+        return hmac.digest(self.key, cookie.encode(), "sha256").hex()
+
+
+def _place(cookie: str) -> str:
+    return _PREFIX + hashlib.sha256(cookie.encode(errors="replace")).hexdigest()

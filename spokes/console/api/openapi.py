@@ -1,0 +1,108 @@
+"""The OpenAPI document of the API. Rule: made of the routes' own declarations, so it cannot tell of another API."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaMode
+
+from spokes.console.accounts.policy import Door
+from spokes.console.api.route import PREFIX, Route
+
+_PLACE: Final = re.compile(r"\{(\w+):((?:[^{}]|\{[^{}]*\})+)\}")
+_REF: Final = "#/components/schemas/{model}"
+_PROBLEM: Final = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "correlation_id"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "correlation_id": {"type": "string"},
+    },
+}
+
+
+def document(routes: Iterable[Route]) -> dict[str, object]:
+    """Return the document of `routes`, as OpenAPI 3.1 has it."""
+    schemas: dict[str, Any] = {"Problem": _PROBLEM}
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        path = PREFIX + _PLACE.sub(r"{\1}", route.path)
+        paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Spokes", "version": "1", "description": "HubSpot webhooks in, CRM work out."},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": f"^{pattern}$"}}
+        for name, pattern in _PLACE.findall(route.path)
+    ]
+    told: dict[str, Any] = {
+        "summary": route.summary,
+        "operationId": _name(route),
+        "responses": {
+            "200": {"description": "Done", "content": _content(route, schemas)},
+            "default": {
+                "description": "What went wrong",
+                "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
+            },
+        },
+    }
+    if not isinstance(route.policy, Door):
+        told["security"] = [{"token": []}]
+        told["description"] = f"Needs the permission `{route.policy}`."
+    if route.takes is not None and route.method == "GET":
+        parameters += _query(route.taken, schemas)
+    elif route.takes is not None:
+        schema = _schema(route.taken, schemas, "validation")
+        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if parameters:
+        told["parameters"] = parameters
+    return told
+
+
+def _content(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    if route.streams:
+        return {media: {"schema": {"type": "string"}} for media in route.streams}
+    return {"application/json": {"schema": _schema(route.given, schemas, "serialization")}}
+
+
+def _query(taken: TypeAdapter[Any], schemas: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one parameter for each field of a query."""
+    schema = taken.json_schema(ref_template=_REF)
+    schemas |= schema.pop("$defs", {})
+    required = schema.get("required", ())
+    return [
+        {"name": name, "in": "query", "required": name in required, "schema": _present(told)}
+        for name, told in schema["properties"].items()
+    ]
+
+
+def _present(schema: dict[str, Any]) -> dict[str, Any]:
+    """What a parameter is when it is there: an address cannot say null."""
+    told = {name: value for name, value in schema.items() if name != "default" or value is not None}
+    kinds = [kind for kind in told.pop("anyOf", ()) if kind != {"type": "null"}]
+    return {**told, **kinds[0]} if kinds else told
+
+
+def _schema(adapter: TypeAdapter[Any], schemas: dict[str, Any], mode: JsonSchemaMode) -> dict[str, Any]:
+    """Return the schema of a type; what it names goes to `schemas`."""
+    schema = adapter.json_schema(ref_template=_REF, mode=mode)
+    schemas |= schema.pop("$defs", {})
+    return schema
+
+
+def _name(route: Route) -> str:
+    words = re.findall("[a-z]+", _PLACE.sub(r"by_\1", route.path))
+    return "_".join([route.method.lower(), *words])

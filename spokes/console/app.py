@@ -1,0 +1,75 @@
+"""Put the console's web process together. Rule: what is opened here is closed here, in reverse order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiohttp import web
+
+from spokes.audit.sql.engine import open_engine
+from spokes.console import pages
+from spokes.console.accounts.sessions import Sessions
+from spokes.console.accounts.users import Users
+from spokes.console.api import routes as api_routes
+from spokes.console.identity.http_client import Wire
+from spokes.console.identity.provider import Provider
+from spokes.console.pages.dashboard import BOARDS, Boards
+from spokes.console.pages.now import STOPPING, stop
+from spokes.console.pages.settings import EXAMINATIONS, Examinations
+from spokes.console.web import login_pages as login
+from spokes.console.web import middlewares
+from spokes.console.web import oidc_pages as oidc
+from spokes.console.web.app_keys import BEHIND_WEB, ENGINE, PROVIDER, REDIS, SESSIONS, SETTINGS, TEMPLATES, USERS
+from spokes.console.web.rendering import templates
+from spokes.core.masking import derive_key
+from spokes.core.redis.connections import redis_client
+from spokes.core.settings import Settings
+from spokes.core.telemetry.metric_totals import Totals
+
+_LARGEST_BODY: Final = 256 * 1024  # bytes; a bulk of 1,000 event keys is 40 kB
+
+
+def create_app(settings: Settings, *, behind_web: bool = False) -> web.Application:
+    """Return the console that `settings` ask for; `behind_web` when our own web process stands in front of it."""
+    app = web.Application(middlewares=[middlewares.answer, middlewares.guard], client_max_size=_LARGEST_BODY)
+    app[SETTINGS] = settings
+    app[BEHIND_WEB] = behind_web
+    app[TEMPLATES] = templates()
+    app[BOARDS] = Boards()
+    app[STOPPING] = asyncio.Event()
+    app.on_shutdown.append(stop)
+    app[EXAMINATIONS] = Examinations()
+    app.add_routes([*login.routes(), *oidc.routes(), *pages.routes(), *api_routes.routes()])
+    app.cleanup_ctx.extend((_redis, _store, _identities, _totals))
+    return app
+
+
+async def _redis(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    redis = app[REDIS] = redis_client(settings, max_connections=10)
+    app[SESSIONS] = Sessions(redis, derive_key(settings.console_key.get_secret_value(), "csrf"))
+    app[USERS] = Users(redis)
+    yield
+    await redis.aclose()
+
+
+async def _store(app: web.Application) -> AsyncIterator[None]:
+    engine = app[ENGINE] = open_engine(app[SETTINGS].database_address)
+    yield
+    await engine.dispose()
+
+
+async def _identities(app: web.Application) -> AsyncIterator[None]:
+    wire = Wire()
+    app[PROVIDER] = Provider.of(app[SETTINGS], wire)
+    yield
+    await wire.close()
+
+
+async def _totals(app: web.Application) -> AsyncIterator[None]:
+    totals = Totals(app[REDIS], "console")
+    sharing = asyncio.create_task(totals.run())
+    yield
+    sharing.cancel()
+    await asyncio.gather(sharing, return_exceptions=True)
+    await totals.end()

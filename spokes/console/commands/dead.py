@@ -1,0 +1,179 @@
+"""`dead list|show|replay|discard`: events that could not be processed. Rule: every act has an actor and a reason."""
+
+import asyncio
+import getpass
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Annotated, Final
+
+import typer
+
+from spokes.console.commands.history import as_told, records_of, show_history
+from spokes.console.output import AsJson, Yes, confirm, progress, say, show_json, show_table, utc
+from spokes.console.queries.dead_letters import letters
+from spokes.console.queries.descriptions import because
+from spokes.core.redis.connections import redis_client
+from spokes.core.settings import Settings
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at dead letters, and end them.")
+
+_PAGE: Final = 100  # letters between two steps of the bar
+
+Portal = Annotated[int | None, typer.Option(help="Only of this portal.")]
+Cause = Annotated[str | None, typer.Option(help="Only those that died of this, such as object_not_found.")]
+Handler = Annotated[str | None, typer.Option(help="Only of this handler, such as contacts.keep_reachable.")]
+Keys = Annotated[list[str] | None, typer.Argument(help="Event keys; all that the options choose when none is given.")]
+Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.", prompt=True)]
+
+
+@app.command(name="list")
+def list_letters(
+    portal: Portal = None,
+    cause: Cause = None,
+    handler: Handler = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Show what died, the newest first.
+
+    Example: spokes dead list --cause object_not_found
+    """
+    found = _chosen(portal, cause, handler, None)
+    found.sort(key=lambda letter: -letter.died_at)
+    shown = [_fields(letter) for letter in found[:limit]]
+    if as_json:
+        show_json(*shown)
+    elif not shown:
+        say("There are no dead letters.")
+    else:
+        columns = ("Died (UTC)", "Cause", "Tries", "Handler", "Type", "Object", "Portal", "Event key")
+        names = ("reason", "attempt", "handler", "subscription_type", "object_id", "portal_id", "event_key")
+        died = [utc(letter.died_at) for letter in found]
+        show_table(columns, ((at, *(one[name] for name in names)) for at, one in zip(died, shown, strict=False)))
+    if len(found) > limit:
+        say(f"The newest {limit} of {len(found)} are shown; --limit shows more.")
+
+
+@app.command()
+def show(key: Annotated[str, typer.Argument(help="An event key, from `dead list`.")], as_json: AsJson = False) -> None:
+    """Show one dead letter and its whole history, the oldest first: tries, errors, writes, replays and their reasons.
+
+    Names and ids, never values. Exit code 1 when there is no such dead letter.
+
+    Example: spokes dead show 0f3a...
+    """
+    (letter,) = _chosen(None, None, None, [key]) or (None,)
+    if letter is None:
+        say(f"There is no dead letter {key}.")
+        raise typer.Exit(1)
+    history = records_of(key)
+    if as_json:
+        show_json(_fields(letter) | {"history": [as_told(record) for record in history]})
+        return
+    show_table(("Field", "Value"), (_fields(letter) | {"reason": because(letter.reason)}).items())
+    show_history(history)
+
+
+@app.command()
+def replay(
+    reason: Reason,
+    keys: Keys = None,
+    portal: Portal = None,
+    cause: Cause = None,
+    handler: Handler = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Queue dead letters again, each as a new attempt of the same event.
+
+    Exit code 1 when there is none, or when you do not confirm.
+
+    Example: spokes dead replay --cause not_permitted --reason "scope granted"
+    """
+    _act("replay", DeadLetters.replay, _chosen(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
+
+
+@app.command()
+def discard(
+    reason: Reason,
+    keys: Keys = None,
+    portal: Portal = None,
+    cause: Cause = None,
+    handler: Handler = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """End dead letters for good; the audit keeps that they were.
+
+    Exit code 1 when there is none, or when you do not confirm.
+
+    Example: spokes dead discard --cause object_not_found --reason "deleted in HubSpot"
+    """
+    _act("discard", DeadLetters.discard, _chosen(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
+
+
+def _act(
+    verb: str,
+    act: Callable[..., Coroutine[None, None, int]],
+    chosen: list[DeadLetter],
+    reason: str,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    if not chosen:
+        say("There is no such dead letter.")
+        raise typer.Exit(1)
+    confirm(f"{verb.capitalize()} {len(chosen)} dead letters?", yes=yes)
+    count = asyncio.run(_in_pages(act, chosen, reason, verb))
+    if as_json:
+        show_json({"done": verb, "count": count})
+    else:
+        print(f"{count} dead letters: {verb} done.")
+    if count < len(chosen):
+        say(f"{len(chosen) - count} were gone by then: somebody else has ended them.")
+
+
+async def _in_pages(
+    act: Callable[..., Coroutine[None, None, int]], chosen: list[DeadLetter], reason: str, verb: str
+) -> int:
+    count = 0
+    async with redis_client(Settings.from_env()) as redis:
+        with progress(verb.capitalize(), len(chosen)) as bar:
+            for first in range(0, len(chosen), _PAGE):
+                page = chosen[first : first + _PAGE]
+                count += await act(DeadLetters(redis), page, actor=getpass.getuser(), reason=reason)
+                bar.at(first + len(page))
+    return count
+
+
+def _chosen(portal: int | None, cause: str | None, handler: str | None, keys: Sequence[str] | None) -> list[DeadLetter]:
+    """Return the dead letters that the options choose."""
+    portals = None if portal is None else frozenset({portal})
+
+    async def choose() -> list[DeadLetter]:
+        async with redis_client(Settings.from_env()) as redis:
+            found = letters(redis, portals, reason=cause, handler=handler, keys=keys or ())
+            return [letter async for letter in found]
+
+    return asyncio.run(choose())
+
+
+def _fields(letter: DeadLetter) -> dict[str, object]:
+    """What may be shown of a dead letter: names and ids, never values."""
+    event = letter.entry.event
+    return {
+        "event_key": letter.entry.key,
+        "died_at": letter.died_at,
+        "reason": letter.reason,
+        "attempt": letter.entry.attempt,
+        "handler": letter.handler,
+        "delivery_id": letter.delivery_id,
+        "portal_id": letter.portal_id,
+        "event_id": event.event_id,
+        "subscription_type": event.subscription_type,
+        "property_name": event.property_name,
+        "object_type": event.object_type,
+        "object_id": event.object_id,
+        "occurred_at": event.occurred_at,
+    }

@@ -1,0 +1,159 @@
+"""`send`: a signed test event to a running web process. Rule: it goes in by the door, like any of HubSpot's."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import aiohttp
+import orjson
+import typer
+
+from spokes.audit.records import TERMINAL, Action, Outcome
+from spokes.audit.sql.engine import open_engine
+from spokes.audit.sql.queries import Filters, find
+from spokes.console.commands.made_events import Raw, make
+from spokes.console.output import AsJson, progress, say, show_json, show_table
+from spokes.core.errors import ConfigurationError
+from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.core.signing import signed
+
+_BATCH: Final = 100  # as many as HubSpot sends at most
+_TIMEOUT_S: Final = 10.0
+_LOOK_S: Final = 0.25
+_PORTAL: Final = 50112233  # the simulator's, where no setting names another
+_MEANINGS: Final = {
+    401: "It refuses our signature: is HUBSPOT_CLIENT_SECRET the web process's, and PUBLIC_URL too?",
+    403: "It refuses this address or plain http: see ALLOWED_ADDRESSES and TRUSTED_PROXIES.",
+    404: "Nothing of Spokes answers there.",
+    503: "It cannot take events now: see `spokes doctor`.",
+}
+
+
+def send(
+    subscription_type: Annotated[str, typer.Argument(help="Such as contact.creation, deal.deletion.")],
+    object_id: Annotated[
+        int | None, typer.Option("--object-id", "-o", help="Of the record; any when not given.")
+    ] = None,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option("--property", "-p", metavar="NAME=VALUE", help="A property that changed; one event for each."),
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--field", "-f", metavar="NAME=JSON", help="Any field of the event; null takes it away."),
+    ] = None,
+    portal: Annotated[int | None, typer.Option(help="The HubSpot account; else the first of PORTAL_IDS.")] = None,
+    count: Annotated[int, typer.Option(help="How many, each of a record of its own.", min=1, max=100_000)] = 1,
+    to: Annotated[str, typer.Option(help="Where to send it, when that is not PUBLIC_URL.")] = "",
+    wait: Annotated[float, typer.Option(help="Wait so many seconds for the outcomes, and show them.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Send a signed event to a running web process, as HubSpot would.
+
+    HUBSPOT_CLIENT_SECRET signs it for PUBLIC_URL; beside a running `spokes up` neither needs to be set. What no handler
+    claims is ignored: `spokes handlers` shows what is claimed.
+
+    Exit code 0 when every event was taken, and with --wait has ended; 1 when not; 2 when nobody answers.
+
+    Example: spokes send contact.propertyChange --object-id 51 --property phone="+1 (415) 555-0100" --wait 10
+    Example: spokes send object.creation -f objectTypeId='"0-3"' -f changeSource='"IMPORT"' --count 500
+    """
+    settings = Settings.from_env(needs=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
+    account = portal or next(iter(settings.portal_ids), _PORTAL)
+    made = make(subscription_type, object_id, properties or [], fields or [], portal_id=account, count=count)
+    answers = asyncio.run(_deliver(settings, made, to.rstrip("/")))
+    taken = all(answer["status"] == 202 for answer in answers)  # noqa: PLR2004 - HTTP's own number
+    if as_json:
+        show_json(*answers)
+    else:
+        _show(answers)
+    if not taken:
+        raise typer.Exit(1)
+    if wait:
+        _show_outcomes(settings, made, wait, as_json)
+
+
+async def _deliver(settings: Settings, events: Sequence[Raw], to: str) -> list[dict[str, Any]]:
+    """Post the events in batches; return the answers."""
+    url = settings.public_url + RECEIVER_PATH
+    address = to if to.endswith(RECEIVER_PATH) else (to or settings.public_url) + RECEIVER_PATH
+    answers = []
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        with progress("Sending", len(events)) as bar:
+            for first in range(0, len(events), _BATCH):
+                body = orjson.dumps(events[first : first + _BATCH])
+                headers = signed(settings.client_secrets[0], url, body, time.time_ns() // 1_000_000)
+                answers.append(await _post(session, address, body, headers))
+                bar.at(min(first + _BATCH, len(events)))
+    return answers
+
+
+async def _post(session: aiohttp.ClientSession, address: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
+    try:
+        async with session.post(address, data=body, headers=headers, allow_redirects=False) as answer:
+            told = await answer.read()
+            counts = orjson.loads(told) if answer.status == 202 else {}  # noqa: PLR2004 - HTTP's own number
+            return {"status": answer.status, "request_id": answer.headers.get("X-Request-Id", ""), **counts}
+    except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+        told_by = type(error).__name__
+        raise ConfigurationError([f"{address} does not answer as Spokes does ({told_by}). Is it running?"]) from None
+
+
+def _show(answers: Sequence[dict[str, Any]]) -> None:
+    fates = ("admitted", "duplicate", "ignored", "quarantined")
+    columns = ("Answer", "Delivery", *(fate.capitalize() for fate in fates))
+    show_table(
+        columns,
+        (
+            (answer["status"], "\n".join(answer.get("deliveries", ())), *(answer.get(fate, "") for fate in fates))
+            for answer in answers
+        ),
+    )
+    for status in sorted({answer["status"] for answer in answers} & set(_MEANINGS)):
+        say(_MEANINGS[status])
+    if any(answer.get("ignored") for answer in answers):
+        say("No handler claims what was ignored: `spokes handlers` shows what is claimed.")
+    if any(answer.get("quarantined") for answer in answers):
+        say("What was quarantined is no event, or of a portal that is not served: `spokes audit query` says why.")
+
+
+def _show_outcomes(settings: Settings, events: Sequence[Raw], seconds: float, as_json: bool) -> None:
+    """Show how the events ended; exit code 1 when not all have in time."""
+    ids = [int(str(event["eventId"])) for event in events if isinstance(event.get("eventId"), int)]
+    found = asyncio.run(_outcomes(settings, ids, seconds))
+    rows = [found[event_id] for event_id in ids if event_id in found]
+    if as_json:
+        show_json(*rows)
+    else:
+        names = ("event_id", "object_id", "outcome", "reason", "attempt", "handler")
+        show_table(
+            ("Event", "Object", "Outcome", "Reason", "Tries", "Handler"), ([row[n] for n in names] for row in rows)
+        )
+    if open_ := len(ids) - sum(row["outcome"] in TERMINAL for row in rows):
+        say(f"{open_} of {len(ids)} have not ended yet: `spokes events` shows them later.")
+        raise typer.Exit(1)
+
+
+async def _outcomes(settings: Settings, ids: Sequence[int], seconds: float) -> dict[int, dict[str, Any]]:
+    """Wait until all have ended or the time is over; return what is known of each."""
+    engine = open_engine(settings.database_address)
+    found: dict[int, dict[str, Any]] = {}
+    deadline = time.monotonic() + seconds
+    names = ("event_id", "object_id", "outcome", "reason", "attempt", "handler", "event_key")
+    left = set(ids)
+    try:
+        with progress("Waiting for outcomes", len(ids)) as bar:
+            while left and time.monotonic() < deadline:
+                for event_id in sorted(left):
+                    filters = Filters(action=Action.EVENT, event_id=event_id)
+                    async for row in find(engine, filters, newest_first=True, limit=1):
+                        found[event_id] = {name: row[name] for name in names}
+                        if row["outcome"] in TERMINAL | {Outcome.IGNORED, Outcome.DUPLICATE}:
+                            left.discard(event_id)
+                bar.at(len(ids) - len(left))
+                await asyncio.sleep(_LOOK_S if left else 0)
+    finally:
+        await engine.dispose()
+    return found

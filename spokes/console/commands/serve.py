@@ -1,0 +1,57 @@
+"""`serve`: run the console's web process. Rule: it ends with whoever started it, so none is ever left behind."""
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from aiohttp import web
+
+from spokes.console.app import create_app
+from spokes.core.settings import Settings
+from spokes.core.telemetry.setup import setup
+
+_SHUTDOWN_S: Final = 5.0
+
+
+def serve(
+    port: Annotated[int, typer.Option(help="Where to listen; HOST says on which address.", min=0, max=65535)] = 8081,
+    socket: Annotated[Path | None, typer.Option(help="Listen on this unix socket instead.")] = None,
+    with_parent: Annotated[
+        bool, typer.Option(hidden=True, help="End when standard input does: whoever started this has ended.")
+    ] = False,
+) -> None:
+    """Run the console on a port of its own; `python -m ingest` runs one by itself when CONSOLE_KEY is set.
+
+    Example: spokes serve --port 8081
+    """
+    settings = Settings.from_env(needs=("CONSOLE_KEY",))
+    setup(settings, "console")
+    asyncio.run(_serve(settings, port, socket, with_parent))
+
+
+async def _serve(settings: Settings, port: int, socket: Path | None, with_parent: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if with_parent:
+        loop.add_reader(sys.stdin, lambda: stop.set() if not os.read(sys.stdin.fileno(), 1024) else None)
+    runner = web.AppRunner(
+        create_app(settings, behind_web=socket is not None),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=_SHUTDOWN_S,
+    )
+    await runner.setup()
+    try:
+        site: web.BaseSite = (
+            web.TCPSite(runner, settings.host, port) if socket is None else web.UnixSite(runner, str(socket))
+        )
+        await site.start()
+        await stop.wait()
+    finally:
+        await runner.cleanup()

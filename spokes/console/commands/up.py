@@ -1,0 +1,171 @@
+"""`up`: web, workers and the embedded parts in one terminal. Rule: what is not configured is played, and it says so."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+import sys
+import urllib.request
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from spokes.console.local.embedded_valkey import answers, log_file, valkey_command
+from spokes.console.local.first_login import first_login
+from spokes.console.local.processes import Processes, die_with_parent
+from spokes.console.local.running_stack import announce
+from spokes.core.errors import ConfigurationError
+from spokes.core.settings import RECEIVER_PATH, Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_START_S = 30.0
+T = TypeVar("T")
+
+
+def up(
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=0)] = 1,
+    traffic: Annotated[
+        float, typer.Option(help="Edits per second that the simulator makes up, when it plays HubSpot.")
+    ] = 1.0,
+    with_parent: Annotated[
+        bool, typer.Option(hidden=True, help="End when the process that started this ends.")
+    ] = False,
+) -> None:
+    """Run everything in this terminal until Ctrl-C.
+
+    Without REDIS_URL an embedded Valkey keeps the queue in DATA_DIR; without DATABASE_URL the audit is SQLite there;
+    without HUBSPOT_ACCESS_TOKEN the simulator plays HubSpot.
+
+    Example: spokes up --workers 2
+    """
+    if with_parent:
+        die_with_parent()
+    raise typer.Exit(asyncio.run(_up(Settings.from_env(), workers, traffic)))
+
+
+async def _up(settings: Settings, workers: int, traffic: float) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    processes = Processes()
+    told: Path | None = None
+    try:
+        if env := await _until(stop, _start(settings, processes, workers, traffic)):
+            told = announce(settings.data_dir, env)
+            await _until(stop, _show_way_in(settings, f"http://127.0.0.1:{env['PORT']}"))
+        if not stop.is_set():
+            ended = await _until(stop, processes.any_ended())
+            if ended:
+                print(f"{ended}; stopping the others.", file=sys.stderr)
+                return 1
+    finally:
+        if told:
+            told.unlink(missing_ok=True)
+        await processes.stop()
+    return 0
+
+
+async def _start(settings: Settings, processes: Processes, workers: int, traffic: float) -> dict[str, str]:
+    """Start the parts in the order in which they need each other; return what was made up for them."""
+    env = {"DATA_DIR": str(settings.data_dir), "PORT": str(_port(settings.port)), "LOG_FORMAT": settings.log_format}
+    if settings.log_format == "auto" and sys.stdout.isatty():
+        env |= {"LOG_FORMAT": "columns", "FORCE_COLOR": "1"}  # they write to us, we to the terminal
+    base = f"http://127.0.0.1:{env['PORT']}"
+    if not settings.redis_url.get_secret_value():
+        await processes.start("valkey", valkey_command(settings), {})
+        await _wait(
+            lambda: answers(settings.embedded_socket), f"The embedded Valkey (it writes to {log_file(settings)})"
+        )
+    env["PUBLIC_URL"] = settings.public_url or base
+    if not settings.console_key.get_secret_value():
+        env["CONSOLE_KEY"] = secrets.token_hex(16)  # nobody has an account yet; logins end with this run
+    if not settings.hubspot_access_token.get_secret_value():
+        env |= await _play_hubspot(settings, processes, env["PUBLIC_URL"], base, traffic)
+    migrate = await asyncio.create_subprocess_exec(sys.executable, "-m", "spokes", "migrate", env={**os.environ, **env})
+    if await migrate.wait():
+        raise ConfigurationError(["The audit store could not be migrated; the lines above say why."])
+    await processes.start("web", [sys.executable, "-m", "ingest"], env)
+    for number in range(1, workers + 1):
+        await processes.start(f"worker {number}", [sys.executable, "-m", "workers"], env)
+    await _wait(lambda: _ready(f"{base}/readyz"), "The web process")
+    print(f"Ready: {base}{RECEIVER_PATH} takes deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
+    print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.", flush=True)
+    return env
+
+
+async def _show_way_in(settings: Settings, base: str) -> None:
+    """Say how to come into the console: by a link, where key and Redis are of this run, so that it is nobody else's."""
+    if settings.console_key.get_secret_value() or settings.redis_url.get_secret_value():
+        print(f"The console: spokes user add NAME --role admin, then {base}/console.", flush=True)
+        return
+    try:
+        await _wait(lambda: _ready(f"{base}/console/login"), "The console")
+    except ConfigurationError as late:  # events are taken and worked off without it
+        print(late, file=sys.stderr)
+    name, word = await first_login(settings)
+    print(f"The console: {base}/console/login/{word} opens it once; spokes login-link {name} makes more.", flush=True)
+
+
+async def _play_hubspot(
+    settings: Settings, processes: Processes, public_url: str, base: str, traffic: float
+) -> dict[str, str]:
+    """Start the simulator in HubSpot's place; return what web and workers need to know of it."""
+    port, token = str(_port(0)), secrets.token_hex(16)
+    secret = settings.client_secrets[0] if settings.client_secrets else secrets.token_hex(16)
+    command = [sys.executable, "-m", "spokes.simulator", "--port", port, "--token", token, "--client-secret", secret]
+    command += ["--target", f"{base}{RECEIVER_PATH}", "--public-url", f"{public_url}{RECEIVER_PATH}"]
+    command += ["--traffic", str(traffic)]
+    print("HUBSPOT_ACCESS_TOKEN is not set: the simulator plays HubSpot.", flush=True)
+    await processes.start("simulator", command, {})
+    api_url = f"http://127.0.0.1:{port}"
+    return {"HUBSPOT_ACCESS_TOKEN": token, "HUBSPOT_CLIENT_SECRET": secret, "HUBSPOT_API_URL": api_url}
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
+    """Do `work` unless stop comes first; return its result, None when it was stopped."""
+    task = asyncio.create_task(work)
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return None
+    return await task
+
+
+def _port(wanted: int) -> int:
+    """Return `wanted` when it is free, or any free port."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+    raise ConfigurationError(["There is no free port on 127.0.0.1."])
+
+
+async def _wait(ready: Callable[[], bool], what: str) -> None:
+    """Wait until `ready()` is true."""
+    try:
+        async with asyncio.timeout(_START_S):
+            while not await asyncio.to_thread(ready):  # noqa: ASYNC110 - another process gets ready, and tells nobody
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise ConfigurationError(
+            [f"{what} did not come up within {_START_S:.0f} s; the lines above say why."]
+        ) from None
+
+
+def _ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own http address
+            return bool(answer.status == 200)  # noqa: PLR2004 - HTTP's own number
+    except OSError:
+        return False

@@ -1,0 +1,52 @@
+"""Audit records as lines of an export: JSON or a table. Rule: one record a line, all columns, nothing interpreted."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Final
+
+import orjson
+
+from spokes.audit.rows import COLUMNS, Row, to_json
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+class Format(StrEnum):
+    """How an export is written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+def head(form: Format) -> bytes:
+    """Return the line before all others; empty where there is none."""
+    return _csv((COLUMNS,)) if form is Format.CSV else b""
+
+
+def _json_line(row: Row) -> bytes:
+    return orjson.dumps(to_json(row), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _csv_line(row: Row) -> bytes:
+    return _csv((tuple(row[name] for name in COLUMNS),))
+
+
+def _csv(lines: Iterable[Iterable[object]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(map(_cell, line) for line in lines)
+    return text.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    """A value that is taken for what it is: by a spreadsheet, which gets no formula, and by a terminal, no escapes."""
+    if not isinstance(value, str):
+        return value
+    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+LINE: Final[Mapping[Format, Callable[[Row], bytes]]] = {Format.JSONL: _json_line, Format.CSV: _csv_line}

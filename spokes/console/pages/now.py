@@ -1,0 +1,69 @@
+"""*Now*: how it stands, and live. Rule: a stream ends with its session, and no look at it lets a session live on."""
+
+import asyncio
+import contextlib
+from typing import Final
+
+import orjson
+from aiohttp import web
+from redis.exceptions import RedisError
+
+from spokes.console.accounts.actors import ACTOR
+from spokes.console.accounts.policy import Permission, allow
+from spokes.console.accounts.sessions import COOKIE
+from spokes.console.pages.dashboard import FRESH_S, Board, board
+from spokes.console.web.app_keys import SESSIONS, TEMPLATES
+from spokes.console.web.middlewares import dress
+from spokes.console.web.rendering import render
+from spokes.core.errors import Problem
+
+_PARTS: Final = ("alerts", "figures", "chart", "outcomes", "failing", "budget")
+_LONGEST: Final = 1_800  # looks of one stream; a browser then connects again
+
+STOPPING: Final = web.AppKey("stopping", asyncio.Event)
+
+
+@allow(Permission.LOOK)
+async def now(request: web.Request) -> web.Response:
+    """Show how it stands."""
+    return render(request, "now.html", board=await board(request.app, request[ACTOR].portals))
+
+
+@allow(Permission.LOOK)
+async def live(request: web.Request) -> web.StreamResponse:
+    """Stream the page's parts as server-sent events until the browser leaves, the session ends, or we do."""
+    app = request.app
+    first = await board(app, request[ACTOR].portals)  # a fault now is still an answer
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    dress(request, response)
+    await response.prepare(request)
+    # A fault in the middle only ends the stream: the browser connects again, and is told by an answer.
+    with contextlib.suppress(RedisError, OSError, Problem):
+        await response.write(_event(app, first))
+        for _ in range(_LONGEST):
+            if await _is_stopping(app):
+                break
+            actor = await app[SESSIONS].find(request.cookies.get(COOKIE, ""), touch=False)
+            if actor is None or not actor.may(Permission.LOOK):
+                break
+            await response.write(_event(app, await board(app, actor.portals)))
+    return response
+
+
+async def stop(app: web.Application) -> None:
+    """End all streams, so that the process need not wait for them."""
+    app[STOPPING].set()
+
+
+async def _is_stopping(app: web.Application) -> bool:
+    """Wait until the next look is due; return whether the process ends before."""
+    try:
+        await asyncio.wait_for(app[STOPPING].wait(), FRESH_S)
+    except TimeoutError:
+        return False
+    return True
+
+
+def _event(app: web.Application, told: Board) -> bytes:
+    parts = {name: app[TEMPLATES].get_template(f"now/{name}.html").render(board=told) for name in _PARTS}
+    return b"event: parts\ndata: " + orjson.dumps(parts) + b"\n\n"

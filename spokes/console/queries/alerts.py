@@ -1,0 +1,44 @@
+"""The alerts that stand, what they mean and what to do. Rule: everybody's are seen only by who sees all portals."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from redis.asyncio import Redis
+
+from spokes.console.queries.portal_scope import Portals, sees
+from spokes.core.delivery import ALERTS
+from spokes.core.telemetry.alerts import MEANINGS, Alert
+
+_UNKNOWN: Final = ("An alert of a version that this one does not know.", "See the log of the workers.")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An alert that stands: its name, what it is of, since when (epoch ms), its meaning, and what to do."""
+
+    name: str
+    of: str
+    since: int
+    meaning: str
+    advice: str
+    portal_id: int
+    fields: dict[str, object]
+
+
+async def alerts(redis: Redis, portals: Portals) -> tuple[Standing, ...]:
+    """Return the alerts that stand, the oldest first.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    kept: dict[bytes, bytes] = await redis.hgetall(ALERTS)  # type: ignore[misc]  # redis-py types one class for sync and async
+    found = []
+    for key, told in kept.items():
+        name, _, of = key.decode().partition(":")
+        fields = orjson.loads(told)
+        since, portal_id = int(fields.pop("since", 0)), int(fields.pop("portal_id", 0))
+        if sees(portals, portal_id):
+            meaning, advice = MEANINGS[Alert(name)] if name in set(Alert) else _UNKNOWN
+            found.append(Standing(name, of, since, meaning, advice, portal_id, fields))
+    return tuple(sorted(found, key=lambda alert: (alert.since, alert.name)))

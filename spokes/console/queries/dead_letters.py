@@ -1,0 +1,76 @@
+"""Dead letters, one by one and by what they died of. Rule: names and ids; values only for who asks for one letter's."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+
+from spokes.console.queries.portal_scope import Portals, sees
+from spokes.queue.dead_letter_index import Cause, DeadIndex, Group
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """What several events died of: the reason, in which handler, how many, the oldest and the newest (epoch ms)."""
+
+    reason: str
+    handler: str
+    count: int
+    oldest_at: int
+    newest_at: int
+    letters: tuple[DeadLetter, ...]  # some, the newest first
+
+
+async def letters(
+    redis: Redis, portals: Portals, *, reason: str | None = None, handler: str | None = None,
+    keys: Collection[str] = (),
+) -> AsyncIterator[DeadLetter]:  # fmt: skip
+    """Go through the dead letters that match, portal by portal and the newest first.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    dead = DeadLetters(redis)
+    for portal_id in await dead.portals():
+        if not sees(portals, portal_id):
+            continue
+        cause = None if reason is None or handler is None else Cause(reason, handler)
+        async for letter in dead.named(portal_id, keys) if keys else dead.list(portal_id, cause):
+            if reason is not None and letter.reason != reason:
+                continue
+            if handler is not None and letter.handler != handler:
+                continue
+            yield letter
+
+
+async def causes(redis: Redis, portals: Portals, *, newest: int = 50) -> tuple[Died, ...]:
+    """Return what events died of, the most frequent first; each with its `newest` letters.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    dead = DeadLetters(redis)
+    groups: defaultdict[Cause, list[Group]] = defaultdict(list)
+    letters: defaultdict[Cause, list[DeadLetter]] = defaultdict(list)
+    for portal_id in [portal_id for portal_id in await dead.portals() if sees(portals, portal_id)]:
+        for group in await dead.causes(portal_id, newest):
+            groups[group.cause].append(group)
+            letters[group.cause] += [letter async for letter in dead.named(portal_id, group.newest)]
+    found = []
+    for cause, told in groups.items():
+        shown = sorted(letters[cause], key=lambda letter: -letter.died_at)[:newest]
+        count, oldest_at = sum(group.count for group in told), min(group.oldest_at for group in told)
+        found.append(Died(*cause, count, oldest_at, shown[0].died_at if shown else oldest_at, tuple(shown)))
+    return tuple(sorted(found, key=lambda died: (-died.count, died.reason, died.handler)))
+
+
+async def count(redis: Redis, portals: Portals) -> int:
+    """Return how many dead letters wait for an operator.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    seen = [portal_id for portal_id in await DeadLetters(redis).portals() if sees(portals, portal_id)]
+    return sum([await DeadIndex(redis, portal_id).count() for portal_id in seen])

@@ -1,0 +1,138 @@
+"""A record in a sentence, as an operator would tell it. Rule: pure; names and counts only, as the record itself."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from spokes.audit.records import Action, Outcome
+from spokes.console.queries.records import Recorded
+
+REASONS: Final[Mapping[str, str]] = {
+    "rate_limited": "HubSpot's rate limit was reached (429)",
+    "crm_unavailable": "HubSpot did not answer",
+    "not_authorized": "HubSpot refused the access token",
+    "not_permitted": "the token lacks a scope, or the handler did not declare the call",
+    "object_not_found": "HubSpot does not know the record",
+    "object_locked": "HubSpot had locked the record",
+    "object_merged": "the record was merged into another while it was worked on",
+    "portal_moving": "HubSpot is moving the portal",
+    "redis_away": "Redis did not answer",
+    "portal_paused": "the portal's work is paused",
+    "object_busy": "another event of the object was being worked on",
+    "behind_another": "an earlier event of the object has to go first",
+    "record_merged_away": "the record was merged into another",
+    "newer_change_applied": "a newer change of the same property was applied before",
+    "newer_change_speaks_for_it": "a newer change that waited with it spoke for it",
+    "own_write": "it is our own write coming back",
+    "rewrite_loop": "we and an automation rewrote each other's value",
+    "no_handler": "no handler claims it any more",
+    "crash_loop": "its delivery ended its worker again and again",
+    "handler_timeout": "the handler took too long",
+    "portal_not_served": "the portal is not in PORTAL_IDS",
+    "erased": "the person behind it was erased",
+}
+_ENDS: Final[Mapping[str, str]] = {
+    Outcome.PROCESSED: "Processed",
+    Outcome.SUPERSEDED: "Not run",
+    Outcome.COALESCED: "Not run",
+    Outcome.ECHO: "Not run",
+    Outcome.MERGED: "Not run",
+    Outcome.DEAD: "Gave up: now a dead letter",
+    Outcome.DISCARDED: "Discarded",
+    Outcome.RETRIED: "Failed; will be tried again",
+    Outcome.PARKED: "Put off, which costs no attempt",
+    Outcome.REPLAYED: "Replayed: queued again",
+    Outcome.IGNORED: "Ignored",
+    Outcome.DUPLICATE: "Dropped: the same event was admitted before",
+    Outcome.QUARANTINED: "Set aside",
+}
+_ACTIONS: Final[Mapping[str, str]] = {
+    Action.PRIVACY_REQUESTED: "Erasure of the person was asked for",
+    Action.PRIVACY_EXPORTED: "What is held on the person was shown",
+    Action.PRIVACY_ERASED: "Everything held on the object was erased",
+    Action.DEAD_REPLAYED: "Dead letters were replayed",
+    Action.DEAD_DISCARDED: "Dead letters were discarded",
+    Action.VALUE_REVEALED: "The values of a dead letter were shown",
+    Action.LOGGED_IN: "Came into the console",
+    Action.LOGGED_OUT: "Left the console",
+    Action.SESSIONS_ENDED: "Somebody's sessions were ended",
+    Action.USER_CHANGED: "An account was made or changed",
+    Action.USER_REMOVED: "An account was removed",
+    Action.LINK_MADE: "A link was made that logs somebody in once",
+    Action.TOKEN_MADE: "A token for the API was made",
+    Action.TOKEN_REVOKED: "A token for the API was taken back",
+    Action.OBJECT_MERGED: "Merged into another record",
+    Action.STREAM_UNREADABLE: "An entry of the audit stream was no record",
+    Action.RETENTION: "Records that were kept for their time were purged",
+    Action.ALERT_BEGAN: "An alert began",
+    Action.ALERT_ENDED: "An alert ended",
+}
+
+
+def sentence(record: Recorded) -> str:
+    """Return what the record tells, without a full stop."""
+    match record.action:
+        case Action.EVENT:
+            return _event(record)
+        case Action.CRM_WRITE:
+            return _write(record)
+        case Action.DELIVERY_RECEIVED:
+            return _received(record.detail)
+        case Action.REQUESTS_REFUSED:
+            return "Requests were refused: " + _counts(record.detail.get("reasons"))
+        case Action.ALERT_BEGAN | Action.ALERT_ENDED:
+            return f"{_ACTIONS[record.action]}: {because(record.reason)}"
+        case _:
+            told = _ACTIONS.get(record.action, record.action)
+            return f"{told}: {record.reason}" if record.reason else told
+
+
+def because(reason: str) -> str:
+    """Return a reason in words; a handler's own error by the name of its class."""
+    kind, _, error = reason.partition(":")
+    if kind == "handler_error" and error:
+        return f"the handler raised {error}"
+    return REASONS.get(reason, reason.replace("_", " "))
+
+
+def _event(record: Recorded) -> str:
+    if record.actor not in {"", "spokes"}:
+        told = _ENDS.get(record.outcome, record.outcome)
+        return f"{told} by {record.actor}" + (f": {record.reason}" if record.reason else "")
+    told = _ENDS.get(record.outcome, record.outcome or "An event")
+    if record.reason:
+        told = f"{told}: {because(record.reason)}"
+    if isinstance(names := record.detail.get("told"), list):
+        told += f" ({', '.join(map(str, names))})"
+    wait = record.detail.get("delay_s")
+    if isinstance(wait, int | float) and record.outcome in {Outcome.RETRIED, Outcome.PARKED}:
+        told += f"; next try after {wait:,.0f} s"
+    if record.detail.get("merged"):
+        told += "; it came for a record that was merged into this one"
+    if isinstance(names := record.detail.get("read"), list):
+        told += f"; it read what HubSpot withheld: {', '.join(map(str, names))}"
+    return told
+
+
+def _write(record: Recorded) -> str:
+    names = record.detail.get("properties")
+    told = str(record.detail.get("method", "a write"))
+    if isinstance(names, list) and names:
+        told += f" ({', '.join(map(str, names))})"
+    if record.detail.get("ok") is False:
+        return f"HubSpot refused {told}: {because(record.reason)}"
+    return f"Wrote to HubSpot: {told}"
+
+
+def _received(told: Mapping[str, object]) -> str:
+    parts = [f"{told.get('admitted', 0)} admitted"]
+    if told.get("duplicate"):
+        parts.append(f"{told['duplicate']} duplicate")
+    if ignored := told.get("ignored"):
+        parts.append(f"{_counts(ignored)} ignored, for no handler claims it")
+    if told.get("set_aside"):
+        parts.append(f"{told['set_aside']} set aside")
+    return f"Received a delivery of {told.get('received', 0)}: " + ", ".join(parts)
+
+
+def _counts(told: object) -> str:
+    return ", ".join(f"{count} {name}" for name, count in told.items()) if isinstance(told, dict) else "none"

@@ -1,0 +1,105 @@
+"""Records as operators read them, from the store. Rule: the newest first, page by page."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Final, Generic, TypeVar
+
+import orjson
+from sqlalchemy import ColumnElement, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.rows import Row
+from spokes.audit.sql.queries import Filters, fetch
+from spokes.audit.sql.tables import RECORDS
+from spokes.console.queries.portal_scope import Portals, within
+
+_PLACE: Final = re.compile(r"(?P<at>\d{1,18})\.(?P<seq>\d{1,18})", re.ASCII)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """One record; texts that are absent are empty. `seq` is None until it is archived; times are epoch ms."""
+
+    id: str
+    at: int
+    action: str
+    portal_id: int
+    outcome: str = ""
+    reason: str = ""
+    attempt: int = 0
+    delivery_id: str = ""
+    event_key: str = ""
+    event_id: int | None = None
+    app_id: int | None = None
+    subscription_type: str = ""
+    object_type: str = ""
+    object_id: str = ""
+    occurred_at: int | None = None
+    handler: str = ""
+    actor: str = ""
+    correlation_id: str = ""
+    detail: Mapping[str, object] = field(default_factory=dict)
+    object_hash: str = ""
+    seq: int | None = None
+
+    @classmethod
+    def from_row(cls, row: Row) -> "Recorded":
+        """Read a row of the store, or one that is not there yet."""
+        given: dict[str, object] = {name: row[name] for name in _NAMES if row.get(name) is not None}
+        detail = row.get("detail")
+        given["detail"] = orjson.loads(detail) if isinstance(detail, str) else {}
+        return cls(**given)  # type: ignore[arg-type]  # the columns' own types, which no row spells out
+
+
+_NAMES: Final = tuple(told.name for told in fields(Recorded) if told.name != "detail")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some of many; `next` asks for those that follow, None at the end."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+
+
+async def search(
+    engine: AsyncEngine, portals: Portals, filters: Filters, *, limit: int = 50, after: str | None = None
+) -> Page[Recorded]:
+    """Return archived records that match, the newest first; `after` is the `next` of the page before.
+
+    Raises:
+        ValueError: `after` is no such place.
+        AuditUnavailable: the store does not answer.
+    """
+    return await page(engine, [*filters.conditions(), *within(portals)], limit=limit, after=after)
+
+
+async def page(
+    engine: AsyncEngine, conditions: Sequence[ColumnElement[bool]], *, limit: int, after: str | None
+) -> Page[Recorded]:
+    """Return a page of the records for which all `conditions` hold; see `search`.
+
+    Raises:
+        ValueError: `after` is no such place.
+        AuditUnavailable: the store does not answer.
+    """
+    if after is not None:
+        place = _PLACE.fullmatch(after)
+        if place is None:
+            raise ValueError(after)
+        conditions = [*conditions, tuple_(RECORDS.c.at, RECORDS.c.seq) < tuple_(int(place["at"]), int(place["seq"]))]
+    found = await newest(engine, conditions, limit + 1)
+    shown = found[:limit]
+    return Page(tuple(shown), f"{shown[-1].at}.{shown[-1].seq}" if len(found) > limit else None)
+
+
+async def newest(engine: AsyncEngine, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[Recorded]:
+    """Return the newest records for which all `conditions` hold.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    query = select(RECORDS).where(*conditions).order_by(RECORDS.c.at.desc(), RECORDS.c.seq.desc()).limit(limit)
+    return [Recorded.from_row(row) for row in await fetch(engine, query)]

@@ -1,0 +1,127 @@
+"""What happened to a CRM object: one timeline, from the door to HubSpot. Rule: bounded, and it says what it left out.
+
+An ignored event leaves only a count in its delivery, so it cannot stand here; the page that shows this says so.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.records import Action
+from spokes.console.queries.dead_letters import letters
+from spokes.console.queries.objects import Thing, Things, erased_at, find_things
+from spokes.console.queries.portal_scope import Portals, sees, within
+from spokes.console.queries.queue import LOOKED_AT, Waiting, look_up, waiting
+from spokes.console.queries.records import Page, Recorded, page
+from spokes.console.queries.references import Reference
+from spokes.console.queries.related import heads, writes
+from spokes.console.queries.unarchived import together, unarchived
+from spokes.core.delivery import Entry
+from spokes.privacy.redis_data import Subject
+from spokes.queue.dead_letters import DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """An event of the object that waits: in which delivery, and which of its entries."""
+
+    job: Waiting
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """What is known of an object, or a page of it.
+
+    `records` are the newest first: its own, those of deliveries that brought its events, and writes to other objects
+    that its events caused; what belongs to records of two pages stands on both. `things` are the objects that the
+    reference fits; usually one. `erased_at` is epoch ms. `next` asks for older records, None when there are none.
+    `truncated`: it fits more objects, they have more ids or their events wrote more than is shown on any page.
+    `unread`: part of queue or stream was not looked through.
+    """
+
+    reference: Reference
+    things: tuple[Thing, ...] = ()
+    records: tuple[Recorded, ...] = ()
+    pending: tuple[Pending, ...] = ()
+    letters: tuple[DeadLetter, ...] = ()
+    erased_at: int | None = None
+    next: str | None = None
+    truncated: bool = False
+    unread: bool = False
+
+
+async def timeline(
+    redis: Redis, engine: AsyncEngine, portals: Portals, reference: Reference, *, key: bytes, limit: int = 200,
+    after: str | None = None,
+) -> Timeline:  # fmt: skip
+    """Return what happened to the object that `reference` names.
+
+    Args:
+        key: `spokes.audit.object_hashes.pseudonym_key(settings.master_key())`, by which an erased object is recognised.
+        limit: own records, the newest.
+        after: the `next` of the page before.
+
+    Raises:
+        ValueError: `after` is no such place.
+        AuditUnavailable, RedisError, OSError: who knows does not answer.
+    """
+    if reference.portal_id is not None and not sees(portals, reference.portal_id):
+        return Timeline(reference=reference)
+    queued = await waiting(redis, portals)
+    stream = await unarchived(redis)
+    unstored = [*stream.naming(reference.object_id), *map(_as_record, _entries(queued))]
+    things = await find_things(redis, engine, portals, reference, unstored)
+    own: Page[Recorded] = Page(())
+    if things.shown:
+        own = await page(engine, [things.own(), *within(portals)], limit=limit, after=after)
+    # What waits in the stream is newer than what is stored, but for moments: it stands on the first page.
+    fresh = [] if after else list(filter(things.owns, stream.naming(*things.ids)))
+    mine = together(fresh, own.items)
+    event_keys = {record.event_key for record in mine if record.event_key}
+    deliveries = {record.delivery_id for record in mine if record.delivery_id}
+    written, all_written = await writes(engine, portals, event_keys)
+    opened = await heads(engine, portals, deliveries)
+    unstored = [record for record in stream.naming(*event_keys, *deliveries) if sees(portals, record.portal_id)]
+    caused = [record for record in unstored if _belongs(record, event_keys, deliveries)]
+    return Timeline(
+        reference=reference, things=things.shown, records=together([*fresh, *caused], [*own.items, *written, *opened]),
+        pending=await _pending(redis, things, queued, mine),
+        letters=tuple([letter async for letter in letters(redis, portals, keys=event_keys)] if event_keys else ()),
+        erased_at=await erased_at(engine, portals, reference, key), next=own.next,
+        truncated=not (things.complete and all_written), unread=not stream.complete or len(queued) >= LOOKED_AT,
+    )  # fmt: skip
+
+
+def _belongs(record: Recorded, event_keys: set[str], deliveries: set[str]) -> bool:
+    if record.action == Action.CRM_WRITE:
+        return record.event_key in event_keys
+    return record.action == Action.DELIVERY_RECEIVED and record.delivery_id in deliveries
+
+
+def _entries(jobs: Iterable[Waiting]) -> list[Pending]:
+    return [Pending(job, entry) for job in jobs for entry in job.delivery.entries]
+
+
+def _as_record(pending: Pending) -> Recorded:
+    """What a waiting event would be called in a record, so that an object nothing is recorded of yet is found too."""
+    event = pending.entry.event
+    return Recorded(
+        id="", at=0, action="", portal_id=event.portal_id, object_type=event.object_type, object_id=event.object_id
+    )
+
+
+async def _pending(
+    redis: Redis, things: Things, queued: list[Waiting], records: Sequence[Recorded]
+) -> tuple[Pending, ...]:
+    """Return what waits of the object: first in line, or put off as its records tell."""
+    seen = {job.delivery.id for job in queued}
+    moved = dict.fromkeys(str(record.detail["moved_to"]) for record in records if record.detail.get("moved_to"))
+    jobs = [*queued, *await look_up(redis, [name for name in moved if name not in seen])]
+    subjects = [Subject(thing.portal_id, thing.object_type, thing.ids) for thing in things.shown]
+    found = [
+        pending for pending in _entries(jobs) if any(subject.concerns(pending.entry.event) for subject in subjects)
+    ]
+    return tuple(sorted(found, key=lambda pending: pending.job.due_at))

@@ -1,0 +1,75 @@
+"""The options by which every audit command chooses records. Rule: they are the fields of `spokes.audit.sql.queries.Filters`."""
+
+import functools
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from inspect import Parameter, signature
+from typing import Annotated, Final, get_type_hints
+
+import typer
+
+from spokes.audit.sql.queries import Filters
+
+_AGO: Final = re.compile(r"(\d+)([mhdw])")
+_UNIT_MS: Final[Mapping[str, int]] = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_HELP: Final[Mapping[str, str]] = {
+    "action": "What the record is about.",
+    "outcome": "How an event ended, or where it stands.",
+    "portal_id": "HubSpot account.",
+    "object_type": "contact, company, deal, ticket, or an objectTypeId.",
+    "object_id": "Id of the CRM object.",
+    "event_key": "One event, through all its attempts.",
+    "event_id": "HubSpot's eventId, which several events may share.",
+    "delivery_id": "One delivery.",
+    "handler": "Name of the handler.",
+    "actor": "Who acted: spokes, or an operator.",
+    "correlation_id": "HubSpot's correlation id of a CRM call.",
+    "since": "From then on: 2026-11-23, 2026-11-23T14:00+01:00, epoch ms, or how long ago: 30m, 2h, 7d, 4w.",
+    "until": "Before then; spelled like --since.",
+}
+
+
+def moment(text: str, now_ms: int | None = None) -> int:
+    """Read a point in time as epoch ms; a time without zone is UTC.
+
+    Raises:
+        typer.BadParameter: none of the spellings that the help of --since shows.
+    """
+    if ago := _AGO.fullmatch(text):
+        now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+        return now_ms - int(ago[1]) * _UNIT_MS[ago[2]]
+    if text.isdecimal() and len(text) > len("20261123"):
+        return int(text)
+    try:
+        told = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no time; try 2026-11-23T14:00, 2h or 7d.") from None
+    return int((told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _option(name: str, hint: object) -> Parameter:
+    is_time = name in {"since", "until"}
+    option = typer.Option(help=_HELP[name], parser=moment if is_time else None, metavar="TIME" if is_time else None)
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[hint, option])
+
+
+_OPTIONS: Final = tuple(_option(field.name, get_type_hints(Filters)[field.name]) for field in fields(Filters))
+
+
+def choosing(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command whose first parameter is `filters`: it gets one option for each field instead."""
+
+    @functools.wraps(command)
+    def with_options(**given: object) -> None:
+        chosen = {option.name: given.pop(option.name) for option in _OPTIONS}
+        command(Filters(**chosen), **given)  # type: ignore[arg-type]  # typer has made the values of the fields' types
+
+    own = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in signature(command).parameters.values()][1:]
+    parameters = [*own, *_OPTIONS]
+    # typer reads both; they are what it would have found had every command spelled the options out.
+    with_options.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]  # PEP 362
+    with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_options

@@ -1,0 +1,1 @@
+"""Why a captured request's signature does not match."""

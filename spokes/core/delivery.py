@@ -1,0 +1,175 @@
+"""Delivery: events admitted together. Rule: this is the contract between the web and the worker process.
+
+Its codec is versioned because both run different code for a while during every deploy, compressed because memory is
+what a hosted Redis costs, and JSON because whoever can write to Redis must not be able to run code.
+"""
+
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import orjson
+
+from spokes.core.errors import MalformedEvent, UnreadableDelivery
+from spokes.core.events import Event, Raw
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Job: TypeAlias = dict[str, Any]  # as arq has it, or its one argument: whatever JSON may say
+
+JOB_NAME: Final = "process_delivery"
+QUEUE_NAME: Final = "arq:queue"  # arq's own defaults, so that stock arq workers and tools see the queue
+JOB_KEY_PREFIX: Final = "arq:job:"
+RETRY_KEY_PREFIX: Final = "arq:retry:"
+WAKE_CHANNEL: Final = "spokes:wake"  # told of every job that is due at once, so that idle workers need not poll for it
+ALERTS: Final = "spokes:alerts"  # hash of every alert that stands; workers write it, the web process shows it
+AUDIT_STREAM: Final = "spokes:audit"
+
+_PLAIN, _ZSTD = b"\x01", b"\x03"  # the first byte of a payload names its codec; 2 was zlib, before the first release
+_COMPRESS_FROM: Final = 100  # bytes; below it, compressing gains nothing
+# What events have in common, most common last: a delivery of one event takes half the space for knowing it.
+# Part of the codec: another dictionary is another codec byte.
+_DICTIONARY: Final = (
+    b'"conversation.newMessage","object.associationChange","associationType":"CONTACT_TO_COMPANY","fromObjectId":'
+    b'"toObjectId":"associationRemoved":false,"isPrimaryAssociation":"primaryObjectId":"mergedObjectIds":["newObjectId":'
+    b'"ticket.propertyChange","company.propertyChange","deal.propertyChange","object.propertyChange","object.creation",'
+    b'"objectTypeId":"0-1","changeSource":"INTEGRATION","IMPORT","AUTOMATION_PLATFORM","lifecyclestage","dealstage",'
+    b'"changeFlag":"CREATED","changeSource":"CRM_UI","sourceId":"userId:","propertyName":"email","propertyValue":"'
+    b'","isSensitive":false}],["",0,{"eventId":1,"subscriptionId":1,"portalId":1,"appId":1,"occurredAt":1795442400000,'
+    b'"subscriptionType":"contact.propertyChange","attemptNumber":0,"objectId":318845120000,"changeFlag":"DELETED",'
+    b'{"t":null,"f":"process_delivery","a":[{"id":"","portal":1,"at":1795442400000,"events":[["",0,{"eventId":'
+)
+_LARGEST: Final = 64 * 1024 * 1024  # bytes; no honest payload unpacks to more
+_KNOWN: Final = zstd.ZstdDict(_DICTIONARY, is_raw=True)
+# For all payloads of a process, as making one costs more than packing a delivery. Higher levels take longer and save
+# nothing; those below zero are half as long at it and leave a fifth more.
+_OPTIONS: Final[dict[int, int]] = {
+    zstd.CompressionParameter.compression_level: 1, zstd.CompressionParameter.checksum_flag: 1,
+}  # fmt: skip
+_PACKER: Final = zstd.ZstdCompressor(options=_OPTIONS, zstd_dict=_KNOWN.as_digested_dict)
+
+
+class Entry(NamedTuple):
+    """One event of a delivery: its key, how often its handler has been tried, and the element as HubSpot sent it."""
+
+    key: str
+    attempt: int
+    raw: Raw
+
+    @property
+    def event(self) -> Event:
+        """The element, read again; it was readable when it was admitted.
+
+        Raises:
+            UnreadableDelivery: it no longer is, so the payload was changed or the reader has become stricter.
+        """
+        try:
+            return Event(self.raw)
+        except MalformedEvent as fault:
+            raise UnreadableDelivery from fault
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Events of one portal that were admitted together, or that are to be tried again together."""
+
+    id: str
+    portal_id: int
+    received_at: int  # epoch ms
+    entries: tuple[Entry, ...]
+
+    def to_job(self) -> Job:
+        """The one argument of the arq job."""
+        return argument(self.id, self.portal_id, self.received_at, [*map(tuple, self.entries)])
+
+    @classmethod
+    def from_job(cls, job: Any) -> "Delivery":
+        """Read the argument of an arq job.
+
+        Raises:
+            UnreadableDelivery: it is not what `to_job` makes.
+        """
+        try:
+            entries = tuple(Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw in job["events"])
+            return cls(str(job["id"]), int(job["portal"]), int(job["at"]), entries)
+        except (KeyError, TypeError, ValueError) as fault:
+            raise UnreadableDelivery from fault
+
+
+def new_id(portal_id: int) -> str:
+    """Return a fresh delivery id: portal, time and chance, so that ids of one portal sort by time."""
+    return f"{portal_id}-{time.time_ns() // 1_000_000:x}-{random.getrandbits(40):010x}"
+
+
+def argument(delivery_id: str, portal_id: int, received_at: int, events: Sequence[tuple[object, ...]]) -> Job:
+    """Return the one argument of the arq job; `events` are what an Entry consists of, each."""
+    return {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
+
+
+def job(delivery: Job, now_ms: int) -> Job:
+    """Return the arq job that asks for a delivery, as `argument` gives it, to be processed."""
+    return {"t": None, "f": JOB_NAME, "a": [delivery], "k": {}, "et": now_ms}
+
+
+def job_payload(delivery: Delivery, now_ms: int) -> bytes:
+    """Return the bytes of an arq job that asks for `delivery` to be processed.
+
+    They are stored under JOB_KEY_PREFIX + delivery.id, without expiry (arq would drop the job in silence when it
+    expires), and the id is put into QUEUE_NAME with the epoch ms at which the job is due.
+    """
+    return encode(job(delivery.to_job(), now_ms))
+
+
+def encode(job: Job) -> bytes:
+    """Turn an arq job into bytes; arq's `job_serializer`."""
+    # An exception may stand in a result that arq keeps: its class is enough, its text may hold values.
+    return pack(orjson.dumps(job, default=lambda value: type(value).__name__))
+
+
+def pack(data: bytes) -> bytes:
+    """Turn the JSON of an arq job into the bytes that are stored."""
+    if len(data) < _COMPRESS_FROM:
+        return _PLAIN + data
+    return _ZSTD + _PACKER.compress(data, _PACKER.FLUSH_FRAME)
+
+
+def decode(payload: bytes) -> dict[str, Any]:
+    """Turn bytes into an arq job; arq's `job_deserializer`.
+
+    Raises:
+        UnreadableDelivery: not made by `encode`, cut short, or of a version that this code does not know.
+    """
+    try:
+        job = orjson.loads(unpack(payload))
+    except orjson.JSONDecodeError as fault:
+        raise UnreadableDelivery from fault
+    if not isinstance(job, dict):
+        raise UnreadableDelivery
+    return job
+
+
+def unpack(payload: bytes) -> bytes:
+    """Return the JSON in bytes of `encode`.
+
+    Raises:
+        UnreadableDelivery: they are cut short, or of a version that this code does not know.
+    """
+    codec, data = payload[:1], payload[1:]
+    if codec == _PLAIN:
+        return data
+    if codec != _ZSTD:
+        raise UnreadableDelivery
+    unpacker = zstd.ZstdDecompressor(zstd_dict=_KNOWN)
+    try:
+        data = unpacker.decompress(data, _LARGEST)
+    except zstd.ZstdError as fault:
+        raise UnreadableDelivery from fault
+    if not unpacker.eof:
+        raise UnreadableDelivery
+    return data

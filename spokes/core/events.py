@@ -1,0 +1,179 @@
+"""Event in HubSpot's own terms, the same for both dialects.
+
+Rule: nothing that HubSpot sends is thrown away; `raw` keeps every field, known or not.
+Facts: HubSpot's "Webhooks API guide" and "Create generic webhook subscriptions".
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from operator import itemgetter
+from typing import Any, Final, TypeAlias
+
+from spokes.core.errors import MalformedEvent
+
+Raw: TypeAlias = dict[str, Any]  # one element as HubSpot sent it: its set of fields is open, so no type can close it
+
+# HubSpot's docs, "Using Object APIs": the ids that the generic dialect uses for what the classic one calls by name.
+OBJECT_TYPES: Final[Mapping[str, str]] = {
+    "0-1": "contact", "0-2": "company", "0-3": "deal", "0-5": "ticket", "0-7": "product", "0-8": "line_item",
+    "0-14": "quote", "0-18": "communication", "0-19": "feedback_submission", "0-27": "task", "0-46": "note",
+    "0-47": "meeting", "0-48": "call", "0-49": "email", "0-53": "invoice", "0-54": "marketing_event",
+    "0-69": "subscription", "0-74": "goal", "0-84": "discount", "0-85": "fee", "0-86": "tax", "0-101": "payment",
+    "0-115": "user", "0-116": "postal_mail", "0-123": "order", "0-136": "lead", "0-142": "cart", "0-162": "service",
+    "0-410": "course", "0-420": "listing", "0-421": "appointment", "0-970": "project",
+}  # fmt: skip
+
+# Kinds of event that say nothing beyond the object they happened to.
+BARE_KINDS: Final = frozenset({"creation", "deletion", "restore", "privacyDeletion"})
+_NEED_OBJECT: Final = BARE_KINDS | {"propertyChange", "merge", "newMessage"}
+_LONGEST_TYPE: Final = 100
+
+# What nearly every element has, and the types that say all by themselves: these are read in one go.
+_USUAL: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
+_PLAIN: Final = {
+    f"{family}.{kind}": (family, kind)
+    for family in ("contact", "company", "deal", "ticket", "product", "line_item", "object")
+    for kind in ("creation", "deletion", "restore", "privacyDeletion", "propertyChange", "merge")
+}
+
+
+class Event:
+    """One thing that happened in HubSpot.
+
+    `type` is the same for both dialects: `contact.creation` is also what `object.creation` with objectTypeId 0-1 is
+    called here. `object_id` is text, as HubSpot asks for; an association belongs to the object it starts from.
+    Made once and never changed.
+    """
+
+    __slots__ = ("kind", "object_id", "object_type", "occurred_at", "portal_id", "raw", "subscription_type")
+
+    def __init__(self, raw: Raw) -> None:
+        """Read one element.
+
+        Raises:
+            MalformedEvent: with the first fault found.
+        """
+        self.raw = raw
+        try:
+            subscription_type, portal_id, occurred_at, event_id, object_id = _USUAL(raw)
+            family, kind = _PLAIN[subscription_type]
+            if family == "object":
+                family = OBJECT_TYPES[raw["objectTypeId"]]
+            name = raw["propertyName"] if kind == "propertyChange" else ""
+        except (KeyError, TypeError):  # something is missing or unusual, and is looked at one by one
+            self._read_carefully()
+            return
+        # `type() is` because True is an int to isinstance, and not to HubSpot.
+        usual = type(portal_id) is type(occurred_at) is type(event_id) is type(object_id) is int and type(name) is str
+        if not usual or occurred_at < 0:
+            self._read_carefully()
+            return
+        self.subscription_type = subscription_type
+        self.portal_id = portal_id
+        self.occurred_at = occurred_at
+        self.object_type = family
+        self.kind = kind
+        self.object_id = str(object_id)
+
+    def _read_carefully(self) -> None:
+        """Read an element of any shape, and find its first fault."""
+        raw = self.raw
+        try:
+            subscription_type = raw.get("subscriptionType") or raw.get("eventType")
+            portal_id = raw.get("portalId")
+            occurred_at = raw.get("occurredAt")
+        except AttributeError:
+            raise MalformedEvent("not_an_object") from None
+        if type(subscription_type) is not str or len(subscription_type) > _LONGEST_TYPE:
+            raise MalformedEvent("subscription_type")
+        if type(portal_id) is not int:
+            raise MalformedEvent("portal_id")
+        if type(occurred_at) is not int or occurred_at < 0:
+            raise MalformedEvent("occurred_at")
+        event_id = raw.get("eventId")
+        if type(event_id) is not int and event_id is not None:
+            raise MalformedEvent("event_id")
+        family, kind = _dialect(subscription_type)
+        object_id = raw.get("objectId")
+        if kind == "associationChange":
+            object_id, family = _association(raw, family)
+        elif type(object_id) is not int and (object_id is not None or kind in _NEED_OBJECT):
+            raise MalformedEvent("object_id")
+        if family == "object":
+            type_id = raw.get("objectTypeId")
+            if type(type_id) is str:
+                family = OBJECT_TYPES.get(type_id, type_id)
+            elif kind in _NEED_OBJECT:
+                raise MalformedEvent("object_type_id")
+        if kind == "propertyChange" and type(raw.get("propertyName")) is not str:
+            raise MalformedEvent("property_name")
+        self.subscription_type = subscription_type
+        self.portal_id = portal_id
+        self.occurred_at = occurred_at
+        self.object_type = family
+        self.kind = kind
+        self.object_id = "" if object_id is None else str(object_id)
+
+    @property
+    def type(self) -> str:
+        """The type under which handlers register, the same for both dialects: `deal.propertyChange`."""
+        return f"{self.object_type}.{self.kind}"
+
+    @property
+    def event_id(self) -> int | None:
+        """HubSpot's id of what caused the event. Not unique."""
+        return self.raw.get("eventId")
+
+    @property
+    def app_id(self) -> int | None:
+        """The app that subscribed."""
+        return self.raw.get("appId")
+
+    @property
+    def property_name(self) -> str | None:
+        """The property that changed, for property changes only."""
+        return self.raw.get("propertyName")
+
+    @property
+    def property_value(self) -> str | None:
+        """The new value; None when it was cleared, and None for a sensitive one, which is to be read from the CRM."""
+        return None if self.is_sensitive else self.raw.get("propertyValue")
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether HubSpot withheld the value: the generic dialect says so, the classic one sends the word REDACTED."""
+        return self.raw.get("isSensitive") is True or self.raw.get("propertyValue") == "REDACTED"
+
+    @property
+    def change_source(self) -> str | None:
+        """Who changed it, in HubSpot's open vocabulary: CRM_UI, INTEGRATION, IMPORT, ..."""
+        return self.raw.get("changeSource")
+
+    @property
+    def merged_ids(self) -> tuple[str, ...]:
+        """Every id that a merge retired, for merges only: the losers, and the winner where the survivor is new."""
+        ids = [self.raw.get("primaryObjectId"), *(self.raw.get("mergedObjectIds") or ())]
+        return tuple(str(i) for i in ids if i is not None and str(i) != self.survivor_id)
+
+    @property
+    def survivor_id(self) -> str:
+        """The record that lives on after a merge; the object itself for every other kind."""
+        return str(self.raw.get("newObjectId") or self.raw.get("primaryObjectId") or self.object_id)
+
+
+@lru_cache(maxsize=1024)
+def _dialect(subscription_type: str) -> tuple[str, str]:
+    """Split "contact.creation" into family and kind."""
+    family, _, kind = subscription_type.partition(".")
+    return family, kind
+
+
+def _association(raw: Raw, family: str) -> tuple[int, str]:
+    """The object from which an association starts: its id and its type."""
+    from_id, to_id = raw.get("fromObjectId"), raw.get("toObjectId")
+    if type(from_id) is not int or type(to_id) is not int:
+        raise MalformedEvent("association_ends")
+    from_type = raw.get("fromObjectTypeId")
+    if family == "object" and type(from_type) is str:
+        family = OBJECT_TYPES.get(from_type, from_type)
+    return from_id, family

@@ -1,0 +1,1 @@
+"""How every process talks to Redis."""

@@ -1,0 +1,251 @@
+"""Settings: every environment variable, its unit, its default. Rule: all faults are reported at once, in sentences."""
+
+import hashlib
+import os
+import secrets as random_secrets
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from spokes.core.errors import ConfigurationError
+from spokes.core.setting_faults import lacking, unset, wrong
+from spokes.core.variables import (
+    RECEIVER_PATH,
+    ClientSecrets,
+    ConsoleKey,
+    Grants,
+    Issuer,
+    Networks,
+    Numbers,
+    PublicUrl,
+    Seconds,
+    Secrets,
+    SignatureVersions,
+    WebhookUrl,
+    Words,
+)
+
+__all__ = ["RECEIVER_PATH", "Settings"]
+
+_LONGEST_SOCKET: Final = 100
+
+
+class Settings(BaseSettings):
+    """What the environment says; one field for each variable, named alike in lower case."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    # HubSpot
+    hubspot_client_secret: ClientSecrets = ()
+    hubspot_access_token: SecretStr = SecretStr("")
+    hubspot_api_url: str = "https://api.hubapi.com"
+    hubspot_api_version: str = Field("2026-09", pattern=r"^(v3|\d{4}-\d{2}(-beta)?)$")
+    hubspot_rate_limit: int = Field(100, ge=1, description="CRM calls in a rolling 10 s; your plan's, see README")
+    hubspot_search_limit: int = Field(5, ge=1, description="search calls per second and account")
+    hubspot_association_limit: int = Field(100, ge=1, description="batch association calls in a rolling 10 s")
+    hubspot_reserve: float = Field(0.1, ge=0, le=0.5, description="share of the limit that imports leave to others")
+    hubspot_timeout_s: float = Field(20.0, gt=0, description="one CRM call")
+    # The door
+    public_url: PublicUrl = ""
+    signature_versions: SignatureVersions = ("v3",)
+    signature_max_age_s: int = Field(300, ge=1)
+    signature_max_skew_s: int = Field(300, ge=0, description="how far ahead of our clock a timestamp may be")
+    max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
+    allowed_events: Words = ()
+    portal_ids: Numbers = ()
+    trusted_proxies: int = Field(0, ge=0, le=10, description="proxies of ours that requests come through; Heroku: 1")
+    allowed_addresses: Networks = ()
+    failed_signature_limit: int = Field(60, ge=1, description="per address and minute, before 401 becomes 429")
+    redis_timeout_s: float = Field(2.0, gt=0, description="how long the door waits for Redis before it answers 503")
+    durable_ack: Literal["redis", "aof"] = "redis"  # what 202 waits for: Redis' word, or its disk's (WAITAOF)
+    max_backlog: int = Field(200_000, ge=1, description="queued deliveries above which the door answers 503")
+    max_unarchived: int = Field(1_000_000, ge=1, description="audit records that wait for SQL, likewise")
+    max_memory_share: float = Field(0.85, gt=0, le=1, description="of Redis' maxmemory, likewise")
+    require_persistence: bool = False  # whether /readyz fails on a Redis that keeps nothing on disk
+    body_timeout_s: float = Field(
+        10.0, gt=0, description="how long a request's body, or a connection's first head, may take"
+    )
+    dedupe_hours: int = Field(48, ge=25, description="HubSpot retries for 24 h; keys are kept longer than that")
+    # The work
+    handlers: str = "handlers"
+    max_deliveries: int = Field(200, ge=1, description="deliveries that one worker process runs at a time")
+    max_objects: int = Field(200, ge=1, description="CRM objects that one worker process works on at a time")
+    handler_timeout_s: float = Field(60.0, gt=0, description="one run of one handler")
+    retry_schedule_s: Seconds = (
+        2, 10, 60, 300, 1800, 7200, 21600,
+    )  # fmt: skip
+    dead_letter_days: int = Field(30, ge=1)
+    default_region: str = Field("US", pattern=r"^[A-Z]{2}$", description="country of phone numbers without a +")
+    blocked_email_domains: Words = ()
+    # Where things are kept
+    redis_url: SecretStr = SecretStr("")
+    redis_tls_verify: bool = False  # Heroku's certificate is self-signed: docs/adr/0005
+    database_url: SecretStr = SecretStr("")
+    data_dir: Path = Path(".spokes")
+    audit_key: SecretStr = SecretStr("")
+    secrets_key: Secrets = ()
+    audit_days: int = Field(730, ge=1, description="how long audit records are kept")
+    stream_days: int = Field(30, ge=1, description="how long a record waits in Redis for a store that is gone")
+    checkpoint_every: int = Field(10_000, ge=1, description="records between two signed checkpoints")
+    audit_backlog: int = Field(100_000, ge=1, description="records waiting in Redis before it is an alert")
+    # What is unusual, in 24 hours
+    watch_deletions: int = Field(100, ge=1)
+    watch_privacy_deletions: int = Field(20, ge=1)
+    watch_merges: int = Field(100, ge=1)
+    watch_signature_failures: int = Field(1_000, ge=1)
+    watch_dead_letters: int = Field(100, ge=1)
+    # The console
+    console_key: ConsoleKey = SecretStr("")
+    console_origins: Words = ()  # of other sites whose scripts may call the API
+    console_rate_limit: int = Field(300, ge=1, description="API requests per actor and minute")
+    oidc_issuer: Issuer = ""  # an identity provider; as it writes itself, to the last slash
+    oidc_audience: str = ""  # what its tokens for the API are for
+    oidc_client_id: str = ""  # what it calls our login page
+    oidc_client_secret: SecretStr = SecretStr("")
+    oidc_scopes: str = "openid email profile"
+    oidc_roles_claim: str = "roles"  # a dot goes into a claim: realm_access.roles
+    oidc_portals_claim: str = ""
+    oidc_roles: Grants = ()  # (a value of that claim, or a verified e-mail address; the role it gives)
+    # The process
+    host: str = "0.0.0.0"  # noqa: S104 - a dyno is reached on its public interface
+    port: int = Field(8080, ge=0, le=65535)
+    web_concurrency: int = Field(1, ge=1, le=64)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["auto", "json", "columns"] = "auto"
+    sentry_dsn: SecretStr = SecretStr("")
+    sentry_environment: str = "production"
+    sentry_release: str = ""
+    sentry_traces_rate: float = Field(0.0, ge=0, le=1, description="share of requests, deliveries and runs")
+    heroku_slug_commit: str = ""
+    metrics_token: SecretStr = SecretStr("")
+    alert_webhook_url: WebhookUrl = SecretStr("")
+    alert_webhook_secret: SecretStr = SecretStr("")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `from_env` passes: a settings object never reads the environment behind its caller's back."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, needs: Iterable[str] = ()) -> Self:
+        """Read the environment.
+
+        Args:
+            environ: variables by name; the process's own when None.
+            needs: variables that this process cannot do without.
+
+        Raises:
+            ConfigurationError: with one sentence for each variable that is missing or wrong.
+        """
+        environ = os.environ if environ is None else environ
+        given = {name: environ[name.upper()] for name in cls.model_fields if environ.get(name.upper(), "").strip()}
+        blank = {name for name in cls.model_fields if name.upper() in environ and name not in given}
+        problems = [unset(name, blank) for name in needs if name.lower() not in given]
+        try:
+            settings = cls(**given)  # type: ignore[arg-type]  # text, which the fields' validators turn into values
+        except ValidationError as error:
+            problems += [wrong(str(e["loc"][0]) if e["loc"] else "", e["msg"]) for e in error.errors()]
+        else:
+            problems += [
+                unset(name, blank)
+                for name in needs
+                if name.lower() in given and not _filled(getattr(settings, name.lower()))
+            ]
+            there = {name.upper() for name in cls.model_fields if _filled(getattr(settings, name))}
+            problems += lacking(there, blank)
+            if settings.oidc_audience and settings.oidc_audience == settings.oidc_client_id:
+                problems.append("OIDC_AUDIENCE is OIDC_CLIENT_ID: a login could be used as a key to the API.")
+            if settings.hubspot_access_token.get_secret_value() in settings.client_secrets:
+                problems.append("HUBSPOT_CLIENT_SECRET is HUBSPOT_ACCESS_TOKEN: HubSpot signs with the client secret.")
+            if not problems:
+                return settings
+        raise ConfigurationError(sorted(problems))
+
+    @property
+    def client_secrets(self) -> tuple[str, ...]:
+        """The live client secrets, newest first by convention."""
+        return tuple(s.get_secret_value() for s in self.hubspot_client_secret)
+
+    @property
+    def vault_keys(self) -> tuple[str, ...]:
+        """The keys in SECRETS_KEY, the newest first."""
+        return tuple(s.get_secret_value() for s in self.secrets_key)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every text that must never be shown."""
+        urls = (self.redis_url.get_secret_value(), self.database_url.get_secret_value())
+        passwords = tuple(urlsplit(url).password or "" for url in urls)
+        webhook = (self.alert_webhook_url, self.alert_webhook_secret, self.metrics_token)
+        singles = (
+            self.hubspot_access_token,
+            self.audit_key,
+            self.sentry_dsn,
+            *webhook,
+            self.console_key,
+            self.oidc_client_secret,
+        )
+        return (*self.client_secrets, *self.vault_keys, *(s.get_secret_value() for s in singles), *passwords)
+
+    @property
+    def redis_address(self) -> str:
+        """REDIS_URL, or the socket of the embedded Valkey in DATA_DIR."""
+        return self.redis_url.get_secret_value() or f"unix://{self.embedded_socket}"
+
+    @property
+    def embedded_socket(self) -> Path:
+        """Where the embedded Valkey of this DATA_DIR listens; kernels allow a socket's path about 100 characters."""
+        data_dir = self.data_dir.resolve()
+        path = data_dir / "valkey.sock"
+        if len(str(path)) <= _LONGEST_SOCKET:
+            return path
+        name = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"spokes-{os.getuid()}-{name}.sock"
+
+    @property
+    def database_address(self) -> str:
+        """DATABASE_URL in SQLAlchemy's spelling, or SQLite in DATA_DIR."""
+        url = self.database_url.get_secret_value()
+        if not url:
+            return f"sqlite+aiosqlite:///{self.data_dir.resolve()}/audit.sqlite"
+        for scheme in ("postgres://", "postgresql://"):
+            if url.startswith(scheme):
+                return "postgresql+asyncpg://" + url.removeprefix(scheme)
+        if url.startswith("sqlite://"):
+            return "sqlite+aiosqlite://" + url.removeprefix("sqlite://")
+        return url
+
+    def master_key(self) -> str:
+        """AUDIT_KEY, or a key made once and kept in DATA_DIR/audit.key, readable by its owner only."""
+        if key := self.audit_key.get_secret_value():
+            return key
+        path = self.data_dir / "audit.key"
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        # Written aside and linked into place: of two processes that start at once, both must read the same key.
+        draft = path.with_suffix(f".{os.getpid()}.{random_secrets.token_hex(4)}")
+        draft.touch(mode=0o600)
+        draft.write_text(random_secrets.token_hex(32))
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+        return path.read_text()
+
+
+def _filled(value: object) -> bool:
+    return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)

@@ -1,0 +1,143 @@
+"""Decide whether HubSpot signed a request, and when. Rule: pure; the clock and the secrets are arguments.
+
+Source: HubSpot's "Validating Requests". The body is hashed as it came, the URI as it was called.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final, NoReturn
+
+from spokes.core.errors import RejectedRequest
+from spokes.core.refusals import Refusal
+
+SIGNATURE: Final = "X-HubSpot-Signature"
+SIGNATURE_VERSION: Final = "X-HubSpot-Signature-Version"
+SIGNATURE_V3: Final = "X-HubSpot-Signature-v3"
+TIMESTAMP: Final = "X-HubSpot-Request-Timestamp"
+
+_V3_LENGTH: Final = 44  # base64 of 32 bytes
+_HEX_LENGTH: Final = 64
+_LONGEST_TIMESTAMP: Final = 16  # digits; epoch milliseconds have 13 until the year 2286
+
+# The table of HubSpot's page, in its upper case only; everything else stays encoded, and one pass is made.
+_DECODED: Final = {
+    "%3A": ":", "%2F": "/", "%3F": "?", "%40": "@", "%21": "!", "%24": "$",
+    "%27": "'", "%28": "(", "%29": ")", "%2A": "*", "%2C": ",", "%3B": ";",
+}  # fmt: skip
+_ENCODED: Final = re.compile("|".join(_DECODED))
+
+
+def verify(
+    *,
+    method: str,
+    uri: str,
+    body: bytes,
+    headers: Mapping[str, str],
+    secrets: Sequence[str],
+    now_ms: int,
+    versions: Collection[str] = ("v3",),
+    max_age_s: int = 300,
+    max_skew_s: int = 300,
+) -> str:
+    """Return the version of the signature that matched.
+
+    A request that carries the v3 header is judged by v3 alone: an attacker cannot fall back to a weaker version.
+
+    Args:
+        method: in upper case, as on the wire.
+        uri: the absolute public URI as on the wire, before percent-decoding.
+        body: the raw bytes.
+        headers: names in any case; a multi-dict is searched for repeated headers.
+        secrets: the live client secrets; blank ones are passed over.
+        now_ms: epoch milliseconds.
+        versions: those that are accepted, of `v1`, `v2`, `v3`.
+        max_age_s: the oldest v3 request, in seconds; exactly that old is still accepted.
+        max_skew_s: how far ahead of `now_ms` a v3 timestamp may be, in seconds.
+
+    Raises:
+        RejectedRequest: and nothing else, whatever the input; `reason` is a constant.
+    """
+    try:
+        keys = [secret.encode() for secret in secrets if secret and secret.strip()]
+        if not keys:
+            _refuse(Refusal.SECRET_MISSING)
+        presented = _header(headers, SIGNATURE_V3)
+        if presented is not None:
+            if "v3" not in versions:
+                _refuse(Refusal.SIGNATURE_VERSION_NOT_ALLOWED)
+            timestamp = _timestamp(_header(headers, TIMESTAMP), now_ms, max_age_s, max_skew_s)
+            text = b"".join((method.encode(), decoded(uri).encode(), body, timestamp))
+            expected = [base64.b64encode(hmac.digest(key, text, "sha256")) for key in keys]
+            return _match("v3", presented, _V3_LENGTH, expected)
+        version, presented = _older(headers, versions)
+        called = method.encode() + uri.encode() if version == "v2" else b""
+        expected = [hashlib.sha256(key + called + body).hexdigest().encode() for key in keys]
+        return _match(version, presented, _HEX_LENGTH, expected)
+    except RejectedRequest:
+        raise
+    except Exception:  # noqa: BLE001 - a forged request must be refused, whatever it does to our code
+        raise RejectedRequest(Refusal.REQUEST_UNREADABLE) from None
+
+
+def decoded(uri: str) -> str:
+    """Return `uri` with HubSpot's twelve percent-sequences decoded once, as v3 hashes it."""
+    return _ENCODED.sub(lambda found: _DECODED[found[0]], uri) if "%" in uri else uri
+
+
+def _header(headers: Mapping[str, str], name: str) -> str | None:
+    """The one value of a header; a header that is repeated is refused, since it is unclear which one was meant."""
+    getall = getattr(headers, "getall", None)
+    if getall is not None:
+        values = list(getall(name, ()))
+    else:
+        values = [value for key, value in headers.items() if key.lower() == name.lower()]
+    if len(values) > 1:
+        _refuse(Refusal.SIGNATURE_MALFORMED)
+    return values[0] if values else None
+
+
+def _timestamp(text: str | None, now_ms: int, max_age_s: int, max_skew_s: int) -> bytes:
+    """The timestamp's text as it was hashed, if it is inside the window on both sides of now."""
+    if text is None:
+        _refuse(Refusal.TIMESTAMP_MISSING)
+    # isdecimal() alone would let other scripts' digits through, which int() reads.
+    if not (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_TIMESTAMP):
+        _refuse(Refusal.TIMESTAMP_MALFORMED)
+    age_ms = now_ms - int(text)
+    if age_ms > max_age_s * 1000:
+        _refuse(Refusal.TIMESTAMP_STALE)
+    if age_ms < -max_skew_s * 1000:
+        _refuse(Refusal.TIMESTAMP_IN_FUTURE)
+    return text.encode()
+
+
+def _older(headers: Mapping[str, str], versions: Collection[str]) -> tuple[str, str]:
+    """The version and value of a v1 or v2 signature, where those are accepted."""
+    presented = _header(headers, SIGNATURE)
+    if presented is None or not {"v1", "v2"} & set(versions):
+        _refuse(Refusal.SIGNATURE_MISSING)
+    version = _header(headers, SIGNATURE_VERSION)
+    if version not in {"v1", "v2"}:
+        _refuse(Refusal.SIGNATURE_VERSION_UNKNOWN)
+    if version not in versions:
+        _refuse(Refusal.SIGNATURE_VERSION_NOT_ALLOWED)
+    return version, presented
+
+
+def _match(version: str, presented: str, length: int, expected: list[bytes]) -> str:
+    """Compare in constant time, as bytes: text with non-ASCII characters makes compare_digest raise."""
+    if len(presented) != length or not presented.isascii():
+        _refuse(Refusal.SIGNATURE_MALFORMED)
+    value = presented.encode()
+    # Every secret is compared, so that the time taken does not tell which one matched.
+    matches = [hmac.compare_digest(value, candidate) for candidate in expected]
+    if not any(matches):
+        _refuse(Refusal.SIGNATURE_MISMATCH)
+    return version
+
+
+def _refuse(reason: Refusal) -> NoReturn:
+    raise RejectedRequest(reason)

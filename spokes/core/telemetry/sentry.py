@@ -1,0 +1,127 @@
+"""What Sentry gets: errors, alerts, and samples of how long things took. Rule: all of it is scrubbed here.
+
+Errors are grouped by handler and class, alerts by name: whatever text an error had, it would stand in for a value.
+"""
+
+import random
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from spokes.core.masking import Mask
+from spokes.core.settings import Settings
+from spokes.core.version import VERSION
+
+if TYPE_CHECKING:
+    from sentry_sdk.types import Event as SentryEvent
+    from sentry_sdk.types import Hint
+
+_PERSONAL: Final = ("request", "user", "extra", "server_name", "breadcrumbs", "modules")
+_COMMIT: Final = 12  # digits of a commit that tell it from others
+_is_on = False
+_rate = 0.0
+
+
+def start(settings: Settings, process: str, mask: Mask) -> None:
+    """Send to SENTRY_DSN from now on, if it is set."""
+    global _is_on, _rate
+    _is_on, _rate = False, 0.0
+    if not (dsn := settings.sentry_dsn.get_secret_value()):
+        return
+    # Loaded where it is used: who has no Sentry need not find three megabytes for it.
+    import sentry_sdk  # noqa: PLC0415
+    from sentry_sdk.integrations.atexit import AtexitIntegration  # noqa: PLC0415
+    from sentry_sdk.integrations.dedupe import DedupeIntegration  # noqa: PLC0415
+    from sentry_sdk.integrations.excepthook import ExcepthookIntegration  # noqa: PLC0415
+    from sentry_sdk.integrations.threading import ThreadingIntegration  # noqa: PLC0415
+
+    _is_on, _rate = True, settings.sentry_traces_rate
+
+    def scrub(event: "SentryEvent", _: "Hint") -> "SentryEvent":
+        return _scrubbed(event, mask)
+
+    sentry_sdk.init(
+        dsn=dsn,
+        environment=settings.sentry_environment,
+        release=release(settings),
+        before_send=scrub,
+        before_send_transaction=scrub,
+        traces_sample_rate=1.0 if _rate else None,  # who is to be sampled is drawn in `timed`
+        max_breadcrumbs=0,
+        include_local_variables=False,
+        include_source_context=False,
+        max_request_body_size="never",
+        default_integrations=False,  # the automatic ones for aiohttp, arq and logging attach requests and job arguments
+        auto_enabling_integrations=False,
+        integrations=[
+            AtexitIntegration(lambda *_: None),
+            DedupeIntegration(),
+            ExcepthookIntegration(),
+            ThreadingIntegration(),
+        ],
+    )
+    sentry_sdk.set_tag("process", process)
+
+
+def release(settings: Settings) -> str:
+    """Return the name of what runs: SENTRY_RELEASE, or our version, on Heroku with the commit."""
+    commit = settings.heroku_slug_commit[:_COMMIT]
+    return settings.sentry_release or f"spokes@{VERSION}" + (f"+{commit}" if commit else "")
+
+
+def send_error(error: BaseException, fields: dict[str, Any]) -> None:
+    """Send an exception, without its text and local variables."""
+    if not _is_on:
+        return
+    import sentry_sdk  # noqa: PLC0415 - as in `start`
+
+    with sentry_sdk.new_scope() as scope:
+        scope.set_context("fields", fields)
+        scope.fingerprint = [str(fields.get("handler") or fields.get("job") or "{{ default }}"), type(error).__name__]
+        if handler := fields.get("handler"):
+            scope.set_tag("handler", handler)
+        sentry_sdk.capture_exception(error)
+
+
+def send_alert(name: str, level: str, fields: dict[str, Any]) -> None:
+    """Send an alert."""
+    if not _is_on:
+        return
+    import sentry_sdk  # noqa: PLC0415 - as in `start`
+
+    with sentry_sdk.new_scope() as scope:
+        scope.set_context("fields", fields)
+        scope.fingerprint = [name]
+        sentry_sdk.capture_message(name, level=level)  # type: ignore[arg-type]  # its literal type is our log levels
+
+
+def timed(operation: str, name: str, seconds: float) -> None:
+    """Take note of how long something took that has just ended; of so many, SENTRY_TRACES_RATE are sent.
+
+    Args:
+        operation: `request`, `delivery` or `handler`.
+        name: of a closed set.
+    """
+    if not _rate or random.random() >= _rate:
+        return
+    import sentry_sdk  # noqa: PLC0415 - as in `start`
+
+    ended = time.time()
+    with sentry_sdk.isolation_scope():
+        transaction = sentry_sdk.start_transaction(
+            op=operation, name=name, start_timestamp=datetime.fromtimestamp(ended - seconds, UTC)
+        )
+        transaction.finish(end_timestamp=datetime.fromtimestamp(ended, UTC))
+
+
+def _scrubbed(event: "SentryEvent", mask: Mask) -> "SentryEvent":
+    for exception in (event.get("exception") or {}).get("values") or []:
+        exception["value"] = ""  # the text of an exception may quote a value
+        for frame in (exception.get("stacktrace") or {}).get("frames") or []:
+            frame.pop("vars", None)
+    for name in _PERSONAL:
+        event.pop(name, None)  # type: ignore[misc]  # a TypedDict whose keys are all optional
+    contexts = event.get("contexts") or {}
+    if "fields" in contexts:
+        contexts["fields"] = mask.fields(contexts["fields"])
+    return event

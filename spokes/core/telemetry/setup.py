@@ -1,0 +1,117 @@
+"""Logs and Sentry, set up once for each process. Rule: what leaves here is masked, and nothing can switch that off."""
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
+
+import structlog
+
+from spokes.core.masking import Mask
+from spokes.core.settings import Settings
+from spokes.core.telemetry import sentry
+from spokes.core.telemetry.canonical_log import CanonicalLines
+from spokes.core.telemetry.console_log import Columns
+from spokes.core.telemetry.hooks import first_line, take_over
+
+# arq prints the arguments of every job at INFO, aiohttp one line a request, urllib3 the URL of every call.
+_QUIET_LOGGERS = ("arq", "aiohttp.access", "urllib3", "asyncio", "alembic", "sqlalchemy")
+
+
+def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> None:
+    """Set up logging (columns on a terminal, JSON elsewhere) and Sentry (when SENTRY_DSN is set) for this process.
+
+    Args:
+        process: `web`, `worker` or `console`; stands in every line.
+        stream: where lines go; standard error when None.
+    """
+    out = sys.stderr if stream is None else stream
+    mask = Mask(settings.secrets)
+    columns = settings.log_format == "columns" or (settings.log_format == "auto" and out.isatty())
+
+    def masked(_: object, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return mask.fields(fields)
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _exception_class,
+        masked,
+    ]
+    renderer: structlog.typing.Processor = (
+        Columns(colours=_colours(out)) if columns else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
+        logger_factory=structlog.WriteLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    handler.addFilter(first_line)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    global _canonical  # noqa: PLW0603 - one log a process, set up once
+    quiet = logging.getLevelNamesMapping()[settings.log_level] > logging.INFO
+    _canonical = _nothing if quiet else _unset if columns else CanonicalLines(out, process, mask).write
+    if stream is None:  # they belong to the whole process, and are told on its standard error
+        take_over()
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(process=process)
+    sentry.start(settings, process, mask)
+
+
+def _colours(out: TextIO) -> bool:
+    """As terminal programs agree: https://no-color.org, https://force-color.org."""
+    return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
+
+
+def canonical(event: str, fields: Mapping[str, object], level: str = "info") -> None:
+    """Write the one line that tells of a whole request, delivery or event; `level` says for what it is worth.
+
+    It goes past structlog, whose chain costs as much as verifying a signature; fields are ids, counts and constants of
+    ours, and the line is masked all the same.
+    """
+    _canonical(event, fields, level)
+
+
+def _unset(event: str, fields: Mapping[str, object], level: str) -> None:
+    structlog.get_logger().log(logging.getLevelNamesMapping()[level.upper()], event, **fields)
+
+
+def _nothing(event: str, fields: Mapping[str, object], level: str) -> None:
+    """LOG_LEVEL asks for less."""
+
+
+_canonical: Callable[[str, Mapping[str, object], str], None] = _unset
+
+
+def alert(event: str, *, level: str = "error", **fields: Any) -> None:
+    """Tell the operators: one log line and one Sentry message of the same constant name."""
+    structlog.get_logger().log(logging.getLevelNamesMapping()[level.upper()], event, **fields)
+    sentry.send_alert(event, level, fields)
+
+
+def report(error: BaseException, **fields: Any) -> None:
+    """Tell Sentry of an exception that we have dealt with; its text and local variables stay here."""
+    sentry.send_error(error, fields)
+
+
+def _exception_class(_: object, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Replace `exc_info` by class and place: the text of an exception may quote a value."""
+    info = fields.pop("exc_info", None)
+    if info is True:
+        info = sys.exc_info()
+    error = info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        fields["error"] = type(error).__name__
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        if trace is not None:
+            fields["error_at"] = f"{os.path.relpath(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+    return fields

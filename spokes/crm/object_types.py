@@ -1,0 +1,29 @@
+"""Names of object types: plural in paths and services, singular in events. Rule: any name, or the id, finds its type.
+
+Source: HubSpot's docs, "Using Object APIs"; the ids are those of `spokes.core.events`.
+"""
+
+from typing import Final
+
+from spokes.core.events import OBJECT_TYPES
+
+_ODD_PLURALS: Final = {
+    "company": "companies",
+    "goal": "goal_targets",
+    "payment": "commerce_payments",
+    "postal_mail": "postal_mail",
+    "subscription": "commerce_subscriptions",
+    "tax": "taxes",
+}
+_PLURALS: Final = {name: _ODD_PLURALS.get(name, f"{name}s") for name in OBJECT_TYPES.values()}
+_SINGULARS: Final = {plural: name for name, plural in _PLURALS.items()}
+
+
+def singular(name: str) -> str:
+    """Return the name that events use: `contacts`, `contact` and `0-1` are `contact`; `2-123` stays what it is."""
+    return _SINGULARS.get(name) or OBJECT_TYPES.get(name, name)
+
+
+def plural(name: str) -> str:
+    """Return the name that paths and services use: `contacts` for any of its names; `2-123` stays what it is."""
+    return _PLURALS.get(singular(name), name)

@@ -1,0 +1,105 @@
+"""Searches over the records of one type. Rule: what HubSpot would refuse is refused before it is sent.
+
+The index lags some seconds behind writes and holds no archived records. Source: HubSpot's docs, "Search the CRM".
+"""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from spokes.core.errors import InvalidRequest
+from spokes.crm.access import Access
+from spokes.crm.batching.association_reads import next_page
+from spokes.crm.conditions import Condition, where
+from spokes.crm.object_types import plural, singular
+from spokes.crm.records import Record, record_of
+from spokes.crm.transport.paced_client import Request
+from spokes.crm.transport.response_json import elements
+
+MOST_RESULTS: Final = 10_000  # that one query gives away, page after page
+_PAGE: Final = 200
+_MOST_GROUPS: Final = 5
+_MOST_IN_A_GROUP: Final = 6
+_MOST_FILTERS: Final = 18
+_LONGEST_BODY: Final = 3_000  # characters
+_EVERYTHING: Final = Condition(((),))
+
+
+class Search:
+    """Finds objects of one type for one handler."""
+
+    def __init__(self, access: Access, object_type: str) -> None:
+        self._access = access
+        self._type = singular(object_type)
+        self._names = access.properties(plural(object_type))
+        self._path = access.exchange.paths.objects(object_type, "search")
+
+    async def first(self, condition: Condition | None, text: str, sort: str, limit: int) -> tuple[Record, ...]:
+        """Return at most `limit` of what is found, page after page.
+
+        Raises:
+            InvalidRequest: the query is more than HubSpot takes; `category` says of what.
+        """
+        if limit > MOST_RESULTS:
+            raise InvalidRequest(category="SEARCH_RESULTS")
+        found: list[Record] = []
+        after = "0"
+        while after and len(found) < limit:
+            page, after = await self._page(condition or _EVERYTHING, text, sort, min(limit, _PAGE), after)
+            found += page
+        return tuple(found[:limit])
+
+    async def all(self, condition: Condition | None, text: str) -> AsyncIterator[Record]:
+        """Go through all that is found, however many: each page is a query of its own for higher ids.
+
+        Raises:
+            InvalidRequest: the query is more than HubSpot takes; the window needs one filter in every group.
+        """
+        seen, more = "0", "0"
+        while more:
+            window = (condition or _EVERYTHING) & where("hs_object_id").more_than(seen)
+            page, more = await self._page(window, text, "hs_object_id", _PAGE, "0")
+            for record in page:
+                yield record
+                seen = record.id
+
+    async def _page(
+        self, condition: Condition, text: str, sort: str, limit: int, after: str
+    ) -> tuple[list[Record], str]:
+        body = query(condition, text=text, sort=sort, properties=self._names, limit=limit, after=after)
+        answer = await self._access.send(Request("POST", self._path, body=body), "search")
+        self._access.seen(self._type, self._names)
+        page = [record_of(item, self._type, self._names) for item in elements(answer.body, "results")]
+        return page, next_page(answer.body) if page else ""
+
+
+def query(
+    condition: Condition, *, text: str, sort: str, properties: Sequence[str], limit: int, after: str
+) -> dict[str, object]:
+    """Return the body of a search.
+
+    Args:
+        sort: a property, with - in front for the highest first; none when empty.
+        after: how many results to pass over, as text; "0" for none.
+
+    Raises:
+        InvalidRequest: `category` is SEARCH_GROUPS, SEARCH_FILTERS or SEARCH_BODY.
+    """
+    groups = [group for group in condition.groups if group]
+    if len(groups) > _MOST_GROUPS:
+        raise InvalidRequest(category="SEARCH_GROUPS")
+    if any(len(group) > _MOST_IN_A_GROUP for group in groups) or sum(map(len, groups)) > _MOST_FILTERS:
+        raise InvalidRequest(category="SEARCH_FILTERS")
+    body: dict[str, object] = {"properties": list(properties), "limit": limit}
+    if len(groups) == len(condition.groups):  # an empty group lets everything pass, whatever stands beside it
+        body["filterGroups"] = [{"filters": list(group)} for group in groups]
+    if text:
+        body["query"] = text
+    if sort:
+        direction = "DESCENDING" if sort.startswith("-") else "ASCENDING"
+        body["sorts"] = [{"propertyName": sort.removeprefix("-"), "direction": direction}]
+    if after != "0":
+        body["after"] = after
+    if len(json.dumps(body)) > _LONGEST_BODY:  # as hubspot-api-client writes it, with spaces and \u escapes
+        raise InvalidRequest(category="SEARCH_BODY")
+    return body

@@ -1,0 +1,198 @@
+"""The one place that calls hubspot-api-client. Rule: one attempt, and no foreign exception leaves this file.
+
+The client's generated models and its own retries stay unused: models cost ten times the call they describe, and who
+retries is decided elsewhere. Only its transport serves, with our paths, so that date versions work as well.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol, cast
+
+import orjson
+import urllib3
+from hubspot.crm.objects import ApiClient, ApiException, Configuration
+
+from spokes.core.errors import ConfigurationError, CRMError, CRMUnavailable, InvalidRequest
+from spokes.crm.transport.error_mapping import correlation_id_of, fault
+from spokes.crm.transport.paced_client import Body, Query
+from spokes.crm.transport.response_json import Json
+
+_GRACE_S: Final = 2.0  # beyond a call's time-out, for a server that drips its answer byte by byte
+_CHUNK: Final = 1 << 16
+_LARGEST_ANSWER: Final = 64 << 20  # bytes; a batch of a hundred longest notes is a tenth of it
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A 2xx answer: header names in lower case, `data` None when HubSpot sent no body."""
+
+    status: int
+    data: Json | None
+    headers: Mapping[str, str]
+    correlation_id: str
+
+    @property
+    def body(self) -> Json:
+        """The JSON object, empty when there was none."""
+        return self.data or {}
+
+
+class _Response(Protocol):
+    """What serves us of urllib3's response."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    def read1(self, amount: int) -> bytes: ...
+    def release_conn(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class HubSpotClient:
+    """Calls HubSpot from threads of its own; `close` ends them."""
+
+    def __init__(self, *, api_url: str, token: str, timeout_s: float, concurrency: int = 32) -> None:
+        """Hold one transport.
+
+        Args:
+            timeout_s: seconds for one call, from connecting to the last byte.
+            concurrency: threads and connections; as many calls can be under way.
+
+        Raises:
+            ConfigurationError: the token cannot stand in a header.
+        """
+        if not all("!" <= sign <= "~" for sign in token):
+            raise ConfigurationError(["HUBSPOT_ACCESS_TOKEN holds a character that no token has: copy it again."])
+        self._timeout_s = timeout_s
+        self._token = token
+        configuration = Configuration(host=api_url.rstrip("/"))
+        configuration.access_token = token or None  # the empty text would be sent as a token
+        configuration.connection_pool_maxsize = concurrency
+        configuration.retries = urllib3.Retry(0, redirect=False)
+        self._api = ApiClient(configuration)
+        self._api.user_agent = "spokes"
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="hubspot")
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: Body | None = None,
+    ) -> Answer:
+        """Ask once.
+
+        Args:
+            path: from `spokes.crm.transport.paths`, already quoted.
+
+        Raises:
+            CRMError: whatever went wrong. On cancellation the call itself goes on in its thread.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._timeout_s + _GRACE_S):
+                return await loop.run_in_executor(self._threads, self._exchange, method, path, query, body)
+        except (TimeoutError, RuntimeError):  # RuntimeError: the threads have been ended, we are shutting down
+            raise CRMUnavailable from None
+
+    async def token_info(self, path: str) -> Answer:
+        """Ask `path` whom the token belongs to; the token travels in the body too, as that endpoint wants it."""
+        return await self.call("POST", path, body={"tokenKey": self._token})
+
+    async def close(self) -> None:
+        """Wait for the calls under way, end the threads and close the connections."""
+        await asyncio.to_thread(self._threads.shutdown)
+        self._api.rest_client.pool_manager.clear()
+
+    def _exchange(self, method: str, path: str, query: Query | None, body: Body | None) -> Answer:
+        try:
+            response = self._send(method, path, query, body)
+            try:
+                raw = _read(response, time.monotonic() + self._timeout_s)
+                response.release_conn()
+            except BaseException:
+                response.close()
+                raise
+        except Exception as error:  # noqa: BLE001 - the boundary: nothing foreign may pass
+            failure = _ours(error)
+        else:
+            return _answer(response.status, _lowered(response.headers), raw)
+        raise failure  # out here, so that the foreign error, which may quote what we sent, is not its context
+
+    def _send(self, method: str, path: str, query: Query | None, body: Body | None) -> _Response:
+        answer = self._api.call_api(
+            path,
+            method,
+            query_params=_pairs(query),
+            header_params={"Accept": "application/json"},
+            body=body,
+            auth_settings=["oauth2"],
+            _preload_content=False,
+            _request_timeout=self._timeout_s,
+        )
+        return cast("_Response", answer)
+
+
+def _pairs(query: Query | None) -> list[tuple[str, str]]:
+    """Query parameters as pairs; several values of one are joined by commas, as HubSpot reads them."""
+    return [(name, value if isinstance(value, str) else ",".join(value)) for name, value in (query or {}).items()]
+
+
+def _read(response: _Response, deadline: float) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := response.read1(_CHUNK):
+        chunks.append(chunk)
+        size += len(chunk)
+        if time.monotonic() > deadline or size > _LARGEST_ANSWER:
+            raise CRMUnavailable
+    return b"".join(chunks)
+
+
+def _answer(status: int, headers: Mapping[str, str], raw: bytes) -> Answer:
+    try:
+        data = orjson.loads(raw) if raw.strip() else None
+    except orjson.JSONDecodeError:
+        raise CRMUnavailable(status=status, correlation_id=correlation_id_of(headers, {})) from None
+    if data is not None and not isinstance(data, dict):
+        raise CRMUnavailable(status=status, correlation_id=correlation_id_of(headers, {}))
+    return Answer(status, data, headers, correlation_id_of(headers, data or {}))
+
+
+def _ours(error: Exception) -> CRMError:
+    """Translate what the transport raised."""
+    if isinstance(error, CRMError):
+        return error
+    if isinstance(error, UnicodeDecodeError) and _is_api_exception(error.__context__):
+        # The client could not decode the body of a refusal; the refusal itself is what the error arose from.
+        return _refusal(error.__context__, error.object)
+    if _is_api_exception(error):
+        return _refusal(error, b"")
+    if isinstance(error, urllib3.exceptions.HTTPError) and not isinstance(error, urllib3.exceptions.LocationValueError):
+        return CRMUnavailable()
+    # A URL or a body that cannot be sent never left; anything else is trouble on the way.
+    return InvalidRequest() if isinstance(error, TypeError | ValueError) else CRMUnavailable()
+
+
+def _refusal(error: Any, raw: bytes) -> CRMError:
+    """Translate an ApiException; it has no status when TLS failed."""
+    if not error.status:
+        return CRMUnavailable()
+    body = error.body.encode() if isinstance(error.body, str) else raw
+    return fault(error.status, _lowered(error.headers or {}), body, datetime.now(UTC))
+
+
+def _is_api_exception(error: BaseException | None) -> bool:
+    """Whether it is hubspot-api-client's, whichever package: each has a class of its own and no common base."""
+    return isinstance(error, ApiException) or any(
+        kind.__name__ == "ApiException" and kind.__module__.startswith("hubspot.") for kind in type(error).__mro__
+    )
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

@@ -1,0 +1,161 @@
+"""What HubSpot's refusals mean, as our errors. Rule: pure; a field passes only if it looks like what it should be.
+
+HubSpot's message never passes: it may quote property values. Every field is optional, and some answers are HTML.
+Source: HubSpot's docs, "Error handling" and "API usage guidelines and limits".
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final, TypedDict
+
+import orjson
+
+from spokes.core.errors import (
+    Conflict,
+    CRMError,
+    CRMUnavailable,
+    InvalidRequest,
+    NotAuthorized,
+    NotPermitted,
+    ObjectLocked,
+    ObjectNotFound,
+    PortalMoving,
+    RateLimited,
+    TransientCRMError,
+)
+from spokes.crm.transport.response_json import Json
+
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
+_TRACE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+_SCOPE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
+_EXISTING: Final = re.compile(r"Existing ID: (\d{1,20})\b")
+_POLICY: Final = re.compile(r"reached your (\w{1,40}) limit", re.IGNORECASE)
+_LONGEST_WAIT_S: Final = 24 * 3600.0  # a portal that moves takes up to a day
+_PERMANENT: Final[Mapping[int, type[CRMError]]] = {401: NotAuthorized, 404: ObjectNotFound}
+_TRANSIENT: Final[Mapping[int, type[TransientCRMError]]] = {408: CRMUnavailable, 423: ObjectLocked, 477: PortalMoving}
+_STATUS_OF: Final = {  # entries of a batch answer carry a category and no status
+    "OBJECT_NOT_FOUND": 404,
+    "NOT_FOUND": 404,
+    "CONFLICT": 409,
+    "MISSING_SCOPES": 403,
+    "RATE_LIMITS": 429,
+}
+
+
+def fault(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> CRMError:
+    """Return the error for an answer that is not 2xx.
+
+    Args:
+        headers: names in lower case.
+        now: what an HTTP-date in Retry-After is measured against; with a time zone.
+    """
+    return _fault(status, _read(body), headers, now)
+
+
+def fault_of_entry(entry: Json) -> CRMError:
+    """Return the error for one element of `errors` in a batch answer."""
+    return _fault(_STATUS_OF.get(_word(entry.get("category")), 400), entry, {}, datetime.now(UTC))
+
+
+def ids_of_entry(entry: Json) -> list[str]:
+    """The inputs that one element of `errors` speaks of."""
+    context = entry.get("context")
+    ids: list[str] = []
+    if isinstance(context, Mapping):
+        for name in ("ids", "id", "fromObjectId", "objectId", "objectWriteTraceId"):
+            ids += _texts(context.get(name))
+    return ids
+
+
+def correlation_id_of(headers: Mapping[str, str], body: Json) -> str:
+    """HubSpot's own id of the exchange; its support asks for it."""
+    for text in (body.get("correlationId"), headers.get("x-hubspot-correlation-id")):
+        if isinstance(text, str) and _TRACE.fullmatch(text):
+            return text
+    return ""
+
+
+def retry_after_s(text: str | None, now: datetime) -> float | None:
+    """Read Retry-After, seconds or HTTP-date; None when there is none or it says nothing."""
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            due = parsedate_to_datetime(text)
+        except ValueError:
+            return None
+        seconds = (due.replace(tzinfo=due.tzinfo or UTC) - now).total_seconds()
+    return min(max(seconds, 0.0), _LONGEST_WAIT_S) if seconds == seconds else None  # noqa: PLR0124 - only NaN differs from itself
+
+
+class _Told(TypedDict):
+    """What every error carries."""
+
+    status: int
+    category: str
+    correlation_id: str
+
+
+def _fault(status: int, body: Json, headers: Mapping[str, str], now: datetime) -> CRMError:
+    told = _Told(
+        status=status,
+        category=_word(body.get("category")) or _word(body.get("errorType")),
+        correlation_id=correlation_id_of(headers, body),
+    )
+    wait = retry_after_s(headers.get("retry-after"), now)
+    if status == 403:  # noqa: PLR2004 - HTTP's own number, as below
+        return NotPermitted(**told, scopes=_scopes(body))
+    if status == 409:  # noqa: PLR2004 - as above
+        existing = _EXISTING.search(str(body.get("message", "")))
+        return Conflict(**told, existing_id=existing[1] if existing else None)
+    if status == 429:  # noqa: PLR2004 - as above
+        return RateLimited(**told, retry_after_s=wait, policy=_policy(body))
+    if permanent := _PERMANENT.get(status):
+        return permanent(**told)
+    if 400 <= status < 500 and status not in _TRANSIENT:  # noqa: PLR2004 - as above
+        return InvalidRequest(**told)
+    # 5xx; and a redirect, which HubSpot never sends, so something between us is at fault
+    return _TRANSIENT.get(status, CRMUnavailable)(**told, retry_after_s=wait)
+
+
+def _read(body: bytes) -> Json:
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _word(value: object) -> str:
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else ""
+
+
+def _policy(body: Json) -> str:
+    if policy := _word(body.get("policyName")):
+        return policy.upper()
+    named = _POLICY.search(str(body.get("message", "")))
+    return named[1].upper() if named else ""
+
+
+def _scopes(body: Json) -> list[str]:
+    """Scopes that HubSpot misses: in each error's context, or in the body's own."""
+    errors = body.get("errors")
+    contexts = [body.get("context"), *(e.get("context") for e in _mappings(errors))]
+    named: list[str] = []
+    for context in _mappings(contexts):
+        for name in ("requiredGranularScopes", "requiredScopes"):
+            named += [text for text in _texts(context.get(name)) if _SCOPE.fullmatch(text)]
+    return list(dict.fromkeys(named))
+
+
+def _mappings(values: object) -> Iterable[Json]:
+    return (value for value in values if isinstance(value, Mapping)) if isinstance(values, list) else ()
+
+
+def _texts(value: object) -> list[str]:
+    values = value if isinstance(value, list) else [value]
+    return [str(v) for v in values if isinstance(v, str | int)]

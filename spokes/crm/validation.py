@@ -1,0 +1,83 @@
+"""What a phone number, an address, a domain and a property value look like. Rule: pure; what cannot be read is None."""
+
+import re
+from datetime import UTC, date, datetime
+from typing import Final, TypeAlias
+from urllib.parse import urlsplit
+
+import idna
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+
+from spokes.core.errors import InvalidRequest
+
+Value: TypeAlias = str | bool | int | float | datetime | date | None
+
+LONGEST_VALUE: Final = 65_536  # characters; HubSpot's docs, on notes and text properties
+_DOMAIN: Final = re.compile(
+    r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{1,59})"
+)
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def e164(text: str, region: str) -> str | None:
+    """Return a phone number as `+4930123456`, its extension left out.
+
+    Args:
+        region: country of numbers without a +, as ISO 3166 letters: `DE`.
+    """
+    try:
+        number = phonenumbers.parse(text, region.upper())
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_valid_number(number):
+        return None
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def canonical_email(text: str) -> str | None:
+    """Return an e-mail address the way HubSpot keeps it: trimmed and in lower case. No DNS is asked."""
+    try:
+        checked = validate_email(text.strip(), check_deliverability=False)
+    except EmailNotValidError:
+        return None
+    return checked.normalized.lower()
+
+
+def canonical_domain(text: str) -> str | None:
+    """Return the bare domain of a URL or host: no scheme, www., path, port or trailing dot; IDNA where needed."""
+    trimmed = text.strip()
+    try:
+        host = urlsplit(trimmed if _SCHEME.match(trimmed) else f"//{trimmed}").hostname or ""
+        bare = host.rstrip(".").removeprefix("www.")
+        name = bare if bare.isascii() else idna.encode(bare, uts46=True).decode()
+    except (ValueError, idna.IDNAError):
+        return None
+    name = name.lower()
+    return name if _DOMAIN.fullmatch(name) else None
+
+
+def property_text(value: Value) -> str:
+    """Return a property value as HubSpot takes it: text; None clears it, a moment is ISO 8601 in UTC.
+
+    Raises:
+        InvalidRequest: it is longer than HubSpot keeps.
+    """
+    text = _text(value)
+    if len(text) > LONGEST_VALUE:
+        raise InvalidRequest(category="VALUE_TOO_LONG")
+    return text
+
+
+def _text(value: Value) -> str:
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        case date():
+            return value.isoformat()
+        case _:
+            return str(value)

@@ -1,0 +1,124 @@
+"""The connections that admission holds. Rule: a whole exchange has one deadline, and nothing else is on its way.
+
+Taking a connection out of redis-py's pool, with its checks, its streams and a timer for each half of an exchange, costs
+more than admitting a delivery does. So redis-py opens a connection, and from then on the bytes are ours.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, DefaultParser
+from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import TimeoutError as TimedOut
+
+from spokes.core.redis.connections import take_over
+
+Words = Sequence[bytes | str | int]
+_NOT_YET: Final = object()
+
+
+class Wire:
+    """Exchanges commands with Redis over connections that stay open."""
+
+    def __init__(self, pool: ConnectionPool, *, timeout_s: float) -> None:
+        """Take connections from `pool`, which stays the caller's; an exchange may take `timeout_s` seconds."""
+        self._pool = pool
+        self._timeout_s = timeout_s
+        self._idle: list[_Line] = []
+
+    async def ask(self, *commands: Words) -> list[object]:
+        """Return the answers to `commands`, which are sent over one connection in one go.
+
+        A connection that was held, and turns out to be broken, is replaced once: the commands may then be sent twice.
+
+        Raises:
+            RedisError, OSError, TimeoutError: Redis refused, is away, or is too slow.
+        """
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        if self._idle:
+            try:
+                return await self._exchange(self._idle.pop(), commands, deadline)
+            except (Disconnected, OSError):
+                pass
+        async with asyncio.timeout_at(deadline):
+            connection = await self._pool.get_connection()
+        return await self._exchange(_Line(connection), commands, deadline)
+
+    async def close(self) -> None:
+        """Give every connection back to the pool."""
+        while self._idle:
+            await self._give_back(self._idle.pop())
+
+    async def _exchange(self, line: "_Line", commands: Sequence[Words], deadline: float) -> list[object]:
+        try:
+            answers = await line.ask(commands, deadline)
+        except BaseException:  # what is left of the exchange would be taken for the next one's answer
+            await self._give_back(line)
+            raise
+        self._idle.append(line)
+        return answers
+
+    async def _give_back(self, line: "_Line") -> None:
+        await line.connection.disconnect(nowait=True)
+        await self._pool.release(line.connection)
+
+
+class _Line(asyncio.Protocol):
+    """One open connection; an exchange at a time."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self.connection = connection
+        self._replies = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOT_YET
+        )
+        self._answers: list[object] = []
+        self._expected = 0
+        self._told: asyncio.Future[list[object]] | None = None
+        self._broken = False
+        self._transport, self._stream = take_over(connection, self)
+
+    async def ask(self, commands: Sequence[Words], deadline: float) -> list[object]:
+        """Return the answers to `commands`; whatever is raised, the connection is of no more use."""
+        if self._broken:
+            raise Disconnected("closed while idle")
+        loop = asyncio.get_running_loop()
+        self._told, self._answers, self._expected = loop.create_future(), [], len(commands)
+        late = loop.call_at(deadline, self._fail, TimedOut("no answer"))
+        try:
+            for words in commands:
+                self._transport.write(hiredis.pack_command(tuple(words)))  # type: ignore[arg-type]  # its stub has a tuple of one
+            return await self._told
+        finally:
+            late.cancel()
+            self._told = None
+
+    def data_received(self, data: bytes) -> None:
+        """Take in answers."""
+        try:
+            self._replies.feed(data)
+            while (answer := self._replies.gets()) is not _NOT_YET:
+                self._answered(answer)
+        except RedisError as fault:
+            self._fail(fault)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Redis is gone, or we let go."""
+        self._stream.connection_lost(error)
+        self._fail(Disconnected("closed by Redis") if error is None else error)
+
+    def _answered(self, answer: object) -> None:
+        if isinstance(answer, RedisError):
+            raise answer
+        self._answers.append(answer)
+        if len(self._answers) > self._expected:
+            raise InvalidResponse("more answers than commands")
+        if len(self._answers) == self._expected and self._told is not None and not self._told.done():
+            self._told.set_result(self._answers)
+
+    def _fail(self, fault: Exception) -> None:
+        self._broken = True
+        if self._told is not None and not self._told.done():
+            self._told.set_exception(fault)

@@ -1,0 +1,1 @@
+"""Erase or export one person everywhere we hold data."""

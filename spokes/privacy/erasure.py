@@ -1,0 +1,176 @@
+"""Carry out people's requests: erase a contact everywhere, and show what is held on it.
+
+Rule: each step is noted when it is done, and may be done again; a request ends when nothing is found any more.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Final
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.archiver import Archiver
+from spokes.audit.object_hashes import pseudonym, pseudonym_key
+from spokes.audit.records import Action, AuditRecord
+from spokes.audit.stream import append
+from spokes.core.errors import NotErased, SpokesError
+from spokes.core.settings import Settings
+from spokes.crm.access import Write
+from spokes.privacy.persons import TYPE, Person, Persons
+from spokes.privacy.redis_data import Subject
+from spokes.privacy.redis_purge import forget_subject
+from spokes.privacy.requests import ErasureRequest, Law, State, add, requests, save
+
+if TYPE_CHECKING:
+    from spokes.crm.services import CRM
+
+_BUSY_S: Final = (0.5, 1.0, 2.0, 4.0)  # waits for workers to put down what they have of the person
+
+
+class Erasures:
+    """Requests to erase, for an operator or the schedule; `crm`, `redis` and `engine` stay the caller's to close.
+
+    `actor`, `address` and `reason` say who acts, from where and why, as the audit tells it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        redis: Redis,
+        engine: AsyncEngine,
+        crm: "CRM",
+        *,
+        actor: str,
+        address: str = "",
+        reason: str = "",
+    ) -> None:
+        self._settings = settings
+        self._redis = redis
+        self._engine = engine
+        self._persons = Persons(redis, engine, crm)
+        self._actor = actor
+        self._address = address
+        self._reason = reason
+
+    async def find(self, portal_id: int, reference: str) -> Person:
+        """See Persons.find."""
+        return await self._persons.find(portal_id, reference)
+
+    async def export(self, person: Person) -> dict[str, object]:
+        """See Persons.export; that it was asked for is recorded."""
+        document = await self._persons.export(person)
+        await self._record(self._about(person, Action.PRIVACY_EXPORTED, {}))
+        return document
+
+    async def request(self, person: Person, law: Law) -> ErasureRequest:
+        """Keep a request to erase the contact, and record that there is one."""
+        key = pseudonym_key(self._settings.master_key())
+        ids = (person.id, *sorted(person.subject.ids - {person.id}))
+        asked = ErasureRequest(
+            portal_id=person.portal_id,
+            object_hash=pseudonym(key, person.portal_id, TYPE, person.id),
+            object_ids=ids,
+            kind=law,
+            requested_by=self._actor,
+        )
+        await add(self._engine, asked)
+        detail = {"request": asked.id, "law": law.value, "due_at": asked.due_at}
+        await self._record(self._about(person, Action.PRIVACY_REQUESTED, detail))
+        return asked
+
+    async def carry_out(self, asked: ErasureRequest, told: Callable[[str], None] = lambda _: None) -> ErasureRequest:
+        """Do what is left of a request; `told` hears of each step. Return it done.
+
+        Raises:
+            NotErased: something is still there.
+            CRMError, AuditUnavailable, RedisError: what is needed does not answer; the request stays open.
+        """
+        subject = Subject(asked.portal_id, TYPE, frozenset(asked.object_ids))
+        if "hubspot" not in asked.steps:
+            asked = await self._done(asked, "hubspot", await self._erase_at_hubspot(asked), told)
+        asked = await self._done(asked, "redis", await self._erase_in_redis(subject), told)
+        asked = await self._done(asked, "audit", await self._erase_in_audit(subject), told)
+        if left := await self._persons.left(subject):
+            raise NotErased(left)
+        asked = asked.with_step("checked", True).finished()  # noqa: FBT003 - the value of a step
+        await save(self._engine, asked)
+        return asked
+
+    async def resume(self, told: Callable[[str], None] = lambda _: None) -> tuple[int, int]:
+        """Go on with all open requests; return how many are done, and how many are not yet."""
+        done = failed = 0
+        for asked in await requests(self._engine, state=State.OPEN):
+            try:
+                await self.carry_out(asked, told)
+                done += 1
+            except SpokesError as error:
+                told(f"{asked.id}: {error.reason}")
+                failed += 1
+        return done, failed
+
+    async def _erase_at_hubspot(self, asked: ErasureRequest) -> Mapping[str, object]:
+        writes: list[Write] = []
+        try:
+            await self._persons.services(asked.portal_id, writes).privacy.gdpr_delete(asked.object_ids[0])
+        finally:
+            for write in writes:
+                await self._record(_write_record(asked.portal_id, self._actor, write))
+        return {"correlation_id": writes[-1].correlation_id if writes else ""}
+
+    async def _erase_in_redis(self, subject: Subject) -> Mapping[str, object]:
+        done = await forget_subject(self._redis, subject, actor=self._actor)
+        for wait_s in _BUSY_S:
+            if not done.busy:
+                break
+            await asyncio.sleep(wait_s)
+            more = await forget_subject(self._redis, subject, actor=self._actor)
+            counts = {name: count + asdict(more)[name] for name, count in asdict(done).items() if name != "busy"}
+            done = replace(done, **counts, busy=more.busy)
+        return asdict(done)
+
+    async def _erase_in_audit(self, subject: Subject) -> Mapping[str, object]:
+        """Have the archiver take the ids out; it does so when it archives the records of the erasure."""
+        before = len([row async for row in self._persons.rows(subject)])
+        await Archiver(
+            self._redis, self._engine, self._settings.master_key(), every=self._settings.checkpoint_every
+        ).drain()
+        if self._engine.dialect.name == "sqlite":  # what was overwritten still stands in its journal
+            async with self._engine.connect() as connection:
+                await connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
+        return {"records": before}
+
+    async def _done(
+        self, asked: ErasureRequest, step: str, did: Mapping[str, object], told: Callable[[str], None]
+    ) -> ErasureRequest:
+        asked = asked.with_step(step, did)
+        await save(self._engine, asked)
+        told(f"{step}: {', '.join(f'{name} {value}' for name, value in did.items())}")
+        return asked
+
+    def _about(self, person: Person, action: Action, detail: Mapping[str, object]) -> AuditRecord:
+        told = {**detail, **({"address": self._address} if self._address else {})}
+        return AuditRecord(
+            action=action, portal_id=person.portal_id, object_type=TYPE, object_id=person.id, actor=self._actor,
+            reason=self._reason, detail=told,
+        )  # fmt: skip
+
+    async def _record(self, record: AuditRecord) -> None:
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            append(pipeline, record)
+            await pipeline.execute()
+
+
+def _write_record(portal_id: int, actor: str, write: Write) -> AuditRecord:
+    return AuditRecord(
+        action=Action.CRM_WRITE,
+        portal_id=portal_id,
+        reason=write.reason,
+        object_type=write.object_type,
+        object_id=write.object_id,
+        actor=actor,
+        correlation_id=write.correlation_id,
+        detail={"method": write.method, "properties": list(write.properties), "ok": write.ok},
+    )

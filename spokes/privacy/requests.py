@@ -1,0 +1,140 @@
+"""What people have asked for: erasures, with their due dates. Rule: a request that is done names nobody any more.
+
+Until then it holds the contact's ids, because a half-done erasure must be able to go on.
+"""
+
+import calendar
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum, unique
+from typing import Final, Self
+
+import orjson
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.rows import Row
+from spokes.audit.sql.engine import writing
+from spokes.audit.sql.queries import fetch
+from spokes.audit.sql.tables import PRIVACY_REQUESTS
+
+_CCPA: Final = timedelta(days=45)
+_MONTHS: Final = 12
+
+
+@unique
+class Law(StrEnum):
+    """Under which law somebody asks; it says how long we have."""
+
+    GDPR = "gdpr"  # one month (article 12)
+    CCPA = "ccpa"  # 45 days
+
+
+@unique
+class State(StrEnum):
+    """How a request stands."""
+
+    OPEN = "open"
+    DONE = "done"
+
+
+def due_at(law: Law, requested_at: int) -> int:
+    """Return the epoch ms by which a request must be done; a month that lacks the day ends on its last."""
+    asked = datetime.fromtimestamp(requested_at / 1000, UTC)
+    if law is Law.CCPA:
+        due = asked + _CCPA
+    else:
+        year, month = asked.year + asked.month // _MONTHS, asked.month % _MONTHS + 1
+        due = asked.replace(year=year, month=month, day=min(asked.day, calendar.monthrange(year, month)[1]))
+    return int(due.timestamp() * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureRequest:
+    """One request to erase a contact. `steps` tells what was done, by step; times are epoch ms."""
+
+    portal_id: int
+    object_hash: str
+    object_ids: tuple[str, ...]  # the contact and what was merged into it; empty once done
+    kind: Law
+    requested_by: str
+    requested_at: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    id: str = field(default_factory=lambda: secrets.token_hex(6))
+    state: State = State.OPEN
+    steps: Mapping[str, object] = field(default_factory=dict)
+    done_at: int | None = None
+
+    @property
+    def due_at(self) -> int:
+        """When it must be done, epoch ms."""
+        return due_at(self.kind, self.requested_at)
+
+    def with_step(self, name: str, did: object) -> Self:
+        """Return it with a step done."""
+        return replace(self, steps={**self.steps, name: did})
+
+    def finished(self) -> Self:
+        """Return it done, and without the ids."""
+        return replace(self, state=State.DONE, object_ids=(), done_at=time.time_ns() // 1_000_000)
+
+    def to_row(self) -> Row:
+        """Return what the table keeps."""
+        ids = orjson.dumps(self.object_ids).decode() if self.object_ids else None
+        return {
+            "id": self.id, "portal_id": self.portal_id, "object_hash": self.object_hash, "object_ids": ids,
+            "kind": self.kind, "requested_at": self.requested_at, "due_at": self.due_at,
+            "requested_by": self.requested_by, "state": self.state, "steps": orjson.dumps(self.steps).decode(),
+            "done_at": self.done_at,
+        }  # fmt: skip
+
+    @classmethod
+    def from_row(cls, row: Row) -> Self:
+        """Read what the table keeps."""
+        return cls(
+            portal_id=int(row["portal_id"] or 0),
+            object_hash=str(row["object_hash"]),
+            object_ids=tuple(orjson.loads(str(row["object_ids"] or "[]"))),
+            kind=Law(str(row["kind"])),
+            requested_by=str(row["requested_by"]),
+            requested_at=int(row["requested_at"] or 0),
+            id=str(row["id"]),
+            state=State(str(row["state"])),
+            steps=orjson.loads(str(row["steps"])),
+            done_at=None if row["done_at"] is None else int(row["done_at"]),
+        )
+
+
+async def add(engine: AsyncEngine, request: ErasureRequest) -> None:
+    """Keep a new request.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    async with writing(engine) as connection:
+        await connection.execute(insert(PRIVACY_REQUESTS).values(**request.to_row()))
+
+
+async def save(engine: AsyncEngine, request: ErasureRequest) -> None:
+    """Keep how far a request has come.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    change = update(PRIVACY_REQUESTS).where(PRIVACY_REQUESTS.c.id == request.id).values(**request.to_row())
+    async with writing(engine) as connection:
+        await connection.execute(change)
+
+
+async def requests(engine: AsyncEngine, *, state: State | None = None) -> list[ErasureRequest]:
+    """Return the requests there are, the most urgent first.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    query = select(PRIVACY_REQUESTS).order_by(PRIVACY_REQUESTS.c.due_at, PRIVACY_REQUESTS.c.id)
+    if state is not None:
+        query = query.where(PRIVACY_REQUESTS.c.state == state)
+    return [ErasureRequest.from_row(row) for row in await fetch(engine, query)]

@@ -1,0 +1,1 @@
+"""Queue state that workers write and operators change."""

@@ -1,0 +1,55 @@
+"""Who am I, what account is this, how much have I called. Rule: nothing here touches the CRM.
+
+Source: HubSpot's docs "Account information API"; token info is a numbered path without a dated successor.
+"""
+
+from datetime import datetime
+from http import HTTPStatus
+from zoneinfo import ZoneInfo
+
+from spokes.simulator.api.call import Answer, Call
+from spokes.simulator.crm.object_types import STANDARD, required_scopes
+from spokes.simulator.crm.records import iso
+
+
+def token_info(call: Call) -> Answer:
+    """POST access-token-info: the app, the account and the scopes behind `tokenKey`."""
+    config = call.portal.config
+    scopes = config.scopes if config.scopes is not None else _all_scopes()
+    body = {"userId": 60718293, "hubId": config.portal_id, "appId": config.app_id, "scopes": sorted(scopes)}
+    return Answer(HTTPStatus.OK, body)
+
+
+def account_details(call: Call) -> Answer:
+    """GET details: needs no scope beyond `oauth`, which every token has."""
+    config = call.portal.config
+    offset = datetime.fromtimestamp(call.log.at_ms / 1000, ZoneInfo(config.time_zone)).strftime("%z")
+    body = {
+        "portalId": config.portal_id,
+        "accountType": "STANDARD",
+        "timeZone": config.time_zone,
+        "utcOffset": f"{offset[:3]}:{offset[3:]}",
+        "uiDomain": "app.hubspot.com",
+        "dataHostingLocation": "na1",
+        "companyCurrency": "EUR",
+        "additionalCurrencies": [],
+    }
+    return Answer(HTTPStatus.OK, body)
+
+
+def daily_usage(call: Call) -> Answer:
+    """GET api-usage/daily/private-apps: the day's calls of all private apps together."""
+    limiter = call.portal.limiter
+    usage = {
+        "name": "private-apps-api-calls-daily",
+        "usageLimit": limiter.limits.daily,
+        "currentUsage": limiter.used_today(),
+        "collectedAt": iso(call.log.at_ms),
+        "fetchStatus": "SUCCESS",
+        "resetsAt": iso(limiter.resets_at_ms()),
+    }
+    return Answer(HTTPStatus.OK, {"results": [usage]})
+
+
+def _all_scopes() -> set[str]:
+    return {"oauth"}.union(*(required_scopes(type_, write=write) for type_ in STANDARD for write in (False, True)))

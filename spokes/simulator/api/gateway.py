@@ -1,0 +1,166 @@
+"""The way of every CRM call: known token, within the limits, allowed, unlucky or answered, and logged.
+
+Rule: the only room that knows both HTTP and the API; the order of its steps is HubSpot's.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+from random import Random
+from uuid import UUID
+
+import orjson
+from aiohttp import web
+
+from spokes.simulator.api.call import Answer, Call, Endpoint
+from spokes.simulator.api.faults import Fault, Faults, content, draw_s
+from spokes.simulator.api.request_log import LoggedCall, RequestLog
+from spokes.simulator.clock import Clock
+from spokes.simulator.config import Latency
+from spokes.simulator.crm.object_types import required_scopes
+from spokes.simulator.errors import HubSpotError, endpoint_not_found, missing_scopes, not_authenticated
+from spokes.simulator.portal import Portal, TokenState
+from spokes.simulator.rate_limits import Meter, rate_limit_body
+
+_JSON = "application/json"
+
+
+class Gateway:
+    """Serves the endpoints for these portals."""
+
+    def __init__(
+        self,
+        portals: Iterable[Portal],
+        *,
+        clock: Clock,
+        faults: Faults,
+        requests: RequestLog,
+        latency: Latency,
+        rng: Random,
+    ) -> None:
+        self.latency = latency
+        self._portals = {portal.config.token: portal for portal in portals}
+        self._clock = clock
+        self._faults = faults
+        self._requests = requests
+        self._rng = rng
+
+    def routes(self, endpoints: Iterable[Endpoint]) -> list[web.RouteDef]:
+        """The routes of the API; whatever is on no route is answered, and logged, as a 404."""
+        routes = [
+            web.route(endpoint.method, path, self._handler(endpoint))
+            for endpoint in endpoints
+            for path in endpoint.paths
+        ]
+        return [*routes, web.route("*", "/{tail:.*}", self._handler(None))]
+
+    def _handler(self, endpoint: Endpoint | None) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            started_s = self._clock.monotonic_s()
+            log = self._requests.open(LoggedCall(self._clock.now_ms(), request.method, request.path))
+            try:
+                response = await self._serve(request, endpoint, log)
+            except ConnectionError:  # the caller is gone, in the middle of what it asked
+                log.status = 0
+                response = web.Response()
+            log.latency_ms = (self._clock.monotonic_s() - started_s) * 1000
+            return response
+
+        return handle
+
+    async def _serve(self, request: web.Request, endpoint: Endpoint | None, log: LoggedCall) -> web.Response:
+        portal: Portal | None = None
+        headers: dict[str, str] = {}
+        fault: Fault | None = None
+        try:
+            portal = await self._portal(request, endpoint)
+            log.portal_id = portal.config.portal_id
+            meter = endpoint.meter if endpoint else Meter.ORDINARY
+            policy = portal.limiter.arrive(meter)
+            if policy is not None:
+                log.policy = str(policy)
+                body = rate_limit_body(policy, self._correlation_id())
+                headers = portal.limiter.refusal_headers(meter, policy)
+                return _response(log, Answer(HTTPStatus.TOO_MANY_REQUESTS, body), headers)
+            headers = portal.limiter.headers(meter)
+            fault = self._faults.pick(request.method, request.path, portal.config.portal_id)
+            await self._take_time(fault)
+            body_bytes = await request.read()
+            if fault is not None and not fault.after_effect and _breaks(fault):
+                return _broken(request, log, fault, headers)
+            answer = self._answer(Call(portal, request.match_info, request.query, body_bytes, log), endpoint)
+        except HubSpotError as error:
+            answer = Answer(error.status, error.body(self._correlation_id()))
+        if fault is not None and _breaks(fault):
+            return _broken(request, log, fault, headers)
+        return _response(log, answer, headers)
+
+    def _answer(self, call: Call, endpoint: Endpoint | None) -> Answer:
+        """Do what was asked, if the token may."""
+        if endpoint is None:
+            raise endpoint_not_found()
+        for name in endpoint.type_parts:
+            type_ = call.object_type(name)
+            call.log.type_id = call.log.type_id or type_.type_id
+            granted, needed = call.portal.config.scopes, required_scopes(type_, write=endpoint.writes)
+            if granted is not None and granted.isdisjoint(needed):
+                raise missing_scopes(needed)
+        return endpoint.respond(call)
+
+    async def _portal(self, request: web.Request, endpoint: Endpoint | None) -> Portal:
+        """The portal that the token opens: from the Authorization header, or from the body of token info."""
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if endpoint is not None and endpoint.anonymous:
+            token = _token_key(await request.read())
+        elif scheme.lower() != "bearer":
+            raise not_authenticated()
+        portal = self._portals.get(token)
+        if portal is None or portal.token_state is TokenState.REVOKED:
+            raise not_authenticated()
+        if portal.token_state is TokenState.EXPIRED:
+            raise not_authenticated(expired=True)
+        return portal
+
+    async def _take_time(self, fault: Fault | None) -> None:
+        latency = fault.latency if fault is not None and fault.latency is not None else self.latency
+        delay_s = draw_s(latency, self._rng)
+        if delay_s > 0:
+            await asyncio.sleep(delay_s)
+
+    def _correlation_id(self) -> str:
+        return str(UUID(int=self._rng.getrandbits(128), version=4))
+
+
+def _response(log: LoggedCall, answer: Answer, headers: dict[str, str]) -> web.Response:
+    log.status = answer.status
+    if answer.body is None:
+        return web.Response(status=answer.status, headers=headers)
+    return web.Response(body=orjson.dumps(answer.body), status=answer.status, headers=headers, content_type=_JSON)
+
+
+def _breaks(fault: Fault) -> bool:
+    return fault.reset or fault.status is not None
+
+
+def _broken(request: web.Request, log: LoggedCall, fault: Fault, headers: dict[str, str]) -> web.Response:
+    """The injected answer, or a connection that ends without one."""
+    log.fault = True
+    if fault.status is None or fault.reset:
+        log.status = 0
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response()
+    log.status = fault.status
+    body, content_type = content(fault, fault.status)
+    if fault.retry_after is not None:
+        headers = {**headers, "Retry-After": fault.retry_after}
+    return web.Response(body=body, status=fault.status, headers=headers, content_type=content_type)
+
+
+def _token_key(body: bytes) -> str:
+    """The token in `{"tokenKey": "..."}`, "" for anything else."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    return str(value.get("tokenKey", "")) if isinstance(value, dict) else ""

@@ -1,0 +1,93 @@
+"""Every call the CRM received and what it did. Rule: it is the truth, so it holds values, and never the token."""
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from spokes.simulator.errors import JsonObject
+
+
+class Write(NamedTuple):
+    """Properties as a call wrote them to one object, value and all."""
+
+    object_id: str
+    properties: dict[str, str]
+
+
+@dataclass(slots=True)
+class LoggedCall:
+    """One call. `at_ms` is its arrival since the epoch; `status` None until it is answered, 0 for a broken connection.
+
+    `type_id` and `object_ids` are what it addressed, `policy` the limit that refused it, `fault` whether a rule hit it.
+    """
+
+    at_ms: int
+    method: str
+    path: str
+    portal_id: int | None = None
+    type_id: str | None = None
+    object_ids: list[str] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+    status: int | None = None
+    latency_ms: float = 0.0
+    policy: str | None = None
+    fault: bool = False
+
+    def as_json(self) -> JsonObject:
+        """The same for the control surface."""
+        body = asdict(self)
+        body["writes"] = [write._asdict() for write in self.writes]
+        return body
+
+
+class RequestLog:
+    """The calls in the order they arrived, the last `history` of them, and counts of them all."""
+
+    def __init__(self, history: int) -> None:
+        self.calls: deque[LoggedCall] = deque(maxlen=history)
+        self.total = 0
+
+    def __len__(self) -> int:
+        return len(self.calls)
+
+    def __iter__(self) -> Iterator[LoggedCall]:
+        return iter(self.calls)
+
+    def open(self, call: LoggedCall) -> LoggedCall:
+        """Enter a call on its arrival; its fields are filled in as it goes on."""
+        self.calls.append(call)
+        self.total += 1
+        return call
+
+    def where(
+        self,
+        *,
+        method: str | None = None,
+        path: str | None = None,
+        status: int | None = None,
+        object_id: str | None = None,
+    ) -> list[LoggedCall]:
+        """The calls that fit all that is given; `path` is a shell pattern."""
+        return [
+            call
+            for call in self.calls
+            if method in {None, call.method}
+            and status in {None, call.status}
+            and (path is None or fnmatchcase(call.path, path))
+            and (object_id is None or object_id in call.object_ids)
+        ]
+
+    def writes_to(self, object_id: str) -> list[dict[str, str]]:
+        """What was written to one object, oldest first."""
+        return [write.properties for call in self.calls for write in call.writes if write.object_id == object_id]
+
+    def by_status(self) -> dict[int | None, int]:
+        """How many calls ended with which status."""
+        return dict(Counter(call.status for call in self.calls))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.calls.clear()
+        self.total = 0

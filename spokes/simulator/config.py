@@ -1,0 +1,121 @@
+"""Everything about a simulator that can be chosen before it starts. Rule: values only; defaults are HubSpot's own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from spokes.simulator.changes import Source
+
+TEN_SECONDS_MS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One webhook subscription. Types starting with `object.` are generic and need `object_type`, the rest classic.
+
+    `property_name` None hears every property, which saves a test from naming them; HubSpot itself wants one.
+    """
+
+    subscription_type: str
+    property_name: str | None = None
+    object_type: str | None = None
+    active: bool = True
+    subscription_id: int = 0  # 0: numbered on arrival
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """How long an answer takes: log-normal around `median_ms`, 1% beyond `p99_ms`; constant without the latter."""
+
+    median_ms: float = 0.0
+    p99_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Calls HubSpot allows a portal: defaults are those of the Professional tier."""
+
+    ten_secondly: int = 190
+    daily: int = 625_000
+    search_secondly: int = 5
+    associations_ten_secondly: int = 150
+    associations_daily: int = 500_000
+    retry_after: bool = False  # whether a 429 carries Retry-After, which HubSpot does not document
+
+
+@dataclass(frozen=True, slots=True)
+class PortalConfig:
+    """One HubSpot account with one private app installed in it.
+
+    Types are keyed by any name HubSpot takes. `scopes` None grants all. `known_properties` are a type's properties
+    when any other is to be refused. `previous_ids_found` says whether calls of one object follow the previous ids of a
+    merged record, as HubSpot's do, or answer 404. `search_lag_s` is how long a new record stays invisible to
+    search.
+    """
+
+    portal_id: int = 50112233
+    app_id: int = 7788990
+    token: str = "pat-na1-simulated"  # noqa: S105 - opens nothing but this simulator
+    scopes: frozenset[str] | None = None
+    limits: Limits = field(default_factory=Limits)
+    time_zone: str = "UTC"
+    merge_makes_new_id: bool = True
+    previous_ids_found: bool = True
+    property_changes_on_create: bool = False
+    search_lag_s: float = 0.0
+    custom_types: Mapping[str, str] = field(default_factory=dict)
+    known_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    unique_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    sensitive_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    subscriptions: tuple[Subscription, ...] = ()
+
+    @property
+    def own_source(self) -> Source:
+        """How HubSpot marks what the app itself wrote."""
+        return Source("INTEGRATION", str(self.app_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where deliveries go. `public_url` is what HubSpot believes it calls and signs.
+
+    `connect_url` is where the connection goes when the simulator plays the proxy in between; then Host and
+    X-Forwarded-* tell of the public side.
+    """
+
+    public_url: str
+    connect_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SenderConfig:
+    """How deliveries are made; defaults from HubSpot's "Webhooks API guide" and "Error handling".
+
+    `linger_s` is how long events wait for company, `duplicate_share` how many are sent twice, `split_share` how many
+    failed batches come back in two parts; `shuffle` gives up the order within a batch, as HubSpot may.
+    """
+
+    max_batch: int = 100
+    max_in_flight: int = 10
+    timeout_s: float = 5.0
+    max_retries: int = 10
+    linger_s: float = 0.02
+    duplicate_share: float = 0.0
+    split_share: float = 0.5
+    shuffle: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorConfig:
+    """A whole simulator. `speed` shortens HubSpot's waits between retries; `history` bounds every log it keeps."""
+
+    portals: tuple[PortalConfig, ...] = (PortalConfig(),)
+    client_secret: str = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"  # noqa: S105 - an invented one
+    target: Target | None = None
+    sender: SenderConfig = field(default_factory=SenderConfig)
+    latency: Latency = field(default_factory=Latency)
+    seed: int = 1
+    speed: float = 1.0
+    host: str = "127.0.0.1"
+    port: int = 0
+    history: int = 500_000

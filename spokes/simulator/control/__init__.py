@@ -1,0 +1,94 @@
+"""The simulator's own surface under /_sim/, for another process to drive it and to read the truth.
+
+Rule: HubSpot has none of this; every answer is JSON, `?portal=` picks an account and the first one is meant otherwise.
+GET /_sim/ lists what there is.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import orjson
+from aiohttp import web
+
+from spokes.simulator.control import crm as control_crm
+from spokes.simulator.control import webhooks as control_sending
+from spokes.simulator.errors import HubSpotError
+from spokes.simulator.webhooks.sender import NoTarget
+
+if TYPE_CHECKING:
+    from spokes.simulator.app import Simulator
+
+_Act: TypeAlias = Callable[["Simulator", web.Request], Awaitable[object]]
+
+
+async def _overview(sim: "Simulator", _request: web.Request) -> object:
+    """What this simulator is, how it stands, and what else can be asked."""
+    target = sim.sender.target
+    return {
+        "url": sim.url,
+        "seed": sim.config.seed,
+        "portals": list(sim.portals),
+        "target": None if target is None else asdict(target),
+        "requests": sim.requests.total,
+        "deliveries": sim.deliveries.summary(),
+        "endpoints": {f"{m} {path}": (act.__doc__ or "").splitlines()[0] for (m, path), act in _ACTS.items()},
+    }
+
+
+async def _reset(sim: "Simulator", _request: web.Request) -> object:
+    """Empty every CRM, log and queue."""
+    sim.reset()
+    return {}
+
+
+_ACTS: Final[Mapping[tuple[str, str], _Act]] = {
+    ("GET", "/_sim/"): _overview,
+    ("GET", "/_sim/objects"): control_crm.objects,
+    ("GET", "/_sim/associations"): control_crm.associations,
+    ("POST", "/_sim/edits"): control_crm.edit,
+    ("GET", "/_sim/requests"): control_crm.requests,
+    ("GET", "/_sim/requests/counts"): control_crm.request_counts,
+    ("GET", "/_sim/deliveries"): control_sending.deliveries,
+    ("GET", "/_sim/deliveries/events"): control_sending.events,
+    ("GET", "/_sim/deliveries/attempts"): control_sending.attempts,
+    ("POST", "/_sim/deliveries/submit"): control_sending.submit,
+    ("POST", "/_sim/deliveries/send"): control_sending.send,
+    ("POST", "/_sim/deliveries/hold"): control_sending.hold,
+    ("POST", "/_sim/deliveries/release"): control_sending.release,
+    ("PUT", "/_sim/target"): control_sending.set_target,
+    ("GET", "/_sim/limits"): control_crm.limits,
+    ("PUT", "/_sim/limits"): control_crm.set_limits,
+    ("GET", "/_sim/faults"): control_crm.faults,
+    ("POST", "/_sim/faults"): control_crm.add_fault,
+    ("DELETE", "/_sim/faults"): control_crm.clear_faults,
+    ("GET", "/_sim/subscriptions"): control_sending.subscriptions,
+    ("POST", "/_sim/subscriptions"): control_sending.subscribe,
+    ("DELETE", "/_sim/subscriptions"): control_sending.unsubscribe,
+    ("PUT", "/_sim/token"): control_crm.set_token,
+    ("POST", "/_sim/reset"): _reset,
+}
+
+
+def control_routes(sim: "Simulator") -> list[web.RouteDef]:
+    """The routes of the control surface."""
+    return [web.route(method, path, _handler(sim, act)) for (method, path), act in _ACTS.items()]
+
+
+def _handler(sim: "Simulator", act: _Act) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            return _json(await act(sim, request))
+        except HubSpotError as error:
+            return _json(error.entry(), error.status)
+        except (KeyError, TypeError, ValueError, NoTarget) as error:
+            message = f"{type(error).__name__}: {error}"
+            return _json({"status": "error", "message": message}, HTTPStatus.BAD_REQUEST)
+
+    return handle
+
+
+def _json(body: object, status: int = HTTPStatus.OK) -> web.Response:
+    options = orjson.OPT_NON_STR_KEYS
+    return web.Response(body=orjson.dumps(body, option=options), status=status, content_type="application/json")

@@ -1,0 +1,94 @@
+"""One CRM record and what HubSpot shows of it. Rule: property values are text; unset is absent inside, null outside."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import NamedTuple
+
+from spokes.simulator.changes import Source
+from spokes.simulator.crm.object_types import ObjectType
+from spokes.simulator.errors import JsonObject
+
+
+class PastValue(NamedTuple):
+    """A value a property had: when it was written (ms) and by whom."""
+
+    value: str
+    at_ms: int
+    source: Source
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """One object of the CRM. Times in milliseconds since the epoch."""
+
+    id: str
+    type: ObjectType
+    created_at_ms: int
+    updated_at_ms: int
+    archived_at_ms: int | None = None
+    properties: dict[str, str] = field(default_factory=dict)
+    history: dict[str, list[PastValue]] = field(default_factory=dict)
+
+    @property
+    def archived(self) -> bool:
+        """Whether it lies in the recycle bin."""
+        return self.archived_at_ms is not None
+
+    def write(self, changed: dict[str, str], at_ms: int, source: Source) -> None:
+        """Take in values that were accepted, newest first in the history; "" unsets."""
+        for name, value in changed.items():
+            if value:
+                self.properties[name] = value
+            else:
+                self.properties.pop(name, None)
+            self.history.setdefault(name, []).insert(0, PastValue(value, at_ms, source))
+        self.updated_at_ms = at_ms
+        self.properties[self.type.last_modified] = iso(at_ms)
+
+
+@lru_cache(maxsize=8192)  # a batch shows the same moments again and again
+def iso(at_ms: int) -> str:
+    """Milliseconds since the epoch as HubSpot writes moments: 2026-11-23T20:00:00.000Z."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def shown(record: Record, requested: Iterable[str] = (), with_history: Iterable[str] = ()) -> JsonObject:
+    """A record as a read shows it: what was requested, else the type's defaults, and what HubSpot always adds."""
+    requested, with_history = tuple(requested), tuple(with_history)
+    names = (*(requested or record.type.defaults), *with_history, *record.type.always)
+    body = _envelope(record, {name: record.properties.get(name) for name in names})
+    if with_history:
+        body["propertiesWithHistory"] = {name: _history(record, name) for name in with_history}
+    return body
+
+
+def shown_whole(record: Record) -> JsonObject:
+    """A record with everything it holds, as the answer to its creation shows it."""
+    return _envelope(record, dict(record.properties))
+
+
+def _envelope(record: Record, properties: dict[str, str | None] | dict[str, str]) -> JsonObject:
+    body: JsonObject = {
+        "id": record.id,
+        "properties": properties,
+        "createdAt": iso(record.created_at_ms),
+        "updatedAt": iso(record.updated_at_ms),
+        "archived": record.archived,
+    }
+    if record.archived_at_ms is not None:
+        body["archivedAt"] = iso(record.archived_at_ms)
+    return body
+
+
+def _history(record: Record, name: str) -> list[JsonObject]:
+    return [
+        {
+            "value": past.value,
+            "timestamp": iso(past.at_ms),
+            "sourceType": past.source.change_source,
+            "sourceId": past.source.source_id,
+        }
+        for past in record.history.get(name, ())
+    ]

@@ -1,0 +1,242 @@
+"""`python -m spokes.simulator demo`: the whole house at work, checked against the truth. Rule: what it starts, it ends.
+
+It plays HubSpot in this process and starts everything else as `python -m spokes up` would for anybody.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+from typing import Final
+
+import aiohttp
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.simulator.app import Simulator
+from spokes.simulator.demo.comparison import Row, Truth, compare
+from spokes.simulator.demo.people import People
+from spokes.simulator.demo.scenario import LIMIT, Scenario, config
+from spokes.simulator.errors import JsonObject
+
+_PUBLIC: Final = "https://hooks.example.com"  # where HubSpot believes it calls; the simulator plays the proxy too
+_START_S: Final = 40.0
+_WORK_S: Final = 90.0  # for one phase to be worked off; far more than it takes
+_STOP_S: Final = 30.0
+_LOOK_EVERY_S: Final = 0.5
+_NAMED: Final = 5  # events of a disagreement that are shown
+console: Final = Console(width=None if sys.stdout.isatty() else 110)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the demo; return 0 when everything the audit says is true."""
+    parser = argparse.ArgumentParser(
+        prog="python -m spokes.simulator demo",
+        description="Play a day at HubSpot to one web process and two workers, then set what the audit says beside "
+        "what is true. Exit code 0 when every row agrees.",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="same seed, same day (default: %(default)s)")
+    parser.add_argument("--size", type=float, default=1.0, help="1 makes more than 2,000 events (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="keep the data and the log")
+    arguments = parser.parse_args(argv)
+    data = Settings.from_env().data_dir / f"demo-{os.getpid()}-{secrets.token_hex(3)}"
+    data.mkdir(parents=True)
+    try:
+        return asyncio.run(_until_signalled(arguments, data))
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        console.print("Stopped; nothing is left running.")
+        return 130
+
+
+async def _until_signalled(arguments: argparse.Namespace, data: Path) -> int:
+    run = asyncio.current_task()
+    assert run is not None  # noqa: S101 - we are in it
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, run.cancel)
+    rows: list[Row] = []
+    try:
+        rows = await _demo(arguments, data)
+    finally:
+        if arguments.keep or (rows and not all(row.agrees for row in rows)):
+            console.print(f"Data and log are in {data}.")
+        else:
+            shutil.rmtree(data, ignore_errors=True)
+    return 0 if all(row.agrees for row in rows) else 1
+
+
+async def _demo(arguments: argparse.Namespace, data: Path) -> list[Row]:
+    started = time.monotonic()
+    port, token, secret = free_port(), secrets.token_hex(16), secrets.token_hex(16)
+    base = f"http://127.0.0.1:{port}"
+    day = config(
+        seed=arguments.seed,
+        public_url=f"{_PUBLIC}{RECEIVER_PATH}",
+        connect_url=f"{base}{RECEIVER_PATH}",
+        token=token,
+        secret=secret,
+    )
+    async with Simulator(day) as sim:
+        env = {
+            "DATA_DIR": str(data),
+            "PORT": str(port),
+            "HUBSPOT_CLIENT_SECRET": secret,
+            "HUBSPOT_ACCESS_TOKEN": token,
+            "HUBSPOT_API_URL": sim.url,
+            "PUBLIC_URL": _PUBLIC,
+            "TRUSTED_PROXIES": "1",
+            "RETRY_SCHEDULE_S": "1,2,3,5,8,8,8,8",
+        }
+        async with _house(env, arguments.workers, data):
+            with console.status("Starting Valkey, web and workers"):
+                await ready(base)
+            people = People(sim, Random(f"{arguments.seed} people"))
+            scenario = Scenario(sim, people, Random(f"{arguments.seed} day"), arguments.size)
+            await _play(scenario, env)
+            records = await _audit(env)
+            intact = await ask_console(env, "audit", "verify") is not None
+            rows = list(compare(scenario, records, chain_intact=intact))
+    _show(rows, sim, time.monotonic() - started)
+    return rows
+
+
+@asynccontextmanager
+async def _house(env: dict[str, str], workers: int, data: Path) -> AsyncIterator[None]:
+    """Run Valkey, web and workers as processes, in a session of their own, so that Ctrl-C reaches only us."""
+    command = (sys.executable, "-m", "spokes", "up", "--workers", str(workers), "--with-parent")
+    with (data / "log.txt").open("wb") as log:
+        house = await asyncio.create_subprocess_exec(
+            *command,
+            env=environment(env),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        try:
+            yield
+        finally:
+            if house.returncode is None:
+                house.terminate()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_S):
+                    await house.wait()
+            if house.returncode is None:
+                house.kill()
+                await house.wait()
+
+
+async def _play(scenario: Scenario, env: dict[str, str]) -> None:
+    """Play the day, each phase until it is worked off."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        sent = progress.add_task("events delivered", total=None)
+        done = progress.add_task("events worked off", total=None)
+        watching = asyncio.create_task(_watch(scenario, progress, sent))
+        try:
+            async for phase in scenario.phases():
+                progress.update(done, description=f"worked off: {phase}")
+                await _worked_off(scenario, env, progress, done)
+        finally:
+            watching.cancel()
+        progress.update(done, description="events worked off")
+
+
+async def _watch(scenario: Scenario, progress: Progress, sent: TaskID) -> None:
+    while True:
+        total = len(scenario.sim.deliveries.events)
+        progress.update(sent, completed=sum(scenario.sim.deliveries.counts.values()) if total else 0, total=total)
+        await asyncio.sleep(0.1)
+
+
+async def _worked_off(scenario: Scenario, env: dict[str, str], progress: Progress, done: TaskID) -> None:
+    """Wait until the audit knows an end of every event, and of every refused request."""
+    deadline = time.monotonic() + _WORK_S
+    while time.monotonic() < deadline:
+        await scenario.sim.sender.drained()  # our own writes come back as events
+        truth = Truth(scenario)
+        records = await _audit(env)
+        ended, expected = truth.ended(records), len(truth.ends)
+        progress.update(done, completed=ended, total=expected)
+        told = sum(sum(one["detail"]["reasons"].values()) for one in records if one["action"] == "requests.refused")
+        if ended == expected == len(Truth(scenario).ends) and told >= sum(scenario.refused.values()):
+            return
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+async def ready(base: str) -> None:
+    """Wait until the receiver can take deliveries."""
+    async with aiohttp.ClientSession() as session, asyncio.timeout(_START_S):
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(f"{base}/readyz") as answer:
+                    if answer.ok:
+                        return
+            await asyncio.sleep(0.1)
+
+
+async def _audit(env: dict[str, str]) -> list[JsonObject]:
+    """Ask the project what it says happened, as an operator would."""
+    output = await ask_console(env, "audit", "export", "--format", "jsonl")
+    return [orjson.loads(line) for line in (output or b"").splitlines()]
+
+
+async def ask_console(env: dict[str, str], *command: str) -> bytes | None:
+    """Run a command of the console; return what it printed, None when it failed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "spokes", *command, env=environment(env), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    return output if process.returncode == 0 else None
+
+
+def _show(rows: list[Row], sim: Simulator, seconds: float) -> None:
+    table = Table("", "the audit says", "true is", "", title="What the project says, beside what is true")
+    for row in rows:
+        named = ", ".join(row.differing[:_NAMED]) + (" ..." if len(row.differing) > _NAMED else "")
+        verdict = "[green]agrees" if row.agrees else f"[red]DIFFERS[/] {named}"
+        table.add_row(row.what, str(row.says), str(row.true), verdict)
+    console.print(table)
+    calls, limits = sim.requests.by_status(), sim.limiter.truth
+    failed = sum(count for status, count in calls.items() if status not in {200, 201, 204, 207, 429})
+    console.print(
+        f"{sim.requests.total} CRM calls, of which {limits.refused} were answered 429 and {failed} failed otherwise "
+        f"(limit: {LIMIT} in 10 s). {seconds:.0f} s in all, the start of the processes included."
+    )
+
+
+def environment(env: dict[str, str]) -> dict[str, str]:
+    """This process's environment without settings of a real deployment: a demo must not touch one."""
+    ours = {name.upper() for name in Settings.model_fields}
+    return {**{name: value for name, value in os.environ.items() if name not in ours}, **env}
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,188 @@
+"""The day that the demo plays, phase by phase: work, second thoughts, housekeeping, trouble. Rule: seeded.
+
+Deliveries of 1 to 100 events, redeliveries, forgeries, a HubSpot that fails now and then and enforces its limit.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+from typing import Final, TypeGuard
+
+import aiohttp
+
+from spokes.simulator.api.faults import Body, Fault
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from spokes.simulator.config import Latency, Limits, PortalConfig, SenderConfig, SimulatorConfig, Subscription, Target
+from spokes.simulator.crm.records import Record
+from spokes.simulator.demo.people import People
+from spokes.simulator.errors import JsonObject
+from spokes.simulator.webhooks.delivery_log import Attempt
+from spokes.simulator.webhooks.signing import MANNERS
+
+_CLASSIC: Final = ("contact", "company", "ticket")
+SUBSCRIPTIONS: Final = (
+    *(Subscription(f"{family}.{kind}") for family in _CLASSIC for kind in ("creation", "deletion", "merge", "restore")),
+    *(Subscription(f"object.{kind}", object_type="deals") for kind in ("creation", "deletion", "merge", "restore")),
+    Subscription("object.creation", object_type="companies"),  # the classic one tells of them too: each comes twice
+    Subscription("object.creation", object_type="notes"),
+    Subscription("object.creation", object_type="starships"),
+    Subscription("contact.privacyDeletion"),
+    Subscription("contact.propertyChange", "phone"),
+    Subscription("contact.propertyChange", "city"),
+    Subscription("company.propertyChange", "domain"),
+    Subscription("object.propertyChange", "dealstage", "deals"),
+    Subscription("ticket.propertyChange", "hs_pipeline_stage"),
+    Subscription("ticket.associationChange"),
+    Subscription("object.associationChange", object_type="deals"),
+    Subscription("line_item.creation"),
+    Subscription("conversation.newMessage"),
+)
+LIMIT: Final = 190  # calls in 10 s: the Professional plan's
+_MANNERS: Final = ("forged", "tampered", "stale", "future", "unsigned", "wrong_uri")
+_WHOLE: Final = 100  # events of the largest delivery
+
+
+def config(*, seed: int, public_url: str, connect_url: str, token: str, secret: str) -> SimulatorConfig:
+    """Return a simulator that sends to the receiver as through a proxy, and answers as HubSpot on a busy day."""
+    portal = PortalConfig(
+        token=token,
+        limits=Limits(ten_secondly=LIMIT),
+        custom_types={"starships": "2-4711"},
+        subscriptions=SUBSCRIPTIONS,
+    )
+    return SimulatorConfig(
+        portals=(portal,),
+        client_secret=secret,
+        target=Target(public_url, connect_url),
+        sender=SenderConfig(linger_s=0.0),
+        latency=Latency(20.0, 120.0),
+        seed=seed,
+        speed=600.0,
+    )
+
+
+@dataclass(slots=True)
+class Scenario:
+    """One day; `size` 1.0 makes more than 2,000 events."""
+
+    sim: Simulator
+    people: People
+    rng: Random
+    size: float = 1.0
+    refused: dict[str, int] = field(default_factory=dict)  # manner -> requests
+    by_hand: list[tuple[Attempt, list[JsonObject]]] = field(default_factory=list)  # requests beside the sender's own
+
+    async def phases(self) -> AsyncIterator[str]:
+        """Go through the day; the caller has each phase worked off before it asks for the next."""
+        self._bad_moments()
+        for name, phase in (
+            ("people at work", self._people_at_work),
+            ("second thoughts", self._second_thoughts),
+            ("housekeeping", self._housekeeping),
+            ("trouble", self._trouble),
+        ):
+            await phase()
+            yield name
+
+    def _bad_moments(self) -> None:
+        """HubSpot fails: with 500, with a proxy's page, with a cut connection, and once after it did what was asked."""
+        add = self.sim.faults.add
+        add(Fault(path="*/batch/read", every=9, status=500))
+        add(Fault(path="*/batch/update", every=11, status=502, body=Body.HTML))
+        add(Fault(path="*/batch/read", nth=frozenset({4}), reset=True))
+        add(Fault(method="POST", path="*/tasks", nth=frozenset({3}), status=500, after_effect=True))
+
+    async def _people_at_work(self) -> None:
+        """Records are entered, in deliveries of 1 to 100; whole deliveries have one broken element."""
+        people = self.people
+        todo = [
+            *[people.new_contact] * self._count(420),
+            *[people.new_company] * self._count(130),
+            *[people.new_deal] * self._count(110),
+            *[people.new_ticket] * self._count(40),
+            *[people.something_else] * self._count(90),
+        ]
+        self.rng.shuffle(todo)
+        while todo:
+            size = self.rng.choice((1, 2, 5, 10, 40, _WHOLE))
+            batch, todo = todo[:size], todo[size:]
+            if size == _WHOLE:
+                batch.insert(self.rng.randrange(len(batch)), self._broken_element)
+            await self._tell_together(*batch)
+
+    async def _second_thoughts(self) -> None:
+        """Phones change, deals are won, tickets close."""
+        people = self.people
+        await self._tell_together(*(partial(people.new_phone, one) for one in self._some_contacts(120)))
+        for deal in people.records("deals")[: self._count(30)]:
+            await self._tell_together(partial(people.win, deal))
+        await self._tell_together(*(partial(people.close, one) for one in people.records("tickets")))
+
+    async def _housekeeping(self) -> None:
+        """Records are merged, restored, erased, deleted before anybody looked; and old news arrives late."""
+        people, crm, contacts = self.people, self.sim.crm, self._some_contacts(60)
+        merged, restored, erased, late = (contacts[at::4] for at in range(4))
+        await self._tell_together(
+            *(partial(people.merge, *pair) for pair in zip(merged[::2], merged[1::2], strict=False))
+        )
+        for one in restored:
+            await self._tell_together(partial(crm.archive, one, USER), partial(crm.restore, one, USER))
+        await self._tell_together(*(partial(people.erase, one) for one in erased))
+        await self._tell_together(*[people.new_contact_that_is_gone] * self._count(12))
+        await self._tell_together(*(partial(people.old_news, one) for one in late))
+
+    async def _trouble(self) -> None:
+        """Another program eats up the limit; events are redelivered in other batches; forgers try their luck."""
+        await self._eat_up_the_limit()
+        await self._tell_together(*[self.people.new_contact] * self._count(60))
+        events = [one.element for one in self.sim.deliveries.events if _is_event(one.element)]
+        again = self.rng.sample(events, self._count(240))
+        while again:
+            size = self.rng.choice((1, 7, 30, _WHOLE))
+            await self._by_hand([{**one, "attemptNumber": self.rng.randint(1, 9)} for one in again[:size]])
+            again = again[size:]
+        await self._by_hand([])
+        for manner in _MANNERS:
+            self.refused[manner] = self.rng.randint(2, 5)
+            for _ in range(self.refused[manner]):
+                await self.sim.sender.send([events[0]], manner=MANNERS[manner])
+
+    async def _eat_up_the_limit(self) -> None:
+        """Call as a script would that was given the same token."""
+        headers = {"Authorization": f"Bearer {self.sim.portal.config.token}"}
+        async with aiohttp.ClientSession(self.sim.url, headers=headers) as session, asyncio.TaskGroup() as calls:
+            for _ in range(LIMIT):
+                calls.create_task(_call(session))
+
+    async def _by_hand(self, elements: list[JsonObject]) -> None:
+        self.by_hand.append((await self.sim.sender.send(elements), elements))
+
+    async def _tell_together(self, *acts: Callable[[], object]) -> None:
+        """Do several edits, deliver what they cause together, and wait for the answer."""
+        self.sim.sender.hold()
+        for act in acts:
+            act()
+        self.sim.sender.release()
+        await self.sim.sender.drained()
+
+    def _broken_element(self) -> None:
+        portal_id = self.sim.portal.config.portal_id
+        self.sim.sender.submit(portal_id, [{"portalId": portal_id, "subscriptionType": 7}])
+
+    def _some_contacts(self, number: int) -> list[Record]:
+        return self.rng.sample(self.people.records("contacts"), self._count(number))
+
+    def _count(self, number: int) -> int:
+        return max(1, round(number * self.size))
+
+
+def _is_event(element: object) -> TypeGuard[JsonObject]:
+    return isinstance(element, dict) and "eventId" in element
+
+
+async def _call(session: aiohttp.ClientSession) -> None:
+    async with session.get("/crm/objects/2026-09/contacts?limit=1") as answer:
+        await answer.read()

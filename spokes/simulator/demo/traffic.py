@@ -1,0 +1,138 @@
+"""Lifelike work of the people in a portal, so that there is something to see. Rule: the seed decides who does what.
+
+Everyone in it is invented; e-mail addresses end in .example, telephone numbers come from ranges kept for fiction.
+"""
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from spokes.simulator.changes import USER, ObjectRef
+from spokes.simulator.clock import Clock
+from spokes.simulator.crm.records import Record
+from spokes.simulator.portal import Portal
+
+_FIRST: Final = ("Ada", "Bilal", "Chioma", "Dmitri", "Elif", "Freja", "Gil", "Hana", "Ines", "Jonas", "Keiko", "Liam")
+_LAST: Final = ("Abara", "Berg", "Costa", "Dahl", "Eriksen", "Fontaine", "Grau", "Haddad", "Ito", "Jansen", "Kaya")
+_TRADES: Final = ("Bakery", "Freight", "Optics", "Robotics", "Textiles", "Winery")
+_STAGES: Final = ("lead", "marketingqualifiedlead", "salesqualifiedlead", "opportunity", "customer")
+_DEAL_STAGES: Final = ("appointmentscheduled", "qualifiedtobuy", "contractsent", "closedwon", "closedlost")
+_PHONES: Final = ("(212) 555-01{:02d}", "+1 415 555 01{:02d}", "020 7946 09{:02d}", "+44 (0)20 7946 08{:02d}", "n/a")
+_MOST_KEPT: Final = 500  # records of a type that stay within the reach of later edits
+_TICK_S: Final = 0.05
+
+
+class Traffic:
+    """People at work in one portal."""
+
+    def __init__(self, portal: Portal, rng: Random) -> None:
+        self._portal = portal
+        self._rng = rng
+        self._contacts: list[Record] = []
+        self._companies: list[Record] = []
+        self._deals: list[Record] = []
+        self._made = 0
+
+    def act(self) -> None:
+        """One edit: now and then a new record, mostly a change of one that is there."""
+        acts: dict[Callable[[], None], int] = {
+            self._new_contact: 20,
+            self._new_company: 5,
+            self._new_deal: 5,
+            self._change_contact: 45,
+            self._change_deal: 15,
+            self._associate: 7,
+            self._delete_contact: 2,
+            self._merge_contacts: 1,
+        }
+        (act,) = self._rng.choices(list(acts), list(acts.values()))
+        act()
+
+    async def run(self, events_per_s: float, sent: Callable[[], int], clock: Clock) -> None:
+        """Go on until cancelled, keeping the events that `sent` counts at that rate."""
+        started_s, sent_before = clock.monotonic_s(), sent()
+        while True:
+            due = (clock.monotonic_s() - started_s) * events_per_s
+            edits = 0
+            # An edit that nobody subscribed to makes no event: a bound on edits keeps the loop from spinning.
+            while sent() - sent_before < due and edits < max(1.0, events_per_s):
+                self.act()
+                edits += 1
+            await asyncio.sleep(_TICK_S)
+
+    def _new_contact(self) -> None:
+        first, last = self._rng.choice(_FIRST), self._rng.choice(_LAST)
+        self._made += 1
+        email = f"{first}.{last}.{self._made}@mail.example".lower()
+        values = {"firstname": first, "lastname": last, "email": email, "phone": self._phone(), "country": "US"}
+        self._keep(self._contacts, self._create("contacts", values))
+
+    def _new_company(self) -> None:
+        self._made += 1
+        name = f"{self._rng.choice(_LAST)} {self._rng.choice(_TRADES)}"
+        domain = f"{name.replace(' ', '-').lower()}-{self._made}.example"
+        self._keep(self._companies, self._create("companies", {"name": name, "domain": domain}))
+
+    def _new_deal(self) -> None:
+        amount = str(self._rng.randrange(500, 50_000, 250))
+        values = {"dealname": f"Order of {amount}", "amount": amount, "dealstage": _DEAL_STAGES[0]}
+        self._keep(self._deals, self._create("deals", values))
+
+    def _change_contact(self) -> None:
+        contact = self._pick(self._contacts)
+        if contact is None:
+            return self._new_contact()
+        name, value = self._rng.choice((("phone", self._phone()), ("lifecyclestage", self._rng.choice(_STAGES))))
+        self._portal.crm.update(contact, {name: value}, USER)
+        return None
+
+    def _change_deal(self) -> None:
+        deal = self._pick(self._deals)
+        if deal is None:
+            return self._new_deal()
+        self._portal.crm.update(deal, {"dealstage": self._rng.choice(_DEAL_STAGES)}, USER)
+        return None
+
+    def _associate(self) -> None:
+        contact, company = self._pick(self._contacts), self._pick(self._companies)
+        if contact is None or company is None:
+            return self._new_company()
+        crm = self._portal.crm
+        plain = crm.associations.types.plain(contact.type.type_id, company.type.type_id)
+        crm.associations.add(_ref(contact), _ref(company), [plain], USER)
+        return None
+
+    def _delete_contact(self) -> None:
+        contact = self._pick(self._contacts)
+        if contact is not None:
+            self._portal.crm.archive(contact, USER)
+
+    def _merge_contacts(self) -> None:
+        primary, other = self._pick(self._contacts), self._pick(self._contacts)
+        if primary is not None and other is not None and primary is not other:
+            self._keep(self._contacts, self._portal.crm.merge(primary, other, USER))
+
+    def _create(self, type_name: str, values: dict[str, str]) -> Record:
+        return self._portal.crm.create(self._portal.crm.types.resolve(type_name), values, USER)
+
+    def _keep(self, records: list[Record], record: Record) -> None:
+        records.append(record)
+        del records[:-_MOST_KEPT]
+
+    def _pick(self, records: list[Record]) -> Record | None:
+        """A record that is still there: the app at the other end deletes and merges too."""
+        while records:
+            place = self._rng.randrange(len(records))
+            record = records[place]
+            if self._portal.crm.find(record.type, record.id, merged=False) is record:
+                return record
+            del records[place]
+        return None
+
+    def _phone(self) -> str:
+        return self._rng.choice(_PHONES).format(self._rng.randrange(100))
+
+
+def _ref(record: Record) -> ObjectRef:
+    return ObjectRef(record.type.type_id, record.id)

@@ -1,0 +1,44 @@
+"""One HubSpot account: its CRM, its limits, its token, its conversations. Rule: portals share nothing."""
+
+from collections.abc import Callable
+from enum import StrEnum, unique
+from random import Random
+
+from spokes.simulator.changes import Change
+from spokes.simulator.clock import Clock
+from spokes.simulator.config import PortalConfig
+from spokes.simulator.crm.conversations import Conversations
+from spokes.simulator.crm.store import CrmStore
+from spokes.simulator.rate_limits import RateLimiter
+
+
+@unique
+class TokenState(StrEnum):
+    """Whether the portal's token works; HubSpot tells a revoked one from an expired one."""
+
+    VALID = "valid"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+class Portal:
+    """The account that one token opens; `on_change` hears of everything that happens in it."""
+
+    def __init__(
+        self, config: PortalConfig, clock: Clock, rng: Random, on_change: Callable[["Portal", Change], None]
+    ) -> None:
+        self.config = config
+        self.token_state = TokenState.VALID
+        self.limiter = RateLimiter(config.limits, clock, config.time_zone)
+        self._clock = clock
+        self._rng = rng
+        self._on_change = on_change
+        self.clear_crm()
+
+    def clear_crm(self) -> None:
+        """Start again with an empty CRM."""
+        self.crm = CrmStore(self.config, self._clock, self._rng, self._tell)
+        self.conversations = Conversations(self._clock, self._rng, self._tell)
+
+    def _tell(self, change: Change) -> None:
+        self._on_change(self, change)

@@ -1,0 +1,175 @@
+"""HubSpot's limits on calls, counted exactly. Rule: a call is counted when it arrives; a refused one takes no place.
+
+Source: HubSpot's docs "API usage guidelines"; the figures that matter to a client are also kept as truth for tests.
+"""
+
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum, unique
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from spokes.simulator.clock import Clock
+from spokes.simulator.config import TEN_SECONDS_MS, Limits
+from spokes.simulator.errors import JsonObject
+from spokes.simulator.rolling_window import RollingWindow
+
+
+@unique
+class Meter(StrEnum):
+    """Which limit a call counts against."""
+
+    ORDINARY = "ordinary"
+    SEARCH = "search"
+    ASSOCIATIONS = "associations"
+    UNMETERED = "unmetered"
+
+
+@unique
+class Policy(StrEnum):
+    """HubSpot's names of its limits, as 429 bodies carry them."""
+
+    DAILY = "DAILY"
+    SECONDLY = "SECONDLY"
+    TEN_SECONDLY_ROLLING = "TEN_SECONDLY_ROLLING"
+
+
+@dataclass(slots=True)
+class MeterTruth:
+    """What one meter saw: calls that arrived, 429s given, and the most of either kind in any one window."""
+
+    arrived: int = 0
+    refused: int = 0
+    peak_arrived: int = 0
+    peak_accepted: int = 0
+
+
+@dataclass(slots=True)
+class LimitsTruth:
+    """What the limits saw, per meter and in all."""
+
+    meters: dict[Meter, MeterTruth] = field(default_factory=lambda: {meter: MeterTruth() for meter in Meter})
+    refused_by_policy: dict[Policy, int] = field(default_factory=lambda: dict.fromkeys(Policy, 0))
+
+    @property
+    def refused(self) -> int:
+        """How many 429s were given in all."""
+        return sum(self.refused_by_policy.values())
+
+    def as_json(self) -> JsonObject:
+        """The same for the control surface."""
+        meters = {str(meter): asdict(truth) for meter, truth in self.meters.items()}
+        return {"meters": meters, "refused_by_policy": dict(self.refused_by_policy), "refused": self.refused}
+
+
+_WINDOW_S: Final = {Meter.ORDINARY: TEN_SECONDS_MS / 1000, Meter.SEARCH: 1.0, Meter.ASSOCIATIONS: TEN_SECONDS_MS / 1000}
+
+
+class RateLimiter:
+    """The limits of one portal. `limits` may be changed while it runs."""
+
+    def __init__(self, limits: Limits, clock: Clock, time_zone: str) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._zone = ZoneInfo(time_zone)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start counting anew."""
+        self.truth = LimitsTruth()
+        self._accepted = {meter: RollingWindow(window_s) for meter, window_s in _WINDOW_S.items()}
+        self._arrived = {meter: RollingWindow(window_s) for meter, window_s in _WINDOW_S.items()}
+        self._today = dict.fromkeys(Meter, 0)
+        self._midnight_ms = 0
+
+    def arrive(self, meter: Meter) -> Policy | None:
+        """Count one call; return the limit that refuses it, None when it may go on."""
+        if meter is Meter.UNMETERED:
+            return None
+        now_s = self._clock.monotonic_s()
+        self._turn_day()
+        truth = self.truth.meters[meter]
+        truth.arrived += 1
+        self._arrived[meter].add(now_s)
+        truth.peak_arrived = self._arrived[meter].peak
+        refusal = self._refusal(meter, now_s)
+        if refusal is None:
+            self._accepted[meter].add(now_s)
+            truth.peak_accepted = self._accepted[meter].peak
+            self._today[meter] += 1
+        else:
+            truth.refused += 1
+            self.truth.refused_by_policy[refusal] += 1
+        return refusal
+
+    def used_today(self) -> int:
+        """Calls that count against the ordinary daily limit."""
+        return self._today[Meter.ORDINARY] + self._today[Meter.SEARCH]
+
+    def resets_at_ms(self) -> int:
+        """The next midnight in the portal's time zone."""
+        self._turn_day()
+        return self._midnight_ms
+
+    def headers(self, meter: Meter) -> dict[str, str]:
+        """The headers that tell a client where it stands; search answers carry none."""
+        if meter in {Meter.SEARCH, Meter.UNMETERED}:
+            return {}
+        most, per_day = self._most(meter), self._per_day(meter)
+        remaining = max(0, most - self._accepted[meter].count(self._clock.monotonic_s()))
+        used_today = self.used_today() if meter is Meter.ORDINARY else self._today[meter]
+        return {
+            "X-HubSpot-RateLimit-Max": str(most),
+            "X-HubSpot-RateLimit-Remaining": str(remaining),
+            "X-HubSpot-RateLimit-Interval-Milliseconds": str(TEN_SECONDS_MS),
+            "X-HubSpot-RateLimit-Daily": str(per_day),
+            "X-HubSpot-RateLimit-Daily-Remaining": str(max(0, per_day - used_today)),
+            "X-HubSpot-RateLimit-Secondly": str(most // 10),
+            "X-HubSpot-RateLimit-Secondly-Remaining": str(min(remaining, most // 10)),
+        }
+
+    def refusal_headers(self, meter: Meter, policy: Policy) -> dict[str, str]:
+        """Those, and Retry-After in whole seconds where the portal is set to send it."""
+        headers = self.headers(meter)
+        if self.limits.retry_after and policy is not Policy.DAILY:
+            wait_s = self._accepted[meter].wait_s(self._clock.monotonic_s())
+            headers["Retry-After"] = str(max(1, round(wait_s + 0.5)))
+        return headers
+
+    def _refusal(self, meter: Meter, now_s: float) -> Policy | None:
+        used_today = self._today[meter] if meter is Meter.ASSOCIATIONS else self.used_today()
+        if used_today >= self._per_day(meter):
+            return Policy.DAILY
+        if self._accepted[meter].count(now_s) >= self._most(meter):
+            return Policy.SECONDLY if meter is Meter.SEARCH else Policy.TEN_SECONDLY_ROLLING
+        return None
+
+    def _most(self, meter: Meter) -> int:
+        if meter is Meter.SEARCH:
+            return self.limits.search_secondly
+        return self.limits.associations_ten_secondly if meter is Meter.ASSOCIATIONS else self.limits.ten_secondly
+
+    def _per_day(self, meter: Meter) -> int:
+        return self.limits.associations_daily if meter is Meter.ASSOCIATIONS else self.limits.daily
+
+    def _turn_day(self) -> None:
+        now_ms = self._clock.now_ms()
+        if now_ms < self._midnight_ms:
+            return
+        tomorrow = datetime.fromtimestamp(now_ms / 1000, self._zone) + timedelta(days=1)
+        midnight = tomorrow.replace(hour=0, minute=0, second=0, microsecond=0)
+        self._midnight_ms = round(midnight.timestamp() * 1000)
+        self._today = dict.fromkeys(Meter, 0)
+
+
+def rate_limit_body(policy: Policy, correlation_id: str) -> JsonObject:
+    """The body of a 429."""
+    return {
+        "status": "error",
+        "message": f"You have reached your {policy.lower()} limit.",
+        "errorType": "RATE_LIMIT",
+        "correlationId": correlation_id,
+        "policyName": str(policy),
+        "groupName": f"publicapi:private-apps:{policy.lower()}",
+        "category": "RATE_LIMITS",
+    }

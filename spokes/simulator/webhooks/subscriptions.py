@@ -1,0 +1,195 @@
+"""Who hears of which change, and in what words. Rule: fields and their order are those of HubSpot's deliveries.
+
+Source: HubSpot's docs "Webhooks API guide" (classic) and "Create generic webhook subscriptions" (`object.*`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from random import Random
+from typing import Final
+
+from spokes.simulator.changes import CONVERSATION, AssociationEnd, Change, Kind, Merge
+from spokes.simulator.config import PortalConfig, Subscription
+from spokes.simulator.crm.object_types import COMPANY, CONTACT, DEAL, TICKET, ObjectTypes
+from spokes.simulator.errors import JsonObject
+
+_FIRST_SUBSCRIPTION: Final = 4_410_001
+_FIRST_EVENT: Final = 2_915_077_037  # beyond 32 bits, as in production
+_CLASSIC: Final[Mapping[str, str]] = {
+    CONTACT: "contact",
+    COMPANY: "company",
+    DEAL: "deal",
+    TICKET: "ticket",
+    "0-7": "product",
+    "0-8": "line_item",
+    CONVERSATION: CONVERSATION,
+}
+_NEVER_TOLD: Final = frozenset(
+    {"hs_lastmodifieddate", "lastmodifieddate", "num_unique_conversion_events", "hs_object_id", "createdate"}
+)
+_FLAGS: Final[Mapping[Kind, str]] = {
+    Kind.CREATION: "CREATED",
+    Kind.DELETION: "DELETED",
+    Kind.NEW_MESSAGE: "NEW_MESSAGE",
+}
+
+
+class Subscriptions:
+    """The subscriptions of one portal's app, and the numbers HubSpot gives them and their events."""
+
+    def __init__(self, config: PortalConfig, rng: Random) -> None:
+        self._config = config
+        self._rng = rng
+        self._types = ObjectTypes(config.custom_types, config.portal_id)
+        self._next_event_id = _FIRST_EVENT
+        self._next_id = _FIRST_SUBSCRIPTION
+        self.active: list[Subscription] = []
+        self._sensitive = {
+            self._types.resolve(name).type_id: names for name, names in config.sensitive_properties.items()
+        }
+        for subscription in config.subscriptions:
+            self.add(subscription)
+
+    def add(self, subscription: Subscription) -> Subscription:
+        """Subscribe, and return the subscription with its number."""
+        if not subscription.subscription_id:
+            subscription = replace(subscription, subscription_id=self._next_id)
+            self._next_id += 1
+        self.active.append(subscription)
+        return subscription
+
+    def remove(self, subscription_id: int) -> None:
+        """End one subscription."""
+        self.active = [one for one in self.active if one.subscription_id != subscription_id]
+
+    def elements(self, change: Change) -> list[JsonObject]:
+        """The events that tell of a change: one for each subscription that hears of it."""
+        if change.kind is Kind.PROPERTY_CHANGE and change.property_name in _NEVER_TOLD:
+            return []
+        return [
+            self._generic(change, one) if _is_generic(one) else self._classic(change, one)
+            for one in self.active
+            if one.active and self._hears(one, change)
+        ]
+
+    def _hears(self, one: Subscription, change: Change) -> bool:
+        family, _, kind = one.subscription_type.partition(".")
+        if kind != change.kind or one.property_name not in {None, change.property_name}:
+            return False
+        type_id = change.ref.type_id
+        if family == "object":
+            subscribed = one.object_type is None or self._types.resolve(one.object_type).type_id == type_id
+            # Conversations and privacy deletions have no generic form.
+            return subscribed and type_id != CONVERSATION and change.kind is not Kind.PRIVACY_DELETION
+        far = change.association.to.type_id if change.association is not None else type_id
+        return family == _CLASSIC.get(type_id) and far in _CLASSIC
+
+    def _classic(self, change: Change, one: Subscription) -> JsonObject:
+        element = self._head(change, one)
+        if change.association is not None:
+            return element | _classic_association(change, change.association)
+        element["objectId"] = int(change.ref.object_id)
+        if change.kind is Kind.PROPERTY_CHANGE:
+            sensitive = self._is_sensitive(change)
+            element["propertyName"] = change.property_name
+            element["propertyValue"] = "REDACTED" if sensitive else change.property_value
+        if change.ref.type_id == CONVERSATION:
+            return element | _conversation(change)
+        element |= _flag(change)
+        return element | _source(change) | _merge(change.merge) | _source_id(change)
+
+    def _generic(self, change: Change, one: Subscription) -> JsonObject:
+        element = self._head(change, one)
+        if change.association is not None:
+            return element | _generic_association(change, change.association)
+        element["objectId"] = int(change.ref.object_id)
+        sensitive = self._is_sensitive(change)
+        if change.kind is Kind.PROPERTY_CHANGE:
+            element["propertyName"] = change.property_name
+            element["propertyValue"] = "REDACTED" if sensitive else change.property_value
+        element |= _flag(change) | _source(change)
+        element["objectTypeId"] = change.ref.type_id
+        element |= _merge(change.merge) | _source_id(change)
+        if change.kind is Kind.PROPERTY_CHANGE:
+            element["isSensitive"] = sensitive
+        return element
+
+    def _head(self, change: Change, one: Subscription) -> JsonObject:
+        self._next_event_id += self._rng.randint(1, 97)
+        return {
+            "eventId": self._next_event_id,
+            "subscriptionId": one.subscription_id,
+            "portalId": self._config.portal_id,
+            "appId": self._config.app_id,
+            "occurredAt": change.at_ms,
+            "subscriptionType": one.subscription_type,
+            "attemptNumber": 0,
+        }
+
+    def _is_sensitive(self, change: Change) -> bool:
+        return change.property_name in self._sensitive.get(change.ref.type_id, ())
+
+
+def _is_generic(one: Subscription) -> bool:
+    return one.subscription_type.startswith("object.")
+
+
+def _flag(change: Change) -> JsonObject:
+    flag = _FLAGS.get(change.kind)
+    return {} if flag is None else {"changeFlag": flag}
+
+
+def _source(change: Change) -> JsonObject:
+    of_people = change.kind in {Kind.MERGE, Kind.ASSOCIATION_CHANGE}
+    return {"changeSource": change.source.of_people if of_people else change.source.change_source}
+
+
+def _source_id(change: Change) -> JsonObject:
+    return {} if change.kind is Kind.PRIVACY_DELETION else {"sourceId": change.source.source_id}
+
+
+def _merge(merge: Merge | None) -> JsonObject:
+    if merge is None:
+        return {}
+    return {
+        "primaryObjectId": int(merge.primary_id),
+        "mergedObjectIds": [int(id_) for id_ in merge.merged_ids],
+        "newObjectId": int(merge.new_id),
+        "numberOfPropertiesMoved": merge.properties_moved,
+    }
+
+
+def _conversation(change: Change) -> JsonObject:
+    """A thread's event: a flag of its own for a new thread, and no source."""
+    told: JsonObject = {}
+    if change.kind is Kind.NEW_MESSAGE:
+        told = {"messageId": change.message_id, "messageType": change.message_type}
+    return told | ({"changeFlag": "NEW"} if change.kind is Kind.CREATION else _flag(change))
+
+
+def _classic_association(change: Change, end: AssociationEnd) -> JsonObject:
+    direction = f"{_CLASSIC[change.ref.type_id]}_to_{_CLASSIC[end.to.type_id]}".upper()
+    return {
+        **_source(change),
+        "associationType": direction,
+        "fromObjectId": int(change.ref.object_id),
+        "toObjectId": int(end.to.object_id),
+        "associationRemoved": end.removed,
+        "isPrimaryAssociation": end.primary,
+        **_source_id(change),
+    }
+
+
+def _generic_association(change: Change, end: AssociationEnd) -> JsonObject:
+    return {
+        **_source(change),
+        "fromObjectId": int(change.ref.object_id),
+        "fromObjectTypeId": change.ref.type_id,
+        "toObjectId": int(end.to.object_id),
+        "toObjectTypeId": end.to.type_id,
+        "associationTypeId": end.spec.type_id,
+        "associationCategory": end.spec.category,
+        "associationRemoved": end.removed,
+        "isPrimaryAssociation": end.primary,
+        **_source_id(change),
+    }

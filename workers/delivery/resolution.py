@@ -1,0 +1,114 @@
+"""What the end of a handler's run means for its event. Rule: pure; one function, one table of cases."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from spokes.audit.records import TERMINAL, Outcome
+from spokes.core.errors import (
+    DAILY,
+    CRMError,
+    InvalidRequest,
+    LeaseLost,
+    NotAuthorized,
+    NotPermitted,
+    RateLimited,
+    SpokesError,
+)
+from spokes.core.redis.outage import is_redis_away
+from workers.delivery.backoff import next_delay_s
+
+PAUSE_S: Final = 5.0  # after this the queue looks whether the portal is still paused: see spokes/queue/portal_pauses.py
+_AWAY_S: Final = 1.0  # Redis was away while the handler needed it
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an event stands after a run.
+
+    `delay_s` is set exactly when the event is to be tried again; `spent` says whether this run counts as an attempt.
+    `told` are the names that a refusal gave: what was wrong with the request, or which scopes are missing.
+    """
+
+    outcome: Outcome
+    reason: str = ""
+    delay_s: float | None = None
+    spent: bool = True
+    correlation_id: str = ""
+    told: tuple[str, ...] = ()
+
+    @property
+    def is_news(self) -> bool:
+        """Whether older changes of the same are superseded from now on.
+
+        Our own write coming back is no news: it may rest on what we read before somebody changed it, and their change,
+        older than our write, is the truth all the same.
+        """
+        return self.outcome is Outcome.PROCESSED or self.reason == "rewrite_loop"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the event has ended."""
+        return self.outcome in TERMINAL
+
+
+PROCESSED: Final = Verdict(Outcome.PROCESSED)
+SUPERSEDED: Final = Verdict(Outcome.SUPERSEDED, "newer_change_applied", spent=False)
+ECHO: Final = Verdict(Outcome.ECHO, "own_write", spent=False)
+COALESCED: Final = Verdict(Outcome.COALESCED, "newer_change_speaks_for_it", spent=False)
+MERGED: Final = Verdict(Outcome.MERGED, "record_merged_away", spent=False)
+REWRITE_LOOP: Final = Verdict(Outcome.ECHO, "rewrite_loop", spent=False)
+NO_HANDLER: Final = Verdict(Outcome.DEAD, "no_handler")
+CRASH_LOOP: Final = Verdict(Outcome.DEAD, "crash_loop")
+SUSPECTED: Final = Verdict(Outcome.PARKED, "worker_died", 0.0, spent=False)
+LEASE_LOST: Final = Verdict(Outcome.PARKED, "lease_lost", 1.0, spent=False)  # by then it is clear whose the object is
+MERGED_AWAY: Final = Verdict(Outcome.PARKED, "record_merged_away", 0.0, spent=False)
+
+
+def parked(reason: str, delay_s: float) -> Verdict:
+    """Return the verdict for an event that could not be run now, through no fault of its own."""
+    return Verdict(Outcome.PARKED, reason, delay_s, spent=False)
+
+
+def judge(attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: random.Random) -> Verdict:
+    """Return what `error` means for an event whose handler raised it.
+
+    Args:
+        attempt: tries made so far, this one included.
+        error: what the handler raised.
+        schedule_s: see backoff.next_delay_s.
+        rng: see backoff.next_delay_s.
+    """
+    correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
+    reason = reason_of(error)
+    if isinstance(error, NotAuthorized) or (isinstance(error, RateLimited) and error.policy == DAILY):
+        return Verdict(Outcome.PARKED, reason, PAUSE_S, spent=False, correlation_id=correlation_id)
+    if isinstance(error, LeaseLost):
+        return LEASE_LOST
+    if is_redis_away(error):
+        return Verdict(Outcome.PARKED, "redis_away", _AWAY_S, spent=False)
+    delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)
+    if delay_s is None:
+        return Verdict(Outcome.DEAD, reason, correlation_id=correlation_id, told=_told(error))
+    return Verdict(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id)
+
+
+def _told(error: BaseException) -> tuple[str, ...]:
+    """Return what a refusal names, for whoever is to mend its cause."""
+    match error:
+        case NotPermitted():
+            return error.scopes
+        case InvalidRequest(category=str(category)) if category:
+            return (category,)
+        case _:
+            return ()
+
+
+def reason_of(error: BaseException) -> str:
+    """Return a constant for an exception: ours carry one, others are named by their class; texts may hold values."""
+    if isinstance(error, SpokesError):
+        return error.reason
+    if isinstance(error, TimeoutError):
+        return "handler_timeout"
+    return f"handler_error:{type(error).__name__}"
