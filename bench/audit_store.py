@@ -34,7 +34,7 @@ from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.queries import Filters, find
 from spokes.audit.stream import FIELD, encode
 from spokes.audit.verify import verify
-from spokes.console.queries.references import Reference
+from spokes.console.queries.objects import Reference
 from spokes.console.queries.timeline import timeline
 from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.settings import Settings

@@ -35,7 +35,7 @@ ROOMS: Final = {
         ("spokes/intake/admission.py", "spokes/intake/admission.lua"),
         ("tests/test_admission.py", "tests/test_marks.py"),
     ),
-    "backoff": Room(("workers/delivery/backoff.py",), ("tests/test_backoff.py",)),
+    "backoff": Room(("workers/delivery/resolution.py",), ("tests/test_backoff.py",)),
     "budget": Room(
         ("spokes/crm/transport/rate_budget.py", "spokes/crm/transport/rate_budget.lua"),
         (

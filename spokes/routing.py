@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from spokes.core.errors import ConfigurationError
 from spokes.core.events import Event
-from spokes.crm.methods import allowed
+from spokes.crm.access import allowed
 
 if TYPE_CHECKING:
     from spokes.tools import Tools

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM, Services, Write
-from spokes.crm.transport.priorities import Priority
+from spokes.crm.transport.rate_budget import Priority
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
 from spokes.simulator.crm.records import Record

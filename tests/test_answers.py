@@ -19,10 +19,10 @@ from spokes.console.queries.dead_letters import causes
 from spokes.console.queries.deliveries import deliveries, delivery
 from spokes.console.queries.descriptions import sentence
 from spokes.console.queries.events import event as one_event
+from spokes.console.queries.objects import Reference
 from spokes.console.queries.privacy_requests import privacy_requests
 from spokes.console.queries.queue import queue
 from spokes.console.queries.records import search
-from spokes.console.queries.references import Reference
 from spokes.console.queries.timeline import Timeline, timeline
 from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
 from spokes.core.errors import UnclearReference

@@ -6,14 +6,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from conftest import KEY, record
 from spokes.audit.archiver import Archiver
 from spokes.audit.checkpoints import Checkpoint, Kind, stored
-from spokes.audit.evidence import Tampering
 from spokes.audit.retention import purge
 from spokes.audit.sql import partitions, schema
 from spokes.audit.sql.engine import reading, writing
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import CHECKPOINTS, HEAD, RECORDS
 from spokes.audit.stream import append
-from spokes.audit.verify import verify
+from spokes.audit.verify import Tampering, verify
 from spokes.core.errors import AuditUnavailable
 
 

@@ -6,12 +6,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from conftest import record
 from spokes.audit.chain import GENESIS, chained, link
-from spokes.audit.evidence import Tampering
 from spokes.audit.rows import Row, to_row
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import writing
 from spokes.audit.sql.tables import HEAD, RECORDS
-from spokes.audit.verify import Verdict, verify
+from spokes.audit.verify import Tampering, Verdict, verify
 
 HONEST = chained([to_row(record(number).as_dict()) for number in range(1, 10)], 0, GENESIS)
 

@@ -1,4 +1,4 @@
-"""workers.delivery.backoff and workers.delivery.resolution: when to try again, and what an end means."""
+"""workers.delivery.resolution and workers.delivery.resolution: when to try again, and what an end means."""
 
 import random
 
@@ -20,8 +20,7 @@ from spokes.core.errors import (
     RateLimited,
     RetryLater,
 )
-from workers.delivery.backoff import next_delay_s
-from workers.delivery.resolution import PAUSE_S, judge
+from workers.delivery.resolution import PAUSE_S, judge, next_delay_s
 
 SCHEDULE = (2.0, 10.0, 60.0)
 TRANSIENT = [

@@ -1,4 +1,4 @@
-"""workers.delivery.lane_manager and workers.queue.leases: what is taken and read in one call, and what is renewed, on a real Valkey."""
+"""lane_manager and leases, on a real Valkey: what is taken and read in one call, and what is renewed."""
 
 import asyncio
 import contextlib

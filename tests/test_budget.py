@@ -10,8 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
-from spokes.crm.transport.rate_budget import Budget
-from spokes.crm.transport.waits import shared_wait
+from spokes.crm.transport.rate_budget import Budget, shared_wait
 
 PORTAL = 50112233
 PROCESS = Path(__file__).parent / "budget_process.py"

@@ -6,8 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import CRMUnavailable
-from spokes.crm.transport.priorities import Priority
-from spokes.crm.transport.rate_budget import Budget
+from spokes.crm.transport.rate_budget import Budget, Priority
 
 PORTAL = 50112233
 HASH = f"spokes:{PORTAL}:budget"

@@ -11,9 +11,7 @@ from crm_world import PORTAL, World, world_of
 from redis.asyncio import Redis
 
 from spokes.core.errors import RateLimited
-from spokes.crm.transport.priorities import Priority, priority_of
-from spokes.crm.transport.rate_budget import Budget
-from spokes.crm.transport.waits import day_left_s, shared_wait
+from spokes.crm.transport.rate_budget import Budget, Priority, day_left_s, priority_of, shared_wait
 from spokes.simulator.config import Limits, PortalConfig
 
 

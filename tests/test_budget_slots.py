@@ -10,9 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
 from spokes.core.errors import CRMUnavailable, RateLimited, TransientCRMError
-from spokes.crm.transport.priorities import Priority
-from spokes.crm.transport.rate_budget import Budget
-from spokes.crm.transport.waits import Kind
+from spokes.crm.transport.rate_budget import Budget, Kind, Priority
 
 PORTAL = 50112233
 

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from conftest import DoorServer
 from spokes.console.cli import COMMANDS, app
-from spokes.console.commands.made_events import make
+from spokes.console.commands.send import make
 from spokes.console.local.running_stack import announce
 from spokes.core.settings import Settings
 

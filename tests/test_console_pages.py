@@ -13,8 +13,7 @@ from console_visitor import Visitor, archive, console, seen, store
 from spokes.audit.records import Action
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import COOKIE
-from spokes.console.pages.charts import ceiling, chart
-from spokes.console.pages.dashboard import BOARDS, Board
+from spokes.console.pages.dashboard import BOARDS, Board, ceiling, chart
 from spokes.console.web.app_keys import SESSIONS
 from spokes.console.web.template_filters import count, duration
 from spokes.core.delivery import Entry

@@ -1,4 +1,4 @@
-"""spokes.console.accounts.sessions on a real Valkey: an hour of idleness, half a day at most, and an end that is one."""
+"""Console sessions on a real Valkey: idle and absolute limits, and logout."""
 
 import time
 from types import SimpleNamespace

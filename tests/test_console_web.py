@@ -16,7 +16,7 @@ from spokes.console.accounts.api_tokens import Tokens
 from spokes.console.accounts.policy import Role, policy_of
 from spokes.console.app import create_app
 from spokes.console.web.app_keys import SETTINGS
-from spokes.console.web.headers import SECURITY
+from spokes.console.web.middlewares import SECURITY
 from spokes.core.settings import Settings
 from spokes.core.telemetry.metric_totals import PROCESSES, TOTALS
 

@@ -7,7 +7,7 @@ from crm_world import World, world_of
 from redis.asyncio import Redis
 
 from spokes.core.errors import InvalidRequest
-from spokes.crm.checks import Rules, checked
+from spokes.crm.validation import Rules, checked
 
 RULES = Rules(frozenset({"mail.invalid"}), "DE")
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from spokes.core.errors import InvalidRequest
 from spokes.core.events import OBJECT_TYPES
-from spokes.crm.association_types import TYPE_IDS
+from spokes.crm.associations import TYPE_IDS
 from spokes.crm.object_types import plural, singular
 from spokes.crm.transport.paths import Paths
 

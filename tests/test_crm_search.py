@@ -8,8 +8,7 @@ from crm_world import World, world_of
 from redis.asyncio import Redis
 
 from spokes.core.errors import InvalidRequest
-from spokes.crm.conditions import Condition, where
-from spokes.crm.search import query
+from spokes.crm.search import Condition, query, where
 from spokes.simulator.config import Limits, PortalConfig
 
 

@@ -24,8 +24,7 @@ from spokes.console.queries.alerts import Standing as Alert
 from spokes.core.delivery import QUEUE_NAME, Entry
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
-from spokes.core.signature import verify
-from spokes.core.signing import signed
+from spokes.core.signature import signed, verify
 from spokes.core.telemetry import alerts
 from spokes.core.telemetry.alerts import MEANINGS
 from spokes.core.telemetry.secret_ages import secret_ages

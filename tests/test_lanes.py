@@ -1,4 +1,4 @@
-"""workers.delivery.lanes, workers.delivery.lane_manager, workers.delivery.settlement and workers.delivery.once, on a real Valkey."""
+"""lanes, lane_manager, settlement and once, on a real Valkey."""
 
 import asyncio
 import gc

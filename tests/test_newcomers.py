@@ -1,6 +1,6 @@
-"""ingest.server.newcomers: who has been connected for too long without a request."""
+"""ingest.server.http_server: who has been connected for too long without a request."""
 
-from ingest.server.newcomers import Newcomers
+from ingest.server.http_server import Newcomers
 
 
 def test_silent_connection_is_late_after_its_time_and_not_before() -> None:

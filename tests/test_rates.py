@@ -1,4 +1,4 @@
-"""spokes.core.telemetry.metric_history and spokes.console.queries.throughput: sums of each minute, and the differences between them."""
+"""metric_history and throughput: sums per minute, and the differences between them."""
 
 import asyncio
 

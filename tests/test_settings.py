@@ -8,8 +8,7 @@ import pytest
 
 from spokes.console.accounts.policy import Role
 from spokes.core.errors import ConfigurationError
-from spokes.core.settings import Settings
-from spokes.core.variables import RoleName
+from spokes.core.settings import RoleName, Settings
 
 NEEDS = ("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL")
 

@@ -27,7 +27,7 @@ from spokes.audit.archiver import Archiver
 from spokes.audit.object_hashes import pseudonym_key
 from spokes.audit.stream import FIELD, encode
 from spokes.audit.verify import verify
-from spokes.console.queries.references import Reference
+from spokes.console.queries.objects import Reference
 from spokes.console.queries.timeline import timeline
 from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME, WAKE_CHANNEL, Entry
 from spokes.queue.dead_letters import DeadLetter, DeadLetters, keep

@@ -1,4 +1,4 @@
-"""The load, a process of its own: `python bench/lib/load.py --help`. Rule: while the clock runs it only writes and reads.
+"""The load generator, a process of its own: `python bench/lib/load.py --help`. It only writes and reads sockets while it is timed.
 
 Requests are made before the first is sent, and each is sent once; where a server may be sent them again (`--again`),
 it is one that remembers nothing. The result is one line of JSON on standard output.

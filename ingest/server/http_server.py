@@ -2,15 +2,20 @@
 
 aiohttp's own way to stop ignores what still arrives of a body once it has begun to stop, so it begins here only when no
 request is left.
+
+Connections from which no request has come yet. Rule: pure; whoever asks closes those that took too long.
+
+aiohttp limits how long a connection may idle, which is minutes, but not how long the head of a request may trickle in:
+a stranger who sends a byte a second would hold a socket all that time, thousands of them with little effort.
 """
 
 import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -19,12 +24,39 @@ from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
 from ingest.server.console_proxy import CONSOLE, is_console
-from ingest.server.newcomers import Newcomers
 from ingest.server.request_wrapper import Surroundings
 from ingest.server.views import RECEIVER, SETTINGS, SURROUNDINGS
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.signals import hear_no_more
 from spokes.core.telemetry.metrics import REQUESTS
+
+Connection = TypeVar("Connection")
+
+
+class Newcomers(Generic[Connection]):
+    """Tells which connections have been open for too long without a request."""
+
+    def __init__(self, limit_s: float) -> None:
+        """Let a connection's first request take `limit_s` seconds to come."""
+        self._limit_s = limit_s
+        self._heard: set[Connection] = set()
+        self._since: dict[Connection, float] = {}
+
+    def heard(self, connection: Connection) -> None:
+        """Take note that a request has come from `connection`."""
+        self._heard.add(connection)
+
+    def late(self, connections: Collection[Connection], now_s: float) -> list[Connection]:
+        """Return those of the open `connections` that took too long; those that are closed are forgotten.
+
+        Args:
+            connections: all that are open now.
+            now_s: seconds, of any clock that never goes back.
+        """
+        self._heard.intersection_update(connections)
+        self._since = {one: self._since.get(one, now_s) for one in connections if one not in self._heard}
+        return [one for one, since in self._since.items() if now_s - since >= self._limit_s]
+
 
 _KEEP_ALIVE_S: Final = 120.0  # longer than proxies keep theirs; it also ends a connection whose later head never ends
 _NEWCOMERS_EVERY_S: Final = 1.0

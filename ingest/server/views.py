@@ -24,7 +24,7 @@ SURROUNDINGS: Final = web.AppKey("surroundings", Surroundings)
 
 
 async def receive(request: web.Request) -> web.Response:
-    """Take a delivery in that came in an unusual way, such as by a path spelled otherwise; see `ingest.server.http_server`."""
+    """Receive a delivery whose request line is not the usual one; see `ingest.server.http_server`."""
     summary = request[SUMMARY] = await request.app[RECEIVER].receive(request)
     return web.Response(status=202, body=orjson.dumps(summary), content_type="application/json")
 

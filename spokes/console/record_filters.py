@@ -1,4 +1,4 @@
-"""The options by which every audit command chooses records. Rule: they are the fields of `spokes.audit.sql.queries.Filters`."""
+"""The options with which audit commands select records: the fields of `spokes.audit.sql.queries.Filters`."""
 
 import functools
 import re

@@ -1,22 +1,23 @@
 """What one handler may ask of HubSpot, and the journal of what it changed. Rule: refused here means no call was made.
 
 Every write goes through `Access.write`: our own ledger first, then HubSpot, then the journal.
+
+Methods that a handler may be allowed, by any of their names. Rule: closed, so a misspelt one is told at start.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from spokes.core.errors import CRMError, CRMUnavailable, LeaseLost, NotPermitted
+from spokes.core.errors import ConfigurationError, CRMError, CRMUnavailable, LeaseLost, NotPermitted
 from spokes.crm.batching.registry import Exchange
 from spokes.crm.object_types import singular
 from spokes.crm.records import Record
 from spokes.crm.results import Done
 from spokes.crm.transport.paced_client import Request, Still, always
-from spokes.crm.transport.priorities import Priority
-from spokes.crm.transport.waits import Kind
+from spokes.crm.transport.rate_budget import Kind, Priority
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import Answer
@@ -138,3 +139,38 @@ class Access:
         finally:
             note(done.object_id, ok=True, trace=done.correlation_id)  # last: it ends the time in which nobody is late
         return done
+
+
+_READING: Final = frozenset({"get", "get_by", "get_many", "get_many_by", "search", "search_all", "list"})
+_CHANGING: Final = ("create", "update", "upsert", "archive", "merge")
+_OBJECTS: Final[Mapping[str, str]] = {
+    **{name: name for name in _CHANGING},
+    **{f"{name}_many": name for name in _CHANGING if name != "merge"},
+}
+_ASSOCIATIONS: Final[Mapping[str, str]] = {
+    "list": "list", "list_labelled": "list", "labels": "list",
+    "associate": "associate", "remove": "remove", "remove_label": "remove",
+}  # fmt: skip
+_PRIVACY: Final[Mapping[str, str]] = {"delete": "delete", "gdpr_delete": "delete", "export": "export"}
+_SERVICES: Final = {"associations": _ASSOCIATIONS, "privacy": _PRIVACY}
+
+
+def allowed(declared: Iterable[str]) -> frozenset[str]:
+    """Return what `declared` stands for: `contacts.update_many` is `contacts.update`; reading objects needs no method.
+
+    Raises:
+        ConfigurationError: one of them is no method of its service.
+    """
+    found: set[str] = set()
+    faults: list[str] = []
+    for one in declared:
+        service, _, name = one.rpartition(".")
+        methods = _SERVICES.get(service, _OBJECTS)
+        if service and name in methods:
+            found.add(f"{service}.{methods[name]}")
+        elif not service or methods is not _OBJECTS or name not in _READING:
+            there = ", ".join(f"{service or 'contacts'}.{name}" for name in dict.fromkeys(methods.values()))
+            faults.append(f"A handler's `may` names {one!r}, which is no method; there are {there}.")
+    if faults:
+        raise ConfigurationError(faults)
+    return frozenset(found)

@@ -1,6 +1,10 @@
 """Objects of any type. Rule: ids and values are text, and whoever asks for many learns the fate of each.
 
 Callers that come together share calls: each method here is one input of a batch, and `*_many` is many of them.
+
+Which properties a portal has of a type. Rule: whatever HubSpot does not tell is not guessed.
+
+Source: HubSpot's docs, "Properties API".
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -8,21 +12,19 @@ from functools import partial
 from typing import Final, NamedTuple
 from uuid import uuid4
 
-from spokes.core.errors import CRMUnavailable
+from spokes.core.errors import CRMUnavailable, PermanentCRMError
 from spokes.crm.access import Access
-from spokes.crm.association_types import on_create
+from spokes.crm.associations import on_create
 from spokes.crm.batching.association_reads import next_page
 from spokes.crm.batching.batch_queue import Lane, Want
 from spokes.crm.batching.updates import Update
-from spokes.crm.checks import checked
-from spokes.crm.conditions import Condition, where
 from spokes.crm.object_types import plural, singular
 from spokes.crm.records import Record, record_of
 from spokes.crm.results import Done, Fate, Fates, fates_of
-from spokes.crm.search import Search
+from spokes.crm.search import Condition, Search, where
 from spokes.crm.transport.paced_client import Request
 from spokes.crm.transport.response_json import elements, text_id
-from spokes.crm.validation import Value
+from spokes.crm.validation import Value, checked
 
 __all__ = ["Condition", "Fate", "Fates", "New", "Objects", "Record", "where"]
 
@@ -113,7 +115,7 @@ class Objects:
 
         Raises:
             Conflict: there is one already; `existing_id` names it where HubSpot does.
-            InvalidRequest: a value is not fit to be written, see `spokes.crm.checks`; nothing was sent.
+            InvalidRequest: a value is not fit to be written, see `spokes.crm.validation`; nothing was sent.
         """
         texts = self._checked("create", properties)
         creation = {"properties": texts, "associations": on_create(self.type, to or {})}
@@ -131,7 +133,7 @@ class Objects:
         What was read before is written to under the id it had then, and to no other that it was merged into since.
 
         Raises:
-            InvalidRequest: a value is not fit to be written, see `spokes.crm.checks`; nothing was sent.
+            InvalidRequest: a value is not fit to be written, see `spokes.crm.validation`; nothing was sent.
             ObjectMerged: it was merged into another record since it was read.
         """
         texts = self._checked("update", {**(properties or {}), **more})
@@ -212,3 +214,17 @@ class Objects:
     ) -> Done:
         method = f"{self.service}.{name}"
         return await self._access.write(method, self.type, object_id, texts, change, read=read)
+
+
+async def all_properties(access: Access, object_type: str) -> tuple[str, ...] | None:
+    """Return the names of all properties of a type; None where HubSpot does not tell them.
+
+    Raises:
+        TransientCRMError: it may tell them later.
+    """
+    try:
+        answer = await access.send(Request("GET", access.exchange.paths.properties(object_type)))
+    except PermanentCRMError:
+        return None
+    names = (text_id(item.get("name")) for item in elements(answer.body, "results"))
+    return tuple(name for name in names if name) or None

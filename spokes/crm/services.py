@@ -10,7 +10,6 @@ from spokes.core.settings import Settings
 from spokes.crm.access import Access, Write
 from spokes.crm.associations import Associations
 from spokes.crm.batching.registry import Exchange
-from spokes.crm.checks import Rules
 from spokes.crm.engagements import Engagements
 from spokes.crm.object_types import plural
 from spokes.crm.objects import Objects
@@ -18,9 +17,9 @@ from spokes.crm.own_writes import Echoes
 from spokes.crm.privacy import Privacy
 from spokes.crm.transport.paced_client import Calls, Request, Still, always
 from spokes.crm.transport.paths import Paths
-from spokes.crm.transport.priorities import Priority
-from spokes.crm.transport.rate_budget import Budget
+from spokes.crm.transport.rate_budget import Budget, Priority
 from spokes.crm.transport.token_info import TokenInfo, token_info
+from spokes.crm.validation import Rules
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import HubSpotClient
@@ -162,7 +161,7 @@ class CRM:
             journal: told of every change.
             permit: called before every change; what it raises is raised instead of making it.
             still: called once more when the change has waited for its place; it may raise LeaseLost.
-            priority: whether somebody waits for the event, see `spokes.crm.transport.priorities`.
+            priority: whether somebody waits for the event, see `spokes.crm.transport.rate_budget`.
             seen: told of each read that was answered, type and properties.
         """
         own = {"objects": object_type, "object": object_type}

@@ -1,8 +1,11 @@
 """HubSpot's limits on calls, counted exactly. Rule: a call is counted when it arrives; a refused one takes no place.
 
 Source: HubSpot's docs "API usage guidelines"; the figures that matter to a client are also kept as truth for tests.
+
+How many things fell into the last so many seconds, exactly. Rule: the caller tells the time.
 """
 
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum, unique
@@ -12,7 +15,33 @@ from zoneinfo import ZoneInfo
 from spokes.simulator.clock import Clock
 from spokes.simulator.config import TEN_SECONDS_MS, Limits
 from spokes.simulator.errors import JsonObject
-from spokes.simulator.rolling_window import RollingWindow
+
+
+class RollingWindow:
+    """Counts of the last `window_s` seconds: a call at the very end of the window no longer counts."""
+
+    def __init__(self, window_s: float) -> None:
+        self.window_s = window_s
+        self.peak = 0  # the most that ever fell into one window
+        self._moments: deque[float] = deque()
+
+    def count(self, now_s: float) -> int:
+        """How many were added within the window that ends at `now_s`."""
+        oldest = now_s - self.window_s
+        while self._moments and self._moments[0] <= oldest:
+            self._moments.popleft()
+        return len(self._moments)
+
+    def add(self, now_s: float) -> int:
+        """Add one, and return how many the window holds now."""
+        self._moments.append(now_s)
+        held = self.count(now_s)
+        self.peak = max(self.peak, held)
+        return held
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until the oldest leaves the window."""
+        return self._moments[0] + self.window_s - now_s if self._moments else 0.0
 
 
 @unique

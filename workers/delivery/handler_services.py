@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from spokes.core.errors import LeaseLost
-from spokes.crm.transport.priorities import priority_of
+from spokes.crm.transport.rate_budget import priority_of
 from spokes.routing import Route
 from workers.delivery.handler_timeouts import Limit
 from workers.delivery.lanes import Lane, Work

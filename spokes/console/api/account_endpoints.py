@@ -9,8 +9,8 @@ from aiohttp import web
 
 from spokes.audit.records import Action
 from spokes.console.accounts.actors import ACTOR, ADDRESS
+from spokes.console.accounts.api_tokens import revoke
 from spokes.console.accounts.policy import Role
-from spokes.console.accounts.revoked import revoke
 from spokes.console.api.request_schemas import Because
 from spokes.console.api.response_schemas import Done
 from spokes.console.operator_audit import act, tell

@@ -12,10 +12,10 @@ from spokes.console.queries.budgets import PortalBudget, budgets
 from spokes.console.queries.chain_check import recomputed
 from spokes.console.queries.deliveries import Received, deliveries, delivery
 from spokes.console.queries.events import event, events
+from spokes.console.queries.objects import Reference
 from spokes.console.queries.privacy_requests import Asked, privacy_requests
 from spokes.console.queries.queue import Queue, queue
 from spokes.console.queries.records import Page, Recorded, search
-from spokes.console.queries.references import Reference
 from spokes.console.queries.timeline import timeline
 from spokes.console.web.app_keys import ENGINE, REDIS, SETTINGS
 from spokes.core.errors import Problem, UnclearReference

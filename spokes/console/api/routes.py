@@ -30,7 +30,7 @@ from spokes.console.queries.deliveries import Received
 from spokes.console.queries.privacy_requests import Asked
 from spokes.console.queries.queue import Queue
 from spokes.console.queries.records import Page, Recorded
-from spokes.console.web.export import export
+from spokes.console.web.audit_export import export
 from spokes.queue.portal_pauses import Pause
 
 _KEY: Final = r"{key:[\w.:=+-]{1,200}}"

@@ -1,6 +1,12 @@
-"""`send`: a signed test event to a running web process. Rule: it goes in by the door, like any of HubSpot's."""
+"""`send`: a signed test event to a running web process. Rule: it goes in by the door, like any of HubSpot's.
+
+Make events as HubSpot writes them, for trying a deployment out. Rule: every field can be said otherwise.
+
+Source: HubSpot's "Webhooks API" (payloads).
+"""
 
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
@@ -12,11 +18,61 @@ import typer
 from spokes.audit.records import TERMINAL, Action, Outcome
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.queries import Filters, find
-from spokes.console.commands.made_events import Raw, make
 from spokes.console.output import AsJson, progress, say, show_json, show_table
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import RECEIVER_PATH, Settings
-from spokes.core.signing import signed
+from spokes.core.signature import signed
+
+Raw = dict[str, object]
+
+
+def make(
+    subscription_type: str,
+    object_id: int | None,
+    properties: Sequence[str] = (),
+    fields: Sequence[str] = (),
+    *,
+    portal_id: int,
+    count: int = 1,
+) -> list[Raw]:
+    """Return the elements of a request.
+
+    Args:
+        object_id: of the first record, the others follow it; any records when None.
+        properties: `NAME=VALUE`; each makes an event of each record.
+        fields: `NAME=JSON`, in place of what stands here; null takes a field away.
+        count: how many records.
+
+    Raises:
+        typer.BadParameter: a field is not spelled so.
+    """
+    extra = dict(_field(text) for text in fields)
+    changes: list[Raw] = [
+        {"propertyName": name, "propertyValue": value}
+        for name, _, value in (text.partition("=") for text in properties)
+    ] or [{}]
+    made = []
+    for number in range(count):
+        record = object_id + number if object_id is not None else random.randrange(10**11, 10**12)
+        for change in changes:
+            element: Raw = {
+                "eventId": random.randrange(10**9, 10**10), "subscriptionId": 1, "portalId": portal_id, "appId": 1,
+                "occurredAt": time.time_ns() // 1_000_000, "subscriptionType": subscription_type, "attemptNumber": 0,
+                "objectId": record, "changeSource": "CRM_UI", "sourceId": "userId:1", **change, **extra,
+            }  # fmt: skip
+            made.append({name: value for name, value in element.items() if value is not None})
+    return made
+
+
+def _field(text: str) -> tuple[str, object]:
+    name, told, value = text.partition("=")
+    if not told:
+        raise typer.BadParameter(f"{text!r} is not NAME=JSON.")
+    try:
+        return name, orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return name, value  # a word without its quotes, which the shell has eaten
+
 
 _BATCH: Final = 100  # as many as HubSpot sends at most
 _TIMEOUT_S: Final = 10.0

@@ -11,9 +11,8 @@ from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
 from spokes.console.output import AsJson, progress, say, show_json, show_table, utc
 from spokes.console.queries.descriptions import because, sentence
-from spokes.console.queries.objects import Thing
+from spokes.console.queries.objects import Reference, Thing
 from spokes.console.queries.records import Recorded
-from spokes.console.queries.references import Reference
 from spokes.console.queries.timeline import Pending, Timeline
 from spokes.console.queries.timeline import timeline as answer
 from spokes.core.redis.connections import redis_client

@@ -9,8 +9,8 @@ import typer
 
 from spokes.audit.records import Action, AuditRecord
 from spokes.console.accounts.api_tokens import LONGEST_S, Tokens
+from spokes.console.accounts.api_tokens import revoke as take_back
 from spokes.console.accounts.policy import Role
-from spokes.console.accounts.revoked import revoke as take_back
 from spokes.console.operator_audit import act, tell
 from spokes.console.output import AsJson, Reason, show_json
 from spokes.core.errors import ConfigurationError

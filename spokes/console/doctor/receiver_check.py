@@ -12,7 +12,7 @@ import aiohttp
 
 from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core.settings import RECEIVER_PATH, Settings
-from spokes.core.signing import signed
+from spokes.core.signature import signed
 
 TOPIC: Final = "door"
 _TIMEOUT_S: Final = 5.0  # HubSpot itself waits no longer

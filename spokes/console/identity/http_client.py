@@ -8,7 +8,7 @@ import aiohttp
 import orjson
 
 from spokes.core.errors import Problem
-from spokes.core.variables import is_private
+from spokes.core.settings import is_private
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0)
 _LARGEST: Final = 512 * 1024  # bytes; a document of a hundred keys is 60 kB

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spokes.console.identity.cached_value import Kept
 from spokes.console.identity.http_client import Wire, unavailable
-from spokes.core.settings import Settings
-from spokes.core.variables import is_private
+from spokes.core.settings import Settings, is_private
 
 ALGORITHM: Final = "RS256"
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"

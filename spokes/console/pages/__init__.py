@@ -6,7 +6,7 @@ from aiohttp import web
 
 from spokes.console.pages import assets, audit, now, objects, privacy, settings
 from spokes.console.pages import dead_letters as letters
-from spokes.console.web.export import export
+from spokes.console.web.audit_export import export
 
 _LETTER: Final = r"/console/dead/{portal:\d{1,18}}/{key:[^/]{1,200}}"
 

@@ -10,9 +10,8 @@ from spokes.audit.records import Action, Outcome
 from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, allow
 from spokes.console.queries.descriptions import because, sentence
-from spokes.console.queries.objects import Thing
+from spokes.console.queries.objects import Reference, Thing
 from spokes.console.queries.records import Recorded
-from spokes.console.queries.references import Reference
 from spokes.console.queries.timeline import timeline
 from spokes.console.web.app_keys import ENGINE, REDIS, SETTINGS
 from spokes.console.web.rendering import render

@@ -10,8 +10,7 @@ from redis.asyncio import Redis
 from spokes.console.queries.portal_scope import Portals, sees
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
-from spokes.crm.transport.places import KindState
-from spokes.crm.transport.rate_budget import Budget
+from spokes.crm.transport.rate_budget import Budget, KindState
 
 _IN_USE_S: Final = 120
 

@@ -1,5 +1,13 @@
-"""Which CRM objects a reference may mean. Rule: an id is unique within a portal and a type, so it may be several."""
+"""Which CRM objects a reference may mean. Rule: an id is unique within a portal and a type, so it may be several.
 
+Which CRM object is meant: an id, or a link copied from HubSpot. Rule: pure; what is neither is said so.
+
+Under which ids a CRM object has lived: what was merged into it, and what it was merged into.
+
+Rule: the audit says it for as long as it is kept; Redis knows of merges that are not recorded yet.
+"""
+
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,12 +17,112 @@ from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.object_hashes import pseudonym
+from spokes.audit.records import Action
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import ERASED, RECORDS
-from spokes.console.queries.merges import MOST, Merged, other_ids
 from spokes.console.queries.portal_scope import Portals, sees, within
 from spokes.console.queries.records import Recorded
-from spokes.console.queries.references import Reference
+from spokes.core.errors import UnclearReference
+from spokes.core.events import OBJECT_TYPES
+from spokes.core.redis import keys
+
+# https://app.hubspot.com/contacts/50112233/record/0-1/318845120771, also app-eu1 and with a tail;
+# and the older https://app.hubspot.com/contacts/50112233/contact/318845120771
+_LINK: Final = re.compile(
+    r"^https?://[\w.-]*hubspot\.com/[a-z-]+/(?P<portal>\d{1,18})/(?:record/(?P<type>\d+-\d+)|(?P<name>[a-z]+))/(?P<id>\d{1,20})(?:[/?#].*)?$"
+)
+_ID: Final = re.compile(r"^(?:(?P<type>[\w-]{1,100})[\s:/]+)?(?P<id>\d{1,20})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A CRM object as somebody names it; a type or portal that was not said is None."""
+
+    object_id: str
+    object_type: str | None = None
+    portal_id: int | None = None
+
+    @classmethod
+    def from_text(cls, text: str) -> "Reference":
+        """Read an id, `contact 51`, or a link.
+
+        Raises:
+            UnclearReference: it is none of these.
+        """
+        if link := _LINK.match(text.strip()):
+            object_type = OBJECT_TYPES.get(link["type"], link["type"]) if link["type"] else link["name"]
+            return cls(link["id"], object_type, int(link["portal"]))
+        if plain := _ID.match(text.strip()):
+            told = plain["type"]
+            return cls(plain["id"], None if told is None else OBJECT_TYPES.get(told, told))
+        raise UnclearReference
+
+
+MOST: Final = 500  # ids; HubSpot refuses the 251st merge of one record
+_HOPS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """Another id of the same object: `into` it or merged away `from` it."""
+
+    object_id: str
+    direction: str
+
+
+async def other_ids(
+    redis: Redis, engine: AsyncEngine, portal_id: int, object_type: str, object_id: str
+) -> tuple[Merged, ...]:
+    """Return every other id that the object is known by, through merges of merges; `MOST` or more may not be all.
+
+    Raises:
+        AuditUnavailable, RedisError, OSError: who knows does not answer.
+    """
+    whose = (RECORDS.c.portal_id == portal_id, RECORDS.c.object_type == object_type)
+    later = await _spread(engine, whose, {object_id}, forward=True)
+    end = object_id
+    for _ in range(_HOPS):
+        told = await redis.get(keys.merged(portal_id, object_type, end))
+        if told is None:
+            break
+        end = told.decode()
+        later.add(end)
+    later.discard(object_id)
+    former = await _spread(engine, whose, {object_id, *later}, forward=False) - later - {object_id}
+    return (
+        *(Merged(name, "into") for name in sorted(later)),
+        *(Merged(name, "from") for name in sorted(former)),
+    )
+
+
+async def _spread(
+    engine: AsyncEngine, whose: tuple[ColumnElement[bool], ...], ids: set[str], *, forward: bool
+) -> set[str]:
+    """Follow recorded merges from `ids` on, towards survivors or away from them."""
+    known, news = set(ids), set(ids)
+    for _ in range(_HOPS):
+        if not news or len(known) > MOST:
+            break
+        news = await _one_hop(engine, whose, news, forward=forward) - known
+        known |= news
+    return known
+
+
+async def _one_hop(
+    engine: AsyncEngine, whose: tuple[ColumnElement[bool], ...], ids: set[str], *, forward: bool
+) -> set[str]:
+    away = RECORDS.c.action == Action.OBJECT_MERGED
+    merge = (RECORDS.c.action == Action.EVENT) & or_(
+        RECORDS.c.subscription_type == "object.merge", RECORDS.c.subscription_type.endswith(".merge")
+    )
+    here, there = (away, merge) if forward else (merge, away)
+    query = select(RECORDS.c.event_key).where(RECORDS.c.object_id.in_(sorted(ids)), *whose, here).limit(MOST)
+    told = {row["event_key"] for row in await fetch(engine, query)} - {None}
+    if not told:
+        return set()
+    query = select(RECORDS.c.object_id).where(RECORDS.c.event_key.in_(sorted(map(str, told))), *whose, there)
+    return {str(row["object_id"]) for row in await fetch(engine, query.limit(MOST)) if row["object_id"]}
+
 
 _SHOWN: Final = 20  # objects of one id
 

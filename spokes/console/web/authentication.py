@@ -8,9 +8,8 @@ from http import HTTPStatus
 from aiohttp import web
 
 from spokes.console.accounts.actors import ADDRESS, Actor
-from spokes.console.accounts.api_tokens import refused
+from spokes.console.accounts.api_tokens import is_revoked, refused
 from spokes.console.accounts.rate_limits import Limit
-from spokes.console.accounts.revoked import is_revoked
 from spokes.console.accounts.sessions import COOKIE
 from spokes.console.identity.bearer_tokens import bearer
 from spokes.console.web.app_keys import PROVIDER, REDIS, SESSIONS, SETTINGS

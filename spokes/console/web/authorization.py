@@ -1,13 +1,18 @@
-"""Whether a request may go on. Rule: deny first; every condition must hold, and each refusal is a security event."""
+"""Whether a request may go on. Rule: deny first; every condition must hold, and each refusal is a security event.
 
+Whether a browser sent a form from our own page. Rule: browsers' word and our token must both agree.
+"""
+
+import hmac
+from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from spokes.console.accounts.actors import ADDRESS, Actor
 from spokes.console.accounts.policy import Door, policy_of
 from spokes.console.accounts.rate_limits import Limit
-from spokes.console.web import cross_site
 from spokes.console.web.app_keys import REDIS, SETTINGS
 from spokes.core.errors import Problem
 from spokes.core.telemetry.security_events import SecurityEvent, security
@@ -41,11 +46,11 @@ async def permit(request: web.Request, actor: Actor | None) -> None:
 
 
 async def _from_our_page(request: web.Request, actor: Actor | None) -> None:
-    here = cross_site.is_from_here(request.headers)
+    here = is_from_here(request.headers)
     if here and actor is not None:
         form = await request.post()
-        given = request.headers.get(cross_site.HEADER) or form.get(cross_site.FIELD, "")
-        here = isinstance(given, str) and cross_site.is_ours(given, actor.csrf)
+        given = request.headers.get(HEADER) or form.get(FIELD, "")
+        here = isinstance(given, str) and is_ours(given, actor.csrf)
     if not here:
         security(SecurityEvent.CROSS_SITE_REFUSED, from_address=request[ADDRESS])
         raise Problem(403, "cross_site", "This form was not sent from a page of the console; open the page again.")
@@ -58,3 +63,20 @@ async def _rate(request: web.Request, actor: Actor) -> None:
     except Problem:
         security(SecurityEvent.RATE_LIMITED, actor=actor.name, from_address=request[ADDRESS])
         raise
+
+
+FIELD = "csrf"  # of a form
+HEADER = "X-CSRF-Token"
+
+
+def is_from_here(headers: Mapping[str, str]) -> bool:
+    """Whether the browser says that the request comes from a page of this very site; none says it, none believes it."""
+    if site := headers.get("Sec-Fetch-Site"):
+        return site == "same-origin"
+    origin = urlsplit(headers.get("Origin", ""))
+    return bool(origin.netloc) and origin.netloc.lower() == headers.get("Host", "").lower()
+
+
+def is_ours(given: str, expected: str) -> bool:
+    """Whether the token is the session's."""
+    return bool(expected) and hmac.compare_digest(given.encode(errors="replace"), expected.encode())

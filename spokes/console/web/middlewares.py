@@ -1,6 +1,8 @@
 """What surrounds every request of the console. Rule: nobody comes past without a policy, and every fault is told.
 
 `answer` is the outer one: ids, headers, what went wrong. `guard` is the inner one: who is it, and may they.
+
+Headers of every answer. Rule: a page of ours runs our own scripts, asks us alone, and stands in nobody's frame.
 """
 
 import re
@@ -15,11 +17,10 @@ from redis.exceptions import RedisError
 
 from spokes.console.accounts.actors import ACTOR, ADDRESS, REQUEST_ID
 from spokes.console.accounts.policy import Handler
-from spokes.console.web import headers
 from spokes.console.web.app_keys import BEHIND_WEB, SETTINGS
 from spokes.console.web.authentication import identify
 from spokes.console.web.authorization import permit
-from spokes.console.web.problems import as_answer
+from spokes.console.web.rendering import as_answer
 from spokes.core.errors import AuditUnavailable, Problem, RejectedRequest
 from spokes.core.request_guard import admit
 from spokes.core.telemetry.setup import canonical, report
@@ -84,12 +85,12 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def dress(request: web.Request, response: web.StreamResponse) -> None:
     """Put on the headers that every answer has; for an answer that streams, before it is prepared."""
-    for name, value in headers.SECURITY.items():
+    for name, value in SECURITY.items():
         response.headers.setdefault(name, value)
     response.headers.setdefault("Cache-Control", "no-store")
     response.headers["X-Request-Id"] = request[REQUEST_ID]
     if origin := _listed_origin(request):
-        response.headers.update(headers.cross_origin(origin))
+        response.headers.update(cross_origin(origin))
 
 
 def _listed_origin(request: web.Request) -> str:
@@ -131,3 +132,30 @@ def _problem(error: Exception) -> Problem:
     report(error)
     log.error("console_request_failed", exc_info=error)
     return Problem(500, "internal", "Something of ours failed; the log tells more under the request's id.")
+
+
+SECURITY: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Server": "spokes",
+}
+
+
+def cross_origin(origin: str) -> dict[str, str]:
+    """Return what lets scripts of a listed origin call the API: with a token, never with a cookie."""
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Headers": "Authorization, Content-Type",
+        "Access-Control-Allow-Methods": "GET, POST, DELETE",
+        "Access-Control-Expose-Headers": "X-Request-Id, Retry-After, Link",
+        "Access-Control-Max-Age": "600",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Vary": "Origin",
+    }

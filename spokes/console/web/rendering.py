@@ -1,7 +1,12 @@
-"""Pages out of templates. Rule: every value is escaped, and every page knows who looks and what they may."""
+"""Pages out of templates. Rule: every value is escaped, and every page knows who looks and what they may.
 
+What went wrong, told to programs by RFC 9457 and to people as a page. Rule: an answer quotes nothing it was sent.
+"""
+
+from http import HTTPStatus
 from typing import Final
 
+import orjson
 from aiohttp import web
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
@@ -9,6 +14,7 @@ from spokes.console.accounts.actors import ACTOR, NOBODY, REQUEST_ID
 from spokes.console.accounts.policy import Permission
 from spokes.console.web.app_keys import TEMPLATES
 from spokes.console.web.template_filters import FILTERS
+from spokes.core.errors import Problem
 
 _ROOMS: Final = ("spokes.console.pages", "spokes.console.web")  # each with a folder `templates`
 
@@ -42,3 +48,27 @@ def render(request: web.Request, name: str, *, status: int = 200, **values: obje
         )
     )
     return web.Response(text=text, content_type="text/html", status=status, headers={"Cache-Control": "no-store"})
+
+
+MEDIA_TYPE = "application/problem+json"
+
+
+def as_answer(request: web.Request, problem: Problem) -> web.Response:
+    """Return the answer that tells of `problem`: a page for the console, JSON for the API."""
+    title = HTTPStatus(problem.status).phrase
+    if request.path.startswith("/console"):
+        answer = render(request, "problem.html", status=problem.status, title=title, sentence=problem.sentence)
+    else:
+        told = {
+            "type": f"urn:spokes:problem:{problem.reason}",
+            "title": title,
+            "status": problem.status,
+            "detail": problem.sentence,
+            "correlation_id": request.get(REQUEST_ID, ""),
+        }
+        answer = web.Response(body=orjson.dumps(told), content_type=MEDIA_TYPE, status=problem.status)
+    if problem.retry_after_s is not None:
+        answer.headers["Retry-After"] = str(problem.retry_after_s)
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer

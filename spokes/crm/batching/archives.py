@@ -7,9 +7,8 @@ of them lie in the bin now, and the others are archived singly, which follows me
 from typing import TYPE_CHECKING
 
 from spokes.core.errors import CRMError, ObjectNotFound
-from spokes.crm.batching.batch_queue import Group
+from spokes.crm.batching.batch_queue import Group, WriteLane
 from spokes.crm.batching.batch_results import Outcomes, outcomes
-from spokes.crm.batching.write_lanes import WriteLane
 from spokes.crm.results import Done
 from spokes.crm.transport.paced_client import Request
 from spokes.crm.transport.response_json import text_id

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from spokes.core.errors import CRMUnavailable
-from spokes.crm.batching.batch_queue import Group
+from spokes.crm.batching.batch_queue import Group, WriteLane
 from spokes.crm.batching.batch_results import Outcomes, outcomes
-from spokes.crm.batching.write_lanes import WriteLane
 from spokes.crm.results import Done
 from spokes.crm.transport.paced_client import Request
 from spokes.crm.transport.response_json import Json, text_id

@@ -13,7 +13,7 @@ from spokes.crm.batching.batch_queue import LINGER_S, Group, Lane
 from spokes.crm.batching.batch_results import outcomes
 from spokes.crm.transport.paced_client import Calls, Request
 from spokes.crm.transport.paths import Paths
-from spokes.crm.transport.priorities import Priority
+from spokes.crm.transport.rate_budget import Priority
 from spokes.crm.transport.response_json import Json, text_id
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from spokes.crm.batching.batch_queue import LINGER_S, Lane
 from spokes.crm.batching.creations import CreationLane
 from spokes.crm.batching.reads import ReadLane
 from spokes.crm.batching.updates import UpdateLane, UpsertLane
-from spokes.crm.checks import Rules
 from spokes.crm.object_types import plural
 from spokes.crm.own_writes import Echoes
 from spokes.crm.transport.paced_client import Calls
 from spokes.crm.transport.paths import Paths
+from spokes.crm.validation import Rules
 
 L = TypeVar("L", bound=Lane[Any, Any])
 

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from spokes.core.errors import CRMError, CRMUnavailable, ObjectMerged, ObjectNotFound
-from spokes.crm.batching.batch_queue import LINGER_S, Group, Lane
+from spokes.crm.batching.batch_queue import LINGER_S, Group, Lane, WriteLane
 from spokes.crm.batching.batch_results import Outcomes, outcomes
 from spokes.crm.batching.reads import same_value, value_of
-from spokes.crm.batching.write_lanes import WriteLane
 from spokes.crm.results import Done
 from spokes.crm.transport.paced_client import Calls, Request
 from spokes.crm.transport.paths import Paths

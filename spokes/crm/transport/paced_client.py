@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
 
 from spokes.core.errors import CRMError, CRMUnavailable, LeaseLost
 from spokes.core.telemetry.metrics import CRM_CALL_SECONDS, CRM_CALLS
-from spokes.crm.transport.priorities import Priority
-from spokes.crm.transport.rate_budget import Budget
-from spokes.crm.transport.waits import Kind
+from spokes.crm.transport.rate_budget import Budget, Kind, Priority
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import Answer, HubSpotClient  # its import loads hubspot-api-client

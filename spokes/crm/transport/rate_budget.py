@@ -2,6 +2,16 @@
 
 A place is taken before the call and comes back one window after the call has ended, so no latency can make HubSpot
 count more calls than it allows (see rate_budget.lua). Facts: HubSpot's docs, "API usage guidelines and limits".
+
+A place in the budget, held for one call, and who may hold how many. Rule: nothing here asks Redis.
+
+Source: HubSpot's docs, "API usage guidelines and limits" (headers).
+
+What a failed call means for all others. Rule: pure, and HubSpot's own wait wins over ours.
+
+Source: HubSpot's docs, "API usage guidelines and limits" and "Error handling".
+
+Whose calls go first. Rule: pure; work that somebody waits for comes before work that came in bulk.
 """
 
 import asyncio
@@ -12,19 +22,160 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, Literal, NamedTuple, TypeAlias, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.core.errors import CRMUnavailable, TransientCRMError
+from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS
-from spokes.crm.transport.places import KindState, Place, Threads
-from spokes.crm.transport.priorities import Priority
-from spokes.crm.transport.waits import DAY_UNKNOWN_S, SEARCH_WINDOW_S, Kind, Reach, day_left_s, shared_wait, too_long
+
+_SHORT_DAY: Final = 0.1  # share of the daily limit, below which it matters when the day ends
+
+
+@dataclass(frozen=True, slots=True)
+class KindState:
+    """What a kind of call may do now: calls a window, places taken, seconds until a pause ends (0 when none is on).
+
+    `day_left` is how many calls are left of the portal's day, None where HubSpot has not told it.
+    """
+
+    limit: int
+    used: int
+    waiting_s: float
+    why: str
+    day_left: int | None = None
+
+
+class Place:
+    """A place in the budget, held for one call."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self.made_call = True
+        self.told_limit: int | None = None
+        self.told_day_left: int | None = None
+        self.is_day_short = False
+
+    def answered(self, headers: Mapping[str, str]) -> None:
+        """Learn the limits from an answer's headers, names in lower case."""
+        limit = headers.get("x-hubspot-ratelimit-max", "")
+        interval = headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
+        if limit.isdecimal() and int(limit) > 0 and interval in {"", str(round(self._window_s * 1000))}:
+            self.told_limit = int(limit)
+        daily = headers.get("x-hubspot-ratelimit-daily", "")
+        left = headers.get("x-hubspot-ratelimit-daily-remaining", "")
+        if daily.isdecimal() and left.isdecimal():
+            self.told_day_left = int(left)
+            self.is_day_short = int(left) < int(daily) * _SHORT_DAY
+
+    def unused(self) -> None:
+        """Say that no call was made: the place is free at once."""
+        self.made_call = False
+
+
+class Threads:
+    """The threads of the client, so that no place waits for one; no portal has more than three quarters of them.
+
+    A portal whose calls hang therefore leaves the others their calls.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._all = asyncio.Semaphore(concurrency)
+        self._own: defaultdict[int, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(concurrency - concurrency // 4)
+        )
+
+    async def take(self, portal_id: int) -> None:
+        """Wait for a thread, first come first served."""
+        own = self._own[portal_id]
+        await own.acquire()
+        try:
+            await self._all.acquire()
+        except BaseException:
+            own.release()
+            raise
+
+    def give(self, portal_id: int) -> None:
+        """Give one back."""
+        self._all.release()
+        self._own[portal_id].release()
+
+
+Kind: TypeAlias = Literal["calls", "search", "associations"]
+Reach: TypeAlias = Kind | Literal["portal"]  # what a pause holds up: one kind of call, or all of the portal's
+
+SEARCH_WINDOW_S: Final = 1.0
+_LOCKED_S: Final = 2.0  # HubSpot asks for at least this
+_MOVING_S: Final = 300.0  # a move takes up to a day; where HubSpot names no time, we ask again every five minutes
+DAY_UNKNOWN_S: Final = 900.0  # how long to wait for a new day, where the portal's time zone is not known
+_MIDNIGHT_SLACK_S: Final = 5.0  # HubSpot's clock is not ours
+_MOVING: Final = PortalMoving.reason
+
+
+class Pause(NamedTuple):
+    """A wait that all processes share: what it holds up, seconds, and HubSpot's policy or our reason for it."""
+
+    reach: Reach
+    seconds: float
+    why: str
+
+
+def day_left_s(now: datetime, zone: tzinfo) -> float:
+    """Return seconds until the daily limit comes back: midnight in the portal's time zone, and a little.
+
+    Args:
+        now: with a time zone, any.
+    """
+    tomorrow = now.astimezone(zone).date() + timedelta(days=1)
+    midnight = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone)
+    return midnight.timestamp() - now.timestamp() + _MIDNIGHT_SLACK_S
+
+
+def shared_wait(error: TransientCRMError, kind: Kind, window_s: float, day_left: float | None = None) -> Pause | None:
+    """What a failed call means for all others; None when it means nothing. HubSpot's own wait wins.
+
+    Args:
+        day_left: seconds until the daily limit comes back, None where that is not known.
+    """
+    told = error.retry_after_s
+    match error:
+        case PortalMoving():
+            return Pause("portal", _MOVING_S if told is None else told, _MOVING)
+        case RateLimited(policy="DAILY"):
+            fallback = DAY_UNKNOWN_S if day_left is None else day_left
+            return Pause("portal", fallback if told is None else told, "DAILY")
+        case RateLimited(policy=policy):
+            fallback = SEARCH_WINDOW_S if policy == "SECONDLY" else window_s
+            return Pause(kind, fallback if told is None else told, policy or error.reason)
+        case ObjectLocked():
+            return Pause(kind, _LOCKED_S if told is None else max(told, _LOCKED_S), error.reason)
+        case _:
+            return None if told is None else Pause(kind, told, error.reason)
+
+
+def too_long(wait_s: float, why: str) -> TransientCRMError:
+    """Return the error for a call that was not made because a pause lasts longer than anybody should wait."""
+    if why == _MOVING:
+        return PortalMoving(retry_after_s=wait_s)
+    return RateLimited(status=0, retry_after_s=wait_s, policy=why)
+
+
+Priority: TypeAlias = Literal["interactive", "background"]
+PRIORITIES: Final[tuple[Priority, ...]] = ("interactive", "background")  # in the order in which they are served
+
+# HubSpot's docs, "Webhooks API guide": the values of changeSource that come in thousands at a time.
+_BULK_SOURCES: Final = frozenset({"IMPORT", "BATCH_UPDATE", "MIGRATION"})
+
+
+def priority_of(change_source: str | None) -> Priority:
+    """Return the priority of the work on an event by its changeSource."""
+    return "background" if change_source in _BULK_SOURCES else "interactive"
+
 
 KINDS: Final[tuple[Kind, ...]] = ("calls", "search", "associations")
 _SCRIPT: Final = (Path(__file__).parent / "rate_budget.lua").read_text()
