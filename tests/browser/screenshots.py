@@ -10,12 +10,12 @@ from pathlib import Path
 
 from selenium import webdriver
 
-from chromium import chromium, look, sign_in
-from demo_day import CONTACT, LETTER, PORTAL, calls
-from deployment import deployment
 from spokes.console.accounts.policy import Role
+from tests.browser.chromium import chromium, look, sign_in
+from tests.browser.demo_day import CONTACT, LETTER, PORTAL, calls
+from tests.browser.deployment import deployment
+from tests.support.deployment import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 PAGES = {
     "now": "/console", "object": f"/console/object?q={CONTACT}", "dead-letters": "/console/dead",
     "dead-letter": f"/console/dead/{PORTAL}/{LETTER}", "audit": "/console/audit", "privacy": "/console/privacy",

@@ -10,13 +10,13 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from chromium import chromium, look, sign_in
-from demo_day import CONTACT, LETTER, PORTAL, pulse
-from deployment import Deployment, deployment
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import COOKIE
 from spokes.console.accounts.users import Users
 from spokes.core.redis import keys
+from tests.browser.chromium import chromium, look, sign_in
+from tests.browser.demo_day import CONTACT, LETTER, PORTAL, pulse
+from tests.browser.deployment import Deployment, deployment
 
 PATHS = {
     "now": "/console", "object": f"/console/object?q={CONTACT}", "object asked": "/console/object",
@@ -75,7 +75,7 @@ def test_who_logs_in_gets_in_and_who_logs_out_is_out(console: Deployment, driver
     assert driver.current_url.endswith("/console/login")
 
 
-def test_an_object_is_followed_from_a_link(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_object_is_followed_from_a_link(console: Deployment, driver: webdriver.Chrome) -> None:
     driver.get(console.address + "/console")
     driver.find_element(By.LINK_TEXT, "Object").click()
     field = driver.find_element(By.NAME, "q")
@@ -87,7 +87,7 @@ def test_an_object_is_followed_from_a_link(console: Deployment, driver: webdrive
     assert places == sorted(places)
 
 
-def test_a_dead_letter_is_replayed_with_the_keyboard_alone(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_dead_letter_is_replayed_with_the_keyboard_alone(console: Deployment, driver: webdriver.Chrome) -> None:
     index = keys.dead_index(PORTAL)
     before = console.on_redis(lambda redis: redis.zcard(index))
     driver.get(console.address + "/console/dead")
@@ -99,7 +99,7 @@ def test_a_dead_letter_is_replayed_with_the_keyboard_alone(console: Deployment, 
     assert console.on_redis(lambda redis: redis.zcard(index)) == before - 1
 
 
-def test_a_value_is_revealed_as_text_and_audited(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_value_is_revealed_as_text_and_audited(console: Deployment, driver: webdriver.Chrome) -> None:
     driver.get(console.address + "/console/dead")
     driver.find_element(By.CSS_SELECTOR, "details[open] tbody a").click()
     wait(driver, lambda driver: "Reveal" in text(driver))
@@ -112,7 +112,7 @@ def test_a_value_is_revealed_as_text_and_audited(console: Deployment, driver: we
     assert driver.execute_script("return window.broken") is None
 
 
-def test_the_chart_moves_by_itself(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_chart_moves_by_itself(console: Deployment, driver: webdriver.Chrome) -> None:
     driver.get(console.address + "/console")
     line = "return document.querySelector('.line.in').getAttribute('d')"
     before = driver.execute_script(line)
@@ -129,7 +129,7 @@ def test_without_the_role_it_is_refused(console: Deployment, driver: webdriver.C
     assert "Your role does not permit this." in text(driver)
 
 
-def test_a_session_that_ended_leads_to_the_login(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_session_that_ended_leads_to_the_login(console: Deployment, driver: webdriver.Chrome) -> None:
     sign_in(driver, console.address, "a-cookie-that-was-stolen-and-has-ended")
     driver.get(console.address + "/console")
     assert driver.current_url.endswith("/console/login")
@@ -160,7 +160,7 @@ def test_no_script_in_any_value_runs_and_nothing_is_refused_to_our_own(
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_a_phone_needs_no_sideways_scroll(console: Deployment, driver: webdriver.Chrome, path: str) -> None:
+def test_phone_needs_no_sideways_scroll(console: Deployment, driver: webdriver.Chrome, path: str) -> None:
     look(driver, width=360)
     driver.get(console.address + path)
     assert driver.execute_script("return document.documentElement.scrollWidth") <= 360

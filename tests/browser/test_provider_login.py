@@ -10,10 +10,10 @@ from pathlib import Path
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from chromium import chromium
-from deployment import deployment
-from identity_provider import IdentityProvider
 from spokes.console.accounts.sessions import COOKIE
+from tests.browser.chromium import chromium
+from tests.browser.deployment import deployment
+from tests.support.identity_provider import IdentityProvider
 
 PATIENCE_S = 30
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.support.deployment import ROOT
 
 
 @pytest.mark.timeout(240)

@@ -1,6 +1,6 @@
 """What is counted and measured, for Prometheus: every metric by name. Rule: every label comes from a closed set.
 
-A process counts for itself; `metric_totals` adds the counts of all together. Gauges stand here for their names and their
+A process counts for itself; `metric_totals` adds the counts of all together. Gauges stand here for names and their
 help: what they say is measured when it is asked for.
 """
 

@@ -1,7 +1,7 @@
 """Security events: who came in, who was kept out, what was shown and changed. Rule: a closed set, each one log line.
 
 Such a line bears `security: true` beside its name, so that a SIEM can pick it out; actor and address stand in it,
-values never do. What operators do is in the audit too; what is to be mended at once is an alert (`telemetry/alerts.py`).
+values never do. What operators do is in the audit too; what needs action at once is an alert (telemetry/alerts.py).
 """
 
 import logging

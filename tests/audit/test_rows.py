@@ -1,0 +1,64 @@
+import dataclasses
+
+import orjson
+import pytest
+
+from spokes.audit.records import AuditRecord
+from spokes.audit.rows import COLUMNS, to_json, to_row
+from spokes.audit.stream import encode
+from spokes.core.errors import UnreadableDelivery
+from tests.support.events import record
+
+
+def test_record_and_its_stream_entry_make_the_same_row() -> None:
+    whole = record(reason="r", detail={"b": 1, "a": None})
+    assert to_row(whole.as_dict()) == to_row(orjson.loads(encode(whole)))
+
+
+def test_record_of_defaults_makes_a_row_too() -> None:
+    whole = AuditRecord(action="requests.refused", portal_id=0)
+    assert to_row(orjson.loads(encode(whole)))["attempt"] == 0
+
+
+def test_absent_is_null() -> None:
+    row = to_row(record(reason="", detail={}, event_id=None, outcome=None).as_dict())
+    assert [row[name] for name in ("reason", "detail", "event_id", "outcome")] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": ""},
+        {"id": 7},
+        {"at": None},
+        {"at": "yesterday"},
+        {"portal_id": True},
+        {"event_id": 2**63},
+        {"event_id": 1.5},
+        {"object_id": "9" * 501},
+        {"handler": ["a"]},
+        {"detail": "text"},
+        {"action": ""},
+    ],
+)
+def test_what_a_column_cannot_hold_is_no_record(wrong: dict[str, object]) -> None:
+    with pytest.raises(UnreadableDelivery):
+        to_row({**record().as_dict(), **wrong})
+
+
+def test_fields_of_a_newer_version_are_kept() -> None:
+    """During a deploy an older archiver carries the records of newer workers."""
+    row = to_row({**record(detail={"a": 1}).as_dict(), "shard": 3})
+    assert to_json({**row, "seq": 1, "hash": ""})["detail"] == {"a": 1, "shard": 3}
+
+
+def test_action_of_a_newer_version_is_kept() -> None:
+    assert to_row({**record().as_dict(), "action": "moon.landed"})["action"] == "moon.landed"
+
+
+def test_nul_character_does_not_reach_postgresql() -> None:
+    assert to_row(record(object_id="a\0b").as_dict())["object_id"] == "a\ufffdb"
+
+
+def test_every_field_of_a_record_is_exported() -> None:
+    assert set(COLUMNS) == {field.name for field in dataclasses.fields(AuditRecord)} | {"seq", "hash"}

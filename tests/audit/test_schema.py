@@ -1,0 +1,136 @@
+import asyncio
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from redis.asyncio import Redis
+from sqlalchemy import Connection, text, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.archiver import Archiver
+from spokes.audit.chain import GENESIS, chained
+from spokes.audit.rows import to_row
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import reading, writing
+from spokes.audit.sql.tables import HEAD, METADATA, RECORDS
+from spokes.audit.stream import append
+from spokes.audit.verify import verify
+from spokes.core.errors import AuditUnavailable
+from tests.support.deployment import KEY
+from tests.support.events import record
+
+NEXT = '''
+"""A column more."""
+import sqlalchemy as sa
+from alembic import op
+revision = "next"
+down_revision = "0002"
+def upgrade():
+    op.add_column("audit_records", sa.Column("more", sa.Text))
+'''
+
+
+@pytest.fixture
+def newer_code(engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Migrations that are one further; `monkeypatch.undo` makes the code old again."""
+    scripts = tmp_path / "migrations"
+    shutil.copytree(schema._SCRIPTS, scripts)
+    (scripts / "versions" / "next.py").write_text(NEXT)
+    return scripts
+
+
+async def test_empty_database_gets_its_tables(engine: AsyncEngine) -> None:
+    assert await schema.upgrade(engine) == (None, "0002")
+
+
+async def test_second_upgrade_changes_nothing(engine: AsyncEngine) -> None:
+    await schema.upgrade(engine)
+    assert await schema.upgrade(engine) == ("0002", "0002")
+
+
+async def test_upgrades_at_once_happen_once(engine: AsyncEngine) -> None:
+    done = await asyncio.gather(*(schema.upgrade(engine) for _ in range(3)))
+    assert Counter(each.before for each in done) == {None: 1, "0002": 2}
+
+
+async def test_migrations_and_tables_agree(engine: AsyncEngine) -> None:
+    def differences(connection: Connection) -> list[str]:
+        """What differs, but for the month by which PostgreSQL partitions."""
+        context = MigrationContext.configure(connection, opts={"include_object": is_ours})
+        return [str(difference) for difference in compare_metadata(context, METADATA)]
+
+    def is_ours(_: object, name: str, kind: str, *rest: object) -> bool:
+        return name not in {"month", "uq_audit_records_id"} and "audit_records_" not in (
+            name if kind == "table" else ""
+        )
+
+    await schema.upgrade(engine)
+    async with reading(engine) as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def at_first_revision(redis: Redis, engine: AsyncEngine) -> None:
+    """A store as revision 0001 left it, with three records."""
+
+    def upgrade(connection: Connection) -> None:
+        config = schema._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+
+    rows = [to_row(record(number).as_dict()) for number in (1, 2, 3)]
+    old = [{name: row[name] for name in row if name != "object_hash"} for row in chained(rows, 0, GENESIS)]
+    async with writing(engine) as connection:
+        await connection.run_sync(upgrade)
+        columns = [column for column in RECORDS.c if column.name != "object_hash"]
+        values = ", ".join(f":{column.name}" for column in columns)
+        names = ", ".join(column.name for column in columns)
+        await connection.execute(text(f"INSERT INTO audit_records ({names}) VALUES ({values})"), old)  # noqa: S608 - our own names
+        await connection.execute(update(HEAD).values(seq=old[-1]["seq"], hash=old[-1]["hash"]))
+
+
+async def test_records_of_the_first_revision_stay_and_verify(redis: Redis, engine: AsyncEngine) -> None:
+    await at_first_revision(redis, engine)
+    assert await schema.upgrade(engine) == ("0001", "0002")
+    async with redis.pipeline() as pipeline:
+        append(pipeline, record(4))
+        await pipeline.execute()
+    await Archiver(redis, engine, KEY).drain()
+    verdict = await verify(engine, master=KEY)
+    assert (verdict.intact, verdict.records) == (True, 4)
+
+
+async def test_database_without_tables_is_refused_with_advice(engine: AsyncEngine) -> None:
+    with pytest.raises(AuditUnavailable, match="run `python -m spokes migrate`"):
+        await schema.require(engine)
+
+
+async def test_older_database_is_refused_with_advice(
+    engine: AsyncEngine, newer_code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await schema.upgrade(engine)
+    monkeypatch.setattr(schema, "_SCRIPTS", newer_code)
+    with pytest.raises(AuditUnavailable, match="older than this code: run `python -m spokes migrate`"):
+        await schema.require(engine)
+
+
+async def test_older_database_is_upgraded(
+    engine: AsyncEngine, newer_code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await schema.upgrade(engine)
+    monkeypatch.setattr(schema, "_SCRIPTS", newer_code)
+    assert await schema.upgrade(engine) == ("0002", "next")
+
+
+async def test_newer_database_is_good_enough_for_older_code(
+    engine: AsyncEngine, newer_code: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a release rolls out, old workers meet the new tables."""
+    monkeypatch.setattr(schema, "_SCRIPTS", newer_code)
+    await schema.upgrade(engine)
+    monkeypatch.undo()
+    await schema.require(engine)
+    assert await schema.upgrade(engine) == ("next", "next")

@@ -1,0 +1,413 @@
+"""The API for programs over real HTTP, on a real Valkey and a real store."""
+
+import re
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Any
+
+import jwt
+import orjson
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
+
+from spokes.audit.archiver import Archiver
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Permission, Role, permitted
+from spokes.console.accounts.sessions import COOKIE
+from spokes.console.accounts.users import Users
+from spokes.console.api.openapi import document
+from spokes.console.api.route import PREFIX
+from spokes.console.api.routes import ROUTES
+from spokes.console.app import create_app
+from spokes.console.web.app_keys import SETTINGS
+from spokes.core.delivery import QUEUE_NAME, Entry
+from spokes.core.settings import Settings
+from spokes.core.telemetry.metric_totals import PROCESSES, TOTALS
+from spokes.privacy.requests import ErasureRequest, Law, add
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
+from spokes.queue.portal_pauses import Circuit
+from tests.support.console_visitor import KEY, Visitor, archive, console, store
+from tests.support.deployment import KEY as AUDIT_KEY
+from tests.support.events import bury, event, record, recorded
+
+PORTAL = 50112233
+HIDDEN = "eve@example.com"
+WHY = {"reason": "HubSpot was away"}
+
+
+@pytest.fixture
+async def engine(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
+    async with store(environ) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def client(environ: dict[str, str], redis: Redis, engine: AsyncEngine) -> AsyncIterator[TestClient]:
+    await Archiver(redis, engine, AUDIT_KEY).run_once()
+    async with console(environ, CONSOLE_ORIGINS="https://ours.example") as client:
+        yield client
+
+
+@pytest.fixture
+async def letters(redis: Redis) -> list[DeadLetter]:
+    """Dead letters of two portals and two causes."""
+    made = [
+        DeadLetter(
+            portal, f"{portal}-1-1", Entry(key, 1, event(number, portalId=portal, propertyValue=HIDDEN)), cause,
+            "contacts.welcome", number,
+        )
+        for number, (portal, key, cause) in enumerate(
+            [(7, "aa", "object_not_found"), (7, "bb", "not_permitted"), (8, "cc", "object_not_found")], start=1
+        )
+    ]  # fmt: skip
+    await bury(redis, *made)
+    return made
+
+
+class Program:
+    """Asks the API with a token."""
+
+    def __init__(
+        self, client: TestClient, *roles: Role, portals: Collection[int] | None = None, name: str = "robot"
+    ) -> None:
+        token = Tokens.of(client.server.app[SETTINGS]).mint(name, roles, portals).token
+        self.client, self.headers = client, {"Authorization": f"Bearer {token}"}
+
+    async def get(self, path: str, **params: str) -> tuple[int, Any]:
+        async with self.client.get(PREFIX + path, params=params, headers=self.headers) as answer:
+            return answer.status, orjson.loads(await answer.read())
+
+    async def post(self, path: str, body: Mapping[str, object]) -> tuple[int, Any]:
+        async with self.client.post(PREFIX + path, json=body, headers=self.headers) as answer:
+            return answer.status, orjson.loads(await answer.read())
+
+
+def examples() -> list[tuple[str, str]]:
+    """Method and an address of each route."""
+    filled = {"portal": "7", "key": "aa", "id": "7-1-1", "name": "ada"}
+    return [
+        (r.method, PREFIX + re.sub(r"\{(\w+):(?:[^{}]|\{[^{}]*\})+\}", lambda m: filled[m[1]], r.path)) for r in ROUTES
+    ]
+
+
+@pytest.mark.parametrize(("method", "path"), examples()[:-1])
+async def test_without_a_token_a_route_answers_401(client: TestClient, method: str, path: str) -> None:
+    async with client.request(method, path) as answer:
+        assert answer.status == 401
+        assert answer.content_type == "application/problem+json"
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_role_may_call_exactly_what_the_matrix_gives_it(client: TestClient) -> None:
+    for role in Role:
+        program = Program(client, role, portals=[9])
+        for route, (method, path) in zip(ROUTES[:-1], examples()[:-1], strict=True):
+            async with client.request(method, path, headers=program.headers) as answer:
+                assert isinstance(route.policy, Permission)
+                told = orjson.loads(await answer.read() or b"{}")
+                refused = isinstance(told, dict) and told.get("detail") == "Your role does not permit this."
+                assert refused == (route.policy not in permitted([role])), (role, path)
+
+
+async def test_cookie_says_nothing_to_the_api(client: TestClient) -> None:
+    visitor = await Visitor.come(client, Role.ADMIN)
+    assert (await visitor.get(f"{PREFIX}/queue"))[0] == 401
+
+
+async def test_token_says_nothing_to_a_page(client: TestClient) -> None:
+    program = Program(client, Role.ADMIN)
+    async with client.get("/console/dead", headers=program.headers, allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (303, "/console/login")
+
+
+async def test_token_in_a_cookie_or_an_address_is_none(client: TestClient) -> None:
+    token = Program(client, Role.ADMIN).headers["Authorization"].partition(" ")[2]
+    async with client.get(f"{PREFIX}/queue?access_token={token}", headers={"Cookie": f"{COOKIE}={token}"}) as answer:
+        assert answer.status == 401
+
+
+async def test_queue_and_budget_are_told(client: TestClient) -> None:
+    program = Program(client, Role.VIEWER)
+    assert (await program.get("/queue"))[1]["due"] == 0
+    assert (await program.get("/budget"))[0] == 200
+
+
+async def test_dead_letters_are_paged_and_show_no_values(client: TestClient, letters: list[DeadLetter]) -> None:
+    program, found, after = Program(client, Role.VIEWER), [], {}
+    while True:
+        status, page = await program.get("/dead-letters", limit="2", **after)
+        assert status == 200
+        found += page["items"]
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert [letter["event"]["key"] for letter in found] == ["bb", "aa", "cc"]
+    assert HIDDEN not in str(found)
+
+
+async def test_letter_is_replayed_and_the_audit_knows_who_from_where_and_why(
+    client: TestClient, redis: Redis, letters: list[DeadLetter]
+) -> None:
+    status, done = await Program(client, Role.OPERATOR).post("/dead-letters/7/aa/replay", WHY)
+    assert (status, done) == (200, {"count": 1})
+    assert await DeadLetters(redis).get(7, "aa") is None
+    assert await redis.zcard(QUEUE_NAME) == 1
+    *_, told = await recorded(redis)
+    assert (told.actor, told.reason, told.detail["address"]) == ("robot", WHY["reason"], "127.0.0.1")
+
+
+async def test_letters_are_discarded_by_what_they_died_of(
+    client: TestClient, redis: Redis, letters: list[DeadLetter]
+) -> None:
+    which = {"cause": "object_not_found", **WHY}
+    assert await Program(client, Role.OPERATOR).post("/dead-letters/discard", which) == (200, {"count": 2})
+    assert await DeadLetters(redis).get(7, "bb") is not None
+
+
+async def test_many_letters_are_not_settled_by_saying_nothing(client: TestClient, letters: list[DeadLetter]) -> None:
+    operator = Program(client, Role.OPERATOR)
+    assert (await operator.post("/dead-letters/discard", WHY))[0] == 422
+    assert await operator.post("/dead-letters/discard", {"all": True, **WHY}) == (200, {"count": 3})
+
+
+async def test_of_another_portal_nothing_is_there_and_nothing_is_done(
+    client: TestClient, redis: Redis, engine: AsyncEngine, letters: list[DeadLetter]
+) -> None:
+    await archive(redis, engine, record(1, event_key="ek", delivery_id="dk", portal_id=PORTAL))
+    program = Program(client, Role.ADMIN, portals=[8])
+    for path in ("/dead-letters/7/aa", "/events/ek", "/deliveries/dk"):
+        assert (await program.get(path))[0] == 404, path
+    assert (await program.get("/dead-letters", portal_id="7"))[1]["items"] == []
+    assert (await program.get("/audit"))[1]["items"] == []
+    assert (await program.get("/timeline", object="51"))[1]["records"] == []
+    for path in ("/dead-letters/7/aa/replay", "/dead-letters/7/aa/discard", "/portals/7/pause", "/portals/7/resume"):
+        assert (await program.post(path, WHY))[0] == 404, path
+    for which in ({"all": True}, {"portal_id": 7}, {"keys": ["aa", "bb"]}):
+        await program.post("/dead-letters/discard", {**which, **WHY})
+    assert await DeadLetters(redis).get(7, "aa") is not None
+    assert await Circuit(redis).pauses() == {}
+
+
+async def test_portal_is_paused_and_resumed(client: TestClient, redis: Redis) -> None:
+    operator = Program(client, Role.OPERATOR)
+    assert (await operator.post("/portals/7/pause", WHY))[1]["why"] == "operator"
+    assert set((await operator.get("/queue"))[1]["paused"]) == {"7"}
+    assert (await operator.post("/portals/7/resume", WHY))[1] == {"count": 1}
+    assert await Circuit(redis).pauses() == {}
+
+
+async def test_audit_is_paged_by_a_cursor_and_a_link(client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+    await archive(redis, engine, *(record(number) for number in range(7)))
+    program, found, path = Program(client, Role.VIEWER), [], f"{PREFIX}/audit?limit=3&object_type=contact"
+    while path:
+        async with client.get(path, headers=program.headers) as answer:
+            found += [one["id"] for one in orjson.loads(await answer.read())["items"]]
+            path = str(answer.links["next"]["url"].relative()) if answer.links else ""
+    assert len(set(found)) == len(found) == 7
+
+
+async def test_events_deliveries_and_timeline_are_found(client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+    one = record(1, event_key="ek", delivery_id="dk")
+    await archive(redis, engine, one)
+    program = Program(client, Role.VIEWER)
+    assert (await program.get("/events"))[1]["items"][0]["event_key"] == "ek"
+    assert (await program.get("/events/ek"))[1]["records"][0]["delivery_id"] == "dk"
+    assert (await program.get("/deliveries/dk"))[1]["id"] == "dk"
+    assert len((await program.get("/timeline", object=f"{one.object_type} {one.object_id}"))[1]["records"]) == 1
+
+
+async def test_audit_is_exported_and_verified(client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+    await archive(redis, engine, *(record(number) for number in range(3)))
+    program = Program(client, Role.OPERATOR)
+    async with client.get(f"{PREFIX}/audit/export", headers=program.headers) as answer:
+        assert [orjson.loads(line)["seq"] for line in (await answer.read()).splitlines()] == [1, 2, 3]
+    assert (await program.get("/audit/verify"))[1]["intact"] is True
+
+
+async def test_token_that_was_taken_back_opens_nothing_and_others_go_on(client: TestClient, redis: Redis) -> None:
+    stolen, other, admin = (Program(client, Role.ADMIN, name=name) for name in ("robot", "robot", "ada"))
+    token_id = jwt.decode(stolen.headers["Authorization"].split()[1], options={"verify_signature": False})["jti"]
+    assert await admin.post(f"/tokens/{token_id}/revoke", WHY) == (200, {"count": 1})
+    with capture_logs() as lines:
+        assert (await stolen.get("/queue"))[0] == 401
+    assert [line["why"] for line in lines if line["event"] == "token_refused"] == [
+        "The token was taken back; `spokes token mint` makes a new one."
+    ]
+    assert (await other.get("/queue"))[0] == 200
+    *_, told = await recorded(redis)
+    assert (told.action, told.actor, told.reason) == ("token.revoked", "ada", WHY["reason"])
+    assert told.detail == {"token_id": token_id, "address": "127.0.0.1"}
+
+
+async def test_somebodys_sessions_are_ended_by_a_program(client: TestClient, redis: Redis) -> None:
+    visitor = await Visitor.come(client, Role.VIEWER)
+    admin = Program(client, Role.ADMIN)
+    assert await admin.post("/users/ada/logout", WHY) == (200, {"count": 1})
+    assert (await visitor.get("/console/dead"))[0] == 303
+    *_, told = await recorded(redis)
+    assert (told.action, told.actor, told.detail["user"]) == ("sessions.ended", "robot", "ada")
+    assert await admin.post("/users/ada/logout", WHY) == (200, {"count": 0})
+
+
+async def test_accounts_are_listed_without_what_opens_them(client: TestClient, redis: Redis) -> None:
+    await Users(redis).put("ada", [Role.VIEWER], [7], "correct horse battery")
+    status, told = await Program(client, Role.ADMIN).get("/users")
+    assert (status, told) == (200, [{"name": "ada", "roles": ["viewer"], "portals": [7], "password": True}])
+
+
+async def test_administrator_of_one_portal_touches_no_account_and_no_token(client: TestClient) -> None:
+    visitor, program = await Visitor.come(client, Role.VIEWER), Program(client, Role.ADMIN, portals=[7])
+    assert (await program.get("/users"))[0] == 403
+    for path in ("/users/ada/logout", "/tokens/abc/revoke"):
+        assert (await program.post(path, WHY))[0] == 403
+    assert (await visitor.get("/console/dead"))[0] == 200
+
+
+async def test_privacy_requests_are_told_to_the_officer(client: TestClient, engine: AsyncEngine) -> None:
+    await add(engine, ErasureRequest(PORTAL, "a" * 64, ("51",), Law.GDPR, "ada"))
+    assert (await Program(client, Role.PRIVACY_OFFICER).get("/privacy-requests"))[1][0]["due_in_days"] >= 27
+    assert (await Program(client, Role.OPERATOR).get("/privacy-requests"))[0] == 403
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/audit", {"limit": "0"}),
+        ("/audit", {"limit": "501"}),
+        ("/audit", {"after": "x"}),
+        ("/audit", {"invented": "1"}),
+        ("/audit", {"since": "yesterday"}),
+        ("/audit", {"since": "9" * 40}),
+        ("/audit", {"portal_id": "9" * 40}),
+        ("/audit", {"actor": "\0"}),
+        ("/events", {"outcome": "lost"}),
+        ("/timeline", {}),
+        ("/timeline", {"object": "who?"}),
+        ("/audit/export", {"format": "xml"}),
+    ],
+)
+async def test_wrong_query_is_told_in_a_sentence_that_quotes_nothing(
+    client: TestClient, path: str, query: dict[str, str]
+) -> None:
+    status, problem = await Program(client, Role.ADMIN).get(path, **query)
+    assert (status, len(problem["correlation_id"])) == (422, 16)
+    assert "9999" not in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b"{}", b'{"reason":" "}', b'{"reason":"x","more":1}', b'{"reason":"\\u0000"}']
+)
+async def test_act_without_a_proper_reason_is_not_done(
+    client: TestClient, redis: Redis, letters: list[DeadLetter], body: bytes
+) -> None:
+    headers = {**Program(client, Role.ADMIN).headers, "Content-Type": "application/json"}
+    async with client.post(f"{PREFIX}/dead-letters/7/aa/discard", data=body, headers=headers) as answer:
+        assert answer.status == 422
+    assert await DeadLetters(redis).get(7, "aa") is not None
+
+
+@pytest.mark.parametrize(
+    "which", [{"portal_id": False}, {"portal_id": "7"}, {"all": "yes"}, {"all": 1}, {"keys": "aa"}]
+)
+async def test_what_is_no_number_is_not_taken_for_one(
+    client: TestClient, redis: Redis, letters: list[DeadLetter], which: dict[str, object]
+) -> None:
+    assert (await Program(client, Role.ADMIN).post("/dead-letters/discard", {**which, **WHY}))[0] == 422
+    assert await DeadLetters(redis).get(7, "aa") is not None
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/queue", "/dead-letters/replay"])
+async def test_no_such_address_and_no_such_method_are_problems_with_an_id(client: TestClient, path: str) -> None:
+    async with client.delete(PREFIX + path, headers={"X-Request-Id": "0123456789abcdef"}) as answer:
+        assert answer.status == (404 if path == "/nowhere" else 405)
+        assert ("Allow" in answer.headers) == (answer.status == 405)
+        assert answer.content_type == "application/problem+json"
+        assert orjson.loads(await answer.read())["correlation_id"] == "0123456789abcdef"
+        assert answer.headers["X-Request-Id"] == "0123456789abcdef"
+
+
+async def test_body_too_large_is_a_problem(client: TestClient) -> None:
+    headers = {**Program(client, Role.ADMIN).headers, "Content-Type": "application/json"}
+    body = b'{"reason":"' + b"x" * 300_000 + b'"}'
+    async with client.post(f"{PREFIX}/dead-letters/discard", data=body, headers=headers) as answer:
+        assert (answer.status, answer.content_type) == (413, "application/problem+json")
+
+
+async def test_fault_of_ours_is_a_problem_that_tells_nothing(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> None:
+        raise RuntimeError(HIDDEN)
+
+    monkeypatch.setattr("spokes.console.api.read_endpoints.queue", fails)
+    status, problem = await Program(client, Role.VIEWER).get("/queue")
+    assert (status, problem["type"], len(problem["correlation_id"])) == (500, "urn:spokes:problem:internal", 16)
+    assert HIDDEN not in str(problem)
+
+
+async def test_form_is_not_taken_for_json(client: TestClient, letters: list[DeadLetter]) -> None:
+    headers = Program(client, Role.ADMIN).headers
+    async with client.post(f"{PREFIX}/dead-letters/7/aa/discard", data={"reason": "x"}, headers=headers) as answer:
+        assert answer.status == 415
+
+
+async def test_nothing_changes_on_get(client: TestClient, redis: Redis, letters: list[DeadLetter]) -> None:
+    async def held() -> dict[bytes, bytes]:
+        counted = {TOTALS.encode(), PROCESSES.encode()}  # every few seconds, whoever asks for what
+        names = [name async for name in redis.scan_iter() if b"limit" not in name and name not in counted]
+        return {name: await redis.dump(name) for name in names}
+
+    program, before = Program(client, Role.ADMIN), await held()
+    looks = {path for method, path in examples() if method == "GET"}
+    for _, path in examples():
+        async with client.get(path, headers=program.headers) as answer:
+            assert path in looks or answer.status in {404, 405}, path
+    assert await held() == before
+
+
+async def test_one_request_too_many_a_minute_is_refused_for_that_actor_only(
+    environ: dict[str, str], redis: Redis
+) -> None:
+    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, "CONSOLE_RATE_LIMIT": "5"})
+    async with TestClient(TestServer(create_app(settings))) as client:
+        often, other = Program(client, Role.VIEWER), Program(client, Role.VIEWER, name="other")
+        statuses = [(await often.get("/queue"))[0] for _ in range(11)]  # more than two minutes' worth
+        assert statuses[:5] == [200] * 5
+        assert 429 in statuses
+        assert (await other.get("/queue"))[0] == 200
+
+
+async def test_scripts_of_listed_origins_only_may_call(client: TestClient) -> None:
+    for origin, allowed in (("https://ours.example", "https://ours.example"), ("https://evil.example", None)):
+        headers = {**Program(client, Role.VIEWER).headers, "Origin": origin}
+        async with client.get(f"{PREFIX}/queue", headers=headers) as answer:
+            assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+            assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+def test_description_names_every_route_its_permission_and_each_thing_it_refers_to() -> None:
+    told = document(ROUTES)
+    text = orjson.dumps(told).decode()
+    paths = told["paths"]
+    assert isinstance(paths, dict)
+    assert sum(map(len, paths.values())) == len(ROUTES)
+    names = [operation["operationId"] for path in paths.values() for operation in path.values()]
+    assert len(set(names)) == len(names)
+    for reference in set(re.findall(r'"#/components/schemas/([^"]+)"', text)):
+        assert reference in told["components"]["schemas"]  # type: ignore[index]  # a document, of any depth
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+async def test_export_is_of_a_media_type_that_the_description_names(client: TestClient, form: str) -> None:
+    told: Any = document(ROUTES)
+    named = told["paths"][f"{PREFIX}/audit/export"]["get"]["responses"]["200"]["content"]
+    headers = Program(client, Role.ADMIN).headers
+    async with client.get(f"{PREFIX}/audit/export", params={"format": form}, headers=headers) as answer:
+        assert answer.content_type in named
+
+
+async def test_program_reads_the_description_without_a_token(client: TestClient) -> None:
+    async with client.get(f"{PREFIX}/openapi.json") as answer:
+        assert orjson.loads(await answer.read())["openapi"] == "3.1.0"

@@ -1,0 +1,151 @@
+"""Privacy requests by the API over real HTTP: a simulated HubSpot, a real Valkey and a real store."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from redis.asyncio import Redis
+
+from spokes.audit.sql import schema
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Role
+from spokes.console.api.route import PREFIX
+from spokes.console.app import create_app
+from spokes.console.web.app_keys import ENGINE, SETTINGS
+from spokes.core.settings import Settings
+from spokes.crm.services import CRM
+from spokes.privacy.erasure import Erasures
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from spokes.simulator.config import PortalConfig, SimulatorConfig
+from spokes.simulator.portal import TokenState
+from tests.support.console_visitor import KEY, console, store
+from tests.support.deployment import TOKEN
+from tests.support.events import recorded
+
+PORTAL = 50112233
+EMAIL = "ada@example.com"
+WHY = {"reason": "she wrote to us on Monday"}
+
+
+@pytest.fixture
+async def hubspot() -> AsyncIterator[Simulator]:
+    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def client(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> AsyncIterator[TestClient]:
+    async with store(environ) as engine:
+        await schema.upgrade(engine)
+    async with console(environ, HUBSPOT_API_URL=hubspot.url) as client:
+        yield client
+
+
+@pytest.fixture
+def contact_id(hubspot: Simulator) -> str:
+    return hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"email": EMAIL}, USER).id
+
+
+async def post(
+    client: TestClient, path: str, body: Mapping[str, object], *roles: Role, portals: list[int] | None = None
+) -> tuple[int, Any]:
+    token = Tokens.of(client.server.app[SETTINGS]).mint("officer", roles or [Role.PRIVACY_OFFICER], portals).token
+    headers = {"Authorization": f"Bearer {token}"}
+    async with client.post(PREFIX + path, json=body, headers=headers) as answer:
+        return answer.status, orjson.loads(await answer.read())
+
+
+@pytest.mark.parametrize("by", ["id", "address"])
+async def test_erasure_is_asked_for_and_a_worker_ends_it(
+    client: TestClient, redis: Redis, hubspot: Simulator, contact_id: str, by: str
+) -> None:
+    body = {"portal_id": PORTAL, "contact": contact_id if by == "id" else EMAIL, "law": "ccpa", **WHY}
+    status, asked = await post(client, "/privacy-requests", body)
+    assert (status, asked["request"]["state"], asked["request"]["object_ids"]) == (200, "open", [contact_id])
+    assert asked["due_in_days"] >= 44
+    settings = client.server.app[SETTINGS]
+    crm = await CRM.open(settings, redis)
+    await Erasures(settings, redis, client.server.app[ENGINE], crm, actor="spokes").resume()  # as the schedule does
+    await crm.close()
+    assert len(hubspot.requests.where(path="*/gdpr-delete")) == 1
+    headers = {"Authorization": f"Bearer {Tokens.of(settings).mint('officer', [Role.PRIVACY_OFFICER]).token}"}
+    async with client.get(f"{PREFIX}/privacy-requests/{asked['request']['id']}", headers=headers) as answer:
+        told = orjson.loads(await answer.read())
+    assert (told["request"]["state"], told["request"]["object_ids"]) == ("done", [])
+
+
+async def test_who_asked_for_it_from_where_and_why_stands_in_the_audit(
+    client: TestClient, redis: Redis, contact_id: str
+) -> None:
+    await post(client, "/privacy-requests", {"portal_id": PORTAL, "contact": EMAIL, **WHY})
+    [told] = await recorded(redis)
+    assert (told.action, told.actor, told.reason) == ("privacy.requested", "officer", WHY["reason"])
+    assert told.detail["address"] == "127.0.0.1"
+    assert EMAIL not in str(told)
+
+
+async def test_what_is_held_on_somebody_is_shown_and_the_audit_knows(
+    client: TestClient, redis: Redis, contact_id: str
+) -> None:
+    status, document = await post(client, "/privacy-exports", {"portal_id": PORTAL, "contact": EMAIL, **WHY})
+    assert (status, document["hubspot"]["contact"]["properties"]["email"]) == (200, EMAIL)
+    [told] = await recorded(redis)
+    assert (told.action, told.reason, told.detail) == (
+        "privacy.exported", WHY["reason"], {"address": "127.0.0.1"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["/privacy-requests", "/privacy-exports"])
+@pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
+async def test_others_may_not(client: TestClient, redis: Redis, contact_id: str, path: str, role: Role) -> None:
+    assert (await post(client, path, {"portal_id": PORTAL, "contact": contact_id, **WHY}, role))[0] == 403
+    assert await recorded(redis) == []
+
+
+@pytest.mark.parametrize("path", ["/privacy-requests", "/privacy-exports"])
+async def test_somebody_of_a_portal_that_is_not_the_askers_or_not_the_tokens_is_not_there(
+    client: TestClient, redis: Redis, hubspot: Simulator, contact_id: str, path: str
+) -> None:
+    body = {"contact": contact_id, **WHY}
+    assert (await post(client, path, {"portal_id": PORTAL, **body}, portals=[7]))[0] == 404
+    assert (await post(client, path, {"portal_id": 7, **body}))[0] == 404  # another portal's contact of that id
+    assert await recorded(redis) == []
+
+
+@pytest.mark.parametrize("path", ["/privacy-requests", "/privacy-exports"])
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"portal_id": PORTAL, "contact": "nobody@example.com", **WHY}, 404),
+        ({"portal_id": PORTAL, "contact": EMAIL}, 422),
+        ({"portal_id": PORTAL, "contact": EMAIL, "reason": " "}, 422),
+        ({"portal_id": PORTAL, "contact": "../51", **WHY}, 422),
+        ({"contact": EMAIL, **WHY}, 422),
+    ],
+    ids=["nobody's address", "no reason", "a blank reason", "no id", "no portal"],
+)
+async def test_what_leads_to_nobody_or_gives_no_reason_is_not_done(
+    client: TestClient, redis: Redis, contact_id: str, path: str, body: dict[str, object], status: int
+) -> None:
+    found, problem = await post(client, path, body)
+    assert found == status
+    assert "example.com" not in problem["detail"]
+    assert await recorded(redis) == []
+
+
+async def test_token_that_hubspot_refuses_begins_nothing(client: TestClient, redis: Redis, hubspot: Simulator) -> None:
+    hubspot.portal.token_state = TokenState.REVOKED
+    status, problem = await post(client, "/privacy-requests", {"portal_id": PORTAL, "contact": "51", **WHY})
+    assert (status, problem["type"]) == (503, "urn:spokes:problem:hubspot_unavailable")
+    assert await recorded(redis) == []
+
+
+async def test_without_hubspot_nothing_is_begun(environ: dict[str, str], redis: Redis) -> None:
+    nobody = {"HUBSPOT_API_URL": "http://127.0.0.1:9", "CONSOLE_KEY": KEY}
+    async with TestClient(TestServer(create_app(Settings.from_env({**environ, **nobody})))) as client:
+        status, problem = await post(client, "/privacy-requests", {"portal_id": PORTAL, "contact": "51", **WHY})
+    assert (status, problem["type"]) == (503, "urn:spokes:problem:hubspot_unavailable")
+    assert await recorded(redis) == []

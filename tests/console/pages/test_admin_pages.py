@@ -1,0 +1,156 @@
+"""The pages Audit, Privacy and Settings over real HTTP, without a browser."""
+
+import time
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+from aiohttp.test_utils import TestClient
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.archiver import Archiver
+from spokes.console.accounts.policy import Role
+from spokes.console.web.audit_export import read
+from spokes.privacy.requests import ErasureRequest, Law, add
+from tests.support.console_visitor import KEY, Visitor, archive, console, seen, store
+from tests.support.deployment import KEY as AUDIT_KEY
+from tests.support.deployment import SECRET, TOKEN
+from tests.support.events import record
+
+PORTAL = 50112233
+NOBODY = "http://127.0.0.1:9"
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+
+
+@pytest.fixture
+async def engine(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
+    async with store(environ) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def client(environ: dict[str, str], redis: Redis, engine: AsyncEngine) -> AsyncIterator[TestClient]:
+    """The console over a store that is migrated."""
+    await Archiver(redis, engine, AUDIT_KEY).run_once()
+    async with console(environ, PUBLIC_URL=NOBODY, HUBSPOT_API_URL=NOBODY) as client:
+        yield client
+
+
+class TestAudit:
+    async def test_empty_one_is_explained(self, client: TestClient) -> None:
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/audit")
+        assert (status, "The audit is empty" in page) == (200, True)
+
+    async def test_records_are_shown_escaped(self, client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+        hostile = {"handler": EVIL, "actor": EVIL, "reason": EVIL, "object_id": EVIL, "subscription_type": EVIL}
+        await archive(redis, engine, record(1, **hostile))
+        _, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/audit", actor=EVIL)
+        assert "alert(1)" in seen(page)
+        assert "<script>a" not in page
+        assert "<img src=x" not in page
+
+    async def test_pages_lead_through_all_of_them(self, client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+        await archive(redis, engine, *(record(number) for number in range(120)))
+        visitor, seen_rows, query = await Visitor.come(client, Role.VIEWER), 0, ""
+        for _ in range(3):
+            _, page = await visitor.get(f"/console/audit?{query}")
+            seen_rows += page.count('class="time"')
+            query = page.partition("after=")[2].partition('"')[0]
+            query = f"after={query}"
+        assert (seen_rows, query) == (120, "after=")
+
+    @pytest.mark.parametrize(
+        ("query", "told"),
+        [
+            ({"since": "yesterday"}, "Since is no time; try 2026-11-23, 2026-11-23T14:00, 2h or 7d."),
+            ({"portal_id": "9" * 30}, "Portal id is no number."),
+            ({"action": EVIL}, "Action is none there is."),
+            ({"outcome": "lost"}, "Outcome is none there is."),
+        ],
+    )
+    def test_wrong_filter_is_told_in_a_sentence(self, query: dict[str, str], told: str) -> None:
+        assert read(query)[1] == [told]
+
+    async def test_another_portals_records_are_not_there(
+        self, client: TestClient, redis: Redis, engine: AsyncEngine
+    ) -> None:
+        await archive(redis, engine, record(1))
+        operator = await Visitor.come(client, Role.OPERATOR, portals=[7])
+        (_, page), (_, file) = await operator.get("/console/audit"), await operator.get("/console/audit/export")
+        assert ("No record matches" in page or "audit is empty" in page, file) == (True, "")
+        assert "The chain" not in page
+
+    @pytest.mark.parametrize("form", ["jsonl", "csv"])
+    async def test_export_streams_what_matches(
+        self, client: TestClient, redis: Redis, engine: AsyncEngine, form: str
+    ) -> None:
+        await archive(redis, engine, *(record(number) for number in range(1_100)))
+        operator = await Visitor.come(client, Role.OPERATOR)
+        _, file = await operator.get("/console/audit/export", format=form, object_type="contact")
+        lines = file.splitlines()
+        assert len(lines) == 1_100 + (form == "csv")
+        assert form == "csv" or orjson.loads(lines[0])["seq"] == 1
+
+    @pytest.mark.parametrize(
+        ("role", "query", "status"), [(Role.VIEWER, {}, 403), (Role.ADMIN, {"format": "xml"}, 422)]
+    )
+    async def test_export_that_may_not_or_cannot_be_is_refused(
+        self, client: TestClient, role: Role, query: dict[str, str], status: int
+    ) -> None:
+        assert (await (await Visitor.come(client, role)).get("/console/audit/export", **query))[0] == status
+
+    async def test_chain_is_recomputed(self, client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+        await archive(redis, engine, record(1), record(2))
+        answer = await (await Visitor.come(client, Role.VIEWER)).post("/console/audit/verify", {})
+        page = await answer.text()
+        assert "The chain is intact: 2 records" in page
+        assert "spokes-audit-1:checkpoint:" in page
+
+
+class TestPrivacy:
+    async def test_nobody_who_waits_is_explained(self, client: TestClient) -> None:
+        _, page = await (await Visitor.come(client, Role.PRIVACY_OFFICER)).get("/console/privacy")
+        assert "Nobody waits" in page
+
+    async def test_due_late_and_done_requests_are_shown(self, client: TestClient, engine: AsyncEngine) -> None:
+        day = 86_400_000
+        now = time.time_ns() // 1_000_000
+        asked = ErasureRequest(PORTAL, "h1", ("51",), Law.CCPA, EVIL, now - 50 * day)
+        await add(engine, asked)
+        await add(engine, ErasureRequest(PORTAL, "h2", ("52",), Law.CCPA, "ada", now))
+        await add(engine, ErasureRequest(PORTAL, "h3", ("53",), Law.GDPR, "ada", now).finished())
+        _, page = await (await Visitor.come(client, Role.ADMIN)).get("/console/privacy")
+        text = seen(page)
+        assert "5 days late" in text or "6 days late" in text
+        assert "in 44 days" in text or "in 45 days" in text
+        assert "<script>a" not in page
+        assert ">53<" not in page
+
+    async def test_operator_is_refused(self, client: TestClient) -> None:
+        assert (await (await Visitor.come(client, Role.OPERATOR)).get("/console/privacy"))[0] == 403
+
+
+class TestSettings:
+    async def test_findings_handlers_and_masked_settings_are_shown(self, client: TestClient) -> None:
+        status, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/settings")
+        text = seen(page)
+        assert status == 200
+        assert "loses events" in text
+        assert "contact.creation" in text
+        assert "HUBSPOT_CLIENT_SECRET" in text
+        assert [secret for secret in (SECRET, TOKEN, KEY, AUDIT_KEY) if secret in page] == []
+
+    async def test_viewer_is_refused(self, client: TestClient) -> None:
+        assert (await (await Visitor.come(client, Role.VIEWER)).get("/console/settings"))[0] == 403
+
+
+async def test_nobody_is_sent_to_the_login(client: TestClient) -> None:
+    for path in ("", "/object", "/dead", "/audit", "/privacy", "/settings", "/now/live"):
+        async with client.get("/console" + path, allow_redirects=False) as answer:
+            assert (answer.status, answer.headers.get("Location")) == (303, "/console/login")
+
+
+async def test_pages_offer_only_what_a_role_may(client: TestClient) -> None:
+    _, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
+    assert [name for name in ("Audit", "Privacy", "Settings") if f">{name}</a>" in page] == ["Audit"]

@@ -1,0 +1,331 @@
+"""spokes.console.pages over real HTTP, without a browser: what stands on them, for whom, and what never does."""
+
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+from aiohttp.test_utils import TestClient
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.records import Action
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.sessions import COOKIE
+from spokes.console.pages.dashboard import BOARDS, Board, ceiling, chart
+from spokes.console.web.app_keys import SESSIONS
+from spokes.console.web.template_filters import count, duration
+from spokes.core.delivery import Entry
+from spokes.core.errors import CRMUnavailable
+from spokes.core.telemetry import metric_history as minutes
+from spokes.core.telemetry.metric_history import Snapshot
+from spokes.core.telemetry.metric_totals import sample
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
+from tests.support.console_visitor import Visitor, archive, console, seen, store
+from tests.support.events import bury, event, record, recorded
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
+PORTAL = 50112233
+
+
+async def died(redis: Redis, number: int, reason: str = "object_not_found", **raw: object) -> DeadLetter:
+    entry = Entry(f"{number:032x}", 3, event(number, **raw))
+    letter = DeadLetter(PORTAL, "d", entry, reason, "contacts.on_creation", 1_795_442_400_000 + number)
+    await bury(redis, letter)
+    return letter
+
+
+async def away(*_: object) -> Board:
+    raise CRMUnavailable
+
+
+def named(letter: DeadLetter) -> str:
+    return f"{letter.portal_id}:{letter.entry.key}"
+
+
+def address(letter: DeadLetter) -> str:
+    return f"/console/dead/{letter.portal_id}/{letter.entry.key}"
+
+
+@pytest.fixture
+async def engine(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
+    async with store(environ) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestClient]:
+    async with console(environ) as client:
+        yield client
+
+
+class TestDrawing:
+    @pytest.mark.parametrize(("value", "top"), [(0, 10), (10, 10), (11, 20), (49, 50), (501, 1000), (1000, 1000)])
+    def test_axis_ends_on_a_round_number(self, value: float, top: float) -> None:
+        assert ceiling(value) == top
+
+    def test_highest_value_is_drawn_inside(self) -> None:
+        assert chart([0, 10], [5, 5]).lines == ("M0.00,100.00 L100.00,0.00", "M0.00,50.00 L100.00,50.00")
+
+    @pytest.mark.parametrize(
+        ("seconds", "told"),
+        [
+            (None, "-"),
+            (0.42, "0.4 s"),
+            (59.6, "1 min 0 s"),
+            (125, "2 min 5 s"),
+            (7_300, "2 h 1 min"),
+            (90_000, "1 d 1 h"),
+        ],
+    )
+    def test_length_of_time_is_told_in_two_units(self, seconds: float | None, told: str) -> None:
+        assert duration(seconds) == told
+
+    def test_large_counts_are_whole_and_small_ones_exact(self) -> None:
+        assert [count(0), count(1.25), count(12_345.6)] == ["0", "1.2", "12,346"]
+
+
+class TestNow:
+    async def test_it_stands_without_any_data(self, client: TestClient) -> None:
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
+        assert status == 200
+        assert "No alert stands" in page
+        assert "A worker notes once a minute" in page
+
+    async def test_rates_are_drawn(self, client: TestClient, redis: Redis) -> None:
+        for at in range(3):
+            await minutes.keep(
+                redis, Snapshot(at * 60_000, {sample("spokes_events_total", fate="admitted"): at * 120.0})
+            )
+        _, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
+        assert 'class="line in" d="M0.00,' in page
+
+    async def test_who_sees_some_portals_only_is_told_no_rates(self, client: TestClient) -> None:
+        _, page = await (await Visitor.come(client, Role.VIEWER, portals=[7])).get("/console")
+        assert "Counts carry no portal" in page
+
+    async def test_alert_is_shown_escaped(self, client: TestClient, redis: Redis) -> None:
+        await redis.hset("spokes:alerts", f"{EVIL}:of", orjson.dumps({"since": 1, "portal_id": 7}))
+        _, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
+        assert "alert(1)" in seen(page)
+        assert "<script>a" not in page
+
+    async def test_live_parts_are_streamed_with_every_guard_and_end_with_the_session(self, client: TestClient) -> None:
+        visitor = await Visitor.come(client, Role.VIEWER)
+        async with client.get("/console/now/live", headers={"Cookie": f"{COOKIE}={visitor.cookie}"}) as answer:
+            assert answer.content_type == "text/event-stream"
+            assert "Content-Security-Policy" in answer.headers
+            kind, data = await answer.content.readline(), await answer.content.readline()
+            await client.server.app[SESSIONS].end_all("ada")
+            rest = await answer.content.read()
+        assert kind == b"event: parts\n"
+        assert "Backlog" in orjson.loads(data.removeprefix(b"data: "))["figures"]
+        assert rest == b"\n"
+
+    async def test_streams_end_when_the_process_does(self, client: TestClient) -> None:
+        visitor = await Visitor.come(client, Role.VIEWER)
+        async with client.get("/console/now/live", headers={"Cookie": f"{COOKIE}={visitor.cookie}"}) as answer:
+            await answer.content.readuntil(b"\n\n")
+            await client.server.app.shutdown()
+            assert await answer.content.read() == b""
+
+    async def test_store_of_counts_that_is_away_is_told(self, client: TestClient) -> None:
+        client.server.app[BOARDS].get = away
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
+        assert (status, "Redis does not answer" in page) == (503, True)
+
+
+class TestObject:
+    async def test_it_says_what_to_type_before_anything_is_asked(self, client: TestClient) -> None:
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object")
+        assert status == 200
+        assert "leaves only a count" in page
+
+    async def test_what_names_no_object_is_told_and_shown_escaped(self, client: TestClient) -> None:
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object", q=EVIL)
+        assert status == 422
+        assert "That names no CRM object" in page
+        assert "<script>a" not in page
+        assert "<img src=x" not in page
+
+    async def test_link_shows_the_timeline(self, client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+        write = {"method": "contacts.update", "properties": [EVIL], "ok": True}
+        await archive(redis, engine, record(1), record(1, id="w", action=Action.CRM_WRITE, outcome=None, detail=write))
+        link = f"https://app.hubspot.com/contacts/{PORTAL}/record/0-1/318845120001"
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object", q=link)
+        assert status == 200
+        assert "Processed" in page
+        assert "Wrote to HubSpot: contacts.update (&lt;script&gt;" in page
+        assert "<script>a" not in page
+
+    async def test_older_records_are_a_page_away(self, client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+        await archive(redis, engine, *(record(1, id=f"{at:04}", at=1_000 + at) for at in range(201)))
+        viewer = await Visitor.come(client, Role.VIEWER)
+        _, first = await viewer.get("/console/object", q="318845120001")
+        after = first.partition("&amp;after=")[2].partition('"')[0]
+        _, second = await viewer.get("/console/object", q="318845120001", after=after)
+        assert [page.count("<time") for page in (first, second)] == [200, 1]
+        assert ["Older records" in page for page in (first, second)] == [True, False]
+
+    async def test_address_that_somebody_edited_leads_to_the_newest(
+        self, client: TestClient, redis: Redis, engine: AsyncEngine
+    ) -> None:
+        await archive(redis, engine, record(1))
+        viewer = await Visitor.come(client, Role.VIEWER)
+        status, _ = await viewer.get("/console/object", q="318845120001", after="x")
+        assert status == 302
+
+    async def test_another_portals_object_is_not_there(
+        self, client: TestClient, redis: Redis, engine: AsyncEngine
+    ) -> None:
+        await archive(redis, engine, record(1))
+        _, page = await (await Visitor.come(client, Role.VIEWER, portals=[7])).get("/console/object", q="318845120001")
+        assert "Nothing is known of it" in page
+
+    async def test_without_a_migrated_store_it_is_told_and_no_traceback(self, client: TestClient) -> None:
+        status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object", q="318845120001")
+        assert status == 503
+        assert "spokes doctor" in page
+
+
+class TestDeadLetters:
+    async def test_none_is_explained(self, client: TestClient) -> None:
+        _, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
+        assert "No event is stuck" in page
+
+    async def test_they_are_grouped_and_escaped_and_show_no_value(self, client: TestClient, redis: Redis) -> None:
+        for number in (1, 2):
+            await died(redis, number, reason=EVIL, propertyName=EVIL, propertyValue="hidden-value")
+        status, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
+        assert status == 200
+        assert "2 in contacts.on_creation" in seen(page)
+        assert "<script>a" not in page
+        assert "hidden-value" not in page
+
+    async def test_viewer_is_offered_no_act_and_refused_one(self, client: TestClient, redis: Redis) -> None:
+        letter = await died(redis, 1)
+        viewer = await Visitor.come(client, Role.VIEWER)
+        _, page = await viewer.get("/console/dead")
+        answer = await viewer.post("/console/dead/replay", {"letter": named(letter), "reason": "x"})
+        assert ("<button>Replay" in page, answer.status) == (False, 403)
+        assert await DeadLetters(redis).get(PORTAL, letter.entry.key) is not None
+
+    @pytest.mark.parametrize(("verb", "outcome"), [("replay", "replayed"), ("discard", "discarded")])
+    async def test_chosen_ones_are_settled_with_actor_reason_and_address(
+        self, client: TestClient, redis: Redis, verb: str, outcome: str
+    ) -> None:
+        first, second, third = [await died(redis, number) for number in (1, 2, 3)]
+        operator = await Visitor.come(client, Role.OPERATOR)
+        form = [("letter", named(first)), ("letter", named(second)), ("reason", "scope granted")]
+        answer = await operator.post(f"/console/dead/{verb}", form)
+        assert (answer.status, answer.headers["Location"]) == (303, f"/console/dead?done={verb}&count=2")
+        told = await recorded(redis)
+        assert {(one.outcome, one.actor, one.reason, one.detail["address"]) for one in told} == {
+            (outcome, "ada", "scope granted", "127.0.0.1")
+        }
+        assert [letter.entry.key async for letter in DeadLetters(redis).list(PORTAL)] == [third.entry.key]
+
+    async def test_all_of_a_cause_are_settled_at_once(self, client: TestClient, redis: Redis) -> None:
+        for number in range(1, 121):
+            await died(redis, number)
+        other = await died(redis, 200, reason="rate_limited")
+        form = {"all": "1", "cause": "object_not_found", "handler": "contacts.on_creation", "reason": "gone"}
+        answer = await (await Visitor.come(client, Role.OPERATOR)).post("/console/dead/discard", form)
+        assert answer.headers["Location"].endswith("count=120")
+        assert [letter.entry.key async for letter in DeadLetters(redis).list(PORTAL)] == [other.entry.key]
+
+    @pytest.mark.parametrize(
+        ("form", "given", "status"),
+        [
+            ({"reason": ""}, {}, 422),
+            ({"reason": "x", "letter": ""}, {}, 422),
+            ({"reason": "x"}, {"csrf": "0" * 64}, 403),
+            ({"reason": "x"}, {"site": "cross-site"}, 403),
+        ],
+    )
+    async def test_without_reason_choice_token_or_site_nothing_is_done(
+        self, client: TestClient, redis: Redis, form: dict[str, str], given: dict[str, str], status: int
+    ) -> None:
+        letter = await died(redis, 1)
+        operator = await Visitor.come(client, Role.OPERATOR)
+        answer = await operator.post("/console/dead/discard", {"letter": named(letter), **form}, **given)
+        assert answer.status == status
+        assert await DeadLetters(redis).get(PORTAL, letter.entry.key) is not None
+
+    async def test_another_portals_letters_are_not_there(self, client: TestClient, redis: Redis) -> None:
+        letter = await died(redis, 1)
+        operator = await Visitor.come(client, Role.OPERATOR, portals=[7])
+        (_, page), (status, _) = await operator.get("/console/dead"), await operator.get(address(letter))
+        answer = await operator.post("/console/dead/discard", {"letter": named(letter), "reason": "x"})
+        assert ("No event is stuck" in page, status, answer.status) == (True, 404, 422)
+
+    async def test_value_is_masked_until_it_is_revealed_and_audited(self, client: TestClient, redis: Redis) -> None:
+        letter = await died(redis, 1, propertyValue="<b>hidden-value</b>")
+        officer = await Visitor.come(client, Role.PRIVACY_OFFICER)
+        _, masked = await officer.get(address(letter))
+        answer = await officer.post(address(letter) + "/reveal", {"reason": "a complaint"})
+        (told,) = await recorded(redis)
+        assert "hidden-value" not in masked
+        assert "&lt;b&gt;hidden-value" in await answer.text()
+        assert (told.action, told.actor, told.reason) == (Action.VALUE_REVEALED, "ada", "a complaint")
+        assert "hidden" not in str(told)
+
+    @pytest.mark.parametrize(("role", "reason", "status"), [(Role.OPERATOR, "x", 403), (Role.ADMIN, " ", 422)])
+    async def test_value_needs_role_and_reason(
+        self, client: TestClient, redis: Redis, role: Role, reason: str, status: int
+    ) -> None:
+        letter = await died(redis, 1, propertyValue="hidden-value")
+        answer = await (await Visitor.come(client, role)).post(address(letter) + "/reveal", {"reason": reason})
+        assert (answer.status, "hidden-value" in await answer.text()) == (status, False)
+
+    async def test_many_are_shown_in_part(self, client: TestClient, redis: Redis) -> None:
+        for number in range(1, 301):
+            await died(redis, number)
+        _, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
+        assert "The newest 50 of them" in page
+        assert page.count('name="letter"') == 50
+
+
+async def test_files_are_a_closed_list(client: TestClient) -> None:
+    async with client.get("/console/static/..%2Fnow.py") as other, client.get("/console/static/console.css") as style:
+        assert (other.status, style.status, style.content_type) == (404, 200, "text/css")
+
+
+async def test_browser_that_has_a_file_is_told_so(client: TestClient) -> None:
+    async with client.get("/console/static/live.js") as first:
+        tag = first.headers["ETag"]
+    async with client.get("/console/static/live.js", headers={"If-None-Match": tag}) as again:
+        assert again.status == 304
+
+
+PAGES = {
+    "/console": "all", "/console/now/live": "all", "/console/object": "all", "/console/dead": "all",
+    "/console/audit": "all", "/console/audit/export": "operator privacy_officer admin",
+    "/console/privacy": "privacy_officer admin",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("path", PAGES)
+async def test_each_page_is_for_its_roles(
+    client: TestClient, engine: AsyncEngine, redis: Redis, path: str, role: Role
+) -> None:
+    await archive(redis, engine)
+    visitor = await Visitor.come(client, role)
+    async with client.get(path, headers={"Cookie": f"{COOKIE}={visitor.cookie}"}) as answer:
+        assert answer.status == (200 if PAGES[path] == "all" or role in PAGES[path].split() else 403)
+
+
+ACTS = {
+    "/console/dead/replay": "operator admin", "/console/dead/discard": "operator admin",
+    "/console/dead/7/k/reveal": "privacy_officer admin", "/console/audit/verify": "all",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("path", ACTS)
+async def test_each_act_is_for_its_roles(
+    client: TestClient, engine: AsyncEngine, redis: Redis, path: str, role: Role
+) -> None:
+    await archive(redis, engine)
+    answer = await (await Visitor.come(client, role)).post(path, {})
+    assert (answer.status == 403) == (ACTS[path] != "all" and role not in ACTS[path].split())

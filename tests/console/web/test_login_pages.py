@@ -1,0 +1,251 @@
+"""Logging in and out of the console over real HTTP, on a real Valkey."""
+
+import asyncio
+import getpass
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+import structlog
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient
+from click.testing import Result
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+from typer.testing import CliRunner
+
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.sessions import COOKIE
+from spokes.console.accounts.users import Users
+from spokes.console.cli import app as commands
+from spokes.console.commands.users import app as user_commands
+from spokes.console.web.app_keys import SESSIONS, USERS
+from spokes.core.errors import ConfigurationError
+from tests.support.console_visitor import KEY, Visitor, console, stop_the_clock
+from tests.support.deployment import ROOT
+from tests.support.events import recorded
+
+PASSWORD = "correct horse battery"
+HERE = {"Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestClient]:
+    async with console(environ) as client:
+        await client.server.app[USERS].put("ada", [Role.VIEWER], [7], PASSWORD)
+        yield client
+
+
+async def log_in(client: TestClient, name: str, password: str, **headers: str) -> ClientResponse:
+    form = {"name": name, "password": password}
+    async with client.post("/console/login", data=form, headers=headers or HERE, allow_redirects=False) as answer:
+        await answer.read()
+        return answer
+
+
+async def test_name_and_password_begin_a_session_of_the_accounts_roles_and_portals(client: TestClient) -> None:
+    with capture_logs() as lines:
+        answer = await log_in(client, "ada", PASSWORD)
+    assert (answer.status, answer.headers["Location"]) == (303, "/console")
+    actor = await client.server.app[SESSIONS].find(answer.cookies[COOKIE].value)
+    assert actor is not None
+    assert (actor.name, actor.roles, actor.portals) == ("ada", {Role.VIEWER}, {7})
+    assert [line["actor"] for line in lines if line["event"] == "login_succeeded"] == ["ada"]
+
+
+async def test_cookie_is_bound_to_the_host_and_hidden_from_scripts_and_other_sites(client: TestClient) -> None:
+    cookie = (await log_in(client, "ada", PASSWORD)).headers["Set-Cookie"]
+    assert cookie.startswith("__Host-")
+    assert {"HttpOnly", "Secure", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+
+
+@pytest.mark.parametrize(("name", "password"), [("ada", "wrong"), ("nobody", PASSWORD), ("ada", ""), ("\u0000", "x")])
+async def test_failed_login_does_not_say_what_was_wrong(client: TestClient, name: str, password: str) -> None:
+    with capture_logs() as lines:
+        answer = await log_in(client, name, password)
+    assert answer.status == 401
+    assert "Name and password do not open an account." in await answer.text()
+    assert "Set-Cookie" not in answer.headers
+    assert "login_failed" in [line["event"] for line in lines]
+    assert PASSWORD not in str(lines)
+
+
+async def test_guesses_are_throttled_by_name_even_with_the_right_password(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_the_clock(monkeypatch)
+    for _ in range(5):
+        await log_in(client, "ada", "wrong")
+    with capture_logs() as lines:
+        answer = await log_in(client, "ada", PASSWORD)
+    assert answer.status == 429
+    assert int(answer.headers["Retry-After"]) <= 300
+    assert "login_throttled" in [line["event"] for line in lines]
+
+
+async def test_guesses_are_throttled_by_address_whatever_the_name(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_the_clock(monkeypatch)
+    statuses = [(await log_in(client, f"user{number}", "wrong")).status for number in range(21)]
+    assert statuses == [401] * 20 + [429]
+
+
+async def test_login_form_from_another_site_is_refused(client: TestClient) -> None:
+    answer = await log_in(client, "ada", PASSWORD, **{"Sec-Fetch-Site": "cross-site"})
+    assert answer.status == 403
+
+
+async def test_stolen_cookie_is_worth_nothing_after_logout(client: TestClient) -> None:
+    visitor = await Visitor.come(client, Role.VIEWER)
+    assert (await visitor.get("/console/dead"))[0] == 200
+    assert (await visitor.post("/console/logout", {})).status == 303
+    assert (await visitor.get("/console/dead"))[0] == 303
+
+
+async def test_logging_out_without_the_sessions_token_is_refused(client: TestClient) -> None:
+    visitor = await Visitor.come(client, Role.VIEWER)
+    assert (await visitor.post("/console/logout", {}, csrf="0" * 64)).status == 403
+    assert (await visitor.get("/console/dead"))[0] == 200
+
+
+async def test_login_link_is_not_used_up_by_looking_and_opens_once(client: TestClient) -> None:
+    path = f"/console/login/{await client.server.app[USERS].link('ada')}"
+    for _ in range(2):
+        async with client.get(path) as answer:
+            assert answer.status == 200
+            assert "Set-Cookie" not in answer.headers
+    statuses = []
+    for _ in range(2):
+        async with client.post(path, headers=HERE, allow_redirects=False) as answer:
+            statuses.append(answer.status)
+    assert statuses == [303, 401]
+
+
+async def test_login_link_of_a_removed_account_opens_nothing(client: TestClient) -> None:
+    users = client.server.app[USERS]
+    word = await users.link("ada")
+    await users.remove("ada")
+    async with client.post(f"/console/login/{word}", headers=HERE, allow_redirects=False) as answer:
+        assert answer.status == 401
+
+
+async def test_what_redis_holds_is_no_password_and_no_link(redis: Redis) -> None:
+    users = Users(redis)
+    await users.put("ada", [Role.VIEWER], None, PASSWORD)
+    word = await users.link("ada")
+    held = str([await redis.hgetall("spokes:console:users"), await redis.keys("*")])  # type: ignore[misc]  # redis-py types
+    assert "$argon2id$" in held
+    assert PASSWORD not in held
+    assert word not in held
+
+
+@pytest.fixture
+def deployment(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an operator's shell has set."""
+    for name, value in {**environ, "CONSOLE_KEY": KEY}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("redis", "deployment")
+def test_account_is_added_listed_and_removed() -> None:
+    run = CliRunner().invoke
+    assert run(user_commands, ["add", "bob", "--role", "operator", "--password-stdin"], PASSWORD).exit_code == 0
+    listed = run(user_commands, ["list", "--json"])
+    assert '"name":"bob"' in listed.output.replace(" ", "")
+    assert "argon2" not in listed.output
+    assert run(user_commands, ["remove", "bob", "--yes"]).exit_code == 0
+    assert run(user_commands, ["remove", "bob", "--yes"]).exit_code == 1
+
+
+@pytest.mark.usefixtures("redis", "deployment")
+def test_short_password_makes_no_account() -> None:
+    run = CliRunner().invoke
+    assert run(user_commands, ["add", "bob", "--role", "viewer", "--password-stdin"], "short").exit_code != 0
+    assert "bob" not in run(user_commands, ["list", "--json"]).output
+
+
+@pytest.mark.usefixtures("redis")
+def test_who_changed_an_account_is_told_beside_the_answer(environ: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "spokes", "user", "add", "bob", "--role", "viewer", "--no-password", "--json"]
+    env = {**os.environ, **environ, "CONSOLE_KEY": KEY}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=True)
+    assert orjson.loads(done.stdout)["name"] == "bob"
+    assert "user_changed" in done.stderr
+
+
+async def spokes(*words: str) -> Result:
+    """Run a command as another process would, so that where it writes its log is not where the console here does."""
+    before = structlog.get_config()
+    try:
+        return await asyncio.to_thread(CliRunner().invoke, commands, words)
+    finally:
+        structlog.configure(**before)
+
+
+async def test_coming_and_going_stand_in_the_audit_with_their_address(client: TestClient, redis: Redis) -> None:
+    cookie = (await log_in(client, "ada", PASSWORD)).cookies[COOKIE].value
+    visitor = Visitor(client, cookie, client.server.app[SESSIONS].csrf(cookie))
+    await visitor.post("/console/logout", {})
+    told = [(one.action, one.actor, one.detail["address"]) for one in await recorded(redis)]
+    assert told == [("login", "ada", "127.0.0.1"), ("logout", "ada", "127.0.0.1")]
+
+
+@pytest.mark.usefixtures("deployment")
+async def test_every_change_of_an_account_stands_in_the_audit_with_who_and_why(redis: Redis) -> None:
+    because = ["--reason", "a new colleague"]
+    for command in (
+        ["user", "add", "bob", "--role", "operator", "--portal", "7", "--no-password", *because],
+        ["login-link", "bob", *because],
+        ["user", "remove", "bob", "--yes", *because],
+        ["token", "mint", "--name", "robot", "--role", "viewer", *because],
+        ["token", "revoke", "5f0c9e2ab1d34477", *because],
+    ):
+        done = await spokes(*command)
+        assert done.exit_code == 0, done.output
+    told = await recorded(redis)
+    assert [one.action for one in told] == [
+        "user.changed", "link.made", "user.removed", "token.made", "token.revoked",
+    ]  # fmt: skip
+    assert {(one.actor, one.reason) for one in told} == {(getpass.getuser(), "a new colleague")}
+    assert told[0].detail == {"user": "bob", "roles": ["operator"], "portals": [7]}
+
+
+@pytest.mark.usefixtures("deployment")
+async def test_token_is_taken_back_by_itself_or_by_its_id(client: TestClient) -> None:
+    for by in ("token", "id"):
+        minted = await spokes("token", "mint", "--name", "r", "--role", "viewer", "--json")
+        told = orjson.loads(minted.stdout)
+        headers = {"Authorization": f"Bearer {told['token']}"}
+        statuses = []
+        for command in ([], ["token", "revoke", told[by]]):
+            if command:
+                await spokes(*command)
+            async with client.get("/api/v1/queue", headers=headers) as answer:
+                statuses.append(answer.status)
+        assert statuses == [200, 401]
+
+
+@pytest.mark.usefixtures("deployment")
+async def test_sessions_are_ended_from_the_command_line_also_those_of_a_provider(client: TestClient) -> None:
+    sessions = client.server.app[SESSIONS]
+    cookie = await sessions.begin("oidc:ada@example.com", [Role.VIEWER], None)
+    codes = [(await spokes("user", "logout", "oidc:ada@example.com")).exit_code for _ in range(2)]
+    assert codes == [0, 1]
+    assert await sessions.find(cookie) is None
+
+
+@pytest.mark.usefixtures("redis", "deployment")
+async def test_token_does_not_pass_for_somebody_of_the_provider() -> None:
+    done = await spokes("token", "mint", "--name", "oidc:ada@example.com", "--role", "viewer")
+    assert isinstance(done.exception, ConfigurationError)
+
+
+@pytest.mark.usefixtures("deployment")
+async def test_removing_an_account_ends_its_sessions(client: TestClient) -> None:
+    visitor = await Visitor.come(client, Role.VIEWER)
+    assert (await spokes("user", "remove", "ada", "--yes")).exit_code == 0
+    assert (await visitor.get("/console/dead"))[0] == 303

@@ -1,0 +1,259 @@
+"""Logging in by an identity provider, over real HTTP at both ends."""
+
+import time
+from collections.abc import AsyncIterator
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+from redis.asyncio import Redis
+
+from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.policy import Role
+from spokes.console.accounts.sessions import COOKIE as SESSION
+from spokes.console.app import create_app
+from spokes.console.identity.login_flow import CALLBACK
+from spokes.console.web.app_keys import SESSIONS, SETTINGS
+from spokes.console.web.oidc_pages import BEGIN, COOKIE
+from spokes.core.settings import Settings
+from tests.support.console_visitor import KEY, console, stop_the_clock
+from tests.support.events import recorded
+from tests.support.identity_provider import CLIENT_ID, CLIENT_SECRET, SECOND, IdentityProvider
+
+
+@pytest.fixture
+async def idp() -> AsyncIterator[IdentityProvider]:
+    idp = IdentityProvider()
+    async with idp.server:
+        yield idp
+
+
+@pytest.fixture
+async def client(environ: dict[str, str], redis: Redis, idp: IdentityProvider) -> AsyncIterator[TestClient]:
+    async with console(environ, **idp.environ()) as client:
+        yield client
+
+
+class Browser:
+    """Follows a login step by step, as a browser does."""
+
+    def __init__(self, client: TestClient) -> None:
+        self.client, self.cookies = client, {}
+
+    async def get(self, path: str) -> ClientResponse:
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        async with self.client.get(path, headers={"Cookie": cookie}, allow_redirects=False) as answer:
+            await answer.read()
+        self.cookies |= {name: morsel.value for name, morsel in answer.cookies.items()}
+        return answer
+
+    async def begin(self) -> str:
+        """Go to the provider; return the address to which it sends the browser back."""
+        away = await self.get(BEGIN)
+        assert away.status == 303
+        async with self.client.session.get(away.headers["Location"], allow_redirects=False) as answer:
+            back = urlsplit(answer.headers["Location"])
+        assert f"{back.scheme}://{back.netloc}{back.path}" == f"https://hooks.example.com{CALLBACK}"
+        return f"{back.path}?{back.query}"
+
+    async def log_in(self) -> ClientResponse:
+        return await self.get(await self.begin())
+
+
+async def test_who_the_provider_knows_is_let_in_with_their_role(client: TestClient) -> None:
+    browser = Browser(client)
+    answer = await browser.log_in()
+    assert (answer.status, answer.headers["Refresh"]) == (200, "0; url=/console")
+    actor = await client.server.app[SESSIONS].find(browser.cookies[SESSION])
+    assert actor is not None
+    assert (actor.name, actor.roles, actor.portals) == ("oidc:ada@example.com", {Role.OPERATOR}, None)
+    assert (await browser.get("/console/dead")).status == 200
+
+
+async def test_login_stands_in_the_audit_with_its_address(client: TestClient, redis: Redis) -> None:
+    await Browser(client).log_in()
+    *_, told = await recorded(redis)
+    assert (told.action, told.actor) == ("login", "oidc:ada@example.com")
+    assert told.detail == {"by": "oidc", "address": "127.0.0.1"}
+
+
+async def test_login_page_offers_the_provider(client: TestClient) -> None:
+    assert f'href="{BEGIN}"' in await (await Browser(client).get("/console/login")).text()
+
+
+async def test_provider_is_asked_with_pkce_state_and_nonce_that_nobody_can_guess(client: TestClient) -> None:
+    asked = [parse_qs(urlsplit((await Browser(client).get(BEGIN)).headers["Location"]).query) for _ in range(2)]
+    for name in ("state", "nonce", "code_challenge"):
+        assert len(asked[0][name][0]) >= 43
+        assert asked[0][name] != asked[1][name]
+    assert asked[0]["code_challenge_method"] == ["S256"]
+    assert asked[0]["redirect_uri"] == [f"https://hooks.example.com{CALLBACK}"]
+
+
+async def test_cookie_of_a_login_that_was_begun_is_hidden_and_bound(client: TestClient) -> None:
+    cookie = (await Browser(client).get(BEGIN)).headers["Set-Cookie"]
+    assert {"HttpOnly", "Secure", "SameSite=Lax", "Path=/", "Max-Age=600"} <= set(cookie.split("; "))
+    assert cookie.startswith("__Host-")
+
+
+async def refused(answer: ClientResponse, status: int = 401) -> bool:
+    return answer.status == status and SESSION not in answer.cookies and 'role="alert"' in await answer.text()
+
+
+async def test_answer_to_a_login_that_another_browser_began_is_refused(client: TestClient) -> None:
+    attackers = await Browser(client).begin()
+    victim = Browser(client)
+    assert await refused(await victim.get(attackers))  # nothing begun at all
+    await victim.begin()
+    assert await refused(await victim.get(attackers))  # something else begun
+
+
+async def test_answer_is_good_once(client: TestClient) -> None:
+    browser = Browser(client)
+    back = await browser.begin()
+    begun = browser.cookies[COOKIE]
+    assert (await browser.get(back)).status == 200
+    assert browser.cookies[COOKIE] == ""
+    browser.cookies[COOKIE] = begun  # kept by a thief; the provider takes a code once
+    assert await refused(await browser.get(back))
+
+
+async def test_login_that_took_too_long_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spokes.console.identity.login_flow.BEGUN_S", -1)
+    assert await refused(await Browser(client).log_in())
+
+
+async def test_cookie_that_was_signed_elsewhere_begins_nothing(client: TestClient) -> None:
+    browser = Browser(client)
+    back = await browser.begin()
+    browser.cookies[COOKIE] = Tokens.of(client.server.app[SETTINGS]).mint("x", [Role.ADMIN]).token
+    assert await refused(await browser.get(back))
+
+
+NOW = int(time.time())
+WRONG = {
+    "another nonce": {"nonce": "another"},
+    "no nonce": {"nonce": None},
+    "another audience": {"aud": "another"},
+    "the API's audience": {"aud": "spokes-api-of-ours"},
+    "an audience beside ours": {"aud": [CLIENT_ID, "another"]},
+    "another party": {"azp": "another"},
+    "another issuer": {"iss": "https://login.example.com"},
+    "expired": {"iat": NOW - 900, "exp": NOW - 600},
+    "an unknown key": {"kid": "second", "key": SECOND},
+    "another key": {"key": SECOND},
+    "a shared secret": {"key": CLIENT_SECRET.encode(), "algorithm": "HS256"},
+}
+
+
+@pytest.mark.parametrize("why", WRONG)
+async def test_word_of_the_provider_is_refused_for(client: TestClient, idp: IdentityProvider, why: str) -> None:
+    idp.id_token = WRONG[why]
+    assert await refused(await Browser(client).log_in())
+
+
+@pytest.mark.parametrize("query", ["", "&error=access_denied", "&code=invented", "&code=%00", "&code=%ff%fe"])
+async def test_provider_that_does_not_log_in_lets_nobody_in(client: TestClient, query: str) -> None:
+    browser = Browser(client)
+    state = parse_qs(urlsplit(await browser.begin()).query)["state"][0]
+    assert await refused(await browser.get(f"{CALLBACK}?state={state}{query}"))
+
+
+async def test_answer_of_another_provider_is_refused(client: TestClient) -> None:
+    browser = Browser(client)
+    back = await browser.begin()
+    assert await refused(await browser.get(back.partition("&iss=")[0] + "&iss=https://evil.example"))
+
+
+async def test_who_has_no_role_here_stays_out(client: TestClient, idp: IdentityProvider) -> None:
+    idp.person = {"sub": "7", "email": "eve@example.com", "email_verified": True, "roles": ["visitors"]}
+    assert await refused(await Browser(client).log_in(), 403)
+
+
+async def test_address_in_the_list_gives_its_role(client: TestClient, idp: IdentityProvider) -> None:
+    idp.person = {"sub": "8", "email": "grace@example.com", "email_verified": True}
+    browser = Browser(client)
+    await browser.log_in()
+    actor = await client.server.app[SESSIONS].find(browser.cookies[SESSION])
+    assert actor is not None
+    assert actor.roles == {Role.ADMIN}
+
+
+@pytest.mark.parametrize("name", ["next", "redirect", "return_to", "redirect_uri", "url"])
+async def test_no_address_says_where_to_go_after_a_login(client: TestClient, name: str) -> None:
+    browser = Browser(client)
+    back = f"{await browser.begin()}&{name}=https://evil.example/"
+    answer = await browser.get(back)
+    assert "evil.example" not in str(answer.headers) + await answer.text()
+    away = await browser.get(f"{BEGIN}?{name}=https://evil.example/")
+    assert "evil.example" not in away.headers["Location"]
+
+
+async def test_guesses_of_answers_are_throttled_by_address(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_the_clock(monkeypatch)
+    statuses = [(await Browser(client).get(f"{CALLBACK}?code=x&state=y")).status for _ in range(21)]
+    assert statuses == [401] * 20 + [429]
+
+
+async def test_provider_that_is_away_is_503_and_the_password_form_is_there(
+    client: TestClient, idp: IdentityProvider
+) -> None:
+    await idp.server.close()
+    assert (await Browser(client).get(BEGIN)).status == 503
+    assert (await Browser(client).get("/console/login")).status == 200
+
+
+async def test_secret_may_go_into_the_form_where_the_provider_wants_it_there(
+    client: TestClient, idp: IdentityProvider
+) -> None:
+    idp.discovery = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
+    assert (await Browser(client).log_in()).status == 200
+
+
+async def test_without_a_provider_there_is_no_such_login(environ: dict[str, str], redis: Redis) -> None:
+    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY})
+    async with TestClient(TestServer(create_app(settings))) as client:
+        for path in (BEGIN, CALLBACK):
+            assert (await Browser(client).get(path)).status == 404
+        assert BEGIN not in await (await Browser(client).get("/console/login")).text()
+
+
+async def test_token_of_the_provider_opens_the_api(client: TestClient, idp: IdentityProvider) -> None:
+    for token, status in ((idp.token(), 200), (idp.token(SECOND), 401), (idp.token(aud=CLIENT_ID), 401)):
+        async with client.get("/api/v1/queue", headers={"Authorization": f"Bearer {token}"}) as answer:
+            assert answer.status == status
+
+
+async def test_api_answers_503_while_the_keys_cannot_be_had(client: TestClient, idp: IdentityProvider) -> None:
+    token = idp.token()
+    await idp.server.close()
+    async with client.get("/api/v1/queue", headers={"Authorization": f"Bearer {token}"}) as answer:
+        assert (answer.status, answer.content_type) == (503, "application/problem+json")
+        assert answer.headers["Retry-After"] == "5"
+
+
+async def test_program_of_ours_and_one_of_the_provider_are_counted_apart(
+    environ: dict[str, str], redis: Redis, idp: IdentityProvider
+) -> None:
+    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, **idp.environ(), "CONSOLE_RATE_LIMIT": "1"})
+    ours = Tokens.of(settings).mint("oidc:ada@example.com", [Role.VIEWER]).token
+    async with TestClient(TestServer(create_app(settings))) as client:
+        statuses = []
+        for token in (idp.token(), ours, ours, ours, ours):
+            async with client.get("/api/v1/queue", headers={"Authorization": f"Bearer {token}"}) as answer:
+                statuses.append(answer.status)
+    assert statuses[:2] == [200, 200]
+    assert 429 in statuses
+
+
+async def test_token_of_the_provider_is_taken_back_by_its_id(client: TestClient, idp: IdentityProvider) -> None:
+    admin = Tokens.of(client.server.app[SETTINGS]).mint("admin", [Role.ADMIN]).token
+    headers = {"Authorization": f"Bearer {admin}"}
+    body = {"reason": "it was in a screenshot"}
+    async with client.post("/api/v1/tokens/stolen-one/revoke", json=body, headers=headers) as answer:
+        assert answer.status == 200
+    for name, status in (("stolen-one", 401), ("another", 200)):
+        headers = {"Authorization": f"Bearer {idp.token(jti=name)}"}
+        async with client.get("/api/v1/queue", headers=headers) as answer:
+            assert answer.status == status

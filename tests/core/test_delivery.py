@@ -1,0 +1,87 @@
+"""spokes.core.delivery: the contract between web and worker."""
+
+import pickle
+
+import arq.constants
+import orjson
+import pytest
+from arq.jobs import deserialize_job
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spokes.core.delivery import (
+    JOB_KEY_PREFIX,
+    JOB_NAME,
+    QUEUE_NAME,
+    Delivery,
+    Entry,
+    decode,
+    encode,
+    job_payload,
+    new_id,
+)
+from spokes.core.errors import UnreadableDelivery
+from tests.support.events import event
+
+DELIVERY = Delivery("7-18a-ff", 7, 1795442400000, (Entry("aa", 0, event(1)), Entry("bb", 2, event(2))))
+
+
+def test_delivery_survives_the_codec() -> None:
+    assert Delivery.from_job(decode(job_payload(DELIVERY, 5))["a"][0]) == DELIVERY
+
+
+def test_stock_arq_reads_the_job() -> None:
+    job = deserialize_job(job_payload(DELIVERY, 5), deserializer=decode)
+    assert (job.function, job.args[0]["id"], job.kwargs) == (JOB_NAME, "7-18a-ff", {})
+
+
+def test_names_are_arqs_own() -> None:
+    assert (arq.constants.default_queue_name, arq.constants.job_key_prefix) == (QUEUE_NAME, JOB_KEY_PREFIX)
+
+
+def test_ids_of_one_portal_sort_by_time() -> None:
+    assert new_id(7)[:13] <= new_id(7)[:13]
+
+
+def test_hundred_events_pack_to_less_than_a_third() -> None:
+    entries = tuple(Entry(f"{n:020x}", 0, event(n)) for n in range(100))
+    plain = orjson.dumps([entry.raw for entry in entries])
+    assert len(job_payload(Delivery("7-1-1", 7, 1, entries), 5)) < len(plain) / 3
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\x01",
+        b"\x02",
+        b"\x03{}",
+        b"\x01[]",
+        b"\x02garbage",
+        pickle.dumps({"f": "x"}),
+        job_payload(DELIVERY, 5)[:-3],
+    ],
+)
+def test_foreign_payload_is_unreadable(payload: bytes) -> None:
+    with pytest.raises(UnreadableDelivery):
+        decode(payload)
+
+
+@given(st.binary(max_size=200))
+def test_no_payload_raises_anything_else(payload: bytes) -> None:
+    try:
+        decode(payload)
+    except UnreadableDelivery:
+        return
+
+
+@pytest.mark.parametrize(
+    "job", [None, [], {}, {"id": 1}, {"id": "a", "portal": "x", "at": 1, "events": []}, {"events": 3}]
+)
+def test_foreign_argument_is_unreadable(job: object) -> None:
+    with pytest.raises(UnreadableDelivery):
+        Delivery.from_job(job)
+
+
+def test_exception_in_a_result_is_kept_by_its_class_only() -> None:
+    assert decode(encode({"r": ValueError("secret@example.com")})) == {"r": "ValueError"}

@@ -1,0 +1,328 @@
+"""The client: one attempt over real HTTP, and every failure as one of our errors."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from aiohttp import web
+
+from spokes.core.errors import (
+    ConfigurationError,
+    Conflict,
+    CRMError,
+    CRMUnavailable,
+    InvalidRequest,
+    NotAuthorized,
+    NotPermitted,
+    ObjectLocked,
+    ObjectNotFound,
+    PortalMoving,
+    RateLimited,
+)
+from spokes.crm.transport.client import HubSpotClient
+from tests.support.scripted_hubspot import Asked, ScriptedHubSpot, json_answer
+
+TOKEN = "pat-eu1-00000000-1111-2222-3333-444444444444"
+PERSONAL = "ada@example.org"
+
+
+@asynccontextmanager
+async def client_of(url: str, *, timeout_s: float = 2.0, concurrency: int = 4) -> AsyncIterator[HubSpotClient]:
+    client = HubSpotClient(api_url=url, token=TOKEN, timeout_s=timeout_s, concurrency=concurrency)
+    yield client
+    await client.close()
+
+
+async def failure(respond: Callable[[Asked], web.StreamResponse], **options: float) -> CRMError:
+    """What a call comes to that HubSpot answers so."""
+    async with ScriptedHubSpot(respond) as hubspot, client_of(hubspot.url, **options) as client:
+        with pytest.raises(CRMError) as caught:
+            await client.call("POST", "/crm/objects/2026-09/contacts", body={"properties": {"email": PERSONAL}})
+    assert len(hubspot.asked) == 1
+    return caught.value
+
+
+async def test_answer_is_parsed_and_its_headers_are_in_lower_case() -> None:
+    created = json_answer({"id": "1"}, 201, X_HubSpot_Correlation_Id="abc-1")
+    async with ScriptedHubSpot(lambda _: created) as hubspot, client_of(hubspot.url + "/") as client:
+        answer = await client.call("POST", "/crm/objects/2026-09/notes", body={"properties": {}})
+
+    assert (answer.status, answer.data, answer.correlation_id) == (201, {"id": "1"}, "abc-1")
+    assert answer.headers["x-hubspot-correlation-id"] == "abc-1"
+
+
+async def test_answer_without_body_has_no_data() -> None:
+    async with ScriptedHubSpot(lambda _: web.Response(status=204)) as hubspot, client_of(hubspot.url) as client:
+        answer = await client.call("DELETE", "/crm/objects/2026-09/contacts/1")
+
+    assert (answer.status, answer.data, answer.body) == (204, None, {})
+
+
+async def test_several_values_of_a_query_parameter_are_joined_by_commas() -> None:
+    async with ScriptedHubSpot(lambda _: json_answer({})) as hubspot, client_of(hubspot.url) as client:
+        await client.call("GET", "/crm/objects/2026-09/contacts", query={"properties": ("a", "b"), "limit": "100"})
+
+    assert hubspot.asked[0].query == {"properties": "a,b", "limit": "100"}
+
+
+async def test_connections_are_reused() -> None:
+    ports: set[object] = set()
+
+    def respond(asked: Asked) -> web.Response:
+        ports.add(asked.raw.transport.get_extra_info("peername"))  # type: ignore[union-attr]
+        return json_answer({})
+
+    async with ScriptedHubSpot(respond) as hubspot, client_of(hubspot.url, concurrency=1) as client:
+        for _ in range(5):
+            await client.call("GET", "/crm/objects/2026-09/contacts")
+
+    assert len(ports) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, InvalidRequest), (401, NotAuthorized), (403, NotPermitted), (404, ObjectNotFound), (405, InvalidRequest),
+        (408, CRMUnavailable), (409, Conflict), (414, InvalidRequest), (423, ObjectLocked), (429, RateLimited),
+        (477, PortalMoving), (500, CRMUnavailable), (502, CRMUnavailable), (503, CRMUnavailable),
+        (504, CRMUnavailable), (524, CRMUnavailable),
+    ],
+)  # fmt: skip
+async def test_every_status_is_one_of_our_errors(status: int, kind: type[CRMError]) -> None:
+    body = {
+        "status": "error", "category": "SOME_CATEGORY", "correlationId": "c-1", "message": f"bad value {PERSONAL}",
+    }  # fmt: skip
+
+    error = await failure(lambda _: json_answer(body, status))
+
+    assert (kind, status, "SOME_CATEGORY", "c-1") == (type(error), error.status, error.category, error.correlation_id)
+    assert PERSONAL not in f"{error!r} {error} {error.__dict__} {error.__cause__!r} {error.__context__!r}"
+
+
+@pytest.mark.parametrize("status", [400, 404, 500, 503])
+@pytest.mark.parametrize("body", [b"<html><h1>Bad Gateway</h1></html>", b"", b"\xff\xfe\x00caf\xe9", b'["a"]', b"{"])
+async def test_error_whose_body_is_no_json_keeps_its_status(status: int, body: bytes) -> None:
+    error = await failure(lambda _: web.Response(body=body, status=status, content_type="text/html"))
+
+    assert (status, "", "") == (error.status, error.category, error.correlation_id)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b'{"id":', b"\xff\xfe", b'["a"]', b"1"])
+async def test_success_that_is_no_json_object_is_no_success(body: bytes) -> None:
+    error = await failure(lambda _: web.Response(body=body, status=200, content_type="application/json"))
+
+    assert (CRMUnavailable, 200) == (type(error), error.status)
+
+
+async def test_fields_of_an_error_that_do_not_look_like_what_they_should_be_are_dropped() -> None:
+    body = {"category": f"for {PERSONAL}", "correlationId": {"x": 1}, "errors": "none", "context": [PERSONAL]}
+
+    error = await failure(lambda _: json_answer(body, 403))
+
+    assert (error.category, error.correlation_id, error.scopes) == ("", "", ())  # type: ignore[attr-defined]
+
+
+async def test_missing_scopes_are_named() -> None:
+    body = {
+        "category": "MISSING_SCOPES",
+        "errors": [{"context": {"requiredGranularScopes": ["crm.objects.contacts.write", PERSONAL]}}],
+    }
+
+    error = await failure(lambda _: json_answer(body, 403))
+
+    assert isinstance(error, NotPermitted)
+    assert error.scopes == ("crm.objects.contacts.write",)
+
+
+async def test_conflict_names_the_record_that_is_there() -> None:
+    error = await failure(lambda _: json_answer({"message": "Contact already exists. Existing ID: 4711"}, 409))
+
+    assert isinstance(error, Conflict)
+    assert error.existing_id == "4711"
+
+
+@pytest.mark.parametrize(
+    ("body", "policy"),
+    [
+        ({"policyName": "DAILY"}, "DAILY"),
+        ({"message": "You have reached your ten_secondly_rolling limit."}, "TEN_SECONDLY_ROLLING"),
+        ({}, ""),
+    ],
+)
+async def test_rate_limit_names_its_policy(body: dict[str, str], policy: str) -> None:
+    error = await failure(lambda _: json_answer(body, 429))
+
+    assert isinstance(error, RateLimited)
+    assert error.policy == policy
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("1.5", 1.5), ("-3", 0.0), ("soon", None), ("nan", None)])
+async def test_retry_after_is_read_in_seconds(text: str, seconds: float | None) -> None:
+    error = await failure(lambda _: json_answer({}, 503, Retry_After=text))
+
+    assert isinstance(error, CRMUnavailable)
+    assert error.retry_after_s == seconds
+
+
+async def test_retry_after_is_read_as_a_date() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+
+    error = await failure(lambda _: json_answer({}, 477, Retry_After=date))
+
+    assert isinstance(error, PortalMoving)
+    assert error.retry_after_s == pytest.approx(60, abs=2)
+
+
+async def test_refused_connection_is_unavailable() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        async with client_of(f"http://127.0.0.1:{taken.getsockname()[1]}") as client:
+            with pytest.raises(CRMUnavailable) as caught:
+                await client.call("GET", "/account-info/2026-09/details")
+
+    assert caught.value.status == 0
+
+
+async def test_connection_that_breaks_is_unavailable() -> None:
+    def respond(asked: Asked) -> web.StreamResponse:
+        asked.raw.transport.abort()  # type: ignore[union-attr]
+        return web.Response()
+
+    assert isinstance(await failure(respond), CRMUnavailable)
+
+
+async def test_body_that_is_cut_short_is_unavailable() -> None:
+    async def respond(asked: Asked) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "100"})
+        await response.prepare(asked.raw)
+        await response.write(b'{"id":')
+        asked.raw.transport.abort()  # type: ignore[union-attr]
+        return response
+
+    assert isinstance(await failure(respond), CRMUnavailable)  # type: ignore[arg-type]
+
+
+async def test_silence_is_unavailable_after_the_time_out() -> None:
+    async def respond(_: Asked) -> web.StreamResponse:
+        await asyncio.sleep(5)
+        return web.Response()
+
+    error = await failure(respond, timeout_s=0.2)  # type: ignore[arg-type]
+
+    assert (CRMUnavailable, 0) == (type(error), error.status)
+
+
+async def test_answer_that_drips_is_unavailable_after_the_time_out() -> None:
+    async def respond(asked: Asked) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(asked.raw)
+        for _ in range(400):
+            await response.write(b" ")
+            await asyncio.sleep(0.05)
+        return response
+
+    started = asyncio.get_running_loop().time()
+    error = await failure(respond, timeout_s=0.3)  # type: ignore[arg-type]
+
+    assert isinstance(error, CRMUnavailable)
+    assert asyncio.get_running_loop().time() - started < 10
+
+
+async def test_tls_trouble_is_unavailable() -> None:
+    async with ScriptedHubSpot(lambda _: json_answer({})) as plain:
+        url = plain.url.replace("http://", "https://")
+        async with client_of(url) as client:
+            with pytest.raises(CRMUnavailable):
+                await client.call("GET", "/")
+
+
+async def test_url_that_cannot_be_called_is_invalid() -> None:
+    async with client_of("http://") as client:
+        with pytest.raises(InvalidRequest):
+            await client.call("GET", "/")
+
+
+async def test_body_that_cannot_be_sent_is_invalid() -> None:
+    async with ScriptedHubSpot(lambda _: json_answer({})) as hubspot, client_of(hubspot.url) as client:
+        with pytest.raises(InvalidRequest):
+            await client.call("POST", "/", body={"properties": {("a", "b"): "1"}})
+
+
+async def test_closed_client_is_unavailable() -> None:
+    client = HubSpotClient(api_url="http://127.0.0.1:1", token=TOKEN, timeout_s=1)
+    await client.close()
+
+    with pytest.raises(CRMUnavailable):
+        await client.call("GET", "/")
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_redirect_is_not_followed_so_the_token_stays_with_its_host(status: int) -> None:
+    async with ScriptedHubSpot(lambda _: json_answer({})) as elsewhere:
+        error = await failure(lambda _: web.Response(status=status, headers={"Location": f"{elsewhere.url}/crm"}))
+
+    assert isinstance(error, CRMUnavailable)
+    assert elsewhere.asked == []
+
+
+async def test_token_goes_to_the_api_url_in_the_header_alone() -> None:
+    async with ScriptedHubSpot(lambda _: json_answer({})) as hubspot, client_of(hubspot.url) as client:
+        await client.call("POST", "/crm/objects/2026-09/contacts/batch/read", body={"inputs": []})
+
+    (asked,) = hubspot.asked
+    assert asked.headers["authorization"] == f"Bearer {TOKEN}"
+    assert TOKEN not in f"{asked.path} {asked.query} {asked.body}"
+
+
+async def test_asking_about_the_token_stays_with_the_api_url() -> None:
+    async with ScriptedHubSpot(lambda _: json_answer({"hubId": 5})) as hubspot, client_of(hubspot.url) as client:
+        answer = await client.token_info("/oauth/v2/private-apps/get/access-token-info")
+
+    assert answer.body == {"hubId": 5}
+    assert hubspot.asked[0].body == {"tokenKey": TOKEN}
+
+
+def test_token_that_cannot_stand_in_a_header_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        HubSpotClient(api_url="http://127.0.0.1:1", token="pat-eu1\n-x", timeout_s=1)
+
+    assert "pat-eu1" not in str(caught.value)
+
+
+async def test_call_given_up_goes_on_and_harms_no_other() -> None:
+    async def respond(_: Asked) -> web.StreamResponse:
+        await asyncio.sleep(0.2)
+        return json_answer({})
+
+    async with ScriptedHubSpot(respond) as hubspot, client_of(hubspot.url, concurrency=2) as client:
+        given_up = asyncio.create_task(client.call("GET", "/a"))
+        await asyncio.sleep(0.05)
+        given_up.cancel()
+        answer = await client.call("GET", "/b")
+
+    assert answer.status == 200
+    assert given_up.cancelled()
+
+
+def test_handlers_load_without_hubspots_client() -> None:
+    code = "import sys, handlers, spokes.crm.objects, spokes.crm.services; print('hubspot' in sys.modules)"
+
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert result.stdout.strip() == "False"
+
+
+async def test_apiexceptions_of_every_hubspot_package_are_recognised() -> None:
+    from hubspot.crm.companies.exceptions import NotFoundException  # noqa: PLC0415 - loads a package for one test
+
+    from spokes.crm.transport.client import _ours  # noqa: PLC0415 - its only use here
+
+    error = _ours(NotFoundException(status=404, reason="x"))
+
+    assert isinstance(error, ObjectNotFound)

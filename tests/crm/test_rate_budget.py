@@ -1,0 +1,334 @@
+"""The budget on a real Redis: exact over processes, fair within one, and one wait for all."""
+
+import asyncio
+import subprocess
+import sys
+import time
+
+import pytest
+from redis.asyncio import Redis
+
+from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
+from spokes.crm.transport.rate_budget import Budget, shared_wait
+from tests.support.deployment import ROOT
+
+PORTAL = 50112233
+PROCESS = ROOT / "tests" / "support" / "budget_process.py"
+
+
+def budget_of(redis: Redis, *, limit: int = 5, window_s: float = 0.3, concurrency: int = 32) -> Budget:
+    return Budget(redis, limit=limit, search_limit=2, association_limit=3, window_s=window_s, concurrency=concurrency)
+
+
+def most_in_a_window(arrivals: list[float], window_s: float) -> int:
+    """The most calls that fall into any window; one that is a whole window older no longer counts."""
+    return max(sum(1 for other in arrivals if moment - window_s < other <= moment) for moment in arrivals)
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+async def test_limit_holds_over_processes_and_is_used(redis: Redis, valkey_url: str, processes: int) -> None:
+    """Never one call too many; and used, but for what a busy machine that runs other tests as well takes away."""
+    limit, window_s, latency_s, lasts_s = 40, 1.0, 0.1, 2.6
+    arguments = [valkey_url, str(limit), *map(repr, (window_s, latency_s, lasts_s))]
+    pipe = subprocess.PIPE
+    running = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, str(PROCESS), *arguments, stdin=pipe, stdout=pipe, env={"PYTHONPATH": "."}
+        )
+        for _ in range(processes)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    start = repr(time.monotonic() + 0.1).encode()
+    printed = [told for told, _ in await asyncio.gather(*(process.communicate(start) for process in running))]
+    arrivals = sorted(float(line) for lines in printed for line in lines.split())
+
+    periods = [later - earlier for earlier, later in zip(arrivals, arrivals[limit:], strict=False)]
+    assert most_in_a_window(arrivals, window_s) == limit
+    assert (window_s + latency_s) / (sum(periods) / len(periods)) >= 0.5  # bench/rate_budget.py tells how much
+
+
+async def test_place_comes_back_a_window_after_the_call_has_ended_however_long_it_took(redis: Redis) -> None:
+    budget = budget_of(redis, limit=1, window_s=0.2)
+    async with budget.place(PORTAL, "calls"):
+        await asyncio.sleep(0.3)
+    ended = time.monotonic()
+
+    async with budget.place(PORTAL, "calls"):
+        waited = time.monotonic() - ended
+
+    assert 0.19 <= waited < 10
+
+
+async def test_place_of_a_process_that_died_comes_back_after_its_lease(redis: Redis) -> None:
+    dying = Budget(redis, limit=1, search_limit=1, window_s=0.2, call_timeout_s=0.2)
+    await dying._take(PORTAL, "calls", "abandoned", "interactive")
+
+    started = time.monotonic()
+    async with budget_of(redis, limit=1, window_s=0.2).place(PORTAL, "calls"):
+        waited = time.monotonic() - started
+
+    assert 0.38 <= waited < 10
+
+
+async def test_unused_place_is_free_at_once(redis: Redis) -> None:
+    budget = budget_of(redis, limit=1)
+    async with budget.place(PORTAL, "calls") as place:
+        place.unused()
+
+    assert (await budget.state(PORTAL))["calls"].used == 0
+
+
+async def test_who_stops_waiting_holds_no_place(redis: Redis) -> None:
+    budget = budget_of(redis, limit=1)
+    async with budget.place(PORTAL, "calls"):
+        waiting = asyncio.create_task(budget._take(PORTAL, "calls", "other", "interactive"))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    assert (await budget.state(PORTAL))["calls"].used == 1
+
+
+async def test_within_a_process_first_come_is_first_served(redis: Redis) -> None:
+    budget = budget_of(redis, limit=2, window_s=0.1)
+    served: list[int] = []
+
+    async def call(number: int) -> None:
+        async with budget.place(PORTAL, "calls"):
+            served.append(number)
+
+    await asyncio.gather(*(call(number) for number in range(8)))
+
+    assert served == list(range(8))
+
+
+async def test_waiting_asks_redis_about_as_often_as_places_come_back(redis: Redis) -> None:
+    budget = budget_of(redis, limit=2, window_s=0.3)
+
+    async def call() -> None:
+        async with budget.place(PORTAL, "calls"):
+            pass
+
+    await budget.state(PORTAL)
+    before = int((await redis.info("stats"))["total_commands_processed"])
+    await asyncio.gather(*(call() for _ in range(8)))
+    asked = int((await redis.info("stats"))["total_commands_processed"]) - before
+
+    scripts = asked / 6  # each runs some commands of its own
+    assert scripts < 8 * 4
+
+
+async def test_kinds_and_portals_have_limits_of_their_own(redis: Redis) -> None:
+    budget = budget_of(redis)
+    async with (
+        budget.place(PORTAL, "calls"),
+        budget.place(PORTAL, "search"),
+        budget.place(PORTAL, "associations"),
+        budget.place(7, "calls"),
+    ):
+        state = await budget.state(PORTAL)
+
+    assert {kind: (s.limit, s.used) for kind, s in state.items()} == {
+        "calls": (5, 1), "search": (2, 1), "associations": (3, 1),
+    }  # fmt: skip
+
+
+async def test_no_more_places_are_held_than_the_process_has_threads(redis: Redis) -> None:
+    budget = budget_of(redis, limit=10, concurrency=2)
+    held = most = 0
+
+    async def call() -> None:
+        nonlocal held, most
+        async with budget.place(PORTAL, "calls"):
+            held += 1
+            most = max(most, held)
+            await asyncio.sleep(0.02)
+            held -= 1
+
+    await asyncio.gather(*(call() for _ in range(8)))
+
+    assert most == 2
+
+
+async def test_few_connections_to_redis_serve_many_calls_at_once(valkey_url: str, redis: Redis) -> None:
+    few = Redis.from_url(valkey_url, max_connections=5)
+    budget = budget_of(few, limit=40, window_s=0.1)
+
+    async def call() -> None:
+        async with budget.place(PORTAL, "calls"):
+            await asyncio.sleep(0.02)
+
+    await asyncio.gather(*(call() for _ in range(32)))
+    await asyncio.sleep(0.15)
+
+    assert (await budget.state(PORTAL))["calls"].used == 0
+    await few.aclose()
+
+
+@pytest.mark.parametrize("told", [3, 9])
+async def test_limit_that_hubspot_tells_replaces_ours_in_every_process(redis: Redis, told: int) -> None:
+    headers = {"x-hubspot-ratelimit-max": str(told), "x-hubspot-ratelimit-interval-milliseconds": "300"}
+    async with budget_of(redis).place(PORTAL, "calls") as place:
+        place.answered(headers)
+
+    assert (await budget_of(redis).state(PORTAL))["calls"].limit == told
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"x-hubspot-ratelimit-max": "many"},
+        {"x-hubspot-ratelimit-max": "0"},
+        {"x-hubspot-ratelimit-max": "9", "x-hubspot-ratelimit-interval-milliseconds": "1000"},
+    ],
+)
+async def test_headers_that_tell_no_limit_change_none(redis: Redis, headers: dict[str, str]) -> None:
+    budget = budget_of(redis)
+    async with budget.place(PORTAL, "calls") as place:
+        place.answered(headers)
+
+    assert (await budget.state(PORTAL))["calls"].limit == 5
+
+
+async def test_lower_limit_holds_for_the_calls_that_were_made_before(redis: Redis) -> None:
+    budget = budget_of(redis, limit=5, window_s=0.3)
+    for told in ("", "", "", "2"):
+        async with budget.place(PORTAL, "calls") as place:
+            place.answered({"x-hubspot-ratelimit-max": told})
+    ended = time.monotonic()
+
+    async with budget.place(PORTAL, "calls"):
+        waited = time.monotonic() - ended
+
+    assert waited > 0.25
+
+
+async def test_pause_holds_up_every_process(redis: Redis) -> None:
+    await budget_of(redis).pause(PORTAL, "calls", 0.25, "SECONDLY")
+
+    started = time.monotonic()
+    async with budget_of(redis).place(PORTAL, "calls"):
+        waited = time.monotonic() - started
+
+    assert 0.24 <= waited < 10
+
+
+async def test_pause_of_one_kind_leaves_the_others_alone(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await budget.pause(PORTAL, "search", 20)
+
+    async with asyncio.timeout(0.2), budget.place(PORTAL, "calls"), budget.place(PORTAL, "associations"):
+        state = await budget.state(PORTAL)
+
+    assert state["search"].waiting_s == pytest.approx(20, abs=0.5)
+
+
+async def test_pause_of_the_portal_holds_up_every_kind(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await budget.pause(PORTAL, "portal", 20, "DAILY")
+
+    state = await budget.state(PORTAL)
+
+    assert {s.why for s in state.values()} == {"DAILY"}
+    assert all(s.waiting_s > 19 for s in state.values())
+
+
+async def test_shorter_pause_does_not_end_a_longer_one(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await budget.pause(PORTAL, "calls", 20, "longer")
+    await budget.pause(PORTAL, "calls", 1, "shorter")
+
+    state = (await budget.state(PORTAL))["calls"]
+
+    assert (round(state.waiting_s), state.why) == (20, "longer")
+
+
+async def test_operator_ends_a_pause_early(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await budget.pause(PORTAL, "calls", 20)
+    await budget.resume(PORTAL, "calls")
+
+    async with asyncio.timeout(0.2), budget.place(PORTAL, "calls"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("why", "kind"), [("DAILY", RateLimited), (PortalMoving.reason, PortalMoving), ("object_locked", RateLimited)]
+)
+async def test_pause_too_long_to_sit_out_is_told_with_its_wait(
+    redis: Redis, why: str, kind: type[TransientCRMError]
+) -> None:
+    budget = budget_of(redis)
+    await budget.pause(PORTAL, "portal", 3600, why)
+
+    with pytest.raises(kind) as caught:
+        async with budget.place(PORTAL, "calls"):
+            pytest.fail("no place may be given")
+
+    assert caught.value.retry_after_s == pytest.approx(3600, abs=1)
+
+
+async def test_failed_call_that_names_a_wait_pauses_everybody(redis: Redis) -> None:
+    with pytest.raises(RateLimited):
+        async with budget_of(redis).place(PORTAL, "calls"):
+            raise RateLimited(policy="TEN_SECONDLY_ROLLING", retry_after_s=4)
+
+    state = (await budget_of(redis).state(PORTAL))["calls"]
+
+    assert (round(state.waiting_s), state.why) == (4, "TEN_SECONDLY_ROLLING")
+
+
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [
+        (RateLimited(policy="TEN_SECONDLY_ROLLING"), ("calls", 10.0, "TEN_SECONDLY_ROLLING")),
+        (RateLimited(policy="SECONDLY"), ("calls", 1.0, "SECONDLY")),
+        (RateLimited(policy="DAILY"), ("portal", 900.0, "DAILY")),
+        (RateLimited(policy="DAILY", retry_after_s=7200), ("portal", 7200, "DAILY")),
+        (RateLimited(), ("calls", 10.0, "rate_limited")),
+        (ObjectLocked(), ("calls", 2.0, "object_locked")),
+        (ObjectLocked(retry_after_s=1), ("calls", 2.0, "object_locked")),
+        (PortalMoving(), ("portal", 300.0, "portal_moving")),
+        (PortalMoving(retry_after_s=86_400), ("portal", 86_400, "portal_moving")),
+        (CRMUnavailable(retry_after_s=3), ("calls", 3, "crm_unavailable")),
+        (CRMUnavailable(), None),
+    ],
+)
+def test_what_a_failed_call_means_for_all(error: TransientCRMError, wait: tuple[str, float, str] | None) -> None:
+    assert shared_wait(error, "calls", 10.0) == wait
+
+
+async def test_without_redis_no_call_is_made() -> None:
+    redis = Redis.from_url("redis://127.0.0.1:1")
+
+    with pytest.raises(CRMUnavailable):
+        async with budget_of(redis).place(PORTAL, "calls"):
+            pytest.fail("no place may be given")
+
+    await redis.aclose()
+
+
+async def test_budget_survives_a_redis_that_forgot_its_scripts(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await budget.state(PORTAL)
+    await redis.script_flush()
+
+    async with budget.place(PORTAL, "calls"):
+        pass
+
+    assert (await budget.state(PORTAL))["calls"].used == 1
+
+
+async def test_nothing_of_the_budget_stays_in_redis_for_ever(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await budget.pause(PORTAL, "search", 1)
+    async with budget.place(PORTAL, "calls") as place:
+        place.answered({"x-hubspot-ratelimit-max": "7"})
+
+    keys = [key async for key in redis.scan_iter()]
+
+    assert len(keys) == 2
+    assert all([await redis.pttl(key) > 0 for key in keys])

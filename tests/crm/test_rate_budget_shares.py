@@ -1,0 +1,261 @@
+"""Who goes first: interactive calls before an import, portals beside each other, and nobody beyond the day's limit."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from redis.asyncio import Redis
+
+from spokes.core.errors import RateLimited
+from spokes.crm.transport.rate_budget import Budget, Priority, day_left_s, priority_of, shared_wait
+from spokes.simulator.config import Limits, PortalConfig
+from tests.support.crm_world import PORTAL, World, world_of
+
+
+def budget_of(
+    redis: Redis, *, limit: int = 10, reserve: float = 0.2, window_s: float = 60.0, concurrency: int = 32
+) -> Budget:
+    """A budget of which no place comes back while a test lasts, unless it asks for a shorter window."""
+    return Budget(redis, limit=limit, search_limit=2, reserve=reserve, window_s=window_s, concurrency=concurrency)
+
+
+async def taken_at_once(
+    budget: Budget, count: int, priority: Priority, *, at_least: int, portal_id: int = PORTAL
+) -> int:
+    """How many of `count` calls get a place without waiting for one to come back; waits until it is so many."""
+    given = 0
+
+    async def call() -> None:
+        nonlocal given
+        async with budget.place(portal_id, "calls", priority):
+            given += 1
+
+    calls = [asyncio.create_task(call()) for _ in range(count)]
+    async with asyncio.timeout(20):
+        while given < at_least:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
+    await asyncio.sleep(0.1)  # in which one too many would be seen
+    for task in calls:
+        task.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    return given
+
+
+async def test_import_leaves_the_reserve_to_others(redis: Redis) -> None:
+    budget = budget_of(redis)
+
+    assert await taken_at_once(budget, 12, "background", at_least=8) == 8
+    assert await taken_at_once(budget, 12, "interactive", at_least=2) == 2
+
+
+async def test_interactive_calls_may_use_the_whole_limit(redis: Redis) -> None:
+    assert await taken_at_once(budget_of(redis), 12, "interactive", at_least=10) == 10
+
+
+async def test_without_a_reserve_an_import_may_too(redis: Redis) -> None:
+    assert await taken_at_once(budget_of(redis, reserve=0), 12, "background", at_least=10) == 10
+
+
+async def test_limit_of_one_serves_an_import(redis: Redis) -> None:
+    assert await taken_at_once(budget_of(redis, limit=1), 2, "background", at_least=1) == 1
+
+
+async def test_interactive_calls_do_not_starve_an_import(redis: Redis) -> None:
+    budget, end = budget_of(redis, window_s=0.4), time.monotonic() + 20
+    served: dict[Priority, int] = {"interactive": 0, "background": 0}
+
+    async def call_on(priority: Priority) -> None:
+        while served["background"] < 4 and time.monotonic() < end:
+            async with budget.place(PORTAL, "calls", priority):
+                served[priority] += 1
+
+    await asyncio.gather(*(call_on(priority) for priority in served for _ in range(10)))
+
+    assert served["background"] >= 4
+
+
+async def test_import_that_waits_holds_up_no_interactive_call(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await taken_at_once(budget, 8, "background", at_least=8)
+    waiting = [asyncio.create_task(budget._take(PORTAL, "calls", f"b{i}", "background")) for i in range(5)]
+    await asyncio.sleep(0.02)
+
+    async with asyncio.timeout(20), budget.place(PORTAL, "calls"):
+        assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_portal_whose_calls_hang_leaves_the_others_their_threads(redis: Redis) -> None:
+    budget = budget_of(redis, limit=100, concurrency=8)
+    held = asyncio.Event()
+
+    async def hang() -> None:
+        async with budget.place(PORTAL, "calls"):
+            await held.wait()
+
+    hanging = [asyncio.create_task(hang()) for _ in range(20)]
+    await asyncio.sleep(0.1)
+
+    assert await taken_at_once(budget, 3, "interactive", at_least=3, portal_id=7) == 3
+    assert (await budget.state(PORTAL))["calls"].used == 6
+    held.set()
+    await asyncio.gather(*hanging)
+
+
+async def test_portals_take_turns(redis: Redis) -> None:
+    budget, served = budget_of(redis, limit=1000, concurrency=1), list[int]()
+
+    async def call(portal_id: int) -> None:
+        async with budget.place(portal_id, "calls"):
+            served.append(portal_id)
+            await asyncio.sleep(0.002)
+
+    await asyncio.gather(*(call(1) for _ in range(20)), *(call(2) for _ in range(5)))
+
+    assert served[:10].count(2) >= 4
+
+
+async def spend(budget: Budget, left: int, *, daily: int = 100) -> None:
+    """One call, whose answer says what is left of the day."""
+    async with budget.place(PORTAL, "calls") as place:
+        headers = {"x-hubspot-ratelimit-daily": str(daily), "x-hubspot-ratelimit-daily-remaining": str(left)}
+        place.answered(headers)
+
+
+async def test_what_is_left_of_the_day_is_known_to_every_process(redis: Redis) -> None:
+    await spend(budget_of(redis), 7)
+
+    assert (await budget_of(redis).state(PORTAL))["calls"].day_left == 7
+
+
+async def test_no_call_is_made_beyond_the_day(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await spend(budget, 2)
+    taken = await taken_at_once(budget, 2, "interactive", at_least=2)
+
+    with pytest.raises(RateLimited) as caught:
+        async with budget.place(PORTAL, "search"):
+            pytest.fail("no place may be given")
+
+    assert (taken, caught.value.policy) == (2, "DAILY")
+    assert caught.value.retry_after_s == pytest.approx(900, abs=5)
+
+
+async def test_calls_under_way_count_against_the_day(redis: Redis) -> None:
+    budget = budget_of(redis)
+    async with budget.place(PORTAL, "calls"):
+        await spend(budget, 7)
+
+        assert (await budget.state(PORTAL))["calls"].day_left == 6
+
+
+async def test_batch_association_calls_have_a_day_of_their_own(redis: Redis) -> None:
+    budget = budget_of(redis)
+    await spend(budget, 0)
+
+    async with asyncio.timeout(20), budget.place(PORTAL, "associations"):
+        state = await budget.state(PORTAL)
+
+    assert (state["calls"].day_left, state["associations"].day_left) == (0, None)
+
+
+async def test_day_ends_at_the_portals_midnight(redis: Redis) -> None:
+    budget = budget_of(redis)
+    budget.learn_day(PORTAL, "Asia/Tokyo")
+    await spend(budget, 0)
+
+    with pytest.raises(RateLimited) as caught:
+        async with budget.place(PORTAL, "calls"):
+            pytest.fail("no place may be given")
+
+    assert caught.value.retry_after_s == pytest.approx(day_left_s(datetime.now(UTC), ZoneInfo("Asia/Tokyo")), abs=5)
+
+
+@pytest.mark.parametrize("zone", ["", "No/Such", "../etc/passwd"])
+def test_time_zone_that_is_none_changes_nothing(zone: str) -> None:
+    budget = Budget(Redis(), limit=1, search_limit=1)
+    budget.learn_day(PORTAL, zone)
+
+    assert not budget.knows_day(PORTAL)
+
+
+@pytest.mark.parametrize(
+    ("now", "zone", "hours"),
+    [
+        (datetime(2026, 11, 23, 20, tzinfo=UTC), "UTC", 4),
+        (datetime(2026, 11, 23, 20, tzinfo=UTC), "America/New_York", 9),
+        (datetime(2026, 11, 23, 20, tzinfo=UTC), "Asia/Kolkata", 22.5),
+        (datetime(2026, 10, 24, 22, 30, tzinfo=UTC), "Europe/Berlin", 24.5),  # the day on which clocks go back
+    ],
+)
+def test_how_long_a_day_lasts(now: datetime, zone: str, hours: float) -> None:
+    assert day_left_s(now, ZoneInfo(zone)) == hours * 3600 + 5
+
+
+def test_refusal_for_the_day_waits_for_midnight_where_it_is_known() -> None:
+    assert shared_wait(RateLimited(policy="DAILY"), "calls", 10.0, 7200.0) == ("portal", 7200.0, "DAILY")
+
+
+@pytest.mark.parametrize(
+    ("source", "priority"),
+    [("IMPORT", "background"), ("BATCH_UPDATE", "background"), ("CRM_UI", "interactive"), (None, "interactive")],
+)
+def test_bulk_changes_are_background_work(source: str | None, priority: Priority) -> None:
+    assert priority_of(source) == priority
+
+
+@pytest.fixture
+async def short_day(redis: Redis) -> AsyncIterator[World]:
+    """A portal with few calls a day."""
+    config = PortalConfig(limits=Limits(daily=100), time_zone="Asia/Tokyo")
+    async with world_of(redis, config) as world:
+        yield world
+
+
+async def test_when_the_day_runs_short_its_end_is_asked_for_once(short_day: World) -> None:
+    (contact_id,) = short_day.contacts(1)
+    for _ in range(95):
+        await short_day.services().contacts.get(contact_id)
+    async with asyncio.timeout(20):
+        while not short_day.crm.budget.knows_day(PORTAL):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
+
+    assert short_day.calls.count("GET details") == 1
+
+
+async def test_day_that_is_spent_costs_no_refused_call(short_day: World) -> None:
+    (contact_id,) = short_day.contacts(1)
+    answers = [await _get(short_day, contact_id) for _ in range(110)]
+
+    assert set(answers[:99]) == {None}
+    assert answers[-1] == "DAILY"
+    assert short_day.sim.limiter.truth.refused == 0
+
+
+async def _get(world: World, contact_id: str) -> str | None:
+    try:
+        await world.services().contacts.get(contact_id)
+    except RateLimited as error:
+        return error.policy
+    return None
+
+
+async def test_interactive_read_waits_for_no_import_and_takes_it_along(redis: Redis) -> None:
+    config = PortalConfig(limits=Limits(ten_secondly=10))
+    async with world_of(redis, config, hubspot_rate_limit=10, hubspot_reserve=0.2) as world:
+        ids = world.contacts(20)
+        imports = world.services(priority="background").contacts
+        for contact_id in ids[:8]:
+            await imports.get(contact_id)
+        waiting = asyncio.create_task(imports.get(ids[9]))
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):  # half of what the import waits for
+            await world.services().contacts.get(ids[10])
+            await waiting
+
+    assert len(world.calls) == 9

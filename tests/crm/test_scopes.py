@@ -1,0 +1,83 @@
+"""Scopes follow from what handlers declare; the token's are compared with them."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from spokes.crm.scopes import Comparison, Declaration, compare, needed, warn_of_scopes
+from spokes.crm.transport.token_info import TokenInfo
+from spokes.routing import load_router
+
+
+def declared(object_type: str = "contact", may: str = "", **reads: tuple[str, ...]) -> Declaration:
+    return Declaration(object_type, reads, frozenset(may.split()))
+
+
+def crm(*scopes: str) -> set[frozenset[str]]:
+    return {frozenset({f"crm.objects.{scope}"}) for scope in scopes}
+
+
+@pytest.mark.parametrize(
+    ("declaration", "needs"),
+    [
+        (declared(), set()),
+        (declared(contacts=("phone",)), crm("contacts.read")),
+        (declared(may="companies.update"), crm("companies.write")),
+        (declared(may="deals.create deals.create_nothing"), crm("deals.write")),
+        (declared(may="deals.archive"), crm("deals.read", "deals.write")),
+        (declared("2-99", objects=("plate",), may="objects.update"), crm("custom.read", "custom.write")),
+        (declared("deal", objects=("amount",)), crm("deals.read")),
+        (declared(tickets=("subject",)), {frozenset({"tickets", "crm.objects.tickets.read"})}),
+        (declared(may="line_items.create"), {frozenset({"e-commerce", "crm.objects.line_items.write"})}),
+        (declared(may="tasks.create"), crm("contacts.write")),
+        (declared(emails=("hs_email_text",)), crm("contacts.read") | {frozenset({"sales-email-read"})}),
+        (declared(deals=("amount",), may="associations.list"), crm("deals.read")),
+        (
+            declared(deals=("amount",), companies=("name",), may="associations.associate"),
+            crm("deals.read", "deals.write", "companies.read", "companies.write"),
+        ),
+        (declared(may="privacy.delete"), crm("contacts.read", "contacts.write")),
+    ],
+)
+def test_what_a_handler_declares_is_what_it_needs(declaration: Declaration, needs: set[frozenset[str]]) -> None:
+    assert needed([declaration]) == needs
+
+
+def test_one_of_several_scopes_is_enough() -> None:
+    needs = needed([declared(tickets=("subject",))])
+
+    assert compare(needs, frozenset({"tickets", "oauth"})) == Comparison(frozenset(), frozenset())
+    assert compare(needs, frozenset()).missing_texts == ("tickets or crm.objects.tickets.read",)
+
+
+def test_what_no_handler_needs_is_excess() -> None:
+    granted = frozenset({"oauth", "crm.objects.contacts.read", "crm.objects.deals.write"})
+
+    assert compare(needed([declared(contacts=("phone",))]), granted).excess == {"crm.objects.deals.write"}
+
+
+def test_missing_and_excess_are_logged_once_each() -> None:
+    with capture_logs() as lines:
+        warn_of_scopes(TokenInfo(1, frozenset({"oauth", "content"})), [declared(contacts=("phone",))])
+
+    assert [(line["event"], list(line["scopes"])) for line in lines] == [
+        ("token_scopes_missing", ["crm.objects.contacts.read"]),
+        ("token_scopes_excess", ["content"]),
+    ]
+
+
+@pytest.mark.parametrize("info", [None, TokenInfo(1, frozenset())])
+def test_of_scopes_that_are_not_known_nothing_is_said(info: TokenInfo | None) -> None:
+    with capture_logs() as lines:
+        assert warn_of_scopes(info, [declared(contacts=("phone",))]) is None
+
+    assert lines == []
+
+
+def test_handlers_that_come_with_it_need_no_more_than_this() -> None:
+    routes = {route.name: (claim.partition(".")[0], route.uses) for claim, route in load_router("handlers")}
+    needs = needed(Declaration(kind, uses.reads, uses.may) for kind, uses in routes.values())
+
+    assert Comparison(needs, frozenset()).missing_texts == (
+        "crm.objects.companies.read", "crm.objects.companies.write", "crm.objects.contacts.read",
+        "crm.objects.contacts.write", "crm.objects.deals.read", "tickets or crm.objects.tickets.read",
+    )  # fmt: skip

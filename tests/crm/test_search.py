@@ -1,0 +1,135 @@
+"""Searches: conditions become HubSpot's filters, limits are kept before sending, windows go beyond 10,000."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+from redis.asyncio import Redis
+
+from spokes.core.errors import InvalidRequest
+from spokes.crm.search import Condition, query, where
+from spokes.simulator.config import Limits, PortalConfig
+from tests.support.crm_world import World, world_of
+
+
+@pytest.fixture
+async def world(redis: Redis) -> AsyncIterator[World]:
+    async with world_of(redis) as world:
+        yield world
+
+
+def body(condition: Condition, **more: object) -> dict[str, object]:
+    given = {"text": "", "sort": "", "properties": ("email",), "limit": 10, "after": "0", **more}
+    return query(condition, **given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("condition", "emails"),
+    [
+        (where("email").equals("b@example.org"), "b"),
+        (where("email").is_one_of(["A@example.org", "b@example.org"]), "ab"),
+        (where("email").is_none_of(["A@example.org"]), "bcd"),
+        (where("age").between(2, 3), "bc"),
+        (where("age").more_than(2), "c"),
+        (where("age").at_least(2), "bc"),
+        (where("age").less_than(2), "a"),
+        (where("age").at_most(2), "ab"),
+        (where("age").is_unset(), "d"),
+        (where("age").is_set() & where("email").differs_from("a@example.org"), "bc"),
+        (where("age").equals(1) | where("age").is_unset(), "ad"),
+        ((where("age").equals(1) | where("age").equals(2)) & where("email").has_word("b*"), "b"),
+        (where("email").lacks_word("b*"), "acd"),
+        (where("createdate").more_than(datetime(2020, 1, 1, tzinfo=UTC)), "abcd"),
+    ],
+)
+async def test_condition_finds_what_it_says(world: World, condition: Condition, emails: str) -> None:
+    for letter, age in zip("abcd", ("1", "2", "3", ""), strict=True):
+        world.make(email=f"{letter}@example.org", age=age)
+
+    found = await world.services().contacts.search(condition, sort="email")
+
+    assert "".join(record["email"][0] for record in found) == emails
+
+
+async def test_search_goes_over_pages_up_to_its_limit(world: World) -> None:
+    world.contacts(205)
+
+    found = await world.services().contacts.search(sort="-email", limit=203)
+
+    assert len({record.id for record in found}) == 203
+    assert found[0]["email"] == "person9@example.org"
+    assert len(world.calls) == 2
+
+
+async def test_words_are_looked_for_in_the_default_properties(world: World) -> None:
+    world.contacts(3)
+
+    assert [r["email"] for r in await world.services().contacts.search(text="person1")] == ["person1@example.org"]
+
+
+async def test_beyond_ten_thousand_results_each_page_is_a_window(redis: Redis) -> None:
+    config = PortalConfig(limits=Limits(search_secondly=1000))
+    async with world_of(redis, config, hubspot_search_limit=1000) as world:
+        ids = world.contacts(10_050)
+        world.make("contacts", city="elsewhere")
+        found = [r.id async for r in world.services().contacts.search_all(where("email").is_set())]
+
+    assert found == ids
+    assert len(world.calls) == 51
+
+
+async def test_window_stands_in_every_group(world: World) -> None:
+    ids = world.contacts(2)
+
+    either = where("email").equals("person0@example.org") | where("email").equals("person1@example.org")
+
+    assert [r.id async for r in world.services().contacts.search_all(either)] == ids
+
+
+def all_of(count: int) -> Condition:
+    condition = where("p0").is_set()
+    for number in range(1, count):
+        condition &= where(f"p{number}").is_set()
+    return condition
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        (all_of(7), "SEARCH_FILTERS"),
+        (all_of(6) | all_of(6) | all_of(6) | all_of(1), "SEARCH_FILTERS"),
+        (all_of(1) | all_of(1) | all_of(1) | all_of(1) | all_of(1) | all_of(1), "SEARCH_GROUPS"),
+        (where("email").is_one_of(f"someone.{n}@example.org" for n in range(200)), "SEARCH_BODY"),
+        (where("email").equals("ü" * 500), "SEARCH_BODY"),
+    ],
+)
+async def test_what_hubspot_would_refuse_is_not_sent(world: World, condition: Condition, reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason):
+        await world.services().contacts.search(condition)
+
+    assert world.calls == []
+
+
+async def test_more_results_than_a_query_gives_are_refused_before_it_is_sent(world: World) -> None:
+    with pytest.raises(InvalidRequest, match="SEARCH_RESULTS"):
+        await world.services().contacts.search(limit=10_001)
+
+    assert world.calls == []
+
+
+@pytest.mark.parametrize(
+    "condition", [all_of(6) | all_of(6) | all_of(6), all_of(1) | all_of(1) | all_of(1) | all_of(1)]
+)
+def test_what_hubspot_takes_passes(condition: Condition) -> None:
+    assert len(body(condition)["filterGroups"]) == len(condition.groups)  # type: ignore[arg-type]
+
+
+def test_lists_hold_values_in_lower_case_and_as_they_are() -> None:
+    """HubSpot compares texts in lower case there, and enumerations as they are."""
+    (group,) = where("stage").is_one_of(["Open", "won"]).groups
+
+    assert group[0]["values"] == ["Open", "won", "open"]
+
+
+def test_search_for_everything_has_no_filters() -> None:
+    assert "filterGroups" not in body(Condition(((),)))

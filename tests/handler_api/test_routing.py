@@ -1,0 +1,149 @@
+"""spokes.routing: who would be called."""
+
+from typing import Any
+
+import pytest
+
+from spokes.core.errors import ConfigurationError
+from spokes.core.events import Event
+from spokes.routing import Router, Uses, load_router, uses
+from spokes.tools import Tools
+from tests.support.events import event
+
+
+async def first(event: Event, tools: Tools) -> None:
+    """A handler."""
+
+
+async def second(event: Event, tools: Tools) -> None:
+    """Another."""
+
+
+def change(name: str) -> Event:
+    return Event(event(subscriptionType="contact.propertyChange", propertyName=name, propertyValue="x"))
+
+
+def name_of(router: Router, event: Event) -> str | None:
+    route = router.fetch(event)
+    return route and route.name
+
+
+def test_claimed_type_is_fetched() -> None:
+    router = Router()
+    router.register("contact.creation")(first)
+    assert name_of(router, Event(event())) == "test_routing.first"
+
+
+def test_unclaimed_type_has_no_handler() -> None:
+    assert Router().fetch(Event(event())) is None
+
+
+def test_claim_of_a_property_beats_the_claim_of_its_type() -> None:
+    router = Router()
+    router.register("contact.propertyChange")(first)
+    router.register("contact.propertyChange", property="email")(second)
+    assert (name_of(router, change("email")), name_of(router, change("city"))) == (
+        "test_routing.second",
+        "test_routing.first",
+    )
+
+
+def test_claim_of_a_type_beats_the_claim_of_every_object() -> None:
+    router = Router()
+    router.register("object.creation")(first)
+    router.register("contact.creation")(second)
+    custom = Event(event(subscriptionType="object.creation", objectTypeId="2-7"))
+    assert (name_of(router, Event(event())), name_of(router, custom)) == ("test_routing.second", "test_routing.first")
+
+
+def test_double_claim_is_refused_and_names_both() -> None:
+    router = Router()
+    router.register("contact.creation")(first)
+    with pytest.raises(ConfigurationError, match=r"test_routing\.first and by test_routing\.second"):
+        router.register("contact.creation")(second)
+
+
+def test_joining_routers_that_claim_the_same_is_refused() -> None:
+    one, other = Router(), Router()
+    one.register("contact.creation")(first)
+    other.register("contact.creation")(second)
+    with pytest.raises(ConfigurationError):
+        Router(one, other)
+
+
+def test_handler_carries_what_it_declares() -> None:
+    router = Router()
+
+    @router.register("contact.creation")
+    @uses(reads={"contacts": ("phone",)}, may=("contacts.update",))
+    async def handler(event: Event, tools: Tools) -> None:
+        del event, tools
+
+    route = router.fetch(Event(event()))
+    assert route is not None
+    assert route.uses == Uses({"contacts": ("phone",)}, frozenset({"contacts.update"}))
+
+
+@pytest.mark.parametrize(
+    ("may", "allowed"),
+    [
+        (("contacts.update_many", "deals.create"), {"contacts.update", "deals.create"}),
+        (("contacts.get", "deals.search_all"), set()),
+        (("associations.labels", "associations.remove_label"), {"associations.list", "associations.remove"}),
+        (("privacy.gdpr_delete",), {"privacy.delete"}),
+        (("objects.archive", "2-123.upsert_many"), {"objects.archive", "2-123.upsert"}),
+    ],
+)
+def test_method_may_be_declared_by_the_name_it_is_called_by(may: tuple[str, ...], allowed: set[str]) -> None:
+    router = Router()
+
+    @router.register("contact.creation")
+    @uses(may=may)
+    async def handler(event: Event, tools: Tools) -> None:
+        del event, tools
+
+    route = router.fetch(Event(event()))
+    assert route is not None
+    assert route.uses.may == allowed
+
+
+@pytest.mark.parametrize("method", ["contacts.updat", "update", "associations.create", "privacy.get", ""])
+def test_misspelt_method_is_told_with_those_there_are(method: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"is no method; there are \w+\.\w+, "):
+        uses(may=(method,))
+
+
+@pytest.mark.parametrize("given", [{"may": "contacts.update"}, {"reads": {"contacts": "phone"}}])
+def test_text_where_a_tuple_belongs_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="tuples"):
+        uses(**given)
+
+
+def test_declaration_that_would_be_overlooked_is_refused() -> None:
+    registered = Router().register("contact.creation")(first)
+    with pytest.raises(ConfigurationError, match="must stand below"):
+        uses(may=("contacts.update",))(registered)
+
+
+def test_handler_that_is_no_coroutine_is_refused() -> None:
+    def handler(event: Event, tools: Tools) -> None:
+        del event, tools
+
+    with pytest.raises(ConfigurationError, match="async def handler"):
+        Router().register("contact.creation")(handler)  # type: ignore[arg-type]  # the mistake
+
+
+def test_default_handlers_claim_what_the_readme_says() -> None:
+    claims = load_router("handlers").claims
+    assert {
+        "contact.creation",
+        "company.propertyChange:domain",
+        "deal.propertyChange:dealstage",
+        "contact.privacyDeletion",
+    } <= claims
+
+
+@pytest.mark.parametrize("package", ["no_such_package", "json"])
+def test_package_without_a_router_is_a_configuration_error(package: str) -> None:
+    with pytest.raises(ConfigurationError):
+        load_router(package)

@@ -1,0 +1,190 @@
+"""The default handlers on a real worker's parts: what people set stands, whatever is written in between."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+from redis.asyncio import Redis
+
+import handlers
+from spokes.core.errors import CRMUnavailable, RetryLater
+from spokes.core.events import Event
+from spokes.core.redis import keys
+from spokes.core.settings import Settings
+from spokes.crm.services import CRM
+from spokes.simulator.api.faults import Fault
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER, ObjectRef
+from spokes.simulator.config import PortalConfig, SimulatorConfig
+from spokes.simulator.crm.object_types import CONTACT, TICKET
+from spokes.simulator.errors import JsonObject
+from spokes.tools import Tools
+from tests.support.deployment import TOKEN
+from tests.support.events import event
+from workers.delivery.current_value import StandingForEvent
+from workers.delivery.once import OnceForEvent
+
+PORTAL = 50112233
+Run = Callable[[dict[str, object]], Awaitable[None]]
+
+
+@pytest.fixture
+async def hubspot() -> AsyncIterator[Simulator]:
+    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+async def crm(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> AsyncIterator[CRM]:
+    crm = await CRM.open(Settings.from_env({**environ, "HUBSPOT_API_URL": hubspot.url}), redis)
+    yield crm
+    await crm.close()
+
+
+@pytest.fixture
+def run(crm: CRM, redis: Redis) -> Run:
+    async def run(raw: dict[str, object]) -> None:
+        told = Event(raw)
+        route = handlers.ROUTER.fetch(told)
+        assert route is not None
+        uses = route.uses
+
+        def services() -> object:
+            return crm.for_event(PORTAL, told.object_type, uses.reads, uses.may, lambda _: None)
+
+        once, standing = partial(OnceForEvent, redis, told), StandingForEvent(crm.echoes, told, told)
+        await route.function(told, Tools(services, once, standing, SimpleNamespace, "US", 1))  # type: ignore[arg-type]  # nothing is forgotten
+
+    return run
+
+
+def a_record(hubspot: Simulator, type_: str, properties: JsonObject) -> int:
+    return int(hubspot.crm.create(hubspot.crm.types.resolve(type_), properties, USER).id)
+
+
+def properties(hubspot: Simulator, type_: str, object_id: int) -> dict[str, str]:
+    return hubspot.crm.get(hubspot.crm.types.resolve(type_), str(object_id)).properties
+
+
+def change(object_id: int, family: str, name: str, value: str) -> dict[str, object]:
+    told = {"subscriptionType": f"{family}.propertyChange", "propertyName": name, "propertyValue": value}
+    return event(objectId=object_id, changeFlag=None, **told)
+
+
+async def test_new_contact_is_put_into_canonical_form(run: Run, hubspot: Simulator) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2671", "email": "Ada@Example.COM"})
+    await run(event(objectId=contact))
+    found = properties(hubspot, "contacts", contact)
+    assert (found["phone"], found["email"]) == ("+14155552671", "ada@example.com")
+
+
+@pytest.mark.parametrize(
+    ("knew_until_ms", "phone"),  # by the event's own time; None where nothing was read
+    [(None, "+14155552671"), (-1, "+14155552671"), (0, "+14155550000")],
+)
+async def test_phone_that_a_person_set_stands_over_our_own_write_on_top_of_it_unless_that_knew_of_it(
+    run: Run, crm: CRM, hubspot: Simulator, knew_until_ms: int | None, phone: str
+) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
+    told = change(contact, "contact", "phone", "(415) 555-2671")
+    rests_on = {} if knew_until_ms is None else {"phone": int(str(told["occurredAt"])) + knew_until_ms}
+    await crm.echoes.expect(PORTAL, "contact", str(contact), {"phone": "+14155550000"}, rests_on=rests_on)
+    await run(told)
+    assert properties(hubspot, "contacts", contact)["phone"] == phone
+
+
+async def test_phone_that_was_taken_from_an_event_rests_on_that_and_not_on_what_was_read(
+    run: Run, crm: CRM, hubspot: Simulator
+) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
+    told = change(contact, "contact", "phone", "(415) 555-2671")
+    await crm.echoes.expect(PORTAL, "contact", str(contact), {"phone": "+14155550000"})
+    await run(told)
+    assert await crm.echoes.wrote(PORTAL, "contact", str(contact), "phone", "+14155552671") == told["occurredAt"]
+
+
+async def test_phone_that_was_read_rests_on_the_last_change_of_its_record(
+    run: Run, crm: CRM, hubspot: Simulator
+) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2671"})
+    record = hubspot.crm.get(hubspot.crm.types.resolve("contacts"), str(contact))
+    updated_ms = record.updated_at_ms
+    await run(event(objectId=contact))
+    assert await crm.echoes.wrote(PORTAL, "contact", str(contact), "phone", "+14155552671") == updated_ms
+
+
+async def test_phone_that_a_person_has_set_since_counts_before_the_one_that_is_told(
+    run: Run, hubspot: Simulator
+) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2672"})
+    await run(change(contact, "contact", "phone", "(415) 555-2671"))
+    assert properties(hubspot, "contacts", contact)["phone"] == "+14155552672"
+
+
+async def test_email_that_a_person_set_stands_too(run: Run, crm: CRM, hubspot: Simulator) -> None:
+    contact = a_record(hubspot, "contacts", {"email": "before@example.com", "phone": "+14155552671"})
+    await crm.echoes.expect(PORTAL, "contact", str(contact), {"email": "before@example.com"})
+    await run(change(contact, "contact", "email", "After@EXAMPLE.com"))
+    assert properties(hubspot, "contacts", contact)["email"] == "after@example.com"
+
+
+async def test_phone_that_was_cleared_or_withheld_is_read(run: Run, hubspot: Simulator) -> None:
+    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2671"})
+    await run(change(contact, "contact", "phone", "REDACTED"))
+    assert properties(hubspot, "contacts", contact)["phone"] == "+14155552671"
+
+
+async def test_domain_that_a_person_set_stands_over_our_own_write(run: Run, crm: CRM, hubspot: Simulator) -> None:
+    company = a_record(hubspot, "companies", {"name": "Acme", "domain": "old.example.com"})
+    await crm.echoes.expect(PORTAL, "company", str(company), {"domain": "old.example.com"})
+    await run(change(company, "company", "domain", "https://www.New.example.com/about"))
+    assert properties(hubspot, "companies", company)["domain"] == "new.example.com"
+
+
+async def test_domain_that_is_right_is_not_written(run: Run, hubspot: Simulator) -> None:
+    company = a_record(hubspot, "companies", {"name": "Acme", "domain": "acme.example.com"})
+    await run(event(objectId=company, subscriptionType="company.creation"))
+    assert hubspot.requests.where(method="PATCH") == []
+
+
+async def test_what_was_set_on_a_record_that_was_merged_away_is_not_written_to_its_survivor(
+    run: Run, hubspot: Simulator
+) -> None:
+    type_ = hubspot.crm.types.resolve("contacts")
+    kept, gone = (
+        hubspot.crm.get(type_, str(a_record(hubspot, "contacts", {"phone": f"+1415555{n}"}))) for n in (2671, 2672)
+    )
+    survivor = hubspot.crm.merge(kept, gone, USER)
+    await run(change(int(gone.id), "contact", "phone", "(415) 555-2672"))
+    assert survivor.properties["phone"] == "+14155552671"
+
+
+async def test_contact_that_went_away_after_it_was_listed_puts_its_tickets_note_off(
+    run: Run, hubspot: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticket = a_record(hubspot, "tickets", {"subject": "Help", "hs_pipeline_stage": "4"})
+    contact = a_record(hubspot, "contacts", {"phone": "+14155552671"})
+    type_ = hubspot.crm.types.resolve("contacts")
+    hubspot.crm.forget(hubspot.crm.get(type_, str(contact)), USER)
+    listed = [(str(contact), [hubspot.crm.associations.types.plain(TICKET, CONTACT)])]
+    monkeypatch.setattr(hubspot.crm, "associated", lambda *_: listed)
+    with pytest.raises(RetryLater):
+        await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
+
+
+async def test_closed_ticket_leaves_one_note_though_its_contact_was_merged_before_it_was_known_to_be_made(
+    run: Run, redis: Redis, hubspot: Simulator
+) -> None:
+    ticket = a_record(hubspot, "tickets", {"subject": "Help", "hs_pipeline_stage": "4"})
+    type_, associations = hubspot.crm.types.resolve("contacts"), hubspot.crm.associations
+    kept, gone = (hubspot.crm.get(type_, str(a_record(hubspot, "contacts", {"city": "Bonn"}))) for _ in range(2))
+    plain = associations.types.plain(TICKET, CONTACT)
+    associations.add(ObjectRef(TICKET, str(ticket)), ObjectRef(CONTACT, gone.id), [plain], USER)
+    hubspot.faults.add(Fault(method="POST", path="*/notes", reset=True, after_effect=True, times=1))
+    with pytest.raises(CRMUnavailable):
+        await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
+    hubspot.crm.merge(kept, gone, USER)
+    await redis.delete(keys.once(PORTAL, "ticket", str(ticket)) + ":closed-note")  # some seconds later
+    await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
+    assert len(list(hubspot.crm.records(hubspot.crm.types.resolve("notes")))) == 1

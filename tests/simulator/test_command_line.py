@@ -1,0 +1,78 @@
+"""The simulator as a process of its own, and people at work in it."""
+
+import asyncio
+import signal
+import sys
+from random import Random
+
+import pytest
+
+from spokes.simulator.__main__ import DEFAULT_SUBSCRIPTIONS, configured, parser
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig, Target
+from spokes.simulator.demo.traffic import Traffic
+from tests.support.probe import Caller, Received, TargetProbe
+
+
+def test_help_teaches_with_examples() -> None:
+    text = parser().format_help()
+    assert "examples:" in text
+    assert "python -m spokes.simulator demo" in text
+
+
+def test_target_alone_is_called_and_signed() -> None:
+    config = configured(parser().parse_args(["--target", "http://127.0.0.1:8080/in"]))
+    assert config.target == Target("http://127.0.0.1:8080/in")
+
+
+def test_public_url_is_signed_and_the_target_called() -> None:
+    arguments = ["--target", "http://127.0.0.1:8080/in", "--public-url", "https://hooks.example.com/in"]
+    config = configured(parser().parse_args(arguments))
+    assert config.target == Target("https://hooks.example.com/in", "http://127.0.0.1:8080/in")
+
+
+async def test_process_serves_sends_and_ends_on_a_signal() -> None:
+    arrived = asyncio.Event()
+
+    async def answer(_: Received) -> int:
+        arrived.set()
+        return 202
+
+    async with TargetProbe(answer) as target:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "spokes.simulator", "--port", "0", "--target", target.url, "--traffic", "200"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        url = (await process.stdout.readline()).decode().split(" on ")[1].split()[0]
+        async with Caller(url) as call:
+            assert (await call("GET", "/account-info/v3/details")).status == 200
+        await arrived.wait()
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_people_at_work_do_the_same_with_the_same_seed(seed: int) -> None:
+    async def work() -> list[tuple[object, object]]:
+        portal = PortalConfig(subscriptions=DEFAULT_SUBSCRIPTIONS)
+        async with Simulator(SimulatorConfig(portals=(portal,))) as sim:
+            traffic = Traffic(sim.portal, Random(seed))
+            for _ in range(300):
+                traffic.act()
+            elements = [event.element for event in sim.deliveries.events]
+            return [(e["subscriptionType"], e.get("objectId")) for e in elements if isinstance(e, dict)]
+
+    first = await work()
+    assert len({kind for kind, _ in first}) > 5
+    assert await work() == first
+
+
+async def test_people_at_work_keep_the_pace() -> None:
+    portal = PortalConfig(subscriptions=DEFAULT_SUBSCRIPTIONS)
+    async with Simulator(SimulatorConfig(portals=(portal,))) as sim:
+        traffic = Traffic(sim.portal, Random(1))
+        work = asyncio.create_task(traffic.run(200, lambda: len(sim.deliveries.events), sim.clock))
+        await asyncio.sleep(0.5)
+        work.cancel()
+        assert 60 <= len(sim.deliveries.events) <= 130

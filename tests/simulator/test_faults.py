@@ -1,0 +1,128 @@
+"""Faults on purpose, over real HTTP."""
+
+import time
+from collections.abc import AsyncIterator
+from random import Random
+
+import aiohttp
+import pytest
+
+from spokes.simulator.api.faults import Body, Fault, draw_s
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import Latency
+from tests.support.probe import Caller
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Simulator]:
+    async with Simulator() as running:
+        yield running
+
+
+@pytest.fixture
+async def call(sim: Simulator) -> AsyncIterator[Caller]:
+    async with Caller(sim.url) as caller:
+        yield caller
+
+
+CONTACTS = "/crm/v3/objects/contacts"
+
+
+async def statuses(call: Caller, count: int) -> list[int]:
+    return [(await call("GET", CONTACTS)).status for _ in range(count)]
+
+
+@pytest.mark.parametrize("status", [423, 477, 500, 502, 503, 504, 521, 523, 524])
+async def test_any_status_can_be_injected(sim: Simulator, call: Caller, status: int) -> None:
+    sim.faults.add(Fault(status=status))
+    reply = await call("GET", CONTACTS)
+    assert (reply.status, reply.json["status"]) == (status, "error")
+
+
+async def test_rule_hits_the_nth_call(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(status=503, nth=frozenset({2})))
+    assert await statuses(call, 3) == [200, 503, 200]
+
+
+async def test_rule_hits_every_nth_call(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(status=503, every=2))
+    assert await statuses(call, 4) == [200, 503, 200, 503]
+
+
+async def test_rule_ends_after_its_times(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(status=503, times=1))
+    assert await statuses(call, 2) == [503, 200]
+
+
+async def test_rule_holds_for_its_method_and_path_only(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(method="POST", path="*/batch/*", status=503))
+    assert (await call("GET", CONTACTS)).status == 200
+    assert (await call("POST", f"{CONTACTS}/batch/read", {"inputs": []})).status == 503
+
+
+async def test_share_is_the_same_with_the_same_seed() -> None:
+    async def run() -> list[int]:
+        async with Simulator() as sim, Caller(sim.url) as call:
+            sim.faults.add(Fault(status=503, share=0.5))
+            return await statuses(call, 20)
+
+    first = await run()
+    assert set(first) == {200, 503}
+    assert await run() == first
+
+
+async def test_retry_after_is_sent_as_given(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(status=477, retry_after="3600"))
+    assert (await call("GET", CONTACTS)).headers["Retry-After"] == "3600"
+
+
+async def test_body_can_be_a_page(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(status=502, body=Body.HTML))
+    reply = await call("GET", CONTACTS)
+    assert reply.headers["Content-Type"].startswith("text/html")
+    assert reply.body.startswith(b"<html>")
+
+
+async def test_body_can_be_empty(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(status=502, body=Body.EMPTY))
+    assert (await call("GET", CONTACTS)).body == b""
+
+
+async def test_body_can_be_no_text_at_all(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(status=502, body=Body.NON_UTF8))
+    body = (await call("GET", CONTACTS)).body
+    with pytest.raises(UnicodeDecodeError):
+        body.decode()
+
+
+async def test_connection_can_break_without_an_answer(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(method="POST", reset=True))
+    with pytest.raises(aiohttp.ClientError):
+        await call("POST", CONTACTS, {"properties": {}})
+    assert [logged.status for logged in sim.requests] == [0]
+
+
+async def test_failed_call_changed_nothing(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(status=500))
+    await call("POST", CONTACTS, {"properties": {}})
+    assert not list(sim.crm.dump())
+
+
+async def test_call_can_fail_after_it_did_its_work(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(status=500, after_effect=True))
+    assert (await call("POST", CONTACTS, {"properties": {}})).status == 500
+    assert len(list(sim.crm.dump())) == 1
+
+
+async def test_rule_can_slow_a_call_down_and_no_more(sim: Simulator, call: Caller) -> None:
+    sim.faults.add(Fault(latency=Latency(60), times=1))
+    started = time.monotonic()
+    assert (await call("GET", CONTACTS)).status == 200
+    assert time.monotonic() - started >= 0.06
+
+
+def test_one_latency_in_a_hundred_lies_beyond_the_ninety_ninth_percentile() -> None:
+    rng = Random(1)
+    drawn = sorted(draw_s(Latency(100, 400), rng) for _ in range(10_000))
+    assert drawn[5_000] == pytest.approx(0.1, rel=0.05)
+    assert drawn[9_900] == pytest.approx(0.4, rel=0.1)

