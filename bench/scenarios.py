@@ -29,7 +29,7 @@ from bench.lib.outcomes import Outcomes  # noqa: E402
 from bench.scenario.merges import merges  # noqa: E402
 from bench.scenario.rewriting import rewriting  # noqa: E402
 from bench.workers import PORTAL, cpu_s, emptied, fill, worker  # noqa: E402
-from spokes.core.delivery import QUEUE_NAME  # noqa: E402
+from spokes.core.delivery import JOB_QUEUE  # noqa: E402
 from spokes.simulator.app import Simulator  # noqa: E402
 from spokes.simulator.changes import USER  # noqa: E402
 from spokes.simulator.config import PortalConfig, SimulatorConfig  # noqa: E402
@@ -92,7 +92,7 @@ async def truth(
     with ExitStack() as workers:
         environ = {"HANDLERS": "bench.handlers.ledger"}
         workers.enter_context(worker(url, data, "spokes", **environ))
-        while await redis.zcard(QUEUE_NAME):
+        while await redis.zcard(JOB_QUEUE):
             with worker(url, data, "spokes", **environ):
                 await emptied(redis, kill_every_s)
     seconds = time.monotonic() - began

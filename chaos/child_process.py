@@ -12,11 +12,11 @@ from typing import Final
 from spokes.console.local.processes import die_with_parent
 
 ROOT: Final = Path(__file__).parent.parent
-_LAST_WORDS: Final = 500  # bytes
-_ENDS_WITHIN_S: Final = 28.0  # a dyno is killed after 30 s
+_TAIL_BYTES: Final = 500  # bytes
+_STOP_TIMEOUT_S: Final = 28.0  # a dyno is killed after 30 s
 
 
-class Part:
+class ChildProcess:
     """One process of the house; `wanted` says whether it ought to be running."""
 
     def __init__(
@@ -26,7 +26,7 @@ class Part:
         self.command = command
         self.env = env
         self.cwd = ROOT
-        self.wanted = False
+        self.should_run = False
         self._log = folder / f"{name}.log"
         self._user = user
         self._started_s = 0.0
@@ -35,10 +35,10 @@ class Part:
     @property
     def pid(self) -> int:
         """Its process id; 0 when it is not running."""
-        return self._process.pid if self._process is not None and self.code is None else 0
+        return self._process.pid if self._process is not None and self.exit_code is None else 0
 
     @property
-    def code(self) -> int | None:
+    def exit_code(self) -> int | None:
         """The exit code of a process that has ended; negative is the signal that ended it."""
         return None if self._process is None else self._process.returncode
 
@@ -54,23 +54,23 @@ class Part:
                 stderr=log,
                 user=self._user,
                 start_new_session=True,
-                preexec_fn=_settle,
+                preexec_fn=_prepare_child,
             )
         self._started_s = time.monotonic()
-        self.wanted = True
+        self.should_run = True
 
     @property
     def age_s(self) -> float:
         """Seconds since it was started."""
         return time.monotonic() - self._started_s
 
-    def said(self, words: bytes) -> bool:
+    def output_contains(self, text: bytes) -> bool:
         """Whether these are among its last words."""
         with self._log.open("rb") as log:
-            log.seek(max(0, self._log.stat().st_size - _LAST_WORDS))
-            return words in log.read()
+            log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
+            return text in log.read()
 
-    def hears(self, number: signal.Signals) -> bool:
+    def handles_signal(self, number: signal.Signals) -> bool:
         """Whether it does something of its own on a signal; while it is setting itself up, a signal just ends it."""
         if not self.pid:
             return False
@@ -78,25 +78,25 @@ class Part:
         caught = int(status.partition("SigCgt:")[2].split()[0], 16)
         return bool(caught >> (number - 1) & 1)
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, if it is running."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End it with a signal, and with SIGKILL if that was not heeded; return its exit code."""
-        self.wanted = False
+        self.should_run = False
         if self._process is None:
             return 0
-        self.send(number)
+        self.send_signal(number)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_ENDS_WITHIN_S):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
                 return await self._process.wait()
-        self.send(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
         return await self._process.wait()
 
 
-def _settle() -> None:
+def _prepare_child() -> None:
     die_with_parent()
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a full disk is an error to write, not the end of the process

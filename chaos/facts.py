@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from chaos.plan import Kind
+from chaos.plan import DisruptionKind
 
 
 @dataclass(frozen=True, slots=True)
-class Disturbance:
+class ObservedDisruption:
     """When something was wrong, in epoch ms."""
 
-    kind: Kind
-    began_ms: int
+    kind: DisruptionKind
+    started_ms: int
     ended_ms: int
 
 
@@ -25,19 +25,19 @@ class Facts:
     `limited` has the epoch ms of each call that HubSpot refused for its limits, beside those refused on purpose.
     """
 
-    not_delivered: tuple[str, ...] = ()
+    undelivered: tuple[str, ...] = ()
     accepted: frozenset[str] = frozenset()
-    ends: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    may_die: frozenset[str] = frozenset()
+    outcomes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    allowed_dead: frozenset[str] = frozenset()
     forged_accepted: int = 0
-    told: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    must_be_told: frozenset[str] = frozenset()
-    once: Mapping[str, int] = field(default_factory=dict)
-    wrong: tuple[str, ...] = ()
-    left: Mapping[str, int] = field(default_factory=dict)
-    limited: tuple[int, ...] = ()
-    chain: bool = True
-    disturbances: tuple[Disturbance, ...] = ()
-    surprises: tuple[str, ...] = ()
-    complaints: tuple[str, ...] = ()  # lines of logs that no trouble excuses
+    note_times: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    expected_notes: frozenset[str] = frozenset()
+    once_counts: Mapping[str, int] = field(default_factory=dict)
+    wrong_records: tuple[str, ...] = ()
+    leftovers: Mapping[str, int] = field(default_factory=dict)
+    rate_limited_at_ms: tuple[int, ...] = ()
+    chain_is_intact: bool = True
+    disruptions: tuple[ObservedDisruption, ...] = ()
+    unexpected_exits: tuple[str, ...] = ()
+    log_errors: tuple[str, ...] = ()  # lines of logs that no trouble excuses
     still_running: tuple[str, ...] = ()

@@ -16,4 +16,4 @@ async def tell(event: Event, tools: Tools) -> None:
 
 
 ROUTER = Router(handlers.ROUTER, _ROUTER)
-CLAIM = "contact.propertyChange:city"
+NOTED_TYPE = "contact.propertyChange:city"

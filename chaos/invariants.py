@@ -6,9 +6,9 @@ from itertools import pairwise
 from typing import Final
 
 from chaos.facts import Facts
-from chaos.plan import ARRIVING_LATE, REPEATING
+from chaos.plan import CAUSES_REPEATS, DELAYS_CALLS
 
-_NAMED: Final = 5
+_MAX_NAMED: Final = 5
 _WINDOW_MS: Final = 12_000  # HubSpot's, and the wait for a place
 _SLACK_MS: Final = 1_500  # an effect may be under way for so long before the trouble that cuts it off
 
@@ -17,12 +17,12 @@ _SLACK_MS: Final = 1_500  # an effect may be under way for so long before the tr
 class Violation:
     """An invariant that does not hold, and where."""
 
-    what: str
-    where: tuple[str, ...]
+    name: str
+    cases: tuple[str, ...]
 
     def __str__(self) -> str:
-        named = ", ".join(self.where[:_NAMED]) + (" ..." if len(self.where) > _NAMED else "")
-        return f"{self.what}: {len(self.where)}: {named}"
+        named = ", ".join(self.cases[:_MAX_NAMED]) + (" ..." if len(self.cases) > _MAX_NAMED else "")
+        return f"{self.name}: {len(self.cases)}: {named}"
 
 
 def violations(facts: Facts) -> list[Violation]:
@@ -32,66 +32,66 @@ def violations(facts: Facts) -> list[Violation]:
 
 
 def _lost(facts: Facts) -> Collection[str]:
-    return facts.accepted - facts.ends.keys()
+    return facts.accepted - facts.outcomes.keys()
 
 
-def _ended_twice(facts: Facts) -> Iterator[str]:
-    for event, ends in facts.ends.items():
+def _settled_twice(facts: Facts) -> Iterator[str]:
+    for event, ends in facts.outcomes.items():
         if len(ends) > 1 and ends != ("dead", "discarded"):  # a dead letter may be discarded afterwards
             yield f"{event} {' '.join(ends)}"
 
 
-def _invented(facts: Facts) -> Collection[str]:
-    return facts.ends.keys() - facts.accepted
+def _not_accepted(facts: Facts) -> Collection[str]:
+    return facts.outcomes.keys() - facts.accepted
 
 
-def _died(facts: Facts) -> Iterator[str]:
-    return (event for event, ends in facts.ends.items() if "dead" in ends and event not in facts.may_die)
+def _unexpected_dead(facts: Facts) -> Iterator[str]:
+    return (event for event, ends in facts.outcomes.items() if "dead" in ends and event not in facts.allowed_dead)
 
 
-def _not_told(facts: Facts) -> Collection[str]:
-    return facts.must_be_told - facts.told.keys()
+def _missing_notes(facts: Facts) -> Collection[str]:
+    return facts.expected_notes - facts.note_times.keys()
 
 
-def _repeated(facts: Facts) -> Iterator[str]:
-    troubles = [trouble for trouble in facts.disturbances if trouble.kind in REPEATING]
-    for effect, times in facts.told.items():
+def _unexplained_repeats(facts: Facts) -> Iterator[str]:
+    troubles = [trouble for trouble in facts.disruptions if trouble.kind in CAUSES_REPEATS]
+    for effect, times in facts.note_times.items():
         for first, again in pairwise(sorted(times)):
-            if not any(one.began_ms - _SLACK_MS <= again and first <= one.ended_ms + _SLACK_MS for one in troubles):
+            if not any(one.started_ms - _SLACK_MS <= again and first <= one.ended_ms + _SLACK_MS for one in troubles):
                 yield effect
 
 
 def _not_once(facts: Facts) -> Iterator[str]:
-    return (f"{name} {count} times" for name, count in facts.once.items() if count != 1)
+    return (f"{name} {count} times" for name, count in facts.once_counts.items() if count != 1)
 
 
 def _over_budget(facts: Facts) -> Iterator[str]:
     """A call that arrives long after it was given up has lost its place in the budget; nobody can help that."""
-    late = [trouble for trouble in facts.disturbances if trouble.kind in ARRIVING_LATE]
-    for at_ms in facts.limited:
-        if not any(one.began_ms <= at_ms <= one.ended_ms + _WINDOW_MS for one in late):
+    late = [trouble for trouble in facts.disruptions if trouble.kind in DELAYS_CALLS]
+    for at_ms in facts.rate_limited_at_ms:
+        if not any(one.started_ms <= at_ms <= one.ended_ms + _WINDOW_MS for one in late):
             yield f"at {at_ms}"
 
 
-def _left(facts: Facts) -> Iterator[str]:
-    return (f"{what} {count}" for what, count in facts.left.items() if count)
+def _leftovers(facts: Facts) -> Iterator[str]:
+    return (f"{what} {count}" for what, count in facts.leftovers.items() if count)
 
 
 INVARIANTS: Final[tuple[tuple[str, Callable[[Facts], Collection[str] | Iterator[str]]], ...]] = (
-    ("events that HubSpot could not deliver", lambda facts: facts.not_delivered),
+    ("events that HubSpot could not deliver", lambda facts: facts.undelivered),
     ("events that were answered 202 and are lost", _lost),
-    ("events with more than one end", _ended_twice),
-    ("events that nobody was answered 202 for", _invented),
-    ("events that died, whose record is alive", _died),
+    ("events with more than one end", _settled_twice),
+    ("events that nobody was answered 202 for", _not_accepted),
+    ("events that died, whose record is alive", _unexpected_dead),
     ("forged requests that were taken", lambda facts: ["some"] * facts.forged_accepted),
-    ("effects that did not happen", _not_told),
-    ("effects that were repeated, with no trouble in between", _repeated),
+    ("effects that did not happen", _missing_notes),
+    ("effects that were repeated, with no trouble in between", _unexplained_repeats),
     ("effects that must happen once, and did not", _not_once),
-    ("records that are not as they should be", lambda facts: facts.wrong),
+    ("records that are not as they should be", lambda facts: facts.wrong_records),
     ("calls beyond HubSpot's limits", _over_budget),
-    ("left behind in Redis", _left),
-    ("the audit's chain", lambda facts: [] if facts.chain else ["broken"]),
-    ("processes that ended otherwise than they should", lambda facts: facts.surprises),
-    ("lines of a log that should not be there", lambda facts: facts.complaints),
+    ("left behind in Redis", _leftovers),
+    ("the audit's chain", lambda facts: [] if facts.chain_is_intact else ["broken"]),
+    ("processes that ended otherwise than they should", lambda facts: facts.unexpected_exits),
+    ("lines of a log that should not be there", lambda facts: facts.log_errors),
     ("processes that are still running", lambda facts: facts.still_running),
 )

@@ -8,16 +8,16 @@ from typing import Final
 
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
-from spokes.simulator.crm.records import Record
+from spokes.simulator.crm.records import CrmRecord
 from spokes.simulator.demo.people import People
 from spokes.simulator.errors import JsonObject
 from spokes.simulator.webhooks.delivery_log import Attempt
-from spokes.simulator.webhooks.signing import MANNERS
+from spokes.simulator.webhooks.signing import SIGNING_VARIANTS
 
 _TICK_S: Final = 0.05
-_BURST: Final = 0.01  # share of ticks in which an import comes in
-_IMPORTED: Final = 150  # contacts
-_FORGERIES: Final = (
+_IMPORT_SHARE: Final = 0.01  # share of ticks in which an import comes in
+_IMPORT_SIZE: Final = 150  # contacts
+_FORGED_VARIANTS: Final = (
     "forged",
     "tampered",
     "unsigned",
@@ -27,23 +27,23 @@ FIRST_FORGED: Final = 9_000_000_000  # ids of events that HubSpot never sent
 
 
 @dataclass(slots=True)
-class Load:
+class EditLoad:
     """Edits at a rate, with imports, redeliveries and forgeries in between; `by_hand` has the forged requests."""
 
     sim: Simulator
     people: People
     rng: Random
-    per_s: float
-    by_hand: list[tuple[Attempt, list[JsonObject]]] = field(default_factory=list)
+    edits_per_s: float
+    manual_requests: list[tuple[Attempt, list[JsonObject]]] = field(default_factory=list)
     edits: int = 0
 
-    async def run(self, until: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event) -> None:
         """Go on until told to stop."""
         async with asyncio.TaskGroup() as forgers:
-            while not until.is_set():
-                if self.rng.random() < _BURST:
+            while not stop.is_set():
+                if self.rng.random() < _IMPORT_SHARE:
                     self._import()
-                for _ in range(round(self.per_s * _TICK_S)):
+                for _ in range(round(self.edits_per_s * _TICK_S)):
                     self._edit()
                 if self.rng.random() < _TICK_S:  # once a second
                     forgers.create_task(self._forge())
@@ -69,34 +69,34 @@ class Load:
             (self._redeliver, 4),
             (self._merge, 1),
             (self._erase, 1),
-            (people.new_contact_that_is_gone, 1),
+            (people.new_deleted_contact, 1),
         ]
 
     def _import(self) -> None:
         """Enter many contacts that are delivered in as few requests as can be."""
         self.sim.sender.hold()
-        for _ in range(_IMPORTED):
+        for _ in range(_IMPORT_SIZE):
             self.people.new_contact()
         self.sim.sender.release()
-        self.edits += _IMPORTED
+        self.edits += _IMPORT_SIZE
 
     def _new_phone(self) -> None:
-        if contact := self._some(self.people.phones):
+        if contact := self._random_contact(self.people.phones):
             self.people.new_phone(contact)
 
     def _new_city(self) -> None:
         """Change a city, to one that nobody else has: so the note about it tells which change it is about."""
-        if contact := self._some(self.people.phones):
+        if contact := self._random_contact(self.people.phones):
             self.sim.crm.update(contact, {"city": f"City {self.edits}"}, USER)
 
     def _win(self) -> None:
         deals = self.sim.crm.types.resolve("deals")
-        open_ = [record for record in self.sim.crm.records(deals) if record.id not in self.people.won]
+        open_ = [record for record in self.sim.crm.records(deals) if record.id not in self.people.won_deals]
         if open_:
             self.people.win(self.rng.choice(open_))
 
     def _close(self) -> None:
-        open_ = [ticket for ticket in self.people.tickets if ticket not in self.people.closed]
+        open_ = [ticket for ticket in self.people.tickets if ticket not in self.people.closed_tickets]
         if open_:
             tickets = self.sim.crm.types.resolve("tickets")
             self.people.close(self.sim.crm.get(tickets, self.rng.choice(open_)))
@@ -108,15 +108,15 @@ class Load:
             self.sim.sender.submit(event.portal_id, [event.element])
 
     def _merge(self) -> None:
-        one, other = self._some(self.people.phones), self._some(self.people.phones)
+        one, other = self._random_contact(self.people.phones), self._random_contact(self.people.phones)
         if one and other and one is not other:
             self.people.merge(one, other)
 
     def _erase(self) -> None:
-        if contact := self._some(self.people.phones):
+        if contact := self._random_contact(self.people.phones):
             self.people.erase(contact)
 
-    def _some(self, ids: Mapping[str, str]) -> Record | None:
+    def _random_contact(self, ids: Mapping[str, str]) -> CrmRecord | None:
         if not ids:
             return None
         return self.sim.crm.find(self.sim.crm.types.resolve("contacts"), self.rng.choice(list(ids)), merged=False)
@@ -124,9 +124,9 @@ class Load:
     async def _forge(self) -> None:
         """Send what HubSpot never signed, or not so."""
         element = {
-            "eventId": FIRST_FORGED + len(self.by_hand), "subscriptionId": 1, "appId": 1, "attemptNumber": 0,
+            "eventId": FIRST_FORGED + len(self.manual_requests), "subscriptionId": 1, "appId": 1, "attemptNumber": 0,
             "portalId": self.sim.portal.config.portal_id, "objectId": 1, "occurredAt": self.sim.clock.now_ms(),
             "subscriptionType": "contact.creation", "changeSource": "CRM_UI",
         }  # fmt: skip
-        attempt = await self.sim.sender.send([element], manner=MANNERS[self.rng.choice(_FORGERIES)])
-        self.by_hand.append((attempt, []))
+        attempt = await self.sim.sender.send([element], variant=SIGNING_VARIANTS[self.rng.choice(_FORGED_VARIANTS)])
+        self.manual_requests.append((attempt, []))

@@ -11,7 +11,7 @@ from typing import Final
 
 
 @unique
-class Kind(StrEnum):
+class DisruptionKind(StrEnum):
     """A way in which something goes wrong."""
 
     WORKER_KILLED = "a worker is killed"
@@ -38,51 +38,60 @@ class Kind(StrEnum):
 
 
 # What may cut an effect off from its record, and so be the reason that it happens again.
-REPEATING: Final = frozenset(Kind) - {
-    Kind.WORKER_ENDED, Kind.WORKER_CLOCK, Kind.WEB_KILLED, Kind.WEB_REPLACED, Kind.STORE_RESTARTED, Kind.STORE_KILLED,
-    Kind.HUBSPOT_CLOCK, Kind.TWO_VERSIONS, Kind.CRM_LIMITS,
-}  # fmt: skip
+CAUSES_REPEATS: Final = frozenset(DisruptionKind) - {
+    DisruptionKind.WORKER_ENDED,
+    DisruptionKind.WORKER_CLOCK,
+    DisruptionKind.WEB_KILLED,
+    DisruptionKind.WEB_REPLACED,
+    DisruptionKind.STORE_RESTARTED,
+    DisruptionKind.STORE_KILLED,
+    DisruptionKind.HUBSPOT_CLOCK,
+    DisruptionKind.TWO_VERSIONS,
+    DisruptionKind.CRM_LIMITS,
+}
 
 
 # What may carry a call to HubSpot later than whoever made it has waited, or lose the places that calls have taken.
-ARRIVING_LATE: Final = frozenset({Kind.WORKER_FROZEN, Kind.LINK_STALLED, Kind.LINK_SLOW, Kind.VALKEY_KILLED})
+DELAYS_CALLS: Final = frozenset(
+    {DisruptionKind.WORKER_FROZEN, DisruptionKind.LINK_STALLED, DisruptionKind.LINK_SLOW, DisruptionKind.VALKEY_KILLED}
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Disruption:
     """One thing that goes wrong: when, for how long (seconds from the start), and dice for its details."""
 
-    kind: Kind
-    at_s: float
-    lasts_s: float
-    dice: int
+    kind: DisruptionKind
+    starts_at_s: float
+    duration_s: float
+    seed: int
 
     def rng(self) -> Random:
         """Return dice that fall alike whenever this trouble comes."""
-        return Random(self.dice)
+        return Random(self.seed)
 
 
-_GAP_S: Final = (0.2, 2.0)  # between the beginnings of two troubles
-_LASTS_S: Final = (0.3, 4.0)
-_FROZEN_S: Final = (9.0, 12.0)  # longer than a lease
-_CALM_S: Final = 2.0  # at the beginning: what is repeated then has no excuse
+_START_GAP_S: Final = (0.2, 2.0)  # between the beginnings of two troubles
+_DURATION_S: Final = (0.3, 4.0)
+_FREEZE_S: Final = (9.0, 12.0)  # longer than a lease
+_QUIET_S: Final = 2.0  # at the beginning: what is repeated then has no excuse
 
 
-def plan(seed: int, seconds: float, kinds: Sequence[Kind] = tuple(Kind)) -> list[Trouble]:
+def plan(seed: int, seconds: float, kinds: Sequence[DisruptionKind] = tuple(DisruptionKind)) -> list[Disruption]:
     """Return the troubles of a run that lasts `seconds`, in their order; none begins in its last second."""
     rng = Random(f"{seed} plan")
-    troubles: list[Trouble] = []
-    at_s = _CALM_S
+    troubles: list[Disruption] = []
+    at_s = _QUIET_S
     for kind in _shuffled(kinds, rng):
-        at_s += rng.uniform(*_GAP_S)
-        lasts_s = rng.uniform(*(_FROZEN_S if kind is Kind.WORKER_FROZEN else _LASTS_S))
+        at_s += rng.uniform(*_START_GAP_S)
+        lasts_s = rng.uniform(*(_FREEZE_S if kind is DisruptionKind.WORKER_FROZEN else _DURATION_S))
         if at_s > seconds - 1:
             return troubles
-        troubles.append(Trouble(kind, round(at_s, 3), round(lasts_s, 3), rng.getrandbits(32)))
+        troubles.append(Disruption(kind, round(at_s, 3), round(lasts_s, 3), rng.getrandbits(32)))
     raise AssertionError("kinds never end")
 
 
-def _shuffled(kinds: Sequence[Kind], rng: Random) -> Iterator[Kind]:
+def _shuffled(kinds: Sequence[DisruptionKind], rng: Random) -> Iterator[DisruptionKind]:
     while True:
         some = list(kinds)
         rng.shuffle(some)

@@ -6,12 +6,12 @@ from pathlib import Path
 from chaos.child_process import ROOT
 
 
-def unpack(folder: Path, revision: str) -> str:
+def unpack_revision(folder: Path, revision: str) -> str:
     """Put `revision` into `folder`, or this very tree where git or the revision is missing; return which it is."""
     packed = folder.with_suffix(".tar")
     folder.mkdir()
-    if _ran("git", "archive", "--output", str(packed), revision):
-        _ran("tar", "--extract", "--file", str(packed), "--directory", str(folder))
+    if _succeeds("git", "archive", "--output", str(packed), revision):
+        _succeeds("tar", "--extract", "--file", str(packed), "--directory", str(folder))
         packed.unlink()
         return revision
     folder.rmdir()
@@ -19,7 +19,7 @@ def unpack(folder: Path, revision: str) -> str:
     return "this one, twice"
 
 
-def _ran(*command: str) -> bool:
+def _succeeds(*command: str) -> bool:
     try:
         return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
     except FileNotFoundError:

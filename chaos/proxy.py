@@ -17,7 +17,7 @@ class Proxy:
     def __init__(self, port: Callable[[], int]) -> None:
         self.port = 0
         self.delay_s = 0.0  # for each chunk of bytes, either way
-        self._to = port
+        self._target_port = port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -25,7 +25,7 @@ class Proxy:
         self._flowing.set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=512)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, backlog=512)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -49,20 +49,20 @@ class Proxy:
         """Keep connections open, accept new ones, and carry nothing."""
         self._flowing.clear()
 
-    def flow(self) -> None:
+    def resume(self) -> None:
         """Carry everything again, at once."""
         self.delay_s = 0.0
         self._flowing.set()
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._join(reader, writer))
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._relay(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._to())
+            there, back = await asyncio.open_connection("127.0.0.1", self._target_port())
         except OSError:  # nobody listens there: the caller sees it as it would without us
             writer.transport.abort()
             self._writers.discard(writer)

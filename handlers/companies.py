@@ -19,6 +19,6 @@ async def keep_domain_canonical(event: Event, tools: Tools) -> None:
     What people have set counts, and not our own write on top of it: see tools.Standing.
     """
     company = await tools.crm.companies.get(event.survivor_id)
-    domain = canonical_domain(await tools.standing(company, "domain"))
+    domain = canonical_domain(await tools.current_value(company, "domain"))
     if domain and domain != company["domain"]:
         await tools.crm.companies.update(event.survivor_id, {"domain": domain})

@@ -20,10 +20,10 @@ async def keep_reachable(event: Event, tools: Tools) -> None:
     What people have set counts, and not our own write on top of it: see tools.Standing.
     """
     contact = await tools.crm.contacts.get(event.survivor_id)
-    region = contact["hs_country_region_code"] or tools.region
+    region = contact["hs_country_region_code"] or tools.default_region
     canonical = {
-        "phone": e164(await tools.standing(contact, "phone"), region),
-        "email": canonical_email(await tools.standing(contact, "email")),
+        "phone": e164(await tools.current_value(contact, "phone"), region),
+        "email": canonical_email(await tools.current_value(contact, "email")),
     }
     changes = {name: value for name, value in canonical.items() if value and value != contact[name]}
     if changes:

@@ -11,4 +11,4 @@ router = Router()
 async def forget_contact(event: Event, tools: Tools) -> None:
     """Purge dead letters, ledgers and marks of the contact; the audit holds no value of theirs."""
     del event
-    await tools.forget()
+    await tools.purge()

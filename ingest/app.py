@@ -13,81 +13,81 @@ from redis.exceptions import RedisError
 
 from ingest.failure_limit import FailureLimit
 from ingest.receiver import Receiver
-from ingest.refusal_log import Refusals
+from ingest.refusal_log import RefusalLog
 from ingest.server.console_proxy import CONSOLE, ConsoleProxy
 from ingest.server.metrics_page import MetricsPage
-from ingest.server.request_wrapper import Surroundings
+from ingest.server.request_wrapper import RequestWrapper
 from ingest.server.views import (
-    LOAD,
-    METRICS,
+    BACKPRESSURE,
+    METRICS_PAGE,
     RECEIVER,
     REDIS,
+    REQUEST_WRAPPER,
     SETTINGS,
-    SURROUNDINGS,
-    expect,
     healthz,
     metrics,
+    on_expect_header,
     readyz,
     receive,
 )
 from spokes.core.masking import derive_key
 from spokes.core.redis.connections import redis_client
-from spokes.core.redis.durability import losses
+from spokes.core.redis.durability import durability_risks
 from spokes.core.settings import RECEIVER_PATH, Settings
-from spokes.core.telemetry.metric_totals import Totals
+from spokes.core.telemetry.metric_totals import MetricTotals
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
-from spokes.intake.backpressure import Load
+from spokes.intake.backpressure import Backpressure
 from spokes.intake.event_keys import EventKeys
 from spokes.routing import load_router
 
 log = structlog.get_logger()
 
 
-def create_app(settings: Settings, *, console: Path | None = None) -> web.Application:
+def create_app(settings: Settings, *, console_folder: Path | None = None) -> web.Application:
     """Return the application that `settings` ask for; `console` is the folder of the console, if there is one.
 
     Raises:
         ConfigurationError: HANDLERS or ALLOWED_EVENTS is wrong.
     """
-    allow_list = AllowList(load_router(settings.handlers).claims, settings.allowed_events)
+    allow_list = AllowList(load_router(settings.handlers).registrations, settings.allowed_events)
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
-    app.router.add_post(RECEIVER_PATH, receive, expect_handler=expect)
-    app.router.add_get("/healthz", healthz, expect_handler=expect)
-    app.router.add_get("/readyz", readyz, expect_handler=expect)
-    app.router.add_get("/metrics", metrics, expect_handler=expect)
-    app.cleanup_ctx.append(partial(_parts, allow_list))
-    if console is not None:
-        app[CONSOLE] = ConsoleProxy(settings, console)
-        app.cleanup_ctx.append(_console)
-        app.on_shutdown.append(app[CONSOLE].let_go)
+    app.router.add_post(RECEIVER_PATH, receive, expect_handler=on_expect_header)
+    app.router.add_get("/healthz", healthz, expect_handler=on_expect_header)
+    app.router.add_get("/readyz", readyz, expect_handler=on_expect_header)
+    app.router.add_get("/metrics", metrics, expect_handler=on_expect_header)
+    app.cleanup_ctx.append(partial(_services_context, allow_list))
+    if console_folder is not None:
+        app[CONSOLE] = ConsoleProxy(settings, console_folder)
+        app.cleanup_ctx.append(_console_context)
+        app.on_shutdown.append(app[CONSOLE].disconnect)
     return app
 
 
-async def _console(app: web.Application) -> AsyncIterator[None]:
+async def _console_context(app: web.Application) -> AsyncIterator[None]:
     async with app[CONSOLE]:
         yield
 
 
-async def _parts(allow_list: AllowList, app: web.Application) -> AsyncIterator[None]:
+async def _services_context(allow_list: AllowList, app: web.Application) -> AsyncIterator[None]:
     """What the views need, for as long as they do."""
     settings = app[SETTINGS]
     redis = app[REDIS] = redis_client(settings, max_connections=10)
     admission = Admission(
         redis,
-        keep_s=settings.dedupe_hours * 3600,
+        dedupe_ttl_s=settings.dedupe_hours * 3600,
         durable=settings.durable_ack == "aof",
         timeout_s=settings.redis_timeout_s,
     )
     limit = FailureLimit(settings.failed_signature_limit)
-    refusals = Refusals(redis, limit, derive_key(settings.master_key(), "addresses"))
-    load = app[LOAD] = Load(redis, settings)
+    refusals = RefusalLog(redis, limit, derive_key(settings.master_key(), "addresses"))
+    load = app[BACKPRESSURE] = Backpressure(redis, settings)
     keys = EventKeys(derive_key(settings.master_key(), "event keys"))
-    app[RECEIVER] = Receiver(settings, allow_list, keys, load=load, admission=admission)
-    surroundings = app[SURROUNDINGS] = Surroundings(refusals, proxies=settings.trusted_proxies)
-    totals = Totals(redis, "web")
-    app[METRICS] = MetricsPage(redis, totals, settings.metrics_token.get_secret_value())
+    app[RECEIVER] = Receiver(settings, allow_list, keys, backpressure=load, admission=admission)
+    surroundings = app[REQUEST_WRAPPER] = RequestWrapper(refusals, trusted_proxies=settings.trusted_proxies)
+    totals = MetricTotals(redis, "web")
+    app[METRICS_PAGE] = MetricsPage(redis, totals, settings.metrics_token.get_secret_value())
     stop = asyncio.Event()
     sharing = asyncio.create_task(totals.run())
     beside = [
@@ -96,24 +96,24 @@ async def _parts(allow_list: AllowList, app: web.Application) -> AsyncIterator[N
             refusals.run(stop),
             load.run(stop),
             surroundings.run(stop),
-            _warn(redis, durable=admission.durable),
+            _warn_about_durability(redis, durable=admission.durable),
         )
     ]
     yield
     stop.set()
     await asyncio.gather(*beside)
     with contextlib.suppress(RedisError, OSError):
-        await refusals.tell()
-    surroundings.count()
+        await refusals.write_records()
+    surroundings.flush_metrics()
     sharing.cancel()
     await asyncio.gather(sharing, return_exceptions=True)
-    await totals.end()
+    await totals.close()
     await admission.close()
     await redis.aclose()
 
 
-async def _warn(redis: Redis, *, durable: bool) -> None:
+async def _warn_about_durability(redis: Redis, *, durable: bool) -> None:
     """Say at start what this Redis would lose."""
     with contextlib.suppress(RedisError, OSError):
-        for loss in await losses(redis, durable=durable):
-            log.warning("redis_would_lose_events", advice=loss.sentence)
+        for loss in await durability_risks(redis, durable=durable):
+            log.warning("redis_would_lose_events", advice=loss.message)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Final
 
 _WINDOW_S: Final = 60
-_MOST_ADDRESSES: Final = 10_000  # counted at a time; beyond it, a flood from many addresses shares one count
-_OTHERS: Final = "others"
+_MAX_ADDRESSES: Final = 10_000  # counted at a time; beyond it, a flood from many addresses shares one count
+_OTHER_ADDRESSES: Final = "others"
 
 
 class FailureLimit:
@@ -23,26 +23,26 @@ class FailureLimit:
         """Allow `limit` failures per address and minute."""
         self._limit = limit
         self._window = 0
-        self._ours: dict[str, int] = {}  # failures seen here and not shared yet
-        self._known: dict[str, int] = {}  # failures of all processes, as of the last sharing
+        self._unshared: dict[str, int] = {}  # failures seen here and not shared yet
+        self._totals: dict[str, int] = {}  # failures of all processes, as of the last sharing
 
-    def failed(self, address: str, now_s: float | None = None) -> bool:
+    def record_failure(self, address: str, now_s: float | None = None) -> bool:
         """Count a failed signature; return whether the address has failed too often in this minute."""
         window = int(time.time() if now_s is None else now_s) // _WINDOW_S
         if window != self._window:
-            self._window, self._ours, self._known = window, {}, {}
-        name = address if address in self._ours or len(self._ours) < _MOST_ADDRESSES else _OTHERS
-        self._ours[name] = self._ours.get(name, 0) + 1
-        return self._ours[name] + self._known.get(name, 0) > self._limit
+            self._window, self._unshared, self._totals = window, {}, {}
+        name = address if address in self._unshared or len(self._unshared) < _MAX_ADDRESSES else _OTHER_ADDRESSES
+        self._unshared[name] = self._unshared.get(name, 0) + 1
+        return self._unshared[name] + self._totals.get(name, 0) > self._limit
 
-    def take(self) -> dict[str, int]:
+    def drain(self) -> dict[str, int]:
         """Return the failures that are to be shared, and count them as shared."""
-        ours, self._ours = self._ours, {}
+        ours, self._unshared = self._unshared, {}
         return ours
 
-    def learn(self, totals: Mapping[str, int]) -> None:
+    def merge_totals(self, totals: Mapping[str, int]) -> None:
         """Take note of what all processes have counted."""
-        self._known.update(totals)
+        self._totals.update(totals)
 
     @property
     def window(self) -> int:

@@ -4,39 +4,45 @@ What it needs is bound once: nearly every request takes this way, and looking th
 """
 
 import asyncio
-import time
 
 from aiohttp import web
 
+from spokes.core import clock
 from spokes.core.errors import RejectedRequest
 from spokes.core.refusals import Refusal
-from spokes.core.request_guard import admit
+from spokes.core.request_guard import check_sender
 from spokes.core.settings import Settings
 from spokes.core.signature import verify
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
-from spokes.intake.backpressure import Load
-from spokes.intake.body_parser import read, sift
-from spokes.intake.classification import Arrival, Summary, sort_out, summary
+from spokes.intake.backpressure import Backpressure
+from spokes.intake.body_parser import parse_json, split_events
+from spokes.intake.classification import ClassifiedDelivery, Summary, classify, summary
 from spokes.intake.event_keys import EventKeys
-from spokes.intake.fast_path import Usual
+from spokes.intake.fast_path import FastPath
 
 
 class Receiver:
     """Takes deliveries in."""
 
     def __init__(
-        self, settings: Settings, allow_list: AllowList, keys: EventKeys, *, load: Load, admission: Admission
+        self,
+        settings: Settings,
+        allow_list: AllowList,
+        keys: EventKeys,
+        *,
+        backpressure: Backpressure,
+        admission: Admission,
     ) -> None:
         self._settings = settings
-        self._guarded = bool(settings.trusted_proxies or settings.allowed_addresses)
+        self._checks_sender = bool(settings.trusted_proxies or settings.allowed_addresses)
         self._url = settings.public_url
         self._secrets = settings.client_secrets
         self._versions = settings.signature_versions
         self._allow_list = allow_list
         self._keys = keys
-        self._usual = Usual(allow_list, keys, settings.portal_ids)
-        self._load = load
+        self._fast_path = FastPath(allow_list, keys, settings.portal_ids)
+        self._backpressure = backpressure
         self._admission = admission
 
     async def receive(self, request: web.BaseRequest) -> Summary:
@@ -47,13 +53,13 @@ class Receiver:
             QueueUnavailable: Redis did not confirm, or is full.
         """
         settings = self._settings
-        self._load.admit_request()
-        if self._guarded:
-            admit(
+        self._backpressure.check_request()
+        if self._checks_sender:
+            check_sender(
                 request.headers, request.remote, proxies=settings.trusted_proxies, networks=settings.allowed_addresses
             )
-        body = await self._body(request)
-        now_ms = time.time_ns() // 1_000_000
+        body = await self._read_body(request)
+        now_ms = clock.now_ms()
         verify(
             method=request.method,
             uri=self._url + request.raw_path,
@@ -68,19 +74,19 @@ class Receiver:
         kind = request.headers.get("Content-Type")
         if kind is not None and "json" not in kind.partition(";")[0].lower():
             raise RejectedRequest(Refusal.CONTENT_TYPE)
-        arrivals = self._sorted_out(body, now_ms)
+        arrivals = self._classify(body, now_ms)
         return summary([await self._admission.admit(arrival) for arrival in arrivals])
 
-    def _sorted_out(self, body: bytes, now_ms: int) -> list[Arrival]:
+    def _classify(self, body: bytes, now_ms: int) -> list[ClassifiedDelivery]:
         """Read the body: in one pass where it is usual, element by element where anything about it is not."""
-        if self._load.takes_all and (usual := self._usual.sort_out(body, now_ms)):
+        if self._backpressure.accepts_all and (usual := self._fast_path.classify(body, now_ms)):
             return [usual]
-        batch = sift(read(body), body)
-        self._load.admit_events(batch.events)
+        batch = split_events(parse_json(body), body)
+        self._backpressure.check_events(batch.events)
         portal_ids = self._settings.portal_ids
-        return sort_out(batch, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)
+        return classify(batch, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)
 
-    async def _body(self, request: web.BaseRequest) -> bytes:
+    async def _read_body(self, request: web.BaseRequest) -> bytes:
         """Read the body, as it came; nearly always it is here already."""
         settings = self._settings
         if (request.content_length or 0) > settings.max_body_bytes:

@@ -14,19 +14,21 @@ from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append
 from spokes.core.masking import keyed_hash
 from spokes.core.refusals import Refusal
-from spokes.core.telemetry.security_events import SecurityEvent, security
-from spokes.intake.backpressure import pause
+from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
+from spokes.intake.backpressure import wait_for_stop
 
-_SHARE_S: Final = 1.0
-_RECORD_S: Final = 10.0
-_KEEP_S: Final = 120
-_WARN_S: Final = 60  # of all processes together
-_WARNED: Final = "spokes:hubspot_refused"
-_SIGNATURE: Final = frozenset(reason for reason in Refusal if reason.value.startswith(("signature", "timestamp")))
+_FLUSH_EVERY_S: Final = 1.0
+_RECORD_EVERY_S: Final = 10.0
+_COUNTER_TTL_S: Final = 120
+_WARN_EVERY_S: Final = 60  # of all processes together
+_WARNED_KEY: Final = "spokes:hubspot_refused"
+_SIGNATURE_REFUSALS: Final = frozenset(
+    reason for reason in Refusal if reason.value.startswith(("signature", "timestamp"))
+)
 log = structlog.get_logger()
 
 
-class Refusals:
+class RefusalLog:
     """What the door refused since it last told."""
 
     def __init__(self, redis: Redis, limit: FailureLimit, key: bytes) -> None:
@@ -35,15 +37,15 @@ class Refusals:
         self._limit = limit
         self._key = key
         self._reasons: Counter[str] = Counter()
-        self._from_hubspot: Counter[str] = Counter()
-        self._told_at = time.monotonic()
+        self._hubspot_reasons: Counter[str] = Counter()
+        self._written_at = time.monotonic()
 
-    def refused(self, reason: Refusal, address: str, user_agent: str) -> Refusal:
+    def record(self, reason: Refusal, address: str, user_agent: str) -> Refusal:
         """Count a refusal; return the reason to answer with, which is another once an address failed too often."""
-        if reason in _SIGNATURE:
+        if reason in _SIGNATURE_REFUSALS:
             if user_agent.startswith("HubSpot"):
-                self._from_hubspot[reason.value] += 1
-            if self._limit.failed(address):
+                self._hubspot_reasons[reason.value] += 1
+            if self._limit.record_failure(address):
                 reason = Refusal.TOO_MANY_FAILURES
         self._reasons[reason.value] += 1
         return reason
@@ -51,20 +53,20 @@ class Refusals:
     async def run(self, stop: asyncio.Event) -> None:
         """Share counts and tell of them until `stop` is set; Redis being down only delays it."""
         while not stop.is_set():
-            await pause(stop, _SHARE_S)
+            await wait_for_stop(stop, _FLUSH_EVERY_S)
             try:
-                await self._share()
-                if time.monotonic() - self._told_at >= _RECORD_S:
-                    await self.tell()
+                await self._flush()
+                if time.monotonic() - self._written_at >= _RECORD_EVERY_S:
+                    await self.write_records()
             except (RedisError, OSError):
                 log.warning("refusals_not_shared")
 
-    async def tell(self) -> None:
+    async def write_records(self) -> None:
         """Write the record of what was refused, and the warning that an integrator needs most."""
         reasons = self._reasons.copy()
-        self._told_at = time.monotonic()
-        if self._from_hubspot and await self._redis.set(_WARNED, 1, nx=True, ex=_WARN_S):
-            suspects, self._from_hubspot = self._from_hubspot, Counter()
+        self._written_at = time.monotonic()
+        if self._hubspot_reasons and await self._redis.set(_WARNED_KEY, 1, nx=True, ex=_WARN_EVERY_S):
+            suspects, self._hubspot_reasons = self._hubspot_reasons, Counter()
             log.warning(
                 "hubspot_requests_refused",
                 reasons=dict(suspects),
@@ -79,16 +81,18 @@ class Refusals:
                 append(pipeline, record)
                 await pipeline.execute()
             self._reasons -= reasons
-            security(SecurityEvent.REQUESTS_REFUSED, reasons=dict(reasons))
+            log_security_event(SecurityEvent.REQUESTS_REFUSED, reasons=dict(reasons))
 
-    async def _share(self) -> None:
+    async def _flush(self) -> None:
         """Add our counts to everybody's, and learn everybody's."""
-        ours = {keyed_hash(self._key, address): (address, count) for address, count in self._limit.take().items()}
+        ours = {keyed_hash(self._key, address): (address, count) for address, count in self._limit.drain().items()}
         if not ours:
             return
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name, (_, count) in ours.items():
                 pipeline.incrby(f"spokes:failures:{self._limit.window}:{name}", count)
-                pipeline.expire(f"spokes:failures:{self._limit.window}:{name}", _KEEP_S)
+                pipeline.expire(f"spokes:failures:{self._limit.window}:{name}", _COUNTER_TTL_S)
             totals = (await pipeline.execute())[::2]
-        self._limit.learn({address: int(total) for (address, _), total in zip(ours.values(), totals, strict=True)})
+        self._limit.merge_totals(
+            {address: int(total) for (address, _), total in zip(ours.values(), totals, strict=True)}
+        )

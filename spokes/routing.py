@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 
 from spokes.core.errors import ConfigurationError
 from spokes.core.events import Event
-from spokes.crm.access import allowed
+from spokes.crm.access import validate_methods
 
 if TYPE_CHECKING:
     from spokes.tools import Tools
 
-_KNOWN: Final = 1024  # answers that are remembered; whoever sends events chooses what is asked
-HandlerFunction = Callable[[Event, "Tools"], Awaitable[None]]
+_CACHE_SIZE: Final = 1024  # answers that are remembered; whoever sends events chooses what is asked
+Handler = Callable[[Event, "Tools"], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Route:
     """A handler, where it claims something: its name as `contacts.keep_reachable`, its function, what it uses."""
 
     name: str
-    function: HandlerFunction
+    function: Handler
     uses: Uses
 
 
 def uses(
     *, reads: Mapping[str, tuple[str, ...]] | None = None, may: tuple[str, ...] = (), each_event: bool = False
-) -> Callable[[HandlerFunction], HandlerFunction]:
+) -> Callable[[Handler], Handler]:
     """Declare what a handler reads and may do; see Uses. Stands below `register`, which takes note of it.
 
     Raises:
@@ -52,9 +52,9 @@ def uses(
     given: tuple[object, ...] = (may, *(reads or {}).values())
     if any(isinstance(names, str) for names in given):
         raise ConfigurationError(['@uses takes tuples: reads={"contacts": ("phone",)}, may=("contacts.update",).'])
-    declared = Uses(dict(reads or {}), allowed(may), each_event)
+    declared = Uses(dict(reads or {}), validate_methods(may), each_event)
 
-    def declare(function: HandlerFunction) -> HandlerFunction:
+    def declare(function: Handler) -> Handler:
         if hasattr(function, "__spokes_claims__"):
             raise ConfigurationError([f"{function.__name__}: @uses must stand below @router.register."])
         function.__spokes_uses__ = declared  # type: ignore[attr-defined]  # read by register
@@ -73,12 +73,12 @@ class Router:
             ConfigurationError: two of them claim the same.
         """
         self._routes: dict[str, Route] = {}
-        self._found = lru_cache(_KNOWN)(self._find)
+        self._cached_match = lru_cache(_CACHE_SIZE)(self._match)
         for other in others:
             for claim, route in other:
-                self._claim(claim, route)
+                self._add(claim, route)
 
-    def register(self, event_type: str, *, property: str | None = None) -> Callable[[HandlerFunction], HandlerFunction]:  # noqa: A002 - HubSpot's own word
+    def register(self, event_type: str, *, property: str | None = None) -> Callable[[Handler], Handler]:  # noqa: A002 - HubSpot's own word
         """Claim a type for the decorated coroutine.
 
         Args:
@@ -91,23 +91,23 @@ class Router:
         """
         claim = f"{event_type}:{property}" if property else event_type
 
-        def register(function: HandlerFunction) -> HandlerFunction:
+        def register(function: Handler) -> Handler:
             if not iscoroutinefunction(function):
                 raise ConfigurationError([f"{claim}: a handler is a coroutine, `async def {function.__name__}`."])
             function.__spokes_claims__ = True  # type: ignore[attr-defined]  # read by uses
             name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-            self._claim(claim, Route(name, function, getattr(function, "__spokes_uses__", Uses())))
+            self._add(claim, Route(name, function, getattr(function, "__spokes_uses__", Uses())))
             return function
 
         return register
 
-    def fetch(self, event: Event) -> Route | None:
+    def match(self, event: Event) -> Route | None:
         """Return the handler that takes `event`: the one that claims most exactly, or None."""
         name = event.property_name if event.kind == "propertyChange" else None  # else it may be anything
-        return self._found(event.object_type, event.kind, name)
+        return self._cached_match(event.object_type, event.kind, name)
 
     @property
-    def claims(self) -> frozenset[str]:
+    def registrations(self) -> frozenset[str]:
         """Everything that is claimed: types, and `type:property` for single properties."""
         return frozenset(self._routes)
 
@@ -115,15 +115,15 @@ class Router:
         """Go through claims and their handlers, sorted by claim."""
         return iter(sorted(self._routes.items()))
 
-    def _find(self, object_type: str, kind: str, property_name: str | None) -> Route | None:
+    def _match(self, object_type: str, kind: str, property_name: str | None) -> Route | None:
         for event_type in (f"{object_type}.{kind}", f"object.{kind}"):
             for claim in (f"{event_type}:{property_name}", event_type):
                 if route := self._routes.get(claim):
                     return route
         return None
 
-    def _claim(self, claim: str, route: Route) -> None:
-        self._found.cache_clear()
+    def _add(self, claim: str, route: Route) -> None:
+        self._cached_match.cache_clear()
         holder = self._routes.setdefault(claim, route)
         if holder is not route:
             raise ConfigurationError([f"{claim} is claimed twice: by {holder.name} and by {route.name}."])

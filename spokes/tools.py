@@ -13,7 +13,11 @@ class Once(Protocol):
     """Guards an effect that must not be repeated, such as a note: HubSpot has no idempotency keys."""
 
     async def __call__(
-        self, name: str, make: Callable[[], Awaitable[str]], *, find: Callable[[], Awaitable[str | None]] | None = None
+        self,
+        name: str,
+        create: Callable[[], Awaitable[str]],
+        *,
+        find: Callable[[], Awaitable[str | None]] | None = None,
     ) -> str:
         """Run `make` once for the event's object and `name`, whatever crashes, retries and replays; return its id.
 
@@ -25,7 +29,7 @@ class Once(Protocol):
         """
 
 
-class Standing(Protocol):
+class CurrentValue(Protocol):
     """Tells what counts of a property that the handler writes back in another form."""
 
     async def __call__(self, record: "Record", name: str) -> str:
@@ -46,26 +50,26 @@ class Tools:
     there were.
     """
 
-    make_crm: Callable[[], "Services"]
-    make_once: Callable[[], Once]
-    standing: Standing
-    forget: Callable[[], Awaitable[None]]
-    region: str
+    _crm_factory: Callable[[], "Services"]
+    _once_factory: Callable[[], Once]
+    current_value: CurrentValue
+    purge: Callable[[], Awaitable[None]]
+    default_region: str
     attempt: int
-    first_value: str | None = None
-    older: int = 0
-    uses_crm: bool = False
+    oldest_value: str | None = None
+    coalesced_count: int = 0
+    has_used_crm: bool = False
     _crm: "Services | None" = None
 
     @property
     def crm(self) -> "Services":
         """HubSpot, as far as the handler declared it."""
         if self._crm is None:
-            self._crm = self.make_crm()
-            self.uses_crm = True
+            self._crm = self._crm_factory()
+            self.has_used_crm = True
         return self._crm
 
     @property
     def once(self) -> Once:
         """Guards an effect that must not be repeated; see Once."""
-        return self.make_once()
+        return self._once_factory()

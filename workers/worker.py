@@ -18,38 +18,38 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import Episodes
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.alert_webhook import AlertWebhook
 from spokes.audit.archiver import Archiver
-from spokes.core.delivery import JOB_NAME, QUEUE_NAME, decode, encode
+from spokes.core.delivery import JOB_NAME, JOB_QUEUE, decode, encode
 from spokes.core.errors import NotAuthorized, UnreadableDelivery
 from spokes.core.redis.connections import redis_pool
-from spokes.core.redis.outage import Patience
+from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
-from spokes.core.telemetry.metric_totals import Totals
-from spokes.crm.scopes import Declaration, warn_of_scopes
+from spokes.core.telemetry.metric_totals import MetricTotals
+from spokes.crm.scopes import Declaration, log_scope_differences
 from spokes.crm.services import CRM
-from spokes.queue.portal_pauses import Circuit
+from spokes.queue.portal_pauses import PortalPauses
 from spokes.routing import Router, load_router
 from workers.delivery.lane_manager import LEASE_MS
-from workers.delivery.run_delivery import TAKEN_ON, Processor, process_delivery
-from workers.queue.arq_worker import BatchWorker
-from workers.queue.leases import Lease, beat
+from workers.delivery.run_delivery import PREFETCH_FACTOR, DeliveryRunner, process_delivery
+from workers.queue.arq_worker import ArqBatchWorker
+from workers.queue.leases import Lease, renew_leases
 from workers.upkeep import schedule
-from workers.upkeep.gauges import keep_figures
+from workers.upkeep.gauges import update_gauges
 from workers.upkeep.loop_watchdog import Watchdog
 
 _POLL_S: Final = 0.5  # a fallback: whoever queues a job wakes us
-_COMPLETION_S: Final = 20  # after SIGTERM; Heroku kills a dyno after 30 s
-_CLOSING_S: Final = 7  # after that, when Redis or the store keeps us waiting
-_NEVER_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
-_CANCEL_AGAIN_S: Final = 0.2
+_JOBS_SHUTDOWN_S: Final = 20  # after SIGTERM; Heroku kills a dyno after 30 s
+_CLOSE_TIMEOUT_S: Final = 7  # after that, when Redis or the store keeps us waiting
+_NO_TIMEOUT_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
+_CANCEL_RETRY_S: Final = 0.2
 _NO_LIMIT: Final = 1_000_000_000
 log = structlog.get_logger()
 
 
-class _Redis(ArqRedis):
+class _WorkerRedis(ArqRedis):
     """arq ends its pool with a call that redis-py has renamed."""
 
     async def close(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's signature
@@ -57,7 +57,7 @@ class _Redis(ArqRedis):
         await self.aclose(close_connection_pool)
 
 
-def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
+def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
     """Return the arq worker that `settings` ask for; call it inside a running event loop.
 
     Args:
@@ -69,9 +69,9 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
     """
     router = load_router(settings.handlers)
     # Blocking reads of the audit stream outlast REDIS_TIMEOUT_S, and nobody waits five seconds for a worker's answer.
-    redis = _Redis(redis_pool(settings, max_connections=16, timeout_s=20))
+    redis = _WorkerRedis(redis_pool(settings, max_connections=16, timeout_s=20))
     holder = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
-    patience = Patience()
+    patience = RedisOutage()
     stack = AsyncExitStack()
 
     async def start_up(ctx: dict[str, Any]) -> None:
@@ -79,71 +79,71 @@ def build_worker(settings: Settings, *, burst: bool = False) -> BatchWorker:
             crm = await CRM.open(settings, redis)
             opening.push_async_callback(crm.close)
             await _check_token(crm, router, redis)
-            circuit = Circuit(redis, partial(_answers, crm))
-            processor = Processor(settings, redis, router, crm, circuit, holder=holder, patience=patience)
+            circuit = PortalPauses(redis, partial(_is_hubspot_available, crm))
+            processor = DeliveryRunner(settings, redis, router, crm, circuit, holder=holder, outage=patience)
             opening.push_async_callback(processor.close)
             archiver = Archiver.open(settings, redis)
             opening.push_async_callback(archiver.close)
-            totals = Totals(redis, "worker")
-            opening.push_async_callback(totals.end)
-            opening.enter_context(Watchdog(asyncio.get_running_loop(), router, Episodes(redis)))
+            totals = MetricTotals(redis, "worker")
+            opening.push_async_callback(totals.close)
+            opening.enter_context(Watchdog(asyncio.get_running_loop(), router, AlertEpisodes(redis)))
 
             def leases() -> list[Lease]:
                 return [*worker.leases(), *processor.leases()]
 
             beside = (
-                beat(redis, leases, LEASE_MS, processor.renewed),
+                renew_leases(redis, leases, LEASE_MS, processor.lease_renewed),
                 circuit.watch(),
                 archiver.run(),
                 totals.run(),
-                keep_figures(redis, crm.budget),
+                update_gauges(redis, crm.budget),
             )
             for coroutine in (*beside, AlertWebhook(settings, redis).run(), *schedule.tasks(settings, redis, crm)):
-                opening.push_async_callback(_cancel, asyncio.create_task(coroutine))
+                opening.push_async_callback(_cancel_and_wait, asyncio.create_task(coroutine))
             ctx["processor"] = processor
             stack.push_async_exit(opening.pop_all())
-        log.info("worker_ready", handlers=len(router.claims), burst=burst)
+        log.info("worker_ready", handlers=len(router.registrations), burst=burst)
 
     async def shut_down(ctx: dict[str, Any]) -> None:
         del ctx
         await stack.aclose()
 
-    worker = BatchWorker(
+    worker = ArqBatchWorker(
         holder=holder,
         lease_ms=LEASE_MS,
-        patience=patience,
-        room=lambda: worker.ctx["processor"].room(),  # noqa: PLW0108 - the processor is made at start-up
+        outage=patience,
+        free_capacity=lambda: worker.ctx["processor"].free_capacity(),  # noqa: PLW0108 - the processor is made at start-up
         functions=[process_delivery],
-        queue_name=QUEUE_NAME,
+        queue_name=JOB_QUEUE,
         redis_pool=redis,
         burst=burst,
         on_startup=start_up,
         on_shutdown=shut_down,
-        job_completion_wait=_COMPLETION_S,
-        max_jobs=TAKEN_ON * settings.max_deliveries,
-        job_timeout=_NEVER_S,
+        job_completion_wait=_JOBS_SHUTDOWN_S,
+        max_jobs=PREFETCH_FACTOR * settings.max_deliveries,
+        job_timeout=_NO_TIMEOUT_S,
         keep_result=0,
         poll_delay=_POLL_S,
         max_tries=_NO_LIMIT,
         job_serializer=encode,
-        job_deserializer=read_job,
+        job_deserializer=decode_job,
         log_results=False,
     )
 
     def hurry(_: signal.Signals) -> None:
-        worker.loop.call_later(_CLOSING_S, _leave)
+        worker.loop.call_later(_CLOSE_TIMEOUT_S, _exit_unclosed)
 
     worker.on_stop = hurry
     return worker
 
 
-def _leave() -> None:
+def _exit_unclosed() -> None:
     """End without closing: what is not settled runs elsewhere when our leases have lapsed."""
     log.warning("ended_without_closing")
     os._exit(0)
 
 
-def read_job(payload: bytes) -> dict[str, Any]:
+def decode_job(payload: bytes) -> dict[str, Any]:
     """Read a job of any kind: arq would drop in silence what it cannot decode or has no function for."""
     try:
         job = decode(payload)
@@ -158,14 +158,14 @@ async def _check_token(crm: CRM, router: Router, redis: Redis) -> None:
     """Stop a worker whose token HubSpot does not know; HubSpot being down is no reason to."""
     uses = [Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim, route in router]
     try:
-        warn_of_scopes(await crm.check_token(), uses)
+        log_scope_differences(await crm.check_token(), uses)
     except NotAuthorized:
         with suppress(RedisError, OSError):
-            await Episodes(redis).happened(Alert.ACCESS_TOKEN_REFUSED)
+            await AlertEpisodes(redis).report_once(Alert.ACCESS_TOKEN_REFUSED)
         raise
 
 
-async def _answers(crm: CRM) -> bool:
+async def _is_hubspot_available(crm: CRM) -> bool:
     """Return whether HubSpot answers and knows our token."""
     try:
         return await crm.check_token() is not None
@@ -173,9 +173,9 @@ async def _answers(crm: CRM) -> bool:
         return False
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
+async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
     """Cancel until it has ended: a driver that is connecting may turn a cancellation into an error of its own."""
     while not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=_CANCEL_AGAIN_S)
+        await asyncio.wait({task}, timeout=_CANCEL_RETRY_S)
     await asyncio.gather(task, return_exceptions=True)

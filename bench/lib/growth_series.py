@@ -24,13 +24,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bench.audit_store import KEY, object_id, record, store
 from bench.workers import PORTAL, cpu_s, fill, raw, worker
 from spokes.audit.archiver import Archiver
-from spokes.audit.object_hashes import pseudonym_key
-from spokes.audit.stream import FIELD, encode
+from spokes.audit.object_hashes import object_hash_key
+from spokes.audit.stream import ENTRY_FIELD, encode
 from spokes.audit.verify import verify
 from spokes.console.queries.objects import Reference
-from spokes.console.queries.timeline import timeline
-from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME, WAKE_CHANNEL, Entry
-from spokes.queue.dead_letters import DeadLetter, DeadLetters, keep
+from spokes.console.queries.timeline import load_timeline
+from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL, Entry
+from spokes.queue.dead_letters import DeadLetter, DeadLetters, store_commands
 
 _SIZE: Final = 10  # events of a delivery
 _WARM: Final = 3_000  # events until a worker has loaded and compiled what it uses
@@ -78,7 +78,7 @@ async def queued(redis: Redis, url: str, data: str, sizes: Sizes, measured: int,
 
 async def _keep_busy(redis: Redis, depth: int, events: int) -> int:
     """Top the queue up to `depth` events until so many are worked off; return how many were."""
-    left = before = int(await redis.zcard(QUEUE_NAME))
+    left = before = int(await redis.zcard(JOB_QUEUE))
     added = 0
     while before + added - left < events // _SIZE:
         missing = depth // _SIZE - left
@@ -86,7 +86,7 @@ async def _keep_busy(redis: Redis, depth: int, events: int) -> int:
             await fill(redis, missing * _SIZE, _SIZE, lambda number: raw(time.time_ns() % 10**9 + number))
             added += missing
         await asyncio.sleep(0.005)
-        left = int(await redis.zcard(QUEUE_NAME))
+        left = int(await redis.zcard(JOB_QUEUE))
     return (before + added - left) * _SIZE
 
 
@@ -120,7 +120,7 @@ async def workers(redis: Redis, url: str, data: str, counts: Sizes, measured: in
 async def _worked_off(redis: Redis, events: int) -> None:
     await fill(redis, events, _SIZE)
     await redis.publish(WAKE_CHANNEL, "")
-    while await redis.zcard(QUEUE_NAME):  # noqa: ASYNC110 - other processes get there
+    while await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - other processes get there
         await asyncio.sleep(0.02)
 
 
@@ -136,7 +136,7 @@ async def deliveries(redis: Redis, url: str, data: str, sizes: Sizes, measured: 
                 before = cpu_s(process.pid)
                 await fill(redis, events, size)
                 await redis.publish(WAKE_CHANNEL, "")
-                while await redis.zcard(QUEUE_NAME):  # noqa: ASYNC110 - as above
+                while await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - as above
                     await asyncio.sleep(0.02)
             ours.points.append((size, (cpu_s(process.pid) - before) / events * 1e6))
     return [ours]
@@ -203,7 +203,7 @@ async def _die(redis: Redis, numbers: Iterable[int]) -> None:
 async def _keep(redis: Redis, letters: Iterable[DeadLetter]) -> None:
     pipeline = redis.pipeline(transaction=False)
     for count, letter in enumerate(letters, start=1):
-        for command in keep(letter, keep_s=86_400):
+        for command in store_commands(letter, ttl_s=86_400):
             pipeline.execute_command(*command)
         if count % 2_000 == 0:
             await pipeline.execute()
@@ -231,7 +231,7 @@ async def records(redis: Redis, folder: Path, sizes: Sizes, told: Told) -> list[
             there = size + _RECORDS
             archived.points.append((size, used / _RECORDS * 1e6))
             began = time.process_time()
-            await verify(engine, master=KEY)
+            await verify(engine, master_key=KEY)
             proved.points.append((size, (time.process_time() - began) / there * 1e6))
             asked.points.append((size, await _median_ms(lambda there=there: _timeline(redis, engine, there))))
     return [archived, proved, asked]
@@ -243,7 +243,7 @@ async def _archive(redis: Redis, archiver: Archiver, numbers: range) -> float:
     for start in range(numbers.start, numbers.stop, 20_000):
         pipeline = redis.pipeline(transaction=False)
         for number in range(start, min(start + 20_000, numbers.stop)):
-            pipeline.xadd(AUDIT_STREAM, {FIELD: encode(record(number))})
+            pipeline.xadd(AUDIT_STREAM, {ENTRY_FIELD: encode(record(number))})
         await pipeline.execute()
         began = time.process_time()
         await archiver.drain()
@@ -252,7 +252,9 @@ async def _archive(redis: Redis, archiver: Archiver, numbers: range) -> float:
 
 
 async def _timeline(redis: Redis, engine: AsyncEngine, there: int) -> None:
-    found = await timeline(redis, engine, None, Reference(object_id(there // 2 + 1)), key=pseudonym_key(KEY))
+    found = await load_timeline(
+        redis, engine, None, Reference(object_id(there // 2 + 1)), hash_key=object_hash_key(KEY)
+    )
     assert found.records  # noqa: S101 - a timeline of nothing measures nothing
 
 

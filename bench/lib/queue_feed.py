@@ -7,8 +7,8 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, Delivery, Entry, job_payload, new_id
-from spokes.core.events import Event, Raw
+from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, Delivery, Entry, job_payload, new_delivery_id
+from spokes.core.events import Event, RawEvent
 from spokes.intake.event_keys import EventKeys
 from spokes.simulator.app import Simulator
 
@@ -23,7 +23,7 @@ class Feed:
         self._sim = sim
         self._redis = redis
         self._rng = rng
-        self._late: list[Raw] = []
+        self._late: list[RawEvent] = []
 
     async def shuffled(self, *, size: int, late: float = 0.0) -> None:
         """Queue what is new in random order, in deliveries of up to `size`; a share of it comes the next time."""
@@ -36,20 +36,20 @@ class Feed:
             await self._queue(raws[:count])
             raws = raws[count:]
 
-    def _new(self) -> list[Raw]:
+    def _new(self) -> list[RawEvent]:
         events = self._sim.deliveries.events
         raws = [event.element for event in events if isinstance(event.element, dict)]
-        self._sim.sender.forget()
+        self._sim.sender.discard_all()
         self._sim.deliveries.clear()
         return raws
 
-    async def _queue(self, raws: Iterable[Raw]) -> None:
+    async def _queue(self, raws: Iterable[RawEvent]) -> None:
         entries = tuple(Entry(_KEYS(event), 0, event.raw) for event in map(Event, raws))
-        delivery = Delivery(new_id(entries[0].event.portal_id), entries[0].event.portal_id, 1, entries)
+        delivery = Delivery(new_delivery_id(entries[0].event.portal_id), entries[0].event.portal_id, 1, entries)
         self.told += len(entries)
         now_ms = time.time_ns() // 1_000_000
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now_ms))
-            pipeline.zadd(QUEUE_NAME, {delivery.id: now_ms})
+            pipeline.zadd(JOB_QUEUE, {delivery.id: now_ms})
             pipeline.publish(WAKE_CHANNEL, "")
             await pipeline.execute()

@@ -12,7 +12,7 @@ from lib.load import Result
 from lib.traffic import admitted_objects
 from redis import Redis
 
-from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode
+from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, decode
 
 WARM_UP_S = 0.5  # of each run of the load, before the clock starts
 _CHUNK = 1_000  # deliveries read at a time
@@ -86,7 +86,7 @@ def loading(
 
 def queued_objects(redis: Redis) -> Iterator[int]:
     """Yield the object id of each event in the queue that has one."""
-    ids = cast("list[bytes]", redis.zrange(QUEUE_NAME, 0, -1))
+    ids = cast("list[bytes]", redis.zrange(JOB_QUEUE, 0, -1))
     for start in range(0, len(ids), _CHUNK):
         keys = [JOB_KEY_PREFIX.encode() + name for name in ids[start : start + _CHUNK]]
         for payload in cast("list[bytes]", redis.mget(keys)):

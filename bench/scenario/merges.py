@@ -50,7 +50,7 @@ async def merges(redis: Redis, url: str, data: str, *, steps: int, follows: bool
     rng = Random(seed)
     subscriptions = tuple(Subscription(f"contact.{kind}") for kind in KINDS)
     portal = PortalConfig(
-        portal_id=PORTAL, token=TOKEN, subscriptions=subscriptions, previous_ids_found=follows, limits=Limits(100_000)
+        portal_id=PORTAL, token=TOKEN, subscriptions=subscriptions, follows_previous_ids=follows, limits=Limits(100_000)
     )
     await redis.flushall()
     async with Simulator(SimulatorConfig(portals=(portal,))) as sim:
@@ -72,6 +72,6 @@ async def merges(redis: Redis, url: str, data: str, *, steps: int, follows: bool
         outcomes = await Outcomes.read(redis)
         letters = [letter async for letter in DeadLetters(redis).list(PORTAL)]
         return Merged(
-            seconds, feed.told, trees.merged, feed.told - sum(count > 0 for count in outcomes.ends.values()),
-            outcomes.settled_twice, len(letters), outcomes.counts["dead"], len(trees.wrong()),
+            seconds, feed.told, trees.merge_count, feed.told - sum(count > 0 for count in outcomes.ends.values()),
+            outcomes.settled_twice, len(letters), outcomes.counts["dead"], len(trees.wrong_contacts()),
         )  # fmt: skip

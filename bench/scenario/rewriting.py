@@ -10,12 +10,12 @@ from bench.lib.queue_feed import Feed
 from bench.workers import PORTAL, emptied, worker
 from spokes.core.redis import keys
 from spokes.simulator.app import Simulator
-from spokes.simulator.changes import USER, Source
+from spokes.simulator.changes import USER, ChangeSource
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription
-from spokes.simulator.crm.records import Record
+from spokes.simulator.crm.records import CrmRecord
 
 TOKEN = "not-a-real-token-but-long-enough"  # noqa: S105 - the simulator's own
-_AUTOMATION = Source("AUTOMATION_PLATFORM", "workflow:1")
+_AUTOMATION = ChangeSource("AUTOMATION_PLATFORM", "workflow:1")
 _THEIRS = "theirs"
 
 
@@ -55,9 +55,11 @@ async def rewriting(redis: Redis, url: str, data: str, *, contacts: int, rounds:
                         sim.crm.update(record, {"zip": _THEIRS}, _AUTOMATION)
                 await feed.shuffled(size=20)
                 await emptied(redis, 60.0)
-        told = [name.decode().rpartition("loop:")[2] async for name in redis.scan_iter(keys.episode(PORTAL, "loop:*"))]
+        told = [
+            name.decode().rpartition("loop:")[2] async for name in redis.scan_iter(keys.alert_once(PORTAL, "loop:*"))
+        ]
         return Rewritten(_most_writes(fighting, sim), _most_writes(automated, sim), tuple(sorted(told)))
 
 
-def _most_writes(records: list[Record], sim: Simulator) -> int:
+def _most_writes(records: list[CrmRecord], sim: Simulator) -> int:
     return max(len(sim.requests.writes_to(record.id)) for record in records)

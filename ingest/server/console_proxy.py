@@ -22,27 +22,27 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from spokes.core.errors import RejectedRequest
-from spokes.core.request_guard import admit
+from spokes.core.request_guard import check_sender
 from spokes.core.settings import Settings
 
-_LARGEST_BODY: Final = 256 * 1024  # bytes, as the console itself takes
-_SHORTEST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0  # between two starts of a child that ends
-_LIVED_S: Final = 60.0  # a child that has lived so long starts again at once
-_ENDING_S: Final = 6.0  # the console gives what it answers five seconds
-_OURS: Final = frozenset({
+_MAX_BODY_BYTES: Final = 256 * 1024  # bytes, as the console itself takes
+_MIN_RESTART_DELAY_S, _MAX_RESTART_DELAY_S = 0.5, 30.0  # between two starts of a child that ends
+_STABLE_AFTER_S: Final = 60.0  # a child that has lived so long starts again at once
+_TERMINATE_TIMEOUT_S: Final = 6.0  # the console gives what it answers five seconds
+_CONNECTION_HEADERS: Final = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
     "upgrade", "expect", "content-length", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host",
 })  # fmt: skip
 log = structlog.get_logger()
 
 
-def is_console(raw_path: str) -> bool:
+def is_console_path(raw_path: str) -> bool:
     """Whether a request is for the console."""
     return raw_path.startswith(("/console/", "/api/", "/console?")) or raw_path == "/console"
 
 
 @contextlib.contextmanager
-def console_folder(settings: Settings) -> Iterator[Path | None]:
+def temporary_console_folder(settings: Settings) -> Iterator[Path | None]:
     """Make the folder of socket and lock, which is nobody else's, for all web processes; None without a console."""
     if not settings.console_key.get_secret_value():
         yield None
@@ -60,8 +60,8 @@ class ConsoleProxy:
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         """Use `folder`, see `console_folder`."""
-        self._proxies = settings.trusted_proxies
-        self._body_s = settings.body_timeout_s
+        self._trusted_proxies = settings.trusted_proxies
+        self._body_timeout_s = settings.body_timeout_s
         self._socket = folder / "socket"
         self._lock = folder / "lock"
 
@@ -72,35 +72,35 @@ class ConsoleProxy:
             timeout=ClientTimeout(total=None, sock_connect=5),
             auto_decompress=False,
         )
-        self._keeping = asyncio.create_task(self._keep())
+        self._supervisor = asyncio.create_task(self._supervise())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """End the child, if it is ours."""
-        self._keeping.cancel()
-        await asyncio.gather(self._keeping, return_exceptions=True)
-        await self.let_go()
+        self._supervisor.cancel()
+        await asyncio.gather(self._supervisor, return_exceptions=True)
+        await self.disconnect()
 
-    async def let_go(self, _: object = None) -> None:
+    async def disconnect(self, _: object = None) -> None:
         """End what is being passed on; a stream of events would never end by itself."""
         await self._session.close()
 
     async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the console's answer, part by part as it comes."""
         try:
-            sender = admit(request.headers, request.remote, proxies=self._proxies, networks=())
+            sender = check_sender(request.headers, request.remote, proxies=self._trusted_proxies, networks=())
         except RejectedRequest:
-            return _plain(403, "The console is served over https only.")
+            return _text_response(403, "The console is served over https only.")
         if "Expect" in request.headers:
-            return _plain(417, "Send the body at once.")
+            return _text_response(417, "Send the body at once.")
         try:
-            async with asyncio.timeout(self._body_s):
-                body = await _body(request)
+            async with asyncio.timeout(self._body_timeout_s):
+                body = await _read_body(request)
         except TimeoutError:
-            return _plain(408, "The body took too long.")
+            return _text_response(408, "The body took too long.")
         if body is None:
-            return _plain(413, "The request is too large.")
-        headers = _passed(request.headers)
+            return _text_response(413, "The request is too large.")
+        headers = _end_to_end_headers(request.headers)
         headers["X-Forwarded-For"] = sender
         response: web.StreamResponse | None = None
         try:
@@ -112,7 +112,7 @@ class ConsoleProxy:
                 allow_redirects=False,
                 skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE),
             ) as answer:
-                response = web.StreamResponse(status=answer.status, headers=_passed(answer.headers))
+                response = web.StreamResponse(status=answer.status, headers=_end_to_end_headers(answer.headers))
                 if hdrs.CONTENT_LENGTH in answer.headers:
                     response.headers[hdrs.CONTENT_LENGTH] = answer.headers[hdrs.CONTENT_LENGTH]
                 await response.prepare(request)
@@ -123,21 +123,25 @@ class ConsoleProxy:
             if response is None or not response.prepared:
                 if not isinstance(fault, ClientConnectionError | ConnectionError):
                     log.warning("console_unreachable", error=type(fault).__name__)
-                return _plain(503, "The console is starting; try again in a few seconds.")
+                return _text_response(503, "The console is starting; try again in a few seconds.")
             if request.transport is not None:  # what was begun cannot be answered otherwise any more
                 request.transport.close()
         return response
 
-    async def _keep(self) -> None:
+    async def _supervise(self) -> None:
         """Keep the console running once no other web process does, until cancelled."""
         with self._lock.open("w") as lock:
-            while not _taken(lock.fileno()):  # noqa: ASYNC110 - nobody tells of a lock that is free
-                await asyncio.sleep(_SHORTEST_WAIT_S)
-            wait_s = _SHORTEST_WAIT_S
+            while not _try_lock(lock.fileno()):  # noqa: ASYNC110 - nobody tells of a lock that is free
+                await asyncio.sleep(_MIN_RESTART_DELAY_S)
+            wait_s = _MIN_RESTART_DELAY_S
             while True:
                 began = time.monotonic()
                 code = await self._run_child()
-                wait_s = _SHORTEST_WAIT_S if time.monotonic() - began > _LIVED_S else min(wait_s * 2, _LONGEST_WAIT_S)
+                wait_s = (
+                    _MIN_RESTART_DELAY_S
+                    if time.monotonic() - began > _STABLE_AFTER_S
+                    else min(wait_s * 2, _MAX_RESTART_DELAY_S)
+                )
                 log.error("console_ended", exit_code=code, again_in_s=wait_s)
                 await asyncio.sleep(wait_s)
 
@@ -151,7 +155,7 @@ class ConsoleProxy:
             if child.returncode is None:
                 child.terminate()
                 try:
-                    await asyncio.wait_for(child.wait(), _ENDING_S)
+                    await asyncio.wait_for(child.wait(), _TERMINATE_TIMEOUT_S)
                 except TimeoutError:
                     child.kill()
                     await child.wait()
@@ -160,7 +164,7 @@ class ConsoleProxy:
 CONSOLE: Final = web.AppKey("console", ConsoleProxy)
 
 
-def _taken(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -168,23 +172,23 @@ def _taken(descriptor: int) -> bool:
     return True
 
 
-def _passed(headers: Mapping[str, str]) -> CIMultiDict[str]:
+def _end_to_end_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """Return the headers that are for the other end, and not for this connection."""
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _OURS)
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _CONNECTION_HEADERS)
 
 
-async def _body(request: web.BaseRequest) -> bytes | None:
+async def _read_body(request: web.BaseRequest) -> bytes | None:
     """Read the body whole: the console waits for nobody who sends slowly. None when it is too large."""
     body = bytearray()
     async for part in request.content.iter_any():
         body += part
-        if len(body) > _LARGEST_BODY:
+        if len(body) > _MAX_BODY_BYTES:
             return None
     return bytes(body)
 
 
-def _plain(status: int, sentence: str) -> web.Response:
+def _text_response(status: int, message: str) -> web.Response:
     headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
     if status == 503:  # noqa: PLR2004 - HTTP's own number
         headers["Retry-After"] = "2"
-    return web.Response(status=status, text=f"{sentence}\n", headers=headers)
+    return web.Response(status=status, text=f"{message}\n", headers=headers)

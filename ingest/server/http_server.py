@@ -23,11 +23,11 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
-from ingest.server.console_proxy import CONSOLE, is_console
-from ingest.server.request_wrapper import Surroundings
-from ingest.server.views import RECEIVER, SETTINGS, SURROUNDINGS
+from ingest.server.console_proxy import CONSOLE, is_console_path
+from ingest.server.request_wrapper import RequestWrapper
+from ingest.server.views import RECEIVER, REQUEST_WRAPPER, SETTINGS
 from spokes.core.settings import RECEIVER_PATH, Settings
-from spokes.core.signals import hear_no_more
+from spokes.core.signals import ignore_signals
 from spokes.core.telemetry.metrics import REQUESTS
 
 Connection = TypeVar("Connection")
@@ -59,9 +59,9 @@ class Newcomers(Generic[Connection]):
 
 
 _KEEP_ALIVE_S: Final = 120.0  # longer than proxies keep theirs; it also ends a connection whose later head never ends
-_NEWCOMERS_EVERY_S: Final = 1.0
-_LOOK_EVERY_S: Final = 0.05
-_LAST_S: Final = 1.0  # for what did not finish in time
+_CHECK_CONNECTIONS_EVERY_S: Final = 1.0
+_DRAIN_POLL_S: Final = 0.05
+_CLOSE_S: Final = 1.0  # for what did not finish in time
 
 
 async def serve(app: web.Application, settings: Settings, *, graceful_s: float) -> None:
@@ -76,10 +76,10 @@ async def serve(app: web.Application, settings: Settings, *, graceful_s: float) 
         await stop.wait()
     finally:
         await runner.cleanup()
-        hear_no_more(asyncio.get_running_loop())
+        ignore_signals(asyncio.get_running_loop())
 
 
-class Runner(web.AppRunner):
+class HttpRunner(web.AppRunner):
     """Runs the application, and surrounds it: deliveries go straight to the receiver, all else through the router.
 
     aiohttp's way from a connection to a view (router, middlewares, a frame for each) costs as much as admission.
@@ -99,9 +99,9 @@ class Runner(web.AppRunner):
         app, server = self.app, self.server
         if server is None:
             raise RuntimeError("aiohttp has made no server")
-        surroundings, receive, routed = app[SURROUNDINGS], app[RECEIVER].receive, server.request_handler
+        surroundings, receive, routed = app[REQUEST_WRAPPER], app[RECEIVER].receive, server.request_handler
         newcomers = Newcomers[RequestHandler](app[SETTINGS].body_timeout_s)
-        self._watching = asyncio.create_task(_watch(newcomers, server))
+        self._watching = asyncio.create_task(_close_slow_connections(newcomers, server))
         heard, console = newcomers.heard, app.get(CONSOLE)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -111,62 +111,64 @@ class Runner(web.AppRunner):
                 and request.raw_path.partition("?")[0] == RECEIVER_PATH
                 and "Expect" not in request.headers
             ):
-                return await surroundings.of_receiver(request, receive)
-            if console is not None and is_console(request.raw_path):
+                return await surroundings.delivery(request, receive)
+            if console is not None and is_console_path(request.raw_path):
                 return await console.forward(request)
-            return await surroundings.of_view(cast("web.Request", request), routed)
+            return await surroundings.view(cast("web.Request", request), routed)
 
         server.request_handler = handle
-        server.request_factory = partial(_request, server.request_factory)
+        server.request_factory = partial(_make_request, server.request_factory)
 
     async def cleanup(self) -> None:
         """Stop accepting, let what is in flight finish, stop serving."""
         for site in list(self.sites):
             await site.stop()
-        await _finished(self.app[SURROUNDINGS], self._graceful_s)
+        await _wait_until_drained(self.app[REQUEST_WRAPPER], self._graceful_s)
         self._watching.cancel()
         await asyncio.gather(self._watching, return_exceptions=True)
         await super().cleanup()
 
 
-def _request(make: Callable[..., web.BaseRequest], message: RawRequestMessage, *others: object) -> web.BaseRequest:
+def _make_request(
+    request_factory: Callable[..., web.BaseRequest], message: RawRequestMessage, *args: object
+) -> web.BaseRequest:
     """Make a request; one without a target, which only CONNECT may lack, aiohttp would neither answer nor let go of."""
     try:
-        return make(message, *others)
+        return request_factory(message, *args)
     except AttributeError:  # where its URL should be is None
-        return make(message._replace(url=URL("/"), should_close=True), *others)
+        return request_factory(message._replace(url=URL("/"), should_close=True), *args)
 
 
-async def _watch(newcomers: Newcomers[RequestHandler], server: web.Server) -> None:
+async def _close_slow_connections(slow_connections: Newcomers[RequestHandler], server: web.Server) -> None:
     """Close connections whose first request takes too long to come, until cancelled."""
     while True:
-        await asyncio.sleep(_NEWCOMERS_EVERY_S)
-        for connection in newcomers.late(server.connections, time.monotonic()):
+        await asyncio.sleep(_CHECK_CONNECTIONS_EVERY_S)
+        for connection in slow_connections.late(server.connections, time.monotonic()):
             REQUESTS.labels("408", "no_request").inc()
             connection.force_close()
 
 
-def app_runner(app: web.Application, *, graceful_s: float) -> Runner:
+def app_runner(app: web.Application, *, graceful_s: float) -> HttpRunner:
     """Return what runs `app` in this process, however many processes there are.
 
     Bodies are not unpacked: what was signed are the bytes as they came, HubSpot does not pack them, and a few kB of a
     stranger's could become any number of MB before anything of ours is asked.
     """
     server_log = logging.getLogger("aiohttp.server")
-    server_log.addFilter(_told_by_count)
-    return Runner(
+    server_log.addFilter(_count_protocol_errors)
+    return HttpRunner(
         app,
         access_log=None,
         logger=server_log,
         handle_signals=False,
         keepalive_timeout=_KEEP_ALIVE_S,
-        shutdown_timeout=_LAST_S,
+        shutdown_timeout=_CLOSE_S,
         graceful_s=graceful_s,
         auto_decompress=False,
     )
 
 
-def _told_by_count(record: logging.LogRecord) -> bool:
+def _count_protocol_errors(record: logging.LogRecord) -> bool:
     """Let no line through about bytes that are not HTTP: a stranger must not be able to fill the log; he is counted."""
     fault = record.exc_info[1] if record.exc_info else None
     if isinstance(fault, HttpProcessingError):
@@ -174,13 +176,13 @@ def _told_by_count(record: logging.LogRecord) -> bool:
     return not isinstance(fault, HttpProcessingError)
 
 
-async def _finished(surroundings: Surroundings, seconds: float) -> None:
+async def _wait_until_drained(wrapper: RequestWrapper, timeout_s: float) -> None:
     """Wait until no request is in flight, but no longer than `seconds`."""
-    surroundings.ending = True
+    wrapper.is_draining = True
     try:
-        async with asyncio.timeout(seconds):
-            await asyncio.sleep(_LOOK_EVERY_S)  # so that a request which has come, and was not read yet, counts too
-            while surroundings.in_flight:  # noqa: ASYNC110 - every request would have to pay for an event
-                await asyncio.sleep(_LOOK_EVERY_S)
+        async with asyncio.timeout(timeout_s):
+            await asyncio.sleep(_DRAIN_POLL_S)  # so that a request which has come, and was not read yet, counts too
+            while wrapper.in_flight:  # noqa: ASYNC110 - every request would have to pay for an event
+                await asyncio.sleep(_DRAIN_POLL_S)
     except TimeoutError:
         return

@@ -8,8 +8,8 @@ from typing import Final
 import orjson
 from aiohttp import HttpVersion11, web
 
-REQUEST_ID: Final = "X-Request-Id"
-_ALWAYS: Final = {
+REQUEST_ID_HEADER: Final = "X-Request-Id"
+_STANDARD_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -17,12 +17,12 @@ _ALWAYS: Final = {
     "Server": "spokes",
 }
 _JSON: Final = "application/json"
-_FIXED: Final = b"HTTP/1.1 202 Accepted\r\n" + b"".join(
-    f"{name}: {value}\r\n".encode() for name, value in {**_ALWAYS, "Content-Type": _JSON}.items()
+_ACCEPTED_HEAD: Final = b"HTTP/1.1 202 Accepted\r\n" + b"".join(
+    f"{name}: {value}\r\n".encode() for name, value in {**_STANDARD_HEADERS, "Content-Type": _JSON}.items()
 )
 
 
-class Taken(web.StreamResponse):
+class AcceptedResponse(web.StreamResponse):
     """202 on a connection that stays open, written in one go.
 
     Making it from a dictionary of headers, as aiohttp does, costs more than verifying a signature. Nothing of what the
@@ -31,8 +31,8 @@ class Taken(web.StreamResponse):
 
     _keep_alive = True
 
-    def __init__(self, told: bytes) -> None:
-        self._told = told
+    def __init__(self, content: bytes) -> None:
+        self._content = content
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Take the way to the sender."""
@@ -40,34 +40,39 @@ class Taken(web.StreamResponse):
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write all of it."""
-        await self._writer.write(self._told + data)
+        await self._writer.write(self._content + data)
 
 
-def taken(
-    request: web.BaseRequest, request_id: str, summary: Mapping[str, object], *, last: bool
+def accepted(
+    request: web.BaseRequest, request_id: str, summary: Mapping[str, object], *, close_connection: bool
 ) -> web.StreamResponse:
     """Return 202 with what became of the events; `last`: the connection is to end with it."""
     body = orjson.dumps(summary)
-    if last or request.version != HttpVersion11 or not request.keep_alive:
-        return dressed(web.Response(status=202, body=body, content_type=_JSON), request_id, last=last)
-    rest = f"Date: {_date(int(time.time()))}\r\nContent-Length: {len(body)}\r\n{REQUEST_ID}: {request_id}\r\n\r\n"
-    return Taken(b"".join((_FIXED, rest.encode(), body)))
+    if close_connection or request.version != HttpVersion11 or not request.keep_alive:
+        return with_standard_headers(
+            web.Response(status=202, body=body, content_type=_JSON), request_id, close_connection=close_connection
+        )
+    date = _http_date(int(time.time()))
+    rest = f"Date: {date}\r\nContent-Length: {len(body)}\r\n{REQUEST_ID_HEADER}: {request_id}\r\n\r\n"
+    return AcceptedResponse(b"".join((_ACCEPTED_HEAD, rest.encode(), body)))
 
 
-def dressed(response: web.StreamResponse, request_id: str, *, last: bool) -> web.StreamResponse:
+def with_standard_headers(
+    response: web.StreamResponse, request_id: str, *, close_connection: bool
+) -> web.StreamResponse:
     """Return `response` with the headers that all answers have."""
-    if last:
+    if close_connection:
         response.force_close()
-    response.headers.update(_ALWAYS)
-    response.headers[REQUEST_ID] = request_id
+    response.headers.update(_STANDARD_HEADERS)
+    response.headers[REQUEST_ID_HEADER] = request_id
     return response
 
 
-_dates: dict[int, str] = {}
+_date_cache: dict[int, str] = {}
 
 
-def _date(second: int) -> str:
-    if second not in _dates:
-        _dates.clear()
-        _dates[second] = formatdate(second, usegmt=True)
-    return _dates[second]
+def _http_date(second: int) -> str:
+    if second not in _date_cache:
+        _date_cache.clear()
+        _date_cache[second] = formatdate(second, usegmt=True)
+    return _date_cache[second]

@@ -4,22 +4,22 @@ Which alerts stand is kept in Redis for all processes; what is to be sent to ALE
 worker has sent it (spokes/audit/alert_webhook.py).
 """
 
-import time
 from typing import Final
 
 import orjson
 from redis.asyncio import Redis
 
 from spokes.audit.records import Action, AuditRecord
-from spokes.audit.stream import FIELD, encode
-from spokes.core.delivery import ALERTS, AUDIT_STREAM
+from spokes.audit.stream import ENTRY_FIELD, encode
+from spokes.core import clock
+from spokes.core.delivery import ALERTS_ACTIVE, AUDIT_STREAM
 from spokes.core.telemetry.alerts import Alert
-from spokes.core.telemetry.setup import alert as tell_log_and_sentry
+from spokes.core.telemetry.setup import log_alert as tell_log_and_sentry
 
 OUTBOX: Final = "spokes:alerts:outbox"  # list of what is to be sent, the oldest first
-_MOST: Final = 200  # messages that wait; beyond it the oldest are given up
-_KEEP_S: Final = 86_400
-_QUIET_S: Final = 600  # something that happens again within this is not sent again
+_MAX_MESSAGES: Final = 200  # messages that wait; beyond it the oldest are given up
+_OUTBOX_TTL_S: Final = 86_400
+_REPEAT_AFTER_S: Final = 600  # something that happens again within this is not sent again
 _CHANGE: Final = """
 local changed
 if ARGV[1] == 'began' then
@@ -36,18 +36,25 @@ redis.call('LTRIM', KEYS[3], -tonumber(ARGV[6]), -1)
 redis.call('EXPIRE', KEYS[3], ARGV[8])
 return 1
 """
-assert FIELD == b"r"  # noqa: S101 - the script spells it out
+assert ENTRY_FIELD == b"r"  # noqa: S101 - the script spells it out
 
 
-class Episodes:
+class AlertEpisodes:
     """The alerts that stand, for all processes."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._change = redis.register_script(_CHANGE)
+        self._script = redis.register_script(_CHANGE)
 
-    async def tell(
-        self, alert: Alert, *, stands: bool, of: object = "", level: str = "error", portal_id: int = 0, **fields: object
+    async def set_state(
+        self,
+        alert: Alert,
+        *,
+        is_active: bool,
+        subject: object = "",
+        level: str = "error",
+        portal_id: int = 0,
+        **fields: object,
     ) -> None:
         """Say how it stands with an alert; only a change is told.
 
@@ -61,46 +68,46 @@ class Episodes:
         Raises:
             RedisError, OSError: Redis does not answer; nothing was told.
         """
-        name = f"{alert}:{of}" if of else alert.value
+        name = f"{alert}:{subject}" if subject else alert.value
         given = {"portal_id": portal_id, **fields} if portal_id else fields
-        action = Action.ALERT_BEGAN if stands else Action.ALERT_ENDED
+        action = Action.ALERT_BEGAN if is_active else Action.ALERT_ENDED
         record = AuditRecord(action=action, portal_id=portal_id, reason=name, detail=fields)
-        if not await self._tell("began" if stands else "ended", alert, name, given, record):
+        if not await self._change_state("began" if is_active else "ended", alert, name, given, record):
             return
-        if stands:
+        if is_active:
             tell_log_and_sentry(alert, level=level, **given)
         else:
             tell_log_and_sentry(f"{alert}_over", level="info", **given)
 
-    async def happened(self, alert: Alert, *, level: str = "error", **fields: object) -> None:
+    async def report_once(self, alert: Alert, *, level: str = "error", **fields: object) -> None:
         """Tell of something that does not last: to the log and Sentry each time, by webhook once in a while.
 
         Raises:
             RedisError, OSError: Redis does not answer; log and Sentry were told.
         """
         tell_log_and_sentry(alert, level=level, **fields)
-        await self.send(alert, **fields)
+        await self.enqueue_message(alert, **fields)
 
-    async def send(self, alert: Alert, **fields: object) -> None:
+    async def enqueue_message(self, alert: Alert, **fields: object) -> None:
         """Send what log and Sentry were told already, unless the same was sent of late.
 
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        await self._tell("happened", alert, alert.value, fields, None)
+        await self._change_state("happened", alert, alert.value, fields, None)
 
-    async def standing(self, prefix: str) -> list[str]:
+    async def active(self, prefix: str) -> list[str]:
         """Return the alerts that stand and begin with `prefix`."""
-        names = await self._redis.hkeys(ALERTS)  # type: ignore[misc]  # redis-py types one class for sync and async
+        names = await self._redis.hkeys(ALERTS_ACTIVE)  # type: ignore[misc]  # redis-py types one class for sync and async
         return [name.decode() for name in names if name.decode().startswith(prefix)]
 
-    async def _tell(
+    async def _change_state(
         self, state: str, alert: Alert, name: str, fields: dict[str, object], record: AuditRecord | None
     ) -> bool:
         """Change what stands, and with it, in one step, audit and outbox; return whether it was a change."""
-        at = time.time_ns() // 1_000_000
+        at = clock.now_ms()
         stands = orjson.dumps({"since": at, **fields})
         message = orjson.dumps({"alert": alert, "of": name, "state": state, "at": at, "fields": fields})
         told = encode(record) if record else b""
-        words = (state, name, stands, told, message, _MOST, _QUIET_S, _KEEP_S)
-        return bool(await self._change(keys=[ALERTS, AUDIT_STREAM, OUTBOX], args=words))
+        words = (state, name, stands, told, message, _MAX_MESSAGES, _REPEAT_AFTER_S, _OUTBOX_TTL_S)
+        return bool(await self._script(keys=[ALERTS_ACTIVE, AUDIT_STREAM, OUTBOX], args=words))

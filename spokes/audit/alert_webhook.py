@@ -21,34 +21,35 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import OUTBOX
+from spokes.core import clock
 from spokes.core.masking import Mask
 from spokes.core.settings import Settings
-from spokes.core.telemetry.alerts import MEANINGS, Alert
+from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert
 
-SIGNATURE: Final = "Spokes-Signature"
-TIMESTAMP: Final = "Spokes-Timestamp"
-MESSAGE_ID: Final = "Spokes-Message-Id"
-TEST: Final = "test"
-_LOOK_S: Final = 2.0
+SIGNATURE_HEADER: Final = "Spokes-Signature"
+TIMESTAMP_HEADER: Final = "Spokes-Timestamp"
+MESSAGE_ID_HEADER: Final = "Spokes-Message-Id"
+TEST_ALERT: Final = "test"
+_POLL_S: Final = 2.0
 _TIMEOUT_S: Final = 10.0
-_WAITS_S: Final = (1, 5, 20, 60, 300)  # the most after each failure; the last one for all that follow
-_GIVEN_UP_MS: Final = 86_400_000
-_LOCK: Final = f"{OUTBOX}:lock"
-_LOCK_S: Final = 30  # longer than one message takes; a worker that dies holds the others up for so long
-_LATER: Final = frozenset({408, 425, 429})
+_RETRY_WAITS_S: Final = (1, 5, 20, 60, 300)  # the most after each failure; the last one for all that follow
+_EXPIRES_AFTER_MS: Final = 86_400_000
+_LOCK_KEY: Final = f"{OUTBOX}:lock"
+_LOCK_TTL_S: Final = 30  # longer than one message takes; a worker that dies holds the others up for so long
+_RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
 log = structlog.get_logger()
 
 
 class AlertWebhook:
     """Sends what waits, one worker at a time."""
 
-    def __init__(self, settings: Settings, redis: Redis, *, waits_s: tuple[float, ...] = _WAITS_S) -> None:
+    def __init__(self, settings: Settings, redis: Redis, *, retry_waits_s: tuple[float, ...] = _RETRY_WAITS_S) -> None:
         self._url = settings.alert_webhook_url.get_secret_value()
         self._secret = settings.alert_webhook_secret.get_secret_value()
         self._environment = settings.sentry_environment
-        self._mask = Mask(settings.secrets)
+        self._mask = Mask(settings.secret_values)
         self._redis = redis
-        self._waits_s = waits_s
+        self._retry_waits_s = retry_waits_s
         self._failures = 0
 
     async def run(self) -> None:
@@ -58,39 +59,39 @@ class AlertWebhook:
         async with _session() as session:
             while True:
                 with contextlib.suppress(RedisError, OSError):
-                    if await self._redis.set(_LOCK, 1, nx=True, ex=_LOCK_S):
+                    if await self._redis.set(_LOCK_KEY, 1, nx=True, ex=_LOCK_TTL_S):
                         try:
                             await self._send_all(session)
                         finally:
-                            await self._redis.delete(_LOCK)
-                await asyncio.sleep(self._pause_s())
+                            await self._redis.delete(_LOCK_KEY)
+                await asyncio.sleep(self._next_wait_s())
 
-    async def test(self) -> int:
+    async def send_test(self) -> int:
         """Send a message that is no alert, once; return the status of the answer, 0 without one."""
-        at = time.time_ns() // 1_000_000
-        told = {"alert": TEST, "of": TEST, "state": "happened", "at": at, "fields": {}}
+        at = clock.now_ms()
+        told = {"alert": TEST_ALERT, "of": TEST_ALERT, "state": "happened", "at": at, "fields": {}}
         async with _session() as session:
-            return await self._post(session, self._body(orjson.dumps(told), told))
+            return await self._post(session, self._request_body(orjson.dumps(told), told))
 
     async def _send_all(self, session: aiohttp.ClientSession) -> None:
         """Send one after the other, until none is left or one is not taken."""
         while message := await self._redis.lindex(OUTBOX, 0):  # type: ignore[misc]  # redis-py types one class for sync and async
-            if not await self._is_done_with(session, message):
+            if not await self._deliver(session, message):
                 self._failures += 1
                 return
             self._failures = 0
             await self._redis.lrem(OUTBOX, 1, message)  # type: ignore[misc]  # as above
-            await self._redis.expire(_LOCK, _LOCK_S)
+            await self._redis.expire(_LOCK_KEY, _LOCK_TTL_S)
 
-    async def _is_done_with(self, session: aiohttp.ClientSession, message: bytes) -> bool:
+    async def _deliver(self, session: aiohttp.ClientSession, message: bytes) -> bool:
         """Send a message; return whether it was taken, or is not to be sent again."""
         told = orjson.loads(message)
-        body = self._body(message, told)
+        body = self._request_body(message, told)
         status = await self._post(session, body)
         if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
             return True
-        refused = 400 <= status < 500 and status not in _LATER  # noqa: PLR2004 - likewise
-        late = time.time_ns() // 1_000_000 - told["at"] > _GIVEN_UP_MS
+        refused = 400 <= status < 500 and status not in _RETRYABLE_STATUSES  # noqa: PLR2004 - likewise
+        late = clock.now_ms() - told["at"] > _EXPIRES_AFTER_MS
         if refused or late:
             log.warning("alert_not_sent", alert=told["of"], state=told["state"], status=status)
         return refused or late
@@ -101,9 +102,9 @@ class AlertWebhook:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "spokes",
-            TIMESTAMP: timestamp,
-            SIGNATURE: sign(self._secret, timestamp, body),
-            MESSAGE_ID: orjson.loads(body)["id"],
+            TIMESTAMP_HEADER: timestamp,
+            SIGNATURE_HEADER: sign(self._secret, timestamp, body),
+            MESSAGE_ID_HEADER: orjson.loads(body)["id"],
         }
         try:
             async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
@@ -111,24 +112,24 @@ class AlertWebhook:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return 0
 
-    def _body(self, message: bytes, told: dict[str, Any]) -> bytes:
-        fields = self._mask.fields(told["fields"])
+    def _request_body(self, message: bytes, content: dict[str, Any]) -> bytes:
+        fields = self._mask.fields(content["fields"])
         return orjson.dumps(
             {
-                "text": text_of(told["alert"], told["state"], fields, self._environment),
+                "text": message_text(content["alert"], content["state"], fields, self._environment),
                 "id": hashlib.sha256(message).hexdigest()[:24],
-                "alert": told["alert"],
-                "state": told["state"],
-                "at": datetime.fromtimestamp(told["at"] / 1000, UTC).isoformat(timespec="milliseconds"),
+                "alert": content["alert"],
+                "state": content["state"],
+                "at": datetime.fromtimestamp(content["at"] / 1000, UTC).isoformat(timespec="milliseconds"),
                 "environment": self._environment,
                 "fields": fields,
             }
         )
 
-    def _pause_s(self) -> float:
+    def _next_wait_s(self) -> float:
         if not self._failures:
-            return _LOOK_S
-        most = self._waits_s[min(self._failures, len(self._waits_s)) - 1]
+            return _POLL_S
+        most = self._retry_waits_s[min(self._failures, len(self._retry_waits_s)) - 1]
         return random.uniform(most / 2, most)
 
 
@@ -141,9 +142,11 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
     return "v1=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hex()
 
 
-def text_of(alert: str, state: str, fields: dict[str, object], environment: str) -> str:
+def message_text(alert: str, state: str, fields: dict[str, object], environment: str) -> str:
     """Return what people read, with the three characters escaped that Slack takes for markup."""
-    meaning, advice = MEANINGS[Alert(alert)] if alert != TEST else ("This is a test.", "Nothing is to be done.")
+    meaning, advice = (
+        ALERT_TEXTS[Alert(alert)] if alert != TEST_ALERT else ("This is a test.", "Nothing is to be done.")
+    )
     figures = ", ".join(f"{name} {value}" for name, value in fields.items())
     over = state == "ended"
     text = f"Spokes ({environment}): {alert} {'is over' if over else 'began' if state == 'began' else 'happened'}"

@@ -15,22 +15,22 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import Episodes
-from spokes.audit.chain_writer import Extension
+from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.chain_writer import ChainWriter
 from spokes.audit.records import Action
 from spokes.audit.rows import Row, to_row
 from spokes.audit.sql import partitions, schema
-from spokes.audit.sql.engine import open_engine, writing
-from spokes.audit.stream import FIELD
+from spokes.audit.sql.engine import open_engine, write_connection
+from spokes.audit.stream import ENTRY_FIELD
 from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import AuditUnavailable, UnreadableDelivery
-from spokes.core.redis.leader_lock import Lease
+from spokes.core.redis.leader_lock import LeaderLock
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metrics import ARCHIVED
 
-_LEASE: Final = f"{AUDIT_STREAM}:archiver"
-_GROWTH: Final = 8  # a batch of 4,000 costs a third less per record than one of 500
+_LEADER_KEY: Final = f"{AUDIT_STREAM}:archiver"
+_MAX_GROWTH: Final = 8  # a batch of 4,000 costs a third less per record than one of 500
 _STANDBY_S: Final = 1.0  # how often a process that is not elected asks again
 _log = structlog.get_logger()
 
@@ -52,25 +52,32 @@ class Archiver:
     """
 
     def __init__(
-        self, redis: Redis, engine: AsyncEngine, master: str, *, batch: int = 500, every: int = 10_000,
-        idle_s: float = 0.2, retry_s: float = 2.0,
-    ) -> None:  # fmt: skip
+        self,
+        redis: Redis,
+        engine: AsyncEngine,
+        master_key: str,
+        *,
+        batch_size: int = 500,
+        checkpoint_every: int = 10_000,
+        idle_s: float = 0.2,
+        retry_s: float = 2.0,
+    ) -> None:
         self._redis = redis
         self._engine = engine
-        self._episodes = Episodes(redis)
-        self._batch = batch
-        self._most = batch * _GROWTH
-        self._next = batch  # how many to take next time
-        self._extension = Extension(master, every)
+        self._episodes = AlertEpisodes(redis)
+        self._batch_size = batch_size
+        self._max_batch = batch_size * _MAX_GROWTH
+        self._next_batch = batch_size  # how many to take next time
+        self._chain_writer = ChainWriter(master_key, checkpoint_every)
         self._idle_s = idle_s
         self._retry_s = retry_s
-        self._ready = False
+        self._is_prepared = False
 
     @classmethod
     def open(cls, settings: Settings, redis: Redis) -> Self:
         """Build an archiver with an engine of its own, which `close` ends."""
         engine = open_engine(settings.database_address)
-        return cls(redis, engine, settings.master_key(), every=settings.checkpoint_every)
+        return cls(redis, engine, settings.master_key(), checkpoint_every=settings.checkpoint_every)
 
     async def close(self) -> None:
         """Close the connections to the store."""
@@ -79,31 +86,31 @@ class Archiver:
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Archive until `stop` is set or the task is cancelled; wait out what is down, and alert once each time."""
         stop = stop or asyncio.Event()
-        lease = Lease(self._redis, _LEASE)
+        lease = LeaderLock(self._redis, _LEADER_KEY)
         told: bool | None = None  # whether we said that the store is away; None: another may have said so before us
         try:
             while not stop.is_set():
                 pause_s = _STANDBY_S
                 try:
-                    if await lease.held():
+                    if await lease.is_leader():
                         batch = await self._archive()
-                        pause_s = 0.0 if batch.read >= self._batch else self._idle_s
-                        told = told if told is False else await self._tell(stands=False)
+                        pause_s = 0.0 if batch.read >= self._batch_size else self._idle_s
+                        told = told if told is False else await self._set_alert(is_active=False)
                 except Exception as error:  # noqa: BLE001 - whatever it is, an archiver that ended would not be missed
                     pause_s = self._retry_s
-                    told = told or await self._tell(stands=True, cause=_cause(error))
+                    told = told or await self._set_alert(is_active=True, cause=_describe_error(error))
                 await _pause(stop, pause_s)
         finally:
             with contextlib.suppress(RedisError):
                 await lease.release()
 
-    async def _tell(self, *, stands: bool, **fields: Any) -> bool | None:
+    async def _set_alert(self, *, is_active: bool, **fields: Any) -> bool | None:
         """Say how it stands with the store; return what was said, None while Redis does not take it."""
         try:
-            await self._episodes.tell(Alert.AUDIT_UNAVAILABLE, stands=stands, **fields)
+            await self._episodes.set_state(Alert.AUDIT_UNAVAILABLE, is_active=is_active, **fields)
         except (RedisError, OSError):
             return None
-        return stands
+        return is_active
 
     async def run_once(self) -> int:
         """Archive one batch, and return how many records it had.
@@ -125,19 +132,21 @@ class Archiver:
         return total
 
     async def _archive(self) -> _Batch:
-        if not self._ready:
+        if not self._is_prepared:
             await self._prepare()
-        entries = await self._redis.xrange(AUDIT_STREAM, count=self._next)
-        self._next = min(self._most, self._next * 2) if len(entries) == self._next else self._batch
+        entries = await self._redis.xrange(AUDIT_STREAM, count=self._next_batch)
+        self._next_batch = (
+            min(self._max_batch, self._next_batch * 2) if len(entries) == self._next_batch else self._batch_size
+        )
         if not entries:
             return _Batch(0, 0)
-        rows = [_read(entry_id, fields) for entry_id, fields in entries]
-        async with writing(self._engine) as connection:
-            added = await self._extension.extend(connection, rows)
+        rows = [_row_of_entry(entry_id, fields) for entry_id, fields in entries]
+        async with write_connection(self._engine) as connection:
+            added = await self._chain_writer.append(connection, rows)
         ARCHIVED.inc(len(added))
         await self._redis.xdel(AUDIT_STREAM, *(entry_id for entry_id, _ in entries))
         if unreadable := sum(row["action"] == Action.STREAM_UNREADABLE for row in added):
-            await self._episodes.happened(Alert.AUDIT_STREAM_UNREADABLE, entries=unreadable)
+            await self._episodes.report_once(Alert.AUDIT_STREAM_UNREADABLE, entries=unreadable)
         return _Batch(len(entries), len(added))
 
     async def _prepare(self) -> None:
@@ -145,18 +154,18 @@ class Archiver:
         if await schema.revision(self._engine) is None:
             await schema.upgrade(self._engine)
             _log.info("audit_tables_created")
-        await schema.require(self._engine)
-        await partitions.prepare(self._engine)
-        self._ready = True
+        await schema.require_current(self._engine)
+        await partitions.create_missing(self._engine)
+        self._is_prepared = True
 
 
-def _read(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:
+def _row_of_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:
     """Turn a stream entry into a row; one that is no record becomes the record of that, without its content.
 
     Its id derives from the entry's, so that it too is archived once.
     """
     try:
-        given = orjson.loads(fields[FIELD])
+        given = orjson.loads(fields[ENTRY_FIELD])
         if isinstance(given, dict):
             return to_row(given)
     except (KeyError, orjson.JSONDecodeError, UnreadableDelivery):
@@ -174,7 +183,7 @@ def _read(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:
     )
 
 
-def _cause(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """Our own sentence, or the class of what somebody else said: its text may quote a value."""
     return str(error) if isinstance(error, AuditUnavailable) else type(error).__name__
 

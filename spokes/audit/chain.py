@@ -19,27 +19,27 @@ import orjson
 from spokes.audit.rows import Row
 
 GENESIS: Final = "0" * 64
-_OUTSIDE: Final = frozenset({"seq", "hash"})
+_UNHASHED_COLUMNS: Final = frozenset({"seq", "hash"})
 
 
-def canonical(row: Row) -> bytes:
+def canonical_bytes(row: Row) -> bytes:
     """Return the bytes of a row that its hash covers."""
-    covered = {name: value for name, value in row.items() if value is not None and name not in _OUTSIDE}
+    covered = {name: value for name, value in row.items() if value is not None and name not in _UNHASHED_COLUMNS}
     if "object_hash" in covered:
         covered.pop("object_id", None)
     # Only a row that somebody tampered with holds what JSON cannot say; it must not hash like its honest form.
     return orjson.dumps(covered, option=orjson.OPT_SORT_KEYS, default=repr)
 
 
-def link(previous_hash: str, row: Row) -> str:
+def chain_hash(previous_hash: str, row: Row) -> str:
     """Return the hash of `row` in the place after `previous_hash`, 64 hex digits."""
-    return hashlib.sha256(previous_hash.encode() + canonical(row)).hexdigest()
+    return hashlib.sha256(previous_hash.encode() + canonical_bytes(row)).hexdigest()
 
 
-def chained(rows: Iterable[Row], seq: int, previous_hash: str) -> list[Row]:
+def chain_rows(rows: Iterable[Row], seq: int, previous_hash: str) -> list[Row]:
     """Return the rows with the `seq` and `hash` they get after the record `seq`, whose hash is `previous_hash`."""
     links: list[Row] = []
     for row in rows:
-        seq, previous_hash = seq + 1, link(previous_hash, row)
+        seq, previous_hash = seq + 1, chain_hash(previous_hash, row)
         links.append({**row, "seq": seq, "hash": previous_hash})
     return links

@@ -12,34 +12,34 @@ import orjson
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from spokes.audit.chain import chained
-from spokes.audit.checkpoints import sign_end, signing_key
-from spokes.audit.object_hashes import of_row, pseudonym_key
+from spokes.audit.chain import chain_rows
+from spokes.audit.checkpoints import sign_chain_end, signing_key
+from spokes.audit.object_hashes import hash_for_row, object_hash_key
 from spokes.audit.records import Action
-from spokes.audit.rows import NAMES, Row
-from spokes.audit.sql.tables import ERASED, HEAD, RECORDS
+from spokes.audit.rows import FIELD_NAMES, Row
+from spokes.audit.sql.tables import ERASED_OBJECTS, HEAD, RECORDS
 from spokes.core.errors import AuditUnavailable
 
-_COLUMNS: Final = ("seq", "hash", *NAMES)
+_COLUMNS: Final = ("seq", "hash", *FIELD_NAMES)
 _INSERT_SQLITE: Final = f"INSERT INTO audit_records ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - our names
 # One parameter for all ids: spelling a statement with thousands of them costs more than carrying it out.
-_KNOWN_POSTGRESQL: Final = text("SELECT id FROM audit_records WHERE id = ANY(CAST(:ids AS text[]))")
-_KNOWN_SQLITE: Final = text("SELECT id FROM audit_records WHERE id IN (SELECT value FROM json_each(:ids))")
+_KNOWN_IDS_POSTGRESQL: Final = text("SELECT id FROM audit_records WHERE id = ANY(CAST(:ids AS text[]))")
+_KNOWN_IDS_SQLITE: Final = text("SELECT id FROM audit_records WHERE id IN (SELECT value FROM json_each(:ids))")
 
 
 @dataclass(slots=True)
-class Extension:
+class ChainWriter:
     """What one archiver knows between two batches: its keys, and whose ids may not be kept.
 
     `every`: records between two checkpoints.
     """
 
-    master: str = field(repr=False)
-    every: int
-    _erased: set[str] = field(default_factory=set)
+    master_key: str = field(repr=False)
+    checkpoint_every: int
+    _erased_hashes: set[str] = field(default_factory=set)
     _erased_seq: int = 0
 
-    async def extend(self, connection: AsyncConnection, rows: Iterable[Row]) -> list[Row]:
+    async def append(self, connection: AsyncConnection, rows: Iterable[Row]) -> list[Row]:
         """Add, in order, those rows that the chain does not hold yet; return them.
 
         Raises:
@@ -48,48 +48,54 @@ class Extension:
         head = (await connection.execute(select(HEAD.c.seq, HEAD.c.hash).with_for_update())).one_or_none()
         if head is None:
             raise AuditUnavailable("The end of the audit's chain is missing: run `python -m spokes audit verify`.")
-        fresh = await _unknown(connection, rows)
+        fresh = await _not_archived(connection, rows)
         if not fresh:
             return []
-        await self._learn_erased(connection)
-        key = pseudonym_key(self.master)
+        await self._load_erased(connection)
+        key = object_hash_key(self.master_key)
         for row in fresh:
-            row["object_hash"] = of_row(key, row) or row["object_hash"]
+            row["object_hash"] = hash_for_row(key, row) or row["object_hash"]
         erasures = [dict(row) for row in fresh if row["action"] == Action.PRIVACY_ERASED and row["object_id"]]
-        gone = self._erased.union(str(row["object_hash"]) for row in erasures)
+        gone = self._erased_hashes.union(str(row["object_hash"]) for row in erasures)
         for row in fresh:
             if row["object_hash"] in gone:
                 row["object_id"] = None
-        added = chained(fresh, head.seq, head.hash)
+        added = chain_rows(fresh, head.seq, head.hash)
         await _insert(connection, added)
         end = added[-1]
         places = {row["id"]: int(row["seq"] or 0) for row in added}
         for row in erasures:
             await self._erase(connection, row, places[row["id"]])
         await connection.execute(update(HEAD).values(seq=end["seq"], hash=end["hash"]))
-        await sign_end(connection, signing_key(self.master), int(end["seq"] or 0), str(end["hash"]), every=self.every)
+        await sign_chain_end(
+            connection,
+            signing_key(self.master_key),
+            int(end["seq"] or 0),
+            str(end["hash"]),
+            checkpoint_every=self.checkpoint_every,
+        )
         return added
 
-    async def _learn_erased(self, connection: AsyncConnection) -> None:
+    async def _load_erased(self, connection: AsyncConnection) -> None:
         """Read what was erased since the last batch, by whichever process."""
-        news = await connection.execute(select(ERASED).where(ERASED.c.seq > self._erased_seq))
+        news = await connection.execute(select(ERASED_OBJECTS).where(ERASED_OBJECTS.c.seq > self._erased_seq))
         for object_hash, seq in news:
-            self._erased.add(object_hash)
+            self._erased_hashes.add(object_hash)
             self._erased_seq = max(self._erased_seq, seq)
 
-    async def _erase(self, connection: AsyncConnection, erased: Row, seq: int) -> None:
+    async def _erase(self, connection: AsyncConnection, erasure: Row, seq: int) -> None:
         """Take the id out of the object's records, now and in all batches to come.
 
         Records of before there were hashes keep it: their place in the chain hangs on it.
         """
-        known = select(ERASED.c.seq).where(ERASED.c.object_hash == erased["object_hash"])
+        known = select(ERASED_OBJECTS.c.seq).where(ERASED_OBJECTS.c.object_hash == erasure["object_hash"])
         if (await connection.execute(known)).first() is None:
-            await connection.execute(insert(ERASED).values(object_hash=erased["object_hash"], seq=seq))
-        same = [RECORDS.c[name] == erased[name] for name in ("object_id", "object_hash")]
+            await connection.execute(insert(ERASED_OBJECTS).values(object_hash=erasure["object_hash"], seq=seq))
+        same = [RECORDS.c[name] == erasure[name] for name in ("object_id", "object_hash")]
         await connection.execute(update(RECORDS).where(*same).values(object_id=None))
 
 
-async def _unknown(connection: AsyncConnection, rows: Iterable[Row]) -> list[Row]:
+async def _not_archived(connection: AsyncConnection, rows: Iterable[Row]) -> list[Row]:
     """Leave out what is archived already: a writer whose answer was lost appends its record again."""
     by_id: dict[str | int | None, Row] = {}
     for row in rows:
@@ -97,7 +103,7 @@ async def _unknown(connection: AsyncConnection, rows: Iterable[Row]) -> list[Row
     ids = list(by_id)
     postgresql = connection.dialect.name == "postgresql"
     asked = {"ids": ids} if postgresql else {"ids": orjson.dumps(ids).decode()}
-    for known in await connection.scalars(_KNOWN_POSTGRESQL if postgresql else _KNOWN_SQLITE, asked):
+    for known in await connection.scalars(_KNOWN_IDS_POSTGRESQL if postgresql else _KNOWN_IDS_SQLITE, asked):
         del by_id[known]
     return list(by_id.values())
 

@@ -5,7 +5,6 @@ what the database alone cannot: a tail that was cut off, and a chain that was re
 """
 
 import hmac
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -16,16 +15,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import CHECKPOINTS
+from spokes.core import clock
 from spokes.core.errors import AuditUnavailable
 from spokes.core.masking import derive_key
 
 HOUR_MS: Final = 3_600_000
 FORMAT: Final = "spokes-audit-1"
-_PARTS: Final = 6
+_FIELD_COUNT: Final = 6
 
 
 @unique
-class Kind(StrEnum):
+class CheckpointKind(StrEnum):
     """What a signed place says."""
 
     CHECKPOINT = "checkpoint"  # the record `seq` had this hash
@@ -36,13 +36,13 @@ class Kind(StrEnum):
 class Checkpoint:
     """One signed place: the hash of the record `seq`, at an epoch ms."""
 
-    kind: Kind
+    kind: CheckpointKind
     seq: int
     hash: str
     at: int
     signature: str = ""
 
-    def signed(self, key: bytes) -> Self:
+    def with_signature(self, key: bytes) -> Self:
         """Return it with its signature."""
         return type(self)(self.kind, self.seq, self.hash, self.at, self._sign(key))
 
@@ -63,8 +63,8 @@ class Checkpoint:
         """
         parts = line.strip().split(":")
         try:
-            if len(parts) == _PARTS and parts[0] == FORMAT:
-                return cls(Kind(parts[1]), int(parts[2]), parts[3], int(parts[4]), parts[5])
+            if len(parts) == _FIELD_COUNT and parts[0] == FORMAT:
+                return cls(CheckpointKind(parts[1]), int(parts[2]), parts[3], int(parts[4]), parts[5])
         except ValueError:
             pass
         raise AuditUnavailable(
@@ -76,36 +76,40 @@ class Checkpoint:
         return hmac.new(key, said.encode(), "sha256").hexdigest()
 
 
-def signing_key(master: str) -> bytes:
+def signing_key(master_key: str) -> bytes:
     """Return the key of the signatures, from `Settings.master_key()`."""
-    return derive_key(master, "audit checkpoints")
+    return derive_key(master_key, "audit checkpoints")
 
 
-def is_due(seq: int, now_ms: int, last: tuple[int, int], *, every: int) -> bool:
+def is_due(seq: int, now_ms: int, last: tuple[int, int], *, checkpoint_every: int) -> bool:
     """Return whether the chain's end is to be signed: `every` records after the last, or an hour.
 
     Args:
         last: `seq` and `at` of the last checkpoint, (0, 0) when there is none.
     """
-    return seq > last[0] and (seq - last[0] >= every or now_ms - last[1] >= HOUR_MS)
+    return seq > last[0] and (seq - last[0] >= checkpoint_every or now_ms - last[1] >= HOUR_MS)
 
 
-async def keep(connection: AsyncConnection, checkpoint: Checkpoint) -> None:
+async def store_checkpoint(connection: AsyncConnection, checkpoint: Checkpoint) -> None:
     """Store a signed place in the caller's transaction."""
     fields = {"kind": checkpoint.kind, "seq": checkpoint.seq, "hash": checkpoint.hash, "at": checkpoint.at}
     await connection.execute(insert(CHECKPOINTS).values(**fields, signature=checkpoint.signature))
 
 
-async def sign_end(connection: AsyncConnection, key: bytes, seq: int, hash_: str, *, every: int) -> None:
+async def sign_chain_end(
+    connection: AsyncConnection, key: bytes, seq: int, hash_: str, *, checkpoint_every: int
+) -> None:
     """Sign the end of the chain when it is due, in the transaction that extended it."""
     newest = select(func.coalesce(func.max(CHECKPOINTS.c.seq), 0), func.coalesce(func.max(CHECKPOINTS.c.at), 0))
-    last_seq, last_at = (await connection.execute(newest.where(CHECKPOINTS.c.kind == Kind.CHECKPOINT))).one()
-    now_ms = time.time_ns() // 1_000_000
-    if is_due(seq, now_ms, (last_seq, last_at), every=every):
-        await keep(connection, Checkpoint(Kind.CHECKPOINT, seq, hash_, now_ms).signed(key))
+    last_seq, last_at = (await connection.execute(newest.where(CHECKPOINTS.c.kind == CheckpointKind.CHECKPOINT))).one()
+    now_ms = clock.now_ms()
+    if is_due(seq, now_ms, (last_seq, last_at), checkpoint_every=checkpoint_every):
+        await store_checkpoint(
+            connection, Checkpoint(CheckpointKind.CHECKPOINT, seq, hash_, now_ms).with_signature(key)
+        )
 
 
-async def stored(engine: AsyncEngine) -> list[Checkpoint]:
+async def load_checkpoints(engine: AsyncEngine) -> list[Checkpoint]:
     """Return every signed place in the store, oldest first.
 
     Raises:
@@ -114,13 +118,17 @@ async def stored(engine: AsyncEngine) -> list[Checkpoint]:
     rows = await fetch(engine, select(CHECKPOINTS).order_by(CHECKPOINTS.c.seq, CHECKPOINTS.c.kind.desc()))
     return [
         Checkpoint(
-            Kind(str(row["kind"])), int(row["seq"] or 0), str(row["hash"]), int(row["at"] or 0), str(row["signature"])
+            CheckpointKind(str(row["kind"])),
+            int(row["seq"] or 0),
+            str(row["hash"]),
+            int(row["at"] or 0),
+            str(row["signature"]),
         )
         for row in rows
     ]
 
 
-def anchor_of(places: Iterable[Checkpoint]) -> Checkpoint | None:
+def newest_anchor(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
     """Return where the records that are left begin: behind the newest anchor."""
-    anchors = [place for place in places if place.kind is Kind.ANCHOR]
+    anchors = [place for place in checkpoints if place.kind is CheckpointKind.ANCHOR]
     return max(anchors, key=lambda place: place.seq, default=None)

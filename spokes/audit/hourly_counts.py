@@ -20,7 +20,7 @@ HOUR_MS: Final = 3_600_000
 
 
 @unique
-class Volume(StrEnum):
+class HourlyCount(StrEnum):
     """What is counted."""
 
     DELETIONS = "deletions"
@@ -30,15 +30,15 @@ class Volume(StrEnum):
     DEAD_LETTERS = "dead_letters"
 
 
-_KINDS: Final[Mapping[str, Volume]] = {
-    "deletion": Volume.DELETIONS,
-    "privacyDeletion": Volume.PRIVACY_DELETIONS,
-    "merge": Volume.MERGES,
+_COUNT_BY_EVENT_KIND: Final[Mapping[str, HourlyCount]] = {
+    "deletion": HourlyCount.DELETIONS,
+    "privacyDeletion": HourlyCount.PRIVACY_DELETIONS,
+    "merge": HourlyCount.MERGES,
 }
-_ENDED: Final = TERMINAL - {Outcome.DISCARDED}  # that follows on a dead letter, which has been counted
+_COUNTED_OUTCOMES: Final = TERMINAL - {Outcome.DISCARDED}  # that follows on a dead letter, which has been counted
 
 
-async def volumes(engine: AsyncEngine, hour: int) -> Counter[str]:
+async def hourly_counts(engine: AsyncEngine, hour: int) -> Counter[str]:
     """Count what happened in an hour, given as the number of hours since the epoch.
 
     Raises:
@@ -46,39 +46,41 @@ async def volumes(engine: AsyncEngine, hour: int) -> Counter[str]:
     """
     since = hour * HOUR_MS
     within = (RECORDS.c.at >= since, RECORDS.c.at < since + HOUR_MS)
-    return await _ended(engine, within) + await _at_the_door(engine, within)
+    return await _count_outcomes(engine, within) + await _count_at_ingest(engine, within)
 
 
-async def _ended(engine: AsyncEngine, within: tuple[ColumnElement[bool], ...]) -> Counter[str]:
+async def _count_outcomes(engine: AsyncEngine, hour_filter: tuple[ColumnElement[bool], ...]) -> Counter[str]:
     names = (RECORDS.c.outcome, RECORDS.c.subscription_type)
     query = (
-        select(*names, func.count().label("count")).where(*within, RECORDS.c.action == Action.EVENT).group_by(*names)
+        select(*names, func.count().label("count"))
+        .where(*hour_filter, RECORDS.c.action == Action.EVENT)
+        .group_by(*names)
     )
     counts: Counter[str] = Counter()
     for row in await fetch(engine, query):
-        if row["outcome"] not in _ENDED:
+        if row["outcome"] not in _COUNTED_OUTCOMES:
             continue
-        counts += _of_type(str(row["subscription_type"]), int(row["count"] or 0))
+        counts += _count_for_type(str(row["subscription_type"]), int(row["count"] or 0))
         if row["outcome"] == Outcome.DEAD:
-            counts[Volume.DEAD_LETTERS] += int(row["count"] or 0)
+            counts[HourlyCount.DEAD_LETTERS] += int(row["count"] or 0)
     return counts
 
 
-async def _at_the_door(engine: AsyncEngine, within: tuple[ColumnElement[bool], ...]) -> Counter[str]:
+async def _count_at_ingest(engine: AsyncEngine, hour_filter: tuple[ColumnElement[bool], ...]) -> Counter[str]:
     detail = RECORDS.c.detail
     told = or_(detail.contains(".deletion"), detail.contains(".privacyDeletion"), detail.contains(".merge"))
     asked = or_(RECORDS.c.action == Action.REQUESTS_REFUSED, (RECORDS.c.action == Action.DELIVERY_RECEIVED) & told)
     counts: Counter[str] = Counter()
-    for row in await fetch(engine, select(detail).where(*within, asked)):
+    for row in await fetch(engine, select(detail).where(*hour_filter, asked)):
         fields = orjson.loads(str(row["detail"] or "{}"))
         for name, count in fields.get("ignored", {}).items():
-            counts += _of_type(name, count)
+            counts += _count_for_type(name, count)
         for reason, count in fields.get("reasons", {}).items():
             if reason.startswith(("signature", "timestamp", "too_many_failures")):
-                counts[Volume.SIGNATURE_FAILURES] += count
+                counts[HourlyCount.SIGNATURE_FAILURES] += count
     return counts
 
 
-def _of_type(subscription_type: str, count: int) -> Counter[str]:
-    volume = _KINDS.get(subscription_type.rpartition(".")[2])
+def _count_for_type(subscription_type: str, count: int) -> Counter[str]:
+    volume = _COUNT_BY_EVENT_KIND.get(subscription_type.rpartition(".")[2])
     return Counter({volume.value: count}) if volume else Counter()

@@ -7,18 +7,18 @@ from spokes.audit.rows import Row
 from spokes.core.masking import derive_key, keyed_hash
 
 
-def pseudonym_key(master: str) -> bytes:
+def object_hash_key(master_key: str) -> bytes:
     """Return the key of these hashes, from `Settings.master_key()`."""
-    return derive_key(master, "audit objects")
+    return derive_key(master_key, "audit objects")
 
 
-def pseudonym(key: bytes, portal_id: int, object_type: str, object_id: str) -> str:
+def object_hash(key: bytes, portal_id: int, object_type: str, object_id: str) -> str:
     """Return 32 hex digits for one object."""
     return keyed_hash(key, f"{portal_id}:{object_type}:{object_id}")
 
 
-def of_row(key: bytes, row: Row) -> str | None:
+def hash_for_row(key: bytes, row: Row) -> str | None:
     """Return the hash of the object that a row names by id; None when it names none."""
     if row["object_id"] is None:
         return None
-    return pseudonym(key, int(row["portal_id"] or 0), str(row["object_type"] or ""), str(row["object_id"]))
+    return object_hash(key, int(row["portal_id"] or 0), str(row["object_type"] or ""), str(row["object_id"]))

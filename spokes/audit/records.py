@@ -5,12 +5,12 @@ secrets may not. Where equality of values matters, `spokes.core.masking.keyed_ha
 """
 
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import Any, Final
 
+from spokes.core import clock
 from spokes.core.events import Event
 
 
@@ -83,7 +83,7 @@ TERMINAL: Final = frozenset(
 
 
 def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.now_ms()
 
 
 def _new_id(at: int | None = None) -> str:
@@ -172,7 +172,7 @@ def event_fields(
     return fields
 
 
-def head_fields(portal_id: int, delivery_id: str, detail: Mapping[str, object]) -> dict[str, object]:
+def delivery_fields(portal_id: int, delivery_id: str, detail: Mapping[str, object]) -> dict[str, object]:
     """Return the fields of the record that opens a delivery's history; the door writes one for each request."""
     at = _now_ms()
     return {

@@ -15,18 +15,26 @@ from spokes.core.errors import UnreadableDelivery
 
 Row: TypeAlias = dict[str, str | int | None]  # by column name; `seq` and `hash` stand in it once it is archived
 
-NAMES: Final = tuple(field.name for field in fields(AuditRecord))
-REQUIRED: Final = frozenset({"id", "at", "action", "portal_id", "attempt", "actor"})
-NUMBERS: Final = frozenset({"at", "portal_id", "attempt", "event_id", "app_id", "occurred_at"})
-COLUMNS: Final = ("seq", "id", "at", *(name for name in NAMES if name not in {"id", "at"}), "hash")  # as people read
-_PLAIN: Final = tuple(name for name in NAMES if name != "detail")
+FIELD_NAMES: Final = tuple(field.name for field in fields(AuditRecord))
+REQUIRED_FIELDS: Final = frozenset({"id", "at", "action", "portal_id", "attempt", "actor"})
+INTEGER_FIELDS: Final = frozenset({"at", "portal_id", "attempt", "event_id", "app_id", "occurred_at"})
+COLUMNS: Final = (
+    "seq",
+    "id",
+    "at",
+    *(name for name in FIELD_NAMES if name not in {"id", "at"}),
+    "hash",
+)  # as people read
+_SCALAR_FIELDS: Final = tuple(name for name in FIELD_NAMES if name != "detail")
 # `id` and `at` have factories and no default: a record that lost them is not a record any more.
 _DEFAULTS: Final = {field.name: None if field.default is MISSING else field.default for field in fields(AuditRecord)}
-_LONGEST: Final = 500  # characters; PostgreSQL indexes no text beyond 2,700 bytes, and no name of ours comes near
+_MAX_TEXT_LENGTH: Final = (
+    500  # characters; PostgreSQL indexes no text beyond 2,700 bytes, and no name of ours comes near
+)
 _BIGINT: Final = range(-(2**63), 2**63)
 
 
-def to_row(given: Mapping[str, object]) -> Row:
+def to_row(record_fields: Mapping[str, object]) -> Row:
     """Turn the fields of a record, as `AuditRecord.as_dict` or JSON gives them, into a row.
 
     Fields that this code does not know yet are kept in `detail`.
@@ -34,26 +42,26 @@ def to_row(given: Mapping[str, object]) -> Row:
     Raises:
         UnreadableDelivery: a field is missing, of the wrong type, or too large for its column.
     """
-    row: Row = {name: _plain(name, given.get(name, _DEFAULTS[name])) for name in _PLAIN}
-    detail = given.get("detail") or {}
+    row: Row = {name: _scalar(name, record_fields.get(name, _DEFAULTS[name])) for name in _SCALAR_FIELDS}
+    detail = record_fields.get("detail") or {}
     if not isinstance(detail, dict):
         raise UnreadableDelivery
-    newer = {name: value for name, value in given.items() if name not in _DEFAULTS}
+    newer = {name: value for name, value in record_fields.items() if name not in _DEFAULTS}
     kept = {**detail, **newer}
     row["detail"] = orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode() if kept else None
     return row
 
 
-def _plain(name: str, value: object) -> str | int | None:
+def _scalar(name: str, value: object) -> str | int | None:
     if value is None or value == "":
-        if name in REQUIRED:
+        if name in REQUIRED_FIELDS:
             raise UnreadableDelivery
         return None
-    if name in NUMBERS:
+    if name in INTEGER_FIELDS:
         # `type() is` because True is an int to isinstance.
         if type(value) is int and value in _BIGINT:
             return value
-    elif isinstance(value, str) and len(value) <= _LONGEST:
+    elif isinstance(value, str) and len(value) <= _MAX_TEXT_LENGTH:
         return str(value).replace("\0", "\ufffd")  # PostgreSQL keeps no NUL in text
     raise UnreadableDelivery
 

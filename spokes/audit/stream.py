@@ -18,7 +18,7 @@ from spokes.core.errors import UnreadableDelivery
 
 _NAMES: Final = tuple(field.name for field in fields_of(AuditRecord))
 _VALUES: Final = attrgetter(*_NAMES)
-FIELD: Final = b"r"  # the one field of a stream entry; short, because every entry pays for it
+ENTRY_FIELD: Final = b"r"  # the one field of a stream entry; short, because every entry pays for it
 
 
 def encode(record: AuditRecord) -> bytes:
@@ -50,7 +50,7 @@ def decode(payload: bytes) -> AuditRecord:
 
 def append(pipeline: Pipeline, record: AuditRecord) -> None:
     """Queue `record` on the caller's pipeline; it is kept when the pipeline is executed."""
-    pipeline.xadd(AUDIT_STREAM, {FIELD: encode(record)})
+    pipeline.xadd(AUDIT_STREAM, {ENTRY_FIELD: encode(record)})
 
 
 async def backlog(redis: Redis) -> int:

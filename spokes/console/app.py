@@ -11,36 +11,47 @@ from spokes.console import pages
 from spokes.console.accounts.sessions import Sessions
 from spokes.console.accounts.users import Users
 from spokes.console.api import routes as api_routes
-from spokes.console.identity.http_client import Wire
+from spokes.console.identity.http_client import ProviderClient
 from spokes.console.identity.provider import Provider
-from spokes.console.pages.dashboard import BOARDS, Boards
-from spokes.console.pages.now import STOPPING, stop
-from spokes.console.pages.settings import EXAMINATIONS, Examinations
+from spokes.console.pages.dashboard import DASHBOARD_CACHE, DashboardCache
+from spokes.console.pages.now import STOPPING, stop_streams
+from spokes.console.pages.settings import DOCTOR_REPORTS, DoctorReports
 from spokes.console.web import login_pages as login
 from spokes.console.web import middlewares
 from spokes.console.web import oidc_pages as oidc
-from spokes.console.web.app_keys import BEHIND_WEB, ENGINE, PROVIDER, REDIS, SESSIONS, SETTINGS, TEMPLATES, USERS
-from spokes.console.web.rendering import templates
+from spokes.console.web.app_keys import (
+    BEHIND_WEB_PROCESS,
+    ENGINE,
+    PROVIDER,
+    REDIS,
+    SESSIONS,
+    SETTINGS,
+    TEMPLATES,
+    USERS,
+)
+from spokes.console.web.rendering import template_environment
 from spokes.core.masking import derive_key
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
-from spokes.core.telemetry.metric_totals import Totals
+from spokes.core.telemetry.metric_totals import MetricTotals
 
-_LARGEST_BODY: Final = 256 * 1024  # bytes; a bulk of 1,000 event keys is 40 kB
+_MAX_BODY_BYTES: Final = 256 * 1024  # bytes; a bulk of 1,000 event keys is 40 kB
 
 
 def create_app(settings: Settings, *, behind_web: bool = False) -> web.Application:
     """Return the console that `settings` ask for; `behind_web` when our own web process stands in front of it."""
-    app = web.Application(middlewares=[middlewares.answer, middlewares.guard], client_max_size=_LARGEST_BODY)
+    app = web.Application(
+        middlewares=[middlewares.wrap_request, middlewares.check_access], client_max_size=_MAX_BODY_BYTES
+    )
     app[SETTINGS] = settings
-    app[BEHIND_WEB] = behind_web
-    app[TEMPLATES] = templates()
-    app[BOARDS] = Boards()
+    app[BEHIND_WEB_PROCESS] = behind_web
+    app[TEMPLATES] = template_environment()
+    app[DASHBOARD_CACHE] = DashboardCache()
     app[STOPPING] = asyncio.Event()
-    app.on_shutdown.append(stop)
-    app[EXAMINATIONS] = Examinations()
+    app.on_shutdown.append(stop_streams)
+    app[DOCTOR_REPORTS] = DoctorReports()
     app.add_routes([*login.routes(), *oidc.routes(), *pages.routes(), *api_routes.routes()])
-    app.cleanup_ctx.extend((_redis, _store, _identities, _totals))
+    app.cleanup_ctx.extend((_redis, _audit_store, _identity_provider, _metric_totals))
     return app
 
 
@@ -53,23 +64,23 @@ async def _redis(app: web.Application) -> AsyncIterator[None]:
     await redis.aclose()
 
 
-async def _store(app: web.Application) -> AsyncIterator[None]:
+async def _audit_store(app: web.Application) -> AsyncIterator[None]:
     engine = app[ENGINE] = open_engine(app[SETTINGS].database_address)
     yield
     await engine.dispose()
 
 
-async def _identities(app: web.Application) -> AsyncIterator[None]:
-    wire = Wire()
-    app[PROVIDER] = Provider.of(app[SETTINGS], wire)
+async def _identity_provider(app: web.Application) -> AsyncIterator[None]:
+    wire = ProviderClient()
+    app[PROVIDER] = Provider.from_settings(app[SETTINGS], wire)
     yield
     await wire.close()
 
 
-async def _totals(app: web.Application) -> AsyncIterator[None]:
-    totals = Totals(app[REDIS], "console")
+async def _metric_totals(app: web.Application) -> AsyncIterator[None]:
+    totals = MetricTotals(app[REDIS], "console")
     sharing = asyncio.create_task(totals.run())
     yield
     sharing.cancel()
     await asyncio.gather(sharing, return_exceptions=True)
-    await totals.end()
+    await totals.close()

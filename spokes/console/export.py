@@ -11,20 +11,20 @@ import orjson
 
 from spokes.audit.rows import COLUMNS, Row, to_json
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_FORMULA_PREFIXES: Final = ("=", "+", "-", "@", "\t", "\r")
+_CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """How an export is written."""
 
     JSONL = "jsonl"
     CSV = "csv"
 
 
-def head(form: Format) -> bytes:
+def header_line(export_format: ExportFormat) -> bytes:
     """Return the line before all others; empty where there is none."""
-    return _csv((COLUMNS,)) if form is Format.CSV else b""
+    return _csv_lines((COLUMNS,)) if export_format is ExportFormat.CSV else b""
 
 
 def _json_line(row: Row) -> bytes:
@@ -32,21 +32,24 @@ def _json_line(row: Row) -> bytes:
 
 
 def _csv_line(row: Row) -> bytes:
-    return _csv((tuple(row[name] for name in COLUMNS),))
+    return _csv_lines((tuple(row[name] for name in COLUMNS),))
 
 
-def _csv(lines: Iterable[Iterable[object]]) -> bytes:
+def _csv_lines(lines: Iterable[Iterable[object]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text).writerows(map(_cell, line) for line in lines)
+    csv.writer(text).writerows(map(_safe_cell, line) for line in lines)
     return text.getvalue().encode()
 
 
-def _cell(value: object) -> object:
+def _safe_cell(value: object) -> object:
     """A value that is taken for what it is: by a spreadsheet, which gets no formula, and by a terminal, no escapes."""
     if not isinstance(value, str):
         return value
-    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    text = _CONTROL_CHARACTERS.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
+    return f"'{text}" if text.startswith(_FORMULA_PREFIXES) else text
 
 
-LINE: Final[Mapping[Format, Callable[[Row], bytes]]] = {Format.JSONL: _json_line, Format.CSV: _csv_line}
+LINE_ENCODERS: Final[Mapping[ExportFormat, Callable[[Row], bytes]]] = {
+    ExportFormat.JSONL: _json_line,
+    ExportFormat.CSV: _csv_line,
+}

@@ -11,13 +11,15 @@ from spokes.audit.stream import append
 _NO_PORTAL: Final = 0
 
 
-def act(action: Action, told: Mapping[str, object], *, actor: str, address: str = "", reason: str = "") -> AuditRecord:
+def operator_record(
+    action: Action, detail: Mapping[str, object], *, actor: str, address: str = "", reason: str = ""
+) -> AuditRecord:
     """Return the record of an act; `told` are names, ids and counts."""
-    detail = {**told, **({"address": address} if address else {})}
+    detail = {**detail, **({"address": address} if address else {})}
     return AuditRecord(action=action, portal_id=_NO_PORTAL, actor=actor, reason=reason, detail=detail)
 
 
-async def tell(redis: Redis, record: AuditRecord) -> None:
+async def append_record(redis: Redis, record: AuditRecord) -> None:
     """Append a record.
 
     Raises:

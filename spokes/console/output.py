@@ -18,34 +18,34 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-_WIDTH: Final = 200  # columns, where no terminal says how many there are
+_DEFAULT_WIDTH: Final = 200  # columns, where no terminal says how many there are
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for scripts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; it stands in the audit.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for scripts.")]
 
 
-def show_json(*answers: Mapping[str, object]) -> None:
+def print_json(*objects: Mapping[str, object]) -> None:
     """Print one JSON object a line."""
-    with pipe_may_close():
-        for answer in answers:
+    with ignore_closed_pipe():
+        for answer in objects:
             print(orjson.dumps(answer, default=str).decode())
         sys.stdout.flush()
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, lines: bool = False) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, row_lines: bool = False) -> None:
     """Print a table; `lines` draws one between rows that are several lines high."""
-    table = Table(*columns, show_lines=lines, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(*columns, show_lines=row_lines, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    with pipe_may_close():
-        Console(width=None if sys.stdout.isatty() else _WIDTH).print(table)
+        table.add_row(*(_safe_text(value) for value in row))
+    with ignore_closed_pipe():
+        Console(width=None if sys.stdout.isatty() else _DEFAULT_WIDTH).print(table)
         sys.stdout.flush()
 
 
-def say(sentence: str) -> None:
+def print_message(message: str) -> None:
     """Tell people something that is no answer, on standard error."""
-    print(sentence, file=sys.stderr)
+    print(message, file=sys.stderr)
 
 
 def confirm(question: str, *, yes: bool) -> None:
@@ -55,7 +55,7 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int | None = None, *, quiet: bool = False) -> Iterator["Bar"]:
+def progress(label: str, total: int | None = None, *, quiet: bool = False) -> Iterator["ProgressBar"]:
     """Show a bar on standard error while something long is under way; nothing where that is no terminal.
 
     Args:
@@ -63,30 +63,30 @@ def progress(what: str, total: int | None = None, *, quiet: bool = False) -> Ite
         quiet: show nothing, because the answer itself goes to the terminal bit by bit.
     """
     console = Console(stderr=True)
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as shown:
-        yield Bar(shown, total)
+        yield ProgressBar(shown, total)
 
 
-class Bar:
+class ProgressBar:
     """How far something is."""
 
-    def __init__(self, shown: Progress, total: int | None) -> None:
-        self._shown = shown
-        self._task = shown.add_task("", total=total)
+    def __init__(self, rich_progress: Progress, total: int | None) -> None:
+        self._rich_progress = rich_progress
+        self._task = rich_progress.add_task("", total=total)
 
-    def at(self, done: int, total: int | None = None) -> None:
+    def update(self, done: int, total: int | None = None) -> None:
         """Say how much is done, and of how much if that is known by now."""
-        self._shown.update(self._task, completed=done, total=total)  # None leaves it as it is
+        self._rich_progress.update(self._task, completed=done, total=total)  # None leaves it as it is
 
 
-def utc(at_ms: float | None) -> str:
+def format_utc(at_ms: float | None) -> str:
     """Return a moment, given in epoch ms, to the second; empty for none."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""
 
 
 @contextmanager
-def pipe_may_close() -> Iterator[None]:
+def ignore_closed_pipe() -> Iterator[None]:
     """End in silence when the reader has had enough, as in `| head`."""
     try:
         yield
@@ -95,7 +95,7 @@ def pipe_may_close() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _cell(value: object) -> Text:
+def _safe_text(value: object) -> Text:
     """A name as it may stand on a terminal: no markup, no escape sequences."""
     text = "" if value is None else str(value)
     return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text), overflow="fold")

@@ -2,7 +2,6 @@
 
 import functools
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -12,8 +11,9 @@ from typing import Annotated, Final, get_type_hints
 import typer
 
 from spokes.audit.sql.queries import Filters
+from spokes.core import clock
 
-_AGO: Final = re.compile(r"(\d+)([mhdw])")
+_RELATIVE_TIME: Final = re.compile(r"(\d+)([mhdw])")
 _UNIT_MS: Final[Mapping[str, int]] = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _HELP: Final[Mapping[str, str]] = {
     "action": "What the record is about.",
@@ -32,14 +32,14 @@ _HELP: Final[Mapping[str, str]] = {
 }
 
 
-def moment(text: str, now_ms: int | None = None) -> int:
+def parse_time(text: str, now_ms: int | None = None) -> int:
     """Read a point in time as epoch ms; a time without zone is UTC.
 
     Raises:
         typer.BadParameter: none of the spellings that the help of --since shows.
     """
-    if ago := _AGO.fullmatch(text):
-        now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    if ago := _RELATIVE_TIME.fullmatch(text):
+        now_ms = clock.now_ms() if now_ms is None else now_ms
         return now_ms - int(ago[1]) * _UNIT_MS[ago[2]]
     if text.isdecimal() and len(text) > len("20261123"):
         return int(text)
@@ -52,23 +52,23 @@ def moment(text: str, now_ms: int | None = None) -> int:
 
 def _option(name: str, hint: object) -> Parameter:
     is_time = name in {"since", "until"}
-    option = typer.Option(help=_HELP[name], parser=moment if is_time else None, metavar="TIME" if is_time else None)
+    option = typer.Option(help=_HELP[name], parser=parse_time if is_time else None, metavar="TIME" if is_time else None)
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[hint, option])
 
 
-_OPTIONS: Final = tuple(_option(field.name, get_type_hints(Filters)[field.name]) for field in fields(Filters))
+_FILTER_OPTIONS: Final = tuple(_option(field.name, get_type_hints(Filters)[field.name]) for field in fields(Filters))
 
 
-def choosing(command: Callable[..., None]) -> Callable[..., None]:
+def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
     """Decorate a command whose first parameter is `filters`: it gets one option for each field instead."""
 
     @functools.wraps(command)
     def with_options(**given: object) -> None:
-        chosen = {option.name: given.pop(option.name) for option in _OPTIONS}
+        chosen = {option.name: given.pop(option.name) for option in _FILTER_OPTIONS}
         command(Filters(**chosen), **given)  # type: ignore[arg-type]  # typer has made the values of the fields' types
 
     own = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in signature(command).parameters.values()][1:]
-    parameters = [*own, *_OPTIONS]
+    parameters = [*own, *_FILTER_OPTIONS]
     # typer reads both; they are what it would have found had every command spelled the options out.
     with_options.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]  # PEP 362
     with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

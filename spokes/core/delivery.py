@@ -6,33 +6,36 @@ what a hosted Redis costs, and JSON because whoever can write to Redis must not 
 
 import random
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
 
+from spokes.core import clock
 from spokes.core.errors import MalformedEvent, UnreadableDelivery
-from spokes.core.events import Event, Raw
+from spokes.core.events import Event, RawEvent
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-Job: TypeAlias = dict[str, Any]  # as arq has it, or its one argument: whatever JSON may say
+JobPayload: TypeAlias = dict[str, Any]  # as arq has it, or its one argument: whatever JSON may say
 
 JOB_NAME: Final = "process_delivery"
-QUEUE_NAME: Final = "arq:queue"  # arq's own defaults, so that stock arq workers and tools see the queue
+JOB_QUEUE: Final = "arq:queue"  # arq's own defaults, so that stock arq workers and tools see the queue
 JOB_KEY_PREFIX: Final = "arq:job:"
 RETRY_KEY_PREFIX: Final = "arq:retry:"
 WAKE_CHANNEL: Final = "spokes:wake"  # told of every job that is due at once, so that idle workers need not poll for it
-ALERTS: Final = "spokes:alerts"  # hash of every alert that stands; workers write it, the web process shows it
+ALERTS_ACTIVE: Final = "spokes:alerts"  # hash of every alert that stands; workers write it, the web process shows it
 AUDIT_STREAM: Final = "spokes:audit"
 
-_PLAIN, _ZSTD = b"\x01", b"\x03"  # the first byte of a payload names its codec; 2 was zlib, before the first release
-_COMPRESS_FROM: Final = 100  # bytes; below it, compressing gains nothing
+_CODEC_PLAIN, _CODEC_ZSTD = (
+    b"\x01",
+    b"\x03",
+)  # the first byte of a payload names its codec; 2 was zlib, before the first release
+_COMPRESS_FROM_BYTES: Final = 100  # bytes; below it, compressing gains nothing
 # What events have in common, most common last: a delivery of one event takes half the space for knowing it.
 # Part of the codec: another dictionary is another codec byte.
 _DICTIONARY: Final = (
@@ -45,14 +48,14 @@ _DICTIONARY: Final = (
     b'"subscriptionType":"contact.propertyChange","attemptNumber":0,"objectId":318845120000,"changeFlag":"DELETED",'
     b'{"t":null,"f":"process_delivery","a":[{"id":"","portal":1,"at":1795442400000,"events":[["",0,{"eventId":'
 )
-_LARGEST: Final = 64 * 1024 * 1024  # bytes; no honest payload unpacks to more
-_KNOWN: Final = zstd.ZstdDict(_DICTIONARY, is_raw=True)
+_MAX_DECOMPRESSED_BYTES: Final = 64 * 1024 * 1024  # bytes; no honest payload unpacks to more
+_ZSTD_DICTIONARY: Final = zstd.ZstdDict(_DICTIONARY, is_raw=True)
 # For all payloads of a process, as making one costs more than packing a delivery. Higher levels take longer and save
 # nothing; those below zero are half as long at it and leave a fifth more.
-_OPTIONS: Final[dict[int, int]] = {
+_ZSTD_OPTIONS: Final[dict[int, int]] = {
     zstd.CompressionParameter.compression_level: 1, zstd.CompressionParameter.checksum_flag: 1,
 }  # fmt: skip
-_PACKER: Final = zstd.ZstdCompressor(options=_OPTIONS, zstd_dict=_KNOWN.as_digested_dict)
+_COMPRESSOR: Final = zstd.ZstdCompressor(options=_ZSTD_OPTIONS, zstd_dict=_ZSTD_DICTIONARY.as_digested_dict)
 
 
 class Entry(NamedTuple):
@@ -60,7 +63,7 @@ class Entry(NamedTuple):
 
     key: str
     attempt: int
-    raw: Raw
+    raw: RawEvent
 
     @property
     def event(self) -> Event:
@@ -84,9 +87,9 @@ class Delivery:
     received_at: int  # epoch ms
     entries: tuple[Entry, ...]
 
-    def to_job(self) -> Job:
+    def to_job(self) -> JobPayload:
         """The one argument of the arq job."""
-        return argument(self.id, self.portal_id, self.received_at, [*map(tuple, self.entries)])
+        return job_argument(self.id, self.portal_id, self.received_at, [*map(tuple, self.entries)])
 
     @classmethod
     def from_job(cls, job: Any) -> "Delivery":
@@ -102,17 +105,19 @@ class Delivery:
             raise UnreadableDelivery from fault
 
 
-def new_id(portal_id: int) -> str:
+def new_delivery_id(portal_id: int) -> str:
     """Return a fresh delivery id: portal, time and chance, so that ids of one portal sort by time."""
-    return f"{portal_id}-{time.time_ns() // 1_000_000:x}-{random.getrandbits(40):010x}"
+    return f"{portal_id}-{clock.now_ms():x}-{random.getrandbits(40):010x}"
 
 
-def argument(delivery_id: str, portal_id: int, received_at: int, events: Sequence[tuple[object, ...]]) -> Job:
+def job_argument(
+    delivery_id: str, portal_id: int, received_at: int, events: Sequence[tuple[object, ...]]
+) -> JobPayload:
     """Return the one argument of the arq job; `events` are what an Entry consists of, each."""
     return {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
 
 
-def job(delivery: Job, now_ms: int) -> Job:
+def arq_job(delivery: JobPayload, now_ms: int) -> JobPayload:
     """Return the arq job that asks for a delivery, as `argument` gives it, to be processed."""
     return {"t": None, "f": JOB_NAME, "a": [delivery], "k": {}, "et": now_ms}
 
@@ -123,20 +128,20 @@ def job_payload(delivery: Delivery, now_ms: int) -> bytes:
     They are stored under JOB_KEY_PREFIX + delivery.id, without expiry (arq would drop the job in silence when it
     expires), and the id is put into QUEUE_NAME with the epoch ms at which the job is due.
     """
-    return encode(job(delivery.to_job(), now_ms))
+    return encode(arq_job(delivery.to_job(), now_ms))
 
 
-def encode(job: Job) -> bytes:
+def encode(job: JobPayload) -> bytes:
     """Turn an arq job into bytes; arq's `job_serializer`."""
     # An exception may stand in a result that arq keeps: its class is enough, its text may hold values.
-    return pack(orjson.dumps(job, default=lambda value: type(value).__name__))
+    return compress(orjson.dumps(job, default=lambda value: type(value).__name__))
 
 
-def pack(data: bytes) -> bytes:
+def compress(data: bytes) -> bytes:
     """Turn the JSON of an arq job into the bytes that are stored."""
-    if len(data) < _COMPRESS_FROM:
-        return _PLAIN + data
-    return _ZSTD + _PACKER.compress(data, _PACKER.FLUSH_FRAME)
+    if len(data) < _COMPRESS_FROM_BYTES:
+        return _CODEC_PLAIN + data
+    return _CODEC_ZSTD + _COMPRESSOR.compress(data, _COMPRESSOR.FLUSH_FRAME)
 
 
 def decode(payload: bytes) -> dict[str, Any]:
@@ -146,7 +151,7 @@ def decode(payload: bytes) -> dict[str, Any]:
         UnreadableDelivery: not made by `encode`, cut short, or of a version that this code does not know.
     """
     try:
-        job = orjson.loads(unpack(payload))
+        job = orjson.loads(decompress(payload))
     except orjson.JSONDecodeError as fault:
         raise UnreadableDelivery from fault
     if not isinstance(job, dict):
@@ -154,20 +159,20 @@ def decode(payload: bytes) -> dict[str, Any]:
     return job
 
 
-def unpack(payload: bytes) -> bytes:
+def decompress(payload: bytes) -> bytes:
     """Return the JSON in bytes of `encode`.
 
     Raises:
         UnreadableDelivery: they are cut short, or of a version that this code does not know.
     """
     codec, data = payload[:1], payload[1:]
-    if codec == _PLAIN:
+    if codec == _CODEC_PLAIN:
         return data
-    if codec != _ZSTD:
+    if codec != _CODEC_ZSTD:
         raise UnreadableDelivery
-    unpacker = zstd.ZstdDecompressor(zstd_dict=_KNOWN)
+    unpacker = zstd.ZstdDecompressor(zstd_dict=_ZSTD_DICTIONARY)
     try:
-        data = unpacker.decompress(data, _LARGEST)
+        data = unpacker.decompress(data, _MAX_DECOMPRESSED_BYTES)
     except zstd.ZstdError as fault:
         raise UnreadableDelivery from fault
     if not unpacker.eof:

@@ -31,9 +31,9 @@ SpokesError
 from collections.abc import Sequence
 from typing import Final, TypedDict, Unpack
 
-from spokes.core.refusals import STATUS, Refusal
+from spokes.core.refusals import HTTP_STATUS, Refusal
 
-DAILY: Final = "DAILY"  # HubSpot's policyName
+DAILY_POLICY: Final = "DAILY"  # HubSpot's policyName
 
 
 class SpokesError(Exception):
@@ -59,7 +59,7 @@ class RejectedRequest(SpokesError):
 
     def __init__(self, reason: Refusal) -> None:
         self.reason = reason
-        self.status = STATUS.get(reason, 401)
+        self.status = HTTP_STATUS.get(reason, 401)
         super().__init__(reason.value)
 
 
@@ -74,18 +74,18 @@ class QueueUnavailable(SpokesError):
         super().__init__(reason)
 
 
-class Problem(SpokesError):
+class HttpProblem(SpokesError):
     """The console does not do what a request asks: HTTP status, constant reason, and a sentence that says what to do.
 
     `retry_after_s` is for 429 and 503; the sentence never repeats a value of the request.
     """
 
-    def __init__(self, status: int, reason: str, sentence: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(self, status: int, reason: str, detail: str, *, retry_after_s: int | None = None) -> None:
         self.status = status
         self.reason = reason
-        self.sentence = sentence
+        self.detail = detail
         self.retry_after_s = retry_after_s
-        super().__init__(sentence)
+        super().__init__(detail)
 
 
 class AuditUnavailable(SpokesError):
@@ -114,17 +114,17 @@ class SecretUnreadable(SpokesError):
     reason = "secret_unreadable"
 
 
-class NotErased(SpokesError):
+class ErasureIncomplete(SpokesError):
     """Something of the person is still there; the request stays open. `left` names where."""
 
     reason = "not_erased"
 
-    def __init__(self, left: str) -> None:
-        self.left = left
-        super().__init__(f"Not all is erased yet ({left}); `python -m spokes privacy erase --resume` goes on.")
+    def __init__(self, remaining: str) -> None:
+        self.remaining = remaining
+        super().__init__(f"Not all is erased yet ({remaining}); `python -m spokes privacy erase --resume` goes on.")
 
 
-class UnclearReference(SpokesError):
+class AmbiguousReference(SpokesError):
     """What an operator typed names no CRM object."""
 
     reason = "unclear_reference"
@@ -149,7 +149,7 @@ class LeaseLost(SpokesError):
     reason = "lease_lost"
 
 
-class _Told(TypedDict, total=False):
+class _ResponseDetails(TypedDict, total=False):
     status: int  # HTTP's; 0 when there was no answer
     category: str  # HubSpot's own words, where it gave any
     correlation_id: str
@@ -161,10 +161,10 @@ class CRMError(SpokesError):
     reason = "crm_error"
     status = 0
 
-    def __init__(self, **told: Unpack[_Told]) -> None:
-        self.status = told.get("status", self.status)
-        self.category = told.get("category", "")
-        self.correlation_id = told.get("correlation_id", "")
+    def __init__(self, **details: Unpack[_ResponseDetails]) -> None:
+        self.status = details.get("status", self.status)
+        self.category = details.get("category", "")
+        self.correlation_id = details.get("correlation_id", "")
         super().__init__(" ".join(str(part) for part in (self.reason, self.status or "", self.category) if part))
 
 
@@ -179,9 +179,9 @@ class TransientCRMError(CRMError):
 
     reason = "crm_transient"
 
-    def __init__(self, *, retry_after_s: float | None = None, **told: Unpack[_Told]) -> None:
+    def __init__(self, *, retry_after_s: float | None = None, **details: Unpack[_ResponseDetails]) -> None:
         self.retry_after_s = retry_after_s
-        super().__init__(**told)
+        super().__init__(**details)
 
 
 class RateLimited(TransientCRMError):
@@ -190,9 +190,11 @@ class RateLimited(TransientCRMError):
     reason = "rate_limited"
     status = 429
 
-    def __init__(self, *, policy: str = "", retry_after_s: float | None = None, **told: Unpack[_Told]) -> None:
+    def __init__(
+        self, *, policy: str = "", retry_after_s: float | None = None, **details: Unpack[_ResponseDetails]
+    ) -> None:
         self.policy = policy
-        super().__init__(retry_after_s=retry_after_s, **told)
+        super().__init__(retry_after_s=retry_after_s, **details)
 
 
 class ObjectLocked(TransientCRMError):
@@ -237,9 +239,9 @@ class NotPermitted(PermanentCRMError):
     reason = "not_permitted"
     status = 403
 
-    def __init__(self, *, scopes: Sequence[str] = (), **told: Unpack[_Told]) -> None:
+    def __init__(self, *, scopes: Sequence[str] = (), **details: Unpack[_ResponseDetails]) -> None:
         self.scopes = tuple(scopes)
-        super().__init__(**told)
+        super().__init__(**details)
 
 
 class ObjectNotFound(PermanentCRMError):
@@ -254,6 +256,6 @@ class Conflict(PermanentCRMError):
     reason = "conflict"
     status = 409
 
-    def __init__(self, *, existing_id: str | None = None, **told: Unpack[_Told]) -> None:
+    def __init__(self, *, existing_id: str | None = None, **details: Unpack[_ResponseDetails]) -> None:
         self.existing_id = existing_id
-        super().__init__(**told)
+        super().__init__(**details)

@@ -11,7 +11,9 @@ from typing import Any, Final, TypeAlias
 
 from spokes.core.errors import MalformedEvent
 
-Raw: TypeAlias = dict[str, Any]  # one element as HubSpot sent it: its set of fields is open, so no type can close it
+RawEvent: TypeAlias = dict[
+    str, Any
+]  # one element as HubSpot sent it: its set of fields is open, so no type can close it
 
 # HubSpot's docs, "Using Object APIs": the ids that the generic dialect uses for what the classic one calls by name.
 OBJECT_TYPES: Final[Mapping[str, str]] = {
@@ -24,13 +26,13 @@ OBJECT_TYPES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 # Kinds of event that say nothing beyond the object they happened to.
-BARE_KINDS: Final = frozenset({"creation", "deletion", "restore", "privacyDeletion"})
-_NEED_OBJECT: Final = BARE_KINDS | {"propertyChange", "merge", "newMessage"}
-_LONGEST_TYPE: Final = 100
+OBJECT_ONLY_KINDS: Final = frozenset({"creation", "deletion", "restore", "privacyDeletion"})
+_KINDS_WITH_OBJECT: Final = OBJECT_ONLY_KINDS | {"propertyChange", "merge", "newMessage"}
+_MAX_TYPE_LENGTH: Final = 100
 
 # What nearly every element has, and the types that say all by themselves: these are read in one go.
-_USUAL: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
-_PLAIN: Final = {
+_COMMON_FIELDS: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
+_COMMON_TYPES: Final = {
     f"{family}.{kind}": (family, kind)
     for family in ("contact", "company", "deal", "ticket", "product", "line_item", "object")
     for kind in ("creation", "deletion", "restore", "privacyDeletion", "propertyChange", "merge")
@@ -47,7 +49,7 @@ class Event:
 
     __slots__ = ("kind", "object_id", "object_type", "occurred_at", "portal_id", "raw", "subscription_type")
 
-    def __init__(self, raw: Raw) -> None:
+    def __init__(self, raw: RawEvent) -> None:
         """Read one element.
 
         Raises:
@@ -55,18 +57,18 @@ class Event:
         """
         self.raw = raw
         try:
-            subscription_type, portal_id, occurred_at, event_id, object_id = _USUAL(raw)
-            family, kind = _PLAIN[subscription_type]
+            subscription_type, portal_id, occurred_at, event_id, object_id = _COMMON_FIELDS(raw)
+            family, kind = _COMMON_TYPES[subscription_type]
             if family == "object":
                 family = OBJECT_TYPES[raw["objectTypeId"]]
             name = raw["propertyName"] if kind == "propertyChange" else ""
         except (KeyError, TypeError):  # something is missing or unusual, and is looked at one by one
-            self._read_carefully()
+            self._parse_slow()
             return
         # `type() is` because True is an int to isinstance, and not to HubSpot.
         usual = type(portal_id) is type(occurred_at) is type(event_id) is type(object_id) is int and type(name) is str
         if not usual or occurred_at < 0:
-            self._read_carefully()
+            self._parse_slow()
             return
         self.subscription_type = subscription_type
         self.portal_id = portal_id
@@ -75,7 +77,7 @@ class Event:
         self.kind = kind
         self.object_id = str(object_id)
 
-    def _read_carefully(self) -> None:
+    def _parse_slow(self) -> None:
         """Read an element of any shape, and find its first fault."""
         raw = self.raw
         try:
@@ -84,7 +86,7 @@ class Event:
             occurred_at = raw.get("occurredAt")
         except AttributeError:
             raise MalformedEvent("not_an_object") from None
-        if type(subscription_type) is not str or len(subscription_type) > _LONGEST_TYPE:
+        if type(subscription_type) is not str or len(subscription_type) > _MAX_TYPE_LENGTH:
             raise MalformedEvent("subscription_type")
         if type(portal_id) is not int:
             raise MalformedEvent("portal_id")
@@ -93,17 +95,17 @@ class Event:
         event_id = raw.get("eventId")
         if type(event_id) is not int and event_id is not None:
             raise MalformedEvent("event_id")
-        family, kind = _dialect(subscription_type)
+        family, kind = _split_type(subscription_type)
         object_id = raw.get("objectId")
         if kind == "associationChange":
-            object_id, family = _association(raw, family)
-        elif type(object_id) is not int and (object_id is not None or kind in _NEED_OBJECT):
+            object_id, family = _association_source(raw, family)
+        elif type(object_id) is not int and (object_id is not None or kind in _KINDS_WITH_OBJECT):
             raise MalformedEvent("object_id")
         if family == "object":
             type_id = raw.get("objectTypeId")
             if type(type_id) is str:
                 family = OBJECT_TYPES.get(type_id, type_id)
-            elif kind in _NEED_OBJECT:
+            elif kind in _KINDS_WITH_OBJECT:
                 raise MalformedEvent("object_type_id")
         if kind == "propertyChange" and type(raw.get("propertyName")) is not str:
             raise MalformedEvent("property_name")
@@ -162,13 +164,13 @@ class Event:
 
 
 @lru_cache(maxsize=1024)
-def _dialect(subscription_type: str) -> tuple[str, str]:
+def _split_type(subscription_type: str) -> tuple[str, str]:
     """Split "contact.creation" into family and kind."""
     family, _, kind = subscription_type.partition(".")
     return family, kind
 
 
-def _association(raw: Raw, family: str) -> tuple[int, str]:
+def _association_source(raw: RawEvent, family: str) -> tuple[int, str]:
     """The object from which an association starts: its id and its type."""
     from_id, to_id = raw.get("fromObjectId"), raw.get("toObjectId")
     if type(from_id) is not int or type(to_id) is not int:

@@ -9,7 +9,7 @@ from typing import Final
 MASK: Final = "***"
 
 # Fields that carry people's data or credentials, wherever they turn up in a log line.
-_HIDDEN_FIELDS: Final = frozenset(
+_MASKED_FIELDS: Final = frozenset(
     {
         "propertyvalue", "property_value", "properties", "value", "values", "body", "headers", "payload", "args",
         "authorization", "cookie", "token", "access_token", "secret", "client_secret", "signature", "password",
@@ -17,7 +17,7 @@ _HIDDEN_FIELDS: Final = frozenset(
     }
 )  # fmt: skip
 # What every pattern needs somewhere: most text has none of it, and looking for it costs a tenth of the patterns.
-_SUSPICIOUS: Final = ("@", "+", "pat-", "PAT-", "Pat-", "earer", "EARER", "eyJ")
+_PATTERN_MARKERS: Final = ("@", "+", "pat-", "PAT-", "Pat-", "earer", "EARER", "eyJ")
 _PATTERNS: Final = (
     re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),  # e-mail
     re.compile(r"\b(?:pat|PAT|Pat)-[a-zA-Z]{2}\d?-[0-9a-fA-F-]{8,}"),  # HubSpot private-app token and service key
@@ -34,11 +34,11 @@ class Mask:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         # Longest first, so that a secret that contains another is hidden whole.
         self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
-        self._suspicious = (*self._secrets, *_SUSPICIOUS)
+        self._markers = (*self._secrets, *_PATTERN_MARKERS)
 
     def text(self, text: str) -> str:
         """Return `text` with known secrets and everything that looks personal replaced by `***`."""
-        for mark in self._suspicious:
+        for mark in self._markers:
             if mark in text:
                 break
         else:
@@ -51,7 +51,7 @@ class Mask:
 
     def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
         """Return `fields` with hidden names masked and the rest masked by pattern, to any depth."""
-        return {key: MASK if key.lower() in _HIDDEN_FIELDS else self._value(value) for key, value in fields.items()}
+        return {key: MASK if key.lower() in _MASKED_FIELDS else self._value(value) for key, value in fields.items()}
 
     def _value(self, value: object) -> object:
         if isinstance(value, str):

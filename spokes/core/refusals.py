@@ -30,7 +30,7 @@ class Refusal(StrEnum):
     TOO_MANY_FAILURES = "too_many_failures"
 
 
-STATUS: Final[Mapping[Refusal, int]] = {
+HTTP_STATUS: Final[Mapping[Refusal, int]] = {
     Refusal.REQUEST_UNREADABLE: 400,
     Refusal.BODY_NOT_JSON: 400,
     Refusal.BODY_NOT_A_BATCH: 400,

@@ -7,7 +7,7 @@ from spokes.core.errors import RejectedRequest
 from spokes.core.refusals import Refusal
 
 
-def admit(
+def check_sender(
     headers: Mapping[str, str],
     peer: str | None,
     *,
@@ -25,21 +25,21 @@ def admit(
     Raises:
         RejectedRequest: it came to a proxy of ours over plain http, or from elsewhere.
     """
-    sender = address(headers, peer, proxies)
+    sender = client_address(headers, peer, proxies)
     if proxies and headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip().lower() != "https":
         raise RejectedRequest(Refusal.NOT_HTTPS)
-    if networks and not _within(sender, networks):
+    if networks and not _is_in_networks(sender, networks):
         raise RejectedRequest(Refusal.ADDRESS_NOT_ALLOWED)
     return sender
 
 
-def address(headers: Mapping[str, str], peer: str | None, proxies: int) -> str:
+def client_address(headers: Mapping[str, str], peer: str | None, proxies: int) -> str:
     """Return the right-most hop that our own proxies saw: what stands further left, anyone may have written."""
     hops = [hop.strip() for hop in headers.get("X-Forwarded-For", "").split(",")] if proxies else []
     return hops[-proxies] if 0 < proxies <= len(hops) and hops[-proxies] else (peer or "")
 
 
-def _within(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+def _is_in_networks(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
     try:
         found: IPv4Address | IPv6Address = ip_address(address)
     except ValueError:

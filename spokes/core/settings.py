@@ -22,18 +22,18 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from spokes.core.errors import ConfigurationError
 
 RECEIVER_PATH: Final = "/webhooks/hubspot"
-_SHORTEST_KEY: Final = 32  # characters
+_MIN_KEY_LENGTH: Final = 32  # characters
 _LOOPBACK: Final = frozenset({("http", "127.0.0.1"), ("http", "::1"), ("http", "localhost")})
 
 
-def _split(value: object) -> object:
+def _split_list(value: object) -> object:
     """Turn "a, b" into ("a", "b"); leave anything already split alone."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
 
-def _public_url(value: object) -> object:
+def _parse_public_url(value: object) -> object:
     """Accept the base URL or the whole target URL, as HubSpot's form asks for; keep the base."""
     if not isinstance(value, str) or not value:
         return value
@@ -45,8 +45,8 @@ def _public_url(value: object) -> object:
     return base
 
 
-def _client_secrets(value: object) -> object:
-    parts = _split(value)
+def _check_client_secrets(value: object) -> object:
+    parts = _split_list(value)
     if isinstance(parts, tuple):
         for part in parts:
             text = part.get_secret_value() if isinstance(part, SecretStr) else str(part)
@@ -62,33 +62,33 @@ def _client_secrets(value: object) -> object:
     return parts
 
 
-def _webhook_url(value: object) -> object:
+def _check_webhook_url(value: object) -> object:
     """Accept https, and http on this machine alone; the address itself may be a secret, as Slack's is."""
     url = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    if url and not is_private(url):
+    if url and not is_confidential_url(url):
         msg = "must be an https address"
         raise ValueError(msg)
     return value
 
 
-def is_private(url: str) -> bool:
+def is_confidential_url(url: str) -> bool:
     """Whether nobody on the way can read or change what is sent there: over https, or on this machine alone."""
     parts = urlsplit(url)
     return (parts.scheme == "https" and bool(parts.hostname)) or (parts.scheme, parts.hostname) in _LOOPBACK
 
 
-def _issuer(value: object) -> object:
+def _check_issuer(value: object) -> object:
     """Accept what an identity provider calls itself, as it is: its tokens repeat it letter by letter."""
     parts = urlsplit(str(value))
-    if value and not (is_private(str(value)) and not parts.query and not parts.fragment):
+    if value and not (is_confidential_url(str(value)) and not parts.query and not parts.fragment):
         msg = "must be an https address such as https://login.example.com, without query or fragment"
         raise ValueError(msg)
     return value
 
 
-def _grants(value: object) -> object:
+def _parse_grants(value: object) -> object:
     """Turn "ops=operator, ada@example.com=admin" into pairs."""
-    parts = _split(value)
+    parts = _split_list(value)
     if not isinstance(parts, tuple):
         return parts
     pairs = [part.rpartition("=") if isinstance(part, str) else part for part in parts]
@@ -98,28 +98,28 @@ def _grants(value: object) -> object:
     return tuple((pair[0].strip(), pair[-1].strip()) for pair in pairs)
 
 
-def _console_key(value: object) -> object:
+def _check_console_key(value: object) -> object:
     """Refuse a key that could be guessed."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-    if text and len(text) < _SHORTEST_KEY:
+    if text and len(text) < _MIN_KEY_LENGTH:
         msg = "needs at least 32 characters; `openssl rand -hex 32` makes a good one"
         raise ValueError(msg)
     return value
 
 
-Words: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Numbers: TypeAlias = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)]
-Seconds: TypeAlias = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_split)]
-Secrets: TypeAlias = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
-ClientSecrets: TypeAlias = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_client_secrets)]
-Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
-SignatureVersions: TypeAlias = Annotated[tuple[Literal["v1", "v2", "v3"], ...], NoDecode, BeforeValidator(_split)]
-PublicUrl: TypeAlias = Annotated[str, BeforeValidator(_public_url)]
-WebhookUrl: TypeAlias = Annotated[SecretStr, BeforeValidator(_webhook_url)]
-ConsoleKey: TypeAlias = Annotated[SecretStr, BeforeValidator(_console_key)]
+WordList: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_list)]
+IntList: TypeAlias = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split_list)]
+SecondsList: TypeAlias = Annotated[tuple[float, ...], NoDecode, BeforeValidator(_split_list)]
+SecretList: TypeAlias = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split_list)]
+ClientSecrets: TypeAlias = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_check_client_secrets)]
+NetworkList: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split_list)]
+SignatureVersions: TypeAlias = Annotated[tuple[Literal["v1", "v2", "v3"], ...], NoDecode, BeforeValidator(_split_list)]
+PublicUrl: TypeAlias = Annotated[str, BeforeValidator(_parse_public_url)]
+WebhookUrl: TypeAlias = Annotated[SecretStr, BeforeValidator(_check_webhook_url)]
+ConsoleKey: TypeAlias = Annotated[SecretStr, BeforeValidator(_check_console_key)]
 RoleName: TypeAlias = Literal["viewer", "operator", "privacy_officer", "admin"]
-Issuer: TypeAlias = Annotated[str, BeforeValidator(_issuer)]
-Grants: TypeAlias = Annotated[tuple[tuple[str, RoleName], ...], NoDecode, BeforeValidator(_grants)]
+Issuer: TypeAlias = Annotated[str, BeforeValidator(_check_issuer)]
+RoleGrants: TypeAlias = Annotated[tuple[tuple[str, RoleName], ...], NoDecode, BeforeValidator(_parse_grants)]
 
 
 _HINTS: Final[Mapping[str, str]] = {
@@ -131,7 +131,7 @@ _HINTS: Final[Mapping[str, str]] = {
     "OIDC_ISSUER": "it is the address of your identity provider, such as https://login.example.com",
     "OIDC_ROLES": "it says who may do what, such as ops-team=operator,ada@example.com=admin",
 }
-_GO_TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
+_COMPANIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ALERT_WEBHOOK_URL": ("ALERT_WEBHOOK_SECRET",),
     "OIDC_ISSUER": ("OIDC_ROLES",),
     "OIDC_AUDIENCE": ("OIDC_ISSUER",),
@@ -140,19 +140,19 @@ _GO_TOGETHER: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-def unset(name: str, blank: Iterable[str]) -> str:
+def missing_setting(name: str, blank: Iterable[str]) -> str:
     """Say that a variable is needed and not there; `blank` are those that are set to nothing, in lower case."""
     state = "is set but empty" if name.lower() in blank else "is not set"
     return f"{name} {state}: {_HINTS.get(name, 'see README')}."
 
 
-def lacking(given: AbstractSet[str], blank: Iterable[str]) -> Iterator[str]:
+def missing_companions(names: AbstractSet[str], blank: Iterable[str]) -> Iterator[str]:
     """Say which variables are needed by those that are `given`."""
-    needed = {other for name in given for other in _GO_TOGETHER.get(name, ())}
-    return (unset(name, blank) for name in needed - given)
+    needed = {other for name in names for other in _COMPANIONS.get(name, ())}
+    return (missing_setting(name, blank) for name in needed - names)
 
 
-def wrong(field: str, message: str) -> str:
+def invalid_setting(field: str, message: str) -> str:
     """Return a pydantic message without the value: the value may be a secret."""
     told = message.removeprefix("Value error, ").rstrip(".")
     return f"{field.upper()} {told[:1].lower()}{told[1:]}."
@@ -160,7 +160,7 @@ def wrong(field: str, message: str) -> str:
 
 __all__ = ["RECEIVER_PATH", "Settings"]
 
-_LONGEST_SOCKET: Final = 100
+_MAX_SOCKET_PATH: Final = 100
 
 
 class Settings(BaseSettings):
@@ -184,10 +184,10 @@ class Settings(BaseSettings):
     signature_max_age_s: int = Field(300, ge=1)
     signature_max_skew_s: int = Field(300, ge=0, description="how far ahead of our clock a timestamp may be")
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
-    allowed_events: Words = ()
-    portal_ids: Numbers = ()
+    allowed_events: WordList = ()
+    portal_ids: IntList = ()
     trusted_proxies: int = Field(0, ge=0, le=10, description="proxies of ours that requests come through; Heroku: 1")
-    allowed_addresses: Networks = ()
+    allowed_addresses: NetworkList = ()
     failed_signature_limit: int = Field(60, ge=1, description="per address and minute, before 401 becomes 429")
     redis_timeout_s: float = Field(2.0, gt=0, description="how long the door waits for Redis before it answers 503")
     durable_ack: Literal["redis", "aof"] = "redis"  # what 202 waits for: Redis' word, or its disk's (WAITAOF)
@@ -204,19 +204,19 @@ class Settings(BaseSettings):
     max_deliveries: int = Field(200, ge=1, description="deliveries that one worker process runs at a time")
     max_objects: int = Field(200, ge=1, description="CRM objects that one worker process works on at a time")
     handler_timeout_s: float = Field(60.0, gt=0, description="one run of one handler")
-    retry_schedule_s: Seconds = (
+    retry_schedule_s: SecondsList = (
         2, 10, 60, 300, 1800, 7200, 21600,
     )  # fmt: skip
     dead_letter_days: int = Field(30, ge=1)
     default_region: str = Field("US", pattern=r"^[A-Z]{2}$", description="country of phone numbers without a +")
-    blocked_email_domains: Words = ()
+    blocked_email_domains: WordList = ()
     # Where things are kept
     redis_url: SecretStr = SecretStr("")
     redis_tls_verify: bool = False  # Heroku's certificate is self-signed: docs/adr/0005
     database_url: SecretStr = SecretStr("")
     data_dir: Path = Path(".spokes")
     audit_key: SecretStr = SecretStr("")
-    secrets_key: Secrets = ()
+    secrets_key: SecretList = ()
     audit_days: int = Field(730, ge=1, description="how long audit records are kept")
     stream_days: int = Field(30, ge=1, description="how long a record waits in Redis for a store that is gone")
     checkpoint_every: int = Field(10_000, ge=1, description="records between two signed checkpoints")
@@ -229,7 +229,7 @@ class Settings(BaseSettings):
     watch_dead_letters: int = Field(100, ge=1)
     # The console
     console_key: ConsoleKey = SecretStr("")
-    console_origins: Words = ()  # of other sites whose scripts may call the API
+    console_origins: WordList = ()  # of other sites whose scripts may call the API
     console_rate_limit: int = Field(300, ge=1, description="API requests per actor and minute")
     oidc_issuer: Issuer = ""  # an identity provider; as it writes itself, to the last slash
     oidc_audience: str = ""  # what its tokens for the API are for
@@ -238,7 +238,7 @@ class Settings(BaseSettings):
     oidc_scopes: str = "openid email profile"
     oidc_roles_claim: str = "roles"  # a dot goes into a claim: realm_access.roles
     oidc_portals_claim: str = ""
-    oidc_roles: Grants = ()  # (a value of that claim, or a verified e-mail address; the role it gives)
+    oidc_roles: RoleGrants = ()  # (a value of that claim, or a verified e-mail address; the role it gives)
     # The process
     host: str = "0.0.0.0"  # noqa: S104 - a dyno is reached on its public interface
     port: int = Field(8080, ge=0, le=65535)
@@ -268,7 +268,7 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None, *, needs: Iterable[str] = ()) -> Self:
+    def from_env(cls, environ: Mapping[str, str] | None = None, *, required: Iterable[str] = ()) -> Self:
         """Read the environment.
 
         Args:
@@ -281,19 +281,19 @@ class Settings(BaseSettings):
         environ = os.environ if environ is None else environ
         given = {name: environ[name.upper()] for name in cls.model_fields if environ.get(name.upper(), "").strip()}
         blank = {name for name in cls.model_fields if name.upper() in environ and name not in given}
-        problems = [unset(name, blank) for name in needs if name.lower() not in given]
+        problems = [missing_setting(name, blank) for name in required if name.lower() not in given]
         try:
             settings = cls(**given)  # type: ignore[arg-type]  # text, which the fields' validators turn into values
         except ValidationError as error:
-            problems += [wrong(str(e["loc"][0]) if e["loc"] else "", e["msg"]) for e in error.errors()]
+            problems += [invalid_setting(str(e["loc"][0]) if e["loc"] else "", e["msg"]) for e in error.errors()]
         else:
             problems += [
-                unset(name, blank)
-                for name in needs
-                if name.lower() in given and not _filled(getattr(settings, name.lower()))
+                missing_setting(name, blank)
+                for name in required
+                if name.lower() in given and not _is_set(getattr(settings, name.lower()))
             ]
-            there = {name.upper() for name in cls.model_fields if _filled(getattr(settings, name))}
-            problems += lacking(there, blank)
+            there = {name.upper() for name in cls.model_fields if _is_set(getattr(settings, name))}
+            problems += missing_companions(there, blank)
             if settings.oidc_audience and settings.oidc_audience == settings.oidc_client_id:
                 problems.append("OIDC_AUDIENCE is OIDC_CLIENT_ID: a login could be used as a key to the API.")
             if settings.hubspot_access_token.get_secret_value() in settings.client_secrets:
@@ -313,7 +313,7 @@ class Settings(BaseSettings):
         return tuple(s.get_secret_value() for s in self.secrets_key)
 
     @property
-    def secrets(self) -> tuple[str, ...]:
+    def secret_values(self) -> tuple[str, ...]:
         """Every text that must never be shown."""
         urls = (self.redis_url.get_secret_value(), self.database_url.get_secret_value())
         passwords = tuple(urlsplit(url).password or "" for url in urls)
@@ -338,7 +338,7 @@ class Settings(BaseSettings):
         """Where the embedded Valkey of this DATA_DIR listens; kernels allow a socket's path about 100 characters."""
         data_dir = self.data_dir.resolve()
         path = data_dir / "valkey.sock"
-        if len(str(path)) <= _LONGEST_SOCKET:
+        if len(str(path)) <= _MAX_SOCKET_PATH:
             return path
         name = hashlib.sha256(str(data_dir).encode()).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"spokes-{os.getuid()}-{name}.sock"
@@ -375,5 +375,5 @@ class Settings(BaseSettings):
         return path.read_text()
 
 
-def _filled(value: object) -> bool:
+def _is_set(value: object) -> bool:
     return bool(value.get_secret_value() if isinstance(value, SecretStr) else value)

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop  # takes a while to load, and we come first
 
-_ENDS: Final = (signal.SIGTERM, signal.SIGINT)
+_SHUTDOWN_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
-def end_at_once_when_told() -> None:
+def exit_on_signals() -> None:
     """End with 0 on a signal, from here until whoever serves says what else to do; no work is held so early."""
-    for number in _ENDS:
+    for number in _SHUTDOWN_SIGNALS:
         signal.signal(number, lambda *_: os._exit(0))
 
 
-def hear_no_more(loop: "AbstractEventLoop | None" = None) -> None:
+def ignore_signals(loop: "AbstractEventLoop | None" = None) -> None:
     """Pass signals over, when all is closed: Python lets them kill as it ends, and `loop` as it closes itself."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDS)  # between one and the other they would kill, too
-    for number in _ENDS:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SHUTDOWN_SIGNALS)  # between one and the other they would kill, too
+    for number in _SHUTDOWN_SIGNALS:
         if loop is not None:
             loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _SHUTDOWN_SIGNALS)

@@ -17,21 +17,21 @@ from typing import Final, NoReturn
 from spokes.core.errors import RejectedRequest
 from spokes.core.refusals import Refusal
 
-SIGNATURE: Final = "X-HubSpot-Signature"
-SIGNATURE_VERSION: Final = "X-HubSpot-Signature-Version"
-SIGNATURE_V3: Final = "X-HubSpot-Signature-v3"
-TIMESTAMP: Final = "X-HubSpot-Request-Timestamp"
+SIGNATURE_HEADER: Final = "X-HubSpot-Signature"
+SIGNATURE_VERSION_HEADER: Final = "X-HubSpot-Signature-Version"
+SIGNATURE_V3_HEADER: Final = "X-HubSpot-Signature-v3"
+TIMESTAMP_HEADER: Final = "X-HubSpot-Request-Timestamp"
 
 _V3_LENGTH: Final = 44  # base64 of 32 bytes
 _HEX_LENGTH: Final = 64
-_LONGEST_TIMESTAMP: Final = 16  # digits; epoch milliseconds have 13 until the year 2286
+_MAX_TIMESTAMP_DIGITS: Final = 16  # digits; epoch milliseconds have 13 until the year 2286
 
 # The table of HubSpot's page, in its upper case only; everything else stays encoded, and one pass is made.
-_DECODED: Final = {
+_DECODED_SEQUENCES: Final = {
     "%3A": ":", "%2F": "/", "%3F": "?", "%40": "@", "%21": "!", "%24": "$",
     "%27": "'", "%28": "(", "%29": ")", "%2A": "*", "%2C": ",", "%3B": ";",
 }  # fmt: skip
-_ENCODED: Final = re.compile("|".join(_DECODED))
+_ENCODED_SEQUENCE: Final = re.compile("|".join(_DECODED_SEQUENCES))
 
 
 def verify(
@@ -68,15 +68,15 @@ def verify(
         keys = [secret.encode() for secret in secrets if secret and secret.strip()]
         if not keys:
             _refuse(Refusal.SECRET_MISSING)
-        presented = _header(headers, SIGNATURE_V3)
+        presented = _single_header(headers, SIGNATURE_V3_HEADER)
         if presented is not None:
             if "v3" not in versions:
                 _refuse(Refusal.SIGNATURE_VERSION_NOT_ALLOWED)
-            timestamp = _timestamp(_header(headers, TIMESTAMP), now_ms, max_age_s, max_skew_s)
-            text = b"".join((method.encode(), decoded(uri).encode(), body, timestamp))
+            timestamp = _check_timestamp(_single_header(headers, TIMESTAMP_HEADER), now_ms, max_age_s, max_skew_s)
+            text = b"".join((method.encode(), decode_uri(uri).encode(), body, timestamp))
             expected = [base64.b64encode(hmac.digest(key, text, "sha256")) for key in keys]
             return _match("v3", presented, _V3_LENGTH, expected)
-        version, presented = _older(headers, versions)
+        version, presented = _legacy_signature(headers, versions)
         called = method.encode() + uri.encode() if version == "v2" else b""
         expected = [hashlib.sha256(key + called + body).hexdigest().encode() for key in keys]
         return _match(version, presented, _HEX_LENGTH, expected)
@@ -86,12 +86,12 @@ def verify(
         raise RejectedRequest(Refusal.REQUEST_UNREADABLE) from None
 
 
-def decoded(uri: str) -> str:
+def decode_uri(uri: str) -> str:
     """Return `uri` with HubSpot's twelve percent-sequences decoded once, as v3 hashes it."""
-    return _ENCODED.sub(lambda found: _DECODED[found[0]], uri) if "%" in uri else uri
+    return _ENCODED_SEQUENCE.sub(lambda found: _DECODED_SEQUENCES[found[0]], uri) if "%" in uri else uri
 
 
-def _header(headers: Mapping[str, str], name: str) -> str | None:
+def _single_header(headers: Mapping[str, str], name: str) -> str | None:
     """The one value of a header; a header that is repeated is refused, since it is unclear which one was meant."""
     getall = getattr(headers, "getall", None)
     if getall is not None:
@@ -103,12 +103,12 @@ def _header(headers: Mapping[str, str], name: str) -> str | None:
     return values[0] if values else None
 
 
-def _timestamp(text: str | None, now_ms: int, max_age_s: int, max_skew_s: int) -> bytes:
+def _check_timestamp(text: str | None, now_ms: int, max_age_s: int, max_skew_s: int) -> bytes:
     """The timestamp's text as it was hashed, if it is inside the window on both sides of now."""
     if text is None:
         _refuse(Refusal.TIMESTAMP_MISSING)
     # isdecimal() alone would let other scripts' digits through, which int() reads.
-    if not (text.isascii() and text.isdecimal() and len(text) <= _LONGEST_TIMESTAMP):
+    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_TIMESTAMP_DIGITS):
         _refuse(Refusal.TIMESTAMP_MALFORMED)
     age_ms = now_ms - int(text)
     if age_ms > max_age_s * 1000:
@@ -118,12 +118,12 @@ def _timestamp(text: str | None, now_ms: int, max_age_s: int, max_skew_s: int) -
     return text.encode()
 
 
-def _older(headers: Mapping[str, str], versions: Collection[str]) -> tuple[str, str]:
+def _legacy_signature(headers: Mapping[str, str], versions: Collection[str]) -> tuple[str, str]:
     """The version and value of a v1 or v2 signature, where those are accepted."""
-    presented = _header(headers, SIGNATURE)
+    presented = _single_header(headers, SIGNATURE_HEADER)
     if presented is None or not {"v1", "v2"} & set(versions):
         _refuse(Refusal.SIGNATURE_MISSING)
-    version = _header(headers, SIGNATURE_VERSION)
+    version = _single_header(headers, SIGNATURE_VERSION_HEADER)
     if version not in {"v1", "v2"}:
         _refuse(Refusal.SIGNATURE_VERSION_UNKNOWN)
     if version not in versions:
@@ -147,8 +147,8 @@ def _refuse(reason: Refusal) -> NoReturn:
     raise RejectedRequest(reason)
 
 
-def signed(secret: str, url: str, body: bytes, now_ms: int) -> dict[str, str]:
+def sign_request(secret: str, url: str, body: bytes, now_ms: int) -> dict[str, str]:
     """Return the headers of a signed POST; `url` holds nothing that is decoded first."""
     digest = hmac.digest(secret.encode(), b"POST" + url.encode() + body + str(now_ms).encode(), "sha256")
     signature = base64.b64encode(digest).decode()
-    return {"Content-Type": "application/json", SIGNATURE_V3: signature, TIMESTAMP: str(now_ms)}
+    return {"Content-Type": "application/json", SIGNATURE_V3_HEADER: signature, TIMESTAMP_HEADER: str(now_ms)}

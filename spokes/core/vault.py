@@ -27,17 +27,17 @@ class Vault:
             ValueError: there is none.
         """
         fernets = [Fernet(urlsafe_b64encode(derive_key(key, _PURPOSE))) for key in keys]
-        self._all = MultiFernet(fernets)
-        self._newest = fernets[0]
+        self._any_key = MultiFernet(fernets)
+        self._newest_key = fernets[0]
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def from_settings(cls, settings: Settings) -> Self:
         """Return the vault of a deployment: SECRETS_KEY, or a key derived from AUDIT_KEY where it is not set."""
         return cls(settings.vault_keys or (settings.master_key(),))
 
     def seal(self, text: str) -> bytes:
         """Return `text` as only the holder of a key can read it; never twice the same."""
-        return self._newest.encrypt(text.encode())
+        return self._newest_key.encrypt(text.encode())
 
     def open(self, sealed: bytes) -> str:
         """Return what was sealed.
@@ -46,11 +46,11 @@ class Vault:
             SecretUnreadable: it is not sealed, was changed, or its key is not among ours.
         """
         try:
-            return self._all.decrypt(sealed).decode()
+            return self._any_key.decrypt(sealed).decode()
         except InvalidToken:
             raise SecretUnreadable from None
 
-    def resealed(self, sealed: bytes) -> bytes:
+    def reseal(self, sealed: bytes) -> bytes:
         """Return the same secret under the newest key.
 
         Raises:
@@ -58,10 +58,10 @@ class Vault:
         """
         return self.seal(self.open(sealed))
 
-    def is_newest(self, sealed: bytes) -> bool:
+    def uses_newest_key(self, sealed: bytes) -> bool:
         """Return whether the newest key opens it."""
         try:
-            self._newest.decrypt(sealed)
+            self._newest_key.decrypt(sealed)
         except InvalidToken:
             return False
         return True

@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from spokes.core.errors import ConfigurationError, CRMError, CRMUnavailable, LeaseLost, NotPermitted
-from spokes.crm.batching.registry import Exchange
+from spokes.crm.batching.registry import BatchQueues
 from spokes.crm.object_types import singular
 from spokes.crm.records import Record
-from spokes.crm.results import Done
-from spokes.crm.transport.paced_client import Request, Still, always
-from spokes.crm.transport.rate_budget import Kind, Priority
+from spokes.crm.results import WriteReceipt
+from spokes.crm.transport.paced_client import ApiRequest, SendCheck, no_check
+from spokes.crm.transport.rate_budget import CallKind, Priority
 
 if TYPE_CHECKING:
-    from spokes.crm.transport.client import Answer
+    from spokes.crm.transport.client import ApiResponse
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class WriteRecord:
     """One change made in HubSpot, or refused by it; names of properties, never values.
 
     `method` as `contacts.update`; `object_type` in the singular, as events name it; `reason` empty when it worked.
@@ -38,11 +38,11 @@ class Write:
     correlation_id: str
     ok: bool
     reason: str
-    rests_on: int = 0
+    based_on_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class HandlerAccess:
     """One portal, seen by one handler: the properties it reads by service, the methods it may call, its journal.
 
     `permit` raises when nothing may be changed any more, `still` does when a change has waited for its place meanwhile;
@@ -50,26 +50,26 @@ class Access:
     has read, by type and the id that it asked for.
     """
 
-    exchange: Exchange
+    queues: BatchQueues
     portal_id: int
     reads: Mapping[str, tuple[str, ...]]
     may: frozenset[str]
-    journal: Callable[[Write], None] = field(repr=False)
-    permit: Callable[[], None] = field(repr=False, default=lambda: None)
-    still: Still = field(repr=False, default=always)
+    on_write: Callable[[WriteRecord], None] = field(repr=False)
+    before_write: Callable[[], None] = field(repr=False, default=lambda: None)
+    before_send: SendCheck = field(repr=False, default=no_check)
     priority: Priority = "interactive"
-    seen: Callable[[str, tuple[str, ...]], None] = field(repr=False, default=lambda _type, _properties: None)
-    read_as: dict[tuple[str, str], Record] = field(default_factory=dict, repr=False)
+    on_read: Callable[[str, tuple[str, ...]], None] = field(repr=False, default=lambda _type, _properties: None)
+    records_read: dict[tuple[str, str], Record] = field(default_factory=dict, repr=False)
 
-    async def send(self, request: Request, kind: Kind = "calls") -> "Answer":
+    async def send(self, request: ApiRequest, kind: CallKind = "calls") -> "ApiResponse":
         """Make one call that shares no batch, in its place of the budget.
 
         Raises:
             CRMError: the call failed, or calls are paused for long.
         """
-        return await self.exchange.calls.send(self.portal_id, request, kind, self.priority, still=self.still)
+        return await self.queues.client.send(self.portal_id, request, kind, self.priority, before_send=self.before_send)
 
-    def properties(self, service: str) -> tuple[str, ...]:
+    def declared_properties(self, service: str) -> tuple[str, ...]:
         """The properties that may be read of a type, by its plural name.
 
         Raises:
@@ -80,7 +80,7 @@ class Access:
             raise NotPermitted(status=0, scopes=(f"{service}.get",))
         return tuple(dict.fromkeys((*declared, "hs_object_id")))
 
-    def require(self, method: str) -> None:
+    def check_declared(self, method: str) -> None:
         """Insist that `method` was declared.
 
         Raises:
@@ -89,10 +89,10 @@ class Access:
         if method not in self.may:
             raise NotPermitted(status=0, scopes=(method,))
 
-    async def write(
+    async def perform(
         self, method: str, object_type: str, object_id: str, properties: Mapping[str, str],
-        change: Callable[[], Awaitable[Done]], *, read: Record | None = None,
-    ) -> Done:  # fmt: skip
+        change: Callable[[], Awaitable[WriteReceipt]], *, read: Record | None = None,
+    ) -> WriteReceipt:  # fmt: skip
         """Make a change by calling `change`, with ledger and journal around it.
 
         Args:
@@ -106,18 +106,18 @@ class Access:
             NotPermitted: the method was not declared.
             CRMError: the change failed.
         """
-        self.require(method)
+        self.check_declared(method)
         object_type = singular(object_type)
         echo = (self.portal_id, object_type)
-        rests_on = {name: read.rests_on(name) for name in properties} if read else {}
+        rests_on = {name: read.as_of(name) for name in properties} if read else {}
         read_ms = read.updated_ms if read else 0
 
         def note(object_id: str, *, ok: bool, reason: str = "", trace: str = "") -> None:
-            self.journal(Write(method, object_type, object_id, tuple(properties), trace, ok, reason, read_ms))
+            self.on_write(WriteRecord(method, object_type, object_id, tuple(properties), trace, ok, reason, read_ms))
 
         if object_id and properties:
-            await self.exchange.echoes.expect(*echo, object_id, properties, rests_on=rests_on)
-        self.permit()
+            await self.queues.own_writes.record_write(*echo, object_id, properties, based_on_ms=rests_on)
+        self.before_write()
         try:
             done = await change()
         except (CRMError, LeaseLost) as error:
@@ -125,7 +125,7 @@ class Access:
             # lane, another may have made the very same, and the entry is its own.
             if object_id and properties and not isinstance(error, CRMUnavailable | LeaseLost):
                 with suppress(CRMUnavailable):
-                    await self.exchange.echoes.forget(*echo, object_id, properties)
+                    await self.queues.own_writes.remove_write(*echo, object_id, properties)
             trace = error.correlation_id if isinstance(error, CRMError) else ""
             note(object_id, ok=False, reason=error.reason, trace=trace)
             raise
@@ -135,27 +135,27 @@ class Access:
         try:
             if not object_id and properties:
                 with suppress(CRMUnavailable):  # it is made; a change that comes back is worked off, changing nothing
-                    await self.exchange.echoes.expect(*echo, done.object_id, properties)
+                    await self.queues.own_writes.record_write(*echo, done.object_id, properties)
         finally:
             note(done.object_id, ok=True, trace=done.correlation_id)  # last: it ends the time in which nobody is late
         return done
 
 
-_READING: Final = frozenset({"get", "get_by", "get_many", "get_many_by", "search", "search_all", "list"})
-_CHANGING: Final = ("create", "update", "upsert", "archive", "merge")
-_OBJECTS: Final[Mapping[str, str]] = {
-    **{name: name for name in _CHANGING},
-    **{f"{name}_many": name for name in _CHANGING if name != "merge"},
+_READ_METHODS: Final = frozenset({"get", "get_by", "get_many", "get_many_by", "search", "search_all", "list"})
+_WRITE_METHODS: Final = ("create", "update", "upsert", "archive", "merge")
+_OBJECT_METHODS: Final[Mapping[str, str]] = {
+    **{name: name for name in _WRITE_METHODS},
+    **{f"{name}_many": name for name in _WRITE_METHODS if name != "merge"},
 }
-_ASSOCIATIONS: Final[Mapping[str, str]] = {
+_ASSOCIATION_METHODS: Final[Mapping[str, str]] = {
     "list": "list", "list_labelled": "list", "labels": "list",
     "associate": "associate", "remove": "remove", "remove_label": "remove",
 }  # fmt: skip
-_PRIVACY: Final[Mapping[str, str]] = {"delete": "delete", "gdpr_delete": "delete", "export": "export"}
-_SERVICES: Final = {"associations": _ASSOCIATIONS, "privacy": _PRIVACY}
+_PRIVACY_METHODS: Final[Mapping[str, str]] = {"delete": "delete", "gdpr_delete": "delete", "export": "export"}
+_METHODS_BY_SERVICE: Final = {"associations": _ASSOCIATION_METHODS, "privacy": _PRIVACY_METHODS}
 
 
-def allowed(declared: Iterable[str]) -> frozenset[str]:
+def validate_methods(declared: Iterable[str]) -> frozenset[str]:
     """Return what `declared` stands for: `contacts.update_many` is `contacts.update`; reading objects needs no method.
 
     Raises:
@@ -165,10 +165,10 @@ def allowed(declared: Iterable[str]) -> frozenset[str]:
     faults: list[str] = []
     for one in declared:
         service, _, name = one.rpartition(".")
-        methods = _SERVICES.get(service, _OBJECTS)
+        methods = _METHODS_BY_SERVICE.get(service, _OBJECT_METHODS)
         if service and name in methods:
             found.add(f"{service}.{methods[name]}")
-        elif not service or methods is not _OBJECTS or name not in _READING:
+        elif not service or methods is not _OBJECT_METHODS or name not in _READ_METHODS:
             there = ", ".join(f"{service or 'contacts'}.{name}" for name in dict.fromkeys(methods.values()))
             faults.append(f"A handler's `may` names {one!r}, which is no method; there are {there}.")
     if faults:

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from spokes.core.errors import InvalidRequest
-from spokes.crm.access import Access
-from spokes.crm.batching.association_reads import Associated, Label, label_of
+from spokes.crm.access import HandlerAccess
+from spokes.crm.batching.association_reads import AssociatedObject, Label, parse_label
 from spokes.crm.object_types import plural, singular
-from spokes.crm.results import Done
-from spokes.crm.transport.paced_client import Request
-from spokes.crm.transport.rate_budget import Kind
+from spokes.crm.results import WriteReceipt
+from spokes.crm.transport.paced_client import ApiRequest
+from spokes.crm.transport.rate_budget import CallKind
 from spokes.crm.transport.response_json import elements
 
 _RECORDS: Final = ("contact", "company", "deal", "ticket")
@@ -43,7 +43,7 @@ TYPE_IDS: Final[Mapping[tuple[str, str], int]] = {
 }  # fmt: skip
 
 
-def on_create(from_type: str, to: Mapping[str, Iterable[str]]) -> list[dict[str, object]]:
+def associations_for_create(from_type: str, to: Mapping[str, Iterable[str]]) -> list[dict[str, object]]:
     """Return the `associations` of a new object: to which ids of which types it belongs.
 
     Raises:
@@ -54,44 +54,44 @@ def on_create(from_type: str, to: Mapping[str, Iterable[str]]) -> list[dict[str,
         type_id = TYPE_IDS.get((singular(from_type), singular(to_type)))
         if type_id is None:
             raise InvalidRequest(category="ASSOCIATION_TYPE")
-        types = [label(type_id, "HUBSPOT_DEFINED")]
-        associations += [{"to": {"id": to_id}, "types": types} for to_id in _ids(ids)]
+        types = [association_type_json(type_id, "HUBSPOT_DEFINED")]
+        associations += [{"to": {"id": to_id}, "types": types} for to_id in _id_list(ids)]
     return associations
 
 
-def label(type_id: int, category: str) -> dict[str, object]:
+def association_type_json(type_id: int, category: str) -> dict[str, object]:
     """Return an association type as HubSpot takes it; `category` is HUBSPOT_DEFINED or USER_DEFINED."""
     return {"associationCategory": category, "associationTypeId": type_id}
 
 
-def _ids(ids: Iterable[str]) -> Iterable[str]:
+def _id_list(ids: Iterable[str]) -> Iterable[str]:
     return (ids,) if isinstance(ids, str) else ids
 
 
-__all__ = ["Associated", "Associations", "Label"]
+__all__ = ["AssociatedObject", "Associations", "Label"]
 
 
 class Associations:
     """The associations that one handler may see and change."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: HandlerAccess) -> None:
         self._access = access
-        self._paths = access.exchange.paths
+        self._paths = access.queues.paths
 
     async def list(self, from_type: str, from_id: str, to_type: str) -> tuple[str, ...]:
         """Return the ids of `to_type` that an object is associated with, by any label."""
         return tuple(end.id for end in await self.list_labelled(from_type, from_id, to_type))
 
-    async def list_labelled(self, from_type: str, from_id: str, to_type: str) -> tuple[Associated, ...]:
+    async def list_labelled(self, from_type: str, from_id: str, to_type: str) -> tuple[AssociatedObject, ...]:
         """Return the objects of `to_type` that an object is associated with, each with all its labels."""
-        self._access.require("associations.list")
-        return await self._ends(from_type, from_id, to_type)
+        self._access.check_declared("associations.list")
+        return await self._associated_objects(from_type, from_id, to_type)
 
     async def labels(self, from_type: str, to_type: str) -> tuple[Label, ...]:
         """Return every label that the portal has from one type to another, the plain association among them."""
-        self._access.require("associations.list")
-        answer = await self._access.send(Request("GET", self._paths.associations(from_type, to_type, "labels")))
-        return tuple(map(label_of, elements(answer.body, "results")))
+        self._access.check_declared("associations.list")
+        answer = await self._access.send(ApiRequest("GET", self._paths.associations(from_type, to_type, "labels")))
+        return tuple(map(parse_label, elements(answer.body, "results")))
 
     async def associate(self, from_type: str, from_id: str, to_type: str, to_id: str, *labels: Label) -> None:
         """Associate two records with all of `labels`, and with those that are there already.
@@ -101,34 +101,42 @@ class Associations:
         """
         if not labels:
             path = self._paths.object_associations(from_type, from_id, "default", plural(to_type), to_id)
-            await self._change("associate", from_type, from_id, Request("PUT", path))
+            await self._write("associate", from_type, from_id, ApiRequest("PUT", path))
             return
-        self._access.require("associations.associate")
-        ends = await self._ends(from_type, from_id, to_type)
+        self._access.check_declared("associations.associate")
+        ends = await self._associated_objects(from_type, from_id, to_type)
         there = (one for end in ends if end.id == to_id for one in end.labels)
         wanted = dict.fromkeys((one.type_id, one.category) for one in (*there, *labels))
         path = self._paths.object_associations(from_type, from_id, plural(to_type), to_id)
-        body = [label(*one) for one in wanted]
-        await self._change("associate", from_type, from_id, Request("PUT", path, body=body))
+        body = [association_type_json(*one) for one in wanted]
+        await self._write("associate", from_type, from_id, ApiRequest("PUT", path, body=body))
 
     async def remove(self, from_type: str, from_id: str, to_type: str, to_id: str) -> None:
         """Part two records: every label goes."""
         path = self._paths.object_associations(from_type, from_id, plural(to_type), to_id)
-        await self._change("remove", from_type, from_id, Request("DELETE", path))
+        await self._write("remove", from_type, from_id, ApiRequest("DELETE", path))
 
-    async def remove_label(self, from_type: str, from_id: str, to_type: str, to_id: str, one: Label) -> None:
+    async def remove_label(self, from_type: str, from_id: str, to_type: str, to_id: str, label: Label) -> None:
         """Take one label away; the others, and the plain association, stay."""
         path = self._paths.associations(from_type, to_type, "batch", "labels", "archive")
-        pair = {"from": {"id": from_id}, "to": {"id": to_id}, "types": [label(one.type_id, one.category)]}
-        await self._change("remove", from_type, from_id, Request("POST", path, body={"inputs": [pair]}), "associations")
+        pair = {
+            "from": {"id": from_id},
+            "to": {"id": to_id},
+            "types": [association_type_json(label.type_id, label.category)],
+        }
+        await self._write(
+            "remove", from_type, from_id, ApiRequest("POST", path, body={"inputs": [pair]}), "associations"
+        )
 
-    async def _ends(self, from_type: str, from_id: str, to_type: str) -> tuple[Associated, ...]:
-        lane = self._access.exchange.associations(self._access.portal_id, from_type, to_type)
-        return await lane.join(from_id, None, self._access.priority)
+    async def _associated_objects(self, from_type: str, from_id: str, to_type: str) -> tuple[AssociatedObject, ...]:
+        lane = self._access.queues.associations(self._access.portal_id, from_type, to_type)
+        return await lane.submit(from_id, None, self._access.priority)
 
-    async def _change(self, name: str, from_type: str, from_id: str, request: Request, kind: Kind = "calls") -> None:
-        async def change() -> Done:
+    async def _write(
+        self, name: str, from_type: str, from_id: str, request: ApiRequest, kind: CallKind = "calls"
+    ) -> None:
+        async def change() -> WriteReceipt:
             answer = await self._access.send(request, kind)
-            return Done(from_id, answer.correlation_id)
+            return WriteReceipt(from_id, answer.correlation_id)
 
-        await self._access.write(f"associations.{name}", from_type, from_id, {}, change)
+        await self._access.perform(f"associations.{name}", from_type, from_id, {}, change)

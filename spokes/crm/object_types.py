@@ -7,7 +7,7 @@ from typing import Final
 
 from spokes.core.events import OBJECT_TYPES
 
-_ODD_PLURALS: Final = {
+_IRREGULAR_PLURALS: Final = {
     "company": "companies",
     "goal": "goal_targets",
     "payment": "commerce_payments",
@@ -15,7 +15,7 @@ _ODD_PLURALS: Final = {
     "subscription": "commerce_subscriptions",
     "tax": "taxes",
 }
-_PLURALS: Final = {name: _ODD_PLURALS.get(name, f"{name}s") for name in OBJECT_TYPES.values()}
+_PLURALS: Final = {name: _IRREGULAR_PLURALS.get(name, f"{name}s") for name in OBJECT_TYPES.values()}
 _SINGULARS: Final = {plural: name for name, plural in _PLURALS.items()}
 
 

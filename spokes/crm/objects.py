@@ -13,22 +13,22 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from spokes.core.errors import CRMUnavailable, PermanentCRMError
-from spokes.crm.access import Access
-from spokes.crm.associations import on_create
-from spokes.crm.batching.association_reads import next_page
-from spokes.crm.batching.batch_queue import Lane, Want
-from spokes.crm.batching.updates import Update
+from spokes.crm.access import HandlerAccess
+from spokes.crm.associations import associations_for_create
+from spokes.crm.batching.association_reads import next_cursor
+from spokes.crm.batching.batch_queue import BatchQueue, Want
+from spokes.crm.batching.updates import PropertyUpdate
 from spokes.crm.object_types import plural, singular
-from spokes.crm.records import Record, record_of
-from spokes.crm.results import Done, Fate, Fates, fates_of
+from spokes.crm.records import Record, parse_record
+from spokes.crm.results import ItemResult, ItemResults, WriteReceipt, gather_results
 from spokes.crm.search import Condition, Search, where
-from spokes.crm.transport.paced_client import Request
+from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.response_json import elements, text_id
-from spokes.crm.validation import Value, checked
+from spokes.crm.validation import Value, validate_properties
 
-__all__ = ["Condition", "Fate", "Fates", "New", "Objects", "Record", "where"]
+__all__ = ["Condition", "ItemResult", "ItemResults", "New", "Objects", "Record", "where"]
 
-_PAGE: Final = 100
+_PAGE_SIZE: Final = 100
 Properties = Mapping[str, Value]
 
 
@@ -42,12 +42,12 @@ class New(NamedTuple):
 class Objects:
     """Objects of one type, as one handler may see and change them."""
 
-    def __init__(self, access: Access, object_type: str) -> None:
+    def __init__(self, access: HandlerAccess, object_type: str) -> None:
         """Serve `object_type`: by name, singular or plural, or by id, such as `2-123`."""
         self.service = plural(object_type)
         self.type = singular(object_type)
         self._access = access
-        self._exchange = access.exchange
+        self._queues = access.queues
 
     async def get(self, object_id: str) -> Record:
         """Read an object: the declared properties and `hs_object_id`. A record that was merged away is its survivor.
@@ -62,15 +62,15 @@ class Objects:
         """Read the object that has `value` in a unique property, such as a contact's email."""
         return await self._read(value, property_name)
 
-    async def get_many(self, object_ids: Iterable[str]) -> Fates[Record]:
+    async def get_many(self, object_ids: Iterable[str]) -> ItemResults[Record]:
         """Read many; the `result` of each fate is the record."""
-        self._access.properties(self.service)
-        return await fates_of((i, self.get(i)) for i in object_ids)
+        self._access.declared_properties(self.service)
+        return await gather_results((i, self.get(i)) for i in object_ids)
 
-    async def get_many_by(self, property_name: str, values: Iterable[str]) -> Fates[Record]:
+    async def get_many_by(self, property_name: str, values: Iterable[str]) -> ItemResults[Record]:
         """Read many by a unique property; the `id` of each fate is the value that was asked for."""
-        self._access.properties(self.service)
-        return await fates_of((value, self.get_by(property_name, value)) for value in values)
+        self._access.declared_properties(self.service)
+        return await gather_results((value, self.get_by(property_name, value)) for value in values)
 
     async def search(
         self, condition: Condition | None = None, *, text: str = "", sort: str = "", limit: int = 100
@@ -94,15 +94,15 @@ class Objects:
 
     async def list(self) -> AsyncIterator[Record]:
         """Go through all objects of the type, a page of a hundred at a time."""
-        names = self._access.properties(self.service)
-        query: dict[str, str | Sequence[str]] = {"limit": str(_PAGE), "properties": names}
-        path = self._exchange.paths.objects(self.service)
+        names = self._access.declared_properties(self.service)
+        query: dict[str, str | Sequence[str]] = {"limit": str(_PAGE_SIZE), "properties": names}
+        path = self._queues.paths.objects(self.service)
         while True:
-            answer = await self._access.send(Request("GET", path, query=query))
-            self._access.seen(self.type, names)
+            answer = await self._access.send(ApiRequest("GET", path, query=query))
+            self._access.on_read(self.type, names)
             for item in elements(answer.body, "results"):
-                yield record_of(item, self.type, names)
-            after = next_page(answer.body)
+                yield parse_record(item, self.type, names)
+            after = next_cursor(answer.body)
             if not after:
                 return
             query = {**query, "after": after}
@@ -117,15 +117,15 @@ class Objects:
             Conflict: there is one already; `existing_id` names it where HubSpot does.
             InvalidRequest: a value is not fit to be written, see `spokes.crm.validation`; nothing was sent.
         """
-        texts = self._checked("create", properties)
-        creation = {"properties": texts, "associations": on_create(self.type, to or {})}
-        lane = self._exchange.creations(self._access.portal_id, self.service)
-        return (await self._write("create", "", texts, self._joining(lane, uuid4().hex, creation))).object_id
+        texts = self._validated("create", properties)
+        creation = {"properties": texts, "associations": associations_for_create(self.type, to or {})}
+        lane = self._queues.creations(self._access.portal_id, self.service)
+        return (await self._write("create", "", texts, self._submit_to(lane, uuid4().hex, creation))).object_id
 
-    async def create_many(self, items: Iterable[New]) -> Fates[str]:
+    async def create_many(self, items: Iterable[New]) -> ItemResults[str]:
         """Make many; the `result` of each fate is the new id."""
-        self._access.require(f"{self.service}.create")
-        return await fates_of(("", self.create(item.properties, to=item.to)) for item in items)
+        self._access.check_declared(f"{self.service}.create")
+        return await gather_results(("", self.create(item.properties, to=item.to)) for item in items)
 
     async def update(self, object_id: str, properties: Properties | None = None, /, **more: Value) -> None:
         """Set properties, by mapping or by name; an empty value clears.
@@ -136,17 +136,20 @@ class Objects:
             InvalidRequest: a value is not fit to be written, see `spokes.crm.validation`; nothing was sent.
             ObjectMerged: it was merged into another record since it was read.
         """
-        texts = self._checked("update", {**(properties or {}), **more})
+        texts = self._validated("update", {**(properties or {}), **more})
         if texts:
-            read = self._access.read_as.get((self.type, object_id))
+            read = self._access.records_read.get((self.type, object_id))
             to = read.id if read else object_id
-            lane, update = self._exchange.updates(self._access.portal_id, self.service), Update(texts, read is None)
-            await self._write("update", to, texts, self._joining(lane, to, update), read=read)
+            lane, update = (
+                self._queues.updates(self._access.portal_id, self.service),
+                PropertyUpdate(texts, read is None),
+            )
+            await self._write("update", to, texts, self._submit_to(lane, to, update), read=read)
 
-    async def update_many(self, items: Iterable[tuple[str, Properties]]) -> Fates[None]:
+    async def update_many(self, items: Iterable[tuple[str, Properties]]) -> ItemResults[None]:
         """Set properties of many, each by its id."""
-        self._access.require(f"{self.service}.update")
-        return await fates_of((object_id, self.update(object_id, properties)) for object_id, properties in items)
+        self._access.check_declared(f"{self.service}.update")
+        return await gather_results((object_id, self.update(object_id, properties)) for object_id, properties in items)
 
     async def upsert(self, property_name: str, value: str, properties: Properties) -> str:
         """Set properties of the object that has `value` in a unique property, or make it; return its id.
@@ -154,76 +157,80 @@ class Objects:
         A contact's `email` is unique but does not serve for setting only some properties of one: HubSpot's docs,
         "Contacts guide".
         """
-        texts = self._checked("upsert", properties)
-        value = self._checked("upsert", {property_name: value})[property_name]
-        lane = self._exchange.upserts(self._access.portal_id, self.service, property_name)
-        return (await self._write("upsert", "", texts, self._joining(lane, value, texts))).object_id
+        texts = self._validated("upsert", properties)
+        value = self._validated("upsert", {property_name: value})[property_name]
+        lane = self._queues.upserts(self._access.portal_id, self.service, property_name)
+        return (await self._write("upsert", "", texts, self._submit_to(lane, value, texts))).object_id
 
-    async def upsert_many(self, property_name: str, items: Iterable[tuple[str, Properties]]) -> Fates[str]:
+    async def upsert_many(self, property_name: str, items: Iterable[tuple[str, Properties]]) -> ItemResults[str]:
         """Set properties of many by a unique property, or make them; the `result` of each fate is the object's id."""
-        self._access.require(f"{self.service}.upsert")
-        return await fates_of((value, self.upsert(property_name, value, properties)) for value, properties in items)
+        self._access.check_declared(f"{self.service}.upsert")
+        return await gather_results(
+            (value, self.upsert(property_name, value, properties)) for value, properties in items
+        )
 
     async def archive(self, object_id: str) -> None:
         """Put an object into the recycle bin; it can be restored for 90 days. One that is gone already is no error."""
-        lane = self._exchange.archivings(self._access.portal_id, self.service)
-        await self._write("archive", object_id, {}, self._joining(lane, object_id, None))
+        lane = self._queues.archives(self._access.portal_id, self.service)
+        await self._write("archive", object_id, {}, self._submit_to(lane, object_id, None))
 
-    async def archive_many(self, object_ids: Iterable[str]) -> Fates[None]:
+    async def archive_many(self, object_ids: Iterable[str]) -> ItemResults[None]:
         """Put many into the recycle bin."""
-        self._access.require(f"{self.service}.archive")
-        return await fates_of((i, self.archive(i)) for i in object_ids)
+        self._access.check_declared(f"{self.service}.archive")
+        return await gather_results((i, self.archive(i)) for i in object_ids)
 
     async def merge(self, primary_id: str, other_id: str) -> str:
         """Fold one record into another, for good; return the id of the survivor, which may be a new one."""
 
-        async def change() -> Done:
+        async def change() -> WriteReceipt:
             body = {"primaryObjectId": primary_id, "objectIdToMerge": other_id}
-            path = self._exchange.paths.objects(self.service, "merge")
-            answer = await self._access.send(Request("POST", path, body=body))
+            path = self._queues.paths.objects(self.service, "merge")
+            answer = await self._access.send(ApiRequest("POST", path, body=body))
             if not (survivor := text_id(answer.body.get("id"))):
                 raise CRMUnavailable(status=answer.status, correlation_id=answer.correlation_id)
-            return Done(survivor, answer.correlation_id)
+            return WriteReceipt(survivor, answer.correlation_id)
 
         return (await self._write("merge", primary_id, {}, change)).object_id
 
     async def _read(self, input_id: str, id_property: str) -> Record:
-        names = self._access.properties(self.service)
-        lane = self._exchange.reads(self._access.portal_id, self.service, id_property)
-        record = record_of(await lane.get(input_id, names, self._access.priority), self.type, names)
-        self._access.seen(self.type, names)
-        self._access.read_as[self.type, record.id if id_property else input_id] = record
+        names = self._access.declared_properties(self.service)
+        lane = self._queues.reads(self._access.portal_id, self.service, id_property)
+        record = parse_record(await lane.get(input_id, names, self._access.priority), self.type, names)
+        self._access.on_read(self.type, names)
+        self._access.records_read[self.type, record.id if id_property else input_id] = record
         return record
 
-    def _checked(self, name: str, properties: Properties) -> dict[str, str]:
-        self._access.require(f"{self.service}.{name}")
-        return checked(self.type, properties, self._exchange.rules)
+    def _validated(self, name: str, properties: Properties) -> dict[str, str]:
+        self._access.check_declared(f"{self.service}.{name}")
+        return validate_properties(self.type, properties, self._queues.rules)
 
-    def _joining(self, lane: Lane[Want, Done], input_id: str, want: Want) -> Callable[[], Awaitable[Done]]:
+    def _submit_to(
+        self, lane: BatchQueue[Want, WriteReceipt], input_id: str, want: Want
+    ) -> Callable[[], Awaitable[WriteReceipt]]:
         """Return what makes a change by joining a batch of its lane."""
-        return partial(lane.join, input_id, want, self._access.priority, self._access.still)
+        return partial(lane.submit, input_id, want, self._access.priority, self._access.before_send)
 
     async def _write(
         self,
         name: str,
         object_id: str,
         texts: Mapping[str, str],
-        change: Callable[[], Awaitable[Done]],
+        change: Callable[[], Awaitable[WriteReceipt]],
         *,
         read: Record | None = None,
-    ) -> Done:
+    ) -> WriteReceipt:
         method = f"{self.service}.{name}"
-        return await self._access.write(method, self.type, object_id, texts, change, read=read)
+        return await self._access.perform(method, self.type, object_id, texts, change, read=read)
 
 
-async def all_properties(access: Access, object_type: str) -> tuple[str, ...] | None:
+async def fetch_property_names(access: HandlerAccess, object_type: str) -> tuple[str, ...] | None:
     """Return the names of all properties of a type; None where HubSpot does not tell them.
 
     Raises:
         TransientCRMError: it may tell them later.
     """
     try:
-        answer = await access.send(Request("GET", access.exchange.paths.properties(object_type)))
+        answer = await access.send(ApiRequest("GET", access.queues.paths.properties(object_type)))
     except PermanentCRMError:
         return None
     names = (text_id(item.get("name")) for item in elements(answer.body, "results"))

@@ -19,10 +19,10 @@ from redis.exceptions import RedisError
 from spokes.core.errors import CRMUnavailable
 from spokes.core.masking import keyed_hash
 
-KEEP_S: Final = 900  # HubSpot sends an event within seconds, under load within minutes
-_GROUP: Final = 500  # commands of one round trip
+ENTRY_TTL_S: Final = 900  # HubSpot sends an event within seconds, under load within minutes
+_MAX_COMMANDS: Final = 500  # commands of one round trip
 
-Command: TypeAlias = tuple[Literal["expect", "forget", "ask"], str, int]  # what, entry, what the write rests on
+LedgerCommand: TypeAlias = tuple[Literal["expect", "forget", "ask"], str, int]  # what, entry, what the write rests on
 
 
 _PHONE: Final = re.compile(r"\+[\d\s().-]{6,}")
@@ -30,7 +30,7 @@ _NUMBER: Final = re.compile(r"-?[\d,]*\d(\.\d*)?|-?\.\d+")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d([t ][\d:.]+(z|[+-]\d\d:?\d\d)?)?")
 
 
-def loosely(value: str) -> str:
+def normalise_value(value: str) -> str:
     """Return what a value is whichever way it is written, for HubSpot writes values its own way.
 
     Case and surrounding blanks do not count, nor how a number, a moment or an international phone number is spelled.
@@ -51,10 +51,10 @@ def loosely(value: str) -> str:
     return text
 
 
-class Echoes:
+class OwnWriteLedger:
     """Asks and answers share round trips: whoever comes while one is under way goes with the next."""
 
-    def __init__(self, redis: Redis, key: bytes, *, ttl_s: int = KEEP_S) -> None:
+    def __init__(self, redis: Redis, key: bytes, *, ttl_s: int = ENTRY_TTL_S) -> None:
         """Keep the ledger in `redis`.
 
         Args:
@@ -64,17 +64,17 @@ class Echoes:
         self._redis = redis
         self._key = key
         self._ttl_s = ttl_s
-        self._waiting: deque[tuple[Command, asyncio.Future[bytes | None]]] = deque()
-        self._drain: asyncio.Task[None] | None = None
+        self._waiting: deque[tuple[LedgerCommand, asyncio.Future[bytes | None]]] = deque()
+        self._committer: asyncio.Task[None] | None = None
 
-    async def expect(
+    async def record_write(
         self,
         portal_id: int,
         object_type: str,
         object_id: str,
         properties: Mapping[str, str],
         *,
-        rests_on: Mapping[str, int] = MappingProxyType({}),
+        based_on_ms: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Enter a write that is about to be made.
 
@@ -86,11 +86,13 @@ class Echoes:
         Raises:
             CRMUnavailable: Redis does not answer.
         """
-        await self._all("expect", portal_id, object_type, object_id, properties, rests_on=rests_on)
+        await self._submit_all("expect", portal_id, object_type, object_id, properties, based_on_ms=based_on_ms)
 
-    async def forget(self, portal_id: int, object_type: str, object_id: str, properties: Mapping[str, str]) -> None:
+    async def remove_write(
+        self, portal_id: int, object_type: str, object_id: str, properties: Mapping[str, str]
+    ) -> None:
         """Strike out a write that HubSpot has refused."""
-        await self._all("forget", portal_id, object_type, object_id, properties)
+        await self._submit_all("forget", portal_id, object_type, object_id, properties)
 
     async def is_echo(
         self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str | None
@@ -100,10 +102,10 @@ class Echoes:
         Args:
             value: the new value, None or empty when it was cleared. A sensitive one is withheld by HubSpot: do not ask.
         """
-        entry = self._entry(portal_id, object_type, object_id, property_name, value or "")
-        return await self._do(("ask", entry, 0)) is not None
+        entry = self._entry_key(portal_id, object_type, object_id, property_name, value or "")
+        return await self._submit(("ask", entry, 0)) is not None
 
-    async def wrote(
+    async def basis_of_write(
         self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str
     ) -> int | None:
         """Return what it rested on that we have set a property to this very value of late, None where we have not.
@@ -113,11 +115,11 @@ class Echoes:
         Raises:
             CRMUnavailable: Redis does not answer.
         """
-        entry = self._entry(portal_id, object_type, object_id, property_name, value, spelled=True)
-        told = await self._do(("ask", entry, 0))
+        entry = self._entry_key(portal_id, object_type, object_id, property_name, value, exact_spelling=True)
+        told = await self._submit(("ask", entry, 0))
         return None if told is None else int(told)
 
-    def names(
+    def keys_for_change(
         self,
         portal_id: int,
         object_type: str,
@@ -125,8 +127,8 @@ class Echoes:
         property_name: str,
         value: str,
         *,
-        by_us: bool,
-        by_another: bool = False,
+        made_by_us: bool,
+        made_by_other: bool = False,
     ) -> tuple[str, ...]:
         """Return the keys one of which stands in Redis if the change is one of ours.
 
@@ -137,45 +139,59 @@ class Echoes:
                 change whose handler is tried again would otherwise be taken for the echo of its own first try, where
                 the value that is to be written differs in spelling only.
         """
-        name = self._entry(portal_id, object_type, object_id, property_name, value, spelled=by_another)
-        if not by_us:
+        name = self._entry_key(portal_id, object_type, object_id, property_name, value, exact_spelling=made_by_other)
+        if not made_by_us:
             return (name,)
-        return name, self._entry(portal_id, object_type, object_id, property_name, None)
+        return name, self._entry_key(portal_id, object_type, object_id, property_name, None)
 
-    async def _all(
+    async def _submit_all(
         self, what: Literal["expect", "forget"], portal_id: int, object_type: str, object_id: str,
-        properties: Mapping[str, str], *, rests_on: Mapping[str, int] = MappingProxyType({}),
+        properties: Mapping[str, str], *, based_on_ms: Mapping[str, int] = MappingProxyType({}),
     ) -> None:  # fmt: skip
-        entries = [self._entry(portal_id, object_type, object_id, name, value) for name, value in properties.items()]
+        entries = [
+            self._entry_key(portal_id, object_type, object_id, name, value) for name, value in properties.items()
+        ]
         if what == "expect":  # that we write the property at all; a refused write leaves that of others alone
-            entries += [self._entry(portal_id, object_type, object_id, name, None) for name in properties]
+            entries += [self._entry_key(portal_id, object_type, object_id, name, None) for name in properties]
         spelled = [
-            (self._entry(portal_id, object_type, object_id, name, value, spelled=True), rests_on.get(name, 0))
+            (
+                self._entry_key(portal_id, object_type, object_id, name, value, exact_spelling=True),
+                based_on_ms.get(name, 0),
+            )
             for name, value in properties.items()
         ]
-        commands: list[Command] = [(what, entry, at) for entry, at in (*((entry, 0) for entry in entries), *spelled)]
-        await asyncio.gather(*map(self._do, commands))
+        commands: list[LedgerCommand] = [
+            (what, entry, at) for entry, at in (*((entry, 0) for entry in entries), *spelled)
+        ]
+        await asyncio.gather(*map(self._submit, commands))
 
-    def _entry(
-        self, portal_id: int, object_type: str, object_id: str, name: str, value: str | None, *, spelled: bool = False
+    def _entry_key(
+        self,
+        portal_id: int,
+        object_type: str,
+        object_id: str,
+        name: str,
+        value: str | None,
+        *,
+        exact_spelling: bool = False,
     ) -> str:
-        told = value if value is None or spelled else loosely(value)
-        identity = orjson.dumps((object_type, object_id, name, told, spelled)).decode()
+        told = value if value is None or exact_spelling else normalise_value(value)
+        identity = orjson.dumps((object_type, object_id, name, told, exact_spelling)).decode()
         return f"spokes:{portal_id}:echo:{keyed_hash(self._key, identity)}"
 
-    async def _do(self, command: Command) -> bytes | None:
+    async def _submit(self, command: LedgerCommand) -> bytes | None:
         answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, answer))
-        if self._drain is None:
-            self._drain = asyncio.create_task(self._work())
+        if self._committer is None:
+            self._committer = asyncio.create_task(self._commit_waiting())
         return await answer
 
-    async def _work(self) -> None:
+    async def _commit_waiting(self) -> None:
         try:
             while self._waiting:
-                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP))]
+                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_COMMANDS))]
                 try:
-                    results = await self._send([command for command, _ in group])
+                    results = await self._execute([command for command, _ in group])
                 except (RedisError, OSError, TimeoutError):
                     for _, answer in group:
                         if not answer.done():
@@ -185,9 +201,9 @@ class Echoes:
                         if not answer.done():
                             answer.set_result(result)
         finally:
-            self._drain = None
+            self._committer = None
 
-    async def _send(self, commands: list[Command]) -> list[bytes | None]:
+    async def _execute(self, commands: list[LedgerCommand]) -> list[bytes | None]:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for what, entry, rests_on in commands:
                 if what == "expect":

@@ -15,60 +15,62 @@ from dataclasses import asdict, dataclass, field
 from typing import Final
 
 from spokes.core.errors import CRMUnavailable, ObjectNotFound, PermanentCRMError
-from spokes.crm.access import Access
-from spokes.crm.batching.association_reads import Associated
+from spokes.crm.access import HandlerAccess
+from spokes.crm.batching.association_reads import AssociatedObject
 from spokes.crm.object_types import singular
-from spokes.crm.objects import all_properties
-from spokes.crm.records import Record, record_of
-from spokes.crm.results import Done
-from spokes.crm.search import query, where
-from spokes.crm.transport.paced_client import Request
+from spokes.crm.objects import fetch_property_names
+from spokes.crm.records import Record, parse_record
+from spokes.crm.results import WriteReceipt
+from spokes.crm.search import search_body, where
+from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.response_json import elements, text_id
 
-CHECKS_AFTER_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # the search index follows within seconds
+CHECK_DELAYS_S: Final = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)  # the search index follows within seconds
 
 
-async def erase(access: Access, person: str, checks_after_s: tuple[float, ...]) -> Done:
+async def erase(access: HandlerAccess, person: str, check_delays_s: tuple[float, ...]) -> WriteReceipt:
     """Erase a contact, by id or e-mail address; one that is gone already is no error.
 
     Raises:
         CRMUnavailable: HubSpot took the order, but still finds the contact; ask again later.
     """
     by = "email" if "@" in person else ""
-    contact_id = await find(access, person, by) or ("" if by else person)
+    contact_id = await find_person(access, person, by) or ("" if by else person)
     order = {"objectId": person, "idProperty": by} if by else {"objectId": person}
-    path = access.exchange.paths.objects("contacts", "gdpr-delete")
+    path = access.queues.paths.objects("contacts", "gdpr-delete")
     try:
-        trace = (await access.send(Request("POST", path, body=order))).correlation_id
+        trace = (await access.send(ApiRequest("POST", path, body=order))).correlation_id
     except ObjectNotFound as gone:
-        return Done(contact_id, gone.correlation_id)
+        return WriteReceipt(contact_id, gone.correlation_id)
 
     async def is_read() -> bool:
-        return bool(await find(access, person, by) or (by and contact_id and await find(access, contact_id, "")))
+        return bool(
+            await find_person(access, person, by) or (by and contact_id and await find_person(access, contact_id, ""))
+        )
 
-    checks = (is_read, lambda: _is_searched(access, contact_id)) if contact_id else (is_read,)
+    checks = (is_read, lambda: _is_found_by_search(access, contact_id)) if contact_id else (is_read,)
     for check in checks:
-        await _until_gone(check, checks_after_s, trace)
-    return Done(contact_id, trace)
+        await _wait_until_gone(check, check_delays_s, trace)
+    return WriteReceipt(contact_id, trace)
 
 
-async def find(access: Access, person: str, by: str) -> str | None:
+async def find_person(access: HandlerAccess, person: str, id_property: str) -> str | None:
     """Return the id under which a contact lives now, None where there is none."""
-    lane = access.exchange.reads(access.portal_id, "contacts", by)
+    lane = access.queues.reads(access.portal_id, "contacts", id_property)
     try:
         return text_id((await lane.get(person, ("hs_object_id",), access.priority)).get("id")) or None
     except ObjectNotFound:
         return None
 
 
-async def _is_searched(access: Access, contact_id: str) -> bool:
+async def _is_found_by_search(access: HandlerAccess, contact_id: str) -> bool:
     condition = where("hs_object_id").equals(contact_id)
-    body = query(condition, text="", sort="", properties=("hs_object_id",), limit=1, after="0")
-    path = access.exchange.paths.objects("contacts", "search")
-    return bool(elements((await access.send(Request("POST", path, body=body), "search")).body, "results"))
+    body = search_body(condition, text="", sort="", properties=("hs_object_id",), limit=1, after="0")
+    path = access.queues.paths.objects("contacts", "search")
+    return bool(elements((await access.send(ApiRequest("POST", path, body=body), "search")).body, "results"))
 
 
-async def _until_gone(check: Callable[[], Awaitable[bool]], after_s: tuple[float, ...], trace: str) -> None:
+async def _wait_until_gone(check: Callable[[], Awaitable[bool]], after_s: tuple[float, ...], trace: str) -> None:
     for wait_s in after_s:
         await asyncio.sleep(wait_s)
         if not await check():
@@ -76,9 +78,9 @@ async def _until_gone(check: Callable[[], Awaitable[bool]], after_s: tuple[float
     raise CRMUnavailable(correlation_id=trace)
 
 
-ENGAGEMENTS: Final = ("notes", "tasks", "calls", "emails", "meetings")
-_ASSOCIATED: Final = ("companies", "deals", "tickets", *ENGAGEMENTS)
-_FORMER_IDS: Final = "hs_merged_object_ids"
+ENGAGEMENT_TYPES: Final = ("notes", "tasks", "calls", "emails", "meetings")
+_ASSOCIATED_TYPES: Final = ("companies", "deals", "tickets", *ENGAGEMENT_TYPES)
+_FORMER_IDS_PROPERTY: Final = "hs_merged_object_ids"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Export:
     contact: Record
     former_ids: tuple[str, ...]
     engagements: Mapping[str, tuple[Record, ...]]
-    associations: Mapping[str, tuple[Associated, ...]]
+    associations: Mapping[str, tuple[AssociatedObject, ...]]
     withheld: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
@@ -100,54 +102,56 @@ class Export:
         return asdict(self)
 
 
-async def export(access: Access, person: str) -> Export:
+async def export(access: HandlerAccess, person: str) -> Export:
     """Return everything on a contact, by id or e-mail address.
 
     Raises:
         ObjectNotFound: there is none.
         TransientCRMError: HubSpot cannot be asked now.
     """
-    contact_id = await find(access, person, "email" if "@" in person else "")
+    contact_id = await find_person(access, person, "email" if "@" in person else "")
     if contact_id is None:
         raise ObjectNotFound(status=404)
     withheld: dict[str, str] = {}
-    contact = (await _whole(access, "contacts", (contact_id,), withheld))[0]
-    former = tuple(filter(None, contact.properties.get(_FORMER_IDS, "").split(";")))
-    lists = await asyncio.gather(*(_ends(access, (contact_id, *former), to_type, withheld) for to_type in _ASSOCIATED))
-    associations = {to_type: ends for to_type, ends in zip(_ASSOCIATED, lists, strict=True) if ends}
+    contact = (await _read_all_properties(access, "contacts", (contact_id,), withheld))[0]
+    former = tuple(filter(None, contact.properties.get(_FORMER_IDS_PROPERTY, "").split(";")))
+    lists = await asyncio.gather(
+        *(_associated_objects(access, (contact_id, *former), to_type, withheld) for to_type in _ASSOCIATED_TYPES)
+    )
+    associations = {to_type: ends for to_type, ends in zip(_ASSOCIATED_TYPES, lists, strict=True) if ends}
     engagements: dict[str, tuple[Record, ...]] = {}
-    for service in (service for service in ENGAGEMENTS if service in associations):
+    for service in (service for service in ENGAGEMENT_TYPES if service in associations):
         try:
             ids = tuple(end.id for end in associations[service])
-            engagements[service] = await _whole(access, service, ids, withheld)
+            engagements[service] = await _read_all_properties(access, service, ids, withheld)
         except PermanentCRMError as refused:
             withheld[service] = refused.reason
     return Export(contact, former, engagements, associations, withheld)
 
 
-async def _whole(
-    access: Access, service: str, object_ids: tuple[str, ...], withheld: dict[str, str]
+async def _read_all_properties(
+    access: HandlerAccess, service: str, object_ids: tuple[str, ...], withheld: dict[str, str]
 ) -> tuple[Record, ...]:
-    names = await _names(access, service, withheld)
-    lane = access.exchange.reads(access.portal_id, service)
+    names = await _property_names(access, service, withheld)
+    lane = access.queues.reads(access.portal_id, service)
     items = await asyncio.gather(*(lane.get(i, names, access.priority) for i in object_ids))
-    return tuple(record_of(item, singular(service), names) for item in items)
+    return tuple(parse_record(item, singular(service), names) for item in items)
 
 
-async def _names(access: Access, service: str, withheld: dict[str, str]) -> tuple[str, ...]:
-    names = await all_properties(access, service)
+async def _property_names(access: HandlerAccess, service: str, withheld: dict[str, str]) -> tuple[str, ...]:
+    names = await fetch_property_names(access, service)
     if names is None:
         withheld[service] = "declared_only"
         names = access.reads.get(service, ())
-    return tuple(dict.fromkeys((*names, _FORMER_IDS) if service == "contacts" else names))
+    return tuple(dict.fromkeys((*names, _FORMER_IDS_PROPERTY) if service == "contacts" else names))
 
 
-async def _ends(
-    access: Access, contact_ids: tuple[str, ...], to_type: str, withheld: dict[str, str]
-) -> tuple[Associated, ...]:
-    lane = access.exchange.associations(access.portal_id, "contacts", to_type)
+async def _associated_objects(
+    access: HandlerAccess, contact_ids: tuple[str, ...], to_type: str, withheld: dict[str, str]
+) -> tuple[AssociatedObject, ...]:
+    lane = access.queues.associations(access.portal_id, "contacts", to_type)
     try:
-        lists = await asyncio.gather(*(lane.join(i, None, access.priority) for i in contact_ids))
+        lists = await asyncio.gather(*(lane.submit(i, None, access.priority) for i in contact_ids))
     except PermanentCRMError as refused:
         withheld[to_type] = refused.reason
         return ()
@@ -160,10 +164,10 @@ __all__ = ["Export", "Privacy"]
 class Privacy:
     """Erases and exports contacts, for one handler or operator."""
 
-    def __init__(self, access: Access, *, checks_after_s: tuple[float, ...] = CHECKS_AFTER_S) -> None:
+    def __init__(self, access: HandlerAccess, *, check_delays_s: tuple[float, ...] = CHECK_DELAYS_S) -> None:
         """Let an erasure be checked at these waits, in seconds, before it counts as not done."""
         self._access = access
-        self._checks_after_s = checks_after_s
+        self._check_delays_s = check_delays_s
 
     async def gdpr_delete(self, person: str) -> None:
         """Erase a contact for good, and see that neither a read nor a search finds it; gone already is no error.
@@ -175,10 +179,10 @@ class Privacy:
         """
         known_id = "" if "@" in person else person
 
-        async def change() -> Done:
-            return await erase(self._access, person, self._checks_after_s)
+        async def change() -> WriteReceipt:
+            return await erase(self._access, person, self._check_delays_s)
 
-        await self._access.write("privacy.delete", "contact", known_id, {}, change)
+        await self._access.perform("privacy.delete", "contact", known_id, {}, change)
 
     async def export(self, person: str) -> Export:
         """Return everything that HubSpot keeps on a contact: all properties, engagements and associations.
@@ -186,5 +190,5 @@ class Privacy:
         Raises:
             ObjectNotFound: there is none.
         """
-        self._access.require("privacy.export")
+        self._access.check_declared("privacy.export")
         return await export(self._access, person)

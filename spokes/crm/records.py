@@ -20,11 +20,11 @@ class Record:
     type: str
     properties: Mapping[str, str]
     updated_ms: int = 0
-    told_at: dict[str, int] = field(default_factory=dict, compare=False)
+    event_value_at: dict[str, int] = field(default_factory=dict, compare=False)
 
-    def rests_on(self, name: str) -> int:
+    def as_of(self, name: str) -> int:
         """Return how new the truth of a property is (epoch ms)."""
-        return self.told_at.get(name, self.updated_ms)
+        return self.event_value_at.get(name, self.updated_ms)
 
     def __getitem__(self, name: str) -> str:
         """Return a property's value, empty when it is unset.
@@ -40,16 +40,16 @@ class Record:
             ) from None
 
 
-def record_of(item: Json, object_type: str, names: Iterable[str]) -> Record:
+def parse_record(item: Json, object_type: str, names: Iterable[str]) -> Record:
     """Return an element of an answer as a record with the properties `names`."""
     given = item.get("properties")
     values = given if isinstance(given, Mapping) else {}
     object_id = text_id(item.get("id"))
     texts = {name: text_id(values.get(name)) for name in names}
-    return Record(object_id, object_type, {**texts, "hs_object_id": object_id}, _ms(item.get("updatedAt")))
+    return Record(object_id, object_type, {**texts, "hs_object_id": object_id}, _epoch_ms(item.get("updatedAt")))
 
 
-def _ms(moment: object) -> int:
+def _epoch_ms(moment: object) -> int:
     try:
         return round(datetime.fromisoformat(str(moment)).timestamp() * 1000)
     except ValueError:

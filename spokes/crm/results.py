@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class WriteReceipt:
     """What a write came to: the object it made or changed, and HubSpot's correlation id."""
 
     object_id: str
@@ -19,7 +19,7 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
-class Fate(Generic[T]):
+class ItemResult(Generic[T]):
     """What became of one input: its `result`, or the `error` that is its own.
 
     `id` is what was asked for: an object's id, or the value of a unique property; empty for what was to be made.
@@ -35,17 +35,17 @@ class Fate(Generic[T]):
         return self.error is None
 
 
-class Fates(tuple[Fate[T], ...]):
+class ItemResults(tuple[ItemResult[T], ...]):
     """The fates of all inputs, in their order."""
 
     __slots__ = ()
 
     @property
-    def failed(self) -> "tuple[Fate[T], ...]":
+    def failed(self) -> "tuple[ItemResult[T], ...]":
         """Those that were not done."""
         return tuple(fate for fate in self if not fate.ok)
 
-    def require(self) -> None:
+    def raise_for_errors(self) -> None:
         """Insist that all was done.
 
         Raises:
@@ -57,13 +57,13 @@ class Fates(tuple[Fate[T], ...]):
                     raise error
 
 
-async def fates_of(asks: Iterable[tuple[str, Awaitable[T]]]) -> Fates[T]:
+async def gather_results(asks: Iterable[tuple[str, Awaitable[T]]]) -> ItemResults[T]:
     """Wait for all `asks`, each with the id it is about; what one raises is its own fate."""
-    return Fates(await asyncio.gather(*(_fate(*ask) for ask in asks)))
+    return ItemResults(await asyncio.gather(*(_item_result(*ask) for ask in asks)))
 
 
-async def _fate(input_id: str, ask: Awaitable[T]) -> Fate[T]:
+async def _item_result(input_id: str, ask: Awaitable[T]) -> ItemResult[T]:
     try:
-        return Fate(input_id, await ask)
+        return ItemResult(input_id, await ask)
     except CRMError as error:
-        return Fate(input_id, error=error)
+        return ItemResult(input_id, error=error)

@@ -7,33 +7,33 @@ from redis.asyncio import Redis
 
 from spokes.core.masking import derive_key
 from spokes.core.settings import Settings
-from spokes.crm.access import Access, Write
+from spokes.crm.access import HandlerAccess, WriteRecord
 from spokes.crm.associations import Associations
-from spokes.crm.batching.registry import Exchange
+from spokes.crm.batching.registry import BatchQueues
 from spokes.crm.engagements import Engagements
 from spokes.crm.object_types import plural
 from spokes.crm.objects import Objects
-from spokes.crm.own_writes import Echoes
+from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.privacy import Privacy
-from spokes.crm.transport.paced_client import Calls, Request, Still, always
+from spokes.crm.transport.paced_client import ApiRequest, PacedClient, SendCheck, no_check
 from spokes.crm.transport.paths import Paths
-from spokes.crm.transport.rate_budget import Budget, Priority
+from spokes.crm.transport.rate_budget import Priority, RateBudget
 from spokes.crm.transport.token_info import TokenInfo, token_info
-from spokes.crm.validation import Rules
+from spokes.crm.validation import ValidationRules
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import HubSpotClient
 
-__all__ = ["CRM", "Services", "TokenInfo", "Write"]
+__all__ = ["CRM", "Services", "TokenInfo", "WriteRecord"]
 
-_CONCURRENCY: Final = 32  # calls under way in one process; a limit of 250 in 10 s needs 3 at 100 ms
-_GRACE_S: Final = 5.0  # beyond the time-out of a call, until the place of a process that died comes back
+_MAX_CONCURRENT_CALLS: Final = 32  # calls under way in one process; a limit of 250 in 10 s needs 3 at 100 ms
+_LEASE_GRACE_S: Final = 5.0  # beyond the time-out of a call, until the place of a process that died comes back
 
 
 class Services:
     """What one handler may use of HubSpot; anything it did not declare is NotPermitted before any call."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: HandlerAccess) -> None:
         self._access = access
 
     def objects(self, object_type: str) -> Objects:
@@ -105,14 +105,22 @@ class CRM:
     """Everything of HubSpot's that one process uses; `open` it once and `close` it."""
 
     def __init__(
-        self, client: "HubSpotClient", budget: Budget, paths: Paths, echoes: Echoes, rules: Rules | None = None
+        self,
+        client: "HubSpotClient",
+        budget: RateBudget,
+        paths: Paths,
+        own_writes: OwnWriteLedger,
+        rules: ValidationRules | None = None,
     ) -> None:
         self.budget = budget
-        self.echoes = echoes
+        self.own_writes = own_writes
         self._client = client
         self._paths = paths
-        self._exchange = Exchange(
-            Calls(client, budget, account=Request("GET", paths.account_details())), paths, echoes, rules=rules
+        self._queues = BatchQueues(
+            PacedClient(client, budget, account_request=ApiRequest("GET", paths.account_details())),
+            paths,
+            own_writes,
+            rules=rules,
         )
 
     @classmethod
@@ -124,33 +132,35 @@ class CRM:
             api_url=settings.hubspot_api_url,
             token=settings.hubspot_access_token.get_secret_value(),
             timeout_s=settings.hubspot_timeout_s,
-            concurrency=_CONCURRENCY,
+            concurrency=_MAX_CONCURRENT_CALLS,
         )
-        budget = Budget(
+        budget = RateBudget(
             redis,
             limit=settings.hubspot_rate_limit,
             search_limit=settings.hubspot_search_limit,
             association_limit=settings.hubspot_association_limit,
             reserve=settings.hubspot_reserve,
-            call_timeout_s=settings.hubspot_timeout_s + _GRACE_S,
-            concurrency=_CONCURRENCY,
+            call_timeout_s=settings.hubspot_timeout_s + _LEASE_GRACE_S,
+            concurrency=_MAX_CONCURRENT_CALLS,
         )
-        echoes = Echoes(redis, derive_key(settings.master_key(), "echoes"))
-        rules = Rules(frozenset(domain.lower() for domain in settings.blocked_email_domains), settings.default_region)
+        echoes = OwnWriteLedger(redis, derive_key(settings.master_key(), "echoes"))
+        rules = ValidationRules(
+            frozenset(domain.lower() for domain in settings.blocked_email_domains), settings.default_region
+        )
         return cls(client, budget, Paths(settings.hubspot_api_version), echoes, rules)
 
-    def for_event(
+    def handler_services(
         self,
         portal_id: int,
         object_type: str,
         reads: Mapping[str, tuple[str, ...]],
         may: frozenset[str],
-        journal: Callable[[Write], None],
+        on_write: Callable[[WriteRecord], None],
         *,
-        permit: Callable[[], None] = lambda: None,
-        still: Still = always,
+        before_write: Callable[[], None] = lambda: None,
+        before_send: SendCheck = no_check,
         priority: Priority = "interactive",
-        seen: Callable[[str, tuple[str, ...]], None] = lambda _type, _properties: None,
+        on_read: Callable[[str, tuple[str, ...]], None] = lambda _type, _properties: None,
     ) -> Services:
         """Return the view that a handler gets.
 
@@ -166,8 +176,12 @@ class CRM:
         """
         own = {"objects": object_type, "object": object_type}
         declared = {plural(own.get(name, name)): tuple(properties) for name, properties in reads.items()}
-        methods = frozenset(_method(method, own) for method in may)
-        return Services(Access(self._exchange, portal_id, declared, methods, journal, permit, still, priority, seen))
+        methods = frozenset(_method_of_service(method, own) for method in may)
+        return Services(
+            HandlerAccess(
+                self._queues, portal_id, declared, methods, on_write, before_write, before_send, priority, on_read
+            )
+        )
 
     async def check_token(self) -> TokenInfo | None:
         """Ask whom the token belongs to; None when HubSpot cannot be asked now.
@@ -179,15 +193,15 @@ class CRM:
         """
         found = await token_info(self._client, self._paths)
         if found is not None and found.hub_id:
-            await self.budget.count(found.hub_id)
+            await self.budget.count_call(found.hub_id)
         return found
 
     async def close(self) -> None:
         """Refuse who waits for a place, answer those whose calls are under way, end threads and connections."""
-        await self._exchange.close()
+        await self._queues.close()
 
 
-def _method(declared: str, own: Mapping[str, str]) -> str:
+def _method_of_service(declared: str, own: Mapping[str, str]) -> str:
     """A declared method with its service under the name that services use."""
     service, _, name = declared.rpartition(".")
     return f"{plural(own.get(service, service))}.{name}"

@@ -21,7 +21,7 @@ from spokes.crm.object_types import singular
 
 Value: TypeAlias = str | bool | int | float | datetime | date | None
 
-LONGEST_VALUE: Final = 65_536  # characters; HubSpot's docs, on notes and text properties
+MAX_VALUE_CHARS: Final = 65_536  # characters; HubSpot's docs, on notes and text properties
 _DOMAIN: Final = re.compile(
     r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{1,59})"
 )
@@ -72,7 +72,7 @@ def property_text(value: Value) -> str:
         InvalidRequest: it is longer than HubSpot keeps.
     """
     text = _text(value)
-    if len(text) > LONGEST_VALUE:
+    if len(text) > MAX_VALUE_CHARS:
         raise InvalidRequest(category="VALUE_TOO_LONG")
     return text
 
@@ -103,17 +103,17 @@ _PHONES: Final[Mapping[str, frozenset[str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ValidationRules:
     """What a deployment has decided: domains that no e-mail address may be of, and the country of bare numbers.
 
     `blocked_email_domains` are in lower case and stand for their subdomains too; `region` is ISO 3166: `DE`.
     """
 
     blocked_email_domains: frozenset[str] = frozenset()
-    region: str = "US"
+    default_region: str = "US"
 
 
-def checked(object_type: str, properties: Mapping[str, Value], rules: Rules) -> dict[str, str]:
+def validate_properties(object_type: str, properties: Mapping[str, Value], rules: ValidationRules) -> dict[str, str]:
     """Return properties as HubSpot takes them: text, addresses in lower case, numbers in E.164; empty clears.
 
     Raises:
@@ -125,13 +125,13 @@ def checked(object_type: str, properties: Mapping[str, Value], rules: Rules) -> 
         if not text:
             continue
         if name in _EMAILS.get(kind, ()):
-            texts[name] = _email(text, rules.blocked_email_domains)
+            texts[name] = _validated_email(text, rules.blocked_email_domains)
         elif name in _PHONES.get(kind, ()):
-            texts[name] = _phone(text, rules.region)
+            texts[name] = _validated_phone(text, rules.default_region)
     return texts
 
 
-def _email(text: str, blocked: frozenset[str]) -> str:
+def _validated_email(text: str, blocked: frozenset[str]) -> str:
     address = canonical_email(text)
     if address is None:
         raise InvalidRequest(category=EMAIL_INVALID)
@@ -141,7 +141,7 @@ def _email(text: str, blocked: frozenset[str]) -> str:
     return address
 
 
-def _phone(text: str, region: str) -> str:
+def _validated_phone(text: str, region: str) -> str:
     number = e164(text, region)
     if number is None:
         raise InvalidRequest(category=PHONE_INVALID)

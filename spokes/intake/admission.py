@@ -5,7 +5,6 @@ stored, or all of it was and the sender's next try is dropped as known.
 """
 
 import asyncio
-import time
 from collections import deque
 from itertools import repeat
 from pathlib import Path
@@ -17,37 +16,42 @@ from redis.exceptions import NoScriptError, RedisError
 
 from spokes.audit.stream import encode as encode_record
 from spokes.audit.stream import encode_fields
-from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, WAKE_CHANNEL, argument, job, pack
+from spokes.core import clock
+from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, arq_job, compress, job_argument
 from spokes.core.errors import QueueUnavailable
 from spokes.intake import dedupe_marks as marks
-from spokes.intake.classification import Arrival
-from spokes.intake.redis_lines import Wire, Words
+from spokes.intake.classification import ClassifiedDelivery
+from spokes.intake.redis_lines import CommandArgs, RedisLines
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-_DISK_MS: Final = 3_000  # HubSpot waits five seconds; an append-only file is written every second at the latest
-_KEYS: Final = (QUEUE_NAME, AUDIT_STREAM, WAKE_CHANNEL)
+_FSYNC_TIMEOUT_MS: Final = (
+    3_000  # HubSpot waits five seconds; an append-only file is written every second at the latest
+)
+_KEYS: Final = (JOB_QUEUE, AUDIT_STREAM, WAKE_CHANNEL)
 _SCRIPT: Final = (Path(__file__).parent / "admission.lua").read_text()
-_WRITE: Final = Encoder().encode  # of both kinds of elements
-_CALLS_UNDER_WAY: Final = 1  # of groups that are not full: with two, they are half as large and cost a fifth more
-_FULL_EVENTS: Final = 80  # a group of so many gains nothing by waiting for more, and Redis works on it meanwhile
-_MOST_CALLS: Final = 6
-_GROUP_EVENTS: Final = 200  # a group takes no further delivery beyond this, so that one script never holds Redis long
+_ENCODE_JSON: Final = Encoder().encode  # of both kinds of elements
+_MAX_PARTIAL_CALLS: Final = 1  # of groups that are not full: with two, they are half as large and cost a fifth more
+_FULL_GROUP_EVENTS: Final = 80  # a group of so many gains nothing by waiting for more, and Redis works on it meanwhile
+_MAX_CALLS: Final = 6
+_MAX_GROUP_EVENTS: Final = (
+    200  # a group takes no further delivery beyond this, so that one script never holds Redis long
+)
 
 
-class Waiting(NamedTuple):
+class PendingDelivery(NamedTuple):
     """An arrival in the words of the script, and where its request waits for the answer."""
 
-    words: list[bytes | str | int]
-    events: int
-    answer: asyncio.Future[list[int]]
+    args: list[bytes | str | int]
+    event_count: int
+    known: asyncio.Future[list[int]]
 
 
 class Admission:
     """Group commit: arrivals that come while a call is under way share the next; each waits for its own answer."""
 
-    def __init__(self, redis: Redis, *, keep_s: int, durable: bool = False, timeout_s: float = 5.0) -> None:
+    def __init__(self, redis: Redis, *, dedupe_ttl_s: int, durable: bool = False, timeout_s: float = 5.0) -> None:
         """Admit into `redis`.
 
         Args:
@@ -56,46 +60,46 @@ class Admission:
             durable: whether to wait until the group is on Redis' disk, too; see spokes.core.redis.durability.
             timeout_s: how long a call may take, in seconds.
         """
-        self._wire = Wire(redis.connection_pool, timeout_s=timeout_s + durable * _DISK_MS / 1000)
+        self._lines = RedisLines(redis.connection_pool, timeout_s=timeout_s + durable * _FSYNC_TIMEOUT_MS / 1000)
         self.durable = durable
         self._redis = redis
-        self._keep_s = keep_s
+        self._dedupe_ttl_s = dedupe_ttl_s
         self._sha = ""
-        self._waiting: deque[Waiting] = deque()
+        self._pending: deque[PendingDelivery] = deque()
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def admit(self, arrival: Arrival) -> Arrival:
+    async def admit(self, delivery: ClassifiedDelivery) -> ClassifiedDelivery:
         """Store `arrival`; return it without the events that were already known.
 
         Raises:
             QueueUnavailable: Redis did not confirm.
         """
-        while known := await self._commit(arrival):
-            arrival = arrival.without(known)
-        return arrival
+        while known := await self._submit(delivery):
+            delivery = delivery.without(known)
+        return delivery
 
     async def close(self) -> None:
         """Wait for the calls under way, and let go of the connections."""
         await asyncio.gather(*self._calls)
-        await self._wire.close()
+        await self._lines.close()
 
-    async def _commit(self, arrival: Arrival) -> list[int]:
+    async def _submit(self, delivery: ClassifiedDelivery) -> list[int]:
         answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         # Put into words here and not with its group, so that what cannot be is the trouble of this request alone.
-        words = _arguments(arrival, time.time_ns() // 1_000_000, self._keep_s)
-        self._waiting.append(Waiting(words, len(arrival.keys), answer))
-        if len(self._calls) < (_MOST_CALLS if self._is_full() else _CALLS_UNDER_WAY):
+        words = _script_args(delivery, clock.now_ms(), self._dedupe_ttl_s)
+        self._pending.append(PendingDelivery(words, len(delivery.keys), answer))
+        if len(self._calls) < (_MAX_CALLS if self._has_full_group() else _MAX_PARTIAL_CALLS):
             call = asyncio.create_task(self._drain())
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
         return await answer
 
-    def _is_full(self) -> bool:
+    def _has_full_group(self) -> bool:
         """Whether as many events are waiting as make a group."""
         events = 0
-        for waiting in self._waiting:
-            events += waiting.events
-            if events >= _FULL_EVENTS:
+        for waiting in self._pending:
+            events += waiting.event_count
+            if events >= _FULL_GROUP_EVENTS:
                 return True
         return False
 
@@ -106,61 +110,61 @@ class Admission:
 
     async def _send_all(self) -> None:
         while True:
-            if not self._is_full():
+            if not self._has_full_group():
                 await asyncio.sleep(0)  # requests that came in this turn of the loop go along
             if not (group := self._next_group()):
                 return
             try:
-                known = await self._call([waiting.words for waiting in group])
+                known = await self._call([waiting.args for waiting in group])
             except Exception as error:  # noqa: BLE001 - whatever it is: nobody may wait for an answer for ever
                 reason = QueueUnavailable() if isinstance(error, RedisError | OSError | TimeoutError) else error
                 for waiting in group:
-                    if not waiting.answer.done():  # the request that waited for it may be gone
-                        waiting.answer.set_exception(reason)
+                    if not waiting.known.done():  # the request that waited for it may be gone
+                        waiting.known.set_exception(reason)
             else:
                 for waiting, places in zip(group, known, strict=True):
-                    if not waiting.answer.done():
-                        waiting.answer.set_result(places)
+                    if not waiting.known.done():
+                        waiting.known.set_result(places)
 
-    def _next_group(self) -> list[Waiting]:
+    def _next_group(self) -> list[PendingDelivery]:
         group, events = [], 0
-        while self._waiting and events < _GROUP_EVENTS:
-            group.append(self._waiting.popleft())
-            events += group[-1].events
+        while self._pending and events < _MAX_GROUP_EVENTS:
+            group.append(self._pending.popleft())
+            events += group[-1].event_count
         return group
 
     async def _send(self, words: list[bytes | str | int]) -> list[list[int]]:
-        waits: list[Words] = [("WAITAOF", 1, 0, _DISK_MS)] if self.durable else []
-        answer, *written = await self._wire.ask(words, *waits)
+        waits: list[CommandArgs] = [("WAITAOF", 1, 0, _FSYNC_TIMEOUT_MS)] if self.durable else []
+        answer, *written = await self._lines.call(words, *waits)
         if written and not cast("list[int]", written[0])[0]:
             raise QueueUnavailable("disk_too_slow")
         return cast("list[list[int]]", answer)
 
-    async def _load(self) -> str:
+    async def _load_script(self) -> str:
         return str(await cast("Awaitable[str]", self._redis.script_load(_SCRIPT)))
 
     async def _call(self, group: list[list[bytes | str | int]]) -> list[list[int]]:
-        arguments: list[bytes | str | int] = [time.time_ns() // 1_000_000, len(group)]
+        arguments: list[bytes | str | int] = [clock.now_ms(), len(group)]
         for words in group:
             arguments += words
         for _ in range(2):
             try:
                 if not self._sha:
-                    self._sha = await self._load()
+                    self._sha = await self._load_script()
                 return await self._send(["EVALSHA", self._sha, len(_KEYS), *_KEYS, *arguments])
             except NoScriptError:  # Redis was restarted and has forgotten its scripts; nothing was written
                 self._sha = ""
         raise QueueUnavailable
 
 
-def _arguments(arrival: Arrival, now_ms: int, keep_s: int) -> list[bytes | str | int]:
+def _script_args(delivery: ClassifiedDelivery, now_ms: int, dedupe_ttl_s: int) -> list[bytes | str | int]:
     """The script's arguments for one arrival; admission.lua names them."""
-    keys = arrival.keys
+    keys = delivery.keys
     payload = b""
     if keys:
-        events = [*zip(keys, repeat(0), arrival.elements)]
-        told = argument(arrival.id, arrival.portal_id, arrival.received_at, events)
-        payload = pack(_WRITE(job(told, now_ms)))
-    records = [encode_fields(arrival.head()), *map(encode_record, arrival.records)]
-    known = marks.arguments(arrival.portal_id, keys, arrival.times, now_ms=now_ms, keep_s=keep_s)
-    return [arrival.id, JOB_KEY_PREFIX + arrival.id, payload, len(records), *records, *known]
+        events = [*zip(keys, repeat(0), delivery.elements)]
+        told = job_argument(delivery.id, delivery.portal_id, delivery.received_at, events)
+        payload = compress(_ENCODE_JSON(arq_job(told, now_ms)))
+    records = [encode_fields(delivery.head()), *map(encode_record, delivery.records)]
+    known = marks.script_args(delivery.portal_id, keys, delivery.times, now_ms=now_ms, dedupe_ttl_s=dedupe_ttl_s)
+    return [delivery.id, JOB_KEY_PREFIX + delivery.id, payload, len(records), *records, *known]

@@ -6,12 +6,15 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from spokes.core.events import BARE_KINDS, OBJECT_TYPES, Event, Raw
+from spokes.core.events import OBJECT_ONLY_KINDS, OBJECT_TYPES, Event, RawEvent
 
 # Portal, object type, kind, object id, `occurredAt`, and what more the kind asks for.
-Identity: TypeAlias = tuple[int, str, str, str, int, object]
+EventIdentity: TypeAlias = tuple[int, str, str, str, int, object]
 
-NO_VALUE: Final = ("", "REDACTED")  # forms that HubSpot has, beside null and leaving it out, for having none to show
+REDACTED_VALUES: Final = (
+    "",
+    "REDACTED",
+)  # forms that HubSpot has, beside null and leaving it out, for having none to show
 
 
 class EventKeys:
@@ -27,10 +30,10 @@ class EventKeys:
 
     def __call__(self, event: Event) -> str:
         """Return the key of `event`."""
-        (key,) = self.of([_identity(event)])
+        (key,) = self.for_identities([_identity(event)])
         return key
 
-    def of(self, identities: Iterable[Identity]) -> list[str]:
+    def for_identities(self, identities: Iterable[EventIdentity]) -> list[str]:
         """Return the keys of events of which only that is known which makes them the events they are."""
         keys, copy = [], self._hash.copy
         for identity in identities:
@@ -40,14 +43,14 @@ class EventKeys:
         return keys
 
 
-def _identity(event: Event) -> Identity:
+def _identity(event: Event) -> EventIdentity:
     """Everything that makes `event` the event it is; no other event shares it."""
     raw, kind = event.raw, event.kind
     what: object
     if kind == "propertyChange":
         value = raw.get("propertyValue")
-        what = (raw["propertyName"], None if value in NO_VALUE else value)
-    elif kind in BARE_KINDS:
+        what = (raw["propertyName"], None if value in REDACTED_VALUES else value)
+    elif kind in OBJECT_ONLY_KINDS:
         what = None
     elif kind == "associationChange":
         what = _association_identity(raw)
@@ -60,7 +63,7 @@ def _identity(event: Event) -> Identity:
     return event.portal_id, event.object_type, kind, event.object_id, event.occurred_at, what
 
 
-def _association_identity(raw: Raw) -> tuple[object, ...]:
+def _association_identity(raw: RawEvent) -> tuple[object, ...]:
     """Both ends, the label where a user made one, and the direction of the change.
 
     HubSpot's own association types are left out: the classic dialect has no number for them, and whether the

@@ -14,13 +14,13 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as TimedOut
 
-from spokes.core.redis.connections import take_over
+from spokes.core.redis.connections import detach_socket
 
-Words = Sequence[bytes | str | int]
-_NOT_YET: Final = object()
+CommandArgs = Sequence[bytes | str | int]
+_INCOMPLETE: Final = object()
 
 
-class Wire:
+class RedisLines:
     """Exchanges commands with Redis over connections that stay open."""
 
     def __init__(self, pool: ConnectionPool, *, timeout_s: float) -> None:
@@ -29,7 +29,7 @@ class Wire:
         self._timeout_s = timeout_s
         self._idle: list[_Line] = []
 
-    async def ask(self, *commands: Words) -> list[object]:
+    async def call(self, *commands: CommandArgs) -> list[object]:
         """Return the answers to `commands`, which are sent over one connection in one go.
 
         A connection that was held, and turns out to be broken, is replaced once: the commands may then be sent twice.
@@ -50,18 +50,18 @@ class Wire:
     async def close(self) -> None:
         """Give every connection back to the pool."""
         while self._idle:
-            await self._give_back(self._idle.pop())
+            await self._release(self._idle.pop())
 
-    async def _exchange(self, line: "_Line", commands: Sequence[Words], deadline: float) -> list[object]:
+    async def _exchange(self, line: "_Line", commands: Sequence[CommandArgs], deadline: float) -> list[object]:
         try:
-            answers = await line.ask(commands, deadline)
+            answers = await line.call(commands, deadline)
         except BaseException:  # what is left of the exchange would be taken for the next one's answer
-            await self._give_back(line)
+            await self._release(line)
             raise
         self._idle.append(line)
         return answers
 
-    async def _give_back(self, line: "_Line") -> None:
+    async def _release(self, line: "_Line") -> None:
         await line.connection.disconnect(nowait=True)
         await self._pool.release(line.connection)
 
@@ -71,36 +71,36 @@ class _Line(asyncio.Protocol):
 
     def __init__(self, connection: AbstractConnection) -> None:
         self.connection = connection
-        self._replies = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_NOT_YET
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=DefaultParser.parse_error, notEnoughData=_INCOMPLETE
         )
-        self._answers: list[object] = []
-        self._expected = 0
-        self._told: asyncio.Future[list[object]] | None = None
-        self._broken = False
-        self._transport, self._stream = take_over(connection, self)
+        self._replies: list[object] = []
+        self._expected_count = 0
+        self._result: asyncio.Future[list[object]] | None = None
+        self._is_broken = False
+        self._transport, self._stream = detach_socket(connection, self)
 
-    async def ask(self, commands: Sequence[Words], deadline: float) -> list[object]:
+    async def call(self, commands: Sequence[CommandArgs], deadline: float) -> list[object]:
         """Return the answers to `commands`; whatever is raised, the connection is of no more use."""
-        if self._broken:
+        if self._is_broken:
             raise Disconnected("closed while idle")
         loop = asyncio.get_running_loop()
-        self._told, self._answers, self._expected = loop.create_future(), [], len(commands)
+        self._result, self._replies, self._expected_count = loop.create_future(), [], len(commands)
         late = loop.call_at(deadline, self._fail, TimedOut("no answer"))
         try:
             for words in commands:
                 self._transport.write(hiredis.pack_command(tuple(words)))  # type: ignore[arg-type]  # its stub has a tuple of one
-            return await self._told
+            return await self._result
         finally:
             late.cancel()
-            self._told = None
+            self._result = None
 
     def data_received(self, data: bytes) -> None:
         """Take in answers."""
         try:
-            self._replies.feed(data)
-            while (answer := self._replies.gets()) is not _NOT_YET:
-                self._answered(answer)
+            self._reader.feed(data)
+            while (answer := self._reader.gets()) is not _INCOMPLETE:
+                self._on_reply(answer)
         except RedisError as fault:
             self._fail(fault)
 
@@ -109,16 +109,16 @@ class _Line(asyncio.Protocol):
         self._stream.connection_lost(error)
         self._fail(Disconnected("closed by Redis") if error is None else error)
 
-    def _answered(self, answer: object) -> None:
-        if isinstance(answer, RedisError):
-            raise answer
-        self._answers.append(answer)
-        if len(self._answers) > self._expected:
+    def _on_reply(self, reply: object) -> None:
+        if isinstance(reply, RedisError):
+            raise reply
+        self._replies.append(reply)
+        if len(self._replies) > self._expected_count:
             raise InvalidResponse("more answers than commands")
-        if len(self._answers) == self._expected and self._told is not None and not self._told.done():
-            self._told.set_result(self._answers)
+        if len(self._replies) == self._expected_count and self._result is not None and not self._result.done():
+            self._result.set_result(self._replies)
 
     def _fail(self, fault: Exception) -> None:
-        self._broken = True
-        if self._told is not None and not self._told.done():
-            self._told.set_exception(fault)
+        self._is_broken = True
+        if self._result is not None and not self._result.done():
+            self._result.set_exception(fault)

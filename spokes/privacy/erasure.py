@@ -13,21 +13,21 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.archiver import Archiver
-from spokes.audit.object_hashes import pseudonym, pseudonym_key
+from spokes.audit.object_hashes import object_hash, object_hash_key
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append
-from spokes.core.errors import NotErased, SpokesError
+from spokes.core.errors import ErasureIncomplete, SpokesError
 from spokes.core.settings import Settings
-from spokes.crm.access import Write
-from spokes.privacy.persons import TYPE, Person, Persons
-from spokes.privacy.redis_data import Subject
-from spokes.privacy.redis_purge import forget_subject
-from spokes.privacy.requests import ErasureRequest, Law, State, add, requests, save
+from spokes.crm.access import WriteRecord
+from spokes.privacy.persons import CONTACT, Person, Persons
+from spokes.privacy.redis_data import DataSubject
+from spokes.privacy.redis_purge import purge_subject
+from spokes.privacy.requests import ErasureRequest, Law, RequestState, add_request, load_requests, save_request
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM
 
-_BUSY_S: Final = (0.5, 1.0, 2.0, 4.0)  # waits for workers to put down what they have of the person
+_BUSY_WAITS_S: Final = (0.5, 1.0, 2.0, 4.0)  # waits for workers to put down what they have of the person
 
 
 class Erasures:
@@ -55,105 +55,107 @@ class Erasures:
         self._address = address
         self._reason = reason
 
-    async def find(self, portal_id: int, reference: str) -> Person:
+    async def resolve(self, portal_id: int, reference: str) -> Person:
         """See Persons.find."""
-        return await self._persons.find(portal_id, reference)
+        return await self._persons.resolve(portal_id, reference)
 
     async def export(self, person: Person) -> dict[str, object]:
         """See Persons.export; that it was asked for is recorded."""
         document = await self._persons.export(person)
-        await self._record(self._about(person, Action.PRIVACY_EXPORTED, {}))
+        await self._record(self._audit_record(person, Action.PRIVACY_EXPORTED, {}))
         return document
 
-    async def request(self, person: Person, law: Law) -> ErasureRequest:
+    async def create_request(self, person: Person, law: Law) -> ErasureRequest:
         """Keep a request to erase the contact, and record that there is one."""
-        key = pseudonym_key(self._settings.master_key())
+        key = object_hash_key(self._settings.master_key())
         ids = (person.id, *sorted(person.subject.ids - {person.id}))
         asked = ErasureRequest(
             portal_id=person.portal_id,
-            object_hash=pseudonym(key, person.portal_id, TYPE, person.id),
+            object_hash=object_hash(key, person.portal_id, CONTACT, person.id),
             object_ids=ids,
             kind=law,
             requested_by=self._actor,
         )
-        await add(self._engine, asked)
+        await add_request(self._engine, asked)
         detail = {"request": asked.id, "law": law.value, "due_at": asked.due_at}
-        await self._record(self._about(person, Action.PRIVACY_REQUESTED, detail))
+        await self._record(self._audit_record(person, Action.PRIVACY_REQUESTED, detail))
         return asked
 
-    async def carry_out(self, asked: ErasureRequest, told: Callable[[str], None] = lambda _: None) -> ErasureRequest:
+    async def erase(
+        self, request: ErasureRequest, on_progress: Callable[[str], None] = lambda _: None
+    ) -> ErasureRequest:
         """Do what is left of a request; `told` hears of each step. Return it done.
 
         Raises:
             NotErased: something is still there.
             CRMError, AuditUnavailable, RedisError: what is needed does not answer; the request stays open.
         """
-        subject = Subject(asked.portal_id, TYPE, frozenset(asked.object_ids))
-        if "hubspot" not in asked.steps:
-            asked = await self._done(asked, "hubspot", await self._erase_at_hubspot(asked), told)
-        asked = await self._done(asked, "redis", await self._erase_in_redis(subject), told)
-        asked = await self._done(asked, "audit", await self._erase_in_audit(subject), told)
-        if left := await self._persons.left(subject):
-            raise NotErased(left)
-        asked = asked.with_step("checked", True).finished()  # noqa: FBT003 - the value of a step
-        await save(self._engine, asked)
-        return asked
+        subject = DataSubject(request.portal_id, CONTACT, frozenset(request.object_ids))
+        if "hubspot" not in request.steps:
+            request = await self._save_step(request, "hubspot", await self._erase_at_hubspot(request), on_progress)
+        request = await self._save_step(request, "redis", await self._erase_in_redis(subject), on_progress)
+        request = await self._save_step(request, "audit", await self._erase_in_audit(subject), on_progress)
+        if left := await self._persons.remaining(subject):
+            raise ErasureIncomplete(left)
+        request = request.with_step("checked", True).as_done()  # noqa: FBT003 - the value of a step
+        await save_request(self._engine, request)
+        return request
 
-    async def resume(self, told: Callable[[str], None] = lambda _: None) -> tuple[int, int]:
+    async def resume(self, on_progress: Callable[[str], None] = lambda _: None) -> tuple[int, int]:
         """Go on with all open requests; return how many are done, and how many are not yet."""
         done = failed = 0
-        for asked in await requests(self._engine, state=State.OPEN):
+        for asked in await load_requests(self._engine, state=RequestState.OPEN):
             try:
-                await self.carry_out(asked, told)
+                await self.erase(asked, on_progress)
                 done += 1
             except SpokesError as error:
-                told(f"{asked.id}: {error.reason}")
+                on_progress(f"{asked.id}: {error.reason}")
                 failed += 1
         return done, failed
 
-    async def _erase_at_hubspot(self, asked: ErasureRequest) -> Mapping[str, object]:
-        writes: list[Write] = []
+    async def _erase_at_hubspot(self, request: ErasureRequest) -> Mapping[str, object]:
+        writes: list[WriteRecord] = []
         try:
-            await self._persons.services(asked.portal_id, writes).privacy.gdpr_delete(asked.object_ids[0])
+            await self._persons.services(request.portal_id, writes).privacy.gdpr_delete(request.object_ids[0])
         finally:
             for write in writes:
-                await self._record(_write_record(asked.portal_id, self._actor, write))
+                await self._record(_write_record(request.portal_id, self._actor, write))
         return {"correlation_id": writes[-1].correlation_id if writes else ""}
 
-    async def _erase_in_redis(self, subject: Subject) -> Mapping[str, object]:
-        done = await forget_subject(self._redis, subject, actor=self._actor)
-        for wait_s in _BUSY_S:
+    async def _erase_in_redis(self, subject: DataSubject) -> Mapping[str, object]:
+        done = await purge_subject(self._redis, subject, actor=self._actor)
+        for wait_s in _BUSY_WAITS_S:
             if not done.busy:
                 break
             await asyncio.sleep(wait_s)
-            more = await forget_subject(self._redis, subject, actor=self._actor)
+            more = await purge_subject(self._redis, subject, actor=self._actor)
             counts = {name: count + asdict(more)[name] for name, count in asdict(done).items() if name != "busy"}
             done = replace(done, **counts, busy=more.busy)
         return asdict(done)
 
-    async def _erase_in_audit(self, subject: Subject) -> Mapping[str, object]:
+    async def _erase_in_audit(self, subject: DataSubject) -> Mapping[str, object]:
         """Have the archiver take the ids out; it does so when it archives the records of the erasure."""
-        before = len([row async for row in self._persons.rows(subject)])
+        before = len([row async for row in self._persons.audit_rows(subject)])
         await Archiver(
-            self._redis, self._engine, self._settings.master_key(), every=self._settings.checkpoint_every
+            self._redis, self._engine, self._settings.master_key(), checkpoint_every=self._settings.checkpoint_every
         ).drain()
         if self._engine.dialect.name == "sqlite":  # what was overwritten still stands in its journal
             async with self._engine.connect() as connection:
                 await connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
         return {"records": before}
 
-    async def _done(
-        self, asked: ErasureRequest, step: str, did: Mapping[str, object], told: Callable[[str], None]
+    async def _save_step(
+        self, request: ErasureRequest, step: str, result: Mapping[str, object], on_progress: Callable[[str], None]
     ) -> ErasureRequest:
-        asked = asked.with_step(step, did)
-        await save(self._engine, asked)
-        told(f"{step}: {', '.join(f'{name} {value}' for name, value in did.items())}")
-        return asked
+        request = request.with_step(step, result)
+        await save_request(self._engine, request)
+        on_progress(f"{step}: {', '.join(f'{name} {value}' for name, value in result.items())}")
+        return request
 
-    def _about(self, person: Person, action: Action, detail: Mapping[str, object]) -> AuditRecord:
+    def _audit_record(self, person: Person, action: Action, detail: Mapping[str, object]) -> AuditRecord:
         told = {**detail, **({"address": self._address} if self._address else {})}
         return AuditRecord(
-            action=action, portal_id=person.portal_id, object_type=TYPE, object_id=person.id, actor=self._actor,
+            action=action, portal_id=person.portal_id, object_type=CONTACT, object_id=person.id, actor=self._actor,
             reason=self._reason, detail=told,
         )  # fmt: skip
 
@@ -163,7 +165,7 @@ class Erasures:
             await pipeline.execute()
 
 
-def _write_record(portal_id: int, actor: str, write: Write) -> AuditRecord:
+def _write_record(portal_id: int, actor: str, write: WriteRecord) -> AuditRecord:
     return AuditRecord(
         action=Action.CRM_WRITE,
         portal_id=portal_id,

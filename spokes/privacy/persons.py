@@ -8,18 +8,18 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.rows import Row, to_json
-from spokes.audit.sql.queries import Filters, find
+from spokes.audit.sql.queries import Filters, find_records
 from spokes.core.errors import ObjectNotFound
-from spokes.crm.access import Write
+from spokes.crm.access import WriteRecord
 from spokes.privacy import redis_data as holdings
-from spokes.privacy.redis_data import Subject
+from spokes.privacy.redis_data import DataSubject
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM, Services
 
-TYPE: Final = "contact"
-_FORMER: Final = "hs_merged_object_ids"
-_MAY: Final = frozenset({"privacy.delete", "privacy.export"})
+CONTACT: Final = "contact"
+_MERGED_IDS_PROPERTY: Final = "hs_merged_object_ids"
+_GRANTS: Final = frozenset({"privacy.delete", "privacy.export"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Person:
 
     portal_id: int
     id: str
-    subject: Subject
+    subject: DataSubject
 
 
 class Persons:
@@ -39,7 +39,7 @@ class Persons:
         self._engine = engine
         self._crm = crm
 
-    async def find(self, portal_id: int, reference: str) -> Person:
+    async def resolve(self, portal_id: int, reference: str) -> Person:
         """Return the contact that an id or an e-mail address leads to; of an id that HubSpot has lost, the id itself.
 
         Raises:
@@ -54,10 +54,10 @@ class Persons:
                 raise
             own_id, told = reference, {reference}
         else:
-            own_id, told = found.id, {found.id, *filter(None, found[_FORMER].split(";"))}
+            own_id, told = found.id, {found.id, *filter(None, found[_MERGED_IDS_PROPERTY].split(";"))}
             told |= set() if "@" in reference else {reference}
-        ids = await holdings.former_ids(self._redis, portal_id, TYPE, told)
-        return Person(portal_id, own_id, Subject(portal_id, TYPE, ids))
+        ids = await holdings.with_merged_ids(self._redis, portal_id, CONTACT, told)
+        return Person(portal_id, own_id, DataSubject(portal_id, CONTACT, ids))
 
     async def export(self, person: Person) -> dict[str, object]:
         """Return all that HubSpot and we hold on the contact, ready for JSON."""
@@ -65,41 +65,41 @@ class Persons:
             at_hubspot = (await self.services(person.portal_id).privacy.export(person.id)).as_dict()
         except ObjectNotFound:
             at_hubspot = None
-        held = await holdings.find(self._redis, person.subject)
-        entries = [entry for delivery in held.deliveries for entry in person.subject.entries(delivery)]
-        records = [to_json(row) async for row in self.rows(person.subject)]
+        held = await holdings.find_data(self._redis, person.subject)
+        entries = [entry for delivery in held.deliveries for entry in person.subject.matching_entries(delivery)]
+        records = [to_json(row) async for row in self.audit_rows(person.subject)]
         return {
             "portal_id": person.portal_id,
             "contact_ids": sorted(person.subject.ids),
             "hubspot": at_hubspot,
             "queued_events": [entry.raw for entry in entries],
-            "dead_letters": [{"reason": letter.reason, "event": letter.entry.raw} for letter in held.letters],
-            "ledgers": sorted(name.decode() for name in held.ledgers),
-            "unreadable_jobs": len(held.unreadable),
+            "dead_letters": [{"reason": letter.reason, "event": letter.entry.raw} for letter in held.dead_letters],
+            "ledgers": sorted(name.decode() for name in held.ledger_keys),
+            "unreadable_jobs": len(held.unreadable_jobs),
             "audit_records": records,
         }
 
-    async def left(self, subject: Subject) -> str:
+    async def remaining(self, subject: DataSubject) -> str:
         """Return where something of a contact is left in Redis or in the audit, in words; empty when it is nowhere."""
-        held = await holdings.find(self._redis, subject)
+        held = await holdings.find_data(self._redis, subject)
         found = {
             "queue": held.deliveries,
-            "dead_letters": held.letters,
-            "ledgers": held.ledgers,
-            "unreadable": held.unreadable,
-            "audit": [row async for row in self.rows(subject) if row["object_hash"]],
+            "dead_letters": held.dead_letters,
+            "ledgers": held.ledger_keys,
+            "unreadable": held.unreadable_jobs,
+            "audit": [row async for row in self.audit_rows(subject) if row["object_hash"]],
         }
         return ", ".join(name for name, things in found.items() if things)
 
-    async def rows(self, subject: Subject) -> AsyncIterator[Row]:
+    async def audit_rows(self, subject: DataSubject) -> AsyncIterator[Row]:
         """Go through the audit records that name the contact."""
         for object_id in sorted(subject.ids):
-            async for row in find(
-                self._engine, Filters(portal_id=subject.portal_id, object_type=TYPE, object_id=object_id)
+            async for row in find_records(
+                self._engine, Filters(portal_id=subject.portal_id, object_type=CONTACT, object_id=object_id)
             ):
                 yield row
 
-    def services(self, portal_id: int, writes: list[Write] | None = None) -> "Services":
+    def services(self, portal_id: int, writes: list[WriteRecord] | None = None) -> "Services":
         """Return what we may do with contacts in HubSpot; `writes` takes what was done."""
-        reads = {"contacts": ("email", _FORMER)}
-        return self._crm.for_event(portal_id, TYPE, reads, _MAY, ([] if writes is None else writes).append)
+        reads = {"contacts": ("email", _MERGED_IDS_PROPERTY)}
+        return self._crm.handler_services(portal_id, CONTACT, reads, _GRANTS, ([] if writes is None else writes).append)

@@ -5,7 +5,6 @@ Until then it holds the contact's ids, because a half-done erasure must be able 
 
 import calendar
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,12 +16,13 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.rows import Row
-from spokes.audit.sql.engine import writing
+from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import PRIVACY_REQUESTS
+from spokes.core import clock
 
-_CCPA: Final = timedelta(days=45)
-_MONTHS: Final = 12
+_CCPA_PERIOD: Final = timedelta(days=45)
+_MONTHS_PER_YEAR: Final = 12
 
 
 @unique
@@ -34,20 +34,20 @@ class Law(StrEnum):
 
 
 @unique
-class State(StrEnum):
+class RequestState(StrEnum):
     """How a request stands."""
 
     OPEN = "open"
     DONE = "done"
 
 
-def due_at(law: Law, requested_at: int) -> int:
+def deadline(law: Law, requested_at: int) -> int:
     """Return the epoch ms by which a request must be done; a month that lacks the day ends on its last."""
     asked = datetime.fromtimestamp(requested_at / 1000, UTC)
     if law is Law.CCPA:
-        due = asked + _CCPA
+        due = asked + _CCPA_PERIOD
     else:
-        year, month = asked.year + asked.month // _MONTHS, asked.month % _MONTHS + 1
+        year, month = asked.year + asked.month // _MONTHS_PER_YEAR, asked.month % _MONTHS_PER_YEAR + 1
         due = asked.replace(year=year, month=month, day=min(asked.day, calendar.monthrange(year, month)[1]))
     return int(due.timestamp() * 1000)
 
@@ -61,24 +61,24 @@ class ErasureRequest:
     object_ids: tuple[str, ...]  # the contact and what was merged into it; empty once done
     kind: Law
     requested_by: str
-    requested_at: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    requested_at: int = field(default_factory=clock.now_ms)
     id: str = field(default_factory=lambda: secrets.token_hex(6))
-    state: State = State.OPEN
+    state: RequestState = RequestState.OPEN
     steps: Mapping[str, object] = field(default_factory=dict)
     done_at: int | None = None
 
     @property
     def due_at(self) -> int:
         """When it must be done, epoch ms."""
-        return due_at(self.kind, self.requested_at)
+        return deadline(self.kind, self.requested_at)
 
-    def with_step(self, name: str, did: object) -> Self:
+    def with_step(self, name: str, result: object) -> Self:
         """Return it with a step done."""
-        return replace(self, steps={**self.steps, name: did})
+        return replace(self, steps={**self.steps, name: result})
 
-    def finished(self) -> Self:
+    def as_done(self) -> Self:
         """Return it done, and without the ids."""
-        return replace(self, state=State.DONE, object_ids=(), done_at=time.time_ns() // 1_000_000)
+        return replace(self, state=RequestState.DONE, object_ids=(), done_at=clock.now_ms())
 
     def to_row(self) -> Row:
         """Return what the table keeps."""
@@ -101,34 +101,34 @@ class ErasureRequest:
             requested_by=str(row["requested_by"]),
             requested_at=int(row["requested_at"] or 0),
             id=str(row["id"]),
-            state=State(str(row["state"])),
+            state=RequestState(str(row["state"])),
             steps=orjson.loads(str(row["steps"])),
             done_at=None if row["done_at"] is None else int(row["done_at"]),
         )
 
 
-async def add(engine: AsyncEngine, request: ErasureRequest) -> None:
+async def add_request(engine: AsyncEngine, request: ErasureRequest) -> None:
     """Keep a new request.
 
     Raises:
         AuditUnavailable: the store does not answer.
     """
-    async with writing(engine) as connection:
+    async with write_connection(engine) as connection:
         await connection.execute(insert(PRIVACY_REQUESTS).values(**request.to_row()))
 
 
-async def save(engine: AsyncEngine, request: ErasureRequest) -> None:
+async def save_request(engine: AsyncEngine, request: ErasureRequest) -> None:
     """Keep how far a request has come.
 
     Raises:
         AuditUnavailable: the store does not answer.
     """
     change = update(PRIVACY_REQUESTS).where(PRIVACY_REQUESTS.c.id == request.id).values(**request.to_row())
-    async with writing(engine) as connection:
+    async with write_connection(engine) as connection:
         await connection.execute(change)
 
 
-async def requests(engine: AsyncEngine, *, state: State | None = None) -> list[ErasureRequest]:
+async def load_requests(engine: AsyncEngine, *, state: RequestState | None = None) -> list[ErasureRequest]:
     """Return the requests there are, the most urgent first.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Final
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency, Limits, PortalConfig, SimulatorConfig, Subscription, Target
 from spokes.simulator.demo.traffic import Traffic
-from spokes.simulator.webhooks.delivery_log import State
+from spokes.simulator.webhooks.delivery_log import DeliveryState
 
 _EXAMPLES: Final = """\
 examples:
@@ -53,7 +53,7 @@ DEFAULT_SUBSCRIPTIONS: Final = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """The command line, explained."""
     made = argparse.ArgumentParser(
         prog="python -m spokes.simulator",
@@ -81,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def configured(arguments: argparse.Namespace) -> SimulatorConfig:
+def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
     """The simulator that the command line asks for."""
     target = None
     if arguments.target or arguments.public_url:
@@ -115,7 +115,9 @@ async def serve(config: SimulatorConfig, *, events_per_s: float = 0.0) -> None:
         print(f"HubSpot simulator on {sim.url} (portal {sim.portal.config.portal_id}), delivering to {target}")  # noqa: T201 - a command line prints
         print(f"what it can be asked: {sim.url}/_sim/", flush=True)  # noqa: T201 - a command line prints
         traffic = Traffic(sim.portal, Random(f"{config.seed} traffic"))
-        working = tasks.create_task(traffic.run(events_per_s, lambda: _sent(sim), sim.clock)) if events_per_s else None
+        working = (
+            tasks.create_task(traffic.run(events_per_s, lambda: _events_sent(sim), sim.clock)) if events_per_s else None
+        )
         await stopped.wait()
         if working is not None:
             working.cancel()
@@ -127,13 +129,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["demo"]:
         # Only here, for the demo loads and starts the rest of the house.
         return int(importlib.import_module("spokes.simulator.demo").main(arguments[1:]) or 0)
-    parsed = parser().parse_args(arguments)
-    asyncio.run(serve(configured(parsed), events_per_s=parsed.traffic))
+    parsed = build_parser().parse_args(arguments)
+    asyncio.run(serve(build_config(parsed), events_per_s=parsed.traffic))
     return 0
 
 
-def _sent(sim: Simulator) -> int:
-    return sum(sim.deliveries.counts[state] for state in State)
+def _events_sent(sim: Simulator) -> int:
+    return sum(sim.deliveries.counts[state] for state in DeliveryState)
 
 
 if __name__ == "__main__":

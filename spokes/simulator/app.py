@@ -24,11 +24,11 @@ from spokes.simulator.control import control_routes
 from spokes.simulator.crm.store import CrmStore
 from spokes.simulator.portal import Portal
 from spokes.simulator.rate_limits import RateLimiter
-from spokes.simulator.webhooks.delivery_log import Deliveries
+from spokes.simulator.webhooks.delivery_log import DeliveryLog
 from spokes.simulator.webhooks.sender import Sender
 from spokes.simulator.webhooks.subscriptions import Subscriptions
 
-_LARGEST_BODY = 64 * 1024 * 1024  # bytes; a batch of 100 may hold 65,536 characters a property
+_MAX_BODY_BYTES = 64 * 1024 * 1024  # bytes; a batch of 100 may hold 65,536 characters a property
 
 
 class Simulator:
@@ -41,7 +41,7 @@ class Simulator:
         self.config = config or SimulatorConfig()
         self.clock = clock or Clock(speed=self.config.speed)
         self.requests = RequestLog(self.config.history)
-        self.deliveries = Deliveries(self.config.history)
+        self.deliveries = DeliveryLog(self.config.history)
         # Each part draws from dice of its own, so that what one does cannot change what another draws.
         self.faults = Faults(Random(f"{self.config.seed} faults"))
         self.sender = Sender(
@@ -53,7 +53,7 @@ class Simulator:
             deliveries=self.deliveries,
         )
         self.portals = {
-            portal.portal_id: Portal(portal, self.clock, self._rng(portal.portal_id, "crm"), self._changed)
+            portal.portal_id: Portal(portal, self.clock, self._rng(portal.portal_id, "crm"), self._submit_change)
             for portal in self.config.portals
         }
         self.portal = next(iter(self.portals.values()))
@@ -70,7 +70,7 @@ class Simulator:
             rng=Random(f"{self.config.seed} gateway"),
         )
         self._port = self.config.port
-        self._opened = AsyncExitStack()
+        self._exit_stack = AsyncExitStack()
 
     @property
     def url(self) -> str:
@@ -98,7 +98,7 @@ class Simulator:
 
     def reset(self) -> None:
         """Empty every CRM, log and queue; subscriptions and the target stay."""
-        self.sender.forget()
+        self.sender.discard_all()
         self.requests.clear()
         self.deliveries.clear()
         self.faults.clear()
@@ -110,7 +110,7 @@ class Simulator:
         async with AsyncExitStack() as opening:
             await self.sender.open()
             opening.push_async_callback(self.sender.close)
-            app = web.Application(client_max_size=_LARGEST_BODY)
+            app = web.Application(client_max_size=_MAX_BODY_BYTES)
             app.add_routes(control_routes(self))
             app.add_routes(self.gateway.routes(ENDPOINTS))
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -119,17 +119,17 @@ class Simulator:
             site = web.TCPSite(runner, self.config.host, self.config.port, backlog=1024)
             await site.start()
             self._port = runner.addresses[0][1]
-            self._opened = opening.pop_all()
+            self._exit_stack = opening.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._opened.aclose()
+        await self._exit_stack.aclose()
 
-    def _changed(self, portal: Portal, change: Change) -> None:
+    def _submit_change(self, portal: Portal, change: Change) -> None:
         portal_id = portal.config.portal_id
-        self.sender.submit(portal_id, self._subscriptions[portal_id].elements(change))
+        self.sender.submit(portal_id, self._subscriptions[portal_id].build_elements(change))
 
     def _rng(self, portal_id: int, part: str) -> Random:
         return Random(f"{self.config.seed} {portal_id} {part}")

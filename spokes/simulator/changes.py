@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 
 @unique
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """Kinds of change, spelled as the second half of HubSpot's subscription types."""
 
     CREATION = "creation"
@@ -19,19 +19,19 @@ class Kind(StrEnum):
     NEW_MESSAGE = "newMessage"
 
 
-class Source(NamedTuple):
+class ChangeSource(NamedTuple):
     """Who made a change: HubSpot's `changeSource` and `sourceId`."""
 
     change_source: str
     source_id: str
 
     @property
-    def of_people(self) -> str:
+    def user_action(self) -> str:
         """The `changeSource` of merges and associations, which HubSpot calls USER where others say CRM_UI."""
         return "USER" if self.change_source == "CRM_UI" else self.change_source
 
 
-USER: Final = Source("CRM_UI", "userId:60718293")  # somebody in HubSpot's own pages
+USER: Final = ChangeSource("CRM_UI", "userId:60718293")  # somebody in HubSpot's own pages
 CONVERSATION: Final = "conversation"  # stands where others have an objectTypeId: threads are no CRM objects
 
 
@@ -73,9 +73,9 @@ class AssociationEnd:
 class Change:
     """One thing that happened to one object; `at_ms` since the epoch. Only its kind's own fields are filled."""
 
-    kind: Kind
+    kind: ChangeKind
     ref: ObjectRef
-    source: Source
+    source: ChangeSource
     at_ms: int
     property_name: str | None = None
     property_value: str | None = None

@@ -36,7 +36,7 @@ class ManualClock(Clock):
         super().__init__()
         self._start_ms = super().now_ms() if now_ms is None else now_ms
         self._elapsed_s = 0.0
-        self._moved = asyncio.Event()
+        self._advanced = asyncio.Event()
 
     def now_ms(self) -> int:
         """Milliseconds since the epoch, as far as the clock was advanced."""
@@ -49,11 +49,11 @@ class ManualClock(Clock):
     def advance(self, seconds: float) -> None:
         """Move on, and wake whoever waited for that."""
         self._elapsed_s += seconds
-        self._moved.set()
-        self._moved = asyncio.Event()
+        self._advanced.set()
+        self._advanced = asyncio.Event()
 
     async def sleep_s(self, hubspot_s: float) -> None:
         """Wait until the clock was advanced by `hubspot_s` seconds."""
         due_s = self._elapsed_s + hubspot_s
         while self._elapsed_s < due_s:
-            await self._moved.wait()
+            await self._advanced.wait()

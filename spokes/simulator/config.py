@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from spokes.simulator.changes import Source
+from spokes.simulator.changes import ChangeSource
 
 TEN_SECONDS_MS: Final = 10_000
 
@@ -60,7 +60,7 @@ class PortalConfig:
     limits: Limits = field(default_factory=Limits)
     time_zone: str = "UTC"
     merge_makes_new_id: bool = True
-    previous_ids_found: bool = True
+    follows_previous_ids: bool = True
     property_changes_on_create: bool = False
     search_lag_s: float = 0.0
     custom_types: Mapping[str, str] = field(default_factory=dict)
@@ -70,9 +70,9 @@ class PortalConfig:
     subscriptions: tuple[Subscription, ...] = ()
 
     @property
-    def own_source(self) -> Source:
+    def own_source(self) -> ChangeSource:
         """How HubSpot marks what the app itself wrote."""
-        return Source("INTEGRATION", str(self.app_id))
+        return ChangeSource("INTEGRATION", str(self.app_id))
 
 
 @dataclass(frozen=True, slots=True)

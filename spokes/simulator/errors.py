@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 JsonObject: TypeAlias = dict[str, Any]  # a JSON object of HubSpot's; its members differ from endpoint to endpoint
 
-_PORTAL_IS_MOVING = 477
+_MIGRATION_IN_PROGRESS = 477
 
 
 class HubSpotError(Exception):
@@ -100,11 +100,11 @@ def missing_scopes(scopes: Sequence[str]) -> HubSpotError:
     )
 
 
-def injected(status: int) -> JsonObject:
+def injected_error_body(status: int) -> JsonObject:
     """The body HubSpot sends with a status of its own making: 423, 477, 5xx and the like, without correlationId."""
     category, message = {
         HTTPStatus.LOCKED: ("LOCKED", "This record is locked by a high volume of changes. Wait before trying again."),
-        _PORTAL_IS_MOVING: ("MIGRATION_IN_PROGRESS", "This account is moving between data centres."),
+        _MIGRATION_IN_PROGRESS: ("MIGRATION_IN_PROGRESS", "This account is moving between data centres."),
         HTTPStatus.UNAUTHORIZED: ("INVALID_AUTHENTICATION", "Authentication credentials not found."),
         HTTPStatus.FORBIDDEN: ("MISSING_SCOPES", "This app hasn't been granted all required scopes."),
         HTTPStatus.NOT_FOUND: ("OBJECT_NOT_FOUND", "resource not found"),

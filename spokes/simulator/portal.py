@@ -37,8 +37,8 @@ class Portal:
 
     def clear_crm(self) -> None:
         """Start again with an empty CRM."""
-        self.crm = CrmStore(self.config, self._clock, self._rng, self._tell)
-        self.conversations = Conversations(self._clock, self._rng, self._tell)
+        self.crm = CrmStore(self.config, self._clock, self._rng, self._report_change)
+        self.conversations = Conversations(self._clock, self._rng, self._report_change)
 
-    def _tell(self, change: Change) -> None:
+    def _report_change(self, change: Change) -> None:
         self._on_change(self, change)

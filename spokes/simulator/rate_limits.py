@@ -23,25 +23,25 @@ class RollingWindow:
     def __init__(self, window_s: float) -> None:
         self.window_s = window_s
         self.peak = 0  # the most that ever fell into one window
-        self._moments: deque[float] = deque()
+        self._times_s: deque[float] = deque()
 
     def count(self, now_s: float) -> int:
         """How many were added within the window that ends at `now_s`."""
         oldest = now_s - self.window_s
-        while self._moments and self._moments[0] <= oldest:
-            self._moments.popleft()
-        return len(self._moments)
+        while self._times_s and self._times_s[0] <= oldest:
+            self._times_s.popleft()
+        return len(self._times_s)
 
     def add(self, now_s: float) -> int:
         """Add one, and return how many the window holds now."""
-        self._moments.append(now_s)
+        self._times_s.append(now_s)
         held = self.count(now_s)
         self.peak = max(self.peak, held)
         return held
 
-    def wait_s(self, now_s: float) -> float:
+    def free_in_s(self, now_s: float) -> float:
         """Seconds until the oldest leaves the window."""
-        return self._moments[0] + self.window_s - now_s if self._moments else 0.0
+        return self._times_s[0] + self.window_s - now_s if self._times_s else 0.0
 
 
 @unique
@@ -64,7 +64,7 @@ class Policy(StrEnum):
 
 
 @dataclass(slots=True)
-class MeterTruth:
+class MeterCounts:
     """What one meter saw: calls that arrived, 429s given, and the most of either kind in any one window."""
 
     arrived: int = 0
@@ -74,10 +74,10 @@ class MeterTruth:
 
 
 @dataclass(slots=True)
-class LimitsTruth:
+class LimitCounts:
     """What the limits saw, per meter and in all."""
 
-    meters: dict[Meter, MeterTruth] = field(default_factory=lambda: {meter: MeterTruth() for meter in Meter})
+    meters: dict[Meter, MeterCounts] = field(default_factory=lambda: {meter: MeterCounts() for meter in Meter})
     refused_by_policy: dict[Policy, int] = field(default_factory=lambda: dict.fromkeys(Policy, 0))
 
     @property
@@ -105,48 +105,48 @@ class RateLimiter:
 
     def reset(self) -> None:
         """Start counting anew."""
-        self.truth = LimitsTruth()
-        self._accepted = {meter: RollingWindow(window_s) for meter, window_s in _WINDOW_S.items()}
-        self._arrived = {meter: RollingWindow(window_s) for meter, window_s in _WINDOW_S.items()}
-        self._today = dict.fromkeys(Meter, 0)
+        self.counts = LimitCounts()
+        self._accepted_windows = {meter: RollingWindow(window_s) for meter, window_s in _WINDOW_S.items()}
+        self._arrived_windows = {meter: RollingWindow(window_s) for meter, window_s in _WINDOW_S.items()}
+        self._calls_today = dict.fromkeys(Meter, 0)
         self._midnight_ms = 0
 
-    def arrive(self, meter: Meter) -> Policy | None:
+    def count_call(self, meter: Meter) -> Policy | None:
         """Count one call; return the limit that refuses it, None when it may go on."""
         if meter is Meter.UNMETERED:
             return None
         now_s = self._clock.monotonic_s()
-        self._turn_day()
-        truth = self.truth.meters[meter]
+        self._start_new_day()
+        truth = self.counts.meters[meter]
         truth.arrived += 1
-        self._arrived[meter].add(now_s)
-        truth.peak_arrived = self._arrived[meter].peak
-        refusal = self._refusal(meter, now_s)
+        self._arrived_windows[meter].add(now_s)
+        truth.peak_arrived = self._arrived_windows[meter].peak
+        refusal = self._refusing_policy(meter, now_s)
         if refusal is None:
-            self._accepted[meter].add(now_s)
-            truth.peak_accepted = self._accepted[meter].peak
-            self._today[meter] += 1
+            self._accepted_windows[meter].add(now_s)
+            truth.peak_accepted = self._accepted_windows[meter].peak
+            self._calls_today[meter] += 1
         else:
             truth.refused += 1
-            self.truth.refused_by_policy[refusal] += 1
+            self.counts.refused_by_policy[refusal] += 1
         return refusal
 
     def used_today(self) -> int:
         """Calls that count against the ordinary daily limit."""
-        return self._today[Meter.ORDINARY] + self._today[Meter.SEARCH]
+        return self._calls_today[Meter.ORDINARY] + self._calls_today[Meter.SEARCH]
 
     def resets_at_ms(self) -> int:
         """The next midnight in the portal's time zone."""
-        self._turn_day()
+        self._start_new_day()
         return self._midnight_ms
 
     def headers(self, meter: Meter) -> dict[str, str]:
         """The headers that tell a client where it stands; search answers carry none."""
         if meter in {Meter.SEARCH, Meter.UNMETERED}:
             return {}
-        most, per_day = self._most(meter), self._per_day(meter)
-        remaining = max(0, most - self._accepted[meter].count(self._clock.monotonic_s()))
-        used_today = self.used_today() if meter is Meter.ORDINARY else self._today[meter]
+        most, per_day = self._window_limit(meter), self._daily_limit(meter)
+        remaining = max(0, most - self._accepted_windows[meter].count(self._clock.monotonic_s()))
+        used_today = self.used_today() if meter is Meter.ORDINARY else self._calls_today[meter]
         return {
             "X-HubSpot-RateLimit-Max": str(most),
             "X-HubSpot-RateLimit-Remaining": str(remaining),
@@ -161,34 +161,34 @@ class RateLimiter:
         """Those, and Retry-After in whole seconds where the portal is set to send it."""
         headers = self.headers(meter)
         if self.limits.retry_after and policy is not Policy.DAILY:
-            wait_s = self._accepted[meter].wait_s(self._clock.monotonic_s())
+            wait_s = self._accepted_windows[meter].free_in_s(self._clock.monotonic_s())
             headers["Retry-After"] = str(max(1, round(wait_s + 0.5)))
         return headers
 
-    def _refusal(self, meter: Meter, now_s: float) -> Policy | None:
-        used_today = self._today[meter] if meter is Meter.ASSOCIATIONS else self.used_today()
-        if used_today >= self._per_day(meter):
+    def _refusing_policy(self, meter: Meter, now_s: float) -> Policy | None:
+        used_today = self._calls_today[meter] if meter is Meter.ASSOCIATIONS else self.used_today()
+        if used_today >= self._daily_limit(meter):
             return Policy.DAILY
-        if self._accepted[meter].count(now_s) >= self._most(meter):
+        if self._accepted_windows[meter].count(now_s) >= self._window_limit(meter):
             return Policy.SECONDLY if meter is Meter.SEARCH else Policy.TEN_SECONDLY_ROLLING
         return None
 
-    def _most(self, meter: Meter) -> int:
+    def _window_limit(self, meter: Meter) -> int:
         if meter is Meter.SEARCH:
             return self.limits.search_secondly
         return self.limits.associations_ten_secondly if meter is Meter.ASSOCIATIONS else self.limits.ten_secondly
 
-    def _per_day(self, meter: Meter) -> int:
+    def _daily_limit(self, meter: Meter) -> int:
         return self.limits.associations_daily if meter is Meter.ASSOCIATIONS else self.limits.daily
 
-    def _turn_day(self) -> None:
+    def _start_new_day(self) -> None:
         now_ms = self._clock.now_ms()
         if now_ms < self._midnight_ms:
             return
         tomorrow = datetime.fromtimestamp(now_ms / 1000, self._zone) + timedelta(days=1)
         midnight = tomorrow.replace(hour=0, minute=0, second=0, microsecond=0)
         self._midnight_ms = round(midnight.timestamp() * 1000)
-        self._today = dict.fromkeys(Meter, 0)
+        self._calls_today = dict.fromkeys(Meter, 0)
 
 
 def rate_limit_body(policy: Policy, correlation_id: str) -> JsonObject:

@@ -16,14 +16,14 @@ from spokes.audit.archiver import Archiver
 from spokes.audit.records import Action
 from spokes.audit.rows import Row
 from spokes.audit.sql import schema
-from spokes.audit.sql.engine import open_engine, writing
+from spokes.audit.sql.engine import open_engine, write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
-from spokes.audit.stream import FIELD, append
+from spokes.audit.stream import ENTRY_FIELD, append
 from spokes.audit.verify import verify
 from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import AuditUnavailable
-from spokes.core.redis.leader_lock import Lease
+from spokes.core.redis.leader_lock import LeaderLock
 from spokes.core.settings import Settings
 from tests.support.deployment import KEY
 from tests.support.events import record
@@ -68,19 +68,19 @@ async def until_empty(redis: Redis) -> None:
 
 async def test_records_are_archived_in_the_order_of_the_stream(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, 25)
-    assert await Archiver(redis, engine, KEY, batch=10).drain() == 25
+    assert await Archiver(redis, engine, KEY, batch_size=10).drain() == 25
     assert await numbers(engine) == list(range(1, 26))
 
 
 async def test_records_are_numbered_from_one_without_gaps(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, 25)
-    await Archiver(redis, engine, KEY, batch=10).drain()
+    await Archiver(redis, engine, KEY, batch_size=10).drain()
     assert [row["seq"] for row in await archived(engine)] == list(range(1, 26))
 
 
 async def test_run_once_archives_one_batch(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, 25)
-    assert await Archiver(redis, engine, KEY, batch=10).run_once() == 10
+    assert await Archiver(redis, engine, KEY, batch_size=10).run_once() == 10
 
 
 async def test_archived_entry_leaves_the_stream(redis: Redis, engine: AsyncEngine) -> None:
@@ -97,19 +97,19 @@ async def test_two_archivers_at_once_archive_each_record_once(
     redis: Redis, engine: AsyncEngine, other_engine: AsyncEngine
 ) -> None:
     await fill(redis, 400)
-    archivers = [Archiver(redis, engine, KEY, batch=20), Archiver(redis, other_engine, KEY, batch=30)]
+    archivers = [Archiver(redis, engine, KEY, batch_size=20), Archiver(redis, other_engine, KEY, batch_size=30)]
     totals = await asyncio.gather(*(archiver.drain() for archiver in archivers))
     assert sum(totals) == 400
     assert await numbers(engine) == list(range(1, 401))
-    assert (await verify(engine)).intact
+    assert (await verify(engine)).is_intact
 
 
 async def test_crash_between_commit_and_removal_doubles_nothing(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, 15)
     before_removal = await redis.dump(AUDIT_STREAM)
-    await Archiver(redis, engine, KEY, batch=10).run_once()
+    await Archiver(redis, engine, KEY, batch_size=10).run_once()
     await redis.restore(AUDIT_STREAM, 0, before_removal, replace=True)
-    assert await Archiver(redis, engine, KEY, batch=10).drain() == 5
+    assert await Archiver(redis, engine, KEY, batch_size=10).drain() == 5
     assert await numbers(engine) == list(range(1, 16))
     assert await redis.xlen(AUDIT_STREAM) == 0
 
@@ -119,7 +119,7 @@ async def test_record_appended_twice_is_archived_once(redis: Redis, engine: Asyn
     """A writer whose answer was lost appends again."""
     await fill(redis, 3)
     await fill(redis, 3)
-    assert await Archiver(redis, engine, KEY, batch=batch).drain() == 3
+    assert await Archiver(redis, engine, KEY, batch_size=batch).drain() == 3
 
 
 async def test_killed_archiver_loses_and_doubles_nothing(
@@ -143,12 +143,12 @@ async def test_killed_archiver_loses_and_doubles_nothing(
 
 async def test_unreadable_entry_becomes_a_record_of_its_own(redis: Redis, engine: AsyncEngine) -> None:
     unreadable: list[dict[Any, Any]] = [
-        {FIELD: b"{"},
-        {FIELD: b"[1]"},
-        {FIELD: b"\xff"},
+        {ENTRY_FIELD: b"{"},
+        {ENTRY_FIELD: b"[1]"},
+        {ENTRY_FIELD: b"\xff"},
         {b"other": b"x"},
-        {FIELD: b'{"action":"event","portal_id":1}'},
-        {FIELD: b'{"action":"event","portal_id":1,"id":"a","at":99999999999999999999}'},
+        {ENTRY_FIELD: b'{"action":"event","portal_id":1}'},
+        {ENTRY_FIELD: b'{"action":"event","portal_id":1,"id":"a","at":99999999999999999999}'},
     ]
     await fill(redis, 1)
     for entry in unreadable:
@@ -160,14 +160,14 @@ async def test_unreadable_entry_becomes_a_record_of_its_own(redis: Redis, engine
 
 
 async def test_content_of_an_unreadable_entry_is_not_kept(redis: Redis, engine: AsyncEngine) -> None:
-    await redis.xadd(AUDIT_STREAM, {FIELD: b"ada@example.com"})
+    await redis.xadd(AUDIT_STREAM, {ENTRY_FIELD: b"ada@example.com"})
     await Archiver(redis, engine, KEY).drain()
     [row] = await archived(engine)
     assert not any("example" in str(value) for value in row.values())
 
 
 async def test_unreadable_entry_too_is_archived_once(redis: Redis, engine: AsyncEngine) -> None:
-    await redis.xadd(AUDIT_STREAM, {FIELD: b"{"})
+    await redis.xadd(AUDIT_STREAM, {ENTRY_FIELD: b"{"})
     before_removal = await redis.dump(AUDIT_STREAM)
     await Archiver(redis, engine, KEY).drain()
     await redis.restore(AUDIT_STREAM, 0, before_removal, replace=True)
@@ -179,11 +179,11 @@ async def test_store_older_than_the_code_is_refused_and_keeps_the_stream(
 ) -> None:
     await schema.upgrade(engine)
     (tmp_path / "versions").mkdir()
-    for place in (schema._SCRIPTS / "versions").glob("v*.py"):
+    for place in (schema._MIGRATIONS / "versions").glob("v*.py"):
         (tmp_path / "versions" / place.name).write_text(place.read_text())
     (tmp_path / "versions" / "next.py").write_text("revision, down_revision = 'next', '0002'")
     (tmp_path / "env.py").touch()
-    monkeypatch.setattr(schema, "_SCRIPTS", tmp_path)
+    monkeypatch.setattr(schema, "_MIGRATIONS", tmp_path)
     await fill(redis, 1)
     with pytest.raises(AuditUnavailable, match="python -m spokes migrate"):
         await Archiver(redis, engine, KEY).drain()
@@ -192,7 +192,7 @@ async def test_store_older_than_the_code_is_refused_and_keeps_the_stream(
 
 async def test_chain_without_its_end_is_not_extended(redis: Redis, engine: AsyncEngine) -> None:
     await schema.upgrade(engine)
-    async with writing(engine) as connection:
+    async with write_connection(engine) as connection:
         await connection.execute(text("DELETE FROM audit_head"))
     await fill(redis, 1)
     with pytest.raises(AuditUnavailable, match="spokes audit verify"):
@@ -229,15 +229,15 @@ async def test_another_archiver_takes_over_when_the_elected_one_ends(
 
 
 async def test_one_process_at_a_time_is_elected(redis: Redis) -> None:
-    mine, theirs = Lease(redis, "office"), Lease(redis, "office")
-    assert [await mine.held(), await theirs.held(), await mine.held()] == [True, False, True]
+    mine, theirs = LeaderLock(redis, "office"), LeaderLock(redis, "office")
+    assert [await mine.is_leader(), await theirs.is_leader(), await mine.is_leader()] == [True, False, True]
 
 
 async def test_office_given_up_is_taken_at_once(redis: Redis) -> None:
-    mine, theirs = Lease(redis, "office"), Lease(redis, "office")
-    await mine.held()
+    mine, theirs = LeaderLock(redis, "office"), LeaderLock(redis, "office")
+    await mine.is_leader()
     await mine.release()
-    assert await theirs.held()
+    assert await theirs.is_leader()
 
 
 class Server:
@@ -285,6 +285,6 @@ async def test_store_stopped_and_started_loses_nothing_and_alerts_once(redis: Re
     rows = await archived(engine)
     assert [int(str(row["id"]), 16) for row in rows if row["action"] == "event"] == list(range(1, 101))
     assert [row["action"] for row in rows if row["action"] != "event"] == ["alert.began", "alert.ended"]
-    assert (await verify(engine)).intact
+    assert (await verify(engine)).is_intact
     assert [log["event"] for log in logs] == ["audit_tables_created", "audit_unavailable", "audit_unavailable_over"]
     await engine.dispose()

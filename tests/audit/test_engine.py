@@ -13,7 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.chain_writer import _COLUMNS, _insert
 from spokes.audit.sql import schema
-from spokes.audit.sql.engine import _set_up_sqlite, asyncpg_address, open_engine, pass_over_leftovers, reading, writing
+from spokes.audit.sql.engine import (
+    _set_up_sqlite,
+    asyncpg_address,
+    ignore_orphaned_copy_errors,
+    open_engine,
+    read_connection,
+    write_connection,
+)
 from spokes.audit.sql.queries import fetch
 from spokes.core.errors import AuditUnavailable
 from spokes.core.settings import Settings
@@ -39,7 +46,7 @@ def test_address_written_for_any_client_is_translated(given: str, read: str) -> 
 async def test_store_that_does_not_answer_is_told_without_its_password() -> None:
     engine = open_engine("postgresql+asyncpg://u:geheim@127.0.0.1:1/d?sslmode=prefer")
     with pytest.raises(AuditUnavailable, match="does not answer") as told:
-        async with reading(engine):
+        async with read_connection(engine):
             pass
     assert "geheim" not in str(told.value)
     await engine.dispose()
@@ -47,7 +54,7 @@ async def test_store_that_does_not_answer_is_told_without_its_password() -> None
 
 async def test_failed_transaction_leaves_nothing(engine: AsyncEngine) -> None:
     async def fail() -> None:
-        async with writing(engine) as connection:
+        async with write_connection(engine) as connection:
             await connection.execute(text("CREATE TABLE half (a INTEGER)"))
             await connection.execute(text("SELECT * FROM nowhere"))
 
@@ -72,7 +79,7 @@ async def _copy_on_a_connection_that_is_lost(url: str) -> None:
 async def test_of_a_copy_that_cannot_be_sent_one_error_is_told_and_no_other(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asyncio.get_running_loop().set_exception_handler(pass_over_leftovers)
+    asyncio.get_running_loop().set_exception_handler(ignore_orphaned_copy_errors)
     await _copy_on_a_connection_that_is_lost(postgres_url)
     await asyncio.sleep(0)  # what is done with the connection is done in the loop's next turn
     gc.collect()
@@ -81,11 +88,11 @@ async def test_of_a_copy_that_cannot_be_sent_one_error_is_told_and_no_other(
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_connection_that_is_lost_in_a_copy_is_a_store_that_does_not_answer(engine: AsyncEngine) -> None:
-    asyncio.get_running_loop().set_exception_handler(pass_over_leftovers)
+    asyncio.get_running_loop().set_exception_handler(ignore_orphaned_copy_errors)
     await schema.upgrade(engine)
 
     async def insert_while_it_is_lost() -> None:
-        async with writing(engine) as connection:
+        async with write_connection(engine) as connection:
             raw = (await connection.get_raw_connection()).driver_connection
 
             class Losing:
@@ -107,7 +114,7 @@ async def _fails_alone(error: Exception) -> None:
 async def test_exception_of_a_task_that_nobody_waited_for_is_told(
     error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asyncio.get_running_loop().set_exception_handler(pass_over_leftovers)
+    asyncio.get_running_loop().set_exception_handler(ignore_orphaned_copy_errors)
     task = asyncio.create_task(_fails_alone(error))
     await asyncio.wait({task})
     del task
@@ -116,7 +123,7 @@ async def test_exception_of_a_task_that_nobody_waited_for_is_told(
 
 
 async def test_exception_of_a_future_that_nobody_fetched_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    asyncio.get_running_loop().set_exception_handler(pass_over_leftovers)
+    asyncio.get_running_loop().set_exception_handler(ignore_orphaned_copy_errors)
     asyncio.get_running_loop().create_future().set_exception(KeyError())
     gc.collect()
     assert "never retrieved" in caplog.text

@@ -6,8 +6,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.archiver import Archiver
 from spokes.audit.records import Action, Outcome
 from spokes.audit.sql import schema
-from spokes.audit.sql.engine import open_engine, reading
-from spokes.audit.sql.queries import Filters, find
+from spokes.audit.sql.engine import open_engine, read_connection
+from spokes.audit.sql.queries import Filters, find_records
 from spokes.audit.sql.tables import RECORDS
 from spokes.audit.stream import append
 from tests.support.deployment import KEY
@@ -40,7 +40,7 @@ async def store(redis: Redis, engine: AsyncEngine) -> AsyncEngine:
 
 
 async def seqs(store: AsyncEngine, filters: Filters, **how: object) -> list[object]:
-    return [row["seq"] async for row in find(store, filters, **how)]
+    return [row["seq"] async for row in find_records(store, filters, **how)]
 
 
 async def test_oldest_comes_first(store: AsyncEngine) -> None:
@@ -69,7 +69,7 @@ async def test_pages_join_without_gap_or_overlap(
     redis: Redis, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, newest_first: bool
 ) -> None:
     """Also where many records carry the same time."""
-    monkeypatch.setattr("spokes.audit.sql.queries._PAGE", 4)
+    monkeypatch.setattr("spokes.audit.sql.queries._PAGE_SIZE", 4)
     pipeline = redis.pipeline()
     for number in range(1, 12):
         append(pipeline, record(number, at=1000 + number // 6))
@@ -86,7 +86,7 @@ async def test_search_in_a_time_range_uses_its_index(tmp_path: object, name: str
     filters = Filters(**{name: "x"}, since=1, until=2)  # type: ignore[arg-type]  # all five are text
     query = select(RECORDS).where(*filters.conditions()).order_by(RECORDS.c.at, RECORDS.c.seq)
     compiled = str(query.compile(compile_kwargs={"literal_binds": True}))
-    async with reading(engine) as connection:
+    async with read_connection(engine) as connection:
         plan = [row[3] for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
     await engine.dispose()
     assert plan == [f"SEARCH audit_records USING INDEX ix_audit_records_{name} ({name}=? AND at>? AND at<?)"]

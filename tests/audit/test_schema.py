@@ -12,10 +12,10 @@ from sqlalchemy import Connection, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.archiver import Archiver
-from spokes.audit.chain import GENESIS, chained
+from spokes.audit.chain import GENESIS, chain_rows
 from spokes.audit.rows import to_row
 from spokes.audit.sql import schema
-from spokes.audit.sql.engine import reading, writing
+from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.tables import HEAD, METADATA, RECORDS
 from spokes.audit.stream import append
 from spokes.audit.verify import verify
@@ -38,7 +38,7 @@ def upgrade():
 def newer_code(engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Migrations that are one further; `monkeypatch.undo` makes the code old again."""
     scripts = tmp_path / "migrations"
-    shutil.copytree(schema._SCRIPTS, scripts)
+    shutil.copytree(schema._MIGRATIONS, scripts)
     (scripts / "versions" / "next.py").write_text(NEXT)
     return scripts
 
@@ -69,7 +69,7 @@ async def test_migrations_and_tables_agree(engine: AsyncEngine) -> None:
         )
 
     await schema.upgrade(engine)
-    async with reading(engine) as connection:
+    async with read_connection(engine) as connection:
         assert await connection.run_sync(differences) == []
 
 
@@ -82,8 +82,8 @@ async def at_first_revision(redis: Redis, engine: AsyncEngine) -> None:
         command.upgrade(config, "0001")
 
     rows = [to_row(record(number).as_dict()) for number in (1, 2, 3)]
-    old = [{name: row[name] for name in row if name != "object_hash"} for row in chained(rows, 0, GENESIS)]
-    async with writing(engine) as connection:
+    old = [{name: row[name] for name in row if name != "object_hash"} for row in chain_rows(rows, 0, GENESIS)]
+    async with write_connection(engine) as connection:
         await connection.run_sync(upgrade)
         columns = [column for column in RECORDS.c if column.name != "object_hash"]
         values = ", ".join(f":{column.name}" for column in columns)
@@ -99,29 +99,29 @@ async def test_records_of_the_first_revision_stay_and_verify(redis: Redis, engin
         append(pipeline, record(4))
         await pipeline.execute()
     await Archiver(redis, engine, KEY).drain()
-    verdict = await verify(engine, master=KEY)
-    assert (verdict.intact, verdict.records) == (True, 4)
+    verdict = await verify(engine, master_key=KEY)
+    assert (verdict.is_intact, verdict.records) == (True, 4)
 
 
 async def test_database_without_tables_is_refused_with_advice(engine: AsyncEngine) -> None:
     with pytest.raises(AuditUnavailable, match="run `python -m spokes migrate`"):
-        await schema.require(engine)
+        await schema.require_current(engine)
 
 
 async def test_older_database_is_refused_with_advice(
     engine: AsyncEngine, newer_code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await schema.upgrade(engine)
-    monkeypatch.setattr(schema, "_SCRIPTS", newer_code)
+    monkeypatch.setattr(schema, "_MIGRATIONS", newer_code)
     with pytest.raises(AuditUnavailable, match="older than this code: run `python -m spokes migrate`"):
-        await schema.require(engine)
+        await schema.require_current(engine)
 
 
 async def test_older_database_is_upgraded(
     engine: AsyncEngine, newer_code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await schema.upgrade(engine)
-    monkeypatch.setattr(schema, "_SCRIPTS", newer_code)
+    monkeypatch.setattr(schema, "_MIGRATIONS", newer_code)
     assert await schema.upgrade(engine) == ("0002", "next")
 
 
@@ -129,8 +129,8 @@ async def test_newer_database_is_good_enough_for_older_code(
     engine: AsyncEngine, newer_code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a release rolls out, old workers meet the new tables."""
-    monkeypatch.setattr(schema, "_SCRIPTS", newer_code)
+    monkeypatch.setattr(schema, "_MIGRATIONS", newer_code)
     await schema.upgrade(engine)
     monkeypatch.undo()
-    await schema.require(engine)
+    await schema.require_current(engine)
     assert await schema.upgrade(engine) == ("next", "next")

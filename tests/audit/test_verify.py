@@ -4,21 +4,21 @@ import pytest
 from sqlalchemy import delete, insert, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.chain import GENESIS, chained, link
+from spokes.audit.chain import GENESIS, chain_hash, chain_rows
 from spokes.audit.rows import Row, to_row
 from spokes.audit.sql import schema
-from spokes.audit.sql.engine import writing
+from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.tables import HEAD, RECORDS
-from spokes.audit.verify import Tampering, Verdict, verify
+from spokes.audit.verify import Tampering, VerificationResult, verify
 from tests.support.events import record
 
-HONEST = chained([to_row(record(number).as_dict()) for number in range(1, 10)], 0, GENESIS)
+HONEST = chain_rows([to_row(record(number).as_dict()) for number in range(1, 10)], 0, GENESIS)
 
 
-async def judge(engine: AsyncEngine, rows: list[Row]) -> Verdict:
+async def judge(engine: AsyncEngine, rows: list[Row]) -> VerificationResult:
     """Verify a store that holds `rows` where the archiver had put the honest ones."""
     await schema.upgrade(engine)
-    async with writing(engine) as connection:
+    async with write_connection(engine) as connection:
         await connection.execute(delete(RECORDS))
         if rows:
             await connection.execute(insert(RECORDS), rows)
@@ -33,13 +33,13 @@ def renumbered(*rows: Row) -> list[Row]:
 def invented(previous: Row) -> Row:
     """A record that never was, with a hash that fits after `previous`."""
     row = to_row(record(77).as_dict())
-    return {"seq": 0, "hash": link(str(previous["hash"]), row), **row}
+    return {"seq": 0, "hash": chain_hash(str(previous["hash"]), row), **row}
 
 
 def forged(row: Row) -> Row:
     """A changed record with a hash that fits its new content."""
     changed = {**row, "outcome": "dead"}
-    return {**changed, "hash": link(str(HONEST[int(row["seq"] or 0) - 2]["hash"]), changed)}
+    return {**changed, "hash": chain_hash(str(HONEST[int(row["seq"] or 0) - 2]["hash"]), changed)}
 
 
 def swapped_contents(one: Row, other: Row) -> list[Row]:
@@ -81,12 +81,12 @@ TAMPERED = {
 
 async def test_untouched_chain_is_intact(engine: AsyncEngine) -> None:
     verdict = await judge(engine, HONEST)
-    assert (verdict.intact, verdict.records, verdict.hash) == (True, 9, HONEST[-1]["hash"])
+    assert (verdict.is_intact, verdict.records, verdict.hash) == (True, 9, HONEST[-1]["hash"])
 
 
 async def test_empty_store_is_intact(engine: AsyncEngine) -> None:
     await schema.upgrade(engine)
-    assert (await verify(engine)).intact
+    assert (await verify(engine)).is_intact
 
 
 async def test_tampering_is_found_and_told_apart(engine: AsyncEngine) -> None:
@@ -115,9 +115,9 @@ async def test_progress_rises_to_the_number_of_records(engine: AsyncEngine, monk
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_single_bit_flipped_in_the_file_is_located(engine: AsyncEngine, tmp_path: Path) -> None:
-    rows = chained([to_row(record(n, handler=f"handler.number{n}").as_dict()) for n in range(1, 10)], 0, GENESIS)
+    rows = chain_rows([to_row(record(n, handler=f"handler.number{n}").as_dict()) for n in range(1, 10)], 0, GENESIS)
     await schema.upgrade(engine)
-    async with writing(engine) as connection:
+    async with write_connection(engine) as connection:
         await connection.execute(insert(RECORDS), rows)
         await connection.execute(update(HEAD).values(seq=9, hash=rows[-1]["hash"]))
     await engine.dispose()  # the last connection to close empties the journal into the file

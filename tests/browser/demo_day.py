@@ -11,19 +11,20 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import Episodes
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append
-from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from spokes.core import clock
+from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, job_payload
 from spokes.core.redis import keys
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metric_history import Snapshot
-from spokes.core.telemetry.metric_totals import TOTALS, sample
-from spokes.crm.transport.rate_budget import KINDS, Budget
-from spokes.privacy.requests import ErasureRequest, Law, add
-from spokes.queue.dead_letters import DeadLetter, keep
+from spokes.core.telemetry.metric_totals import TOTALS, sample_key
+from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
+from spokes.privacy.requests import ErasureRequest, Law, add_request
+from spokes.queue.dead_letters import DeadLetter, store_commands
 
 PORTAL: Final = 50112233
 CONTACT: Final = "318845120771"
@@ -34,7 +35,7 @@ _MINUTE: Final = 60_000
 
 
 def now() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.now_ms()
 
 
 def element(number: int, **fields: object) -> dict[str, object]:
@@ -80,23 +81,25 @@ async def counts(redis: Redis) -> None:
             outcome="rate_limited",
         )
         add_to(sums, "spokes_budget_wait_seconds_sum", ended / 70, kind="calls")
-        await minutes.keep(redis, Snapshot(now() - (61 - at) * _MINUTE + 20_000, dict(sums)))
+        await minutes.append_snapshot(redis, Snapshot(now() - (61 - at) * _MINUTE + 20_000, dict(sums)))
     await redis.hset(TOTALS, mapping={name: str(value) for name, value in sums.items()})
     await pulse(redis, 230)
 
 
 async def pulse(redis: Redis, events: float) -> None:
     """Let `events` more come in and end."""
-    await redis.hincrbyfloat(TOTALS, sample("spokes_events_total", fate="admitted"), events)
+    await redis.hincrbyfloat(TOTALS, sample_key("spokes_events_total", fate="admitted"), events)
     await redis.hincrbyfloat(
-        TOTALS, sample("spokes_outcomes_total", handler=_HANDLERS[0], outcome="processed"), events * 0.95
+        TOTALS, sample_key("spokes_outcomes_total", handler=_HANDLERS[0], outcome="processed"), events * 0.95
     )
-    await redis.hincrbyfloat(TOTALS, sample("spokes_crm_calls_total", method="POST", outcome="answered"), events / 6)
-    await redis.hincrbyfloat(TOTALS, sample("spokes_budget_wait_seconds_sum", kind="calls"), events / 70)
+    await redis.hincrbyfloat(
+        TOTALS, sample_key("spokes_crm_calls_total", method="POST", outcome="answered"), events / 6
+    )
+    await redis.hincrbyfloat(TOTALS, sample_key("spokes_budget_wait_seconds_sum", kind="calls"), events / 70)
 
 
 def add_to(sums: dict[str, float], name: str, value: float, **labels: str) -> None:
-    key = sample(name, **labels)
+    key = sample_key(name, **labels)
     sums[key] = sums.get(key, 0.0) + round(value)
 
 
@@ -107,17 +110,17 @@ async def waiting(redis: Redis) -> None:
             f"{PORTAL}-{now():x}-{number:010x}", PORTAL, now(), (Entry(f"{number:032x}", 0, element(number)),)
         )
         await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now()))
-        await redis.zadd(QUEUE_NAME, {delivery.id: now() + (number - 6) * 9_000})
+        await redis.zadd(JOB_QUEUE, {delivery.id: now() + (number - 6) * 9_000})
 
 
 async def calls(redis: Redis) -> None:
     """Calls of the last moments; ten seconds later they take no place any more."""
-    budget = Budget(redis, limit=100, search_limit=5)
-    await redis.zadd(keys.BUDGETS, {str(PORTAL): time.time() + 3600})
+    budget = RateBudget(redis, limit=100, search_limit=5)
+    await redis.zadd(keys.BUDGET_PORTALS, {str(PORTAL): time.time() + 3600})
     states = await budget.state(PORTAL)
-    for kind, many in zip(KINDS, (84, 1, 12), strict=True):
+    for kind, many in zip(CALL_KINDS, (84, 1, 12), strict=True):
         for _ in range(many - states[kind].used):
-            async with budget.place(PORTAL, kind):
+            async with budget.slot(PORTAL, kind):
                 pass
 
 
@@ -136,7 +139,7 @@ async def letters(redis: Redis, value: str) -> None:
                 f"{number:032x}", 7 if reason == "object_not_found" else 3, element(number, propertyValue=value)
             )
             letter = DeadLetter(PORTAL, f"{PORTAL}-19ab-{number:010x}", entry, reason, handler, now() - number * 71_000)
-            for command in keep(letter, keep_s=86_400):
+            for command in store_commands(letter, ttl_s=86_400):
                 await redis.execute_command(*command)
 
 
@@ -215,7 +218,7 @@ async def fill(redis: Redis, engine: AsyncEngine, key: str, *, hostile: bool) ->
     await waiting(redis)
     await letters(redis, SCRIPT if hostile else "+1 555 0100")
     await calls(redis)
-    await Episodes(redis).tell(Alert.UNUSUAL_DEAD_LETTERS, stands=True, portal_id=PORTAL, count=15)
+    await AlertEpisodes(redis).set_state(Alert.UNUSUAL_DEAD_LETTERS, is_active=True, portal_id=PORTAL, count=15)
     pipeline = redis.pipeline()
     for told in history(SCRIPT if hostile else "ValueError"):
         append(pipeline, told)
@@ -224,7 +227,9 @@ async def fill(redis: Redis, engine: AsyncEngine, key: str, *, hostile: bool) ->
     await archiver.run_once()
     await archiver.drain()
     day = 86_400_000
-    await add(engine, ErasureRequest(PORTAL, "h1", ("318845120912",), Law.GDPR, "grace", now() - 26 * day))
-    await add(engine, ErasureRequest(PORTAL, "h2", ("318845121333",), Law.CCPA, "ada", now() - 6 * day))
-    await add(engine, ErasureRequest(PORTAL, "h3", ("318845119001",), Law.CCPA, "ada", now() - 50 * day))
-    await add(engine, ErasureRequest(PORTAL, "h4", ("318845119771",), Law.GDPR, "ada", now() - 20 * day).finished())
+    await add_request(engine, ErasureRequest(PORTAL, "h1", ("318845120912",), Law.GDPR, "grace", now() - 26 * day))
+    await add_request(engine, ErasureRequest(PORTAL, "h2", ("318845121333",), Law.CCPA, "ada", now() - 6 * day))
+    await add_request(engine, ErasureRequest(PORTAL, "h3", ("318845119001",), Law.CCPA, "ada", now() - 50 * day))
+    await add_request(
+        engine, ErasureRequest(PORTAL, "h4", ("318845119771",), Law.GDPR, "ada", now() - 20 * day).as_done()
+    )

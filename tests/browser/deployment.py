@@ -49,7 +49,7 @@ class Deployment:
     def cookie(self, *roles: Role, name: str = "ada") -> str:
         """Begin a session beside the login, which has a test of its own."""
         key = derive_key(self.settings.console_key.get_secret_value(), "csrf")
-        return str(self.on_redis(lambda redis: Sessions(redis, key).begin(name, roles, None)))
+        return str(self.on_redis(lambda redis: Sessions(redis, key).start(name, roles, None)))
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def test_object_is_followed_from_a_link(console: Deployment, driver: webdriver.C
 
 
 def test_dead_letter_is_replayed_with_the_keyboard_alone(console: Deployment, driver: webdriver.Chrome) -> None:
-    index = keys.dead_index(PORTAL)
+    index = keys.dead_letters_by_time(PORTAL)
     before = console.on_redis(lambda redis: redis.zcard(index))
     driver.get(console.address + "/console/dead")
     box = driver.find_element(By.CSS_SELECTOR, "details[open] input[name=letter]")

@@ -16,14 +16,14 @@ from random import Random
 
 import pytest
 
-from chaos.child_process import Part
-from chaos.collect import complaints, ends_of, still_running
-from chaos.facts import Disturbance, Facts
+from chaos.child_process import ChildProcess
+from chaos.collect import final_outcomes, find_log_errors, still_running
+from chaos.facts import Facts, ObservedDisruption
 from chaos.invariants import violations
-from chaos.plan import Kind, plan
+from chaos.plan import DisruptionKind, plan
 from chaos.proxy import Proxy
-from chaos.run import speed
-from chaos.stack import Busy, House
+from chaos.run import simulator_speed
+from chaos.stack import ProcessBusy, Stack
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import SenderConfig, SimulatorConfig
 from spokes.simulator.webhooks.retry_schedule import retry_delay_s
@@ -31,17 +31,17 @@ from tests.support.deployment import ROOT
 
 GOOD = Facts(
     accepted=frozenset({"a", "b", "c"}),
-    ends={"a": ("processed",), "b": ("dead",), "c": ("dead", "discarded")},
-    may_die=frozenset({"b", "c"}),
-    told={"x": (1_000,), "y": (50_000, 60_000)},
-    must_be_told=frozenset({"x"}),
-    once={"deal 1": 1},
-    left={"deliveries": 0},
-    limited=(70_000,),
-    disturbances=(
-        Disturbance(Kind.WORKER_KILLED, 55_000, 56_000),
-        Disturbance(Kind.LINK_STALLED, 60_000, 65_000),
-        Disturbance(Kind.WEB_KILLED, 100_000, 105_000),
+    outcomes={"a": ("processed",), "b": ("dead",), "c": ("dead", "discarded")},
+    allowed_dead=frozenset({"b", "c"}),
+    note_times={"x": (1_000,), "y": (50_000, 60_000)},
+    expected_notes=frozenset({"x"}),
+    once_counts={"deal 1": 1},
+    leftovers={"deliveries": 0},
+    rate_limited_at_ms=(70_000,),
+    disruptions=(
+        ObservedDisruption(DisruptionKind.WORKER_KILLED, 55_000, 56_000),
+        ObservedDisruption(DisruptionKind.LINK_STALLED, 60_000, 65_000),
+        ObservedDisruption(DisruptionKind.WEB_KILLED, 100_000, 105_000),
     ),
 )
 
@@ -50,7 +50,7 @@ GOOD = Facts(
 def test_hubspot_gives_no_event_up_while_trouble_lasts(seconds: float) -> None:
     rng, retries = Random(1), SenderConfig().max_retries
     waits = [sum(retry_delay_s(retry + 1, rng) for retry in range(retries)) for _ in range(1000)]
-    assert min(waits) / speed(seconds, retries) > seconds + 15
+    assert min(waits) / simulator_speed(seconds, retries) > seconds + 15
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_hubspot_gives_no_event_up_while_trouble_lasts(seconds: float) -> None:
     ],
 )
 def test_dead_letter_that_was_taken_up_again_is_no_end(outcomes: list[str], ends: tuple[str, ...] | None) -> None:
-    assert ends_of(("event", outcome) for outcome in outcomes).get("event") == ends
+    assert final_outcomes(("event", outcome) for outcome in outcomes).get("event") == ends
 
 
 def test_good_run_violates_nothing() -> None:
@@ -78,9 +78,9 @@ def test_good_run_violates_nothing() -> None:
     [
         ("events that HubSpot could not deliver", {"not_delivered": ("pending",)}),
         ("events that were answered 202 and are lost", {"accepted": frozenset({"a", "b", "c", "d"})}),
-        ("events with more than one end", {"ends": {**GOOD.ends, "a": ("processed", "processed")}}),
-        ("events with more than one end", {"ends": {**GOOD.ends, "b": ("discarded", "dead")}}),
-        ("events that nobody was answered 202 for", {"ends": {**GOOD.ends, "d": ("processed",)}}),
+        ("events with more than one end", {"ends": {**GOOD.outcomes, "a": ("processed", "processed")}}),
+        ("events with more than one end", {"ends": {**GOOD.outcomes, "b": ("discarded", "dead")}}),
+        ("events that nobody was answered 202 for", {"ends": {**GOOD.outcomes, "d": ("processed",)}}),
         ("events that died, whose record is alive", {"may_die": frozenset({"c"})}),
         ("forged requests that were taken", {"forged_accepted": 1}),
         ("effects that did not happen", {"must_be_told": frozenset({"x", "z"})}),
@@ -98,9 +98,9 @@ def test_good_run_violates_nothing() -> None:
     ],
 )
 def test_each_violation_is_seen_and_no_other(what: str, fault: dict[str, object]) -> None:
-    must = frozenset({"x"}) if "told" in fault else GOOD.must_be_told
+    must = frozenset({"x"}) if "told" in fault else GOOD.expected_notes
     found = violations(replace(GOOD, **{"must_be_told": must, **fault}))
-    assert [violation.what for violation in found] == [what]
+    assert [violation.name for violation in found] == [what]
 
 
 def test_violation_names_a_few_of_many() -> None:
@@ -113,17 +113,17 @@ def test_plan_follows_from_its_seed() -> None:
 
 
 def test_plan_has_every_kind_before_any_comes_again() -> None:
-    first = [trouble.kind for trouble in plan(7, 120)][: len(Kind)]
-    assert set(first) == set(Kind)
+    first = [trouble.kind for trouble in plan(7, 120)][: len(DisruptionKind)]
+    assert set(first) == set(DisruptionKind)
 
 
 def test_plan_of_some_kinds_has_no_others() -> None:
-    kinds = [Kind.DISK_FULL, Kind.CRM_CUT]
+    kinds = [DisruptionKind.DISK_FULL, DisruptionKind.CRM_CUT]
     assert {trouble.kind for trouble in plan(7, 60, kinds)} == set(kinds)
 
 
 def test_plan_begins_in_calm_and_ends_before_the_run() -> None:
-    times = [trouble.at_s for trouble in plan(3, 30)]
+    times = [trouble.starts_at_s for trouble in plan(3, 30)]
     assert times[0] > 2
     assert times[-1] < 29
     assert times == sorted(times)
@@ -182,7 +182,7 @@ async def test_proxy_that_stalls_carries_nothing_until_it_flows(echo: Proxy) -> 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await reader.read(5)
-    echo.flow()
+    echo.resume()
     assert await reader.read(5) == b"later"
     writer.close()
 
@@ -195,60 +195,60 @@ async def test_proxy_to_nobody_ends_the_connection() -> None:
 
 
 async def test_part_that_does_not_heed_a_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chaos.child_process._ENDS_WITHIN_S", 0.2)
+    monkeypatch.setattr("chaos.child_process._STOP_TIMEOUT_S", 0.2)
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
-    part = Part("deaf", [sys.executable, "-c", script], {"DATA_DIR": str(tmp_path)}, tmp_path)
+    part = ChildProcess("deaf", [sys.executable, "-c", script], {"DATA_DIR": str(tmp_path)}, tmp_path)
     await part.start()
     while not (tmp_path / "deaf.log").read_bytes():  # noqa: ASYNC110 - another process gets there
         await asyncio.sleep(0.02)
     assert len(list(still_running(tmp_path))) == 1
-    assert await part.end() == -9
+    assert await part.stop() == -9
     assert list(still_running(tmp_path)) == []
 
 
 async def test_trouble_that_would_wait_long_for_its_part_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chaos.stack._WAITS_S", 0.05)
+    monkeypatch.setattr("chaos.stack._EXCLUSIVE_TIMEOUT_S", 0.05)
     async with Simulator(SimulatorConfig()) as sim:
-        house = House(sim, tmp_path, 1, fsync="always")
-        async with house.alone("web", "worker 1"):
-            with pytest.raises(Busy):
-                async with house.alone("valkey", "web"):
+        house = Stack(sim, tmp_path, 1, fsync="always")
+        async with house.exclusive("web", "worker 1"):
+            with pytest.raises(ProcessBusy):
+                async with house.exclusive("valkey", "web"):
                     raise AssertionError
-            async with house.alone("valkey"):
+            async with house.exclusive("valkey"):
                 pass
 
 
 async def test_part_is_known_by_its_last_words(tmp_path: Path) -> None:
-    part = Part("talker", [sys.executable, "-c", "print('first' + 500 * ' ' + 'last')"], {}, tmp_path)
+    part = ChildProcess("talker", [sys.executable, "-c", "print('first' + 500 * ' ' + 'last')"], {}, tmp_path)
     await part.start()
     async with asyncio.timeout(20):
-        while part.code is None:  # noqa: ASYNC110 - another process gets there
+        while part.exit_code is None:  # noqa: ASYNC110 - another process gets there
             await asyncio.sleep(0.02)
-    assert (part.said(b"last"), part.said(b"first")) == (True, False)
-    await part.end()
+    assert (part.output_contains(b"last"), part.output_contains(b"first")) == (True, False)
+    await part.stop()
 
 
 async def test_part_hears_a_signal_once_it_has_a_handler_for_it(tmp_path: Path) -> None:
     script = "import signal, time; print(1, flush=True); time.sleep({}); signal.signal(signal.SIGTERM, print)"
     told = []
     for seconds, after in ((60, ""), (0, "; print(2, flush=True); time.sleep(60)")):
-        part = Part(f"part {seconds}", [sys.executable, "-c", script.format(seconds) + after], {}, tmp_path)
+        part = ChildProcess(f"part {seconds}", [sys.executable, "-c", script.format(seconds) + after], {}, tmp_path)
         await part.start()
         while (tmp_path / f"part {seconds}.log").read_bytes().count(b"\n") < (2 if after else 1):  # noqa: ASYNC110 - another process gets there
             await asyncio.sleep(0.02)
-        told.append((part.hears(signal.SIGTERM), part.hears(signal.SIGHUP)))
-        await part.end(signal.SIGKILL)
+        told.append((part.handles_signal(signal.SIGTERM), part.handles_signal(signal.SIGHUP)))
+        await part.stop(signal.SIGKILL)
     assert told == [(False, False), (True, False)]
-    assert not part.hears(signal.SIGTERM)
+    assert not part.handles_signal(signal.SIGTERM)
 
 
 def test_faults_and_values_in_logs_are_complaints(tmp_path: Path) -> None:
     lines = [b'{"event": "worker_ready"}', b"Traceback (most recent call last):", b'{"email": "person.1@example.com"}']
     (tmp_path / "worker 1.log").write_bytes(b"\n".join(lines))
     (tmp_path / "valkey.log").write_bytes(b"Traceback")
-    assert len(list(complaints(tmp_path))) == 2
+    assert len(list(find_log_errors(tmp_path))) == 2
 
 
 @pytest.mark.parametrize(("after_s", "off_s"), [("0", -600), ("600", 0)])

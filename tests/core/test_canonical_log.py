@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from spokes.core.masking import Mask
-from spokes.core.telemetry.canonical_log import CanonicalLines
+from spokes.core.telemetry.canonical_log import CanonicalLog
 
 
 class Writes(io.StringIO):
@@ -28,11 +28,11 @@ def out() -> Writes:
 
 
 @pytest.fixture
-def lines(out: Writes) -> CanonicalLines:
-    return CanonicalLines(out, "web", Mask(["a-secret"]))
+def lines(out: Writes) -> CanonicalLog:
+    return CanonicalLog(out, "web", Mask(["a-secret"]))
 
 
-def test_line_is_written_at_once_where_no_loop_runs(lines: CanonicalLines, out: Writes) -> None:
+def test_line_is_written_at_once_where_no_loop_runs(lines: CanonicalLog, out: Writes) -> None:
     lines.write("request", {"status": 202}, "info")
     (written,) = out.writes
     told = orjson.loads(written)
@@ -40,7 +40,7 @@ def test_line_is_written_at_once_where_no_loop_runs(lines: CanonicalLines, out: 
     assert told == {"status": 202, "event": "request", "process": "web", "level": "info"}
 
 
-def test_lines_of_one_moment_are_one_write(lines: CanonicalLines, out: Writes) -> None:
+def test_lines_of_one_moment_are_one_write(lines: CanonicalLog, out: Writes) -> None:
     async def tell() -> None:
         for number in range(3):
             lines.write("request", {"number": number}, "info")
@@ -52,7 +52,7 @@ def test_lines_of_one_moment_are_one_write(lines: CanonicalLines, out: Writes) -
     assert len(out.writes) == 1
 
 
-def test_line_of_a_loop_that_has_ended_is_written_with_the_next(lines: CanonicalLines, out: Writes) -> None:
+def test_line_of_a_loop_that_has_ended_is_written_with_the_next(lines: CanonicalLog, out: Writes) -> None:
     async def tell(number: int, seconds: float) -> None:
         lines.write("request", {"number": number}, "info")
         await asyncio.sleep(seconds)
@@ -62,6 +62,6 @@ def test_line_of_a_loop_that_has_ended_is_written_with_the_next(lines: Canonical
     assert [orjson.loads(line)["number"] for line in "".join(out.writes).splitlines()] == [1, 2]
 
 
-def test_line_is_masked(lines: CanonicalLines, out: Writes) -> None:
+def test_line_is_masked(lines: CanonicalLog, out: Writes) -> None:
     lines.write("request", {"reason": "a-secret"}, "info")
     assert "a-secret" not in out.writes[0]

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from spokes.core.delivery import (
     JOB_KEY_PREFIX,
     JOB_NAME,
-    QUEUE_NAME,
+    JOB_QUEUE,
     Delivery,
     Entry,
     decode,
     encode,
     job_payload,
-    new_id,
+    new_delivery_id,
 )
 from spokes.core.errors import UnreadableDelivery
 from tests.support.events import event
@@ -36,11 +36,11 @@ def test_stock_arq_reads_the_job() -> None:
 
 
 def test_names_are_arqs_own() -> None:
-    assert (arq.constants.default_queue_name, arq.constants.job_key_prefix) == (QUEUE_NAME, JOB_KEY_PREFIX)
+    assert (arq.constants.default_queue_name, arq.constants.job_key_prefix) == (JOB_QUEUE, JOB_KEY_PREFIX)
 
 
 def test_ids_of_one_portal_sort_by_time() -> None:
-    assert new_id(7)[:13] <= new_id(7)[:13]
+    assert new_delivery_id(7)[:13] <= new_delivery_id(7)[:13]
 
 
 def test_hundred_events_pack_to_less_than_a_third() -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from spokes.core.redis.group_commit import Together
-from spokes.core.redis.outage import Patience
+from spokes.core.redis.group_commit import GroupCommit
+from spokes.core.redis.outage import RedisOutage
 
 
 async def groups(*weights: int, most: int) -> list[list[int]]:
@@ -15,9 +15,9 @@ async def groups(*weights: int, most: int) -> list[list[int]]:
         await asyncio.sleep(0)
         return asks
 
-    together: Together[int, int] = Together(carry_out, Patience(), most=most, weigh=lambda ask: ask)
-    first = together.ask(most)
-    await asyncio.gather(first, *map(together.ask, weights))
+    together: GroupCommit[int, int] = GroupCommit(carry_out, RedisOutage(), max_weight=most, weight=lambda ask: ask)
+    first = together.submit(most)
+    await asyncio.gather(first, *map(together.submit, weights))
     return calls[1:]
 
 

@@ -13,17 +13,18 @@ from aiohttp.test_utils import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
-from spokes.core.delivery import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from spokes.core import clock
+from spokes.core.delivery import ALERTS_ACTIVE, AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, job_payload
 from spokes.core.settings import Settings
 from spokes.core.telemetry import metric_totals as totals
-from spokes.core.telemetry.metric_totals import PROCESSES, Totals, counted, page, sample
+from spokes.core.telemetry.metric_totals import LIVE_PROCESSES, MetricTotals, local_samples, render_page, sample_key
 from spokes.core.telemetry.metrics import LAG_SECONDS, METRICS, Durations
 from spokes.queue.dead_letters import DeadLetter
-from spokes.queue.dead_letters import keep as keep_letter
+from spokes.queue.dead_letters import store_commands as keep_letter
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
 from tests.support.crm_world import world_of
-from tests.support.deployment import ROOT, TOKEN, DoorServer, Sign
+from tests.support.deployment import ROOT, TOKEN, Sign, WebProcessServer
 from tests.support.events import batch, event
 from workers.upkeep import gauges as figures
 
@@ -42,7 +43,7 @@ def read(text: str) -> dict[tuple[str, Labels], float]:
 
 @pytest.fixture
 async def client(settings: Settings, redis: Redis) -> AsyncIterator[TestClient]:
-    async with TestClient(DoorServer(settings)) as client:
+    async with TestClient(WebProcessServer(settings)) as client:
         yield client
 
 
@@ -79,7 +80,7 @@ async def queue(redis: Redis, *elements: dict[str, object]) -> None:
     entries = tuple(Entry(f"{number:010x}{at:010x}", 0, element) for at, element in enumerate(elements))
     delivery = Delivery(f"{PORTAL}-{number}-1", PORTAL, 1, entries)
     await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, 1))
-    await redis.zadd(QUEUE_NAME, {delivery.id: 1})
+    await redis.zadd(JOB_QUEUE, {delivery.id: 1})
 
 
 async def test_any_web_process_tells_what_workers_counted_before_they_ended(
@@ -110,10 +111,10 @@ async def test_any_web_process_tells_what_workers_counted_before_they_ended(
 
 
 async def test_what_waits_and_what_stands_is_told_without_a_worker(client: TestClient, redis: Redis) -> None:
-    now_ms = time.time_ns() // 1_000_000
-    await redis.zadd(QUEUE_NAME, {"due": now_ms - 90_000, "later": now_ms + 90_000})
+    now_ms = clock.now_ms()
+    await redis.zadd(JOB_QUEUE, {"due": now_ms - 90_000, "later": now_ms + 90_000})
     await redis.xadd(AUDIT_STREAM, {b"r": b"{}"}, id=f"{now_ms - 30_000}-1")
-    await redis.hset(ALERTS, "secret_old:3f2a", "{}")
+    await redis.hset(ALERTS_ACTIVE, "secret_old:3f2a", "{}")
 
     told = await samples(client)
 
@@ -148,7 +149,7 @@ async def test_requests_are_counted_by_answer_and_reason_and_timed(
 
 async def test_page_is_told_while_redis_is_away_and_sums_do_not_fall(environ: dict[str, str]) -> None:
     settings = Settings.from_env({**environ, "REDIS_URL": "redis://127.0.0.1:1"})
-    async with TestClient(DoorServer(settings)) as client:
+    async with TestClient(WebProcessServer(settings)) as client:
         async with client.get("/nowhere") as answer:
             await answer.read()
         told = await samples(client)
@@ -158,51 +159,51 @@ async def test_page_is_told_while_redis_is_away_and_sums_do_not_fall(environ: di
 
 async def test_sum_survives_the_absence_of_redis(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Told before, meanwhile, and after; never less than before, and nothing twice."""
-    ours = Totals(redis, "worker")
-    name = sample("spokes_lag_seconds_count")
-    await ours.share()
-    start = (await ours.known())[name]
+    ours = MetricTotals(redis, "worker")
+    name = sample_key("spokes_lag_seconds_count")
+    await ours.flush()
+    start = (await ours.read())[name]
     LAG_SECONDS.observe(1)
 
     async def away(name: str) -> None:
         raise ConnectionError
 
     with monkeypatch.context() as gone:
-        gone.setattr(ours, "share", lambda: away(""))
-        meanwhile = (await ours.known())[name]
-    after = (await ours.known())[name]
+        gone.setattr(ours, "flush", lambda: away(""))
+        meanwhile = (await ours.read())[name]
+    after = (await ours.read())[name]
     assert [meanwhile - start, after - start] == [1, 1]
 
 
 async def test_living_processes_are_those_that_spoke_of_late(redis: Redis) -> None:
-    await redis.zadd(PROCESSES, {"worker:gone:1": time.time() - 2 * totals.LIVES_S})
-    ours = Totals(redis, "worker")
-    await ours.share()
-    living = await redis.zrange(PROCESSES, 0, -1)
-    await ours.end()
-    assert ([member.partition(b":")[0] for member in living], await redis.zcard(PROCESSES)) == ([b"worker"], 0)
+    await redis.zadd(LIVE_PROCESSES, {"worker:gone:1": time.time() - 2 * totals.PROCESS_TTL_S})
+    ours = MetricTotals(redis, "worker")
+    await ours.flush()
+    living = await redis.zrange(LIVE_PROCESSES, 0, -1)
+    await ours.close()
+    assert ([member.partition(b":")[0] for member in living], await redis.zcard(LIVE_PROCESSES)) == ([b"worker"], 0)
 
 
 async def test_figures_tell_budget_pauses_and_dead_letters(redis: Redis) -> None:
     async with world_of(redis) as world:
         await world.services("contacts.update").contacts.get(world.make(phone="1"))
         await world.crm.budget.pause(PORTAL, "calls", 20)
-        await figures._announce(redis, world.crm.budget)
+        await figures._register_portals(redis, world.crm.budget)
         for number in (1, 2):
             entry = Entry(f"{number:032x}", 3, event(number))
             letter = DeadLetter(PORTAL, "d", entry, "no_handler", "", number)
-            for command in keep_letter(letter, keep_s=3600):
+            for command in keep_letter(letter, ttl_s=3600):
                 await redis.execute_command(*command)
         await redis.hset("spokes:paused", "7", '{"why": "not_authorized"}')
         told = await figures.measure(redis, world.crm.budget)
-        await figures.keep(redis, told)
+        await figures.publish(redis, told)
 
-    assert told[sample("spokes_dead_letters")] == 2
-    assert told[sample("spokes_portals_paused", why="not_authorized")] == 1
-    assert told[sample("spokes_budget_used", kind="calls")] >= 1
-    assert told[sample("spokes_budget_limit", kind="calls")] >= 100
-    assert 15 < told[sample("spokes_budget_pause_seconds", kind="calls")] <= 20
-    assert 0 < await redis.ttl(totals.FIGURES) <= 45
+    assert told[sample_key("spokes_dead_letters")] == 2
+    assert told[sample_key("spokes_portals_paused", why="not_authorized")] == 1
+    assert told[sample_key("spokes_budget_used", kind="calls")] >= 1
+    assert told[sample_key("spokes_budget_limit", kind="calls")] >= 100
+    assert 15 < told[sample_key("spokes_budget_pause_seconds", kind="calls")] <= 20
+    assert 0 < await redis.ttl(totals.GAUGES) <= 45
 
 
 def test_many_values_are_observed_as_each_would_be() -> None:
@@ -215,7 +216,11 @@ def test_many_values_are_observed_as_each_would_be() -> None:
 
 
 def test_buckets_stand_on_the_page_from_the_least_to_the_most() -> None:
-    lines = [line for line in page(counted()).decode().splitlines() if line.startswith("spokes_lag_seconds_bucket")]
+    lines = [
+        line
+        for line in render_page(local_samples()).decode().splitlines()
+        if line.startswith("spokes_lag_seconds_bucket")
+    ]
     bounds = [float(line.split('"')[1]) for line in lines]
     assert bounds == sorted(bounds)
     assert len(bounds) > 10
@@ -233,7 +238,7 @@ def test_no_label_can_take_any_value_that_comes() -> None:
 async def test_page_asks_for_its_token(environ: dict[str, str], redis: Redis) -> None:
     settings = Settings.from_env({**environ, "METRICS_TOKEN": "a-token-of-prometheus"})
     answers = []
-    async with TestClient(DoorServer(settings)) as client:
+    async with TestClient(WebProcessServer(settings)) as client:
         for told in ("", "Bearer wrong", "Bearer \u20ac", "a-token-of-prometheus", "Bearer a-token-of-prometheus"):
             async with client.get("/metrics", headers={"Authorization": told}) as answer:
                 answers.append((answer.status, b"spokes_" in await answer.read()))

@@ -15,7 +15,7 @@ NEEDS = ("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL")
 
 def problems(environ: dict[str, str], needs: tuple[str, ...] = ()) -> tuple[str, ...]:
     with pytest.raises(ConfigurationError) as fault:
-        Settings.from_env(environ, needs=needs)
+        Settings.from_env(environ, required=needs)
     return fault.value.problems
 
 

@@ -20,9 +20,9 @@ import structlog
 from redis.asyncio import Redis
 
 from spokes.core.settings import Settings
-from spokes.core.telemetry.security_events import SecurityEvent, security
-from spokes.core.telemetry.sentry import release, timed
-from spokes.core.telemetry.setup import alert, canonical, report, setup
+from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
+from spokes.core.telemetry.sentry import record_span, release
+from spokes.core.telemetry.setup import log_alert, log_canonical_line, report_error, setup_telemetry
 from spokes.core.version import VERSION
 from tests.support.deployment import ROOT
 
@@ -42,7 +42,7 @@ def restored() -> Iterator[None]:
 
 def lines(environ: dict[str, str], **changes: str) -> io.StringIO:
     out = io.StringIO()
-    setup(Settings.from_env({**environ, **changes}), "web", stream=out)
+    setup_telemetry(Settings.from_env({**environ, **changes}), "web", stream=out)
     return out
 
 
@@ -152,7 +152,7 @@ def test_exception_reaches_sentry_without_its_text(sentry: _Sentry, environ: dic
     try:
         raise ValueError(secret_local)
     except ValueError as error:
-        report(error, handler="contacts.keep_reachable", email=CANARY)
+        report_error(error, handler="contacts.keep_reachable", email=CANARY)
     sentry_sdk.flush(5)
     (envelope,) = sentry.received
     assert b"ValueError" in envelope
@@ -162,7 +162,7 @@ def test_exception_reaches_sentry_without_its_text(sentry: _Sentry, environ: dic
 
 def test_alert_reaches_log_and_sentry_under_one_name(sentry: _Sentry, environ: dict[str, str]) -> None:
     setup_with(sentry, environ)
-    alert("queue_filling", backlog=7, note=CANARY)
+    log_alert("queue_filling", backlog=7, note=CANARY)
     sentry_sdk.flush(5)
     (envelope,) = sentry.received
     assert b"queue_filling" in envelope
@@ -182,14 +182,14 @@ def test_errors_are_grouped_by_handler_and_class(sentry: _Sentry, environ: dict[
         try:
             raise ValueError(number)
         except ValueError as error:
-            report(error, handler=handler)
+            report_error(error, handler=handler)
     groups = [item["fingerprint"] for item in items(sentry)]
     assert groups == [["contacts.a", "ValueError"], ["contacts.a", "ValueError"], ["deals.b", "ValueError"]]
 
 
 def test_release_and_environment_are_told(sentry: _Sentry, environ: dict[str, str]) -> None:
     setup_with(sentry, environ, SENTRY_ENVIRONMENT="staging", HEROKU_SLUG_COMMIT="0123456789abcdef0123")
-    alert("queue_filling")
+    log_alert("queue_filling")
     [item] = items(sentry)
     assert (item["release"], item["environment"]) == (f"spokes@{VERSION}+0123456789ab", "staging")
     assert (item["fingerprint"], item["tags"]["process"]) == (["queue_filling"], "web")
@@ -208,7 +208,7 @@ def test_version_is_that_of_the_package() -> None:
 def test_times_are_sent_when_asked_for(sentry: _Sentry, environ: dict[str, str], rate: str, sent: int) -> None:
     setup_with(sentry, environ, SENTRY_TRACES_RATE=rate)
     for name in ("receive", "process_delivery", "contacts.keep_reachable"):
-        timed("handler", name, 2.5)
+        record_span("handler", name, 2.5)
     told = [item for item in items(sentry) if item.get("type") == "transaction"]
     assert len(told) == sent
     for item in told:
@@ -222,7 +222,7 @@ def seconds(moment: str) -> float:
 
 def test_security_event_is_a_line_of_its_own_kind(environ: dict[str, str]) -> None:
     out = lines(environ)
-    security(SecurityEvent.LOGIN_FAILED, actor="eve", address="192.0.2.7", password="hunter2")
+    log_security_event(SecurityEvent.LOGIN_FAILED, actor="eve", address="192.0.2.7", password="hunter2")
     line = orjson.loads(out.getvalue())
     assert (line["event"], line["security"], line["level"], line["actor"]) == ("login_failed", True, "warning", "eve")
     assert "hunter2" not in out.getvalue()
@@ -232,7 +232,7 @@ def test_security_event_is_a_line_of_its_own_kind(environ: dict[str, str]) -> No
 @pytest.mark.parametrize(("level", "shown"), [("INFO", True), ("WARNING", False)])
 def test_canonical_line_is_told_at_info(environ: dict[str, str], form: str, level: str, shown: bool) -> None:
     out = lines(environ, LOG_FORMAT=form, LOG_LEVEL=level)
-    canonical("delivery", {"delivery_id": "7-1-1"})
+    log_canonical_line("delivery", {"delivery_id": "7-1-1"})
     assert ("7-1-1" in out.getvalue()) is shown
 
 
@@ -244,7 +244,7 @@ def test_every_security_event_is_documented() -> None:
 def test_columns_leave_out_what_is_nought_and_put_ids_last(environ: dict[str, str]) -> None:
     out = lines(environ, LOG_FORMAT="columns")
     fields = {"request_id": "5a9b", "status": 202, "reason": "", "ms": 1.2, "deliveries": ["7-1-1"], "duplicate": 0}
-    canonical("request", fields)
+    log_canonical_line("request", fields)
     assert out.getvalue().partition(" ")[2] == "request   status=202 ms=1.2 5a9b 7-1-1\n"
 
 

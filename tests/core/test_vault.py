@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from spokes.console.doctor.findings import Level
-from spokes.console.doctor.secrets_check import judge_secrets
+from spokes.console.doctor.findings import FindingLevel
+from spokes.console.doctor.secrets_check import assess_secrets
 from spokes.core.errors import SecretUnreadable
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
-from spokes.crm.transport.stored_secrets import Kept, Secrets
+from spokes.crm.transport.stored_secrets import StoredSecret, StoredSecrets
 
 PORTAL = 50112233
 
@@ -51,46 +51,48 @@ def test_changed_seal_is_unreadable() -> None:
 
 
 def test_vault_of_a_deployment_takes_its_keys_from_the_environment(environ: dict[str, str]) -> None:
-    vault = Vault.of(Settings.from_env({**environ, "SECRETS_KEY": "new, old"}))
-    assert [vault.is_newest(Vault([key]).seal("x")) for key in ("new", "old")] == [True, False]
+    vault = Vault.from_settings(Settings.from_env({**environ, "SECRETS_KEY": "new, old"}))
+    assert [vault.uses_newest_key(Vault([key]).seal("x")) for key in ("new", "old")] == [True, False]
 
 
 def test_vault_without_a_key_of_its_own_has_one_of_the_deployment(settings: Settings) -> None:
-    assert Vault.of(settings).open(Vault.of(settings).seal("x")) == "x"
+    assert Vault.from_settings(settings).open(Vault.from_settings(settings).seal("x")) == "x"
 
 
 async def test_kept_secret_is_read_again(redis: Redis) -> None:
-    secrets = Secrets(redis, Vault(["a key"]))
-    await secrets.keep(PORTAL, "refresh_token", "na1-1234")
+    secrets = StoredSecrets(redis, Vault(["a key"]))
+    await secrets.put(PORTAL, "refresh_token", "na1-1234")
     assert await secrets.read(PORTAL, "refresh_token") == "na1-1234"
 
 
 async def test_dropped_secret_is_gone(redis: Redis) -> None:
-    secrets = Secrets(redis, Vault(["a key"]))
-    await secrets.keep(PORTAL, "refresh_token", "na1-1234")
-    assert (await secrets.drop(PORTAL, "refresh_token"), await secrets.read(PORTAL, "refresh_token")) == (True, None)
+    secrets = StoredSecrets(redis, Vault(["a key"]))
+    await secrets.put(PORTAL, "refresh_token", "na1-1234")
+    assert (await secrets.delete(PORTAL, "refresh_token"), await secrets.read(PORTAL, "refresh_token")) == (True, None)
 
 
 async def test_resealing_makes_older_keys_dispensable(redis: Redis) -> None:
-    await Secrets(redis, Vault(["old"])).keep(PORTAL, "refresh_token", "na1-1234")
-    resealed = await Secrets(redis, Vault(["new", "old"])).reseal()
-    assert (resealed, await Secrets(redis, Vault(["new"])).read(PORTAL, "refresh_token")) == ((1, []), "na1-1234")
+    await StoredSecrets(redis, Vault(["old"])).put(PORTAL, "refresh_token", "na1-1234")
+    resealed = await StoredSecrets(redis, Vault(["new", "old"])).reseal()
+    assert (resealed, await StoredSecrets(redis, Vault(["new"])).read(PORTAL, "refresh_token")) == ((1, []), "na1-1234")
 
 
 async def test_resealing_leaves_what_no_key_opens(redis: Redis) -> None:
-    await Secrets(redis, Vault(["lost"])).keep(PORTAL, "refresh_token", "na1-1234")
-    count, unreadable = await Secrets(redis, Vault(["new"])).reseal()
+    await StoredSecrets(redis, Vault(["lost"])).put(PORTAL, "refresh_token", "na1-1234")
+    count, unreadable = await StoredSecrets(redis, Vault(["new"])).reseal()
     assert (count, [one.name for one in unreadable]) == (0, ["refresh_token"])
-    assert await Secrets(redis, Vault(["lost"])).read(PORTAL, "refresh_token") == "na1-1234"
+    assert await StoredSecrets(redis, Vault(["lost"])).read(PORTAL, "refresh_token") == "na1-1234"
 
 
-@pytest.mark.parametrize(("key", "level"), [("new", Level.OK), ("old", Level.WARNING), ("lost", Level.FAULT)])
-def test_doctor_names_what_is_not_sealed_by_the_newest_key(key: str, level: Level) -> None:
-    kept = [Kept(PORTAL, "refresh_token", Vault([key]).seal("x"))]
-    found = judge_secrets(kept, Vault(["new", "old"]))
-    assert max((finding.level for finding in found), key=[*Level].index) is level
+@pytest.mark.parametrize(
+    ("key", "level"), [("new", FindingLevel.OK), ("old", FindingLevel.WARNING), ("lost", FindingLevel.FAULT)]
+)
+def test_doctor_names_what_is_not_sealed_by_the_newest_key(key: str, level: FindingLevel) -> None:
+    kept = [StoredSecret(PORTAL, "refresh_token", Vault([key]).seal("x"))]
+    found = assess_secrets(kept, Vault(["new", "old"]))
+    assert max((finding.level for finding in found), key=[*FindingLevel].index) is level
 
 
 def test_doctor_finds_plain_text_and_does_not_show_it() -> None:
-    found, *_ = judge_secrets([Kept(PORTAL, "refresh_token", b"na1-plain-text")], Vault(["new"]))
-    assert (found.level, "na1" in found.sentence) == (Level.FAULT, False)
+    found, *_ = assess_secrets([StoredSecret(PORTAL, "refresh_token", b"na1-plain-text")], Vault(["new"]))
+    assert (found.level, "na1" in found.sentence) == (FindingLevel.FAULT, False)

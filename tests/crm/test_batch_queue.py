@@ -18,14 +18,14 @@ from spokes.core.errors import (
     ObjectNotFound,
     RateLimited,
 )
-from spokes.crm.batching.registry import Exchange
-from spokes.crm.batching.updates import Update
-from spokes.crm.own_writes import Echoes
-from spokes.crm.results import Done
+from spokes.crm.batching.registry import BatchQueues
+from spokes.crm.batching.updates import PropertyUpdate
+from spokes.crm.own_writes import OwnWriteLedger
+from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.client import HubSpotClient
-from spokes.crm.transport.paced_client import Calls
+from spokes.crm.transport.paced_client import PacedClient
 from spokes.crm.transport.paths import Paths
-from spokes.crm.transport.rate_budget import Budget
+from spokes.crm.transport.rate_budget import RateBudget
 from tests.support.scripted_hubspot import Asked, ScriptedHubSpot, found, json_answer
 
 PORTAL = 50112233
@@ -35,7 +35,7 @@ Respond = Callable[[Asked], web.StreamResponse]
 class Bench:
     """A scripted HubSpot, an exchange that talks to it, and its budget."""
 
-    def __init__(self, hubspot: ScriptedHubSpot, exchange: Exchange, budget: Budget) -> None:
+    def __init__(self, hubspot: ScriptedHubSpot, exchange: BatchQueues, budget: RateBudget) -> None:
         self.hubspot = hubspot
         self.exchange = exchange
         self.budget = budget
@@ -44,16 +44,16 @@ class Bench:
         item = await self.exchange.reads(PORTAL, "contacts", by).get(object_id, properties)
         return dict(item["properties"])
 
-    async def update(self, object_id: str, *, follows: bool = True, **properties: str) -> Done:
-        return await self.exchange.updates(PORTAL, "contacts").join(object_id, Update(properties, follows))
+    async def update(self, object_id: str, *, follows: bool = True, **properties: str) -> WriteReceipt:
+        return await self.exchange.updates(PORTAL, "contacts").submit(object_id, PropertyUpdate(properties, follows))
 
 
 @asynccontextmanager
 async def bench_of(redis: Redis, respond: Respond, *, limit: int = 100) -> AsyncIterator[Bench]:
     async with ScriptedHubSpot(respond) as hubspot:
         client = HubSpotClient(api_url=hubspot.url, token="t", timeout_s=3, concurrency=8)
-        budget = Budget(redis, limit=limit, search_limit=5, window_s=0.4, concurrency=8)
-        exchange = Exchange(Calls(client, budget), Paths("2026-09"), Echoes(redis, b"k"))
+        budget = RateBudget(redis, limit=limit, search_limit=5, window_s=0.4, concurrency=8)
+        exchange = BatchQueues(PacedClient(client, budget), Paths("2026-09"), OwnWriteLedger(redis, b"k"))
         yield Bench(hubspot, exchange, budget)
         await exchange.close()
 
@@ -272,7 +272,7 @@ async def test_single_update_is_a_plain_one(redis: Redis) -> None:
         done = await bench.update("1", phone="+1")
 
     assert bench.hubspot.paths == ["PATCH /crm/objects/2026-09/contacts/1"]
-    assert done == Done("1", "c-9")
+    assert done == WriteReceipt("1", "c-9")
 
 
 async def test_updates_of_one_object_keep_their_order_and_are_never_under_way_together(redis: Redis) -> None:
@@ -339,11 +339,11 @@ async def test_who_lost_the_right_to_write_while_a_batch_was_refused_is_left_out
 
     async with bench_of(redis, respond) as bench:
         updates = bench.exchange.updates(PORTAL, "contacts")
-        asks = (updates.join(i, Update({"phone": "x"}, follows=True), still=until_refused) for i in "12")
+        asks = (updates.submit(i, PropertyUpdate({"phone": "x"}, follow_merge=True), still=until_refused) for i in "12")
         others = (bench.update(i, phone="x") for i in "34")
         answers = await asyncio.gather(*asks, *others, return_exceptions=True)
 
-    assert [type(answer) for answer in answers] == [LeaseLost, LeaseLost, Done, Done]
+    assert [type(answer) for answer in answers] == [LeaseLost, LeaseLost, WriteReceipt, WriteReceipt]
     assert [asked.ids for asked in bench.hubspot.asked] == [["1", "2", "3", "4"], ["3", "4"]]
 
 
@@ -354,7 +354,7 @@ async def test_partial_failure_of_an_update_is_for_the_one_it_names(redis: Redis
     async with bench_of(redis, respond) as bench:
         answers = await asyncio.gather(bench.update("1", a="x"), bench.update("2", a="x"), return_exceptions=True)
 
-    assert [type(answer) for answer in answers] == [Done, InvalidRequest]
+    assert [type(answer) for answer in answers] == [WriteReceipt, InvalidRequest]
     assert len(bench.hubspot.asked) == 1
 
 
@@ -412,7 +412,7 @@ async def test_associations_are_read_together_and_pages_are_followed(redis: Redi
 
     async with bench_of(redis, respond) as bench:
         lane = bench.exchange.associations(PORTAL, "contact", "notes")
-        answers = await asyncio.gather(*(lane.join(i, None) for i in "123"))
+        answers = await asyncio.gather(*(lane.submit(i, None) for i in "123"))
 
     assert [[end.id for end in ends] for ends in answers] == [["11", "12"], ["13"], []]
     assert bench.hubspot.paths == [

@@ -6,10 +6,10 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import InvalidRequest
-from spokes.crm.validation import Rules, checked
+from spokes.crm.validation import ValidationRules, validate_properties
 from tests.support.crm_world import World, world_of
 
-RULES = Rules(frozenset({"mail.invalid"}), "DE")
+RULES = ValidationRules(frozenset({"mail.invalid"}), "DE")
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def world(redis: Redis) -> AsyncIterator[World]:
     ],
 )
 def test_values_are_put_into_hubspots_form(object_type: str, given: dict[str, str], written: dict[str, str]) -> None:
-    assert checked(object_type, given, RULES) == written
+    assert validate_properties(object_type, given, RULES) == written
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ async def test_what_cannot_be_written_is_refused_before_any_call(
 @pytest.mark.parametrize("address", ["ada@blocked.example.org", "ada@sub.blocked.example.org"])
 def test_address_of_a_blocked_domain_is_refused(address: str) -> None:
     with pytest.raises(InvalidRequest, match="EMAIL_DOMAIN_BLOCKED"):
-        checked("contact", {"email": address}, Rules(frozenset({"blocked.example.org"})))
+        validate_properties("contact", {"email": address}, ValidationRules(frozenset({"blocked.example.org"})))
 
 
 async def test_blocked_domains_and_region_are_settings(redis: Redis) -> None:

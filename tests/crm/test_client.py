@@ -321,8 +321,8 @@ def test_handlers_load_without_hubspots_client() -> None:
 async def test_apiexceptions_of_every_hubspot_package_are_recognised() -> None:
     from hubspot.crm.companies.exceptions import NotFoundException  # noqa: PLC0415 - loads a package for one test
 
-    from spokes.crm.transport.client import _ours  # noqa: PLC0415 - its only use here
+    from spokes.crm.transport.client import _map_exception  # noqa: PLC0415 - its only use here
 
-    error = _ours(NotFoundException(status=404, reason="x"))
+    error = _map_exception(NotFoundException(status=404, reason="x"))
 
     assert isinstance(error, ObjectNotFound)

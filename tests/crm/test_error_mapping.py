@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spokes.core.errors import CRMError, InvalidRequest, ObjectNotFound
-from spokes.crm.batching.batch_results import outcomes
-from spokes.crm.transport.error_mapping import fault, fault_of_entry, ids_of_entry, retry_after_s
+from spokes.crm.batching.batch_results import match_results
+from spokes.crm.transport.error_mapping import error_from_entry, error_from_response, ids_in_entry, parse_retry_after
 from spokes.crm.transport.response_json import text_id
 
 NOW = datetime(2026, 11, 23, 20, tzinfo=UTC)
@@ -24,7 +24,7 @@ ANY_JSON = st.recursive(
 
 @given(st.integers(100, 599), ANY_JSON)
 def test_any_json_is_an_error_without_fault(status: int, body: object) -> None:
-    error = fault(status, {}, orjson.dumps(body), NOW)
+    error = error_from_response(status, {}, orjson.dumps(body), NOW)
 
     assert isinstance(error, CRMError)
     assert error.status == status
@@ -32,25 +32,25 @@ def test_any_json_is_an_error_without_fault(status: int, body: object) -> None:
 
 @given(st.integers(400, 599), st.binary(max_size=60))
 def test_any_bytes_are_an_error_without_fault(status: int, body: bytes) -> None:
-    assert fault(status, {}, body, NOW).status == status
+    assert error_from_response(status, {}, body, NOW).status == status
 
 
 @given(st.dictionaries(st.sampled_from(["category", "context", "message", "errors"]), ANY_JSON))
 def test_any_entry_of_a_batch_is_read_without_fault(entry: dict[str, object]) -> None:
-    assert isinstance(fault_of_entry(entry), CRMError)
-    assert all(isinstance(named, str) for named in ids_of_entry(entry))
+    assert isinstance(error_from_entry(entry), CRMError)
+    assert all(isinstance(named, str) for named in ids_in_entry(entry))
 
 
 @given(ANY_JSON)
 def test_any_batch_answer_accounts_for_every_input(body: object) -> None:
-    told = outcomes(["1", "2"], body if isinstance(body, dict) else {}, lambda item: text_id(item.get("id")))
+    told = match_results(["1", "2"], body if isinstance(body, dict) else {}, lambda item: text_id(item.get("id")))
 
-    assert sorted([*told.found, *told.refused, *told.unclear]) == ["1", "2"]
+    assert sorted([*told.found, *told.failed, *told.unknown]) == ["1", "2"]
 
 
 @given(st.text(max_size=30))
 def test_any_retry_after_is_read_without_fault(text: str) -> None:
-    seconds = retry_after_s(text, NOW)
+    seconds = parse_retry_after(text, NOW)
 
     assert seconds is None or 0 <= seconds <= 86_400
 
@@ -65,23 +65,23 @@ def test_any_retry_after_is_read_without_fault(text: str) -> None:
     ],
 )  # fmt: skip
 def test_retry_after_in_seconds(text: str | None, seconds: float | None) -> None:
-    assert retry_after_s(text, NOW) == seconds
+    assert parse_retry_after(text, NOW) == seconds
 
 
 def test_entry_without_a_known_category_is_an_invalid_request() -> None:
-    assert isinstance(fault_of_entry({"category": "WHO_KNOWS"}), InvalidRequest)
+    assert isinstance(error_from_entry({"category": "WHO_KNOWS"}), InvalidRequest)
 
 
 def test_error_that_names_no_input_is_that_of_the_missing() -> None:
     body = {"results": [{"id": "1"}], "errors": [{"category": "VALIDATION_ERROR"}]}
 
-    told = outcomes(["1", "2"], body, lambda item: text_id(item.get("id")))
+    told = match_results(["1", "2"], body, lambda item: text_id(item.get("id")))
 
     assert list(told.found) == ["1"]
-    assert isinstance(told.refused["2"], InvalidRequest)
+    assert isinstance(told.failed["2"], InvalidRequest)
 
 
 def test_input_that_is_simply_missing_is_not_found() -> None:
-    told = outcomes(["1", "2"], {"results": [{"id": "1"}]}, lambda item: text_id(item.get("id")))
+    told = match_results(["1", "2"], {"results": [{"id": "1"}]}, lambda item: text_id(item.get("id")))
 
-    assert isinstance(told.refused["2"], ObjectNotFound)
+    assert isinstance(told.failed["2"], ObjectNotFound)

@@ -18,7 +18,7 @@ from spokes.core.errors import (
 )
 from spokes.core.settings import Settings
 from spokes.crm.objects import New
-from spokes.crm.results import Fate, Fates
+from spokes.crm.results import ItemResult, ItemResults
 from spokes.crm.services import CRM
 from spokes.simulator.api.faults import Fault
 from tests.support.crm_world import PORTAL, World, world_of
@@ -235,14 +235,14 @@ async def test_what_was_not_declared_is_refused_as_a_whole(world: World, name: s
     ],
 )
 def test_who_insists_on_all_learns_the_gravest(errors: tuple[CRMError | None, ...], gravest: type[CRMError]) -> None:
-    fates = Fates(Fate("1", None, error) for error in errors)
+    fates = ItemResults(ItemResult("1", None, error) for error in errors)
 
     with pytest.raises(gravest):
-        fates.require()
+        fates.raise_for_errors()
 
 
 def test_who_insists_on_all_goes_on_when_all_was_done() -> None:
-    Fates([Fate("1", "x")]).require()
+    ItemResults([ItemResult("1", "x")]).raise_for_errors()
 
 
 async def test_creation_whose_answer_names_no_trace_is_not_taken_for_made(redis: Redis) -> None:
@@ -254,7 +254,7 @@ async def test_creation_whose_answer_names_no_trace_is_not_taken_for_made(redis:
     async with ScriptedHubSpot(respond) as hubspot:  # type: ignore[arg-type]
         settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token="t", audit_key="k" * 32)  # type: ignore[arg-type]
         crm = await CRM.open(settings, redis)
-        services = crm.for_event(PORTAL, "contact", {}, frozenset(ALL), lambda _: None)
+        services = crm.handler_services(PORTAL, "contact", {}, frozenset(ALL), lambda _: None)
         fates = await services.contacts.create_many([New({"city": "a"}), New({"city": "b"})])
         await crm.close()
 

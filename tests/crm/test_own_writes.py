@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis
 
 from spokes.core.errors import CRMUnavailable
-from spokes.crm.own_writes import Echoes
+from spokes.crm.own_writes import OwnWriteLedger
 
 WRITE = (1, "contact", "7")
 
 
 async def test_what_was_expected_is_an_echo_until_it_is_forgotten(redis: Redis) -> None:
-    echoes = Echoes(redis, b"key")
-    await echoes.expect(*WRITE, {"phone": "+49", "city": ""})
+    echoes = OwnWriteLedger(redis, b"key")
+    await echoes.record_write(*WRITE, {"phone": "+49", "city": ""})
 
     assert await echoes.is_echo(*WRITE, "phone", "+49")
     assert await echoes.is_echo(*WRITE, "city", None)
-    await echoes.forget(*WRITE, {"phone": "+49"})
+    await echoes.remove_write(*WRITE, {"phone": "+49"})
     assert not await echoes.is_echo(*WRITE, "phone", "+49")
     assert await echoes.is_echo(*WRITE, "city", "")
 
@@ -36,8 +36,8 @@ async def test_what_was_expected_is_an_echo_until_it_is_forgotten(redis: Redis) 
     ],
 )
 async def test_anything_else_is_no_echo(redis: Redis, write: tuple[int, str, str], name: str, value: str) -> None:
-    echoes = Echoes(redis, b"key")
-    await echoes.expect(*WRITE, {"phone": "+49"})
+    echoes = OwnWriteLedger(redis, b"key")
+    await echoes.record_write(*WRITE, {"phone": "+49"})
 
     assert not await echoes.is_echo(*write, name, value)
 
@@ -56,30 +56,30 @@ async def test_anything_else_is_no_echo(redis: Redis, write: tuple[int, str, str
     ],
 )
 async def test_value_that_hubspot_wrote_its_own_way_is_an_echo(redis: Redis, ours: str, theirs: str) -> None:
-    echoes = Echoes(redis, b"key")
-    await echoes.expect(*WRITE, {"phone": ours})
+    echoes = OwnWriteLedger(redis, b"key")
+    await echoes.record_write(*WRITE, {"phone": ours})
 
     assert await echoes.is_echo(*WRITE, "phone", theirs)
 
 
 async def test_change_by_our_app_of_what_we_wrote_is_ours_whatever_its_value(redis: Redis) -> None:
-    echoes = Echoes(redis, b"key")
-    await echoes.expect(*WRITE, {"phone": "+49"})
+    echoes = OwnWriteLedger(redis, b"key")
+    await echoes.record_write(*WRITE, {"phone": "+49"})
 
-    names = echoes.names(*WRITE, "phone", "something else", by_us=True)
+    names = echoes.keys_for_change(*WRITE, "phone", "something else", made_by_us=True)
     assert await redis.exists(*names)
 
 
 async def test_entry_ends_by_itself(redis: Redis) -> None:
-    echoes = Echoes(redis, b"key", ttl_s=1)
-    await echoes.expect(*WRITE, {"phone": "+49"})
+    echoes = OwnWriteLedger(redis, b"key", ttl_s=1)
+    await echoes.record_write(*WRITE, {"phone": "+49"})
     await asyncio.sleep(1.1)
 
     assert not await echoes.is_echo(*WRITE, "phone", "+49")
 
 
 async def test_neither_values_nor_names_stand_in_redis(redis: Redis) -> None:
-    await Echoes(redis, b"key").expect(*WRITE, {"favourite_colour": "ultramarine"})
+    await OwnWriteLedger(redis, b"key").record_write(*WRITE, {"favourite_colour": "ultramarine"})
 
     kept = [(key, await redis.get(key)) async for key in redis.scan_iter()]
 
@@ -88,15 +88,15 @@ async def test_neither_values_nor_names_stand_in_redis(redis: Redis) -> None:
 
 
 async def test_another_key_knows_nothing(redis: Redis) -> None:
-    await Echoes(redis, b"key").expect(*WRITE, {"phone": "+49"})
+    await OwnWriteLedger(redis, b"key").record_write(*WRITE, {"phone": "+49"})
 
-    assert not await Echoes(redis, b"other").is_echo(*WRITE, "phone", "+49")
+    assert not await OwnWriteLedger(redis, b"other").is_echo(*WRITE, "phone", "+49")
 
 
 async def test_many_at_once_share_round_trips(redis: Redis) -> None:
-    echoes = Echoes(redis, b"key")
+    echoes = OwnWriteLedger(redis, b"key")
 
-    await asyncio.gather(*(echoes.expect(1, "contact", str(i), {"phone": "x"}) for i in range(400)))
+    await asyncio.gather(*(echoes.record_write(1, "contact", str(i), {"phone": "x"}) for i in range(400)))
     answers = await asyncio.gather(*(echoes.is_echo(1, "contact", str(i), "phone", "x") for i in range(401)))
 
     assert answers == [True] * 400 + [False]
@@ -104,7 +104,7 @@ async def test_many_at_once_share_round_trips(redis: Redis) -> None:
 
 
 async def test_one_who_gives_up_harms_no_other(redis: Redis) -> None:
-    echoes = Echoes(redis, b"key")
+    echoes = OwnWriteLedger(redis, b"key")
     given_up = asyncio.create_task(echoes.is_echo(*WRITE, "phone", "x"))
     staying = asyncio.create_task(echoes.is_echo(*WRITE, "phone", "y"))
     await asyncio.sleep(0)
@@ -117,7 +117,7 @@ async def test_without_redis_there_is_no_answer() -> None:
     redis = Redis.from_url("redis://127.0.0.1:1")
 
     with pytest.raises(CRMUnavailable):
-        await Echoes(redis, b"key").is_echo(*WRITE, "phone", "x")
+        await OwnWriteLedger(redis, b"key").is_echo(*WRITE, "phone", "x")
 
     await redis.aclose()
 
@@ -125,17 +125,17 @@ async def test_without_redis_there_is_no_answer() -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
 @given(value=st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 async def test_any_text_is_recognised(redis: Redis, value: str) -> None:
-    echoes = Echoes(redis, b"key")
-    await echoes.expect(*WRITE, {"phone": value})
+    echoes = OwnWriteLedger(redis, b"key")
+    await echoes.record_write(*WRITE, {"phone": value})
 
     assert await echoes.is_echo(*WRITE, "phone", value)
 
 
 async def test_change_of_another_counts_only_to_the_letter(redis: Redis) -> None:
-    echoes = Echoes(redis, b"key")
-    await echoes.expect(*WRITE, {"phone": "+14155552671"})
+    echoes = OwnWriteLedger(redis, b"key")
+    await echoes.record_write(*WRITE, {"phone": "+14155552671"})
     stands = {
-        value: await redis.exists(*echoes.names(*WRITE, "phone", value, by_us=False, by_another=True))
+        value: await redis.exists(*echoes.keys_for_change(*WRITE, "phone", value, made_by_us=False, made_by_other=True))
         for value in ("+14155552671", "+1 (415) 555-2671")
     }
     assert stands == {"+14155552671": 1, "+1 (415) 555-2671": 0}

@@ -24,7 +24,7 @@ async def world(redis: Redis) -> AsyncIterator[World]:
 
 
 def privacy(world: World) -> Privacy:
-    return Privacy(world.services("privacy.delete", "privacy.export").privacy._access, checks_after_s=NOW_ONLY)
+    return Privacy(world.services("privacy.delete", "privacy.export").privacy._access, check_delays_s=NOW_ONLY)
 
 
 @pytest.mark.parametrize("by_address", [False, True])
@@ -78,10 +78,10 @@ async def test_search_that_still_finds_the_contact_is_asked_again_for_a_while(
     async with ScriptedHubSpot(respond) as hubspot:  # type: ignore[arg-type]
         settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token=TOKEN, audit_key="k" * 32)  # type: ignore[arg-type]
         crm = await CRM.open(settings, redis)
-        services = crm.for_event(PORTAL, "contact", {}, frozenset({"privacy.delete"}), lambda _: None)
+        services = crm.handler_services(PORTAL, "contact", {}, frozenset({"privacy.delete"}), lambda _: None)
         told = True
         try:
-            await Privacy(services.privacy._access, checks_after_s=(0.0, 0.01, 0.01)).gdpr_delete("7")
+            await Privacy(services.privacy._access, check_delays_s=(0.0, 0.01, 0.01)).gdpr_delete("7")
         except CRMUnavailable:
             told = False
         await crm.close()
@@ -126,7 +126,7 @@ async def test_export_shows_every_property_that_the_portal_has(redis: Redis) -> 
     async with ScriptedHubSpot(respond) as hubspot:  # type: ignore[arg-type]
         settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token=TOKEN, audit_key="k" * 32)  # type: ignore[arg-type]
         crm = await CRM.open(settings, redis)
-        services = crm.for_event(PORTAL, "contact", {}, frozenset({"privacy.export"}), lambda _: None)
+        services = crm.handler_services(PORTAL, "contact", {}, frozenset({"privacy.export"}), lambda _: None)
         found = await services.privacy.export("7")
         await crm.close()
 

@@ -9,15 +9,17 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
-from spokes.crm.transport.rate_budget import Budget, shared_wait
+from spokes.crm.transport.rate_budget import RateBudget, backoff_for_error
 from tests.support.deployment import ROOT
 
 PORTAL = 50112233
 PROCESS = ROOT / "tests" / "support" / "budget_process.py"
 
 
-def budget_of(redis: Redis, *, limit: int = 5, window_s: float = 0.3, concurrency: int = 32) -> Budget:
-    return Budget(redis, limit=limit, search_limit=2, association_limit=3, window_s=window_s, concurrency=concurrency)
+def budget_of(redis: Redis, *, limit: int = 5, window_s: float = 0.3, concurrency: int = 32) -> RateBudget:
+    return RateBudget(
+        redis, limit=limit, search_limit=2, association_limit=3, window_s=window_s, concurrency=concurrency
+    )
 
 
 def most_in_a_window(arrivals: list[float], window_s: float) -> int:
@@ -51,22 +53,22 @@ async def test_limit_holds_over_processes_and_is_used(redis: Redis, valkey_url: 
 
 async def test_place_comes_back_a_window_after_the_call_has_ended_however_long_it_took(redis: Redis) -> None:
     budget = budget_of(redis, limit=1, window_s=0.2)
-    async with budget.place(PORTAL, "calls"):
+    async with budget.slot(PORTAL, "calls"):
         await asyncio.sleep(0.3)
     ended = time.monotonic()
 
-    async with budget.place(PORTAL, "calls"):
+    async with budget.slot(PORTAL, "calls"):
         waited = time.monotonic() - ended
 
     assert 0.19 <= waited < 10
 
 
 async def test_place_of_a_process_that_died_comes_back_after_its_lease(redis: Redis) -> None:
-    dying = Budget(redis, limit=1, search_limit=1, window_s=0.2, call_timeout_s=0.2)
-    await dying._take(PORTAL, "calls", "abandoned", "interactive")
+    dying = RateBudget(redis, limit=1, search_limit=1, window_s=0.2, call_timeout_s=0.2)
+    await dying._acquire_slot(PORTAL, "calls", "abandoned", "interactive")
 
     started = time.monotonic()
-    async with budget_of(redis, limit=1, window_s=0.2).place(PORTAL, "calls"):
+    async with budget_of(redis, limit=1, window_s=0.2).slot(PORTAL, "calls"):
         waited = time.monotonic() - started
 
     assert 0.38 <= waited < 10
@@ -74,16 +76,16 @@ async def test_place_of_a_process_that_died_comes_back_after_its_lease(redis: Re
 
 async def test_unused_place_is_free_at_once(redis: Redis) -> None:
     budget = budget_of(redis, limit=1)
-    async with budget.place(PORTAL, "calls") as place:
-        place.unused()
+    async with budget.slot(PORTAL, "calls") as place:
+        place.release_unused()
 
     assert (await budget.state(PORTAL))["calls"].used == 0
 
 
 async def test_who_stops_waiting_holds_no_place(redis: Redis) -> None:
     budget = budget_of(redis, limit=1)
-    async with budget.place(PORTAL, "calls"):
-        waiting = asyncio.create_task(budget._take(PORTAL, "calls", "other", "interactive"))
+    async with budget.slot(PORTAL, "calls"):
+        waiting = asyncio.create_task(budget._acquire_slot(PORTAL, "calls", "other", "interactive"))
         await asyncio.sleep(0.05)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
@@ -96,7 +98,7 @@ async def test_within_a_process_first_come_is_first_served(redis: Redis) -> None
     served: list[int] = []
 
     async def call(number: int) -> None:
-        async with budget.place(PORTAL, "calls"):
+        async with budget.slot(PORTAL, "calls"):
             served.append(number)
 
     await asyncio.gather(*(call(number) for number in range(8)))
@@ -108,7 +110,7 @@ async def test_waiting_asks_redis_about_as_often_as_places_come_back(redis: Redi
     budget = budget_of(redis, limit=2, window_s=0.3)
 
     async def call() -> None:
-        async with budget.place(PORTAL, "calls"):
+        async with budget.slot(PORTAL, "calls"):
             pass
 
     await budget.state(PORTAL)
@@ -123,10 +125,10 @@ async def test_waiting_asks_redis_about_as_often_as_places_come_back(redis: Redi
 async def test_kinds_and_portals_have_limits_of_their_own(redis: Redis) -> None:
     budget = budget_of(redis)
     async with (
-        budget.place(PORTAL, "calls"),
-        budget.place(PORTAL, "search"),
-        budget.place(PORTAL, "associations"),
-        budget.place(7, "calls"),
+        budget.slot(PORTAL, "calls"),
+        budget.slot(PORTAL, "search"),
+        budget.slot(PORTAL, "associations"),
+        budget.slot(7, "calls"),
     ):
         state = await budget.state(PORTAL)
 
@@ -141,7 +143,7 @@ async def test_no_more_places_are_held_than_the_process_has_threads(redis: Redis
 
     async def call() -> None:
         nonlocal held, most
-        async with budget.place(PORTAL, "calls"):
+        async with budget.slot(PORTAL, "calls"):
             held += 1
             most = max(most, held)
             await asyncio.sleep(0.02)
@@ -157,7 +159,7 @@ async def test_few_connections_to_redis_serve_many_calls_at_once(valkey_url: str
     budget = budget_of(few, limit=40, window_s=0.1)
 
     async def call() -> None:
-        async with budget.place(PORTAL, "calls"):
+        async with budget.slot(PORTAL, "calls"):
             await asyncio.sleep(0.02)
 
     await asyncio.gather(*(call() for _ in range(32)))
@@ -170,8 +172,8 @@ async def test_few_connections_to_redis_serve_many_calls_at_once(valkey_url: str
 @pytest.mark.parametrize("told", [3, 9])
 async def test_limit_that_hubspot_tells_replaces_ours_in_every_process(redis: Redis, told: int) -> None:
     headers = {"x-hubspot-ratelimit-max": str(told), "x-hubspot-ratelimit-interval-milliseconds": "300"}
-    async with budget_of(redis).place(PORTAL, "calls") as place:
-        place.answered(headers)
+    async with budget_of(redis).slot(PORTAL, "calls") as place:
+        place.read_headers(headers)
 
     assert (await budget_of(redis).state(PORTAL))["calls"].limit == told
 
@@ -187,8 +189,8 @@ async def test_limit_that_hubspot_tells_replaces_ours_in_every_process(redis: Re
 )
 async def test_headers_that_tell_no_limit_change_none(redis: Redis, headers: dict[str, str]) -> None:
     budget = budget_of(redis)
-    async with budget.place(PORTAL, "calls") as place:
-        place.answered(headers)
+    async with budget.slot(PORTAL, "calls") as place:
+        place.read_headers(headers)
 
     assert (await budget.state(PORTAL))["calls"].limit == 5
 
@@ -196,11 +198,11 @@ async def test_headers_that_tell_no_limit_change_none(redis: Redis, headers: dic
 async def test_lower_limit_holds_for_the_calls_that_were_made_before(redis: Redis) -> None:
     budget = budget_of(redis, limit=5, window_s=0.3)
     for told in ("", "", "", "2"):
-        async with budget.place(PORTAL, "calls") as place:
-            place.answered({"x-hubspot-ratelimit-max": told})
+        async with budget.slot(PORTAL, "calls") as place:
+            place.read_headers({"x-hubspot-ratelimit-max": told})
     ended = time.monotonic()
 
-    async with budget.place(PORTAL, "calls"):
+    async with budget.slot(PORTAL, "calls"):
         waited = time.monotonic() - ended
 
     assert waited > 0.25
@@ -210,7 +212,7 @@ async def test_pause_holds_up_every_process(redis: Redis) -> None:
     await budget_of(redis).pause(PORTAL, "calls", 0.25, "SECONDLY")
 
     started = time.monotonic()
-    async with budget_of(redis).place(PORTAL, "calls"):
+    async with budget_of(redis).slot(PORTAL, "calls"):
         waited = time.monotonic() - started
 
     assert 0.24 <= waited < 10
@@ -220,7 +222,7 @@ async def test_pause_of_one_kind_leaves_the_others_alone(redis: Redis) -> None:
     budget = budget_of(redis)
     await budget.pause(PORTAL, "search", 20)
 
-    async with asyncio.timeout(0.2), budget.place(PORTAL, "calls"), budget.place(PORTAL, "associations"):
+    async with asyncio.timeout(0.2), budget.slot(PORTAL, "calls"), budget.slot(PORTAL, "associations"):
         state = await budget.state(PORTAL)
 
     assert state["search"].waiting_s == pytest.approx(20, abs=0.5)
@@ -232,7 +234,7 @@ async def test_pause_of_the_portal_holds_up_every_kind(redis: Redis) -> None:
 
     state = await budget.state(PORTAL)
 
-    assert {s.why for s in state.values()} == {"DAILY"}
+    assert {s.reason for s in state.values()} == {"DAILY"}
     assert all(s.waiting_s > 19 for s in state.values())
 
 
@@ -243,7 +245,7 @@ async def test_shorter_pause_does_not_end_a_longer_one(redis: Redis) -> None:
 
     state = (await budget.state(PORTAL))["calls"]
 
-    assert (round(state.waiting_s), state.why) == (20, "longer")
+    assert (round(state.waiting_s), state.reason) == (20, "longer")
 
 
 async def test_operator_ends_a_pause_early(redis: Redis) -> None:
@@ -251,7 +253,7 @@ async def test_operator_ends_a_pause_early(redis: Redis) -> None:
     await budget.pause(PORTAL, "calls", 20)
     await budget.resume(PORTAL, "calls")
 
-    async with asyncio.timeout(0.2), budget.place(PORTAL, "calls"):
+    async with asyncio.timeout(0.2), budget.slot(PORTAL, "calls"):
         pass
 
 
@@ -265,7 +267,7 @@ async def test_pause_too_long_to_sit_out_is_told_with_its_wait(
     await budget.pause(PORTAL, "portal", 3600, why)
 
     with pytest.raises(kind) as caught:
-        async with budget.place(PORTAL, "calls"):
+        async with budget.slot(PORTAL, "calls"):
             pytest.fail("no place may be given")
 
     assert caught.value.retry_after_s == pytest.approx(3600, abs=1)
@@ -273,12 +275,12 @@ async def test_pause_too_long_to_sit_out_is_told_with_its_wait(
 
 async def test_failed_call_that_names_a_wait_pauses_everybody(redis: Redis) -> None:
     with pytest.raises(RateLimited):
-        async with budget_of(redis).place(PORTAL, "calls"):
+        async with budget_of(redis).slot(PORTAL, "calls"):
             raise RateLimited(policy="TEN_SECONDLY_ROLLING", retry_after_s=4)
 
     state = (await budget_of(redis).state(PORTAL))["calls"]
 
-    assert (round(state.waiting_s), state.why) == (4, "TEN_SECONDLY_ROLLING")
+    assert (round(state.waiting_s), state.reason) == (4, "TEN_SECONDLY_ROLLING")
 
 
 @pytest.mark.parametrize(
@@ -298,14 +300,14 @@ async def test_failed_call_that_names_a_wait_pauses_everybody(redis: Redis) -> N
     ],
 )
 def test_what_a_failed_call_means_for_all(error: TransientCRMError, wait: tuple[str, float, str] | None) -> None:
-    assert shared_wait(error, "calls", 10.0) == wait
+    assert backoff_for_error(error, "calls", 10.0) == wait
 
 
 async def test_without_redis_no_call_is_made() -> None:
     redis = Redis.from_url("redis://127.0.0.1:1")
 
     with pytest.raises(CRMUnavailable):
-        async with budget_of(redis).place(PORTAL, "calls"):
+        async with budget_of(redis).slot(PORTAL, "calls"):
             pytest.fail("no place may be given")
 
     await redis.aclose()
@@ -316,7 +318,7 @@ async def test_budget_survives_a_redis_that_forgot_its_scripts(redis: Redis) -> 
     await budget.state(PORTAL)
     await redis.script_flush()
 
-    async with budget.place(PORTAL, "calls"):
+    async with budget.slot(PORTAL, "calls"):
         pass
 
     assert (await budget.state(PORTAL))["calls"].used == 1
@@ -325,8 +327,8 @@ async def test_budget_survives_a_redis_that_forgot_its_scripts(redis: Redis) -> 
 async def test_nothing_of_the_budget_stays_in_redis_for_ever(redis: Redis) -> None:
     budget = budget_of(redis)
     await budget.pause(PORTAL, "search", 1)
-    async with budget.place(PORTAL, "calls") as place:
-        place.answered({"x-hubspot-ratelimit-max": "7"})
+    async with budget.slot(PORTAL, "calls") as place:
+        place.read_headers({"x-hubspot-ratelimit-max": "7"})
 
     keys = [key async for key in redis.scan_iter()]
 

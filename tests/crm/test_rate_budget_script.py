@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import CRMUnavailable
-from spokes.crm.transport.rate_budget import Budget, Priority
+from spokes.crm.transport.rate_budget import Priority, RateBudget
 
 PORTAL = 50112233
 HASH = f"spokes:{PORTAL}:budget"
@@ -18,22 +18,24 @@ TWO_DAYS_S = 172_800
 SECOND = 1_000_000  # the script counts microseconds
 
 
-def budget_of(redis: Redis) -> Budget:
-    return Budget(redis, limit=10, search_limit=5)
+def budget_of(redis: Redis) -> RateBudget:
+    return RateBudget(redis, limit=10, search_limit=5)
 
 
 async def take(
-    budget: Budget, slot: str, priority: Priority = "interactive", *, limit: int = 10, reserve: float = 0.2
+    budget: RateBudget, slot: str, priority: Priority = "interactive", *, limit: int = 10, reserve: float = 0.2
 ) -> tuple[bool, float]:
     """Ask for a place; return whether it is given, and else in how many seconds one may be."""
     window, lease = WINDOW_S * SECOND, LEASE_S * SECOND
-    taken, wait, _ = await budget._run("take", PORTAL, "calls", slot, limit, window, lease, reserve, priority)
+    taken, wait, _ = await budget._run_script("take", PORTAL, "calls", slot, limit, window, lease, reserve, priority)
     return bool(taken), int(wait) / SECOND
 
 
-async def end(budget: Budget, slot: str, *, window_s: float = WINDOW_S, limit: str = "", day_left: str = "") -> None:
+async def end(
+    budget: RateBudget, slot: str, *, window_s: float = WINDOW_S, limit: str = "", day_left: str = ""
+) -> None:
     """End a call, whose answer told a limit and what is left of the day, or did not."""
-    await budget._run("end", PORTAL, "calls", slot, round(window_s * SECOND), limit, day_left, 3600 * SECOND)
+    await budget._run_script("end", PORTAL, "calls", slot, round(window_s * SECOND), limit, day_left, 3600 * SECOND)
 
 
 async def kept_s(redis: Redis, key: str) -> float:
@@ -173,7 +175,7 @@ async def test_place_given_back_gives_its_call_back_to_the_day_and_only_once(red
     await end(budget, "one", day_left="7")
     await take(budget, "two", "background")
     for _ in range(2):
-        await budget._run("back", PORTAL, "calls", "two")
+        await budget._run_script("back", PORTAL, "calls", "two")
         assert (await budget.state(PORTAL))["calls"].day_left == 7
     assert not await redis.exists(OF_BACKGROUND)
 
@@ -181,21 +183,21 @@ async def test_place_given_back_gives_its_call_back_to_the_day_and_only_once(red
 async def test_place_given_back_while_the_day_is_unknown_leaves_it_unknown(redis: Redis) -> None:
     budget = budget_of(redis)
     await take(budget, "one")
-    await budget._run("back", PORTAL, "calls", "one")
+    await budget._run_script("back", PORTAL, "calls", "one")
     assert (await budget.state(PORTAL))["calls"].day_left is None
     assert not await redis.exists(HASH)
 
 
 async def test_who_is_not_paused_waits_for_nothing(redis: Redis) -> None:
     state = (await budget_of(redis).state(PORTAL))["calls"]
-    assert (state.waiting_s, state.why) == (0, "")
+    assert (state.waiting_s, state.reason) == (0, "")
 
 
 async def test_pause_that_is_over_has_no_reason_any_more(redis: Redis) -> None:
     budget = budget_of(redis)
     await budget.pause(PORTAL, "calls", 0, "SECONDLY")
     state = (await budget.state(PORTAL))["calls"]
-    assert (state.waiting_s, state.why) == (0, "")
+    assert (state.waiting_s, state.reason) == (0, "")
 
 
 async def test_longer_of_two_pauses_holds_and_tells_why(redis: Redis) -> None:
@@ -203,10 +205,10 @@ async def test_longer_of_two_pauses_holds_and_tells_why(redis: Redis) -> None:
     await budget.pause(PORTAL, "portal", 30, "DAILY")
     await budget.pause(PORTAL, "calls", 60, "SECONDLY")
     states = await budget.state(PORTAL)
-    assert (round(states["calls"].waiting_s), states["calls"].why) == (60, "SECONDLY")
-    assert (round(states["search"].waiting_s), states["search"].why) == (30, "DAILY")
+    assert (round(states["calls"].waiting_s), states["calls"].reason) == (60, "SECONDLY")
+    assert (round(states["search"].waiting_s), states["search"].reason) == (30, "DAILY")
 
 
 async def test_word_that_the_script_does_not_know_is_refused(redis: Redis) -> None:
     with pytest.raises(CRMUnavailable):
-        await budget_of(redis)._run("nonsense", PORTAL, "calls")
+        await budget_of(redis)._run_script("nonsense", PORTAL, "calls")

@@ -10,27 +10,27 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import RateLimited
-from spokes.crm.transport.rate_budget import Budget, Priority, day_left_s, priority_of, shared_wait
+from spokes.crm.transport.rate_budget import Priority, RateBudget, backoff_for_error, priority_of, seconds_until_new_day
 from spokes.simulator.config import Limits, PortalConfig
 from tests.support.crm_world import PORTAL, World, world_of
 
 
 def budget_of(
     redis: Redis, *, limit: int = 10, reserve: float = 0.2, window_s: float = 60.0, concurrency: int = 32
-) -> Budget:
+) -> RateBudget:
     """A budget of which no place comes back while a test lasts, unless it asks for a shorter window."""
-    return Budget(redis, limit=limit, search_limit=2, reserve=reserve, window_s=window_s, concurrency=concurrency)
+    return RateBudget(redis, limit=limit, search_limit=2, reserve=reserve, window_s=window_s, concurrency=concurrency)
 
 
 async def taken_at_once(
-    budget: Budget, count: int, priority: Priority, *, at_least: int, portal_id: int = PORTAL
+    budget: RateBudget, count: int, priority: Priority, *, at_least: int, portal_id: int = PORTAL
 ) -> int:
     """How many of `count` calls get a place without waiting for one to come back; waits until it is so many."""
     given = 0
 
     async def call() -> None:
         nonlocal given
-        async with budget.place(portal_id, "calls", priority):
+        async with budget.slot(portal_id, "calls", priority):
             given += 1
 
     calls = [asyncio.create_task(call()) for _ in range(count)]
@@ -69,7 +69,7 @@ async def test_interactive_calls_do_not_starve_an_import(redis: Redis) -> None:
 
     async def call_on(priority: Priority) -> None:
         while served["background"] < 4 and time.monotonic() < end:
-            async with budget.place(PORTAL, "calls", priority):
+            async with budget.slot(PORTAL, "calls", priority):
                 served[priority] += 1
 
     await asyncio.gather(*(call_on(priority) for priority in served for _ in range(10)))
@@ -80,10 +80,10 @@ async def test_interactive_calls_do_not_starve_an_import(redis: Redis) -> None:
 async def test_import_that_waits_holds_up_no_interactive_call(redis: Redis) -> None:
     budget = budget_of(redis)
     await taken_at_once(budget, 8, "background", at_least=8)
-    waiting = [asyncio.create_task(budget._take(PORTAL, "calls", f"b{i}", "background")) for i in range(5)]
+    waiting = [asyncio.create_task(budget._acquire_slot(PORTAL, "calls", f"b{i}", "background")) for i in range(5)]
     await asyncio.sleep(0.02)
 
-    async with asyncio.timeout(20), budget.place(PORTAL, "calls"):
+    async with asyncio.timeout(20), budget.slot(PORTAL, "calls"):
         assert not any(task.done() for task in waiting)
     for task in waiting:
         task.cancel()
@@ -95,7 +95,7 @@ async def test_portal_whose_calls_hang_leaves_the_others_their_threads(redis: Re
     held = asyncio.Event()
 
     async def hang() -> None:
-        async with budget.place(PORTAL, "calls"):
+        async with budget.slot(PORTAL, "calls"):
             await held.wait()
 
     hanging = [asyncio.create_task(hang()) for _ in range(20)]
@@ -111,7 +111,7 @@ async def test_portals_take_turns(redis: Redis) -> None:
     budget, served = budget_of(redis, limit=1000, concurrency=1), list[int]()
 
     async def call(portal_id: int) -> None:
-        async with budget.place(portal_id, "calls"):
+        async with budget.slot(portal_id, "calls"):
             served.append(portal_id)
             await asyncio.sleep(0.002)
 
@@ -120,11 +120,11 @@ async def test_portals_take_turns(redis: Redis) -> None:
     assert served[:10].count(2) >= 4
 
 
-async def spend(budget: Budget, left: int, *, daily: int = 100) -> None:
+async def spend(budget: RateBudget, left: int, *, daily: int = 100) -> None:
     """One call, whose answer says what is left of the day."""
-    async with budget.place(PORTAL, "calls") as place:
+    async with budget.slot(PORTAL, "calls") as place:
         headers = {"x-hubspot-ratelimit-daily": str(daily), "x-hubspot-ratelimit-daily-remaining": str(left)}
-        place.answered(headers)
+        place.read_headers(headers)
 
 
 async def test_what_is_left_of_the_day_is_known_to_every_process(redis: Redis) -> None:
@@ -139,7 +139,7 @@ async def test_no_call_is_made_beyond_the_day(redis: Redis) -> None:
     taken = await taken_at_once(budget, 2, "interactive", at_least=2)
 
     with pytest.raises(RateLimited) as caught:
-        async with budget.place(PORTAL, "search"):
+        async with budget.slot(PORTAL, "search"):
             pytest.fail("no place may be given")
 
     assert (taken, caught.value.policy) == (2, "DAILY")
@@ -148,7 +148,7 @@ async def test_no_call_is_made_beyond_the_day(redis: Redis) -> None:
 
 async def test_calls_under_way_count_against_the_day(redis: Redis) -> None:
     budget = budget_of(redis)
-    async with budget.place(PORTAL, "calls"):
+    async with budget.slot(PORTAL, "calls"):
         await spend(budget, 7)
 
         assert (await budget.state(PORTAL))["calls"].day_left == 6
@@ -158,7 +158,7 @@ async def test_batch_association_calls_have_a_day_of_their_own(redis: Redis) -> 
     budget = budget_of(redis)
     await spend(budget, 0)
 
-    async with asyncio.timeout(20), budget.place(PORTAL, "associations"):
+    async with asyncio.timeout(20), budget.slot(PORTAL, "associations"):
         state = await budget.state(PORTAL)
 
     assert (state["calls"].day_left, state["associations"].day_left) == (0, None)
@@ -166,22 +166,24 @@ async def test_batch_association_calls_have_a_day_of_their_own(redis: Redis) -> 
 
 async def test_day_ends_at_the_portals_midnight(redis: Redis) -> None:
     budget = budget_of(redis)
-    budget.learn_day(PORTAL, "Asia/Tokyo")
+    budget.set_time_zone(PORTAL, "Asia/Tokyo")
     await spend(budget, 0)
 
     with pytest.raises(RateLimited) as caught:
-        async with budget.place(PORTAL, "calls"):
+        async with budget.slot(PORTAL, "calls"):
             pytest.fail("no place may be given")
 
-    assert caught.value.retry_after_s == pytest.approx(day_left_s(datetime.now(UTC), ZoneInfo("Asia/Tokyo")), abs=5)
+    assert caught.value.retry_after_s == pytest.approx(
+        seconds_until_new_day(datetime.now(UTC), ZoneInfo("Asia/Tokyo")), abs=5
+    )
 
 
 @pytest.mark.parametrize("zone", ["", "No/Such", "../etc/passwd"])
 def test_time_zone_that_is_none_changes_nothing(zone: str) -> None:
-    budget = Budget(Redis(), limit=1, search_limit=1)
-    budget.learn_day(PORTAL, zone)
+    budget = RateBudget(Redis(), limit=1, search_limit=1)
+    budget.set_time_zone(PORTAL, zone)
 
-    assert not budget.knows_day(PORTAL)
+    assert not budget.has_time_zone(PORTAL)
 
 
 @pytest.mark.parametrize(
@@ -194,11 +196,11 @@ def test_time_zone_that_is_none_changes_nothing(zone: str) -> None:
     ],
 )
 def test_how_long_a_day_lasts(now: datetime, zone: str, hours: float) -> None:
-    assert day_left_s(now, ZoneInfo(zone)) == hours * 3600 + 5
+    assert seconds_until_new_day(now, ZoneInfo(zone)) == hours * 3600 + 5
 
 
 def test_refusal_for_the_day_waits_for_midnight_where_it_is_known() -> None:
-    assert shared_wait(RateLimited(policy="DAILY"), "calls", 10.0, 7200.0) == ("portal", 7200.0, "DAILY")
+    assert backoff_for_error(RateLimited(policy="DAILY"), "calls", 10.0, 7200.0) == ("portal", 7200.0, "DAILY")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,7 @@ async def test_when_the_day_runs_short_its_end_is_asked_for_once(short_day: Worl
     for _ in range(95):
         await short_day.services().contacts.get(contact_id)
     async with asyncio.timeout(20):
-        while not short_day.crm.budget.knows_day(PORTAL):  # noqa: ASYNC110 - nothing tells of it
+        while not short_day.crm.budget.has_time_zone(PORTAL):  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.005)
 
     assert short_day.calls.count("GET details") == 1
@@ -234,7 +236,7 @@ async def test_day_that_is_spent_costs_no_refused_call(short_day: World) -> None
 
     assert set(answers[:99]) == {None}
     assert answers[-1] == "DAILY"
-    assert short_day.sim.limiter.truth.refused == 0
+    assert short_day.sim.limiter.counts.refused == 0
 
 
 async def _get(world: World, contact_id: str) -> str | None:

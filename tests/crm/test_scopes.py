@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from spokes.crm.scopes import Comparison, Declaration, compare, needed, warn_of_scopes
+from spokes.crm.scopes import Declaration, ScopeComparison, compare_scopes, log_scope_differences, required_scopes
 from spokes.crm.transport.token_info import TokenInfo
 from spokes.routing import load_router
 
@@ -39,25 +39,27 @@ def crm(*scopes: str) -> set[frozenset[str]]:
     ],
 )
 def test_what_a_handler_declares_is_what_it_needs(declaration: Declaration, needs: set[frozenset[str]]) -> None:
-    assert needed([declaration]) == needs
+    assert required_scopes([declaration]) == needs
 
 
 def test_one_of_several_scopes_is_enough() -> None:
-    needs = needed([declared(tickets=("subject",))])
+    needs = required_scopes([declared(tickets=("subject",))])
 
-    assert compare(needs, frozenset({"tickets", "oauth"})) == Comparison(frozenset(), frozenset())
-    assert compare(needs, frozenset()).missing_texts == ("tickets or crm.objects.tickets.read",)
+    assert compare_scopes(needs, frozenset({"tickets", "oauth"})) == ScopeComparison(frozenset(), frozenset())
+    assert compare_scopes(needs, frozenset()).missing_texts == ("tickets or crm.objects.tickets.read",)
 
 
 def test_what_no_handler_needs_is_excess() -> None:
     granted = frozenset({"oauth", "crm.objects.contacts.read", "crm.objects.deals.write"})
 
-    assert compare(needed([declared(contacts=("phone",))]), granted).excess == {"crm.objects.deals.write"}
+    assert compare_scopes(required_scopes([declared(contacts=("phone",))]), granted).excess == {
+        "crm.objects.deals.write"
+    }
 
 
 def test_missing_and_excess_are_logged_once_each() -> None:
     with capture_logs() as lines:
-        warn_of_scopes(TokenInfo(1, frozenset({"oauth", "content"})), [declared(contacts=("phone",))])
+        log_scope_differences(TokenInfo(1, frozenset({"oauth", "content"})), [declared(contacts=("phone",))])
 
     assert [(line["event"], list(line["scopes"])) for line in lines] == [
         ("token_scopes_missing", ["crm.objects.contacts.read"]),
@@ -68,16 +70,16 @@ def test_missing_and_excess_are_logged_once_each() -> None:
 @pytest.mark.parametrize("info", [None, TokenInfo(1, frozenset())])
 def test_of_scopes_that_are_not_known_nothing_is_said(info: TokenInfo | None) -> None:
     with capture_logs() as lines:
-        assert warn_of_scopes(info, [declared(contacts=("phone",))]) is None
+        assert log_scope_differences(info, [declared(contacts=("phone",))]) is None
 
     assert lines == []
 
 
 def test_handlers_that_come_with_it_need_no_more_than_this() -> None:
     routes = {route.name: (claim.partition(".")[0], route.uses) for claim, route in load_router("handlers")}
-    needs = needed(Declaration(kind, uses.reads, uses.may) for kind, uses in routes.values())
+    needs = required_scopes(Declaration(kind, uses.reads, uses.may) for kind, uses in routes.values())
 
-    assert Comparison(needs, frozenset()).missing_texts == (
+    assert ScopeComparison(needs, frozenset()).missing_texts == (
         "crm.objects.companies.read", "crm.objects.companies.write", "crm.objects.contacts.read",
         "crm.objects.contacts.write", "crm.objects.deals.read", "tickets or crm.objects.tickets.read",
     )  # fmt: skip

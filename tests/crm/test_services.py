@@ -16,7 +16,7 @@ from spokes.core.errors import (
     ObjectNotFound,
 )
 from spokes.core.settings import Settings
-from spokes.crm.services import CRM, Services, Write
+from spokes.crm.services import CRM, Services, WriteRecord
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency, PortalConfig, SimulatorConfig
@@ -60,13 +60,13 @@ async def crm(sim: Simulator, redis: Redis) -> AsyncIterator[CRM]:
 
 
 @pytest.fixture
-def journal() -> list[Write]:
+def journal() -> list[WriteRecord]:
     return []
 
 
 @pytest.fixture
-def services(crm: CRM, journal: list[Write]) -> Services:
-    return crm.for_event(PORTAL, "contact", READS, MAY, journal.append)
+def services(crm: CRM, journal: list[WriteRecord]) -> Services:
+    return crm.handler_services(PORTAL, "contact", READS, MAY, journal.append)
 
 
 def make(sim: Simulator, type_name: str = "contacts", **properties: str) -> str:
@@ -111,7 +111,7 @@ async def test_every_version_of_the_paths_works(sim: Simulator, redis: Redis, ve
         hubspot_api_url=sim.url, hubspot_access_token=TOKEN, hubspot_api_version=version, audit_key="k" * 32
     )
     crm = await CRM.open(settings, redis)
-    services = crm.for_event(PORTAL, "contact", READS, MAY, lambda _: None)
+    services = crm.handler_services(PORTAL, "contact", READS, MAY, lambda _: None)
     contact_id = await services.contacts.create({"email": "a@example.org"})
     note_id = await services.notes.create({"hs_note_body": "x"}, to={"contact": (contact_id,)})
 
@@ -141,14 +141,14 @@ async def test_update_writes_text_and_clears_with_nothing(sim: Simulator, servic
     }  # fmt: skip
 
 
-async def test_update_of_nothing_is_no_call(sim: Simulator, services: Services, journal: list[Write]) -> None:
+async def test_update_of_nothing_is_no_call(sim: Simulator, services: Services, journal: list[WriteRecord]) -> None:
     await services.contacts.update("1", {})
 
     assert (len(sim.requests), journal) == (0, [])
 
 
 async def test_updates_of_many_share_a_call_and_each_is_journalled(
-    sim: Simulator, services: Services, journal: list[Write]
+    sim: Simulator, services: Services, journal: list[WriteRecord]
 ) -> None:
     ids = [make(sim, email=f"a{i}@example.org") for i in range(20)]
 
@@ -159,23 +159,27 @@ async def test_updates_of_many_share_a_call_and_each_is_journalled(
 
 
 async def test_journal_names_properties_and_never_values(
-    sim: Simulator, services: Services, journal: list[Write]
+    sim: Simulator, services: Services, journal: list[WriteRecord]
 ) -> None:
     contact_id = make(sim, email="a@example.org")
 
     await services.contacts.update(contact_id, phone="+49301234567")
 
-    assert journal == [Write("contacts.update", "contact", contact_id, ("phone",), journal[0].correlation_id, True, "")]
+    assert journal == [
+        WriteRecord("contacts.update", "contact", contact_id, ("phone",), journal[0].correlation_id, True, "")
+    ]
 
 
-async def test_refused_write_is_journalled_with_its_reason(services: Services, journal: list[Write]) -> None:
+async def test_refused_write_is_journalled_with_its_reason(services: Services, journal: list[WriteRecord]) -> None:
     with pytest.raises(ObjectNotFound):
         await services.contacts.update("1", phone=PHONE)
 
     assert [(write.ok, write.reason) for write in journal] == [(False, "object_not_found")]
 
 
-async def test_write_given_up_is_journalled_as_such(sim: Simulator, services: Services, journal: list[Write]) -> None:
+async def test_write_given_up_is_journalled_as_such(
+    sim: Simulator, services: Services, journal: list[WriteRecord]
+) -> None:
     contact_id = make(sim, email="a@example.org")
     sim.faults.add(Fault(latency=Latency(1000)))
     update = asyncio.create_task(services.contacts.update(contact_id, phone=PHONE))
@@ -204,7 +208,7 @@ async def test_write_given_up_is_journalled_as_such(sim: Simulator, services: Se
     ],
 )
 async def test_what_was_not_declared_is_refused_without_a_call(
-    sim: Simulator, services: Services, journal: list[Write], ask: object
+    sim: Simulator, services: Services, journal: list[WriteRecord], ask: object
 ) -> None:
     with pytest.raises(NotPermitted) as caught:
         await ask(services)  # type: ignore[operator]
@@ -225,14 +229,16 @@ async def test_what_was_not_declared_is_refused_without_a_call(
 )
 async def test_without_declarations_nothing_is_permitted(sim: Simulator, crm: CRM, ask: object) -> None:
     with pytest.raises(NotPermitted):
-        await ask(crm.for_event(PORTAL, "contact", {}, frozenset(), lambda _: None))  # type: ignore[operator]
+        await ask(crm.handler_services(PORTAL, "contact", {}, frozenset(), lambda _: None))  # type: ignore[operator]
 
     assert len(sim.requests) == 0
 
 
 async def test_declarations_for_objects_stand_for_the_type_of_the_event(sim: Simulator, crm: CRM) -> None:
     contact_id = make(sim, email="a@example.org")
-    services = crm.for_event(PORTAL, "contact", {"objects": ("email",)}, frozenset({"objects.update"}), lambda _: None)
+    services = crm.handler_services(
+        PORTAL, "contact", {"objects": ("email",)}, frozenset({"objects.update"}), lambda _: None
+    )
 
     await services.objects("contact").update(contact_id, phone=PHONE)
 
@@ -243,22 +249,22 @@ async def test_our_own_write_is_an_echo_and_can_be_asked_twice(sim: Simulator, c
     contact_id = make(sim, email="a@example.org")
     await services.contacts.update(contact_id, phone=PHONE)
 
-    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
-    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
-    assert not await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", "+49301234568")
+    assert await crm.own_writes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
+    assert await crm.own_writes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
+    assert not await crm.own_writes.is_echo(PORTAL, "contact", contact_id, "phone", "+49301234568")
 
 
 async def test_what_we_made_is_an_echo_too(crm: CRM, services: Services) -> None:
     contact_id = await services.contacts.create({"email": "a@example.org"})
 
-    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "email", "a@example.org")
+    assert await crm.own_writes.is_echo(PORTAL, "contact", contact_id, "email", "a@example.org")
 
 
 async def test_refused_write_leaves_no_echo(crm: CRM, services: Services) -> None:
     with pytest.raises(ObjectNotFound):
         await services.contacts.update("1", phone=PHONE)
 
-    assert not await crm.echoes.is_echo(PORTAL, "contact", "1", "phone", PHONE)
+    assert not await crm.own_writes.is_echo(PORTAL, "contact", "1", "phone", PHONE)
 
 
 async def test_write_whose_answer_is_lost_keeps_its_echo(sim: Simulator, crm: CRM, services: Services) -> None:
@@ -268,7 +274,7 @@ async def test_write_whose_answer_is_lost_keeps_its_echo(sim: Simulator, crm: CR
     with pytest.raises(CRMUnavailable):
         await services.contacts.update(contact_id, phone=PHONE)
 
-    assert await crm.echoes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
+    assert await crm.own_writes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
 
 
 async def test_contact_that_is_there_already_is_a_conflict_that_names_it(sim: Simulator, services: Services) -> None:
@@ -308,9 +314,9 @@ async def test_list_goes_through_all_pages(sim: Simulator, services: Services) -
     assert len(sim.requests) == 2
 
 
-async def test_custom_type_goes_by_its_id(sim: Simulator, crm: CRM, journal: list[Write]) -> None:
+async def test_custom_type_goes_by_its_id(sim: Simulator, crm: CRM, journal: list[WriteRecord]) -> None:
     may = frozenset({"2-3465404.create", "2-3465404.update"})
-    services = crm.for_event(PORTAL, "2-3465404", {"2-3465404": ("plate",)}, may, journal.append)
+    services = crm.handler_services(PORTAL, "2-3465404", {"2-3465404": ("plate",)}, may, journal.append)
     cars = services.objects("2-3465404")
 
     car_id = await cars.create({"plate": "B 1"})

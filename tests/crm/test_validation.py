@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spokes.core.errors import InvalidRequest
-from spokes.crm.validation import LONGEST_VALUE, Value, canonical_domain, canonical_email, e164, property_text
+from spokes.crm.validation import MAX_VALUE_CHARS, Value, canonical_domain, canonical_email, e164, property_text
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,6 @@ def test_values_travel_as_text(value: Value, text: str) -> None:
 
 
 def test_longest_value_passes_and_a_longer_one_does_not() -> None:
-    assert len(property_text("x" * LONGEST_VALUE)) == LONGEST_VALUE
+    assert len(property_text("x" * MAX_VALUE_CHARS)) == MAX_VALUE_CHARS
     with pytest.raises(InvalidRequest):
-        property_text("x" * (LONGEST_VALUE + 1))
+        property_text("x" * (MAX_VALUE_CHARS + 1))

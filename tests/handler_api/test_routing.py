@@ -24,7 +24,7 @@ def change(name: str) -> Event:
 
 
 def name_of(router: Router, event: Event) -> str | None:
-    route = router.fetch(event)
+    route = router.match(event)
     return route and route.name
 
 
@@ -35,7 +35,7 @@ def test_claimed_type_is_fetched() -> None:
 
 
 def test_unclaimed_type_has_no_handler() -> None:
-    assert Router().fetch(Event(event())) is None
+    assert Router().match(Event(event())) is None
 
 
 def test_claim_of_a_property_beats_the_claim_of_its_type() -> None:
@@ -79,7 +79,7 @@ def test_handler_carries_what_it_declares() -> None:
     async def handler(event: Event, tools: Tools) -> None:
         del event, tools
 
-    route = router.fetch(Event(event()))
+    route = router.match(Event(event()))
     assert route is not None
     assert route.uses == Uses({"contacts": ("phone",)}, frozenset({"contacts.update"}))
 
@@ -102,7 +102,7 @@ def test_method_may_be_declared_by_the_name_it_is_called_by(may: tuple[str, ...]
     async def handler(event: Event, tools: Tools) -> None:
         del event, tools
 
-    route = router.fetch(Event(event()))
+    route = router.match(Event(event()))
     assert route is not None
     assert route.uses.may == allowed
 
@@ -134,7 +134,7 @@ def test_handler_that_is_no_coroutine_is_refused() -> None:
 
 
 def test_default_handlers_claim_what_the_readme_says() -> None:
-    claims = load_router("handlers").claims
+    claims = load_router("handlers").registrations
     assert {
         "contact.creation",
         "company.propertyChange:domain",

@@ -22,8 +22,8 @@ from spokes.simulator.errors import JsonObject
 from spokes.tools import Tools
 from tests.support.deployment import TOKEN
 from tests.support.events import event
-from workers.delivery.current_value import StandingForEvent
-from workers.delivery.once import OnceForEvent
+from workers.delivery.current_value import EventCurrentValue
+from workers.delivery.once import OnceGuard
 
 PORTAL = 50112233
 Run = Callable[[dict[str, object]], Awaitable[None]]
@@ -46,14 +46,14 @@ async def crm(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> Asyn
 def run(crm: CRM, redis: Redis) -> Run:
     async def run(raw: dict[str, object]) -> None:
         told = Event(raw)
-        route = handlers.ROUTER.fetch(told)
+        route = handlers.ROUTER.match(told)
         assert route is not None
         uses = route.uses
 
         def services() -> object:
-            return crm.for_event(PORTAL, told.object_type, uses.reads, uses.may, lambda _: None)
+            return crm.handler_services(PORTAL, told.object_type, uses.reads, uses.may, lambda _: None)
 
-        once, standing = partial(OnceForEvent, redis, told), StandingForEvent(crm.echoes, told, told)
+        once, standing = partial(OnceGuard, redis, told), EventCurrentValue(crm.own_writes, told, told)
         await route.function(told, Tools(services, once, standing, SimpleNamespace, "US", 1))  # type: ignore[arg-type]  # nothing is forgotten
 
     return run
@@ -89,7 +89,7 @@ async def test_phone_that_a_person_set_stands_over_our_own_write_on_top_of_it_un
     contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
     told = change(contact, "contact", "phone", "(415) 555-2671")
     rests_on = {} if knew_until_ms is None else {"phone": int(str(told["occurredAt"])) + knew_until_ms}
-    await crm.echoes.expect(PORTAL, "contact", str(contact), {"phone": "+14155550000"}, rests_on=rests_on)
+    await crm.own_writes.record_write(PORTAL, "contact", str(contact), {"phone": "+14155550000"}, based_on_ms=rests_on)
     await run(told)
     assert properties(hubspot, "contacts", contact)["phone"] == phone
 
@@ -99,9 +99,12 @@ async def test_phone_that_was_taken_from_an_event_rests_on_that_and_not_on_what_
 ) -> None:
     contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
     told = change(contact, "contact", "phone", "(415) 555-2671")
-    await crm.echoes.expect(PORTAL, "contact", str(contact), {"phone": "+14155550000"})
+    await crm.own_writes.record_write(PORTAL, "contact", str(contact), {"phone": "+14155550000"})
     await run(told)
-    assert await crm.echoes.wrote(PORTAL, "contact", str(contact), "phone", "+14155552671") == told["occurredAt"]
+    assert (
+        await crm.own_writes.basis_of_write(PORTAL, "contact", str(contact), "phone", "+14155552671")
+        == told["occurredAt"]
+    )
 
 
 async def test_phone_that_was_read_rests_on_the_last_change_of_its_record(
@@ -111,7 +114,7 @@ async def test_phone_that_was_read_rests_on_the_last_change_of_its_record(
     record = hubspot.crm.get(hubspot.crm.types.resolve("contacts"), str(contact))
     updated_ms = record.updated_at_ms
     await run(event(objectId=contact))
-    assert await crm.echoes.wrote(PORTAL, "contact", str(contact), "phone", "+14155552671") == updated_ms
+    assert await crm.own_writes.basis_of_write(PORTAL, "contact", str(contact), "phone", "+14155552671") == updated_ms
 
 
 async def test_phone_that_a_person_has_set_since_counts_before_the_one_that_is_told(
@@ -124,7 +127,7 @@ async def test_phone_that_a_person_has_set_since_counts_before_the_one_that_is_t
 
 async def test_email_that_a_person_set_stands_too(run: Run, crm: CRM, hubspot: Simulator) -> None:
     contact = a_record(hubspot, "contacts", {"email": "before@example.com", "phone": "+14155552671"})
-    await crm.echoes.expect(PORTAL, "contact", str(contact), {"email": "before@example.com"})
+    await crm.own_writes.record_write(PORTAL, "contact", str(contact), {"email": "before@example.com"})
     await run(change(contact, "contact", "email", "After@EXAMPLE.com"))
     assert properties(hubspot, "contacts", contact)["email"] == "after@example.com"
 
@@ -137,7 +140,7 @@ async def test_phone_that_was_cleared_or_withheld_is_read(run: Run, hubspot: Sim
 
 async def test_domain_that_a_person_set_stands_over_our_own_write(run: Run, crm: CRM, hubspot: Simulator) -> None:
     company = a_record(hubspot, "companies", {"name": "Acme", "domain": "old.example.com"})
-    await crm.echoes.expect(PORTAL, "company", str(company), {"domain": "old.example.com"})
+    await crm.own_writes.record_write(PORTAL, "company", str(company), {"domain": "old.example.com"})
     await run(change(company, "company", "domain", "https://www.New.example.com/about"))
     assert properties(hubspot, "companies", company)["domain"] == "new.example.com"
 
@@ -145,7 +148,7 @@ async def test_domain_that_a_person_set_stands_over_our_own_write(run: Run, crm:
 async def test_domain_that_is_right_is_not_written(run: Run, hubspot: Simulator) -> None:
     company = a_record(hubspot, "companies", {"name": "Acme", "domain": "acme.example.com"})
     await run(event(objectId=company, subscriptionType="company.creation"))
-    assert hubspot.requests.where(method="PATCH") == []
+    assert hubspot.requests.find(method="PATCH") == []
 
 
 async def test_what_was_set_on_a_record_that_was_merged_away_is_not_written_to_its_survivor(
@@ -166,8 +169,8 @@ async def test_contact_that_went_away_after_it_was_listed_puts_its_tickets_note_
     ticket = a_record(hubspot, "tickets", {"subject": "Help", "hs_pipeline_stage": "4"})
     contact = a_record(hubspot, "contacts", {"phone": "+14155552671"})
     type_ = hubspot.crm.types.resolve("contacts")
-    hubspot.crm.forget(hubspot.crm.get(type_, str(contact)), USER)
-    listed = [(str(contact), [hubspot.crm.associations.types.plain(TICKET, CONTACT)])]
+    hubspot.crm.erase(hubspot.crm.get(type_, str(contact)), USER)
+    listed = [(str(contact), [hubspot.crm.associations.types.unlabelled(TICKET, CONTACT)])]
     monkeypatch.setattr(hubspot.crm, "associated", lambda *_: listed)
     with pytest.raises(RetryLater):
         await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
@@ -179,12 +182,12 @@ async def test_closed_ticket_leaves_one_note_though_its_contact_was_merged_befor
     ticket = a_record(hubspot, "tickets", {"subject": "Help", "hs_pipeline_stage": "4"})
     type_, associations = hubspot.crm.types.resolve("contacts"), hubspot.crm.associations
     kept, gone = (hubspot.crm.get(type_, str(a_record(hubspot, "contacts", {"city": "Bonn"}))) for _ in range(2))
-    plain = associations.types.plain(TICKET, CONTACT)
+    plain = associations.types.unlabelled(TICKET, CONTACT)
     associations.add(ObjectRef(TICKET, str(ticket)), ObjectRef(CONTACT, gone.id), [plain], USER)
     hubspot.faults.add(Fault(method="POST", path="*/notes", reset=True, after_effect=True, times=1))
     with pytest.raises(CRMUnavailable):
         await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
     hubspot.crm.merge(kept, gone, USER)
-    await redis.delete(keys.once(PORTAL, "ticket", str(ticket)) + ":closed-note")  # some seconds later
+    await redis.delete(keys.once_effects(PORTAL, "ticket", str(ticket)) + ":closed-note")  # some seconds later
     await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
     assert len(list(hubspot.crm.records(hubspot.crm.types.resolve("notes")))) == 1

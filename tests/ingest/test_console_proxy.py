@@ -13,8 +13,8 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 from redis.asyncio import Redis
 
-from ingest.server.console_proxy import is_console
-from spokes.console.accounts.api_tokens import Tokens
+from ingest.server.console_proxy import is_console_path
+from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.users import Users
 from spokes.core.settings import Settings
@@ -110,7 +110,7 @@ async def wait_for(condition: Callable[[], bool]) -> None:
     ],
 )
 def test_what_is_the_consoles(path: str, whose: bool) -> None:
-    assert is_console(path) == whose
+    assert is_console_path(path) == whose
 
 
 async def test_without_a_key_there_is_no_console(start: Start) -> None:
@@ -133,7 +133,9 @@ async def test_console_is_served_restarted_and_ended_with_the_web_process(
         "application/problem+json",
         "Bearer",
     )
-    token = Tokens.of(Settings.from_env({**environ, "CONSOLE_KEY": KEY})).mint("robot", [Role.VIEWER]).token
+    token = (
+        ApiTokens.from_settings(Settings.from_env({**environ, "CONSOLE_KEY": KEY})).mint("robot", [Role.VIEWER]).token
+    )
     status, told, _ = await web.get("/api/v1/queue", Authorization=f"Bearer {token}")
     assert (status, '"due":0' in told) == (200, True)
 
@@ -162,7 +164,7 @@ async def test_console_is_served_restarted_and_ended_with_the_web_process(
 async def test_stream_does_not_hold_up_the_end(start: Start, redis: Redis) -> None:
     web = await start(CONSOLE_KEY=KEY, TEST_MARK=str(os.getpid()))
     await web.until("/console/login", 200)
-    word = await Users(redis).link("ada")
+    word = await Users(redis).create_login_link("ada")
     await Users(redis).put("ada", [Role.VIEWER])
     here = {"Origin": web.url}
     async with web.session.post(f"{web.url}/console/login/{word}", headers=here, allow_redirects=False) as answer:

@@ -16,11 +16,11 @@ from redis.asyncio import Redis
 
 from ingest.app import create_app
 from ingest.server.http_server import app_runner
-from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME
+from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.intake.admission import Admission
-from spokes.intake.body_parser import read, sift
-from spokes.intake.classification import Arrival
+from spokes.intake.body_parser import parse_json, split_events
+from spokes.intake.classification import ClassifiedDelivery
 from tests.support.deployment import PUBLIC_URL, ROOT, Sign
 from tests.support.events import batch, event
 
@@ -128,7 +128,7 @@ async def test_property_name_of_any_type_does_not_hold_up_its_batch(
     port: int, sign: Sign, redis: Redis, value: object
 ) -> None:
     assert await deliver(port, sign, batch(event(1), event(2, propertyName=value))) == 202
-    assert await redis.zcard(QUEUE_NAME) == 1
+    assert await redis.zcard(JOB_QUEUE) == 1
 
 
 @pytest.mark.parametrize("category", [[], {}, {"a": [1]}])
@@ -146,23 +146,23 @@ async def test_association_category_of_any_type_does_not_hold_up_its_batch(
         assert await deliver(runner.addresses[0][1], sign, batch(event(1), odd)) == 202
     finally:
         await runner.cleanup()
-    assert await redis.zcard(QUEUE_NAME) == 1
+    assert await redis.zcard(JOB_QUEUE) == 1
 
 
 async def test_element_too_deep_to_be_written_again_is_set_aside(port: int, sign: Sign, redis: Redis) -> None:
     body = b"[" + batch(event(1))[1:-1] + b"," + batch(event(2))[1:-2] + b',"x":' + b"[" * 500 + b"]" * 500 + b"}]"
     assert await deliver(port, sign, body) == 202
-    assert await redis.zcard(QUEUE_NAME) == 1
+    assert await redis.zcard(JOB_QUEUE) == 1
 
 
 @pytest.mark.parametrize(("levels", "quarantined"), [(150, 0), (198, 0), (199, 1), (240, 1)])
 def test_depth_counts_from_the_element(levels: int, quarantined: int) -> None:
     body = batch(event(1, sourceId=nested(levels)), *(event(number) for number in range(2, 100)))
-    assert len(sift(read(body), body).quarantined) == quarantined
+    assert len(split_events(parse_json(body), body).malformed) == quarantined
 
 
 async def test_fault_in_one_group_answers_all_that_wait_for_it(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    admission = Admission(redis, keep_s=100_000)
+    admission = Admission(redis, dedupe_ttl_s=100_000)
 
     async def broken(*_: object) -> None:
         raise ZeroDivisionError
@@ -172,7 +172,7 @@ async def test_fault_in_one_group_answers_all_that_wait_for_it(redis: Redis, mon
     for number in (1, 2):
         loop = asyncio.get_running_loop()
         waits.append(answer := loop.create_future())
-        admission._waiting.append(type("Waiting", (), {"words": [], "events": number, "answer": answer})())
+        admission._pending.append(type("Waiting", (), {"words": [], "events": number, "answer": answer})())
     await admission._drain()
     for answer in waits:
         with pytest.raises(ZeroDivisionError):
@@ -182,14 +182,14 @@ async def test_fault_in_one_group_answers_all_that_wait_for_it(redis: Redis, mon
 async def test_delivery_that_comes_while_both_calls_end_is_not_left_waiting(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admission, gate = Admission(redis, keep_s=100_000), asyncio.Event()
+    admission, gate = Admission(redis, dedupe_ttl_s=100_000), asyncio.Event()
 
     async def call(group: list[object]) -> list[list[int]]:
         await gate.wait()
         return [[] for _ in group]
 
     monkeypatch.setattr(admission, "_call", call)
-    arrivals = [Arrival(f"1-{number}", 1, 0, [], [], []) for number in range(3)]
+    arrivals = [ClassifiedDelivery(f"1-{number}", 1, 0, [], [], []) for number in range(3)]
 
     async def late() -> None:
         await gate.wait()
@@ -208,7 +208,7 @@ async def test_packed_body_is_judged_as_it_came(port: int, sign: Sign, redis: Re
     packed = gzip.compress(batch(event(1)))
     assert await deliver(port, sign, packed, **{"Content-Encoding": "gzip"}) == 400
     assert await deliver(port, sign, b"no gzip", **{"Content-Encoding": "gzip"}) == 400
-    assert await redis.zcard(QUEUE_NAME) == 0
+    assert await redis.zcard(JOB_QUEUE) == 0
 
 
 async def test_chunks_that_are_none_are_a_bad_request(port: int, sign: Sign, caplog: pytest.LogCaptureFixture) -> None:

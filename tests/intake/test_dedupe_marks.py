@@ -2,15 +2,15 @@
 
 import asyncio
 import random
-import time
 from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
 
-from spokes.core.delivery import WAKE_CHANNEL, new_id
+from spokes.core import clock
+from spokes.core.delivery import WAKE_CHANNEL, new_delivery_id
 from spokes.intake.admission import Admission
-from spokes.intake.classification import Arrival
+from spokes.intake.classification import ClassifiedDelivery
 from tests.support.events import event
 
 KEEP_S = 48 * 3600
@@ -21,7 +21,7 @@ CHANCE = random.Random(11)
 
 
 def now_ms() -> int:
-    return time.time_ns() // 1_000_000
+    return clock.now_ms()
 
 
 def key(mark: int) -> str:
@@ -34,15 +34,17 @@ def some(count: int) -> list[int]:
     return [CHANCE.getrandbits(60) for _ in range(count)]
 
 
-def arrival(marks: Sequence[int], at_ms: int) -> Arrival:
+def arrival(marks: Sequence[int], at_ms: int) -> ClassifiedDelivery:
     element = event(1, portalId=7, occurredAt=at_ms)
     count = len(marks)
-    return Arrival(new_id(7), 7, at_ms, [key(mark) for mark in marks], [at_ms] * count, [element] * count, count)
+    return ClassifiedDelivery(
+        new_delivery_id(7), 7, at_ms, [key(mark) for mark in marks], [at_ms] * count, [element] * count, count
+    )
 
 
 @pytest.fixture
 async def admission(redis: Redis) -> Admission:
-    return Admission(redis, keep_s=KEEP_S)
+    return Admission(redis, dedupe_ttl_s=KEEP_S)
 
 
 async def sets(redis: Redis, at_ms: int) -> dict[int, set[int]]:
@@ -92,7 +94,7 @@ async def test_what_is_marked_is_known_whatever_has_been_split_since(admission: 
     for start in range(0, 1_500, 250):
         await admission.admit(arrival(marks[start : start + 250], at_ms))
     again = await admission.admit(arrival(marks, at_ms))
-    assert (again.keys, again.duplicates) == ([], 1_500)
+    assert (again.keys, again.duplicate_count) == ([], 1_500)
 
 
 async def test_delivery_with_known_events_marks_the_others_once(redis: Redis, admission: Admission) -> None:

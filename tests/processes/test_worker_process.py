@@ -12,7 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.audit.records import TERMINAL
-from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
+from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, job_payload
 from spokes.queue.dead_letters import DeadLetters
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
@@ -61,7 +61,7 @@ async def queue(redis: Redis, hubspot: Simulator) -> str:
     raw = event(objectId=int(record.id), occurredAt=record.created_at_ms)
     delivery = Delivery("50112233-1-1", 50112233, record.created_at_ms, (Entry("aa", 0, raw),))
     await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, delivery.received_at))
-    await redis.zadd(QUEUE_NAME, {delivery.id: delivery.received_at})
+    await redis.zadd(JOB_QUEUE, {delivery.id: delivery.received_at})
     return record.id
 
 
@@ -74,7 +74,7 @@ async def until(condition: str, *, redis: Redis, hubspot: Simulator, seconds: fl
     """Wait until HubSpot was "called", or the event has "ended"."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if (condition == "called" and hubspot.requests.where(path="*/contacts/*")) or await ends(redis):
+        if (condition == "called" and hubspot.requests.find(path="*/contacts/*")) or await ends(redis):
             return
         await asyncio.sleep(0.05)
     pytest.fail(f"not {condition} within {seconds} s")
@@ -141,11 +141,11 @@ async def test_event_that_kills_its_workers_ends_alone_and_the_others_are_proces
     entries = tuple(Entry(f"{place:020x}", 0, raw) for place, raw in enumerate(raws))
     delivery = Delivery("50112233-1-1", 50112233, 1, entries)
     await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, 1))
-    await redis.zadd(QUEUE_NAME, {delivery.id: 1})
+    await redis.zadd(JOB_QUEUE, {delivery.id: 1})
     killed = 0
-    while await redis.zcard(QUEUE_NAME):
+    while await redis.zcard(JOB_QUEUE):
         worker = workers.start(HANDLERS="tests.support.handlers.killing")
-        while worker.poll() is None and await redis.zcard(QUEUE_NAME):  # noqa: ASYNC110 - another process gets there
+        while worker.poll() is None and await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - another process gets there
             await asyncio.sleep(0.02)
         killed += worker.poll() == -signal.SIGKILL
         assert killed < 8

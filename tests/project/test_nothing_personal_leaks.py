@@ -19,7 +19,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import OUTBOX
-from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME
+from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
 from tests.support.deployment import PUBLIC_URL, ROOT, Sign, sign_headers
 from tests.support.events import batch, event
 from tests.support.scripted_hubspot import Asked, ScriptedHubSpot, found, json_answer
@@ -120,7 +120,7 @@ async def _run(environ: dict[str, str], valkey_url: str, data: Path, envelopes: 
         await redis.flushall()
         await redis.xadd(AUDIT_STREAM, {b"r": f"not a record of {MAIL}".encode()})
         await redis.set(f"{JOB_KEY_PREFIX}strange", f"not a job of {MAIL}")
-        await redis.zadd(QUEUE_NAME, {"strange": 1})
+        await redis.zadd(JOB_QUEUE, {"strange": 1})
         environ = {**environ, "HUBSPOT_API_URL": hubspot.url, "PORT": str(_free_port())}
         result.places["log of migrate"] = await _said(environ, "migrate")
         await _work(environ, redis, sign, result)
@@ -208,7 +208,7 @@ async def _ready(session: aiohttp.ClientSession, base: str) -> bool:
 async def _idle(redis: Redis) -> bool:
     """Three events have died, nothing waits, the audit is in its store, and all alerts are sent."""
     dead = await redis.zcard("spokes:50112233:dead")
-    waits = await redis.zcard(QUEUE_NAME) + await redis.xlen(AUDIT_STREAM) + await redis.llen(OUTBOX)
+    waits = await redis.zcard(JOB_QUEUE) + await redis.xlen(AUDIT_STREAM) + await redis.llen(OUTBOX)
     return dead == 3 and not waits
 
 

@@ -25,7 +25,11 @@ async def counts(redis: Redis) -> dict[Cause, int]:
 async def test_groups_have_count_oldest_and_newest(redis: Redis) -> None:
     await bury(redis, *map(letter, range(1, 4)), letter(9, LOCKED))
     missing, locked = sorted(await DeadLetters(redis).causes(PORTAL, 2), key=lambda group: -group.count)
-    assert (missing.count, missing.oldest_at, missing.newest) == (3, 1001, (letter(3).entry.key, letter(2).entry.key))
+    assert (missing.count, missing.oldest_at, missing.newest_keys) == (
+        3,
+        1001,
+        (letter(3).entry.key, letter(2).entry.key),
+    )
     assert (locked.cause, locked.count) == (LOCKED, 1)
 
 
@@ -51,15 +55,15 @@ async def test_what_an_operator_ends_leaves_its_group(redis: Redis, verb: str) -
 
 async def test_what_expired_is_not_counted(redis: Redis) -> None:
     await bury(redis, letter(1), letter(2))
-    await redis.delete(keys.dead(PORTAL, letter(1).entry.key))
+    await redis.delete(keys.dead_letter(PORTAL, letter(1).entry.key))
     assert await counts(redis) == {MISSING: 1}
 
 
 async def test_letters_of_a_worker_that_knew_no_causes_are_grouped(redis: Redis) -> None:
     await bury(redis, letter(1), letter(2, LOCKED))
-    await redis.delete(keys.dead_causes(PORTAL), keys.dead_of_cause(PORTAL, *MISSING))
+    await redis.delete(keys.dead_letter_causes(PORTAL), keys.dead_letters_by_cause(PORTAL, *MISSING))
     assert await counts(redis) == {MISSING: 1, LOCKED: 1}
-    assert await redis.zcard(keys.dead_of_cause(PORTAL, *MISSING)) == 1
+    assert await redis.zcard(keys.dead_letters_by_cause(PORTAL, *MISSING)) == 1
 
 
 async def test_event_that_died_twice_is_in_the_group_of_its_letter(redis: Redis) -> None:

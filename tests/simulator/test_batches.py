@@ -66,7 +66,7 @@ async def test_batch_of_creations_without_trace_ids_is_all_or_nothing(sim: Simul
     await create_many(call, "a@mail.example")
     inputs = [{"properties": {"email": "new@mail.example"}}, {"properties": {"email": "a@mail.example"}}]
     assert (await call("POST", f"{OBJECTS}/batch/create", {"inputs": inputs})).status == 409
-    assert len(list(sim.crm.dump())) == 1
+    assert len(list(sim.crm.all_records())) == 1
 
 
 async def test_batch_of_creations_with_trace_ids_fails_in_part(call: Caller) -> None:

@@ -7,34 +7,34 @@ from random import Random
 
 import pytest
 
-from spokes.simulator.__main__ import DEFAULT_SUBSCRIPTIONS, configured, parser
+from spokes.simulator.__main__ import DEFAULT_SUBSCRIPTIONS, build_config, build_parser
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Target
 from spokes.simulator.demo.traffic import Traffic
-from tests.support.probe import Caller, Received, TargetProbe
+from tests.support.probe import Caller, ReceivedRequest, TargetProbe
 
 
 def test_help_teaches_with_examples() -> None:
-    text = parser().format_help()
+    text = build_parser().format_help()
     assert "examples:" in text
     assert "python -m spokes.simulator demo" in text
 
 
 def test_target_alone_is_called_and_signed() -> None:
-    config = configured(parser().parse_args(["--target", "http://127.0.0.1:8080/in"]))
+    config = build_config(build_parser().parse_args(["--target", "http://127.0.0.1:8080/in"]))
     assert config.target == Target("http://127.0.0.1:8080/in")
 
 
 def test_public_url_is_signed_and_the_target_called() -> None:
     arguments = ["--target", "http://127.0.0.1:8080/in", "--public-url", "https://hooks.example.com/in"]
-    config = configured(parser().parse_args(arguments))
+    config = build_config(build_parser().parse_args(arguments))
     assert config.target == Target("https://hooks.example.com/in", "http://127.0.0.1:8080/in")
 
 
 async def test_process_serves_sends_and_ends_on_a_signal() -> None:
     arrived = asyncio.Event()
 
-    async def answer(_: Received) -> int:
+    async def answer(_: ReceivedRequest) -> int:
         arrived.set()
         return 202
 
@@ -59,7 +59,7 @@ async def test_people_at_work_do_the_same_with_the_same_seed(seed: int) -> None:
         async with Simulator(SimulatorConfig(portals=(portal,))) as sim:
             traffic = Traffic(sim.portal, Random(seed))
             for _ in range(300):
-                traffic.act()
+                traffic.make_edit()
             elements = [event.element for event in sim.deliveries.events]
             return [(e["subscriptionType"], e.get("objectId")) for e in elements if isinstance(e, dict)]
 

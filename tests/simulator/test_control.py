@@ -38,7 +38,7 @@ async def test_overview_names_every_path_and_what_it_does(call: Caller) -> None:
 async def test_edit_changes_the_crm_and_is_delivered(sim: Simulator, call: Caller, target: TargetProbe) -> None:
     edit = {"edit": "create", "type": "contacts", "properties": {"email": "ada@mail.example"}}
     id_ = (await call("POST", "/_sim/edits", edit)).json["id"]
-    await sim.sender.drained()
+    await sim.sender.wait_until_drained()
     assert [event["objectId"] for event in target.events] == [int(id_)]
 
 
@@ -115,7 +115,7 @@ async def test_forged_request_can_be_sent(call: Caller, target: TargetProbe) -> 
 
 async def test_truth_about_deliveries_can_be_read(sim: Simulator, call: Caller) -> None:
     await call("POST", "/_sim/deliveries/submit", [{"eventId": 1, "attemptNumber": 0}])
-    await sim.sender.drained()
+    await sim.sender.wait_until_drained()
     assert (await call("GET", "/_sim/deliveries")).json["events"]["acknowledged"] == 1
     (event,) = (await call("GET", "/_sim/deliveries/events", state="acknowledged")).json
     (attempt,) = (await call("GET", "/_sim/deliveries/attempts")).json
@@ -138,7 +138,7 @@ async def test_target_can_be_changed(sim: Simulator, call: Caller) -> None:
 async def test_reset_empties_everything_but_the_settings(sim: Simulator, call: Caller) -> None:
     await call("POST", "/crm/v3/objects/contacts", {"properties": {}})
     await call("POST", "/_sim/reset")
-    assert (list(sim.crm.dump()), len(sim.requests), len(sim.deliveries.events)) == ([], 0, 0)
+    assert (list(sim.crm.all_records()), len(sim.requests), len(sim.deliveries.events)) == ([], 0, 0)
     assert len(sim.subscriptions.active) == 1
 
 

@@ -7,7 +7,7 @@ from random import Random
 import aiohttp
 import pytest
 
-from spokes.simulator.api.faults import Body, Fault, draw_s
+from spokes.simulator.api.faults import Fault, FaultBody, draw_latency_s
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency
 from tests.support.probe import Caller
@@ -77,19 +77,19 @@ async def test_retry_after_is_sent_as_given(sim: Simulator, call: Caller) -> Non
 
 
 async def test_body_can_be_a_page(sim: Simulator, call: Caller) -> None:
-    sim.faults.add(Fault(status=502, body=Body.HTML))
+    sim.faults.add(Fault(status=502, body=FaultBody.HTML))
     reply = await call("GET", CONTACTS)
     assert reply.headers["Content-Type"].startswith("text/html")
     assert reply.body.startswith(b"<html>")
 
 
 async def test_body_can_be_empty(sim: Simulator, call: Caller) -> None:
-    sim.faults.add(Fault(status=502, body=Body.EMPTY))
+    sim.faults.add(Fault(status=502, body=FaultBody.EMPTY))
     assert (await call("GET", CONTACTS)).body == b""
 
 
 async def test_body_can_be_no_text_at_all(sim: Simulator, call: Caller) -> None:
-    sim.faults.add(Fault(status=502, body=Body.NON_UTF8))
+    sim.faults.add(Fault(status=502, body=FaultBody.NON_UTF8))
     body = (await call("GET", CONTACTS)).body
     with pytest.raises(UnicodeDecodeError):
         body.decode()
@@ -105,13 +105,13 @@ async def test_connection_can_break_without_an_answer(sim: Simulator, call: Call
 async def test_failed_call_changed_nothing(sim: Simulator, call: Caller) -> None:
     sim.faults.add(Fault(status=500))
     await call("POST", CONTACTS, {"properties": {}})
-    assert not list(sim.crm.dump())
+    assert not list(sim.crm.all_records())
 
 
 async def test_call_can_fail_after_it_did_its_work(sim: Simulator, call: Caller) -> None:
     sim.faults.add(Fault(status=500, after_effect=True))
     assert (await call("POST", CONTACTS, {"properties": {}})).status == 500
-    assert len(list(sim.crm.dump())) == 1
+    assert len(list(sim.crm.all_records())) == 1
 
 
 async def test_rule_can_slow_a_call_down_and_no_more(sim: Simulator, call: Caller) -> None:
@@ -123,6 +123,6 @@ async def test_rule_can_slow_a_call_down_and_no_more(sim: Simulator, call: Calle
 
 def test_one_latency_in_a_hundred_lies_beyond_the_ninety_ninth_percentile() -> None:
     rng = Random(1)
-    drawn = sorted(draw_s(Latency(100, 400), rng) for _ in range(10_000))
+    drawn = sorted(draw_latency_s(Latency(100, 400), rng) for _ in range(10_000))
     assert drawn[5_000] == pytest.approx(0.1, rel=0.05)
     assert drawn[9_900] == pytest.approx(0.4, rel=0.1)

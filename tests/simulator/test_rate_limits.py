@@ -24,71 +24,71 @@ def limiter(clock: ManualClock, limits: Limits) -> RateLimiter:
 
 def test_window_refuses_the_call_after_the_last_allowed_one(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=3))
-    assert [limits.arrive(Meter.ORDINARY) for _ in range(4)] == [None, None, None, Policy.TEN_SECONDLY_ROLLING]
+    assert [limits.count_call(Meter.ORDINARY) for _ in range(4)] == [None, None, None, Policy.TEN_SECONDLY_ROLLING]
 
 
 def test_place_is_free_again_exactly_ten_seconds_after_its_call(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=1))
-    limits.arrive(Meter.ORDINARY)
+    limits.count_call(Meter.ORDINARY)
     clock.advance(9.5)
-    assert limits.arrive(Meter.ORDINARY) is Policy.TEN_SECONDLY_ROLLING
+    assert limits.count_call(Meter.ORDINARY) is Policy.TEN_SECONDLY_ROLLING
     clock.advance(0.5)
-    assert limits.arrive(Meter.ORDINARY) is None
+    assert limits.count_call(Meter.ORDINARY) is None
 
 
 def test_window_rolls_and_has_no_fixed_edges(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=2))
-    limits.arrive(Meter.ORDINARY)
+    limits.count_call(Meter.ORDINARY)
     clock.advance(8)
-    limits.arrive(Meter.ORDINARY)
+    limits.count_call(Meter.ORDINARY)
     clock.advance(4)
-    assert limits.arrive(Meter.ORDINARY) is None
-    assert limits.arrive(Meter.ORDINARY) is Policy.TEN_SECONDLY_ROLLING
+    assert limits.count_call(Meter.ORDINARY) is None
+    assert limits.count_call(Meter.ORDINARY) is Policy.TEN_SECONDLY_ROLLING
 
 
 def test_refused_call_takes_no_place(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=1))
-    limits.arrive(Meter.ORDINARY)
+    limits.count_call(Meter.ORDINARY)
     clock.advance(6)
-    limits.arrive(Meter.ORDINARY)
+    limits.count_call(Meter.ORDINARY)
     clock.advance(4)
-    assert limits.arrive(Meter.ORDINARY) is None
+    assert limits.count_call(Meter.ORDINARY) is None
 
 
 def test_truth_counts_refusals_and_the_peak_of_any_window(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=2))
     for _ in range(5):
-        limits.arrive(Meter.ORDINARY)
+        limits.count_call(Meter.ORDINARY)
     clock.advance(60)
-    limits.arrive(Meter.ORDINARY)
-    truth = limits.truth.meters[Meter.ORDINARY]
+    limits.count_call(Meter.ORDINARY)
+    truth = limits.counts.meters[Meter.ORDINARY]
     assert (truth.arrived, truth.refused, truth.peak_arrived, truth.peak_accepted) == (6, 3, 5, 2)
-    assert limits.truth.refused == 3
+    assert limits.counts.refused == 3
 
 
 def test_search_has_a_second_of_its_own(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=1, search_secondly=1))
-    limits.arrive(Meter.ORDINARY)
-    assert limits.arrive(Meter.SEARCH) is None
-    assert limits.arrive(Meter.SEARCH) is Policy.SECONDLY
+    limits.count_call(Meter.ORDINARY)
+    assert limits.count_call(Meter.SEARCH) is None
+    assert limits.count_call(Meter.SEARCH) is Policy.SECONDLY
     clock.advance(1)
-    assert limits.arrive(Meter.SEARCH) is None
+    assert limits.count_call(Meter.SEARCH) is None
 
 
 def test_batch_associations_have_a_ceiling_of_their_own(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=1, associations_ten_secondly=2))
-    limits.arrive(Meter.ORDINARY)
-    calls = [limits.arrive(Meter.ASSOCIATIONS) for _ in range(3)]
+    limits.count_call(Meter.ORDINARY)
+    calls = [limits.count_call(Meter.ASSOCIATIONS) for _ in range(3)]
     assert calls == [None, None, Policy.TEN_SECONDLY_ROLLING]
 
 
 def test_day_ends_at_midnight_of_the_portal(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(daily=1))
-    limits.arrive(Meter.ORDINARY)
+    limits.count_call(Meter.ORDINARY)
     clock.advance(12 * 3600 - 1)
-    assert limits.arrive(Meter.ORDINARY) is Policy.DAILY
+    assert limits.count_call(Meter.ORDINARY) is Policy.DAILY
     clock.advance(1)
-    assert limits.arrive(Meter.ORDINARY) is None
+    assert limits.count_call(Meter.ORDINARY) is None
 
 
 @pytest.fixture
@@ -138,4 +138,4 @@ async def test_refused_search_is_told_of_its_second(call: Caller) -> None:
 async def test_call_with_an_unknown_token_uses_nothing_up(sim: Simulator) -> None:
     async with Caller(sim.url, "nonsense") as stranger:
         await stranger("GET", "/crm/v3/objects/contacts")
-    assert sim.limiter.truth.meters[Meter.ORDINARY].arrived == 0
+    assert sim.limiter.counts.meters[Meter.ORDINARY].arrived == 0

@@ -20,26 +20,30 @@ def test_every_known_signature_is_reproduced(vector: dict[str, Any]) -> None:
     body = (vector["body"] or "").encode()
     match vector["version"]:
         case "v1":
-            made = signing.v1(secret, body)
+            made = signing.signature_v1(secret, body)
         case "v2":
-            made = signing.v2(secret, method, uri, body)
+            made = signing.signature_v2(secret, method, uri, body)
         case _:
-            made = signing.v3(secret, method, uri, body, vector["timestamp_header"])
+            made = signing.signature_v3(secret, method, uri, body, vector["timestamp_header"])
     assert made == vector["expected_signature"]
 
 
 def signed(manner: str) -> signing.SignedRequest:
     return signing.sign(
-        secret="s", uri="https://hooks.example.com/in", body=b"[]", now_ms=NOW_MS, manner=signing.MANNERS[manner]
+        secret="s",
+        uri="https://hooks.example.com/in",
+        body=b"[]",
+        now_ms=NOW_MS,
+        variant=signing.SIGNING_VARIANTS[manner],
     )
 
 
 def test_genuine_request_carries_both_signatures_and_hubspots_own_headers() -> None:
     headers = signed("genuine").headers
-    assert headers["X-HubSpot-Signature"] == signing.v1("s", b"[]")
+    assert headers["X-HubSpot-Signature"] == signing.signature_v1("s", b"[]")
     assert headers["X-HubSpot-Signature-Version"] == "v1"
     assert headers["X-HubSpot-Request-Timestamp"] == str(NOW_MS)
-    assert headers["X-HubSpot-Signature-v3"] == signing.v3(
+    assert headers["X-HubSpot-Signature-v3"] == signing.signature_v3(
         "s", "POST", "https://hooks.example.com/in", b"[]", str(NOW_MS)
     )
     assert headers["X-HubSpot-Timeout-Millis"] == "10000"
@@ -64,7 +68,7 @@ def test_request_out_of_its_time_is_signed_for_that_time(manner: str, shift_ms: 
     headers = signed(manner).headers
     timestamp = str(NOW_MS + shift_ms)
     assert headers["X-HubSpot-Request-Timestamp"] == timestamp
-    assert headers["X-HubSpot-Signature-v3"] == signing.v3(
+    assert headers["X-HubSpot-Signature-v3"] == signing.signature_v3(
         "s", "POST", "https://hooks.example.com/in", b"[]", timestamp
     )
 

@@ -9,7 +9,7 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER, AssociationSpec, ObjectRef
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription
 from spokes.simulator.crm.association_types import HUBSPOT_DEFINED
-from spokes.simulator.crm.records import Record
+from spokes.simulator.crm.records import CrmRecord
 from tests.support.probe import Caller
 
 HEAD = ["eventId", "subscriptionId", "portalId", "appId", "occurredAt", "subscriptionType", "attemptNumber"]
@@ -34,11 +34,11 @@ def told(sim: Simulator) -> list[dict[str, Any]]:
     return [event.element for event in sim.deliveries.events if isinstance(event.element, dict)]
 
 
-def make(sim: Simulator, type_: str = "contacts", **properties: str) -> Record:
+def make(sim: Simulator, type_: str = "contacts", **properties: str) -> CrmRecord:
     return sim.crm.create(sim.crm.types.resolve(type_), properties, USER)
 
 
-def associate(sim: Simulator, from_: Record, to: Record, number: int) -> None:
+def associate(sim: Simulator, from_: CrmRecord, to: CrmRecord, number: int) -> None:
     found = sim.crm.associations.types.find(AssociationSpec(HUBSPOT_DEFINED, number), from_.type, to.type)
     ends = ObjectRef(from_.type.type_id, from_.id), ObjectRef(to.type.type_id, to.id)
     sim.crm.associations.add(*ends, [found], USER)
@@ -134,7 +134,7 @@ async def test_merge_in_the_generic_dialect(sim: Simulator) -> None:
 
 async def test_privacy_deletion_also_tells_of_the_deletion(sim: Simulator) -> None:
     subscribe(sim, "contact.privacyDeletion", "contact.deletion")
-    sim.crm.forget(make(sim), USER)
+    sim.crm.erase(make(sim), USER)
     by_type = {event["subscriptionType"]: event for event in told(sim)}
     assert set(by_type) == {"contact.privacyDeletion", "contact.deletion"}
     assert list(by_type["contact.privacyDeletion"]) == [*HEAD, "objectId", "changeSource"]
@@ -177,7 +177,7 @@ async def test_conversation_is_told_without_a_source(sim: Simulator) -> None:
     subscribe(sim, *(f"conversation.{kind}" for kind in ("creation", "newMessage", "propertyChange", "deletion")))
     inbox = sim.portal.conversations
     thread = inbox.start()
-    message_id = inbox.message(thread)
+    message_id = inbox.add_message(thread)
     inbox.set_property(thread, "status", "CLOSED")
     inbox.delete(thread)
     creation, message, change, deletion = told(sim)

@@ -11,7 +11,7 @@ import time
 
 from redis.asyncio import Redis
 
-from spokes.crm.transport.rate_budget import Budget
+from spokes.crm.transport.rate_budget import RateBudget
 
 
 async def main() -> None:
@@ -19,7 +19,7 @@ async def main() -> None:
     url, limit, *seconds = sys.argv[1:]
     window_s, latency_s, lasts_s = map(float, seconds)
     redis = Redis.from_url(url)
-    budget = Budget(redis, limit=int(limit), search_limit=5, window_s=window_s, call_timeout_s=2.0)
+    budget = RateBudget(redis, limit=int(limit), search_limit=5, window_s=window_s, call_timeout_s=2.0)
     arrivals: list[float] = []
     await budget.state(1)  # connects before the start
     print("ready", flush=True)  # noqa: T201 - the parent reads it
@@ -28,7 +28,7 @@ async def main() -> None:
 
     async def call_on() -> None:
         while time.monotonic() < end:
-            async with budget.place(1, "calls"):
+            async with budget.slot(1, "calls"):
                 on_the_way_s = random.uniform(0, latency_s)
                 await asyncio.sleep(on_the_way_s)
                 arrivals.append(time.monotonic())

@@ -58,8 +58,8 @@ class Visitor:
     @classmethod
     async def come(cls, client: TestClient, *roles: Role, portals: Iterable[int] | None = None) -> "Visitor":
         sessions = client.server.app[SESSIONS]
-        cookie = await sessions.begin("ada", roles, portals)
-        return cls(client, cookie, sessions.csrf(cookie))
+        cookie = await sessions.start("ada", roles, portals)
+        return cls(client, cookie, sessions.csrf_token(cookie))
 
     async def get(self, path: str, **params: str) -> tuple[int, str]:
         headers = {"Cookie": f"{COOKIE}={self.cookie}"}

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from spokes.core.settings import Settings
-from spokes.crm.services import CRM, Services, Write
+from spokes.crm.services import CRM, Services, WriteRecord
 from spokes.crm.transport.rate_budget import Priority
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
-from spokes.simulator.crm.records import Record
+from spokes.simulator.crm.records import CrmRecord
 
 PORTAL = 50112233
 TOKEN = "pat-na1-simulated"
@@ -24,14 +24,16 @@ class World:
     def __init__(self, sim: Simulator, crm: CRM) -> None:
         self.sim = sim
         self.crm = crm
-        self.journal: list[Write] = []
+        self.journal: list[WriteRecord] = []
 
     def services(
         self, *may: str, reads: Mapping[str, tuple[str, ...]] | None = None, priority: Priority = "interactive"
     ) -> Services:
         """The services of a handler that may do this."""
         declared = READS if reads is None else reads
-        return self.crm.for_event(PORTAL, "contact", declared, frozenset(may), self.journal.append, priority=priority)
+        return self.crm.handler_services(
+            PORTAL, "contact", declared, frozenset(may), self.journal.append, priority=priority
+        )
 
     def make(self, type_name: str = "contacts", **properties: str) -> str:
         """A record that a user made; its id."""
@@ -42,7 +44,7 @@ class World:
         """So many contacts; their ids."""
         return [self.make(email=f"person{i}@example.org") for i in range(count)]
 
-    def find(self, type_name: str, object_id: str, *, archived: bool = False) -> Record | None:
+    def find(self, type_name: str, object_id: str, *, archived: bool = False) -> CrmRecord | None:
         """A record as it is in the simulator."""
         return self.sim.crm.find(self.sim.crm.types.resolve(type_name), object_id, archived=archived)
 

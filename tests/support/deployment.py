@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import hmac
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from aiohttp.web_runner import BaseRunner
 
 from ingest.app import create_app
 from ingest.server.http_server import app_runner
+from spokes.core import clock
 from spokes.core.settings import Settings
 
 ROOT = Path(__file__).parents[2]  # of the project
@@ -27,7 +27,7 @@ def sign_headers(
     body: bytes, *, uri: str = f"{PUBLIC_URL}/webhooks/hubspot", secret: str = SECRET, at_ms: int | None = None
 ) -> dict[str, str]:
     """Return the headers HubSpot sends with `body`: signatures v1 and v3 side by side."""
-    timestamp = str(time.time_ns() // 1_000_000 if at_ms is None else at_ms)
+    timestamp = str(clock.now_ms() if at_ms is None else at_ms)
     text_ = b"POST" + uri.encode() + body + timestamp.encode()
     return {
         "Content-Type": "application/json",
@@ -38,7 +38,7 @@ def sign_headers(
     }
 
 
-class DoorServer(TestServer):
+class WebProcessServer(TestServer):
     """The web process as it serves, in this process and on a free port."""
 
     def __init__(self, settings: Settings) -> None:

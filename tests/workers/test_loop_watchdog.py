@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from spokes.audit.alert_episodes import OUTBOX, Episodes
+from spokes.audit.alert_episodes import OUTBOX, AlertEpisodes
 from spokes.core.events import Event
 from spokes.routing import Router
 from spokes.tools import Tools
@@ -31,7 +31,7 @@ _NOTICED: list[list[MutableMapping[str, Any]]] = []  # the log of each test
 
 
 async def test_blocked_loop_is_an_alert_that_names_the_handler_and_is_sent(redis: Redis) -> None:
-    with capture_logs() as logs, Watchdog(asyncio.get_running_loop(), ROUTER, Episodes(redis)):
+    with capture_logs() as logs, Watchdog(asyncio.get_running_loop(), ROUTER, AlertEpisodes(redis)):
         _NOTICED.append(logs)
         [(_, route)] = ROUTER
         await route.function(None, None)  # type: ignore[arg-type]  # it looks at neither

@@ -20,7 +20,7 @@ from spokes.core.errors import (
     RateLimited,
     RetryLater,
 )
-from workers.delivery.resolution import PAUSE_S, judge, next_delay_s
+from workers.delivery.resolution import PAUSED_RETRY_S, next_delay_s, resolution_for_error
 
 SCHEDULE = (2.0, 10.0, 60.0)
 TRANSIENT = [
@@ -93,27 +93,27 @@ def test_wait_that_a_handler_names_is_kept() -> None:
     ],
 )
 def test_refusal_tells_by_name_what_is_to_be_mended(error: CRMError, told: tuple[str, ...]) -> None:
-    assert judge(1, error, schedule_s=SCHEDULE, rng=random.Random(1)).told == told
+    assert resolution_for_error(1, error, schedule_s=SCHEDULE, rng=random.Random(1)).error_details == told
 
 
 def test_permanent_error_makes_a_dead_letter() -> None:
-    verdict = judge(1, ObjectNotFound(correlation_id="c-1"), schedule_s=SCHEDULE, rng=random.Random(1))
+    verdict = resolution_for_error(1, ObjectNotFound(correlation_id="c-1"), schedule_s=SCHEDULE, rng=random.Random(1))
     assert (verdict.outcome, verdict.reason, verdict.correlation_id) == (Outcome.DEAD, "object_not_found", "c-1")
 
 
 def test_refused_token_spends_no_attempt() -> None:
-    verdict = judge(99, NotAuthorized(), schedule_s=SCHEDULE, rng=random.Random(1))
-    assert (verdict.outcome, verdict.delay_s, verdict.spent) == (Outcome.PARKED, PAUSE_S, False)
+    verdict = resolution_for_error(99, NotAuthorized(), schedule_s=SCHEDULE, rng=random.Random(1))
+    assert (verdict.outcome, verdict.delay_s, verdict.counts_as_attempt) == (Outcome.PARKED, PAUSED_RETRY_S, False)
 
 
 def test_bug_is_named_by_class_and_not_by_its_text() -> None:
     assert (
-        judge(1, KeyError("ann@example.com"), schedule_s=SCHEDULE, rng=random.Random(1)).reason
+        resolution_for_error(1, KeyError("ann@example.com"), schedule_s=SCHEDULE, rng=random.Random(1)).reason
         == "handler_error:KeyError"
     )
 
 
 @given(st.sampled_from([*TRANSIENT, *PERMANENT, NotAuthorized()]), st.integers(1, 10))
 def test_event_ends_or_waits_and_never_both(error: BaseException, attempt: int) -> None:
-    verdict = judge(attempt, error, schedule_s=SCHEDULE, rng=random.Random(1))
+    verdict = resolution_for_error(attempt, error, schedule_s=SCHEDULE, rng=random.Random(1))
     assert (verdict.outcome in TERMINAL) is (verdict.delay_s is None)

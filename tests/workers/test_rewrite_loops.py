@@ -4,11 +4,11 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.events import Event
-from spokes.crm.access import Write
+from spokes.crm.access import WriteRecord
 from spokes.routing import Route, Uses
 from spokes.tools import Tools
 from tests.support.events import event
-from workers.delivery.rewrite_loops import Rounds
+from workers.delivery.rewrite_loops import RewriteLoopDetector
 
 PORTAL = 50112233
 
@@ -18,8 +18,8 @@ def change(value: str = "Bonn", source: str = "AUTOMATION_PLATFORM", name: str =
     return Event(event(objectId=1, **told, changeSource=source, **fields))
 
 
-def write(*names: str, ok: bool = True) -> Write:
-    return Write("contacts.update", "contact", "1", names, "", ok, "")
+def write(*names: str, ok: bool = True) -> WriteRecord:
+    return WriteRecord("contacts.update", "contact", "1", names, "", ok, "")
 
 
 async def nothing(event: Event, tools: Tools) -> None:
@@ -27,47 +27,47 @@ async def nothing(event: Event, tools: Tools) -> None:
 
 
 @pytest.fixture
-def rounds(redis: Redis) -> Rounds:
-    return Rounds(redis, b"key")
+def rounds(redis: Redis) -> RewriteLoopDetector:
+    return RewriteLoopDetector(redis, b"key")
 
 
-async def test_value_that_was_answered_comes_again_in_a_loop(rounds: Rounds) -> None:
+async def test_value_that_was_answered_comes_again_in_a_loop(rounds: RewriteLoopDetector) -> None:
     assert not await rounds.is_loop(change())
-    await rounds.wrote(change(), "ours", [write("city")])
+    await rounds.record_writes(change(), "ours", [write("city")])
     assert await rounds.is_loop(change())
 
 
-async def test_program_that_was_answered_twice_is_a_loop_whatever_it_sets(rounds: Rounds) -> None:
-    await rounds.wrote(change("1"), "ours", [write("city")])
+async def test_program_that_was_answered_twice_is_a_loop_whatever_it_sets(rounds: RewriteLoopDetector) -> None:
+    await rounds.record_writes(change("1"), "ours", [write("city")])
     assert not await rounds.is_loop(change("2"))
-    await rounds.wrote(change("2"), "ours", [write("city")])
+    await rounds.record_writes(change("2"), "ours", [write("city")])
     assert await rounds.is_loop(change("3"))
 
 
-async def test_people_may_repeat_themselves(rounds: Rounds) -> None:
+async def test_people_may_repeat_themselves(rounds: RewriteLoopDetector) -> None:
     for _ in range(3):
-        await rounds.wrote(change(source="CRM_UI"), "ours", [write("city")])
+        await rounds.record_writes(change(source="CRM_UI"), "ours", [write("city")])
     assert not await rounds.is_loop(change(source="CRM_UI"))
 
 
-async def test_answers_to_people_do_not_count_against_programs(rounds: Rounds) -> None:
+async def test_answers_to_people_do_not_count_against_programs(rounds: RewriteLoopDetector) -> None:
     for _ in range(3):
-        await rounds.wrote(change(source="CRM_UI"), "ours", [write("city")])
+        await rounds.record_writes(change(source="CRM_UI"), "ours", [write("city")])
     assert not await rounds.is_loop(change())
 
 
-async def test_withheld_values_are_not_taken_for_one_another(rounds: Rounds) -> None:
-    await rounds.wrote(change("REDACTED", occurredAt=1), "ours", [write("city")])
+async def test_withheld_values_are_not_taken_for_one_another(rounds: RewriteLoopDetector) -> None:
+    await rounds.record_writes(change("REDACTED", occurredAt=1), "ours", [write("city")])
     assert not await rounds.is_loop(change("REDACTED", occurredAt=2))
 
 
-async def test_refused_write_is_no_answer(rounds: Rounds) -> None:
-    await rounds.wrote(change(), "ours", [write("city", ok=False)])
+async def test_refused_write_is_no_answer(rounds: RewriteLoopDetector) -> None:
+    await rounds.record_writes(change(), "ours", [write("city", ok=False)])
     assert not await rounds.is_loop(change())
 
 
-async def test_values_are_kept_as_hashes(redis: Redis, rounds: Rounds) -> None:
-    await rounds.wrote(change("Bonn"), "ours", [write("city")])
+async def test_values_are_kept_as_hashes(redis: Redis, rounds: RewriteLoopDetector) -> None:
+    await rounds.record_writes(change("Bonn"), "ours", [write("city")])
     (name,) = await redis.keys("*rounds*")
     assert b"Bonn" not in repr(await redis.hgetall(name)).encode()
 
@@ -77,8 +77,8 @@ async def test_values_are_kept_as_hashes(redis: Redis, rounds: Rounds) -> None:
     [("other", {"contacts.update"}, True), ("other", set(), False), ("ours", {"contacts.update"}, False)],
 )
 async def test_handler_that_is_not_run_for_anothers_write_is_told_of_if_it_may_write(
-    rounds: Rounds, capsys: pytest.CaptureFixture[str], reader: str, may: set[str], told: bool
+    rounds: RewriteLoopDetector, capsys: pytest.CaptureFixture[str], reader: str, may: set[str], told: bool
 ) -> None:
-    await rounds.wrote(change(source="CRM_UI"), "ours", [write("state")])
-    await rounds.came_back(change(name="state"), Route(reader, nothing, Uses(may=frozenset(may))))
+    await rounds.record_writes(change(source="CRM_UI"), "ours", [write("state")])
+    await rounds.on_echo(change(name="state"), Route(reader, nothing, Uses(may=frozenset(may))))
     assert ("rewrite_loop" in capsys.readouterr().out) == told

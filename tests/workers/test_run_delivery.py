@@ -1,7 +1,6 @@
 """workers.delivery.run_delivery: deliveries worked off under arq, against the simulator, on a real Valkey."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -9,7 +8,17 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from spokes.audit.records import TERMINAL, Outcome
-from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, decode, job_payload, new_id
+from spokes.core import clock
+from spokes.core.delivery import (
+    AUDIT_STREAM,
+    JOB_KEY_PREFIX,
+    JOB_QUEUE,
+    Delivery,
+    Entry,
+    decode,
+    job_payload,
+    new_delivery_id,
+)
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
@@ -19,7 +28,7 @@ from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.config import PortalConfig, SimulatorConfig
-from spokes.simulator.crm.records import Record
+from spokes.simulator.crm.records import CrmRecord
 from tests.support.deployment import TOKEN
 from tests.support.events import event, recorded
 from workers.worker import build_worker
@@ -41,24 +50,24 @@ def settings(environ: dict[str, str], hubspot: Simulator) -> Settings:
     return Settings.from_env({**environ, **more, "HUBSPOT_API_URL": hubspot.url})
 
 
-def contact(hubspot: Simulator, phone: str = "(415) 555-2671") -> Record:
+def contact(hubspot: Simulator, phone: str = "(415) 555-2671") -> CrmRecord:
     return hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"phone": phone}, USER)
 
 
-def creation(record: Record, **fields: object) -> dict[str, object]:
+def creation(record: CrmRecord, **fields: object) -> dict[str, object]:
     return event(objectId=int(record.id), occurredAt=record.created_at_ms, **fields)
 
 
-def phone_change(record: Record, value: str, *, at: int = 0) -> dict[str, object]:
+def phone_change(record: CrmRecord, value: str, *, at: int = 0) -> dict[str, object]:
     change = {"subscriptionType": "contact.propertyChange", "propertyName": "phone", "propertyValue": value}
     return event(objectId=int(record.id), occurredAt=record.created_at_ms + at, **change)
 
 
 async def queue(redis: Redis, *elements: dict[str, object]) -> Delivery:
     entries = tuple(Entry(KEYS(Event(raw)), 0, raw) for raw in elements)
-    delivery = Delivery(new_id(PORTAL), PORTAL, time.time_ns() // 1_000_000, entries)
+    delivery = Delivery(new_delivery_id(PORTAL), PORTAL, clock.now_ms(), entries)
     await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, delivery.received_at))
-    await redis.zadd(QUEUE_NAME, {delivery.id: delivery.received_at})
+    await redis.zadd(JOB_QUEUE, {delivery.id: delivery.received_at})
     return delivery
 
 
@@ -107,7 +116,7 @@ async def test_write_is_recorded_by_name_and_never_by_value(redis: Redis, hubspo
 async def test_events_of_a_delivery_share_batch_calls(redis: Redis, hubspot: Simulator, work: Work) -> None:
     await queue(redis, *(creation(contact(hubspot)) for _ in range(50)))
     await work()
-    assert len(hubspot.requests.where(path="*/contacts/*")) <= 20  # 2 on a quiet machine, 100 without batches
+    assert len(hubspot.requests.find(path="*/contacts/*")) <= 20  # 2 on a quiet machine, 100 without batches
 
 
 async def test_transient_failure_is_tried_again(redis: Redis, hubspot: Simulator, work: Work) -> None:
@@ -147,7 +156,7 @@ async def test_refused_token_parks_and_loses_nothing(redis: Redis, hubspot: Simu
     while not working.done():  # wait_for of Python 3.11 may lose a cancellation
         working.cancel()
         await asyncio.wait({working}, timeout=0.5)
-    (name,) = await redis.zrange(QUEUE_NAME, 0, -1)
+    (name,) = await redis.zrange(JOB_QUEUE, 0, -1)
     waiting = Delivery.from_job(decode(await redis.get(JOB_KEY_PREFIX + name.decode()))["a"][0])
     assert waiting.entries == delivery.entries
 
@@ -179,7 +188,7 @@ async def test_our_own_write_coming_back_is_an_echo(redis: Redis, hubspot: Simul
 async def test_settled_events_of_a_delivery_are_not_run_again(redis: Redis, hubspot: Simulator, work: Work) -> None:
     done, left = contact(hubspot), contact(hubspot)
     delivery = await queue(redis, creation(done), creation(left))
-    await redis.sadd(keys.settled(PORTAL, delivery.id), delivery.entries[0].key)  # a worker died after this one
+    await redis.sadd(keys.settled_events(PORTAL, delivery.id), delivery.entries[0].key)  # a worker died after this one
     await work()
     assert (done.properties["phone"], left.properties["phone"]) == ("(415) 555-2671", "+14155552671")
 
@@ -194,9 +203,9 @@ async def test_nothing_of_a_finished_delivery_stays_in_redis(redis: Redis, hubsp
 @pytest.mark.parametrize("payload", [b"\x80\x04pickle", b"", b"\x01{}", b'\x01{"f":"other","a":[]}'])
 async def test_foreign_job_ends_without_harm(redis: Redis, work: Work, payload: bytes) -> None:
     await redis.set(JOB_KEY_PREFIX + "foreign", payload)
-    await redis.zadd(QUEUE_NAME, {"foreign": 1})
+    await redis.zadd(JOB_QUEUE, {"foreign": 1})
     await work()
-    assert await redis.zcard(QUEUE_NAME) == 0
+    assert await redis.zcard(JOB_QUEUE) == 0
 
 
 async def test_won_deal_gets_one_task_however_often_it_is_won(redis: Redis, hubspot: Simulator, work: Work) -> None:
@@ -256,7 +265,7 @@ async def test_letter_that_many_replay_and_discard_at_once_ends_once(redis: Redi
     counts = await asyncio.gather(*(act(dead, actor="ann", reason="seen twice") for act in acts))
     acted = [record for record in await recorded(redis) if record.actor == "ann"]
     queued = int(acted[0].outcome is Outcome.REPLAYED)
-    assert (sum(counts), len(acted), await redis.zcard(QUEUE_NAME)) == (1, 1, queued)
+    assert (sum(counts), len(acted), await redis.zcard(JOB_QUEUE)) == (1, 1, queued)
 
 
 async def test_discarded_dead_letter_is_gone_for_good(redis: Redis, work: Work) -> None:

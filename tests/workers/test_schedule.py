@@ -9,22 +9,23 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
-from spokes.audit.alert_episodes import Episodes
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
-from spokes.audit.hourly_counts import Volume, volumes
+from spokes.audit.hourly_counts import HourlyCount, hourly_counts
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.sql import schema
 from spokes.audit.stream import append, backlog
-from spokes.core.delivery import ALERTS, AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entry, encode, job_payload
+from spokes.core import clock
+from spokes.core.delivery import ALERTS_ACTIVE, AUDIT_STREAM, JOB_KEY_PREFIX, Delivery, Entry, encode, job_payload
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM
 from tests.support.deployment import KEY, SECRET
 from tests.support.events import event, recorded
 from workers.upkeep import anomaly_watch as watch
-from workers.upkeep.schedule import Job, do_when_due, retain, sweep_forgotten, tasks
+from workers.upkeep.schedule import PeriodicJob, purge_erased_again, purge_expired, run_if_due, tasks
 
-NOW = time.time_ns() // 1_000_000
+NOW = clock.now_ms()
 DAY = 86_400_000
 
 
@@ -69,19 +70,19 @@ async def test_every_kind_is_counted_with_what_the_door_ignored_and_refused(redi
     reasons = {"signature_mismatch": 6, "body_not_json": 9}
     refused = {"action": Action.REQUESTS_REFUSED, "outcome": Outcome.REFUSED, "subscription_type": ""}
     await happened(redis, store, 1, NOW, detail={"reasons": reasons}, **refused)
-    counted = await volumes(store, NOW // 3_600_000)
+    counted = await hourly_counts(store, NOW // 3_600_000)
     assert dict(counted) == {
-        Volume.DELETIONS: 6,
-        Volume.PRIVACY_DELETIONS: 1,
-        Volume.DEAD_LETTERS: 1,
-        Volume.MERGES: 5,
-        Volume.SIGNATURE_FAILURES: 6,
+        HourlyCount.DELETIONS: 6,
+        HourlyCount.PRIVACY_DELETIONS: 1,
+        HourlyCount.DEAD_LETTERS: 1,
+        HourlyCount.MERGES: 5,
+        HourlyCount.SIGNATURE_FAILURES: 6,
     }
 
 
 async def test_ceiling_is_an_alert_once_and_its_end_too(redis: Redis, store: AsyncEngine, settings: Settings) -> None:
     await happened(redis, store, 31, NOW)
-    episodes = Episodes(redis)
+    episodes = AlertEpisodes(redis)
     with capture_logs() as logs:
         for _ in range(2):
             await watch.watch_volumes(settings, redis, store, episodes)
@@ -90,14 +91,14 @@ async def test_ceiling_is_an_alert_once_and_its_end_too(redis: Redis, store: Asy
             await watch.watch_volumes(calm, redis, store, episodes)
     assert [log["event"] for log in logs] == ["unusual_deletions", "unusual_deletions_over"]
     assert await told(redis) == [("alert.began", "unusual_deletions"), ("alert.ended", "unusual_deletions")]
-    assert await redis.hlen(ALERTS) == 0
+    assert await redis.hlen(ALERTS_ACTIVE) == 0
 
 
 async def test_hours_that_are_over_are_read_once(redis: Redis, store: AsyncEngine, settings: Settings) -> None:
-    await watch.watch_volumes(settings, redis, store, Episodes(redis))
+    await watch.watch_volumes(settings, redis, store, AlertEpisodes(redis))
     await happened(redis, store, 40, NOW - 5 * 3_600_000)
-    await watch.watch_volumes(settings, redis, store, Episodes(redis))
-    assert await redis.hlen(ALERTS) == 0
+    await watch.watch_volumes(settings, redis, store, AlertEpisodes(redis))
+    assert await redis.hlen(ALERTS_ACTIVE) == 0
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_unusual_is_the_ceiling_or_many_times_the_usual(today: int, per_day: flo
 
 
 async def test_secret_ages_by_its_fingerprint_alone(redis: Redis, settings: Settings) -> None:
-    episodes = Episodes(redis)
+    episodes = AlertEpisodes(redis)
     await watch.watch_secrets(settings, redis, episodes)
     names = await redis.hkeys("spokes:secrets")
     standing = []
@@ -117,20 +118,20 @@ async def test_secret_ages_by_its_fingerprint_alone(redis: Redis, settings: Sett
         for name in names:
             await redis.hset("spokes:secrets", name, str(NOW - days * DAY - 60_000))
         await watch.watch_secrets(settings, redis, episodes)
-        standing.append(sorted({name.partition(":")[0] for name in await episodes.standing("")}))
+        standing.append(sorted({name.partition(":")[0] for name in await episodes.active("")}))
     assert standing == [[], ["secret_ageing"], ["secret_old"]]
     assert (len(names), any(SECRET.encode() in name for name in names)) == (2, False)
 
 
 async def test_new_secret_ends_the_alert_of_the_old(redis: Redis, settings: Settings, environ: dict[str, str]) -> None:
-    episodes = Episodes(redis)
+    episodes = AlertEpisodes(redis)
     await watch.watch_secrets(settings, redis, episodes)
     for name in await redis.hkeys("spokes:secrets"):
         await redis.hset("spokes:secrets", name, str(NOW - 100 * DAY))
     await watch.watch_secrets(settings, redis, episodes)
     rotated = {**environ, "HUBSPOT_CLIENT_SECRET": "another-secret", "HUBSPOT_ACCESS_TOKEN": "another-token"}
     await watch.watch_secrets(Settings.from_env(rotated), redis, episodes)
-    assert (await episodes.standing(""), await redis.hlen("spokes:secrets")) == ([], 2)
+    assert (await episodes.active(""), await redis.hlen("spokes:secrets")) == ([], 2)
 
 
 @pytest.mark.parametrize("where", ["text", "payload"])
@@ -140,10 +141,10 @@ async def test_token_in_redis_is_found_and_not_repeated(redis: Redis, settings: 
     value = job_payload(delivery, 1) if where == "payload" else f"token {token}".encode()
     await redis.set(f"{JOB_KEY_PREFIX}x", value)
     with capture_logs() as logs:
-        await watch.watch_tokens(settings, redis, Episodes(redis))
+        await watch.watch_tokens(settings, redis, AlertEpisodes(redis))
         await redis.delete(f"{JOB_KEY_PREFIX}x")
         for _ in range(2):
-            await watch.watch_tokens(settings, redis, Episodes(redis))
+            await watch.watch_tokens(settings, redis, AlertEpisodes(redis))
     assert [log["event"] for log in logs] == ["token_in_redis", "token_in_redis_over"]
     assert "0123456789abcdef" not in str(logs)
 
@@ -153,20 +154,20 @@ async def test_long_stream_is_an_alert(redis: Redis, settings: Settings, store: 
         for _ in range(5):
             append(pipeline, AuditRecord(action=Action.RETENTION, portal_id=0))
         await pipeline.execute()
-    await watch.watch_backlog(settings, redis, Episodes(redis))
-    assert (await backlog(redis), await Episodes(redis).standing("")) == (6, ["audit_backlog"])
+    await watch.watch_backlog(settings, redis, AlertEpisodes(redis))
+    assert (await backlog(redis), await AlertEpisodes(redis).active("")) == (6, ["audit_backlog"])
 
 
 async def test_retention_reports_what_it_purged(redis: Redis, store: AsyncEngine, settings: Settings) -> None:
     await happened(redis, store, 4, NOW - 11 * DAY)
     await happened(redis, store, 2, NOW)
     await redis.sadd(keys.PORTALS, 1)
-    await redis.zadd(keys.dead_index(1), {"old": NOW - 31 * DAY, "new": NOW})
+    await redis.zadd(keys.dead_letters_by_time(1), {"old": NOW - 31 * DAY, "new": NOW})
     for at in (NOW - 31 * DAY, NOW):
-        await redis.lpush(keys.UNREADABLE, encode({"id": "1", "at": at, "payload": ""}))
+        await redis.lpush(keys.UNREADABLE_JOBS, encode({"id": "1", "at": at, "payload": ""}))
     await redis.delete(AUDIT_STREAM)  # an empty stream refuses older entries
     await redis.xadd(AUDIT_STREAM, {"r": b"{}"}, id=f"{NOW - 31 * DAY}-0")
-    await retain(settings, redis, store)
+    await purge_expired(settings, redis, store)
     (told,) = await recorded(redis)
     detail = told.detail
     assert {name: detail[name] for name in ("audit", "dead_letters", "unreadable", "stream")} == {
@@ -178,14 +179,14 @@ async def test_retention_reports_what_it_purged(redis: Redis, store: AsyncEngine
 
 
 async def test_erased_object_is_looked_for_until_it_is_gone(redis: Redis) -> None:
-    ledger = keys.newest(1, "contact", "5")
-    now = time.time_ns() // 1_000_000
-    await redis.zadd(keys.FORGOTTEN, {"1:contact:5": now - 10 * 60_000, "1:contact:6": now})
+    ledger = keys.newest_timestamps(1, "contact", "5")
+    now = clock.now_ms()
+    await redis.zadd(keys.ERASED_OBJECTS, {"1:contact:5": now - 10 * 60_000, "1:contact:6": now})
     await redis.hset(ledger, "phone", "1")
-    await sweep_forgotten(redis)
+    await purge_erased_again(redis)
     left = await redis.exists(ledger)
-    await sweep_forgotten(redis)
-    assert (left, await redis.zrange(keys.FORGOTTEN, 0, -1)) == (0, [b"1:contact:6"])
+    await purge_erased_again(redis)
+    assert (left, await redis.zrange(keys.ERASED_OBJECTS, 0, -1)) == (0, [b"1:contact:6"])
 
 
 async def test_worker_does_all_that_is_due(redis: Redis, store: AsyncEngine, settings: Settings) -> None:
@@ -209,25 +210,25 @@ class TestWhenDue:
     ran = 0
 
     @pytest.fixture
-    def job(self) -> Job:
+    def job(self) -> PeriodicJob:
         async def run() -> None:
             self.ran += 1
 
-        return Job("test", 3600, run)
+        return PeriodicJob("test", 3600, run)
 
-    async def test_once_in_a_period(self, redis: Redis, job: Job) -> None:
-        assert [await do_when_due(redis, job), await do_when_due(redis, job)] == [True, False]
+    async def test_once_in_a_period(self, redis: Redis, job: PeriodicJob) -> None:
+        assert [await run_if_due(redis, job), await run_if_due(redis, job)] == [True, False]
 
-    async def test_again_in_the_next(self, redis: Redis, job: Job) -> None:
-        await do_when_due(redis, job)
+    async def test_again_in_the_next(self, redis: Redis, job: PeriodicJob) -> None:
+        await run_if_due(redis, job)
         await redis.set("spokes:schedule:test", str(job.period(time.time()) - 1))
-        assert await do_when_due(redis, job)
+        assert await run_if_due(redis, job)
 
-    async def test_not_on_the_first_day_when_it_is_for_the_night(self, redis: Redis, job: Job) -> None:
-        assert not await do_when_due(redis, job._replace(at_first=False))
+    async def test_not_on_the_first_day_when_it_is_for_the_night(self, redis: Redis, job: PeriodicJob) -> None:
+        assert not await run_if_due(redis, job._replace(at_first=False))
 
-    async def test_not_by_two_at_once(self, redis: Redis, job: Job) -> None:
-        done = await asyncio.gather(*(do_when_due(redis, job) for _ in range(3)))
+    async def test_not_by_two_at_once(self, redis: Redis, job: PeriodicJob) -> None:
+        done = await asyncio.gather(*(run_if_due(redis, job) for _ in range(3)))
         assert (sum(done), self.ran) == (1, 1)
 
     async def test_failure_is_told_and_leaves_the_period_open(self, redis: Redis) -> None:
@@ -235,9 +236,9 @@ class TestWhenDue:
             raise ValueError("with a value")
 
         with capture_logs() as logs:
-            done = await do_when_due(redis, Job("test", 3600, fail))
+            done = await run_if_due(redis, PeriodicJob("test", 3600, fail))
         assert (done, await redis.get("spokes:schedule:test"), logs[0]["event"]) == (False, b"", "job_failed")
 
-    def test_night_begins_at_three(self, job: Job) -> None:
+    def test_night_begins_at_three(self, job: PeriodicJob) -> None:
         nightly = job._replace(every_s=86_400, after_s=3 * 3600)
         assert [nightly.period(hour * 3600) for hour in (26, 27, 50, 51)] == [0, 1, 1, 2]

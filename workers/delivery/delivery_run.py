@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 from spokes.core.delivery import Delivery
 from spokes.core.settings import Settings
-from spokes.core.telemetry.setup import canonical
+from spokes.core.telemetry.setup import log_canonical_line
 from workers.delivery import settlement_steps as steps
-from workers.delivery.lanes import Work
-from workers.delivery.resolution import SUSPECTED, Verdict
+from workers.delivery.lanes import WorkItem
+from workers.delivery.resolution import WORKER_DIED, Resolution
 from workers.delivery.settlement import Settlement
 
 if TYPE_CHECKING:
     from spokes.audit.records import Outcome
-    from spokes.crm.services import Write
+    from spokes.crm.services import WriteRecord
 
 
-class Run:
+class DeliveryRun:
     """What one run has come to so far.
 
     Raises:
@@ -30,87 +30,89 @@ class Run:
         self.delivery = delivery
         self.crash_loop = crash_loop
         self.outcomes: dict[Outcome, int] = {}
-        self.tally = settlement.tally
-        self.works = [Work(self, entry, entry.event) for entry in delivery.entries]
+        self.metrics = settlement.metrics
+        self.items = [WorkItem(self, entry, entry.event) for entry in delivery.entries]
         self._settlement = settlement
         self._settings = settings
-        self._left = len(self.works)
-        self._later: dict[str, steps.Later] = {}  # by reason: a short wait is not held up by a long one
-        self._ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        if not self.works:
-            self._account()
+        self._remaining = len(self.items)
+        self._postponed: dict[str, steps.Postponement] = {}  # by reason: a short wait is not held up by a long one
+        self._closed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if not self.items:
+            self._close()
 
-    def end(
+    def resolve(
         self,
-        work: Work,
-        verdict: Verdict,
+        item: WorkItem,
+        resolution: Resolution,
         handler: str = "",
-        writes: "Sequence[Write]" = (),
-        news: Mapping[str, int] = MappingProxyType({}),
+        writes: "Sequence[WriteRecord]" = (),
+        applied: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         """Settle an event, or have it tried again together with those that wait for the same reason."""
-        ended = steps.Ended(work, verdict, handler, writes, news)
+        ended = steps.ResolvedEvent(item, resolution, handler, writes, applied)
         self._count(ended)
         if self._settings.log_level == "DEBUG":
-            canonical("event", _line(self.delivery, ended), level="debug")
-        if verdict.delay_s is None:
+            log_canonical_line("event", _log_fields(self.delivery, ended), level="debug")
+        if resolution.delay_s is None:
             days, hours = self._settings.dead_letter_days, self._settings.dedupe_hours
-            for step in steps.end(self.delivery, ended, dead_letter_s=days * 86_400, newest_s=hours * 3600):
-                self._settlement.step(step)
+            for step in steps.final_steps(
+                self.delivery, ended, dead_letter_ttl_s=days * 86_400, newest_ttl_s=hours * 3600
+            ):
+                self._settlement.add_step(step)
         else:
-            self._later.setdefault(verdict.reason, steps.Later()).add(ended)
-        self._left -= 1
-        if not self._left:
-            self._account()
+            self._postponed.setdefault(resolution.reason, steps.Postponement()).add(ended)
+        self._remaining -= 1
+        if not self._remaining:
+            self._close()
 
-    def put_off(self, works: Iterable[Work], verdict: Verdict) -> None:
+    def postpone(self, items: Iterable[WorkItem], resolution: Resolution) -> None:
         """Have events tried again that were not run at all."""
-        for work in works:
-            work.run.end(work, verdict)
+        for work in items:
+            work.delivery_run.resolve(work, resolution)
 
-    def drop(self, count: int) -> None:
+    def skip_settled(self, count: int) -> None:
         """Leave out events that an earlier run has settled."""
-        self._left -= count
-        if count and not self._left:
-            self._account()
+        self._remaining -= count
+        if count and not self._remaining:
+            self._close()
 
-    def scatter(self, settled: Container[str], tries: int) -> None:
+    def split(self, settled: Container[str], tries: int) -> None:
         """Have each event that is not settled tried in a delivery of its own, which counts as tried so often."""
-        for work in self.works:
+        for work in self.items:
             if work.entry.key in settled:
                 continue
-            ended, later = steps.Ended(work, SUSPECTED), steps.Later()
+            ended, later = steps.ResolvedEvent(work, WORKER_DIED), steps.Postponement()
             later.add(ended)
             self._count(ended)
-            self._settlement.step(steps.postpone(self.delivery, later, tries=tries))
-        self._account()
+            self._settlement.add_step(steps.postpone_step(self.delivery, later, tries=tries))
+        self._close()
 
-    async def ended(self) -> bool:
+    async def finished(self) -> bool:
         """Wait for all events; return False when another worker has a hand in the delivery and it must stay queued."""
         try:
-            return await self._ended
+            return await self._closed
         finally:
-            self.works.clear()  # each of them names its run: a circle, which only the garbage collector would find
+            self.items.clear()  # each of them names its run: a circle, which only the garbage collector would find
 
-    def _count(self, ended: steps.Ended) -> None:
-        outcome = ended.verdict.outcome
+    def _count(self, resolved: steps.ResolvedEvent) -> None:
+        outcome = resolved.resolution.outcome
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
-        self.tally.ended(ended.handler, ended.verdict, ended.work.event.occurred_at)
+        self.metrics.event_resolved(resolved.handler, resolved.resolution, resolved.item.event.occurred_at)
 
-    def _account(self) -> None:
-        for later in self._later.values():
-            self._settlement.step(steps.postpone(self.delivery, later))
-        self._later.clear()
-        self._settlement.end(self.delivery, self._ended)
+    def _close(self) -> None:
+        for later in self._postponed.values():
+            self._settlement.add_step(steps.postpone_step(self.delivery, later))
+        self._postponed.clear()
+        self._settlement.close_delivery(self.delivery, self._closed)
 
 
-def _line(delivery: Delivery, ended: steps.Ended) -> dict[str, object]:
+def _log_fields(delivery: Delivery, resolved: steps.ResolvedEvent) -> dict[str, object]:
     """What the one line of an event tells; an event that is tried again has a line for each run."""
-    event, verdict = ended.work.event, ended.verdict
+    event, verdict = resolved.item.event, resolved.resolution
     return {
-        "event_key": ended.work.entry.key, "delivery_id": delivery.id, "portal_id": event.portal_id,
+        "event_key": resolved.item.entry.key, "delivery_id": delivery.id, "portal_id": event.portal_id,
         "event_id": event.event_id, "type": event.subscription_type, "object_id": event.object_id,
-        "handler": ended.handler, "outcome": verdict.outcome.value, "reason": verdict.reason,
-        "attempt": ended.attempt, "writes": len(ended.writes),
+        "handler": resolved.handler, "outcome": verdict.outcome.value, "reason": verdict.reason,
+        "attempt": resolved.attempt, "writes": len(resolved.writes),
         "lag_s": round(time.time() - event.occurred_at / 1000, 3),
     }  # fmt: skip

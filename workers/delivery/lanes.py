@@ -13,14 +13,14 @@ from spokes.core.events import Event
 from spokes.core.redis import keys
 
 if TYPE_CHECKING:
-    from workers.delivery.delivery_run import Run
+    from workers.delivery.delivery_run import DeliveryRun
 
-_THERE: Final = "*"  # stands among property names for whether the object is there; no property is called so
-_OF_BEING_THERE: Final = frozenset({"deletion", "restore"})
+_EXISTENCE: Final = "*"  # stands among property names for whether the object is there; no property is called so
+_EXISTENCE_KINDS: Final = frozenset({"deletion", "restore"})
 
 
 @dataclass(slots=True, eq=False)
-class Work:
+class WorkItem:
     """An event to be worked on, with the entry and the run of the delivery it came in.
 
     `merged_from` is the id under which it came when its object lives on under another; `echo_keys` are what our ledger
@@ -28,14 +28,14 @@ class Work:
     `read_through` that its handler has read the value which HubSpot withheld.
     """
 
-    run: "Run"
+    delivery_run: "DeliveryRun"
     entry: Entry
     event: Event
     echo_keys: tuple[str, ...] = ()
     is_echo: bool = False
     merged_from: str = ""
-    hopes: bool = True
-    read_through: bool = False
+    awaits_lane: bool = True
+    read_withheld_value: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -48,21 +48,21 @@ class Lane:
 
     key: str
     token: str
-    until: float
-    waiting: list[Work] = field(default_factory=list)
-    newest: dict[str, int] = field(default_factory=dict)
+    lease_until: float
+    items: list[WorkItem] = field(default_factory=list)
+    newest_applied: dict[str, int] = field(default_factory=dict)
 
 
-class Turn(NamedTuple):
+class HandlerCall(NamedTuple):
     """A work whose handler is to be called, and the older ones that it speaks for, oldest first."""
 
-    work: Work
-    older: tuple[Work, ...] = ()
+    item: WorkItem
+    coalesced: tuple[WorkItem, ...] = ()
 
     @property
-    def first_value(self) -> str | None:
+    def oldest_value(self) -> str | None:
         """The value of the oldest change that this turn stands for."""
-        return (self.older[0] if self.older else self.work).event.property_value
+        return (self.coalesced[0] if self.coalesced else self.item).event.property_value
 
 
 def lane_key(event: Event, entry_key: str) -> str:
@@ -70,38 +70,40 @@ def lane_key(event: Event, entry_key: str) -> str:
     return keys.lane(event.portal_id, event.object_type, event.survivor_id or entry_key)
 
 
-def by_lane(works: Iterable[Work]) -> dict[str, list[Work]]:
+def group_by_lane(items: Iterable[WorkItem]) -> dict[str, list[WorkItem]]:
     """Return works by lane."""
-    lanes: dict[str, list[Work]] = {}
-    for work in works:
+    lanes: dict[str, list[WorkItem]] = {}
+    for work in items:
         lanes.setdefault(lane_key(work.event, work.entry.key), []).append(work)
     return lanes
 
 
-def slot(event: Event) -> str | None:
+def ordering_key(event: Event) -> str | None:
     """Return the name of what the event changed, under which newest marks stand; None where age does not matter."""
     if event.kind == "propertyChange":
         return event.property_name
-    return _THERE if event.kind in _OF_BEING_THERE else None
+    return _EXISTENCE if event.kind in _EXISTENCE_KINDS else None
 
 
-def is_superseded(event: Event, newest: Mapping[str, int]) -> bool:
+def is_superseded(event: Event, newest_applied: Mapping[str, int]) -> bool:
     """Return whether a newer change of the same was already applied.
 
     Args:
         event: any event; only those with a slot can be superseded.
         newest: slot to the `occurredAt` of the newest applied change.
     """
-    name = slot(event)
-    return name is not None and event.occurred_at < newest.get(name, 0)
+    name = ordering_key(event)
+    return name is not None and event.occurred_at < newest_applied.get(name, 0)
 
 
-def _age(work: Work) -> tuple[int, int]:
+def _sort_key(work: WorkItem) -> tuple[int, int]:
     """Order works as their changes happened; ids are the best guess at the order within one millisecond."""
     return work.event.occurred_at, work.event.event_id or 0
 
 
-def turns(works: list[Work], newest: Mapping[str, int], each: Callable[[Event], bool]) -> list[Turn]:
+def plan_calls(
+    items: list[WorkItem], newest_applied: Mapping[str, int], handles_each_event: Callable[[Event], bool]
+) -> list[HandlerCall]:
     """Return in which turns one object's works are run, oldest first.
 
     Args:
@@ -109,17 +111,17 @@ def turns(works: list[Work], newest: Mapping[str, int], each: Callable[[Event], 
         newest: see is_superseded; what is superseded speaks for nobody and nobody for it.
         each: whether the event's handler wants every single change.
     """
-    if len(works) == 1:
-        return [Turn(works[0])]
-    works.sort(key=_age)
-    latest: dict[str, Work] = {}
-    older: dict[Work, list[Work]] = {}
-    for work in works:
-        name = slot(work.event)
-        if name is None or work.is_echo or is_superseded(work.event, newest) or each(work.event):
+    if len(items) == 1:
+        return [HandlerCall(items[0])]
+    items.sort(key=_sort_key)
+    latest: dict[str, WorkItem] = {}
+    older: dict[WorkItem, list[WorkItem]] = {}
+    for work in items:
+        name = ordering_key(work.event)
+        if name is None or work.is_echo or is_superseded(work.event, newest_applied) or handles_each_event(work.event):
             continue
         if before := latest.get(name):
             older[work] = [*older.pop(before, []), before]
         latest[name] = work
     spoken_for = {work for group in older.values() for work in group}
-    return [Turn(work, tuple(older.get(work, ()))) for work in works if work not in spoken_for]
+    return [HandlerCall(work, tuple(older.get(work, ()))) for work in items if work not in spoken_for]

@@ -10,7 +10,7 @@ from typing import Final
 
 from spokes.audit.records import TERMINAL, Outcome
 from spokes.core.errors import (
-    DAILY,
+    DAILY_POLICY,
     CRMError,
     InvalidRequest,
     LeaseLost,
@@ -21,11 +21,11 @@ from spokes.core.errors import (
     SpokesError,
     TransientCRMError,
 )
-from spokes.core.redis.outage import is_redis_away
+from spokes.core.redis.outage import is_redis_outage
 
 # Errors after which the same work may succeed. Everything else a handler raises is permanent: repeating a bug helps
 # nobody, and a dead letter can be replayed once it is mended.
-TRANSIENT = (TransientCRMError, RetryLater, TimeoutError, ConnectionError)
+TRANSIENT_ERRORS = (TransientCRMError, RetryLater, TimeoutError, ConnectionError)
 
 
 def next_delay_s(
@@ -42,28 +42,30 @@ def next_delay_s(
         schedule_s: the most to wait after each try; its length bounds the number of tries.
         rng: the source of chance.
     """
-    if not isinstance(error, TRANSIENT) or attempt > len(schedule_s):
+    if not isinstance(error, TRANSIENT_ERRORS) or attempt > len(schedule_s):
         return None
     wait = rng.uniform(0, schedule_s[attempt - 1])
-    named = asked_wait_s(error)
+    named = requested_delay_s(error)
     if named is None:
         return wait
     return max(wait, named + rng.uniform(0, min(1.0, named)))
 
 
-def asked_wait_s(error: BaseException) -> float | None:
+def requested_delay_s(error: BaseException) -> float | None:
     """Return the wait that HubSpot or the handler named, in seconds, or None."""
     if isinstance(error, TransientCRMError):
         return error.retry_after_s
     return error.after_s if isinstance(error, RetryLater) else None
 
 
-PAUSE_S: Final = 5.0  # after this the queue looks whether the portal is still paused: see spokes/queue/portal_pauses.py
-_AWAY_S: Final = 1.0  # Redis was away while the handler needed it
+PAUSED_RETRY_S: Final = (
+    5.0  # after this the queue looks whether the portal is still paused: see spokes/queue/portal_pauses.py
+)
+_OUTAGE_RETRY_S: Final = 1.0  # Redis was away while the handler needed it
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Resolution:
     """How an event stands after a run.
 
     `delay_s` is set exactly when the event is to be tried again; `spent` says whether this run counts as an attempt.
@@ -73,12 +75,12 @@ class Verdict:
     outcome: Outcome
     reason: str = ""
     delay_s: float | None = None
-    spent: bool = True
+    counts_as_attempt: bool = True
     correlation_id: str = ""
-    told: tuple[str, ...] = ()
+    error_details: tuple[str, ...] = ()
 
     @property
-    def is_news(self) -> bool:
+    def advances_newest(self) -> bool:
         """Whether older changes of the same are superseded from now on.
 
         Our own write coming back is no news: it may rest on what we read before somebody changed it, and their change,
@@ -92,25 +94,29 @@ class Verdict:
         return self.outcome in TERMINAL
 
 
-PROCESSED: Final = Verdict(Outcome.PROCESSED)
-SUPERSEDED: Final = Verdict(Outcome.SUPERSEDED, "newer_change_applied", spent=False)
-ECHO: Final = Verdict(Outcome.ECHO, "own_write", spent=False)
-COALESCED: Final = Verdict(Outcome.COALESCED, "newer_change_speaks_for_it", spent=False)
-MERGED: Final = Verdict(Outcome.MERGED, "record_merged_away", spent=False)
-REWRITE_LOOP: Final = Verdict(Outcome.ECHO, "rewrite_loop", spent=False)
-NO_HANDLER: Final = Verdict(Outcome.DEAD, "no_handler")
-CRASH_LOOP: Final = Verdict(Outcome.DEAD, "crash_loop")
-SUSPECTED: Final = Verdict(Outcome.PARKED, "worker_died", 0.0, spent=False)
-LEASE_LOST: Final = Verdict(Outcome.PARKED, "lease_lost", 1.0, spent=False)  # by then it is clear whose the object is
-MERGED_AWAY: Final = Verdict(Outcome.PARKED, "record_merged_away", 0.0, spent=False)
+PROCESSED: Final = Resolution(Outcome.PROCESSED)
+SUPERSEDED: Final = Resolution(Outcome.SUPERSEDED, "newer_change_applied", counts_as_attempt=False)
+ECHO: Final = Resolution(Outcome.ECHO, "own_write", counts_as_attempt=False)
+COALESCED: Final = Resolution(Outcome.COALESCED, "newer_change_speaks_for_it", counts_as_attempt=False)
+MERGED: Final = Resolution(Outcome.MERGED, "record_merged_away", counts_as_attempt=False)
+REWRITE_LOOP: Final = Resolution(Outcome.ECHO, "rewrite_loop", counts_as_attempt=False)
+NO_HANDLER: Final = Resolution(Outcome.DEAD, "no_handler")
+CRASH_LOOP: Final = Resolution(Outcome.DEAD, "crash_loop")
+WORKER_DIED: Final = Resolution(Outcome.PARKED, "worker_died", 0.0, counts_as_attempt=False)
+LEASE_LOST: Final = Resolution(
+    Outcome.PARKED, "lease_lost", 1.0, counts_as_attempt=False
+)  # by then it is clear whose the object is
+MERGED_AWAY: Final = Resolution(Outcome.PARKED, "record_merged_away", 0.0, counts_as_attempt=False)
 
 
-def parked(reason: str, delay_s: float) -> Verdict:
+def parked_for(reason: str, delay_s: float) -> Resolution:
     """Return the verdict for an event that could not be run now, through no fault of its own."""
-    return Verdict(Outcome.PARKED, reason, delay_s, spent=False)
+    return Resolution(Outcome.PARKED, reason, delay_s, counts_as_attempt=False)
 
 
-def judge(attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: random.Random) -> Verdict:
+def resolution_for_error(
+    attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: random.Random
+) -> Resolution:
     """Return what `error` means for an event whose handler raised it.
 
     Args:
@@ -120,20 +126,22 @@ def judge(attempt: int, error: BaseException, *, schedule_s: Sequence[float], rn
         rng: see backoff.next_delay_s.
     """
     correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
-    reason = reason_of(error)
-    if isinstance(error, NotAuthorized) or (isinstance(error, RateLimited) and error.policy == DAILY):
-        return Verdict(Outcome.PARKED, reason, PAUSE_S, spent=False, correlation_id=correlation_id)
+    reason = reason_for_error(error)
+    if isinstance(error, NotAuthorized) or (isinstance(error, RateLimited) and error.policy == DAILY_POLICY):
+        return Resolution(
+            Outcome.PARKED, reason, PAUSED_RETRY_S, counts_as_attempt=False, correlation_id=correlation_id
+        )
     if isinstance(error, LeaseLost):
         return LEASE_LOST
-    if is_redis_away(error):
-        return Verdict(Outcome.PARKED, "redis_away", _AWAY_S, spent=False)
+    if is_redis_outage(error):
+        return Resolution(Outcome.PARKED, "redis_away", _OUTAGE_RETRY_S, counts_as_attempt=False)
     delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)
     if delay_s is None:
-        return Verdict(Outcome.DEAD, reason, correlation_id=correlation_id, told=_told(error))
-    return Verdict(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id)
+        return Resolution(Outcome.DEAD, reason, correlation_id=correlation_id, error_details=_error_details(error))
+    return Resolution(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id)
 
 
-def _told(error: BaseException) -> tuple[str, ...]:
+def _error_details(error: BaseException) -> tuple[str, ...]:
     """Return what a refusal names, for whoever is to mend its cause."""
     match error:
         case NotPermitted():
@@ -144,7 +152,7 @@ def _told(error: BaseException) -> tuple[str, ...]:
             return ()
 
 
-def reason_of(error: BaseException) -> str:
+def reason_for_error(error: BaseException) -> str:
     """Return a constant for an exception: ours carry one, others are named by their class; texts may hold values."""
     if isinstance(error, SpokesError):
         return error.reason

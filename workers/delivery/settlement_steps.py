@@ -1,6 +1,5 @@
 """What a settlement writes for an event. Rule: pure; each step holds all that belongs together."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -8,81 +7,89 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from spokes.audit.records import Action, AuditRecord, Outcome, event_fields
 from spokes.audit.stream import encode, encode_fields
-from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, RETRY_KEY_PREFIX, Delivery, job_payload, new_id
+from spokes.core import clock
+from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, Delivery, job_payload, new_delivery_id
 from spokes.core.errors import ObjectNotFound
 from spokes.core.events import Event
 from spokes.core.redis import keys
-from spokes.core.redis.keys import Command
+from spokes.core.redis.keys import RedisCommand
 from spokes.queue import dead_letters
-from workers.delivery.lanes import Work, slot
-from workers.delivery.resolution import MERGED_AWAY, Verdict
-from workers.delivery.settlement import Step
+from workers.delivery.lanes import WorkItem, ordering_key
+from workers.delivery.resolution import MERGED_AWAY, Resolution
+from workers.delivery.settlement import SettlementStep
 
 if TYPE_CHECKING:
-    from spokes.crm.services import Write
+    from spokes.crm.services import WriteRecord
 
-_TRIES_KEPT_S: Final = 86_400
-_CLOCKS_DIFFER_MS: Final = 2_000  # Redis' and HubSpot's; a change counted as newer than it is costs a write at most
+_TRIES_TTL_S: Final = 86_400
+_MAX_CLOCK_SKEW_MS: Final = 2_000  # Redis' and HubSpot's; a change counted as newer than it is costs a write at most
 
 
-class Ended(NamedTuple):
+class ResolvedEvent(NamedTuple):
     """One run of one event that has ended, with everything its records tell; `news` see there."""
 
-    work: Work
-    verdict: Verdict
+    item: WorkItem
+    resolution: Resolution
     handler: str = ""
-    writes: "Sequence[Write]" = ()
-    news: Mapping[str, int] = MappingProxyType({})
+    writes: "Sequence[WriteRecord]" = ()
+    applied: Mapping[str, int] = MappingProxyType({})
 
     @property
     def attempt(self) -> int:
         """How often the handler has been tried now."""
-        return self.work.entry.attempt + self.verdict.spent
+        return self.item.entry.attempt + self.resolution.counts_as_attempt
 
 
 @dataclass(slots=True)
-class Later:
+class Postponement:
     """Events of one delivery that are to be tried again together, and the longest wait any of them needs."""
 
     delay_s: float = 0.0
-    ended: list[Ended] = field(default_factory=list)
+    events: list[ResolvedEvent] = field(default_factory=list)
 
-    def add(self, ended: Ended) -> None:
+    def add(self, resolved: ResolvedEvent) -> None:
         """Put another event with those that wait for the same reason."""
-        self.delay_s = max(self.delay_s, ended.verdict.delay_s or 0.0)
-        self.ended.append(ended)
+        self.delay_s = max(self.delay_s, resolved.resolution.delay_s or 0.0)
+        self.events.append(resolved)
 
 
-def end(delivery: Delivery, ended: Ended, *, dead_letter_s: int, newest_s: int) -> Sequence[Step]:
+def final_steps(
+    delivery: Delivery, resolved: ResolvedEvent, *, dead_letter_ttl_s: int, newest_ttl_s: int
+) -> Sequence[SettlementStep]:
     """Return the end of an event: its records, and what follows from its outcome.
 
     An event whose object was not found dies only if no merge has told by then what became of the object: whoever learns
     a merge looks for such letters, and would miss the one that is being written.
     """
-    commands: Sequence[Command] = ()
-    otherwise: list[Step] = []
+    commands: Sequence[RedisCommand] = ()
+    otherwise: list[SettlementStep] = []
     hangs_on: tuple[str, bool] | None = None
-    event, outcome, entry = ended.work.event, ended.verdict.outcome, ended.work.entry
+    event, outcome, entry = resolved.item.event, resolved.resolution.outcome, resolved.item.entry
     if outcome is Outcome.DEAD:
-        died_at, tried = time.time_ns() // 1_000_000, entry._replace(attempt=ended.attempt)
-        reason, handler = ended.verdict.reason, ended.handler
+        died_at, tried = clock.now_ms(), entry._replace(attempt=resolved.attempt)
+        reason, handler = resolved.resolution.reason, resolved.handler
         letter = dead_letters.DeadLetter(delivery.portal_id, delivery.id, tried, reason, handler, died_at)
-        commands = dead_letters.keep(letter, keep_s=dead_letter_s, worked_on=event)
+        commands = dead_letters.store_commands(letter, ttl_s=dead_letter_ttl_s, event_as_run=event)
         if reason == ObjectNotFound.reason:
-            merged = keys.merged(delivery.portal_id, event.object_type, event.survivor_id)
+            merged = keys.surviving_id(delivery.portal_id, event.object_type, event.survivor_id)
             hangs_on = (merged, False)
-            again = postpone(delivery, Later(ended=[ended._replace(verdict=MERGED_AWAY)]))
-            otherwise.append(again._replace(hangs_on=(merged, True)))
-    elif ended.news:
-        commands = newest_marks(event, ended.news, keep_s=newest_s)
-    records = _records(delivery, ended)
+            again = postpone_step(delivery, Postponement(events=[resolved._replace(resolution=MERGED_AWAY)]))
+            otherwise.append(again._replace(requires_key=(merged, True)))
+    elif resolved.applied:
+        commands = newest_commands(event, resolved.applied, ttl_s=newest_ttl_s)
+    records = _audit_records(delivery, resolved)
     if event.kind == "merge":
-        records += _merged(delivery, ended)
-    return Step(delivery, (entry.key,), records, commands, hangs_on), *otherwise
+        records += _merge_records(delivery, resolved)
+    return SettlementStep(delivery, (entry.key,), records, commands, hangs_on), *otherwise
 
 
-def news(
-    event: Event, verdict: Verdict, writes: "Sequence[Write]", read_ms: int, *, told: bool = False
+def applied_timestamps(
+    event: Event,
+    resolution: Resolution,
+    writes: "Sequence[WriteRecord]",
+    redis_time_ms: int,
+    *,
+    used_event_value: bool = False,
 ) -> dict[str, int]:
     """Return by name how new the truth is that an end has applied: of what changed, and of what was written to it.
 
@@ -92,98 +99,105 @@ def news(
     taken (`told`), what it changed is as new as the event, and no newer.
     """
     found: dict[str, int] = {}
-    if verdict.is_news and (name := slot(event)):
+    if resolution.advances_newest and (name := ordering_key(event)):
         found[name] = event.occurred_at
-    if verdict.outcome is Outcome.PROCESSED:
+    if resolution.outcome is Outcome.PROCESSED:
         for write in writes:
             if write.ok and (write.object_type, write.object_id) == (event.object_type, event.survivor_id):
-                rest = [name for name in write.properties if not (told and name == event.property_name)]
-                as_of = write.rests_on or read_ms - _CLOCKS_DIFFER_MS
+                rest = [name for name in write.properties if not (used_event_value and name == event.property_name)]
+                as_of = write.based_on_ms or redis_time_ms - _MAX_CLOCK_SKEW_MS
                 found |= {name: max(as_of, found.get(name, 0)) for name in rest}
     return found
 
 
-def newest_marks(event: Event, news: Mapping[str, int], *, keep_s: int) -> tuple[Command, Command]:
+def newest_commands(event: Event, applied: Mapping[str, int], *, ttl_s: int) -> tuple[RedisCommand, RedisCommand]:
     """Return the commands that say how new the truth is that was applied."""
-    mark = keys.newest(event.portal_id, event.object_type, event.survivor_id)
-    words = tuple(word for pair in news.items() for word in pair)
-    return ("NEWER", mark, *words), ("EXPIRE", mark, keep_s)
+    mark = keys.newest_timestamps(event.portal_id, event.object_type, event.survivor_id)
+    words = tuple(word for pair in applied.items() for word in pair)
+    return ("NEWER", mark, *words), ("EXPIRE", mark, ttl_s)
 
 
-def postpone(delivery: Delivery, later: Later, *, tries: int = 0) -> Step:
+def postpone_step(delivery: Delivery, postponement: Postponement, *, tries: int = 0) -> SettlementStep:
     """Return the move of events into a later delivery, which counts as tried so often; in this one they are settled.
 
     It is for whoever holds the delivery: had another taken it meanwhile, both would run the events.
     """
-    now_ms = time.time_ns() // 1_000_000
-    entries = tuple(ended.work.entry._replace(attempt=ended.attempt) for ended in later.ended)
-    moved = replace(delivery, id=new_id(delivery.portal_id), entries=entries)
+    now_ms = clock.now_ms()
+    entries = tuple(ended.item.entry._replace(attempt=ended.attempt) for ended in postponement.events)
+    moved = replace(delivery, id=new_delivery_id(delivery.portal_id), entries=entries)
     records: list[bytes] = []
-    for ended in later.ended:
-        records += _records(delivery, ended, moved_to=moved.id, delay_s=later.delay_s)
-    commands: tuple[Command, ...] = (
+    for ended in postponement.events:
+        records += _audit_records(delivery, ended, moved_to=moved.id, delay_s=postponement.delay_s)
+    commands: tuple[RedisCommand, ...] = (
         ("SET", JOB_KEY_PREFIX + moved.id, job_payload(moved, now_ms)),
-        ("ZADD", QUEUE_NAME, now_ms + round(later.delay_s * 1000), moved.id),
+        ("ZADD", JOB_QUEUE, now_ms + round(postponement.delay_s * 1000), moved.id),
     )
     if tries:
-        commands += (("SET", RETRY_KEY_PREFIX + moved.id, tries, "EX", _TRIES_KEPT_S),)
-    return Step(delivery, tuple(entry.key for entry in entries), records, commands, is_holders=True)
+        commands += (("SET", RETRY_KEY_PREFIX + moved.id, tries, "EX", _TRIES_TTL_S),)
+    return SettlementStep(delivery, tuple(entry.key for entry in entries), records, commands, requires_lease=True)
 
 
-def _records(delivery: Delivery, ended: Ended, *, moved_to: str = "", delay_s: float = 0.0) -> list[bytes]:
+def _audit_records(
+    delivery: Delivery, resolved: ResolvedEvent, *, moved_to: str = "", delay_s: float = 0.0
+) -> list[bytes]:
     """Return the records of a run: one of each change it made in HubSpot, then one of its outcome."""
-    work, verdict = ended.work, ended.verdict
+    work, verdict = resolved.item, resolved.resolution
     detail: dict[str, object] | None = {"moved_to": moved_to, "delay_s": round(delay_s, 3)} if moved_to else None
     if work.merged_from:
         # Not the id it came under: the chain covers the detail, so no erasure could take it out.
         detail = {**(detail or {}), "merged": True}
-    if verdict.told:
-        detail = {**(detail or {}), "told": list(verdict.told)}
-    if work.read_through:
+    if verdict.error_details:
+        detail = {**(detail or {}), "told": list(verdict.error_details)}
+    if work.read_withheld_value:
         detail = {**(detail or {}), "read": [work.event.property_name]}
     told = event_fields(
         work.event,
         verdict.outcome,
         key=work.entry.key,
         delivery_id=delivery.id,
-        attempt=ended.attempt,
+        attempt=resolved.attempt,
         reason=verdict.reason,
-        handler=ended.handler,
+        handler=resolved.handler,
         correlation_id=verdict.correlation_id,
         detail=detail,
     )
-    records = [encode(_write_record(delivery, ended, write)) for write in ended.writes]
+    records = [encode(_crm_write_record(delivery, resolved, write)) for write in resolved.writes]
     records.append(encode_fields(told))
     return records
 
 
-def _merged(delivery: Delivery, ended: Ended) -> list[bytes]:
+def _merge_records(delivery: Delivery, resolved: ResolvedEvent) -> list[bytes]:
     """Return a record for each object that a merge took away, under its own id, so that an erasure can take it out."""
-    event = ended.work.event
+    event = resolved.item.event
     return [
         encode(
             AuditRecord(
-                action=Action.OBJECT_MERGED, portal_id=delivery.portal_id, delivery_id=delivery.id,
-                event_key=ended.work.entry.key, event_id=event.event_id, object_type=event.object_type, object_id=loser,
+                action=Action.OBJECT_MERGED,
+                portal_id=delivery.portal_id,
+                delivery_id=delivery.id,
+                event_key=resolved.item.entry.key,
+                event_id=event.event_id,
+                object_type=event.object_type,
+                object_id=loser,
                 occurred_at=event.occurred_at,
             )
         )
         for loser in event.merged_ids
         if loser != event.object_id
-    ]  # fmt: skip
+    ]
 
 
-def _write_record(delivery: Delivery, ended: Ended, write: "Write") -> AuditRecord:
+def _crm_write_record(delivery: Delivery, resolved: ResolvedEvent, write: "WriteRecord") -> AuditRecord:
     return AuditRecord(
         action=Action.CRM_WRITE,
         portal_id=delivery.portal_id,
         reason=write.reason,
         delivery_id=delivery.id,
-        event_key=ended.work.entry.key,
-        event_id=ended.work.event.event_id,
+        event_key=resolved.item.entry.key,
+        event_id=resolved.item.event.event_id,
         object_type=write.object_type,
         object_id=write.object_id,
-        handler=ended.handler,
+        handler=resolved.handler,
         correlation_id=write.correlation_id,
         detail={"method": write.method, "properties": list(write.properties), "ok": write.ok},
     )

@@ -11,34 +11,34 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import Episodes
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.delivery import Delivery
 from spokes.core.redis import keys
 from spokes.core.telemetry.alerts import Alert
 
-FROM_TRY: Final = 4  # runs that neither ended nor were handed back before: their workers were killed
-_MOST_DEATHS: Final = 2  # of workers, while an event ran alone
-_KEEP_S: Final = 86_400
+SUSPECT_FROM_TRY: Final = 4  # runs that neither ended nor were handed back before: their workers were killed
+_MAX_CRASHES: Final = 2  # of workers, while an event ran alone
+_CRASH_COUNT_TTL_S: Final = 86_400
 
 
-class Suspects:
+class CrashLoopGuard:
     """The suspects of one worker process."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._alone = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def alone(self, delivery: Delivery) -> AsyncIterator[bool]:
+    async def isolate(self, delivery: Delivery) -> AsyncIterator[bool]:
         """Run a delivery of one event beside no other suspect; yield whether it has killed enough."""
         entry = delivery.entries[0]
-        name = keys.deaths(delivery.portal_id, entry.key)
-        async with self._alone:
+        name = keys.crash_count(delivery.portal_id, entry.key)
+        async with self._lock:
             deaths = await self._redis.incr(name) - 1  # written before the run, for who dies writes nothing after it
-            await self._redis.expire(name, _KEEP_S)
-            killer = deaths >= _MOST_DEATHS
+            await self._redis.expire(name, _CRASH_COUNT_TTL_S)
+            killer = deaths >= _MAX_CRASHES
             if killer:
-                await Episodes(self._redis).happened(
+                await AlertEpisodes(self._redis).report_once(
                     Alert.CRASH_LOOP, portal_id=delivery.portal_id, event_type=entry.event.type, event_key=entry.key
                 )
             try:
@@ -46,6 +46,7 @@ class Suspects:
             finally:
                 await self._redis.delete(name)
 
-    async def settled(self, delivery: Delivery) -> set[str]:
+    async def settled_keys(self, delivery: Delivery) -> set[str]:
         """Return the keys of those events that need no more work."""
-        return {key.decode() for key in await self._redis.smembers(keys.settled(delivery.portal_id, delivery.id))}  # type: ignore[misc]  # redis-py types one class for sync and async
+        name = keys.settled_events(delivery.portal_id, delivery.id)
+        return {key.decode() for key in await self._redis.smembers(name)}  # type: ignore[misc]  # redis-py types one class for sync and async

@@ -13,9 +13,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-EVERY_S: Final = 2.0
+RENEW_EVERY_S: Final = 2.0
 _SCRIPT: Final = (Path(__file__).parent / "renew_leases.lua").read_text()
-_GROUP: Final = 500
+_MAX_LEASES_PER_CALL: Final = 500
 log = structlog.get_logger()
 
 
@@ -27,12 +27,12 @@ class Lease(NamedTuple):
     """
 
     key: str
-    says: str
-    again: bool = False
+    value: str
+    may_reacquire: bool = False
 
 
-async def beat(
-    redis: Redis, leases: Callable[[], Iterable[Lease]], lease_ms: int, renewed: Callable[[Lease, float], None]
+async def renew_leases(
+    redis: Redis, leases: Callable[[], Iterable[Lease]], lease_ms: int, on_renewed: Callable[[Lease, float], None]
 ) -> None:
     """Renew every lease that `leases` names, every two seconds, until cancelled.
 
@@ -40,15 +40,15 @@ async def beat(
     """
     script = redis.register_script(_SCRIPT)
     while True:
-        await asyncio.sleep(EVERY_S)
+        await asyncio.sleep(RENEW_EVERY_S)
         due = list(leases())
         try:
-            for start in range(0, len(due), _GROUP):
-                group, until = due[start : start + _GROUP], time.monotonic() + lease_ms / 1000
+            for start in range(0, len(due), _MAX_LEASES_PER_CALL):
+                group, until = due[start : start + _MAX_LEASES_PER_CALL], time.monotonic() + lease_ms / 1000
                 words = [word for key, says, again in group for word in (key, says, int(again))]
                 ours = await script(args=[lease_ms, *words])
                 for lease, is_ours in zip(group, ours, strict=True):
                     if is_ours:
-                        renewed(lease, until)
+                        on_renewed(lease, until)
         except (RedisError, OSError):
             log.warning("heartbeat_missed")

@@ -18,62 +18,62 @@ from redis.exceptions import RedisError
 from spokes.core.errors import CRMUnavailable
 from spokes.core.redis import keys
 from spokes.core.telemetry import metric_history as minutes
-from spokes.core.telemetry.metric_totals import FIGURES, Samples, sample
-from spokes.crm.transport.rate_budget import KINDS, Budget
-from spokes.queue.dead_letter_index import DeadIndex
+from spokes.core.telemetry.metric_totals import GAUGES, Samples, sample_key
+from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
+from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
 
 _EVERY_S: Final = 10
 _MINUTE_S: Final = 60
-_KEEP_S: Final = 45
+_TTL_S: Final = 45
 _IN_USE_S: Final = 120  # after a worker that called for a portal has ended, it counts for so long
 
 
-async def keep_figures(redis: Redis, budget: Budget) -> None:
+async def update_gauges(redis: Redis, budget: RateBudget) -> None:
     """Measure every few seconds until cancelled, unless another worker does; what is down only delays it."""
     while True:
         with contextlib.suppress(RedisError, OSError, CRMUnavailable):
-            await _announce(redis, budget)
-            if await redis.set(f"{FIGURES}:lock", 1, nx=True, ex=_EVERY_S - 1):
-                await keep(redis, await measure(redis, budget))
-            if await redis.set(f"{minutes.MINUTES}:lock", 1, nx=True, px=_MINUTE_S * 1000 - _EVERY_S * 500):
-                await minutes.keep(redis, await minutes.snapshot(redis))
+            await _register_portals(redis, budget)
+            if await redis.set(f"{GAUGES}:lock", 1, nx=True, ex=_EVERY_S - 1):
+                await publish(redis, await measure(redis, budget))
+            if await redis.set(f"{minutes.HISTORY}:lock", 1, nx=True, px=_MINUTE_S * 1000 - _EVERY_S * 500):
+                await minutes.append_snapshot(redis, await minutes.take_snapshot(redis))
         await asyncio.sleep(_EVERY_S)
 
 
-async def measure(redis: Redis, budget: Budget) -> Samples:
+async def measure(redis: Redis, budget: RateBudget) -> Samples:
     """Return how it stands with budget, pauses and dead letters.
 
     Raises:
         RedisError, OSError, CRMUnavailable: Redis does not answer.
     """
     letters = DeadLetters(redis)
-    dead = [await DeadIndex(redis, portal_id).count() for portal_id in await letters.portals()]
-    paused = [orjson.loads(fields)["why"] for fields in await redis.hvals(keys.PAUSED)]  # type: ignore[misc]  # redis-py types one class for sync and async
-    figures = {sample("spokes_portals_paused", why=why): float(count) for why, count in Counter(paused).items()}
-    figures[sample("spokes_dead_letters")] = float(sum(dead))
-    in_use = await redis.zrangebyscore(keys.BUDGETS, time.time() - _IN_USE_S, "+inf")
+    dead = [await DeadLetterIndex(redis, portal_id).count() for portal_id in await letters.portals()]
+    paused = [orjson.loads(fields)["why"] for fields in await redis.hvals(keys.PAUSED_PORTALS)]  # type: ignore[misc]  # redis-py types one class for sync and async
+    figures = {sample_key("spokes_portals_paused", why=why): float(count) for why, count in Counter(paused).items()}
+    figures[sample_key("spokes_dead_letters")] = float(sum(dead))
+    in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")
     states = [await budget.state(int(portal_id)) for portal_id in in_use]
-    for kind in KINDS if states else ():
+    for kind in CALL_KINDS if states else ():
         fullest = max((state[kind] for state in states), key=lambda state: state.used / state.limit)
-        figures[sample("spokes_budget_limit", kind=kind)] = float(fullest.limit)
-        figures[sample("spokes_budget_used", kind=kind)] = float(fullest.used)
-        figures[sample("spokes_budget_pause_seconds", kind=kind)] = max(state[kind].waiting_s for state in states)
+        figures[sample_key("spokes_budget_limit", kind=kind)] = float(fullest.limit)
+        figures[sample_key("spokes_budget_used", kind=kind)] = float(fullest.used)
+        figures[sample_key("spokes_budget_pause_seconds", kind=kind)] = max(state[kind].waiting_s for state in states)
     left = [told for state in states if (told := state["calls"].day_left) is not None]
-    return figures | ({sample("spokes_budget_day_left"): float(min(left))} if left else {})
+    return figures | ({sample_key("spokes_budget_day_left"): float(min(left))} if left else {})
 
 
-async def keep(redis: Redis, figures: Samples) -> None:
+async def publish(redis: Redis, samples: Samples) -> None:
     """Let the page of metrics show these, and no others, for a while."""
     async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.delete(FIGURES)
-        pipeline.hset(FIGURES, mapping={name: str(value) for name, value in figures.items()})
-        pipeline.expire(FIGURES, _KEEP_S)
+        pipeline.delete(GAUGES)
+        pipeline.hset(GAUGES, mapping={name: str(value) for name, value in samples.items()})
+        pipeline.expire(GAUGES, _TTL_S)
         await pipeline.execute()
 
 
-async def _announce(redis: Redis, budget: Budget) -> None:
+async def _register_portals(redis: Redis, budget: RateBudget) -> None:
     """Let whoever measures know of the portals that this process calls HubSpot for."""
     if portals := budget.portals:
-        await redis.zadd(keys.BUDGETS, {str(portal_id): time.time() for portal_id in portals})
-        await redis.zremrangebyscore(keys.BUDGETS, 0, time.time() - _IN_USE_S)
+        await redis.zadd(keys.BUDGET_PORTALS, {str(portal_id): time.time() for portal_id in portals})
+        await redis.zremrangebyscore(keys.BUDGET_PORTALS, 0, time.time() - _IN_USE_S)

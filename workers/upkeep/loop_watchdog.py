@@ -8,29 +8,29 @@ from collections.abc import Coroutine
 from types import CodeType, FrameType, TracebackType
 from typing import Final, Self
 
-from spokes.audit.alert_episodes import Episodes
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.telemetry.alerts import Alert
-from spokes.core.telemetry.setup import alert
+from spokes.core.telemetry.setup import log_alert
 from spokes.routing import Router
 
-_MOST_S: Final = 1.0
-_LOOK_S: Final = 0.25
+_MAX_BLOCKED_S: Final = 1.0
+_CHECK_EVERY_S: Final = 0.25
 
 
 class Watchdog:
     """Watches one event loop while it is entered."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, router: Router, episodes: Episodes) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, router: Router, episodes: AlertEpisodes) -> None:
         """Watch `loop`; the handlers of `router` are known by their code, and `episodes` sends the alert."""
         self._loop = loop
         self._episodes = episodes
         self._names: dict[CodeType, str] = {
             code: route.name for _, route in router if (code := getattr(route.function, "__code__", None))
         }
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._loop_thread = threading.get_ident()
-        self._seen = time.monotonic()
+        self._last_pong = time.monotonic()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -39,44 +39,44 @@ class Watchdog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._stopped.set()
 
     def _watch(self) -> None:
         told = False
-        while not self._over.wait(_LOOK_S):
-            blocked_s = time.monotonic() - self._seen
-            if blocked_s < _MOST_S:
+        while not self._stopped.wait(_CHECK_EVERY_S):
+            blocked_s = time.monotonic() - self._last_pong
+            if blocked_s < _MAX_BLOCKED_S:
                 told = False
-                self._ask()
+                self._ping()
             elif not told:
                 told = True  # once for each time it blocks
-                fields = {"handler": self._who(), "seconds": round(blocked_s, 1)}
-                alert(Alert.LOOP_BLOCKED, level="warning", **fields)
-                self._send(self._episodes.send(Alert.LOOP_BLOCKED, **fields))
+                fields = {"handler": self._blocking_handler(), "seconds": round(blocked_s, 1)}
+                log_alert(Alert.LOOP_BLOCKED, level="warning", **fields)
+                self._run_in_loop(self._episodes.enqueue_message(Alert.LOOP_BLOCKED, **fields))
 
-    def _send(self, sending: Coroutine[None, None, None]) -> None:
+    def _run_in_loop(self, sending: Coroutine[None, None, None]) -> None:
         """Have it sent once the loop goes on."""
         try:
             asyncio.run_coroutine_threadsafe(sending, self._loop)
         except RuntimeError:  # the loop has closed
             sending.close()
 
-    def _ask(self) -> None:
+    def _ping(self) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._answer)
+            self._loop.call_soon_threadsafe(self._pong)
         except RuntimeError:  # the loop has closed
-            self._over.set()
+            self._stopped.set()
 
-    def _answer(self) -> None:
-        self._seen = time.monotonic()
+    def _pong(self) -> None:
+        self._last_pong = time.monotonic()
 
-    def _who(self) -> str:
+    def _blocking_handler(self) -> str:
         """Return the name of the handler in the loop's stack, or the place where the loop is if it is in none."""
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the only way to look at another thread
         place = f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}" if frame else ""
-        return self._find(frame) or place
+        return self._handler_in_stack(frame) or place
 
-    def _find(self, frame: FrameType | None) -> str:
+    def _handler_in_stack(self, frame: FrameType | None) -> str:
         while frame is not None:
             if frame.f_code in self._names:
                 return self._names[frame.f_code]

@@ -21,12 +21,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from spokes.core.errors import AuditUnavailable
 
 # What libpq or a pooler reads in an address, and asyncpg would hand to the server as a setting.
-_NOT_FOR_ASYNCPG: Final = frozenset({"channel_binding", "pgbouncer", "connect_timeout", "sslcompression", "gssencmode"})
-_SWITCHES, _SWITCH_S = 100, 0.01  # tries to switch a new SQLite file over, and seconds between two
-_BROKEN: Final = (SQLAlchemyError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
+_UNSUPPORTED_BY_ASYNCPG: Final = frozenset(
+    {"channel_binding", "pgbouncer", "connect_timeout", "sslcompression", "gssencmode"}
+)
+_WAL_ATTEMPTS, _WAL_RETRY_S = 100, 0.01  # tries to switch a new SQLite file over, and seconds between two
+_STORE_ERRORS: Final = (SQLAlchemyError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
-def open_engine(address: str, *, answer_s: float = 60.0) -> AsyncEngine:
+def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngine:
     """Build the engine of the store at `address` (`Settings.database_address`); its first use connects.
 
     Whoever opens it disposes it: `await engine.dispose()`.
@@ -40,7 +42,7 @@ def open_engine(address: str, *, answer_s: float = 60.0) -> AsyncEngine:
             connect_args={
                 "dsn": asyncpg_address(address),
                 "timeout": 10.0,
-                "command_timeout": answer_s,
+                "command_timeout": statement_timeout_s,
                 # A process that is cut off in the middle must not hold the chain for as long as TCP hopes for it.
                 "server_settings": {"idle_in_transaction_session_timeout": "30000"},
             },
@@ -59,7 +61,7 @@ def open_engine(address: str, *, answer_s: float = 60.0) -> AsyncEngine:
 def asyncpg_address(address: str) -> str:
     """Return a PostgreSQL address that asyncpg reads, TLS settings included, from one written for any client."""
     parts = urlsplit(address)
-    given = [(name, value) for name, value in parse_qsl(parts.query) if name not in _NOT_FOR_ASYNCPG]
+    given = [(name, value) for name, value in parse_qsl(parts.query) if name not in _UNSUPPORTED_BY_ASYNCPG]
     # Heroku's guides for other languages say `no-verify` for what libpq calls `require`.
     spoken = [(name, "require" if (name, value) == ("sslmode", "no-verify") else value) for name, value in given]
     return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(spoken, quote_via=quote, safe="/"), ""))
@@ -69,12 +71,12 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
     cursor = connection.cursor()
     # Readers and the archiver do not wait for each other. `synchronous` stays FULL: an entry leaves the stream after
     # its commit, so a commit must survive the loss of power.
-    for _ in range(_SWITCHES):
+    for _ in range(_WAL_ATTEMPTS):
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
             break
         except sqlite3.OperationalError:  # another process switches a new file over; SQLite's own wait is not for this
-            time.sleep(_SWITCH_S)
+            time.sleep(_WAL_RETRY_S)
     else:
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA secure_delete=ON")  # an id that was erased is gone from the file too
@@ -82,7 +84,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
 
 
 @asynccontextmanager
-async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def read_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Yield a connection to read with.
 
     Raises:
@@ -91,12 +93,12 @@ async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     try:
         async with engine.connect() as connection:
             yield connection
-    except _BROKEN as error:
+    except _STORE_ERRORS as error:
         raise _unavailable(error) from error
 
 
 @asynccontextmanager
-async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def write_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Yield a connection in a transaction that is committed at the end; of SQLite it is the only one that writes.
 
     Raises:
@@ -107,11 +109,11 @@ async def writing(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             if connection.dialect.name == "sqlite":
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
-    except _BROKEN as error:
+    except _STORE_ERRORS as error:
         raise _unavailable(error) from error
 
 
-def pass_over_leftovers(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def ignore_orphaned_copy_errors(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Say nothing of what asyncpg leaves behind; for the loop of a process that writes to the store.
 
     Where it cannot send a COPY any more, whoever asked for that is told so; it has a future that nobody waits for too.

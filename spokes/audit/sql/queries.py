@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.records import Action, Outcome
 from spokes.audit.rows import Row
-from spokes.audit.sql.engine import reading
+from spokes.audit.sql.engine import read_connection
 from spokes.audit.sql.tables import RECORDS
 
-_PAGE: Final = 1000  # rows
+_PAGE_SIZE: Final = 1000  # rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +57,19 @@ async def fetch(engine: AsyncEngine, query: Select[Any]) -> list[Row]:
     Raises:
         AuditUnavailable: the store does not answer.
     """
-    async with reading(engine) as connection:
+    async with read_connection(engine) as connection:
         result = await connection.execute(query)
         names = [str(name) for name in result.keys()]  # noqa: SIM118 - a result iterates over rows, not over its keys
         return [dict(zip(names, row, strict=True)) for row in result]
 
 
-async def find(
+async def find_records(
     engine: AsyncEngine,
     filters: Filters,
     *,
     newest_first: bool = False,
     limit: int | None = None,
-    within: Sequence[ColumnElement[bool]] = (),
+    extra_conditions: Sequence[ColumnElement[bool]] = (),
 ) -> AsyncIterator[Row]:
     """Yield the rows that match, by `at` and then `seq`; `within` is what SQL must ask besides.
 
@@ -78,11 +78,11 @@ async def find(
     """
     place = (RECORDS.c.at, RECORDS.c.seq)
     order = [column.desc() for column in place] if newest_first else [column.asc() for column in place]
-    query = select(RECORDS).where(*filters.conditions(), *within).order_by(*order)
+    query = select(RECORDS).where(*filters.conditions(), *extra_conditions).order_by(*order)
     page = query
     left = limit
     while left is None or left > 0:
-        wanted = _PAGE if left is None else min(_PAGE, left)
+        wanted = _PAGE_SIZE if left is None else min(_PAGE_SIZE, left)
         rows = await fetch(engine, page.limit(wanted))
         for row in rows:
             yield row

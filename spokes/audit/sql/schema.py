@@ -10,11 +10,11 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.sql.engine import reading, writing
+from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.core.errors import AuditUnavailable
 
-_SCRIPTS: Final = Path(__file__).parent / "migrations"
-_LOCK: Final = 0x53504F4B  # any number, ours: PostgreSQL's advisory lock on migrating
+_MIGRATIONS: Final = Path(__file__).parent / "migrations"
+_ADVISORY_LOCK: Final = 0x53504F4B  # any number, ours: PostgreSQL's advisory lock on migrating
 
 
 class Upgrade(NamedTuple):
@@ -30,13 +30,13 @@ async def upgrade(engine: AsyncEngine) -> Upgrade:
     Raises:
         AuditUnavailable: the database does not answer.
     """
-    async with writing(engine) as connection:
+    async with write_connection(engine) as connection:
         if connection.dialect.name == "postgresql":
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
         return await connection.run_sync(_upgrade)
 
 
-async def require(engine: AsyncEngine) -> None:
+async def require_current(engine: AsyncEngine) -> None:
     """Return when the tables are fit for this code; those of newer code are, as migrations only add.
 
     Raises:
@@ -44,7 +44,7 @@ async def require(engine: AsyncEngine) -> None:
     """
     if (found := await revision(engine)) is None:
         raise AuditUnavailable("The audit store has no tables yet: run `python -m spokes migrate`.")
-    if found in _behind():
+    if found in _older_revisions():
         raise AuditUnavailable("The audit store is older than this code: run `python -m spokes migrate`.")
 
 
@@ -54,7 +54,7 @@ async def revision(engine: AsyncEngine) -> str | None:
     Raises:
         AuditUnavailable: the database does not answer.
     """
-    async with reading(engine) as connection:
+    async with read_connection(engine) as connection:
         return await connection.run_sync(_revision)
 
 
@@ -64,14 +64,14 @@ def _revision(connection: Connection) -> str | None:
 
 def _upgrade(connection: Connection) -> Upgrade:
     before = _revision(connection)
-    if before is None or before in _behind():
+    if before is None or before in _older_revisions():
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return Upgrade(before, _revision(connection) or "")
 
 
-def _behind() -> frozenset[str]:
+def _older_revisions() -> frozenset[str]:
     """The revisions that this code knows and has left behind."""
     scripts = ScriptDirectory.from_config(_config())
     return frozenset(script.revision for script in scripts.walk_revisions()) - {scripts.get_current_head()}
@@ -79,5 +79,5 @@ def _behind() -> frozenset[str]:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
-from spokes.audit.rows import NAMES, NUMBERS, REQUIRED
+from spokes.audit.rows import FIELD_NAMES, INTEGER_FIELDS, REQUIRED_FIELDS
 
 METADATA: Final = MetaData()
 _BIGINT: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row id is spelled INTEGER, and has 64 bits
@@ -18,7 +18,10 @@ RECORDS: Final = Table(
     METADATA,
     Column("seq", _BIGINT, primary_key=True, autoincrement=False),
     Column("hash", Text, nullable=False),
-    *(Column(name, _BIGINT if name in NUMBERS else Text, nullable=name not in REQUIRED) for name in NAMES),
+    *(
+        Column(name, _BIGINT if name in INTEGER_FIELDS else Text, nullable=name not in REQUIRED_FIELDS)
+        for name in FIELD_NAMES
+    ),
     UniqueConstraint("id", name="uq_audit_records_id"),
 )
 # Each carries the order in which people read, so that the newest fifty of anything are fifty steps away.
@@ -56,7 +59,7 @@ CHECKPOINTS: Final = Table(
 )
 
 # Objects whose ids may not be kept any more, with the record that says so.
-ERASED: Final = Table(
+ERASED_OBJECTS: Final = Table(
     "audit_erased",
     METADATA,
     Column("object_hash", Text, primary_key=True),

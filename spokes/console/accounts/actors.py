@@ -6,11 +6,11 @@ from typing import Final
 
 from aiohttp import web
 
-from spokes.console.accounts.policy import Permission, Role, permitted
+from spokes.console.accounts.policy import Permission, Role, permissions_of
 
 
 @unique
-class Proof(StrEnum):
+class AuthMethod(StrEnum):
     """By what somebody has proved who they are."""
 
     SESSION = "session"
@@ -25,15 +25,15 @@ class Actor:
     name: str
     roles: frozenset[Role] = frozenset()
     portals: frozenset[int] | None = None
-    proof: Proof = Proof.SESSION
+    auth_method: AuthMethod = AuthMethod.SESSION
     token_id: str = ""  # the token's own name, by which it can be taken back
-    csrf: str = field(default="", repr=False)  # what forms carry; empty for API tokens
+    csrf_token: str = field(default="", repr=False)  # what forms carry; empty for API tokens
 
     def may(self, permission: Permission) -> bool:
         """Whether a role of theirs gives the permission."""
-        return permission in permitted(self.roles)
+        return permission in permissions_of(self.roles)
 
-    def sees(self, portal_id: int) -> bool:
+    def can_see(self, portal_id: int) -> bool:
         """Whether the portal is theirs to look at."""
         return self.portals is None or portal_id in self.portals
 

@@ -6,7 +6,7 @@ from typing import Final, TypeAlias
 
 from aiohttp import web
 
-Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+RouteHandler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @unique
@@ -35,17 +35,17 @@ class Permission(StrEnum):
 
 
 @unique
-class Door(StrEnum):
+class PublicAccess(StrEnum):
     """What a route may ask for that is no permission."""
 
     ANYONE = "anyone"  # before a login
     SIGNED_IN = "signed_in"  # whatever the role
 
 
-Policy: TypeAlias = Permission | Door
+AccessRule: TypeAlias = Permission | PublicAccess
 
 _, X = False, True
-_ORDER: Final = (Role.VIEWER, Role.OPERATOR, Role.PRIVACY_OFFICER, Role.ADMIN)
+_ROLE_COLUMNS: Final = (Role.VIEWER, Role.OPERATOR, Role.PRIVACY_OFFICER, Role.ADMIN)
 MATRIX: Final[Mapping[Permission, tuple[bool, bool, bool, bool]]] = {
     #                    viewer  operator  privacy officer  admin
     Permission.LOOK:     (X,     X,        X,               X),
@@ -59,25 +59,25 @@ MATRIX: Final[Mapping[Permission, tuple[bool, bool, bool, bool]]] = {
     Permission.USERS:    (_,     _,        _,               X),
 }  # fmt: skip
 
-_POLICIES: Final[dict[object, Policy]] = {}
+_RULES: Final[dict[object, AccessRule]] = {}
 
 
-def permitted(roles: Iterable[Role]) -> frozenset[Permission]:
+def permissions_of(roles: Iterable[Role]) -> frozenset[Permission]:
     """Return what somebody with these roles may do."""
-    columns = [_ORDER.index(role) for role in roles]
+    columns = [_ROLE_COLUMNS.index(role) for role in roles]
     return frozenset(permission for permission, row in MATRIX.items() if any(row[column] for column in columns))
 
 
-def allow(policy: Policy) -> Callable[[Handler], Handler]:
+def requires(rule: AccessRule) -> Callable[[RouteHandler], RouteHandler]:
     """Decorate a route's handler with who may call it."""
 
-    def declare(handler: Handler) -> Handler:
-        _POLICIES[handler] = policy
+    def declare(handler: RouteHandler) -> RouteHandler:
+        _RULES[handler] = rule
         return handler
 
     return declare
 
 
-def policy_of(handler: object) -> Policy | None:
+def policy_of(handler: object) -> AccessRule | None:
     """Return what a handler was declared with; None is nobody."""
-    return _POLICIES.get(handler)
+    return _RULES.get(handler)

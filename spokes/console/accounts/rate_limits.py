@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from spokes.core.errors import Problem
+from spokes.core.errors import HttpProblem
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class RateLimit:
     """`most` in every `window_s` seconds; `name` stands in the key, `sentence` is what one too many reads."""
 
     name: str
-    most: int
+    max_count: int
     window_s: int
-    sentence: str
+    message: str
 
-    async def take(self, redis: Redis, who: str) -> None:
+    async def consume(self, redis: Redis, subject: str) -> None:
         """Count one of `who`.
 
         Raises:
@@ -28,10 +28,10 @@ class Limit:
         now = int(time.time())
         window = now // self.window_s
         # The name of an actor may be anything an identity provider writes, and addresses are not kept in clear.
-        key = f"spokes:console:limit:{self.name}:{hashlib.sha256(who.encode()).hexdigest()[:32]}:{window}"
+        key = f"spokes:console:limit:{self.name}:{hashlib.sha256(subject.encode()).hexdigest()[:32]}:{window}"
         async with redis.pipeline(transaction=True) as pipeline:
             pipeline.incr(key)
             pipeline.expire(key, self.window_s)
             count, _ = await pipeline.execute()
-        if count > self.most:
-            raise Problem(429, "too_many_requests", self.sentence, retry_after_s=(window + 1) * self.window_s - now)
+        if count > self.max_count:
+            raise HttpProblem(429, "too_many_requests", self.message, retry_after_s=(window + 1) * self.window_s - now)

@@ -19,9 +19,9 @@ from spokes.console.accounts.policy import Role
 
 COOKIE: Final = "__Host-spokes"
 IDLE_S: Final = 3600
-LONGEST_S: Final = 12 * 3600
+MAX_AGE_S: Final = 12 * 3600
 _PREFIX: Final = "spokes:console:session:"
-_OF_USER: Final = "spokes:console:sessions:"
+_USER_PREFIX: Final = "spokes:console:sessions:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Sessions:
     redis: Redis
     key: bytes
 
-    async def begin(self, name: str, roles: Iterable[Role], portals: Iterable[int] | None) -> str:
+    async def start(self, name: str, roles: Iterable[Role], portals: Iterable[int] | None) -> str:
         """Begin a session; return what its cookie holds.
 
         Raises:
@@ -39,11 +39,11 @@ class Sessions:
         """
         cookie = secrets.token_urlsafe(32)
         told = {"name": name, "roles": sorted(roles), "portals": None if portals is None else sorted(portals)}
-        names = _OF_USER + name
+        names = _USER_PREFIX + name
         async with self.redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(_place(cookie), orjson.dumps({**told, "began": int(time.time())}), ex=IDLE_S)
-            pipeline.sadd(names, _place(cookie))
-            pipeline.expire(names, LONGEST_S)
+            pipeline.set(_session_key(cookie), orjson.dumps({**told, "began": int(time.time())}), ex=IDLE_S)
+            pipeline.sadd(names, _session_key(cookie))
+            pipeline.expire(names, MAX_AGE_S)
             await pipeline.execute()
         return cookie
 
@@ -53,16 +53,16 @@ class Sessions:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        place = _place(cookie)
+        place = _session_key(cookie)
         kept = await (self.redis.getex(place, ex=IDLE_S) if touch else self.redis.get(place))
         if kept is None:
             return None
         told = orjson.loads(kept)
-        if time.time() - told["began"] > LONGEST_S:
+        if time.time() - told["began"] > MAX_AGE_S:
             await self.end(cookie)
             return None
         portals = None if told["portals"] is None else frozenset(told["portals"])
-        return Actor(told["name"], frozenset(map(Role, told["roles"])), portals, csrf=self.csrf(cookie))
+        return Actor(told["name"], frozenset(map(Role, told["roles"])), portals, csrf_token=self.csrf_token(cookie))
 
     async def end(self, cookie: str) -> None:
         """End a session.
@@ -70,7 +70,7 @@ class Sessions:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        await self.redis.delete(_place(cookie))
+        await self.redis.delete(_session_key(cookie))
 
     async def end_all(self, name: str) -> int:
         """End every session of somebody; return how many there were.
@@ -78,15 +78,15 @@ class Sessions:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        places = await self.redis.smembers(_OF_USER + name)  # type: ignore[misc]  # redis-py types one class for sync and async
+        places = await self.redis.smembers(_USER_PREFIX + name)  # type: ignore[misc]  # redis-py types one class for sync and async
         ended = int(await self.redis.delete(*places)) if places else 0
-        await self.redis.delete(_OF_USER + name)
+        await self.redis.delete(_USER_PREFIX + name)
         return ended
 
-    def csrf(self, cookie: str) -> str:
+    def csrf_token(self, cookie: str) -> str:
         """Return the token that the session's forms carry."""
         return hmac.digest(self.key, cookie.encode(), "sha256").hex()
 
 
-def _place(cookie: str) -> str:
+def _session_key(cookie: str) -> str:
     return _PREFIX + hashlib.sha256(cookie.encode(errors="replace")).hexdigest()

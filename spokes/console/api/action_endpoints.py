@@ -9,119 +9,123 @@ from typing import Final
 from aiohttp import web
 
 from spokes.console.accounts.actors import ACTOR, ADDRESS
-from spokes.console.api.request_schemas import Because, OfLetters, Settling
-from spokes.console.api.response_schemas import Done, Letter
-from spokes.console.api.route import missing
-from spokes.console.queries.dead_letters import letters
+from spokes.console.api.request_schemas import DeadLetterQuery, DeadLetterSelection, ReasonBody
+from spokes.console.api.response_schemas import ActionResult, DeadLetterView
+from spokes.console.api.route import not_found
+from spokes.console.queries.dead_letters import find_dead_letters
 from spokes.console.queries.records import Page
 from spokes.console.web.app_keys import REDIS
-from spokes.core.errors import Problem
+from spokes.core.errors import HttpProblem
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
-from spokes.queue.portal_pauses import Circuit, Pause
+from spokes.queue.portal_pauses import PortalPause, PortalPauses
 
-_AT_A_TIME: Final = 100  # letters between two looks at other requests
+_BATCH_SIZE: Final = 100  # letters between two looks at other requests
 
 
-async def see_letters(request: web.Request, query: OfLetters) -> Page[Letter]:
+async def get_dead_letters(request: web.Request, query: DeadLetterQuery) -> Page[DeadLetterView]:
     """Return the dead letters that match, portal by portal and the newest first."""
     shown: list[DeadLetter] = []
     passed = query.after is None
-    async for letter in _chosen(request, query.portal_id, query.cause, query.handler):
+    async for letter in _matching_letters(request, query.portal_id, query.cause, query.handler):
         if not passed:
-            passed = query.after == _place(letter)
+            passed = query.after == _cursor(letter)
         elif len(shown) < query.limit:
             shown.append(letter)
         else:
-            return Page(tuple(map(Letter.of, shown)), _place(shown[-1]))
+            return Page(tuple(map(DeadLetterView.from_letter, shown)), _cursor(shown[-1]))
     if not passed:
-        raise Problem(410, "place_gone", "The letter that this page follows was settled; begin anew.")
-    return Page(tuple(map(Letter.of, shown)))
+        raise HttpProblem(410, "place_gone", "The letter that this page follows was settled; begin anew.")
+    return Page(tuple(map(DeadLetterView.from_letter, shown)))
 
 
-async def see_letter(request: web.Request, _: None) -> Letter:
+async def get_dead_letter(request: web.Request, _: None) -> DeadLetterView:
     """Return one dead letter."""
-    return Letter.of(await _letter(request))
+    return DeadLetterView.from_letter(await _find_letter(request))
 
 
-async def replay(request: web.Request, because: Because) -> Done:
+async def replay(request: web.Request, body: ReasonBody) -> ActionResult:
     """Queue one dead letter again."""
-    return await _settle(request, "replay", [await _letter(request)], because.reason)
+    return await _settle(request, "replay", [await _find_letter(request)], body.reason)
 
 
-async def discard(request: web.Request, because: Because) -> Done:
+async def discard(request: web.Request, body: ReasonBody) -> ActionResult:
     """End one dead letter for good."""
-    return await _settle(request, "discard", [await _letter(request)], because.reason)
+    return await _settle(request, "discard", [await _find_letter(request)], body.reason)
 
 
-async def replay_many(request: web.Request, which: Settling) -> Done:
+async def replay_many(request: web.Request, body: DeadLetterSelection) -> ActionResult:
     """Queue the dead letters that match again."""
-    return await _settle(request, "replay", await _many(request, which), which.reason)
+    return await _settle(request, "replay", await _select_letters(request, body), body.reason)
 
 
-async def discard_many(request: web.Request, which: Settling) -> Done:
+async def discard_many(request: web.Request, body: DeadLetterSelection) -> ActionResult:
     """End the dead letters that match for good."""
-    return await _settle(request, "discard", await _many(request, which), which.reason)
+    return await _settle(request, "discard", await _select_letters(request, body), body.reason)
 
 
-async def pause(request: web.Request, because: Because) -> Pause:
+async def pause(request: web.Request, body: ReasonBody) -> PortalPause:
     """Let a portal's work wait until somebody resumes it."""
-    portal_id, circuit = _portal(request), Circuit(request.app[REDIS])
+    portal_id, circuit = _portal_id(request), PortalPauses(request.app[REDIS])
     name, address = request[ACTOR].name, request[ADDRESS]
-    await circuit.pause_by_hand(portal_id, actor=name, reason=because.reason, address=address)
-    found = (await circuit.pauses()).get(portal_id)
+    await circuit.operator_pause(portal_id, actor=name, reason=body.reason, address=address)
+    found = (await circuit.list()).get(portal_id)
     if found is None:
-        raise Problem(409, "resumed_meanwhile", "Somebody has resumed the portal at the same moment.")
+        raise HttpProblem(409, "resumed_meanwhile", "Somebody has resumed the portal at the same moment.")
     return found
 
 
-async def resume(request: web.Request, because: Because) -> Done:
+async def resume(request: web.Request, body: ReasonBody) -> ActionResult:
     """Let a portal's work go on; the count is 0 where it was not paused."""
     name, address = request[ACTOR].name, request[ADDRESS]
-    circuit = Circuit(request.app[REDIS])
-    return Done(await circuit.resume_by_hand(_portal(request), actor=name, reason=because.reason, address=address))
+    circuit = PortalPauses(request.app[REDIS])
+    return ActionResult(
+        await circuit.operator_resume(_portal_id(request), actor=name, reason=body.reason, address=address)
+    )
 
 
-def _portal(request: web.Request) -> int:
+def _portal_id(request: web.Request) -> int:
     portal_id = int(request.match_info["portal"])
-    if not request[ACTOR].sees(portal_id):
-        raise missing("portal")
+    if not request[ACTOR].can_see(portal_id):
+        raise not_found("portal")
     return portal_id
 
 
-async def _letter(request: web.Request) -> DeadLetter:
+async def _find_letter(request: web.Request) -> DeadLetter:
     portal_id, key = int(request.match_info["portal"]), request.match_info["key"]
-    found = await DeadLetters(request.app[REDIS]).get(portal_id, key) if request[ACTOR].sees(portal_id) else None
+    found = await DeadLetters(request.app[REDIS]).get(portal_id, key) if request[ACTOR].can_see(portal_id) else None
     if found is None:
-        raise missing("dead letter: it was replayed, discarded, or has expired")
+        raise not_found("dead letter: it was replayed, discarded, or has expired")
     return found
 
 
-async def _many(request: web.Request, which: Settling) -> list[DeadLetter]:
+async def _select_letters(request: web.Request, selection: DeadLetterSelection) -> list[DeadLetter]:
     """All that match before anything is done: acting changes what is gone through."""
-    asked = (which.portal_id, which.cause, which.handler)
-    if not which.all and not which.keys and all(one is None for one in asked):
-        raise Problem(422, "wrong_body", 'Say which: portal_id, cause, handler, keys, or "all": true.')
-    return [letter async for letter in _chosen(request, *asked, keys=which.keys)]
+    asked = (selection.portal_id, selection.cause, selection.handler)
+    if not selection.all and not selection.keys and all(one is None for one in asked):
+        raise HttpProblem(422, "wrong_body", 'Say which: portal_id, cause, handler, keys, or "all": true.')
+    return [letter async for letter in _matching_letters(request, *asked, keys=selection.keys)]
 
 
-async def _chosen(
+async def _matching_letters(
     request: web.Request, portal_id: int | None, cause: str | None, handler: str | None, keys: tuple[str, ...] = ()
 ) -> AsyncIterator[DeadLetter]:
     portals = request[ACTOR].portals
     if portal_id is not None:
-        portals = frozenset({portal_id} if request[ACTOR].sees(portal_id) else ())
-    async for letter in letters(request.app[REDIS], portals, reason=cause, handler=handler, keys=frozenset(keys)):
+        portals = frozenset({portal_id} if request[ACTOR].can_see(portal_id) else ())
+    async for letter in find_dead_letters(
+        request.app[REDIS], portals, reason=cause, handler=handler, keys=frozenset(keys)
+    ):
         yield letter
 
 
-async def _settle(request: web.Request, verb: str, chosen: list[DeadLetter], reason: str) -> Done:
+async def _settle(request: web.Request, verb: str, letters: list[DeadLetter], reason: str) -> ActionResult:
     dead, name, address, count = DeadLetters(request.app[REDIS]), request[ACTOR].name, request[ADDRESS], 0
     act = dead.replay if verb == "replay" else dead.discard
-    for start in range(0, len(chosen), _AT_A_TIME):
-        batch = chosen[start : start + _AT_A_TIME]
+    for start in range(0, len(letters), _BATCH_SIZE):
+        batch = letters[start : start + _BATCH_SIZE]
         count += await act(batch, actor=name, reason=reason, address=address)
-    return Done(count)
+    return ActionResult(count)
 
 
-def _place(letter: DeadLetter) -> str:
+def _cursor(letter: DeadLetter) -> str:
     return f"{letter.portal_id}:{letter.entry.key}"

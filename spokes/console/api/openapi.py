@@ -7,10 +7,10 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
-from spokes.console.accounts.policy import Door
-from spokes.console.api.route import PREFIX, Route
+from spokes.console.accounts.policy import PublicAccess
+from spokes.console.api.route import PREFIX, ApiRoute
 
-_PLACE: Final = re.compile(r"\{(\w+):((?:[^{}]|\{[^{}]*\})+)\}")
+_PATH_PARAMETER: Final = re.compile(r"\{(\w+):((?:[^{}]|\{[^{}]*\})+)\}")
 _REF: Final = "#/components/schemas/{model}"
 _PROBLEM: Final = {
     "type": "object",
@@ -25,12 +25,12 @@ _PROBLEM: Final = {
 }
 
 
-def document(routes: Iterable[Route]) -> dict[str, object]:
+def document(routes: Iterable[ApiRoute]) -> dict[str, object]:
     """Return the document of `routes`, as OpenAPI 3.1 has it."""
     schemas: dict[str, Any] = {"Problem": _PROBLEM}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
-        path = PREFIX + _PLACE.sub(r"{\1}", route.path)
+        path = PREFIX + _PATH_PARAMETER.sub(r"{\1}", route.path)
         paths.setdefault(path, {})[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",
@@ -43,53 +43,53 @@ def document(routes: Iterable[Route]) -> dict[str, object]:
     }
 
 
-def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: ApiRoute, schemas: dict[str, Any]) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": f"^{pattern}$"}}
-        for name, pattern in _PLACE.findall(route.path)
+        for name, pattern in _PATH_PARAMETER.findall(route.path)
     ]
     told: dict[str, Any] = {
         "summary": route.summary,
-        "operationId": _name(route),
+        "operationId": _operation_id(route),
         "responses": {
-            "200": {"description": "Done", "content": _content(route, schemas)},
+            "200": {"description": "Done", "content": _response_content(route, schemas)},
             "default": {
                 "description": "What went wrong",
                 "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
             },
         },
     }
-    if not isinstance(route.policy, Door):
+    if not isinstance(route.rule, PublicAccess):
         told["security"] = [{"token": []}]
-        told["description"] = f"Needs the permission `{route.policy}`."
-    if route.takes is not None and route.method == "GET":
-        parameters += _query(route.taken, schemas)
-    elif route.takes is not None:
-        schema = _schema(route.taken, schemas, "validation")
+        told["description"] = f"Needs the permission `{route.rule}`."
+    if route.request_type is not None and route.method == "GET":
+        parameters += _query_parameters(route.request_adapter, schemas)
+    elif route.request_type is not None:
+        schema = _schema(route.request_adapter, schemas, "validation")
         told["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if parameters:
         told["parameters"] = parameters
     return told
 
 
-def _content(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
-    if route.streams:
-        return {media: {"schema": {"type": "string"}} for media in route.streams}
-    return {"application/json": {"schema": _schema(route.given, schemas, "serialization")}}
+def _response_content(route: ApiRoute, schemas: dict[str, Any]) -> dict[str, Any]:
+    if route.stream_types:
+        return {media: {"schema": {"type": "string"}} for media in route.stream_types}
+    return {"application/json": {"schema": _schema(route.response_adapter, schemas, "serialization")}}
 
 
-def _query(taken: TypeAdapter[Any], schemas: dict[str, Any]) -> list[dict[str, Any]]:
+def _query_parameters(adapter: TypeAdapter[Any], schemas: dict[str, Any]) -> list[dict[str, Any]]:
     """Return one parameter for each field of a query."""
-    schema = taken.json_schema(ref_template=_REF)
+    schema = adapter.json_schema(ref_template=_REF)
     schemas |= schema.pop("$defs", {})
     required = schema.get("required", ())
     return [
-        {"name": name, "in": "query", "required": name in required, "schema": _present(told)}
+        {"name": name, "in": "query", "required": name in required, "schema": _without_null(told)}
         for name, told in schema["properties"].items()
     ]
 
 
-def _present(schema: dict[str, Any]) -> dict[str, Any]:
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     """What a parameter is when it is there: an address cannot say null."""
     told = {name: value for name, value in schema.items() if name != "default" or value is not None}
     kinds = [kind for kind in told.pop("anyOf", ()) if kind != {"type": "null"}]
@@ -103,6 +103,6 @@ def _schema(adapter: TypeAdapter[Any], schemas: dict[str, Any], mode: JsonSchema
     return schema
 
 
-def _name(route: Route) -> str:
-    words = re.findall("[a-z]+", _PLACE.sub(r"by_\1", route.path))
+def _operation_id(route: ApiRoute) -> str:
+    words = re.findall("[a-z]+", _PATH_PARAMETER.sub(r"by_\1", route.path))
     return "_".join([route.method.lower(), *words])

@@ -8,32 +8,32 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, With
 
 from spokes.audit.records import Action, Outcome
 from spokes.audit.sql.queries import Filters
-from spokes.console.export import Format
-from spokes.console.record_filters import moment
+from spokes.console.export import ExportFormat
+from spokes.console.record_filters import parse_time
 from spokes.privacy.requests import Law
 
-_CLOSED: Final = ConfigDict(extra="forbid")
-_END_OF_TIME: Final = 253_402_300_800_000  # epoch ms of the year 10000
+_NO_EXTRA_FIELDS: Final = ConfigDict(extra="forbid")
+_YEAR_10000_MS: Final = 253_402_300_800_000  # epoch ms of the year 10000
 
 
-def _moment(told: object) -> int:
+def _parse_time(value: object) -> int:
     try:
-        at = max(0, moment(str(told)))  # before 1970 is since ever
+        at = max(0, parse_time(str(value)))  # before 1970 is since ever
     except typer.BadParameter:
         at = -1
-    if not 0 <= at < _END_OF_TIME:
+    if not 0 <= at < _YEAR_10000_MS:
         raise ValueError("is no time; try 2026-11-23, 2026-11-23T14:00, 2h or 7d")
     return at
 
 
-def _whole(told: object) -> object:
+def _integral(value: object) -> object:
     """To JSON Schema 7.0 is an integer."""
-    return int(told) if isinstance(told, float) and told.is_integer() else told
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Reference: TypeAlias = Annotated[
-    Text,
+BoundedText: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+ReferenceText: TypeAlias = Annotated[
+    BoundedText,
     WithJsonSchema(
         {
             "type": "string",
@@ -43,12 +43,12 @@ Reference: TypeAlias = Annotated[
         }
     ),
 ]
-Reason: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
-Contact: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(\d{1,18}|[^\s@]{1,100}@[^\s@]{1,100})$")]
-Number: TypeAlias = Annotated[int, Field(ge=0, lt=10**18), BeforeValidator(_whole)]
-Moment: TypeAlias = Annotated[
+ReasonText: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
+ContactText: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(\d{1,18}|[^\s@]{1,100}@[^\s@]{1,100})$")]
+NonNegativeInt: TypeAlias = Annotated[int, Field(ge=0, lt=10**18), BeforeValidator(_integral)]
+TimestampMs: TypeAlias = Annotated[
     int,
-    BeforeValidator(_moment),
+    BeforeValidator(_parse_time),
     WithJsonSchema(
         {
             "type": "string",
@@ -57,40 +57,40 @@ Moment: TypeAlias = Annotated[
         }
     ),
 ]
-Limit: TypeAlias = Annotated[int, Field(ge=1, le=500)]
+PageLimit: TypeAlias = Annotated[int, Field(ge=1, le=500)]
 Cursor: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\d{1,18}\.\d{1,18}$")]
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class Paged:
+class PageQuery:
     """Which part of many: `after` is the `next` of the page before."""
 
-    limit: Limit = 50
+    limit: PageLimit = 50
     after: Cursor | None = None
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class _Span:
+class _TimeRange:
     """Between which times; `until` itself is out."""
 
-    since: Moment | None = None
-    until: Moment | None = None
+    since: TimestampMs | None = None
+    until: TimestampMs | None = None
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class _Events(_Span):
+class _EventFilters(_TimeRange):
     """Which events."""
 
     outcome: Outcome | None = None
-    portal_id: Number | None = None
-    object_type: Text | None = None
-    object_id: Text | None = None
-    event_id: Number | None = None
-    delivery_id: Text | None = None
-    handler: Text | None = None
+    portal_id: NonNegativeInt | None = None
+    object_type: BoundedText | None = None
+    object_id: BoundedText | None = None
+    event_id: NonNegativeInt | None = None
+    delivery_id: BoundedText | None = None
+    handler: BoundedText | None = None
 
     def filters(self, action: Action | None = None) -> Filters:
         """Return what the store is asked."""
@@ -100,97 +100,97 @@ class _Events(_Span):
         return Filters(**asked)
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class _Audit(_Events):
+class _AuditFilters(_EventFilters):
     """Which records of the audit."""
 
     action: Action | None = None
-    event_key: Text | None = None
-    actor: Text | None = None
-    correlation_id: Text | None = None
+    event_key: BoundedText | None = None
+    actor: BoundedText | None = None
+    correlation_id: BoundedText | None = None
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class OfDeliveries(Paged, _Span):
+class DeliveryQuery(PageQuery, _TimeRange):
     """Which deliveries, and which part of them."""
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class OfEvents(Paged, _Events):
+class EventQuery(PageQuery, _EventFilters):
     """Which events, and which part of them."""
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class OfAudit(Paged, _Audit):
+class AuditQuery(PageQuery, _AuditFilters):
     """Which records of the audit, and which part of them."""
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class OfExport(_Audit):
+class ExportQuery(_AuditFilters):
     """Which records of the audit are carried away, and how they are written."""
 
-    format: Format = Format.JSONL
+    format: ExportFormat = ExportFormat.JSONL
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class OfObject:
+class TimelineQuery:
     """Which CRM object: an id, `contact 51`, or a link copied from HubSpot; `after` is a page's `next`."""
 
-    object: Reference
-    limit: Limit = 200
+    object: ReferenceText
+    limit: PageLimit = 200
     after: Cursor | None = None
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class OfLetters:
+class DeadLetterQuery:
     """Which dead letters; what is not said asks nothing."""
 
-    portal_id: Number | None = None
-    cause: Text | None = None
+    portal_id: NonNegativeInt | None = None
+    cause: BoundedText | None = None
     handler: Annotated[str, StringConstraints(max_length=200)] | None = None
-    limit: Limit = 50
+    limit: PageLimit = 50
     after: Annotated[str, StringConstraints(max_length=300)] | None = None
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class Because:
+class ReasonBody:
     """Why something is done; it stands in the audit."""
 
-    reason: Reason
+    reason: ReasonText
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class Settling(Because):
+class DeadLetterSelection(ReasonBody):
     """Many dead letters by what they are; without any filter, `all` must be true."""
 
-    portal_id: Number | None = None
-    cause: Text | None = None
+    portal_id: NonNegativeInt | None = None
+    cause: BoundedText | None = None
     handler: Annotated[str, StringConstraints(max_length=200)] | None = None
-    keys: Annotated[tuple[Text, ...], Field(max_length=1000)] = ()
+    keys: Annotated[tuple[BoundedText, ...], Field(max_length=1000)] = ()
     all: bool = False
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class OfPerson(Because):
+class PersonBody(ReasonBody):
     """Which person: the contact's id or its e-mail address, in the portal that our access token belongs to."""
 
-    portal_id: Number
-    contact: Contact
+    portal_id: NonNegativeInt
+    contact: ContactText
 
 
-@with_config(_CLOSED)
+@with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
-class Erasing(OfPerson):
+class ErasureBody(PersonBody):
     """Whom to erase, and under which law they ask; it sets the due date."""
 
     law: Law = Law.GDPR

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from spokes.audit.alert_webhook import AlertWebhook
-from spokes.console.output import AsJson, say, show_json, show_table, utc
-from spokes.console.queries.alerts import Standing
-from spokes.console.queries.alerts import alerts as answer
+from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table
+from spokes.console.queries.alerts import ActiveAlert
+from spokes.console.queries.alerts import active_alerts as answer
 from spokes.core.errors import ConfigurationError
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
@@ -17,7 +17,7 @@ from spokes.core.settings import Settings
 
 def alerts(
     test: Annotated[bool, typer.Option("--test", help="Send a signed test message to ALERT_WEBHOOK_URL.")] = False,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the alerts that stand, with what to do about each.
 
@@ -28,42 +28,42 @@ def alerts(
     """
     settings = Settings.from_env()
     if test:
-        _test(settings, as_json)
+        _send_test_message(settings, as_json)
         return
-    found = asyncio.run(_find(settings))
+    found = asyncio.run(_active_alerts(settings))
     if as_json:
-        show_json(*map(asdict, found))
+        print_json(*map(asdict, found))
     elif not found:
-        say("No alert stands.")
+        print_message("No alert stands.")
     else:
-        show_table(("Since (UTC)", "Alert", "Portal", "Means", "Do", "Figures"), map(_line, found))
+        print_table(("Since (UTC)", "Alert", "Portal", "Means", "Do", "Figures"), map(_alert_row, found))
 
 
-def _test(settings: Settings, as_json: bool) -> None:
+def _send_test_message(settings: Settings, as_json: bool) -> None:
     if not settings.alert_webhook_url.get_secret_value():
         raise ConfigurationError(["ALERT_WEBHOOK_URL is not set: no alert is sent."])
-    status = asyncio.run(_send(settings))
+    status = asyncio.run(_post_test_message(settings))
     taken = 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
     if as_json:
-        show_json({"taken": taken, "status": status or None})
+        print_json({"taken": taken, "status": status or None})
     elif taken:
         print(f"The webhook took it ({status}).")
     else:
         told = f"answered {status}" if status else "did not answer"
-        say(f"The webhook {told}: an alert would be sent again for a day, unless it is refused with 4xx.")
+        print_message(f"The webhook {told}: an alert would be sent again for a day, unless it is refused with 4xx.")
     raise typer.Exit(0 if taken else 1)
 
 
-async def _send(settings: Settings) -> int:
+async def _post_test_message(settings: Settings) -> int:
     async with redis_client(settings) as redis:
-        return await AlertWebhook(settings, redis).test()
+        return await AlertWebhook(settings, redis).send_test()
 
 
-async def _find(settings: Settings) -> tuple[Standing, ...]:
+async def _active_alerts(settings: Settings) -> tuple[ActiveAlert, ...]:
     async with redis_client(settings) as redis:
         return await answer(redis, None)
 
 
-def _line(alert: Standing) -> tuple[object, ...]:
+def _alert_row(alert: ActiveAlert) -> tuple[object, ...]:
     figures = ", ".join(f"{name} {value}" for name, value in alert.fields.items())
-    return utc(alert.since), alert.name, alert.portal_id or "", alert.meaning, alert.advice, figures
+    return format_utc(alert.since), alert.name, alert.portal_id or "", alert.meaning, alert.advice, figures

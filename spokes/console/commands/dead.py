@@ -13,27 +13,36 @@ import typer
 
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
-from spokes.console.output import AsJson, Yes, confirm, progress, say, show_json, show_table, utc
-from spokes.console.queries.dead_letters import letters
-from spokes.console.queries.descriptions import because, sentence
-from spokes.console.queries.events import event
-from spokes.console.queries.records import Recorded
+from spokes.console.output import (
+    JsonOption,
+    YesOption,
+    confirm,
+    format_utc,
+    print_json,
+    print_message,
+    print_table,
+    progress,
+)
+from spokes.console.queries.dead_letters import find_dead_letters
+from spokes.console.queries.descriptions import describe, explain_reason
+from spokes.console.queries.events import find_event
+from spokes.console.queries.records import RecordView
 from spokes.core.errors import AuditUnavailable
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
 
-def records_of(key: str) -> list[Recorded]:
+def event_history(key: str) -> list[RecordView]:
     """Return every record of an event, the oldest first; none, and a sentence why, without the store."""
     settings = Settings.from_env()
 
-    async def look() -> list[Recorded]:
+    async def look() -> list[RecordView]:
         engine = open_engine(settings.database_address)
         try:
-            await schema.require(engine)
+            await schema.require_current(engine)
             async with redis_client(settings) as redis:
-                found = await event(redis, engine, None, key)
+                found = await find_event(redis, engine, None, key)
             return list(reversed(found.records)) if found else []
         finally:
             await engine.dispose()
@@ -41,93 +50,97 @@ def records_of(key: str) -> list[Recorded]:
     try:
         return asyncio.run(look())
     except AuditUnavailable as error:
-        say(f"Its history cannot be shown: {error}")
+        print_message(f"Its history cannot be shown: {error}")
         return []
 
 
-def show_history(records: Iterable[Recorded]) -> None:
+def print_history(records: Iterable[RecordView]) -> None:
     """Print the records as a table."""
-    show_table(("Time (UTC)", "What happened", "Try", "Handler", "HubSpot's id"), map(_line, records))
+    print_table(("Time (UTC)", "What happened", "Try", "Handler", "HubSpot's id"), map(_history_row, records))
 
 
-def _line(record: Recorded) -> tuple[object, ...]:
-    return utc(record.at), sentence(record), record.attempt or "", record.handler, record.correlation_id
+def _history_row(record: RecordView) -> tuple[object, ...]:
+    return format_utc(record.at), describe(record), record.attempt or "", record.handler, record.correlation_id
 
 
-def as_told(record: Recorded) -> dict[str, object]:
+def history_fields(record: RecordView) -> dict[str, object]:
     """Return a record for programs."""
     told = {name: value for name, value in asdict(record).items() if value not in ("", None)}
-    return {"sentence": sentence(record), **told}
+    return {"sentence": describe(record), **told}
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Look at dead letters, and end them.")
 
-_PAGE: Final = 100  # letters between two steps of the bar
+_PAGE_SIZE: Final = 100  # letters between two steps of the bar
 
-Portal = Annotated[int | None, typer.Option(help="Only of this portal.")]
-Cause = Annotated[str | None, typer.Option(help="Only those that died of this, such as object_not_found.")]
-Handler = Annotated[str | None, typer.Option(help="Only of this handler, such as contacts.keep_reachable.")]
-Keys = Annotated[list[str] | None, typer.Argument(help="Event keys; all that the options choose when none is given.")]
-Reason = Annotated[str, typer.Option(help="Why; it stands in the audit.", prompt=True)]
+PortalOption = Annotated[int | None, typer.Option(help="Only of this portal.")]
+CauseOption = Annotated[str | None, typer.Option(help="Only those that died of this, such as object_not_found.")]
+HandlerOption = Annotated[str | None, typer.Option(help="Only of this handler, such as contacts.keep_reachable.")]
+KeysArgument = Annotated[
+    list[str] | None, typer.Argument(help="Event keys; all that the options choose when none is given.")
+]
+RequiredReasonOption = Annotated[str, typer.Option(help="Why; it stands in the audit.", prompt=True)]
 
 
 @app.command(name="list")
-def list_letters(
-    portal: Portal = None,
-    cause: Cause = None,
-    handler: Handler = None,
+def list_dead_letters(
+    portal: PortalOption = None,
+    cause: CauseOption = None,
+    handler: HandlerOption = None,
     limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 200,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what died, the newest first.
 
     Example: spokes dead list --cause object_not_found
     """
-    found = _chosen(portal, cause, handler, None)
+    found = _select(portal, cause, handler, None)
     found.sort(key=lambda letter: -letter.died_at)
-    shown = [_fields(letter) for letter in found[:limit]]
+    shown = [_letter_fields(letter) for letter in found[:limit]]
     if as_json:
-        show_json(*shown)
+        print_json(*shown)
     elif not shown:
-        say("There are no dead letters.")
+        print_message("There are no dead letters.")
     else:
         columns = ("Died (UTC)", "Cause", "Tries", "Handler", "Type", "Object", "Portal", "Event key")
         names = ("reason", "attempt", "handler", "subscription_type", "object_id", "portal_id", "event_key")
-        died = [utc(letter.died_at) for letter in found]
-        show_table(columns, ((at, *(one[name] for name in names)) for at, one in zip(died, shown, strict=False)))
+        died = [format_utc(letter.died_at) for letter in found]
+        print_table(columns, ((at, *(one[name] for name in names)) for at, one in zip(died, shown, strict=False)))
     if len(found) > limit:
-        say(f"The newest {limit} of {len(found)} are shown; --limit shows more.")
+        print_message(f"The newest {limit} of {len(found)} are shown; --limit shows more.")
 
 
 @app.command()
-def show(key: Annotated[str, typer.Argument(help="An event key, from `dead list`.")], as_json: AsJson = False) -> None:
+def show(
+    key: Annotated[str, typer.Argument(help="An event key, from `dead list`.")], as_json: JsonOption = False
+) -> None:
     """Show one dead letter and its whole history, the oldest first: tries, errors, writes, replays and their reasons.
 
     Names and ids, never values. Exit code 1 when there is no such dead letter.
 
     Example: spokes dead show 0f3a...
     """
-    (letter,) = _chosen(None, None, None, [key]) or (None,)
+    (letter,) = _select(None, None, None, [key]) or (None,)
     if letter is None:
-        say(f"There is no dead letter {key}.")
+        print_message(f"There is no dead letter {key}.")
         raise typer.Exit(1)
-    history = records_of(key)
+    history = event_history(key)
     if as_json:
-        show_json(_fields(letter) | {"history": [as_told(record) for record in history]})
+        print_json(_letter_fields(letter) | {"history": [history_fields(record) for record in history]})
         return
-    show_table(("Field", "Value"), (_fields(letter) | {"reason": because(letter.reason)}).items())
-    show_history(history)
+    print_table(("Field", "Value"), (_letter_fields(letter) | {"reason": explain_reason(letter.reason)}).items())
+    print_history(history)
 
 
 @app.command()
 def replay(
-    reason: Reason,
-    keys: Keys = None,
-    portal: Portal = None,
-    cause: Cause = None,
-    handler: Handler = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
+    reason: RequiredReasonOption,
+    keys: KeysArgument = None,
+    portal: PortalOption = None,
+    cause: CauseOption = None,
+    handler: HandlerOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Queue dead letters again, each as a new attempt of the same event.
 
@@ -135,18 +148,18 @@ def replay(
 
     Example: spokes dead replay --cause not_permitted --reason "scope granted"
     """
-    _act("replay", DeadLetters.replay, _chosen(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
+    _apply("replay", DeadLetters.replay, _select(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
 
 
 @app.command()
 def discard(
-    reason: Reason,
-    keys: Keys = None,
-    portal: Portal = None,
-    cause: Cause = None,
-    handler: Handler = None,
-    yes: Yes = False,
-    as_json: AsJson = False,
+    reason: RequiredReasonOption,
+    keys: KeysArgument = None,
+    portal: PortalOption = None,
+    cause: CauseOption = None,
+    handler: HandlerOption = None,
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """End dead letters for good; the audit keeps that they were.
 
@@ -154,57 +167,57 @@ def discard(
 
     Example: spokes dead discard --cause object_not_found --reason "deleted in HubSpot"
     """
-    _act("discard", DeadLetters.discard, _chosen(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
+    _apply("discard", DeadLetters.discard, _select(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
 
 
-def _act(
+def _apply(
     verb: str,
-    act: Callable[..., Coroutine[None, None, int]],
-    chosen: list[DeadLetter],
+    action: Callable[..., Coroutine[None, None, int]],
+    selected: list[DeadLetter],
     reason: str,
     *,
     yes: bool,
     as_json: bool,
 ) -> None:
-    if not chosen:
-        say("There is no such dead letter.")
+    if not selected:
+        print_message("There is no such dead letter.")
         raise typer.Exit(1)
-    confirm(f"{verb.capitalize()} {len(chosen)} dead letters?", yes=yes)
-    count = asyncio.run(_in_pages(act, chosen, reason, verb))
+    confirm(f"{verb.capitalize()} {len(selected)} dead letters?", yes=yes)
+    count = asyncio.run(_apply_in_pages(action, selected, reason, verb))
     if as_json:
-        show_json({"done": verb, "count": count})
+        print_json({"done": verb, "count": count})
     else:
         print(f"{count} dead letters: {verb} done.")
-    if count < len(chosen):
-        say(f"{len(chosen) - count} were gone by then: somebody else has ended them.")
+    if count < len(selected):
+        print_message(f"{len(selected) - count} were gone by then: somebody else has ended them.")
 
 
-async def _in_pages(
-    act: Callable[..., Coroutine[None, None, int]], chosen: list[DeadLetter], reason: str, verb: str
+async def _apply_in_pages(
+    action: Callable[..., Coroutine[None, None, int]], chosen: list[DeadLetter], reason: str, verb: str
 ) -> int:
     count = 0
     async with redis_client(Settings.from_env()) as redis:
         with progress(verb.capitalize(), len(chosen)) as bar:
-            for first in range(0, len(chosen), _PAGE):
-                page = chosen[first : first + _PAGE]
-                count += await act(DeadLetters(redis), page, actor=getpass.getuser(), reason=reason)
-                bar.at(first + len(page))
+            for first in range(0, len(chosen), _PAGE_SIZE):
+                page = chosen[first : first + _PAGE_SIZE]
+                count += await action(DeadLetters(redis), page, actor=getpass.getuser(), reason=reason)
+                bar.update(first + len(page))
     return count
 
 
-def _chosen(portal: int | None, cause: str | None, handler: str | None, keys: Sequence[str] | None) -> list[DeadLetter]:
+def _select(portal: int | None, cause: str | None, handler: str | None, keys: Sequence[str] | None) -> list[DeadLetter]:
     """Return the dead letters that the options choose."""
     portals = None if portal is None else frozenset({portal})
 
     async def choose() -> list[DeadLetter]:
         async with redis_client(Settings.from_env()) as redis:
-            found = letters(redis, portals, reason=cause, handler=handler, keys=keys or ())
+            found = find_dead_letters(redis, portals, reason=cause, handler=handler, keys=keys or ())
             return [letter async for letter in found]
 
     return asyncio.run(choose())
 
 
-def _fields(letter: DeadLetter) -> dict[str, object]:
+def _letter_fields(letter: DeadLetter) -> dict[str, object]:
     """What may be shown of a dead letter: names and ids, never values."""
     event = letter.entry.event
     return {

@@ -7,11 +7,11 @@ from urllib.parse import urlsplit
 
 import typer
 
-from spokes.console.output import AsJson, show_json
-from spokes.console.signatures.captured_request import Captured, from_arguments, from_file
-from spokes.console.signatures.matcher import explain, missing
+from spokes.console.output import JsonOption, print_json
+from spokes.console.signatures.captured_request import CapturedRequest, from_arguments, from_file
+from spokes.console.signatures.matcher import find_match, missing_header
 from spokes.core.errors import ConfigurationError
-from spokes.core.signature import TIMESTAMP
+from spokes.core.signature import TIMESTAMP_HEADER
 
 _ADVICE: Final = {
     "scheme": "A proxy ends TLS in front: set PUBLIC_URL to the https address that HubSpot calls.",
@@ -26,13 +26,13 @@ _ADVICE: Final = {
 }
 _SECONDS_DIGITS: Final = 11  # epoch seconds have ten until the year 2286, milliseconds thirteen
 
-CaptureFile = Annotated[
+CaptureFileArgument = Annotated[
     str, typer.Argument(help="Captured request: raw HTTP, or JSON with method, url, headers, body; - for input.")
 ]
 
 
 def explain_signature(
-    file: CaptureFile = "",
+    file: CaptureFileArgument = "",
     url: Annotated[str, typer.Option(help="The URL that HubSpot called; for a file, where it does not say.")] = "",
     header: Annotated[list[str] | None, typer.Option("--header", "-H", help="A header, as curl takes it.")] = None,
     body: Annotated[
@@ -40,7 +40,7 @@ def explain_signature(
     ] = "",
     method: Annotated[str, typer.Option("--method", "-X", "--request", help="The method.")] = "POST",
     secret: Annotated[list[str] | None, typer.Option(help="A client secret; else HUBSPOT_CLIENT_SECRET.")] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say which variation of a captured request its signature matches, and what to do about it.
 
@@ -64,24 +64,24 @@ def explain_signature(
     )
     if not urlsplit(request.url).hostname:
         raise ConfigurationError(["The URL that HubSpot called is not known: give it with --url https://..."])
-    version, departures = explain(request, secrets) or ("", [])
-    doubt = _doubt(request) if version == "v3" else ""
+    version, departures = find_match(request, secrets) or ("", [])
+    doubt = _timestamp_problem(request) if version == "v3" else ""
     matches = bool(version) and not departures and not doubt
     if as_json:
-        show_json({"matches": matches, "version": version, "departures": [*departures, *filter(None, [doubt])]})
+        print_json({"matches": matches, "version": version, "departures": [*departures, *filter(None, [doubt])]})
     else:
-        _say(request, version, departures, doubt)
+        _print_result(request, version, departures, doubt)
     raise typer.Exit(0 if matches else 1)
 
 
-def _say(request: Captured, version: str, departures: list[str], doubt: str) -> None:
-    if absent := missing(request):
+def _print_result(request: CapturedRequest, version: str, departures: list[str], doubt: str) -> None:
+    if absent := missing_header(request):
         print(f"There is no {absent} header, or it is empty: without it nothing can match.")
     elif not version:
         print(
             "No variation matches. Most likely the secret belongs to another app, or the body was changed on its way."
         )
-    age = _age(request.header(TIMESTAMP)) if version == "v3" else ""
+    age = _describe_age(request.header(TIMESTAMP_HEADER)) if version == "v3" else ""
     if version and not departures:
         print(f"The {version} signature matches as it stands.{age}")
     elif version:
@@ -96,15 +96,15 @@ def _say(request: Captured, version: str, departures: list[str], doubt: str) -> 
         print(f"SIGNATURE_VERSIONS is {taken}, so a {version} signature is refused: it does not show its age.")
 
 
-def _doubt(request: Captured) -> str:
+def _timestamp_problem(request: CapturedRequest) -> str:
     """What the receiver has against a timestamp, however well it was signed; its age is told beside it."""
-    text = request.header(TIMESTAMP)
+    text = request.header(TIMESTAMP_HEADER)
     if not (text.isascii() and text.isdecimal()):
         return "the timestamp is not a number of milliseconds"
     return "the timestamp is in seconds, HubSpot's is in milliseconds" if len(text) <= _SECONDS_DIGITS else ""
 
 
-def _age(timestamp: str) -> str:
+def _describe_age(timestamp: str) -> str:
     if not timestamp.isdecimal() or len(timestamp) <= _SECONDS_DIGITS:
         return ""
     seconds = round(time.time() - int(timestamp) / 1000)

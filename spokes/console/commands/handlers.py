@@ -1,11 +1,11 @@
 """`handlers`: what this deployment does. Rule: derived from what the handlers declare, so it cannot be out of date."""
 
-from spokes.console.output import AsJson, show_json, show_table
+from spokes.console.output import JsonOption, print_json, print_table
 from spokes.core.settings import Settings
 from spokes.routing import Route, load_router
 
 
-def handlers(as_json: AsJson = False) -> None:
+def handlers(as_json: JsonOption = False) -> None:
     """Show every handler: what it takes, what it reads and what it may do in HubSpot.
 
     Example: HANDLERS=my_handlers spokes handlers
@@ -16,26 +16,38 @@ def handlers(as_json: AsJson = False) -> None:
         claims.setdefault(route.name, []).append(claim)
         routes[route.name] = route
     if as_json:
-        show_json(*(_fields(name, claims[name], route) for name, route in routes.items()))
+        print_json(*(_handler_fields(name, claims[name], route) for name, route in routes.items()))
         return
-    show_table(
+    print_table(
         ("Handler", "Takes", "Reads", "May", "Does"),
         (
-            (name, "\n".join(claims[name]), _reads(route), "\n".join(sorted(route.uses.may)), _does(route))
+            (
+                name,
+                "\n".join(claims[name]),
+                _format_reads(route),
+                "\n".join(sorted(route.uses.may)),
+                _first_docstring_line(route),
+            )
             for name, route in routes.items()
         ),
-        lines=True,
+        row_lines=True,
     )
 
 
-def _fields(name: str, claims: list[str], route: Route) -> dict[str, object]:
+def _handler_fields(name: str, claims: list[str], route: Route) -> dict[str, object]:
     reads = {service: list(names) for service, names in route.uses.reads.items()}
-    return {"handler": name, "takes": claims, "reads": reads, "may": sorted(route.uses.may), "does": _does(route)}
+    return {
+        "handler": name,
+        "takes": claims,
+        "reads": reads,
+        "may": sorted(route.uses.may),
+        "does": _first_docstring_line(route),
+    }
 
 
-def _reads(route: Route) -> str:
+def _format_reads(route: Route) -> str:
     return "; ".join(f"{service}: {', '.join(names)}" for service, names in route.uses.reads.items())
 
 
-def _does(route: Route) -> str:
+def _first_docstring_line(route: Route) -> str:
     return (route.function.__doc__ or "").strip().partition("\n")[0]

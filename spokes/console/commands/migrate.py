@@ -4,11 +4,11 @@ import asyncio
 
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.schema import Upgrade, upgrade
-from spokes.console.output import AsJson, progress, show_json
+from spokes.console.output import JsonOption, print_json, progress
 from spokes.core.settings import Settings
 
 
-def migrate(as_json: AsJson = False) -> None:
+def migrate(as_json: JsonOption = False) -> None:
     """Create or upgrade the tables of the audit store (DATABASE_URL, or SQLite in DATA_DIR).
 
     Example: spokes migrate
@@ -16,9 +16,9 @@ def migrate(as_json: AsJson = False) -> None:
     with progress("Upgrading the tables"):
         done = asyncio.run(_migrate(Settings.from_env()))
     if as_json:
-        show_json({"before": done.before, "after": done.after})
+        print_json({"before": done.before, "after": done.after})
     else:
-        print(_sentence(done))
+        print(_describe_upgrade(done))
 
 
 async def _migrate(settings: Settings) -> Upgrade:
@@ -29,7 +29,7 @@ async def _migrate(settings: Settings) -> Upgrade:
         await engine.dispose()
 
 
-def _sentence(done: Upgrade) -> str:
+def _describe_upgrade(done: Upgrade) -> str:
     if done.before is None:
         return f"The audit store is new: its tables were created, revision {done.after}."
     if done.before == done.after:

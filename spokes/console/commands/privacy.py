@@ -14,27 +14,37 @@ import typer
 
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
-from spokes.console.output import AsJson, Reason, Yes, confirm, progress, say, show_json, show_table, utc
+from spokes.console.output import (
+    JsonOption,
+    ReasonOption,
+    YesOption,
+    confirm,
+    format_utc,
+    print_json,
+    print_message,
+    print_table,
+    progress,
+)
 from spokes.core.errors import ConfigurationError
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM
 from spokes.privacy.erasure import Erasures
 from spokes.privacy.persons import Person
-from spokes.privacy.requests import ErasureRequest, Law, State, requests
+from spokes.privacy.requests import ErasureRequest, Law, RequestState, load_requests
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Show and erase what is held on a person.")
 
 T = TypeVar("T")
-Who = Annotated[str, typer.Argument(help="The contact: its id, or its e-mail address.")]
-Portal = Annotated[int | None, typer.Option(help="The HubSpot account; needed when there are several.")]
+ContactArgument = Annotated[str, typer.Argument(help="The contact: its id, or its e-mail address.")]
+PortalOption = Annotated[int | None, typer.Option(help="The HubSpot account; needed when there are several.")]
 
 
 @app.command()
 def export(
-    person: Who,
-    portal: Portal = None,
-    reason: Reason = "",
+    person: ContactArgument,
+    portal: PortalOption = None,
+    reason: ReasonOption = "",
     output: Annotated[Path | None, typer.Option(help="File to write; standard output when not given.")] = None,
 ) -> None:
     """Write everything that HubSpot and we hold on a contact as one JSON document.
@@ -43,7 +53,7 @@ def export(
     """
 
     async def collect(erasures: Erasures, portal_id: int) -> dict[str, object]:
-        return await erasures.export(await erasures.find(portal_id, person))
+        return await erasures.export(await erasures.resolve(portal_id, person))
 
     with progress("Asking HubSpot, Redis and the store"):
         found = _run(collect, portal, reason)
@@ -59,11 +69,11 @@ def export(
 def erase(
     person: Annotated[str, typer.Argument(help="The contact: its id, or its e-mail address.")] = "",
     law: Annotated[Law, typer.Option(help="Under which law it is asked for; it sets the due date.")] = Law.GDPR,
-    portal: Portal = None,
+    portal: PortalOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the requests that are not done.")] = False,
-    reason: Reason = "",
-    yes: Yes = False,
-    as_json: AsJson = False,
+    reason: ReasonOption = "",
+    yes: YesOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Erase a contact for good: in HubSpot, in queue, dead letters and ledgers; the audit keeps a hash of its id.
 
@@ -72,52 +82,54 @@ def erase(
     Example: spokes privacy erase 318845120771 --law ccpa
     """
     if resume:
-        done, failed = _run(lambda erasures, _: erasures.resume(say), portal)
+        done, failed = _run(lambda erasures, _: erasures.resume(print_message), portal)
         if as_json:
-            show_json({"done": done, "failed": failed})
+            print_json({"done": done, "failed": failed})
         else:
             print(f"{done} requests are done, {failed} are not.")
         raise typer.Exit(1 if failed else 0)
     if not person:
         raise typer.BadParameter("name a contact, or --resume")
-    found = _run(lambda erasures, portal_id: erasures.find(portal_id, person), portal)
+    found = _run(lambda erasures, portal_id: erasures.resolve(portal_id, person), portal)
     ids = ", ".join(sorted(found.subject.ids))
     confirm(f"Erase contact {ids} of portal {found.portal_id} for good?", yes=yes)
     ended = _run(lambda erasures, _: _erase(erasures, found, law), portal, reason)
     if as_json:
-        show_json(ended.to_row())
+        print_json(ended.to_row())
     else:
         print(f"The contact is erased; request {ended.id} is done.")
 
 
 @app.command(name="list")
 def list_requests(
-    everything: Annotated[bool, typer.Option("--all", help="Those that are done, too.")] = False,
-    as_json: AsJson = False,
+    include_done: Annotated[bool, typer.Option("--all", help="Those that are done, too.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the requests that are not done yet, the most urgent first.
 
     Example: spokes privacy list
     """
-    found = asyncio.run(_requests(None if everything else State.OPEN))
+    found = asyncio.run(_find_requests(None if include_done else RequestState.OPEN))
     if as_json:
-        show_json(*(asked.to_row() for asked in found))
+        print_json(*(asked.to_row() for asked in found))
         return
     if not found:
-        say("There are no open requests.")
+        print_message("There are no open requests.")
         return
-    show_table(("Due (UTC)", "Request", "Portal", "Contact", "Law", "By", "State", "Steps done"), map(_line, found))
+    print_table(
+        ("Due (UTC)", "Request", "Portal", "Contact", "Law", "By", "State", "Steps done"), map(_request_row, found)
+    )
 
 
 async def _erase(erasures: Erasures, person: Person, law: Law) -> ErasureRequest:
-    return await erasures.carry_out(await erasures.request(person, law), say)
+    return await erasures.erase(await erasures.create_request(person, law), print_message)
 
 
-async def _requests(state: State | None) -> list[ErasureRequest]:
+async def _find_requests(state: RequestState | None) -> list[ErasureRequest]:
     engine = open_engine(Settings.from_env().database_address)
     try:
-        await schema.require(engine)
-        return await requests(engine, state=state)
+        await schema.require_current(engine)
+        return await load_requests(engine, state=state)
     finally:
         await engine.dispose()
 
@@ -129,21 +141,21 @@ def _run(work: Callable[[Erasures, int], Coroutine[None, None, T]], portal: int 
 async def _with_erasures(
     work: Callable[[Erasures, int], Coroutine[None, None, T]], portal: int | None, reason: str
 ) -> T:
-    settings = Settings.from_env(needs=("HUBSPOT_ACCESS_TOKEN",))
+    settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
     async with AsyncExitStack() as opened:
         redis = redis_client(settings)
         opened.push_async_callback(redis.aclose)
         engine = open_engine(settings.database_address)
         opened.push_async_callback(engine.dispose)
-        await schema.require(engine)
+        await schema.require_current(engine)
         crm = await CRM.open(settings, redis)
         opened.push_async_callback(crm.close)
-        portal_id = portal or await _portal(settings, crm)
+        portal_id = portal or await _default_portal(settings, crm)
         acting = Erasures(settings, redis, engine, crm, actor=getpass.getuser(), reason=reason)
         return await work(acting, portal_id)
 
 
-async def _portal(settings: Settings, crm: CRM) -> int:
+async def _default_portal(settings: Settings, crm: CRM) -> int:
     """Return the only portal there is: the one that is served, or the one the token belongs to."""
     if len(settings.portal_ids) == 1:
         return settings.portal_ids[0]
@@ -152,7 +164,7 @@ async def _portal(settings: Settings, crm: CRM) -> int:
     return token.hub_id
 
 
-def _line(asked: ErasureRequest) -> tuple[object, ...]:
+def _request_row(asked: ErasureRequest) -> tuple[object, ...]:
     contact = ", ".join(asked.object_ids) or asked.object_hash
-    day = utc(asked.due_at).partition(" ")[0]
+    day = format_utc(asked.due_at).partition(" ")[0]
     return day, asked.id, asked.portal_id, contact, asked.kind, asked.requested_by, asked.state, ", ".join(asked.steps)

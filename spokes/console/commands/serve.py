@@ -12,7 +12,7 @@ from aiohttp import web
 
 from spokes.console.app import create_app
 from spokes.core.settings import Settings
-from spokes.core.telemetry.setup import setup
+from spokes.core.telemetry.setup import setup_telemetry
 
 _SHUTDOWN_S: Final = 5.0
 
@@ -28,8 +28,8 @@ def serve(
 
     Example: spokes serve --port 8081
     """
-    settings = Settings.from_env(needs=("CONSOLE_KEY",))
-    setup(settings, "console")
+    settings = Settings.from_env(required=("CONSOLE_KEY",))
+    setup_telemetry(settings, "console")
     asyncio.run(_serve(settings, port, socket, with_parent))
 
 

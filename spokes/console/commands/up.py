@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from spokes.console.local.embedded_valkey import answers, log_file, valkey_command
-from spokes.console.local.first_login import first_login
+from spokes.console.local.embedded_valkey import is_listening, log_file, valkey_command
+from spokes.console.local.first_login import create_first_login
 from spokes.console.local.processes import Processes, die_with_parent
-from spokes.console.local.running_stack import announce
+from spokes.console.local.running_stack import save_environment
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import RECEIVER_PATH, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_START_S = 30.0
+_START_TIMEOUT_S = 30.0
 T = TypeVar("T")
 
 
@@ -55,11 +55,11 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
     processes = Processes()
     told: Path | None = None
     try:
-        if env := await _until(stop, _start(settings, processes, workers, traffic)):
-            told = announce(settings.data_dir, env)
-            await _until(stop, _show_way_in(settings, f"http://127.0.0.1:{env['PORT']}"))
+        if env := await _run_until_stopped(stop, _start(settings, processes, workers, traffic)):
+            told = save_environment(settings.data_dir, env)
+            await _run_until_stopped(stop, _print_console_link(settings, f"http://127.0.0.1:{env['PORT']}"))
         if not stop.is_set():
-            ended = await _until(stop, processes.any_ended())
+            ended = await _run_until_stopped(stop, processes.wait_for_exit())
             if ended:
                 print(f"{ended}; stopping the others.", file=sys.stderr)
                 return 1
@@ -72,50 +72,54 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
 
 async def _start(settings: Settings, processes: Processes, workers: int, traffic: float) -> dict[str, str]:
     """Start the parts in the order in which they need each other; return what was made up for them."""
-    env = {"DATA_DIR": str(settings.data_dir), "PORT": str(_port(settings.port)), "LOG_FORMAT": settings.log_format}
+    env = {
+        "DATA_DIR": str(settings.data_dir),
+        "PORT": str(_free_port(settings.port)),
+        "LOG_FORMAT": settings.log_format,
+    }
     if settings.log_format == "auto" and sys.stdout.isatty():
         env |= {"LOG_FORMAT": "columns", "FORCE_COLOR": "1"}  # they write to us, we to the terminal
     base = f"http://127.0.0.1:{env['PORT']}"
     if not settings.redis_url.get_secret_value():
         await processes.start("valkey", valkey_command(settings), {})
-        await _wait(
-            lambda: answers(settings.embedded_socket), f"The embedded Valkey (it writes to {log_file(settings)})"
+        await _wait_until_ready(
+            lambda: is_listening(settings.embedded_socket), f"The embedded Valkey (it writes to {log_file(settings)})"
         )
     env["PUBLIC_URL"] = settings.public_url or base
     if not settings.console_key.get_secret_value():
         env["CONSOLE_KEY"] = secrets.token_hex(16)  # nobody has an account yet; logins end with this run
     if not settings.hubspot_access_token.get_secret_value():
-        env |= await _play_hubspot(settings, processes, env["PUBLIC_URL"], base, traffic)
+        env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic)
     migrate = await asyncio.create_subprocess_exec(sys.executable, "-m", "spokes", "migrate", env={**os.environ, **env})
     if await migrate.wait():
         raise ConfigurationError(["The audit store could not be migrated; the lines above say why."])
     await processes.start("web", [sys.executable, "-m", "ingest"], env)
     for number in range(1, workers + 1):
         await processes.start(f"worker {number}", [sys.executable, "-m", "workers"], env)
-    await _wait(lambda: _ready(f"{base}/readyz"), "The web process")
+    await _wait_until_ready(lambda: _is_ready(f"{base}/readyz"), "The web process")
     print(f"Ready: {base}{RECEIVER_PATH} takes deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
     print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.", flush=True)
     return env
 
 
-async def _show_way_in(settings: Settings, base: str) -> None:
+async def _print_console_link(settings: Settings, base: str) -> None:
     """Say how to come into the console: by a link, where key and Redis are of this run, so that it is nobody else's."""
     if settings.console_key.get_secret_value() or settings.redis_url.get_secret_value():
         print(f"The console: spokes user add NAME --role admin, then {base}/console.", flush=True)
         return
     try:
-        await _wait(lambda: _ready(f"{base}/console/login"), "The console")
+        await _wait_until_ready(lambda: _is_ready(f"{base}/console/login"), "The console")
     except ConfigurationError as late:  # events are taken and worked off without it
         print(late, file=sys.stderr)
-    name, word = await first_login(settings)
+    name, word = await create_first_login(settings)
     print(f"The console: {base}/console/login/{word} opens it once; spokes login-link {name} makes more.", flush=True)
 
 
-async def _play_hubspot(
+async def _start_simulator(
     settings: Settings, processes: Processes, public_url: str, base: str, traffic: float
 ) -> dict[str, str]:
     """Start the simulator in HubSpot's place; return what web and workers need to know of it."""
-    port, token = str(_port(0)), secrets.token_hex(16)
+    port, token = str(_free_port(0)), secrets.token_hex(16)
     secret = settings.client_secrets[0] if settings.client_secrets else secrets.token_hex(16)
     command = [sys.executable, "-m", "spokes.simulator", "--port", port, "--token", token, "--client-secret", secret]
     command += ["--target", f"{base}{RECEIVER_PATH}", "--public-url", f"{public_url}{RECEIVER_PATH}"]
@@ -126,7 +130,7 @@ async def _play_hubspot(
     return {"HUBSPOT_ACCESS_TOKEN": token, "HUBSPOT_CLIENT_SECRET": secret, "HUBSPOT_API_URL": api_url}
 
 
-async def _until(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
+async def _run_until_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
     """Do `work` unless stop comes first; return its result, None when it was stopped."""
     task = asyncio.create_task(work)
     stopped = asyncio.create_task(stop.wait())
@@ -140,7 +144,7 @@ async def _until(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | Non
     return await task
 
 
-def _port(wanted: int) -> int:
+def _free_port(wanted: int) -> int:
     """Return `wanted` when it is free, or any free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
@@ -151,19 +155,19 @@ def _port(wanted: int) -> int:
     raise ConfigurationError(["There is no free port on 127.0.0.1."])
 
 
-async def _wait(ready: Callable[[], bool], what: str) -> None:
+async def _wait_until_ready(ready: Callable[[], bool], name: str) -> None:
     """Wait until `ready()` is true."""
     try:
-        async with asyncio.timeout(_START_S):
+        async with asyncio.timeout(_START_TIMEOUT_S):
             while not await asyncio.to_thread(ready):  # noqa: ASYNC110 - another process gets ready, and tells nobody
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise ConfigurationError(
-            [f"{what} did not come up within {_START_S:.0f} s; the lines above say why."]
+            [f"{name} did not come up within {_START_TIMEOUT_S:.0f} s; the lines above say why."]
         ) from None
 
 
-def _ready(url: str) -> bool:
+def _is_ready(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own http address
             return bool(answer.status == 200)  # noqa: PLR2004 - HTTP's own number

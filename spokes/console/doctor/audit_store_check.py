@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from spokes.audit.chain import GENESIS, link
+from spokes.audit.chain import GENESIS, chain_hash
 from spokes.audit.rows import Row
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
@@ -17,11 +17,11 @@ from spokes.core.settings import Settings
 TOPIC: Final = "audit store"
 
 
-async def check_store(settings: Settings) -> list[Finding]:
+async def check_audit_store(settings: Settings) -> list[Finding]:
     """Look at the tables and at the last two records of the chain; `audit verify` walks all of it."""
-    engine = open_engine(settings.database_address, answer_s=10.0)
+    engine = open_engine(settings.database_address, statement_timeout_s=10.0)
     try:
-        await schema.require(engine)
+        await schema.require_current(engine)
         heads = await fetch(engine, select(HEAD.c.seq, HEAD.c.hash))
         last = await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq.desc()).limit(2))
     except AuditUnavailable as error:
@@ -30,23 +30,23 @@ async def check_store(settings: Settings) -> list[Finding]:
     finally:
         await engine.dispose()
     found = ok(TOPIC, f"{engine.dialect.name} answers, and its tables are those of this code.")
-    return [found, judge_end(heads, last)]
+    return [found, assess_chain_end(heads, last)]
 
 
-def judge_end(heads: list[Row], last: list[Row]) -> Finding:
+def assess_chain_end(heads: list[Row], last_records: list[Row]) -> Finding:
     """Judge the end of the chain.
 
     Args:
         heads: the rows of the head, at most one.
         last: the last two records, the newest first.
     """
-    if not heads and not last:
+    if not heads and not last_records:
         return ok("audit chain", "It is empty.")
-    if not heads or not last:
+    if not heads or not last_records:
         return fault("audit chain", "Its records or its end are gone: see `spokes audit verify`.")
-    head, newest = heads[0], last[0]
-    before = str(last[1]["hash"]) if len(last) > 1 else GENESIS
-    follows = link(before, newest) == newest["hash"] or len(last) == 1
+    head, newest = heads[0], last_records[0]
+    before = str(last_records[1]["hash"]) if len(last_records) > 1 else GENESIS
+    follows = chain_hash(before, newest) == newest["hash"] or len(last_records) == 1
     if (head["seq"], head["hash"]) != (newest["seq"], newest["hash"]) or not follows:
         return fault("audit chain", f"Its end, {head['seq']}, does not fit its records: see `spokes audit verify`.")
     return ok("audit chain", f"It ends as it says, at record {head['seq']:,}.", seq=head["seq"])

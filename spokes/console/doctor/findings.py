@@ -5,7 +5,7 @@ from enum import StrEnum, unique
 
 
 @unique
-class Level(StrEnum):
+class FindingLevel(StrEnum):
     """How much a finding matters."""
 
     OK = "ok"
@@ -18,7 +18,7 @@ class Finding:
     """One thing that was looked at: its topic, how it stands, a sentence for people, figures for programs."""
 
     topic: str
-    level: Level
+    level: FindingLevel
     sentence: str
     figures: dict[str, object] = field(default_factory=dict)
 
@@ -30,14 +30,14 @@ class Finding:
 
 def ok(topic: str, sentence: str, **figures: object) -> Finding:
     """Return a finding that needs nobody."""
-    return Finding(topic, Level.OK, sentence, figures)
+    return Finding(topic, FindingLevel.OK, sentence, figures)
 
 
 def warning(topic: str, sentence: str, **figures: object) -> Finding:
     """Return a finding that somebody should look at."""
-    return Finding(topic, Level.WARNING, sentence, figures)
+    return Finding(topic, FindingLevel.WARNING, sentence, figures)
 
 
 def fault(topic: str, sentence: str, **figures: object) -> Finding:
     """Return a finding that would lose an event."""
-    return Finding(topic, Level.FAULT, sentence, figures)
+    return Finding(topic, FindingLevel.FAULT, sentence, figures)

@@ -4,22 +4,22 @@ from collections.abc import Iterator
 from typing import Final
 
 from spokes.console.doctor.findings import Finding, ok, warning
-from spokes.console.identity.http_client import Wire
-from spokes.console.identity.provider import Discovery, Keys, Provider
-from spokes.core.errors import Problem
+from spokes.console.identity.http_client import ProviderClient
+from spokes.console.identity.provider import Discovery, Provider, SigningKeys
+from spokes.core.errors import HttpProblem
 from spokes.core.settings import Settings
 
 TOPIC: Final = "identity provider"
 
 
-async def check_identities(settings: Settings) -> list[Finding]:
+async def check_identity_provider(settings: Settings) -> list[Finding]:
     """Ask it what it says of itself, and for its keys."""
-    wire = Wire()
+    wire = ProviderClient()
     try:
-        if (provider := Provider.of(settings, wire)) is None:
+        if (provider := Provider.from_settings(settings, wire)) is None:
             return []
-        return [*judge(settings, await provider.discovery(), await provider.keys())]
-    except Problem:
+        return [*assess_provider(settings, await provider.discovery(), await provider.keys())]
+    except HttpProblem:
         told = (
             f"{settings.oidc_issuer} does not answer as it should: under /.well-known/openid-configuration it must say "
             "that it is this very issuer, to the last slash, and name its keys, over https."
@@ -29,7 +29,7 @@ async def check_identities(settings: Settings) -> list[Finding]:
         await wire.close()
 
 
-def judge(settings: Settings, discovery: Discovery, keys: Keys) -> Iterator[Finding]:
+def assess_provider(settings: Settings, discovery: Discovery, keys: SigningKeys) -> Iterator[Finding]:
     """Judge what it has answered."""
     if not keys:
         yield warning(TOPIC, "It has no key that signs with RS256, so none of its tokens is believed.")

@@ -8,33 +8,34 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.console.doctor.findings import Finding, fault, ok, warning
-from spokes.core.delivery import AUDIT_STREAM, QUEUE_NAME
-from spokes.core.redis.durability import appendfsync, unwaited
-from spokes.queue.dead_letter_index import DeadIndex
+from spokes.core import clock
+from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
+from spokes.core.redis.durability import appendfsync, waitaof_problem
+from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
 
 TOPIC: Final = "redis"
 _PINGS: Final = 20
-_SLOW_MS: Final = 5.0
-_SKEW_S: Final = 2.0
-_FULL: Final = 0.8  # share of maxmemory
-_OLDEST_SUPPORTED: Final = (6, 2)
-_LATE_S: Final = 60.0
-_SOON_DAYS: Final = 3
+_SLOW_LATENCY_MS: Final = 5.0
+_MAX_SKEW_S: Final = 2.0
+_MEMORY_WARNING_SHARE: Final = 0.8  # share of maxmemory
+_MIN_VERSION: Final = (6, 2)
+_LATE_WARNING_S: Final = 60.0
+_DISCARD_FAULT_DAYS: Final = 3
 
 
-class Waiting(NamedTuple):
+class Backlog(NamedTuple):
     """What waits: deliveries that are due and that are not yet, seconds the oldest is late, audit records, dead ones.
 
     `oldest_dead_at` is epoch ms, 0 without dead letters.
     """
 
     due: int
-    later: int
-    late_s: float
-    audit: int
-    dead: int
-    oldest_dead_at: int
+    scheduled: int
+    oldest_due_s: float
+    audit_records: int
+    dead_letters: int
+    oldest_died_at: int
 
 
 async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> list[Finding]:
@@ -45,39 +46,43 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
         seconds, micros = await redis.time()
         skew_s = seconds + micros / 1_000_000 - (before + time.time()) / 2
         info = await redis.info()
-        waits_in_vain = unwaited(info, await appendfsync(redis)) if durable else None
-        waiting = await _waiting(redis)
+        waits_in_vain = waitaof_problem(info, await appendfsync(redis)) if durable else None
+        waiting = await _read_backlog(redis)
     except (RedisError, OSError, TimeoutError) as error:
         told = f"Redis does not answer ({type(error).__name__}): the receiver answers 503 and no worker runs."
         return [fault(TOPIC, f"{told} REDIS_URL says where it is.")]
     disk = [fault(TOPIC, waits_in_vain)] if waits_in_vain else []
-    return [*judge_server(info, latency_ms, skew_s), *disk, *judge_waiting(waiting, dead_letter_days, time.time())]
+    return [*assess_server(info, latency_ms, skew_s), *disk, *assess_backlog(waiting, dead_letter_days, time.time())]
 
 
-def judge_server(info: Mapping[str, Any], latency_ms: float, skew_s: float) -> Iterator[Finding]:
+def assess_server(info: Mapping[str, Any], latency_ms: float, skew_s: float) -> Iterator[Finding]:
     """Judge what INFO says of the server."""
     version = str(info.get("valkey_version") or info.get("redis_version") or "0")
     name = "Valkey" if "valkey_version" in info else "Redis"
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
-    if numbers < _OLDEST_SUPPORTED:
+    if numbers < _MIN_VERSION:
         yield warning(TOPIC, f"{name} {version} is older than 6.2, with which nothing was tested.", version=version)
     else:
         yield ok(TOPIC, f"{name} {version} answers in {latency_ms:.1f} ms.", version=version, latency_ms=latency_ms)
-    if latency_ms > _SLOW_MS:
+    if latency_ms > _SLOW_LATENCY_MS:
         yield warning(TOPIC, f"Redis takes {latency_ms:.1f} ms to answer: have it in the same region.")
-    if abs(skew_s) > _SKEW_S:
+    if abs(skew_s) > _MAX_SKEW_S:
         yield warning(TOPIC, f"Its clock and ours differ by {skew_s:+.1f} s: set both by NTP.", skew_s=skew_s)
     else:
         yield ok(TOPIC, f"Its clock and ours agree to {abs(skew_s):.1f} s.", skew_s=skew_s)
-    yield from _judge_keeping(info)
+    yield from _assess_persistence(info)
     most, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     share = used / most if most else 0.0
     told = f"{used / 2**20:.0f} MiB of {most / 2**20:.0f} MiB are used" if most else f"{used / 2**20:.0f} MiB are used"
-    judge = fault if share >= 1 else warning if share > _FULL else ok
-    yield judge(TOPIC, f"{told}{'; a full one makes the receiver answer 503' if share > _FULL else ''}.", used=used)
+    judge = fault if share >= 1 else warning if share > _MEMORY_WARNING_SHARE else ok
+    yield judge(
+        TOPIC,
+        f"{told}{'; a full one makes the receiver answer 503' if share > _MEMORY_WARNING_SHARE else ''}.",
+        used=used,
+    )
 
 
-def _judge_keeping(info: Mapping[str, Any]) -> Iterator[Finding]:
+def _assess_persistence(info: Mapping[str, Any]) -> Iterator[Finding]:
     """Judge whether it keeps what it has taken: when memory is short, and when it ends."""
     policy = str(info.get("maxmemory_policy", ""))
     if policy == "noeviction":
@@ -101,22 +106,34 @@ def _judge_keeping(info: Mapping[str, Any]) -> Iterator[Finding]:
         yield ok(TOPIC, "It keeps what it has taken in its append-only file.")
 
 
-def judge_waiting(waiting: Waiting, dead_letter_days: int, now_s: float) -> Iterator[Finding]:
+def assess_backlog(backlog: Backlog, dead_letter_days: int, now_s: float) -> Iterator[Finding]:
     """Judge the queue and the dead letters."""
-    figures: dict[str, object] = {"due": waiting.due, "later": waiting.later, "late_s": round(waiting.late_s, 1)}
-    told = f"{waiting.due:,} deliveries are due and {waiting.later:,} wait for their time"
-    if waiting.late_s > _LATE_S:
-        yield warning("queue", f"{told}; the oldest is {waiting.late_s:,.0f} s late: are workers running?", **figures)
+    figures: dict[str, object] = {
+        "due": backlog.due,
+        "later": backlog.scheduled,
+        "late_s": round(backlog.oldest_due_s, 1),
+    }
+    told = f"{backlog.due:,} deliveries are due and {backlog.scheduled:,} wait for their time"
+    if backlog.oldest_due_s > _LATE_WARNING_S:
+        yield warning(
+            "queue", f"{told}; the oldest is {backlog.oldest_due_s:,.0f} s late: are workers running?", **figures
+        )
     else:
         yield ok("queue", f"{told}.", **figures)
-    yield ok("queue", f"{waiting.audit:,} audit records wait to be archived or are kept.", audit=waiting.audit)
-    if not waiting.dead:
+    yield ok(
+        "queue",
+        f"{backlog.audit_records:,} audit records wait to be archived or are kept.",
+        audit=backlog.audit_records,
+    )
+    if not backlog.dead_letters:
         yield ok("dead letters", "There are none.", dead=0)
         return
-    left_days = dead_letter_days - (now_s - waiting.oldest_dead_at / 1000) / 86_400
-    told = f"There are {waiting.dead:,}; the oldest is discarded by itself in {max(left_days, 0):.0f} days"
-    judge = fault if left_days < _SOON_DAYS else warning
-    yield judge("dead letters", f"{told}: see `spokes dead list`.", dead=waiting.dead, left_days=round(left_days, 1))
+    left_days = dead_letter_days - (now_s - backlog.oldest_died_at / 1000) / 86_400
+    told = f"There are {backlog.dead_letters:,}; the oldest is discarded by itself in {max(left_days, 0):.0f} days"
+    judge = fault if left_days < _DISCARD_FAULT_DAYS else warning
+    yield judge(
+        "dead letters", f"{told}: see `spokes dead list`.", dead=backlog.dead_letters, left_days=round(left_days, 1)
+    )
 
 
 async def _latency_ms(redis: Redis) -> float:
@@ -129,14 +146,14 @@ async def _latency_ms(redis: Redis) -> float:
     return sorted(taken)[_PINGS // 2]
 
 
-async def _waiting(redis: Redis) -> Waiting:
-    now_ms = time.time_ns() // 1_000_000
-    due = await redis.zcount(QUEUE_NAME, "-inf", now_ms)
-    oldest = await redis.zrange(QUEUE_NAME, 0, 0, withscores=True)
+async def _read_backlog(redis: Redis) -> Backlog:
+    now_ms = clock.now_ms()
+    due = await redis.zcount(JOB_QUEUE, "-inf", now_ms)
+    oldest = await redis.zrange(JOB_QUEUE, 0, 0, withscores=True)
     late_s = max(now_ms - oldest[0][1], 0) / 1000 if oldest else 0.0
     audit = await redis.xlen(AUDIT_STREAM)
-    indexes = [DeadIndex(redis, portal) for portal in await DeadLetters(redis).portals()]
+    indexes = [DeadLetterIndex(redis, portal) for portal in await DeadLetters(redis).portals()]
     dead = sum([await index.count() for index in indexes])
     died = [at for index in indexes if (at := await index.oldest_at()) is not None]
-    later = await redis.zcard(QUEUE_NAME) - due
-    return Waiting(due, later, late_s, audit, dead, min(died, default=0))
+    later = await redis.zcard(JOB_QUEUE) - due
+    return Backlog(due, later, late_s, audit, dead, min(died, default=0))

@@ -10,15 +10,15 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.text import Text
 
-from spokes.console.doctor.audit_store_check import check_store
-from spokes.console.doctor.findings import Finding, Level, ok
+from spokes.console.doctor.audit_store_check import check_audit_store
+from spokes.console.doctor.findings import Finding, FindingLevel, ok
 from spokes.console.doctor.hubspot_check import check_hubspot
-from spokes.console.doctor.identity_check import check_identities
-from spokes.console.doctor.process_check import check_running
-from spokes.console.doctor.receiver_check import check_door
+from spokes.console.doctor.identity_check import check_identity_provider
+from spokes.console.doctor.process_check import check_processes
+from spokes.console.doctor.receiver_check import check_receiver
 from spokes.console.doctor.redis_check import check_redis
-from spokes.console.doctor.secrets_check import check_secrets
-from spokes.console.output import AsJson, progress, say, show_json
+from spokes.console.doctor.secrets_check import check_stored_secrets
+from spokes.console.output import JsonOption, print_json, print_message, progress
 from spokes.core.masking import MASK, Mask
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
@@ -26,13 +26,15 @@ from spokes.core.vault import Vault
 from spokes.crm.scopes import Declaration
 from spokes.routing import Router, load_router
 
-_STYLES: Final = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "bold red"}
+_LEVEL_STYLES: Final = {FindingLevel.OK: "green", FindingLevel.WARNING: "yellow", FindingLevel.FAULT: "bold red"}
 
 
 def doctor(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only what is not well.")] = False,
-    every: Annotated[bool, typer.Option("--all", "-a", help="Also the settings that have their defaults.")] = False,
-    as_json: AsJson = False,
+    show_defaults: Annotated[
+        bool, typer.Option("--all", "-a", help="Also the settings that have their defaults.")
+    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Look at settings, Redis, the audit store, HubSpot and the door, and say in sentences what is not well.
 
@@ -42,65 +44,65 @@ def doctor(
     """
     settings = Settings.from_env()
     with progress("Looking at Redis, the store, HubSpot and the door"):
-        findings = asyncio.run(examine(settings))
-    mask = Mask(settings.secrets)
-    shown = [finding for finding in findings if not quiet or finding.level is not Level.OK]
-    defaults = [] if as_json or every else [finding for finding in shown if finding.figures.get("default")]
+        findings = asyncio.run(run_checks(settings))
+    mask = Mask(settings.secret_values)
+    shown = [finding for finding in findings if not quiet or finding.level is not FindingLevel.OK]
+    defaults = [] if as_json or show_defaults else [finding for finding in shown if finding.figures.get("default")]
     if as_json:
-        show_json(*(orjson.loads(mask.text(orjson.dumps(finding.as_dict()).decode())) for finding in shown))
+        print_json(*(orjson.loads(mask.text(orjson.dumps(finding.as_dict()).decode())) for finding in shown))
     else:
         console = Console(highlight=False)
-        for finding in [*folded(defaults), *(finding for finding in shown if finding not in defaults)]:
-            sign = (f"{finding.level.upper():>7}", _STYLES[finding.level])
+        for finding in [*summarise_defaults(defaults), *(finding for finding in shown if finding not in defaults)]:
+            sign = (f"{finding.level.upper():>7}", _LEVEL_STYLES[finding.level])
             text = mask.text(f"  {finding.topic}: {finding.sentence}")
             console.print(Text.assemble(sign, text), soft_wrap=True)
-    faults, warnings = (sum(f.level is level for f in findings) for level in (Level.FAULT, Level.WARNING))
-    say(f"{faults} of {len(findings)} findings would lose events, {warnings} are worth a look.")
+    faults, warnings = (sum(f.level is level for f in findings) for level in (FindingLevel.FAULT, FindingLevel.WARNING))
+    print_message(f"{faults} of {len(findings)} findings would lose events, {warnings} are worth a look.")
     raise typer.Exit(1 if faults else 0)
 
 
-async def examine(settings: Settings) -> list[Finding]:
+async def run_checks(settings: Settings) -> list[Finding]:
     """Look at everything, each part for itself."""
-    declarations = declared(load_router(settings.handlers))
+    declarations = handler_declarations(load_router(settings.handlers))
     redis = redis_client(settings)
     try:
         parts = await asyncio.gather(
             check_redis(redis, dead_letter_days=settings.dead_letter_days, durable=settings.durable_ack == "aof"),
-            check_store(settings),
-            check_running(settings, redis),
-            check_secrets(redis, Vault.of(settings)),
+            check_audit_store(settings),
+            check_processes(settings, redis),
+            check_stored_secrets(redis, Vault.from_settings(settings)),
             check_hubspot(settings, declarations),
-            check_door(settings),
-            check_identities(settings),
+            check_receiver(settings),
+            check_identity_provider(settings),
         )
     finally:
         await redis.aclose()
-    return [*in_force(settings), *(finding for part in parts for finding in part)]
+    return [*settings_findings(settings), *(finding for part in parts for finding in part)]
 
 
-def in_force(settings: Settings) -> Iterable[Finding]:
+def settings_findings(settings: Settings) -> Iterable[Finding]:
     """Return every setting with its value, secrets masked; those that were not set, by their default."""
     for name in sorted(Settings.model_fields):
         value = getattr(settings, name)
         default = name not in settings.model_fields_set
-        told = f"{name.upper()} = {_shown(value)}{' (default)' if default else ''}"
-        yield ok("settings", told, name=name.upper(), value=_shown(value), default=default)
+        told = f"{name.upper()} = {_display_value(value)}{' (default)' if default else ''}"
+        yield ok("settings", told, name=name.upper(), value=_display_value(value), default=default)
 
 
-def folded(defaults: Sequence[Finding]) -> Iterable[Finding]:
+def summarise_defaults(defaults: Sequence[Finding]) -> Iterable[Finding]:
     """Return one finding for all settings that nobody has set."""
     if defaults:
         yield ok("settings", f"{len(defaults)} have their defaults: --all shows them.")
 
 
-def declared(router: Router) -> list[Declaration]:
+def handler_declarations(router: Router) -> list[Declaration]:
     """Return what the handlers declare, for each type of event that they take."""
     return [Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim, route in router]
 
 
-def _shown(value: object) -> str:
+def _display_value(value: object) -> str:
     if isinstance(value, SecretStr):
         return MASK if value.get_secret_value() else "not set"
     if isinstance(value, tuple):
-        return ", ".join(_shown(part) for part in value) or "not set"
+        return ", ".join(_display_value(part) for part in value) or "not set"
     return str(value) or "not set"

@@ -9,24 +9,24 @@ from redis.exceptions import RedisError
 from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core.errors import SecretUnreadable
 from spokes.core.vault import Vault
-from spokes.crm.transport.stored_secrets import Kept, Secrets
+from spokes.crm.transport.stored_secrets import StoredSecret, StoredSecrets
 
 TOPIC: Final = "kept secrets"
 
 
-async def check_secrets(redis: Redis, vault: Vault) -> list[Finding]:
+async def check_stored_secrets(redis: Redis, vault: Vault) -> list[Finding]:
     """Look at every secret that is kept in Redis."""
     try:
-        kept = await Secrets(redis, vault).kept()
+        kept = await StoredSecrets(redis, vault).list_all()
     except (RedisError, OSError, TimeoutError):
         return []  # that Redis does not answer is said once, by who looks at Redis
-    return [*judge_secrets(kept, vault)]
+    return [*assess_secrets(kept, vault)]
 
 
-def judge_secrets(kept: list[Kept], vault: Vault) -> Iterator[Finding]:
+def assess_secrets(stored: list[StoredSecret], vault: Vault) -> Iterator[Finding]:
     """Judge how each is sealed."""
-    for one in kept:
-        if vault.is_newest(one.sealed):
+    for one in stored:
+        if vault.uses_newest_key(one.sealed):
             continue
         name = f"{one.name} of portal {one.portal_id}"
         try:
@@ -37,4 +37,4 @@ def judge_secrets(kept: list[Kept], vault: Vault) -> Iterator[Finding]:
             )
         else:
             yield warning(TOPIC, f"{name} is sealed by an older key: run `spokes secrets reseal`.")
-    yield ok(TOPIC, f"{len(kept)} are kept.", kept=len(kept))
+    yield ok(TOPIC, f"{len(stored)} are kept.", kept=len(stored))

@@ -16,29 +16,29 @@ from urllib.parse import quote_plus, urlencode
 import aiohttp
 import jwt
 
-from spokes.console.accounts.api_tokens import refused
-from spokes.console.identity.claims import Claims, read
-from spokes.console.identity.http_client import unavailable
+from spokes.console.accounts.api_tokens import token_refused
+from spokes.console.identity.claims import Claims, verify_token
+from spokes.console.identity.http_client import provider_unavailable
 from spokes.console.identity.provider import Discovery, Provider
 from spokes.core.masking import derive_key
 from spokes.core.settings import Settings
 
-BEGUN_S: Final = 600
+LOGIN_TTL_S: Final = 600
 CALLBACK: Final = "/console/oidc/callback"
-_OURS: Final = "spokes-oidc-login"
+_AUDIENCE: Final = "spokes-oidc-login"
 _ALGORITHM: Final = "HS256"
-_LONGEST_S: Final = 24 * 3600  # of the proof of a login, which is read once and at once
+_MAX_TTL_S: Final = 24 * 3600  # of the proof of a login, which is read once and at once
 _BASIC: Final = "client_secret_basic"
 
 
-class Begun(NamedTuple):
+class LoginStart(NamedTuple):
     """Where to send the browser, and the cookie that it keeps meanwhile."""
 
     url: str
     cookie: str
 
 
-async def begin(provider: Provider) -> Begun:
+async def start_login(provider: Provider) -> LoginStart:
     """Begin a login.
 
     Raises:
@@ -47,45 +47,51 @@ async def begin(provider: Provider) -> Begun:
     settings, discovery = provider.settings, await _discovery(provider)
     state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
     asked = {
-        "response_type": "code", "client_id": settings.oidc_client_id, "redirect_uri": _callback(settings),
-        "scope": settings.oidc_scopes, "state": state, "nonce": nonce, "code_challenge": _challenge(verifier),
+        "response_type": "code", "client_id": settings.oidc_client_id, "redirect_uri": _callback_url(settings),
+        "scope": settings.oidc_scopes, "state": state, "nonce": nonce, "code_challenge": _code_challenge(verifier),
         "code_challenge_method": "S256",
     }  # fmt: skip
-    kept = {"aud": _OURS, "exp": int(time.time()) + BEGUN_S, "state": state, "nonce": nonce, "verifier": verifier}
+    kept = {
+        "aud": _AUDIENCE,
+        "exp": int(time.time()) + LOGIN_TTL_S,
+        "state": state,
+        "nonce": nonce,
+        "verifier": verifier,
+    }
     separator = "&" if "?" in discovery.authorization_endpoint else "?"
     url = f"{discovery.authorization_endpoint}{separator}{urlencode(asked)}"
-    return Begun(url, jwt.encode(kept, _key(settings), _ALGORITHM))
+    return LoginStart(url, jwt.encode(kept, _signing_key(settings), _ALGORITHM))
 
 
-async def finish(provider: Provider, cookie: str, answer: Mapping[str, str]) -> Claims:
+async def finish_login(provider: Provider, cookie: str, query: Mapping[str, str]) -> Claims:
     """Return what the provider says of who has logged in; `answer` is the query it sent the browser back with.
 
     Raises:
         Problem: 401, nobody has logged in, or not in the login that this browser began; 503, the provider does not
             answer.
     """
-    kept = _kept(provider.settings, cookie)
-    if kept is None or not _same(answer.get("state", ""), kept["state"]):
-        raise refused("This login was not begun here, or more than ten minutes ago; begin again.")
+    kept = _read_cookie(provider.settings, cookie)
+    if kept is None or not _equal(query.get("state", ""), kept["state"]):
+        raise token_refused("This login was not begun here, or more than ten minutes ago; begin again.")
     discovery = await _discovery(provider)
-    named = answer.get("iss")
+    named = query.get("iss")
     if named != discovery.issuer and (named is not None or discovery.authorization_response_iss_parameter_supported):
-        raise refused("Another identity provider has answered.")
-    if not (code := answer.get("code")):
-        raise refused("The identity provider did not log you in.")
-    claims = await read(
-        provider, await _redeem(provider, discovery, code, kept["verifier"]),
-        audience=provider.settings.oidc_client_id, longest_s=_LONGEST_S, needed=("nonce",),
+        raise token_refused("Another identity provider has answered.")
+    if not (code := query.get("code")):
+        raise token_refused("The identity provider did not log you in.")
+    claims = await verify_token(
+        provider, await _redeem_code(provider, discovery, code, kept["verifier"]),
+        audience=provider.settings.oidc_client_id, max_ttl_s=_MAX_TTL_S, required=("nonce",),
     )  # fmt: skip
     audience, party = claims["aud"], claims.get("azp", provider.settings.oidc_client_id)
-    if not _same(str(claims["nonce"]), kept["nonce"]):
-        raise refused("The identity provider's word is of another login.")
+    if not _equal(str(claims["nonce"]), kept["nonce"]):
+        raise token_refused("The identity provider's word is of another login.")
     if party != provider.settings.oidc_client_id or (isinstance(audience, list) and audience != [party]):
-        raise refused("The identity provider's word is for others too.")
+        raise token_refused("The identity provider's word is for others too.")
     return claims
 
 
-async def _redeem(provider: Provider, discovery: Discovery, code: str, verifier: str) -> str:
+async def _redeem_code(provider: Provider, discovery: Discovery, code: str, verifier: str) -> str:
     """Return the token that the code stands for.
 
     Raises:
@@ -93,7 +99,7 @@ async def _redeem(provider: Provider, discovery: Discovery, code: str, verifier:
     """
     settings = provider.settings
     form = {
-        "grant_type": "authorization_code", "code": code, "redirect_uri": _callback(settings),
+        "grant_type": "authorization_code", "code": code, "redirect_uri": _callback_url(settings),
         "code_verifier": verifier, "client_id": settings.oidc_client_id,
     }  # fmt: skip
     authorization = ""
@@ -104,40 +110,40 @@ async def _redeem(provider: Provider, discovery: Discovery, code: str, verifier:
             )  # RFC 6749, 2.3.1
         else:
             form["client_secret"] = secret
-    token = (await provider.wire.post(discovery.token_endpoint, form, authorization)).get("id_token")
+    token = (await provider.client.post_form(discovery.token_endpoint, form, authorization)).get("id_token")
     if not isinstance(token, str):
-        raise refused("The identity provider did not log you in.")
+        raise token_refused("The identity provider did not log you in.")
     return token
 
 
 async def _discovery(provider: Provider) -> Discovery:
     found = await provider.discovery()
     if not (found.authorization_endpoint and found.token_endpoint):
-        raise unavailable()
+        raise provider_unavailable()
     return found
 
 
-def _kept(settings: Settings, cookie: str) -> dict[str, str] | None:
+def _read_cookie(settings: Settings, cookie: str) -> dict[str, str] | None:
     try:
         return jwt.decode(
-            cookie, _key(settings), algorithms=[_ALGORITHM], audience=_OURS,
+            cookie, _signing_key(settings), algorithms=[_ALGORITHM], audience=_AUDIENCE,
             options={"require": ["aud", "exp", "state", "nonce", "verifier"]},
         )  # fmt: skip
     except (jwt.PyJWTError, ValueError):
         return None
 
 
-def _same(given: str, expected: str) -> bool:
-    return hmac.compare_digest(given.encode(errors="replace"), expected.encode())
+def _equal(actual: str, expected: str) -> bool:
+    return hmac.compare_digest(actual.encode(errors="replace"), expected.encode())
 
 
-def _key(settings: Settings) -> bytes:
+def _signing_key(settings: Settings) -> bytes:
     return derive_key(settings.console_key.get_secret_value(), "oidc")
 
 
-def _callback(settings: Settings) -> str:
+def _callback_url(settings: Settings) -> str:
     return settings.public_url.rstrip("/") + CALLBACK
 
 
-def _challenge(verifier: str) -> str:
+def _code_challenge(verifier: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

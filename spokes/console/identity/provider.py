@@ -10,14 +10,14 @@ from typing import Any, Final, Self
 import jwt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from spokes.console.identity.cached_value import Kept
-from spokes.console.identity.http_client import Wire, unavailable
-from spokes.core.settings import Settings, is_private
+from spokes.console.identity.cached_value import CachedValue
+from spokes.console.identity.http_client import ProviderClient, provider_unavailable
+from spokes.core.settings import Settings, is_confidential_url
 
 ALGORITHM: Final = "RS256"
 _WELL_KNOWN: Final = "/.well-known/openid-configuration"
-_FRESH_S: Final = 600.0
-Keys = Mapping[str, jwt.PyJWK]
+_CACHE_S: Final = 600.0
+SigningKeys = Mapping[str, jwt.PyJWK]
 
 
 class Discovery(BaseModel):
@@ -36,17 +36,17 @@ class Discovery(BaseModel):
 class Provider:
     """The identity provider of a deployment."""
 
-    def __init__(self, settings: Settings, wire: Wire) -> None:
+    def __init__(self, settings: Settings, client: ProviderClient) -> None:
         """Ask by `wire`, which stays the caller's to close."""
         self.settings = settings
-        self.wire = wire
-        self._discovery = Kept(self._discover, fresh_s=_FRESH_S)
-        self._keys = Kept(self._fetch_keys, fresh_s=_FRESH_S)
+        self.client = client
+        self._discovery = CachedValue(self._fetch_discovery, fresh_s=_CACHE_S)
+        self._keys = CachedValue(self._fetch_keys, fresh_s=_CACHE_S)
 
     @classmethod
-    def of(cls, settings: Settings, wire: Wire) -> Self | None:
+    def from_settings(cls, settings: Settings, client: ProviderClient) -> Self | None:
         """Return the provider that `settings` name, None without one."""
-        return cls(settings, wire) if settings.oidc_issuer else None
+        return cls(settings, client) if settings.oidc_issuer else None
 
     async def discovery(self) -> Discovery:
         """Return what the provider says of itself.
@@ -56,7 +56,7 @@ class Provider:
         """
         return await self._discovery.get()
 
-    async def keys(self) -> Keys:
+    async def keys(self) -> SigningKeys:
         """Return the keys that it signs with, by name.
 
         Raises:
@@ -64,36 +64,36 @@ class Provider:
         """
         return await self._keys.get()
 
-    async def key(self, name: str) -> jwt.PyJWK | None:
+    async def key(self, key_id: str) -> jwt.PyJWK | None:
         """Return the key of that name (`kid`), None where the provider has none; new keys are seen within 30 s.
 
         Raises:
             Problem: 503, the keys cannot be had.
         """
         keys = await self.keys()
-        if name not in keys:
-            keys = await self._keys.get(newer_than=keys)
-        return keys.get(name)
+        if key_id not in keys:
+            keys = await self._keys.get(other_than=keys)
+        return keys.get(key_id)
 
-    async def _discover(self) -> Discovery:
+    async def _fetch_discovery(self) -> Discovery:
         issuer = self.settings.oidc_issuer
         try:
-            found = Discovery.model_validate(await self.wire.get(issuer.rstrip("/") + _WELL_KNOWN))
+            found = Discovery.model_validate(await self.client.get_json(issuer.rstrip("/") + _WELL_KNOWN))
         except ValidationError:
-            raise unavailable() from None
+            raise provider_unavailable() from None
         endpoints = (found.jwks_uri, found.authorization_endpoint, found.token_endpoint)
-        if found.issuer != issuer or not all(is_private(url) for url in endpoints if url):
-            raise unavailable()
+        if found.issuer != issuer or not all(is_confidential_url(url) for url in endpoints if url):
+            raise provider_unavailable()
         return found
 
-    async def _fetch_keys(self) -> Keys:
-        told = (await self.wire.get((await self.discovery()).jwks_uri)).get("keys")
+    async def _fetch_keys(self) -> SigningKeys:
+        told = (await self.client.get_json((await self.discovery()).jwks_uri)).get("keys")
         if not isinstance(told, list):
-            raise unavailable()
-        return usable(told)
+            raise provider_unavailable()
+        return usable_keys(told)
 
 
-def usable(keys: Iterable[Any]) -> Keys:
+def usable_keys(keys: Iterable[Any]) -> SigningKeys:
     """Return the keys by name that may sign: RSA, for signatures, for our algorithm or for none in particular."""
     found = {}
     for key in keys:

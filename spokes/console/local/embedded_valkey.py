@@ -17,7 +17,7 @@ def valkey_command(settings: Settings) -> list[str]:
     """
     data_dir, address = settings.data_dir.resolve(), settings.embedded_socket
     data_dir.mkdir(parents=True, exist_ok=True)
-    if answers(address):
+    if is_listening(address):
         raise ConfigurationError([f"Spokes is already running in {data_dir}. Stop it, or set another DATA_DIR."])
     options = {
         "port": "0",
@@ -39,7 +39,7 @@ def log_file(settings: Settings) -> Path:
     return settings.data_dir.resolve() / "valkey.log"
 
 
-def answers(address: Path) -> bool:
+def is_listening(address: Path) -> bool:
     """Return whether a server listens on the socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:

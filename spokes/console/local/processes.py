@@ -23,9 +23,9 @@ def die_with_parent() -> None:
 class Processes:
     """Processes of one run, in the order of their start; the last one started is the first one ended."""
 
-    def __init__(self, *, show: bool = True) -> None:
+    def __init__(self, *, print_output: bool = True) -> None:
         """`show` says whether the lines that the processes write are printed, each behind its process's name."""
-        self._show = show
+        self._print_output = print_output
         self._running: list[tuple[str, asyncio.subprocess.Process, asyncio.Task[None]]] = []
 
     async def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> asyncio.subprocess.Process:
@@ -40,11 +40,11 @@ class Processes:
             preexec_fn=die_with_parent,
         )
         colour = _COLOURS[len(self._running) % len(_COLOURS)]
-        pump = asyncio.create_task(self._pump(name, colour, process))
+        pump = asyncio.create_task(self._forward_output(name, colour, process))
         self._running.append((name, process, pump))
         return process
 
-    async def any_ended(self) -> str:
+    async def wait_for_exit(self) -> str:
         """Wait until a process ends by itself; return its name and exit code as a sentence."""
         waits = {asyncio.create_task(process.wait()): (name, process) for name, process, _ in self._running}
         try:
@@ -71,10 +71,10 @@ class Processes:
             await pump
         self._running.clear()
 
-    async def _pump(self, name: str, colour: int, process: asyncio.subprocess.Process) -> None:
+    async def _forward_output(self, name: str, colour: int, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None  # noqa: S101 - asked for in start
         while line := await process.stdout.readline():
-            if self._show:
+            if self._print_output:
                 text = line.decode(errors="replace").rstrip()
                 label = f"\033[{colour}m{name:>9}\033[0m" if sys.stdout.isatty() else f"{name:>9}"
                 print(f"{label} | {text}", flush=True)

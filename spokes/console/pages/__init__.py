@@ -6,7 +6,7 @@ from aiohttp import web
 
 from spokes.console.pages import assets, audit, now, objects, privacy, settings
 from spokes.console.pages import dead_letters as letters
-from spokes.console.web.audit_export import export
+from spokes.console.web.audit_export import export_records
 
 _LETTER: Final = r"/console/dead/{portal:\d{1,18}}/{key:[^/]{1,200}}"
 
@@ -14,17 +14,17 @@ _LETTER: Final = r"/console/dead/{portal:\d{1,18}}/{key:[^/]{1,200}}"
 def routes() -> list[web.RouteDef]:
     """Return the routes of all pages; each handler declares its policy with `spokes.console.accounts.policy.allow`."""
     return [
-        web.get("/console", now.now),
+        web.get("/console", now.page),
         web.get("/console/now/live", now.live),
         web.get("/console/object", objects.page),
         web.get("/console/dead", letters.page),
         web.post("/console/dead/replay", letters.replay),
         web.post("/console/dead/discard", letters.discard),
-        web.get(_LETTER, letters.one),
+        web.get(_LETTER, letters.letter_page),
         web.post(_LETTER + "/reveal", letters.reveal),
         web.get("/console/audit", audit.page),
-        web.get("/console/audit/export", export),
-        web.post("/console/audit/verify", audit.check),
+        web.get("/console/audit/export", export_records),
+        web.post("/console/audit/verify", audit.verify),
         web.get("/console/privacy", privacy.page),
         web.get("/console/settings", settings.page),
         web.get("/console/static/{name}", assets.asset),

@@ -6,21 +6,21 @@ from typing import Final
 
 from aiohttp import web
 
-from spokes.console.accounts.policy import Door, allow
-from spokes.core.errors import Problem
+from spokes.console.accounts.policy import PublicAccess, requires
+from spokes.core.errors import HttpProblem
 
-_TYPES: Final = {"console.css": "text/css", "live.js": "text/javascript", "icon.svg": "image/svg+xml"}
-_FILES: Final = {name: (files(__package__) / "static" / name).read_bytes() for name in _TYPES}
-_TAGS: Final = {name: hashlib.sha256(data).hexdigest()[:16] for name, data in _FILES.items()}
+_CONTENT_TYPES: Final = {"console.css": "text/css", "live.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_FILES: Final = {name: (files(__package__) / "static" / name).read_bytes() for name in _CONTENT_TYPES}
+_ETAGS: Final = {name: hashlib.sha256(data).hexdigest()[:16] for name, data in _FILES.items()}
 
 
-@allow(Door.ANYONE)
+@requires(PublicAccess.ANYONE)
 async def asset(request: web.Request) -> web.Response:
     """Return one of them; a browser that has it is told so."""
     name = request.match_info["name"]
     if name not in _FILES:
-        raise Problem(404, "not_found", "There is nothing at this address.")
-    headers = {"Cache-Control": "no-cache", "ETag": f'"{_TAGS[name]}"'}
-    if _TAGS[name] in {tag.value for tag in request.if_none_match or ()}:
+        raise HttpProblem(404, "not_found", "There is nothing at this address.")
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{_ETAGS[name]}"'}
+    if _ETAGS[name] in {tag.value for tag in request.if_none_match or ()}:
         return web.Response(status=304, headers=headers)
-    return web.Response(body=_FILES[name], content_type=_TYPES[name], charset="utf-8", headers=headers)
+    return web.Response(body=_FILES[name], content_type=_CONTENT_TYPES[name], charset="utf-8", headers=headers)

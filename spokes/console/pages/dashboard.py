@@ -15,14 +15,14 @@ from typing import Final
 from aiohttp import web
 from redis.asyncio import Redis
 
-from spokes.console.queries.alerts import Standing, alerts
-from spokes.console.queries.budgets import PortalBudget, budgets
-from spokes.console.queries.dead_letters import count
+from spokes.console.queries.alerts import ActiveAlert, active_alerts
+from spokes.console.queries.budgets import PortalBudget, portal_budgets
+from spokes.console.queries.dead_letters import count_dead_letters
 from spokes.console.queries.portal_scope import Portals
-from spokes.console.queries.queue import Queue, queue
-from spokes.console.queries.throughput import Minute, rates
+from spokes.console.queries.queue import Queue, queue_status
+from spokes.console.queries.throughput import Minute, throughput
 from spokes.console.web.app_keys import REDIS, SETTINGS
-from spokes.core.errors import CRMUnavailable, Problem
+from spokes.core.errors import CRMUnavailable, HttpProblem
 from spokes.core.settings import Settings
 
 _SIDE: Final = 100.0
@@ -38,15 +38,15 @@ class Chart:
     area: str
 
 
-def chart(*series: Sequence[float]) -> Chart:
+def draw_chart(*series: Sequence[float]) -> Chart:
     """Draw series of equal length, the oldest value first."""
-    top = ceiling(max((value for line in series for value in line), default=0.0))
+    top = round_up(max((value for line in series for value in line), default=0.0))
     lines = tuple(_path(line, top) for line in series)
     area = f"{lines[0]} L{_SIDE:g},{_SIDE:g} L0,{_SIDE:g} Z" if lines and lines[0] else ""
     return Chart(top, lines, area)
 
 
-def ceiling(value: float) -> float:
+def round_up(value: float) -> float:
     """Return the least round number that is not below `value`, ten at the least."""
     if value <= _STEPS[-1]:
         return float(_STEPS[-1])
@@ -65,24 +65,24 @@ def _path(values: Sequence[float], top: float) -> str:
 
 
 FRESH_S: Final = 2.0
-_SHOWN: Final = 60  # minutes
-_RECENT: Final = 15  # minutes that outcomes and failures are counted over
+_MINUTES_SHOWN: Final = 60  # minutes
+_RECENT_MINUTES: Final = 15  # minutes that outcomes and failures are counted over
 
-_NAMED: Final = 8  # failing handlers
+_MAX_FAILING_HANDLERS: Final = 8  # failing handlers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
+class Dashboard:
     """How it stands; `minutes` is None for who may see some portals only."""
 
     queue: Queue
-    alerts: tuple[Standing, ...]
+    alerts: tuple[ActiveAlert, ...]
     budgets: tuple[PortalBudget, ...]
-    dead: int
+    dead_letters: int
     minutes: tuple[Minute, ...] | None
 
     @property
-    def now(self) -> Minute:
+    def newest_minute(self) -> Minute:
         """The newest minute."""
         return self.minutes[-1] if self.minutes else Minute(at=0)
 
@@ -90,73 +90,77 @@ class Board:
     def chart(self) -> Chart:
         """Events in and out."""
         minutes = self.minutes or ()
-        return chart([one.received for one in minutes], [one.ended for one in minutes])
+        return draw_chart([one.received for one in minutes], [one.ended for one in minutes])
 
     @property
     def outcomes(self) -> list[tuple[str, float]]:
         """How many runs of the last minutes ended how, the most frequent first."""
-        return _most(_total(one.outcomes for one in self._recent))
+        return _largest_first(_sum_by_name(one.outcomes for one in self._recent))
 
     @property
     def failing(self) -> list[tuple[str, float, float]]:
         """The handlers that failed of late: name, runs that failed, all runs; the worst first."""
-        runs = _total(one.runs for one in self._recent)
-        failures = _most(_total(one.failures for one in self._recent))
-        return [(name, failed, runs.get(name, failed)) for name, failed in failures[:_NAMED]]
+        runs = _sum_by_name(one.runs for one in self._recent)
+        failures = _largest_first(_sum_by_name(one.failures for one in self._recent))
+        return [(name, failed, runs.get(name, failed)) for name, failed in failures[:_MAX_FAILING_HANDLERS]]
 
     @property
     def _recent(self) -> tuple[Minute, ...]:
-        return (self.minutes or ())[-_RECENT:]
+        return (self.minutes or ())[-_RECENT_MINUTES:]
 
 
-class Boards:
+class DashboardCache:
     """The newest board for each set of portals."""
 
     def __init__(self) -> None:
-        self._known: dict[Portals, tuple[float, Board]] = {}
+        self._cached: dict[Portals, tuple[float, Dashboard]] = {}
         self._lock = asyncio.Lock()
 
-    async def get(self, settings: Settings, redis: Redis, portals: Portals) -> Board:
+    async def get(self, settings: Settings, redis: Redis, portals: Portals) -> Dashboard:
         """Return the board, a moment old at the most.
 
         Raises:
             RedisError, OSError, CRMUnavailable: Redis does not answer.
         """
         async with self._lock:
-            known = self._known.get(portals)
+            known = self._cached.get(portals)
             if known is None or time.monotonic() - known[0] > FRESH_S:
-                self._known = {whose: one for whose, one in self._known.items() if time.monotonic() - one[0] < FRESH_S}
-                known = self._known[portals] = time.monotonic(), await _gather(settings, redis, portals)
+                self._cached = {
+                    whose: one for whose, one in self._cached.items() if time.monotonic() - one[0] < FRESH_S
+                }
+                known = self._cached[portals] = time.monotonic(), await _gather(settings, redis, portals)
             return known[1]
 
 
-BOARDS: Final = web.AppKey("boards", Boards)
+DASHBOARD_CACHE: Final = web.AppKey("boards", DashboardCache)
 
 
-async def board(app: web.Application, portals: Portals) -> Board:
+async def current_dashboard(app: web.Application, portals: Portals) -> Dashboard:
     """Return how it stands; see `Boards.get`.
 
     Raises:
         RedisError, OSError, Problem: Redis does not answer.
     """
     try:
-        return await app[BOARDS].get(app[SETTINGS], app[REDIS], portals)
+        return await app[DASHBOARD_CACHE].get(app[SETTINGS], app[REDIS], portals)
     except CRMUnavailable:  # what the budget says when it cannot reach Redis
-        raise Problem(503, "redis_unavailable", "Redis does not answer; try again shortly.", retry_after_s=5) from None
+        raise HttpProblem(
+            503, "redis_unavailable", "Redis does not answer; try again shortly.", retry_after_s=5
+        ) from None
 
 
-async def _gather(settings: Settings, redis: Redis, portals: Portals) -> Board:
+async def _gather(settings: Settings, redis: Redis, portals: Portals) -> Dashboard:
     waiting, standing, used, dead, minutes = await asyncio.gather(
-        queue(redis, portals),
-        alerts(redis, portals),
-        budgets(settings, redis, portals),
-        count(redis, portals),
-        rates(redis, portals, minutes=_SHOWN),
+        queue_status(redis, portals),
+        active_alerts(redis, portals),
+        portal_budgets(settings, redis, portals),
+        count_dead_letters(redis, portals),
+        throughput(redis, portals, minutes=_MINUTES_SHOWN),
     )
-    return Board(queue=waiting, alerts=standing, budgets=used, dead=dead, minutes=minutes)
+    return Dashboard(queue=waiting, alerts=standing, budgets=used, dead_letters=dead, minutes=minutes)
 
 
-def _total(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+def _sum_by_name(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     total: dict[str, float] = {}
     for one in counts:
         for name, value in one.items():
@@ -164,5 +168,5 @@ def _total(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return total
 
 
-def _most(counts: Mapping[str, float]) -> list[tuple[str, float]]:
+def _largest_first(counts: Mapping[str, float]) -> list[tuple[str, float]]:
     return sorted(counts.items(), key=lambda told: (-told[1], told[0]))

@@ -8,57 +8,57 @@ from aiohttp import web
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append
 from spokes.console.accounts.actors import ACTOR, ADDRESS
-from spokes.console.accounts.policy import Permission, allow
-from spokes.console.queries.dead_letters import causes, letters
-from spokes.console.queries.descriptions import because
+from spokes.console.accounts.policy import Permission, requires
+from spokes.console.queries.dead_letters import dead_letter_causes, find_dead_letters
+from spokes.console.queries.descriptions import explain_reason
 from spokes.console.web.app_keys import REDIS
-from spokes.console.web.forms import reason_of, text_of
+from spokes.console.web.forms import form_text, required_reason
 from spokes.console.web.rendering import render
-from spokes.core.errors import Problem
+from spokes.core.errors import HttpProblem
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
-_SHOWN: Final = 50  # letters of a cause
-_AT_A_TIME: Final = 100  # letters between two looks at other requests
-_DONE: Final = frozenset({"replay", "discard"})
-_VALUES: Final = frozenset(
+_LETTERS_SHOWN: Final = 50  # letters of a cause
+_BATCH_SIZE: Final = 100  # letters between two looks at other requests
+_ACTIONS: Final = frozenset({"replay", "discard"})
+_PERSONAL_FIELDS: Final = frozenset(
     {"propertyValue", "sourceId", "messageText", "messageId"}
 )  # what a letter may hold of people
-_PLACE: Final = "/console/dead"
+_PATH: Final = "/console/dead"
 
 
-@allow(Permission.LOOK)
+@requires(Permission.LOOK)
 async def page(request: web.Request) -> web.Response:
     """Show what events died of."""
     done = request.query.get("done", "")
     count = request.query.get("count", "")
-    told = (done, int(count)) if done in _DONE and count.isdecimal() and len(count) < 10 else None  # noqa: PLR2004 - no honest count is longer
-    found = await causes(request.app[REDIS], request[ACTOR].portals, newest=_SHOWN)
-    return render(request, "dead.html", causes=found, done=told, shown=_SHOWN, because=because)
+    told = (done, int(count)) if done in _ACTIONS and count.isdecimal() and len(count) < 10 else None  # noqa: PLR2004 - no honest count is longer
+    found = await dead_letter_causes(request.app[REDIS], request[ACTOR].portals, newest=_LETTERS_SHOWN)
+    return render(request, "dead.html", causes=found, done=told, shown=_LETTERS_SHOWN, because=explain_reason)
 
 
-@allow(Permission.LOOK)
-async def one(request: web.Request) -> web.Response:
+@requires(Permission.LOOK)
+async def letter_page(request: web.Request) -> web.Response:
     """Show one dead letter, its values masked."""
-    return _letter_page(request, await _letter(request), revealed=False)
+    return _render_letter(request, await _find_letter(request), revealed=False)
 
 
-@allow(Permission.SETTLE)
+@requires(Permission.SETTLE)
 async def replay(request: web.Request) -> web.Response:
     """Queue chosen letters again."""
     return await _settle(request, "replay")
 
 
-@allow(Permission.SETTLE)
+@requires(Permission.SETTLE)
 async def discard(request: web.Request) -> web.Response:
     """End chosen letters for good."""
     return await _settle(request, "discard")
 
 
-@allow(Permission.REVEAL)
+@requires(Permission.REVEAL)
 async def reveal(request: web.Request) -> web.Response:
     """Show the values of one letter; the audit knows of it before anybody sees them."""
-    letter = await _letter(request)
-    reason = await reason_of(request)
+    letter = await _find_letter(request)
+    reason = await required_reason(request)
     event = letter.entry.event
     record = AuditRecord(
         action=Action.VALUE_REVEALED, portal_id=letter.portal_id, reason=reason, actor=request[ACTOR].name,
@@ -68,55 +68,57 @@ async def reveal(request: web.Request) -> web.Response:
     async with request.app[REDIS].pipeline(transaction=True) as pipeline:
         append(pipeline, record)
         await pipeline.execute()
-    return _letter_page(request, letter, revealed=True)
+    return _render_letter(request, letter, revealed=True)
 
 
-def _letter_page(request: web.Request, letter: DeadLetter, *, revealed: bool) -> web.Response:
+def _render_letter(request: web.Request, letter: DeadLetter, *, revealed: bool) -> web.Response:
     raw = letter.entry.raw
-    hidden = sorted(_VALUES & raw.keys())
+    hidden = sorted(_PERSONAL_FIELDS & raw.keys())
     values = {name: raw[name] if revealed else None for name in hidden}
-    return render(request, "letter.html", letter=letter, values=values, revealed=revealed, because=because)
+    return render(request, "letter.html", letter=letter, values=values, revealed=revealed, because=explain_reason)
 
 
-async def _letter(request: web.Request) -> DeadLetter:
+async def _find_letter(request: web.Request) -> DeadLetter:
     portal_id, key = request.match_info["portal"], request.match_info["key"]
     letter = None
-    if request[ACTOR].sees(int(portal_id)):
+    if request[ACTOR].can_see(int(portal_id)):
         letter = await DeadLetters(request.app[REDIS]).get(int(portal_id), key)
     if letter is None:
-        raise Problem(
+        raise HttpProblem(
             404, "no_such_letter", "There is no such dead letter: it was replayed, discarded, or has expired."
         )
     return letter
 
 
 async def _settle(request: web.Request, verb: str) -> web.Response:
-    reason = await reason_of(request)
+    reason = await required_reason(request)
     dead, actor, count = DeadLetters(request.app[REDIS]), request[ACTOR], 0
     act = dead.replay if verb == "replay" else dead.discard
     batch: list[DeadLetter] = []
-    chosen = [letter async for letter in _chosen(request)]  # all of them first: acting changes what is gone through
-    for start in range(0, len(chosen), _AT_A_TIME):
-        batch = chosen[start : start + _AT_A_TIME]
+    chosen = [
+        letter async for letter in _selected_letters(request)
+    ]  # all of them first: acting changes what is gone through
+    for start in range(0, len(chosen), _BATCH_SIZE):
+        batch = chosen[start : start + _BATCH_SIZE]
         count += await act(batch, actor=actor.name, reason=reason, address=request[ADDRESS])
     if not count:
-        raise Problem(
+        raise HttpProblem(
             422, "none_chosen", "No dead letter was chosen, or those that were are gone. Go back and tick some."
         )
-    raise web.HTTPSeeOther(f"{_PLACE}?done={verb}&count={count}")
+    raise web.HTTPSeeOther(f"{_PATH}?done={verb}&count={count}")
 
 
-async def _chosen(request: web.Request) -> AsyncIterator[DeadLetter]:
+async def _selected_letters(request: web.Request) -> AsyncIterator[DeadLetter]:
     """Go through what the form ticks: single letters, or all of a cause."""
     form, actor, redis = await request.post(), request[ACTOR], request.app[REDIS]
-    if text_of(form, "all"):
-        async for letter in letters(
-            redis, actor.portals, reason=text_of(form, "cause"), handler=text_of(form, "handler")
+    if form_text(form, "all"):
+        async for letter in find_dead_letters(
+            redis, actor.portals, reason=form_text(form, "cause"), handler=form_text(form, "handler")
         ):
             yield letter
         return
     dead = DeadLetters(redis)
     for told in dict.fromkeys(form.getall("letter", ())):
         portal_id, _, key = str(told).partition(":")
-        if portal_id.isdecimal() and actor.sees(int(portal_id)) and (found := await dead.get(int(portal_id), key)):
+        if portal_id.isdecimal() and actor.can_see(int(portal_id)) and (found := await dead.get(int(portal_id), key)):
             yield found

@@ -9,48 +9,48 @@ from aiohttp import web
 from redis.exceptions import RedisError
 
 from spokes.console.accounts.actors import ACTOR
-from spokes.console.accounts.policy import Permission, allow
+from spokes.console.accounts.policy import Permission, requires
 from spokes.console.accounts.sessions import COOKIE
-from spokes.console.pages.dashboard import FRESH_S, Board, board
+from spokes.console.pages.dashboard import FRESH_S, Dashboard, current_dashboard
 from spokes.console.web.app_keys import SESSIONS, TEMPLATES
-from spokes.console.web.middlewares import dress
+from spokes.console.web.middlewares import add_standard_headers
 from spokes.console.web.rendering import render
-from spokes.core.errors import Problem
+from spokes.core.errors import HttpProblem
 
 _PARTS: Final = ("alerts", "figures", "chart", "outcomes", "failing", "budget")
-_LONGEST: Final = 1_800  # looks of one stream; a browser then connects again
+_MAX_UPDATES: Final = 1_800  # looks of one stream; a browser then connects again
 
 STOPPING: Final = web.AppKey("stopping", asyncio.Event)
 
 
-@allow(Permission.LOOK)
-async def now(request: web.Request) -> web.Response:
+@requires(Permission.LOOK)
+async def page(request: web.Request) -> web.Response:
     """Show how it stands."""
-    return render(request, "now.html", board=await board(request.app, request[ACTOR].portals))
+    return render(request, "now.html", board=await current_dashboard(request.app, request[ACTOR].portals))
 
 
-@allow(Permission.LOOK)
+@requires(Permission.LOOK)
 async def live(request: web.Request) -> web.StreamResponse:
     """Stream the page's parts as server-sent events until the browser leaves, the session ends, or we do."""
     app = request.app
-    first = await board(app, request[ACTOR].portals)  # a fault now is still an answer
+    first = await current_dashboard(app, request[ACTOR].portals)  # a fault now is still an answer
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
-    dress(request, response)
+    add_standard_headers(request, response)
     await response.prepare(request)
     # A fault in the middle only ends the stream: the browser connects again, and is told by an answer.
-    with contextlib.suppress(RedisError, OSError, Problem):
-        await response.write(_event(app, first))
-        for _ in range(_LONGEST):
+    with contextlib.suppress(RedisError, OSError, HttpProblem):
+        await response.write(_parts_event(app, first))
+        for _ in range(_MAX_UPDATES):
             if await _is_stopping(app):
                 break
             actor = await app[SESSIONS].find(request.cookies.get(COOKIE, ""), touch=False)
             if actor is None or not actor.may(Permission.LOOK):
                 break
-            await response.write(_event(app, await board(app, actor.portals)))
+            await response.write(_parts_event(app, await current_dashboard(app, actor.portals)))
     return response
 
 
-async def stop(app: web.Application) -> None:
+async def stop_streams(app: web.Application) -> None:
     """End all streams, so that the process need not wait for them."""
     app[STOPPING].set()
 
@@ -64,6 +64,6 @@ async def _is_stopping(app: web.Application) -> bool:
     return True
 
 
-def _event(app: web.Application, told: Board) -> bytes:
-    parts = {name: app[TEMPLATES].get_template(f"now/{name}.html").render(board=told) for name in _PARTS}
+def _parts_event(app: web.Application, dashboard: Dashboard) -> bytes:
+    parts = {name: app[TEMPLATES].get_template(f"now/{name}.html").render(board=dashboard) for name in _PARTS}
     return b"event: parts\ndata: " + orjson.dumps(parts) + b"\n\n"

@@ -7,10 +7,10 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.console.queries.portal_scope import Portals, sees
+from spokes.console.queries.portal_scope import Portals, can_see
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
-from spokes.crm.transport.rate_budget import Budget, KindState
+from spokes.crm.transport.rate_budget import LimitState, RateBudget
 
 _IN_USE_S: Final = 120
 
@@ -20,28 +20,28 @@ class PortalBudget:
     """What a portal's calls may do now, by kind: `calls` and `associations` in 10 s, `search` in 1 s."""
 
     portal_id: int
-    kinds: Mapping[str, KindState]
+    kinds: Mapping[str, LimitState]
 
 
-async def budgets(settings: Settings, redis: Redis, portals: Portals) -> tuple[PortalBudget, ...]:
+async def portal_budgets(settings: Settings, redis: Redis, portals: Portals) -> tuple[PortalBudget, ...]:
     """Return the budgets of the portals that are in use, the fullest first.
 
     Raises:
         RedisError, OSError, CRMUnavailable: Redis does not answer.
     """
-    budget = Budget(
+    budget = RateBudget(
         redis, limit=settings.hubspot_rate_limit, search_limit=settings.hubspot_search_limit,
         association_limit=settings.hubspot_association_limit,
     )  # fmt: skip
-    in_use = {int(name) for name in await redis.zrangebyscore(keys.BUDGETS, time.time() - _IN_USE_S, "+inf")}
+    in_use = {int(name) for name in await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")}
     named = in_use | set(settings.portal_ids)
     states = [
         PortalBudget(portal_id, {str(kind): state for kind, state in (await budget.state(portal_id)).items()})
         for portal_id in sorted(named)
-        if sees(portals, portal_id)
+        if can_see(portals, portal_id)
     ]
-    return tuple(sorted(states, key=_left))
+    return tuple(sorted(states, key=_remaining_share))
 
 
-def _left(portal: PortalBudget) -> float:
+def _remaining_share(portal: PortalBudget) -> float:
     return min(1 - state.used / state.limit for state in portal.kinds.values())

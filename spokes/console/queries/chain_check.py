@@ -5,14 +5,14 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.verify import Verdict, verify
+from spokes.audit.verify import VerificationResult, verify
 from spokes.console.queries.portal_scope import Portals
-from spokes.core.errors import Problem
+from spokes.core.errors import HttpProblem
 
-_PATIENCE_S: Final = 25.0  # a router of Heroku gives up after 30 s
+_TIMEOUT_S: Final = 25.0  # a router of Heroku gives up after 30 s
 
 
-async def recomputed(engine: AsyncEngine, portals: Portals, *, master: str) -> Verdict:
+async def recompute_chain(engine: AsyncEngine, portals: Portals, *, master: str) -> VerificationResult:
     """Recompute the chain from its first record.
 
     Raises:
@@ -20,10 +20,10 @@ async def recomputed(engine: AsyncEngine, portals: Portals, *, master: str) -> V
         AuditUnavailable: the store does not answer.
     """
     if portals is not None:
-        raise Problem(403, "not_permitted", "The chain is of all portals; you see some of them.")
+        raise HttpProblem(403, "not_permitted", "The chain is of all portals; you see some of them.")
     try:
-        async with asyncio.timeout(_PATIENCE_S):
-            return await verify(engine, master=master)
+        async with asyncio.timeout(_TIMEOUT_S):
+            return await verify(engine, master_key=master)
     except TimeoutError:
         told = "The chain is too long to recompute while somebody waits; run `spokes audit verify`."
-        raise Problem(503, "chain_too_long", told) from None
+        raise HttpProblem(503, "chain_too_long", told) from None

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
-from spokes.console.queries.portal_scope import Portals, sees
-from spokes.queue.dead_letter_index import Cause, DeadIndex, Group
+from spokes.console.queries.portal_scope import Portals, can_see
+from spokes.queue.dead_letter_index import Cause, CauseSummary, DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
 
 @dataclass(frozen=True, slots=True)
-class Died:
+class DeadLetterCause:
     """What several events died of: the reason, in which handler, how many, the oldest and the newest (epoch ms)."""
 
     reason: str
@@ -23,7 +23,7 @@ class Died:
     letters: tuple[DeadLetter, ...]  # some, the newest first
 
 
-async def letters(
+async def find_dead_letters(
     redis: Redis, portals: Portals, *, reason: str | None = None, handler: str | None = None,
     keys: Collection[str] = (),
 ) -> AsyncIterator[DeadLetter]:  # fmt: skip
@@ -34,10 +34,10 @@ async def letters(
     """
     dead = DeadLetters(redis)
     for portal_id in await dead.portals():
-        if not sees(portals, portal_id):
+        if not can_see(portals, portal_id):
             continue
         cause = None if reason is None or handler is None else Cause(reason, handler)
-        async for letter in dead.named(portal_id, keys) if keys else dead.list(portal_id, cause):
+        async for letter in dead.by_keys(portal_id, keys) if keys else dead.list(portal_id, cause):
             if reason is not None and letter.reason != reason:
                 continue
             if handler is not None and letter.handler != handler:
@@ -45,32 +45,32 @@ async def letters(
             yield letter
 
 
-async def causes(redis: Redis, portals: Portals, *, newest: int = 50) -> tuple[Died, ...]:
+async def dead_letter_causes(redis: Redis, portals: Portals, *, newest: int = 50) -> tuple[DeadLetterCause, ...]:
     """Return what events died of, the most frequent first; each with its `newest` letters.
 
     Raises:
         RedisError, OSError: Redis does not answer.
     """
     dead = DeadLetters(redis)
-    groups: defaultdict[Cause, list[Group]] = defaultdict(list)
+    groups: defaultdict[Cause, list[CauseSummary]] = defaultdict(list)
     letters: defaultdict[Cause, list[DeadLetter]] = defaultdict(list)
-    for portal_id in [portal_id for portal_id in await dead.portals() if sees(portals, portal_id)]:
+    for portal_id in [portal_id for portal_id in await dead.portals() if can_see(portals, portal_id)]:
         for group in await dead.causes(portal_id, newest):
             groups[group.cause].append(group)
-            letters[group.cause] += [letter async for letter in dead.named(portal_id, group.newest)]
+            letters[group.cause] += [letter async for letter in dead.by_keys(portal_id, group.newest_keys)]
     found = []
     for cause, told in groups.items():
         shown = sorted(letters[cause], key=lambda letter: -letter.died_at)[:newest]
         count, oldest_at = sum(group.count for group in told), min(group.oldest_at for group in told)
-        found.append(Died(*cause, count, oldest_at, shown[0].died_at if shown else oldest_at, tuple(shown)))
+        found.append(DeadLetterCause(*cause, count, oldest_at, shown[0].died_at if shown else oldest_at, tuple(shown)))
     return tuple(sorted(found, key=lambda died: (-died.count, died.reason, died.handler)))
 
 
-async def count(redis: Redis, portals: Portals) -> int:
+async def count_dead_letters(redis: Redis, portals: Portals) -> int:
     """Return how many dead letters wait for an operator.
 
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    seen = [portal_id for portal_id in await DeadLetters(redis).portals() if sees(portals, portal_id)]
-    return sum([await DeadIndex(redis, portal_id).count() for portal_id in seen])
+    seen = [portal_id for portal_id in await DeadLetters(redis).portals() if can_see(portals, portal_id)]
+    return sum([await DeadLetterIndex(redis, portal_id).count() for portal_id in seen])

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from spokes.audit.records import Action, Outcome
-from spokes.console.queries.records import Recorded
+from spokes.console.queries.records import RecordView
 
-REASONS: Final[Mapping[str, str]] = {
+REASON_TEXTS: Final[Mapping[str, str]] = {
     "rate_limited": "HubSpot's rate limit was reached (429)",
     "crm_unavailable": "HubSpot did not answer",
     "not_authorized": "HubSpot refused the access token",
@@ -30,7 +30,7 @@ REASONS: Final[Mapping[str, str]] = {
     "portal_not_served": "the portal is not in PORTAL_IDS",
     "erased": "the person behind it was erased",
 }
-_ENDS: Final[Mapping[str, str]] = {
+_OUTCOME_TEXTS: Final[Mapping[str, str]] = {
     Outcome.PROCESSED: "Processed",
     Outcome.SUPERSEDED: "Not run",
     Outcome.COALESCED: "Not run",
@@ -45,7 +45,7 @@ _ENDS: Final[Mapping[str, str]] = {
     Outcome.DUPLICATE: "Dropped: the same event was admitted before",
     Outcome.QUARANTINED: "Set aside",
 }
-_ACTIONS: Final[Mapping[str, str]] = {
+_ACTION_TEXTS: Final[Mapping[str, str]] = {
     Action.PRIVACY_REQUESTED: "Erasure of the person was asked for",
     Action.PRIVACY_EXPORTED: "What is held on the person was shown",
     Action.PRIVACY_ERASED: "Everything held on the object was erased",
@@ -68,39 +68,39 @@ _ACTIONS: Final[Mapping[str, str]] = {
 }
 
 
-def sentence(record: Recorded) -> str:
+def describe(record: RecordView) -> str:
     """Return what the record tells, without a full stop."""
     match record.action:
         case Action.EVENT:
-            return _event(record)
+            return _describe_event(record)
         case Action.CRM_WRITE:
-            return _write(record)
+            return _describe_write(record)
         case Action.DELIVERY_RECEIVED:
-            return _received(record.detail)
+            return _describe_delivery(record.detail)
         case Action.REQUESTS_REFUSED:
-            return "Requests were refused: " + _counts(record.detail.get("reasons"))
+            return "Requests were refused: " + _format_counts(record.detail.get("reasons"))
         case Action.ALERT_BEGAN | Action.ALERT_ENDED:
-            return f"{_ACTIONS[record.action]}: {because(record.reason)}"
+            return f"{_ACTION_TEXTS[record.action]}: {explain_reason(record.reason)}"
         case _:
-            told = _ACTIONS.get(record.action, record.action)
+            told = _ACTION_TEXTS.get(record.action, record.action)
             return f"{told}: {record.reason}" if record.reason else told
 
 
-def because(reason: str) -> str:
+def explain_reason(reason: str) -> str:
     """Return a reason in words; a handler's own error by the name of its class."""
     kind, _, error = reason.partition(":")
     if kind == "handler_error" and error:
         return f"the handler raised {error}"
-    return REASONS.get(reason, reason.replace("_", " "))
+    return REASON_TEXTS.get(reason, reason.replace("_", " "))
 
 
-def _event(record: Recorded) -> str:
+def _describe_event(record: RecordView) -> str:
     if record.actor not in {"", "spokes"}:
-        told = _ENDS.get(record.outcome, record.outcome)
+        told = _OUTCOME_TEXTS.get(record.outcome, record.outcome)
         return f"{told} by {record.actor}" + (f": {record.reason}" if record.reason else "")
-    told = _ENDS.get(record.outcome, record.outcome or "An event")
+    told = _OUTCOME_TEXTS.get(record.outcome, record.outcome or "An event")
     if record.reason:
-        told = f"{told}: {because(record.reason)}"
+        told = f"{told}: {explain_reason(record.reason)}"
     if isinstance(names := record.detail.get("told"), list):
         told += f" ({', '.join(map(str, names))})"
     wait = record.detail.get("delay_s")
@@ -113,26 +113,26 @@ def _event(record: Recorded) -> str:
     return told
 
 
-def _write(record: Recorded) -> str:
+def _describe_write(record: RecordView) -> str:
     names = record.detail.get("properties")
     told = str(record.detail.get("method", "a write"))
     if isinstance(names, list) and names:
         told += f" ({', '.join(map(str, names))})"
     if record.detail.get("ok") is False:
-        return f"HubSpot refused {told}: {because(record.reason)}"
+        return f"HubSpot refused {told}: {explain_reason(record.reason)}"
     return f"Wrote to HubSpot: {told}"
 
 
-def _received(told: Mapping[str, object]) -> str:
-    parts = [f"{told.get('admitted', 0)} admitted"]
-    if told.get("duplicate"):
-        parts.append(f"{told['duplicate']} duplicate")
-    if ignored := told.get("ignored"):
-        parts.append(f"{_counts(ignored)} ignored, for no handler claims it")
-    if told.get("set_aside"):
-        parts.append(f"{told['set_aside']} set aside")
-    return f"Received a delivery of {told.get('received', 0)}: " + ", ".join(parts)
+def _describe_delivery(detail: Mapping[str, object]) -> str:
+    parts = [f"{detail.get('admitted', 0)} admitted"]
+    if detail.get("duplicate"):
+        parts.append(f"{detail['duplicate']} duplicate")
+    if ignored := detail.get("ignored"):
+        parts.append(f"{_format_counts(ignored)} ignored, for no handler claims it")
+    if detail.get("set_aside"):
+        parts.append(f"{detail['set_aside']} set aside")
+    return f"Received a delivery of {detail.get('received', 0)}: " + ", ".join(parts)
 
 
-def _counts(told: object) -> str:
-    return ", ".join(f"{count} {name}" for name, count in told.items()) if isinstance(told, dict) else "none"
+def _format_counts(counts: object) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) if isinstance(counts, dict) else "none"

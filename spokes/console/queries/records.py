@@ -12,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.rows import Row
 from spokes.audit.sql.queries import Filters, fetch
 from spokes.audit.sql.tables import RECORDS
-from spokes.console.queries.portal_scope import Portals, within
+from spokes.console.queries.portal_scope import Portals, portal_filter
 
-_PLACE: Final = re.compile(r"(?P<at>\d{1,18})\.(?P<seq>\d{1,18})", re.ASCII)
+_CURSOR: Final = re.compile(r"(?P<at>\d{1,18})\.(?P<seq>\d{1,18})", re.ASCII)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recorded:
+class RecordView:
     """One record; texts that are absent are empty. `seq` is None until it is archived; times are epoch ms."""
 
     id: str
@@ -45,15 +45,15 @@ class Recorded:
     seq: int | None = None
 
     @classmethod
-    def from_row(cls, row: Row) -> "Recorded":
+    def from_row(cls, row: Row) -> "RecordView":
         """Read a row of the store, or one that is not there yet."""
-        given: dict[str, object] = {name: row[name] for name in _NAMES if row.get(name) is not None}
+        given: dict[str, object] = {name: row[name] for name in _COLUMNS if row.get(name) is not None}
         detail = row.get("detail")
         given["detail"] = orjson.loads(detail) if isinstance(detail, str) else {}
         return cls(**given)  # type: ignore[arg-type]  # the columns' own types, which no row spells out
 
 
-_NAMES: Final = tuple(told.name for told in fields(Recorded) if told.name != "detail")
+_COLUMNS: Final = tuple(told.name for told in fields(RecordView) if told.name != "detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +64,21 @@ class Page(Generic[T]):
     next: str | None = None
 
 
-async def search(
+async def search_records(
     engine: AsyncEngine, portals: Portals, filters: Filters, *, limit: int = 50, after: str | None = None
-) -> Page[Recorded]:
+) -> Page[RecordView]:
     """Return archived records that match, the newest first; `after` is the `next` of the page before.
 
     Raises:
         ValueError: `after` is no such place.
         AuditUnavailable: the store does not answer.
     """
-    return await page(engine, [*filters.conditions(), *within(portals)], limit=limit, after=after)
+    return await fetch_page(engine, [*filters.conditions(), *portal_filter(portals)], limit=limit, after=after)
 
 
-async def page(
+async def fetch_page(
     engine: AsyncEngine, conditions: Sequence[ColumnElement[bool]], *, limit: int, after: str | None
-) -> Page[Recorded]:
+) -> Page[RecordView]:
     """Return a page of the records for which all `conditions` hold; see `search`.
 
     Raises:
@@ -86,20 +86,22 @@ async def page(
         AuditUnavailable: the store does not answer.
     """
     if after is not None:
-        place = _PLACE.fullmatch(after)
+        place = _CURSOR.fullmatch(after)
         if place is None:
             raise ValueError(after)
         conditions = [*conditions, tuple_(RECORDS.c.at, RECORDS.c.seq) < tuple_(int(place["at"]), int(place["seq"]))]
-    found = await newest(engine, conditions, limit + 1)
+    found = await newest_records(engine, conditions, limit + 1)
     shown = found[:limit]
     return Page(tuple(shown), f"{shown[-1].at}.{shown[-1].seq}" if len(found) > limit else None)
 
 
-async def newest(engine: AsyncEngine, conditions: Sequence[ColumnElement[bool]], limit: int) -> list[Recorded]:
+async def newest_records(
+    engine: AsyncEngine, conditions: Sequence[ColumnElement[bool]], limit: int
+) -> list[RecordView]:
     """Return the newest records for which all `conditions` hold.
 
     Raises:
         AuditUnavailable: the store does not answer.
     """
     query = select(RECORDS).where(*conditions).order_by(RECORDS.c.at.desc(), RECORDS.c.seq.desc()).limit(limit)
-    return [Recorded.from_row(row) for row in await fetch(engine, query)]
+    return [RecordView.from_row(row) for row in await fetch(engine, query)]

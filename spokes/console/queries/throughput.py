@@ -13,13 +13,20 @@ from redis.asyncio import Redis
 
 from spokes.audit.records import Outcome
 from spokes.console.queries.portal_scope import Portals
-from spokes.core.telemetry.metric_history import Snapshot, kept, snapshot
+from spokes.core.telemetry.metric_history import Snapshot, load_snapshots, take_snapshot
 from spokes.core.telemetry.metric_totals import Samples
 
-_ENDS: Final = frozenset({
-    Outcome.PROCESSED, Outcome.SUPERSEDED, Outcome.COALESCED, Outcome.ECHO, Outcome.MERGED, Outcome.DEAD,
-})  # fmt: skip
-_FAILS: Final = frozenset({Outcome.RETRIED, Outcome.DEAD})
+_FINAL_OUTCOMES: Final = frozenset(
+    {
+        Outcome.PROCESSED,
+        Outcome.SUPERSEDED,
+        Outcome.COALESCED,
+        Outcome.ECHO,
+        Outcome.MERGED,
+        Outcome.DEAD,
+    }
+)
+_FAILED_OUTCOMES: Final = frozenset({Outcome.RETRIED, Outcome.DEAD})
 _MINUTE_MS: Final = 60_000
 
 
@@ -35,16 +42,16 @@ class Minute:
     at: int
     received: float = 0.0
     ended: float = 0.0
-    fates: Mapping[str, float] = field(default_factory=dict)
+    results: Mapping[str, float] = field(default_factory=dict)
     outcomes: Mapping[str, float] = field(default_factory=dict)
     runs: Mapping[str, float] = field(default_factory=dict)
     failures: Mapping[str, float] = field(default_factory=dict)
     calls: float = 0.0
-    limited: float = 0.0
+    rate_limited: float = 0.0
     waited_s: float = 0.0
 
 
-async def rates(redis: Redis, portals: Portals, *, minutes: int = 60) -> tuple[Minute, ...] | None:
+async def throughput(redis: Redis, portals: Portals, *, minutes: int = 60) -> tuple[Minute, ...] | None:
     """Return the last minutes, the oldest first, and at the end what has happened since; None for who may not know.
 
     Raises:
@@ -52,32 +59,32 @@ async def rates(redis: Redis, portals: Portals, *, minutes: int = 60) -> tuple[M
     """
     if portals is not None:
         return None
-    return differences([*await kept(redis, minutes + 1), await snapshot(redis)])
+    return rates_between([*await load_snapshots(redis, minutes + 1), await take_snapshot(redis)])
 
 
-def differences(snapshots: Sequence[Snapshot]) -> tuple[Minute, ...]:
+def rates_between(snapshots: Sequence[Snapshot]) -> tuple[Minute, ...]:
     """Return what happened between snapshots, the oldest first; two that lie too close tell nothing."""
     return tuple(
-        _minute(later.at, _news(earlier.sums, later.sums), _MINUTE_MS / (later.at - earlier.at))
+        _minute(later.at, _increases(earlier.sums, later.sums), _MINUTE_MS / (later.at - earlier.at))
         for earlier, later in pairwise(snapshots)
         if later.at - earlier.at >= _MINUTE_MS // 12
     )
 
 
-def _news(earlier: Samples, later: Samples) -> Samples:
+def _increases(earlier: Samples, later: Samples) -> Samples:
     """What was added; a sum that is smaller than before has begun anew, so all of it is news."""
     return {
         name: value - before if value >= (before := earlier.get(name, 0.0)) else value for name, value in later.items()
     }
 
 
-def _minute(at: int, news: Samples, scale: float) -> Minute:
+def _minute(at: int, increases: Samples, scale: float) -> Minute:
     fates: dict[str, float] = {}
     outcomes: dict[str, float] = {}
     runs: dict[str, float] = {}
     failures: dict[str, float] = {}
     calls = limited = waited = 0.0
-    for key, count in news.items():
+    for key, count in increases.items():
         name, labels = orjson.loads(key)
         value = count * scale
         match name:
@@ -86,18 +93,26 @@ def _minute(at: int, news: Samples, scale: float) -> Minute:
             case "spokes_outcomes_total":
                 _add(outcomes, labels["outcome"], value)
                 _add(runs, labels["handler"], value)
-                if labels["outcome"] in _FAILS:
+                if labels["outcome"] in _FAILED_OUTCOMES:
                     _add(failures, labels["handler"], value)
             case "spokes_crm_calls_total":
                 calls += value
                 limited += value if labels["outcome"] == "rate_limited" else 0.0
             case "spokes_budget_wait_seconds_sum":
                 waited += value
-    ended = sum(value for outcome, value in outcomes.items() if outcome in _ENDS)
+    ended = sum(value for outcome, value in outcomes.items() if outcome in _FINAL_OUTCOMES)
     return Minute(
-        at=at, received=sum(fates.values()), ended=ended, fates=fates, outcomes=outcomes, runs=runs, failures=failures,
-        calls=calls, limited=limited, waited_s=waited,
-    )  # fmt: skip
+        at=at,
+        received=sum(fates.values()),
+        ended=ended,
+        results=fates,
+        outcomes=outcomes,
+        runs=runs,
+        failures=failures,
+        calls=calls,
+        rate_limited=limited,
+        waited_s=waited,
+    )
 
 
 def _add(counts: dict[str, float], name: str, value: float) -> None:

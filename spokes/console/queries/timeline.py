@@ -18,20 +18,20 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.records import Action
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
-from spokes.console.queries.dead_letters import letters
-from spokes.console.queries.objects import Reference, Thing, Things, erased_at, find_things
-from spokes.console.queries.portal_scope import Portals, sees, within
-from spokes.console.queries.queue import LOOKED_AT, Waiting, look_up, waiting
-from spokes.console.queries.records import Page, Recorded, newest, page
-from spokes.console.queries.unarchived import together, unarchived
+from spokes.console.queries.dead_letters import find_dead_letters
+from spokes.console.queries.objects import MatchedObject, MatchedObjects, Reference, find_erasure_time, find_objects
+from spokes.console.queries.portal_scope import Portals, can_see, portal_filter
+from spokes.console.queries.queue import MAX_DELIVERIES_READ, WaitingDelivery, find_waiting, waiting_deliveries
+from spokes.console.queries.records import Page, RecordView, fetch_page, newest_records
+from spokes.console.queries.unarchived import load_unarchived, merge_with_stored
 from spokes.core.delivery import Entry
-from spokes.privacy.redis_data import Subject
+from spokes.privacy.redis_data import DataSubject
 from spokes.queue.dead_letters import DeadLetter
 
-_WRITES: Final = 1_000  # of the events of one page, the newest
+_MAX_WRITES: Final = 1_000  # of the events of one page, the newest
 
 
-async def heads(engine: AsyncEngine, portals: Portals, deliveries: Collection[str]) -> list[Recorded]:
+async def delivery_records(engine: AsyncEngine, portals: Portals, deliveries: Collection[str]) -> list[RecordView]:
     """Return the records that open these deliveries; those that only tried events again have none.
 
     Raises:
@@ -43,7 +43,9 @@ async def heads(engine: AsyncEngine, portals: Portals, deliveries: Collection[st
     named = values(column("id", Text), name="named").data([(name,) for name in deliveries]).cte("named")
     first = (
         select(RECORDS.c.seq)
-        .where(RECORDS.c.delivery_id == named.c.id, RECORDS.c.action == Action.DELIVERY_RECEIVED, *within(portals))
+        .where(
+            RECORDS.c.delivery_id == named.c.id, RECORDS.c.action == Action.DELIVERY_RECEIVED, *portal_filter(portals)
+        )
         .order_by(RECORDS.c.at, RECORDS.c.seq)
         .limit(1)
         .correlate(named)
@@ -52,10 +54,12 @@ async def heads(engine: AsyncEngine, portals: Portals, deliveries: Collection[st
     places = {
         int(row["seq"]) for row in await fetch(engine, select(first.label("seq")).select_from(named)) if row["seq"]
     }
-    return await newest(engine, [RECORDS.c.seq.in_(sorted(places))], len(places)) if places else []
+    return await newest_records(engine, [RECORDS.c.seq.in_(sorted(places))], len(places)) if places else []
 
 
-async def writes(engine: AsyncEngine, portals: Portals, event_keys: Collection[str]) -> tuple[Sequence[Recorded], bool]:
+async def crm_writes(
+    engine: AsyncEngine, portals: Portals, event_keys: Collection[str]
+) -> tuple[Sequence[RecordView], bool]:
     """Return what these events wrote to HubSpot, the newest first; and whether that is all.
 
     Raises:
@@ -63,16 +67,16 @@ async def writes(engine: AsyncEngine, portals: Portals, event_keys: Collection[s
     """
     if not event_keys:
         return [], True
-    asked = [RECORDS.c.event_key.in_(sorted(event_keys)), RECORDS.c.action == Action.CRM_WRITE, *within(portals)]
-    found = await newest(engine, asked, _WRITES + 1)
-    return found[:_WRITES], len(found) <= _WRITES
+    asked = [RECORDS.c.event_key.in_(sorted(event_keys)), RECORDS.c.action == Action.CRM_WRITE, *portal_filter(portals)]
+    found = await newest_records(engine, asked, _MAX_WRITES + 1)
+    return found[:_MAX_WRITES], len(found) <= _MAX_WRITES
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingEvent:
     """An event of the object that waits: in which delivery, and which of its entries."""
 
-    job: Waiting
+    job: WaitingDelivery
     entry: Entry
 
 
@@ -88,20 +92,26 @@ class Timeline:
     """
 
     reference: Reference
-    things: tuple[Thing, ...] = ()
-    records: tuple[Recorded, ...] = ()
-    pending: tuple[Pending, ...] = ()
+    objects: tuple[MatchedObject, ...] = ()
+    records: tuple[RecordView, ...] = ()
+    pending: tuple[PendingEvent, ...] = ()
     letters: tuple[DeadLetter, ...] = ()
     erased_at: int | None = None
     next: str | None = None
     truncated: bool = False
-    unread: bool = False
+    incomplete: bool = False
 
 
-async def timeline(
-    redis: Redis, engine: AsyncEngine, portals: Portals, reference: Reference, *, key: bytes, limit: int = 200,
+async def load_timeline(
+    redis: Redis,
+    engine: AsyncEngine,
+    portals: Portals,
+    reference: Reference,
+    *,
+    hash_key: bytes,
+    limit: int = 200,
     after: str | None = None,
-) -> Timeline:  # fmt: skip
+) -> Timeline:
     """Return what happened to the object that `reference` names.
 
     Args:
@@ -113,60 +123,70 @@ async def timeline(
         ValueError: `after` is no such place.
         AuditUnavailable, RedisError, OSError: who knows does not answer.
     """
-    if reference.portal_id is not None and not sees(portals, reference.portal_id):
+    if reference.portal_id is not None and not can_see(portals, reference.portal_id):
         return Timeline(reference=reference)
-    queued = await waiting(redis, portals)
-    stream = await unarchived(redis)
-    unstored = [*stream.naming(reference.object_id), *map(_as_record, _entries(queued))]
-    things = await find_things(redis, engine, portals, reference, unstored)
-    own: Page[Recorded] = Page(())
-    if things.shown:
-        own = await page(engine, [things.own(), *within(portals)], limit=limit, after=after)
+    queued = await waiting_deliveries(redis, portals)
+    stream = await load_unarchived(redis)
+    unstored = [*stream.records_naming(reference.object_id), *map(_as_record, _pending_events(queued))]
+    things = await find_objects(redis, engine, portals, reference, unstored)
+    own: Page[RecordView] = Page(())
+    if things.objects:
+        own = await fetch_page(engine, [things.sql_filter(), *portal_filter(portals)], limit=limit, after=after)
     # What waits in the stream is newer than what is stored, but for moments: it stands on the first page.
-    fresh = [] if after else list(filter(things.owns, stream.naming(*things.ids)))
-    mine = together(fresh, own.items)
+    fresh = [] if after else list(filter(things.matches, stream.records_naming(*things.ids)))
+    mine = merge_with_stored(fresh, own.items)
     event_keys = {record.event_key for record in mine if record.event_key}
     deliveries = {record.delivery_id for record in mine if record.delivery_id}
-    written, all_written = await writes(engine, portals, event_keys)
-    opened = await heads(engine, portals, deliveries)
-    unstored = [record for record in stream.naming(*event_keys, *deliveries) if sees(portals, record.portal_id)]
-    caused = [record for record in unstored if _belongs(record, event_keys, deliveries)]
+    written, all_written = await crm_writes(engine, portals, event_keys)
+    opened = await delivery_records(engine, portals, deliveries)
+    unstored = [
+        record for record in stream.records_naming(*event_keys, *deliveries) if can_see(portals, record.portal_id)
+    ]
+    caused = [record for record in unstored if _is_caused_by(record, event_keys, deliveries)]
     return Timeline(
-        reference=reference, things=things.shown, records=together([*fresh, *caused], [*own.items, *written, *opened]),
-        pending=await _pending(redis, things, queued, mine),
-        letters=tuple([letter async for letter in letters(redis, portals, keys=event_keys)] if event_keys else ()),
-        erased_at=await erased_at(engine, portals, reference, key), next=own.next,
-        truncated=not (things.complete and all_written), unread=not stream.complete or len(queued) >= LOOKED_AT,
-    )  # fmt: skip
+        reference=reference,
+        objects=things.objects,
+        records=merge_with_stored([*fresh, *caused], [*own.items, *written, *opened]),
+        pending=await _find_pending(redis, things, queued, mine),
+        letters=tuple(
+            [letter async for letter in find_dead_letters(redis, portals, keys=event_keys)] if event_keys else ()
+        ),
+        erased_at=await find_erasure_time(engine, portals, reference, hash_key),
+        next=own.next,
+        truncated=not (things.is_complete and all_written),
+        incomplete=not stream.is_complete or len(queued) >= MAX_DELIVERIES_READ,
+    )
 
 
-def _belongs(record: Recorded, event_keys: set[str], deliveries: set[str]) -> bool:
+def _is_caused_by(record: RecordView, event_keys: set[str], deliveries: set[str]) -> bool:
     if record.action == Action.CRM_WRITE:
         return record.event_key in event_keys
     return record.action == Action.DELIVERY_RECEIVED and record.delivery_id in deliveries
 
 
-def _entries(jobs: Iterable[Waiting]) -> list[Pending]:
-    return [Pending(job, entry) for job in jobs for entry in job.delivery.entries]
+def _pending_events(jobs: Iterable[WaitingDelivery]) -> list[PendingEvent]:
+    return [PendingEvent(job, entry) for job in jobs for entry in job.delivery.entries]
 
 
-def _as_record(pending: Pending) -> Recorded:
+def _as_record(pending: PendingEvent) -> RecordView:
     """What a waiting event would be called in a record, so that an object nothing is recorded of yet is found too."""
     event = pending.entry.event
-    return Recorded(
+    return RecordView(
         id="", at=0, action="", portal_id=event.portal_id, object_type=event.object_type, object_id=event.object_id
     )
 
 
-async def _pending(
-    redis: Redis, things: Things, queued: list[Waiting], records: Sequence[Recorded]
-) -> tuple[Pending, ...]:
+async def _find_pending(
+    redis: Redis, matched: MatchedObjects, queued: list[WaitingDelivery], records: Sequence[RecordView]
+) -> tuple[PendingEvent, ...]:
     """Return what waits of the object: first in line, or put off as its records tell."""
     seen = {job.delivery.id for job in queued}
     moved = dict.fromkeys(str(record.detail["moved_to"]) for record in records if record.detail.get("moved_to"))
-    jobs = [*queued, *await look_up(redis, [name for name in moved if name not in seen])]
-    subjects = [Subject(thing.portal_id, thing.object_type, thing.ids) for thing in things.shown]
+    jobs = [*queued, *await find_waiting(redis, [name for name in moved if name not in seen])]
+    subjects = [DataSubject(thing.portal_id, thing.object_type, thing.ids) for thing in matched.objects]
     found = [
-        pending for pending in _entries(jobs) if any(subject.concerns(pending.entry.event) for subject in subjects)
+        pending
+        for pending in _pending_events(jobs)
+        if any(subject.matches(pending.entry.event) for subject in subjects)
     ]
     return tuple(sorted(found, key=lambda pending: pending.job.due_at))

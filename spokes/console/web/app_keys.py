@@ -19,4 +19,4 @@ SESSIONS: Final = web.AppKey("sessions", Sessions)
 USERS: Final = web.AppKey("users", Users)
 PROVIDER: Final = web.AppKey[Provider | None]("provider")  # of identities; None where OIDC_ISSUER names none
 TEMPLATES: Final = web.AppKey("templates", Environment)
-BEHIND_WEB: Final = web.AppKey("behind_web", bool)  # on a socket, where our own web process says who asks
+BEHIND_WEB_PROCESS: Final = web.AppKey("behind_web", bool)  # on a socket, where our own web process says who asks

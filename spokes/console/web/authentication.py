@@ -8,18 +8,20 @@ from http import HTTPStatus
 from aiohttp import web
 
 from spokes.console.accounts.actors import ADDRESS, Actor
-from spokes.console.accounts.api_tokens import is_revoked, refused
-from spokes.console.accounts.rate_limits import Limit
+from spokes.console.accounts.api_tokens import is_revoked, token_refused
+from spokes.console.accounts.rate_limits import RateLimit
 from spokes.console.accounts.sessions import COOKIE
-from spokes.console.identity.bearer_tokens import bearer
+from spokes.console.identity.bearer_tokens import verify_bearer_token
 from spokes.console.web.app_keys import PROVIDER, REDIS, SESSIONS, SETTINGS
-from spokes.core.errors import Problem
-from spokes.core.telemetry.security_events import SecurityEvent, security
+from spokes.core.errors import HttpProblem
+from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
-_FORGERIES = Limit("token-address", 100, 60, "Too many tokens that are none of ours; wait as Retry-After says.")
+_REFUSED_TOKENS = RateLimit(
+    "token-address", 100, 60, "Too many tokens that are none of ours; wait as Retry-After says."
+)
 
 
-async def identify(request: web.Request) -> Actor | None:
+async def authenticate(request: web.Request) -> Actor | None:
     """Return who it is, None for somebody who does not say.
 
     Raises:
@@ -35,13 +37,13 @@ async def identify(request: web.Request) -> Actor | None:
         return None
     given = token.strip() if scheme.lower() == "bearer" else ""
     try:
-        actor = await bearer(given, request.app[SETTINGS], request.app[PROVIDER])
+        actor = await verify_bearer_token(given, request.app[SETTINGS], request.app[PROVIDER])
         if actor.token_id and await is_revoked(request.app[REDIS], actor.token_id):
-            raise refused("The token was taken back; `spokes token mint` makes a new one.")
+            raise token_refused("The token was taken back; `spokes token mint` makes a new one.")
         return actor
-    except Problem as problem:
+    except HttpProblem as problem:
         if problem.status != HTTPStatus.UNAUTHORIZED:
             raise
-        await _FORGERIES.take(request.app[REDIS], request[ADDRESS])  # its own log lines shall fill no disk
-        security(SecurityEvent.TOKEN_REFUSED, from_address=request[ADDRESS], why=problem.sentence)
+        await _REFUSED_TOKENS.consume(request.app[REDIS], request[ADDRESS])  # its own log lines shall fill no disk
+        log_security_event(SecurityEvent.TOKEN_REFUSED, from_address=request[ADDRESS], why=problem.detail)
         raise

@@ -11,17 +11,17 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from spokes.console.accounts.actors import ADDRESS, Actor
-from spokes.console.accounts.policy import Door, policy_of
-from spokes.console.accounts.rate_limits import Limit
+from spokes.console.accounts.policy import PublicAccess, policy_of
+from spokes.console.accounts.rate_limits import RateLimit
 from spokes.console.web.app_keys import REDIS, SETTINGS
-from spokes.core.errors import Problem
-from spokes.core.telemetry.security_events import SecurityEvent, security
+from spokes.core.errors import HttpProblem
+from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOGIN: Final = "/console/login"
 
 
-async def permit(request: web.Request, actor: Actor | None) -> None:
+async def authorize(request: web.Request, actor: Actor | None) -> None:
     """Return when `actor` may do what the request asks.
 
     Raises:
@@ -30,46 +30,52 @@ async def permit(request: web.Request, actor: Actor | None) -> None:
     """
     policy = policy_of(request.match_info.handler)
     api = request.path.startswith("/api/")
-    if not api and request.method not in _SAFE:
-        await _from_our_page(request, actor)
+    if not api and request.method not in _SAFE_METHODS:
+        await _check_cross_site(request, actor)
     if actor is not None and api:
-        await _rate(request, actor)
-    if policy is Door.ANYONE:
+        await _check_rate(request, actor)
+    if policy is PublicAccess.ANYONE:
         return
     if actor is None:
-        if not api and request.method in _SAFE:
+        if not api and request.method in _SAFE_METHODS:
             raise web.HTTPSeeOther(_LOGIN)
-        raise Problem(401, "not_signed_in", "Say who you are: a bearer token for the API, a login for the console.")
-    if policy is not Door.SIGNED_IN and (policy is None or isinstance(policy, Door) or not actor.may(policy)):
-        security(SecurityEvent.ACCESS_DENIED, actor=actor.name, from_address=request[ADDRESS], policy=str(policy))
-        raise Problem(403, "not_permitted", "Your role does not permit this.")
+        raise HttpProblem(401, "not_signed_in", "Say who you are: a bearer token for the API, a login for the console.")
+    if policy is not PublicAccess.SIGNED_IN and (
+        policy is None or isinstance(policy, PublicAccess) or not actor.may(policy)
+    ):
+        log_security_event(
+            SecurityEvent.ACCESS_DENIED, actor=actor.name, from_address=request[ADDRESS], policy=str(policy)
+        )
+        raise HttpProblem(403, "not_permitted", "Your role does not permit this.")
 
 
-async def _from_our_page(request: web.Request, actor: Actor | None) -> None:
-    here = is_from_here(request.headers)
+async def _check_cross_site(request: web.Request, actor: Actor | None) -> None:
+    here = is_same_origin(request.headers)
     if here and actor is not None:
         form = await request.post()
-        given = request.headers.get(HEADER) or form.get(FIELD, "")
-        here = isinstance(given, str) and is_ours(given, actor.csrf)
+        given = request.headers.get(CSRF_HEADER) or form.get(CSRF_FIELD, "")
+        here = isinstance(given, str) and is_valid_csrf_token(given, actor.csrf_token)
     if not here:
-        security(SecurityEvent.CROSS_SITE_REFUSED, from_address=request[ADDRESS])
-        raise Problem(403, "cross_site", "This form was not sent from a page of the console; open the page again.")
+        log_security_event(SecurityEvent.CROSS_SITE_REFUSED, from_address=request[ADDRESS])
+        raise HttpProblem(403, "cross_site", "This form was not sent from a page of the console; open the page again.")
 
 
-async def _rate(request: web.Request, actor: Actor) -> None:
-    limit = Limit("api", request.app[SETTINGS].console_rate_limit, 60, "Too many requests; wait as Retry-After says.")
+async def _check_rate(request: web.Request, actor: Actor) -> None:
+    limit = RateLimit(
+        "api", request.app[SETTINGS].console_rate_limit, 60, "Too many requests; wait as Retry-After says."
+    )
     try:
-        await limit.take(request.app[REDIS], f"{actor.proof}:{actor.name}")
-    except Problem:
-        security(SecurityEvent.RATE_LIMITED, actor=actor.name, from_address=request[ADDRESS])
+        await limit.consume(request.app[REDIS], f"{actor.auth_method}:{actor.name}")
+    except HttpProblem:
+        log_security_event(SecurityEvent.RATE_LIMITED, actor=actor.name, from_address=request[ADDRESS])
         raise
 
 
-FIELD = "csrf"  # of a form
-HEADER = "X-CSRF-Token"
+CSRF_FIELD = "csrf"  # of a form
+CSRF_HEADER = "X-CSRF-Token"
 
 
-def is_from_here(headers: Mapping[str, str]) -> bool:
+def is_same_origin(headers: Mapping[str, str]) -> bool:
     """Whether the browser says that the request comes from a page of this very site; none says it, none believes it."""
     if site := headers.get("Sec-Fetch-Site"):
         return site == "same-origin"
@@ -77,6 +83,6 @@ def is_from_here(headers: Mapping[str, str]) -> bool:
     return bool(origin.netloc) and origin.netloc.lower() == headers.get("Host", "").lower()
 
 
-def is_ours(given: str, expected: str) -> bool:
+def is_valid_csrf_token(token: str, expected: str) -> bool:
     """Whether the token is the session's."""
-    return bool(expected) and hmac.compare_digest(given.encode(errors="replace"), expected.encode())
+    return bool(expected) and hmac.compare_digest(token.encode(errors="replace"), expected.encode())

@@ -5,24 +5,24 @@ from typing import Final
 
 from aiohttp import web
 
-from spokes.core.errors import Problem
+from spokes.core.errors import HttpProblem
 
-_LONGEST: Final = 500
+_MAX_LENGTH: Final = 500
 
 
-def text_of(form: Mapping[str, object], name: str) -> str:
+def form_text(form: Mapping[str, object], name: str) -> str:
     """Return a field as text without spaces around it; empty when it is absent or a file."""
     value = form.get(name, "")
-    return value.strip()[:_LONGEST] if isinstance(value, str) else ""
+    return value.strip()[:_MAX_LENGTH] if isinstance(value, str) else ""
 
 
-async def reason_of(request: web.Request) -> str:
+async def required_reason(request: web.Request) -> str:
     """Return why somebody does what they do.
 
     Raises:
         Problem: they do not say.
     """
-    reason = text_of(await request.post(), "reason")
+    reason = form_text(await request.post(), "reason")
     if not reason:
-        raise Problem(422, "no_reason", "Say why: the reason stands in the audit. Go back and fill it in.")
+        raise HttpProblem(422, "no_reason", "Say why: the reason stands in the audit. Go back and fill it in.")
     return reason

@@ -14,15 +14,15 @@ from spokes.console.accounts.actors import ACTOR, NOBODY, REQUEST_ID
 from spokes.console.accounts.policy import Permission
 from spokes.console.web.app_keys import TEMPLATES
 from spokes.console.web.template_filters import FILTERS
-from spokes.core.errors import Problem
+from spokes.core.errors import HttpProblem
 
-_ROOMS: Final = ("spokes.console.pages", "spokes.console.web")  # each with a folder `templates`
+_TEMPLATE_PACKAGES: Final = ("spokes.console.pages", "spokes.console.web")  # each with a folder `templates`
 
 
-def templates() -> Environment:
+def template_environment() -> Environment:
     """Return the environment of all templates."""
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(room) for room in _ROOMS]),
+        loader=ChoiceLoader([PackageLoader(room) for room in _TEMPLATE_PACKAGES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -50,23 +50,23 @@ def render(request: web.Request, name: str, *, status: int = 200, **values: obje
     return web.Response(text=text, content_type="text/html", status=status, headers={"Cache-Control": "no-store"})
 
 
-MEDIA_TYPE = "application/problem+json"
+PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 
-def as_answer(request: web.Request, problem: Problem) -> web.Response:
+def problem_response(request: web.Request, problem: HttpProblem) -> web.Response:
     """Return the answer that tells of `problem`: a page for the console, JSON for the API."""
     title = HTTPStatus(problem.status).phrase
     if request.path.startswith("/console"):
-        answer = render(request, "problem.html", status=problem.status, title=title, sentence=problem.sentence)
+        answer = render(request, "problem.html", status=problem.status, title=title, sentence=problem.detail)
     else:
         told = {
             "type": f"urn:spokes:problem:{problem.reason}",
             "title": title,
             "status": problem.status,
-            "detail": problem.sentence,
+            "detail": problem.detail,
             "correlation_id": request.get(REQUEST_ID, ""),
         }
-        answer = web.Response(body=orjson.dumps(told), content_type=MEDIA_TYPE, status=problem.status)
+        answer = web.Response(body=orjson.dumps(told), content_type=PROBLEM_MEDIA_TYPE, status=problem.status)
     if problem.retry_after_s is not None:
         answer.headers["Retry-After"] = str(problem.retry_after_s)
     if problem.status == HTTPStatus.UNAUTHORIZED:

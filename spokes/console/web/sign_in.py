@@ -8,17 +8,17 @@ from aiohttp import web
 from spokes.audit.records import Action
 from spokes.console.accounts.actors import ADDRESS
 from spokes.console.accounts.policy import Role
-from spokes.console.accounts.rate_limits import Limit
+from spokes.console.accounts.rate_limits import RateLimit
 from spokes.console.accounts.sessions import COOKIE
-from spokes.console.operator_audit import act, tell
+from spokes.console.operator_audit import append_record, operator_record
 from spokes.console.web.app_keys import REDIS, SESSIONS
-from spokes.core.errors import Problem
-from spokes.core.telemetry.security_events import SecurityEvent, security
+from spokes.core.errors import HttpProblem
+from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
-INSIDE: Final = "/console"
-_WAIT: Final = "Too many attempts to log in; wait a few minutes."
-_BY_NAME: Final = Limit("login-name", 5, 300, _WAIT)
-_BY_ADDRESS: Final = Limit("login-address", 20, 300, _WAIT)
+CONSOLE_PATH: Final = "/console"
+_TOO_MANY_ATTEMPTS: Final = "Too many attempts to log in; wait a few minutes."
+_BY_NAME: Final = RateLimit("login-name", 5, 300, _TOO_MANY_ATTEMPTS)
+_BY_ADDRESS: Final = RateLimit("login-address", 20, 300, _TOO_MANY_ATTEMPTS)
 
 
 async def throttle(request: web.Request, name: str = "") -> None:
@@ -28,22 +28,22 @@ async def throttle(request: web.Request, name: str = "") -> None:
         Problem: 429, it is one too many from this address or for this name.
     """
     try:
-        await _BY_ADDRESS.take(request.app[REDIS], request[ADDRESS])
+        await _BY_ADDRESS.consume(request.app[REDIS], request[ADDRESS])
         if name:
-            await _BY_NAME.take(request.app[REDIS], name)
-    except Problem:
-        security(SecurityEvent.LOGIN_THROTTLED, from_address=request[ADDRESS])
+            await _BY_NAME.consume(request.app[REDIS], name)
+    except HttpProblem:
+        log_security_event(SecurityEvent.LOGIN_THROTTLED, from_address=request[ADDRESS])
         raise
 
 
-async def let_in(
+async def start_session(
     request: web.Request,
-    answer: web.Response,
+    response: web.Response,
     name: str,
     roles: Iterable[Role],
     portals: Iterable[int] | None,
     *,
-    by: str,
+    method: str,
 ) -> web.Response:
     """Begin a session, and put its cookie on the answer.
 
@@ -52,13 +52,15 @@ async def let_in(
     sessions = request.app[SESSIONS]
     if before := request.cookies.get(COOKIE):
         await sessions.end(before)
-    await tell(request.app[REDIS], act(Action.LOGGED_IN, {"by": by}, actor=name, address=request[ADDRESS]))
-    cookie = await sessions.begin(name, roles, portals)
-    security(SecurityEvent.LOGIN_SUCCEEDED, actor=name, from_address=request[ADDRESS], by=by)
-    answer.set_cookie(COOKIE, cookie, path="/", secure=True, httponly=True, samesite="Strict")
-    return answer
+    await append_record(
+        request.app[REDIS], operator_record(Action.LOGGED_IN, {"by": method}, actor=name, address=request[ADDRESS])
+    )
+    cookie = await sessions.start(name, roles, portals)
+    log_security_event(SecurityEvent.LOGIN_SUCCEEDED, actor=name, from_address=request[ADDRESS], by=method)
+    response.set_cookie(COOKIE, cookie, path="/", secure=True, httponly=True, samesite="Strict")
+    return response
 
 
-def to(place: str) -> web.Response:
+def redirect_to(path: str) -> web.Response:
     """Return a redirect as an answer, since aiohttp's exceptions carry no cookies through our middleware."""
-    return web.Response(status=303, headers={"Location": place})
+    return web.Response(status=303, headers={"Location": path})

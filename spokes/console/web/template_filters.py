@@ -7,22 +7,22 @@ from typing import Final
 from markupsafe import Markup, escape
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_FEW: Final = 10
+_DECIMAL_BELOW: Final = 10
 
 
-def clock(at_ms: float | None) -> str:
+def time_of_day(at_ms: float | None) -> str:
     """Return the time of day of an epoch ms, in UTC."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S") if at_ms else ""
 
 
-def day(at_ms: float | None) -> str:
+def date(at_ms: float | None) -> str:
     """Return the day of an epoch ms, in UTC."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d") if at_ms else ""
 
 
-def moment(at_ms: float | None) -> str:
+def date_time(at_ms: float | None) -> str:
     """Return day and time of an epoch ms, in UTC."""
-    return f"{day(at_ms)} {clock(at_ms)}" if at_ms else ""
+    return f"{date(at_ms)} {time_of_day(at_ms)}" if at_ms else ""
 
 
 def iso(at_ms: float | None) -> str:
@@ -34,7 +34,7 @@ def duration(seconds: float | None) -> str:
     """Return a length of time in the two units that matter."""
     if seconds is None:
         return "-"
-    if seconds < _FEW:
+    if seconds < _DECIMAL_BELOW:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < _MINUTE:
@@ -48,25 +48,26 @@ def duration(seconds: float | None) -> str:
 
 def count(value: float) -> str:
     """Return a number with its thousands apart; below ten with a decimal where it has one."""
-    return f"{value:,.1f}".removesuffix(".0") if value < _FEW else f"{value:,.0f}"
+    return f"{value:,.1f}".removesuffix(".0") if value < _DECIMAL_BELOW else f"{value:,.0f}"
 
 
-def words(name: str) -> str:
+def humanise(name: str) -> str:
     """Return a constant as words."""
     return name.replace("_", " ").replace(".", " ")
 
 
-def opened(sentence: str) -> str:
+def capitalise(sentence: str) -> str:
     """Return a sentence with a capital at its start and the rest as it is: HubSpot stays HubSpot."""
     return sentence[:1].upper() + sentence[1:]
 
 
-def marked(text: str) -> Markup:
+def code_spans(text: str) -> Markup:
     """Return text as HTML in which what stands between backticks is code."""
     parts = (escape(part) for part in text.split("`"))
     return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
 FILTERS: Final[Mapping[str, Callable[..., str]]] = {
-    told.__name__: told for told in (clock, day, moment, iso, duration, count, words, opened, marked)
+    told.__name__: told
+    for told in (time_of_day, date, date_time, iso, duration, count, humanise, capitalise, code_spans)
 }

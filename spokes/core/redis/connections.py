@@ -23,7 +23,7 @@ from redis.exceptions import TimeoutError as TimedOut
 from spokes.core.settings import Settings
 
 
-class _Mended(AbstractConnection):
+class _FixedConnection(AbstractConnection):
     """What redis-py 5 does in a way that will not do for us.
 
     It loses cancellations: one that comes while it connects it takes for the end of the matter, and one that comes
@@ -84,19 +84,23 @@ class _Mended(AbstractConnection):
         return [hiredis.pack_command(words)]
 
 
-class _Plain(_Mended, Connection):
+class _TcpConnection(_FixedConnection, Connection):
     pass
 
 
-class _TLS(_Mended, SSLConnection):
+class _TlsConnection(_FixedConnection, SSLConnection):
     pass
 
 
-class _Socket(_Mended, UnixDomainSocketConnection):
+class _UnixConnection(_FixedConnection, UnixDomainSocketConnection):
     pass
 
 
-_MENDED: Final[dict[type, type]] = {Connection: _Plain, SSLConnection: _TLS, UnixDomainSocketConnection: _Socket}
+_FIXED_CLASSES: Final[dict[type, type]] = {
+    Connection: _TcpConnection,
+    SSLConnection: _TlsConnection,
+    UnixDomainSocketConnection: _UnixConnection,
+}
 
 
 def redis_pool(settings: Settings, *, max_connections: int = 10, timeout_s: float | None = None) -> ConnectionPool:
@@ -121,7 +125,7 @@ def redis_pool(settings: Settings, *, max_connections: int = 10, timeout_s: floa
     if address.startswith("unix://"):
         del options["socket_connect_timeout"]
     pool = BlockingConnectionPool.from_url(address, **options)
-    pool.connection_class = _MENDED[pool.connection_class]
+    pool.connection_class = _FIXED_CLASSES[pool.connection_class]
     return pool
 
 
@@ -130,7 +134,7 @@ def redis_client(settings: Settings, *, max_connections: int = 10, timeout_s: fl
     return Redis.from_pool(redis_pool(settings, max_connections=max_connections, timeout_s=timeout_s))
 
 
-def take_over(
+def detach_socket(
     connection: AbstractConnection, protocol: asyncio.Protocol
 ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
     """Let everything that comes over an open connection go to `protocol`; return where to write.

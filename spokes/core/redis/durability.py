@@ -11,18 +11,18 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-_KNOWS_WAITAOF: Final = (7, 2)
-_WAITS_UNDER_EVERYSEC: Final = (8, 0)
+_WAITAOF_SINCE: Final = (7, 2)
+_EVERYSEC_RELIABLE_SINCE: Final = (8, 0)
 
 
-class Loss(NamedTuple):
+class DurabilityRisk(NamedTuple):
     """One way to lose events: a sentence, and whether it is one that nobody can have meant to allow."""
 
-    sentence: str
-    grave: bool
+    message: str
+    is_misconfiguration: bool
 
 
-async def losses(redis: Redis, *, durable: bool) -> list[Loss]:
+async def durability_risks(redis: Redis, *, durable: bool) -> list[DurabilityRisk]:
     """Return every way in which `redis` would lose events in silence; `durable`: 202 is to wait for its disk.
 
     Raises:
@@ -32,37 +32,41 @@ async def losses(redis: Redis, *, durable: bool) -> list[Loss]:
     found = []
     if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
         found.append(
-            Loss(
-                "Redis evicts keys when it is full, and with them events: set maxmemory-policy noeviction.", grave=True
+            DurabilityRisk(
+                "Redis evicts keys when it is full, and with them events: set maxmemory-policy noeviction.",
+                is_misconfiguration=True,
             )
         )
-    if not info.get("aof_enabled") and not await _configured(redis, "save", unknown="hosted"):
+    if not info.get("aof_enabled") and not await _config_value(redis, "save", unknown="hosted"):
         found.append(
-            Loss("Redis keeps nothing on disk, so a restart of it loses the queue: set appendonly yes.", grave=False)
+            DurabilityRisk(
+                "Redis keeps nothing on disk, so a restart of it loses the queue: set appendonly yes.",
+                is_misconfiguration=False,
+            )
         )
-    if durable and (sentence := unwaited(info, await appendfsync(redis))):
-        found.append(Loss(sentence, grave=True))
+    if durable and (sentence := waitaof_problem(info, await appendfsync(redis))):
+        found.append(DurabilityRisk(sentence, is_misconfiguration=True))
     return found
 
 
-def unwaited(info: Mapping[str, Any], policy: str) -> str | None:
+def waitaof_problem(info: Mapping[str, Any], policy: str) -> str | None:
     """Return why DURABLE_ACK=aof does not hold on a server, by its INFO and its appendfsync; None when it does."""
     if not info.get("aof_enabled"):
         return "DURABLE_ACK=aof waits for an append-only file, and Redis has none: set appendonly yes."
     version = tuple(int(part) for part in str(info["redis_version"]).split(".")[:2])
-    if version < _KNOWS_WAITAOF:
+    if version < _WAITAOF_SINCE:
         return f"DURABLE_ACK=aof needs Redis 7.2 or Valkey, and this is Redis {info['redis_version']}."
-    if policy == "always" or (version >= _WAITS_UNDER_EVERYSEC and "valkey_version" not in info):
+    if policy == "always" or (version >= _EVERYSEC_RELIABLE_SINCE and "valkey_version" not in info):
         return None
     return f"DURABLE_ACK=aof needs appendfsync always: with {policy} this Redis does not say when its disk has it."
 
 
 async def appendfsync(redis: Redis) -> str:
     """Return when the server's append-only file is synced: always, everysec or no."""
-    return await _configured(redis, "appendfsync", unknown="always")
+    return await _config_value(redis, "appendfsync", unknown="always")
 
 
-async def _configured(redis: Redis, name: str, *, unknown: str) -> str:
+async def _config_value(redis: Redis, name: str, *, unknown: str) -> str:
     """A setting of the server; hosted ones do not tell, and take care of it themselves."""
     try:
         return str((await redis.config_get(name)).get(name, ""))

@@ -8,66 +8,66 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-from spokes.core.redis.outage import Patience, is_away
+from spokes.core.redis.outage import RedisOutage, is_outage
 
-Ask = TypeVar("Ask")
+Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-class Together(Generic[Ask, Answer]):
+class GroupCommit(Generic[Item, Answer]):
     """One call at a time for everybody who asks."""
 
     def __init__(
         self,
-        carry_out: Callable[[list[Ask]], Awaitable[Sequence[Answer]]],
-        patience: Patience,
+        commit: Callable[[list[Item]], Awaitable[Sequence[Answer]]],
+        outage: RedisOutage,
         *,
-        most: int,
-        weigh: Callable[[Ask], int] = lambda _: 1,
+        max_weight: int,
+        weight: Callable[[Item], int] = lambda _: 1,
     ) -> None:
         """Share calls of `carry_out`, which answers each ask in its place.
 
         A call takes no further ask once its asks weigh `most`: while Redis is at it, we are to have work of our own.
         """
-        self._carry_out = carry_out
-        self._patience = patience
-        self._most = most
-        self._weigh = weigh
-        self._waiting: deque[tuple[Ask, asyncio.Future[Answer] | None]] = deque()
-        self._under_way: list[tuple[Ask, asyncio.Future[Answer] | None]] = []
-        self._call: asyncio.Task[None] | None = None
+        self._commit = commit
+        self._outage = outage
+        self._max_weight = max_weight
+        self._weight = weight
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer] | None]] = deque()
+        self._in_flight: list[tuple[Item, asyncio.Future[Answer] | None]] = []
+        self._drain_task: asyncio.Task[None] | None = None
 
-    def open(self) -> Iterator[Ask]:
+    def pending(self) -> Iterator[Item]:
         """Go through what was asked for and is not carried out yet."""
-        for ask, _ in (*self._under_way, *self._waiting):
+        for ask, _ in (*self._in_flight, *self._waiting):
             yield ask
 
-    def ask(self, ask: Ask, answer: "asyncio.Future[Answer] | None" = None) -> "asyncio.Future[Answer]":
+    def submit(self, item: Item, future: "asyncio.Future[Answer] | None" = None) -> "asyncio.Future[Answer]":
         """Return the answer to come; `answer` itself, where there is one that waits for it already."""
-        answer = answer or asyncio.get_running_loop().create_future()
-        self._enter(ask, answer)
-        return answer
+        future = future or asyncio.get_running_loop().create_future()
+        self._append(item, future)
+        return future
 
-    def tell(self, ask: Ask) -> None:
+    def enqueue(self, item: Item) -> None:
         """Ask without waiting for an answer; a later ask is answered after it was carried out."""
-        self._enter(ask, None)
+        self._append(item, None)
 
-    def _enter(self, ask: Ask, answer: "asyncio.Future[Answer] | None") -> None:
+    def _append(self, ask: Item, answer: "asyncio.Future[Answer] | None") -> None:
         self._waiting.append((ask, answer))
-        if self._call is None:
-            self._call = asyncio.get_running_loop().create_task(self._drain())
+        if self._drain_task is None:
+            self._drain_task = asyncio.get_running_loop().create_task(self._drain())
 
     async def close(self) -> None:
         """Wait for what is under way."""
-        if self._call is not None:
-            await asyncio.wait([self._call])
+        if self._drain_task is not None:
+            await asyncio.wait([self._drain_task])
 
     async def _drain(self) -> None:
         try:
             while self._waiting:
-                group = self._under_way = self._next_group()
+                group = self._in_flight = self._next_group()
                 try:
-                    answers = await self._insist([ask for ask, _ in group])
+                    answers = await self._commit_with_retry([ask for ask, _ in group])
                 except Exception as error:  # noqa: BLE001 - every waiter must learn of it, whatever it is
                     for _, waiter in group:
                         if waiter is not None and not waiter.done():
@@ -78,24 +78,24 @@ class Together(Generic[Ask, Answer]):
                         if waiter is not None and not waiter.done():
                             waiter.set_result(answer)
         finally:
-            self._under_way = []
-            self._call = None
+            self._in_flight = []
+            self._drain_task = None
 
-    def _next_group(self) -> list[tuple[Ask, asyncio.Future[Answer] | None]]:
+    def _next_group(self) -> list[tuple[Item, asyncio.Future[Answer] | None]]:
         group, weight = [], 0
-        while self._waiting and weight < self._most:
+        while self._waiting and weight < self._max_weight:
             group.append(self._waiting.popleft())
-            weight += self._weigh(group[-1][0])
+            weight += self._weight(group[-1][0])
         return group
 
-    async def _insist(self, asks: list[Ask]) -> Sequence[Answer]:
+    async def _commit_with_retry(self, asks: list[Item]) -> Sequence[Answer]:
         while True:
             try:
-                answers = await self._carry_out(asks)
+                answers = await self._commit(asks)
             except Exception as error:
-                if not is_away(error):
+                if not is_outage(error):
                     raise
-                await self._patience.wait(error)
+                await self._outage.wait(error)
             else:
-                self._patience.answered()
+                self._outage.mark_available()
                 return answers

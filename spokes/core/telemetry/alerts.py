@@ -34,7 +34,7 @@ class Alert(StrEnum):
     LOOP_BLOCKED = "loop_blocked"
 
 
-MEANINGS: Final[Mapping[Alert, tuple[str, str]]] = {
+ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.PORTAL_PAUSED: (
         "The work of a portal waits; nothing is lost, and it costs no attempt.",
         "not_authorized: renew HUBSPOT_ACCESS_TOKEN, restart workers. By hand: `spokes resume`. Or it ends itself.",

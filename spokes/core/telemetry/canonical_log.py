@@ -13,17 +13,17 @@ import orjson
 
 from spokes.core.masking import Mask
 
-_TOGETHER_S: Final = 0.01
+_MAX_DELAY_S: Final = 0.01
 
 
-class CanonicalLines:
+class CanonicalLog:
     """Writes them for one process."""
 
-    def __init__(self, out: TextIO, process: str, mask: Mask) -> None:
-        self._out = out
+    def __init__(self, stream: TextIO, process: str, mask: Mask) -> None:
+        self._stream = stream
         self._process = process
         self._mask = mask
-        self._waiting: list[bytes] = []
+        self._buffer: list[bytes] = []
         self._loop: asyncio.AbstractEventLoop | None = None  # that will write what waits
         atexit.register(self.flush)
 
@@ -31,7 +31,7 @@ class CanonicalLines:
         """Write a line soon; at once where no event loop runs."""
         # The moment ends in Z: a plus would be looked at as a phone number's.
         ours = {"event": event, "process": self._process, "level": level, "timestamp": datetime.now(UTC)}
-        self._waiting.append(orjson.dumps({**fields, **ours}, option=orjson.OPT_UTC_Z))
+        self._buffer.append(orjson.dumps({**fields, **ours}, option=orjson.OPT_UTC_Z))
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -39,11 +39,11 @@ class CanonicalLines:
         else:
             if loop is not self._loop:
                 self._loop = loop
-                loop.call_later(_TOGETHER_S, self.flush)
+                loop.call_later(_MAX_DELAY_S, self.flush)
 
     def flush(self) -> None:
         """Write what waits."""
         self._loop = None
-        if self._waiting:
-            lines, self._waiting = b"\n".join(self._waiting).decode(), []
-            self._out.write(f"{self._mask.text(lines)}\n")
+        if self._buffer:
+            lines, self._buffer = b"\n".join(self._buffer).decode(), []
+            self._stream.write(f"{self._mask.text(lines)}\n")

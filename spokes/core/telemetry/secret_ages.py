@@ -1,17 +1,17 @@
 """How old each of our secrets is, by a fingerprint kept in Redis."""
 
-import time
 from typing import Final
 
 from redis.asyncio import Redis
 
+from spokes.core import clock
 from spokes.core.masking import derive_key, keyed_hash
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 
 _DAY_MS: Final = 86_400_000
-OLD: Final = ((90, Alert.SECRET_OLD, "error"), (75, Alert.SECRET_AGEING, "warning"))  # days
-SECRETS: Final = "spokes:secrets"  # hash of fingerprint to the epoch ms at which the secret was first seen
+AGE_ALERTS: Final = ((90, Alert.SECRET_OLD, "error"), (75, Alert.SECRET_AGEING, "warning"))  # days
+SECRETS_FIRST_SEEN: Final = "spokes:secrets"  # hash of fingerprint to the epoch ms at which the secret was first seen
 
 
 async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]:
@@ -20,9 +20,9 @@ async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    seen: dict[bytes, bytes] = await redis.hgetall(SECRETS)  # type: ignore[misc]  # redis-py types one class for sync and async
-    now_ms = time.time_ns() // 1_000_000
-    names = fingerprints(settings)
+    seen: dict[bytes, bytes] = await redis.hgetall(SECRETS_FIRST_SEEN)  # type: ignore[misc]  # redis-py types one class for sync and async
+    now_ms = clock.now_ms()
+    names = secret_fingerprints(settings)
     return [
         (name, (now_ms - int(seen[print_.encode()])) // _DAY_MS)
         for print_, name in names.items()
@@ -30,7 +30,7 @@ async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]
     ]
 
 
-def fingerprints(settings: Settings) -> dict[str, str]:
+def secret_fingerprints(settings: Settings) -> dict[str, str]:
     """The variable of each secret, by what it is known by in Redis."""
     named = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
     if token := settings.hubspot_access_token.get_secret_value():
@@ -39,6 +39,6 @@ def fingerprints(settings: Settings) -> dict[str, str]:
     return {keyed_hash(key, secret)[:16]: name for secret, name in named.items()}
 
 
-def secret_alert(days: int) -> Alert | None:
+def alert_for_age(days: int) -> Alert | None:
     """Return the alert that a secret of this age calls for."""
-    return next((alert for least, alert, _ in OLD if days >= least), None)
+    return next((alert for least, alert, _ in AGE_ALERTS if days >= least), None)

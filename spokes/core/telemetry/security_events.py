@@ -36,15 +36,15 @@ class SecurityEvent(StrEnum):
     TOKEN_REVOKED = "token_revoked"  # noqa: S105 - of the API
 
 
-_CALM: Final = frozenset({SecurityEvent.LOGIN_SUCCEEDED, SecurityEvent.LOGGED_OUT})
+_INFO_EVENTS: Final = frozenset({SecurityEvent.LOGIN_SUCCEEDED, SecurityEvent.LOGGED_OUT})
 
 
-def security(event: SecurityEvent, **fields: Any) -> None:
+def log_security_event(event: SecurityEvent, **fields: Any) -> None:
     """Write the line of a security event, and count it.
 
     Args:
         fields: actor, address, role, reason, counts; never a value, a token or a password.
     """
-    level = logging.INFO if event in _CALM else logging.WARNING
+    level = logging.INFO if event in _INFO_EVENTS else logging.WARNING
     structlog.get_logger().log(level, event.value, security=True, **fields)
     SECURITY_EVENTS.labels(event.value).inc()

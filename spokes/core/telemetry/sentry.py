@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from sentry_sdk.types import Event as SentryEvent
     from sentry_sdk.types import Hint
 
-_PERSONAL: Final = ("request", "user", "extra", "server_name", "breadcrumbs", "modules")
-_COMMIT: Final = 12  # digits of a commit that tell it from others
+_REMOVED_KEYS: Final = ("request", "user", "extra", "server_name", "breadcrumbs", "modules")
+_COMMIT_DIGITS: Final = 12  # digits of a commit that tell it from others
 _is_on = False
-_rate = 0.0
+_traces_rate = 0.0
 
 
-def start(settings: Settings, process: str, mask: Mask) -> None:
+def start_sentry(settings: Settings, process: str, mask: Mask) -> None:
     """Send to SENTRY_DSN from now on, if it is set."""
-    global _is_on, _rate
-    _is_on, _rate = False, 0.0
+    global _is_on, _traces_rate
+    _is_on, _traces_rate = False, 0.0
     if not (dsn := settings.sentry_dsn.get_secret_value()):
         return
     # Loaded where it is used: who has no Sentry need not find three megabytes for it.
@@ -35,7 +35,7 @@ def start(settings: Settings, process: str, mask: Mask) -> None:
     from sentry_sdk.integrations.excepthook import ExcepthookIntegration  # noqa: PLC0415
     from sentry_sdk.integrations.threading import ThreadingIntegration  # noqa: PLC0415
 
-    _is_on, _rate = True, settings.sentry_traces_rate
+    _is_on, _traces_rate = True, settings.sentry_traces_rate
 
     def scrub(event: "SentryEvent", _: "Hint") -> "SentryEvent":
         return _scrubbed(event, mask)
@@ -46,7 +46,7 @@ def start(settings: Settings, process: str, mask: Mask) -> None:
         release=release(settings),
         before_send=scrub,
         before_send_transaction=scrub,
-        traces_sample_rate=1.0 if _rate else None,  # who is to be sampled is drawn in `timed`
+        traces_sample_rate=1.0 if _traces_rate else None,  # who is to be sampled is drawn in `timed`
         max_breadcrumbs=0,
         include_local_variables=False,
         include_source_context=False,
@@ -65,7 +65,7 @@ def start(settings: Settings, process: str, mask: Mask) -> None:
 
 def release(settings: Settings) -> str:
     """Return the name of what runs: SENTRY_RELEASE, or our version, on Heroku with the commit."""
-    commit = settings.heroku_slug_commit[:_COMMIT]
+    commit = settings.heroku_slug_commit[:_COMMIT_DIGITS]
     return settings.sentry_release or f"spokes@{VERSION}" + (f"+{commit}" if commit else "")
 
 
@@ -95,14 +95,14 @@ def send_alert(name: str, level: str, fields: dict[str, Any]) -> None:
         sentry_sdk.capture_message(name, level=level)  # type: ignore[arg-type]  # its literal type is our log levels
 
 
-def timed(operation: str, name: str, seconds: float) -> None:
+def record_span(operation: str, name: str, seconds: float) -> None:
     """Take note of how long something took that has just ended; of so many, SENTRY_TRACES_RATE are sent.
 
     Args:
         operation: `request`, `delivery` or `handler`.
         name: of a closed set.
     """
-    if not _rate or random.random() >= _rate:
+    if not _traces_rate or random.random() >= _traces_rate:
         return
     import sentry_sdk  # noqa: PLC0415 - as in `start`
 
@@ -119,7 +119,7 @@ def _scrubbed(event: "SentryEvent", mask: Mask) -> "SentryEvent":
         exception["value"] = ""  # the text of an exception may quote a value
         for frame in (exception.get("stacktrace") or {}).get("frames") or []:
             frame.pop("vars", None)
-    for name in _PERSONAL:
+    for name in _REMOVED_KEYS:
         event.pop(name, None)  # type: ignore[misc]  # a TypedDict whose keys are all optional
     contexts = event.get("contexts") or {}
     if "fields" in contexts:

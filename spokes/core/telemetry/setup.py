@@ -19,24 +19,24 @@ import structlog
 from spokes.core.masking import Mask
 from spokes.core.settings import Settings
 from spokes.core.telemetry import sentry
-from spokes.core.telemetry.canonical_log import CanonicalLines
-from spokes.core.telemetry.console_log import Columns
+from spokes.core.telemetry.canonical_log import CanonicalLog
+from spokes.core.telemetry.console_log import ColumnRenderer
 
 
-def take_over() -> None:
+def install_hooks() -> None:
     """Have them told as log lines from now on, in this process."""
-    warnings.showwarning = _warned
-    sys.excepthook = _uncaught
-    threading.excepthook = _uncaught_in_thread
+    warnings.showwarning = _on_warning
+    sys.excepthook = _on_uncaught
+    threading.excepthook = _on_uncaught_in_thread
 
 
-def first_line(record: logging.LogRecord) -> bool:
+def keep_first_line(record: logging.LogRecord) -> bool:
     """Cut a library's log line at its first newline; asyncio writes the text of exceptions on the lines below it."""
     record.msg, record.args = record.getMessage().partition("\n")[0], ()
     return True
 
 
-def _warned(  # noqa: PLR0917 - Python's own signature
+def _on_warning(  # noqa: PLR0917 - Python's own signature
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
     line: str | None = None,
 ) -> None:  # fmt: skip
@@ -44,21 +44,21 @@ def _warned(  # noqa: PLR0917 - Python's own signature
     structlog.get_logger().warning("python_warning", category=category.__name__, at=f"{filename}:{lineno}")
 
 
-def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _on_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if not issubclass(kind, KeyboardInterrupt):
         structlog.get_logger().critical("uncaught", exc_info=(kind, error, trace))
 
 
-def _uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
+def _on_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
-        _uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+        _on_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
 # arq prints the arguments of every job at INFO, aiohttp one line a request, urllib3 the URL of every call.
 _QUIET_LOGGERS = ("arq", "aiohttp.access", "urllib3", "asyncio", "alembic", "sqlalchemy")
 
 
-def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> None:
+def setup_telemetry(settings: Settings, process: str, *, stream: TextIO | None = None) -> None:
     """Set up logging (columns on a terminal, JSON elsewhere) and Sentry (when SENTRY_DSN is set) for this process.
 
     Args:
@@ -66,7 +66,7 @@ def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> 
         stream: where lines go; standard error when None.
     """
     out = sys.stderr if stream is None else stream
-    mask = Mask(settings.secrets)
+    mask = Mask(settings.secret_values)
     columns = settings.log_format == "columns" or (settings.log_format == "auto" and out.isatty())
 
     def masked(_: object, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
@@ -76,11 +76,11 @@ def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> 
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _exception_class,
+        _replace_exc_info,
         masked,
     ]
     renderer: structlog.typing.Processor = (
-        Columns(colours=_colours(out)) if columns else structlog.processors.JSONRenderer()
+        ColumnRenderer(colours=_use_colours(out)) if columns else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[*shared, renderer],
@@ -90,57 +90,59 @@ def setup(settings: Settings, process: str, *, stream: TextIO | None = None) -> 
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
-    handler.addFilter(first_line)
+    handler.addFilter(keep_first_line)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    global _canonical  # noqa: PLW0603 - one log a process, set up once
+    global _write_canonical_line  # noqa: PLW0603 - one log a process, set up once
     quiet = logging.getLevelNamesMapping()[settings.log_level] > logging.INFO
-    _canonical = _nothing if quiet else _unset if columns else CanonicalLines(out, process, mask).write
+    _write_canonical_line = (
+        _discard_line if quiet else _write_with_structlog if columns else CanonicalLog(out, process, mask).write
+    )
     if stream is None:  # they belong to the whole process, and are told on its standard error
-        take_over()
+        install_hooks()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
-    sentry.start(settings, process, mask)
+    sentry.start_sentry(settings, process, mask)
 
 
-def _colours(out: TextIO) -> bool:
+def _use_colours(out: TextIO) -> bool:
     """As terminal programs agree: https://no-color.org, https://force-color.org."""
     return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
 
 
-def canonical(event: str, fields: Mapping[str, object], level: str = "info") -> None:
+def log_canonical_line(event: str, fields: Mapping[str, object], level: str = "info") -> None:
     """Write the one line that tells of a whole request, delivery or event; `level` says for what it is worth.
 
     It goes past structlog, whose chain costs as much as verifying a signature; fields are ids, counts and constants of
     ours, and the line is masked all the same.
     """
-    _canonical(event, fields, level)
+    _write_canonical_line(event, fields, level)
 
 
-def _unset(event: str, fields: Mapping[str, object], level: str) -> None:
+def _write_with_structlog(event: str, fields: Mapping[str, object], level: str) -> None:
     structlog.get_logger().log(logging.getLevelNamesMapping()[level.upper()], event, **fields)
 
 
-def _nothing(event: str, fields: Mapping[str, object], level: str) -> None:
+def _discard_line(event: str, fields: Mapping[str, object], level: str) -> None:
     """LOG_LEVEL asks for less."""
 
 
-_canonical: Callable[[str, Mapping[str, object], str], None] = _unset
+_write_canonical_line: Callable[[str, Mapping[str, object], str], None] = _write_with_structlog
 
 
-def alert(event: str, *, level: str = "error", **fields: Any) -> None:
+def log_alert(event: str, *, level: str = "error", **fields: Any) -> None:
     """Tell the operators: one log line and one Sentry message of the same constant name."""
     structlog.get_logger().log(logging.getLevelNamesMapping()[level.upper()], event, **fields)
     sentry.send_alert(event, level, fields)
 
 
-def report(error: BaseException, **fields: Any) -> None:
+def report_error(error: BaseException, **fields: Any) -> None:
     """Tell Sentry of an exception that we have dealt with; its text and local variables stay here."""
     sentry.send_error(error, fields)
 
 
-def _exception_class(_: object, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _replace_exc_info(_: object, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Replace `exc_info` by class and place: the text of an exception may quote a value."""
     info = fields.pop("exc_info", None)
     if info is True:

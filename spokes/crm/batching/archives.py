@@ -7,53 +7,53 @@ of them lie in the bin now, and the others are archived singly, which follows me
 from typing import TYPE_CHECKING
 
 from spokes.core.errors import CRMError, ObjectNotFound
-from spokes.crm.batching.batch_queue import Group, WriteLane
-from spokes.crm.batching.batch_results import Outcomes, outcomes
-from spokes.crm.results import Done
-from spokes.crm.transport.paced_client import Request
+from spokes.crm.batching.batch_queue import Batch, WriteBatchQueue
+from spokes.crm.batching.batch_results import BatchResults, match_results
+from spokes.crm.results import WriteReceipt
+from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.response_json import text_id
 
 if TYPE_CHECKING:
-    from spokes.crm.transport.client import Answer
+    from spokes.crm.transport.client import ApiResponse
 
 
-class ArchiveLane(WriteLane[None]):
+class ArchiveQueue(WriteBatchQueue[None]):
     """Archives objects of one type; one that is gone already is archived."""
 
-    def compose(self, group: Group[None, Done]) -> Request:
+    def build_request(self, group: Batch[None, WriteReceipt]) -> ApiRequest:
         """One batch archiving; a single one is a plain DELETE."""
         if len(group) == 1:
             (object_id,) = group
-            return Request("DELETE", self.paths.objects(self.type, object_id))
-        return Request("POST", self.paths.objects(self.type, "batch", "archive"), body=_inputs(group))
+            return ApiRequest("DELETE", self.paths.objects(self.object_type, object_id))
+        return ApiRequest("POST", self.paths.objects(self.object_type, "batch", "archive"), body=_inputs(group))
 
-    def told(self, group: Group[None, Done], answer: "Answer") -> Outcomes:
+    def parse_response(self, group: Batch[None, WriteReceipt], answer: "ApiResponse") -> BatchResults:
         """A single answer says it all; of a batch, `answer` is what lies in the bin."""
         if len(group) == 1:
-            return Outcomes(dict.fromkeys(group, answer.body), {}, ())
-        return outcomes(group, answer.body, lambda item: text_id(item.get("id")))
+            return BatchResults(dict.fromkeys(group, answer.body), {}, ())
+        return match_results(group, answer.body, lambda item: text_id(item.get("id")))
 
-    async def settle(self, group: Group[None, Done], answer: "Answer") -> None:
+    async def apply_response(self, group: Batch[None, WriteReceipt], answer: "ApiResponse") -> None:
         """Look into the bin after a batch."""
         if len(group) > 1:
-            path = self.paths.objects(self.type, "batch", "read")
+            path = self.paths.objects(self.object_type, "batch", "read")
             body = {**_inputs(group), "properties": [], "propertiesWithHistory": []}
             try:
-                answer = await self.send(group, Request("POST", path, query={"archived": "true"}, body=body))
+                answer = await self.send_read(group, ApiRequest("POST", path, query={"archived": "true"}, body=body))
             except CRMError as error:
-                await self.failed(group, error)
+                await self.apply_error(group, error)
                 return
-        await super().settle(group, answer)
+        await super().apply_response(group, answer)
 
-    async def failed(self, group: Group[None, Done], error: CRMError) -> None:
+    async def apply_error(self, group: Batch[None, WriteReceipt], error: CRMError) -> None:
         """What is not there needs no archiving."""
         if len(group) == 1 and isinstance(error, ObjectNotFound):
             for asks in group.values():
                 for ask in asks:
-                    ask.give(Done(ask.id, error.correlation_id))
+                    ask.resolve(WriteReceipt(ask.id, error.correlation_id))
             return
-        await super().failed(group, error)
+        await super().apply_error(group, error)
 
 
-def _inputs(group: Group[None, Done]) -> dict[str, object]:
+def _inputs(group: Batch[None, WriteReceipt]) -> dict[str, object]:
     return {"inputs": [{"id": object_id} for object_id in group]}

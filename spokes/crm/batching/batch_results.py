@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from spokes.core.errors import CRMError, ObjectNotFound
-from spokes.crm.transport.error_mapping import fault_of_entry, ids_of_entry
+from spokes.crm.transport.error_mapping import error_from_entry, ids_in_entry
 from spokes.crm.transport.response_json import Json, elements
 
 
-class Outcomes(NamedTuple):
+class BatchResults(NamedTuple):
     """By input id: the element found, the error told; and the inputs of which the answer says nothing certain."""
 
     found: Mapping[str, Json]
-    refused: Mapping[str, CRMError]
-    unclear: tuple[str, ...]
+    failed: Mapping[str, CRMError]
+    unknown: tuple[str, ...]
 
 
-def outcomes(
+def match_results(
     ids: Iterable[str], body: Json, key: Callable[[Json], str], *, missing: CRMError | None = None
-) -> Outcomes:
+) -> BatchResults:
     """Sort a batch answer by input.
 
     Args:
@@ -37,13 +37,13 @@ def outcomes(
     refused: dict[str, CRMError] = {}
     nameless: list[CRMError] = []
     for entry in elements(body, "errors"):
-        error = fault_of_entry(entry)
-        named = [i for i in ids_of_entry(entry) if i in asked and i not in found]
+        error = error_from_entry(entry)
+        named = [i for i in ids_in_entry(entry) if i in asked and i not in found]
         refused |= dict.fromkeys(named, error)
         if not named:
             nameless.append(error)
     left = tuple(i for i in asked if i not in found and i not in refused)
     if len(results) > len(found):
-        return Outcomes(found, refused, left)
+        return BatchResults(found, refused, left)
     told = nameless[0] if nameless else missing or ObjectNotFound(status=404, category="OBJECT_NOT_FOUND")
-    return Outcomes(found, refused | dict.fromkeys(left, told), ())
+    return BatchResults(found, refused | dict.fromkeys(left, told), ())

@@ -9,25 +9,25 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from spokes.core.errors import CRMError, ObjectNotFound
-from spokes.crm.batching.batch_queue import LINGER_S, Group, Lane
-from spokes.crm.batching.batch_results import outcomes
-from spokes.crm.transport.paced_client import Calls, Request
+from spokes.crm.batching.batch_queue import LINGER_S, Batch, BatchQueue
+from spokes.crm.batching.batch_results import match_results
+from spokes.crm.transport.paced_client import ApiRequest, PacedClient
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import Priority
 from spokes.crm.transport.response_json import Json, text_id
 
 if TYPE_CHECKING:
-    from spokes.crm.transport.client import Answer
+    from spokes.crm.transport.client import ApiResponse
 
-_CASELESS: Final = frozenset({"email"})  # HubSpot keeps addresses in lower case
+_CASE_INSENSITIVE: Final = frozenset({"email"})  # HubSpot keeps addresses in lower case
 
 
-class ReadLane(Lane[tuple[str, ...], Json]):
+class ReadQueue(BatchQueue[tuple[str, ...], Json]):
     """Reads objects of one type, by id or by the value of one unique property."""
 
     def __init__(
         self,
-        calls: Calls,
+        calls: PacedClient,
         portal_id: int,
         paths: Paths,
         object_type: str,
@@ -42,68 +42,68 @@ class ReadLane(Lane[tuple[str, ...], Json]):
 
     async def get(self, input_id: str, properties: tuple[str, ...], priority: Priority = "interactive") -> Json:
         """Read one object; its `properties` hold those asked for, where HubSpot sent them."""
-        return await self.join(same_value(self._id_property, input_id), properties, priority)
+        return await self.submit(normalise_unique_value(self._id_property, input_id), properties, priority)
 
-    def compose(self, group: Group[tuple[str, ...], Json]) -> Request:
+    def build_request(self, group: Batch[tuple[str, ...], Json]) -> ApiRequest:
         """One batch read with the union of properties."""
         body: dict[str, object] = {
-            "properties": self._union(group),
+            "properties": self._property_union(group),
             "propertiesWithHistory": [],
             "inputs": [{"id": input_id} for input_id in group],
         }
         if self._id_property:
             body["idProperty"] = self._id_property
-        return Request("POST", self._paths.objects(self._type, "batch", "read"), body=body)
+        return ApiRequest("POST", self._paths.objects(self._type, "batch", "read"), body=body)
 
-    async def settle(self, group: Group[tuple[str, ...], Json], answer: "Answer") -> None:
+    async def apply_response(self, group: Batch[tuple[str, ...], Json], answer: "ApiResponse") -> None:
         """Give each its own; what the answer leaves open, or may not know by its id, is asked for singly."""
-        told = outcomes(group, answer.body, self._key)
-        again = list(told.unclear)
+        told = match_results(group, answer.body, self._result_key)
+        again = list(told.unknown)
         for input_id, item in told.found.items():
-            _give(group, input_id, item)
-        for input_id, error in told.refused.items():
+            _resolve_all(group, input_id, item)
+        for input_id, error in told.failed.items():
             if isinstance(error, ObjectNotFound) and not self._id_property:
                 again.append(input_id)
             else:
-                await self.failed({input_id: group[input_id]}, error)
-        await asyncio.gather(*(self._single({input_id: group[input_id]}) for input_id in again))
+                await self.apply_error({input_id: group[input_id]}, error)
+        await asyncio.gather(*(self._read_alone({input_id: group[input_id]}) for input_id in again))
 
-    async def _single(self, group: Group[tuple[str, ...], Json]) -> None:
+    async def _read_alone(self, group: Batch[tuple[str, ...], Json]) -> None:
         (input_id,) = group
-        query = {"properties": self._union(group)}
+        query = {"properties": self._property_union(group)}
         if self._id_property:
             query["idProperty"] = [self._id_property]
         try:
             path = self._paths.objects(self._type, input_id)
-            answer = await self.send(group, Request("GET", path, query=query))
+            answer = await self.send_read(group, ApiRequest("GET", path, query=query))
         except CRMError as error:
-            await self.failed(group, error)
+            await self.apply_error(group, error)
         else:
-            _give(group, input_id, answer.body)
+            _resolve_all(group, input_id, answer.body)
 
-    def _union(self, group: Group[tuple[str, ...], Json]) -> list[str]:
+    def _property_union(self, group: Batch[tuple[str, ...], Json]) -> list[str]:
         own: Iterable[str] = (self._id_property,) if self._id_property else ()
         wanted = (name for asks in group.values() for ask in asks for name in ask.want)
         return list(dict.fromkeys([*own, *wanted]))
 
-    def _key(self, item: Json) -> str:
+    def _result_key(self, item: Json) -> str:
         if not self._id_property:
             return text_id(item.get("id"))
-        return same_value(self._id_property, value_of(item, self._id_property))
+        return normalise_unique_value(self._id_property, property_of(item, self._id_property))
 
 
-def same_value(id_property: str, value: str) -> str:
+def normalise_unique_value(id_property: str, value: str) -> str:
     """Return the one form in which a unique value is compared."""
-    return value.strip().lower() if id_property in _CASELESS else value
+    return value.strip().lower() if id_property in _CASE_INSENSITIVE else value
 
 
-def value_of(item: Json, name: str) -> str:
+def property_of(item: Json, name: str) -> str:
     """A property in an element of an answer, empty when it is not there."""
     values = item.get("properties")
     return text_id(values.get(name) if isinstance(values, Mapping) else None)
 
 
-def _give(group: Group[tuple[str, ...], Json], input_id: str, item: Json) -> None:
+def _resolve_all(group: Batch[tuple[str, ...], Json], input_id: str, item: Json) -> None:
     """Answer each asker with what it asked for, where HubSpot sent it."""
     for ask in group[input_id]:
-        ask.give({**item, "properties": {name: value_of(item, name) or None for name in ask.want}})
+        ask.resolve({**item, "properties": {name: property_of(item, name) or None for name in ask.want}})

@@ -17,17 +17,17 @@ import urllib3
 from hubspot.crm.objects import ApiClient, ApiException, Configuration
 
 from spokes.core.errors import ConfigurationError, CRMError, CRMUnavailable, InvalidRequest
-from spokes.crm.transport.error_mapping import correlation_id_of, fault
+from spokes.crm.transport.error_mapping import correlation_id_of, error_from_response
 from spokes.crm.transport.paced_client import Body, Query
 from spokes.crm.transport.response_json import Json
 
 _GRACE_S: Final = 2.0  # beyond a call's time-out, for a server that drips its answer byte by byte
-_CHUNK: Final = 1 << 16
-_LARGEST_ANSWER: Final = 64 << 20  # bytes; a batch of a hundred longest notes is a tenth of it
+_CHUNK_BYTES: Final = 1 << 16
+_MAX_RESPONSE_BYTES: Final = 64 << 20  # bytes; a batch of a hundred longest notes is a tenth of it
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ApiResponse:
     """A 2xx answer: header names in lower case, `data` None when HubSpot sent no body."""
 
     status: int
@@ -41,7 +41,7 @@ class Answer:
         return self.data or {}
 
 
-class _Response(Protocol):
+class _TransportResponse(Protocol):
     """What serves us of urllib3's response."""
 
     status: int
@@ -84,7 +84,7 @@ class HubSpotClient:
         *,
         query: Query | None = None,
         body: Body | None = None,
-    ) -> Answer:
+    ) -> ApiResponse:
         """Ask once.
 
         Args:
@@ -96,11 +96,11 @@ class HubSpotClient:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_s + _GRACE_S):
-                return await loop.run_in_executor(self._threads, self._exchange, method, path, query, body)
+                return await loop.run_in_executor(self._threads, self._call_in_thread, method, path, query, body)
         except (TimeoutError, RuntimeError):  # RuntimeError: the threads have been ended, we are shutting down
             raise CRMUnavailable from None
 
-    async def token_info(self, path: str) -> Answer:
+    async def token_info(self, path: str) -> ApiResponse:
         """Ask `path` whom the token belongs to; the token travels in the body too, as that endpoint wants it."""
         return await self.call("POST", path, body={"tokenKey": self._token})
 
@@ -109,82 +109,82 @@ class HubSpotClient:
         await asyncio.to_thread(self._threads.shutdown)
         self._api.rest_client.pool_manager.clear()
 
-    def _exchange(self, method: str, path: str, query: Query | None, body: Body | None) -> Answer:
+    def _call_in_thread(self, method: str, path: str, query: Query | None, body: Body | None) -> ApiResponse:
         try:
             response = self._send(method, path, query, body)
             try:
-                raw = _read(response, time.monotonic() + self._timeout_s)
+                raw = _read_body(response, time.monotonic() + self._timeout_s)
                 response.release_conn()
             except BaseException:
                 response.close()
                 raise
         except Exception as error:  # noqa: BLE001 - the boundary: nothing foreign may pass
-            failure = _ours(error)
+            failure = _map_exception(error)
         else:
-            return _answer(response.status, _lowered(response.headers), raw)
+            return _parse_response(response.status, _lower_case_names(response.headers), raw)
         raise failure  # out here, so that the foreign error, which may quote what we sent, is not its context
 
-    def _send(self, method: str, path: str, query: Query | None, body: Body | None) -> _Response:
+    def _send(self, method: str, path: str, query: Query | None, body: Body | None) -> _TransportResponse:
         answer = self._api.call_api(
             path,
             method,
-            query_params=_pairs(query),
+            query_params=_query_pairs(query),
             header_params={"Accept": "application/json"},
             body=body,
             auth_settings=["oauth2"],
             _preload_content=False,
             _request_timeout=self._timeout_s,
         )
-        return cast("_Response", answer)
+        return cast("_TransportResponse", answer)
 
 
-def _pairs(query: Query | None) -> list[tuple[str, str]]:
+def _query_pairs(query: Query | None) -> list[tuple[str, str]]:
     """Query parameters as pairs; several values of one are joined by commas, as HubSpot reads them."""
     return [(name, value if isinstance(value, str) else ",".join(value)) for name, value in (query or {}).items()]
 
 
-def _read(response: _Response, deadline: float) -> bytes:
+def _read_body(response: _TransportResponse, deadline: float) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    while chunk := response.read1(_CHUNK):
+    while chunk := response.read1(_CHUNK_BYTES):
         chunks.append(chunk)
         size += len(chunk)
-        if time.monotonic() > deadline or size > _LARGEST_ANSWER:
+        if time.monotonic() > deadline or size > _MAX_RESPONSE_BYTES:
             raise CRMUnavailable
     return b"".join(chunks)
 
 
-def _answer(status: int, headers: Mapping[str, str], raw: bytes) -> Answer:
+def _parse_response(status: int, headers: Mapping[str, str], raw: bytes) -> ApiResponse:
     try:
         data = orjson.loads(raw) if raw.strip() else None
     except orjson.JSONDecodeError:
         raise CRMUnavailable(status=status, correlation_id=correlation_id_of(headers, {})) from None
     if data is not None and not isinstance(data, dict):
         raise CRMUnavailable(status=status, correlation_id=correlation_id_of(headers, {}))
-    return Answer(status, data, headers, correlation_id_of(headers, data or {}))
+    return ApiResponse(status, data, headers, correlation_id_of(headers, data or {}))
 
 
-def _ours(error: Exception) -> CRMError:
+def _map_exception(error: Exception) -> CRMError:
     """Translate what the transport raised."""
     if isinstance(error, CRMError):
         return error
     if isinstance(error, UnicodeDecodeError) and _is_api_exception(error.__context__):
         # The client could not decode the body of a refusal; the refusal itself is what the error arose from.
-        return _refusal(error.__context__, error.object)
+        return _map_api_exception(error.__context__, error.object)
     if _is_api_exception(error):
-        return _refusal(error, b"")
+        return _map_api_exception(error, b"")
     if isinstance(error, urllib3.exceptions.HTTPError) and not isinstance(error, urllib3.exceptions.LocationValueError):
         return CRMUnavailable()
     # A URL or a body that cannot be sent never left; anything else is trouble on the way.
     return InvalidRequest() if isinstance(error, TypeError | ValueError) else CRMUnavailable()
 
 
-def _refusal(error: Any, raw: bytes) -> CRMError:
+def _map_api_exception(error: Any, raw: bytes) -> CRMError:
     """Translate an ApiException; it has no status when TLS failed."""
     if not error.status:
         return CRMUnavailable()
     body = error.body.encode() if isinstance(error.body, str) else raw
-    return fault(error.status, _lowered(error.headers or {}), body, datetime.now(UTC))
+    return error_from_response(error.status, _lower_case_names(error.headers or {}), body, datetime.now(UTC))
 
 
 def _is_api_exception(error: BaseException | None) -> bool:
@@ -194,5 +194,5 @@ def _is_api_exception(error: BaseException | None) -> bool:
     )
 
 
-def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+def _lower_case_names(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}

@@ -27,15 +27,19 @@ from spokes.core.errors import (
 )
 from spokes.crm.transport.response_json import Json
 
-_WORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
+_IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 _TRACE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _SCOPE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
 _EXISTING: Final = re.compile(r"Existing ID: (\d{1,20})\b")
 _POLICY: Final = re.compile(r"reached your (\w{1,40}) limit", re.IGNORECASE)
-_LONGEST_WAIT_S: Final = 24 * 3600.0  # a portal that moves takes up to a day
-_PERMANENT: Final[Mapping[int, type[CRMError]]] = {401: NotAuthorized, 404: ObjectNotFound}
-_TRANSIENT: Final[Mapping[int, type[TransientCRMError]]] = {408: CRMUnavailable, 423: ObjectLocked, 477: PortalMoving}
-_STATUS_OF: Final = {  # entries of a batch answer carry a category and no status
+_MAX_WAIT_S: Final = 24 * 3600.0  # a portal that moves takes up to a day
+_PERMANENT_ERRORS: Final[Mapping[int, type[CRMError]]] = {401: NotAuthorized, 404: ObjectNotFound}
+_TRANSIENT_ERRORS: Final[Mapping[int, type[TransientCRMError]]] = {
+    408: CRMUnavailable,
+    423: ObjectLocked,
+    477: PortalMoving,
+}
+_STATUS_BY_CATEGORY: Final = {  # entries of a batch answer carry a category and no status
     "OBJECT_NOT_FOUND": 404,
     "NOT_FOUND": 404,
     "CONFLICT": 409,
@@ -44,22 +48,22 @@ _STATUS_OF: Final = {  # entries of a batch answer carry a category and no statu
 }
 
 
-def fault(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> CRMError:
+def error_from_response(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> CRMError:
     """Return the error for an answer that is not 2xx.
 
     Args:
         headers: names in lower case.
         now: what an HTTP-date in Retry-After is measured against; with a time zone.
     """
-    return _fault(status, _read(body), headers, now)
+    return _build_error(status, _parse_body(body), headers, now)
 
 
-def fault_of_entry(entry: Json) -> CRMError:
+def error_from_entry(entry: Json) -> CRMError:
     """Return the error for one element of `errors` in a batch answer."""
-    return _fault(_STATUS_OF.get(_word(entry.get("category")), 400), entry, {}, datetime.now(UTC))
+    return _build_error(_STATUS_BY_CATEGORY.get(_identifier(entry.get("category")), 400), entry, {}, datetime.now(UTC))
 
 
-def ids_of_entry(entry: Json) -> list[str]:
+def ids_in_entry(entry: Json) -> list[str]:
     """The inputs that one element of `errors` speaks of."""
     context = entry.get("context")
     ids: list[str] = []
@@ -77,7 +81,7 @@ def correlation_id_of(headers: Mapping[str, str], body: Json) -> str:
     return ""
 
 
-def retry_after_s(text: str | None, now: datetime) -> float | None:
+def parse_retry_after(text: str | None, now: datetime) -> float | None:
     """Read Retry-After, seconds or HTTP-date; None when there is none or it says nothing."""
     if not text:
         return None
@@ -89,10 +93,10 @@ def retry_after_s(text: str | None, now: datetime) -> float | None:
         except ValueError:
             return None
         seconds = (due.replace(tzinfo=due.tzinfo or UTC) - now).total_seconds()
-    return min(max(seconds, 0.0), _LONGEST_WAIT_S) if seconds == seconds else None  # noqa: PLR0124 - only NaN differs from itself
+    return min(max(seconds, 0.0), _MAX_WAIT_S) if seconds == seconds else None  # noqa: PLR0124 - only NaN differs from itself
 
 
-class _Told(TypedDict):
+class _ErrorDetails(TypedDict):
     """What every error carries."""
 
     status: int
@@ -100,29 +104,29 @@ class _Told(TypedDict):
     correlation_id: str
 
 
-def _fault(status: int, body: Json, headers: Mapping[str, str], now: datetime) -> CRMError:
-    told = _Told(
+def _build_error(status: int, body: Json, headers: Mapping[str, str], now: datetime) -> CRMError:
+    told = _ErrorDetails(
         status=status,
-        category=_word(body.get("category")) or _word(body.get("errorType")),
+        category=_identifier(body.get("category")) or _identifier(body.get("errorType")),
         correlation_id=correlation_id_of(headers, body),
     )
-    wait = retry_after_s(headers.get("retry-after"), now)
+    wait = parse_retry_after(headers.get("retry-after"), now)
     if status == 403:  # noqa: PLR2004 - HTTP's own number, as below
-        return NotPermitted(**told, scopes=_scopes(body))
+        return NotPermitted(**told, scopes=_missing_scopes(body))
     if status == 409:  # noqa: PLR2004 - as above
         existing = _EXISTING.search(str(body.get("message", "")))
         return Conflict(**told, existing_id=existing[1] if existing else None)
     if status == 429:  # noqa: PLR2004 - as above
-        return RateLimited(**told, retry_after_s=wait, policy=_policy(body))
-    if permanent := _PERMANENT.get(status):
+        return RateLimited(**told, retry_after_s=wait, policy=_limit_policy(body))
+    if permanent := _PERMANENT_ERRORS.get(status):
         return permanent(**told)
-    if 400 <= status < 500 and status not in _TRANSIENT:  # noqa: PLR2004 - as above
+    if 400 <= status < 500 and status not in _TRANSIENT_ERRORS:  # noqa: PLR2004 - as above
         return InvalidRequest(**told)
     # 5xx; and a redirect, which HubSpot never sends, so something between us is at fault
-    return _TRANSIENT.get(status, CRMUnavailable)(**told, retry_after_s=wait)
+    return _TRANSIENT_ERRORS.get(status, CRMUnavailable)(**told, retry_after_s=wait)
 
 
-def _read(body: bytes) -> Json:
+def _parse_body(body: bytes) -> Json:
     try:
         data = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -130,18 +134,18 @@ def _read(body: bytes) -> Json:
     return data if isinstance(data, dict) else {}
 
 
-def _word(value: object) -> str:
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else ""
+def _identifier(value: object) -> str:
+    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else ""
 
 
-def _policy(body: Json) -> str:
-    if policy := _word(body.get("policyName")):
+def _limit_policy(body: Json) -> str:
+    if policy := _identifier(body.get("policyName")):
         return policy.upper()
     named = _POLICY.search(str(body.get("message", "")))
     return named[1].upper() if named else ""
 
 
-def _scopes(body: Json) -> list[str]:
+def _missing_scopes(body: Json) -> list[str]:
     """Scopes that HubSpot misses: in each error's context, or in the body's own."""
     errors = body.get("errors")
     contexts = [body.get("context"), *(e.get("context") for e in _mappings(errors))]

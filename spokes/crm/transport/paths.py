@@ -10,7 +10,7 @@ from urllib.parse import quote
 from spokes.core.errors import InvalidRequest
 from spokes.crm.object_types import plural
 
-NUMBERED: Final = "v3"
+NUMBERED_VERSION: Final = "v3"
 
 
 class Paths:
@@ -18,7 +18,7 @@ class Paths:
 
     def __init__(self, version: str) -> None:
         self.version = version
-        numbered = version == NUMBERED
+        numbered = version == NUMBERED_VERSION
         self._objects = "/crm/v3/objects" if numbered else f"/crm/objects/{version}"
         self._object_associations = "/crm/v4/objects" if numbered else self._objects
         self._associations = "/crm/v4/associations" if numbered else f"/crm/associations/{version}"
@@ -31,19 +31,19 @@ class Paths:
         Raises:
             InvalidRequest: a part is empty or made of dots, and would lead to another endpoint.
         """
-        return _join(self._objects, plural(object_type), *rest)
+        return _join_quoted(self._objects, plural(object_type), *rest)
 
     def associations(self, from_type: str, to_type: str, *rest: str) -> str:
         """Associations between two types, for batch calls and labels."""
-        return _join(self._associations, plural(from_type), plural(to_type), *rest)
+        return _join_quoted(self._associations, plural(from_type), plural(to_type), *rest)
 
     def object_associations(self, object_type: str, object_id: str, *rest: str) -> str:
         """Associations of one object."""
-        return _join(self._object_associations, plural(object_type), object_id, "associations", *rest)
+        return _join_quoted(self._object_associations, plural(object_type), object_id, "associations", *rest)
 
     def properties(self, object_type: str) -> str:
         """The properties that the portal has of a type."""
-        return _join(self._properties, plural(object_type))
+        return _join_quoted(self._properties, plural(object_type))
 
     def account_details(self) -> str:
         """Which portal the token belongs to; any token may ask."""
@@ -58,7 +58,7 @@ class Paths:
         return "/oauth/v2/private-apps/get/access-token-info"
 
 
-def _join(base: str, *parts: str) -> str:
+def _join_quoted(base: str, *parts: str) -> str:
     # urllib3 resolves dot segments, so an id made of dots would reach another endpoint with our token.
     if any(not part.strip(".") for part in parts):
         raise InvalidRequest(category="PATH")

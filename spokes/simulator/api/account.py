@@ -7,20 +7,20 @@ from datetime import datetime
 from http import HTTPStatus
 from zoneinfo import ZoneInfo
 
-from spokes.simulator.api.call import Answer, Call
-from spokes.simulator.crm.object_types import STANDARD, required_scopes
+from spokes.simulator.api.call import Call, EndpointResponse
+from spokes.simulator.crm.object_types import STANDARD_TYPES, required_scopes
 from spokes.simulator.crm.records import iso
 
 
-def token_info(call: Call) -> Answer:
+def token_info(call: Call) -> EndpointResponse:
     """POST access-token-info: the app, the account and the scopes behind `tokenKey`."""
     config = call.portal.config
     scopes = config.scopes if config.scopes is not None else _all_scopes()
     body = {"userId": 60718293, "hubId": config.portal_id, "appId": config.app_id, "scopes": sorted(scopes)}
-    return Answer(HTTPStatus.OK, body)
+    return EndpointResponse(HTTPStatus.OK, body)
 
 
-def account_details(call: Call) -> Answer:
+def account_details(call: Call) -> EndpointResponse:
     """GET details: needs no scope beyond `oauth`, which every token has."""
     config = call.portal.config
     offset = datetime.fromtimestamp(call.log.at_ms / 1000, ZoneInfo(config.time_zone)).strftime("%z")
@@ -34,10 +34,10 @@ def account_details(call: Call) -> Answer:
         "companyCurrency": "EUR",
         "additionalCurrencies": [],
     }
-    return Answer(HTTPStatus.OK, body)
+    return EndpointResponse(HTTPStatus.OK, body)
 
 
-def daily_usage(call: Call) -> Answer:
+def daily_usage(call: Call) -> EndpointResponse:
     """GET api-usage/daily/private-apps: the day's calls of all private apps together."""
     limiter = call.portal.limiter
     usage = {
@@ -48,8 +48,10 @@ def daily_usage(call: Call) -> Answer:
         "fetchStatus": "SUCCESS",
         "resetsAt": iso(limiter.resets_at_ms()),
     }
-    return Answer(HTTPStatus.OK, {"results": [usage]})
+    return EndpointResponse(HTTPStatus.OK, {"results": [usage]})
 
 
 def _all_scopes() -> set[str]:
-    return {"oauth"}.union(*(required_scopes(type_, write=write) for type_ in STANDARD for write in (False, True)))
+    return {"oauth"}.union(
+        *(required_scopes(type_, write=write) for type_ in STANDARD_TYPES for write in (False, True))
+    )

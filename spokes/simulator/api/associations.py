@@ -6,189 +6,189 @@ Source: HubSpot's docs "Associate records"; ids travel as text.
 from http import HTTPStatus
 from typing import Final
 
-from spokes.simulator.api.batches import batch_answer
-from spokes.simulator.api.call import NO_CONTENT, Answer, Call
+from spokes.simulator.api.batches import batch_response
+from spokes.simulator.api.call import NO_CONTENT, Call, EndpointResponse
 from spokes.simulator.api.parameters import association_specs, cursor, page_limit, text_member
 from spokes.simulator.changes import AssociationSpec, ObjectRef
 from spokes.simulator.crm.association_types import AssociationType
 from spokes.simulator.crm.object_types import ObjectType
 from spokes.simulator.errors import HubSpotError, JsonObject, invalid_request
 
-_MOST_READ: Final = 1_000
-_MOST_WRITTEN: Final = 2_000
-_LARGEST_PAGE: Final = 500
+_MAX_READ_INPUTS: Final = 1_000
+_MAX_WRITE_INPUTS: Final = 2_000
+_MAX_PAGE_SIZE: Final = 500
 
 
-def associate_default(call: Call) -> Answer:
+def associate_default(call: Call) -> EndpointResponse:
     """PUT .../associations/default/{to_type}/{to_id}: unlabelled."""
-    from_, to = _ends(call)
-    plain = call.portal.crm.associations.types.plain(from_.type_id, to.type_id)
+    from_, to = _path_pair(call)
+    plain = call.portal.crm.associations.types.unlabelled(from_.type_id, to.type_id)
     call.portal.crm.associations.add(from_, to, [plain], call.source)
-    return batch_answer(call, HTTPStatus.OK, [_default_shown(from_, to, plain)], [])
+    return batch_response(call, HTTPStatus.OK, [_default_json(from_, to, plain)], [])
 
 
-def associate_labelled(call: Call) -> Answer:
+def associate_labelled(call: Call) -> EndpointResponse:
     """PUT .../associations/{to_type}/{to_id}: 201, and labels that were not repeated are gone."""
-    from_, to = _ends(call)
-    made = _checked(call, association_specs(call.json_value()))
+    from_, to = _path_pair(call)
+    made = _find_types(call, association_specs(call.json_value()))
     call.portal.crm.associations.replace(from_, to, made, call.source)
-    return Answer(HTTPStatus.CREATED, _pair_shown(from_, to, made))
+    return EndpointResponse(HTTPStatus.CREATED, _pair_json(from_, to, made))
 
 
-def associate_by_number(call: Call) -> Answer:
+def associate_by_number(call: Call) -> EndpointResponse:
     """PUT .../associations/{to_type}/{to_id}/{association_type_id}: the older form, the number in the path."""
-    from_, to = _ends(call)
-    made = _checked(call, [_spec_in_path(call)])
+    from_, to = _path_pair(call)
+    made = _find_types(call, [_spec_in_path(call)])
     call.portal.crm.associations.add(from_, to, made, call.source)
-    return Answer(HTTPStatus.OK, _pair_shown(from_, to, made))
+    return EndpointResponse(HTTPStatus.OK, _pair_json(from_, to, made))
 
 
-def list_associations(call: Call) -> Answer:
+def list_associations(call: Call) -> EndpointResponse:
     """GET .../associations/{to_type}: far ends and their labels, at most 500 a page; `after` is a place in the list."""
     crm, from_type, to_type = call.portal.crm, call.object_type(), call.object_type("to_type")
-    from_ = _existing(call, from_type, call.part("id"))
-    limit, after = page_limit(call.query.get("limit"), _LARGEST_PAGE, default=_LARGEST_PAGE), call.query.get("after")
+    from_ = _existing_object(call, from_type, call.path_part("id"))
+    limit, after = page_limit(call.query.get("limit"), _MAX_PAGE_SIZE, default=_MAX_PAGE_SIZE), call.query.get("after")
     ends, first = crm.associated(from_, to_type), cursor(after)
-    body: JsonObject = {"results": [_end_shown(*end) for end in ends[first : first + limit]]}
+    body: JsonObject = {"results": [_end_json(*end) for end in ends[first : first + limit]]}
     if first + limit < len(ends):
         body["paging"] = {"next": {"after": str(first + limit)}}
-    return Answer(HTTPStatus.OK, body)
+    return EndpointResponse(HTTPStatus.OK, body)
 
 
-def dissociate(call: Call) -> Answer:
+def dissociate(call: Call) -> EndpointResponse:
     """DELETE .../associations/{to_type}/{to_id}: 204, all labels gone; 204 too where there were none."""
-    from_, to = _ends(call)
+    from_, to = _path_pair(call)
     call.portal.crm.associations.remove(from_, to, call.source)
     return NO_CONTENT
 
 
-def dissociate_by_number(call: Call) -> Answer:
+def dissociate_by_number(call: Call) -> EndpointResponse:
     """DELETE .../associations/{to_type}/{to_id}/{association_type_id}: 204, that label gone."""
-    from_, to = _ends(call)
+    from_, to = _path_pair(call)
     call.portal.crm.associations.remove(from_, to, call.source, only=[_spec_in_path(call)])
     return NO_CONTENT
 
 
-def list_labels(call: Call) -> Answer:
+def list_labels(call: Call) -> EndpointResponse:
     """GET labels: every number from one type to another."""
     found = call.portal.crm.associations.types.between(call.object_type(), call.object_type("to_type"))
-    return Answer(HTTPStatus.OK, {"results": [_label_shown(association_type) for association_type in found]})
+    return EndpointResponse(HTTPStatus.OK, {"results": [_label_json(association_type) for association_type in found]})
 
 
-def read_batch(call: Call) -> Answer:
+def read_batch(call: Call) -> EndpointResponse:
     """POST batch/read: the far ends of up to 1000 objects."""
     from_type, to_type = call.object_type(), call.object_type("to_type")
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
-    for item in call.inputs(_MOST_READ):
+    for item in call.inputs(_MAX_READ_INPUTS):
         try:
-            from_ = _existing(call, from_type, text_member(item, "id"))
+            from_ = _existing_object(call, from_type, text_member(item, "id"))
             ends = call.portal.crm.associated(from_, to_type)
-            results.append({"from": {"id": from_.object_id}, "to": [_end_shown(*end) for end in ends]})
+            results.append({"from": {"id": from_.object_id}, "to": [_end_json(*end) for end in ends]})
         except HubSpotError as error:
             errors.append(error.entry())
-    return batch_answer(call, HTTPStatus.OK, results, errors)
+    return batch_response(call, HTTPStatus.OK, results, errors)
 
 
-def create_batch(call: Call) -> Answer:
+def create_batch(call: Call) -> EndpointResponse:
     """POST batch/create: labels added to up to 2000 pairs."""
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
     associations = call.portal.crm.associations
-    for item in call.inputs(_MOST_WRITTEN):
-        made = _checked(call, association_specs(item.get("types")))
+    for item in call.inputs(_MAX_WRITE_INPUTS):
+        made = _find_types(call, association_specs(item.get("types")))
         try:
-            from_, to = _pair(call, item)
+            from_, to = _input_pair(call, item)
             associations.add(from_, to, made, call.source)
-            results.append(_pair_shown(from_, to, made))
+            results.append(_pair_json(from_, to, made))
         except HubSpotError as error:
             errors.append(error.entry())
-    return batch_answer(call, HTTPStatus.CREATED, results, errors)
+    return batch_response(call, HTTPStatus.CREATED, results, errors)
 
 
-def create_default_batch(call: Call) -> Answer:
+def create_default_batch(call: Call) -> EndpointResponse:
     """POST batch/associate/default: up to 2000 pairs, unlabelled."""
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
     associations = call.portal.crm.associations
-    plain = associations.types.plain(call.object_type().type_id, call.object_type("to_type").type_id)
-    for item in call.inputs(_MOST_WRITTEN):
+    plain = associations.types.unlabelled(call.object_type().type_id, call.object_type("to_type").type_id)
+    for item in call.inputs(_MAX_WRITE_INPUTS):
         try:
-            from_, to = _pair(call, item)
+            from_, to = _input_pair(call, item)
             associations.add(from_, to, [plain], call.source)
-            results.append(_default_shown(from_, to, plain))
+            results.append(_default_json(from_, to, plain))
         except HubSpotError as error:
             errors.append(error.entry())
-    return batch_answer(call, HTTPStatus.OK, results, errors)
+    return batch_response(call, HTTPStatus.OK, results, errors)
 
 
-def archive_batch(call: Call) -> Answer:
+def archive_batch(call: Call) -> EndpointResponse:
     """POST batch/archive: 204; each input names one near end and a list of far ends."""
     associations = call.portal.crm.associations
     from_type, to_type = call.object_type(), call.object_type("to_type")
-    for item in call.inputs(_MOST_WRITTEN):
-        from_ = ObjectRef(from_type.type_id, text_member(_member(item, "from"), "id"))
+    for item in call.inputs(_MAX_WRITE_INPUTS):
+        from_ = ObjectRef(from_type.type_id, text_member(_object_member(item, "from"), "id"))
         far_ends = item.get("to")
-        for far_end in far_ends if isinstance(far_ends, list) else [_member(item, "to")]:
+        for far_end in far_ends if isinstance(far_ends, list) else [_object_member(item, "to")]:
             associations.remove(from_, ObjectRef(to_type.type_id, text_member(far_end, "id")), call.source)
     return NO_CONTENT
 
 
-def archive_labels_batch(call: Call) -> Answer:
+def archive_labels_batch(call: Call) -> EndpointResponse:
     """POST batch/labels/archive: 204; only the named labels go."""
     associations = call.portal.crm.associations
-    for item in call.inputs(_MOST_WRITTEN):
-        from_, to = _pair(call, item)
+    for item in call.inputs(_MAX_WRITE_INPUTS):
+        from_, to = _input_pair(call, item)
         associations.remove(from_, to, call.source, only=association_specs(item.get("types")))
     return NO_CONTENT
 
 
-def _ends(call: Call) -> tuple[ObjectRef, ObjectRef]:
-    from_ = _existing(call, call.object_type(), call.part("id"))
-    return from_, _existing(call, call.object_type("to_type"), call.part("to_id"))
+def _path_pair(call: Call) -> tuple[ObjectRef, ObjectRef]:
+    from_ = _existing_object(call, call.object_type(), call.path_part("id"))
+    return from_, _existing_object(call, call.object_type("to_type"), call.path_part("to_id"))
 
 
-def _pair(call: Call, item: JsonObject) -> tuple[ObjectRef, ObjectRef]:
-    from_ = _existing(call, call.object_type(), text_member(_member(item, "from"), "id"))
-    return from_, _existing(call, call.object_type("to_type"), text_member(_member(item, "to"), "id"))
+def _input_pair(call: Call, item: JsonObject) -> tuple[ObjectRef, ObjectRef]:
+    from_ = _existing_object(call, call.object_type(), text_member(_object_member(item, "from"), "id"))
+    return from_, _existing_object(call, call.object_type("to_type"), text_member(_object_member(item, "to"), "id"))
 
 
-def _existing(call: Call, type_: ObjectType, id_: str) -> ObjectRef:
-    call.addressed(id_)
+def _existing_object(call: Call, type_: ObjectType, id_: str) -> ObjectRef:
+    call.log_objects(id_)
     return ObjectRef(type_.type_id, call.portal.crm.get(type_, id_).id)
 
 
-def _checked(call: Call, specs: list[AssociationSpec]) -> list[AssociationType]:
+def _find_types(call: Call, specs: list[AssociationSpec]) -> list[AssociationType]:
     types, from_type, to_type = call.portal.crm.associations.types, call.object_type(), call.object_type("to_type")
     return [types.find(spec, from_type, to_type) for spec in specs]
 
 
 def _spec_in_path(call: Call) -> AssociationSpec:
-    return association_specs([{"associationTypeId": call.part("association_type_id")}])[0]
+    return association_specs([{"associationTypeId": call.path_part("association_type_id")}])[0]
 
 
-def _member(item: JsonObject, name: str) -> JsonObject:
+def _object_member(item: JsonObject, name: str) -> JsonObject:
     value = item.get(name)
     if not isinstance(value, dict):
         raise invalid_request(f"Some required fields were not set: [{name}]")
     return value
 
 
-def _label_shown(association_type: AssociationType) -> JsonObject:
+def _label_json(association_type: AssociationType) -> JsonObject:
     spec = association_type.spec
     return {"category": spec.category, "typeId": spec.type_id, "label": association_type.label}
 
 
-def _end_shown(to_id: str, labels: list[AssociationType]) -> JsonObject:
-    return {"toObjectId": to_id, "associationTypes": [_label_shown(label) for label in labels]}
+def _end_json(to_id: str, labels: list[AssociationType]) -> JsonObject:
+    return {"toObjectId": to_id, "associationTypes": [_label_json(label) for label in labels]}
 
 
-def _default_shown(from_: ObjectRef, to: ObjectRef, plain: AssociationType) -> JsonObject:
+def _default_json(from_: ObjectRef, to: ObjectRef, plain: AssociationType) -> JsonObject:
     spec = {"associationCategory": plain.spec.category, "associationTypeId": plain.spec.type_id}
     return {"from": {"id": from_.object_id}, "to": {"id": to.object_id}, "associationSpec": spec}
 
 
-def _pair_shown(from_: ObjectRef, to: ObjectRef, made: list[AssociationType]) -> JsonObject:
+def _pair_json(from_: ObjectRef, to: ObjectRef, made: list[AssociationType]) -> JsonObject:
     return {
         "fromObjectTypeId": from_.type_id,
         "fromObjectId": from_.object_id,

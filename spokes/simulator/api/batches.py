@@ -7,17 +7,17 @@ from collections import Counter
 from http import HTTPStatus
 from typing import Final
 
-from spokes.simulator.api.call import NO_CONTENT, Answer, Call
-from spokes.simulator.api.objects import create, requested_links, update
+from spokes.simulator.api.call import NO_CONTENT, Call, EndpointResponse
+from spokes.simulator.api.objects import create_record, requested_links, update_record
 from spokes.simulator.api.parameters import optional_text_member, property_values, text_member, texts_member
 from spokes.simulator.changes import ObjectRef
-from spokes.simulator.crm.records import iso, shown, shown_whole
+from spokes.simulator.crm.records import full_record_json, iso, record_json
 from spokes.simulator.errors import HubSpotError, JsonObject, invalid_request, object_not_found
 
 MAX_INPUTS: Final = 100
 
 
-def read_batch(call: Call) -> Answer:
+def read_batch(call: Call) -> EndpointResponse:
     """POST batch/read: ids nobody has, and previous ids of merged records, are one OBJECT_NOT_FOUND."""
     type_, body, crm = call.object_type(), call.json(), call.portal.crm
     results: list[JsonObject] = []
@@ -31,56 +31,58 @@ def read_batch(call: Call) -> Answer:
         if record is None:
             missing.append(id_)
         else:
-            results.append(shown(record, properties, with_history))
-        call.addressed(id_)
+            results.append(record_json(record, properties, with_history))
+        call.log_objects(id_)
     errors = [object_not_found(*missing).entry()] if missing else []
-    return batch_answer(call, HTTPStatus.OK, results, errors)
+    return batch_response(call, HTTPStatus.OK, results, errors)
 
 
-def create_batch(call: Call) -> Answer:
+def create_batch(call: Call) -> EndpointResponse:
     """POST batch/create: all or nothing, unless every input has its own objectWriteTraceId."""
     inputs = call.inputs(MAX_INPUTS)
     traces = [item.get("objectWriteTraceId") for item in inputs]
     if None in traces or len(set(traces)) < len(traces):
-        _check_all(call, inputs)
-        return batch_answer(call, HTTPStatus.CREATED, [shown_whole(create(call, item)) for item in inputs], [])
+        _check_creations(call, inputs)
+        return batch_response(
+            call, HTTPStatus.CREATED, [full_record_json(create_record(call, item)) for item in inputs], []
+        )
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
     for item, trace in zip(inputs, traces, strict=True):
         try:
-            results.append({**shown_whole(create(call, item)), "objectWriteTraceId": trace})
+            results.append({**full_record_json(create_record(call, item)), "objectWriteTraceId": trace})
         except HubSpotError as error:
-            errors.append(_traced(error, str(trace)))
-    return batch_answer(call, HTTPStatus.CREATED, results, errors)
+            errors.append(_entry_for_trace(error, str(trace)))
+    return batch_response(call, HTTPStatus.CREATED, results, errors)
 
 
-def update_batch(call: Call) -> Answer:
+def update_batch(call: Call) -> EndpointResponse:
     """POST batch/update: a previous id of a merged record is left out without a word, an unknown id is an error."""
     type_, crm = call.object_type(), call.portal.crm
     inputs = call.inputs(MAX_INPUTS)
-    _refuse_twice(inputs)
+    _refuse_duplicate_ids(inputs)
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
     for item in inputs:
         id_, written = text_member(item, "id"), property_values(item)
-        call.addressed(id_)
+        call.log_objects(id_)
         record = crm.find(type_, id_, id_property=optional_text_member(item, "idProperty"), merged=False)
         if record is None and ObjectRef(type_.type_id, id_) in crm.previous_ids:
             continue
         try:
             if record is None:
                 raise object_not_found(id_)
-            results.append(update(call, record, written))
+            results.append(update_record(call, record, written))
         except HubSpotError as error:
-            errors.append(_of_id(error, id_))
-    return batch_answer(call, HTTPStatus.OK, results, errors)
+            errors.append(_entry_for_id(error, id_))
+    return batch_response(call, HTTPStatus.OK, results, errors)
 
 
-def upsert_batch(call: Call) -> Answer:
+def upsert_batch(call: Call) -> EndpointResponse:
     """POST batch/upsert by a unique property; with `email` one fault refuses the whole batch."""
     type_, crm = call.object_type(), call.portal.crm
     inputs = call.inputs(MAX_INPUTS)
-    _refuse_twice(inputs)
+    _refuse_duplicate_ids(inputs)
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
     for item in inputs:
@@ -89,39 +91,39 @@ def upsert_batch(call: Call) -> Answer:
         record = crm.find(type_, id_, id_property=name)
         try:
             if record is None:
-                results.append({**shown_whole(create(call, {"properties": written})), "new": True})
+                results.append({**full_record_json(create_record(call, {"properties": written})), "new": True})
             else:
-                results.append({**update(call, record, written), "new": False})
+                results.append({**update_record(call, record, written), "new": False})
         except HubSpotError as error:
             if name == "email":
                 raise
-            errors.append(_of_id(error, id_))
-    return batch_answer(call, HTTPStatus.OK, results, errors)
+            errors.append(_entry_for_id(error, id_))
+    return batch_response(call, HTTPStatus.OK, results, errors)
 
 
-def archive_batch(call: Call) -> Answer:
+def archive_batch(call: Call) -> EndpointResponse:
     """POST batch/archive: 204, whatever was there to archive."""
     type_, crm = call.object_type(), call.portal.crm
     for item in call.inputs(MAX_INPUTS):
         id_ = text_member(item, "id")
-        call.addressed(id_)
+        call.log_objects(id_)
         record = crm.find(type_, id_, merged=False)
         if record is not None:
             crm.archive(record, call.source)
     return NO_CONTENT
 
 
-def batch_answer(call: Call, status: int, results: list[JsonObject], errors: list[JsonObject]) -> Answer:
+def batch_response(call: Call, status: int, results: list[JsonObject], errors: list[JsonObject]) -> EndpointResponse:
     """The envelope of every batch answer, and the status that this version of the API gives it."""
     now = iso(call.log.at_ms)
     body: JsonObject = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
     if errors:
         body |= {"numErrors": len(errors), "errors": errors}
-        status = status if call.partial_is_ok else HTTPStatus.MULTI_STATUS
-    return Answer(status, body)
+        status = status if call.partial_status_is_ok else HTTPStatus.MULTI_STATUS
+    return EndpointResponse(status, body)
 
 
-def _check_all(call: Call, inputs: list[JsonObject]) -> None:
+def _check_creations(call: Call, inputs: list[JsonObject]) -> None:
     """Refuse a batch of creations for the first that cannot be made, before any is."""
     type_ = call.object_type()
     emails: Counter[str] = Counter()
@@ -132,17 +134,17 @@ def _check_all(call: Call, inputs: list[JsonObject]) -> None:
         raise invalid_request("Duplicate emails found in batch input.")
 
 
-def _refuse_twice(inputs: list[JsonObject]) -> None:
+def _refuse_duplicate_ids(inputs: list[JsonObject]) -> None:
     """HubSpot takes each record once per batch of writes."""
     if any(count > 1 for count in Counter(str(item.get("id")) for item in inputs).values()):
         raise invalid_request("Duplicate IDs found in batch input.")
 
 
-def _of_id(error: HubSpotError, id_: str) -> JsonObject:
+def _entry_for_id(error: HubSpotError, id_: str) -> JsonObject:
     entry = error.entry()
     return {**entry, "context": {**error.context, "ids": [id_]}}
 
 
-def _traced(error: HubSpotError, trace: str) -> JsonObject:
+def _entry_for_trace(error: HubSpotError, trace: str) -> JsonObject:
     entry = error.entry()
     return {**entry, "context": {**error.context, "objectWriteTraceId": [trace]}}

@@ -10,29 +10,29 @@ from typing import NamedTuple, TypeAlias, cast
 import orjson
 
 from spokes.simulator.api.parameters import objects_member
-from spokes.simulator.api.request_log import LoggedCall, Write
-from spokes.simulator.changes import Source
+from spokes.simulator.api.request_log import LoggedCall, LoggedWrite
+from spokes.simulator.changes import ChangeSource
 from spokes.simulator.crm.object_types import ObjectType
-from spokes.simulator.crm.records import Record
+from spokes.simulator.crm.records import CrmRecord
 from spokes.simulator.errors import JsonObject, invalid_request
 from spokes.simulator.portal import Portal
 from spokes.simulator.rate_limits import Meter
 
 
-class Answer(NamedTuple):
+class EndpointResponse(NamedTuple):
     """Status and JSON body; no body at all when None."""
 
     status: int
     body: JsonObject | None = None
 
 
-NO_CONTENT = Answer(HTTPStatus.NO_CONTENT)
+NO_CONTENT = EndpointResponse(HTTPStatus.NO_CONTENT)
 
 
 class Call:
     """A call that may go ahead: its portal, the parts of its path, its query, its body, its line in the log."""
 
-    __slots__ = ("_body", "_parts", "log", "partial_is_ok", "portal", "query")
+    __slots__ = ("_body", "_parts", "log", "partial_status_is_ok", "portal", "query")
 
     def __init__(
         self, portal: Portal, parts: Mapping[str, str], query: Mapping[str, str], body: bytes, log: LoggedCall
@@ -41,16 +41,16 @@ class Call:
         self.query = query
         self.log = log
         # From 2026-09 on a partial failure is told in the body alone, before that by status 207 as well.
-        self.partial_is_ok = "/2026-09/" in log.path
+        self.partial_status_is_ok = "/2026-09/" in log.path
         self._parts = parts
         self._body = body
 
     @property
-    def source(self) -> Source:
+    def source(self) -> ChangeSource:
         """How HubSpot marks what this call changes."""
         return self.portal.config.own_source
 
-    def part(self, name: str) -> str:
+    def path_part(self, name: str) -> str:
         """A part of the path by the name the endpoint gave it."""
         return self._parts[name]
 
@@ -84,7 +84,7 @@ class Call:
         except orjson.JSONDecodeError:
             raise invalid_request("Invalid input JSON") from None
 
-    def inputs(self, most: int) -> list[JsonObject]:
+    def inputs(self, limit: int) -> list[JsonObject]:
         """The `inputs` of a batch.
 
         Raises:
@@ -94,11 +94,11 @@ class Call:
         if "inputs" not in body:
             raise invalid_request("Some required fields were not set: [inputs]")
         inputs = objects_member(body, "inputs")
-        if len(inputs) > most:
-            raise invalid_request(f"The maximum number of inputs supported in a batch request is {most}.")
+        if len(inputs) > limit:
+            raise invalid_request(f"The maximum number of inputs supported in a batch request is {limit}.")
         return inputs
 
-    def names(self, parameter: str) -> list[str]:
+    def list_parameter(self, parameter: str) -> list[str]:
         """A comma-separated query parameter."""
         return [name for name in self.query.get(parameter, "").split(",") if name]
 
@@ -106,16 +106,16 @@ class Call:
         """Characters in the body."""
         return len(self._body.decode(errors="replace"))
 
-    def addressed(self, *ids: str) -> None:
+    def log_objects(self, *ids: str) -> None:
         """Note in the log which objects the call is about."""
         self.log.object_ids.extend(ids)
 
-    def wrote(self, record: Record, written: Mapping[str, object]) -> None:
+    def log_write(self, record: CrmRecord, written: Mapping[str, object]) -> None:
         """Note in the log what the call wrote to a record."""
-        self.log.writes.append(Write(record.id, {name: str(value) for name, value in written.items()}))
+        self.log.writes.append(LoggedWrite(record.id, {name: str(value) for name, value in written.items()}))
 
 
-Respond: TypeAlias = Callable[[Call], Answer]
+EndpointFunction: TypeAlias = Callable[[Call], EndpointResponse]
 
 
 class Endpoint(NamedTuple):
@@ -126,7 +126,7 @@ class Endpoint(NamedTuple):
 
     method: str
     paths: tuple[str, ...]
-    respond: Respond
+    respond: EndpointFunction
     writes: bool = False
     meter: Meter = Meter.ORDINARY
     type_parts: tuple[str, ...] = ()

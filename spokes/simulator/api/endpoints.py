@@ -35,7 +35,7 @@ def _account(rest: str) -> tuple[str, ...]:
 
 
 _TYPE: Final = ("type",)
-_BOTH: Final = ("type", "to_type")
+_BOTH_TYPES: Final = ("type", "to_type")
 _NUMBERED_ASSOCIATION: Final = ("/crm/v3/objects/{type}/{id}/associations/{to_type}/{to_id}/{association_type_id}",)
 _TOKEN_INFO: Final = ("/oauth/v2/private-apps/get/access-token-info",)
 
@@ -59,22 +59,28 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         _object_associations("/default/{to_type}/{to_id}"),
         associations_api.associate_default,
         writes=True,
-        type_parts=_BOTH,
+        type_parts=_BOTH_TYPES,
     ),
     Endpoint(
         "PUT",
         _object_associations("/{to_type}/{to_id}"),
         associations_api.associate_labelled,
         writes=True,
-        type_parts=_BOTH,
+        type_parts=_BOTH_TYPES,
     ),
     Endpoint(
-        "DELETE", _object_associations("/{to_type}/{to_id}"), associations_api.dissociate, writes=True, type_parts=_BOTH
+        "DELETE",
+        _object_associations("/{to_type}/{to_id}"),
+        associations_api.dissociate,
+        writes=True,
+        type_parts=_BOTH_TYPES,
     ),
-    Endpoint("GET", _object_associations("/{to_type}"), associations_api.list_associations, type_parts=_BOTH),
-    Endpoint("PUT", _NUMBERED_ASSOCIATION, associations_api.associate_by_number, writes=True, type_parts=_BOTH),
-    Endpoint("DELETE", _NUMBERED_ASSOCIATION, associations_api.dissociate_by_number, writes=True, type_parts=_BOTH),
-    Endpoint("GET", _associations("/labels"), associations_api.list_labels, type_parts=_BOTH),
+    Endpoint("GET", _object_associations("/{to_type}"), associations_api.list_associations, type_parts=_BOTH_TYPES),
+    Endpoint("PUT", _NUMBERED_ASSOCIATION, associations_api.associate_by_number, writes=True, type_parts=_BOTH_TYPES),
+    Endpoint(
+        "DELETE", _NUMBERED_ASSOCIATION, associations_api.dissociate_by_number, writes=True, type_parts=_BOTH_TYPES
+    ),
+    Endpoint("GET", _associations("/labels"), associations_api.list_labels, type_parts=_BOTH_TYPES),
     *(
         Endpoint(
             "POST",
@@ -82,7 +88,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             respond,
             writes=rest != "read",
             meter=Meter.ASSOCIATIONS,
-            type_parts=_BOTH,
+            type_parts=_BOTH_TYPES,
         )
         for rest, respond in (
             ("read", associations_api.read_batch),

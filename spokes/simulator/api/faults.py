@@ -13,13 +13,13 @@ from typing import Final
 import orjson
 
 from spokes.simulator.config import Latency
-from spokes.simulator.errors import injected
+from spokes.simulator.errors import injected_error_body
 
 _Z_99: Final = 2.326  # standard deviations above the median that one in a hundred exceeds
 
 
 @unique
-class Body(StrEnum):
+class FaultBody(StrEnum):
     """What an injected answer carries."""
 
     HUBSPOT = "hubspot"
@@ -45,7 +45,7 @@ class Fault:
     share: float | None = None
     times: int | None = None
     status: int | None = None
-    body: Body = Body.HUBSPOT
+    body: FaultBody = FaultBody.HUBSPOT
     retry_after: str | None = None
     latency: Latency | None = None
     reset: bool = False
@@ -69,13 +69,13 @@ class Faults:
 
     rng: Random
     active: list[ActiveFault] = field(default_factory=list)
-    _numbered: int = 0
+    _last_number: int = 0
 
     def add(self, fault: Fault) -> int:
         """Put a rule to work and return its number."""
-        self._numbered += 1
-        self.active.append(ActiveFault(self._numbered, fault))
-        return self._numbered
+        self._last_number += 1
+        self.active.append(ActiveFault(self._last_number, fault))
+        return self._last_number
 
     def remove(self, number: int) -> None:
         """End one rule."""
@@ -85,18 +85,18 @@ class Faults:
         """End all rules."""
         self.active.clear()
 
-    def pick(self, method: str, path: str, portal_id: int | None) -> Fault | None:
+    def choose(self, method: str, path: str, portal_id: int | None) -> Fault | None:
         """The fault for this call, if any; counts the call with every rule it matches."""
         picked: Fault | None = None
         for rule in self.active:
             if _matches(rule.fault, method, path, portal_id):
                 rule.matched += 1
-                if picked is None and self._hits(rule):
+                if picked is None and self._applies(rule):
                     rule.hits += 1
                     picked = rule.fault
         return picked
 
-    def _hits(self, rule: ActiveFault) -> bool:
+    def _applies(self, rule: ActiveFault) -> bool:
         fault = rule.fault
         if fault.times is not None and rule.hits >= fault.times:
             return False
@@ -107,7 +107,7 @@ class Faults:
         return fault.share is None or self.rng.random() < fault.share
 
 
-def draw_s(latency: Latency, rng: Random) -> float:
+def draw_latency_s(latency: Latency, rng: Random) -> float:
     """Seconds that one answer takes."""
     if latency.median_ms <= 0:
         return 0.0
@@ -117,20 +117,20 @@ def draw_s(latency: Latency, rng: Random) -> float:
     return rng.lognormvariate(math.log(latency.median_ms), sigma) / 1000
 
 
-def content(fault: Fault, status: int) -> tuple[bytes, str]:
+def fault_content(fault: Fault, status: int) -> tuple[bytes, str]:
     """The body of an injected answer and its content type."""
     match fault.body:
-        case Body.HTML:
+        case FaultBody.HTML:
             page = f"<html><head><title>{status}</title></head><body><h1>Error {status}</h1></body></html>"
             return page.encode(), "text/html"
-        case Body.EMPTY:
+        case FaultBody.EMPTY:
             return b"", "text/plain"
-        case Body.NON_UTF8:
+        case FaultBody.NON_UTF8:
             return b"<html>\xe9chec \xff\xfe</html>", "text/html"
-        case Body.TRUNCATED_JSON:
-            return orjson.dumps(injected(status))[:-9], "application/json"
-        case Body.HUBSPOT:
-            return orjson.dumps(injected(status)), "application/json"
+        case FaultBody.TRUNCATED_JSON:
+            return orjson.dumps(injected_error_body(status))[:-9], "application/json"
+        case FaultBody.HUBSPOT:
+            return orjson.dumps(injected_error_body(status)), "application/json"
 
 
 def _matches(fault: Fault, method: str, path: str, portal_id: int | None) -> bool:

@@ -12,8 +12,8 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
-from spokes.simulator.api.call import Answer, Call, Endpoint
-from spokes.simulator.api.faults import Fault, Faults, content, draw_s
+from spokes.simulator.api.call import Call, Endpoint, EndpointResponse
+from spokes.simulator.api.faults import Fault, Faults, draw_latency_s, fault_content
 from spokes.simulator.api.request_log import LoggedCall, RequestLog
 from spokes.simulator.clock import Clock
 from spokes.simulator.config import Latency
@@ -57,7 +57,7 @@ class Gateway:
     def _handler(self, endpoint: Endpoint | None) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
             started_s = self._clock.monotonic_s()
-            log = self._requests.open(LoggedCall(self._clock.now_ms(), request.method, request.path))
+            log = self._requests.add(LoggedCall(self._clock.now_ms(), request.method, request.path))
             try:
                 response = await self._serve(request, endpoint, log)
             except ConnectionError:  # the caller is gone, in the middle of what it asked
@@ -76,26 +76,26 @@ class Gateway:
             portal = await self._portal(request, endpoint)
             log.portal_id = portal.config.portal_id
             meter = endpoint.meter if endpoint else Meter.ORDINARY
-            policy = portal.limiter.arrive(meter)
+            policy = portal.limiter.count_call(meter)
             if policy is not None:
                 log.policy = str(policy)
                 body = rate_limit_body(policy, self._correlation_id())
                 headers = portal.limiter.refusal_headers(meter, policy)
-                return _response(log, Answer(HTTPStatus.TOO_MANY_REQUESTS, body), headers)
+                return _response(log, EndpointResponse(HTTPStatus.TOO_MANY_REQUESTS, body), headers)
             headers = portal.limiter.headers(meter)
-            fault = self._faults.pick(request.method, request.path, portal.config.portal_id)
-            await self._take_time(fault)
+            fault = self._faults.choose(request.method, request.path, portal.config.portal_id)
+            await self._apply_latency(fault)
             body_bytes = await request.read()
-            if fault is not None and not fault.after_effect and _breaks(fault):
-                return _broken(request, log, fault, headers)
-            answer = self._answer(Call(portal, request.match_info, request.query, body_bytes, log), endpoint)
+            if fault is not None and not fault.after_effect and _replaces_response(fault):
+                return _fault_response(request, log, fault, headers)
+            answer = self._respond(Call(portal, request.match_info, request.query, body_bytes, log), endpoint)
         except HubSpotError as error:
-            answer = Answer(error.status, error.body(self._correlation_id()))
-        if fault is not None and _breaks(fault):
-            return _broken(request, log, fault, headers)
+            answer = EndpointResponse(error.status, error.body(self._correlation_id()))
+        if fault is not None and _replaces_response(fault):
+            return _fault_response(request, log, fault, headers)
         return _response(log, answer, headers)
 
-    def _answer(self, call: Call, endpoint: Endpoint | None) -> Answer:
+    def _respond(self, call: Call, endpoint: Endpoint | None) -> EndpointResponse:
         """Do what was asked, if the token may."""
         if endpoint is None:
             raise endpoint_not_found()
@@ -121,9 +121,9 @@ class Gateway:
             raise not_authenticated(expired=True)
         return portal
 
-    async def _take_time(self, fault: Fault | None) -> None:
+    async def _apply_latency(self, fault: Fault | None) -> None:
         latency = fault.latency if fault is not None and fault.latency is not None else self.latency
-        delay_s = draw_s(latency, self._rng)
+        delay_s = draw_latency_s(latency, self._rng)
         if delay_s > 0:
             await asyncio.sleep(delay_s)
 
@@ -131,18 +131,18 @@ class Gateway:
         return str(UUID(int=self._rng.getrandbits(128), version=4))
 
 
-def _response(log: LoggedCall, answer: Answer, headers: dict[str, str]) -> web.Response:
+def _response(log: LoggedCall, answer: EndpointResponse, headers: dict[str, str]) -> web.Response:
     log.status = answer.status
     if answer.body is None:
         return web.Response(status=answer.status, headers=headers)
     return web.Response(body=orjson.dumps(answer.body), status=answer.status, headers=headers, content_type=_JSON)
 
 
-def _breaks(fault: Fault) -> bool:
+def _replaces_response(fault: Fault) -> bool:
     return fault.reset or fault.status is not None
 
 
-def _broken(request: web.Request, log: LoggedCall, fault: Fault, headers: dict[str, str]) -> web.Response:
+def _fault_response(request: web.Request, log: LoggedCall, fault: Fault, headers: dict[str, str]) -> web.Response:
     """The injected answer, or a connection that ends without one."""
     log.fault = True
     if fault.status is None or fault.reset:
@@ -151,7 +151,7 @@ def _broken(request: web.Request, log: LoggedCall, fault: Fault, headers: dict[s
             request.transport.abort()
         return web.Response()
     log.status = fault.status
-    body, content_type = content(fault, fault.status)
+    body, content_type = fault_content(fault, fault.status)
     if fault.retry_after is not None:
         headers = {**headers, "Retry-After": fault.retry_after}
     return web.Response(body=body, status=fault.status, headers=headers, content_type=content_type)

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from itertools import islice
 from typing import Final
 
-from spokes.simulator.api.call import NO_CONTENT, Answer, Call
+from spokes.simulator.api.call import NO_CONTENT, Call, EndpointResponse
 from spokes.simulator.api.parameters import (
     association_specs,
     cursor,
@@ -20,54 +20,54 @@ from spokes.simulator.api.parameters import (
 from spokes.simulator.changes import AssociationSpec, ObjectRef
 from spokes.simulator.crm.association_types import AssociationType
 from spokes.simulator.crm.object_types import ObjectType
-from spokes.simulator.crm.records import Record, shown, shown_whole
+from spokes.simulator.crm.records import CrmRecord, full_record_json, record_json
 from spokes.simulator.errors import JsonObject, invalid_request, object_not_found
 
-_LARGEST_PAGE: Final = 100
-_LARGEST_PAGE_WITH_HISTORY: Final = 50
+_MAX_PAGE_SIZE: Final = 100
+_MAX_PAGE_SIZE_WITH_HISTORY: Final = 50
 
 Links = list[tuple[ObjectRef, list[AssociationType]]]
 
 
-def read_object(call: Call) -> Answer:
+def read_object(call: Call) -> EndpointResponse:
     """GET {type}/{id}, by id or by a unique property; a merged record is found under its previous ids."""
-    type_, id_ = call.object_type(), call.part("id")
-    call.addressed(id_)
+    type_, id_ = call.object_type(), call.path_part("id")
+    call.log_objects(id_)
     archived = call.query.get("archived") == "true"
     record = call.portal.crm.get(type_, id_, id_property=call.query.get("idProperty"), archived=archived)
-    return Answer(HTTPStatus.OK, _shown_with_associations(call, record))
+    return EndpointResponse(HTTPStatus.OK, _record_with_associations(call, record))
 
 
-def list_objects(call: Call) -> Answer:
+def list_objects(call: Call) -> EndpointResponse:
     """GET {type}: pages of at most 100 in the order of ids; `after` is the last id seen."""
-    with_history = bool(call.names("propertiesWithHistory"))
-    limit = page_limit(call.query.get("limit"), _LARGEST_PAGE_WITH_HISTORY if with_history else _LARGEST_PAGE)
+    with_history = bool(call.list_parameter("propertiesWithHistory"))
+    limit = page_limit(call.query.get("limit"), _MAX_PAGE_SIZE_WITH_HISTORY if with_history else _MAX_PAGE_SIZE)
     after = cursor(call.query.get("after"))
     archived = call.query.get("archived") == "true"
     records = sorted(call.portal.crm.records(call.object_type(), archived=archived), key=lambda r: int(r.id))
     page = list(islice((r for r in records if int(r.id) > after), limit + 1))
-    body: JsonObject = {"results": [_shown_with_associations(call, record) for record in page[:limit]]}
+    body: JsonObject = {"results": [_record_with_associations(call, record) for record in page[:limit]]}
     if len(page) > limit:
         body["paging"] = {"next": {"after": page[limit - 1].id}}
-    return Answer(HTTPStatus.OK, body)
+    return EndpointResponse(HTTPStatus.OK, body)
 
 
-def create_object(call: Call) -> Answer:
+def create_object(call: Call) -> EndpointResponse:
     """POST {type}: 201, or 409 when a contact has that e-mail address."""
-    return Answer(HTTPStatus.CREATED, shown_whole(create(call, call.json())))
+    return EndpointResponse(HTTPStatus.CREATED, full_record_json(create_record(call, call.json())))
 
 
-def update_object(call: Call) -> Answer:
+def update_object(call: Call) -> EndpointResponse:
     """PATCH {type}/{id}: only the given properties; "" clears. Previous ids of merged records work here."""
     type_, written = call.object_type(), property_values(call.json())
-    record = call.portal.crm.get(type_, call.part("id"), id_property=call.query.get("idProperty"))
-    return Answer(HTTPStatus.OK, update(call, record, written))
+    record = call.portal.crm.get(type_, call.path_part("id"), id_property=call.query.get("idProperty"))
+    return EndpointResponse(HTTPStatus.OK, update_record(call, record, written))
 
 
-def archive_object(call: Call) -> Answer:
+def archive_object(call: Call) -> EndpointResponse:
     """DELETE {type}/{id}: 204 into the recycle bin, and 204 again for what already lies there."""
-    type_, id_ = call.object_type(), call.part("id")
-    call.addressed(id_)
+    type_, id_ = call.object_type(), call.path_part("id")
+    call.log_objects(id_)
     crm = call.portal.crm
     record = crm.find(type_, id_)
     if record is not None:
@@ -77,25 +77,25 @@ def archive_object(call: Call) -> Answer:
     return NO_CONTENT
 
 
-def merge_objects(call: Call) -> Answer:
+def merge_objects(call: Call) -> EndpointResponse:
     """POST {type}/merge: the survivor."""
     type_, body, crm = call.object_type(), call.json(), call.portal.crm
     primary_id, other_id = text_member(body, "primaryObjectId"), text_member(body, "objectIdToMerge")
-    call.addressed(primary_id, other_id)
+    call.log_objects(primary_id, other_id)
     primary, other = crm.get(type_, primary_id), crm.get(type_, other_id)
-    return Answer(HTTPStatus.OK, shown_whole(crm.merge(primary, other, call.source)))
+    return EndpointResponse(HTTPStatus.OK, full_record_json(crm.merge(primary, other, call.source)))
 
 
-def erase_object(call: Call) -> Answer:
+def erase_object(call: Call) -> EndpointResponse:
     """POST {type}/gdpr-delete: 204; an unknown e-mail address goes on the block list."""
     type_, body, crm = call.object_type(), call.json(), call.portal.crm
     id_, id_property = text_member(body, "objectId"), optional_text_member(body, "idProperty")
-    call.addressed(id_)
+    call.log_objects(id_)
     record = crm.find(type_, id_, id_property=id_property)
     if record is None:
         record = crm.find(type_, id_, id_property=id_property, archived=True)
     if record is not None:
-        crm.forget(record, call.source)
+        crm.erase(record, call.source)
     elif id_property == "email":
         crm.blocked_emails.add(id_.lower())
     else:
@@ -103,7 +103,7 @@ def erase_object(call: Call) -> Answer:
     return NO_CONTENT
 
 
-def create(call: Call, item: Mapping[str, object]) -> Record:
+def create_record(call: Call, item: Mapping[str, object]) -> CrmRecord:
     """Make one record with its associations, all or nothing.
 
     Raises:
@@ -113,23 +113,23 @@ def create(call: Call, item: Mapping[str, object]) -> Record:
     written = property_values(item)
     links = requested_links(call, type_, item.get("associations"))
     record = crm.create(type_, written, call.source)
-    call.addressed(record.id)
-    call.wrote(record, written)
+    call.log_objects(record.id)
+    call.log_write(record, written)
     for to, association_types in links:
         crm.associations.add(ObjectRef(type_.type_id, record.id), to, association_types, call.source)
     return record
 
 
-def update(call: Call, record: Record, written: Mapping[str, object]) -> JsonObject:
+def update_record(call: Call, record: CrmRecord, written: Mapping[str, object]) -> JsonObject:
     """Write to one record and show what was written.
 
     Raises:
         HubSpotError: 400 or 409.
     """
-    call.addressed(record.id)
+    call.log_objects(record.id)
     call.portal.crm.update(record, written, call.source)
-    call.wrote(record, written)
-    return shown(record, written)
+    call.log_write(record, written)
+    return record_json(record, written)
 
 
 def requested_links(call: Call, from_type: ObjectType, associations: object) -> Links:
@@ -143,16 +143,16 @@ def requested_links(call: Call, from_type: ObjectType, associations: object) -> 
         to = item.get("to") if isinstance(item, dict) else None
         if not isinstance(to, dict):
             raise invalid_request("Some required fields were not set: [to]")
-        links.append(_link(call, from_type, text_member(to, "id"), association_specs(item.get("types"))))
+        links.append(_resolve_link(call, from_type, text_member(to, "id"), association_specs(item.get("types"))))
     return links
 
 
-def _link(
+def _resolve_link(
     call: Call, from_type: ObjectType, to_id: str, specs: Iterable[AssociationSpec]
 ) -> tuple[ObjectRef, list[AssociationType]]:
     """One far end. The body names its id only: its type follows from the association's number."""
     crm = call.portal.crm
-    found = [crm.associations.types.leading_from(spec, from_type) for spec in specs]
+    found = [crm.associations.types.find_from(spec, from_type) for spec in specs]
     to_types = {association_type.to_type_id for association_type in found}
     if len(to_types) != 1:
         raise invalid_request("The association types of one association lead to different object types.")
@@ -160,10 +160,10 @@ def _link(
     return ObjectRef(record.type.type_id, record.id), found
 
 
-def _shown_with_associations(call: Call, record: Record) -> JsonObject:
-    body = shown(record, call.names("properties"), call.names("propertiesWithHistory"))
+def _record_with_associations(call: Call, record: CrmRecord) -> JsonObject:
+    body = record_json(record, call.list_parameter("properties"), call.list_parameter("propertiesWithHistory"))
     associations: JsonObject = {}
-    for name in call.names("associations"):
+    for name in call.list_parameter("associations"):
         to_type = call.portal.crm.types.resolve(name)
         ends = call.portal.crm.associated(ObjectRef(record.type.type_id, record.id), to_type)
         plain = f"{record.type.singular}_to_{to_type.singular}"

@@ -6,7 +6,7 @@ from typing import Final
 from spokes.simulator.changes import AssociationSpec
 from spokes.simulator.errors import JsonObject, invalid_request
 
-_DEFAULT_PAGE: Final = 10
+_DEFAULT_PAGE_SIZE: Final = 10
 
 
 def property_values(item: Mapping[str, object]) -> dict[str, object]:
@@ -83,7 +83,7 @@ def association_specs(types: object) -> list[AssociationSpec]:
         raise invalid_request("Some required fields were not set: [associationTypeId]") from None
 
 
-def page_limit(text: str | None, largest: int, *, default: int = _DEFAULT_PAGE) -> int:
+def page_limit(text: str | None, maximum: int, *, default: int = _DEFAULT_PAGE_SIZE) -> int:
     """A page size that HubSpot would take.
 
     Raises:
@@ -91,8 +91,8 @@ def page_limit(text: str | None, largest: int, *, default: int = _DEFAULT_PAGE) 
     """
     if text is None:
         return default
-    if not text.isdecimal() or not 0 < int(text) <= largest:
-        raise invalid_request(f"limit must be between 1 and {largest}")
+    if not text.isdecimal() or not 0 < int(text) <= maximum:
+        raise invalid_request(f"limit must be between 1 and {maximum}")
     return int(text)
 
 

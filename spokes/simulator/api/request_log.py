@@ -9,7 +9,7 @@ from typing import NamedTuple
 from spokes.simulator.errors import JsonObject
 
 
-class Write(NamedTuple):
+class LoggedWrite(NamedTuple):
     """Properties as a call wrote them to one object, value and all."""
 
     object_id: str
@@ -29,7 +29,7 @@ class LoggedCall:
     portal_id: int | None = None
     type_id: str | None = None
     object_ids: list[str] = field(default_factory=list)
-    writes: list[Write] = field(default_factory=list)
+    writes: list[LoggedWrite] = field(default_factory=list)
     status: int | None = None
     latency_ms: float = 0.0
     policy: str | None = None
@@ -55,13 +55,13 @@ class RequestLog:
     def __iter__(self) -> Iterator[LoggedCall]:
         return iter(self.calls)
 
-    def open(self, call: LoggedCall) -> LoggedCall:
+    def add(self, call: LoggedCall) -> LoggedCall:
         """Enter a call on its arrival; its fields are filled in as it goes on."""
         self.calls.append(call)
         self.total += 1
         return call
 
-    def where(
+    def find(
         self,
         *,
         method: str | None = None,

@@ -8,19 +8,19 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Final
 
-from spokes.simulator.api.call import Answer, Call
+from spokes.simulator.api.call import Call, EndpointResponse
 from spokes.simulator.api.parameters import cursor, objects_member, page_limit, text_member, texts_member
 from spokes.simulator.crm.property_rules import as_text
-from spokes.simulator.crm.records import Record, shown
+from spokes.simulator.crm.records import CrmRecord, record_json
 from spokes.simulator.errors import JsonObject, invalid_request
 
-_LARGEST_PAGE: Final = 200
-_MOST_RESULTS: Final = 10_000
-_MOST_GROUPS: Final = 5
-_MOST_FILTERS_PER_GROUP: Final = 6
-_MOST_FILTERS: Final = 18
-_LONGEST_BODY: Final = 3_000
-_SEARCHED_BY_QUERY: Final = (
+_MAX_PAGE_SIZE: Final = 200
+_MAX_RESULTS: Final = 10_000
+_MAX_GROUPS: Final = 5
+_MAX_FILTERS_PER_GROUP: Final = 6
+_MAX_FILTERS: Final = 18
+_MAX_BODY_CHARS: Final = 3_000
+_QUERY_PROPERTIES: Final = (
     "email",
     "firstname",
     "lastname",
@@ -33,38 +33,41 @@ _SEARCHED_BY_QUERY: Final = (
 )
 
 
-def search_objects(call: Call) -> Answer:
+def search_objects(call: Call) -> EndpointResponse:
     """POST {type}/search."""
-    if call.body_size() > _LONGEST_BODY:
-        raise invalid_request(f"The request body is longer than {_LONGEST_BODY} characters.")
+    if call.body_size() > _MAX_BODY_CHARS:
+        raise invalid_request(f"The request body is longer than {_MAX_BODY_CHARS} characters.")
     body = call.json()
-    groups = _groups(body)
-    limit = page_limit(as_text(body.get("limit")) or None, _LARGEST_PAGE)
+    groups = _filter_groups(body)
+    limit = page_limit(as_text(body.get("limit")) or None, _MAX_PAGE_SIZE)
     after = cursor(as_text(body.get("after")))
-    if after + limit > _MOST_RESULTS:
-        raise invalid_request(f"Search returns at most {_MOST_RESULTS} results.")
+    if after + limit > _MAX_RESULTS:
+        raise invalid_request(f"Search returns at most {_MAX_RESULTS} results.")
     indexed_before_ms = call.log.at_ms - call.portal.config.search_lag_s * 1000
     found = [
         record
         for record in call.portal.crm.records(call.object_type())
         if record.created_at_ms <= indexed_before_ms
-        and _answers_query(record, as_text(body.get("query")))
-        and (not groups or any(all(_passes(record, f) for f in group) for group in groups))
+        and _matches_query(record, as_text(body.get("query")))
+        and (not groups or any(all(_matches_filter(record, f) for f in group) for group in groups))
     ]
     _sort(found, body.get("sorts"))
     page = found[after : after + limit]
-    answer: JsonObject = {"total": len(found), "results": [shown(r, texts_member(body, "properties")) for r in page]}
+    answer: JsonObject = {
+        "total": len(found),
+        "results": [record_json(r, texts_member(body, "properties")) for r in page],
+    }
     if after + limit < len(found):
         answer["paging"] = {"next": {"after": str(after + limit)}}
-    return Answer(HTTPStatus.OK, answer)
+    return EndpointResponse(HTTPStatus.OK, answer)
 
 
-def _groups(body: JsonObject) -> list[list[JsonObject]]:
+def _filter_groups(body: JsonObject) -> list[list[JsonObject]]:
     groups = [objects_member(group, "filters") for group in objects_member(body, "filterGroups")]
-    if len(groups) > _MOST_GROUPS:
-        raise invalid_request(f"At most {_MOST_GROUPS} filterGroups are allowed.")
-    if any(len(group) > _MOST_FILTERS_PER_GROUP for group in groups) or sum(map(len, groups)) > _MOST_FILTERS:
-        raise invalid_request(f"At most {_MOST_FILTERS_PER_GROUP} filters per group and {_MOST_FILTERS} in all.")
+    if len(groups) > _MAX_GROUPS:
+        raise invalid_request(f"At most {_MAX_GROUPS} filterGroups are allowed.")
+    if any(len(group) > _MAX_FILTERS_PER_GROUP for group in groups) or sum(map(len, groups)) > _MAX_FILTERS:
+        raise invalid_request(f"At most {_MAX_FILTERS_PER_GROUP} filters per group and {_MAX_FILTERS} in all.")
     for group in groups:
         for filter_ in group:
             if text_member(filter_, "operator") not in _OPERATORS:
@@ -73,7 +76,7 @@ def _groups(body: JsonObject) -> list[list[JsonObject]]:
     return groups
 
 
-def _sort(records: list[Record], sorts: object) -> None:
+def _sort(records: list[CrmRecord], sorts: object) -> None:
     """Sort in place by the one sort HubSpot takes; unsorted results come oldest first."""
     name, descending = "createdate", False
     if isinstance(sorts, list) and sorts:
@@ -85,22 +88,22 @@ def _sort(records: list[Record], sorts: object) -> None:
         else:
             name = str(first)
     records.sort(key=lambda record: int(record.id))
-    records.sort(key=lambda record: _rank(record.properties.get(name, "")), reverse=descending)
+    records.sort(key=lambda record: _sort_key(record.properties.get(name, "")), reverse=descending)
 
 
-def _answers_query(record: Record, query: str) -> bool:
+def _matches_query(record: CrmRecord, query: str) -> bool:
     if not query:
         return True
-    texts = [record.properties.get(name, "").lower() for name in _SEARCHED_BY_QUERY]
+    texts = [record.properties.get(name, "").lower() for name in _QUERY_PROPERTIES]
     return all(any(word in text for text in texts) for word in query.lower().split())
 
 
-def _passes(record: Record, filter_: JsonObject) -> bool:
+def _matches_filter(record: CrmRecord, filter_: JsonObject) -> bool:
     value = record.properties.get(filter_["propertyName"], "")
     return _OPERATORS[filter_["operator"]](value, filter_)
 
 
-def _rank(text: str) -> tuple[int, float, str]:
+def _sort_key(text: str) -> tuple[int, float, str]:
     """Numbers and moments before other texts, each in their own order."""
     number = _number(text)
     return (1, 0.0, text.lower()) if number is None else (0, number, "")
@@ -118,7 +121,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _same(value: str, wanted: str) -> bool:
+def _equal(value: str, wanted: str) -> bool:
     number = _number(value)
     return value.lower() == wanted.lower() or (number is not None and number == _number(wanted))
 
@@ -127,7 +130,7 @@ def _operand(filter_: Mapping[str, object], name: str = "value") -> str:
     return as_text(filter_.get(name))
 
 
-def _listed(value: str, filter_: JsonObject) -> bool:
+def _is_listed(value: str, filter_: JsonObject) -> bool:
     """A list holds texts in lower case, as HubSpot asks for, or values exactly as they are stored."""
     values = filter_.get("values")
     wanted = {as_text(one) for one in values} if isinstance(values, list) else set()
@@ -139,15 +142,17 @@ def _contains(value: str, filter_: JsonObject) -> bool:
 
 
 _OPERATORS: Final[Mapping[str, Callable[[str, JsonObject], bool]]] = {
-    "EQ": lambda value, f: bool(value) and _same(value, _operand(f)),
-    "NEQ": lambda value, f: not _same(value, _operand(f)),
-    "LT": lambda value, f: bool(value) and _rank(value) < _rank(_operand(f)),
-    "LTE": lambda value, f: bool(value) and _rank(value) <= _rank(_operand(f)),
-    "GT": lambda value, f: bool(value) and _rank(value) > _rank(_operand(f)),
-    "GTE": lambda value, f: bool(value) and _rank(value) >= _rank(_operand(f)),
-    "BETWEEN": lambda value, f: bool(value) and _rank(_operand(f)) <= _rank(value) <= _rank(_operand(f, "highValue")),
-    "IN": lambda value, f: bool(value) and _listed(value, f),
-    "NOT_IN": lambda value, f: bool(value) and not _listed(value, f),
+    "EQ": lambda value, f: bool(value) and _equal(value, _operand(f)),
+    "NEQ": lambda value, f: not _equal(value, _operand(f)),
+    "LT": lambda value, f: bool(value) and _sort_key(value) < _sort_key(_operand(f)),
+    "LTE": lambda value, f: bool(value) and _sort_key(value) <= _sort_key(_operand(f)),
+    "GT": lambda value, f: bool(value) and _sort_key(value) > _sort_key(_operand(f)),
+    "GTE": lambda value, f: bool(value) and _sort_key(value) >= _sort_key(_operand(f)),
+    "BETWEEN": lambda value, f: (
+        bool(value) and _sort_key(_operand(f)) <= _sort_key(value) <= _sort_key(_operand(f, "highValue"))
+    ),
+    "IN": lambda value, f: bool(value) and _is_listed(value, f),
+    "NOT_IN": lambda value, f: bool(value) and not _is_listed(value, f),
     "HAS_PROPERTY": lambda value, _: bool(value),
     "NOT_HAS_PROPERTY": lambda value, _: not value,
     "CONTAINS_TOKEN": lambda value, f: bool(value) and _contains(value, f),

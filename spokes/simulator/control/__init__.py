@@ -20,7 +20,7 @@ from spokes.simulator.webhooks.sender import NoTarget
 if TYPE_CHECKING:
     from spokes.simulator.app import Simulator
 
-_Act: TypeAlias = Callable[["Simulator", web.Request], Awaitable[object]]
+_ControlFunction: TypeAlias = Callable[["Simulator", web.Request], Awaitable[object]]
 
 
 async def _overview(sim: "Simulator", _request: web.Request) -> object:
@@ -33,7 +33,7 @@ async def _overview(sim: "Simulator", _request: web.Request) -> object:
         "target": None if target is None else asdict(target),
         "requests": sim.requests.total,
         "deliveries": sim.deliveries.summary(),
-        "endpoints": {f"{m} {path}": (act.__doc__ or "").splitlines()[0] for (m, path), act in _ACTS.items()},
+        "endpoints": {f"{m} {path}": (act.__doc__ or "").splitlines()[0] for (m, path), act in _ROUTES.items()},
     }
 
 
@@ -43,7 +43,7 @@ async def _reset(sim: "Simulator", _request: web.Request) -> object:
     return {}
 
 
-_ACTS: Final[Mapping[tuple[str, str], _Act]] = {
+_ROUTES: Final[Mapping[tuple[str, str], _ControlFunction]] = {
     ("GET", "/_sim/"): _overview,
     ("GET", "/_sim/objects"): control_crm.objects,
     ("GET", "/_sim/associations"): control_crm.associations,
@@ -73,10 +73,10 @@ _ACTS: Final[Mapping[tuple[str, str], _Act]] = {
 
 def control_routes(sim: "Simulator") -> list[web.RouteDef]:
     """The routes of the control surface."""
-    return [web.route(method, path, _handler(sim, act)) for (method, path), act in _ACTS.items()]
+    return [web.route(method, path, _handler(sim, act)) for (method, path), act in _ROUTES.items()]
 
 
-def _handler(sim: "Simulator", act: _Act) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _handler(sim: "Simulator", act: _ControlFunction) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         try:
             return _json(await act(sim, request))

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from spokes.simulator.api.faults import Body, Fault
+from spokes.simulator.api.faults import Fault, FaultBody
 from spokes.simulator.config import Latency, Limits
 from spokes.simulator.control.edits import apply_edit
-from spokes.simulator.control.parameters import asked_limit, asked_portal, known_members
-from spokes.simulator.crm.records import shown_whole
+from spokes.simulator.control.parameters import check_fields, requested_limit, requested_portal
+from spokes.simulator.crm.records import full_record_json
 from spokes.simulator.errors import JsonObject
 from spokes.simulator.portal import TokenState
 
@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
 async def objects(sim: "Simulator", request: web.Request) -> object:
     """Every object of the CRM as it is, archived ones too; ?type= narrows it."""
-    crm = asked_portal(sim, request).crm
+    crm = requested_portal(sim, request).crm
     type_id = crm.types.resolve(request.query["type"]).type_id if "type" in request.query else None
-    records = [record for record in crm.dump() if type_id in {None, record.type.type_id}]
-    return [{"type": record.type.plural, "type_id": record.type.type_id, **shown_whole(record)} for record in records]
+    records = [record for record in crm.all_records() if type_id in {None, record.type.type_id}]
+    return [
+        {"type": record.type.plural, "type_id": record.type.type_id, **full_record_json(record)} for record in records
+    ]
 
 
 async def associations(sim: "Simulator", request: web.Request) -> object:
     """Every association, in both its directions."""
-    dump = asked_portal(sim, request).crm.associations.dump()
+    dump = requested_portal(sim, request).crm.associations.all_associations()
     return [
         {"from": from_._asdict(), "to": to._asdict(), "types": [spec._asdict() for spec in specs]}
         for from_, to, specs in dump
@@ -39,7 +41,7 @@ async def associations(sim: "Simulator", request: web.Request) -> object:
 
 async def edit(sim: "Simulator", request: web.Request) -> object:
     """Do what users do: a list of edits, or one (see spokes.simulator.control.edits)."""
-    body, portal = await request.json(), asked_portal(sim, request)
+    body, portal = await request.json(), requested_portal(sim, request)
     return [apply_edit(portal, edit) for edit in body] if isinstance(body, list) else apply_edit(portal, body)
 
 
@@ -47,10 +49,10 @@ async def requests(sim: "Simulator", request: web.Request) -> object:
     """The log of CRM calls; ?method= &path=(pattern) &status= &object_id= &limit= narrow it."""
     query = request.query
     status = int(query["status"]) if "status" in query else None
-    found = sim.requests.where(
+    found = sim.requests.find(
         method=query.get("method"), path=query.get("path"), status=status, object_id=query.get("object_id")
     )
-    return [call.as_json() for call in found[-asked_limit(request) :]]
+    return [call.as_json() for call in found[-requested_limit(request) :]]
 
 
 async def request_counts(sim: "Simulator", _request: web.Request) -> object:
@@ -60,27 +62,27 @@ async def request_counts(sim: "Simulator", _request: web.Request) -> object:
 
 async def limits(sim: "Simulator", request: web.Request) -> object:
     """The limits in force, and the truth: arrivals, 429s, peaks in any window."""
-    limiter = asked_portal(sim, request).limiter
-    return {"limits": asdict(limiter.limits), "used_today": limiter.used_today(), "truth": limiter.truth.as_json()}
+    limiter = requested_portal(sim, request).limiter
+    return {"limits": asdict(limiter.limits), "used_today": limiter.used_today(), "truth": limiter.counts.as_json()}
 
 
 async def set_limits(sim: "Simulator", request: web.Request) -> object:
     """Change some limits: any fields of spokes.simulator.config.Limits."""
-    limiter = asked_portal(sim, request).limiter
-    limiter.limits = replace(limiter.limits, **known_members(Limits, await request.json()))
+    limiter = requested_portal(sim, request).limiter
+    limiter.limits = replace(limiter.limits, **check_fields(Limits, await request.json()))
     return asdict(limiter.limits)
 
 
 async def faults(sim: "Simulator", _request: web.Request) -> object:
     """The faults at work and how often they struck."""
-    return [{**asdict(rule), "fault": _fault_shown(rule.fault)} for rule in sim.faults.active]
+    return [{**asdict(rule), "fault": _fault_json(rule.fault)} for rule in sim.faults.active]
 
 
 async def add_fault(sim: "Simulator", request: web.Request) -> object:
     """Put a fault to work: any fields of spokes.simulator.api.faults.Fault."""
-    given = known_members(Fault, await request.json())
+    given = check_fields(Fault, await request.json())
     given["nth"] = frozenset(given.get("nth", ()))
-    given["body"] = Body(given.get("body", Body.HUBSPOT))
+    given["body"] = FaultBody(given.get("body", FaultBody.HUBSPOT))
     given["latency"] = Latency(**given["latency"]) if given.get("latency") else None
     return {"number": sim.faults.add(Fault(**given))}
 
@@ -96,10 +98,10 @@ async def clear_faults(sim: "Simulator", request: web.Request) -> object:
 
 async def set_token(sim: "Simulator", request: web.Request) -> object:
     """Make the token {"state": "valid" | "revoked" | "expired"}."""
-    portal = asked_portal(sim, request)
+    portal = requested_portal(sim, request)
     portal.token_state = TokenState((await request.json())["state"])
     return {"state": portal.token_state}
 
 
-def _fault_shown(fault: Fault) -> JsonObject:
+def _fault_json(fault: Fault) -> JsonObject:
     return {**asdict(fault), "nth": sorted(fault.nth)}

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from spokes.simulator.api.parameters import property_values, text_member
-from spokes.simulator.changes import USER, AssociationSpec, ObjectRef, Source
+from spokes.simulator.changes import USER, AssociationSpec, ChangeSource, ObjectRef
 from spokes.simulator.crm.association_types import HUBSPOT_DEFINED
-from spokes.simulator.crm.records import Record, shown_whole
+from spokes.simulator.crm.records import CrmRecord, full_record_json
 from spokes.simulator.errors import JsonObject, invalid_request
 from spokes.simulator.portal import Portal
 
@@ -30,47 +30,47 @@ def apply_edit(portal: Portal, edit: JsonObject) -> JsonObject:
     act = _EDITS.get(str(edit.get("edit")))
     if act is None:
         raise invalid_request(f"edit must be one of: {', '.join(_EDITS)}")
-    source = Source(str(edit["source"]), str(edit.get("source_id", ""))) if "source" in edit else USER
+    source = ChangeSource(str(edit["source"]), str(edit.get("source_id", ""))) if "source" in edit else USER
     return act(portal, edit, source)
 
 
-def _create(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
+def _create(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
     type_ = portal.crm.types.resolve(text_member(edit, "type"))
     id_ = text_member(edit, "id") if "id" in edit else None
-    return shown_whole(portal.crm.create(type_, property_values(edit), source, id_=id_))
+    return full_record_json(portal.crm.create(type_, property_values(edit), source, id_=id_))
 
 
-def _update(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
-    return shown_whole(portal.crm.update(_record(portal, edit), property_values(edit), source))
+def _update(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
+    return full_record_json(portal.crm.update(_record(portal, edit), property_values(edit), source))
 
 
-def _delete(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
+def _delete(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
     record = _record(portal, edit)
     portal.crm.archive(record, source)
-    return shown_whole(record)
+    return full_record_json(record)
 
 
-def _restore(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
+def _restore(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
     record = portal.crm.get(portal.crm.types.resolve(text_member(edit, "type")), text_member(edit, "id"), archived=True)
     portal.crm.restore(record, source)
-    return shown_whole(record)
+    return full_record_json(record)
 
 
-def _erase(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
+def _erase(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
     record = _record(portal, edit)
-    portal.crm.forget(record, source)
+    portal.crm.erase(record, source)
     return {"id": record.id}
 
 
-def _merge(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
+def _merge(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
     primary, other = _record(portal, edit, "primary_id"), _record(portal, edit, "other_id")
-    return shown_whole(portal.crm.merge(primary, other, source))
+    return full_record_json(portal.crm.merge(primary, other, source))
 
 
-def _associate(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
+def _associate(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
     from_, to = _record(portal, edit), _record(portal, edit, "to_id", "to_type")
     types = portal.crm.associations.types
-    made = types.plain(from_.type.type_id, to.type.type_id)
+    made = types.unlabelled(from_.type.type_id, to.type.type_id)
     if "association_type_id" in edit:
         spec = AssociationSpec(str(edit.get("category", HUBSPOT_DEFINED)), int(edit["association_type_id"]))
         made = types.find(spec, from_.type, to.type)
@@ -78,47 +78,47 @@ def _associate(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
     return {"from": from_.id, "to": to.id, "association_type_id": made.spec.type_id}
 
 
-def _dissociate(portal: Portal, edit: JsonObject, source: Source) -> JsonObject:
+def _dissociate(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
     from_, to = _record(portal, edit), _record(portal, edit, "to_id", "to_type")
     portal.crm.associations.remove(_ref(from_), _ref(to), source)
     return {"from": from_.id, "to": to.id}
 
 
-def _start_thread(portal: Portal, _edit: JsonObject, _source: Source) -> JsonObject:
+def _start_thread(portal: Portal, _edit: JsonObject, _source: ChangeSource) -> JsonObject:
     return {"thread_id": portal.conversations.start()}
 
 
-def _message(portal: Portal, edit: JsonObject, _source: Source) -> JsonObject:
+def _message(portal: Portal, edit: JsonObject, _source: ChangeSource) -> JsonObject:
     message_type = str(edit.get("message_type", "MESSAGE"))
-    return {"message_id": portal.conversations.message(text_member(edit, "thread_id"), message_type)}
+    return {"message_id": portal.conversations.add_message(text_member(edit, "thread_id"), message_type)}
 
 
-def _set_thread(portal: Portal, edit: JsonObject, _source: Source) -> JsonObject:
+def _set_thread(portal: Portal, edit: JsonObject, _source: ChangeSource) -> JsonObject:
     thread_id, name, value = (text_member(edit, member) for member in ("thread_id", "name", "value"))
     portal.conversations.set_property(thread_id, name, value)
     return {"thread_id": thread_id}
 
 
-def _delete_thread(portal: Portal, edit: JsonObject, _source: Source) -> JsonObject:
+def _delete_thread(portal: Portal, edit: JsonObject, _source: ChangeSource) -> JsonObject:
     portal.conversations.delete(text_member(edit, "thread_id"))
     return {}
 
 
-def _erase_thread(portal: Portal, edit: JsonObject, _source: Source) -> JsonObject:
-    portal.conversations.forget(text_member(edit, "thread_id"))
+def _erase_thread(portal: Portal, edit: JsonObject, _source: ChangeSource) -> JsonObject:
+    portal.conversations.erase(text_member(edit, "thread_id"))
     return {}
 
 
-def _record(portal: Portal, edit: JsonObject, id_member: str = "id", type_member: str = "type") -> Record:
+def _record(portal: Portal, edit: JsonObject, id_member: str = "id", type_member: str = "type") -> CrmRecord:
     type_ = portal.crm.types.resolve(text_member(edit, type_member))
     return portal.crm.get(type_, text_member(edit, id_member))
 
 
-def _ref(record: Record) -> ObjectRef:
+def _ref(record: CrmRecord) -> ObjectRef:
     return ObjectRef(record.type.type_id, record.id)
 
 
-_EDITS: Final[Mapping[str, Callable[[Portal, JsonObject, Source], JsonObject]]] = {
+_EDITS: Final[Mapping[str, Callable[[Portal, JsonObject, ChangeSource], JsonObject]]] = {
     "create": _create,
     "update": _update,
     "delete": _delete,

@@ -13,20 +13,20 @@ from spokes.simulator.portal import Portal
 if TYPE_CHECKING:
     from spokes.simulator.app import Simulator
 
-_MOST_SHOWN: Final = 10_000
+_DEFAULT_LIMIT: Final = 10_000
 
 
-def asked_portal(sim: "Simulator", request: web.Request) -> Portal:
+def requested_portal(sim: "Simulator", request: web.Request) -> Portal:
     """The account that `?portal=` names, else the first."""
     return sim.portals[int(request.query["portal"])] if "portal" in request.query else sim.portal
 
 
-def asked_limit(request: web.Request) -> int:
+def requested_limit(request: web.Request) -> int:
     """How many of the newest to show."""
-    return int(request.query.get("limit", _MOST_SHOWN))
+    return int(request.query.get("limit", _DEFAULT_LIMIT))
 
 
-def known_members(of: type[Limits | Fault | Subscription], body: JsonObject) -> JsonObject:
+def check_fields(of: type[Limits | Fault | Subscription], body: JsonObject) -> JsonObject:
     """The members of `body`, all of which must be fields.
 
     Raises:

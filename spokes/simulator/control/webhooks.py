@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from spokes.simulator.config import Subscription, Target
-from spokes.simulator.control.parameters import asked_limit, asked_portal, known_members
-from spokes.simulator.webhooks.delivery_log import State
-from spokes.simulator.webhooks.signing import MANNERS
+from spokes.simulator.control.parameters import check_fields, requested_limit, requested_portal
+from spokes.simulator.webhooks.delivery_log import DeliveryState
+from spokes.simulator.webhooks.signing import SIGNING_VARIANTS
 
 if TYPE_CHECKING:
     from spokes.simulator.app import Simulator
@@ -24,26 +24,29 @@ async def deliveries(sim: "Simulator", _request: web.Request) -> object:
 
 async def events(sim: "Simulator", request: web.Request) -> object:
     """The truth about every event sent; ?state=pending|acknowledged|lost &limit= narrow it."""
-    state = State(request.query["state"]) if "state" in request.query else None
+    state = DeliveryState(request.query["state"]) if "state" in request.query else None
     found = [event for event in sim.deliveries.events if state in {None, event.state}]
-    return [asdict(event) for event in found[-asked_limit(request) :]]
+    return [asdict(event) for event in found[-requested_limit(request) :]]
 
 
 async def attempts(sim: "Simulator", request: web.Request) -> object:
     """The truth about every request to the target; ?limit= narrows it."""
-    return [attempt.as_json() for attempt in list(sim.deliveries.attempts)[-asked_limit(request) :]]
+    return [attempt.as_json() for attempt in list(sim.deliveries.attempts)[-requested_limit(request) :]]
 
 
 async def submit(sim: "Simulator", request: web.Request) -> object:
     """Put hand-made elements on their way, batched and retried: a JSON array."""
-    entered = sim.sender.submit(asked_portal(sim, request).config.portal_id, await request.json())
+    entered = sim.sender.submit(requested_portal(sim, request).config.portal_id, await request.json())
     return {"serials": [event.serial for event in entered]}
 
 
 async def send(sim: "Simulator", request: web.Request) -> object:
     """Send the body as it is, at once and once; ?manner=forged|stale|... signs it otherwise."""
-    portal_id, manner = asked_portal(sim, request).config.portal_id, MANNERS[request.query.get("manner", "genuine")]
-    return (await sim.sender.send(await request.read(), portal_id=portal_id, manner=manner)).as_json()
+    portal_id, manner = (
+        requested_portal(sim, request).config.portal_id,
+        SIGNING_VARIANTS[request.query.get("manner", "genuine")],
+    )
+    return (await sim.sender.send(await request.read(), portal_id=portal_id, variant=manner)).as_json()
 
 
 async def hold(sim: "Simulator", _request: web.Request) -> object:
@@ -66,16 +69,16 @@ async def set_target(sim: "Simulator", request: web.Request) -> object:
 
 async def subscriptions(sim: "Simulator", request: web.Request) -> object:
     """The subscriptions of the app."""
-    return [asdict(one) for one in sim.subscriptions_of(asked_portal(sim, request)).active]
+    return [asdict(one) for one in sim.subscriptions_of(requested_portal(sim, request)).active]
 
 
 async def subscribe(sim: "Simulator", request: web.Request) -> object:
     """Subscribe: any fields of spokes.simulator.config.Subscription."""
-    subscription = Subscription(**known_members(Subscription, await request.json()))
-    return asdict(sim.subscriptions_of(asked_portal(sim, request)).add(subscription))
+    subscription = Subscription(**check_fields(Subscription, await request.json()))
+    return asdict(sim.subscriptions_of(requested_portal(sim, request)).add(subscription))
 
 
 async def unsubscribe(sim: "Simulator", request: web.Request) -> object:
     """End the subscription ?id=."""
-    sim.subscriptions_of(asked_portal(sim, request)).remove(int(request.query["id"]))
+    sim.subscriptions_of(requested_portal(sim, request)).remove(int(request.query["id"]))
     return {}

@@ -28,7 +28,7 @@ class AssociationType(NamedTuple):
 
 
 # from, to, number there, number back
-_PLAIN: Final = (
+_UNLABELLED: Final = (
     (CONTACT, COMPANY, 279, 280),
     (CONTACT, DEAL, 4, 3),
     (CONTACT, TICKET, 15, 16),
@@ -56,7 +56,7 @@ _ACTIVITIES: Final[Mapping[str, tuple[int, int, int, int]]] = {
 _TO_LEAD: Final[Mapping[str, int]] = {"0-46": 855, "0-27": 647, "0-48": 597, "0-47": 601, "0-18": 603}
 
 
-def _both(
+def _both_directions(
     from_type: str, to_type: str, there: int, back: int, label: tuple[str, str] | None = None, *, primary: bool = False
 ) -> list[AssociationType]:
     spec, reverse = AssociationSpec(HUBSPOT_DEFINED, there), AssociationSpec(HUBSPOT_DEFINED, back)
@@ -67,18 +67,18 @@ def _both(
     return made
 
 
-def _documented() -> list[AssociationType]:
+def _documented_types() -> list[AssociationType]:
     made: list[AssociationType] = []
-    for pair in _PLAIN:
-        made += _both(*pair)
+    for pair in _UNLABELLED:
+        made += _both_directions(*pair)
     for pair in _PRIMARY:
-        made += _both(*pair, ("Primary", "Primary"), primary=True)
-    made += _both(COMPANY, COMPANY, 13, 14, ("Child Company", "Parent Company"))
+        made += _both_directions(*pair, ("Primary", "Primary"), primary=True)
+    made += _both_directions(COMPANY, COMPANY, 13, 14, ("Child Company", "Parent Company"))
     for activity, numbers in _ACTIVITIES.items():
         for to_type, there in zip((CONTACT, COMPANY, DEAL, TICKET), numbers, strict=True):
-            made += _both(activity, to_type, there, there - 1)
+            made += _both_directions(activity, to_type, there, there - 1)
     for activity, there in _TO_LEAD.items():
-        made += _both(activity, _LEAD, there, there - 1)
+        made += _both_directions(activity, _LEAD, there, there - 1)
     return made
 
 
@@ -87,19 +87,19 @@ class AssociationTypes:
 
     def __init__(self) -> None:
         self._types: dict[tuple[AssociationSpec, str, str], AssociationType] = {}
-        self._plain: dict[tuple[str, str], AssociationType] = {}
-        self._next = _FIRST_INVENTED
-        for made in _documented():
+        self._unlabelled: dict[tuple[str, str], AssociationType] = {}
+        self._last_number = _FIRST_INVENTED
+        for made in _documented_types():
             self._add(made)
 
-    def plain(self, from_type_id: str, to_type_id: str) -> AssociationType:
+    def unlabelled(self, from_type_id: str, to_type_id: str) -> AssociationType:
         """The unlabelled association between two types."""
         pair = (from_type_id, to_type_id)
-        if pair not in self._plain:
-            there = self._number()
-            for made in _both(*pair, there, there if from_type_id == to_type_id else self._number()):
+        if pair not in self._unlabelled:
+            there = self._next_number()
+            for made in _both_directions(*pair, there, there if from_type_id == to_type_id else self._next_number()):
                 self._add(made)
-        return self._plain[pair]
+        return self._unlabelled[pair]
 
     def reverse(self, there: AssociationType) -> AssociationType:
         """The same association seen from its far end."""
@@ -107,7 +107,10 @@ class AssociationTypes:
 
     def define_label(self, from_type: ObjectType, to_type: ObjectType, label: str) -> AssociationType:
         """Give the portal a label of its own, as a user does in HubSpot's settings; valid both ways."""
-        there, back = AssociationSpec(USER_DEFINED, self._number()), AssociationSpec(USER_DEFINED, self._number())
+        there, back = (
+            AssociationSpec(USER_DEFINED, self._next_number()),
+            AssociationSpec(USER_DEFINED, self._next_number()),
+        )
         made = AssociationType(there, from_type.type_id, to_type.type_id, back, label)
         self._add(made)
         self._add(AssociationType(back, to_type.type_id, from_type.type_id, there, label))
@@ -115,7 +118,7 @@ class AssociationTypes:
 
     def between(self, from_type: ObjectType, to_type: ObjectType) -> list[AssociationType]:
         """Every number from one type to another, the plain one among them."""
-        self.plain(from_type.type_id, to_type.type_id)
+        self.unlabelled(from_type.type_id, to_type.type_id)
         pair = (from_type.type_id, to_type.type_id)
         return [known for known in self._types.values() if (known.from_type_id, known.to_type_id) == pair]
 
@@ -125,7 +128,7 @@ class AssociationTypes:
         Raises:
             HubSpotError: 400, the number is unknown or belongs to another direction.
         """
-        self.plain(from_type.type_id, to_type.type_id)
+        self.unlabelled(from_type.type_id, to_type.type_id)
         found = self._types.get((spec, from_type.type_id, to_type.type_id))
         if found is None:
             direction = f"{from_type.singular.upper()} to {to_type.singular.upper()}"
@@ -133,7 +136,7 @@ class AssociationTypes:
             raise invalid_request(message, code="INVALID_ASSOCIATION_TYPE")
         return found
 
-    def leading_from(self, spec: AssociationSpec, from_type: ObjectType) -> AssociationType:
+    def find_from(self, spec: AssociationSpec, from_type: ObjectType) -> AssociationType:
         """The number `spec` as it leads away from a type, wherever to.
 
         Raises:
@@ -148,8 +151,8 @@ class AssociationTypes:
     def _add(self, made: AssociationType) -> None:
         self._types[made.spec, made.from_type_id, made.to_type_id] = made
         if made.label is None:
-            self._plain.setdefault((made.from_type_id, made.to_type_id), made)
+            self._unlabelled.setdefault((made.from_type_id, made.to_type_id), made)
 
-    def _number(self) -> int:
-        self._next += 1
-        return self._next
+    def _next_number(self) -> int:
+        self._last_number += 1
+        return self._last_number

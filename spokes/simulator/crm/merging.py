@@ -6,10 +6,10 @@ from typing import Final
 
 from spokes.simulator.changes import ObjectRef
 from spokes.simulator.crm.object_types import ObjectType
-from spokes.simulator.crm.records import Record
+from spokes.simulator.crm.records import CrmRecord
 from spokes.simulator.errors import HubSpotError, invalid_request
 
-_MOST_MERGES: Final = 250
+_MAX_MERGES: Final = 250
 _MERGED_IDS: Final = "hs_merged_object_ids"
 
 
@@ -33,7 +33,7 @@ class PreviousIds:
         return id_
 
 
-def check_merge(primary: Record, other: Record) -> None:
+def check_merge(primary: CrmRecord, other: CrmRecord) -> None:
     """Refuse what HubSpot refuses to merge.
 
     Raises:
@@ -41,16 +41,16 @@ def check_merge(primary: Record, other: Record) -> None:
     """
     if primary is other:
         raise invalid_request("Cannot merge an object with itself.")
-    if len(primary.properties.get(_MERGED_IDS, "").split(";")) >= _MOST_MERGES:
+    if len(primary.properties.get(_MERGED_IDS, "").split(";")) >= _MAX_MERGES:
         raise HubSpotError(HTTPStatus.REQUEST_URI_TOO_LONG, "VALIDATION_ERROR", "Too many merges for this record.")
 
 
-def properties_moved(primary: Record, other: Record) -> dict[str, str]:
+def properties_moved(primary: CrmRecord, other: CrmRecord) -> dict[str, str]:
     """What the primary record gains: values it did not have."""
     return {name: value for name, value in other.properties.items() if name not in primary.properties}
 
 
-def merged_ids(primary: Record, gone: Iterable[Record]) -> str:
+def merged_ids(primary: CrmRecord, gone: Iterable[CrmRecord]) -> str:
     """The survivor's `hs_merged_object_ids`: every id that leads to it."""
     before = primary.properties.get(_MERGED_IDS, "").split(";")
     return ";".join([*filter(None, before), *(record.id for record in gone)])

@@ -21,8 +21,8 @@ class ObjectType(NamedTuple):
     type_id: str
     singular: str
     plural: str
-    defaults: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
+    default_properties: tuple[str, ...] = ()
+    required_properties: tuple[str, ...] = ()
 
     @property
     def last_modified(self) -> str:
@@ -30,14 +30,14 @@ class ObjectType(NamedTuple):
         return "lastmodifieddate" if self.type_id == CONTACT else "hs_lastmodifieddate"
 
     @property
-    def always(self) -> tuple[str, str, str]:
+    def always_returned(self) -> tuple[str, str, str]:
         """Properties that every read returns."""
         return ("createdate", self.last_modified, "hs_object_id")
 
 
-_ENGAGEMENT: Final = ("hs_timestamp",)
+_ACTIVITY_REQUIRED: Final = ("hs_timestamp",)
 
-STANDARD: Final[tuple[ObjectType, ...]] = (
+STANDARD_TYPES: Final[tuple[ObjectType, ...]] = (
     ObjectType(CONTACT, "contact", "contacts", ("email", "firstname", "lastname")),
     ObjectType(COMPANY, "company", "companies", ("domain", "name")),
     ObjectType(DEAL, "deal", "deals", ("amount", "closedate", "dealname", "dealstage", "pipeline")),
@@ -47,13 +47,13 @@ STANDARD: Final[tuple[ObjectType, ...]] = (
     ObjectType("0-7", "product", "products", ("description", "name", "price")),
     ObjectType("0-8", "line_item", "line_items", ("name", "price", "quantity")),
     ObjectType("0-14", "quote", "quotes"),
-    ObjectType("0-18", "communication", "communications", required=_ENGAGEMENT),
+    ObjectType("0-18", "communication", "communications", required_properties=_ACTIVITY_REQUIRED),
     ObjectType("0-19", "feedback_submission", "feedback_submissions"),
-    ObjectType("0-27", "task", "tasks", required=_ENGAGEMENT),
-    ObjectType("0-46", "note", "notes", required=_ENGAGEMENT),
-    ObjectType("0-47", "meeting", "meetings", required=_ENGAGEMENT),
-    ObjectType("0-48", "call", "calls", required=_ENGAGEMENT),
-    ObjectType("0-49", "email", "emails", required=_ENGAGEMENT),
+    ObjectType("0-27", "task", "tasks", required_properties=_ACTIVITY_REQUIRED),
+    ObjectType("0-46", "note", "notes", required_properties=_ACTIVITY_REQUIRED),
+    ObjectType("0-47", "meeting", "meetings", required_properties=_ACTIVITY_REQUIRED),
+    ObjectType("0-48", "call", "calls", required_properties=_ACTIVITY_REQUIRED),
+    ObjectType("0-49", "email", "emails", required_properties=_ACTIVITY_REQUIRED),
     ObjectType("0-53", "invoice", "invoices"),
     ObjectType("0-54", "marketing_event", "marketing_events"),
     ObjectType("0-69", "subscription", "subscriptions"),
@@ -63,7 +63,7 @@ STANDARD: Final[tuple[ObjectType, ...]] = (
     ObjectType("0-86", "tax", "taxes"),
     ObjectType("0-101", "payment", "payments"),
     ObjectType("0-115", "user", "users"),
-    ObjectType("0-116", "postal_mail", "postal_mails", required=_ENGAGEMENT),
+    ObjectType("0-116", "postal_mail", "postal_mails", required_properties=_ACTIVITY_REQUIRED),
     ObjectType("0-123", "order", "orders"),
     ObjectType("0-136", "lead", "leads"),
     ObjectType("0-142", "cart", "carts"),
@@ -98,7 +98,7 @@ class ObjectTypes:
     def __init__(self, custom: Mapping[str, str], portal_id: int) -> None:
         """`custom` maps a custom type's name to its id: {"pets": "2-3465404"}."""
         self._by_name: dict[str, ObjectType] = {}
-        for known in STANDARD:
+        for known in STANDARD_TYPES:
             self._by_name |= dict.fromkeys((known.type_id, known.singular, known.plural), known)
         for name, type_id in custom.items():
             made = ObjectType(type_id, name, name)

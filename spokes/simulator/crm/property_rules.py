@@ -10,7 +10,7 @@ from typing import Final
 from spokes.simulator.crm.object_types import COMPANY, CONTACT, ObjectType
 from spokes.simulator.errors import invalid_request
 
-LONGEST_VALUE: Final = 65_536
+MAX_VALUE_CHARS: Final = 65_536
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 _READ_ONLY: Final = frozenset({"hs_object_id", "hs_createdate", "hs_lastmodifieddate", "lastmodifieddate"})
 _STAGES: Final = (
@@ -34,7 +34,7 @@ def as_text(value: object) -> str:
     return str(value)
 
 
-def accept(
+def accepted_changes(
     type_: ObjectType, current: Mapping[str, str], written: Mapping[str, object], known: frozenset[str] | None
 ) -> dict[str, str]:
     """What of `written` changes `current`: property -> new text, "" where it is cleared.
@@ -46,10 +46,14 @@ def accept(
     """
     changed: dict[str, str] = {}
     for name, value in written.items():
-        text = _checked(name, as_text(value), known)
+        text = _check_writable(name, as_text(value), known)
         if name == "email" and type_.type_id == CONTACT:
-            text = _email(text)
-        elif name == "lifecyclestage" and type_.type_id in {CONTACT, COMPANY} and _goes_back(current.get(name), text):
+            text = _normalise_email(text)
+        elif (
+            name == "lifecyclestage"
+            and type_.type_id in {CONTACT, COMPANY}
+            and _is_earlier_stage(current.get(name), text)
+        ):
             continue  # HubSpot answers 200 and leaves the stage where it is
         if text != current.get(name, ""):
             changed[name] = text
@@ -62,31 +66,31 @@ def check_required(type_: ObjectType, written: Mapping[str, object]) -> None:
     Raises:
         HubSpotError: 400.
     """
-    for name in type_.required:
+    for name in type_.required_properties:
         if not as_text(written.get(name)):
             message = f"Error creating {type_.singular.upper()}. Some required properties were not set."
             raise invalid_request(message, code="MISSING_REQUIRED_PROPERTY", property_name=name)
 
 
-def _checked(name: str, text: str, known: frozenset[str] | None) -> str:
+def _check_writable(name: str, text: str, known: frozenset[str] | None) -> str:
     if name in _READ_ONLY:
         message = f'"{name}" is a read only property; its value cannot be set.'
         raise invalid_request(message, code="READ_ONLY_VALUE", property_name=name)
     if known is not None and name not in known:
         raise invalid_request(f'Property "{name}" does not exist', code="PROPERTY_DOESNT_EXIST", property_name=name)
-    if len(text) > LONGEST_VALUE:
+    if len(text) > MAX_VALUE_CHARS:
         raise invalid_request(f'Property "{name}" is too long', code="VALUE_TOO_LONG", property_name=name)
     return text
 
 
-def _email(text: str) -> str:
+def _normalise_email(text: str) -> str:
     email = text.strip().lower()
     if email and not _EMAIL.fullmatch(email):
         raise invalid_request("Email address is invalid", code="INVALID_EMAIL", property_name="email")
     return email
 
 
-def _goes_back(stage: str | None, wanted: str) -> bool:
+def _is_earlier_stage(stage: str | None, wanted: str) -> bool:
     if stage not in _STAGES or wanted not in _STAGES:
         return False  # cleared, unset, or a stage of the portal's own
     return _STAGES.index(wanted) < _STAGES.index(stage)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from spokes.simulator.changes import Source
+from spokes.simulator.changes import ChangeSource
 from spokes.simulator.crm.object_types import ObjectType
 from spokes.simulator.errors import JsonObject
 
@@ -16,11 +16,11 @@ class PastValue(NamedTuple):
 
     value: str
     at_ms: int
-    source: Source
+    source: ChangeSource
 
 
 @dataclass(slots=True, eq=False)
-class Record:
+class CrmRecord:
     """One object of the CRM. Times in milliseconds since the epoch."""
 
     id: str
@@ -36,7 +36,7 @@ class Record:
         """Whether it lies in the recycle bin."""
         return self.archived_at_ms is not None
 
-    def write(self, changed: dict[str, str], at_ms: int, source: Source) -> None:
+    def write(self, changed: dict[str, str], at_ms: int, source: ChangeSource) -> None:
         """Take in values that were accepted, newest first in the history; "" unsets."""
         for name, value in changed.items():
             if value:
@@ -54,22 +54,22 @@ def iso(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def shown(record: Record, requested: Iterable[str] = (), with_history: Iterable[str] = ()) -> JsonObject:
+def record_json(record: CrmRecord, requested: Iterable[str] = (), with_history: Iterable[str] = ()) -> JsonObject:
     """A record as a read shows it: what was requested, else the type's defaults, and what HubSpot always adds."""
     requested, with_history = tuple(requested), tuple(with_history)
-    names = (*(requested or record.type.defaults), *with_history, *record.type.always)
+    names = (*(requested or record.type.default_properties), *with_history, *record.type.always_returned)
     body = _envelope(record, {name: record.properties.get(name) for name in names})
     if with_history:
         body["propertiesWithHistory"] = {name: _history(record, name) for name in with_history}
     return body
 
 
-def shown_whole(record: Record) -> JsonObject:
+def full_record_json(record: CrmRecord) -> JsonObject:
     """A record with everything it holds, as the answer to its creation shows it."""
     return _envelope(record, dict(record.properties))
 
 
-def _envelope(record: Record, properties: dict[str, str | None] | dict[str, str]) -> JsonObject:
+def _envelope(record: CrmRecord, properties: dict[str, str | None] | dict[str, str]) -> JsonObject:
     body: JsonObject = {
         "id": record.id,
         "properties": properties,
@@ -82,7 +82,7 @@ def _envelope(record: Record, properties: dict[str, str | None] | dict[str, str]
     return body
 
 
-def _history(record: Record, name: str) -> list[JsonObject]:
+def _history(record: CrmRecord, name: str) -> list[JsonObject]:
     return [
         {
             "value": past.value,

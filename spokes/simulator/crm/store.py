@@ -8,15 +8,15 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from spokes.simulator.changes import AssociationEnd, Change, Kind, Merge, ObjectRef, Source
+from spokes.simulator.changes import AssociationEnd, Change, ChangeKind, ChangeSource, Merge, ObjectRef
 from spokes.simulator.clock import Clock
 from spokes.simulator.config import PortalConfig
 from spokes.simulator.crm.association_store import AssociationStore
 from spokes.simulator.crm.association_types import AssociationType, AssociationTypes
 from spokes.simulator.crm.merging import PreviousIds, check_merge, merged_ids, properties_moved
 from spokes.simulator.crm.object_types import CONTACT, ObjectType, ObjectTypes
-from spokes.simulator.crm.property_rules import accept, check_required
-from spokes.simulator.crm.records import Record, iso
+from spokes.simulator.crm.property_rules import accepted_changes, check_required
+from spokes.simulator.crm.records import CrmRecord, iso
 from spokes.simulator.crm.unique_values import UniqueValues
 from spokes.simulator.errors import already_exists, object_not_found
 
@@ -28,16 +28,18 @@ class CrmStore:
 
     def __init__(self, config: PortalConfig, clock: Clock, rng: Random, on_change: Callable[[Change], None]) -> None:
         self.types = ObjectTypes(config.custom_types, config.portal_id)
-        self.associations = AssociationStore(AssociationTypes(), self._associated)
+        self.associations = AssociationStore(AssociationTypes(), self._report_association)
         self.blocked_emails: set[str] = set()
         self._config = config
         self._clock = clock
         self._rng = rng
         self._on_change = on_change
-        self._records: dict[str, dict[str, Record]] = {}
+        self._records: dict[str, dict[str, CrmRecord]] = {}
         self.previous_ids = PreviousIds()
         self._next_id = _FIRST_ID
-        self._known = {self.types.resolve(name).type_id: names for name, names in config.known_properties.items()}
+        self._known_properties = {
+            self.types.resolve(name).type_id: names for name, names in config.known_properties.items()
+        }
         unique = {self.types.resolve(name).type_id: names for name, names in config.unique_properties.items()}
         self._unique = UniqueValues({**unique, CONTACT: unique.get(CONTACT, frozenset()) | {"email"}})
 
@@ -49,19 +51,19 @@ class CrmStore:
         id_property: str | None = None,
         archived: bool = False,
         merged: bool = True,
-    ) -> Record | None:
+    ) -> CrmRecord | None:
         """The record with that id or unique value: a live one, or an archived one if `archived`.
 
         `merged` follows the previous id of a merged record to its survivor.
         """
         if id_property not in {None, "hs_object_id"}:
             id_ = self._unique.holder(type_, id_property or "", id_) or ""
-        if merged and self._config.previous_ids_found:
+        if merged and self._config.follows_previous_ids:
             id_ = self.previous_ids.survivor_of(type_, id_)
         record = self._records.get(type_.type_id, {}).get(id_)
         return record if record is not None and record.archived == archived else None
 
-    def get(self, type_: ObjectType, id_: str, *, id_property: str | None = None, archived: bool = False) -> Record:
+    def get(self, type_: ObjectType, id_: str, *, id_property: str | None = None, archived: bool = False) -> CrmRecord:
         """The same as `find`, following merges.
 
         Raises:
@@ -72,38 +74,38 @@ class CrmStore:
             raise object_not_found(id_)
         return record
 
-    def records(self, type_: ObjectType, *, archived: bool = False) -> Iterator[Record]:
+    def records(self, type_: ObjectType, *, archived: bool = False) -> Iterator[CrmRecord]:
         """All records of a type, in no order that HubSpot promises."""
         return (r for r in self._records.get(type_.type_id, {}).values() if r.archived == archived)
 
     def associated(self, ref: ObjectRef, to_type: ObjectType) -> list[tuple[str, list[AssociationType]]]:
         """The far ends of one type that are not archived: id and labels."""
-        ends = self.associations.of(ref, to_type)
+        ends = self.associations.associations_of(ref, to_type)
         return [end for end in ends if self.find(to_type, end[0], merged=False) is not None]
 
-    def dump(self) -> Iterator[Record]:
+    def all_records(self) -> Iterator[CrmRecord]:
         """Every record of every type, archived ones too."""
         for of_type in self._records.values():
             yield from of_type.values()
 
     def create(
-        self, type_: ObjectType, properties: Mapping[str, object], source: Source, *, id_: str | None = None
-    ) -> Record:
+        self, type_: ObjectType, properties: Mapping[str, object], source: ChangeSource, *, id_: str | None = None
+    ) -> CrmRecord:
         """Make a record; `id_` only to set a scene.
 
         Raises:
             HubSpotError: 400 or 409, and nothing was made.
         """
         changed = self.check_creation(type_, properties)
-        record = self._new(type_, id_)
+        record = self._insert_record(type_, id_)
         createdate = changed.pop("createdate", None)
         record.write(changed, record.created_at_ms, source)
         if createdate is not None:
             record.properties["createdate"] = createdate
-        self._unique.set(type_, record.id, changed)
-        self._tell(Kind.CREATION, record, source)
+        self._unique.assign(type_, record.id, changed)
+        self._report_change(ChangeKind.CREATION, record, source)
         if self._config.property_changes_on_create:
-            self._tell_values(record, changed, source)
+            self._report_property_changes(record, changed, source)
         return record
 
     def check_creation(self, type_: ObjectType, properties: Mapping[str, object]) -> dict[str, str]:
@@ -113,43 +115,45 @@ class CrmStore:
             HubSpotError: 400 or 409.
         """
         check_required(type_, properties)
-        changed = accept(type_, {}, properties, self._known.get(type_.type_id))
-        self._refuse_taken(type_, None, changed)
+        changed = accepted_changes(type_, {}, properties, self._known_properties.get(type_.type_id))
+        self._refuse_duplicates(type_, None, changed)
         return changed
 
-    def update(self, record: Record, properties: Mapping[str, object], source: Source) -> Record:
+    def update(self, record: CrmRecord, properties: Mapping[str, object], source: ChangeSource) -> CrmRecord:
         """Write properties of a live record; values it already has change nothing and are told to nobody.
 
         Raises:
             HubSpotError: 400 or 409, and nothing was written.
         """
-        changed = accept(record.type, record.properties, properties, self._known.get(record.type.type_id))
-        self._refuse_taken(record.type, record.id, changed)
+        changed = accepted_changes(
+            record.type, record.properties, properties, self._known_properties.get(record.type.type_id)
+        )
+        self._refuse_duplicates(record.type, record.id, changed)
         if changed:
             self._unique.release(record.type, record.id, changed)
-            self._unique.set(record.type, record.id, changed)
+            self._unique.assign(record.type, record.id, changed)
             record.write(changed, self._clock.now_ms(), source)
-            self._tell_values(record, changed, source)
+            self._report_property_changes(record, changed, source)
         return record
 
-    def archive(self, record: Record, source: Source) -> None:
+    def archive(self, record: CrmRecord, source: ChangeSource) -> None:
         """Put a record into the recycle bin; its unique values are free again."""
         record.archived_at_ms = self._clock.now_ms()
         self._unique.release(record.type, record.id)
-        self._tell(Kind.DELETION, record, source)
+        self._report_change(ChangeKind.DELETION, record, source)
 
-    def restore(self, record: Record, source: Source) -> None:
+    def restore(self, record: CrmRecord, source: ChangeSource) -> None:
         """Take a record out of the recycle bin.
 
         Raises:
             HubSpotError: 409, its e-mail address belongs to another by now.
         """
-        self._refuse_taken(record.type, record.id, record.properties)
+        self._refuse_duplicates(record.type, record.id, record.properties)
         record.archived_at_ms = None
-        self._unique.set(record.type, record.id, record.properties)
-        self._tell(Kind.RESTORE, record, source)
+        self._unique.assign(record.type, record.id, record.properties)
+        self._report_change(ChangeKind.RESTORE, record, source)
 
-    def merge(self, primary: Record, other: Record, source: Source) -> Record:
+    def merge(self, primary: CrmRecord, other: CrmRecord, source: ChangeSource) -> CrmRecord:
         """Fold `other` into `primary`; the survivor has a new id where the portal is set so.
 
         Raises:
@@ -160,7 +164,7 @@ class CrmStore:
         gone = [other, primary] if self._config.merge_makes_new_id else [other]
         moved = properties_moved(primary, other)
         written = {**primary.properties, **moved, "hs_merged_object_ids": merged_ids(primary, gone)}
-        survivor = self._new(type_, None) if self._config.merge_makes_new_id else primary
+        survivor = self._insert_record(type_, None) if self._config.merge_makes_new_id else primary
         for record in gone:
             del self._records[type_.type_id][record.id]
             self.previous_ids.retire(type_, record.id, survivor.id)
@@ -168,20 +172,20 @@ class CrmStore:
             self.associations.move(_ref(record), _ref(survivor))
         survivor.write({**written, "hs_object_id": survivor.id}, self._clock.now_ms(), source)
         merge = Merge(primary.id, (other.id,), survivor.id, len(moved))
-        self._on_change(replace(self._change(Kind.MERGE, survivor, source), merge=merge))
+        self._on_change(replace(self._build_change(ChangeKind.MERGE, survivor, source), merge=merge))
         return survivor
 
-    def forget(self, record: Record, source: Source) -> None:
+    def erase(self, record: CrmRecord, source: ChangeSource) -> None:
         """Erase a record for good, as a privacy deletion does; the deletion is told too, in either order."""
         del self._records[record.type.type_id][record.id]
         self._unique.release(record.type, record.id)
-        self.associations.forget(_ref(record))
-        kinds = [Kind.PRIVACY_DELETION, Kind.DELETION]
+        self.associations.erase(_ref(record))
+        kinds = [ChangeKind.PRIVACY_DELETION, ChangeKind.DELETION]
         self._rng.shuffle(kinds)
         for kind in kinds:
-            self._tell(kind, record, source)
+            self._report_change(kind, record, source)
 
-    def _new(self, type_: ObjectType, id_: str | None) -> Record:
+    def _insert_record(self, type_: ObjectType, id_: str | None) -> CrmRecord:
         if id_ is None:
             self._next_id += self._rng.randint(1, 97)
             id_ = str(self._next_id)
@@ -189,30 +193,30 @@ class CrmStore:
             raise already_exists(type_.singular.capitalize(), id_)
         now_ms = self._clock.now_ms()
         always = {"createdate": iso(now_ms), type_.last_modified: iso(now_ms), "hs_object_id": id_}
-        record = Record(id_, type_, now_ms, now_ms, properties=always)
+        record = CrmRecord(id_, type_, now_ms, now_ms, properties=always)
         self._records.setdefault(type_.type_id, {})[id_] = record
         return record
 
-    def _refuse_taken(self, type_: ObjectType, id_: str | None, values: Mapping[str, str]) -> None:
+    def _refuse_duplicates(self, type_: ObjectType, id_: str | None, values: Mapping[str, str]) -> None:
         holder = self._unique.conflict(type_, id_, values)
         if holder is not None:
             raise already_exists(type_.singular.capitalize(), holder)
 
-    def _tell_values(self, record: Record, changed: Mapping[str, str], source: Source) -> None:
-        told = self._change(Kind.PROPERTY_CHANGE, record, source)
+    def _report_property_changes(self, record: CrmRecord, changed: Mapping[str, str], source: ChangeSource) -> None:
+        told = self._build_change(ChangeKind.PROPERTY_CHANGE, record, source)
         for name, value in changed.items():
             self._on_change(replace(told, property_name=name, property_value=value))
 
-    def _tell(self, kind: Kind, record: Record, source: Source) -> None:
-        self._on_change(self._change(kind, record, source))
+    def _report_change(self, kind: ChangeKind, record: CrmRecord, source: ChangeSource) -> None:
+        self._on_change(self._build_change(kind, record, source))
 
-    def _change(self, kind: Kind, record: Record, source: Source) -> Change:
+    def _build_change(self, kind: ChangeKind, record: CrmRecord, source: ChangeSource) -> Change:
         return Change(kind, _ref(record), source, self._clock.now_ms())
 
-    def _associated(self, from_: ObjectRef, end: AssociationEnd, source: Source) -> None:
+    def _report_association(self, from_: ObjectRef, end: AssociationEnd, source: ChangeSource) -> None:
         now_ms = self._clock.now_ms()
-        self._on_change(Change(Kind.ASSOCIATION_CHANGE, from_, source, now_ms, association=end))
+        self._on_change(Change(ChangeKind.ASSOCIATION_CHANGE, from_, source, now_ms, association=end))
 
 
-def _ref(record: Record) -> ObjectRef:
+def _ref(record: CrmRecord) -> ObjectRef:
     return ObjectRef(record.type.type_id, record.id)

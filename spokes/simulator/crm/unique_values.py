@@ -11,7 +11,7 @@ class UniqueValues:
     def __init__(self, properties: Mapping[str, frozenset[str]]) -> None:
         self._properties = properties
         self._holders: dict[tuple[str, str, str], str] = {}
-        self._held: dict[tuple[str, str], set[tuple[str, str, str]]] = {}
+        self._keys_by_record: dict[tuple[str, str], set[tuple[str, str, str]]] = {}
 
     def is_unique(self, type_: ObjectType, name: str) -> bool:
         """Whether `name` identifies records of this type."""
@@ -29,17 +29,17 @@ class UniqueValues:
                 return holder
         return None
 
-    def set(self, type_: ObjectType, id_: str, values: Mapping[str, str]) -> None:
+    def assign(self, type_: ObjectType, id_: str, values: Mapping[str, str]) -> None:
         """Let the record hold those of `values` that are unique and not empty."""
         for name in self._properties.get(type_.type_id, ()):
             if values.get(name):
                 key = (type_.type_id, name, values[name].lower())
                 self._holders[key] = id_
-                self._held.setdefault((type_.type_id, id_), set()).add(key)
+                self._keys_by_record.setdefault((type_.type_id, id_), set()).add(key)
 
     def release(self, type_: ObjectType, id_: str, names: Iterable[str] | None = None) -> None:
         """Free what the record holds of these properties, or of all."""
-        held = self._held.get((type_.type_id, id_), set())
+        held = self._keys_by_record.get((type_.type_id, id_), set())
         wanted = None if names is None else set(names)
         for key in [key for key in held if wanted is None or key[1] in wanted]:
             held.discard(key)
@@ -47,7 +47,7 @@ class UniqueValues:
 
     def move(self, type_: ObjectType, old_id: str, new_id: str) -> None:
         """Hand what a merged record held to its survivor: a contact keeps every address it was known by."""
-        held = self._held.pop((type_.type_id, old_id), set())
+        held = self._keys_by_record.pop((type_.type_id, old_id), set())
         for key in held:
             self._holders[key] = new_id
-        self._held.setdefault((type_.type_id, new_id), set()).update(held)
+        self._keys_by_record.setdefault((type_.type_id, new_id), set()).update(held)

@@ -27,17 +27,17 @@ from rich.table import Table
 
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.simulator.app import Simulator
-from spokes.simulator.demo.comparison import Row, Truth, compare
+from spokes.simulator.demo.comparison import ComparisonRow, ExpectedState, compare
 from spokes.simulator.demo.people import People
-from spokes.simulator.demo.scenario import LIMIT, Scenario, config
+from spokes.simulator.demo.scenario import CALL_LIMIT, Scenario, demo_config
 from spokes.simulator.errors import JsonObject
 
-_PUBLIC: Final = "https://hooks.example.com"  # where HubSpot believes it calls; the simulator plays the proxy too
-_START_S: Final = 40.0
-_WORK_S: Final = 90.0  # for one phase to be worked off; far more than it takes
-_STOP_S: Final = 30.0
-_LOOK_EVERY_S: Final = 0.5
-_NAMED: Final = 5  # events of a disagreement that are shown
+_PUBLIC_URL: Final = "https://hooks.example.com"  # where HubSpot believes it calls; the simulator plays the proxy too
+_START_TIMEOUT_S: Final = 40.0
+_PHASE_TIMEOUT_S: Final = 90.0  # for one phase to be worked off; far more than it takes
+_STOP_TIMEOUT_S: Final = 30.0
+_POLL_S: Final = 0.5
+_MAX_NAMED: Final = 5  # events of a disagreement that are shown
 console: Final = Console(width=None if sys.stdout.isatty() else 110)
 
 
@@ -67,9 +67,9 @@ async def _until_signalled(arguments: argparse.Namespace, data: Path) -> int:
     assert run is not None  # noqa: S101 - we are in it
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, run.cancel)
-    rows: list[Row] = []
+    rows: list[ComparisonRow] = []
     try:
-        rows = await _demo(arguments, data)
+        rows = await _run_demo(arguments, data)
     finally:
         if arguments.keep or (rows and not all(row.agrees for row in rows)):
             console.print(f"Data and log are in {data}.")
@@ -78,13 +78,13 @@ async def _until_signalled(arguments: argparse.Namespace, data: Path) -> int:
     return 0 if all(row.agrees for row in rows) else 1
 
 
-async def _demo(arguments: argparse.Namespace, data: Path) -> list[Row]:
+async def _run_demo(arguments: argparse.Namespace, data: Path) -> list[ComparisonRow]:
     started = time.monotonic()
     port, token, secret = free_port(), secrets.token_hex(16), secrets.token_hex(16)
     base = f"http://127.0.0.1:{port}"
-    day = config(
+    day = demo_config(
         seed=arguments.seed,
-        public_url=f"{_PUBLIC}{RECEIVER_PATH}",
+        public_url=f"{_PUBLIC_URL}{RECEIVER_PATH}",
         connect_url=f"{base}{RECEIVER_PATH}",
         token=token,
         secret=secret,
@@ -96,31 +96,31 @@ async def _demo(arguments: argparse.Namespace, data: Path) -> list[Row]:
             "HUBSPOT_CLIENT_SECRET": secret,
             "HUBSPOT_ACCESS_TOKEN": token,
             "HUBSPOT_API_URL": sim.url,
-            "PUBLIC_URL": _PUBLIC,
+            "PUBLIC_URL": _PUBLIC_URL,
             "TRUSTED_PROXIES": "1",
             "RETRY_SCHEDULE_S": "1,2,3,5,8,8,8,8",
         }
-        async with _house(env, arguments.workers, data):
+        async with _processes(env, arguments.workers, data):
             with console.status("Starting Valkey, web and workers"):
-                await ready(base)
+                await wait_until_ready(base)
             people = People(sim, Random(f"{arguments.seed} people"))
             scenario = Scenario(sim, people, Random(f"{arguments.seed} day"), arguments.size)
-            await _play(scenario, env)
-            records = await _audit(env)
-            intact = await ask_console(env, "audit", "verify") is not None
+            await _play_scenario(scenario, env)
+            records = await _export_audit(env)
+            intact = await run_command(env, "audit", "verify") is not None
             rows = list(compare(scenario, records, chain_intact=intact))
-    _show(rows, sim, time.monotonic() - started)
+    _print_rows(rows, sim, time.monotonic() - started)
     return rows
 
 
 @asynccontextmanager
-async def _house(env: dict[str, str], workers: int, data: Path) -> AsyncIterator[None]:
+async def _processes(env: dict[str, str], workers: int, data: Path) -> AsyncIterator[None]:
     """Run Valkey, web and workers as processes, in a session of their own, so that Ctrl-C reaches only us."""
     command = (sys.executable, "-m", "spokes", "up", "--workers", str(workers), "--with-parent")
     with (data / "log.txt").open("wb") as log:
         house = await asyncio.create_subprocess_exec(
             *command,
-            env=environment(env),
+            env=clean_environment(env),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -132,14 +132,14 @@ async def _house(env: dict[str, str], workers: int, data: Path) -> AsyncIterator
             if house.returncode is None:
                 house.terminate()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_STOP_S):
+                async with asyncio.timeout(_STOP_TIMEOUT_S):
                     await house.wait()
             if house.returncode is None:
                 house.kill()
                 await house.wait()
 
 
-async def _play(scenario: Scenario, env: dict[str, str]) -> None:
+async def _play_scenario(scenario: Scenario, env: dict[str, str]) -> None:
     """Play the day, each phase until it is worked off."""
     columns = (
         SpinnerColumn(),
@@ -151,41 +151,41 @@ async def _play(scenario: Scenario, env: dict[str, str]) -> None:
     with Progress(*columns, console=console) as progress:
         sent = progress.add_task("events delivered", total=None)
         done = progress.add_task("events worked off", total=None)
-        watching = asyncio.create_task(_watch(scenario, progress, sent))
+        watching = asyncio.create_task(_show_sent(scenario, progress, sent))
         try:
             async for phase in scenario.phases():
                 progress.update(done, description=f"worked off: {phase}")
-                await _worked_off(scenario, env, progress, done)
+                await _wait_until_processed(scenario, env, progress, done)
         finally:
             watching.cancel()
         progress.update(done, description="events worked off")
 
 
-async def _watch(scenario: Scenario, progress: Progress, sent: TaskID) -> None:
+async def _show_sent(scenario: Scenario, progress: Progress, sent: TaskID) -> None:
     while True:
         total = len(scenario.sim.deliveries.events)
         progress.update(sent, completed=sum(scenario.sim.deliveries.counts.values()) if total else 0, total=total)
         await asyncio.sleep(0.1)
 
 
-async def _worked_off(scenario: Scenario, env: dict[str, str], progress: Progress, done: TaskID) -> None:
+async def _wait_until_processed(scenario: Scenario, env: dict[str, str], progress: Progress, done: TaskID) -> None:
     """Wait until the audit knows an end of every event, and of every refused request."""
-    deadline = time.monotonic() + _WORK_S
+    deadline = time.monotonic() + _PHASE_TIMEOUT_S
     while time.monotonic() < deadline:
-        await scenario.sim.sender.drained()  # our own writes come back as events
-        truth = Truth(scenario)
-        records = await _audit(env)
-        ended, expected = truth.ended(records), len(truth.ends)
+        await scenario.sim.sender.wait_until_drained()  # our own writes come back as events
+        truth = ExpectedState(scenario)
+        records = await _export_audit(env)
+        ended, expected = truth.count_settled(records), len(truth.outcomes)
         progress.update(done, completed=ended, total=expected)
         told = sum(sum(one["detail"]["reasons"].values()) for one in records if one["action"] == "requests.refused")
-        if ended == expected == len(Truth(scenario).ends) and told >= sum(scenario.refused.values()):
+        if ended == expected == len(ExpectedState(scenario).outcomes) and told >= sum(scenario.refused.values()):
             return
-        await asyncio.sleep(_LOOK_EVERY_S)
+        await asyncio.sleep(_POLL_S)
 
 
-async def ready(base: str) -> None:
+async def wait_until_ready(base: str) -> None:
     """Wait until the receiver can take deliveries."""
-    async with aiohttp.ClientSession() as session, asyncio.timeout(_START_S):
+    async with aiohttp.ClientSession() as session, asyncio.timeout(_START_TIMEOUT_S):
         while True:
             with contextlib.suppress(aiohttp.ClientError):
                 async with session.get(f"{base}/readyz") as answer:
@@ -194,16 +194,16 @@ async def ready(base: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def _audit(env: dict[str, str]) -> list[JsonObject]:
+async def _export_audit(env: dict[str, str]) -> list[JsonObject]:
     """Ask the project what it says happened, as an operator would."""
-    output = await ask_console(env, "audit", "export", "--format", "jsonl")
+    output = await run_command(env, "audit", "export", "--format", "jsonl")
     return [orjson.loads(line) for line in (output or b"").splitlines()]
 
 
-async def ask_console(env: dict[str, str], *command: str) -> bytes | None:
+async def run_command(env: dict[str, str], *command: str) -> bytes | None:
     """Run a command of the console; return what it printed, None when it failed."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "spokes", *command, env=environment(env), stdout=asyncio.subprocess.PIPE
+        sys.executable, "-m", "spokes", *command, env=clean_environment(env), stdout=asyncio.subprocess.PIPE
     )
     try:
         output, _ = await process.communicate()
@@ -214,22 +214,22 @@ async def ask_console(env: dict[str, str], *command: str) -> bytes | None:
     return output if process.returncode == 0 else None
 
 
-def _show(rows: list[Row], sim: Simulator, seconds: float) -> None:
+def _print_rows(rows: list[ComparisonRow], sim: Simulator, seconds: float) -> None:
     table = Table("", "the audit says", "true is", "", title="What the project says, beside what is true")
     for row in rows:
-        named = ", ".join(row.differing[:_NAMED]) + (" ..." if len(row.differing) > _NAMED else "")
+        named = ", ".join(row.differing[:_MAX_NAMED]) + (" ..." if len(row.differing) > _MAX_NAMED else "")
         verdict = "[green]agrees" if row.agrees else f"[red]DIFFERS[/] {named}"
-        table.add_row(row.what, str(row.says), str(row.true), verdict)
+        table.add_row(row.name, str(row.reported), str(row.expected), verdict)
     console.print(table)
-    calls, limits = sim.requests.by_status(), sim.limiter.truth
+    calls, limits = sim.requests.by_status(), sim.limiter.counts
     failed = sum(count for status, count in calls.items() if status not in {200, 201, 204, 207, 429})
     console.print(
         f"{sim.requests.total} CRM calls, of which {limits.refused} were answered 429 and {failed} failed otherwise "
-        f"(limit: {LIMIT} in 10 s). {seconds:.0f} s in all, the start of the processes included."
+        f"(limit: {CALL_LIMIT} in 10 s). {seconds:.0f} s in all, the start of the processes included."
     )
 
 
-def environment(env: dict[str, str]) -> dict[str, str]:
+def clean_environment(env: dict[str, str]) -> dict[str, str]:
     """This process's environment without settings of a real deployment: a demo must not touch one."""
     ours = {name.upper() for name in Settings.model_fields}
     return {**{name: value for name, value in os.environ.items() if name not in ours}, **env}

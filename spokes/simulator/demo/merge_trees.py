@@ -9,7 +9,7 @@ from random import Random
 
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
-from spokes.simulator.crm.records import Record
+from spokes.simulator.crm.records import CrmRecord
 
 
 @dataclass(slots=True)
@@ -19,7 +19,7 @@ class MergeTrees:
     sim: Simulator
     rng: Random
     phones: dict[str, str] = field(default_factory=dict)
-    merged: int = 0
+    merge_count: int = 0
 
     def grow(self, steps: int) -> None:
         """Do so many things at random; about a third of them are merges.
@@ -30,17 +30,17 @@ class MergeTrees:
         for _ in range(steps):
             live = len(self.phones)
             if live < 2 or self.rng.random() < 1 / 3:  # noqa: PLR2004 - a merge takes two
-                self._enter()
+                self._create()
             elif self.rng.random() < 1 / 2:
                 self._merge()
             else:
                 self._edit(edited)
 
-    def wrong(self) -> list[str]:
+    def wrong_contacts(self) -> list[str]:
         """Return the ids of contacts whose number is not as it should be."""
         return [id_ for id_, phone in self.phones.items() if self._record(id_).properties["phone"] != phone]
 
-    def _enter(self) -> None:
+    def _create(self) -> None:
         typed, phone = self._phone()
         record = self.sim.crm.create(self.sim.crm.types.resolve("contacts"), {"phone": typed}, USER)
         self.phones[record.id] = phone
@@ -59,9 +59,9 @@ class MergeTrees:
         survivor = self.sim.crm.merge(self._record(primary), self._record(other), USER)
         self.phones[survivor.id] = self.phones.pop(primary)
         del self.phones[other]
-        self.merged += 1
+        self.merge_count += 1
 
-    def _record(self, id_: str) -> Record:
+    def _record(self, id_: str) -> CrmRecord:
         return self.sim.crm.get(self.sim.crm.types.resolve("contacts"), id_)
 
     def _phone(self) -> tuple[str, str]:

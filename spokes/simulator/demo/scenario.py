@@ -12,15 +12,15 @@ from typing import Final, TypeGuard
 
 import aiohttp
 
-from spokes.simulator.api.faults import Body, Fault
+from spokes.simulator.api.faults import Fault, FaultBody
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.config import Latency, Limits, PortalConfig, SenderConfig, SimulatorConfig, Subscription, Target
-from spokes.simulator.crm.records import Record
+from spokes.simulator.crm.records import CrmRecord
 from spokes.simulator.demo.people import People
 from spokes.simulator.errors import JsonObject
 from spokes.simulator.webhooks.delivery_log import Attempt
-from spokes.simulator.webhooks.signing import MANNERS
+from spokes.simulator.webhooks.signing import SIGNING_VARIANTS
 
 _CLASSIC: Final = ("contact", "company", "ticket")
 SUBSCRIPTIONS: Final = (
@@ -40,16 +40,16 @@ SUBSCRIPTIONS: Final = (
     Subscription("line_item.creation"),
     Subscription("conversation.newMessage"),
 )
-LIMIT: Final = 190  # calls in 10 s: the Professional plan's
-_MANNERS: Final = ("forged", "tampered", "stale", "future", "unsigned", "wrong_uri")
-_WHOLE: Final = 100  # events of the largest delivery
+CALL_LIMIT: Final = 190  # calls in 10 s: the Professional plan's
+_REFUSED_VARIANTS: Final = ("forged", "tampered", "stale", "future", "unsigned", "wrong_uri")
+_MAX_BATCH: Final = 100  # events of the largest delivery
 
 
-def config(*, seed: int, public_url: str, connect_url: str, token: str, secret: str) -> SimulatorConfig:
+def demo_config(*, seed: int, public_url: str, connect_url: str, token: str, secret: str) -> SimulatorConfig:
     """Return a simulator that sends to the receiver as through a proxy, and answers as HubSpot on a busy day."""
     portal = PortalConfig(
         token=token,
-        limits=Limits(ten_secondly=LIMIT),
+        limits=Limits(ten_secondly=CALL_LIMIT),
         custom_types={"starships": "2-4711"},
         subscriptions=SUBSCRIPTIONS,
     )
@@ -73,109 +73,111 @@ class Scenario:
     rng: Random
     size: float = 1.0
     refused: dict[str, int] = field(default_factory=dict)  # manner -> requests
-    by_hand: list[tuple[Attempt, list[JsonObject]]] = field(default_factory=list)  # requests beside the sender's own
+    manual_requests: list[tuple[Attempt, list[JsonObject]]] = field(
+        default_factory=list
+    )  # requests beside the sender's own
 
     async def phases(self) -> AsyncIterator[str]:
         """Go through the day; the caller has each phase worked off before it asks for the next."""
-        self._bad_moments()
+        self._add_faults()
         for name, phase in (
-            ("people at work", self._people_at_work),
-            ("second thoughts", self._second_thoughts),
-            ("housekeeping", self._housekeeping),
-            ("trouble", self._trouble),
+            ("people at work", self._create_records),
+            ("second thoughts", self._change_records),
+            ("housekeeping", self._merge_and_erase),
+            ("trouble", self._disturb),
         ):
             await phase()
             yield name
 
-    def _bad_moments(self) -> None:
+    def _add_faults(self) -> None:
         """HubSpot fails: with 500, with a proxy's page, with a cut connection, and once after it did what was asked."""
         add = self.sim.faults.add
         add(Fault(path="*/batch/read", every=9, status=500))
-        add(Fault(path="*/batch/update", every=11, status=502, body=Body.HTML))
+        add(Fault(path="*/batch/update", every=11, status=502, body=FaultBody.HTML))
         add(Fault(path="*/batch/read", nth=frozenset({4}), reset=True))
         add(Fault(method="POST", path="*/tasks", nth=frozenset({3}), status=500, after_effect=True))
 
-    async def _people_at_work(self) -> None:
+    async def _create_records(self) -> None:
         """Records are entered, in deliveries of 1 to 100; whole deliveries have one broken element."""
         people = self.people
         todo = [
-            *[people.new_contact] * self._count(420),
-            *[people.new_company] * self._count(130),
-            *[people.new_deal] * self._count(110),
-            *[people.new_ticket] * self._count(40),
-            *[people.something_else] * self._count(90),
+            *[people.new_contact] * self._scaled(420),
+            *[people.new_company] * self._scaled(130),
+            *[people.new_deal] * self._scaled(110),
+            *[people.new_ticket] * self._scaled(40),
+            *[people.random_edit] * self._scaled(90),
         ]
         self.rng.shuffle(todo)
         while todo:
-            size = self.rng.choice((1, 2, 5, 10, 40, _WHOLE))
+            size = self.rng.choice((1, 2, 5, 10, 40, _MAX_BATCH))
             batch, todo = todo[:size], todo[size:]
-            if size == _WHOLE:
-                batch.insert(self.rng.randrange(len(batch)), self._broken_element)
-            await self._tell_together(*batch)
+            if size == _MAX_BATCH:
+                batch.insert(self.rng.randrange(len(batch)), self._submit_malformed)
+            await self._deliver_together(*batch)
 
-    async def _second_thoughts(self) -> None:
+    async def _change_records(self) -> None:
         """Phones change, deals are won, tickets close."""
         people = self.people
-        await self._tell_together(*(partial(people.new_phone, one) for one in self._some_contacts(120)))
-        for deal in people.records("deals")[: self._count(30)]:
-            await self._tell_together(partial(people.win, deal))
-        await self._tell_together(*(partial(people.close, one) for one in people.records("tickets")))
+        await self._deliver_together(*(partial(people.new_phone, one) for one in self._sample_contacts(120)))
+        for deal in people.records("deals")[: self._scaled(30)]:
+            await self._deliver_together(partial(people.win, deal))
+        await self._deliver_together(*(partial(people.close, one) for one in people.records("tickets")))
 
-    async def _housekeeping(self) -> None:
+    async def _merge_and_erase(self) -> None:
         """Records are merged, restored, erased, deleted before anybody looked; and old news arrives late."""
-        people, crm, contacts = self.people, self.sim.crm, self._some_contacts(60)
+        people, crm, contacts = self.people, self.sim.crm, self._sample_contacts(60)
         merged, restored, erased, late = (contacts[at::4] for at in range(4))
-        await self._tell_together(
+        await self._deliver_together(
             *(partial(people.merge, *pair) for pair in zip(merged[::2], merged[1::2], strict=False))
         )
         for one in restored:
-            await self._tell_together(partial(crm.archive, one, USER), partial(crm.restore, one, USER))
-        await self._tell_together(*(partial(people.erase, one) for one in erased))
-        await self._tell_together(*[people.new_contact_that_is_gone] * self._count(12))
-        await self._tell_together(*(partial(people.old_news, one) for one in late))
+            await self._deliver_together(partial(crm.archive, one, USER), partial(crm.restore, one, USER))
+        await self._deliver_together(*(partial(people.erase, one) for one in erased))
+        await self._deliver_together(*[people.new_deleted_contact] * self._scaled(12))
+        await self._deliver_together(*(partial(people.stale_change, one) for one in late))
 
-    async def _trouble(self) -> None:
+    async def _disturb(self) -> None:
         """Another program eats up the limit; events are redelivered in other batches; forgers try their luck."""
-        await self._eat_up_the_limit()
-        await self._tell_together(*[self.people.new_contact] * self._count(60))
+        await self._exhaust_limit()
+        await self._deliver_together(*[self.people.new_contact] * self._scaled(60))
         events = [one.element for one in self.sim.deliveries.events if _is_event(one.element)]
-        again = self.rng.sample(events, self._count(240))
+        again = self.rng.sample(events, self._scaled(240))
         while again:
-            size = self.rng.choice((1, 7, 30, _WHOLE))
-            await self._by_hand([{**one, "attemptNumber": self.rng.randint(1, 9)} for one in again[:size]])
+            size = self.rng.choice((1, 7, 30, _MAX_BATCH))
+            await self._send_manually([{**one, "attemptNumber": self.rng.randint(1, 9)} for one in again[:size]])
             again = again[size:]
-        await self._by_hand([])
-        for manner in _MANNERS:
+        await self._send_manually([])
+        for manner in _REFUSED_VARIANTS:
             self.refused[manner] = self.rng.randint(2, 5)
             for _ in range(self.refused[manner]):
-                await self.sim.sender.send([events[0]], manner=MANNERS[manner])
+                await self.sim.sender.send([events[0]], variant=SIGNING_VARIANTS[manner])
 
-    async def _eat_up_the_limit(self) -> None:
+    async def _exhaust_limit(self) -> None:
         """Call as a script would that was given the same token."""
         headers = {"Authorization": f"Bearer {self.sim.portal.config.token}"}
         async with aiohttp.ClientSession(self.sim.url, headers=headers) as session, asyncio.TaskGroup() as calls:
-            for _ in range(LIMIT):
-                calls.create_task(_call(session))
+            for _ in range(CALL_LIMIT):
+                calls.create_task(_list_contacts(session))
 
-    async def _by_hand(self, elements: list[JsonObject]) -> None:
-        self.by_hand.append((await self.sim.sender.send(elements), elements))
+    async def _send_manually(self, elements: list[JsonObject]) -> None:
+        self.manual_requests.append((await self.sim.sender.send(elements), elements))
 
-    async def _tell_together(self, *acts: Callable[[], object]) -> None:
+    async def _deliver_together(self, *acts: Callable[[], object]) -> None:
         """Do several edits, deliver what they cause together, and wait for the answer."""
         self.sim.sender.hold()
         for act in acts:
             act()
         self.sim.sender.release()
-        await self.sim.sender.drained()
+        await self.sim.sender.wait_until_drained()
 
-    def _broken_element(self) -> None:
+    def _submit_malformed(self) -> None:
         portal_id = self.sim.portal.config.portal_id
         self.sim.sender.submit(portal_id, [{"portalId": portal_id, "subscriptionType": 7}])
 
-    def _some_contacts(self, number: int) -> list[Record]:
-        return self.rng.sample(self.people.records("contacts"), self._count(number))
+    def _sample_contacts(self, number: int) -> list[CrmRecord]:
+        return self.rng.sample(self.people.records("contacts"), self._scaled(number))
 
-    def _count(self, number: int) -> int:
+    def _scaled(self, number: int) -> int:
         return max(1, round(number * self.size))
 
 
@@ -183,6 +185,6 @@ def _is_event(element: object) -> TypeGuard[JsonObject]:
     return isinstance(element, dict) and "eventId" in element
 
 
-async def _call(session: aiohttp.ClientSession) -> None:
+async def _list_contacts(session: aiohttp.ClientSession) -> None:
     async with session.get("/crm/objects/2026-09/contacts?limit=1") as answer:
         await answer.read()

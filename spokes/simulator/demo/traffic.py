@@ -10,7 +10,7 @@ from typing import Final
 
 from spokes.simulator.changes import USER, ObjectRef
 from spokes.simulator.clock import Clock
-from spokes.simulator.crm.records import Record
+from spokes.simulator.crm.records import CrmRecord
 from spokes.simulator.portal import Portal
 
 _FIRST: Final = ("Ada", "Bilal", "Chioma", "Dmitri", "Elif", "Freja", "Gil", "Hana", "Ines", "Jonas", "Keiko", "Liam")
@@ -19,7 +19,7 @@ _TRADES: Final = ("Bakery", "Freight", "Optics", "Robotics", "Textiles", "Winery
 _STAGES: Final = ("lead", "marketingqualifiedlead", "salesqualifiedlead", "opportunity", "customer")
 _DEAL_STAGES: Final = ("appointmentscheduled", "qualifiedtobuy", "contractsent", "closedwon", "closedlost")
 _PHONES: Final = ("(212) 555-01{:02d}", "+1 415 555 01{:02d}", "020 7946 09{:02d}", "+44 (0)20 7946 08{:02d}", "n/a")
-_MOST_KEPT: Final = 500  # records of a type that stay within the reach of later edits
+_MAX_REMEMBERED: Final = 500  # records of a type that stay within the reach of later edits
 _TICK_S: Final = 0.05
 
 
@@ -29,12 +29,12 @@ class Traffic:
     def __init__(self, portal: Portal, rng: Random) -> None:
         self._portal = portal
         self._rng = rng
-        self._contacts: list[Record] = []
-        self._companies: list[Record] = []
-        self._deals: list[Record] = []
-        self._made = 0
+        self._contacts: list[CrmRecord] = []
+        self._companies: list[CrmRecord] = []
+        self._deals: list[CrmRecord] = []
+        self._created_count = 0
 
-    def act(self) -> None:
+    def make_edit(self) -> None:
         """One edit: now and then a new record, mostly a change of one that is there."""
         acts: dict[Callable[[], None], int] = {
             self._new_contact: 20,
@@ -57,27 +57,27 @@ class Traffic:
             edits = 0
             # An edit that nobody subscribed to makes no event: a bound on edits keeps the loop from spinning.
             while sent() - sent_before < due and edits < max(1.0, events_per_s):
-                self.act()
+                self.make_edit()
                 edits += 1
             await asyncio.sleep(_TICK_S)
 
     def _new_contact(self) -> None:
         first, last = self._rng.choice(_FIRST), self._rng.choice(_LAST)
-        self._made += 1
-        email = f"{first}.{last}.{self._made}@mail.example".lower()
+        self._created_count += 1
+        email = f"{first}.{last}.{self._created_count}@mail.example".lower()
         values = {"firstname": first, "lastname": last, "email": email, "phone": self._phone(), "country": "US"}
-        self._keep(self._contacts, self._create("contacts", values))
+        self._remember(self._contacts, self._create("contacts", values))
 
     def _new_company(self) -> None:
-        self._made += 1
+        self._created_count += 1
         name = f"{self._rng.choice(_LAST)} {self._rng.choice(_TRADES)}"
-        domain = f"{name.replace(' ', '-').lower()}-{self._made}.example"
-        self._keep(self._companies, self._create("companies", {"name": name, "domain": domain}))
+        domain = f"{name.replace(' ', '-').lower()}-{self._created_count}.example"
+        self._remember(self._companies, self._create("companies", {"name": name, "domain": domain}))
 
     def _new_deal(self) -> None:
         amount = str(self._rng.randrange(500, 50_000, 250))
         values = {"dealname": f"Order of {amount}", "amount": amount, "dealstage": _DEAL_STAGES[0]}
-        self._keep(self._deals, self._create("deals", values))
+        self._remember(self._deals, self._create("deals", values))
 
     def _change_contact(self) -> None:
         contact = self._pick(self._contacts)
@@ -99,7 +99,7 @@ class Traffic:
         if contact is None or company is None:
             return self._new_company()
         crm = self._portal.crm
-        plain = crm.associations.types.plain(contact.type.type_id, company.type.type_id)
+        plain = crm.associations.types.unlabelled(contact.type.type_id, company.type.type_id)
         crm.associations.add(_ref(contact), _ref(company), [plain], USER)
         return None
 
@@ -111,16 +111,16 @@ class Traffic:
     def _merge_contacts(self) -> None:
         primary, other = self._pick(self._contacts), self._pick(self._contacts)
         if primary is not None and other is not None and primary is not other:
-            self._keep(self._contacts, self._portal.crm.merge(primary, other, USER))
+            self._remember(self._contacts, self._portal.crm.merge(primary, other, USER))
 
-    def _create(self, type_name: str, values: dict[str, str]) -> Record:
+    def _create(self, type_name: str, values: dict[str, str]) -> CrmRecord:
         return self._portal.crm.create(self._portal.crm.types.resolve(type_name), values, USER)
 
-    def _keep(self, records: list[Record], record: Record) -> None:
+    def _remember(self, records: list[CrmRecord], record: CrmRecord) -> None:
         records.append(record)
-        del records[:-_MOST_KEPT]
+        del records[:-_MAX_REMEMBERED]
 
-    def _pick(self, records: list[Record]) -> Record | None:
+    def _pick(self, records: list[CrmRecord]) -> CrmRecord | None:
         """A record that is still there: the app at the other end deletes and merges too."""
         while records:
             place = self._rng.randrange(len(records))
@@ -134,5 +134,5 @@ class Traffic:
         return self._rng.choice(_PHONES).format(self._rng.randrange(100))
 
 
-def _ref(record: Record) -> ObjectRef:
+def _ref(record: CrmRecord) -> ObjectRef:
     return ObjectRef(record.type.type_id, record.id)

@@ -13,7 +13,7 @@ from spokes.simulator.errors import JsonObject
 
 
 @unique
-class State(StrEnum):
+class DeliveryState(StrEnum):
     """What has become of an event."""
 
     PENDING = "pending"
@@ -30,10 +30,10 @@ class SentEvent:
     element: object
     attempts: list[int] = field(default_factory=list)
     retries: int = 0
-    state: State = State.PENDING
+    state: DeliveryState = DeliveryState.PENDING
     settled_at_ms: int | None = None
 
-    def on_the_wire(self) -> object:
+    def wire_element(self) -> object:
         """The element as the next attempt carries it: HubSpot counts up `attemptNumber`."""
         if isinstance(self.element, dict) and "attemptNumber" in self.element:
             return {**self.element, "attemptNumber": self.retries}
@@ -65,25 +65,25 @@ class Attempt:
         return body
 
 
-class Deliveries:
+class DeliveryLog:
     """Every event and every attempt, the last `history` of either, and counts of them all."""
 
     def __init__(self, history: int) -> None:
         self.events: deque[SentEvent] = deque(maxlen=history)
         self.attempts: deque[Attempt] = deque(maxlen=history)
-        self.counts = dict.fromkeys(State, 0)
+        self.counts = dict.fromkeys(DeliveryState, 0)
         self._serial = 0
         self._number = 0
 
-    def enter(self, portal_id: int, element: object) -> SentEvent:
+    def add_event(self, portal_id: int, element: object) -> SentEvent:
         """Take up an event that is to be delivered."""
         self._serial += 1
         event = SentEvent(self._serial, portal_id, element)
         self.events.append(event)
-        self.counts[State.PENDING] += 1
+        self.counts[DeliveryState.PENDING] += 1
         return event
 
-    def begin(self, portal_id: int, at_ms: int, events: Iterable[SentEvent]) -> Attempt:
+    def start_attempt(self, portal_id: int, at_ms: int, events: Iterable[SentEvent]) -> Attempt:
         """Take up an attempt to deliver these."""
         self._number += 1
         attempt = Attempt(self._number, portal_id, at_ms, [])
@@ -93,13 +93,13 @@ class Deliveries:
         self.attempts.append(attempt)
         return attempt
 
-    def settle(self, event: SentEvent, state: State, at_ms: int) -> None:
+    def finish_event(self, event: SentEvent, state: DeliveryState, at_ms: int) -> None:
         """An event was acknowledged or lost."""
         event.state, event.settled_at_ms = state, at_ms
-        self.counts[State.PENDING] -= 1
+        self.counts[DeliveryState.PENDING] -= 1
         self.counts[state] += 1
 
-    def where(self, state: State) -> list[SentEvent]:
+    def events_in_state(self, state: DeliveryState) -> list[SentEvent]:
         """The events of one state."""
         return [event for event in self.events if event.state is state]
 
@@ -115,4 +115,4 @@ class Deliveries:
         """Forget everything."""
         self.events.clear()
         self.attempts.clear()
-        self.counts = dict.fromkeys(State, 0)
+        self.counts = dict.fromkeys(DeliveryState, 0)

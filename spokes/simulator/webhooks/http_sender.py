@@ -16,7 +16,7 @@ from spokes.simulator.webhooks.signing import SignedRequest
 _HUBSPOT_ADDRESS: Final = "54.174.59.100"  # what a proxy would report; HubSpot publishes no fixed list
 
 
-class Courier:
+class HttpSender:
     """A client that keeps its connections; `timeout_s` bounds a whole request."""
 
     def __init__(self, clock: Clock, *, timeout_s: float) -> None:
@@ -34,7 +34,7 @@ class Courier:
         if self._session is not None:
             await self._session.close()
 
-    async def carry(self, signed: SignedRequest, target: Target, attempt: Attempt) -> None:
+    async def send(self, signed: SignedRequest, target: Target, attempt: Attempt) -> None:
         """Make the request and write its outcome into `attempt`.
 
         Raises:
@@ -43,7 +43,7 @@ class Courier:
         if self._session is None:
             raise RuntimeError("the simulator is not running")
         started_s = self._clock.monotonic_s()
-        url, headers = connection(target)
+        url, headers = connection_target(target)
         try:
             async with self._session.post(
                 url, data=signed.body, headers={**signed.headers, **headers}, allow_redirects=False
@@ -57,7 +57,7 @@ class Courier:
         attempt.latency_ms = (self._clock.monotonic_s() - started_s) * 1000
 
 
-def connection(target: Target) -> tuple[URL, dict[str, str]]:
+def connection_target(target: Target) -> tuple[URL, dict[str, str]]:
     """Where to connect, and the headers a proxy in between would add."""
     public = URL(target.public_url, encoded=True)
     if target.connect_url is None:

@@ -21,17 +21,17 @@ _ENCODED: Final = re.compile("|".join(_DECODED_FOR_V3))
 _STALE_S: Final = 6 * 60.0  # HubSpot's tolerance is five minutes
 
 
-def v1(secret: str, body: bytes) -> str:
+def signature_v1(secret: str, body: bytes) -> str:
     """Lower-case hex SHA-256 of secret and body."""
     return hashlib.sha256(secret.encode() + body).hexdigest()
 
 
-def v2(secret: str, method: str, uri: str, body: bytes) -> str:
+def signature_v2(secret: str, method: str, uri: str, body: bytes) -> str:
     """Lower-case hex SHA-256 of secret, method, URI as called, and body."""
     return hashlib.sha256(f"{secret}{method}{uri}".encode() + body).hexdigest()
 
 
-def v3(secret: str, method: str, uri: str, body: bytes, timestamp: str) -> str:
+def signature_v3(secret: str, method: str, uri: str, body: bytes, timestamp: str) -> str:
     """Base64 HMAC-SHA256 of method, URI with twelve escapes decoded, body, and timestamp as the header spells it."""
     decoded = _ENCODED.sub(lambda found: _DECODED_FOR_V3[found.group()], uri)
     message = f"{method}{decoded}".encode() + body + timestamp.encode()
@@ -39,7 +39,7 @@ def v3(secret: str, method: str, uri: str, body: bytes, timestamp: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class SigningVariant:
     """How a request departs from HubSpot's own; the defaults are HubSpot's.
 
     `secret` and `uri` replace what is signed with; `age_s` shifts the timestamp back (negative: into the future) and
@@ -52,27 +52,27 @@ class Manner:
     age_s: float = 0.0
     timestamp: str | None = None
     tamper: bool = False
-    leave_out: frozenset[str] = frozenset()
-    headers: Mapping[str, str] = field(default_factory=dict)
+    omitted_headers: frozenset[str] = frozenset()
+    extra_headers: Mapping[str, str] = field(default_factory=dict)
     hex_version: str = "v1"
 
 
 _V3_HEADERS: Final = frozenset({"x-hubspot-signature-v3", "x-hubspot-request-timestamp"})
 _HEX_HEADERS: Final = frozenset({"x-hubspot-signature", "x-hubspot-signature-version"})
 
-GENUINE: Final = Manner()
-MANNERS: Final[Mapping[str, Manner]] = {
+GENUINE: Final = SigningVariant()
+SIGNING_VARIANTS: Final[Mapping[str, SigningVariant]] = {
     "genuine": GENUINE,
-    "forged": Manner(secret="a-secret-hubspot-never-gave-out"),  # noqa: S106 - a forger's guess
-    "tampered": Manner(tamper=True),
-    "stale": Manner(age_s=_STALE_S),
-    "future": Manner(age_s=-_STALE_S),
-    "unsigned": Manner(leave_out=_V3_HEADERS | _HEX_HEADERS),
-    "v1_only": Manner(leave_out=_V3_HEADERS),
-    "v2_only": Manner(leave_out=_V3_HEADERS, hex_version="v2"),
-    "v3_only": Manner(leave_out=_HEX_HEADERS),
-    "without_timestamp": Manner(leave_out=frozenset({"x-hubspot-request-timestamp"})),
-    "wrong_uri": Manner(uri="https://elsewhere.example/webhooks/hubspot"),
+    "forged": SigningVariant(secret="a-secret-hubspot-never-gave-out"),  # noqa: S106 - a forger's guess
+    "tampered": SigningVariant(tamper=True),
+    "stale": SigningVariant(age_s=_STALE_S),
+    "future": SigningVariant(age_s=-_STALE_S),
+    "unsigned": SigningVariant(omitted_headers=_V3_HEADERS | _HEX_HEADERS),
+    "v1_only": SigningVariant(omitted_headers=_V3_HEADERS),
+    "v2_only": SigningVariant(omitted_headers=_V3_HEADERS, hex_version="v2"),
+    "v3_only": SigningVariant(omitted_headers=_HEX_HEADERS),
+    "without_timestamp": SigningVariant(omitted_headers=frozenset({"x-hubspot-request-timestamp"})),
+    "wrong_uri": SigningVariant(uri="https://elsewhere.example/webhooks/hubspot"),
 }
 
 
@@ -83,11 +83,11 @@ class SignedRequest(NamedTuple):
     body: bytes
 
 
-def sign(*, secret: str, uri: str, body: bytes, now_ms: int, manner: Manner = GENUINE) -> SignedRequest:
+def sign(*, secret: str, uri: str, body: bytes, now_ms: int, variant: SigningVariant = GENUINE) -> SignedRequest:
     """Dress a POST of `body` to `uri` in the headers HubSpot sends, or in those of `manner`."""
-    secret, uri = manner.secret or secret, manner.uri or uri
-    timestamp = manner.timestamp if manner.timestamp is not None else str(round(now_ms - manner.age_s * 1000))
-    hex_value = v1(secret, body) if manner.hex_version == "v1" else v2(secret, "POST", uri, body)
+    secret, uri = variant.secret or secret, variant.uri or uri
+    timestamp = variant.timestamp if variant.timestamp is not None else str(round(now_ms - variant.age_s * 1000))
+    hex_value = signature_v1(secret, body) if variant.hex_version == "v1" else signature_v2(secret, "POST", uri, body)
     headers = {
         "Content-Type": "application/json",
         "Accept": "*/*",
@@ -95,9 +95,9 @@ def sign(*, secret: str, uri: str, body: bytes, now_ms: int, manner: Manner = GE
         " - WebhooksExecutorDaemon-executor",
         "X-HubSpot-Timeout-Millis": "10000",
         "X-HubSpot-Signature": hex_value,
-        "X-HubSpot-Signature-Version": manner.hex_version,
-        "X-HubSpot-Signature-v3": v3(secret, "POST", uri, body, timestamp),
+        "X-HubSpot-Signature-Version": variant.hex_version,
+        "X-HubSpot-Signature-v3": signature_v3(secret, "POST", uri, body, timestamp),
         "X-HubSpot-Request-Timestamp": timestamp,
     }
-    kept = {name: value for name, value in headers.items() if name.lower() not in manner.leave_out}
-    return SignedRequest({**kept, **manner.headers}, body + b" " if manner.tamper else body)
+    kept = {name: value for name, value in headers.items() if name.lower() not in variant.omitted_headers}
+    return SignedRequest({**kept, **variant.extra_headers}, body + b" " if variant.tamper else body)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from spokes.simulator.changes import CONVERSATION, AssociationEnd, Change, Kind, Merge
+from spokes.simulator.changes import CONVERSATION, AssociationEnd, Change, ChangeKind, Merge
 from spokes.simulator.config import PortalConfig, Subscription
 from spokes.simulator.crm.object_types import COMPANY, CONTACT, DEAL, TICKET, ObjectTypes
 from spokes.simulator.errors import JsonObject
@@ -24,13 +24,13 @@ _CLASSIC: Final[Mapping[str, str]] = {
     "0-8": "line_item",
     CONVERSATION: CONVERSATION,
 }
-_NEVER_TOLD: Final = frozenset(
+_UNREPORTED_PROPERTIES: Final = frozenset(
     {"hs_lastmodifieddate", "lastmodifieddate", "num_unique_conversion_events", "hs_object_id", "createdate"}
 )
-_FLAGS: Final[Mapping[Kind, str]] = {
-    Kind.CREATION: "CREATED",
-    Kind.DELETION: "DELETED",
-    Kind.NEW_MESSAGE: "NEW_MESSAGE",
+_CHANGE_FLAGS: Final[Mapping[ChangeKind, str]] = {
+    ChangeKind.CREATION: "CREATED",
+    ChangeKind.DELETION: "DELETED",
+    ChangeKind.NEW_MESSAGE: "NEW_MESSAGE",
 }
 
 
@@ -62,67 +62,69 @@ class Subscriptions:
         """End one subscription."""
         self.active = [one for one in self.active if one.subscription_id != subscription_id]
 
-    def elements(self, change: Change) -> list[JsonObject]:
+    def build_elements(self, change: Change) -> list[JsonObject]:
         """The events that tell of a change: one for each subscription that hears of it."""
-        if change.kind is Kind.PROPERTY_CHANGE and change.property_name in _NEVER_TOLD:
+        if change.kind is ChangeKind.PROPERTY_CHANGE and change.property_name in _UNREPORTED_PROPERTIES:
             return []
         return [
             self._generic(change, one) if _is_generic(one) else self._classic(change, one)
             for one in self.active
-            if one.active and self._hears(one, change)
+            if one.active and self._matches(one, change)
         ]
 
-    def _hears(self, one: Subscription, change: Change) -> bool:
-        family, _, kind = one.subscription_type.partition(".")
-        if kind != change.kind or one.property_name not in {None, change.property_name}:
+    def _matches(self, subscription: Subscription, change: Change) -> bool:
+        family, _, kind = subscription.subscription_type.partition(".")
+        if kind != change.kind or subscription.property_name not in {None, change.property_name}:
             return False
         type_id = change.ref.type_id
         if family == "object":
-            subscribed = one.object_type is None or self._types.resolve(one.object_type).type_id == type_id
+            subscribed = (
+                subscription.object_type is None or self._types.resolve(subscription.object_type).type_id == type_id
+            )
             # Conversations and privacy deletions have no generic form.
-            return subscribed and type_id != CONVERSATION and change.kind is not Kind.PRIVACY_DELETION
+            return subscribed and type_id != CONVERSATION and change.kind is not ChangeKind.PRIVACY_DELETION
         far = change.association.to.type_id if change.association is not None else type_id
         return family == _CLASSIC.get(type_id) and far in _CLASSIC
 
-    def _classic(self, change: Change, one: Subscription) -> JsonObject:
-        element = self._head(change, one)
+    def _classic(self, change: Change, subscription: Subscription) -> JsonObject:
+        element = self._common_fields(change, subscription)
         if change.association is not None:
             return element | _classic_association(change, change.association)
         element["objectId"] = int(change.ref.object_id)
-        if change.kind is Kind.PROPERTY_CHANGE:
+        if change.kind is ChangeKind.PROPERTY_CHANGE:
             sensitive = self._is_sensitive(change)
             element["propertyName"] = change.property_name
             element["propertyValue"] = "REDACTED" if sensitive else change.property_value
         if change.ref.type_id == CONVERSATION:
             return element | _conversation(change)
-        element |= _flag(change)
+        element |= _change_flag(change)
         return element | _source(change) | _merge(change.merge) | _source_id(change)
 
-    def _generic(self, change: Change, one: Subscription) -> JsonObject:
-        element = self._head(change, one)
+    def _generic(self, change: Change, subscription: Subscription) -> JsonObject:
+        element = self._common_fields(change, subscription)
         if change.association is not None:
             return element | _generic_association(change, change.association)
         element["objectId"] = int(change.ref.object_id)
         sensitive = self._is_sensitive(change)
-        if change.kind is Kind.PROPERTY_CHANGE:
+        if change.kind is ChangeKind.PROPERTY_CHANGE:
             element["propertyName"] = change.property_name
             element["propertyValue"] = "REDACTED" if sensitive else change.property_value
-        element |= _flag(change) | _source(change)
+        element |= _change_flag(change) | _source(change)
         element["objectTypeId"] = change.ref.type_id
         element |= _merge(change.merge) | _source_id(change)
-        if change.kind is Kind.PROPERTY_CHANGE:
+        if change.kind is ChangeKind.PROPERTY_CHANGE:
             element["isSensitive"] = sensitive
         return element
 
-    def _head(self, change: Change, one: Subscription) -> JsonObject:
+    def _common_fields(self, change: Change, subscription: Subscription) -> JsonObject:
         self._next_event_id += self._rng.randint(1, 97)
         return {
             "eventId": self._next_event_id,
-            "subscriptionId": one.subscription_id,
+            "subscriptionId": subscription.subscription_id,
             "portalId": self._config.portal_id,
             "appId": self._config.app_id,
             "occurredAt": change.at_ms,
-            "subscriptionType": one.subscription_type,
+            "subscriptionType": subscription.subscription_type,
             "attemptNumber": 0,
         }
 
@@ -130,22 +132,22 @@ class Subscriptions:
         return change.property_name in self._sensitive.get(change.ref.type_id, ())
 
 
-def _is_generic(one: Subscription) -> bool:
-    return one.subscription_type.startswith("object.")
+def _is_generic(subscription: Subscription) -> bool:
+    return subscription.subscription_type.startswith("object.")
 
 
-def _flag(change: Change) -> JsonObject:
-    flag = _FLAGS.get(change.kind)
+def _change_flag(change: Change) -> JsonObject:
+    flag = _CHANGE_FLAGS.get(change.kind)
     return {} if flag is None else {"changeFlag": flag}
 
 
 def _source(change: Change) -> JsonObject:
-    of_people = change.kind in {Kind.MERGE, Kind.ASSOCIATION_CHANGE}
-    return {"changeSource": change.source.of_people if of_people else change.source.change_source}
+    of_people = change.kind in {ChangeKind.MERGE, ChangeKind.ASSOCIATION_CHANGE}
+    return {"changeSource": change.source.user_action if of_people else change.source.change_source}
 
 
 def _source_id(change: Change) -> JsonObject:
-    return {} if change.kind is Kind.PRIVACY_DELETION else {"sourceId": change.source.source_id}
+    return {} if change.kind is ChangeKind.PRIVACY_DELETION else {"sourceId": change.source.source_id}
 
 
 def _merge(merge: Merge | None) -> JsonObject:
@@ -162,9 +164,9 @@ def _merge(merge: Merge | None) -> JsonObject:
 def _conversation(change: Change) -> JsonObject:
     """A thread's event: a flag of its own for a new thread, and no source."""
     told: JsonObject = {}
-    if change.kind is Kind.NEW_MESSAGE:
+    if change.kind is ChangeKind.NEW_MESSAGE:
         told = {"messageId": change.message_id, "messageType": change.message_type}
-    return told | ({"changeFlag": "NEW"} if change.kind is Kind.CREATION else _flag(change))
+    return told | ({"changeFlag": "NEW"} if change.kind is ChangeKind.CREATION else _change_flag(change))
 
 
 def _classic_association(change: Change, end: AssociationEnd) -> JsonObject:

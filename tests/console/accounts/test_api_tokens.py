@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import jwt
 import pytest
 
-from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
-from spokes.core.errors import Problem
+from spokes.core.errors import HttpProblem
 
 KEY = b"k" * 64
-TOKENS = Tokens(KEY)
+TOKENS = ApiTokens(KEY)
 
 
 def forged(key: bytes = KEY, algorithm: str = "HS256", **changed: object) -> str:
@@ -33,16 +33,16 @@ def without_signature(**header: str) -> str:
 
 
 def test_minted_token_says_who_with_which_roles_and_portals() -> None:
-    actor = TOKENS.read(TOKENS.mint("ada", [Role.OPERATOR], [7, 8]).token)
-    assert (actor.name, actor.roles, actor.portals, actor.csrf) == ("ada", {Role.OPERATOR}, {7, 8}, "")
+    actor = TOKENS.verify(TOKENS.mint("ada", [Role.OPERATOR], [7, 8]).token)
+    assert (actor.name, actor.roles, actor.portals, actor.csrf_token) == ("ada", {Role.OPERATOR}, {7, 8}, "")
 
 
 def test_token_without_portals_sees_all() -> None:
-    assert TOKENS.read(TOKENS.mint("ada", [Role.VIEWER]).token).portals is None
+    assert TOKENS.verify(TOKENS.mint("ada", [Role.VIEWER]).token).portals is None
 
 
 def test_token_with_no_portal_at_all_sees_none() -> None:
-    assert TOKENS.read(TOKENS.mint("ada", [Role.VIEWER], []).token).portals == frozenset()
+    assert TOKENS.verify(TOKENS.mint("ada", [Role.VIEWER], []).token).portals == frozenset()
 
 
 _NOW = time.time()
@@ -78,13 +78,13 @@ REFUSED: Mapping[str, str] = {
 
 @pytest.mark.parametrize("why", REFUSED)
 def test_token_is_refused_when(why: str) -> None:
-    with pytest.raises(Problem) as refused:
-        TOKENS.read(REFUSED[why])
+    with pytest.raises(HttpProblem) as refused:
+        TOKENS.verify(REFUSED[why])
     assert refused.value.status == 401
 
 
 def test_token_whose_claims_were_changed_is_refused() -> None:
     head, _, signature = TOKENS.mint("ada", [Role.VIEWER]).token.split(".")
     better = forged(roles=["admin"]).split(".")[1]
-    with pytest.raises(Problem):
-        TOKENS.read(f"{head}.{better}.{signature}")
+    with pytest.raises(HttpProblem):
+        TOKENS.verify(f"{head}.{better}.{signature}")

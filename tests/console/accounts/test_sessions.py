@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.console.accounts.policy import Role
-from spokes.console.accounts.sessions import IDLE_S, LONGEST_S, Sessions
+from spokes.console.accounts.sessions import IDLE_S, MAX_AGE_S, Sessions
 
 HOUR_S = 3600
 
@@ -23,12 +23,12 @@ async def ends_in_s(redis: Redis) -> int:
 
 
 async def test_session_ends_after_an_idle_hour(redis: Redis, sessions: Sessions) -> None:
-    await sessions.begin("ada", [Role.VIEWER], None)
+    await sessions.start("ada", [Role.VIEWER], None)
     assert HOUR_S - 60 <= await ends_in_s(redis) <= IDLE_S == HOUR_S
 
 
 async def test_each_use_begins_the_hour_anew_and_a_look_does_not(redis: Redis, sessions: Sessions) -> None:
-    cookie = await sessions.begin("ada", [Role.VIEWER], None)
+    cookie = await sessions.start("ada", [Role.VIEWER], None)
     [name] = [name async for name in redis.scan_iter("spokes:console:session:*")]
     await redis.expire(name, 100)
     await sessions.find(cookie, touch=False)
@@ -38,7 +38,7 @@ async def test_each_use_begins_the_hour_anew_and_a_look_does_not(redis: Redis, s
 
 
 async def test_what_the_hour_has_ended_is_nobodys(redis: Redis, sessions: Sessions) -> None:
-    cookie = await sessions.begin("ada", [Role.VIEWER], None)
+    cookie = await sessions.start("ada", [Role.VIEWER], None)
     [name] = [name async for name in redis.scan_iter("spokes:console:session:*")]
     await redis.pexpire(name, 1)
     deadline = time.monotonic() + 20
@@ -50,16 +50,16 @@ async def test_what_the_hour_has_ended_is_nobodys(redis: Redis, sessions: Sessio
 async def test_session_that_is_used_all_day_ends_all_the_same(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cookie = await sessions.begin("ada", [Role.VIEWER], None)
+    cookie = await sessions.start("ada", [Role.VIEWER], None)
     now = time.time()
-    monkeypatch.setattr("spokes.console.accounts.sessions.time", SimpleNamespace(time=lambda: now + LONGEST_S + 1))
+    monkeypatch.setattr("spokes.console.accounts.sessions.time", SimpleNamespace(time=lambda: now + MAX_AGE_S + 1))
     assert await sessions.find(cookie) is None
     monkeypatch.undo()
     assert await sessions.find(cookie) is None  # it is gone, and not only late
 
 
 async def test_redis_holds_no_cookie(redis: Redis, sessions: Sessions) -> None:
-    cookie = await sessions.begin("ada", [Role.VIEWER], None)
+    cookie = await sessions.start("ada", [Role.VIEWER], None)
     held = str([(name, await redis.dump(name)) async for name in redis.scan_iter()])
     assert cookie not in held
 
@@ -70,6 +70,6 @@ async def test_cookie_that_nobody_was_given_is_nobodys(sessions: Sessions, cooki
 
 
 async def test_form_token_is_of_its_session_alone(sessions: Sessions) -> None:
-    first, second = [await sessions.begin("ada", [Role.VIEWER], None) for _ in range(2)]
-    assert sessions.csrf(first) != sessions.csrf(second)
-    assert Sessions(sessions.redis, b"x" * 32).csrf(first) != sessions.csrf(first)
+    first, second = [await sessions.start("ada", [Role.VIEWER], None) for _ in range(2)]
+    assert sessions.csrf_token(first) != sessions.csrf_token(second)
+    assert Sessions(sessions.redis, b"x" * 32).csrf_token(first) != sessions.csrf_token(first)

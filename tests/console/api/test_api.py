@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from spokes.audit.archiver import Archiver
-from spokes.console.accounts.api_tokens import Tokens
-from spokes.console.accounts.policy import Permission, Role, permitted
+from spokes.console.accounts.api_tokens import ApiTokens
+from spokes.console.accounts.policy import Permission, Role, permissions_of
 from spokes.console.accounts.sessions import COOKIE
 from spokes.console.accounts.users import Users
 from spokes.console.api.openapi import document
@@ -22,12 +22,12 @@ from spokes.console.api.route import PREFIX
 from spokes.console.api.routes import ROUTES
 from spokes.console.app import create_app
 from spokes.console.web.app_keys import SETTINGS
-from spokes.core.delivery import QUEUE_NAME, Entry
+from spokes.core.delivery import JOB_QUEUE, Entry
 from spokes.core.settings import Settings
-from spokes.core.telemetry.metric_totals import PROCESSES, TOTALS
-from spokes.privacy.requests import ErasureRequest, Law, add
+from spokes.core.telemetry.metric_totals import LIVE_PROCESSES, TOTALS
+from spokes.privacy.requests import ErasureRequest, Law, add_request
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
-from spokes.queue.portal_pauses import Circuit
+from spokes.queue.portal_pauses import PortalPauses
 from tests.support.console_visitor import KEY, Visitor, archive, console, store
 from tests.support.deployment import KEY as AUDIT_KEY
 from tests.support.events import bury, event, record, recorded
@@ -72,7 +72,7 @@ class Program:
     def __init__(
         self, client: TestClient, *roles: Role, portals: Collection[int] | None = None, name: str = "robot"
     ) -> None:
-        token = Tokens.of(client.server.app[SETTINGS]).mint(name, roles, portals).token
+        token = ApiTokens.from_settings(client.server.app[SETTINGS]).mint(name, roles, portals).token
         self.client, self.headers = client, {"Authorization": f"Bearer {token}"}
 
     async def get(self, path: str, **params: str) -> tuple[int, Any]:
@@ -105,10 +105,10 @@ async def test_role_may_call_exactly_what_the_matrix_gives_it(client: TestClient
         program = Program(client, role, portals=[9])
         for route, (method, path) in zip(ROUTES[:-1], examples()[:-1], strict=True):
             async with client.request(method, path, headers=program.headers) as answer:
-                assert isinstance(route.policy, Permission)
+                assert isinstance(route.rule, Permission)
                 told = orjson.loads(await answer.read() or b"{}")
                 refused = isinstance(told, dict) and told.get("detail") == "Your role does not permit this."
-                assert refused == (route.policy not in permitted([role])), (role, path)
+                assert refused == (route.rule not in permissions_of([role])), (role, path)
 
 
 async def test_cookie_says_nothing_to_the_api(client: TestClient) -> None:
@@ -153,7 +153,7 @@ async def test_letter_is_replayed_and_the_audit_knows_who_from_where_and_why(
     status, done = await Program(client, Role.OPERATOR).post("/dead-letters/7/aa/replay", WHY)
     assert (status, done) == (200, {"count": 1})
     assert await DeadLetters(redis).get(7, "aa") is None
-    assert await redis.zcard(QUEUE_NAME) == 1
+    assert await redis.zcard(JOB_QUEUE) == 1
     *_, told = await recorded(redis)
     assert (told.actor, told.reason, told.detail["address"]) == ("robot", WHY["reason"], "127.0.0.1")
 
@@ -187,15 +187,15 @@ async def test_of_another_portal_nothing_is_there_and_nothing_is_done(
     for which in ({"all": True}, {"portal_id": 7}, {"keys": ["aa", "bb"]}):
         await program.post("/dead-letters/discard", {**which, **WHY})
     assert await DeadLetters(redis).get(7, "aa") is not None
-    assert await Circuit(redis).pauses() == {}
+    assert await PortalPauses(redis).list() == {}
 
 
 async def test_portal_is_paused_and_resumed(client: TestClient, redis: Redis) -> None:
     operator = Program(client, Role.OPERATOR)
-    assert (await operator.post("/portals/7/pause", WHY))[1]["why"] == "operator"
+    assert (await operator.post("/portals/7/pause", WHY))[1]["reason"] == "operator"
     assert set((await operator.get("/queue"))[1]["paused"]) == {"7"}
     assert (await operator.post("/portals/7/resume", WHY))[1] == {"count": 1}
-    assert await Circuit(redis).pauses() == {}
+    assert await PortalPauses(redis).list() == {}
 
 
 async def test_audit_is_paged_by_a_cursor_and_a_link(client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
@@ -266,7 +266,7 @@ async def test_administrator_of_one_portal_touches_no_account_and_no_token(clien
 
 
 async def test_privacy_requests_are_told_to_the_officer(client: TestClient, engine: AsyncEngine) -> None:
-    await add(engine, ErasureRequest(PORTAL, "a" * 64, ("51",), Law.GDPR, "ada"))
+    await add_request(engine, ErasureRequest(PORTAL, "a" * 64, ("51",), Law.GDPR, "ada"))
     assert (await Program(client, Role.PRIVACY_OFFICER).get("/privacy-requests"))[1][0]["due_in_days"] >= 27
     assert (await Program(client, Role.OPERATOR).get("/privacy-requests"))[0] == 403
 
@@ -341,7 +341,7 @@ async def test_fault_of_ours_is_a_problem_that_tells_nothing(
     async def fails(*_: object) -> None:
         raise RuntimeError(HIDDEN)
 
-    monkeypatch.setattr("spokes.console.api.read_endpoints.queue", fails)
+    monkeypatch.setattr("spokes.console.api.read_endpoints.queue_status", fails)
     status, problem = await Program(client, Role.VIEWER).get("/queue")
     assert (status, problem["type"], len(problem["correlation_id"])) == (500, "urn:spokes:problem:internal", 16)
     assert HIDDEN not in str(problem)
@@ -355,7 +355,7 @@ async def test_form_is_not_taken_for_json(client: TestClient, letters: list[Dead
 
 async def test_nothing_changes_on_get(client: TestClient, redis: Redis, letters: list[DeadLetter]) -> None:
     async def held() -> dict[bytes, bytes]:
-        counted = {TOTALS.encode(), PROCESSES.encode()}  # every few seconds, whoever asks for what
+        counted = {TOTALS.encode(), LIVE_PROCESSES.encode()}  # every few seconds, whoever asks for what
         names = [name async for name in redis.scan_iter() if b"limit" not in name and name not in counted]
         return {name: await redis.dump(name) for name in names}
 

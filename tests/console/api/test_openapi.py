@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 
 from spokes.audit.sql import schema as tables
 from spokes.audit.sql.engine import open_engine
-from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
 from spokes.console.api.openapi import document
 from spokes.console.api.route import PREFIX
@@ -106,7 +106,7 @@ async def _serve(stack: AsyncExitStack, valkey_url: str, folder: str) -> Served:
     await tables.upgrade(engine)
     await engine.dispose()
     server = await stack.enter_async_context(TestServer(create_app(house)))
-    return Served(str(server.make_url("")), Tokens.of(house).mint("schemathesis", list(Role)).token)
+    return Served(str(server.make_url("")), ApiTokens.from_settings(house).mint("schemathesis", list(Role)).token)
 
 
 # That one filter must be given, or "all": true, is told in words alone.

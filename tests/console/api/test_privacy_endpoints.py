@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
 from spokes.audit.sql import schema
-from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
 from spokes.console.api.route import PREFIX
 from spokes.console.app import create_app
@@ -52,7 +52,11 @@ def contact_id(hubspot: Simulator) -> str:
 async def post(
     client: TestClient, path: str, body: Mapping[str, object], *roles: Role, portals: list[int] | None = None
 ) -> tuple[int, Any]:
-    token = Tokens.of(client.server.app[SETTINGS]).mint("officer", roles or [Role.PRIVACY_OFFICER], portals).token
+    token = (
+        ApiTokens.from_settings(client.server.app[SETTINGS])
+        .mint("officer", roles or [Role.PRIVACY_OFFICER], portals)
+        .token
+    )
     headers = {"Authorization": f"Bearer {token}"}
     async with client.post(PREFIX + path, json=body, headers=headers) as answer:
         return answer.status, orjson.loads(await answer.read())
@@ -70,8 +74,10 @@ async def test_erasure_is_asked_for_and_a_worker_ends_it(
     crm = await CRM.open(settings, redis)
     await Erasures(settings, redis, client.server.app[ENGINE], crm, actor="spokes").resume()  # as the schedule does
     await crm.close()
-    assert len(hubspot.requests.where(path="*/gdpr-delete")) == 1
-    headers = {"Authorization": f"Bearer {Tokens.of(settings).mint('officer', [Role.PRIVACY_OFFICER]).token}"}
+    assert len(hubspot.requests.find(path="*/gdpr-delete")) == 1
+    headers = {
+        "Authorization": f"Bearer {ApiTokens.from_settings(settings).mint('officer', [Role.PRIVACY_OFFICER]).token}"
+    }
     async with client.get(f"{PREFIX}/privacy-requests/{asked['request']['id']}", headers=headers) as answer:
         told = orjson.loads(await answer.read())
     assert (told["request"]["state"], told["request"]["object_ids"]) == ("done", [])

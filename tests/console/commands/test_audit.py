@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from typer import BadParameter
 
 from spokes.audit.archiver import Archiver
-from spokes.audit.object_hashes import pseudonym, pseudonym_key
-from spokes.audit.sql.engine import writing
+from spokes.audit.object_hashes import object_hash, object_hash_key
+from spokes.audit.sql.engine import write_connection
 from spokes.audit.stream import append
-from spokes.console.record_filters import moment
+from spokes.console.record_filters import parse_time
 from tests.support.command_line import spokes
 from tests.support.deployment import KEY
 from tests.support.events import record
@@ -66,13 +66,13 @@ def test_export_writes_one_object_a_line_with_every_field(store: str) -> None:
         "actor": "spokes",
         "correlation_id": None,
         "detail": {"property": "phone"},
-        "object_hash": pseudonym(pseudonym_key(KEY), 50112233, "contact", "318845120001"),
+        "object_hash": object_hash(object_hash_key(KEY), 50112233, "contact", "318845120001"),
     }
 
 
 async def test_verify_tells_a_broken_chain_by_its_exit_code(store: str, engine: AsyncEngine) -> None:
     intact = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "verify")
-    async with writing(engine) as connection:
+    async with write_connection(engine) as connection:
         await connection.execute(text("UPDATE audit_records SET outcome = 'processed' WHERE seq = 2"))
     broken = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "verify", "--json")
     verdict = orjson.loads(broken.stdout)
@@ -142,12 +142,12 @@ def test_help_loads_no_command() -> None:
     ],
 )
 def test_time_is_read_as_people_spell_it(spelled: str, epoch_ms: int) -> None:
-    assert epoch_ms == moment(spelled, now_ms=1795442400000)
+    assert epoch_ms == parse_time(spelled, now_ms=1795442400000)
 
 
 def test_what_is_no_time_is_refused() -> None:
     with pytest.raises(BadParameter):
-        moment("yesterday")
+        parse_time("yesterday")
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -157,7 +157,7 @@ async def test_kept_checkpoint_is_verified_against(store: str, engine: AsyncEngi
     file = tmp_path / "checkpoints.txt"
     file.write_text(kept)
     intact = spokes({"AUDIT_KEY": KEY, "DATABASE_URL": store}, "audit", "verify", "--checkpoint", kept.strip())
-    async with writing(engine) as connection:
+    async with write_connection(engine) as connection:
         await connection.execute(text("DELETE FROM audit_records WHERE seq = 3"))
         await connection.execute(text("DELETE FROM audit_checkpoints"))
         end = "UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit_records WHERE seq = 2)"

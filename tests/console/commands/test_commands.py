@@ -17,10 +17,10 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.console.cli import COMMANDS, app
-from spokes.console.commands.send import make
-from spokes.console.local.running_stack import announce
+from spokes.console.commands.send import build_events
+from spokes.console.local.running_stack import save_environment
 from spokes.core.settings import Settings
-from tests.support.deployment import ROOT, DoorServer
+from tests.support.deployment import ROOT, WebProcessServer
 
 DOCUMENTS = {"up", "serve", "audit export", "privacy export"}  # they run, or write a document in a form of its own
 
@@ -136,7 +136,7 @@ def test_whole_way_beside_a_running_house(tmp_path: Path) -> None:
 async def test_refused_event_is_exit_code_1_and_a_sentence(
     settings: Settings, environ: dict[str, str], redis: Redis
 ) -> None:
-    async with DoorServer(settings) as server:
+    async with WebProcessServer(settings) as server:
         wrong = {**environ, "HUBSPOT_CLIENT_SECRET": "another-secret"}
         sent = ("send", "contact.creation", "--to", str(server.make_url("/")))
         done = await asyncio.to_thread(spokes, wrong, *sent)
@@ -150,7 +150,9 @@ def test_nobody_there_is_exit_code_2_and_a_sentence(environ: dict[str, str]) -> 
 
 def test_any_type_and_any_field_can_be_made() -> None:
     fields = ['objectTypeId="0-3"', "changeSource=IMPORT", "isSensitive=true", "sourceId=null"]
-    [first, second, *_] = made = make("object.propertyChange", 7, ["a=1", "b=x=y"], fields, portal_id=9, count=2)
+    [first, second, *_] = made = build_events(
+        "object.propertyChange", 7, ["a=1", "b=x=y"], fields, portal_id=9, count=2
+    )
     assert [(one["objectId"], one["propertyName"], one["propertyValue"]) for one in made] == [
         (7, "a", "1"), (7, "b", "x=y"), (8, "a", "1"), (8, "b", "x=y"),
     ]  # fmt: skip
@@ -159,5 +161,5 @@ def test_any_type_and_any_field_can_be_made() -> None:
 
 
 def test_what_a_run_made_up_is_for_its_owner_alone(tmp_path: Path) -> None:
-    path = announce(tmp_path, {"HUBSPOT_CLIENT_SECRET": "made-up-secret"})
+    path = save_environment(tmp_path, {"HUBSPOT_CLIENT_SECRET": "made-up-secret"})
     assert path.stat().st_mode & 0o777 == 0o600

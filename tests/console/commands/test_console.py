@@ -14,7 +14,7 @@ from spokes.audit.archiver import Archiver
 from spokes.audit.records import AuditRecord, Outcome, event_fields
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.stream import append
-from spokes.core.delivery import QUEUE_NAME, Entry
+from spokes.core.delivery import JOB_QUEUE, Entry
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from tests.support.command_line import spokes
@@ -79,7 +79,7 @@ async def test_replay_queues_the_chosen_and_leaves_the_others(
 ) -> None:
     done = spokes(environ, "dead", "replay", "--cause", "not_permitted", "--reason", "scope granted", "--yes")
     left = [letter.entry.key async for letter in DeadLetters(redis).list(7)]
-    assert (done.returncode, await redis.zcard(QUEUE_NAME), left) == (0, 1, ["aa"])
+    assert (done.returncode, await redis.zcard(JOB_QUEUE), left) == (0, 1, ["aa"])
 
 
 async def test_discard_asks_first(environ: dict[str, str], redis: Redis, letters: list[DeadLetter]) -> None:

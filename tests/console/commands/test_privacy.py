@@ -45,7 +45,7 @@ async def test_erase_reports_each_step_and_leaves_no_open_request(environ: dict[
 async def test_erase_asks_first(environ: dict[str, str], contact_id: str, hubspot: Simulator) -> None:
     asked = await asyncio.to_thread(spokes, environ, "privacy", "erase", contact_id)  # nobody answers
     assert (asked.returncode != 0, contact_id in asked.stderr) == (True, True)
-    assert hubspot.requests.where(path="*/gdpr-delete") == []
+    assert hubspot.requests.find(path="*/gdpr-delete") == []
 
 
 async def test_export_is_one_document_for_its_owner_alone(

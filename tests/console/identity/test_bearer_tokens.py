@@ -11,14 +11,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
-from spokes.console.identity.bearer_tokens import bearer
-from spokes.console.identity.cached_value import BETWEEN_S, Kept
-from spokes.console.identity.claims import actor_of
-from spokes.console.identity.http_client import Wire, unavailable
-from spokes.console.identity.provider import Provider, usable
-from spokes.core.errors import Problem
+from spokes.console.identity.bearer_tokens import verify_bearer_token
+from spokes.console.identity.cached_value import MIN_INTERVAL_S, CachedValue
+from spokes.console.identity.claims import actor_from_claims
+from spokes.console.identity.http_client import ProviderClient, provider_unavailable
+from spokes.console.identity.provider import Provider, usable_keys
+from spokes.core.errors import HttpProblem
 from spokes.core.settings import Settings
 from tests.support.console_visitor import KEY
 from tests.support.identity_provider import CLIENT_ID, FIRST, SECOND, IdentityProvider
@@ -29,37 +29,39 @@ PUBLIC = FIRST.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPubli
 class House:
     """A deployment that trusts the provider."""
 
-    def __init__(self, idp: IdentityProvider, wire: Wire, environ: dict[str, str]) -> None:
+    def __init__(self, idp: IdentityProvider, wire: ProviderClient, environ: dict[str, str]) -> None:
         self.idp, self.settings = idp, Settings.from_env({**environ, "CONSOLE_KEY": KEY, **idp.environ()})
         self.provider = Provider(self.settings, wire)
 
     async def refuses(self, token: str) -> int:
-        with pytest.raises(Problem) as refused:
-            await bearer(token, self.settings, self.provider)
+        with pytest.raises(HttpProblem) as refused:
+            await verify_bearer_token(token, self.settings, self.provider)
         return refused.value.status
 
 
 @pytest.fixture
 async def house(environ: dict[str, str]) -> AsyncIterator[House]:
-    idp, wire = IdentityProvider(), Wire()
+    idp, wire = IdentityProvider(), ProviderClient()
     async with idp.server:
         yield House(idp, wire, environ)
         await wire.close()
 
 
 async def test_token_of_the_provider_says_who_with_which_roles(house: House) -> None:
-    actor = await bearer(house.idp.token(), house.settings, house.provider)
+    actor = await verify_bearer_token(house.idp.token(), house.settings, house.provider)
     assert (actor.name, actor.roles, actor.portals) == ("oidc:ada@example.com", {Role.OPERATOR}, None)
 
 
 async def test_our_own_tokens_are_believed_beside_those_of_the_provider(house: House) -> None:
-    actor = await bearer(Tokens.of(house.settings).mint("robot", [Role.VIEWER]).token, house.settings, house.provider)
+    actor = await verify_bearer_token(
+        ApiTokens.from_settings(house.settings).mint("robot", [Role.VIEWER]).token, house.settings, house.provider
+    )
     assert (actor.name, house.idp.asked) == ("robot", [])
 
 
 async def test_token_for_several_audiences_is_for_us_too(house: House) -> None:
     token = house.idp.token(aud=["another", house.settings.oidc_audience])
-    assert (await bearer(token, house.settings, house.provider)).roles == {Role.OPERATOR}
+    assert (await verify_bearer_token(token, house.settings, house.provider)).roles == {Role.OPERATOR}
 
 
 NOW = int(time.time())
@@ -112,7 +114,7 @@ async def test_token_is_refused_for(house: House, why: str) -> None:
 
 
 async def test_keys_are_fetched_once_for_many_tokens(house: House) -> None:
-    await asyncio.gather(*(bearer(house.idp.token(), house.settings, house.provider) for _ in range(20)))
+    await asyncio.gather(*(verify_bearer_token(house.idp.token(), house.settings, house.provider) for _ in range(20)))
     assert house.idp.asked == ["discovery", "keys"]
 
 
@@ -124,11 +126,11 @@ async def test_unknown_keys_do_not_make_us_ask_again_and_again(house: House) -> 
 async def test_new_key_is_seen_once_it_is_time_and_an_old_one_is_gone(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await bearer(house.idp.token(), house.settings, house.provider)
+    await verify_bearer_token(house.idp.token(), house.settings, house.provider)
     house.idp.keys = {"second": SECOND}
-    shifted = time.monotonic() + BETWEEN_S + 1
+    shifted = time.monotonic() + MIN_INTERVAL_S + 1
     monkeypatch.setattr(house.provider._keys, "_clock", lambda: shifted)
-    assert (await bearer(house.idp.token(SECOND, kid="second"), house.settings, house.provider)).roles
+    assert (await verify_bearer_token(house.idp.token(SECOND, kid="second"), house.settings, house.provider)).roles
     assert await house.refuses(house.idp.token()) == 401
 
 
@@ -166,10 +168,10 @@ async def test_redirect_is_not_followed_to_the_keys(house: House) -> None:
 
 async def test_provider_that_is_away_is_503_and_known_keys_go_on(house: House) -> None:
     token = house.idp.token()
-    await bearer(token, house.settings, house.provider)
+    await verify_bearer_token(token, house.settings, house.provider)
     await house.idp.server.close()
-    assert (await bearer(token, house.settings, house.provider)).roles
-    house.provider = Provider(house.settings, house.provider.wire)
+    assert (await verify_bearer_token(token, house.settings, house.provider)).roles
+    house.provider = Provider(house.settings, house.provider.client)
     assert await house.refuses(token) == 503
 
 
@@ -184,7 +186,7 @@ def test_keys_of_another_kind_or_for_another_use_sign_nothing() -> None:
         "nonsense",
         None,
     ]
-    assert set(usable([good, *others])) == {"good"}
+    assert set(usable_keys([good, *others])) == {"good"}
 
 
 async def test_key_too_short_to_be_safe_signs_nothing(house: House) -> None:
@@ -200,12 +202,12 @@ class Source:
 
     def __init__(self) -> None:
         self.now, self.fetched, self.away = 0.0, 0, False
-        self.kept = Kept(self.fetch, fresh_s=600, clock=lambda: self.now)
+        self.kept = CachedValue(self.fetch, fresh_s=600, clock=lambda: self.now)
 
     async def fetch(self) -> int:
         self.fetched += 1
         if self.away:
-            raise unavailable()
+            raise provider_unavailable()
         return self.fetched * 1000
 
 
@@ -222,7 +224,7 @@ async def test_what_is_kept_outlives_a_source_that_is_away_for_an_hour() -> None
     source.away, source.now = True, 3500
     assert await source.kept.get() == 1000
     source.now = 3601
-    with pytest.raises(Problem):
+    with pytest.raises(HttpProblem):
         await source.kept.get()
 
 
@@ -230,7 +232,7 @@ async def test_source_that_fails_is_not_asked_by_everybody() -> None:
     source = Source()
     source.away = True
     for _ in range(10):
-        with pytest.raises(Problem):
+        with pytest.raises(HttpProblem):
             await source.kept.get()
     assert source.fetched == 1
     source.away, source.now = False, 5
@@ -241,7 +243,7 @@ GRANTS = {"OIDC_ISSUER": "https://login.example.com", "OIDC_ROLES": "ops=operato
 
 
 def made(claims: dict[str, object], **given: str) -> tuple[str, set[Role], frozenset[int] | None]:
-    actor = actor_of({"sub": "7", **claims}, Settings.from_env({**GRANTS, **given}))
+    actor = actor_from_claims({"sub": "7", **claims}, Settings.from_env({**GRANTS, **given}))
     return actor.name, set(actor.roles), actor.portals
 
 

@@ -1,6 +1,5 @@
 """The pages Audit, Privacy and Settings over real HTTP, without a browser."""
 
-import time
 from collections.abc import AsyncIterator
 
 import orjson
@@ -11,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.archiver import Archiver
 from spokes.console.accounts.policy import Role
-from spokes.console.web.audit_export import read
-from spokes.privacy.requests import ErasureRequest, Law, add
+from spokes.console.web.audit_export import parse_filters
+from spokes.core import clock
+from spokes.privacy.requests import ErasureRequest, Law, add_request
 from tests.support.console_visitor import KEY, Visitor, archive, console, seen, store
 from tests.support.deployment import KEY as AUDIT_KEY
 from tests.support.deployment import SECRET, TOKEN
@@ -70,7 +70,7 @@ class TestAudit:
         ],
     )
     def test_wrong_filter_is_told_in_a_sentence(self, query: dict[str, str], told: str) -> None:
-        assert read(query)[1] == [told]
+        assert parse_filters(query)[1] == [told]
 
     async def test_another_portals_records_are_not_there(
         self, client: TestClient, redis: Redis, engine: AsyncEngine
@@ -115,11 +115,11 @@ class TestPrivacy:
 
     async def test_due_late_and_done_requests_are_shown(self, client: TestClient, engine: AsyncEngine) -> None:
         day = 86_400_000
-        now = time.time_ns() // 1_000_000
+        now = clock.now_ms()
         asked = ErasureRequest(PORTAL, "h1", ("51",), Law.CCPA, EVIL, now - 50 * day)
-        await add(engine, asked)
-        await add(engine, ErasureRequest(PORTAL, "h2", ("52",), Law.CCPA, "ada", now))
-        await add(engine, ErasureRequest(PORTAL, "h3", ("53",), Law.GDPR, "ada", now).finished())
+        await add_request(engine, asked)
+        await add_request(engine, ErasureRequest(PORTAL, "h2", ("52",), Law.CCPA, "ada", now))
+        await add_request(engine, ErasureRequest(PORTAL, "h3", ("53",), Law.GDPR, "ada", now).as_done())
         _, page = await (await Visitor.come(client, Role.ADMIN)).get("/console/privacy")
         text = seen(page)
         assert "5 days late" in text or "6 days late" in text

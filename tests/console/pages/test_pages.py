@@ -11,14 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.records import Action
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import COOKIE
-from spokes.console.pages.dashboard import BOARDS, Board, ceiling, chart
+from spokes.console.pages.dashboard import DASHBOARD_CACHE, Dashboard, draw_chart, round_up
 from spokes.console.web.app_keys import SESSIONS
 from spokes.console.web.template_filters import count, duration
 from spokes.core.delivery import Entry
 from spokes.core.errors import CRMUnavailable
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.metric_history import Snapshot
-from spokes.core.telemetry.metric_totals import sample
+from spokes.core.telemetry.metric_totals import sample_key
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from tests.support.console_visitor import Visitor, archive, console, seen, store
 from tests.support.events import bury, event, record, recorded
@@ -34,7 +34,7 @@ async def died(redis: Redis, number: int, reason: str = "object_not_found", **ra
     return letter
 
 
-async def away(*_: object) -> Board:
+async def away(*_: object) -> Dashboard:
     raise CRMUnavailable
 
 
@@ -61,10 +61,10 @@ async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestCli
 class TestDrawing:
     @pytest.mark.parametrize(("value", "top"), [(0, 10), (10, 10), (11, 20), (49, 50), (501, 1000), (1000, 1000)])
     def test_axis_ends_on_a_round_number(self, value: float, top: float) -> None:
-        assert ceiling(value) == top
+        assert round_up(value) == top
 
     def test_highest_value_is_drawn_inside(self) -> None:
-        assert chart([0, 10], [5, 5]).lines == ("M0.00,100.00 L100.00,0.00", "M0.00,50.00 L100.00,50.00")
+        assert draw_chart([0, 10], [5, 5]).lines == ("M0.00,100.00 L100.00,0.00", "M0.00,50.00 L100.00,50.00")
 
     @pytest.mark.parametrize(
         ("seconds", "told"),
@@ -93,8 +93,8 @@ class TestNow:
 
     async def test_rates_are_drawn(self, client: TestClient, redis: Redis) -> None:
         for at in range(3):
-            await minutes.keep(
-                redis, Snapshot(at * 60_000, {sample("spokes_events_total", fate="admitted"): at * 120.0})
+            await minutes.append_snapshot(
+                redis, Snapshot(at * 60_000, {sample_key("spokes_events_total", fate="admitted"): at * 120.0})
             )
         _, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
         assert 'class="line in" d="M0.00,' in page
@@ -129,7 +129,7 @@ class TestNow:
             assert await answer.content.read() == b""
 
     async def test_store_of_counts_that_is_away_is_told(self, client: TestClient) -> None:
-        client.server.app[BOARDS].get = away
+        client.server.app[DASHBOARD_CACHE].get = away
         status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
         assert (status, "Redis does not answer" in page) == (503, True)
 

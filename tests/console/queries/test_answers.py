@@ -1,43 +1,42 @@
 """What operators ask, on a real Valkey and both kinds of store."""
 
-import time
-
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.alert_episodes import Episodes
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
-from spokes.audit.object_hashes import pseudonym_key
+from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.sql.queries import Filters
 from spokes.audit.stream import append
-from spokes.console.queries.alerts import alerts
-from spokes.console.queries.budgets import budgets
-from spokes.console.queries.dead_letters import causes
-from spokes.console.queries.deliveries import deliveries, delivery
-from spokes.console.queries.descriptions import sentence
-from spokes.console.queries.events import event as one_event
+from spokes.console.queries.alerts import active_alerts
+from spokes.console.queries.budgets import portal_budgets
+from spokes.console.queries.dead_letters import dead_letter_causes
+from spokes.console.queries.deliveries import find_delivery, search_deliveries
+from spokes.console.queries.descriptions import describe
+from spokes.console.queries.events import find_event as one_event
 from spokes.console.queries.objects import Reference
-from spokes.console.queries.privacy_requests import privacy_requests
-from spokes.console.queries.queue import queue
-from spokes.console.queries.records import search
-from spokes.console.queries.timeline import Timeline, timeline
-from spokes.core.delivery import JOB_KEY_PREFIX, QUEUE_NAME, Delivery, Entry, job_payload
-from spokes.core.errors import UnclearReference
+from spokes.console.queries.privacy_requests import list_privacy_requests
+from spokes.console.queries.queue import queue_status
+from spokes.console.queries.records import search_records
+from spokes.console.queries.timeline import Timeline, load_timeline
+from spokes.core import clock
+from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, job_payload
+from spokes.core.errors import AmbiguousReference
 from spokes.core.events import Event
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
-from spokes.privacy.requests import ErasureRequest, Law, add
+from spokes.privacy.requests import ErasureRequest, Law, add_request
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
-from spokes.queue.portal_pauses import OPERATOR, Circuit
+from spokes.queue.portal_pauses import OPERATOR, PortalPauses
 from tests.support.deployment import KEY
 from tests.support.events import bury, event, record
-from workers.delivery.merge_map import Merges
+from workers.delivery.merge_map import MergeMap
 
 PORTAL, OTHER = 50112233, 50112244
 ME = str(318845120001)
-HASH_KEY = pseudonym_key(KEY)
+HASH_KEY = object_hash_key(KEY)
 
 
 async def tell(redis: Redis, *records: AuditRecord) -> None:
@@ -59,11 +58,11 @@ async def archive(redis: Redis, engine: AsyncEngine) -> None:
 
 
 async def enqueue(redis: Redis, *elements: dict[str, object], portal: int = PORTAL, due_in_s: float = 0.0) -> str:
-    now = time.time_ns() // 1_000_000
+    now = clock.now_ms()
     entries = tuple(Entry(f"{at:020x}", 0, element) for at, element in enumerate(elements, start=1))
     waits = Delivery(f"{portal}-{now:x}-{due_in_s:.0f}", portal, now, entries)
     await redis.set(JOB_KEY_PREFIX + waits.id, job_payload(waits, now))
-    await redis.zadd(QUEUE_NAME, {waits.id: now + round(due_in_s * 1000)})
+    await redis.zadd(JOB_QUEUE, {waits.id: now + round(due_in_s * 1000)})
     return waits.id
 
 
@@ -75,7 +74,7 @@ async def died(redis: Redis, number: int, reason: str = "object_not_found", port
 
 
 def ask(redis: Redis, engine: AsyncEngine, text: str = ME, portals: frozenset[int] | None = None) -> object:
-    return timeline(redis, engine, portals, Reference.from_text(text), key=HASH_KEY)
+    return load_timeline(redis, engine, portals, Reference.from_text(text), hash_key=HASH_KEY)
 
 
 class TestReference:
@@ -100,7 +99,7 @@ class TestReference:
         "text", ["", "ada@example.com", "<script>", "https://evil.example/contacts/7/deal/9", "9" * 30]
     )
     def test_what_names_none_is_refused(self, text: str) -> None:
-        with pytest.raises(UnclearReference):
+        with pytest.raises(AmbiguousReference):
             Reference.from_text(text)
 
 
@@ -120,7 +119,7 @@ class TestTimeline:
         )  # fmt: skip
         await archive(redis, store)
         found: Timeline = await ask(redis, store)
-        assert [sentence(told) for told in found.records] == [
+        assert [describe(told) for told in found.records] == [
             "Gave up: now a dead letter: invalid request (EMAIL_INVALID)",
             "Processed",
             "Wrote to HubSpot: contacts.update (phone)",
@@ -145,12 +144,12 @@ class TestTimeline:
         await tell(redis, record(1, id="mine", reason="the loser's"))
         await archive(redis, store)
         found: Timeline = await ask(redis, store, asked)
-        assert [thing.ids for thing in found.things] == [{ME, "52", "53"}]
+        assert [thing.ids for thing in found.objects] == [{ME, "52", "53"}]
         assert "mine" in {told.id for told in found.records}
 
     async def test_merge_that_is_not_recorded_yet_is_followed(self, redis: Redis, store: AsyncEngine) -> None:
         merge = event(1, subscriptionType="contact.merge", objectId=52, primaryObjectId=int(ME), newObjectId=52)
-        await Merges(redis).learn([Event({**merge, "mergedObjectIds": [51]})])
+        await MergeMap(redis).record([Event({**merge, "mergedObjectIds": [51]})])
         await tell(redis, record(1, id="a"), record(2, id="b", object_id="52"))
         await archive(redis, store)
         found: Timeline = await ask(redis, store)
@@ -174,7 +173,7 @@ class TestTimeline:
         await enqueue(redis, event(1, portalId=OTHER), portal=OTHER)
         await tell(redis, record(1, id="c", portal_id=OTHER))
         found: Timeline = await ask(redis, store, portals=frozenset({PORTAL}))
-        everything = {told.id for told in found.records}, found.letters, found.pending, len(found.things)
+        everything = {told.id for told in found.records}, found.letters, found.pending, len(found.objects)
         await archive(redis, store)
         archived: Timeline = await ask(redis, store, portals=frozenset({PORTAL}))
         assert (everything, {told.id for told in archived.records}) == (({"a"}, (), (), 1), {"a"})
@@ -204,7 +203,7 @@ class TestTimeline:
         await tell(redis, record(1, id="6", at=6))
         pages, after = [], None
         while True:
-            found = await timeline(redis, store, None, Reference(ME), key=HASH_KEY, limit=2, after=after)
+            found = await load_timeline(redis, store, None, Reference(ME), hash_key=HASH_KEY, limit=2, after=after)
             pages.append([told.at for told in found.records])
             after = found.next
             if after is None:
@@ -215,7 +214,7 @@ class TestTimeline:
     async def test_what_is_no_place_in_it_is_refused(self, redis: Redis, store: AsyncEngine, after: str) -> None:
         await tell(redis, record(1))
         with pytest.raises(ValueError, match=after):
-            await timeline(redis, store, None, Reference(ME), key=HASH_KEY, after=after)
+            await load_timeline(redis, store, None, Reference(ME), hash_key=HASH_KEY, after=after)
 
     async def test_all_of_its_deliveries_and_writes_stand_in_it(self, redis: Redis, store: AsyncEngine) -> None:
         """A hundred deliveries, each with its head, an event, and a write to another object."""
@@ -233,7 +232,7 @@ class TestTimeline:
         await tell(redis, *(record(1, id=str(at), portal_id=at) for at in range(1, 22)))
         await archive(redis, store)
         found: Timeline = await ask(redis, store)
-        assert (len(found.things), found.truncated) == (20, True)
+        assert (len(found.objects), found.truncated) == (20, True)
 
     async def test_of_nothing_it_says_nothing(self, redis: Redis, store: AsyncEngine) -> None:
         found: Timeline = await ask(redis, store)
@@ -255,12 +254,12 @@ async def test_delivery_tells_what_became_of_its_events(redis: Redis, store: Asy
     outcomes = (Outcome.PROCESSED, Outcome.PROCESSED, Outcome.DUPLICATE)
     await tell(redis, head, *(record(at, delivery_id="d", outcome=o) for at, o in enumerate(outcomes)))
     await archive(redis, store)
-    found = await delivery(redis, store, None, "d")
+    found = await find_delivery(redis, store, None, "d")
     assert found is not None
     assert found.received is not None
     assert (found.received.received, found.outcomes) == (3, {"processed": 2, "duplicate": 1})
-    assert await delivery(redis, store, frozenset({OTHER}), "d") is None
-    assert [told.id for told in (await deliveries(store, None)).items] == ["d"]
+    assert await find_delivery(redis, store, frozenset({OTHER}), "d") is None
+    assert [told.id for told in (await search_deliveries(store, None)).items] == ["d"]
 
 
 async def test_pages_of_records_join_without_gap_or_overlap(redis: Redis, store: AsyncEngine) -> None:
@@ -268,7 +267,7 @@ async def test_pages_of_records_join_without_gap_or_overlap(redis: Redis, store:
     await archive(redis, store)
     seqs, after = [], None
     while True:
-        page = await search(store, frozenset({PORTAL}), Filters(), limit=3, after=after)
+        page = await search_records(store, frozenset({PORTAL}), Filters(), limit=3, after=after)
         seqs += [told.seq for told in page.items]
         after = page.next
         if after is None:
@@ -280,27 +279,32 @@ class TestFigures:
     """Of what waits, stands and is due."""
 
     async def test_queue_tells_backlog_lag_and_pauses(self, redis: Redis) -> None:
-        now = time.time_ns() // 1_000_000
+        now = clock.now_ms()
         running = await enqueue(redis, event(1, occurredAt=now - 90_000))
         await redis.set(f"arq:in-progress:{running}", "w")
         await enqueue(redis, event(2, occurredAt=now), due_in_s=600)
         await enqueue(redis, event(3, portalId=OTHER), portal=OTHER, due_in_s=900)
-        await Circuit(redis).pause(PORTAL, OPERATOR)
-        every, own = await queue(redis, None), await queue(redis, frozenset({PORTAL}))
-        assert (every.due, every.later, every.in_progress, every.unarchived) == (1, 2, 1, 1)  # the record of the pause
-        assert (own.due, own.later, own.unarchived, list(own.paused)) == (1, 1, None, [PORTAL])
-        assert own.lag_s is not None
-        assert 90 <= own.lag_s < 150
+        await PortalPauses(redis).pause(PORTAL, OPERATOR)
+        every, own = await queue_status(redis, None), await queue_status(redis, frozenset({PORTAL}))
+        assert (every.due, every.scheduled, every.in_progress, every.unarchived) == (
+            1,
+            2,
+            1,
+            1,
+        )  # the record of the pause
+        assert (own.due, own.scheduled, own.unarchived, list(own.paused)) == (1, 1, None, [PORTAL])
+        assert own.event_lag_s is not None
+        assert 90 <= own.event_lag_s < 150
 
     async def test_empty_queue_has_no_lag(self, redis: Redis) -> None:
-        found = await queue(redis, None)
-        assert (found.backlog, found.lag_s, found.late_s, found.paused) == (0, None, 0.0, {})
+        found = await queue_status(redis, None)
+        assert (found.backlog, found.event_lag_s, found.oldest_due_s, found.paused) == (0, None, 0.0, {})
 
     async def test_dead_letters_are_grouped_by_what_they_died_of(self, redis: Redis) -> None:
         for number, reason in ((1, "no_handler"), (2, "object_not_found"), (3, "object_not_found")):
             await died(redis, number, reason)
         await died(redis, 4, portal=OTHER)
-        found = await causes(redis, frozenset({PORTAL}))
+        found = await dead_letter_causes(redis, frozenset({PORTAL}))
         assert [(cause.reason, cause.count, cause.oldest_at, cause.newest_at) for cause in found] == [
             ("object_not_found", 2, 1002, 1003),
             ("no_handler", 1, 1001, 1001),
@@ -309,26 +313,26 @@ class TestFigures:
     async def test_request_says_in_how_many_days_it_is_due(self, store: AsyncEngine) -> None:
         day = 86_400_000
         for portal in (PORTAL, OTHER):
-            await add(store, ErasureRequest(portal, "h", ("51",), Law.CCPA, "ada", requested_at=0))
-        [asked] = await privacy_requests(store, frozenset({PORTAL}), now_ms=40 * day)
-        [_, late] = await privacy_requests(store, None, now_ms=46 * day)
+            await add_request(store, ErasureRequest(portal, "h", ("51",), Law.CCPA, "ada", requested_at=0))
+        [asked] = await list_privacy_requests(store, frozenset({PORTAL}), now_ms=40 * day)
+        [_, late] = await list_privacy_requests(store, None, now_ms=46 * day)
         assert (asked.due_in_days, late.due_in_days) == (5, -1)
 
     async def test_alerts_come_with_what_to_do(self, redis: Redis) -> None:
-        await Episodes(redis).tell(Alert.AUDIT_BACKLOG, stands=True, waiting=7)
-        await Episodes(redis).tell(Alert.PORTAL_PAUSED, stands=True, portal_id=PORTAL, of=PORTAL)
-        every, own = await alerts(redis, None), await alerts(redis, frozenset({PORTAL}))
+        await AlertEpisodes(redis).set_state(Alert.AUDIT_BACKLOG, is_active=True, waiting=7)
+        await AlertEpisodes(redis).set_state(Alert.PORTAL_PAUSED, is_active=True, portal_id=PORTAL, subject=PORTAL)
+        every, own = await active_alerts(redis, None), await active_alerts(redis, frozenset({PORTAL}))
         assert {(told.name, bool(told.advice)) for told in every} == {("audit_backlog", True), ("portal_paused", True)}
         assert [told.name for told in own] == ["portal_paused"]
 
     async def test_budget_is_told_by_portal(self, redis: Redis, environ: dict[str, str]) -> None:
         settings = Settings.from_env({**environ, "PORTAL_IDS": f"{PORTAL},{OTHER}", "HUBSPOT_RATE_LIMIT": "7"})
-        [own] = await budgets(settings, redis, frozenset({PORTAL}))
+        [own] = await portal_budgets(settings, redis, frozenset({PORTAL}))
         assert (own.portal_id, own.kinds["calls"].limit, own.kinds["calls"].used) == (PORTAL, 7, 0)
 
     async def test_acts_are_told_with_who_and_why(self, redis: Redis, store: AsyncEngine) -> None:
         letter = await died(redis, 1)
         await DeadLetters(redis).replay([letter], actor="ada", reason="token renewed")
         await archive(redis, store)
-        page = await search(store, None, Filters(actor="ada"))
-        assert [sentence(told) for told in page.items] == ["Replayed: queued again by ada: token renewed"]
+        page = await search_records(store, None, Filters(actor="ada"))
+        assert [describe(told) for told in page.items] == ["Replayed: queued again by ada: token renewed"]

@@ -4,83 +4,83 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from spokes.console.queries.throughput import differences, rates
+from spokes.console.queries.throughput import rates_between, throughput
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.metric_history import Snapshot
-from spokes.core.telemetry.metric_totals import FIGURES, TOTALS, Samples, sample
-from spokes.crm.transport.rate_budget import Budget
-from workers.upkeep.gauges import keep_figures
+from spokes.core.telemetry.metric_totals import GAUGES, TOTALS, Samples, sample_key
+from spokes.crm.transport.rate_budget import RateBudget
+from workers.upkeep.gauges import update_gauges
 
 
 def sums(admitted: float = 0, processed: float = 0, dead: float = 0, limited: float = 0, waited: float = 0) -> Samples:
     return {
-        sample("spokes_events_total", fate="admitted"): admitted,
-        sample("spokes_outcomes_total", handler="contacts.on_creation", outcome="processed"): processed,
-        sample("spokes_outcomes_total", handler="contacts.on_creation", outcome="dead"): dead,
-        sample("spokes_crm_calls_total", method="GET", outcome="rate_limited"): limited,
-        sample("spokes_budget_wait_seconds_sum", kind="calls"): waited,
+        sample_key("spokes_events_total", fate="admitted"): admitted,
+        sample_key("spokes_outcomes_total", handler="contacts.on_creation", outcome="processed"): processed,
+        sample_key("spokes_outcomes_total", handler="contacts.on_creation", outcome="dead"): dead,
+        sample_key("spokes_crm_calls_total", method="GET", outcome="rate_limited"): limited,
+        sample_key("spokes_budget_wait_seconds_sum", kind="calls"): waited,
     }
 
 
 def test_minute_is_what_was_added_in_it() -> None:
-    (minute,) = differences([Snapshot(0, sums(100, 90, 1)), Snapshot(60_000, sums(160, 120, 3, 4, 5.5))])
-    assert (minute.received, minute.ended, minute.limited, minute.waited_s) == (60, 32, 4, 5.5)
+    (minute,) = rates_between([Snapshot(0, sums(100, 90, 1)), Snapshot(60_000, sums(160, 120, 3, 4, 5.5))])
+    assert (minute.received, minute.ended, minute.rate_limited, minute.waited_s) == (60, 32, 4, 5.5)
     assert minute.failures == {"contacts.on_creation": 2}
     assert minute.runs == {"contacts.on_creation": 32}
 
 
 def test_longer_time_is_scaled_to_a_minute() -> None:
-    (minute,) = differences([Snapshot(0, sums(0)), Snapshot(120_000, sums(60))])
+    (minute,) = rates_between([Snapshot(0, sums(0)), Snapshot(120_000, sums(60))])
     assert minute.received == 30
 
 
 def test_sum_that_begins_anew_never_gives_a_negative_rate() -> None:
-    (minute,) = differences([Snapshot(0, sums(1_000)), Snapshot(60_000, sums(7))])
+    (minute,) = rates_between([Snapshot(0, sums(1_000)), Snapshot(60_000, sums(7))])
     assert minute.received == 7
 
 
 def test_snapshots_that_lie_too_close_tell_nothing() -> None:
-    assert differences([Snapshot(0, sums(0)), Snapshot(1_000, sums(60))]) == ()
+    assert rates_between([Snapshot(0, sums(0)), Snapshot(1_000, sums(60))]) == ()
 
 
 async def test_three_hours_are_kept_the_newest_first(redis: Redis) -> None:
-    for at in range(minutes.KEPT + 5):
-        await minutes.keep(redis, Snapshot(at, sums(at)))
-    found = await minutes.kept(redis)
-    assert (len(found), found[0].at, found[-1].at) == (minutes.KEPT, 5, minutes.KEPT + 4)
-    assert await redis.memory_usage(minutes.MINUTES, samples=0) < 100_000
-    assert await redis.ttl(minutes.MINUTES) > 3 * 3600
+    for at in range(minutes.MAX_SNAPSHOTS + 5):
+        await minutes.append_snapshot(redis, Snapshot(at, sums(at)))
+    found = await minutes.load_snapshots(redis)
+    assert (len(found), found[0].at, found[-1].at) == (minutes.MAX_SNAPSHOTS, 5, minutes.MAX_SNAPSHOTS + 4)
+    assert await redis.memory_usage(minutes.HISTORY, samples=0) < 100_000
+    assert await redis.ttl(minutes.HISTORY) > 3 * 3600
 
 
 async def test_what_nobody_can_read_is_left_out(redis: Redis) -> None:
-    await redis.lpush(minutes.MINUTES, b"nonsense", b"")
-    await minutes.keep(redis, Snapshot(1, sums(1)))
-    assert [one.at for one in await minutes.kept(redis)] == [1]
+    await redis.lpush(minutes.HISTORY, b"nonsense", b"")
+    await minutes.append_snapshot(redis, Snapshot(1, sums(1)))
+    assert [one.at for one in await minutes.load_snapshots(redis)] == [1]
 
 
 async def test_what_happened_since_the_last_minute_is_shown_too(redis: Redis) -> None:
-    await minutes.keep(redis, Snapshot(0, {}))
+    await minutes.append_snapshot(redis, Snapshot(0, {}))
     await redis.hset(
-        TOTALS, mapping={sample("spokes_events_total", fate="admitted"): 5, '["spokes_requests_total",{}]': 9}
+        TOTALS, mapping={sample_key("spokes_events_total", fate="admitted"): 5, '["spokes_requests_total",{}]': 9}
     )
-    found = await rates(redis, None)
+    found = await throughput(redis, None)
     assert found is not None
-    assert [set(minute.fates) for minute in found] == [{"admitted"}]
+    assert [set(minute.results) for minute in found] == [{"admitted"}]
 
 
 async def test_who_may_see_some_portals_only_is_told_no_rates(redis: Redis) -> None:
-    assert await rates(redis, frozenset({7})) is None
+    assert await throughput(redis, frozenset({7})) is None
 
 
 async def test_worker_keeps_the_first_snapshot_at_once_and_one_only(redis: Redis) -> None:
-    await redis.hset(TOTALS, sample("spokes_events_total", fate="admitted"), 5)
-    budget = Budget(redis, limit=100, search_limit=5)
-    workers = [asyncio.create_task(keep_figures(redis, budget)) for _ in range(3)]
+    await redis.hset(TOTALS, sample_key("spokes_events_total", fate="admitted"), 5)
+    budget = RateBudget(redis, limit=100, search_limit=5)
+    workers = [asyncio.create_task(update_gauges(redis, budget)) for _ in range(3)]
     async with asyncio.timeout(20):
-        while not await redis.exists(FIGURES) or not await redis.exists(minutes.MINUTES):  # noqa: ASYNC110 - what is waited for is in Redis
+        while not await redis.exists(GAUGES) or not await redis.exists(minutes.HISTORY):  # noqa: ASYNC110 - what is waited for is in Redis
             await asyncio.sleep(0.01)
     for worker in workers:
         worker.cancel()
     await asyncio.gather(*workers, return_exceptions=True)
-    (kept,) = await minutes.kept(redis)
-    assert kept.sums == {sample("spokes_events_total", fate="admitted"): 5}
+    (kept,) = await minutes.load_snapshots(redis)
+    assert kept.sums == {sample_key("spokes_events_total", fate="admitted"): 5}

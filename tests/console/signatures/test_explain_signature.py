@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import hmac
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from spokes.console.commands.explain_signature import explain_signature
-from spokes.console.signatures.captured_request import Captured
-from spokes.console.signatures.matcher import explain
+from spokes.console.signatures.captured_request import CapturedRequest
+from spokes.console.signatures.matcher import find_match
+from spokes.core import clock
 from tests.support.command_line import Done, spokes
 from tests.support.deployment import SECRET, Sign
 
@@ -30,7 +30,7 @@ def departures(
     uri: str = RIGHT,
 ) -> list[str]:  # fmt: skip
     """What `explain` says of a request that was signed otherwise than it is seen."""
-    found = explain(Captured("POST", url, sign(signed_body, uri=uri), body), secrets)
+    found = find_match(CapturedRequest("POST", url, sign(signed_body, uri=uri), body), secrets)
     return ["nothing"] if found is None else found[1]
 
 
@@ -81,7 +81,7 @@ def test_departure_of_the_sender_is_named(sign: Sign, signed: dict[str, object],
 def test_what_a_proxy_changed_is_found_in_what_it_wrote_down(
     sign: Sign, named: dict[str, str], uri: str, said: str
 ) -> None:
-    assert explain(Captured("POST", URL, sign(BODY, uri=uri) | named, BODY), [SECRET]) == ("v3", [said])
+    assert find_match(CapturedRequest("POST", URL, sign(BODY, uri=uri) | named, BODY), [SECRET]) == ("v3", [said])
 
 
 def test_parameters_in_any_order_are_found(sign: Sign) -> None:
@@ -101,7 +101,7 @@ def test_parameters_in_any_order_are_found(sign: Sign) -> None:
 def test_signature_in_another_spelling_is_recognised(sign: Sign, spelled: Callable[[str], str], said: str) -> None:
     headers = sign(BODY, uri=RIGHT)
     headers["X-HubSpot-Signature-v3"] = spelled(headers["X-HubSpot-Signature-v3"])
-    assert explain(Captured("POST", URL, headers, BODY), [SECRET]) == ("v3", [said])
+    assert find_match(CapturedRequest("POST", URL, headers, BODY), [SECRET]) == ("v3", [said])
 
 
 def test_several_departures_are_found_together(sign: Sign) -> None:
@@ -113,7 +113,7 @@ def test_several_departures_are_found_together(sign: Sign) -> None:
 def test_value_of_another_version_is_recognised(sign: Sign) -> None:
     headers = sign(BODY)
     headers["X-HubSpot-Signature-v3"] = headers["X-HubSpot-Signature"]
-    assert explain(Captured("POST", URL, headers, BODY), [SECRET]) == (
+    assert find_match(CapturedRequest("POST", URL, headers, BODY), [SECRET]) == (
         "v1", ["the header of a v3 signature holds one of v1"],
     )  # fmt: skip
 
@@ -154,7 +154,7 @@ def run(tmp_path: Path, *arguments: str, capture: bytes = b"") -> Done:
 
 
 def test_captured_http_is_explained(tmp_path: Path, sign: Sign) -> None:
-    headers = sign(BODY, uri="https://hooks.example.com/webhooks/hubspot", at_ms=time.time_ns() // 1_000_000)
+    headers = sign(BODY, uri="https://hooks.example.com/webhooks/hubspot", at_ms=clock.now_ms())
     lines = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "hooks.example.com", **headers}.items())
     capture = f"POST /webhooks/hubspot HTTP/1.1\r\n{lines}\r\n".encode() + BODY
     good = run(tmp_path, str(tmp_path / "capture"), capture=capture)

@@ -136,7 +136,7 @@ async def test_login_link_of_a_removed_account_opens_nothing(client: TestClient)
 async def test_what_redis_holds_is_no_password_and_no_link(redis: Redis) -> None:
     users = Users(redis)
     await users.put("ada", [Role.VIEWER], None, PASSWORD)
-    word = await users.link("ada")
+    word = await users.create_login_link("ada")
     held = str([await redis.hgetall("spokes:console:users"), await redis.keys("*")])  # type: ignore[misc]  # redis-py types
     assert "$argon2id$" in held
     assert PASSWORD not in held

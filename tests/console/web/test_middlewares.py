@@ -10,13 +10,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role, policy_of
 from spokes.console.app import create_app
 from spokes.console.web.app_keys import SETTINGS
-from spokes.console.web.middlewares import SECURITY
+from spokes.console.web.middlewares import SECURITY_HEADERS
 from spokes.core.settings import Settings
-from spokes.core.telemetry.metric_totals import PROCESSES, TOTALS
+from spokes.core.telemetry.metric_totals import LIVE_PROCESSES, TOTALS
 from tests.support.console_visitor import KEY as CONSOLE_KEY
 from tests.support.console_visitor import Visitor, console
 
@@ -70,7 +70,7 @@ async def test_no_form_is_taken_from_another_site_or_without_the_sessions_token(
         ):
             answer = await visitor.post(path, {"reason": "x", "all": "true", "name": "ada", "password": "x"}, **given)
             assert answer.status == 403, (path, given)
-    figures = {TOTALS.encode(), PROCESSES.encode()}  # which every process tells now and then
+    figures = {TOTALS.encode(), LIVE_PROCESSES.encode()}  # which every process tells now and then
     assert set(await redis.keys()) - figures == set(before) - figures
     assert (await visitor.get("/console/dead"))[0] != 303  # nor has any of them logged out
 
@@ -86,7 +86,7 @@ async def test_origin_speaks_where_a_browser_says_no_more(client: TestClient) ->
 async def test_no_answer_is_without_the_security_headers_an_id_and_a_ban_on_keeping_it(client: TestClient) -> None:
     for method, path in addresses(client):
         async with client.request(method, path, allow_redirects=False) as answer:
-            for name in SECURITY:
+            for name in SECURITY_HEADERS:
                 assert name in answer.headers, (method, path, name)
             assert len(answer.headers["X-Request-Id"]) == 16
             assert "no-store" in answer.headers["Cache-Control"] or "/static/" in path, path
@@ -104,7 +104,7 @@ async def test_what_is_not_for_everybody_lets_nobody_in_who_does_not_say_who_the
 async def test_forged_token_is_refused_as_a_problem_and_told_as_a_security_event(
     client: TestClient,
 ) -> None:
-    key = Tokens.of(client.server.app[SETTINGS]).key
+    key = ApiTokens.from_settings(client.server.app[SETTINGS]).key
     now = int(time.time())
     claims = {
         "iss": "spokes",
@@ -157,7 +157,7 @@ async def test_browser_that_asks_for_another_site_is_answered_only_where_it_is_l
 async def test_without_redis_the_api_is_503_and_tells_a_program_when_to_come_again(environ: dict[str, str]) -> None:
     nobody = {"REDIS_URL": "redis://127.0.0.1:9", "CONSOLE_KEY": CONSOLE_KEY}
     settings = Settings.from_env({**environ, **nobody})
-    headers = {"Authorization": f"Bearer {Tokens.of(settings).mint('robot', [Role.VIEWER]).token}"}
+    headers = {"Authorization": f"Bearer {ApiTokens.from_settings(settings).mint('robot', [Role.VIEWER]).token}"}
     async with (
         TestClient(TestServer(create_app(settings))) as client,
         client.get("/api/v1/queue", headers=headers) as answer,

@@ -9,13 +9,13 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
-from spokes.console.accounts.api_tokens import Tokens
+from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import COOKIE as SESSION
 from spokes.console.app import create_app
 from spokes.console.identity.login_flow import CALLBACK
 from spokes.console.web.app_keys import SESSIONS, SETTINGS
-from spokes.console.web.oidc_pages import BEGIN, COOKIE
+from spokes.console.web.oidc_pages import LOGIN_COOKIE, LOGIN_PATH
 from spokes.core.settings import Settings
 from tests.support.console_visitor import KEY, console, stop_the_clock
 from tests.support.events import recorded
@@ -50,7 +50,7 @@ class Browser:
 
     async def begin(self) -> str:
         """Go to the provider; return the address to which it sends the browser back."""
-        away = await self.get(BEGIN)
+        away = await self.get(LOGIN_PATH)
         assert away.status == 303
         async with self.client.session.get(away.headers["Location"], allow_redirects=False) as answer:
             back = urlsplit(answer.headers["Location"])
@@ -79,11 +79,11 @@ async def test_login_stands_in_the_audit_with_its_address(client: TestClient, re
 
 
 async def test_login_page_offers_the_provider(client: TestClient) -> None:
-    assert f'href="{BEGIN}"' in await (await Browser(client).get("/console/login")).text()
+    assert f'href="{LOGIN_PATH}"' in await (await Browser(client).get("/console/login")).text()
 
 
 async def test_provider_is_asked_with_pkce_state_and_nonce_that_nobody_can_guess(client: TestClient) -> None:
-    asked = [parse_qs(urlsplit((await Browser(client).get(BEGIN)).headers["Location"]).query) for _ in range(2)]
+    asked = [parse_qs(urlsplit((await Browser(client).get(LOGIN_PATH)).headers["Location"]).query) for _ in range(2)]
     for name in ("state", "nonce", "code_challenge"):
         assert len(asked[0][name][0]) >= 43
         assert asked[0][name] != asked[1][name]
@@ -92,7 +92,7 @@ async def test_provider_is_asked_with_pkce_state_and_nonce_that_nobody_can_guess
 
 
 async def test_cookie_of_a_login_that_was_begun_is_hidden_and_bound(client: TestClient) -> None:
-    cookie = (await Browser(client).get(BEGIN)).headers["Set-Cookie"]
+    cookie = (await Browser(client).get(LOGIN_PATH)).headers["Set-Cookie"]
     assert {"HttpOnly", "Secure", "SameSite=Lax", "Path=/", "Max-Age=600"} <= set(cookie.split("; "))
     assert cookie.startswith("__Host-")
 
@@ -112,22 +112,22 @@ async def test_answer_to_a_login_that_another_browser_began_is_refused(client: T
 async def test_answer_is_good_once(client: TestClient) -> None:
     browser = Browser(client)
     back = await browser.begin()
-    begun = browser.cookies[COOKIE]
+    begun = browser.cookies[LOGIN_COOKIE]
     assert (await browser.get(back)).status == 200
-    assert browser.cookies[COOKIE] == ""
-    browser.cookies[COOKIE] = begun  # kept by a thief; the provider takes a code once
+    assert browser.cookies[LOGIN_COOKIE] == ""
+    browser.cookies[LOGIN_COOKIE] = begun  # kept by a thief; the provider takes a code once
     assert await refused(await browser.get(back))
 
 
 async def test_login_that_took_too_long_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spokes.console.identity.login_flow.BEGUN_S", -1)
+    monkeypatch.setattr("spokes.console.identity.login_flow.LOGIN_TTL_S", -1)
     assert await refused(await Browser(client).log_in())
 
 
 async def test_cookie_that_was_signed_elsewhere_begins_nothing(client: TestClient) -> None:
     browser = Browser(client)
     back = await browser.begin()
-    browser.cookies[COOKIE] = Tokens.of(client.server.app[SETTINGS]).mint("x", [Role.ADMIN]).token
+    browser.cookies[LOGIN_COOKIE] = ApiTokens.from_settings(client.server.app[SETTINGS]).mint("x", [Role.ADMIN]).token
     assert await refused(await browser.get(back))
 
 
@@ -186,7 +186,7 @@ async def test_no_address_says_where_to_go_after_a_login(client: TestClient, nam
     back = f"{await browser.begin()}&{name}=https://evil.example/"
     answer = await browser.get(back)
     assert "evil.example" not in str(answer.headers) + await answer.text()
-    away = await browser.get(f"{BEGIN}?{name}=https://evil.example/")
+    away = await browser.get(f"{LOGIN_PATH}?{name}=https://evil.example/")
     assert "evil.example" not in away.headers["Location"]
 
 
@@ -200,7 +200,7 @@ async def test_provider_that_is_away_is_503_and_the_password_form_is_there(
     client: TestClient, idp: IdentityProvider
 ) -> None:
     await idp.server.close()
-    assert (await Browser(client).get(BEGIN)).status == 503
+    assert (await Browser(client).get(LOGIN_PATH)).status == 503
     assert (await Browser(client).get("/console/login")).status == 200
 
 
@@ -214,9 +214,9 @@ async def test_secret_may_go_into_the_form_where_the_provider_wants_it_there(
 async def test_without_a_provider_there_is_no_such_login(environ: dict[str, str], redis: Redis) -> None:
     settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY})
     async with TestClient(TestServer(create_app(settings))) as client:
-        for path in (BEGIN, CALLBACK):
+        for path in (LOGIN_PATH, CALLBACK):
             assert (await Browser(client).get(path)).status == 404
-        assert BEGIN not in await (await Browser(client).get("/console/login")).text()
+        assert LOGIN_PATH not in await (await Browser(client).get("/console/login")).text()
 
 
 async def test_token_of_the_provider_opens_the_api(client: TestClient, idp: IdentityProvider) -> None:
@@ -237,7 +237,7 @@ async def test_program_of_ours_and_one_of_the_provider_are_counted_apart(
     environ: dict[str, str], redis: Redis, idp: IdentityProvider
 ) -> None:
     settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, **idp.environ(), "CONSOLE_RATE_LIMIT": "1"})
-    ours = Tokens.of(settings).mint("oidc:ada@example.com", [Role.VIEWER]).token
+    ours = ApiTokens.from_settings(settings).mint("oidc:ada@example.com", [Role.VIEWER]).token
     async with TestClient(TestServer(create_app(settings))) as client:
         statuses = []
         for token in (idp.token(), ours, ours, ours, ours):
@@ -248,7 +248,7 @@ async def test_program_of_ours_and_one_of_the_provider_are_counted_apart(
 
 
 async def test_token_of_the_provider_is_taken_back_by_its_id(client: TestClient, idp: IdentityProvider) -> None:
-    admin = Tokens.of(client.server.app[SETTINGS]).mint("admin", [Role.ADMIN]).token
+    admin = ApiTokens.from_settings(client.server.app[SETTINGS]).mint("admin", [Role.ADMIN]).token
     headers = {"Authorization": f"Bearer {admin}"}
     body = {"reason": "it was in a screenshot"}
     async with client.post("/api/v1/tokens/stolen-one/revoke", json=body, headers=headers) as answer:
