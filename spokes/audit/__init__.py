@@ -1,1 +1,1 @@
-"""What happened, kept: records, their stream in Redis, their store in SQL."""
+"""The audit: records, their stream in Redis, their archive in SQL, and the state of alerts."""

@@ -1,8 +1,8 @@
-"""Send alerts to ALERT_WEBHOOK_URL: signed, in their order, until they are taken. Rule: no work waits for it.
+"""Deliver queued alerts to ALERT_WEBHOOK_URL: signed, in order, retried until accepted, apart from all other work.
 
-A message is JSON with a `text` that Slack and its like show. It is signed as `v1=` and the hex HMAC-SHA256 of
-`timestamp.body`, keyed with ALERT_WEBHOOK_SECRET; its id stays the same when it is sent again. What a receiver refuses
-for good (4xx), and what nobody took for a day, is given up with a line in the log.
+A message is JSON with a `text` field that Slack and compatible tools display. Its signature is `v1=` and the hex
+HMAC-SHA256 of `timestamp.body`, keyed with ALERT_WEBHOOK_SECRET; retries keep the message id. A message that the
+receiver rejects (4xx), or that was not accepted within a day, is dropped with a line in the log.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import OUTBOX
-from spokes.core import clock
+from spokes.core.clock import now_ms
 from spokes.core.masking import Mask
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert
@@ -32,16 +32,16 @@ MESSAGE_ID_HEADER: Final = "Spokes-Message-Id"
 TEST_ALERT: Final = "test"
 _POLL_S: Final = 2.0
 _TIMEOUT_S: Final = 10.0
-_RETRY_WAITS_S: Final = (1, 5, 20, 60, 300)  # the most after each failure; the last one for all that follow
+_RETRY_WAITS_S: Final = (1, 5, 20, 60, 300)  # upper bound after each failure in a row; the last repeats
 _EXPIRES_AFTER_MS: Final = 86_400_000
 _LOCK_KEY: Final = f"{OUTBOX}:lock"
-_LOCK_TTL_S: Final = 30  # longer than one message takes; a worker that dies holds the others up for so long
+_LOCK_TTL_S: Final = 30  # longer than one message takes; after a worker dies, the others wait this long
 _RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
 log = structlog.get_logger()
 
 
 class AlertWebhook:
-    """Sends what waits, one worker at a time."""
+    """Delivers the messages of the outbox, one worker at a time."""
 
     def __init__(self, settings: Settings, redis: Redis, *, retry_waits_s: tuple[float, ...] = _RETRY_WAITS_S) -> None:
         self._url = settings.alert_webhook_url.get_secret_value()
@@ -53,7 +53,7 @@ class AlertWebhook:
         self._failures = 0
 
     async def run(self) -> None:
-        """Send until cancelled; without an address there is nothing to do."""
+        """Deliver messages until cancelled; return at once if no URL is set."""
         if not self._url:
             return
         async with _session() as session:
@@ -67,14 +67,14 @@ class AlertWebhook:
                 await asyncio.sleep(self._next_wait_s())
 
     async def send_test(self) -> int:
-        """Send a message that is no alert, once; return the status of the answer, 0 without one."""
-        at = clock.now_ms()
-        told = {"alert": TEST_ALERT, "of": TEST_ALERT, "state": "happened", "at": at, "fields": {}}
+        """Send a test message once; return the status of the response, 0 if there was none."""
+        at = now_ms()
+        content = {"alert": TEST_ALERT, "of": TEST_ALERT, "state": "happened", "at": at, "fields": {}}
         async with _session() as session:
-            return await self._post(session, self._request_body(orjson.dumps(told), told))
+            return await self._post(session, self._request_body(orjson.dumps(content), content))
 
     async def _send_all(self, session: aiohttp.ClientSession) -> None:
-        """Send one after the other, until none is left or one is not taken."""
+        """Send the messages in order, until the outbox is empty or one has to be retried."""
         while message := await self._redis.lindex(OUTBOX, 0):  # type: ignore[misc]  # redis-py types one class for sync and async
             if not await self._deliver(session, message):
                 self._failures += 1
@@ -84,20 +84,19 @@ class AlertWebhook:
             await self._redis.expire(_LOCK_KEY, _LOCK_TTL_S)
 
     async def _deliver(self, session: aiohttp.ClientSession, message: bytes) -> bool:
-        """Send a message; return whether it was taken, or is not to be sent again."""
-        told = orjson.loads(message)
-        body = self._request_body(message, told)
-        status = await self._post(session, body)
+        """Send a message; return False if it has to be retried."""
+        content = orjson.loads(message)
+        status = await self._post(session, self._request_body(message, content))
         if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
             return True
-        refused = 400 <= status < 500 and status not in _RETRYABLE_STATUSES  # noqa: PLR2004 - likewise
-        late = clock.now_ms() - told["at"] > _EXPIRES_AFTER_MS
-        if refused or late:
-            log.warning("alert_not_sent", alert=told["of"], state=told["state"], status=status)
-        return refused or late
+        is_rejected = 400 <= status < 500 and status not in _RETRYABLE_STATUSES  # noqa: PLR2004 - as above
+        is_expired = now_ms() - content["at"] > _EXPIRES_AFTER_MS
+        if is_rejected or is_expired:
+            log.warning("alert_not_sent", alert=content["of"], state=content["state"], status=status)
+        return is_rejected or is_expired
 
     async def _post(self, session: aiohttp.ClientSession, body: bytes) -> int:
-        """Return the status of the answer, 0 without one."""
+        """Return the status of the response, 0 if there was none."""
         timestamp = str(int(time.time()))
         headers = {
             "Content-Type": "application/json",
@@ -107,8 +106,8 @@ class AlertWebhook:
             MESSAGE_ID_HEADER: orjson.loads(body)["id"],
         }
         try:
-            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:
-                return answer.status
+            async with session.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+                return response.status
         except (aiohttp.ClientError, OSError, TimeoutError):
             return 0
 
@@ -129,8 +128,8 @@ class AlertWebhook:
     def _next_wait_s(self) -> float:
         if not self._failures:
             return _POLL_S
-        most = self._retry_waits_s[min(self._failures, len(self._retry_waits_s)) - 1]
-        return random.uniform(most / 2, most)
+        longest = self._retry_waits_s[min(self._failures, len(self._retry_waits_s)) - 1]
+        return random.uniform(longest / 2, longest)
 
 
 def _session() -> aiohttp.ClientSession:
@@ -138,18 +137,17 @@ def _session() -> aiohttp.ClientSession:
 
 
 def sign(secret: str, timestamp: str, body: bytes) -> str:
-    """Return the signature of a message, for the header `Spokes-Signature`."""
+    """Return the value of the header `Spokes-Signature`."""
     return "v1=" + hmac.digest(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hex()
 
 
 def message_text(alert: str, state: str, fields: dict[str, object], environment: str) -> str:
-    """Return what people read, with the three characters escaped that Slack takes for markup."""
-    meaning, advice = (
-        ALERT_TEXTS[Alert(alert)] if alert != TEST_ALERT else ("This is a test.", "Nothing is to be done.")
-    )
-    figures = ", ".join(f"{name} {value}" for name, value in fields.items())
-    over = state == "ended"
-    text = f"Spokes ({environment}): {alert} {'is over' if over else 'began' if state == 'began' else 'happened'}"
-    text += f" ({figures})." if figures else "."
-    text += "" if over else f" {meaning} {advice}"
+    """Return the message as a sentence, with the three characters escaped that Slack reads as markup."""
+    is_test = alert == TEST_ALERT
+    meaning, advice = ("This is a test.", "No action is needed.") if is_test else ALERT_TEXTS[Alert(alert)]
+    details = ", ".join(f"{name} {value}" for name, value in fields.items())
+    has_ended = state == "ended"
+    text = f"Spokes ({environment}): {alert} {'is over' if has_ended else 'began' if state == 'began' else 'happened'}"
+    text += f" ({details})." if details else "."
+    text += "" if has_ended else f" {meaning} {advice}"
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,7 +1,8 @@
-"""Stream to SQL, in batches, chained. Rule: an entry leaves the stream after its record is committed, never before.
+"""Move audit records from the Redis stream to SQL, in batches, and chain them.
 
-Each record is archived exactly once: whoever extends the chain locks its head, leaves out what is already there, and
-only then inserts. A crash between the commit and the removal from the stream therefore repeats nothing.
+An entry leaves the stream only after its record is committed. Each record is archived exactly once: the chain writer
+locks the chain's head, skips records that are archived already, and only then inserts the others. A crash between the
+commit and the removal from the stream therefore repeats nothing.
 """
 
 import asyncio
@@ -30,44 +31,37 @@ from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metrics import ARCHIVED
 
 _LEADER_KEY: Final = f"{AUDIT_STREAM}:archiver"
-_MAX_GROWTH: Final = 8  # a batch of 4,000 costs a third less per record than one of 500
-_STANDBY_S: Final = 1.0  # how often a process that is not elected asks again
+_MAX_GROWTH: Final = 8  # times the batch size: a batch of 4,000 costs a third less per record than one of 500
+_STANDBY_S: Final = 1.0  # between two attempts of a process that is not the leader to become it
 _log = structlog.get_logger()
 
 
 class _Batch(NamedTuple):
     read: int  # entries
-    archived: int  # records; fewer than `read` where some were already there
+    archived: int  # records; fewer than `read` if some were archived already
 
 
 class Archiver:
-    """Carries records from the Redis stream to the store; every worker process runs one, one of them is elected.
+    """Moves records from the Redis stream to the store; every worker process runs one, and the leader works.
 
     Args:
-        master: `Settings.master_key()`; keys of its own are derived for signatures and for hashes of ids.
-        batch: records in one transaction; up to eight times as many while more are waiting than that.
-        every: records between two checkpoints.
-        idle_s: seconds between looks at the stream once it is empty; also how long records gather.
+        master_key: `Settings.master_key()`; the keys for signatures and for object hashes derive from it.
+        batch_size: records in one transaction; up to eight times as many while the backlog is larger than that.
+        checkpoint_every: records between two checkpoints.
+        idle_s: seconds between two reads of an empty stream; records accumulate for as long.
         retry_s: seconds between attempts while the store does not answer.
     """
 
     def __init__(
-        self,
-        redis: Redis,
-        engine: AsyncEngine,
-        master_key: str,
-        *,
-        batch_size: int = 500,
-        checkpoint_every: int = 10_000,
-        idle_s: float = 0.2,
-        retry_s: float = 2.0,
-    ) -> None:
+        self, redis: Redis, engine: AsyncEngine, master_key: str, *, batch_size: int = 500,
+        checkpoint_every: int = 10_000, idle_s: float = 0.2, retry_s: float = 2.0,
+    ) -> None:  # fmt: skip
         self._redis = redis
         self._engine = engine
         self._episodes = AlertEpisodes(redis)
         self._batch_size = batch_size
         self._max_batch = batch_size * _MAX_GROWTH
-        self._next_batch = batch_size  # how many to take next time
+        self._next_batch = batch_size
         self._chain_writer = ChainWriter(master_key, checkpoint_every)
         self._idle_s = idle_s
         self._retry_s = retry_s
@@ -75,7 +69,7 @@ class Archiver:
 
     @classmethod
     def open(cls, settings: Settings, redis: Redis) -> Self:
-        """Build an archiver with an engine of its own, which `close` ends."""
+        """Build an archiver with an engine of its own, which `close` disposes."""
         engine = open_engine(settings.database_address)
         return cls(redis, engine, settings.master_key(), checkpoint_every=settings.checkpoint_every)
 
@@ -84,28 +78,28 @@ class Archiver:
         await self._engine.dispose()
 
     async def run(self, stop: asyncio.Event | None = None) -> None:
-        """Archive until `stop` is set or the task is cancelled; wait out what is down, and alert once each time."""
+        """Archive until `stop` is set or the task is cancelled; wait out outages, and alert once for each."""
         stop = stop or asyncio.Event()
-        lease = LeaderLock(self._redis, _LEADER_KEY)
-        told: bool | None = None  # whether we said that the store is away; None: another may have said so before us
+        leader_lock = LeaderLock(self._redis, _LEADER_KEY)
+        alerted: bool | None = None  # the alert's state as we set it; None: another process may have set it before
         try:
             while not stop.is_set():
                 pause_s = _STANDBY_S
                 try:
-                    if await lease.is_leader():
+                    if await leader_lock.is_leader():
                         batch = await self._archive()
                         pause_s = 0.0 if batch.read >= self._batch_size else self._idle_s
-                        told = told if told is False else await self._set_alert(is_active=False)
-                except Exception as error:  # noqa: BLE001 - whatever it is, an archiver that ended would not be missed
+                        alerted = alerted if alerted is False else await self._set_alert(is_active=False)
+                except Exception as error:  # noqa: BLE001 - of any kind: if the archiver ended, nothing would report it
                     pause_s = self._retry_s
-                    told = told or await self._set_alert(is_active=True, cause=_describe_error(error))
+                    alerted = alerted or await self._set_alert(is_active=True, cause=_describe_error(error))
                 await _pause(stop, pause_s)
         finally:
             with contextlib.suppress(RedisError):
-                await lease.release()
+                await leader_lock.release()
 
     async def _set_alert(self, *, is_active: bool, **fields: Any) -> bool | None:
-        """Say how it stands with the store; return what was said, None while Redis does not take it."""
+        """Set whether the store is unavailable; return the new state, None if Redis does not accept it."""
         try:
             await self._episodes.set_state(Alert.AUDIT_UNAVAILABLE, is_active=is_active, **fields)
         except (RedisError, OSError):
@@ -113,7 +107,7 @@ class Archiver:
         return is_active
 
     async def run_once(self) -> int:
-        """Archive one batch, and return how many records it had.
+        """Archive one batch; return how many records it had.
 
         Raises:
             AuditUnavailable: the store does not answer or is older than this code; the records stay in the stream.
@@ -121,7 +115,7 @@ class Archiver:
         return (await self._archive()).archived
 
     async def drain(self) -> int:
-        """Archive until the stream is empty, and return how many records this process archived.
+        """Archive until the stream is empty; return how many records this process archived.
 
         Raises:
             AuditUnavailable: as `run_once`.
@@ -135,9 +129,8 @@ class Archiver:
         if not self._is_prepared:
             await self._prepare()
         entries = await self._redis.xrange(AUDIT_STREAM, count=self._next_batch)
-        self._next_batch = (
-            min(self._max_batch, self._next_batch * 2) if len(entries) == self._next_batch else self._batch_size
-        )
+        is_full = len(entries) == self._next_batch
+        self._next_batch = min(self._max_batch, self._next_batch * 2) if is_full else self._batch_size
         if not entries:
             return _Batch(0, 0)
         rows = [_row_of_entry(entry_id, fields) for entry_id, fields in entries]
@@ -150,7 +143,7 @@ class Archiver:
         return _Batch(len(entries), len(added))
 
     async def _prepare(self) -> None:
-        """Make the tables of an empty database, so that a first start by hand works; refuse older ones."""
+        """Create the tables of an empty database, so that a first manual start works; refuse older tables."""
         if await schema.revision(self._engine) is None:
             await schema.upgrade(self._engine)
             _log.info("audit_tables_created")
@@ -160,31 +153,31 @@ class Archiver:
 
 
 def _row_of_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:
-    """Turn a stream entry into a row; one that is no record becomes the record of that, without its content.
+    """Return the row of a stream entry; an unreadable entry becomes a record that says so, without its content.
 
-    Its id derives from the entry's, so that it too is archived once.
+    The id of that record derives from the entry's id, so that it too is archived once.
     """
     try:
-        given = orjson.loads(fields[ENTRY_FIELD])
-        if isinstance(given, dict):
-            return to_row(given)
+        record_fields = orjson.loads(fields[ENTRY_FIELD])
+        if isinstance(record_fields, dict):
+            return to_row(record_fields)
     except (KeyError, orjson.JSONDecodeError, UnreadableDelivery):
         pass
-    place = entry_id.decode()
+    entry = entry_id.decode()
     return to_row(
         {
-            "id": f"stream-{place}",
-            "at": int(place.partition("-")[0]),
+            "id": f"stream-{entry}",
+            "at": int(entry.partition("-")[0]),
             "action": Action.STREAM_UNREADABLE,
             "portal_id": 0,
             "reason": UnreadableDelivery.reason,
-            "detail": {"entry": place, "bytes": sum(map(len, fields.values()))},
+            "detail": {"entry": entry, "bytes": sum(map(len, fields.values()))},
         }
     )
 
 
 def _describe_error(error: Exception) -> str:
-    """Our own sentence, or the class of what somebody else said: its text may quote a value."""
+    """Return our own message, or only the class of a library's error, whose text may quote a value."""
     return str(error) if isinstance(error, AuditUnavailable) else type(error).__name__
 
 

@@ -1,9 +1,9 @@
-"""The chain that shows tampering: each record's hash covers the hash before it. Rule: pure, and never changes.
+"""Hash chain over audit rows: each record's hash covers the hash before it. Pure; the format never changes.
 
-Canonical form of a record: the UTF-8 bytes of one JSON object without whitespace, keys sorted, holding every column
-but `seq` and `hash` that is not NULL; `detail` stands in it as text, byte for byte as it is stored. A column that is
-added later is NULL in older rows and so leaves their hashes as they are. Where `object_hash` is not NULL it stands in
-for `object_id`, which is then left out: the id of a person who is erased can go, and the chain still verifies.
+Canonical form of a record: the UTF-8 bytes of one JSON object without whitespace, keys sorted, with every column that
+is not NULL except `seq` and `hash`; `detail` is a string in it, byte for byte as stored. A column that is added later
+is NULL in older rows, so their hashes stay the same. If `object_hash` is not NULL, `object_id` is left out: the id of
+an erased person can be deleted, and the chain still verifies.
 
     hash = lower-case hex of SHA-256(previous hash, as its 64 ASCII digits + canonical form)
 
@@ -27,19 +27,19 @@ def canonical_bytes(row: Row) -> bytes:
     covered = {name: value for name, value in row.items() if value is not None and name not in _UNHASHED_COLUMNS}
     if "object_hash" in covered:
         covered.pop("object_id", None)
-    # Only a row that somebody tampered with holds what JSON cannot say; it must not hash like its honest form.
+    # Only a tampered row holds values that JSON lacks; it must hash differently from the original.
     return orjson.dumps(covered, option=orjson.OPT_SORT_KEYS, default=repr)
 
 
 def chain_hash(previous_hash: str, row: Row) -> str:
-    """Return the hash of `row` in the place after `previous_hash`, 64 hex digits."""
+    """Return the hash of `row` as the successor of `previous_hash`: 64 hex digits."""
     return hashlib.sha256(previous_hash.encode() + canonical_bytes(row)).hexdigest()
 
 
 def chain_rows(rows: Iterable[Row], seq: int, previous_hash: str) -> list[Row]:
-    """Return the rows with the `seq` and `hash` they get after the record `seq`, whose hash is `previous_hash`."""
-    links: list[Row] = []
+    """Return the rows with `seq` and `hash`, as successors of the record `seq` whose hash is `previous_hash`."""
+    chained: list[Row] = []
     for row in rows:
         seq, previous_hash = seq + 1, chain_hash(previous_hash, row)
-        links.append({**row, "seq": seq, "hash": previous_hash})
-    return links
+        chained.append({**row, "seq": seq, "hash": previous_hash})
+    return chained

@@ -1,7 +1,8 @@
-"""Signed places of the chain, to be kept outside the database. Rule: a signature says that the chain once stood so.
+"""Signed positions of the chain, to be kept outside the database.
 
-A checkpoint is one line of text: `spokes-audit-1:kind:seq:hash:at:signature`, `at` in epoch ms. Kept elsewhere it shows
-what the database alone cannot: a tail that was cut off, and a chain that was rewritten from some record on.
+A checkpoint is one line of text: `spokes-audit-1:kind:seq:hash:at:signature`, `at` in epoch ms. Its signature proves
+that the record `seq` had this hash at that time. A copy kept elsewhere reveals what the database alone cannot: a chain
+that was cut off at its end, and a chain that was rewritten from some record on.
 """
 
 import hmac
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import CHECKPOINTS
-from spokes.core import clock
+from spokes.core.clock import now_ms
 from spokes.core.errors import AuditUnavailable
 from spokes.core.masking import derive_key
 
@@ -26,15 +27,15 @@ _FIELD_COUNT: Final = 6
 
 @unique
 class CheckpointKind(StrEnum):
-    """What a signed place says."""
+    """What a signed position states."""
 
     CHECKPOINT = "checkpoint"  # the record `seq` had this hash
-    ANCHOR = "anchor"  # and it was the last of those that retention purged
+    ANCHOR = "anchor"  # as CHECKPOINT, and it was the last record that retention purged
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One signed place: the hash of the record `seq`, at an epoch ms."""
+    """One signed position: the hash of the record `seq` at an epoch ms."""
 
     kind: CheckpointKind
     seq: int
@@ -43,7 +44,7 @@ class Checkpoint:
     signature: str = ""
 
     def with_signature(self, key: bytes) -> Self:
-        """Return it with its signature."""
+        """Return a copy signed with `key`."""
         return type(self)(self.kind, self.seq, self.hash, self.at, self._sign(key))
 
     def is_genuine(self, key: bytes) -> bool:
@@ -56,10 +57,10 @@ class Checkpoint:
 
     @classmethod
     def from_text(cls, line: str) -> Self:
-        """Read a line.
+        """Parse a line.
 
         Raises:
-            AuditUnavailable: it is no checkpoint.
+            AuditUnavailable: it is not a checkpoint.
         """
         parts = line.strip().split(":")
         try:
@@ -68,12 +69,12 @@ class Checkpoint:
         except ValueError:
             pass
         raise AuditUnavailable(
-            f"This is no checkpoint; one looks like {FORMAT}:checkpoint:10000:<hash>:<at>:<signature>."
+            f"This is not a checkpoint; a checkpoint looks like {FORMAT}:checkpoint:10000:<hash>:<at>:<signature>."
         )
 
     def _sign(self, key: bytes) -> str:
-        said = f"{FORMAT}:{self.kind}:{self.seq}:{self.hash}:{self.at}"
-        return hmac.new(key, said.encode(), "sha256").hexdigest()
+        signed_text = f"{FORMAT}:{self.kind}:{self.seq}:{self.hash}:{self.at}"
+        return hmac.new(key, signed_text.encode(), "sha256").hexdigest()
 
 
 def signing_key(master_key: str) -> bytes:
@@ -81,17 +82,17 @@ def signing_key(master_key: str) -> bytes:
     return derive_key(master_key, "audit checkpoints")
 
 
-def is_due(seq: int, now_ms: int, last: tuple[int, int], *, checkpoint_every: int) -> bool:
-    """Return whether the chain's end is to be signed: `every` records after the last, or an hour.
+def is_due(seq: int, at: int, last: tuple[int, int], *, checkpoint_every: int) -> bool:
+    """Return whether to sign the chain's end: `checkpoint_every` records or one hour after the last checkpoint.
 
     Args:
-        last: `seq` and `at` of the last checkpoint, (0, 0) when there is none.
+        last: `seq` and `at` of the last checkpoint, (0, 0) if there is none.
     """
-    return seq > last[0] and (seq - last[0] >= checkpoint_every or now_ms - last[1] >= HOUR_MS)
+    return seq > last[0] and (seq - last[0] >= checkpoint_every or at - last[1] >= HOUR_MS)
 
 
 async def store_checkpoint(connection: AsyncConnection, checkpoint: Checkpoint) -> None:
-    """Store a signed place in the caller's transaction."""
+    """Store a signed position in the caller's transaction."""
     fields = {"kind": checkpoint.kind, "seq": checkpoint.seq, "hash": checkpoint.hash, "at": checkpoint.at}
     await connection.execute(insert(CHECKPOINTS).values(**fields, signature=checkpoint.signature))
 
@@ -99,18 +100,17 @@ async def store_checkpoint(connection: AsyncConnection, checkpoint: Checkpoint) 
 async def sign_chain_end(
     connection: AsyncConnection, key: bytes, seq: int, hash_: str, *, checkpoint_every: int
 ) -> None:
-    """Sign the end of the chain when it is due, in the transaction that extended it."""
+    """Sign the chain's end if a checkpoint is due, in the transaction that extended the chain."""
     newest = select(func.coalesce(func.max(CHECKPOINTS.c.seq), 0), func.coalesce(func.max(CHECKPOINTS.c.at), 0))
-    last_seq, last_at = (await connection.execute(newest.where(CHECKPOINTS.c.kind == CheckpointKind.CHECKPOINT))).one()
-    now_ms = clock.now_ms()
-    if is_due(seq, now_ms, (last_seq, last_at), checkpoint_every=checkpoint_every):
-        await store_checkpoint(
-            connection, Checkpoint(CheckpointKind.CHECKPOINT, seq, hash_, now_ms).with_signature(key)
-        )
+    is_checkpoint = CHECKPOINTS.c.kind == CheckpointKind.CHECKPOINT
+    last_seq, last_at = (await connection.execute(newest.where(is_checkpoint))).one()
+    at = now_ms()
+    if is_due(seq, at, (last_seq, last_at), checkpoint_every=checkpoint_every):
+        await store_checkpoint(connection, Checkpoint(CheckpointKind.CHECKPOINT, seq, hash_, at).with_signature(key))
 
 
 async def load_checkpoints(engine: AsyncEngine) -> list[Checkpoint]:
-    """Return every signed place in the store, oldest first.
+    """Return every signed position in the store, oldest first.
 
     Raises:
         AuditUnavailable: the store does not answer.
@@ -129,6 +129,6 @@ async def load_checkpoints(engine: AsyncEngine) -> list[Checkpoint]:
 
 
 def newest_anchor(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
-    """Return where the records that are left begin: behind the newest anchor."""
-    anchors = [place for place in checkpoints if place.kind is CheckpointKind.ANCHOR]
-    return max(anchors, key=lambda place: place.seq, default=None)
+    """Return the newest anchor, after which the remaining records begin; None if nothing was purged."""
+    anchors = [checkpoint for checkpoint in checkpoints if checkpoint.kind is CheckpointKind.ANCHOR]
+    return max(anchors, key=lambda anchor: anchor.seq, default=None)

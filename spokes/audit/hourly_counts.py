@@ -1,6 +1,7 @@
-"""How much of what happened in an hour. Rule: it reads the store once for each hour; what is unusual others decide.
+"""Counts of what happened in an hour, for anomaly alerts; `workers.upkeep.anomaly_watch` decides what is unusual.
 
-Deletions and their like that no handler claims count too: the head of a delivery says how many were ignored.
+The store is read once per hour. Deletions, merges and privacy deletions count even if no handler takes them: the record
+of a delivery says how many events of each type were ignored.
 """
 
 from collections import Counter
@@ -35,29 +36,25 @@ _COUNT_BY_EVENT_KIND: Final[Mapping[str, HourlyCount]] = {
     "privacyDeletion": HourlyCount.PRIVACY_DELETIONS,
     "merge": HourlyCount.MERGES,
 }
-_COUNTED_OUTCOMES: Final = TERMINAL - {Outcome.DISCARDED}  # that follows on a dead letter, which has been counted
+_COUNTED_OUTCOMES: Final = TERMINAL - {Outcome.DISCARDED}  # which follows `dead`, so the event was counted already
 
 
 async def hourly_counts(engine: AsyncEngine, hour: int) -> Counter[str]:
-    """Count what happened in an hour, given as the number of hours since the epoch.
+    """Return the counts of an hour, given as the number of hours since the epoch.
 
     Raises:
         AuditUnavailable: the store does not answer.
     """
     since = hour * HOUR_MS
-    within = (RECORDS.c.at >= since, RECORDS.c.at < since + HOUR_MS)
-    return await _count_outcomes(engine, within) + await _count_at_ingest(engine, within)
+    hour_filter = (RECORDS.c.at >= since, RECORDS.c.at < since + HOUR_MS)
+    return await _count_outcomes(engine, hour_filter) + await _count_at_ingest(engine, hour_filter)
 
 
 async def _count_outcomes(engine: AsyncEngine, hour_filter: tuple[ColumnElement[bool], ...]) -> Counter[str]:
-    names = (RECORDS.c.outcome, RECORDS.c.subscription_type)
-    query = (
-        select(*names, func.count().label("count"))
-        .where(*hour_filter, RECORDS.c.action == Action.EVENT)
-        .group_by(*names)
-    )
+    groups = (RECORDS.c.outcome, RECORDS.c.subscription_type)
+    events = select(*groups, func.count().label("count")).where(*hour_filter, RECORDS.c.action == Action.EVENT)
     counts: Counter[str] = Counter()
-    for row in await fetch(engine, query):
+    for row in await fetch(engine, events.group_by(*groups)):
         if row["outcome"] not in _COUNTED_OUTCOMES:
             continue
         counts += _count_for_type(str(row["subscription_type"]), int(row["count"] or 0))
@@ -68,13 +65,14 @@ async def _count_outcomes(engine: AsyncEngine, hour_filter: tuple[ColumnElement[
 
 async def _count_at_ingest(engine: AsyncEngine, hour_filter: tuple[ColumnElement[bool], ...]) -> Counter[str]:
     detail = RECORDS.c.detail
-    told = or_(detail.contains(".deletion"), detail.contains(".privacyDeletion"), detail.contains(".merge"))
-    asked = or_(RECORDS.c.action == Action.REQUESTS_REFUSED, (RECORDS.c.action == Action.DELIVERY_RECEIVED) & told)
+    names_a_kind = or_(detail.contains(".deletion"), detail.contains(".privacyDeletion"), detail.contains(".merge"))
+    ignored = (RECORDS.c.action == Action.DELIVERY_RECEIVED) & names_a_kind
+    relevant = or_(RECORDS.c.action == Action.REQUESTS_REFUSED, ignored)
     counts: Counter[str] = Counter()
-    for row in await fetch(engine, select(detail).where(*hour_filter, asked)):
+    for row in await fetch(engine, select(detail).where(*hour_filter, relevant)):
         fields = orjson.loads(str(row["detail"] or "{}"))
-        for name, count in fields.get("ignored", {}).items():
-            counts += _count_for_type(name, count)
+        for subscription_type, count in fields.get("ignored", {}).items():
+            counts += _count_for_type(subscription_type, count)
         for reason, count in fields.get("reasons", {}).items():
             if reason.startswith(("signature", "timestamp", "too_many_failures")):
                 counts[HourlyCount.SIGNATURE_FAILURES] += count
@@ -82,5 +80,5 @@ async def _count_at_ingest(engine: AsyncEngine, hour_filter: tuple[ColumnElement
 
 
 def _count_for_type(subscription_type: str, count: int) -> Counter[str]:
-    volume = _COUNT_BY_EVENT_KIND.get(subscription_type.rpartition(".")[2])
-    return Counter({volume.value: count}) if volume else Counter()
+    name = _COUNT_BY_EVENT_KIND.get(subscription_type.rpartition(".")[2])
+    return Counter({name.value: count}) if name else Counter()

@@ -1,6 +1,7 @@
-"""The keyed hash that stands for a CRM object once its id must go. Rule: pure; the key is AUDIT_KEY's, for this alone.
+"""Keyed hash that replaces a CRM object's id in the audit once the object is erased. Pure.
 
-Source of the need: an id is a pseudonym of a person, and HubSpot never gives it to another.
+An id is a pseudonym of a person, and HubSpot never gives it to another one. The key derives from AUDIT_KEY, for this
+purpose alone.
 """
 
 from spokes.audit.rows import Row
@@ -13,12 +14,12 @@ def object_hash_key(master_key: str) -> bytes:
 
 
 def object_hash(key: bytes, portal_id: int, object_type: str, object_id: str) -> str:
-    """Return 32 hex digits for one object."""
+    """Return the hash of one object: 32 hex digits."""
     return keyed_hash(key, f"{portal_id}:{object_type}:{object_id}")
 
 
 def hash_for_row(key: bytes, row: Row) -> str | None:
-    """Return the hash of the object that a row names by id; None when it names none."""
+    """Return the hash of the object whose id the row contains; None if it contains none."""
     if row["object_id"] is None:
         return None
     return object_hash(key, int(row["portal_id"] or 0), str(row["object_type"] or ""), str(row["object_id"]))

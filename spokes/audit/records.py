@@ -1,16 +1,16 @@
-"""AuditRecord and its closed vocabulary. Rule: a record names things and never holds a value.
+"""AuditRecord, the only list of an audit record's fields, and its closed vocabulary.
 
-Names of properties, ids, times and constant reasons may stand in a record; property values, headers, bodies and
-secrets may not. Where equality of values matters, `spokes.core.masking.keyed_hash` stands in.
+A record contains names of properties, ids, times and constant reasons, but no property values, headers, bodies or
+secrets. Where the equality of values matters, it contains their `spokes.core.masking.keyed_hash`.
 """
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum, unique
 from typing import Any, Final
 
-from spokes.core import clock
+from spokes.core.clock import now_ms
 from spokes.core.events import Event
 
 
@@ -18,51 +18,53 @@ from spokes.core.events import Event
 class Action(StrEnum):
     """What a record is about."""
 
-    DELIVERY_RECEIVED = "delivery.received"  # one for each request taken: how many events of which fate at the door
-    REQUESTS_REFUSED = "requests.refused"  # aggregated: a forger cannot fill the store
-    EVENT = "event"  # one for each outcome of an event
-    CRM_WRITE = "crm.write"  # one for each change we made in HubSpot
-    OBJECT_MERGED = "object.merged"  # one for each object that a merge took away; the merge is the event of its key
-    PRIVACY_REQUESTED = "privacy.requested"  # by an operator: somebody asked to be erased
-    PRIVACY_EXPORTED = "privacy.exported"  # by an operator: what is held on a person was shown
-    PRIVACY_ERASED = "privacy.erased"  # one for each id; the archiver puts the keyed hash in place of the id
+    DELIVERY_RECEIVED = (
+        "delivery.received"  # one per accepted request: how many of its events were queued, ignored and so on
+    )
+    REQUESTS_REFUSED = "requests.refused"  # aggregated, so that forged requests cannot fill the store
+    EVENT = "event"  # one per outcome of an event
+    CRM_WRITE = "crm.write"  # one per change that we made in HubSpot
+    OBJECT_MERGED = "object.merged"  # one per object that a merge removed; `event_key` is that of the merge event
+    PRIVACY_REQUESTED = "privacy.requested"  # by an operator: a person requested erasure
+    PRIVACY_EXPORTED = "privacy.exported"  # by an operator: the data held on a person was exported
+    PRIVACY_ERASED = "privacy.erased"  # one per id; the archiver replaces the id with its object hash
     DEAD_REPLAYED = "dead.replayed"  # by an operator
     DEAD_DISCARDED = "dead.discarded"  # by an operator
     PORTAL_PAUSED = "portal.paused"  # by an operator
-    PORTAL_RESUMED = "portal.resumed"  # by an operator, whatever had paused it
-    VALUE_REVEALED = "value.revealed"  # by an operator: the values of a dead letter were shown
-    SECRETS_RESEALED = "secrets.resealed"  # by an operator: secrets that we keep were sealed with another key
-    LOGGED_IN = "login"  # by whoever has come into the console
+    PORTAL_RESUMED = "portal.resumed"  # by an operator, whether an operator or a failure paused it
+    VALUE_REVEALED = "value.revealed"  # by an operator: the values of a dead letter were displayed
+    SECRETS_RESEALED = "secrets.resealed"  # by an operator: stored secrets were sealed with another key
+    LOGGED_IN = "login"  # by the actor who logged in to the console
     LOGGED_OUT = "logout"
-    SESSIONS_ENDED = "sessions.ended"  # by an operator: somebody else's
-    USER_CHANGED = "user.changed"  # by an operator: an account was made, or has another role, portal or password
+    SESSIONS_ENDED = "sessions.ended"  # by an operator: the sessions of another actor
+    USER_CHANGED = "user.changed"  # by an operator: an account was created, or its role, portals or password changed
     USER_REMOVED = "user.removed"  # by an operator
-    LINK_MADE = "link.made"  # by an operator: a link that lets somebody in once
-    TOKEN_MADE = "token.made"  # noqa: S105 - by an operator: for the API; the record names the token by its id
+    LINK_MADE = "link.made"  # by an operator: a one-time login link
+    TOKEN_MADE = "token.made"  # noqa: S105 - by an operator: an API token; the record contains its id
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - by an operator
-    STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an entry that is no record; its content is not kept
-    RETENTION = "retention"  # nightly: what was kept for its time and is gone
-    ALERT_BEGAN = "alert.began"  # something unusual, once for each episode
+    STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an unreadable stream entry; its content is not kept
+    RETENTION = "retention"  # nightly: what was purged because its retention time was over
+    ALERT_BEGAN = "alert.began"  # once per episode
     ALERT_ENDED = "alert.ended"
 
 
 @unique
 class Outcome(StrEnum):
-    """How an event ended, or where it stands. Nothing else exists."""
+    """The final or current state of an event: a closed list."""
 
-    # An admitted event ends in exactly one of these.
+    # Final: an admitted event ends with exactly one of these.
     PROCESSED = "processed"
     SUPERSEDED = "superseded"  # a newer change of the same property was already applied
-    COALESCED = "coalesced"  # a newer change of the same object spoke for it
-    ECHO = "echo"  # our own write coming back
-    MERGED = "merged"  # folded into a merge
+    COALESCED = "coalesced"  # covered by the handler call of a newer change of the same object
+    ECHO = "echo"  # the event that HubSpot sent for our own write
+    MERGED = "merged"  # its record was merged into another one
     DEAD = "dead"
     DISCARDED = "discarded"  # by an operator
-    # On the way there it may be one of these, any number of times.
+    # Intermediate: any number of times before the final one.
     RETRIED = "retried"
     PARKED = "parked"
-    REPLAYED = "replayed"  # a dead one, tried anew
-    # At the door.
+    REPLAYED = "replayed"  # a dead letter, queued again
+    # Assigned by the web process.
     IGNORED = "ignored"
     DUPLICATE = "duplicate"
     QUARANTINED = "quarantined"
@@ -82,22 +84,18 @@ TERMINAL: Final = frozenset(
 )
 
 
-def _now_ms() -> int:
-    return clock.now_ms()
-
-
 def _new_id(at: int | None = None) -> str:
-    """12 hex digits of the epoch ms, 10 of chance: unique, not secret."""
-    return ((_now_ms() if at is None else at) << 40 | random.getrandbits(40)).to_bytes(11, "big").hex()
+    """Return 12 hex digits of the epoch ms and 10 random ones: unique, not secret."""
+    return ((now_ms() if at is None else at) << 40 | random.getrandbits(40)).to_bytes(11, "big").hex()
 
 
-@dataclass(slots=True, kw_only=True)  # frozen would double the cost of making one, of which every event needs one
+@dataclass(slots=True, kw_only=True)  # frozen=True would double the cost of creating one, and every event needs one
 class AuditRecord:
-    """One line of the record, made once and never changed.
+    """One line of the audit; never changed after creation.
 
-    `at` and `occurred_at` are epoch ms; `id` sorts by time and is unique; `reason` is a constant; `correlation_id` is
-    HubSpot's; `actor` is who acted: `spokes`, or an operator's name; `detail` holds what only this action has.
-    `object_hash` is the archiver's to set: the keyed hash that stays when the person behind `object_id` is erased.
+    `at` and `occurred_at` are epoch ms; `id` is unique and sorts by time; `reason` is a constant; `correlation_id` is
+    HubSpot's; `actor` is `spokes` or an operator's name; `detail` has the fields of this action only. `object_hash` is
+    set by the archiver: it remains when the object behind `object_id` is erased.
     """
 
     action: Action
@@ -119,11 +117,14 @@ class AuditRecord:
     detail: Mapping[str, object] = field(default_factory=dict)
     object_hash: str = ""
     id: str = field(default_factory=_new_id)
-    at: int = field(default_factory=_now_ms)
+    at: int = field(default_factory=now_ms)
 
     def as_dict(self) -> dict[str, object]:
-        """Return the fields by name, ready for JSON; `detail` is the record's own, not a copy."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        """Return the fields by name, ready for JSON; `detail` is not copied."""
+        return {name: getattr(self, name) for name in FIELD_NAMES}
+
+
+FIELD_NAMES: Final = tuple(field.name for field in fields(AuditRecord))
 
 
 def event_fields(
@@ -139,12 +140,12 @@ def event_fields(
     detail: Mapping[str, object] | None = None,
     actor: str = "spokes",
 ) -> dict[str, Any]:
-    """Return the fields of the record of one outcome of one event, for `AuditRecord` or `stream.encode_fields`.
+    """Return the fields of the record of an event's outcome, for `AuditRecord` or `stream.encode_fields`.
 
-    Workers end thousands of events a second: only fields that say something are there, and no record need be made.
+    Workers settle thousands of events a second: empty fields are left out, and no AuditRecord has to be created.
     """
-    at = _now_ms()
-    fields: dict[str, Any] = {
+    at = now_ms()
+    record: dict[str, Any] = {
         "action": Action.EVENT,
         "portal_id": event.portal_id,
         "outcome": outcome,
@@ -162,19 +163,19 @@ def event_fields(
         "at": at,
     }
     if reason:
-        fields["reason"] = reason
+        record["reason"] = reason
     if handler:
-        fields["handler"] = handler
+        record["handler"] = handler
     if correlation_id:
-        fields["correlation_id"] = correlation_id
+        record["correlation_id"] = correlation_id
     if detail:
-        fields["detail"] = detail
-    return fields
+        record["detail"] = detail
+    return record
 
 
 def delivery_fields(portal_id: int, delivery_id: str, detail: Mapping[str, object]) -> dict[str, object]:
-    """Return the fields of the record that opens a delivery's history; the door writes one for each request."""
-    at = _now_ms()
+    """Return the fields of a delivery's first record; the web process writes one per accepted request."""
+    at = now_ms()
     return {
         "action": Action.DELIVERY_RECEIVED,
         "portal_id": portal_id,

@@ -1,7 +1,7 @@
-"""Purge records that were kept for their time. Rule: a prefix of the chain goes, and a signed anchor stands for it.
+"""Purge records whose retention time is over; a signed anchor replaces the purged start of the chain.
 
-The anchor names the last record that is gone and its hash, so the chain verifies from there. It is written in the
-transaction that purges, so whatever stops a purge, the next one goes on from where it came to.
+The anchor contains the `seq` and hash of the last purged record, so the chain verifies from there. It is written in
+the transaction that purges, so a purge that was interrupted is continued by the next one.
 """
 
 from typing import Final
@@ -14,32 +14,32 @@ from spokes.audit.sql import partitions
 from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import CHECKPOINTS, HEAD, RECORDS
-from spokes.core import clock
+from spokes.core.clock import now_ms
 
-_BATCH_SIZE: Final = 5_000  # records; a transaction that holds the head keeps the archiver waiting
+_BATCH_SIZE: Final = 5_000  # records; a transaction that locks the head blocks the archiver
 
 
 async def purge(engine: AsyncEngine, master_key: str, *, before_ms: int, batch_size: int = _BATCH_SIZE) -> int:
-    """Purge the records from before the epoch ms `before`; return how many.
+    """Purge the records from before an epoch ms; return how many.
 
-    What was archived before the first record that has to be kept goes, so a record that came late by some seconds may
-    go or stay for some seconds.
+    Records are purged in the order of archiving, up to the first one that has to be kept. A record that was archived
+    some seconds late may therefore be purged or kept some seconds too early or too long.
 
     Raises:
-        AuditUnavailable: the store does not answer; what is purged by then stays purged.
+        AuditUnavailable: the store does not answer; records purged before that stay purged.
     """
-    first = await _first_kept_seq(engine, before_ms)
-    purged = await _drop_partitions(engine, master_key, first)
-    while count := await _purge_batch(engine, master_key, first, batch_size):
+    first_kept = await _first_kept_seq(engine, before_ms)
+    purged = await _drop_partitions(engine, master_key, first_kept)
+    while count := await _purge_batch(engine, master_key, first_kept, batch_size):
         purged += count
     return purged
 
 
 async def _first_kept_seq(engine: AsyncEngine, before_ms: int) -> int:
-    """The first record to be kept; the one after the last where none is."""
-    query = select(RECORDS.c.seq).where(RECORDS.c.at >= before_ms).order_by(RECORDS.c.at, RECORDS.c.seq).limit(1)
-    if found := await fetch(engine, query):
-        return int(found[0]["seq"] or 0)
+    """Return the `seq` of the first record to keep; if there is none, that of the next record to be archived."""
+    kept = select(RECORDS.c.seq).where(RECORDS.c.at >= before_ms).order_by(RECORDS.c.at, RECORDS.c.seq).limit(1)
+    if rows := await fetch(engine, kept):
+        return int(rows[0]["seq"] or 0)
     [head] = await fetch(engine, select(HEAD.c.seq))
     return int(head["seq"] or 0) + 1
 
@@ -49,11 +49,11 @@ async def _drop_partitions(engine: AsyncEngine, master_key: str, first_kept: int
         return 0
     async with write_connection(engine) as connection:
         await connection.execute(select(HEAD.c.seq).with_for_update())
-        passed = await partitions.expired_before(connection, first_kept)
-        if last := max((part.last_seq for part in passed), default=0):
-            await _move_anchor(connection, master_key, last)
-        await partitions.drop(connection, passed)
-    return sum(part.records for part in passed)
+        expired = await partitions.expired_before(connection, first_kept)
+        if last_seq := max((partition.last_seq for partition in expired), default=0):
+            await _move_anchor(connection, master_key, last_seq)
+        await partitions.drop(connection, expired)
+    return sum(partition.records for partition in expired)
 
 
 async def _purge_batch(engine: AsyncEngine, master_key: str, first_kept: int, batch_size: int) -> int:
@@ -62,21 +62,20 @@ async def _purge_batch(engine: AsyncEngine, master_key: str, first_kept: int, ba
         oldest = await connection.scalar(select(func.min(RECORDS.c.seq)))
         if oldest is None or oldest >= first_kept:
             return 0
-        last = min(oldest + batch_size, first_kept) - 1
-        await _move_anchor(connection, master_key, last)
-        return (await connection.execute(delete(RECORDS).where(RECORDS.c.seq <= last))).rowcount
+        last_seq = min(oldest + batch_size, first_kept) - 1
+        await _move_anchor(connection, master_key, last_seq)
+        return (await connection.execute(delete(RECORDS).where(RECORDS.c.seq <= last_seq))).rowcount
 
 
 async def _move_anchor(connection: AsyncConnection, master_key: str, seq: int) -> None:
-    """Put the anchor at a record that is about to go; checkpoints before it have nothing left to vouch for."""
-    place = select(RECORDS.c.seq, RECORDS.c.hash).where(RECORDS.c.seq <= seq).order_by(RECORDS.c.seq.desc()).limit(1)
-    seq, hash_ = (await connection.execute(place)).one()
-    there = await connection.scalar(
-        select(func.max(CHECKPOINTS.c.seq)).where(CHECKPOINTS.c.kind == CheckpointKind.ANCHOR)
-    )
-    if there is not None and there >= seq:  # a straggler from before it
+    """Move the anchor to the last record up to `seq`; delete the checkpoints before it, whose records are purged."""
+    last = select(RECORDS.c.seq, RECORDS.c.hash).where(RECORDS.c.seq <= seq).order_by(RECORDS.c.seq.desc()).limit(1)
+    seq, hash_ = (await connection.execute(last)).one()
+    is_anchor = CHECKPOINTS.c.kind == CheckpointKind.ANCHOR
+    anchor_seq = await connection.scalar(select(func.max(CHECKPOINTS.c.seq)).where(is_anchor))
+    if anchor_seq is not None and anchor_seq >= seq:  # a record from before the anchor that was left behind
         return
-    await connection.execute(delete(CHECKPOINTS).where(CHECKPOINTS.c.kind == CheckpointKind.ANCHOR))
+    await connection.execute(delete(CHECKPOINTS).where(is_anchor))
     await connection.execute(delete(CHECKPOINTS).where(CHECKPOINTS.c.seq < seq))
-    anchor = Checkpoint(CheckpointKind.ANCHOR, seq, str(hash_), clock.now_ms())
+    anchor = Checkpoint(CheckpointKind.ANCHOR, seq, str(hash_), now_ms())
     await store_checkpoint(connection, anchor.with_signature(signing_key(master_key)))

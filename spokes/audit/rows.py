@@ -1,7 +1,7 @@
-"""A record as the store keeps it: one flat row. Rule: whatever passes here can be stored; nothing else passes.
+"""An audit record as one flat row that the store can hold.
 
-What is absent is NULL, so "" and {} never stand in a row. Names of actions and outcomes are not held against our own
-vocabulary, because during a deploy an older archiver carries the records of newer workers.
+Absent fields are NULL, so a row never contains "" or {}. Actions and outcomes are not checked against our vocabulary,
+because during a deploy an older archiver moves the records of newer workers.
 """
 
 from collections.abc import Mapping
@@ -10,12 +10,11 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from spokes.audit.records import AuditRecord
+from spokes.audit.records import FIELD_NAMES, AuditRecord
 from spokes.core.errors import UnreadableDelivery
 
-Row: TypeAlias = dict[str, str | int | None]  # by column name; `seq` and `hash` stand in it once it is archived
+Row: TypeAlias = dict[str, str | int | None]  # by column name; archived rows have `seq` and `hash` too
 
-FIELD_NAMES: Final = tuple(field.name for field in fields(AuditRecord))
 REQUIRED_FIELDS: Final = frozenset({"id", "at", "action", "portal_id", "attempt", "actor"})
 INTEGER_FIELDS: Final = frozenset({"at", "portal_id", "attempt", "event_id", "app_id", "occurred_at"})
 COLUMNS: Final = (
@@ -24,20 +23,18 @@ COLUMNS: Final = (
     "at",
     *(name for name in FIELD_NAMES if name not in {"id", "at"}),
     "hash",
-)  # as people read
+)  # in reading order
 _SCALAR_FIELDS: Final = tuple(name for name in FIELD_NAMES if name != "detail")
-# `id` and `at` have factories and no default: a record that lost them is not a record any more.
+# `id` and `at` have factories but no default: fields without them are not a record.
 _DEFAULTS: Final = {field.name: None if field.default is MISSING else field.default for field in fields(AuditRecord)}
-_MAX_TEXT_LENGTH: Final = (
-    500  # characters; PostgreSQL indexes no text beyond 2,700 bytes, and no name of ours comes near
-)
+_MAX_TEXT_LENGTH: Final = 500  # characters; PostgreSQL indexes at most 2,700 bytes, and our names are far shorter
 _BIGINT: Final = range(-(2**63), 2**63)
 
 
 def to_row(record_fields: Mapping[str, object]) -> Row:
-    """Turn the fields of a record, as `AuditRecord.as_dict` or JSON gives them, into a row.
+    """Return the row of a record's fields, as they come from `AuditRecord.as_dict` or JSON.
 
-    Fields that this code does not know yet are kept in `detail`.
+    Fields that a newer version added go into `detail`.
 
     Raises:
         UnreadableDelivery: a field is missing, of the wrong type, or too large for its column.
@@ -47,8 +44,8 @@ def to_row(record_fields: Mapping[str, object]) -> Row:
     if not isinstance(detail, dict):
         raise UnreadableDelivery
     newer = {name: value for name, value in record_fields.items() if name not in _DEFAULTS}
-    kept = {**detail, **newer}
-    row["detail"] = orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode() if kept else None
+    whole = {**detail, **newer}
+    row["detail"] = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS).decode() if whole else None
     return row
 
 
@@ -58,17 +55,17 @@ def _scalar(name: str, value: object) -> str | int | None:
             raise UnreadableDelivery
         return None
     if name in INTEGER_FIELDS:
-        # `type() is` because True is an int to isinstance.
+        # Not isinstance, for which True is an int.
         if type(value) is int and value in _BIGINT:
             return value
     elif isinstance(value, str) and len(value) <= _MAX_TEXT_LENGTH:
-        return str(value).replace("\0", "\ufffd")  # PostgreSQL keeps no NUL in text
+        return str(value).replace("\0", "\ufffd")  # PostgreSQL text cannot contain NUL
     raise UnreadableDelivery
 
 
 def to_json(row: Row) -> dict[str, object]:
-    """Return an archived row as people and programs get it: times in epoch ms, `detail` an object, absent is null."""
-    line: dict[str, object] = {name: row[name] for name in COLUMNS}
+    """Return an archived row for output: times in epoch ms, `detail` an object, absent fields null."""
+    document: dict[str, object] = {name: row[name] for name in COLUMNS}
     detail = row["detail"]
-    line["detail"] = orjson.loads(detail) if isinstance(detail, str) else {}
-    return line
+    document["detail"] = orjson.loads(detail) if isinstance(detail, str) else {}
+    return document

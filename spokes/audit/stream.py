@@ -1,10 +1,9 @@
-"""The Redis stream that carries records from whoever acts to the archiver. Rule: appending rides in the caller's step.
+"""The Redis stream that carries audit records to the archiver.
 
-The one who settles an event appends its record in the same transaction, so neither can happen without the other.
+Records are appended inside the caller's transaction, so an event is settled and recorded together or not at all.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields as fields_of
 from operator import attrgetter
 from typing import Final
 
@@ -12,49 +11,57 @@ import orjson
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from spokes.audit.records import Action, AuditRecord, Outcome
+from spokes.audit.records import FIELD_NAMES, Action, AuditRecord, Outcome
 from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import UnreadableDelivery
 
-_NAMES: Final = tuple(field.name for field in fields_of(AuditRecord))
-_VALUES: Final = attrgetter(*_NAMES)
-ENTRY_FIELD: Final = b"r"  # the one field of a stream entry; short, because every entry pays for it
+_field_values: Final = attrgetter(*FIELD_NAMES)
+ENTRY_FIELD: Final = b"r"  # the only field of a stream entry; short, because each entry contains the name
 
 
 def encode(record: AuditRecord) -> bytes:
-    """Turn a record into the bytes of a stream entry; empty fields are left out, they are the defaults."""
-    values = zip(_NAMES, _VALUES(record), strict=True)
+    """Return the bytes of a stream entry; empty fields are left out, because they are the defaults."""
+    values = zip(FIELD_NAMES, _field_values(record), strict=True)
     return encode_fields({name: value for name, value in values if value or value == 0})
 
 
 def encode_fields(fields: Mapping[str, object]) -> bytes:
-    """Turn the fields of a record into the bytes of a stream entry; see `records.event_fields`."""
+    """Return the bytes of a stream entry from fields made by `records.event_fields` or `delivery_fields`."""
     return orjson.dumps(fields)
 
 
 def decode(payload: bytes) -> AuditRecord:
-    """Turn the bytes of a stream entry into a record.
+    """Return the record in the bytes of a stream entry.
 
     Raises:
-        UnreadableDelivery: not made by `encode`.
+        UnreadableDelivery: `encode` did not make them.
     """
     try:
-        told = orjson.loads(payload)
-        told["action"] = Action(told["action"])
-        if "outcome" in told:
-            told["outcome"] = Outcome(told["outcome"])
-        return AuditRecord(**told)
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as fault:
-        raise UnreadableDelivery from fault
+        record_fields = orjson.loads(payload)
+        record_fields["action"] = Action(record_fields["action"])
+        if "outcome" in record_fields:
+            record_fields["outcome"] = Outcome(record_fields["outcome"])
+        return AuditRecord(**record_fields)
+    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableDelivery from error
 
 
 def append(pipeline: Pipeline, record: AuditRecord) -> None:
-    """Queue `record` on the caller's pipeline; it is kept when the pipeline is executed."""
+    """Add the append of `record` to the caller's pipeline, which the caller executes."""
     pipeline.xadd(AUDIT_STREAM, {ENTRY_FIELD: encode(record)})
 
 
+async def append_now(redis: Redis, record: AuditRecord) -> None:
+    """Append a record that belongs to no transaction.
+
+    Raises:
+        RedisError, OSError: Redis does not answer; the record may be missing.
+    """
+    await redis.xadd(AUDIT_STREAM, {ENTRY_FIELD: encode(record)})
+
+
 async def backlog(redis: Redis) -> int:
-    """Return how many records wait for the archiver; the door may refuse when they are too many.
+    """Return how many records wait for the archiver.
 
     Raises:
         RedisError, OSError: Redis does not answer.

@@ -1,9 +1,7 @@
-"""Recompute the chain from the first record. Rule: it only reads, and it says no more than can be told.
+"""Recompute the chain from its first record and compare it with its signed positions. Only reads.
 
-A chain that was rewritten from some record to its end, head included, verifies by itself: a signed checkpoint that was
-kept outside the database shows it.
-
-What signed places say about a chain. Rule: pure; a signature that is not ours proves nothing but that.
+A chain that was rewritten from some record to its end, head included, is consistent in itself. Only a checkpoint that
+was kept outside the database reveals it.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,41 +24,43 @@ from spokes.core.errors import AuditUnavailable
 
 @unique
 class Tampering(StrEnum):
-    """What was done to a record, as far as its neighbours and signed places tell."""
+    """What was done to a record, as far as its neighbours and the signed positions show."""
 
     CHANGED = "changed"
     REMOVED = "removed"
     INSERTED = "inserted"
     REORDERED = "re-ordered"
-    REWRITTEN = "rewritten"  # it, or records before it, with hashes that fit each other but not a signed place
+    REWRITTEN = "rewritten"  # it or earlier records, with hashes that fit each other but not a signed position
 
 
 class ChainStart(NamedTuple):
-    """Where the records that are left begin: after the record `seq`, whose hash this is."""
+    """Where the remaining records begin: after the record `seq`, which had this hash."""
 
     seq: int
     hash: str
 
 
 class Evidence:
-    """The signed places of one chain: those in the store, and those that were kept elsewhere."""
+    """The signed positions of one chain: those in the store, and those kept outside it. Pure."""
 
     def __init__(self, stored: Sequence[Checkpoint], external: Sequence[Checkpoint], master_key: str | None) -> None:
-        """Weigh them; without `master` those inside are taken as they stand."""
+        """Check the positions; without `master_key`, the signatures of the stored ones are not checked."""
         anchor = newest_anchor(stored)
         self.start = ChainStart(anchor.seq, anchor.hash) if anchor else ChainStart(0, GENESIS)
         self._checkpoints: dict[int, list[Checkpoint]] = {}
-        for place in (*stored, *external):
-            self._checkpoints.setdefault(place.seq, []).append(place)
+        for checkpoint in (*stored, *external):
+            self._checkpoints.setdefault(checkpoint.seq, []).append(checkpoint)
         self.last_seq = max(self._checkpoints, default=0)
         self.problem = self._first_forged_checkpoint(stored, master_key) or self._start_contradiction()
 
     def contradiction(self, seq: int, hash_: str) -> str:
-        """Return what a signed place that knows the record `seq` with another hash tells; empty if none does."""
-        for place in self._checkpoints.get(seq, ()):
-            if place.hash != hash_:
-                when = datetime.fromtimestamp(place.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-                return f"The chain was rewritten up to record {seq}: its {place.kind} of {when} UTC has another hash."
+        """Return a sentence about the signed position of record `seq` that has another hash; empty if none has."""
+        for checkpoint in self._checkpoints.get(seq, ()):
+            if checkpoint.hash != hash_:
+                at = datetime.fromtimestamp(checkpoint.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+                return (
+                    f"The chain was rewritten up to record {seq}: its {checkpoint.kind} of {at} UTC has another hash."
+                )
         return ""
 
     def _first_forged_checkpoint(
@@ -69,37 +69,37 @@ class Evidence:
         if master_key is None:
             return None
         key = signing_key(master_key)
-        for place in stored:
-            if not place.is_genuine(key):
-                told = f"The {place.kind} of record {place.seq} was not signed with this AUDIT_KEY."
-                return place.seq, Tampering.REWRITTEN, told
+        for checkpoint in stored:
+            if not checkpoint.is_genuine(key):
+                sentence = f"The {checkpoint.kind} of record {checkpoint.seq} was not signed with this AUDIT_KEY."
+                return checkpoint.seq, Tampering.REWRITTEN, sentence
         return None
 
     def _start_contradiction(self) -> tuple[int, Tampering, str] | None:
-        told = self.contradiction(*self.start)
-        return (self.start.seq, Tampering.REWRITTEN, told) if told else None
+        sentence = self.contradiction(*self.start)
+        return (self.start.seq, Tampering.REWRITTEN, sentence) if sentence else None
 
 
 def require_genuine(checkpoints: Sequence[Checkpoint], key: bytes) -> None:
-    """Insist that places kept elsewhere are ours.
+    """Check the signatures of checkpoints kept outside the database.
 
     Raises:
         AuditUnavailable: one was not signed with `key`.
     """
-    for place in checkpoints:
-        if not place.is_genuine(key):
-            raise AuditUnavailable(f"The checkpoint of record {place.seq} was not signed with this AUDIT_KEY.")
+    for checkpoint in checkpoints:
+        if not checkpoint.is_genuine(key):
+            raise AuditUnavailable(f"The checkpoint of record {checkpoint.seq} was not signed with this AUDIT_KEY.")
 
 
 _PAGE: Final = 2000  # rows
-Progress = Callable[[int, int], None]  # records seen so far, records there are
+Progress = Callable[[int, int], None]  # records read so far, records in total
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationResult:
-    """What `verify` found: `seq` is the first record that is broken or missing, None when the chain is intact."""
+    """The result of `verify`: `seq` is the first record that is broken or missing, None if the chain is intact."""
 
-    records: int  # how many were found in their place
+    records: int  # how many are in their place
     hash: str  # of the last of them
     seq: int | None = None
     tampering: Tampering | None = None
@@ -111,22 +111,22 @@ class VerificationResult:
         return self.tampering is None
 
     def as_dict(self) -> dict[str, object]:
-        """Return the verdict, ready for JSON."""
+        """Return the result, ready for JSON."""
         return {"intact": self.is_intact, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class _ChainEnd:
-    """The chain's end as the store states it, all read at one moment."""
+    """The chain's end according to the store, all read in one statement."""
 
     seq: int
     hash: str
-    count: int
+    count: int  # rows in the table
     last_seq: int
-    start_seq: int  # the last record that retention has purged; 0 when the chain is whole
+    start_seq: int  # the last record that retention purged; 0 if none was
 
     def count_through(self, seq: int) -> int:
-        """How many records there are up to `seq`."""
+        """Return how many records the chain has up to `seq`."""
         return seq - self.start_seq
 
 
@@ -137,12 +137,12 @@ async def verify(
     master_key: str | None = None,
     checkpoints: Sequence[Checkpoint] = (),
 ) -> VerificationResult:
-    """Walk the chain from its first record to its head, in constant memory.
+    """Read the chain from its first record to its head, in constant memory.
 
     Args:
-        progress: told now and then.
-        master: `Settings.master_key()`; without it signatures and hashes of ids are taken as they stand.
-        checkpoints: signed places that were kept outside the database.
+        progress: called after each page.
+        master_key: `Settings.master_key()`; without it, signatures and object hashes are not checked.
+        checkpoints: signed positions that were kept outside the database.
 
     Raises:
         AuditUnavailable: the store does not answer, or one of `checkpoints` was not signed with this key.
@@ -150,11 +150,11 @@ async def verify(
     if master_key is not None:
         require_genuine(checkpoints, signing_key(master_key))
     while True:
-        places = await load_checkpoints(engine)
-        verdict = await _verify_once(engine, progress, master_key, Evidence(places, checkpoints, master_key))
-        if verdict.is_intact or newest_anchor(await load_checkpoints(engine)) == newest_anchor(places):
-            return verdict
-        # Retention has purged what was about to be read: begin again behind its new anchor.
+        stored = await load_checkpoints(engine)
+        result = await _verify_once(engine, progress, master_key, Evidence(stored, checkpoints, master_key))
+        if result.is_intact or newest_anchor(await load_checkpoints(engine)) == newest_anchor(stored):
+            return result
+        # Retention purged records before they were read: start again after its new anchor.
 
 
 async def _verify_once(
@@ -165,7 +165,7 @@ async def _verify_once(
     start = evidence.start
     end = await _read_end(engine, start)
     key = None if master_key is None else object_hash_key(master_key)
-    before, previous = start.hash, start.hash  # the hashes two places and one place before the row
+    before, previous = start.hash, start.hash  # the hashes two positions and one position before the row
     expected = start.seq + 1
     async for row in _stream_rows(engine, after=None):
         if expected > end.seq:
@@ -174,10 +174,10 @@ async def _verify_once(
             return await _diagnose(engine, end, row, expected, (before, previous))
         before, previous = previous, str(row["hash"])
         if key and row["object_hash"] and (hash_for_row(key, row) or row["object_hash"]) != row["object_hash"]:
-            told = f"Record {expected} was changed: it names another object than the one it was written for."
-            return VerificationResult(end.count_through(expected - 1), before, expected, Tampering.CHANGED, told)
-        if told := evidence.contradiction(expected, previous):
-            return VerificationResult(end.count_through(expected - 1), before, expected, Tampering.REWRITTEN, told)
+            sentence = f"Record {expected} was changed: it names another object than the one it was written for."
+            return VerificationResult(end.count_through(expected - 1), before, expected, Tampering.CHANGED, sentence)
+        if sentence := evidence.contradiction(expected, previous):
+            return VerificationResult(end.count_through(expected - 1), before, expected, Tampering.REWRITTEN, sentence)
         if progress and (expected % _PAGE == 0 or expected == end.seq):
             progress(end.count_through(expected), end.count_through(end.seq))
         expected += 1
@@ -185,67 +185,71 @@ async def _verify_once(
 
 
 def _check_end(end: _ChainEnd, evidence: Evidence, last: int, previous: str) -> VerificationResult:
-    """Tell whether the chain ends where it should; every record up to `last` is in its place."""
+    """Return whether the chain ends where it should; every record up to `last` is in its place."""
     done = end.count_through(last)
     if last < end.seq:
-        told = f"Record {last + 1} and all after it are missing."
-        return VerificationResult(done, previous, last + 1, Tampering.REMOVED, told)
+        sentence = f"Record {last + 1} and all after it are missing."
+        return VerificationResult(done, previous, last + 1, Tampering.REMOVED, sentence)
     if end.last_seq > end.seq:
-        told = f"Record {end.last_seq} stands after the end of the chain, which is {end.seq}."
-        return VerificationResult(done, previous, end.seq + 1, Tampering.INSERTED, told)
+        sentence = f"Record {end.last_seq} comes after the end of the chain, which is record {end.seq}."
+        return VerificationResult(done, previous, end.seq + 1, Tampering.INSERTED, sentence)
     if previous != end.hash:
-        told = f"Record {last} was changed and got a fitting hash, which is not the one the end of the chain has."
-        return VerificationResult(done, previous, last, Tampering.CHANGED, told)
+        sentence = f"Record {last} was changed and its hash recomputed: the head of the chain has another hash."
+        return VerificationResult(done, previous, last, Tampering.CHANGED, sentence)
     if evidence.last_seq > last:
-        told = f"The chain was cut off after record {last}: a checkpoint has seen record {evidence.last_seq}."
-        return VerificationResult(done, previous, last + 1, Tampering.REMOVED, told)
+        sentence = f"The chain was cut off after record {last}: there is a checkpoint of record {evidence.last_seq}."
+        return VerificationResult(done, previous, last + 1, Tampering.REMOVED, sentence)
     return VerificationResult(done, previous, sentence=f"The chain is intact: {done:,} records, last hash {previous}.")
 
 
 async def _diagnose(
     engine: AsyncEngine, end: _ChainEnd, row: Row, expected: int, hashes: tuple[str, str]
 ) -> VerificationResult:
-    """Tell what happened to `row`, the first that does not follow, from what the rows after it follow on."""
+    """Determine what happened to `row`, the first that breaks the chain, from the rows after it."""
     before, previous = hashes
     done = end.count_through(expected - 1)
     if done and chain_hash(before, row) == row["hash"]:
-        told = f"Record {expected - 1} was inserted: the one after it follows on the one before it."
-        return VerificationResult(done - 1, before, expected - 1, Tampering.INSERTED, told)
-    belongs: Row | None = None  # the record whose place this is
-    follows = False  # the very next row is that record, whole
-    fits_later = False  # `row` itself follows on a record that now stands after it
-    first = True
+        sentence = f"Record {expected - 1} was inserted: the record after it continues the chain from the one before."
+        return VerificationResult(done - 1, before, expected - 1, Tampering.INSERTED, sentence)
+    belongs_here: Row | None = None  # the record that belongs at this position
+    next_row_fits = False  # the very next row is that record, unchanged
+    fits_later = False  # `row` itself continues from a record that is now after it
+    is_next = True
     async for later in _stream_rows(engine, after=row):
-        here = chain_hash(previous, later)
-        if belongs is None and here in {later["hash"], row["hash"]}:
-            belongs, follows = later, first and here == later["hash"]
+        hash_here = chain_hash(previous, later)
+        if belongs_here is None and hash_here in {later["hash"], row["hash"]}:
+            belongs_here, next_row_fits = later, is_next and hash_here == later["hash"]
         fits_later = fits_later or chain_hash(str(later["hash"]), row) == row["hash"]
-        first = False
-    if belongs is not None and (fits_later or not follows):
-        told = f"Records were re-ordered: what belongs at {expected} stands at {belongs['seq']}."
-        return VerificationResult(done, previous, expected, Tampering.REORDERED, told)
-    tampering, told = _classify(end, row, expected, previous, next_row_fits=follows)
-    return VerificationResult(done, previous, min(expected, int(row["seq"] or 0)), tampering, told)
+        is_next = False
+    if belongs_here is not None and (fits_later or not next_row_fits):
+        sentence = f"Records were re-ordered: the record that belongs at {expected} is at {belongs_here['seq']}."
+        return VerificationResult(done, previous, expected, Tampering.REORDERED, sentence)
+    tampering, sentence = _classify(end, row, expected, previous, next_row_fits=next_row_fits)
+    return VerificationResult(done, previous, min(expected, int(row["seq"] or 0)), tampering, sentence)
 
 
 def _classify(end: _ChainEnd, row: Row, expected: int, previous: str, *, next_row_fits: bool) -> tuple[Tampering, str]:
-    """Tell what happened where no record stands in another's place; `pushed_on`: the next row belongs here."""
+    """Return what happened to a row if no record is at another's position, with a sentence."""
     seq = row["seq"]
     if next_row_fits:
-        return Tampering.INSERTED, f"Record {seq} was inserted: the one after it follows on the one before it."
+        sentence = f"Record {seq} was inserted: the record after it continues the chain from the one before."
+        return Tampering.INSERTED, sentence
     if chain_hash(previous, row) == row["hash"]:
         return Tampering.CHANGED, f"The number of record {expected} was changed to {seq}."
     if seq != expected:
-        return Tampering.REMOVED, f"Records are missing: {expected} is, and the next that is there is {seq}."
+        return Tampering.REMOVED, f"Records are missing from {expected} on; the next one that exists is {seq}."
     if end.count < end.count_through(end.seq):
-        return Tampering.REMOVED, f"A record is missing before what now stands at {seq}; the rest was renumbered."
-    or_else = ", or the one before it was and got a fitting hash" if end.count_through(expected) > 1 else ""
-    return Tampering.CHANGED, f"Record {seq} was changed{or_else}."
+        return Tampering.REMOVED, f"A record before {seq} is missing, and those after it were renumbered."
+    or_previous = (
+        ", or the previous record was changed and its hash recomputed" if end.count_through(expected) > 1 else ""
+    )
+    return Tampering.CHANGED, f"Record {seq} was changed{or_previous}."
 
 
 async def _read_end(engine: AsyncEngine, start: ChainStart) -> _ChainEnd:
     count, last = (
-        select(what).select_from(RECORDS).scalar_subquery() for what in (func.count(), func.max(RECORDS.c.seq))
+        select(aggregate).select_from(RECORDS).scalar_subquery()
+        for aggregate in (func.count(), func.max(RECORDS.c.seq))
     )
     [row] = await fetch(
         engine,
@@ -253,7 +257,7 @@ async def _read_end(engine: AsyncEngine, start: ChainStart) -> _ChainEnd:
             *(select(column).scalar_subquery().label(column.name) for column in (HEAD.c.seq, HEAD.c.hash))
         ),
     )
-    # A head that is gone is an end nobody remembers: every record then stands after it.
+    # If the head is missing, the chain ends at 0, so every record comes after its end.
     numbers = (int(row["count"] or 0), int(row["last"] or 0))
     return _ChainEnd(int(row["seq"] or 0), str(row["hash"] or GENESIS), *numbers, start.seq)
 

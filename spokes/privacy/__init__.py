@@ -1,1 +1,1 @@
-"""Erase or export one person everywhere we hold data."""
+"""Erase or export one person's data everywhere we hold it."""

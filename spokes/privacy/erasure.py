@@ -1,6 +1,6 @@
-"""Carry out people's requests: erase a contact everywhere, and show what is held on it.
+"""Process people's requests: erase a contact everywhere, and export what is held on it.
 
-Rule: each step is noted when it is done, and may be done again; a request ends when nothing is found any more.
+Each completed step of an erasure is saved and may be repeated; a request ends when no data is found any more.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.archiver import Archiver
 from spokes.audit.object_hashes import object_hash, object_hash_key
 from spokes.audit.records import Action, AuditRecord
-from spokes.audit.stream import append
+from spokes.audit.stream import append_now
 from spokes.core.errors import ErasureIncomplete, SpokesError
 from spokes.core.settings import Settings
 from spokes.crm.access import WriteRecord
@@ -27,13 +27,14 @@ from spokes.privacy.requests import ErasureRequest, Law, RequestState, add_reque
 if TYPE_CHECKING:
     from spokes.crm.services import CRM
 
-_BUSY_WAITS_S: Final = (0.5, 1.0, 2.0, 4.0)  # waits for workers to put down what they have of the person
+_BUSY_WAITS_S: Final = (0.5, 1.0, 2.0, 4.0)  # until workers have finished the deliveries they are running
 
 
 class Erasures:
-    """Requests to erase, for an operator or the schedule; `crm`, `redis` and `engine` stay the caller's to close.
+    """Erasure requests and exports, for an operator or the schedule.
 
-    `actor`, `address` and `reason` say who acts, from where and why, as the audit tells it.
+    The caller closes `crm`, `redis` and `engine`. `actor`, `address` and `reason` go into the audit records: who acts,
+    from which network address and why.
     """
 
     def __init__(
@@ -56,60 +57,60 @@ class Erasures:
         self._reason = reason
 
     async def resolve(self, portal_id: int, reference: str) -> Person:
-        """See Persons.find."""
+        """See Persons.resolve."""
         return await self._persons.resolve(portal_id, reference)
 
     async def export(self, person: Person) -> dict[str, object]:
-        """See Persons.export; that it was asked for is recorded."""
+        """See Persons.export; the export is recorded in the audit."""
         document = await self._persons.export(person)
-        await self._record(self._audit_record(person, Action.PRIVACY_EXPORTED, {}))
+        await append_now(self._redis, self._audit_record(person, Action.PRIVACY_EXPORTED, {}))
         return document
 
     async def create_request(self, person: Person, law: Law) -> ErasureRequest:
-        """Keep a request to erase the contact, and record that there is one."""
+        """Store a request to erase the contact, and record it in the audit."""
         key = object_hash_key(self._settings.master_key())
         ids = (person.id, *sorted(person.subject.ids - {person.id}))
-        asked = ErasureRequest(
+        request = ErasureRequest(
             portal_id=person.portal_id,
             object_hash=object_hash(key, person.portal_id, CONTACT, person.id),
             object_ids=ids,
             kind=law,
             requested_by=self._actor,
         )
-        await add_request(self._engine, asked)
-        detail = {"request": asked.id, "law": law.value, "due_at": asked.due_at}
-        await self._record(self._audit_record(person, Action.PRIVACY_REQUESTED, detail))
-        return asked
+        await add_request(self._engine, request)
+        detail = {"request": request.id, "law": law.value, "due_at": request.due_at}
+        await append_now(self._redis, self._audit_record(person, Action.PRIVACY_REQUESTED, detail))
+        return request
 
     async def erase(
         self, request: ErasureRequest, on_progress: Callable[[str], None] = lambda _: None
     ) -> ErasureRequest:
-        """Do what is left of a request; `told` hears of each step. Return it done.
+        """Carry out the remaining steps of a request, with a call of `on_progress` for each; return it as done.
 
         Raises:
-            NotErased: something is still there.
-            CRMError, AuditUnavailable, RedisError: what is needed does not answer; the request stays open.
+            ErasureIncomplete: data of the person still exists.
+            CRMError, AuditUnavailable, RedisError: a service does not answer; the request stays open.
         """
         subject = DataSubject(request.portal_id, CONTACT, frozenset(request.object_ids))
         if "hubspot" not in request.steps:
             request = await self._save_step(request, "hubspot", await self._erase_at_hubspot(request), on_progress)
         request = await self._save_step(request, "redis", await self._erase_in_redis(subject), on_progress)
         request = await self._save_step(request, "audit", await self._erase_in_audit(subject), on_progress)
-        if left := await self._persons.remaining(subject):
-            raise ErasureIncomplete(left)
-        request = request.with_step("checked", True).as_done()  # noqa: FBT003 - the value of a step
+        if remaining := await self._persons.remaining(subject):
+            raise ErasureIncomplete(remaining)
+        request = request.with_step("checked", True).as_done()  # noqa: FBT003 - the result of a step
         await save_request(self._engine, request)
         return request
 
     async def resume(self, on_progress: Callable[[str], None] = lambda _: None) -> tuple[int, int]:
-        """Go on with all open requests; return how many are done, and how many are not yet."""
+        """Continue all open requests; return how many are done and how many are not."""
         done = failed = 0
-        for asked in await load_requests(self._engine, state=RequestState.OPEN):
+        for request in await load_requests(self._engine, state=RequestState.OPEN):
             try:
-                await self.erase(asked, on_progress)
+                await self.erase(request, on_progress)
                 done += 1
             except SpokesError as error:
-                on_progress(f"{asked.id}: {error.reason}")
+                on_progress(f"{request.id}: {error.reason}")
                 failed += 1
         return done, failed
 
@@ -119,30 +120,30 @@ class Erasures:
             await self._persons.services(request.portal_id, writes).privacy.gdpr_delete(request.object_ids[0])
         finally:
             for write in writes:
-                await self._record(_write_record(request.portal_id, self._actor, write))
+                await append_now(self._redis, _write_record(request.portal_id, self._actor, write))
         return {"correlation_id": writes[-1].correlation_id if writes else ""}
 
     async def _erase_in_redis(self, subject: DataSubject) -> Mapping[str, object]:
-        done = await purge_subject(self._redis, subject, actor=self._actor)
+        total = await purge_subject(self._redis, subject, actor=self._actor)
         for wait_s in _BUSY_WAITS_S:
-            if not done.busy:
+            if not total.busy:
                 break
             await asyncio.sleep(wait_s)
             more = await purge_subject(self._redis, subject, actor=self._actor)
-            counts = {name: count + asdict(more)[name] for name, count in asdict(done).items() if name != "busy"}
-            done = replace(done, **counts, busy=more.busy)
-        return asdict(done)
+            counts = {name: count + asdict(more)[name] for name, count in asdict(total).items() if name != "busy"}
+            total = replace(total, **counts, busy=more.busy)
+        return asdict(total)
 
     async def _erase_in_audit(self, subject: DataSubject) -> Mapping[str, object]:
-        """Have the archiver take the ids out; it does so when it archives the records of the erasure."""
-        before = len([row async for row in self._persons.audit_rows(subject)])
+        """Delete the ids from the archive: the archiver does it when it archives the records of the erasure."""
+        count = len([row async for row in self._persons.audit_rows(subject)])
         await Archiver(
             self._redis, self._engine, self._settings.master_key(), checkpoint_every=self._settings.checkpoint_every
         ).drain()
-        if self._engine.dialect.name == "sqlite":  # what was overwritten still stands in its journal
+        if self._engine.dialect.name == "sqlite":  # its write-ahead log still contains the overwritten ids
             async with self._engine.connect() as connection:
                 await connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
-        return {"records": before}
+        return {"records": count}
 
     async def _save_step(
         self, request: ErasureRequest, step: str, result: Mapping[str, object], on_progress: Callable[[str], None]
@@ -153,16 +154,11 @@ class Erasures:
         return request
 
     def _audit_record(self, person: Person, action: Action, detail: Mapping[str, object]) -> AuditRecord:
-        told = {**detail, **({"address": self._address} if self._address else {})}
+        detail = {**detail, **({"address": self._address} if self._address else {})}
         return AuditRecord(
             action=action, portal_id=person.portal_id, object_type=CONTACT, object_id=person.id, actor=self._actor,
-            reason=self._reason, detail=told,
+            reason=self._reason, detail=detail,
         )  # fmt: skip
-
-    async def _record(self, record: AuditRecord) -> None:
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            append(pipeline, record)
-            await pipeline.execute()
 
 
 def _write_record(portal_id: int, actor: str, write: WriteRecord) -> AuditRecord:

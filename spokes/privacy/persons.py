@@ -1,4 +1,4 @@
-"""A person, wherever they are held: found by id or e-mail address, through merges. Rule: it only reads."""
+"""Resolve a person by id or e-mail address, through merges, and collect all data held on them. Only reads."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -11,8 +11,7 @@ from spokes.audit.rows import Row, to_json
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.core.errors import ObjectNotFound
 from spokes.crm.access import WriteRecord
-from spokes.privacy import redis_data as holdings
-from spokes.privacy.redis_data import DataSubject
+from spokes.privacy.redis_data import DataSubject, find_data, with_merged_ids
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM, Services
@@ -24,7 +23,7 @@ _GRANTS: Final = frozenset({"privacy.delete", "privacy.export"})
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A contact of one portal: the id it lives under, and all that lead to it."""
+    """A contact of one portal: its current id, and as `subject` every id it has had."""
 
     portal_id: int
     id: str
@@ -32,7 +31,7 @@ class Person:
 
 
 class Persons:
-    """Looks for contacts in HubSpot, in Redis and in the audit; all three stay the caller's to close."""
+    """Finds contacts in HubSpot, in Redis and in the audit; the caller closes the three connections."""
 
     def __init__(self, redis: Redis, engine: AsyncEngine, crm: "CRM") -> None:
         self._redis = redis
@@ -40,59 +39,60 @@ class Persons:
         self._crm = crm
 
     async def resolve(self, portal_id: int, reference: str) -> Person:
-        """Return the contact that an id or an e-mail address leads to; of an id that HubSpot has lost, the id itself.
+        """Return the contact with an id or e-mail address; an id that HubSpot does not find stands for itself.
 
         Raises:
-            ObjectNotFound: HubSpot knows no contact with that address.
-            CRMError: HubSpot cannot be asked.
+            ObjectNotFound: HubSpot has no contact with that e-mail address.
+            CRMError: HubSpot does not answer.
         """
         contacts = self.services(portal_id).contacts
+        is_email = "@" in reference
         try:
-            found = await (contacts.get_by("email", reference) if "@" in reference else contacts.get(reference))
+            contact = await (contacts.get_by("email", reference) if is_email else contacts.get(reference))
         except ObjectNotFound:
-            if "@" in reference:
+            if is_email:
                 raise
-            own_id, told = reference, {reference}
+            current_id, ids = reference, {reference}
         else:
-            own_id, told = found.id, {found.id, *filter(None, found[_MERGED_IDS_PROPERTY].split(";"))}
-            told |= set() if "@" in reference else {reference}
-        ids = await holdings.with_merged_ids(self._redis, portal_id, CONTACT, told)
-        return Person(portal_id, own_id, DataSubject(portal_id, CONTACT, ids))
+            current_id, ids = contact.id, {contact.id, *filter(None, contact[_MERGED_IDS_PROPERTY].split(";"))}
+            ids |= set() if is_email else {reference}
+        all_ids = await with_merged_ids(self._redis, portal_id, CONTACT, ids)
+        return Person(portal_id, current_id, DataSubject(portal_id, CONTACT, all_ids))
 
     async def export(self, person: Person) -> dict[str, object]:
-        """Return all that HubSpot and we hold on the contact, ready for JSON."""
+        """Return all data on the contact that HubSpot and we hold, ready for JSON."""
         try:
             at_hubspot = (await self.services(person.portal_id).privacy.export(person.id)).as_dict()
         except ObjectNotFound:
             at_hubspot = None
-        held = await holdings.find_data(self._redis, person.subject)
-        entries = [entry for delivery in held.deliveries for entry in person.subject.matching_entries(delivery)]
+        data = await find_data(self._redis, person.subject)
+        entries = [entry for delivery in data.deliveries for entry in person.subject.matching_entries(delivery)]
         records = [to_json(row) async for row in self.audit_rows(person.subject)]
         return {
             "portal_id": person.portal_id,
             "contact_ids": sorted(person.subject.ids),
             "hubspot": at_hubspot,
             "queued_events": [entry.raw for entry in entries],
-            "dead_letters": [{"reason": letter.reason, "event": letter.entry.raw} for letter in held.dead_letters],
-            "ledgers": sorted(name.decode() for name in held.ledger_keys),
-            "unreadable_jobs": len(held.unreadable_jobs),
+            "dead_letters": [{"reason": letter.reason, "event": letter.entry.raw} for letter in data.dead_letters],
+            "ledgers": sorted(name.decode() for name in data.ledger_keys),
+            "unreadable_jobs": len(data.unreadable_jobs),
             "audit_records": records,
         }
 
     async def remaining(self, subject: DataSubject) -> str:
-        """Return where something of a contact is left in Redis or in the audit, in words; empty when it is nowhere."""
-        held = await holdings.find_data(self._redis, subject)
-        found = {
-            "queue": held.deliveries,
-            "dead_letters": held.dead_letters,
-            "ledgers": held.ledger_keys,
-            "unreadable": held.unreadable_jobs,
+        """Return where Redis or the audit still holds data on a contact, in words; empty if nowhere."""
+        data = await find_data(self._redis, subject)
+        data_by_place = {
+            "queue": data.deliveries,
+            "dead_letters": data.dead_letters,
+            "ledgers": data.ledger_keys,
+            "unreadable": data.unreadable_jobs,
             "audit": [row async for row in self.audit_rows(subject) if row["object_hash"]],
         }
-        return ", ".join(name for name, things in found.items() if things)
+        return ", ".join(place for place, items in data_by_place.items() if items)
 
     async def audit_rows(self, subject: DataSubject) -> AsyncIterator[Row]:
-        """Go through the audit records that name the contact."""
+        """Yield the archived audit records that contain one of the contact's ids."""
         for object_id in sorted(subject.ids):
             async for row in find_records(
                 self._engine, Filters(portal_id=subject.portal_id, object_type=CONTACT, object_id=object_id)
@@ -100,6 +100,7 @@ class Persons:
                 yield row
 
     def services(self, portal_id: int, writes: list[WriteRecord] | None = None) -> "Services":
-        """Return what we may do with contacts in HubSpot; `writes` takes what was done."""
+        """Return HubSpot's services for contacts and privacy; each write is appended to `writes`."""
         reads = {"contacts": ("email", _MERGED_IDS_PROPERTY)}
-        return self._crm.handler_services(portal_id, CONTACT, reads, _GRANTS, ([] if writes is None else writes).append)
+        on_write = ([] if writes is None else writes).append
+        return self._crm.handler_services(portal_id, CONTACT, reads, _GRANTS, on_write)

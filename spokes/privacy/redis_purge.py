@@ -1,6 +1,6 @@
-"""Erase what Redis holds on a CRM object: events, letters, ledgers, unreadable jobs. Rule: the erasure is recorded.
+"""Delete what Redis holds on a CRM object (queued events, dead letters, ledgers, unreadable jobs) and record it.
 
-Marks of admitted events stay: they are bits of a keyed hash, end by themselves, and keep HubSpot's redeliveries out.
+Dedupe marks of admitted events stay: they are bits of a keyed hash, expire, and reject HubSpot's redeliveries.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -11,8 +11,8 @@ from redis.exceptions import WatchError
 
 from spokes.audit.records import Action, AuditRecord, Outcome, event_fields
 from spokes.audit.stream import append
-from spokes.core import clock
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, job_payload
+from spokes.core.clock import now_ms
+from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, Delivery, Entry, job_payload
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import SETTLED_TTL_S
@@ -20,13 +20,12 @@ from spokes.privacy.redis_data import DataSubject, find_data, read_job, with_mer
 from spokes.queue.dead_letters import DeadLetters
 
 _REASON: Final = "erased"
-_IN_PROGRESS_PREFIX: Final = "arq:in-progress:"  # arq's own name for the lease on a job
-_RETRY_PREFIX: Final = "arq:retry:"  # and for how often it was tried
+_IN_PROGRESS_PREFIX: Final = "arq:in-progress:"  # arq's name for the lease on a job
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeCounts:
-    """How much was erased; `busy` deliveries are being worked on, so their events of the object are still there."""
+    """How much was deleted. `busy` deliveries are being run by a worker, so their events of the object remain."""
 
     events: int = 0
     dead_letters: int = 0
@@ -36,73 +35,75 @@ class PurgeCounts:
 
 
 async def purge_object(redis: Redis, event: Event) -> None:
-    """Erase what is held on the event's object under all its ids, and have the worker look again a little later."""
+    """Delete the data on the event's object under all its ids, and schedule a second purge a little later."""
     portal_id, object_type = event.portal_id, event.object_type
     ids = await with_merged_ids(redis, portal_id, object_type, {event.object_id})
     await purge_subject(redis, DataSubject(portal_id, object_type, ids))
-    # Events of the object may have been under way in other deliveries; what became of them is looked for again.
-    names = {f"{portal_id}:{object_type}:{object_id}": clock.now_ms() for object_id in ids}
-    await redis.zadd(keys.ERASED_OBJECTS, names)
+    # Workers may be running other deliveries with events of the object: the second purge deletes what they leave.
+    scores = {f"{portal_id}:{object_type}:{object_id}": now_ms() for object_id in ids}
+    await redis.zadd(keys.ERASED_OBJECTS, scores)
 
 
 async def purge_subject(redis: Redis, subject: DataSubject, *, actor: str = "spokes") -> PurgeCounts:
-    """Erase what is held on an object, and record of each of its ids that it was erased.
+    """Delete the data on an object, and write an audit record of the erasure for each of its ids.
 
-    Each delivery is rewritten in one transaction with the records of the events that leave it.
+    Each delivery is rewritten in one transaction with the records of the events that it loses.
 
     Raises:
-        RedisError, OSError: Redis does not answer; what is erased by then stays erased.
+        RedisError, OSError: Redis does not answer; what was deleted before that stays deleted.
     """
-    held = await find_data(redis, subject)
-    dropped = [await _drop_events(redis, delivery.id, subject, actor) for delivery in held.deliveries]
+    data = await find_data(redis, subject)
+    dropped = [await _drop_events(redis, delivery.id, subject, actor) for delivery in data.deliveries]
     events = sum(count for count in dropped if count is not None)
-    letters = await DeadLetters(redis).discard(held.dead_letters, actor=actor, reason=_REASON)
-    done = PurgeCounts(events, letters, len(held.ledger_keys), len(held.unreadable_jobs), dropped.count(None))
+    letters = await DeadLetters(redis).discard(data.dead_letters, actor=actor, reason=_REASON)
+    counts = PurgeCounts(events, letters, len(data.ledger_keys), len(data.unreadable_jobs), dropped.count(None))
     async with redis.pipeline(transaction=True) as pipeline:
-        if held.ledger_keys:
-            pipeline.delete(*held.ledger_keys)
-        for job in held.unreadable_jobs:
+        if data.ledger_keys:
+            pipeline.delete(*data.ledger_keys)
+        for job in data.unreadable_jobs:
             pipeline.lrem(keys.UNREADABLE_JOBS, 0, job)  # type: ignore[arg-type]  # redis-py forgets bytes
         for object_id in sorted(subject.ids):
-            append(pipeline, _erasure_record(subject, object_id, done, actor))
+            append(pipeline, _erasure_record(subject, object_id, counts, actor))
         await pipeline.execute()
-    return done
+    return counts
 
 
 async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, actor: str) -> int | None:
-    """Rewrite a queued delivery without the object's events; None when a worker has it or it has just changed."""
+    """Remove the object's events from a queued delivery; return how many, None if a worker runs or changed it."""
     job, settled = JOB_KEY_PREFIX + delivery_id, keys.settled_events(subject.portal_id, delivery_id)
+    in_progress = _IN_PROGRESS_PREFIX + delivery_id
     async with redis.pipeline(transaction=True) as pipeline:
-        await pipeline.watch(job, _IN_PROGRESS_PREFIX + delivery_id)
+        await pipeline.watch(job, in_progress)
         delivery = read_job(await pipeline.get(job))
         if delivery is None:
             return 0
-        if await pipeline.exists(_IN_PROGRESS_PREFIX + delivery_id):
+        if await pipeline.exists(in_progress):
             return None
-        ended = {key.decode() for key in await pipeline.smembers(settled)}  # type: ignore[misc]  # redis-py types one class for sync and async
-        gone = subject.matching_entries(delivery)
-        left = tuple(entry for entry in delivery.entries if entry not in gone)
+        settled_keys = {key.decode() for key in await pipeline.smembers(settled)}  # type: ignore[misc]  # redis-py types one class for sync and async
+        dropped = subject.matching_entries(delivery)
+        remaining = tuple(entry for entry in delivery.entries if entry not in dropped)
         pipeline.multi()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
-        for entry in gone:
-            if entry.key not in ended:
+        for entry in dropped:
+            if entry.key not in settled_keys:
                 append(pipeline, _discard_record(delivery, entry, actor))
-        if left:
-            # Whoever lost its lease on the delivery may still be at it; what it settles of these is left out.
-            pipeline.sadd(settled, *(entry.key for entry in gone))
+        if remaining:
+            # A worker that lost its lease on the delivery may still be running it: marked as settled here, these
+            # events are left out of what it settles.
+            pipeline.sadd(settled, *(entry.key for entry in dropped))
             pipeline.expire(settled, SETTLED_TTL_S)
-            pipeline.set(job, job_payload(replace(delivery, entries=left), clock.now_ms()))
+            pipeline.set(job, job_payload(replace(delivery, entries=remaining), now_ms()))
         else:
-            pipeline.delete(job, settled, _RETRY_PREFIX + delivery_id)
+            pipeline.delete(job, settled, RETRY_KEY_PREFIX + delivery_id)
             pipeline.zrem(JOB_QUEUE, delivery_id)
         try:
             await pipeline.execute()
         except WatchError:
             return None
-    return len(gone)
+    return len(dropped)
 
 
 def _discard_record(delivery: Delivery, entry: Entry, actor: str) -> AuditRecord:
-    told = event_fields(
+    fields = event_fields(
         entry.event,
         Outcome.DISCARDED,
         key=entry.key,
@@ -111,11 +112,11 @@ def _discard_record(delivery: Delivery, entry: Entry, actor: str) -> AuditRecord
         reason=_REASON,
         actor=actor,
     )
-    return AuditRecord(**told)
+    return AuditRecord(**fields)
 
 
 def _erasure_record(subject: DataSubject, object_id: str, counts: PurgeCounts, actor: str) -> AuditRecord:
-    """The record of an erasure; it names the id only until it is archived."""
+    """Return the record of an erasure; it contains the id only until it is archived."""
     return AuditRecord(
         action=Action.PRIVACY_ERASED,
         portal_id=subject.portal_id,

@@ -1,6 +1,7 @@
-"""What people have asked for: erasures, with their due dates. Rule: a request that is done names nobody any more.
+"""Erasure requests in SQL, with their due dates.
 
-Until then it holds the contact's ids, because a half-done erasure must be able to go on.
+A request contains the contact's ids until it is done, so that an interrupted erasure can continue. Then they are
+removed.
 """
 
 import calendar
@@ -19,7 +20,7 @@ from spokes.audit.rows import Row
 from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import PRIVACY_REQUESTS
-from spokes.core import clock
+from spokes.core.clock import now_ms
 
 _CCPA_PERIOD: Final = timedelta(days=45)
 _MONTHS_PER_YEAR: Final = 12
@@ -27,7 +28,7 @@ _MONTHS_PER_YEAR: Final = 12
 
 @unique
 class Law(StrEnum):
-    """Under which law somebody asks; it says how long we have."""
+    """The law that a request refers to; it sets the time limit."""
 
     GDPR = "gdpr"  # one month (article 12)
     CCPA = "ccpa"  # 45 days
@@ -35,33 +36,34 @@ class Law(StrEnum):
 
 @unique
 class RequestState(StrEnum):
-    """How a request stands."""
+    """Whether a request is done."""
 
     OPEN = "open"
     DONE = "done"
 
 
 def deadline(law: Law, requested_at: int) -> int:
-    """Return the epoch ms by which a request must be done; a month that lacks the day ends on its last."""
-    asked = datetime.fromtimestamp(requested_at / 1000, UTC)
+    """Return the epoch ms by which a request must be done; the day is the month's last if the month is too short."""
+    requested = datetime.fromtimestamp(requested_at / 1000, UTC)
     if law is Law.CCPA:
-        due = asked + _CCPA_PERIOD
+        due = requested + _CCPA_PERIOD
     else:
-        year, month = asked.year + asked.month // _MONTHS_PER_YEAR, asked.month % _MONTHS_PER_YEAR + 1
-        due = asked.replace(year=year, month=month, day=min(asked.day, calendar.monthrange(year, month)[1]))
+        year, month = requested.year + requested.month // _MONTHS_PER_YEAR, requested.month % _MONTHS_PER_YEAR + 1
+        last_day = calendar.monthrange(year, month)[1]
+        due = requested.replace(year=year, month=month, day=min(requested.day, last_day))
     return int(due.timestamp() * 1000)
 
 
 @dataclass(frozen=True, slots=True)
 class ErasureRequest:
-    """One request to erase a contact. `steps` tells what was done, by step; times are epoch ms."""
+    """A request to erase a contact. `steps` has the result of each completed step, by name; times are epoch ms."""
 
     portal_id: int
     object_hash: str
     object_ids: tuple[str, ...]  # the contact and what was merged into it; empty once done
     kind: Law
     requested_by: str
-    requested_at: int = field(default_factory=clock.now_ms)
+    requested_at: int = field(default_factory=now_ms)
     id: str = field(default_factory=lambda: secrets.token_hex(6))
     state: RequestState = RequestState.OPEN
     steps: Mapping[str, object] = field(default_factory=dict)
@@ -69,19 +71,19 @@ class ErasureRequest:
 
     @property
     def due_at(self) -> int:
-        """When it must be done, epoch ms."""
+        """The epoch ms by which it must be done."""
         return deadline(self.kind, self.requested_at)
 
     def with_step(self, name: str, result: object) -> Self:
-        """Return it with a step done."""
+        """Return a copy with the result of a completed step."""
         return replace(self, steps={**self.steps, name: result})
 
     def as_done(self) -> Self:
-        """Return it done, and without the ids."""
-        return replace(self, state=RequestState.DONE, object_ids=(), done_at=clock.now_ms())
+        """Return a copy that is done and contains no ids."""
+        return replace(self, state=RequestState.DONE, object_ids=(), done_at=now_ms())
 
     def to_row(self) -> Row:
-        """Return what the table keeps."""
+        """Return the row stored in the table."""
         ids = orjson.dumps(self.object_ids).decode() if self.object_ids else None
         return {
             "id": self.id, "portal_id": self.portal_id, "object_hash": self.object_hash, "object_ids": ids,
@@ -92,7 +94,7 @@ class ErasureRequest:
 
     @classmethod
     def from_row(cls, row: Row) -> Self:
-        """Read what the table keeps."""
+        """Parse a row of the table."""
         return cls(
             portal_id=int(row["portal_id"] or 0),
             object_hash=str(row["object_hash"]),
@@ -108,7 +110,7 @@ class ErasureRequest:
 
 
 async def add_request(engine: AsyncEngine, request: ErasureRequest) -> None:
-    """Keep a new request.
+    """Store a new request.
 
     Raises:
         AuditUnavailable: the store does not answer.
@@ -118,7 +120,7 @@ async def add_request(engine: AsyncEngine, request: ErasureRequest) -> None:
 
 
 async def save_request(engine: AsyncEngine, request: ErasureRequest) -> None:
-    """Keep how far a request has come.
+    """Store the changed state of a request.
 
     Raises:
         AuditUnavailable: the store does not answer.
@@ -129,7 +131,7 @@ async def save_request(engine: AsyncEngine, request: ErasureRequest) -> None:
 
 
 async def load_requests(engine: AsyncEngine, *, state: RequestState | None = None) -> list[ErasureRequest]:
-    """Return the requests there are, the most urgent first.
+    """Return the requests, most urgent first.
 
     Raises:
         AuditUnavailable: the store does not answer.

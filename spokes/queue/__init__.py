@@ -1,1 +1,1 @@
-"""Queue state that workers write and operators change."""
+"""State of the queue that workers write and operators change: dead letters, portal pauses, unreadable jobs."""

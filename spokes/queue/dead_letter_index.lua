@@ -1,13 +1,19 @@
--- Take names out of all indexes whose letter is no more. One that has died again meanwhile stays.
--- KEYS: the indexes. ARGV: what comes before a name in the key of its letter, then the names.
--- Returns how many are gone.
-local gone = 0
-for at = 2, #ARGV do
-  if redis.call('EXISTS', ARGV[1] .. ARGV[at]) == 0 then
+-- Remove event keys from all indexes of a portal if their dead letter does not exist any more.
+--
+-- KEYS  the indexes
+-- ARGV  1 prefix of the keys of dead letters, then the event keys
+--
+-- Returns how many event keys had no dead letter.
+
+local letter_prefix = ARGV[1]
+local removed = 0
+for i = 2, #ARGV do
+  local event_key = ARGV[i]
+  if redis.call('EXISTS', letter_prefix .. event_key) == 0 then
     for _, index in ipairs(KEYS) do
-      redis.call('ZREM', index, ARGV[at])
+      redis.call('ZREM', index, event_key)
     end
-    gone = gone + 1
+    removed = removed + 1
   end
 end
-return gone
+return removed

@@ -1,7 +1,7 @@
-"""Which dead letters there are, and what they died of, by name alone. Rule: counting them reads none of them.
+"""Indexes of the dead letters by time and by cause, which are counted without reading any letter.
 
-Each portal has an index of all its letters and one for each cause. They are written together; what makes them differ (a
-worker of an older version, an event that died twice) is found by their counts and mended by reading the letters once.
+Each portal has an index of all its dead letters and one per cause, written together. They can differ after a worker of
+an older version wrote them, or if an event died twice. Their counts show it, and reading all letters once repairs it.
 """
 
 from collections.abc import AsyncIterator
@@ -16,18 +16,18 @@ from spokes.core.redis import keys
 from spokes.core.redis.keys import RedisCommand
 
 _REMOVE_MISSING_SCRIPT: Final = (Path(__file__).parent / "dead_letter_index.lua").read_text()
-_EXPIRY_PAGE: Final = 100  # letters that are looked at for having expired, at a time
+_EXPIRY_PAGE: Final = 100  # oldest letters checked for expiry at a time
 
 
 class Cause(NamedTuple):
-    """What an event died of: the reason, and the handler; empty where none was run."""
+    """Why an event died: the reason and the handler, which is empty if none was run."""
 
     reason: str
     handler: str
 
 
 class IndexEntry(NamedTuple):
-    """Where a letter stands: its cause, its event's key, the epoch ms at which it died."""
+    """A dead letter in the indexes: its cause, its event key and the epoch ms at which the event died."""
 
     cause: Cause
     key: str
@@ -36,16 +36,16 @@ class IndexEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CauseSummary:
-    """The letters of one cause: how many, the oldest (epoch ms), and the keys of the newest, the newest first."""
+    """The dead letters of one cause: how many, when the oldest died (epoch ms), and the newest event keys."""
 
     cause: Cause
     count: int
     oldest_at: int
-    newest_keys: tuple[str, ...]
+    newest_keys: tuple[str, ...]  # newest first
 
 
 def add_commands(portal_id: int, entry: IndexEntry) -> list[RedisCommand]:
-    """Return the commands that enter a letter."""
+    """Return the commands that add a dead letter to the indexes."""
     cause, key, died_at = entry
     return [
         *(("ZADD", index, died_at, key) for index in index_keys(portal_id, cause)),
@@ -55,7 +55,7 @@ def add_commands(portal_id: int, entry: IndexEntry) -> list[RedisCommand]:
 
 
 def index_keys(portal_id: int, cause: Cause) -> tuple[str, str]:
-    """Return the two indexes that name a letter of this cause."""
+    """Return the Redis keys of the two indexes that contain a dead letter of this cause."""
     return keys.dead_letters_by_time(portal_id), keys.dead_letters_by_cause(portal_id, *cause)
 
 
@@ -68,18 +68,18 @@ class DeadLetterIndex:
         self._index_key = keys.dead_letters_by_time(portal_id)
 
     async def count(self) -> int:
-        """Return how many letters there are."""
+        """Return the number of dead letters."""
         await self._remove_expired()
         return int(await self._redis.zcard(self._index_key))
 
     async def oldest_at(self) -> int | None:
-        """Return when the oldest letter died (epoch ms)."""
+        """Return when the oldest event died (epoch ms), None if there is no dead letter."""
         await self._remove_expired()
-        found = await self._redis.zrange(self._index_key, 0, 0, withscores=True)
-        return int(found[0][1]) if found else None
+        oldest = await self._redis.zrange(self._index_key, 0, 0, withscores=True)
+        return int(oldest[0][1]) if oldest else None
 
     async def cause_summaries(self, newest_count: int) -> tuple[tuple[CauseSummary, ...], bool]:
-        """Return the causes, each with the keys of its `newest` letters; and whether that is all letters."""
+        """Return a summary per cause, each with `newest_count` event keys; and whether they cover all letters."""
         await self._remove_expired()
         causes = await self._causes()
         async with self._redis.pipeline(transaction=True) as pipeline:
@@ -89,32 +89,29 @@ class DeadLetterIndex:
                 pipeline.zcard(index)
                 pipeline.zrange(index, 0, 0, withscores=True)
                 pipeline.zrevrange(index, 0, newest_count - 1)
-            count, *told = await pipeline.execute()
-        each = zip(causes, told[::3], told[1::3], told[2::3], strict=True)
-        groups = tuple(
-            CauseSummary(cause, many, int(oldest[0][1]), tuple(key.decode() for key in names))
-            for cause, many, oldest, names in each
-            if many
+            total, *replies = await pipeline.execute()
+        per_cause = zip(causes, replies[::3], replies[1::3], replies[2::3], strict=True)
+        summaries = tuple(
+            CauseSummary(cause, count, int(oldest[0][1]), tuple(key.decode() for key in newest))
+            for cause, count, oldest, newest in per_cause
+            if count
         )
-        return groups, count == sum(group.count for group in groups)
+        return summaries, total == sum(summary.count for summary in summaries)
 
     async def event_keys(self, cause: Cause | None = None) -> list[str]:
-        """Return the keys of all letters, or of those of a cause, the newest first."""
+        """Return the event keys of all dead letters, or of those of one cause, newest first."""
         index = self._index_key if cause is None else keys.dead_letters_by_cause(self._portal_id, *cause)
-        return [name.decode() for name in await self._redis.zrevrange(index, 0, -1)]
+        return [key.decode() for key in await self._redis.zrevrange(index, 0, -1)]
 
     async def remove_missing(self, *event_keys: str) -> int:
-        """Take out those of the names whose letter is no more; return how many."""
-        indexes = [
-            self._index_key,
-            *(keys.dead_letters_by_cause(self._portal_id, *cause) for cause in await self._causes()),
-        ]
-        args = (*indexes, keys.dead_letter(self._portal_id, ""), *event_keys)
-        removed = await self._redis.eval(_REMOVE_MISSING_SCRIPT, len(indexes), *args)  # type: ignore[misc]  # redis-py types one class for sync and async
-        return int(removed)
+        """Remove those event keys whose dead letter does not exist any more; return how many."""
+        causes = await self._causes()
+        indexes = [self._index_key, *(keys.dead_letters_by_cause(self._portal_id, *cause) for cause in causes)]
+        letter_prefix = keys.dead_letter(self._portal_id, "")
+        return int(await self._redis.eval(_REMOVE_MISSING_SCRIPT, len(indexes), *indexes, letter_prefix, *event_keys))  # type: ignore[misc]  # redis-py types one class for sync and async
 
     async def remove_before(self, died_at: int) -> int:
-        """Take out what died before this epoch ms; return how many."""
+        """Remove the letters of events that died before this epoch ms; return how many."""
         causes = await self._causes()
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.zremrangebyscore(self._index_key, 0, died_at)
@@ -123,30 +120,30 @@ class DeadLetterIndex:
             return int((await pipeline.execute())[0])
 
     async def rebuild(self, entries: AsyncIterator[IndexEntry]) -> None:
-        """Enter every letter under its own cause and no other; `places` are those of all letters."""
-        true = {place.key: place async for place in entries}
-        for cause in {*await self._causes(), *(place.cause for place in true.values())}:
-            there = set(await self.event_keys(cause))
-            ours = {key: place.died_at for key, place in true.items() if place.cause == cause}
-            # What nobody knew of when `places` were read has died since, and is entered by who kept it.
-            wrong = [key for key in there - ours.keys() if key in true or not await self._is_indexed(key)]
+        """Put each dead letter into the index of its own cause and no other; `entries` are those of all letters."""
+        entry_by_key = {entry.key: entry async for entry in entries}
+        for cause in {*await self._causes(), *(entry.cause for entry in entry_by_key.values())}:
+            indexed = set(await self.event_keys(cause))
+            expected = {key: entry.died_at for key, entry in entry_by_key.items() if entry.cause == cause}
+            # A key missing from `entries` but still in the portal's index died after they were read: it stays.
+            wrong = [key for key in indexed - expected.keys() if key in entry_by_key or not await self._is_indexed(key)]
             async with self._redis.pipeline(transaction=True) as pipeline:
-                if ours:
-                    pipeline.zadd(keys.dead_letters_by_cause(self._portal_id, *cause), ours)
+                if expected:
+                    pipeline.zadd(keys.dead_letters_by_cause(self._portal_id, *cause), expected)
                     pipeline.sadd(keys.dead_letter_causes(self._portal_id), orjson.dumps(tuple(cause)))
                 if wrong:
                     pipeline.zrem(keys.dead_letters_by_cause(self._portal_id, *cause), *wrong)
                 await pipeline.execute()
 
     async def _causes(self) -> list[Cause]:
-        told: set[bytes] = await self._redis.smembers(keys.dead_letter_causes(self._portal_id))  # type: ignore[misc]  # redis-py types one class for sync and async
-        return sorted(Cause(*orjson.loads(one)) for one in told)
+        members: set[bytes] = await self._redis.smembers(keys.dead_letter_causes(self._portal_id))  # type: ignore[misc]  # redis-py types one class for sync and async
+        return sorted(Cause(*orjson.loads(member)) for member in members)
 
     async def _is_indexed(self, key: str) -> bool:
         return await self._redis.zscore(self._index_key, key) is not None
 
     async def _remove_expired(self) -> None:
-        """Letters end by themselves, the oldest first: take out those that have."""
-        while names := [name.decode() for name in await self._redis.zrange(self._index_key, 0, _EXPIRY_PAGE - 1)]:
-            if await self.remove_missing(*names) < len(names):
+        """Remove expired letters from the indexes; the oldest expire first."""
+        while oldest := [key.decode() for key in await self._redis.zrange(self._index_key, 0, _EXPIRY_PAGE - 1)]:
+            if await self.remove_missing(*oldest) < len(oldest):
                 return

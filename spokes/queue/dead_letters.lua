@@ -1,21 +1,26 @@
--- End a dead letter: it goes, and what becomes of it is recorded, in one step. Whoever comes second finds nothing to end.
+-- Close a dead letter: delete it, record the outcome and, for a replay, queue its event, in one step.
+-- If several callers close the same letter, only the first one does.
 --
--- KEYS  1 the letter   2 index of its portal   3 index of its cause   4 audit stream   5 queue
---       6 job of the delivery that takes its event up
--- ARGV  1 event key   2 record   3 id of that delivery, empty when there is none   4 its payload   5 now (ms)
---       6 channel that wakes workers
+-- KEYS  1 dead letter   2 index of its portal   3 index of its cause   4 audit stream   5 job queue
+--       6 job of the delivery that replays the event
+-- ARGV  1 event key   2 audit record   3 id of that delivery, empty if the letter is discarded   4 its job
+--       5 now (ms)   6 channel that wakes workers
 --
--- Returns 1, or 0 when there is no such letter any more.
+-- Returns 1, or 0 if the letter does not exist any more.
 
-redis.call('ZREM', KEYS[2], ARGV[1])
-redis.call('ZREM', KEYS[3], ARGV[1])
-if redis.call('DEL', KEYS[1]) == 0 then
+local letter, portal_index, cause_index = KEYS[1], KEYS[2], KEYS[3]
+local audit_stream, job_queue, job_key = KEYS[4], KEYS[5], KEYS[6]
+local event_key, record, delivery_id, job, now_ms, wake_channel = unpack(ARGV)
+
+redis.call('ZREM', portal_index, event_key)
+redis.call('ZREM', cause_index, event_key)
+if redis.call('DEL', letter) == 0 then
   return 0
 end
-redis.call('XADD', KEYS[4], '*', 'r', ARGV[2])
-if ARGV[3] ~= '' then
-  redis.call('SET', KEYS[6], ARGV[4])
-  redis.call('ZADD', KEYS[5], ARGV[5], ARGV[3])
-  redis.call('PUBLISH', ARGV[6], '')
+redis.call('XADD', audit_stream, '*', 'r', record)
+if delivery_id ~= '' then
+  redis.call('SET', job_key, job)
+  redis.call('ZADD', job_queue, now_ms, delivery_id)
+  redis.call('PUBLISH', wake_channel, '')
 end
 return 1

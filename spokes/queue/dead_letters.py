@@ -1,4 +1,4 @@
-"""Dead letters: events that could not be processed, kept with their history. Rule: only an operator ends them."""
+"""Dead letters: events that failed for good, stored until an operator replays or discards them."""
 
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from spokes.audit.records import AuditRecord, Outcome, event_fields
 from spokes.audit.stream import encode as encode_record
-from spokes.core import clock
+from spokes.core.clock import now_ms
 from spokes.core.delivery import (
     AUDIT_STREAM,
     JOB_KEY_PREFIX,
@@ -26,8 +26,7 @@ from spokes.core.errors import ObjectNotFound, UnreadableDelivery
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import RedisCommand
-from spokes.queue import dead_letter_index as dead_index
-from spokes.queue.dead_letter_index import Cause, CauseSummary, DeadLetterIndex, IndexEntry
+from spokes.queue.dead_letter_index import Cause, CauseSummary, DeadLetterIndex, IndexEntry, add_commands, index_keys
 
 _CLOSE_SCRIPT: Final = (Path(__file__).parent / "dead_letters.lua").read_text()
 _PAGE_SIZE: Final = 500
@@ -36,7 +35,7 @@ _NOT_FOUND: Final = ObjectNotFound.reason
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that ended as dead: the entry, why it died, in which delivery, at which epoch ms."""
+    """An event that ended as dead: its entry and delivery, the reason, the handler, and when it died (epoch ms)."""
 
     portal_id: int
     delivery_id: str
@@ -46,18 +45,18 @@ class DeadLetter:
     died_at: int
 
     def to_bytes(self) -> bytes:
-        """Return what Redis keeps."""
+        """Return the form stored in Redis."""
         fields = {"portal": self.portal_id, "delivery": self.delivery_id, "reason": self.reason}
         return encode({**fields, "entry": tuple(self.entry), "handler": self.handler, "at": self.died_at})
 
     @property
     def index_entry(self) -> IndexEntry:
-        """Where it stands in the indexes."""
+        """Its entry in the indexes."""
         return IndexEntry(Cause(self.reason, self.handler), self.entry.key, self.died_at)
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> "DeadLetter":
-        """Read what Redis kept.
+        """Parse the form stored in Redis.
 
         Raises:
             UnreadableDelivery: it is not a dead letter.
@@ -67,31 +66,31 @@ class DeadLetter:
             key, attempt, raw = fields["entry"]
             entry = Entry(key, attempt, raw)
             return cls(fields["portal"], fields["delivery"], entry, fields["reason"], fields["handler"], fields["at"])
-        except (KeyError, TypeError, ValueError) as fault:
-            raise UnreadableDelivery from fault
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreadableDelivery from error
 
 
 def store_commands(letter: DeadLetter, *, ttl_s: int, event_as_run: Event | None = None) -> list[RedisCommand]:
-    """Return the commands that keep `letter`, for the step that also records its outcome.
+    """Return the commands that store a dead letter, for the transaction that records its outcome.
 
     Args:
-        letter: what died.
-        keep_s: for how long.
-        worked_on: its event as it was run, where a merge has made that another than came.
+        letter: the dead letter.
+        ttl_s: how long it is stored.
+        event_as_run: its event as the handler received it, if a merge changed the event.
     """
     commands: list[RedisCommand] = [
         ("SET", keys.dead_letter(letter.portal_id, letter.entry.key), letter.to_bytes(), "EX", ttl_s),
-        *dead_index.add_commands(letter.portal_id, letter.index_entry),
+        *add_commands(letter.portal_id, letter.index_entry),
     ]
     if letter.reason == _NOT_FOUND:
         event = event_as_run or letter.entry.event
-        missing = keys.missing_object_letters(letter.portal_id, event.object_type, event.survivor_id)
-        commands += [("SADD", missing, letter.entry.key), ("EXPIRE", missing, ttl_s)]
+        missing_object = keys.missing_object_letters(letter.portal_id, event.object_type, event.survivor_id)
+        commands += [("SADD", missing_object, letter.entry.key), ("EXPIRE", missing_object, ttl_s)]
     return commands
 
 
 class DeadLetters:
-    """What an operator does with dead letters."""
+    """An operator's view of the dead letters: list, replay, discard."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -102,12 +101,12 @@ class DeadLetters:
         return sorted(int(portal) for portal in await self._redis.smembers(keys.PORTALS))  # type: ignore[misc]  # redis-py types one class for sync and async
 
     async def list(self, portal_id: int, cause: Cause | None = None) -> AsyncIterator[DeadLetter]:
-        """Go through a portal's dead letters, newest first; of one cause, if `cause` says which."""
+        """Yield a portal's dead letters, or those of one cause, newest first."""
         index = DeadLetterIndex(self._redis, portal_id)
-        names = await index.event_keys(cause)
-        for start in range(0, len(names), _PAGE_SIZE):
-            page = names[start : start + _PAGE_SIZE]
-            payloads = await self._redis.mget([keys.dead_letter(portal_id, name) for name in page])
+        event_keys = await index.event_keys(cause)
+        for start in range(0, len(event_keys), _PAGE_SIZE):
+            page = event_keys[start : start + _PAGE_SIZE]
+            payloads = await self._redis.mget([keys.dead_letter(portal_id, key) for key in page])
             for payload in payloads:
                 if payload is not None:
                     yield DeadLetter.from_bytes(payload)
@@ -115,56 +114,54 @@ class DeadLetters:
                 await index.remove_missing(*page)
 
     async def causes(self, portal_id: int, newest_count: int) -> tuple[CauseSummary, ...]:
-        """Return what a portal's events died of, each with the keys of its `newest` letters; exact counts."""
+        """Return a summary per cause, each with the keys of its `newest_count` letters; the counts are exact."""
         index = DeadLetterIndex(self._redis, portal_id)
-        groups, complete = await index.cause_summaries(newest_count)
-        if not complete:
+        summaries, is_complete = await index.cause_summaries(newest_count)
+        if not is_complete:
             await index.rebuild(letter.index_entry async for letter in self.list(portal_id))
-            groups, _ = await index.cause_summaries(newest_count)
-        return groups
+            summaries, _ = await index.cause_summaries(newest_count)
+        return summaries
 
     async def get(self, portal_id: int, key: str) -> DeadLetter | None:
-        """Return the dead letter of an event; None when there is none."""
+        """Return the dead letter of an event, None if there is none."""
         payload = await self._redis.get(keys.dead_letter(portal_id, key))
         return None if payload is None else DeadLetter.from_bytes(payload)
 
     async def by_missing_object(self, portal_id: int, object_type: str, object_id: str) -> tuple[DeadLetter, ...]:
-        """Return the dead letters whose events were run on an object that HubSpot did not find."""
-        names = await self._redis.smembers(keys.missing_object_letters(portal_id, object_type, object_id))  # type: ignore[misc]  # as above
-        payloads = (
-            await self._redis.mget([keys.dead_letter(portal_id, name.decode()) for name in names]) if names else ()
-        )
+        """Return the dead letters of events that failed because HubSpot did not find this object."""
+        event_keys = await self._redis.smembers(keys.missing_object_letters(portal_id, object_type, object_id))  # type: ignore[misc]  # as above
+        names = [keys.dead_letter(portal_id, key.decode()) for key in event_keys]
+        payloads = await self._redis.mget(names) if names else ()
         letters = (DeadLetter.from_bytes(payload) for payload in payloads if payload is not None)
         return tuple(letter for letter in letters if letter.reason == _NOT_FOUND)
 
     async def by_keys(self, portal_id: int, event_keys: Collection[str]) -> AsyncIterator[DeadLetter]:
-        """Go through those dead letters of a portal that have one of these event keys, newest first."""
-        payloads = (
-            await self._redis.mget([keys.dead_letter(portal_id, name) for name in event_keys]) if event_keys else []
-        )
-        found = [DeadLetter.from_bytes(payload) for payload in payloads if payload is not None]
-        for letter in sorted(found, key=lambda letter: -letter.died_at):
+        """Yield a portal's dead letters that have one of these event keys, newest first."""
+        names = [keys.dead_letter(portal_id, key) for key in event_keys]
+        payloads = await self._redis.mget(names) if names else []
+        letters = [DeadLetter.from_bytes(payload) for payload in payloads if payload is not None]
+        for letter in sorted(letters, key=lambda letter: -letter.died_at):
             yield letter
 
     async def replay(self, letters: Iterable[DeadLetter], *, actor: str, reason: str, address: str = "") -> int:
         """Queue the events again, each as a new attempt of the same event; return how many.
 
-        Letters that somebody else has ended meanwhile do not count. `address` is where the operator's request came
-        from, for the audit.
+        Letters that another operator has closed since are not counted. `address` is the network address of the
+        operator's request, for the audit.
         """
         count = 0
         for letter in letters:
-            delivery_id, now_ms = new_delivery_id(letter.portal_id), clock.now_ms()
-            delivery = Delivery(delivery_id, letter.portal_id, now_ms, (letter.entry._replace(attempt=0),))
+            delivery_id, queued_at = new_delivery_id(letter.portal_id), now_ms()
+            delivery = Delivery(delivery_id, letter.portal_id, queued_at, (letter.entry._replace(attempt=0),))
             record = _audit_record(letter, Outcome.REPLAYED, (actor, address), reason, delivery_id)
-            count += await self._close(letter, record, delivery_id, job_payload(delivery, now_ms), now_ms)
+            count += await self._close(letter, record, delivery_id, job_payload(delivery, queued_at), queued_at)
         return count
 
     async def discard(self, letters: Iterable[DeadLetter], *, actor: str, reason: str, address: str = "") -> int:
-        """End the events for good; return how many.
+        """Close the letters without running their events again; return how many.
 
-        Letters that somebody else has ended meanwhile do not count. `address` is where the operator's request came
-        from, for the audit.
+        Letters that another operator has closed since are not counted. `address` is the network address of the
+        operator's request, for the audit.
         """
         count = 0
         for letter in letters:
@@ -173,23 +170,21 @@ class DeadLetters:
         return count
 
     async def _close(
-        self, letter: DeadLetter, record: AuditRecord, delivery_id: str = "", payload: bytes = b"", now_ms: int = 0
+        self, letter: DeadLetter, record: AuditRecord, delivery_id: str = "", payload: bytes = b"", queued_at: int = 0
     ) -> int:
-        """Let a letter go, once, with the record of what becomes of it and the delivery that takes its event up."""
+        """Delete a letter, with the record of its outcome and the delivery that replays it; return 1, or 0 if gone."""
         key = letter.entry.key
-        names = [
-            keys.dead_letter(letter.portal_id, key),
-            *dead_index.index_keys(letter.portal_id, letter.index_entry.cause),
-        ]
-        words: list[str | bytes | int] = [key, encode_record(record), delivery_id, payload, now_ms, WAKE_CHANNEL]
+        names = [keys.dead_letter(letter.portal_id, key), *index_keys(letter.portal_id, letter.index_entry.cause)]
         names += [AUDIT_STREAM, JOB_QUEUE, JOB_KEY_PREFIX + delivery_id]
-        return int(await self._script(keys=names, args=words))
+        args: list[str | bytes | int] = [key, encode_record(record), delivery_id, payload, queued_at, WAKE_CHANNEL]
+        return int(await self._script(keys=names, args=args))
 
 
 def _audit_record(
     letter: DeadLetter, outcome: Outcome, operator: tuple[str, str], reason: str, delivery_id: str
 ) -> AuditRecord:
-    told = event_fields(
+    actor, address = operator
+    fields = event_fields(
         letter.entry.event,
         outcome,
         key=letter.entry.key,
@@ -197,7 +192,7 @@ def _audit_record(
         attempt=letter.entry.attempt,
         reason=reason,
         handler=letter.handler,
-        detail={"address": operator[1]} if operator[1] else None,
-        actor=operator[0],
+        detail={"address": address} if address else None,
+        actor=actor,
     )
-    return AuditRecord(**told)
+    return AuditRecord(**fields)

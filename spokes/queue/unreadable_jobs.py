@@ -1,4 +1,4 @@
-"""Keep what nobody can read. Rule: it leaves the queue, is never interpreted, and somebody is told."""
+"""Jobs that cannot be decoded: removed from the queue, stored without interpretation, and alerted."""
 
 import base64
 import re
@@ -11,18 +11,18 @@ from redis.asyncio import Redis
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append
-from spokes.core import clock
+from spokes.core.clock import now_ms
 from spokes.core.delivery import decode, encode
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.redis import keys
 from spokes.core.telemetry.alerts import Alert
 
-_MAX_JOBS: Final = 1000  # whoever fills the queue with rubbish must not fill Redis
-_MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024  # bytes that are looked through after unpacking
+_MAX_JOBS: Final = 1000  # a queue full of foreign jobs must not fill Redis
+_MAX_UNPACKED_BYTES: Final = 16 * 1024 * 1024  # searched in one job
 
 
 async def store_unreadable(redis: Redis, job_id: str, job: Any) -> None:
-    """Keep a job that is none of ours, or of a version that we do not know, for whoever can read it."""
+    """Store a foreign job, or one of an unknown version, so that a person or a later version can read it."""
     portal = re.match(r"\d{1,15}(?=-)", job_id)
     record = AuditRecord(
         action=Action.EVENT,
@@ -32,33 +32,34 @@ async def store_unreadable(redis: Redis, job_id: str, job: Any) -> None:
         delivery_id=job_id[:100],
     )
     raw = job["unreadable"] if isinstance(job, dict) and set(job) == {"unreadable"} else _encode_job(job)
+    stored = encode({"id": job_id, "at": now_ms(), "payload": raw})
     async with redis.pipeline(transaction=True) as pipeline:
         append(pipeline, record)
-        pipeline.lpush(keys.UNREADABLE_JOBS, encode({"id": job_id, "at": clock.now_ms(), "payload": raw}))
+        pipeline.lpush(keys.UNREADABLE_JOBS, stored)
         pipeline.ltrim(keys.UNREADABLE_JOBS, 0, _MAX_JOBS - 1)
         await pipeline.execute()
     await AlertEpisodes(redis).report_once(Alert.UNREADABLE_DELIVERY, job_id=job_id)
 
 
 async def find_mentioning(redis: Redis, ids: Collection[str]) -> list[bytes]:
-    """Return what is kept and mentions an id, as it stands in the list; what is packed in a foreign way is not seen."""
-    numbers = re.compile(rb"(?<!\d)(?:%s)(?!\d)" % b"|".join(re.escape(one.encode()) for one in ids))
-    kept: list[bytes] = await redis.lrange(keys.UNREADABLE_JOBS, 0, -1)  # type: ignore[misc]  # redis-py types one class for sync and async
-    return [entry for entry in kept if numbers.search(_searchable_bytes(decode(entry)))]
+    """Return the list entries that mention one of the ids; ids inside an unknown compression are not found."""
+    numbers = re.compile(rb"(?<!\d)(?:%s)(?!\d)" % b"|".join(re.escape(id_.encode()) for id_ in ids))
+    entries: list[bytes] = await redis.lrange(keys.UNREADABLE_JOBS, 0, -1)  # type: ignore[misc]  # redis-py types one class for sync and async
+    return [entry for entry in entries if numbers.search(_searchable_bytes(decode(entry)))]
 
 
 async def delete_before(redis: Redis, before_ms: int) -> int:
-    """Let go of what was kept before an epoch ms; return how many there were."""
-    dropped = 0
+    """Delete the jobs stored before an epoch ms; return how many."""
+    deleted = 0
     while oldest := await redis.lindex(keys.UNREADABLE_JOBS, -1):  # type: ignore[misc]  # as above
         if decode(oldest)["at"] >= before_ms:
             break
-        dropped += await redis.lrem(keys.UNREADABLE_JOBS, -1, oldest)  # type: ignore[misc]  # as above
-    return dropped
+        deleted += await redis.lrem(keys.UNREADABLE_JOBS, -1, oldest)  # type: ignore[misc]  # as above
+    return deleted
 
 
 def _searchable_bytes(stored: dict[str, Any]) -> bytes:
-    """The name and the bytes of a job, unpacked where that is possible."""
+    """Return a job's id and its bytes, decompressed if possible."""
     raw = base64.b64decode(stored["payload"])
     try:
         plain = repr(decode(raw)).encode()

@@ -137,7 +137,7 @@ async def test_another_object_in_a_record_is_found(redis: Redis, engine: AsyncEn
 
 @pytest.mark.parametrize("line", ["", "spokes-audit-1", "spokes-audit-1:checkpoint:x:y:z:a", "a:checkpoint:1:a:1:b"])
 def test_what_is_no_checkpoint_is_a_sentence(line: str) -> None:
-    with pytest.raises(AuditUnavailable, match="no checkpoint"):
+    with pytest.raises(AuditUnavailable, match="not a checkpoint"):
         Checkpoint.from_text(line)
 
 

@@ -1,6 +1,6 @@
-"""The SQL store: how it is opened, and how its failures are told. Rule: SQLAlchemy's errors go no further than this.
+"""Open the SQL store, and turn the errors of SQLAlchemy and its drivers into `AuditUnavailable`.
 
-SQLite for one machine, PostgreSQL for more; DATABASE_URL comes as the host wrote it.
+The store is SQLite on one machine, PostgreSQL on several. DATABASE_URL may be in any form that hosts provide.
 """
 
 import asyncio
@@ -20,21 +20,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from spokes.core.errors import AuditUnavailable
 
-# What libpq or a pooler reads in an address, and asyncpg would hand to the server as a setting.
+# Parameters of libpq or of a pooler, which asyncpg would pass to the server as settings.
 _UNSUPPORTED_BY_ASYNCPG: Final = frozenset(
     {"channel_binding", "pgbouncer", "connect_timeout", "sslcompression", "gssencmode"}
 )
-_WAL_ATTEMPTS, _WAL_RETRY_S = 100, 0.01  # tries to switch a new SQLite file over, and seconds between two
+_WAL_ATTEMPTS, _WAL_RETRY_S = 100, 0.01  # to switch a new SQLite file to WAL
 _STORE_ERRORS: Final = (SQLAlchemyError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngine:
     """Build the engine of the store at `address` (`Settings.database_address`); its first use connects.
 
-    Whoever opens it disposes it: `await engine.dispose()`.
+    The caller disposes it: `await engine.dispose()`.
 
     Args:
-        answer_s: seconds that PostgreSQL has for one statement.
+        statement_timeout_s: limit for one statement of PostgreSQL.
     """
     if address.startswith("postgresql"):
         return create_async_engine(
@@ -43,7 +43,7 @@ def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngi
                 "dsn": asyncpg_address(address),
                 "timeout": 10.0,
                 "command_timeout": statement_timeout_s,
-                # A process that is cut off in the middle must not hold the chain for as long as TCP hopes for it.
+                # A process that loses its network must not lock the chain until TCP gives up.
                 "server_settings": {"idle_in_transaction_session_timeout": "30000"},
             },
             pool_pre_ping=True,
@@ -59,33 +59,35 @@ def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngi
 
 
 def asyncpg_address(address: str) -> str:
-    """Return a PostgreSQL address that asyncpg reads, TLS settings included, from one written for any client."""
+    """Return a PostgreSQL address for asyncpg, TLS settings included, from one written for any client."""
     parts = urlsplit(address)
-    given = [(name, value) for name, value in parse_qsl(parts.query) if name not in _UNSUPPORTED_BY_ASYNCPG]
-    # Heroku's guides for other languages say `no-verify` for what libpq calls `require`.
-    spoken = [(name, "require" if (name, value) == ("sslmode", "no-verify") else value) for name, value in given]
-    return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(spoken, quote_via=quote, safe="/"), ""))
+    supported = [(name, value) for name, value in parse_qsl(parts.query) if name not in _UNSUPPORTED_BY_ASYNCPG]
+    # Heroku's guides for other languages use `no-verify` for what libpq calls `require`.
+    query = [(name, "require" if (name, value) == ("sslmode", "no-verify") else value) for name, value in supported]
+    return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query, quote_via=quote, safe="/"), ""))
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
     cursor = connection.cursor()
-    # Readers and the archiver do not wait for each other. `synchronous` stays FULL: an entry leaves the stream after
-    # its commit, so a commit must survive the loss of power.
+    # With WAL, readers and the archiver do not block each other. `synchronous` stays FULL: an entry leaves the stream
+    # after its commit, so a commit must survive a power failure.
     for _ in range(_WAL_ATTEMPTS):
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
             break
-        except sqlite3.OperationalError:  # another process switches a new file over; SQLite's own wait is not for this
+        except (
+            sqlite3.OperationalError
+        ):  # another process is switching the new file; SQLite's own timeout does not cover this
             time.sleep(_WAL_RETRY_S)
     else:
         cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA secure_delete=ON")  # an id that was erased is gone from the file too
+    cursor.execute("PRAGMA secure_delete=ON")  # erased ids are overwritten in the file
     cursor.close()
 
 
 @asynccontextmanager
 async def read_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Yield a connection to read with.
+    """Yield a connection for reading.
 
     Raises:
         AuditUnavailable: the store does not answer.
@@ -99,10 +101,10 @@ async def read_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]
 
 @asynccontextmanager
 async def write_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """Yield a connection in a transaction that is committed at the end; of SQLite it is the only one that writes.
+    """Yield a connection in a transaction that is committed at the end; with SQLite it is the only writer.
 
     Raises:
-        AuditUnavailable: the store does not answer, or did not confirm the commit, which may yet have happened.
+        AuditUnavailable: the store does not answer, or did not confirm the commit, which may still have happened.
     """
     try:
         async with engine.begin() as connection:
@@ -114,18 +116,19 @@ async def write_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection
 
 
 def ignore_orphaned_copy_errors(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say nothing of what asyncpg leaves behind; for the loop of a process that writes to the store.
+    """Exception handler for the event loop of a process that writes to the store.
 
-    Where it cannot send a COPY any more, whoever asked for that is told so; it has a future that nobody waits for too.
+    asyncpg reports a broken COPY to the caller, and also leaves a future with the same error that nothing awaits. That
+    second error is ignored.
     """
-    lost = isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError)
-    is_task = isinstance(context.get("future"), asyncio.Task)  # somebody's, who was to wait for it
-    if is_task or not lost:
+    is_connection_lost = isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError)
+    is_task = isinstance(context.get("future"), asyncio.Task)  # one of ours, which something should have awaited
+    if is_task or not is_connection_lost:
         loop.default_exception_handler(context)
 
 
 def _unavailable(error: BaseException) -> AuditUnavailable:
-    """Name the class of the driver's error only: its text may quote what we sent."""
+    """Return our error with only the class of the driver's: its text may quote what we sent."""
     cause = getattr(error, "orig", None) or error
     cause = cause.__cause__ or cause
     return AuditUnavailable(f"The audit store does not answer ({type(cause).__name__}). DATABASE_URL says where it is.")

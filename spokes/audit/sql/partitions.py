@@ -1,7 +1,7 @@
-"""PostgreSQL's partitions of the records, one for each month of archiving. Rule: SQLite has none, and nothing to do.
+"""PostgreSQL's partitions of the audit records, one for each month of archiving; SQLite has none.
 
-A month is YYYYMM of the database's clock, in UTC. What was archived before there were partitions is month 0; what finds
-no partition of its month goes into the default one.
+A month is YYYYMM by the database's clock, in UTC. Records archived before partitions existed have month 0. Records for
+whose month there is no partition go into the default one.
 """
 
 import re
@@ -15,18 +15,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from spokes.audit.sql.engine import write_connection
 
-_MONTHS_AHEAD: Final = 3  # months
+_MONTHS_AHEAD: Final = 3
 _NAME_PATTERN: Final = re.compile(r"audit_records_\d{6}")
 
 
 def months(year: int, month: int, count: int) -> list[int]:
     """Return `count` months from the given one on, as YYYYMM."""
-    places = range(year * 12 + month - 1, year * 12 + month - 1 + count)
-    return [place // 12 * 100 + place % 12 + 1 for place in places]
+    first = year * 12 + month - 1
+    return [number // 12 * 100 + number % 12 + 1 for number in range(first, first + count)]
 
 
 async def create_missing(engine: AsyncEngine, today: datetime | None = None) -> list[int]:
-    """Create the partitions of this month and of those to come; return which were missing.
+    """Create the partitions of this month and the next three, unless they exist; return the months created.
 
     Raises:
         AuditUnavailable: the store does not answer.
@@ -36,23 +36,25 @@ async def create_missing(engine: AsyncEngine, today: datetime | None = None) -> 
     today = today or datetime.now(UTC)
     async with write_connection(engine) as connection:
         await connection.execute(text("SELECT seq FROM audit_head FOR UPDATE"))  # one process at a time
-        there = await names(connection)
-        wanted = [
-            month for month in months(today.year, today.month, 1 + _MONTHS_AHEAD) if _partition_name(month) not in there
+        existing = await names(connection)
+        missing = [
+            month
+            for month in months(today.year, today.month, 1 + _MONTHS_AHEAD)
+            if _partition_name(month) not in existing
         ]
-        return [month for month in wanted if await _create(connection, month)]
+        return [month for month in missing if await _create(connection, month)]
 
 
 async def names(connection: AsyncConnection) -> list[str]:
-    """Return the partitions by name, oldest first, the default one left out."""
-    found = await connection.scalars(
+    """Return the names of the partitions, oldest first, without the default one."""
+    children = await connection.scalars(
         text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'audit_records'::regclass")
     )
-    return sorted(name for name in found if _NAME_PATTERN.fullmatch(name))
+    return sorted(name for name in children if _NAME_PATTERN.fullmatch(name))
 
 
 class Partition(NamedTuple):
-    """A partition: how many records it has, and the `seq` of the last; 0 when it has none."""
+    """A partition: how many records it has, and the `seq` of the last one, 0 if it is empty."""
 
     name: str
     records: int
@@ -60,27 +62,26 @@ class Partition(NamedTuple):
 
 
 async def expired_before(connection: AsyncConnection, seq: int) -> list[Partition]:
-    """Return the partitions whose month is over and that hold nothing from `seq` on, oldest first."""
+    """Return the partitions of past months all of whose records come before `seq`, oldest first."""
     current = str(await connection.scalar(text("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYYMM')")))
-    passed: list[Partition] = []
+    expired: list[Partition] = []
     for name in await names(connection):
-        # The name is one of those that `names` lets through.
-        found = await connection.execute(text(f"SELECT count(*), coalesce(max(seq), 0) FROM {name}"))  # noqa: S608
-        part = Partition(name, *found.one())
-        if name[-6:] >= current or part.last_seq >= seq:
+        counted = await connection.execute(text(f"SELECT count(*), coalesce(max(seq), 0) FROM {name}"))  # noqa: S608 - matches _NAME_PATTERN
+        partition = Partition(name, *counted.one())
+        if name[-6:] >= current or partition.last_seq >= seq:
             break
-        passed.append(part)
-    return passed
+        expired.append(partition)
+    return expired
 
 
 async def drop(connection: AsyncConnection, partitions: Sequence[Partition]) -> None:
-    """Drop partitions, with all that is in them."""
-    for part in partitions:
-        await connection.execute(text(f"DROP TABLE {part.name}"))
+    """Drop partitions and their records."""
+    for partition in partitions:
+        await connection.execute(text(f"DROP TABLE {partition.name}"))
 
 
 async def _create(connection: AsyncConnection, month: int) -> bool:
-    """Create one partition; False when the default one holds records of that month already, which then stay there."""
+    """Create a partition; return False if the default one already has records of that month, which then stay there."""
     sql = f"CREATE TABLE {_partition_name(month)} PARTITION OF audit_records FOR VALUES IN ({month})"
     try:
         async with connection.begin_nested():

@@ -1,7 +1,7 @@
-"""Questions to the store. Rule: an answer streams page by page, so that its length costs no memory.
+"""Queries over the archived records, streamed page by page, so that memory does not grow with the result.
 
-A page starts where the one before it ended, by time and `seq`; nothing stays open between two pages, so a reader who
-pauses holds up neither the archiver nor the database.
+A page starts where the previous one ended, by time and `seq`. Nothing stays open between two pages, so a slow reader
+blocks neither the archiver nor the database.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -21,7 +21,7 @@ _PAGE_SIZE: Final = 1000  # rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """What a record must be; None asks nothing. `since` and `until` are epoch ms of `at`; `until` itself is out."""
+    """Conditions on a record; None means any value. `since` and `until` are epoch ms of `at`; `until` is excluded."""
 
     action: Action | None = None
     outcome: Outcome | None = None
@@ -38,11 +38,11 @@ class Filters:
     until: int | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """Return what SQL must ask."""
-        asked = {field.name: getattr(self, field.name) for field in fields(self)}
-        since, until = asked.pop("since"), asked.pop("until")
+        """Return the conditions for SQL."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        since, until = values.pop("since"), values.pop("until")
         conditions: list[ColumnElement[bool]] = [
-            RECORDS.c[name] == value for name, value in asked.items() if value is not None
+            RECORDS.c[name] == value for name, value in values.items() if value is not None
         ]
         if since is not None:
             conditions.append(RECORDS.c.at >= since)
@@ -52,7 +52,7 @@ class Filters:
 
 
 async def fetch(engine: AsyncEngine, query: Select[Any]) -> list[Row]:
-    """Return what `query` answers, all of it.
+    """Return all rows of a query.
 
     Raises:
         AuditUnavailable: the store does not answer.
@@ -71,23 +71,23 @@ async def find_records(
     limit: int | None = None,
     extra_conditions: Sequence[ColumnElement[bool]] = (),
 ) -> AsyncIterator[Row]:
-    """Yield the rows that match, by `at` and then `seq`; `within` is what SQL must ask besides.
+    """Yield the matching rows, ordered by `at` and `seq`; `extra_conditions` apply as well as the filters.
 
     Raises:
         AuditUnavailable: the store does not answer.
     """
-    place = (RECORDS.c.at, RECORDS.c.seq)
-    order = [column.desc() for column in place] if newest_first else [column.asc() for column in place]
+    position = (RECORDS.c.at, RECORDS.c.seq)
+    order = [column.desc() for column in position] if newest_first else [column.asc() for column in position]
     query = select(RECORDS).where(*filters.conditions(), *extra_conditions).order_by(*order)
     page = query
-    left = limit
-    while left is None or left > 0:
-        wanted = _PAGE_SIZE if left is None else min(_PAGE_SIZE, left)
-        rows = await fetch(engine, page.limit(wanted))
+    remaining = limit
+    while remaining is None or remaining > 0:
+        page_size = _PAGE_SIZE if remaining is None else min(_PAGE_SIZE, remaining)
+        rows = await fetch(engine, page.limit(page_size))
         for row in rows:
             yield row
-        if len(rows) < wanted:
+        if len(rows) < page_size:
             return
-        left = None if left is None else left - wanted
+        remaining = None if remaining is None else remaining - page_size
         end = tuple_(rows[-1]["at"], rows[-1]["seq"])
-        page = query.where(tuple_(*place) < end if newest_first else tuple_(*place) > end)
+        page = query.where(tuple_(*position) < end if newest_first else tuple_(*position) > end)

@@ -1,4 +1,4 @@
-"""Which shape the store has, and how it is brought up to date. Rule: two processes that migrate at once do it once."""
+"""The schema revision of the store, and its migration, which concurrent processes run only once."""
 
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,18 +14,18 @@ from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.core.errors import AuditUnavailable
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_ADVISORY_LOCK: Final = 0x53504F4B  # any number, ours: PostgreSQL's advisory lock on migrating
+_ADVISORY_LOCK: Final = 0x53504F4B  # an arbitrary number of ours: PostgreSQL's lock on migrating
 
 
 class Upgrade(NamedTuple):
-    """What an upgrade did: the revision before it, None for an empty database, and the one after it."""
+    """The revision before an upgrade, None for an empty database, and the one after it."""
 
     before: str | None
     after: str
 
 
 async def upgrade(engine: AsyncEngine) -> Upgrade:
-    """Bring the tables to the revision of this code; does nothing where they are there, or further.
+    """Migrate the tables to the revision of this code; do nothing if they have it or a newer one.
 
     Raises:
         AuditUnavailable: the database does not answer.
@@ -37,19 +37,19 @@ async def upgrade(engine: AsyncEngine) -> Upgrade:
 
 
 async def require_current(engine: AsyncEngine) -> None:
-    """Return when the tables are fit for this code; those of newer code are, as migrations only add.
+    """Check that this code can use the tables; it can use newer ones too, because migrations only add.
 
     Raises:
-        AuditUnavailable: they are not there or older, with what to do about it, or the database does not answer.
+        AuditUnavailable: they are missing or older (the message says what to do), or the database does not answer.
     """
-    if (found := await revision(engine)) is None:
+    if (current := await revision(engine)) is None:
         raise AuditUnavailable("The audit store has no tables yet: run `python -m spokes migrate`.")
-    if found in _older_revisions():
+    if current in _older_revisions():
         raise AuditUnavailable("The audit store is older than this code: run `python -m spokes migrate`.")
 
 
 async def revision(engine: AsyncEngine) -> str | None:
-    """Return the revision of the tables, None where there are none.
+    """Return the revision of the tables, None if there are none.
 
     Raises:
         AuditUnavailable: the database does not answer.
@@ -72,7 +72,7 @@ def _upgrade(connection: Connection) -> Upgrade:
 
 
 def _older_revisions() -> frozenset[str]:
-    """The revisions that this code knows and has left behind."""
+    """Return the revisions before the one of this code."""
     scripts = ScriptDirectory.from_config(_config())
     return frozenset(script.revision for script in scripts.walk_revisions()) - {scripts.get_current_head()}
 

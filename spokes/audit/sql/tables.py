@@ -1,17 +1,18 @@
-"""The tables of the audit. Rule: a change here comes with a migration; a test holds the two together.
+"""The tables of the audit store. A change here needs a migration; a test compares the two.
 
-In PostgreSQL the records have one column more, `month`, by which they are partitioned; only the migrations and
-`spokes.audit.sql.partitions` know of it: it fills itself, and no hash covers it.
+In PostgreSQL the records have one more column, `month`, by which they are partitioned. Only the migrations and
+`spokes.audit.sql.partitions` use it; its default fills it, and no hash covers it.
 """
 
 from typing import Final
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
-from spokes.audit.rows import FIELD_NAMES, INTEGER_FIELDS, REQUIRED_FIELDS
+from spokes.audit.records import FIELD_NAMES
+from spokes.audit.rows import INTEGER_FIELDS, REQUIRED_FIELDS
 
 METADATA: Final = MetaData()
-_BIGINT: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite's row id is spelled INTEGER, and has 64 bits
+_BIGINT: Final = BigInteger().with_variant(Integer, "sqlite")  # in SQLite only INTEGER makes a row id; it has 64 bits
 
 RECORDS: Final = Table(
     "audit_records",
@@ -24,20 +25,20 @@ RECORDS: Final = Table(
     ),
     UniqueConstraint("id", name="uq_audit_records_id"),
 )
-# Each carries the order in which people read, so that the newest fifty of anything are fifty steps away.
+# Each index ends with the reading order, so that the newest fifty matches are read in fifty steps.
 Index("ix_audit_records_at", RECORDS.c.at, RECORDS.c.seq)
 for _name in ("object_id", "event_key", "delivery_id", "actor", "correlation_id"):
-    _there = RECORDS.c[_name].is_not(None) if RECORDS.c[_name].nullable else None
+    _is_set = RECORDS.c[_name].is_not(None) if RECORDS.c[_name].nullable else None
     Index(
         f"ix_audit_records_{_name}",
         RECORDS.c[_name],
         RECORDS.c.at,
         RECORDS.c.seq,
-        sqlite_where=_there,
-        postgresql_where=_there,
+        sqlite_where=_is_set,
+        postgresql_where=_is_set,
     )
 
-# One row: the end of the chain. Whoever extends the chain locks it first.
+# One row: the end of the chain. The chain writer locks it first.
 HEAD: Final = Table(
     "audit_head",
     METADATA,
@@ -47,7 +48,7 @@ HEAD: Final = Table(
     CheckConstraint("id = 1", name="ck_audit_head_one_row"),
 )
 
-# Places of the chain, signed. `kind` is `checkpoint`, or `anchor`: all records up to it were purged by retention.
+# Signed positions of the chain. `kind` is `checkpoint`, or `anchor`: retention purged all records up to it.
 CHECKPOINTS: Final = Table(
     "audit_checkpoints",
     METADATA,
@@ -58,7 +59,7 @@ CHECKPOINTS: Final = Table(
     Column("signature", Text, nullable=False),
 )
 
-# Objects whose ids may not be kept any more, with the record that says so.
+# Erased objects, whose ids must not be stored any more, with the `seq` of the record of the erasure.
 ERASED_OBJECTS: Final = Table(
     "audit_erased",
     METADATA,
@@ -66,7 +67,7 @@ ERASED_OBJECTS: Final = Table(
     Column("seq", _BIGINT, nullable=False, index=True),
 )
 
-# What people have asked for. `object_ids` is JSON, the first id and those merged into it; NULL once all is done.
+# Erasure requests. `object_ids` is JSON: the contact's id, then those merged into it; NULL once the request is done.
 PRIVACY_REQUESTS: Final = Table(
     "privacy_requests",
     METADATA,
@@ -79,6 +80,6 @@ PRIVACY_REQUESTS: Final = Table(
     Column("due_at", _BIGINT, nullable=False),
     Column("requested_by", Text, nullable=False),
     Column("state", Text, nullable=False),
-    Column("steps", Text, nullable=False),  # JSON: name of a step done -> what it did
+    Column("steps", Text, nullable=False),  # JSON: name of a completed step -> its result
     Column("done_at", _BIGINT),
 )

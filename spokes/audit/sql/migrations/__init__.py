@@ -1,1 +1,1 @@
-"""How the tables of the audit came to be. Rule: a migration that was released is never edited."""
+"""Alembic's migrations of the audit store. A released migration is never edited."""

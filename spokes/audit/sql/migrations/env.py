@@ -1,4 +1,4 @@
-"""What alembic runs for every upgrade. Rule: the connection, and the transaction on it, are the caller's."""
+"""Alembic's environment for every upgrade, on the caller's connection and in its transaction."""
 
 from alembic import context
 
@@ -8,7 +8,7 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=METADATA,
     render_as_batch=True,  # SQLite alters a table by copying it
-    transactional_ddl=True,  # SQLite can, inside the transaction that the caller began
+    transactional_ddl=True,  # SQLite supports it inside the transaction that the caller began
 )
 with context.begin_transaction():
     context.run_migrations()
