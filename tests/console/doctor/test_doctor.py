@@ -261,8 +261,8 @@ STANDING = ProcessState({"web": 1, "worker": 2}, (), {}, 0, 0.0)
             "secret_old stands. A secret is older",
         ),
         (STANDING._replace(pause_reasons={7: "not_authorized"}), "pauses", "portal 7 waits: not_authorized"),
-        (STANDING._replace(unreadable=3), "queue", "3 jobs that nobody can read"),
-        (STANDING._replace(unsent_s=900.0), "alerts", "has not reached ALERT_WEBHOOK_URL for 900 s"),
+        (STANDING._replace(unreadable_jobs=3), "queue", "3 jobs that nobody can read"),
+        (STANDING._replace(oldest_unsent_s=900.0), "alerts", "has not reached ALERT_WEBHOOK_URL for 900 s"),
     ],
 )
 def test_what_waits_for_an_operator_is_a_warning(standing: ProcessState, topic: str, words: str) -> None:
