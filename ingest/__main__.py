@@ -1,9 +1,9 @@
-"""`python -m ingest`: run the web process, or several. Rule: set up, run, and say in a sentence what is missing."""
+"""`python -m ingest`: run one web process, or several under gunicorn."""
 
 from spokes.core.signals import exit_on_signals, ignore_signals
 
 if __name__ == "__main__":
-    exit_on_signals()  # what follows takes a second to load
+    exit_on_signals()  # before the imports below, which take a second
 
 import argparse
 import gc
@@ -15,47 +15,47 @@ from spokes.core.errors import ConfigurationError
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.telemetry.setup import setup_telemetry
 
-_SHUTDOWN_S = 20  # what is in flight may take this long; Heroku kills a dyno after 30 s
+_SHUTDOWN_S = 20  # for requests in flight; Heroku kills a dyno after 30 s
 
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
     argparse.ArgumentParser(
         prog="python -m ingest",
-        description=f"The web process: takes HubSpot's deliveries in at {RECEIVER_PATH} and queues them in Redis. "
-        "All its settings come from the environment; README.md lists them.",
+        description=f"The web process: receives HubSpot's deliveries at {RECEIVER_PATH} and queues them in Redis. "
+        "It is configured by environment variables only; README.md lists them.",
     ).parse_args()
     try:
         settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
         setup_telemetry(settings, "web")
-        with temporary_console_folder(settings) as console:
+        with temporary_console_folder(settings) as console_folder:
             if settings.web_concurrency == 1:
-                _run_single_process(settings, console)
+                _run_single_process(settings, console_folder)
             else:
-                _run_prefork(settings, console)
+                _run_prefork(settings, console_folder)
     except ConfigurationError as error:
-        print(error, file=sys.stderr)  # noqa: T201 - the log may not be set up yet
+        print(error, file=sys.stderr)  # noqa: T201 - logging may not be configured yet
         return 2
     return 0
 
 
-def _run_single_process(settings: Settings, console: Path | None) -> None:
-    """Run in this process."""
-    import uvloop  # noqa: PLC0415 - gunicorn brings its own way to it
+def _run_single_process(settings: Settings, console_folder: Path | None) -> None:
+    """Serve in this process."""
+    import uvloop  # noqa: PLC0415 - gunicorn loads it by itself
 
     from ingest.app import create_app  # noqa: PLC0415 - gunicorn's processes load it themselves
     from ingest.server.http_server import serve  # noqa: PLC0415 - likewise
 
-    app = create_app(settings, console_folder=console)
+    app = create_app(settings, console_folder=console_folder)
     _freeze_gc()
     uvloop.run(serve(app, settings, graceful_s=_SHUTDOWN_S))
 
 
-def _run_prefork(settings: Settings, console: Path | None) -> None:
-    """Run WEB_CONCURRENCY processes on one port under gunicorn, which replaces those that die."""
-    from ingest.prefork import PreforkServer  # noqa: PLC0415 - loads gunicorn, which one process does not need
+def _run_prefork(settings: Settings, console_folder: Path | None) -> None:
+    """Serve in WEB_CONCURRENCY processes on one port; gunicorn replaces those that die."""
+    from ingest.prefork import PreforkServer  # noqa: PLC0415 - loads gunicorn, which a single process does not need
 
-    server = PreforkServer(settings, graceful_s=_SHUTDOWN_S, console_folder=console)
+    server = PreforkServer(settings, graceful_s=_SHUTDOWN_S, console_folder=console_folder)
     _freeze_gc()
     try:
         server.run()
@@ -64,7 +64,10 @@ def _run_prefork(settings: Settings, console: Path | None) -> None:
 
 
 def _freeze_gc() -> None:
-    """What was loaded stays; what a request makes has no cycles, so looking for them after every few is wasted."""
+    """Exempt everything loaded so far from garbage collection, and collect rarely.
+
+    Loaded modules stay for good, and requests make no reference cycles, so frequent collections would find nothing.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)

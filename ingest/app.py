@@ -1,4 +1,4 @@
-"""Put the web process together. Rule: what is opened here is closed here, in reverse order."""
+"""Assemble and close the web application; its parts are closed in reverse order of opening."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,11 @@ log = structlog.get_logger()
 
 
 def create_app(settings: Settings, *, console_folder: Path | None = None) -> web.Application:
-    """Return the application that `settings` ask for; `console` is the folder of the console, if there is one.
+    """Return the web application.
+
+    Args:
+        settings: of the deployment.
+        console_folder: see `temporary_console_folder`; None serves no console.
 
     Raises:
         ConfigurationError: HANDLERS or ALLOWED_EVENTS is wrong.
@@ -71,7 +75,7 @@ async def _console_context(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _services_context(allow_list: AllowList, app: web.Application) -> AsyncIterator[None]:
-    """What the views need, for as long as they do."""
+    """Open what the views use, run its background tasks, and close it."""
     settings = app[SETTINGS]
     redis = app[REDIS] = redis_client(settings, max_connections=10)
     admission = Admission(
@@ -81,39 +85,39 @@ async def _services_context(allow_list: AllowList, app: web.Application) -> Asyn
         timeout_s=settings.redis_timeout_s,
     )
     limit = FailureLimit(settings.failed_signature_limit)
-    refusals = RefusalLog(redis, limit, derive_key(settings.master_key(), "addresses"))
-    load = app[BACKPRESSURE] = Backpressure(redis, settings)
+    refusal_log = RefusalLog(redis, limit, derive_key(settings.master_key(), "addresses"))
+    backpressure = app[BACKPRESSURE] = Backpressure(redis, settings)
     keys = EventKeys(derive_key(settings.master_key(), "event keys"))
-    app[RECEIVER] = Receiver(settings, allow_list, keys, backpressure=load, admission=admission)
-    surroundings = app[REQUEST_WRAPPER] = RequestWrapper(refusals, trusted_proxies=settings.trusted_proxies)
+    app[RECEIVER] = Receiver(settings, allow_list, keys, backpressure=backpressure, admission=admission)
+    wrapper = app[REQUEST_WRAPPER] = RequestWrapper(refusal_log, trusted_proxies=settings.trusted_proxies)
     totals = MetricTotals(redis, "web")
     app[METRICS_PAGE] = MetricsPage(redis, totals, settings.metrics_token.get_secret_value())
     stop = asyncio.Event()
-    sharing = asyncio.create_task(totals.run())
-    beside = [
+    flushing = asyncio.create_task(totals.run())
+    background = [
         asyncio.create_task(work)
         for work in (
-            refusals.run(stop),
-            load.run(stop),
-            surroundings.run(stop),
+            refusal_log.run(stop),
+            backpressure.run(stop),
+            wrapper.run(stop),
             _warn_about_durability(redis, durable=admission.durable),
         )
     ]
     yield
     stop.set()
-    await asyncio.gather(*beside)
+    await asyncio.gather(*background)
     with contextlib.suppress(RedisError, OSError):
-        await refusals.write_records()
-    surroundings.flush_metrics()
-    sharing.cancel()
-    await asyncio.gather(sharing, return_exceptions=True)
+        await refusal_log.write_records()
+    wrapper.flush_metrics()
+    flushing.cancel()
+    await asyncio.gather(flushing, return_exceptions=True)
     await totals.close()
     await admission.close()
     await redis.aclose()
 
 
 async def _warn_about_durability(redis: Redis, *, durable: bool) -> None:
-    """Say at start what this Redis would lose."""
+    """Log at start what this Redis server could lose."""
     with contextlib.suppress(RedisError, OSError):
-        for loss in await durability_risks(redis, durable=durable):
-            log.warning("redis_would_lose_events", advice=loss.message)
+        for risk in await durability_risks(redis, durable=durable):
+            log.warning("redis_would_lose_events", advice=risk.message)

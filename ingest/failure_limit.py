@@ -1,7 +1,4 @@
-"""Who may knock: https, addresses, and how often an address may fail. Rule: verified traffic is never slowed.
-
-Forwarded headers are believed only behind a declared proxy, and only what that proxy itself wrote.
-"""
+"""How often an address may fail signature verification within a minute. Requests that verify are never limited."""
 
 import time
 from collections.abc import Mapping
@@ -13,21 +10,21 @@ _OTHER_ADDRESSES: Final = "others"
 
 
 class FailureLimit:
-    """Failed signatures by address, over all web processes.
+    """Counts failed signatures by address, over all web processes.
 
-    Each process counts for itself and shares its counts every second, so a flood of forged requests costs Redis one
-    call a second and not one a request.
+    Each process counts by itself and exchanges counts with the others every second, so that a flood of forged requests
+    costs Redis one call a second and not one per request.
     """
 
     def __init__(self, limit: int) -> None:
         """Allow `limit` failures per address and minute."""
         self._limit = limit
         self._window = 0
-        self._unshared: dict[str, int] = {}  # failures seen here and not shared yet
-        self._totals: dict[str, int] = {}  # failures of all processes, as of the last sharing
+        self._unshared: dict[str, int] = {}  # failures counted here and not sent to Redis yet
+        self._totals: dict[str, int] = {}  # failures counted by all processes, as of the last exchange
 
     def record_failure(self, address: str, now_s: float | None = None) -> bool:
-        """Count a failed signature; return whether the address has failed too often in this minute."""
+        """Count a failed signature; return whether the address has exceeded the limit in this minute."""
         window = int(time.time() if now_s is None else now_s) // _WINDOW_S
         if window != self._window:
             self._window, self._unshared, self._totals = window, {}, {}
@@ -36,15 +33,15 @@ class FailureLimit:
         return self._unshared[name] + self._totals.get(name, 0) > self._limit
 
     def drain(self) -> dict[str, int]:
-        """Return the failures that are to be shared, and count them as shared."""
-        ours, self._unshared = self._unshared, {}
-        return ours
+        """Return the counts that were not shared yet, and start over from zero."""
+        unshared, self._unshared = self._unshared, {}
+        return unshared
 
     def merge_totals(self, totals: Mapping[str, int]) -> None:
-        """Take note of what all processes have counted."""
+        """Store the counts of all processes."""
         self._totals.update(totals)
 
     @property
     def window(self) -> int:
-        """The minute that is being counted."""
+        """The minute being counted, in minutes since the epoch."""
         return self._window

@@ -1,4 +1,4 @@
-"""Several web processes on one port. Rule: gunicorn starts, watches and ends them; each runs the same application."""
+"""Several web processes on one port under gunicorn, which starts, watches and ends them; all run the same app."""
 
 import os
 import signal
@@ -15,19 +15,19 @@ from ingest.server.http_server import app_runner
 from spokes.core.settings import Settings
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
-_CLOSE_S: Final = 5  # for closing what is open, after what was in flight; Heroku kills a dyno after 30 s
+_CLOSE_S: Final = 5  # for closing connections after the requests in flight; Heroku kills a dyno after 30 s
 
 
 class PreforkServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no types
-    """gunicorn, set up from our settings and from nothing else."""
+    """gunicorn, configured from our settings alone."""
 
     def __init__(self, settings: Settings, *, graceful_s: int, console_folder: Path | None) -> None:
-        """Serve what `settings` ask for.
+        """Prepare to serve.
 
         Args:
             settings: of the deployment.
-            graceful_s: what is in flight at the end may take so long.
-            console: the console's folder, if there is one.
+            graceful_s: time for requests in flight at shutdown.
+            console_folder: see `temporary_console_folder`; None serves no console.
 
         Raises:
             ConfigurationError: HANDLERS or ALLOWED_EVENTS is wrong.
@@ -35,15 +35,15 @@ class PreforkServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no
         self._settings = settings
         self._graceful_s = graceful_s
         self._console_folder = console_folder
-        create_app(settings)  # so that a wrong setting ends the start, and not one process after the other
-        hold, let_go = (
+        create_app(settings)  # so that a wrong setting fails the start here, and not in one child after another
+        block, unblock = (
             partial(signal.pthread_sigmask, how, _STOP_SIGNALS) for how in (signal.SIG_BLOCK, signal.SIG_UNBLOCK)
         )
-        os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=_restore_default_signals)
+        os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=_restore_default_signals)
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn; called by it."""
+        """Configure gunicorn; called by it."""
         settings: dict[str, Any] = {
             "bind": f"{self._settings.host}:{self._settings.port}",
             "workers": self._settings.web_concurrency,
@@ -58,18 +58,20 @@ class PreforkServer(BaseApplication):  # type: ignore[misc]  # gunicorn ships no
                 self.cfg.set(name, value)
 
     def load(self) -> Callable[[], Awaitable[web.AppRunner]]:
-        """Return what makes the application's runner; called in each process."""
+        """Return the coroutine function that makes the application's runner; called in each process."""
 
-        async def make() -> web.AppRunner:
-            return app_runner(
-                create_app(self._settings, console_folder=self._console_folder), graceful_s=self._graceful_s
-            )
+        async def make_runner() -> web.AppRunner:
+            app = create_app(self._settings, console_folder=self._console_folder)
+            return app_runner(app, graceful_s=self._graceful_s)
 
-        return make
+        return make_runner
 
 
 def _restore_default_signals() -> None:
-    """Let a process that has only begun end at once when told to; it has gunicorn's own ear, which is deaf in it."""
+    """Let SIGTERM end a new child at once.
+
+    The child inherits gunicorn's signal handlers, which do nothing there until it has set up its own.
+    """
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOP_SIGNALS)

@@ -1,6 +1,7 @@
-"""The receiver: a signed request in, 202 out once every wanted event of it is safe in Redis. Rule: the steps in order.
+"""The steps from a signed request to 202, in order. 202 means that every allowed event of it is safe in Redis.
 
-What it needs is bound once: nearly every request takes this way, and looking things up on it costs as much as they do.
+Attributes are bound once, in `__init__`: nearly every request takes these steps, and repeated lookups would cost as
+much as the steps themselves.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from spokes.intake.fast_path import FastPath
 
 
 class Receiver:
-    """Takes deliveries in."""
+    """Receives webhook requests."""
 
     def __init__(
         self,
@@ -46,10 +47,10 @@ class Receiver:
         self._admission = admission
 
     async def receive(self, request: web.BaseRequest) -> Summary:
-        """Take a delivery in; return what became of its events.
+        """Admit the events of a request; return how many had which result.
 
         Raises:
-            RejectedRequest: it is not HubSpot's, not fresh, or not readable.
+            RejectedRequest: the request is not HubSpot's, not fresh, or not readable.
             QueueUnavailable: Redis did not confirm, or is full.
         """
         settings = self._settings
@@ -71,23 +72,23 @@ class Receiver:
             max_age_s=settings.signature_max_age_s,
             max_skew_s=settings.signature_max_skew_s,
         )
-        kind = request.headers.get("Content-Type")
-        if kind is not None and "json" not in kind.partition(";")[0].lower():
+        content_type = request.headers.get("Content-Type")
+        if content_type is not None and "json" not in content_type.partition(";")[0].lower():
             raise RejectedRequest(Refusal.CONTENT_TYPE)
-        arrivals = self._classify(body, now_ms)
-        return summary([await self._admission.admit(arrival) for arrival in arrivals])
+        deliveries = self._classify(body, now_ms)
+        return summary([await self._admission.admit(delivery) for delivery in deliveries])
 
     def _classify(self, body: bytes, now_ms: int) -> list[ClassifiedDelivery]:
-        """Read the body: in one pass where it is usual, element by element where anything about it is not."""
-        if self._backpressure.accepts_all and (usual := self._fast_path.classify(body, now_ms)):
-            return [usual]
-        batch = split_events(parse_json(body), body)
-        self._backpressure.check_events(batch.events)
+        """Classify the body: in one pass if it is a common one, element by element otherwise."""
+        if self._backpressure.accepts_all and (delivery := self._fast_path.classify(body, now_ms)):
+            return [delivery]
+        parsed = split_events(parse_json(body), body)
+        self._backpressure.check_events(parsed.events)
         portal_ids = self._settings.portal_ids
-        return classify(batch, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)
+        return classify(parsed, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)
 
     async def _read_body(self, request: web.BaseRequest) -> bytes:
-        """Read the body, as it came; nearly always it is here already."""
+        """Return the body, unchanged. Nearly always all of it has been received already."""
         settings = self._settings
         if (request.content_length or 0) > settings.max_body_bytes:
             raise RejectedRequest(Refusal.BODY_TOO_LARGE)
@@ -99,6 +100,6 @@ class Receiver:
                     body = await request.read()
             except TimeoutError:
                 raise RejectedRequest(Refusal.BODY_TOO_SLOW) from None
-        if len(body) > settings.max_body_bytes:  # it did not say how long it would be
+        if len(body) > settings.max_body_bytes:  # a chunked body declares no length
             raise RejectedRequest(Refusal.BODY_TOO_LARGE)
         return body

@@ -1,4 +1,4 @@
-"""Refused requests, added up. Rule: a forger fills neither log nor audit."""
+"""Aggregate refused requests for log and audit, so that forged requests cannot fill either."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from spokes.intake.backpressure import wait_for_stop
 _FLUSH_EVERY_S: Final = 1.0
 _RECORD_EVERY_S: Final = 10.0
 _COUNTER_TTL_S: Final = 120
-_WARN_EVERY_S: Final = 60  # of all processes together
+_WARN_EVERY_S: Final = 60  # over all processes
 _WARNED_KEY: Final = "spokes:hubspot_refused"
 _SIGNATURE_REFUSALS: Final = frozenset(
     reason for reason in Refusal if reason.value.startswith(("signature", "timestamp"))
@@ -29,10 +29,10 @@ log = structlog.get_logger()
 
 
 class RefusalLog:
-    """What the door refused since it last told."""
+    """Counts refused requests until the next record is written."""
 
     def __init__(self, redis: Redis, limit: FailureLimit, key: bytes) -> None:
-        """`key` hashes addresses: they are personal, and Redis need only tell them apart."""
+        """`key` hashes addresses: they are personal data, and Redis only has to tell them apart."""
         self._redis = redis
         self._limit = limit
         self._key = key
@@ -41,7 +41,7 @@ class RefusalLog:
         self._written_at = time.monotonic()
 
     def record(self, reason: Refusal, address: str, user_agent: str) -> Refusal:
-        """Count a refusal; return the reason to answer with, which is another once an address failed too often."""
+        """Count a refusal; return the reason to answer with: TOO_MANY_FAILURES once the address exceeds the limit."""
         if reason in _SIGNATURE_REFUSALS:
             if user_agent.startswith("HubSpot"):
                 self._hubspot_reasons[reason.value] += 1
@@ -51,7 +51,7 @@ class RefusalLog:
         return reason
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Share counts and tell of them until `stop` is set; Redis being down only delays it."""
+        """Flush counts and write records until `stop` is set; a Redis outage only delays them."""
         while not stop.is_set():
             await wait_for_stop(stop, _FLUSH_EVERY_S)
             try:
@@ -62,16 +62,17 @@ class RefusalLog:
                 log.warning("refusals_not_shared")
 
     async def write_records(self) -> None:
-        """Write the record of what was refused, and the warning that an integrator needs most."""
+        """Write the audit record of the counted refusals; warn about those of requests that look like HubSpot's."""
         reasons = self._reasons.copy()
         self._written_at = time.monotonic()
         if self._hubspot_reasons and await self._redis.set(_WARNED_KEY, 1, nx=True, ex=_WARN_EVERY_S):
-            suspects, self._hubspot_reasons = self._hubspot_reasons, Counter()
+            hubspot_reasons, self._hubspot_reasons = self._hubspot_reasons, Counter()
             log.warning(
                 "hubspot_requests_refused",
-                reasons=dict(suspects),
-                advice="Requests that look like HubSpot's fail their signature. Is PUBLIC_URL what HubSpot calls, and "
-                "HUBSPOT_CLIENT_SECRET the app's? `python -m spokes explain-signature` finds out.",
+                reasons=dict(hubspot_reasons),
+                advice="Requests that look like HubSpot's fail signature verification. Check that PUBLIC_URL is what "
+                "HubSpot calls and HUBSPOT_CLIENT_SECRET the app's; `python -m spokes explain-signature` finds the "
+                "cause.",
             )
         if reasons:
             record = AuditRecord(
@@ -84,15 +85,15 @@ class RefusalLog:
             log_security_event(SecurityEvent.REQUESTS_REFUSED, reasons=dict(reasons))
 
     async def _flush(self) -> None:
-        """Add our counts to everybody's, and learn everybody's."""
-        ours = {keyed_hash(self._key, address): (address, count) for address, count in self._limit.drain().items()}
-        if not ours:
+        """Add our counts of failed signatures to those in Redis, and read the totals of all processes."""
+        counts = {keyed_hash(self._key, address): (address, count) for address, count in self._limit.drain().items()}
+        if not counts:
             return
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for name, (_, count) in ours.items():
+            for name, (_, count) in counts.items():
                 pipeline.incrby(f"spokes:failures:{self._limit.window}:{name}", count)
                 pipeline.expire(f"spokes:failures:{self._limit.window}:{name}", _COUNTER_TTL_S)
             totals = (await pipeline.execute())[::2]
         self._limit.merge_totals(
-            {address: int(total) for (address, _), total in zip(ours.values(), totals, strict=True)}
+            {address: int(total) for (address, _), total in zip(counts.values(), totals, strict=True)}
         )

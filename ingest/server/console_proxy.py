@@ -1,7 +1,7 @@
-"""The console behind the web process: one child on a socket of its own, and a way through to it.
+"""Run the console as a child process on a Unix socket, and proxy requests to it.
 
-Rule: the door owes the console nothing - its requests do not count as in flight, and its end is never the door's. Of
-several web processes one is elected by a lock to keep the child; all of them pass requests on.
+The console cannot hold up the web process: its requests do not count as in flight, and when it ends the web process
+goes on. Of several web processes one holds a file lock and supervises the child; all of them proxy requests.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from spokes.core.errors import RejectedRequest
 from spokes.core.request_guard import check_sender
 from spokes.core.settings import Settings
 
-_MAX_BODY_BYTES: Final = 256 * 1024  # bytes, as the console itself takes
-_MIN_RESTART_DELAY_S, _MAX_RESTART_DELAY_S = 0.5, 30.0  # between two starts of a child that ends
-_STABLE_AFTER_S: Final = 60.0  # a child that has lived so long starts again at once
-_TERMINATE_TIMEOUT_S: Final = 6.0  # the console gives what it answers five seconds
+_MAX_BODY_BYTES: Final = 256 * 1024  # the console's own limit
+_MIN_RESTART_DELAY_S, _MAX_RESTART_DELAY_S = 0.5, 30.0
+_STABLE_AFTER_S: Final = 60.0  # a child that ran longer is restarted after the minimum delay
+_TERMINATE_TIMEOUT_S: Final = 6.0  # the console gives its own requests in flight five seconds
 _CONNECTION_HEADERS: Final = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
     "upgrade", "expect", "content-length", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host",
@@ -37,13 +37,13 @@ log = structlog.get_logger()
 
 
 def is_console_path(raw_path: str) -> bool:
-    """Whether a request is for the console."""
+    """Return whether a request with this path is for the console."""
     return raw_path.startswith(("/console/", "/api/", "/console?")) or raw_path == "/console"
 
 
 @contextlib.contextmanager
 def temporary_console_folder(settings: Settings) -> Iterator[Path | None]:
-    """Make the folder of socket and lock, which is nobody else's, for all web processes; None without a console."""
+    """Make the private folder of socket and lock, shared by all web processes; yield None if there is no console."""
     if not settings.console_key.get_secret_value():
         yield None
         return
@@ -51,22 +51,22 @@ def temporary_console_folder(settings: Settings) -> Iterator[Path | None]:
     try:
         yield folder
     finally:
-        if os.getpid() == owner:  # a process that was forked meanwhile comes past here too
+        if os.getpid() == owner:  # forked web processes leave this block too
             shutil.rmtree(folder, ignore_errors=True)
 
 
 class ConsoleProxy:
-    """Passes requests on to the console, and keeps it running if this process is the one to."""
+    """Proxies requests to the console, and supervises the console in the one web process that holds the lock."""
 
     def __init__(self, settings: Settings, folder: Path) -> None:
-        """Use `folder`, see `console_folder`."""
+        """`folder` is the one of `temporary_console_folder`."""
         self._trusted_proxies = settings.trusted_proxies
         self._body_timeout_s = settings.body_timeout_s
         self._socket = folder / "socket"
         self._lock = folder / "lock"
 
     async def __aenter__(self) -> Self:
-        """Begin."""
+        """Start supervising."""
         self._session = ClientSession(
             connector=UnixConnector(str(self._socket), limit=0),
             timeout=ClientTimeout(total=None, sock_connect=5),
@@ -76,23 +76,23 @@ class ConsoleProxy:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End the child, if it is ours."""
+        """End the child, if this process supervises it."""
         self._supervisor.cancel()
         await asyncio.gather(self._supervisor, return_exceptions=True)
         await self.disconnect()
 
     async def disconnect(self, _: object = None) -> None:
-        """End what is being passed on; a stream of events would never end by itself."""
+        """Abort the requests being proxied; an event stream would never end by itself."""
         await self._session.close()
 
     async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Return the console's answer, part by part as it comes."""
+        """Return the console's response, streamed."""
         try:
             sender = check_sender(request.headers, request.remote, proxies=self._trusted_proxies, networks=())
         except RejectedRequest:
             return _text_response(403, "The console is served over https only.")
         if "Expect" in request.headers:
-            return _text_response(417, "Send the body at once.")
+            return _text_response(417, "Send the body without an Expect header.")
         try:
             async with asyncio.timeout(self._body_timeout_s):
                 body = await _read_body(request)
@@ -111,42 +111,39 @@ class ConsoleProxy:
                 data=body or None,
                 allow_redirects=False,
                 skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE),
-            ) as answer:
-                response = web.StreamResponse(status=answer.status, headers=_end_to_end_headers(answer.headers))
-                if hdrs.CONTENT_LENGTH in answer.headers:
-                    response.headers[hdrs.CONTENT_LENGTH] = answer.headers[hdrs.CONTENT_LENGTH]
+            ) as upstream:
+                response = web.StreamResponse(status=upstream.status, headers=_end_to_end_headers(upstream.headers))
+                if hdrs.CONTENT_LENGTH in upstream.headers:
+                    response.headers[hdrs.CONTENT_LENGTH] = upstream.headers[hdrs.CONTENT_LENGTH]
                 await response.prepare(request)
-                async for part in answer.content.iter_any():
-                    await response.write(part)
+                async for chunk in upstream.content.iter_any():
+                    await response.write(chunk)
                 await response.write_eof()
-        except (ClientError, ConnectionError, RuntimeError) as fault:  # RuntimeError: the session is closed, we end
+        except (ClientError, ConnectionError, RuntimeError) as error:  # RuntimeError: the session is closed at shutdown
             if response is None or not response.prepared:
-                if not isinstance(fault, ClientConnectionError | ConnectionError):
-                    log.warning("console_unreachable", error=type(fault).__name__)
+                if not isinstance(error, ClientConnectionError | ConnectionError):
+                    log.warning("console_unreachable", error=type(error).__name__)
                 return _text_response(503, "The console is starting; try again in a few seconds.")
-            if request.transport is not None:  # what was begun cannot be answered otherwise any more
+            if request.transport is not None:  # the status is sent already, so closing is the only way to report it
                 request.transport.close()
         return response
 
     async def _supervise(self) -> None:
-        """Keep the console running once no other web process does, until cancelled."""
+        """Keep the console running once this process gets the lock, until cancelled."""
         with self._lock.open("w") as lock:
-            while not _try_lock(lock.fileno()):  # noqa: ASYNC110 - nobody tells of a lock that is free
+            while not _try_lock(lock.fileno()):  # noqa: ASYNC110 - a released file lock notifies nobody
                 await asyncio.sleep(_MIN_RESTART_DELAY_S)
-            wait_s = _MIN_RESTART_DELAY_S
+            delay_s = _MIN_RESTART_DELAY_S
             while True:
-                began = time.monotonic()
+                started = time.monotonic()
                 code = await self._run_child()
-                wait_s = (
-                    _MIN_RESTART_DELAY_S
-                    if time.monotonic() - began > _STABLE_AFTER_S
-                    else min(wait_s * 2, _MAX_RESTART_DELAY_S)
-                )
-                log.error("console_ended", exit_code=code, again_in_s=wait_s)
-                await asyncio.sleep(wait_s)
+                was_stable = time.monotonic() - started > _STABLE_AFTER_S
+                delay_s = _MIN_RESTART_DELAY_S if was_stable else min(delay_s * 2, _MAX_RESTART_DELAY_S)
+                log.error("console_ended", exit_code=code, again_in_s=delay_s)
+                await asyncio.sleep(delay_s)
 
     async def _run_child(self) -> int:
-        """Run the console to its end; it ends with us however we end, because its standard input does."""
+        """Run the console until it ends. When this process ends, the child's standard input closes, and it ends too."""
         command = (sys.executable, "-m", "spokes", "serve", "--with-parent", "--socket", str(self._socket))
         child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
         try:
@@ -173,15 +170,15 @@ def _try_lock(descriptor: int) -> bool:
 
 
 def _end_to_end_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    """Return the headers that are for the other end, and not for this connection."""
+    """Return the headers to pass on: those that do not concern one connection only."""
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _CONNECTION_HEADERS)
 
 
 async def _read_body(request: web.BaseRequest) -> bytes | None:
-    """Read the body whole: the console waits for nobody who sends slowly. None when it is too large."""
+    """Return the whole body, so that a slow sender does not occupy the console; None if it is too large."""
     body = bytearray()
-    async for part in request.content.iter_any():
-        body += part
+    async for chunk in request.content.iter_any():
+        body += chunk
         if len(body) > _MAX_BODY_BYTES:
             return None
     return bytes(body)

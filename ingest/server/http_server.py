@@ -1,12 +1,7 @@
-"""One web process: serve until asked to end, then let what is in flight finish. Rule: an accepted request is answered.
+"""Serve HTTP in one web process: dispatch requests, close slow connections, drain requests in flight at shutdown.
 
-aiohttp's own way to stop ignores what still arrives of a body once it has begun to stop, so it begins here only when no
-request is left.
-
-Connections from which no request has come yet. Rule: pure; whoever asks closes those that took too long.
-
-aiohttp limits how long a connection may idle, which is minutes, but not how long the head of a request may trickle in:
-a stranger who sends a byte a second would hold a socket all that time, thousands of them with little effort.
+Every accepted request is answered. aiohttp's own shutdown ignores what still arrives of a request body, so it begins
+here only when no request is in flight.
 """
 
 import asyncio
@@ -30,42 +25,16 @@ from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.signals import ignore_signals
 from spokes.core.telemetry.metrics import REQUESTS
 
+_KEEP_ALIVE_S: Final = 120.0  # longer than proxies' own; also closes a connection whose next request head never ends
+_CHECK_CONNECTIONS_EVERY_S: Final = 1.0
+_DRAIN_POLL_S: Final = 0.05
+_CLOSE_S: Final = 1.0  # for requests that did not finish within `graceful_s`
+
 Connection = TypeVar("Connection")
 
 
-class Newcomers(Generic[Connection]):
-    """Tells which connections have been open for too long without a request."""
-
-    def __init__(self, limit_s: float) -> None:
-        """Let a connection's first request take `limit_s` seconds to come."""
-        self._limit_s = limit_s
-        self._heard: set[Connection] = set()
-        self._since: dict[Connection, float] = {}
-
-    def heard(self, connection: Connection) -> None:
-        """Take note that a request has come from `connection`."""
-        self._heard.add(connection)
-
-    def late(self, connections: Collection[Connection], now_s: float) -> list[Connection]:
-        """Return those of the open `connections` that took too long; those that are closed are forgotten.
-
-        Args:
-            connections: all that are open now.
-            now_s: seconds, of any clock that never goes back.
-        """
-        self._heard.intersection_update(connections)
-        self._since = {one: self._since.get(one, now_s) for one in connections if one not in self._heard}
-        return [one for one, since in self._since.items() if now_s - since >= self._limit_s]
-
-
-_KEEP_ALIVE_S: Final = 120.0  # longer than proxies keep theirs; it also ends a connection whose later head never ends
-_CHECK_CONNECTIONS_EVERY_S: Final = 1.0
-_DRAIN_POLL_S: Final = 0.05
-_CLOSE_S: Final = 1.0  # for what did not finish in time
-
-
 async def serve(app: web.Application, settings: Settings, *, graceful_s: float) -> None:
-    """Serve `app` until SIGTERM or SIGINT; what is in flight then may take `graceful_s` seconds."""
+    """Serve `app` until SIGTERM or SIGINT; requests in flight then have `graceful_s` seconds to finish."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -79,80 +48,11 @@ async def serve(app: web.Application, settings: Settings, *, graceful_s: float) 
         ignore_signals(asyncio.get_running_loop())
 
 
-class HttpRunner(web.AppRunner):
-    """Runs the application, and surrounds it: deliveries go straight to the receiver, all else through the router.
+def app_runner(app: web.Application, *, graceful_s: float) -> "HttpRunner":
+    """Return the runner of `app` for this process, whether it is the only web process or one of several.
 
-    aiohttp's way from a connection to a view (router, middlewares, a frame for each) costs as much as admission.
-    """
-
-    __slots__ = ("_graceful_s", "_watching")
-    _watching: asyncio.Task[None]
-
-    def __init__(self, app: web.Application, *, graceful_s: float, **options: Any) -> None:
-        """Run `app`; at the end, what is in flight may take `graceful_s` seconds. `options` are aiohttp's."""
-        super().__init__(app, **options)
-        self._graceful_s = graceful_s
-
-    async def setup(self) -> None:
-        """Make ready to serve."""
-        await super().setup()
-        app, server = self.app, self.server
-        if server is None:
-            raise RuntimeError("aiohttp has made no server")
-        surroundings, receive, routed = app[REQUEST_WRAPPER], app[RECEIVER].receive, server.request_handler
-        newcomers = Newcomers[RequestHandler](app[SETTINGS].body_timeout_s)
-        self._watching = asyncio.create_task(_close_slow_connections(newcomers, server))
-        heard, console = newcomers.heard, app.get(CONSOLE)
-
-        async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            heard(request.protocol)
-            if (
-                request.method == "POST"
-                and request.raw_path.partition("?")[0] == RECEIVER_PATH
-                and "Expect" not in request.headers
-            ):
-                return await surroundings.delivery(request, receive)
-            if console is not None and is_console_path(request.raw_path):
-                return await console.forward(request)
-            return await surroundings.view(cast("web.Request", request), routed)
-
-        server.request_handler = handle
-        server.request_factory = partial(_make_request, server.request_factory)
-
-    async def cleanup(self) -> None:
-        """Stop accepting, let what is in flight finish, stop serving."""
-        for site in list(self.sites):
-            await site.stop()
-        await _wait_until_drained(self.app[REQUEST_WRAPPER], self._graceful_s)
-        self._watching.cancel()
-        await asyncio.gather(self._watching, return_exceptions=True)
-        await super().cleanup()
-
-
-def _make_request(
-    request_factory: Callable[..., web.BaseRequest], message: RawRequestMessage, *args: object
-) -> web.BaseRequest:
-    """Make a request; one without a target, which only CONNECT may lack, aiohttp would neither answer nor let go of."""
-    try:
-        return request_factory(message, *args)
-    except AttributeError:  # where its URL should be is None
-        return request_factory(message._replace(url=URL("/"), should_close=True), *args)
-
-
-async def _close_slow_connections(slow_connections: Newcomers[RequestHandler], server: web.Server) -> None:
-    """Close connections whose first request takes too long to come, until cancelled."""
-    while True:
-        await asyncio.sleep(_CHECK_CONNECTIONS_EVERY_S)
-        for connection in slow_connections.late(server.connections, time.monotonic()):
-            REQUESTS.labels("408", "no_request").inc()
-            connection.force_close()
-
-
-def app_runner(app: web.Application, *, graceful_s: float) -> HttpRunner:
-    """Return what runs `app` in this process, however many processes there are.
-
-    Bodies are not unpacked: what was signed are the bytes as they came, HubSpot does not pack them, and a few kB of a
-    stranger's could become any number of MB before anything of ours is asked.
+    Bodies are not decompressed. HubSpot signs the bytes as sent, and does not compress; and a few compressed kB of a
+    stranger's could become any number of MB before the first check of ours.
     """
     server_log = logging.getLogger("aiohttp.server")
     server_log.addFilter(_count_protocol_errors)
@@ -169,20 +69,122 @@ def app_runner(app: web.Application, *, graceful_s: float) -> HttpRunner:
 
 
 def _count_protocol_errors(record: logging.LogRecord) -> bool:
-    """Let no line through about bytes that are not HTTP: a stranger must not be able to fill the log; he is counted."""
-    fault = record.exc_info[1] if record.exc_info else None
-    if isinstance(fault, HttpProcessingError):
+    """Drop log records about bytes that are not HTTP and count them instead: a stranger must not fill the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
         REQUESTS.labels("400", "not_http").inc()
-    return not isinstance(fault, HttpProcessingError)
+    return not isinstance(error, HttpProcessingError)
+
+
+class HttpRunner(web.AppRunner):
+    """Runs the application; passes deliveries straight to the receiver, and everything else through aiohttp's router.
+
+    aiohttp's path from a connection to a view (router, middlewares, a frame for each) costs as much as admission.
+    """
+
+    __slots__ = ("_closing_slow_connections", "_graceful_s")
+    _closing_slow_connections: asyncio.Task[None]
+
+    def __init__(self, app: web.Application, *, graceful_s: float, **options: Any) -> None:
+        """Run `app`; at shutdown, requests in flight have `graceful_s` seconds to finish. `options` are aiohttp's."""
+        super().__init__(app, **options)
+        self._graceful_s = graceful_s
+
+    async def setup(self) -> None:
+        """Prepare to serve."""
+        await super().setup()
+        app, server = self.app, self.server
+        if server is None:
+            raise RuntimeError("aiohttp has made no server")
+        wrapper, receive, router_handler = app[REQUEST_WRAPPER], app[RECEIVER].receive, server.request_handler
+        slow_connections = SlowConnections[RequestHandler](app[SETTINGS].body_timeout_s)
+        self._closing_slow_connections = asyncio.create_task(_close_slow_connections(slow_connections, server))
+        saw_request, console = slow_connections.saw_request, app.get(CONSOLE)
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            saw_request(request.protocol)
+            if (
+                request.method == "POST"
+                and request.raw_path.partition("?")[0] == RECEIVER_PATH
+                and "Expect" not in request.headers
+            ):
+                return await wrapper.delivery(request, receive)
+            if console is not None and is_console_path(request.raw_path):
+                return await console.forward(request)
+            return await wrapper.view(cast("web.Request", request), router_handler)
+
+        server.request_handler = handle
+        server.request_factory = partial(_make_request, server.request_factory)
+
+    async def cleanup(self) -> None:
+        """Stop accepting connections, wait for requests in flight, stop serving."""
+        for site in list(self.sites):
+            await site.stop()
+        await _wait_until_drained(self.app[REQUEST_WRAPPER], self._graceful_s)
+        self._closing_slow_connections.cancel()
+        await asyncio.gather(self._closing_slow_connections, return_exceptions=True)
+        await super().cleanup()
+
+
+def _make_request(
+    request_factory: Callable[..., web.BaseRequest], message: RawRequestMessage, *args: object
+) -> web.BaseRequest:
+    """Make a request. Replace a missing target, which only CONNECT may have: aiohttp would neither answer nor close."""
+    try:
+        return request_factory(message, *args)
+    except AttributeError:  # its URL is None
+        return request_factory(message._replace(url=URL("/"), should_close=True), *args)
 
 
 async def _wait_until_drained(wrapper: RequestWrapper, timeout_s: float) -> None:
-    """Wait until no request is in flight, but no longer than `seconds`."""
+    """Wait until no request is in flight, but at most `timeout_s`."""
     wrapper.is_draining = True
     try:
         async with asyncio.timeout(timeout_s):
-            await asyncio.sleep(_DRAIN_POLL_S)  # so that a request which has come, and was not read yet, counts too
-            while wrapper.in_flight:  # noqa: ASYNC110 - every request would have to pay for an event
+            await asyncio.sleep(_DRAIN_POLL_S)  # so that a request received but not read yet counts too
+            while wrapper.in_flight:  # noqa: ASYNC110 - an event would cost every request
                 await asyncio.sleep(_DRAIN_POLL_S)
     except TimeoutError:
         return
+
+
+class SlowConnections(Generic[Connection]):
+    """Finds connections that have been open too long without a request.
+
+    aiohttp limits how long a connection may idle (minutes), but not how long a request head may take to arrive: a
+    stranger who sends a byte a second would hold a socket all that time, and thousands of them with little effort.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        """Allow `limit_s` seconds until a connection's first request has arrived."""
+        self._limit_s = limit_s
+        self._with_request: set[Connection] = set()
+        self._first_seen: dict[Connection, float] = {}
+
+    def saw_request(self, connection: Connection) -> None:
+        """Record that a request has arrived on `connection`."""
+        self._with_request.add(connection)
+
+    def overdue(self, connections: Collection[Connection], now_s: float) -> list[Connection]:
+        """Return the connections over the limit; the caller closes them. Closed connections are forgotten.
+
+        Args:
+            connections: all that are open now.
+            now_s: seconds, of any clock that never goes back.
+        """
+        self._with_request.intersection_update(connections)
+        self._first_seen = {
+            connection: self._first_seen.get(connection, now_s)
+            for connection in connections
+            if connection not in self._with_request
+        }
+        return [connection for connection, since in self._first_seen.items() if now_s - since >= self._limit_s]
+
+
+async def _close_slow_connections(slow_connections: SlowConnections[RequestHandler], server: web.Server) -> None:
+    """Close connections whose first request takes too long, until cancelled."""
+    while True:
+        await asyncio.sleep(_CHECK_CONNECTIONS_EVERY_S)
+        for connection in slow_connections.overdue(server.connections, time.monotonic()):
+            REQUESTS.labels("408", "no_request").inc()
+            connection.force_close()

@@ -1,6 +1,6 @@
-"""The page of `/metrics`: what all processes have counted, and how it stands now. Rule: any web process tells the same.
+"""The `/metrics` page: counters of all processes, and current gauges. Every web process renders the same page.
 
-What can be told without a worker is measured here, so that it is told when there is none.
+Gauges that do not need a worker are measured here, so that the page has them while no worker runs.
 """
 
 import asyncio
@@ -25,26 +25,26 @@ from spokes.core.telemetry.metric_totals import (
 )
 
 CONTENT_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
-_EXPECTED_PROCESSES: Final = ("web", "worker")  # of which none is worth an alert
+_EXPECTED_PROCESSES: Final = ("web", "worker")  # shown as 0 if none runs, which an alert rule can match
 
 
 class MetricsPage:
-    """Made once for all who ask at the same time, so that a flood of them costs Redis no more than one."""
+    """Renders the page once for all concurrent requests, so that a flood of them costs Redis no more than one."""
 
     def __init__(self, redis: Redis, totals: MetricTotals, token: str) -> None:
-        """Tell who presents `token`; everybody when it is empty."""
+        """Require `token` as a bearer token; an empty one makes the page public."""
         self._redis = redis
         self._totals = totals
         self._token = token
         self._render_task: asyncio.Task[bytes] | None = None
 
     def may_read(self, authorization: str) -> bool:
-        """Return whether the header of a request allows it to see the page."""
-        presented = f"Bearer {self._token}".encode()
-        return not self._token or hmac.compare_digest(authorization.encode(), presented)
+        """Return whether the `Authorization` header of a request permits reading the page."""
+        expected = f"Bearer {self._token}".encode()
+        return not self._token or hmac.compare_digest(authorization.encode(), expected)
 
     async def render(self) -> bytes:
-        """Return the page; while Redis is away, with what is known without it."""
+        """Return the page; during a Redis outage, with the totals read last."""
         if self._render_task is None or self._render_task.done():
             self._render_task = asyncio.create_task(self._render())
         return await asyncio.shield(self._render_task)
@@ -52,18 +52,18 @@ class MetricsPage:
     async def _render(self) -> bytes:
         started = time.perf_counter()
         try:
-            figures = await _measure_gauges(self._redis)
+            gauges = await _measure_gauges(self._redis)
         except (RedisError, OSError):
             return render_page(await self._totals.read() | {sample_key("spokes_redis_up"): 0.0})
-        figures |= {
+        gauges |= {
             sample_key("spokes_redis_up"): 1.0,
             sample_key("spokes_redis_seconds"): time.perf_counter() - started,
         }
-        return render_page(await self._totals.read() | figures)
+        return render_page(await self._totals.read() | gauges)
 
 
 async def _measure_gauges(redis: Redis) -> Samples:
-    """Measure what waits, what stands and who lives."""
+    """Measure queue, audit stream, active alerts and live processes; add the gauges that workers measured."""
     now_ms = clock.now_ms()
     async with redis.pipeline(transaction=False) as pipeline:
         pipeline.hgetall(GAUGES)
@@ -74,17 +74,20 @@ async def _measure_gauges(redis: Redis) -> Samples:
         pipeline.xlen(AUDIT_STREAM)
         pipeline.xrange(AUDIT_STREAM, count=1)
         pipeline.zrangebyscore(LIVE_PROCESSES, now_ms / 1000 - PROCESS_TTL_S, "+inf")
-        measured, alerts, due, all_, first, waiting, oldest, living = await pipeline.execute()
-    late_ms = now_ms - first[0][1] if first else 0
-    lag_ms = now_ms - int(oldest[0][0].partition(b"-")[0]) if oldest else 0
-    kinds = Counter(member.decode().partition(":")[0] for member in living)
+        worker_gauges, alerts, due, queued, first_job, unarchived, oldest_record, processes = await pipeline.execute()
+    overdue_ms = now_ms - first_job[0][1] if first_job else 0
+    lag_ms = now_ms - int(oldest_record[0][0].partition(b"-")[0]) if oldest_record else 0
+    running = Counter(member.decode().partition(":")[0] for member in processes)
     return {
-        **{name.decode(): float(value) for name, value in measured.items()},
+        **{name.decode(): float(value) for name, value in worker_gauges.items()},
         **{sample_key("spokes_alert_standing", alert=name.decode().partition(":")[0]): 1.0 for name in alerts},
         sample_key("spokes_queue_deliveries", state="due"): due,
-        sample_key("spokes_queue_deliveries", state="later"): all_ - due,
-        sample_key("spokes_queue_late_seconds"): max(late_ms, 0) / 1000,
-        sample_key("spokes_archive_waiting"): waiting,
+        sample_key("spokes_queue_deliveries", state="later"): queued - due,
+        sample_key("spokes_queue_late_seconds"): max(overdue_ms, 0) / 1000,
+        sample_key("spokes_archive_waiting"): unarchived,
         sample_key("spokes_archive_lag_seconds"): max(lag_ms, 0) / 1000,
-        **{sample_key("spokes_processes", process=kind): float(kinds[kind]) for kind in {*_EXPECTED_PROCESSES, *kinds}},
+        **{
+            sample_key("spokes_processes", process=kind): float(running[kind])
+            for kind in {*_EXPECTED_PROCESSES, *running}
+        },
     }

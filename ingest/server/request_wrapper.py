@@ -1,6 +1,6 @@
-"""What surrounds every request: its id, its one log line, its counts, and the answer each refusal becomes.
+"""Around every request: its id, its log line, its metrics, and the response to each error.
 
-Rule: an answer to an outsider says nothing but its status and the id under which the log tells more.
+Responses reveal only a status and the request id; the log line of the same id holds the reason.
 """
 
 import asyncio
@@ -23,9 +23,9 @@ from spokes.core.telemetry.setup import log_canonical_line, report_error
 from spokes.intake.backpressure import wait_for_stop
 from spokes.intake.classification import Summary
 
-_UNLOGGED_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # asked every few seconds by machines
+_UNLOGGED_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # requested every few seconds by machines
 _FLUSH_EVERY_S: Final = 1.0
-_REFUSED_LINES: Final = 600  # a minute; refusals beyond are in the counts and in the audit's record of them all
+_MAX_LOGGED_REFUSALS: Final = 600  # a minute; metrics and the audit's aggregate record count those beyond it too
 _FIRST_ERROR_STATUS: Final = 400
 _RESULTS: Final[tuple[Literal["admitted", "duplicate", "ignored", "quarantined"], ...]] = (
     "admitted",
@@ -42,28 +42,28 @@ log = structlog.get_logger()
 
 
 class RequestWrapper:
-    """What surrounds the requests of one process.
+    """Wraps the requests of one process.
 
-    `in_flight` is how many are being answered; once `ending`, each of them is the last of its connection.
+    `in_flight` is the number of requests being answered; while `is_draining`, each response closes its connection.
     """
 
     def __init__(self, refusal_log: RefusalLog, *, trusted_proxies: int) -> None:
-        """Count refusals in `refusals`; `proxies` of ours stand in front."""
+        """`trusted_proxies` is the number of our own proxies in front of this process."""
         self.in_flight = 0
         self.is_draining = False
         self._refusal_log = refusal_log
         self._trusted_proxies = trusted_proxies
-        self._durations: dict[tuple[int, str], list[float]] = {}
-        self._event_counts = dict.fromkeys(_RESULTS, 0)  # how many events met which
-        self._logged_refusals: tuple[int, int] = (0, 0)  # a minute, and how many refusals were told in it
+        self._durations: dict[tuple[int, str], list[float]] = {}  # seconds, by status and reason
+        self._event_counts = dict.fromkeys(_RESULTS, 0)
+        self._logged_refusals: tuple[int, int] = (0, 0)  # a minute, and how many refusals were logged in it
 
     async def view(self, request: web.Request, view: View) -> web.StreamResponse:
-        """Answer with what a view returns, or with what its error becomes."""
+        """Return the response of `view`, or the one for the error it raises."""
         started, request_id = self._begin()
         reason, response = "", web.StreamResponse()
         try:
             response = await view(request)
-        except Exception as error:  # noqa: BLE001 - told where it is turned into an answer
+        except Exception as error:  # noqa: BLE001 - `_error_response` reports unexpected errors
             response, reason = self._error_response(request, error, request_id)
         finally:
             self.in_flight -= 1
@@ -72,7 +72,7 @@ class RequestWrapper:
         return with_standard_headers(response, request_id, close_connection=self.is_draining)
 
     async def delivery(self, request: web.BaseRequest, receive: Receive) -> web.StreamResponse:
-        """Answer with 202 and what the receiver returns, or with what its error becomes."""
+        """Return 202 with the summary that `receive` returns, or the response for the error it raises."""
         started, request_id = self._begin()
         try:
             summary = await receive(request)
@@ -86,28 +86,28 @@ class RequestWrapper:
         return accepted(request, request_id, summary, close_connection=self.is_draining)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Count what was measured, every second until `stop` is set."""
+        """Flush metrics every second until `stop` is set."""
         while not stop.is_set():
             await wait_for_stop(stop, _FLUSH_EVERY_S)
             self.flush_metrics()
 
     def flush_metrics(self) -> None:
-        """Count what was measured; one request at a time would cost as much as reading its events."""
-        measured, self._durations = self._durations, {}
-        for (status, reason), seconds in measured.items():
+        """Add what was measured to the metrics; doing so per request would cost as much as parsing its events."""
+        durations, self._durations = self._durations, {}
+        for (status, reason), seconds in durations.items():
             REQUESTS.labels(str(status), reason).inc(len(seconds))
             REQUEST_SECONDS.labels(str(status)).observe_all(seconds)
-        for fate, count in self._event_counts.items():
+        for result, count in self._event_counts.items():
             if count:
-                EVENTS.labels(fate).inc(count)
-                self._event_counts[fate] = 0
+                EVENTS.labels(result).inc(count)
+                self._event_counts[result] = 0
 
     def _exceeds_log_limit(self) -> bool:
-        """Count a refusal that is to be told; return whether there were so many that it fills the log."""
+        """Count a refusal to log; return whether this minute's limit of them is exceeded."""
         now = int(time.time()) // 60
-        minute, lines = self._logged_refusals
-        self._logged_refusals = now, lines + 1 if minute == now else 1
-        return self._logged_refusals[1] > _REFUSED_LINES
+        minute, count = self._logged_refusals
+        self._logged_refusals = now, count + 1 if minute == now else 1
+        return self._logged_refusals[1] > _MAX_LOGGED_REFUSALS
 
     def _begin(self) -> tuple[float, str]:
         self.in_flight += 1
@@ -116,33 +116,34 @@ class RequestWrapper:
     def _error_response(
         self, request: web.BaseRequest, error: Exception, request_id: str
     ) -> tuple[web.StreamResponse, str]:
-        """Return the answer that an error becomes, and the reason that the log is told."""
+        """Return the response for an error, and the reason to log."""
         match error:
             case RejectedRequest():
                 agent = request.headers.get("User-Agent", "")
                 sender = client_address(request.headers, request.remote, self._trusted_proxies)
-                refused = RejectedRequest(self._refusal_log.record(error.reason, sender, agent))
-                return web.Response(status=refused.status), refused.reason.value
+                refusal = RejectedRequest(self._refusal_log.record(error.reason, sender, agent))
+                return web.Response(status=refusal.status), refusal.reason.value
             case QueueUnavailable():
                 return web.Response(status=503, headers={"Retry-After": str(error.retry_after_s)}), error.reason
             case web.HTTPRequestEntityTooLarge():
                 return web.Response(status=413), Refusal.BODY_TOO_LARGE.value
-            case web.HTTPException():  # aiohttp's own: no such path, wrong method
+            case web.HTTPException():  # raised by aiohttp: no such path, wrong method
                 headers = {name: value for name, value in error.headers.items() if name == "Allow"}
                 return web.Response(status=error.status, headers=headers), f"http_{error.status}"
-            case ConnectionError():  # the sender went away while we read its body
+            case ConnectionError():  # the sender disconnected while its body was read
                 return web.Response(status=400), "sender_gone"
         report_error(error)
         log.error("request_failed", request_id=request_id, exc_info=error)
         return web.Response(status=503, headers={"Retry-After": "5"}), "internal"
 
     def _finish(self, started: float, request_id: str, status: int, reason: str, summary: Summary | None) -> None:
+        """Measure a request and log it."""
         seconds = time.perf_counter() - started
         self._durations.setdefault((status, reason), []).append(seconds)
         record_span("request", "receive", seconds)
         if summary is not None:
-            for fate in _RESULTS:
-                self._event_counts[fate] += summary[fate]
+            for result in _RESULTS:
+                self._event_counts[result] += summary[result]
         if status >= _FIRST_ERROR_STATUS and self._exceeds_log_limit():
             return
         ms = round(seconds * 1000, 1)

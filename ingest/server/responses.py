@@ -1,4 +1,4 @@
-"""The answers of the web process. Rule: an outsider is told a status and the id under which the log tells more."""
+"""The web process' responses. To an outsider they reveal only a status and the request id, which is also in the log."""
 
 import time
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ _ACCEPTED_HEAD: Final = b"HTTP/1.1 202 Accepted\r\n" + b"".join(
 
 
 class AcceptedResponse(web.StreamResponse):
-    """202 on a connection that stays open, written in one go.
+    """202 on a connection that stays open, written at once.
 
-    Making it from a dictionary of headers, as aiohttp does, costs more than verifying a signature. Nothing of what the
-    base class keeps is needed, so it is not set up; it is a base for the sake of types.
+    Building it from a dictionary of headers, as aiohttp does, costs more than verifying a signature. It uses none of
+    the base class' state, so `__init__` does not set that up; the base class is there for its type only.
     """
 
     _keep_alive = True
@@ -35,32 +35,34 @@ class AcceptedResponse(web.StreamResponse):
         self._content = content
 
     async def prepare(self, request: web.BaseRequest) -> None:
-        """Take the way to the sender."""
+        """Bind to the request's connection."""
         self._writer = request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Write all of it."""
+        """Write head and body."""
         await self._writer.write(self._content + data)
 
 
 def accepted(
     request: web.BaseRequest, request_id: str, summary: Mapping[str, object], *, close_connection: bool
 ) -> web.StreamResponse:
-    """Return 202 with what became of the events; `last`: the connection is to end with it."""
+    """Return 202 with `summary` as its body."""
     body = orjson.dumps(summary)
     if close_connection or request.version != HttpVersion11 or not request.keep_alive:
-        return with_standard_headers(
-            web.Response(status=202, body=body, content_type=_JSON), request_id, close_connection=close_connection
-        )
-    date = _http_date(int(time.time()))
-    rest = f"Date: {date}\r\nContent-Length: {len(body)}\r\n{REQUEST_ID_HEADER}: {request_id}\r\n\r\n"
-    return AcceptedResponse(b"".join((_ACCEPTED_HEAD, rest.encode(), body)))
+        response = web.Response(status=202, body=body, content_type=_JSON)
+        return with_standard_headers(response, request_id, close_connection=close_connection)
+    variable_head = (
+        f"Date: {_http_date(int(time.time()))}\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        f"{REQUEST_ID_HEADER}: {request_id}\r\n\r\n"
+    )
+    return AcceptedResponse(b"".join((_ACCEPTED_HEAD, variable_head.encode(), body)))
 
 
 def with_standard_headers(
     response: web.StreamResponse, request_id: str, *, close_connection: bool
 ) -> web.StreamResponse:
-    """Return `response` with the headers that all answers have."""
+    """Return `response` with the headers of every response added."""
     if close_connection:
         response.force_close()
     response.headers.update(_STANDARD_HEADERS)
@@ -68,7 +70,7 @@ def with_standard_headers(
     return response
 
 
-_date_cache: dict[int, str] = {}
+_date_cache: dict[int, str] = {}  # the current second only
 
 
 def _http_date(second: int) -> str:

@@ -1,4 +1,4 @@
-"""The views of the web process. Rule: each reads, asks one of the modules beside it, and answers."""
+"""The views of the web process: health, readiness, metrics, and deliveries that come through aiohttp's router."""
 
 from typing import Final
 
@@ -18,31 +18,34 @@ from spokes.intake.backpressure import Backpressure
 SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
 RECEIVER: Final = web.AppKey("receiver", Receiver)
-BACKPRESSURE: Final = web.AppKey("load", Backpressure)
-METRICS_PAGE: Final = web.AppKey("metrics", MetricsPage)
-REQUEST_WRAPPER: Final = web.AppKey("surroundings", RequestWrapper)
+BACKPRESSURE: Final = web.AppKey("backpressure", Backpressure)
+METRICS_PAGE: Final = web.AppKey("metrics_page", MetricsPage)
+REQUEST_WRAPPER: Final = web.AppKey("request_wrapper", RequestWrapper)
 
 
 async def receive(request: web.Request) -> web.Response:
-    """Receive a delivery whose request line is not the usual one; see `ingest.server.http_server`."""
+    """Receive a delivery that `http_server` did not route directly, such as one with an `Expect` header."""
     summary = request[SUMMARY] = await request.app[RECEIVER].receive(request)
     return web.Response(status=202, body=orjson.dumps(summary), content_type="application/json")
 
 
 async def on_expect_header(request: web.Request) -> None:
-    """Let a sender that waits for it go on; any other expectation is passed over, and the request judged as it is."""
+    """Answer `Expect: 100-continue`; ignore any other expectation, so that the request is handled like others."""
     if request.headers["Expect"].lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # what was written is not yet the answer
+        request.writer.output_size = 0  # aiohttp must not count this as the beginning of the response
 
 
 async def healthz(_: web.Request) -> web.Response:
-    """The process lives."""
+    """Return 200: the process runs."""
     return web.Response(text="ok\n")
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Redis answers and keeps what it is given, so deliveries can be taken; what is doubtful is said in sentences.
+    """Return 200 if deliveries can be received: Redis answers and does not lose data.
+
+    The body lists durability risks in sentences. Those that are a misconfiguration, and all of them with
+    REQUIRE_PERSISTENCE, turn the status into 503.
 
     Raises:
         QueueUnavailable: Redis does not answer, or is full.
@@ -50,16 +53,16 @@ async def readyz(request: web.Request) -> web.Response:
     app = request.app
     app[BACKPRESSURE].check_request()
     try:
-        found = await durability_risks(app[REDIS], durable=app[SETTINGS].durable_ack == "aof")
+        risks = await durability_risks(app[REDIS], durable=app[SETTINGS].durable_ack == "aof")
     except (RedisError, OSError, TimeoutError):
         raise QueueUnavailable from None
-    unfit = any(loss.is_misconfiguration or app[SETTINGS].require_persistence for loss in found)
-    sentences = [loss.message for loss in found] or ["ok"]
-    return web.Response(status=503 if unfit else 200, text="\n".join(sentences) + "\n")
+    is_unready = any(risk.is_misconfiguration or app[SETTINGS].require_persistence for risk in risks)
+    sentences = [risk.message for risk in risks] or ["ok"]
+    return web.Response(status=503 if is_unready else 200, text="\n".join(sentences) + "\n")
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Prometheus' page, for all processes."""
+    """Return Prometheus' page, for all processes."""
     page = request.app[METRICS_PAGE]
     if not page.may_read(request.headers.get("Authorization", "")):
         raise web.HTTPUnauthorized

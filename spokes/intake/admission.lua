@@ -1,24 +1,37 @@
--- Admit a group of deliveries in one atomic step: whatever is marked as seen is also queued, and has its audit head.
+-- Admit a group of deliveries atomically: every event that gets a dedupe mark is also queued, with its audit records.
 --
--- Marks are whole numbers of 60 bits. Those of a period are spread over small sets, which Redis keeps as sorted arrays
--- of eight bytes a mark while each has at most 512. There are as many sets as the marks ask for; one more takes half the
--- marks of one other, so that no call ever moves more than that (linear hashing). Which set a mark is in tells its
--- number: its upper 32 bits, in reverse; so the half that moves is the half of the greater marks. Every set holds the
--- mark 0, which keeps it, and with it its expiry, from vanishing when its last other mark is taken back.
+-- Dedupe marks are integers of 60 bits. The marks of one hour are spread over small sets, which Redis stores as sorted
+-- arrays of eight bytes a mark as long as each has at most 512. The number of sets grows with the number of marks; a new
+-- set takes half the marks of one other set, so no call ever moves more than that (linear hashing). A mark's number
+-- selects its set: the upper 32 bits in reverse order, so that the half that moves is the half of the greater marks.
+-- Every set also holds the mark 0: without it, removing the last other mark would delete the set with its expiry.
 --
--- KEYS  1 queue   2 audit stream   3 channel on which idle workers listen
--- ARGV  1 now (ms)   2 number of deliveries, and then for each of them:
---       job id, job key, payload (empty: nothing to queue), number of audit records, the records,
---       number of periods, and for each period: prefix of its keys, the second at which they expire, "1" if that
---       is to be told to every set anew, and in JSON the marks, their numbers, and their places in the delivery
---       (from 1; none: in order)
+-- KEYS  1 job queue   2 audit stream   3 channel that wakes idle workers
+-- ARGV  now (ms), number of deliveries, and then for each delivery:
+--         job id, job key, payload (empty: nothing to queue), number of audit records, the records, number of hours,
+--         and for each hour: key prefix, expiry (epoch s), '1' if this expiry is to be set on every set of the hour,
+--         JSON [marks, their numbers, the indexes of their events in the delivery (from 0; empty: all, in order)]
 --
--- Returns for each delivery the places of its events that are already known. A delivery with any known event is not
--- stored at all, and nothing of it stays marked: the caller takes those events out and comes again.
+-- Returns for each delivery the indexes (from 0) of its events that are already known. A delivery with a known event is
+-- not stored, and none of its marks stay: the caller removes those events and calls again.
 
-local PER_SET = 200 -- on the average; the fullest have little more than twice that
-local now = ARGV[1]
+local MARKS_PER_SET = 200 -- on average; the fullest sets have little more than twice that
+local QUEUE, AUDIT_STREAM, WAKE_CHANNEL = KEYS[1], KEYS[2], KEYS[3]
 local call, floor = redis.call, math.floor
+
+local arg_position = 0
+local function next_arg()
+  arg_position = arg_position + 1
+  return ARGV[arg_position]
+end
+
+local function next_args(count)
+  local args = {}
+  for i = 1, count do
+    args[i] = next_arg()
+  end
+  return args
+end
 
 -- The largest power of two that is at most `number`.
 local function power_within(number)
@@ -29,127 +42,128 @@ local function power_within(number)
   return power
 end
 
-local function new_set(key, expires)
+local function new_set(key, expires_at)
   call('SADD', key, 0)
-  call('EXPIREAT', key, expires)
+  call('EXPIREAT', key, expires_at)
 end
 
--- The least mark that leaves set `from` when `power` sets have become so many and one.
-local function least_to_leave(from, power)
-  local least, unit = 0, 2 ^ 59
+-- The smallest mark that moves out of set `from` when a set is added to `power` sets or more, but fewer than twice that.
+local function smallest_to_move(from, power)
+  local smallest, unit = 0, 2 ^ 59
   while power > 1 do
-    least = least + from % 2 * unit
+    smallest = smallest + from % 2 * unit
     from, unit, power = floor(from / 2), unit / 2, power / 2
   end
-  return least + unit
+  return smallest + unit
 end
 
--- Go from `sets` sets to one more.
-local function grow(prefix, sets, expires)
-  local power = power_within(sets)
-  local from, to = prefix .. (sets - power), prefix .. sets
-  local least = least_to_leave(sets - power, power)
+-- Add one set to an hour that has `set_count`.
+local function grow(prefix, set_count, expires_at)
+  local power = power_within(set_count)
+  local from, to = prefix .. (set_count - power), prefix .. set_count
+  local smallest = smallest_to_move(set_count - power, power)
   local moving = {}
   for _, mark in ipairs(call('SMEMBERS', from)) do
-    if tonumber(mark) >= least then
+    if tonumber(mark) >= smallest then
       moving[#moving + 1] = mark
     end
   end
-  new_set(to, expires)
+  new_set(to, expires_at)
   if #moving > 0 then
     call('SREM', from, unpack(moving))
     call('SADD', to, unpack(moving))
   end
 end
 
--- Do `command` with every mark of a period; return the set of those, by their order, that it changed nothing for.
-local function each(command, prefix, sets, marks, numbers)
-  local power, unchanged = power_within(sets), {}
+-- Call `command` for every mark of an hour; return the set of the positions of those marks for which it changed nothing.
+local function for_each_mark(command, prefix, set_count, marks, numbers)
+  local power, unchanged = power_within(set_count), {}
   local double = power * 2
-  for order, mark in ipairs(marks) do
-    local index = numbers[order] % double
-    if index >= sets then
-      index = index - power
+  for i, mark in ipairs(marks) do
+    local set = numbers[i] % double
+    if set >= set_count then
+      set = set - power
     end
-    if call(command, prefix .. index, mark) == 0 then
-      unchanged[order] = true
+    if call(command, prefix .. set, mark) == 0 then
+      unchanged[i] = true
     end
   end
   return unchanged
 end
 
--- Mark all of a period; add the places of what is known to `known`. Returns what `settle` and the undoing want to know.
-local function mark_all(prefix, expires, refresh, told, known)
-  local marks, numbers, places = unpack(cjson.decode(told))
-  local count = tonumber(call('GET', prefix .. 'n') or 0)
-  if count == 0 then
-    new_set(prefix .. 0, expires)
+-- Add the marks of an hour; append the indexes of known events to `known`. Return what committing or undoing needs.
+local function add_marks(prefix, expires_at, is_extended, marks_json, known)
+  local marks, numbers, indexes = unpack(cjson.decode(marks_json))
+  local count_before = tonumber(call('GET', prefix .. 'n') or 0)
+  if count_before == 0 then
+    new_set(prefix .. 0, expires_at)
   end
-  local sets = floor(count / PER_SET) + 1
-  local unchanged = each('SADD', prefix, sets, marks, numbers)
-  local total = #marks
+  local set_count = floor(count_before / MARKS_PER_SET) + 1
+  local unchanged = for_each_mark('SADD', prefix, set_count, marks, numbers)
+  local count_after = count_before + #marks
   if next(unchanged) then
     local new_marks, new_numbers = {}, {}
-    for order, mark in ipairs(marks) do
-      if unchanged[order] then
-        known[#known + 1] = places[order] or order
+    for i, mark in ipairs(marks) do
+      if unchanged[i] then
+        known[#known + 1] = indexes[i] or i - 1
       else
-        new_marks[#new_marks + 1], new_numbers[#new_numbers + 1] = mark, numbers[order]
+        new_marks[#new_marks + 1], new_numbers[#new_numbers + 1] = mark, numbers[i]
       end
     end
     marks, numbers = new_marks, new_numbers
   end
   return {
-    prefix = prefix, expires = expires, refresh = refresh, sets = sets, count = count, fresh = total,
-    marks = marks, numbers = numbers,
+    prefix = prefix, expires_at = expires_at, is_extended = is_extended, set_count = set_count,
+    count_after = count_after, marks = marks, numbers = numbers,
   }
 end
 
-local function settle(period)
-  local prefix, expires, after = period.prefix, period.expires, period.count + period.fresh
-  call('SET', prefix .. 'n', after, 'EXAT', expires)
-  for sets = period.sets, floor(after / PER_SET) do
-    grow(prefix, sets, expires)
+-- Count the marks of an hour, add the sets they need, and extend the expiry where asked. Only if all marks were new.
+local function commit_hour(hour)
+  local prefix, expires_at = hour.prefix, hour.expires_at
+  local last_set = floor(hour.count_after / MARKS_PER_SET)
+  call('SET', prefix .. 'n', hour.count_after, 'EXAT', expires_at)
+  for set_count = hour.set_count, last_set do
+    grow(prefix, set_count, expires_at)
   end
-  if period.refresh == '1' then
-    for index = 0, floor(after / PER_SET) do
-      call('EXPIREAT', prefix .. index, expires)
+  if hour.is_extended == '1' then
+    for set = 0, last_set do
+      call('EXPIREAT', prefix .. set, expires_at)
     end
   end
 end
 
-local at = 3
-local answer = {}
-local queued = false
-for d = 1, tonumber(ARGV[2]) do
-  local id, job, payload, record_count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
-  local records_at = at + 4
-  at = records_at + record_count + 1
-  local known, periods = {}, {}
-  for p = 1, tonumber(ARGV[at - 1]) do
-    periods[p] = mark_all(ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], known)
-    at = at + 4
+local now_ms = next_arg()
+local known_by_delivery = {}
+local has_queued = false
+for delivery = 1, tonumber(next_arg()) do
+  local job_id, job_key, payload = next_arg(), next_arg(), next_arg()
+  local records = next_args(tonumber(next_arg()))
+  local known, hours = {}, {}
+  for i = 1, tonumber(next_arg()) do
+    local prefix, expires_at, is_extended, marks_json = next_arg(), next_arg(), next_arg(), next_arg()
+    hours[i] = add_marks(prefix, expires_at, is_extended, marks_json, known)
   end
   if #known > 0 then
-    for _, period in ipairs(periods) do
-      each('SREM', period.prefix, period.sets, period.marks, period.numbers)
+    for _, hour in ipairs(hours) do
+      for_each_mark('SREM', hour.prefix, hour.set_count, hour.marks, hour.numbers)
     end
   else
-    for _, period in ipairs(periods) do
-      settle(period)
+    for _, hour in ipairs(hours) do
+      commit_hour(hour)
     end
     if payload ~= '' then
-      call('SET', job, payload)
-      call('ZADD', KEYS[1], now, id)
-      queued = true
+      call('SET', job_key, payload)
+      call('ZADD', QUEUE, now_ms, job_id)
+      has_queued = true
     end
-    for i = records_at, records_at + record_count - 1 do
-      call('XADD', KEYS[2], '*', 'r', ARGV[i])
+    for _, record in ipairs(records) do
+      call('XADD', AUDIT_STREAM, '*', 'r', record)
     end
   end
-  answer[d] = known
+  known_by_delivery[delivery] = known
 end
-if queued then
-  call('PUBLISH', KEYS[3], '')
+if has_queued then
+  call('PUBLISH', WAKE_CHANNEL, '')
 end
-return answer
+return known_by_delivery

@@ -1,4 +1,4 @@
-"""Which events are taken in: what the handlers claim, and what ALLOWED_EVENTS adds or takes away. Rule: pure."""
+"""Which event types are queued: those the handlers register for, plus and minus ALLOWED_EVENTS. Pure."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -6,57 +6,57 @@ from typing import Final
 from spokes.core.errors import ConfigurationError
 from spokes.core.events import Event
 
-MAX_CACHED: Final = 2_000  # names are an open set: bounds on their number and length keep memory flat
-_MAX_CACHED_CHARS: Final = 300  # characters of all names together; HubSpot's own property names have at most 100
+MAX_CACHED: Final = 2_000  # entries of a cache: property names are an open set, so their number and length are bounded
+_MAX_CACHED_CHARS: Final = 300  # of all names of a cache key together; HubSpot's own property names have at most 100
 
 
 def is_cacheable(*names: object) -> bool:
-    """Return whether names are short enough to be remembered; any text may stand where HubSpot puts a name."""
+    """Return whether the names are short enough for a cache key; a sender may put any text in a name field."""
     return sum([len(name) for name in names if isinstance(name, str)]) <= _MAX_CACHED_CHARS
 
 
 class AllowList:
-    """Answers whether an event is wanted.
+    """Decides whether an event is queued.
 
-    Words are types, `contact.creation`, or a type and a property, `contact.propertyChange:email`; `object.creation`
-    stands for every object type. A word with a leading `-` takes away what the others gave.
+    An entry is a type (`contact.creation`) or a type and a property (`contact.propertyChange:email`);
+    `object.creation` matches every object type. An entry with a leading `-` excludes what it matches.
     """
 
     def __init__(self, registrations: Iterable[str], allowed_events: Iterable[str] = ()) -> None:
-        """Put the list together.
+        """Combine both sources.
 
         Args:
-            claims: what the handlers claim.
-            allowed_events: the words of ALLOWED_EVENTS.
+            registrations: the types and properties that handlers register for.
+            allowed_events: the entries of ALLOWED_EVENTS.
 
         Raises:
-            ConfigurationError: one of the words is not a type.
+            ConfigurationError: an entry of ALLOWED_EVENTS is not a type.
         """
-        words = [word.removeprefix("+") for word in allowed_events]
-        if faulty := [word for word in words if "." not in word]:
+        entries = [entry.removeprefix("+") for entry in allowed_events]
+        if invalid := [entry for entry in entries if "." not in entry]:
             raise ConfigurationError(
-                [f"ALLOWED_EVENTS: {word!r} is not a type such as contact.creation." for word in faulty]
+                [f"ALLOWED_EVENTS: {entry!r} is not a type such as contact.creation." for entry in invalid]
             )
-        denied = {word[1:] for word in words if word.startswith("-")}
+        denied = {entry[1:] for entry in entries if entry.startswith("-")}
         self._denied = frozenset(denied)
-        self._allowed = frozenset({*registrations, *(word for word in words if not word.startswith("-"))} - denied)
+        self._allowed = frozenset({*registrations, *(entry for entry in entries if not entry.startswith("-"))} - denied)
         self._cache: dict[tuple[str, str, str | None], bool] = {}
 
     def allows(self, event: Event) -> bool:
-        """Return whether `event` is to be queued."""
-        # Elsewhere the field means nothing and may be anything, also what cannot be looked up.
-        name = event.raw["propertyName"] if event.kind == "propertyChange" else None
-        question = (event.object_type, event.kind, name)
-        answer = self._cache.get(question)
-        if answer is None:
-            names = _matching_entries(*question)
-            answer = not self._denied.intersection(names) and not self._allowed.isdisjoint(names)
-            if len(self._cache) < MAX_CACHED and is_cacheable(*question):
-                self._cache[question] = answer
-        return answer
+        """Return whether `event` is queued."""
+        # Events of other kinds may carry anything in this field, including values that cannot be hashed.
+        property_name = event.raw["propertyName"] if event.kind == "propertyChange" else None
+        cache_key = (event.object_type, event.kind, property_name)
+        allowed = self._cache.get(cache_key)
+        if allowed is None:
+            entries = _matching_entries(*cache_key)
+            allowed = not self._denied.intersection(entries) and not self._allowed.isdisjoint(entries)
+            if len(self._cache) < MAX_CACHED and is_cacheable(*cache_key):
+                self._cache[cache_key] = allowed
+        return allowed
 
 
 def _matching_entries(object_type: str, kind: str, property_name: str | None) -> set[str]:
-    """Every word that speaks of such an event."""
+    """Return every entry that matches such an event."""
     types = (f"{object_type}.{kind}", f"object.{kind}")
-    return {*types, *(f"{name}:{property_name}" for name in types if property_name)}
+    return {*types, *(f"{type_}:{property_name}" for type_ in types if property_name)}

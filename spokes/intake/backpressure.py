@@ -1,7 +1,8 @@
-"""Whether the queue can take more. Rule: measured once a second beside the traffic, asked for free by every request.
+"""Refuse requests early while the queue, the audit stream or Redis' memory fills up.
 
-Above a limit the receiver refuses early and cheaply, so that HubSpot's 24 hours of redelivery become the buffer:
-imports first, which nobody waits for, then everything. It recovers by itself.
+Fullness is measured once a second in the background; checking it costs a request nothing. Above a limit the receiver
+answers 503, so that HubSpot's redelivery, which lasts 24 hours, is the buffer: imports are refused first, because
+nobody waits for them, then everything. Acceptance resumes by itself.
 """
 
 import asyncio
@@ -22,14 +23,14 @@ from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
 
 _MEASURE_EVERY_S: Final = 1.0
-_REFUSE_IMPORTS_FROM: Final = 0.8  # share of a limit from which imports are sent back
-_RECOVER_BELOW: Final = 0.95  # of the share that closed the door, so that it does not flutter
+_REFUSE_IMPORTS_FROM: Final = 0.8  # share of a limit
+_RECOVER_BELOW: Final = 0.95  # of the share at which refusing began, so that the level does not flutter
 _RETRY_AFTER_S: Final = 30
 log = structlog.get_logger()
 
 
 class PressureLevel(IntEnum):
-    """What is taken."""
+    """Which requests are accepted; a higher level accepts less."""
 
     ALL = 0
     NO_IMPORTS = 1
@@ -37,7 +38,7 @@ class PressureLevel(IntEnum):
 
 
 def pressure_level(fullness: float, previous: PressureLevel) -> PressureLevel:
-    """Return what is to be taken when the fullest limit is used to the share `fullness`."""
+    """Return the level for `fullness`, the share to which the fullest limit is used."""
     for candidate, share in ((PressureLevel.NOTHING, 1.0), (PressureLevel.NO_IMPORTS, _REFUSE_IMPORTS_FROM)):
         if fullness >= share * (_RECOVER_BELOW if previous >= candidate else 1.0):
             return candidate
@@ -45,7 +46,7 @@ def pressure_level(fullness: float, previous: PressureLevel) -> PressureLevel:
 
 
 class Backpressure:
-    """The queue's fullness, as it was a second ago."""
+    """The pressure level as of the last measurement, at most about a second ago."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
@@ -56,64 +57,64 @@ class Backpressure:
         self.level = PressureLevel.ALL
 
     def check_request(self) -> None:
-        """Refuse a request before anything of it is looked at.
+        """Refuse a request before reading any of it.
 
         Raises:
-            QueueUnavailable: nothing is taken now.
+            QueueUnavailable: nothing is accepted now.
         """
         if self.level is PressureLevel.NOTHING:
             raise QueueUnavailable("queue_full", retry_after_s=_RETRY_AFTER_S)
 
     @property
     def accepts_all(self) -> bool:
-        """Whether nothing is sent back, whatever it is."""
+        """Whether no request is refused, whatever it contains."""
         return self.level is PressureLevel.ALL
 
     def check_events(self, events: list[Event]) -> None:
-        """Refuse a request that holds events of an import, when those are sent back.
+        """Refuse a request that contains import events while imports are refused.
 
         Raises:
-            QueueUnavailable: it does, and they are.
+            QueueUnavailable: `events` contain one, and the level is NO_IMPORTS.
         """
         if self.level is PressureLevel.NO_IMPORTS and any(event.change_source == "IMPORT" for event in events):
             raise QueueUnavailable("queue_full_for_imports", retry_after_s=_RETRY_AFTER_S)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Measure until `stop` is set."""
+        """Measure every second until `stop` is set."""
         while not stop.is_set():
             try:
                 await self.measure()
             except (RedisError, OSError):
-                log.warning("load_unknown")  # admission itself finds out soon enough
+                log.warning("load_unknown")  # nothing to do: without Redis, admission refuses every request anyway
             await wait_for_stop(stop, _MEASURE_EVERY_S)
 
     async def measure(self) -> None:
-        """Measure once, and tell when the door closes or opens."""
+        """Measure once; publish the alert's state when the level changes."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.zcard(JOB_QUEUE)
             pipeline.xlen(AUDIT_STREAM)
             pipeline.info("memory")
             queue, records, memory = await pipeline.execute()
         shares = {"queue": queue / self._limits["queue"], "records": records / self._limits["records"]}
-        if most := memory["maxmemory"]:
-            shares["memory"] = memory["used_memory"] / (most * self._memory_share)
+        if max_memory := memory["maxmemory"]:
+            shares["memory"] = memory["used_memory"] / (max_memory * self._memory_share)
         fullest = max(shares, key=lambda name: shares[name])
-        before, self.level = self.level, pressure_level(shares[fullest], self.level)
-        if self.level != before or not self._has_measured:
+        previous, self.level = self.level, pressure_level(shares[fullest], self.level)
+        if self.level != previous or not self._has_measured:
             await self._publish(taken=self.level.name.lower(), limit=fullest, share=round(shares[fullest], 2))
         self._has_measured = True
 
     async def _publish(self, **fields: Any) -> None:
-        stands = self.level is not PressureLevel.ALL
+        is_active = self.level is not PressureLevel.ALL
         try:
-            await self._episodes.set_state(Alert.QUEUE_FILLING, is_active=stands, **fields)
-        except (RedisError, OSError):  # so full that it takes not even this
-            if stands:
+            await self._episodes.set_state(Alert.QUEUE_FILLING, is_active=is_active, **fields)
+        except (RedisError, OSError):  # Redis may be too full to store even the alert
+            if is_active:
                 log_alert(Alert.QUEUE_FILLING, **fields)
 
 
 async def wait_for_stop(stop: asyncio.Event, timeout_s: float) -> None:
-    """Wait `seconds`, or until `stop` is set."""
+    """Wait until `stop` is set, but at most `timeout_s`."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             await stop.wait()

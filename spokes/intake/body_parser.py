@@ -1,4 +1,4 @@
-"""A request's body, read: the events in it, and the elements that are none. Rule: one bad element costs no other."""
+"""Parse a request body into events and malformed elements. A malformed element never affects the others."""
 
 from collections import Counter
 from typing import Any, Final, NamedTuple
@@ -9,12 +9,13 @@ from spokes.core.errors import MalformedEvent, RejectedRequest
 from spokes.core.events import Event
 from spokes.core.refusals import Refusal
 
-_MAX_LISTED: Final = 100  # elements that are no events; HubSpot sends so many a request, a body holds 5,000,000 zeros
-_MAX_DEPTH: Final = 200  # levels of an element; orjson reads 1,024 but writes 254, and a job puts some around it
+# Malformed elements recorded one by one. HubSpot sends at most this many elements; a hostile body can hold 5,000,000.
+_MAX_LISTED: Final = 100
+_MAX_DEPTH: Final = 200  # levels of an element; orjson reads 1,024 but writes 254, and a job adds some around it
 
 
 class MalformedElement(NamedTuple):
-    """An element that is not an event: its place in the batch, why it was set aside, and its id where it has one."""
+    """An element that is not a valid event: its index in the body, the reason, and its `eventId` if it has one."""
 
     position: int
     reason: str
@@ -22,7 +23,7 @@ class MalformedElement(NamedTuple):
 
 
 class ParsedBody(NamedTuple):
-    """The events of a body in their order, and the elements that are none: the first few each, the rest by reason."""
+    """The events of a body in order; the first malformed elements singly, and the rest counted by reason."""
 
     events: list[Event]
     malformed: list[MalformedElement]
@@ -30,9 +31,9 @@ class ParsedBody(NamedTuple):
 
 
 def parse_json(body: bytes) -> list[Any]:
-    """Return the elements of a request's body: a JSON array; a single object counts as an array of one.
+    """Return the elements of a request body: a JSON array, or a single object, which counts as an array of one.
 
-    Whole numbers are exact up to 64 bits, which HubSpot's own never leave; a longer one becomes a float.
+    Integers of up to 64 bits stay exact, which covers every number HubSpot sends; a longer one becomes a float.
 
     Raises:
         RejectedRequest: the body is not JSON, or neither array nor object.
@@ -49,28 +50,28 @@ def parse_json(body: bytes) -> list[Any]:
 
 
 def split_events(elements: list[Any], body: bytes) -> ParsedBody:
-    """Return the events among the `elements` that were read from `body`, and those that are none."""
-    # Each level opens with a bracket; where those are few, as in what HubSpot sends, none needs to be looked through.
-    deep = body.count(b"[") + body.count(b"{") > _MAX_DEPTH
+    """Split `elements`, which were parsed from `body`, into events and malformed elements."""
+    # Each level opens with a bracket: a body with few brackets, such as HubSpot's, needs no depth check.
+    may_be_deep = body.count(b"[") + body.count(b"{") > _MAX_DEPTH
     events: list[Event] = []
-    quarantined: list[MalformedElement] = []
-    more: Counter[str] = Counter()
-    for place, element in enumerate(elements):
+    malformed: list[MalformedElement] = []
+    unlisted: Counter[str] = Counter()
+    for position, element in enumerate(elements):
         try:
-            if deep and _is_too_deep(element):
-                raise MalformedEvent("nested_too_deep")  # noqa: TRY301 - it takes the same way as every other fault
+            if may_be_deep and _is_too_deep(element):
+                raise MalformedEvent("nested_too_deep")  # noqa: TRY301 - handled like every other fault below
             events.append(Event(element))
-        except MalformedEvent as fault:
-            if len(quarantined) == _MAX_LISTED:
-                more[fault.reason] += 1
+        except MalformedEvent as error:
+            if len(malformed) == _MAX_LISTED:
+                unlisted[error.reason] += 1
                 continue
             event_id = element.get("eventId") if isinstance(element, dict) else None
-            quarantined.append(MalformedElement(place, fault.reason, event_id if type(event_id) is int else None))
-    return ParsedBody(events, quarantined, more)
+            malformed.append(MalformedElement(position, error.reason, event_id if type(event_id) is int else None))
+    return ParsedBody(events, malformed, unlisted)
 
 
 def _is_too_deep(element: object) -> bool:
-    """Whether an element is nested so deep that it could be read but not written."""
+    """Return whether an element is nested too deep to be serialised again."""
     level = [element]
     for _ in range(_MAX_DEPTH):
         level = [

@@ -1,4 +1,7 @@
-"""The key that tells two events apart. Rule: it is made of what an event says, never of how often it was told."""
+"""The keyed hash that identifies an event across redeliveries.
+
+The key depends only on what an event says, never on how often it was delivered. Pure.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -8,21 +11,18 @@ import orjson
 
 from spokes.core.events import OBJECT_ONLY_KINDS, OBJECT_TYPES, Event, RawEvent
 
-# Portal, object type, kind, object id, `occurredAt`, and what more the kind asks for.
+# Portal, object type, kind, object id, `occurredAt`, and what else identifies an event of this kind.
 EventIdentity: TypeAlias = tuple[int, str, str, str, int, object]
 
-REDACTED_VALUES: Final = (
-    "",
-    "REDACTED",
-)  # forms that HubSpot has, beside null and leaving it out, for having none to show
+REDACTED_VALUES: Final = ("", "REDACTED")  # HubSpot's forms of a missing value, other than null and no field
 
 
 class EventKeys:
-    """Makes event keys: 20 hex digits, equal for two events exactly if they tell of the same change.
+    """Makes event keys: 20 hex digits, equal for two events exactly if they report the same change.
 
-    The key leaves out `attemptNumber` (redeliveries differ in it), `eventId` (not unique, and not promised to be kept
-    on redelivery) and `subscriptionId` (the classic and the generic subscription tell of one change). It takes in
-    the new value, and is therefore keyed: who reads the audit cannot guess values by trying them out.
+    The key leaves out `attemptNumber` (it differs between redeliveries), `eventId` (not unique, and not promised to
+    stay the same on redelivery) and `subscriptionId` (the classic and the generic subscription report the same change).
+    It includes the new value. The hash is keyed so that readers of the audit cannot find values by trying them out.
     """
 
     def __init__(self, secret: bytes) -> None:
@@ -34,7 +34,7 @@ class EventKeys:
         return key
 
     def for_identities(self, identities: Iterable[EventIdentity]) -> list[str]:
-        """Return the keys of events of which only that is known which makes them the events they are."""
+        """Return the key for each identity tuple, in order."""
         keys, copy = [], self._hash.copy
         for identity in identities:
             digest = copy()
@@ -44,30 +44,30 @@ class EventKeys:
 
 
 def _identity(event: Event) -> EventIdentity:
-    """Everything that makes `event` the event it is; no other event shares it."""
+    """Return everything that distinguishes `event` from every other event."""
     raw, kind = event.raw, event.kind
-    what: object
+    details: object
     if kind == "propertyChange":
         value = raw.get("propertyValue")
-        what = (raw["propertyName"], None if value in REDACTED_VALUES else value)
+        details = (raw["propertyName"], None if value in REDACTED_VALUES else value)
     elif kind in OBJECT_ONLY_KINDS:
-        what = None
+        details = None
     elif kind == "associationChange":
-        what = _association_identity(raw)
+        details = _association_identity(raw)
     elif kind == "merge":
-        what = (raw.get("primaryObjectId"), raw.get("mergedObjectIds"), raw.get("newObjectId"))
+        details = (raw.get("primaryObjectId"), raw.get("mergedObjectIds"), raw.get("newObjectId"))
     elif kind == "newMessage":
-        what = raw.get("messageId")
-    else:  # a kind we do not know: every field counts but the one that redelivery changes
-        what = {name: value for name, value in raw.items() if name != "attemptNumber"}
-    return event.portal_id, event.object_type, kind, event.object_id, event.occurred_at, what
+        details = raw.get("messageId")
+    else:  # an unknown kind: every field counts except the one that redelivery changes
+        details = {name: value for name, value in raw.items() if name != "attemptNumber"}
+    return event.portal_id, event.object_type, kind, event.object_id, event.occurred_at, details
 
 
 def _association_identity(raw: RawEvent) -> tuple[object, ...]:
-    """Both ends, the label where a user made one, and the direction of the change.
+    """Return the other end, the user-defined label if there is one, and whether the association was removed.
 
-    HubSpot's own association types are left out: the classic dialect has no number for them, and whether the
-    association is the primary one is a field of its own in both.
+    HubSpot's own association types are left out: the classic dialect has no number for them. Whether the association
+    is the primary one is a separate field in both dialects.
     """
     to_type = raw.get("toObjectTypeId")
     if isinstance(to_type, str):

@@ -1,8 +1,8 @@
-"""The usual body, read and sorted out in one pass. Rule: it says what `arrivals.sort_out` would say, or nothing at all.
+"""Classify common bodies in one pass. Returns exactly what `classification.classify` would, or None.
 
-Usual is what HubSpot sends nearly always: events of one portal, each of a kind that speaks of one object, with fields
-that we know. msgspec reads such a body straight into them, checked, in less time than a dictionary for each would
-take; whatever it refuses is read the careful way. What follows from an element's type is remembered.
+Common is what HubSpot sends nearly always: events of one portal, each of a kind that concerns one object, with fields
+that we know. msgspec parses such a body into checked structs in less time than making a dictionary for each element
+takes; the slow path handles what it rejects. What follows from an element's type is cached.
 """
 
 from collections.abc import Collection
@@ -15,10 +15,10 @@ from spokes.core.delivery import new_delivery_id
 from spokes.core.errors import MalformedEvent
 from spokes.core.events import OBJECT_ONLY_KINDS, Event
 from spokes.intake.allow_list import MAX_CACHED, AllowList, is_cacheable
-from spokes.intake.classification import ClassifiedDelivery, without_repeats
+from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery, without_repeats
 from spokes.intake.event_keys import REDACTED_VALUES, EventIdentity, EventKeys
 
-# What the careful way reads exactly; a longer number becomes a float there.
+# The integers that the slow path reads exactly; there, a longer one becomes a float.
 _Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Timestamp: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _OptionalInt: TypeAlias = _Int64 | UnsetType | None
@@ -26,7 +26,7 @@ _OptionalText: TypeAlias = str | UnsetType | None
 
 
 class _Element(Struct, rename="camel", kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """An element with all that it may have, in the order in which HubSpot writes it; it is queued in that order."""
+    """An element with all fields it may have, in HubSpot's order, which is also their order in the queue."""
 
     event_id: _Int64
     subscription_id: _OptionalInt = UNSET
@@ -57,25 +57,25 @@ class _EventType(NamedTuple):
 
 
 class FastPath:
-    """Reads usual bodies and sorts them out."""
+    """Classifies common bodies."""
 
     def __init__(self, allow_list: AllowList, keys: EventKeys, portal_ids: Collection[int]) -> None:
-        """`portal_ids` are those that we serve; empty for all."""
+        """`portal_ids` are the portals we serve; empty for all."""
         self._allow_list = allow_list
         self._keys = keys
         self._portal_ids = portal_ids
         self._type_cache: dict[tuple[str, _OptionalText, _OptionalText], _EventType] = {}
 
     def classify(self, body: bytes, now_ms: int) -> ClassifiedDelivery | None:
-        """Return what a request brought; None where anything about it is unusual.
+        """Return the delivery of a request, or None if the body is not a common one.
 
         Args:
-            body: of the request, as it came.
-            now_ms: when the request came, in epoch milliseconds.
+            body: of the request, unchanged.
+            now_ms: when the request arrived, in epoch ms.
         """
-        types = self._type_cache
+        type_cache = self._type_cache
         ignored: dict[str, int] = {}
-        wanted: list[_Element] = []
+        allowed: list[_Element] = []
         times: list[int] = []
         identities: list[EventIdentity] = []
         portals = set()
@@ -84,18 +84,18 @@ class FastPath:
             for element in elements:
                 portal_id, name, property_name = element.portal_id, element.subscription_type, element.property_name
                 portals.add(portal_id)
-                found = types.get((name, element.object_type_id, property_name)) or self._resolve_type(element)
-                if found.is_allowed:
-                    wanted.append(element)
+                cache_key = name, element.object_type_id, property_name
+                event_type = type_cache.get(cache_key) or self._resolve_type(element)
+                if event_type.is_allowed:
+                    allowed.append(element)
                     occurred_at = element.occurred_at
                     times.append(occurred_at)
-                    what = None
-                    if found.kind == "propertyChange":
+                    details = None
+                    if event_type.kind == "propertyChange":
                         value = element.property_value
-                        what = property_name, None if value is UNSET or value in REDACTED_VALUES else value
-                    identities.append(
-                        (portal_id, found.object_type, found.kind, str(element.object_id), occurred_at, what)
-                    )
+                        details = property_name, None if value is UNSET or value in REDACTED_VALUES else value
+                    object_type, object_id = event_type.object_type, str(element.object_id)
+                    identities.append((portal_id, object_type, event_type.kind, object_id, occurred_at, details))
                 else:
                     ignored[name] = ignored.get(name, 0) + 1
         except (MsgspecError, UnicodeDecodeError, RecursionError, MalformedEvent):
@@ -103,23 +103,21 @@ class FastPath:
         if len(portals) != 1 or (self._portal_ids and portals.isdisjoint(self._portal_ids)):
             return None
         (portal_id,) = portals
-        keys = self._keys.for_identities(identities)
-        arrival = ClassifiedDelivery(
-            new_delivery_id(portal_id), portal_id, now_ms, keys, times, wanted, len(elements), ignored
-        )
-        return without_repeats(arrival)
+        events = [*map(AdmissionEvent, self._keys.for_identities(identities), times, allowed)]
+        delivery = ClassifiedDelivery(new_delivery_id(portal_id), portal_id, now_ms, events, len(elements), ignored)
+        return without_repeats(delivery)
 
     def _resolve_type(self, element: _Element) -> _EventType:
-        """Find out what follows from an element's type.
+        """Return what follows from an element's type, and cache it.
 
         Raises:
-            MalformedEvent: it is no event, or of a kind that is not usual.
+            MalformedEvent: the element is not a valid event, or its kind is not a common one.
         """
         event = Event(to_builtins(element))
         if event.kind != "propertyChange" and event.kind not in OBJECT_ONLY_KINDS:
             raise MalformedEvent("unusual")
-        found = _EventType(self._allow_list.allows(event), event.object_type, event.kind)
-        name = element.subscription_type, element.object_type_id, element.property_name
-        if len(self._type_cache) < MAX_CACHED and is_cacheable(*name):
-            self._type_cache[name] = found
-        return found
+        event_type = _EventType(self._allow_list.allows(event), event.object_type, event.kind)
+        cache_key = element.subscription_type, element.object_type_id, element.property_name
+        if len(self._type_cache) < MAX_CACHED and is_cacheable(*cache_key):
+            self._type_cache[cache_key] = event_type
+        return event_type

@@ -1,7 +1,7 @@
-"""The connections that admission holds. Rule: a whole exchange has one deadline, and nothing else is on its way.
+"""Raw RESP connections for admission: one exchange at a time, with one deadline for the whole of it.
 
 Taking a connection out of redis-py's pool, with its checks, its streams and a timer for each half of an exchange, costs
-more than admitting a delivery does. So redis-py opens a connection, and from then on the bytes are ours.
+more than admitting a delivery. So redis-py opens the connection, and this module then speaks RESP on it directly.
 """
 
 import asyncio
@@ -24,18 +24,18 @@ class RedisLines:
     """Exchanges commands with Redis over connections that stay open."""
 
     def __init__(self, pool: ConnectionPool, *, timeout_s: float) -> None:
-        """Take connections from `pool`, which stays the caller's; an exchange may take `timeout_s` seconds."""
+        """Take connections from `pool`, which the caller closes; an exchange may take `timeout_s` seconds."""
         self._pool = pool
         self._timeout_s = timeout_s
         self._idle: list[_Line] = []
 
     async def call(self, *commands: CommandArgs) -> list[object]:
-        """Return the answers to `commands`, which are sent over one connection in one go.
+        """Send `commands` over one connection at once, and return their replies.
 
-        A connection that was held, and turns out to be broken, is replaced once: the commands may then be sent twice.
+        If an idle connection turns out to be broken, it is replaced once: the commands may then be sent twice.
 
         Raises:
-            RedisError, OSError, TimeoutError: Redis refused, is away, or is too slow.
+            RedisError, OSError, TimeoutError: Redis refused, is unreachable, or is too slow.
         """
         deadline = asyncio.get_running_loop().time() + self._timeout_s
         if self._idle:
@@ -48,18 +48,18 @@ class RedisLines:
         return await self._exchange(_Line(connection), commands, deadline)
 
     async def close(self) -> None:
-        """Give every connection back to the pool."""
+        """Return every connection to the pool."""
         while self._idle:
             await self._release(self._idle.pop())
 
     async def _exchange(self, line: "_Line", commands: Sequence[CommandArgs], deadline: float) -> list[object]:
         try:
-            answers = await line.call(commands, deadline)
-        except BaseException:  # what is left of the exchange would be taken for the next one's answer
+            replies = await line.call(commands, deadline)
+        except BaseException:  # the next exchange would take what is left of this one for its reply
             await self._release(line)
             raise
         self._idle.append(line)
-        return answers
+        return replies
 
     async def _release(self, line: "_Line") -> None:
         await line.connection.disconnect(nowait=True)
@@ -67,7 +67,7 @@ class RedisLines:
 
 
 class _Line(asyncio.Protocol):
-    """One open connection; an exchange at a time."""
+    """One open connection, for one exchange at a time."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         self.connection = connection
@@ -81,31 +81,31 @@ class _Line(asyncio.Protocol):
         self._transport, self._stream = detach_socket(connection, self)
 
     async def call(self, commands: Sequence[CommandArgs], deadline: float) -> list[object]:
-        """Return the answers to `commands`; whatever is raised, the connection is of no more use."""
+        """Return the replies to `commands`. After any exception the connection cannot be used again."""
         if self._is_broken:
             raise Disconnected("closed while idle")
         loop = asyncio.get_running_loop()
         self._result, self._replies, self._expected_count = loop.create_future(), [], len(commands)
-        late = loop.call_at(deadline, self._fail, TimedOut("no answer"))
+        timer = loop.call_at(deadline, self._fail, TimedOut("no answer"))
         try:
-            for words in commands:
-                self._transport.write(hiredis.pack_command(tuple(words)))  # type: ignore[arg-type]  # its stub has a tuple of one
+            for args in commands:
+                self._transport.write(hiredis.pack_command(tuple(args)))  # type: ignore[arg-type]  # its stub has a tuple of one
             return await self._result
         finally:
-            late.cancel()
+            timer.cancel()
             self._result = None
 
     def data_received(self, data: bytes) -> None:
-        """Take in answers."""
+        """Parse replies."""
         try:
             self._reader.feed(data)
-            while (answer := self._reader.gets()) is not _INCOMPLETE:
-                self._on_reply(answer)
-        except RedisError as fault:
-            self._fail(fault)
+            while (reply := self._reader.gets()) is not _INCOMPLETE:
+                self._on_reply(reply)
+        except RedisError as error:
+            self._fail(error)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Redis is gone, or we let go."""
+        """Fail the exchange in flight, if there is one; Redis or we closed the connection."""
         self._stream.connection_lost(error)
         self._fail(Disconnected("closed by Redis") if error is None else error)
 
@@ -118,7 +118,7 @@ class _Line(asyncio.Protocol):
         if len(self._replies) == self._expected_count and self._result is not None and not self._result.done():
             self._result.set_result(self._replies)
 
-    def _fail(self, fault: Exception) -> None:
+    def _fail(self, error: Exception) -> None:
         self._is_broken = True
         if self._result is not None and not self._result.done():
-            self._result.set_exception(fault)
+            self._result.set_exception(error)

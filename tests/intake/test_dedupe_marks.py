@@ -1,155 +1,145 @@
-"""The marks of admitted events in a real Valkey: in which sets they stand, how these grow, and when they expire."""
+"""Dedupe marks in a real Valkey: which set holds which mark, how sets are added, and when they expire."""
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 
 import pytest
 from redis.asyncio import Redis
 
-from spokes.core import clock
 from spokes.core.delivery import WAKE_CHANNEL, new_delivery_id
 from spokes.intake.admission import Admission
-from spokes.intake.classification import ClassifiedDelivery
+from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery
+from tests.intake.conftest import DEDUPE_TTL_S
 from tests.support.events import event
 
-KEEP_S = 48 * 3600
-PER_SET = 200
+MARKS_PER_SET = 200
 HOUR_MS = 3_600_000
-START = "spokes:7:seen"
-CHANCE = random.Random(11)
+PREFIX = "spokes:7:seen"
+RNG = random.Random(11)
 
 
 def now_ms() -> int:
-    return clock.now_ms()
+    return time.time_ns() // 1_000_000
 
 
-def key(mark: int) -> str:
-    """Return an event key with this mark."""
-    return f"{mark << 4:016x}{CHANCE.getrandbits(16):04x}"
+def key_with(mark: int) -> str:
+    """Return an event key that has this mark."""
+    return f"{mark << 4:016x}{RNG.getrandbits(16):04x}"
 
 
-def some(count: int) -> list[int]:
-    """Return marks as hashing makes them."""
-    return [CHANCE.getrandbits(60) for _ in range(count)]
+def random_marks(count: int) -> list[int]:
+    return [RNG.getrandbits(60) for _ in range(count)]
 
 
-def arrival(marks: Sequence[int], at_ms: int) -> ClassifiedDelivery:
+def classified(marks: Sequence[int], at_ms: int) -> ClassifiedDelivery:
     element = event(1, portalId=7, occurredAt=at_ms)
-    count = len(marks)
-    return ClassifiedDelivery(
-        new_delivery_id(7), 7, at_ms, [key(mark) for mark in marks], [at_ms] * count, [element] * count, count
-    )
+    events = [AdmissionEvent(key_with(mark), at_ms, element) for mark in marks]
+    return ClassifiedDelivery(new_delivery_id(7), 7, at_ms, events, len(events))
 
 
-@pytest.fixture
-async def admission(redis: Redis) -> Admission:
-    return Admission(redis, dedupe_ttl_s=KEEP_S)
-
-
-async def sets(redis: Redis, at_ms: int) -> dict[int, set[int]]:
-    """Return the sets of an hour by their order, less the 0 that keeps each of them."""
-    start = f"{START}:{at_ms // HOUR_MS}:"
-    found: dict[int, set[int]] = {}
-    async for name in redis.scan_iter(f"{start}*"):
-        order = name.decode().removeprefix(start)
-        if order != "n":
+async def stored_sets(redis: Redis, at_ms: int) -> dict[int, set[int]]:
+    """Return the sets of an hour by their number, less the 0 that each of them holds."""
+    prefix = f"{PREFIX}:{at_ms // HOUR_MS}:"
+    sets: dict[int, set[int]] = {}
+    async for name in redis.scan_iter(f"{prefix}*"):
+        number = name.decode().removeprefix(prefix)
+        if number != "n":
             members = {int(member) for member in await redis.smembers(name)}  # type: ignore[misc]  # redis-py types one class for sync and async
             assert 0 in members
-            found[int(order)] = members - {0}
-    return found
+            sets[int(number)] = members - {0}
+    return sets
 
 
-def places(marks: Sequence[int], count: int) -> dict[int, set[int]]:
-    """Return where marks stand in so many sets, by another way: split set by set, from the first."""
-    found = {0: set(marks)}
-    for split in range(1, count):
-        half = 1 << (split.bit_length() - 1)
-        level, origin = split.bit_length(), split - half
-        moving = {mark for mark in found[origin] if mark >> (60 - level) & 1}
-        found[origin] -= moving
-        found[split] = moving
-    return found
+def expected_sets(marks: Sequence[int], count: int) -> dict[int, set[int]]:
+    """Return the content of `count` sets, computed in another way: by splitting set after set, from the first."""
+    sets = {0: set(marks)}
+    for added in range(1, count):
+        half = 1 << (added.bit_length() - 1)
+        level, origin = added.bit_length(), added - half
+        moving = {mark for mark in sets[origin] if mark >> (60 - level) & 1}
+        sets[origin] -= moving
+        sets[added] = moving
+    return sets
 
 
-async def test_every_mark_is_in_the_set_that_its_bits_tell_however_many_sets_there_are(
-    redis: Redis, admission: Admission
-) -> None:
-    at_ms, marks, steps = now_ms(), some(1_900), 95
-    for end in range(steps, len(marks) + 1, steps):
-        await admission.admit(arrival(marks[end - steps : end], at_ms))
-        assert await sets(redis, at_ms) == places(marks[:end], end // PER_SET + 1)
+async def test_bits_of_a_mark_select_its_set_however_many_sets_there_are(redis: Redis, admission: Admission) -> None:
+    at_ms, marks, step = now_ms(), random_marks(1_900), 95
+    for end in range(step, len(marks) + 1, step):
+        await admission.admit(classified(marks[end - step : end], at_ms))
+        assert await stored_sets(redis, at_ms) == expected_sets(marks[:end], end // MARKS_PER_SET + 1)
 
 
-async def test_marks_that_came_at_once_are_spread_as_if_they_had_come_one_by_one(
-    redis: Redis, admission: Admission
-) -> None:
-    at_ms, marks = now_ms(), some(900)
-    await admission.admit(arrival(marks, at_ms))
-    assert await sets(redis, at_ms) == places(marks, 5)
+async def test_marks_of_one_call_are_spread_like_marks_of_many_calls(redis: Redis, admission: Admission) -> None:
+    at_ms, marks = now_ms(), random_marks(900)
+    await admission.admit(classified(marks, at_ms))
+    assert await stored_sets(redis, at_ms) == expected_sets(marks, 5)
 
 
-async def test_what_is_marked_is_known_whatever_has_been_split_since(admission: Admission) -> None:
-    at_ms, marks = now_ms(), some(1_500)
+async def test_marked_events_stay_known_when_sets_are_split(admission: Admission) -> None:
+    at_ms, marks = now_ms(), random_marks(1_500)
     for start in range(0, 1_500, 250):
-        await admission.admit(arrival(marks[start : start + 250], at_ms))
-    again = await admission.admit(arrival(marks, at_ms))
-    assert (again.keys, again.duplicate_count) == ([], 1_500)
+        await admission.admit(classified(marks[start : start + 250], at_ms))
+    repeated = await admission.admit(classified(marks, at_ms))
+    assert (repeated.events, repeated.duplicate_count) == ([], 1_500)
 
 
 async def test_delivery_with_known_events_marks_the_others_once(redis: Redis, admission: Admission) -> None:
-    at_ms, marks = now_ms(), some(260)
-    await admission.admit(arrival(marks[:150], at_ms))
-    await admission.admit(arrival(marks[100:], at_ms))
-    assert await sets(redis, at_ms) == places(marks, 2)
-    assert await redis.get(f"{START}:{at_ms // HOUR_MS}:n") == b"260"
+    at_ms, marks = now_ms(), random_marks(260)
+    await admission.admit(classified(marks[:150], at_ms))
+    await admission.admit(classified(marks[100:], at_ms))
+    assert await stored_sets(redis, at_ms) == expected_sets(marks, 2)
+    assert await redis.get(f"{PREFIX}:{at_ms // HOUR_MS}:n") == b"260"
 
 
 @pytest.mark.parametrize("upper", [0, 1, 2])
-async def test_set_may_keep_all_its_marks_when_another_comes(redis: Redis, admission: Admission, upper: int) -> None:
-    """The least mark that moves does."""
+async def test_set_that_is_split_may_keep_all_its_marks(redis: Redis, admission: Admission, upper: int) -> None:
+    """2**59 is the smallest mark that moves."""
     at_ms = now_ms()
-    marks = [*range(1, PER_SET + 1 - upper), *(2**59 + number for number in range(upper))]
-    await admission.admit(arrival(marks, at_ms))
-    assert await sets(redis, at_ms) == {0: set(marks[: PER_SET - upper]), 1: set(marks[PER_SET - upper :])}
+    marks = [*range(1, MARKS_PER_SET + 1 - upper), *(2**59 + number for number in range(upper))]
+    await admission.admit(classified(marks, at_ms))
+    split = MARKS_PER_SET - upper
+    assert await stored_sets(redis, at_ms) == {0: set(marks[:split]), 1: set(marks[split:])}
 
 
 async def test_whole_hour_expires_together(redis: Redis, admission: Admission) -> None:
     at_ms = now_ms()
-    await admission.admit(arrival(some(150), at_ms))
-    await admission.admit(arrival(some(700), at_ms))
-    ends = {await redis.expiretime(name) async for name in redis.scan_iter(f"{START}:*")}
-    assert ends == {(at_ms // HOUR_MS + 1) * 3600 + KEEP_S}
+    await admission.admit(classified(random_marks(150), at_ms))
+    await admission.admit(classified(random_marks(700), at_ms))
+    expiries = {await redis.expiretime(name) async for name in redis.scan_iter(f"{PREFIX}:*")}
+    assert expiries == {(at_ms // HOUR_MS + 1) * 3600 + DEDUPE_TTL_S}
 
 
-async def test_marks_of_old_news_are_kept_as_long_from_their_last(redis: Redis, admission: Admission) -> None:
+async def test_late_events_extend_the_expiry_of_all_marks_of_their_hour(redis: Redis, admission: Admission) -> None:
     long_ago = now_ms() - 40 * 86_400_000
-    await admission.admit(arrival(some(500), long_ago))
-    names = [name async for name in redis.scan_iter(f"{START}:*")]
+    await admission.admit(classified(random_marks(500), long_ago))
+    names = [name async for name in redis.scan_iter(f"{PREFIX}:*")]
     for name in names:
         await redis.expire(name, 100)
-    await admission.admit(arrival(some(1), long_ago))
+    await admission.admit(classified(random_marks(1), long_ago))
     assert len(names) == 4
-    assert all([await redis.ttl(name) > KEEP_S - 100 for name in names])
+    assert all([await redis.ttl(name) > DEDUPE_TTL_S - 100 for name in names])
 
 
-async def test_marks_of_now_are_not_put_off(redis: Redis, admission: Admission) -> None:
+async def test_timely_events_do_not_extend_the_expiry(redis: Redis, admission: Admission) -> None:
     at_ms = now_ms()
-    await admission.admit(arrival(some(250), at_ms))
-    for order in (0, 1):
-        await redis.expire(f"{START}:{at_ms // HOUR_MS}:{order}", 100)
-    await admission.admit(arrival(some(1), at_ms))
-    assert [await redis.ttl(f"{START}:{at_ms // HOUR_MS}:{order}") <= 100 for order in (0, 1)] == [True, True]
+    await admission.admit(classified(random_marks(250), at_ms))
+    for number in (0, 1):
+        await redis.expire(f"{PREFIX}:{at_ms // HOUR_MS}:{number}", 100)
+    await admission.admit(classified(random_marks(1), at_ms))
+    ttls = [await redis.ttl(f"{PREFIX}:{at_ms // HOUR_MS}:{number}") for number in (0, 1)]
+    assert [ttl <= 100 for ttl in ttls] == [True, True]
 
 
-async def test_idle_workers_are_woken_by_what_is_queued_and_by_nothing_else(redis: Redis, admission: Admission) -> None:
-    at_ms, marks = now_ms(), some(3)
+async def test_idle_workers_are_woken_by_queued_jobs_only(redis: Redis, admission: Admission) -> None:
+    at_ms, marks = now_ms(), random_marks(3)
     async with redis.pubsub() as pubsub:
         await pubsub.subscribe(WAKE_CHANNEL)
-        heard = []
-        for given in ([], marks, marks):
-            await admission.admit(arrival(given, at_ms))
-            told = [await pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1) for _ in range(3)]
-            heard.append(sum(one is not None for one in told))
+        message_counts = []
+        for delivered in ([], marks, marks):
+            await admission.admit(classified(delivered, at_ms))
+            messages = [await pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1) for _ in range(3)]
+            message_counts.append(sum(message is not None for message in messages))
             await asyncio.sleep(0)
-    assert heard == [0, 1, 0]
+    assert message_counts == [0, 1, 0]

@@ -1,4 +1,4 @@
-"""The usual batch: sorted out in one pass, it comes to what the careful way comes to."""
+"""spokes.intake.fast_path: one pass over a common body gives the same result as the slow path."""
 
 from dataclasses import replace
 from typing import Any
@@ -17,8 +17,8 @@ from spokes.intake.fast_path import FastPath
 from tests.support.events import event
 
 KEYS = EventKeys(b"k" * 32)
-ALLOWED = AllowList(["contact.creation", "contact.propertyChange:email", "object.deletion", "2-77.restore"])
-ANY: st.SearchStrategy[Any] = st.one_of(
+ALLOW_LIST = AllowList(["contact.creation", "contact.propertyChange:email", "object.deletion", "2-77.restore"])
+ANY_JSON: st.SearchStrategy[Any] = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=3),
     st.lists(st.integers(-3, 2**63 - 1), max_size=2), st.just({"a": 1}),
 )  # fmt: skip
@@ -30,7 +30,7 @@ TYPES = [
 
 @st.composite
 def elements(draw: st.DrawFn) -> object:
-    """An element that is nearly always an event, and often odd in one field."""
+    """Draw an element: nearly always an event, often with one odd field."""
     raw = event(
         draw(st.integers(0, 3)),
         subscriptionType=draw(st.sampled_from(TYPES)),
@@ -40,41 +40,41 @@ def elements(draw: st.DrawFn) -> object:
         objectTypeId=draw(st.sampled_from(["0-1", "2-77", None])),
     )
     if draw(st.integers(0, 9)) == 0:
-        raw[draw(st.sampled_from([*raw, "primaryObjectId"]))] = draw(ANY)
-    return raw if draw(st.integers(0, 19)) else draw(ANY)
+        raw[draw(st.sampled_from([*raw, "primaryObjectId"]))] = draw(ANY_JSON)
+    return raw if draw(st.integers(0, 19)) else draw(ANY_JSON)
 
 
-def told(arrivals: list[ClassifiedDelivery]) -> list[object]:
+def comparable(deliveries: list[ClassifiedDelivery]) -> list[object]:
+    """Return everything but the random ids and the clock's times."""
     return [
         (
-            (a.portal_id, a.received_at, a.keys, a.times, to_builtins(a.elements)),
+            (d.portal_id, d.received_at, [(e.key, e.occurred_at, to_builtins(e.element)) for e in d.events]),
             (
-                a.received_count,
-                a.ignored,
-                a.duplicate_count,
-                [replace(record, id="", at=0, delivery_id="") for record in a.records],
+                d.received_count,
+                d.ignored,
+                d.duplicate_count,
+                [replace(record, id="", at=0, delivery_id="") for record in d.records],
             ),
         )
-        for a in arrivals
+        for d in deliveries
     ]
 
 
-def carefully(body: bytes, portal_ids: tuple[int, ...] = ()) -> list[ClassifiedDelivery]:
-    return classify(
-        split_events(parse_json(body), body), allow_list=ALLOWED, keys=KEYS, portal_ids=portal_ids, now_ms=5
-    )
+def slow_path(body: bytes, portal_ids: tuple[int, ...] = ()) -> list[ClassifiedDelivery]:
+    parsed = split_events(parse_json(body), body)
+    return classify(parsed, allow_list=ALLOW_LIST, keys=KEYS, portal_ids=portal_ids, now_ms=5)
 
 
 @given(st.lists(elements(), max_size=5), st.sampled_from([(), (50112233,), (8,)]))
-def test_it_says_what_the_careful_way_says_or_nothing(batch: list[object], portal_ids: tuple[int, ...]) -> None:
+def test_fast_path_returns_what_the_slow_path_does_or_none(batch: list[object], portal_ids: tuple[int, ...]) -> None:
     body = orjson.dumps(batch)
-    usual = FastPath(ALLOWED, KEYS, portal_ids)
-    for _ in range(2):  # what it has learned the first time it uses the second time
-        found = usual.classify(body, now_ms=5)
-        assert found is None or told([found]) == told(carefully(body, portal_ids))
+    fast_path = FastPath(ALLOW_LIST, KEYS, portal_ids)
+    for _ in range(2):  # without its type cache, then with it
+        delivery = fast_path.classify(body, now_ms=5)
+        assert delivery is None or comparable([delivery]) == comparable(slow_path(body, portal_ids))
 
 
-ODD = [
+ODD_BYTES = [
     b"\\ud800",
     b"\\ud83d\\ude00",
     b"\\u0065",
@@ -90,39 +90,39 @@ ODD = [
 ]
 
 
-@given(st.integers(0, 400), st.integers(0, 4), st.one_of(st.sampled_from(ODD), st.binary(max_size=2)))
-def test_body_that_the_careful_way_cannot_read_is_not_usual(place: int, less: int, put: bytes) -> None:
+@given(st.integers(0, 400), st.integers(0, 4), st.one_of(st.sampled_from(ODD_BYTES), st.binary(max_size=2)))
+def test_fast_path_accepts_no_body_that_the_slow_path_refuses(position: int, removed: int, inserted: bytes) -> None:
     whole = orjson.dumps([event(1, subscriptionType="contact.propertyChange", propertyName="email", propertyValue="ä")])
-    body = whole[:place] + put + whole[place + less :]
-    if found := FastPath(ALLOWED, KEYS, ()).classify(body, now_ms=5):
-        assert told([found]) == told(carefully(body))
+    body = whole[:position] + inserted + whole[position + removed :]
+    if delivery := FastPath(ALLOW_LIST, KEYS, ()).classify(body, now_ms=5):
+        assert comparable([delivery]) == comparable(slow_path(body))
 
 
-def test_number_that_the_careful_way_would_not_keep_exact_is_not_usual() -> None:
+def test_number_beyond_64_bits_is_left_to_the_slow_path() -> None:
     body = orjson.dumps([event(1)]).replace(b"318845120001", b"1" * 20)
-    assert FastPath(ALLOWED, KEYS, ()).classify(body, now_ms=5) is None
+    assert FastPath(ALLOW_LIST, KEYS, ()).classify(body, now_ms=5) is None
 
 
-def test_element_is_kept_with_what_is_null_in_it() -> None:
+def test_null_fields_of_an_element_are_kept() -> None:
     raw = event(1, changeSource=None)
-    arrival = FastPath(ALLOWED, KEYS, ()).classify(orjson.dumps([raw]), now_ms=5)
-    assert arrival is not None
-    assert to_builtins(arrival.elements) == [raw]
+    delivery = FastPath(ALLOW_LIST, KEYS, ()).classify(orjson.dumps([raw]), now_ms=5)
+    assert delivery is not None
+    assert [to_builtins(admitted.element) for admitted in delivery.events] == [raw]
 
 
 @pytest.mark.parametrize("kind", ["creation", "deletion", "restore", "privacyDeletion"])
-def test_what_hubspot_sends_nearly_always_is_usual(kind: str) -> None:
+def test_common_kinds_take_the_fast_path(kind: str) -> None:
     batch = [event(1, subscriptionType=f"contact.{kind}"), event(2, subscriptionType=f"company.{kind}")]
-    assert FastPath(ALLOWED, KEYS, ()).classify(orjson.dumps(batch), now_ms=5) is not None
+    assert FastPath(ALLOW_LIST, KEYS, ()).classify(orjson.dumps(batch), now_ms=5) is not None
 
 
-def test_portal_that_is_not_served_is_not_usual() -> None:
-    assert FastPath(ALLOWED, KEYS, (8,)).classify(orjson.dumps([event(1)]), now_ms=5) is None
+def test_unserved_portal_is_left_to_the_slow_path() -> None:
+    assert FastPath(ALLOW_LIST, KEYS, (8,)).classify(orjson.dumps([event(1)]), now_ms=5) is None
 
 
-def test_long_names_are_sorted_out_and_not_kept() -> None:
-    usual = FastPath(AllowList(["contact.propertyChange"]), EventKeys(b"secret"), ())
+def test_events_with_long_names_are_classified_and_not_cached() -> None:
+    fast_path = FastPath(AllowList(["contact.propertyChange"]), EventKeys(b"secret"), ())
     raw = event(subscriptionType="contact.propertyChange", propertyName="x" * 70_000, propertyValue="1")
-    arrival = usual.classify(orjson.dumps([raw]), 1)
-    assert arrival is not None
-    assert (len(arrival.keys), usual._type_cache) == (1, {})
+    delivery = fast_path.classify(orjson.dumps([raw]), 1)
+    assert delivery is not None
+    assert (len(delivery.events), fast_path._type_cache) == (1, {})
