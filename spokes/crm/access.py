@@ -1,34 +1,38 @@
-"""What one handler may ask of HubSpot, and the journal of what it changed. Rule: refused here means no call was made.
+"""The rights of one handler, and the path that each of its writes takes.
 
-Every write goes through `Access.write`: our own ledger first, then HubSpot, then the journal.
-
-Methods that a handler may be allowed, by any of their names. Rule: closed, so a misspelt one is told at start.
+`HandlerAccess.perform` is the only caller of the own-write ledger and of `HandlerContext.on_write`: ledger first, then
+HubSpot, then the record of the write. Services check the declared rights before they call it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from spokes.core.errors import ConfigurationError, CRMError, CRMUnavailable, LeaseLost, NotPermitted
 from spokes.crm.batching.registry import BatchQueues
-from spokes.crm.object_types import singular
+from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.records import Record
 from spokes.crm.results import WriteReceipt
-from spokes.crm.transport.paced_client import ApiRequest, SendCheck, no_check
+from spokes.crm.transport.paced_client import ApiRequest, SendContext
 from spokes.crm.transport.rate_budget import CallKind, Priority
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse
 
+_NO_PROPERTIES: Final[Mapping[str, str]] = MappingProxyType({})
+
+Payload_contra = TypeVar("Payload_contra", contravariant=True)
+
 
 @dataclass(frozen=True, slots=True)
 class WriteRecord:
-    """One change made in HubSpot, or refused by it; names of properties, never values.
+    """A write that HubSpot made or refused, or that was cancelled; it names properties and holds no values.
 
-    `method` as `contacts.update`; `object_type` in the singular, as events name it; `reason` empty when it worked.
-    `rests_on` is when what it was computed from had been changed last (see `Record.updated_ms`); 0: it was not read.
+    `method` as `contacts.update`; `object_type` in the singular, as events name it; `reason` empty if `ok`.
+    `based_on_ms` is `Record.updated_ms` of the record that the values were computed from; 0 if none was read.
     """
 
     method: str
@@ -41,104 +45,209 @@ class WriteRecord:
     based_on_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class HandlerAccess:
-    """One portal, seen by one handler: the properties it reads by service, the methods it may call, its journal.
+class Write(NamedTuple):
+    """A write that is about to be made.
 
-    `permit` raises when nothing may be changed any more, `still` does when a change has waited for its place meanwhile;
-    `seen` is told of each read, type and properties; `priority` is that of the event it works on. `read_as` is what it
-    has read, by type and the id that it asked for.
+    `object_type` in the singular; `object_id` empty for a new object, whose id only the response names; `properties`
+    with their values, empty for writes of other kinds; `read` is the record that the values were computed from.
     """
 
-    queues: BatchQueues
-    portal_id: int
-    reads: Mapping[str, tuple[str, ...]]
-    may: frozenset[str]
-    on_write: Callable[[WriteRecord], None] = field(repr=False)
-    before_write: Callable[[], None] = field(repr=False, default=lambda: None)
-    before_send: SendCheck = field(repr=False, default=no_check)
-    priority: Priority = "interactive"
-    on_read: Callable[[str, tuple[str, ...]], None] = field(repr=False, default=lambda _type, _properties: None)
-    records_read: dict[tuple[str, str], Record] = field(default_factory=dict, repr=False)
+    method: str
+    object_type: str
+    object_id: str
+    properties: Mapping[str, str] = _NO_PROPERTIES
+    read: Record | None = None
 
-    async def send(self, request: ApiRequest, kind: CallKind = "calls") -> "ApiResponse":
-        """Make one call that shares no batch, in its place of the budget.
+    def made(self, receipt: WriteReceipt) -> WriteRecord:
+        """Return the record of this write after HubSpot made it."""
+        return self._record(receipt.object_id, receipt.correlation_id)
+
+    def failed(self, error: CRMError | LeaseLost) -> WriteRecord:
+        """Return the record of this write after it failed."""
+        correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
+        return self._record(self.object_id, correlation_id, failure=error.reason)
+
+    def cancelled(self) -> WriteRecord:
+        """Return the record of this write after its handler was cancelled; whether HubSpot made it is unknown."""
+        return self._record(self.object_id, "", failure="cancelled")
+
+    def _record(self, object_id: str, correlation_id: str, *, failure: str | None = None) -> WriteRecord:
+        return WriteRecord(
+            self.method,
+            self.object_type,
+            object_id,
+            tuple(self.properties),
+            correlation_id,
+            ok=failure is None,
+            reason=failure or "",
+            based_on_ms=self.read.updated_ms if self.read else 0,
+        )
+
+
+class HandlerContext(SendContext, Protocol):
+    """The surroundings of one handler call: whether it may still write, and what it read and wrote.
+
+    Implemented by workers/delivery/handler_services.py.
+    """
+
+    def before_write(self) -> None:
+        """Allow a write to begin; exactly one `on_write` follows.
 
         Raises:
-            CRMError: the call failed, or calls are paused for long.
+            LeaseLost: another worker may be working on the object; no `on_write` follows.
         """
-        return await self.queues.client.send(self.portal_id, request, kind, self.priority, before_send=self.before_send)
+
+    def on_read(self, object_type: str, properties: tuple[str, ...]) -> None:
+        """Take note of a read; `object_type` in the singular."""
+
+    def on_write(self, write: WriteRecord) -> None:
+        """Take note of a write that has ended."""
+
+
+class UnleasedContext:
+    """The context of callers without a lease, such as operator actions: nothing is refused, writes are collected."""
+
+    __slots__ = ("priority", "writes")
+
+    def __init__(self, writes: list[WriteRecord] | None = None, *, priority: Priority = "interactive") -> None:
+        self.priority: Priority = priority
+        self.writes: list[WriteRecord] = [] if writes is None else writes
+
+    def before_write(self) -> None:
+        """Allow every write."""
+
+    def before_send(self) -> None:
+        """Allow every call."""
+
+    def on_read(self, object_type: str, properties: tuple[str, ...]) -> None:
+        """Ignore reads."""
+
+    def on_write(self, write: WriteRecord) -> None:
+        """Collect the record."""
+        self.writes.append(write)
+
+
+class Grants(NamedTuple):
+    """What one handler may do in one portal: the properties it reads, by service, and the methods it calls."""
+
+    portal_id: int
+    reads: Mapping[str, tuple[str, ...]]
+    methods: frozenset[str]
+
+
+class Writer(Protocol[Payload_contra]):
+    """Makes one kind of write: a batch queue, or `UnbatchedWriter`."""
+
+    async def submit(self, input_id: str, payload: Payload_contra, context: SendContext) -> WriteReceipt:
+        """Make the write once a slot is granted, unless `context.before_send` raises then."""
+
+
+class HandlerAccess:
+    """HubSpot as one handler call may use it; the services of one call share one of these."""
+
+    __slots__ = ("_ledger", "_records_read", "context", "grants", "portal_id", "queues")
+
+    def __init__(self, grants: Grants, context: HandlerContext, queues: BatchQueues, ledger: OwnWriteLedger) -> None:
+        self.grants = grants
+        self.portal_id = grants.portal_id
+        self.context = context
+        self.queues = queues
+        self._ledger = ledger
+        self._records_read: dict[tuple[str, str], Record] = {}
 
     def declared_properties(self, service: str) -> tuple[str, ...]:
-        """The properties that may be read of a type, by its plural name.
+        """Return the properties that may be read of a type, by its plural name, and `hs_object_id`.
 
         Raises:
             NotPermitted: none were declared.
         """
-        declared = self.reads.get(service)
+        declared = self.grants.reads.get(service)
         if not declared:
             raise NotPermitted(status=0, scopes=(f"{service}.get",))
         return tuple(dict.fromkeys((*declared, "hs_object_id")))
 
     def check_declared(self, method: str) -> None:
-        """Insist that `method` was declared.
+        """Check that a method was declared, such as `contacts.update`.
 
         Raises:
             NotPermitted: it was not.
         """
-        if method not in self.may:
+        if method not in self.grants.methods:
             raise NotPermitted(status=0, scopes=(method,))
 
-    async def perform(
-        self, method: str, object_type: str, object_id: str, properties: Mapping[str, str],
-        change: Callable[[], Awaitable[WriteReceipt]], *, read: Record | None = None,
-    ) -> WriteReceipt:  # fmt: skip
-        """Make a change by calling `change`, with ledger and journal around it.
+    def remember_read(self, requested_id: str, record: Record) -> None:
+        """Keep a record for the updates that may be computed from it."""
+        self._records_read[record.type, requested_id] = record
 
-        Args:
-            method: what must have been declared, as `contacts.update`.
-            object_type: of the object that changes, by any of its names.
-            object_id: empty for what is about to be made; the ledger is then filled as soon as the id is known.
-            properties: what is written.
-            read: the object as it was read, where what is written was made from that.
+    def last_read(self, object_type: str, requested_id: str) -> Record | None:
+        """Return the record that this handler call last read under this id, None if it read none."""
+        return self._records_read.get((object_type, requested_id))
+
+    async def send(self, request: ApiRequest, kind: CallKind = "calls") -> "ApiResponse":
+        """Make one call that is not batched.
 
         Raises:
-            NotPermitted: the method was not declared.
-            CRMError: the change failed.
+            CRMError: the call failed, or calls are paused for longer than callers wait.
+            LeaseLost: from `context.before_send`.
         """
-        self.check_declared(method)
-        object_type = singular(object_type)
-        echo = (self.portal_id, object_type)
-        rests_on = {name: read.as_of(name) for name in properties} if read else {}
-        read_ms = read.updated_ms if read else 0
+        return await self.queues.client.send(self.portal_id, request, kind, self.context)
 
-        def note(object_id: str, *, ok: bool, reason: str = "", trace: str = "") -> None:
-            self.on_write(WriteRecord(method, object_type, object_id, tuple(properties), trace, ok, reason, read_ms))
+    async def perform(
+        self, write: Write, writer: Writer[Payload_contra], input_id: str, payload: Payload_contra
+    ) -> WriteReceipt:
+        """Make a write, with its ledger entry and its record.
 
+        The ledger entry comes before the call, because HubSpot may send the event before it answers.
+
+        Raises:
+            CRMError: HubSpot refused the write, or it could not be made.
+            LeaseLost: the handler may not write any more.
+        """
+        portal_id, object_type, object_id, properties = (
+            self.portal_id, write.object_type, write.object_id, write.properties,
+        )  # fmt: skip
         if object_id and properties:
-            await self.queues.own_writes.record_write(*echo, object_id, properties, based_on_ms=rests_on)
-        self.before_write()
+            based_on_ms = {name: write.read.as_of(name) for name in properties} if write.read else {}
+            await self._ledger.record_write(portal_id, object_type, object_id, properties, based_on_ms=based_on_ms)
+        self.context.before_write()
         try:
-            done = await change()
+            receipt = await writer.submit(input_id, payload, self.context)
         except (CRMError, LeaseLost) as error:
-            # Without an answer it may have been made all the same, and would then come back as an event. Without the
-            # lane, another may have made the very same, and the entry is its own.
+            # Without a response, HubSpot may have made the write all the same, and sends its event. Without the lease,
+            # another worker may have made the same write, and the entry is its own.
             if object_id and properties and not isinstance(error, CRMUnavailable | LeaseLost):
                 with suppress(CRMUnavailable):
-                    await self.queues.own_writes.remove_write(*echo, object_id, properties)
-            trace = error.correlation_id if isinstance(error, CRMError) else ""
-            note(object_id, ok=False, reason=error.reason, trace=trace)
+                    await self._ledger.remove_write(portal_id, object_type, object_id, properties)
+            self.context.on_write(write.failed(error))
             raise
         except asyncio.CancelledError:
-            note(object_id, ok=False, reason="cancelled")
+            self.context.on_write(write.cancelled())
             raise
         try:
             if not object_id and properties:
-                with suppress(CRMUnavailable):  # it is made; a change that comes back is worked off, changing nothing
-                    await self.queues.own_writes.record_write(*echo, done.object_id, properties)
+                with suppress(CRMUnavailable):  # without an entry the echo runs as an event, and changes nothing
+                    await self._ledger.record_write(portal_id, object_type, receipt.object_id, properties)
         finally:
-            note(done.object_id, ok=True, trace=done.correlation_id)  # last: it ends the time in which nobody is late
-        return done
+            self.context.on_write(write.made(receipt))  # last: it re-arms the handler's time-out
+        return receipt
+
+
+class UnbatchedWriter:
+    """Makes a write by a call of its own; the input's id is the id of the object written."""
+
+    def __init__(self, access: HandlerAccess, kind: CallKind = "calls") -> None:
+        self._access = access
+        self._kind: CallKind = kind
+
+    async def submit(self, input_id: str, payload: ApiRequest, context: SendContext) -> WriteReceipt:
+        """Send the request `payload`."""
+        client = self._access.queues.client
+        response = await client.send(self._access.portal_id, payload, self._kind, context)
+        return self.receipt(input_id, response)
+
+    def receipt(self, input_id: str, response: "ApiResponse") -> WriteReceipt:
+        """Return the receipt that a response stands for."""
+        return WriteReceipt(input_id, response.correlation_id)
 
 
 _READ_METHODS: Final = frozenset({"get", "get_by", "get_many", "get_many_by", "search", "search_all", "list"})

@@ -1,20 +1,17 @@
-"""Associations between records. Rule: ids are text; types go by any of their names; no label is lost unasked.
+"""Associations between records, and HubSpot's own association type ids, by direction.
 
-Source: HubSpot's docs, "Associate records": a labelled PUT replaces the labels that are there.
-
-HubSpot's own association types, by direction. Rule: a number stands here once, with the pair it belongs to.
-
-Source: HubSpot's docs, "Associate records", and hubspot-api-client's AssociationType, which agree.
+Ids are text; types go by any of their names. Adding a label keeps the labels that are there: a labelled PUT replaces
+them, so they are sent again. Source: HubSpot's docs, "Associate records", and hubspot-api-client's AssociationType,
+which agree.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from spokes.core.errors import InvalidRequest
-from spokes.crm.access import HandlerAccess
+from spokes.crm.access import HandlerAccess, UnbatchedWriter, Write
 from spokes.crm.batching.association_reads import AssociatedObject, Label, parse_label
 from spokes.crm.object_types import plural, singular
-from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.rate_budget import CallKind
 from spokes.crm.transport.response_json import elements
@@ -72,71 +69,64 @@ __all__ = ["AssociatedObject", "Associations", "Label"]
 
 
 class Associations:
-    """The associations that one handler may see and change."""
+    """Associations between records, as one handler may read and write them."""
 
     def __init__(self, access: HandlerAccess) -> None:
         self._access = access
         self._paths = access.queues.paths
 
     async def list(self, from_type: str, from_id: str, to_type: str) -> tuple[str, ...]:
-        """Return the ids of `to_type` that an object is associated with, by any label."""
-        return tuple(end.id for end in await self.list_labelled(from_type, from_id, to_type))
+        """Return the ids of all objects of `to_type` associated with an object, with any label."""
+        return tuple(associated.id for associated in await self.list_labelled(from_type, from_id, to_type))
 
     async def list_labelled(self, from_type: str, from_id: str, to_type: str) -> tuple[AssociatedObject, ...]:
-        """Return the objects of `to_type` that an object is associated with, each with all its labels."""
+        """Return all objects of `to_type` associated with an object, each with all its labels."""
         self._access.check_declared("associations.list")
         return await self._associated_objects(from_type, from_id, to_type)
 
     async def labels(self, from_type: str, to_type: str) -> tuple[Label, ...]:
-        """Return every label that the portal has from one type to another, the plain association among them."""
+        """Return every label that the portal has from one type to another, including the unlabelled association."""
         self._access.check_declared("associations.list")
-        answer = await self._access.send(ApiRequest("GET", self._paths.associations(from_type, to_type, "labels")))
-        return tuple(map(parse_label, elements(answer.body, "results")))
+        response = await self._access.send(ApiRequest("GET", self._paths.associations(from_type, to_type, "labels")))
+        return tuple(map(parse_label, elements(response.body, "results")))
 
     async def associate(self, from_type: str, from_id: str, to_type: str, to_id: str, *labels: Label) -> None:
-        """Associate two records with all of `labels`, and with those that are there already.
+        """Associate two records; add `labels` to those they have, or make the default association if there are none.
 
-        Without any, the default association is made. What is there is read first: who labels the same pair in the
-        same moment from elsewhere may lose a label.
+        The present labels are read first, so a label that somebody else adds to the same pair meanwhile can be lost.
         """
-        if not labels:
-            path = self._paths.object_associations(from_type, from_id, "default", plural(to_type), to_id)
-            await self._write("associate", from_type, from_id, ApiRequest("PUT", path))
-            return
         self._access.check_declared("associations.associate")
-        ends = await self._associated_objects(from_type, from_id, to_type)
-        there = (one for end in ends if end.id == to_id for one in end.labels)
-        wanted = dict.fromkeys((one.type_id, one.category) for one in (*there, *labels))
-        path = self._paths.object_associations(from_type, from_id, plural(to_type), to_id)
-        body = [association_type_json(*one) for one in wanted]
-        await self._write("associate", from_type, from_id, ApiRequest("PUT", path, body=body))
+        if labels:
+            present = await self._associated_objects(from_type, from_id, to_type)
+            present_labels = (label for associated in present if associated.id == to_id for label in associated.labels)
+            types = dict.fromkeys((label.type_id, label.category) for label in (*present_labels, *labels))
+            path = self._paths.object_associations(from_type, from_id, plural(to_type), to_id)
+            request = ApiRequest("PUT", path, body=[association_type_json(*type_) for type_ in types])
+        else:
+            path = self._paths.object_associations(from_type, from_id, "default", plural(to_type), to_id)
+            request = ApiRequest("PUT", path)
+        await self._write("associate", from_type, from_id, request)
 
     async def remove(self, from_type: str, from_id: str, to_type: str, to_id: str) -> None:
-        """Part two records: every label goes."""
+        """Remove the association of two records with all its labels."""
+        self._access.check_declared("associations.remove")
         path = self._paths.object_associations(from_type, from_id, plural(to_type), to_id)
         await self._write("remove", from_type, from_id, ApiRequest("DELETE", path))
 
     async def remove_label(self, from_type: str, from_id: str, to_type: str, to_id: str, label: Label) -> None:
-        """Take one label away; the others, and the plain association, stay."""
+        """Remove one label; the other labels and the unlabelled association stay."""
+        self._access.check_declared("associations.remove")
         path = self._paths.associations(from_type, to_type, "batch", "labels", "archive")
-        pair = {
-            "from": {"id": from_id},
-            "to": {"id": to_id},
-            "types": [association_type_json(label.type_id, label.category)],
-        }
-        await self._write(
-            "remove", from_type, from_id, ApiRequest("POST", path, body={"inputs": [pair]}), "associations"
-        )
+        types = [association_type_json(label.type_id, label.category)]
+        body = {"inputs": [{"from": {"id": from_id}, "to": {"id": to_id}, "types": types}]}
+        await self._write("remove", from_type, from_id, ApiRequest("POST", path, body=body), "associations")
 
     async def _associated_objects(self, from_type: str, from_id: str, to_type: str) -> tuple[AssociatedObject, ...]:
-        lane = self._access.queues.associations(self._access.portal_id, from_type, to_type)
-        return await lane.submit(from_id, None, self._access.priority)
+        queue = self._access.queues.associations(self._access.portal_id, from_type, to_type)
+        return await queue.get(from_id, self._access.context.priority)
 
     async def _write(
         self, name: str, from_type: str, from_id: str, request: ApiRequest, kind: CallKind = "calls"
     ) -> None:
-        async def change() -> WriteReceipt:
-            answer = await self._access.send(request, kind)
-            return WriteReceipt(from_id, answer.correlation_id)
-
-        await self._access.perform(f"associations.{name}", from_type, from_id, {}, change)
+        write = Write(f"associations.{name}", singular(from_type), from_id)
+        await self._access.perform(write, UnbatchedWriter(self._access, kind), from_id, request)

@@ -1,4 +1,4 @@
-"""What became of a write, and of each input of a call for many. Rule: every input has one fate, in the order given."""
+"""The receipt of a write, and the results of calls for many inputs: one per input, in the order of the inputs."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class WriteReceipt:
-    """What a write came to: the object it made or changed, and HubSpot's correlation id."""
+    """The object that a write created or changed, and HubSpot's correlation id."""
 
     object_id: str
     correlation_id: str
@@ -20,9 +20,9 @@ class WriteReceipt:
 
 @dataclass(frozen=True, slots=True)
 class ItemResult(Generic[T]):
-    """What became of one input: its `result`, or the `error` that is its own.
+    """The `result` of one input, or its `error`.
 
-    `id` is what was asked for: an object's id, or the value of a unique property; empty for what was to be made.
+    `id` is the input: an object's id, or the value of a unique property; empty for an object to create.
     """
 
     id: str
@@ -31,39 +31,39 @@ class ItemResult(Generic[T]):
 
     @property
     def ok(self) -> bool:
-        """Whether it was done."""
+        """Whether there was no error."""
         return self.error is None
 
 
 class ItemResults(tuple[ItemResult[T], ...]):
-    """The fates of all inputs, in their order."""
+    """The results of all inputs, in their order."""
 
     __slots__ = ()
 
     @property
     def failed(self) -> "tuple[ItemResult[T], ...]":
-        """Those that were not done."""
-        return tuple(fate for fate in self if not fate.ok)
+        """The results with an error."""
+        return tuple(result for result in self if not result.ok)
 
     def raise_for_errors(self) -> None:
-        """Insist that all was done.
+        """Raise the gravest error, if there is one.
 
         Raises:
-            CRMError: the gravest one: a refused token, then what may work later, then what never will.
+            CRMError: NotAuthorized before any TransientCRMError, and that before permanent errors.
         """
-        for kind in (NotAuthorized, TransientCRMError, CRMError):
-            for error in filter(None, (fate.error for fate in self)):
-                if isinstance(error, kind):
+        for error_class in (NotAuthorized, TransientCRMError, CRMError):
+            for error in filter(None, (result.error for result in self)):
+                if isinstance(error, error_class):
                     raise error
 
 
-async def gather_results(asks: Iterable[tuple[str, Awaitable[T]]]) -> ItemResults[T]:
-    """Wait for all `asks`, each with the id it is about; what one raises is its own fate."""
-    return ItemResults(await asyncio.gather(*(_item_result(*ask) for ask in asks)))
+async def gather_results(calls: Iterable[tuple[str, Awaitable[T]]]) -> ItemResults[T]:
+    """Await all `calls`, each with its input; return each one's result or its CRMError."""
+    return ItemResults(await asyncio.gather(*(_item_result(*call) for call in calls)))
 
 
-async def _item_result(input_id: str, ask: Awaitable[T]) -> ItemResult[T]:
+async def _item_result(input_id: str, call: Awaitable[T]) -> ItemResult[T]:
     try:
-        return ItemResult(input_id, await ask)
+        return ItemResult(input_id, await call)
     except CRMError as error:
         return ItemResult(input_id, error=error)

@@ -1,13 +1,13 @@
-"""CRM: one for each process, and of it the restricted view that a handler gets. Rule: it assembles, others act."""
+"""`CRM`: HubSpot for one process, and the restricted services that one handler call gets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from redis.asyncio import Redis
 
 from spokes.core.masking import derive_key
 from spokes.core.settings import Settings
-from spokes.crm.access import HandlerAccess, WriteRecord
+from spokes.crm.access import Grants, HandlerAccess, HandlerContext, WriteRecord
 from spokes.crm.associations import Associations
 from spokes.crm.batching.registry import BatchQueues
 from spokes.crm.engagements import Engagements
@@ -15,9 +15,9 @@ from spokes.crm.object_types import plural
 from spokes.crm.objects import Objects
 from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.privacy import Privacy
-from spokes.crm.transport.paced_client import ApiRequest, PacedClient, SendCheck, no_check
+from spokes.crm.transport.paced_client import ApiRequest, PacedClient
 from spokes.crm.transport.paths import Paths
-from spokes.crm.transport.rate_budget import Priority, RateBudget
+from spokes.crm.transport.rate_budget import RateBudget
 from spokes.crm.transport.token_info import TokenInfo, token_info
 from spokes.crm.validation import ValidationRules
 
@@ -116,16 +116,12 @@ class CRM:
         self.own_writes = own_writes
         self._client = client
         self._paths = paths
-        self._queues = BatchQueues(
-            PacedClient(client, budget, account_request=ApiRequest("GET", paths.account_details())),
-            paths,
-            own_writes,
-            rules=rules,
-        )
+        paced_client = PacedClient(client, budget, account_request=ApiRequest("GET", paths.account_details()))
+        self._queues = BatchQueues(paced_client, paths, rules=rules)
 
     @classmethod
     async def open(cls, settings: Settings, redis: Redis) -> "CRM":
-        """Assemble it; nothing is asked of HubSpot yet, and `redis` stays the caller's to close."""
+        """Return a CRM; no call is made yet, and the caller closes `redis`."""
         from spokes.crm.transport.client import HubSpotClient  # noqa: PLC0415 - loads hubspot-api-client, which only workers need
 
         client = HubSpotClient(
@@ -143,11 +139,10 @@ class CRM:
             call_timeout_s=settings.hubspot_timeout_s + _LEASE_GRACE_S,
             concurrency=_MAX_CONCURRENT_CALLS,
         )
-        echoes = OwnWriteLedger(redis, derive_key(settings.master_key(), "echoes"))
-        rules = ValidationRules(
-            frozenset(domain.lower() for domain in settings.blocked_email_domains), settings.default_region
-        )
-        return cls(client, budget, Paths(settings.hubspot_api_version), echoes, rules)
+        own_writes = OwnWriteLedger(redis, derive_key(settings.master_key(), "echoes"))
+        blocked_domains = frozenset(domain.lower() for domain in settings.blocked_email_domains)
+        rules = ValidationRules(blocked_domains, settings.default_region)
+        return cls(client, budget, Paths(settings.hubspot_api_version), own_writes, rules)
 
     def handler_services(
         self,
@@ -155,53 +150,40 @@ class CRM:
         object_type: str,
         reads: Mapping[str, tuple[str, ...]],
         may: frozenset[str],
-        on_write: Callable[[WriteRecord], None],
-        *,
-        before_write: Callable[[], None] = lambda: None,
-        before_send: SendCheck = no_check,
-        priority: Priority = "interactive",
-        on_read: Callable[[str, tuple[str, ...]], None] = lambda _type, _properties: None,
+        context: HandlerContext,
     ) -> Services:
-        """Return the view that a handler gets.
+        """Return the services for one handler call, restricted to what the handler declared.
 
         Args:
-            object_type: of the event; `objects` in the declarations stands for it, in handlers of every type.
+            object_type: of the event; `objects` in the declarations means this type, in handlers of every type.
             reads: properties that may be read, by plural name of the type.
             may: methods that may be called, as `contacts.update`, `associations.list`, `privacy.delete`.
-            journal: told of every change.
-            permit: called before every change; what it raises is raised instead of making it.
-            still: called once more when the change has waited for its place; it may raise LeaseLost.
-            priority: whether somebody waits for the event, see `spokes.crm.transport.rate_budget`.
-            seen: told of each read that was answered, type and properties.
+            context: allows each write and call, and takes note of reads and writes.
         """
-        own = {"objects": object_type, "object": object_type}
-        declared = {plural(own.get(name, name)): tuple(properties) for name, properties in reads.items()}
-        methods = frozenset(_method_of_service(method, own) for method in may)
-        return Services(
-            HandlerAccess(
-                self._queues, portal_id, declared, methods, on_write, before_write, before_send, priority, on_read
-            )
-        )
+        own_names = {"objects": object_type, "object": object_type}
+        declared = {plural(own_names.get(name, name)): tuple(properties) for name, properties in reads.items()}
+        methods = frozenset(_method_of_service(method, own_names) for method in may)
+        return Services(HandlerAccess(Grants(portal_id, declared, methods), context, self._queues, self.own_writes))
 
     async def check_token(self) -> TokenInfo | None:
-        """Ask whom the token belongs to; None when HubSpot cannot be asked now.
+        """Return the portal and scopes of the token; None if HubSpot cannot answer now.
 
-        Whose budget the call is of is known only afterwards, and it is counted there then.
+        Only the response names the portal, so the call is counted in its budget afterwards.
 
         Raises:
             NotAuthorized: HubSpot does not know the token.
         """
-        found = await token_info(self._client, self._paths)
-        if found is not None and found.hub_id:
-            await self.budget.count_call(found.hub_id)
-        return found
+        info = await token_info(self._client, self._paths)
+        if info is not None and info.hub_id:
+            await self.budget.count_call(info.hub_id)
+        return info
 
     async def close(self) -> None:
-        """Refuse who waits for a place, answer those whose calls are under way, end threads and connections."""
+        """Refuse calls that wait for a slot, wait for those in flight, end threads and connections."""
         await self._queues.close()
 
 
-def _method_of_service(declared: str, own: Mapping[str, str]) -> str:
-    """A declared method with its service under the name that services use."""
+def _method_of_service(declared: str, own_names: Mapping[str, str]) -> str:
+    """Return a declared method with its service's plural name."""
     service, _, name = declared.rpartition(".")
-    return f"{plural(own.get(service, service))}.{name}"
+    return f"{plural(own_names.get(service, service))}.{name}"

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.rows import Row, to_json
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.core.errors import ObjectNotFound
-from spokes.crm.access import WriteRecord
+from spokes.crm.access import UnleasedContext, WriteRecord
 from spokes.privacy.redis_data import DataSubject, find_data, with_merged_ids
 
 if TYPE_CHECKING:
@@ -102,5 +102,4 @@ class Persons:
     def services(self, portal_id: int, writes: list[WriteRecord] | None = None) -> "Services":
         """Return HubSpot's services for contacts and privacy; each write is appended to `writes`."""
         reads = {"contacts": ("email", _MERGED_IDS_PROPERTY)}
-        on_write = ([] if writes is None else writes).append
-        return self._crm.handler_services(portal_id, CONTACT, reads, _GRANTS, on_write)
+        return self._crm.handler_services(portal_id, CONTACT, reads, _GRANTS, UnleasedContext(writes))

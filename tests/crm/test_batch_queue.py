@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import pytest
 from aiohttp import web
@@ -20,12 +21,11 @@ from spokes.core.errors import (
 )
 from spokes.crm.batching.registry import BatchQueues
 from spokes.crm.batching.updates import PropertyUpdate
-from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.client import HubSpotClient
 from spokes.crm.transport.paced_client import PacedClient
 from spokes.crm.transport.paths import Paths
-from spokes.crm.transport.rate_budget import RateBudget
+from spokes.crm.transport.rate_budget import Priority, RateBudget
 from tests.support.scripted_hubspot import Asked, ScriptedHubSpot, found, json_answer
 
 PORTAL = 50112233
@@ -53,7 +53,7 @@ async def bench_of(redis: Redis, respond: Respond, *, limit: int = 100) -> Async
     async with ScriptedHubSpot(respond) as hubspot:
         client = HubSpotClient(api_url=hubspot.url, token="t", timeout_s=3, concurrency=8)
         budget = RateBudget(redis, limit=limit, search_limit=5, window_s=0.4, concurrency=8)
-        exchange = BatchQueues(PacedClient(client, budget), Paths("2026-09"), OwnWriteLedger(redis, b"k"))
+        exchange = BatchQueues(PacedClient(client, budget), Paths("2026-09"))
         yield Bench(hubspot, exchange, budget)
         await exchange.close()
 
@@ -333,15 +333,19 @@ async def test_who_lost_the_right_to_write_while_a_batch_was_refused_is_left_out
             return json_answer({"category": "VALIDATION_ERROR"}, 400)
         return json_answer({"results": [{"id": i} for i in ids]})
 
-    def until_refused() -> None:
-        if refusals:
-            raise LeaseLost
+    class LeasedUntilRefused(NamedTuple):
+        priority: Priority = "interactive"
+
+        def before_send(self) -> None:
+            if refusals:
+                raise LeaseLost
 
     async with bench_of(redis, respond) as bench:
         updates = bench.exchange.updates(PORTAL, "contacts")
-        asks = (updates.submit(i, PropertyUpdate({"phone": "x"}, follow_merge=True), still=until_refused) for i in "12")
+        update = PropertyUpdate({"phone": "x"}, follow_merge=True)
+        leased = (updates.submit(i, update, LeasedUntilRefused()) for i in "12")
         others = (bench.update(i, phone="x") for i in "34")
-        answers = await asyncio.gather(*asks, *others, return_exceptions=True)
+        answers = await asyncio.gather(*leased, *others, return_exceptions=True)
 
     assert [type(answer) for answer in answers] == [LeaseLost, LeaseLost, WriteReceipt, WriteReceipt]
     assert [asked.ids for asked in bench.hubspot.asked] == [["1", "2", "3", "4"], ["3", "4"]]
@@ -411,8 +415,8 @@ async def test_associations_are_read_together_and_pages_are_followed(redis: Redi
         return json_answer({"results": [first, second], "errors": [refused("3", "OBJECT_NOT_FOUND")]}, 207)
 
     async with bench_of(redis, respond) as bench:
-        lane = bench.exchange.associations(PORTAL, "contact", "notes")
-        answers = await asyncio.gather(*(lane.submit(i, None) for i in "123"))
+        queue = bench.exchange.associations(PORTAL, "contact", "notes")
+        answers = await asyncio.gather(*(queue.get(i) for i in "123"))
 
     assert [[end.id for end in ends] for ends in answers] == [["11", "12"], ["13"], []]
     assert bench.hubspot.paths == [

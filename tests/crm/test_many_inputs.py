@@ -17,6 +17,7 @@ from spokes.core.errors import (
     ObjectNotFound,
 )
 from spokes.core.settings import Settings
+from spokes.crm.access import UnleasedContext
 from spokes.crm.objects import New
 from spokes.crm.results import ItemResult, ItemResults
 from spokes.crm.services import CRM
@@ -254,7 +255,7 @@ async def test_creation_whose_answer_names_no_trace_is_not_taken_for_made(redis:
     async with ScriptedHubSpot(respond) as hubspot:  # type: ignore[arg-type]
         settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token="t", audit_key="k" * 32)  # type: ignore[arg-type]
         crm = await CRM.open(settings, redis)
-        services = crm.handler_services(PORTAL, "contact", {}, frozenset(ALL), lambda _: None)
+        services = crm.handler_services(PORTAL, "contact", {}, frozenset(ALL), UnleasedContext())
         fates = await services.contacts.create_many([New({"city": "a"}), New({"city": "b"})])
         await crm.close()
 

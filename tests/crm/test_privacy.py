@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 
 from spokes.core.errors import CRMUnavailable, NotPermitted, ObjectNotFound
 from spokes.core.settings import Settings
+from spokes.crm.access import UnleasedContext
 from spokes.crm.privacy import Privacy
 from spokes.crm.services import CRM
 from spokes.simulator.api.faults import Fault
@@ -78,7 +79,7 @@ async def test_search_that_still_finds_the_contact_is_asked_again_for_a_while(
     async with ScriptedHubSpot(respond) as hubspot:  # type: ignore[arg-type]
         settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token=TOKEN, audit_key="k" * 32)  # type: ignore[arg-type]
         crm = await CRM.open(settings, redis)
-        services = crm.handler_services(PORTAL, "contact", {}, frozenset({"privacy.delete"}), lambda _: None)
+        services = crm.handler_services(PORTAL, "contact", {}, frozenset({"privacy.delete"}), UnleasedContext())
         told = True
         try:
             await Privacy(services.privacy._access, check_delays_s=(0.0, 0.01, 0.01)).gdpr_delete("7")
@@ -126,7 +127,7 @@ async def test_export_shows_every_property_that_the_portal_has(redis: Redis) -> 
     async with ScriptedHubSpot(respond) as hubspot:  # type: ignore[arg-type]
         settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token=TOKEN, audit_key="k" * 32)  # type: ignore[arg-type]
         crm = await CRM.open(settings, redis)
-        services = crm.handler_services(PORTAL, "contact", {}, frozenset({"privacy.export"}), lambda _: None)
+        services = crm.handler_services(PORTAL, "contact", {}, frozenset({"privacy.export"}), UnleasedContext())
         found = await services.privacy.export("7")
         await crm.close()
 

@@ -16,6 +16,7 @@ from spokes.core.errors import (
     ObjectNotFound,
 )
 from spokes.core.settings import Settings
+from spokes.crm.access import UnleasedContext
 from spokes.crm.services import CRM, Services, WriteRecord
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
@@ -66,7 +67,7 @@ def journal() -> list[WriteRecord]:
 
 @pytest.fixture
 def services(crm: CRM, journal: list[WriteRecord]) -> Services:
-    return crm.handler_services(PORTAL, "contact", READS, MAY, journal.append)
+    return crm.handler_services(PORTAL, "contact", READS, MAY, UnleasedContext(journal))
 
 
 def make(sim: Simulator, type_name: str = "contacts", **properties: str) -> str:
@@ -111,7 +112,7 @@ async def test_every_version_of_the_paths_works(sim: Simulator, redis: Redis, ve
         hubspot_api_url=sim.url, hubspot_access_token=TOKEN, hubspot_api_version=version, audit_key="k" * 32
     )
     crm = await CRM.open(settings, redis)
-    services = crm.handler_services(PORTAL, "contact", READS, MAY, lambda _: None)
+    services = crm.handler_services(PORTAL, "contact", READS, MAY, UnleasedContext())
     contact_id = await services.contacts.create({"email": "a@example.org"})
     note_id = await services.notes.create({"hs_note_body": "x"}, to={"contact": (contact_id,)})
 
@@ -229,7 +230,7 @@ async def test_what_was_not_declared_is_refused_without_a_call(
 )
 async def test_without_declarations_nothing_is_permitted(sim: Simulator, crm: CRM, ask: object) -> None:
     with pytest.raises(NotPermitted):
-        await ask(crm.handler_services(PORTAL, "contact", {}, frozenset(), lambda _: None))  # type: ignore[operator]
+        await ask(crm.handler_services(PORTAL, "contact", {}, frozenset(), UnleasedContext()))  # type: ignore[operator]
 
     assert len(sim.requests) == 0
 
@@ -237,7 +238,7 @@ async def test_without_declarations_nothing_is_permitted(sim: Simulator, crm: CR
 async def test_declarations_for_objects_stand_for_the_type_of_the_event(sim: Simulator, crm: CRM) -> None:
     contact_id = make(sim, email="a@example.org")
     services = crm.handler_services(
-        PORTAL, "contact", {"objects": ("email",)}, frozenset({"objects.update"}), lambda _: None
+        PORTAL, "contact", {"objects": ("email",)}, frozenset({"objects.update"}), UnleasedContext()
     )
 
     await services.objects("contact").update(contact_id, phone=PHONE)
@@ -316,7 +317,7 @@ async def test_list_goes_through_all_pages(sim: Simulator, services: Services) -
 
 async def test_custom_type_goes_by_its_id(sim: Simulator, crm: CRM, journal: list[WriteRecord]) -> None:
     may = frozenset({"2-3465404.create", "2-3465404.update"})
-    services = crm.handler_services(PORTAL, "2-3465404", {"2-3465404": ("plate",)}, may, journal.append)
+    services = crm.handler_services(PORTAL, "2-3465404", {"2-3465404": ("plate",)}, may, UnleasedContext(journal))
     cars = services.objects("2-3465404")
 
     car_id = await cars.create({"plate": "B 1"})

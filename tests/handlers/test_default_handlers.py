@@ -12,6 +12,7 @@ from spokes.core.errors import CRMUnavailable, RetryLater
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
+from spokes.crm.access import UnleasedContext
 from spokes.crm.services import CRM
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
@@ -51,7 +52,7 @@ def run(crm: CRM, redis: Redis) -> Run:
         uses = route.uses
 
         def services() -> object:
-            return crm.handler_services(PORTAL, told.object_type, uses.reads, uses.may, lambda _: None)
+            return crm.handler_services(PORTAL, told.object_type, uses.reads, uses.may, UnleasedContext())
 
         once, standing = partial(OnceGuard, redis, told), EventCurrentValue(crm.own_writes, told, told)
         await route.function(told, Tools(services, once, standing, SimpleNamespace, "US", 1))  # type: ignore[arg-type]  # nothing is forgotten

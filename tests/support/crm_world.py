@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from spokes.core.settings import Settings
+from spokes.crm.access import UnleasedContext
 from spokes.crm.services import CRM, Services, WriteRecord
 from spokes.crm.transport.rate_budget import Priority
 from spokes.simulator.app import Simulator
@@ -31,9 +32,8 @@ class World:
     ) -> Services:
         """The services of a handler that may do this."""
         declared = READS if reads is None else reads
-        return self.crm.handler_services(
-            PORTAL, "contact", declared, frozenset(may), self.journal.append, priority=priority
-        )
+        context = UnleasedContext(self.journal, priority=priority)
+        return self.crm.handler_services(PORTAL, "contact", declared, frozenset(may), context)
 
     def make(self, type_name: str = "contacts", **properties: str) -> str:
         """A record that a user made; its id."""

@@ -1,7 +1,7 @@
-"""Archivings that share a batch. Rule: archived means that HubSpot has it in its recycle bin, or not at all.
+"""Batched archiving. An object is archived if HubSpot has it in its recycle bin, or does not have it at all.
 
-A batch answers 204 whatever became of its inputs, and passes over records that were merged away: so it is asked which
-of them lie in the bin now, and the others are archived singly, which follows merges.
+HubSpot answers a batch with 204 whatever happened to its inputs, and skips merged records. So the recycle bin is read
+afterwards, and objects that are not in it are archived alone, which follows merges.
 """
 
 from typing import TYPE_CHECKING
@@ -18,42 +18,44 @@ if TYPE_CHECKING:
 
 
 class ArchiveQueue(WriteBatchQueue[None]):
-    """Archives objects of one type; one that is gone already is archived."""
+    """Archives objects of one type."""
 
-    def build_request(self, group: Batch[None, WriteReceipt]) -> ApiRequest:
-        """One batch archiving; a single one is a plain DELETE."""
-        if len(group) == 1:
-            (object_id,) = group
+    operation = "archive"
+
+    def build_request(self, batch: Batch[None, WriteReceipt]) -> ApiRequest:
+        """Return a batch archiving, or a plain DELETE for one object."""
+        if len(batch) == 1:
+            (object_id,) = batch
             return ApiRequest("DELETE", self.paths.objects(self.object_type, object_id))
-        return ApiRequest("POST", self.paths.objects(self.object_type, "batch", "archive"), body=_inputs(group))
+        return ApiRequest("POST", self.paths.objects(self.object_type, "batch", "archive"), body=_inputs(batch))
 
-    def parse_response(self, group: Batch[None, WriteReceipt], answer: "ApiResponse") -> BatchResults:
-        """A single answer says it all; of a batch, `answer` is what lies in the bin."""
-        if len(group) == 1:
-            return BatchResults(dict.fromkeys(group, answer.body), {}, ())
-        return match_results(group, answer.body, lambda item: text_id(item.get("id")))
+    def parse_response(self, batch: Batch[None, WriteReceipt], response: "ApiResponse") -> BatchResults:
+        """Match results by object id; for a batch, `response` lists the objects in the recycle bin."""
+        if len(batch) == 1:
+            return BatchResults(dict.fromkeys(batch, response.body), {}, ())
+        return match_results(batch, response.body, lambda item: text_id(item.get("id")))
 
-    async def apply_response(self, group: Batch[None, WriteReceipt], answer: "ApiResponse") -> None:
-        """Look into the bin after a batch."""
-        if len(group) > 1:
+    async def apply_response(self, batch: Batch[None, WriteReceipt], response: "ApiResponse") -> None:
+        """Read the recycle bin after a batch, and apply what it holds."""
+        if len(batch) > 1:
             path = self.paths.objects(self.object_type, "batch", "read")
-            body = {**_inputs(group), "properties": [], "propertiesWithHistory": []}
+            body = {**_inputs(batch), "properties": [], "propertiesWithHistory": []}
             try:
-                answer = await self.send_read(group, ApiRequest("POST", path, query={"archived": "true"}, body=body))
+                response = await self.send_read(batch, ApiRequest("POST", path, query={"archived": "true"}, body=body))
             except CRMError as error:
-                await self.apply_error(group, error)
+                await self.apply_error(batch, error)
                 return
-        await super().apply_response(group, answer)
+        await super().apply_response(batch, response)
 
-    async def apply_error(self, group: Batch[None, WriteReceipt], error: CRMError) -> None:
-        """What is not there needs no archiving."""
-        if len(group) == 1 and isinstance(error, ObjectNotFound):
-            for asks in group.values():
-                for ask in asks:
-                    ask.resolve(WriteReceipt(ask.id, error.correlation_id))
+    async def apply_error(self, batch: Batch[None, WriteReceipt], error: CRMError) -> None:
+        """Count an object that does not exist as archived."""
+        if len(batch) == 1 and isinstance(error, ObjectNotFound):
+            for submissions in batch.values():
+                for submission in submissions:
+                    submission.resolve(WriteReceipt(submission.input_id, error.correlation_id))
             return
-        await super().apply_error(group, error)
+        await super().apply_error(batch, error)
 
 
-def _inputs(group: Batch[None, WriteReceipt]) -> dict[str, object]:
-    return {"inputs": [{"id": object_id} for object_id in group]}
+def _inputs(batch: Batch[None, WriteReceipt]) -> dict[str, object]:
+    return {"inputs": [{"id": object_id} for object_id in batch]}

@@ -1,12 +1,13 @@
-"""Many callers, few calls. Rule: a batch closes only when its place in the budget is granted; until then all may join.
+"""Batch queues: many callers, one call of HubSpot.
 
-A lane gathers what may share a call. Callers wait for their own answer: one who gives up harms no other. A batch takes
-along what is interactive first, and fills up with what is not.
+A batch is closed only when its rate-limit slot is granted; until then further submissions join it. It takes
+interactive inputs first and fills up with background ones. Each caller waits for its own result, so a cancelled caller
+does not affect the others.
 
-Writes that share a batch. Rule: writes of one object keep their order, so no two of them are under way at once.
-
-One bad input makes HubSpot refuse a whole batch, and then nothing of it was done: so it is halved until only the bad
-one fails. What a batch leaves open is tried singly. A transient failure is everybody's, and is not repeated here.
+In a `WriteBatchQueue` the writes of one object keep their order: no two of them are in flight together. HubSpot refuses
+a whole batch for one bad input and then applies nothing of it, so the batch is halved until only the bad input fails.
+Inputs that a batch response leaves unknown are retried alone. A transient failure is every caller's error, and is not
+retried here.
 """
 
 import asyncio
@@ -14,13 +15,13 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Coroutine, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 from spokes.core.errors import Conflict, CRMError, CRMUnavailable, InvalidRequest, LeaseLost, ObjectNotFound
 from spokes.core.telemetry.metrics import BATCH_CALLERS, BATCH_INPUTS, BATCHES
 from spokes.crm.batching.batch_results import BatchResults
 from spokes.crm.results import WriteReceipt
-from spokes.crm.transport.paced_client import ApiRequest, PacedClient, SendCheck, no_check
+from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, PacedClient, SendContext
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import PRIORITIES, CallKind, Priority
 from spokes.crm.transport.response_json import Json
@@ -28,138 +29,124 @@ from spokes.crm.transport.response_json import Json
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse
 
-LINGER_S: Final = 0.005  # how long the first caller waits for company
+LINGER_S: Final = 0.005  # how long the first submission of a batch waits for others
 
-Want = TypeVar("Want")
+Payload = TypeVar("Payload")
 Result = TypeVar("Result")
 
 
-class Submission(Generic[Want, Result]):
-    """One caller: the input it asks for, what it wants of it, how urgently, and where its answer goes.
+class Submission(Generic[Payload, Result]):
+    """One caller's input to a batch: what to do with it, on whose behalf, and the future of its result."""
 
-    `still` tells whether the caller has lost the right to ask while it waited.
-    """
+    __slots__ = ("context", "future", "input_id", "payload")
 
-    __slots__ = ("_still", "answer", "id", "priority", "want")
-
-    def __init__(
-        self,
-        input_id: str,
-        want: Want,
-        priority: Priority = "interactive",
-        still: SendCheck = no_check,
-    ) -> None:
-        self.id = input_id
-        self.want = want
-        self.priority = priority
-        self._still = still
-        self.answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+    def __init__(self, input_id: str, payload: Payload, context: SendContext) -> None:
+        self.input_id = input_id
+        self.payload = payload
+        self.context = context
+        self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
     def is_still_wanted(self) -> bool:
-        """Whether it is to be part of a call that leaves now."""
-        if self.answer.done():
+        """Return whether the input belongs in a call that is sent now; a caller without its lease gets LeaseLost."""
+        if self.future.done():
             return False
         try:
-            self._still()
-        except LeaseLost as lost:
-            self.answer.set_exception(lost)
+            self.context.before_send()
+        except LeaseLost as error:
+            self.future.set_exception(error)
             return False
         return True
 
     def resolve(self, result: Result) -> None:
-        """Answer, if anybody still waits."""
-        if not self.answer.done():
-            self.answer.set_result(result)
+        """Return the result to the caller, unless it was cancelled."""
+        if not self.future.done():
+            self.future.set_result(result)
 
     def reject(self, error: CRMError) -> None:
-        """Refuse, if anybody still waits."""
-        if not self.answer.done():
-            self.answer.set_exception(error)
+        """Raise an error in the caller, unless it was cancelled."""
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
-Batch: TypeAlias = Mapping[str, list[Submission[Want, Result]]]  # the askers of a batch, by input
+Batch: TypeAlias = Mapping[str, list[Submission[Payload, Result]]]  # submissions by input id
 
 
-class BatchQueue(ABC, Generic[Want, Result]):
-    """Gathers asks that may share a call of HubSpot, one input however many ask for it."""
+class BatchQueue(ABC, Generic[Payload, Result]):
+    """Gathers submissions that may share a call; submissions with the same id share one input."""
 
+    operation: ClassVar[str]  # label of the batch metrics
     kind: CallKind = "calls"
     max_inputs = 100  # inputs of a batch; HubSpot's docs, "Using Object APIs"
 
-    def __init__(self, calls: PacedClient, portal_id: int, *, linger_s: float = LINGER_S) -> None:
-        self.client = calls
+    def __init__(self, client: PacedClient, portal_id: int, *, linger_s: float = LINGER_S) -> None:
+        self.client = client
         self.portal_id = portal_id
         self._linger_s = linger_s
-        self._waiting: dict[str, list[Submission[Want, Result]]] = {}
-        self._interactive: dict[str, None] = {}  # those of them that an interactive caller waits for, in their order
-        self._pending_batches: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)  # batches that wait for a place
+        self._waiting: dict[str, list[Submission[Payload, Result]]] = {}
+        self._interactive: dict[str, None] = {}  # the waiting inputs with an interactive submission, in their order
+        self._pending_batches: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)  # batches that wait for a slot
         self._linger_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @abstractmethod
-    def build_request(self, group: Batch[Want, Result]) -> ApiRequest:
-        """The call that asks for a whole group."""
+    def build_request(self, batch: Batch[Payload, Result]) -> ApiRequest:
+        """Return the request for a batch."""
 
     @abstractmethod
-    async def apply_response(self, group: Batch[Want, Result], answer: "ApiResponse") -> None:
-        """Give every asker its result or its error."""
+    async def apply_response(self, batch: Batch[Payload, Result], response: "ApiResponse") -> None:
+        """Resolve or reject every submission of a batch."""
 
-    async def apply_error(self, group: Batch[Want, Result], error: CRMError) -> None:
-        """Deal with a call that failed as a whole: it is everybody's failure."""
-        for asks in group.values():
-            for ask in asks:
-                ask.reject(error)
+    async def apply_error(self, batch: Batch[Payload, Result], error: CRMError) -> None:
+        """Handle a call that failed as a whole: reject every submission."""
+        for submissions in batch.values():
+            for submission in submissions:
+                submission.reject(error)
 
     def input_done(self, input_id: str) -> None:
-        """Take note that no ask for this input is under way any more."""
+        """Called when no submission of this input is in flight any more."""
 
-    async def submit(
-        self,
-        input_id: str,
-        want: Want,
-        priority: Priority = "interactive",
-        still: SendCheck = no_check,
-    ) -> Result:
-        """Ask for one input, if `still` does not raise when its batch closes; the answer comes with the batch.
+    async def submit(self, input_id: str, payload: Payload, context: SendContext = UNCHECKED["interactive"]) -> Result:
+        """Add one input to the next batch and return its result.
 
         Raises:
             CRMError: the call failed.
-            LeaseLost: `still` did so.
+            LeaseLost: from `context.before_send`, called when the batch is closed.
         """
-        ask: Submission[Want, Result] = Submission(input_id, want, priority, still)
-        self._enqueue(ask)
-        return await ask.answer
+        submission: Submission[Payload, Result] = Submission(input_id, payload, context)
+        self._enqueue(submission)
+        return await submission.future
 
-    async def send_read(self, group: Batch[Want, Result], request: ApiRequest) -> "ApiResponse":
-        """Make a further call that only looks, for a group."""
-        return await self.client.send(self.portal_id, request, "calls", batch_priority(group))
+    async def send_read(self, batch: Batch[Payload, Result], request: ApiRequest) -> "ApiResponse":
+        """Make one more call for a batch, which only reads."""
+        return await self.client.send(self.portal_id, request, "calls", UNCHECKED[batch_priority(batch)])
 
     async def close(self) -> None:
-        """See to it that everything asked for is answered, or refused."""
+        """Wait until every submission is resolved or rejected."""
         while self._tasks or self._linger_timer:
             if self._linger_timer:
                 self._linger_timer.cancel()
                 self._linger_elapsed()
             await asyncio.gather(*self._tasks)
-            await asyncio.sleep(0)  # what is done leaves the set in the loop's next turn
+            await asyncio.sleep(0)  # a finished task leaves the set in the next iteration of the loop
 
-    def _enqueue(self, ask: Submission[Want, Result]) -> None:
-        """Let `ask` wait for the next batch, and see to it that there is one."""
-        self._waiting.setdefault(ask.id, []).append(ask)
-        if ask.priority == "interactive":
-            self._interactive[ask.id] = None
-        rest = self._unclaimed_inputs(ask.priority)
-        if rest >= self.max_inputs:
-            self._start_batch(ask.priority)
-        elif rest > 0 and self._linger_timer is None:
+    def _enqueue(self, submission: Submission[Payload, Result]) -> None:
+        """Put a submission into the next batch, and make sure that there is one."""
+        self._waiting.setdefault(submission.input_id, []).append(submission)
+        priority = submission.context.priority
+        if priority == "interactive":
+            self._interactive[submission.input_id] = None
+        unclaimed = self._unclaimed_inputs(priority)
+        if unclaimed >= self.max_inputs:
+            self._start_batch(priority)
+        elif unclaimed > 0 and self._linger_timer is None:
             self._linger_timer = asyncio.get_running_loop().call_later(self._linger_s, self._linger_elapsed)
 
     def _unclaimed_inputs(self, priority: Priority) -> int:
-        """How many inputs are left over by the batches on their way, which take `size` each."""
-        rest = -self.max_inputs * self._pending_batches["interactive"]
+        """Return how many inputs exceed the pending batches, each of which takes `max_inputs`."""
+        unclaimed = -self.max_inputs * self._pending_batches["interactive"]
         if priority == "interactive":
-            return rest + len(self._interactive)
-        return rest + len(self._waiting) - self.max_inputs * self._pending_batches["background"]
+            return unclaimed + len(self._interactive)
+        return unclaimed + len(self._waiting) - self.max_inputs * self._pending_batches["background"]
 
     def _linger_elapsed(self) -> None:
         self._linger_timer = None
@@ -171,152 +158,153 @@ class BatchQueue(ABC, Generic[Want, Result]):
         self._pending_batches[priority] += 1
         self._start_task(self._send_batch(priority))
 
-    def _start_task(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.create_task(work)
+    def _start_task(self, coroutine: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _send_batch(self, priority: Priority) -> None:
-        group: Batch[Want, Result] | None = None
+        batch: Batch[Payload, Result] | None = None
 
-        def close() -> ApiRequest | None:
-            nonlocal group
-            group = self._take_batch(priority)
-            if not group:
+        def take_batch_and_build_request() -> ApiRequest | None:
+            nonlocal batch
+            batch = self._take_batch(priority)
+            if not batch:
                 return None
-            _count_batch(type(self).__name__, group)
-            return self.build_request(group)
+            self._count(batch)
+            return self.build_request(batch)
 
         try:
-            answer = await self.client.send_when_granted(self.portal_id, close, self.kind, priority)
+            response = await self.client.send_when_granted(
+                self.portal_id, take_batch_and_build_request, self.kind, priority
+            )
         except CRMError as error:
-            if group is None:  # refused before its turn: the wait is too long for everybody who waits
-                group = self._take_batch(priority)
-            await self.apply_error(group, error)
+            if batch is None:  # no slot was granted: calls are paused for longer than callers wait
+                batch = self._take_batch(priority)
+            await self.apply_error(batch, error)
         else:
-            if group and answer:
-                await self.apply_response(group, answer)
+            if batch and response:
+                await self.apply_response(batch, response)
         finally:
-            self._finish_batch(group or {})
+            self._finish_batch(batch or {})
 
-    def _finish_batch(self, group: Batch[Want, Result]) -> None:
-        for input_id, asks in group.items():
-            for ask in asks:
-                ask.reject(CRMUnavailable())  # whatever happened, nobody is left waiting
+    def _finish_batch(self, batch: Batch[Payload, Result]) -> None:
+        for input_id, submissions in batch.items():
+            for submission in submissions:
+                submission.reject(CRMUnavailable())  # whatever happened, no caller waits for ever
             self.input_done(input_id)
 
-    def _take_batch(self, priority: Priority) -> Batch[Want, Result]:
-        """The first inputs that somebody still waits for, interactive ones before others."""
+    def _take_batch(self, priority: Priority) -> Batch[Payload, Result]:
+        """Remove and return the first inputs that a caller still wants, interactive ones first."""
         self._pending_batches[priority] -= 1
-        group: dict[str, list[Submission[Want, Result]]] = {}
+        batch: dict[str, list[Submission[Payload, Result]]] = {}
         for input_id in [*self._interactive, *(i for i in self._waiting if i not in self._interactive)]:
-            if len(group) == self.max_inputs:
+            if len(batch) == self.max_inputs:
                 break
             self._interactive.pop(input_id, None)
-            asks = [ask for ask in self._waiting.pop(input_id) if ask.is_still_wanted()]
-            if asks:
-                group[input_id] = asks
+            wanted = [submission for submission in self._waiting.pop(input_id) if submission.is_still_wanted()]
+            if wanted:
+                batch[input_id] = wanted
             else:
                 self.input_done(input_id)
-        return group
+        return batch
+
+    def _count(self, batch: Batch[Payload, Result]) -> None:
+        BATCHES.labels(self.operation).inc()
+        BATCH_INPUTS.labels(self.operation).inc(len(batch))
+        BATCH_CALLERS.labels(self.operation).inc(sum(map(len, batch.values())))
 
 
-def batch_priority(group: Batch[Want, Result]) -> Priority:
-    """A further call for a group is as urgent as the most urgent of its callers."""
-    urgent = any(ask.priority == "interactive" for asks in group.values() for ask in asks)
-    return "interactive" if urgent else "background"
+def batch_priority(batch: Batch[Payload, Result]) -> Priority:
+    """Return the priority of a further call for a batch: that of its most urgent submission."""
+    is_interactive = any(s.context.priority == "interactive" for submissions in batch.values() for s in submissions)
+    return "interactive" if is_interactive else "background"
 
 
-def _count_batch(lane: str, group: Batch[Want, Result]) -> None:
-    name = lane.removesuffix("Lane").lower()
-    BATCHES.labels(name).inc()
-    BATCH_INPUTS.labels(name).inc(len(group))
-    BATCH_CALLERS.labels(name).inc(sum(map(len, group.values())))
-
-
-class WriteBatchQueue(BatchQueue[Want, WriteReceipt]):
+class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):
     """Writes objects of one type."""
 
     def __init__(
-        self, calls: PacedClient, portal_id: int, paths: Paths, object_type: str, *, linger_s: float = LINGER_S
+        self, client: PacedClient, portal_id: int, paths: Paths, object_type: str, *, linger_s: float = LINGER_S
     ) -> None:
-        super().__init__(calls, portal_id, linger_s=linger_s)
+        super().__init__(client, portal_id, linger_s=linger_s)
         self.paths = paths
         self.object_type = object_type
-        self._queued_writes: dict[
-            str, deque[Submission[Want, WriteReceipt]]
-        ] = {}  # by object that is being written: who comes after
+        # By the id of an object with a write in flight: the writes that wait for it.
+        self._queued_writes: dict[str, deque[Submission[Payload, WriteReceipt]]] = {}
 
     @abstractmethod
-    def parse_response(self, group: Batch[Want, WriteReceipt], answer: "ApiResponse") -> BatchResults:
-        """What an answer says of each input; of a group of one it leaves nothing open."""
+    def parse_response(self, batch: Batch[Payload, WriteReceipt], response: "ApiResponse") -> BatchResults:
+        """Return the result of each input; for a batch of one, none may be unknown."""
 
     def written_id(self, input_id: str, item: Json) -> str:
-        """The id of the object that an input wrote to."""
+        """Return the id of the object that an input wrote to."""
         del item
         return input_id
 
-    def uses_plain_endpoint(self, group: Batch[Want, WriteReceipt]) -> bool:
-        """Whether a group is written by a plain call, which follows merges and leaves nothing open."""
-        return len(group) == 1
+    def uses_plain_endpoint(self, batch: Batch[Payload, WriteReceipt]) -> bool:
+        """Return whether a batch is sent to the single-object endpoint, which follows merges."""
+        return len(batch) == 1
 
-    async def retry_alone(self, group: Batch[Want, WriteReceipt]) -> None:
-        """Write one object that a batch did not find under its id."""
-        await self._retry_batch(group)
+    async def retry_alone(self, batch: Batch[Payload, WriteReceipt]) -> None:
+        """Write one object whose id the batch endpoint did not find."""
+        await self._retry_batch(batch)
 
     def input_done(self, input_id: str) -> None:
-        """Let the next write of the same object go."""
-        behind = self._queued_writes[input_id]
-        if behind:
-            super()._enqueue(behind.popleft())
+        """Start the next write of the same object."""
+        queued = self._queued_writes[input_id]
+        if queued:
+            super()._enqueue(queued.popleft())
         else:
             del self._queued_writes[input_id]
 
-    async def apply_response(self, group: Batch[Want, WriteReceipt], answer: "ApiResponse") -> None:
-        """Give each its own; an object that the batch did not find is tried singly, it may have been merged away."""
-        told = self.parse_response(group, answer)
-        for input_id, item in told.found.items():
-            for ask in group[input_id]:
-                ask.resolve(WriteReceipt(self.written_id(input_id, item), answer.correlation_id))
-        again = list(told.unknown)
-        for input_id, error in told.failed.items():
-            if isinstance(error, ObjectNotFound) and not self.uses_plain_endpoint(group):
-                again.append(input_id)
+    async def apply_response(self, batch: Batch[Payload, WriteReceipt], response: "ApiResponse") -> None:
+        """Resolve or reject each input; one that the batch did not find is retried alone: it may have been merged."""
+        results = self.parse_response(batch, response)
+        for input_id, item in results.found.items():
+            for submission in batch[input_id]:
+                submission.resolve(WriteReceipt(self.written_id(input_id, item), response.correlation_id))
+        retried = list(results.unknown)
+        for input_id, error in results.failed.items():
+            if isinstance(error, ObjectNotFound) and not self.uses_plain_endpoint(batch):
+                retried.append(input_id)
             else:
-                await super().apply_error({input_id: group[input_id]}, error)
-        await asyncio.gather(*(self.retry_alone({input_id: group[input_id]}) for input_id in again))
+                await super().apply_error({input_id: batch[input_id]}, error)
+        await asyncio.gather(*(self.retry_alone({input_id: batch[input_id]}) for input_id in retried))
 
-    async def apply_error(self, group: Batch[Want, WriteReceipt], error: CRMError) -> None:
-        """Halve a batch that was refused as a whole; a transient failure is everybody's."""
-        if len(group) == 1 and isinstance(error, ObjectNotFound) and not self.uses_plain_endpoint(group):
-            await self.retry_alone(group)
+    async def apply_error(self, batch: Batch[Payload, WriteReceipt], error: CRMError) -> None:
+        """Halve a batch that was refused as a whole; a transient failure is every caller's error."""
+        if len(batch) == 1 and isinstance(error, ObjectNotFound) and not self.uses_plain_endpoint(batch):
+            await self.retry_alone(batch)
             return
-        if len(group) == 1 or not isinstance(error, InvalidRequest | ObjectNotFound | Conflict):
-            await super().apply_error(group, error)
+        if len(batch) == 1 or not isinstance(error, InvalidRequest | ObjectNotFound | Conflict):
+            await super().apply_error(batch, error)
             return
-        middle = len(group) // 2
-        halves = (dict(islice(group.items(), middle)), dict(islice(group.items(), middle, None)))
+        middle = len(batch) // 2
+        halves = (dict(islice(batch.items(), middle)), dict(islice(batch.items(), middle, None)))
         await asyncio.gather(*(self._retry_batch(half) for half in halves))
 
-    def _enqueue(self, ask: Submission[Want, WriteReceipt]) -> None:
-        if ask.id in self._queued_writes:
-            self._queued_writes[ask.id].append(ask)
+    def _enqueue(self, submission: Submission[Payload, WriteReceipt]) -> None:
+        if submission.input_id in self._queued_writes:
+            self._queued_writes[submission.input_id].append(submission)
         else:
-            self._queued_writes[ask.id] = deque()
-            super()._enqueue(ask)
+            self._queued_writes[submission.input_id] = deque()
+            super()._enqueue(submission)
 
-    async def _retry_batch(self, group: Batch[Want, WriteReceipt]) -> None:
-        """Write once more for those who may still write when a place is there."""
-        rest: dict[str, list[Submission[Want, WriteReceipt]]] = {}
+    async def _retry_batch(self, batch: Batch[Payload, WriteReceipt]) -> None:
+        """Send a batch again, without the submissions that are no longer wanted once a slot is granted."""
+        wanted: dict[str, list[Submission[Payload, WriteReceipt]]] = {}
 
-        def close() -> ApiRequest | None:
-            rest.update({input_id: asks for input_id, asks in group.items() if asks[0].is_still_wanted()})
-            return self.build_request(rest) if rest else None
+        def build_request() -> ApiRequest | None:
+            wanted.update({input_id: batch[input_id] for input_id in batch if batch[input_id][0].is_still_wanted()})
+            return self.build_request(wanted) if wanted else None
 
         try:
-            answer = await self.client.send_when_granted(self.portal_id, close, "calls", batch_priority(group))
+            response = await self.client.send_when_granted(
+                self.portal_id, build_request, "calls", batch_priority(batch)
+            )
         except CRMError as error:
-            await self.apply_error(rest or group, error)
+            await self.apply_error(wanted or batch, error)
         else:
-            if answer:
-                await self.apply_response(rest, answer)
+            if response:
+                await self.apply_response(wanted, response)

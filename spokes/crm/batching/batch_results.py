@@ -1,5 +1,6 @@
-"""What a batch answer says of each input. Rule: pure, and it decides by the body, because statuses differ by version.
+"""Match the elements of a batch response with the inputs of the batch.
 
+Only the body decides, because statuses differ by API version.
 Source: HubSpot's docs, "Error handling" (partial failures); the 2026-09 specification answers them with 200.
 """
 
@@ -12,7 +13,7 @@ from spokes.crm.transport.response_json import Json, elements
 
 
 class BatchResults(NamedTuple):
-    """By input id: the element found, the error told; and the inputs of which the answer says nothing certain."""
+    """By input id: its result, or its error; and the inputs about which the response says nothing certain."""
 
     found: Mapping[str, Json]
     failed: Mapping[str, CRMError]
@@ -22,28 +23,28 @@ class BatchResults(NamedTuple):
 def match_results(
     ids: Iterable[str], body: Json, key: Callable[[Json], str], *, missing: CRMError | None = None
 ) -> BatchResults:
-    """Sort a batch answer by input.
+    """Return the result of each input of a batch.
+
+    An input without result and error is missing. But if the response holds a result that matches no input, such as the
+    survivor of a merge, that result may belong to any missing input: then they are unknown.
 
     Args:
-        key: the input id that an element of `results` answers.
-        missing: what an input without result and without error means; not found when None.
-
-    An input without result and without error is missing; unless a result turned up that no
-    input asked for, such as the survivor of a merge: then any missing input may be the one it answers.
+        key: returns the input id that an element of `results` belongs to.
+        missing: the error of a missing input; ObjectNotFound if None.
     """
-    asked = dict.fromkeys(ids)
+    inputs = dict.fromkeys(ids)
     results = {key(item): item for item in elements(body, "results")}
-    found = {i: results[i] for i in asked if i in results}
-    refused: dict[str, CRMError] = {}
-    nameless: list[CRMError] = []
+    found = {i: results[i] for i in inputs if i in results}
+    failed: dict[str, CRMError] = {}
+    unassigned: list[CRMError] = []
     for entry in elements(body, "errors"):
         error = error_from_entry(entry)
-        named = [i for i in ids_in_entry(entry) if i in asked and i not in found]
-        refused |= dict.fromkeys(named, error)
-        if not named:
-            nameless.append(error)
-    left = tuple(i for i in asked if i not in found and i not in refused)
+        entry_ids = [i for i in ids_in_entry(entry) if i in inputs and i not in found]
+        failed |= dict.fromkeys(entry_ids, error)
+        if not entry_ids:
+            unassigned.append(error)
+    rest = tuple(i for i in inputs if i not in found and i not in failed)
     if len(results) > len(found):
-        return BatchResults(found, refused, left)
-    told = nameless[0] if nameless else missing or ObjectNotFound(status=404, category="OBJECT_NOT_FOUND")
-    return BatchResults(found, refused | dict.fromkeys(left, told), ())
+        return BatchResults(found, failed, rest)
+    rest_error = unassigned[0] if unassigned else missing or ObjectNotFound(status=404, category="OBJECT_NOT_FOUND")
+    return BatchResults(found, failed | dict.fromkeys(rest, rest_error), ())

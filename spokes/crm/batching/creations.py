@@ -1,7 +1,7 @@
-"""Creations that share a batch. Rule: each has a trace of its own, without which HubSpot makes all or nothing.
+"""Batched creations, each with its own trace id, without which HubSpot creates all or none.
 
-Source: HubSpot's docs, "Error handling" (objectWriteTraceId). Whether a creation without an answer of its own was made
-is not known, and it is not tried again here: HubSpot has no idempotency keys.
+Source: HubSpot's docs, "Error handling" (objectWriteTraceId). If the response has no entry for a creation, whether it
+was made is unknown, and it is not retried here: HubSpot has no idempotency keys.
 """
 
 from collections.abc import Mapping
@@ -17,33 +17,36 @@ from spokes.crm.transport.response_json import Json, text_id
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse
 
-Creation = Mapping[str, object]  # `properties` and `associations`, as HubSpot takes them
+Creation = Mapping[str, object]  # `properties` and `associations`, in HubSpot's JSON
 
 
 class CreateQueue(WriteBatchQueue[Creation]):
-    """Makes objects of one type; an input goes by a trace that nobody else has."""
+    """Creates objects of one type; input ids are unique trace ids."""
 
-    def build_request(self, group: Batch[Creation, WriteReceipt]) -> ApiRequest:
-        """One batch creation; a single one is a plain creation."""
-        if len(group) == 1:
-            (asks,) = group.values()
-            return ApiRequest("POST", self.paths.objects(self.object_type), body=asks[0].want)
-        inputs = [{**asks[0].want, "objectWriteTraceId": trace} for trace, asks in group.items()]
+    operation = "creation"
+
+    def build_request(self, batch: Batch[Creation, WriteReceipt]) -> ApiRequest:
+        """Return a batch creation, or a plain creation for one input."""
+        if len(batch) == 1:
+            (submissions,) = batch.values()
+            return ApiRequest("POST", self.paths.objects(self.object_type), body=submissions[0].payload)
+        inputs = [{**submissions[0].payload, "objectWriteTraceId": trace} for trace, submissions in batch.items()]
         return ApiRequest("POST", self.paths.objects(self.object_type, "batch", "create"), body={"inputs": inputs})
 
-    def parse_response(self, group: Batch[Creation, WriteReceipt], answer: "ApiResponse") -> BatchResults:
-        """Results and errors name the trace they belong to."""
-        unknown = CRMUnavailable(status=answer.status, correlation_id=answer.correlation_id)
-        if len(group) == 1:
-            made = dict.fromkeys(group, answer.body) if text_id(answer.body.get("id")) else {}
-            return BatchResults(made, {} if made else dict.fromkeys(group, unknown), ())
-        told = match_results(group, answer.body, _trace_id, missing=unknown)
-        found = {trace: item for trace, item in told.found.items() if text_id(item.get("id"))}
-        open_ones = dict.fromkeys((*told.unknown, *(trace for trace in told.found if trace not in found)), unknown)
-        return BatchResults(found, {**told.failed, **open_ones}, ())
+    def parse_response(self, batch: Batch[Creation, WriteReceipt], response: "ApiResponse") -> BatchResults:
+        """Match results and errors by trace id; an input without either failed with CRMUnavailable."""
+        unknown = CRMUnavailable(status=response.status, correlation_id=response.correlation_id)
+        if len(batch) == 1:
+            created = dict.fromkeys(batch, response.body) if text_id(response.body.get("id")) else {}
+            return BatchResults(created, {} if created else dict.fromkeys(batch, unknown), ())
+        results = match_results(batch, response.body, _trace_id, missing=unknown)
+        created = {trace: item for trace, item in results.found.items() if text_id(item.get("id"))}
+        without_id = (trace for trace in results.found if trace not in created)
+        failed = {**results.failed, **dict.fromkeys((*results.unknown, *without_id), unknown)}
+        return BatchResults(created, failed, ())
 
     def written_id(self, input_id: str, item: Json) -> str:
-        """The id that the answer names."""
+        """Return the new id, which the response names."""
         del input_id
         return text_id(item.get("id"))
 

@@ -1,7 +1,7 @@
-"""Reads that share a batch. Rule: each caller gets its own properties of its own object, or its own error.
+"""Batched reads: each caller gets the properties it asked for of its own object, or that object's error.
 
-A batch read does not know the previous ids of merged records and a single read does (docs/adr/0020): so an id that a
-batch did not find is asked for once more, singly, before it counts as not found.
+A batch read does not find the former ids of merged records, but a single read does (docs/adr/0020): an id that a batch
+did not find is read alone before it counts as not found.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from spokes.core.errors import CRMError, ObjectNotFound
 from spokes.crm.batching.batch_queue import LINGER_S, Batch, BatchQueue
 from spokes.crm.batching.batch_results import match_results
-from spokes.crm.transport.paced_client import ApiRequest, PacedClient
+from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, PacedClient
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import Priority
 from spokes.crm.transport.response_json import Json, text_id
@@ -19,15 +19,17 @@ from spokes.crm.transport.response_json import Json, text_id
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse
 
-_CASE_INSENSITIVE: Final = frozenset({"email"})  # HubSpot keeps addresses in lower case
+_CASE_INSENSITIVE: Final = frozenset({"email"})  # HubSpot stores addresses in lower case
 
 
 class ReadQueue(BatchQueue[tuple[str, ...], Json]):
-    """Reads objects of one type, by id or by the value of one unique property."""
+    """Reads objects of one type, by id or by the value of one unique property; payloads are property names."""
+
+    operation = "read"
 
     def __init__(
         self,
-        calls: PacedClient,
+        client: PacedClient,
         portal_id: int,
         paths: Paths,
         object_type: str,
@@ -35,56 +37,56 @@ class ReadQueue(BatchQueue[tuple[str, ...], Json]):
         *,
         linger_s: float = LINGER_S,
     ) -> None:
-        super().__init__(calls, portal_id, linger_s=linger_s)
+        super().__init__(client, portal_id, linger_s=linger_s)
         self._paths = paths
-        self._type = object_type
+        self._object_type = object_type
         self._id_property = id_property
 
     async def get(self, input_id: str, properties: tuple[str, ...], priority: Priority = "interactive") -> Json:
-        """Read one object; its `properties` hold those asked for, where HubSpot sent them."""
-        return await self.submit(normalise_unique_value(self._id_property, input_id), properties, priority)
+        """Read one object; its `properties` hold those asked for, None where HubSpot sent none. Needs no lease."""
+        return await self.submit(normalise_unique_value(self._id_property, input_id), properties, UNCHECKED[priority])
 
-    def build_request(self, group: Batch[tuple[str, ...], Json]) -> ApiRequest:
-        """One batch read with the union of properties."""
+    def build_request(self, batch: Batch[tuple[str, ...], Json]) -> ApiRequest:
+        """Return a batch read of the union of properties."""
         body: dict[str, object] = {
-            "properties": self._property_union(group),
+            "properties": self._property_union(batch),
             "propertiesWithHistory": [],
-            "inputs": [{"id": input_id} for input_id in group],
+            "inputs": [{"id": input_id} for input_id in batch],
         }
         if self._id_property:
             body["idProperty"] = self._id_property
-        return ApiRequest("POST", self._paths.objects(self._type, "batch", "read"), body=body)
+        return ApiRequest("POST", self._paths.objects(self._object_type, "batch", "read"), body=body)
 
-    async def apply_response(self, group: Batch[tuple[str, ...], Json], answer: "ApiResponse") -> None:
-        """Give each its own; what the answer leaves open, or may not know by its id, is asked for singly."""
-        told = match_results(group, answer.body, self._result_key)
-        again = list(told.unknown)
-        for input_id, item in told.found.items():
-            _resolve_all(group, input_id, item)
-        for input_id, error in told.failed.items():
+    async def apply_response(self, batch: Batch[tuple[str, ...], Json], response: "ApiResponse") -> None:
+        """Resolve each submission; read alone what the response leaves unknown, and ids it did not find."""
+        results = match_results(batch, response.body, self._result_key)
+        retried = list(results.unknown)
+        for input_id, item in results.found.items():
+            _resolve_all(batch, input_id, item)
+        for input_id, error in results.failed.items():
             if isinstance(error, ObjectNotFound) and not self._id_property:
-                again.append(input_id)
+                retried.append(input_id)
             else:
-                await self.apply_error({input_id: group[input_id]}, error)
-        await asyncio.gather(*(self._read_alone({input_id: group[input_id]}) for input_id in again))
+                await self.apply_error({input_id: batch[input_id]}, error)
+        await asyncio.gather(*(self._read_alone({input_id: batch[input_id]}) for input_id in retried))
 
-    async def _read_alone(self, group: Batch[tuple[str, ...], Json]) -> None:
-        (input_id,) = group
-        query = {"properties": self._property_union(group)}
+    async def _read_alone(self, batch: Batch[tuple[str, ...], Json]) -> None:
+        (input_id,) = batch
+        query = {"properties": self._property_union(batch)}
         if self._id_property:
             query["idProperty"] = [self._id_property]
         try:
-            path = self._paths.objects(self._type, input_id)
-            answer = await self.send_read(group, ApiRequest("GET", path, query=query))
+            path = self._paths.objects(self._object_type, input_id)
+            response = await self.send_read(batch, ApiRequest("GET", path, query=query))
         except CRMError as error:
-            await self.apply_error(group, error)
+            await self.apply_error(batch, error)
         else:
-            _resolve_all(group, input_id, answer.body)
+            _resolve_all(batch, input_id, response.body)
 
-    def _property_union(self, group: Batch[tuple[str, ...], Json]) -> list[str]:
+    def _property_union(self, batch: Batch[tuple[str, ...], Json]) -> list[str]:
         own: Iterable[str] = (self._id_property,) if self._id_property else ()
-        wanted = (name for asks in group.values() for ask in asks for name in ask.want)
-        return list(dict.fromkeys([*own, *wanted]))
+        names = (name for submissions in batch.values() for submission in submissions for name in submission.payload)
+        return list(dict.fromkeys([*own, *names]))
 
     def _result_key(self, item: Json) -> str:
         if not self._id_property:
@@ -93,17 +95,18 @@ class ReadQueue(BatchQueue[tuple[str, ...], Json]):
 
 
 def normalise_unique_value(id_property: str, value: str) -> str:
-    """Return the one form in which a unique value is compared."""
+    """Return a unique value in the form in which it is compared."""
     return value.strip().lower() if id_property in _CASE_INSENSITIVE else value
 
 
 def property_of(item: Json, name: str) -> str:
-    """A property in an element of an answer, empty when it is not there."""
+    """Return a property of an element of a response, empty if it is missing."""
     values = item.get("properties")
     return text_id(values.get(name) if isinstance(values, Mapping) else None)
 
 
-def _resolve_all(group: Batch[tuple[str, ...], Json], input_id: str, item: Json) -> None:
-    """Answer each asker with what it asked for, where HubSpot sent it."""
-    for ask in group[input_id]:
-        ask.resolve({**item, "properties": {name: property_of(item, name) or None for name in ask.want}})
+def _resolve_all(batch: Batch[tuple[str, ...], Json], input_id: str, item: Json) -> None:
+    """Resolve each submission of an input with the properties that it asked for."""
+    for submission in batch[input_id]:
+        properties = {name: property_of(item, name) or None for name in submission.payload}
+        submission.resolve({**item, "properties": properties})

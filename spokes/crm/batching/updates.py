@@ -1,4 +1,4 @@
-"""Updates and upserts that share a batch. Rule: both set absolute values, so what is unclear may be tried again."""
+"""Batched updates and upserts. Both set absolute values, so an input whose result is unknown can be retried."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -19,58 +19,65 @@ PropertyTexts = Mapping[str, str]
 
 
 class PropertyUpdate(NamedTuple):
-    """Properties to be set, and whether on the record that an id has been merged into, too."""
+    """Properties to set, and whether to set them on the surviving record if the object was merged."""
 
     properties: PropertyTexts
     follow_merge: bool
 
 
 class UpdateQueue(WriteBatchQueue[PropertyUpdate]):
-    """Updates objects of one type; a batch leaves out, without a word, a record that was merged away."""
+    """Updates objects of one type; HubSpot silently omits merged records from a batch."""
 
-    def uses_plain_endpoint(self, group: Batch[PropertyUpdate, WriteReceipt]) -> bool:
-        """A single one that may follow a merge."""
-        return len(group) == 1 and _follows_merges(group)
+    operation = "update"
 
-    def build_request(self, group: Batch[PropertyUpdate, WriteReceipt]) -> ApiRequest:
-        """One batch update; a plain update, which also knows the former ids of merged records, where that is meant."""
-        if self.uses_plain_endpoint(group):
-            ((object_id, asks),) = group.items()
+    def uses_plain_endpoint(self, batch: Batch[PropertyUpdate, WriteReceipt]) -> bool:
+        """Return whether this is a single update that follows merges."""
+        return len(batch) == 1 and _follows_merges(batch)
+
+    def build_request(self, batch: Batch[PropertyUpdate, WriteReceipt]) -> ApiRequest:
+        """Return a batch update, or a plain update, which follows merges."""
+        if self.uses_plain_endpoint(batch):
+            ((object_id, submissions),) = batch.items()
             path = self.paths.objects(self.object_type, object_id)
-            return ApiRequest("PATCH", path, body={"properties": dict(asks[0].want.properties)})
-        inputs = [{"id": object_id, "properties": dict(asks[0].want.properties)} for object_id, asks in group.items()]
+            return ApiRequest("PATCH", path, body={"properties": dict(submissions[0].payload.properties)})
+        inputs = [
+            {"id": object_id, "properties": dict(submissions[0].payload.properties)}
+            for object_id, submissions in batch.items()
+        ]
         return ApiRequest("POST", self.paths.objects(self.object_type, "batch", "update"), body={"inputs": inputs})
 
-    def parse_response(self, group: Batch[PropertyUpdate, WriteReceipt], answer: "ApiResponse") -> BatchResults:
-        """A plain update says it all."""
-        if self.uses_plain_endpoint(group):
-            return BatchResults(dict.fromkeys(group, answer.body), {}, ())
-        return match_results(group, answer.body, lambda item: text_id(item.get("id")))
+    def parse_response(self, batch: Batch[PropertyUpdate, WriteReceipt], response: "ApiResponse") -> BatchResults:
+        """Match results by object id; a plain update has one."""
+        if self.uses_plain_endpoint(batch):
+            return BatchResults(dict.fromkeys(batch, response.body), {}, ())
+        return match_results(batch, response.body, lambda item: text_id(item.get("id")))
 
-    async def retry_alone(self, group: Batch[PropertyUpdate, WriteReceipt]) -> None:
-        """Follow the merge, or find out whether there was one: what was computed for one record is no other's."""
-        if _follows_merges(group):
-            await super().retry_alone(group)
+    async def retry_alone(self, batch: Batch[PropertyUpdate, WriteReceipt]) -> None:
+        """Follow a merge; or, if the values were computed for this record only, tell a merge from a missing object."""
+        if _follows_merges(batch):
+            await super().retry_alone(batch)
             return
-        (object_id,) = group
+        (object_id,) = batch
         try:
-            answer = await self.send_read(group, ApiRequest("GET", self.paths.objects(self.object_type, object_id)))
+            response = await self.send_read(batch, ApiRequest("GET", self.paths.objects(self.object_type, object_id)))
         except CRMError as error:
-            await BatchQueue.apply_error(self, group, error)
+            await BatchQueue.apply_error(self, batch, error)
         else:
-            await BatchQueue.apply_error(self, group, ObjectMerged(correlation_id=answer.correlation_id))
+            await BatchQueue.apply_error(self, batch, ObjectMerged(correlation_id=response.correlation_id))
 
 
-def _follows_merges(group: Batch[PropertyUpdate, WriteReceipt]) -> bool:
-    return all(ask.want.follow_merge for asks in group.values() for ask in asks)
+def _follows_merges(batch: Batch[PropertyUpdate, WriteReceipt]) -> bool:
+    return all(submission.payload.follow_merge for submissions in batch.values() for submission in submissions)
 
 
 class UpsertQueue(WriteBatchQueue[PropertyTexts]):
-    """Updates objects of one type by the value of one unique property, and makes those that are not there."""
+    """Updates objects of one type by the value of one unique property, and creates those that do not exist."""
+
+    operation = "upsert"
 
     def __init__(
         self,
-        calls: PacedClient,
+        client: PacedClient,
         portal_id: int,
         paths: Paths,
         object_type: str,
@@ -78,33 +85,33 @@ class UpsertQueue(WriteBatchQueue[PropertyTexts]):
         *,
         linger_s: float = LINGER_S,
     ) -> None:
-        super().__init__(calls, portal_id, paths, object_type, linger_s=linger_s)
+        super().__init__(client, portal_id, paths, object_type, linger_s=linger_s)
         self._id_property = id_property
 
-    def build_request(self, group: Batch[PropertyTexts, WriteReceipt]) -> ApiRequest:
-        """One batch upsert; HubSpot has none for a single object."""
+    def build_request(self, batch: Batch[PropertyTexts, WriteReceipt]) -> ApiRequest:
+        """Return a batch upsert; HubSpot has none for a single object."""
         inputs = [
-            {"id": value, "idProperty": self._id_property, "properties": dict(asks[0].want)}
-            for value, asks in group.items()
+            {"id": value, "idProperty": self._id_property, "properties": dict(submissions[0].payload)}
+            for value, submissions in batch.items()
         ]
         return ApiRequest("POST", self.paths.objects(self.object_type, "batch", "upsert"), body={"inputs": inputs})
 
-    def parse_response(self, group: Batch[PropertyTexts, WriteReceipt], answer: "ApiResponse") -> BatchResults:
-        """A result shows the unique value, unless HubSpot put it into another form."""
-        values = {normalise_unique_value(self._id_property, value): value for value in group}
-        missing = ObjectNotFound(status=404)  # of a batch: then it is tried singly
+    def parse_response(self, batch: Batch[PropertyTexts, WriteReceipt], response: "ApiResponse") -> BatchResults:
+        """Match results by the unique value, which HubSpot may have reformatted: what then is missing is retried."""
+        if len(batch) == 1:
+            (value,) = batch
+            items = [item for item in elements(response.body, "results") if text_id(item.get("id"))]
+            body = {**response.body, "results": items[:1]}
+            return match_results(batch, body, lambda _: value, missing=CRMUnavailable())
+        values = {normalise_unique_value(self._id_property, value): value for value in batch}
 
         def key(item: Json) -> str:
             return values.get(normalise_unique_value(self._id_property, property_of(item, self._id_property)), "")
 
-        if len(group) > 1:
-            return match_results(group, answer.body, key, missing=missing)
-        (value,) = group
-        made = [item for item in elements(answer.body, "results") if text_id(item.get("id"))]
-        body = {**answer.body, "results": made[:1]}
-        return match_results(group, body, lambda _: value, missing=CRMUnavailable())
+        # Not found makes `apply_response` retry the input alone.
+        return match_results(batch, response.body, key, missing=ObjectNotFound(status=404))
 
     def written_id(self, input_id: str, item: Json) -> str:
-        """The id that the answer names."""
+        """Return the object's id, which the response names."""
         del input_id
         return text_id(item.get("id"))

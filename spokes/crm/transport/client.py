@@ -1,7 +1,7 @@
-"""The one place that calls hubspot-api-client. Rule: one attempt, and no foreign exception leaves this file.
+"""The only user of hubspot-api-client: one attempt per call, and no foreign exception leaves this module.
 
-The client's generated models and its own retries stay unused: models cost ten times the call they describe, and who
-retries is decided elsewhere. Only its transport serves, with our paths, so that date versions work as well.
+Only its transport is used, with our paths, so that date versions work too. Its generated models cost ten times the call
+they describe, and its retries stay off: our callers decide what is retried.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from spokes.crm.transport.error_mapping import correlation_id_of, error_from_res
 from spokes.crm.transport.paced_client import Body, Query
 from spokes.crm.transport.response_json import Json
 
-_GRACE_S: Final = 2.0  # beyond a call's time-out, for a server that drips its answer byte by byte
+_GRACE_S: Final = 2.0  # beyond a call's time-out, for a server that sends its response byte by byte
 _CHUNK_BYTES: Final = 1 << 16
-_MAX_RESPONSE_BYTES: Final = 64 << 20  # bytes; a batch of a hundred longest notes is a tenth of it
+_MAX_RESPONSE_BYTES: Final = 64 << 20  # a batch of a hundred notes of the greatest length is a tenth of it
 
 
 @dataclass(frozen=True, slots=True)
 class ApiResponse:
-    """A 2xx answer: header names in lower case, `data` None when HubSpot sent no body."""
+    """A 2xx response: header names in lower case, `data` None if HubSpot sent no body."""
 
     status: int
     data: Json | None
@@ -37,12 +37,12 @@ class ApiResponse:
 
     @property
     def body(self) -> Json:
-        """The JSON object, empty when there was none."""
+        """The JSON object, empty if there was none."""
         return self.data or {}
 
 
 class _TransportResponse(Protocol):
-    """What serves us of urllib3's response."""
+    """The part of urllib3's response that is used."""
 
     status: int
     headers: Mapping[str, str]
@@ -56,21 +56,21 @@ class HubSpotClient:
     """Calls HubSpot from threads of its own; `close` ends them."""
 
     def __init__(self, *, api_url: str, token: str, timeout_s: float, concurrency: int = 32) -> None:
-        """Hold one transport.
+        """Open one transport.
 
         Args:
             timeout_s: seconds for one call, from connecting to the last byte.
-            concurrency: threads and connections; as many calls can be under way.
+            concurrency: threads and connections, which limit the calls in flight.
 
         Raises:
-            ConfigurationError: the token cannot stand in a header.
+            ConfigurationError: the token holds a character that no header may hold.
         """
-        if not all("!" <= sign <= "~" for sign in token):
+        if not all("!" <= character <= "~" for character in token):
             raise ConfigurationError(["HUBSPOT_ACCESS_TOKEN holds a character that no token has: copy it again."])
         self._timeout_s = timeout_s
         self._token = token
         configuration = Configuration(host=api_url.rstrip("/"))
-        configuration.access_token = token or None  # the empty text would be sent as a token
+        configuration.access_token = token or None  # the empty string would be sent as a token
         configuration.connection_pool_maxsize = concurrency
         configuration.retries = urllib3.Retry(0, redirect=False)
         self._api = ApiClient(configuration)
@@ -85,27 +85,27 @@ class HubSpotClient:
         query: Query | None = None,
         body: Body | None = None,
     ) -> ApiResponse:
-        """Ask once.
+        """Make one call, one attempt.
 
         Args:
             path: from `spokes.crm.transport.paths`, already quoted.
 
         Raises:
-            CRMError: whatever went wrong. On cancellation the call itself goes on in its thread.
+            CRMError: whatever went wrong. On cancellation the call goes on in its thread.
         """
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_s + _GRACE_S):
                 return await loop.run_in_executor(self._threads, self._call_in_thread, method, path, query, body)
-        except (TimeoutError, RuntimeError):  # RuntimeError: the threads have been ended, we are shutting down
+        except (TimeoutError, RuntimeError):  # RuntimeError: the threads have ended, the process shuts down
             raise CRMUnavailable from None
 
     async def token_info(self, path: str) -> ApiResponse:
-        """Ask `path` whom the token belongs to; the token travels in the body too, as that endpoint wants it."""
+        """Read portal and scopes of the token; this endpoint takes the token in the body too."""
         return await self.call("POST", path, body={"tokenKey": self._token})
 
     async def close(self) -> None:
-        """Wait for the calls under way, end the threads and close the connections."""
+        """Wait for the calls in flight, end the threads and close the connections."""
         await asyncio.to_thread(self._threads.shutdown)
         self._api.rest_client.pool_manager.clear()
 
@@ -122,10 +122,10 @@ class HubSpotClient:
             failure = _map_exception(error)
         else:
             return _parse_response(response.status, _lower_case_names(response.headers), raw)
-        raise failure  # out here, so that the foreign error, which may quote what we sent, is not its context
+        raise failure  # outside `except`: the foreign error may quote what we sent, and must not become its context
 
     def _send(self, method: str, path: str, query: Query | None, body: Body | None) -> _TransportResponse:
-        answer = self._api.call_api(
+        response = self._api.call_api(
             path,
             method,
             query_params=_query_pairs(query),
@@ -135,11 +135,11 @@ class HubSpotClient:
             _preload_content=False,
             _request_timeout=self._timeout_s,
         )
-        return cast("_TransportResponse", answer)
+        return cast("_TransportResponse", response)
 
 
 def _query_pairs(query: Query | None) -> list[tuple[str, str]]:
-    """Query parameters as pairs; several values of one are joined by commas, as HubSpot reads them."""
+    """Return query parameters as pairs; several values of one are joined by commas, as HubSpot reads them."""
     return [(name, value if isinstance(value, str) else ",".join(value)) for name, value in (query or {}).items()]
 
 
@@ -165,22 +165,22 @@ def _parse_response(status: int, headers: Mapping[str, str], raw: bytes) -> ApiR
 
 
 def _map_exception(error: Exception) -> CRMError:
-    """Translate what the transport raised."""
+    """Return our exception for one that the transport raised."""
     if isinstance(error, CRMError):
         return error
     if isinstance(error, UnicodeDecodeError) and _is_api_exception(error.__context__):
-        # The client could not decode the body of a refusal; the refusal itself is what the error arose from.
+        # The client could not decode the body of an error response; that response is the error's context.
         return _map_api_exception(error.__context__, error.object)
     if _is_api_exception(error):
         return _map_api_exception(error, b"")
     if isinstance(error, urllib3.exceptions.HTTPError) and not isinstance(error, urllib3.exceptions.LocationValueError):
         return CRMUnavailable()
-    # A URL or a body that cannot be sent never left; anything else is trouble on the way.
+    # A URL or body that cannot be sent was never sent; anything else went wrong on the way.
     return InvalidRequest() if isinstance(error, TypeError | ValueError) else CRMUnavailable()
 
 
 def _map_api_exception(error: Any, raw: bytes) -> CRMError:
-    """Translate an ApiException; it has no status when TLS failed."""
+    """Return our exception for an ApiException; it has no status if TLS failed."""
     if not error.status:
         return CRMUnavailable()
     body = error.body.encode() if isinstance(error.body, str) else raw
@@ -188,9 +188,9 @@ def _map_api_exception(error: Any, raw: bytes) -> CRMError:
 
 
 def _is_api_exception(error: BaseException | None) -> bool:
-    """Whether it is hubspot-api-client's, whichever package: each has a class of its own and no common base."""
+    """Return whether it is an ApiException: each package of hubspot-api-client has its own, without a common base."""
     return isinstance(error, ApiException) or any(
-        kind.__name__ == "ApiException" and kind.__module__.startswith("hubspot.") for kind in type(error).__mro__
+        base.__name__ == "ApiException" and base.__module__.startswith("hubspot.") for base in type(error).__mro__
     )
 
 

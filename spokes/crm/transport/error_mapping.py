@@ -1,6 +1,7 @@
-"""What HubSpot's refusals mean, as our errors. Rule: pure; a field passes only if it looks like what it should be.
+"""HubSpot's error responses as our exceptions.
 
-HubSpot's message never passes: it may quote property values. Every field is optional, and some answers are HTML.
+HubSpot's message is dropped: it may quote property values. Every other field is kept only if it looks as it should; all
+are optional, and some responses are HTML.
 Source: HubSpot's docs, "Error handling" and "API usage guidelines and limits".
 """
 
@@ -39,7 +40,7 @@ _TRANSIENT_ERRORS: Final[Mapping[int, type[TransientCRMError]]] = {
     423: ObjectLocked,
     477: PortalMoving,
 }
-_STATUS_BY_CATEGORY: Final = {  # entries of a batch answer carry a category and no status
+_STATUS_BY_CATEGORY: Final = {  # errors in a batch response carry a category and no status
     "OBJECT_NOT_FOUND": 404,
     "NOT_FOUND": 404,
     "CONFLICT": 409,
@@ -49,22 +50,23 @@ _STATUS_BY_CATEGORY: Final = {  # entries of a batch answer carry a category and
 
 
 def error_from_response(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> CRMError:
-    """Return the error for an answer that is not 2xx.
+    """Return the error for a response that is not 2xx.
 
     Args:
         headers: names in lower case.
-        now: what an HTTP-date in Retry-After is measured against; with a time zone.
+        now: with a time zone; an HTTP date in Retry-After is measured against it.
     """
     return _build_error(status, _parse_body(body), headers, now)
 
 
 def error_from_entry(entry: Json) -> CRMError:
-    """Return the error for one element of `errors` in a batch answer."""
-    return _build_error(_STATUS_BY_CATEGORY.get(_identifier(entry.get("category")), 400), entry, {}, datetime.now(UTC))
+    """Return the error for one element of `errors` in a batch response."""
+    status = _STATUS_BY_CATEGORY.get(_identifier(entry.get("category")), 400)
+    return _build_error(status, entry, {}, datetime.now(UTC))
 
 
 def ids_in_entry(entry: Json) -> list[str]:
-    """The inputs that one element of `errors` speaks of."""
+    """Return the ids of the inputs that one element of `errors` names."""
     context = entry.get("context")
     ids: list[str] = []
     if isinstance(context, Mapping):
@@ -74,7 +76,7 @@ def ids_in_entry(entry: Json) -> list[str]:
 
 
 def correlation_id_of(headers: Mapping[str, str], body: Json) -> str:
-    """HubSpot's own id of the exchange; its support asks for it."""
+    """Return HubSpot's id of the call, which its support asks for; empty if there is none."""
     for text in (body.get("correlationId"), headers.get("x-hubspot-correlation-id")):
         if isinstance(text, str) and _TRACE.fullmatch(text):
             return text
@@ -82,7 +84,7 @@ def correlation_id_of(headers: Mapping[str, str], body: Json) -> str:
 
 
 def parse_retry_after(text: str | None, now: datetime) -> float | None:
-    """Read Retry-After, seconds or HTTP-date; None when there is none or it says nothing."""
+    """Return the seconds that Retry-After names, as a number or HTTP date; None if it is missing or malformed."""
     if not text:
         return None
     try:
@@ -105,25 +107,25 @@ class _ErrorDetails(TypedDict):
 
 
 def _build_error(status: int, body: Json, headers: Mapping[str, str], now: datetime) -> CRMError:
-    told = _ErrorDetails(
+    details = _ErrorDetails(
         status=status,
         category=_identifier(body.get("category")) or _identifier(body.get("errorType")),
         correlation_id=correlation_id_of(headers, body),
     )
-    wait = parse_retry_after(headers.get("retry-after"), now)
+    wait_s = parse_retry_after(headers.get("retry-after"), now)
     if status == 403:  # noqa: PLR2004 - HTTP's own number, as below
-        return NotPermitted(**told, scopes=_missing_scopes(body))
+        return NotPermitted(**details, scopes=_missing_scopes(body))
     if status == 409:  # noqa: PLR2004 - as above
         existing = _EXISTING.search(str(body.get("message", "")))
-        return Conflict(**told, existing_id=existing[1] if existing else None)
+        return Conflict(**details, existing_id=existing[1] if existing else None)
     if status == 429:  # noqa: PLR2004 - as above
-        return RateLimited(**told, retry_after_s=wait, policy=_limit_policy(body))
-    if permanent := _PERMANENT_ERRORS.get(status):
-        return permanent(**told)
+        return RateLimited(**details, retry_after_s=wait_s, policy=_limit_policy(body))
+    if error_class := _PERMANENT_ERRORS.get(status):
+        return error_class(**details)
     if 400 <= status < 500 and status not in _TRANSIENT_ERRORS:  # noqa: PLR2004 - as above
-        return InvalidRequest(**told)
-    # 5xx; and a redirect, which HubSpot never sends, so something between us is at fault
-    return _TRANSIENT_ERRORS.get(status, CRMUnavailable)(**told, retry_after_s=wait)
+        return InvalidRequest(**details)
+    # 5xx, or a redirect: HubSpot never redirects, so it comes from something in between.
+    return _TRANSIENT_ERRORS.get(status, CRMUnavailable)(**details, retry_after_s=wait_s)
 
 
 def _parse_body(body: bytes) -> Json:
@@ -141,19 +143,18 @@ def _identifier(value: object) -> str:
 def _limit_policy(body: Json) -> str:
     if policy := _identifier(body.get("policyName")):
         return policy.upper()
-    named = _POLICY.search(str(body.get("message", "")))
-    return named[1].upper() if named else ""
+    match = _POLICY.search(str(body.get("message", "")))
+    return match[1].upper() if match else ""
 
 
 def _missing_scopes(body: Json) -> list[str]:
-    """Scopes that HubSpot misses: in each error's context, or in the body's own."""
-    errors = body.get("errors")
-    contexts = [body.get("context"), *(e.get("context") for e in _mappings(errors))]
-    named: list[str] = []
+    """Return the scopes that the token lacks: named in each error's context, or in the body's own."""
+    contexts = [body.get("context"), *(error.get("context") for error in _mappings(body.get("errors")))]
+    scopes: list[str] = []
     for context in _mappings(contexts):
         for name in ("requiredGranularScopes", "requiredScopes"):
-            named += [text for text in _texts(context.get(name)) if _SCOPE.fullmatch(text)]
-    return list(dict.fromkeys(named))
+            scopes += [text for text in _texts(context.get(name)) if _SCOPE.fullmatch(text)]
+    return list(dict.fromkeys(scopes))
 
 
 def _mappings(values: object) -> Iterable[Json]:

@@ -1,16 +1,17 @@
-"""A call in its place of the budget. Rule: a call that has left is followed to its end, even if nobody waits for it.
+"""Calls within the rate budget: wait for a slot, then call.
 
-Its place must not come back before it has ended, and a thread cannot be stopped: so the call is a task of its own.
+A call that was sent is followed to its end even if its caller was cancelled: a thread cannot be stopped, and the slot
+must not come back before the call has ended. So each call is a task of its own.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from spokes.core.errors import CRMError, CRMUnavailable, LeaseLost
 from spokes.core.telemetry.metrics import CRM_CALL_SECONDS, CRM_CALLS
-from spokes.crm.transport.rate_budget import CallKind, Priority, RateBudget
+from spokes.crm.transport.rate_budget import PRIORITIES, CallKind, Priority, RateBudget
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse, HubSpotClient  # its import loads hubspot-api-client
@@ -19,15 +20,10 @@ HttpMethod: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 Query: TypeAlias = Mapping[str, str | Sequence[str]]
 Body: TypeAlias = Mapping[str, object] | Sequence[object]
-SendCheck: TypeAlias = Callable[[], None]  # asked when a place is there; raises LeaseLost if the call must not leave
-
-
-def no_check() -> None:
-    """Let every call leave: `Still` of whoever cannot lose the right to call."""
 
 
 class ApiRequest(NamedTuple):
-    """One call: what is asked of which path."""
+    """One call of HubSpot's API."""
 
     method: HttpMethod
     path: str
@@ -35,17 +31,44 @@ class ApiRequest(NamedTuple):
     body: Body | None = None
 
 
+class SendContext(Protocol):
+    """On whose behalf a call is made."""
+
+    @property
+    def priority(self) -> Priority:
+        """The priority of the call."""
+
+    def before_send(self) -> None:
+        """Allow the call to be sent, once its slot is granted.
+
+        Raises:
+            LeaseLost: the caller may no longer make the call.
+        """
+
+
+class UncheckedContext(NamedTuple):
+    """Allows every call: for reads, and for callers without a lease."""
+
+    priority: Priority
+
+    def before_send(self) -> None:
+        """Allow the call."""
+
+
+UNCHECKED: Final[Mapping[Priority, SendContext]] = {priority: UncheckedContext(priority) for priority in PRIORITIES}
+
+
 class PacedClient:
-    """Client and budget together; all of a process' calls go through one of these."""
+    """Client and rate budget together; all calls of a process go through one of these."""
 
     def __init__(
         self, client: "HubSpotClient", budget: RateBudget, *, account_request: ApiRequest | None = None
     ) -> None:
-        """Make calls with these.
+        """Make calls by `client` within `budget`.
 
         Args:
-            account: asks for the portal's details; made once for a portal whose daily limit runs short, to learn when
-                its day ends.
+            account_request: asks for the portal's details, which name its time zone. It is sent once for a portal whose
+                daily limit is nearly used, to learn when its day ends.
         """
         self._client = client
         self._budget = budget
@@ -60,24 +83,23 @@ class PacedClient:
         portal_id: int,
         request: ApiRequest,
         kind: CallKind = "calls",
-        priority: Priority = "interactive",
-        *,
-        before_send: SendCheck = no_check,
+        context: SendContext = UNCHECKED["interactive"],
     ) -> "ApiResponse":
-        """Wait for a place and make the call, unless `still` raises then: a long wait may have changed who may make it.
+        """Wait for a slot and make a call, unless `context.before_send` raises then.
 
         Raises:
-            CRMError: the call failed, calls are paused for long, or no more are made.
+            CRMError: the call failed, calls are paused for longer than callers wait, or the client is stopped.
+            LeaseLost: from `context.before_send`.
         """
 
-        def compose() -> ApiRequest:
-            before_send()
+        def build_request() -> ApiRequest:
+            context.before_send()
             return request
 
-        answer = await self.send_when_granted(portal_id, compose, kind, priority)
-        if answer is None:
+        response = await self.send_when_granted(portal_id, build_request, kind, context.priority)
+        if response is None:
             raise CRMUnavailable
-        return answer
+        return response
 
     async def send_when_granted(
         self,
@@ -86,7 +108,12 @@ class PacedClient:
         kind: CallKind = "calls",
         priority: Priority = "interactive",
     ) -> "ApiResponse | None":
-        """Wait for a place, only then ask `compose` what to call; None when it has nothing left to ask."""
+        """Wait for a slot, then build the request and send it; None if `build_request` returned none.
+
+        Raises:
+            CRMError: the call failed, calls are paused for longer than callers wait, or the client is stopped.
+            LeaseLost: from `build_request`.
+        """
         if self._is_stopped:
             raise CRMUnavailable
         task = asyncio.create_task(self._call(portal_id, build_request, kind, priority))
@@ -96,19 +123,19 @@ class PacedClient:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if task.cancelled() and self._is_stopped:
-                raise CRMUnavailable from None  # it is not the caller who was cancelled
+                raise CRMUnavailable from None  # `stop` cancelled the call, nobody cancelled the caller
             if task in self._waiting_calls:
                 task.cancel()
             raise
 
     def stop(self) -> None:
-        """Make no more calls: who waits for a place is refused, what is under way goes on."""
+        """Refuse new and waiting calls; calls in flight go on."""
         self._is_stopped = True
         for task in self._waiting_calls:
             task.cancel()
 
     async def close(self) -> None:
-        """Stop, wait for the calls under way, then close the client."""
+        """Stop, wait for the calls in flight, then close the client."""
         self.stop()
         await asyncio.gather(*self._waiting_calls, *self._calls_in_flight, return_exceptions=True)
         await self._client.close()
@@ -116,23 +143,23 @@ class PacedClient:
     async def _call(
         self, portal_id: int, build_request: Callable[[], ApiRequest | None], kind: CallKind, priority: Priority
     ) -> "ApiResponse | None":
-        async with self._budget.slot(portal_id, kind, priority) as place:
+        async with self._budget.slot(portal_id, kind, priority) as slot:
             try:
                 request = build_request()
             except LeaseLost:
-                place.release_unused()
+                slot.release_unused()
                 raise
             if request is None:
-                place.release_unused()
+                slot.release_unused()
                 return None
             task = cast("asyncio.Task[ApiResponse | None]", asyncio.current_task())
             self._waiting_calls.discard(task)
             self._calls_in_flight.add(task)
-            answer = await self._call_client(request)
-            place.read_headers(answer.headers)
-        if place.is_day_short:
+            response = await self._call_client(request)
+            slot.read_headers(response.headers)
+        if slot.is_day_short:
             self._request_account(portal_id)
-        return answer
+        return response
 
     async def _call_client(self, request: ApiRequest) -> "ApiResponse":
         started, outcome = time.perf_counter(), "answered"
@@ -153,12 +180,12 @@ class PacedClient:
         self._calls_in_flight.add(task)
         task.add_done_callback(self._call_ended)
 
-    async def _load_time_zone(self, portal_id: int, account: ApiRequest) -> None:
-        answer = await self.send(portal_id, account)
-        self._budget.set_time_zone(portal_id, str(answer.body.get("timeZone", "")))
+    async def _load_time_zone(self, portal_id: int, request: ApiRequest) -> None:
+        response = await self.send(portal_id, request)
+        self._budget.set_time_zone(portal_id, str(response.body.get("timeZone", "")))
 
     def _call_ended(self, task: "asyncio.Task[ApiResponse | None] | asyncio.Task[None]") -> None:
         self._waiting_calls.discard(task)
         self._calls_in_flight.discard(task)
         if not task.cancelled():
-            task.exception()  # nobody may be left to take note of it
+            task.exception()  # retrieved, because the caller may have gone

@@ -1,17 +1,10 @@
-"""One rate budget for all worker processes, kept in Redis, for each portal. Rule: no call without a place in it.
+"""The rate budget of each portal, shared by all worker processes through Redis: no call without a slot.
 
-A place is taken before the call and comes back one window after the call has ended, so no latency can make HubSpot
-count more calls than it allows (see rate_budget.lua). Facts: HubSpot's docs, "API usage guidelines and limits".
-
-A place in the budget, held for one call, and who may hold how many. Rule: nothing here asks Redis.
-
-Source: HubSpot's docs, "API usage guidelines and limits" (headers).
-
-What a failed call means for all others. Rule: pure, and HubSpot's own wait wins over ours.
+A slot is taken before the call and comes back one window after the call has ended, so no latency can make HubSpot
+count more calls than it allows (see rate_budget.lua). A call that failed can become a backoff, which every process
+observes. Interactive calls come before background ones.
 
 Source: HubSpot's docs, "API usage guidelines and limits" and "Error handling".
-
-Whose calls go first. Rule: pure; work that somebody waits for comes before work that came in bulk.
 """
 
 import asyncio
@@ -34,14 +27,41 @@ from redis.exceptions import RedisError
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS
 
-_LOW_DAY_SHARE: Final = 0.1  # share of the daily limit, below which it matters when the day ends
+CallKind: TypeAlias = Literal["calls", "search", "associations"]
+CALL_KINDS: Final[tuple[CallKind, ...]] = ("calls", "search", "associations")
+PauseScope: TypeAlias = CallKind | Literal["portal"]  # what a pause holds up: one kind of call, or all of the portal's
+Priority: TypeAlias = Literal["interactive", "background"]
+PRIORITIES: Final[tuple[Priority, ...]] = ("interactive", "background")  # in the order in which they are served
+
+SEARCH_WINDOW_S: Final = 1.0
+UNKNOWN_DAY_WAIT_S: Final = 900.0  # wait for a new day if the portal's time zone is unknown
+_LOCKED_WAIT_S: Final = 2.0  # HubSpot asks for at least this
+_MOVING_WAIT_S: Final = 300.0  # a move takes up to a day; if HubSpot names no time, we try every five minutes
+_MOVING_REASON: Final = PortalMoving.reason
+_MIDNIGHT_SLACK_S: Final = 5.0  # HubSpot's clock is not ours
+_LOW_DAY_SHARE: Final = 0.1  # below this share of the daily limit, the end of the day matters
+
+_SCRIPT: Final = (Path(__file__).parent / "rate_budget.lua").read_text()
+_SECOND: Final = 1_000_000  # Redis' clock counts microseconds
+_JITTER_S: Final = 0.003  # so that processes do not all wake for the same slot
+_MAX_CONNECTIONS: Final = 4  # hosted Redis plans count them, and a script takes a fraction of a millisecond
+_MAX_SLEEP_S: Final = 5.0  # an operator may end a pause early
+
+# HubSpot's docs, "Webhooks API guide": the values of changeSource that come in thousands at a time.
+_BULK_SOURCES: Final = frozenset({"IMPORT", "BATCH_UPDATE", "MIGRATION"})
+
+
+def priority_of(change_source: str | None) -> Priority:
+    """Return the priority of the work on an event, by the event's changeSource."""
+    return "background" if change_source in _BULK_SOURCES else "interactive"
 
 
 @dataclass(frozen=True, slots=True)
 class LimitState:
-    """What a kind of call may do now: calls a window, places taken, seconds until a pause ends (0 when none is on).
+    """The use of the limit for one kind of call.
 
-    `day_left` is how many calls are left of the portal's day, None where HubSpot has not told it.
+    `limit` and `used` in calls per window; `waiting_s` until a pause ends, 0 without a pause; `reason` of the pause.
+    `day_left` is how many calls are left of the portal's day, None if HubSpot has not reported it.
     """
 
     limit: int
@@ -52,7 +72,7 @@ class LimitState:
 
 
 class Slot:
-    """A place in the budget, held for one call."""
+    """Permission for one call."""
 
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
@@ -62,7 +82,7 @@ class Slot:
         self.is_day_short = False
 
     def read_headers(self, headers: Mapping[str, str]) -> None:
-        """Learn the limits from an answer's headers, names in lower case."""
+        """Read the limits that a response reports; header names in lower case."""
         limit = headers.get("x-hubspot-ratelimit-max", "")
         interval = headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
         if limit.isdecimal() and int(limit) > 0 and interval in {"", str(round(self._window_s * 1000))}:
@@ -74,14 +94,14 @@ class Slot:
             self.is_day_short = int(left) < int(daily) * _LOW_DAY_SHARE
 
     def release_unused(self) -> None:
-        """Say that no call was made: the place is free at once."""
+        """Release the slot at once when the block ends, because no call was made."""
         self.made_call = False
 
 
 class ConcurrencyLimit:
-    """The threads of the client, so that no place waits for one; no portal has more than three quarters of them.
+    """Limits concurrent calls to the client's thread count, so that no call with a slot waits for a thread.
 
-    A portal whose calls hang therefore leaves the others their calls.
+    One portal may use at most three quarters of the threads: if its calls hang, the other portals still have some.
     """
 
     def __init__(self, concurrency: int) -> None:
@@ -92,33 +112,22 @@ class ConcurrencyLimit:
 
     async def acquire(self, portal_id: int) -> None:
         """Wait for a thread, first come first served."""
-        own = self._by_portal[portal_id]
-        await own.acquire()
+        portal = self._by_portal[portal_id]
+        await portal.acquire()
         try:
             await self._process.acquire()
         except BaseException:
-            own.release()
+            portal.release()
             raise
 
     def release(self, portal_id: int) -> None:
-        """Give one back."""
+        """Release one thread."""
         self._process.release()
         self._by_portal[portal_id].release()
 
 
-CallKind: TypeAlias = Literal["calls", "search", "associations"]
-PauseScope: TypeAlias = CallKind | Literal["portal"]  # what a pause holds up: one kind of call, or all of the portal's
-
-SEARCH_WINDOW_S: Final = 1.0
-_LOCKED_WAIT_S: Final = 2.0  # HubSpot asks for at least this
-_MOVING_WAIT_S: Final = 300.0  # a move takes up to a day; where HubSpot names no time, we ask again every five minutes
-UNKNOWN_DAY_WAIT_S: Final = 900.0  # how long to wait for a new day, where the portal's time zone is not known
-_MIDNIGHT_SLACK_S: Final = 5.0  # HubSpot's clock is not ours
-_MOVING_REASON: Final = PortalMoving.reason
-
-
 class Backoff(NamedTuple):
-    """A wait that all processes share: what it holds up, seconds, and HubSpot's policy or our reason for it."""
+    """A wait that every process observes: what it holds up, seconds, and HubSpot's policy or our reason."""
 
     scope: PauseScope
     seconds: float
@@ -126,10 +135,10 @@ class Backoff(NamedTuple):
 
 
 def seconds_until_new_day(now: datetime, zone: tzinfo) -> float:
-    """Return seconds until the daily limit comes back: midnight in the portal's time zone, and a little.
+    """Return the seconds until the daily limit is renewed: at midnight in the portal's time zone, plus a slack.
 
     Args:
-        now: with a time zone, any.
+        now: with any time zone.
     """
     tomorrow = now.astimezone(zone).date() + timedelta(days=1)
     midnight = datetime(tomorrow.year, tomorrow.month, tomorrow.day, tzinfo=zone)
@@ -137,58 +146,38 @@ def seconds_until_new_day(now: datetime, zone: tzinfo) -> float:
 
 
 def backoff_for_error(
-    error: TransientCRMError, kind: CallKind, window_s: float, day_left: float | None = None
+    error: TransientCRMError, kind: CallKind, window_s: float, day_left_s: float | None = None
 ) -> Backoff | None:
-    """What a failed call means for all others; None when it means nothing. HubSpot's own wait wins.
+    """Return the backoff that a failed call causes, or None. A wait that HubSpot names wins over ours.
 
     Args:
-        day_left: seconds until the daily limit comes back, None where that is not known.
+        day_left_s: seconds until the daily limit is renewed, None if unknown.
     """
-    told = error.retry_after_s
+    named_s = error.retry_after_s
     match error:
         case PortalMoving():
-            return Backoff("portal", _MOVING_WAIT_S if told is None else told, _MOVING_REASON)
+            return Backoff("portal", _MOVING_WAIT_S if named_s is None else named_s, _MOVING_REASON)
         case RateLimited(policy="DAILY"):
-            fallback = UNKNOWN_DAY_WAIT_S if day_left is None else day_left
-            return Backoff("portal", fallback if told is None else told, "DAILY")
+            fallback = UNKNOWN_DAY_WAIT_S if day_left_s is None else day_left_s
+            return Backoff("portal", fallback if named_s is None else named_s, "DAILY")
         case RateLimited(policy=policy):
             fallback = SEARCH_WINDOW_S if policy == "SECONDLY" else window_s
-            return Backoff(kind, fallback if told is None else told, policy or error.reason)
+            return Backoff(kind, fallback if named_s is None else named_s, policy or error.reason)
         case ObjectLocked():
-            return Backoff(kind, _LOCKED_WAIT_S if told is None else max(told, _LOCKED_WAIT_S), error.reason)
+            return Backoff(kind, _LOCKED_WAIT_S if named_s is None else max(named_s, _LOCKED_WAIT_S), error.reason)
         case _:
-            return None if told is None else Backoff(kind, told, error.reason)
+            return None if named_s is None else Backoff(kind, named_s, error.reason)
 
 
 def pause_too_long_error(wait_s: float, reason: str) -> TransientCRMError:
-    """Return the error for a call that was not made because a pause lasts longer than anybody should wait."""
+    """Return the error of a call that was not made because a pause lasts longer than callers wait."""
     if reason == _MOVING_REASON:
         return PortalMoving(retry_after_s=wait_s)
     return RateLimited(status=0, retry_after_s=wait_s, policy=reason)
 
 
-Priority: TypeAlias = Literal["interactive", "background"]
-PRIORITIES: Final[tuple[Priority, ...]] = ("interactive", "background")  # in the order in which they are served
-
-# HubSpot's docs, "Webhooks API guide": the values of changeSource that come in thousands at a time.
-_BULK_SOURCES: Final = frozenset({"IMPORT", "BATCH_UPDATE", "MIGRATION"})
-
-
-def priority_of(change_source: str | None) -> Priority:
-    """Return the priority of the work on an event by its changeSource."""
-    return "background" if change_source in _BULK_SOURCES else "interactive"
-
-
-CALL_KINDS: Final[tuple[CallKind, ...]] = ("calls", "search", "associations")
-_SCRIPT: Final = (Path(__file__).parent / "rate_budget.lua").read_text()
-_SECOND: Final = 1_000_000  # Redis' clock counts microseconds
-_JITTER_S: Final = 0.003  # so that processes do not all wake for the same place
-_MAX_CONNECTIONS: Final = 4  # hosted Redis plans count them, and a script takes a fraction of a millisecond
-_MAX_SLEEP_S: Final = 5.0  # a pause may be ended early by an operator
-
-
 class RateBudget:
-    """Places for calls; `place` waits for one, first come first served within a process, portal and priority."""
+    """Slots for calls; first come first served within a process, portal, kind and priority."""
 
     def __init__(
         self,
@@ -206,13 +195,14 @@ class RateBudget:
         """Share the budget through `redis`.
 
         Args:
-            limit: calls in a window, until HubSpot tells its own figure.
-            search_limit: searches in a second.
-            association_limit: batch association calls in a window.
-            reserve: share of each limit that background calls leave to interactive ones, and have for themselves too.
-            call_timeout_s: a call never takes longer; the place of a process that died comes back after it.
-            concurrency: places held by this process at a time, the threads of its client: no place waits for one.
-            longest_wait_s: a pause longer than this is refused at once, with the wait, instead of being sat out.
+            limit: calls per window, until HubSpot reports its own limit.
+            search_limit: searches per second.
+            association_limit: batch association calls per window.
+            reserve: share of each limit that background calls leave to interactive ones; background calls may use as
+                much again even when interactive calls use all the rest.
+            call_timeout_s: no call takes longer; the slot of a process that died comes back after it.
+            concurrency: slots held by this process at a time: the threads of its client.
+            max_wait_s: a pause longer than this is not waited out: callers get its error at once.
         """
         self._limits: Mapping[CallKind, int] = {
             "calls": limit, "search": search_limit, "associations": association_limit,
@@ -229,38 +219,37 @@ class RateBudget:
 
     @asynccontextmanager
     async def slot(self, portal_id: int, kind: CallKind, priority: Priority = "interactive") -> AsyncIterator[Slot]:
-        """Hold a place around one call; a transient error of the call becomes a wait of every process.
+        """Hold a slot around one call; a transient error of the call becomes a backoff of every process.
 
         Raises:
-            TransientCRMError: calls are paused for long, or Redis does not answer.
+            TransientCRMError: calls are paused for longer than callers wait, or Redis does not answer.
         """
-        slot, asked = secrets.token_hex(8), time.monotonic()
+        slot_id, started = secrets.token_hex(8), time.monotonic()
         async with self._slot_locks[portal_id, kind, priority]:
-            await self._acquire_slot(portal_id, kind, slot, priority)
-        BUDGET_WAIT_SECONDS.labels(kind).observe(time.monotonic() - asked)
-        place = Slot(self._window(kind))
+            await self._acquire_slot(portal_id, kind, slot_id, priority)
+        BUDGET_WAIT_SECONDS.labels(kind).observe(time.monotonic() - started)
+        slot = Slot(self._window(kind))
         try:
             try:
-                yield place
+                yield slot
             except TransientCRMError as error:
-                if wait := backoff_for_error(error, kind, self._window(kind), self._day_left_s(portal_id)):
+                if backoff := backoff_for_error(error, kind, self._window(kind), self._day_left_s(portal_id)):
                     with suppress(CRMUnavailable):
-                        await self.pause(portal_id, wait.scope, wait.seconds, wait.reason)
+                        await self.pause(portal_id, backoff.scope, backoff.seconds, backoff.reason)
                 raise
         finally:
             self._concurrency.release(portal_id)
-            await self._release_slot(portal_id, kind, slot, place)
+            await self._release_slot(portal_id, kind, slot_id, slot)
 
     async def count_call(self, portal_id: int) -> None:
-        """Count a call that was made before anybody knew whose it was; HubSpot has counted it."""
-        slot, window = secrets.token_hex(8), round(self._window_s * _SECOND)
+        """Count a call that was made before its portal was known; HubSpot has counted it."""
+        slot_id, window = secrets.token_hex(8), round(self._window_s * _SECOND)
+        arguments = (slot_id, self._limits["calls"], window, window, 0, "interactive")
         with suppress(CRMUnavailable):
-            await self._run_script(
-                "take", portal_id, "calls", slot, self._limits["calls"], window, window, 0, "interactive"
-            )
+            await self._run_script("take", portal_id, "calls", *arguments)
 
     async def pause(self, portal_id: int, scope: PauseScope, seconds: float, reason: str = "") -> None:
-        """Hold up every process: no place is given for `seconds`; a longer pause stays as it is.
+        """Grant no slot in any process for `seconds`; a longer pause stays as it is.
 
         Raises:
             CRMUnavailable: Redis does not answer.
@@ -272,25 +261,26 @@ class RateBudget:
         await self._run_script("resume", portal_id, scope)
 
     async def state(self, portal_id: int) -> dict[CallKind, LimitState]:
-        """What is taken and what is paused, for every kind of call."""
+        """Return the use of every limit, by kind of call."""
         states: dict[CallKind, LimitState] = {}
         for kind in CALL_KINDS:
-            limit, used, wait, why, left = await self._run_script("state", portal_id, kind, self._limits[kind])
-            told = int(left) if int(left) >= 0 else None
-            states[kind] = LimitState(int(limit), int(used), int(wait) / _SECOND, cast("bytes", why).decode(), told)
+            limit, used, wait, reason, left = await self._run_script("state", portal_id, kind, self._limits[kind])
+            day_left = int(left) if int(left) >= 0 else None
+            waiting_s = int(wait) / _SECOND
+            states[kind] = LimitState(int(limit), int(used), waiting_s, cast("bytes", reason).decode(), day_left)
         return states
 
     @property
     def portals(self) -> set[int]:
-        """The portals of which this process has asked for places."""
+        """The portals for which this process has requested slots."""
         return {portal_id for portal_id, _, _ in self._slot_locks}
 
     def has_time_zone(self, portal_id: int) -> bool:
-        """Whether it is known when the portal's day ends."""
+        """Return whether the portal's time zone is known."""
         return portal_id in self._time_zones
 
     def set_time_zone(self, portal_id: int, time_zone: str) -> None:
-        """Take note of the portal's time zone, as `Europe/Berlin`: its daily limit comes back at midnight there."""
+        """Set the portal's time zone, as `Europe/Berlin`: its daily limit is renewed at midnight there."""
         with suppress(ZoneInfoNotFoundError, ValueError):
             self._time_zones[portal_id] = ZoneInfo(time_zone)
 
@@ -301,34 +291,33 @@ class RateBudget:
             await self._concurrency.acquire(portal_id)
             try:
                 arguments = (slot_id, self._limits[kind], window, lease, self._reserve, priority)
-                taken, wait, why = await self._run_script("take", portal_id, kind, *arguments)
+                is_granted, wait, reason = await self._run_script("take", portal_id, kind, *arguments)
             except BaseException:
                 self._concurrency.release(portal_id)
-                # Cancelled, or Redis fell silent: it may have given the place all the same.
+                # Cancelled, or Redis did not answer: it may have granted the slot all the same.
                 with suppress(CRMUnavailable):
                     await asyncio.shield(self._run_script("back", portal_id, kind, slot_id))
                 raise
-            if taken:
+            if is_granted:
                 return
             self._concurrency.release(portal_id)
             wait_s = int(wait) / _SECOND
-            if why and wait_s > self._max_wait_s:
-                raise pause_too_long_error(wait_s, cast("bytes", why).decode())
+            if reason and wait_s > self._max_wait_s:
+                raise pause_too_long_error(wait_s, cast("bytes", reason).decode())
             await asyncio.sleep(min(wait_s, _MAX_SLEEP_S) + random.uniform(0, _JITTER_S))
 
     async def _release_slot(self, portal_id: int, kind: CallKind, slot_id: str, slot: Slot) -> None:
-        with suppress(CRMUnavailable):  # the lease ends it as well, later
+        with suppress(CRMUnavailable):  # otherwise the slot's lease ends it, later
             if not slot.made_call:
                 await asyncio.shield(self._run_script("back", portal_id, kind, slot_id))
                 return
-            told: tuple[str | int, ...] = ("", "", 0)
-            if kind == "calls":  # of the other kinds it is not documented what their headers speak of
-                day = round(self._day_left_s(portal_id) or UNKNOWN_DAY_WAIT_S) * _SECOND
-                left = "" if slot.reported_day_left is None else slot.reported_day_left
-                told = (slot.reported_limit or "", left, day)
-            await asyncio.shield(
-                self._run_script("end", portal_id, kind, slot_id, round(self._window(kind) * _SECOND), *told)
-            )
+            window = round(self._window(kind) * _SECOND)
+            reported: tuple[str | int, ...] = ("", "", 0)
+            if kind == "calls":  # for the other kinds, HubSpot does not document which limit the headers report
+                day_length = round(self._day_left_s(portal_id) or UNKNOWN_DAY_WAIT_S) * _SECOND
+                day_left = "" if slot.reported_day_left is None else slot.reported_day_left
+                reported = (slot.reported_limit or "", day_left, day_length)
+            await asyncio.shield(self._run_script("end", portal_id, kind, slot_id, window, *reported))
 
     def _day_left_s(self, portal_id: int) -> float | None:
         zone = self._time_zones.get(portal_id)
@@ -338,12 +327,11 @@ class RateBudget:
         self, operation: str, portal_id: int, kind: PauseScope, *arguments: str | float
     ) -> list[int | bytes]:
         hash_key = f"spokes:{portal_id}:budget"
-        slots = f"{hash_key}:{kind}"
+        slots_key = f"{hash_key}:{kind}"
+        keys = [slots_key, f"{slots_key}:background", hash_key]
         try:
             async with self._connections:
-                answer = await self._script(
-                    keys=[slots, f"{slots}:background", hash_key], args=[operation, kind, *arguments]
-                )
+                answer = await self._script(keys=keys, args=[operation, kind, *arguments])
         except (RedisError, OSError, TimeoutError):
             raise CRMUnavailable from None
         return cast("list[int | bytes]", answer)

@@ -1,4 +1,4 @@
-"""Whom our token belongs to. Rule: HubSpot being down says nothing about the token; only 401 does."""
+"""Portal and scopes of our access token. Only a 401 says that the token is invalid; an outage says nothing about it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TokenInfo:
-    """Whom the token belongs to; `scopes` is empty where HubSpot does not tell them."""
+    """The portal and scopes of a token; `scopes` is empty if HubSpot does not report them."""
 
     hub_id: int
     scopes: frozenset[str]
 
 
 async def token_info(client: "HubSpotClient", paths: Paths) -> TokenInfo | None:
-    """Ask HubSpot; None when it cannot be asked now.
+    """Return portal and scopes of the client's token; None if HubSpot cannot answer now.
 
     Raises:
         NotAuthorized: HubSpot does not know the token.
@@ -27,20 +27,20 @@ async def token_info(client: "HubSpotClient", paths: Paths) -> TokenInfo | None:
     try:
         body = (await client.token_info(paths.token_info())).body
         scopes = body.get("scopes")
-        return TokenInfo(_hub(body.get("hubId")), frozenset(map(str, scopes if isinstance(scopes, list) else ())))
+        return TokenInfo(_hub_id(body.get("hubId")), frozenset(map(str, scopes if isinstance(scopes, list) else ())))
     except TransientCRMError:
         return None
-    except PermanentCRMError:  # a token of another kind: only its account can be asked for
-        return await _account(client, paths)
+    except PermanentCRMError:  # not a private app's token: only its portal can be read
+        return await _account_info(client, paths)
 
 
-async def _account(client: "HubSpotClient", paths: Paths) -> TokenInfo | None:
+async def _account_info(client: "HubSpotClient", paths: Paths) -> TokenInfo | None:
     try:
         body = (await client.call("GET", paths.account_details())).body
     except (TransientCRMError, PermanentCRMError):
         return None
-    return TokenInfo(_hub(body.get("portalId")), frozenset())
+    return TokenInfo(_hub_id(body.get("portalId")), frozenset())
 
 
-def _hub(value: object) -> int:
+def _hub_id(value: object) -> int:
     return value if isinstance(value, int) else 0
