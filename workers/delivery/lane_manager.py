@@ -53,7 +53,7 @@ class LaneManager:
         self._waiting: dict[str, list[WorkItem]] = {}  # by lane: who waits because another process has it
         self._token = f"{holder}:0"  # a call's own, and the same when it is repeated: its lanes may be ours already
         self._group_commit: GroupCommit[tuple[DeliveryRun, list[WorkItem]], list[WorkItem]] = GroupCommit(
-            self._commit, outage, max_weight=_MAX_EVENTS, weight=lambda ask: len(ask[1])
+            self._commit, max_weight=_MAX_EVENTS, weight=lambda request: len(request[1]), outage=outage
         )
 
     async def acquire(self, run: DeliveryRun, items: list[WorkItem]) -> list[WorkItem]:

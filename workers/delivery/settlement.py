@@ -119,7 +119,7 @@ class Settlement:
         self.metrics = RunMetrics()  # of what is settled; counted with each transaction
         self._script = redis.register_script(_SCRIPT)
         self._group_commit: GroupCommit[SettlementStep | CloseDelivery | Lane, bool] = GroupCommit(
-            self._commit, outage, max_weight=_MAX_STEPS
+            self._commit, max_weight=_MAX_STEPS, outage=outage
         )
 
     def add_step(self, step: SettlementStep) -> None:

@@ -1,101 +1,141 @@
-"""Calls that share round trips: who asks while one is under way goes with the next. Rule: in the order of asking.
+"""Group commit: items submitted while a call is under way share the next one.
 
-Redis being away is waited out and the call made again, so whatever is carried out must be safe to repeat.
+Settlement, lanes, admission and the own-write ledger each send their script or pipeline through one `GroupCommit`, so
+that Redis is called per group of items and not per item.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar, cast
 
 from spokes.core.redis.outage import RedisOutage, is_outage
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+_Submission: TypeAlias = "tuple[Item, int, asyncio.Future[Answer] | None]"  # with its weight
+
+
+def _one(_: object) -> int:
+    return 1
 
 
 class GroupCommit(Generic[Item, Answer]):
-    """One call at a time for everybody who asks."""
+    """Commits items in groups, in the order in which they were added."""
 
     def __init__(
         self,
         commit: Callable[[list[Item]], Awaitable[Sequence[Answer]]],
-        outage: RedisOutage,
         *,
         max_weight: int,
-        weight: Callable[[Item], int] = lambda _: 1,
+        weight: Callable[[Item], int] = _one,
+        full_weight: int | None = None,
+        max_calls: int = 1,
+        outage: RedisOutage | None = None,
     ) -> None:
-        """Share calls of `carry_out`, which answers each ask in its place.
+        """Send items to `commit`.
 
-        A call takes no further ask once its asks weigh `most`: while Redis is at it, we are to have work of our own.
+        Args:
+            commit: sends one group and returns one answer for each of its items, in their order.
+            max_weight: a group that weighs this much takes no further item, so that one call never holds Redis long.
+            weight: the weight of an item.
+            full_weight: waiting items that weigh this much are committed at once, beside the calls under way. Lighter
+                groups wait for the call under way and for the rest of the event loop's iteration. By default,
+                every group waits.
+            max_calls: the number of calls under way at a time while groups are full; 1 keeps items in order.
+            outage: waits until Redis is back and repeats the call, so `commit` must be safe to repeat. Without it, and
+                for other errors, the submitters of the group receive the error.
         """
         self._commit = commit
-        self._outage = outage
         self._max_weight = max_weight
         self._weight = weight
-        self._waiting: deque[tuple[Item, asyncio.Future[Answer] | None]] = deque()
-        self._in_flight: list[tuple[Item, asyncio.Future[Answer] | None]] = []
-        self._drain_task: asyncio.Task[None] | None = None
+        self._full_weight = full_weight
+        self._max_calls = max_calls
+        self._outage = outage
+        self._waiting: deque[_Submission[Item, Answer]] = deque()
+        self._waiting_weight = 0
+        self._calls: dict[asyncio.Task[None], list[_Submission[Item, Answer]]] = {}  # the group each task commits
 
-    def pending(self) -> Iterator[Item]:
-        """Go through what was asked for and is not carried out yet."""
-        for ask, _ in (*self._in_flight, *self._waiting):
-            yield ask
-
-    def submit(self, item: Item, future: "asyncio.Future[Answer] | None" = None) -> "asyncio.Future[Answer]":
-        """Return the answer to come; `answer` itself, where there is one that waits for it already."""
-        future = future or asyncio.get_running_loop().create_future()
-        self._append(item, future)
+    def submit(self, item: Item, answer: "asyncio.Future[Answer] | None" = None) -> "asyncio.Future[Answer]":
+        """Add an item; return the future of its answer, which is `answer` if the caller has made one already."""
+        future = answer or asyncio.get_running_loop().create_future()
+        self._add(item, future)
         return future
 
     def enqueue(self, item: Item) -> None:
-        """Ask without waiting for an answer; a later ask is answered after it was carried out."""
-        self._append(item, None)
+        """Add an item whose answer nobody needs; items added later are committed after it."""
+        self._add(item, None)
 
-    def _append(self, ask: Item, answer: "asyncio.Future[Answer] | None") -> None:
-        self._waiting.append((ask, answer))
-        if self._drain_task is None:
-            self._drain_task = asyncio.get_running_loop().create_task(self._drain())
+    def pending(self) -> Iterator[Item]:
+        """Iterate over the items whose commit has not been answered."""
+        for group in (*self._calls.values(), self._waiting):
+            for item, _, _ in group:
+                yield item
 
     async def close(self) -> None:
-        """Wait for what is under way."""
-        if self._drain_task is not None:
-            await asyncio.wait([self._drain_task])
+        """Wait until every added item is committed."""
+        if self._calls:
+            await asyncio.wait(self._calls)
+
+    def _add(self, item: Item, answer: "asyncio.Future[Answer] | None") -> None:
+        weight = self._weight(item)
+        self._waiting.append((item, weight, answer))
+        self._waiting_weight += weight
+        calls = len(self._calls)
+        if not calls or (calls < self._max_calls and self._is_full()):
+            self._calls[asyncio.get_running_loop().create_task(self._drain())] = []
+
+    def _is_full(self) -> bool:
+        return self._full_weight is not None and self._waiting_weight >= self._full_weight
 
     async def _drain(self) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
         try:
-            while self._waiting:
-                group = self._in_flight = self._next_group()
-                try:
-                    answers = await self._commit_with_retry([ask for ask, _ in group])
-                except Exception as error:  # noqa: BLE001 - every waiter must learn of it, whatever it is
-                    for _, waiter in group:
-                        if waiter is not None and not waiter.done():
-                            waiter.set_exception(error)
-                            waiter.exception()  # who asked may be gone, and asyncio complains of what nobody saw
-                else:
-                    for (_, waiter), answer in zip(group, answers, strict=True):
-                        if waiter is not None and not waiter.done():
-                            waiter.set_result(answer)
+            while True:
+                if self._full_weight is not None and not self._is_full():
+                    await asyncio.sleep(0)  # items added in this iteration of the event loop join the group
+                group = self._calls[task] = self._next_group()
+                if not group:
+                    return
+                await self._commit_group(group)
         finally:
-            self._in_flight = []
-            self._drain_task = None
+            # Here and not in a done callback, which runs an iteration later: an item added in between would find no
+            # task to commit it.
+            del self._calls[task]
 
-    def _next_group(self) -> list[tuple[Item, asyncio.Future[Answer] | None]]:
-        group, weight = [], 0
-        while self._waiting and weight < self._max_weight:
-            group.append(self._waiting.popleft())
-            weight += self._weight(group[-1][0])
+    def _next_group(self) -> "list[_Submission[Item, Answer]]":
+        group: list[_Submission[Item, Answer]] = []
+        group_weight = 0
+        while self._waiting and group_weight < self._max_weight:
+            submission = self._waiting.popleft()
+            group.append(submission)
+            group_weight += submission[1]
+        self._waiting_weight -= group_weight
         return group
 
-    async def _commit_with_retry(self, asks: list[Item]) -> Sequence[Answer]:
+    async def _commit_group(self, group: "list[_Submission[Item, Answer]]") -> None:
+        items = [item for item, _, _ in group]
+        try:
+            answers = await (
+                self._commit(items) if self._outage is None else self._commit_with_retry(items, self._outage)
+            )
+            for (_, _, future), answer in zip(group, answers, strict=True):
+                if future is not None and not future.done():
+                    future.set_result(answer)
+        except Exception as error:  # noqa: BLE001 - whatever it is: no submitter may wait for ever
+            for _, _, future in group:
+                if future is not None and not future.done():
+                    future.set_exception(error)
+                    future.exception()  # marked as retrieved: the submitter may be gone, and asyncio would log it
+
+    async def _commit_with_retry(self, items: list[Item], outage: RedisOutage) -> Sequence[Answer]:
         while True:
             try:
-                answers = await self._commit(asks)
+                answers = await self._commit(items)
             except Exception as error:
                 if not is_outage(error):
                     raise
-                await self._outage.wait(error)
+                await outage.wait(error)
             else:
-                self._outage.mark_available()
+                outage.mark_available()
                 return answers

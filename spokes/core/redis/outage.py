@@ -1,4 +1,4 @@
-"""Wait for Redis while it is away. Rule: one line when it goes, one when it is back, and nobody ends for it."""
+"""Recognise a Redis outage and wait it out: one log line when it starts, one when it ends, and no process exits."""
 
 import asyncio
 import random
@@ -11,41 +11,41 @@ from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError, Respon
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-# What Redis being away looks like: gone, slow, reading its file, without memory for more, or a replica for a while.
+# Unreachable, slow, loading its file, or a read-only replica during a failover.
 _OUTAGE_ERRORS: Final = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
-# Its memory or its disk is full; redis-py puts words of its own before what a pipeline was answered.
+# Memory or disk is full. redis-py prefixes an error within a pipeline with text of its own.
 _FULL_MESSAGE: Final = re.compile(r"^(?:Command # \d+ .* of pipeline caused error: )?(?:OOM|MISCONF) ", re.DOTALL)
 _RETRY_S: Final = 0.25
 log = structlog.get_logger()
 
 
 def is_outage(error: BaseException) -> bool:
-    """Return whether the same call will work once Redis is itself again."""
+    """Return whether the same call will succeed once Redis is available again."""
     return isinstance(error, _OUTAGE_ERRORS) or (
         isinstance(error, ResponseError) and bool(_FULL_MESSAGE.search(str(error)))
     )
 
 
 def is_redis_outage(error: BaseException) -> bool:
-    """Return whether a handler's error is Redis', not one of its own connections."""
+    """Return whether a handler's error is an outage of Redis, and not of a connection of its own."""
     return isinstance(error, RedisError) and is_outage(error)
 
 
 class RedisOutage:
-    """What one process knows of Redis being away."""
+    """The current Redis outage, if any, as one process sees it."""
 
     def __init__(self) -> None:
         self._started_at: float | None = None
 
     async def wait(self, error: BaseException) -> None:
-        """Sit out a moment; the first to notice says so."""
+        """Wait a moment before the next try; the first call of an outage logs it."""
         if self._started_at is None:
             self._started_at = time.monotonic()
-            log.warning("redis_away", error=type(error).__name__)
+            log.warning("redis_outage_started", error=type(error).__name__)
         await asyncio.sleep(_RETRY_S * random.uniform(0.5, 1.5))
 
     def mark_available(self) -> None:
-        """Take note that Redis has answered."""
+        """End the outage: Redis has answered."""
         if self._started_at is not None:
-            log.warning("redis_back", away_s=round(time.monotonic() - self._started_at, 1))
+            log.warning("redis_outage_ended", away_s=round(time.monotonic() - self._started_at, 1))
             self._started_at = None
