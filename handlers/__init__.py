@@ -1,6 +1,6 @@
-"""What to do about each event: the part you edit. Rule: a handler sees its event and its tools, and nothing else.
+"""Your handlers: the part of this project that you edit. `ROUTER` lists their routers.
 
-Every handler stands in one of the routers listed here; reading this list is reading what the deployment does.
+A deployment runs the handlers of these routers and no others.
 """
 
 from handlers import companies, contacts, deals, privacy, tickets

@@ -1,4 +1,4 @@
-"""Keep company domains in one form, so that HubSpot can match companies by them."""
+"""Keep company domains in canonical form, so that HubSpot can match companies by domain."""
 
 from spokes.core.events import Event
 from spokes.crm.validation import canonical_domain
@@ -14,9 +14,9 @@ router = Router()
 @router.register("company.propertyChange", property="domain")
 @uses(reads={"companies": ("domain",)}, may=("companies.update",))
 async def keep_domain_canonical(event: Event, tools: Tools) -> None:
-    """Write `https://www.Example.com/about` back as `example.com`; what is no domain is left alone.
+    """Write `https://www.Example.com/about` back as `example.com`; leave text alone that is not a domain.
 
-    What people have set counts, and not our own write on top of it: see tools.Standing.
+    `tools.current_value` ensures that a person's change counts before our own earlier write.
     """
     company = await tools.crm.companies.get(event.survivor_id)
     domain = canonical_domain(await tools.current_value(company, "domain"))

@@ -1,4 +1,4 @@
-"""Keep contacts reachable: phone numbers in E.164, e-mail addresses in their canonical form."""
+"""Keep contacts reachable: phone numbers in E.164, e-mail addresses in canonical form."""
 
 from spokes.core.events import Event
 from spokes.crm.validation import canonical_email, e164
@@ -15,9 +15,9 @@ router = Router()
 @router.register("contact.propertyChange", property="email")
 @uses(reads={"contacts": ("phone", "email", "hs_country_region_code")}, may=("contacts.update",))
 async def keep_reachable(event: Event, tools: Tools) -> None:
-    """Write phone and e-mail back in canonical form, where they differ; what cannot be read is left alone.
+    """Write phone and e-mail back in canonical form where they differ; leave values alone that cannot be parsed.
 
-    What people have set counts, and not our own write on top of it: see tools.Standing.
+    `tools.current_value` ensures that a person's change counts before our own earlier write.
     """
     contact = await tools.crm.contacts.get(event.survivor_id)
     region = contact["hs_country_region_code"] or tools.default_region

@@ -1,4 +1,4 @@
-"""When a deal is won, its owner gets a task to follow up, once."""
+"""When a deal is won, create one follow-up task for its owner."""
 
 from spokes.core.events import Event
 from spokes.crm.objects import Record
@@ -17,7 +17,7 @@ router = Router()
     may=("tasks.create", "associations.list"),
 )
 async def follow_up_when_won(event: Event, tools: Tools) -> None:
-    """Create the task on the deal when it stands at closed-won; a deal that is won twice gets one task."""
+    """Create the task if the deal is closed-won; a deal that is won twice gets one task."""
     deal = await tools.crm.deals.get(event.object_id)
     if not is_won(deal):
         return
@@ -41,5 +41,5 @@ async def follow_up_when_won(event: Event, tools: Tools) -> None:
 
 
 def is_won(deal: Record) -> bool:
-    """Return whether the deal is won: HubSpot's own flag, or the default pipeline's stage before the flag is set."""
+    """Return whether the deal is won: by HubSpot's flag, or by the default pipeline's stage before the flag is set."""
     return deal["hs_is_closed_won"] == "true" or deal["dealstage"] == "closedwon"

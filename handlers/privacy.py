@@ -1,4 +1,4 @@
-"""When HubSpot erases a person, we erase what we hold on them."""
+"""When HubSpot erases a contact, delete the data we hold on it."""
 
 from spokes.core.events import Event
 from spokes.routing import Router
@@ -9,6 +9,6 @@ router = Router()
 
 @router.register("contact.privacyDeletion")
 async def forget_contact(event: Event, tools: Tools) -> None:
-    """Purge dead letters, ledgers and marks of the contact; the audit holds no value of theirs."""
+    """Delete the contact's dead letters, ledger entries and timestamps; audit records hold no property values."""
     del event
     await tools.purge()

@@ -1,4 +1,4 @@
-"""When a ticket closes, its contacts get a note, once."""
+"""When a ticket closes, create one note on its contacts."""
 
 from spokes.core.errors import ObjectNotFound, RetryLater
 from spokes.core.events import Event
@@ -18,9 +18,9 @@ router = Router()
     may=("notes.create", "associations.list"),
 )
 async def note_when_closed(event: Event, tools: Tools) -> None:
-    """Leave one note on all contacts of the ticket; a ticket that closes twice leaves one.
+    """Create one note on all contacts of the ticket; a ticket that closes twice gets one note.
 
-    The note is the ticket's and not each contact's: contacts are merged, and go by another id from then on.
+    The note is guarded per ticket, not per contact, because a merge changes a contact's id.
     """
     ticket = await tools.crm.tickets.get(event.object_id)
     if not is_closed(ticket):
@@ -42,10 +42,10 @@ async def note_when_closed(event: Event, tools: Tools) -> None:
         return
     try:
         await tools.once("closed-note", create, find=find)
-    except ObjectNotFound as gone:  # a contact is, or was merged, since it was listed: the next list knows
-        raise RetryLater from gone
+    except ObjectNotFound as error:  # a contact was deleted or merged after it was listed; the next run lists again
+        raise RetryLater from error
 
 
 def is_closed(ticket: Record) -> bool:
-    """Return whether the ticket is closed: HubSpot stamps the date, whatever the pipeline."""
+    """Return whether the ticket is closed: by the date that HubSpot sets in every pipeline, or by the default stage."""
     return bool(ticket["closed_date"]) or ticket["hs_pipeline_stage"] == CLOSED

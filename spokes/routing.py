@@ -1,4 +1,4 @@
-"""Router: which handler takes which event. Rule: exactly one, and who would be called can be asked without a call."""
+"""`Router`: the table from event types to handlers. Each event has at most one handler."""
 
 import importlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -14,17 +14,17 @@ from spokes.crm.access import validate_methods
 if TYPE_CHECKING:
     from spokes.tools import Tools
 
-_CACHE_SIZE: Final = 1024  # answers that are remembered; whoever sends events chooses what is asked
+_CACHE_SIZE: Final = 1024  # bounded, because senders choose the event types
 Handler = Callable[[Event, "Tools"], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Uses:
-    """What a handler declares: the properties it reads, by service, and the CRM methods it may call.
+    """A handler's declaration: the properties it reads, by service, and the CRM methods it may call.
 
     `reads` maps a service to properties, `{"contacts": ("phone", "country")}`; `may` names methods,
-    `{"contacts.update", "tasks.create"}`. The handler gets services that offer nothing else. `each_event` asks for
-    every single change of a property; else several that wait together come once, as the newest.
+    `{"contacts.update", "tasks.create"}`. The handler's services refuse everything else. With `each_event` the handler
+    is called for every change of a property; otherwise changes that wait together are coalesced into the newest.
     """
 
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Uses:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A handler, where it claims something: its name as `contacts.keep_reachable`, its function, what it uses."""
+    """A registered handler: its name such as `contacts.keep_reachable`, its function, and its declaration."""
 
     name: str
     function: Handler
@@ -44,19 +44,20 @@ class Route:
 def uses(
     *, reads: Mapping[str, tuple[str, ...]] | None = None, may: tuple[str, ...] = (), each_event: bool = False
 ) -> Callable[[Handler], Handler]:
-    """Declare what a handler reads and may do; see Uses. Stands below `register`, which takes note of it.
+    """Declare what a handler reads and may do; see `Uses`. Write it below `@router.register`, which reads it.
 
     Raises:
-        ConfigurationError: a method of `may` is none, a text stands where several belong, or `register` stands below.
+        ConfigurationError: `may` names an unknown method, a string is given in place of a tuple, or `@router.register`
+            is below.
     """
-    given: tuple[object, ...] = (may, *(reads or {}).values())
-    if any(isinstance(names, str) for names in given):
+    name_tuples: tuple[object, ...] = (may, *(reads or {}).values())
+    if any(isinstance(names, str) for names in name_tuples):
         raise ConfigurationError(['@uses takes tuples: reads={"contacts": ("phone",)}, may=("contacts.update",).'])
     declared = Uses(dict(reads or {}), validate_methods(may), each_event)
 
     def declare(function: Handler) -> Handler:
-        if hasattr(function, "__spokes_claims__"):
-            raise ConfigurationError([f"{function.__name__}: @uses must stand below @router.register."])
+        if hasattr(function, "__spokes_registered__"):
+            raise ConfigurationError([f"{function.__name__}: put @uses below @router.register."])
         function.__spokes_uses__ = declared  # type: ignore[attr-defined]  # read by register
         return function
 
@@ -64,76 +65,77 @@ def uses(
 
 
 class Router:
-    """Handlers by what they claim: a type, or a type and a property."""
+    """Handlers by the event type they are registered for, or by event type and property."""
 
     def __init__(self, *others: "Router") -> None:
-        """Join `others` into one.
+        """Combine `others` into one router.
 
         Raises:
-            ConfigurationError: two of them claim the same.
+            ConfigurationError: two of them register the same event type.
         """
         self._routes: dict[str, Route] = {}
         self._cached_match = lru_cache(_CACHE_SIZE)(self._match)
         for other in others:
-            for claim, route in other:
-                self._add(claim, route)
+            for registration, route in other:
+                self._add(registration, route)
 
     def register(self, event_type: str, *, property: str | None = None) -> Callable[[Handler], Handler]:  # noqa: A002 - HubSpot's own word
-        """Claim a type for the decorated coroutine.
+        """Register the decorated coroutine for an event type.
 
         Args:
             event_type: `contact.creation`, for both dialects; `object.creation` for every object type, and
                 `2-1234.creation` for a custom one.
-            property: claim only changes of this property.
+            property: register only for changes of this property.
 
         Raises:
-            ConfigurationError: it is claimed already, or what is decorated is no coroutine function.
+            ConfigurationError: another handler is registered, or the decorated function is not a coroutine function.
         """
-        claim = f"{event_type}:{property}" if property else event_type
+        registration = f"{event_type}:{property}" if property else event_type
 
         def register(function: Handler) -> Handler:
             if not iscoroutinefunction(function):
-                raise ConfigurationError([f"{claim}: a handler is a coroutine, `async def {function.__name__}`."])
-            function.__spokes_claims__ = True  # type: ignore[attr-defined]  # read by uses
+                message = f"{registration}: a handler must be a coroutine, `async def {function.__name__}`."
+                raise ConfigurationError([message])
+            function.__spokes_registered__ = True  # type: ignore[attr-defined]  # read by uses
             name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-            self._add(claim, Route(name, function, getattr(function, "__spokes_uses__", Uses())))
+            self._add(registration, Route(name, function, getattr(function, "__spokes_uses__", Uses())))
             return function
 
         return register
 
     def match(self, event: Event) -> Route | None:
-        """Return the handler that takes `event`: the one that claims most exactly, or None."""
-        name = event.property_name if event.kind == "propertyChange" else None  # else it may be anything
+        """Return the route for `event`, the most specific registration first; None if no handler is registered."""
+        name = event.property_name if event.kind == "propertyChange" else None  # other kinds may carry any text there
         return self._cached_match(event.object_type, event.kind, name)
 
     @property
     def registrations(self) -> frozenset[str]:
-        """Everything that is claimed: types, and `type:property` for single properties."""
+        """All registrations: event types, and `type:property` for single properties."""
         return frozenset(self._routes)
 
     def __iter__(self) -> Iterator[tuple[str, Route]]:
-        """Go through claims and their handlers, sorted by claim."""
+        """Iterate over registrations and their routes, sorted by registration."""
         return iter(sorted(self._routes.items()))
 
     def _match(self, object_type: str, kind: str, property_name: str | None) -> Route | None:
         for event_type in (f"{object_type}.{kind}", f"object.{kind}"):
-            for claim in (f"{event_type}:{property_name}", event_type):
-                if route := self._routes.get(claim):
+            for registration in (f"{event_type}:{property_name}", event_type):
+                if route := self._routes.get(registration):
                     return route
         return None
 
-    def _add(self, claim: str, route: Route) -> None:
+    def _add(self, registration: str, route: Route) -> None:
         self._cached_match.cache_clear()
-        holder = self._routes.setdefault(claim, route)
-        if holder is not route:
-            raise ConfigurationError([f"{claim} is claimed twice: by {holder.name} and by {route.name}."])
+        registered = self._routes.setdefault(registration, route)
+        if registered is not route:
+            raise ConfigurationError([f"{registration} has two handlers: {registered.name} and {route.name}."])
 
 
 def load_router(package: str) -> Router:
     """Import the package that HANDLERS names and return its ROUTER.
 
     Raises:
-        ConfigurationError: there is no such package, or it has no ROUTER.
+        ConfigurationError: the package does not exist, or has no ROUTER.
     """
     try:
         module = importlib.import_module(package)

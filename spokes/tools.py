@@ -1,4 +1,4 @@
-"""What a handler works with. Rule: everything it may do, and nothing of the machinery around it."""
+"""`Tools`, the second argument of every handler, and the protocols of its members."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Once(Protocol):
-    """Guards an effect that must not be repeated, such as a note: HubSpot has no idempotency keys."""
+    """Guards an effect that must not be repeated, such as creating a note: HubSpot has no idempotency keys."""
 
     async def __call__(
         self,
@@ -19,24 +19,25 @@ class Once(Protocol):
         *,
         find: Callable[[], Awaitable[str | None]] | None = None,
     ) -> str:
-        """Run `make` once for the event's object and `name`, whatever crashes, retries and replays; return its id.
+        """Call `create` once for the event's object and `name`, despite crashes, retries and replays; return its id.
 
         Args:
-            name: tells this effect from the object's others.
-            make: has the effect, and returns the id of what it made.
-            find: looks for what an earlier run made. Called only when such a run was cut off between the effect and
-                its record; without it, `make` runs again in that case.
+            name: distinguishes this effect from other effects on the object.
+            create: has the effect, and returns the id of the created object.
+            find: searches for the object that an earlier run created. It is called only if such a run was interrupted
+                between the effect and its record; without `find`, `create` is called again in that case.
         """
 
 
 class CurrentValue(Protocol):
-    """Tells what counts of a property that the handler writes back in another form."""
+    """Returns the current value of a property that the handler writes back in another form."""
 
     async def __call__(self, record: "Record", name: str) -> str:
-        """Return what is there, unless our own write lies on top of the change that the event tells: then its value.
+        """Return the property's value in `record`, or the event's value if our own write replaced the event's change.
 
-        Between our reading and our writing a moment ago somebody may have changed the property, and HubSpot has no way
-        to write only where nothing changed. Whatever somebody has set since counts before what the event tells.
+        HubSpot has no conditional write: somebody may change a property between our read and our write, and our write
+        then replaces that change. The event's value restores it. A change that somebody made after the event counts
+        before the event's value.
         """
 
 
@@ -44,10 +45,10 @@ class CurrentValue(Protocol):
 class Tools:
     """A handler's tools.
 
-    `standing` tells what counts of a property; `forget` erases what we hold on the event's object; `region` is the
-    country of phone numbers without a +; `attempt` is 1 on the first run. An event may speak for older changes of the
-    same property that waited with it: `first_value` is then what the oldest of them set, and `older` says how many
-    there were.
+    `current_value` returns the value to act on for a property; `purge` deletes the data we hold on the event's object;
+    `default_region` is the country of phone numbers without a +; `attempt` is 1 on the first run. Older changes of the
+    same property that waited with the event are coalesced into this call: `coalesced_count` is their number, and
+    `oldest_value` the value the oldest of them set.
     """
 
     _crm_factory: Callable[[], "Services"]
@@ -63,7 +64,7 @@ class Tools:
 
     @property
     def crm(self) -> "Services":
-        """HubSpot, as far as the handler declared it."""
+        """HubSpot's CRM, restricted to what the handler declared with `@uses`."""
         if self._crm is None:
             self._crm = self._crm_factory()
             self.has_used_crm = True

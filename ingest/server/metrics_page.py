@@ -23,6 +23,16 @@ from spokes.core.telemetry.metric_totals import (
     render_page,
     sample_key,
 )
+from spokes.core.telemetry.metrics import (
+    ALERT_ACTIVE,
+    ARCHIVE_LAG_SECONDS,
+    ARCHIVE_WAITING,
+    PROCESSES,
+    QUEUE_DELIVERIES,
+    QUEUE_OLDEST_DUE_SECONDS,
+    REDIS_SECONDS,
+    REDIS_UP,
+)
 
 CONTENT_TYPE: Final = "text/plain; version=1.0.0; charset=utf-8"
 _EXPECTED_PROCESSES: Final = ("web", "worker")  # shown as 0 if none runs, which an alert rule can match
@@ -54,10 +64,10 @@ class MetricsPage:
         try:
             gauges = await _measure_gauges(self._redis)
         except (RedisError, OSError):
-            return render_page(await self._totals.read() | {sample_key("spokes_redis_up"): 0.0})
+            return render_page(await self._totals.read() | {sample_key(REDIS_UP): 0.0})
         gauges |= {
-            sample_key("spokes_redis_up"): 1.0,
-            sample_key("spokes_redis_seconds"): time.perf_counter() - started,
+            sample_key(REDIS_UP): 1.0,
+            sample_key(REDIS_SECONDS): time.perf_counter() - started,
         }
         return render_page(await self._totals.read() | gauges)
 
@@ -80,14 +90,11 @@ async def _measure_gauges(redis: Redis) -> Samples:
     running = Counter(member.decode().partition(":")[0] for member in processes)
     return {
         **{name.decode(): float(value) for name, value in worker_gauges.items()},
-        **{sample_key("spokes_alert_standing", alert=name.decode().partition(":")[0]): 1.0 for name in alerts},
-        sample_key("spokes_queue_deliveries", state="due"): due,
-        sample_key("spokes_queue_deliveries", state="later"): queued - due,
-        sample_key("spokes_queue_late_seconds"): max(overdue_ms, 0) / 1000,
-        sample_key("spokes_archive_waiting"): unarchived,
-        sample_key("spokes_archive_lag_seconds"): max(lag_ms, 0) / 1000,
-        **{
-            sample_key("spokes_processes", process=kind): float(running[kind])
-            for kind in {*_EXPECTED_PROCESSES, *running}
-        },
+        **{sample_key(ALERT_ACTIVE, alert=name.decode().partition(":")[0]): 1.0 for name in alerts},
+        sample_key(QUEUE_DELIVERIES, state="due"): due,
+        sample_key(QUEUE_DELIVERIES, state="later"): queued - due,
+        sample_key(QUEUE_OLDEST_DUE_SECONDS): max(overdue_ms, 0) / 1000,
+        sample_key(ARCHIVE_WAITING): unarchived,
+        sample_key(ARCHIVE_LAG_SECONDS): max(lag_ms, 0) / 1000,
+        **{sample_key(PROCESSES, process=kind): float(running[kind]) for kind in {*_EXPECTED_PROCESSES, *running}},
     }

@@ -1,1 +1,1 @@
-"""What every process agrees on. Rule: it opens nothing."""
+"""Contracts, settings and types that every process shares. Importing it opens no connection and no file."""

@@ -1,7 +1,7 @@
-"""Delivery: events admitted together. Rule: this is the contract between the web and the worker process.
+"""`Delivery`: events of one portal that are admitted together, as one arq job. The contract of web process and worker.
 
-Its codec is versioned because both run different code for a while during every deploy, compressed because memory is
-what a hosted Redis costs, and JSON because whoever can write to Redis must not be able to run code.
+The codec is versioned because during a deploy both run different versions of the code. It compresses because hosted
+Redis is priced by memory. It is JSON, not pickle: write access to Redis must not allow anybody to execute code.
 """
 
 import random
@@ -21,7 +21,7 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-JobPayload: TypeAlias = dict[str, Any]  # as arq has it, or its one argument: whatever JSON may say
+JobPayload: TypeAlias = dict[str, Any]  # an arq job, or its one argument, as JSON
 
 JOB_NAME: Final = "process_delivery"
 JOB_QUEUE: Final = "arq:queue"  # arq's own defaults, so that stock arq workers and tools see the queue
@@ -34,10 +34,10 @@ AUDIT_STREAM: Final = "spokes:audit"
 _CODEC_PLAIN, _CODEC_ZSTD = (
     b"\x01",
     b"\x03",
-)  # the first byte of a payload names its codec; 2 was zlib, before the first release
-_COMPRESS_FROM_BYTES: Final = 100  # bytes; below it, compressing gains nothing
-# What events have in common, most common last: a delivery of one event takes half the space for knowing it.
-# Part of the codec: another dictionary is another codec byte.
+)  # the first byte of a payload is its codec; 2 was zlib, before the first release
+_COMPRESS_FROM_BYTES: Final = 100  # compressing shorter payloads gains nothing
+# Text that events share, the most common last: it halves the size of a delivery of one event.
+# Part of the codec: another dictionary needs another codec byte.
 _DICTIONARY: Final = (
     b'"conversation.newMessage","object.associationChange","associationType":"CONTACT_TO_COMPANY","fromObjectId":'
     b'"toObjectId":"associationRemoved":false,"isPrimaryAssociation":"primaryObjectId":"mergedObjectIds":["newObjectId":'
@@ -48,10 +48,10 @@ _DICTIONARY: Final = (
     b'"subscriptionType":"contact.propertyChange","attemptNumber":0,"objectId":318845120000,"changeFlag":"DELETED",'
     b'{"t":null,"f":"process_delivery","a":[{"id":"","portal":1,"at":1795442400000,"events":[["",0,{"eventId":'
 )
-_MAX_DECOMPRESSED_BYTES: Final = 64 * 1024 * 1024  # bytes; no honest payload unpacks to more
+_MAX_DECOMPRESSED_BYTES: Final = 64 * 1024 * 1024  # no valid payload is larger
 _ZSTD_DICTIONARY: Final = zstd.ZstdDict(_DICTIONARY, is_raw=True)
-# For all payloads of a process, as making one costs more than packing a delivery. Higher levels take longer and save
-# nothing; those below zero are half as long at it and leave a fifth more.
+# One compressor per process: creating one costs more than compressing a delivery. Higher levels take longer and save
+# nothing; negative levels take half the time and produce a fifth more bytes.
 _ZSTD_OPTIONS: Final[dict[int, int]] = {
     zstd.CompressionParameter.compression_level: 1, zstd.CompressionParameter.checksum_flag: 1,
 }  # fmt: skip
@@ -59,7 +59,7 @@ _COMPRESSOR: Final = zstd.ZstdCompressor(options=_ZSTD_OPTIONS, zstd_dict=_ZSTD_
 
 
 class Entry(NamedTuple):
-    """One event of a delivery: its key, how often its handler has been tried, and the element as HubSpot sent it."""
+    """One event of a delivery: its event key, the number of spent attempts, and the element as HubSpot sent it."""
 
     key: str
     attempt: int
@@ -67,10 +67,10 @@ class Entry(NamedTuple):
 
     @property
     def event(self) -> Event:
-        """The element, read again; it was readable when it was admitted.
+        """The parsed element; it was valid when it was admitted.
 
         Raises:
-            UnreadableDelivery: it no longer is, so the payload was changed or the reader has become stricter.
+            UnreadableDelivery: it is not valid now: the payload was changed, or the parser has become stricter.
         """
         try:
             return Event(self.raw)
@@ -80,7 +80,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Events of one portal that were admitted together, or that are to be tried again together."""
+    """Events of one portal that were admitted together, or are retried together."""
 
     id: str
     portal_id: int
@@ -93,10 +93,10 @@ class Delivery:
 
     @classmethod
     def from_job(cls, job: Any) -> "Delivery":
-        """Read the argument of an arq job.
+        """Parse the argument of an arq job.
 
         Raises:
-            UnreadableDelivery: it is not what `to_job` makes.
+            UnreadableDelivery: `to_job` did not make it.
         """
         try:
             entries = tuple(Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw in job["events"])
@@ -106,49 +106,49 @@ class Delivery:
 
 
 def new_delivery_id(portal_id: int) -> str:
-    """Return a fresh delivery id: portal, time and chance, so that ids of one portal sort by time."""
+    """Return a new delivery id: portal, time and random bits, so that the ids of one portal sort by time."""
     return f"{portal_id}-{clock.now_ms():x}-{random.getrandbits(40):010x}"
 
 
 def job_argument(
     delivery_id: str, portal_id: int, received_at: int, events: Sequence[tuple[object, ...]]
 ) -> JobPayload:
-    """Return the one argument of the arq job; `events` are what an Entry consists of, each."""
+    """Return the one argument of the arq job; each of `events` has the fields of an Entry."""
     return {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
 
 
 def arq_job(delivery: JobPayload, now_ms: int) -> JobPayload:
-    """Return the arq job that asks for a delivery, as `argument` gives it, to be processed."""
+    """Return the arq job for a delivery, given as `job_argument` returns it."""
     return {"t": None, "f": JOB_NAME, "a": [delivery], "k": {}, "et": now_ms}
 
 
 def job_payload(delivery: Delivery, now_ms: int) -> bytes:
-    """Return the bytes of an arq job that asks for `delivery` to be processed.
+    """Return the bytes of the arq job for `delivery`.
 
-    They are stored under JOB_KEY_PREFIX + delivery.id, without expiry (arq would drop the job in silence when it
-    expires), and the id is put into QUEUE_NAME with the epoch ms at which the job is due.
+    Store them under JOB_KEY_PREFIX + delivery.id without expiry (arq silently drops an expired job), and add the id
+    to JOB_QUEUE, scored by the epoch ms at which the job is due.
     """
     return encode(arq_job(delivery.to_job(), now_ms))
 
 
 def encode(job: JobPayload) -> bytes:
-    """Turn an arq job into bytes; arq's `job_serializer`."""
-    # An exception may stand in a result that arq keeps: its class is enough, its text may hold values.
+    """Encode an arq job; arq's `job_serializer`."""
+    # The result of a job may be an exception. Only its class is stored: its text may hold property values.
     return compress(orjson.dumps(job, default=lambda value: type(value).__name__))
 
 
 def compress(data: bytes) -> bytes:
-    """Turn the JSON of an arq job into the bytes that are stored."""
+    """Return the stored form of a job's JSON: the codec byte, then the data."""
     if len(data) < _COMPRESS_FROM_BYTES:
         return _CODEC_PLAIN + data
     return _CODEC_ZSTD + _COMPRESSOR.compress(data, _COMPRESSOR.FLUSH_FRAME)
 
 
 def decode(payload: bytes) -> dict[str, Any]:
-    """Turn bytes into an arq job; arq's `job_deserializer`.
+    """Decode an arq job; arq's `job_deserializer`.
 
     Raises:
-        UnreadableDelivery: not made by `encode`, cut short, or of a version that this code does not know.
+        UnreadableDelivery: the payload is not made by `encode`, truncated, or of an unknown version.
     """
     try:
         job = orjson.loads(decompress(payload))
@@ -160,10 +160,10 @@ def decode(payload: bytes) -> dict[str, Any]:
 
 
 def decompress(payload: bytes) -> bytes:
-    """Return the JSON in bytes of `encode`.
+    """Return the JSON in a payload of `encode`.
 
     Raises:
-        UnreadableDelivery: they are cut short, or of a version that this code does not know.
+        UnreadableDelivery: the payload is truncated, or of an unknown version.
     """
     codec, data = payload[:1], payload[1:]
     if codec == _CODEC_PLAIN:

@@ -1,28 +1,28 @@
-"""Every exception Spokes raises on purpose. Rule: each carries data and a constant reason, never a secret or a value.
+"""Every exception Spokes raises on purpose. Each has a constant reason and data, never a secret or a property value.
 
 SpokesError
 ├── ConfigurationError          a setting is missing or wrong; start-up stops
-├── RejectedRequest             the door refuses a request (HTTP status and reason)
-├── QueueUnavailable            Redis did not confirm; the sender must keep the events
-├── Problem                     the console does not do what a request asks (HTTP status, reason, a sentence)
-├── AuditUnavailable            the SQL store of the audit does not answer or is not migrated
-├── MalformedEvent              one element of a batch is not an event; the others go on
-├── UnreadableDelivery          a queued payload is not one of ours, or of a version we do not know
-├── SecretUnreadable            a secret that we keep is not sealed, or by a key that we lack
-├── NotErased                   something of a person is still there; the request to erase stays open
-├── UnclearReference            what an operator typed names no CRM object
-├── RetryLater                  a handler asks for its event again later
-├── LeaseLost                   another worker may have the object by now; nothing more is written to it
-└── CRMError                    HubSpot did not do what we asked
-    ├── NotAuthorized           401: neither transient nor permanent, somebody must look at the token
-    ├── TransientCRMError       the same call may work later
+├── RejectedRequest             the web process refuses a request (HTTP status and reason)
+├── QueueUnavailable            Redis did not confirm; HubSpot must send the events again
+├── HttpProblem                 the console refuses a request (HTTP status, reason, explanation)
+├── AuditUnavailable            the audit store in SQL does not answer or is not migrated
+├── MalformedEvent              one element of a request body is not an event; the others are processed
+├── UnreadableDelivery          a queued payload is not ours, or of an unknown version
+├── SecretUnreadable            a stored secret is not sealed, or sealed with a key we do not have
+├── ErasureIncomplete           some data of a person is left; the erasure request stays open
+├── AmbiguousReference          what an operator typed does not identify a CRM object
+├── RetryLater                  a handler wants its event again later
+├── LeaseLost                   another worker may own the object now; this one writes nothing more to it
+└── CRMError                    a HubSpot call failed
+    ├── NotAuthorized           401: neither transient nor permanent; somebody must check the token
+    ├── TransientCRMError       the same call may succeed later
     │   ├── RateLimited         429
     │   ├── ObjectLocked        423
     │   ├── PortalMoving        477
-    │   ├── ObjectMerged        the record lives on as another since it was read
+    │   ├── ObjectMerged        the record was merged into another after it was read
     │   └── CRMUnavailable      5xx, time-outs, broken connections
-    └── PermanentCRMError       the same call will never work
-        ├── InvalidRequest      400 and every other 4xx; also what we refuse before sending
+    └── PermanentCRMError       the same call will never succeed
+        ├── InvalidRequest      400 and every other 4xx; also requests we refuse to send
         ├── NotPermitted        403, or a method the handler did not declare
         ├── ObjectNotFound      404
         └── Conflict            409
@@ -37,13 +37,13 @@ DAILY_POLICY: Final = "DAILY"  # HubSpot's policyName
 
 
 class SpokesError(Exception):
-    """Base of all; `reason` is a constant fit for logs, metrics and audit."""
+    """Base of all; `reason` is a constant, safe for logs, metrics and audit records."""
 
     reason: str = "error"
 
 
 class ConfigurationError(SpokesError):
-    """Settings are missing or wrong; `problems` holds one plain sentence for each."""
+    """Settings are missing or wrong; `problems` holds one sentence for each."""
 
     reason = "configuration"
 
@@ -53,7 +53,7 @@ class ConfigurationError(SpokesError):
 
 
 class RejectedRequest(SpokesError):
-    """The door refuses a request: `reason` is a Refusal, `status` the HTTP status that goes with it."""
+    """The web process refuses a request: `reason` is a Refusal, `status` its HTTP status."""
 
     reason: Refusal
 
@@ -64,7 +64,7 @@ class RejectedRequest(SpokesError):
 
 
 class QueueUnavailable(SpokesError):
-    """Redis did not confirm in time, or is full; `retry_after_s` goes into the 503."""
+    """Redis did not confirm in time, or is full; `retry_after_s` is the Retry-After of the 503."""
 
     reason = "queue_unavailable"
 
@@ -75,9 +75,9 @@ class QueueUnavailable(SpokesError):
 
 
 class HttpProblem(SpokesError):
-    """The console does not do what a request asks: HTTP status, constant reason, and a sentence that says what to do.
+    """The console refuses a request: HTTP status, constant reason, and `detail`, a sentence that says what to do.
 
-    `retry_after_s` is for 429 and 503; the sentence never repeats a value of the request.
+    `retry_after_s` is for 429 and 503. `detail` never repeats a value of the request.
     """
 
     def __init__(self, status: int, reason: str, detail: str, *, retry_after_s: int | None = None) -> None:
@@ -89,13 +89,13 @@ class HttpProblem(SpokesError):
 
 
 class AuditUnavailable(SpokesError):
-    """The SQL store does not answer, or its tables are not there; nothing is lost, the stream keeps the records."""
+    """The SQL store does not answer, or its tables are missing. No record is lost: they wait in the Redis stream."""
 
     reason = "audit_unavailable"
 
 
 class MalformedEvent(SpokesError):
-    """One element of a batch is not an event; `reason` names the first fault and goes into the audit."""
+    """One element of a request body is not an event; `reason` names the first invalid field and is audited."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -103,29 +103,29 @@ class MalformedEvent(SpokesError):
 
 
 class UnreadableDelivery(SpokesError):
-    """A queued payload cannot be read: not ours, cut short, or of an unknown version."""
+    """A queued payload cannot be decoded: not ours, truncated, or of an unknown version."""
 
     reason = "unreadable_delivery"
 
 
 class SecretUnreadable(SpokesError):
-    """A secret that is kept is not sealed, was changed, or was sealed by a key that is not in SECRETS_KEY."""
+    """A stored secret is not sealed, was changed, or was sealed with a key that is not in SECRETS_KEY."""
 
     reason = "secret_unreadable"
 
 
 class ErasureIncomplete(SpokesError):
-    """Something of the person is still there; the request stays open. `left` names where."""
+    """Some data of the person is left, so the erasure request stays open; `remaining` names where."""
 
     reason = "not_erased"
 
     def __init__(self, remaining: str) -> None:
         self.remaining = remaining
-        super().__init__(f"Not all is erased yet ({remaining}); `python -m spokes privacy erase --resume` goes on.")
+        super().__init__(f"Not all data is erased yet ({remaining}). Continue with `spokes privacy erase --resume`.")
 
 
 class AmbiguousReference(SpokesError):
-    """What an operator typed names no CRM object."""
+    """What an operator typed does not identify a CRM object."""
 
     reason = "unclear_reference"
 
@@ -134,7 +134,7 @@ class AmbiguousReference(SpokesError):
 
 
 class RetryLater(SpokesError):
-    """A handler wants its event again; `after_s` seconds is the least wait, None leaves it to backoff."""
+    """A handler wants its event again, in `after_s` seconds or later; None leaves the delay to the retry schedule."""
 
     reason = "retry_later"
 
@@ -144,19 +144,19 @@ class RetryLater(SpokesError):
 
 
 class LeaseLost(SpokesError):
-    """This process was out of touch for longer than its lease on an object, and another may be working on it."""
+    """Our lease on an object expired because we could not reach Redis; another worker may own the object now."""
 
     reason = "lease_lost"
 
 
 class _ResponseDetails(TypedDict, total=False):
-    status: int  # HTTP's; 0 when there was no answer
-    category: str  # HubSpot's own words, where it gave any
+    status: int  # HTTP status; 0 when there was no response
+    category: str  # as in HubSpot's response, if any
     correlation_id: str
 
 
 class CRMError(SpokesError):
-    """HubSpot did not do what we asked. Its message is left out: it may quote property values."""
+    """A HubSpot call failed. HubSpot's message is left out because it may quote property values."""
 
     reason = "crm_error"
     status = 0
@@ -169,13 +169,13 @@ class CRMError(SpokesError):
 
 
 class NotAuthorized(CRMError):
-    """HubSpot does not accept our token. Retrying does not help and giving up would lose work: pause and alert."""
+    """HubSpot rejects our token. Retrying does not help and giving up would lose events: pause the portal and alert."""
 
     reason = "not_authorized"
 
 
 class TransientCRMError(CRMError):
-    """The same call may work later; `retry_after_s` is HubSpot's own wait in seconds, None when it named none."""
+    """The same call may succeed later; `retry_after_s` is HubSpot's Retry-After in seconds, if it sent one."""
 
     reason = "crm_transient"
 
@@ -198,7 +198,7 @@ class RateLimited(TransientCRMError):
 
 
 class ObjectLocked(TransientCRMError):
-    """423: the record is locked by volume; HubSpot asks for at least 2 s."""
+    """423: the record is locked by a high volume of writes; HubSpot asks for a wait of at least 2 s."""
 
     reason = "object_locked"
 
@@ -210,7 +210,7 @@ class PortalMoving(TransientCRMError):
 
 
 class ObjectMerged(TransientCRMError):
-    """The record was merged into another since it was read; nothing was written, the next run reads that one."""
+    """The record was merged into another after it was read. Nothing was written; the next run reads the other one."""
 
     reason = "object_merged"
 
@@ -222,19 +222,19 @@ class CRMUnavailable(TransientCRMError):
 
 
 class PermanentCRMError(CRMError):
-    """The same call will never work."""
+    """The same call will never succeed."""
 
     reason = "crm_permanent"
 
 
 class InvalidRequest(PermanentCRMError):
-    """400 and every 4xx without a class of its own; also what we refuse to send."""
+    """400 and every 4xx without its own class; also a request that we refuse to send."""
 
     reason = "invalid_request"
 
 
 class NotPermitted(PermanentCRMError):
-    """403; `scopes` are those HubSpot says are missing, or the method that the handler did not declare."""
+    """403; `scopes` are the missing scopes HubSpot names, or the method that the handler did not declare."""
 
     reason = "not_permitted"
     status = 403
@@ -245,13 +245,13 @@ class NotPermitted(PermanentCRMError):
 
 
 class ObjectNotFound(PermanentCRMError):
-    """404: no such record, or archived."""
+    """404: the record does not exist or is archived."""
 
     reason = "object_not_found"
 
 
 class Conflict(PermanentCRMError):
-    """409; `existing_id` is the record that is already there, where HubSpot names it."""
+    """409; `existing_id` is the id of the existing record, if HubSpot names it."""
 
     reason = "conflict"
     status = 409

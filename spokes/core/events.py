@@ -1,7 +1,7 @@
-"""Event in HubSpot's own terms, the same for both dialects.
+"""`Event`: one element of a webhook request in HubSpot's own terms, the same for both of HubSpot's dialects.
 
-Rule: nothing that HubSpot sends is thrown away; `raw` keeps every field, known or not.
-Facts: HubSpot's "Webhooks API guide" and "Create generic webhook subscriptions".
+No field is dropped: `raw` keeps all that HubSpot sent, known or not.
+Sources: HubSpot's "Webhooks API guide" and "Create generic webhook subscriptions".
 """
 
 from collections.abc import Mapping
@@ -11,11 +11,9 @@ from typing import Any, Final, TypeAlias
 
 from spokes.core.errors import MalformedEvent
 
-RawEvent: TypeAlias = dict[
-    str, Any
-]  # one element as HubSpot sent it: its set of fields is open, so no type can close it
+RawEvent: TypeAlias = dict[str, Any]  # one element as HubSpot sent it; HubSpot may add fields at any time
 
-# HubSpot's docs, "Using Object APIs": the ids that the generic dialect uses for what the classic one calls by name.
+# HubSpot's docs, "Using Object APIs": the generic dialect's ids for the names of the classic dialect.
 OBJECT_TYPES: Final[Mapping[str, str]] = {
     "0-1": "contact", "0-2": "company", "0-3": "deal", "0-5": "ticket", "0-7": "product", "0-8": "line_item",
     "0-14": "quote", "0-18": "communication", "0-19": "feedback_submission", "0-27": "task", "0-46": "note",
@@ -25,12 +23,12 @@ OBJECT_TYPES: Final[Mapping[str, str]] = {
     "0-410": "course", "0-420": "listing", "0-421": "appointment", "0-970": "project",
 }  # fmt: skip
 
-# Kinds of event that say nothing beyond the object they happened to.
+# Kinds of event that carry nothing but the object's id.
 OBJECT_ONLY_KINDS: Final = frozenset({"creation", "deletion", "restore", "privacyDeletion"})
 _KINDS_WITH_OBJECT: Final = OBJECT_ONLY_KINDS | {"propertyChange", "merge", "newMessage"}
 _MAX_TYPE_LENGTH: Final = 100
 
-# What nearly every element has, and the types that say all by themselves: these are read in one go.
+# Fields of nearly every element, and types that need no further parsing: the fast path of `Event` reads these.
 _COMMON_FIELDS: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
 _COMMON_TYPES: Final = {
     f"{family}.{kind}": (family, kind)
@@ -40,20 +38,20 @@ _COMMON_TYPES: Final = {
 
 
 class Event:
-    """One thing that happened in HubSpot.
+    """One event of HubSpot. Immutable.
 
-    `type` is the same for both dialects: `contact.creation` is also what `object.creation` with objectTypeId 0-1 is
-    called here. `object_id` is text, as HubSpot asks for; an association belongs to the object it starts from.
-    Made once and never changed.
+    `type` is the same for both dialects: `object.creation` with objectTypeId 0-1 is `contact.creation` too.
+    `object_id` is text, as HubSpot recommends. The object of an association change is the one the association
+    starts from.
     """
 
     __slots__ = ("kind", "object_id", "object_type", "occurred_at", "portal_id", "raw", "subscription_type")
 
     def __init__(self, raw: RawEvent) -> None:
-        """Read one element.
+        """Parse one element.
 
         Raises:
-            MalformedEvent: with the first fault found.
+            MalformedEvent: naming the first invalid field.
         """
         self.raw = raw
         try:
@@ -62,10 +60,10 @@ class Event:
             if family == "object":
                 family = OBJECT_TYPES[raw["objectTypeId"]]
             name = raw["propertyName"] if kind == "propertyChange" else ""
-        except (KeyError, TypeError):  # something is missing or unusual, and is looked at one by one
+        except (KeyError, TypeError):  # a field is missing or unusual
             self._parse_slow()
             return
-        # `type() is` because True is an int to isinstance, and not to HubSpot.
+        # `type() is`, because isinstance takes True for an int and HubSpot does not.
         usual = type(portal_id) is type(occurred_at) is type(event_id) is type(object_id) is int and type(name) is str
         if not usual or occurred_at < 0:
             self._parse_slow()
@@ -78,7 +76,11 @@ class Event:
         self.object_id = str(object_id)
 
     def _parse_slow(self) -> None:
-        """Read an element of any shape, and find its first fault."""
+        """Parse an element of any shape, field by field.
+
+        Raises:
+            MalformedEvent: naming the first invalid field.
+        """
         raw = self.raw
         try:
             subscription_type = raw.get("subscriptionType") or raw.get("eventType")
@@ -118,60 +120,60 @@ class Event:
 
     @property
     def type(self) -> str:
-        """The type under which handlers register, the same for both dialects: `deal.propertyChange`."""
+        """The type that handlers register for, the same for both dialects: `deal.propertyChange`."""
         return f"{self.object_type}.{self.kind}"
 
     @property
     def event_id(self) -> int | None:
-        """HubSpot's id of what caused the event. Not unique."""
+        """HubSpot's id of the change that caused the event. Not unique."""
         return self.raw.get("eventId")
 
     @property
     def app_id(self) -> int | None:
-        """The app that subscribed."""
+        """The id of the subscribed app."""
         return self.raw.get("appId")
 
     @property
     def property_name(self) -> str | None:
-        """The property that changed, for property changes only."""
+        """The name of the changed property; None for other kinds."""
         return self.raw.get("propertyName")
 
     @property
     def property_value(self) -> str | None:
-        """The new value; None when it was cleared, and None for a sensitive one, which is to be read from the CRM."""
+        """The new value; None if the property was cleared, or if it is sensitive and must be read from the CRM."""
         return None if self.is_sensitive else self.raw.get("propertyValue")
 
     @property
     def is_sensitive(self) -> bool:
-        """Whether HubSpot withheld the value: the generic dialect says so, the classic one sends the word REDACTED."""
+        """Whether HubSpot withheld the value: the generic dialect sends a flag, the classic one the text REDACTED."""
         return self.raw.get("isSensitive") is True or self.raw.get("propertyValue") == "REDACTED"
 
     @property
     def change_source(self) -> str | None:
-        """Who changed it, in HubSpot's open vocabulary: CRM_UI, INTEGRATION, IMPORT, ..."""
+        """The source of the change, in HubSpot's open vocabulary: CRM_UI, INTEGRATION, IMPORT, ..."""
         return self.raw.get("changeSource")
 
     @property
     def merged_ids(self) -> tuple[str, ...]:
-        """Every id that a merge retired, for merges only: the losers, and the winner where the survivor is new."""
+        """The ids that a merge retired: the losers, and the primary record if the merge created a new one."""
         ids = [self.raw.get("primaryObjectId"), *(self.raw.get("mergedObjectIds") or ())]
         return tuple(str(i) for i in ids if i is not None and str(i) != self.survivor_id)
 
     @property
     def survivor_id(self) -> str:
-        """The record that lives on after a merge; the object itself for every other kind."""
+        """The surviving id after a merge; `object_id` for every other kind."""
         return str(self.raw.get("newObjectId") or self.raw.get("primaryObjectId") or self.object_id)
 
 
 @lru_cache(maxsize=1024)
 def _split_type(subscription_type: str) -> tuple[str, str]:
-    """Split "contact.creation" into family and kind."""
+    """Split "contact.creation" into object type and kind."""
     family, _, kind = subscription_type.partition(".")
     return family, kind
 
 
 def _association_source(raw: RawEvent, family: str) -> tuple[int, str]:
-    """The object from which an association starts: its id and its type."""
+    """Return id and type of the object that an association starts from."""
     from_id, to_id = raw.get("fromObjectId"), raw.get("toObjectId")
     if type(from_id) is not int or type(to_id) is not int:
         raise MalformedEvent("association_ends")

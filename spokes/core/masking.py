@@ -1,4 +1,7 @@
-"""What may be shown: by field name, by pattern, by known secret. Rule: when in doubt, it is masked."""
+"""Mask secrets and personal data by field name, pattern and known secret; derive keys and keyed hashes.
+
+Text that only might be personal is masked too.
+"""
 
 import hashlib
 import hmac
@@ -8,7 +11,7 @@ from typing import Final
 
 MASK: Final = "***"
 
-# Fields that carry people's data or credentials, wherever they turn up in a log line.
+# Names of fields that hold personal data or credentials, at any depth of a log line.
 _MASKED_FIELDS: Final = frozenset(
     {
         "propertyvalue", "property_value", "properties", "value", "values", "body", "headers", "payload", "args",
@@ -16,7 +19,7 @@ _MASKED_FIELDS: Final = frozenset(
         "email", "phone", "mobilephone", "firstname", "lastname", "address",
     }
 )  # fmt: skip
-# What every pattern needs somewhere: most text has none of it, and looking for it costs a tenth of the patterns.
+# Text that matches a pattern contains one of these. Most text has none; this check costs a tenth of the patterns.
 _PATTERN_MARKERS: Final = ("@", "+", "pat-", "PAT-", "Pat-", "earer", "EARER", "eyJ")
 _PATTERNS: Final = (
     re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),  # e-mail
@@ -29,15 +32,15 @@ _PATTERNS: Final = (
 
 
 class Mask:
-    """Masks text and structured log fields; `secrets` are hidden wherever they stand."""
+    """Masks text and structured log fields, and `secrets` anywhere in them."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
-        # Longest first, so that a secret that contains another is hidden whole.
+        # Longest first, so that a secret that contains another is masked completely.
         self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
         self._markers = (*self._secrets, *_PATTERN_MARKERS)
 
     def text(self, text: str) -> str:
-        """Return `text` with known secrets and everything that looks personal replaced by `***`."""
+        """Return `text` with known secrets and anything that looks personal replaced by `***`."""
         for mark in self._markers:
             if mark in text:
                 break
@@ -50,7 +53,7 @@ class Mask:
         return text
 
     def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
-        """Return `fields` with hidden names masked and the rest masked by pattern, to any depth."""
+        """Return `fields`, values of sensitive names replaced and all other text masked, at any depth."""
         return {key: MASK if key.lower() in _MASKED_FIELDS else self._value(value) for key, value in fields.items()}
 
     def _value(self, value: object) -> object:
@@ -66,10 +69,10 @@ class Mask:
 
 
 def derive_key(master: str, purpose: str) -> bytes:
-    """Return 32 bytes for one purpose, so that no two uses of AUDIT_KEY share a key."""
+    """Return a 32-byte key for one purpose, so that no two uses of the master key share a key."""
     return hmac.digest(master.encode(), purpose.encode(), "sha256")
 
 
 def keyed_hash(key: bytes, text: str) -> str:
-    """Return 32 hex digits that tell whether two values are equal and nothing else to who lacks the key."""
+    """Return 32 hex digits. Without the key they reveal only whether two values are equal."""
     return hashlib.blake2b(text.encode(errors="surrogatepass"), key=key, digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Why the door refuses a request. Rule: a closed set; the reason stands in log and metric, the status in the answer."""
+"""Reasons for refusing a webhook request, and their HTTP status. The set is closed: a reason is a metric label."""
 
 from collections.abc import Mapping
 from enum import StrEnum, unique
@@ -7,7 +7,7 @@ from typing import Final
 
 @unique
 class Refusal(StrEnum):
-    """Constant reasons; whatever is not in STATUS is answered 401."""
+    """Constant reasons; one without an entry in HTTP_STATUS means 401."""
 
     SIGNATURE_MISSING = "signature_missing"
     SIGNATURE_MALFORMED = "signature_malformed"

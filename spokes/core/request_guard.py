@@ -1,4 +1,4 @@
-"""HTTPS behind a proxy, the IP allow-list, and the client's address as our own proxies saw it."""
+"""Check that a request came over HTTPS and from an allowed address; find the client address behind our proxies."""
 
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -14,16 +14,16 @@ def check_sender(
     proxies: int,
     networks: Sequence[IPv4Network | IPv6Network],
 ) -> str:
-    """Return the address that a request came from.
+    """Return the client address of a request, if the request is allowed.
 
     Args:
-        headers: the request's.
+        headers: of the request.
         peer: the address of the connection's other end.
-        proxies: how many proxies of ours stand in front; 0 for none.
-        networks: those that may knock; empty for all.
+        proxies: the number of our own proxies in front of the process; 0 for none.
+        networks: the allowed networks; empty allows all.
 
     Raises:
-        RejectedRequest: it came to a proxy of ours over plain http, or from elsewhere.
+        RejectedRequest: the request came to our proxy over plain HTTP, or from a network that is not allowed.
     """
     sender = client_address(headers, peer, proxies)
     if proxies and headers.get("X-Forwarded-Proto", "").rpartition(",")[2].strip().lower() != "https":
@@ -34,7 +34,7 @@ def check_sender(
 
 
 def client_address(headers: Mapping[str, str], peer: str | None, proxies: int) -> str:
-    """Return the right-most hop that our own proxies saw: what stands further left, anyone may have written."""
+    """Return the address our outermost proxy saw. Entries further left in X-Forwarded-For can be forged."""
     hops = [hop.strip() for hop in headers.get("X-Forwarded-For", "").split(",")] if proxies else []
     return hops[-proxies] if 0 < proxies <= len(hops) and hops[-proxies] else (peer or "")
 

@@ -27,14 +27,14 @@ _LOOPBACK: Final = frozenset({("http", "127.0.0.1"), ("http", "::1"), ("http", "
 
 
 def _split_list(value: object) -> object:
-    """Turn "a, b" into ("a", "b"); leave anything already split alone."""
+    """Turn "a, b" into ("a", "b"); return any other type unchanged."""
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 
 
 def _parse_public_url(value: object) -> object:
-    """Accept the base URL or the whole target URL, as HubSpot's form asks for; keep the base."""
+    """Accept the base URL or the target URL of HubSpot's form; return the base URL."""
     if not isinstance(value, str) or not value:
         return value
     base = value.rstrip("/").removesuffix(RECEIVER_PATH)
@@ -54,7 +54,7 @@ def _check_client_secrets(value: object) -> object:
                 msg = "is an access token (pat-...); HubSpot signs with the app's client secret, found on its Auth page"
                 raise ValueError(msg)
             if any(character.isspace() or character in "\"'" for character in text):
-                msg = "holds a blank or a quotation mark, as no client secret does; copy the secret alone"
+                msg = "contains a blank or a quotation mark, which no client secret does; copy only the secret"
                 raise ValueError(msg)
             if len(text) < 8:  # noqa: PLR2004 - shorter than any secret HubSpot issues, and guessable
                 msg = "is too short to be a HubSpot client secret"
@@ -63,31 +63,31 @@ def _check_client_secrets(value: object) -> object:
 
 
 def _check_webhook_url(value: object) -> object:
-    """Accept https, and http on this machine alone; the address itself may be a secret, as Slack's is."""
+    """Accept https, and http on this machine only. The URL may be a secret, as Slack's is."""
     url = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     if url and not is_confidential_url(url):
-        msg = "must be an https address"
+        msg = "must be an https URL"
         raise ValueError(msg)
     return value
 
 
 def is_confidential_url(url: str) -> bool:
-    """Whether nobody on the way can read or change what is sent there: over https, or on this machine alone."""
+    """Return whether nobody can read or change what is sent to `url`: it is https, or on this machine."""
     parts = urlsplit(url)
     return (parts.scheme == "https" and bool(parts.hostname)) or (parts.scheme, parts.hostname) in _LOOPBACK
 
 
 def _check_issuer(value: object) -> object:
-    """Accept what an identity provider calls itself, as it is: its tokens repeat it letter by letter."""
+    """Accept an issuer URL unchanged: the provider's tokens repeat it character by character."""
     parts = urlsplit(str(value))
     if value and not (is_confidential_url(str(value)) and not parts.query and not parts.fragment):
-        msg = "must be an https address such as https://login.example.com, without query or fragment"
+        msg = "must be an https URL such as https://login.example.com, without query or fragment"
         raise ValueError(msg)
     return value
 
 
 def _parse_grants(value: object) -> object:
-    """Turn "ops=operator, ada@example.com=admin" into pairs."""
+    """Turn "ops=operator, ada@example.com=admin" into pairs of claim value and role."""
     parts = _split_list(value)
     if not isinstance(parts, tuple):
         return parts
@@ -99,10 +99,10 @@ def _parse_grants(value: object) -> object:
 
 
 def _check_console_key(value: object) -> object:
-    """Refuse a key that could be guessed."""
+    """Reject a key that is short enough to guess."""
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     if text and len(text) < _MIN_KEY_LENGTH:
-        msg = "needs at least 32 characters; `openssl rand -hex 32` makes a good one"
+        msg = "needs at least 32 characters; `openssl rand -hex 32` prints a suitable one"
         raise ValueError(msg)
     return value
 
@@ -125,11 +125,11 @@ RoleGrants: TypeAlias = Annotated[tuple[tuple[str, RoleName], ...], NoDecode, Be
 _HINTS: Final[Mapping[str, str]] = {
     "HUBSPOT_CLIENT_SECRET": "copy the client secret from the Auth page of your HubSpot app",
     "HUBSPOT_ACCESS_TOKEN": "copy the access token from the Auth page of your HubSpot app",
-    "ALERT_WEBHOOK_SECRET": "ALERT_WEBHOOK_URL needs it, messages are signed with it; choose any long text",
+    "ALERT_WEBHOOK_SECRET": "messages to ALERT_WEBHOOK_URL are signed with it; choose any long text",
     "PUBLIC_URL": "set it to the URL that HubSpot calls, such as https://hooks.example.com",
-    "CONSOLE_KEY": "it switches the console on; set it to what `openssl rand -hex 32` prints",
-    "OIDC_ISSUER": "it is the address of your identity provider, such as https://login.example.com",
-    "OIDC_ROLES": "it says who may do what, such as ops-team=operator,ada@example.com=admin",
+    "CONSOLE_KEY": "it enables the console; set it to the output of `openssl rand -hex 32`",
+    "OIDC_ISSUER": "set it to the URL of your identity provider, such as https://login.example.com",
+    "OIDC_ROLES": "it assigns roles, such as ops-team=operator,ada@example.com=admin",
 }
 _COMPANIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ALERT_WEBHOOK_URL": ("ALERT_WEBHOOK_SECRET",),
@@ -141,21 +141,21 @@ _COMPANIONS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def missing_setting(name: str, blank: Iterable[str]) -> str:
-    """Say that a variable is needed and not there; `blank` are those that are set to nothing, in lower case."""
+    """Return the sentence for a missing variable; `blank` are the variables set to an empty value, in lower case."""
     state = "is set but empty" if name.lower() in blank else "is not set"
     return f"{name} {state}: {_HINTS.get(name, 'see README')}."
 
 
 def missing_companions(names: AbstractSet[str], blank: Iterable[str]) -> Iterator[str]:
-    """Say which variables are needed by those that are `given`."""
+    """Return a sentence for each variable that one of `names` requires and that is not set."""
     needed = {other for name in names for other in _COMPANIONS.get(name, ())}
     return (missing_setting(name, blank) for name in needed - names)
 
 
 def invalid_setting(field: str, message: str) -> str:
-    """Return a pydantic message without the value: the value may be a secret."""
-    told = message.removeprefix("Value error, ").rstrip(".")
-    return f"{field.upper()} {told[:1].lower()}{told[1:]}."
+    """Return a pydantic message as a sentence without the value, which may be a secret."""
+    problem = message.removeprefix("Value error, ").rstrip(".")
+    return f"{field.upper()} {problem[:1].lower()}{problem[1:]}."
 
 
 __all__ = ["RECEIVER_PATH", "Settings"]
@@ -164,7 +164,7 @@ _MAX_SOCKET_PATH: Final = 100
 
 
 class Settings(BaseSettings):
-    """What the environment says; one field for each variable, named alike in lower case."""
+    """The settings; one field per environment variable, with its name in lower case."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
@@ -173,12 +173,14 @@ class Settings(BaseSettings):
     hubspot_access_token: SecretStr = SecretStr("")
     hubspot_api_url: str = "https://api.hubapi.com"
     hubspot_api_version: str = Field("2026-09", pattern=r"^(v3|\d{4}-\d{2}(-beta)?)$")
-    hubspot_rate_limit: int = Field(100, ge=1, description="CRM calls in a rolling 10 s; your plan's, see README")
+    hubspot_rate_limit: int = Field(
+        100, ge=1, description="CRM calls in a rolling 10 s; depends on your HubSpot plan, see README"
+    )
     hubspot_search_limit: int = Field(5, ge=1, description="search calls per second and account")
     hubspot_association_limit: int = Field(100, ge=1, description="batch association calls in a rolling 10 s")
-    hubspot_reserve: float = Field(0.1, ge=0, le=0.5, description="share of the limit that imports leave to others")
+    hubspot_reserve: float = Field(0.1, ge=0, le=0.5, description="share of the limit that imports may not use")
     hubspot_timeout_s: float = Field(20.0, gt=0, description="one CRM call")
-    # The door
+    # Web process
     public_url: PublicUrl = ""
     signature_versions: SignatureVersions = ("v3",)
     signature_max_age_s: int = Field(300, ge=1)
@@ -186,23 +188,25 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
     allowed_events: WordList = ()
     portal_ids: IntList = ()
-    trusted_proxies: int = Field(0, ge=0, le=10, description="proxies of ours that requests come through; Heroku: 1")
+    trusted_proxies: int = Field(0, ge=0, le=10, description="our own proxies in front of the web process; Heroku: 1")
     allowed_addresses: NetworkList = ()
     failed_signature_limit: int = Field(60, ge=1, description="per address and minute, before 401 becomes 429")
-    redis_timeout_s: float = Field(2.0, gt=0, description="how long the door waits for Redis before it answers 503")
-    durable_ack: Literal["redis", "aof"] = "redis"  # what 202 waits for: Redis' word, or its disk's (WAITAOF)
-    max_backlog: int = Field(200_000, ge=1, description="queued deliveries above which the door answers 503")
-    max_unarchived: int = Field(1_000_000, ge=1, description="audit records that wait for SQL, likewise")
-    max_memory_share: float = Field(0.85, gt=0, le=1, description="of Redis' maxmemory, likewise")
-    require_persistence: bool = False  # whether /readyz fails on a Redis that keeps nothing on disk
-    body_timeout_s: float = Field(
-        10.0, gt=0, description="how long a request's body, or a connection's first head, may take"
+    redis_timeout_s: float = Field(
+        2.0, gt=0, description="how long the web process waits for Redis before it answers 503"
     )
-    dedupe_hours: int = Field(48, ge=25, description="HubSpot retries for 24 h; keys are kept longer than that")
-    # The work
+    durable_ack: Literal["redis", "aof"] = "redis"  # 202 waits for Redis' response, or also for its disk (WAITAOF)
+    max_backlog: int = Field(200_000, ge=1, description="queued deliveries above which deliveries are refused with 503")
+    max_unarchived: int = Field(1_000_000, ge=1, description="audit records waiting in Redis, likewise")
+    max_memory_share: float = Field(0.85, gt=0, le=1, description="of Redis' maxmemory, likewise")
+    require_persistence: bool = False  # whether /readyz fails if Redis keeps nothing on disk
+    body_timeout_s: float = Field(
+        10.0, gt=0, description="limit for reading a request's body, and a connection's first request head"
+    )
+    dedupe_hours: int = Field(48, ge=25, description="lifetime of dedupe marks; HubSpot retries for 24 h")
+    # Workers
     handlers: str = "handlers"
-    max_deliveries: int = Field(200, ge=1, description="deliveries that one worker process runs at a time")
-    max_objects: int = Field(200, ge=1, description="CRM objects that one worker process works on at a time")
+    max_deliveries: int = Field(200, ge=1, description="deliveries one worker process runs at a time")
+    max_objects: int = Field(200, ge=1, description="CRM objects one worker process works on at a time")
     handler_timeout_s: float = Field(60.0, gt=0, description="one run of one handler")
     retry_schedule_s: SecondsList = (
         2, 10, 60, 300, 1800, 7200, 21600,
@@ -210,7 +214,7 @@ class Settings(BaseSettings):
     dead_letter_days: int = Field(30, ge=1)
     default_region: str = Field("US", pattern=r"^[A-Z]{2}$", description="country of phone numbers without a +")
     blocked_email_domains: WordList = ()
-    # Where things are kept
+    # Storage
     redis_url: SecretStr = SecretStr("")
     redis_tls_verify: bool = False  # Heroku's certificate is self-signed: docs/adr/0005
     database_url: SecretStr = SecretStr("")
@@ -218,28 +222,30 @@ class Settings(BaseSettings):
     audit_key: SecretStr = SecretStr("")
     secrets_key: SecretList = ()
     audit_days: int = Field(730, ge=1, description="how long audit records are kept")
-    stream_days: int = Field(30, ge=1, description="how long a record waits in Redis for a store that is gone")
+    stream_days: int = Field(
+        30, ge=1, description="how long an audit record waits in Redis while the audit store is unavailable"
+    )
     checkpoint_every: int = Field(10_000, ge=1, description="records between two signed checkpoints")
-    audit_backlog: int = Field(100_000, ge=1, description="records waiting in Redis before it is an alert")
-    # What is unusual, in 24 hours
+    audit_backlog: int = Field(100_000, ge=1, description="audit records waiting in Redis that raise an alert")
+    # Counts in 24 hours that raise an alert
     watch_deletions: int = Field(100, ge=1)
     watch_privacy_deletions: int = Field(20, ge=1)
     watch_merges: int = Field(100, ge=1)
     watch_signature_failures: int = Field(1_000, ge=1)
     watch_dead_letters: int = Field(100, ge=1)
-    # The console
+    # Console
     console_key: ConsoleKey = SecretStr("")
-    console_origins: WordList = ()  # of other sites whose scripts may call the API
+    console_origins: WordList = ()  # origins of other sites whose scripts may call the API
     console_rate_limit: int = Field(300, ge=1, description="API requests per actor and minute")
-    oidc_issuer: Issuer = ""  # an identity provider; as it writes itself, to the last slash
-    oidc_audience: str = ""  # what its tokens for the API are for
-    oidc_client_id: str = ""  # what it calls our login page
+    oidc_issuer: Issuer = ""  # the identity provider's issuer URL, exactly as it writes it
+    oidc_audience: str = ""  # audience of its tokens for the API
+    oidc_client_id: str = ""  # client id of our login page
     oidc_client_secret: SecretStr = SecretStr("")
     oidc_scopes: str = "openid email profile"
-    oidc_roles_claim: str = "roles"  # a dot goes into a claim: realm_access.roles
+    oidc_roles_claim: str = "roles"  # a dot descends into a claim: realm_access.roles
     oidc_portals_claim: str = ""
-    oidc_roles: RoleGrants = ()  # (a value of that claim, or a verified e-mail address; the role it gives)
-    # The process
+    oidc_roles: RoleGrants = ()  # pairs: a value of that claim or a verified e-mail address, and the role it gets
+    # Process
     host: str = "0.0.0.0"  # noqa: S104 - a dyno is reached on its public interface
     port: int = Field(8080, ge=0, le=65535)
     web_concurrency: int = Field(1, ge=1, le=64)
@@ -263,7 +269,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `from_env` passes: a settings object never reads the environment behind its caller's back."""
+        """Use only the arguments of the constructor: a settings object never reads the environment by itself."""
         del settings_cls, env_settings, dotenv_settings, file_secret_settings
         return (init_settings,)
 
@@ -272,18 +278,18 @@ class Settings(BaseSettings):
         """Read the environment.
 
         Args:
-            environ: variables by name; the process's own when None.
-            needs: variables that this process cannot do without.
+            environ: variables by name; os.environ when None.
+            required: variables that this process needs.
 
         Raises:
-            ConfigurationError: with one sentence for each variable that is missing or wrong.
+            ConfigurationError: with one sentence for each missing or invalid variable.
         """
         environ = os.environ if environ is None else environ
         given = {name: environ[name.upper()] for name in cls.model_fields if environ.get(name.upper(), "").strip()}
         blank = {name for name in cls.model_fields if name.upper() in environ and name not in given}
         problems = [missing_setting(name, blank) for name in required if name.lower() not in given]
         try:
-            settings = cls(**given)  # type: ignore[arg-type]  # text, which the fields' validators turn into values
+            settings = cls(**given)  # type: ignore[arg-type]  # text, which the fields' validators parse
         except ValidationError as error:
             problems += [invalid_setting(str(e["loc"][0]) if e["loc"] else "", e["msg"]) for e in error.errors()]
         else:
@@ -295,9 +301,13 @@ class Settings(BaseSettings):
             there = {name.upper() for name in cls.model_fields if _is_set(getattr(settings, name))}
             problems += missing_companions(there, blank)
             if settings.oidc_audience and settings.oidc_audience == settings.oidc_client_id:
-                problems.append("OIDC_AUDIENCE is OIDC_CLIENT_ID: a login could be used as a key to the API.")
+                problems.append(
+                    "OIDC_AUDIENCE equals OIDC_CLIENT_ID: the ID token of a login could be used to call the API."
+                )
             if settings.hubspot_access_token.get_secret_value() in settings.client_secrets:
-                problems.append("HUBSPOT_CLIENT_SECRET is HUBSPOT_ACCESS_TOKEN: HubSpot signs with the client secret.")
+                problems.append(
+                    "HUBSPOT_CLIENT_SECRET equals HUBSPOT_ACCESS_TOKEN: HubSpot signs with the client secret."
+                )
             if not problems:
                 return settings
         raise ConfigurationError(sorted(problems))
@@ -314,7 +324,7 @@ class Settings(BaseSettings):
 
     @property
     def secret_values(self) -> tuple[str, ...]:
-        """Every text that must never be shown."""
+        """Every text that logs and pages must never show."""
         urls = (self.redis_url.get_secret_value(), self.database_url.get_secret_value())
         passwords = tuple(urlsplit(url).password or "" for url in urls)
         webhook = (self.alert_webhook_url, self.alert_webhook_secret, self.metrics_token)
@@ -335,7 +345,7 @@ class Settings(BaseSettings):
 
     @property
     def embedded_socket(self) -> Path:
-        """Where the embedded Valkey of this DATA_DIR listens; kernels allow a socket's path about 100 characters."""
+        """The socket of the embedded Valkey in this DATA_DIR; kernels limit a socket's path to about 100 characters."""
         data_dir = self.data_dir.resolve()
         path = data_dir / "valkey.sock"
         if len(str(path)) <= _MAX_SOCKET_PATH:
@@ -357,7 +367,7 @@ class Settings(BaseSettings):
         return url
 
     def master_key(self) -> str:
-        """AUDIT_KEY, or a key made once and kept in DATA_DIR/audit.key, readable by its owner only."""
+        """AUDIT_KEY, or a key generated once and stored in DATA_DIR/audit.key, readable by its owner only."""
         if key := self.audit_key.get_secret_value():
             return key
         path = self.data_dir / "audit.key"

@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT before a process works, and after. Rule: being told to end is no failure, however early or late.
+"""SIGTERM and SIGINT during start-up and final shutdown: a process that is asked to stop exits with status 0.
 
-Python dies of a signal that nobody listens for, and a process manager takes that for a crash. The early one comes when
-a deployment is called off; the late one from a terminal and a process manager that both say it.
+Without a handler, a signal kills Python with a non-zero status, which process managers report as a crash. A signal
+arrives early when a deployment is cancelled, and late when a terminal and a process manager both send it.
 """
 
 import os
@@ -9,20 +9,26 @@ import signal
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop  # takes a while to load, and we come first
+    from asyncio import AbstractEventLoop  # slow to import, and this module is imported first
 
 _SHUTDOWN_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def exit_on_signals() -> None:
-    """End with 0 on a signal, from here until whoever serves says what else to do; no work is held so early."""
+    """Exit with status 0 on a signal, until the server installs its own handlers. Nothing is in progress so early."""
     for number in _SHUTDOWN_SIGNALS:
         signal.signal(number, lambda *_: os._exit(0))
 
 
 def ignore_signals(loop: "AbstractEventLoop | None" = None) -> None:
-    """Pass signals over, when all is closed: Python lets them kill as it ends, and `loop` as it closes itself."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SHUTDOWN_SIGNALS)  # between one and the other they would kill, too
+    """Ignore signals during final shutdown.
+
+    Python restores the default handlers as it exits, and `loop` does as it closes. A late signal would then kill the
+    process.
+    """
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, _SHUTDOWN_SIGNALS
+    )  # a signal between the two calls below would kill the process
     for number in _SHUTDOWN_SIGNALS:
         if loop is not None:
             loop.remove_signal_handler(number)

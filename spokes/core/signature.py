@@ -1,10 +1,7 @@
-"""Decide whether HubSpot signed a request, and when. Rule: pure; the clock and the secrets are arguments.
+"""Verify the signatures of HubSpot's webhook requests, and sign requests of our own to test a deployment.
 
-Source: HubSpot's "Validating Requests". The body is hashed as it came, the URI as it was called.
-
-Sign as HubSpot does (v3). Rule: for requests that we make ourselves, to try a deployment out.
-
-Source: HubSpot's "Validating Requests".
+Pure: clock and secrets are arguments. Source: HubSpot's "Validating Requests". The body is hashed as received, the URI
+as called.
 """
 
 import base64
@@ -26,7 +23,7 @@ _V3_LENGTH: Final = 44  # base64 of 32 bytes
 _HEX_LENGTH: Final = 64
 _MAX_TIMESTAMP_DIGITS: Final = 16  # digits; epoch milliseconds have 13 until the year 2286
 
-# The table of HubSpot's page, in its upper case only; everything else stays encoded, and one pass is made.
+# The table of HubSpot's page, in upper case only. Every other sequence stays encoded; decoding makes one pass.
 _DECODED_SEQUENCES: Final = {
     "%3A": ":", "%2F": "/", "%3F": "?", "%40": "@", "%21": "!", "%24": "$",
     "%27": "'", "%28": "(", "%29": ")", "%2A": "*", "%2C": ",", "%3B": ";",
@@ -48,21 +45,21 @@ def verify(
 ) -> str:
     """Return the version of the signature that matched.
 
-    A request that carries the v3 header is judged by v3 alone: an attacker cannot fall back to a weaker version.
+    A request with a v3 header is verified by v3 only, so that an attacker cannot fall back to a weaker version.
 
     Args:
         method: in upper case, as on the wire.
         uri: the absolute public URI as on the wire, before percent-decoding.
         body: the raw bytes.
-        headers: names in any case; a multi-dict is searched for repeated headers.
-        secrets: the live client secrets; blank ones are passed over.
+        headers: names in any case; repeated headers of a multi-dict are detected.
+        secrets: the live client secrets; blank ones are skipped.
         now_ms: epoch milliseconds.
-        versions: those that are accepted, of `v1`, `v2`, `v3`.
-        max_age_s: the oldest v3 request, in seconds; exactly that old is still accepted.
-        max_skew_s: how far ahead of `now_ms` a v3 timestamp may be, in seconds.
+        versions: the accepted ones of `v1`, `v2`, `v3`.
+        max_age_s: the maximum age of a v3 request in seconds, inclusive.
+        max_skew_s: how far ahead of `now_ms` a v3 timestamp may be, in seconds, inclusive.
 
     Raises:
-        RejectedRequest: and nothing else, whatever the input; `reason` is a constant.
+        RejectedRequest: the signature is not valid. No other exception is raised, whatever the input.
     """
     try:
         keys = [secret.encode() for secret in secrets if secret and secret.strip()]
@@ -82,17 +79,17 @@ def verify(
         return _match(version, presented, _HEX_LENGTH, expected)
     except RejectedRequest:
         raise
-    except Exception:  # noqa: BLE001 - a forged request must be refused, whatever it does to our code
+    except Exception:  # noqa: BLE001 - a forged request must be refused, whatever exception it causes in our code
         raise RejectedRequest(Refusal.REQUEST_UNREADABLE) from None
 
 
 def decode_uri(uri: str) -> str:
-    """Return `uri` with HubSpot's twelve percent-sequences decoded once, as v3 hashes it."""
-    return _ENCODED_SEQUENCE.sub(lambda found: _DECODED_SEQUENCES[found[0]], uri) if "%" in uri else uri
+    """Return `uri` with HubSpot's twelve percent-sequences decoded once: the form that v3 hashes."""
+    return _ENCODED_SEQUENCE.sub(lambda match: _DECODED_SEQUENCES[match[0]], uri) if "%" in uri else uri
 
 
 def _single_header(headers: Mapping[str, str], name: str) -> str | None:
-    """The one value of a header; a header that is repeated is refused, since it is unclear which one was meant."""
+    """Return the value of a header, or None. A repeated header is refused, because it is unclear which value counts."""
     getall = getattr(headers, "getall", None)
     if getall is not None:
         values = list(getall(name, ()))
@@ -104,10 +101,10 @@ def _single_header(headers: Mapping[str, str], name: str) -> str | None:
 
 
 def _check_timestamp(text: str | None, now_ms: int, max_age_s: int, max_skew_s: int) -> bytes:
-    """The timestamp's text as it was hashed, if it is inside the window on both sides of now."""
+    """Return the timestamp as it was hashed, if it is within the accepted window around `now_ms`."""
     if text is None:
         _refuse(Refusal.TIMESTAMP_MISSING)
-    # isdecimal() alone would let other scripts' digits through, which int() reads.
+    # isdecimal() alone would accept digits of other scripts, which int() reads.
     if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_TIMESTAMP_DIGITS):
         _refuse(Refusal.TIMESTAMP_MALFORMED)
     age_ms = now_ms - int(text)
@@ -119,7 +116,7 @@ def _check_timestamp(text: str | None, now_ms: int, max_age_s: int, max_skew_s: 
 
 
 def _legacy_signature(headers: Mapping[str, str], versions: Collection[str]) -> tuple[str, str]:
-    """The version and value of a v1 or v2 signature, where those are accepted."""
+    """Return version and value of a v1 or v2 signature, if that version is accepted."""
     presented = _single_header(headers, SIGNATURE_HEADER)
     if presented is None or not {"v1", "v2"} & set(versions):
         _refuse(Refusal.SIGNATURE_MISSING)
@@ -132,11 +129,14 @@ def _legacy_signature(headers: Mapping[str, str], versions: Collection[str]) -> 
 
 
 def _match(version: str, presented: str, length: int, expected: list[bytes]) -> str:
-    """Compare in constant time, as bytes: text with non-ASCII characters makes compare_digest raise."""
+    """Return `version` if the signature is one of the expected ones.
+
+    The comparison takes constant time, and compares bytes: compare_digest raises on text with non-ASCII characters.
+    """
     if len(presented) != length or not presented.isascii():
         _refuse(Refusal.SIGNATURE_MALFORMED)
     value = presented.encode()
-    # Every secret is compared, so that the time taken does not tell which one matched.
+    # Compare with every secret, so that the time does not reveal which one matched.
     matches = [hmac.compare_digest(value, candidate) for candidate in expected]
     if not any(matches):
         _refuse(Refusal.SIGNATURE_MISMATCH)
@@ -148,7 +148,7 @@ def _refuse(reason: Refusal) -> NoReturn:
 
 
 def sign_request(secret: str, url: str, body: bytes, now_ms: int) -> dict[str, str]:
-    """Return the headers of a signed POST; `url` holds nothing that is decoded first."""
+    """Return the headers of a signed v3 POST request of our own; `url` must not need decoding."""
     digest = hmac.digest(secret.encode(), b"POST" + url.encode() + body + str(now_ms).encode(), "sha256")
     signature = base64.b64encode(digest).decode()
     return {"Content-Type": "application/json", SIGNATURE_V3_HEADER: signature, TIMESTAMP_HEADER: str(now_ms)}

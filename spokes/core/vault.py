@@ -1,7 +1,7 @@
-"""Seal secrets that must be kept, such as OAuth tokens. Rule: what leaves here is sealed; keys come from outside.
+"""Encrypt ("seal") secrets that must be stored, such as OAuth tokens, and rotate their keys.
 
-A seal is a Fernet token (AES-128-CBC and HMAC-SHA256, of the cryptography package). Keys rotate: the first one seals,
-every one of them opens.
+A sealed secret is a Fernet token (AES-128-CBC and HMAC-SHA256, of the cryptography package). The newest key seals;
+every key opens.
 """
 
 from base64 import urlsafe_b64encode
@@ -18,13 +18,13 @@ _PURPOSE: Final = "sealed secrets"
 
 
 class Vault:
-    """Seals and opens text under the keys it was made with."""
+    """Seals and opens text with a list of keys."""
 
     def __init__(self, keys: Sequence[str]) -> None:
-        """Take `keys`, the newest first; each may be any text, as it only serves to derive one.
+        """Use `keys`, the newest first. A key may be any text; the Fernet key is derived from it.
 
         Raises:
-            ValueError: there is none.
+            ValueError: `keys` is empty.
         """
         fernets = [Fernet(urlsafe_b64encode(derive_key(key, _PURPOSE))) for key in keys]
         self._any_key = MultiFernet(fernets)
@@ -32,18 +32,18 @@ class Vault:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
-        """Return the vault of a deployment: SECRETS_KEY, or a key derived from AUDIT_KEY where it is not set."""
+        """Return a vault with the keys in SECRETS_KEY, or with the master key if SECRETS_KEY is not set."""
         return cls(settings.vault_keys or (settings.master_key(),))
 
     def seal(self, text: str) -> bytes:
-        """Return `text` as only the holder of a key can read it; never twice the same."""
+        """Return `text` encrypted with the newest key; two results are never equal."""
         return self._newest_key.encrypt(text.encode())
 
     def open(self, sealed: bytes) -> str:
-        """Return what was sealed.
+        """Return the decrypted text.
 
         Raises:
-            SecretUnreadable: it is not sealed, was changed, or its key is not among ours.
+            SecretUnreadable: `sealed` is not sealed, was changed, or its key is not one of ours.
         """
         try:
             return self._any_key.decrypt(sealed).decode()
@@ -51,7 +51,7 @@ class Vault:
             raise SecretUnreadable from None
 
     def reseal(self, sealed: bytes) -> bytes:
-        """Return the same secret under the newest key.
+        """Return the same secret, sealed with the newest key.
 
         Raises:
             SecretUnreadable: as `open`.
@@ -59,7 +59,7 @@ class Vault:
         return self.seal(self.open(sealed))
 
     def uses_newest_key(self, sealed: bytes) -> bool:
-        """Return whether the newest key opens it."""
+        """Return whether the newest key opens `sealed`."""
         try:
             self._newest_key.decrypt(sealed)
         except InvalidToken:

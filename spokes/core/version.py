@@ -1,4 +1,4 @@
-"""The version that runs. Rule: the same as in pyproject.toml; a test compares them."""
+"""The running version; the same as in pyproject.toml, as a test checks."""
 
 from typing import Final
 

@@ -8,6 +8,7 @@ import time
 from random import Random
 from typing import Any, Final
 
+from prometheus_client import Counter, Histogram
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -22,6 +23,7 @@ from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metric_history import Snapshot
 from spokes.core.telemetry.metric_totals import TOTALS, sample_key
+from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS, CRM_CALLS, EVENTS, OUTCOMES
 from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
 from spokes.privacy.requests import ErasureRequest, Law, add_request
 from spokes.queue.dead_letters import DeadLetter, store_commands
@@ -65,22 +67,22 @@ async def counts(redis: Redis) -> None:
         backlog += came
         ended = min(backlog, 480 + chance.uniform(-20, 20))
         backlog -= ended
-        add_to(sums, "spokes_events_total", came * 0.94, fate="admitted")
-        add_to(sums, "spokes_events_total", came * 0.06, fate="duplicate")
+        add_to(sums, EVENTS, came * 0.94, result="admitted")
+        add_to(sums, EVENTS, came * 0.06, result="duplicate")
         for share, handler in zip((0.5, 0.2, 0.2, 0.1), _HANDLERS, strict=True):
             for rate, outcome in ((0.86, "processed"), (0.08, "coalesced"), (0.04, "superseded"), (0.02, "echo")):
-                add_to(sums, "spokes_outcomes_total", ended * share * rate, handler=handler, outcome=outcome)
-        add_to(sums, "spokes_outcomes_total", chance.randint(2, 9), handler="deals.hand_over", outcome="retried")
-        add_to(sums, "spokes_outcomes_total", chance.random() < 0.3, handler="contacts.greet", outcome="dead")
-        add_to(sums, "spokes_crm_calls_total", ended / 6, method="POST", outcome="answered")
+                add_to(sums, OUTCOMES, ended * share * rate, handler=handler, outcome=outcome)
+        add_to(sums, OUTCOMES, chance.randint(2, 9), handler="deals.hand_over", outcome="retried")
+        add_to(sums, OUTCOMES, chance.random() < 0.3, handler="contacts.greet", outcome="dead")
+        add_to(sums, CRM_CALLS, ended / 6, method="POST", outcome="answered")
         add_to(
             sums,
-            "spokes_crm_calls_total",
+            CRM_CALLS,
             14 if 32 <= at < 36 else chance.random() < 0.4,
             method="POST",
             outcome="rate_limited",
         )
-        add_to(sums, "spokes_budget_wait_seconds_sum", ended / 70, kind="calls")
+        add_to(sums, BUDGET_WAIT_SECONDS, ended / 70, "_sum", kind="calls")
         await minutes.append_snapshot(redis, Snapshot(now() - (61 - at) * _MINUTE + 20_000, dict(sums)))
     await redis.hset(TOTALS, mapping={name: str(value) for name, value in sums.items()})
     await pulse(redis, 230)
@@ -88,18 +90,16 @@ async def counts(redis: Redis) -> None:
 
 async def pulse(redis: Redis, events: float) -> None:
     """Let `events` more come in and end."""
-    await redis.hincrbyfloat(TOTALS, sample_key("spokes_events_total", fate="admitted"), events)
-    await redis.hincrbyfloat(
-        TOTALS, sample_key("spokes_outcomes_total", handler=_HANDLERS[0], outcome="processed"), events * 0.95
-    )
-    await redis.hincrbyfloat(
-        TOTALS, sample_key("spokes_crm_calls_total", method="POST", outcome="answered"), events / 6
-    )
-    await redis.hincrbyfloat(TOTALS, sample_key("spokes_budget_wait_seconds_sum", kind="calls"), events / 70)
+    await redis.hincrbyfloat(TOTALS, sample_key(EVENTS, result="admitted"), events)
+    await redis.hincrbyfloat(TOTALS, sample_key(OUTCOMES, handler=_HANDLERS[0], outcome="processed"), events * 0.95)
+    await redis.hincrbyfloat(TOTALS, sample_key(CRM_CALLS, method="POST", outcome="answered"), events / 6)
+    await redis.hincrbyfloat(TOTALS, sample_key(BUDGET_WAIT_SECONDS, "_sum", kind="calls"), events / 70)
 
 
-def add_to(sums: dict[str, float], name: str, value: float, **labels: str) -> None:
-    key = sample_key(name, **labels)
+def add_to(
+    sums: dict[str, float], metric: Counter | Histogram, value: float, suffix: str = "", /, **labels: str
+) -> None:
+    key = sample_key(metric, suffix, **labels)
     sums[key] = sums.get(key, 0.0) + round(value)
 
 

@@ -1,4 +1,4 @@
-"""spokes.core.telemetry.canonical_log: when lines are written."""
+"""spokes.core.telemetry.canonical_log: when lines are written, and that they are masked."""
 
 import asyncio
 import io
@@ -11,7 +11,7 @@ from spokes.core.telemetry.canonical_log import CanonicalLog
 
 
 class Writes(io.StringIO):
-    """Remembers each write."""
+    """Records each write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,33 +32,33 @@ def lines(out: Writes) -> CanonicalLog:
     return CanonicalLog(out, "web", Mask(["a-secret"]))
 
 
-def test_line_is_written_at_once_where_no_loop_runs(lines: CanonicalLog, out: Writes) -> None:
+def test_line_is_written_at_once_without_an_event_loop(lines: CanonicalLog, out: Writes) -> None:
     lines.write("request", {"status": 202}, "info")
     (written,) = out.writes
-    told = orjson.loads(written)
-    assert told.pop("timestamp").endswith("Z")
-    assert told == {"status": 202, "event": "request", "process": "web", "level": "info"}
+    line = orjson.loads(written)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"status": 202, "event": "request", "process": "web", "level": "info"}
 
 
-def test_lines_of_one_moment_are_one_write(lines: CanonicalLog, out: Writes) -> None:
-    async def tell() -> None:
+def test_lines_within_ten_milliseconds_are_one_write(lines: CanonicalLog, out: Writes) -> None:
+    async def write() -> None:
         for number in range(3):
             lines.write("request", {"number": number}, "info")
         assert not out.writes
         await asyncio.sleep(0.1)
 
-    asyncio.run(tell())
+    asyncio.run(write())
     assert [orjson.loads(line)["number"] for line in "".join(out.writes).splitlines()] == [0, 1, 2]
     assert len(out.writes) == 1
 
 
-def test_line_of_a_loop_that_has_ended_is_written_with_the_next(lines: CanonicalLog, out: Writes) -> None:
-    async def tell(number: int, seconds: float) -> None:
+def test_line_of_a_closed_loop_is_written_with_the_next_line(lines: CanonicalLog, out: Writes) -> None:
+    async def write(number: int, seconds: float) -> None:
         lines.write("request", {"number": number}, "info")
         await asyncio.sleep(seconds)
 
-    asyncio.run(tell(1, 0))
-    asyncio.run(tell(2, 0.1))
+    asyncio.run(write(1, 0))
+    asyncio.run(write(2, 0.1))
     assert [orjson.loads(line)["number"] for line in "".join(out.writes).splitlines()] == [1, 2]
 
 

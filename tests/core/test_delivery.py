@@ -1,4 +1,4 @@
-"""spokes.core.delivery: the contract between web and worker."""
+"""spokes.core.delivery: the contract of web process and worker."""
 
 import pickle
 
@@ -26,7 +26,7 @@ from tests.support.events import event
 DELIVERY = Delivery("7-18a-ff", 7, 1795442400000, (Entry("aa", 0, event(1)), Entry("bb", 2, event(2))))
 
 
-def test_delivery_survives_the_codec() -> None:
+def test_delivery_is_equal_after_encoding_and_decoding() -> None:
     assert Delivery.from_job(decode(job_payload(DELIVERY, 5))["a"][0]) == DELIVERY
 
 
@@ -35,7 +35,7 @@ def test_stock_arq_reads_the_job() -> None:
     assert (job.function, job.args[0]["id"], job.kwargs) == (JOB_NAME, "7-18a-ff", {})
 
 
-def test_names_are_arqs_own() -> None:
+def test_queue_and_job_names_are_those_of_arq() -> None:
     assert (arq.constants.default_queue_name, arq.constants.job_key_prefix) == (JOB_QUEUE, JOB_KEY_PREFIX)
 
 
@@ -43,7 +43,7 @@ def test_ids_of_one_portal_sort_by_time() -> None:
     assert new_delivery_id(7)[:13] <= new_delivery_id(7)[:13]
 
 
-def test_hundred_events_pack_to_less_than_a_third() -> None:
+def test_hundred_events_compress_to_less_than_a_third() -> None:
     entries = tuple(Entry(f"{n:020x}", 0, event(n)) for n in range(100))
     plain = orjson.dumps([entry.raw for entry in entries])
     assert len(job_payload(Delivery("7-1-1", 7, 1, entries), 5)) < len(plain) / 3
@@ -68,7 +68,7 @@ def test_foreign_payload_is_unreadable(payload: bytes) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_no_payload_raises_anything_else(payload: bytes) -> None:
+def test_any_bytes_decode_or_are_unreadable(payload: bytes) -> None:
     try:
         decode(payload)
     except UnreadableDelivery:
@@ -83,5 +83,5 @@ def test_foreign_argument_is_unreadable(job: object) -> None:
         Delivery.from_job(job)
 
 
-def test_exception_in_a_result_is_kept_by_its_class_only() -> None:
+def test_exception_in_a_result_is_stored_by_its_class_only() -> None:
     assert decode(encode({"r": ValueError("secret@example.com")})) == {"r": "ValueError"}

@@ -1,4 +1,4 @@
-"""spokes.core.redis.durability: what a Redis would lose is told, and 202 does not rely on a disk that does not tell."""
+"""spokes.core.redis.durability: risks of losing events are reported, and DURABLE_ACK=aof is checked."""
 
 from pathlib import Path
 
@@ -17,23 +17,23 @@ from tests.support.deployment import WebProcessServer
 VALKEY = {"redis_version": "7.2.4", "valkey_version": "9.1.2", "aof_enabled": 1}
 
 
-async def test_sound_redis_loses_nothing(redis: Redis) -> None:
+async def test_well_configured_redis_has_no_risks(redis: Redis) -> None:
     assert await durability_risks(redis, durable=False) == []
 
 
-async def test_evicting_and_forgetful_redis_are_found(tmp_path: Path) -> None:
+async def test_eviction_and_missing_persistence_are_reported(tmp_path: Path) -> None:
     config = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}
     with ValkeyServer(data_dir=tmp_path, config=config) as server:
         client = Redis.from_url(server.connection_url)
-        found = await durability_risks(client, durable=False)
+        risks = await durability_risks(client, durable=False)
         await client.aclose()
-    assert [(loss.message.split()[1], loss.is_misconfiguration) for loss in found] == [
+    assert [(risk.message.split()[1], risk.is_misconfiguration) for risk in risks] == [
         ("evicts", True),
         ("keeps", False),
     ]
 
 
-async def test_readiness_tells_of_an_evicting_redis(environ: dict[str, str], tmp_path: Path) -> None:
+async def test_readiness_fails_if_redis_evicts_keys(environ: dict[str, str], tmp_path: Path) -> None:
     config = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru", "appendonly": "yes"}
     with ValkeyServer(data_dir=tmp_path / "evicting", config=config) as server:
         settings = Settings.from_env({**environ, "REDIS_URL": server.connection_url})
@@ -53,13 +53,13 @@ async def test_readiness_tells_of_an_evicting_redis(environ: dict[str, str], tmp
         ({"redis_version": "8.0.0", "aof_enabled": 1}, "everysec", True),
     ],
 )
-def test_disk_is_waited_for_where_the_server_tells_of_it(info: dict[str, object], policy: str, *, holds: bool) -> None:
+def test_durable_ack_holds_only_if_the_server_reports_its_disk(
+    info: dict[str, object], policy: str, *, holds: bool
+) -> None:
     assert (waitaof_problem(info, policy) is None) is holds
 
 
-async def test_readiness_and_doctor_tell_of_a_disk_that_is_waited_for_in_vain(
-    environ: dict[str, str], tmp_path: Path
-) -> None:
+async def test_readiness_and_doctor_report_an_ineffective_durable_ack(environ: dict[str, str], tmp_path: Path) -> None:
     config = {"appendonly": "yes", "appendfsync": "everysec"}
     with ValkeyServer(data_dir=tmp_path / "everysec", config=config) as server:
         settings = Settings.from_env({**environ, "REDIS_URL": server.connection_url, "DURABLE_ACK": "aof"})
@@ -74,6 +74,6 @@ async def test_readiness_and_doctor_tell_of_a_disk_that_is_waited_for_in_vain(
                 assert answer.status == 200
 
 
-def test_embedded_valkey_syncs_before_it_answers_where_202_waits_for_that(environ: dict[str, str]) -> None:
+def test_embedded_valkey_syncs_before_it_answers_with_durable_ack(environ: dict[str, str]) -> None:
     command = valkey_command(Settings.from_env({**environ, "DURABLE_ACK": "aof"}))
     assert command[command.index("--appendfsync") + 1] == "always"

@@ -1,4 +1,4 @@
-"""spokes.core.events: both dialects read, nothing lost, and the key that tells two events apart."""
+"""spokes.core.events: both dialects are parsed into one `Event`."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_event_type_is_read_where_subscription_type_is_missing() -> None:
     assert Event(event(subscriptionType=None, eventType="deal.deletion")).type == "deal.deletion"
 
 
-def test_association_without_object_id_belongs_to_where_it_starts() -> None:
+def test_association_without_object_id_belongs_to_the_object_it_starts_from() -> None:
     raw = event(
         subscriptionType="deal.associationChange",
         objectId=None,
@@ -39,7 +39,7 @@ def test_association_without_object_id_belongs_to_where_it_starts() -> None:
     assert (Event(raw).object_type, Event(raw).object_id) == ("deal", "4")
 
 
-def test_merge_names_survivor_and_losers() -> None:
+def test_merge_names_surviving_and_retired_ids() -> None:
     raw = event(subscriptionType="contact.merge", objectId=9, primaryObjectId=1, mergedObjectIds=[2], newObjectId=9)
     assert (Event(raw).survivor_id, Event(raw).merged_ids) == ("9", ("1", "2"))
 
@@ -52,9 +52,9 @@ def test_redacted_word_is_never_a_value() -> None:
 
 
 def test_unknown_type_and_field_are_kept() -> None:
-    read = Event(event(subscriptionType="starship.warp", objectId=None, dilithium=[1, {"deep": True}]))
-    assert read.type == "starship.warp"
-    assert read.raw["dilithium"] == [1, {"deep": True}]
+    parsed = Event(event(subscriptionType="starship.warp", objectId=None, dilithium=[1, {"deep": True}]))
+    assert parsed.type == "starship.warp"
+    assert parsed.raw["dilithium"] == [1, {"deep": True}]
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_unknown_type_and_field_are_kept() -> None:
         ({"subscriptionType": "contact.associationChange"}, "association_ends"),
     ],
 )
-def test_malformed_element_says_what_is_wrong(fields: dict[str, object], reason: str) -> None:
-    with pytest.raises(MalformedEvent) as fault:
+def test_malformed_element_names_its_first_invalid_field(fields: dict[str, object], reason: str) -> None:
+    with pytest.raises(MalformedEvent) as error:
         Event(event(**fields))
-    assert fault.value.reason == reason
+    assert error.value.reason == reason
 
 
 def test_redelivery_has_the_same_key() -> None:

@@ -1,4 +1,4 @@
-"""spokes.core.masking: what may be shown."""
+"""spokes.core.masking: secrets and personal data are masked, ids and times are not."""
 
 import pytest
 
@@ -18,18 +18,18 @@ mask = Mask(["s3cret-of-the-app", "s3cret"])
         "key=s3cret-of-the-app!",
     ],
 )
-def test_what_looks_personal_or_secret_is_masked(text: str) -> None:
+def test_text_that_looks_personal_or_secret_is_masked(text: str) -> None:
     masked = mask.text(text)
     assert "***" in masked
     assert not any(part in masked for part in ("ann@", "0a1b2c3d", "abc.def", "pass", "1234", "s3cret", "of-the-app"))
 
 
-def test_ids_and_times_stay_readable() -> None:
+def test_ids_and_times_are_not_masked() -> None:
     text = "delivery 50112233-19a8-ff01 event 318845120771 at 2026-11-23T20:00:00.123456Z"
     assert mask.text(text) == text
 
 
-def test_fields_that_carry_values_are_masked_by_name_at_any_depth() -> None:
+def test_sensitive_fields_are_masked_by_name_at_any_depth() -> None:
     assert mask.fields({"a": {"propertyValue": "Ann"}, "n": 3}) == {"a": {"propertyValue": "***"}, "n": 3}
 
 
@@ -37,6 +37,6 @@ def test_every_purpose_has_a_key_of_its_own() -> None:
     assert derive_key("master", "a") != derive_key("master", "b")
 
 
-def test_keyed_hash_tells_equality_only() -> None:
+def test_keyed_hash_depends_on_text_and_key() -> None:
     key = derive_key("master", "values")
     assert keyed_hash(key, "Ann") == keyed_hash(key, "Ann") != keyed_hash(derive_key("other", "values"), "Ann")

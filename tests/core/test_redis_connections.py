@@ -1,4 +1,4 @@
-"""Connections to Redis: what a cancellation may not do."""
+"""spokes.core.redis.connections: cancellations neither get lost nor mix up responses."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,19 +10,19 @@ from redis.exceptions import ConnectionError as Disconnected
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 
-STEPS = range(1, 40)  # of the event loop; connecting and introducing itself takes a dozen
+STEPS = range(1, 40)  # of the event loop; connecting and the handshake take a dozen
 
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncIterator[Redis]:
-    """A client of ours, whose first use connects."""
+    """Our client, not connected yet."""
     client = redis_client(settings, max_connections=1)
     yield client
     await client.aclose()
 
 
 @pytest.mark.parametrize("steps", STEPS)
-async def test_cancellation_at_any_step_of_a_first_call_is_one(redis: Redis, client: Redis, steps: int) -> None:
+async def test_first_call_can_be_cancelled_at_any_step(redis: Redis, client: Redis, steps: int) -> None:
     call = asyncio.ensure_future(client.ping())
     for _ in range(steps):
         await asyncio.sleep(0)
@@ -32,7 +32,7 @@ async def test_cancellation_at_any_step_of_a_first_call_is_one(redis: Redis, cli
 
 
 @pytest.mark.parametrize("steps", STEPS)
-async def test_answers_are_ones_own_after_a_cancelled_first_call(redis: Redis, client: Redis, steps: int) -> None:
+async def test_responses_match_calls_after_a_cancelled_first_call(redis: Redis, client: Redis, steps: int) -> None:
     call = asyncio.ensure_future(client.echo("cancelled"))
     for _ in range(steps):
         await asyncio.sleep(0)
@@ -41,7 +41,7 @@ async def test_answers_are_ones_own_after_a_cancelled_first_call(redis: Redis, c
     assert await client.echo("mine") == b"mine"
 
 
-async def test_subscriber_ends_when_cancelled_at_any_step(redis: Redis, client: Redis) -> None:
+async def test_subscriber_can_be_cancelled_at_any_step(redis: Redis, client: Redis) -> None:
     for steps in STEPS:
 
         async def listen() -> None:
@@ -58,7 +58,7 @@ async def test_subscriber_ends_when_cancelled_at_any_step(redis: Redis, client: 
         assert done == {task}, steps
 
 
-async def test_connection_that_uvloop_has_closed_is_a_lost_one(
+async def test_transport_closed_by_uvloop_is_a_lost_connection(
     redis: Redis, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def closed(_: object) -> None:

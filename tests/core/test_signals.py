@@ -1,4 +1,4 @@
-"""spokes.core.signals, in the processes that use it: told to end early, late, and over and over."""
+"""spokes.core.signals in real processes: a signal while loading, and repeated signals during shutdown."""
 
 import os
 import signal
@@ -13,14 +13,18 @@ import pytest
 
 from tests.support.deployment import ROOT
 
-PROCESSES = [("workers", "1"), ("ingest", "1"), ("ingest", "2")]  # and WEB_CONCURRENCY
+PROCESSES = [("workers", "1"), ("ingest", "1"), ("ingest", "2")]  # module and WEB_CONCURRENCY
 
 
 @contextmanager
 def process(module: str, environ: dict[str, str], port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    away = {"HUBSPOT_API_URL": "http://127.0.0.1:9", "DATABASE_URL": "postgres://127.0.0.1:1/x", "PORT": str(port)}
+    unreachable = {
+        "HUBSPOT_API_URL": "http://127.0.0.1:9",
+        "DATABASE_URL": "postgres://127.0.0.1:1/x",
+        "PORT": str(port),
+    }
     started = subprocess.Popen(
-        [sys.executable, *options, "-m", module], cwd=ROOT, env={**os.environ, **environ, **away},
+        [sys.executable, *options, "-m", module], cwd=ROOT, env={**os.environ, **environ, **unreachable},
         stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -30,41 +34,41 @@ def process(module: str, environ: dict[str, str], port: int, *options: str) -> I
         started.communicate()
 
 
-def listens(port: int) -> None:
+def wait_until_listening(port: int) -> None:
     until = time.monotonic() + 20
     while time.monotonic() < until:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.02)
-    pytest.fail("it does not listen")
+    pytest.fail("the process does not listen")
 
 
-def says(started: subprocess.Popen[bytes], words: bytes) -> None:
+def wait_for_output(started: subprocess.Popen[bytes], text: bytes) -> None:
     assert started.stderr is not None
-    while words not in (line := started.stderr.readline()):
-        assert line, "it ended without saying so"
+    while text not in (line := started.stderr.readline()):
+        assert line, "the process exited first"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize(("module", "concurrency"), PROCESSES)
-def test_process_that_is_told_to_end_while_it_loads_does_so_at_once(
+def test_signal_while_loading_ends_the_process_with_status_zero(
     module: str, concurrency: str, number: signal.Signals, environ: dict[str, str], unused_tcp_port: int
 ) -> None:
     with process(module, {**environ, "WEB_CONCURRENCY": concurrency}, unused_tcp_port, "-X", "importtime") as started:
-        says(started, b"pydantic")
+        wait_for_output(started, b"pydantic")
         started.send_signal(number)
         assert started.wait(10) == 0
 
 
 @pytest.mark.parametrize(("module", "concurrency"), PROCESSES)
-def test_process_that_is_told_to_end_over_and_over_ends_well(
+def test_repeated_signals_end_the_process_with_status_zero(
     module: str, concurrency: str, environ: dict[str, str], unused_tcp_port: int
 ) -> None:
     with process(module, {**environ, "WEB_CONCURRENCY": concurrency}, unused_tcp_port) as started:
         if module == "ingest":
-            listens(unused_tcp_port)
+            wait_until_listening(unused_tcp_port)
         else:
-            says(started, b"worker_ready")
+            wait_for_output(started, b"worker_ready")
         until = time.monotonic() + 30
         while started.poll() is None and time.monotonic() < until:
             started.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""spokes.core.signature: HubSpot's vectors, an independent reference, and everything an outsider may send."""
+"""spokes.core.signature: HubSpot's vectors, an independent reference, and arbitrary input."""
 
 import base64
 import hashlib
@@ -24,14 +24,14 @@ SECRET = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"
 def v3(
     body: bytes = b"[]", *, uri: str = URI, method: str = "POST", at: str = str(NOW_MS), secret: str = SECRET
 ) -> str:
-    """The v3 signature by the book, for a URI that needs no decoding."""
+    """Return the v3 signature as HubSpot's docs define it, for a URI that needs no decoding."""
     return base64.b64encode(
         hmac.digest(secret.encode(), method.encode() + uri.encode() + body + at.encode(), "sha256")
     ).decode()
 
 
 def refusal(**changes: object) -> Refusal:
-    """The reason for which a request is refused that would be accepted without `changes`."""
+    """Return the refusal of a request that is valid except for `changes`."""
     headers = {"X-HubSpot-Signature-v3": v3(), "X-HubSpot-Request-Timestamp": str(NOW_MS)}
     request: dict[str, object] = {
         "method": "POST", "uri": URI, "body": b"[]", "headers": headers, "secrets": [SECRET], "now_ms": NOW_MS,
@@ -78,15 +78,15 @@ def test_any_live_secret_is_accepted() -> None:
 
 
 @pytest.mark.parametrize("secrets", [[], [""], ["  "]])
-def test_without_a_secret_everything_is_refused(secrets: list[str]) -> None:
+def test_every_request_is_refused_without_a_secret(secrets: list[str]) -> None:
     assert refusal(secrets=secrets) is Refusal.SECRET_MISSING
 
 
 @pytest.mark.parametrize("age_ms", [300_000, -300_000])
-def test_request_on_either_edge_of_the_time_window_is_accepted(age_ms: int) -> None:
+def test_request_at_either_edge_of_the_time_window_is_accepted(age_ms: int) -> None:
     headers = {"X-HubSpot-Signature-v3": v3(), "X-HubSpot-Request-Timestamp": str(NOW_MS)}
     request = {"method": "POST", "uri": URI, "body": b"[]", "headers": headers, "secrets": [SECRET]}
-    assert verify(**request, now_ms=NOW_MS + age_ms) == "v3"  # type: ignore[arg-type]  # a dict says no types
+    assert verify(**request, now_ms=NOW_MS + age_ms) == "v3"  # type: ignore[arg-type]  # the dict has no value types
 
 
 @pytest.mark.parametrize(
@@ -120,26 +120,26 @@ def test_v3_is_refused_where_only_older_versions_are_allowed() -> None:
     assert refusal(versions=("v1", "v2")) is Refusal.SIGNATURE_VERSION_NOT_ALLOWED
 
 
-def older(version: str) -> dict[str, str]:
-    """The headers of a v1 or v2 request by the book."""
+def legacy_headers(version: str) -> dict[str, str]:
+    """Return the headers of a v1 or v2 request as HubSpot's docs define it."""
     called = b"POST" + URI.encode() if version == "v2" else b""
     digest = hashlib.sha256(SECRET.encode() + called + b"[]").hexdigest()
     return {"X-HubSpot-Signature": digest, "X-HubSpot-Signature-Version": version}
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
-def test_older_version_may_be_allowed_alone(version: str) -> None:
-    request = {"method": "POST", "uri": URI, "body": b"[]", "headers": older(version), "secrets": [SECRET]}
+def test_older_version_may_be_the_only_allowed_one(version: str) -> None:
+    request = {"method": "POST", "uri": URI, "body": b"[]", "headers": legacy_headers(version), "secrets": [SECRET]}
     assert verify(**request, now_ms=NOW_MS, versions=(version,)) == version  # type: ignore[arg-type]  # see above
 
 
 @pytest.mark.parametrize(("version", "allowed"), [("v1", "v2"), ("v2", "v1")])
 def test_one_older_version_does_not_allow_the_other(version: str, allowed: str) -> None:
-    assert refusal(headers=older(version), versions=(allowed,)) is Refusal.SIGNATURE_VERSION_NOT_ALLOWED
+    assert refusal(headers=legacy_headers(version), versions=(allowed,)) is Refusal.SIGNATURE_VERSION_NOT_ALLOWED
 
 
 def test_version_that_hubspot_never_had_is_refused() -> None:
-    headers = {**older("v1"), "X-HubSpot-Signature-Version": "v9"}
+    headers = {**legacy_headers("v1"), "X-HubSpot-Signature-Version": "v9"}
     assert refusal(headers=headers, versions=("v1", "v2", "v3")) is Refusal.SIGNATURE_VERSION_UNKNOWN
 
 
@@ -158,19 +158,19 @@ def test_repeated_signature_header_is_refused() -> None:
 
 
 def test_older_version_is_refused_unless_allowed() -> None:
-    assert refusal(headers=older("v1")) is Refusal.SIGNATURE_MISSING
+    assert refusal(headers=legacy_headers("v1")) is Refusal.SIGNATURE_MISSING
 
 
-def test_valid_v1_does_not_stand_in_for_a_wrong_v3() -> None:
+def test_valid_v1_does_not_replace_a_wrong_v3() -> None:
     headers = {
-        **older("v1"),
+        **legacy_headers("v1"),
         "X-HubSpot-Signature-v3": v3(body=b"[1]"),
         "X-HubSpot-Request-Timestamp": str(NOW_MS),
     }
     assert refusal(headers=headers, versions=("v1", "v2", "v3")) is Refusal.SIGNATURE_MISMATCH
 
 
-def test_header_names_are_found_in_any_case() -> None:
+def test_header_names_are_case_insensitive() -> None:
     headers = {"x-hubspot-signature-V3": v3(), "X-HUBSPOT-REQUEST-TIMESTAMP": str(NOW_MS)}
     assert verify(method="POST", uri=URI, body=b"[]", headers=headers, secrets=[SECRET], now_ms=NOW_MS) == "v3"
 
@@ -187,7 +187,7 @@ ANYTHING = st.one_of(st.none(), st.text(), st.binary(), st.integers(), st.floats
     timestamp=ANYTHING,
     secrets=st.lists(ANYTHING),
 )
-def test_whatever_comes_in_nothing_but_a_refusal_comes_out(
+def test_arbitrary_input_raises_only_refusals(
     method: object, uri: object, body: object, name: str, value: object, timestamp: object, secrets: list[object]
 ) -> None:
     headers = {name: value, "X-HubSpot-Signature-v3": value, "X-HubSpot-Request-Timestamp": timestamp}
@@ -195,7 +195,7 @@ def test_whatever_comes_in_nothing_but_a_refusal_comes_out(
     assert isinstance(reason, Refusal)
 
 
-# Written from HubSpot's table, on its own, to check the verifier against.
+# An independent copy of HubSpot's table, to check the verifier against.
 TABLE = {
     "%3A": ":", "%2F": "/", "%3F": "?", "%40": "@", "%21": "!", "%24": "$",
     "%27": "'", "%28": "(", "%29": ")", "%2A": "*", "%2C": ",", "%3B": ";",
@@ -203,12 +203,12 @@ TABLE = {
 
 
 def decoded_by_the_table(uri: str) -> str:
-    """Walk through the URI once, three characters at a time where they stand in the table."""
-    out, at = [], 0
-    while at < len(uri):
-        piece = uri[at : at + 3]
-        out.append(TABLE.get(piece, uri[at]))
-        at += 3 if piece in TABLE else 1
+    """Decode the URI in one pass: three characters at a time if they are in the table, else one."""
+    out, index = [], 0
+    while index < len(uri):
+        piece = uri[index : index + 3]
+        out.append(TABLE.get(piece, uri[index]))
+        index += 3 if piece in TABLE else 1
     return "".join(out)
 
 

@@ -1,4 +1,4 @@
-"""spokes.core.telemetry.setup: what logs and Sentry get to see."""
+"""spokes.core.telemetry: contents of log lines and Sentry events."""
 
 import asyncio
 import gzip
@@ -53,7 +53,7 @@ def test_line_is_json_with_the_process_and_the_event(environ: dict[str, str]) ->
     assert (line["event"], line["status"], line["process"], line["level"]) == ("request", 202, "web", "info")
 
 
-def test_columns_are_for_people(environ: dict[str, str]) -> None:
+def test_columns_show_fields_as_text(environ: dict[str, str]) -> None:
     out = lines(environ, LOG_FORMAT="columns")
     structlog.get_logger().info("request", status=202)
     assert "status=202" in out.getvalue()
@@ -64,8 +64,8 @@ def test_values_and_secrets_are_masked(environ: dict[str, str]) -> None:
     structlog.get_logger().info("x", note=f"from {CANARY}", email="hidden", token=environ["HUBSPOT_ACCESS_TOKEN"])
     structlog.get_logger().info("y", text=f"key {environ['HUBSPOT_CLIENT_SECRET']}")
     assert not any(
-        word in out.getvalue()
-        for word in (CANARY, "hidden", environ["HUBSPOT_CLIENT_SECRET"], environ["HUBSPOT_ACCESS_TOKEN"])
+        text in out.getvalue()
+        for text in (CANARY, "hidden", environ["HUBSPOT_CLIENT_SECRET"], environ["HUBSPOT_ACCESS_TOKEN"])
     )
 
 
@@ -86,7 +86,7 @@ def test_lines_of_libraries_are_masked_too(environ: dict[str, str]) -> None:
     assert (CANARY in out.getvalue(), "mail from ***" in out.getvalue()) == (False, True)
 
 
-def test_arq_is_silent_about_arguments(environ: dict[str, str]) -> None:
+def test_job_arguments_logged_by_arq_are_dropped(environ: dict[str, str]) -> None:
     out = lines(environ)
     logging.getLogger("arq.worker").info("process_delivery(%s)", CANARY)
     assert out.getvalue() == ""
@@ -112,7 +112,7 @@ class _Ingest(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def sentry() -> Iterator[_Sentry]:
-    """A local endpoint that plays Sentry."""
+    """A local endpoint in place of Sentry."""
     server = _Sentry(("127.0.0.1", 0), _Ingest)
     server.received = []
     thread = threading.Thread(target=server.serve_forever)
@@ -128,22 +128,20 @@ def setup_with(sentry: _Sentry, environ: dict[str, str], **changes: str) -> None
 
 
 def items(sentry: _Sentry) -> list[dict[str, Any]]:
-    """What was sent, without the envelopes' heads."""
+    """Return the items of all envelopes received."""
     sentry_sdk.flush(5)
     return [orjson.loads(line) for envelope in sentry.received for line in envelope.splitlines()[2::2]]
 
 
-async def test_alert_that_a_command_begins_or_ends_reaches_sentry(
-    sentry: _Sentry, environ: dict[str, str], redis: Redis
-) -> None:
-    given = {**os.environ, **environ, "SENTRY_DSN": f"http://key@127.0.0.1:{sentry.server_port}/1"}
+async def test_alert_of_a_command_reaches_sentry(sentry: _Sentry, environ: dict[str, str], redis: Redis) -> None:
+    command_environ = {**os.environ, **environ, "SENTRY_DSN": f"http://key@127.0.0.1:{sentry.server_port}/1"}
     for verb in ("pause", "resume"):
         command = [sys.executable, "-m", "spokes", verb, "7", "--reason", "by hand", "--json"]
-        done = await asyncio.to_thread(
-            subprocess.run, command, cwd=ROOT, env=given, capture_output=True, timeout=60, check=True
+        finished = await asyncio.to_thread(
+            subprocess.run, command, cwd=ROOT, env=command_environ, capture_output=True, timeout=60, check=True
         )
-        assert [orjson.loads(line)["portal_id"] for line in done.stdout.splitlines()] == [7]
-    assert [told["message"] for told in items(sentry)] == ["portal_paused", "portal_paused_over"]
+        assert [orjson.loads(line)["portal_id"] for line in finished.stdout.splitlines()] == [7]
+    assert [item["message"] for item in items(sentry)] == ["portal_paused", "portal_paused_over"]
 
 
 def test_exception_reaches_sentry_without_its_text(sentry: _Sentry, environ: dict[str, str]) -> None:
@@ -187,7 +185,7 @@ def test_errors_are_grouped_by_handler_and_class(sentry: _Sentry, environ: dict[
     assert groups == [["contacts.a", "ValueError"], ["contacts.a", "ValueError"], ["deals.b", "ValueError"]]
 
 
-def test_release_and_environment_are_told(sentry: _Sentry, environ: dict[str, str]) -> None:
+def test_sentry_events_have_release_and_environment(sentry: _Sentry, environ: dict[str, str]) -> None:
     setup_with(sentry, environ, SENTRY_ENVIRONMENT="staging", HEROKU_SLUG_COMMIT="0123456789abcdef0123")
     log_alert("queue_filling")
     [item] = items(sentry)
@@ -195,7 +193,7 @@ def test_release_and_environment_are_told(sentry: _Sentry, environ: dict[str, st
     assert (item["fingerprint"], item["tags"]["process"]) == (["queue_filling"], "web")
 
 
-def test_release_may_be_named(environ: dict[str, str]) -> None:
+def test_release_name_can_be_set(environ: dict[str, str]) -> None:
     assert release(Settings.from_env({**environ, "SENTRY_RELEASE": "v42"})) == "v42"
 
 
@@ -205,22 +203,22 @@ def test_version_is_that_of_the_package() -> None:
 
 
 @pytest.mark.parametrize(("rate", "sent"), [("0", 0), ("1", 3)])
-def test_times_are_sent_when_asked_for(sentry: _Sentry, environ: dict[str, str], rate: str, sent: int) -> None:
+def test_spans_are_sent_by_the_traces_rate(sentry: _Sentry, environ: dict[str, str], rate: str, sent: int) -> None:
     setup_with(sentry, environ, SENTRY_TRACES_RATE=rate)
     for name in ("receive", "process_delivery", "contacts.keep_reachable"):
         record_span("handler", name, 2.5)
-    told = [item for item in items(sentry) if item.get("type") == "transaction"]
-    assert len(told) == sent
-    for item in told:
+    transactions = [item for item in items(sentry) if item.get("type") == "transaction"]
+    assert len(transactions) == sent
+    for item in transactions:
         assert 2.4 < seconds(item["timestamp"]) - seconds(item["start_timestamp"]) < 2.6
         assert {"request", "user", "server_name", "modules"} & set(item) == set()
 
 
-def seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment).timestamp()
+def seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
 
 
-def test_security_event_is_a_line_of_its_own_kind(environ: dict[str, str]) -> None:
+def test_security_event_is_a_marked_log_line(environ: dict[str, str]) -> None:
     out = lines(environ)
     log_security_event(SecurityEvent.LOGIN_FAILED, actor="eve", address="192.0.2.7", password="hunter2")
     line = orjson.loads(out.getvalue())
@@ -230,7 +228,7 @@ def test_security_event_is_a_line_of_its_own_kind(environ: dict[str, str]) -> No
 
 @pytest.mark.parametrize("form", ["json", "columns"])
 @pytest.mark.parametrize(("level", "shown"), [("INFO", True), ("WARNING", False)])
-def test_canonical_line_is_told_at_info(environ: dict[str, str], form: str, level: str, shown: bool) -> None:
+def test_canonical_line_is_written_at_info(environ: dict[str, str], form: str, level: str, shown: bool) -> None:
     out = lines(environ, LOG_FORMAT=form, LOG_LEVEL=level)
     log_canonical_line("delivery", {"delivery_id": "7-1-1"})
     assert ("7-1-1" in out.getvalue()) is shown
@@ -241,7 +239,7 @@ def test_every_security_event_is_documented() -> None:
     assert [event for event in SecurityEvent if f"`{event}`" not in text] == []
 
 
-def test_columns_leave_out_what_is_nought_and_put_ids_last(environ: dict[str, str]) -> None:
+def test_columns_omit_empty_values_and_put_ids_last(environ: dict[str, str]) -> None:
     out = lines(environ, LOG_FORMAT="columns")
     fields = {"request_id": "5a9b", "status": 202, "reason": "", "ms": 1.2, "deliveries": ["7-1-1"], "duplicate": 0}
     log_canonical_line("request", fields)
@@ -249,7 +247,7 @@ def test_columns_leave_out_what_is_nought_and_put_ids_last(environ: dict[str, st
 
 
 @pytest.mark.parametrize(("level", "sign"), [("info", "x "), ("warning", "! x "), ("error", "!! x ")])
-def test_columns_show_what_is_wrong_without_colours(environ: dict[str, str], level: str, sign: str) -> None:
+def test_columns_mark_warnings_and_errors_without_colours(environ: dict[str, str], level: str, sign: str) -> None:
     out = lines(environ, LOG_FORMAT="columns")
     getattr(structlog.get_logger(), level)("x", names=["a", "b", "c", "d", "e", "f"])
     line = out.getvalue().partition(" ")[2]
@@ -259,11 +257,11 @@ def test_columns_show_what_is_wrong_without_colours(environ: dict[str, str], lev
 NO_COLOUR = {"FORCE_COLOR": "1", "NO_COLOR": "1"}
 
 
-@pytest.mark.parametrize(("given", "coloured"), [({"FORCE_COLOR": "1"}, True), (NO_COLOUR, False)])
-def test_colours_are_those_that_the_terminal_asks_for(
-    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, given: dict[str, str], coloured: bool
+@pytest.mark.parametrize(("variables", "coloured"), [({"FORCE_COLOR": "1"}, True), (NO_COLOUR, False)])
+def test_colours_follow_the_environment(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], coloured: bool
 ) -> None:
-    for name, value in given.items():
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     out = lines(environ, LOG_FORMAT="columns")
     structlog.get_logger().info("x", status=202)

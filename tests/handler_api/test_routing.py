@@ -1,4 +1,4 @@
-"""spokes.routing: who would be called."""
+"""spokes.routing: which handler an event is routed to."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from tests.support.events import event
 
 
 async def first(event: Event, tools: Tools) -> None:
-    """A handler."""
+    """One handler."""
 
 
 async def second(event: Event, tools: Tools) -> None:
-    """Another."""
+    """Another handler."""
 
 
 def change(name: str) -> Event:
@@ -28,17 +28,17 @@ def name_of(router: Router, event: Event) -> str | None:
     return route and route.name
 
 
-def test_claimed_type_is_fetched() -> None:
+def test_registered_type_is_matched() -> None:
     router = Router()
     router.register("contact.creation")(first)
     assert name_of(router, Event(event())) == "test_routing.first"
 
 
-def test_unclaimed_type_has_no_handler() -> None:
+def test_unregistered_type_has_no_handler() -> None:
     assert Router().match(Event(event())) is None
 
 
-def test_claim_of_a_property_beats_the_claim_of_its_type() -> None:
+def test_registration_for_a_property_beats_the_one_for_its_type() -> None:
     router = Router()
     router.register("contact.propertyChange")(first)
     router.register("contact.propertyChange", property="email")(second)
@@ -48,7 +48,7 @@ def test_claim_of_a_property_beats_the_claim_of_its_type() -> None:
     )
 
 
-def test_claim_of_a_type_beats_the_claim_of_every_object() -> None:
+def test_registration_for_a_type_beats_the_one_for_all_objects() -> None:
     router = Router()
     router.register("object.creation")(first)
     router.register("contact.creation")(second)
@@ -56,14 +56,14 @@ def test_claim_of_a_type_beats_the_claim_of_every_object() -> None:
     assert (name_of(router, Event(event())), name_of(router, custom)) == ("test_routing.second", "test_routing.first")
 
 
-def test_double_claim_is_refused_and_names_both() -> None:
+def test_double_registration_is_refused_and_names_both() -> None:
     router = Router()
     router.register("contact.creation")(first)
-    with pytest.raises(ConfigurationError, match=r"test_routing\.first and by test_routing\.second"):
+    with pytest.raises(ConfigurationError, match=r"test_routing\.first and test_routing\.second"):
         router.register("contact.creation")(second)
 
 
-def test_joining_routers_that_claim_the_same_is_refused() -> None:
+def test_combining_routers_with_the_same_registration_is_refused() -> None:
     one, other = Router(), Router()
     one.register("contact.creation")(first)
     other.register("contact.creation")(second)
@@ -71,7 +71,7 @@ def test_joining_routers_that_claim_the_same_is_refused() -> None:
         Router(one, other)
 
 
-def test_handler_carries_what_it_declares() -> None:
+def test_route_has_the_declaration_of_its_handler() -> None:
     router = Router()
 
     @router.register("contact.creation")
@@ -94,7 +94,7 @@ def test_handler_carries_what_it_declares() -> None:
         (("objects.archive", "2-123.upsert_many"), {"objects.archive", "2-123.upsert"}),
     ],
 )
-def test_method_may_be_declared_by_the_name_it_is_called_by(may: tuple[str, ...], allowed: set[str]) -> None:
+def test_method_may_be_declared_by_any_of_its_names(may: tuple[str, ...], allowed: set[str]) -> None:
     router = Router()
 
     @router.register("contact.creation")
@@ -108,32 +108,32 @@ def test_method_may_be_declared_by_the_name_it_is_called_by(may: tuple[str, ...]
 
 
 @pytest.mark.parametrize("method", ["contacts.updat", "update", "associations.create", "privacy.get", ""])
-def test_misspelt_method_is_told_with_those_there_are(method: str) -> None:
+def test_unknown_method_is_refused_with_a_list_of_methods(method: str) -> None:
     with pytest.raises(ConfigurationError, match=r"is no method; there are \w+\.\w+, "):
         uses(may=(method,))
 
 
-@pytest.mark.parametrize("given", [{"may": "contacts.update"}, {"reads": {"contacts": "phone"}}])
-def test_text_where_a_tuple_belongs_is_refused(given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("declaration", [{"may": "contacts.update"}, {"reads": {"contacts": "phone"}}])
+def test_string_in_place_of_a_tuple_is_refused(declaration: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="tuples"):
-        uses(**given)
+        uses(**declaration)
 
 
-def test_declaration_that_would_be_overlooked_is_refused() -> None:
+def test_declaration_above_the_registration_is_refused() -> None:
     registered = Router().register("contact.creation")(first)
-    with pytest.raises(ConfigurationError, match="must stand below"):
+    with pytest.raises(ConfigurationError, match="put @uses below"):
         uses(may=("contacts.update",))(registered)
 
 
-def test_handler_that_is_no_coroutine_is_refused() -> None:
+def test_handler_must_be_a_coroutine_function() -> None:
     def handler(event: Event, tools: Tools) -> None:
         del event, tools
 
     with pytest.raises(ConfigurationError, match="async def handler"):
-        Router().register("contact.creation")(handler)  # type: ignore[arg-type]  # the mistake
+        Router().register("contact.creation")(handler)  # type: ignore[arg-type]  # on purpose
 
 
-def test_default_handlers_claim_what_the_readme_says() -> None:
+def test_default_handlers_have_the_registrations_in_the_readme() -> None:
     claims = load_router("handlers").registrations
     assert {
         "contact.creation",

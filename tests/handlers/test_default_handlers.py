@@ -1,4 +1,4 @@
-"""The default handlers on a real worker's parts: what people set stands, whatever is written in between."""
+"""The default handlers with a real worker's tools: people's changes are never lost to our own writes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -46,21 +46,23 @@ async def crm(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> Asyn
 @pytest.fixture
 def run(crm: CRM, redis: Redis) -> Run:
     async def run(raw: dict[str, object]) -> None:
-        told = Event(raw)
-        route = handlers.ROUTER.match(told)
+        received = Event(raw)
+        route = handlers.ROUTER.match(received)
         assert route is not None
         uses = route.uses
 
         def services() -> object:
-            return crm.handler_services(PORTAL, told.object_type, uses.reads, uses.may, UnleasedContext())
+            return crm.handler_services(PORTAL, received.object_type, uses.reads, uses.may, UnleasedContext())
 
-        once, standing = partial(OnceGuard, redis, told), EventCurrentValue(crm.own_writes, told, told)
-        await route.function(told, Tools(services, once, standing, SimpleNamespace, "US", 1))  # type: ignore[arg-type]  # nothing is forgotten
+        once = partial(OnceGuard, redis, received)
+        current_value = EventCurrentValue(crm.own_writes, received, received)
+        tools = Tools(services, once, current_value, SimpleNamespace, "US", 1)  # type: ignore[arg-type]  # nothing is purged
+        await route.function(received, tools)
 
     return run
 
 
-def a_record(hubspot: Simulator, type_: str, properties: JsonObject) -> int:
+def create_record(hubspot: Simulator, type_: str, properties: JsonObject) -> int:
     return int(hubspot.crm.create(hubspot.crm.types.resolve(type_), properties, USER).id)
 
 
@@ -69,106 +71,102 @@ def properties(hubspot: Simulator, type_: str, object_id: int) -> dict[str, str]
 
 
 def change(object_id: int, family: str, name: str, value: str) -> dict[str, object]:
-    told = {"subscriptionType": f"{family}.propertyChange", "propertyName": name, "propertyValue": value}
-    return event(objectId=object_id, changeFlag=None, **told)
+    fields = {"subscriptionType": f"{family}.propertyChange", "propertyName": name, "propertyValue": value}
+    return event(objectId=object_id, changeFlag=None, **fields)
 
 
 async def test_new_contact_is_put_into_canonical_form(run: Run, hubspot: Simulator) -> None:
-    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2671", "email": "Ada@Example.COM"})
+    contact = create_record(hubspot, "contacts", {"phone": "(415) 555-2671", "email": "Ada@Example.COM"})
     await run(event(objectId=contact))
     found = properties(hubspot, "contacts", contact)
     assert (found["phone"], found["email"]) == ("+14155552671", "ada@example.com")
 
 
 @pytest.mark.parametrize(
-    ("knew_until_ms", "phone"),  # by the event's own time; None where nothing was read
+    ("knew_until_ms", "phone"),  # relative to the event's time; None if nothing was read
     [(None, "+14155552671"), (-1, "+14155552671"), (0, "+14155550000")],
 )
-async def test_phone_that_a_person_set_stands_over_our_own_write_on_top_of_it_unless_that_knew_of_it(
+async def test_phone_set_by_a_person_is_restored_over_our_write_unless_that_was_based_on_it(
     run: Run, crm: CRM, hubspot: Simulator, knew_until_ms: int | None, phone: str
 ) -> None:
-    contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
-    told = change(contact, "contact", "phone", "(415) 555-2671")
-    rests_on = {} if knew_until_ms is None else {"phone": int(str(told["occurredAt"])) + knew_until_ms}
+    contact = create_record(hubspot, "contacts", {"phone": "+14155550000"})
+    element = change(contact, "contact", "phone", "(415) 555-2671")
+    rests_on = {} if knew_until_ms is None else {"phone": int(str(element["occurredAt"])) + knew_until_ms}
     await crm.own_writes.record_write(PORTAL, "contact", str(contact), {"phone": "+14155550000"}, based_on_ms=rests_on)
-    await run(told)
+    await run(element)
     assert properties(hubspot, "contacts", contact)["phone"] == phone
 
 
-async def test_phone_that_was_taken_from_an_event_rests_on_that_and_not_on_what_was_read(
-    run: Run, crm: CRM, hubspot: Simulator
-) -> None:
-    contact = a_record(hubspot, "contacts", {"phone": "+14155550000"})
-    told = change(contact, "contact", "phone", "(415) 555-2671")
+async def test_phone_taken_from_an_event_is_based_on_the_event_time(run: Run, crm: CRM, hubspot: Simulator) -> None:
+    contact = create_record(hubspot, "contacts", {"phone": "+14155550000"})
+    element = change(contact, "contact", "phone", "(415) 555-2671")
     await crm.own_writes.record_write(PORTAL, "contact", str(contact), {"phone": "+14155550000"})
-    await run(told)
+    await run(element)
     assert (
         await crm.own_writes.basis_of_write(PORTAL, "contact", str(contact), "phone", "+14155552671")
-        == told["occurredAt"]
+        == element["occurredAt"]
     )
 
 
-async def test_phone_that_was_read_rests_on_the_last_change_of_its_record(
+async def test_phone_that_was_read_is_based_on_the_last_change_of_its_record(
     run: Run, crm: CRM, hubspot: Simulator
 ) -> None:
-    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2671"})
+    contact = create_record(hubspot, "contacts", {"phone": "(415) 555-2671"})
     record = hubspot.crm.get(hubspot.crm.types.resolve("contacts"), str(contact))
     updated_ms = record.updated_at_ms
     await run(event(objectId=contact))
     assert await crm.own_writes.basis_of_write(PORTAL, "contact", str(contact), "phone", "+14155552671") == updated_ms
 
 
-async def test_phone_that_a_person_has_set_since_counts_before_the_one_that_is_told(
-    run: Run, hubspot: Simulator
-) -> None:
-    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2672"})
+async def test_phone_set_by_a_person_later_counts_before_the_event_value(run: Run, hubspot: Simulator) -> None:
+    contact = create_record(hubspot, "contacts", {"phone": "(415) 555-2672"})
     await run(change(contact, "contact", "phone", "(415) 555-2671"))
     assert properties(hubspot, "contacts", contact)["phone"] == "+14155552672"
 
 
-async def test_email_that_a_person_set_stands_too(run: Run, crm: CRM, hubspot: Simulator) -> None:
-    contact = a_record(hubspot, "contacts", {"email": "before@example.com", "phone": "+14155552671"})
+async def test_email_set_by_a_person_is_restored_over_our_write(run: Run, crm: CRM, hubspot: Simulator) -> None:
+    contact = create_record(hubspot, "contacts", {"email": "before@example.com", "phone": "+14155552671"})
     await crm.own_writes.record_write(PORTAL, "contact", str(contact), {"email": "before@example.com"})
     await run(change(contact, "contact", "email", "After@EXAMPLE.com"))
     assert properties(hubspot, "contacts", contact)["email"] == "after@example.com"
 
 
 async def test_phone_that_was_cleared_or_withheld_is_read(run: Run, hubspot: Simulator) -> None:
-    contact = a_record(hubspot, "contacts", {"phone": "(415) 555-2671"})
+    contact = create_record(hubspot, "contacts", {"phone": "(415) 555-2671"})
     await run(change(contact, "contact", "phone", "REDACTED"))
     assert properties(hubspot, "contacts", contact)["phone"] == "+14155552671"
 
 
-async def test_domain_that_a_person_set_stands_over_our_own_write(run: Run, crm: CRM, hubspot: Simulator) -> None:
-    company = a_record(hubspot, "companies", {"name": "Acme", "domain": "old.example.com"})
+async def test_domain_set_by_a_person_is_restored_over_our_write(run: Run, crm: CRM, hubspot: Simulator) -> None:
+    company = create_record(hubspot, "companies", {"name": "Acme", "domain": "old.example.com"})
     await crm.own_writes.record_write(PORTAL, "company", str(company), {"domain": "old.example.com"})
     await run(change(company, "company", "domain", "https://www.New.example.com/about"))
     assert properties(hubspot, "companies", company)["domain"] == "new.example.com"
 
 
-async def test_domain_that_is_right_is_not_written(run: Run, hubspot: Simulator) -> None:
-    company = a_record(hubspot, "companies", {"name": "Acme", "domain": "acme.example.com"})
+async def test_canonical_domain_is_not_written(run: Run, hubspot: Simulator) -> None:
+    company = create_record(hubspot, "companies", {"name": "Acme", "domain": "acme.example.com"})
     await run(event(objectId=company, subscriptionType="company.creation"))
     assert hubspot.requests.find(method="PATCH") == []
 
 
-async def test_what_was_set_on_a_record_that_was_merged_away_is_not_written_to_its_survivor(
+async def test_value_set_on_a_merged_record_is_not_written_to_the_surviving_record(
     run: Run, hubspot: Simulator
 ) -> None:
     type_ = hubspot.crm.types.resolve("contacts")
     kept, gone = (
-        hubspot.crm.get(type_, str(a_record(hubspot, "contacts", {"phone": f"+1415555{n}"}))) for n in (2671, 2672)
+        hubspot.crm.get(type_, str(create_record(hubspot, "contacts", {"phone": f"+1415555{n}"}))) for n in (2671, 2672)
     )
     survivor = hubspot.crm.merge(kept, gone, USER)
     await run(change(int(gone.id), "contact", "phone", "(415) 555-2672"))
     assert survivor.properties["phone"] == "+14155552671"
 
 
-async def test_contact_that_went_away_after_it_was_listed_puts_its_tickets_note_off(
+async def test_contact_deleted_after_it_was_listed_delays_the_note_on_its_ticket(
     run: Run, hubspot: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ticket = a_record(hubspot, "tickets", {"subject": "Help", "hs_pipeline_stage": "4"})
-    contact = a_record(hubspot, "contacts", {"phone": "+14155552671"})
+    ticket = create_record(hubspot, "tickets", {"subject": "Help", "hs_pipeline_stage": "4"})
+    contact = create_record(hubspot, "contacts", {"phone": "+14155552671"})
     type_ = hubspot.crm.types.resolve("contacts")
     hubspot.crm.erase(hubspot.crm.get(type_, str(contact)), USER)
     listed = [(str(contact), [hubspot.crm.associations.types.unlabelled(TICKET, CONTACT)])]
@@ -177,12 +175,12 @@ async def test_contact_that_went_away_after_it_was_listed_puts_its_tickets_note_
         await run(change(ticket, "ticket", "hs_pipeline_stage", "4"))
 
 
-async def test_closed_ticket_leaves_one_note_though_its_contact_was_merged_before_it_was_known_to_be_made(
+async def test_closed_ticket_gets_one_note_although_a_merge_follows_an_unconfirmed_creation(
     run: Run, redis: Redis, hubspot: Simulator
 ) -> None:
-    ticket = a_record(hubspot, "tickets", {"subject": "Help", "hs_pipeline_stage": "4"})
+    ticket = create_record(hubspot, "tickets", {"subject": "Help", "hs_pipeline_stage": "4"})
     type_, associations = hubspot.crm.types.resolve("contacts"), hubspot.crm.associations
-    kept, gone = (hubspot.crm.get(type_, str(a_record(hubspot, "contacts", {"city": "Bonn"}))) for _ in range(2))
+    kept, gone = (hubspot.crm.get(type_, str(create_record(hubspot, "contacts", {"city": "Bonn"}))) for _ in range(2))
     plain = associations.types.unlabelled(TICKET, CONTACT)
     associations.add(ObjectRef(TICKET, str(ticket)), ObjectRef(CONTACT, gone.id), [plain], USER)
     hubspot.faults.add(Fault(method="POST", path="*/notes", reset=True, after_effect=True, times=1))

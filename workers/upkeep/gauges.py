@@ -19,6 +19,14 @@ from spokes.core.errors import CRMUnavailable
 from spokes.core.redis import keys
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.metric_totals import GAUGES, Samples, sample_key
+from spokes.core.telemetry.metrics import (
+    BUDGET_DAY_LEFT,
+    BUDGET_LIMIT,
+    BUDGET_PAUSE_SECONDS,
+    BUDGET_USED,
+    DEAD_LETTERS,
+    PORTALS_PAUSED,
+)
 from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
@@ -50,17 +58,17 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
     letters = DeadLetters(redis)
     dead = [await DeadLetterIndex(redis, portal_id).count() for portal_id in await letters.portals()]
     paused = [orjson.loads(fields)["why"] for fields in await redis.hvals(keys.PAUSED_PORTALS)]  # type: ignore[misc]  # redis-py types one class for sync and async
-    figures = {sample_key("spokes_portals_paused", why=why): float(count) for why, count in Counter(paused).items()}
-    figures[sample_key("spokes_dead_letters")] = float(sum(dead))
+    figures = {sample_key(PORTALS_PAUSED, reason=reason): float(count) for reason, count in Counter(paused).items()}
+    figures[sample_key(DEAD_LETTERS)] = float(sum(dead))
     in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")
     states = [await budget.state(int(portal_id)) for portal_id in in_use]
     for kind in CALL_KINDS if states else ():
         fullest = max((state[kind] for state in states), key=lambda state: state.used / state.limit)
-        figures[sample_key("spokes_budget_limit", kind=kind)] = float(fullest.limit)
-        figures[sample_key("spokes_budget_used", kind=kind)] = float(fullest.used)
-        figures[sample_key("spokes_budget_pause_seconds", kind=kind)] = max(state[kind].waiting_s for state in states)
+        figures[sample_key(BUDGET_LIMIT, kind=kind)] = float(fullest.limit)
+        figures[sample_key(BUDGET_USED, kind=kind)] = float(fullest.used)
+        figures[sample_key(BUDGET_PAUSE_SECONDS, kind=kind)] = max(state[kind].waiting_s for state in states)
     left = [told for state in states if (told := state["calls"].day_left) is not None]
-    return figures | ({sample_key("spokes_budget_day_left"): float(min(left))} if left else {})
+    return figures | ({sample_key(BUDGET_DAY_LEFT): float(min(left))} if left else {})
 
 
 async def publish(redis: Redis, samples: Samples) -> None:

@@ -89,7 +89,7 @@ def _minute(at: int, increases: Samples, scale: float) -> Minute:
         value = count * scale
         match name:
             case "spokes_events_total":
-                _add(fates, labels["fate"], value)
+                _add(fates, labels.get("result") or labels["fate"], value)  # `fate`: from older versions
             case "spokes_outcomes_total":
                 _add(outcomes, labels["outcome"], value)
                 _add(runs, labels["handler"], value)

@@ -1,4 +1,4 @@
-"""How to reach Redis, with Heroku's TLS, sockets and time-outs. Rule: it builds clients; their first use connects."""
+"""Build Redis clients and pools: TLS, sockets, time-outs, and fixes of redis-py. Their first use connects."""
 
 import asyncio
 from collections.abc import Iterable
@@ -24,18 +24,18 @@ from spokes.core.settings import Settings
 
 
 class _FixedConnection(AbstractConnection):
-    """What redis-py 5 does in a way that will not do for us.
+    """Fixes of redis-py 5.
 
-    It loses cancellations: one that comes while it connects it takes for the end of the matter, and one that comes
-    while it sends is lost by Python 3.11's `wait_for`; whoever cancelled would wait for ever. One that comes while it
-    introduces itself leaves answers behind, which the next call would take for its own. And it packs the hundreds of
-    words of a script's call one by one in Python.
+    redis-py loses cancellations: it swallows one that arrives while it connects, and Python 3.11's `wait_for` loses
+    one that arrives while it sends; the canceller would wait for ever. A cancellation during the handshake leaves
+    responses unread, which the next call would take for its own. redis-py also packs the hundreds of arguments of a
+    script call one by one in Python; hiredis packs them in C.
     """
 
     async def connect(self) -> None:
-        """Connect wholly or not at all; a cancellation stays one."""
+        """Connect and finish the handshake, or close the connection; let a cancellation through."""
         try:
-            await super().connect()  # type: ignore[no-untyped-call]  # redis-py left it out
+            await super().connect()  # type: ignore[no-untyped-call]  # redis-py has no annotation
         except asyncio.CancelledError:
             await self.disconnect(nowait=True)
             raise
@@ -43,10 +43,10 @@ class _FixedConnection(AbstractConnection):
             raise asyncio.CancelledError
 
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:  # noqa: FBT001, FBT002 - redis-py's signature
-        """Send what was packed; a cancellation stays one.
+        """Send a packed command; let a cancellation through.
 
         Raises:
-            RedisError: the server is gone, or takes longer than the time-out.
+            RedisError: the connection is lost, or sending takes longer than the time-out.
         """
         if not self.is_connected:
             await self.connect()
@@ -57,20 +57,22 @@ class _FixedConnection(AbstractConnection):
         try:
             async with asyncio.timeout(self.socket_timeout):
                 await self._send_packed_command([command] if isinstance(command, bytes) else command)
-        except BaseException as error:  # a command may have gone half way
+        except BaseException as error:  # a command may be half sent
             await self.disconnect(nowait=True)
-            if isinstance(error, OSError | RuntimeError):  # time-outs are among them; uvloop's word for "is closed" too
+            if isinstance(
+                error, OSError | RuntimeError
+            ):  # includes time-outs, and uvloop's error for a closed transport
                 raise (TimedOut if isinstance(error, TimeoutError) else Disconnected)("while writing") from error
             raise
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """Return an answer.
+        """Return a response.
 
-        A server that takes no writes has become another's replica: whoever asks again is to find, under the same
-        address, the one that leads now.
+        READONLY means that the primary has moved: drop the connection, so that the next attempt resolves the address
+        to the new primary.
 
         Raises:
-            RedisError: the server refuses, is gone, or takes longer than the time-out.
+            RedisError: the server returns an error, the connection is lost, or the time-out expires.
         """
         try:
             return await super().read_response(*args, **options)
@@ -79,9 +81,9 @@ class _FixedConnection(AbstractConnection):
             raise
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        """Return a command as Redis reads it; redis-py writes `SCRIPT LOAD` as one word."""
-        words = (*args[0].split(), *args[1:]) if " " in str(args[0]) else args
-        return [hiredis.pack_command(words)]
+        """Return a command in Redis' protocol; redis-py passes `SCRIPT LOAD` as one argument."""
+        split_args = (*args[0].split(), *args[1:]) if " " in str(args[0]) else args
+        return [hiredis.pack_command(split_args)]
 
 
 class _TcpConnection(_FixedConnection, Connection):
@@ -107,17 +109,17 @@ def redis_pool(settings: Settings, *, max_connections: int = 10, timeout_s: floa
     """Build the pool for REDIS_URL, or for the embedded Valkey in DATA_DIR.
 
     Args:
-        max_connections: hosted Redis plans count connections, so every process bounds its own.
-        timeout_s: for connecting and for each answer, in seconds; REDIS_TIMEOUT_S when None.
+        max_connections: a bound, because hosted Redis plans limit connections.
+        timeout_s: for connecting and for each response, in seconds; REDIS_TIMEOUT_S when None.
     """
     address = settings.redis_address
     seconds = settings.redis_timeout_s if timeout_s is None else timeout_s
     options: dict[str, object] = {
         "max_connections": max_connections,
-        "timeout": seconds,  # for a free connection, when all are in use
+        "timeout": seconds,  # wait for a free connection
         "socket_timeout": seconds,
         "socket_connect_timeout": seconds,
-        "retry": Retry(NoBackoff(), 0),  # whoever calls decides whether a repetition is safe
+        "retry": Retry(NoBackoff(), 0),  # the caller decides whether a retry is safe
         "health_check_interval": 30,
     }
     if address.startswith("rediss://") and not settings.redis_tls_verify:
@@ -130,17 +132,17 @@ def redis_pool(settings: Settings, *, max_connections: int = 10, timeout_s: floa
 
 
 def redis_client(settings: Settings, *, max_connections: int = 10, timeout_s: float | None = None) -> Redis:
-    """Build a client that owns its pool; `await client.aclose()` ends both."""
+    """Build a client that owns its pool; `await client.aclose()` closes both."""
     return Redis.from_pool(redis_pool(settings, max_connections=max_connections, timeout_s=timeout_s))
 
 
 def detach_socket(
     connection: AbstractConnection, protocol: asyncio.Protocol
 ) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
-    """Let everything that comes over an open connection go to `protocol`; return where to write.
+    """Take the transport of an open connection from redis-py; `protocol` receives all further data.
 
-    All that redis-py may do with the connection from then on is to close it. Returned is also redis-py's own protocol,
-    which must be told when the connection is lost, because closing waits for that.
+    Return the transport and redis-py's own protocol. From then on redis-py may only close the connection; closing waits
+    for `connection_lost` of redis-py's protocol, so `protocol` must forward that call.
 
     Raises:
         ConnectionError: redis-py's; the connection is not open.
@@ -148,6 +150,6 @@ def detach_socket(
     if (writer := connection._writer) is None:  # noqa: SLF001 - redis-py has no other way to its transport
         raise Disconnected("not open")
     transport = cast("asyncio.Transport", writer.transport)
-    former = transport.get_protocol()
+    redis_protocol = transport.get_protocol()
     transport.set_protocol(protocol)
-    return transport, former
+    return transport, redis_protocol

@@ -1,4 +1,7 @@
-"""Elect one process among many, by a lease in Redis. Rule: it saves work; SQL fences what must not happen twice."""
+"""`LeaderLock`: one leader among several processes, by a lease in Redis.
+
+It only avoids duplicate work. Two processes can both believe they lead for a moment; the SQL store prevents duplicates.
+"""
 
 import secrets
 import time
@@ -6,20 +9,20 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-_LEASE_MS: Final = 3000  # how long a killed holder is waited for
+_LEASE_MS: Final = 3000  # a killed leader is replaced after this time
 
 
 class LeaderLock:
-    """A name that one process holds at a time, for as long as it keeps asking."""
+    """A named lease that one process holds for as long as it calls `is_leader` often enough."""
 
     def __init__(self, redis: Redis, name: str) -> None:
         self._redis = redis
         self._name = name
         self._token = secrets.token_hex(8).encode()
-        self._valid_until = 0.0  # by the monotonic clock; before it, asking Redis again is not needed
+        self._valid_until = 0.0  # monotonic; until then the lease is ours without asking Redis
 
     async def is_leader(self) -> bool:
-        """Take or keep the lease; False while another process holds it."""
+        """Acquire or renew the lease; return False while another process holds it."""
         if time.monotonic() < self._valid_until:
             return True
         asked_at = time.monotonic()
@@ -31,7 +34,7 @@ class LeaderLock:
         return True
 
     async def release(self) -> None:
-        """Give the lease up, so that another need not wait for its end."""
+        """Release the lease, so that another process need not wait until it expires."""
         self._valid_until = 0.0
         if await self._redis.get(self._name) == self._token:
             await self._redis.delete(self._name)

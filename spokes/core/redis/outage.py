@@ -47,5 +47,5 @@ class RedisOutage:
     def mark_available(self) -> None:
         """End the outage: Redis has answered."""
         if self._started_at is not None:
-            log.warning("redis_outage_ended", away_s=round(time.monotonic() - self._started_at, 1))
+            log.warning("redis_outage_ended", outage_s=round(time.monotonic() - self._started_at, 1))
             self._started_at = None

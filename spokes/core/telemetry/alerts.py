@@ -1,6 +1,6 @@
-"""Every alert by name, with what it means and what to do about it. Rule: nothing else is told to the operators.
+"""Every alert by name, with its meaning and advice. The set is closed.
 
-Log, metrics, audit, Sentry and the outgoing webhook call an alert by the same name.
+Log, metrics, audit, Sentry and the outgoing webhook use the same name for an alert.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Final
 
 @unique
 class Alert(StrEnum):
-    """What operators are told of. Those of the first part stand until they are over; the others happen."""
+    """The alerts. Those of the first group stay active until the problem is over; the others report one occurrence."""
 
     PORTAL_PAUSED = "portal_paused"
     QUEUE_FILLING = "queue_filling"
@@ -36,70 +36,73 @@ class Alert(StrEnum):
 
 ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.PORTAL_PAUSED: (
-        "The work of a portal waits; nothing is lost, and it costs no attempt.",
-        "not_authorized: renew HUBSPOT_ACCESS_TOKEN, restart workers. By hand: `spokes resume`. Or it ends itself.",
+        "A portal is paused: its events wait in the queue. No event is lost, and no attempt is spent.",
+        (
+            "not_authorized: renew HUBSPOT_ACCESS_TOKEN and restart the workers. operator: run `spokes resume`. "
+            "Every other pause ends by itself."
+        ),
     ),
     Alert.QUEUE_FILLING: (
-        "A limit of the queue, the audit stream or Redis' memory is near; imports, then everything, get 503.",
-        "Add workers, look at the CRM budget, give Redis more memory.",
+        "A limit of the queue, the audit stream or Redis' memory is near; imports, then all events, get a 503.",
+        "Add workers, check the rate budget, or give Redis more memory.",
     ),
     Alert.AUDIT_UNAVAILABLE: (
-        "The audit store does not answer; records wait in Redis, and nothing is lost.",
-        "Mend DATABASE_URL's server, or run `spokes migrate`.",
+        "The audit store does not answer. Audit records wait in Redis, and none is lost.",
+        "Repair the server that DATABASE_URL names, or run `spokes migrate`.",
     ),
     Alert.AUDIT_BACKLOG: (
-        "More records than AUDIT_BACKLOG wait in Redis for the audit store.",
-        "See whether the store answers, and whether workers run.",
+        "More audit records than AUDIT_BACKLOG wait in Redis for the audit store.",
+        "Check that the audit store answers and that workers are running.",
     ),
     Alert.UNUSUAL_DELETIONS: (
         "Many records were deleted in 24 hours.",
-        "Find out who deletes: `spokes audit query --since 1d`.",
+        "Find out who deletes them: `spokes audit query --since 1d`.",
     ),
     Alert.UNUSUAL_PRIVACY_DELETIONS: (
         "Many people were erased in 24 hours.",
-        "Find out who asked: `spokes privacy list --all`.",
+        "Find out who requested it: `spokes privacy list --all`.",
     ),
     Alert.UNUSUAL_MERGES: ("Many records were merged in 24 hours.", "Look for a tool that removes duplicates."),
     Alert.UNUSUAL_SIGNATURE_FAILURES: (
-        "Many requests failed their signature in 24 hours.",
-        "If HubSpot's own fail, `spokes explain-signature` says why; if strangers knock, see ALLOWED_ADDRESSES.",
+        "Many requests had an invalid signature in 24 hours.",
+        "If they come from HubSpot, `spokes explain-signature` explains why; otherwise restrict ALLOWED_ADDRESSES.",
     ),
     Alert.UNUSUAL_DEAD_LETTERS: (
         "Many events could not be processed in 24 hours.",
-        "`spokes dead list` says why; `spokes dead replay` tries them again once it is mended.",
+        "`spokes dead list` shows the reasons; when they are fixed, `spokes dead replay` runs the events again.",
     ),
     Alert.SECRET_AGEING: ("A secret will soon be 90 days old.", "Plan its rotation: docs/operations.md."),
     Alert.SECRET_OLD: ("A secret is older than 90 days.", "Rotate it: docs/operations.md."),
     Alert.TOKEN_IN_REDIS: (
-        "Something that looks like a token lies in Redis in plain text.",
-        "Find out which handler or tool put it there, rotate the token, delete the key.",
+        "A Redis key holds text that looks like an access token.",
+        "Find out which handler or tool wrote it, rotate the token, and delete the key.",
     ),
     Alert.PRIVACY_REQUEST_DUE: (
-        "A request to erase a person is due within a week, and not done.",
+        "An erasure request is due within a week and not finished.",
         "`spokes privacy list`, then `spokes privacy erase --resume`.",
     ),
     Alert.ACCESS_TOKEN_REFUSED: (
-        "HubSpot does not know the access token, so a worker did not start.",
+        "HubSpot rejected the access token, so a worker did not start.",
         "Copy the access token from the Auth page of your HubSpot app.",
     ),
     Alert.UNREADABLE_DELIVERY: (
-        "A job that is none of ours lay in the queue; it was put aside.",
-        "Find out who else writes to this Redis, or which version wrote it.",
+        "An unknown job was found in the queue and stored aside.",
+        "Find out what else writes to this Redis, or which version of Spokes wrote the job.",
     ),
     Alert.AUDIT_STREAM_UNREADABLE: (
-        "Something that is no record lay in the audit stream; the record says where.",
-        "Find out who else writes to this Redis.",
+        "An entry of the audit stream is not an audit record; the audit record of this alert names the entry.",
+        "Find out what else writes to this Redis.",
     ),
     Alert.REWRITE_LOOP: (
-        "Two handlers, or we and an automation of HubSpot's, would rewrite each other; our part has stopped.",
-        "Look at the handlers named (what one writes does not run another), or at the workflows that set it.",
+        "Two handlers, or a handler and an automation in HubSpot, overwrite each other's values; our handler stopped.",
+        "Check the named handlers, or the HubSpot workflows that set the property.",
     ),
     Alert.CRASH_LOOP: (
-        "An event killed its worker each time it ran; it is a dead letter now, and the others go on.",
-        "`spokes dead show` names its handler: look for endless memory or a crash in C; then `spokes dead replay`.",
+        "An event killed its worker each time it ran. It is now a dead letter, and the other events run again.",
+        "`spokes dead show` names its handler: look for unbounded memory or a crash in C, then `spokes dead replay`.",
     ),
     Alert.LOOP_BLOCKED: (
-        "A handler holds up everything else in its process.",
-        "Let it `await`, or put what is slow into a thread.",
+        "A handler blocks the event loop, and with it all other work of its process.",
+        "Use `await` for slow calls, or run them in a thread.",
     ),
 }

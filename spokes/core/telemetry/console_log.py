@@ -1,4 +1,4 @@
-"""Log lines for people: one short line each, what matters first. Rule: nought is left out, ids stand last."""
+"""Log lines for a terminal: one short line each, important fields first, ids last, empty values omitted."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,9 +7,11 @@ from typing import Final
 import structlog
 
 _EVENT_WIDTH: Final = 9
-_MAX_LISTED: Final = 5  # of a list
+_MAX_LISTED: Final = 5  # items of a list
 _EMPTY_VALUES: Final[tuple[object, ...]] = (None, "", 0, [], {})
-_OMITTED: Final = frozenset({"event", "level", "timestamp", "process", "job_try", "portal_id"})  # portals stand in ids
+_OMITTED: Final = frozenset(
+    {"event", "level", "timestamp", "process", "job_try", "portal_id"}
+)  # ids start with the portal
 _LEVEL_STYLES: Final[Mapping[str, str]] = {"warning": "33", "error": "31", "critical": "1;31", "debug": "2"}
 _DIM_STYLE: Final = "2"  # dim
 _LEVEL_SIGNS: Final[Mapping[str, str]] = {"warning": "! ", "error": "!! ", "critical": "!! "}
@@ -29,17 +31,17 @@ class ColumnRenderer:
             shown["job_try"] = fields["job_try"]
         ordered = sorted(shown, key=lambda name: (name not in {"status", "outcome", "handler"}, _is_id(name)))
         event = f"{_LEVEL_SIGNS.get(level, '')}{fields.get('event', '')}".ljust(_EVENT_WIDTH)
-        words = [
+        parts = [
             self._styled(_format_time(fields.get("timestamp")), _DIM_STYLE),
             self._styled(event, _LEVEL_STYLES.get(level, "1")),
         ]
-        words += [
+        parts += [
             self._styled(f"{name}=", _DIM_STYLE) + _format_value(name, shown[name])
             for name in ordered
             if not _is_id(name)
         ]
-        words += [self._styled(_format_value(name, shown[name]), _DIM_STYLE) for name in ordered if _is_id(name)]
-        return " ".join(words)
+        parts += [self._styled(_format_value(name, shown[name]), _DIM_STYLE) for name in ordered if _is_id(name)]
+        return " ".join(parts)
 
     def _styled(self, text: str, style: str) -> str:
         return f"\033[{style}m{text}\033[0m" if self._colours and text else text
@@ -60,7 +62,7 @@ def _format_value(name: str, value: object) -> str:
 
 
 def _format_time(stamp: object) -> str:
-    """The time of day here; whoever reads along knows the date."""
+    """Return the local time of day; a person who watches a terminal knows the date."""
     try:
         return datetime.fromisoformat(str(stamp)).astimezone().strftime("%H:%M:%S")
     except ValueError:

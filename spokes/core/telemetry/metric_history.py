@@ -1,6 +1,6 @@
-"""What all processes had counted at the end of each minute, for three hours. Rule: sums as they stood, packed.
+"""Snapshots of the metric totals, one a minute for three hours, in a Redis list.
 
-Whoever shows a rate takes differences; a sum that is smaller than the one before it was begun anew.
+A rate is the difference of two snapshots. A sum that is smaller than the previous one was reset in between.
 """
 
 from dataclasses import dataclass
@@ -11,38 +11,44 @@ from redis.asyncio import Redis
 from spokes.core import clock
 from spokes.core.delivery import decode, encode
 from spokes.core.errors import UnreadableDelivery
-from spokes.core.telemetry.metric_totals import TOTALS, Samples
+from spokes.core.telemetry.metric_totals import TOTALS, Samples, sample_name
+from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS, CRM_CALLS, EVENTS, OUTCOMES
 
 HISTORY: Final = "spokes:minutes"  # list of packed snapshots, the newest first
 MAX_SNAPSHOTS: Final = 180
 _HISTORY_TTL_S: Final = 4 * 3600
-_FAMILIES: Final = tuple(
-    f'["spokes_{name}"'
-    for name in ("events_total", "outcomes_total", "crm_calls_total", "budget_wait_seconds_sum")
-)  # fmt: skip
+_KEY_PREFIXES: Final = tuple(
+    f'["{name}"'
+    for name in (
+        sample_name(EVENTS),
+        sample_name(OUTCOMES),
+        sample_name(CRM_CALLS),
+        sample_name(BUDGET_WAIT_SECONDS, "_sum"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The sums at one moment, in epoch ms."""
+    """The totals at one moment, `at` in epoch ms."""
 
     at: int
     sums: Samples
 
 
 async def take_snapshot(redis: Redis) -> Snapshot:
-    """Return the sums of now that rates are made of.
+    """Return the current totals of the metrics that the console shows as rates.
 
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    found: dict[bytes, bytes] = await redis.hgetall(TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
-    named = {name.decode(): float(value) for name, value in found.items()}
-    return Snapshot(clock.now_ms(), {name: sum_ for name, sum_ in named.items() if name.startswith(_FAMILIES)})
+    totals: dict[bytes, bytes] = await redis.hgetall(TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
+    sums = {key.decode(): float(value) for key, value in totals.items()}
+    return Snapshot(clock.now_ms(), {key: value for key, value in sums.items() if key.startswith(_KEY_PREFIXES)})
 
 
 async def append_snapshot(redis: Redis, snapshot: Snapshot) -> None:
-    """Put a snapshot before those that are kept, and let the oldest go.
+    """Store a snapshot and drop the oldest.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -55,19 +61,19 @@ async def append_snapshot(redis: Redis, snapshot: Snapshot) -> None:
 
 
 async def load_snapshots(redis: Redis, limit: int = MAX_SNAPSHOTS) -> list[Snapshot]:
-    """Return the newest snapshots, the oldest of them first; one that nobody can read is left out.
+    """Return the newest `limit` snapshots, the oldest first; skip unreadable ones.
 
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    found: list[bytes] = await redis.lrange(HISTORY, 0, limit - 1)  # type: ignore[misc]  # redis-py types one class for sync and async
-    snapshots = [one for payload in reversed(found) if (one := _parse_snapshot(payload))]
-    return sorted(snapshots, key=lambda one: one.at)
+    payloads: list[bytes] = await redis.lrange(HISTORY, 0, limit - 1)  # type: ignore[misc]  # redis-py types one class for sync and async
+    snapshots = [snapshot for payload in reversed(payloads) if (snapshot := _parse_snapshot(payload))]
+    return sorted(snapshots, key=lambda snapshot: snapshot.at)
 
 
 def _parse_snapshot(payload: bytes) -> Snapshot | None:
     try:
-        told = decode(payload)
-        return Snapshot(int(told["at"]), {str(name): float(value) for name, value in told["sums"].items()})
+        fields = decode(payload)
+        return Snapshot(int(fields["at"]), {str(key): float(value) for key, value in fields["sums"].items()})
     except (UnreadableDelivery, KeyError, TypeError, ValueError, AttributeError):
         return None

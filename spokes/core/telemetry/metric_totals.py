@@ -1,8 +1,8 @@
-"""What all processes have counted, together, in one hash of Redis. Rule: only what is new is added, so sums never fall.
+"""Sums of all processes' metrics, in one Redis hash. Processes add only increments, so a sum never falls.
 
-A worker has no port of its own on Heroku, and a request of Prometheus reaches one web process of several. So each
-process adds its news every few seconds, and any web process tells everybody's sum; a process that ends takes nothing
-with it. Prometheus' own ways (a file for each process, a push gateway) share a disk or need another server.
+On Heroku a worker has no port, and a request of Prometheus reaches one of several web processes. So each process adds
+its increments every few seconds, and any web process serves the sums. The counts of a process survive its exit.
+Prometheus' own solutions need a shared disk (a file per process) or another server (a push gateway).
 """
 
 import asyncio
@@ -14,46 +14,62 @@ from collections.abc import Mapping
 from typing import Final
 
 import orjson
-from prometheus_client import Metric, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.core.telemetry.metrics import METRICS
+from spokes.core.telemetry.metrics import DEFINITIONS, METRICS
 
-TOTALS: Final = "spokes:metrics"  # hash of sample to sum
-GAUGES: Final = "spokes:figures"  # hash of sample to what a worker measured a moment ago
-LIVE_PROCESSES: Final = "spokes:processes"  # sorted set of the processes that live, by the epoch s of their last word
-PROCESS_TTL_S: Final = 30  # a process that has said nothing for so long is gone
+TOTALS: Final = "spokes:metrics"  # hash: sample key to sum
+GAUGES: Final = "spokes:figures"  # hash: sample key to the value a worker measured last
+LIVE_PROCESSES: Final = "spokes:processes"  # sorted set: live processes, by the epoch s of their last flush
+PROCESS_TTL_S: Final = 30  # a process without a flush for this long is gone
 _SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",),
 }  # fmt: skip
 _FLUSH_INTERVAL_S: Final = 5.0
-_TOTALS_TTL_S: Final = 7 * 86_400  # without any process, until the sums are forgotten
+_TOTALS_TTL_S: Final = 7 * 86_400  # sums expire when no process flushes for this long
 
-Samples = dict[str, float]  # by `sample`
+Samples = dict[str, float]  # by `sample_key`
 
 
-def sample_key(name: str, **labels: str) -> str:
-    """Return the name under which a sample is kept."""
+def sample_name(metric: Counter | Gauge | Histogram, suffix: str = "") -> str:
+    """Return the name of a metric's sample; `suffix` is `_count` or `_sum` of a histogram."""
+    name, _, kind, _ = DEFINITIONS[metric]
+    return name + (suffix or _SUFFIXES[kind][0])
+
+
+def sample_key(metric: Counter | Gauge | Histogram, suffix: str = "", /, **labels: str) -> str:
+    """Return the key of a sample in the totals and gauges: its name and labels as JSON.
+
+    Raises:
+        ValueError: `labels` are not the labels of `metric`.
+    """
+    if labels.keys() != (expected := DEFINITIONS[metric].labels):
+        raise ValueError(f"{DEFINITIONS[metric].name} has the labels {sorted(expected)}, not {sorted(labels)}")
+    return _key(sample_name(metric, suffix), labels)
+
+
+def _key(name: str, labels: Mapping[str, str]) -> str:
     return orjson.dumps([name, labels]).decode()
 
 
 def local_samples() -> Samples:
-    """Return what this process has counted so far."""
+    """Return the counters and histograms of this process."""
     return {
-        sample_key(found.name, **found.labels): found.value
+        _key(sample.name, sample.labels): sample.value
         for family in METRICS.collect()
         if family.type != "gauge"
-        for found in family.samples
+        for sample in family.samples
     }
 
 
 class MetricTotals:
-    """Adds what one process counts to what all have counted."""
+    """Adds one process's increments to the totals in Redis, and reads the totals."""
 
     def __init__(self, redis: Redis, process: str) -> None:
-        """Share through `redis`, which stays the caller's; `process` is `web` or `worker`."""
+        """Use `redis`, which the caller closes; `process` is `web` or `worker`."""
         self._redis = redis
         self._member = f"{process}:{socket.gethostname()}:{os.getpid()}"
         self._flushed: Samples = {}
@@ -61,24 +77,24 @@ class MetricTotals:
         self._lock = asyncio.Lock()
 
     async def run(self) -> None:
-        """Share every few seconds until cancelled; Redis being away only delays it."""
+        """Flush every few seconds until cancelled; a Redis outage only delays it."""
         while True:
             with contextlib.suppress(RedisError, OSError):
                 await self.flush()
             await asyncio.sleep(_FLUSH_INTERVAL_S)
 
     async def flush(self) -> None:
-        """Add what is new. If Redis takes it but its answer is lost, it is added again with the next.
+        """Add the increments since the last flush. If Redis' response is lost, they are added twice.
 
         Raises:
-            RedisError, OSError: Redis does not answer; what is new is kept for the next time.
+            RedisError, OSError: Redis does not answer; the next flush adds the increments.
         """
         async with self._lock:
             now = local_samples()
             async with self._redis.pipeline(transaction=True) as pipeline:
-                for name, value in now.items():
-                    if news := value - self._flushed.get(name, 0.0):
-                        pipeline.hincrbyfloat(TOTALS, name, news)
+                for key, value in now.items():
+                    if increment := value - self._flushed.get(key, 0.0):
+                        pipeline.hincrbyfloat(TOTALS, key, increment)
                 pipeline.expire(TOTALS, _TOTALS_TTL_S)
                 pipeline.zadd(LIVE_PROCESSES, {self._member: time.time()})
                 pipeline.zremrangebyscore(LIVE_PROCESSES, 0, time.time() - PROCESS_TTL_S)
@@ -86,24 +102,28 @@ class MetricTotals:
             self._flushed = now
 
     async def close(self) -> None:
-        """Share what is left, and be counted among the living no more."""
+        """Flush the remaining increments and deregister this process."""
         with contextlib.suppress(RedisError, OSError):
             await self.flush()
             await self._redis.zrem(LIVE_PROCESSES, self._member)
 
     async def read(self) -> Samples:
-        """Return everybody's counts; while Redis is away, those of its last answer and what is new here."""
+        """Return the totals of all processes; during a Redis outage, the last ones read plus our own increments."""
         with contextlib.suppress(RedisError, OSError):
             await self.flush()
-            found: dict[bytes, bytes] = await self._redis.hgetall(TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
-            self._last_read = {name.decode(): float(value) for name, value in found.items()}
+            totals: dict[bytes, bytes] = await self._redis.hgetall(TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
+            self._last_read = {key.decode(): float(value) for key, value in totals.items()}
         now = local_samples()
-        news = {name: value - self._flushed.get(name, 0.0) for name, value in now.items()}
-        return {name: self._last_read.get(name, 0.0) + news.get(name, 0.0) for name in self._last_read | now}
+        increments = {key: value - self._flushed.get(key, 0.0) for key, value in now.items()}
+        return {key: self._last_read.get(key, 0.0) + increments.get(key, 0.0) for key in self._last_read | now}
+
+
+def skip_unknown_sample(key: str) -> None:
+    """Do nothing: during a deploy another version may write samples that this one does not define. Tests raise here."""
 
 
 def render_page(samples: Samples) -> bytes:
-    """Return the text that Prometheus reads; samples of metrics that this code does not know are left out."""
+    """Return the page that Prometheus reads; skip samples that this version does not define."""
     registry = CollectorRegistry()
     registry.register(_SampleCollector(samples))
     return generate_latest(registry)
@@ -114,23 +134,30 @@ class _SampleCollector(Collector):
         self._samples = samples
 
     def collect(self) -> list[Metric]:
-        """Return the families of `spokes.core.telemetry.metrics`, filled."""
-        families = {known.name: Metric(known.name, known.documentation, known.type) for known in METRICS.collect()}
-        by_sample = {name + ending: family for name, family in families.items() for ending in _SUFFIXES[family.type]}
-        found = [(*_parse_key(key), value) for key, value in self._samples.items()]
-        for name, labels, value in sorted(found, key=_sort_key):
-            if family := by_sample.get(name):
-                family.add_sample(name, dict(labels), value)
-        return [family for family in families.values() if family.samples]
+        """Return the metric families of `spokes.core.telemetry.metrics`, filled with the samples."""
+        families = [Metric(name, help_text, kind) for name, help_text, kind, _ in DEFINITIONS.values()]
+        by_sample = {
+            family.name + suffix: (family, definition.labels)
+            for family, definition in zip(families, DEFINITIONS.values(), strict=True)
+            for suffix in _SUFFIXES[family.type]
+        }
+        parsed = [(*_parse_key(key), value) for key, value in self._samples.items()]
+        for name, labels, value in sorted(parsed, key=_sort_key):
+            family, expected = by_sample.get(name, (None, frozenset()))
+            if family is not None and labels.keys() - {"le"} == expected:
+                family.add_sample(name, labels, value)
+            else:
+                skip_unknown_sample(_key(name, labels))
+        return [family for family in families if family.samples]
 
 
-def _parse_key(key: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+def _parse_key(key: str) -> tuple[str, dict[str, str]]:
     name, labels = orjson.loads(key)
-    return name, tuple(labels.items())
+    return name, labels
 
 
-def _sort_key(found: tuple[str, tuple[tuple[str, str], ...], float]) -> tuple[object, ...]:
-    """Buckets from the least to the most, all else by name."""
-    name, labels, _ = found
-    most = next((float(value) for label, value in labels if label == "le"), 0.0)
-    return name, [label for label in labels if label[0] != "le"], most
+def _sort_key(sample: tuple[str, dict[str, str], float]) -> tuple[object, ...]:
+    """Sort by name and labels, buckets by their bound."""
+    name, labels, _ = sample
+    bound = float(labels.get("le", 0.0))
+    return name, [label for label in labels.items() if label[0] != "le"], bound

@@ -1,4 +1,4 @@
-"""How old each of our secrets is, by a fingerprint kept in Redis."""
+"""The age of each HubSpot secret: when a worker first saw it, by a fingerprint in Redis."""
 
 from typing import Final
 
@@ -11,11 +11,11 @@ from spokes.core.telemetry.alerts import Alert
 
 _DAY_MS: Final = 86_400_000
 AGE_ALERTS: Final = ((90, Alert.SECRET_OLD, "error"), (75, Alert.SECRET_AGEING, "warning"))  # days
-SECRETS_FIRST_SEEN: Final = "spokes:secrets"  # hash of fingerprint to the epoch ms at which the secret was first seen
+SECRETS_FIRST_SEEN: Final = "spokes:secrets"  # hash: fingerprint to the epoch ms at which the secret was first seen
 
 
 async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]:
-    """Return the variable and the age in days of each secret that workers have seen.
+    """Return the environment variable and age in days of each secret that workers have seen.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -31,7 +31,7 @@ async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]
 
 
 def secret_fingerprints(settings: Settings) -> dict[str, str]:
-    """The variable of each secret, by what it is known by in Redis."""
+    """Return the environment variable of each secret, by the secret's fingerprint."""
     named = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
     if token := settings.hubspot_access_token.get_secret_value():
         named[token] = "HUBSPOT_ACCESS_TOKEN"
@@ -40,5 +40,5 @@ def secret_fingerprints(settings: Settings) -> dict[str, str]:
 
 
 def alert_for_age(days: int) -> Alert | None:
-    """Return the alert that a secret of this age calls for."""
+    """Return the alert for a secret of this age in days, or None."""
     return next((alert for least, alert, _ in AGE_ALERTS if days >= least), None)

@@ -1,7 +1,7 @@
-"""Security events: who came in, who was kept out, what was shown and changed. Rule: a closed set, each one log line.
+"""Security events such as logins and refusals: a closed set, one log line and one count each.
 
-Such a line bears `security: true` beside its name, so that a SIEM can pick it out; actor and address stand in it,
-values never do. What operators do is in the audit too; what needs action at once is an alert (telemetry/alerts.py).
+The line has `security: true`, so that a SIEM can select it. It names actor and address, never a property value.
+Operators' actions are audited too; a problem that needs action is an alert (telemetry/alerts.py).
 """
 
 import logging
@@ -15,18 +15,18 @@ from spokes.core.telemetry.metrics import SECURITY_EVENTS
 
 @unique
 class SecurityEvent(StrEnum):
-    """Everything that is told in this way."""
+    """The names of all security events."""
 
-    # The door
-    REQUESTS_REFUSED = "requests_refused"  # added up, every ten seconds: a forger fills no log
-    # The console
+    # Web process
+    REQUESTS_REFUSED = "requests_refused"  # summed over ten seconds, so that forged requests cannot flood the log
+    # Console
     LOGIN_SUCCEEDED = "login_succeeded"
     LOGIN_FAILED = "login_failed"
     LOGIN_THROTTLED = "login_throttled"
     LOGGED_OUT = "logged_out"
     SESSION_REVOKED = "session_revoked"
-    TOKEN_REFUSED = "token_refused"  # noqa: S105 - of the API: forged, expired, or of an algorithm we do not take
-    ACCESS_DENIED = "access_denied"  # a role that may not
+    TOKEN_REFUSED = "token_refused"  # noqa: S105 - of the API: forged, expired, or with an algorithm we do not accept
+    ACCESS_DENIED = "access_denied"  # the role lacks the permission
     CROSS_SITE_REFUSED = "cross_site_refused"
     RATE_LIMITED = "rate_limited"
     VALUE_REVEALED = "value_revealed"
@@ -40,10 +40,10 @@ _INFO_EVENTS: Final = frozenset({SecurityEvent.LOGIN_SUCCEEDED, SecurityEvent.LO
 
 
 def log_security_event(event: SecurityEvent, **fields: Any) -> None:
-    """Write the line of a security event, and count it.
+    """Log a security event and count it.
 
     Args:
-        fields: actor, address, role, reason, counts; never a value, a token or a password.
+        fields: actor, address, role, reason, counts; never a property value, token or password.
     """
     level = logging.INFO if event in _INFO_EVENTS else logging.WARNING
     structlog.get_logger().log(level, event.value, security=True, **fields)

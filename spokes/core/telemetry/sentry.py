@@ -1,6 +1,6 @@
-"""What Sentry gets: errors, alerts, and samples of how long things took. Rule: all of it is scrubbed here.
+"""Send errors, alerts and a sample of spans to Sentry. Everything sent is scrubbed here.
 
-Errors are grouped by handler and class, alerts by name: whatever text an error had, it would stand in for a value.
+Errors are grouped by handler and exception class, alerts by name; never by an error's text, which may quote a value.
 """
 
 import random
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from sentry_sdk.types import Hint
 
 _REMOVED_KEYS: Final = ("request", "user", "extra", "server_name", "breadcrumbs", "modules")
-_COMMIT_DIGITS: Final = 12  # digits of a commit that tell it from others
+_COMMIT_DIGITS: Final = 12  # digits of a commit hash in the release name
 _is_on = False
 _traces_rate = 0.0
 
 
 def start_sentry(settings: Settings, process: str, mask: Mask) -> None:
-    """Send to SENTRY_DSN from now on, if it is set."""
+    """Initialise Sentry if SENTRY_DSN is set."""
     global _is_on, _traces_rate
     _is_on, _traces_rate = False, 0.0
     if not (dsn := settings.sentry_dsn.get_secret_value()):
         return
-    # Loaded where it is used: who has no Sentry need not find three megabytes for it.
+    # Imported where it is used: a process without Sentry saves three megabytes of memory.
     import sentry_sdk  # noqa: PLC0415
     from sentry_sdk.integrations.atexit import AtexitIntegration  # noqa: PLC0415
     from sentry_sdk.integrations.dedupe import DedupeIntegration  # noqa: PLC0415
@@ -46,7 +46,7 @@ def start_sentry(settings: Settings, process: str, mask: Mask) -> None:
         release=release(settings),
         before_send=scrub,
         before_send_transaction=scrub,
-        traces_sample_rate=1.0 if _traces_rate else None,  # who is to be sampled is drawn in `timed`
+        traces_sample_rate=1.0 if _traces_rate else None,  # `record_span` draws the sample
         max_breadcrumbs=0,
         include_local_variables=False,
         include_source_context=False,
@@ -64,13 +64,13 @@ def start_sentry(settings: Settings, process: str, mask: Mask) -> None:
 
 
 def release(settings: Settings) -> str:
-    """Return the name of what runs: SENTRY_RELEASE, or our version, on Heroku with the commit."""
+    """Return the release name: SENTRY_RELEASE, or our version, on Heroku with the commit."""
     commit = settings.heroku_slug_commit[:_COMMIT_DIGITS]
     return settings.sentry_release or f"spokes@{VERSION}" + (f"+{commit}" if commit else "")
 
 
 def send_error(error: BaseException, fields: dict[str, Any]) -> None:
-    """Send an exception, without its text and local variables."""
+    """Send an exception without its text and local variables."""
     if not _is_on:
         return
     import sentry_sdk  # noqa: PLC0415 - as in `start`
@@ -96,11 +96,11 @@ def send_alert(name: str, level: str, fields: dict[str, Any]) -> None:
 
 
 def record_span(operation: str, name: str, seconds: float) -> None:
-    """Take note of how long something took that has just ended; of so many, SENTRY_TRACES_RATE are sent.
+    """Send a span that has just ended to Sentry, for a share SENTRY_TRACES_RATE of all spans.
 
     Args:
         operation: `request`, `delivery` or `handler`.
-        name: of a closed set.
+        name: one of a closed set.
     """
     if not _traces_rate or random.random() >= _traces_rate:
         return

@@ -1,8 +1,7 @@
-"""Logs and Sentry, set up once for each process. Rule: what leaves here is masked, and nothing can switch that off.
+"""Configure structlog and Sentry once per process, and log Python's own warnings and uncaught exceptions.
 
-Take over what Python prints by itself: warnings, and exceptions that nobody caught. Rule: place and class, no text.
-
-Their texts may quote a value, and so may the source lines of a traceback.
+All output is masked; no setting disables that. Warnings and exceptions are logged by class and place only: their text,
+and the source lines of a traceback, may quote a property value.
 """
 
 import logging
@@ -24,14 +23,14 @@ from spokes.core.telemetry.console_log import ColumnRenderer
 
 
 def install_hooks() -> None:
-    """Have them told as log lines from now on, in this process."""
+    """Log Python's warnings and uncaught exceptions of this process from now on."""
     warnings.showwarning = _on_warning
     sys.excepthook = _on_uncaught
     threading.excepthook = _on_uncaught_in_thread
 
 
 def keep_first_line(record: logging.LogRecord) -> bool:
-    """Cut a library's log line at its first newline; asyncio writes the text of exceptions on the lines below it."""
+    """Cut a library's log message at its first newline: asyncio puts the text of exceptions on the lines below."""
     record.msg, record.args = record.getMessage().partition("\n")[0], ()
     return True
 
@@ -54,16 +53,16 @@ def _on_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
         _on_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 
-# arq prints the arguments of every job at INFO, aiohttp one line a request, urllib3 the URL of every call.
+# At INFO, arq logs the arguments of every job, aiohttp a line per request, urllib3 the URL of every call.
 _QUIET_LOGGERS = ("arq", "aiohttp.access", "urllib3", "asyncio", "alembic", "sqlalchemy")
 
 
 def setup_telemetry(settings: Settings, process: str, *, stream: TextIO | None = None) -> None:
-    """Set up logging (columns on a terminal, JSON elsewhere) and Sentry (when SENTRY_DSN is set) for this process.
+    """Set up logging (columns on a terminal, JSON elsewhere) and Sentry (if SENTRY_DSN is set) for this process.
 
     Args:
-        process: `web`, `worker` or `console`; stands in every line.
-        stream: where lines go; standard error when None.
+        process: `web`, `worker` or `console`; a field of every line.
+        stream: the stream to log to; standard error when None.
     """
     out = sys.stderr if stream is None else stream
     mask = Mask(settings.secret_values)
@@ -94,12 +93,12 @@ def setup_telemetry(settings: Settings, process: str, *, stream: TextIO | None =
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    global _write_canonical_line  # noqa: PLW0603 - one log a process, set up once
+    global _write_canonical_line  # noqa: PLW0603 - one log per process, set up once
     quiet = logging.getLevelNamesMapping()[settings.log_level] > logging.INFO
     _write_canonical_line = (
         _discard_line if quiet else _write_with_structlog if columns else CanonicalLog(out, process, mask).write
     )
-    if stream is None:  # they belong to the whole process, and are told on its standard error
+    if stream is None:  # the hooks are global to the process; tests with a stream of their own leave them alone
         install_hooks()
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
@@ -107,15 +106,15 @@ def setup_telemetry(settings: Settings, process: str, *, stream: TextIO | None =
 
 
 def _use_colours(out: TextIO) -> bool:
-    """As terminal programs agree: https://no-color.org, https://force-color.org."""
+    """Return whether to use colours, by the conventions of https://no-color.org and https://force-color.org."""
     return not os.environ.get("NO_COLOR") and (out.isatty() or bool(os.environ.get("FORCE_COLOR")))
 
 
 def log_canonical_line(event: str, fields: Mapping[str, object], level: str = "info") -> None:
-    """Write the one line that tells of a whole request, delivery or event; `level` says for what it is worth.
+    """Write the canonical line of one request, delivery or event.
 
-    It goes past structlog, whose chain costs as much as verifying a signature; fields are ids, counts and constants of
-    ours, and the line is masked all the same.
+    It bypasses structlog, whose processor chain costs as much as verifying a signature. Pass only ids, counts and
+    constants as fields; the line is masked all the same.
     """
     _write_canonical_line(event, fields, level)
 
@@ -125,25 +124,25 @@ def _write_with_structlog(event: str, fields: Mapping[str, object], level: str) 
 
 
 def _discard_line(event: str, fields: Mapping[str, object], level: str) -> None:
-    """LOG_LEVEL asks for less."""
+    """Write nothing: LOG_LEVEL is above INFO."""
 
 
 _write_canonical_line: Callable[[str, Mapping[str, object], str], None] = _write_with_structlog
 
 
 def log_alert(event: str, *, level: str = "error", **fields: Any) -> None:
-    """Tell the operators: one log line and one Sentry message of the same constant name."""
+    """Write one log line and send one Sentry message, both named `event`."""
     structlog.get_logger().log(logging.getLevelNamesMapping()[level.upper()], event, **fields)
     sentry.send_alert(event, level, fields)
 
 
 def report_error(error: BaseException, **fields: Any) -> None:
-    """Tell Sentry of an exception that we have dealt with; its text and local variables stay here."""
+    """Send a handled exception to Sentry, without its text and local variables."""
     sentry.send_error(error, fields)
 
 
 def _replace_exc_info(_: object, __: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Replace `exc_info` by class and place: the text of an exception may quote a value."""
+    """Replace `exc_info` by the exception's class and place: its text may quote a property value."""
     info = fields.pop("exc_info", None)
     if info is True:
         info = sys.exc_info()

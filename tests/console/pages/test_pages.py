@@ -19,6 +19,7 @@ from spokes.core.errors import CRMUnavailable
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.metric_history import Snapshot
 from spokes.core.telemetry.metric_totals import sample_key
+from spokes.core.telemetry.metrics import EVENTS
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from tests.support.console_visitor import Visitor, archive, console, seen, store
 from tests.support.events import bury, event, record, recorded
@@ -94,7 +95,7 @@ class TestNow:
     async def test_rates_are_drawn(self, client: TestClient, redis: Redis) -> None:
         for at in range(3):
             await minutes.append_snapshot(
-                redis, Snapshot(at * 60_000, {sample_key("spokes_events_total", fate="admitted"): at * 120.0})
+                redis, Snapshot(at * 60_000, {sample_key(EVENTS, result="admitted"): at * 120.0})
             )
         _, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
         assert 'class="line in" d="M0.00,' in page

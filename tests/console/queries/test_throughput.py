@@ -8,17 +8,18 @@ from spokes.console.queries.throughput import rates_between, throughput
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.metric_history import Snapshot
 from spokes.core.telemetry.metric_totals import GAUGES, TOTALS, Samples, sample_key
+from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS, CRM_CALLS, EVENTS, OUTCOMES
 from spokes.crm.transport.rate_budget import RateBudget
 from workers.upkeep.gauges import update_gauges
 
 
 def sums(admitted: float = 0, processed: float = 0, dead: float = 0, limited: float = 0, waited: float = 0) -> Samples:
     return {
-        sample_key("spokes_events_total", fate="admitted"): admitted,
-        sample_key("spokes_outcomes_total", handler="contacts.on_creation", outcome="processed"): processed,
-        sample_key("spokes_outcomes_total", handler="contacts.on_creation", outcome="dead"): dead,
-        sample_key("spokes_crm_calls_total", method="GET", outcome="rate_limited"): limited,
-        sample_key("spokes_budget_wait_seconds_sum", kind="calls"): waited,
+        sample_key(EVENTS, result="admitted"): admitted,
+        sample_key(OUTCOMES, handler="contacts.on_creation", outcome="processed"): processed,
+        sample_key(OUTCOMES, handler="contacts.on_creation", outcome="dead"): dead,
+        sample_key(CRM_CALLS, method="GET", outcome="rate_limited"): limited,
+        sample_key(BUDGET_WAIT_SECONDS, "_sum", kind="calls"): waited,
     }
 
 
@@ -60,9 +61,7 @@ async def test_what_nobody_can_read_is_left_out(redis: Redis) -> None:
 
 async def test_what_happened_since_the_last_minute_is_shown_too(redis: Redis) -> None:
     await minutes.append_snapshot(redis, Snapshot(0, {}))
-    await redis.hset(
-        TOTALS, mapping={sample_key("spokes_events_total", fate="admitted"): 5, '["spokes_requests_total",{}]': 9}
-    )
+    await redis.hset(TOTALS, mapping={sample_key(EVENTS, result="admitted"): 5, '["spokes_requests_total",{}]': 9})
     found = await throughput(redis, None)
     assert found is not None
     assert [set(minute.results) for minute in found] == [{"admitted"}]
@@ -73,7 +72,7 @@ async def test_who_may_see_some_portals_only_is_told_no_rates(redis: Redis) -> N
 
 
 async def test_worker_keeps_the_first_snapshot_at_once_and_one_only(redis: Redis) -> None:
-    await redis.hset(TOTALS, sample_key("spokes_events_total", fate="admitted"), 5)
+    await redis.hset(TOTALS, sample_key(EVENTS, result="admitted"), 5)
     budget = RateBudget(redis, limit=100, search_limit=5)
     workers = [asyncio.create_task(update_gauges(redis, budget)) for _ in range(3)]
     async with asyncio.timeout(20):
@@ -83,4 +82,4 @@ async def test_worker_keeps_the_first_snapshot_at_once_and_one_only(redis: Redis
         worker.cancel()
     await asyncio.gather(*workers, return_exceptions=True)
     (kept,) = await minutes.load_snapshots(redis)
-    assert kept.sums == {sample_key("spokes_events_total", fate="admitted"): 5}
+    assert kept.sums == {sample_key(EVENTS, result="admitted"): 5}
