@@ -1,4 +1,4 @@
-"""Put the console's web process together. Rule: what is opened here is closed here, in reverse order."""
+"""Assemble the console's web application. Every resource opened here is closed here, in reverse order."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,9 +16,7 @@ from spokes.console.identity.provider import Provider
 from spokes.console.pages.dashboard import DASHBOARD_CACHE, DashboardCache
 from spokes.console.pages.now import STOPPING, stop_streams
 from spokes.console.pages.settings import DOCTOR_REPORTS, DoctorReports
-from spokes.console.web import login_pages as login
-from spokes.console.web import middlewares
-from spokes.console.web import oidc_pages as oidc
+from spokes.console.web import login_pages, middlewares, oidc_pages
 from spokes.console.web.app_keys import (
     BEHIND_WEB_PROCESS,
     ENGINE,
@@ -35,11 +33,11 @@ from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.telemetry.metric_totals import MetricTotals
 
-_MAX_BODY_BYTES: Final = 256 * 1024  # bytes; a bulk of 1,000 event keys is 40 kB
+_MAX_BODY_BYTES: Final = 256 * 1024  # a request with 1,000 event keys has 40 kB
 
 
 def create_app(settings: Settings, *, behind_web: bool = False) -> web.Application:
-    """Return the console that `settings` ask for; `behind_web` when our own web process stands in front of it."""
+    """Return the console's application; `behind_web` if our own web process forwards the requests to it."""
     app = web.Application(
         middlewares=[middlewares.wrap_request, middlewares.check_access], client_max_size=_MAX_BODY_BYTES
     )
@@ -50,7 +48,7 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     app[STOPPING] = asyncio.Event()
     app.on_shutdown.append(stop_streams)
     app[DOCTOR_REPORTS] = DoctorReports()
-    app.add_routes([*login.routes(), *oidc.routes(), *pages.routes(), *api_routes.routes()])
+    app.add_routes([*login_pages.routes(), *oidc_pages.routes(), *pages.routes(), *api_routes.routes()])
     app.cleanup_ctx.extend((_redis, _audit_store, _identity_provider, _metric_totals))
     return app
 
@@ -71,16 +69,16 @@ async def _audit_store(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _identity_provider(app: web.Application) -> AsyncIterator[None]:
-    wire = ProviderClient()
-    app[PROVIDER] = Provider.from_settings(app[SETTINGS], wire)
+    client = ProviderClient()
+    app[PROVIDER] = Provider.from_settings(app[SETTINGS], client)
     yield
-    await wire.close()
+    await client.close()
 
 
 async def _metric_totals(app: web.Application) -> AsyncIterator[None]:
     totals = MetricTotals(app[REDIS], "console")
-    sharing = asyncio.create_task(totals.run())
+    flushing = asyncio.create_task(totals.run())
     yield
-    sharing.cancel()
-    await asyncio.gather(sharing, return_exceptions=True)
+    flushing.cancel()
+    await asyncio.gather(flushing, return_exceptions=True)
     await totals.close()

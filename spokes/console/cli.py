@@ -1,6 +1,7 @@
-"""The command line: `python -m spokes`, installed also as `spokes`. Rule: an operator reads sentences, not tracebacks.
+"""The command line: `spokes`, or `python -m spokes`.
 
-A command's module is loaded when the command is asked for, so that help costs nothing.
+A command's module is imported only when the command runs, so that `--help` stays fast. Expected errors are printed as
+one sentence, without a traceback.
 """
 
 import sys
@@ -14,95 +15,105 @@ from typer.main import get_command
 from spokes.console.local.running_stack import load_environment
 from spokes.core.errors import SpokesError
 
-_EXIT_ERROR: Final = 2  # exit code; 1 is an answer, such as a broken chain
+_EXIT_ERROR: Final = 2  # 1 is a negative answer, such as a broken chain
 
 
 class CommandSpec(NamedTuple):
-    """A command by name: where its function or group is, what it does in a sentence, in which part of the help."""
+    """One entry of the help.
+
+    Attributes:
+        target: the function or typer group, as `module:attribute`.
+        help: one sentence for the list of commands.
+        panel: the heading under which the list shows it.
+    """
 
     name: str
-    target: str  # module:attribute
+    target: str
     help: str
-    panel: str = "More"
+    panel: str
 
     def load(self) -> Any:
-        """Import the command, and make of it what typer runs."""
+        """Import the command and convert it to a click command."""
         module, _, attribute = self.target.partition(":")
-        found = getattr(import_module(module), attribute)
-        if not isinstance(found, typer.Typer):
+        target = getattr(import_module(module), attribute)
+        if not isinstance(target, typer.Typer):
             single = typer.Typer(add_completion=False)
-            single.command(self.name)(found)
-            found = single
-        command = get_command(found)
-        for one in (command, *getattr(command, "commands", {}).values()):
-            one.help = _reflow(one.help or "")
+            single.command(self.name)(target)
+            target = single
+        command = get_command(target)
+        for documented in (command, *getattr(command, "commands", {}).values()):
+            documented.help = _reflow(documented.help or "")
         return command
 
 
-_RUN, _INSPECT, _ACT, _GOVERN = "Run it", "See what happens", "Step in", "Account for it"
+_RUN, _INSPECT, _ACT, _GOVERN = "Run", "Inspect", "Act", "Audit, privacy and access"
 COMMANDS: Final = (
     CommandSpec(
-        "up", "spokes.console.commands.up:up", "Run web, workers and the embedded parts in this terminal.", _RUN
-    ),
-    CommandSpec(
-        "serve", "spokes.console.commands.serve:serve", "Run the console: pages and API, on a port of its own.", _RUN
-    ),
-    CommandSpec(
-        "migrate", "spokes.console.commands.migrate:migrate", "Create or upgrade the tables of the audit store.", _RUN
-    ),
-    CommandSpec(
-        "doctor",
-        "spokes.console.doctor.report:doctor",
-        "Look whether this deployment is well, and say what is not.",
+        "up",
+        "spokes.console.commands.up:up",
+        "Run web process, workers and the services that are not configured in this terminal.",
         _RUN,
     ),
     CommandSpec(
-        "timeline", "spokes.console.commands.timeline:timeline", "Show all that happened to a CRM object.", _INSPECT
+        "serve", "spokes.console.commands.serve:serve", "Run the console (pages and API) on its own port.", _RUN
     ),
     CommandSpec(
-        "events",
-        "spokes.console.commands.events:events",
-        "Show what became of events, or of those of an object.",
+        "migrate", "spokes.console.commands.migrate:migrate", "Create or upgrade the audit store's tables.", _RUN
+    ),
+    CommandSpec(
+        "doctor", "spokes.console.commands.doctor:doctor", "Check this deployment and explain each problem.", _RUN
+    ),
+    CommandSpec(
+        "timeline",
+        "spokes.console.commands.timeline:timeline",
+        "Show everything that happened to a CRM object.",
+        _INSPECT,
+    ),
+    CommandSpec("events", "spokes.console.commands.events:events", "Show events and their outcomes.", _INSPECT),
+    CommandSpec(
+        "alerts",
+        "spokes.console.commands.alerts:alerts",
+        "Show the active alerts, or test the alert webhook.",
         _INSPECT,
     ),
     CommandSpec(
-        "alerts", "spokes.console.commands.alerts:alerts", "Show the alerts that stand, or try the webhook.", _INSPECT
-    ),
-    CommandSpec(
-        "handlers", "spokes.console.commands.handlers:handlers", "Show what this deployment does, by event.", _INSPECT
+        "handlers",
+        "spokes.console.commands.handlers:handlers",
+        "Show the handlers and the events they process.",
+        _INSPECT,
     ),
     CommandSpec(
         "send", "spokes.console.commands.send:send", "Send a signed test event to a running web process.", _ACT
     ),
-    CommandSpec("dead", "spokes.console.commands.dead:app", "Look at dead letters, replay or discard them.", _ACT),
-    CommandSpec("pause", "spokes.console.commands.pause:pause", "Let a portal's work wait, or show what waits.", _ACT),
-    CommandSpec("resume", "spokes.console.commands.pause:resume", "Let a portal's work go on.", _ACT),
+    CommandSpec("dead", "spokes.console.commands.dead:app", "Show, replay or discard dead letters.", _ACT),
+    CommandSpec("pause", "spokes.console.commands.pause:pause", "Pause a portal, or show the paused portals.", _ACT),
+    CommandSpec("resume", "spokes.console.commands.pause:resume", "Resume a paused portal.", _ACT),
     CommandSpec(
         "explain-signature",
         "spokes.console.commands.explain_signature:explain_signature",
-        "Say why the signature of a captured request does not match.",
+        "Explain why the signature of a captured request does not match.",
         _ACT,
     ),
     CommandSpec("audit", "spokes.console.commands.audit:app", "Query, export and verify the audit.", _GOVERN),
-    CommandSpec("privacy", "spokes.console.commands.privacy:app", "Show and erase what is held on a person.", _GOVERN),
-    CommandSpec("user", "spokes.console.commands.users:app", "Say who may log in to the console.", _GOVERN),
     CommandSpec(
-        "login-link", "spokes.console.commands.users:login_link", "Print a link that logs somebody in once.", _GOVERN
+        "privacy", "spokes.console.commands.privacy:app", "Export or erase the data stored about a person.", _GOVERN
     ),
-    CommandSpec("token", "spokes.console.commands.token:app", "Make and take back the tokens of programs.", _GOVERN),
+    CommandSpec("user", "spokes.console.commands.users:app", "Manage the accounts of the console.", _GOVERN),
+    CommandSpec("login-link", "spokes.console.commands.users:login_link", "Print a one-time login link.", _GOVERN),
+    CommandSpec("token", "spokes.console.commands.token:app", "Mint and revoke API tokens for programs.", _GOVERN),
     CommandSpec(
         "secrets",
         "spokes.console.commands.secrets:app",
-        "Rotate the key of the secrets that are kept sealed.",
+        "List stored secrets, and re-encrypt them with a new key.",
         _GOVERN,
     ),
 )
 
 
 class _LazyGroup(TyperGroup):
-    """A group that loads the command it is asked for, and only that one; typer keeps the types of that to itself."""
+    """A group that imports only the command that is run."""
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # typer does not export the types
         log_to_stderr()
         for command in COMMANDS:
             if command.name == args[0]:
@@ -111,8 +122,8 @@ class _LazyGroup(TyperGroup):
 
 
 def log_to_stderr() -> None:
-    """Send log lines to standard error: what a command prints is its answer, and may be JSON."""
-    import structlog  # noqa: PLC0415 - help needs none
+    """Send log lines to standard error, because standard output carries the command's result, possibly as JSON."""
+    import structlog  # noqa: PLC0415 - `--help` does not need it
 
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
@@ -122,42 +133,42 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # they would print local variables
-    help="Spokes: HubSpot webhooks in, CRM work out. Every command explains itself: spokes audit query --help",
-    epilog="Exit codes: 0 done, or the answer is yes; 1 the answer is no, or not all was done; 2 it could not be done, "
-    "and a sentence says why. Settings come from the environment (README.md), or from a running `spokes up`.",
+    help="Spokes processes HubSpot webhooks. Every command has its own help, with examples: spokes audit query --help",
+    epilog="Exit codes: 0 success, or a positive answer; 1 a negative answer, or only part was done; 2 an error, "
+    "explained in one sentence. Settings come from the environment (README.md), or from a running `spokes up`.",
 )
 for _command in COMMANDS:
     app.command(_command.name, help=_command.help, rich_help_panel=_command.panel)(lambda: None)
 
 
 def main() -> NoReturn:
-    """Run the command line; what went wrong is said in a sentence, with exit code 2."""
+    """Run the command line; an expected error is printed as one sentence, with exit code 2."""
     try:
         if sys.argv[1:2] != ["up"]:
             load_environment()
         app(prog_name="spokes")
     except Exception as error:
-        if not (sentence := _error_message(error)):
+        if not (message := _error_message(error)):
             raise
-        print(sentence, file=sys.stderr)
+        print(message, file=sys.stderr)
     sys.exit(_EXIT_ERROR)
 
 
 def _reflow(text: str) -> str:
-    """Join the lines of each paragraph, so that it flows as wide as the terminal is; examples keep theirs."""
+    """Join the lines of each paragraph, so that it fills the terminal's width; each example keeps its own line."""
     paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph.strip()]
     return "\n\n".join(" ".join(part.split("\n")).replace(" Example: ", "\nExample: ") for part in paragraphs)
 
 
 def _error_message(error: Exception) -> str:
-    """Say what is wrong where an operator can put it right; empty for a fault of ours."""
+    """Return what went wrong and what to do, if an operator can act on it; empty for a bug in Spokes."""
     if isinstance(error, SpokesError):
         return str(error)
     if isinstance(error, OSError):
         return ": ".join(str(part) for part in (error.filename, error.strerror or type(error).__name__) if part)
-    redis = sys.modules.get("redis.exceptions")  # an error of Redis' comes from a command that has loaded it
+    redis = sys.modules.get("redis.exceptions")  # only a command that has imported redis can raise its errors
     if redis is not None and isinstance(error, redis.RedisError):
-        return f"Redis does not answer ({type(error).__name__}). REDIS_URL says where it is."
+        return f"Redis does not answer ({type(error).__name__}). Check REDIS_URL, and that the server is running."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""Audit records as lines of an export: JSON or a table. Rule: one record a line, all columns, nothing interpreted."""
+"""Encode audit records for an export, one line per record with all columns: JSON lines or CSV."""
 
 import csv
 import io
@@ -16,14 +16,14 @@ _CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]"
 
 
 class ExportFormat(StrEnum):
-    """How an export is written."""
+    """File format of an export."""
 
     JSONL = "jsonl"
     CSV = "csv"
 
 
 def header_line(export_format: ExportFormat) -> bytes:
-    """Return the line before all others; empty where there is none."""
+    """Return the first line of an export; empty if the format has none."""
     return _csv_lines((COLUMNS,)) if export_format is ExportFormat.CSV else b""
 
 
@@ -42,10 +42,10 @@ def _csv_lines(lines: Iterable[Iterable[object]]) -> bytes:
 
 
 def _safe_cell(value: object) -> object:
-    """A value that is taken for what it is: by a spreadsheet, which gets no formula, and by a terminal, no escapes."""
+    """Return text that a spreadsheet does not run as a formula and a terminal does not run as an escape sequence."""
     if not isinstance(value, str):
         return value
-    text = _CONTROL_CHARACTERS.sub(lambda found: f"\\x{ord(found[0]):02x}", value)
+    text = _CONTROL_CHARACTERS.sub(lambda match: f"\\x{ord(match[0]):02x}", value)
     return f"'{text}" if text.startswith(_FORMULA_PREFIXES) else text
 
 

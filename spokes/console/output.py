@@ -1,6 +1,6 @@
-"""How commands speak: tables for people, JSON for programs, sentences on standard error. Rule: all speak alike.
+"""Output of all commands: tables for people, JSON for programs, messages on standard error.
 
-Exit codes: 0 done, or the answer is yes; 1 the answer is no; 2 it could not be done, and a sentence says why.
+Exit codes: 0 success, or a positive answer; 1 a negative answer; 2 an error, explained in one sentence.
 """
 
 import os
@@ -18,23 +18,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-_DEFAULT_WIDTH: Final = 200  # columns, where no terminal says how many there are
+_DEFAULT_WIDTH: Final = 200  # columns, if standard output is no terminal
 
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
-ReasonOption = Annotated[str, typer.Option(help="Why; it stands in the audit.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; for scripts.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
+ReasonOption = Annotated[str, typer.Option(help="Why you do this; recorded in the audit log.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation; for scripts.")]
 
 
 def print_json(*objects: Mapping[str, object]) -> None:
     """Print one JSON object a line."""
     with ignore_closed_pipe():
-        for answer in objects:
-            print(orjson.dumps(answer, default=str).decode())
+        for each in objects:
+            print(orjson.dumps(each, default=str).decode())
         sys.stdout.flush()
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, row_lines: bool = False) -> None:
-    """Print a table; `lines` draws one between rows that are several lines high."""
+    """Print a table; `row_lines` separates rows that are several lines high."""
     table = Table(*columns, show_lines=row_lines, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*(_safe_text(value) for value in row))
@@ -44,58 +44,59 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, row
 
 
 def print_message(message: str) -> None:
-    """Tell people something that is no answer, on standard error."""
+    """Print to standard error what people should know and programs should not parse."""
     print(message, file=sys.stderr)
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something that cannot be undone; whoever does not agree ends the command with exit code 1."""
+    """Ask before something irreversible, unless `yes`; a refusal ends the command with exit code 1."""
     if not yes:
         typer.confirm(question, abort=True, err=True)
 
 
 @contextmanager
 def progress(label: str, total: int | None = None, *, quiet: bool = False) -> Iterator["ProgressBar"]:
-    """Show a bar on standard error while something long is under way; nothing where that is no terminal.
+    """Show a progress bar on standard error, if that is a terminal.
 
     Args:
-        total: how much there is to do; a bar without it only moves.
-        quiet: show nothing, because the answer itself goes to the terminal bit by bit.
+        total: number of steps; without it the bar only pulses.
+        quiet: show no bar, because the result itself is streamed to the terminal.
     """
     console = Console(stderr=True)
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as shown:
-        yield ProgressBar(shown, total)
+    is_disabled = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=is_disabled) as rich_progress:
+        yield ProgressBar(rich_progress, total)
 
 
 class ProgressBar:
-    """How far something is."""
+    """The bar of `progress`."""
 
     def __init__(self, rich_progress: Progress, total: int | None) -> None:
         self._rich_progress = rich_progress
         self._task = rich_progress.add_task("", total=total)
 
     def update(self, done: int, total: int | None = None) -> None:
-        """Say how much is done, and of how much if that is known by now."""
-        self._rich_progress.update(self._task, completed=done, total=total)  # None leaves it as it is
+        """Set the steps done, and the total if it is known only now."""
+        self._rich_progress.update(self._task, completed=done, total=total)  # None keeps the total
 
 
 def format_utc(at_ms: float | None) -> str:
-    """Return a moment, given in epoch ms, to the second; empty for none."""
+    """Return a time (epoch ms) to the second; empty for None and 0."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S") if at_ms else ""
 
 
 @contextmanager
 def ignore_closed_pipe() -> Iterator[None]:
-    """End in silence when the reader has had enough, as in `| head`."""
+    """End without an error when the reader closes the pipe early, as `| head` does."""
     try:
         yield
     except BrokenPipeError:
-        # What is still buffered has nowhere to go; the interpreter would complain of it when it ends.
+        # Discard what is still buffered; otherwise the interpreter reports the broken pipe at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _safe_text(value: object) -> Text:
-    """A name as it may stand on a terminal: no markup, no escape sequences."""
+    """Return a value that a terminal shows literally: without markup and escape sequences."""
     text = "" if value is None else str(value)
     return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text), overflow="fold")

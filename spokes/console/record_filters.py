@@ -1,4 +1,4 @@
-"""The options with which audit commands select records: the fields of `spokes.audit.sql.queries.Filters`."""
+"""The filter options of the audit commands, one per field of `spokes.audit.sql.queries.Filters`."""
 
 import functools
 import re
@@ -16,38 +16,38 @@ from spokes.core import clock
 _RELATIVE_TIME: Final = re.compile(r"(\d+)([mhdw])")
 _UNIT_MS: Final[Mapping[str, int]] = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _HELP: Final[Mapping[str, str]] = {
-    "action": "What the record is about.",
-    "outcome": "How an event ended, or where it stands.",
+    "action": "What the record is about, such as event.",
+    "outcome": "How an event ended, or its current state, such as dead.",
     "portal_id": "HubSpot account.",
     "object_type": "contact, company, deal, ticket, or an objectTypeId.",
     "object_id": "Id of the CRM object.",
     "event_key": "One event, through all its attempts.",
-    "event_id": "HubSpot's eventId, which several events may share.",
+    "event_id": "HubSpot's eventId; several events can share one.",
     "delivery_id": "One delivery.",
     "handler": "Name of the handler.",
     "actor": "Who acted: spokes, or an operator.",
     "correlation_id": "HubSpot's correlation id of a CRM call.",
-    "since": "From then on: 2026-11-23, 2026-11-23T14:00+01:00, epoch ms, or how long ago: 30m, 2h, 7d, 4w.",
-    "until": "Before then; spelled like --since.",
+    "since": "From this time on: 2026-11-23, 2026-11-23T14:00+01:00, epoch ms, or an age: 30m, 2h, 7d, 4w.",
+    "until": "Before this time; same forms as --since.",
 }
 
 
 def parse_time(text: str, now_ms: int | None = None) -> int:
-    """Read a point in time as epoch ms; a time without zone is UTC.
+    """Parse a time in any form that the help of --since lists; return epoch ms. A time without zone is UTC.
 
     Raises:
-        typer.BadParameter: none of the spellings that the help of --since shows.
+        typer.BadParameter: the text has none of these forms.
     """
-    if ago := _RELATIVE_TIME.fullmatch(text):
+    if relative := _RELATIVE_TIME.fullmatch(text):
         now_ms = clock.now_ms() if now_ms is None else now_ms
-        return now_ms - int(ago[1]) * _UNIT_MS[ago[2]]
+        return now_ms - int(relative[1]) * _UNIT_MS[relative[2]]
     if text.isdecimal() and len(text) > len("20261123"):
         return int(text)
     try:
-        told = datetime.fromisoformat(text)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is no time; try 2026-11-23T14:00, 2h or 7d.") from None
-    return int((told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp() * 1000)
+        raise typer.BadParameter(f"{text!r} is not a time. Write 2026-11-23T14:00, 2h or 7d.") from None
+    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _option(name: str, hint: object) -> Parameter:
@@ -60,16 +60,16 @@ _FILTER_OPTIONS: Final = tuple(_option(field.name, get_type_hints(Filters)[field
 
 
 def with_filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command whose first parameter is `filters`: it gets one option for each field instead."""
+    """Replace the first parameter of a command, `filters`, by one option for each field of `Filters`."""
 
     @functools.wraps(command)
-    def with_options(**given: object) -> None:
-        chosen = {option.name: given.pop(option.name) for option in _FILTER_OPTIONS}
-        command(Filters(**chosen), **given)  # type: ignore[arg-type]  # typer has made the values of the fields' types
+    def with_options(**arguments: object) -> None:
+        filters = {option.name: arguments.pop(option.name) for option in _FILTER_OPTIONS}
+        command(Filters(**filters), **arguments)  # type: ignore[arg-type]  # typer has converted the values
 
     own = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in signature(command).parameters.values()][1:]
     parameters = [*own, *_FILTER_OPTIONS]
-    # typer reads both; they are what it would have found had every command spelled the options out.
+    # typer reads both attributes; they equal those of a command that lists every option itself.
     with_options.__signature__ = signature(command).replace(parameters=parameters)  # type: ignore[attr-defined]  # PEP 362
     with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return with_options

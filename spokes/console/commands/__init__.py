@@ -1,1 +1,1 @@
-"""One module per command."""
+"""The commands of the command line, one module per command."""

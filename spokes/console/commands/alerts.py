@@ -1,4 +1,4 @@
-"""`alerts`: which stand, what they mean and what to do; and whether the webhook takes them. Rule: it ends none."""
+"""`alerts`: show the active alerts, or test the alert webhook."""
 
 import asyncio
 from dataclasses import asdict
@@ -8,8 +8,7 @@ import typer
 
 from spokes.audit.alert_webhook import AlertWebhook
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table
-from spokes.console.queries.alerts import ActiveAlert
-from spokes.console.queries.alerts import active_alerts as answer
+from spokes.console.queries.alerts import ActiveAlert, active_alerts
 from spokes.core.errors import ConfigurationError
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
@@ -19,9 +18,9 @@ def alerts(
     test: Annotated[bool, typer.Option("--test", help="Send a signed test message to ALERT_WEBHOOK_URL.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the alerts that stand, with what to do about each.
+    """Show the active alerts: since when, what each means and what to do. An alert ends when its cause is gone.
 
-    Exit code 1 when --test was given and the webhook does not take the message.
+    Exit code 1 when --test was given and the webhook does not accept the message.
 
     Example: spokes alerts
     Example: spokes alerts --test
@@ -30,28 +29,33 @@ def alerts(
     if test:
         _send_test_message(settings, as_json)
         return
-    found = asyncio.run(_active_alerts(settings))
+    active = asyncio.run(_active_alerts(settings))
     if as_json:
-        print_json(*map(asdict, found))
-    elif not found:
-        print_message("No alert stands.")
+        print_json(*map(asdict, active))
+    elif not active:
+        print_message("No alert is active.")
     else:
-        print_table(("Since (UTC)", "Alert", "Portal", "Means", "Do", "Figures"), map(_alert_row, found))
+        print_table(("Since (UTC)", "Alert", "Portal", "Meaning", "What to do", "Figures"), map(_alert_row, active))
 
 
 def _send_test_message(settings: Settings, as_json: bool) -> None:
     if not settings.alert_webhook_url.get_secret_value():
-        raise ConfigurationError(["ALERT_WEBHOOK_URL is not set: no alert is sent."])
+        raise ConfigurationError(
+            ["ALERT_WEBHOOK_URL is not set, so no alert is sent anywhere. Set it to the address that receives alerts."]
+        )
     status = asyncio.run(_post_test_message(settings))
-    taken = 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
+    accepted = 200 <= status < 300  # noqa: PLR2004 - HTTP's own numbers
     if as_json:
-        print_json({"taken": taken, "status": status or None})
-    elif taken:
-        print(f"The webhook took it ({status}).")
+        print_json({"taken": accepted, "status": status or None})
+    elif accepted:
+        print(f"The webhook accepted the test message ({status}).")
     else:
-        told = f"answered {status}" if status else "did not answer"
-        print_message(f"The webhook {told}: an alert would be sent again for a day, unless it is refused with 4xx.")
-    raise typer.Exit(0 if taken else 1)
+        answer = f"answered {status}" if status else "did not answer"
+        print_message(
+            f"The webhook {answer}, so it would not receive alerts now. A real alert is retried for a day, unless the "
+            "webhook refuses it with 4xx. Check ALERT_WEBHOOK_URL."
+        )
+    raise typer.Exit(0 if accepted else 1)
 
 
 async def _post_test_message(settings: Settings) -> int:
@@ -61,7 +65,7 @@ async def _post_test_message(settings: Settings) -> int:
 
 async def _active_alerts(settings: Settings) -> tuple[ActiveAlert, ...]:
     async with redis_client(settings) as redis:
-        return await answer(redis, None)
+        return await active_alerts(redis, None)
 
 
 def _alert_row(alert: ActiveAlert) -> tuple[object, ...]:

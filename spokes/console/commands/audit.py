@@ -1,6 +1,6 @@
-"""`audit query|export|verify|checkpoint`: what happened, for people, for programs, and whether it was tampered with.
+"""`audit query|export|verify|checkpoint`: read the audit store and verify its chain.
 
-Rule: it reads the SQL store only; a record that has not left the stream yet is seen a moment later.
+The commands read the SQL store only, so a record is visible once the archiver has copied it from the Redis stream.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ _COLUMNS: Final = (
     "Action",
     "Outcome",
     "Reason",
-    "Try",
+    "Attempt",
     "Event",
     "Object",
     "Portal",
     "Handler",
     "Delivery",
 )
-_CHUNK_LINES: Final = 500  # lines in one write
+_CHUNK_LINES: Final = 500  # lines per write
 T = TypeVar("T")
 
 
@@ -55,10 +55,10 @@ T = TypeVar("T")
 @with_filter_options
 def query(
     filters: Filters,
-    limit: Annotated[int, typer.Option(help="How many records at most.", min=1)] = 50,
+    limit: Annotated[int, typer.Option(help="Maximum number of records.", min=1)] = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """Show records, the newest first.
+    """Show audit records, newest first. A record appears here a moment after it was written.
 
     Example: spokes audit query --object-type contact --object-id 51 --since 7d
     """
@@ -67,32 +67,35 @@ def query(
         print_json(*map(to_json, rows))
         return
     if not rows:
-        print_message("No record matches.")
+        print_message("No record matches these filters.")
         return
     print_table(_COLUMNS, map(_table_row, rows))
     if len(rows) == limit:
-        print_message(f"The newest {limit} are shown; --limit shows more.")
+        print_message(f"Only the newest {limit} records are shown; --limit shows more.")
 
 
 @app.command()
 @with_filter_options
 def export(
     filters: Filters,
-    format: Annotated[ExportFormat, typer.Option(help="One JSON object a line, or a table.")] = ExportFormat.JSONL,  # noqa: A002 - the option's name
-    output: Annotated[Path | None, typer.Option(help="File to write; standard output when not given.")] = None,
-    limit: Annotated[int | None, typer.Option(help="How many records at most.", min=1)] = None,
+    format: Annotated[ExportFormat, typer.Option(help="One JSON object a line, or CSV.")] = ExportFormat.JSONL,  # noqa: A002 - the option's name
+    output: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Maximum number of records; default: all.", min=1)] = None,
 ) -> None:
-    """Write records out, the oldest first: times in epoch ms, what is absent is null (JSONL) or empty (CSV).
+    """Export audit records, oldest first. Times are epoch ms; absent values are null (JSONL) or empty (CSV).
 
     Example: spokes audit export --format csv --since 2026-11-01 --until 2026-12-01 --output november.csv
     """
-    live = output is None and sys.stdout.isatty()
-    with ignore_closed_pipe(), _open_output(output) as out, progress("Records written", limit, quiet=live) as bar:
+    to_terminal = output is None and sys.stdout.isatty()
+    with (
+        ignore_closed_pipe(),
+        _open_output(output) as out,
+        progress("Records written", limit, quiet=to_terminal) as bar,
+    ):
         out.write(header_line(format))
+        encode = LINE_ENCODERS[format]
         asyncio.run(
-            _with_store(
-                lambda engine: _write_rows(find_records(engine, filters, limit=limit), LINE_ENCODERS[format], out, bar)
-            )
+            _with_store(lambda engine: _write_rows(find_records(engine, filters, limit=limit), encode, out, bar))
         )
 
 
@@ -100,27 +103,30 @@ def export(
 def verify_chain(
     as_json: JsonOption = False,
     checkpoint: Annotated[
-        list[str] | None, typer.Option(help="A checkpoint that was kept elsewhere, or a file of them, one a line.")
+        list[str] | None,
+        typer.Option(help="A checkpoint that you keep outside the store, or a file with one a line; repeatable."),
     ] = None,
 ) -> None:
-    """Recompute the chain of hashes from the first record.
+    """Recompute the chain of hashes over all records, and compare it with the signed checkpoints.
 
-    Exit code 0 when it is intact, 1 when it is broken.
+    A checkpoint that you keep outside the store also reveals a chain that was cut off or rewritten as a whole.
+
+    Exit code 0 when the chain is intact, 1 when it is broken.
 
     Example: spokes audit verify --checkpoint checkpoints.txt && echo intact
     """
-    given = [Checkpoint.from_text(line) for told in checkpoint or () for line in _read_checkpoints(told)]
-    verdict = asyncio.run(_with_store(lambda engine: _verify(engine, given)))
+    checkpoints = [Checkpoint.from_text(line) for argument in checkpoint or () for line in _read_checkpoints(argument)]
+    result = asyncio.run(_with_store(lambda engine: _verify(engine, checkpoints)))
     if as_json:
-        print_json(verdict.as_dict())
+        print_json(result.as_dict())
     else:
-        print(verdict.sentence)
-    raise typer.Exit(0 if verdict.is_intact else 1)
+        print(result.sentence)
+    raise typer.Exit(0 if result.is_intact else 1)
 
 
 @app.command(name="checkpoint")
 def show_checkpoint(as_json: JsonOption = False) -> None:
-    """Print the newest signed checkpoint; kept elsewhere, it shows later whether the chain was cut off or rewritten.
+    """Print the newest signed checkpoint. Keep it outside the store: it reveals a chain that is cut off or rewritten.
 
     Exit code 1 when there is none yet.
 
@@ -128,7 +134,7 @@ def show_checkpoint(as_json: JsonOption = False) -> None:
     """
     newest = asyncio.run(_with_store(_newest_checkpoint))
     if newest is None:
-        print_message("There is no checkpoint yet; the first comes with the first record.")
+        print_message("There is no checkpoint yet. The archiver writes the first with the first audit record.")
         raise typer.Exit(1)
     if as_json:
         print_json({"checkpoint": newest.to_text()})
@@ -137,19 +143,18 @@ def show_checkpoint(as_json: JsonOption = False) -> None:
 
 
 async def _newest_checkpoint(engine: AsyncEngine) -> Checkpoint | None:
-    places = [place for place in await load_checkpoints(engine) if place.kind is CheckpointKind.CHECKPOINT]
-    return places[-1] if places else None
+    checkpoints = [each for each in await load_checkpoints(engine) if each.kind is CheckpointKind.CHECKPOINT]
+    return checkpoints[-1] if checkpoints else None
 
 
-def _read_checkpoints(told: str) -> list[str]:
-    """The checkpoints in a file of that name, or the one that is meant."""
-    file = Path(told)
-    text = told if told.startswith(FORMAT) else file.read_text(encoding="utf-8")
+def _read_checkpoints(argument: str) -> list[str]:
+    """Return the checkpoints of the named file, or the argument itself if it is a checkpoint."""
+    text = argument if argument.startswith(FORMAT) else Path(argument).read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line.strip()]
 
 
 async def _with_store(read: Callable[[AsyncEngine], Coroutine[None, None, T]]) -> T:
-    """Answer a question on the store that the environment names."""
+    """Call `read` with the store of the environment, after checking its schema."""
     engine = open_engine(Settings.from_env().database_address)
     try:
         await schema.require_current(engine)
@@ -163,9 +168,9 @@ async def _newest_rows(engine: AsyncEngine, filters: Filters, limit: int) -> lis
 
 
 async def _verify(engine: AsyncEngine, checkpoints: list[Checkpoint]) -> VerificationResult:
-    master = Settings.from_env().master_key()
+    master_key = Settings.from_env().master_key()
     with progress("Recomputing the chain") as bar:
-        return await verify(engine, bar.update, master_key=master, checkpoints=checkpoints)
+        return await verify(engine, bar.update, master_key=master_key, checkpoints=checkpoints)
 
 
 async def _write_rows(
@@ -187,10 +192,10 @@ async def _write_rows(
 
 def _table_row(row: Row) -> tuple[object, ...]:
     at = int(row["at"] or 0)
-    thing = " ".join(str(row[name]) for name in ("object_type", "object_id") if row[name] is not None)
+    object_ = " ".join(str(row[name]) for name in ("object_type", "object_id") if row[name] is not None)
     return (
         f"{format_utc(at)}.{at % 1000:03d}", row["action"], row["outcome"], row["reason"], row["attempt"],
-        row["subscription_type"], thing, row["portal_id"], row["handler"], row["delivery_id"],
+        row["subscription_type"], object_, row["portal_id"], row["handler"], row["delivery_id"],
     )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""`events`: what became of events, of the newest or of an object's. Rule: one line an event, and how it stands."""
+"""`events`: the newest events, or those that filters select, each with its latest outcome."""
 
 import asyncio
 from collections import Counter
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,91 +17,88 @@ from spokes.console.output import JsonOption, format_utc, print_json, print_mess
 from spokes.console.record_filters import with_filter_options
 from spokes.core.settings import Settings
 
-_JSON_FIELDS = (
+_JSON_FIELDS: Final = (
     "at", "event_key", "event_id", "subscription_type", "object_type", "object_id", "portal_id", "occurred_at",
     "outcome", "reason", "attempt", "handler", "delivery_id",
 )  # fmt: skip
-
-_MINUTES_FROM_S = 120
+_MINUTES_FROM_S: Final = 120  # longer lags are shown in minutes
 
 
 @with_filter_options
 def events(
     filters: Filters,
-    limit: Annotated[int, typer.Option(help="How many events at most.", min=1, max=10_000)] = 30,
+    limit: Annotated[int, typer.Option(help="Maximum number of events.", min=1, max=10_000)] = 30,
     as_json: JsonOption = False,
 ) -> None:
-    """Show events, the newest first, each with how it ended or where it stands.
+    """Show events, newest first, each with its latest outcome.
 
-    Every record of an event's way: `spokes audit query --event-key KEY`. All that happened to an object, calls and
-    writes included: `spokes timeline`.
+    For every record of one event: `spokes audit query --event-key KEY`. For everything that happened to an object,
+    including our calls and writes: `spokes timeline`.
 
     Exit code 1 when no event matches.
 
     Example: spokes events --object-id 318845120771
     Example: spokes events --outcome dead --since 1d --json
     """
-    with progress("Looking in the store"):
-        found = asyncio.run(_latest_records(filters, limit))
-    if not found:
-        print_message("No event matches. What has just come in is seen a moment later.")
+    with progress("Reading the audit store"):
+        rows = asyncio.run(_latest_records(filters, limit))
+    if not rows:
+        print_message("No event matches these filters. A new event appears a moment after it was received.")
         raise typer.Exit(1)
     if as_json:
-        print_json(*({name: row[name] for name in _JSON_FIELDS} for row in found))
+        print_json(*({name: row[name] for name in _JSON_FIELDS} for row in rows))
         return
-    columns = ("Time (UTC)", "Event", "Object", "Outcome", "Reason", "Tries", "Lag", "Handler", "Event key")
-    print_table(columns, map(_table_row, found))
-    counts = Counter(str(row["outcome"]) for row in found)
+    columns = ("Time (UTC)", "Event", "Object", "Outcome", "Reason", "Attempts", "Lag", "Handler", "Event key")
+    print_table(columns, map(_table_row, rows))
+    counts = Counter(str(row["outcome"]) for row in rows)
     print_message(", ".join(f"{count} {outcome}" for outcome, count in counts.most_common()) + ".")
-    if len(found) == limit:
-        print_message(f"The newest {limit} are shown; --limit shows more.")
+    if len(rows) == limit:
+        print_message(f"Only the newest {limit} events are shown; --limit shows more.")
 
 
 async def _latest_records(filters: Filters, limit: int) -> list[Row]:
-    """Return the last record of each event; an outcome that is asked for is that of the last one."""
+    """Return the latest record of each event; a filter by outcome applies to the latest record."""
     engine = open_engine(Settings.from_env().database_address)
-    last: dict[str, Row] = {}
-    left_out: set[str] = set()
+    latest: dict[str, Row] = {}
+    excluded: set[str] = set()
     try:
         await schema.require_current(engine)
-        async for row in find_records(
-            engine, replace(filters, action=filters.action or Action.EVENT), newest_first=True
-        ):
+        filters = replace(filters, action=filters.action or Action.EVENT)
+        async for row in find_records(engine, filters, newest_first=True):
             key = str(row["event_key"] or row["id"])
-            if key in last or key in left_out:
+            if key in latest or key in excluded:
                 continue
             if filters.outcome is None or await _is_latest_record(engine, row):
-                last[key] = row
+                latest[key] = row
             else:
-                left_out.add(key)
-            if len(last) == limit:
+                excluded.add(key)
+            if len(latest) == limit:
                 break
     finally:
         await engine.dispose()
-    return list(last.values())
+    return list(latest.values())
 
 
 async def _is_latest_record(engine: AsyncEngine, row: Row) -> bool:
-    """Whether nothing has become of the event since."""
+    """Return whether the event has no newer record."""
     if not row["event_key"]:
         return True
-    newer = find_records(
-        engine, Filters(action=Action.EVENT, event_key=str(row["event_key"])), newest_first=True, limit=1
-    )
-    return [one["id"] async for one in newer] == [row["id"]]
+    filters = Filters(action=Action.EVENT, event_key=str(row["event_key"]))
+    latest = find_records(engine, filters, newest_first=True, limit=1)
+    return [record["id"] async for record in latest] == [row["id"]]
 
 
 def _table_row(row: Row) -> tuple[object, ...]:
-    thing = f"{row['object_type'] or ''} {row['object_id'] or ''}".strip()
-    tries = row["attempt"] if row["outcome"] != Outcome.IGNORED else ""
+    object_ = f"{row['object_type'] or ''} {row['object_id'] or ''}".strip()
+    attempts = row["attempt"] if row["outcome"] != Outcome.IGNORED else ""
     return (
-        format_utc(float(row["at"] or 0)), row["subscription_type"], thing, row["outcome"], row["reason"], tries,
+        format_utc(float(row["at"] or 0)), row["subscription_type"], object_, row["outcome"], row["reason"], attempts,
         _format_lag(row), row["handler"], row["event_key"],
     )  # fmt: skip
 
 
 def _format_lag(row: Row) -> str:
-    """How long after it happened in HubSpot this was."""
+    """Return the time from the change in HubSpot to this record."""
     if not row["occurred_at"]:
         return ""
     seconds = (float(row["at"] or 0) - float(row["occurred_at"])) / 1000

@@ -1,4 +1,4 @@
-"""`explain-signature`: why does this request's signature not match? Rule: on the command line only, never over HTTP."""
+"""`explain-signature`: why the signature of a captured request does not match. Never offered over HTTP."""
 
 import os
 import time
@@ -13,48 +13,57 @@ from spokes.console.signatures.matcher import find_match, missing_header
 from spokes.core.errors import ConfigurationError
 from spokes.core.signature import TIMESTAMP_HEADER
 
-_ADVICE: Final = {
-    "scheme": "A proxy ends TLS in front: set PUBLIC_URL to the https address that HubSpot calls.",
+_ADVICE: Final = {  # by a word of the difference
+    "scheme": "A proxy in front ends TLS: set PUBLIC_URL to the https address that HubSpot calls.",
     "host": "Set PUBLIC_URL to the host that HubSpot calls.",
     "port": "Set PUBLIC_URL to the address that HubSpot calls, without a port unless the target URL has one.",
-    "prefix": "A proxy takes a prefix off the path, or puts one before it: let PUBLIC_URL end in what HubSpot calls.",
-    "secret": "Put the secret that matches first in HUBSPOT_CLIENT_SECRET, and mind blanks when copying it.",
-    "body": "Something between HubSpot and us rewrites the body: it has to arrive byte for byte.",
-    "query": "Something in front rewrites the query: register a target URL without one.",
-    "timestamp": "Hash the header's text as it came.",
-    "signature is written": "HubSpot writes v3 in base64, v1 and v2 in hex; whoever signed this did otherwise.",
+    "prefix": "A proxy removes a prefix from the path, or adds one: end PUBLIC_URL in the prefix that HubSpot calls.",
+    "secret": "Put the matching secret first in HUBSPOT_CLIENT_SECRET, without spaces or quotes.",
+    "body": "Something between HubSpot and Spokes rewrites the body: pass it on byte for byte.",
+    "query": "A proxy in front rewrites the query: register a target URL without one.",
+    "timestamp": "Hash the header's text unchanged.",
+    "signature is written": "HubSpot writes v3 in base64, v1 and v2 in hex; this signature was made by something else.",
 }
-_SECONDS_DIGITS: Final = 11  # epoch seconds have ten until the year 2286, milliseconds thirteen
+_SECONDS_DIGITS: Final = 11  # epoch seconds have ten digits until the year 2286, milliseconds thirteen
 
 CaptureFileArgument = Annotated[
-    str, typer.Argument(help="Captured request: raw HTTP, or JSON with method, url, headers, body; - for input.")
+    str,
+    typer.Argument(
+        help="Captured request: raw HTTP, or JSON with method, url, headers and body; - reads standard input."
+    ),
 ]
 
 
 def explain_signature(
     file: CaptureFileArgument = "",
-    url: Annotated[str, typer.Option(help="The URL that HubSpot called; for a file, where it does not say.")] = "",
-    header: Annotated[list[str] | None, typer.Option("--header", "-H", help="A header, as curl takes it.")] = None,
+    url: Annotated[
+        str, typer.Option(help="The URL that HubSpot called; needed when a file does not contain the public one.")
+    ] = "",
+    header: Annotated[
+        list[str] | None, typer.Option("--header", "-H", help="A header as curl takes it; repeatable.")
+    ] = None,
     body: Annotated[
-        str, typer.Option("--body", "-d", "--data-binary", help="The body; @FILE reads it from a file as it is.")
+        str, typer.Option("--body", "-d", "--data-binary", help="The body; @FILE reads it unchanged from a file.")
     ] = "",
     method: Annotated[str, typer.Option("--method", "-X", "--request", help="The method.")] = "POST",
-    secret: Annotated[list[str] | None, typer.Option(help="A client secret; else HUBSPOT_CLIENT_SECRET.")] = None,
+    secret: Annotated[
+        list[str] | None, typer.Option(help="A client secret to try; default: HUBSPOT_CLIENT_SECRET.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which variation of a captured request its signature matches, and what to do about it.
+    """Find the variation of a captured request that its signature matches, and explain the remedy.
 
-    Tried are http and https, hosts, ports, path prefixes, slashes, dropped and re-ordered queries, decodings, each
-    secret, every version, re-written bodies, seconds for milliseconds; also what headers of proxies tell.
-    A URL in place of the file is as good as --url. Without either, PUBLIC_URL is put before the target of a file.
+    It tries http and https, hosts, ports, path prefixes, slashes, dropped and reordered queries, decodings, each
+    secret, every version, re-serialised bodies, seconds for milliseconds, and what the headers of proxies record.
+    A URL may stand in place of the file. Without a URL, PUBLIC_URL is put before the target of a file.
 
-    Exit code 0 when it matches as it stands, 1 when not.
+    Exit code 0 when the request matches unchanged, 1 when not.
 
     Example: spokes explain-signature capture.http --url https://hooks.example.com/webhooks/hubspot
     """
     secrets = secret or [part for part in os.environ.get("HUBSPOT_CLIENT_SECRET", "").split(",") if part.strip()]
     if not secrets:
-        raise ConfigurationError(["There is no secret to try: set HUBSPOT_CLIENT_SECRET or give --secret."])
+        raise ConfigurationError(["There is no client secret to try: set HUBSPOT_CLIENT_SECRET or use --secret."])
     if file.startswith(("http://", "https://")):
         file, url = "", file
     request = (
@@ -63,41 +72,45 @@ def explain_signature(
         else from_arguments(method, url, header or [], body)
     )
     if not urlsplit(request.url).hostname:
-        raise ConfigurationError(["The URL that HubSpot called is not known: give it with --url https://..."])
-    version, departures = find_match(request, secrets) or ("", [])
-    doubt = _timestamp_problem(request) if version == "v3" else ""
-    matches = bool(version) and not departures and not doubt
+        raise ConfigurationError(["The URL that HubSpot called is unknown: add --url https://..."])
+    version, differences = find_match(request, secrets) or ("", [])
+    problem = _timestamp_problem(request) if version == "v3" else ""
+    matches = bool(version) and not differences and not problem
     if as_json:
-        print_json({"matches": matches, "version": version, "departures": [*departures, *filter(None, [doubt])]})
+        print_json({"matches": matches, "version": version, "departures": [*differences, *filter(None, [problem])]})
     else:
-        _print_result(request, version, departures, doubt)
+        _print_result(request, version, differences, problem)
     raise typer.Exit(0 if matches else 1)
 
 
-def _print_result(request: CapturedRequest, version: str, departures: list[str], doubt: str) -> None:
-    if absent := missing_header(request):
-        print(f"There is no {absent} header, or it is empty: without it nothing can match.")
+def _print_result(request: CapturedRequest, version: str, differences: list[str], problem: str) -> None:
+    if missing := missing_header(request):
+        print(f"The header {missing} is missing or empty, so nothing can match. Capture the request with all headers.")
     elif not version:
         print(
-            "No variation matches. Most likely the secret belongs to another app, or the body was changed on its way."
+            "No variation matches. Most likely the secret belongs to another app, or the body was changed on its way. "
+            "Compare HUBSPOT_CLIENT_SECRET with the app's Auth page, and capture the body byte for byte."
         )
     age = _describe_age(request.header(TIMESTAMP_HEADER)) if version == "v3" else ""
-    if version and not departures:
-        print(f"The {version} signature matches as it stands.{age}")
+    if version and not differences:
+        print(f"The {version} signature matches the request unchanged.{age}")
     elif version:
         print(f"The {version} signature matches if:{age}")
-    for departure in departures:
-        advice = next((text for word, text in _ADVICE.items() if word in departure), "")
-        print(f"  - {departure}. {advice}".rstrip())
-    if doubt:
-        print(f"It is refused all the same: {doubt}.")
-    taken = os.environ.get("SIGNATURE_VERSIONS", "") or "v3"
-    if version and version not in taken:
-        print(f"SIGNATURE_VERSIONS is {taken}, so a {version} signature is refused: it does not show its age.")
+    for difference in differences:
+        advice = next((text for word, text in _ADVICE.items() if word in difference), "")
+        print(f"  - {difference}. {advice}".rstrip())
+    if problem:
+        print(f"The receiver still refuses the request: {problem}.")
+    accepted = os.environ.get("SIGNATURE_VERSIONS", "") or "v3"
+    if version and version not in accepted:
+        print(
+            f"SIGNATURE_VERSIONS is {accepted}, so a {version} signature is refused: it does not prove the request's "
+            "age. Let the app sign with v3."
+        )
 
 
 def _timestamp_problem(request: CapturedRequest) -> str:
-    """What the receiver has against a timestamp, however well it was signed; its age is told beside it."""
+    """Return why the receiver refuses the timestamp, however it was signed; its age is printed separately."""
     text = request.header(TIMESTAMP_HEADER)
     if not (text.isascii() and text.isdecimal()):
         return "the timestamp is not a number of milliseconds"

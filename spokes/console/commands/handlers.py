@@ -1,4 +1,4 @@
-"""`handlers`: what this deployment does. Rule: derived from what the handlers declare, so it cannot be out of date."""
+"""`handlers`: the handlers of this deployment, listed from what they declare."""
 
 from spokes.console.output import JsonOption, print_json, print_table
 from spokes.core.settings import Settings
@@ -6,7 +6,7 @@ from spokes.routing import Route, load_router
 
 
 def handlers(as_json: JsonOption = False) -> None:
-    """Show every handler: what it takes, what it reads and what it may do in HubSpot.
+    """Show every handler: the events it processes, what it reads and what it may change in HubSpot.
 
     Example: HANDLERS=my_handlers spokes handlers
     """
@@ -19,7 +19,7 @@ def handlers(as_json: JsonOption = False) -> None:
         print_json(*(_handler_fields(name, claims[name], route) for name, route in routes.items()))
         return
     print_table(
-        ("Handler", "Takes", "Reads", "May", "Does"),
+        ("Handler", "Events", "Reads", "May call", "Description"),
         (
             (
                 name,
@@ -36,13 +36,8 @@ def handlers(as_json: JsonOption = False) -> None:
 
 def _handler_fields(name: str, claims: list[str], route: Route) -> dict[str, object]:
     reads = {service: list(names) for service, names in route.uses.reads.items()}
-    return {
-        "handler": name,
-        "takes": claims,
-        "reads": reads,
-        "may": sorted(route.uses.may),
-        "does": _first_docstring_line(route),
-    }
+    may, does = sorted(route.uses.may), _first_docstring_line(route)
+    return {"handler": name, "takes": claims, "reads": reads, "may": may, "does": does}
 
 
 def _format_reads(route: Route) -> str:

@@ -1,4 +1,4 @@
-"""`migrate`: bring the audit store to this code's tables. Rule: running it twice changes nothing."""
+"""`migrate`: create or upgrade the tables of the audit store; running it again changes nothing."""
 
 import asyncio
 
@@ -9,16 +9,16 @@ from spokes.core.settings import Settings
 
 
 def migrate(as_json: JsonOption = False) -> None:
-    """Create or upgrade the tables of the audit store (DATABASE_URL, or SQLite in DATA_DIR).
+    """Create or upgrade the tables of the audit store (DATABASE_URL, or SQLite in DATA_DIR). Safe to repeat.
 
     Example: spokes migrate
     """
     with progress("Upgrading the tables"):
-        done = asyncio.run(_migrate(Settings.from_env()))
+        result = asyncio.run(_migrate(Settings.from_env()))
     if as_json:
-        print_json({"before": done.before, "after": done.after})
+        print_json({"before": result.before, "after": result.after})
     else:
-        print(_describe_upgrade(done))
+        print(_describe_upgrade(result))
 
 
 async def _migrate(settings: Settings) -> Upgrade:
@@ -29,9 +29,9 @@ async def _migrate(settings: Settings) -> Upgrade:
         await engine.dispose()
 
 
-def _describe_upgrade(done: Upgrade) -> str:
-    if done.before is None:
-        return f"The audit store is new: its tables were created, revision {done.after}."
-    if done.before == done.after:
-        return f"The audit store is up to date, revision {done.after}."
-    return f"The audit store was upgraded from revision {done.before} to {done.after}."
+def _describe_upgrade(result: Upgrade) -> str:
+    if result.before is None:
+        return f"The audit store is new: its tables were created, revision {result.after}."
+    if result.before == result.after:
+        return f"The audit store is up to date, revision {result.after}."
+    return f"The audit store was upgraded from revision {result.before} to {result.after}."

@@ -1,4 +1,4 @@
-"""`pause` and `resume`: a portal's work by hand. Rule: paused work waits in the queue, and nothing is lost of it."""
+"""`pause` and `resume`: hold back and continue a portal's work. Paused events stay in the queue; none is lost."""
 
 import asyncio
 import getpass
@@ -14,30 +14,32 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry import sentry
 from spokes.queue.portal_pauses import PortalPause, PortalPauses
 
-PortalArgument = Annotated[int | None, typer.Argument(help="The portal's id; without it, what is paused is shown.")]
+PortalArgument = Annotated[int | None, typer.Argument(help="The portal's id; without it, only show paused portals.")]
 
 
 def pause(portal_id: PortalArgument = None, reason: ReasonOption = "", as_json: JsonOption = False) -> None:
-    """Let a portal's work wait until it is resumed, and show what waits; the door goes on taking events.
+    """Pause a portal until it is resumed, and show all paused portals.
+
+    Events are still received while a portal is paused; they wait in the queue.
 
     Example: spokes pause 50112233 --reason "import by hand until noon"
     """
-    paused = sorted(asyncio.run(_pause(Settings.from_env(), portal_id, reason)).items())
+    pauses = sorted(asyncio.run(_pause(Settings.from_env(), portal_id, reason)).items())
     if as_json:
-        print_json(*({"portal_id": portal, **asdict(pause)} for portal, pause in paused))
+        print_json(*({"portal_id": portal, **asdict(pause)} for portal, pause in pauses))
         return
-    if not paused:
+    if not pauses:
         print_message("No portal is paused.")
         return
-    columns = ("Portal", "Why", "Since (UTC)", "Until (UTC)")
+    columns = ("Portal", "Reason", "Since (UTC)", "Until (UTC)")
     print_table(
         columns,
         (
-            (portal, p.reason, format_utc(p.since * 1000), format_utc(p.until and p.until * 1000))
-            for portal, p in paused
+            (portal, pause.reason, format_utc(pause.since * 1000), format_utc(pause.until and pause.until * 1000))
+            for portal, pause in pauses
         ),
     )
-    print_message("Workers go on with the queue of a resumed portal within seconds.")
+    print_message("Events of these portals wait in the queue. `spokes resume PORTAL` continues within seconds.")
 
 
 def resume(
@@ -45,7 +47,7 @@ def resume(
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Let a portal's work go on, whatever paused it.
+    """Resume a portal, whether an operator or a failure paused it.
 
     Exit code 1 when it was not paused.
 
@@ -55,17 +57,17 @@ def resume(
     if as_json:
         print_json({"portal_id": portal_id, "resumed": resumed})
     else:
-        print(f"{portal_id} goes on." if resumed else f"{portal_id} was not paused.")
+        print(f"Portal {portal_id} is resumed." if resumed else f"Portal {portal_id} was not paused.")
     raise typer.Exit(0 if resumed else 1)
 
 
 async def _pause(settings: Settings, portal_id: int | None, reason: str) -> dict[int, PortalPause]:
     async with redis_client(settings) as redis:
-        circuit = PortalPauses(redis)
+        pauses = PortalPauses(redis)
         if portal_id is not None:
             _start_sentry(settings)
-            await circuit.operator_pause(portal_id, actor=getpass.getuser(), reason=reason)
-        return await circuit.list()
+            await pauses.operator_pause(portal_id, actor=getpass.getuser(), reason=reason)
+        return await pauses.list()
 
 
 async def _resume(settings: Settings, portal_id: int, reason: str) -> bool:
@@ -75,5 +77,5 @@ async def _resume(settings: Settings, portal_id: int, reason: str) -> bool:
 
 
 def _start_sentry(settings: Settings) -> None:
-    """Let Sentry hear of the alert that begins or ends by this command, as it does of those of workers."""
+    """Start Sentry, so that it receives the alert that this command starts or ends, as it receives those of workers."""
     sentry.start_sentry(settings, "command", Mask(settings.secret_values))

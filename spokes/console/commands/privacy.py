@@ -1,4 +1,4 @@
-"""`privacy export|erase|list`: what a person may ask of us. Rule: it asks before it erases, and says what it did."""
+"""`privacy export|erase|list`: requests of data subjects. Erasure asks for confirmation and reports each step."""
 
 import asyncio
 import getpass
@@ -33,7 +33,7 @@ from spokes.privacy.erasure import Erasures
 from spokes.privacy.persons import Person
 from spokes.privacy.requests import ErasureRequest, Law, RequestState, load_requests
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Show and erase what is held on a person.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Export or erase the data stored about a person.")
 
 T = TypeVar("T")
 ContactArgument = Annotated[str, typer.Argument(help="The contact: its id, or its e-mail address.")]
@@ -45,9 +45,11 @@ def export(
     person: ContactArgument,
     portal: PortalOption = None,
     reason: ReasonOption = "",
-    output: Annotated[Path | None, typer.Option(help="File to write; standard output when not given.")] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write; default: standard output.")] = None,
 ) -> None:
-    """Write everything that HubSpot and we hold on a contact as one JSON document.
+    """Write everything that HubSpot and Spokes store about a contact as one JSON document.
+
+    A file is readable by its owner only.
 
     Example: spokes privacy export ada@example.com --output ada.json
     """
@@ -55,9 +57,9 @@ def export(
     async def collect(erasures: Erasures, portal_id: int) -> dict[str, object]:
         return await erasures.export(await erasures.resolve(portal_id, person))
 
-    with progress("Asking HubSpot, Redis and the store"):
-        found = _run(collect, portal, reason)
-    document = orjson.dumps(found, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    with progress("Reading HubSpot, Redis and the audit store"):
+        data = _run(collect, portal, reason)
+    document = orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if output is None:
         sys.stdout.buffer.write(document)
         return
@@ -68,16 +70,18 @@ def export(
 @app.command()
 def erase(
     person: Annotated[str, typer.Argument(help="The contact: its id, or its e-mail address.")] = "",
-    law: Annotated[Law, typer.Option(help="Under which law it is asked for; it sets the due date.")] = Law.GDPR,
+    law: Annotated[Law, typer.Option(help="The law of the request; it sets the due date.")] = Law.GDPR,
     portal: PortalOption = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the requests that are not done.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the requests that are not done.")] = False,
     reason: ReasonOption = "",
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Erase a contact for good: in HubSpot, in queue, dead letters and ledgers; the audit keeps a hash of its id.
+    """Erase a contact for good: in HubSpot, queue, dead letters and ledgers. The audit keeps only a hash of its id.
 
-    Exit code 1 when requests are left that are not done, or when you do not confirm.
+    An interrupted request stays open; --resume continues it.
+
+    Exit code 1 when a request is not done, or when you do not confirm.
 
     Example: spokes privacy erase 318845120771 --law ccpa
     """
@@ -86,39 +90,38 @@ def erase(
         if as_json:
             print_json({"done": done, "failed": failed})
         else:
-            print(f"{done} requests are done, {failed} are not.")
+            print(f"Requests done: {done}, not done: {failed}.")
         raise typer.Exit(1 if failed else 0)
     if not person:
-        raise typer.BadParameter("name a contact, or --resume")
-    found = _run(lambda erasures, portal_id: erasures.resolve(portal_id, person), portal)
-    ids = ", ".join(sorted(found.subject.ids))
-    confirm(f"Erase contact {ids} of portal {found.portal_id} for good?", yes=yes)
-    ended = _run(lambda erasures, _: _erase(erasures, found, law), portal, reason)
+        raise typer.BadParameter("name a contact, or use --resume")
+    resolved = _run(lambda erasures, portal_id: erasures.resolve(portal_id, person), portal)
+    ids = ", ".join(sorted(resolved.subject.ids))
+    confirm(f"Erase contact {ids} of portal {resolved.portal_id} for good?", yes=yes)
+    request = _run(lambda erasures, _: _erase(erasures, resolved, law), portal, reason)
     if as_json:
-        print_json(ended.to_row())
+        print_json(request.to_row())
     else:
-        print(f"The contact is erased; request {ended.id} is done.")
+        print(f"The contact is erased; request {request.id} is done.")
 
 
 @app.command(name="list")
 def list_requests(
-    include_done: Annotated[bool, typer.Option("--all", help="Those that are done, too.")] = False,
+    include_done: Annotated[bool, typer.Option("--all", help="Also show the requests that are done.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the requests that are not done yet, the most urgent first.
+    """Show the erasure requests that are not done yet, the earliest due date first.
 
     Example: spokes privacy list
     """
-    found = asyncio.run(_find_requests(None if include_done else RequestState.OPEN))
+    requests = asyncio.run(_find_requests(None if include_done else RequestState.OPEN))
     if as_json:
-        print_json(*(asked.to_row() for asked in found))
+        print_json(*(request.to_row() for request in requests))
         return
-    if not found:
-        print_message("There are no open requests.")
+    if not requests:
+        print_message("There are no requests." if include_done else "There are no open requests.")
         return
-    print_table(
-        ("Due (UTC)", "Request", "Portal", "Contact", "Law", "By", "State", "Steps done"), map(_request_row, found)
-    )
+    columns = ("Due (UTC)", "Request", "Portal", "Contact", "Law", "By", "State", "Steps done")
+    print_table(columns, map(_request_row, requests))
 
 
 async def _erase(erasures: Erasures, person: Person, law: Law) -> ErasureRequest:
@@ -142,29 +145,32 @@ async def _with_erasures(
     work: Callable[[Erasures, int], Coroutine[None, None, T]], portal: int | None, reason: str
 ) -> T:
     settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
-    async with AsyncExitStack() as opened:
+    async with AsyncExitStack() as stack:
         redis = redis_client(settings)
-        opened.push_async_callback(redis.aclose)
+        stack.push_async_callback(redis.aclose)
         engine = open_engine(settings.database_address)
-        opened.push_async_callback(engine.dispose)
+        stack.push_async_callback(engine.dispose)
         await schema.require_current(engine)
         crm = await CRM.open(settings, redis)
-        opened.push_async_callback(crm.close)
+        stack.push_async_callback(crm.close)
         portal_id = portal or await _default_portal(settings, crm)
-        acting = Erasures(settings, redis, engine, crm, actor=getpass.getuser(), reason=reason)
-        return await work(acting, portal_id)
+        erasures = Erasures(settings, redis, engine, crm, actor=getpass.getuser(), reason=reason)
+        return await work(erasures, portal_id)
 
 
 async def _default_portal(settings: Settings, crm: CRM) -> int:
-    """Return the only portal there is: the one that is served, or the one the token belongs to."""
+    """Return the only portal in PORTAL_IDS, or the portal of the access token."""
     if len(settings.portal_ids) == 1:
         return settings.portal_ids[0]
     if (token := await crm.check_token()) is None:
-        raise ConfigurationError(["HubSpot cannot be asked which portal the token belongs to; name it with --portal."])
+        raise ConfigurationError(
+            ["HubSpot does not answer, so the access token's portal is unknown. Name the portal with --portal."]
+        )
     return token.hub_id
 
 
-def _request_row(asked: ErasureRequest) -> tuple[object, ...]:
-    contact = ", ".join(asked.object_ids) or asked.object_hash
-    day = format_utc(asked.due_at).partition(" ")[0]
-    return day, asked.id, asked.portal_id, contact, asked.kind, asked.requested_by, asked.state, ", ".join(asked.steps)
+def _request_row(request: ErasureRequest) -> tuple[object, ...]:
+    contact = ", ".join(request.object_ids) or request.object_hash
+    day = format_utc(request.due_at).partition(" ")[0]
+    steps = ", ".join(request.steps)
+    return day, request.id, request.portal_id, contact, request.kind, request.requested_by, request.state, steps

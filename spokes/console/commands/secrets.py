@@ -1,4 +1,4 @@
-"""`secrets list|reseal`: secrets that are kept sealed in Redis. Rule: none is ever shown."""
+"""`secrets list|reseal`: secrets stored encrypted in Redis. No command shows one."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,56 +8,59 @@ from typing import TypeVar
 import typer
 from redis.asyncio import Redis
 
-from spokes.audit.records import Action, AuditRecord
-from spokes.audit.stream import append
+from spokes.audit.records import Action
+from spokes.console.operator_audit import append_record, operator_record
 from spokes.console.output import JsonOption, print_json, print_message, print_table
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecret, StoredSecrets
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Secrets that are kept sealed.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="List stored secrets, and re-encrypt them with a new key."
+)
 T = TypeVar("T")
 
 
 @app.command(name="list")
 def list_secrets(as_json: JsonOption = False) -> None:
-    """Name what is kept, and whether the newest key seals it.
+    """Show the names of the stored secrets, and whether each is encrypted with the newest key.
 
     Example: spokes secrets list
     """
     settings = Settings.from_env()
     vault = Vault.from_settings(settings)
-    kept = asyncio.run(_with_redis(settings, _stored_secrets))
-    rows = [(one.portal_id, one.name, vault.uses_newest_key(one.sealed)) for one in kept]
+    stored = asyncio.run(_with_redis(settings, _stored_secrets))
+    rows = [(secret.portal_id, secret.name, vault.uses_newest_key(secret.sealed)) for secret in stored]
     if as_json:
         print_json(*({"portal_id": portal, "name": name, "newest_key": newest} for portal, name, newest in rows))
     elif not rows:
-        print_message("No secret is kept.")
+        print_message("No secret is stored.")
     else:
-        print_table(
-            ("Portal", "Name", "Sealed by the newest key"), ((*row[:2], "yes" if row[2] else "no") for row in rows)
-        )
+        columns = ("Portal", "Name", "Encrypted with the newest key")
+        print_table(columns, ((portal, name, "yes" if newest else "no") for portal, name, newest in rows))
 
 
 @app.command()
 def reseal(as_json: JsonOption = False) -> None:
-    """Seal everything with the newest key; afterwards the older ones may leave SECRETS_KEY.
+    """Encrypt every stored secret again with the newest key; then remove the older keys from SECRETS_KEY.
 
-    Exit code 1 when something could not be opened, and is therefore left as it was.
+    Exit code 1 when a secret could not be decrypted; it is left unchanged.
 
     Example: SECRETS_KEY=new,old spokes secrets reseal
     """
     settings = Settings.from_env()
     count, unreadable = asyncio.run(_with_redis(settings, _reseal))
     if as_json:
-        print_json(
-            {"resealed": count, "unreadable": [{"portal_id": one.portal_id, "name": one.name} for one in unreadable]}
-        )
+        failures = [{"portal_id": secret.portal_id, "name": secret.name} for secret in unreadable]
+        print_json({"resealed": count, "unreadable": failures})
     else:
-        print(f"{count} resealed.")
-    for one in unreadable:
-        print_message(f"{one.name} of portal {one.portal_id} is opened by no key in SECRETS_KEY.")
+        print(f"Secrets encrypted again: {count}.")
+    for secret in unreadable:
+        print_message(
+            f"{secret.name} of portal {secret.portal_id} cannot be decrypted by any key in SECRETS_KEY. Add its key "
+            "and run the command again, or store the secret again."
+        )
     raise typer.Exit(1 if unreadable else 0)
 
 
@@ -68,9 +71,7 @@ async def _stored_secrets(redis: Redis, vault: Vault) -> list[StoredSecret]:
 async def _reseal(redis: Redis, vault: Vault) -> tuple[int, list[StoredSecret]]:
     count, unreadable = await StoredSecrets(redis, vault).reseal()
     detail = {"resealed": count, "unreadable": len(unreadable)}
-    async with redis.pipeline(transaction=True) as pipeline:
-        append(pipeline, AuditRecord(action=Action.SECRETS_RESEALED, portal_id=0, actor=getuser(), detail=detail))
-        await pipeline.execute()
+    await append_record(redis, operator_record(Action.SECRETS_RESEALED, detail, actor=getuser()))
     return count, unreadable
 
 

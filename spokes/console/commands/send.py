@@ -1,6 +1,4 @@
-"""`send`: a signed test event to a running web process. Rule: it goes in by the door, like any of HubSpot's.
-
-Make events as HubSpot writes them, for trying a deployment out. Rule: every field can be said otherwise.
+"""`send`: build test events, sign them as HubSpot does and send them to a running web process.
 
 Source: HubSpot's "Webhooks API" (payloads).
 """
@@ -24,7 +22,66 @@ from spokes.core.errors import ConfigurationError
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.signature import sign_request
 
+_BATCH_SIZE: Final = 100  # the most that HubSpot sends in one request
+_TIMEOUT_S: Final = 10.0
+_POLL_S: Final = 0.25
+_SIMULATOR_PORTAL_ID: Final = 50112233  # used when PORTAL_IDS is not set
+_STATUS_EXPLANATIONS: Final = {
+    401: "The web process refuses our signature. Set HUBSPOT_CLIENT_SECRET and PUBLIC_URL to the values it uses.",
+    403: "The web process refuses this address, or plain http. Check ALLOWED_ADDRESSES and TRUSTED_PROXIES.",
+    404: "No Spokes web process answers there. Check PUBLIC_URL, or --to.",
+    503: "The web process cannot accept events now. Run `spokes doctor` to find out why.",
+}
+
 EventFields = dict[str, object]
+
+
+def send(
+    subscription_type: Annotated[str, typer.Argument(help="Event type, such as contact.creation or deal.deletion.")],
+    object_id: Annotated[
+        int | None, typer.Option("--object-id", "-o", help="Id of the record; default: a random one.")
+    ] = None,
+    properties: Annotated[
+        list[str] | None,
+        typer.Option("--property", "-p", metavar="NAME=VALUE", help="A changed property; each makes its own event."),
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option("--field", "-f", metavar="NAME=JSON", help="Set any field of the event; null removes it."),
+    ] = None,
+    portal: Annotated[int | None, typer.Option(help="The HubSpot account; default: the first of PORTAL_IDS.")] = None,
+    count: Annotated[int, typer.Option(help="Number of records, each with its own events.", min=1, max=100_000)] = 1,
+    to: Annotated[str, typer.Option(help="Send to this address; default: PUBLIC_URL.")] = "",
+    wait: Annotated[
+        float, typer.Option(help="Wait up to this many seconds for the outcomes, and show them.", min=0)
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a signed event to a running web process, as HubSpot would.
+
+    HUBSPOT_CLIENT_SECRET signs it for PUBLIC_URL; beside a running `spokes up` neither needs to be set. Events without
+    a handler are ignored: `spokes handlers` shows which events have one.
+
+    Exit code 0 when every event was accepted and, with --wait, has ended; 1 when not; 2 when nothing answers.
+
+    Example: spokes send contact.propertyChange --object-id 51 --property phone="+1 (415) 555-0100" --wait 10
+    Example: spokes send object.creation -f objectTypeId='"0-3"' -f changeSource='"IMPORT"' --count 500
+    """
+    settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
+    portal_id = portal or next(iter(settings.portal_ids), _SIMULATOR_PORTAL_ID)
+    events = build_events(
+        subscription_type, object_id, properties or [], fields or [], portal_id=portal_id, count=count
+    )
+    responses = asyncio.run(_send_events(settings, events, to.rstrip("/")))
+    accepted = all(response["status"] == 202 for response in responses)  # noqa: PLR2004 - HTTP's own number
+    if as_json:
+        print_json(*responses)
+    else:
+        _print_responses(responses)
+    if not accepted:
+        raise typer.Exit(1)
+    if wait:
+        _print_outcomes(settings, events, wait, as_json)
 
 
 def build_events(
@@ -36,183 +93,132 @@ def build_events(
     portal_id: int,
     count: int = 1,
 ) -> list[EventFields]:
-    """Return the elements of a request.
+    """Return events as HubSpot writes them.
 
     Args:
-        object_id: of the first record, the others follow it; any records when None.
-        properties: `NAME=VALUE`; each makes an event of each record.
-        fields: `NAME=JSON`, in place of what stands here; null takes a field away.
-        count: how many records.
+        object_id: id of the first record; the others have the ids after it. None chooses random ids.
+        properties: `NAME=VALUE`; each makes one event per record.
+        fields: `NAME=JSON`; overrides a field of every event, null removes it.
+        count: number of records.
 
     Raises:
-        typer.BadParameter: a field is not spelled so.
+        typer.BadParameter: a field is not of the form NAME=JSON.
     """
-    extra = dict(_parse_field(text) for text in fields)
+    overrides = dict(_parse_field(text) for text in fields)
     changes: list[EventFields] = [
         {"propertyName": name, "propertyValue": value}
         for name, _, value in (text.partition("=") for text in properties)
     ] or [{}]
-    made = []
+    events = []
     for number in range(count):
-        record = object_id + number if object_id is not None else random.randrange(10**11, 10**12)
+        record_id = object_id + number if object_id is not None else random.randrange(10**11, 10**12)
         for change in changes:
-            element: EventFields = {
+            event: EventFields = {
                 "eventId": random.randrange(10**9, 10**10), "subscriptionId": 1, "portalId": portal_id, "appId": 1,
                 "occurredAt": clock.now_ms(), "subscriptionType": subscription_type, "attemptNumber": 0,
-                "objectId": record, "changeSource": "CRM_UI", "sourceId": "userId:1", **change, **extra,
+                "objectId": record_id, "changeSource": "CRM_UI", "sourceId": "userId:1", **change, **overrides,
             }  # fmt: skip
-            made.append({name: value for name, value in element.items() if value is not None})
-    return made
+            events.append({name: value for name, value in event.items() if value is not None})
+    return events
 
 
 def _parse_field(text: str) -> tuple[str, object]:
-    name, told, value = text.partition("=")
-    if not told:
+    name, separator, value = text.partition("=")
+    if not separator:
         raise typer.BadParameter(f"{text!r} is not NAME=JSON.")
     try:
         return name, orjson.loads(value)
     except orjson.JSONDecodeError:
-        return name, value  # a word without its quotes, which the shell has eaten
-
-
-_BATCH_SIZE: Final = 100  # as many as HubSpot sends at most
-_TIMEOUT_S: Final = 10.0
-_POLL_S: Final = 0.25
-_SIMULATOR_PORTAL_ID: Final = 50112233  # the simulator's, where no setting names another
-_STATUS_EXPLANATIONS: Final = {
-    401: "It refuses our signature: is HUBSPOT_CLIENT_SECRET the web process's, and PUBLIC_URL too?",
-    403: "It refuses this address or plain http: see ALLOWED_ADDRESSES and TRUSTED_PROXIES.",
-    404: "Nothing of Spokes answers there.",
-    503: "It cannot take events now: see `spokes doctor`.",
-}
-
-
-def send(
-    subscription_type: Annotated[str, typer.Argument(help="Such as contact.creation, deal.deletion.")],
-    object_id: Annotated[
-        int | None, typer.Option("--object-id", "-o", help="Of the record; any when not given.")
-    ] = None,
-    properties: Annotated[
-        list[str] | None,
-        typer.Option("--property", "-p", metavar="NAME=VALUE", help="A property that changed; one event for each."),
-    ] = None,
-    fields: Annotated[
-        list[str] | None,
-        typer.Option("--field", "-f", metavar="NAME=JSON", help="Any field of the event; null takes it away."),
-    ] = None,
-    portal: Annotated[int | None, typer.Option(help="The HubSpot account; else the first of PORTAL_IDS.")] = None,
-    count: Annotated[int, typer.Option(help="How many, each of a record of its own.", min=1, max=100_000)] = 1,
-    to: Annotated[str, typer.Option(help="Where to send it, when that is not PUBLIC_URL.")] = "",
-    wait: Annotated[float, typer.Option(help="Wait so many seconds for the outcomes, and show them.", min=0)] = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Send a signed event to a running web process, as HubSpot would.
-
-    HUBSPOT_CLIENT_SECRET signs it for PUBLIC_URL; beside a running `spokes up` neither needs to be set. What no handler
-    claims is ignored: `spokes handlers` shows what is claimed.
-
-    Exit code 0 when every event was taken, and with --wait has ended; 1 when not; 2 when nobody answers.
-
-    Example: spokes send contact.propertyChange --object-id 51 --property phone="+1 (415) 555-0100" --wait 10
-    Example: spokes send object.creation -f objectTypeId='"0-3"' -f changeSource='"IMPORT"' --count 500
-    """
-    settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
-    account = portal or next(iter(settings.portal_ids), _SIMULATOR_PORTAL_ID)
-    made = build_events(subscription_type, object_id, properties or [], fields or [], portal_id=account, count=count)
-    answers = asyncio.run(_send_events(settings, made, to.rstrip("/")))
-    taken = all(answer["status"] == 202 for answer in answers)  # noqa: PLR2004 - HTTP's own number
-    if as_json:
-        print_json(*answers)
-    else:
-        _print_responses(answers)
-    if not taken:
-        raise typer.Exit(1)
-    if wait:
-        _print_outcomes(settings, made, wait, as_json)
+        return name, value  # a string whose quotes the shell has removed
 
 
 async def _send_events(settings: Settings, events: Sequence[EventFields], to: str) -> list[dict[str, Any]]:
-    """Post the events in batches; return the answers."""
-    url = settings.public_url + RECEIVER_PATH
+    """Post the events in batches; return one response per batch."""
+    signed_url = settings.public_url + RECEIVER_PATH
     address = to if to.endswith(RECEIVER_PATH) else (to or settings.public_url) + RECEIVER_PATH
-    answers = []
+    responses = []
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         with progress("Sending", len(events)) as bar:
             for first in range(0, len(events), _BATCH_SIZE):
                 body = orjson.dumps(events[first : first + _BATCH_SIZE])
-                headers = sign_request(settings.client_secrets[0], url, body, clock.now_ms())
-                answers.append(await _post(session, address, body, headers))
+                headers = sign_request(settings.client_secrets[0], signed_url, body, clock.now_ms())
+                responses.append(await _post(session, address, body, headers))
                 bar.update(min(first + _BATCH_SIZE, len(events)))
-    return answers
+    return responses
 
 
 async def _post(session: aiohttp.ClientSession, address: str, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
     try:
-        async with session.post(address, data=body, headers=headers, allow_redirects=False) as answer:
-            told = await answer.read()
-            counts = orjson.loads(told) if answer.status == 202 else {}  # noqa: PLR2004 - HTTP's own number
-            return {"status": answer.status, "request_id": answer.headers.get("X-Request-Id", ""), **counts}
+        async with session.post(address, data=body, headers=headers, allow_redirects=False) as response:
+            content = await response.read()
+            counts = orjson.loads(content) if response.status == 202 else {}  # noqa: PLR2004 - HTTP's own number
+            return {"status": response.status, "request_id": response.headers.get("X-Request-Id", ""), **counts}
     except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
-        told_by = type(error).__name__
-        raise ConfigurationError([f"{address} does not answer as Spokes does ({told_by}). Is it running?"]) from None
+        raise ConfigurationError(
+            [f"{address} does not answer as Spokes does ({type(error).__name__}), so nothing was sent. Is it running?"]
+        ) from None
 
 
-def _print_responses(answers: Sequence[dict[str, Any]]) -> None:
-    fates = ("admitted", "duplicate", "ignored", "quarantined")
-    columns = ("Answer", "Delivery", *(fate.capitalize() for fate in fates))
+def _print_responses(responses: Sequence[dict[str, Any]]) -> None:
+    counts = ("admitted", "duplicate", "ignored", "quarantined")
+    columns = ("Status", "Delivery", *(name.capitalize() for name in counts))
     print_table(
         columns,
         (
-            (answer["status"], "\n".join(answer.get("deliveries", ())), *(answer.get(fate, "") for fate in fates))
-            for answer in answers
+            (
+                response["status"],
+                "\n".join(response.get("deliveries", ())),
+                *(response.get(name, "") for name in counts),
+            )
+            for response in responses
         ),
     )
-    for status in sorted({answer["status"] for answer in answers} & set(_STATUS_EXPLANATIONS)):
+    for status in sorted({response["status"] for response in responses} & set(_STATUS_EXPLANATIONS)):
         print_message(_STATUS_EXPLANATIONS[status])
-    if any(answer.get("ignored") for answer in answers):
-        print_message("No handler claims what was ignored: `spokes handlers` shows what is claimed.")
-    if any(answer.get("quarantined") for answer in answers):
+    if any(response.get("ignored") for response in responses):
+        print_message("Ignored events have no handler: `spokes handlers` shows which events have one.")
+    if any(response.get("quarantined") for response in responses):
         print_message(
-            "What was quarantined is no event, or of a portal that is not served: `spokes audit query` says why."
+            "Quarantined elements are not valid events, or belong to a portal that PORTAL_IDS does not list: "
+            "`spokes audit query` shows the reason."
         )
 
 
 def _print_outcomes(settings: Settings, events: Sequence[EventFields], seconds: float, as_json: bool) -> None:
-    """Show how the events ended; exit code 1 when not all have in time."""
+    """Print the outcomes of the events; exit with 1 if some have not ended in time."""
     ids = [int(str(event["eventId"])) for event in events if isinstance(event.get("eventId"), int)]
-    found = asyncio.run(_wait_for_outcomes(settings, ids, seconds))
-    rows = [found[event_id] for event_id in ids if event_id in found]
+    outcomes = asyncio.run(_wait_for_outcomes(settings, ids, seconds))
+    rows = [outcomes[event_id] for event_id in ids if event_id in outcomes]
     if as_json:
         print_json(*rows)
     else:
         names = ("event_id", "object_id", "outcome", "reason", "attempt", "handler")
-        print_table(
-            ("Event", "Object", "Outcome", "Reason", "Tries", "Handler"), ([row[n] for n in names] for row in rows)
-        )
-    if open_ := len(ids) - sum(row["outcome"] in TERMINAL for row in rows):
-        print_message(f"{open_} of {len(ids)} have not ended yet: `spokes events` shows them later.")
+        columns = ("Event", "Object", "Outcome", "Reason", "Attempts", "Handler")
+        print_table(columns, ([row[name] for name in names] for row in rows))
+    if unfinished := len(ids) - sum(row["outcome"] in TERMINAL for row in rows):
+        print_message(f"{unfinished} of {len(ids)} events have not ended yet: `spokes events` shows them later.")
         raise typer.Exit(1)
 
 
 async def _wait_for_outcomes(settings: Settings, ids: Sequence[int], seconds: float) -> dict[int, dict[str, Any]]:
-    """Wait until all have ended or the time is over; return what is known of each."""
+    """Poll the audit store until all events have ended or the time is over; return the latest outcome of each."""
     engine = open_engine(settings.database_address)
-    found: dict[int, dict[str, Any]] = {}
+    outcomes: dict[int, dict[str, Any]] = {}
     deadline = time.monotonic() + seconds
     names = ("event_id", "object_id", "outcome", "reason", "attempt", "handler", "event_key")
-    left = set(ids)
+    unfinished = set(ids)
     try:
         with progress("Waiting for outcomes", len(ids)) as bar:
-            while left and time.monotonic() < deadline:
-                for event_id in sorted(left):
+            while unfinished and time.monotonic() < deadline:
+                for event_id in sorted(unfinished):
                     filters = Filters(action=Action.EVENT, event_id=event_id)
                     async for row in find_records(engine, filters, newest_first=True, limit=1):
-                        found[event_id] = {name: row[name] for name in names}
+                        outcomes[event_id] = {name: row[name] for name in names}
                         if row["outcome"] in TERMINAL | {Outcome.IGNORED, Outcome.DUPLICATE}:
-                            left.discard(event_id)
-                bar.update(len(ids) - len(left))
-                await asyncio.sleep(_POLL_S if left else 0)
+                            unfinished.discard(event_id)
+                bar.update(len(ids) - len(unfinished))
+                await asyncio.sleep(_POLL_S if unfinished else 0)
     finally:
         await engine.dispose()
-    return found
+    return outcomes

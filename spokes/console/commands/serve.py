@@ -1,4 +1,4 @@
-"""`serve`: run the console's web process. Rule: it ends with whoever started it, so none is ever left behind."""
+"""`serve`: run the console's web process."""
 
 import asyncio
 import os
@@ -18,13 +18,15 @@ _SHUTDOWN_S: Final = 5.0
 
 
 def serve(
-    port: Annotated[int, typer.Option(help="Where to listen; HOST says on which address.", min=0, max=65535)] = 8081,
-    socket: Annotated[Path | None, typer.Option(help="Listen on this unix socket instead.")] = None,
+    port: Annotated[int, typer.Option(help="Port to listen on; HOST sets the address.", min=0, max=65535)] = 8081,
+    socket: Annotated[Path | None, typer.Option(help="Listen on this unix socket instead of a port.")] = None,
     with_parent: Annotated[
-        bool, typer.Option(hidden=True, help="End when standard input does: whoever started this has ended.")
+        bool, typer.Option(hidden=True, help="Exit when standard input closes, as it does when the parent ends.")
     ] = False,
 ) -> None:
-    """Run the console on a port of its own; `python -m ingest` runs one by itself when CONSOLE_KEY is set.
+    """Run the console (pages and API) on its own port.
+
+    Usually not needed: `python -m ingest` runs the console itself when CONSOLE_KEY is set.
 
     Example: spokes serve --port 8081
     """

@@ -1,4 +1,4 @@
-"""`timeline`: what happened to a CRM object, from the door to HubSpot. Rule: names and counts, never values."""
+"""`timeline`: everything that happened to one CRM object, from receipt to HubSpot; names and counts, never values."""
 
 import asyncio
 from dataclasses import asdict
@@ -13,8 +13,7 @@ from spokes.console.output import JsonOption, format_utc, print_json, print_mess
 from spokes.console.queries.descriptions import describe, explain_reason
 from spokes.console.queries.objects import MatchedObject, Reference
 from spokes.console.queries.records import RecordView
-from spokes.console.queries.timeline import PendingEvent, Timeline
-from spokes.console.queries.timeline import load_timeline as answer
+from spokes.console.queries.timeline import PendingEvent, Timeline, load_timeline
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 
@@ -22,27 +21,30 @@ from spokes.core.settings import Settings
 def timeline(
     reference: Annotated[
         list[str],
-        typer.Argument(help="Its id, `contact 318845120771`, or its link from HubSpot."),
+        typer.Argument(help="The object: its id, type and id as in `contact 318845120771`, or its link in HubSpot."),
     ],
-    limit: Annotated[int, typer.Option(help="How many of its records at most, the newest.", min=1, max=10_000)] = 200,
-    after: Annotated[str | None, typer.Option(help="Go on where the page before ended, as it said.")] = None,
+    limit: Annotated[int, typer.Option(help="Maximum number of records, the newest.", min=1, max=10_000)] = 200,
+    after: Annotated[str | None, typer.Option(help="Show the next page; the page before prints the value.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show all that happened to a CRM object: received, decided, tried, written; and what of it still waits.
+    """Show everything that happened to a CRM object: events, decisions, attempts, writes, and what still waits.
 
-    Exit code 1 when nothing is known of it.
+    Exit code 1 when nothing is known about the object.
 
     Example: spokes timeline 318845120771
     Example: spokes timeline https://app.hubspot.com/contacts/50112233/record/0-1/318845120771
     """
-    with progress("Looking in Redis and the store"):
-        found = asyncio.run(_find_timeline(Settings.from_env(), Reference.from_text(" ".join(reference)), limit, after))
+    with progress("Reading Redis and the audit store"):
+        page = asyncio.run(_find_timeline(Settings.from_env(), Reference.from_text(" ".join(reference)), limit, after))
     if as_json:
-        print_json(*map(_pending_json, found.pending), *map(_record_json, found.records), *_page_json(found))
+        print_json(*map(_pending_json, page.pending), *map(_record_json, page.records), *_page_json(page))
     else:
-        _print_timeline(found)
-    if not found.records and not found.pending and found.erased_at is None:
-        print_message("Nothing is known of it. An event that no handler claims leaves only a count in its delivery.")
+        _print_timeline(page)
+    if not page.records and not page.pending and page.erased_at is None:
+        print_message(
+            "Nothing is known about this object. An event without a handler leaves only a count in its delivery's "
+            "record: `spokes handlers` shows which events have one."
+        )
         raise typer.Exit(1)
 
 
@@ -51,44 +53,47 @@ async def _find_timeline(settings: Settings, reference: Reference, limit: int, a
     try:
         await schema.require_current(engine)
         async with redis_client(settings) as redis:
-            key = object_hash_key(settings.master_key())
-            return await answer(redis, engine, None, reference, hash_key=key, limit=limit, after=after)
+            hash_key = object_hash_key(settings.master_key())
+            return await load_timeline(redis, engine, None, reference, hash_key=hash_key, limit=limit, after=after)
     except ValueError:
-        raise typer.BadParameter("is no place where a page ended", param_hint="--after") from None
+        raise typer.BadParameter("is not a value that a page has printed", param_hint="--after") from None
     finally:
         await engine.dispose()
 
 
-def _print_timeline(found: Timeline) -> None:
-    for thing in found.objects:
-        print_message(f"{thing.object_type} {thing.object_id} of portal {thing.portal_id}{_merge_note(thing)}")
-    if found.erased_at is not None:
-        print_message(f"It was erased at {format_utc(found.erased_at)}; the audit keeps a hash of its id.")
-    if found.records:
-        columns = ("Time (UTC)", "What happened", "Event", "Try", "Handler", "Event key")
-        print_table(columns, map(_record_row, found.records))
-    for pending in found.pending:
+def _print_timeline(page: Timeline) -> None:
+    for matched in page.objects:
+        print_message(f"{matched.object_type} {matched.object_id} of portal {matched.portal_id}{_merge_note(matched)}")
+    if page.erased_at is not None:
+        print_message(f"It was erased at {format_utc(page.erased_at)}; the audit keeps a hash of its id.")
+    if page.records:
+        columns = ("Time (UTC)", "What happened", "Event", "Attempt", "Handler", "Event key")
+        print_table(columns, map(_record_row, page.records))
+    for pending in page.pending:
         event = pending.entry.event
         print_message(
-            f"Waits until {format_utc(pending.job.due_at)}: {event.type}, tried {pending.entry.attempt} times."
+            f"Waits until {format_utc(pending.job.due_at)}: {event.type}, attempts so far: {pending.entry.attempt}."
         )
-    for letter in found.letters:
-        told = f"{explain_reason(letter.reason)}; `spokes dead replay {letter.entry.key} --reason ...` tries it again."
-        print_message(f"A dead letter: {told}")
-    if found.next:
-        print_message(f"There are older records: --after {found.next} goes on, --limit shows more at once.")
-    if found.truncated:
+    for letter in page.letters:
         print_message(
-            "More belongs here than is shown: name it by type and id, and look for writes with `spokes audit query`."
+            f"Dead letter: {explain_reason(letter.reason)}; `spokes dead replay {letter.entry.key} --reason ...` tries "
+            "it again."
         )
-    if found.incomplete:
-        print_message("So much waits in Redis that not all of it was looked through.")
+    if page.next:
+        print_message(f"There are older records: --after {page.next} shows the next page, --limit makes pages longer.")
+    if page.truncated:
+        print_message(
+            "Not all records of this object are shown. Name it by type and id, and find its writes with "
+            "`spokes audit query`."
+        )
+    if page.incomplete:
+        print_message("Redis holds too many waiting deliveries to search them all: some may be missing here.")
 
 
-def _merge_note(thing: MatchedObject) -> str:
-    others = [f"{one.object_id} was merged into it" for one in thing.others if one.direction == "from"]
-    others += [f"it lives on as {one.object_id}" for one in thing.others if one.direction == "into"]
-    return f" ({'; '.join(others)})" if others else ""
+def _merge_note(matched: MatchedObject) -> str:
+    notes = [f"{other.object_id} was merged into it" for other in matched.others if other.direction == "from"]
+    notes += [f"merged into {other.object_id}" for other in matched.others if other.direction == "into"]
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def _record_row(record: RecordView) -> tuple[object, ...]:
@@ -97,8 +102,8 @@ def _record_row(record: RecordView) -> tuple[object, ...]:
 
 
 def _record_json(record: RecordView) -> dict[str, object]:
-    told = {name: value for name, value in asdict(record).items() if value not in ("", None)}
-    return {"kind": "record", "sentence": describe(record), **told}
+    fields = {name: value for name, value in asdict(record).items() if value not in ("", None)}
+    return {"kind": "record", "sentence": describe(record), **fields}
 
 
 def _pending_json(pending: PendingEvent) -> dict[str, object]:
@@ -110,6 +115,8 @@ def _pending_json(pending: PendingEvent) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _page_json(found: Timeline) -> list[dict[str, object]]:
-    told = {"next": found.next, "truncated": found.truncated, "unread": found.incomplete, "erased_at": found.erased_at}
-    return [{"kind": "page", **told}] if any(told.values()) else []
+def _page_json(page: Timeline) -> list[dict[str, object]]:
+    fields = {
+        "next": page.next, "truncated": page.truncated, "incomplete": page.incomplete, "erased_at": page.erased_at
+    }  # fmt: skip
+    return [{"kind": "page", **fields}] if any(fields.values()) else []

@@ -1,4 +1,4 @@
-"""`token mint|revoke`: keys to the API for programs. Rule: an hour at most, and one alone can be taken back."""
+"""`token mint|revoke`: API tokens for programs. A token is valid for an hour at most and can be revoked singly."""
 
 import asyncio
 import getpass
@@ -9,7 +9,7 @@ import typer
 
 from spokes.audit.records import Action, AuditRecord
 from spokes.console.accounts.api_tokens import MAX_TTL_S, ApiTokens
-from spokes.console.accounts.api_tokens import revoke as take_back
+from spokes.console.accounts.api_tokens import revoke as revoke_token
 from spokes.console.accounts.policy import Role
 from spokes.console.operator_audit import append_record, operator_record
 from spokes.console.output import JsonOption, ReasonOption, print_json
@@ -18,36 +18,40 @@ from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Let programs use the API, for an hour at most.")
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Mint and revoke API tokens for programs.")
 
 _OIDC_PREFIX: Final = "oidc:"
 
 
 @app.command()
 def mint(
-    name: Annotated[str, typer.Option(help="Whose acts they are; it stands in the audit.")],
-    role: Annotated[list[Role], typer.Option(help="What it may do; may be given several times.")],
-    portal: Annotated[list[int] | None, typer.Option(help="A portal it sees; without any, all.")] = None,
-    minutes: Annotated[int, typer.Option(help="How long it lives.", min=1, max=MAX_TTL_S // 60)] = MAX_TTL_S // 60,
+    name: Annotated[str, typer.Option(help="The actor of the token's actions; recorded in the audit log.")],
+    role: Annotated[list[Role], typer.Option(help="What the token may do; repeatable.")],
+    portal: Annotated[
+        list[int] | None, typer.Option(help="A portal that the token may see; repeatable; default: all.")
+    ] = None,
+    minutes: Annotated[int, typer.Option(help="How long the token is valid.", min=1, max=MAX_TTL_S // 60)] = MAX_TTL_S
+    // 60,
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Print a token for the API; whoever has it may do what its role may, until it expires or is taken back.
+    """Print an API token. Whoever has it may do what its role allows, until it expires or is revoked.
 
-    A request carries it in the header `Authorization: Bearer TOKEN`. Its id is told beside it.
+    A request carries it in the header `Authorization: Bearer TOKEN`. With --json the token's id is printed too.
 
     Example: spokes token mint --role viewer --name ada
     """
     if name.startswith(_OIDC_PREFIX):
         raise ConfigurationError(
-            [f"Names that begin with {_OIDC_PREFIX} are those of the identity provider; choose another."]
+            [f"Names that begin with {_OIDC_PREFIX} belong to the identity provider. Choose another name."]
         )
     settings = Settings.from_env(required=("CONSOLE_KEY",))
     minted = ApiTokens.from_settings(settings).mint(name, role, portal, ttl_s=minutes * 60)
-    told = {"token_id": minted.id, "name": name, "roles": sorted(map(str, role)), "portals": portal, "minutes": minutes}
+    roles = sorted(map(str, role))
+    detail = {"token_id": minted.id, "name": name, "roles": roles, "portals": portal, "minutes": minutes}
     actor = getpass.getuser()
-    asyncio.run(_append(settings, operator_record(Action.TOKEN_MADE, told, actor=actor, reason=reason)))
-    log_security_event(SecurityEvent.TOKEN_MADE, by=actor, token_id=minted.id, name=name, roles=told["roles"])
+    asyncio.run(_append(settings, operator_record(Action.TOKEN_MADE, detail, actor=actor, reason=reason)))
+    log_security_event(SecurityEvent.TOKEN_MADE, by=actor, token_id=minted.id, name=name, roles=roles)
     if as_json:
         print_json({"token": minted.token, "id": minted.id, "expires_in_s": minutes * 60})
     else:
@@ -56,37 +60,41 @@ def mint(
 
 @app.command()
 def revoke(
-    token: Annotated[str, typer.Argument(help="The token, or its id: `spokes audit query` finds it by token.made.")],
+    token: Annotated[
+        str, typer.Argument(help="The token, or its id: `spokes audit query --action token.made` shows it.")
+    ],
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Take a token back: it opens nothing from now on. Others of the same name go on.
+    """Revoke a token: the API refuses it from now on. Other tokens of the same name stay valid.
 
     Example: spokes token revoke 5f0c9e2ab1d34477 --reason "it was in a screenshot"
     """
     settings = Settings.from_env(required=("CONSOLE_KEY",))
-    own_name = _token_id(token)
+    token_id = _token_id(token)
     actor = getpass.getuser()
-    record = operator_record(Action.TOKEN_REVOKED, {"token_id": own_name}, actor=actor, reason=reason)
-    asyncio.run(_revoke(settings, own_name, record))
-    log_security_event(SecurityEvent.TOKEN_REVOKED, by=actor, token_id=own_name)
+    record = operator_record(Action.TOKEN_REVOKED, {"token_id": token_id}, actor=actor, reason=reason)
+    asyncio.run(_revoke(settings, token_id, record))
+    log_security_event(SecurityEvent.TOKEN_REVOKED, by=actor, token_id=token_id)
     if as_json:
-        print_json({"id": own_name, "revoked": True})
+        print_json({"id": token_id, "revoked": True})
     else:
-        print(f"Token {own_name} opens nothing any more.")
+        print(f"Token {token_id} is revoked.")
 
 
 def _token_id(token: str) -> str:
-    """The id of a token, or what is an id by itself; the token need not be good to be taken back."""
+    """Return the id in a token, valid or not, or the argument itself if it is an id."""
     if "." not in token:
         return token
     try:
-        found = jwt.decode(token, options={"verify_signature": False}).get("jti")
+        token_id = jwt.decode(token, options={"verify_signature": False}).get("jti")
     except jwt.PyJWTError:
-        found = None
-    if not (isinstance(found, str) and found):
-        raise ConfigurationError(["This is no token with an id of its own; a new CONSOLE_KEY ends all of ours."])
-    return found
+        token_id = None
+    if not (isinstance(token_id, str) and token_id):
+        raise ConfigurationError(
+            ["This token has no id, so it cannot be revoked singly. A new CONSOLE_KEY revokes all our tokens."]
+        )
+    return token_id
 
 
 async def _append(settings: Settings, record: AuditRecord) -> None:
@@ -96,4 +104,4 @@ async def _append(settings: Settings, record: AuditRecord) -> None:
 
 async def _revoke(settings: Settings, token_id: str, record: AuditRecord) -> None:
     async with redis_client(settings) as redis:
-        await take_back(redis, token_id, record)
+        await revoke_token(redis, token_id, record)

@@ -1,4 +1,4 @@
-"""`up`: web, workers and the embedded parts in one terminal. Rule: what is not configured is played, and it says so."""
+"""`up`: run web process, workers and whatever is not configured (Valkey, simulator) in one terminal."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import socket
 import sys
 import urllib.request
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
@@ -23,14 +23,14 @@ from spokes.core.settings import RECEIVER_PATH, Settings
 if TYPE_CHECKING:
     from pathlib import Path
 
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S: Final = 30.0
 T = TypeVar("T")
 
 
 def up(
-    workers: Annotated[int, typer.Option(help="Worker processes.", min=0)] = 1,
+    workers: Annotated[int, typer.Option(help="Number of worker processes.", min=0)] = 1,
     traffic: Annotated[
-        float, typer.Option(help="Edits per second that the simulator makes up, when it plays HubSpot.")
+        float, typer.Option(help="Edits per second that the simulator makes, when it plays HubSpot.")
     ] = 1.0,
     with_parent: Annotated[
         bool, typer.Option(hidden=True, help="End when the process that started this ends.")
@@ -53,10 +53,10 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     processes = Processes()
-    told: Path | None = None
+    saved: Path | None = None
     try:
         if env := await _run_until_stopped(stop, _start(settings, processes, workers, traffic)):
-            told = save_environment(settings.data_dir, env)
+            saved = save_environment(settings.data_dir, env)
             await _run_until_stopped(stop, _print_console_link(settings, f"http://127.0.0.1:{env['PORT']}"))
         if not stop.is_set():
             ended = await _run_until_stopped(stop, processes.wait_for_exit())
@@ -64,61 +64,61 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
                 print(f"{ended}; stopping the others.", file=sys.stderr)
                 return 1
     finally:
-        if told:
-            told.unlink(missing_ok=True)
+        if saved:
+            saved.unlink(missing_ok=True)
         await processes.stop()
     return 0
 
 
 async def _start(settings: Settings, processes: Processes, workers: int, traffic: float) -> dict[str, str]:
-    """Start the parts in the order in which they need each other; return what was made up for them."""
+    """Start the processes in the order in which they need each other; return the variables of this run."""
     env = {
         "DATA_DIR": str(settings.data_dir),
         "PORT": str(_free_port(settings.port)),
         "LOG_FORMAT": settings.log_format,
     }
     if settings.log_format == "auto" and sys.stdout.isatty():
-        env |= {"LOG_FORMAT": "columns", "FORCE_COLOR": "1"}  # they write to us, we to the terminal
+        env |= {"LOG_FORMAT": "columns", "FORCE_COLOR": "1"}  # the children write to a pipe, whose lines we print here
     base = f"http://127.0.0.1:{env['PORT']}"
     if not settings.redis_url.get_secret_value():
         await processes.start("valkey", valkey_command(settings), {})
         await _wait_until_ready(
-            lambda: is_listening(settings.embedded_socket), f"The embedded Valkey (it writes to {log_file(settings)})"
+            lambda: is_listening(settings.embedded_socket), f"The embedded Valkey (log: {log_file(settings)})"
         )
     env["PUBLIC_URL"] = settings.public_url or base
     if not settings.console_key.get_secret_value():
-        env["CONSOLE_KEY"] = secrets.token_hex(16)  # nobody has an account yet; logins end with this run
+        env["CONSOLE_KEY"] = secrets.token_hex(16)  # there are no accounts yet; logins end with this run
     if not settings.hubspot_access_token.get_secret_value():
         env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic)
     migrate = await asyncio.create_subprocess_exec(sys.executable, "-m", "spokes", "migrate", env={**os.environ, **env})
     if await migrate.wait():
-        raise ConfigurationError(["The audit store could not be migrated; the lines above say why."])
+        raise ConfigurationError(["The audit store could not be migrated, so nothing runs. The lines above say why."])
     await processes.start("web", [sys.executable, "-m", "ingest"], env)
     for number in range(1, workers + 1):
         await processes.start(f"worker {number}", [sys.executable, "-m", "workers"], env)
     await _wait_until_ready(lambda: _is_ready(f"{base}/readyz"), "The web process")
-    print(f"Ready: {base}{RECEIVER_PATH} takes deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
+    print(f"Ready: {base}{RECEIVER_PATH} accepts deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
     print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.", flush=True)
     return env
 
 
 async def _print_console_link(settings: Settings, base: str) -> None:
-    """Say how to come into the console: by a link, where key and Redis are of this run, so that it is nobody else's."""
+    """Print how to open the console: by a one-time link, if its key and Redis belong to this run alone."""
     if settings.console_key.get_secret_value() or settings.redis_url.get_secret_value():
         print(f"The console: spokes user add NAME --role admin, then {base}/console.", flush=True)
         return
     try:
         await _wait_until_ready(lambda: _is_ready(f"{base}/console/login"), "The console")
-    except ConfigurationError as late:  # events are taken and worked off without it
-        print(late, file=sys.stderr)
-    name, word = await create_first_login(settings)
-    print(f"The console: {base}/console/login/{word} opens it once; spokes login-link {name} makes more.", flush=True)
+    except ConfigurationError as error:  # events are processed without the console
+        print(error, file=sys.stderr)
+    name, token = await create_first_login(settings)
+    print(f"The console: {base}/console/login/{token} works once; spokes login-link {name} makes another.", flush=True)
 
 
 async def _start_simulator(
     settings: Settings, processes: Processes, public_url: str, base: str, traffic: float
 ) -> dict[str, str]:
-    """Start the simulator in HubSpot's place; return what web and workers need to know of it."""
+    """Start the simulator in HubSpot's place; return the variables by which the other processes reach it."""
     port, token = str(_free_port(0)), secrets.token_hex(16)
     secret = settings.client_secrets[0] if settings.client_secrets else secrets.token_hex(16)
     command = [sys.executable, "-m", "spokes.simulator", "--port", port, "--token", token, "--client-secret", secret]
@@ -131,7 +131,7 @@ async def _start_simulator(
 
 
 async def _run_until_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
-    """Do `work` unless stop comes first; return its result, None when it was stopped."""
+    """Run `work` until it ends or `stop` is set; return its result, or None if it was stopped."""
     task = asyncio.create_task(work)
     stopped = asyncio.create_task(stop.wait())
     await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -144,32 +144,36 @@ async def _run_until_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]
     return await task
 
 
-def _free_port(wanted: int) -> int:
-    """Return `wanted` when it is free, or any free port."""
-    for port in (wanted, 0):
+def _free_port(preferred: int) -> int:
+    """Return `preferred` if it is free, otherwise any free port."""
+    for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind(("127.0.0.1", port))
                 return int(probe.getsockname()[1])
-    raise ConfigurationError(["There is no free port on 127.0.0.1."])
+    raise ConfigurationError(["There is no free port on 127.0.0.1. Close a program that listens there."])
 
 
 async def _wait_until_ready(ready: Callable[[], bool], name: str) -> None:
-    """Wait until `ready()` is true."""
+    """Poll `ready` until it returns true.
+
+    Raises:
+        ConfigurationError: it does not within the time limit.
+    """
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
-            while not await asyncio.to_thread(ready):  # noqa: ASYNC110 - another process gets ready, and tells nobody
+            while not await asyncio.to_thread(ready):  # noqa: ASYNC110 - another process, which cannot set an event here
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise ConfigurationError(
-            [f"{name} did not come up within {_START_TIMEOUT_S:.0f} s; the lines above say why."]
+            [f"{name} did not start within {_START_TIMEOUT_S:.0f} s. The lines above say why."]
         ) from None
 
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own http address
-            return bool(answer.status == 200)  # noqa: PLR2004 - HTTP's own number
+        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310 - our own http address
+            return bool(response.status == 200)  # noqa: PLR2004 - HTTP's own number
     except OSError:
         return False

@@ -1,1 +1,1 @@
-"""Is this deployment healthy."""
+"""The checks of `doctor`: each module examines one part of a deployment and returns findings."""

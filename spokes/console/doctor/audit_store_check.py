@@ -1,4 +1,4 @@
-"""Does the audit store answer, is it migrated, and does its chain end as it says. Rule: it only reads."""
+"""Check the audit store: it answers, its schema is current, and its chain ends at the newest record."""
 
 from typing import Final
 
@@ -15,38 +15,46 @@ from spokes.core.errors import AuditUnavailable
 from spokes.core.settings import Settings
 
 TOPIC: Final = "audit store"
+_CHAIN_TOPIC: Final = "audit chain"
 
 
 async def check_audit_store(settings: Settings) -> list[Finding]:
-    """Look at the tables and at the last two records of the chain; `audit verify` walks all of it."""
+    """Check the schema and the last two records of the chain; `audit verify` recomputes the whole chain."""
     engine = open_engine(settings.database_address, statement_timeout_s=10.0)
     try:
         await schema.require_current(engine)
         heads = await fetch(engine, select(HEAD.c.seq, HEAD.c.hash))
-        last = await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq.desc()).limit(2))
+        last_records = await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq.desc()).limit(2))
     except AuditUnavailable as error:
-        # The stream in Redis keeps the records meanwhile, so nothing is lost.
-        return [warning(TOPIC, f"{error}. Records wait in Redis until it answers.".replace("..", "."))]
+        # Not a fault: the stream in Redis keeps the records meanwhile, so none is lost.
+        return [warning(TOPIC, f"{str(error).rstrip('.')}. Audit records stay in Redis until the store is available.")]
     finally:
         await engine.dispose()
-    found = ok(TOPIC, f"{engine.dialect.name} answers, and its tables are those of this code.")
-    return [found, assess_chain_end(heads, last)]
+    available = ok(TOPIC, f"{engine.dialect.name} answers, and its schema is up to date.")
+    return [available, assess_chain_end(heads, last_records)]
 
 
 def assess_chain_end(heads: list[Row], last_records: list[Row]) -> Finding:
-    """Judge the end of the chain.
+    """Compare the chain's head with its newest records.
 
     Args:
-        heads: the rows of the head, at most one.
-        last: the last two records, the newest first.
+        heads: the rows of the head table, at most one.
+        last_records: the last two records, newest first.
     """
     if not heads and not last_records:
-        return ok("audit chain", "It is empty.")
+        return ok(_CHAIN_TOPIC, "The chain is empty.")
     if not heads or not last_records:
-        return fault("audit chain", "Its records or its end are gone: see `spokes audit verify`.")
+        return fault(
+            _CHAIN_TOPIC,
+            "The chain's records or its head are missing: part of the audit was deleted. Run `spokes audit verify`.",
+        )
     head, newest = heads[0], last_records[0]
-    before = str(last_records[1]["hash"]) if len(last_records) > 1 else GENESIS
-    follows = chain_hash(before, newest) == newest["hash"] or len(last_records) == 1
-    if (head["seq"], head["hash"]) != (newest["seq"], newest["hash"]) or not follows:
-        return fault("audit chain", f"Its end, {head['seq']}, does not fit its records: see `spokes audit verify`.")
-    return ok("audit chain", f"It ends as it says, at record {head['seq']:,}.", seq=head["seq"])
+    previous_hash = str(last_records[1]["hash"]) if len(last_records) > 1 else GENESIS
+    is_linked = chain_hash(previous_hash, newest) == newest["hash"] or len(last_records) == 1
+    if (head["seq"], head["hash"]) != (newest["seq"], newest["hash"]) or not is_linked:
+        return fault(
+            _CHAIN_TOPIC,
+            f"The chain's head, record {head['seq']}, does not match the newest records: records were changed or "
+            "deleted. Run `spokes audit verify` to find the first one.",
+        )
+    return ok(_CHAIN_TOPIC, f"The chain's head matches the newest record, {head['seq']:,}.", seq=head["seq"])

@@ -1,4 +1,4 @@
-"""What `doctor` finds, one sentence each. Rule: a fault is what would lose an event; anything less is a warning."""
+"""The findings of `doctor`: a topic, a level, a sentence for people and figures for programs."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
@@ -6,7 +6,7 @@ from enum import StrEnum, unique
 
 @unique
 class FindingLevel(StrEnum):
-    """How much a finding matters."""
+    """How serious a finding is; the order is that of severity."""
 
     OK = "ok"
     WARNING = "warning"
@@ -15,7 +15,7 @@ class FindingLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: its topic, how it stands, a sentence for people, figures for programs."""
+    """The result of one check."""
 
     topic: str
     level: FindingLevel
@@ -23,21 +23,21 @@ class Finding:
     figures: dict[str, object] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, object]:
-        """Return it ready for JSON."""
+        """Return the finding as a JSON object."""
         figures = {"figures": self.figures} if self.figures else {}
         return {"topic": self.topic, "level": self.level.value, "sentence": self.sentence, **figures}
 
 
 def ok(topic: str, sentence: str, **figures: object) -> Finding:
-    """Return a finding that needs nobody."""
+    """Return a finding that requires no action."""
     return Finding(topic, FindingLevel.OK, sentence, figures)
 
 
 def warning(topic: str, sentence: str, **figures: object) -> Finding:
-    """Return a finding that somebody should look at."""
+    """Return a finding that an operator should look at; no event is lost."""
     return Finding(topic, FindingLevel.WARNING, sentence, figures)
 
 
 def fault(topic: str, sentence: str, **figures: object) -> Finding:
-    """Return a finding that would lose an event."""
+    """Return a finding that can lose events or stops their processing."""
     return Finding(topic, FindingLevel.FAULT, sentence, figures)

@@ -1,4 +1,4 @@
-"""May we work for the portal: token, scopes, what is left of the day. Rule: two calls, and HubSpot down is no fault."""
+"""Check the access token: its portal, its scopes and the API calls left today. At most two calls to HubSpot."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -16,10 +16,16 @@ _DAILY_WARNING_SHARE: Final = 0.8
 
 
 async def check_hubspot(settings: Settings, declarations: Iterable[Declaration]) -> list[Finding]:
-    """Ask HubSpot who we are and how much we have called."""
+    """Read the token's details and today's usage; an unreachable HubSpot is a warning, not a fault."""
     token = settings.hubspot_access_token.get_secret_value()
     if not token:
-        return [fault(TOPIC, "HUBSPOT_ACCESS_TOKEN is not set: no worker starts, and events wait.")]
+        return [
+            fault(
+                TOPIC,
+                "HUBSPOT_ACCESS_TOKEN is not set: no worker starts, and events stay queued. Set it to the app's access "
+                "token.",
+            )
+        ]
     paths = Paths(settings.hubspot_api_version)
     client = HubSpotClient(
         api_url=settings.hubspot_api_url, token=token, timeout_s=min(settings.hubspot_timeout_s, 10.0), concurrency=1
@@ -28,47 +34,79 @@ async def check_hubspot(settings: Settings, declarations: Iterable[Declaration])
         info = await token_info(client, paths)
         usage = await _daily_usage(client, paths) if info else {}
     except NotAuthorized:
-        return [fault(TOPIC, "HubSpot does not know the access token: copy it again from the app's Auth page.")]
+        return [
+            fault(
+                TOPIC,
+                "HubSpot rejects the access token, so handlers cannot call HubSpot. Copy it again from the app's Auth "
+                "page.",
+            )
+        ]
     finally:
         await client.close()
     if info is None:
-        return [warning(TOPIC, "HubSpot cannot be asked now; events wait until it can.")]
+        return [
+            warning(
+                TOPIC,
+                "HubSpot cannot be reached, so token, scopes and usage are unknown. Events wait until it answers.",
+            )
+        ]
     return [*assess_token(info, settings.portal_ids), *assess_scopes(info, declarations), *assess_usage(usage)]
 
 
 def assess_token(info: TokenInfo, portal_ids: tuple[int, ...]) -> Iterator[Finding]:
-    """Judge whether the token is of a portal that we serve."""
+    """Compare the token's portal with PORTAL_IDS."""
     if portal_ids and info.hub_id not in portal_ids:
-        yield fault(TOPIC, f"The token belongs to portal {info.hub_id}, which is not among PORTAL_IDS.")
+        yield fault(
+            TOPIC,
+            f"The access token belongs to portal {info.hub_id}, which PORTAL_IDS does not list. Add the portal to "
+            "PORTAL_IDS, or use the token of a listed portal.",
+        )
     else:
-        yield ok(TOPIC, f"The token belongs to portal {info.hub_id}.", portal_id=info.hub_id)
+        yield ok(TOPIC, f"The access token belongs to portal {info.hub_id}.", portal_id=info.hub_id)
 
 
 def assess_scopes(info: TokenInfo, declarations: Iterable[Declaration]) -> Iterator[Finding]:
-    """Judge the token's scopes against what the handlers declare."""
+    """Compare the token's scopes with what the handlers declare."""
     if not info.scopes:
-        yield warning(TOPIC, "HubSpot does not tell this token's scopes, so they cannot be compared.")
+        yield warning(
+            TOPIC, "HubSpot does not report this token's scopes, so they cannot be compared with the handlers' needs."
+        )
         return
-    found = compare_scopes(required_scopes(declarations), info.scopes)
-    if found.missing:
-        told = ", ".join(found.missing_texts)
-        yield fault(TOPIC, f"The token lacks scopes that handlers need, so their events die: {told}.", missing=told)
-    if found.excess:
-        told = ", ".join(sorted(found.excess))
-        yield warning(TOPIC, f"The token may do more than any handler needs; take away: {told}.", excess=told)
-    if not found.missing and not found.excess:
-        yield ok(TOPIC, "The token has the scopes that the handlers need, and no others.")
+    comparison = compare_scopes(required_scopes(declarations), info.scopes)
+    if comparison.missing:
+        missing = ", ".join(comparison.missing_texts)
+        yield fault(
+            TOPIC,
+            "The access token lacks scopes that handlers need, so their events become dead letters. Add these scopes "
+            f"to the app in HubSpot: {missing}.",
+            missing=missing,
+        )
+    if comparison.excess:
+        excess = ", ".join(sorted(comparison.excess))
+        yield warning(
+            TOPIC,
+            "The access token has scopes that no handler needs: a leaked token could do more harm. Remove these "
+            f"scopes from the app in HubSpot: {excess}.",
+            excess=excess,
+        )
+    if not comparison.missing and not comparison.excess:
+        yield ok(TOPIC, "The access token has exactly the scopes that the handlers need.")
 
 
 def assess_usage(usage: dict[str, Any]) -> Iterator[Finding]:
-    """Judge what is left of the daily limit; `usage` is HubSpot's, empty where it does not tell."""
-    most, used = usage.get("usageLimit"), usage.get("currentUsage")
-    if not isinstance(most, int) or not isinstance(used, int) or most <= 0:
-        yield warning(TOPIC, "HubSpot does not tell how many calls were made today.")
+    """Assess today's usage; `usage` is HubSpot's object, empty if HubSpot does not report it."""
+    limit, used = usage.get("usageLimit"), usage.get("currentUsage")
+    if not isinstance(limit, int) or not isinstance(used, int) or limit <= 0:
+        yield warning(TOPIC, "HubSpot does not report how many API calls were made today.")
         return
-    until = f", until {usage['resetsAt']}" if isinstance(usage.get("resetsAt"), str) else ""
-    judge = warning if used > most * _DAILY_WARNING_SHARE else ok
-    yield judge(TOPIC, f"{used:,} of {most:,} calls of the day are used{until}.", used=used, limit=most)
+    until = f"; the count resets at {usage['resetsAt']}" if isinstance(usage.get("resetsAt"), str) else ""
+    sentence = f"{used:,} of {limit:,} API calls of the day are used{until}."
+    if used > limit * _DAILY_WARNING_SHARE:
+        yield warning(
+            TOPIC, f"{sentence} When the limit is reached, events wait for the reset.", used=used, limit=limit
+        )
+    else:
+        yield ok(TOPIC, sentence, used=used, limit=limit)
 
 
 async def _daily_usage(client: HubSpotClient, paths: Paths) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Can people and programs be known by the identity provider. Rule: nothing here loses an event, so all are warnings."""
+"""Check the identity provider: its discovery document and its signing keys.
+
+All problems are warnings: the identity provider concerns logins only, so no event is lost.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -13,31 +16,42 @@ TOPIC: Final = "identity provider"
 
 
 async def check_identity_provider(settings: Settings) -> list[Finding]:
-    """Ask it what it says of itself, and for its keys."""
-    wire = ProviderClient()
+    """Fetch the discovery document and the signing keys; return no finding if OIDC_ISSUER is not set."""
+    client = ProviderClient()
     try:
-        if (provider := Provider.from_settings(settings, wire)) is None:
+        if (provider := Provider.from_settings(settings, client)) is None:
             return []
         return [*assess_provider(settings, await provider.discovery(), await provider.keys())]
     except HttpProblem:
-        told = (
-            f"{settings.oidc_issuer} does not answer as it should: under /.well-known/openid-configuration it must say "
-            "that it is this very issuer, to the last slash, and name its keys, over https."
-        )
-        return [warning(TOPIC, told)]
+        return [
+            warning(
+                TOPIC,
+                f"{settings.oidc_issuer} does not answer as an OpenID Connect provider, so it logs nobody in. Its "
+                "/.well-known/openid-configuration must be served over https, name exactly this issuer (a trailing "
+                "slash counts) and link to its signing keys.",
+            )
+        ]
     finally:
-        await wire.close()
+        await client.close()
 
 
 def assess_provider(settings: Settings, discovery: Discovery, keys: SigningKeys) -> Iterator[Finding]:
-    """Judge what it has answered."""
+    """Compare what the provider publishes with how the settings use it."""
     if not keys:
-        yield warning(TOPIC, "It has no key that signs with RS256, so none of its tokens is believed.")
+        yield warning(
+            TOPIC, "The provider publishes no RS256 signing key, so all of its tokens are rejected. Enable RS256 there."
+        )
     elif settings.oidc_audience or settings.oidc_client_id:
-        yield ok(TOPIC, f"{settings.oidc_issuer} answers, and signs with one of {len(keys)} keys.", keys=len(keys))
+        yield ok(TOPIC, f"{settings.oidc_issuer} answers; its signing keys: {len(keys)}.", keys=len(keys))
     if settings.oidc_client_id and not (discovery.authorization_endpoint and discovery.token_endpoint):
-        yield warning(TOPIC, "It logs nobody in: it names no authorization_endpoint, or no token_endpoint.")
+        yield warning(
+            TOPIC,
+            "The provider publishes no authorization_endpoint or no token_endpoint, so people cannot log in by it. "
+            "Enable the authorization code flow there.",
+        )
     if not (settings.oidc_audience or settings.oidc_client_id):
         yield warning(
-            TOPIC, "OIDC_ISSUER alone does nothing: OIDC_CLIENT_ID is for people, OIDC_AUDIENCE for programs."
+            TOPIC,
+            "OIDC_ISSUER alone has no effect. Set OIDC_CLIENT_ID to let people log in, OIDC_AUDIENCE to accept the "
+            "tokens of programs.",
         )

@@ -1,4 +1,4 @@
-"""Who works, what waits for an operator, how old the secrets are. Rule: figures are fetched here and judged below."""
+"""Check the running processes: who is alive, what waits for an operator, how old the secrets are."""
 
 import time
 from collections import Counter
@@ -11,8 +11,7 @@ from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import OUTBOX
 from spokes.console.doctor.findings import Finding, ok, warning
-from spokes.console.queries.alerts import ActiveAlert as Alert
-from spokes.console.queries.alerts import active_alerts
+from spokes.console.queries.alerts import ActiveAlert, active_alerts
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
 from spokes.core.telemetry.metric_totals import LIVE_PROCESSES, PROCESS_TTL_S
@@ -22,85 +21,112 @@ _UNSENT_WARNING_S: Final = 300
 
 
 class ProcessState(NamedTuple):
-    """Processes by kind, alerts that stand, why portals are paused, unreadable jobs, how long an alert is unsent."""
+    """What Redis holds about the processes and for the operator.
+
+    `processes` counts live processes by kind; `pause_reasons` is by portal id; `oldest_unsent_s` is the age of the
+    oldest alert message in the outbox, 0 if there is none.
+    """
 
     processes: Mapping[str, int]
-    alerts: Sequence[Alert]
+    alerts: Sequence[ActiveAlert]
     pause_reasons: Mapping[int, str]
     unreadable_jobs: int
     oldest_unsent_s: float
 
 
 async def check_processes(settings: Settings, redis: Redis) -> list[Finding]:
-    """Look at what only Redis knows of the processes."""
+    """Read the state from Redis and assess it."""
     try:
-        standing = await _read_state(redis)
+        state = await _read_state(redis)
         ages = await secret_ages(settings, redis)
     except (RedisError, OSError, TimeoutError):
-        return []  # that Redis does not answer is said once, by who looks at Redis
-    sends = bool(settings.alert_webhook_url.get_secret_value())
-    return [*assess_processes(standing, has_webhook=sends), *assess_secret_ages(ages), *assess_persistence(settings)]
+        return []  # redis_check reports an unreachable Redis
+    has_webhook = bool(settings.alert_webhook_url.get_secret_value())
+    return [
+        *assess_processes(state, has_webhook=has_webhook), *assess_secret_ages(ages), *assess_persistence(settings)
+    ]  # fmt: skip
 
 
 def assess_processes(state: ProcessState, *, has_webhook: bool) -> Iterator[Finding]:
-    """Judge who works and what waits for an operator; `sends` says whether alerts go to a webhook."""
-    told = ", ".join(f"{state.processes.get(kind, 0)} {kind}" for kind in ("web", "worker"))
-    lives = all(state.processes.get(kind, 0) for kind in ("web", "worker"))
-    judge = ok if lives else warning
-    yield judge("processes", f"{told} live{'' if lives else ': events wait until both do'}.", **state.processes)
-    for alert in state.alerts:
-        yield warning("alerts", f"{alert.name} stands. {alert.meaning} {alert.advice}", alert=alert.name)
-    if not state.alerts:
-        yield ok("alerts", "None stands.")
-    for portal_id, why in state.pause_reasons.items():
+    """Assess live processes, alerts, pauses, unreadable jobs and, with a webhook, unsent alert messages."""
+    running = f"Running processes: {', '.join(f'{state.processes.get(kind, 0)} {kind}' for kind in ('web', 'worker'))}."
+    if all(state.processes.get(kind, 0) for kind in ("web", "worker")):
+        yield ok("processes", running, **state.processes)
+    else:
         yield warning(
-            "pauses", f"The work of portal {portal_id} waits: {why}. `spokes resume {portal_id}` lets it go on."
+            "processes",
+            f"{running} Without a web process HubSpot's requests fail; without a worker events stay queued. Start what "
+            "is missing.",
+            **state.processes,
+        )
+    for alert in state.alerts:
+        yield warning("alerts", f"{alert.name} is active. {alert.meaning} {alert.advice}", alert=alert.name)
+    if not state.alerts:
+        yield ok("alerts", "No alert is active.")
+    for portal_id, reason in state.pause_reasons.items():
+        yield warning(
+            "pauses",
+            f"Portal {portal_id} is paused ({reason}): its events stay queued. Fix the cause, then run "
+            f"`spokes resume {portal_id}`.",
         )
     if state.unreadable_jobs:
-        told = f"{state.unreadable_jobs} jobs that nobody can read are kept: who else writes to this Redis?"
-        yield warning("queue", told, unreadable=state.unreadable_jobs)
+        yield warning(
+            "queue",
+            f"{state.unreadable_jobs} queued jobs could not be decoded; they are kept and not processed. Find out "
+            "what else writes to this Redis: another program, or another version of Spokes.",
+            unreadable=state.unreadable_jobs,
+        )
     if has_webhook and state.oldest_unsent_s > _UNSENT_WARNING_S:
-        told = f"An alert has not reached ALERT_WEBHOOK_URL for {state.oldest_unsent_s:.0f} s: does it answer 2xx?"
-        yield warning("alerts", told, unsent_s=round(state.oldest_unsent_s))
+        yield warning(
+            "alerts",
+            f"An alert has not reached ALERT_WEBHOOK_URL for {state.oldest_unsent_s:.0f} s. Check that the URL answers "
+            "2xx: `spokes alerts --test`.",
+            unsent_s=round(state.oldest_unsent_s),
+        )
 
 
 def assess_secret_ages(ages: Sequence[tuple[str, int]]) -> Iterator[Finding]:
-    """Judge how old each secret is, in days."""
+    """Assess the age of each secret, in days."""
     for name, days in ages:
         if alert_for_age(days):
             yield warning(
-                "secrets", f"{name} has been in use for {days} days: rotate it (docs/operations.md).", days=days
+                "secrets", f"{name} has been in use for {days} days. Rotate it: see docs/operations.md.", days=days
             )
         else:
             yield ok("secrets", f"{name} has been in use for {days} days.", days=days)
     if not ages:
-        yield ok("secrets", "Their age is not known yet; workers note it when they first see one.")
+        yield ok("secrets", "The age of the secrets is unknown: a worker records it when it first sees a secret.")
 
 
 def assess_persistence(settings: Settings) -> Iterator[Finding]:
-    """Judge whether what must stay stays, where Redis is elsewhere and this disk may not last."""
+    """Check, with a Redis elsewhere, that nothing essential lies on the local disk, which may not last."""
     if not settings.redis_url.get_secret_value():
         return
     if not settings.audit_key.get_secret_value():
-        told = "AUDIT_KEY is not set, so each machine makes its own: duplicates get in, and no chain verifies."
-        yield warning("secrets", told)
+        yield warning(
+            "secrets",
+            "AUDIT_KEY is not set, so each machine generates its own key: duplicate events are admitted, and the audit "
+            "chain cannot be verified. Set the same AUDIT_KEY for all processes.",
+        )
     if not settings.database_url.get_secret_value():
         yield warning(
-            "audit store", "DATABASE_URL is not set: the audit is a file in DATA_DIR, which dynos lose each day."
+            "audit store",
+            "DATABASE_URL is not set, so the audit is a file in DATA_DIR, which a dyno loses every day. Set "
+            "DATABASE_URL to a PostgreSQL database.",
         )
 
 
 async def _read_state(redis: Redis) -> ProcessState:
     now_s = time.time()
-    living = await redis.zrangebyscore(LIVE_PROCESSES, now_s - PROCESS_TTL_S, "+inf")
-    paused: dict[bytes, bytes] = await redis.hgetall(keys.PAUSED_PORTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
+    live = await redis.zrangebyscore(LIVE_PROCESSES, now_s - PROCESS_TTL_S, "+inf")
+    pauses: dict[bytes, bytes] = await redis.hgetall(keys.PAUSED_PORTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
     oldest: bytes | None = await redis.lindex(OUTBOX, 0)  # type: ignore[misc]  # as above
-    unreadable = int(await redis.llen(keys.UNREADABLE_JOBS))  # type: ignore[misc]  # as above
+    unreadable_jobs = int(await redis.llen(keys.UNREADABLE_JOBS))  # type: ignore[misc]  # as above
     message: dict[str, Any] = orjson.loads(oldest) if oldest else {}
     return ProcessState(
-        processes=Counter(member.decode().partition(":")[0] for member in living),
+        processes=Counter(member.decode().partition(":")[0] for member in live),
         alerts=await active_alerts(redis, None),
-        pause_reasons={int(portal): orjson.loads(fields)["why"] for portal, fields in paused.items()},
-        unreadable_jobs=unreadable,
+        pause_reasons={int(portal): orjson.loads(fields)["why"] for portal, fields in pauses.items()},
+        unreadable_jobs=unreadable_jobs,
         oldest_unsent_s=now_s - message["at"] / 1000 if message else 0.0,
     )

@@ -1,4 +1,4 @@
-"""Does HubSpot get in: a request signed as HubSpot signs, sent to PUBLIC_URL. Rule: it carries no event.
+"""Check the web process from outside: send a signed request without events to PUBLIC_URL.
 
 Source: HubSpot's "Validating Requests" (v3).
 """
@@ -14,54 +14,69 @@ from spokes.core import clock
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.signature import sign_request
 
-TOPIC: Final = "door"
-_TIMEOUT_S: Final = 5.0  # HubSpot itself waits no longer
+TOPIC: Final = "receiver"
+_TIMEOUT_S: Final = 5.0  # HubSpot's own time-out
 _BODY: Final = b"[]"
 _STATUS_EXPLANATIONS: Final = {
-    401: "refuses our signature: PUBLIC_URL or HUBSPOT_CLIENT_SECRET differ from the web process's, or a proxy "
-    "changes what it passes on; see `spokes explain-signature`",
-    403: "refuses this address or plain http: see ALLOWED_ADDRESSES and TRUSTED_PROXIES",
-    404: "is not Spokes: nothing answers under /webhooks/hubspot there",
-    503: "cannot reach its Redis",
+    401: "it refuses the signature. PUBLIC_URL or HUBSPOT_CLIENT_SECRET differ from the web process's, or a proxy "
+    "changes the request: see `spokes explain-signature`",
+    403: "it refuses this machine's address, or plain http. Check ALLOWED_ADDRESSES and TRUSTED_PROXIES",
+    404: f"no Spokes web process answers under {RECEIVER_PATH} there. Check PUBLIC_URL",
+    503: "the web process cannot reach its Redis. Check its REDIS_URL and the Redis server",
 }
 
 
 async def check_receiver(settings: Settings) -> list[Finding]:
-    """Knock as HubSpot does."""
+    """Send a signed request as HubSpot does."""
     if not settings.client_secrets:
-        return [fault(TOPIC, "HUBSPOT_CLIENT_SECRET is not set: the web process does not start.")]
+        return [
+            fault(
+                TOPIC,
+                "HUBSPOT_CLIENT_SECRET is not set: the web process does not start. Copy it from the app's Auth page.",
+            )
+        ]
     if not settings.public_url:
-        return [fault(TOPIC, "PUBLIC_URL is not set: no signature can be checked.")]
+        return [
+            fault(
+                TOPIC,
+                "PUBLIC_URL is not set: no signature can be verified. Set it to the https address that HubSpot calls.",
+            )
+        ]
     url = settings.public_url + RECEIVER_PATH
     return [*assess_public_url(settings.public_url), await _send_probe(settings, url)]
 
 
 def assess_public_url(public_url: str) -> Iterator[Finding]:
-    """Judge the address that HubSpot is to call."""
+    """Check that HubSpot can call the address."""
     parts = urlsplit(public_url)
     if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
-        yield fault(TOPIC, f"PUBLIC_URL is {public_url}, and HubSpot calls https only: no signature will match.")
+        yield fault(
+            TOPIC,
+            f"PUBLIC_URL is {public_url}, but HubSpot calls https only: no signature will match. Set PUBLIC_URL to "
+            "the https address.",
+        )
 
 
 async def _send_probe(settings: Settings, url: str) -> Finding:
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    headers = sign_request(settings.client_secrets[0], url, _BODY, clock.now_ms())
     try:
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.post(
-                url, data=_BODY, headers=sign_request(settings.client_secrets[0], url, _BODY, clock.now_ms()),
-                allow_redirects=False,
-            ) as answer,
-        ):  # fmt: skip
-            return assess_status(url, answer.status)
+            session.post(url, data=_BODY, headers=headers, allow_redirects=False) as response,
+        ):
+            return assess_status(url, response.status)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        told = f"{url} cannot be reached from here ({type(error).__name__}); HubSpot may see it all the same."
-        return warning(TOPIC, told)
+        return warning(
+            TOPIC,
+            f"{url} cannot be reached from this machine ({type(error).__name__}). HubSpot may still reach it; if no "
+            "events arrive, check DNS, TLS and the proxy.",
+        )
 
 
 def assess_status(url: str, status: int) -> Finding:
-    """Judge how the door answered a request signed as HubSpot signs."""
+    """Assess the response to a correctly signed request."""
     if status == 202:  # noqa: PLR2004 - HTTP's own number
-        return ok(TOPIC, f"{url} takes what HubSpot signs.")
-    meaning = _STATUS_EXPLANATIONS.get(status, "does not take what HubSpot signs")
-    return fault(TOPIC, f"{url} answers {status}: it {meaning}.", status=status)
+        return ok(TOPIC, f"{url} accepts a request signed as HubSpot signs it.")
+    explanation = _STATUS_EXPLANATIONS.get(status, "it does not accept a request signed as HubSpot signs it")
+    return fault(TOPIC, f"{url} answers {status}: {explanation}.", status=status)

@@ -1,4 +1,4 @@
-"""Are the secrets that we keep sealed, and by the newest key. Rule: it names them and never opens one for show."""
+"""Check the secrets stored in Redis: each is encrypted with the newest key of SECRETS_KEY. No secret is shown."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,30 +11,32 @@ from spokes.core.errors import SecretUnreadable
 from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecret, StoredSecrets
 
-TOPIC: Final = "kept secrets"
+TOPIC: Final = "stored secrets"
 
 
 async def check_stored_secrets(redis: Redis, vault: Vault) -> list[Finding]:
-    """Look at every secret that is kept in Redis."""
+    """Check every secret that is stored in Redis."""
     try:
-        kept = await StoredSecrets(redis, vault).list_all()
+        stored = await StoredSecrets(redis, vault).list_all()
     except (RedisError, OSError, TimeoutError):
-        return []  # that Redis does not answer is said once, by who looks at Redis
-    return [*assess_secrets(kept, vault)]
+        return []  # redis_check reports an unreachable Redis
+    return [*assess_secrets(stored, vault)]
 
 
 def assess_secrets(stored: list[StoredSecret], vault: Vault) -> Iterator[Finding]:
-    """Judge how each is sealed."""
-    for one in stored:
-        if vault.uses_newest_key(one.sealed):
+    """Check by which key each secret is encrypted."""
+    for secret in stored:
+        if vault.uses_newest_key(secret.sealed):
             continue
-        name = f"{one.name} of portal {one.portal_id}"
+        name = f"{secret.name} of portal {secret.portal_id}"
         try:
-            vault.open(one.sealed)
+            vault.open(secret.sealed)
         except SecretUnreadable:
             yield fault(
-                TOPIC, f"{name} is not sealed, or by a key that SECRETS_KEY lacks: put the key back, or keep it anew."
+                TOPIC,
+                f"{name} cannot be decrypted: it is not encrypted, or its key is missing from SECRETS_KEY. Put the key "
+                "back, or store the secret again.",
             )
         else:
-            yield warning(TOPIC, f"{name} is sealed by an older key: run `spokes secrets reseal`.")
-    yield ok(TOPIC, f"{len(stored)} are kept.", kept=len(stored))
+            yield warning(TOPIC, f"{name} is encrypted with an older key. Run `spokes secrets reseal`.")
+    yield ok(TOPIC, f"Secrets stored in Redis: {len(stored)}.", kept=len(stored))

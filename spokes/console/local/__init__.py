@@ -1,1 +1,1 @@
-"""Running everything on one machine."""
+"""Run the whole deployment on one machine, for `spokes up`."""

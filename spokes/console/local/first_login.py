@@ -1,4 +1,4 @@
-"""The way into the console of a laptop: an account and a link. Rule: no password, so only links let it in."""
+"""The first console login on a laptop: an account without password, and a one-time link."""
 
 import getpass
 from typing import Final
@@ -14,7 +14,7 @@ _REASON: Final = "spokes up was started"
 
 
 async def create_first_login(settings: Settings) -> tuple[str, str]:
-    """Return the name of an account with all roles, which is made if need be, and the word of a link that opens it.
+    """Create the account of an administrator if it is missing; return its name and the token of a login link.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -24,10 +24,8 @@ async def create_first_login(settings: Settings) -> tuple[str, str]:
     async with redis_client(settings) as redis:
         users = Users(redis)
         if await users.find(name) is None:
-            made = {"user": name, "roles": [Role.ADMIN.value], "portals": None}
-            await users.put(
-                name, [Role.ADMIN], record=operator_record(Action.USER_CHANGED, made, actor=actor, reason=_REASON)
-            )
-        return name, await users.create_login_link(
-            name, record=operator_record(Action.LINK_MADE, {"user": name}, actor=actor, reason=_REASON)
-        )
+            detail = {"user": name, "roles": [Role.ADMIN.value], "portals": None}
+            changed = operator_record(Action.USER_CHANGED, detail, actor=actor, reason=_REASON)
+            await users.put(name, [Role.ADMIN], record=changed)
+        link_made = operator_record(Action.LINK_MADE, {"user": name}, actor=actor, reason=_REASON)
+        return name, await users.create_login_link(name, record=link_made)

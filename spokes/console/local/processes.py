@@ -1,4 +1,4 @@
-"""Run processes together in one terminal. Rule: whoever starts a process ends it, by its id, also after a crash."""
+"""Run several child processes in one terminal. Every process that is started here is ended here, also after a crash."""
 
 import asyncio
 import contextlib
@@ -15,21 +15,21 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def die_with_parent() -> None:
-    """Have Linux end this process when its parent is killed in a way that cannot be caught."""
+    """Let Linux send this process SIGTERM when its parent dies, even by SIGKILL."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Processes:
-    """Processes of one run, in the order of their start; the last one started is the first one ended."""
+    """Child processes, stopped in the reverse order of their start."""
 
     def __init__(self, *, print_output: bool = True) -> None:
-        """`show` says whether the lines that the processes write are printed, each behind its process's name."""
+        """`print_output`: print each line that a process writes, after the process's name."""
         self._print_output = print_output
         self._running: list[tuple[str, asyncio.subprocess.Process, asyncio.Task[None]]] = []
 
     async def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> asyncio.subprocess.Process:
-        """Start `command` in a session of its own, so that Ctrl-C reaches only us and we end it in order."""
+        """Start `command` in its own session, so that Ctrl-C reaches only this process, which stops the children."""
         process = await asyncio.create_subprocess_exec(
             *command,
             env={**os.environ, **env},
@@ -40,12 +40,12 @@ class Processes:
             preexec_fn=die_with_parent,
         )
         colour = _COLOURS[len(self._running) % len(_COLOURS)]
-        pump = asyncio.create_task(self._forward_output(name, colour, process))
-        self._running.append((name, process, pump))
+        output = asyncio.create_task(self._forward_output(name, colour, process))
+        self._running.append((name, process, output))
         return process
 
     async def wait_for_exit(self) -> str:
-        """Wait until a process ends by itself; return its name and exit code as a sentence."""
+        """Wait until any process exits by itself; return a sentence with its name and exit code."""
         waits = {asyncio.create_task(process.wait()): (name, process) for name, process, _ in self._running}
         try:
             done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -56,8 +56,8 @@ class Processes:
         return f"{name} ended with exit code {process.returncode}"
 
     async def stop(self) -> None:
-        """End every process: ask first, and kill what has not ended in time."""
-        for name, process, pump in reversed(self._running):
+        """Send SIGTERM to each process and wait; send SIGKILL after the grace period."""
+        for name, process, output in reversed(self._running):
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
                     process.terminate()
@@ -65,14 +65,14 @@ class Processes:
                     async with asyncio.timeout(_GRACE_S):
                         await process.wait()
                 except TimeoutError:
-                    print(f"{name} did not end in {_GRACE_S:.0f} s and was killed", file=sys.stderr)
+                    print(f"{name} did not end within {_GRACE_S:.0f} s and was killed.", file=sys.stderr)
                     process.kill()
                     await process.wait()
-            await pump
+            await output
         self._running.clear()
 
     async def _forward_output(self, name: str, colour: int, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None  # noqa: S101 - asked for in start
+        assert process.stdout is not None  # noqa: S101 - start() asks for a pipe
         while line := await process.stdout.readline():
             if self._print_output:
                 text = line.decode(errors="replace").rstrip()

@@ -1,6 +1,7 @@
-"""What a running `up` has made up, for commands in another terminal. Rule: its owner's only, and gone when it ends.
+"""The variables that a running `up` generated, for commands in another terminal.
 
-Where the simulator plays HubSpot its secrets are new each time; without them no other command could sign or ask.
+The simulator's secrets are new in each run; without them no other command could sign a request or call the simulator.
+The file is readable by its owner only and is removed when `up` ends.
 """
 
 import json
@@ -10,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 _FILE_NAME: Final = "up.json"
-_DATA_DIR: Final = ".spokes"  # as in spokes.core.settings, which would be slow to load for a --help
+_DATA_DIR: Final = ".spokes"  # the default of spokes.core.settings, whose import would slow down --help
 
 
 def save_environment(data_dir: Path, environ: Mapping[str, str]) -> Path:
-    """Let other commands know the variables of a run; return the file to remove when it ends."""
+    """Write the variables of this run to a file; return its path, to be removed when the run ends."""
     data_dir.mkdir(parents=True, exist_ok=True)
     path = data_dir / _FILE_NAME
     path.unlink(missing_ok=True)
@@ -24,11 +25,11 @@ def save_environment(data_dir: Path, environ: Mapping[str, str]) -> Path:
 
 
 def load_environment() -> None:
-    """Take over the variables of the run that serves DATA_DIR, where ours do not say otherwise."""
+    """Set the variables of the run that serves DATA_DIR, except those that are already set."""
     try:
-        told = json.loads((Path(os.environ.get("DATA_DIR") or _DATA_DIR) / _FILE_NAME).read_text())
-        os.kill(told["pid"], 0)  # it lives
+        saved = json.loads((Path(os.environ.get("DATA_DIR") or _DATA_DIR) / _FILE_NAME).read_text())
+        os.kill(saved["pid"], 0)  # raises if the run has ended
     except (OSError, ValueError, KeyError):
         return
-    for name, value in told["environ"].items():
+    for name, value in saved["environ"].items():
         os.environ.setdefault(name, value)

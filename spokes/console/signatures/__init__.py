@@ -1,1 +1,1 @@
-"""Why a captured request's signature does not match."""
+"""Find out why a captured request's signature does not match."""

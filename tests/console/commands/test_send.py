@@ -1,0 +1,36 @@
+"""`send`: signed test events."""
+
+import asyncio
+
+from redis.asyncio import Redis
+
+from spokes.console.commands.send import build_events
+from spokes.core.settings import Settings
+from tests.support.command_line import spokes_process
+from tests.support.deployment import WebProcessServer
+
+
+async def test_refused_event_is_exit_code_1_and_a_sentence(
+    settings: Settings, environ: dict[str, str], redis: Redis
+) -> None:
+    async with WebProcessServer(settings) as server:
+        wrong_secret = {**environ, "HUBSPOT_CLIENT_SECRET": "another-secret"}
+        arguments = ("send", "contact.creation", "--to", str(server.make_url("/")))
+        done = await asyncio.to_thread(spokes_process, wrong_secret, *arguments)
+    assert (done.returncode, "HUBSPOT_CLIENT_SECRET" in done.stderr) == (1, True)
+
+
+def test_unreachable_web_process_is_exit_code_2_and_a_sentence(environ: dict[str, str]) -> None:
+    done = spokes_process(environ, "send", "contact.creation", "--to", "http://127.0.0.1:1")
+    assert (done.returncode, "Is it running?" in done.stderr, "Traceback" in done.stderr) == (2, True, False)
+
+
+def test_event_of_any_type_with_any_fields_is_built() -> None:
+    fields = ['objectTypeId="0-3"', "changeSource=IMPORT", "isSensitive=true", "sourceId=null"]
+    events = build_events("object.propertyChange", 7, ["a=1", "b=x=y"], fields, portal_id=9, count=2)
+    assert [(event["objectId"], event["propertyName"], event["propertyValue"]) for event in events] == [
+        (7, "a", "1"), (7, "b", "x=y"), (8, "a", "1"), (8, "b", "x=y"),
+    ]  # fmt: skip
+    first, second = events[:2]
+    assert (first["objectTypeId"], first["changeSource"], first["isSensitive"]) == ("0-3", "IMPORT", True)
+    assert ("sourceId" in first, first["eventId"] != second["eventId"], first["portalId"]) == (False, True, 9)
