@@ -1,1 +1,1 @@
-"""What we ask of HubSpot: one client, one budget, batch calls, and services for objects of any type."""
+"""HubSpot's CRM: services for handlers, over batch queues, one rate budget and one client."""

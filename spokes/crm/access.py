@@ -265,21 +265,23 @@ _METHODS_BY_SERVICE: Final = {"associations": _ASSOCIATION_METHODS, "privacy": _
 
 
 def validate_methods(declared: Iterable[str]) -> frozenset[str]:
-    """Return what `declared` stands for: `contacts.update_many` is `contacts.update`; reading objects needs no method.
+    """Return the methods that declarations allow: `contacts.update_many` allows `contacts.update`.
+
+    Reading objects needs no method, so declarations of reads are dropped.
 
     Raises:
-        ConfigurationError: one of them is no method of its service.
+        ConfigurationError: a service has no such method; the error names its methods.
     """
-    found: set[str] = set()
+    allowed: set[str] = set()
     faults: list[str] = []
-    for one in declared:
-        service, _, name = one.rpartition(".")
+    for declaration in declared:
+        service, _, name = declaration.rpartition(".")
         methods = _METHODS_BY_SERVICE.get(service, _OBJECT_METHODS)
         if service and name in methods:
-            found.add(f"{service}.{methods[name]}")
+            allowed.add(f"{service}.{methods[name]}")
         elif not service or methods is not _OBJECT_METHODS or name not in _READ_METHODS:
-            there = ", ".join(f"{service or 'contacts'}.{name}" for name in dict.fromkeys(methods.values()))
-            faults.append(f"A handler's `may` names {one!r}, which is no method; there are {there}.")
+            valid = ", ".join(f"{service or 'contacts'}.{name}" for name in dict.fromkeys(methods.values()))
+            faults.append(f"A handler's `may` names {declaration!r}, which is no method. Valid methods: {valid}.")
     if faults:
         raise ConfigurationError(faults)
-    return frozenset(found)
+    return frozenset(allowed)

@@ -16,6 +16,8 @@ from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.rate_budget import CallKind
 from spokes.crm.transport.response_json import elements
 
+__all__ = ["AssociatedObject", "Associations", "Label"]
+
 _RECORDS: Final = ("contact", "company", "deal", "ticket")
 _ACTIVITIES: Final[Mapping[str, tuple[int, int, int, int]]] = {
     "note": (202, 190, 214, 228),
@@ -26,7 +28,7 @@ _ACTIVITIES: Final[Mapping[str, tuple[int, int, int, int]]] = {
 }
 TYPE_IDS: Final[Mapping[tuple[str, str], int]] = {
     **{(a, record): i for a, row in _ACTIVITIES.items() for record, i in zip(_RECORDS, row, strict=True)},
-    # The reverse of each is the number before it.
+    # The id of the reverse direction is one less.
     **{(record, a): i - 1 for a, row in _ACTIVITIES.items() for record, i in zip(_RECORDS, row, strict=True)},
     ("contact", "company"): 279, ("company", "contact"): 280,
     ("contact", "deal"): 4, ("deal", "contact"): 3,
@@ -41,10 +43,10 @@ TYPE_IDS: Final[Mapping[tuple[str, str], int]] = {
 
 
 def associations_for_create(from_type: str, to: Mapping[str, Iterable[str]]) -> list[dict[str, object]]:
-    """Return the `associations` of a new object: to which ids of which types it belongs.
+    """Return the `associations` of a new object, with `to` as ids by type.
 
     Raises:
-        InvalidRequest: HubSpot has no type of its own for such a pair.
+        InvalidRequest: HubSpot has no association type of its own for the two types.
     """
     associations: list[dict[str, object]] = []
     for to_type, ids in to.items():
@@ -63,9 +65,6 @@ def association_type_json(type_id: int, category: str) -> dict[str, object]:
 
 def _id_list(ids: Iterable[str]) -> Iterable[str]:
     return (ids,) if isinstance(ids, str) else ids
-
-
-__all__ = ["AssociatedObject", "Associations", "Label"]
 
 
 class Associations:

@@ -1,4 +1,4 @@
-"""Names of object types: plural in paths and services, singular in events. Rule: any name, or the id, finds its type.
+"""Names of object types: plural in paths and services, singular in events; any name, or the id, finds its type.
 
 Source: HubSpot's docs, "Using Object APIs"; the ids are those of `spokes.core.events`.
 """
@@ -20,10 +20,10 @@ _SINGULARS: Final = {plural: name for name, plural in _PLURALS.items()}
 
 
 def singular(name: str) -> str:
-    """Return the name that events use: `contacts`, `contact` and `0-1` are `contact`; `2-123` stays what it is."""
+    """Return the name that events use: `contact` for `contacts`, `contact` and `0-1`; `2-123` is unchanged."""
     return _SINGULARS.get(name) or OBJECT_TYPES.get(name, name)
 
 
 def plural(name: str) -> str:
-    """Return the name that paths and services use: `contacts` for any of its names; `2-123` stays what it is."""
+    """Return the name that paths and services use: `contacts` for any of its names; `2-123` is unchanged."""
     return _PLURALS.get(singular(name), name)

@@ -1,7 +1,8 @@
-"""Which HubSpot scopes the handlers need, and how the token's compare. Rule: derived from declarations, never listed.
+"""The HubSpot scopes that the handlers need, derived from their declarations, and their comparison with the token's.
 
-Source: HubSpot's docs, "Scopes" and the requirements of each endpoint. Where HubSpot takes one scope or another, either
-will do. What a method calls besides its own purpose (a look into the recycle bin, say) counts too.
+If HubSpot takes one scope or another, either is enough. Scopes of calls that a method makes besides its own purpose,
+such as reading the recycle bin, count too.
+Source: HubSpot's docs, "Scopes" and the requirements of each endpoint.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +14,7 @@ import structlog
 from spokes.crm.object_types import plural, singular
 from spokes.crm.transport.token_info import TokenInfo
 
-ScopeRequirement = frozenset[str]  # scopes of which one is enough
+ScopeRequirement = frozenset[str]  # alternative scopes: one of them is enough
 log = structlog.get_logger()
 
 # Types whose scopes do not follow crm.objects.<plural>.<read|write>, or have an older name that is still granted.
@@ -23,16 +24,15 @@ _ALTERNATIVE_SCOPES: Final[Mapping[str, str]] = {
     "product": "e-commerce",
     "line_item": "e-commerce",
 }
-_CONTENT_SCOPES: Final[Mapping[str, str]] = {
-    "email": "sales-email-read"
-}  # without it HubSpot withholds what an e-mail says
-_WRITES_THAT_READ: Final = frozenset({"archive"})  # methods that read, though they are named for what they write
+_CONTENT_SCOPES: Final[Mapping[str, str]] = {"email": "sales-email-read"}  # otherwise HubSpot withholds the text
+_WRITES_THAT_READ: Final = frozenset({"archive"})  # write methods that also read
 _IMPLICIT_SCOPES: Final = frozenset({"oauth"})  # every token has it
 _EXPORTED_TYPES: Final = ("contact", "company", "deal", "ticket")
+_ASSOCIATIONS: Final = frozenset({"association", "associations"})
 
 
 class Declaration(NamedTuple):
-    """What one handler declares: the type of the events it takes, the properties it reads, the methods it may call."""
+    """What one handler declares: the object type of its events, the properties it reads, the methods it may call."""
 
     object_type: str
     reads: Mapping[str, tuple[str, ...]]
@@ -41,68 +41,68 @@ class Declaration(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ScopeComparison:
-    """What a token lacks, each with its alternatives, and what it has beyond need."""
+    """The scopes that a token lacks, each with its alternatives, and those it has without need."""
 
     missing: frozenset[ScopeRequirement]
     excess: frozenset[str]
 
     @property
     def missing_texts(self) -> tuple[str, ...]:
-        """What it lacks, as `tickets or crm.objects.tickets.read`."""
-        return tuple(sorted(" or ".join(sorted(need, reverse=True)) for need in self.missing))
+        """The missing scopes, as `tickets or crm.objects.tickets.read`."""
+        return tuple(sorted(" or ".join(sorted(alternatives, reverse=True)) for alternatives in self.missing))
 
 
 def required_scopes(declarations: Iterable[Declaration]) -> frozenset[ScopeRequirement]:
     """Return every scope that the handlers need."""
-    return frozenset(need for declaration in declarations for need in _requirements(declaration))
+    return frozenset(requirement for declaration in declarations for requirement in _requirements(declaration))
 
 
 def compare_scopes(required: frozenset[ScopeRequirement], granted: frozenset[str]) -> ScopeComparison:
-    """Return what `granted` lacks of `needs`, and has beyond them."""
-    used = frozenset(scope for need in required for scope in need)
-    return ScopeComparison(
-        frozenset(need for need in required if not need & granted), granted - used - _IMPLICIT_SCOPES
-    )
+    """Return which of the `required` scopes `granted` lacks, and which it has beyond them."""
+    needed = frozenset(scope for alternatives in required for scope in alternatives)
+    missing = frozenset(alternatives for alternatives in required if not alternatives & granted)
+    return ScopeComparison(missing, granted - needed - _IMPLICIT_SCOPES)
 
 
 def log_scope_differences(info: TokenInfo | None, declarations: Iterable[Declaration]) -> ScopeComparison | None:
-    """Log what the token lacks or has too much; None, and nothing logged, where its scopes are not known."""
+    """Log which scopes the token lacks or has without need; return None, without a log, if its scopes are unknown."""
     if info is None or not info.scopes:
         return None
-    found = compare_scopes(required_scopes(declarations), info.scopes)
-    if found.missing:
-        log.warning("token_scopes_missing", scopes=found.missing_texts)
-    if found.excess:
-        log.warning("token_scopes_excess", scopes=sorted(found.excess))
-    return found
+    comparison = compare_scopes(required_scopes(declarations), info.scopes)
+    if comparison.missing:
+        log.warning("token_scopes_missing", scopes=comparison.missing_texts)
+    if comparison.excess:
+        log.warning("token_scopes_excess", scopes=sorted(comparison.excess))
+    return comparison
 
 
 def _requirements(declaration: Declaration) -> set[ScopeRequirement]:
-    own = {"objects": declaration.object_type, "object": declaration.object_type}
-    reads = {singular(own.get(service, service)) for service in declaration.reads}
-    methods = [method.rpartition(".") for method in declaration.may]
-    named = [(singular(own.get(service, service)), name) for service, _, name in methods]
-    types = reads | {kind for kind, _ in named if kind not in {"association", "associations", "privacy"}}
-    needs = {_requirement(kind, "read") for kind in reads}
-    needs |= {frozenset({_CONTENT_SCOPES[kind]}) for kind in reads if kind in _CONTENT_SCOPES}
-    for kind, name in named:
-        if kind == "privacy":
-            needs |= _privacy_requirements(name)
-        elif kind in {"association", "associations"}:
-            needs |= {_requirement(end, "read" if name == "list" else "write") for end in types}
+    own_names = {"objects": declaration.object_type, "object": declaration.object_type}
+    read_types = {singular(own_names.get(service, service)) for service in declaration.reads}
+    parts = [method.rpartition(".") for method in declaration.may]
+    methods = [(singular(own_names.get(service, service)), name) for service, _, name in parts]
+    types = read_types | {service for service, _ in methods if service not in {*_ASSOCIATIONS, "privacy"}}
+    requirements = {_requirement(type_name, "read") for type_name in read_types}
+    requirements |= {frozenset({_CONTENT_SCOPES[name]}) for name in read_types if name in _CONTENT_SCOPES}
+    for service, name in methods:
+        if service == "privacy":
+            requirements |= _privacy_requirements(name)
+        elif service in _ASSOCIATIONS:
+            requirements |= {_requirement(type_name, "read" if name == "list" else "write") for type_name in types}
         else:
-            needs.add(_requirement(kind, "write"))
-            needs |= {_requirement(kind, "read")} if name in _WRITES_THAT_READ else set()
-    return needs
+            requirements.add(_requirement(service, "write"))
+            if name in _WRITES_THAT_READ:
+                requirements.add(_requirement(service, "read"))
+    return requirements
 
 
-def _privacy_requirements(name: str) -> set[ScopeRequirement]:
-    if name == "export":
-        return {*(_requirement(kind, "read") for kind in _EXPORTED_TYPES), frozenset({_CONTENT_SCOPES["email"]})}
+def _privacy_requirements(method: str) -> set[ScopeRequirement]:
+    if method == "export":
+        return {*(_requirement(name, "read") for name in _EXPORTED_TYPES), frozenset({_CONTENT_SCOPES["email"]})}
     return {_requirement("contact", "read"), _requirement("contact", "write")}
 
 
-def _requirement(kind: str, right: Literal["read", "write"]) -> ScopeRequirement:
-    area = "contacts" if kind in _ACTIVITIES else "custom" if kind.startswith("2-") else plural(kind)
-    older = {_ALTERNATIVE_SCOPES[kind]} if kind in _ALTERNATIVE_SCOPES else set()
-    return frozenset({f"crm.objects.{area}.{right}", *older})
+def _requirement(type_name: str, right: Literal["read", "write"]) -> ScopeRequirement:
+    area = "contacts" if type_name in _ACTIVITIES else "custom" if type_name.startswith("2-") else plural(type_name)
+    alternatives = {_ALTERNATIVE_SCOPES[type_name]} if type_name in _ALTERNATIVE_SCOPES else set()
+    return frozenset({f"crm.objects.{area}.{right}", *alternatives})

@@ -1,8 +1,7 @@
-"""What a phone number, an address, a domain and a property value look like. Rule: pure; what cannot be read is None.
+"""Validate and normalise what is written: phone numbers, e-mail addresses, domains, lengths.
 
-What is looked at before a write costs a call. Rule: pure; a value is put into HubSpot's form, or refused.
-
-The reason stands in the error's `category` as one of the constants here; the value does not.
+The check before a write puts values into HubSpot's form or refuses them before any call. The reason is the error's
+`category`, one of the constants here; the value itself is in no error.
 """
 
 import re
@@ -21,15 +20,25 @@ from spokes.crm.object_types import singular
 
 Value: TypeAlias = str | bool | int | float | datetime | date | None
 
-MAX_VALUE_CHARS: Final = 65_536  # characters; HubSpot's docs, on notes and text properties
+MAX_VALUE_CHARS: Final = 65_536  # HubSpot's docs, on notes and text properties
 _DOMAIN: Final = re.compile(
     r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{1,59})"
 )
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
+EMAIL_INVALID: Final = "EMAIL_INVALID"
+EMAIL_DOMAIN_BLOCKED: Final = "EMAIL_DOMAIN_BLOCKED"
+PHONE_INVALID: Final = "PHONE_INVALID"
+
+_EMAILS: Final[Mapping[str, frozenset[str]]] = {"contact": frozenset({"email", "work_email"})}
+_PHONES: Final[Mapping[str, frozenset[str]]] = {
+    "contact": frozenset({"phone", "mobilephone"}),
+    "company": frozenset({"phone"}),
+}
+
 
 def e164(text: str, region: str) -> str | None:
-    """Return a phone number as `+4930123456`, its extension left out.
+    """Return a phone number as `+4930123456`, without its extension; None if it is not valid.
 
     Args:
         region: country of numbers without a +, as ISO 3166 letters: `DE`.
@@ -44,16 +53,16 @@ def e164(text: str, region: str) -> str | None:
 
 
 def canonical_email(text: str) -> str | None:
-    """Return an e-mail address the way HubSpot keeps it: trimmed and in lower case. No DNS is asked."""
+    """Return an e-mail address as HubSpot stores it, trimmed and in lower case; None if not valid. No DNS lookup."""
     try:
-        checked = validate_email(text.strip(), check_deliverability=False)
+        address = validate_email(text.strip(), check_deliverability=False)
     except EmailNotValidError:
         return None
-    return checked.normalized.lower()
+    return address.normalized.lower()
 
 
 def canonical_domain(text: str) -> str | None:
-    """Return the bare domain of a URL or host: no scheme, www., path, port or trailing dot; IDNA where needed."""
+    """Return the domain of a URL or host, in IDNA, without www. and a trailing dot; None if it is not valid."""
     trimmed = text.strip()
     try:
         host = urlsplit(trimmed if _SCHEME.match(trimmed) else f"//{trimmed}").hostname or ""
@@ -66,10 +75,10 @@ def canonical_domain(text: str) -> str | None:
 
 
 def property_text(value: Value) -> str:
-    """Return a property value as HubSpot takes it: text; None clears it, a moment is ISO 8601 in UTC.
+    """Return a property value as HubSpot takes it: text. None clears it; a timestamp becomes ISO 8601 in UTC.
 
     Raises:
-        InvalidRequest: it is longer than HubSpot keeps.
+        InvalidRequest: the value is longer than HubSpot stores.
     """
     text = _text(value)
     if len(text) > MAX_VALUE_CHARS:
@@ -91,22 +100,11 @@ def _text(value: Value) -> str:
             return str(value)
 
 
-EMAIL_INVALID: Final = "EMAIL_INVALID"
-EMAIL_DOMAIN_BLOCKED: Final = "EMAIL_DOMAIN_BLOCKED"
-PHONE_INVALID: Final = "PHONE_INVALID"
-
-_EMAILS: Final[Mapping[str, frozenset[str]]] = {"contact": frozenset({"email", "work_email"})}
-_PHONES: Final[Mapping[str, frozenset[str]]] = {
-    "contact": frozenset({"phone", "mobilephone"}),
-    "company": frozenset({"phone"}),
-}
-
-
 @dataclass(frozen=True, slots=True)
 class ValidationRules:
-    """What a deployment has decided: domains that no e-mail address may be of, and the country of bare numbers.
+    """A deployment's rules: domains of which no e-mail address is written, and the country of numbers without a +.
 
-    `blocked_email_domains` are in lower case and stand for their subdomains too; `region` is ISO 3166: `DE`.
+    `blocked_email_domains` in lower case, subdomains included; `default_region` as ISO 3166 letters: `DE`.
     """
 
     blocked_email_domains: frozenset[str] = frozenset()
@@ -114,19 +112,21 @@ class ValidationRules:
 
 
 def validate_properties(object_type: str, properties: Mapping[str, Value], rules: ValidationRules) -> dict[str, str]:
-    """Return properties as HubSpot takes them: text, addresses in lower case, numbers in E.164; empty clears.
+    """Return properties as HubSpot takes them: text, e-mail addresses in lower case, phone numbers in E.164.
+
+    An empty value clears the property.
 
     Raises:
         InvalidRequest: `category` is EMAIL_INVALID, EMAIL_DOMAIN_BLOCKED, PHONE_INVALID or VALUE_TOO_LONG.
     """
-    kind = singular(object_type)
+    type_name = singular(object_type)
     texts = {name: property_text(value) for name, value in properties.items()}
     for name, text in texts.items():
         if not text:
             continue
-        if name in _EMAILS.get(kind, ()):
+        if name in _EMAILS.get(type_name, ()):
             texts[name] = _validated_email(text, rules.blocked_email_domains)
-        elif name in _PHONES.get(kind, ()):
+        elif name in _PHONES.get(type_name, ()):
             texts[name] = _validated_phone(text, rules.default_region)
     return texts
 

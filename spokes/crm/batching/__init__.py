@@ -1,1 +1,1 @@
-"""Many callers, one batch call."""
+"""Batch queues: the inputs of many callers share calls of HubSpot."""

@@ -1,1 +1,1 @@
-"""One call on the wire, within the rate budget."""
+"""Calls of HubSpot, one at a time, within the shared rate budget."""

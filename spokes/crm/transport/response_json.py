@@ -7,11 +7,11 @@ Json: TypeAlias = Mapping[str, Any]
 
 
 def elements(body: Json, name: str) -> list[dict[str, Any]]:
-    """The objects in a list of an answer; whatever else stands there is left out."""
+    """Return the objects in the list `name` of a response, without elements of other types."""
     values = body.get(name)
     return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
 
 
 def text_id(value: object) -> str:
-    """An id as text, the way HubSpot asks for, whether it came as text or as a number."""
+    """Return an id or value as text, whether it came as text or as a number; empty for None."""
     return "" if value is None else str(value)
