@@ -1,16 +1,16 @@
-"""Ledger of our own writes, so that they do not come back as work. Rule: keyed hashes stand in it, never a value.
+"""The ledger of our own writes in Redis, by which the events that HubSpot sends for them (echoes) are recognised.
 
-An entry is made before the write, because HubSpot may send the event before it answers the call.
+It holds keyed hashes, never a value. An entry is made before the write, because HubSpot may send the event before it
+answers the call. Concurrent callers share round trips.
 """
 
 import asyncio
 import re
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, NamedTuple, cast
 
 import orjson
 from redis.asyncio import Redis
@@ -18,22 +18,28 @@ from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable
 from spokes.core.masking import keyed_hash
+from spokes.core.redis.group_commit import GroupCommit
 
 ENTRY_TTL_S: Final = 900  # HubSpot sends an event within seconds, under load within minutes
-_MAX_COMMANDS: Final = 500  # commands of one round trip
-
-LedgerCommand: TypeAlias = tuple[Literal["expect", "forget", "ask"], str, int]  # what, entry, what the write rests on
-
+_MAX_COMMANDS: Final = 500  # of one round trip
 
 _PHONE: Final = re.compile(r"\+[\d\s().-]{6,}")
 _NUMBER: Final = re.compile(r"-?[\d,]*\d(\.\d*)?|-?\.\d+")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d([t ][\d:.]+(z|[+-]\d\d:?\d\d)?)?")
 
 
-def normalise_value(value: str) -> str:
-    """Return what a value is whichever way it is written, for HubSpot writes values its own way.
+class LedgerCommand(NamedTuple):
+    """One command on one entry; `based_on_ms` is the value that `record` writes."""
 
-    Case and surrounding blanks do not count, nor how a number, a moment or an international phone number is spelled.
+    operation: Literal["record", "remove", "read"]
+    key: str
+    based_on_ms: int = 0
+
+
+def normalise_value(value: str) -> str:
+    """Return a value in one form for all the ways in which HubSpot may reformat it.
+
+    Case, surrounding blanks, and the spelling of numbers, timestamps and international phone numbers do not matter.
     """
     text = value.strip().casefold()
     if _PHONE.fullmatch(text):
@@ -45,27 +51,26 @@ def normalise_value(value: str) -> str:
         return number.lstrip("0") or "0"
     if _DATE.fullmatch(text):
         with suppress(ValueError):
-            moment = datetime.fromisoformat(text.upper())
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            return str(round(moment.timestamp() * 1000))
+            timestamp = datetime.fromisoformat(text.upper())
+            timestamp = timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)
+            return str(round(timestamp.timestamp() * 1000))
     return text
 
 
 class OwnWriteLedger:
-    """Asks and answers share round trips: whoever comes while one is under way goes with the next."""
+    """Records, removes and looks up our recent writes of property values."""
 
     def __init__(self, redis: Redis, key: bytes, *, ttl_s: int = ENTRY_TTL_S) -> None:
         """Keep the ledger in `redis`.
 
         Args:
-            key: of the hashes; whoever lacks it can neither read a value nor try one out.
-            ttl_s: seconds after which a change back to our value counts as somebody else's.
+            key: of the hashes; without it, nobody can read a value or test a guess.
+            ttl_s: seconds after which a change to the value we wrote counts as somebody else's.
         """
         self._redis = redis
         self._key = key
         self._ttl_s = ttl_s
-        self._waiting: deque[tuple[LedgerCommand, asyncio.Future[bytes | None]]] = deque()
-        self._committer: asyncio.Task[None] | None = None
+        self._commands: GroupCommit[LedgerCommand, bytes | None] = GroupCommit(self._execute, max_weight=_MAX_COMMANDS)
 
     async def record_write(
         self,
@@ -76,48 +81,72 @@ class OwnWriteLedger:
         *,
         based_on_ms: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """Enter a write that is about to be made.
+        """Record a write that is about to be made.
 
         Args:
-            object_type: as events name it: `contact`.
-            rests_on: by property, how new the truth is from which its value was made, in epoch ms by HubSpot's clock;
-                none where nothing was read.
+            object_type: in the singular, as events name it: `contact`.
+            based_on_ms: by property, the time of the data that its value was computed from (epoch ms by HubSpot's
+                clock); nothing for properties that were not read.
 
         Raises:
             CRMUnavailable: Redis does not answer.
         """
-        await self._submit_all("expect", portal_id, object_type, object_id, properties, based_on_ms=based_on_ms)
+        entry = (portal_id, object_type, object_id)
+        await self._submit(
+            *(LedgerCommand("record", self._entry_key(*entry, name, value)) for name, value in properties.items()),
+            *(LedgerCommand("record", self._entry_key(*entry, name, None)) for name in properties),
+            *(
+                LedgerCommand(
+                    "record", self._entry_key(*entry, name, value, exact_spelling=True), based_on_ms.get(name, 0)
+                )
+                for name, value in properties.items()
+            ),
+        )
 
     async def remove_write(
         self, portal_id: int, object_type: str, object_id: str, properties: Mapping[str, str]
     ) -> None:
-        """Strike out a write that HubSpot has refused."""
-        await self._submit_all("forget", portal_id, object_type, object_id, properties)
+        """Remove a write that HubSpot refused.
 
-    async def is_echo(
-        self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str | None
-    ) -> bool:
-        """Return whether a change is one of ours; asking leaves the entry, so that it can be asked again after a crash.
-
-        Args:
-            value: the new value, None or empty when it was cleared. A sensitive one is withheld by HubSpot: do not ask.
-        """
-        entry = self._entry_key(portal_id, object_type, object_id, property_name, value or "")
-        return await self._submit(("ask", entry, 0)) is not None
-
-    async def basis_of_write(
-        self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str
-    ) -> int | None:
-        """Return what it rested on that we have set a property to this very value of late, None where we have not.
-
-        Another spelling of the value is not ours. See `expect`; 0 where nothing was read.
+        The entry that we wrote the property at all stays: it may belong to another write.
 
         Raises:
             CRMUnavailable: Redis does not answer.
         """
-        entry = self._entry_key(portal_id, object_type, object_id, property_name, value, exact_spelling=True)
-        told = await self._submit(("ask", entry, 0))
-        return None if told is None else int(told)
+        entry = (portal_id, object_type, object_id)
+        await self._submit(
+            *(
+                LedgerCommand("remove", self._entry_key(*entry, name, value, exact_spelling=is_exact))
+                for name, value in properties.items()
+                for is_exact in (False, True)
+            )
+        )
+
+    async def is_echo(
+        self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str | None
+    ) -> bool:
+        """Return whether a change is one of ours. The entry stays, so that the event can run again after a crash.
+
+        Args:
+            value: the new value, None or empty if it was cleared. HubSpot withholds sensitive values: do not look
+                those up.
+        """
+        key = self._entry_key(portal_id, object_type, object_id, property_name, value or "")
+        return await self._commands.submit(LedgerCommand("read", key)) is not None
+
+    async def basis_of_write(
+        self, portal_id: int, object_type: str, object_id: str, property_name: str, value: str
+    ) -> int | None:
+        """Return the time (epoch ms) of the data our recent write of exactly this value was based on; None without one.
+
+        The spelling must match too. 0 if nothing was read for the write; see `record_write`.
+
+        Raises:
+            CRMUnavailable: Redis does not answer.
+        """
+        key = self._entry_key(portal_id, object_type, object_id, property_name, value, exact_spelling=True)
+        based_on_ms = await self._commands.submit(LedgerCommand("read", key))
+        return None if based_on_ms is None else int(based_on_ms)
 
     def keys_for_change(
         self,
@@ -130,40 +159,19 @@ class OwnWriteLedger:
         made_by_us: bool,
         made_by_other: bool = False,
     ) -> tuple[str, ...]:
-        """Return the keys one of which stands in Redis if the change is one of ours.
+        """Return the keys of which one exists in Redis if the change is one of ours.
 
         Args:
-            value: the new value, empty when it was cleared.
-            by_us: HubSpot says that our app made it: then that we wrote this property is enough.
-            by_another: HubSpot says that somebody else made it: then the value must be ours to the letter. A person's
-                change whose handler is tried again would otherwise be taken for the echo of its own first try, where
-                the value that is to be written differs in spelling only.
+            value: the new value, empty if it was cleared.
+            made_by_us: HubSpot says that our app made the change; then any recent write to this property counts.
+            made_by_other: HubSpot says that somebody else made the change; then only exactly our spelling counts.
+                Otherwise a person's change whose handler is retried would count as the echo of the first attempt, if
+                the handler's value differs in spelling only.
         """
-        name = self._entry_key(portal_id, object_type, object_id, property_name, value, exact_spelling=made_by_other)
+        key = self._entry_key(portal_id, object_type, object_id, property_name, value, exact_spelling=made_by_other)
         if not made_by_us:
-            return (name,)
-        return name, self._entry_key(portal_id, object_type, object_id, property_name, None)
-
-    async def _submit_all(
-        self, what: Literal["expect", "forget"], portal_id: int, object_type: str, object_id: str,
-        properties: Mapping[str, str], *, based_on_ms: Mapping[str, int] = MappingProxyType({}),
-    ) -> None:  # fmt: skip
-        entries = [
-            self._entry_key(portal_id, object_type, object_id, name, value) for name, value in properties.items()
-        ]
-        if what == "expect":  # that we write the property at all; a refused write leaves that of others alone
-            entries += [self._entry_key(portal_id, object_type, object_id, name, None) for name in properties]
-        spelled = [
-            (
-                self._entry_key(portal_id, object_type, object_id, name, value, exact_spelling=True),
-                based_on_ms.get(name, 0),
-            )
-            for name, value in properties.items()
-        ]
-        commands: list[LedgerCommand] = [
-            (what, entry, at) for entry, at in (*((entry, 0) for entry in entries), *spelled)
-        ]
-        await asyncio.gather(*map(self._submit, commands))
+            return (key,)
+        return key, self._entry_key(portal_id, object_type, object_id, property_name, None)
 
     def _entry_key(
         self,
@@ -175,41 +183,24 @@ class OwnWriteLedger:
         *,
         exact_spelling: bool = False,
     ) -> str:
-        told = value if value is None or exact_spelling else normalise_value(value)
-        identity = orjson.dumps((object_type, object_id, name, told, exact_spelling)).decode()
+        """Return the key of an entry; a None value means that we wrote the property at all."""
+        text = value if value is None or exact_spelling else normalise_value(value)
+        identity = orjson.dumps((object_type, object_id, name, text, exact_spelling)).decode()
         return f"spokes:{portal_id}:echo:{keyed_hash(self._key, identity)}"
 
-    async def _submit(self, command: LedgerCommand) -> bytes | None:
-        answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, answer))
-        if self._committer is None:
-            self._committer = asyncio.create_task(self._commit_waiting())
-        return await answer
-
-    async def _commit_waiting(self) -> None:
-        try:
-            while self._waiting:
-                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_COMMANDS))]
-                try:
-                    results = await self._execute([command for command, _ in group])
-                except (RedisError, OSError, TimeoutError):
-                    for _, answer in group:
-                        if not answer.done():
-                            answer.set_exception(CRMUnavailable())
-                else:
-                    for (_, answer), result in zip(group, results, strict=True):
-                        if not answer.done():
-                            answer.set_result(result)
-        finally:
-            self._committer = None
+    async def _submit(self, *commands: LedgerCommand) -> None:
+        await asyncio.gather(*map(self._commands.submit, commands))
 
     async def _execute(self, commands: list[LedgerCommand]) -> list[bytes | None]:
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for what, entry, rests_on in commands:
-                if what == "expect":
-                    pipeline.set(entry, rests_on, ex=self._ttl_s)
-                elif what == "forget":
-                    pipeline.unlink(entry)
-                else:
-                    pipeline.get(entry)
-            return cast("list[bytes | None]", await pipeline.execute())
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for operation, key, based_on_ms in commands:
+                    if operation == "record":
+                        pipeline.set(key, based_on_ms, ex=self._ttl_s)
+                    elif operation == "remove":
+                        pipeline.unlink(key)
+                    else:
+                        pipeline.get(key)
+                return cast("list[bytes | None]", await pipeline.execute())
+        except (RedisError, OSError, TimeoutError):
+            raise CRMUnavailable from None
