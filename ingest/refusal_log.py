@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from ingest.failure_limit import FailureLimit
 from spokes.audit.records import Action, AuditRecord, Outcome
-from spokes.audit.stream import append
+from spokes.audit.stream import append_now
 from spokes.core.masking import keyed_hash
 from spokes.core.refusals import Refusal
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
@@ -78,9 +78,7 @@ class RefusalLog:
             record = AuditRecord(
                 action=Action.REQUESTS_REFUSED, outcome=Outcome.REFUSED, portal_id=0, detail={"reasons": dict(reasons)}
             )
-            async with self._redis.pipeline(transaction=True) as pipeline:
-                append(pipeline, record)
-                await pipeline.execute()
+            await append_now(self._redis, record)
             self._reasons -= reasons
             log_security_event(SecurityEvent.REQUESTS_REFUSED, reasons=dict(reasons))
 

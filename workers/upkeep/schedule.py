@@ -18,7 +18,7 @@ from spokes.audit.records import Action, AuditRecord
 from spokes.audit.retention import purge
 from spokes.audit.sql import partitions
 from spokes.audit.sql.engine import open_engine
-from spokes.audit.stream import append
+from spokes.audit.stream import append_now
 from spokes.core import clock
 from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import SpokesError
@@ -178,7 +178,5 @@ async def purge_expired(settings: Settings, redis: Redis, engine: AsyncEngine) -
         "partitions_made": created, "audit_days": settings.audit_days, "dead_letter_days": settings.dead_letter_days,
         "dedupe_hours": settings.dedupe_hours, "stream_days": settings.stream_days,
     }  # fmt: skip
-    async with redis.pipeline(transaction=True) as pipeline:
-        append(pipeline, AuditRecord(action=Action.RETENTION, portal_id=0, detail=detail))
-        await pipeline.execute()
+    await append_now(redis, AuditRecord(action=Action.RETENTION, portal_id=0, detail=detail))
     log.info("retention", **detail)

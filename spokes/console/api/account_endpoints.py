@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from spokes.audit.records import Action
+from spokes.audit.stream import append_now
 from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.accounts.api_tokens import revoke
 from spokes.console.accounts.policy import Role
 from spokes.console.api.request_schemas import ReasonBody
 from spokes.console.api.response_schemas import ActionResult
-from spokes.console.operator_audit import append_record, operator_record
+from spokes.console.operator_audit import operator_record
 from spokes.console.web.app_keys import REDIS, SESSIONS, USERS
 from spokes.core.errors import HttpProblem
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
@@ -50,7 +51,7 @@ async def end_sessions(request: web.Request, body: ReasonBody) -> ActionResult:
     if ended:
         told = {"user": name, "count": ended}
         record = operator_record(Action.SESSIONS_ENDED, told, actor=actor, address=address, reason=body.reason)
-        await append_record(request.app[REDIS], record)
+        await append_now(request.app[REDIS], record)
         log_security_event(SecurityEvent.SESSION_REVOKED, user=name, count=ended, actor=actor, from_address=address)
     return ActionResult(ended)
 

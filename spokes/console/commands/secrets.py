@@ -9,7 +9,8 @@ import typer
 from redis.asyncio import Redis
 
 from spokes.audit.records import Action
-from spokes.console.operator_audit import append_record, operator_record
+from spokes.audit.stream import append_now
+from spokes.console.operator_audit import operator_record
 from spokes.console.output import JsonOption, print_json, print_message, print_table
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
@@ -71,7 +72,7 @@ async def _stored_secrets(redis: Redis, vault: Vault) -> list[StoredSecret]:
 async def _reseal(redis: Redis, vault: Vault) -> tuple[int, list[StoredSecret]]:
     count, unreadable = await StoredSecrets(redis, vault).reseal()
     detail = {"resealed": count, "unreadable": len(unreadable)}
-    await append_record(redis, operator_record(Action.SECRETS_RESEALED, detail, actor=getuser()))
+    await append_now(redis, operator_record(Action.SECRETS_RESEALED, detail, actor=getuser()))
     return count, unreadable
 
 

@@ -8,10 +8,11 @@ import jwt
 import typer
 
 from spokes.audit.records import Action, AuditRecord
+from spokes.audit.stream import append_now
 from spokes.console.accounts.api_tokens import MAX_TTL_S, ApiTokens
 from spokes.console.accounts.api_tokens import revoke as revoke_token
 from spokes.console.accounts.policy import Role
-from spokes.console.operator_audit import append_record, operator_record
+from spokes.console.operator_audit import operator_record
 from spokes.console.output import JsonOption, ReasonOption, print_json
 from spokes.core.errors import ConfigurationError
 from spokes.core.redis.connections import redis_client
@@ -99,7 +100,7 @@ def _token_id(token: str) -> str:
 
 async def _append(settings: Settings, record: AuditRecord) -> None:
     async with redis_client(settings) as redis:
-        await append_record(redis, record)
+        await append_now(redis, record)
 
 
 async def _revoke(settings: Settings, token_id: str, record: AuditRecord) -> None:

@@ -9,10 +9,11 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from spokes.audit.records import Action
+from spokes.audit.stream import append_now
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import Sessions
 from spokes.console.accounts.users import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, NAME_PATTERN, User, Users
-from spokes.console.operator_audit import append_record, operator_record
+from spokes.console.operator_audit import operator_record
 from spokes.console.output import (
     JsonOption,
     ReasonOption,
@@ -151,7 +152,7 @@ def logout(name: NameArgument, reason: ReasonOption = "", as_json: JsonOption = 
         if ended:
             detail = {"user": name, "count": ended}
             record = operator_record(Action.SESSIONS_ENDED, detail, actor=getpass.getuser(), reason=reason)
-            await append_record(users.redis, record)
+            await append_now(users.redis, record)
         return ended
 
     ended = _run(end)

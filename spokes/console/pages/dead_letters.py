@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from spokes.audit.records import Action, AuditRecord
-from spokes.audit.stream import append
+from spokes.audit.stream import append_now
 from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.queries.dead_letters import dead_letter_causes, find_dead_letters
@@ -65,9 +65,7 @@ async def reveal(request: web.Request) -> web.Response:
         event_key=letter.entry.key, object_type=event.object_type, object_id=event.object_id,
         subscription_type=event.subscription_type, detail={"address": request[ADDRESS]},
     )  # fmt: skip
-    async with request.app[REDIS].pipeline(transaction=True) as pipeline:
-        append(pipeline, record)
-        await pipeline.execute()
+    await append_now(request.app[REDIS], record)
     return _render_letter(request, letter, revealed=True)
 
 

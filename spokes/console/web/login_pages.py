@@ -6,11 +6,12 @@ Guesses are counted by name and by address before a password is looked at, so a 
 from aiohttp import web
 
 from spokes.audit.records import Action
+from spokes.audit.stream import append_now
 from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.accounts.policy import PublicAccess, requires
 from spokes.console.accounts.sessions import COOKIE
 from spokes.console.accounts.users import User
-from spokes.console.operator_audit import append_record, operator_record
+from spokes.console.operator_audit import operator_record
 from spokes.console.web.app_keys import REDIS, SESSIONS, SETTINGS, USERS
 from spokes.console.web.forms import form_text
 from spokes.console.web.oidc_pages import LOGIN_PATH
@@ -60,7 +61,7 @@ async def link_login(request: web.Request) -> web.Response:
 async def logout(request: web.Request) -> web.Response:
     """End the session."""
     await request.app[SESSIONS].end(request.cookies[COOKIE])
-    await append_record(
+    await append_now(
         request.app[REDIS], operator_record(Action.LOGGED_OUT, {}, actor=request[ACTOR].name, address=request[ADDRESS])
     )
     log_security_event(SecurityEvent.LOGGED_OUT, actor=request[ACTOR].name, from_address=request[ADDRESS])

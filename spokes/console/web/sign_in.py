@@ -6,11 +6,12 @@ from typing import Final
 from aiohttp import web
 
 from spokes.audit.records import Action
+from spokes.audit.stream import append_now
 from spokes.console.accounts.actors import ADDRESS
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.rate_limits import RateLimit
 from spokes.console.accounts.sessions import COOKIE
-from spokes.console.operator_audit import append_record, operator_record
+from spokes.console.operator_audit import operator_record
 from spokes.console.web.app_keys import REDIS, SESSIONS
 from spokes.core.errors import HttpProblem
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
@@ -52,7 +53,7 @@ async def start_session(
     sessions = request.app[SESSIONS]
     if before := request.cookies.get(COOKIE):
         await sessions.end(before)
-    await append_record(
+    await append_now(
         request.app[REDIS], operator_record(Action.LOGGED_IN, {"by": method}, actor=name, address=request[ADDRESS])
     )
     cookie = await sessions.start(name, roles, portals)
