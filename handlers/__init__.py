@@ -4,6 +4,6 @@ A deployment runs the handlers of these routers and no others.
 """
 
 from handlers import companies, contacts, deals, privacy, tickets
-from spokes.routing import Router
+from spokes import Router
 
 ROUTER = Router(contacts.router, companies.router, deals.router, tickets.router, privacy.router)

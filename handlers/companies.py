@@ -1,9 +1,6 @@
 """Keep company domains in canonical form, so that HubSpot can match companies by domain."""
 
-from spokes.core.events import Event
-from spokes.crm.validation import canonical_domain
-from spokes.routing import Router, uses
-from spokes.tools import Tools
+from spokes import Event, Router, Tools, canonical_domain, uses
 
 router = Router()
 

@@ -1,9 +1,6 @@
 """Keep contacts reachable: phone numbers in E.164, e-mail addresses in canonical form."""
 
-from spokes.core.events import Event
-from spokes.crm.validation import canonical_email, e164
-from spokes.routing import Router, uses
-from spokes.tools import Tools
+from spokes import Event, Router, Tools, canonical_email, e164, uses
 
 router = Router()
 

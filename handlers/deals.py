@@ -1,9 +1,6 @@
 """When a deal is won, create one follow-up task for its owner."""
 
-from spokes.core.events import Event
-from spokes.crm.objects import Record
-from spokes.routing import Router, uses
-from spokes.tools import Tools
+from spokes import Event, Record, Router, Tools, uses
 
 SUBJECT = "Thank the customer and plan the hand-over"
 

@@ -1,8 +1,6 @@
 """When HubSpot erases a contact, delete the data we hold on it."""
 
-from spokes.core.events import Event
-from spokes.routing import Router
-from spokes.tools import Tools
+from spokes import Event, Router, Tools
 
 router = Router()
 

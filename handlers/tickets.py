@@ -1,10 +1,6 @@
 """When a ticket closes, create one note on its contacts."""
 
-from spokes.core.errors import ObjectNotFound, RetryLater
-from spokes.core.events import Event
-from spokes.crm.objects import Record
-from spokes.routing import Router, uses
-from spokes.tools import Tools
+from spokes import Event, ObjectNotFound, Record, RetryLater, Router, Tools, uses
 
 CLOSED = "4"  # the last stage of HubSpot's default support pipeline
 BODY = "Support ticket {id} was closed."

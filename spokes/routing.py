@@ -7,6 +7,7 @@ from functools import lru_cache
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Final
 
+from spokes.core.deprecation import DeprecatedAlias
 from spokes.core.errors import ConfigurationError
 from spokes.core.events import Event
 from spokes.crm.access import validate_methods
@@ -66,6 +67,9 @@ def uses(
 
 class Router:
     """Handlers by the event type they are registered for, or by event type and property."""
+
+    fetch = DeprecatedAlias("match")
+    claims = DeprecatedAlias("registrations")
 
     def __init__(self, *others: "Router") -> None:
         """Combine `others` into one router.

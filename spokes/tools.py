@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from spokes.core.deprecation import DeprecatedAlias
+
 if TYPE_CHECKING:
     from spokes.crm.records import Record
     from spokes.crm.services import Services
@@ -61,6 +63,12 @@ class Tools:
     coalesced_count: int = 0
     has_used_crm: bool = False
     _crm: "Services | None" = None
+
+    standing = DeprecatedAlias("current_value")
+    forget = DeprecatedAlias("purge")
+    region = DeprecatedAlias("default_region")
+    first_value = DeprecatedAlias("oldest_value")
+    older = DeprecatedAlias("coalesced_count")
 
     @property
     def crm(self) -> "Services":

@@ -6,8 +6,9 @@ which agree.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from spokes.core.deprecation import deprecated_names
 from spokes.core.errors import InvalidRequest
 from spokes.crm.access import HandlerAccess, UnbatchedWriter, Write
 from spokes.crm.batching.association_reads import AssociatedObject, Label, parse_label
@@ -65,6 +66,10 @@ def association_type_json(type_id: int, category: str) -> dict[str, object]:
 
 def _id_list(ids: Iterable[str]) -> Iterable[str]:
     return (ids,) if isinstance(ids, str) else ids
+
+
+if not TYPE_CHECKING:  # type checkers know the new name only
+    __getattr__ = deprecated_names(__name__, {"Associated": "AssociatedObject"})
 
 
 class Associations:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from spokes.core.deprecation import DeprecatedAlias
 from spokes.crm.transport.response_json import Json, text_id
 
 
@@ -21,6 +22,9 @@ class Record:
     properties: Mapping[str, str]
     updated_ms: int = 0
     event_value_at: dict[str, int] = field(default_factory=dict, compare=False)
+
+    told_at = DeprecatedAlias("event_value_at")
+    rests_on = DeprecatedAlias("as_of")
 
     def as_of(self, name: str) -> int:
         """Return when this property's value was last changed, as far as we know (epoch ms)."""

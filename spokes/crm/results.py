@@ -3,11 +3,15 @@
 import asyncio
 from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
+from spokes.core.deprecation import DeprecatedAlias, deprecated_names
 from spokes.core.errors import CRMError, NotAuthorized, TransientCRMError
 
 T = TypeVar("T")
+
+if not TYPE_CHECKING:  # type checkers know the new names only
+    __getattr__ = deprecated_names(__name__, {"Fate": "ItemResult", "Fates": "ItemResults"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class ItemResults(tuple[ItemResult[T], ...]):
     """The results of all inputs, in their order."""
 
     __slots__ = ()
+    require = DeprecatedAlias("raise_for_errors")
 
     @property
     def failed(self) -> "tuple[ItemResult[T], ...]":

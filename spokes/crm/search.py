@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from spokes.core.deprecation import DeprecatedAlias
 from spokes.core.errors import InvalidRequest
 from spokes.crm.access import HandlerAccess
 from spokes.crm.batching.association_reads import next_cursor
@@ -40,6 +41,10 @@ class where:  # noqa: N801 - reads as the word it is: where("email").is_set()
     """A property that a condition is about. Values are converted as for a write; timestamps become ISO 8601."""
 
     name: str
+
+    differs_from = DeprecatedAlias("not_equals")
+    has_word = DeprecatedAlias("contains_token")
+    lacks_word = DeprecatedAlias("not_contains_token")
 
     def equals(self, value: Value) -> Condition:
         """The property is `value`."""
