@@ -168,7 +168,10 @@ def _error_message(error: Exception) -> str:
         return ": ".join(str(part) for part in (error.filename, error.strerror or type(error).__name__) if part)
     redis = sys.modules.get("redis.exceptions")  # only a command that has imported redis can raise its errors
     if redis is not None and isinstance(error, redis.RedisError):
-        return f"Redis does not answer ({type(error).__name__}). Check REDIS_URL, and that the server is running."
+        return (
+            f"Redis does not answer ({type(error).__name__}). Check REDIS_URL and the server; without REDIS_URL, start "
+            "`spokes up`, which runs a Valkey."
+        )
     return ""
 
 

@@ -55,7 +55,8 @@ def explain_signature(
 
     It tries http and https, hosts, ports, path prefixes, slashes, dropped and reordered queries, decodings, each
     secret, every version, re-serialised bodies, seconds for milliseconds, and what the headers of proxies record.
-    A URL may stand in place of the file. Without a URL, PUBLIC_URL is put before the target of a file.
+    Pass the URL that HubSpot called as --url, or in place of a file. Without it, PUBLIC_URL is put before the target
+    that the file contains.
 
     Exit code 0 when the request matches unchanged, 1 when not.
 

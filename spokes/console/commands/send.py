@@ -59,7 +59,7 @@ def send(
 ) -> None:
     """Send a signed event to a running web process, as HubSpot would.
 
-    HUBSPOT_CLIENT_SECRET signs it for PUBLIC_URL; beside a running `spokes up` neither needs to be set. Events without
+    HUBSPOT_CLIENT_SECRET signs it for PUBLIC_URL; while `spokes up` runs, neither needs to be set. Events without
     a handler are ignored: `spokes handlers` shows which events have one.
 
     Exit code 0 when every event was accepted and, with --wait, has ended; 1 when not; 2 when nothing answers.

@@ -36,7 +36,7 @@ def mint(
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Print an API token. Whoever has it may do what its role allows, until it expires or is revoked.
+    """Print an API token. Everyone who has it may do what its role allows, until it expires or is revoked.
 
     A request carries it in the header `Authorization: Bearer TOKEN`. With --json the token's id is printed too.
 

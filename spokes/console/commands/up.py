@@ -1,4 +1,4 @@
-"""`up`: run web process, workers and whatever is not configured (Valkey, simulator) in one terminal."""
+"""`up`: run web process, workers and, where none is configured, Valkey and the simulator in one terminal."""
 
 import asyncio
 import contextlib

@@ -26,7 +26,7 @@ async def check_identity_provider(settings: Settings) -> list[Finding]:
         return [
             warning(
                 TOPIC,
-                f"{settings.oidc_issuer} does not answer as an OpenID Connect provider, so it logs nobody in. Its "
+                f"{settings.oidc_issuer} does not answer as an OpenID Connect provider, so no login by it works. Its "
                 "/.well-known/openid-configuration must be served over https, name exactly this issuer (a trailing "
                 "slash counts) and link to its signing keys.",
             )

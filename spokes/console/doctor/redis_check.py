@@ -59,7 +59,7 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
             fault(
                 TOPIC,
                 f"Redis does not answer ({type(error).__name__}): the web process answers 503 and no event is "
-                "processed. Check REDIS_URL, and that the server is running.",
+                "processed. Check REDIS_URL and the server; without REDIS_URL, start `spokes up`, which runs a Valkey.",
             )
         ]
     waitaof_findings = [fault(TOPIC, waitaof_sentence)] if waitaof_sentence else []

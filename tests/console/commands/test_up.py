@@ -1,4 +1,4 @@
-"""`up`: the whole deployment in one terminal, and other commands beside it."""
+"""`up`: the whole deployment in one terminal, and commands in another terminal."""
 
 import http.client
 import json
@@ -35,7 +35,7 @@ def submit_login_link(link: str) -> tuple[int, str]:
 
 
 @pytest.mark.timeout(240)  # a dozen processes one after the other
-def test_commands_beside_a_running_up_need_no_settings(tmp_path: Path) -> None:
+def test_commands_need_no_settings_while_up_runs(tmp_path: Path) -> None:
     """`up` plays HubSpot; in another terminal an event is sent, listed and followed."""
     data = {"DATA_DIR": str(tmp_path)}
     up = start_spokes({"PORT": "0", **data}, "up", "--traffic", "0")
