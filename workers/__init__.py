@@ -1,1 +1,1 @@
-"""The worker process: a delivery in, audit records out."""
+"""The worker process: it claims deliveries, runs handlers, and settles events with their audit records."""

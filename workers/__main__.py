@@ -1,9 +1,9 @@
-"""`python -m workers`: run a worker process. Rule: set up, run, and say in a sentence what is missing."""
+"""`python -m workers`: run a worker process; a missing setting ends it with a sentence and exit code 2."""
 
 from spokes.core.signals import exit_on_signals, ignore_signals
 
 if __name__ == "__main__":
-    exit_on_signals()  # what follows takes a second or two to load
+    exit_on_signals()  # the imports below take a second or two
 
 import argparse
 import asyncio
@@ -19,8 +19,8 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import setup_telemetry
 from workers.worker import build_worker
 
-# New objects before the collector looks for circles among them. A worker holds thousands of events at a time, which
-# are no garbage: at Python's own 700 it spends a fifth of its time looking at them over and over.
+# New objects until the garbage collector runs. A worker holds thousands of events, which are not garbage: at Python's
+# default of 700 it spends a fifth of its time traversing them.
 _GC_THRESHOLD: Final = 50_000
 
 
@@ -28,10 +28,10 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m workers",
-        description="A worker process: works off the deliveries that the web process queued. "
-        "All its settings come from the environment; README.md lists them.",
+        description="Run a worker process: it runs the handlers for the deliveries that the web process queued. "
+        "All settings come from the environment; README.md lists them.",
     )
-    parser.add_argument("--burst", action="store_true", help="end when the queue is empty")
+    parser.add_argument("--burst", action="store_true", help="exit when the queue is empty")
     arguments = parser.parse_args()
     try:
         settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
@@ -41,7 +41,7 @@ def main() -> int:
         print(error, file=sys.stderr)  # noqa: T201 - the log may not be set up yet
         return 2
     except NotAuthorized:
-        print("HubSpot refuses HUBSPOT_ACCESS_TOKEN. Copy the token from the Auth page of your app.", file=sys.stderr)  # noqa: T201 - the last word of a process that cannot go on
+        print("HubSpot refuses HUBSPOT_ACCESS_TOKEN. Copy the token from the Auth page of your app.", file=sys.stderr)  # noqa: T201 - the last message of a process that cannot run
         return 2
     return 0
 
@@ -49,12 +49,12 @@ def main() -> int:
 async def _run(settings: Settings, *, burst: bool) -> None:
     asyncio.get_running_loop().set_exception_handler(ignore_orphaned_copy_errors)
     worker = build_worker(settings, burst=burst)
-    gc.freeze()  # what was loaded stays
+    gc.freeze()  # loaded modules are never garbage
     gc.set_threshold(_GC_THRESHOLD, 10, 10)
     try:
         await worker.async_run()
     except asyncio.CancelledError:
-        pass  # how arq ends after a signal
+        pass  # arq ends this way after a signal
     finally:
         await worker.close()
         ignore_signals(asyncio.get_running_loop())

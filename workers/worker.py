@@ -1,7 +1,7 @@
-"""Put the worker process together: arq's settings, start-up, shutdown. Rule: what opens here closes, in reverse order.
+"""Assemble the worker process: arq's settings, start-up, shutdown. Everything opened here is closed in reverse order.
 
-arq ends jobs without telling anyone in four cases; each is closed here or in `process`: job keys never expire, what
-cannot be decoded and what is not ours becomes a dead delivery with an alert, and tries are counted by us.
+arq drops jobs silently in four cases, each prevented here or in `run_delivery`: job keys never expire; a job that
+cannot be decoded, or is not a delivery, is stored as unreadable with an alert; and tries are counted by us.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from base64 import b64encode
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any, Final
@@ -33,16 +34,17 @@ from spokes.crm.services import CRM
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.routing import Router, load_router
 from workers.delivery.lane_manager import LEASE_MS
-from workers.delivery.run_delivery import PREFETCH_FACTOR, DeliveryRunner, process_delivery
+from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, process_delivery, run_delivery
 from workers.queue.arq_worker import ArqBatchWorker
+from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import Lease, renew_leases
 from workers.upkeep import schedule
 from workers.upkeep.gauges import update_gauges
 from workers.upkeep.loop_watchdog import Watchdog
 
-_POLL_S: Final = 0.5  # a fallback: whoever queues a job wakes us
-_JOBS_SHUTDOWN_S: Final = 20  # after SIGTERM; Heroku kills a dyno after 30 s
-_CLOSE_TIMEOUT_S: Final = 7  # after that, when Redis or the store keeps us waiting
+_POLL_S: Final = 0.5  # a fallback: a message wakes us for each queued job
+_JOBS_SHUTDOWN_S: Final = 20  # for running jobs, after SIGTERM; Heroku kills a dyno after 30 s
+_CLOSE_TIMEOUT_S: Final = 7  # for closing after that, if Redis or the audit store does not answer
 _NO_TIMEOUT_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _CANCEL_RETRY_S: Final = 0.2
 _NO_LIMIT: Final = 1_000_000_000
@@ -50,7 +52,7 @@ log = structlog.get_logger()
 
 
 class _WorkerRedis(ArqRedis):
-    """arq ends its pool with a call that redis-py has renamed."""
+    """arq closes its pool with a call that redis-py has renamed."""
 
     async def close(self, close_connection_pool: bool | None = None) -> None:  # noqa: FBT001 - redis-py's signature
         """Close the connections."""
@@ -58,30 +60,31 @@ class _WorkerRedis(ArqRedis):
 
 
 def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
-    """Return the arq worker that `settings` ask for; call it inside a running event loop.
+    """Return the arq worker for `settings`; call it inside a running event loop.
 
     Args:
-        settings: HUBSPOT_ACCESS_TOKEN must be among them.
+        settings: must include HUBSPOT_ACCESS_TOKEN.
         burst: end when the queue is empty, for tests and one-off runs.
 
     Raises:
         ConfigurationError: HANDLERS is wrong.
     """
     router = load_router(settings.handlers)
-    # Blocking reads of the audit stream outlast REDIS_TIMEOUT_S, and nobody waits five seconds for a worker's answer.
+    # Blocking reads of the audit stream take longer than REDIS_TIMEOUT_S, and a worker may wait for Redis longer than
+    # the five seconds of a web process.
     redis = _WorkerRedis(redis_pool(settings, max_connections=16, timeout_s=20))
     holder = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
-    patience = RedisOutage()
+    outage = RedisOutage()
     stack = AsyncExitStack()
 
     async def start_up(ctx: dict[str, Any]) -> None:
-        async with AsyncExitStack() as opening:  # closes what was opened when start-up fails half way
+        async with AsyncExitStack() as opening:  # closes what was opened if start-up fails half way
             crm = await CRM.open(settings, redis)
             opening.push_async_callback(crm.close)
             await _check_token(crm, router, redis)
-            circuit = PortalPauses(redis, partial(_is_hubspot_available, crm))
-            processor = DeliveryRunner(settings, redis, router, crm, circuit, holder=holder, outage=patience)
-            opening.push_async_callback(processor.close)
+            pauses = PortalPauses(redis, partial(_is_hubspot_available, crm))
+            parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage)
+            opening.push_async_callback(parts.close)
             archiver = Archiver.open(settings, redis)
             opening.push_async_callback(archiver.close)
             totals = MetricTotals(redis, "worker")
@@ -89,18 +92,19 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
             opening.enter_context(Watchdog(asyncio.get_running_loop(), router, AlertEpisodes(redis)))
 
             def leases() -> list[Lease]:
-                return [*worker.leases(), *processor.leases()]
+                return [*worker.leases(), *parts.leases()]
 
-            beside = (
-                renew_leases(redis, leases, LEASE_MS, processor.lease_renewed),
-                circuit.watch(),
+            for coroutine in (
+                renew_leases(redis, leases, LEASE_MS, parts.lease_renewed),
+                pauses.watch(),
                 archiver.run(),
                 totals.run(),
                 update_gauges(redis, crm.budget),
-            )
-            for coroutine in (*beside, AlertWebhook(settings, redis).run(), *schedule.tasks(settings, redis, crm)):
+                AlertWebhook(settings, redis).run(),
+                schedule.run_schedule(settings, redis, crm),
+            ):
                 opening.push_async_callback(_cancel_and_wait, asyncio.create_task(coroutine))
-            ctx["processor"] = processor
+            ctx["parts"] = parts
             stack.push_async_exit(opening.pop_all())
         log.info("worker_ready", handlers=len(router.registrations), burst=burst)
 
@@ -108,11 +112,19 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
         del ctx
         await stack.aclose()
 
+    def free_capacity() -> int:
+        parts: WorkerParts = worker.ctx["parts"]
+        return parts.free_capacity()
+
+    def run_job(claimed: ClaimedJob) -> Coroutine[Any, Any, DeliveryEnd]:
+        return run_delivery(claimed, worker.ctx["parts"])
+
     worker = ArqBatchWorker(
         holder=holder,
         lease_ms=LEASE_MS,
-        outage=patience,
-        free_capacity=lambda: worker.ctx["processor"].free_capacity(),  # noqa: PLW0108 - the processor is made at start-up
+        outage=outage,
+        free_capacity=free_capacity,
+        run_job=run_job,
         functions=[process_delivery],
         queue_name=JOB_QUEUE,
         redis_pool=redis,
@@ -130,21 +142,21 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
         log_results=False,
     )
 
-    def hurry(_: signal.Signals) -> None:
+    def limit_shutdown(_: signal.Signals) -> None:
         worker.loop.call_later(_CLOSE_TIMEOUT_S, _exit_unclosed)
 
-    worker.on_stop = hurry
+    worker.on_stop = limit_shutdown
     return worker
 
 
 def _exit_unclosed() -> None:
-    """End without closing: what is not settled runs elsewhere when our leases have lapsed."""
-    log.warning("ended_without_closing")
+    """Exit without closing: unsettled events run elsewhere once our leases have lapsed."""
+    log.warning("shutdown_timed_out")
     os._exit(0)
 
 
 def decode_job(payload: bytes) -> dict[str, Any]:
-    """Read a job of any kind: arq would drop in silence what it cannot decode or has no function for."""
+    """Decode a job of any kind as a delivery: arq silently drops a job that it cannot decode or has no function for."""
     try:
         job = decode(payload)
     except UnreadableDelivery:
@@ -155,8 +167,12 @@ def decode_job(payload: bytes) -> dict[str, Any]:
 
 
 async def _check_token(crm: CRM, router: Router, redis: Redis) -> None:
-    """Stop a worker whose token HubSpot does not know; HubSpot being down is no reason to."""
-    uses = [Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim, route in router]
+    """Check the access token; HubSpot being unavailable does not prevent a start.
+
+    Raises:
+        NotAuthorized: HubSpot does not know the token.
+    """
+    uses = [Declaration(name.partition(".")[0], route.uses.reads, route.uses.may) for name, route in router]
     try:
         log_scope_differences(await crm.check_token(), uses)
     except NotAuthorized:
@@ -166,7 +182,7 @@ async def _check_token(crm: CRM, router: Router, redis: Redis) -> None:
 
 
 async def _is_hubspot_available(crm: CRM) -> bool:
-    """Return whether HubSpot answers and knows our token."""
+    """Return whether HubSpot answers and accepts our token."""
     try:
         return await crm.check_token() is not None
     except NotAuthorized:
@@ -174,7 +190,7 @@ async def _is_hubspot_available(crm: CRM) -> bool:
 
 
 async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
-    """Cancel until it has ended: a driver that is connecting may turn a cancellation into an error of its own."""
+    """Cancel a task until it has ended: a driver that is connecting may turn a cancellation into its own error."""
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=_CANCEL_RETRY_S)

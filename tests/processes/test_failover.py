@@ -1,4 +1,4 @@
-"""What happens when Redis' primary becomes another server under the same address, as hosted Redis does it."""
+"""Failover: another Redis server becomes the primary under the same address, as hosted Redis does it."""
 
 import asyncio
 import secrets
@@ -17,7 +17,7 @@ from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.simulator.demo import free_port
-from tests.support.deployment import Sign, WebProcessServer
+from tests.support.deployment import DoorServer, Sign
 from tests.support.events import batch, event
 from workers.worker import build_worker
 
@@ -26,37 +26,37 @@ PATH = "/webhooks/hubspot"
 
 @dataclass(slots=True)
 class Pair:
-    """A primary and its replica, and the one address by which the primary of the moment is reached."""
+    """A primary, its replica, and the one address of whichever is the primary now."""
 
     address: str
     primary: Redis
     replica: Redis
-    ports: list[int]  # of the primary, of the replica
+    ports: list[int]  # primary, replica
 
     async def fail_over(self) -> None:
-        """Let the replica lead, and the primary, which goes on running with its connections, follow it."""
-        await settled(self.replica)
+        """Make the replica the primary, and the primary its replica; connections stay open."""
+        await in_sync(self.replica)
         await self.replica.replicaof("NO", "ONE")
         self.ports.reverse()
         await self.primary.replicaof("127.0.0.1", self.ports[0])
 
 
-async def until(so: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for what other processes do."""
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for other processes."""
     async with asyncio.timeout(40):
-        while not await so():  # noqa: ASYNC110 - another process gets there
+        while not await condition():  # noqa: ASYNC110 - another process gets there
             await asyncio.sleep(0.02)
 
 
-async def settled(replica: Redis) -> None:
-    """Wait until the replica has all that the primary has."""
+async def in_sync(replica: Redis) -> None:
+    """Wait until the replica has all data of the primary."""
 
-    async def has_all() -> bool:
-        told = await replica.info("replication")
-        linked = told["master_link_status"] == "up" and not told["master_sync_in_progress"]
-        return linked and told["slave_repl_offset"] >= told["master_repl_offset"]
+    async def has_all_data() -> bool:
+        info = await replica.info("replication")
+        is_linked = info["master_link_status"] == "up" and not info["master_sync_in_progress"]
+        return is_linked and info["slave_repl_offset"] >= info["master_repl_offset"]
 
-    await until(has_all)
+    await until(has_all_data)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     with servers[0], servers[1]:
         primary, replica = (Redis(port=port) for port in ports)
         await replica.replicaof("127.0.0.1", ports[0])
-        await settled(replica)
+        await in_sync(replica)
         async with Proxy(lambda: ports[0]) as proxy, primary, replica:
             yield Pair(f"redis://127.0.0.1:{proxy.port}", primary, replica, ports)
 
@@ -77,7 +77,7 @@ def settings(environ: dict[str, str], pair: Pair) -> Settings:
     return Settings.from_env({**environ, "REDIS_URL": pair.address, "DATABASE_URL": "postgres://127.0.0.1:1/none"})
 
 
-async def test_connection_to_a_server_that_follows_by_now_is_not_used_again(pair: Pair, settings: Settings) -> None:
+async def test_connection_to_a_former_primary_is_not_reused(pair: Pair, settings: Settings) -> None:
     async with redis_client(settings, max_connections=1) as client:
         await client.set("before", "1")
         await pair.fail_over()
@@ -87,8 +87,10 @@ async def test_connection_to_a_server_that_follows_by_now_is_not_used_again(pair
         assert await pair.replica.mget("before", "between", "after") == [b"1", None, b"1"]
 
 
-async def test_door_refuses_once_and_admits_into_the_new_primary(pair: Pair, settings: Settings, sign: Sign) -> None:
-    async with TestClient(WebProcessServer(settings)) as client:
+async def test_web_process_refuses_once_and_then_admits_into_the_new_primary(
+    pair: Pair, settings: Settings, sign: Sign
+) -> None:
+    async with TestClient(DoorServer(settings)) as client:
 
         async def send(number: int) -> int:
             body = batch(event(number))
@@ -101,7 +103,7 @@ async def test_door_refuses_once_and_admits_into_the_new_primary(pair: Pair, set
     assert await pair.replica.zcard(JOB_QUEUE) == 2
 
 
-async def listens(server: Redis) -> bool:
+async def has_listener(server: Redis) -> bool:
     return bool((await server.pubsub_numsub(WAKE_CHANNEL))[0][1])
 
 
@@ -110,19 +112,19 @@ async def is_empty(server: Redis) -> bool:
 
 
 @pytest.mark.timeout(150)
-async def test_worker_goes_on_with_the_new_primary(pair: Pair, settings: Settings, sign: Sign) -> None:
+async def test_worker_continues_with_the_new_primary(pair: Pair, settings: Settings, sign: Sign) -> None:
     worker = build_worker(settings)
     worker._handle_signals = False
     running = asyncio.create_task(worker.async_run())
     try:
-        await until(lambda: listens(pair.primary))
+        await until(lambda: has_listener(pair.primary))
         await pair.fail_over()
-        async with TestClient(WebProcessServer(settings)) as client:
+        async with TestClient(DoorServer(settings)) as client:
             body = batch(event(1, subscriptionType="contact.privacyDeletion"))
             async with client.post(PATH, data=body, headers=sign(body)) as answer:
                 assert answer.status == 202
         await until(lambda: is_empty(pair.replica))
-        assert await pair.replica.xlen(AUDIT_STREAM) >= 2  # the delivery's head, and what became of its event
+        assert await pair.replica.xlen(AUDIT_STREAM) >= 2  # the delivery's record, and the outcome of its event
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""The scenarios of bench/scenarios.py in short."""
+"""The scenarios of bench/scenarios.py, shortened."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ async def test_no_event_of_a_random_merge_tree_dies(redis: Redis, valkey_url: st
 
 
 @pytest.mark.timeout(120)
-async def test_what_died_before_its_merge_was_told_lives_again(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
+async def test_dead_letters_of_merged_records_are_replayed(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
     merged = await merges(redis, valkey_url, str(tmp_path), steps=60, follows=False)
     assert (merged.is_right, merged.died > 0) == (True, True), merged
 
@@ -44,7 +44,7 @@ async def test_handlers_that_rewrite_each_other_stop_after_one_round(
 
 
 @pytest.mark.timeout(90)
-async def test_worker_process_goes_on_when_redis_comes_back(tmp_path: Path) -> None:
+async def test_worker_process_continues_after_a_redis_outage(tmp_path: Path) -> None:
     options = {"data_dir": tmp_path / "valkey", "config": {"appendonly": "yes", "appendfsync": "always"}}
     server = ValkeyServer(**options)
     server.start()
@@ -71,7 +71,7 @@ async def test_worker_process_goes_on_when_redis_comes_back(tmp_path: Path) -> N
 
 
 @pytest.mark.timeout(90)
-async def test_worker_told_to_end_while_redis_is_away_ends_in_order(tmp_path: Path) -> None:
+async def test_worker_process_shuts_down_during_a_redis_outage(tmp_path: Path) -> None:
     server = ValkeyServer(data_dir=tmp_path / "valkey")
     server.start()
     redis = Redis.from_url(server.connection_url)

@@ -1,4 +1,4 @@
-"""workers as processes: what is left when one is killed, asked to end, or not allowed in."""
+"""Worker processes that are killed, terminated, misconfigured, or refused by HubSpot."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ async def hubspot() -> AsyncIterator[Simulator]:
 
 
 class Workers:
-    """Worker processes, each ended by its id when the test is over."""
+    """Worker processes; `end` kills all that were started."""
 
     def __init__(self, environ: dict[str, str]) -> None:
         self.environ = {**os.environ, **environ}
@@ -50,7 +50,7 @@ class Workers:
 
 @pytest.fixture
 def workers(environ: dict[str, str], hubspot: Simulator) -> Iterator[Workers]:
-    unreachable = {"DATABASE_URL": "postgres://127.0.0.1:1/none"}  # so that records stay in the stream
+    unreachable = {"DATABASE_URL": "postgres://127.0.0.1:1/none"}  # records stay in the stream
     started = Workers({**environ, **unreachable, "HUBSPOT_API_URL": hubspot.url})
     yield started
     started.end()
@@ -65,22 +65,22 @@ async def queue(redis: Redis, hubspot: Simulator) -> str:
     return record.id
 
 
-async def ends(redis: Redis) -> list[str]:
+async def final_outcomes(redis: Redis) -> list[str]:
     records = await recorded(redis)
     return [record.outcome.value for record in records if record.outcome in TERMINAL]
 
 
 async def until(condition: str, *, redis: Redis, hubspot: Simulator, seconds: float = 25.0) -> None:
-    """Wait until HubSpot was "called", or the event has "ended"."""
+    """Wait until HubSpot was "called", or the event is "resolved"."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if (condition == "called" and hubspot.requests.find(path="*/contacts/*")) or await ends(redis):
+        if (condition == "called" and hubspot.requests.find(path="*/contacts/*")) or await final_outcomes(redis):
             return
         await asyncio.sleep(0.05)
     pytest.fail(f"not {condition} within {seconds} s")
 
 
-async def test_work_of_a_killed_worker_runs_elsewhere_within_ten_seconds(
+async def test_jobs_of_a_killed_worker_run_elsewhere_within_ten_seconds(
     redis: Redis, hubspot: Simulator, workers: Workers
 ) -> None:
     hubspot.faults.add(Fault(path="*/batch/read", times=1, latency=Latency(15_000)))
@@ -93,50 +93,44 @@ async def test_work_of_a_killed_worker_runs_elsewhere_within_ten_seconds(
         pass
     killed.kill()
     killed_at = time.monotonic()
-    await until("ended", redis=redis, hubspot=hubspot)
-    assert await ends(redis) == ["processed"]
+    await until("resolved", redis=redis, hubspot=hubspot)
+    assert await final_outcomes(redis) == ["processed"]
     assert time.monotonic() - killed_at < 10
 
 
-async def test_worker_that_is_asked_to_end_finishes_what_it_has(
-    redis: Redis, hubspot: Simulator, workers: Workers
-) -> None:
+async def test_terminated_worker_finishes_its_jobs(redis: Redis, hubspot: Simulator, workers: Workers) -> None:
     hubspot.faults.add(Fault(path="*/batch/read", times=1, latency=Latency(1000)))
     await queue(redis, hubspot)
     worker = workers.start()
     await until("called", redis=redis, hubspot=hubspot)
     worker.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait, 25) == 0
-    assert await ends(redis) == ["processed"]
+    assert await final_outcomes(redis) == ["processed"]
 
 
-async def test_worker_without_a_token_says_so_and_ends(workers: Workers) -> None:
+async def test_worker_without_a_token_exits_with_a_message(workers: Workers) -> None:
     worker = workers.start(HUBSPOT_ACCESS_TOKEN="")
     _, errors = worker.communicate(timeout=20)
     assert (worker.returncode, b"HUBSPOT_ACCESS_TOKEN" in errors, b"Traceback" in errors) == (2, True, False)
 
 
-async def test_worker_whose_token_is_refused_says_so_and_ends(workers: Workers) -> None:
+async def test_worker_with_a_refused_token_exits_with_a_message(workers: Workers) -> None:
     worker = workers.start(HUBSPOT_ACCESS_TOKEN="another-token-altogether")
     _, errors = await asyncio.to_thread(worker.communicate, timeout=20)
     assert (worker.returncode, b"HubSpot refuses HUBSPOT_ACCESS_TOKEN" in errors) == (2, True)
     assert b"Traceback" not in errors
 
 
-async def test_hubspot_being_down_does_not_keep_a_worker_from_starting(
-    redis: Redis, hubspot: Simulator, workers: Workers
-) -> None:
+async def test_worker_starts_while_hubspot_is_unavailable(redis: Redis, hubspot: Simulator, workers: Workers) -> None:
     hubspot.faults.add(Fault(path="*/access-token-info", status=503))
     await queue(redis, hubspot)
     workers.start()
-    await until("ended", redis=redis, hubspot=hubspot)
-    assert await ends(redis) == ["processed"]
+    await until("resolved", redis=redis, hubspot=hubspot)
+    assert await final_outcomes(redis) == ["processed"]
 
 
 @pytest.mark.timeout(120)
-async def test_event_that_kills_its_workers_ends_alone_and_the_others_are_processed(
-    redis: Redis, workers: Workers
-) -> None:
+async def test_only_the_event_that_kills_workers_becomes_a_dead_letter(redis: Redis, workers: Workers) -> None:
     raws = [event(objectId=object_id) for object_id in range(10, 16)]
     entries = tuple(Entry(f"{place:020x}", 0, raw) for place, raw in enumerate(raws))
     delivery = Delivery("50112233-1-1", 50112233, 1, entries)
@@ -149,8 +143,8 @@ async def test_event_that_kills_its_workers_ends_alone_and_the_others_are_proces
             await asyncio.sleep(0.02)
         killed += worker.poll() == -signal.SIGKILL
         assert killed < 8
-        for pattern in ("arq:in-progress:*", "spokes:*:lane:*"):  # as if their leases had run out
+        for pattern in ("arq:in-progress:*", "spokes:*:lane:*"):  # as if their leases had lapsed
             await redis.delete("none", *await redis.keys(pattern))
-    assert sorted(await ends(redis)) == ["dead"] + ["processed"] * 5
+    assert sorted(await final_outcomes(redis)) == ["dead"] + ["processed"] * 5
     letters = [letter async for letter in DeadLetters(redis).list(50112233)]
     assert [(letter.reason, letter.entry.event.object_id) for letter in letters] == [("crash_loop", "13")]

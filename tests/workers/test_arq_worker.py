@@ -1,4 +1,4 @@
-"""workers.queue.arq_worker: arq's queue drained in batches, beside stock workers, through Redis' absences."""
+"""workers.queue.arq_worker: jobs are claimed in batches, beside stock workers, and across Redis outages."""
 
 import asyncio
 import os
@@ -36,6 +36,7 @@ from spokes.core.redis.outage import RedisOutage
 from tests.support.deployment import ROOT
 from tests.support.events import event
 from workers.queue.arq_worker import ArqBatchWorker
+from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.worker import decode_job
 
 
@@ -46,32 +47,39 @@ async def queue(redis: Redis, *names: str, at: int = 1) -> None:
         await redis.zadd(JOB_QUEUE, {name: at})
 
 
-class Ran:
-    """What ran, in its order, with each run's try."""
+class Jobs:
+    """The jobs that jobs, in their order, with the attempt of each."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
-        self.tries: list[int] = []
+        self.attempts: list[int] = []
         self.errors: list[Exception] = []
         self.go_on = asyncio.Event()
         self.go_on.set()
 
+    async def run(self, claimed: ClaimedJob) -> DeliveryEnd:
+        """Run a job for our worker."""
+        await self.process_delivery({"job_try": claimed.attempt}, claimed.argument)
+        return DeliveryEnd.UNREADABLE  # the worker then removes the job from the queue
+
     async def process_delivery(self, ctx: dict[str, Any], job: dict[str, str]) -> None:
+        """Run a job for a stock worker."""
         self.names.append(job.get("name", ""))
-        self.tries.append(ctx["job_try"])
+        self.attempts.append(ctx["job_try"])
         await self.go_on.wait()
         if self.errors:
             raise self.errors.pop()
 
 
-def batch_worker(url: str, ran: Ran, **options: Any) -> ArqBatchWorker:
+def batch_worker(url: str, jobs: Jobs, **options: Any) -> ArqBatchWorker:
     return ArqBatchWorker(
         **{
             "holder": os.urandom(4).hex(),
             "lease_ms": 8000,
-            "patience": RedisOutage(),
-            "room": lambda: 1_000,
-            "functions": [func(ran.process_delivery, name=JOB_NAME)],
+            "outage": RedisOutage(),
+            "free_capacity": lambda: 1_000,
+            "run_job": jobs.run,
+            "functions": [func(jobs.process_delivery, name=JOB_NAME)],
             "redis_pool": ArqRedis.from_url(url),
             "queue_name": JOB_QUEUE,
             "max_jobs": 10,
@@ -86,13 +94,13 @@ def batch_worker(url: str, ran: Ran, **options: Any) -> ArqBatchWorker:
 
 
 @pytest.fixture
-async def ran() -> Ran:
-    return Ran()
+async def jobs() -> Jobs:
+    return Jobs()
 
 
 @pytest.fixture
-async def worker(valkey_url: str, ran: Ran) -> AsyncIterator[ArqBatchWorker]:
-    worker = batch_worker(valkey_url, ran)
+async def worker(valkey_url: str, jobs: Jobs) -> AsyncIterator[ArqBatchWorker]:
+    worker = batch_worker(valkey_url, jobs)
     yield worker
     tasks = [*worker.tasks.values(), *([worker.main_task] if worker.main_task else [])]
     for task in tasks:
@@ -101,31 +109,31 @@ async def worker(valkey_url: str, ran: Ran) -> AsyncIterator[ArqBatchWorker]:
     await worker.pool.aclose(close_connection_pool=True)
 
 
-async def started(worker: Worker) -> None:
+async def start(worker: Worker) -> None:
     asyncio.ensure_future(worker.async_run()).add_done_callback(lambda done: done.cancelled() or done.exception())
     await asyncio.sleep(0.2)
 
 
-async def until(ran: Ran, count: int) -> None:
+async def until(jobs: Jobs, count: int) -> None:
     deadline = time.monotonic() + 20
-    while len(ran.names) < count:
-        assert time.monotonic() < deadline, ran.names
+    while len(jobs.names) < count:
+        assert time.monotonic() < deadline, jobs.names
         await asyncio.sleep(0.005)
 
 
-async def test_every_job_runs_once_and_leaves_nothing(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
+async def test_every_job_runs_once_and_leaves_nothing(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
     worker.burst = True
     await queue(redis, *(f"7-{number}-a" for number in range(300)))
     await worker.async_run()
-    assert sorted(ran.names) == sorted(f"7-{number}-a" for number in range(300))
+    assert sorted(jobs.names) == sorted(f"7-{number}-a" for number in range(300))
     assert [name for name in await redis.keys("arq:*") if not name.endswith(b"health-check")] == []
 
 
 async def test_stock_and_batch_workers_share_a_queue(
-    redis: Redis, worker: ArqBatchWorker, ran: Ran, valkey_url: str
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs, valkey_url: str
 ) -> None:
     stock = Worker(
-        functions=[func(ran.process_delivery, name=JOB_NAME)],
+        functions=[func(jobs.process_delivery, name=JOB_NAME)],
         redis_pool=ArqRedis.from_url(valkey_url),
         queue_name=JOB_QUEUE,
         burst=True,
@@ -139,102 +147,102 @@ async def test_stock_and_batch_workers_share_a_queue(
     await queue(redis, *(f"7-{number}-a" for number in range(200)))
     await asyncio.gather(worker.async_run(), stock.async_run())
     await stock.pool.aclose(close_connection_pool=True)
-    assert sorted(ran.names) == sorted(f"7-{number}-a" for number in range(200))
+    assert sorted(jobs.names) == sorted(f"7-{number}-a" for number in range(200))
 
 
-async def test_idle_worker_is_woken(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
+async def test_idle_worker_is_woken(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
     worker.poll_delay_s = 30
-    await started(worker)
+    await start(worker)
     async with asyncio.timeout(20):
         while not dict(await redis.pubsub_numsub(WAKE_CHANNEL))[WAKE_CHANNEL.encode()]:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.005)
     await queue(redis, "7-1-a")
     await redis.publish(WAKE_CHANNEL, "")
-    await until(ran, 1)  # which waits for less than the poll delay
+    await until(jobs, 1)  # waits for less than the poll delay
 
 
-async def test_job_that_nobody_tells_of_is_found_by_polling(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
-    await started(worker)
+async def test_job_without_a_wake_message_is_found_by_polling(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
+    await start(worker)
     await queue(redis, "7-1-a")
-    await until(ran, 1)
+    await until(jobs, 1)
 
 
-async def test_job_runs_when_it_is_due(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
+async def test_job_runs_when_it_is_due(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
     worker.poll_delay_s = 30
     due = time.time() + 0.5
     await queue(redis, "7-1-a", at=int(due * 1000))
-    await started(worker)
-    await until(ran, 1)
+    await start(worker)
+    await until(jobs, 1)
     assert time.time() >= due  # and before the poll delay is over
 
 
-@pytest.mark.parametrize(("events", "jobs"), [(1, range(10, 31)), (10, range(2, 5)), (300, range(1, 2))])
-async def test_claim_takes_as_many_jobs_as_hold_the_events_there_is_room_for(
-    redis: Redis, valkey_url: str, ran: Ran, events: int, jobs: range
+@pytest.mark.parametrize(("events", "expected"), [(1, range(10, 31)), (10, range(2, 5)), (300, range(1, 2))])
+async def test_claim_takes_as_many_jobs_as_hold_the_free_capacity_of_events(
+    redis: Redis, valkey_url: str, jobs: Jobs, events: int, expected: range
 ) -> None:
-    """How many a job holds is told by its size, so it is told only roughly; one job is taken at least."""
-    chance = random.Random(7)
-    worker = batch_worker(valkey_url, ran, room=lambda: 20 if not worker.tasks else 0, max_jobs=200)
+    """The number of events is estimated from a job's size; at least one job is claimed."""
+    rng = random.Random(7)
+    worker = batch_worker(valkey_url, jobs, free_capacity=lambda: 20 if not worker.tasks else 0, max_jobs=200)
     for number in range(100):
-        raws = [event(chance.getrandbits(31), objectId=chance.getrandbits(38)) for _ in range(events)]
-        entries = tuple(Entry(chance.randbytes(16).hex(), 0, raw) for raw in raws)
+        raws = [event(rng.getrandbits(31), objectId=rng.getrandbits(38)) for _ in range(events)]
+        entries = tuple(Entry(rng.randbytes(16).hex(), 0, raw) for raw in raws)
         delivery = Delivery(f"7-{number}-a", 7, 1, entries)
         await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, 1))
         await redis.zadd(JOB_QUEUE, {delivery.id: 1})
-    ran.go_on.clear()
+    jobs.go_on.clear()
     await worker._claim_jobs()
     claimed = len(worker.tasks)
     for task in worker.tasks.values():
         task.cancel()
     await asyncio.gather(*worker.tasks.values(), return_exceptions=True)
     await worker.pool.aclose(close_connection_pool=True)
-    assert claimed in jobs
+    assert claimed in expected
 
 
-async def test_portals_take_turns(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
+async def test_portals_take_turns(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
     await queue(redis, *(f"7-{number:04}-a" for number in range(400)))
     await queue(redis, "8-1-a", "8-2-a", at=2)
     worker.burst = True
     await worker.async_run()
-    assert {"8-1-a", "8-2-a"} <= set(ran.names[:10])
+    assert {"8-1-a", "8-2-a"} <= set(jobs.names[:10])
 
 
-async def test_work_of_a_paused_portal_waits_and_counts_no_try(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
+async def test_jobs_of_a_paused_portal_wait_and_count_no_try(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
     await redis.hset(keys.PAUSED_PORTALS, "7", "{}")
     await queue(redis, "7-1-a", "8-1-a")
-    await started(worker)
-    await until(ran, 1)
-    assert ran.names == ["8-1-a"]
+    await start(worker)
+    await until(jobs, 1)
+    assert jobs.names == ["8-1-a"]
     assert (await redis.zcard(JOB_QUEUE), await redis.exists(retry_key_prefix + "7-1-a")) == (1, 0)
 
 
-async def test_job_that_is_handed_back_has_spent_no_try(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
-    ran.go_on.clear()
+async def test_released_job_counts_no_try(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
+    jobs.go_on.clear()
     await queue(redis, "7-1-a")
-    await started(worker)
-    await until(ran, 1)
+    await start(worker)
+    await until(jobs, 1)
     for task in list(worker.tasks.values()):
         task.cancel()
-    await until(ran, 2)
-    assert ran.tries == [1, 1]
+    await until(jobs, 2)
+    assert jobs.attempts == [1, 1]
 
 
-async def test_job_that_redis_was_away_for_runs_again_at_once_and_is_no_fault(
-    redis: Redis, worker: ArqBatchWorker, ran: Ran, caplog: pytest.LogCaptureFixture
+async def test_job_interrupted_by_a_redis_outage_runs_again_without_an_error(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ran.errors = [RedisConnectionError("Connection closed by server.")]
+    jobs.errors = [RedisConnectionError("Connection closed by server.")]
     await queue(redis, "7-1-a")
-    await started(worker)
-    await until(ran, 2)
-    assert (ran.tries, worker.jobs_complete + len(worker.tasks)) == ([1, 1], 1)
+    await start(worker)
+    await until(jobs, 2)
+    assert (jobs.attempts, worker.jobs_complete + len(worker.tasks)) == ([1, 1], 1)
     assert "delivery_failed" not in caplog.text
 
 
-async def test_job_whose_lease_another_holds_is_not_handed_back(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
-    ran.go_on.clear()
+async def test_job_that_another_worker_holds_is_not_released(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
+    jobs.go_on.clear()
     await queue(redis, "7-1-a")
-    await started(worker)
-    await until(ran, 1)
+    await start(worker)
+    await until(jobs, 1)
     await redis.set(in_progress_key_prefix + "7-1-a", "another")
     for task in list(worker.tasks.values()):
         task.cancel()
@@ -242,13 +250,13 @@ async def test_job_whose_lease_another_holds_is_not_handed_back(redis: Redis, wo
     assert await redis.get(in_progress_key_prefix + "7-1-a") == b"another"
 
 
-async def test_job_that_another_has_ended_leaves_no_try_behind_when_it_is_handed_back(
-    redis: Redis, worker: ArqBatchWorker, ran: Ran
+async def test_releasing_a_job_that_another_worker_closed_leaves_no_key(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs
 ) -> None:
-    ran.go_on.clear()
+    jobs.go_on.clear()
     await queue(redis, "7-1-a")
-    await started(worker)
-    await until(ran, 1)
+    await start(worker)
+    await until(jobs, 1)
     await redis.delete(JOB_KEY_PREFIX + "7-1-a", retry_key_prefix + "7-1-a")
     await redis.zrem(JOB_QUEUE, "7-1-a")
     tasks = list(worker.tasks.values())
@@ -258,54 +266,54 @@ async def test_job_that_another_has_ended_leaves_no_try_behind_when_it_is_handed
     assert not await redis.exists(retry_key_prefix + "7-1-a")
 
 
-async def test_worker_starts_though_redis_goes_away_while_it_does(
-    redis: Redis, worker: ArqBatchWorker, ran: Ran, monkeypatch: pytest.MonkeyPatch
+async def test_worker_starts_without_arqs_optional_redis_calls(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(*_: object) -> None:
+    async def time_out(*_: object) -> None:
         raise RedisTimeoutError
 
-    monkeypatch.setattr("arq.worker.log_redis_info", away)
+    monkeypatch.setattr("arq.worker.log_redis_info", time_out)
     await queue(redis, "7-1-a")
-    await started(worker)
-    await until(ran, 1)
+    await start(worker)
+    await until(jobs, 1)
 
 
-async def test_worker_outlives_its_connections(redis: Redis, worker: ArqBatchWorker, ran: Ran) -> None:
-    await started(worker)
+async def test_worker_outlives_its_connections(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
+    await start(worker)
     own = await redis.client_id()
     for client in await redis.client_list():
         if int(client["id"]) != own:
             await redis.client_kill_filter(_id=client["id"])
     await queue(redis, "7-1-a")
-    await until(ran, 1)
+    await until(jobs, 1)
     assert worker.main_task is not None
     assert not worker.main_task.done()
 
 
 @contextmanager
 def worker_process(environ: dict[str, str], url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker, without HubSpot or a store, from when it is ready."""
-    away = {"HUBSPOT_API_URL": "http://127.0.0.1:9", "DATABASE_URL": "postgres://127.0.0.1:1/x"}
-    given = {**os.environ, **environ, **away, "REDIS_URL": url}
-    process = subprocess.Popen([sys.executable, "-m", "workers"], cwd=ROOT, env=given, stderr=subprocess.PIPE)
+    """Start a worker without HubSpot and audit store, and wait until it is ready."""
+    unreachable = {"HUBSPOT_API_URL": "http://127.0.0.1:9", "DATABASE_URL": "postgres://127.0.0.1:1/x"}
+    variables = {**os.environ, **environ, **unreachable, "REDIS_URL": url}
+    process = subprocess.Popen([sys.executable, "-m", "workers"], cwd=ROOT, env=variables, stderr=subprocess.PIPE)
     assert process.stderr is not None
     try:
         while b"worker_ready" not in process.stderr.readline():
             pass
         yield process
     finally:
-        process.kill()  # it would work for the tests that follow
+        process.kill()  # it would run the jobs of later tests
         process.wait()
 
 
-def test_worker_process_ends_within_the_grace_of_a_platform(environ: dict[str, str], valkey_url: str) -> None:
+def test_worker_process_exits_within_the_platforms_grace_period(environ: dict[str, str], valkey_url: str) -> None:
     with worker_process(environ, valkey_url) as process:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=30)
     assert process.returncode == 0
 
 
-def test_worker_process_ends_within_the_grace_of_a_platform_though_redis_hangs(
+def test_worker_process_exits_within_the_platforms_grace_period_while_redis_hangs(
     environ: dict[str, str], tmp_path: Path
 ) -> None:
     with ValkeyServer(data_dir=tmp_path) as server, worker_process(environ, server.connection_url) as process:
@@ -313,7 +321,7 @@ def test_worker_process_ends_within_the_grace_of_a_platform_though_redis_hangs(
         os.kill(redis, signal.SIGSTOP)
         try:
             process.send_signal(signal.SIGTERM)
-            _, told = process.communicate(timeout=30)
+            _, log = process.communicate(timeout=30)
         finally:
             os.kill(redis, signal.SIGCONT)
-    assert (process.returncode, b"ended_without_closing" in told) == (0, True)
+    assert (process.returncode, b"shutdown_timed_out" in log) == (0, True)

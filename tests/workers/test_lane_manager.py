@@ -1,12 +1,11 @@
-"""lane_manager and leases, on a real Valkey: what is taken and read in one call, and what is renewed."""
+"""workers.delivery.lane_manager, on a real Valkey: what is acquired and read in one call."""
 
 import asyncio
-import contextlib
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as Disconnected
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from spokes.core.delivery import Delivery, Entry
 from spokes.core.redis import keys
@@ -16,8 +15,8 @@ from tests.support.events import event
 from workers.delivery.delivery_run import DeliveryRun
 from workers.delivery.lane_manager import LEASE_MS, LaneManager
 from workers.delivery.lanes import Lane, WorkItem
+from workers.delivery.ready_lanes import ReadyLanes
 from workers.delivery.settlement import Settlement
-from workers.queue import leases as heartbeat
 
 PORTAL = 50112233
 
@@ -31,21 +30,31 @@ def creation(object_id: int, at: int) -> dict[str, object]:
     return event(objectId=object_id, occurredAt=at)
 
 
+def lane_key(object_id: int) -> str:
+    return keys.lane(PORTAL, "contact", str(object_id))
+
+
 class Worker:
-    """One worker process, as far as it begins."""
+    """One worker process that acquires lanes, and starts none of them."""
 
     def __init__(self, redis: Redis, settings: Settings, name: str = "one") -> None:
-        self.lanes: list[Lane] = []
+        self.settlement = Settlement(redis, name, RedisOutage())
         self._settings = settings
-        self._settlement = Settlement(redis, "one", RedisOutage())
-        self.beginning = LaneManager(redis, name, RedisOutage(), self.lanes.append)
+        self._ready = ReadyLanes()
+        self.manager = LaneManager(redis, name, RedisOutage(), self._ready)
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The acquired lanes."""
+        return list(self._ready._lanes)
 
     def run(self, *raws: dict[str, object], delivery: str = "50112233-1-1") -> DeliveryRun:
         entries = tuple(Entry(str(raw["occurredAt"]), 0, raw) for raw in raws)
-        return DeliveryRun(Delivery(delivery, PORTAL, 1, entries), self._settlement, self._settings, crash_loop=False)
+        return DeliveryRun(Delivery(delivery, PORTAL, 1, entries), self.settlement, self._settings)
 
-    async def enter(self, *runs: DeliveryRun) -> list[list[WorkItem]]:
-        return list(await asyncio.gather(*(self.beginning.acquire(run, run.items) for run in runs)))
+    async def acquire(self, *runs: DeliveryRun) -> list[list[WorkItem]]:
+        """Acquire lanes for all items of the runs; return the items that wait, by run."""
+        return list(await asyncio.gather(*(self.manager.acquire(run, run.items) for run in runs)))
 
 
 @pytest.fixture
@@ -53,157 +62,150 @@ def worker(redis: Redis, settings: Settings) -> Worker:
     return Worker(redis, settings)
 
 
-def lane(object_id: int) -> str:
-    return keys.lane(PORTAL, "contact", str(object_id))
+@pytest.fixture
+def other(redis: Redis, settings: Settings) -> Worker:
+    return Worker(redis, settings, "other")
 
 
-async def test_each_lane_learns_the_newest_of_what_waits_in_it(redis: Redis, worker: Worker) -> None:
+def item_keys(lane: Lane) -> list[str]:
+    return [item.entry.key for item in lane.items]
+
+
+async def test_lane_is_held_by_one_worker_at_a_time(worker: Worker, other: Worker) -> None:
+    assert await worker.acquire(worker.run(change(1, 1))) == [[]]
+    ((busy,),) = await other.acquire(other.run(change(1, 2)))
+    assert busy.awaits_lane
+
+
+async def test_released_lane_is_free(worker: Worker, other: Worker) -> None:
+    await worker.acquire(worker.run(change(1, 1)))
+    worker.settlement.release_lane(worker.lanes[0])
+    await worker.settlement.close()
+    assert await other.acquire(other.run(change(1, 2))) == [[]]
+
+
+async def test_lane_of_a_dead_worker_expires(redis: Redis, worker: Worker) -> None:
+    await worker.acquire(worker.run(change(1, 1)))
+    assert 0 < await redis.pttl(lane_key(1)) <= LEASE_MS
+
+
+async def test_lapsed_lane_that_another_worker_holds_is_not_released(redis: Redis, worker: Worker) -> None:
+    await worker.acquire(worker.run(change(1, 1)))
+    await redis.set(lane_key(1), "other")  # the lease lapsed, and another worker acquired it
+    worker.settlement.release_lane(worker.lanes[0])
+    await worker.settlement.close()
+    assert await redis.get(lane_key(1)) == b"other"
+
+
+async def test_concurrent_deliveries_share_a_lane(worker: Worker) -> None:
+    await worker.acquire(worker.run(change(1, 1)), worker.run(change(1, 2), delivery="50112233-1-2"))
+    assert [len(lane.items) for lane in worker.lanes] == [2]
+
+
+async def test_settled_event_does_not_enter_its_lane(redis: Redis, worker: Worker) -> None:
+    await redis.sadd(keys.settled_events(PORTAL, "50112233-1-1"), "1")
+    await worker.acquire(worker.run(change(1, 1), change(1, 2)))
+    assert item_keys(worker.lanes[0]) == ["2"]
+
+
+async def test_lane_has_the_newest_timestamps_of_its_items(redis: Redis, worker: Worker) -> None:
     await redis.hset(keys.newest_timestamps(PORTAL, "contact", "1"), mapping={"phone": 5, "email": 7, "city": 9})  # type: ignore[misc]  # redis-py types one class for sync and async
     await redis.hset(keys.newest_timestamps(PORTAL, "contact", "3"), mapping={"phone": 6})  # type: ignore[misc]  # as above
     first = worker.run(change(1, 10), change(1, 11, "email"), creation(2, 12), change(3, 13), change(3, 14, "email"))
     second = worker.run(change(4, 15), change(1, 16), delivery="50112233-1-2")
-    assert await worker.enter(first, second) == [[], []]
-    told = {lane.key: (lane.newest_applied, [work.entry.key for work in lane.items]) for lane in worker.lanes}
-    assert told == {
-        lane(1): ({"phone": 5, "email": 7}, ["10", "11", "16"]),
-        lane(2): ({}, ["12"]),
-        lane(3): ({"phone": 6}, ["13", "14"]),
-        lane(4): ({}, ["15"]),
+    assert await worker.acquire(first, second) == [[], []]
+    assert {lane.key: (lane.newest_applied, item_keys(lane)) for lane in worker.lanes} == {
+        lane_key(1): ({"phone": 5, "email": 7}, ["10", "11", "16"]),
+        lane_key(2): ({}, ["12"]),
+        lane_key(3): ({"phone": 6}, ["13", "14"]),
+        lane_key(4): ({}, ["15"]),
     }
 
 
-async def test_when_lanes_were_looked_at_is_told_by_the_clock_of_redis(redis: Redis, worker: Worker) -> None:
+async def test_time_of_the_call_is_by_the_clock_of_redis(redis: Redis, worker: Worker) -> None:
     async def now_ms() -> int:
-        seconds, micro = await redis.time()
-        return int(seconds) * 1000 + int(micro) // 1000
+        seconds, microseconds = await redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
 
     before = await now_ms()
-    await worker.enter(worker.run(creation(1, 1)))
-    assert before <= worker.beginning.redis_time_ms <= await now_ms()
+    await worker.acquire(worker.run(creation(1, 1)))
+    assert before <= worker.manager.redis_time_ms <= await now_ms()
 
 
-async def test_lease_lasts_as_long_as_is_said(redis: Redis, worker: Worker) -> None:
-    await worker.enter(worker.run(creation(1, 1), creation(2, 2)))
-    assert all([LEASE_MS - 5_000 < await redis.pttl(lane(number)) <= LEASE_MS for number in (1, 2)])
+async def test_lane_is_leased_for_lease_ms(redis: Redis, worker: Worker) -> None:
+    await worker.acquire(worker.run(creation(1, 1), creation(2, 2)))
+    assert all([LEASE_MS - 5_000 < await redis.pttl(lane_key(number)) <= LEASE_MS for number in (1, 2)])
 
 
-async def test_lanes_of_a_call_whose_answer_was_lost_are_ours(worker: Worker) -> None:
-    script, lost = worker.beginning._script, []
+async def test_lanes_of_a_repeated_call_are_ours(worker: Worker) -> None:
+    script, lost = worker.manager._script, []
 
-    async def lossy(**words: Any) -> Any:
-        told = await script(**words)
+    async def lose_first_answer(**args: Any) -> Any:
+        answer = await script(**args)
         if not lost:
-            lost.append(told)
-            raise Disconnected("after Redis has done it")
-        return told
+            lost.append(answer)
+            raise RedisConnectionError("after the script has run")
+        return answer
 
-    worker.beginning._script = lossy  # type: ignore[assignment]  # the real one, behind a bad line
-    assert await worker.enter(worker.run(change(1, 1))) == [[]]
+    worker.manager._script = lose_first_answer  # type: ignore[assignment]
+    assert await worker.acquire(worker.run(change(1, 1))) == [[]]
     assert (len(lost), len(worker.lanes)) == (1, 1)
 
 
-async def test_later_event_joins_the_lane_that_we_hold(worker: Worker) -> None:
-    await worker.enter(worker.run(change(1, 1)))
-    await worker.enter(worker.run(change(1, 2), delivery="50112233-1-2"))
-    assert [work.entry.key for work in worker.lanes[0].items] == ["1", "2"]
+async def test_later_event_enters_the_lane_that_we_hold(worker: Worker) -> None:
+    await worker.acquire(worker.run(change(1, 1)))
+    await worker.acquire(worker.run(change(1, 2), delivery="50112233-1-2"))
+    assert item_keys(worker.lanes[0]) == ["1", "2"]
 
 
-async def test_what_another_works_on_comes_back_and_the_rest_goes_on(redis: Redis, worker: Worker) -> None:
-    await redis.set(lane(2), "other:1", px=LEASE_MS)
-    ((busy,),) = await worker.enter(worker.run(change(1, 1), change(2, 2), change(3, 3)))
-    assert (busy.entry.key, [lane.key for lane in worker.lanes]) == ("2", [lane(1), lane(3)])
-    assert await redis.get(lane(2)) == b"other:1"
+async def test_items_whose_lane_is_held_elsewhere_are_returned(redis: Redis, worker: Worker) -> None:
+    await redis.set(lane_key(2), "other:1", px=LEASE_MS)
+    ((busy,),) = await worker.acquire(worker.run(change(1, 1), change(2, 2), change(3, 3)))
+    assert (busy.entry.key, [lane.key for lane in worker.lanes]) == ("2", [lane_key(1), lane_key(3)])
+    assert await redis.get(lane_key(2)) == b"other:1"
 
 
-async def test_event_is_an_echo_if_one_of_its_keys_stands(redis: Redis, worker: Worker) -> None:
+async def test_event_is_an_echo_if_one_of_its_keys_exists(redis: Redis, worker: Worker) -> None:
     await redis.set("echo:2", "1")
-    run, other = worker.run(change(1, 1), change(2, 2), change(3, 3)), worker.run(change(4, 4), delivery="50112233-1-2")
-    for work, names in zip(
-        [*run.items, *other.items], [("echo:1",), ("echo:0", "echo:2"), (), ("echo:2",)], strict=True
-    ):
-        work.echo_keys = names
-    await worker.enter(run, other)
-    assert [work.is_echo for work in [*run.items, *other.items]] == [False, True, False, True]
+    first = worker.run(change(1, 1), change(2, 2), change(3, 3))
+    second = worker.run(change(4, 4), delivery="50112233-1-2")
+    items = [*first.items, *second.items]
+    for item, echo_keys in zip(items, [("echo:1",), ("echo:0", "echo:2"), (), ("echo:2",)], strict=True):
+        item.echo_keys = echo_keys
+    await worker.acquire(first, second)
+    assert [item.is_echo for item in items] == [False, True, False, True]
 
 
-async def test_event_of_a_merged_record_comes_back_as_one_of_its_last_survivor(redis: Redis, worker: Worker) -> None:
-    await redis.mset(
-        {keys.has_merges(PORTAL): "1", **{keys.surviving_id(PORTAL, "contact", str(n)): n + 1 for n in (1, 2)}}
-    )
-    ((moved,),) = await worker.enter(worker.run(creation(1, 1), creation(4, 2)))
+async def test_item_of_a_merged_record_is_returned_as_one_of_the_survivor(redis: Redis, worker: Worker) -> None:
+    merges = {keys.surviving_id(PORTAL, "contact", str(id_)): id_ + 1 for id_ in (1, 2)}
+    await redis.mset({keys.has_merges(PORTAL): "1", **merges})
+    ((moved,),) = await worker.acquire(worker.run(creation(1, 1), creation(4, 2)))
     assert (moved.event.survivor_id, moved.merged_from) == ("3", "1")
-    assert [lane.key for lane in worker.lanes] == [lane(4)]
-    assert await redis.exists(lane(1)) == 0
+    assert [lane.key for lane in worker.lanes] == [lane_key(4)]
+    assert await redis.exists(lane_key(1)) == 0
 
 
-async def test_merges_in_a_circle_come_to_an_end(redis: Redis, worker: Worker) -> None:
+async def test_circle_of_merges_ends(redis: Redis, worker: Worker) -> None:
     await redis.mset({keys.has_merges(PORTAL): "1", keys.surviving_id(PORTAL, "contact", "1"): 1})
-    assert await worker.enter(worker.run(creation(1, 1))) == [[]]
+    assert await worker.acquire(worker.run(creation(1, 1))) == [[]]
 
 
-async def test_portal_without_merges_is_not_asked_about_them(redis: Redis, worker: Worker) -> None:
+async def test_merge_map_is_not_read_without_merges_in_the_portal(redis: Redis, worker: Worker) -> None:
     await redis.set(keys.surviving_id(PORTAL, "contact", "1"), "2")
-    assert await worker.enter(worker.run(creation(1, 1))) == [[]]
+    assert await worker.acquire(worker.run(creation(1, 1))) == [[]]
     assert len(worker.lanes) == 1
 
 
-async def test_what_was_settled_before_is_left_out_of_its_own_delivery_alone(redis: Redis, worker: Worker) -> None:
+async def test_settled_events_are_left_out_of_their_own_delivery_only(redis: Redis, worker: Worker) -> None:
     await redis.sadd(keys.settled_events(PORTAL, "50112233-1-2"), "1", "3")
     first = worker.run(change(1, 1), change(1, 2))
     second = worker.run(change(1, 3), change(1, 4), delivery="50112233-1-2")
-    await worker.enter(first, second)
-    assert [work.entry.key for work in worker.lanes[0].items] == ["1", "2", "4"]
+    await worker.acquire(first, second)
+    assert item_keys(worker.lanes[0]) == ["1", "2", "4"]
 
 
-async def beaten(redis: Redis, leases: list[heartbeat.Lease], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Renew once; return the keys that are ours."""
-    monkeypatch.setattr(heartbeat, "RENEW_EVERY_S", 0.0)
-    ours: list[str] = []
-    asked = asyncio.Event()
-
-    def once() -> list[heartbeat.Lease]:
-        if asked.is_set():
-            raise asyncio.CancelledError
-        asked.set()
-        return leases
-
-    with contextlib.suppress(asyncio.CancelledError):
-        await heartbeat.renew_leases(redis, once, LEASE_MS, lambda lease, _: ours.append(lease[0]))
-    return ours
-
-
-async def test_event_for_a_lane_of_ours_that_has_lapsed_waits(redis: Redis, worker: Worker) -> None:
-    await worker.enter(worker.run(change(1, 1)))
-    await redis.delete(lane(1))
-    ((later,),) = await worker.enter(worker.run(change(1, 2), delivery="50112233-1-2"))
-    assert (later.entry.key, await redis.exists(lane(1))) == ("2", 0)
-
-
-async def test_heartbeat_renews_ours_takes_back_what_lapsed_and_leaves_the_others(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await redis.mset({"held": "one", "taken": "other", "held too": "one"})
-    for name in ("held", "taken", "held too"):
-        await redis.pexpire(name, 1_500)
-    told = (("held", "one"), ("lapsed", "two"), ("taken", "one"), ("held too", "one"))
-    leases = [heartbeat.Lease(*lease, may_reacquire=True) for lease in told]
-    assert await beaten(redis, leases, monkeypatch) == ["held", "lapsed", "held too"]
-    assert await redis.mget("held", "lapsed", "taken", "held too") == [b"one", b"two", b"other", b"one"]
-    left = [await redis.pttl(name) for name in ("held", "lapsed", "taken", "held too")]
-    assert [2_000 < ms <= LEASE_MS for ms in left] == [True, True, False, True]
-
-
-async def test_lease_that_may_not_be_taken_again_is_lost_once_it_has_lapsed(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await redis.set("held", "one")
-    leases = [heartbeat.Lease("held", "one"), heartbeat.Lease("lapsed", "one")]
-    assert await beaten(redis, leases, monkeypatch) == ["held"]
-    assert not await redis.exists("lapsed")
-
-
-async def test_heartbeat_renews_more_leases_than_fit_into_one_call(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    leases = [heartbeat.Lease(f"lease {number}", "one", may_reacquire=True) for number in range(501)]
-    assert await beaten(redis, leases, monkeypatch) == [lease.key for lease in leases]
+async def test_event_waits_for_a_lane_of_ours_that_lapsed(redis: Redis, worker: Worker) -> None:
+    await worker.acquire(worker.run(change(1, 1)))
+    await redis.delete(lane_key(1))
+    ((later,),) = await worker.acquire(worker.run(change(1, 2), delivery="50112233-1-2"))
+    assert (later.entry.key, await redis.exists(lane_key(1))) == ("2", 0)

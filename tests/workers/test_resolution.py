@@ -1,4 +1,4 @@
-"""workers.delivery.resolution and workers.delivery.resolution: when to try again, and what an end means."""
+"""workers.delivery.resolution: what a handler's error means for its event, and when the event is retried."""
 
 import random
 
@@ -20,7 +20,7 @@ from spokes.core.errors import (
     RateLimited,
     RetryLater,
 )
-from workers.delivery.resolution import PAUSED_RETRY_S, next_delay_s, resolution_for_error
+from workers.delivery.resolution import PAUSED_RETRY_S, Resolution, next_delay_s, resolution_for_error
 
 SCHEDULE = (2.0, 10.0, 60.0)
 TRANSIENT = [
@@ -39,52 +39,56 @@ def delay(attempt: int, error: BaseException, seed: int = 1) -> float | None:
     return next_delay_s(attempt, error, schedule_s=SCHEDULE, rng=random.Random(seed))
 
 
+def resolve(error: BaseException, attempt: int = 1) -> Resolution:
+    return resolution_for_error(attempt, error, schedule_s=SCHEDULE, rng=random.Random(1))
+
+
 @pytest.mark.parametrize("error", TRANSIENT, ids=lambda e: type(e).__name__)
-def test_transient_error_is_tried_again(error: BaseException) -> None:
+def test_transient_error_is_retried(error: BaseException) -> None:
     assert delay(1, error) is not None
 
 
 @pytest.mark.parametrize("error", PERMANENT, ids=lambda e: type(e).__name__)
-def test_permanent_error_is_not(error: BaseException) -> None:
+def test_permanent_error_is_not_retried(error: BaseException) -> None:
     assert delay(1, error) is None
 
 
 @given(attempt=st.integers(1, 3), seed=st.integers())
-def test_wait_is_at_most_the_schedules(attempt: int, seed: int) -> None:
-    waited = delay(attempt, CRMUnavailable(), seed)
-    assert waited is not None
-    assert 0 <= waited <= SCHEDULE[attempt - 1]
+def test_delay_is_at_most_the_schedules(attempt: int, seed: int) -> None:
+    delay_s = delay(attempt, CRMUnavailable(), seed)
+    assert delay_s is not None
+    assert 0 <= delay_s <= SCHEDULE[attempt - 1]
 
 
-def test_waits_are_spread_over_the_whole_range() -> None:
-    waits = [delay(3, CRMUnavailable(), seed) or 0 for seed in range(200)]
-    assert min(waits) < 1
-    assert max(waits) > 59
+def test_delays_are_spread_over_the_whole_range() -> None:
+    delays = [delay(3, CRMUnavailable(), seed) or 0 for seed in range(200)]
+    assert min(delays) < 1
+    assert max(delays) > 59
 
 
-def test_tries_end_with_the_schedule() -> None:
+def test_retries_end_with_the_schedule() -> None:
     assert delay(4, CRMUnavailable()) is None
 
 
-@given(named=st.floats(0.1, 86_400), seed=st.integers())
-def test_hubspots_own_wait_wins_where_it_is_longer(named: float, seed: int) -> None:
-    waited = delay(1, RateLimited(retry_after_s=named), seed)
-    assert waited is not None
-    assert waited >= named
+@given(requested_s=st.floats(0.1, 86_400), seed=st.integers())
+def test_longer_delay_that_hubspot_requests_wins(requested_s: float, seed: int) -> None:
+    delay_s = delay(1, RateLimited(retry_after_s=requested_s), seed)
+    assert delay_s is not None
+    assert delay_s >= requested_s
 
 
-def test_what_hubspot_held_up_together_comes_back_within_a_second_and_not_at_once() -> None:
-    waits = [delay(1, RateLimited(retry_after_s=30.0), seed) or 0 for seed in range(200)]
-    assert 30 <= min(waits) < 30.1
-    assert 30.9 < max(waits) <= 31
+def test_retries_that_hubspot_delayed_together_are_spread_over_a_second() -> None:
+    delays = [delay(1, RateLimited(retry_after_s=30.0), seed) or 0 for seed in range(200)]
+    assert 30 <= min(delays) < 30.1
+    assert 30.9 < max(delays) <= 31
 
 
-def test_wait_that_a_handler_names_is_kept() -> None:
+def test_delay_that_a_handler_requests_is_kept() -> None:
     assert (delay(1, RetryLater(after_s=30.0)) or 0) >= 30
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "details"),
     [
         (NotPermitted(scopes=("crm.objects.deals.read",)), ("crm.objects.deals.read",)),
         (InvalidRequest(category="EMAIL_INVALID"), ("EMAIL_INVALID",)),
@@ -92,28 +96,33 @@ def test_wait_that_a_handler_names_is_kept() -> None:
         (ObjectNotFound(category="OBJECT_NOT_FOUND"), ()),
     ],
 )
-def test_refusal_tells_by_name_what_is_to_be_mended(error: CRMError, told: tuple[str, ...]) -> None:
-    assert resolution_for_error(1, error, schedule_s=SCHEDULE, rng=random.Random(1)).error_details == told
+def test_refusal_names_what_is_missing_or_wrong(error: CRMError, details: tuple[str, ...]) -> None:
+    assert resolve(error).error_details == details
 
 
-def test_permanent_error_makes_a_dead_letter() -> None:
-    verdict = resolution_for_error(1, ObjectNotFound(correlation_id="c-1"), schedule_s=SCHEDULE, rng=random.Random(1))
-    assert (verdict.outcome, verdict.reason, verdict.correlation_id) == (Outcome.DEAD, "object_not_found", "c-1")
-
-
-def test_refused_token_spends_no_attempt() -> None:
-    verdict = resolution_for_error(99, NotAuthorized(), schedule_s=SCHEDULE, rng=random.Random(1))
-    assert (verdict.outcome, verdict.delay_s, verdict.counts_as_attempt) == (Outcome.PARKED, PAUSED_RETRY_S, False)
-
-
-def test_bug_is_named_by_class_and_not_by_its_text() -> None:
-    assert (
-        resolution_for_error(1, KeyError("ann@example.com"), schedule_s=SCHEDULE, rng=random.Random(1)).reason
-        == "handler_error:KeyError"
+def test_permanent_error_becomes_a_dead_letter() -> None:
+    resolution = resolve(ObjectNotFound(correlation_id="c-1"))
+    assert (resolution.outcome, resolution.reason, resolution.correlation_id) == (
+        Outcome.DEAD,
+        "object_not_found",
+        "c-1",
     )
 
 
+def test_refused_token_does_not_count_as_an_attempt() -> None:
+    resolution = resolve(NotAuthorized(), 99)
+    assert (resolution.outcome, resolution.delay_s, resolution.counts_as_attempt) == (
+        Outcome.PARKED,
+        PAUSED_RETRY_S,
+        False,
+    )
+
+
+def test_reason_of_a_bug_is_its_class_without_the_message() -> None:
+    assert resolve(KeyError("ann@example.com")).reason == "handler_error:KeyError"
+
+
 @given(st.sampled_from([*TRANSIENT, *PERMANENT, NotAuthorized()]), st.integers(1, 10))
-def test_event_ends_or_waits_and_never_both(error: BaseException, attempt: int) -> None:
-    verdict = resolution_for_error(attempt, error, schedule_s=SCHEDULE, rng=random.Random(1))
-    assert (verdict.outcome in TERMINAL) is (verdict.delay_s is None)
+def test_resolution_is_either_final_or_delayed(error: BaseException, attempt: int) -> None:
+    resolution = resolve(error, attempt)
+    assert (resolution.outcome in TERMINAL) is (resolution.delay_s is None)

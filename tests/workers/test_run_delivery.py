@@ -1,7 +1,8 @@
-"""workers.delivery.run_delivery: deliveries worked off under arq, against the simulator, on a real Valkey."""
+"""workers.delivery.run_delivery: deliveries run by a whole worker, against the simulator, on a real Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -22,30 +23,23 @@ from spokes.core.delivery import (
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
-from spokes.intake.event_keys import EventKeys
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
-from spokes.simulator.config import PortalConfig, SimulatorConfig
 from spokes.simulator.crm.records import CrmRecord
-from tests.support.deployment import TOKEN
 from tests.support.events import event, recorded
+from tests.workers.harness import KEYS, PORTAL, Harness
+from workers.delivery.run_delivery import run_delivery
+from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.worker import build_worker
 
-PORTAL = 50112233
-KEYS = EventKeys(b"secret")
-
-
-@pytest.fixture
-async def hubspot() -> AsyncIterator[Simulator]:
-    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
-        yield simulator
+Drain = Callable[[], Awaitable[None]]
 
 
 @pytest.fixture
 def settings(environ: dict[str, str], hubspot: Simulator) -> Settings:
-    # With the audit's store out of reach, records stay in the stream, where a test can see them.
+    # The audit store is unreachable, so that records stay in the stream, where the tests read them.
     more = {"RETRY_SCHEDULE_S": "0.05,0.05,0.05", "DATABASE_URL": "postgres://127.0.0.1:1/none"}
     return Settings.from_env({**environ, **more, "HUBSPOT_API_URL": hubspot.url})
 
@@ -72,8 +66,10 @@ async def queue(redis: Redis, *elements: dict[str, object]) -> Delivery:
 
 
 @pytest.fixture
-def work(settings: Settings) -> Callable[[], Awaitable[None]]:
-    async def until_empty() -> None:
+def drain(settings: Settings) -> Drain:
+    """Return a function that runs a worker until the queue is empty."""
+
+    async def drain_queue() -> None:
         worker = build_worker(settings, burst=True)
         worker._handle_signals = False
         try:
@@ -81,7 +77,7 @@ def work(settings: Settings) -> Callable[[], Awaitable[None]]:
         finally:
             await worker.close()
 
-    return until_empty
+    return drain_queue
 
 
 async def outcomes(redis: Redis) -> list[tuple[str, str]]:
@@ -92,174 +88,171 @@ async def letters(redis: Redis) -> list[DeadLetter]:
     return [letter async for letter in DeadLetters(redis).list(PORTAL)]
 
 
-Work = Callable[[], Awaitable[None]]
-
-
-async def test_event_is_worked_off_and_recorded(redis: Redis, hubspot: Simulator, work: Work) -> None:
-    one = contact(hubspot)
-    await queue(redis, creation(one))
-    await work()
-    assert one.properties["phone"] == "+14155552671"
+async def test_event_is_processed_and_audited(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
+    record = contact(hubspot)
+    await queue(redis, creation(record))
+    await drain()
+    assert record.properties["phone"] == "+14155552671"
     assert await outcomes(redis) == [("processed", "")]
 
 
-async def test_write_is_recorded_by_name_and_never_by_value(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_write_is_audited_by_name_and_never_by_value(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     await queue(redis, creation(contact(hubspot)))
-    await work()
+    await drain()
     (write,) = [record for record in await recorded(redis) if record.action == "crm.write"]
     assert write.detail == {"method": "contacts.update", "properties": ["phone"], "ok": True}
     entries = [fields[b"r"] for _, fields in await redis.xrange(AUDIT_STREAM)]
-    # Whole numbers: three digits of one stand in an id now and then.
+    # Whole phone numbers: an id may contain a few of their digits by chance.
     assert [entry for entry in entries if b"5552671" in entry or b"555-2671" in entry] == []
 
 
-async def test_events_of_a_delivery_share_batch_calls(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_events_of_a_delivery_share_batch_calls(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     await queue(redis, *(creation(contact(hubspot)) for _ in range(50)))
-    await work()
+    await drain()
     assert len(hubspot.requests.find(path="*/contacts/*")) <= 20  # 2 on a quiet machine, 100 without batches
 
 
-async def test_transient_failure_is_tried_again(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_transient_failure_is_retried(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     hubspot.faults.add(Fault(path="*/contacts/*", times=2, status=503))
     await queue(redis, creation(contact(hubspot)))
-    await work()
+    await drain()
     assert await outcomes(redis) == [("retried", "crm_unavailable")] * 2 + [("processed", "")]
 
 
-async def test_transient_failure_that_lasts_becomes_a_dead_letter(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_lasting_transient_failure_becomes_a_dead_letter(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     hubspot.faults.add(Fault(path="*/contacts/*", status=503))
     await queue(redis, creation(contact(hubspot)))
-    await work()
+    await drain()
     (letter,) = await letters(redis)
     assert (letter.reason, letter.entry.attempt, letter.handler) == ("crm_unavailable", 4, "contacts.keep_reachable")
 
 
-async def test_missing_object_becomes_a_dead_letter_at_once(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_missing_object_becomes_a_dead_letter_at_once(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     await queue(redis, event(objectId=404))
-    await work()
+    await drain()
     assert await outcomes(redis) == [("dead", "object_not_found")]
     assert len(await letters(redis)) == 1
 
 
-async def test_one_missing_object_harms_no_other(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_missing_object_does_not_affect_others(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     await queue(redis, *(creation(contact(hubspot)) for _ in range(5)), event(objectId=404))
-    await work()
+    await drain()
     assert sorted(await outcomes(redis)) == [("dead", "object_not_found")] + [("processed", "")] * 5
 
 
-async def test_refused_token_parks_and_loses_nothing(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_refused_token_parks_events_and_loses_none(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     hubspot.faults.add(Fault(path="*/contacts/*", status=401))
     delivery = await queue(redis, creation(contact(hubspot)))
-    working = asyncio.ensure_future(work())
+    run = asyncio.ensure_future(drain())
     while ("parked", "not_authorized") not in await outcomes(redis):  # noqa: ASYNC110 - another task gets there
         await asyncio.sleep(0.02)
-    while not working.done():  # wait_for of Python 3.11 may lose a cancellation
-        working.cancel()
-        await asyncio.wait({working}, timeout=0.5)
+    while not run.done():  # wait_for of Python 3.11 may lose a cancellation
+        run.cancel()
+        await asyncio.wait({run}, timeout=0.5)
     (name,) = await redis.zrange(JOB_QUEUE, 0, -1)
     waiting = Delivery.from_job(decode(await redis.get(JOB_KEY_PREFIX + name.decode()))["a"][0])
     assert waiting.entries == delivery.entries
 
 
-async def test_unclaimed_event_that_was_let_in_is_a_dead_letter(redis: Redis, work: Work) -> None:
+async def test_admitted_event_without_a_handler_becomes_a_dead_letter(redis: Redis, drain: Drain) -> None:
     await queue(redis, event(subscriptionType="starship.warp"))
-    await work()
+    await drain()
     assert await outcomes(redis) == [("dead", "no_handler")]
 
 
-async def test_older_change_after_a_newer_one_is_superseded(redis: Redis, hubspot: Simulator, work: Work) -> None:
-    one = contact(hubspot)
-    await queue(redis, phone_change(one, "(415) 555-2671", at=10))
-    await work()
-    await queue(redis, phone_change(one, "old", at=5))
-    await work()
+async def test_older_change_after_a_newer_one_is_superseded(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
+    record = contact(hubspot)
+    await queue(redis, phone_change(record, "(415) 555-2671", at=10))
+    await drain()
+    await queue(redis, phone_change(record, "old", at=5))
+    await drain()
     assert (await outcomes(redis))[-1] == ("superseded", "newer_change_applied")
 
 
-async def test_our_own_write_coming_back_is_an_echo(redis: Redis, hubspot: Simulator, work: Work) -> None:
-    one = contact(hubspot)
-    await queue(redis, creation(one))
-    await work()
-    await queue(redis, phone_change(one, "+14155552671", at=50))
-    await work()
+async def test_event_of_our_own_write_is_an_echo(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
+    record = contact(hubspot)
+    await queue(redis, creation(record))
+    await drain()
+    await queue(redis, phone_change(record, "+14155552671", at=50))
+    await drain()
     assert (await outcomes(redis))[-1] == ("echo", "own_write")
 
 
-async def test_settled_events_of_a_delivery_are_not_run_again(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_settled_events_of_a_delivery_are_not_run_again(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     done, left = contact(hubspot), contact(hubspot)
     delivery = await queue(redis, creation(done), creation(left))
-    await redis.sadd(keys.settled_events(PORTAL, delivery.id), delivery.entries[0].key)  # a worker died after this one
-    await work()
+    await redis.sadd(keys.settled_events(PORTAL, delivery.id), delivery.entries[0].key)  # a worker died after it
+    await drain()
     assert (done.properties["phone"], left.properties["phone"]) == ("(415) 555-2671", "+14155552671")
 
 
-async def test_nothing_of_a_finished_delivery_stays_in_redis(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_closed_delivery_leaves_nothing_in_redis(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     await queue(redis, creation(contact(hubspot)))
-    await work()
+    await drain()
     left = {name.decode() async for name in redis.scan_iter("*")}
     assert not {name for name in left if name.startswith("arq:") or ":settled:" in name or ":lane:" in name}
 
 
 @pytest.mark.parametrize("payload", [b"\x80\x04pickle", b"", b"\x01{}", b'\x01{"f":"other","a":[]}'])
-async def test_foreign_job_ends_without_harm(redis: Redis, work: Work, payload: bytes) -> None:
+async def test_foreign_job_leaves_the_queue(redis: Redis, drain: Drain, payload: bytes) -> None:
     await redis.set(JOB_KEY_PREFIX + "foreign", payload)
     await redis.zadd(JOB_QUEUE, {"foreign": 1})
-    await work()
+    await drain()
     assert await redis.zcard(JOB_QUEUE) == 0
 
 
-async def test_won_deal_gets_one_task_however_often_it_is_won(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_deal_that_is_won_twice_gets_one_task(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     deal = hubspot.crm.create(hubspot.crm.types.resolve("deals"), {"dealstage": "closedwon"}, USER)
     for at in (1, 2):
         change = {"subscriptionType": "deal.propertyChange", "propertyName": "dealstage", "propertyValue": "closedwon"}
         await queue(redis, event(objectId=int(deal.id), occurredAt=deal.created_at_ms + at, **change))
-        await work()
+        await drain()
     assert len(list(hubspot.crm.records(hubspot.crm.types.resolve("tasks")))) == 1
 
 
-async def test_task_whose_answer_was_lost_is_found_and_not_made_again(
-    redis: Redis, hubspot: Simulator, work: Work
+async def test_task_whose_response_was_lost_is_found_and_not_created_again(
+    redis: Redis, hubspot: Simulator, drain: Drain
 ) -> None:
     hubspot.faults.add(Fault(method="POST", path="*/tasks", times=1, status=500, after_effect=True))
     deal = hubspot.crm.create(hubspot.crm.types.resolve("deals"), {"dealstage": "closedwon"}, USER)
     await queue(redis, event(subscriptionType="deal.creation", objectId=int(deal.id)))
-    await work()
+    await drain()
     assert (await outcomes(redis))[-1] == ("processed", "")
     assert len(list(hubspot.crm.records(hubspot.crm.types.resolve("tasks")))) == 1
 
 
-async def test_privacy_deletion_erases_what_we_hold(redis: Redis, hubspot: Simulator, work: Work) -> None:
-    one = contact(hubspot)
-    await queue(redis, creation(one))
-    await work()
+async def test_privacy_deletion_purges_our_data(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
+    record = contact(hubspot)
+    await queue(redis, creation(record))
+    await drain()
     await queue(redis, event(objectId=404))
-    await work()
-    hubspot.crm.archive(one, USER)
-    await queue(redis, event(subscriptionType="contact.privacyDeletion", objectId=int(one.id)))
+    await drain()
+    hubspot.crm.archive(record, USER)
+    await queue(redis, event(subscriptionType="contact.privacyDeletion", objectId=int(record.id)))
     await queue(redis, event(subscriptionType="contact.privacyDeletion", objectId=404))
-    await work()
+    await drain()
     left = [name.decode() async for name in redis.scan_iter("*")]
-    assert not [name for name in left if one.id in name or name.endswith(":404")]
+    assert not [name for name in left if record.id in name or name.endswith(":404")]
     assert await letters(redis) == []
 
 
 async def test_replayed_dead_letter_is_a_new_attempt_of_the_same_event(
-    redis: Redis, hubspot: Simulator, work: Work
+    redis: Redis, hubspot: Simulator, drain: Drain
 ) -> None:
     fault = hubspot.faults.add(Fault(path="*/contacts/*", status=403))
     await queue(redis, creation(contact(hubspot)))
-    await work()
+    await drain()
     hubspot.faults.remove(fault)
     dead = await letters(redis)
     await DeadLetters(redis).replay(dead, actor="ann", reason="scope granted")
-    await work()
+    await drain()
     assert [outcome for outcome, _ in await outcomes(redis)] == ["dead", "replayed", "processed"]
     assert await letters(redis) == []
 
 
-async def test_letter_that_many_replay_and_discard_at_once_ends_once(redis: Redis, work: Work) -> None:
+async def test_letter_that_is_replayed_and_discarded_concurrently_is_closed_once(redis: Redis, drain: Drain) -> None:
     await queue(redis, event(objectId=404))
-    await work()
+    await drain()
     dead = await letters(redis)
     acts = [DeadLetters(redis).replay, DeadLetters(redis).discard] * 10
     counts = await asyncio.gather(*(act(dead, actor="ann", reason="seen twice") for act in acts))
@@ -268,25 +261,31 @@ async def test_letter_that_many_replay_and_discard_at_once_ends_once(redis: Redi
     assert (sum(counts), len(acted), await redis.zcard(JOB_QUEUE)) == (1, 1, queued)
 
 
-async def test_discarded_dead_letter_is_gone_for_good(redis: Redis, work: Work) -> None:
+async def test_discarded_dead_letter_is_deleted(redis: Redis, drain: Drain) -> None:
     await queue(redis, event(objectId=404))
-    await work()
+    await drain()
     await DeadLetters(redis).discard(await letters(redis), actor="ann", reason="deleted in HubSpot")
     last = (await recorded(redis))[-1]
     assert (last.outcome, last.actor, await letters(redis)) == (Outcome.DISCARDED, "ann", [])
 
 
-async def test_every_event_ends_exactly_once(redis: Redis, hubspot: Simulator, work: Work) -> None:
+async def test_every_event_has_one_final_outcome(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     hubspot.faults.add(Fault(share=0.2, status=502))
     deliveries = [await queue(redis, *(creation(contact(hubspot)) for _ in range(10))) for _ in range(5)]
-    await work()
+    await drain()
     ended = [record.event_key for record in await recorded(redis) if record.outcome in TERMINAL]
     assert sorted(ended) == sorted(entry.key for delivery in deliveries for entry in delivery.entries)
 
 
-async def test_delivery_leaves_one_line(redis: Redis, work: Work) -> None:
+async def test_delivery_has_one_log_line(redis: Redis, drain: Drain) -> None:
     delivery = await queue(redis, event(objectId=404), event(2, objectId=405))
     with capture_logs() as lines:
-        await work()
+        await drain()
     (line,) = [line for line in lines if line["event"] == "delivery"]
     assert (line["delivery_id"], line["events"], line["dead"]) == (delivery.id, 2, 2)
+
+
+@pytest.mark.parametrize("job", [{"unreadable": "gARwaWNrbGU="}, {"id": 1}, [1, 2], "text", None])
+async def test_unreadable_job_is_stored_and_audited(harness: Harness, redis: Redis, job: Any) -> None:
+    assert await run_delivery(ClaimedJob("50112233-1-a", job, 1), harness.parts) is DeliveryEnd.UNREADABLE
+    assert (await redis.llen(keys.UNREADABLE_JOBS), await harness.outcomes()) == (1, [("dead", "unreadable_delivery")])

@@ -1,1 +1,1 @@
-"""Running one delivery."""
+"""Running one delivery: lanes, handler calls, settlement."""

@@ -1,80 +1,74 @@
--- Begin deliveries: take the lanes of their objects, and read all that must be known before their events are run.
--- Safe to repeat: a lane that bears our token already is ours.
+-- Acquire the lanes of deliveries' objects, and read what must be known before their events run. Safe to repeat: a lane
+-- that holds the token of this call is ours already. Loaded with surviving_id.lua in front.
 --
--- ARGV  1 lease of a lane (ms)   2 the token of this call, and then for each delivery: key of its settled marks, key that
---       stands while the portal has merges, starts of the keys of lanes, merged records and newest marks, number of
---       echo keys, the keys, number of objects, and for each object: type, id, token of a lane that is ours already or
---       nothing, number of names, the names
+-- ARGV  1 lease of a lane (ms)   2 token of this call, and then for each delivery: set of its settled events, key that
+--       exists while the portal has merges, prefixes of the keys of lanes, merged records and newest timestamps, number
+--       of echo keys, the keys, number of objects, and for each object: type, id, token of the lane if we hold it or
+--       nothing, number of ordering keys, the ordering keys
 --
--- Returns the time (ms), and then for each delivery: the settled event keys, for each echo key whether it stands, and for each object either
--- the id it lives on under (the lane is then not taken), or 0 when the lane is not ours, or the newest marks.
+-- Returns the time (ms), and then for each delivery: the settled event keys; for each echo key 1 if it exists, else 0;
+-- and for each object either the surviving id (its lane is then not acquired), or 0 if another holds the lane, or the
+-- newest timestamps of the ordering keys.
 
-local lease, fresh = ARGV[1], ARGV[2]
-local at = 3
-local time = redis.call('TIME')
-local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
-local HOPS = 100 -- merges of merges; more would be a circle
+local next_index = 1
 
-local function range(count)
-  local first = at
-  at = at + count
-  return unpack(ARGV, first, at - 1)
+local function next_arg()
+  next_index = next_index + 1
+  return ARGV[next_index - 1]
 end
 
--- Whether a lane is ours: one that is free is taken, but not one that was ours and has lapsed. Another may have been in it
--- since, and who waits in it with us does not know what that one has done.
-local function ours(lane, token)
+local function next_args()
+  local count = tonumber(next_arg())
+  local first = next_index
+  next_index = next_index + count
+  return count, first, next_index - 1
+end
+
+local lease_ms, new_token = next_arg(), next_arg()
+
+-- Return whether we hold a lane now. A free lane is acquired, but one that we held and whose lease has lapsed is not:
+-- another worker may have held it since, and our items wait in it with what we knew before.
+local function acquire(lane, token)
   if token == '' then
-    return redis.call('SET', lane, fresh, 'NX', 'PX', lease) or redis.call('GET', lane) == fresh
+    return redis.call('SET', lane, new_token, 'NX', 'PX', lease_ms) or redis.call('GET', lane) == new_token
   end
   return redis.call('GET', lane) == token
 end
 
-local function survivor(start, id)
-  local last = id
-  for _ = 1, HOPS do
-    local later = redis.call('GET', start .. last)
-    if not later then
-      break
-    end
-    last = later
+local function echo_flags()
+  local count, first, last = next_args()
+  if count == 0 then
+    return {}
   end
-  return last
+  local flags = redis.call('MGET', unpack(ARGV, first, last))
+  for i = 1, count do
+    flags[i] = flags[i] and 1 or 0
+  end
+  return flags
 end
 
-while at <= #ARGV do
-  local marks, merges, lanes, mergers, newest, echo_count = unpack(ARGV, at, at + 5)
-  echo_count = tonumber(echo_count)
-  at = at + 6
-  local settled = redis.call('SMEMBERS', marks)
-  local merged = redis.call('EXISTS', merges) == 1
-  local echoes = {}
-  if echo_count > 0 then
-    echoes = redis.call('MGET', range(echo_count))
-    for i = 1, echo_count do
-      echoes[i] = echoes[i] and 1 or 0
-    end
-  end
-  local object_count = tonumber(ARGV[at])
-  at = at + 1
+local time = redis.call('TIME')
+local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
+while next_index <= #ARGV do
+  local settled = redis.call('SMEMBERS', next_arg())
+  local has_merges = redis.call('EXISTS', next_arg()) == 1
+  local lane_prefix, merged_prefix, newest_prefix = next_arg(), next_arg(), next_arg()
+  local echoes = echo_flags()
   local objects = {}
-  for i = 1, object_count do
-    local of_type, id, token, names = unpack(ARGV, at, at + 3)
-    at = at + 4
-    local name = of_type .. ':' .. id
-    local lane = lanes .. name
-    local later = merged and survivor(mergers .. of_type .. ':', id) or id
-    names = tonumber(names)
-    if later ~= id then
-      objects[i] = later
-    elseif not ours(lane, token) then
+  for i = 1, tonumber(next_arg()) do
+    local object_type, id, token = next_arg(), next_arg(), next_arg()
+    local count, first, last = next_args()
+    local name = object_type .. ':' .. id
+    local survivor = has_merges and surviving_id(merged_prefix .. object_type .. ':', id) or id
+    if survivor ~= id then
+      objects[i] = survivor
+    elseif not acquire(lane_prefix .. name, token) then
       objects[i] = 0
-    elseif names == 0 then
+    elseif count == 0 then
       objects[i] = {}
     else
-      objects[i] = redis.call('HMGET', newest .. name, unpack(ARGV, at, at + names - 1))
+      objects[i] = redis.call('HMGET', newest_prefix .. name, unpack(ARGV, first, last))
     end
-    at = at + names
   end
   answer[#answer + 1] = {settled, echoes, objects}
 end

@@ -1,14 +1,13 @@
-"""Take a turn: decide whether the handler is to run, run it, settle what the turn stands for.
-
-Rule: handlers see events and tools; whatever they raise ends in a verdict.
-"""
+"""Decide whether a handler is called, call it, and turn its result or error into a resolution."""
 
 import random
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
@@ -26,6 +25,7 @@ from spokes.tools import Tools
 from workers.delivery import lanes
 from workers.delivery import settlement_steps as steps
 from workers.delivery.current_value import EventCurrentValue
+from workers.delivery.delivery_run import postpone
 from workers.delivery.handler_services import services_for
 from workers.delivery.handler_timeouts import HandlerTimeouts
 from workers.delivery.lanes import HandlerCall, Lane, WorkItem
@@ -48,19 +48,50 @@ from workers.delivery.resolution import (
     resolution_for_error,
 )
 from workers.delivery.rewrite_loops import RewriteLoopDetector
+from workers.delivery.settlement import RunMetrics
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM, WriteRecord
 
 _PORTAL_PAUSED: Final = parked_for("portal_paused", PAUSED_RETRY_S)
-_LOGGED_DELIVERY_ID: Final = ContextVar("bound_delivery_id", default="")  # what the log context of this task names
+_LOGGED_DELIVERY_ID: Final = ContextVar("logged_delivery_id", default="")  # in the log context of this task
+
+
+class CallResult(NamedTuple):
+    """What became of one handler call.
+
+    Attributes:
+        resolution: of the event that the handler was called for.
+        handler: its name, or "" if no handler is registered.
+        writes: what it wrote.
+        applied: by ordering key, the time of the newest change applied.
+    """
+
+    resolution: Resolution
+    handler: str = ""
+    writes: "Sequence[WriteRecord]" = ()
+    applied: Mapping[str, int] = MappingProxyType({})
+
+    @property
+    def blocks_later_calls(self) -> Resolution | None:
+        """The resolution of later items in the lane if this one is retried: they must not overtake it."""
+        delay_s = self.resolution.delay_s
+        return None if delay_s is None else parked_for("behind_another", delay_s)
 
 
 class Dispatcher:
-    """Takes the turns of one worker process."""
+    """Calls the handlers of one worker process."""
 
     def __init__(
-        self, settings: Settings, redis: Redis, router: Router, crm: "CRM", pauses: PortalPauses, *, merge_map: MergeMap
+        self,
+        settings: Settings,
+        redis: Redis,
+        router: Router,
+        crm: "CRM",
+        pauses: PortalPauses,
+        *,
+        merge_map: MergeMap,
+        metrics: RunMetrics,
     ) -> None:
         self._settings = settings
         self._redis = redis
@@ -68,62 +99,59 @@ class Dispatcher:
         self._crm = crm
         self._pauses = pauses
         self._merge_map = merge_map
+        self._metrics = metrics
         self._rewrite_loops = RewriteLoopDetector(redis, derive_key(settings.master_key(), "rounds"))
         self._rng = random.Random()
         self._timeouts = HandlerTimeouts(settings.handler_timeout_s)
 
     def plan(self, items: list[WorkItem], lane: Lane) -> list[HandlerCall]:
-        """Return in which turns a lane's works are run."""
+        """Return the handler calls for the items of a lane."""
         return lanes.plan_calls(items, lane.newest_applied, self._handles_each_event)
 
     def echo_keys(self, event: Event) -> tuple[str, ...]:
-        """Return what our ledger would call the event; nothing for a withheld value, of which nobody can tell."""
+        """Return the own-write ledger's keys for the event, none if its value is withheld and cannot be compared."""
         name = event.property_name
         if event.kind != "propertyChange" or name is None or event.is_sensitive:
             return ()
-        by_us = event.change_source == "INTEGRATION" and str(event.raw.get("sourceId")) == str(event.app_id)
-        value = event.property_value or ""
-        echoes = self._crm.own_writes
-        by_another = event.change_source not in {None, "INTEGRATION", "API"}
-        return echoes.keys_for_change(
-            event.portal_id, event.object_type, event.object_id, name, value, made_by_us=by_us, made_by_other=by_another
+        made_by_us = event.change_source == "INTEGRATION" and str(event.raw.get("sourceId")) == str(event.app_id)
+        return self._crm.own_writes.keys_for_change(
+            event.portal_id,
+            event.object_type,
+            event.object_id,
+            name,
+            event.property_value or "",
+            made_by_us=made_by_us,
+            made_by_other=event.change_source not in {None, "INTEGRATION", "API"},
         )
 
-    async def dispatch(self, call: HandlerCall, lane: Lane, redis_time_ms: int) -> Resolution | None:
-        """Run a turn and settle what it stands for; return why later turns of the lane must wait, if they must.
+    async def dispatch(self, call: HandlerCall, lane: Lane, redis_time_ms: int) -> CallResult:
+        """Call the handler unless the event is resolved without it; never raises, except when cancelled.
 
         Args:
-            turn: of those that `plan` returned.
-            lane: of the turn's object; it is ours.
-            read_ms: what happened at HubSpot before is in what the handler reads; by Redis' clock, in epoch ms.
+            call: one of those that `plan` returned.
+            lane: the lane of the call's object, which we hold.
+            redis_time_ms: what happened at HubSpot before, in epoch ms by Redis' clock, is in what the handler reads.
         """
-        work = call.item
-        route = self._router.match(work.event)
+        item = call.item
+        event = item.event
+        route = self._router.match(event)
+        handler = route.name if route else ""
         writes: list[WriteRecord] = []
-        came = work.entry.event if work.merged_from else work.event
-        applied_at = lane.newest_applied.get(lanes.ordering_key(work.event) or "", 0)
-        standing = EventCurrentValue(self._crm.own_writes, work.event, came, applied_at=applied_at)
-        verdict = await self._resolve(call, lane, route, writes, standing)
-        if writes and route is not None and verdict is PROCESSED:
-            with suppress(RedisError, OSError):  # what is not counted is one more round
-                await self._rewrite_loops.record_writes(work.event, route.name, writes)
-        if verdict.delay_s is None:
-            news = steps.applied_timestamps(
-                work.event, verdict, writes, redis_time_ms, used_event_value=standing.used_event_value
-            )
-            lane.newest_applied |= {name: max(at, lane.newest_applied.get(name, 0)) for name, at in news.items()}
-            if verdict is SUPERSEDED and (name := lanes.ordering_key(work.event)):
-                news = {name: lane.newest_applied[name]}  # whoever applied that may not have been the one to settle it
-            for older in call.coalesced:
-                older.delivery_run.resolve(older, COALESCED, route.name if route else "")
-        else:
-            news = {}
-        work.delivery_run.resolve(work, verdict, route.name if route else "", writes, news)
-        if verdict.delay_s is None:
-            return None
-        waiting = parked_for("behind_another", verdict.delay_s)
-        work.delivery_run.postpone(call.coalesced, waiting)
-        return waiting
+        as_received = item.entry.event if item.merged_from else event
+        applied_at = lane.newest_applied.get(lanes.ordering_key(event) or "", 0)
+        current_value = EventCurrentValue(self._crm.own_writes, event, as_received, applied_at=applied_at)
+        resolution = await self._resolve(call, lane, route, writes, current_value)
+        if writes and route is not None and resolution is PROCESSED:
+            with suppress(RedisError, OSError):  # writes that are not recorded allow a rewrite loop one more round
+                await self._rewrite_loops.record_writes(event, route.name, writes)
+        if resolution.delay_s is not None:
+            return CallResult(resolution, handler, writes)
+        if resolution is SUPERSEDED and (name := lanes.ordering_key(event)):
+            # The run that applied the newer change may have lost its lease before it could settle.
+            return CallResult(resolution, handler, writes, {name: lane.newest_applied[name]})
+        used_event_value = current_value.used_event_value
+        applied = steps.applied_timestamps(event, resolution, writes, redis_time_ms, used_event_value=used_event_value)
+        return CallResult(resolution, handler, writes, applied)
 
     async def _resolve(
         self,
@@ -133,24 +161,23 @@ class Dispatcher:
         writes: "list[WriteRecord]",
         current_value: EventCurrentValue,
     ) -> Resolution:
-        """Return how the turn ends: always, or its delivery would stay unfinished for as long as this process lives."""
+        """Return the resolution of a call in every case: an unresolved item would keep its delivery open for ever."""
         try:
-            return await self._resolve_without_handler(call, lane, route) or await self._call_handler(
-                call, lane, route, writes, current_value
-            )
-        except Exception as error:  # noqa: BLE001 - ours and not the handler's: mostly, Redis was away between two steps
+            resolution = await self._resolve_without_handler(call, lane, route)
+            return resolution or await self._call_handler(call, lane, route, writes, current_value)
+        except Exception as error:  # noqa: BLE001 - an error of ours, not the handler's; mostly a Redis outage
             attempt = call.item.entry.attempt + 1
             return resolution_for_error(attempt, error, schedule_s=self._settings.retry_schedule_s, rng=self._rng)
 
     async def _resolve_without_handler(self, call: HandlerCall, lane: Lane, route: Route | None) -> Resolution | None:
-        """Return the verdict for an event whose handler is not to run, or None."""
+        """Return the resolution of an event whose handler is not called, or None."""
         event = call.item.event
         if time.monotonic() > lane.lease_until:
             return LEASE_LOST
-        if verdict := _known_resolution(call.item, lane):
-            if verdict is ECHO:
+        if resolution := _known_resolution(call.item, lane):
+            if resolution is ECHO:
                 await self._rewrite_loops.on_echo(event, route)
-            return verdict
+            return resolution
         if route is None:
             return NO_HANDLER
         if self._pauses.is_paused(event.portal_id):
@@ -167,11 +194,11 @@ class Dispatcher:
     ) -> Resolution:
         if route is None:
             return NO_HANDLER
-        work, event = call.item, call.item.event
-        attempt = work.entry.attempt + 1
-        limit = self._timeouts.new_timeout()
+        item, event = call.item, call.item.event
+        attempt = item.entry.attempt + 1
+        timeout = self._timeouts.new_timeout()
         tools = Tools(
-            partial(services_for, self._crm, work, route, lane=lane, timeout=limit, writes=writes),
+            partial(services_for, self._crm, item, route, lane=lane, timeout=timeout, writes=writes),
             partial(OnceGuard, self._redis, event),
             current_value,
             partial(purge_object, self._redis, event),
@@ -180,19 +207,19 @@ class Dispatcher:
             call.oldest_value,
             len(call.coalesced),
         )
-        delivery_id = work.delivery_run.delivery.id
-        if _LOGGED_DELIVERY_ID.get() != delivery_id:  # binding costs more than many a handler
+        delivery_id = item.delivery_run.delivery.id
+        if _LOGGED_DELIVERY_ID.get() != delivery_id:  # binding costs more than many handlers
             _LOGGED_DELIVERY_ID.set(delivery_id)
             structlog.contextvars.bind_contextvars(delivery_id=delivery_id, portal_id=event.portal_id)
         started = time.perf_counter()
         try:
             try:
-                with limit:
+                with timeout:
                     await route.function(event, tools)
             finally:
-                work.delivery_run.metrics.handler_ran(route.name, time.perf_counter() - started)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises must end in a verdict
-            return await self._resolve_error(work, attempt, error, route)
+                self._metrics.handler_ran(route.name, time.perf_counter() - started)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises becomes a resolution
+            return await self._resolve_error(item, attempt, error, route)
         if tools.has_used_crm:
             await self._pauses.record_result(event.portal_id, None)
         return PROCESSED
@@ -202,18 +229,29 @@ class Dispatcher:
         if isinstance(error, ObjectNotFound) and await self._merge_map.surviving_id(event) != event.survivor_id:
             return MERGED_AWAY
         await self._pauses.record_result(event.portal_id, error)
-        verdict = resolution_for_error(attempt, error, schedule_s=self._settings.retry_schedule_s, rng=self._rng)
-        if verdict.is_final:
-            report_error(error, handler=route.name, reason=verdict.reason)
-        return verdict
+        resolution = resolution_for_error(attempt, error, schedule_s=self._settings.retry_schedule_s, rng=self._rng)
+        if resolution.is_final:
+            report_error(error, handler=route.name, reason=resolution.reason)
+        return resolution
 
     def _handles_each_event(self, event: Event) -> bool:
         route = self._router.match(event)
         return route is not None and route.uses.each_event
 
 
+def resolve_call(call: HandlerCall, result: CallResult) -> None:
+    """Resolve the item of a call and those coalesced into it, each in the run of its own delivery."""
+    blocked = result.blocks_later_calls
+    if blocked is None:
+        for item in call.coalesced:
+            item.delivery_run.resolve(item, COALESCED, result.handler)
+    call.item.delivery_run.resolve(call.item, result.resolution, result.handler, result.writes, result.applied)
+    if blocked is not None:
+        postpone(call.coalesced, blocked)
+
+
 def _known_resolution(item: WorkItem, lane: Lane) -> Resolution | None:
-    """Return the verdict that follows from what is known already."""
+    """Return the resolution that follows from what is known before the handler runs, or None."""
     if item.delivery_run.crash_loop:
         return CRASH_LOOP
     if item.merged_from and item.event.kind == "deletion":

@@ -1,11 +1,12 @@
-"""Begin deliveries: lanes are taken, and all that must be known is read, in one call for all that begin together.
+"""Acquire the lanes of deliveries, and read what must be known before their events run, in one script call.
 
-Rule: an event enters its lane only with its delivery's answer, and whoever enters a lane finds all others there. That
-goes for those too who waited for the lane while another process had it: they enter with the first of them.
+An item enters its lane only with its delivery's answer, and all items of one object that wait in this process enter
+together: an item of a running lane finds every other item there. Items that waited for another process' lane enter with
+the first of them that acquires it.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -15,34 +16,35 @@ from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.outage import RedisOutage
-from workers.delivery.delivery_run import DeliveryRun
-from workers.delivery.lanes import Lane, WorkItem, group_by_lane, lane_key, ordering_key
+from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, lane_key, ordering_key
+from workers.delivery.ready_lanes import ReadyLanes
 
-LEASE_MS: Final = 7_000  # a dead worker's lanes are free again after this; the heartbeat renews those of the living
-_SCRIPT: Final = (Path(__file__).parent / "acquire_lanes.lua").read_text()
-_MAX_EVENTS: Final = 200  # events, from which a call takes no further delivery
+LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
+_FOLDER: Final = Path(__file__).parent
+_SCRIPT: Final = (_FOLDER / "surviving_id.lua").read_text() + (_FOLDER / "acquire_lanes.lua").read_text()
+_MAX_EVENTS: Final = 200  # a call with this many takes no further delivery: the worker is idle until Redis answers
 
 
-# What is asked of one lane: its key, for which works, the newest marks of which names, and whether it was ours already.
+# What is requested for one lane: key, items, their ordering keys, and whether we held the lane before.
 _LaneRequest: TypeAlias = tuple[str, list[WorkItem], tuple[str, ...], bool]
 
 
 class _DeliveryRequest(NamedTuple):
-    """What was asked for one delivery."""
+    """What is requested for one delivery; `echo_items` holds an item once per echo key."""
 
-    run: DeliveryRun
+    run: OwningRun
     lanes: list[_LaneRequest]
-    echo_items: list[WorkItem]  # one for each echo key
+    echo_items: list[WorkItem]
 
 
 class LaneManager:
-    """The lanes that one worker process holds, and how they fill."""
+    """The lanes that this worker process holds."""
 
-    def __init__(self, redis: Redis, holder: str, outage: RedisOutage, ready: Callable[[Lane], None]) -> None:
-        """Hold lanes in the name of `holder`, which no other process shares; `ready` is told of each new lane.
+    def __init__(self, redis: Redis, holder: str, outage: RedisOutage, ready: ReadyLanes) -> None:
+        """Hold lanes as `holder`, a name that no other process has, and put each new lane into `ready`.
 
-        `seen_ms` is when we last looked, by Redis' clock in epoch ms: what happened at HubSpot before is in what a
-        handler reads from now on.
+        `redis_time_ms` is the time of the latest call, by Redis' clock in epoch ms: what happened at HubSpot before it
+        is in what handlers read from now on.
         """
         self.held: dict[str, Lane] = {}
         self.redis_time_ms = 0
@@ -50,122 +52,126 @@ class LaneManager:
         self._holder = holder
         self._ready = ready
         self._call_count = 0
-        self._waiting: dict[str, list[WorkItem]] = {}  # by lane: who waits because another process has it
-        self._token = f"{holder}:0"  # a call's own, and the same when it is repeated: its lanes may be ours already
-        self._group_commit: GroupCommit[tuple[DeliveryRun, list[WorkItem]], list[WorkItem]] = GroupCommit(
+        self._waiting: dict[str, list[WorkItem]] = {}  # by lane: items that wait because another process holds it
+        self._token = (
+            f"{holder}:0"  # one per call, and the same when the call is repeated: its lanes may be ours already
+        )
+        self._group_commit: GroupCommit[tuple[OwningRun, list[WorkItem]], list[WorkItem]] = GroupCommit(
             self._commit, max_weight=_MAX_EVENTS, weight=lambda request: len(request[1]), outage=outage
         )
 
-    async def acquire(self, run: DeliveryRun, items: list[WorkItem]) -> list[WorkItem]:
-        """Let works into their lanes; return those whose object is being worked on elsewhere.
+    async def acquire(self, run: OwningRun, items: list[WorkItem]) -> list[WorkItem]:
+        """Put items into their lanes; return those whose lane another process holds.
 
-        Works that have got in meanwhile, together with others of their object, are left alone.
+        Items that have entered a lane in the meantime, together with others of their object, are ignored.
         """
         return await self._group_commit.submit((run, items))
 
     def cancel_waiting(self, items: Iterable[WorkItem]) -> list[WorkItem]:
-        """Return those that are still to be let in, which they are not any more."""
-        left = [work for work in items if work.awaits_lane]
-        for work in left:
-            work.awaits_lane = False
-            self._waiting.pop(_lane_key_of(work), None)  # others who hope for it say so when they ask again
-        return left
+        """Stop waiting for the lanes of these items; return those that have not entered theirs."""
+        waiting = [item for item in items if item.awaits_lane]
+        for item in waiting:
+            item.awaits_lane = False
+            self._waiting.pop(
+                _lane_key_of(item), None
+            )  # others that wait for the lane add themselves with their next try
+        return waiting
 
-    async def _commit(self, asks: list[tuple[DeliveryRun, list[WorkItem]]]) -> list[list[WorkItem]]:
-        wanted = [(run, [work for work in works if work.awaits_lane]) for run, works in asks]
+    async def _commit(self, requests: list[tuple[OwningRun, list[WorkItem]]]) -> list[list[WorkItem]]:
+        wanted = [(run, [item for item in items if item.awaits_lane]) for run, items in requests]
         busy = await self._call_script([*wanted, *self._same_lane_items(wanted)])
-        for works in busy:
-            for work in works:
-                self._waiting.setdefault(_lane_key_of(work), []).append(work)
-        return busy[: len(asks)]
+        for items in busy:
+            for item in items:
+                self._waiting.setdefault(_lane_key_of(item), []).append(item)
+        return busy[: len(requests)]
 
     def _same_lane_items(
-        self, asks: list[tuple[DeliveryRun, list[WorkItem]]]
-    ) -> Iterable[tuple[DeliveryRun, list[WorkItem]]]:
-        """Return by run who hopes for the same lanes: their changes are then run as one."""
+        self, requests: list[tuple[OwningRun, list[WorkItem]]]
+    ) -> Iterable[tuple[OwningRun, list[WorkItem]]]:
+        """Return by run the other items that wait for the requested lanes, so that their changes are coalesced."""
         if not self._waiting:
             return ()
-        asking = {work for _, works in asks for work in works}
-        found: dict[DeliveryRun, list[WorkItem]] = {}
-        for lane in {_lane_key_of(work) for work in asking}:
-            for work in self._waiting.pop(lane, ()):
-                if work.awaits_lane and work not in asking:
-                    found.setdefault(work.delivery_run, []).append(work)
-        return found.items()
+        requested = {item for _, items in requests for item in items}
+        others: dict[OwningRun, list[WorkItem]] = {}
+        for lane in {_lane_key_of(item) for item in requested}:
+            for item in self._waiting.pop(lane, ()):
+                if item.awaits_lane and item not in requested:
+                    others.setdefault(item.delivery_run, []).append(item)
+        return others.items()
 
-    async def _call_script(self, asks: list[tuple[DeliveryRun, list[WorkItem]]]) -> list[list[WorkItem]]:
-        until = time.monotonic() + LEASE_MS / 1000
-        words: list[str | int] = [LEASE_MS, self._token]
-        asked = [self._add_args(words, run, works) for run, works in asks]
-        self.redis_time_ms, *answers = await self._script(args=words)
-        taken: list[Lane] = []
-        busy = [self._apply_answer(one, answer, taken, until) for one, answer in zip(asked, answers, strict=True)]
+    async def _call_script(self, requests: list[tuple[OwningRun, list[WorkItem]]]) -> list[list[WorkItem]]:
+        lease_until = time.monotonic() + LEASE_MS / 1000
+        args: list[str | int] = [LEASE_MS, self._token]
+        delivery_requests = [self._add_args(args, run, items) for run, items in requests]
+        self.redis_time_ms, *answers = await self._script(args=args)
+        acquired: list[Lane] = []
+        busy = [
+            self._apply_answer(request, answer, acquired, lease_until)
+            for request, answer in zip(delivery_requests, answers, strict=True)
+        ]
         self._call_count += 1
         self._token = f"{self._holder}:{self._call_count}"
-        for lane in taken:
-            self._ready(lane)
+        for lane in acquired:  # only now: every item of the call is in its lane
+            self._ready.put(lane)
         return busy
 
-    def _add_args(self, words: list[str | int], run: DeliveryRun, works: list[WorkItem]) -> _DeliveryRequest:
+    def _add_args(self, args: list[str | int], run: OwningRun, items: list[WorkItem]) -> _DeliveryRequest:
         delivery_id, portal_id = run.delivery.id, run.delivery.portal_id
-        words += (
-            keys.settled_events(portal_id, delivery_id),
-            keys.has_merges(portal_id),
-            *keys.portal_prefixes(portal_id),
-        )
-        echoes = [work for work in works for _ in work.echo_keys]
-        words.append(len(echoes))
-        for work in works:
-            words += work.echo_keys
-        hopes: list[_LaneRequest] = []
-        lanes = group_by_lane(works)
-        words.append(len(lanes))
+        args += (keys.settled_events(portal_id, delivery_id), keys.has_merges(portal_id))
+        args += keys.portal_prefixes(portal_id)
+        echo_items = [item for item in items for _ in item.echo_keys]
+        args.append(len(echo_items))
+        for item in items:
+            args += item.echo_keys
+        requests: list[_LaneRequest] = []
+        lanes = group_by_lane(items)
+        args.append(len(lanes))
         for key, group in lanes.items():
             event, lane = group[0].event, self.held.get(key)
-            names = tuple({name for work in group if (name := ordering_key(work.event))})
-            hopes.append((key, group, names, lane is not None))
+            names = tuple({name for item in group if (name := ordering_key(item.event))})
+            requests.append((key, group, names, lane is not None))
             object_id = event.survivor_id or group[0].entry.key
-            words += (event.object_type, object_id, lane.token if lane else "", len(names), *names)
-        return _DeliveryRequest(run, hopes, echoes)
+            args += (event.object_type, object_id, lane.token if lane else "", len(names), *names)
+        return _DeliveryRequest(run, requests, echo_items)
 
     def _apply_answer(
-        self, asked: _DeliveryRequest, answer: list[Any], taken: list[Lane], until: float
+        self, request: _DeliveryRequest, answer: list[Any], acquired: list[Lane], lease_until: float
     ) -> list[WorkItem]:
-        settled, echoes, objects = answer
-        for work, stands in zip(asked.echo_items, echoes, strict=True):
-            work.is_echo = work.is_echo or stands == 1
-        done = {key.decode() for key in settled}
-        out: list[WorkItem] = []
-        for (key, group, names, held), told in zip(asked.lanes, objects, strict=True):
-            hoping = [work for work in group if work.awaits_lane]  # others gave up, or got in, while we asked
-            works = [work for work in hoping if work.entry.key not in done]
-            for work in hoping:
-                work.awaits_lane = work.entry.key not in done
-            asked.run.skip_settled(len(hoping) - len(works))
+        settled_keys, echoes, lane_answers = answer
+        for item, exists in zip(request.echo_items, echoes, strict=True):
+            item.is_echo = item.is_echo or exists == 1
+        settled = {key.decode() for key in settled_keys}
+        busy: list[WorkItem] = []
+        for (key, group, names, was_held), lane_answer in zip(request.lanes, lane_answers, strict=True):
+            waiting = [item for item in group if item.awaits_lane]  # others were cancelled or entered during the call
+            items = [item for item in waiting if item.entry.key not in settled]
+            for item in waiting:
+                item.awaits_lane = item.entry.key not in settled
+            request.run.skip_settled(len(waiting) - len(items))
             lane = self.held.get(key)
-            if isinstance(told, bytes):
-                out += (retarget(work, told.decode()) for work in works)
-            elif told == 0 or (lane is None and held):  # given back while we asked
-                out += works
+            if isinstance(lane_answer, bytes):
+                busy += (retarget(item, lane_answer.decode()) for item in items)
+            elif lane_answer == 0 or (lane is None and was_held):  # released during the call
+                busy += items
             else:
                 if lane is None:
-                    lane = self.held[key] = Lane(key, self._token, until)
-                    taken.append(lane)
-                for work in works:
-                    work.awaits_lane = False
-                lane.items += works
-                for name, at in zip(names, told, strict=True):
+                    lane = self.held[key] = Lane(key, self._token, lease_until)
+                    acquired.append(lane)
+                for item in items:
+                    item.awaits_lane = False
+                lane.items += items
+                for name, at in zip(names, lane_answer, strict=True):
                     if at is not None:
                         lane.newest_applied[name] = max(int(at), lane.newest_applied.get(name, 0))
-        return out
+        return busy
 
 
-def _lane_key_of(work: WorkItem) -> str:
-    return lane_key(work.event, work.entry.key)
+def _lane_key_of(item: WorkItem) -> str:
+    return lane_key(item.event, item.entry.key)
 
 
 def retarget(item: WorkItem, object_id: str) -> WorkItem:
-    """Turn a work to the record that its object lives on as; the value it told was another record's."""
+    """Point an item at the record that its object was merged into; the event's value belonged to the merged record."""
     raw, event = item.event.raw, item.event
     field = {"merge": "newObjectId", "associationChange": "fromObjectId"}.get(event.kind, "objectId")
     item.merged_from = item.merged_from or event.survivor_id

@@ -1,55 +1,61 @@
-"""Run lanes, many at a time. Rule: who need not wait makes no task.
+"""Run ready lanes concurrently, with few tasks.
 
-A runner goes on from lane to lane; another one starts only when it has had to wait for something.
+A task continues with the next ready lane; another task starts only when it blocks. An event whose handler does not
+wait for anything costs no task of its own.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 from workers.delivery.lanes import Lane
+from workers.delivery.ready_lanes import ReadyLanes
 
 
 class LanePool:
-    """As many as there are lanes that wait for something, up to a bound."""
+    """As many tasks as lanes are blocked, up to a limit."""
 
-    def __init__(self, work_lane: Callable[[Lane], Awaitable[None]], *, max_tasks: int) -> None:
-        self._work_lane = work_lane
+    def __init__(self, ready: ReadyLanes, *, max_tasks: int) -> None:
+        self._ready = ready
         self._max_tasks = max_tasks
-        self._ready: deque[Lane] = deque()
+        self._starter: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_starting = False
-        self._check_is_due = False  # whether a look at what is ready is due, once the runner at work waits or ends
+        self._check_is_due = False
 
-    def start(self, lane: Lane) -> None:
-        """Have a lane run as soon as a runner is free."""
-        self._ready.append(lane)
-        self._start_task()
+    def start(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
+        """Run every ready lane with `work_lane`, until closed."""
+        self._starter = asyncio.get_running_loop().create_task(self._start_tasks(work_lane))
 
     async def close(self) -> None:
-        """Stop all, and wait until they have."""
+        """Cancel all tasks, and wait until they have ended."""
         self._ready.clear()
-        for task in self._tasks:
+        tasks = [*self._tasks, *([self._starter] if self._starter else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _start_task(self) -> None:
+    async def _start_tasks(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
+        while True:
+            await self._ready.wait()
+            self._start_task(work_lane)
+
+    def _start_task(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         if self._ready and not self._is_starting and len(self._tasks) < self._max_tasks:
             self._is_starting = True
-            task = asyncio.get_running_loop().create_task(self._run_lanes())
+            task = asyncio.get_running_loop().create_task(self._run_lanes(work_lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _run_lanes(self) -> None:
+    async def _run_lanes(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         self._is_starting = False
         loop = asyncio.get_running_loop()
         while self._ready:
-            lane = self._ready.popleft()
+            lane = self._ready.get_nowait()
             if self._ready and not self._check_is_due:
                 self._check_is_due = True
-                loop.call_soon(self._check_ready)  # it comes to nothing if no lane waits
-            await self._work_lane(lane)
+                loop.call_soon(self._check_ready, work_lane)  # runs once this task blocks or ends
+            await work_lane(lane)
 
-    def _check_ready(self) -> None:
+    def _check_ready(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         self._check_is_due = False
-        self._start_task()
+        self._start_task(work_lane)

@@ -1,34 +1,60 @@
-"""One object at a time, newest truth wins. Rule: pure; who holds an object's lane is the only one working on it.
+"""Work items of one CRM object: which lane they share, in which order they run, which are coalesced. Pure.
 
-A change older than one that was applied is superseded. Several changes of one property that wait together reach the
-handler once, as the newest; a deletion and a restoring are changes of whether the object is there, and count alike.
+A change older than an applied one is superseded. Changes of one property that wait in a lane together are coalesced:
+the handler runs once, for the newest. Deletions and restorations change whether the object exists, and follow the same
+rules.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from spokes.core.delivery import Entry
+from spokes.core.delivery import Delivery, Entry
 from spokes.core.events import Event
 from spokes.core.redis import keys
 
 if TYPE_CHECKING:
-    from workers.delivery.delivery_run import DeliveryRun
+    from spokes.crm.services import WriteRecord
+    from workers.delivery.resolution import Resolution
 
-_EXISTENCE: Final = "*"  # stands among property names for whether the object is there; no property is called so
+_EXISTENCE: Final = "*"  # the ordering key of deletions and restorations; no property has this name
 _EXISTENCE_KINDS: Final = frozenset({"deletion", "restore"})
+
+
+class OwningRun(Protocol):
+    """The run that items belong to: a workers.delivery.delivery_run.DeliveryRun."""
+
+    delivery: Delivery
+    crash_loop: bool
+
+    def resolve(
+        self,
+        item: "WorkItem",
+        resolution: "Resolution",
+        handler: str = "",
+        writes: "Sequence[WriteRecord]" = (),
+        applied: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        """Settle an event, or have it retried."""
+
+    def skip_settled(self, count: int) -> None:
+        """Leave out events that an earlier run settled."""
 
 
 @dataclass(slots=True, eq=False)
 class WorkItem:
-    """An event to be worked on, with the entry and the run of the delivery it came in.
+    """One event in a delivery run.
 
-    `merged_from` is the id under which it came when its object lives on under another; `echo_keys` are what our ledger
-    would call it if it were our own write; `hopes` says whether it is still to be let into its lane;
-    `read_through` that its handler has read the value which HubSpot withheld.
+    Attributes:
+        event: as it is processed: after a merge, the event of the surviving record. `entry.event` is as received.
+        echo_keys: keys of the own-write ledger; the event is an echo if one of them exists.
+        merged_from: the object id as received, if the record was merged into another one since.
+        awaits_lane: whether the item has not entered its lane yet.
+        read_withheld_value: whether the handler has read the value that HubSpot withheld from the event.
     """
 
-    delivery_run: "DeliveryRun"
+    delivery_run: OwningRun
     entry: Entry
     event: Event
     echo_keys: tuple[str, ...] = ()
@@ -40,10 +66,12 @@ class WorkItem:
 
 @dataclass(slots=True, eq=False)
 class Lane:
-    """An object's lane while it is ours: the works that wait in it, and how new the applied truth is, by name.
+    """The lease on one CRM object, and the items that wait for it in this process.
 
-    `until` is when it may become another's, in seconds of the monotonic clock: a process that was frozen, or away from
-    Redis, for longer than a lease finds out by it.
+    Attributes:
+        lease_until: end of the lease, in seconds of the monotonic clock. A process that was suspended, or cut off from
+            Redis, for longer than a lease detects by it that another worker may hold the lane.
+        newest_applied: by ordering key, the `occurredAt` of the newest change applied.
     """
 
     key: str
@@ -52,16 +80,21 @@ class Lane:
     items: list[WorkItem] = field(default_factory=list)
     newest_applied: dict[str, int] = field(default_factory=dict)
 
+    def advance(self, applied: Mapping[str, int]) -> None:
+        """Raise the newest applied timestamps to those of a handler call; they never fall."""
+        for name, at in applied.items():
+            self.newest_applied[name] = max(at, self.newest_applied.get(name, 0))
+
 
 class HandlerCall(NamedTuple):
-    """A work whose handler is to be called, and the older ones that it speaks for, oldest first."""
+    """One call of a handler, and the older changes that it covers, oldest first."""
 
     item: WorkItem
     coalesced: tuple[WorkItem, ...] = ()
 
     @property
     def oldest_value(self) -> str | None:
-        """The value of the oldest change that this turn stands for."""
+        """The value of the oldest change that the call covers."""
         return (self.coalesced[0] if self.coalesced else self.item).event.property_value
 
 
@@ -71,57 +104,60 @@ def lane_key(event: Event, entry_key: str) -> str:
 
 
 def group_by_lane(items: Iterable[WorkItem]) -> dict[str, list[WorkItem]]:
-    """Return works by lane."""
+    """Return items by the key of their lane."""
     lanes: dict[str, list[WorkItem]] = {}
-    for work in items:
-        lanes.setdefault(lane_key(work.event, work.entry.key), []).append(work)
+    for item in items:
+        lanes.setdefault(lane_key(item.event, item.entry.key), []).append(item)
     return lanes
 
 
 def ordering_key(event: Event) -> str | None:
-    """Return the name of what the event changed, under which newest marks stand; None where age does not matter."""
+    """Return the name of what the event changed: a property, or the object's existence.
+
+    Changes with the same ordering key supersede each other. None: the order of such events does not matter.
+    """
     if event.kind == "propertyChange":
         return event.property_name
     return _EXISTENCE if event.kind in _EXISTENCE_KINDS else None
 
 
 def is_superseded(event: Event, newest_applied: Mapping[str, int]) -> bool:
-    """Return whether a newer change of the same was already applied.
+    """Return whether a newer change with the same ordering key was applied already.
 
     Args:
-        event: any event; only those with a slot can be superseded.
-        newest: slot to the `occurredAt` of the newest applied change.
+        event: any event; one without an ordering key is never superseded.
+        newest_applied: by ordering key, the `occurredAt` of the newest change applied.
     """
     name = ordering_key(event)
     return name is not None and event.occurred_at < newest_applied.get(name, 0)
 
 
-def _sort_key(work: WorkItem) -> tuple[int, int]:
-    """Order works as their changes happened; ids are the best guess at the order within one millisecond."""
-    return work.event.occurred_at, work.event.event_id or 0
+def _sort_key(item: WorkItem) -> tuple[int, int]:
+    """Order items by the time of their changes; within one millisecond, by event id, which is the best guess."""
+    return item.event.occurred_at, item.event.event_id or 0
 
 
 def plan_calls(
     items: list[WorkItem], newest_applied: Mapping[str, int], handles_each_event: Callable[[Event], bool]
 ) -> list[HandlerCall]:
-    """Return in which turns one object's works are run, oldest first.
+    """Return the handler calls for the items of one lane, oldest first.
 
     Args:
-        works: all that wait in one lane.
-        newest: see is_superseded; what is superseded speaks for nobody and nobody for it.
-        each: whether the event's handler wants every single change.
+        items: all items that wait in the lane; sorted in place.
+        newest_applied: see is_superseded; superseded changes are not coalesced.
+        handles_each_event: whether the handler of an event declared `each_event`: then nothing is coalesced for it.
     """
     if len(items) == 1:
         return [HandlerCall(items[0])]
     items.sort(key=_sort_key)
     latest: dict[str, WorkItem] = {}
     older: dict[WorkItem, list[WorkItem]] = {}
-    for work in items:
-        name = ordering_key(work.event)
-        if name is None or work.is_echo or is_superseded(work.event, newest_applied) or handles_each_event(work.event):
+    for item in items:
+        name = ordering_key(item.event)
+        if name is None or item.is_echo or is_superseded(item.event, newest_applied) or handles_each_event(item.event):
             continue
         if before := latest.get(name):
-            older[work] = [*older.pop(before, []), before]
-        latest[name] = work
-    spoken_for = {work for group in older.values() for work in group}
-    return [HandlerCall(work, tuple(older.get(work, ()))) for work in items if work not in spoken_for]
+            older[item] = [*older.pop(before, []), before]
+        latest[name] = item
+    coalesced = {item for group in older.values() for item in group}
+    return [HandlerCall(item, tuple(older.get(item, ()))) for item in items if item not in coalesced]

@@ -1,42 +1,44 @@
--- Learn merges: each loser is known under its survivor from now on, which inherits what we hold on it.
+-- Record a merge: each merged record maps to its survivor, and the survivor inherits what we hold on it. Loaded with
+-- surviving_id.lua in front.
 --
--- ARGV  1 seconds to keep it   2 key that stands while the portal has merges, and then for each loser: start of the keys
---       of merged records, its id, the survivor's id, newest marks of both, effects of both
+-- ARGV  1 seconds to keep the map   2 key that exists while the portal has merges, and then for each merged record:
+--       prefix of the keys of merged records, its id, the surviving id, newest timestamps of both, once effects of both
 
-local keep = ARGV[1]
-local HOPS = 100
+local ttl_s, has_merges = ARGV[1], ARGV[2]
+
+local function inherit_newest(from, to)
+  local newest = redis.call('HGETALL', from)
+  for i = 1, #newest, 2 do
+    local name, at = newest[i], newest[i + 1]
+    local known = redis.call('HGET', to, name)
+    if not known or tonumber(known) < tonumber(at) then
+      redis.call('HSET', to, name, at)
+      redis.call('EXPIRE', to, math.max(redis.call('TTL', from), 1))
+    end
+  end
+end
+
+local function inherit_effects(from, to)
+  local effects = redis.call('HGETALL', from)
+  for i = 1, #effects, 2 do
+    local name = effects[i]
+    redis.call('HSETNX', to, name, effects[i + 1])
+    local in_flight_ms = redis.call('PTTL', from .. ':' .. name) -- see workers/delivery/once.py
+    if in_flight_ms > 0 then
+      redis.call('SET', to .. ':' .. name, 1, 'PX', in_flight_ms)
+    end
+  end
+  if #effects > 0 then
+    redis.call('EXPIRE', to, math.max(redis.call('TTL', from), 1))
+  end
+end
 
 for at = 3, #ARGV, 7 do
-  local start, loser, survivor, newest, newest_of_survivor, once, once_of_survivor = unpack(ARGV, at, at + 6)
-  local last = survivor
-  for _ = 1, HOPS do
-    local later = redis.call('GET', start .. last)
-    if not later then
-      break
-    end
-    last = later
-  end
-  if last ~= loser then -- else it would follow itself for ever
-    redis.call('SET', start .. loser, survivor, 'EX', keep)
-    redis.call('SET', ARGV[2], '1', 'EX', keep)
-    local marks = redis.call('HGETALL', newest)
-    for i = 1, #marks, 2 do
-      local known = redis.call('HGET', newest_of_survivor, marks[i])
-      if not known or tonumber(known) < tonumber(marks[i + 1]) then
-        redis.call('HSET', newest_of_survivor, marks[i], marks[i + 1])
-        redis.call('EXPIRE', newest_of_survivor, math.max(redis.call('TTL', newest), 1))
-      end
-    end
-    local effects = redis.call('HGETALL', once)
-    for i = 1, #effects, 2 do
-      redis.call('HSETNX', once_of_survivor, effects[i], effects[i + 1])
-      local left = redis.call('PTTL', once .. ':' .. effects[i]) -- it may still come of itself: see workers/delivery/once.py
-      if left > 0 then
-        redis.call('SET', once_of_survivor .. ':' .. effects[i], 1, 'PX', left)
-      end
-    end
-    if #effects > 0 then
-      redis.call('EXPIRE', once_of_survivor, math.max(redis.call('TTL', once), 1))
-    end
+  local prefix, merged_id, survivor, newest, survivor_newest, once, survivor_once = unpack(ARGV, at, at + 6)
+  if surviving_id(prefix, survivor) ~= merged_id then -- else the record would map to itself
+    redis.call('SET', prefix .. merged_id, survivor, 'EX', ttl_s)
+    redis.call('SET', has_merges, '1', 'EX', ttl_s)
+    inherit_newest(newest, survivor_newest)
+    inherit_effects(once, survivor_once)
   end
 end

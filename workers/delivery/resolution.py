@@ -1,12 +1,8 @@
-"""What the end of a handler's run means for its event. Rule: pure; one function, one table of cases.
+"""From a handler's error to the resolution of its event, and the delay before a retry. Pure."""
 
-When to try again. Rule: pure; the only place that decides about a repetition.
-"""
-
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from spokes.audit.records import TERMINAL, Outcome
 from spokes.core.errors import (
@@ -23,53 +19,26 @@ from spokes.core.errors import (
 )
 from spokes.core.redis.outage import is_redis_outage
 
-# Errors after which the same work may succeed. Everything else a handler raises is permanent: repeating a bug helps
-# nobody, and a dead letter can be replayed once it is mended.
-TRANSIENT_ERRORS = (TransientCRMError, RetryLater, TimeoutError, ConnectionError)
+if TYPE_CHECKING:
+    import random
 
-
-def next_delay_s(
-    attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: random.Random
-) -> float | None:
-    """Return the seconds to wait before the next try, or None when there is to be none.
-
-    Full jitter: any moment up to the schedule's figure, so that what failed together does not come back together.
-    HubSpot's own wait wins where it is longer.
-
-    Args:
-        attempt: tries made so far, from 1.
-        error: what the last one raised.
-        schedule_s: the most to wait after each try; its length bounds the number of tries.
-        rng: the source of chance.
-    """
-    if not isinstance(error, TRANSIENT_ERRORS) or attempt > len(schedule_s):
-        return None
-    wait = rng.uniform(0, schedule_s[attempt - 1])
-    named = requested_delay_s(error)
-    if named is None:
-        return wait
-    return max(wait, named + rng.uniform(0, min(1.0, named)))
-
-
-def requested_delay_s(error: BaseException) -> float | None:
-    """Return the wait that HubSpot or the handler named, in seconds, or None."""
-    if isinstance(error, TransientCRMError):
-        return error.retry_after_s
-    return error.after_s if isinstance(error, RetryLater) else None
-
-
+# Errors after which the same call may succeed. Everything else a handler raises is permanent: a retry does not fix a
+# bug, and the dead letter can be replayed once the bug is fixed.
+TRANSIENT_ERRORS: Final = (TransientCRMError, RetryLater, TimeoutError, ConnectionError)
 PAUSED_RETRY_S: Final = (
-    5.0  # after this the queue looks whether the portal is still paused: see spokes/queue/portal_pauses.py
+    5.0  # then the queue checks whether the portal is still paused; see spokes/queue/portal_pauses.py
 )
-_OUTAGE_RETRY_S: Final = 1.0  # Redis was away while the handler needed it
+_OUTAGE_RETRY_S: Final = 1.0  # after a handler failed because Redis was unreachable
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """How an event stands after a run.
+    """What one run means for its event.
 
-    `delay_s` is set exactly when the event is to be tried again; `spent` says whether this run counts as an attempt.
-    `told` are the names that a refusal gave: what was wrong with the request, or which scopes are missing.
+    Attributes:
+        delay_s: seconds until the event runs again; None if the outcome is final.
+        counts_as_attempt: whether the run counts towards the attempts that the retry schedule allows.
+        error_details: names from HubSpot's refusal: the error category, or the missing scopes.
     """
 
     outcome: Outcome
@@ -81,16 +50,16 @@ class Resolution:
 
     @property
     def advances_newest(self) -> bool:
-        """Whether older changes of the same are superseded from now on.
+        """Whether the event supersedes older changes from now on.
 
-        Our own write coming back is no news: it may rest on what we read before somebody changed it, and their change,
-        older than our write, is the truth all the same.
+        An echo does not: our write may be based on what we read before somebody else changed the property, and that
+        change, although older than our write, must still run.
         """
         return self.outcome is Outcome.PROCESSED or self.reason == "rewrite_loop"
 
     @property
     def is_final(self) -> bool:
-        """Whether the event has ended."""
+        """Whether the event does not run again."""
         return self.outcome in TERMINAL
 
 
@@ -105,25 +74,25 @@ CRASH_LOOP: Final = Resolution(Outcome.DEAD, "crash_loop")
 WORKER_DIED: Final = Resolution(Outcome.PARKED, "worker_died", 0.0, counts_as_attempt=False)
 LEASE_LOST: Final = Resolution(
     Outcome.PARKED, "lease_lost", 1.0, counts_as_attempt=False
-)  # by then it is clear whose the object is
+)  # the new holder is known by then
 MERGED_AWAY: Final = Resolution(Outcome.PARKED, "record_merged_away", 0.0, counts_as_attempt=False)
 
 
 def parked_for(reason: str, delay_s: float) -> Resolution:
-    """Return the verdict for an event that could not be run now, through no fault of its own."""
+    """Return the resolution of an event that cannot run now, without a failure of its own."""
     return Resolution(Outcome.PARKED, reason, delay_s, counts_as_attempt=False)
 
 
 def resolution_for_error(
-    attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: random.Random
+    attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: "random.Random"
 ) -> Resolution:
-    """Return what `error` means for an event whose handler raised it.
+    """Return the resolution of an event whose handler raised `error`.
 
     Args:
-        attempt: tries made so far, this one included.
+        attempt: number of attempts, this one included.
         error: what the handler raised.
-        schedule_s: see backoff.next_delay_s.
-        rng: see backoff.next_delay_s.
+        schedule_s: see next_delay_s.
+        rng: see next_delay_s.
     """
     correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
     reason = reason_for_error(error)
@@ -137,12 +106,13 @@ def resolution_for_error(
         return Resolution(Outcome.PARKED, "redis_away", _OUTAGE_RETRY_S, counts_as_attempt=False)
     delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)
     if delay_s is None:
-        return Resolution(Outcome.DEAD, reason, correlation_id=correlation_id, error_details=_error_details(error))
+        details = _error_details(error)
+        return Resolution(Outcome.DEAD, reason, correlation_id=correlation_id, error_details=details)
     return Resolution(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id)
 
 
 def _error_details(error: BaseException) -> tuple[str, ...]:
-    """Return what a refusal names, for whoever is to mend its cause."""
+    """Return the names in a refusal that help to fix its cause."""
     match error:
         case NotPermitted():
             return error.scopes
@@ -153,9 +123,39 @@ def _error_details(error: BaseException) -> tuple[str, ...]:
 
 
 def reason_for_error(error: BaseException) -> str:
-    """Return a constant for an exception: ours carry one, others are named by their class; texts may hold values."""
+    """Return a constant: the `reason` of our exceptions, the class of others. Messages may hold values."""
     if isinstance(error, SpokesError):
         return error.reason
     if isinstance(error, TimeoutError):
         return "handler_timeout"
     return f"handler_error:{type(error).__name__}"
+
+
+def next_delay_s(
+    attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: "random.Random"
+) -> float | None:
+    """Return the seconds until the next attempt, or None if there is none.
+
+    The delay is random up to the schedule's value (full jitter), so that events which failed together do not return
+    together. A wait that HubSpot or the handler requests wins if it is longer.
+
+    Args:
+        attempt: number of attempts made, from 1.
+        error: what the latest attempt raised.
+        schedule_s: longest delay after each attempt; its length limits the number of retries.
+        rng: source of the jitter.
+    """
+    if not isinstance(error, TRANSIENT_ERRORS) or attempt > len(schedule_s):
+        return None
+    delay_s = rng.uniform(0, schedule_s[attempt - 1])
+    requested_s = requested_delay_s(error)
+    if requested_s is None:
+        return delay_s
+    return max(delay_s, requested_s + rng.uniform(0, min(1.0, requested_s)))
+
+
+def requested_delay_s(error: BaseException) -> float | None:
+    """Return the wait that HubSpot or the handler requested, in seconds, or None."""
+    if isinstance(error, TransientCRMError):
+        return error.retry_after_s
+    return error.after_s if isinstance(error, RetryLater) else None

@@ -1,8 +1,8 @@
-"""Notice when our handlers, or we and somebody's automation, rewrite each other. Rule: it stops, and somebody is told.
+"""Detect handlers and automations that keep overwriting each other, stop the loop, and alert.
 
-What one handler writes does not run another, so two of ours stop after the first; who may have expected it is told.
-People may change a property as often as they like. A program that sets it to a value which we have answered within the
-last minute, or sets it after we have answered twice, only answers us.
+What one handler writes does not run another, so two of our handlers stop after the first write; the alert names both.
+People may change a property as often as they like. A change by an automation is treated as a reaction to our writes if
+it sets a value that we answered within the last minute, or comes after we answered twice.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -28,33 +28,33 @@ _HUMAN_SOURCES: Final = frozenset({None, "CRM", "CRM_UI", "USER", "IMPORT", "MOB
 
 
 class RewriteLoopDetector:
-    """Our own writes of late, by object and property, and which handler made each."""
+    """Our writes of the last minute, by object and property, and the handler that made each."""
 
     def __init__(self, redis: Redis, key: bytes) -> None:
-        """Keep rounds in `redis`; `key` hashes the values."""
+        """Store writes in `redis`; values are hashed with `key`."""
         self._redis = redis
         self._key = key
 
     async def record_writes(self, event: Event, handler: str, writes: "Iterable[WriteRecord]") -> None:
-        """Take note of what a handler has written in answer to an event."""
+        """Record what a handler wrote in response to an event."""
         made = [write for write in writes if write.ok and write.object_id and write.properties]
         if not made:
             return
-        by_program = _is_automated(event)
+        is_automated = _is_automated(event)
         async with self._redis.pipeline(transaction=True) as pipeline:
-            if by_program:
+            if is_automated:
                 pipeline.hset(_redis_key(event), self._answer_field(event), "1")
                 pipeline.expire(_redis_key(event), _WINDOW_S, nx=True)
             for write in made:
-                name = keys.rewrite_loops(event.portal_id, write.object_type, write.object_id)
+                key = keys.rewrite_loops(event.portal_id, write.object_type, write.object_id)
                 for property_name in write.properties:
-                    pipeline.hset(name, f"by:{property_name}", handler)
-                    pipeline.hincrby(name, property_name, int(by_program))
-                pipeline.expire(name, _WINDOW_S, nx=True)
+                    pipeline.hset(key, f"by:{property_name}", handler)
+                    pipeline.hincrby(key, property_name, int(is_automated))
+                pipeline.expire(key, _WINDOW_S, nx=True)
             await pipeline.execute()
 
     async def on_echo(self, event: Event, route: Route | None) -> None:
-        """Tell of an own write whose echo another handler, which may write itself, would have answered."""
+        """Alert if an echo would have run a handler with write access other than the one that wrote the value."""
         if route is None or not route.uses.may:
             return
         (written_by,) = await self._read(event, f"by:{event.property_name}")
@@ -62,25 +62,26 @@ class RewriteLoopDetector:
             await self._alert(event, wrote=written_by.decode(), not_run=route.name)
 
     async def is_loop(self, event: Event) -> bool:
-        """Return whether the event only answers what we wrote, over and over."""
+        """Return whether the event is an automation's reaction to our own writes; alert if so."""
         if not _is_automated(event):
             return False
-        count, answered = await self._read(event, event.property_name or "", self._answer_field(event))
-        if answered is None and int(count or 0) < _MAX_ROUNDS:
+        rounds, answered = await self._read(event, event.property_name or "", self._answer_field(event))
+        if answered is None and int(rounds or 0) < _MAX_ROUNDS:
             return False
         await self._alert(event)
         return True
 
-    async def _read(self, event: Event, *names: str) -> list[bytes | None]:
-        found: list[bytes | None] = await self._redis.hmget(_redis_key(event), names)  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and knows lists only
-        return found
+    async def _read(self, event: Event, *fields: str) -> list[bytes | None]:
+        values: list[bytes | None] = await self._redis.hmget(_redis_key(event), fields)  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and knows lists only
+        return values
 
     def _answer_field(self, event: Event) -> str:
-        told = str(event.occurred_at) if event.is_sensitive else event.property_value or ""  # withheld ones look alike
-        return f"answered:{event.property_name}:{keyed_hash(self._key, told)}"
+        # Withheld values all look alike, so their events are told apart by time.
+        value = str(event.occurred_at) if event.is_sensitive else event.property_value or ""
+        return f"answered:{event.property_name}:{keyed_hash(self._key, value)}"
 
     async def _alert(self, event: Event, **handlers: str) -> None:
-        """Once an hour for each property, and pair of handlers."""
+        """Alert at most once an hour for each property and pair of handlers."""
         name = ":".join(("loop", event.type, event.property_name or "", *handlers.values()))
         if await self._redis.set(keys.alert_once(event.portal_id, name), 1, nx=True, ex=_ALERT_INTERVAL_S):
             fields = {"portal_id": event.portal_id, "event_type": event.type, "property_name": event.property_name}

@@ -1,104 +1,138 @@
--- Settle steps of deliveries, in their order, in one atomic step. A step whose event was settled already is left out,
--- and so is everything of a delivery that has ended, so the same call may be made twice.
+-- Carry out settlement steps of deliveries in their order, close deliveries, and release lanes, atomically. Safe to
+-- repeat: a step is left out if one of its events is settled already, and everything of a closed delivery is left out.
 --
--- A delivery that ends with all its steps at once needs no marks: it is gone before anybody could look, unless another
--- worker is at it.
+-- A delivery that is closed in the same call as all its steps needs no settled events: its job is gone before another
+-- worker could read them, unless another worker holds it.
 --
--- KEYS  1 queue   2 audit stream
--- ARGV  1 seconds that marks are kept   2 our name   3 number of lanes to give back, and for each: lane, token; and then
---       for each delivery: job id, key of its settled marks, 1 if it ends with these steps, number of steps, and for
---       each step: what it hangs on (= : left out while another worker holds the delivery; + or - and a key: left out
---       unless that stands, or unless it does not; both, one of them, or nothing), number of event keys, the keys,
---       number of records, the records, number of commands, and for each command: number of its words, the words
+-- KEYS  1 job queue   2 audit stream
+-- ARGV  1 seconds to keep settled events   2 our name   3 number of lanes to release, and for each: key, token; and then
+--       for each delivery: job id, set of its settled events, 1 if it is closed with these steps, number of steps, and
+--       for each step: guard, number of event keys, the keys, number of records, the records, number of commands, and
+--       for each command: number of its arguments, the arguments
 --
--- Returns for each delivery 1, or 0 if a step that moves events was left out, because another worker had settled
--- some of them or is at them: the delivery then stays in the queue, and who takes it next sees what is left.
+-- Returns for each delivery 1, or 0 if a step that moves events away was left out, because another worker holds the
+-- delivery or settled some of the events. The delivery then stays queued, and the next worker finds what is left.
 
--- A command of ours: NEWER key name number ... sets those numbers of a hash that grow, and leaves the others.
-local function newer(key, ...)
-  local words = {...}
-  for i = 1, #words, 2 do
-    if tonumber(words[i + 1]) > tonumber(redis.call('HGET', key, words[i]) or 0) then
-      redis.call('HSET', key, words[i], words[i + 1])
+-- A step is left out unless its guard holds. A guard is one of these names, followed by ':' and a key if it has
+-- `must_exist`: whether the key must exist or must not.
+local GUARDS = {
+  [''] = {},
+  ['lease'] = {needs_lease = true},
+  ['exists'] = {must_exist = true},
+  ['missing'] = {must_exist = false},
+  ['lease+exists'] = {needs_lease = true, must_exist = true},
+  ['lease+missing'] = {needs_lease = true, must_exist = false},
+}
+local STOCK_WORKER = '1' -- the holder of a stock arq worker; it never loses a job to another, so it may be ours
+
+local next_index = 1
+
+local function next_arg()
+  next_index = next_index + 1
+  return ARGV[next_index - 1]
+end
+
+-- Skip a counted list of arguments; return the indexes of its first and last one.
+local function next_args()
+  local count = tonumber(next_arg())
+  local first = next_index
+  next_index = next_index + count
+  return first, next_index - 1
+end
+
+-- Our own command NEWER key field number ...: raise the numbers of a hash, and leave greater ones as they are.
+local function raise_numbers(key, ...)
+  local fields = {...}
+  for i = 1, #fields, 2 do
+    if tonumber(fields[i + 1]) > tonumber(redis.call('HGET', key, fields[i]) or 0) then
+      redis.call('HSET', key, fields[i], fields[i + 1])
     end
   end
 end
 
-local keep, ours, lanes = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local at = 4 + 2 * lanes
-local answer = {}
-local STOCK = '1' -- what arq's own worker calls itself; it never loses a job to another, so it may be ours
+local function run_command(first, last)
+  if ARGV[first] == 'NEWER' then
+    raise_numbers(unpack(ARGV, first + 1, last))
+  else
+    redis.call(unpack(ARGV, first, last))
+  end
+end
 
--- Whether our lease on a delivery had lapsed and another worker has it now.
-local function is_elsewhere(id)
+local settled_ttl_s, our_name = next_arg(), next_arg()
+local lane_count = tonumber(next_arg())
+local lanes_first, lanes_last = next_index, next_index + 2 * lane_count - 1
+next_index = lanes_last + 1
+
+-- Return whether our lease on a job lapsed and another worker holds it now.
+local function is_held_elsewhere(id)
   local holder = redis.call('GET', 'arq:in-progress:' .. id)
-  return holder and holder ~= ours and holder ~= STOCK
+  return holder and holder ~= our_name and holder ~= STOCK_WORKER
 end
 
--- Whether a step is the holder's alone, and whether it may be by the key that it hangs on.
-local function conditions(hangs_on)
-  local holders, stands, key = hangs_on:match('^(=?)([+-]?)(.*)$')
-  return holders == '=', key == '' or redis.call('EXISTS', key) == (stands == '+' and 1 or 0)
+-- Return whether a step needs the lease, and whether its key is as it must be.
+local function read_guard(text)
+  local name, key = text:match('^([^:]*):?(.*)$')
+  local guard = GUARDS[name]
+  local key_fits = guard.must_exist == nil or (redis.call('EXISTS', key) == 1) == guard.must_exist
+  return guard.needs_lease, key_fits
 end
 
-while at <= #ARGV do
-  local id, marks, ends, steps = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1', tonumber(ARGV[at + 3])
-  at = at + 4
-  local alive = redis.call('EXISTS', 'arq:job:' .. id) == 1
-  local elsewhere = alive and is_elsewhere(id)
-  local marked = alive and redis.call('EXISTS', marks) == 1
-  local contested, marks_made = false, false
-  for _ = 1, steps do
-    local is_holders, may_be = conditions(ARGV[at])
-    local not_ours = elsewhere and is_holders and may_be
-    local fresh = alive and may_be and not not_ours
-    contested = contested or not_ours
-    local keys_from = at + 2
-    local keys_to = at + 1 + tonumber(ARGV[at + 1])
-    local records_from = keys_to + 2
-    local records_to = keys_to + 1 + tonumber(ARGV[keys_to + 1])
-    local commands = tonumber(ARGV[records_to + 1])
-    at = records_to + 2
-    if fresh and marked then
-      for k = keys_from, keys_to do
-        if redis.call('SISMEMBER', marks, ARGV[k]) == 1 then
-          fresh = false
-        end
-      end
-      contested = contested or (not fresh and keys_to > keys_from)
-    end
-    if fresh then
-      for record = records_from, records_to do
-        redis.call('XADD', KEYS[2], '*', 'r', ARGV[record])
-      end
-    end
-    for _ = 1, commands do
-      local last = at + tonumber(ARGV[at])
-      if fresh and ARGV[at + 1] == 'NEWER' then
-        newer(unpack(ARGV, at + 2, last))
-      elseif fresh then
-        redis.call(unpack(ARGV, at + 1, last))
-      end
-      at = last + 1
-    end
-    if fresh and (marked or elsewhere or not ends) then
-      redis.call('SADD', marks, unpack(ARGV, keys_from, keys_to))
-      marks_made, marked = true, true
+local function is_any_settled(settled, first, last)
+  for i = first, last do
+    if redis.call('SISMEMBER', settled, ARGV[i]) == 1 then
+      return true
     end
   end
-  if marks_made then
-    redis.call('EXPIRE', marks, keep)
+  return false
+end
+
+local answer = {}
+while next_index <= #ARGV do
+  local id, settled, closes, step_count = next_arg(), next_arg(), next_arg() == '1', tonumber(next_arg())
+  local exists = redis.call('EXISTS', 'arq:job:' .. id) == 1
+  local held_elsewhere = exists and is_held_elsewhere(id)
+  local has_settled = exists and redis.call('EXISTS', settled) == 1
+  local is_contested, adds_settled = false, false
+  for _ = 1, step_count do
+    local needs_lease, key_fits = read_guard(next_arg())
+    local keys_first, keys_last = next_args()
+    local records_first, records_last = next_args()
+    local lacks_lease = held_elsewhere and needs_lease and key_fits
+    local applies = exists and key_fits and not lacks_lease
+    is_contested = is_contested or lacks_lease
+    if applies and has_settled and is_any_settled(settled, keys_first, keys_last) then
+      applies = false
+      is_contested = is_contested or keys_last > keys_first
+    end
+    if applies then
+      for i = records_first, records_last do
+        redis.call('XADD', KEYS[2], '*', 'r', ARGV[i])
+      end
+    end
+    for _ = 1, tonumber(next_arg()) do
+      local first, last = next_args()
+      if applies then
+        run_command(first, last)
+      end
+    end
+    if applies and (has_settled or held_elsewhere or not closes) then
+      redis.call('SADD', settled, unpack(ARGV, keys_first, keys_last))
+      adds_settled, has_settled = true, true
+    end
   end
-  if ends and alive and not contested then
+  if adds_settled then
+    redis.call('EXPIRE', settled, settled_ttl_s)
+  end
+  if closes and exists and not is_contested then
     redis.call('ZREM', KEYS[1], id)
-    redis.call('DEL', marks, 'arq:job:' .. id, 'arq:retry:' .. id, 'arq:in-progress:' .. id)
+    redis.call('DEL', settled, 'arq:job:' .. id, 'arq:retry:' .. id, 'arq:in-progress:' .. id)
   end
-  answer[#answer + 1] = contested and 0 or 1
+  answer[#answer + 1] = is_contested and 0 or 1
 end
 
-for lane = 4, 3 + 2 * lanes, 2 do
-  if redis.call('GET', ARGV[lane]) == ARGV[lane + 1] then
-    redis.call('DEL', ARGV[lane])
+for i = lanes_first, lanes_last, 2 do
+  if redis.call('GET', ARGV[i]) == ARGV[i + 1] then
+    redis.call('DEL', ARGV[i])
   end
 end
 return answer

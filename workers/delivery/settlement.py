@@ -1,18 +1,15 @@
-"""Settle events: what is known of them and the record of it are written in one transaction, or not at all.
+"""Group commit of settlement steps, lane releases and closed deliveries: settle.lua.
 
-Rule: steps that come while a transaction is under way share the next, in their order; none is carried out twice.
-
-What the ends of events add to the metrics. Rule: gathered for each event, counted for many together.
+An event is settled in the transaction that records its outcome. Steps are carried out in their order, each completely
+or not at all, and never twice.
 """
 
-import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from prometheus_client import Counter as Metric
+from prometheus_client import Counter
 from redis.asyncio import Redis
 
 from spokes.audit.records import Outcome
@@ -26,65 +23,25 @@ from spokes.core.telemetry.sentry import record_span
 from workers.delivery.lanes import Lane
 from workers.delivery.resolution import Resolution
 
-_UNSUCCESSFUL_OUTCOMES: Final = frozenset({Outcome.RETRIED, Outcome.PARKED, Outcome.DEAD})
-_OUTCOME_COUNTERS: Final[
-    dict[tuple[str, Outcome], Metric]
-] = {}  # looking a metric up by its labels costs more than counting
-
-
-class RunMetrics:
-    """Outcomes, setbacks, lags, and how long handlers ran."""
-
-    __slots__ = ("_lags", "_outcomes", "_seconds", "_unsuccessful")
-
-    def __init__(self) -> None:
-        self._outcomes: defaultdict[tuple[str, Outcome], int] = defaultdict(int)
-        self._unsuccessful: defaultdict[tuple[str, str], int] = defaultdict(int)
-        self._lags: list[float] = []
-        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
-
-    def handler_ran(self, handler: str, seconds: float) -> None:
-        """Take note of one run of a handler."""
-        self._seconds[handler].append(seconds)
-
-    def event_resolved(self, handler: str, resolution: Resolution, occurred_at: int) -> None:
-        """Take note of how an event stands now; `occurred_at` is epoch ms."""
-        outcome = resolution.outcome
-        self._outcomes[handler, outcome] += 1
-        if outcome in _UNSUCCESSFUL_OUTCOMES:
-            # Of an exception that is not ours the class is named, and there is no end of classes.
-            self._unsuccessful[outcome.value, resolution.reason.partition(":")[0]] += 1
-        if resolution.delay_s is None:
-            self._lags.append(max(0.0, time.time() - occurred_at / 1000))
-
-    def flush(self) -> None:
-        """Count all of it, and begin anew."""
-        for key, count in self._outcomes.items():
-            metric = _OUTCOME_COUNTERS.get(key)
-            if metric is None:
-                metric = _OUTCOME_COUNTERS[key] = OUTCOMES.labels(key[0], key[1].value)
-            metric.inc(count)
-        for labels, count in self._unsuccessful.items():
-            UNSUCCESSFUL_RUNS.labels(*labels).inc(count)
-        for handler, seconds in self._seconds.items():
-            HANDLER_SECONDS.labels(handler).observe_all(seconds)
-            for one in seconds:
-                record_span("handler", handler, one)
-        LAG_SECONDS.observe_all(self._lags)
-        for told in (self._outcomes, self._unsuccessful, self._seconds, self._lags):
-            told.clear()
-
+if TYPE_CHECKING:
+    import asyncio
 
 _SCRIPT: Final = (Path(__file__).parent / "settle.lua").read_text()
 _MAX_STEPS: Final = 500  # bounds how long one transaction holds Redis
+_UNSUCCESSFUL_OUTCOMES: Final = frozenset({Outcome.RETRIED, Outcome.PARKED, Outcome.DEAD})
+_OUTCOME_COUNTERS: Final[
+    dict[tuple[str, Outcome], Counter]
+] = {}  # finding a counter by its labels costs more than incrementing it
 
 
 class SettlementStep(NamedTuple):
-    """What belongs together: the events that are settled, the records of it, and the commands that follow from it.
+    """What is written together: the settled events, their audit records, and the commands that follow.
 
-    `hangs_on` names a key and whether it must stand when the step is carried out; else all of it is left out.
-    `is_holders` says that it is only for the worker which holds the delivery: it moves events away, and whoever took
-    the delivery when our lease had lapsed may be at them. What was done is settled by whoever comes first.
+    Attributes:
+        requires_key: a key, and whether it must exist; otherwise the step is left out.
+        requires_lease: whether only the holder of the delivery may carry out the step. It is set on steps that move
+            events away: a worker that claimed the delivery after our lease lapsed may be running them. Finished work
+            is settled by whichever worker comes first.
     """
 
     delivery: Delivery
@@ -96,78 +53,133 @@ class SettlementStep(NamedTuple):
 
     @property
     def guard(self) -> str:
-        """In settle.lua's words."""
-        holders = "=" if self.requires_lease else ""
+        """The guards in settle.lua's form: "", "lease", "exists:KEY", "missing:KEY", or "lease+exists:KEY"."""
+        lease = "lease" if self.requires_lease else ""
         if self.requires_key is None:
-            return holders
-        key, stands = self.requires_key
-        return holders + ("+" if stands else "-") + key
+            return lease
+        key, must_exist = self.requires_key
+        return f"{lease}{'+' if lease else ''}{'exists' if must_exist else 'missing'}:{key}"
 
 
 class CloseDelivery(NamedTuple):
-    """The end of a delivery all of whose events are settled: its job leaves the queue."""
+    """The job of a delivery leaves the queue: all its events are settled."""
 
     delivery: Delivery
 
 
+_Request: TypeAlias = SettlementStep | CloseDelivery | Lane  # a lane is to be released
+
+
+class RunMetrics:
+    """Outcomes, lags and handler durations, collected per event and added to the metrics once per transaction."""
+
+    __slots__ = ("_lags_s", "_outcomes", "_seconds", "_unsuccessful")
+
+    def __init__(self) -> None:
+        self._outcomes: defaultdict[tuple[str, Outcome], int] = defaultdict(int)
+        self._unsuccessful: defaultdict[tuple[str, str], int] = defaultdict(int)
+        self._lags_s: list[float] = []
+        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    def handler_ran(self, handler: str, seconds: float) -> None:
+        """Count one call of a handler."""
+        self._seconds[handler].append(seconds)
+
+    def event_resolved(self, handler: str, resolution: Resolution, lag_ms: int) -> None:
+        """Count one resolved event; `lag_ms` is the time since it occurred."""
+        outcome = resolution.outcome
+        self._outcomes[handler, outcome] += 1
+        if outcome in _UNSUCCESSFUL_OUTCOMES:
+            # Without the class name that follows the colon for foreign exceptions: a label needs few values.
+            self._unsuccessful[outcome.value, resolution.reason.partition(":")[0]] += 1
+        if resolution.delay_s is None:
+            self._lags_s.append(max(0, lag_ms) / 1000)
+
+    def flush(self) -> None:
+        """Add everything collected to the metrics, and start anew."""
+        for key, count in self._outcomes.items():
+            counter = _OUTCOME_COUNTERS.get(key)
+            if counter is None:
+                counter = _OUTCOME_COUNTERS[key] = OUTCOMES.labels(key[0], key[1].value)
+            counter.inc(count)
+        for labels, count in self._unsuccessful.items():
+            UNSUCCESSFUL_RUNS.labels(*labels).inc(count)
+        for handler, durations in self._seconds.items():
+            HANDLER_SECONDS.labels(handler).observe_all(durations)
+            for seconds in durations:
+                record_span("handler", handler, seconds)
+        LAG_SECONDS.observe_all(self._lags_s)
+        for collected in (self._outcomes, self._unsuccessful, self._seconds, self._lags_s):
+            collected.clear()
+
+
 class Settlement:
-    """Group commit for the workers of one process."""
+    """The group commit of one worker process."""
 
     def __init__(self, redis: Redis, holder: str, outage: RedisOutage) -> None:
-        """Settle in the name of `holder`, in which this process holds deliveries, and no other does."""
+        """Settle as `holder`, the name in which this process, and no other, holds deliveries."""
         self._holder = holder
-        self.metrics = RunMetrics()  # of what is settled; counted with each transaction
+        self.metrics = RunMetrics()
         self._script = redis.register_script(_SCRIPT)
-        self._group_commit: GroupCommit[SettlementStep | CloseDelivery | Lane, bool] = GroupCommit(
+        self._group_commit: GroupCommit[_Request, bool] = GroupCommit(
             self._commit, max_weight=_MAX_STEPS, outage=outage
         )
 
     def add_step(self, step: SettlementStep) -> None:
-        """Carry out a step, all of it or nothing, in its turn."""
+        """Carry out a step after all earlier ones."""
         self._group_commit.enqueue(step)
 
     def release_lane(self, lane: Lane) -> None:
-        """Give a lane back after all steps so far, if it still bears our token."""
+        """Release a lane after all earlier steps, if it still holds our token."""
         self._group_commit.enqueue(lane)
 
     def lanes_being_released(self) -> list[Lane]:
-        """Return the lanes still to be given back: until then they are ours, or another would miss what we did."""
-        return [ask for ask in self._group_commit.pending() if isinstance(ask, Lane)]
+        """Return the lanes that are not released yet.
 
-    def close_delivery(self, delivery: Delivery, closed: "asyncio.Future[bool] | None" = None) -> asyncio.Future[bool]:
-        """End a delivery after all its steps; False, in `ended`, when another worker has a hand in it: it must stay."""
+        Their leases must be renewed: another worker could otherwise start the object before our steps are carried out.
+        """
+        return [request for request in self._group_commit.pending() if isinstance(request, Lane)]
+
+    def close_delivery(
+        self, delivery: Delivery, closed: "asyncio.Future[bool] | None" = None
+    ) -> "asyncio.Future[bool]":
+        """Close a delivery after all its steps; return a future, `closed` if given.
+
+        Its result is False if another worker holds the delivery, or settled some of its events: it then stays queued.
+        """
         return self._group_commit.submit(CloseDelivery(delivery), closed)
 
     async def close(self) -> None:
-        """Wait until everything that was asked for is carried out."""
+        """Wait until everything added is carried out."""
         await self._group_commit.close()
 
-    async def _commit(self, asks: list[SettlementStep | CloseDelivery | Lane]) -> list[bool]:
-        lanes = [ask for ask in asks if isinstance(ask, Lane)]
-        words: list[RedisArg] = [keys.SETTLED_TTL_S, self._holder, len(lanes)]
-        words += (word for lane in lanes for word in (lane.key, lane.token))
+    async def _commit(self, requests: list[_Request]) -> list[bool]:
+        lanes = [request for request in requests if isinstance(request, Lane)]
+        args: list[RedisArg] = [keys.SETTLED_TTL_S, self._holder, len(lanes)]
+        args += (arg for lane in lanes for arg in (lane.key, lane.token))
         steps: dict[str, list[SettlementStep]] = {}
-        ending: dict[str, Delivery] = {}
+        closing: set[str] = set()
         deliveries: dict[str, Delivery] = {}
-        for ask in asks:
-            if isinstance(ask, Lane):
+        for request in requests:
+            if isinstance(request, Lane):
                 continue
-            deliveries[ask.delivery.id] = ask.delivery
-            if isinstance(ask, SettlementStep):
-                steps.setdefault(ask.delivery.id, []).append(ask)
+            delivery_id = request.delivery.id
+            deliveries[delivery_id] = request.delivery
+            if isinstance(request, SettlementStep):
+                steps.setdefault(delivery_id, []).append(request)
             else:
-                ending[ask.delivery.id] = ask.delivery
+                closing.add(delivery_id)
         for delivery_id, delivery in deliveries.items():
-            mine = steps.get(delivery_id, ())
-            words += (delivery_id, keys.settled_events(delivery.portal_id, delivery_id))
-            words += (int(delivery_id in ending), len(mine))
-            for step in mine:
-                words += (step.guard, len(step.event_keys), *step.event_keys, len(step.records), *step.records)
-                words.append(len(step.commands))
+            delivery_steps = steps.get(delivery_id, ())
+            args += (delivery_id, keys.settled_events(delivery.portal_id, delivery_id))
+            args += (int(delivery_id in closing), len(delivery_steps))
+            for step in delivery_steps:
+                args += (step.guard, len(step.event_keys), *step.event_keys, len(step.records), *step.records)
+                args.append(len(step.commands))
                 for command in step.commands:
-                    words.append(len(command))
-                    words += command
-        answers = await self._script(keys=[JOB_QUEUE, AUDIT_STREAM], args=words)
+                    args.append(len(command))
+                    args += command
+        answers = await self._script(keys=[JOB_QUEUE, AUDIT_STREAM], args=args)
         self.metrics.flush()
-        ended = dict(zip(deliveries, answers, strict=True))
-        return [not isinstance(ask, CloseDelivery) or ended[ask.delivery.id] == 1 for ask in asks]
+        closed = dict(zip(deliveries, answers, strict=True))
+        return [not isinstance(request, CloseDelivery) or closed[request.delivery.id] == 1 for request in requests]

@@ -1,14 +1,16 @@
-"""What a settlement writes for an event. Rule: pure; each step holds all that belongs together."""
+"""What one resolved event writes to Redis: audit records, dead letters, newest timestamps, later deliveries. Pure.
 
-from collections.abc import Mapping, Sequence
+Clock and new ids are arguments. Each step holds everything that must be written together.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from spokes.audit.records import Action, AuditRecord, Outcome, event_fields
 from spokes.audit.stream import encode, encode_fields
-from spokes.core import clock
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, Delivery, job_payload, new_delivery_id
+from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, Delivery, job_payload
 from spokes.core.errors import ObjectNotFound
 from spokes.core.events import Event
 from spokes.core.redis import keys
@@ -22,11 +24,11 @@ if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord
 
 _TRIES_TTL_S: Final = 86_400
-_MAX_CLOCK_SKEW_MS: Final = 2_000  # Redis' and HubSpot's; a change counted as newer than it is costs a write at most
+_MAX_CLOCK_SKEW_MS: Final = 2_000  # between Redis and HubSpot; a timestamp that is too new costs at most a write
 
 
 class ResolvedEvent(NamedTuple):
-    """One run of one event that has ended, with everything its records tell; `news` see there."""
+    """One event after one run; `applied`: see applied_timestamps."""
 
     item: WorkItem
     resolution: Resolution
@@ -36,51 +38,60 @@ class ResolvedEvent(NamedTuple):
 
     @property
     def attempt(self) -> int:
-        """How often the handler has been tried now."""
+        """The number of attempts made, this run included if it counts."""
         return self.item.entry.attempt + self.resolution.counts_as_attempt
 
 
 @dataclass(slots=True)
 class Postponement:
-    """Events of one delivery that are to be tried again together, and the longest wait any of them needs."""
+    """Events of one delivery that move to a later one together; `delay_s` is the longest delay among them."""
 
     delay_s: float = 0.0
     events: list[ResolvedEvent] = field(default_factory=list)
 
     def add(self, resolved: ResolvedEvent) -> None:
-        """Put another event with those that wait for the same reason."""
+        """Add an event that is postponed for the same reason."""
         self.delay_s = max(self.delay_s, resolved.resolution.delay_s or 0.0)
         self.events.append(resolved)
 
 
 def final_steps(
-    delivery: Delivery, resolved: ResolvedEvent, *, dead_letter_ttl_s: int, newest_ttl_s: int
+    delivery: Delivery,
+    resolved: ResolvedEvent,
+    now_ms: int,
+    new_delivery_id: Callable[[int], str],
+    *,
+    dead_letter_ttl_s: int,
+    newest_ttl_s: int,
 ) -> Sequence[SettlementStep]:
-    """Return the end of an event: its records, and what follows from its outcome.
+    """Return the steps that settle an event with its final outcome.
 
-    An event whose object was not found dies only if no merge has told by then what became of the object: whoever learns
-    a merge looks for such letters, and would miss the one that is being written.
+    An event whose object was not found becomes a dead letter only if the object is not in the merge map when the step
+    is carried out; otherwise it is postponed and runs on the surviving record. Recording a merge replays the letters of
+    the merged record, and would miss a letter that is written just then.
     """
     commands: Sequence[RedisCommand] = ()
-    otherwise: list[SettlementStep] = []
-    hangs_on: tuple[str, bool] | None = None
+    alternatives: list[SettlementStep] = []
+    requires_key: tuple[str, bool] | None = None
     event, outcome, entry = resolved.item.event, resolved.resolution.outcome, resolved.item.entry
     if outcome is Outcome.DEAD:
-        died_at, tried = clock.now_ms(), entry._replace(attempt=resolved.attempt)
-        reason, handler = resolved.resolution.reason, resolved.handler
-        letter = dead_letters.DeadLetter(delivery.portal_id, delivery.id, tried, reason, handler, died_at)
+        failed_entry, reason = entry._replace(attempt=resolved.attempt), resolved.resolution.reason
+        letter = dead_letters.DeadLetter(
+            delivery.portal_id, delivery.id, failed_entry, reason, resolved.handler, now_ms
+        )
         commands = dead_letters.store_commands(letter, ttl_s=dead_letter_ttl_s, event_as_run=event)
         if reason == ObjectNotFound.reason:
             merged = keys.surviving_id(delivery.portal_id, event.object_type, event.survivor_id)
-            hangs_on = (merged, False)
-            again = postpone_step(delivery, Postponement(events=[resolved._replace(resolution=MERGED_AWAY)]))
-            otherwise.append(again._replace(requires_key=(merged, True)))
+            requires_key = (merged, False)
+            postponement = Postponement(events=[resolved._replace(resolution=MERGED_AWAY)])
+            retry = postpone_step(delivery, postponement, now_ms, new_delivery_id(delivery.portal_id))
+            alternatives.append(retry._replace(requires_key=(merged, True)))
     elif resolved.applied:
         commands = newest_commands(event, resolved.applied, ttl_s=newest_ttl_s)
     records = _audit_records(delivery, resolved)
     if event.kind == "merge":
         records += _merge_records(delivery, resolved)
-    return SettlementStep(delivery, (entry.key,), records, commands, hangs_on), *otherwise
+    return SettlementStep(delivery, (entry.key,), records, commands, requires_key), *alternatives
 
 
 def applied_timestamps(
@@ -91,43 +102,58 @@ def applied_timestamps(
     *,
     used_event_value: bool = False,
 ) -> dict[str, int]:
-    """Return by name how new the truth is that an end has applied: of what changed, and of what was written to it.
+    """Return, by ordering key, the time of the newest change that a handler call applied.
 
-    A value that we write rests on what we read, which is as new as HubSpot says (`rests_on`), or at least as new as our
-    last look at Redis' clock (`read_ms`). Changes made before our reading are superseded by it, and one made between
-    our reading and our writing is not, though our write landed on top of it. Where the event's own value was
-    taken (`told`), what it changed is as new as the event, and no newer.
+    A written value is as new as the record it was computed from: HubSpot's `updatedAt` (`based_on_ms`), or if nothing
+    was read, the latest time we read Redis' clock. Changes made before that are superseded; a change made between our
+    read and our write is not, although our write overwrote it.
+
+    Args:
+        event: the event that was processed.
+        resolution: of the call.
+        writes: what the handler wrote.
+        redis_time_ms: what happened at HubSpot before, in epoch ms, is in what the handler read.
+        used_event_value: whether the handler wrote the event's own value, which is exactly as new as the event.
     """
-    found: dict[str, int] = {}
+    applied: dict[str, int] = {}
     if resolution.advances_newest and (name := ordering_key(event)):
-        found[name] = event.occurred_at
+        applied[name] = event.occurred_at
     if resolution.outcome is Outcome.PROCESSED:
         for write in writes:
             if write.ok and (write.object_type, write.object_id) == (event.object_type, event.survivor_id):
-                rest = [name for name in write.properties if not (used_event_value and name == event.property_name)]
                 as_of = write.based_on_ms or redis_time_ms - _MAX_CLOCK_SKEW_MS
-                found |= {name: max(as_of, found.get(name, 0)) for name in rest}
-    return found
+                for name in write.properties:
+                    if not (used_event_value and name == event.property_name):
+                        applied[name] = max(as_of, applied.get(name, 0))
+    return applied
 
 
 def newest_commands(event: Event, applied: Mapping[str, int], *, ttl_s: int) -> tuple[RedisCommand, RedisCommand]:
-    """Return the commands that say how new the truth is that was applied."""
-    mark = keys.newest_timestamps(event.portal_id, event.object_type, event.survivor_id)
-    words = tuple(word for pair in applied.items() for word in pair)
-    return ("NEWER", mark, *words), ("EXPIRE", mark, ttl_s)
+    """Return the commands that raise the newest timestamps of the event's object."""
+    key = keys.newest_timestamps(event.portal_id, event.object_type, event.survivor_id)
+    fields = tuple(field for pair in applied.items() for field in pair)
+    return ("NEWER", key, *fields), ("EXPIRE", key, ttl_s)
 
 
-def postpone_step(delivery: Delivery, postponement: Postponement, *, tries: int = 0) -> SettlementStep:
-    """Return the move of events into a later delivery, which counts as tried so often; in this one they are settled.
+def postpone_step(
+    delivery: Delivery, postponement: Postponement, now_ms: int, moved_id: str, *, tries: int = 0
+) -> SettlementStep:
+    """Return the step that moves events into a later delivery, where they are settled from then on.
 
-    It is for whoever holds the delivery: had another taken it meanwhile, both would run the events.
+    Only the holder of the delivery may carry it out: if another worker has claimed it, both would run the events.
+
+    Args:
+        delivery: the delivery that the events leave.
+        postponement: the events and their delay.
+        now_ms: the time in epoch ms.
+        moved_id: the id of the new delivery.
+        tries: how often arq counts the new delivery as tried.
     """
-    now_ms = clock.now_ms()
-    entries = tuple(ended.item.entry._replace(attempt=ended.attempt) for ended in postponement.events)
-    moved = replace(delivery, id=new_delivery_id(delivery.portal_id), entries=entries)
+    entries = tuple(resolved.item.entry._replace(attempt=resolved.attempt) for resolved in postponement.events)
+    moved = replace(delivery, id=moved_id, entries=entries)
     records: list[bytes] = []
-    for ended in postponement.events:
-        records += _audit_records(delivery, ended, moved_to=moved.id, delay_s=postponement.delay_s)
+    for resolved in postponement.events:
+        records += _audit_records(delivery, resolved, moved_to=moved.id, delay_s=postponement.delay_s)
     commands: tuple[RedisCommand, ...] = (
         ("SET", JOB_KEY_PREFIX + moved.id, job_payload(moved, now_ms)),
         ("ZADD", JOB_QUEUE, now_ms + round(postponement.delay_s * 1000), moved.id),
@@ -140,51 +166,46 @@ def postpone_step(delivery: Delivery, postponement: Postponement, *, tries: int 
 def _audit_records(
     delivery: Delivery, resolved: ResolvedEvent, *, moved_to: str = "", delay_s: float = 0.0
 ) -> list[bytes]:
-    """Return the records of a run: one of each change it made in HubSpot, then one of its outcome."""
-    work, verdict = resolved.item, resolved.resolution
+    """Return the records of one run: one for each CRM write, then one for the outcome."""
+    item, resolution = resolved.item, resolved.resolution
     detail: dict[str, object] | None = {"moved_to": moved_to, "delay_s": round(delay_s, 3)} if moved_to else None
-    if work.merged_from:
-        # Not the id it came under: the chain covers the detail, so no erasure could take it out.
+    if item.merged_from:
+        # Without the id as received: the chain covers the detail, so no erasure could remove it.
         detail = {**(detail or {}), "merged": True}
-    if verdict.error_details:
-        detail = {**(detail or {}), "told": list(verdict.error_details)}
-    if work.read_withheld_value:
-        detail = {**(detail or {}), "read": [work.event.property_name]}
-    told = event_fields(
-        work.event,
-        verdict.outcome,
-        key=work.entry.key,
+    if resolution.error_details:
+        detail = {**(detail or {}), "told": list(resolution.error_details)}
+    if item.read_withheld_value:
+        detail = {**(detail or {}), "read": [item.event.property_name]}
+    outcome_fields = event_fields(
+        item.event,
+        resolution.outcome,
+        key=item.entry.key,
         delivery_id=delivery.id,
         attempt=resolved.attempt,
-        reason=verdict.reason,
+        reason=resolution.reason,
         handler=resolved.handler,
-        correlation_id=verdict.correlation_id,
+        correlation_id=resolution.correlation_id,
         detail=detail,
     )
     records = [encode(_crm_write_record(delivery, resolved, write)) for write in resolved.writes]
-    records.append(encode_fields(told))
+    records.append(encode_fields(outcome_fields))
     return records
 
 
 def _merge_records(delivery: Delivery, resolved: ResolvedEvent) -> list[bytes]:
-    """Return a record for each object that a merge took away, under its own id, so that an erasure can take it out."""
+    """Return a record for each object that was merged away, under its own id, so that an erasure can find it."""
     event = resolved.item.event
     return [
         encode(
             AuditRecord(
-                action=Action.OBJECT_MERGED,
-                portal_id=delivery.portal_id,
-                delivery_id=delivery.id,
-                event_key=resolved.item.entry.key,
-                event_id=event.event_id,
-                object_type=event.object_type,
-                object_id=loser,
-                occurred_at=event.occurred_at,
+                action=Action.OBJECT_MERGED, portal_id=delivery.portal_id, delivery_id=delivery.id,
+                event_key=resolved.item.entry.key, event_id=event.event_id, object_type=event.object_type,
+                object_id=merged_id, occurred_at=event.occurred_at,
             )
         )
-        for loser in event.merged_ids
-        if loser != event.object_id
-    ]
+        for merged_id in event.merged_ids
+        if merged_id != event.object_id
+    ]  # fmt: skip
 
 
 def _crm_write_record(delivery: Delivery, resolved: ResolvedEvent, write: "WriteRecord") -> AuditRecord:

@@ -1,1 +1,1 @@
-"""Claiming jobs and holding leases."""
+"""Claiming jobs, renewing leases, isolating crash loops."""

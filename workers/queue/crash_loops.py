@@ -1,7 +1,7 @@
-"""Isolate an event that kills its workers. Rule: a suspect runs alone, and only deaths while it ran count against it.
+"""Isolate events that kill the workers that run them.
 
-A delivery that has lost its worker a few times is taken apart, so that each of its events stands by itself; of those
-at most one runs at a time in a process. One during whose runs workers went on dying ends as a dead letter.
+A delivery whose workers died several times is split into one delivery per event. In each process, at most one of these
+runs at a time. An event during whose runs workers keep dying becomes a dead letter.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from spokes.core.delivery import Delivery
 from spokes.core.redis import keys
 from spokes.core.telemetry.alerts import Alert
 
-SUSPECT_FROM_TRY: Final = 4  # runs that neither ended nor were handed back before: their workers were killed
+SUSPECT_FROM_TRY: Final = 4  # the earlier tries neither finished nor were released: their workers were killed
 _MAX_CRASHES: Final = 2  # of workers, while an event ran alone
 _CRASH_COUNT_TTL_S: Final = 86_400
 
 
 class CrashLoopGuard:
-    """The suspects of one worker process."""
+    """The suspected events of one worker process."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -30,23 +30,23 @@ class CrashLoopGuard:
 
     @asynccontextmanager
     async def isolate(self, delivery: Delivery) -> AsyncIterator[bool]:
-        """Run a delivery of one event beside no other suspect; yield whether it has killed enough."""
+        """Run a delivery of one event beside no other suspect; yield whether it has killed too many workers."""
         entry = delivery.entries[0]
-        name = keys.crash_count(delivery.portal_id, entry.key)
+        key = keys.crash_count(delivery.portal_id, entry.key)
         async with self._lock:
-            deaths = await self._redis.incr(name) - 1  # written before the run, for who dies writes nothing after it
-            await self._redis.expire(name, _CRASH_COUNT_TTL_S)
-            killer = deaths >= _MAX_CRASHES
-            if killer:
+            crashes = await self._redis.incr(key) - 1  # counted before the run: a killed worker writes nothing after it
+            await self._redis.expire(key, _CRASH_COUNT_TTL_S)
+            is_crash_loop = crashes >= _MAX_CRASHES
+            if is_crash_loop:
                 await AlertEpisodes(self._redis).report_once(
                     Alert.CRASH_LOOP, portal_id=delivery.portal_id, event_type=entry.event.type, event_key=entry.key
                 )
             try:
-                yield killer
+                yield is_crash_loop
             finally:
-                await self._redis.delete(name)
+                await self._redis.delete(key)
 
     async def settled_keys(self, delivery: Delivery) -> set[str]:
-        """Return the keys of those events that need no more work."""
-        name = keys.settled_events(delivery.portal_id, delivery.id)
-        return {key.decode() for key in await self._redis.smembers(name)}  # type: ignore[misc]  # redis-py types one class for sync and async
+        """Return the keys of the delivery's events that are settled."""
+        settled = await self._redis.smembers(keys.settled_events(delivery.portal_id, delivery.id))  # type: ignore[misc]  # redis-py types one class for sync and async
+        return {key.decode() for key in settled}

@@ -1,6 +1,6 @@
-"""Tell Redis that this worker lives. Rule: leases last seconds, so that a dead worker's work soon runs elsewhere.
+"""Renew the leases of this worker's jobs and lanes.
 
-arq would leave a killed worker's jobs waiting for the whole job timeout.
+Leases last seconds, so a dead worker's jobs soon run elsewhere. Under stock arq they would wait for the job time-out.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ log = structlog.get_logger()
 
 
 class Lease(NamedTuple):
-    """A key, what it must say, and whether it may be taken again once it has lapsed.
+    """A key, the value it has while it is ours, and whether it may be reacquired after it lapsed.
 
-    A job's may: whoever ran it meanwhile has ended it, or has its lease. An object's lane may not: another may have
-    worked on the object and gone, and what we knew of it when we took the lane is no longer the newest.
+    A job's may: another worker that ran it meanwhile has either closed it or holds its lease. An object's lane may not:
+    another worker may have held it and released it, and the newest timestamps that we read are outdated.
     """
 
     key: str
@@ -34,9 +34,13 @@ class Lease(NamedTuple):
 async def renew_leases(
     redis: Redis, leases: Callable[[], Iterable[Lease]], lease_ms: int, on_renewed: Callable[[Lease, float], None]
 ) -> None:
-    """Renew every lease that `leases` names, every two seconds, until cancelled.
+    """Renew all current leases every two seconds, until cancelled.
 
-    `renewed` is told of each that is ours, and until when, in seconds of the monotonic clock.
+    Args:
+        redis: where the leases are.
+        leases: returns the current ones.
+        lease_ms: their new duration.
+        on_renewed: called with each lease that is ours, and its end in seconds of the monotonic clock.
     """
     script = redis.register_script(_SCRIPT)
     while True:
@@ -45,8 +49,8 @@ async def renew_leases(
         try:
             for start in range(0, len(due), _MAX_LEASES_PER_CALL):
                 group, until = due[start : start + _MAX_LEASES_PER_CALL], time.monotonic() + lease_ms / 1000
-                words = [word for key, says, again in group for word in (key, says, int(again))]
-                ours = await script(args=[lease_ms, *words])
+                args = [arg for key, value, may_reacquire in group for arg in (key, value, int(may_reacquire))]
+                ours = await script(args=[lease_ms, *args])
                 for lease, is_ours in zip(group, ours, strict=True):
                     if is_ours:
                         on_renewed(lease, until)

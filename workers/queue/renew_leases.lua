@@ -1,16 +1,18 @@
--- Renew leases. One that has lapsed is taken again where that is allowed, unless another has it by now. Returns for each
--- whether it is ours.
+-- Renew leases. A lapsed lease is reacquired if that is allowed and nobody else has it. Returns for each lease 1 if it is
+-- ours, else 0.
 --
--- ARGV  1 lease (ms), and then for each lease: key, what it must say, 1 if it may be taken again
+-- ARGV  1 lease (ms), and then for each lease: key, our value, 1 if it may be reacquired
 
+local lease_ms = ARGV[1]
 local ours = {}
 for i = 2, #ARGV, 3 do
-  local said = redis.call('GET', ARGV[i])
-  if said == ARGV[i + 1] then
-    redis.call('PEXPIRE', ARGV[i], ARGV[1])
+  local key, our_value, may_reacquire = ARGV[i], ARGV[i + 1], ARGV[i + 2] == '1'
+  local value = redis.call('GET', key)
+  if value == our_value then
+    redis.call('PEXPIRE', key, lease_ms)
     ours[#ours + 1] = 1
-  elseif not said and ARGV[i + 2] == '1' then
-    redis.call('SET', ARGV[i], ARGV[i + 1], 'PX', ARGV[1])
+  elseif not value and may_reacquire then
+    redis.call('SET', key, our_value, 'PX', lease_ms)
     ours[#ours + 1] = 1
   else
     ours[#ours + 1] = 0

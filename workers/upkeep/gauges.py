@@ -1,8 +1,7 @@
-"""Measure what only workers know: budget, pauses, dead letters. Rule: one worker at a time, and nothing outlives them.
+"""Measure what only workers know: rate budget, portal pauses, dead letters. One worker at a time measures.
 
-The same worker keeps what all have counted once a minute, of which the console shows differences.
-
-The page of metrics shows what was measured last; without a worker it shows nothing of it, which is itself an alert.
+The same worker appends the totals of all processes to the metric history once a minute. The metrics page shows the
+latest measurement; without a worker it shows none of these gauges, and their absence is an alert.
 """
 
 import asyncio
@@ -17,7 +16,7 @@ from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable
 from spokes.core.redis import keys
-from spokes.core.telemetry import metric_history as minutes
+from spokes.core.telemetry import metric_history
 from spokes.core.telemetry.metric_totals import GAUGES, Samples, sample_key
 from spokes.core.telemetry.metrics import (
     BUDGET_DAY_LEFT,
@@ -34,45 +33,49 @@ from spokes.queue.dead_letters import DeadLetters
 _EVERY_S: Final = 10
 _MINUTE_S: Final = 60
 _TTL_S: Final = 45
-_IN_USE_S: Final = 120  # after a worker that called for a portal has ended, it counts for so long
+_IN_USE_S: Final = 120  # a portal's budget is measured until so long after the last worker that used it
 
 
 async def update_gauges(redis: Redis, budget: RateBudget) -> None:
-    """Measure every few seconds until cancelled, unless another worker does; what is down only delays it."""
+    """Measure every ten seconds, unless another worker does, until cancelled; an outage only delays it."""
     while True:
         with contextlib.suppress(RedisError, OSError, CRMUnavailable):
             await _register_portals(redis, budget)
             if await redis.set(f"{GAUGES}:lock", 1, nx=True, ex=_EVERY_S - 1):
                 await publish(redis, await measure(redis, budget))
-            if await redis.set(f"{minutes.HISTORY}:lock", 1, nx=True, px=_MINUTE_S * 1000 - _EVERY_S * 500):
-                await minutes.append_snapshot(redis, await minutes.take_snapshot(redis))
+            if await redis.set(f"{metric_history.HISTORY}:lock", 1, nx=True, px=_MINUTE_S * 1000 - _EVERY_S * 500):
+                await metric_history.append_snapshot(redis, await metric_history.take_snapshot(redis))
         await asyncio.sleep(_EVERY_S)
 
 
 async def measure(redis: Redis, budget: RateBudget) -> Samples:
-    """Return how it stands with budget, pauses and dead letters.
+    """Return the current values of all gauges.
 
     Raises:
         RedisError, OSError, CRMUnavailable: Redis does not answer.
     """
     letters = DeadLetters(redis)
     dead = [await DeadLetterIndex(redis, portal_id).count() for portal_id in await letters.portals()]
-    paused = [orjson.loads(fields)["why"] for fields in await redis.hvals(keys.PAUSED_PORTALS)]  # type: ignore[misc]  # redis-py types one class for sync and async
-    figures = {sample_key(PORTALS_PAUSED, reason=reason): float(count) for reason, count in Counter(paused).items()}
-    figures[sample_key(DEAD_LETTERS)] = float(sum(dead))
+    pauses = [orjson.loads(pause)["why"] for pause in await redis.hvals(keys.PAUSED_PORTALS)]  # type: ignore[misc]  # redis-py types one class for sync and async
+    samples = {
+        sample_key(PORTALS_PAUSED, reason=reason): float(count) for reason, count in Counter(pauses).items()
+    }
+    samples[sample_key(DEAD_LETTERS)] = float(sum(dead))
     in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")
-    states = [await budget.state(int(portal_id)) for portal_id in in_use]
-    for kind in CALL_KINDS if states else ():
-        fullest = max((state[kind] for state in states), key=lambda state: state.used / state.limit)
-        figures[sample_key(BUDGET_LIMIT, kind=kind)] = float(fullest.limit)
-        figures[sample_key(BUDGET_USED, kind=kind)] = float(fullest.used)
-        figures[sample_key(BUDGET_PAUSE_SECONDS, kind=kind)] = max(state[kind].waiting_s for state in states)
-    left = [told for state in states if (told := state["calls"].day_left) is not None]
-    return figures | ({sample_key(BUDGET_DAY_LEFT): float(min(left))} if left else {})
+    budgets = [await budget.state(int(portal_id)) for portal_id in in_use]
+    for kind in CALL_KINDS if budgets else ():
+        fullest = max((limits[kind] for limits in budgets), key=lambda limit: limit.used / limit.limit)
+        samples[sample_key(BUDGET_LIMIT, kind=kind)] = float(fullest.limit)
+        samples[sample_key(BUDGET_USED, kind=kind)] = float(fullest.used)
+        samples[sample_key(BUDGET_PAUSE_SECONDS, kind=kind)] = max(
+            limits[kind].waiting_s for limits in budgets
+        )
+    day_left = [left for limits in budgets if (left := limits["calls"].day_left) is not None]
+    return samples | ({sample_key(BUDGET_DAY_LEFT): float(min(day_left))} if day_left else {})
 
 
 async def publish(redis: Redis, samples: Samples) -> None:
-    """Let the page of metrics show these, and no others, for a while."""
+    """Replace the gauges that the metrics page shows; they expire if no worker measures again."""
     async with redis.pipeline(transaction=True) as pipeline:
         pipeline.delete(GAUGES)
         pipeline.hset(GAUGES, mapping={name: str(value) for name, value in samples.items()})
@@ -81,7 +84,7 @@ async def publish(redis: Redis, samples: Samples) -> None:
 
 
 async def _register_portals(redis: Redis, budget: RateBudget) -> None:
-    """Let whoever measures know of the portals that this process calls HubSpot for."""
+    """Register the portals that this process calls HubSpot for, so that the measuring worker includes them."""
     if portals := budget.portals:
         await redis.zadd(keys.BUDGET_PORTALS, {str(portal_id): time.time() for portal_id in portals})
         await redis.zremrangebyscore(keys.BUDGET_PORTALS, 0, time.time() - _IN_USE_S)

@@ -1,4 +1,4 @@
-"""Name the handler that blocks the loop. Rule: it watches from a thread of its own, and costs handlers nothing."""
+"""Name the handler that blocks the event loop, from a thread of its own, so that handlers pay nothing for it."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ class Watchdog:
     """Watches one event loop while it is entered."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, router: Router, episodes: AlertEpisodes) -> None:
-        """Watch `loop`; the handlers of `router` are known by their code, and `episodes` sends the alert."""
+        """Watch `loop`, recognise the handlers of `router` by their code, and alert through `episodes`."""
         self._loop = loop
         self._episodes = episodes
         self._names: dict[CodeType, str] = {
@@ -42,39 +42,39 @@ class Watchdog:
         self._stopped.set()
 
     def _watch(self) -> None:
-        told = False
+        has_alerted = False  # since the loop was last free
         while not self._stopped.wait(_CHECK_EVERY_S):
             blocked_s = time.monotonic() - self._last_pong
             if blocked_s < _MAX_BLOCKED_S:
-                told = False
+                has_alerted = False
                 self._ping()
-            elif not told:
-                told = True  # once for each time it blocks
+            elif not has_alerted:
+                has_alerted = True
                 fields = {"handler": self._blocking_handler(), "seconds": round(blocked_s, 1)}
                 log_alert(Alert.LOOP_BLOCKED, level="warning", **fields)
                 self._run_in_loop(self._episodes.enqueue_message(Alert.LOOP_BLOCKED, **fields))
 
-    def _run_in_loop(self, sending: Coroutine[None, None, None]) -> None:
-        """Have it sent once the loop goes on."""
+    def _run_in_loop(self, coroutine: Coroutine[None, None, None]) -> None:
+        """Run a coroutine once the loop is free again."""
         try:
-            asyncio.run_coroutine_threadsafe(sending, self._loop)
-        except RuntimeError:  # the loop has closed
-            sending.close()
+            asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except RuntimeError:  # the loop is closed
+            coroutine.close()
 
     def _ping(self) -> None:
         try:
             self._loop.call_soon_threadsafe(self._pong)
-        except RuntimeError:  # the loop has closed
+        except RuntimeError:  # the loop is closed
             self._stopped.set()
 
     def _pong(self) -> None:
         self._last_pong = time.monotonic()
 
     def _blocking_handler(self) -> str:
-        """Return the name of the handler in the loop's stack, or the place where the loop is if it is in none."""
-        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the only way to look at another thread
-        place = f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}" if frame else ""
-        return self._handler_in_stack(frame) or place
+        """Return the name of the handler in the loop's stack, or the current file and line if there is none."""
+        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the only way to inspect another thread
+        line = f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}" if frame else ""
+        return self._handler_in_stack(frame) or line
 
     def _handler_in_stack(self, frame: FrameType | None) -> str:
         while frame is not None:

@@ -1,11 +1,11 @@
-"""What is done now and then: watching, erasures, retention. Rule: one process at a time does a job, and once a period.
+"""Periodic jobs: anomaly watches, erasures, retention. One process runs a job, once per period.
 
-A job that was cut off is done again in the same period, by whoever is there.
+An interrupted job runs again in the same period, in any worker.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
@@ -36,18 +36,18 @@ from workers.upkeep import anomaly_watch as watch
 if TYPE_CHECKING:
     from spokes.crm.services import CRM
 
-_CHECK_EVERY_S: Final = 5.0  # between two looks at what is due
-_LOCK_TTL_S: Final = 600  # after which a job that was cut off may be done by another
-_ERASURE_SETTLE_MS: Final = 120_000  # events of an erased object may be under way for so long
+_CHECK_EVERY_S: Final = 5.0  # for jobs that are due
+_LOCK_TTL_S: Final = 600  # an interrupted job can run again after this
+_ERASURE_SETTLE_MS: Final = 120_000  # events of an erased object may still be processed for so long
 _DAY_S: Final = 86_400
 _NIGHT_OFFSET_S: Final = 3 * 3600  # UTC
 log = structlog.get_logger()
 
 
 class PeriodicJob(NamedTuple):
-    """Something to do once in each period of `every_s` seconds, `after_s` seconds into it.
+    """A job that runs once in each period of `every_s` seconds, `offset_s` seconds into it.
 
-    `at_first`: also in the period in which the first worker ever started.
+    `on_first_start`: also in the period in which the first worker ever started.
     """
 
     name: str
@@ -57,21 +57,17 @@ class PeriodicJob(NamedTuple):
     on_first_start: bool = True
 
     def period(self, now_s: float) -> int:
-        """The number of the period that is under way."""
+        """Return the number of the current period."""
         return int(now_s - self.offset_s) // self.every_s
 
 
-def tasks(settings: Settings, redis: Redis, crm: "CRM") -> list[Coroutine[None, None, None]]:
-    """Return what a worker process runs until it ends; `redis` and `crm` stay the caller's to close."""
-    return [_run(settings, redis, crm)]
-
-
-async def _run(settings: Settings, redis: Redis, crm: "CRM") -> None:
+async def run_schedule(settings: Settings, redis: Redis, crm: "CRM") -> None:
+    """Run periodic jobs until cancelled; `redis` and `crm` stay the caller's to close."""
     engine = open_engine(settings.database_address)
     try:
-        due = jobs(settings, redis, engine, crm)
+        periodic_jobs = jobs(settings, redis, engine, crm)
         while True:
-            for job in due:
+            for job in periodic_jobs:
                 await run_if_due(redis, job)
             await asyncio.sleep(_CHECK_EVERY_S)
     finally:
@@ -79,11 +75,11 @@ async def _run(settings: Settings, redis: Redis, crm: "CRM") -> None:
 
 
 def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> list[PeriodicJob]:
-    """Return all there is to do; reading this list is reading what happens by itself."""
+    """Return all periodic jobs."""
     episodes = AlertEpisodes(redis)
     erasures = Erasures(settings, redis, engine, crm, actor="spokes")
 
-    async def resume() -> None:
+    async def resume_erasures() -> None:
         await erasures.resume()
         await watch.watch_requests(engine, episodes)
 
@@ -92,7 +88,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("forgotten", 60, lambda: purge_erased_again(redis)),
         PeriodicJob("tokens", 60, lambda: watch.watch_tokens(settings, redis, episodes)),
         PeriodicJob("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),
-        PeriodicJob("erasures", 3600, resume),
+        PeriodicJob("erasures", 3600, resume_erasures),
         PeriodicJob("secrets", 3600, lambda: watch.watch_secrets(settings, redis, episodes)),
         PeriodicJob(
             "retention", _DAY_S, lambda: purge_expired(settings, redis, engine), _NIGHT_OFFSET_S, on_first_start=False
@@ -101,22 +97,22 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
 
 
 async def run_if_due(redis: Redis, job: PeriodicJob) -> bool:
-    """Do a job unless it was done in this period or is being done; return whether it was done now.
+    """Run a job unless it ran in this period or is running; return whether it ran now.
 
-    A failure is told, and tried again once the lock has ended.
+    A failure is logged, and the job runs again once its lock has expired.
     """
     try:
         return await _try_start(redis, job) and await _run_and_record(redis, job)
     except (SpokesError, RedisError, OSError) as error:
         log.warning("job_failed", job=job.name, error=type(error).__name__)
-    except Exception as error:  # one job's fault must not end the others
+    except Exception as error:  # a bug in one job must not stop the others
         report_error(error, job=job.name)
         log.exception("job_failed", job=job.name)
     return False
 
 
 async def _try_start(redis: Redis, job: PeriodicJob) -> bool:
-    """Return whether the job is due and ours to do."""
+    """Return whether the job is due and we hold its lock."""
     done, lock = _key_names(job)
     period = str(job.period(time.time()))
     if await redis.set(done, "" if job.on_first_start else period, nx=True) and not job.on_first_start:
@@ -127,7 +123,7 @@ async def _try_start(redis: Redis, job: PeriodicJob) -> bool:
         return False
     if await redis.get(done) != period.encode():
         return True
-    await redis.delete(lock)  # another has ended between the two questions
+    await redis.delete(lock)  # another worker finished it between the two reads
     return False
 
 
@@ -143,38 +139,38 @@ async def _run_and_record(redis: Redis, job: PeriodicJob) -> bool:
 
 
 def _key_names(job: PeriodicJob) -> tuple[str, str]:
-    """The keys that say in which period a job was last done, and that it is being done."""
+    """Return the key of the last period in which the job ran, and the key of its lock."""
     return f"spokes:schedule:{job.name}", f"spokes:schedule:{job.name}:lock"
 
 
 async def purge_erased_again(redis: Redis) -> None:
-    """Look again for objects that were erased a while ago; what is found nowhere is looked for no more."""
-    until = clock.now_ms() - _ERASURE_SETTLE_MS
-    for name in await redis.zrangebyscore(keys.ERASED_OBJECTS, 0, until):
-        portal_id, object_type, object_id = name.decode().split(":", 2)
+    """Purge objects again that were erased a while ago; stop with those of which nothing is left."""
+    until_ms = clock.now_ms() - _ERASURE_SETTLE_MS
+    for member in await redis.zrangebyscore(keys.ERASED_OBJECTS, 0, until_ms):
+        portal_id, object_type, object_id = member.decode().split(":", 2)
         subject = DataSubject(int(portal_id), object_type, frozenset({object_id}))
         if await find_data(redis, subject):
             await purge_subject(redis, subject)
         else:
-            await redis.zrem(keys.ERASED_OBJECTS, name)
+            await redis.zrem(keys.ERASED_OBJECTS, member)
 
 
 async def purge_expired(settings: Settings, redis: Redis, engine: AsyncEngine) -> None:
-    """Purge what was kept for its time, and record how much it was.
+    """Delete what has reached its retention period, and record how much it was.
 
-    Dead letters and marks of events end by themselves; here their traces in indexes go. A record that has waited in
-    Redis for a store that never came back is given up after STREAM_DAYS, and counted.
+    Dead letters and dedupe marks expire by themselves; here the letters are removed from their indexes. A record that
+    could not be archived within STREAM_DAYS is deleted from the stream, and counted.
     """
     now_ms = clock.now_ms()
     created = await partitions.create_missing(engine)
     records = await purge(engine, settings.master_key(), before_ms=now_ms - settings.audit_days * _DAY_S * 1000)
     letters = DeadLetters(redis)
-    oldest = now_ms - settings.dead_letter_days * _DAY_S * 1000
-    indexed = [await DeadLetterIndex(redis, portal).remove_before(oldest) for portal in await letters.portals()]
-    unreadable = await delete_before(redis, oldest)
-    given_up = await redis.xtrim(AUDIT_STREAM, minid=now_ms - settings.stream_days * _DAY_S * 1000, approximate=False)
+    oldest_ms = now_ms - settings.dead_letter_days * _DAY_S * 1000
+    indexed = [await DeadLetterIndex(redis, portal).remove_before(oldest_ms) for portal in await letters.portals()]
+    unreadable = await delete_before(redis, oldest_ms)
+    unarchived = await redis.xtrim(AUDIT_STREAM, minid=now_ms - settings.stream_days * _DAY_S * 1000, approximate=False)
     detail = {
-        "audit": records, "dead_letters": sum(indexed), "unreadable": unreadable, "stream": given_up,
+        "audit": records, "dead_letters": sum(indexed), "unreadable": unreadable, "stream": unarchived,
         "partitions_made": created, "audit_days": settings.audit_days, "dead_letter_days": settings.dead_letter_days,
         "dedupe_hours": settings.dedupe_hours, "stream_days": settings.stream_days,
     }  # fmt: skip

@@ -1,0 +1,84 @@
+"""workers.delivery.once, on a real Valkey: an effect happens once per object."""
+
+import pytest
+from redis.asyncio import Redis
+
+from spokes.core.errors import CRMUnavailable, RetryLater
+from spokes.core.events import Event
+from tests.support.events import event
+from workers.delivery.once import OnceGuard
+
+FIRST, SECOND = (Event(event(objectId=1, occurredAt=at)) for at in (1, 2))  # two events of one object
+
+
+class Notes:
+    """The notes that exist in HubSpot."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    async def create(self) -> str:
+        self.ids.append(str(len(self.ids) + 100))
+        return self.ids[-1]
+
+    async def create_and_fail(self) -> str:
+        await self.create()
+        raise ConnectionError
+
+    async def find(self) -> str | None:
+        return self.ids[-1] if self.ids else None
+
+
+async def test_effect_happens_once_for_an_object(redis: Redis) -> None:
+    notes, first, second = Notes(), OnceGuard(redis, FIRST), OnceGuard(redis, SECOND)
+    assert (await first("note", notes.create), await second("note", notes.create)) == ("100", "100")
+    assert notes.ids == ["100"]
+
+
+async def test_interrupted_effect_is_found_and_not_repeated(redis: Redis) -> None:
+    notes, once = Notes(), OnceGuard(redis, FIRST)
+    with pytest.raises(ConnectionError):
+        await once("note", notes.create_and_fail, find=notes.find)
+    await redis.delete(once._in_flight_key("note"))  # the call would have ended by now
+    assert await once("note", notes.create, find=notes.find) == "100"
+    assert notes.ids == ["100"]
+
+
+async def test_effect_that_may_be_in_flight_is_searched_later(redis: Redis) -> None:
+    notes, once = Notes(), OnceGuard(redis, FIRST)
+    with pytest.raises(ConnectionError):
+        await once("note", notes.create_and_fail, find=notes.find)
+    with pytest.raises(RetryLater) as later:
+        await once("note", notes.create, find=notes.find)
+    assert 0 < (later.value.after_s or 0) <= 20
+
+
+async def test_effect_that_hubspot_refused_is_not_waited_for(redis: Redis) -> None:
+    notes, once = Notes(), OnceGuard(redis, FIRST)
+
+    async def fail() -> str:
+        raise CRMUnavailable(status=500)
+
+    with pytest.raises(CRMUnavailable):
+        await once("note", fail, find=notes.find)
+    assert await once("note", notes.create, find=notes.find) == "100"
+
+
+async def test_effect_that_never_happened_is_created_later(redis: Redis) -> None:
+    notes, once = Notes(), OnceGuard(redis, FIRST)
+
+    async def fail() -> str:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await once("note", fail, find=notes.find)
+    await redis.delete(once._in_flight_key("note"))  # the call would have ended by now
+    assert await once("note", notes.create, find=notes.find) == "100"
+
+
+async def test_effects_differ_by_name_and_object(redis: Redis) -> None:
+    notes = Notes()
+    await OnceGuard(redis, FIRST)("note", notes.create)
+    await OnceGuard(redis, FIRST)("task", notes.create)
+    await OnceGuard(redis, Event(event(2)))("note", notes.create)
+    assert len(notes.ids) == 3
