@@ -17,7 +17,7 @@ from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.simulator.demo import free_port
-from tests.support.deployment import DoorServer, Sign
+from tests.support.deployment import Sign, WebProcessServer
 from tests.support.events import batch, event
 from workers.worker import build_worker
 
@@ -90,7 +90,7 @@ async def test_connection_to_a_former_primary_is_not_reused(pair: Pair, settings
 async def test_web_process_refuses_once_and_then_admits_into_the_new_primary(
     pair: Pair, settings: Settings, sign: Sign
 ) -> None:
-    async with TestClient(DoorServer(settings)) as client:
+    async with TestClient(WebProcessServer(settings)) as client:
 
         async def send(number: int) -> int:
             body = batch(event(number))
@@ -119,7 +119,7 @@ async def test_worker_continues_with_the_new_primary(pair: Pair, settings: Setti
     try:
         await until(lambda: has_listener(pair.primary))
         await pair.fail_over()
-        async with TestClient(DoorServer(settings)) as client:
+        async with TestClient(WebProcessServer(settings)) as client:
             body = batch(event(1, subscriptionType="contact.privacyDeletion"))
             async with client.post(PATH, data=body, headers=sign(body)) as answer:
                 assert answer.status == 202

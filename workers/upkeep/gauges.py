@@ -57,9 +57,7 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
     letters = DeadLetters(redis)
     dead = [await DeadLetterIndex(redis, portal_id).count() for portal_id in await letters.portals()]
     pauses = [orjson.loads(pause)["why"] for pause in await redis.hvals(keys.PAUSED_PORTALS)]  # type: ignore[misc]  # redis-py types one class for sync and async
-    samples = {
-        sample_key(PORTALS_PAUSED, reason=reason): float(count) for reason, count in Counter(pauses).items()
-    }
+    samples = {sample_key(PORTALS_PAUSED, reason=reason): float(count) for reason, count in Counter(pauses).items()}
     samples[sample_key(DEAD_LETTERS)] = float(sum(dead))
     in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")
     budgets = [await budget.state(int(portal_id)) for portal_id in in_use]
@@ -67,9 +65,7 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
         fullest = max((limits[kind] for limits in budgets), key=lambda limit: limit.used / limit.limit)
         samples[sample_key(BUDGET_LIMIT, kind=kind)] = float(fullest.limit)
         samples[sample_key(BUDGET_USED, kind=kind)] = float(fullest.used)
-        samples[sample_key(BUDGET_PAUSE_SECONDS, kind=kind)] = max(
-            limits[kind].waiting_s for limits in budgets
-        )
+        samples[sample_key(BUDGET_PAUSE_SECONDS, kind=kind)] = max(limits[kind].waiting_s for limits in budgets)
     day_left = [left for limits in budgets if (left := limits["calls"].day_left) is not None]
     return samples | ({sample_key(BUDGET_DAY_LEFT): float(min(day_left))} if day_left else {})
 
