@@ -5,7 +5,7 @@ delivery was stored, or all of it was and HubSpot's next attempt is dropped as k
 """
 
 import asyncio
-from collections import deque
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
@@ -18,6 +18,7 @@ from spokes.audit.stream import encode_fields
 from spokes.core import clock
 from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, arq_job, compress, job_argument
 from spokes.core.errors import QueueUnavailable
+from spokes.core.redis.group_commit import GroupCommit
 from spokes.intake import dedupe_marks
 from spokes.intake.classification import ClassifiedDelivery
 from spokes.intake.redis_lines import CommandArgs, RedisLines
@@ -29,22 +30,23 @@ _FSYNC_TIMEOUT_MS: Final = 3_000  # HubSpot waits 5 s; an append-only file is wr
 _KEYS: Final = (JOB_QUEUE, AUDIT_STREAM, WAKE_CHANNEL)
 _SCRIPT: Final = (Path(__file__).parent / "admission.lua").read_text()
 _ENCODE_JSON: Final = Encoder().encode  # of both kinds of elements
-_MAX_PARTIAL_CALLS: Final = 1  # in flight, of groups that are not full; with two, groups halve and cost a fifth more
-_FULL_GROUP_EVENTS: Final = 80  # a group of this size gains nothing by waiting for more; Redis can work on it already
+# A full group is sent at once, up to six calls at a time: it gains nothing by waiting for more deliveries, and Redis
+# can work on it already. Smaller groups are sent one after the other: with two at a time, groups were half as large
+# and cost a fifth more.
+_FULL_GROUP_EVENTS: Final = 80
 _MAX_CALLS: Final = 6
 _MAX_GROUP_EVENTS: Final = 200  # a group of this size takes no more deliveries: no script may block Redis for long
 
 
 class PendingDelivery(NamedTuple):
-    """A delivery as script arguments, and the future that receives the indexes of its known events."""
+    """A delivery as script arguments, and its number of events."""
 
     args: list[bytes | str | int]
     event_count: int
-    known: asyncio.Future[list[int]]
 
 
 class Admission:
-    """Group commit: deliveries that arrive during a call share the next one; each waits for its own result."""
+    """Admits deliveries; those that arrive during a call share the next one, and each waits for its own result."""
 
     def __init__(self, redis: Redis, *, dedupe_ttl_s: int, durable: bool = False, timeout_s: float = 5.0) -> None:
         """Admit into `redis`.
@@ -60,8 +62,13 @@ class Admission:
         self._redis = redis
         self._dedupe_ttl_s = dedupe_ttl_s
         self._sha = ""
-        self._pending: deque[PendingDelivery] = deque()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._group_commit = GroupCommit[PendingDelivery, list[int]](
+            self._commit,
+            max_weight=_MAX_GROUP_EVENTS,
+            weight=attrgetter("event_count"),
+            full_weight=_FULL_GROUP_EVENTS,
+            max_calls=_MAX_CALLS,
+        )
 
     async def admit(self, delivery: ClassifiedDelivery) -> ClassifiedDelivery:
         """Store `delivery`; return it without the events that were already known.
@@ -75,81 +82,43 @@ class Admission:
 
     async def close(self) -> None:
         """Wait for the calls in flight, then release the connections."""
-        await asyncio.gather(*self._calls)
+        await self._group_commit.close()
         await self._lines.close()
 
-    async def _submit(self, delivery: ClassifiedDelivery) -> list[int]:
-        known: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+    def _submit(self, delivery: ClassifiedDelivery) -> asyncio.Future[list[int]]:
+        """Add `delivery` to the next group; the result is the indexes of its known events."""
         # Serialised here and not with its group: a delivery that cannot be serialised fails its own request only.
         args = _script_args(delivery, clock.now_ms(), self._dedupe_ttl_s)
-        self._pending.append(PendingDelivery(args, len(delivery.events), known))
-        if len(self._calls) < (_MAX_CALLS if self._has_full_group() else _MAX_PARTIAL_CALLS):
-            call = asyncio.create_task(self._drain())
-            self._calls.add(call)
-            call.add_done_callback(self._calls.discard)
-        return await known
+        return self._group_commit.submit(PendingDelivery(args, len(delivery.events)))
 
-    def _has_full_group(self) -> bool:
-        """Return whether enough events are pending for a full group."""
-        event_count = 0
-        for pending in self._pending:
-            event_count += pending.event_count
-            if event_count >= _FULL_GROUP_EVENTS:
-                return True
-        return False
+    async def _commit(self, group: list[PendingDelivery]) -> list[list[int]]:
+        args: list[bytes | str | int] = [clock.now_ms(), len(group)]
+        for pending in group:
+            args += pending.args
+        try:
+            return await self._run_script(args)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise QueueUnavailable from error
 
-    async def _drain(self) -> None:
-        await self._send_groups()
-        # Now, and not in a done callback: a delivery submitted in between would start no call and wait for ever.
-        self._calls.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-
-    async def _send_groups(self) -> None:
-        while True:
-            if not self._has_full_group():
-                await asyncio.sleep(0)  # requests of this turn of the event loop join the group
-            if not (group := self._next_group()):
-                return
-            try:
-                known = await self._call([pending.args for pending in group])
-            except Exception as error:  # noqa: BLE001 - whatever it is, no request may wait for ever
-                reason = QueueUnavailable() if isinstance(error, RedisError | OSError | TimeoutError) else error
-                for pending in group:
-                    if not pending.known.done():  # its request may have been cancelled
-                        pending.known.set_exception(reason)
-            else:
-                for pending, indexes in zip(group, known, strict=True):
-                    if not pending.known.done():
-                        pending.known.set_result(indexes)
-
-    def _next_group(self) -> list[PendingDelivery]:
-        group, event_count = [], 0
-        while self._pending and event_count < _MAX_GROUP_EVENTS:
-            group.append(self._pending.popleft())
-            event_count += group[-1].event_count
-        return group
-
-    async def _send(self, args: list[bytes | str | int]) -> list[list[int]]:
-        waits: list[CommandArgs] = [("WAITAOF", 1, 0, _FSYNC_TIMEOUT_MS)] if self.durable else []
-        known, *written = await self._lines.call(args, *waits)
-        if written and not cast("list[int]", written[0])[0]:
-            raise QueueUnavailable("disk_too_slow")
-        return cast("list[list[int]]", known)
-
-    async def _load_script(self) -> str:
-        return str(await cast("Awaitable[str]", self._redis.script_load(_SCRIPT)))
-
-    async def _call(self, group: list[list[bytes | str | int]]) -> list[list[int]]:
-        script_args: list[bytes | str | int] = [clock.now_ms(), len(group)]
-        for args in group:
-            script_args += args
+    async def _run_script(self, args: list[bytes | str | int]) -> list[list[int]]:
         for _ in range(2):
             try:
                 if not self._sha:
                     self._sha = await self._load_script()
-                return await self._send(["EVALSHA", self._sha, len(_KEYS), *_KEYS, *script_args])
+                return await self._call(["EVALSHA", self._sha, len(_KEYS), *_KEYS, *args])
             except NoScriptError:  # Redis restarted and lost its scripts; nothing was written
                 self._sha = ""
         raise QueueUnavailable
+
+    async def _load_script(self) -> str:
+        return str(await cast("Awaitable[str]", self._redis.script_load(_SCRIPT)))
+
+    async def _call(self, command: list[bytes | str | int]) -> list[list[int]]:
+        waits: list[CommandArgs] = [("WAITAOF", 1, 0, _FSYNC_TIMEOUT_MS)] if self.durable else []
+        known, *synced = await self._lines.call(command, *waits)
+        if synced and not cast("list[int]", synced[0])[0]:
+            raise QueueUnavailable("disk_too_slow")
+        return cast("list[list[int]]", known)
 
 
 def _script_args(delivery: ClassifiedDelivery, now_ms: int, dedupe_ttl_s: int) -> list[bytes | str | int]:
@@ -161,11 +130,5 @@ def _script_args(delivery: ClassifiedDelivery, now_ms: int, dedupe_ttl_s: int) -
         argument = job_argument(delivery.id, delivery.portal_id, delivery.received_at, entries)
         payload = compress(_ENCODE_JSON(arq_job(argument, now_ms)))
     records = [encode_fields(delivery.head()), *map(encode_record, delivery.records)]
-    marks = dedupe_marks.script_args(
-        delivery.portal_id,
-        [event.key for event in events],
-        [event.occurred_at for event in events],
-        now_ms=now_ms,
-        dedupe_ttl_s=dedupe_ttl_s,
-    )
+    marks = dedupe_marks.script_args(delivery.portal_id, events, now_ms=now_ms, dedupe_ttl_s=dedupe_ttl_s)
     return [delivery.id, JOB_KEY_PREFIX + delivery.id, payload, len(records), *records, *marks]

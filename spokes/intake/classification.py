@@ -1,4 +1,4 @@
-"""Decide which events of a body are queued, and what the audit records about the others. Pure, but for delivery ids."""
+"""Decide which events of a body are queued, and what the audit records about the others."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -141,15 +141,15 @@ def _classify_portal(
 
 def without_repeats(delivery: ClassifiedDelivery) -> ClassifiedDelivery:
     """Return a delivery less the events whose key an earlier event of it has."""
-    keys = [event.key for event in delivery.events]
-    if len(set(keys)) == len(keys):
+    events = delivery.events
+    if len({event.key for event in events}) == len(events):
         return delivery
     seen: set[str] = set()
     repeats = []
-    for index, key in enumerate(keys):
-        if key in seen:
+    for index, event in enumerate(events):
+        if event.key in seen:
             repeats.append(index)
-        seen.add(key)
+        seen.add(event.key)
     return delivery.without(repeats)
 
 

@@ -12,27 +12,29 @@ from typing import Final
 
 import orjson
 
+from spokes.intake.classification import AdmissionEvent
+
 _HOUR_MS: Final = 3_600_000
 _REVERSED_BITS: Final = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def script_args(
-    portal_id: int, keys: list[str], times: Sequence[int], *, now_ms: int, dedupe_ttl_s: int
+    portal_id: int, events: Sequence[AdmissionEvent], *, now_ms: int, dedupe_ttl_s: int
 ) -> list[bytes | str | int]:
     """Return admission.lua's arguments for the marks of one delivery: the number of hours, then four for each hour.
 
     Args:
         portal_id: the portal of the events.
-        keys: the events' keys.
-        times: the events' `occurredAt`, epoch ms.
+        events: the events to mark.
         now_ms: epoch ms.
         dedupe_ttl_s: how long a mark is kept at least, in seconds.
     """
-    hours = [time // _HOUR_MS for time in times]
-    indexes_by_hour: dict[int, list[int]] = {hour: [] for hour in set(hours)}  # left empty if there is only one hour
-    if len(indexes_by_hour) > 1:
-        for index, hour in enumerate(hours):
-            indexes_by_hour[hour].append(index)
+    keys = [event.key for event in events]
+    hours = {event.occurred_at // _HOUR_MS for event in events}
+    indexes_by_hour: dict[int, list[int]] = {hour: [] for hour in hours}  # left empty if there is only one hour
+    if len(hours) > 1:
+        for index, event in enumerate(events):
+            indexes_by_hour[event.occurred_at // _HOUR_MS].append(index)
     args: list[bytes | str | int] = [len(indexes_by_hour)]
     for hour, indexes in indexes_by_hour.items():
         expires_at, is_extended = _expiry(hour, now_ms // 1000, dedupe_ttl_s)
