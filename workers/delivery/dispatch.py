@@ -65,18 +65,14 @@ class CallResult(NamedTuple):
         handler: its name, or "" if no handler is registered.
         writes: what it wrote.
         applied: by ordering key, the time of the newest change applied.
+        blocks_later_calls: the resolution of later items in the lane if this one is retried: they must not overtake it.
     """
 
     resolution: Resolution
     handler: str = ""
     writes: "Sequence[WriteRecord]" = ()
     applied: Mapping[str, int] = MappingProxyType({})
-
-    @property
-    def blocks_later_calls(self) -> Resolution | None:
-        """The resolution of later items in the lane if this one is retried: they must not overtake it."""
-        delay_s = self.resolution.delay_s
-        return None if delay_s is None else parked_for("behind_another", delay_s)
+    blocks_later_calls: Resolution | None = None
 
 
 class Dispatcher:
@@ -145,7 +141,8 @@ class Dispatcher:
             with suppress(RedisError, OSError):  # writes that are not recorded allow a rewrite loop one more round
                 await self._rewrite_loops.record_writes(event, route.name, writes)
         if resolution.delay_s is not None:
-            return CallResult(resolution, handler, writes)
+            behind = parked_for("behind_another", resolution.delay_s)
+            return CallResult(resolution, handler, writes, blocks_later_calls=behind)
         if resolution is SUPERSEDED and (name := lanes.ordering_key(event)):
             # The run that applied the newer change may have lost its lease before it could settle.
             return CallResult(resolution, handler, writes, {name: lane.newest_applied[name]})

@@ -111,8 +111,7 @@ class LaneManager:
         ]
         self._call_count += 1
         self._token = f"{self._holder}:{self._call_count}"
-        for lane in acquired:  # only now: every item of the call is in its lane
-            self._ready.put(lane)
+        self._ready.put(acquired)  # only now: every item of the call is in its lane
         return busy
 
     def _add_args(self, args: list[str | int], run: OwningRun, items: list[WorkItem]) -> _DeliveryRequest:

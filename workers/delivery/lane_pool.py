@@ -50,7 +50,7 @@ class LanePool:
         self._is_starting = False
         loop = asyncio.get_running_loop()
         while self._ready:
-            lane = self._ready.get_nowait()
+            lane = self._ready.popleft()
             if self._ready and not self._check_is_due:
                 self._check_is_due = True
                 loop.call_soon(self._check_ready, work_lane)  # runs once this task blocks or ends

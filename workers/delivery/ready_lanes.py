@@ -2,38 +2,24 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 from workers.delivery.lanes import Lane
 
 
-class ReadyLanes:
+class ReadyLanes(deque[Lane]):
     """Acquired lanes without a task, oldest first."""
 
     def __init__(self) -> None:
-        self._lanes: deque[Lane] = deque()
-        self._was_put = asyncio.Event()
+        super().__init__()
+        self._were_put = asyncio.Event()
 
-    def __bool__(self) -> bool:
-        return bool(self._lanes)
-
-    def put(self, lane: Lane) -> None:
-        """Add a lane."""
-        self._lanes.append(lane)
-        self._was_put.set()
-
-    def get_nowait(self) -> Lane:
-        """Remove and return the oldest lane.
-
-        Raises:
-            IndexError: there is none.
-        """
-        return self._lanes.popleft()
-
-    def clear(self) -> None:
-        """Remove all lanes."""
-        self._lanes.clear()
+    def put(self, lanes: Iterable[Lane]) -> None:
+        """Append lanes, and wake the task that waits."""
+        self.extend(lanes)
+        self._were_put.set()
 
     async def wait(self) -> None:
-        """Wait until a lane was put since the last call; only one task may wait."""
-        await self._was_put.wait()
-        self._was_put.clear()
+        """Wait until lanes were put since the last call; only one task may wait."""
+        await self._were_put.wait()
+        self._were_put.clear()

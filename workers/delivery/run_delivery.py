@@ -103,7 +103,8 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
                     postpone((*call.coalesced, call.item), blocked)
                     continue
                 result = await parts.dispatcher.dispatch(call, lane, parts.lanes.redis_time_ms)
-                lane.advance(result.applied)
+                if result.applied:
+                    lane.advance(result.applied)
                 resolve_call(call, result)
                 blocked = result.blocks_later_calls
     finally:

@@ -16,10 +16,6 @@ Answer = TypeVar("Answer")
 _Submission: TypeAlias = "tuple[Item, int, asyncio.Future[Answer] | None]"  # with its weight
 
 
-def _one(_: object) -> int:
-    return 1
-
-
 class GroupCommit(Generic[Item, Answer]):
     """Commits items in groups, in the order in which they were added."""
 
@@ -28,7 +24,7 @@ class GroupCommit(Generic[Item, Answer]):
         commit: Callable[[list[Item]], Awaitable[Sequence[Answer]]],
         *,
         max_weight: int,
-        weight: Callable[[Item], int] = _one,
+        weight: Callable[[Item], int] | None = None,
         full_weight: int | None = None,
         max_calls: int = 1,
         outage: RedisOutage | None = None,
@@ -38,7 +34,7 @@ class GroupCommit(Generic[Item, Answer]):
         Args:
             commit: sends one group and returns one answer for each of its items, in their order.
             max_weight: a group that weighs this much takes no further item, so that one call never holds Redis long.
-            weight: the weight of an item.
+            weight: returns the weight of an item; by default, each weighs 1.
             full_weight: waiting items that weigh this much are committed at once, beside the calls under way. Lighter
                 groups wait for the call under way and for the rest of the event loop's iteration. By default,
                 every group waits.
@@ -78,7 +74,7 @@ class GroupCommit(Generic[Item, Answer]):
             await asyncio.wait(self._calls)
 
     def _add(self, item: Item, answer: "asyncio.Future[Answer] | None") -> None:
-        weight = self._weight(item)
+        weight = 1 if self._weight is None else self._weight(item)
         self._waiting.append((item, weight, answer))
         self._waiting_weight += weight
         calls = len(self._calls)
