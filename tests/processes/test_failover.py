@@ -26,7 +26,7 @@ PATH = "/webhooks/hubspot"
 
 @dataclass(slots=True)
 class Pair:
-    """A primary, its replica, and the one address of whichever is the primary now."""
+    """A primary, its replica, and the one address of the current primary."""
 
     address: str
     primary: Redis

@@ -1,4 +1,4 @@
-"""workers.queue.arq_worker: jobs are claimed in batches, beside stock workers, and across Redis outages."""
+"""workers.queue.arq_worker: batches of jobs, a queue shared with stock workers, Redis outages."""
 
 import asyncio
 import os
@@ -154,7 +154,7 @@ async def test_idle_worker_is_woken(redis: Redis, worker: ArqBatchWorker, jobs: 
     worker.poll_delay_s = 30
     await start(worker)
     async with asyncio.timeout(20):
-        while not dict(await redis.pubsub_numsub(WAKE_CHANNEL))[WAKE_CHANNEL.encode()]:  # noqa: ASYNC110 - nothing tells of it
+        while not dict(await redis.pubsub_numsub(WAKE_CHANNEL))[WAKE_CHANNEL.encode()]:  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.005)
     await queue(redis, "7-1-a")
     await redis.publish(WAKE_CHANNEL, "")

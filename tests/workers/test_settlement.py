@@ -62,7 +62,7 @@ async def test_delivery_with_events_settled_elsewhere_stays_queued(
     redis: Redis, settlement: Settlement, delivery: Delivery
 ) -> None:
     await redis.sadd(keys.settled_events(delivery.portal_id, delivery.id), "a")
-    settlement.add_step(SettlementStep(delivery, ("a", "b"), (), INCR))  # moves two events, of which one is settled
+    settlement.add_step(SettlementStep(delivery, ("a", "b"), (), INCR))  # moves two events; one is settled already
     assert not await settlement.close_delivery(delivery)
     assert (await redis.get("n"), await redis.zcard(JOB_QUEUE)) == (None, 1)
 

@@ -1,6 +1,6 @@
 """`tools.current_value` for one event: the value of a property that a handler should act on.
 
-Our own write never wins over a value that somebody set: see docs/adr/0052.
+A value that a person set is never replaced by our own write of an older value: see docs/adr/0052.
 """
 
 from spokes.core.events import Event

@@ -58,12 +58,12 @@ _LOGGED_DELIVERY_ID: Final = ContextVar("logged_delivery_id", default="")  # in 
 
 
 class CallResult(NamedTuple):
-    """What became of one handler call.
+    """The result of one handler call.
 
     Attributes:
         resolution: of the event that the handler was called for.
         handler: its name, or "" if no handler is registered.
-        writes: what it wrote.
+        writes: its writes in HubSpot.
         applied: by ordering key, the time of the newest change applied.
         blocks_later_calls: the resolution of later items in the lane if this one is retried: they must not overtake it.
     """
@@ -138,7 +138,7 @@ class Dispatcher:
         current_value = EventCurrentValue(self._crm.own_writes, event, as_received, applied_at=applied_at)
         resolution = await self._resolve(call, lane, route, writes, current_value)
         if writes and route is not None and resolution is PROCESSED:
-            with suppress(RedisError, OSError):  # writes that are not recorded allow a rewrite loop one more round
+            with suppress(RedisError, OSError):  # without the record, a rewrite loop goes one more round
                 await self._rewrite_loops.record_writes(event, route.name, writes)
         if resolution.delay_s is not None:
             behind = parked_for("behind_another", resolution.delay_s)
@@ -215,7 +215,7 @@ class Dispatcher:
                     await route.function(event, tools)
             finally:
                 self._metrics.handler_ran(route.name, time.perf_counter() - started)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises becomes a resolution
+        except Exception as error:  # noqa: BLE001 - every exception of a handler becomes a resolution
             return await self._resolve_error(item, attempt, error, route)
         if tools.has_used_crm:
             await self._pauses.record_result(event.portal_id, None)

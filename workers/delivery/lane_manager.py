@@ -53,9 +53,8 @@ class LaneManager:
         self._ready = ready
         self._call_count = 0
         self._waiting: dict[str, list[WorkItem]] = {}  # by lane: items that wait because another process holds it
-        self._token = (
-            f"{holder}:0"  # one per call, and the same when the call is repeated: its lanes may be ours already
-        )
+        # Each call has its own token, and keeps it when it is repeated: the first try may have acquired the lanes.
+        self._token = f"{holder}:0"
         self._group_commit: GroupCommit[tuple[OwningRun, list[WorkItem]], list[WorkItem]] = GroupCommit(
             self._commit, max_weight=_MAX_EVENTS, weight=lambda request: len(request[1]), outage=outage
         )

@@ -52,8 +52,8 @@ class Resolution:
     def advances_newest(self) -> bool:
         """Whether the event supersedes older changes from now on.
 
-        An echo does not: our write may be based on what we read before somebody else changed the property, and that
-        change, although older than our write, must still run.
+        An echo does not: our write may be based on a value that we read before somebody changed it. That change,
+        although older than our write, must still run.
         """
         return self.outcome is Outcome.PROCESSED or self.reason == "rewrite_loop"
 
@@ -72,9 +72,8 @@ REWRITE_LOOP: Final = Resolution(Outcome.ECHO, "rewrite_loop", counts_as_attempt
 NO_HANDLER: Final = Resolution(Outcome.DEAD, "no_handler")
 CRASH_LOOP: Final = Resolution(Outcome.DEAD, "crash_loop")
 WORKER_DIED: Final = Resolution(Outcome.PARKED, "worker_died", 0.0, counts_as_attempt=False)
-LEASE_LOST: Final = Resolution(
-    Outcome.PARKED, "lease_lost", 1.0, counts_as_attempt=False
-)  # the new holder is known by then
+# After one second it is clear which worker holds the lane.
+LEASE_LOST: Final = Resolution(Outcome.PARKED, "lease_lost", 1.0, counts_as_attempt=False)
 MERGED_AWAY: Final = Resolution(Outcome.PARKED, "record_merged_away", 0.0, counts_as_attempt=False)
 
 

@@ -76,7 +76,7 @@ class RewriteLoopDetector:
         return values
 
     def _answer_field(self, event: Event) -> str:
-        # Withheld values all look alike, so their events are told apart by time.
+        # Withheld values are all equal, so their events are distinguished by time.
         value = str(event.occurred_at) if event.is_sensitive else event.property_value or ""
         return f"answered:{event.property_name}:{keyed_hash(self._key, value)}"
 

@@ -42,7 +42,7 @@ _OBJECT_BUSY: Final = parked_for("object_busy", 2.0)
 
 
 async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd:
-    """Run one delivery; events that cannot be settled now move into later deliveries."""
+    """Run one delivery. Events that cannot be settled now move into later deliveries."""
     try:
         delivery = Delivery.from_job(claimed.argument)
         run = DeliveryRun(delivery, parts.settlement, parts.settings)
@@ -93,7 +93,7 @@ async def acquire_lanes(run: DeliveryRun, parts: "WorkerParts") -> None:
 
 
 async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
-    """Run the items of a lane, and those that enter it meanwhile; then release it."""
+    """Run the items of a lane, including those that enter it during the run; then release it."""
     try:
         while lane.items:
             items, lane.items = lane.items, []

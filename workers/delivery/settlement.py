@@ -96,7 +96,7 @@ class RunMetrics:
             self._lags_s.append(max(0, lag_ms) / 1000)
 
     def flush(self) -> None:
-        """Add everything collected to the metrics, and start anew."""
+        """Add everything collected to the metrics, and clear it."""
         for key, count in self._outcomes.items():
             counter = _OUTCOME_COUNTERS.get(key)
             if counter is None:

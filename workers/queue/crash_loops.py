@@ -30,7 +30,7 @@ class CrashLoopGuard:
 
     @asynccontextmanager
     async def isolate(self, delivery: Delivery) -> AsyncIterator[bool]:
-        """Run a delivery of one event beside no other suspect; yield whether it has killed too many workers."""
+        """Run a delivery of one event while no other suspect runs; yield whether it has killed too many workers."""
         entry = delivery.entries[0]
         key = keys.crash_count(delivery.portal_id, entry.key)
         async with self._lock:

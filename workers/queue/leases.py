@@ -22,7 +22,7 @@ log = structlog.get_logger()
 class Lease(NamedTuple):
     """A key, the value it has while it is ours, and whether it may be reacquired after it lapsed.
 
-    A job's may: another worker that ran it meanwhile has either closed it or holds its lease. An object's lane may not:
+    A job's may: another worker that has run it since has either closed it or holds its lease. An object's lane may not:
     another worker may have held it and released it, and the newest timestamps that we read are outdated.
     """
 

@@ -24,7 +24,7 @@ from spokes.privacy.requests import RequestState, load_requests
 _DAY_H: Final = 24
 _BASELINE_DAYS: Final = 7
 _UNUSUAL_FACTOR: Final = 4  # times the daily average
-_NEVER_UNUSUAL: Final = 20  # so few in 24 hours are no alert, whatever the average
+_NEVER_UNUSUAL: Final = 20  # this many in 24 hours are no alert, even far above the average
 _RECOUNT_HOURS: Final = 3  # records may reach the audit store late
 _COUNTS_TTL_S: Final = (_BASELINE_DAYS + 2) * 86_400
 _DAY_MS: Final = 86_400_000

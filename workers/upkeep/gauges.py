@@ -33,7 +33,7 @@ from spokes.queue.dead_letters import DeadLetters
 _EVERY_S: Final = 10
 _MINUTE_S: Final = 60
 _TTL_S: Final = 45
-_IN_USE_S: Final = 120  # a portal's budget is measured until so long after the last worker that used it
+_IN_USE_S: Final = 120  # after the last worker that used a portal's budget, it is measured for two more minutes
 
 
 async def update_gauges(redis: Redis, budget: RateBudget) -> None:

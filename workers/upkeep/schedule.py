@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _CHECK_EVERY_S: Final = 5.0  # for jobs that are due
 _LOCK_TTL_S: Final = 600  # an interrupted job can run again after this
-_ERASURE_SETTLE_MS: Final = 120_000  # events of an erased object may still be processed for so long
+_ERASURE_SETTLE_MS: Final = 120_000  # events of an erased object may still be in progress during this time
 _DAY_S: Final = 86_400
 _NIGHT_OFFSET_S: Final = 3 * 3600  # UTC
 log = structlog.get_logger()
@@ -144,7 +144,7 @@ def _key_names(job: PeriodicJob) -> tuple[str, str]:
 
 
 async def purge_erased_again(redis: Redis) -> None:
-    """Purge objects again that were erased a while ago; stop with those of which nothing is left."""
+    """Purge recently erased objects again; forget each once no data is found."""
     until_ms = clock.now_ms() - _ERASURE_SETTLE_MS
     for member in await redis.zrangebyscore(keys.ERASED_OBJECTS, 0, until_ms):
         portal_id, object_type, object_id = member.decode().split(":", 2)

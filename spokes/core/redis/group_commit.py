@@ -35,10 +35,10 @@ class GroupCommit(Generic[Item, Answer]):
             commit: sends one group and returns one answer for each of its items, in their order.
             max_weight: a group that weighs this much takes no further item, so that one call never holds Redis long.
             weight: returns the weight of an item; by default, each weighs 1.
-            full_weight: waiting items that weigh this much are committed at once, beside the calls under way. Lighter
-                groups wait for the call under way and for the rest of the event loop's iteration. By default,
-                every group waits.
-            max_calls: the number of calls under way at a time while groups are full; 1 keeps items in order.
+            full_weight: waiting items that weigh this much are committed at once, concurrently with other calls. A
+                lighter group waits for the current call, and until the end of the event loop's iteration. By default,
+                every group waits for the current call.
+            max_calls: limit of concurrent calls while groups are full; 1 keeps items in order.
             outage: waits until Redis is back and repeats the call, so `commit` must be safe to repeat. Without it, and
                 for other errors, the submitters of the group receive the error.
         """
@@ -59,7 +59,7 @@ class GroupCommit(Generic[Item, Answer]):
         return future
 
     def enqueue(self, item: Item) -> None:
-        """Add an item whose answer nobody needs; items added later are committed after it."""
+        """Add an item without waiting for its answer; items added later are committed after it."""
         self._add(item, None)
 
     def pending(self) -> Iterator[Item]:
@@ -118,7 +118,7 @@ class GroupCommit(Generic[Item, Answer]):
             for (_, _, future), answer in zip(group, answers, strict=True):
                 if future is not None and not future.done():
                     future.set_result(answer)
-        except Exception as error:  # noqa: BLE001 - whatever it is: no submitter may wait for ever
+        except Exception as error:  # noqa: BLE001 - every submitter must get an answer or the error
             for _, _, future in group:
                 if future is not None and not future.done():
                     future.set_exception(error)
