@@ -1,4 +1,4 @@
-# Every target makes the environment it needs; `make` alone tells what there is.
+# Every target creates the environment it needs; `make` alone lists the targets.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,50 +7,57 @@ SOURCES := spokes ingest workers handlers chaos tests bench
 BENCHES ?= claims receiver flood workers memory budget record scenarios growth
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-browser test-chaos screenshots check coverage mutation audit bench fuzz chaos format lock clean
+.PHONY: help demo up test test-slow test-browser test-chaos screenshots check coverage mutation audit bench fuzz chaos format lock clean
 
-help: ## what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help: ## list the targets
+	@echo "Start here:"
+	@awk -F ':.*## ' '/^(demo|up|test|check):.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "More:"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / && !/^(demo|up|test|check|help):/ { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(STAMP) ## the whole main job on the simulator, checked against the truth
+demo: $(STAMP) ## a day of events on a simulated HubSpot, every result checked
 	@$(BIN)/python -m spokes.simulator demo $(ARGS)
 
-up: $(STAMP) ## keep web, worker and the embedded parts running in this terminal
+up: $(STAMP) ## run web, worker, Valkey and SQLite in this terminal
 	@$(BIN)/python -m spokes up $(ARGS)
 
-test: $(STAMP) ## all tests, on a real Valkey and a real PostgreSQL
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(STAMP) ## the tests, on a real Valkey and a real PostgreSQL
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
+
+test-slow: $(STAMP) ## the suites that take longer: chaos and whole processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 test-browser: $(VENV)/browser ## the console in a real Chromium, which must be installed
 	$(BIN)/python -m pytest -q tests/browser $(ARGS)
 
-screenshots: $(VENV)/browser ## the pictures in docs/images, made with a real Chromium
+screenshots: $(VENV)/browser ## redraw docs/images with a real Chromium
 	PYTHONPATH=. $(BIN)/python tests/browser/screenshots.py $(ARGS)
 
-check: $(STAMP) ## what CI runs: format, lint, types, the import ladder, tests
+check: $(STAMP) ## what CI runs: format, lint, types, import contracts, all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) test
+	$(MAKE) test-slow
 
-coverage: $(STAMP) ## which branches of the product no test takes; with those that only other processes take
+coverage: $(STAMP) ## branches that no test takes, in this and in child processes
 	@rm -f .coverage .coverage.*
 	COVERAGE_PROCESS_START=pyproject.toml $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 
-mutation: $(VENV)/mutation ## small faults put into the code that decides, and which no test sees; ROOMS="backoff chain" for some
-	@nice $(BIN)/python bench/mutation.py $(ROOMS) $(ARGS)
+mutation: $(VENV)/mutation ## small faults in the code that decides that no test notices; MODULES="resolution chain" for some
+	@nice $(BIN)/python bench/mutation.py $(or $(MODULES),$(ROOMS)) $(ARGS)
 
-audit: $(STAMP) ## known vulnerabilities of what is installed; asks a service on the net
+audit: $(STAMP) ## known vulnerabilities of the dependencies; asks a service on the internet
 	@$(PYTHON) -c 'import urllib.request as u; u.urlopen("https://api.osv.dev/", timeout=10)' 2>&1 | grep -q URLError && \
 		{ echo "NOT CHECKED: https://api.osv.dev cannot be reached from here."; exit 2; } || true
 	@[ -x $(VENV)/audit/bin/pip-audit ] || \
 		{ $(PYTHON) -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit; }
 	$(VENV)/audit/bin/pip-audit --vulnerability-service osv --disable-pip --require-hashes -r requirements.txt
 
-bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, into docs; BENCHES="claims growth" for some
+bench: $(STAMP) ## benchmarks at a glance; FULL=1 for reliable figures, written to docs; BENCHES="claims growth" for some
 	@for name in $(BENCHES); do \
 		[ -f bench/$$name.py ] || continue; \
 		options=; case $$name$(FULL) in \
@@ -69,13 +76,13 @@ bench: $(STAMP) ## how fast it is, at a glance; FULL=1 for figures that hold, in
 fuzz: $(STAMP) ## 100,000 hostile requests against a real web process; ARGS="--seed 7 --requests 5000"
 	@$(BIN)/python bench/fuzz.py $(ARGS)
 
-test-chaos: $(STAMP) ## the short run of chaos alone, with its known seed; `make test` has it too
+test-chaos: $(STAMP) ## the short chaos run with a known seed
 	$(BIN)/python -m pytest -q tests/chaos $(ARGS)
 
-chaos: $(STAMP) ## break everything while it works, then count; MINUTES=5 SEED=7 ARGS="--workers 4"
+chaos: $(STAMP) ## break every part under load, then check the invariants; MINUTES=5 SEED=7 ARGS="--workers 4"
 	@$(BIN)/python -m chaos --minutes $(or $(MINUTES),1) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-format: $(STAMP) ## put the code in the house's form
+format: $(STAMP) ## format the code and apply safe lint fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
@@ -88,7 +95,7 @@ lock: ## compile pyproject.toml into the locked requirements; needs uv
 clean: ## remove the environment and all embedded data
 	rm -rf $(VENV) .spokes build *.egg-info
 
-# Each package that is named, and not what they name: playwright is 50 MB, and only a script beside it is wanted.
+# Without their dependencies: playwright alone is 50 MB, and only a script beside it is used.
 $(VENV)/browser: $(STAMP) requirements-browser.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-browser.txt
 	@touch $@
@@ -99,8 +106,8 @@ $(VENV)/mutation: $(STAMP) requirements-mutation.txt
 
 $(STAMP): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "Spokes needs Python 3.11 or later; say which with: make PYTHON=python3.12"; exit 1; }
-	@echo "Making the environment in $(VENV), once; this takes about a minute."
+		{ echo "Spokes needs Python 3.11 or later. Name one: make PYTHON=python3.12"; exit 1; }
+	@echo "Creating the environment in $(VENV); this takes about a minute, once."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .

@@ -1,6 +1,6 @@
-"""Browser sessions in Redis. Deleting the key ends the session at once.
+"""Sessions of people, in Redis. Rule: a cookie that is not in Redis is nothing, so ending a session really ends it.
 
-A session's key contains the hash of its cookie, so read access to Redis does not allow taking a session over.
+Redis knows a session by the hash of its cookie: who can read Redis cannot become somebody else.
 """
 
 import hashlib
@@ -26,45 +26,43 @@ _USER_PREFIX: Final = "spokes:console:sessions:"
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """Starts, finds and ends sessions; `key` signs CSRF tokens."""
+    """What can be done with sessions; `key` is for CSRF tokens alone."""
 
     redis: Redis
     key: bytes
 
     async def start(self, name: str, roles: Iterable[Role], portals: Iterable[int] | None) -> str:
-        """Start a session; return the value of its cookie.
+        """Begin a session; return what its cookie holds.
 
         Raises:
             RedisError, OSError: Redis does not answer.
         """
         cookie = secrets.token_urlsafe(32)
-        session = {"name": name, "roles": sorted(roles), "portals": None if portals is None else sorted(portals)}
-        index = _USER_PREFIX + name
+        told = {"name": name, "roles": sorted(roles), "portals": None if portals is None else sorted(portals)}
+        names = _USER_PREFIX + name
         async with self.redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(_session_key(cookie), orjson.dumps({**session, "began": int(time.time())}), ex=IDLE_S)
-            pipeline.sadd(index, _session_key(cookie))
-            pipeline.expire(index, MAX_AGE_S)
+            pipeline.set(_session_key(cookie), orjson.dumps({**told, "began": int(time.time())}), ex=IDLE_S)
+            pipeline.sadd(names, _session_key(cookie))
+            pipeline.expire(names, MAX_AGE_S)
             await pipeline.execute()
         return cookie
 
     async def find(self, cookie: str, *, touch: bool = True) -> Actor | None:
-        """Return the actor of a session, or None if it has ended; `touch` restarts the idle hour.
+        """Return whose session it is, None when it is over; `touch` lets the hour of idleness begin anew.
 
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        key = _session_key(cookie)
-        payload = await (self.redis.getex(key, ex=IDLE_S) if touch else self.redis.get(key))
-        if payload is None:
+        place = _session_key(cookie)
+        kept = await (self.redis.getex(place, ex=IDLE_S) if touch else self.redis.get(place))
+        if kept is None:
             return None
-        session = orjson.loads(payload)
-        if time.time() - session["began"] > MAX_AGE_S:
+        told = orjson.loads(kept)
+        if time.time() - told["began"] > MAX_AGE_S:
             await self.end(cookie)
             return None
-        portals = None if session["portals"] is None else frozenset(session["portals"])
-        return Actor(
-            session["name"], frozenset(map(Role, session["roles"])), portals, csrf_token=self.csrf_token(cookie)
-        )
+        portals = None if told["portals"] is None else frozenset(told["portals"])
+        return Actor(told["name"], frozenset(map(Role, told["roles"])), portals, csrf_token=self.csrf_token(cookie))
 
     async def end(self, cookie: str) -> None:
         """End a session.
@@ -75,18 +73,18 @@ class Sessions:
         await self.redis.delete(_session_key(cookie))
 
     async def end_all(self, name: str) -> int:
-        """End every session of an actor; return how many there were.
+        """End every session of somebody; return how many there were.
 
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        keys = await self.redis.smembers(_USER_PREFIX + name)  # type: ignore[misc]  # redis-py types one class for sync and async
-        ended = int(await self.redis.delete(*keys)) if keys else 0
+        places = await self.redis.smembers(_USER_PREFIX + name)  # type: ignore[misc]  # redis-py types one class for sync and async
+        ended = int(await self.redis.delete(*places)) if places else 0
         await self.redis.delete(_USER_PREFIX + name)
         return ended
 
     def csrf_token(self, cookie: str) -> str:
-        """Return the CSRF token of the session's forms."""
+        """Return the token that the session's forms carry."""
         return hmac.digest(self.key, cookie.encode(), "sha256").hex()
 
 

@@ -12,7 +12,8 @@ from typing import Annotated, TypeVar
 import orjson
 import typer
 
-from spokes.console.audit_store import open_audit_store
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import open_engine
 from spokes.console.output import (
     JsonOption,
     ReasonOption,
@@ -128,8 +129,12 @@ async def _erase(erasures: Erasures, person: Person, law: Law) -> ErasureRequest
 
 
 async def _find_requests(state: RequestState | None) -> list[ErasureRequest]:
-    async with open_audit_store(Settings.from_env()) as engine:
+    engine = open_engine(Settings.from_env().database_address)
+    try:
+        await schema.require_current(engine)
         return await load_requests(engine, state=state)
+    finally:
+        await engine.dispose()
 
 
 def _run(work: Callable[[Erasures, int], Coroutine[None, None, T]], portal: int | None, reason: str = "") -> T:
@@ -141,8 +146,11 @@ async def _with_erasures(
 ) -> T:
     settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(redis_client(settings))
-        engine = await stack.enter_async_context(open_audit_store(settings))
+        redis = redis_client(settings)
+        stack.push_async_callback(redis.aclose)
+        engine = open_engine(settings.database_address)
+        stack.push_async_callback(engine.dispose)
+        await schema.require_current(engine)
         crm = await CRM.open(settings, redis)
         stack.push_async_callback(crm.close)
         portal_id = portal or await _default_portal(settings, crm)

@@ -1,4 +1,4 @@
-"""A fetched value, cached for a limited time: at most one fetch in flight, with a minimum interval."""
+"""Something that is fetched and kept for a while. Rule: one fetch at a time, and no more of them than a little."""
 
 import asyncio
 import time
@@ -9,9 +9,9 @@ from typing import Final, Generic, TypeVar
 from spokes.console.identity.http_client import provider_unavailable
 from spokes.core.errors import HttpProblem
 
-MIN_INTERVAL_S: Final = 30.0  # between two fetches, whatever unknown key ids clients send
+MIN_INTERVAL_S: Final = 30.0  # from one fetch to the next, whatever strangers ask for
 _RETRY_AFTER_FAILURE_S: Final = 5.0
-_MAX_AGE_S: Final = 3600.0  # an older copy is not used even if the fetch fails
+_MAX_AGE_S: Final = 3600.0  # so old it may be when no newer one can be had
 T = TypeVar("T")
 
 
@@ -22,7 +22,7 @@ class _Copy(Generic[T]):
 
 
 class CachedValue(Generic[T]):
-    """The result of `fetch`, cached for `fresh_s` seconds; `clock` returns seconds."""
+    """What `fetch` returns, for `fresh_s` seconds; `clock` tells seconds."""
 
     def __init__(
         self, fetch: Callable[[], Awaitable[T]], *, fresh_s: float, clock: Callable[[], float] = time.monotonic
@@ -31,14 +31,14 @@ class CachedValue(Generic[T]):
         self._fresh_s = fresh_s
         self._clock = clock
         self._copy: _Copy[T] | None = None
-        self._next_fetch_at = clock()
+        self._next_fetch_at = clock()  # when another fetch may begin
         self._lock = asyncio.Lock()
 
     async def get(self, *, other_than: T | None = None) -> T:
-        """Return the value; if the cached one is `other_than`, fetch it again if the interval has passed.
+        """Return it; where that is `newer_than`, fetch it anew if it is time.
 
         Raises:
-            HttpProblem: 503, the fetch failed and the cached copy is too old.
+            Problem: 503, it cannot be had, and what we have is too old.
         """
         async with self._lock:
             copy, now = self._copy, self._clock()
@@ -50,7 +50,7 @@ class CachedValue(Generic[T]):
                     copy = self._copy = _Copy(await self._fetch(), now)
                     self._next_fetch_at = now + MIN_INTERVAL_S
                 except HttpProblem:
-                    pass  # the cached copy may still be used
+                    pass  # what we have may still do
             if copy is None or now - copy.fetched_at > _MAX_AGE_S:
                 raise provider_unavailable()
             return copy.value

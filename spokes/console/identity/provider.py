@@ -1,7 +1,7 @@
-"""The identity provider's discovery document and signing keys. Only RSA keys for signing are used.
+"""An identity provider: what it says of itself, and the keys it signs with. Rule: RSA keys for signing, no others.
 
-PyJWT's own client fetches keys with urllib, which would block the event loop or occupy threads. Here aiohttp fetches
-them and PyJWT parses them.
+PyJWT's own client fetches keys with urllib, which would block the loop or fill threads; here they are fetched by
+aiohttp, and PyJWT reads them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ SigningKeys = Mapping[str, jwt.PyJWK]
 
 
 class Discovery(BaseModel):
-    """The fields we use of OpenID Connect's discovery document."""
+    """What we need of OpenID Connect's discovery document."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -37,7 +37,7 @@ class Provider:
     """The identity provider of a deployment."""
 
     def __init__(self, settings: Settings, client: ProviderClient) -> None:
-        """Fetch with `client`, which the caller closes."""
+        """Ask by `wire`, which stays the caller's to close."""
         self.settings = settings
         self.client = client
         self._discovery = CachedValue(self._fetch_discovery, fresh_s=_CACHE_S)
@@ -45,30 +45,30 @@ class Provider:
 
     @classmethod
     def from_settings(cls, settings: Settings, client: ProviderClient) -> Self | None:
-        """Return the provider of OIDC_ISSUER, None without one."""
+        """Return the provider that `settings` name, None without one."""
         return cls(settings, client) if settings.oidc_issuer else None
 
     async def discovery(self) -> Discovery:
-        """Return the discovery document.
+        """Return what the provider says of itself.
 
         Raises:
-            HttpProblem: 503, the provider does not answer, or the document names another issuer.
+            Problem: 503, it does not answer, or says that it is another.
         """
         return await self._discovery.get()
 
     async def keys(self) -> SigningKeys:
-        """Return the signing keys by key id (`kid`).
+        """Return the keys that it signs with, by name.
 
         Raises:
-            HttpProblem: 503, they cannot be fetched.
+            Problem: 503, they cannot be had.
         """
         return await self._keys.get()
 
     async def key(self, key_id: str) -> jwt.PyJWK | None:
-        """Return the key of that id, or None if the provider has none; new keys are fetched within 30 s.
+        """Return the key of that name (`kid`), None where the provider has none; new keys are seen within 30 s.
 
         Raises:
-            HttpProblem: 503, the keys cannot be fetched.
+            Problem: 503, the keys cannot be had.
         """
         keys = await self.keys()
         if key_id not in keys:
@@ -78,34 +78,34 @@ class Provider:
     async def _fetch_discovery(self) -> Discovery:
         issuer = self.settings.oidc_issuer
         try:
-            document = Discovery.model_validate(await self.client.get_json(issuer.rstrip("/") + _WELL_KNOWN))
+            found = Discovery.model_validate(await self.client.get_json(issuer.rstrip("/") + _WELL_KNOWN))
         except ValidationError:
             raise provider_unavailable() from None
-        endpoints = (document.jwks_uri, document.authorization_endpoint, document.token_endpoint)
-        if document.issuer != issuer or not all(is_confidential_url(url) for url in endpoints if url):
+        endpoints = (found.jwks_uri, found.authorization_endpoint, found.token_endpoint)
+        if found.issuer != issuer or not all(is_confidential_url(url) for url in endpoints if url):
             raise provider_unavailable()
-        return document
+        return found
 
     async def _fetch_keys(self) -> SigningKeys:
-        keys = (await self.client.get_json((await self.discovery()).jwks_uri)).get("keys")
-        if not isinstance(keys, list):
+        told = (await self.client.get_json((await self.discovery()).jwks_uri)).get("keys")
+        if not isinstance(told, list):
             raise provider_unavailable()
-        return usable_keys(keys)
+        return usable_keys(told)
 
 
 def usable_keys(keys: Iterable[Any]) -> SigningKeys:
-    """Return the signing keys by id: RSA, not for encryption only, not for another algorithm."""
-    usable = {}
+    """Return the keys by name that may sign: RSA, for signatures, for our algorithm or for none in particular."""
+    found = {}
     for key in keys:
         if (
             isinstance(key, dict)
             and key.get("kty") == "RSA"
             and key.get("use", "sig") == "sig"
             and key.get("alg", ALGORITHM) == ALGORITHM
-            and isinstance(key_id := key.get("kid"), str)
+            and isinstance(name := key.get("kid"), str)
         ):
             try:
-                usable[key_id] = jwt.PyJWK(key, ALGORITHM)
+                found[name] = jwt.PyJWK(key, ALGORITHM)
             except (jwt.PyJWTError, ValueError, TypeError):
-                continue  # one malformed key does not invalidate the others
-    return usable
+                continue  # one key that nobody can read takes none of the others away
+    return found

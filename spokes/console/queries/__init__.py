@@ -1,4 +1,5 @@
-"""Operators' questions, answered from Redis and the audit store, for command line, API and pages.
+"""What operators ask, answered from Redis and the audit store: for command line, API and pages alike.
 
-Queries only read and return frozen values. Each takes the portals that the actor may see, None for all.
+Rule: it only reads, returns frozen values, and shows nobody another portal's: each question takes the portals that the
+asker may see, None for all.
 """

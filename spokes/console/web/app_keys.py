@@ -1,4 +1,4 @@
-"""Typed keys of the application's shared objects. `spokes.console.app` opens and closes them."""
+"""What the console's process holds while it runs. Rule: opened in `app`, closed there, found here by its key."""
 
 from typing import Final
 
@@ -14,9 +14,9 @@ from spokes.core.settings import Settings
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
-ENGINE: Final = web.AppKey("engine", AsyncEngine)  # the audit store, which may not be migrated yet
+ENGINE: Final = web.AppKey("engine", AsyncEngine)  # the audit store; whether it is migrated is for the asker to see
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 USERS: Final = web.AppKey("users", Users)
-PROVIDER: Final = web.AppKey[Provider | None]("provider")  # the identity provider; None without OIDC_ISSUER
+PROVIDER: Final = web.AppKey[Provider | None]("provider")  # of identities; None where OIDC_ISSUER names none
 TEMPLATES: Final = web.AppKey("templates", Environment)
-BEHIND_WEB_PROCESS: Final = web.AppKey("behind_web", bool)  # our web process forwards requests and client addresses
+BEHIND_WEB_PROCESS: Final = web.AppKey("behind_web", bool)  # on a socket, where our own web process says who asks

@@ -1,0 +1,59 @@
+"""The layout: no crowded folders, no class name with two meanings, decisions listed in their index."""
+
+import ast
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from tests.support.deployment import ROOT
+
+FOLDERS = ("spokes", "ingest", "workers", "handlers", "chaos")
+MAX_MODULES = 17  # about fifteen; one module per command makes console/commands the largest
+DECISIONS = ROOT / "docs" / "adr"
+
+
+def modules() -> list[Path]:
+    """Return every module of the product."""
+    return [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_no_folder_holds_more_modules_than_a_reader_can_scan() -> None:
+    sizes = Counter(path.parent.relative_to(ROOT).as_posix() for path in modules() if path.name != "__init__.py")
+    assert {folder: size for folder, size in sizes.items() if size > MAX_MODULES} == {}
+
+
+def test_no_class_name_has_two_meanings() -> None:
+    places: defaultdict[str, list[str]] = defaultdict(list)
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(path.relative_to(ROOT).as_posix())
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_decisions_have_one_form() -> None:
+    headings = ["## Context", "## Decision", "## Consequences"]
+    for page in sorted(DECISIONS.glob("0*.md")):
+        lines = page.read_text().splitlines()
+        assert lines[0].startswith(f"# {page.name[:4]}. "), page.name
+        assert lines[2].startswith("Status: "), page.name
+        assert [line for line in lines if line.startswith("## ")] == headings, page.name
+
+
+def test_index_of_decisions_is_complete() -> None:
+    index = (DECISIONS / "README.md").read_text()
+    for page in sorted(DECISIONS.glob("0*.md")):
+        lines = page.read_text().splitlines()
+        title, status = lines[0].partition(". ")[2], lines[2].removeprefix("Status: ")
+        assert f"| [{page.name[:4]}]({page.name}) | {title} | {status} |" in index, page.name
+
+
+def test_documents_link_to_files_that_exist() -> None:
+
+    links = [
+        (page, target)
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+        for target in re.findall(r"\]\(([^)#\s]+)", page.read_text())
+        if "://" not in target
+    ]
+    assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
