@@ -3,7 +3,6 @@
 import asyncio
 import getpass
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
@@ -21,7 +20,7 @@ from spokes.console.output import (
     progress,
 )
 from spokes.console.queries.dead_letters import find_dead_letters
-from spokes.console.queries.descriptions import describe, explain_reason
+from spokes.console.queries.descriptions import describe, describe_as_json, explain_reason
 from spokes.console.queries.events import find_event
 from spokes.console.queries.records import RecordView
 from spokes.core.errors import AuditUnavailable
@@ -88,7 +87,7 @@ def show(
         raise typer.Exit(1)
     history = event_history(key)
     if as_json:
-        print_json(_letter_fields(letter) | {"history": [history_fields(record) for record in history]})
+        print_json(_letter_fields(letter) | {"history": [describe_as_json(record) for record in history]})
         return
     print_table(("Field", "Value"), (_letter_fields(letter) | {"reason": explain_reason(letter.reason)}).items())
     print_history(history)
@@ -227,9 +226,3 @@ def print_history(records: Iterable[RecordView]) -> None:
 
 def _history_row(record: RecordView) -> tuple[object, ...]:
     return format_utc(record.at), describe(record), record.attempt or "", record.handler, record.correlation_id
-
-
-def history_fields(record: RecordView) -> dict[str, object]:
-    """Return a record as a JSON object, without empty fields."""
-    fields = {name: value for name, value in asdict(record).items() if value not in ("", None)}
-    return {"sentence": describe(record), **fields}

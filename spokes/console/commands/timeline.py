@@ -1,7 +1,6 @@
 """`timeline`: everything that happened to one CRM object, from receipt to HubSpot; names and counts, never values."""
 
 import asyncio
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -10,7 +9,7 @@ from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table, progress
-from spokes.console.queries.descriptions import describe, explain_reason
+from spokes.console.queries.descriptions import describe, describe_as_json, explain_reason
 from spokes.console.queries.objects import MatchedObject, Reference
 from spokes.console.queries.records import RecordView
 from spokes.console.queries.timeline import PendingEvent, Timeline, load_timeline
@@ -37,7 +36,8 @@ def timeline(
     with progress("Reading Redis and the audit store"):
         page = asyncio.run(_find_timeline(Settings.from_env(), Reference.from_text(" ".join(reference)), limit, after))
     if as_json:
-        print_json(*map(_pending_json, page.pending), *map(_record_json, page.records), *_page_json(page))
+        records = ({"kind": "record", **describe_as_json(record)} for record in page.records)
+        print_json(*map(_pending_json, page.pending), *records, *_page_json(page))
     else:
         _print_timeline(page)
     if not page.records and not page.pending and page.erased_at is None:
@@ -99,11 +99,6 @@ def _merge_note(matched: MatchedObject) -> str:
 def _record_row(record: RecordView) -> tuple[object, ...]:
     time = f"{format_utc(record.at)}.{record.at % 1000:03d}"
     return time, describe(record), record.subscription_type, record.attempt or "", record.handler, record.event_key
-
-
-def _record_json(record: RecordView) -> dict[str, object]:
-    fields = {name: value for name, value in asdict(record).items() if value not in ("", None)}
-    return {"kind": "record", "sentence": describe(record), **fields}
 
 
 def _pending_json(pending: PendingEvent) -> dict[str, object]:

@@ -1,6 +1,7 @@
 """A record in a sentence, as an operator would tell it. Rule: pure; names and counts only, as the record itself."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Final
 
 from spokes.audit.records import Action, Outcome
@@ -84,6 +85,12 @@ def describe(record: RecordView) -> str:
         case _:
             told = _ACTION_TEXTS.get(record.action, record.action)
             return f"{told}: {record.reason}" if record.reason else told
+
+
+def describe_as_json(record: RecordView) -> dict[str, object]:
+    """Return the record as a JSON object: its sentence, then its fields without the empty ones."""
+    fields = {name: value for name, value in asdict(record).items() if value not in ("", None)}
+    return {"sentence": describe(record), **fields}
 
 
 def explain_reason(reason: str) -> str:
