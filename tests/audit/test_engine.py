@@ -27,7 +27,7 @@ from spokes.core.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("given", "read"),
+    ("address", "expected"),
     [
         ("postgres://u:p@h:5432/d", "postgresql://u:p@h:5432/d"),
         ("postgres://u:p@h/d?sslmode=require", "postgresql://u:p@h/d?sslmode=require"),
@@ -38,17 +38,17 @@ from spokes.core.settings import Settings
         ("postgresql://u@h/d?application_name=a%26b", "postgresql://u@h/d?application_name=a%26b"),
     ],
 )
-def test_address_written_for_any_client_is_translated(given: str, read: str) -> None:
-    address = Settings.from_env({"DATABASE_URL": given}).database_address
-    assert read == asyncpg_address(address)
+def test_address_written_for_any_client_is_translated(address: str, expected: str) -> None:
+    database_address = Settings.from_env({"DATABASE_URL": address}).database_address
+    assert asyncpg_address(database_address) == expected
 
 
-async def test_store_that_does_not_answer_is_told_without_its_password() -> None:
+async def test_error_of_unreachable_store_does_not_contain_its_password() -> None:
     engine = open_engine("postgresql+asyncpg://u:geheim@127.0.0.1:1/d?sslmode=prefer")
-    with pytest.raises(AuditUnavailable, match="does not answer") as told:
+    with pytest.raises(AuditUnavailable, match="does not answer") as raised:
         async with read_connection(engine):
             pass
-    assert "geheim" not in str(told.value)
+    assert "geheim" not in str(raised.value)
     await engine.dispose()
 
 
@@ -64,46 +64,44 @@ async def test_failed_transaction_leaves_nothing(engine: AsyncEngine) -> None:
         await fetch(engine, select(text("a")).select_from(text("half")))
 
 
-async def _copy_on_a_connection_that_is_lost(url: str) -> None:
+async def _copy_on_lost_connection(url: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute("CREATE TEMP TABLE copied (a text)")
 
-    def lost_under_way() -> Iterator[tuple[str]]:
+    def rows_that_lose_the_connection() -> Iterator[tuple[str]]:
         connection.terminate()
         yield ("a" * 1_000_000,)
 
-    with pytest.raises(AttributeError):  # asyncpg's own, of the transport that is gone
-        await connection.copy_records_to_table("copied", records=lost_under_way())
+    with pytest.raises(AttributeError):  # from asyncpg, whose transport is None now
+        await connection.copy_records_to_table("copied", records=rows_that_lose_the_connection())
 
 
-async def test_of_a_copy_that_cannot_be_sent_one_error_is_told_and_no_other(
-    postgres_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_broken_copy_reports_one_error_only(postgres_url: str, caplog: pytest.LogCaptureFixture) -> None:
     asyncio.get_running_loop().set_exception_handler(ignore_orphaned_copy_errors)
-    await _copy_on_a_connection_that_is_lost(postgres_url)
-    await asyncio.sleep(0)  # what is done with the connection is done in the loop's next turn
+    await _copy_on_lost_connection(postgres_url)
+    await asyncio.sleep(0)  # the event loop closes the connection in its next iteration
     gc.collect()
     assert not caplog.records
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-async def test_connection_that_is_lost_in_a_copy_is_a_store_that_does_not_answer(engine: AsyncEngine) -> None:
+async def test_connection_lost_during_copy_raises_audit_unavailable(engine: AsyncEngine) -> None:
     asyncio.get_running_loop().set_exception_handler(ignore_orphaned_copy_errors)
     await schema.upgrade(engine)
 
-    async def insert_while_it_is_lost() -> None:
+    async def insert_with_lost_connection() -> None:
         async with write_connection(engine) as connection:
             raw = (await connection.get_raw_connection()).driver_connection
 
-            class Losing:
+            class ConnectionLoser:
                 def __index__(self) -> int:
                     raw.terminate()
                     return 1
 
-            await _insert(connection, [{**dict.fromkeys(_COLUMNS), "seq": Losing()}])  # type: ignore[dict-item]  # no number on purpose
+            await _insert(connection, [{**dict.fromkeys(_COLUMNS), "seq": ConnectionLoser()}])  # type: ignore[dict-item]  # deliberately not a number
 
     with pytest.raises(AuditUnavailable, match="ConnectionResetError"):
-        await insert_while_it_is_lost()
+        await insert_with_lost_connection()
 
 
 async def _fails_alone(error: Exception) -> None:
@@ -111,9 +109,7 @@ async def _fails_alone(error: Exception) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyError(), asyncpg.ConnectionDoesNotExistError()])
-async def test_exception_of_a_task_that_nobody_waited_for_is_told(
-    error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_exception_of_unawaited_task_is_logged(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     asyncio.get_running_loop().set_exception_handler(ignore_orphaned_copy_errors)
     task = asyncio.create_task(_fails_alone(error))
     await asyncio.wait({task})
@@ -122,7 +118,7 @@ async def test_exception_of_a_task_that_nobody_waited_for_is_told(
     assert "never retrieved" in caplog.text
 
 
-async def test_exception_of_a_future_that_nobody_fetched_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exception_of_unawaited_future_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     asyncio.get_running_loop().set_exception_handler(ignore_orphaned_copy_errors)
     asyncio.get_running_loop().create_future().set_exception(KeyError())
     gc.collect()
@@ -130,31 +126,31 @@ async def test_exception_of_a_future_that_nobody_fetched_is_told(caplog: pytest.
 
 
 def test_records_and_stream_load_without_sqlalchemy() -> None:
-    """The web process appends records and stays small."""
+    """The web process appends records and must stay small."""
     check = "import sys, spokes.audit.records, spokes.audit.stream; sys.exit('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 
 
-class _Locked(sqlite3.Cursor):
-    """A cursor as SQLite's is while another process switches a new file over to its log: that is over in a moment."""
+class _LockedCursor(sqlite3.Cursor):
+    """A cursor that fails three times, as SQLite's does while another process switches a new file to WAL."""
 
-    left = 3
+    failures_left = 3
 
-    def execute(self, sql: str, parameters: object = ()) -> "_Locked":
-        if "journal_mode" in sql and self.left:
-            self.left -= 1
+    def execute(self, sql: str, parameters: object = ()) -> "_LockedCursor":
+        if "journal_mode" in sql and self.failures_left:
+            self.failures_left -= 1
             raise sqlite3.OperationalError("database is locked")
-        super().execute(sql, parameters)  # type: ignore[arg-type]  # there are none
+        super().execute(sql, parameters)  # type: ignore[arg-type]  # no statement here has parameters
         return self
 
 
 class _Connection(sqlite3.Connection):
-    def cursor(self) -> _Locked:  # type: ignore[override]  # always this one
-        return _Locked(self)
+    def cursor(self) -> _LockedCursor:  # type: ignore[override]  # narrower on purpose
+        return _LockedCursor(self)
 
 
-def test_file_that_another_switches_over_is_waited_for(tmp_path: Path) -> None:
-    """It comes of two processes that start at once, about once in 300 times, and never when it is asked to."""
+def test_concurrent_switch_to_wal_is_waited_out(tmp_path: Path) -> None:
+    """Two processes that start at once hit this about once in 300 times, too rarely to provoke it here."""
     connection = sqlite3.connect(tmp_path / "new.sqlite", factory=_Connection)
     _set_up_sqlite(connection, None)
     [mode] = sqlite3.Cursor(connection).execute("PRAGMA journal_mode").fetchone()

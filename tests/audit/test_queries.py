@@ -9,9 +9,8 @@ from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, read_connection
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.audit.sql.tables import RECORDS
-from spokes.audit.stream import append
 from tests.support.deployment import KEY
-from tests.support.events import record
+from tests.support.events import append_records, record
 
 ODD = {
     "action": Action.CRM_WRITE,
@@ -30,37 +29,35 @@ ODD = {
 
 @pytest.fixture
 async def store(redis: Redis, engine: AsyncEngine) -> AsyncEngine:
-    """Twelve records, a millisecond apart; the fifth is unlike the others in everything."""
-    pipeline = redis.pipeline()
-    for number in range(1, 13):
-        append(pipeline, record(number, at=1000 + number, **(ODD if number == 5 else {})))
-    await pipeline.execute()
+    """Return a store with twelve records, a millisecond apart; the fifth differs from the others in every field."""
+    numbers = range(1, 13)
+    await append_records(redis, *(record(n, at=1000 + n, **(ODD if n == 5 else {})) for n in numbers))
     await Archiver(redis, engine, KEY).drain()
     return engine
 
 
-async def seqs(store: AsyncEngine, filters: Filters, **how: object) -> list[object]:
-    return [row["seq"] async for row in find_records(store, filters, **how)]
+async def seqs(store: AsyncEngine, filters: Filters, **options: object) -> list[object]:
+    return [row["seq"] async for row in find_records(store, filters, **options)]
 
 
 async def test_oldest_comes_first(store: AsyncEngine) -> None:
     assert await seqs(store, Filters()) == list(range(1, 13))
 
 
-async def test_newest_comes_first_when_asked(store: AsyncEngine) -> None:
+async def test_newest_comes_first_if_requested(store: AsyncEngine) -> None:
     assert await seqs(store, Filters(), newest_first=True, limit=3) == [12, 11, 10]
 
 
-async def test_each_filter_finds_what_it_names(store: AsyncEngine) -> None:
-    found = {name: await seqs(store, Filters(**{name: value})) for name, value in ODD.items()}
-    assert found == {name: [5] for name in ODD}
+async def test_each_filter_selects_by_its_own_column(store: AsyncEngine) -> None:
+    seqs_by_filter = {name: await seqs(store, Filters(**{name: value})) for name, value in ODD.items()}
+    assert seqs_by_filter == {name: [5] for name in ODD}
 
 
-async def test_filters_hold_together(store: AsyncEngine) -> None:
+async def test_filters_are_combined(store: AsyncEngine) -> None:
     assert await seqs(store, Filters(object_id="51", outcome=Outcome.PROCESSED)) == []
 
 
-async def test_since_is_in_and_until_is_out(store: AsyncEngine) -> None:
+async def test_since_is_included_and_until_excluded(store: AsyncEngine) -> None:
     assert await seqs(store, Filters(since=1003, until=1006)) == [3, 4, 5]
 
 
@@ -68,15 +65,12 @@ async def test_since_is_in_and_until_is_out(store: AsyncEngine) -> None:
 async def test_pages_join_without_gap_or_overlap(
     redis: Redis, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, newest_first: bool
 ) -> None:
-    """Also where many records carry the same time."""
+    """Even if many records have the same time."""
     monkeypatch.setattr("spokes.audit.sql.queries._PAGE_SIZE", 4)
-    pipeline = redis.pipeline()
-    for number in range(1, 12):
-        append(pipeline, record(number, at=1000 + number // 6))
-    await pipeline.execute()
+    await append_records(redis, *(record(number, at=1000 + number // 6) for number in range(1, 12)))
     await Archiver(redis, engine, KEY).drain()
-    found = await seqs(engine, Filters(), newest_first=newest_first, limit=10)
-    assert found == (list(range(11, 1, -1)) if newest_first else list(range(1, 11)))
+    result = await seqs(engine, Filters(), newest_first=newest_first, limit=10)
+    assert result == (list(range(11, 1, -1)) if newest_first else list(range(1, 11)))
 
 
 @pytest.mark.parametrize("name", ["object_id", "event_key", "delivery_id", "actor", "correlation_id"])

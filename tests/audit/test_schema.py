@@ -17,14 +17,14 @@ from spokes.audit.rows import to_row
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.tables import HEAD, METADATA, RECORDS
-from spokes.audit.stream import append
+from spokes.audit.stream import append_now
 from spokes.audit.verify import verify
 from spokes.core.errors import AuditUnavailable
 from tests.support.deployment import KEY
 from tests.support.events import record
 
 NEXT = '''
-"""A column more."""
+"""One more column."""
 import sqlalchemy as sa
 from alembic import op
 revision = "next"
@@ -36,7 +36,7 @@ def upgrade():
 
 @pytest.fixture
 def newer_code(engine: AsyncEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Migrations that are one further; `monkeypatch.undo` makes the code old again."""
+    """Return the folder of migrations with one more revision; `monkeypatch.undo` restores ours."""
     scripts = tmp_path / "migrations"
     shutil.copytree(schema._MIGRATIONS, scripts)
     (scripts / "versions" / "next.py").write_text(NEXT)
@@ -52,14 +52,14 @@ async def test_second_upgrade_changes_nothing(engine: AsyncEngine) -> None:
     assert await schema.upgrade(engine) == ("0002", "0002")
 
 
-async def test_upgrades_at_once_happen_once(engine: AsyncEngine) -> None:
-    done = await asyncio.gather(*(schema.upgrade(engine) for _ in range(3)))
-    assert Counter(each.before for each in done) == {None: 1, "0002": 2}
+async def test_concurrent_upgrades_migrate_once(engine: AsyncEngine) -> None:
+    upgrades = await asyncio.gather(*(schema.upgrade(engine) for _ in range(3)))
+    assert Counter(upgrade.before for upgrade in upgrades) == {None: 1, "0002": 2}
 
 
 async def test_migrations_and_tables_agree(engine: AsyncEngine) -> None:
     def differences(connection: Connection) -> list[str]:
-        """What differs, but for the month by which PostgreSQL partitions."""
+        """Return the differences, without the month by which PostgreSQL partitions."""
         context = MigrationContext.configure(connection, opts={"include_object": is_ours})
         return [str(difference) for difference in compare_metadata(context, METADATA)]
 
@@ -73,8 +73,8 @@ async def test_migrations_and_tables_agree(engine: AsyncEngine) -> None:
         assert await connection.run_sync(differences) == []
 
 
-async def at_first_revision(redis: Redis, engine: AsyncEngine) -> None:
-    """A store as revision 0001 left it, with three records."""
+async def create_first_revision(redis: Redis, engine: AsyncEngine) -> None:
+    """Create a store at revision 0001, with three records."""
 
     def upgrade(connection: Connection) -> None:
         config = schema._config()
@@ -92,23 +92,21 @@ async def at_first_revision(redis: Redis, engine: AsyncEngine) -> None:
         await connection.execute(update(HEAD).values(seq=old[-1]["seq"], hash=old[-1]["hash"]))
 
 
-async def test_records_of_the_first_revision_stay_and_verify(redis: Redis, engine: AsyncEngine) -> None:
-    await at_first_revision(redis, engine)
+async def test_records_of_first_revision_stay_and_verify(redis: Redis, engine: AsyncEngine) -> None:
+    await create_first_revision(redis, engine)
     assert await schema.upgrade(engine) == ("0001", "0002")
-    async with redis.pipeline() as pipeline:
-        append(pipeline, record(4))
-        await pipeline.execute()
+    await append_now(redis, record(4))
     await Archiver(redis, engine, KEY).drain()
-    verdict = await verify(engine, master_key=KEY)
-    assert (verdict.is_intact, verdict.records) == (True, 4)
+    result = await verify(engine, master_key=KEY)
+    assert (result.is_intact, result.records) == (True, 4)
 
 
-async def test_database_without_tables_is_refused_with_advice(engine: AsyncEngine) -> None:
+async def test_database_without_tables_is_rejected_with_advice(engine: AsyncEngine) -> None:
     with pytest.raises(AuditUnavailable, match="run `python -m spokes migrate`"):
         await schema.require_current(engine)
 
 
-async def test_older_database_is_refused_with_advice(
+async def test_older_database_is_rejected_with_advice(
     engine: AsyncEngine, newer_code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await schema.upgrade(engine)
@@ -125,10 +123,10 @@ async def test_older_database_is_upgraded(
     assert await schema.upgrade(engine) == ("0002", "next")
 
 
-async def test_newer_database_is_good_enough_for_older_code(
+async def test_newer_database_works_with_older_code(
     engine: AsyncEngine, newer_code: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a release rolls out, old workers meet the new tables."""
+    """During a deploy, old workers use the new tables."""
     monkeypatch.setattr(schema, "_MIGRATIONS", newer_code)
     await schema.upgrade(engine)
     monkeypatch.undo()

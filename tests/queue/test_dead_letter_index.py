@@ -1,4 +1,4 @@
-"""The indexes of dead letters: exact by cause without reading a letter, and mended when they differ."""
+"""The indexes of dead letters: exact counts by cause without reading letters, rebuilt if the indexes differ."""
 
 import pytest
 from redis.asyncio import Redis
@@ -19,12 +19,12 @@ def letter(number: int, cause: Cause = MISSING) -> DeadLetter:
 
 
 async def counts(redis: Redis) -> dict[Cause, int]:
-    return {group.cause: group.count for group in await DeadLetters(redis).causes(PORTAL, 2)}
+    return {summary.cause: summary.count for summary in await DeadLetters(redis).causes(PORTAL, 2)}
 
 
-async def test_groups_have_count_oldest_and_newest(redis: Redis) -> None:
+async def test_summaries_have_count_oldest_and_newest(redis: Redis) -> None:
     await bury(redis, *map(letter, range(1, 4)), letter(9, LOCKED))
-    missing, locked = sorted(await DeadLetters(redis).causes(PORTAL, 2), key=lambda group: -group.count)
+    missing, locked = sorted(await DeadLetters(redis).causes(PORTAL, 2), key=lambda summary: -summary.count)
     assert (missing.count, missing.oldest_at, missing.newest_keys) == (
         3,
         1001,
@@ -33,44 +33,44 @@ async def test_groups_have_count_oldest_and_newest(redis: Redis) -> None:
     assert (locked.cause, locked.count) == (LOCKED, 1)
 
 
-async def test_groups_cost_the_same_however_many_letters_there_are(redis: Redis) -> None:
-    async def calls() -> int:
+async def test_summaries_cost_the_same_for_any_number_of_letters(redis: Redis) -> None:
+    async def output_bytes() -> int:
         return int((await redis.info("stats"))["total_net_output_bytes"])
 
-    grown = []
+    growth = []
     for start in (0, 1_000):
         await bury(redis, *map(letter, range(start, start + 200)))
-        before = await calls()
+        before = await output_bytes()
         await DeadLetters(redis).causes(PORTAL, 2)
-        grown.append(await calls() - before)
-    assert grown[1] < grown[0] * 1.2
+        growth.append(await output_bytes() - before)
+    assert growth[1] < growth[0] * 1.2
 
 
-@pytest.mark.parametrize("verb", ["replay", "discard"])
-async def test_what_an_operator_ends_leaves_its_group(redis: Redis, verb: str) -> None:
+@pytest.mark.parametrize("method", ["replay", "discard"])
+async def test_letter_closed_by_an_operator_leaves_its_index(redis: Redis, method: str) -> None:
     await bury(redis, letter(1), letter(2))
-    await getattr(DeadLetters(redis), verb)([letter(1)], actor="ada", reason="mended")
+    await getattr(DeadLetters(redis), method)([letter(1)], actor="ada", reason="repaired")
     assert await counts(redis) == {MISSING: 1}
 
 
-async def test_what_expired_is_not_counted(redis: Redis) -> None:
+async def test_expired_letter_is_not_counted(redis: Redis) -> None:
     await bury(redis, letter(1), letter(2))
     await redis.delete(keys.dead_letter(PORTAL, letter(1).entry.key))
     assert await counts(redis) == {MISSING: 1}
 
 
-async def test_letters_of_a_worker_that_knew_no_causes_are_grouped(redis: Redis) -> None:
+async def test_letters_of_a_worker_without_cause_indexes_are_counted(redis: Redis) -> None:
     await bury(redis, letter(1), letter(2, LOCKED))
     await redis.delete(keys.dead_letter_causes(PORTAL), keys.dead_letters_by_cause(PORTAL, *MISSING))
     assert await counts(redis) == {MISSING: 1, LOCKED: 1}
     assert await redis.zcard(keys.dead_letters_by_cause(PORTAL, *MISSING)) == 1
 
 
-async def test_event_that_died_twice_is_in_the_group_of_its_letter(redis: Redis) -> None:
+async def test_event_that_died_twice_is_in_the_index_of_its_letter(redis: Redis) -> None:
     await bury(redis, letter(1), letter(1, LOCKED))
     assert await counts(redis) == {LOCKED: 1}
 
 
-async def test_cause_is_gone_through_alone_and_the_newest_first(redis: Redis) -> None:
+async def test_letters_of_one_cause_are_listed_newest_first(redis: Redis) -> None:
     await bury(redis, letter(1), letter(2, LOCKED), letter(3))
-    assert [one.died_at async for one in DeadLetters(redis).list(PORTAL, MISSING)] == [1003, 1001]
+    assert [letter.died_at async for letter in DeadLetters(redis).list(PORTAL, MISSING)] == [1003, 1001]

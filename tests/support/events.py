@@ -6,7 +6,7 @@ import orjson
 from redis.asyncio import Redis
 
 from spokes.audit.records import Action, AuditRecord, Outcome
-from spokes.audit.stream import ENTRY_FIELD, decode
+from spokes.audit.stream import ENTRY_FIELD, append, decode
 from spokes.core.delivery import AUDIT_STREAM
 from spokes.queue.dead_letters import DeadLetter, store_commands
 
@@ -30,6 +30,14 @@ def event(number: int = 1, **fields: object) -> dict[str, object]:
         "sourceId": "userId:60718293",
     }
     return {name: value for name, value in {**element, **fields}.items() if value is not None}
+
+
+async def append_records(redis: Redis, *records: AuditRecord) -> None:
+    """Append audit records to the stream."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        for audit_record in records:
+            append(pipeline, audit_record)
+        await pipeline.execute()
 
 
 async def recorded(redis: Redis) -> list[AuditRecord]:
