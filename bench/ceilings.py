@@ -1,18 +1,23 @@
-"""What aiohttp itself can do: `python bench/ceilings.py bare|verified --port N`. Rule: nothing that can be left out.
+"""Minimal aiohttp servers as upper bounds of throughput: `python bench/ceilings.py bare|verified --port N`.
 
-`bare` reads the body and answers. `verified` also checks signature and age, parses, and keeps what is wanted: whatever
-a receiver does beyond that is the price of its queue.
+`bare` reads the body and responds. `verified` also checks signature and age, parses, and filters events: everything a
+receiver does beyond that is the cost of its queue.
 """
 
 import argparse
 import base64
 import hmac
+import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
 
 import orjson
 import uvloop
 from aiohttp import web
-from lib.traffic import PATH, PUBLIC_URL, SECRET, WANTED_TYPES
+
+from bench.lib.traffic import PATH, PUBLIC_URL, SECRET, WANTED_TYPES
 
 _KEY = SECRET.encode()
 _SIGNED_HEAD = f"POST{PUBLIC_URL}{PATH}".encode()
@@ -33,17 +38,17 @@ async def verified(request: web.Request) -> web.Response:
     fresh = abs(time.time_ns() // 1_000_000 - int(timestamp)) <= _MAX_AGE_MS
     if not fresh or not hmac.compare_digest(expected, request.headers["X-HubSpot-Signature-v3"].encode()):
         return web.Response(status=401)
-    kept = [event for event in orjson.loads(body) if _wanted(event)]
-    return web.Response(status=202, text=str(len(kept)))
+    wanted = [event for event in orjson.loads(body) if _is_wanted(event)]
+    return web.Response(status=202, text=str(len(wanted)))
 
 
-def _wanted(event: dict[str, object]) -> bool:
+def _is_wanted(event: dict[str, object]) -> bool:
     name = event.get("propertyName")
     return (f"{event['subscriptionType']}:{name}" if name else event["subscriptionType"]) in WANTED_TYPES
 
 
-async def ready(_: web.Request) -> web.Response:
-    """It listens."""
+async def readyz(_: web.Request) -> web.Response:
+    """Return 200: the server is listening."""
     return web.Response()
 
 
@@ -55,7 +60,7 @@ def main() -> None:
     arguments = parser.parse_args()
     app = web.Application()
     app.router.add_post(PATH, {"bare": bare, "verified": verified}[arguments.handler])
-    app.router.add_get("/readyz", ready)
+    app.router.add_get("/readyz", readyz)
     web.run_app(app, host="127.0.0.1", port=arguments.port, access_log=None, print=None, loop=uvloop.new_event_loop())
 
 

@@ -1,7 +1,7 @@
-"""What forgers cost the honest: `python bench/flood.py`. Rule: both come from one address, and every answer is checked.
+"""Latency of signed requests during a flood of forged ones: `python bench/flood.py`. Both come from one address.
 
-Whose signature does not match is refused, and from a limit on with 429; that must not slow whoever signs. One web
-process on core 0; Valkey and both loads on core 1. Light load: 4 connections that pause 4 to 12 ms.
+Forged requests are refused, beyond a limit with 429; that must not slow down signed requests. Every response is
+checked. One web process on core 0; Valkey and both loads on core 1. Light load: 4 connections that pause 4 to 12 ms.
 """
 
 import argparse
@@ -14,14 +14,17 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from lib.load import Result
-from lib.runs import WrongRun, check_queue, loading, run_load
-from lib.servers import OTHER_CORES, ROOT, pin, spokes, valkey
-from lib.tables import bar, section, table, write_section
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
+
 from redis import Redis
 
+from bench.lib.load import LoadResult
+from bench.lib.runs import InvalidRun, check_queue, run_load, running_load
+from bench.lib.servers import OTHER_CORES, ROOT, pin_to_cores, running_valkey, running_web
+from bench.lib.tables import progress_bar, section, table, write_section
+
 _BATCH: Final = 10  # events of a request
-_FLOODS: Final = {  # connections, and for how many ms each pauses
+_FLOODS: Final = {  # connections, and the pause of each in ms
     "none": (0, 0.0),
     "2 connections that pause 10 ms": (2, 10.0),
     "10 connections that pause 10 ms": (10, 10.0),
@@ -30,32 +33,32 @@ _FLOODS: Final = {  # connections, and for how many ms each pauses
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """One run: what the honest saw, and how many forged requests a second were refused meanwhile."""
+class FloodResult:
+    """One run: the result of the signed requests, and the forged requests refused per second."""
 
-    honest: Result
-    forged_s: float
+    signed: LoadResult
+    forged_per_s: float
 
 
 @contextmanager
 def flood(port: int, connections: int, pause_ms: float, seconds: float) -> Iterator[list[float]]:
-    """Send forged requests while the block lasts; how many a second were refused is in what is yielded, afterwards.
+    """Send forged requests while the block runs; after it, the yielded list has the number refused per second.
 
     Raises:
-        WrongRun: one of them was taken.
+        InvalidRun: one of them was accepted.
     """
     refused: list[float] = []
     options = {"batch": _BATCH, "requests": 2_000, "connections": connections, "pause_ms": pause_ms}
-    with loading(port, ["--forged", "--again"], seconds=seconds, warm_up=0.5, **options) as result_of:
+    with running_load(port, ["--forged", "--again"], seconds=seconds, warm_up=0.5, **options) as result_of:
         yield refused
         result = result_of()
-    if result.other_answers < result.sent:
-        raise WrongRun(f"{result.sent - result.other_answers} forged requests were taken")
+    if result.other_responses < result.sent:
+        raise InvalidRun(f"{result.sent - result.other_responses} forged requests were accepted")
     refused.append(result.answered / result.seconds)
 
 
-def measure(redis: Redis, port: int, kind: str, seconds: float) -> Seen:
-    """Run light load beside a flood."""
+def measure(redis: Redis, port: int, kind: str, seconds: float) -> FloodResult:
+    """Run light load during a flood."""
     redis.flushall()
     connections, pause_ms = _FLOODS[kind]
     beside = flood(port, connections, pause_ms, seconds + 2) if connections else nullcontext([0.0])
@@ -63,46 +66,50 @@ def measure(redis: Redis, port: int, kind: str, seconds: float) -> Seen:
         most = int(1_000 * seconds)
         honest = run_load(port, batch=_BATCH, requests=most, seconds=seconds, connections=4, pause_ms=8, warm_up_s=1.5)
     check_queue(redis, honest.sent, _BATCH)
-    return Seen(honest, refused[0])
+    return FloodResult(honest, refused[0])
 
 
 def main() -> int:
-    """Measure, print, write down."""
+    """Measure, print the table, and write it into the document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="once, 1.5 s; nothing is written down")
+    parser.add_argument("--quick", action="store_true", help="once, 1.5 s; does not write the document")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each run")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/bench.md")
     given = parser.parse_args()
     repeats, seconds = (1, 1.5) if given.quick else (given.repeats, given.seconds)
-    pin(OTHER_CORES)
-    seen: dict[str, list[Seen]] = {kind: [] for kind in _FLOODS}
-    with tempfile.TemporaryDirectory(prefix="spokes-bench-") as name, valkey(Path(name)) as redis, bar() as progress:
+    pin_to_cores(OTHER_CORES)
+    seen: dict[str, list[FloodResult]] = {kind: [] for kind in _FLOODS}
+    with (
+        tempfile.TemporaryDirectory(prefix="spokes-bench-") as name,
+        running_valkey(Path(name)) as redis,
+        progress_bar() as progress,
+    ):
         task = progress.add_task("flood", total=repeats * len(_FLOODS))
-        with spokes(redis, Path(name)) as (port, _):
+        with running_web(redis, Path(name)) as (port, _):
             try:
                 for _ in range(repeats):
                     for kind in _FLOODS:
-                        progress.update(task, description=f"forgers: {kind}")
+                        progress.update(task, description=f"forged: {kind}")
                         seen[kind].append(measure(redis, port, kind, seconds))
                         progress.advance(task)
-            except WrongRun as wrong:
-                print(f"No figures: {wrong}", file=sys.stderr)
+            except InvalidRun as error:
+                print(f"No figures: {error}", file=sys.stderr)
                 return 1
     rows = [
         [
             kind,
-            f"{median(one.forged_s for one in runs):,.0f}",
-            f"{median(one.honest.p50_ms for one in runs):.1f}",
-            f"{median(one.honest.p99_ms for one in runs):.1f}",
+            f"{median(one.forged_per_s for one in runs):,.0f}",
+            f"{median(one.signed.p50_ms for one in runs):.1f}",
+            f"{median(one.signed.p99_ms for one in runs):.1f}",
         ]
         for kind, runs in seen.items()
     ]
-    text = table(["forgers", "refused a second", "honest p50, ms", "honest p99, ms"], rows)
-    text = section("Forgers beside honest traffic", f"{text}\n{_BATCH} events a request.\n")
+    text = table(["forged requests", "refused a second", "signed p50, ms", "signed p99, ms"], rows)
+    text = section("Forged and signed traffic", f"{text}\n{_BATCH} events a request.\n")
     print(text)
     if not given.quick:
-        write_section(given.out, "Forgers beside honest traffic", text)
+        write_section(given.out, "Forged and signed traffic", text)
     return 0
 
 

@@ -1,7 +1,7 @@
-"""How many small faults in the code that decides go unseen by its tests. Rule: each that does is excused by name.
+"""Mutation testing of the modules that make decisions.
 
-`make mutation` puts each fault into a copy of the tree and runs the tests of that room alone. A fault that no test sees
-is either excused in bench/mutation_excuses.toml, with its reason, or printed, and the exit code is 1.
+`make mutation` applies each mutation to a copy of the tree and runs only the tests of its module. A mutant that
+survives is either excused in bench/mutation_excuses.toml, with a reason, or printed, and the exit code is 1.
 """
 
 import argparse
@@ -13,30 +13,32 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lib.tables import bar, table, write_section
-from mutating.runs import ROOT, Mutant, NotGreen, lua_mutants, python_mutants
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
+
+from bench.lib.tables import progress_bar, table, write_section
+from bench.mutating.runs import ROOT, BaselineFailed, Mutant, lua_mutants, python_mutants
 
 _EXCUSES: Final = Path(__file__).with_name("mutation_excuses.toml")
 _CAST: Final = re.compile(r'cast\((?:None|"[^"]*"), ')
 _BUILD: Final = ROOT / "build" / "mutation"
 
 
-class Room(NamedTuple):
-    """Files that decide one thing, and the tests that are to see every fault in them."""
+class MutationTarget(NamedTuple):
+    """The files of one module, and the tests that must kill every mutant of them."""
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
-    for_mutmut: tuple[str, ...] = ()  # further words to pytest
+    mutmut_options: tuple[str, ...] = ()  # further arguments of pytest
 
 
-ROOMS: Final = {
-    "signature": Room(("spokes/core/signature.py",), ("tests/core/test_signature.py",)),
-    "admission": Room(
+MODULES: Final = {
+    "signature": MutationTarget(("spokes/core/signature.py",), ("tests/core/test_signature.py",)),
+    "admission": MutationTarget(
         ("spokes/intake/admission.py", "spokes/intake/admission.lua"),
         ("tests/intake/test_admission.py", "tests/intake/test_dedupe_marks.py"),
     ),
-    "backoff": Room(("workers/delivery/resolution.py",), ("tests/workers/test_resolution.py",)),
-    "budget": Room(
+    "backoff": MutationTarget(("workers/delivery/resolution.py",), ("tests/workers/test_resolution.py",)),
+    "budget": MutationTarget(
         ("spokes/crm/transport/rate_budget.py", "spokes/crm/transport/rate_budget.lua"),
         (
             "tests/crm/test_rate_budget_script.py",
@@ -44,40 +46,40 @@ ROOMS: Final = {
             "tests/crm/test_rate_budget_shares.py",
             "tests/crm/test_rate_budget.py",
         ),
-        # mutmut's own count of who calls what does not reach into the processes that this one starts.
+        # mutmut does not count calls in the processes that this test starts.
         ("--deselect=tests/crm/test_rate_budget.py::test_limit_holds_over_processes_and_is_used",),
     ),
-    "lanes": Room(
+    "lanes": MutationTarget(
         ("workers/delivery/lanes.py", "workers/delivery/acquire_lanes.lua", "workers/queue/renew_leases.lua"),
         ("tests/workers/test_lane_manager.py", "tests/workers/test_lanes.py"),
     ),
-    "chain": Room(("spokes/audit/chain.py",), ("tests/audit/test_chain.py",)),
+    "chain": MutationTarget(("spokes/audit/chain.py",), ("tests/audit/test_chain.py",)),
 }
 
 
 def main() -> int:
-    """Try the rooms that are asked for; 0 if every survivor is excused."""
+    """Run the mutants of the selected modules; return 0 if every survivor is excused."""
     options = _options()
     excuses = read_excuses()
     rows, unexcused = [], []
     for name in options.rooms:
-        for file in ROOMS[name].files:
+        for file in MODULES[name].files:
             try:
-                mutants = _tried(name, file, options.at_a_time)
-            except NotGreen as fault:
-                print(fault, file=sys.stderr)
+                mutants = _run_mutants(name, file, options.at_a_time)
+            except BaselineFailed as error:
+                print(error, file=sys.stderr)
                 return 2
-            mutants = [mutant for mutant in mutants if not _is_for_the_type_checker(mutant)]
+            mutants = [mutant for mutant in mutants if not _only_changes_cast(mutant)]
             survivors = [mutant for mutant in mutants if not mutant.killed]
             open_ones = [mutant for mutant in survivors if not _is_excused(mutant, excuses[file])]
             unexcused += open_ones
             killed = len(mutants) - len(survivors)
             rows.append([name, f"`{file}`", str(len(mutants)), str(killed), str(len(survivors) - len(open_ones))])
             rows[-1].append(str(len(open_ones)))
-    text = table(["room", "file", "faults", "seen", "excused", "unseen"], rows)
+    text = table(["module", "file", "mutants", "killed", "excused", "survived"], rows)
     print(text)
     for mutant in unexcused:
-        print(f"{mutant.file}\n  - {mutant.was}\n  + {mutant.becomes}")
+        print(f"{mutant.file}\n  - {mutant.original}\n  + {mutant.mutated}")
     if options.write:
         write_section(ROOT / "docs" / "mutation.md", "Table", text)
         write_section(ROOT / "docs" / "mutation.md", "Excuses", excuses_as_text(options.rooms, excuses))
@@ -85,7 +87,7 @@ def main() -> int:
 
 
 def read_excuses() -> dict[str, list[dict[str, str]]]:
-    """Return what is excused, by file: the code as it `was`, what it `becomes`, and `why` no test tells them apart."""
+    """Return the excused mutants by file: the original code (`was`), the mutated code (`becomes`) and the reason."""
     by_file: dict[str, list[dict[str, str]]] = defaultdict(list)
     for excuse in tomllib.loads(_EXCUSES.read_text())["excuse"]:
         becomes = excuse["becomes"] if isinstance(excuse["becomes"], list) else [excuse["becomes"]]
@@ -93,40 +95,40 @@ def read_excuses() -> dict[str, list[dict[str, str]]]:
     return by_file
 
 
-def excuses_as_text(rooms: Sequence[str], excuses: dict[str, list[dict[str, str]]]) -> str:
-    """Return the excuses as Markdown, one line for each piece of code and reason."""
+def excuses_as_text(modules: Sequence[str], excuses_by_file: dict[str, list[dict[str, str]]]) -> str:
+    """Return the excuses as Markdown, one line for each original code and reason."""
     lines: list[str] = []
-    for file in (file for name in rooms for file in ROOMS[name].files):
-        reasons = dict.fromkeys((excuse["was"], excuse["why"]) for excuse in excuses.get(file, ()))
+    for file in (file for name in modules for file in MODULES[name].files):
+        reasons = dict.fromkeys((excuse["was"], excuse["why"]) for excuse in excuses_by_file.get(file, ()))
         if reasons:
             lines += [f"\n`{file}`\n", *(f"- `{was}`: {why}" for was, why in reasons)]
     return "\n".join(lines)
 
 
-def _tried(name: str, file: str, at_a_time: int) -> list[Mutant]:
-    tests = ROOMS[name].tests
+def _run_mutants(name: str, file: str, parallel: int) -> list[Mutant]:
+    tests = MODULES[name].tests
     if file.endswith(".py"):
         print(f"{file}: mutmut, with {' '.join(tests)}", file=sys.stderr)
-        return python_mutants(file, (*tests, *ROOMS[name].for_mutmut), _BUILD / name)
-    with bar() as progress:
+        return python_mutants(file, (*tests, *MODULES[name].mutmut_options), _BUILD / name)
+    with progress_bar() as progress:
         task = progress.add_task(file, total=None)
         return lua_mutants(
             file,
             tests,
             _BUILD / f"{name}-{Path(file).stem}",
-            at_a_time=at_a_time,
-            told=lambda done, total: progress.update(task, completed=done, total=total),
+            parallel=parallel,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
 
 
-def _is_for_the_type_checker(mutant: Mutant) -> bool:
-    """Whether a fault is in the type that `cast` names, which nothing looks at when the code runs."""
-    was, becomes = (_CAST.sub("cast(", code) for code in (mutant.was, mutant.becomes))
+def _only_changes_cast(mutant: Mutant) -> bool:
+    """Return whether a mutant only changes the type argument of `cast`, which has no effect at run time."""
+    was, becomes = (_CAST.sub("cast(", code) for code in (mutant.original, mutant.mutated))
     return not mutant.killed and was == becomes
 
 
 def _is_excused(mutant: Mutant, excuses: Iterable[dict[str, str]]) -> bool:
-    return any((mutant.was, mutant.becomes) == (excuse["was"], excuse["becomes"]) for excuse in excuses)
+    return any((mutant.original, mutant.mutated) == (excuse["was"], excuse["becomes"]) for excuse in excuses)
 
 
 def _options() -> argparse.Namespace:
@@ -135,14 +137,16 @@ def _options() -> argparse.Namespace:
         "rooms",
         nargs="*",
         metavar="room",
-        choices=[*ROOMS, []],
-        default=list(ROOMS),
-        help=f"of {', '.join(ROOMS)}; default: all",
+        choices=[*MODULES, []],
+        default=list(MODULES),
+        help=f"of {', '.join(MODULES)}; default: all",
     )
-    parser.add_argument("--at-a-time", type=int, default=2, help="copies of the tree for Lua's faults, default 2")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/mutation.md")
+    parser.add_argument(
+        "--at-a-time", type=int, default=2, help="number of copies of the tree for mutants of Lua, default 2"
+    )
+    parser.add_argument("--write", action="store_true", help="write the table into docs/mutation.md")
     options = parser.parse_args()
-    options.rooms = options.rooms or list(ROOMS)  # argparse holds a default list against the choices as one
+    options.rooms = options.rooms or list(MODULES)  # argparse would check the default list as one choice
     return options
 
 

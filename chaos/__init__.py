@@ -1,1 +1,1 @@
-"""Break everything on purpose while it works, then count. Rule: a run is judged by what HubSpot's side knows."""
+"""Fault injection under load: disrupt every process and link, then check invariants against the simulator's state."""

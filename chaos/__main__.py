@@ -1,4 +1,4 @@
-"""`python -m chaos`: one run from the command line. Rule: a run that fails says how to run it again."""
+"""`python -m chaos`: one run from the command line. It prints the command that repeats the run."""
 
 import argparse
 import asyncio
@@ -23,32 +23,40 @@ console = Console(width=None if sys.stdout.isatty() else 110)
 
 
 def main() -> int:
-    """Run; return 0 when every invariant holds."""
-    asked = _parser().parse_args()
-    if asked.seed is None:
-        asked.seed = random.SystemRandom().randrange(1_000_000)
-    kinds = tuple(DisruptionKind[name.upper()] for name in asked.only) or tuple(DisruptionKind)
-    options = Options(asked.seed, asked.minutes * 60, asked.workers, asked.rate, asked.fsync, asked.other, kinds)
+    """Run once; return 0 if every invariant holds."""
+    arguments = _parser().parse_args()
+    if arguments.seed is None:
+        arguments.seed = random.SystemRandom().randrange(1_000_000)
+    kinds = tuple(DisruptionKind[name.upper()] for name in arguments.only) or tuple(DisruptionKind)
+    options = Options(
+        arguments.seed,
+        arguments.minutes * 60,
+        arguments.workers,
+        arguments.rate,
+        arguments.fsync,
+        arguments.other,
+        kinds,
+    )
     folder = (Settings.from_env().data_dir / run_folder_name()).resolve()
     folder.mkdir(parents=True)
-    _print_repeat_command(asked)
+    _print_repeat_command(arguments)
     keep = True
     try:
         facts = asyncio.run(_until_signalled(options, folder))
         holds = _print_result(facts)
-        keep = asked.keep or not holds
+        keep = arguments.keep or not holds
         if keep:
             (folder / "facts.json").write_bytes(orjson.dumps(facts, default=list, option=orjson.OPT_INDENT_2))
         if not holds:
-            _print_repeat_command(asked)
+            _print_repeat_command(arguments)
     except (asyncio.CancelledError, KeyboardInterrupt):
-        keep = asked.keep
-        console.print("Stopped; nothing is left running.")
+        keep = arguments.keep
+        console.print("Stopped; all processes have ended.")
         return 130
     except (TimeoutError, ExceptionGroup) as error:
         if isinstance(error, ExceptionGroup) and error.split(TimeoutError)[1]:
             raise
-        console.print("[red]NOT RUN[/] Something did not come up in time; its log says why.")
+        console.print("[red]NOT RUN[/] A process did not start in time; see its log.")
         return 2
     finally:
         if keep:
@@ -61,21 +69,23 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m chaos",
-        description="Run web, workers, Valkey, PostgreSQL and a simulated HubSpot under load, break them in every way "
-        "of chaos/plan.py, and then check what must be true whatever went wrong (chaos/invariants.py).",
+        description="Run web, workers, Valkey, PostgreSQL and a simulated HubSpot under load, apply every "
+        "disruption of chaos/plan.py, and then check the invariants of chaos/invariants.py.",
     )
-    parser.add_argument("--minutes", type=float, default=1.0, help="how long trouble lasts (default: %(default)s)")
-    parser.add_argument("--seed", type=int, help="same seed, same plan (default: any)")
-    parser.add_argument("--workers", type=int, default=3, help="worker processes (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=1.0, help="duration of the disruptions (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="seed of the plan (default: random)")
+    parser.add_argument("--workers", type=int, default=3, help="number of worker processes (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=40.0, help="edits a second at HubSpot (default: %(default)s)")
     parser.add_argument(
         "--fsync",
         choices=("everysec", "always"),
         default="always",
-        help="of Valkey; with everysec a killed one may lose what it has answered (default: %(default)s)",
+        help="appendfsync of Valkey; with everysec a killed Valkey can lose acknowledged writes (default: %(default)s)",
     )
     parser.add_argument(
-        "--other", default="HEAD~1", help="the version that runs beside this one for a while (default: %(default)s)"
+        "--other",
+        default="HEAD~1",
+        help="git revision that runs together with this one for a while (default: %(default)s)",
     )
     parser.add_argument(
         "--only",
@@ -83,49 +93,51 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         choices=[kind.name.lower() for kind in DisruptionKind],
         metavar="KIND",
-        help="no other kind of trouble; may be repeated; of: %(choices)s",
+        help="apply only this kind of disruption; may be repeated; one of: %(choices)s",
     )
     parser.add_argument("--keep", action="store_true", help="keep data and logs")
     return parser
 
 
-def _print_repeat_command(asked: argparse.Namespace) -> None:
-    words = [f"--{name} {getattr(asked, name)}" for name in ("seed", "minutes", "workers", "rate", "fsync", "other")]
-    words += [f"--only {name}" for name in asked.only]
-    console.print(f"Again with: python -m chaos {' '.join(words)}", soft_wrap=True, highlight=False)
+def _print_repeat_command(arguments: argparse.Namespace) -> None:
+    options = [
+        f"--{name} {getattr(arguments, name)}" for name in ("seed", "minutes", "workers", "rate", "fsync", "other")
+    ]
+    options += [f"--only {name}" for name in arguments.only]
+    console.print(f"Repeat with: python -m chaos {' '.join(options)}", soft_wrap=True, highlight=False)
 
 
 async def _until_signalled(options: Options, folder: Path) -> Facts:
-    this = asyncio.current_task()
-    assert this is not None  # noqa: S101 - we are in it
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - this coroutine runs in a task
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
-    columns = (BarColumn(20), TimeElapsedColumn(), TextColumn("{task.fields[far]} | {task.description}"))
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    columns = (BarColumn(20), TimeElapsedColumn(), TextColumn("{task.fields[counts]} | {task.description}"))
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("starting", total=options.seconds, far="")
+        bar = progress.add_task("starting", total=options.seconds, counts="")
 
-        def tell(seconds: float, what: str, far: str) -> None:
-            progress.update(bar, completed=min(seconds, options.seconds), description=what, far=far)
+        def report(seconds: float, disruptions: str, counts: str) -> None:
+            progress.update(bar, completed=min(seconds, options.seconds), description=disruptions, counts=counts)
 
-        return await run(options, folder, tell)
+        return await run(options, folder, report)
 
 
 def _print_result(facts: Facts) -> bool:
-    """Print what was found; return whether all is well."""
-    found = violations(facts)
-    ends = [end for some in facts.outcomes.values() for end in some]
-    shares = ", ".join(f"{ends.count(end)} {end}" for end in sorted(set(ends)))
+    """Print the result; return whether every invariant holds."""
+    violated = violations(facts)
+    outcomes = [outcome for final in facts.outcomes.values() for outcome in final]
+    shares = ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in sorted(set(outcomes)))
     repeats = sum(len(times) - 1 for times in facts.note_times.values())
     console.print(
-        f"{len(facts.disruptions)} troubles; {len(facts.accepted)} events taken: {shares}; "
-        f"{len(facts.once_counts)} effects to be had once; {len(facts.note_times)} others, {repeats} times again.",
+        f"{len(facts.disruptions)} disruptions; {len(facts.accepted)} events acknowledged: {shares}; "
+        f"{len(facts.once_counts)} once effects; {len(facts.note_times)} notes, {repeats} repeated.",
         soft_wrap=True,
     )
-    for violation in found:
+    for violation in violated:
         console.print(f"[red]VIOLATED[/] {violation}", soft_wrap=True, highlight=False)
-    if not found:
+    if not violated:
         console.print(f"All {len(INVARIANTS)} invariants hold.")
-    return not found
+    return not violated
 
 
 if __name__ == "__main__":

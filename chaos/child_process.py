@@ -1,4 +1,4 @@
-"""A process that can be started, broken and ended. Rule: whoever starts one ends it, by its id."""
+"""A child process that can be started, signalled and stopped."""
 
 import asyncio
 import contextlib
@@ -13,11 +13,11 @@ from spokes.console.local.processes import die_with_parent
 
 ROOT: Final = Path(__file__).parent.parent
 _TAIL_BYTES: Final = 500  # bytes
-_STOP_TIMEOUT_S: Final = 28.0  # a dyno is killed after 30 s
+_STOP_TIMEOUT_S: Final = 28.0  # Heroku kills a dyno after 30 s
 
 
 class ChildProcess:
-    """One process of the house; `wanted` says whether it ought to be running."""
+    """One process of the stack; `should_run` is false after `stop`."""
 
     def __init__(
         self, name: str, command: Sequence[str], env: Mapping[str, str], folder: Path, *, user: str | None = None
@@ -34,16 +34,16 @@ class ChildProcess:
 
     @property
     def pid(self) -> int:
-        """Its process id; 0 when it is not running."""
+        """The process id; 0 if it is not running."""
         return self._process.pid if self._process is not None and self.exit_code is None else 0
 
     @property
     def exit_code(self) -> int | None:
-        """The exit code of a process that has ended; negative is the signal that ended it."""
+        """The exit code after the process has ended; negative for a signal."""
         return None if self._process is None else self._process.returncode
 
     async def start(self) -> None:
-        """Start it anew; what it writes is added to its log."""
+        """Start the process, or start it again; its output is appended to its log."""
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.command,
@@ -61,17 +61,17 @@ class ChildProcess:
 
     @property
     def age_s(self) -> float:
-        """Seconds since it was started."""
+        """Seconds since the last start."""
         return time.monotonic() - self._started_s
 
     def output_contains(self, text: bytes) -> bool:
-        """Whether these are among its last words."""
+        """Return whether the end of its log contains `text`."""
         with self._log.open("rb") as log:
             log.seek(max(0, self._log.stat().st_size - _TAIL_BYTES))
             return text in log.read()
 
     def handles_signal(self, number: signal.Signals) -> bool:
-        """Whether it does something of its own on a signal; while it is setting itself up, a signal just ends it."""
+        """Return whether it has a handler for a signal; during start-up, before it has one, the signal kills it."""
         if not self.pid:
             return False
         status = Path(f"/proc/{self.pid}/status").read_text()
@@ -79,13 +79,13 @@ class ChildProcess:
         return bool(caught >> (number - 1) & 1)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal, if it is running."""
+        """Send a signal if the process is running."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it with a signal, and with SIGKILL if that was not heeded; return its exit code."""
+        """Stop it with a signal, or with SIGKILL if it has not ended in time; return its exit code."""
         self.should_run = False
         if self._process is None:
             return 0
@@ -99,4 +99,4 @@ class ChildProcess:
 
 def _prepare_child() -> None:
     die_with_parent()
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a full disk is an error to write, not the end of the process
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a full disk must fail a write, not kill the process

@@ -1,4 +1,4 @@
-"""`python -m chaos.clock_skew SECONDS AFTER_S MODULE`: run a module whose clock jumps. Rule: it deceives no other."""
+"""`python -m chaos.clock_skew SECONDS AFTER_S MODULE`: run a module with a shifted clock, in this process only."""
 
 import runpy
 import sys
@@ -6,14 +6,14 @@ import time
 
 
 def _skew(seconds: float, after_s: float) -> None:
-    """Shift what Python says the time is, from so many seconds on; waits run on the monotonic clock and stay right."""
-    right, right_ns, jumps_at = time.time, time.time_ns, time.monotonic() + after_s
+    """Shift `time.time` by `seconds` after `after_s` seconds; the monotonic clock, and so all waits, stay correct."""
+    real_time, real_time_ns, jumps_at = time.time, time.time_ns, time.monotonic() + after_s
 
-    def off_s() -> float:
+    def offset_s() -> float:
         return seconds if time.monotonic() >= jumps_at else 0.0
 
-    time.time = lambda: right() + off_s()
-    time.time_ns = lambda: right_ns() + round(off_s() * 1e9)
+    time.time = lambda: real_time() + offset_s()
+    time.time_ns = lambda: real_time_ns() + round(offset_s() * 1e9)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Gather the facts of a run when it is over. Rule: each is read where it is true, and past every proxy."""
+"""Collect the facts of a run after it: from the simulator, Redis, the audit and the logs, not through the proxies."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -30,7 +30,7 @@ _LEFTOVER_PATTERNS: Final = (
     "arq:job:*",
     "arq:retry:*",
     "spokes:*:settled:*",
-)  # keys of work; leases end a little later
+)  # leases expire a little later
 _ERROR_MARKERS: Final = (
     b"Traceback",
     b"uncaught",
@@ -39,30 +39,30 @@ _ERROR_MARKERS: Final = (
     b"unreadable",
     b"python_warning",
 )
-_PERSONAL_VALUES: Final = (b"@example.com", b"+1415", b"(415)", b"City ")  # values of the people of this run
+_PERSONAL_VALUES: Final = (b"@example.com", b"+1415", b"(415)", b"City ")  # personal data of this run's contacts
 _MAX_LINE_BYTES: Final = 160
 
 
-async def collect(house: Stack, load: EditLoad, disturbances: list[ObservedDisruption]) -> Facts:
-    """Ask everybody; the house must still stand."""
-    _dump_simulator(house)
-    truth = ExpectedState(load, REGISTERED_TYPES | {NOTED_TYPE})
-    records = await _export_audit(house)
-    ends = final_outcomes((_event_name(truth.identity(record)), record["outcome"]) for record in records)
-    told, sim = _note_times(load), house.sim
+async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruption]) -> Facts:
+    """Collect all facts; the stack must still be running."""
+    _dump_simulator(stack)
+    expected = ExpectedState(load, REGISTERED_TYPES | {NOTED_TYPE})
+    records = await _export_audit(stack)
+    outcomes = final_outcomes((_event_name(expected.identity(record)), record["outcome"]) for record in records)
+    note_times, sim = _note_times(load), stack.sim
     return Facts(
         undelivered=tuple(_undelivered(load)),
-        accepted=frozenset(map(_event_name, truth.outcomes)),
-        outcomes=ends,
-        allowed_dead=frozenset(_event_name(event) for event in truth.outcomes if not _record_exists(load, event)),
+        accepted=frozenset(map(_event_name, expected.outcomes)),
+        outcomes=outcomes,
+        allowed_dead=frozenset(_event_name(event) for event in expected.outcomes if not _record_exists(load, event)),
         forged_accepted=sum(attempt.acknowledged for attempt, _ in load.manual_requests)
         + sum((record["event_id"] or 0) >= FIRST_FORGED for record in records),
-        note_times={value: tuple(times) for value, times in told.items()},
+        note_times={value: tuple(times) for value, times in note_times.items()},
         expected_notes=frozenset(
             str(event[3])
-            for event in truth.outcomes
+            for event in expected.outcomes
             if event[0] == NOTED_TYPE
-            and "processed" in ends.get(_event_name(event), ())
+            and "processed" in outcomes.get(_event_name(event), ())
             and _record_exists(load, event)
         ),
         once_counts=dict(_once_counts(load)),
@@ -70,70 +70,71 @@ async def collect(house: Stack, load: EditLoad, disturbances: list[ObservedDisru
             *wrong_values(load.people, "contacts", "phone", load.people.phones)[1],
             *wrong_values(load.people, "companies", "domain", load.people.domains)[1],
         ),
-        leftovers=await _leftovers(house),
+        leftovers=await _leftovers(stack),
         rate_limited_at_ms=tuple(call.at_ms for call in sim.requests if call.policy is not None),
-        chain_is_intact=await run_command(house.direct_environment, "audit", "verify") is not None,
-        disruptions=tuple(disturbances),
+        chain_is_intact=await run_command(stack.direct_environment, "audit", "verify") is not None,
+        disruptions=tuple(observed),
     )
 
 
 def final_outcomes(outcomes: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    """Return in what each event ended, from all outcomes in their order; a dead letter taken up again is no end."""
-    ends: dict[str, list[str]] = {}
+    """Return the final outcomes of each event, from all outcomes in order; a replayed dead letter does not count."""
+    outcomes_of: dict[str, list[str]] = {}
     for event, outcome in outcomes:
-        found = ends.setdefault(event, [])
-        if outcome == Outcome.REPLAYED and found[-1:] == [Outcome.DEAD]:
-            found.pop()
+        final = outcomes_of.setdefault(event, [])
+        if outcome == Outcome.REPLAYED and final[-1:] == [Outcome.DEAD]:
+            final.pop()
         elif outcome in TERMINAL:
-            found.append(outcome)
-    return {event: tuple(found) for event, found in ends.items() if found}
+            final.append(outcome)
+    return {event: tuple(final) for event, final in outcomes_of.items() if final}
 
 
 def find_log_errors(folder: Path) -> Iterator[str]:
-    """Lines of our processes' logs that no trouble excuses: faults of ours, and values of people."""
+    """Yield log lines of web and workers that no disruption explains: errors of ours, and personal data."""
     for log in sorted([*folder.glob("web*.log"), *folder.glob("worker*.log")]):
         for line in log.read_bytes().splitlines():
-            if any(sign in line for sign in (*_ERROR_MARKERS, *_PERSONAL_VALUES)):
+            if any(marker in line for marker in (*_ERROR_MARKERS, *_PERSONAL_VALUES)):
                 yield f"{log.stem}: {line[:_MAX_LINE_BYTES].decode(errors='replace')}"
 
 
 def still_running(folder: Path) -> Iterator[str]:
-    """The command lines of processes that were started with this DATA_DIR."""
+    """Yield the command lines of running processes with this DATA_DIR."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             environ = (process / "environ").read_bytes()
             state = (process / "stat").read_text().rpartition(")")[2].split()[0]
             command = (process / "cmdline").read_text().replace("\0", " ")
         except OSError:
-            continue  # it ended while we looked, or is not ours to look at
+            continue  # it has just ended, or belongs to another user
         if f"DATA_DIR={folder}".encode() in environ and state != "Z":
             yield command
 
 
-async def is_drained(house: Stack) -> bool:
-    """Return whether nothing is on its way any more: at HubSpot, in the queue, or to the store."""
-    if house.sim.deliveries.counts[DeliveryState.PENDING]:
+async def is_drained(stack: Stack) -> bool:
+    """Return whether no event is pending at HubSpot, in the queue, or in the audit stream."""
+    if stack.sim.deliveries.counts[DeliveryState.PENDING]:
         return False
-    redis = house.redis()
+    redis = stack.redis()
     try:
         return not await redis.zcard(JOB_QUEUE) and not await redis.xlen(AUDIT_STREAM)
     finally:
         await redis.aclose()
 
 
-async def _export_audit(house: Stack) -> list[JsonObject]:
-    output = await run_command(house.direct_environment, "audit", "export", "--format", "jsonl") or b""
-    (house.folder / "audit.jsonl").write_bytes(output)
-    return sorted(map(orjson.loads, output.splitlines()), key=lambda record: record["seq"])  # some clocks were wrong
+async def _export_audit(stack: Stack) -> list[JsonObject]:
+    output = await run_command(stack.direct_environment, "audit", "export", "--format", "jsonl") or b""
+    (stack.folder / "audit.jsonl").write_bytes(output)
+    # By sequence number, not by time: some clocks were wrong.
+    return sorted(map(orjson.loads, output.splitlines()), key=lambda record: record["seq"])
 
 
-def _dump_simulator(house: Stack) -> None:
-    """Leave HubSpot's side beside the logs, for whoever looks into a run that failed."""
-    sent = house.sim.deliveries
-    attempts = (attempt.as_json() for attempt in sent.attempts)
-    sides: dict[str, Iterable[object]] = {"calls": house.sim.requests, "events": sent.events, "attempts": attempts}
-    for name, lines in sides.items():
-        (house.folder / f"{name}.jsonl").write_bytes(b"\n".join(orjson.dumps(line, default=list) for line in lines))
+def _dump_simulator(stack: Stack) -> None:
+    """Write the simulator's calls, events and attempts into the run's folder, for analysis of a failed run."""
+    log = stack.sim.deliveries
+    attempts = (attempt.as_json() for attempt in log.attempts)
+    files: dict[str, Iterable[object]] = {"calls": stack.sim.requests, "events": log.events, "attempts": attempts}
+    for name, lines in files.items():
+        (stack.folder / f"{name}.jsonl").write_bytes(b"\n".join(orjson.dumps(line, default=list) for line in lines))
 
 
 def _event_name(event: EventIdentityKey) -> str:
@@ -147,19 +148,19 @@ def _undelivered(load: EditLoad) -> Iterator[str]:
 
 
 def _record_exists(load: EditLoad, event: EventIdentityKey) -> bool:
-    """Whether the record that an event is about is there, under its own id."""
+    """Return whether the record of an event exists, under its own id."""
     family = str(event[0]).partition(".")[0]
     type_ = load.sim.crm.types.resolve({"company": "companies"}.get(family, f"{family}s"))
     return load.sim.crm.find(type_, str(event[1]), merged=False) is not None
 
 
 def _note_times(load: EditLoad) -> dict[str, list[int]]:
-    """When each change of a city was told of, by the city."""
-    told: dict[str, list[int]] = {}
+    """Return the creation times (epoch ms) of the notes of each city change, by city."""
+    note_times: dict[str, list[int]] = {}
     for note in load.people.records("notes"):
         if (body := note.properties.get("hs_note_body", "")).startswith("City "):
-            told.setdefault(body, []).append(note.created_at_ms)
-    return told
+            note_times.setdefault(body, []).append(note.created_at_ms)
+    return note_times
 
 
 def _once_counts(load: EditLoad) -> Iterator[tuple[str, int]]:
@@ -168,18 +169,21 @@ def _once_counts(load: EditLoad) -> Iterator[tuple[str, int]]:
         yield f"deal {deal}", len(associated_ids(people, ObjectRef(DEAL, deal), "tasks"))
     bodies = Counter(note.properties.get("hs_note_body") for note in people.records("notes"))
     for ticket in people.closed_tickets & set(people.tickets):
-        made = bodies[f"Support ticket {ticket} was closed."]
+        notes = bodies[f"Support ticket {ticket} was closed."]
         contact = crm.find(crm.types.resolve("contacts"), people.tickets[ticket])
-        if made or contact is not None:  # who was erased meanwhile is owed none
-            yield f"ticket {ticket}", made
+        if notes or contact is not None:  # the contact of a ticket may be erased before its note is created
+            yield f"ticket {ticket}", notes
 
 
-async def _leftovers(house: Stack) -> dict[str, int]:
-    redis = house.redis()
+async def _leftovers(stack: Stack) -> dict[str, int]:
+    redis = stack.redis()
     try:
-        left = {"audit records": int(await redis.xlen(AUDIT_STREAM)), "deliveries": int(await redis.zcard(JOB_QUEUE))}
+        leftovers = {
+            "audit records": int(await redis.xlen(AUDIT_STREAM)),
+            "deliveries": int(await redis.zcard(JOB_QUEUE)),
+        }
         for pattern in _LEFTOVER_PATTERNS:
-            left[pattern] = len([key async for key in redis.scan_iter(pattern, count=1000)])
-        return left
+            leftovers[pattern] = len([key async for key in redis.scan_iter(pattern, count=1000)])
+        return leftovers
     finally:
         await redis.aclose()

@@ -1,4 +1,4 @@
-"""What each kind of trouble does to the house. Rule: whatever it breaks it mends, also when it is cut short."""
+"""What each kind of disruption does to the stack. Each restores the stack at its end, also if it is cancelled."""
 
 import asyncio
 import signal
@@ -16,205 +16,206 @@ from spokes.simulator.demo import free_port, wait_until_ready
 
 _Action: TypeAlias = Callable[[Stack, float, Random], Awaitable[None]]
 _JUMPS_S: Final = (-25.0, -5.0, 5.0, 25.0)
-_WORKER_START_S: Final = 3.0  # until a worker works
-_HUBSPOT_SKEWS_MS: Final = (-600_000, -240_000, 240_000, 600_000)  # within what is accepted, and beyond
+_WORKER_START_S: Final = 3.0  # until a worker is ready
+_HUBSPOT_SKEWS_MS: Final = (-600_000, -240_000, 240_000, 600_000)  # within the accepted age of a request, and beyond it
 
 
-async def run_disruption(house: Stack, trouble: Disruption) -> None:
-    """Make trouble, and mend it when it has lasted."""
-    await _ACTIONS[trouble.kind](house, trouble.duration_s, trouble.rng())
+async def run_disruption(stack: Stack, disruption: Disruption) -> None:
+    """Apply a disruption for its duration, then restore the stack."""
+    await _ACTIONS[disruption.kind](stack, disruption.duration_s, disruption.rng())
 
 
-async def _kill_worker(house: Stack, lasts_s: float, rng: Random) -> None:
-    await _stop_and_restart(house, house.random_worker(rng), signal.SIGKILL, lasts_s)
+async def _kill_worker(stack: Stack, duration_s: float, rng: Random) -> None:
+    await _stop_and_restart(stack, stack.random_worker(rng), signal.SIGKILL, duration_s)
 
 
-async def _terminate_worker(house: Stack, lasts_s: float, rng: Random) -> None:
-    await _stop_and_restart(house, house.random_worker(rng), signal.SIGTERM, lasts_s)
+async def _terminate_worker(stack: Stack, duration_s: float, rng: Random) -> None:
+    await _stop_and_restart(stack, stack.random_worker(rng), signal.SIGTERM, duration_s)
 
 
-async def _freeze_worker(house: Stack, lasts_s: float, rng: Random) -> None:
-    await _freeze(house, house.random_worker(rng), lasts_s)
+async def _freeze_worker(stack: Stack, duration_s: float, rng: Random) -> None:
+    await _freeze(stack, stack.random_worker(rng), duration_s)
 
 
-async def _skew_worker_clock(house: Stack, lasts_s: float, rng: Random) -> None:
-    name = house.random_worker(rng)
-    async with house.exclusive(name):
-        worker = house.processes[name]
-        await house.terminate(worker)
-        worker.command = worker_command(rng.choice(_JUMPS_S), rng.choice((0.0, _WORKER_START_S + lasts_s)))
+async def _skew_worker_clock(stack: Stack, duration_s: float, rng: Random) -> None:
+    name = stack.random_worker(rng)
+    async with stack.exclusive(name):
+        worker = stack.processes[name]
+        await stack.terminate(worker)
+        worker.command = worker_command(rng.choice(_JUMPS_S), rng.choice((0.0, _WORKER_START_S + duration_s)))
         await worker.start()
         try:
-            await asyncio.sleep(_WORKER_START_S + 3 * lasts_s)
-            await house.terminate(worker)
+            await asyncio.sleep(_WORKER_START_S + 3 * duration_s)
+            await stack.terminate(worker)
         finally:
             worker.command = worker_command()
         await worker.start()
 
 
-async def _kill_web(house: Stack, lasts_s: float, rng: Random) -> None:
+async def _kill_web(stack: Stack, duration_s: float, rng: Random) -> None:
     del rng
-    await _stop_and_restart(house, "web", signal.SIGKILL, lasts_s)
+    await _stop_and_restart(stack, "web", signal.SIGKILL, duration_s)
 
 
-async def _replace_web(house: Stack, lasts_s: float, rng: Random) -> None:
-    del lasts_s, rng
-    async with house.exclusive("web"):
-        await _deploy_web(house)
+async def _replace_web(stack: Stack, duration_s: float, rng: Random) -> None:
+    del duration_s, rng
+    async with stack.exclusive("web"):
+        await _deploy_web(stack)
 
 
-async def _kill_valkey(house: Stack, lasts_s: float, rng: Random) -> None:
+async def _kill_valkey(stack: Stack, duration_s: float, rng: Random) -> None:
     del rng
-    await _stop_and_restart(house, "valkey", signal.SIGKILL, lasts_s)
+    await _stop_and_restart(stack, "valkey", signal.SIGKILL, duration_s)
 
 
-async def _restart_valkey(house: Stack, lasts_s: float, rng: Random) -> None:
+async def _restart_valkey(stack: Stack, duration_s: float, rng: Random) -> None:
     del rng
-    await _stop_and_restart(house, "valkey", signal.SIGTERM, lasts_s)
+    await _stop_and_restart(stack, "valkey", signal.SIGTERM, duration_s)
 
 
-async def _freeze_valkey(house: Stack, lasts_s: float, rng: Random) -> None:
+async def _freeze_valkey(stack: Stack, duration_s: float, rng: Random) -> None:
     del rng
-    await _freeze(house, "valkey", lasts_s)
+    await _freeze(stack, "valkey", duration_s)
 
 
-async def _fill_disk(house: Stack, lasts_s: float, rng: Random) -> None:
+async def _fill_disk(stack: Stack, duration_s: float, rng: Random) -> None:
     del rng
-    async with house.exclusive("valkey"):
-        house.fill_disk()
+    async with stack.exclusive("valkey"):
+        stack.fill_disk()
         try:
-            await asyncio.sleep(lasts_s)
+            await asyncio.sleep(duration_s)
         finally:
-            house.clear_disk()
-        await asyncio.sleep(1.5)  # Valkey tries once a second; until then it is not well, and must not be killed
+            stack.clear_disk()
+        await asyncio.sleep(1.5)  # Valkey retries once a second; until it has written, it must not be killed
 
 
-async def _restart_store(house: Stack, lasts_s: float, rng: Random) -> None:
+async def _restart_store(stack: Stack, duration_s: float, rng: Random) -> None:
     del rng
-    await _stop_and_restart(house, "postgres", signal.SIGINT, lasts_s)
+    await _stop_and_restart(stack, "postgres", signal.SIGINT, duration_s)
 
 
-async def _kill_store(house: Stack, lasts_s: float, rng: Random) -> None:
+async def _kill_store(stack: Stack, duration_s: float, rng: Random) -> None:
     del rng
-    await _stop_and_restart(house, "postgres", signal.SIGQUIT, lasts_s)  # it leaves at once, and recovers from its log
+    # On SIGQUIT PostgreSQL exits at once, and recovers from its log.
+    await _stop_and_restart(stack, "postgres", signal.SIGQUIT, duration_s)
 
 
-async def _refuse_crm_calls(house: Stack, lasts_s: float, rng: Random) -> None:
-    await _inject_fault(house, Fault(status=503, share=rng.choice((0.5, 1.0))), lasts_s)
+async def _refuse_crm_calls(stack: Stack, duration_s: float, rng: Random) -> None:
+    await _inject_fault(stack, Fault(status=503, share=rng.choice((0.5, 1.0))), duration_s)
 
 
-async def _cut_crm_responses(house: Stack, lasts_s: float, rng: Random) -> None:
-    await _inject_fault(house, Fault(reset=True, after_effect=True, share=rng.choice((0.2, 0.7))), lasts_s)
+async def _cut_crm_responses(stack: Stack, duration_s: float, rng: Random) -> None:
+    await _inject_fault(stack, Fault(reset=True, after_effect=True, share=rng.choice((0.2, 0.7))), duration_s)
 
 
-async def _limit_crm_calls(house: Stack, lasts_s: float, rng: Random) -> None:
-    await _inject_fault(house, Fault(status=429, share=0.7, retry_after=rng.choice((None, "1", "2"))), lasts_s)
+async def _limit_crm_calls(stack: Stack, duration_s: float, rng: Random) -> None:
+    await _inject_fault(stack, Fault(status=429, share=0.7, retry_after=rng.choice((None, "1", "2"))), duration_s)
 
 
-async def _slow_crm_calls(house: Stack, lasts_s: float, rng: Random) -> None:
-    await _inject_fault(house, Fault(share=rng.choice((0.3, 1.0)), latency=Latency(3000.0, 6000.0)), lasts_s)
+async def _slow_crm_calls(stack: Stack, duration_s: float, rng: Random) -> None:
+    await _inject_fault(stack, Fault(share=rng.choice((0.3, 1.0)), latency=Latency(3000.0, 6000.0)), duration_s)
 
 
-async def _skew_hubspot_clock(house: Stack, lasts_s: float, rng: Random) -> None:
-    house.sim.sender.clock_skew_ms = rng.choice(_HUBSPOT_SKEWS_MS)
+async def _skew_hubspot_clock(stack: Stack, duration_s: float, rng: Random) -> None:
+    stack.sim.sender.clock_skew_ms = rng.choice(_HUBSPOT_SKEWS_MS)
     try:
-        await asyncio.sleep(lasts_s)
+        await asyncio.sleep(duration_s)
     finally:
-        house.sim.sender.clock_skew_ms = 0
+        stack.sim.sender.clock_skew_ms = 0
 
 
-async def _cut_links(house: Stack, lasts_s: float, rng: Random) -> None:
-    links = rng.sample(list(house.links.values()), 2)
-    for _ in range(1 + round(lasts_s)):
+async def _cut_links(stack: Stack, duration_s: float, rng: Random) -> None:
+    links = rng.sample(list(stack.links.values()), 2)
+    for _ in range(1 + round(duration_s)):
         for link in links:
             link.cut()
         await asyncio.sleep(rng.uniform(0.1, 0.6))
 
 
-async def _slow_link(house: Stack, lasts_s: float, rng: Random) -> None:
-    link = rng.choice(list(house.links.values()))
+async def _slow_link(stack: Stack, duration_s: float, rng: Random) -> None:
+    link = rng.choice(list(stack.links.values()))
     link.delay_s = rng.uniform(0.01, 0.4)
     try:
-        await asyncio.sleep(lasts_s)
+        await asyncio.sleep(duration_s)
     finally:
         link.resume()
 
 
-async def _stall_link(house: Stack, lasts_s: float, rng: Random) -> None:
-    link = rng.choice(list(house.links.values()))
+async def _stall_link(stack: Stack, duration_s: float, rng: Random) -> None:
+    link = rng.choice(list(stack.links.values()))
     link.stall()
     try:
-        await asyncio.sleep(2 * lasts_s)
+        await asyncio.sleep(2 * duration_s)
     finally:
         link.resume()
 
 
-async def _run_two_versions(house: Stack, lasts_s: float, rng: Random) -> None:
-    name = house.random_worker(rng)
-    async with house.exclusive(name, "web"):
-        worker = house.processes[name]
-        await house.terminate(worker)
-        worker.cwd = house.other_version
+async def _run_two_versions(stack: Stack, duration_s: float, rng: Random) -> None:
+    name = stack.random_worker(rng)
+    async with stack.exclusive(name, "web"):
+        worker = stack.processes[name]
+        await stack.terminate(worker)
+        worker.cwd = stack.other_version
         await worker.start()
         try:
-            await _deploy_web(house, other=True)
-            await asyncio.sleep(3 * lasts_s)
-            await _deploy_web(house)
-            await house.terminate(worker)
+            await _deploy_web(stack, use_other=True)
+            await asyncio.sleep(3 * duration_s)
+            await _deploy_web(stack)
+            await stack.terminate(worker)
         finally:
             worker.cwd = ROOT
         await worker.start()
 
 
-async def _stop_and_restart(house: Stack, name: str, number: signal.Signals, lasts_s: float) -> None:
-    """End a part with a signal, and start it again after a while."""
-    async with house.exclusive(name):
-        part = house.processes[name]
+async def _stop_and_restart(stack: Stack, name: str, number: signal.Signals, duration_s: float) -> None:
+    """Stop a process with a signal, and start it again after `duration_s`."""
+    async with stack.exclusive(name):
+        process = stack.processes[name]
         if number is signal.SIGTERM:
-            await house.terminate(part)
+            await stack.terminate(process)
         else:
-            await part.stop(number)
-        await asyncio.sleep(lasts_s)
-        await part.start()
-        if name in house.ports:
-            await house.wait_until_listening(name)
+            await process.stop(number)
+        await asyncio.sleep(duration_s)
+        await process.start()
+        if name in stack.ports:
+            await stack.wait_until_listening(name)
 
 
-async def _freeze(house: Stack, name: str, lasts_s: float) -> None:
-    async with house.exclusive(name):
-        house.processes[name].send_signal(signal.SIGSTOP)
+async def _freeze(stack: Stack, name: str, duration_s: float) -> None:
+    async with stack.exclusive(name):
+        stack.processes[name].send_signal(signal.SIGSTOP)
         try:
-            await asyncio.sleep(lasts_s)
+            await asyncio.sleep(duration_s)
         finally:
-            house.processes[name].send_signal(signal.SIGCONT)
+            stack.processes[name].send_signal(signal.SIGCONT)
 
 
 @asynccontextmanager
-async def _active_fault(house: Stack, fault: Fault) -> AsyncIterator[None]:
-    number = house.sim.faults.add(fault)
+async def _active_fault(stack: Stack, fault: Fault) -> AsyncIterator[None]:
+    number = stack.sim.faults.add(fault)
     try:
         yield
     finally:
-        house.sim.faults.remove(number)
+        stack.sim.faults.remove(number)
 
 
-async def _inject_fault(house: Stack, fault: Fault, lasts_s: float) -> None:
-    async with _active_fault(house, fault):
-        await asyncio.sleep(lasts_s)
+async def _inject_fault(stack: Stack, fault: Fault, duration_s: float) -> None:
+    async with _active_fault(stack, fault):
+        await asyncio.sleep(duration_s)
 
 
-async def _deploy_web(house: Stack, *, other: bool = False) -> None:
-    """Put another web process in the place of the one that runs: it takes over, then the old one is told to end."""
-    old, port = house.web, free_port()
-    new = house.build_web(port)
-    if other:
-        new.cwd = house.other_version
-    house.processes |= {"web": new, "web before": old}
+async def _deploy_web(stack: Stack, *, use_other: bool = False) -> None:
+    """Replace the web process: start a new one, send it the traffic, then terminate the old one."""
+    old, port = stack.web, free_port()
+    new = stack.build_web(port)
+    if use_other:
+        new.cwd = stack.other_version
+    stack.processes |= {"web": new, "web before": old}
     await new.start()
     await wait_until_ready(f"http://127.0.0.1:{port}")
-    house.ports["web"] = port
-    await house.terminate(old)
-    del house.processes["web before"]
+    stack.ports["web"] = port
+    await stack.terminate(old)
+    del stack.processes["web before"]
 
 
 _ACTIONS: Final[Mapping[DisruptionKind, _Action]] = {

@@ -1,4 +1,4 @@
-"""Facts of a run, as plain values. Rule: what HubSpot knows, what Redis holds, what the audit says; no judgement."""
+"""Facts of a run, as plain values: the simulator's state, Redis, the audit and the logs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from chaos.plan import DisruptionKind
 
 @dataclass(frozen=True, slots=True)
 class ObservedDisruption:
-    """When something was wrong, in epoch ms."""
+    """A disruption that took place, with its start and end (epoch ms)."""
 
     kind: DisruptionKind
     started_ms: int
@@ -17,12 +17,13 @@ class ObservedDisruption:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything a run is judged by.
+    """Everything the invariants are checked against.
 
-    Events are named by what they are (`accepted`, `ends`, `may_die`), so that two tellings of one change are one event.
-    `told` maps each change that has an unguarded effect to the epoch ms at which it happened, `once` each object that
-    is owed one guarded effect to how many it got. `left` counts what must be gone from Redis when all is done.
-    `limited` has the epoch ms of each call that HubSpot refused for its limits, beside those refused on purpose.
+    Events are named by type, object, time and value (`accepted`, `outcomes`, `allowed_dead`), so that redeliveries of
+    one change are one event. `note_times` maps each city change, whose handler creates a note without `once`, to the
+    times of its notes (epoch ms); `once_counts` maps each object that must get exactly one effect to its number.
+    `leftovers` counts the entries that must be gone from Redis at the end. `rate_limited_at_ms` has the time of each
+    call that the simulator's rate limit refused; injected 429s are not included.
     """
 
     undelivered: tuple[str, ...] = ()
@@ -39,5 +40,5 @@ class Facts:
     chain_is_intact: bool = True
     disruptions: tuple[ObservedDisruption, ...] = ()
     unexpected_exits: tuple[str, ...] = ()
-    log_errors: tuple[str, ...] = ()  # lines of logs that no trouble excuses
+    log_errors: tuple[str, ...] = ()  # log lines that no disruption explains
     still_running: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The project's own handlers, and one whose effect tells how often it happened. Rule: it guards against nothing."""
+"""The default handlers, and one whose effect is counted: it creates a note without `once`."""
 
 import handlers
 from spokes.core.events import Event
@@ -11,7 +11,7 @@ _ROUTER = Router()
 @_ROUTER.register("contact.propertyChange", property="city")
 @uses(may=("notes.create",), each_event=True)
 async def tell(event: Event, tools: Tools) -> None:
-    """Leave a note for each change, without `once`: each happens at least once, and again after a crash."""
+    """Create a note for each change, without `once`: at least one, and another after a crash."""
     await tools.crm.notes.create({"hs_note_body": event.property_value}, to={"contact": (event.object_id,)})
 
 

@@ -1,4 +1,4 @@
-"""What people do at HubSpot while the house burns. Rule: seeded; what should come of it is known from their side."""
+"""Edits by HubSpot users during a run. Seeded; the expected end state is known from the edits alone."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -15,20 +15,20 @@ from spokes.simulator.webhooks.delivery_log import Attempt
 from spokes.simulator.webhooks.signing import SIGNING_VARIANTS
 
 _TICK_S: Final = 0.05
-_IMPORT_SHARE: Final = 0.01  # share of ticks in which an import comes in
+_IMPORT_SHARE: Final = 0.01  # share of ticks with an import
 _IMPORT_SIZE: Final = 150  # contacts
 _FORGED_VARIANTS: Final = (
     "forged",
     "tampered",
     "unsigned",
     "wrong_uri",
-)  # of wrong times there are right ones while clocks jump
+)  # without stale timestamps: they can be valid while clocks jump
 FIRST_FORGED: Final = 9_000_000_000  # ids of events that HubSpot never sent
 
 
 @dataclass(slots=True)
 class EditLoad:
-    """Edits at a rate, with imports, redeliveries and forgeries in between; `by_hand` has the forged requests."""
+    """Edits at a rate, with imports, redeliveries and forgeries; `manual_requests` are the forged requests."""
 
     sim: Simulator
     people: People
@@ -38,7 +38,7 @@ class EditLoad:
     edits: int = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Go on until told to stop."""
+        """Make edits until `stop` is set."""
         async with asyncio.TaskGroup() as forgers:
             while not stop.is_set():
                 if self.rng.random() < _IMPORT_SHARE:
@@ -50,9 +50,9 @@ class EditLoad:
                 await asyncio.sleep(_TICK_S)
 
     def _edit(self) -> None:
-        """Do one of the things that people do; what needs a record that is not there does not happen."""
-        acts, weights = zip(*self._choices(), strict=True)
-        self.rng.choices(acts, weights)[0]()
+        """Make one random edit; one that needs a record does nothing if there is none."""
+        edits, weights = zip(*self._choices(), strict=True)
+        self.rng.choices(edits, weights)[0]()
         self.edits += 1
 
     def _choices(self) -> list[tuple[Callable[[], None], int]]:
@@ -91,26 +91,26 @@ class EditLoad:
 
     def _win(self) -> None:
         deals = self.sim.crm.types.resolve("deals")
-        open_ = [record for record in self.sim.crm.records(deals) if record.id not in self.people.won_deals]
-        if open_:
-            self.people.win(self.rng.choice(open_))
+        candidates = [record for record in self.sim.crm.records(deals) if record.id not in self.people.won_deals]
+        if candidates:
+            self.people.win(self.rng.choice(candidates))
 
     def _close(self) -> None:
-        open_ = [ticket for ticket in self.people.tickets if ticket not in self.people.closed_tickets]
-        if open_:
+        candidates = [ticket for ticket in self.people.tickets if ticket not in self.people.closed_tickets]
+        if candidates:
             tickets = self.sim.crm.types.resolve("tickets")
-            self.people.close(self.sim.crm.get(tickets, self.rng.choice(open_)))
+            self.people.close(self.sim.crm.get(tickets, self.rng.choice(candidates)))
 
     def _redeliver(self) -> None:
-        """Send an event again that was sent before, whatever became of it."""
+        """Send a random earlier event again."""
         if events := self.sim.deliveries.events:
             event = self.rng.choice(events)
             self.sim.sender.submit(event.portal_id, [event.element])
 
     def _merge(self) -> None:
-        one, other = self._random_contact(self.people.phones), self._random_contact(self.people.phones)
-        if one and other and one is not other:
-            self.people.merge(one, other)
+        primary, other = self._random_contact(self.people.phones), self._random_contact(self.people.phones)
+        if primary and other and primary is not other:
+            self.people.merge(primary, other)
 
     def _erase(self) -> None:
         if contact := self._random_contact(self.people.phones):
@@ -122,7 +122,7 @@ class EditLoad:
         return self.sim.crm.find(self.sim.crm.types.resolve("contacts"), self.rng.choice(list(ids)), merged=False)
 
     async def _forge(self) -> None:
-        """Send what HubSpot never signed, or not so."""
+        """Send a request with a forged or missing signature."""
         element = {
             "eventId": FIRST_FORGED + len(self.manual_requests), "subscriptionId": 1, "appId": 1, "attemptNumber": 0,
             "portalId": self.sim.portal.config.portal_id, "objectId": 1, "occurredAt": self.sim.clock.now_ms(),

@@ -1,6 +1,6 @@
-"""What goes wrong, and when. Rule: pure; a plan follows from its seed and its length alone.
+"""Which disruptions happen when. Pure; a plan depends only on its seed and its length.
 
-Every kind of trouble comes once before any comes again, so that a short run meets as much as a long one.
+Every kind of disruption is planned once before any is repeated, so that even a short run has many kinds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from typing import Final
 
 @unique
 class DisruptionKind(StrEnum):
-    """A way in which something goes wrong."""
+    """A kind of disruption."""
 
     WORKER_KILLED = "a worker is killed"
-    WORKER_ENDED = "a worker is told to end"
-    WORKER_FROZEN = "a worker is frozen until its leases have run out"
+    WORKER_ENDED = "a worker is terminated"
+    WORKER_FROZEN = "a worker is frozen until its leases have expired"
     WORKER_CLOCK = "a worker's clock is wrong, or jumps"
     WEB_KILLED = "web is killed"
     WEB_REPLACED = "web is replaced"
@@ -26,18 +26,18 @@ class DisruptionKind(StrEnum):
     DISK_FULL = "the disk under the append-only file is full"
     STORE_RESTARTED = "PostgreSQL is restarted"
     STORE_KILLED = "PostgreSQL is killed"
-    CRM_DOWN = "HubSpot answers 503"
-    CRM_CUT = "HubSpot cuts connections after it did what was asked"
-    CRM_LIMITS = "HubSpot answers 429"
-    CRM_SLOW = "HubSpot answers long after anybody waits"
+    CRM_DOWN = "HubSpot returns 503"
+    CRM_CUT = "HubSpot cuts connections after calls took effect"
+    CRM_LIMITS = "HubSpot returns 429"
+    CRM_SLOW = "HubSpot responds after the caller's time-out"
     HUBSPOT_CLOCK = "HubSpot's clock jumps"
     LINK_CUT = "connections are cut"
     LINK_SLOW = "a connection is slow"
-    LINK_STALLED = "a connection is open and carries nothing"
+    LINK_STALLED = "a connection is open and transfers nothing"
     TWO_VERSIONS = "two versions run side by side"
 
 
-# What may cut an effect off from its record, and so be the reason that it happens again.
+# Disruptions that can interrupt a handler between its effect and the record of it, so that the effect is repeated.
 CAUSES_REPEATS: Final = frozenset(DisruptionKind) - {
     DisruptionKind.WORKER_ENDED,
     DisruptionKind.WORKER_CLOCK,
@@ -51,7 +51,7 @@ CAUSES_REPEATS: Final = frozenset(DisruptionKind) - {
 }
 
 
-# What may carry a call to HubSpot later than whoever made it has waited, or lose the places that calls have taken.
+# Disruptions that can delay a call beyond its slot in the rate budget, or lose slots.
 DELAYS_CALLS: Final = frozenset(
     {DisruptionKind.WORKER_FROZEN, DisruptionKind.LINK_STALLED, DisruptionKind.LINK_SLOW, DisruptionKind.VALKEY_KILLED}
 )
@@ -59,7 +59,7 @@ DELAYS_CALLS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Disruption:
-    """One thing that goes wrong: when, for how long (seconds from the start), and dice for its details."""
+    """One disruption: its start (seconds from the start of the run), its duration, and the seed of its details."""
 
     kind: DisruptionKind
     starts_at_s: float
@@ -67,32 +67,32 @@ class Disruption:
     seed: int
 
     def rng(self) -> Random:
-        """Return dice that fall alike whenever this trouble comes."""
+        """Return the random generator of this disruption's details."""
         return Random(self.seed)
 
 
-_START_GAP_S: Final = (0.2, 2.0)  # between the beginnings of two troubles
+_START_GAP_S: Final = (0.2, 2.0)  # between the starts of two disruptions
 _DURATION_S: Final = (0.3, 4.0)
 _FREEZE_S: Final = (9.0, 12.0)  # longer than a lease
-_QUIET_S: Final = 2.0  # at the beginning: what is repeated then has no excuse
+_QUIET_S: Final = 2.0  # without disruptions at the start: repeated effects are errors there
 
 
 def plan(seed: int, seconds: float, kinds: Sequence[DisruptionKind] = tuple(DisruptionKind)) -> list[Disruption]:
-    """Return the troubles of a run that lasts `seconds`, in their order; none begins in its last second."""
+    """Return the disruptions of a run of `seconds`, in order; none starts in its last second."""
     rng = Random(f"{seed} plan")
-    troubles: list[Disruption] = []
-    at_s = _QUIET_S
+    disruptions: list[Disruption] = []
+    starts_at_s = _QUIET_S
     for kind in _shuffled(kinds, rng):
-        at_s += rng.uniform(*_START_GAP_S)
-        lasts_s = rng.uniform(*(_FREEZE_S if kind is DisruptionKind.WORKER_FROZEN else _DURATION_S))
-        if at_s > seconds - 1:
-            return troubles
-        troubles.append(Disruption(kind, round(at_s, 3), round(lasts_s, 3), rng.getrandbits(32)))
-    raise AssertionError("kinds never end")
+        starts_at_s += rng.uniform(*_START_GAP_S)
+        duration_s = rng.uniform(*(_FREEZE_S if kind is DisruptionKind.WORKER_FROZEN else _DURATION_S))
+        if starts_at_s > seconds - 1:
+            return disruptions
+        disruptions.append(Disruption(kind, round(starts_at_s, 3), round(duration_s, 3), rng.getrandbits(32)))
+    raise AssertionError("the sequence of kinds is endless")
 
 
 def _shuffled(kinds: Sequence[DisruptionKind], rng: Random) -> Iterator[DisruptionKind]:
     while True:
-        some = list(kinds)
-        rng.shuffle(some)
-        yield from some
+        shuffled = list(kinds)
+        rng.shuffle(shuffled)
+        yield from shuffled

@@ -1,4 +1,4 @@
-"""The project as it was one commit ago, to run beside what it is now. Rule: the checkout itself is not touched."""
+"""Unpack another revision of the project, to run together with this one. The working tree is not changed."""
 
 import subprocess
 from pathlib import Path
@@ -7,7 +7,7 @@ from chaos.child_process import ROOT
 
 
 def unpack_revision(folder: Path, revision: str) -> str:
-    """Put `revision` into `folder`, or this very tree where git or the revision is missing; return which it is."""
+    """Unpack `revision` into `folder`, or link this tree if git or the revision is missing; return which it is."""
     packed = folder.with_suffix(".tar")
     folder.mkdir()
     if _succeeds("git", "archive", "--output", str(packed), revision):
@@ -16,7 +16,7 @@ def unpack_revision(folder: Path, revision: str) -> str:
         return revision
     folder.rmdir()
     folder.symlink_to(ROOT, target_is_directory=True)
-    return "this one, twice"
+    return "this revision"
 
 
 def _succeeds(*command: str) -> bool:

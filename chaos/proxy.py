@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts, delays and stalls what goes through it. Rule: bytes are lost only with their connection."""
+"""A TCP proxy that can cut, delay and stall its connections. Bytes are lost only with their connection."""
 
 import asyncio
 import contextlib
@@ -12,11 +12,11 @@ _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closing is a reset
 
 
 class Proxy:
-    """Listens on a port of its own and passes on to `port()` of this machine, asked anew for each connection."""
+    """Listens on its own port and forwards each connection to the local port that `port()` returns at that time."""
 
     def __init__(self, port: Callable[[], int]) -> None:
         self.port = 0
-        self.delay_s = 0.0  # for each chunk of bytes, either way
+        self.delay_s = 0.0  # for each chunk of bytes, in both directions
         self._target_port = port
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -38,7 +38,7 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut(self) -> None:
-        """Reset every connection, with whatever is on its way."""
+        """Reset every connection; bytes in transit are lost."""
         for writer in self._writers:
             if (sock := writer.get_extra_info("socket")) is not None:
                 with contextlib.suppress(OSError):
@@ -46,11 +46,11 @@ class Proxy:
             writer.transport.abort()
 
     def stall(self) -> None:
-        """Keep connections open, accept new ones, and carry nothing."""
+        """Keep connections open and accept new ones, but transfer nothing."""
         self._flowing.clear()
 
     def resume(self) -> None:
-        """Carry everything again, at once."""
+        """Transfer everything again, without delay."""
         self.delay_s = 0.0
         self._flowing.set()
 
@@ -62,19 +62,19 @@ class Proxy:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self._target_port())
-        except OSError:  # nobody listens there: the caller sees it as it would without us
+            target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target_port())
+        except OSError:  # no process listens there: the client sees a reset, as without the proxy
             writer.transport.abort()
             self._writers.discard(writer)
             return
-        self._writers.add(back)
+        self._writers.add(target_writer)
         try:
-            with contextlib.suppress(OSError):  # one side was reset: so is the other
-                await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+            with contextlib.suppress(OSError):  # when one side is reset, the other is reset too
+                await asyncio.gather(self._pump(reader, target_writer), self._pump(target_reader, writer))
         finally:
-            for one in (writer, back):
-                one.transport.abort()
-                self._writers.discard(one)
+            for side in (writer, target_writer):
+                side.transport.abort()
+                self._writers.discard(side)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(_CHUNK):

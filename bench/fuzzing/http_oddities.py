@@ -1,11 +1,11 @@
-"""Requests that are wrong as HTTP, or odd enough to be taken wrongly. Rule: pure; one oddity a case, as a rule."""
+"""Requests that are malformed or unusual HTTP, usually with one oddity each. Pure."""
 
 import gzip
 from typing import Final
 
-from fuzzing.bodies import forged_body, odd_body
-from fuzzing.parts import Case, End, Maker, wire
-from lib import traffic
+from bench.fuzzing.bodies import forged_body, odd_body
+from bench.fuzzing.parts import Case, CaseBuilder, ConnectionEnd, encode_request
+from bench.lib import traffic
 
 _METHODS: Final = (
     "GET",
@@ -26,10 +26,12 @@ _LONG: Final = (8_100, 8_200, 20_000, 70_000, 300_000)
 _BOMB: Final = gzip.compress(b" " * 20_000_000)
 
 
-def chunked_badly(make: Maker) -> Case:
-    """Chunks that are none, too long, or never end."""
+def chunked_badly(make: CaseBuilder) -> Case:
+    """Chunks that are malformed, too long, or never end."""
     body = odd_body(make.rng)
-    headers = make.signed(body) | {b"Transfer-Encoding": make.rng.choice([b"chunked"] * 9 + [b"gzip, chunked", b"x"])}
+    headers = make.signed_headers(body) | {
+        b"Transfer-Encoding": make.rng.choice([b"chunked"] * 9 + [b"gzip, chunked", b"x"])
+    }
     if make.rng.random() < 0.8:
         del headers[b"Content-Length"]
     size = make.rng.choice([b"zz", b"-1", b"", b"f" * 17, b"7fffffffffffffff", b"5;" + b"e" * 20_000, b"5 ", b"0x5"])
@@ -37,37 +39,37 @@ def chunked_badly(make: Maker) -> Case:
         [size + b"\r\n" + body, b"5\r\nabcdefgh\r\n0\r\n\r\n", b"3\nabc\n0\n\n", b"0\r\nX: y\r\n" * 3, b"5\r\nab"]
     )
     if make.rng.random() < 0.5:
-        return Case("chunked badly", (wire(headers), text), pause_s=0.01)
-    return Case("chunked badly", (wire(headers, text),))
+        return Case("chunked badly", (encode_request(headers), text), pause_s=0.01)
+    return Case("chunked badly", (encode_request(headers, text),))
 
 
-def length(make: Maker) -> Case:
-    """A length that is no number or not the true one."""
-    body, _ = make.good()
+def content_length(make: CaseBuilder) -> Case:
+    """A Content-Length that is not a number or not the body's length."""
+    body, _ = make.good_body()
     given = make.rng.choice(
         [b"-1", b"+5", b"0x10", b"1e3", b"", b" ", b"5, 5", b"99999999999999999999", b"10485761",
          b"9223372036854775807", b"%d" % (len(body) + 5), b"%d" % (len(body) - 5), b"0", b"\xb2", b"1_0"]
     )  # fmt: skip
-    return Case("length", (wire(make.signed(body) | {b"Content-Length": given}, body),))
+    return Case("length", (encode_request(make.signed_headers(body) | {b"Content-Length": given}, body),))
 
 
-def headers(make: Maker) -> Case:
-    """A header that is missing, repeated, too long, folded, or made of anything."""
-    body, _ = make.good()
-    rng, given = make.rng, make.signed(body)
+def headers(make: CaseBuilder) -> Case:
+    """A header that is missing, repeated, too long, folded or random."""
+    body, _ = make.good_body()
+    rng, given = make.rng, make.signed_headers(body)
     name = rng.choice(sorted(given))
-    way = rng.randrange(7)
-    if way == 0:
+    kind = rng.randrange(7)
+    if kind == 0:
         del given[name]
-    elif way == 1:
-        given[name] = make.noise(rng.choice(_LONG))
-    elif way == 2:
+    elif kind == 1:
+        given[name] = make.header_noise(rng.choice(_LONG))
+    elif kind == 2:
         given[name.lower() if rng.random() < 0.5 else name.upper() + b" "] = rng.choice([given[name], b"x"])
-    elif way == 3:
+    elif kind == 3:
         given[rng.choice([b"X" * rng.choice(_LONG), b"", b" X", b"X\x00", b"\xff", b"X(", b"Sec WebSocket"])] = b"1"
-    elif way == 4:
+    elif kind == 4:
         given |= {b"X-%d" % number: b"y" for number in range(rng.choice([50, 127, 128, 1_000]))}
-    elif way == 5:
+    elif kind == 5:
         given[name] = given[name] + rng.choice([b"\r\n folded", b"\rX: y", b"\nX: y", b"\x0b", b"\x7f", b"\r\n\r\n"])
     else:
         odd = [
@@ -89,28 +91,32 @@ def headers(make: Maker) -> Case:
             b"text/xml",
             b";;=,",
         ]
-        given |= {rng.choice(odd): rng.choice(values), rng.choice(odd): make.noise(1_000)}
-    return Case("headers", (wire(given, body),))
+        given |= {rng.choice(odd): rng.choice(values), rng.choice(odd): make.header_noise(1_000)}
+    return Case("headers", (encode_request(given, body),))
 
 
-def encoded(make: Maker) -> Case:
-    """A body that says it is packed, with and without reason."""
-    body, _ = make.good()
+def encoded(make: CaseBuilder) -> Case:
+    """A body with a Content-Encoding, correct or not."""
+    body, _ = make.good_body()
     packed = make.rng.choice([gzip.compress(body), _BOMB, b"no gzip", gzip.compress(body)[:20]])
-    signed = make.signed(packed) | {b"Content-Encoding": make.rng.choice([b"gzip", b"deflate", b"br", b"zstd", b"x"])}
-    return Case("encoded", (wire(signed, packed),))
+    signed = make.signed_headers(packed) | {
+        b"Content-Encoding": make.rng.choice([b"gzip", b"deflate", b"br", b"zstd", b"x"])
+    }
+    return Case("encoded", (encode_request(signed, packed),))
 
 
-def expect(make: Maker) -> Case:
-    """An expectation, known or not."""
-    body, _ = make.good()
-    given = make.signed(body) | {b"Expect": make.rng.choice([b"100-continue", b"100-Continue", b"x", b"", b"\xff"])}
-    return Case("expect", (wire(given), body), pause_s=0.01)
+def expect(make: CaseBuilder) -> Case:
+    """An Expect header, known or unknown."""
+    body, _ = make.good_body()
+    given = make.signed_headers(body) | {
+        b"Expect": make.rng.choice([b"100-continue", b"100-Continue", b"x", b"", b"\xff"])
+    }
+    return Case("expect", (encode_request(given), body), pause_s=0.01)
 
 
-def host(make: Maker) -> Case:
-    """A host that is none."""
-    body, _ = make.good()
+def host(make: CaseBuilder) -> Case:
+    """An invalid Host header."""
+    body, _ = make.good_body()
     odd = [
         b"",
         b"a b",
@@ -126,12 +132,12 @@ def host(make: Maker) -> Case:
         b"%00",
     ]
     line = make.rng.choice([b"POST /webhooks/hubspot HTTP/1.1", b"GET /healthz HTTP/1.1", b"GET /readyz HTTP/1.0"])
-    return Case("host", (wire(make.signed(body) | {b"Host": make.rng.choice(odd)}, body, line=line),))
+    return Case("host", (encode_request(make.signed_headers(body) | {b"Host": make.rng.choice(odd)}, body, line=line),))
 
 
-def target(make: Maker) -> Case:
-    """A target that is none, or one that a careless router would take for ours."""
-    body, _ = make.good()
+def target(make: CaseBuilder) -> Case:
+    """A request target that is invalid, or that a careless router could take for ours."""
+    body, _ = make.good_body()
     odd = [
         b"//", b"//evil.example/", b"/..", b"/webhooks/../webhooks/hubspot", b"/webhooks//hubspot", b"/%2e%2e/", b"/%",
         b"/%zz", b"/%ff%fe", b"/webhooks%2Fhubspot", b"/webhooks/hubspot%00", b"/webhooks/hubspot?%", b"?", b"*", b"#",
@@ -143,12 +149,16 @@ def target(make: Maker) -> Case:
     method = make.rng.choice([b"POST", b"GET", b"OPTIONS", b"CONNECT", b"HEAD"])
     version = make.rng.choice([b"HTTP/1.1"] * 6 + [b"HTTP/1.0", b"HTTP/2.0", b"HTTP/9.9", b"http/1.1", b""])
     line = b" ".join([method, make.rng.choice(odd), version])
-    return Case("target", (wire(make.signed(body), body, line=line),))
+    return Case("target", (encode_request(make.signed_headers(body), body, line=line),))
 
 
-def paths(make: Maker) -> Case:
-    """Every method on every path."""
+def paths(make: CaseBuilder) -> Case:
+    """A random method on a random path."""
     rng = make.rng
     body = forged_body(rng) if rng.random() < 0.5 else b""
     line = f"{rng.choice(_METHODS)} {rng.choice(_PATHS)} HTTP/1.1".encode()
-    return Case("paths", (wire({b"Host": b"x", b"Content-Length": b"%d" % len(body)}, body, line=line),), end=End.KEEP)
+    return Case(
+        "paths",
+        (encode_request({b"Host": b"x", b"Content-Length": b"%d" % len(body)}, body, line=line),),
+        connection_end=ConnectionEnd.KEEP,
+    )

@@ -1,48 +1,48 @@
-"""What cases of hostile traffic are made of. Rule: pure; seed and number make a case, so each can be played again."""
+"""Building blocks of cases of hostile traffic. Pure: seed and number determine a case, so each can be repeated."""
 
 import random
 from dataclasses import dataclass
 from enum import Enum
 
-from lib import traffic
+from bench.lib import traffic
 
 
-class End(Enum):
-    """What happens to the connection once the answers are there."""
+class ConnectionEnd(Enum):
+    """What happens to the connection after the responses."""
 
     KEEP = "it is used for the next case"
     RESET = "it is reset"
-    EOF = "our side is closed right after sending; the server has to follow"
+    EOF = "our side is closed right after sending; the server must close too"
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Bytes to send in pieces, and what is owed for them."""
+    """Bytes to send in pieces, and the expected responses."""
 
     kind: str
     pieces: tuple[bytes, ...]
-    answers: int = 1  # that are owed, unless the server closes the connection
+    responses: int = 1  # expected, unless the server closes the connection
     pause_s: float = 0.0  # between the pieces
-    end: End = End.RESET
-    admitted: frozenset[int] = frozenset()  # objects that have to be queued; then every answer has to be 202
+    connection_end: ConnectionEnd = ConnectionEnd.RESET
+    admitted: frozenset[int] = frozenset()  # objects that must be queued; then every response must be 202
 
 
-class Maker:
-    """Makes the parts of one case."""
+class CaseBuilder:
+    """Builds the parts of one case."""
 
     def __init__(self, seed: int, number: int, now_ms: int) -> None:
         self.rng = random.Random(f"{seed}:{number}")
         self.now_ms = now_ms
-        self._number = number * 1_000  # of the first event; a case has fewer than a thousand
+        self._next_event = number * 1_000  # number of the first event; a case has fewer than 1,000 events
 
-    def good(self, most: int = 5) -> tuple[bytes, frozenset[int]]:
-        """Return a good body and the objects it has admitted."""
-        first, count = self._number, self.rng.randint(1, most)
-        self._number += count
+    def good_body(self, most: int = 5) -> tuple[bytes, frozenset[int]]:
+        """Return a valid body and the objects it must admit."""
+        first, count = self._next_event, self.rng.randint(1, most)
+        self._next_event += count
         body = traffic.body(first, count, self.now_ms)
         return body, frozenset(traffic.admitted_objects(first, first + count))
 
-    def signed(self, body: bytes) -> dict[bytes, bytes]:
+    def signed_headers(self, body: bytes) -> dict[bytes, bytes]:
         """Return the headers of a signed request."""
         return {
             b"Host": b"hooks.example.com",
@@ -52,9 +52,9 @@ class Maker:
             b"Content-Length": b"%d" % len(body),
         }
 
-    def noise(self, size: int) -> bytes:
-        """Return bytes that no header may hold, or that every header may."""
-        ways = (
+    def header_noise(self, size: int) -> bytes:
+        """Return a header value that may be invalid."""
+        values = (
             b"x" * size,
             self.rng.randbytes(min(size, 200)),
             "ünïcödé".encode(),
@@ -62,10 +62,10 @@ class Maker:
             b"\x00",
             b"",
         )
-        return self.rng.choice(ways)
+        return self.rng.choice(values)
 
 
-def wire(
+def encode_request(
     headers: dict[bytes, bytes], body: bytes = b"", *, line: bytes = b"POST " + traffic.PATH.encode() + b" HTTP/1.1"
 ) -> bytes:
     """Return a request's bytes."""

@@ -1,4 +1,4 @@
-"""Play cases against a server over sockets. Rule: every wait ends, and what was seen is returned, not judged."""
+"""Play cases against a server over sockets, with a time-out for every wait, and return the responses."""
 
 import asyncio
 import contextlib
@@ -7,42 +7,44 @@ import struct
 from dataclasses import dataclass, field
 from typing import Final
 
-from fuzzing.parts import Case, End
+from bench.fuzzing.parts import Case, ConnectionEnd
 
-ANSWERS_WITHIN_S: Final = 20.0  # a machine that does much else may take seconds; what hangs, hangs for good
-_RESETS: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closing resets, so that no port waits for late segments
-_UNASKED_S: Final = 0.005  # time for an answer that is not owed
+RESPONSE_TIMEOUT_S: Final = 20.0  # a busy machine may take seconds
+_LINGER_RESET: Final = struct.pack(
+    "ii", 1, 0
+)  # SO_LINGER: close resets the connection, so that no port stays in TIME_WAIT
+_EXTRA_RESPONSE_S: Final = 0.005  # time for an unexpected response
 
 
 @dataclass
-class Seen:
-    """What came back for a case."""
+class PlayResult:
+    """The responses to a case."""
 
     statuses: list[int] = field(default_factory=list)
-    hung: bool = False  # neither an answer nor the end of the connection came in time
+    hung: bool = False  # neither a response nor the end of the connection in time
 
 
 class Player:
-    """One sender that keeps its connection as long as both sides do."""
+    """One client that keeps its connection as long as possible."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self.history: list[int] = []  # numbers of the cases that this connection has seen
+        self.history: list[int] = []  # numbers of the cases played on this connection
 
-    async def play(self, number: int, case: Case) -> Seen:
-        """Send a case and wait for what is owed."""
+    async def play(self, number: int, case: Case) -> PlayResult:
+        """Send a case and wait for its responses."""
         reader, writer = await self._connected()
         self.history.append(number)
-        seen = Seen()
+        seen = PlayResult()
         try:
-            kept = await self._exchange(case, reader, writer, seen)
+            is_reusable = await self._exchange(case, reader, writer, seen)
         except TimeoutError:
-            kept, seen.hung = False, True
+            is_reusable, seen.hung = False, True
         except (OSError, asyncio.IncompleteReadError):
-            kept = False
-        if not kept:
+            is_reusable = False
+        if not is_reusable:
             self.close()
         return seen
 
@@ -57,28 +59,28 @@ class Player:
             self.close()
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
             self.history = []
-            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESETS)
+            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
         return self._reader, self._writer
 
     async def _exchange(
-        self, case: Case, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen
+        self, case: Case, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: PlayResult
     ) -> bool:
-        """Return whether the connection can be used again."""
+        """Send a case, read its responses, and return whether the connection can be used again."""
         writing = asyncio.create_task(_write(case, writer))
         try:
             bodiless = case.pieces[0].startswith(b"HEAD ")
-            if case.end is End.EOF:
-                while await _answer(reader, seen, bodiless=bodiless):
+            if case.connection_end is ConnectionEnd.EOF:
+                while await _read_response(reader, seen, bodiless=bodiless):
                     pass
                 return False
-            going_on = True
-            while going_on and len(seen.statuses) < case.answers:
-                going_on = await _answer(reader, seen, bodiless=bodiless)
-            if not case.answers:
+            is_open = True
+            while is_open and len(seen.statuses) < case.responses:
+                is_open = await _read_response(reader, seen, bodiless=bodiless)
+            if not case.responses:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_UNASKED_S):
-                        await _answer(reader, seen, bodiless=bodiless)
-            return going_on and case.end is End.KEEP
+                    async with asyncio.timeout(_EXTRA_RESPONSE_S):
+                        await _read_response(reader, seen, bodiless=bodiless)
+            return is_open and case.connection_end is ConnectionEnd.KEEP
         finally:
             writing.cancel()
             with contextlib.suppress(asyncio.CancelledError, OSError):
@@ -91,21 +93,21 @@ async def _write(case: Case, writer: asyncio.StreamWriter) -> None:
         await writer.drain()
         if case.pause_s:
             await asyncio.sleep(case.pause_s)
-    if case.end is End.EOF:
+    if case.connection_end is ConnectionEnd.EOF:
         writer.write_eof()
 
 
-async def _answer(reader: asyncio.StreamReader, seen: Seen, *, bodiless: bool) -> bool:
-    """Read one final answer into `seen`; return whether another can follow on this connection.
+async def _read_response(reader: asyncio.StreamReader, seen: PlayResult, *, bodiless: bool) -> bool:
+    """Read one final response into `seen`; return whether another can follow on this connection.
 
     Raises:
-        TimeoutError: neither the answer nor the end of the connection came in time.
+        TimeoutError: neither the response nor the end of the connection came in time.
     """
-    async with asyncio.timeout(ANSWERS_WITHIN_S):
-        return await _read(reader, seen, bodiless=bodiless)
+    async with asyncio.timeout(RESPONSE_TIMEOUT_S):
+        return await _read_final_response(reader, seen, bodiless=bodiless)
 
 
-async def _read(reader: asyncio.StreamReader, seen: Seen, *, bodiless: bool) -> bool:
+async def _read_final_response(reader: asyncio.StreamReader, seen: PlayResult, *, bodiless: bool) -> bool:
     while True:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
@@ -118,5 +120,5 @@ async def _read(reader: asyncio.StreamReader, seen: Seen, *, bodiless: bool) -> 
     if not bodiless:
         await reader.readexactly(int(fields.get(b"content-length", b"0")))
     seen.statuses.append(status)
-    # An answer of aiohttp's own, which has no id, is the last one; it does not say so.
+    # aiohttp's own error responses have no request id; they close the connection without a Connection header.
     return fields.get(b"connection") != b"close" and b"x-request-id" in fields

@@ -1,4 +1,4 @@
-"""Handlers that do nothing, or wait as long as BENCH_SLEEP_S says, for measuring what is around them."""
+"""A handler that does nothing, or sleeps for BENCH_SLEEP_S, to measure the worker without handler work."""
 
 import asyncio
 import os
@@ -18,8 +18,8 @@ REPORT = Redis.from_url(os.environ["BENCH_REPORT"]) if "BENCH_REPORT" in os.envi
 
 @ROUTER.register("contact.creation")
 @ROUTER.register("contact.propertyChange")
-async def nothing(event: Event, tools: Tools) -> None:
-    """Do what the environment asks for."""
+async def do_nothing(event: Event, tools: Tools) -> None:
+    """Sleep for BENCH_SLEEP_S, and publish the time of the call if BENCH_REPORT is set."""
     del event, tools
     if SLEEP_S:
         await asyncio.sleep(SLEEP_S)

@@ -1,11 +1,10 @@
-"""What one more costs when so many are there already. Rule: counted in processor time, as others share the machine.
+"""The cost of one more item, by the number of items, in CPU time, because other processes share the machine.
 
-Redis is a Valkey of this run's own, workers and door are real processes, the audit is SQLite on disk.
+Redis is a Valkey started for the run, workers and web are real processes, the audit is SQLite on disk.
 """
 
 import asyncio
 import statistics
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -13,16 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, cast
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # run as a script, from anywhere
-
-from lib.runs import process_id, run_load
-from lib.servers import ALL_CORES, cpu_seconds, spokes
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bench.audit_store import KEY, object_id, record, store
-from bench.workers import PORTAL, cpu_s, fill, raw, worker
+from bench.audit_store import KEY, build_record, object_id, open_store
+from bench.lib.runs import process_id, run_load
+from bench.lib.servers import ALL_CORES, cpu_seconds, running_web
+from bench.workers import PORTAL, creation_event, fill_queue, process_cpu_s, running_worker
 from spokes.audit.archiver import Archiver
 from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.stream import ENTRY_FIELD, encode
@@ -32,123 +29,140 @@ from spokes.console.queries.timeline import load_timeline
 from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL, Entry
 from spokes.queue.dead_letters import DeadLetter, DeadLetters, store_commands
 
-_SIZE: Final = 10  # events of a delivery
-_WARM: Final = 3_000  # events until a worker has loaded and compiled what it uses
-_LETTERS: Final = 1_000  # in each of
-_ROUNDS: Final = (
-    5  # whose median counts: in some of them Redis rewrites its file, which is the cost of all that is there
+_EVENTS_PER_DELIVERY: Final = 10  # events of a delivery
+_WARM_UP_EVENTS: Final = 3_000  # events until a worker has loaded its modules and filled its caches
+_LETTERS: Final = 1_000  # per repeat
+_REPEATS: Final = (
+    5  # of which the median is used: in some, Redis rewrites its append-only file, whose cost depends on all keys
 )
 _RECORDS: Final = 5_000
-_ASKED: Final = 25  # times a question is asked
+_QUERY_REPEATS: Final = 25  # times a query is repeated
 _REQUESTS: Final = 8_000
-_UP_WITHIN_S: Final = 120.0
+_START_TIMEOUT_S: Final = 120.0
 
-Told = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 Sizes = Sequence[int]
 
 
 @dataclass(slots=True)
-class Series:
-    """The cost of one (`per`, in µs of processor time unless it says ms), by how many there are (`of`).
+class GrowthSeries:
+    """The cost of one item (`cost_of`, in µs of CPU time unless it ends with ms), by the number of items (`counted`).
 
-    Points below `fitted_from` are shown, and left out of the fit.
+    Points below `fitted_from` are shown, but not fitted.
     """
 
-    per: str
-    of: str
+    cost_of: str
+    counted: str
     points: list[tuple[float, float]] = field(default_factory=list)
     fitted_from: int = 0
 
 
-async def queued(redis: Redis, url: str, data: str, sizes: Sizes, measured: int, *, told: Told) -> list[Series]:
-    """An event's cost while so many others wait."""
-    ours, its = Series("event, worker", "events queued"), Series("event, Redis", "events queued")
+async def measure_queued(
+    redis: Redis, url: str, data: str, sizes: Sizes, measured: int, *, progress: ProgressCallback
+) -> list[GrowthSeries]:
+    """Measure the cost of an event by the number of queued events."""
+    ours, its = GrowthSeries("event, worker", "events queued"), GrowthSeries("event, Redis", "events queued")
     for depth in sizes:
-        told(f"{depth:,} events queued")
+        progress(f"{depth:,} events queued")
         await redis.flushall()
-        await fill(redis, depth, _SIZE)
-        with worker(url, data, "spokes") as process:
-            await _keep_busy(redis, depth, _WARM)
-            before, redis_before = cpu_s(process.pid), await redis_cpu_s(redis)
+        await fill_queue(redis, depth, _EVENTS_PER_DELIVERY)
+        with running_worker(url, data, "spokes") as process:
+            await _keep_busy(redis, depth, _WARM_UP_EVENTS)
+            before, redis_before = process_cpu_s(process.pid), await redis_cpu_s(redis)
             done = await _keep_busy(redis, depth, measured)
-            ours.points.append((depth, (cpu_s(process.pid) - before) / done * 1e6))
+            ours.points.append((depth, (process_cpu_s(process.pid) - before) / done * 1e6))
             its.points.append((depth, (await redis_cpu_s(redis) - redis_before) / done * 1e6))
     return [ours, its]
 
 
 async def _keep_busy(redis: Redis, depth: int, events: int) -> int:
-    """Top the queue up to `depth` events until so many are worked off; return how many were."""
+    """Keep the queue at `depth` events until `events` are processed; return the number processed."""
     left = before = int(await redis.zcard(JOB_QUEUE))
     added = 0
-    while before + added - left < events // _SIZE:
-        missing = depth // _SIZE - left
+    while before + added - left < events // _EVENTS_PER_DELIVERY:
+        missing = depth // _EVENTS_PER_DELIVERY - left
         if missing > 0:
-            await fill(redis, missing * _SIZE, _SIZE, lambda number: raw(time.time_ns() % 10**9 + number))
+            await fill_queue(
+                redis,
+                missing * _EVENTS_PER_DELIVERY,
+                _EVENTS_PER_DELIVERY,
+                lambda number: creation_event(time.time_ns() % 10**9 + number),
+            )
             added += missing
         await asyncio.sleep(0.005)
         left = int(await redis.zcard(JOB_QUEUE))
-    return (before + added - left) * _SIZE
+    return (before + added - left) * _EVENTS_PER_DELIVERY
 
 
-async def workers(redis: Redis, url: str, data: str, counts: Sizes, measured: int, *, told: Told) -> list[Series]:
-    """An event's cost when so many worker processes share the queue."""
-    # One alone has a core to itself, which two share with each other or with Redis where cores are threads of one.
-    ours = Series("event, all workers", "worker processes", fitted_from=2)
-    its = Series("event, Redis", "worker processes", fitted_from=2)
+async def measure_workers(
+    redis: Redis, url: str, data: str, counts: Sizes, measured: int, *, progress: ProgressCallback
+) -> list[GrowthSeries]:
+    """Measure the cost of an event by the number of worker processes."""
+    # A single worker has a core to itself; two share one with each other or with Redis if cores are hyper-threads.
+    ours = GrowthSeries("event, all workers", "worker processes", fitted_from=2)
+    its = GrowthSeries("event, Redis", "worker processes", fitted_from=2)
     for count in counts:
-        told(f"{count} worker processes")
+        progress(f"{count} worker processes")
         await redis.flushall()
         with ExitStack() as stack:
-            processes = [stack.enter_context(worker(url, data, "spokes")) for _ in range(count)]
-            until = time.monotonic() + _UP_WITHIN_S
+            processes = [stack.enter_context(running_worker(url, data, "spokes")) for _ in range(count)]
+            until = time.monotonic() + _START_TIMEOUT_S
             while (await redis.pubsub_numsub(WAKE_CHANNEL))[0][1] < count:
                 if time.monotonic() > until:
-                    raise TimeoutError(f"{count} workers are not up within {_UP_WITHIN_S:.0f} s")
+                    raise TimeoutError(f"{count} workers did not start within {_START_TIMEOUT_S:.0f} s")
                 await asyncio.sleep(0.1)
-            await _worked_off(redis, _WARM * count)
+            await _process_events(redis, _WARM_UP_EVENTS * count)
             costs, its_costs = [], []
-            for _ in range(_ROUNDS):
-                before, redis_before = sum(cpu_s(one.pid) for one in processes), await redis_cpu_s(redis)
-                await _worked_off(redis, measured)
-                costs.append((sum(cpu_s(one.pid) for one in processes) - before) / measured * 1e6)
+            for _ in range(_REPEATS):
+                before, redis_before = (
+                    sum(process_cpu_s(process.pid) for process in processes),
+                    await redis_cpu_s(redis),
+                )
+                await _process_events(redis, measured)
+                costs.append((sum(process_cpu_s(process.pid) for process in processes) - before) / measured * 1e6)
                 its_costs.append((await redis_cpu_s(redis) - redis_before) / measured * 1e6)
             ours.points.append((count, statistics.median(costs)))
             its.points.append((count, statistics.median(its_costs)))
     return [ours, its]
 
 
-async def _worked_off(redis: Redis, events: int) -> None:
-    await fill(redis, events, _SIZE)
+async def _process_events(redis: Redis, events: int) -> None:
+    await fill_queue(redis, events, _EVENTS_PER_DELIVERY)
     await redis.publish(WAKE_CHANNEL, "")
-    while await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - other processes get there
+    while await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - other processes drain the queue
         await asyncio.sleep(0.02)
 
 
-async def deliveries(redis: Redis, url: str, data: str, sizes: Sizes, measured: int, *, told: Told) -> list[Series]:
-    """A delivery's cost with so many events in it, as the share of one event times their number."""
-    ours = Series("event, worker", "events in a delivery")
+async def measure_deliveries(
+    redis: Redis, url: str, data: str, sizes: Sizes, measured: int, *, progress: ProgressCallback
+) -> list[GrowthSeries]:
+    """Measure the cost of an event by the number of events in its delivery."""
+    ours = GrowthSeries("event, worker", "events in a delivery")
     for size in sizes:
-        told(f"deliveries of {size}")
+        progress(f"deliveries of {size}")
         await redis.flushall()
-        events = max(measured, _WARM) // size * size
-        with worker(url, data, "spokes") as process:
+        events = max(measured, _WARM_UP_EVENTS) // size * size
+        with running_worker(url, data, "spokes") as process:
             for _ in range(2):  # the first is the warm-up
-                before = cpu_s(process.pid)
-                await fill(redis, events, size)
+                before = process_cpu_s(process.pid)
+                await fill_queue(redis, events, size)
                 await redis.publish(WAKE_CHANNEL, "")
                 while await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - as above
                     await asyncio.sleep(0.02)
-            ours.points.append((size, (cpu_s(process.pid) - before) / events * 1e6))
+            ours.points.append((size, (process_cpu_s(process.pid) - before) / events * 1e6))
     return [ours]
 
 
-def door(redis: BlockingRedis, folder: Path, sizes: Sizes, told: Told) -> list[Series]:
-    """A request's cost at the door when so many events are remembered and wait."""
-    ours, its = Series("request of 1, door", "events admitted"), Series("request of 1, Redis", "events admitted")
+def measure_web(redis: BlockingRedis, folder: Path, sizes: Sizes, progress: ProgressCallback) -> list[GrowthSeries]:
+    """Measure the cost of a request by the number of admitted and queued events."""
+    ours, its = (
+        GrowthSeries("request of 1, web", "events admitted"),
+        GrowthSeries("request of 1, Redis", "events admitted"),
+    )
     for size in sizes:
-        told(f"door, {size:,} events admitted")
+        progress(f"web process, {size:,} events admitted")
         redis.flushall()
-        with spokes(redis, folder, cores=ALL_CORES, MAX_BACKLOG="10000000") as (port, web):
+        with running_web(redis, folder, cores=ALL_CORES, MAX_BACKLOG="10000000") as (port, web):
             run_load(port, batch=100, requests=max(size // 100, 1), seconds=120.0, warm_up_s=0.0)
             before, redis_before = cpu_seconds(web.pid), cpu_seconds(process_id(redis))
             sent = run_load(port, batch=1, first=size, requests=_REQUESTS, seconds=60.0).sent
@@ -157,20 +171,20 @@ def door(redis: BlockingRedis, folder: Path, sizes: Sizes, told: Told) -> list[S
     return [ours, its]
 
 
-async def dead_letters(redis: Redis, sizes: Sizes, told: Told) -> list[Series]:
-    """What operators and workers pay when so many events have died."""
-    kept, listed = Series("letter kept, Redis", "dead letters"), Series("letter listed", "dead letters")
-    replayed, overview = Series("letter replayed", "dead letters"), Series("overview, ms", "dead letters")
+async def measure_dead_letters(redis: Redis, sizes: Sizes, progress: ProgressCallback) -> list[GrowthSeries]:
+    """Measure the cost of storing, listing, replaying and counting dead letters by their number."""
+    kept, listed = GrowthSeries("letter stored, Redis", "dead letters"), GrowthSeries("letter listed", "dead letters")
+    replayed, overview = GrowthSeries("letter replayed", "dead letters"), GrowthSeries("overview, ms", "dead letters")
     await redis.flushall()
     there, letters = 0, DeadLetters(redis)
     for size in sizes:
-        told(f"{size:,} dead letters")
-        await _die(redis, range(there, size))
-        there = size + _ROUNDS * _LETTERS
+        progress(f"{size:,} dead letters")
+        await _add_dead_letters(redis, range(there, size))
+        there = size + _REPEATS * _LETTERS
         costs = []
         for start in range(size, there, _LETTERS):
             before = await redis_cpu_s(redis)
-            await _die(redis, range(start, start + _LETTERS))
+            await _add_dead_letters(redis, range(start, start + _LETTERS))
             costs.append((await redis_cpu_s(redis) - before) / _LETTERS * 1e6)
         kept.points.append((size, statistics.median(costs)))
         overview.points.append((size, await _median_ms(lambda: letters.causes(PORTAL, 50))))
@@ -178,29 +192,29 @@ async def dead_letters(redis: Redis, sizes: Sizes, told: Told) -> list[Series]:
         count, began = 0, await _both_cpu_s(redis)
         async for letter in letters.list(PORTAL):
             count += 1
-            if count <= _ROUNDS * _LETTERS:
+            if count <= _REPEATS * _LETTERS:
                 newest.append(letter)
         listed.points.append((size, (await _both_cpu_s(redis) - began) / count * 1e6))
         costs = []
-        for start in range(0, _ROUNDS * _LETTERS, _LETTERS):
+        for start in range(0, _REPEATS * _LETTERS, _LETTERS):
             began = await _both_cpu_s(redis)
             await letters.replay(newest[start : start + _LETTERS], actor="bench", reason="growth")
             costs.append((await _both_cpu_s(redis) - began) / _LETTERS * 1e6)
         replayed.points.append((size, statistics.median(costs)))
-        await _keep(redis, newest)
+        await _store_dead_letters(redis, newest)
     return [kept, listed, replayed, overview]
 
 
 async def _both_cpu_s(redis: Redis) -> float:
-    """The processor time that this process and Redis have used, in seconds."""
+    """Return the CPU time that this process and Redis have used, in seconds."""
     return time.process_time() + await redis_cpu_s(redis)
 
 
-async def _die(redis: Redis, numbers: Iterable[int]) -> None:
-    await _keep(redis, (_letter(number) for number in numbers))
+async def _add_dead_letters(redis: Redis, numbers: Iterable[int]) -> None:
+    await _store_dead_letters(redis, (_dead_letter(number) for number in numbers))
 
 
-async def _keep(redis: Redis, letters: Iterable[DeadLetter]) -> None:
+async def _store_dead_letters(redis: Redis, letters: Iterable[DeadLetter]) -> None:
     pipeline = redis.pipeline(transaction=False)
     for count, letter in enumerate(letters, start=1):
         for command in store_commands(letter, ttl_s=86_400):
@@ -210,22 +224,25 @@ async def _keep(redis: Redis, letters: Iterable[DeadLetter]) -> None:
     await pipeline.execute()
 
 
-def _letter(number: int) -> DeadLetter:
-    entry = Entry(f"{number:020x}", 7, raw(number))
+def _dead_letter(number: int) -> DeadLetter:
+    entry = Entry(f"{number:020x}", 7, creation_event(number))
     return DeadLetter(PORTAL, f"{PORTAL}-{number // 100:x}", entry, "conflict", "contacts.x", 1795442400000 + number)
 
 
-async def records(redis: Redis, folder: Path, sizes: Sizes, told: Told) -> list[Series]:
-    """What archiving, proving and asking cost when so many records are in the audit."""
-    archived, proved = Series("record archived", "audit records"), Series("record verified", "audit records")
-    asked = Series("timeline of an object, ms", "audit records")
+async def measure_records(redis: Redis, folder: Path, sizes: Sizes, progress: ProgressCallback) -> list[GrowthSeries]:
+    """Measure the cost of archiving, verifying and querying by the number of audit records."""
+    archived, proved = (
+        GrowthSeries("record archived", "audit records"),
+        GrowthSeries("record verified", "audit records"),
+    )
+    asked = GrowthSeries("timeline of an object, ms", "audit records")
     await redis.flushall()
-    async with store("sqlite", folder) as (engine, _):
+    async with open_store("sqlite", folder) as (engine, _):
         archiver = Archiver(redis, engine, KEY)
-        await archiver.run_once()  # makes the tables
+        await archiver.run_once()  # creates the tables
         there = 0
         for size in sizes:
-            told(f"{size:,} audit records")
+            progress(f"{size:,} audit records")
             await _archive(redis, archiver, range(there, size))
             used = await _archive(redis, archiver, range(size, size + _RECORDS))
             there = size + _RECORDS
@@ -238,12 +255,12 @@ async def records(redis: Redis, folder: Path, sizes: Sizes, told: Told) -> list[
 
 
 async def _archive(redis: Redis, archiver: Archiver, numbers: range) -> float:
-    """Archive; return the seconds of processor time that archiving alone took."""
+    """Archive records; return the CPU time of archiving alone, in seconds."""
     used = 0.0
     for start in range(numbers.start, numbers.stop, 20_000):
         pipeline = redis.pipeline(transaction=False)
         for number in range(start, min(start + 20_000, numbers.stop)):
-            pipeline.xadd(AUDIT_STREAM, {ENTRY_FIELD: encode(record(number))})
+            pipeline.xadd(AUDIT_STREAM, {ENTRY_FIELD: encode(build_record(number))})
         await pipeline.execute()
         began = time.process_time()
         await archiver.drain()
@@ -252,22 +269,22 @@ async def _archive(redis: Redis, archiver: Archiver, numbers: range) -> float:
 
 
 async def _timeline(redis: Redis, engine: AsyncEngine, there: int) -> None:
-    found = await load_timeline(
+    result = await load_timeline(
         redis, engine, None, Reference(object_id(there // 2 + 1)), hash_key=object_hash_key(KEY)
     )
-    assert found.records  # noqa: S101 - a timeline of nothing measures nothing
+    assert result.records  # noqa: S101 - an empty timeline would measure nothing
 
 
-async def _median_ms(ask: Callable[[], Awaitable[object]]) -> float:
-    taken = []
-    for _ in range(_ASKED):
+async def _median_ms(query: Callable[[], Awaitable[object]]) -> float:
+    latencies = []
+    for _ in range(_QUERY_REPEATS):
         began = time.perf_counter()
-        await ask()
-        taken.append((time.perf_counter() - began) * 1000)
-    return statistics.median(taken)
+        await query()
+        latencies.append((time.perf_counter() - began) * 1000)
+    return statistics.median(latencies)
 
 
 async def redis_cpu_s(redis: Redis) -> float:
-    """Return the processor time that Redis has used, in seconds."""
-    told = cast("dict[str, float]", await redis.info("cpu"))
-    return told["used_cpu_sys"] + told["used_cpu_user"]
+    """Return the CPU time that Redis has used, in seconds."""
+    info = cast("dict[str, float]", await redis.info("cpu"))
+    return info["used_cpu_sys"] + info["used_cpu_user"]

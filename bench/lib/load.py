@@ -1,7 +1,8 @@
-"""The load generator, a process of its own; `python bench/lib/load.py --help`. It only writes and reads while timed.
+"""The load generator, which runs as a separate process: `python bench/lib/load.py --help`.
 
-Requests are made before the first is sent, and each is sent once; where a server may be sent them again (`--again`),
-it is one that remembers nothing. The result is one line of JSON on standard output.
+All requests are built before the first is sent, so that it only writes and reads during the measurement. Each request
+is sent once, except with `--again`, for servers that do not deduplicate. The result is a line of JSON on standard
+output.
 """
 
 import argparse
@@ -11,67 +12,73 @@ import random
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import cast
 
-import uvloop
-from lib import traffic
-from lib.servers import cpu_seconds
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))  # it is run as a script
 
-_ANSWERS_WITHIN_S = 10.0  # after the last request was sent
+import uvloop
+
+from bench.lib import traffic
+from bench.lib.servers import cpu_seconds
+
+_RESPONSE_TIMEOUT_S = 10.0  # after the last request was sent
 
 
 @dataclass
-class Result:
-    """What a run saw; `seconds`, `cpu` and the latencies are of the time after the warm-up."""
+class LoadResult:
+    """The result of a run; `seconds`, `cpu` and the latencies cover the time after the warm-up."""
 
-    sent: int = 0  # requests, warm-up included; the first `sent` that were made
-    answered: int = 0  # of the time after the warm-up
+    sent: int = 0  # requests, warm-up included; always the first `sent` of those built
+    answered: int = 0  # after the warm-up
     seconds: float = 0.0
-    other_answers: int = 0  # that were not 202, or that never came
+    other_responses: int = 0  # responses that were not 202 or never came
     cpu: list[float] = field(default_factory=list)  # seconds of each watched process; the load's own is last
     p50_ms: float = 0.0
     p99_ms: float = 0.0
 
 
-class Load:
-    """Connections that take requests from one heap until it is empty or the time is over."""
+class LoadGenerator:
+    """Connections that send a shared list of requests until it is empty or the time is over."""
 
-    def __init__(self, requests: list[bytes], *, again: bool, watch: list[int]) -> None:
-        self.result = Result()
+    def __init__(self, requests: list[bytes], *, repeat: bool, watch: list[int]) -> None:
+        self.result = LoadResult()
         self.latencies: list[float] = []
         self._requests = requests
-        self._again = again
+        self._repeat = repeat
         self._watch = watch
-        self._ends = 0.0
-        self.open = 0
+        self._ends_at = 0.0
+        self.open_connections = 0
         self.done = asyncio.Event()
 
     def next_request(self) -> bytes | None:
-        """Return what is to be sent next, or None when it is enough."""
+        """Return the next request to send, or None at the end."""
         number = self.result.sent
-        if time.perf_counter() >= self._ends or (number >= len(self._requests) and not self._again):
+        if time.perf_counter() >= self._ends_at or (number >= len(self._requests) and not self._repeat):
             return None
         self.result.sent += 1
         return self._requests[number % len(self._requests)]
 
-    def closed(self) -> None:
-        """Take note that a connection has ended its work."""
-        self.open -= 1
-        if not self.open:
+    def connection_closed(self) -> None:
+        """Count a closed connection; set `done` after the last one."""
+        self.open_connections -= 1
+        if not self.open_connections:
             self.done.set()
 
-    async def run(self, port: int, *, connections: int, warm_up_s: float, seconds: float, pause_ms: float) -> Result:
-        """Send for `warm_up_s` and then `seconds`, pausing around `pause_ms` on a connection after each answer."""
+    async def run(
+        self, port: int, *, connections: int, warm_up_s: float, seconds: float, pause_ms: float
+    ) -> LoadResult:
+        """Send for `warm_up_s` and then `seconds`; each connection pauses about `pause_ms` after each response."""
         loop = asyncio.get_running_loop()
         began = time.perf_counter()
-        self._ends = began + warm_up_s + seconds
-        self.open = connections
+        self._ends_at = began + warm_up_s + seconds
+        self.open_connections = connections
         for _ in range(connections):
-            await loop.create_connection(lambda: Connection(self, pause_ms), "127.0.0.1", port)
+            await loop.create_connection(lambda: LoadConnection(self, pause_ms), "127.0.0.1", port)
         await asyncio.sleep(warm_up_s)
         self.latencies.clear()
         cpu, counted_from = self._cpu(), time.perf_counter()
-        async with asyncio.timeout(seconds + _ANSWERS_WITHIN_S):
+        async with asyncio.timeout(seconds + _RESPONSE_TIMEOUT_S):
             await self.done.wait()
         result = self.result
         result.seconds = time.perf_counter() - counted_from
@@ -87,10 +94,10 @@ class Load:
         return [*(cpu_seconds(pid) for pid in self._watch), time.process_time()]
 
 
-class Connection(asyncio.Protocol):
-    """One keep-alive connection with one request under way."""
+class LoadConnection(asyncio.Protocol):
+    """One keep-alive connection with one request in flight."""
 
-    def __init__(self, load: Load, pause_ms: float) -> None:
+    def __init__(self, load: LoadGenerator, pause_ms: float) -> None:
         self._load = load
         self._pause_ms = pause_ms
         self._buffer = b""
@@ -99,8 +106,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's own class is not one by name
+        """Send the first request."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's class does not inherit from it
         self._send()
 
     def _send(self) -> None:
@@ -113,43 +120,45 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        """Take an answer, or a part of one."""
+        """Buffer data until the response is complete, then send the next request."""
         if self._buffer:
             data, self._buffer = self._buffer + data, b""
         end = data.find(b"\r\n\r\n")
-        place = data.find(b"Content-Length: ")
-        if end < 0 or len(data) < end + 4 + int(data[place + 16 : data.find(b"\r", place)]):
+        length_at = data.find(b"Content-Length: ")
+        if end < 0 or len(data) < end + 4 + int(data[length_at + 16 : data.find(b"\r", length_at)]):
             self._buffer = data
             return
         self._load.latencies.append(time.perf_counter() - self._sent_at)
         if not data.startswith(b"HTTP/1.1 202"):
-            self._load.result.other_answers += 1
+            self._load.result.other_responses += 1
         if self._pause_ms:
             asyncio.get_running_loop().call_later(random.uniform(0.5, 1.5) * self._pause_ms / 1000, self._send)
         else:
             self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """An answer that is still owed will not come."""
+        """Count a missing response as an error."""
         del exc
-        self._load.result.other_answers += self._busy
-        self._load.closed()
+        self._load.result.other_responses += self._busy
+        self._load.connection_closed()
 
 
 def main() -> None:
-    """Make the requests, send them, print the result."""
+    """Build the requests, send them, print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True, help="events in a request")
     parser.add_argument("--first", type=int, default=0, help="number of the first event")
-    parser.add_argument("--requests", type=int, required=True, help="how many are made")
-    parser.add_argument("--again", action="store_true", help="start over when all are sent")
-    parser.add_argument("--forged", action="store_true", help="with signatures that are not the requests'")
+    parser.add_argument("--requests", type=int, required=True, help="number of requests to build")
+    parser.add_argument("--again", action="store_true", help="start over after the last request")
+    parser.add_argument("--forged", action="store_true", help="sign requests with the signature of another body")
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--warm-up", type=float, default=0.5, help="seconds")
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--pause-ms", type=float, default=0.0, help="between an answer and the next request")
-    parser.add_argument("--watch", type=int, action="append", default=[], help="id of a process whose CPU is counted")
+    parser.add_argument("--pause-ms", type=float, default=0.0, help="between a response and the next request")
+    parser.add_argument(
+        "--watch", type=int, action="append", default=[], help="id of a process whose CPU time is measured"
+    )
     given = parser.parse_args()
     now_ms = time.time_ns() // 1_000_000
     firsts = range(given.first, given.first + given.requests * given.batch, given.batch)
@@ -157,8 +166,8 @@ def main() -> None:
         traffic.request(traffic.body(first, given.batch, now_ms), now_ms, forged=given.forged) for first in firsts
     ]
 
-    async def run() -> Result:
-        load = Load(requests, again=given.again, watch=given.watch)
+    async def run() -> LoadResult:
+        load = LoadGenerator(requests, repeat=given.again, watch=given.watch)
         return await load.run(
             given.port,
             connections=given.connections,

@@ -1,4 +1,4 @@
-"""What the audit stream says came of events. Rule: it counts what is recorded, and infers nothing."""
+"""Counts of the event outcomes recorded in the audit stream."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,15 +11,15 @@ from spokes.core.delivery import AUDIT_STREAM
 
 
 @dataclass(slots=True)
-class Outcomes:
-    """How often each outcome was recorded, and of each event how often it ended."""
+class StreamOutcomes:
+    """How often each outcome and reason was recorded, and how many final outcomes each event has."""
 
     counts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
-    ends: Counter[str] = field(default_factory=Counter)
+    final_counts: Counter[str] = field(default_factory=Counter)
 
     @classmethod
-    async def read(cls, redis: Redis) -> "Outcomes":
+    async def read(cls, redis: Redis) -> "StreamOutcomes":
         """Read the whole stream."""
         outcomes = cls()
         for _, fields in await redis.xrange(AUDIT_STREAM):
@@ -29,12 +29,12 @@ class Outcomes:
             outcomes.counts[record.outcome.value] += 1
             outcomes.reasons[record.reason] += 1
             if record.outcome in TERMINAL:
-                outcomes.ends[record.event_key] += 1
+                outcomes.final_counts[record.event_key] += 1
             elif record.outcome == "replayed":
-                outcomes.ends[record.event_key] -= 1  # its end was none
+                outcomes.final_counts[record.event_key] -= 1  # a replayed dead letter has no final outcome yet
         return outcomes
 
     @property
     def settled_twice(self) -> int:
-        """Events that ended more than once."""
-        return sum(count > 1 for count in self.ends.values())
+        """The number of events with more than one final outcome."""
+        return sum(count > 1 for count in self.final_counts.values())

@@ -1,4 +1,4 @@
-"""Figures as SVG, drawn by hand. Rule: pure; a picture says what made it, and is read without colour, too."""
+"""Charts as SVG. Pure. A chart shows the command that made it, and is readable without colour."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,48 +8,48 @@ from typing import Final
 Points = Sequence[tuple[float, float]]
 
 _WIDTH: Final = 760
-_LEFT: Final = 270  # room for the names of bars
-_RIGHT: Final = 190  # and for what is written beside them
+_LEFT: Final = 270  # width for the names of bars
+_RIGHT: Final = 190  # width for the labels after the bars
 _ROW: Final = 30
 _HEAD: Final = 44
 _FOOT: Final = 34
-_SHADES: Final = ("#8d99ae", "#2b6cb0")  # what is compared with, and ours
+_SHADES: Final = ("#8d99ae", "#2b6cb0")  # compared systems, and ours
 _LINES: Final = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b83280", "#4a5568")
 _DASHES: Final = ("", "7 4", "2 3", "9 3 2 3", "12 4", "4 4")
 _STYLE: Final = "font-family='system-ui, sans-serif' font-size='13' fill='#1a202c'"
 
 
-def bars(title: str, rows: Sequence[tuple[str, float, str]], *, ours: Iterable[str], command: str) -> str:
+def bar_chart(title: str, rows: Sequence[tuple[str, float, str]], *, ours: Iterable[str], command: str) -> str:
     """Return a chart of horizontal bars.
 
     Args:
-        title: what is compared.
-        rows: name, figure, and what is written beside its bar.
-        ours: the names whose bars stand out.
-        command: what made the figures.
+        title: of the chart.
+        rows: name, figure and label of each bar.
+        ours: the names of the highlighted bars.
+        command: the command that made the figures.
     """
     own, most = frozenset(ours), max(figure for _, figure, _ in rows) or 1.0
     height = _HEAD + _ROW * len(rows) + _FOOT
     parts = []
-    for number, (name, figure, told) in enumerate(rows):
+    for number, (name, figure, label) in enumerate(rows):
         top, width = _HEAD + number * _ROW, (_WIDTH - _LEFT - _RIGHT) * figure / most
         parts += [
             f"<text x='{_LEFT - 10}' y='{top + 18}' text-anchor='end'>{escape(name)}</text>",
             f"<rect x='{_LEFT}' y='{top + 4}' width='{max(width, 1):.1f}' height='20' fill='{_SHADES[name in own]}'/>",
-            f"<text x='{_LEFT + width + 8:.1f}' y='{top + 18}'>{escape(told)}</text>",
+            f"<text x='{_LEFT + width + 8:.1f}' y='{top + 18}'>{escape(label)}</text>",
         ]
-    return _picture(title, height, parts, command)
+    return _svg(title, height, parts, command)
 
 
-def curves(title: str, lines: Mapping[str, Points], *, across: str, up: str, command: str) -> str:
+def line_chart(title: str, lines: Mapping[str, Points], *, x_label: str, y_label: str, command: str) -> str:
     """Return a chart of curves on two logarithmic axes.
 
     Args:
-        title: what grows with what.
-        lines: name to points, all of them positive.
-        across: what the horizontal axis counts.
-        up: what the vertical axis counts.
-        command: what made the figures.
+        title: of the chart.
+        lines: name to points; all coordinates are positive.
+        x_label: of the horizontal axis.
+        y_label: of the vertical axis.
+        command: the command that made the figures.
     """
     left, right, top, bottom = 70, _WIDTH - 230, _HEAD + 6, 340
     x_range = _decades(x for points in lines.values() for x, _ in points)
@@ -80,19 +80,19 @@ def curves(title: str, lines: Mapping[str, Points], *, across: str, up: str, com
             f"<line x1='{right + 14}' y1='{legend - 4}' x2='{right + 40}' y2='{legend - 4}' {stroke}/>",
             f"<text x='{right + 46}' y='{legend}'>{escape(name)}</text>",
         ]
-    parts.append(f"<text x='{(left + right) / 2}' y='{bottom + 40}' text-anchor='middle'>{escape(across)}</text>")
-    parts.append(f"<text x='{left - 60}' y='{top - 10}'>{escape(up)}</text>")
-    return _picture(title, bottom + 52 + _FOOT, parts, command)
+    parts.append(f"<text x='{(left + right) / 2}' y='{bottom + 40}' text-anchor='middle'>{escape(x_label)}</text>")
+    parts.append(f"<text x='{left - 60}' y='{top - 10}'>{escape(y_label)}</text>")
+    return _svg(title, bottom + 52 + _FOOT, parts, command)
 
 
 def _decades(values: Iterable[float]) -> range:
-    """The powers of ten that take in all values, at least two of them."""
+    """Return the exponents of the powers of ten that enclose all values, at least two."""
     logs = [math.log10(value) for value in values]
     low, high = math.floor(min(logs) + 1e-9), math.ceil(max(logs) - 1e-9)
     return range(low, max(high, low + 1) + 1)
 
 
-def _picture(title: str, height: int, parts: Iterable[str], command: str) -> str:
+def _svg(title: str, height: int, parts: Iterable[str], command: str) -> str:
     return "\n".join(
         [
             f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {height}' role='img' {_STYLE}>",

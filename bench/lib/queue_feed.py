@@ -1,4 +1,4 @@
-"""What the simulator tells goes into the queue, past the door. Rule: order and deliveries are ours to choose."""
+"""Put a simulator's events directly into the queue, without a web process, in any order and grouping."""
 
 import time
 from collections.abc import Iterable
@@ -15,28 +15,28 @@ from spokes.simulator.app import Simulator
 _KEYS: Final = EventKeys(b"a-key-for-scenarios")
 
 
-class Feed:
-    """Takes from a simulator that has no target."""
+class QueueFeed:
+    """Queues the events of a simulator without a target."""
 
     def __init__(self, sim: Simulator, redis: Redis, rng: Random) -> None:
-        self.told = 0
+        self.queued_count = 0
         self._sim = sim
         self._redis = redis
         self._rng = rng
         self._late: list[RawEvent] = []
 
-    async def shuffled(self, *, size: int, late: float = 0.0) -> None:
-        """Queue what is new in random order, in deliveries of up to `size`; a share of it comes the next time."""
-        raws = [*self._late, *self._new()]
+    async def queue_shuffled(self, *, size: int, late: float = 0.0) -> None:
+        """Queue new events in random order, in deliveries of up to `size`; keep the share `late` for the next call."""
+        raws = [*self._late, *self._take_new()]
         self._rng.shuffle(raws)
-        keep = int(len(raws) * late)
-        self._late, raws = raws[:keep], raws[keep:]
+        late_count = int(len(raws) * late)
+        self._late, raws = raws[:late_count], raws[late_count:]
         while raws:
             count = self._rng.randint(1, size)
             await self._queue(raws[:count])
             raws = raws[count:]
 
-    def _new(self) -> list[RawEvent]:
+    def _take_new(self) -> list[RawEvent]:
         events = self._sim.deliveries.events
         raws = [event.element for event in events if isinstance(event.element, dict)]
         self._sim.sender.discard_all()
@@ -46,7 +46,7 @@ class Feed:
     async def _queue(self, raws: Iterable[RawEvent]) -> None:
         entries = tuple(Entry(_KEYS(event), 0, event.raw) for event in map(Event, raws))
         delivery = Delivery(new_delivery_id(entries[0].event.portal_id), entries[0].event.portal_id, 1, entries)
-        self.told += len(entries)
+        self.queued_count += len(entries)
         now_ms = time.time_ns() // 1_000_000
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now_ms))

@@ -1,4 +1,4 @@
-"""Figures into tables, and tables into docs/bench.md. Rule: a ratio is taken within one repeat, then the median."""
+"""Tables of figures, and sections of docs/bench.md. Ratios are taken within one repeat; the median is shown."""
 
 import os
 import platform
@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _INTRODUCTION: Final = (
-    "# Measured\n\nEach table is written by the command above it. Read the ratios: absolute figures of a shared "
-    "machine wander by a tenth or more.\n"
+    "# Measured\n\nEach table is written by the command above it. Compare the ratios: absolute figures of a shared "
+    "machine vary by a tenth or more.\n"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One target under one size of batch in one repeat; events are counted before the allow-list."""
+    """Figures of one target with one batch size in one repeat; events are counted before the allow-list."""
 
     target: str
     batch: int
@@ -40,20 +40,20 @@ class Cell:
 Figure = Callable[[Cell], float]
 
 
-def middle(cells: Iterable[Cell], target: str, batch: int, figure: Figure) -> float:
+def median_figure(cells: Iterable[Cell], target: str, batch: int, figure: Figure) -> float:
     """Return the median of a figure over the repeats."""
     return median(figure(cell) for cell in cells if (cell.target, cell.batch) == (target, batch))
 
 
-def ratio(cells: Sequence[Cell], target: str, of: str, batch: int, figure: Figure) -> float:
-    """Return the median of the ratios that two targets had within each repeat."""
-    base = {cell.repeat: figure(cell) for cell in cells if (cell.target, cell.batch) == (of, batch)}
+def median_ratio(cells: Sequence[Cell], target: str, base: str, batch: int, figure: Figure) -> float:
+    """Return the median of the ratios between two targets within each repeat."""
+    base_figures = {cell.repeat: figure(cell) for cell in cells if (cell.target, cell.batch) == (base, batch)}
     wanted = [cell for cell in cells if (cell.target, cell.batch) == (target, batch)]
-    return median(figure(cell) / base[cell.repeat] for cell in wanted if base[cell.repeat])
+    return median(figure(cell) / base_figures[cell.repeat] for cell in wanted if base_figures[cell.repeat])
 
 
-def bar() -> Progress:
-    """Return a progress bar on standard error, so that standard output is the tables'."""
+def progress_bar() -> Progress:
+    """Return a progress bar on standard error, so that standard output contains only tables."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
 
@@ -64,8 +64,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def comparison(cells: Sequence[Cell], names: Sequence[str], of: str) -> str:
-    """Return the table of several targets; `of` is the one that the others are set against."""
+def comparison(cells: Sequence[Cell], names: Sequence[str], base: str) -> str:
+    """Return the table that compares several targets with the target `base`."""
     batches = sorted({cell.batch for cell in cells})
     head = [
         "events a request",
@@ -80,17 +80,19 @@ def comparison(cells: Sequence[Cell], names: Sequence[str], of: str) -> str:
     rows = []
     for batch in batches:
         for name in names:
-            rate = middle(cells, name, batch, lambda cell: cell.requests_s)
-            p50, p99 = (middle(cells, name, batch, figure) for figure in (lambda c: c.p50_ms, lambda c: c.p99_ms))
+            rate = median_figure(cells, name, batch, lambda cell: cell.requests_s)
+            p50, p99 = (
+                median_figure(cells, name, batch, figure) for figure in (lambda c: c.p50_ms, lambda c: c.p99_ms)
+            )
             rows.append(
                 [
                     f"{batch}: {name}",
                     f"{rate:,.0f}",
                     f"{rate * batch:,.0f}",
-                    f"{ratio(cells, name, of, batch, lambda cell: cell.requests_s):.2f}",
-                    f"{middle(cells, name, batch, lambda cell: cell.server_busy):.2f}",
-                    f"{middle(cells, name, batch, lambda cell: cell.cpu_s):.4f}",
-                    f"{ratio(cells, name, of, batch, lambda cell: cell.cpu_s):.2f}",
+                    f"{median_ratio(cells, name, base, batch, lambda cell: cell.requests_s):.2f}",
+                    f"{median_figure(cells, name, batch, lambda cell: cell.server_busy):.2f}",
+                    f"{median_figure(cells, name, batch, lambda cell: cell.cpu_s):.4f}",
+                    f"{median_ratio(cells, name, base, batch, lambda cell: cell.cpu_s):.2f}",
                     f"{p50:.2f} / {p99:.2f}",
                 ]
             )
@@ -98,21 +100,21 @@ def comparison(cells: Sequence[Cell], names: Sequence[str], of: str) -> str:
 
 
 def redis_table(cells: Sequence[Cell], name: str) -> str:
-    """Return what Redis pays for the target that writes to it."""
+    """Return the table of Redis' memory and CPU time for the target that writes to it."""
     batches = sorted({cell.batch for cell in cells})
     rows = [
         [
             str(batch),
-            f"{middle(cells, name, batch, lambda cell: cell.redis_bytes):.0f}",
-            f"{middle(cells, name, batch, lambda cell: cell.redis_cpu_ms):.2f}",
+            f"{median_figure(cells, name, batch, lambda cell: cell.redis_bytes):.0f}",
+            f"{median_figure(cells, name, batch, lambda cell: cell.redis_cpu_ms):.2f}",
         ]
         for batch in batches
     ]
     return table(["events a request", "Redis bytes an admitted event", "Redis CPU ms/100 events"], rows)
 
 
-def machine() -> str:
-    """Return a sentence on what the figures are measured with."""
+def describe_machine() -> str:
+    """Return a sentence that describes the machine and the versions."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -121,14 +123,14 @@ def machine() -> str:
     return (
         f"{os.cpu_count()} cores ({models[0] if models else platform.machine()}), {platform.system()} "
         f"{platform.release()}, Python {platform.python_version()}, {versions}; "
-        "Valkey with its append-only file, written out every second."
+        "Valkey with an append-only file and appendfsync everysec."
     )
 
 
 def section(title: str, text: str) -> str:
-    """Return `text` under its title, with the command that is running and what it runs on."""
-    words = " ".join([".venv/bin/python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]])
-    return f"## {title}\n\n`{words}` on {datetime.now(UTC):%Y-%m-%d}: {machine()}\n\n{text.strip()}\n"
+    """Return `text` as a section with its title, the running command, the date and the machine."""
+    command = " ".join([".venv/bin/python", f"bench/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    return f"## {title}\n\n`{command}` on {datetime.now(UTC):%Y-%m-%d}: {describe_machine()}\n\n{text.strip()}\n"
 
 
 def with_section(document: str, name: str, text: str) -> str:
@@ -142,21 +144,21 @@ def with_section(document: str, name: str, text: str) -> str:
 
 
 def write_section(path: Path, name: str, text: str) -> None:
-    """Put a section into the document at `path`, which is made where there is none."""
+    """Write a section into the document at `path`; create the document if it is missing."""
     document = path.read_text() if path.exists() else ""
     path.write_text(with_section(document, name, text))
 
 
 def write_illustrated(docs: Path, title: str, name: str, picture: str, text: str) -> None:
-    """Put `picture` into the images of `docs` as `name`, and a section with it into bench.md there.
+    """Write `picture` as `name` into the images of `docs`, and a section with it into its bench.md.
 
     Args:
-        docs: the folder.
-        title: of the section, and what its picture is called.
+        docs: the folder of the documents.
+        title: of the section, and the alternative text of the picture.
         name: of the picture's file.
         picture: an SVG.
-        text: in Markdown, with `{picture}` where the picture is to stand.
+        text: in Markdown, with `{picture}` in the picture's position.
     """
     (docs / "images" / name).write_text(picture)
-    shown = text.replace("{picture}", f"![{title.partition(': ')[2]}](images/{name})")
-    write_section(docs / "bench.md", title, section(title, shown))
+    with_picture = text.replace("{picture}", f"![{title.partition(': ')[2]}](images/{name})")
+    write_section(docs / "bench.md", title, section(title, with_picture))

@@ -1,7 +1,7 @@
-"""HubSpot's traffic as bytes on the wire: distinct events, signed requests. Rule: pure; numbers make everything.
+"""HubSpot's webhook requests as bytes: distinct events, signed requests. Pure; a number determines an event.
 
-Event `n` is always of the kind `n % 10` and about object FIRST_OBJECT + n, so who has sent the numbers from a to b
-knows what has to be in the queue.
+Event `n` is of the kind `n % 10` and about object FIRST_OBJECT + n, so the range of sent numbers determines the
+expected queue.
 """
 
 import base64
@@ -10,12 +10,12 @@ import hmac
 from collections.abc import Mapping
 from typing import Final
 
-SECRET: Final = "b71f4a52-0c6d-4e39-8a17-5d90c2e4f683"  # noqa: S105 - invented, for processes that live for a minute
+SECRET: Final = "b71f4a52-0c6d-4e39-8a17-5d90c2e4f683"  # noqa: S105 - invented, for benchmark processes only
 PUBLIC_URL: Final = "https://hooks.example.com"
 PATH: Final = "/webhooks/hubspot"
 PORTAL: Final = 50112233
 FIRST_OBJECT: Final = 318_000_000_000
-_SPREAD_MS: Final = 20_000  # events are told within seconds of when they happened
+_SPREAD_MS: Final = 20_000  # events are delivered within seconds of their occurrence
 
 _CHANGE: Final = (
     '"subscriptionType":"%s","attemptNumber":0,"changeSource":"CRM_UI",'
@@ -37,12 +37,12 @@ _KINDS: Final = (
     _CREATION % "line_item.creation",  # not wanted
     _CHANGE % ("contact.propertyChange", "phone", "+46 70 123 45 67"),
 )
-_UNWANTED: Final = frozenset({3, 8})
+_UNWANTED_KINDS: Final = frozenset({3, 8})
 _HEAD: Final = (
     '{"eventId":%d,"subscriptionId":441000%d,"portalId":50112233,"appId":7788990,"occurredAt":%d,"objectId":%d,'
 )
 _TEMPLATES: Final = tuple((_HEAD + kind.replace("%", "%%")).encode() for kind in _KINDS)
-WANTED_TYPES: Final = frozenset(  # as a ceiling filters: by type, and by property where there is one
+WANTED_TYPES: Final = frozenset(  # what a ceiling filters by: type, or type and property
     {
         "contact.creation", "deal.creation", "company.creation", "contact.propertyChange:email",
         "contact.propertyChange:lastname", "contact.propertyChange:phone", "deal.propertyChange:dealstage",
@@ -59,14 +59,14 @@ _REQUEST: Final = (
 )
 
 
-def wanted(number: int) -> bool:
+def is_wanted(number: int) -> bool:
     """Return whether event `number` is on the allow-list; 8 of 10 are."""
-    return number % 10 not in _UNWANTED
+    return number % 10 not in _UNWANTED_KINDS
 
 
 def admitted_objects(first: int, last: int) -> set[int]:
-    """Return the object ids that the queue holds once the events from `first` to `last - 1` were acknowledged."""
-    return {FIRST_OBJECT + number for number in range(first, last) if wanted(number)}
+    """Return the object ids in the queue after the events from `first` to `last - 1` were acknowledged."""
+    return {FIRST_OBJECT + number for number in range(first, last) if is_wanted(number)}
 
 
 def event(number: int, now_ms: int) -> bytes:
@@ -77,25 +77,25 @@ def event(number: int, now_ms: int) -> bytes:
 
 
 def body(first: int, batch: int, now_ms: int) -> bytes:
-    """Return the body that brings the events from `first` to `first + batch - 1`."""
+    """Return the body with the events from `first` to `first + batch - 1`."""
     return b"[" + b",".join([event(number, now_ms) for number in range(first, first + batch)]) + b"]"
 
 
 def signature(body_: bytes, now_ms: int, *, target: str = PATH, method: str = "POST") -> bytes:
-    """Return the v3 signature; `target` is the path and query in the form in which it is signed."""
+    """Return the v3 signature; `target` is the path and query as signed."""
     text = b"".join((method.encode(), PUBLIC_URL.encode(), target.encode(), body_, b"%d" % now_ms))
     return base64.b64encode(hmac.digest(SECRET.encode(), text, "sha256"))
 
 
 def request(body_: bytes, now_ms: int, *, forged: bool = False) -> bytes:
-    """Return a whole request with the headers that HubSpot sends; a forged one bears the signature of another body."""
+    """Return a whole request with HubSpot's headers; a forged one has the signature of another body."""
     signed = b"[]" if forged else body_
     older = hashlib.sha256(SECRET.encode() + signed).hexdigest().encode()
     return _REQUEST % (PATH.encode(), older, now_ms, signature(signed, now_ms), len(body_)) + body_
 
 
 def environment(port: int, redis_url: str, data_dir: str) -> Mapping[str, str]:
-    """Return the settings of the web process that takes this traffic; everything else is left at its default."""
+    """Return the settings of the web process for this traffic; all others keep their defaults."""
     return {
         "HUBSPOT_CLIENT_SECRET": SECRET,
         "PUBLIC_URL": PUBLIC_URL,

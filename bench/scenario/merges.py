@@ -1,4 +1,4 @@
-"""Random merge trees: no event may die of a 404, and every survivor's number is right."""
+"""Random merge trees: no event may end as dead because of a 404, and every survivor must have the expected number."""
 
 import time
 from contextlib import ExitStack
@@ -7,9 +7,9 @@ from random import Random
 
 from redis.asyncio import Redis
 
-from bench.lib.outcomes import Outcomes
-from bench.lib.queue_feed import Feed
-from bench.workers import PORTAL, emptied, worker
+from bench.lib.outcomes import StreamOutcomes
+from bench.lib.queue_feed import QueueFeed
+from bench.workers import PORTAL, running_worker, wait_until_empty
 from spokes.queue.dead_letters import DeadLetters
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Limits, PortalConfig, SimulatorConfig, Subscription
@@ -18,34 +18,36 @@ from spokes.simulator.demo.merge_trees import MergeTrees
 TOKEN = "not-a-real-token-but-long-enough"  # noqa: S105 - the simulator's own
 KINDS = ("creation", "merge", "deletion", "propertyChange")
 _ROUNDS = 5
-_LATE = 0.3  # of what is told comes a round later
+_LATE = 0.3  # share of the events that is queued a round later
 
 
 @dataclass(frozen=True, slots=True)
-class Merged:
-    """What came of merge trees."""
+class MergeResult:
+    """The result of a run with merge trees."""
 
     seconds: float
     events: int
     merges: int
     lost: int
     settled_twice: int
-    letters: int
-    died: int
+    dead_letters: int
+    dead_outcomes: int
     wrong: int
 
     @property
     def is_right(self) -> bool:
-        """Whether nothing is amiss; an event that died before its merge was told may live again."""
-        return not (self.lost or self.settled_twice or self.letters or self.wrong)
+        """Whether the end state is correct; an event that is dead before its merge is known may be replayed."""
+        return not (self.lost or self.settled_twice or self.dead_letters or self.wrong)
 
 
-async def merges(redis: Redis, url: str, data: str, *, steps: int, follows: bool = True, seed: int = 7) -> Merged:
-    """Let trees grow while two workers work; what HubSpot tells comes shuffled, some of it much later.
+async def run_merges(
+    redis: Redis, url: str, data: str, *, steps: int, follows: bool = True, seed: int = 7
+) -> MergeResult:
+    """Grow merge trees while two workers run; events are queued in random order, some of them a round later.
 
     Args:
-        steps: how much happens in the CRM.
-        follows: whether single calls of HubSpot follow previous ids; else they answer 404 until the merge is told.
+        steps: the number of edits and merges.
+        follows: whether calls on one object follow previous ids; otherwise they return 404.
     """
     rng = Random(seed)
     subscriptions = tuple(Subscription(f"contact.{kind}") for kind in KINDS)
@@ -54,7 +56,7 @@ async def merges(redis: Redis, url: str, data: str, *, steps: int, follows: bool
     )
     await redis.flushall()
     async with Simulator(SimulatorConfig(portals=(portal,))) as sim:
-        trees, feed = MergeTrees(sim, rng), Feed(sim, redis, rng)
+        trees, feed = MergeTrees(sim, rng), QueueFeed(sim, redis, rng)
         environ = {
             "HANDLERS": "handlers", "HUBSPOT_API_URL": sim.url, "HUBSPOT_ACCESS_TOKEN": TOKEN,
             "HUBSPOT_RATE_LIMIT": "100000",
@@ -62,16 +64,22 @@ async def merges(redis: Redis, url: str, data: str, *, steps: int, follows: bool
         began = time.monotonic()
         with ExitStack() as workers:
             for _ in range(2):
-                workers.enter_context(worker(url, data, "spokes", **environ))
-            for place in range(_ROUNDS + 2):  # the last are for what comes late, and for echoes of our own writes
-                if place < _ROUNDS:
+                workers.enter_context(running_worker(url, data, "spokes", **environ))
+            for round_ in range(_ROUNDS + 2):  # the last two are for late events and for echoes of our own writes
+                if round_ < _ROUNDS:
                     trees.grow(steps // _ROUNDS)
-                await feed.shuffled(size=40, late=_LATE if place < _ROUNDS else 0.0)
-                await emptied(redis, 120.0)
+                await feed.queue_shuffled(size=40, late=_LATE if round_ < _ROUNDS else 0.0)
+                await wait_until_empty(redis, 120.0)
         seconds = time.monotonic() - began
-        outcomes = await Outcomes.read(redis)
+        outcomes = await StreamOutcomes.read(redis)
         letters = [letter async for letter in DeadLetters(redis).list(PORTAL)]
-        return Merged(
-            seconds, feed.told, trees.merge_count, feed.told - sum(count > 0 for count in outcomes.ends.values()),
-            outcomes.settled_twice, len(letters), outcomes.counts["dead"], len(trees.wrong_contacts()),
-        )  # fmt: skip
+        return MergeResult(
+            seconds,
+            events=feed.queued_count,
+            merges=trees.merge_count,
+            lost=feed.queued_count - sum(count > 0 for count in outcomes.final_counts.values()),
+            settled_twice=outcomes.settled_twice,
+            dead_letters=len(letters),
+            dead_outcomes=outcomes.counts["dead"],
+            wrong=len(trees.wrong_contacts()),
+        )

@@ -1,4 +1,5 @@
-"""A HubSpot on your own machine: it sends what HubSpot sends and answers what HubSpot answers.
+"""A HubSpot simulator for tests and demos: its CRM API with its limits, and its signed webhook deliveries.
 
-Rule: it plays the other side, so it shares no code with the receiver that checks signatures or the client that calls.
+Of Spokes it imports only `spokes.core` (held by an import contract), and it signs requests with its own code, so that
+it does not repeat errors of the tested code.
 """

@@ -1,6 +1,6 @@
-"""The command line: run a simulator until interrupted. Rule: it parses and starts; what it starts lives elsewhere.
+"""`python -m spokes.simulator`: run a simulator until interrupted.
 
-`python -m spokes.simulator demo` hands over to spokes.simulator.demo, which starts the rest of the house as well.
+`python -m spokes.simulator demo` calls spokes.simulator.demo, which also starts Valkey, a web process and workers.
 """
 
 import argparse
@@ -22,19 +22,19 @@ examples:
   python -m spokes.simulator
       an empty CRM on port 8900; point HUBSPOT_API_URL at http://127.0.0.1:8900
   python -m spokes.simulator --target http://127.0.0.1:8080/webhooks/hubspot --traffic 5
-      people at work: about five events a second are delivered to the receiver
+      simulated user edits: about five events a second are delivered to the receiver
   python -m spokes.simulator --target http://127.0.0.1:8080/webhooks/hubspot \\
                       --public-url https://hooks.example.com/webhooks/hubspot
-      the receiver believes it sits behind a proxy: the second address is signed, the first one called
+      as behind a proxy: --public-url is signed, --target is called
   python -m spokes.simulator --speed 3600
-      an hour of waiting between HubSpot's retries takes one second
+      an hour between HubSpot's retries takes one second
   curl http://127.0.0.1:8900/_sim/
-      everything another process can ask of a running simulator
+      list the control endpoints of a running simulator
   python -m spokes.simulator demo
-      the whole house at work on a simulator of its own
+      run Valkey, web and workers on a simulator and check the result
 """
 
-# What a portal's app would plausibly hear of; a contact's e-mail address comes in the generic dialect.
+# Typical subscriptions of an app. The contact's e-mail address uses a generic (`object.*`) subscription.
 DEFAULT_SUBSCRIPTIONS: Final = (
     *(
         Subscription(f"{family}.{kind}")
@@ -54,35 +54,49 @@ DEFAULT_SUBSCRIPTIONS: Final = (
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line, explained."""
-    made = argparse.ArgumentParser(
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
         prog="python -m spokes.simulator",
-        description="A HubSpot on your own machine: its CRM API with its limits, and its signed webhook deliveries.",
+        description="Simulate HubSpot: its CRM API with its limits, and its signed webhook deliveries.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     portal, config = PortalConfig(), SimulatorConfig()
-    made.add_argument("--host", default=config.host, help="address to listen on (default: %(default)s)")
-    made.add_argument("--port", type=int, default=8900, help="port to listen on; 0 picks one (default: %(default)s)")
-    made.add_argument("--token", default=portal.token, help="access token that opens the CRM (default: %(default)s)")
-    made.add_argument("--client-secret", default=config.client_secret, help="signs deliveries (default: %(default)s)")
-    made.add_argument("--portal-id", type=int, default=portal.portal_id, help="the account (default: %(default)s)")
-    made.add_argument("--target", metavar="URL", help="where to connect for deliveries; none are made without it")
-    made.add_argument("--public-url", metavar="URL", help="the address HubSpot would call and sign (default: --target)")
-    made.add_argument(
-        "--limit", type=int, default=portal.limits.ten_secondly, help="calls in 10 s (default: %(default)s)"
+    parser.add_argument("--host", default=config.host, help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8900, help="port to listen on; 0 picks one (default: %(default)s)")
+    parser.add_argument(
+        "--token", default=portal.token, help="access token that the CRM API accepts (default: %(default)s)"
     )
-    made.add_argument(
-        "--latency-ms", type=float, default=0.0, help="median time of a CRM answer (default: %(default)s)"
+    parser.add_argument(
+        "--client-secret", default=config.client_secret, help="secret that signs deliveries (default: %(default)s)"
     )
-    made.add_argument("--traffic", type=float, default=0.0, metavar="N", help="events a second from people at work")
-    made.add_argument("--speed", type=float, default=1.0, help="divides HubSpot's waits between retries (default: 1)")
-    made.add_argument("--seed", type=int, default=config.seed, help="same seed, same dice (default: %(default)s)")
-    return made
+    parser.add_argument(
+        "--portal-id", type=int, default=portal.portal_id, help="id of the simulated account (default: %(default)s)"
+    )
+    parser.add_argument("--target", metavar="URL", help="address to send deliveries to; without it none are sent")
+    parser.add_argument(
+        "--public-url", metavar="URL", help="address that HubSpot would call, and that is signed (default: --target)"
+    )
+    parser.add_argument(
+        "--limit", type=int, default=portal.limits.ten_secondly, help="CRM calls allowed in 10 s (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--latency-ms", type=float, default=0.0, help="median latency of a CRM response (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--traffic", type=float, default=0.0, metavar="N", help="events a second from simulated user edits"
+    )
+    parser.add_argument(
+        "--speed", type=float, default=1.0, help="factor by which HubSpot's retry delays are shortened (default: 1)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=config.seed, help="seed of all random choices (default: %(default)s)"
+    )
+    return parser
 
 
 def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
-    """The simulator that the command line asks for."""
+    """Return the configuration that the command line describes."""
     target = None
     if arguments.target or arguments.public_url:
         public_url = arguments.public_url or arguments.target
@@ -108,26 +122,26 @@ def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
 async def serve(config: SimulatorConfig, *, events_per_s: float = 0.0) -> None:
     """Run until SIGINT or SIGTERM."""
     stopped = asyncio.Event()
-    for wanted in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(wanted, stopped.set)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     async with Simulator(config) as sim, asyncio.TaskGroup() as tasks:
         target = "nowhere" if config.target is None else config.target.connect_url or config.target.public_url
         print(f"HubSpot simulator on {sim.url} (portal {sim.portal.config.portal_id}), delivering to {target}")  # noqa: T201 - a command line prints
-        print(f"what it can be asked: {sim.url}/_sim/", flush=True)  # noqa: T201 - a command line prints
+        print(f"control endpoints: {sim.url}/_sim/", flush=True)  # noqa: T201 - a command line prints
         traffic = Traffic(sim.portal, Random(f"{config.seed} traffic"))
-        working = (
+        editing = (
             tasks.create_task(traffic.run(events_per_s, lambda: _events_sent(sim), sim.clock)) if events_per_s else None
         )
         await stopped.wait()
-        if working is not None:
-            working.cancel()
+        if editing is not None:
+            editing.cancel()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["demo"]:
-        # Only here, for the demo loads and starts the rest of the house.
+        # Imported only here, because the demo needs modules that the plain simulator does not.
         return int(importlib.import_module("spokes.simulator.demo").main(arguments[1:]) or 0)
     parsed = build_parser().parse_args(arguments)
     asyncio.run(serve(build_config(parsed), events_per_s=parsed.traffic))

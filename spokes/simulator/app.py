@@ -1,8 +1,8 @@
-"""The simulator as one thing that starts and stops. Rule: everything that opens here closes here, in reverse order.
+"""The simulator as one async context manager, which closes what it opened in reverse order.
 
 async with Simulator(SimulatorConfig(...)) as sim:
-    sim.url                                   # what HUBSPOT_API_URL should be
-    contact = sim.crm.create(...)             # a change by a user; events follow if subscribed
+    sim.url                                   # the value for HUBSPOT_API_URL
+    contact = sim.crm.create(...)             # a change by a user; sends events if subscribed
     await sim.sender.drained()
 """
 
@@ -32,9 +32,9 @@ _MAX_BODY_BYTES = 64 * 1024 * 1024  # bytes; a batch of 100 may hold 65,536 char
 
 
 class Simulator:
-    """A HubSpot that listens on `url` and delivers to its target.
+    """A simulated HubSpot that serves its API on `url` and sends deliveries to its target.
 
-    `crm`, `limiter` and `subscriptions` are those of the first portal; `portals` has them all by portal id.
+    `crm`, `limiter` and `subscriptions` belong to the first portal; `portals` maps portal ids to all portals.
     """
 
     def __init__(self, config: SimulatorConfig | None = None, *, clock: Clock | None = None) -> None:
@@ -42,7 +42,7 @@ class Simulator:
         self.clock = clock or Clock(speed=self.config.speed)
         self.requests = RequestLog(self.config.history)
         self.deliveries = DeliveryLog(self.config.history)
-        # Each part draws from dice of its own, so that what one does cannot change what another draws.
+        # Each component has its own random generator, so that one cannot change the values another draws.
         self.faults = Faults(Random(f"{self.config.seed} faults"))
         self.sender = Sender(
             self.config.sender,
@@ -74,7 +74,7 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """Where the API and the control surface listen."""
+        """The address of the API and the control endpoints."""
         return f"http://{self.config.host}:{self._port}"
 
     @property
@@ -97,7 +97,7 @@ class Simulator:
         return self._subscriptions[portal.config.portal_id]
 
     def reset(self) -> None:
-        """Empty every CRM, log and queue; subscriptions and the target stay."""
+        """Empty every CRM, log and queue; keep subscriptions and the target."""
         self.sender.discard_all()
         self.requests.clear()
         self.deliveries.clear()

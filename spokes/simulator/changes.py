@@ -1,4 +1,4 @@
-"""What can happen in a CRM, as plain values. Rule: who hears of a change is decided elsewhere."""
+"""Changes in a CRM, as plain values. `webhooks.subscriptions` decides which events they cause."""
 
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -20,19 +20,19 @@ class ChangeKind(StrEnum):
 
 
 class ChangeSource(NamedTuple):
-    """Who made a change: HubSpot's `changeSource` and `sourceId`."""
+    """The author of a change: HubSpot's `changeSource` and `sourceId`."""
 
     change_source: str
     source_id: str
 
     @property
     def user_action(self) -> str:
-        """The `changeSource` of merges and associations, which HubSpot calls USER where others say CRM_UI."""
+        """The `changeSource` of merges and associations: HubSpot sends USER there where other events have CRM_UI."""
         return "USER" if self.change_source == "CRM_UI" else self.change_source
 
 
-USER: Final = ChangeSource("CRM_UI", "userId:60718293")  # somebody in HubSpot's own pages
-CONVERSATION: Final = "conversation"  # stands where others have an objectTypeId: threads are no CRM objects
+USER: Final = ChangeSource("CRM_UI", "userId:60718293")  # a user of HubSpot's own pages
+CONVERSATION: Final = "conversation"  # in place of an objectTypeId, because threads are not CRM objects
 
 
 class ObjectRef(NamedTuple):
@@ -51,7 +51,7 @@ class AssociationSpec(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Which records a merge folded together."""
+    """The records that a merge combined, and the surviving id."""
 
     primary_id: str
     merged_ids: tuple[str, ...]
@@ -61,7 +61,7 @@ class Merge:
 
 @dataclass(frozen=True, slots=True)
 class AssociationEnd:
-    """The far end of an association that was made or removed, seen from the object that changed."""
+    """The other end of an association that was added or removed, seen from the object that changed."""
 
     to: ObjectRef
     spec: AssociationSpec
@@ -71,7 +71,7 @@ class AssociationEnd:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that happened to one object; `at_ms` since the epoch. Only its kind's own fields are filled."""
+    """One change of one object; `at_ms` since the epoch. Only the fields of its kind are set."""
 
     kind: ChangeKind
     ref: ObjectRef

@@ -1,7 +1,7 @@
-"""HubSpot's time: the moment it stamps on things, and how long it waits. Rule: nobody else in here reads a clock.
+"""HubSpot's clock: the timestamps it sends and the delays it waits, real or manual.
 
-Moments are real, since the receiver compares them with its own clock; only HubSpot's waits (retries over 24 h) are
-sped up, so that a day of redelivery can be watched in seconds.
+Timestamps are real, because the receiver compares them with its own clock. Only HubSpot's delays (retries over 24 h)
+are shortened, so that a day of redelivery takes seconds.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import time
 
 
 class Clock:
-    """Real moments and waits divided by `speed`: at 3600 an hour of HubSpot's waiting takes one second."""
+    """Real timestamps, and delays divided by `speed`: at 3600 an hour of HubSpot's delay takes one second."""
 
     def __init__(self, *, speed: float = 1.0) -> None:
         if speed <= 0:
@@ -21,7 +21,7 @@ class Clock:
         return time.time_ns() // 1_000_000
 
     def monotonic_s(self) -> float:
-        """Seconds that never go back, for windows and latencies."""
+        """Monotonic seconds, for windows and latencies."""
         return time.monotonic()
 
     async def sleep_s(self, hubspot_s: float) -> None:
@@ -30,7 +30,7 @@ class Clock:
 
 
 class ManualClock(Clock):
-    """A clock that moves when it is told to, for a test that must not wait."""
+    """A clock that moves only by `advance`, for tests that must not wait."""
 
     def __init__(self, *, now_ms: int | None = None) -> None:
         super().__init__()
@@ -39,21 +39,21 @@ class ManualClock(Clock):
         self._advanced = asyncio.Event()
 
     def now_ms(self) -> int:
-        """Milliseconds since the epoch, as far as the clock was advanced."""
+        """Milliseconds since the epoch: the start plus the time advanced."""
         return self._start_ms + round(self._elapsed_s * 1000)
 
     def monotonic_s(self) -> float:
-        """Seconds by which the clock was advanced."""
+        """Seconds the clock was advanced."""
         return self._elapsed_s
 
     def advance(self, seconds: float) -> None:
-        """Move on, and wake whoever waited for that."""
+        """Advance the clock and wake every sleeper whose time has come."""
         self._elapsed_s += seconds
         self._advanced.set()
         self._advanced = asyncio.Event()
 
     async def sleep_s(self, hubspot_s: float) -> None:
-        """Wait until the clock was advanced by `hubspot_s` seconds."""
+        """Wait until the clock has been advanced by `hubspot_s` seconds."""
         due_s = self._elapsed_s + hubspot_s
         while self._elapsed_s < due_s:
             await self._advanced.wait()

@@ -1,4 +1,4 @@
-"""Everything about a simulator that can be chosen before it starts. Rule: values only; defaults are HubSpot's own."""
+"""Configuration of a simulator, as plain values. Defaults are HubSpot's own."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,19 +13,19 @@ TEN_SECONDS_MS: Final = 10_000
 class Subscription:
     """One webhook subscription. Types starting with `object.` are generic and need `object_type`, the rest classic.
 
-    `property_name` None hears every property, which saves a test from naming them; HubSpot itself wants one.
+    `property_name` None matches every property, so that a test need not list them; HubSpot itself requires one.
     """
 
     subscription_type: str
     property_name: str | None = None
     object_type: str | None = None
     active: bool = True
-    subscription_id: int = 0  # 0: numbered on arrival
+    subscription_id: int = 0  # 0: assigned when the subscription is added
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long an answer takes: log-normal around `median_ms`, 1% beyond `p99_ms`; constant without the latter."""
+    """Response time: log-normal with median `median_ms` and 99th percentile `p99_ms`; constant without `p99_ms`."""
 
     median_ms: float = 0.0
     p99_ms: float | None = None
@@ -33,7 +33,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Calls HubSpot allows a portal: defaults are those of the Professional tier."""
+    """Calls HubSpot allows a portal. Defaults are those of the Professional tier."""
 
     ten_secondly: int = 190
     daily: int = 625_000
@@ -47,10 +47,10 @@ class Limits:
 class PortalConfig:
     """One HubSpot account with one private app installed in it.
 
-    Types are keyed by any name HubSpot takes. `scopes` None grants all. `known_properties` are a type's properties
-    when any other is to be refused. `previous_ids_found` says whether calls of one object follow the previous ids of a
-    merged record, as HubSpot's do, or answer 404. `search_lag_s` is how long a new record stays invisible to
-    search.
+    Types are keyed by any name HubSpot accepts. `scopes` None grants all. `known_properties` lists a type's properties;
+    writes of any other are refused. With `follows_previous_ids`, calls on one object resolve the previous ids of a
+    merged record, as HubSpot's do; otherwise they return 404. `search_lag_s` is the time until search finds a new
+    record.
     """
 
     portal_id: int = 50112233
@@ -71,16 +71,16 @@ class PortalConfig:
 
     @property
     def own_source(self) -> ChangeSource:
-        """How HubSpot marks what the app itself wrote."""
+        """The source HubSpot records for the app's own writes."""
         return ChangeSource("INTEGRATION", str(self.app_id))
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where deliveries go. `public_url` is what HubSpot believes it calls and signs.
+    """The address deliveries are sent to. `public_url` is the URL that HubSpot calls and signs.
 
-    `connect_url` is where the connection goes when the simulator plays the proxy in between; then Host and
-    X-Forwarded-* tell of the public side.
+    `connect_url` is the address to connect to when the simulator also plays the proxy in front of the receiver; Host
+    and X-Forwarded-* then describe the public URL.
     """
 
     public_url: str
@@ -89,10 +89,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class SenderConfig:
-    """How deliveries are made; defaults from HubSpot's "Webhooks API guide" and "Error handling".
+    """How deliveries are sent. Defaults are from HubSpot's "Webhooks API guide" and "Error handling".
 
-    `linger_s` is how long events wait for company, `duplicate_share` how many are sent twice, `split_share` how many
-    failed batches come back in two parts; `shuffle` gives up the order within a batch, as HubSpot may.
+    `linger_s` is the time events wait for a batch to fill, `duplicate_share` the share of events sent twice,
+    `split_share` the share of failed batches retried as two batches; `shuffle` randomises the order within a batch,
+    which HubSpot does not guarantee.
     """
 
     max_batch: int = 100
@@ -107,7 +108,7 @@ class SenderConfig:
 
 @dataclass(frozen=True, slots=True)
 class SimulatorConfig:
-    """A whole simulator. `speed` shortens HubSpot's waits between retries; `history` bounds every log it keeps."""
+    """A whole simulator. `speed` shortens HubSpot's retry delays; `history` bounds the length of every log."""
 
     portals: tuple[PortalConfig, ...] = (PortalConfig(),)
     client_secret: str = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"  # noqa: S105 - an invented one

@@ -1,6 +1,6 @@
-"""What HubSpot answers when it refuses. Rule: every refusal of the CRM is a HubSpotError, and its body is made here.
+"""HubSpot's error responses: `HubSpotError`, its JSON bodies, and a constructor for each kind.
 
-Bodies: HubSpot's docs "Error handling"; categories as its clients know them.
+Bodies follow HubSpot's docs "Error handling"; categories are those that HubSpot's client libraries define.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ _MIGRATION_IN_PROGRESS = 477
 
 
 class HubSpotError(Exception):
-    """A refusal: HTTP status, category and message, and whatever else HubSpot's body of that kind carries."""
+    """An error response: HTTP status, category, message, and the further members of HubSpot's body of that kind."""
 
     def __init__(
         self,
@@ -34,11 +34,11 @@ class HubSpotError(Exception):
         self.links = dict(links or {})
 
     def body(self, correlation_id: str) -> JsonObject:
-        """The body of a whole answer."""
+        """The body of a whole error response."""
         return {**self.entry(), "correlationId": correlation_id}
 
     def entry(self) -> JsonObject:
-        """The element for `errors` of a batch answer."""
+        """The element for `errors` of a batch response."""
         entry: JsonObject = {"status": "error", "category": self.category, "message": self.message}
         for name, value in (("errors", self.errors), ("context", self.context), ("links", self.links)):
             if value:
@@ -47,9 +47,9 @@ class HubSpotError(Exception):
 
 
 def object_not_found(*ids: str) -> HubSpotError:
-    """404 for one object; in a batch, one error for all that are missing."""
-    one = len(ids) == 1
-    message = "Object not found. objectId are usually numeric." if one else "Could not get some objects."
+    """404 for one object; in a batch, one error for all missing objects."""
+    is_single = len(ids) == 1
+    message = "Object not found. objectId are usually numeric." if is_single else "Could not get some objects."
     return HubSpotError(HTTPStatus.NOT_FOUND, "OBJECT_NOT_FOUND", message, context={"ids": ids})
 
 
@@ -59,13 +59,13 @@ def endpoint_not_found() -> HubSpotError:
 
 
 def already_exists(kind: str, existing_id: str) -> HubSpotError:
-    """409; the existing id is in the text alone, as with HubSpot."""
+    """409; as in HubSpot's response, only the message contains the existing id."""
     message = f"{kind} already exists. Existing ID: {existing_id}"
     return HubSpotError(HTTPStatus.CONFLICT, "CONFLICT", message)
 
 
 def invalid_request(message: str, *, code: str | None = None, property_name: str | None = None) -> HubSpotError:
-    """400 of the kind that a repetition never cures; `code` such as PROPERTY_DOESNT_EXIST."""
+    """400 for a request that fails however often it is sent; `code` such as PROPERTY_DOESNT_EXIST."""
     errors: list[JsonObject] = []
     if code is not None:
         detail: JsonObject = {"message": message, "code": code}
@@ -76,7 +76,7 @@ def invalid_request(message: str, *, code: str | None = None, property_name: str
 
 
 def not_authenticated(*, expired: bool = False) -> HubSpotError:
-    """401: no token, one that HubSpot does not know, or one that ran out."""
+    """401: no token, an unknown token, or an expired one."""
     if expired:
         message = "The OAuth token used to make this call expired."
         return HubSpotError(HTTPStatus.UNAUTHORIZED, "EXPIRED_AUTHENTICATION", message)
@@ -85,7 +85,7 @@ def not_authenticated(*, expired: bool = False) -> HubSpotError:
 
 
 def missing_scopes(scopes: Sequence[str]) -> HubSpotError:
-    """403, naming the scopes that any one of would have been enough."""
+    """403 with the scopes of which the token needs one."""
     return HubSpotError(
         HTTPStatus.FORBIDDEN,
         "MISSING_SCOPES",
@@ -101,7 +101,7 @@ def missing_scopes(scopes: Sequence[str]) -> HubSpotError:
 
 
 def injected_error_body(status: int) -> JsonObject:
-    """The body HubSpot sends with a status of its own making: 423, 477, 5xx and the like, without correlationId."""
+    """The body HubSpot sends with an injected status such as 423, 477 or 5xx, without correlationId."""
     category, message = {
         HTTPStatus.LOCKED: ("LOCKED", "This record is locked by a high volume of changes. Wait before trying again."),
         _MIGRATION_IN_PROGRESS: ("MIGRATION_IN_PROGRESS", "This account is moving between data centres."),

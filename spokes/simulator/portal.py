@@ -1,4 +1,4 @@
-"""One HubSpot account: its CRM, its limits, its token, its conversations. Rule: portals share nothing."""
+"""One HubSpot account: its CRM, limits, token and conversations. Portals share no state."""
 
 from collections.abc import Callable
 from enum import StrEnum, unique
@@ -14,7 +14,7 @@ from spokes.simulator.rate_limits import RateLimiter
 
 @unique
 class TokenState(StrEnum):
-    """Whether the portal's token works; HubSpot tells a revoked one from an expired one."""
+    """State of the portal's token; HubSpot's response distinguishes a revoked token from an expired one."""
 
     VALID = "valid"
     REVOKED = "revoked"
@@ -22,7 +22,7 @@ class TokenState(StrEnum):
 
 
 class Portal:
-    """The account that one token opens; `on_change` hears of everything that happens in it."""
+    """The account that one token gives access to; `on_change` is called with every change in it."""
 
     def __init__(
         self, config: PortalConfig, clock: Clock, rng: Random, on_change: Callable[["Portal", Change], None]
@@ -36,7 +36,7 @@ class Portal:
         self.clear_crm()
 
     def clear_crm(self) -> None:
-        """Start again with an empty CRM."""
+        """Replace the CRM and the conversations by empty ones."""
         self.crm = CrmStore(self.config, self._clock, self._rng, self._report_change)
         self.conversations = Conversations(self._clock, self._rng, self._report_change)
 

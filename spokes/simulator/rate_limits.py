@@ -1,8 +1,6 @@
-"""HubSpot's limits on calls, counted exactly. Rule: a call is counted when it arrives; a refused one takes no place.
+"""HubSpot's limits on calls, counted exactly: a call counts when it arrives, unless it is refused.
 
-Source: HubSpot's docs "API usage guidelines"; the figures that matter to a client are also kept as truth for tests.
-
-How many things fell into the last so many seconds, exactly. Rule: the caller tells the time.
+Source: HubSpot's docs "API usage guidelines". `LimitCounts` keeps exact totals and peaks for tests.
 """
 
 from collections import deque
@@ -18,35 +16,35 @@ from spokes.simulator.errors import JsonObject
 
 
 class RollingWindow:
-    """Counts of the last `window_s` seconds: a call at the very end of the window no longer counts."""
+    """Counts the calls of the last `window_s` seconds; a call exactly `window_s` ago no longer counts."""
 
     def __init__(self, window_s: float) -> None:
         self.window_s = window_s
-        self.peak = 0  # the most that ever fell into one window
+        self.peak = 0  # the most calls in any one window
         self._times_s: deque[float] = deque()
 
     def count(self, now_s: float) -> int:
-        """How many were added within the window that ends at `now_s`."""
+        """Return the number of calls in the window that ends at `now_s`."""
         oldest = now_s - self.window_s
         while self._times_s and self._times_s[0] <= oldest:
             self._times_s.popleft()
         return len(self._times_s)
 
     def add(self, now_s: float) -> int:
-        """Add one, and return how many the window holds now."""
+        """Add a call, and return the number of calls in the window."""
         self._times_s.append(now_s)
-        held = self.count(now_s)
-        self.peak = max(self.peak, held)
-        return held
+        current = self.count(now_s)
+        self.peak = max(self.peak, current)
+        return current
 
     def free_in_s(self, now_s: float) -> float:
-        """Seconds until the oldest leaves the window."""
+        """Return the seconds until the oldest call leaves the window."""
         return self._times_s[0] + self.window_s - now_s if self._times_s else 0.0
 
 
 @unique
 class Meter(StrEnum):
-    """Which limit a call counts against."""
+    """The limit a call counts against."""
 
     ORDINARY = "ordinary"
     SEARCH = "search"
@@ -56,7 +54,7 @@ class Meter(StrEnum):
 
 @unique
 class Policy(StrEnum):
-    """HubSpot's names of its limits, as 429 bodies carry them."""
+    """HubSpot's names for its limits, as in the bodies of 429 responses."""
 
     DAILY = "DAILY"
     SECONDLY = "SECONDLY"
@@ -65,7 +63,7 @@ class Policy(StrEnum):
 
 @dataclass(slots=True)
 class MeterCounts:
-    """What one meter saw: calls that arrived, 429s given, and the most of either kind in any one window."""
+    """The calls of one meter: arrived, refused with 429, and the most arrived and accepted in any one window."""
 
     arrived: int = 0
     refused: int = 0
@@ -75,18 +73,18 @@ class MeterCounts:
 
 @dataclass(slots=True)
 class LimitCounts:
-    """What the limits saw, per meter and in all."""
+    """The counts of all meters, and of refused calls by limit."""
 
     meters: dict[Meter, MeterCounts] = field(default_factory=lambda: {meter: MeterCounts() for meter in Meter})
     refused_by_policy: dict[Policy, int] = field(default_factory=lambda: dict.fromkeys(Policy, 0))
 
     @property
     def refused(self) -> int:
-        """How many 429s were given in all."""
+        """The number of calls refused with 429."""
         return sum(self.refused_by_policy.values())
 
     def as_json(self) -> JsonObject:
-        """The same for the control surface."""
+        """The counts as JSON for the control endpoints."""
         meters = {str(meter): asdict(truth) for meter, truth in self.meters.items()}
         return {"meters": meters, "refused_by_policy": dict(self.refused_by_policy), "refused": self.refused}
 
@@ -95,7 +93,7 @@ _WINDOW_S: Final = {Meter.ORDINARY: TEN_SECONDS_MS / 1000, Meter.SEARCH: 1.0, Me
 
 
 class RateLimiter:
-    """The limits of one portal. `limits` may be changed while it runs."""
+    """The limits of one portal. `limits` may be replaced while it runs."""
 
     def __init__(self, limits: Limits, clock: Clock, time_zone: str) -> None:
         self.limits = limits
@@ -104,7 +102,7 @@ class RateLimiter:
         self.reset()
 
     def reset(self) -> None:
-        """Start counting anew."""
+        """Reset all counts."""
         self.counts = LimitCounts()
         self._accepted_windows = {meter: RollingWindow(window_s) for meter, window_s in _WINDOW_S.items()}
         self._arrived_windows = {meter: RollingWindow(window_s) for meter, window_s in _WINDOW_S.items()}
@@ -112,7 +110,7 @@ class RateLimiter:
         self._midnight_ms = 0
 
     def count_call(self, meter: Meter) -> Policy | None:
-        """Count one call; return the limit that refuses it, None when it may go on."""
+        """Count one call; return the limit that refuses it, or None if it is allowed."""
         if meter is Meter.UNMETERED:
             return None
         now_s = self._clock.monotonic_s()
@@ -132,7 +130,7 @@ class RateLimiter:
         return refusal
 
     def used_today(self) -> int:
-        """Calls that count against the ordinary daily limit."""
+        """The calls of today that count against the ordinary daily limit."""
         return self._calls_today[Meter.ORDINARY] + self._calls_today[Meter.SEARCH]
 
     def resets_at_ms(self) -> int:
@@ -141,24 +139,24 @@ class RateLimiter:
         return self._midnight_ms
 
     def headers(self, meter: Meter) -> dict[str, str]:
-        """The headers that tell a client where it stands; search answers carry none."""
+        """The rate limit headers of a response; search responses have none."""
         if meter in {Meter.SEARCH, Meter.UNMETERED}:
             return {}
-        most, per_day = self._window_limit(meter), self._daily_limit(meter)
-        remaining = max(0, most - self._accepted_windows[meter].count(self._clock.monotonic_s()))
+        window_limit, daily_limit = self._window_limit(meter), self._daily_limit(meter)
+        remaining = max(0, window_limit - self._accepted_windows[meter].count(self._clock.monotonic_s()))
         used_today = self.used_today() if meter is Meter.ORDINARY else self._calls_today[meter]
         return {
-            "X-HubSpot-RateLimit-Max": str(most),
+            "X-HubSpot-RateLimit-Max": str(window_limit),
             "X-HubSpot-RateLimit-Remaining": str(remaining),
             "X-HubSpot-RateLimit-Interval-Milliseconds": str(TEN_SECONDS_MS),
-            "X-HubSpot-RateLimit-Daily": str(per_day),
-            "X-HubSpot-RateLimit-Daily-Remaining": str(max(0, per_day - used_today)),
-            "X-HubSpot-RateLimit-Secondly": str(most // 10),
-            "X-HubSpot-RateLimit-Secondly-Remaining": str(min(remaining, most // 10)),
+            "X-HubSpot-RateLimit-Daily": str(daily_limit),
+            "X-HubSpot-RateLimit-Daily-Remaining": str(max(0, daily_limit - used_today)),
+            "X-HubSpot-RateLimit-Secondly": str(window_limit // 10),
+            "X-HubSpot-RateLimit-Secondly-Remaining": str(min(remaining, window_limit // 10)),
         }
 
     def refusal_headers(self, meter: Meter, policy: Policy) -> dict[str, str]:
-        """Those, and Retry-After in whole seconds where the portal is set to send it."""
+        """The headers of a 429: the rate limit headers, and Retry-After in whole seconds if the portal sends it."""
         headers = self.headers(meter)
         if self.limits.retry_after and policy is not Policy.DAILY:
             wait_s = self._accepted_windows[meter].free_in_s(self._clock.monotonic_s())

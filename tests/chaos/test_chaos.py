@@ -1,4 +1,4 @@
-"""The chaos harness: its plan, its proxy, its judgement, and a short run of it on real processes."""
+"""Parts of the chaos harness: plan, proxy, child processes, log checks, invariants."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ GOOD = Facts(
 
 
 @pytest.mark.parametrize("seconds", [10.0, 60.0, 600.0])
-def test_hubspot_gives_no_event_up_while_trouble_lasts(seconds: float) -> None:
+def test_hubspot_retries_every_event_until_after_the_disruptions(seconds: float) -> None:
     rng, retries = Random(1), SenderConfig().max_retries
     waits = [sum(retry_delay_s(retry + 1, rng) for retry in range(retries)) for _ in range(1000)]
     assert min(waits) / simulator_speed(seconds, retries) > seconds + 15
@@ -65,7 +65,7 @@ def test_hubspot_gives_no_event_up_while_trouble_lasts(seconds: float) -> None:
         (["dead", "discarded"], ("dead", "discarded")),
     ],
 )
-def test_dead_letter_that_was_taken_up_again_is_no_end(outcomes: list[str], ends: tuple[str, ...] | None) -> None:
+def test_replayed_dead_letter_is_not_a_final_outcome(outcomes: list[str], ends: tuple[str, ...] | None) -> None:
     assert final_outcomes(("event", outcome) for outcome in outcomes).get("event") == ends
 
 
@@ -74,56 +74,56 @@ def test_good_run_violates_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "fault"),
+    ("name", "fault"),
     [
-        ("events that HubSpot could not deliver", {"not_delivered": ("pending",)}),
-        ("events that were answered 202 and are lost", {"accepted": frozenset({"a", "b", "c", "d"})}),
-        ("events with more than one end", {"ends": {**GOOD.outcomes, "a": ("processed", "processed")}}),
-        ("events with more than one end", {"ends": {**GOOD.outcomes, "b": ("discarded", "dead")}}),
-        ("events that nobody was answered 202 for", {"ends": {**GOOD.outcomes, "d": ("processed",)}}),
-        ("events that died, whose record is alive", {"may_die": frozenset({"c"})}),
-        ("forged requests that were taken", {"forged_accepted": 1}),
-        ("effects that did not happen", {"must_be_told": frozenset({"x", "z"})}),
-        ("effects that were repeated, with no trouble in between", {"told": {"x": (1_000, 2_000)}}),
-        ("effects that were repeated, with no trouble in between", {"told": {"x": (102_000, 103_000)}}),
-        ("effects that must happen once, and did not", {"once": {"deal 1": 0}}),
-        ("effects that must happen once, and did not", {"once": {"deal 1": 2}}),
-        ("records that are not as they should be", {"wrong": ("1",)}),
-        ("calls beyond HubSpot's limits", {"limited": (102_000,)}),
-        ("left behind in Redis", {"left": {"deliveries": 1}}),
-        ("the audit's chain", {"chain": False}),
-        ("processes that ended otherwise than they should", {"surprises": ("web ended by itself",)}),
-        ("lines of a log that should not be there", {"complaints": ("Traceback",)}),
+        ("events that HubSpot could not deliver", {"undelivered": ("pending",)}),
+        ("events that were acknowledged with 202 and lost", {"accepted": frozenset({"a", "b", "c", "d"})}),
+        ("events with more than one final outcome", {"outcomes": {**GOOD.outcomes, "a": ("processed", "processed")}}),
+        ("events with more than one final outcome", {"outcomes": {**GOOD.outcomes, "b": ("discarded", "dead")}}),
+        ("events with an outcome that were never acknowledged", {"outcomes": {**GOOD.outcomes, "d": ("processed",)}}),
+        ("dead events whose record exists", {"allowed_dead": frozenset({"c"})}),
+        ("forged requests that were accepted", {"forged_accepted": 1}),
+        ("expected notes that are missing", {"expected_notes": frozenset({"x", "z"})}),
+        ("notes that were repeated without a disruption in between", {"note_times": {"x": (1_000, 2_000)}}),
+        ("notes that were repeated without a disruption in between", {"note_times": {"x": (102_000, 103_000)}}),
+        ("once effects that did not happen exactly once", {"once_counts": {"deal 1": 0}}),
+        ("once effects that did not happen exactly once", {"once_counts": {"deal 1": 2}}),
+        ("records with a wrong value", {"wrong_records": ("1",)}),
+        ("calls beyond HubSpot's limits", {"rate_limited_at_ms": (102_000,)}),
+        ("entries left in Redis", {"leftovers": {"deliveries": 1}}),
+        ("the audit chain", {"chain_is_intact": False}),
+        ("unexpected exits of processes", {"unexpected_exits": ("web ended by itself",)}),
+        ("errors or personal data in logs", {"log_errors": ("Traceback",)}),
         ("processes that are still running", {"still_running": ("valkey-server",)}),
     ],
 )
-def test_each_violation_is_seen_and_no_other(what: str, fault: dict[str, object]) -> None:
-    must = frozenset({"x"}) if "told" in fault else GOOD.expected_notes
-    found = violations(replace(GOOD, **{"must_be_told": must, **fault}))
-    assert [violation.name for violation in found] == [what]
+def test_each_violation_is_found_and_no_other(name: str, fault: dict[str, object]) -> None:
+    expected = frozenset({"x"}) if "note_times" in fault else GOOD.expected_notes
+    violated = violations(replace(GOOD, **{"expected_notes": expected, **fault}))
+    assert [violation.name for violation in violated] == [name]
 
 
-def test_violation_names_a_few_of_many() -> None:
-    (found,) = violations(replace(GOOD, wrong=tuple(map(str, range(9)))))
-    assert str(found) == "records that are not as they should be: 9: 0, 1, 2, 3, 4 ..."
+def test_violation_shows_the_first_five_cases() -> None:
+    (violation,) = violations(replace(GOOD, wrong_records=tuple(map(str, range(9)))))
+    assert str(violation) == "records with a wrong value: 9: 0, 1, 2, 3, 4 ..."
 
 
-def test_plan_follows_from_its_seed() -> None:
+def test_plan_depends_on_its_seed() -> None:
     assert plan(7, 60) == plan(7, 60) != plan(8, 60)
 
 
-def test_plan_has_every_kind_before_any_comes_again() -> None:
-    first = [trouble.kind for trouble in plan(7, 120)][: len(DisruptionKind)]
+def test_plan_has_every_kind_before_any_is_repeated() -> None:
+    first = [disruption.kind for disruption in plan(7, 120)][: len(DisruptionKind)]
     assert set(first) == set(DisruptionKind)
 
 
 def test_plan_of_some_kinds_has_no_others() -> None:
     kinds = [DisruptionKind.DISK_FULL, DisruptionKind.CRM_CUT]
-    assert {trouble.kind for trouble in plan(7, 60, kinds)} == set(kinds)
+    assert {disruption.kind for disruption in plan(7, 60, kinds)} == set(kinds)
 
 
-def test_plan_begins_in_calm_and_ends_before_the_run() -> None:
-    times = [trouble.starts_at_s for trouble in plan(3, 30)]
+def test_plan_starts_after_a_quiet_time_and_ends_before_the_run() -> None:
+    times = [disruption.starts_at_s for disruption in plan(3, 30)]
     assert times[0] > 2
     assert times[-1] < 29
     assert times == sorted(times)
@@ -131,7 +131,7 @@ def test_plan_begins_in_calm_and_ends_before_the_run() -> None:
 
 @pytest.fixture
 async def echo() -> AsyncIterator[Proxy]:
-    """A proxy in front of a server that sends everything back."""
+    """A proxy in front of an echo server."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(100):
@@ -143,7 +143,7 @@ async def echo() -> AsyncIterator[Proxy]:
         yield proxy
 
 
-async def test_proxy_carries_bytes_and_ends(echo: Proxy) -> None:
+async def test_proxy_transfers_bytes_and_end_of_stream(echo: Proxy) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
     writer.write(b"there and back")
     writer.write_eof()
@@ -151,7 +151,7 @@ async def test_proxy_carries_bytes_and_ends(echo: Proxy) -> None:
     writer.close()
 
 
-async def test_proxy_that_cuts_resets_the_connection(echo: Proxy) -> None:
+async def test_cut_resets_the_connection(echo: Proxy) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
     writer.write(b"there")
     assert await reader.read(5) == b"there"
@@ -161,7 +161,7 @@ async def test_proxy_that_cuts_resets_the_connection(echo: Proxy) -> None:
     writer.close()
 
 
-async def test_proxy_ends_a_connection_whose_other_side_was_reset() -> None:
+async def test_proxy_closes_a_connection_whose_other_side_was_reset() -> None:
     def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         linger = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
@@ -175,7 +175,7 @@ async def test_proxy_ends_a_connection_whose_other_side_was_reset() -> None:
         writer.close()
 
 
-async def test_proxy_that_stalls_carries_nothing_until_it_flows(echo: Proxy) -> None:
+async def test_stalled_proxy_transfers_nothing_until_it_resumes(echo: Proxy) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", echo.port)
     echo.stall()
     writer.write(b"later")
@@ -187,64 +187,66 @@ async def test_proxy_that_stalls_carries_nothing_until_it_flows(echo: Proxy) -> 
     writer.close()
 
 
-async def test_proxy_to_nobody_ends_the_connection() -> None:
+async def test_proxy_without_a_target_closes_the_connection() -> None:
     async with Proxy(lambda: 1) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         assert await reader.read() == b""
         writer.close()
 
 
-async def test_part_that_does_not_heed_a_signal_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_process_that_ignores_sigterm_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chaos.child_process._STOP_TIMEOUT_S", 0.2)
     script = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(60)"
-    part = ChildProcess("deaf", [sys.executable, "-c", script], {"DATA_DIR": str(tmp_path)}, tmp_path)
-    await part.start()
-    while not (tmp_path / "deaf.log").read_bytes():  # noqa: ASYNC110 - another process gets there
+    process = ChildProcess("ignoring", [sys.executable, "-c", script], {"DATA_DIR": str(tmp_path)}, tmp_path)
+    await process.start()
+    while not (tmp_path / "ignoring.log").read_bytes():  # noqa: ASYNC110 - another process writes it
         await asyncio.sleep(0.02)
     assert len(list(still_running(tmp_path))) == 1
-    assert await part.stop() == -9
+    assert await process.stop() == -9
     assert list(still_running(tmp_path)) == []
 
 
-async def test_trouble_that_would_wait_long_for_its_part_is_left_out(
+async def test_disruption_that_would_wait_long_for_a_process_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chaos.stack._EXCLUSIVE_TIMEOUT_S", 0.05)
     async with Simulator(SimulatorConfig()) as sim:
-        house = Stack(sim, tmp_path, 1, fsync="always")
-        async with house.exclusive("web", "worker 1"):
+        stack = Stack(sim, tmp_path, 1, fsync="always")
+        async with stack.exclusive("web", "worker 1"):
             with pytest.raises(ProcessBusy):
-                async with house.exclusive("valkey", "web"):
+                async with stack.exclusive("valkey", "web"):
                     raise AssertionError
-            async with house.exclusive("valkey"):
+            async with stack.exclusive("valkey"):
                 pass
 
 
-async def test_part_is_known_by_its_last_words(tmp_path: Path) -> None:
-    part = ChildProcess("talker", [sys.executable, "-c", "print('first' + 500 * ' ' + 'last')"], {}, tmp_path)
-    await part.start()
+async def test_output_contains_searches_the_end_of_the_log(tmp_path: Path) -> None:
+    process = ChildProcess("talker", [sys.executable, "-c", "print('first' + 500 * ' ' + 'last')"], {}, tmp_path)
+    await process.start()
     async with asyncio.timeout(20):
-        while part.exit_code is None:  # noqa: ASYNC110 - another process gets there
+        while process.exit_code is None:  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.02)
-    assert (part.output_contains(b"last"), part.output_contains(b"first")) == (True, False)
-    await part.stop()
+    assert (process.output_contains(b"last"), process.output_contains(b"first")) == (True, False)
+    await process.stop()
 
 
-async def test_part_hears_a_signal_once_it_has_a_handler_for_it(tmp_path: Path) -> None:
+async def test_signal_is_handled_once_the_process_has_a_handler(tmp_path: Path) -> None:
     script = "import signal, time; print(1, flush=True); time.sleep({}); signal.signal(signal.SIGTERM, print)"
-    told = []
+    handled = []
     for seconds, after in ((60, ""), (0, "; print(2, flush=True); time.sleep(60)")):
-        part = ChildProcess(f"part {seconds}", [sys.executable, "-c", script.format(seconds) + after], {}, tmp_path)
-        await part.start()
-        while (tmp_path / f"part {seconds}.log").read_bytes().count(b"\n") < (2 if after else 1):  # noqa: ASYNC110 - another process gets there
+        process = ChildProcess(
+            f"process {seconds}", [sys.executable, "-c", script.format(seconds) + after], {}, tmp_path
+        )
+        await process.start()
+        while (tmp_path / f"process {seconds}.log").read_bytes().count(b"\n") < (2 if after else 1):  # noqa: ASYNC110 - another process writes it
             await asyncio.sleep(0.02)
-        told.append((part.handles_signal(signal.SIGTERM), part.handles_signal(signal.SIGHUP)))
-        await part.stop(signal.SIGKILL)
-    assert told == [(False, False), (True, False)]
-    assert not part.handles_signal(signal.SIGTERM)
+        handled.append((process.handles_signal(signal.SIGTERM), process.handles_signal(signal.SIGHUP)))
+        await process.stop(signal.SIGKILL)
+    assert handled == [(False, False), (True, False)]
+    assert not process.handles_signal(signal.SIGTERM)
 
 
-def test_faults_and_values_in_logs_are_complaints(tmp_path: Path) -> None:
+def test_errors_and_personal_data_in_logs_are_found(tmp_path: Path) -> None:
     lines = [b'{"event": "worker_ready"}', b"Traceback (most recent call last):", b'{"email": "person.1@example.com"}']
     (tmp_path / "worker 1.log").write_bytes(b"\n".join(lines))
     (tmp_path / "valkey.log").write_bytes(b"Traceback")
@@ -252,10 +254,10 @@ def test_faults_and_values_in_logs_are_complaints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("after_s", "off_s"), [("0", -600), ("600", 0)])
-def test_module_believes_another_time_once_its_clock_has_jumped(tmp_path: Path, after_s: str, off_s: int) -> None:
-    (tmp_path / "tell_time.py").write_text("import sys, time; print(time.time(), time.time_ns() / 1e9, *sys.argv[1:])")
-    command = [sys.executable, "-m", "chaos.clock_skew", "-600", after_s, "tell_time", "word"]
+def test_module_has_a_shifted_clock_after_the_jump(tmp_path: Path, after_s: str, off_s: int) -> None:
+    (tmp_path / "print_time.py").write_text("import sys, time; print(time.time(), time.time_ns() / 1e9, *sys.argv[1:])")
+    command = [sys.executable, "-m", "chaos.clock_skew", "-600", after_s, "print_time", "argument"]
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    told = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout.split()
-    assert [round((float(moment) - time.time()) / 100) for moment in told[:2]] == [off_s / 100] * 2
-    assert told[2] == "word"
+    output = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True).stdout.split()
+    assert [round((float(moment) - time.time()) / 100) for moment in output[:2]] == [off_s / 100] * 2
+    assert output[2] == "argument"

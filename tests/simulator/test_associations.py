@@ -1,23 +1,9 @@
-"""The simulated associations, over real HTTP."""
-
-from collections.abc import AsyncIterator
+"""Association endpoints, over real HTTP."""
 
 import pytest
 
 from spokes.simulator.app import Simulator
 from tests.support.probe import Caller
-
-
-@pytest.fixture
-async def sim() -> AsyncIterator[Simulator]:
-    async with Simulator() as running:
-        yield running
-
-
-@pytest.fixture
-async def call(sim: Simulator) -> AsyncIterator[Caller]:
-    async with Caller(sim.url) as caller:
-        yield caller
 
 
 async def create(call: Caller, type_: str) -> str:
@@ -26,7 +12,7 @@ async def create(call: Caller, type_: str) -> str:
 
 
 async def numbers(call: Caller, from_: str, to_type: str) -> dict[str, list[int]]:
-    """Far end -> association numbers."""
+    """Return associated id -> association type ids."""
     reply = await call("GET", f"/crm/v4/objects/{from_}/associations/{to_type}")
     return {end["toObjectId"]: [t["typeId"] for t in end["associationTypes"]] for end in reply.json["results"]}
 
@@ -46,7 +32,7 @@ async def test_default_association_is_seen_from_both_ends(call: Caller, pair: tu
     assert await numbers(call, f"companies/{company}", "contacts") == {contact: [280]}
 
 
-async def test_primary_association_brings_the_plain_one_along(call: Caller, pair: tuple[str, str]) -> None:
+async def test_primary_association_adds_the_unlabelled_one(call: Caller, pair: tuple[str, str]) -> None:
     contact, company = pair
     body = [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 1}]
     reply = await call("PUT", f"/crm/v4/objects/contacts/{contact}/associations/companies/{company}", body)
@@ -54,9 +40,7 @@ async def test_primary_association_brings_the_plain_one_along(call: Caller, pair
     assert await numbers(call, f"contacts/{contact}", "companies") == {company: [1, 279]}
 
 
-async def test_labelled_put_drops_the_labels_it_does_not_repeat(
-    sim: Simulator, call: Caller, pair: tuple[str, str]
-) -> None:
+async def test_labelled_put_replaces_the_labels(sim: Simulator, call: Caller, pair: tuple[str, str]) -> None:
     contact, company = pair
     types = sim.crm.types.resolve("contacts"), sim.crm.types.resolve("companies")
     old, new = (sim.crm.associations.types.define_label(*types, label).spec for label in ("Old", "New"))
@@ -66,14 +50,14 @@ async def test_labelled_put_drops_the_labels_it_does_not_repeat(
     assert await numbers(call, f"contacts/{contact}", "companies") == {company: [new.type_id]}
 
 
-async def test_number_of_the_other_direction_is_a_400(call: Caller, pair: tuple[str, str]) -> None:
+async def test_association_type_of_the_reverse_direction_is_a_400(call: Caller, pair: tuple[str, str]) -> None:
     contact, company = pair
     body = [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 280}]
     reply = await call("PUT", f"/crm/v4/objects/contacts/{contact}/associations/companies/{company}", body)
     assert reply.status == 400
 
 
-async def test_association_with_nobody_is_a_404(call: Caller, pair: tuple[str, str]) -> None:
+async def test_association_with_unknown_object_is_a_404(call: Caller, pair: tuple[str, str]) -> None:
     path = f"/crm/v4/objects/contacts/{pair[0]}/associations/default/companies/9"
     assert (await call("PUT", path)).status == 404
 
@@ -94,7 +78,7 @@ async def test_note_is_created_with_its_associations(call: Caller, pair: tuple[s
     assert await numbers(call, f"contacts/{pair[0]}", "notes") == {note: [201]}
 
 
-async def test_note_with_a_number_of_the_wrong_direction_is_not_created(
+async def test_note_with_an_association_type_of_the_wrong_direction_is_not_created(
     sim: Simulator, call: Caller, pair: tuple[str, str]
 ) -> None:
     types = [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 201}]
@@ -103,14 +87,14 @@ async def test_note_with_a_number_of_the_wrong_direction_is_not_created(
     assert not list(sim.crm.records(sim.crm.types.resolve("notes")))
 
 
-async def test_older_form_takes_the_number_from_the_path(call: Caller, pair: tuple[str, str]) -> None:
+async def test_older_form_has_the_association_type_in_the_path(call: Caller, pair: tuple[str, str]) -> None:
     note = await create(call, "notes")
     path = f"/crm/v3/objects/notes/{note}/associations/contact/{pair[0]}/202"
     assert (await call("PUT", path)).status == 200
     assert await numbers(call, f"notes/{note}", "contacts") == {pair[0]: [202]}
 
 
-async def test_batch_reads_the_far_ends_of_many(call: Caller, pair: tuple[str, str]) -> None:
+async def test_batch_reads_associations_of_many_objects(call: Caller, pair: tuple[str, str]) -> None:
     contact, company = pair
     await call("PUT", f"/crm/v4/objects/contacts/{contact}/associations/default/companies/{company}")
     reply = await call("POST", "/crm/v4/associations/contacts/companies/batch/read", {"inputs": [{"id": contact}]})
@@ -129,7 +113,7 @@ async def test_batch_creates_and_archives(call: Caller, pair: tuple[str, str]) -
     assert await numbers(call, f"contacts/{contact}", "companies") == {}
 
 
-async def test_labels_list_every_number_of_a_direction(call: Caller) -> None:
+async def test_labels_list_every_association_type_of_a_direction(call: Caller) -> None:
     reply = await call("GET", "/crm/v4/associations/contacts/companies/labels")
     assert {label["typeId"] for label in reply.json["results"]} == {1, 279}
 
@@ -143,14 +127,14 @@ async def test_survivor_inherits_the_associations_of_both(call: Caller, pair: tu
     assert await numbers(call, f"companies/{company}", "contacts") == {survivor: [280]}
 
 
-async def test_read_names_associated_records_when_asked(call: Caller, pair: tuple[str, str]) -> None:
+async def test_read_with_associations_returns_associated_ids(call: Caller, pair: tuple[str, str]) -> None:
     contact, company = pair
     await call("PUT", f"/crm/v4/objects/contacts/{contact}/associations/default/companies/{company}")
     reply = await call("GET", f"/crm/v3/objects/contacts/{contact}", associations="companies")
     assert reply.json["associations"]["companies"]["results"] == [{"id": company, "type": "contact_to_company"}]
 
 
-async def test_archived_far_end_is_not_shown(call: Caller, pair: tuple[str, str]) -> None:
+async def test_archived_associated_object_is_left_out(call: Caller, pair: tuple[str, str]) -> None:
     contact, company = pair
     await call("PUT", f"/crm/v4/objects/contacts/{contact}/associations/default/companies/{company}")
     await call("DELETE", f"/crm/v3/objects/companies/{company}")

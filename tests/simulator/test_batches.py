@@ -1,24 +1,9 @@
-"""The simulated batch endpoints and their partial failures, over real HTTP."""
-
-from collections.abc import AsyncIterator
+"""Batch endpoints and their partial failures, over real HTTP."""
 
 import pytest
 
 from spokes.simulator.app import Simulator
 from tests.support.probe import Caller
-
-
-@pytest.fixture
-async def sim() -> AsyncIterator[Simulator]:
-    async with Simulator() as running:
-        yield running
-
-
-@pytest.fixture
-async def call(sim: Simulator) -> AsyncIterator[Caller]:
-    async with Caller(sim.url) as caller:
-        yield caller
-
 
 OBJECTS = "/crm/v3/objects/contacts"
 
@@ -62,14 +47,14 @@ async def test_more_than_100_inputs_are_a_400(call: Caller) -> None:
     assert (await call("POST", f"{OBJECTS}/batch/read", {"inputs": [{"id": "1"}] * 101})).status == 400
 
 
-async def test_batch_of_creations_without_trace_ids_is_all_or_nothing(sim: Simulator, call: Caller) -> None:
+async def test_batch_create_without_trace_ids_creates_all_or_none(sim: Simulator, call: Caller) -> None:
     await create_many(call, "a@mail.example")
     inputs = [{"properties": {"email": "new@mail.example"}}, {"properties": {"email": "a@mail.example"}}]
     assert (await call("POST", f"{OBJECTS}/batch/create", {"inputs": inputs})).status == 409
     assert len(list(sim.crm.all_records())) == 1
 
 
-async def test_batch_of_creations_with_trace_ids_fails_in_part(call: Caller) -> None:
+async def test_batch_create_with_trace_ids_fails_per_input(call: Caller) -> None:
     await create_many(call, "a@mail.example")
     inputs = [
         {"properties": {"email": "new@mail.example"}, "objectWriteTraceId": "t1"},
@@ -89,7 +74,7 @@ async def test_batch_update_reports_an_unknown_id(call: Caller) -> None:
     assert reply.json["errors"][0]["context"]["ids"] == ["9"]
 
 
-async def test_batch_update_leaves_out_a_merged_record_without_a_word(call: Caller) -> None:
+async def test_batch_update_silently_skips_a_merged_record(call: Caller) -> None:
     winner, loser = await create_many(call, "a@mail.example", "b@mail.example")
     await call("POST", f"{OBJECTS}/merge", {"primaryObjectId": winner, "objectIdToMerge": loser})
     reply = await call("POST", f"{OBJECTS}/batch/update", {"inputs": [{"id": loser, "properties": {"phone": "1"}}]})
@@ -104,13 +89,13 @@ async def test_batch_read_does_not_find_a_merged_record_under_its_previous_id(ca
     assert reply.json["errors"][0]["context"]["ids"] == [loser]
 
 
-async def test_batch_of_writes_takes_each_record_once(call: Caller) -> None:
+async def test_batch_write_with_a_duplicate_id_is_a_400(call: Caller) -> None:
     (id_,) = await create_many(call, "a@mail.example")
     inputs = [{"id": id_, "properties": {"phone": phone}} for phone in "12"]
     assert (await call("POST", f"{OBJECTS}/batch/update", {"inputs": inputs})).status == 400
 
 
-async def test_upsert_says_which_records_are_new(call: Caller) -> None:
+async def test_upsert_reports_which_records_are_new(call: Caller) -> None:
     await create_many(call, "a@mail.example")
     inputs = [
         {"id": email, "idProperty": "email", "properties": {"phone": "1"}}
@@ -120,7 +105,7 @@ async def test_upsert_says_which_records_are_new(call: Caller) -> None:
     assert [record["new"] for record in reply.json["results"]] == [False, True]
 
 
-async def test_batch_archive_is_a_204_whatever_was_there(call: Caller) -> None:
+async def test_batch_archive_of_unknown_ids_is_a_204(call: Caller) -> None:
     (id_,) = await create_many(call, "a@mail.example")
     reply = await call("POST", f"{OBJECTS}/batch/archive", {"inputs": [{"id": id_}, {"id": "9"}]})
     assert reply.status == 204

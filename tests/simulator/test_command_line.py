@@ -1,4 +1,4 @@
-"""The simulator as a process of its own, and people at work in it."""
+"""The simulator as a process, its command line, and its random traffic."""
 
 import asyncio
 import signal
@@ -14,18 +14,18 @@ from spokes.simulator.demo.traffic import Traffic
 from tests.support.probe import Caller, ReceivedRequest, TargetProbe
 
 
-def test_help_teaches_with_examples() -> None:
+def test_help_contains_examples() -> None:
     text = build_parser().format_help()
     assert "examples:" in text
     assert "python -m spokes.simulator demo" in text
 
 
-def test_target_alone_is_called_and_signed() -> None:
+def test_target_without_public_url_is_called_and_signed() -> None:
     config = build_config(build_parser().parse_args(["--target", "http://127.0.0.1:8080/in"]))
     assert config.target == Target("http://127.0.0.1:8080/in")
 
 
-def test_public_url_is_signed_and_the_target_called() -> None:
+def test_public_url_is_signed_and_target_is_called() -> None:
     arguments = ["--target", "http://127.0.0.1:8080/in", "--public-url", "https://hooks.example.com/in"]
     config = build_config(build_parser().parse_args(arguments))
     assert config.target == Target("https://hooks.example.com/in", "http://127.0.0.1:8080/in")
@@ -53,7 +53,7 @@ async def test_process_serves_sends_and_ends_on_a_signal() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_people_at_work_do_the_same_with_the_same_seed(seed: int) -> None:
+async def test_traffic_is_the_same_with_the_same_seed(seed: int) -> None:
     async def work() -> list[tuple[object, object]]:
         portal = PortalConfig(subscriptions=DEFAULT_SUBSCRIPTIONS)
         async with Simulator(SimulatorConfig(portals=(portal,))) as sim:
@@ -68,7 +68,7 @@ async def test_people_at_work_do_the_same_with_the_same_seed(seed: int) -> None:
     assert await work() == first
 
 
-async def test_people_at_work_keep_the_pace() -> None:
+async def test_traffic_keeps_the_rate() -> None:
     portal = PortalConfig(subscriptions=DEFAULT_SUBSCRIPTIONS)
     async with Simulator(SimulatorConfig(portals=(portal,))) as sim:
         traffic = Traffic(sim.portal, Random(1))

@@ -1,4 +1,4 @@
-"""The control surface, as another process uses it."""
+"""Control endpoints, as another process uses them."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,25 +11,13 @@ from tests.support.probe import Caller, TargetProbe
 
 
 @pytest.fixture
-async def target() -> AsyncIterator[TargetProbe]:
-    async with TargetProbe() as probe:
-        yield probe
-
-
-@pytest.fixture
 async def sim(target: TargetProbe) -> AsyncIterator[Simulator]:
     portal = PortalConfig(subscriptions=(Subscription("contact.creation"),))
     async with Simulator(SimulatorConfig(portals=(portal,), target=Target(target.url), speed=1e7)) as running:
         yield running
 
 
-@pytest.fixture
-async def call(sim: Simulator) -> AsyncIterator[Caller]:
-    async with Caller(sim.url) as caller:
-        yield caller
-
-
-async def test_overview_names_every_path_and_what_it_does(call: Caller) -> None:
+async def test_overview_describes_every_endpoint(call: Caller) -> None:
     endpoints = (await call("GET", "/_sim/")).json["endpoints"]
     assert len(endpoints) == 24
     assert all(endpoints.values())
@@ -42,7 +30,7 @@ async def test_edit_changes_the_crm_and_is_delivered(sim: Simulator, call: Calle
     assert [event["objectId"] for event in target.events] == [int(id_)]
 
 
-async def test_every_kind_of_edit_is_done(call: Caller) -> None:
+async def test_every_kind_of_edit_is_applied(call: Caller) -> None:
     contact = {"type": "contacts", "id": "101"}
     edits = [
         {"edit": "create", **contact, "properties": {"email": "a@mail.example"}},
@@ -67,13 +55,13 @@ async def test_every_kind_of_edit_is_done(call: Caller) -> None:
     assert sorted(types) == ["companies", "contacts"]
 
 
-async def test_unknown_edit_is_a_400_that_names_the_known_ones(call: Caller) -> None:
+async def test_unknown_edit_is_a_400_that_lists_the_known_ones(call: Caller) -> None:
     reply = await call("POST", "/_sim/edits", {"edit": "explode"})
     assert reply.status == 400
     assert "create" in reply.json["message"]
 
 
-async def test_log_of_calls_can_be_asked_for(call: Caller) -> None:
+async def test_log_of_calls_can_be_read(call: Caller) -> None:
     await call("POST", "/crm/v3/objects/contacts", {"properties": {"phone": "1"}})
     await call("GET", "/crm/v3/objects/contacts/9")
     (logged,) = (await call("GET", "/_sim/requests", method="POST")).json
@@ -82,14 +70,14 @@ async def test_log_of_calls_can_be_asked_for(call: Caller) -> None:
     assert (await call("GET", "/_sim/requests/counts")).json == {"201": 1, "404": 1}
 
 
-async def test_limits_can_be_changed_and_their_truth_read(call: Caller) -> None:
+async def test_limits_can_be_changed_and_their_counts_read(call: Caller) -> None:
     await call("PUT", "/_sim/limits", {"ten_secondly": 1})
     statuses = [(await call("GET", "/crm/v3/objects/contacts")).status for _ in range(3)]
     assert statuses == [200, 429, 429]
     assert (await call("GET", "/_sim/limits")).json["truth"]["refused"] == 2
 
 
-async def test_fault_can_be_put_to_work_and_ended(call: Caller) -> None:
+async def test_fault_can_be_added_and_removed(call: Caller) -> None:
     fault = {"status": 503, "nth": [1, 2], "body": "html", "latency": {"median_ms": 1}}
     assert (await call("POST", "/_sim/faults", fault)).status == 200
     assert (await call("GET", "/crm/v3/objects/contacts")).status == 503
@@ -113,7 +101,7 @@ async def test_forged_request_can_be_sent(call: Caller, target: TargetProbe) -> 
     assert [request.body for request in target.requests] == [b"[{}]"]
 
 
-async def test_truth_about_deliveries_can_be_read(sim: Simulator, call: Caller) -> None:
+async def test_deliveries_can_be_read(sim: Simulator, call: Caller) -> None:
     await call("POST", "/_sim/deliveries/submit", [{"eventId": 1, "attemptNumber": 0}])
     await sim.sender.wait_until_drained()
     assert (await call("GET", "/_sim/deliveries")).json["events"]["acknowledged"] == 1
@@ -122,7 +110,7 @@ async def test_truth_about_deliveries_can_be_read(sim: Simulator, call: Caller) 
     assert (event["element"]["eventId"], event["attempts"]) == (1, [attempt["number"]])
 
 
-async def test_subscriptions_can_be_added_and_ended(call: Caller) -> None:
+async def test_subscriptions_can_be_added_and_removed(call: Caller) -> None:
     body = {"subscription_type": "object.creation", "object_type": "deals"}
     made = (await call("POST", "/_sim/subscriptions", body)).json
     assert len((await call("GET", "/_sim/subscriptions")).json) == 2
@@ -142,7 +130,7 @@ async def test_reset_empties_everything_but_the_settings(sim: Simulator, call: C
     assert len(sim.subscriptions.active) == 1
 
 
-async def test_another_portal_is_named_in_the_query(target: TargetProbe) -> None:
+async def test_query_selects_another_portal(target: TargetProbe) -> None:
     portals = (PortalConfig(portal_id=1), PortalConfig(portal_id=2, token="other"))
     async with Simulator(replace(SimulatorConfig(), portals=portals)) as sim, Caller(sim.url) as call:
         await call("POST", "/_sim/edits", {"edit": "create", "type": "deals", "properties": {}}, portal="2")

@@ -1,7 +1,6 @@
-"""Faults on purpose, over real HTTP."""
+"""Injected faults, over real HTTP."""
 
 import time
-from collections.abc import AsyncIterator
 from random import Random
 
 import aiohttp
@@ -11,19 +10,6 @@ from spokes.simulator.api.faults import Fault, FaultBody, draw_latency_s
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency
 from tests.support.probe import Caller
-
-
-@pytest.fixture
-async def sim() -> AsyncIterator[Simulator]:
-    async with Simulator() as running:
-        yield running
-
-
-@pytest.fixture
-async def call(sim: Simulator) -> AsyncIterator[Caller]:
-    async with Caller(sim.url) as caller:
-        yield caller
-
 
 CONTACTS = "/crm/v3/objects/contacts"
 
@@ -49,12 +35,12 @@ async def test_rule_hits_every_nth_call(sim: Simulator, call: Caller) -> None:
     assert await statuses(call, 4) == [200, 503, 200, 503]
 
 
-async def test_rule_ends_after_its_times(sim: Simulator, call: Caller) -> None:
+async def test_rule_ends_after_its_number_of_faults(sim: Simulator, call: Caller) -> None:
     sim.faults.add(Fault(status=503, times=1))
     assert await statuses(call, 2) == [503, 200]
 
 
-async def test_rule_holds_for_its_method_and_path_only(sim: Simulator, call: Caller) -> None:
+async def test_rule_applies_to_its_method_and_path_only(sim: Simulator, call: Caller) -> None:
     sim.faults.add(Fault(method="POST", path="*/batch/*", status=503))
     assert (await call("GET", CONTACTS)).status == 200
     assert (await call("POST", f"{CONTACTS}/batch/read", {"inputs": []})).status == 503
@@ -71,12 +57,12 @@ async def test_share_is_the_same_with_the_same_seed() -> None:
     assert await run() == first
 
 
-async def test_retry_after_is_sent_as_given(sim: Simulator, call: Caller) -> None:
+async def test_retry_after_is_sent_as_configured(sim: Simulator, call: Caller) -> None:
     sim.faults.add(Fault(status=477, retry_after="3600"))
     assert (await call("GET", CONTACTS)).headers["Retry-After"] == "3600"
 
 
-async def test_body_can_be_a_page(sim: Simulator, call: Caller) -> None:
+async def test_body_can_be_html(sim: Simulator, call: Caller) -> None:
     sim.faults.add(Fault(status=502, body=FaultBody.HTML))
     reply = await call("GET", CONTACTS)
     assert reply.headers["Content-Type"].startswith("text/html")
@@ -88,14 +74,14 @@ async def test_body_can_be_empty(sim: Simulator, call: Caller) -> None:
     assert (await call("GET", CONTACTS)).body == b""
 
 
-async def test_body_can_be_no_text_at_all(sim: Simulator, call: Caller) -> None:
+async def test_body_can_be_invalid_utf8(sim: Simulator, call: Caller) -> None:
     sim.faults.add(Fault(status=502, body=FaultBody.NON_UTF8))
     body = (await call("GET", CONTACTS)).body
     with pytest.raises(UnicodeDecodeError):
         body.decode()
 
 
-async def test_connection_can_break_without_an_answer(sim: Simulator, call: Caller) -> None:
+async def test_connection_can_be_reset_without_a_response(sim: Simulator, call: Caller) -> None:
     sim.faults.add(Fault(method="POST", reset=True))
     with pytest.raises(aiohttp.ClientError):
         await call("POST", CONTACTS, {"properties": {}})
@@ -108,20 +94,20 @@ async def test_failed_call_changed_nothing(sim: Simulator, call: Caller) -> None
     assert not list(sim.crm.all_records())
 
 
-async def test_call_can_fail_after_it_did_its_work(sim: Simulator, call: Caller) -> None:
+async def test_call_can_fail_after_it_took_effect(sim: Simulator, call: Caller) -> None:
     sim.faults.add(Fault(status=500, after_effect=True))
     assert (await call("POST", CONTACTS, {"properties": {}})).status == 500
     assert len(list(sim.crm.all_records())) == 1
 
 
-async def test_rule_can_slow_a_call_down_and_no_more(sim: Simulator, call: Caller) -> None:
+async def test_rule_with_latency_only_delays_a_call(sim: Simulator, call: Caller) -> None:
     sim.faults.add(Fault(latency=Latency(60), times=1))
     started = time.monotonic()
     assert (await call("GET", CONTACTS)).status == 200
     assert time.monotonic() - started >= 0.06
 
 
-def test_one_latency_in_a_hundred_lies_beyond_the_ninety_ninth_percentile() -> None:
+def test_one_latency_in_a_hundred_exceeds_p99() -> None:
     rng = Random(1)
     drawn = sorted(draw_latency_s(Latency(100, 400), rng) for _ in range(10_000))
     assert drawn[5_000] == pytest.approx(0.1, rel=0.05)

@@ -1,23 +1,9 @@
-"""The simulated objects API, one record at a time, over real HTTP."""
-
-from collections.abc import AsyncIterator
+"""Endpoints for single objects, over real HTTP."""
 
 import pytest
 
 from spokes.simulator.app import Simulator
 from tests.support.probe import Caller
-
-
-@pytest.fixture
-async def sim() -> AsyncIterator[Simulator]:
-    async with Simulator() as running:
-        yield running
-
-
-@pytest.fixture
-async def call(sim: Simulator) -> AsyncIterator[Caller]:
-    async with Caller(sim.url) as caller:
-        yield caller
 
 
 async def create(call: Caller, type_: str = "contacts", **properties: str) -> str:
@@ -33,7 +19,7 @@ async def test_created_record_has_a_numeric_id_of_twelve_digits(call: Caller) ->
 
 
 @pytest.mark.parametrize("name", ["contacts", "contact", "0-1"])
-async def test_type_goes_by_its_plural_its_singular_and_its_id(call: Caller, name: str) -> None:
+async def test_type_is_found_by_plural_singular_and_id(call: Caller, name: str) -> None:
     id_ = await create(call, email="ada@mail.example")
     assert (await call("GET", f"/crm/v3/objects/{name}/{id_}")).json["id"] == id_
 
@@ -44,7 +30,7 @@ async def test_numbered_and_dated_paths_lead_to_the_same_record(call: Caller, ro
     assert (await call("GET", f"{root}/contacts/{id_}")).status == 200
 
 
-async def test_custom_type_goes_by_its_id(call: Caller) -> None:
+async def test_custom_type_is_found_by_id(call: Caller) -> None:
     id_ = await create(call, "2-4711", name="Rex")
     assert (await call("GET", f"/crm/v3/objects/2-4711/{id_}", properties="name")).json["properties"]["name"] == "Rex"
 
@@ -61,13 +47,13 @@ async def test_read_returns_the_requested_properties_and_null_for_unset_ones(cal
     assert "city" not in properties
 
 
-async def test_read_that_asks_for_nothing_returns_the_defaults(call: Caller) -> None:
+async def test_read_without_properties_returns_the_defaults(call: Caller) -> None:
     id_ = await create(call, email="ada@mail.example", phone="1")
     properties = (await call("GET", f"/crm/v3/objects/contacts/{id_}")).json["properties"]
     assert set(properties) == {"createdate", "email", "firstname", "lastname", "hs_object_id", "lastmodifieddate"}
 
 
-async def test_values_travel_as_text(call: Caller) -> None:
+async def test_values_are_returned_as_text(call: Caller) -> None:
     reply = await call("POST", "/crm/v3/objects/deals", {"properties": {"amount": 12500, "hs_is_closed": True}})
     assert (reply.json["properties"]["amount"], reply.json["properties"]["hs_is_closed"]) == ("12500", "true")
 
@@ -77,14 +63,14 @@ async def test_contact_is_found_by_its_email_in_any_case(call: Caller) -> None:
     assert (await call("GET", "/crm/v3/objects/contacts/ADA@mail.example", idProperty="email")).json["id"] == id_
 
 
-async def test_second_contact_with_that_email_is_a_409_that_names_the_first(call: Caller) -> None:
+async def test_second_contact_with_an_email_is_a_409_with_the_id_of_the_first(call: Caller) -> None:
     id_ = await create(call, email="ada@mail.example")
     reply = await call("POST", "/crm/v3/objects/contacts", {"properties": {"email": "Ada@mail.example"}})
     assert (reply.status, reply.json["category"]) == (409, "CONFLICT")
     assert reply.json["message"] == f"Contact already exists. Existing ID: {id_}"
 
 
-async def test_update_changes_only_what_it_names(call: Caller) -> None:
+async def test_update_changes_only_the_given_properties(call: Caller) -> None:
     id_ = await create(call, email="ada@mail.example", phone="1", city="Oslo")
     await call("PATCH", f"/crm/v3/objects/contacts/{id_}", {"properties": {"phone": "2"}})
     properties = (await call("GET", f"/crm/v3/objects/contacts/{id_}", properties="phone,city")).json["properties"]
@@ -109,9 +95,7 @@ async def test_life_cycle_stage_does_not_go_back(call: Caller) -> None:
     ("properties", "code"),
     [({"email": "nobody"}, "INVALID_EMAIL"), ({"hs_object_id": "1"}, "READ_ONLY_VALUE")],
 )
-async def test_value_hubspot_would_refuse_is_a_400_with_its_code(
-    call: Caller, properties: dict[str, str], code: str
-) -> None:
+async def test_refused_value_is_a_400_with_its_code(call: Caller, properties: dict[str, str], code: str) -> None:
     reply = await call("POST", "/crm/v3/objects/contacts", {"properties": properties})
     assert (reply.status, reply.json["errors"][0]["code"]) == (400, code)
 
@@ -128,14 +112,14 @@ async def test_history_shows_the_newest_value_first(call: Caller) -> None:
     assert [past["value"] for past in reply.json["propertiesWithHistory"]["phone"]] == ["2", "1"]
 
 
-async def test_archived_record_is_a_404_unless_archived_ones_are_asked_for(call: Caller) -> None:
+async def test_archived_record_is_a_404_without_archived_true(call: Caller) -> None:
     id_ = await create(call, email="ada@mail.example")
     assert (await call("DELETE", f"/crm/v3/objects/contacts/{id_}")).status == 204
     assert (await call("GET", f"/crm/v3/objects/contacts/{id_}")).status == 404
     assert (await call("GET", f"/crm/v3/objects/contacts/{id_}", archived="true")).json["archived"] is True
 
 
-async def test_email_of_an_archived_contact_is_free_again(call: Caller) -> None:
+async def test_email_of_an_archived_contact_can_be_used_again(call: Caller) -> None:
     await call("DELETE", f"/crm/v3/objects/contacts/{await create(call, email='ada@mail.example')}")
     assert await create(call, email="ada@mail.example")
 
@@ -146,7 +130,7 @@ async def test_missing_record_is_a_404_with_a_correlation_id(call: Caller) -> No
     assert reply.json["correlationId"]
 
 
-async def test_merge_makes_a_third_record_that_both_ids_lead_to(call: Caller) -> None:
+async def test_merge_creates_a_third_record_that_both_ids_resolve_to(call: Caller) -> None:
     winner, loser = await create(call, email="a@mail.example"), await create(call, email="b@mail.example", phone="1")
     body = {"primaryObjectId": winner, "objectIdToMerge": loser}
     survivor = (await call("POST", "/crm/v3/objects/contacts/merge", body)).json["id"]
@@ -200,11 +184,11 @@ async def test_page_of_more_than_100_is_a_400(call: Caller) -> None:
     assert (await call("GET", "/crm/v3/objects/companies", limit="101")).status == 400
 
 
-async def test_body_that_is_no_json_is_a_400(call: Caller) -> None:
+async def test_body_that_is_not_json_is_a_400(call: Caller) -> None:
     assert (await call("POST", "/crm/v3/objects/contacts", b"{")).status == 400
 
 
-async def test_log_knows_what_was_written_to_whom(sim: Simulator, call: Caller) -> None:
+async def test_log_contains_the_writes_of_each_object(sim: Simulator, call: Caller) -> None:
     id_ = await create(call, phone="1")
     await call("PATCH", f"/crm/v3/objects/contacts/{id_}", {"properties": {"phone": "2"}})
     assert sim.requests.writes_to(id_) == [{"phone": "1"}, {"phone": "2"}]

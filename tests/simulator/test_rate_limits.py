@@ -1,4 +1,4 @@
-"""The simulated limits: exact on a clock that the test moves, and as HubSpot tells of them over real HTTP."""
+"""Rate limits: exact counts with a manual clock, and HubSpot's headers and bodies over real HTTP."""
 
 from collections.abc import AsyncIterator
 
@@ -27,7 +27,7 @@ def test_window_refuses_the_call_after_the_last_allowed_one(clock: ManualClock) 
     assert [limits.count_call(Meter.ORDINARY) for _ in range(4)] == [None, None, None, Policy.TEN_SECONDLY_ROLLING]
 
 
-def test_place_is_free_again_exactly_ten_seconds_after_its_call(clock: ManualClock) -> None:
+def test_slot_is_free_again_exactly_ten_seconds_after_its_call(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=1))
     limits.count_call(Meter.ORDINARY)
     clock.advance(9.5)
@@ -46,7 +46,7 @@ def test_window_rolls_and_has_no_fixed_edges(clock: ManualClock) -> None:
     assert limits.count_call(Meter.ORDINARY) is Policy.TEN_SECONDLY_ROLLING
 
 
-def test_refused_call_takes_no_place(clock: ManualClock) -> None:
+def test_refused_call_takes_no_slot(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=1))
     limits.count_call(Meter.ORDINARY)
     clock.advance(6)
@@ -55,7 +55,7 @@ def test_refused_call_takes_no_place(clock: ManualClock) -> None:
     assert limits.count_call(Meter.ORDINARY) is None
 
 
-def test_truth_counts_refusals_and_the_peak_of_any_window(clock: ManualClock) -> None:
+def test_counts_contain_refusals_and_the_peak_of_any_window(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=2))
     for _ in range(5):
         limits.count_call(Meter.ORDINARY)
@@ -66,7 +66,7 @@ def test_truth_counts_refusals_and_the_peak_of_any_window(clock: ManualClock) ->
     assert limits.counts.refused == 3
 
 
-def test_search_has_a_second_of_its_own(clock: ManualClock) -> None:
+def test_search_has_its_own_limit_per_second(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=1, search_secondly=1))
     limits.count_call(Meter.ORDINARY)
     assert limits.count_call(Meter.SEARCH) is None
@@ -75,7 +75,7 @@ def test_search_has_a_second_of_its_own(clock: ManualClock) -> None:
     assert limits.count_call(Meter.SEARCH) is None
 
 
-def test_batch_associations_have_a_ceiling_of_their_own(clock: ManualClock) -> None:
+def test_batch_associations_have_their_own_limit(clock: ManualClock) -> None:
     limits = limiter(clock, Limits(ten_secondly=1, associations_ten_secondly=2))
     limits.count_call(Meter.ORDINARY)
     calls = [limits.count_call(Meter.ASSOCIATIONS) for _ in range(3)]
@@ -98,13 +98,7 @@ async def sim(clock: ManualClock) -> AsyncIterator[Simulator]:
         yield running
 
 
-@pytest.fixture
-async def call(sim: Simulator) -> AsyncIterator[Caller]:
-    async with Caller(sim.url) as caller:
-        yield caller
-
-
-async def test_answer_tells_what_is_left(call: Caller) -> None:
+async def test_response_headers_have_the_remaining_calls(call: Caller) -> None:
     headers = (await call("GET", "/crm/v3/objects/contacts")).headers
     assert headers["X-HubSpot-RateLimit-Max"] == "2"
     assert headers["X-HubSpot-RateLimit-Remaining"] == "1"
@@ -112,7 +106,7 @@ async def test_answer_tells_what_is_left(call: Caller) -> None:
     assert headers["X-HubSpot-RateLimit-Daily-Remaining"] == "624999"
 
 
-async def test_429_names_the_policy(call: Caller) -> None:
+async def test_429_contains_the_policy(call: Caller) -> None:
     for _ in range(2):
         await call("GET", "/crm/v3/objects/contacts")
     reply = await call("GET", "/crm/v3/objects/contacts")
@@ -123,19 +117,19 @@ async def test_429_names_the_policy(call: Caller) -> None:
     )
 
 
-async def test_429_says_how_long_to_wait_where_the_portal_does(call: Caller) -> None:
+async def test_429_has_retry_after_if_the_portal_sends_it(call: Caller) -> None:
     for _ in range(2):
         await call("GET", "/crm/v3/objects/contacts")
     assert int((await call("GET", "/crm/v3/objects/contacts")).headers["Retry-After"]) in {10, 11}
 
 
-async def test_refused_search_is_told_of_its_second(call: Caller) -> None:
+async def test_refused_search_has_the_policy_secondly(call: Caller) -> None:
     await call("POST", "/crm/v3/objects/contacts/search", {})
     reply = await call("POST", "/crm/v3/objects/contacts/search", {})
     assert (reply.status, reply.json["policyName"]) == (429, "SECONDLY")
 
 
-async def test_call_with_an_unknown_token_uses_nothing_up(sim: Simulator) -> None:
+async def test_call_with_an_unknown_token_does_not_count(sim: Simulator) -> None:
     async with Caller(sim.url, "nonsense") as stranger:
         await stranger("GET", "/crm/v3/objects/contacts")
     assert sim.limiter.counts.meters[Meter.ORDINARY].arrived == 0

@@ -1,24 +1,10 @@
-"""The simulated search, over real HTTP."""
+"""Search endpoint, over real HTTP."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
-from spokes.simulator.app import Simulator
 from tests.support.probe import Caller
-
-
-@pytest.fixture
-async def sim() -> AsyncIterator[Simulator]:
-    async with Simulator() as running:
-        yield running
-
-
-@pytest.fixture
-async def call(sim: Simulator) -> AsyncIterator[Caller]:
-    async with Caller(sim.url) as caller:
-        yield caller
-
 
 SEARCH = "/crm/v3/objects/deals/search"
 
@@ -52,7 +38,7 @@ async def names(call: Caller, *filters: Mapping[str, object], **rest: object) ->
         ({"operator": "CONTAINS_TOKEN", "propertyName": "dealname", "value": "*an*"}, ["Anchor", "Crane"]),
     ],
 )
-async def test_operator_finds_what_it_says(
+async def test_operator_finds_matching_records(
     call: Caller, deals: None, filter_: dict[str, object], found: list[str]
 ) -> None:
     assert await names(call, filter_) == found
@@ -71,7 +57,7 @@ async def test_sort_orders_numbers_as_numbers(call: Caller, deals: None) -> None
     assert await names(call, has_amount, sorts=[sort]) == ["Boat", "Anchor"]
 
 
-async def test_pages_follow_each_other(call: Caller, deals: None) -> None:
+async def test_pages_are_consecutive(call: Caller, deals: None) -> None:
     first = (await call("POST", SEARCH, {"limit": 2})).json
     rest = (await call("POST", SEARCH, {"limit": 2, "after": first["paging"]["next"]["after"]})).json
     assert (first["total"], len(first["results"]), len(rest["results"])) == (3, 2, 1)
@@ -101,6 +87,6 @@ async def test_search_beyond_the_limits_is_a_400(call: Caller, body: dict[str, o
     assert (await call("POST", SEARCH, body)).status == 400
 
 
-async def test_answer_carries_no_rate_limit_headers(call: Caller) -> None:
+async def test_response_has_no_rate_limit_headers(call: Caller) -> None:
     reply = await call("POST", SEARCH, {})
     assert not [name for name in reply.headers if "ratelimit" in name.lower()]

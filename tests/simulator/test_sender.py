@@ -1,4 +1,4 @@
-"""The sending side over real HTTP: batches, bounds, retries, and the truth about all of it."""
+"""Delivery of events over real HTTP: batches, concurrency, retries, and the delivery log."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,12 +21,6 @@ CONFIG = SimulatorConfig(speed=1e7)
 
 
 @pytest.fixture
-async def target() -> AsyncIterator[TargetProbe]:
-    async with TargetProbe() as probe:
-        yield probe
-
-
-@pytest.fixture
 async def sim(target: TargetProbe) -> AsyncIterator[Simulator]:
     async with Simulator(replace(CONFIG, target=Target(PUBLIC, f"{target.url}/in"))) as running:
         yield running
@@ -36,7 +30,7 @@ def numbered(count: int) -> list[dict[str, int]]:
     return [{"eventId": number, "attemptNumber": 0} for number in range(count)]
 
 
-async def test_events_travel_in_batches_of_at_most_100(sim: Simulator, target: TargetProbe) -> None:
+async def test_events_are_sent_in_batches_of_at_most_100(sim: Simulator, target: TargetProbe) -> None:
     sim.sender.submit(PORTAL, numbered(250))
     await sim.sender.wait_until_drained()
     assert sorted(len(request.events) for request in target.requests) == [50, 100, 100]
@@ -53,7 +47,9 @@ async def test_at_most_ten_requests_are_in_flight(sim: Simulator, target: Target
     assert max(request.open_requests for request in target.requests) == sim.sender.peak_in_flight == 10
 
 
-async def test_request_is_signed_for_the_public_url_and_goes_to_the_other(sim: Simulator, target: TargetProbe) -> None:
+async def test_request_is_signed_for_the_public_url_and_sent_to_the_connect_url(
+    sim: Simulator, target: TargetProbe
+) -> None:
     sim.sender.submit(PORTAL, numbered(1))
     await sim.sender.wait_until_drained()
     (request,) = target.requests
@@ -76,7 +72,7 @@ async def test_any_2xx_acknowledges(sim: Simulator, target: TargetProbe, status:
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413, 429, 500, 503])
-async def test_any_4xx_or_5xx_is_tried_again_with_the_attempt_counted(
+async def test_any_4xx_or_5xx_is_retried_with_the_next_attempt_number(
     sim: Simulator, target: TargetProbe, status: int
 ) -> None:
     async def once(_: ReceivedRequest) -> int:
@@ -99,7 +95,7 @@ async def test_event_is_lost_after_ten_retries(sim: Simulator, target: TargetPro
     assert (event.state, len(event.attempts)) == (DeliveryState.LOST, 11)
 
 
-async def test_every_attempt_is_stamped_afresh(sim: Simulator, target: TargetProbe) -> None:
+async def test_every_attempt_has_a_new_timestamp(sim: Simulator, target: TargetProbe) -> None:
     async def once(_: ReceivedRequest) -> int:
         await asyncio.sleep(0.01)
         return 500 if len(target.requests) == 1 else 202
@@ -111,7 +107,7 @@ async def test_every_attempt_is_stamped_afresh(sim: Simulator, target: TargetPro
     assert second > first
 
 
-async def test_answer_that_takes_too_long_is_a_failure(target: TargetProbe) -> None:
+async def test_response_after_the_time_out_is_a_failure(target: TargetProbe) -> None:
     async def slow_once(_: ReceivedRequest) -> int:
         await asyncio.sleep(1 if len(target.requests) == 1 else 0)
         return 202
@@ -124,7 +120,7 @@ async def test_answer_that_takes_too_long_is_a_failure(target: TargetProbe) -> N
         assert [attempt.failure for attempt in sim.deliveries.attempts] == ["timeout", None]
 
 
-async def test_nobody_listening_is_a_failure() -> None:
+async def test_refused_connection_is_a_failure() -> None:
     config = replace(CONFIG, target=Target("http://127.0.0.1:9/in"), sender=SenderConfig(max_retries=1))
     async with Simulator(config) as sim:
         sim.sender.submit(PORTAL, numbered(1))
@@ -143,20 +139,20 @@ async def test_redirect_is_not_followed_and_acknowledges_nothing(sim: Simulator,
     assert {request.path for request in target.requests} == {"/in"}
 
 
-async def test_failed_batch_may_come_back_in_two_parts(target: TargetProbe) -> None:
+async def test_failed_batch_can_be_retried_in_two_parts(target: TargetProbe) -> None:
     async def once(_: ReceivedRequest) -> int:
         return 500 if len(target.requests) == 1 else 202
 
     target.answer = once
-    # At this speed the two parts, minutes apart in HubSpot's time, stay apart in ours.
-    config = replace(CONFIG, speed=2000, target=Target(target.url), sender=SenderConfig(split_share=1, linger_s=0))
+    # At this speed the two parts, minutes apart in HubSpot's time, are still sent separately.
+    config = replace(CONFIG, speed=400, target=Target(target.url), sender=SenderConfig(split_share=1, linger_s=0))
     async with Simulator(config) as sim:
         sim.sender.submit(PORTAL, numbered(10))
         await sim.sender.wait_until_drained()
     assert [len(request.events) for request in target.requests] == [10, 5, 5]
 
 
-async def test_duplicates_are_sent_as_often_as_the_sender_is_set_to(target: TargetProbe) -> None:
+async def test_duplicate_share_of_events_is_sent_twice(target: TargetProbe) -> None:
     config = replace(CONFIG, target=Target(target.url), sender=SenderConfig(duplicate_share=1))
     async with Simulator(config) as sim:
         sim.sender.submit(PORTAL, numbered(2))
@@ -164,7 +160,7 @@ async def test_duplicates_are_sent_as_often_as_the_sender_is_set_to(target: Targ
     assert sorted(event["eventId"] for event in target.events) == [0, 0, 1, 1]
 
 
-async def test_held_events_gather_until_they_are_released(sim: Simulator, target: TargetProbe) -> None:
+async def test_held_events_wait_until_they_are_released(sim: Simulator, target: TargetProbe) -> None:
     sim.sender.hold()
     for number in range(3):
         sim.sender.submit(PORTAL, [{"eventId": number}])
@@ -189,7 +185,7 @@ async def test_elements_of_any_kind_can_be_sent(sim: Simulator, target: TargetPr
     assert target.events == [1, "two", None, {"eventId": "three"}]
 
 
-async def test_one_request_can_be_sent_by_hand_and_is_not_repeated(sim: Simulator, target: TargetProbe) -> None:
+async def test_single_request_is_not_retried(sim: Simulator, target: TargetProbe) -> None:
     async def never(_: ReceivedRequest) -> int:
         return 401
 
@@ -199,7 +195,7 @@ async def test_one_request_can_be_sent_by_hand_and_is_not_repeated(sim: Simulato
     assert [request.body for request in target.requests] == [b"no json"]
 
 
-async def test_request_by_hand_needs_a_target() -> None:
+async def test_single_request_needs_a_target() -> None:
     async with Simulator(CONFIG) as sim:
         with pytest.raises(NoTarget):
             await sim.sender.send([])

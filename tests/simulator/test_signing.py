@@ -20,25 +20,25 @@ def test_every_known_signature_is_reproduced(vector: dict[str, Any]) -> None:
     body = (vector["body"] or "").encode()
     match vector["version"]:
         case "v1":
-            made = signing.signature_v1(secret, body)
+            signature = signing.signature_v1(secret, body)
         case "v2":
-            made = signing.signature_v2(secret, method, uri, body)
+            signature = signing.signature_v2(secret, method, uri, body)
         case _:
-            made = signing.signature_v3(secret, method, uri, body, vector["timestamp_header"])
-    assert made == vector["expected_signature"]
+            signature = signing.signature_v3(secret, method, uri, body, vector["timestamp_header"])
+    assert signature == vector["expected_signature"]
 
 
-def signed(manner: str) -> signing.SignedRequest:
+def signed(variant: str) -> signing.SignedRequest:
     return signing.sign(
         secret="s",
         uri="https://hooks.example.com/in",
         body=b"[]",
         now_ms=NOW_MS,
-        variant=signing.SIGNING_VARIANTS[manner],
+        variant=signing.SIGNING_VARIANTS[variant],
     )
 
 
-def test_genuine_request_carries_both_signatures_and_hubspots_own_headers() -> None:
+def test_genuine_request_has_both_signatures_and_hubspots_headers() -> None:
     headers = signed("genuine").headers
     assert headers["X-HubSpot-Signature"] == signing.signature_v1("s", b"[]")
     assert headers["X-HubSpot-Signature-Version"] == "v1"
@@ -50,7 +50,7 @@ def test_genuine_request_carries_both_signatures_and_hubspots_own_headers() -> N
     assert headers["User-Agent"].startswith("HubSpot Connect 2.0")
 
 
-def test_forged_request_differs_in_its_signatures_alone() -> None:
+def test_forged_request_differs_only_in_its_signatures() -> None:
     genuine, forged = signed("genuine"), signed("forged")
     changed = {name for name, value in genuine.headers.items() if forged.headers[name] != value}
     assert changed == {"X-HubSpot-Signature", "X-HubSpot-Signature-v3"}
@@ -63,9 +63,9 @@ def test_tampered_request_keeps_its_signatures() -> None:
     assert tampered.body != genuine.body
 
 
-@pytest.mark.parametrize(("manner", "shift_ms"), [("stale", -360_000), ("future", 360_000)])
-def test_request_out_of_its_time_is_signed_for_that_time(manner: str, shift_ms: int) -> None:
-    headers = signed(manner).headers
+@pytest.mark.parametrize(("variant", "shift_ms"), [("stale", -360_000), ("future", 360_000)])
+def test_stale_or_future_request_is_signed_with_its_timestamp(variant: str, shift_ms: int) -> None:
+    headers = signed(variant).headers
     timestamp = str(NOW_MS + shift_ms)
     assert headers["X-HubSpot-Request-Timestamp"] == timestamp
     assert headers["X-HubSpot-Signature-v3"] == signing.signature_v3(
@@ -73,5 +73,5 @@ def test_request_out_of_its_time_is_signed_for_that_time(manner: str, shift_ms: 
     )
 
 
-def test_unsigned_request_carries_no_signature_header_at_all() -> None:
+def test_unsigned_request_has_no_signature_header() -> None:
     assert not [name for name in signed("unsigned").headers if "Signature" in name or "Timestamp" in name]

@@ -1,6 +1,6 @@
-"""Who am I, what account is this, how much have I called. Rule: nothing here touches the CRM.
+"""Endpoints for token, account and API usage. They do not touch the CRM.
 
-Source: HubSpot's docs "Account information API"; token info is a numbered path without a dated successor.
+Source: HubSpot's docs "Account information API"; token info exists under a numbered path only.
 """
 
 from datetime import datetime
@@ -13,7 +13,7 @@ from spokes.simulator.crm.records import iso
 
 
 def token_info(call: Call) -> EndpointResponse:
-    """POST access-token-info: the app, the account and the scopes behind `tokenKey`."""
+    """POST access-token-info: the app, account and scopes of `tokenKey`."""
     config = call.portal.config
     scopes = config.scopes if config.scopes is not None else _all_scopes()
     body = {"userId": 60718293, "hubId": config.portal_id, "appId": config.app_id, "scopes": sorted(scopes)}
@@ -21,7 +21,7 @@ def token_info(call: Call) -> EndpointResponse:
 
 
 def account_details(call: Call) -> EndpointResponse:
-    """GET details: needs no scope beyond `oauth`, which every token has."""
+    """GET details: requires only the scope `oauth`, which every token has."""
     config = call.portal.config
     offset = datetime.fromtimestamp(call.log.at_ms / 1000, ZoneInfo(config.time_zone)).strftime("%z")
     body = {
@@ -38,7 +38,7 @@ def account_details(call: Call) -> EndpointResponse:
 
 
 def daily_usage(call: Call) -> EndpointResponse:
-    """GET api-usage/daily/private-apps: the day's calls of all private apps together."""
+    """GET api-usage/daily/private-apps: today's calls of all private apps."""
     limiter = call.portal.limiter
     usage = {
         "name": "private-apps-api-calls-daily",

@@ -1,6 +1,6 @@
-"""Associations between records, one pair at a time or many. Rule: a labelled PUT replaces, everything else adds.
+"""Endpoints for associations between records, one pair or a batch. A labelled PUT replaces labels; all others add.
 
-Source: HubSpot's docs "Associate records"; ids travel as text.
+Source: HubSpot's docs "Associate records". Ids are sent as text.
 """
 
 from http import HTTPStatus
@@ -20,31 +20,31 @@ _MAX_PAGE_SIZE: Final = 500
 
 
 def associate_default(call: Call) -> EndpointResponse:
-    """PUT .../associations/default/{to_type}/{to_id}: unlabelled."""
+    """PUT .../associations/default/{to_type}/{to_id}: add the unlabelled association."""
     from_, to = _path_pair(call)
-    plain = call.portal.crm.associations.types.unlabelled(from_.type_id, to.type_id)
-    call.portal.crm.associations.add(from_, to, [plain], call.source)
-    return batch_response(call, HTTPStatus.OK, [_default_json(from_, to, plain)], [])
+    unlabelled = call.portal.crm.associations.types.unlabelled(from_.type_id, to.type_id)
+    call.portal.crm.associations.add(from_, to, [unlabelled], call.source)
+    return batch_response(call, HTTPStatus.OK, [_default_json(from_, to, unlabelled)], [])
 
 
 def associate_labelled(call: Call) -> EndpointResponse:
-    """PUT .../associations/{to_type}/{to_id}: 201, and labels that were not repeated are gone."""
+    """PUT .../associations/{to_type}/{to_id}: 201; replace the labels of the pair."""
     from_, to = _path_pair(call)
-    made = _find_types(call, association_specs(call.json_value()))
-    call.portal.crm.associations.replace(from_, to, made, call.source)
-    return EndpointResponse(HTTPStatus.CREATED, _pair_json(from_, to, made))
+    association_types = _find_types(call, association_specs(call.json_value()))
+    call.portal.crm.associations.replace(from_, to, association_types, call.source)
+    return EndpointResponse(HTTPStatus.CREATED, _pair_json(from_, to, association_types))
 
 
 def associate_by_number(call: Call) -> EndpointResponse:
-    """PUT .../associations/{to_type}/{to_id}/{association_type_id}: the older form, the number in the path."""
+    """PUT .../associations/{to_type}/{to_id}/{association_type_id}: the older form, with the type id in the path."""
     from_, to = _path_pair(call)
-    made = _find_types(call, [_spec_in_path(call)])
-    call.portal.crm.associations.add(from_, to, made, call.source)
-    return EndpointResponse(HTTPStatus.OK, _pair_json(from_, to, made))
+    association_types = _find_types(call, [_spec_in_path(call)])
+    call.portal.crm.associations.add(from_, to, association_types, call.source)
+    return EndpointResponse(HTTPStatus.OK, _pair_json(from_, to, association_types))
 
 
 def list_associations(call: Call) -> EndpointResponse:
-    """GET .../associations/{to_type}: far ends and their labels, at most 500 a page; `after` is a place in the list."""
+    """GET .../associations/{to_type}: associated ids and labels, at most 500 a page; `after` is an offset."""
     crm, from_type, to_type = call.portal.crm, call.object_type(), call.object_type("to_type")
     from_ = _existing_object(call, from_type, call.path_part("id"))
     limit, after = page_limit(call.query.get("limit"), _MAX_PAGE_SIZE, default=_MAX_PAGE_SIZE), call.query.get("after")
@@ -56,27 +56,29 @@ def list_associations(call: Call) -> EndpointResponse:
 
 
 def dissociate(call: Call) -> EndpointResponse:
-    """DELETE .../associations/{to_type}/{to_id}: 204, all labels gone; 204 too where there were none."""
+    """DELETE .../associations/{to_type}/{to_id}: 204; remove all labels, if there are any."""
     from_, to = _path_pair(call)
     call.portal.crm.associations.remove(from_, to, call.source)
     return NO_CONTENT
 
 
 def dissociate_by_number(call: Call) -> EndpointResponse:
-    """DELETE .../associations/{to_type}/{to_id}/{association_type_id}: 204, that label gone."""
+    """DELETE .../associations/{to_type}/{to_id}/{association_type_id}: 204; remove that label."""
     from_, to = _path_pair(call)
     call.portal.crm.associations.remove(from_, to, call.source, only=[_spec_in_path(call)])
     return NO_CONTENT
 
 
 def list_labels(call: Call) -> EndpointResponse:
-    """GET labels: every number from one type to another."""
-    found = call.portal.crm.associations.types.between(call.object_type(), call.object_type("to_type"))
-    return EndpointResponse(HTTPStatus.OK, {"results": [_label_json(association_type) for association_type in found]})
+    """GET labels: all association types from one object type to another."""
+    association_types = call.portal.crm.associations.types.between(call.object_type(), call.object_type("to_type"))
+    return EndpointResponse(
+        HTTPStatus.OK, {"results": [_label_json(association_type) for association_type in association_types]}
+    )
 
 
 def read_batch(call: Call) -> EndpointResponse:
-    """POST batch/read: the far ends of up to 1000 objects."""
+    """POST batch/read: the associated ids of up to 1000 objects."""
     from_type, to_type = call.object_type(), call.object_type("to_type")
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
@@ -91,51 +93,51 @@ def read_batch(call: Call) -> EndpointResponse:
 
 
 def create_batch(call: Call) -> EndpointResponse:
-    """POST batch/create: labels added to up to 2000 pairs."""
+    """POST batch/create: add labels to up to 2000 pairs."""
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
     associations = call.portal.crm.associations
     for item in call.inputs(_MAX_WRITE_INPUTS):
-        made = _find_types(call, association_specs(item.get("types")))
+        association_types = _find_types(call, association_specs(item.get("types")))
         try:
             from_, to = _input_pair(call, item)
-            associations.add(from_, to, made, call.source)
-            results.append(_pair_json(from_, to, made))
+            associations.add(from_, to, association_types, call.source)
+            results.append(_pair_json(from_, to, association_types))
         except HubSpotError as error:
             errors.append(error.entry())
     return batch_response(call, HTTPStatus.CREATED, results, errors)
 
 
 def create_default_batch(call: Call) -> EndpointResponse:
-    """POST batch/associate/default: up to 2000 pairs, unlabelled."""
+    """POST batch/associate/default: add the unlabelled association to up to 2000 pairs."""
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
     associations = call.portal.crm.associations
-    plain = associations.types.unlabelled(call.object_type().type_id, call.object_type("to_type").type_id)
+    unlabelled = associations.types.unlabelled(call.object_type().type_id, call.object_type("to_type").type_id)
     for item in call.inputs(_MAX_WRITE_INPUTS):
         try:
             from_, to = _input_pair(call, item)
-            associations.add(from_, to, [plain], call.source)
-            results.append(_default_json(from_, to, plain))
+            associations.add(from_, to, [unlabelled], call.source)
+            results.append(_default_json(from_, to, unlabelled))
         except HubSpotError as error:
             errors.append(error.entry())
     return batch_response(call, HTTPStatus.OK, results, errors)
 
 
 def archive_batch(call: Call) -> EndpointResponse:
-    """POST batch/archive: 204; each input names one near end and a list of far ends."""
+    """POST batch/archive: 204; each input has one `from` object and a list of `to` objects."""
     associations = call.portal.crm.associations
     from_type, to_type = call.object_type(), call.object_type("to_type")
     for item in call.inputs(_MAX_WRITE_INPUTS):
         from_ = ObjectRef(from_type.type_id, text_member(_object_member(item, "from"), "id"))
-        far_ends = item.get("to")
-        for far_end in far_ends if isinstance(far_ends, list) else [_object_member(item, "to")]:
-            associations.remove(from_, ObjectRef(to_type.type_id, text_member(far_end, "id")), call.source)
+        targets = item.get("to")
+        for target in targets if isinstance(targets, list) else [_object_member(item, "to")]:
+            associations.remove(from_, ObjectRef(to_type.type_id, text_member(target, "id")), call.source)
     return NO_CONTENT
 
 
 def archive_labels_batch(call: Call) -> EndpointResponse:
-    """POST batch/labels/archive: 204; only the named labels go."""
+    """POST batch/labels/archive: 204; remove only the named labels."""
     associations = call.portal.crm.associations
     for item in call.inputs(_MAX_WRITE_INPUTS):
         from_, to = _input_pair(call, item)
@@ -183,16 +185,16 @@ def _end_json(to_id: str, labels: list[AssociationType]) -> JsonObject:
     return {"toObjectId": to_id, "associationTypes": [_label_json(label) for label in labels]}
 
 
-def _default_json(from_: ObjectRef, to: ObjectRef, plain: AssociationType) -> JsonObject:
-    spec = {"associationCategory": plain.spec.category, "associationTypeId": plain.spec.type_id}
+def _default_json(from_: ObjectRef, to: ObjectRef, unlabelled: AssociationType) -> JsonObject:
+    spec = {"associationCategory": unlabelled.spec.category, "associationTypeId": unlabelled.spec.type_id}
     return {"from": {"id": from_.object_id}, "to": {"id": to.object_id}, "associationSpec": spec}
 
 
-def _pair_json(from_: ObjectRef, to: ObjectRef, made: list[AssociationType]) -> JsonObject:
+def _pair_json(from_: ObjectRef, to: ObjectRef, association_types: list[AssociationType]) -> JsonObject:
     return {
         "fromObjectTypeId": from_.type_id,
         "fromObjectId": from_.object_id,
         "toObjectTypeId": to.type_id,
         "toObjectId": to.object_id,
-        "labels": [label for label in (association_type.label for association_type in made) if label],
+        "labels": [label for label in (association_type.label for association_type in association_types) if label],
     }

@@ -1,6 +1,6 @@
-"""The objects API, up to 100 records at a time, with HubSpot's partial failures.
+"""Endpoints for objects in batches of up to 100, with HubSpot's partial failures.
 
-Rule: what could not be done stands in `errors`; the status is 207 in numbered paths and 2026-03, ordinary in 2026-09.
+Failed inputs are listed in `errors`. The status is then 207 in numbered paths and 2026-03, and unchanged in 2026-09.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ MAX_INPUTS: Final = 100
 
 
 def read_batch(call: Call) -> EndpointResponse:
-    """POST batch/read: ids nobody has, and previous ids of merged records, are one OBJECT_NOT_FOUND."""
+    """POST batch/read: one OBJECT_NOT_FOUND for all unknown ids and previous ids of merged records."""
     type_, body, crm = call.object_type(), call.json(), call.portal.crm
     results: list[JsonObject] = []
     missing: list[str] = []
@@ -38,7 +38,7 @@ def read_batch(call: Call) -> EndpointResponse:
 
 
 def create_batch(call: Call) -> EndpointResponse:
-    """POST batch/create: all or nothing, unless every input has its own objectWriteTraceId."""
+    """POST batch/create: create all or none, unless every input has its own objectWriteTraceId."""
     inputs = call.inputs(MAX_INPUTS)
     traces = [item.get("objectWriteTraceId") for item in inputs]
     if None in traces or len(set(traces)) < len(traces):
@@ -57,7 +57,7 @@ def create_batch(call: Call) -> EndpointResponse:
 
 
 def update_batch(call: Call) -> EndpointResponse:
-    """POST batch/update: a previous id of a merged record is left out without a word, an unknown id is an error."""
+    """POST batch/update: silently skip previous ids of merged records; an unknown id is an error."""
     type_, crm = call.object_type(), call.portal.crm
     inputs = call.inputs(MAX_INPUTS)
     _refuse_duplicate_ids(inputs)
@@ -79,7 +79,7 @@ def update_batch(call: Call) -> EndpointResponse:
 
 
 def upsert_batch(call: Call) -> EndpointResponse:
-    """POST batch/upsert by a unique property; with `email` one fault refuses the whole batch."""
+    """POST batch/upsert by a unique property; with `email` one error fails the whole batch."""
     type_, crm = call.object_type(), call.portal.crm
     inputs = call.inputs(MAX_INPUTS)
     _refuse_duplicate_ids(inputs)
@@ -102,7 +102,7 @@ def upsert_batch(call: Call) -> EndpointResponse:
 
 
 def archive_batch(call: Call) -> EndpointResponse:
-    """POST batch/archive: 204, whatever was there to archive."""
+    """POST batch/archive: 204, also for unknown ids."""
     type_, crm = call.object_type(), call.portal.crm
     for item in call.inputs(MAX_INPUTS):
         id_ = text_member(item, "id")
@@ -114,7 +114,7 @@ def archive_batch(call: Call) -> EndpointResponse:
 
 
 def batch_response(call: Call, status: int, results: list[JsonObject], errors: list[JsonObject]) -> EndpointResponse:
-    """The envelope of every batch answer, and the status that this version of the API gives it."""
+    """Return the response of a batch, with the status that this version of the API uses."""
     now = iso(call.log.at_ms)
     body: JsonObject = {"status": "COMPLETE", "results": results, "startedAt": now, "completedAt": now}
     if errors:
@@ -124,7 +124,7 @@ def batch_response(call: Call, status: int, results: list[JsonObject], errors: l
 
 
 def _check_creations(call: Call, inputs: list[JsonObject]) -> None:
-    """Refuse a batch of creations for the first that cannot be made, before any is."""
+    """Raise the error of the first input that cannot be created, before any is."""
     type_ = call.object_type()
     emails: Counter[str] = Counter()
     for item in inputs:
@@ -135,7 +135,7 @@ def _check_creations(call: Call, inputs: list[JsonObject]) -> None:
 
 
 def _refuse_duplicate_ids(inputs: list[JsonObject]) -> None:
-    """HubSpot takes each record once per batch of writes."""
+    """Refuse a batch of writes that contains a record twice, as HubSpot does."""
     if any(count > 1 for count in Counter(str(item.get("id")) for item in inputs).values()):
         raise invalid_request("Duplicate IDs found in batch input.")
 

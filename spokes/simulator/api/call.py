@@ -1,6 +1,6 @@
-"""One call of the CRM API as an endpoint sees it, and its answer. Rule: an endpoint is a plain function.
+"""One call of the CRM API as an endpoint sees it, and its response. An endpoint is a plain function.
 
-def read_object(call: Call) -> Answer
+def read_object(call: Call) -> EndpointResponse
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ from spokes.simulator.rate_limits import Meter
 
 
 class EndpointResponse(NamedTuple):
-    """Status and JSON body; no body at all when None."""
+    """Status and JSON body; None means no body."""
 
     status: int
     body: JsonObject | None = None
@@ -30,7 +30,7 @@ NO_CONTENT = EndpointResponse(HTTPStatus.NO_CONTENT)
 
 
 class Call:
-    """A call that may go ahead: its portal, the parts of its path, its query, its body, its line in the log."""
+    """An authenticated call within its limits: portal, path parts, query, body and log entry."""
 
     __slots__ = ("_body", "_parts", "log", "partial_status_is_ok", "portal", "query")
 
@@ -40,22 +40,22 @@ class Call:
         self.portal = portal
         self.query = query
         self.log = log
-        # From 2026-09 on a partial failure is told in the body alone, before that by status 207 as well.
+        # Since 2026-09 only the body reports a partial failure; earlier versions also return status 207.
         self.partial_status_is_ok = "/2026-09/" in log.path
         self._parts = parts
         self._body = body
 
     @property
     def source(self) -> ChangeSource:
-        """How HubSpot marks what this call changes."""
+        """The source HubSpot records for changes by this call."""
         return self.portal.config.own_source
 
     def path_part(self, name: str) -> str:
-        """A part of the path by the name the endpoint gave it."""
+        """Return a part of the path by its placeholder name."""
         return self._parts[name]
 
     def object_type(self, name: str = "type") -> ObjectType:
-        """The object type that a part of the path names.
+        """Return the object type in a part of the path.
 
         Raises:
             HubSpotError: 400.
@@ -63,7 +63,7 @@ class Call:
         return self.portal.crm.types.resolve(self._parts[name])
 
     def json(self) -> JsonObject:
-        """The body, an object.
+        """Return the body, a JSON object.
 
         Raises:
             HubSpotError: 400.
@@ -74,7 +74,7 @@ class Call:
         return body
 
     def json_value(self) -> object:
-        """The body, any JSON.
+        """Return the body, any JSON value.
 
         Raises:
             HubSpotError: 400.
@@ -85,10 +85,10 @@ class Call:
             raise invalid_request("Invalid input JSON") from None
 
     def inputs(self, limit: int) -> list[JsonObject]:
-        """The `inputs` of a batch.
+        """Return the `inputs` of a batch.
 
         Raises:
-            HubSpotError: 400, there are none or too many.
+            HubSpotError: 400, `inputs` is missing or longer than `limit`.
         """
         body = self.json()
         if "inputs" not in body:
@@ -99,19 +99,19 @@ class Call:
         return inputs
 
     def list_parameter(self, parameter: str) -> list[str]:
-        """A comma-separated query parameter."""
+        """Return the items of a comma-separated query parameter."""
         return [name for name in self.query.get(parameter, "").split(",") if name]
 
     def body_size(self) -> int:
-        """Characters in the body."""
+        """Return the number of characters in the body."""
         return len(self._body.decode(errors="replace"))
 
     def log_objects(self, *ids: str) -> None:
-        """Note in the log which objects the call is about."""
+        """Add the ids of the objects that the call addresses to its log entry."""
         self.log.object_ids.extend(ids)
 
     def log_write(self, record: CrmRecord, written: Mapping[str, object]) -> None:
-        """Note in the log what the call wrote to a record."""
+        """Add the properties that the call wrote to a record to its log entry."""
         self.log.writes.append(LoggedWrite(record.id, {name: str(value) for name, value in written.items()}))
 
 
@@ -119,9 +119,9 @@ EndpointFunction: TypeAlias = Callable[[Call], EndpointResponse]
 
 
 class Endpoint(NamedTuple):
-    """One thing the API does: its paths (one per version of the API), its limit, and whether it writes.
+    """One endpoint: its paths (one per version of the API), its limit, and whether it writes.
 
-    `type_parts` name the parts of the path whose object types decide which scopes are needed.
+    `type_parts` are the path parts whose object types determine the required scopes.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""Everything the simulated API answers to, in one list. Rule: each endpoint has all its paths, numbered and dated."""
+"""All endpoints of the simulated API, each with its numbered and dated paths."""
 
 from typing import Final
 
@@ -39,7 +39,7 @@ _BOTH_TYPES: Final = ("type", "to_type")
 _NUMBERED_ASSOCIATION: Final = ("/crm/v3/objects/{type}/{id}/associations/{to_type}/{to_id}/{association_type_id}",)
 _TOKEN_INFO: Final = ("/oauth/v2/private-apps/get/access-token-info",)
 
-# More particular paths stand before those whose placeholders would swallow them.
+# Fixed paths come before those whose placeholders would also match them.
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     Endpoint("POST", _objects("/batch/read"), batch_api.read_batch, type_parts=_TYPE),
     Endpoint("POST", _objects("/batch/create"), batch_api.create_batch, writes=True, type_parts=_TYPE),

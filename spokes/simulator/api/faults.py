@@ -1,6 +1,6 @@
-"""What goes wrong with calls, on purpose. Rule: which call fails follows from the rules and the seed alone.
+"""Injected failures of CRM calls. The rules and the seed alone determine which calls fail.
 
-A rule names calls (method, path pattern) and picks some of them: the nth, each nth, or a share drawn from the seed.
+A rule matches calls (method, path pattern) and selects some of them: the nth, each nth, or a seeded random share.
 """
 
 import math
@@ -15,12 +15,12 @@ import orjson
 from spokes.simulator.config import Latency
 from spokes.simulator.errors import injected_error_body
 
-_Z_99: Final = 2.326  # standard deviations above the median that one in a hundred exceeds
+_Z_99: Final = 2.326  # standard deviations from the median to the 99th percentile
 
 
 @unique
 class FaultBody(StrEnum):
-    """What an injected answer carries."""
+    """The kind of body of an injected response."""
 
     HUBSPOT = "hubspot"
     HTML = "html"
@@ -31,11 +31,11 @@ class FaultBody(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One rule. `path` is a shell pattern over the path without its query.
+    """One rule. `path` is a shell pattern for the path without its query.
 
-    Picks: `nth` counts the calls that match from 1; `every` each so many; `share` a probability; nothing means all.
-    `times` ends the rule after so many faults. Without `status` and `reset` a rule only adds `latency`.
-    `after_effect` lets HubSpot do what was asked before the answer goes wrong. `retry_after` is the header's text.
+    Selection: `nth` counts matching calls from 1; `every` n means each nth; `share` is a probability; without any of
+    them all calls are selected. `times` is the maximum number of faults. Without `status` and `reset` a rule only adds
+    `latency`. With `after_effect` the call takes effect before its response fails. `retry_after` is the header's text.
     """
 
     method: str = "*"
@@ -55,7 +55,7 @@ class Fault:
 
 @dataclass(slots=True)
 class ActiveFault:
-    """A rule at work: its number, how many calls matched, how many were hit."""
+    """An active rule: its number, and how many calls it matched and hit."""
 
     number: int
     fault: Fault
@@ -65,36 +65,36 @@ class ActiveFault:
 
 @dataclass(slots=True)
 class Faults:
-    """The rules at work; the first that picks a call decides it."""
+    """The active rules; the first rule that selects a call applies to it."""
 
     rng: Random
     active: list[ActiveFault] = field(default_factory=list)
     _last_number: int = 0
 
     def add(self, fault: Fault) -> int:
-        """Put a rule to work and return its number."""
+        """Activate a rule and return its number."""
         self._last_number += 1
         self.active.append(ActiveFault(self._last_number, fault))
         return self._last_number
 
     def remove(self, number: int) -> None:
-        """End one rule."""
+        """Remove one rule."""
         self.active = [rule for rule in self.active if rule.number != number]
 
     def clear(self) -> None:
-        """End all rules."""
+        """Remove all rules."""
         self.active.clear()
 
     def choose(self, method: str, path: str, portal_id: int | None) -> Fault | None:
-        """The fault for this call, if any; counts the call with every rule it matches."""
-        picked: Fault | None = None
+        """Return the fault for this call, if any; count the call with every rule it matches."""
+        chosen: Fault | None = None
         for rule in self.active:
             if _matches(rule.fault, method, path, portal_id):
                 rule.matched += 1
-                if picked is None and self._applies(rule):
+                if chosen is None and self._applies(rule):
                     rule.hits += 1
-                    picked = rule.fault
-        return picked
+                    chosen = rule.fault
+        return chosen
 
     def _applies(self, rule: ActiveFault) -> bool:
         fault = rule.fault
@@ -108,7 +108,7 @@ class Faults:
 
 
 def draw_latency_s(latency: Latency, rng: Random) -> float:
-    """Seconds that one answer takes."""
+    """Return a random response time in seconds."""
     if latency.median_ms <= 0:
         return 0.0
     if latency.p99_ms is None or latency.p99_ms <= latency.median_ms:
@@ -118,7 +118,7 @@ def draw_latency_s(latency: Latency, rng: Random) -> float:
 
 
 def fault_content(fault: Fault, status: int) -> tuple[bytes, str]:
-    """The body of an injected answer and its content type."""
+    """Return the body of an injected response and its content type."""
     match fault.body:
         case FaultBody.HTML:
             page = f"<html><head><title>{status}</title></head><body><h1>Error {status}</h1></body></html>"

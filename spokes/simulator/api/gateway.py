@@ -1,6 +1,6 @@
-"""The way of every CRM call: known token, within the limits, allowed, unlucky or answered, and logged.
+"""The path of every CRM call: check token, limits, faults and scopes, call the endpoint, log the call.
 
-Rule: the only room that knows both HTTP and the API; the order of its steps is HubSpot's.
+The order of the checks is HubSpot's. This is the only module that joins HTTP and the endpoints.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _JSON = "application/json"
 
 
 class Gateway:
-    """Serves the endpoints for these portals."""
+    """Serves the endpoints for all portals."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Gateway:
         self._rng = rng
 
     def routes(self, endpoints: Iterable[Endpoint]) -> list[web.RouteDef]:
-        """The routes of the API; whatever is on no route is answered, and logged, as a 404."""
+        """Return the routes of the API; all other paths return a 404, and are logged too."""
         routes = [
             web.route(endpoint.method, path, self._handler(endpoint))
             for endpoint in endpoints
@@ -60,7 +60,7 @@ class Gateway:
             log = self._requests.add(LoggedCall(self._clock.now_ms(), request.method, request.path))
             try:
                 response = await self._serve(request, endpoint, log)
-            except ConnectionError:  # the caller is gone, in the middle of what it asked
+            except ConnectionError:  # the caller closed the connection before it sent the whole request
                 log.status = 0
                 response = web.Response()
             log.latency_ms = (self._clock.monotonic_s() - started_s) * 1000
@@ -88,15 +88,15 @@ class Gateway:
             body_bytes = await request.read()
             if fault is not None and not fault.after_effect and _replaces_response(fault):
                 return _fault_response(request, log, fault, headers)
-            answer = self._respond(Call(portal, request.match_info, request.query, body_bytes, log), endpoint)
+            response = self._respond(Call(portal, request.match_info, request.query, body_bytes, log), endpoint)
         except HubSpotError as error:
-            answer = EndpointResponse(error.status, error.body(self._correlation_id()))
+            response = EndpointResponse(error.status, error.body(self._correlation_id()))
         if fault is not None and _replaces_response(fault):
             return _fault_response(request, log, fault, headers)
-        return _response(log, answer, headers)
+        return _response(log, response, headers)
 
     def _respond(self, call: Call, endpoint: Endpoint | None) -> EndpointResponse:
-        """Do what was asked, if the token may."""
+        """Call the endpoint if the token has the required scopes."""
         if endpoint is None:
             raise endpoint_not_found()
         for name in endpoint.type_parts:
@@ -108,7 +108,7 @@ class Gateway:
         return endpoint.respond(call)
 
     async def _portal(self, request: web.Request, endpoint: Endpoint | None) -> Portal:
-        """The portal that the token opens: from the Authorization header, or from the body of token info."""
+        """Return the portal of the token, which is in the Authorization header or, for token info, in the body."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if endpoint is not None and endpoint.anonymous:
             token = _token_key(await request.read())
@@ -131,11 +131,11 @@ class Gateway:
         return str(UUID(int=self._rng.getrandbits(128), version=4))
 
 
-def _response(log: LoggedCall, answer: EndpointResponse, headers: dict[str, str]) -> web.Response:
-    log.status = answer.status
-    if answer.body is None:
-        return web.Response(status=answer.status, headers=headers)
-    return web.Response(body=orjson.dumps(answer.body), status=answer.status, headers=headers, content_type=_JSON)
+def _response(log: LoggedCall, response: EndpointResponse, headers: dict[str, str]) -> web.Response:
+    log.status = response.status
+    if response.body is None:
+        return web.Response(status=response.status, headers=headers)
+    return web.Response(body=orjson.dumps(response.body), status=response.status, headers=headers, content_type=_JSON)
 
 
 def _replaces_response(fault: Fault) -> bool:
@@ -143,7 +143,7 @@ def _replaces_response(fault: Fault) -> bool:
 
 
 def _fault_response(request: web.Request, log: LoggedCall, fault: Fault, headers: dict[str, str]) -> web.Response:
-    """The injected answer, or a connection that ends without one."""
+    """Return the injected response, or abort the connection."""
     log.fault = True
     if fault.status is None or fault.reset:
         log.status = 0
@@ -158,7 +158,7 @@ def _fault_response(request: web.Request, log: LoggedCall, fault: Fault, headers
 
 
 def _token_key(body: bytes) -> str:
-    """The token in `{"tokenKey": "..."}`, "" for anything else."""
+    """Return the token in `{"tokenKey": "..."}`, or "" for any other body."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,6 +1,6 @@
-"""The objects API, one record at a time: read, list, create, update, archive, merge, erase.
+"""Endpoints for single objects: read, list, create, update, archive, merge, erase.
 
-Rule: paths and statuses are those of HubSpot's docs "Using object APIs".
+Source of paths and statuses: HubSpot's docs "Using object APIs".
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,7 +30,7 @@ Links = list[tuple[ObjectRef, list[AssociationType]]]
 
 
 def read_object(call: Call) -> EndpointResponse:
-    """GET {type}/{id}, by id or by a unique property; a merged record is found under its previous ids."""
+    """GET {type}/{id}, by id or by a unique property; previous ids of merged records resolve to the survivor."""
     type_, id_ = call.object_type(), call.path_part("id")
     call.log_objects(id_)
     archived = call.query.get("archived") == "true"
@@ -53,19 +53,19 @@ def list_objects(call: Call) -> EndpointResponse:
 
 
 def create_object(call: Call) -> EndpointResponse:
-    """POST {type}: 201, or 409 when a contact has that e-mail address."""
+    """POST {type}: 201, or 409 if another contact has the e-mail address."""
     return EndpointResponse(HTTPStatus.CREATED, full_record_json(create_record(call, call.json())))
 
 
 def update_object(call: Call) -> EndpointResponse:
-    """PATCH {type}/{id}: only the given properties; "" clears. Previous ids of merged records work here."""
+    """PATCH {type}/{id}: write the given properties; "" clears. Previous ids of merged records resolve."""
     type_, written = call.object_type(), property_values(call.json())
     record = call.portal.crm.get(type_, call.path_part("id"), id_property=call.query.get("idProperty"))
     return EndpointResponse(HTTPStatus.OK, update_record(call, record, written))
 
 
 def archive_object(call: Call) -> EndpointResponse:
-    """DELETE {type}/{id}: 204 into the recycle bin, and 204 again for what already lies there."""
+    """DELETE {type}/{id}: 204; move the record to the recycle bin. 204 too if it is already there."""
     type_, id_ = call.object_type(), call.path_part("id")
     call.log_objects(id_)
     crm = call.portal.crm
@@ -78,7 +78,7 @@ def archive_object(call: Call) -> EndpointResponse:
 
 
 def merge_objects(call: Call) -> EndpointResponse:
-    """POST {type}/merge: the survivor."""
+    """POST {type}/merge: merge two records and return the survivor."""
     type_, body, crm = call.object_type(), call.json(), call.portal.crm
     primary_id, other_id = text_member(body, "primaryObjectId"), text_member(body, "objectIdToMerge")
     call.log_objects(primary_id, other_id)
@@ -87,7 +87,7 @@ def merge_objects(call: Call) -> EndpointResponse:
 
 
 def erase_object(call: Call) -> EndpointResponse:
-    """POST {type}/gdpr-delete: 204; an unknown e-mail address goes on the block list."""
+    """POST {type}/gdpr-delete: 204; an unknown e-mail address is added to the block list."""
     type_, body, crm = call.object_type(), call.json(), call.portal.crm
     id_, id_property = text_member(body, "objectId"), optional_text_member(body, "idProperty")
     call.log_objects(id_)
@@ -104,7 +104,7 @@ def erase_object(call: Call) -> EndpointResponse:
 
 
 def create_record(call: Call, item: Mapping[str, object]) -> CrmRecord:
-    """Make one record with its associations, all or nothing.
+    """Create one record with its associations, or nothing.
 
     Raises:
         HubSpotError: 400, 404 or 409.
@@ -116,12 +116,12 @@ def create_record(call: Call, item: Mapping[str, object]) -> CrmRecord:
     call.log_objects(record.id)
     call.log_write(record, written)
     for to, association_types in links:
-        crm.associations.add(ObjectRef(type_.type_id, record.id), to, association_types, call.source)
+        crm.associations.add(record.ref, to, association_types, call.source)
     return record
 
 
 def update_record(call: Call, record: CrmRecord, written: Mapping[str, object]) -> JsonObject:
-    """Write to one record and show what was written.
+    """Update one record and return it with the written properties.
 
     Raises:
         HubSpotError: 400 or 409.
@@ -133,7 +133,7 @@ def update_record(call: Call, record: CrmRecord, written: Mapping[str, object]) 
 
 
 def requested_links(call: Call, from_type: ObjectType, associations: object) -> Links:
-    """The `associations` of a creation, checked: the far ends exist and the numbers fit the direction.
+    """Return the `associations` of a creation; the objects exist and the association types fit the direction.
 
     Raises:
         HubSpotError: 400 or 404.
@@ -150,14 +150,14 @@ def requested_links(call: Call, from_type: ObjectType, associations: object) -> 
 def _resolve_link(
     call: Call, from_type: ObjectType, to_id: str, specs: Iterable[AssociationSpec]
 ) -> tuple[ObjectRef, list[AssociationType]]:
-    """One far end. The body names its id only: its type follows from the association's number."""
+    """Return one association. The body has only the object's id; its type follows from the association type."""
     crm = call.portal.crm
-    found = [crm.associations.types.find_from(spec, from_type) for spec in specs]
-    to_types = {association_type.to_type_id for association_type in found}
+    association_types = [crm.associations.types.find_from(spec, from_type) for spec in specs]
+    to_types = {association_type.to_type_id for association_type in association_types}
     if len(to_types) != 1:
         raise invalid_request("The association types of one association lead to different object types.")
     record = crm.get(crm.types.resolve(to_types.pop()), to_id)
-    return ObjectRef(record.type.type_id, record.id), found
+    return record.ref, association_types
 
 
 def _record_with_associations(call: Call, record: CrmRecord) -> JsonObject:
@@ -165,10 +165,10 @@ def _record_with_associations(call: Call, record: CrmRecord) -> JsonObject:
     associations: JsonObject = {}
     for name in call.list_parameter("associations"):
         to_type = call.portal.crm.types.resolve(name)
-        ends = call.portal.crm.associated(ObjectRef(record.type.type_id, record.id), to_type)
-        plain = f"{record.type.singular}_to_{to_type.singular}"
+        ends = call.portal.crm.associated(record.ref, to_type)
+        label = f"{record.type.singular}_to_{to_type.singular}"
         if ends:
-            associations[to_type.plural] = {"results": [{"id": to_id, "type": plain} for to_id, _ in ends]}
+            associations[to_type.plural] = {"results": [{"id": to_id, "type": label} for to_id, _ in ends]}
     if associations:
         body["associations"] = associations
     return body

@@ -1,4 +1,4 @@
-"""What a caller passed, read or refused as HubSpot refuses it. Rule: pure; what is malformed ends here, with a 400."""
+"""Parsing of request parameters and body members; malformed ones raise a 400 as HubSpot returns it. Pure."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -10,10 +10,10 @@ _DEFAULT_PAGE_SIZE: Final = 10
 
 
 def property_values(item: Mapping[str, object]) -> dict[str, object]:
-    """The `properties` to write, of a body or of one input of a batch.
+    """Return the `properties` to write, of a body or of one input of a batch.
 
     Raises:
-        HubSpotError: 400, they are missing or no object.
+        HubSpotError: 400, they are missing or not an object.
     """
     properties = item.get("properties")
     if not isinstance(properties, dict):
@@ -22,7 +22,7 @@ def property_values(item: Mapping[str, object]) -> dict[str, object]:
 
 
 def objects_member(item: Mapping[str, object], name: str) -> list[JsonObject]:
-    """A member that is a list of objects, empty where there is none.
+    """Return a member that is a list of objects; empty if it is missing.
 
     Raises:
         HubSpotError: 400.
@@ -34,7 +34,7 @@ def objects_member(item: Mapping[str, object], name: str) -> list[JsonObject]:
 
 
 def texts_member(item: Mapping[str, object], name: str) -> list[str]:
-    """A member that is a list of names, empty where there is none.
+    """Return a member that is a list of strings; empty if it is missing.
 
     Raises:
         HubSpotError: 400.
@@ -46,7 +46,7 @@ def texts_member(item: Mapping[str, object], name: str) -> list[str]:
 
 
 def optional_text_member(item: Mapping[str, object], name: str) -> str | None:
-    """A member that may be missing, as text.
+    """Return a member as text, or None if it is missing.
 
     Raises:
         HubSpotError: 400.
@@ -55,7 +55,7 @@ def optional_text_member(item: Mapping[str, object], name: str) -> str | None:
 
 
 def text_member(item: Mapping[str, object], name: str) -> str:
-    """A member that must be there, as text: HubSpot takes ids as numbers too.
+    """Return a required member as text; HubSpot accepts ids as numbers too.
 
     Raises:
         HubSpotError: 400.
@@ -67,10 +67,10 @@ def text_member(item: Mapping[str, object], name: str) -> str:
 
 
 def association_specs(types: object) -> list[AssociationSpec]:
-    """The `types` of an association.
+    """Return the association types in a `types` member.
 
     Raises:
-        HubSpotError: 400, there are none or one is malformed.
+        HubSpotError: 400, the list is missing, empty or malformed.
     """
     if not isinstance(types, list) or not types or not all(isinstance(item, dict) for item in types):
         raise invalid_request("Some required fields were not set: [types]")
@@ -84,7 +84,7 @@ def association_specs(types: object) -> list[AssociationSpec]:
 
 
 def page_limit(text: str | None, maximum: int, *, default: int = _DEFAULT_PAGE_SIZE) -> int:
-    """A page size that HubSpot would take.
+    """Return the page size, if HubSpot accepts it.
 
     Raises:
         HubSpotError: 400.
@@ -97,7 +97,7 @@ def page_limit(text: str | None, maximum: int, *, default: int = _DEFAULT_PAGE_S
 
 
 def cursor(text: str | None) -> int:
-    """A paging cursor, 0 for the first page.
+    """Return a paging cursor, 0 for the first page.
 
     Raises:
         HubSpotError: 400.

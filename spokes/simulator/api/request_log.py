@@ -1,4 +1,4 @@
-"""Every call the CRM received and what it did. Rule: it is the truth, so it holds values, and never the token."""
+"""Log of every call the CRM received and what it wrote. It contains property values, but never the token."""
 
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from spokes.simulator.errors import JsonObject
 
 
 class LoggedWrite(NamedTuple):
-    """Properties as a call wrote them to one object, value and all."""
+    """The properties, with values, that a call wrote to one object."""
 
     object_id: str
     properties: dict[str, str]
@@ -18,9 +18,10 @@ class LoggedWrite(NamedTuple):
 
 @dataclass(slots=True)
 class LoggedCall:
-    """One call. `at_ms` is its arrival since the epoch; `status` None until it is answered, 0 for a broken connection.
+    """One call. `at_ms` is its arrival (epoch ms); `status` is None until the response, 0 for a broken connection.
 
-    `type_id` and `object_ids` are what it addressed, `policy` the limit that refused it, `fault` whether a rule hit it.
+    `type_id` and `object_ids` are the objects it addressed, `policy` is the limit that refused it, `fault` is true if a
+    fault rule replaced its response.
     """
 
     at_ms: int
@@ -36,14 +37,14 @@ class LoggedCall:
     fault: bool = False
 
     def as_json(self) -> JsonObject:
-        """The same for the control surface."""
+        """The call as JSON for the control endpoints."""
         body = asdict(self)
         body["writes"] = [write._asdict() for write in self.writes]
         return body
 
 
 class RequestLog:
-    """The calls in the order they arrived, the last `history` of them, and counts of them all."""
+    """The last `history` calls in the order they arrived, and the number of all calls."""
 
     def __init__(self, history: int) -> None:
         self.calls: deque[LoggedCall] = deque(maxlen=history)
@@ -56,7 +57,7 @@ class RequestLog:
         return iter(self.calls)
 
     def add(self, call: LoggedCall) -> LoggedCall:
-        """Enter a call on its arrival; its fields are filled in as it goes on."""
+        """Add a call on its arrival; its fields are set as it is processed."""
         self.calls.append(call)
         self.total += 1
         return call
@@ -69,7 +70,7 @@ class RequestLog:
         status: int | None = None,
         object_id: str | None = None,
     ) -> list[LoggedCall]:
-        """The calls that fit all that is given; `path` is a shell pattern."""
+        """Return the calls that match all filters; `path` is a shell pattern."""
         return [
             call
             for call in self.calls
@@ -80,14 +81,14 @@ class RequestLog:
         ]
 
     def writes_to(self, object_id: str) -> list[dict[str, str]]:
-        """What was written to one object, oldest first."""
+        """Return the properties written to one object, oldest first."""
         return [write.properties for call in self.calls for write in call.writes if write.object_id == object_id]
 
     def by_status(self) -> dict[int | None, int]:
-        """How many calls ended with which status."""
+        """Return the number of calls by status."""
         return dict(Counter(call.status for call in self.calls))
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all calls."""
         self.calls.clear()
         self.total = 0

@@ -1,6 +1,6 @@
-"""Search over the records of one type. Rule: limits and operators are those of HubSpot's "Search the CRM".
+"""Search endpoint. Source of limits and operators: HubSpot's docs "Search the CRM".
 
-Archived and erased records are never found, new ones only once they are indexed.
+Archived and erased records are not found; new ones only after the search lag.
 """
 
 from collections.abc import Callable, Mapping
@@ -44,22 +44,22 @@ def search_objects(call: Call) -> EndpointResponse:
     if after + limit > _MAX_RESULTS:
         raise invalid_request(f"Search returns at most {_MAX_RESULTS} results.")
     indexed_before_ms = call.log.at_ms - call.portal.config.search_lag_s * 1000
-    found = [
+    matches = [
         record
         for record in call.portal.crm.records(call.object_type())
         if record.created_at_ms <= indexed_before_ms
         and _matches_query(record, as_text(body.get("query")))
         and (not groups or any(all(_matches_filter(record, f) for f in group) for group in groups))
     ]
-    _sort(found, body.get("sorts"))
-    page = found[after : after + limit]
-    answer: JsonObject = {
-        "total": len(found),
+    _sort(matches, body.get("sorts"))
+    page = matches[after : after + limit]
+    response: JsonObject = {
+        "total": len(matches),
         "results": [record_json(r, texts_member(body, "properties")) for r in page],
     }
-    if after + limit < len(found):
-        answer["paging"] = {"next": {"after": str(after + limit)}}
-    return EndpointResponse(HTTPStatus.OK, answer)
+    if after + limit < len(matches):
+        response["paging"] = {"next": {"after": str(after + limit)}}
+    return EndpointResponse(HTTPStatus.OK, response)
 
 
 def _filter_groups(body: JsonObject) -> list[list[JsonObject]]:
@@ -77,7 +77,7 @@ def _filter_groups(body: JsonObject) -> list[list[JsonObject]]:
 
 
 def _sort(records: list[CrmRecord], sorts: object) -> None:
-    """Sort in place by the one sort HubSpot takes; unsorted results come oldest first."""
+    """Sort in place by the one sort HubSpot accepts; the default is oldest first."""
     name, descending = "createdate", False
     if isinstance(sorts, list) and sorts:
         if len(sorts) > 1:
@@ -104,13 +104,13 @@ def _matches_filter(record: CrmRecord, filter_: JsonObject) -> bool:
 
 
 def _sort_key(text: str) -> tuple[int, float, str]:
-    """Numbers and moments before other texts, each in their own order."""
+    """Return a sort key: numbers and timestamps before other texts."""
     number = _number(text)
     return (1, 0.0, text.lower()) if number is None else (0, number, "")
 
 
 def _number(text: str) -> float | None:
-    """A number, or a moment in milliseconds."""
+    """Return a number, or a timestamp in epoch ms; None for other text."""
     try:
         return float(text)
     except ValueError:
@@ -121,9 +121,9 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _equal(value: str, wanted: str) -> bool:
+def _equal(value: str, expected: str) -> bool:
     number = _number(value)
-    return value.lower() == wanted.lower() or (number is not None and number == _number(wanted))
+    return value.lower() == expected.lower() or (number is not None and number == _number(expected))
 
 
 def _operand(filter_: Mapping[str, object], name: str = "value") -> str:
@@ -131,10 +131,10 @@ def _operand(filter_: Mapping[str, object], name: str = "value") -> str:
 
 
 def _is_listed(value: str, filter_: JsonObject) -> bool:
-    """A list holds texts in lower case, as HubSpot asks for, or values exactly as they are stored."""
+    """Return whether `values` contains the value in lower case, as HubSpot requires, or exactly as stored."""
     values = filter_.get("values")
-    wanted = {as_text(one) for one in values} if isinstance(values, list) else set()
-    return value.lower() in wanted or value in wanted
+    expected = {as_text(item) for item in values} if isinstance(values, list) else set()
+    return value.lower() in expected or value in expected
 
 
 def _contains(value: str, filter_: JsonObject) -> bool:

@@ -1,7 +1,7 @@
-"""The simulator's own surface under /_sim/, for another process to drive it and to read the truth.
+"""Control endpoints under /_sim/, by which other processes drive the simulator and read its state.
 
-Rule: HubSpot has none of this; every answer is JSON, `?portal=` picks an account and the first one is meant otherwise.
-GET /_sim/ lists what there is.
+HubSpot has no such endpoints. Every response is JSON; `?portal=` selects an account, by default the first.
+GET /_sim/ lists all endpoints.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,7 +24,7 @@ _ControlFunction: TypeAlias = Callable[["Simulator", web.Request], Awaitable[obj
 
 
 async def _overview(sim: "Simulator", _request: web.Request) -> object:
-    """What this simulator is, how it stands, and what else can be asked."""
+    """The simulator's configuration, its counts, and all control endpoints."""
     target = sim.sender.target
     return {
         "url": sim.url,
@@ -72,7 +72,7 @@ _ROUTES: Final[Mapping[tuple[str, str], _ControlFunction]] = {
 
 
 def control_routes(sim: "Simulator") -> list[web.RouteDef]:
-    """The routes of the control surface."""
+    """Return the routes of the control endpoints."""
     return [web.route(method, path, _handler(sim, act)) for (method, path), act in _ROUTES.items()]
 
 

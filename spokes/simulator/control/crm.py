@@ -1,6 +1,6 @@
-"""Control of the API side: the CRM's state, edits by users, the log of calls, limits, faults, the token.
+"""Control endpoints for the CRM: its state, edits by users, the log of calls, limits, faults, the token.
 
-Rule: nothing here is HubSpot's; each function answers one path of the control surface.
+Each function serves one path of `spokes.simulator.control`.
 """
 
 from dataclasses import asdict, replace
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def objects(sim: "Simulator", request: web.Request) -> object:
-    """Every object of the CRM as it is, archived ones too; ?type= narrows it."""
+    """Every object of the CRM, archived ones included; ?type= filters."""
     crm = requested_portal(sim, request).crm
     type_id = crm.types.resolve(request.query["type"]).type_id if "type" in request.query else None
     records = [record for record in crm.all_records() if type_id in {None, record.type.type_id}]
@@ -31,7 +31,7 @@ async def objects(sim: "Simulator", request: web.Request) -> object:
 
 
 async def associations(sim: "Simulator", request: web.Request) -> object:
-    """Every association, in both its directions."""
+    """Every association, in both directions."""
     dump = requested_portal(sim, request).crm.associations.all_associations()
     return [
         {"from": from_._asdict(), "to": to._asdict(), "types": [spec._asdict() for spec in specs]}
@@ -40,28 +40,28 @@ async def associations(sim: "Simulator", request: web.Request) -> object:
 
 
 async def edit(sim: "Simulator", request: web.Request) -> object:
-    """Do what users do: a list of edits, or one (see spokes.simulator.control.edits)."""
+    """Apply one edit by a user, or a list of edits (see spokes.simulator.control.edits)."""
     body, portal = await request.json(), requested_portal(sim, request)
     return [apply_edit(portal, edit) for edit in body] if isinstance(body, list) else apply_edit(portal, body)
 
 
 async def requests(sim: "Simulator", request: web.Request) -> object:
-    """The log of CRM calls; ?method= &path=(pattern) &status= &object_id= &limit= narrow it."""
+    """The log of CRM calls; ?method= &path=(pattern) &status= &object_id= &limit= filter."""
     query = request.query
     status = int(query["status"]) if "status" in query else None
-    found = sim.requests.find(
+    calls = sim.requests.find(
         method=query.get("method"), path=query.get("path"), status=status, object_id=query.get("object_id")
     )
-    return [call.as_json() for call in found[-requested_limit(request) :]]
+    return [call.as_json() for call in calls[-requested_limit(request) :]]
 
 
 async def request_counts(sim: "Simulator", _request: web.Request) -> object:
-    """How many CRM calls ended with which status."""
+    """The number of CRM calls by status."""
     return {str(status): count for status, count in sim.requests.by_status().items()}
 
 
 async def limits(sim: "Simulator", request: web.Request) -> object:
-    """The limits in force, and the truth: arrivals, 429s, peaks in any window."""
+    """The limits, and exact counts: arrivals, 429s, peaks in any window."""
     limiter = requested_portal(sim, request).limiter
     return {"limits": asdict(limiter.limits), "used_today": limiter.used_today(), "truth": limiter.counts.as_json()}
 
@@ -74,21 +74,21 @@ async def set_limits(sim: "Simulator", request: web.Request) -> object:
 
 
 async def faults(sim: "Simulator", _request: web.Request) -> object:
-    """The faults at work and how often they struck."""
+    """The active faults and the number of calls each has hit."""
     return [{**asdict(rule), "fault": _fault_json(rule.fault)} for rule in sim.faults.active]
 
 
 async def add_fault(sim: "Simulator", request: web.Request) -> object:
-    """Put a fault to work: any fields of spokes.simulator.api.faults.Fault."""
-    given = check_fields(Fault, await request.json())
-    given["nth"] = frozenset(given.get("nth", ()))
-    given["body"] = FaultBody(given.get("body", FaultBody.HUBSPOT))
-    given["latency"] = Latency(**given["latency"]) if given.get("latency") else None
-    return {"number": sim.faults.add(Fault(**given))}
+    """Activate a fault: any fields of spokes.simulator.api.faults.Fault."""
+    fields = check_fields(Fault, await request.json())
+    fields["nth"] = frozenset(fields.get("nth", ()))
+    fields["body"] = FaultBody(fields.get("body", FaultBody.HUBSPOT))
+    fields["latency"] = Latency(**fields["latency"]) if fields.get("latency") else None
+    return {"number": sim.faults.add(Fault(**fields))}
 
 
 async def clear_faults(sim: "Simulator", request: web.Request) -> object:
-    """End all faults, or ?number= one."""
+    """Remove all faults, or the one of ?number=."""
     if "number" in request.query:
         sim.faults.remove(int(request.query["number"]))
     else:
@@ -97,7 +97,7 @@ async def clear_faults(sim: "Simulator", request: web.Request) -> object:
 
 
 async def set_token(sim: "Simulator", request: web.Request) -> object:
-    """Make the token {"state": "valid" | "revoked" | "expired"}."""
+    """Set the state of the token: {"state": "valid" | "revoked" | "expired"}."""
     portal = requested_portal(sim, request)
     portal.token_state = TokenState((await request.json())["state"])
     return {"state": portal.token_state}

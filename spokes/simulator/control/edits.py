@@ -1,11 +1,11 @@
-"""What people do in HubSpot's own pages, as data. Rule: an edit is done by a user, not by the app.
+"""Edits by users in HubSpot's own pages, as data.
 
-{"edit": "create", "type": "contacts", "properties": {...}, "id": "101"}      id may be left out
+{"edit": "create", "type": "contacts", "properties": {...}, "id": "101"}      id is optional
 {"edit": "update", "type": "contacts", "id": "101", "properties": {...}}
 {"edit": "delete" | "restore" | "erase", "type": "contacts", "id": "101"}
 {"edit": "merge", "type": "contacts", "primary_id": "101", "other_id": "102"}
 {"edit": "associate" | "dissociate", "type": "contacts", "id": "101", "to_type": "companies", "to_id": "7",
- "association_type_id": 1}                                                      plain one when left out
+ "association_type_id": 1}                                                      unlabelled by default
 {"edit": "start_thread"}   {"edit": "message" | "delete_thread" | "erase_thread", "thread_id": "9"}
 {"edit": "set_thread", "thread_id": "9", "name": "status", "value": "CLOSED"}
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from spokes.simulator.api.parameters import property_values, text_member
-from spokes.simulator.changes import USER, AssociationSpec, ChangeSource, ObjectRef
+from spokes.simulator.changes import USER, AssociationSpec, ChangeSource
 from spokes.simulator.crm.association_types import HUBSPOT_DEFINED
 from spokes.simulator.crm.records import CrmRecord, full_record_json
 from spokes.simulator.errors import JsonObject, invalid_request
@@ -22,16 +22,16 @@ from spokes.simulator.portal import Portal
 
 
 def apply_edit(portal: Portal, edit: JsonObject) -> JsonObject:
-    """Do one edit and show what came of it; `source` ("IMPORT" and the like) may say who else did it.
+    """Apply one edit and return its result; the optional `source` ("IMPORT" etc.) replaces the user as its source.
 
     Raises:
-        HubSpotError: as HubSpot would refuse it.
+        HubSpotError: HubSpot would refuse the edit.
     """
-    act = _EDITS.get(str(edit.get("edit")))
-    if act is None:
+    apply = _EDITS.get(str(edit.get("edit")))
+    if apply is None:
         raise invalid_request(f"edit must be one of: {', '.join(_EDITS)}")
     source = ChangeSource(str(edit["source"]), str(edit.get("source_id", ""))) if "source" in edit else USER
-    return act(portal, edit, source)
+    return apply(portal, edit, source)
 
 
 def _create(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
@@ -70,17 +70,17 @@ def _merge(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject
 def _associate(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
     from_, to = _record(portal, edit), _record(portal, edit, "to_id", "to_type")
     types = portal.crm.associations.types
-    made = types.unlabelled(from_.type.type_id, to.type.type_id)
+    association_type = types.unlabelled(from_.type.type_id, to.type.type_id)
     if "association_type_id" in edit:
         spec = AssociationSpec(str(edit.get("category", HUBSPOT_DEFINED)), int(edit["association_type_id"]))
-        made = types.find(spec, from_.type, to.type)
-    portal.crm.associations.add(_ref(from_), _ref(to), [made], source)
-    return {"from": from_.id, "to": to.id, "association_type_id": made.spec.type_id}
+        association_type = types.find(spec, from_.type, to.type)
+    portal.crm.associations.add(from_.ref, to.ref, [association_type], source)
+    return {"from": from_.id, "to": to.id, "association_type_id": association_type.spec.type_id}
 
 
 def _dissociate(portal: Portal, edit: JsonObject, source: ChangeSource) -> JsonObject:
     from_, to = _record(portal, edit), _record(portal, edit, "to_id", "to_type")
-    portal.crm.associations.remove(_ref(from_), _ref(to), source)
+    portal.crm.associations.remove(from_.ref, to.ref, source)
     return {"from": from_.id, "to": to.id}
 
 
@@ -112,10 +112,6 @@ def _erase_thread(portal: Portal, edit: JsonObject, _source: ChangeSource) -> Js
 def _record(portal: Portal, edit: JsonObject, id_member: str = "id", type_member: str = "type") -> CrmRecord:
     type_ = portal.crm.types.resolve(text_member(edit, type_member))
     return portal.crm.get(type_, text_member(edit, id_member))
-
-
-def _ref(record: CrmRecord) -> ObjectRef:
-    return ObjectRef(record.type.type_id, record.id)
 
 
 _EDITS: Final[Mapping[str, Callable[[Portal, JsonObject, ChangeSource], JsonObject]]] = {

@@ -1,4 +1,4 @@
-"""What every request to the control surface may say about itself. Rule: pure."""
+"""Parameters shared by the control endpoints. Pure."""
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, Final
@@ -17,22 +17,22 @@ _DEFAULT_LIMIT: Final = 10_000
 
 
 def requested_portal(sim: "Simulator", request: web.Request) -> Portal:
-    """The account that `?portal=` names, else the first."""
+    """Return the account of `?portal=`, by default the first."""
     return sim.portals[int(request.query["portal"])] if "portal" in request.query else sim.portal
 
 
 def requested_limit(request: web.Request) -> int:
-    """How many of the newest to show."""
+    """Return how many of the newest entries to return."""
     return int(request.query.get("limit", _DEFAULT_LIMIT))
 
 
 def check_fields(of: type[Limits | Fault | Subscription], body: JsonObject) -> JsonObject:
-    """The members of `body`, all of which must be fields.
+    """Return the members of `body`, all of which must be fields of `of`.
 
     Raises:
-        KeyError: naming the first that is none.
+        KeyError: with the first name that is not a field.
     """
-    names = {one.name for one in fields(of)}
+    names = {field.name for field in fields(of)}
     for name in body:
         if name not in names:
             raise KeyError(name)

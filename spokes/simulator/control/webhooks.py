@@ -1,6 +1,6 @@
-"""Control of the sending side: what was delivered, hand-made requests, the target, subscriptions.
+"""Control endpoints for webhooks: deliveries, hand-made requests, the target, subscriptions.
 
-Rule: nothing here is HubSpot's; each function answers one path of the control surface.
+Each function serves one path of `spokes.simulator.control`.
 """
 
 from dataclasses import asdict
@@ -18,67 +18,67 @@ if TYPE_CHECKING:
 
 
 async def deliveries(sim: "Simulator", _request: web.Request) -> object:
-    """Counts of events by state and of attempts by end."""
+    """Counts of events by state, and of attempts by status or failure."""
     return {**sim.deliveries.summary(), "peak_in_flight": sim.sender.peak_in_flight}
 
 
 async def events(sim: "Simulator", request: web.Request) -> object:
-    """The truth about every event sent; ?state=pending|acknowledged|lost &limit= narrow it."""
+    """Every event sent; ?state=pending|acknowledged|lost &limit= filter."""
     state = DeliveryState(request.query["state"]) if "state" in request.query else None
-    found = [event for event in sim.deliveries.events if state in {None, event.state}]
-    return [asdict(event) for event in found[-requested_limit(request) :]]
+    matches = [event for event in sim.deliveries.events if state in {None, event.state}]
+    return [asdict(event) for event in matches[-requested_limit(request) :]]
 
 
 async def attempts(sim: "Simulator", request: web.Request) -> object:
-    """The truth about every request to the target; ?limit= narrows it."""
+    """Every request to the target; ?limit= limits the number."""
     return [attempt.as_json() for attempt in list(sim.deliveries.attempts)[-requested_limit(request) :]]
 
 
 async def submit(sim: "Simulator", request: web.Request) -> object:
-    """Put hand-made elements on their way, batched and retried: a JSON array."""
+    """Submit hand-made elements (a JSON array) for delivery with batching and retries."""
     entered = sim.sender.submit(requested_portal(sim, request).config.portal_id, await request.json())
     return {"serials": [event.serial for event in entered]}
 
 
 async def send(sim: "Simulator", request: web.Request) -> object:
-    """Send the body as it is, at once and once; ?manner=forged|stale|... signs it otherwise."""
-    portal_id, manner = (
+    """Send the body as it is, at once and without retries; ?manner=forged|stale|... changes the signature."""
+    portal_id, variant = (
         requested_portal(sim, request).config.portal_id,
         SIGNING_VARIANTS[request.query.get("manner", "genuine")],
     )
-    return (await sim.sender.send(await request.read(), portal_id=portal_id, variant=manner)).as_json()
+    return (await sim.sender.send(await request.read(), portal_id=portal_id, variant=variant)).as_json()
 
 
 async def hold(sim: "Simulator", _request: web.Request) -> object:
-    """Let events gather."""
+    """Hold back all events."""
     sim.sender.hold()
     return {"held": True}
 
 
 async def release(sim: "Simulator", _request: web.Request) -> object:
-    """Send what gathered."""
+    """Send the held events, and all further ones."""
     sim.sender.release()
     return {"held": False}
 
 
 async def set_target(sim: "Simulator", request: web.Request) -> object:
-    """Say where deliveries go: {"public_url": ..., "connect_url": ...}."""
+    """Set the target of deliveries: {"public_url": ..., "connect_url": ...}."""
     sim.sender.target = Target(**await request.json())
     return asdict(sim.sender.target)
 
 
 async def subscriptions(sim: "Simulator", request: web.Request) -> object:
     """The subscriptions of the app."""
-    return [asdict(one) for one in sim.subscriptions_of(requested_portal(sim, request)).active]
+    return [asdict(subscription) for subscription in sim.subscriptions_of(requested_portal(sim, request)).active]
 
 
 async def subscribe(sim: "Simulator", request: web.Request) -> object:
-    """Subscribe: any fields of spokes.simulator.config.Subscription."""
+    """Add a subscription: any fields of spokes.simulator.config.Subscription."""
     subscription = Subscription(**check_fields(Subscription, await request.json()))
     return asdict(sim.subscriptions_of(requested_portal(sim, request)).add(subscription))
 
 
 async def unsubscribe(sim: "Simulator", request: web.Request) -> object:
-    """End the subscription ?id=."""
+    """Remove the subscription ?id=."""
     sim.subscriptions_of(requested_portal(sim, request)).remove(int(request.query["id"]))
     return {}

@@ -1,4 +1,4 @@
-"""Which objects of a portal belong together. Rule: every association is held in both directions, or in neither."""
+"""Associations between the objects of a portal. Every association is stored in both directions."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,7 +11,7 @@ OnAssociation = Callable[[ObjectRef, AssociationEnd, ChangeSource], None]
 
 
 class AssociationStore:
-    """The associations of one portal; tells `on_association` of each label made or removed, once per direction."""
+    """The associations of one portal; `on_association` is called for each changed label, once per direction."""
 
     def __init__(self, types: AssociationTypes, on_association: OnAssociation) -> None:
         self.types = types
@@ -19,52 +19,52 @@ class AssociationStore:
         self._links: dict[ObjectRef, dict[ObjectRef, Labels]] = {}
 
     def associations_of(self, ref: ObjectRef, to_type: ObjectType) -> list[tuple[str, list[AssociationType]]]:
-        """The far ends of one type: id and labels, in the order they were made."""
+        """Return the associated objects of one type: ids and labels, in the order they were added."""
         links = self._links.get(ref, {})
         return [(to.object_id, list(labels.values())) for to, labels in links.items() if to.type_id == to_type.type_id]
 
     def add(
         self, from_: ObjectRef, to: ObjectRef, association_types: Iterable[AssociationType], source: ChangeSource
     ) -> None:
-        """Give the pair these labels beside those it has; a primary one brings the plain one along."""
+        """Add labels to a pair; a primary label also adds the unlabelled association."""
         for association_type in _with_unlabelled(association_types, self._unlabelled(from_, to)):
             self._add_label(from_, to, association_type, source)
 
     def replace(
         self, from_: ObjectRef, to: ObjectRef, association_types: Iterable[AssociationType], source: ChangeSource
     ) -> None:
-        """Give the pair exactly these labels: those that are not repeated are lost."""
-        kept = _with_unlabelled(association_types, self._unlabelled(from_, to))
+        """Replace the labels of a pair by these."""
+        wanted = _with_unlabelled(association_types, self._unlabelled(from_, to))
         for association_type in self._labels(from_, to):
-            if association_type not in kept:
+            if association_type not in wanted:
                 self._remove_label(from_, to, association_type, source)
-        for association_type in kept:
+        for association_type in wanted:
             self._add_label(from_, to, association_type, source)
 
     def remove(
         self, from_: ObjectRef, to: ObjectRef, source: ChangeSource, *, only: Iterable[AssociationSpec] | None = None
     ) -> None:
-        """Take away these labels, or all of them."""
+        """Remove these labels of a pair, or all."""
         specs = None if only is None else set(only)
         for association_type in self._labels(from_, to):
             if specs is None or association_type.spec in specs:
                 self._remove_label(from_, to, association_type, source)
 
     def erase(self, ref: ObjectRef) -> None:
-        """Drop an object that was erased, without telling anyone."""
+        """Remove the associations of an erased object without reporting changes."""
         for to in self._links.pop(ref, {}):
             self._links.get(to, {}).pop(ref, None)
 
     def move(self, old: ObjectRef, new: ObjectRef) -> None:
-        """Hand what belonged to a merged record to its survivor, without telling anyone."""
+        """Move a merged record's associations to its survivor without reporting changes."""
         for to, labels in self._links.pop(old, {}).items():
-            back = self._links.get(to, {}).pop(old, {})
+            reverse = self._links.get(to, {}).pop(old, {})
             if to != new:
                 self._links.setdefault(new, {}).setdefault(to, {}).update(labels)
-                self._links.setdefault(to, {}).setdefault(new, {}).update(back)
+                self._links.setdefault(to, {}).setdefault(new, {}).update(reverse)
 
     def all_associations(self) -> Iterator[tuple[ObjectRef, ObjectRef, list[AssociationSpec]]]:
-        """Every association in both its directions."""
+        """Yield every association in both directions."""
         for from_, links in self._links.items():
             for to, labels in links.items():
                 yield from_, to, list(labels)
@@ -75,36 +75,44 @@ class AssociationStore:
     def _unlabelled(self, from_: ObjectRef, to: ObjectRef) -> AssociationType:
         return self.types.unlabelled(from_.type_id, to.type_id)
 
-    def _add_label(self, from_: ObjectRef, to: ObjectRef, there: AssociationType, source: ChangeSource) -> None:
+    def _add_label(
+        self, from_: ObjectRef, to: ObjectRef, association_type: AssociationType, source: ChangeSource
+    ) -> None:
         labels = self._links.setdefault(from_, {}).setdefault(to, {})
-        if there.spec in labels:
+        if association_type.spec in labels:
             return
-        labels[there.spec] = there
-        back = self.types.reverse(there)
-        self._links.setdefault(to, {}).setdefault(from_, {})[back.spec] = back
-        self._report_label(from_, to, there, source, removed=False)
+        labels[association_type.spec] = association_type
+        reverse = self.types.reverse(association_type)
+        self._links.setdefault(to, {}).setdefault(from_, {})[reverse.spec] = reverse
+        self._report_label(from_, to, association_type, source, removed=False)
 
-    def _remove_label(self, from_: ObjectRef, to: ObjectRef, there: AssociationType, source: ChangeSource) -> None:
-        back = self.types.reverse(there)
-        for near, far, label in ((from_, to, there), (to, from_, back)):
+    def _remove_label(
+        self, from_: ObjectRef, to: ObjectRef, association_type: AssociationType, source: ChangeSource
+    ) -> None:
+        reverse = self.types.reverse(association_type)
+        for near, far, label in ((from_, to, association_type), (to, from_, reverse)):
             labels = self._links[near][far]
             labels.pop(label.spec, None)
             if not labels:
                 del self._links[near][far]
-        self._report_label(from_, to, there, source, removed=True)
+        self._report_label(from_, to, association_type, source, removed=True)
 
     def _report_label(
-        self, from_: ObjectRef, to: ObjectRef, there: AssociationType, source: ChangeSource, *, removed: bool
+        self, from_: ObjectRef, to: ObjectRef, association_type: AssociationType, source: ChangeSource, *, removed: bool
     ) -> None:
-        """Both directions, since each may have somebody who listens."""
-        back = self.types.reverse(there)
-        self._on_association(from_, AssociationEnd(to, there.spec, removed=removed, primary=there.primary), source)
-        self._on_association(to, AssociationEnd(from_, back.spec, removed=removed, primary=back.primary), source)
+        """Report both directions, because each can have subscriptions."""
+        reverse = self.types.reverse(association_type)
+        self._on_association(
+            from_, AssociationEnd(to, association_type.spec, removed=removed, primary=association_type.primary), source
+        )
+        self._on_association(to, AssociationEnd(from_, reverse.spec, removed=removed, primary=reverse.primary), source)
 
 
-def _with_unlabelled(made: Iterable[AssociationType], plain: AssociationType) -> list[AssociationType]:
-    """The labels, and the plain one where a primary one implies it."""
-    wanted = list(made)
-    if any(association_type.primary for association_type in wanted) and plain not in wanted:
-        wanted.append(plain)
-    return wanted
+def _with_unlabelled(
+    association_types: Iterable[AssociationType], unlabelled: AssociationType
+) -> list[AssociationType]:
+    """Return the labels, and the unlabelled association if one of them is primary."""
+    labels = list(association_types)
+    if any(association_type.primary for association_type in labels) and unlabelled not in labels:
+        labels.append(unlabelled)
+    return labels

@@ -1,4 +1,4 @@
-"""Threads of the conversations inbox, which can be heard of but not read. Rule: a thread is its id and no more."""
+"""Threads of the conversations inbox. They cause events but have no read API, so only their ids exist."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +12,7 @@ _FIRST_THREAD: Final = 9_336_126_552
 
 
 class Conversations:
-    """The inbox of one portal; `on_change` hears of everything that happens in it."""
+    """The inbox of one portal; `on_change` is called with every change in it."""
 
     def __init__(self, clock: Clock, rng: Random, on_change: Callable[[Change], None]) -> None:
         self._clock = clock
@@ -21,7 +21,7 @@ class Conversations:
         self._next_thread = _FIRST_THREAD
 
     def start(self) -> str:
-        """Open a thread and return its id."""
+        """Start a thread and return its id."""
         self._next_thread += self._rng.randint(1, 97)
         thread_id = str(self._next_thread)
         self._on_change(self._build_change(ChangeKind.CREATION, thread_id))
@@ -30,8 +30,8 @@ class Conversations:
     def add_message(self, thread_id: str, message_type: str = "MESSAGE") -> str:
         """Add a message (or a COMMENT) and return its id, 32 hex digits."""
         message_id = f"{self._rng.getrandbits(128):032x}"
-        said = self._build_change(ChangeKind.NEW_MESSAGE, thread_id)
-        self._on_change(replace(said, message_id=message_id, message_type=message_type))
+        change = self._build_change(ChangeKind.NEW_MESSAGE, thread_id)
+        self._on_change(replace(change, message_id=message_id, message_type=message_type))
         return message_id
 
     def set_property(self, thread_id: str, name: str, value: str) -> None:
@@ -44,7 +44,7 @@ class Conversations:
         self._on_change(self._build_change(ChangeKind.DELETION, thread_id))
 
     def erase(self, thread_id: str) -> None:
-        """Erase a thread for privacy's sake."""
+        """Erase a thread, as a privacy deletion does."""
         self._on_change(self._build_change(ChangeKind.PRIVACY_DELETION, thread_id))
 
     def _build_change(self, kind: ChangeKind, thread_id: str) -> Change:

@@ -1,4 +1,4 @@
-"""What a merge makes of two records, and where their ids lead afterwards. Rule: the primary record's values win."""
+"""Merge rules and previous ids. The values of the primary record win."""
 
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -14,7 +14,7 @@ _MERGED_IDS: Final = "hs_merged_object_ids"
 
 
 class PreviousIds:
-    """Ids that merges retired, and what became of each."""
+    """Ids of merged records, and the surviving id of each."""
 
     def __init__(self) -> None:
         self._survivors: dict[ObjectRef, str] = {}
@@ -23,18 +23,18 @@ class PreviousIds:
         return ref in self._survivors
 
     def retire(self, type_: ObjectType, old_id: str, survivor_id: str) -> None:
-        """Let an id lead to another from now on."""
+        """Map a merged record's id to the id it was merged into."""
         self._survivors[ObjectRef(type_.type_id, old_id)] = survivor_id
 
     def survivor_of(self, type_: ObjectType, id_: str) -> str:
-        """The id under which a record lives now, however often it was merged."""
+        """Return the surviving id of a record after any number of merges."""
         while (following := self._survivors.get(ObjectRef(type_.type_id, id_))) is not None:
             id_ = following
         return id_
 
 
 def check_merge(primary: CrmRecord, other: CrmRecord) -> None:
-    """Refuse what HubSpot refuses to merge.
+    """Check the merges that HubSpot refuses.
 
     Raises:
         HubSpotError: 400 for a record with itself, 414 past 250 merges.
@@ -46,11 +46,11 @@ def check_merge(primary: CrmRecord, other: CrmRecord) -> None:
 
 
 def properties_moved(primary: CrmRecord, other: CrmRecord) -> dict[str, str]:
-    """What the primary record gains: values it did not have."""
+    """Return the values the primary record gains: those of properties it did not have."""
     return {name: value for name, value in other.properties.items() if name not in primary.properties}
 
 
 def merged_ids(primary: CrmRecord, gone: Iterable[CrmRecord]) -> str:
-    """The survivor's `hs_merged_object_ids`: every id that leads to it."""
+    """Return the survivor's `hs_merged_object_ids`: every id that maps to it."""
     before = primary.properties.get(_MERGED_IDS, "").split(";")
     return ";".join([*filter(None, before), *(record.id for record in gone)])

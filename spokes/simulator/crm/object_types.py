@@ -1,6 +1,6 @@
-"""Which object types there are and by what names HubSpot takes them. Rule: inside, a type is its objectTypeId.
+"""Object types and the names HubSpot accepts for them. The simulator stores a type as its objectTypeId.
 
-Ids and defaults: HubSpot's docs "Using object APIs".
+Source of ids and defaults: HubSpot's docs "Using object APIs".
 """
 
 import re
@@ -16,7 +16,7 @@ TICKET: Final = "0-5"
 
 
 class ObjectType(NamedTuple):
-    """One object type: its id, both names, what a read returns unasked, and what a creation must bring."""
+    """One object type: its id, both names, the properties a read returns by default and those a creation requires."""
 
     type_id: str
     singular: str
@@ -26,7 +26,7 @@ class ObjectType(NamedTuple):
 
     @property
     def last_modified(self) -> str:
-        """The property that holds the time of the last change: contacts spell it without the prefix."""
+        """The property with the time of the last change; contacts have it without the prefix."""
         return "lastmodifieddate" if self.type_id == CONTACT else "hs_lastmodifieddate"
 
     @property
@@ -76,12 +76,12 @@ STANDARD_TYPES: Final[tuple[ObjectType, ...]] = (
 
 _CUSTOM_ID: Final = re.compile(r"2-\d+")
 
-# Scopes that do not follow the pattern crm.objects.<plural>.<read|write>: HubSpot's docs "Scopes".
+# Scopes that do not follow the pattern crm.objects.<plural>.<read|write>. Source: HubSpot's docs "Scopes".
 _SCOPE_AREA: Final[Mapping[str, str]] = {
     TICKET: "tickets",
     "0-7": "e-commerce",
     "0-8": "e-commerce",
-    # Activities are read and written with the rights to contacts.
+    # Activities need the scopes of contacts.
     "0-18": "crm.objects.contacts",
     "0-27": "crm.objects.contacts",
     "0-46": "crm.objects.contacts",
@@ -93,7 +93,7 @@ _SCOPE_AREA: Final[Mapping[str, str]] = {
 
 
 class ObjectTypes:
-    """The types of one portal: the standard ones and its custom ones, found under any of their names."""
+    """The standard and custom types of one portal, by each of their names."""
 
     def __init__(self, custom: Mapping[str, str], portal_id: int) -> None:
         """`custom` maps a custom type's name to its id: {"pets": "2-3465404"}."""
@@ -101,25 +101,25 @@ class ObjectTypes:
         for known in STANDARD_TYPES:
             self._by_name |= dict.fromkeys((known.type_id, known.singular, known.plural), known)
         for name, type_id in custom.items():
-            made = ObjectType(type_id, name, name)
-            self._by_name |= dict.fromkeys((type_id, name, f"p{portal_id}_{name}"), made)
+            custom_type = ObjectType(type_id, name, name)
+            self._by_name |= dict.fromkeys((type_id, name, f"p{portal_id}_{name}"), custom_type)
 
     def resolve(self, name: str) -> ObjectType:
-        """Find the type HubSpot understands by `name`: plural, singular, id or fully qualified.
+        """Return the type of that name: plural, singular, id or fully qualified.
 
         Raises:
             HubSpotError: 400, there is no such type.
         """
-        found = self._by_name.get(name) or self._by_name.get(name.lower())
-        if found is not None:
-            return found
+        known = self._by_name.get(name) or self._by_name.get(name.lower())
+        if known is not None:
+            return known
         if _CUSTOM_ID.fullmatch(name):
             return self._by_name.setdefault(name, ObjectType(name, name, name))
         raise invalid_request(f"Unable to infer object type from: {name}")
 
 
 def required_scopes(type_: ObjectType, *, write: bool) -> tuple[str, ...]:
-    """The scopes of which a call on `type_` needs one."""
+    """Return the scopes of which a call on `type_` needs one."""
     area = _SCOPE_AREA.get(type_.type_id)
     if area is not None and not area.startswith("crm."):
         return (area,)

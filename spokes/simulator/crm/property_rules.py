@@ -1,6 +1,6 @@
-"""What HubSpot makes of a property somebody writes: accepted, changed, left alone or refused. Rule: pure.
+"""HubSpot's rules for written property values: which it accepts, normalises, ignores or refuses. Pure.
 
-Rules: HubSpot's docs "Contacts guide" (life-cycle stage, e-mail) and "Properties guide".
+Source: HubSpot's docs "Contacts guide" (life-cycle stage, e-mail) and "Properties guide".
 """
 
 import re
@@ -26,7 +26,7 @@ _STAGES: Final = (
 
 
 def as_text(value: object) -> str:
-    """A JSON value as HubSpot stores it: everything is text, null and "" both mean unset."""
+    """Return a JSON value as HubSpot stores it: as text; null and "" both mean unset."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -37,12 +37,12 @@ def as_text(value: object) -> str:
 def accepted_changes(
     type_: ObjectType, current: Mapping[str, str], written: Mapping[str, object], known: frozenset[str] | None
 ) -> dict[str, str]:
-    """What of `written` changes `current`: property -> new text, "" where it is cleared.
+    """Return the properties of `written` that change `current`: name -> new text, "" if cleared.
 
-    `known` are the properties the portal has, None when it has any that is asked for.
+    `known` are the properties the portal has; None accepts any name.
 
     Raises:
-        HubSpotError: 400 with HubSpot's code for the first property that is refused.
+        HubSpotError: 400 with HubSpot's code for the first refused property.
     """
     changed: dict[str, str] = {}
     for name, value in written.items():
@@ -54,14 +54,14 @@ def accepted_changes(
             and type_.type_id in {CONTACT, COMPANY}
             and _is_earlier_stage(current.get(name), text)
         ):
-            continue  # HubSpot answers 200 and leaves the stage where it is
+            continue  # HubSpot returns 200 and keeps the later stage
         if text != current.get(name, ""):
             changed[name] = text
     return changed
 
 
 def check_required(type_: ObjectType, written: Mapping[str, object]) -> None:
-    """Refuse a creation that lacks what its type must have: activities their `hs_timestamp`.
+    """Check that a creation has the required properties of its type, such as `hs_timestamp` of activities.
 
     Raises:
         HubSpotError: 400.
@@ -90,7 +90,7 @@ def _normalise_email(text: str) -> str:
     return email
 
 
-def _is_earlier_stage(stage: str | None, wanted: str) -> bool:
-    if stage not in _STAGES or wanted not in _STAGES:
+def _is_earlier_stage(stage: str | None, written: str) -> bool:
+    if stage not in _STAGES or written not in _STAGES:
         return False  # cleared, unset, or a stage of the portal's own
-    return _STAGES.index(wanted) < _STAGES.index(stage)
+    return _STAGES.index(written) < _STAGES.index(stage)

@@ -1,4 +1,4 @@
-"""One CRM record and what HubSpot shows of it. Rule: property values are text; unset is absent inside, null outside."""
+"""One CRM record and its JSON forms. Values are text; an unset property is absent in `properties` and null in JSON."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from spokes.simulator.changes import ChangeSource
+from spokes.simulator.changes import ChangeSource, ObjectRef
 from spokes.simulator.crm.object_types import ObjectType
 from spokes.simulator.errors import JsonObject
 
 
 class PastValue(NamedTuple):
-    """A value a property had: when it was written (ms) and by whom."""
+    """A past value of a property: when it was written (epoch ms) and by which source."""
 
     value: str
     at_ms: int
@@ -32,12 +32,17 @@ class CrmRecord:
     history: dict[str, list[PastValue]] = field(default_factory=dict)
 
     @property
+    def ref(self) -> ObjectRef:
+        """The type id and id of this record."""
+        return ObjectRef(self.type.type_id, self.id)
+
+    @property
     def archived(self) -> bool:
-        """Whether it lies in the recycle bin."""
+        """Whether the record is in the recycle bin."""
         return self.archived_at_ms is not None
 
     def write(self, changed: dict[str, str], at_ms: int, source: ChangeSource) -> None:
-        """Take in values that were accepted, newest first in the history; "" unsets."""
+        """Store accepted values and prepend them to the history; "" unsets a property."""
         for name, value in changed.items():
             if value:
                 self.properties[name] = value
@@ -48,14 +53,14 @@ class CrmRecord:
         self.properties[self.type.last_modified] = iso(at_ms)
 
 
-@lru_cache(maxsize=8192)  # a batch shows the same moments again and again
+@lru_cache(maxsize=8192)  # records of a batch repeat the same timestamps
 def iso(at_ms: int) -> str:
-    """Milliseconds since the epoch as HubSpot writes moments: 2026-11-23T20:00:00.000Z."""
+    """Format milliseconds since the epoch as HubSpot does: 2026-11-23T20:00:00.000Z."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def record_json(record: CrmRecord, requested: Iterable[str] = (), with_history: Iterable[str] = ()) -> JsonObject:
-    """A record as a read shows it: what was requested, else the type's defaults, and what HubSpot always adds."""
+    """Return a record as a read returns it: requested or default properties, and those that HubSpot always adds."""
     requested, with_history = tuple(requested), tuple(with_history)
     names = (*(requested or record.type.default_properties), *with_history, *record.type.always_returned)
     body = _envelope(record, {name: record.properties.get(name) for name in names})
@@ -65,7 +70,7 @@ def record_json(record: CrmRecord, requested: Iterable[str] = (), with_history: 
 
 
 def full_record_json(record: CrmRecord) -> JsonObject:
-    """A record with everything it holds, as the answer to its creation shows it."""
+    """Return a record with all its properties, as the response to its creation does."""
     return _envelope(record, dict(record.properties))
 
 

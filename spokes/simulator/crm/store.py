@@ -1,6 +1,6 @@
-"""The records of one portal and all that can be done to them. Rule: every change is told, in the order it happened.
+"""The records of one portal, and every operation on them. Each change is reported to `on_change`, in order.
 
-What an id means: a live record, an archived one, a previous id of a merged record (followed when asked to), or nothing.
+An id is that of a live record, of an archived one, a previous id of a merged record, or unknown.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ _FIRST_ID: Final = 318_845_000_000  # twelve digits, as in production
 
 
 class CrmStore:
-    """The CRM of one portal; `on_change` hears of everything that happens in it."""
+    """The CRM of one portal; `on_change` is called with every change in it."""
 
     def __init__(self, config: PortalConfig, clock: Clock, rng: Random, on_change: Callable[[Change], None]) -> None:
         self.types = ObjectTypes(config.custom_types, config.portal_id)
@@ -52,9 +52,9 @@ class CrmStore:
         archived: bool = False,
         merged: bool = True,
     ) -> CrmRecord | None:
-        """The record with that id or unique value: a live one, or an archived one if `archived`.
+        """Return the live record with that id or unique value, or the archived one if `archived`, or None.
 
-        `merged` follows the previous id of a merged record to its survivor.
+        `merged` resolves the previous id of a merged record to its survivor.
         """
         if id_property not in {None, "hs_object_id"}:
             id_ = self._unique.holder(type_, id_property or "", id_) or ""
@@ -64,7 +64,7 @@ class CrmStore:
         return record if record is not None and record.archived == archived else None
 
     def get(self, type_: ObjectType, id_: str, *, id_property: str | None = None, archived: bool = False) -> CrmRecord:
-        """The same as `find`, following merges.
+        """Return the record that `find` returns, following merges.
 
         Raises:
             HubSpotError: 404.
@@ -75,26 +75,26 @@ class CrmStore:
         return record
 
     def records(self, type_: ObjectType, *, archived: bool = False) -> Iterator[CrmRecord]:
-        """All records of a type, in no order that HubSpot promises."""
+        """Return all records of a type, in no particular order."""
         return (r for r in self._records.get(type_.type_id, {}).values() if r.archived == archived)
 
     def associated(self, ref: ObjectRef, to_type: ObjectType) -> list[tuple[str, list[AssociationType]]]:
-        """The far ends of one type that are not archived: id and labels."""
+        """Return the associated objects of one type that are not archived: ids and labels."""
         ends = self.associations.associations_of(ref, to_type)
         return [end for end in ends if self.find(to_type, end[0], merged=False) is not None]
 
     def all_records(self) -> Iterator[CrmRecord]:
-        """Every record of every type, archived ones too."""
+        """Yield every record of every type, archived ones included."""
         for of_type in self._records.values():
             yield from of_type.values()
 
     def create(
         self, type_: ObjectType, properties: Mapping[str, object], source: ChangeSource, *, id_: str | None = None
     ) -> CrmRecord:
-        """Make a record; `id_` only to set a scene.
+        """Create a record; `id_` is only for preparing a test.
 
         Raises:
-            HubSpotError: 400 or 409, and nothing was made.
+            HubSpotError: 400 or 409; nothing was created.
         """
         changed = self.check_creation(type_, properties)
         record = self._insert_record(type_, id_)
@@ -109,7 +109,7 @@ class CrmStore:
         return record
 
     def check_creation(self, type_: ObjectType, properties: Mapping[str, object]) -> dict[str, str]:
-        """The values a new record would get.
+        """Return the values a new record would get.
 
         Raises:
             HubSpotError: 400 or 409.
@@ -120,10 +120,10 @@ class CrmStore:
         return changed
 
     def update(self, record: CrmRecord, properties: Mapping[str, object], source: ChangeSource) -> CrmRecord:
-        """Write properties of a live record; values it already has change nothing and are told to nobody.
+        """Write properties of a live record; values equal to the current ones are not reported as changes.
 
         Raises:
-            HubSpotError: 400 or 409, and nothing was written.
+            HubSpotError: 400 or 409; nothing was written.
         """
         changed = accepted_changes(
             record.type, record.properties, properties, self._known_properties.get(record.type.type_id)
@@ -137,16 +137,16 @@ class CrmStore:
         return record
 
     def archive(self, record: CrmRecord, source: ChangeSource) -> None:
-        """Put a record into the recycle bin; its unique values are free again."""
+        """Move a record to the recycle bin and release its unique values."""
         record.archived_at_ms = self._clock.now_ms()
         self._unique.release(record.type, record.id)
         self._report_change(ChangeKind.DELETION, record, source)
 
     def restore(self, record: CrmRecord, source: ChangeSource) -> None:
-        """Take a record out of the recycle bin.
+        """Restore a record from the recycle bin.
 
         Raises:
-            HubSpotError: 409, its e-mail address belongs to another by now.
+            HubSpotError: 409, another record now has its e-mail address.
         """
         self._refuse_duplicates(record.type, record.id, record.properties)
         record.archived_at_ms = None
@@ -154,18 +154,18 @@ class CrmStore:
         self._report_change(ChangeKind.RESTORE, record, source)
 
     def merge(self, primary: CrmRecord, other: CrmRecord, source: ChangeSource) -> CrmRecord:
-        """Fold `other` into `primary`; the survivor has a new id where the portal is set so.
+        """Merge `other` into `primary`; the survivor gets a new id if the portal is configured so.
 
         Raises:
             HubSpotError: 400 for a record with itself, 414 past 250 merges.
         """
         type_ = primary.type
         check_merge(primary, other)
-        gone = [other, primary] if self._config.merge_makes_new_id else [other]
+        merged_records = [other, primary] if self._config.merge_makes_new_id else [other]
         moved = properties_moved(primary, other)
-        written = {**primary.properties, **moved, "hs_merged_object_ids": merged_ids(primary, gone)}
+        written = {**primary.properties, **moved, "hs_merged_object_ids": merged_ids(primary, merged_records)}
         survivor = self._insert_record(type_, None) if self._config.merge_makes_new_id else primary
-        for record in gone:
+        for record in merged_records:
             del self._records[type_.type_id][record.id]
             self.previous_ids.retire(type_, record.id, survivor.id)
             self._unique.move(type_, record.id, survivor.id)
@@ -176,7 +176,7 @@ class CrmStore:
         return survivor
 
     def erase(self, record: CrmRecord, source: ChangeSource) -> None:
-        """Erase a record for good, as a privacy deletion does; the deletion is told too, in either order."""
+        """Erase a record for good, as a privacy deletion does; report that and the deletion, in random order."""
         del self._records[record.type.type_id][record.id]
         self._unique.release(record.type, record.id)
         self.associations.erase(_ref(record))
@@ -203,9 +203,9 @@ class CrmStore:
             raise already_exists(type_.singular.capitalize(), holder)
 
     def _report_property_changes(self, record: CrmRecord, changed: Mapping[str, str], source: ChangeSource) -> None:
-        told = self._build_change(ChangeKind.PROPERTY_CHANGE, record, source)
+        change = self._build_change(ChangeKind.PROPERTY_CHANGE, record, source)
         for name, value in changed.items():
-            self._on_change(replace(told, property_name=name, property_value=value))
+            self._on_change(replace(change, property_name=name, property_value=value))
 
     def _report_change(self, kind: ChangeKind, record: CrmRecord, source: ChangeSource) -> None:
         self._on_change(self._build_change(kind, record, source))
@@ -219,4 +219,4 @@ class CrmStore:
 
 
 def _ref(record: CrmRecord) -> ObjectRef:
-    return ObjectRef(record.type.type_id, record.id)
+    return record.ref

@@ -1,4 +1,4 @@
-"""Who holds a value that may exist once per portal, such as a contact's e-mail. Rule: letters' case makes no other."""
+"""Holders of unique property values, such as a contact's e-mail address. Values that differ only in case are equal."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,7 +6,7 @@ from spokes.simulator.crm.object_types import ObjectType
 
 
 class UniqueValues:
-    """The unique properties of each type (by objectTypeId) and which record holds which value."""
+    """The unique properties of each type (by objectTypeId), and the record that holds each value."""
 
     def __init__(self, properties: Mapping[str, frozenset[str]]) -> None:
         self._properties = properties
@@ -14,15 +14,15 @@ class UniqueValues:
         self._keys_by_record: dict[tuple[str, str], set[tuple[str, str, str]]] = {}
 
     def is_unique(self, type_: ObjectType, name: str) -> bool:
-        """Whether `name` identifies records of this type."""
+        """Return whether `name` is a unique property of this type."""
         return name in self._properties.get(type_.type_id, ())
 
     def holder(self, type_: ObjectType, name: str, value: str) -> str | None:
-        """The id of the record that holds the value."""
+        """Return the id of the record that holds the value."""
         return self._holders.get((type_.type_id, name, value.lower()))
 
     def conflict(self, type_: ObjectType, id_: str | None, values: Mapping[str, str]) -> str | None:
-        """The id of another record that holds one of these values."""
+        """Return the id of another record that holds one of these values."""
         for name in self._properties.get(type_.type_id, ()):
             holder = self.holder(type_, name, values[name]) if values.get(name) else None
             if holder is not None and holder != id_:
@@ -30,7 +30,7 @@ class UniqueValues:
         return None
 
     def assign(self, type_: ObjectType, id_: str, values: Mapping[str, str]) -> None:
-        """Let the record hold those of `values` that are unique and not empty."""
+        """Make the record the holder of those `values` that are unique and not empty."""
         for name in self._properties.get(type_.type_id, ()):
             if values.get(name):
                 key = (type_.type_id, name, values[name].lower())
@@ -38,16 +38,16 @@ class UniqueValues:
                 self._keys_by_record.setdefault((type_.type_id, id_), set()).add(key)
 
     def release(self, type_: ObjectType, id_: str, names: Iterable[str] | None = None) -> None:
-        """Free what the record holds of these properties, or of all."""
-        held = self._keys_by_record.get((type_.type_id, id_), set())
-        wanted = None if names is None else set(names)
-        for key in [key for key in held if wanted is None or key[1] in wanted]:
-            held.discard(key)
+        """Release the record's values of these properties, or all its values."""
+        keys = self._keys_by_record.get((type_.type_id, id_), set())
+        released_names = None if names is None else set(names)
+        for key in [key for key in keys if released_names is None or key[1] in released_names]:
+            keys.discard(key)
             del self._holders[key]
 
     def move(self, type_: ObjectType, old_id: str, new_id: str) -> None:
-        """Hand what a merged record held to its survivor: a contact keeps every address it was known by."""
-        held = self._keys_by_record.pop((type_.type_id, old_id), set())
-        for key in held:
+        """Move a merged record's values to its survivor: a contact keeps all its former addresses."""
+        keys = self._keys_by_record.pop((type_.type_id, old_id), set())
+        for key in keys:
             self._holders[key] = new_id
-        self._keys_by_record.setdefault((type_.type_id, new_id), set()).update(held)
+        self._keys_by_record.setdefault((type_.type_id, new_id), set()).update(keys)

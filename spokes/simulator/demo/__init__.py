@@ -1,6 +1,6 @@
-"""`python -m spokes.simulator demo`: the whole house at work, checked against the truth. Rule: what it starts, it ends.
+"""`python -m spokes.simulator demo`: run everything on a simulated HubSpot and compare the audit with the simulator.
 
-It plays HubSpot in this process and starts everything else as `python -m spokes up` would for anybody.
+The simulator runs in this process; Valkey, web and workers are started by `python -m spokes up` and stopped at the end.
 """
 
 import argparse
@@ -32,25 +32,30 @@ from spokes.simulator.demo.people import People
 from spokes.simulator.demo.scenario import CALL_LIMIT, Scenario, demo_config
 from spokes.simulator.errors import JsonObject
 
-_PUBLIC_URL: Final = "https://hooks.example.com"  # where HubSpot believes it calls; the simulator plays the proxy too
+_PUBLIC_URL: Final = "https://hooks.example.com"  # the URL HubSpot calls and signs; the simulator also plays the proxy
 _START_TIMEOUT_S: Final = 40.0
-_PHASE_TIMEOUT_S: Final = 90.0  # for one phase to be worked off; far more than it takes
+_PHASE_TIMEOUT_S: Final = 90.0  # for the events of one phase; far more than they take
 _STOP_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.5
-_MAX_NAMED: Final = 5  # events of a disagreement that are shown
+_MAX_NAMED: Final = 5  # events shown of a row that differs
 console: Final = Console(width=None if sys.stdout.isatty() else 110)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the demo; return 0 when everything the audit says is true."""
+    """Run the demo; return 0 if every row of the comparison agrees."""
     parser = argparse.ArgumentParser(
         prog="python -m spokes.simulator demo",
-        description="Play a day at HubSpot to one web process and two workers, then set what the audit says beside "
-        "what is true. Exit code 0 when every row agrees.",
+        description="Simulate a day at HubSpot for one web process and two workers, then compare the audit with "
+        "the simulator's state. Exit code 0 if every row agrees.",
     )
-    parser.add_argument("--seed", type=int, default=1, help="same seed, same day (default: %(default)s)")
-    parser.add_argument("--size", type=float, default=1.0, help="1 makes more than 2,000 events (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="worker processes (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed of all random choices (default: %(default)s)")
+    parser.add_argument(
+        "--size",
+        type=float,
+        default=1.0,
+        help="amount of edits; 1 causes more than 2,000 events (default: %(default)s)",
+    )
+    parser.add_argument("--workers", type=int, default=2, help="number of worker processes (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the data and the log")
     arguments = parser.parse_args(argv)
     data = Settings.from_env().data_dir / f"demo-{os.getpid()}-{secrets.token_hex(3)}"
@@ -58,13 +63,13 @@ def main(argv: Sequence[str]) -> int:
     try:
         return asyncio.run(_until_signalled(arguments, data))
     except (asyncio.CancelledError, KeyboardInterrupt):
-        console.print("Stopped; nothing is left running.")
+        console.print("Stopped; all processes have ended.")
         return 130
 
 
 async def _until_signalled(arguments: argparse.Namespace, data: Path) -> int:
     run = asyncio.current_task()
-    assert run is not None  # noqa: S101 - we are in it
+    assert run is not None  # noqa: S101 - this coroutine runs in a task
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, run.cancel)
     rows: list[ComparisonRow] = []
@@ -82,14 +87,14 @@ async def _run_demo(arguments: argparse.Namespace, data: Path) -> list[Compariso
     started = time.monotonic()
     port, token, secret = free_port(), secrets.token_hex(16), secrets.token_hex(16)
     base = f"http://127.0.0.1:{port}"
-    day = demo_config(
+    simulator_config = demo_config(
         seed=arguments.seed,
         public_url=f"{_PUBLIC_URL}{RECEIVER_PATH}",
         connect_url=f"{base}{RECEIVER_PATH}",
         token=token,
         secret=secret,
     )
-    async with Simulator(day) as sim:
+    async with Simulator(simulator_config) as sim:
         env = {
             "DATA_DIR": str(data),
             "PORT": str(port),
@@ -104,7 +109,7 @@ async def _run_demo(arguments: argparse.Namespace, data: Path) -> list[Compariso
             with console.status("Starting Valkey, web and workers"):
                 await wait_until_ready(base)
             people = People(sim, Random(f"{arguments.seed} people"))
-            scenario = Scenario(sim, people, Random(f"{arguments.seed} day"), arguments.size)
+            scenario = Scenario(sim, people, Random(f"{arguments.seed} simulator_config"), arguments.size)
             await _play_scenario(scenario, env)
             records = await _export_audit(env)
             intact = await run_command(env, "audit", "verify") is not None
@@ -115,10 +120,10 @@ async def _run_demo(arguments: argparse.Namespace, data: Path) -> list[Compariso
 
 @asynccontextmanager
 async def _processes(env: dict[str, str], workers: int, data: Path) -> AsyncIterator[None]:
-    """Run Valkey, web and workers as processes, in a session of their own, so that Ctrl-C reaches only us."""
+    """Run Valkey, web and workers as processes in their own session, so that Ctrl-C reaches only this process."""
     command = (sys.executable, "-m", "spokes", "up", "--workers", str(workers), "--with-parent")
     with (data / "log.txt").open("wb") as log:
-        house = await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *command,
             env=clean_environment(env),
             stdin=asyncio.subprocess.DEVNULL,
@@ -129,18 +134,18 @@ async def _processes(env: dict[str, str], workers: int, data: Path) -> AsyncIter
         try:
             yield
         finally:
-            if house.returncode is None:
-                house.terminate()
+            if process.returncode is None:
+                process.terminate()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STOP_TIMEOUT_S):
-                    await house.wait()
-            if house.returncode is None:
-                house.kill()
-                await house.wait()
+                    await process.wait()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
 
 async def _play_scenario(scenario: Scenario, env: dict[str, str]) -> None:
-    """Play the day, each phase until it is worked off."""
+    """Run the scenario, and wait after each phase until its events are processed."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description:<28}"),
@@ -150,15 +155,15 @@ async def _play_scenario(scenario: Scenario, env: dict[str, str]) -> None:
     )
     with Progress(*columns, console=console) as progress:
         sent = progress.add_task("events delivered", total=None)
-        done = progress.add_task("events worked off", total=None)
+        done = progress.add_task("events processed", total=None)
         watching = asyncio.create_task(_show_sent(scenario, progress, sent))
         try:
             async for phase in scenario.phases():
-                progress.update(done, description=f"worked off: {phase}")
+                progress.update(done, description=f"processed: {phase}")
                 await _wait_until_processed(scenario, env, progress, done)
         finally:
             watching.cancel()
-        progress.update(done, description="events worked off")
+        progress.update(done, description="events processed")
 
 
 async def _show_sent(scenario: Scenario, progress: Progress, sent: TaskID) -> None:
@@ -169,39 +174,41 @@ async def _show_sent(scenario: Scenario, progress: Progress, sent: TaskID) -> No
 
 
 async def _wait_until_processed(scenario: Scenario, env: dict[str, str], progress: Progress, done: TaskID) -> None:
-    """Wait until the audit knows an end of every event, and of every refused request."""
+    """Wait until the audit has a final outcome of every event, and a record of every refused request."""
     deadline = time.monotonic() + _PHASE_TIMEOUT_S
     while time.monotonic() < deadline:
-        await scenario.sim.sender.wait_until_drained()  # our own writes come back as events
-        truth = ExpectedState(scenario)
+        await scenario.sim.sender.wait_until_drained()  # our own writes cause events too
+        expected_state = ExpectedState(scenario)
         records = await _export_audit(env)
-        ended, expected = truth.count_settled(records), len(truth.outcomes)
+        ended, expected = expected_state.count_settled(records), len(expected_state.outcomes)
         progress.update(done, completed=ended, total=expected)
-        told = sum(sum(one["detail"]["reasons"].values()) for one in records if one["action"] == "requests.refused")
-        if ended == expected == len(ExpectedState(scenario).outcomes) and told >= sum(scenario.refused.values()):
+        refused = sum(
+            sum(record["detail"]["reasons"].values()) for record in records if record["action"] == "requests.refused"
+        )
+        if ended == expected == len(ExpectedState(scenario).outcomes) and refused >= sum(scenario.refused.values()):
             return
         await asyncio.sleep(_POLL_S)
 
 
 async def wait_until_ready(base: str) -> None:
-    """Wait until the receiver can take deliveries."""
+    """Wait until the web process accepts deliveries."""
     async with aiohttp.ClientSession() as session, asyncio.timeout(_START_TIMEOUT_S):
         while True:
             with contextlib.suppress(aiohttp.ClientError):
-                async with session.get(f"{base}/readyz") as answer:
-                    if answer.ok:
+                async with session.get(f"{base}/readyz") as response:
+                    if response.ok:
                         return
             await asyncio.sleep(0.1)
 
 
 async def _export_audit(env: dict[str, str]) -> list[JsonObject]:
-    """Ask the project what it says happened, as an operator would."""
+    """Export the audit records, as an operator would."""
     output = await run_command(env, "audit", "export", "--format", "jsonl")
     return [orjson.loads(line) for line in (output or b"").splitlines()]
 
 
 async def run_command(env: dict[str, str], *command: str) -> bytes | None:
-    """Run a command of the console; return what it printed, None when it failed."""
+    """Run a `spokes` command; return its output, or None if it failed."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "spokes", *command, env=clean_environment(env), stdout=asyncio.subprocess.PIPE
     )
@@ -215,28 +222,28 @@ async def run_command(env: dict[str, str], *command: str) -> bytes | None:
 
 
 def _print_rows(rows: list[ComparisonRow], sim: Simulator, seconds: float) -> None:
-    table = Table("", "the audit says", "true is", "", title="What the project says, beside what is true")
+    table = Table("", "audit", "simulator", "", title="Audit compared with the simulator's state")
     for row in rows:
         named = ", ".join(row.differing[:_MAX_NAMED]) + (" ..." if len(row.differing) > _MAX_NAMED else "")
-        verdict = "[green]agrees" if row.agrees else f"[red]DIFFERS[/] {named}"
-        table.add_row(row.name, str(row.reported), str(row.expected), verdict)
+        result = "[green]agrees" if row.agrees else f"[red]DIFFERS[/] {named}"
+        table.add_row(row.name, str(row.reported), str(row.expected), result)
     console.print(table)
     calls, limits = sim.requests.by_status(), sim.limiter.counts
     failed = sum(count for status, count in calls.items() if status not in {200, 201, 204, 207, 429})
     console.print(
-        f"{sim.requests.total} CRM calls, of which {limits.refused} were answered 429 and {failed} failed otherwise "
-        f"(limit: {CALL_LIMIT} in 10 s). {seconds:.0f} s in all, the start of the processes included."
+        f"{sim.requests.total} CRM calls, of which {limits.refused} got a 429 and {failed} failed otherwise "
+        f"(limit: {CALL_LIMIT} in 10 s). {seconds:.0f} s in total, including the start of the processes."
     )
 
 
 def clean_environment(env: dict[str, str]) -> dict[str, str]:
-    """This process's environment without settings of a real deployment: a demo must not touch one."""
+    """Return this process's environment without Spokes' settings, so that no real deployment is used, plus `env`."""
     ours = {name.upper() for name in Settings.model_fields}
     return {**{name: value for name, value in os.environ.items() if name not in ours}, **env}
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return an unused port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,10 +1,11 @@
-"""What is true of a demo, set beside what the audit says. Rule: the truth is read off HubSpot's side alone.
+"""Comparison of the audit with the state expected from the simulator alone.
 
-What the handlers claim is written down here once more, on purpose: if the project forgot one, the two would differ.
+The event types that handlers register for are deliberately listed here again: if the project lost one, the two sides
+would differ.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -16,7 +17,7 @@ from spokes.simulator.demo.scenario import Scenario
 from spokes.simulator.errors import JsonObject
 from spokes.simulator.webhooks.delivery_log import Attempt
 
-EventIdentityKey: TypeAlias = tuple[object, ...]  # what makes two tellings the same event
+EventIdentityKey: TypeAlias = tuple[object, ...]  # equal for redeliveries of one event
 
 _FAMILIES: Final = {CONTACT: "contact", COMPANY: "company", DEAL: "deal", TICKET: "ticket"}
 REGISTERED_TYPES: Final = frozenset(
@@ -39,7 +40,7 @@ _REASONS: Final[Mapping[str, str]] = {
 
 
 class DemoDay(Protocol):
-    """What is looked at: who sent, who worked, and the requests beside the sender's own."""
+    """What `ExpectedState` needs of a run: the simulator, its users, and requests sent past the sender's queue."""
 
     sim: Simulator
     people: People
@@ -48,7 +49,7 @@ class DemoDay(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
-    """One line of the comparison; `differing` names what the two sides disagree on."""
+    """One row of the comparison; `differing` lists the items on which the two sides disagree."""
 
     name: str
     reported: object
@@ -57,15 +58,15 @@ class ComparisonRow:
 
     @property
     def agrees(self) -> bool:
-        """Whether both sides say the same."""
+        """Whether both sides are equal."""
         return self.reported == self.expected and not self.differing
 
 
 class ExpectedState:
-    """Everything that the receiver acknowledged, and how each event of it should have ended."""
+    """Everything the receiver acknowledged, and the expected outcome of each event."""
 
     def __init__(self, scenario: DemoDay, registered: frozenset[str] = REGISTERED_TYPES) -> None:
-        """Read it off `scenario`, whose handlers claim what `claimed` says."""
+        """Derive the state from `scenario`, whose handlers are registered for the types `registered`."""
         self._scenario = scenario
         requests = list(_acknowledged(scenario))
         elements = [element for request in requests for element in request]
@@ -73,11 +74,11 @@ class ExpectedState:
         self.received = len(elements)
         events = [element for element in elements if "eventId" in element]
         self.malformed = len(elements) - len(events)
-        wanted = [element for element in events if registration_of(element) in registered]
-        self.ignored = len(events) - len(wanted)
-        self.identities = {element["eventId"]: _identity_key(element) for element in wanted}
-        self.outcomes = {_identity_key(element): self._expected_outcome(element) for element in wanted}
-        self.duplicates = len(wanted) - len(self.outcomes)
+        registered_elements = [element for element in events if registration_of(element) in registered]
+        self.ignored = len(events) - len(registered_elements)
+        self.identities = {element["eventId"]: _identity_key(element) for element in registered_elements}
+        self.outcomes = {_identity_key(element): self._expected_outcome(element) for element in registered_elements}
+        self.duplicates = len(registered_elements) - len(self.outcomes)
 
     def _expected_outcome(self, element: JsonObject) -> str:
         people = self._scenario.people
@@ -88,30 +89,32 @@ class ExpectedState:
         return "dead" if str(element.get("objectId")) in people.deleted_contacts else "processed"
 
     def count_settled(self, records: Iterable[JsonObject]) -> int:
-        """Return of how many of these events the audit knows an end."""
+        """Return the number of these events that have a final outcome in the audit."""
         return len(
             self.outcomes.keys() & {self.identity(record) for record in records if record["outcome"] in _TERMINAL}
         )
 
     def identity(self, record: JsonObject) -> EventIdentityKey:
-        """The event that a record of the audit is about."""
+        """Return the key of the event that an audit record is about."""
         return self.identities.get(record["event_id"], (record["event_id"],))
 
 
 def compare(scenario: Scenario, records: list[JsonObject], *, chain_intact: bool) -> Iterator[ComparisonRow]:
-    """Set the audit's records beside the truth, row by row."""
-    truth, people = ExpectedState(scenario), scenario.people
+    """Yield the rows that compare the audit's records with the expected state."""
+    expected_state, people = ExpectedState(scenario), scenario.people
     heads = [record["detail"] for record in records if record["action"] == "delivery.received"]
-    yield ComparisonRow("deliveries acknowledged", len(heads), truth.deliveries)
-    yield ComparisonRow("events in them", sum(head.get("received", 0) for head in heads), truth.received)
+    yield ComparisonRow("deliveries acknowledged", len(heads), expected_state.deliveries)
+    yield ComparisonRow("events in them", sum(head.get("received", 0) for head in heads), expected_state.received)
     yield ComparisonRow(
-        "ignored: no handler claims them", sum(sum(head.get("ignored", {}).values()) for head in heads), truth.ignored
+        "ignored: no handler registered",
+        sum(sum(head.get("ignored", {}).values()) for head in heads),
+        expected_state.ignored,
     )
-    yield ComparisonRow("duplicates dropped", _count(records, "duplicate"), truth.duplicates)
-    yield ComparisonRow("malformed elements set aside", _count(records, "quarantined"), truth.malformed)
+    yield ComparisonRow("duplicates dropped", _count(records, "duplicate"), expected_state.duplicates)
+    yield ComparisonRow("malformed elements quarantined", _count(records, "quarantined"), expected_state.malformed)
     yield from _refusal_rows(scenario, records)
-    yield from _outcome_rows(truth, records)
-    yield ComparisonRow("events with more than one end", _settled_twice(records), 0)
+    yield from _outcome_rows(expected_state, records)
+    yield ComparisonRow("events with more than one final outcome", _settled_twice(records), 0)
     contacts = _objects_changed(scenario, CONTACT) - people.erased_contacts
     yield _set_row("contacts written", _objects_written(records, "contacts.update") - people.erased_contacts, contacts)
     yield _set_row(
@@ -129,7 +132,7 @@ def compare(scenario: Scenario, records: list[JsonObject], *, chain_intact: bool
 
 
 def _acknowledged(scenario: DemoDay) -> Iterator[list[JsonObject]]:
-    """The elements of every genuine request that was answered 2xx."""
+    """Yield the elements of every correctly signed request that was acknowledged with 2xx."""
     deliveries = scenario.sim.deliveries
     by_serial = {event.serial: event.element for event in deliveries.events}
     for attempt in deliveries.attempts:
@@ -139,7 +142,7 @@ def _acknowledged(scenario: DemoDay) -> Iterator[list[JsonObject]]:
 
 
 def registration_of(element: JsonObject) -> str:
-    """The claim that would take the element, in either dialect."""
+    """Return the event type by which a handler registers for the element, in either of HubSpot's dialects."""
     family, _, kind = element["subscriptionType"].partition(".")
     family = _FAMILIES.get(element.get("objectTypeId", ""), family)
     name = element.get("propertyName")
@@ -155,35 +158,37 @@ def _count(records: Iterable[JsonObject], outcome: str) -> int:
 
 
 def _refusal_rows(scenario: Scenario, records: Iterable[JsonObject]) -> Iterator[ComparisonRow]:
-    says: Counter[str] = Counter()
+    reported: Counter[str] = Counter()
     for record in records:
         if record["action"] == "requests.refused":
-            says.update(record["detail"]["reasons"])
-    true: Counter[str] = Counter()
-    for manner, requests in scenario.refused.items():
-        true[_REASONS[manner]] += requests
-    for reason in sorted(says | true):
-        yield ComparisonRow(f"requests refused: {reason}", says[reason], true[reason])
+            reported.update(record["detail"]["reasons"])
+    expected: Counter[str] = Counter()
+    for variant, requests in scenario.refused.items():
+        expected[_REASONS[variant]] += requests
+    for reason in sorted(reported | expected):
+        yield ComparisonRow(f"requests refused: {reason}", reported[reason], expected[reason])
 
 
-def _outcome_rows(truth: ExpectedState, records: Iterable[JsonObject]) -> Iterator[ComparisonRow]:
-    """How events ended, outcome by outcome, compared event by event."""
-    says = {truth.identity(record): record["outcome"] for record in records if record["outcome"] in _TERMINAL}
+def _outcome_rows(expected_state: ExpectedState, records: Iterable[JsonObject]) -> Iterator[ComparisonRow]:
+    """Yield a row for each outcome, compared event by event."""
+    outcomes = {
+        expected_state.identity(record): record["outcome"] for record in records if record["outcome"] in _TERMINAL
+    }
     for outcome in ("processed", "echo", "superseded", "dead"):
-        said = {identity for identity, end in says.items() if end == outcome}
-        meant = {identity for identity, end in truth.outcomes.items() if end == outcome}
-        yield _set_row(f"events that ended as {outcome}", said, meant)
-    yield ComparisonRow("events with any other end", len(set(says) - set(truth.outcomes)), 0)
+        reported = {identity for identity, event_outcome in outcomes.items() if event_outcome == outcome}
+        expected = {identity for identity, event_outcome in expected_state.outcomes.items() if event_outcome == outcome}
+        yield _set_row(f"events with outcome {outcome}", reported, expected)
+    yield ComparisonRow("unexpected events", len(set(outcomes) - set(expected_state.outcomes)), 0)
 
 
 def _settled_twice(records: Iterable[JsonObject]) -> int:
-    ends = Counter(record["event_key"] for record in records if record["outcome"] in _TERMINAL)
-    return sum(count > 1 for count in ends.values())
+    final_counts = Counter(record["event_key"] for record in records if record["outcome"] in _TERMINAL)
+    return sum(count > 1 for count in final_counts.values())
 
 
 def _objects_written(records: Iterable[JsonObject], method: str) -> set[str]:
     written = {record["object_id"] for record in records if _is_write(record, method) and record["detail"]["ok"]}
-    return written - {None}  # of an erased person
+    return written - {None}  # the object id of an erased contact
 
 
 def _is_write(record: JsonObject, method: str) -> bool:
@@ -191,13 +196,13 @@ def _is_write(record: JsonObject, method: str) -> bool:
 
 
 def _objects_changed(scenario: Scenario, type_id: str) -> set[str]:
-    """Objects that calls of the API wrote to."""
+    """Return the objects that API calls wrote to."""
     calls = (call for call in scenario.sim.requests if call.type_id == type_id and call.status in {200, 207})
     return {write.object_id for call in calls for write in call.writes}
 
 
 def _objects_with_creation(records: list[JsonObject], method: str) -> set[str]:
-    """The objects whose events had something made; also where HubSpot's answer got lost on the way."""
+    """Return the objects whose events created a record, even if HubSpot's response was lost."""
     keys = {record["event_key"] for record in records if _is_write(record, method)}
     return {record["object_id"] for record in records if record["event_key"] in keys and record["action"] == "event"}
 
@@ -208,24 +213,27 @@ def _deals_with_one_task(people: People) -> set[str]:
 
 def _tickets_with_one_note(people: People) -> set[str]:
     bodies = Counter(note.properties.get("hs_note_body") for note in people.records("notes"))
-    said = {ticket: f"Support ticket {ticket} was closed." for ticket in people.closed_tickets & set(people.tickets)}
-    return {ticket for ticket, body in said.items() if bodies[body] == 1}
+    expected_bodies = {
+        ticket: f"Support ticket {ticket} was closed." for ticket in people.closed_tickets & set(people.tickets)
+    }
+    return {ticket for ticket, body in expected_bodies.items() if bodies[body] == 1}
 
 
 def associated_ids(people: People, ref: ObjectRef, type_: str) -> list[str]:
-    """The ids of the records of a type that belong to this one."""
+    """Return the ids of the records of a type associated with an object."""
     crm = people.sim.crm
     return [object_id for object_id, _ in crm.associations.associations_of(ref, crm.types.resolve(type_))]
 
 
-def wrong_values(people: People, type_: str, name: str, right: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
-    """How many records do not have the value they should, and which."""
-    wrong = tuple(record.id for record in people.records(type_) if record.properties.get(name) != right.get(record.id))
+def wrong_values(people: People, type_: str, name: str, expected: Mapping[str, str]) -> tuple[int, tuple[str, ...]]:
+    """Return the number and the ids of the records whose property differs from the expected value."""
+    wrong = tuple(
+        record.id for record in people.records(type_) if record.properties.get(name) != expected.get(record.id)
+    )
     return len(wrong), wrong
 
 
 def _set_row(
-    what: str, says: set[str] | set[EventIdentityKey], true: set[str] | set[EventIdentityKey]
+    name: str, reported: set[str] | set[EventIdentityKey], expected: set[str] | set[EventIdentityKey]
 ) -> ComparisonRow:
-    name: Callable[[object], str] = str
-    return ComparisonRow(what, len(says), len(true), tuple(sorted(map(name, says ^ true))))
+    return ComparisonRow(name, len(reported), len(expected), tuple(sorted(str(item) for item in reported ^ expected)))

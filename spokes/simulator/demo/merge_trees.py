@@ -1,7 +1,6 @@
-"""A CRM whose records are merged over and over. Rule: seeded; what is true in the end is known.
+"""Random merge trees of contacts: pairs, chains, merges of merges. Seeded, with a known expected end state.
 
-Contacts are entered, edited and merged at random: pairs, chains, merges of merges. Whoever delivers what HubSpot tells
-of it may do so in any order.
+The events may be delivered in any order.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from spokes.simulator.crm.records import CrmRecord
 
 @dataclass(slots=True)
 class MergeTrees:
-    """Contacts with a phone number as people type it, and the number it should become, by the id they live under."""
+    """Contacts with a phone number as users type it; `phones` maps surviving ids to the expected E.164 number."""
 
     sim: Simulator
     rng: Random
@@ -22,9 +21,9 @@ class MergeTrees:
     merge_count: int = 0
 
     def grow(self, steps: int) -> None:
-        """Do so many things at random; about a third of them are merges.
+        """Apply `steps` random edits, about a third of them merges.
 
-        All of it may take no more than a millisecond, so no contact is edited twice: nobody could tell which came last.
+        All of them can fall into one millisecond, so no contact is edited twice: their order would be unknown.
         """
         edited: set[str] = set()
         for _ in range(steps):
@@ -37,7 +36,7 @@ class MergeTrees:
                 self._edit(edited)
 
     def wrong_contacts(self) -> list[str]:
-        """Return the ids of contacts whose number is not as it should be."""
+        """Return the ids of contacts whose number is not the expected one."""
         return [id_ for id_, phone in self.phones.items() if self._record(id_).properties["phone"] != phone]
 
     def _create(self) -> None:

@@ -1,13 +1,13 @@
-"""What people do in the demo, edit by edit, and what should come of it. Rule: chance comes from the seed alone.
+"""Edits by the users of the demo's portal, and the state their CRM should reach. Seeded.
 
-Phones and domains are made messy in known ways, so that their right form is known without asking the code under test.
+Phones and domains are entered in known non-canonical forms, so the expected value does not depend on the tested code.
 """
 
 from dataclasses import dataclass, field
 from random import Random
 
 from spokes.simulator.app import Simulator
-from spokes.simulator.changes import USER, AssociationSpec, Change, ChangeKind, ObjectRef
+from spokes.simulator.changes import USER, AssociationSpec, Change, ChangeKind
 from spokes.simulator.crm.association_types import HUBSPOT_DEFINED
 from spokes.simulator.crm.records import CrmRecord
 from spokes.simulator.errors import JsonObject
@@ -18,7 +18,7 @@ _WON_SHARE = 0.15  # share of deals
 
 @dataclass(slots=True)
 class People:
-    """The people of one portal, and the state in which their CRM should end."""
+    """The users of one portal, and the expected end state of their CRM."""
 
     sim: Simulator
     rng: Random
@@ -27,47 +27,45 @@ class People:
     won_deals: set[str] = field(default_factory=set)  # deals
     tickets: dict[str, str] = field(default_factory=dict)  # ticket id -> its contact
     closed_tickets: set[str] = field(default_factory=set)  # tickets
-    deleted_contacts: set[str] = field(
-        default_factory=set
-    )  # contacts that were deleted before anybody was told of them
-    erased_contacts: set[str] = field(default_factory=set)  # contacts; the audit no longer names them
-    stale_event_ids: set[int] = field(default_factory=set)  # ids of events that are older than what was applied
+    deleted_contacts: set[str] = field(default_factory=set)  # contacts deleted before their events were delivered
+    erased_contacts: set[str] = field(default_factory=set)  # contacts; the audit no longer has their ids
+    stale_event_ids: set[int] = field(default_factory=set)  # events older than the newest change of the property
 
     def new_contact(self) -> None:
-        """Enter a contact with a phone as people type it."""
+        """Create a contact with a phone as users type it."""
         number = self.rng.randint(2_000_000, 9_999_999)
-        phone, right = self._phone(number)
+        phone, expected = self._phone(number)
         record = self._create("contacts", {"email": f"person.{number}.{len(self.phones)}@example.com", "phone": phone})
-        self.phones[record.id] = right
+        self.phones[record.id] = expected
 
     def new_deleted_contact(self) -> None:
-        """Enter a contact and delete it at once: whoever is told of it finds nothing."""
+        """Create a contact and delete it at once, so that its handler finds no record."""
         record = self._create("contacts", {"phone": "(415) 555-2671"})
         self.sim.crm.archive(record, USER)
         self.deleted_contacts.add(record.id)
 
     def new_phone(self, contact: CrmRecord) -> None:
         """Change a phone."""
-        phone, right = self._phone(self.rng.randint(2_000_000, 9_999_999))
+        phone, expected = self._phone(self.rng.randint(2_000_000, 9_999_999))
         self.sim.crm.update(contact, {"phone": phone}, USER)
-        self.phones[contact.id] = right
+        self.phones[contact.id] = expected
 
     def stale_change(self, contact: CrmRecord) -> None:
-        """Have a change told that is older than the contact's last; nothing changes now."""
+        """Send an event of a change older than the contact's last, without changing the record."""
         at_ms = contact.created_at_ms - 5000
-        change = Change(ChangeKind.PROPERTY_CHANGE, _ref(contact), USER, at_ms, "phone", "1 415 2000000")
+        change = Change(ChangeKind.PROPERTY_CHANGE, contact.ref, USER, at_ms, "phone", "1 415 2000000")
         elements = self.sim.subscriptions.build_elements(change)
         self.stale_event_ids |= {element["eventId"] for element in elements}
         self.sim.sender.submit(self.sim.portal.config.portal_id, elements)
 
     def new_company(self) -> None:
-        """Enter a company with its domain as people paste it."""
+        """Create a company with its domain as users paste it."""
         name = f"acme-{len(self.domains)}.example.com"
-        messy = self.rng.choice((f"https://www.{name}/about", f"WWW.{name.upper()}", f"http://{name}/", name))
-        self.domains[self._create("companies", {"name": "Acme", "domain": messy}).id] = name
+        entered = self.rng.choice((f"https://www.{name}/about", f"WWW.{name.upper()}", f"http://{name}/", name))
+        self.domains[self._create("companies", {"name": "Acme", "domain": entered}).id] = name
 
     def new_deal(self) -> None:
-        """Enter a deal; some are won by then."""
+        """Create a deal; some are won already."""
         won = self.rng.random() < _WON_SHARE
         record = self._create("deals", {"dealname": "A deal", "dealstage": "closedwon" if won else "qualifiedtobuy"})
         if won:
@@ -85,7 +83,7 @@ class People:
             contact = self.rng.choice(contacts)
             associations = self.sim.crm.associations
             label = associations.types.find(_TICKET_TO_CONTACT, ticket.type, contact.type)
-            associations.add(_ref(ticket), _ref(contact), [label], USER)
+            associations.add(ticket.ref, contact.ref, [label], USER)
             self.tickets[ticket.id] = contact.id
 
     def close(self, ticket: CrmRecord) -> None:
@@ -100,13 +98,13 @@ class People:
         del self.phones[other.id]
 
     def erase(self, contact: CrmRecord) -> None:
-        """Erase a person."""
+        """Erase a contact, as a privacy deletion does."""
         self.sim.crm.erase(contact, USER)
         del self.phones[contact.id]
         self.erased_contacts.add(contact.id)
 
     def random_edit(self) -> None:
-        """Do something that no handler asks for."""
+        """Make an edit for which no handler is registered."""
         match self.rng.randint(0, 3):
             case 0:
                 self._create("starships", {"name": "Rocinante"})
@@ -123,14 +121,10 @@ class People:
         return sorted(self.sim.crm.records(self.sim.crm.types.resolve(type_)), key=lambda record: int(record.id))
 
     def _phone(self, number: int) -> tuple[str, str]:
-        """A phone as people type it, and as it should be: San Francisco numbers, valid whatever their last seven."""
+        """Return a phone as users type it, and in E.164: San Francisco numbers, valid with any last seven digits."""
         text = f"{number}"
         styles = (f"(415) {text[:3]}-{text[3:]}", f"415.{text[:3]}.{text[3:]}", f"1 415 {text}", f"+1 (415) {text}")
         return self.rng.choice(styles), f"+1415{text}"
 
     def _create(self, type_: str, properties: JsonObject) -> CrmRecord:
         return self.sim.crm.create(self.sim.crm.types.resolve(type_), properties, USER)
-
-
-def _ref(record: CrmRecord) -> ObjectRef:
-    return ObjectRef(record.type.type_id, record.id)

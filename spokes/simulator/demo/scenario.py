@@ -1,6 +1,6 @@
-"""The day that the demo plays, phase by phase: work, second thoughts, housekeeping, trouble. Rule: seeded.
+"""The demo's phases: records are created, changed, merged and erased; then limits, redeliveries and forgeries. Seeded.
 
-Deliveries of 1 to 100 events, redeliveries, forgeries, a HubSpot that fails now and then and enforces its limit.
+Deliveries have 1 to 100 events. HubSpot occasionally fails, and enforces its rate limit.
 """
 
 import asyncio
@@ -26,7 +26,9 @@ _CLASSIC: Final = ("contact", "company", "ticket")
 SUBSCRIPTIONS: Final = (
     *(Subscription(f"{family}.{kind}") for family in _CLASSIC for kind in ("creation", "deletion", "merge", "restore")),
     *(Subscription(f"object.{kind}", object_type="deals") for kind in ("creation", "deletion", "merge", "restore")),
-    Subscription("object.creation", object_type="companies"),  # the classic one tells of them too: each comes twice
+    Subscription(
+        "object.creation", object_type="companies"
+    ),  # together with the classic one, each creation is sent twice
     Subscription("object.creation", object_type="notes"),
     Subscription("object.creation", object_type="starships"),
     Subscription("contact.privacyDeletion"),
@@ -46,7 +48,7 @@ _MAX_BATCH: Final = 100  # events of the largest delivery
 
 
 def demo_config(*, seed: int, public_url: str, connect_url: str, token: str, secret: str) -> SimulatorConfig:
-    """Return a simulator that sends to the receiver as through a proxy, and answers as HubSpot on a busy day."""
+    """Return a simulator that delivers as through a proxy, with the latency and limit of a busy HubSpot portal."""
     portal = PortalConfig(
         token=token,
         limits=Limits(ten_secondly=CALL_LIMIT),
@@ -66,31 +68,31 @@ def demo_config(*, seed: int, public_url: str, connect_url: str, token: str, sec
 
 @dataclass(slots=True)
 class Scenario:
-    """One day; `size` 1.0 makes more than 2,000 events."""
+    """One run of all phases; `size` 1.0 causes more than 2,000 events."""
 
     sim: Simulator
     people: People
     rng: Random
     size: float = 1.0
-    refused: dict[str, int] = field(default_factory=dict)  # manner -> requests
+    refused: dict[str, int] = field(default_factory=dict)  # signing variant -> requests
     manual_requests: list[tuple[Attempt, list[JsonObject]]] = field(
         default_factory=list
-    )  # requests beside the sender's own
+    )  # requests sent past the sender's queue
 
     async def phases(self) -> AsyncIterator[str]:
-        """Go through the day; the caller has each phase worked off before it asks for the next."""
+        """Run the phases; the caller waits after each until its events are processed."""
         self._add_faults()
         for name, phase in (
-            ("people at work", self._create_records),
-            ("second thoughts", self._change_records),
-            ("housekeeping", self._merge_and_erase),
-            ("trouble", self._disturb),
+            ("records created", self._create_records),
+            ("records changed", self._change_records),
+            ("records merged and erased", self._merge_and_erase),
+            ("limits and forgeries", self._disturb),
         ):
             await phase()
             yield name
 
     def _add_faults(self) -> None:
-        """HubSpot fails: with 500, with a proxy's page, with a cut connection, and once after it did what was asked."""
+        """Make HubSpot fail with 500, a proxy's page, a cut connection, and once after the call took effect."""
         add = self.sim.faults.add
         add(Fault(path="*/batch/read", every=9, status=500))
         add(Fault(path="*/batch/update", every=11, status=502, body=FaultBody.HTML))
@@ -98,62 +100,64 @@ class Scenario:
         add(Fault(method="POST", path="*/tasks", nth=frozenset({3}), status=500, after_effect=True))
 
     async def _create_records(self) -> None:
-        """Records are entered, in deliveries of 1 to 100; whole deliveries have one broken element."""
+        """Create records, in deliveries of 1 to 100; those of 100 also contain a malformed element."""
         people = self.people
-        todo = [
+        edits = [
             *[people.new_contact] * self._scaled(420),
             *[people.new_company] * self._scaled(130),
             *[people.new_deal] * self._scaled(110),
             *[people.new_ticket] * self._scaled(40),
             *[people.random_edit] * self._scaled(90),
         ]
-        self.rng.shuffle(todo)
-        while todo:
+        self.rng.shuffle(edits)
+        while edits:
             size = self.rng.choice((1, 2, 5, 10, 40, _MAX_BATCH))
-            batch, todo = todo[:size], todo[size:]
+            batch, edits = edits[:size], edits[size:]
             if size == _MAX_BATCH:
                 batch.insert(self.rng.randrange(len(batch)), self._submit_malformed)
             await self._deliver_together(*batch)
 
     async def _change_records(self) -> None:
-        """Phones change, deals are won, tickets close."""
+        """Change phones, win deals, close tickets."""
         people = self.people
-        await self._deliver_together(*(partial(people.new_phone, one) for one in self._sample_contacts(120)))
+        await self._deliver_together(*(partial(people.new_phone, contact) for contact in self._sample_contacts(120)))
         for deal in people.records("deals")[: self._scaled(30)]:
             await self._deliver_together(partial(people.win, deal))
-        await self._deliver_together(*(partial(people.close, one) for one in people.records("tickets")))
+        await self._deliver_together(*(partial(people.close, ticket) for ticket in people.records("tickets")))
 
     async def _merge_and_erase(self) -> None:
-        """Records are merged, restored, erased, deleted before anybody looked; and old news arrives late."""
+        """Merge, restore and erase records, delete some before their events arrive, and send stale changes."""
         people, crm, contacts = self.people, self.sim.crm, self._sample_contacts(60)
         merged, restored, erased, late = (contacts[at::4] for at in range(4))
         await self._deliver_together(
             *(partial(people.merge, *pair) for pair in zip(merged[::2], merged[1::2], strict=False))
         )
-        for one in restored:
-            await self._deliver_together(partial(crm.archive, one, USER), partial(crm.restore, one, USER))
-        await self._deliver_together(*(partial(people.erase, one) for one in erased))
+        for contact in restored:
+            await self._deliver_together(partial(crm.archive, contact, USER), partial(crm.restore, contact, USER))
+        await self._deliver_together(*(partial(people.erase, contact) for contact in erased))
         await self._deliver_together(*[people.new_deleted_contact] * self._scaled(12))
-        await self._deliver_together(*(partial(people.stale_change, one) for one in late))
+        await self._deliver_together(*(partial(people.stale_change, contact) for contact in late))
 
     async def _disturb(self) -> None:
-        """Another program eats up the limit; events are redelivered in other batches; forgers try their luck."""
+        """Exhaust the rate limit from another client, redeliver events in other batches, send forged requests."""
         await self._exhaust_limit()
         await self._deliver_together(*[self.people.new_contact] * self._scaled(60))
-        events = [one.element for one in self.sim.deliveries.events if _is_event(one.element)]
-        again = self.rng.sample(events, self._scaled(240))
-        while again:
+        events = [event.element for event in self.sim.deliveries.events if _is_event(event.element)]
+        redelivered = self.rng.sample(events, self._scaled(240))
+        while redelivered:
             size = self.rng.choice((1, 7, 30, _MAX_BATCH))
-            await self._send_manually([{**one, "attemptNumber": self.rng.randint(1, 9)} for one in again[:size]])
-            again = again[size:]
+            await self._send_manually(
+                [{**event, "attemptNumber": self.rng.randint(1, 9)} for event in redelivered[:size]]
+            )
+            redelivered = redelivered[size:]
         await self._send_manually([])
-        for manner in _REFUSED_VARIANTS:
-            self.refused[manner] = self.rng.randint(2, 5)
-            for _ in range(self.refused[manner]):
-                await self.sim.sender.send([events[0]], variant=SIGNING_VARIANTS[manner])
+        for variant in _REFUSED_VARIANTS:
+            self.refused[variant] = self.rng.randint(2, 5)
+            for _ in range(self.refused[variant]):
+                await self.sim.sender.send([events[0]], variant=SIGNING_VARIANTS[variant])
 
     async def _exhaust_limit(self) -> None:
-        """Call as a script would that was given the same token."""
+        """Make calls from another client with the same token."""
         headers = {"Authorization": f"Bearer {self.sim.portal.config.token}"}
         async with aiohttp.ClientSession(self.sim.url, headers=headers) as session, asyncio.TaskGroup() as calls:
             for _ in range(CALL_LIMIT):
@@ -162,11 +166,11 @@ class Scenario:
     async def _send_manually(self, elements: list[JsonObject]) -> None:
         self.manual_requests.append((await self.sim.sender.send(elements), elements))
 
-    async def _deliver_together(self, *acts: Callable[[], object]) -> None:
-        """Do several edits, deliver what they cause together, and wait for the answer."""
+    async def _deliver_together(self, *edits: Callable[[], object]) -> None:
+        """Make several edits, deliver their events together, and wait for the responses."""
         self.sim.sender.hold()
-        for act in acts:
-            act()
+        for edit in edits:
+            edit()
         self.sim.sender.release()
         await self.sim.sender.wait_until_drained()
 
@@ -186,5 +190,5 @@ def _is_event(element: object) -> TypeGuard[JsonObject]:
 
 
 async def _list_contacts(session: aiohttp.ClientSession) -> None:
-    async with session.get("/crm/objects/2026-09/contacts?limit=1") as answer:
-        await answer.read()
+    async with session.get("/crm/objects/2026-09/contacts?limit=1") as response:
+        await response.read()

@@ -1,6 +1,6 @@
-"""Lifelike work of the people in a portal, so that there is something to see. Rule: the seed decides who does what.
+"""Random, lifelike edits by the users of a portal. Seeded.
 
-Everyone in it is invented; e-mail addresses end in .example, telephone numbers come from ranges kept for fiction.
+All names are invented; e-mail addresses end in .example, and phone numbers are from ranges reserved for fiction.
 """
 
 import asyncio
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from spokes.simulator.changes import USER, ObjectRef
+from spokes.simulator.changes import USER
 from spokes.simulator.clock import Clock
 from spokes.simulator.crm.records import CrmRecord
 from spokes.simulator.portal import Portal
@@ -19,12 +19,12 @@ _TRADES: Final = ("Bakery", "Freight", "Optics", "Robotics", "Textiles", "Winery
 _STAGES: Final = ("lead", "marketingqualifiedlead", "salesqualifiedlead", "opportunity", "customer")
 _DEAL_STAGES: Final = ("appointmentscheduled", "qualifiedtobuy", "contractsent", "closedwon", "closedlost")
 _PHONES: Final = ("(212) 555-01{:02d}", "+1 415 555 01{:02d}", "020 7946 09{:02d}", "+44 (0)20 7946 08{:02d}", "n/a")
-_MAX_REMEMBERED: Final = 500  # records of a type that stay within the reach of later edits
+_MAX_REMEMBERED: Final = 500  # newest records of a type that later edits choose from
 _TICK_S: Final = 0.05
 
 
 class Traffic:
-    """People at work in one portal."""
+    """Random edits in one portal."""
 
     def __init__(self, portal: Portal, rng: Random) -> None:
         self._portal = portal
@@ -35,8 +35,8 @@ class Traffic:
         self._created_count = 0
 
     def make_edit(self) -> None:
-        """One edit: now and then a new record, mostly a change of one that is there."""
-        acts: dict[Callable[[], None], int] = {
+        """Make one edit: most change an existing record, some create one."""
+        edits: dict[Callable[[], None], int] = {
             self._new_contact: 20,
             self._new_company: 5,
             self._new_deal: 5,
@@ -46,16 +46,16 @@ class Traffic:
             self._delete_contact: 2,
             self._merge_contacts: 1,
         }
-        (act,) = self._rng.choices(list(acts), list(acts.values()))
-        act()
+        (edit,) = self._rng.choices(list(edits), list(edits.values()))
+        edit()
 
     async def run(self, events_per_s: float, sent: Callable[[], int], clock: Clock) -> None:
-        """Go on until cancelled, keeping the events that `sent` counts at that rate."""
+        """Make edits until cancelled, so that the number of events that `sent` returns grows at that rate."""
         started_s, sent_before = clock.monotonic_s(), sent()
         while True:
             due = (clock.monotonic_s() - started_s) * events_per_s
             edits = 0
-            # An edit that nobody subscribed to makes no event: a bound on edits keeps the loop from spinning.
+            # An edit without a subscription causes no event; the bound on edits keeps the loop from spinning.
             while sent() - sent_before < due and edits < max(1.0, events_per_s):
                 self.make_edit()
                 edits += 1
@@ -99,8 +99,8 @@ class Traffic:
         if contact is None or company is None:
             return self._new_company()
         crm = self._portal.crm
-        plain = crm.associations.types.unlabelled(contact.type.type_id, company.type.type_id)
-        crm.associations.add(_ref(contact), _ref(company), [plain], USER)
+        unlabelled = crm.associations.types.unlabelled(contact.type.type_id, company.type.type_id)
+        crm.associations.add(contact.ref, company.ref, [unlabelled], USER)
         return None
 
     def _delete_contact(self) -> None:
@@ -121,18 +121,14 @@ class Traffic:
         del records[:-_MAX_REMEMBERED]
 
     def _pick(self, records: list[CrmRecord]) -> CrmRecord | None:
-        """A record that is still there: the app at the other end deletes and merges too."""
+        """Return a random live record; the app under test deletes and merges records too."""
         while records:
-            place = self._rng.randrange(len(records))
-            record = records[place]
+            index = self._rng.randrange(len(records))
+            record = records[index]
             if self._portal.crm.find(record.type, record.id, merged=False) is record:
                 return record
-            del records[place]
+            del records[index]
         return None
 
     def _phone(self) -> str:
         return self._rng.choice(_PHONES).format(self._rng.randrange(100))
-
-
-def _ref(record: CrmRecord) -> ObjectRef:
-    return ObjectRef(record.type.type_id, record.id)

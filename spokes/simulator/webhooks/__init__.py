@@ -1,1 +1,1 @@
-"""The sending side."""
+"""Delivery of signed events to the target, in batches and with retries."""

@@ -1,4 +1,4 @@
-"""What was sent and what became of it. Rule: it is the truth, so nothing is inferred; an event is acknowledged by 2xx.
+"""Log of events and delivery attempts. Only a 2xx response acknowledges an event.
 
 An event is pending until it is acknowledged or, after the last retry, lost.
 """
@@ -14,7 +14,7 @@ from spokes.simulator.errors import JsonObject
 
 @unique
 class DeliveryState(StrEnum):
-    """What has become of an event."""
+    """The state of an event."""
 
     PENDING = "pending"
     ACKNOWLEDGED = "acknowledged"
@@ -23,7 +23,7 @@ class DeliveryState(StrEnum):
 
 @dataclass(slots=True)
 class SentEvent:
-    """One event on its way. `element` is its JSON as first sent; `attempts` are numbers of attempts that carried it."""
+    """One event to deliver. `element` is its JSON as first sent; `attempts` are the numbers of its attempts."""
 
     serial: int
     portal_id: int
@@ -34,7 +34,7 @@ class SentEvent:
     settled_at_ms: int | None = None
 
     def wire_element(self) -> object:
-        """The element as the next attempt carries it: HubSpot counts up `attemptNumber`."""
+        """Return the element for the next attempt: HubSpot increments `attemptNumber`."""
         if isinstance(self.element, dict) and "attemptNumber" in self.element:
             return {**self.element, "attemptNumber": self.retries}
         return self.element
@@ -42,7 +42,7 @@ class SentEvent:
 
 @dataclass(slots=True)
 class Attempt:
-    """One request. `status` is the answer's, None when there was none; `failure` says why: timeout or connection."""
+    """One request. `status` is None without a response; `failure` is then "timeout" or "connection"."""
 
     number: int
     portal_id: int
@@ -55,18 +55,18 @@ class Attempt:
 
     @property
     def acknowledged(self) -> bool:
-        """Whether HubSpot counts it as delivered."""
+        """Whether the response was 2xx."""
         return self.status is not None and HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
     def as_json(self) -> JsonObject:
-        """The same for the control surface."""
+        """The attempt as JSON for the control endpoints."""
         body = asdict(self)
         body["answer"] = self.answer.decode(errors="replace")
         return body
 
 
 class DeliveryLog:
-    """Every event and every attempt, the last `history` of either, and counts of them all."""
+    """The last `history` events and attempts, and the counts of all events by state."""
 
     def __init__(self, history: int) -> None:
         self.events: deque[SentEvent] = deque(maxlen=history)
@@ -76,7 +76,7 @@ class DeliveryLog:
         self._number = 0
 
     def add_event(self, portal_id: int, element: object) -> SentEvent:
-        """Take up an event that is to be delivered."""
+        """Add a pending event."""
         self._serial += 1
         event = SentEvent(self._serial, portal_id, element)
         self.events.append(event)
@@ -84,7 +84,7 @@ class DeliveryLog:
         return event
 
     def start_attempt(self, portal_id: int, at_ms: int, events: Iterable[SentEvent]) -> Attempt:
-        """Take up an attempt to deliver these."""
+        """Add an attempt to deliver these events."""
         self._number += 1
         attempt = Attempt(self._number, portal_id, at_ms, [])
         for event in events:
@@ -94,25 +94,25 @@ class DeliveryLog:
         return attempt
 
     def finish_event(self, event: SentEvent, state: DeliveryState, at_ms: int) -> None:
-        """An event was acknowledged or lost."""
+        """Record that an event was acknowledged or lost."""
         event.state, event.settled_at_ms = state, at_ms
         self.counts[DeliveryState.PENDING] -= 1
         self.counts[state] += 1
 
     def events_in_state(self, state: DeliveryState) -> list[SentEvent]:
-        """The events of one state."""
+        """Return the events of one state."""
         return [event for event in self.events if event.state is state]
 
     def summary(self) -> JsonObject:
-        """Counts of events by state, and of attempts by what they ended with."""
-        ended: dict[str, int] = {}
+        """Return the counts of events by state, and of attempts by status or failure."""
+        by_outcome: dict[str, int] = {}
         for attempt in self.attempts:
-            end = attempt.failure or ("in_flight" if attempt.status is None else str(attempt.status))
-            ended[end] = ended.get(end, 0) + 1
-        return {"events": dict(self.counts), "attempts": self._number, "attempts_by_end": ended}
+            outcome = attempt.failure or ("in_flight" if attempt.status is None else str(attempt.status))
+            by_outcome[outcome] = by_outcome.get(outcome, 0) + 1
+        return {"events": dict(self.counts), "attempts": self._number, "attempts_by_end": by_outcome}
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all events and attempts."""
         self.events.clear()
         self.attempts.clear()
         self.counts = dict.fromkeys(DeliveryState, 0)

@@ -1,6 +1,6 @@
-"""Carries one signed request to the target and notes what came back. Rule: one attempt, no redirects, no opinions.
+"""Sends one signed request to the target and records the response: one attempt, without following redirects.
 
-Without an answer the attempt says why: `timeout`, or `connection` for everything that kept HubSpot from being heard.
+Without a response the attempt's failure is `timeout`, or `connection` for every connection error.
 """
 
 from typing import Final
@@ -13,11 +13,11 @@ from spokes.simulator.config import Target
 from spokes.simulator.webhooks.delivery_log import Attempt
 from spokes.simulator.webhooks.signing import SignedRequest
 
-_HUBSPOT_ADDRESS: Final = "54.174.59.100"  # what a proxy would report; HubSpot publishes no fixed list
+_HUBSPOT_ADDRESS: Final = "54.174.59.100"  # the client address a proxy would report; HubSpot publishes no fixed list
 
 
 class HttpSender:
-    """A client that keeps its connections; `timeout_s` bounds a whole request."""
+    """An HTTP client with keep-alive connections; `timeout_s` bounds a whole request."""
 
     def __init__(self, clock: Clock, *, timeout_s: float) -> None:
         self._clock = clock
@@ -25,20 +25,20 @@ class HttpSender:
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
-        """Be ready to connect."""
-        connector = aiohttp.TCPConnector(limit=0)  # the sender bounds what is in flight
+        """Open the client session."""
+        connector = aiohttp.TCPConnector(limit=0)  # the sender bounds the requests in flight
         self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the client session."""
         if self._session is not None:
             await self._session.close()
 
     async def send(self, signed: SignedRequest, target: Target, attempt: Attempt) -> None:
-        """Make the request and write its outcome into `attempt`.
+        """Send the request and store its outcome in `attempt`.
 
         Raises:
-            RuntimeError: it is not open.
+            RuntimeError: the session is not open.
         """
         if self._session is None:
             raise RuntimeError("the simulator is not running")
@@ -58,7 +58,7 @@ class HttpSender:
 
 
 def connection_target(target: Target) -> tuple[URL, dict[str, str]]:
-    """Where to connect, and the headers a proxy in between would add."""
+    """Return the URL to connect to, and the headers a proxy in between would add."""
     public = URL(target.public_url, encoded=True)
     if target.connect_url is None:
         return public, {}

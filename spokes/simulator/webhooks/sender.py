@@ -1,6 +1,6 @@
-"""The sending side: events in batches, ten requests in flight, five seconds to answer, ten retries.
+"""Delivery of events: in batches, ten requests in flight, five seconds to respond, ten retries.
 
-Rule: every attempt is signed afresh and written down before it leaves. Source: HubSpot's "Webhooks API guide".
+Every attempt is logged before it is sent and has its own signature. Source: HubSpot's docs "Webhooks API guide".
 """
 
 import asyncio
@@ -20,12 +20,12 @@ from spokes.simulator.webhooks.signing import GENUINE, SigningVariant, sign
 
 
 class NoTarget(Exception):
-    """A request was to be sent at once, and nobody has said where to."""
+    """A request was to be sent, but no target is set."""
 
 
 @dataclass(slots=True)
 class _Outbox:
-    """Events of one portal that wait for their batch."""
+    """Events of one portal that wait to be sent."""
 
     ready: deque[SentEvent] = field(default_factory=deque)
     in_flight: int = 0
@@ -33,7 +33,7 @@ class _Outbox:
 
 
 class Sender:
-    """Delivers what it is given; without a target, or while held, events wait."""
+    """Delivers submitted events; they wait while there is no target or the sender is held."""
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class Sender:
         self.config = config
         self.client_secret = client_secret
         self.deliveries = deliveries
-        self.peak_in_flight = 0  # the most requests one portal ever had open
-        self.clock_skew_ms = 0  # by how much the clock that stamps requests is wrong
+        self.peak_in_flight = 0  # the most requests one portal had open at a time
+        self.clock_skew_ms = 0  # error of the clock that timestamps requests
         self._target = target
         self._is_held = False
         self._clock = clock
@@ -60,17 +60,17 @@ class Sender:
         self._http_sender = HttpSender(clock, timeout_s=config.timeout_s)
 
     async def open(self) -> None:
-        """Be ready to connect."""
+        """Open the HTTP client."""
         await self._http_sender.open()
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Discard all events and close the HTTP client."""
         self.discard_all()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http_sender.close()
 
     def discard_all(self) -> None:
-        """Drop what waits and what is under way."""
+        """Discard waiting events and cancel requests in flight."""
         for outbox in self._outboxes.values():
             if outbox.linger_timer is not None:
                 outbox.linger_timer.cancel()
@@ -80,7 +80,7 @@ class Sender:
 
     @property
     def target(self) -> Target | None:
-        """Where deliveries go."""
+        """The address deliveries are sent to; setting it sends waiting events."""
         return self._target
 
     @target.setter
@@ -89,16 +89,16 @@ class Sender:
         self._pump_all()
 
     def hold(self) -> None:
-        """Let events gather."""
+        """Hold back all events until `release`."""
         self._is_held = True
 
     def release(self) -> None:
-        """Send what gathered, and whatever comes."""
+        """Send the held events, and all further ones."""
         self._is_held = False
         self._pump_all()
 
     def submit(self, portal_id: int, elements: Iterable[object]) -> list[SentEvent]:
-        """Put events on their way: batched, retried, some twice if the sender is set so."""
+        """Submit events for delivery in batches with retries; send a `duplicate_share` of them twice."""
         outbox = self._outboxes.setdefault(portal_id, _Outbox())
         entered: list[SentEvent] = []
         for element in elements:
@@ -114,10 +114,10 @@ class Sender:
     async def send(
         self, elements: Sequence[object] | bytes, *, portal_id: int = 0, variant: SigningVariant = GENUINE
     ) -> Attempt:
-        """Send one request now and only once: any body, signed as HubSpot does or in another `manner`.
+        """Send one request at once, without batching or retries: any body, signed according to `variant`.
 
         Raises:
-            NoTarget: nobody said where to.
+            NoTarget: no target is set.
         """
         body = elements if isinstance(elements, bytes) else orjson.dumps(elements)
         attempt = self.deliveries.start_attempt(portal_id, self._clock.now_ms(), ())
@@ -139,7 +139,7 @@ class Sender:
             self._pump(portal_id, outbox)
 
     def _linger(self, portal_id: int, outbox: _Outbox) -> None:
-        """Send full batches at once, and the rest when it has waited for company."""
+        """Send full batches at once, and the rest after `linger_s`."""
         if len(outbox.ready) >= self.config.max_batch:
             self._pump(portal_id, outbox, full_only=True)
         if outbox.ready and outbox.linger_timer is None:
@@ -151,7 +151,7 @@ class Sender:
         self._pump(portal_id, outbox)
 
     def _pump(self, portal_id: int, outbox: _Outbox, *, full_only: bool = False) -> None:
-        """Start as many requests as may be in flight."""
+        """Start requests up to `max_in_flight`."""
         least = self.config.max_batch if full_only else 1
         while not self._is_held and self._target is not None and outbox.in_flight < self.config.max_in_flight:
             if len(outbox.ready) < least:
@@ -181,16 +181,16 @@ class Sender:
         self._pump(portal_id, outbox)
 
     def _retry(self, portal_id: int, outbox: _Outbox, failed: list[SentEvent]) -> None:
-        """Plan the next attempt of each event, in one batch or in two; events on their last retry are lost."""
+        """Schedule the next attempt of each event, in one batch or in two; events without a retry left are lost."""
         self._finish([event for event in failed if event.retries >= self.config.max_retries], DeliveryState.LOST)
-        again = [event for event in failed if event.state is DeliveryState.PENDING]
-        for event in again:
+        retried = [event for event in failed if event.state is DeliveryState.PENDING]
+        for event in retried:
             event.retries += 1
-        cut = len(again) // 2 if self._rng.random() < self.config.split_share else 0
-        for part in (again[:cut], again[cut:]):
-            if part:
-                delay_s = retry_delay_s(max(event.retries for event in part), self._rng)
-                self._start_task(self._requeue_after(portal_id, outbox, part, delay_s))
+        cut = len(retried) // 2 if self._rng.random() < self.config.split_share else 0
+        for batch in (retried[:cut], retried[cut:]):
+            if batch:
+                delay_s = retry_delay_s(max(event.retries for event in batch), self._rng)
+                self._start_task(self._requeue_after(portal_id, outbox, batch, delay_s))
 
     async def _requeue_after(self, portal_id: int, outbox: _Outbox, events: list[SentEvent], delay_s: float) -> None:
         await self._clock.sleep_s(delay_s)

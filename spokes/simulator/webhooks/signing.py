@@ -1,4 +1,4 @@
-"""How HubSpot signs what it sends, and how a forger would. Rule: pure; written from the protocol, shared with nobody.
+"""HubSpot's request signatures, and forged ones. Pure, and written independently of `spokes.core.signature`.
 
 Source: HubSpot's docs "Validating requests": v1 over secret and body, v2 over method and URI as well, v3 an HMAC with
 a timestamp.
@@ -22,29 +22,29 @@ _STALE_S: Final = 6 * 60.0  # HubSpot's tolerance is five minutes
 
 
 def signature_v1(secret: str, body: bytes) -> str:
-    """Lower-case hex SHA-256 of secret and body."""
+    """Return the lower-case hex SHA-256 of secret and body."""
     return hashlib.sha256(secret.encode() + body).hexdigest()
 
 
 def signature_v2(secret: str, method: str, uri: str, body: bytes) -> str:
-    """Lower-case hex SHA-256 of secret, method, URI as called, and body."""
+    """Return the lower-case hex SHA-256 of secret, method, URI as called, and body."""
     return hashlib.sha256(f"{secret}{method}{uri}".encode() + body).hexdigest()
 
 
 def signature_v3(secret: str, method: str, uri: str, body: bytes, timestamp: str) -> str:
-    """Base64 HMAC-SHA256 of method, URI with twelve escapes decoded, body, and timestamp as the header spells it."""
-    decoded = _ENCODED.sub(lambda found: _DECODED_FOR_V3[found.group()], uri)
+    """Return the base64 HMAC-SHA256 of method, URI with twelve escapes decoded, body, and the timestamp header."""
+    decoded = _ENCODED.sub(lambda match: _DECODED_FOR_V3[match.group()], uri)
     message = f"{method}{decoded}".encode() + body + timestamp.encode()
     return base64.b64encode(hmac.new(secret.encode(), message, hashlib.sha256).digest()).decode()
 
 
 @dataclass(frozen=True, slots=True)
 class SigningVariant:
-    """How a request departs from HubSpot's own; the defaults are HubSpot's.
+    """How a request differs from HubSpot's own; the defaults are HubSpot's.
 
-    `secret` and `uri` replace what is signed with; `age_s` shifts the timestamp back (negative: into the future) and
-    `timestamp` replaces its text; `tamper` changes the body after signing; `leave_out` drops headers by lower-case
-    name and `headers` sets some; `hex_version` "v2" is what workflow webhooks carry.
+    `secret` and `uri` replace the values used for signing; `age_s` shifts the timestamp back (negative: into the
+    future) and `timestamp` replaces its text; `tamper` changes the body after signing; `omitted_headers` removes
+    headers by lower-case name and `extra_headers` sets some; `hex_version` "v2" is the version of workflow webhooks.
     """
 
     secret: str | None = None
@@ -63,7 +63,7 @@ _HEX_HEADERS: Final = frozenset({"x-hubspot-signature", "x-hubspot-signature-ver
 GENUINE: Final = SigningVariant()
 SIGNING_VARIANTS: Final[Mapping[str, SigningVariant]] = {
     "genuine": GENUINE,
-    "forged": SigningVariant(secret="a-secret-hubspot-never-gave-out"),  # noqa: S106 - a forger's guess
+    "forged": SigningVariant(secret="a-secret-hubspot-never-gave-out"),  # noqa: S106 - a wrong secret for forged requests
     "tampered": SigningVariant(tamper=True),
     "stale": SigningVariant(age_s=_STALE_S),
     "future": SigningVariant(age_s=-_STALE_S),
@@ -77,14 +77,14 @@ SIGNING_VARIANTS: Final[Mapping[str, SigningVariant]] = {
 
 
 class SignedRequest(NamedTuple):
-    """What goes on the wire."""
+    """Headers and body of a signed request."""
 
     headers: dict[str, str]
     body: bytes
 
 
 def sign(*, secret: str, uri: str, body: bytes, now_ms: int, variant: SigningVariant = GENUINE) -> SignedRequest:
-    """Dress a POST of `body` to `uri` in the headers HubSpot sends, or in those of `manner`."""
+    """Return a POST of `body` to `uri` with HubSpot's headers, changed according to `variant`."""
     secret, uri = variant.secret or secret, variant.uri or uri
     timestamp = variant.timestamp if variant.timestamp is not None else str(round(now_ms - variant.age_s * 1000))
     hex_value = signature_v1(secret, body) if variant.hex_version == "v1" else signature_v2(secret, "POST", uri, body)
@@ -99,5 +99,5 @@ def sign(*, secret: str, uri: str, body: bytes, now_ms: int, variant: SigningVar
         "X-HubSpot-Signature-v3": signature_v3(secret, "POST", uri, body, timestamp),
         "X-HubSpot-Request-Timestamp": timestamp,
     }
-    kept = {name: value for name, value in headers.items() if name.lower() not in variant.omitted_headers}
-    return SignedRequest({**kept, **variant.extra_headers}, body + b" " if variant.tamper else body)
+    sent = {name: value for name, value in headers.items() if name.lower() not in variant.omitted_headers}
+    return SignedRequest({**sent, **variant.extra_headers}, body + b" " if variant.tamper else body)

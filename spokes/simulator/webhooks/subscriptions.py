@@ -1,4 +1,4 @@
-"""Who hears of which change, and in what words. Rule: fields and their order are those of HubSpot's deliveries.
+"""Subscriptions, and the events they cause for a change. Fields and their order are those of HubSpot's deliveries.
 
 Source: HubSpot's docs "Webhooks API guide" (classic) and "Create generic webhook subscriptions" (`object.*`).
 """
@@ -35,7 +35,7 @@ _CHANGE_FLAGS: Final[Mapping[ChangeKind, str]] = {
 
 
 class Subscriptions:
-    """The subscriptions of one portal's app, and the numbers HubSpot gives them and their events."""
+    """The subscriptions of one portal's app, and the ids of subscriptions and events."""
 
     def __init__(self, config: PortalConfig, rng: Random) -> None:
         self._config = config
@@ -51,7 +51,7 @@ class Subscriptions:
             self.add(subscription)
 
     def add(self, subscription: Subscription) -> Subscription:
-        """Subscribe, and return the subscription with its number."""
+        """Add a subscription and return it with its id."""
         if not subscription.subscription_id:
             subscription = replace(subscription, subscription_id=self._next_id)
             self._next_id += 1
@@ -59,17 +59,17 @@ class Subscriptions:
         return subscription
 
     def remove(self, subscription_id: int) -> None:
-        """End one subscription."""
-        self.active = [one for one in self.active if one.subscription_id != subscription_id]
+        """Remove one subscription."""
+        self.active = [subscription for subscription in self.active if subscription.subscription_id != subscription_id]
 
     def build_elements(self, change: Change) -> list[JsonObject]:
-        """The events that tell of a change: one for each subscription that hears of it."""
+        """Return the events of a change: one for each matching subscription."""
         if change.kind is ChangeKind.PROPERTY_CHANGE and change.property_name in _UNREPORTED_PROPERTIES:
             return []
         return [
-            self._generic(change, one) if _is_generic(one) else self._classic(change, one)
-            for one in self.active
-            if one.active and self._matches(one, change)
+            self._generic(change, subscription) if _is_generic(subscription) else self._classic(change, subscription)
+            for subscription in self.active
+            if subscription.active and self._matches(subscription, change)
         ]
 
     def _matches(self, subscription: Subscription, change: Change) -> bool:
@@ -162,11 +162,11 @@ def _merge(merge: Merge | None) -> JsonObject:
 
 
 def _conversation(change: Change) -> JsonObject:
-    """A thread's event: a flag of its own for a new thread, and no source."""
-    told: JsonObject = {}
+    """Return the fields of a thread's event: a different flag for a new thread, and no source."""
+    fields: JsonObject = {}
     if change.kind is ChangeKind.NEW_MESSAGE:
-        told = {"messageId": change.message_id, "messageType": change.message_type}
-    return told | ({"changeFlag": "NEW"} if change.kind is ChangeKind.CREATION else _change_flag(change))
+        fields = {"messageId": change.message_id, "messageType": change.message_type}
+    return fields | ({"changeFlag": "NEW"} if change.kind is ChangeKind.CREATION else _change_flag(change))
 
 
 def _classic_association(change: Change, end: AssociationEnd) -> JsonObject:
