@@ -33,7 +33,11 @@ from spokes.console.output import (
 from spokes.console.record_filters import with_filter_options
 from spokes.core.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Query, export and verify the audit.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Query, export and verify the audit: the record of what Spokes received, decided and wrote.",
+)
 
 _COLUMNS: Final = (
     "Time (UTC)",

@@ -28,7 +28,11 @@ from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Show, replay or discard dead letters.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Show, replay or discard dead letters: events that failed for good and are kept until an operator acts.",
+)
 
 _PAGE_SIZE: Final = 100  # dead letters between two steps of the progress bar
 

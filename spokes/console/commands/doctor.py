@@ -27,7 +27,7 @@ def doctor(
 ) -> None:
     """Check settings, Redis, audit store, HubSpot, processes and PUBLIC_URL; explain each problem and its remedy.
 
-    A fault can lose events or stops their processing; a warning does neither.
+    FAULT needs repair now: events can be lost, or are not processed. WARNING is worth a look.
 
     Exit code 1 when there is a fault; 0 with warnings alone.
 

@@ -33,7 +33,11 @@ from spokes.privacy.erasure import Erasures
 from spokes.privacy.persons import Person
 from spokes.privacy.requests import ErasureRequest, Law, RequestState, load_requests
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Export or erase the data stored about a person.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Export or erase the data stored about a person, in HubSpot and in Spokes.",
+)
 
 T = TypeVar("T")
 ContactArgument = Annotated[str, typer.Argument(help="The contact: its id, or its e-mail address.")]

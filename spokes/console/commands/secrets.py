@@ -18,7 +18,9 @@ from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecret, StoredSecrets
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="List stored secrets, and re-encrypt them with a new key."
+    no_args_is_help=True,
+    add_completion=False,
+    help="List the secrets stored encrypted in Redis, and re-encrypt them with a new key.",
 )
 T = TypeVar("T")
 

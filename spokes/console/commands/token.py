@@ -19,7 +19,11 @@ from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Mint and revoke API tokens for programs.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Mint and revoke API tokens for programs. A token is valid for an hour at most.",
+)
 
 _OIDC_PREFIX: Final = "oidc:"
 

@@ -29,7 +29,11 @@ from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Manage the accounts of the console.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Manage the accounts of the console; docs/console.md lists the roles.",
+)
 
 T = TypeVar("T")
 NameArgument = Annotated[str, typer.Argument(help="The account's name, lower case: ada or ada@example.com.")]

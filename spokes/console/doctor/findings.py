@@ -34,10 +34,10 @@ def ok(topic: str, sentence: str, **figures: object) -> Finding:
 
 
 def warning(topic: str, sentence: str, **figures: object) -> Finding:
-    """Return a finding that an operator should look at; no event is lost."""
+    """Return a finding that an operator should look at."""
     return Finding(topic, FindingLevel.WARNING, sentence, figures)
 
 
 def fault(topic: str, sentence: str, **figures: object) -> Finding:
-    """Return a finding that can lose events or stops their processing."""
+    """Return a finding that needs repair: events can be lost, or are not processed."""
     return Finding(topic, FindingLevel.FAULT, sentence, figures)
