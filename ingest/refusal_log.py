@@ -12,10 +12,10 @@ from redis.exceptions import RedisError
 from ingest.failure_limit import FailureLimit
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append_now
+from spokes.core.clock import wait_for_stop
 from spokes.core.masking import keyed_hash
 from spokes.core.refusals import Refusal
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
-from spokes.intake.backpressure import wait_for_stop
 
 _FLUSH_EVERY_S: Final = 1.0
 _RECORD_EVERY_S: Final = 10.0

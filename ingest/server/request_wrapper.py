@@ -14,13 +14,13 @@ from aiohttp import web
 
 from ingest.refusal_log import RefusalLog
 from ingest.server.responses import accepted, with_standard_headers
+from spokes.core.clock import wait_for_stop
 from spokes.core.errors import QueueUnavailable, RejectedRequest
 from spokes.core.refusals import Refusal
 from spokes.core.request_guard import client_address
 from spokes.core.telemetry.metrics import EVENTS, REQUEST_SECONDS, REQUESTS
 from spokes.core.telemetry.sentry import record_span
 from spokes.core.telemetry.setup import log_canonical_line, report_error
-from spokes.intake.backpressure import wait_for_stop
 from spokes.intake.classification import Summary
 
 _UNLOGGED_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # requested every few seconds by machines

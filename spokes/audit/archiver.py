@@ -23,6 +23,7 @@ from spokes.audit.rows import Row, to_row
 from spokes.audit.sql import partitions, schema
 from spokes.audit.sql.engine import open_engine, write_connection
 from spokes.audit.stream import ENTRY_FIELD
+from spokes.core.clock import wait_for_stop
 from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import AuditUnavailable, UnreadableDelivery
 from spokes.core.redis.leader_lock import LeaderLock
@@ -93,7 +94,7 @@ class Archiver:
                 except Exception as error:  # noqa: BLE001 - of any kind: if the archiver ended, nothing would report it
                     pause_s = self._retry_s
                     alerted = alerted or await self._set_alert(is_active=True, cause=_describe_error(error))
-                await _pause(stop, pause_s)
+                await wait_for_stop(stop, pause_s)
         finally:
             with contextlib.suppress(RedisError):
                 await leader_lock.release()
@@ -179,9 +180,3 @@ def _row_of_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:
 def _describe_error(error: Exception) -> str:
     """Return our own message, or only the class of a library's error, whose text may quote a value."""
     return str(error) if isinstance(error, AuditUnavailable) else type(error).__name__
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()

@@ -6,7 +6,6 @@ nobody waits for them, then everything. Acceptance resumes by itself.
 """
 
 import asyncio
-import contextlib
 from enum import IntEnum
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.core.clock import wait_for_stop
 from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
@@ -111,10 +111,3 @@ class Backpressure:
         except (RedisError, OSError):  # Redis may be too full to store even the alert
             if is_active:
                 log_alert(Alert.QUEUE_FILLING, **fields)
-
-
-async def wait_for_stop(stop: asyncio.Event, timeout_s: float) -> None:
-    """Wait until `stop` is set, but at most `timeout_s`."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_s):
-            await stop.wait()
