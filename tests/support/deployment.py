@@ -1,4 +1,4 @@
-"""The deployment that tests play: its secrets and URL, the web process in this process, HubSpot's signing."""
+"""The deployment under test: its secrets and URL, its web process run in this process, and HubSpot's signatures."""
 
 import base64
 import hashlib
@@ -39,7 +39,7 @@ def sign_headers(
 
 
 class WebProcessServer(TestServer):
-    """The web process as it serves, in this process and on a free port."""
+    """The web process with its own HTTP server, in this process and on a free port."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(create_app(settings))

@@ -45,8 +45,8 @@ async def recorded(redis: Redis) -> list[AuditRecord]:
     return [decode(fields[ENTRY_FIELD]) for _, fields in await redis.xrange(AUDIT_STREAM)]
 
 
-async def bury(redis: Redis, *letters: DeadLetter) -> None:
-    """Keep dead letters as a worker does."""
+async def store_dead_letters(redis: Redis, *letters: DeadLetter) -> None:
+    """Store dead letters as a worker does."""
     for letter in letters:
         for command in store_commands(letter, ttl_s=3600):
             await redis.execute_command(*command)
@@ -58,8 +58,8 @@ def batch(*elements: object) -> bytes:
 
 
 def record(number: int = 1, **fields: object) -> AuditRecord:
-    """Return an audit record of one event; `number` tells it from others, `fields` replace."""
-    given = {
+    """Return an audit record of one event; records of different numbers differ, and `fields` replace fields."""
+    defaults = {
         "action": Action.EVENT,
         "outcome": Outcome.PROCESSED,
         "portal_id": 50112233,
@@ -75,4 +75,4 @@ def record(number: int = 1, **fields: object) -> AuditRecord:
         "id": f"{number:022x}",
         "at": 1795442500000 + number,
     }
-    return AuditRecord(**{**given, **fields})
+    return AuditRecord(**{**defaults, **fields})

@@ -30,7 +30,7 @@ from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.portal_pauses import PortalPauses
 from tests.support.console_visitor import KEY, Visitor, archive, console, store
 from tests.support.deployment import KEY as AUDIT_KEY
-from tests.support.events import bury, event, record, recorded
+from tests.support.events import event, record, recorded, store_dead_letters
 
 PORTAL = 50112233
 HIDDEN = "eve@example.com"
@@ -62,7 +62,7 @@ async def letters(redis: Redis) -> list[DeadLetter]:
             [(7, "aa", "object_not_found"), (7, "bb", "not_permitted"), (8, "cc", "object_not_found")], start=1
         )
     ]  # fmt: skip
-    await bury(redis, *made)
+    await store_dead_letters(redis, *made)
     return made
 
 

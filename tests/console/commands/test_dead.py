@@ -14,7 +14,7 @@ from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from tests.support.command_line import spokes
 from tests.support.deployment import KEY
-from tests.support.events import bury, event
+from tests.support.events import event, store_dead_letters
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def letters(redis: Redis) -> list[DeadLetter]:
         DeadLetter(7, "7-1-1", Entry(key, 1, event(number, portalId=7)), reason, "contacts.keep_reachable", number)
         for number, (key, reason) in enumerate([("aa", "object_not_found"), ("bb", "not_permitted")], start=1)
     ]
-    await bury(redis, *letters)
+    await store_dead_letters(redis, *letters)
     return letters
 
 
@@ -41,7 +41,7 @@ async def test_dead_letters_are_selected_by_cause(environ: dict[str, str], lette
 async def test_dead_letter_shows_names_and_no_values(environ: dict[str, str], redis: Redis) -> None:
     change = {"subscriptionType": "contact.propertyChange", "propertyName": "phone", "propertyValue": "canary"}
     letter = DeadLetter(7, "7-1-1", Entry("cc", 1, event(**change)), "not_permitted", "", 1)
-    await bury(redis, letter)
+    await store_dead_letters(redis, letter)
     shown = spokes(environ, "dead", "show", "cc", "--json").stdout
     assert ('"phone"' in shown, "canary" in shown) == (True, False)
 
@@ -61,7 +61,7 @@ async def test_dead_letter_shows_its_whole_history(
     await Archiver(redis, engine, KEY).drain()
     await engine.dispose()
     await DeadLetters(redis).replay(letters[:1], actor="ann", reason="HubSpot was slow")
-    await bury(redis, letters[0])  # the replay failed
+    await store_dead_letters(redis, letters[0])  # the replay failed
     shown = json.loads(spokes(environ, "dead", "show", "aa", "--json").stdout)
     assert [(record["outcome"], record["actor"], record["reason"]) for record in shown["history"]] == [
         ("retried", "spokes", "rate_limited"),

@@ -22,7 +22,7 @@ from spokes.core.telemetry.metric_totals import sample_key
 from spokes.core.telemetry.metrics import EVENTS
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from tests.support.console_visitor import Visitor, archive, console, seen, store
-from tests.support.events import bury, event, record, recorded
+from tests.support.events import event, record, recorded, store_dead_letters
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 PORTAL = 50112233
@@ -31,7 +31,7 @@ PORTAL = 50112233
 async def died(redis: Redis, number: int, reason: str = "object_not_found", **raw: object) -> DeadLetter:
     entry = Entry(f"{number:032x}", 3, event(number, **raw))
     letter = DeadLetter(PORTAL, "d", entry, reason, "contacts.on_creation", 1_795_442_400_000 + number)
-    await bury(redis, letter)
+    await store_dead_letters(redis, letter)
     return letter
 
 

@@ -31,7 +31,7 @@ from spokes.privacy.requests import ErasureRequest, Law, add_request
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.portal_pauses import OPERATOR, PortalPauses
 from tests.support.deployment import KEY
-from tests.support.events import bury, event, record
+from tests.support.events import event, record, store_dead_letters
 from workers.delivery.merge_map import MergeMap
 
 PORTAL, OTHER = 50112233, 50112244
@@ -69,7 +69,7 @@ async def enqueue(redis: Redis, *elements: dict[str, object], portal: int = PORT
 async def died(redis: Redis, number: int, reason: str = "object_not_found", portal: int = PORTAL) -> DeadLetter:
     element = event(number, portalId=portal)
     letter = DeadLetter(portal, "d", Entry(f"{number:032x}", 3, element), reason, "contacts.on_creation", 1000 + number)
-    await bury(redis, letter)
+    await store_dead_letters(redis, letter)
     return letter
 
 
