@@ -117,7 +117,7 @@ def list_users(as_json: JsonOption = False) -> None:
 
 @app.command()
 def remove(name: NameArgument, reason: ReasonOption = "", yes: YesOption = False, as_json: JsonOption = False) -> None:
-    """Remove an account and end its sessions. Its API tokens stay valid until `spokes token revoke`.
+    """Remove an account and end its sessions. Its API tokens stay valid until they expire or are revoked.
 
     Exit code 1 when there is no such account.
 
