@@ -173,7 +173,3 @@ def _error_message(error: Exception) -> str:
             "`spokes up`, which runs a Valkey."
         )
     return ""
-
-
-if __name__ == "__main__":
-    main()

@@ -58,7 +58,7 @@ def text(driver: webdriver.Chrome) -> str:
     return driver.find_element(By.TAG_NAME, "main").text
 
 
-def test_who_logs_in_gets_in_and_who_logs_out_is_out(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_login_opens_the_console_and_logout_closes_it(console: Deployment, driver: webdriver.Chrome) -> None:
     console.on_redis(lambda redis: Users(redis).put("grace", [Role.OPERATOR], None, "a long pass phrase"))
     sign_in(driver, console.address, "nobody")
     driver.get(console.address + "/console")
@@ -75,7 +75,7 @@ def test_who_logs_in_gets_in_and_who_logs_out_is_out(console: Deployment, driver
     assert driver.current_url.endswith("/console/login")
 
 
-def test_object_is_followed_from_a_link(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_timeline_is_opened_from_a_hubspot_link(console: Deployment, driver: webdriver.Chrome) -> None:
     driver.get(console.address + "/console")
     driver.find_element(By.LINK_TEXT, "Object").click()
     field = driver.find_element(By.NAME, "q")
@@ -87,7 +87,7 @@ def test_object_is_followed_from_a_link(console: Deployment, driver: webdriver.C
     assert places == sorted(places)
 
 
-def test_dead_letter_is_replayed_with_the_keyboard_alone(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_dead_letter_is_replayed_by_keyboard(console: Deployment, driver: webdriver.Chrome) -> None:
     index = keys.dead_letters_by_time(PORTAL)
     before = console.on_redis(lambda redis: redis.zcard(index))
     driver.get(console.address + "/console/dead")
@@ -107,12 +107,12 @@ def test_value_is_revealed_as_text_and_audited(console: Deployment, driver: webd
     driver.find_element(By.XPATH, "//form[contains(@action, 'reveal')]//input[@name='reason']").send_keys(
         "a complaint\n"
     )
-    wait(driver, lambda driver: "stands in the audit" in text(driver))
+    wait(driver, lambda driver: "has recorded that you saw" in text(driver))
     assert "<script>window.broken=1</script>" in text(driver)
     assert driver.execute_script("return window.broken") is None
 
 
-def test_chart_moves_by_itself(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_chart_updates_live(console: Deployment, driver: webdriver.Chrome) -> None:
     driver.get(console.address + "/console")
     line = "return document.querySelector('.line.in').getAttribute('d')"
     before = driver.execute_script(line)
@@ -121,7 +121,7 @@ def test_chart_moves_by_itself(console: Deployment, driver: webdriver.Chrome) ->
     assert driver.find_element(By.CSS_SELECTOR, "[data-live-state]").text == "Live"
 
 
-def test_without_the_role_it_is_refused(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_role_without_permission_is_refused(console: Deployment, driver: webdriver.Chrome) -> None:
     sign_in(driver, console.address, console.cookie(Role.VIEWER, name="grace"))
     driver.get(console.address + "/console/dead")
     assert driver.find_elements(By.XPATH, "//button[text()='Replay']") == []
@@ -129,7 +129,7 @@ def test_without_the_role_it_is_refused(console: Deployment, driver: webdriver.C
     assert "Your role does not permit this." in text(driver)
 
 
-def test_session_that_ended_leads_to_the_login(console: Deployment, driver: webdriver.Chrome) -> None:
+def test_ended_session_redirects_to_the_login(console: Deployment, driver: webdriver.Chrome) -> None:
     sign_in(driver, console.address, "a-cookie-that-was-stolen-and-has-ended")
     driver.get(console.address + "/console")
     assert driver.current_url.endswith("/console/login")
@@ -150,7 +150,7 @@ def test_axe_finds_nothing_serious(
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
-def test_no_script_in_any_value_runs_and_nothing_is_refused_to_our_own(
+def test_no_injected_script_runs_and_our_own_scripts_are_allowed(
     console: Deployment, driver: webdriver.Chrome, path: str
 ) -> None:
     driver.get_log("browser")

@@ -34,7 +34,7 @@ def identity_provider() -> Iterator[IdentityProvider]:
         loop.close()
 
 
-def test_who_is_sent_back_by_the_provider_is_in_with_a_cookie_that_other_sites_never_see() -> None:
+def test_provider_login_sets_a_strict_session_cookie() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="spokes-browser-") as folder,
         tempfile.TemporaryDirectory(prefix="spokes-profile-") as profile,

@@ -32,7 +32,7 @@ from spokes.queue.dead_letters import DeadLetter
 from spokes.queue.dead_letters import store_commands as keep_letter
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
-from tests.support.crm_world import world_of
+from tests.support.crm_world import open_world
 from tests.support.deployment import ROOT, TOKEN, Sign, WebProcessServer
 from tests.support.events import batch, event
 from workers.upkeep import gauges
@@ -198,8 +198,8 @@ async def test_live_processes_are_those_with_a_recent_flush(redis: Redis) -> Non
 
 
 async def test_gauges_show_budget_pauses_and_dead_letters(redis: Redis) -> None:
-    async with world_of(redis) as world:
-        await world.services("contacts.update").contacts.get(world.make(phone="1"))
+    async with open_world(redis) as world:
+        await world.services("contacts.update").contacts.get(world.create(phone="1"))
         await world.crm.budget.pause(PORTAL, "calls", 20)
         await gauges._register_portals(redis, world.crm.budget)
         for number in (1, 2):

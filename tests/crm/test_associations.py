@@ -7,24 +7,24 @@ from redis.asyncio import Redis
 
 from spokes.core.errors import NotPermitted
 from spokes.crm.associations import Label
-from tests.support.crm_world import World, world_of
+from tests.support.crm_world import CRMWorld, open_world
 
 PRIMARY = Label(1, "HUBSPOT_DEFINED", "Primary")
 PAIR = ("contacts", "companies")
 
 
 @pytest.fixture
-async def world(redis: Redis) -> AsyncIterator[World]:
-    async with world_of(redis) as world:
+async def world(redis: Redis) -> AsyncIterator[CRMWorld]:
+    async with open_world(redis) as world:
         yield world
 
 
 @pytest.fixture
-def ids(world: World) -> tuple[str, str]:
-    return world.make(email="a@example.org"), world.make("companies", name="x")
+def ids(world: CRMWorld) -> tuple[str, str]:
+    return world.create(email="a@example.org"), world.create("companies", name="x")
 
 
-def label_of(world: World, text: str) -> Label:
+def label_of(world: CRMWorld, text: str) -> Label:
     """A label that a user made."""
     types = world.sim.crm.types
     made = world.sim.crm.associations.types.define_label(*map(types.resolve, PAIR), text)
@@ -38,7 +38,7 @@ def texts(labels: tuple[Label, ...]) -> set[str | None]:
 ALL = ("associations.list", "associations.associate", "associations.remove")
 
 
-async def test_records_are_associated_and_parted(world: World, ids: tuple[str, str]) -> None:
+async def test_records_are_associated_and_parted(world: CRMWorld, ids: tuple[str, str]) -> None:
     associations = world.services(*ALL).associations
 
     await associations.associate("contacts", ids[0], "companies", ids[1])
@@ -47,13 +47,13 @@ async def test_records_are_associated_and_parted(world: World, ids: tuple[str, s
 
     assert together == (ids[0],)
     assert await associations.list("contacts", ids[0], "companies") == ()
-    assert [(w.method, w.object_type, w.object_id) for w in world.journal] == [
+    assert [(w.method, w.object_type, w.object_id) for w in world.writes] == [
         ("associations.associate", "contact", ids[0]),
         ("associations.remove", "contact", ids[0]),
     ]
 
 
-async def test_association_shows_all_its_labels(world: World, ids: tuple[str, str]) -> None:
+async def test_association_shows_all_its_labels(world: CRMWorld, ids: tuple[str, str]) -> None:
     associations, buyer = world.services(*ALL).associations, label_of(world, "Buyer")
 
     await associations.associate("contact", ids[0], "company", ids[1], PRIMARY, buyer)
@@ -63,7 +63,7 @@ async def test_association_shows_all_its_labels(world: World, ids: tuple[str, st
     assert texts(end.labels) == {None, "Primary", "Buyer"}
 
 
-async def test_new_label_keeps_those_that_are_there(world: World, ids: tuple[str, str]) -> None:
+async def test_new_label_keeps_those_that_are_there(world: CRMWorld, ids: tuple[str, str]) -> None:
     associations, buyer, user = world.services(*ALL).associations, label_of(world, "Buyer"), label_of(world, "User")
 
     await associations.associate("contact", ids[0], "company", ids[1], buyer)
@@ -73,7 +73,7 @@ async def test_new_label_keeps_those_that_are_there(world: World, ids: tuple[str
     assert texts(end.labels) == {"Buyer", "User"}
 
 
-async def test_plain_association_stays_beside_a_label(world: World, ids: tuple[str, str]) -> None:
+async def test_plain_association_stays_beside_a_label(world: CRMWorld, ids: tuple[str, str]) -> None:
     associations = world.services(*ALL).associations
 
     await associations.associate("contact", ids[0], "company", ids[1])
@@ -83,7 +83,7 @@ async def test_plain_association_stays_beside_a_label(world: World, ids: tuple[s
     assert texts(end.labels) == {None, "Buyer"}
 
 
-async def test_one_label_goes_and_the_others_stay(world: World, ids: tuple[str, str]) -> None:
+async def test_one_label_goes_and_the_others_stay(world: CRMWorld, ids: tuple[str, str]) -> None:
     associations, buyer, user = world.services(*ALL).associations, label_of(world, "Buyer"), label_of(world, "User")
     await associations.associate("contact", ids[0], "company", ids[1], buyer, user)
 
@@ -93,7 +93,7 @@ async def test_one_label_goes_and_the_others_stay(world: World, ids: tuple[str, 
     assert texts(end.labels) == {"User"}
 
 
-async def test_portals_labels_are_listed(world: World) -> None:
+async def test_portals_labels_are_listed(world: CRMWorld) -> None:
     buyer = label_of(world, "Buyer")
 
     labels = await world.services(*ALL).associations.labels(*PAIR)
@@ -101,15 +101,17 @@ async def test_portals_labels_are_listed(world: World) -> None:
     assert {PRIMARY, buyer} <= set(labels)
 
 
-async def test_record_that_was_merged_away_has_its_survivors_associations(world: World, ids: tuple[str, str]) -> None:
+async def test_record_that_was_merged_away_has_its_survivors_associations(
+    world: CRMWorld, ids: tuple[str, str]
+) -> None:
     associations = world.services(*ALL).associations
     await associations.associate("contact", ids[0], "company", ids[1])
-    world.merge(world.make(email="b@example.org"), ids[0])
+    world.merge(world.create(email="b@example.org"), ids[0])
 
     assert await associations.list("contact", ids[0], "company") == (ids[1],)
 
 
-async def test_label_is_added_only_where_it_was_declared(world: World, ids: tuple[str, str]) -> None:
+async def test_label_is_added_only_where_it_was_declared(world: CRMWorld, ids: tuple[str, str]) -> None:
     with pytest.raises(NotPermitted):
         await world.services("associations.list").associations.associate("contact", ids[0], "company", ids[1], PRIMARY)
 

@@ -7,14 +7,14 @@ from redis.asyncio import Redis
 
 from spokes.core.errors import InvalidRequest
 from spokes.crm.validation import ValidationRules, validate_properties
-from tests.support.crm_world import World, world_of
+from tests.support.crm_world import CRMWorld, open_world
 
 RULES = ValidationRules(frozenset({"mail.invalid"}), "DE")
 
 
 @pytest.fixture
-async def world(redis: Redis) -> AsyncIterator[World]:
-    async with world_of(redis, blocked_email_domains="Mail.invalid", default_region="DE") as world:
+async def world(redis: Redis) -> AsyncIterator[CRMWorld]:
+    async with open_world(redis, blocked_email_domains="Mail.invalid", default_region="DE") as world:
         yield world
 
 
@@ -45,13 +45,13 @@ def test_values_are_put_into_hubspots_form(object_type: str, given: dict[str, st
     ],
 )
 async def test_what_cannot_be_written_is_refused_before_any_call(
-    world: World, properties: dict[str, str], reason: str
+    world: CRMWorld, properties: dict[str, str], reason: str
 ) -> None:
     with pytest.raises(InvalidRequest) as caught:
         await world.services("contacts.update").contacts.update("1", properties)
 
     assert (caught.value.category, str(caught.value)) == (reason, f"invalid_request {reason}")
-    assert (world.calls, world.journal) == ([], [])
+    assert (world.calls, world.writes) == ([], [])
 
 
 @pytest.mark.parametrize("address", ["ada@blocked.example.org", "ada@sub.blocked.example.org"])
@@ -61,7 +61,7 @@ def test_address_of_a_blocked_domain_is_refused(address: str) -> None:
 
 
 async def test_blocked_domains_and_region_are_settings(redis: Redis) -> None:
-    async with world_of(redis, blocked_email_domains="Example.NET", default_region="DE") as world:
+    async with open_world(redis, blocked_email_domains="Example.NET", default_region="DE") as world:
         contacts = world.services("contacts.create").contacts
         made = await contacts.create({"phone": "030 123456"})
         with pytest.raises(InvalidRequest, match="EMAIL_DOMAIN_BLOCKED"):
@@ -70,6 +70,6 @@ async def test_blocked_domains_and_region_are_settings(redis: Redis) -> None:
     assert world.find("contacts", made).properties["phone"] == "+4930123456"  # type: ignore[union-attr]
 
 
-async def test_address_of_an_upsert_is_looked_at_too(world: World) -> None:
+async def test_address_of_an_upsert_is_looked_at_too(world: CRMWorld) -> None:
     with pytest.raises(InvalidRequest, match="EMAIL_INVALID"):
         await world.services("contacts.upsert").contacts.upsert("email", "ada", {"city": "x"})

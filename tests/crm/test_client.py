@@ -26,7 +26,7 @@ from spokes.core.errors import (
     RateLimited,
 )
 from spokes.crm.transport.client import HubSpotClient
-from tests.support.scripted_hubspot import Asked, ScriptedHubSpot, json_answer
+from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, json_response
 
 TOKEN = "pat-eu1-00000000-1111-2222-3333-444444444444"
 PERSONAL = "ada@example.org"
@@ -39,17 +39,17 @@ async def client_of(url: str, *, timeout_s: float = 2.0, concurrency: int = 4) -
     await client.close()
 
 
-async def failure(respond: Callable[[Asked], web.StreamResponse], **options: float) -> CRMError:
+async def failure(respond: Callable[[RecordedRequest], web.StreamResponse], **options: float) -> CRMError:
     """What a call comes to that HubSpot answers so."""
     async with ScriptedHubSpot(respond) as hubspot, client_of(hubspot.url, **options) as client:
         with pytest.raises(CRMError) as caught:
             await client.call("POST", "/crm/objects/2026-09/contacts", body={"properties": {"email": PERSONAL}})
-    assert len(hubspot.asked) == 1
+    assert len(hubspot.requests) == 1
     return caught.value
 
 
 async def test_answer_is_parsed_and_its_headers_are_in_lower_case() -> None:
-    created = json_answer({"id": "1"}, 201, X_HubSpot_Correlation_Id="abc-1")
+    created = json_response({"id": "1"}, 201, X_HubSpot_Correlation_Id="abc-1")
     async with ScriptedHubSpot(lambda _: created) as hubspot, client_of(hubspot.url + "/") as client:
         answer = await client.call("POST", "/crm/objects/2026-09/notes", body={"properties": {}})
 
@@ -65,18 +65,18 @@ async def test_answer_without_body_has_no_data() -> None:
 
 
 async def test_several_values_of_a_query_parameter_are_joined_by_commas() -> None:
-    async with ScriptedHubSpot(lambda _: json_answer({})) as hubspot, client_of(hubspot.url) as client:
+    async with ScriptedHubSpot(lambda _: json_response({})) as hubspot, client_of(hubspot.url) as client:
         await client.call("GET", "/crm/objects/2026-09/contacts", query={"properties": ("a", "b"), "limit": "100"})
 
-    assert hubspot.asked[0].query == {"properties": "a,b", "limit": "100"}
+    assert hubspot.requests[0].query == {"properties": "a,b", "limit": "100"}
 
 
 async def test_connections_are_reused() -> None:
     ports: set[object] = set()
 
-    def respond(asked: Asked) -> web.Response:
+    def respond(asked: RecordedRequest) -> web.Response:
         ports.add(asked.raw.transport.get_extra_info("peername"))  # type: ignore[union-attr]
-        return json_answer({})
+        return json_response({})
 
     async with ScriptedHubSpot(respond) as hubspot, client_of(hubspot.url, concurrency=1) as client:
         for _ in range(5):
@@ -99,7 +99,7 @@ async def test_every_status_is_one_of_our_errors(status: int, kind: type[CRMErro
         "status": "error", "category": "SOME_CATEGORY", "correlationId": "c-1", "message": f"bad value {PERSONAL}",
     }  # fmt: skip
 
-    error = await failure(lambda _: json_answer(body, status))
+    error = await failure(lambda _: json_response(body, status))
 
     assert (kind, status, "SOME_CATEGORY", "c-1") == (type(error), error.status, error.category, error.correlation_id)
     assert PERSONAL not in f"{error!r} {error} {error.__dict__} {error.__cause__!r} {error.__context__!r}"
@@ -123,7 +123,7 @@ async def test_success_that_is_no_json_object_is_no_success(body: bytes) -> None
 async def test_fields_of_an_error_that_do_not_look_like_what_they_should_be_are_dropped() -> None:
     body = {"category": f"for {PERSONAL}", "correlationId": {"x": 1}, "errors": "none", "context": [PERSONAL]}
 
-    error = await failure(lambda _: json_answer(body, 403))
+    error = await failure(lambda _: json_response(body, 403))
 
     assert (error.category, error.correlation_id, error.scopes) == ("", "", ())  # type: ignore[attr-defined]
 
@@ -134,14 +134,14 @@ async def test_missing_scopes_are_named() -> None:
         "errors": [{"context": {"requiredGranularScopes": ["crm.objects.contacts.write", PERSONAL]}}],
     }
 
-    error = await failure(lambda _: json_answer(body, 403))
+    error = await failure(lambda _: json_response(body, 403))
 
     assert isinstance(error, NotPermitted)
     assert error.scopes == ("crm.objects.contacts.write",)
 
 
 async def test_conflict_names_the_record_that_is_there() -> None:
-    error = await failure(lambda _: json_answer({"message": "Contact already exists. Existing ID: 4711"}, 409))
+    error = await failure(lambda _: json_response({"message": "Contact already exists. Existing ID: 4711"}, 409))
 
     assert isinstance(error, Conflict)
     assert error.existing_id == "4711"
@@ -156,7 +156,7 @@ async def test_conflict_names_the_record_that_is_there() -> None:
     ],
 )
 async def test_rate_limit_names_its_policy(body: dict[str, str], policy: str) -> None:
-    error = await failure(lambda _: json_answer(body, 429))
+    error = await failure(lambda _: json_response(body, 429))
 
     assert isinstance(error, RateLimited)
     assert error.policy == policy
@@ -164,7 +164,7 @@ async def test_rate_limit_names_its_policy(body: dict[str, str], policy: str) ->
 
 @pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("1.5", 1.5), ("-3", 0.0), ("soon", None), ("nan", None)])
 async def test_retry_after_is_read_in_seconds(text: str, seconds: float | None) -> None:
-    error = await failure(lambda _: json_answer({}, 503, Retry_After=text))
+    error = await failure(lambda _: json_response({}, 503, Retry_After=text))
 
     assert isinstance(error, CRMUnavailable)
     assert error.retry_after_s == seconds
@@ -173,7 +173,7 @@ async def test_retry_after_is_read_in_seconds(text: str, seconds: float | None) 
 async def test_retry_after_is_read_as_a_date() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
 
-    error = await failure(lambda _: json_answer({}, 477, Retry_After=date))
+    error = await failure(lambda _: json_response({}, 477, Retry_After=date))
 
     assert isinstance(error, PortalMoving)
     assert error.retry_after_s == pytest.approx(60, abs=2)
@@ -190,7 +190,7 @@ async def test_refused_connection_is_unavailable() -> None:
 
 
 async def test_connection_that_breaks_is_unavailable() -> None:
-    def respond(asked: Asked) -> web.StreamResponse:
+    def respond(asked: RecordedRequest) -> web.StreamResponse:
         asked.raw.transport.abort()  # type: ignore[union-attr]
         return web.Response()
 
@@ -198,7 +198,7 @@ async def test_connection_that_breaks_is_unavailable() -> None:
 
 
 async def test_body_that_is_cut_short_is_unavailable() -> None:
-    async def respond(asked: Asked) -> web.StreamResponse:
+    async def respond(asked: RecordedRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "100"})
         await response.prepare(asked.raw)
         await response.write(b'{"id":')
@@ -209,7 +209,7 @@ async def test_body_that_is_cut_short_is_unavailable() -> None:
 
 
 async def test_silence_is_unavailable_after_the_time_out() -> None:
-    async def respond(_: Asked) -> web.StreamResponse:
+    async def respond(_: RecordedRequest) -> web.StreamResponse:
         await asyncio.sleep(5)
         return web.Response()
 
@@ -219,7 +219,7 @@ async def test_silence_is_unavailable_after_the_time_out() -> None:
 
 
 async def test_answer_that_drips_is_unavailable_after_the_time_out() -> None:
-    async def respond(asked: Asked) -> web.StreamResponse:
+    async def respond(asked: RecordedRequest) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(asked.raw)
         for _ in range(400):
@@ -235,7 +235,7 @@ async def test_answer_that_drips_is_unavailable_after_the_time_out() -> None:
 
 
 async def test_tls_trouble_is_unavailable() -> None:
-    async with ScriptedHubSpot(lambda _: json_answer({})) as plain:
+    async with ScriptedHubSpot(lambda _: json_response({})) as plain:
         url = plain.url.replace("http://", "https://")
         async with client_of(url) as client:
             with pytest.raises(CRMUnavailable):
@@ -249,7 +249,7 @@ async def test_url_that_cannot_be_called_is_invalid() -> None:
 
 
 async def test_body_that_cannot_be_sent_is_invalid() -> None:
-    async with ScriptedHubSpot(lambda _: json_answer({})) as hubspot, client_of(hubspot.url) as client:
+    async with ScriptedHubSpot(lambda _: json_response({})) as hubspot, client_of(hubspot.url) as client:
         with pytest.raises(InvalidRequest):
             await client.call("POST", "/", body={"properties": {("a", "b"): "1"}})
 
@@ -264,28 +264,28 @@ async def test_closed_client_is_unavailable() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 async def test_redirect_is_not_followed_so_the_token_stays_with_its_host(status: int) -> None:
-    async with ScriptedHubSpot(lambda _: json_answer({})) as elsewhere:
+    async with ScriptedHubSpot(lambda _: json_response({})) as elsewhere:
         error = await failure(lambda _: web.Response(status=status, headers={"Location": f"{elsewhere.url}/crm"}))
 
     assert isinstance(error, CRMUnavailable)
-    assert elsewhere.asked == []
+    assert elsewhere.requests == []
 
 
 async def test_token_goes_to_the_api_url_in_the_header_alone() -> None:
-    async with ScriptedHubSpot(lambda _: json_answer({})) as hubspot, client_of(hubspot.url) as client:
+    async with ScriptedHubSpot(lambda _: json_response({})) as hubspot, client_of(hubspot.url) as client:
         await client.call("POST", "/crm/objects/2026-09/contacts/batch/read", body={"inputs": []})
 
-    (asked,) = hubspot.asked
+    (asked,) = hubspot.requests
     assert asked.headers["authorization"] == f"Bearer {TOKEN}"
     assert TOKEN not in f"{asked.path} {asked.query} {asked.body}"
 
 
 async def test_asking_about_the_token_stays_with_the_api_url() -> None:
-    async with ScriptedHubSpot(lambda _: json_answer({"hubId": 5})) as hubspot, client_of(hubspot.url) as client:
+    async with ScriptedHubSpot(lambda _: json_response({"hubId": 5})) as hubspot, client_of(hubspot.url) as client:
         answer = await client.token_info("/oauth/v2/private-apps/get/access-token-info")
 
     assert answer.body == {"hubId": 5}
-    assert hubspot.asked[0].body == {"tokenKey": TOKEN}
+    assert hubspot.requests[0].body == {"tokenKey": TOKEN}
 
 
 def test_token_that_cannot_stand_in_a_header_is_a_configuration_error() -> None:
@@ -296,9 +296,9 @@ def test_token_that_cannot_stand_in_a_header_is_a_configuration_error() -> None:
 
 
 async def test_call_given_up_goes_on_and_harms_no_other() -> None:
-    async def respond(_: Asked) -> web.StreamResponse:
+    async def respond(_: RecordedRequest) -> web.StreamResponse:
         await asyncio.sleep(0.2)
-        return json_answer({})
+        return json_response({})
 
     async with ScriptedHubSpot(respond) as hubspot, client_of(hubspot.url, concurrency=2) as client:
         given_up = asyncio.create_task(client.call("GET", "/a"))

@@ -16,7 +16,7 @@ PORTAL = 50112233
 PROCESS = ROOT / "tests" / "support" / "budget_process.py"
 
 
-def budget_of(redis: Redis, *, limit: int = 5, window_s: float = 0.3, concurrency: int = 32) -> RateBudget:
+def make_budget(redis: Redis, *, limit: int = 5, window_s: float = 0.3, concurrency: int = 32) -> RateBudget:
     return RateBudget(
         redis, limit=limit, search_limit=2, association_limit=3, window_s=window_s, concurrency=concurrency
     )
@@ -52,7 +52,7 @@ async def test_limit_holds_over_processes_and_is_used(redis: Redis, valkey_url: 
 
 
 async def test_place_comes_back_a_window_after_the_call_has_ended_however_long_it_took(redis: Redis) -> None:
-    budget = budget_of(redis, limit=1, window_s=0.2)
+    budget = make_budget(redis, limit=1, window_s=0.2)
     async with budget.slot(PORTAL, "calls"):
         await asyncio.sleep(0.3)
     ended = time.monotonic()
@@ -68,14 +68,14 @@ async def test_place_of_a_process_that_died_comes_back_after_its_lease(redis: Re
     await dying._acquire_slot(PORTAL, "calls", "abandoned", "interactive")
 
     started = time.monotonic()
-    async with budget_of(redis, limit=1, window_s=0.2).slot(PORTAL, "calls"):
+    async with make_budget(redis, limit=1, window_s=0.2).slot(PORTAL, "calls"):
         waited = time.monotonic() - started
 
     assert 0.38 <= waited < 10
 
 
 async def test_unused_place_is_free_at_once(redis: Redis) -> None:
-    budget = budget_of(redis, limit=1)
+    budget = make_budget(redis, limit=1)
     async with budget.slot(PORTAL, "calls") as place:
         place.release_unused()
 
@@ -83,7 +83,7 @@ async def test_unused_place_is_free_at_once(redis: Redis) -> None:
 
 
 async def test_who_stops_waiting_holds_no_place(redis: Redis) -> None:
-    budget = budget_of(redis, limit=1)
+    budget = make_budget(redis, limit=1)
     async with budget.slot(PORTAL, "calls"):
         waiting = asyncio.create_task(budget._acquire_slot(PORTAL, "calls", "other", "interactive"))
         await asyncio.sleep(0.05)
@@ -94,7 +94,7 @@ async def test_who_stops_waiting_holds_no_place(redis: Redis) -> None:
 
 
 async def test_within_a_process_first_come_is_first_served(redis: Redis) -> None:
-    budget = budget_of(redis, limit=2, window_s=0.1)
+    budget = make_budget(redis, limit=2, window_s=0.1)
     served: list[int] = []
 
     async def call(number: int) -> None:
@@ -107,7 +107,7 @@ async def test_within_a_process_first_come_is_first_served(redis: Redis) -> None
 
 
 async def test_waiting_asks_redis_about_as_often_as_places_come_back(redis: Redis) -> None:
-    budget = budget_of(redis, limit=2, window_s=0.3)
+    budget = make_budget(redis, limit=2, window_s=0.3)
 
     async def call() -> None:
         async with budget.slot(PORTAL, "calls"):
@@ -123,7 +123,7 @@ async def test_waiting_asks_redis_about_as_often_as_places_come_back(redis: Redi
 
 
 async def test_kinds_and_portals_have_limits_of_their_own(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     async with (
         budget.slot(PORTAL, "calls"),
         budget.slot(PORTAL, "search"),
@@ -138,7 +138,7 @@ async def test_kinds_and_portals_have_limits_of_their_own(redis: Redis) -> None:
 
 
 async def test_no_more_places_are_held_than_the_process_has_threads(redis: Redis) -> None:
-    budget = budget_of(redis, limit=10, concurrency=2)
+    budget = make_budget(redis, limit=10, concurrency=2)
     held = most = 0
 
     async def call() -> None:
@@ -156,7 +156,7 @@ async def test_no_more_places_are_held_than_the_process_has_threads(redis: Redis
 
 async def test_few_connections_to_redis_serve_many_calls_at_once(valkey_url: str, redis: Redis) -> None:
     few = Redis.from_url(valkey_url, max_connections=5)
-    budget = budget_of(few, limit=40, window_s=0.1)
+    budget = make_budget(few, limit=40, window_s=0.1)
 
     async def call() -> None:
         async with budget.slot(PORTAL, "calls"):
@@ -172,10 +172,10 @@ async def test_few_connections_to_redis_serve_many_calls_at_once(valkey_url: str
 @pytest.mark.parametrize("told", [3, 9])
 async def test_limit_that_hubspot_tells_replaces_ours_in_every_process(redis: Redis, told: int) -> None:
     headers = {"x-hubspot-ratelimit-max": str(told), "x-hubspot-ratelimit-interval-milliseconds": "300"}
-    async with budget_of(redis).slot(PORTAL, "calls") as place:
+    async with make_budget(redis).slot(PORTAL, "calls") as place:
         place.read_headers(headers)
 
-    assert (await budget_of(redis).state(PORTAL))["calls"].limit == told
+    assert (await make_budget(redis).state(PORTAL))["calls"].limit == told
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ async def test_limit_that_hubspot_tells_replaces_ours_in_every_process(redis: Re
     ],
 )
 async def test_headers_that_tell_no_limit_change_none(redis: Redis, headers: dict[str, str]) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     async with budget.slot(PORTAL, "calls") as place:
         place.read_headers(headers)
 
@@ -196,7 +196,7 @@ async def test_headers_that_tell_no_limit_change_none(redis: Redis, headers: dic
 
 
 async def test_lower_limit_holds_for_the_calls_that_were_made_before(redis: Redis) -> None:
-    budget = budget_of(redis, limit=5, window_s=0.3)
+    budget = make_budget(redis, limit=5, window_s=0.3)
     for told in ("", "", "", "2"):
         async with budget.slot(PORTAL, "calls") as place:
             place.read_headers({"x-hubspot-ratelimit-max": told})
@@ -209,17 +209,17 @@ async def test_lower_limit_holds_for_the_calls_that_were_made_before(redis: Redi
 
 
 async def test_pause_holds_up_every_process(redis: Redis) -> None:
-    await budget_of(redis).pause(PORTAL, "calls", 0.25, "SECONDLY")
+    await make_budget(redis).pause(PORTAL, "calls", 0.25, "SECONDLY")
 
     started = time.monotonic()
-    async with budget_of(redis).slot(PORTAL, "calls"):
+    async with make_budget(redis).slot(PORTAL, "calls"):
         waited = time.monotonic() - started
 
     assert 0.24 <= waited < 10
 
 
 async def test_pause_of_one_kind_leaves_the_others_alone(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await budget.pause(PORTAL, "search", 20)
 
     async with asyncio.timeout(0.2), budget.slot(PORTAL, "calls"), budget.slot(PORTAL, "associations"):
@@ -229,7 +229,7 @@ async def test_pause_of_one_kind_leaves_the_others_alone(redis: Redis) -> None:
 
 
 async def test_pause_of_the_portal_holds_up_every_kind(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await budget.pause(PORTAL, "portal", 20, "DAILY")
 
     state = await budget.state(PORTAL)
@@ -239,7 +239,7 @@ async def test_pause_of_the_portal_holds_up_every_kind(redis: Redis) -> None:
 
 
 async def test_shorter_pause_does_not_end_a_longer_one(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await budget.pause(PORTAL, "calls", 20, "longer")
     await budget.pause(PORTAL, "calls", 1, "shorter")
 
@@ -249,7 +249,7 @@ async def test_shorter_pause_does_not_end_a_longer_one(redis: Redis) -> None:
 
 
 async def test_operator_ends_a_pause_early(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await budget.pause(PORTAL, "calls", 20)
     await budget.resume(PORTAL, "calls")
 
@@ -263,7 +263,7 @@ async def test_operator_ends_a_pause_early(redis: Redis) -> None:
 async def test_pause_too_long_to_sit_out_is_told_with_its_wait(
     redis: Redis, why: str, kind: type[TransientCRMError]
 ) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await budget.pause(PORTAL, "portal", 3600, why)
 
     with pytest.raises(kind) as caught:
@@ -275,10 +275,10 @@ async def test_pause_too_long_to_sit_out_is_told_with_its_wait(
 
 async def test_failed_call_that_names_a_wait_pauses_everybody(redis: Redis) -> None:
     with pytest.raises(RateLimited):
-        async with budget_of(redis).slot(PORTAL, "calls"):
+        async with make_budget(redis).slot(PORTAL, "calls"):
             raise RateLimited(policy="TEN_SECONDLY_ROLLING", retry_after_s=4)
 
-    state = (await budget_of(redis).state(PORTAL))["calls"]
+    state = (await make_budget(redis).state(PORTAL))["calls"]
 
     assert (round(state.waiting_s), state.reason) == (4, "TEN_SECONDLY_ROLLING")
 
@@ -307,14 +307,14 @@ async def test_without_redis_no_call_is_made() -> None:
     redis = Redis.from_url("redis://127.0.0.1:1")
 
     with pytest.raises(CRMUnavailable):
-        async with budget_of(redis).slot(PORTAL, "calls"):
+        async with make_budget(redis).slot(PORTAL, "calls"):
             pytest.fail("no place may be given")
 
     await redis.aclose()
 
 
 async def test_budget_survives_a_redis_that_forgot_its_scripts(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await budget.state(PORTAL)
     await redis.script_flush()
 
@@ -325,7 +325,7 @@ async def test_budget_survives_a_redis_that_forgot_its_scripts(redis: Redis) -> 
 
 
 async def test_nothing_of_the_budget_stays_in_redis_for_ever(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await budget.pause(PORTAL, "search", 1)
     async with budget.slot(PORTAL, "calls") as place:
         place.read_headers({"x-hubspot-ratelimit-max": "7"})

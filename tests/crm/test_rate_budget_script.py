@@ -11,14 +11,14 @@ from spokes.crm.transport.rate_budget import Priority, RateBudget
 PORTAL = 50112233
 HASH = f"spokes:{PORTAL}:budget"
 SLOTS = f"{HASH}:calls"
-OF_BACKGROUND = f"{SLOTS}:background"
+BACKGROUND_SLOTS = f"{SLOTS}:background"
 WINDOW_S = 100
 LEASE_S = 1_100
 TWO_DAYS_S = 172_800
 SECOND = 1_000_000  # the script counts microseconds
 
 
-def budget_of(redis: Redis) -> RateBudget:
+def make_budget(redis: Redis) -> RateBudget:
     return RateBudget(redis, limit=10, search_limit=5)
 
 
@@ -38,7 +38,7 @@ async def end(
     await budget._run_script("end", PORTAL, "calls", slot, round(window_s * SECOND), limit, day_left, 3600 * SECOND)
 
 
-async def kept_s(redis: Redis, key: str) -> float:
+async def expires_in_s(redis: Redis, key: str) -> float:
     """For how many seconds Redis keeps a key."""
     return float(await redis.pttl(key)) / 1000
 
@@ -49,7 +49,7 @@ async def now_s(redis: Redis) -> float:
 
 
 async def test_wait_is_until_the_next_place_comes_back(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await take(budget, "one", limit=1)
     await end(budget, "one", window_s=30)
     given, wait_s = await take(budget, "two", limit=1)
@@ -58,20 +58,20 @@ async def test_wait_is_until_the_next_place_comes_back(redis: Redis) -> None:
 
 
 async def test_wait_for_a_call_under_way_is_a_window_as_its_lease_may_be_long(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await take(budget, "one", limit=1)
     assert await take(budget, "two", limit=1) == (False, WINDOW_S)
 
 
 async def test_background_work_has_as_many_places_of_its_own_as_are_reserved_and_no_more(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     for number in range(7):
         await take(budget, f"interactive {number}")
     assert [(await take(budget, f"background {n}", "background"))[0] for n in range(3)] == [True, True, False]
 
 
 async def test_background_work_waits_for_what_comes_back_first_a_shared_place_or_one_of_its_own(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     for number in range(8):
         await take(budget, f"interactive {number}")
         await end(budget, f"interactive {number}", window_s=50 + number)
@@ -88,7 +88,7 @@ async def test_background_work_waits_for_what_comes_back_first_a_shared_place_or
 
 
 async def test_background_work_waits_for_a_shared_place_where_nothing_is_reserved(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     for number in range(2):
         await take(budget, f"{number}", "background", limit=2, reserve=0)
         await end(budget, f"{number}", window_s=30 + number)
@@ -97,9 +97,9 @@ async def test_background_work_waits_for_a_shared_place_where_nothing_is_reserve
     assert 29 < wait_s <= 30
 
 
-@pytest.mark.parametrize("key", [SLOTS, OF_BACKGROUND])
+@pytest.mark.parametrize("key", [SLOTS, BACKGROUND_SLOTS])
 async def test_place_of_background_work_comes_back_a_window_after_its_call(redis: Redis, key: str) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await take(budget, "one", "background")
     ((_, leased),) = await redis.zrange(key, 0, -1, withscores=True)
     await end(budget, "one")
@@ -110,57 +110,57 @@ async def test_place_of_background_work_comes_back_a_window_after_its_call(redis
 
 
 async def test_place_of_interactive_work_is_none_of_the_backgrounds(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one")
-    assert not await redis.exists(OF_BACKGROUND)
+    assert not await redis.exists(BACKGROUND_SLOTS)
 
 
 async def test_places_that_have_come_back_are_not_kept(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     for number in range(3):
         await take(budget, f"{number}", "background")
         await end(budget, f"{number}", window_s=0)
     await take(budget, "last", "background")
-    assert (await redis.zcard(SLOTS), await redis.zcard(OF_BACKGROUND)) == (1, 1)
+    assert (await redis.zcard(SLOTS), await redis.zcard(BACKGROUND_SLOTS)) == (1, 1)
 
 
 async def test_places_are_kept_a_second_longer_than_the_lease_of_the_last(redis: Redis) -> None:
     before = time.monotonic()
-    await take(budget_of(redis), "one", "background")
-    for key in (SLOTS, OF_BACKGROUND):
-        kept = await kept_s(redis, key)
+    await take(make_budget(redis), "one", "background")
+    for key in (SLOTS, BACKGROUND_SLOTS):
+        kept = await expires_in_s(redis, key)
         assert LEASE_S + 1 - (time.monotonic() - before) - 0.002 <= kept <= LEASE_S + 1
 
 
 async def test_limit_that_was_told_is_kept_two_days(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one", limit="7")
-    assert await kept_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
+    assert await expires_in_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
 
 
 async def test_what_is_left_of_the_day_is_kept_two_days(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one", day_left="7")
-    assert await kept_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
+    assert await expires_in_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
 
 
 async def test_pause_is_kept_two_days(redis: Redis) -> None:
-    await budget_of(redis).pause(PORTAL, "calls", 30)
-    assert await kept_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
+    await make_budget(redis).pause(PORTAL, "calls", 30)
+    assert await expires_in_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
 
 
 async def test_call_of_whose_answer_nothing_is_told_leaves_nothing_but_its_place(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one")
     assert [key async for key in redis.scan_iter()] == [SLOTS.encode()]
 
 
 async def test_day_that_is_over_holds_nobody_up(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one", day_left="0")
     assert await take(budget, "two") == (False, pytest.approx(3600, abs=5))
@@ -170,18 +170,18 @@ async def test_day_that_is_over_holds_nobody_up(redis: Redis) -> None:
 
 
 async def test_place_given_back_gives_its_call_back_to_the_day_and_only_once(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one", day_left="7")
     await take(budget, "two", "background")
     for _ in range(2):
         await budget._run_script("back", PORTAL, "calls", "two")
         assert (await budget.state(PORTAL))["calls"].day_left == 7
-    assert not await redis.exists(OF_BACKGROUND)
+    assert not await redis.exists(BACKGROUND_SLOTS)
 
 
 async def test_place_given_back_while_the_day_is_unknown_leaves_it_unknown(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await take(budget, "one")
     await budget._run_script("back", PORTAL, "calls", "one")
     assert (await budget.state(PORTAL))["calls"].day_left is None
@@ -189,19 +189,19 @@ async def test_place_given_back_while_the_day_is_unknown_leaves_it_unknown(redis
 
 
 async def test_who_is_not_paused_waits_for_nothing(redis: Redis) -> None:
-    state = (await budget_of(redis).state(PORTAL))["calls"]
+    state = (await make_budget(redis).state(PORTAL))["calls"]
     assert (state.waiting_s, state.reason) == (0, "")
 
 
 async def test_pause_that_is_over_has_no_reason_any_more(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await budget.pause(PORTAL, "calls", 0, "SECONDLY")
     state = (await budget.state(PORTAL))["calls"]
     assert (state.waiting_s, state.reason) == (0, "")
 
 
 async def test_longer_of_two_pauses_holds_and_tells_why(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await budget.pause(PORTAL, "portal", 30, "DAILY")
     await budget.pause(PORTAL, "calls", 60, "SECONDLY")
     states = await budget.state(PORTAL)
@@ -211,4 +211,4 @@ async def test_longer_of_two_pauses_holds_and_tells_why(redis: Redis) -> None:
 
 async def test_word_that_the_script_does_not_know_is_refused(redis: Redis) -> None:
     with pytest.raises(CRMUnavailable):
-        await budget_of(redis)._run_script("nonsense", PORTAL, "calls")
+        await make_budget(redis)._run_script("nonsense", PORTAL, "calls")

@@ -12,17 +12,17 @@ from redis.asyncio import Redis
 from spokes.core.errors import RateLimited
 from spokes.crm.transport.rate_budget import Priority, RateBudget, backoff_for_error, priority_of, seconds_until_new_day
 from spokes.simulator.config import Limits, PortalConfig
-from tests.support.crm_world import PORTAL, World, world_of
+from tests.support.crm_world import PORTAL, CRMWorld, open_world
 
 
-def budget_of(
+def make_budget(
     redis: Redis, *, limit: int = 10, reserve: float = 0.2, window_s: float = 60.0, concurrency: int = 32
 ) -> RateBudget:
     """A budget of which no place comes back while a test lasts, unless it asks for a shorter window."""
     return RateBudget(redis, limit=limit, search_limit=2, reserve=reserve, window_s=window_s, concurrency=concurrency)
 
 
-async def taken_at_once(
+async def count_granted(
     budget: RateBudget, count: int, priority: Priority, *, at_least: int, portal_id: int = PORTAL
 ) -> int:
     """How many of `count` calls get a place without waiting for one to come back; waits until it is so many."""
@@ -45,26 +45,26 @@ async def taken_at_once(
 
 
 async def test_import_leaves_the_reserve_to_others(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
 
-    assert await taken_at_once(budget, 12, "background", at_least=8) == 8
-    assert await taken_at_once(budget, 12, "interactive", at_least=2) == 2
+    assert await count_granted(budget, 12, "background", at_least=8) == 8
+    assert await count_granted(budget, 12, "interactive", at_least=2) == 2
 
 
 async def test_interactive_calls_may_use_the_whole_limit(redis: Redis) -> None:
-    assert await taken_at_once(budget_of(redis), 12, "interactive", at_least=10) == 10
+    assert await count_granted(make_budget(redis), 12, "interactive", at_least=10) == 10
 
 
 async def test_without_a_reserve_an_import_may_too(redis: Redis) -> None:
-    assert await taken_at_once(budget_of(redis, reserve=0), 12, "background", at_least=10) == 10
+    assert await count_granted(make_budget(redis, reserve=0), 12, "background", at_least=10) == 10
 
 
 async def test_limit_of_one_serves_an_import(redis: Redis) -> None:
-    assert await taken_at_once(budget_of(redis, limit=1), 2, "background", at_least=1) == 1
+    assert await count_granted(make_budget(redis, limit=1), 2, "background", at_least=1) == 1
 
 
 async def test_interactive_calls_do_not_starve_an_import(redis: Redis) -> None:
-    budget, end = budget_of(redis, window_s=0.4), time.monotonic() + 20
+    budget, end = make_budget(redis, window_s=0.4), time.monotonic() + 20
     served: dict[Priority, int] = {"interactive": 0, "background": 0}
 
     async def call_on(priority: Priority) -> None:
@@ -78,8 +78,8 @@ async def test_interactive_calls_do_not_starve_an_import(redis: Redis) -> None:
 
 
 async def test_import_that_waits_holds_up_no_interactive_call(redis: Redis) -> None:
-    budget = budget_of(redis)
-    await taken_at_once(budget, 8, "background", at_least=8)
+    budget = make_budget(redis)
+    await count_granted(budget, 8, "background", at_least=8)
     waiting = [asyncio.create_task(budget._acquire_slot(PORTAL, "calls", f"b{i}", "background")) for i in range(5)]
     await asyncio.sleep(0.02)
 
@@ -91,7 +91,7 @@ async def test_import_that_waits_holds_up_no_interactive_call(redis: Redis) -> N
 
 
 async def test_portal_whose_calls_hang_leaves_the_others_their_threads(redis: Redis) -> None:
-    budget = budget_of(redis, limit=100, concurrency=8)
+    budget = make_budget(redis, limit=100, concurrency=8)
     held = asyncio.Event()
 
     async def hang() -> None:
@@ -101,14 +101,14 @@ async def test_portal_whose_calls_hang_leaves_the_others_their_threads(redis: Re
     hanging = [asyncio.create_task(hang()) for _ in range(20)]
     await asyncio.sleep(0.1)
 
-    assert await taken_at_once(budget, 3, "interactive", at_least=3, portal_id=7) == 3
+    assert await count_granted(budget, 3, "interactive", at_least=3, portal_id=7) == 3
     assert (await budget.state(PORTAL))["calls"].used == 6
     held.set()
     await asyncio.gather(*hanging)
 
 
 async def test_portals_take_turns(redis: Redis) -> None:
-    budget, served = budget_of(redis, limit=1000, concurrency=1), list[int]()
+    budget, served = make_budget(redis, limit=1000, concurrency=1), list[int]()
 
     async def call(portal_id: int) -> None:
         async with budget.slot(portal_id, "calls"):
@@ -128,15 +128,15 @@ async def spend(budget: RateBudget, left: int, *, daily: int = 100) -> None:
 
 
 async def test_what_is_left_of_the_day_is_known_to_every_process(redis: Redis) -> None:
-    await spend(budget_of(redis), 7)
+    await spend(make_budget(redis), 7)
 
-    assert (await budget_of(redis).state(PORTAL))["calls"].day_left == 7
+    assert (await make_budget(redis).state(PORTAL))["calls"].day_left == 7
 
 
 async def test_no_call_is_made_beyond_the_day(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await spend(budget, 2)
-    taken = await taken_at_once(budget, 2, "interactive", at_least=2)
+    taken = await count_granted(budget, 2, "interactive", at_least=2)
 
     with pytest.raises(RateLimited) as caught:
         async with budget.slot(PORTAL, "search"):
@@ -147,7 +147,7 @@ async def test_no_call_is_made_beyond_the_day(redis: Redis) -> None:
 
 
 async def test_calls_under_way_count_against_the_day(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     async with budget.slot(PORTAL, "calls"):
         await spend(budget, 7)
 
@@ -155,7 +155,7 @@ async def test_calls_under_way_count_against_the_day(redis: Redis) -> None:
 
 
 async def test_batch_association_calls_have_a_day_of_their_own(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     await spend(budget, 0)
 
     async with asyncio.timeout(20), budget.slot(PORTAL, "associations"):
@@ -165,7 +165,7 @@ async def test_batch_association_calls_have_a_day_of_their_own(redis: Redis) -> 
 
 
 async def test_day_ends_at_the_portals_midnight(redis: Redis) -> None:
-    budget = budget_of(redis)
+    budget = make_budget(redis)
     budget.set_time_zone(PORTAL, "Asia/Tokyo")
     await spend(budget, 0)
 
@@ -212,15 +212,15 @@ def test_bulk_changes_are_background_work(source: str | None, priority: Priority
 
 
 @pytest.fixture
-async def short_day(redis: Redis) -> AsyncIterator[World]:
+async def short_day(redis: Redis) -> AsyncIterator[CRMWorld]:
     """A portal with few calls a day."""
     config = PortalConfig(limits=Limits(daily=100), time_zone="Asia/Tokyo")
-    async with world_of(redis, config) as world:
+    async with open_world(redis, config) as world:
         yield world
 
 
-async def test_when_the_day_runs_short_its_end_is_asked_for_once(short_day: World) -> None:
-    (contact_id,) = short_day.contacts(1)
+async def test_when_the_day_runs_short_its_end_is_asked_for_once(short_day: CRMWorld) -> None:
+    (contact_id,) = short_day.create_contacts(1)
     for _ in range(95):
         await short_day.services().contacts.get(contact_id)
     async with asyncio.timeout(20):
@@ -230,8 +230,8 @@ async def test_when_the_day_runs_short_its_end_is_asked_for_once(short_day: Worl
     assert short_day.calls.count("GET details") == 1
 
 
-async def test_day_that_is_spent_costs_no_refused_call(short_day: World) -> None:
-    (contact_id,) = short_day.contacts(1)
+async def test_day_that_is_spent_costs_no_refused_call(short_day: CRMWorld) -> None:
+    (contact_id,) = short_day.create_contacts(1)
     answers = [await _get(short_day, contact_id) for _ in range(110)]
 
     assert set(answers[:99]) == {None}
@@ -239,7 +239,7 @@ async def test_day_that_is_spent_costs_no_refused_call(short_day: World) -> None
     assert short_day.sim.limiter.counts.refused == 0
 
 
-async def _get(world: World, contact_id: str) -> str | None:
+async def _get(world: CRMWorld, contact_id: str) -> str | None:
     try:
         await world.services().contacts.get(contact_id)
     except RateLimited as error:
@@ -249,8 +249,8 @@ async def _get(world: World, contact_id: str) -> str | None:
 
 async def test_interactive_read_waits_for_no_import_and_takes_it_along(redis: Redis) -> None:
     config = PortalConfig(limits=Limits(ten_secondly=10))
-    async with world_of(redis, config, hubspot_rate_limit=10, hubspot_reserve=0.2) as world:
-        ids = world.contacts(20)
+    async with open_world(redis, config, hubspot_rate_limit=10, hubspot_reserve=0.2) as world:
+        ids = world.create_contacts(20)
         imports = world.services(priority="background").contacts
         for contact_id in ids[:8]:
             await imports.get(contact_id)

@@ -9,12 +9,12 @@ from redis.asyncio import Redis
 from spokes.core.errors import InvalidRequest
 from spokes.crm.search import Condition, search_body, where
 from spokes.simulator.config import Limits, PortalConfig
-from tests.support.crm_world import World, world_of
+from tests.support.crm_world import CRMWorld, open_world
 
 
 @pytest.fixture
-async def world(redis: Redis) -> AsyncIterator[World]:
-    async with world_of(redis) as world:
+async def world(redis: Redis) -> AsyncIterator[CRMWorld]:
+    async with open_world(redis) as world:
         yield world
 
 
@@ -42,17 +42,17 @@ def body(condition: Condition, **more: object) -> dict[str, object]:
         (where("createdate").more_than(datetime(2020, 1, 1, tzinfo=UTC)), "abcd"),
     ],
 )
-async def test_condition_finds_what_it_says(world: World, condition: Condition, emails: str) -> None:
+async def test_condition_finds_what_it_says(world: CRMWorld, condition: Condition, emails: str) -> None:
     for letter, age in zip("abcd", ("1", "2", "3", ""), strict=True):
-        world.make(email=f"{letter}@example.org", age=age)
+        world.create(email=f"{letter}@example.org", age=age)
 
     found = await world.services().contacts.search(condition, sort="email")
 
     assert "".join(record["email"][0] for record in found) == emails
 
 
-async def test_search_goes_over_pages_up_to_its_limit(world: World) -> None:
-    world.contacts(205)
+async def test_search_goes_over_pages_up_to_its_limit(world: CRMWorld) -> None:
+    world.create_contacts(205)
 
     found = await world.services().contacts.search(sort="-email", limit=203)
 
@@ -61,25 +61,25 @@ async def test_search_goes_over_pages_up_to_its_limit(world: World) -> None:
     assert len(world.calls) == 2
 
 
-async def test_words_are_looked_for_in_the_default_properties(world: World) -> None:
-    world.contacts(3)
+async def test_words_are_looked_for_in_the_default_properties(world: CRMWorld) -> None:
+    world.create_contacts(3)
 
     assert [r["email"] for r in await world.services().contacts.search(text="person1")] == ["person1@example.org"]
 
 
 async def test_beyond_ten_thousand_results_each_page_is_a_window(redis: Redis) -> None:
     config = PortalConfig(limits=Limits(search_secondly=1000))
-    async with world_of(redis, config, hubspot_search_limit=1000) as world:
-        ids = world.contacts(10_050)
-        world.make("contacts", city="elsewhere")
+    async with open_world(redis, config, hubspot_search_limit=1000) as world:
+        ids = world.create_contacts(10_050)
+        world.create("contacts", city="elsewhere")
         found = [r.id async for r in world.services().contacts.search_all(where("email").is_set())]
 
     assert found == ids
     assert len(world.calls) == 51
 
 
-async def test_window_stands_in_every_group(world: World) -> None:
-    ids = world.contacts(2)
+async def test_window_stands_in_every_group(world: CRMWorld) -> None:
+    ids = world.create_contacts(2)
 
     either = where("email").equals("person0@example.org") | where("email").equals("person1@example.org")
 
@@ -103,14 +103,14 @@ def all_of(count: int) -> Condition:
         (where("email").equals("ü" * 500), "SEARCH_BODY"),
     ],
 )
-async def test_what_hubspot_would_refuse_is_not_sent(world: World, condition: Condition, reason: str) -> None:
+async def test_what_hubspot_would_refuse_is_not_sent(world: CRMWorld, condition: Condition, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason):
         await world.services().contacts.search(condition)
 
     assert world.calls == []
 
 
-async def test_more_results_than_a_query_gives_are_refused_before_it_is_sent(world: World) -> None:
+async def test_more_results_than_a_query_gives_are_refused_before_it_is_sent(world: CRMWorld) -> None:
     with pytest.raises(InvalidRequest, match="SEARCH_RESULTS"):
         await world.services().contacts.search(limit=10_001)
 

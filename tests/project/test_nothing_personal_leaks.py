@@ -22,7 +22,7 @@ from spokes.audit.alert_episodes import OUTBOX
 from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
 from tests.support.deployment import PUBLIC_URL, ROOT, Sign, sign_headers
 from tests.support.events import batch, event
-from tests.support.scripted_hubspot import Asked, ScriptedHubSpot, found, json_answer
+from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, batch_response, json_response
 
 MAIL, PHONE = "canary.mail@example.com", "+14155550199"
 TOKEN, SECRET, AUDIT_KEY = "canarytoken-7f3a9c", "canarysecret-1b2c3d4e", "canaryauditkey-5d6e"
@@ -32,14 +32,14 @@ VALUES_BELONG = ("arq:job:", ":dead:", "spokes:unreadable")  # what waits, what 
 pytestmark = pytest.mark.timeout(150)  # it waits for whole processes
 
 
-def refuses(asked: Asked) -> web.Response:
+def refuses(asked: RecordedRequest) -> web.Response:
     """A HubSpot that repeats what it was given in every answer, as its validation errors do."""
     if asked.path.endswith("/batch/read"):
-        return found(asked, email=MAIL, firstname="Canaryname", phone=PHONE)
+        return batch_response(asked, email=MAIL, firstname="Canaryname", phone=PHONE)
     if asked.method == "GET" or "access-token" in asked.path:
-        return json_answer({"hubId": 50112233, "portalId": 50112233, "scopes": [], "user": MAIL}, X_Canary="canary")
+        return json_response({"hubId": 50112233, "portalId": 50112233, "scopes": [], "user": MAIL}, X_Canary="canary")
     told = f"Property values were not valid: {MAIL}, Canaryname"
-    return json_answer(
+    return json_response(
         {"status": "error", "message": told, "category": "VALIDATION_ERROR", "correlationId": "11-22", "context": told},
         400,
         X_Echo="canaryheader",

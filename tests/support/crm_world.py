@@ -16,33 +16,33 @@ from spokes.simulator.crm.records import CrmRecord
 PORTAL = 50112233
 TOKEN = "pat-na1-simulated"
 READS = {"contacts": ("phone", "email"), "companies": ("name",), "notes": ("hs_note_body",)}
-CUSTOMER_NUMBER = PortalConfig(unique_properties={"contacts": frozenset({"customer_number"})})
+UNIQUE_CUSTOMER_NUMBER = PortalConfig(unique_properties={"contacts": frozenset({"customer_number"})})
 
 
-class World:
+class CRMWorld:
     """One portal in the simulator, our CRM, and the journal of what was written."""
 
     def __init__(self, sim: Simulator, crm: CRM) -> None:
         self.sim = sim
         self.crm = crm
-        self.journal: list[WriteRecord] = []
+        self.writes: list[WriteRecord] = []
 
     def services(
         self, *may: str, reads: Mapping[str, tuple[str, ...]] | None = None, priority: Priority = "interactive"
     ) -> Services:
         """The services of a handler that may do this."""
         declared = READS if reads is None else reads
-        context = UnleasedContext(self.journal, priority=priority)
+        context = UnleasedContext(self.writes, priority=priority)
         return self.crm.handler_services(PORTAL, "contact", declared, frozenset(may), context)
 
-    def make(self, type_name: str = "contacts", **properties: str) -> str:
+    def create(self, type_name: str = "contacts", **properties: str) -> str:
         """A record that a user made; its id."""
         store = self.sim.crm
         return store.create(store.types.resolve(type_name), properties, self.sim.portal.config.own_source).id
 
-    def contacts(self, count: int) -> list[str]:
+    def create_contacts(self, count: int) -> list[str]:
         """So many contacts; their ids."""
-        return [self.make(email=f"person{i}@example.org") for i in range(count)]
+        return [self.create(email=f"person{i}@example.org") for i in range(count)]
 
     def find(self, type_name: str, object_id: str, *, archived: bool = False) -> CrmRecord | None:
         """A record as it is in the simulator."""
@@ -64,7 +64,9 @@ class World:
 
 
 @asynccontextmanager
-async def world_of(redis: Redis, config: PortalConfig = CUSTOMER_NUMBER, **settings: object) -> AsyncIterator[World]:
+async def open_world(
+    redis: Redis, config: PortalConfig = UNIQUE_CUSTOMER_NUMBER, **settings: object
+) -> AsyncIterator[CRMWorld]:
     """A world of its own; `settings` replace those of the CRM."""
     async with Simulator(SimulatorConfig(portals=(config,))) as sim:
         given = {
@@ -72,7 +74,7 @@ async def world_of(redis: Redis, config: PortalConfig = CUSTOMER_NUMBER, **setti
             "audit_key": "k" * 32, **settings,
         }  # fmt: skip
         crm = await CRM.open(Settings(**given), redis)  # type: ignore[arg-type]  # fields of many types, by name
-        yield World(sim, crm)
+        yield CRMWorld(sim, crm)
         await crm.close()
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, Self
 import orjson
 from aiohttp import web
 
-Respond = Callable[["Asked"], web.StreamResponse | Awaitable[web.StreamResponse]]
+Respond = Callable[["RecordedRequest"], web.StreamResponse | Awaitable[web.StreamResponse]]
 
 
-class Asked(NamedTuple):
+class RecordedRequest(NamedTuple):
     """One request as it came."""
 
     method: str
@@ -32,7 +32,7 @@ class ScriptedHubSpot:
 
     def __init__(self, respond: Respond) -> None:
         self.respond = respond
-        self.asked: list[Asked] = []
+        self.requests: list[RecordedRequest] = []
         self.url = ""
 
     async def __aenter__(self) -> Self:
@@ -51,29 +51,29 @@ class ScriptedHubSpot:
 
     @property
     def paths(self) -> list[str]:
-        return [f"{asked.method} {asked.path}" for asked in self.asked]
+        return [f"{asked.method} {asked.path}" for asked in self.requests]
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         body = orjson.loads(raw) if raw else None
         headers = {name.lower(): value for name, value in request.headers.items()}
-        asked = Asked(request.method, request.path, dict(request.query), body, headers, request)
-        self.asked.append(asked)
+        asked = RecordedRequest(request.method, request.path, dict(request.query), body, headers, request)
+        self.requests.append(asked)
         answer = self.respond(asked)
         return await answer if asyncio.iscoroutine(answer) else answer  # type: ignore[return-value]
 
 
-def json_answer(data: object, status: int = 200, **headers: str) -> web.Response:
+def json_response(data: object, status: int = 200, **headers: str) -> web.Response:
     """An answer as HubSpot gives it."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return web.Response(body=orjson.dumps(data), status=status, content_type="application/json", headers=named)
 
 
-def found(asked: Asked, *missing: str, **properties: str) -> web.Response:
+def batch_response(asked: RecordedRequest, *missing: str, **properties: str) -> web.Response:
     """A batch answer: every input with `properties` besides its id, but for those missing."""
     results = [
         {"id": object_id, "properties": {"hs_object_id": object_id, **properties}}
         for object_id in asked.ids
         if object_id not in missing
     ]
-    return json_answer({"status": "COMPLETE", "results": results})
+    return json_response({"status": "COMPLETE", "results": results})

@@ -1,4 +1,4 @@
-"""Who may do what, as one matrix. Rule: what no route declares is allowed to nobody."""
+"""Roles, permissions, and the matrix that grants them. A route without an access rule is refused to everybody."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import StrEnum, unique
@@ -11,7 +11,7 @@ RouteHandler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @unique
 class Role(StrEnum):
-    """What somebody is here; one may be several."""
+    """A role of an actor; an actor may have several."""
 
     VIEWER = "viewer"
     OPERATOR = "operator"
@@ -21,25 +21,25 @@ class Role(StrEnum):
 
 @unique
 class Permission(StrEnum):
-    """What a role may do."""
+    """A permission that a route requires and a role grants."""
 
     LOOK = "look"  # queue, lag, deliveries, events, timelines, dead letters, budget, pauses: names and ids, no values
     AUDIT = "audit"  # query the audit and verify its chain
-    EXPORT = "export"  # carry the audit away
+    EXPORT = "export"  # export the audit
     SETTLE = "settle"  # replay and discard dead letters
-    PAUSE = "pause"  # let a portal's work wait, and go on
-    PRIVACY = "privacy"  # the requests of people, with whom they are about
-    REVEAL = "reveal"  # see a masked value, with a reason
-    SETTINGS = "settings"  # what doctor finds
-    USERS = "users"  # who has an account; end their sessions
+    PAUSE = "pause"  # pause and resume the work of a portal
+    PRIVACY = "privacy"  # requests of data subjects, with the persons concerned
+    REVEAL = "reveal"  # see masked values; needs a reason
+    SETTINGS = "settings"  # the findings of doctor
+    USERS = "users"  # list accounts; end sessions, revoke tokens
 
 
 @unique
 class PublicAccess(StrEnum):
-    """What a route may ask for that is no permission."""
+    """Access rules other than a permission."""
 
-    ANYONE = "anyone"  # before a login
-    SIGNED_IN = "signed_in"  # whatever the role
+    ANYONE = "anyone"  # without a login
+    SIGNED_IN = "signed_in"  # any role
 
 
 AccessRule: TypeAlias = Permission | PublicAccess
@@ -63,13 +63,13 @@ _RULES: Final[dict[object, AccessRule]] = {}
 
 
 def permissions_of(roles: Iterable[Role]) -> frozenset[Permission]:
-    """Return what somebody with these roles may do."""
+    """Return the permissions that these roles grant."""
     columns = [_ROLE_COLUMNS.index(role) for role in roles]
     return frozenset(permission for permission, row in MATRIX.items() if any(row[column] for column in columns))
 
 
 def requires(rule: AccessRule) -> Callable[[RouteHandler], RouteHandler]:
-    """Decorate a route's handler with who may call it."""
+    """Declare the access rule of a route's handler."""
 
     def declare(handler: RouteHandler) -> RouteHandler:
         _RULES[handler] = rule
@@ -79,5 +79,5 @@ def requires(rule: AccessRule) -> Callable[[RouteHandler], RouteHandler]:
 
 
 def policy_of(handler: object) -> AccessRule | None:
-    """Return what a handler was declared with; None is nobody."""
+    """Return the declared access rule of a handler; None refuses everybody."""
     return _RULES.get(handler)

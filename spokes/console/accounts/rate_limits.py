@@ -1,4 +1,7 @@
-"""How often somebody may do something, counted in Redis. Rule: counted before it is tried, so guesses do not race."""
+"""Rate limits per actor or address, counted in Redis.
+
+Callers count before they act. Otherwise parallel attempts could exceed the limit.
+"""
 
 import hashlib
 import time
@@ -11,7 +14,7 @@ from spokes.core.errors import HttpProblem
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """`most` in every `window_s` seconds; `name` stands in the key, `sentence` is what one too many reads."""
+    """At most `max_count` in each window of `window_s` seconds; `name` is part of the Redis key."""
 
     name: str
     max_count: int
@@ -19,15 +22,15 @@ class RateLimit:
     message: str
 
     async def consume(self, redis: Redis, subject: str) -> None:
-        """Count one of `who`.
+        """Count one request of `subject`.
 
         Raises:
-            Problem: 429, it is one too many; `retry_after_s` says when the window ends.
+            HttpProblem: 429, over the limit; `retry_after_s` is the time until the window ends.
             RedisError, OSError: Redis does not answer.
         """
         now = int(time.time())
         window = now // self.window_s
-        # The name of an actor may be anything an identity provider writes, and addresses are not kept in clear.
+        # Hashed: an identity provider chooses actors' names freely, and addresses are not stored in clear.
         key = f"spokes:console:limit:{self.name}:{hashlib.sha256(subject.encode()).hexdigest()[:32]}:{window}"
         async with redis.pipeline(transaction=True) as pipeline:
             pipeline.incr(key)

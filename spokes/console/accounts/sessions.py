@@ -1,6 +1,6 @@
-"""Sessions of people, in Redis. Rule: a cookie that is not in Redis is nothing, so ending a session really ends it.
+"""Browser sessions in Redis. Deleting the key ends the session at once.
 
-Redis knows a session by the hash of its cookie: who can read Redis cannot become somebody else.
+A session's key contains the hash of its cookie, so read access to Redis does not allow taking a session over.
 """
 
 import hashlib
@@ -26,43 +26,45 @@ _USER_PREFIX: Final = "spokes:console:sessions:"
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """What can be done with sessions; `key` is for CSRF tokens alone."""
+    """Starts, finds and ends sessions; `key` signs CSRF tokens."""
 
     redis: Redis
     key: bytes
 
     async def start(self, name: str, roles: Iterable[Role], portals: Iterable[int] | None) -> str:
-        """Begin a session; return what its cookie holds.
+        """Start a session; return the value of its cookie.
 
         Raises:
             RedisError, OSError: Redis does not answer.
         """
         cookie = secrets.token_urlsafe(32)
-        told = {"name": name, "roles": sorted(roles), "portals": None if portals is None else sorted(portals)}
-        names = _USER_PREFIX + name
+        session = {"name": name, "roles": sorted(roles), "portals": None if portals is None else sorted(portals)}
+        index = _USER_PREFIX + name
         async with self.redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(_session_key(cookie), orjson.dumps({**told, "began": int(time.time())}), ex=IDLE_S)
-            pipeline.sadd(names, _session_key(cookie))
-            pipeline.expire(names, MAX_AGE_S)
+            pipeline.set(_session_key(cookie), orjson.dumps({**session, "began": int(time.time())}), ex=IDLE_S)
+            pipeline.sadd(index, _session_key(cookie))
+            pipeline.expire(index, MAX_AGE_S)
             await pipeline.execute()
         return cookie
 
     async def find(self, cookie: str, *, touch: bool = True) -> Actor | None:
-        """Return whose session it is, None when it is over; `touch` lets the hour of idleness begin anew.
+        """Return the actor of a session, or None if it has ended; `touch` restarts the idle hour.
 
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        place = _session_key(cookie)
-        kept = await (self.redis.getex(place, ex=IDLE_S) if touch else self.redis.get(place))
-        if kept is None:
+        key = _session_key(cookie)
+        payload = await (self.redis.getex(key, ex=IDLE_S) if touch else self.redis.get(key))
+        if payload is None:
             return None
-        told = orjson.loads(kept)
-        if time.time() - told["began"] > MAX_AGE_S:
+        session = orjson.loads(payload)
+        if time.time() - session["began"] > MAX_AGE_S:
             await self.end(cookie)
             return None
-        portals = None if told["portals"] is None else frozenset(told["portals"])
-        return Actor(told["name"], frozenset(map(Role, told["roles"])), portals, csrf_token=self.csrf_token(cookie))
+        portals = None if session["portals"] is None else frozenset(session["portals"])
+        return Actor(
+            session["name"], frozenset(map(Role, session["roles"])), portals, csrf_token=self.csrf_token(cookie)
+        )
 
     async def end(self, cookie: str) -> None:
         """End a session.
@@ -73,18 +75,18 @@ class Sessions:
         await self.redis.delete(_session_key(cookie))
 
     async def end_all(self, name: str) -> int:
-        """End every session of somebody; return how many there were.
+        """End every session of an actor; return how many there were.
 
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        places = await self.redis.smembers(_USER_PREFIX + name)  # type: ignore[misc]  # redis-py types one class for sync and async
-        ended = int(await self.redis.delete(*places)) if places else 0
+        keys = await self.redis.smembers(_USER_PREFIX + name)  # type: ignore[misc]  # redis-py types one class for sync and async
+        ended = int(await self.redis.delete(*keys)) if keys else 0
         await self.redis.delete(_USER_PREFIX + name)
         return ended
 
     def csrf_token(self, cookie: str) -> str:
-        """Return the token that the session's forms carry."""
+        """Return the CSRF token of the session's forms."""
         return hmac.digest(self.key, cookie.encode(), "sha256").hex()
 
 

@@ -1,1 +1,1 @@
-"""What programs see and do: `/api/v1` over spokes.console.queries, described by the same declarations that serve it."""
+"""`/api/v1` over spokes.console.queries: the same declarations serve and describe each route."""

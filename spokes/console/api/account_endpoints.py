@@ -1,6 +1,6 @@
-"""What an administrator's program does about people and programs: see accounts, end sessions, take tokens back.
+"""Endpoints for accounts, sessions and tokens.
 
-Rule: these hold for the whole deployment, so who sees some portals only may do none of it.
+They concern the whole deployment, so actors who may not see all portals are refused.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from spokes.core.telemetry.security_events import SecurityEvent, log_security_ev
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody with an account here; `portals` None is all, `password` is whether they have one."""
+    """A local account; `portals` None means all, `password` says whether one is set."""
 
     name: str
     roles: tuple[Role, ...]
@@ -31,7 +31,7 @@ class Account:
 
 
 async def get_users(request: web.Request, _: None) -> tuple[Account, ...]:
-    """Return who has an account."""
+    """Return all accounts."""
     _require_all_portals(request)
     return tuple(
         Account(
@@ -43,21 +43,21 @@ async def get_users(request: web.Request, _: None) -> tuple[Account, ...]:
 
 
 async def end_sessions(request: web.Request, body: ReasonBody) -> ActionResult:
-    """End every session that is open under a name; the count is 0 where none was."""
+    """End every session of an account; the count may be 0."""
     name = request.match_info["name"]
     _require_all_portals(request)
     actor, address = request[ACTOR].name, request[ADDRESS]
     ended = await request.app[SESSIONS].end_all(name)
     if ended:
-        told = {"user": name, "count": ended}
-        record = operator_record(Action.SESSIONS_ENDED, told, actor=actor, address=address, reason=body.reason)
+        detail = {"user": name, "count": ended}
+        record = operator_record(Action.SESSIONS_ENDED, detail, actor=actor, address=address, reason=body.reason)
         await append_now(request.app[REDIS], record)
         log_security_event(SecurityEvent.SESSION_REVOKED, user=name, count=ended, actor=actor, from_address=address)
     return ActionResult(ended)
 
 
 async def revoke_token(request: web.Request, body: ReasonBody) -> ActionResult:
-    """Let a token open nothing any more."""
+    """Revoke a token."""
     token_id = request.match_info["id"]
     _require_all_portals(request)
     actor, address = request[ACTOR].name, request[ADDRESS]
@@ -71,4 +71,4 @@ async def revoke_token(request: web.Request, body: ReasonBody) -> ActionResult:
 
 def _require_all_portals(request: web.Request) -> None:
     if request[ACTOR].portals is not None:
-        raise HttpProblem(403, "not_permitted", "This holds for all portals, and you see some only.")
+        raise HttpProblem(403, "not_permitted", "This concerns all portals, and you may see only some.")

@@ -1,6 +1,6 @@
-"""What programs do: settle dead letters, pause and resume. Rule: each act has a reason, and the audit knows who did it.
+"""Endpoints to list, replay and discard dead letters, and to pause and resume portals.
 
-The acts themselves are those of the command line; here they get an actor and an address.
+Every action requires a reason, which the audit records with actor and address.
 """
 
 from collections.abc import AsyncIterator
@@ -19,11 +19,11 @@ from spokes.core.errors import HttpProblem
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.portal_pauses import PortalPause, PortalPauses
 
-_BATCH_SIZE: Final = 100  # letters between two looks at other requests
+_BATCH_SIZE: Final = 100  # letters per call, so that other requests are served in between
 
 
 async def get_dead_letters(request: web.Request, query: DeadLetterQuery) -> Page[DeadLetterView]:
-    """Return the dead letters that match, portal by portal and the newest first."""
+    """Return a page of matching dead letters, portal by portal, newest first."""
     shown: list[DeadLetter] = []
     passed = query.after is None
     async for letter in _matching_letters(request, query.portal_id, query.cause, query.handler):
@@ -34,7 +34,9 @@ async def get_dead_letters(request: web.Request, query: DeadLetterQuery) -> Page
         else:
             return Page(tuple(map(DeadLetterView.from_letter, shown)), _cursor(shown[-1]))
     if not passed:
-        raise HttpProblem(410, "place_gone", "The letter that this page follows was settled; begin anew.")
+        raise HttpProblem(
+            410, "place_gone", "The dead letter before this page was settled. Start again without `after`."
+        )
     return Page(tuple(map(DeadLetterView.from_letter, shown)))
 
 
@@ -49,33 +51,33 @@ async def replay(request: web.Request, body: ReasonBody) -> ActionResult:
 
 
 async def discard(request: web.Request, body: ReasonBody) -> ActionResult:
-    """End one dead letter for good."""
+    """Discard one dead letter."""
     return await _settle(request, "discard", [await _find_letter(request)], body.reason)
 
 
 async def replay_many(request: web.Request, body: DeadLetterSelection) -> ActionResult:
-    """Queue the dead letters that match again."""
+    """Queue the matching dead letters again."""
     return await _settle(request, "replay", await _select_letters(request, body), body.reason)
 
 
 async def discard_many(request: web.Request, body: DeadLetterSelection) -> ActionResult:
-    """End the dead letters that match for good."""
+    """Discard the matching dead letters."""
     return await _settle(request, "discard", await _select_letters(request, body), body.reason)
 
 
 async def pause(request: web.Request, body: ReasonBody) -> PortalPause:
-    """Let a portal's work wait until somebody resumes it."""
+    """Pause a portal until an operator resumes it."""
     portal_id, circuit = _portal_id(request), PortalPauses(request.app[REDIS])
     name, address = request[ACTOR].name, request[ADDRESS]
     await circuit.operator_pause(portal_id, actor=name, reason=body.reason, address=address)
-    found = (await circuit.list()).get(portal_id)
-    if found is None:
-        raise HttpProblem(409, "resumed_meanwhile", "Somebody has resumed the portal at the same moment.")
-    return found
+    current = (await circuit.list()).get(portal_id)
+    if current is None:
+        raise HttpProblem(409, "resumed_meanwhile", "The portal was resumed at the same moment.")
+    return current
 
 
 async def resume(request: web.Request, body: ReasonBody) -> ActionResult:
-    """Let a portal's work go on; the count is 0 where it was not paused."""
+    """Resume a portal; the count is 0 if it was not paused."""
     name, address = request[ACTOR].name, request[ADDRESS]
     circuit = PortalPauses(request.app[REDIS])
     return ActionResult(
@@ -92,18 +94,20 @@ def _portal_id(request: web.Request) -> int:
 
 async def _find_letter(request: web.Request) -> DeadLetter:
     portal_id, key = int(request.match_info["portal"]), request.match_info["key"]
-    found = await DeadLetters(request.app[REDIS]).get(portal_id, key) if request[ACTOR].can_see(portal_id) else None
-    if found is None:
+    letter = await DeadLetters(request.app[REDIS]).get(portal_id, key) if request[ACTOR].can_see(portal_id) else None
+    if letter is None:
         raise not_found("dead letter: it was replayed, discarded, or has expired")
-    return found
+    return letter
 
 
 async def _select_letters(request: web.Request, selection: DeadLetterSelection) -> list[DeadLetter]:
-    """All that match before anything is done: acting changes what is gone through."""
-    asked = (selection.portal_id, selection.cause, selection.handler)
-    if not selection.all and not selection.keys and all(one is None for one in asked):
-        raise HttpProblem(422, "wrong_body", 'Say which: portal_id, cause, handler, keys, or "all": true.')
-    return [letter async for letter in _matching_letters(request, *asked, keys=selection.keys)]
+    """Return all matching letters as a list: settling them changes the index that is iterated."""
+    filters = (selection.portal_id, selection.cause, selection.handler)
+    if not selection.all and not selection.keys and all(value is None for value in filters):
+        raise HttpProblem(
+            422, "wrong_body", 'Select dead letters by portal_id, cause, handler or keys, or send "all": true.'
+        )
+    return [letter async for letter in _matching_letters(request, *filters, keys=selection.keys)]
 
 
 async def _matching_letters(

@@ -1,4 +1,4 @@
-"""The OpenAPI document of the API. Rule: made of the routes' own declarations, so it cannot tell of another API."""
+"""The OpenAPI document of the API, generated from the route declarations that serve it."""
 
 import re
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ _PROBLEM: Final = {
 
 
 def document(routes: Iterable[ApiRoute]) -> dict[str, object]:
-    """Return the document of `routes`, as OpenAPI 3.1 has it."""
+    """Return the OpenAPI 3.1 document of `routes`."""
     schemas: dict[str, Any] = {"Problem": _PROBLEM}
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -48,28 +48,28 @@ def _operation(route: ApiRoute, schemas: dict[str, Any]) -> dict[str, Any]:
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": f"^{pattern}$"}}
         for name, pattern in _PATH_PARAMETER.findall(route.path)
     ]
-    told: dict[str, Any] = {
+    operation: dict[str, Any] = {
         "summary": route.summary,
         "operationId": _operation_id(route),
         "responses": {
             "200": {"description": "Done", "content": _response_content(route, schemas)},
             "default": {
-                "description": "What went wrong",
+                "description": "The request failed",
                 "content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}},
             },
         },
     }
     if not isinstance(route.rule, PublicAccess):
-        told["security"] = [{"token": []}]
-        told["description"] = f"Needs the permission `{route.rule}`."
+        operation["security"] = [{"token": []}]
+        operation["description"] = f"Needs the permission `{route.rule}`."
     if route.request_type is not None and route.method == "GET":
         parameters += _query_parameters(route.request_adapter, schemas)
     elif route.request_type is not None:
         schema = _schema(route.request_adapter, schemas, "validation")
-        told["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if parameters:
-        told["parameters"] = parameters
-    return told
+        operation["parameters"] = parameters
+    return operation
 
 
 def _response_content(route: ApiRoute, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -79,25 +79,25 @@ def _response_content(route: ApiRoute, schemas: dict[str, Any]) -> dict[str, Any
 
 
 def _query_parameters(adapter: TypeAdapter[Any], schemas: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return one parameter for each field of a query."""
+    """Return one parameter per field of a query."""
     schema = adapter.json_schema(ref_template=_REF)
     schemas |= schema.pop("$defs", {})
     required = schema.get("required", ())
     return [
-        {"name": name, "in": "query", "required": name in required, "schema": _without_null(told)}
-        for name, told in schema["properties"].items()
+        {"name": name, "in": "query", "required": name in required, "schema": _without_null(field)}
+        for name, field in schema["properties"].items()
     ]
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """What a parameter is when it is there: an address cannot say null."""
-    told = {name: value for name, value in schema.items() if name != "default" or value is not None}
-    kinds = [kind for kind in told.pop("anyOf", ()) if kind != {"type": "null"}]
-    return {**told, **kinds[0]} if kinds else told
+    """Return a parameter's schema without null, which a URL cannot express."""
+    present = {name: value for name, value in schema.items() if name != "default" or value is not None}
+    kinds = [kind for kind in present.pop("anyOf", ()) if kind != {"type": "null"}]
+    return {**present, **kinds[0]} if kinds else present
 
 
 def _schema(adapter: TypeAdapter[Any], schemas: dict[str, Any], mode: JsonSchemaMode) -> dict[str, Any]:
-    """Return the schema of a type; what it names goes to `schemas`."""
+    """Return the schema of a type; the schemas it refers to are added to `schemas`."""
     schema = adapter.json_schema(ref_template=_REF, mode=mode)
     schemas |= schema.pop("$defs", {})
     return schema

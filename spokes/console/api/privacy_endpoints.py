@@ -1,7 +1,7 @@
-"""What a privacy officer's program does: ask for an erasure, follow it, show what is held on somebody.
+"""Endpoints to request and follow erasures, and to export the data held on a person.
 
-Rule: a person is looked for in the portal that our access token belongs to, and in no other; who asked from where and
-why stands in the audit, the person only as far as the audit may name anybody.
+A person is looked up only in the portal of our access token. The audit records actor, address and reason, and the
+person by object id at most.
 """
 
 from collections.abc import AsyncIterator
@@ -21,38 +21,42 @@ from spokes.privacy.persons import Person
 
 
 async def get_privacy_request(request: web.Request, _: None) -> PrivacyRequestView:
-    """Return one request, and how far it has come."""
+    """Return one privacy request with its progress."""
     return await _find_request(request, request.match_info["id"])
 
 
 async def create_erasure_request(request: web.Request, body: ErasureBody) -> PrivacyRequestView:
-    """Keep a request to erase somebody; a worker carries it out within the hour, and goes on until all is done."""
+    """Store a request to erase a person; a worker starts it within the hour and repeats it until it is complete."""
     async with _find_person(request, body) as (erasures, person):
-        kept = await erasures.create_request(person, body.law)
-    return await _find_request(request, kept.id)
+        created = await erasures.create_request(person, body.law)
+    return await _find_request(request, created.id)
 
 
 async def export_person(request: web.Request, body: PersonBody) -> dict[str, object]:
-    """Return everything that HubSpot and we hold on somebody, with its values."""
+    """Return all data that HubSpot and this deployment hold on a person, with values."""
     async with _find_person(request, body) as (erasures, person):
         return await erasures.export(person)
 
 
 async def _find_request(request: web.Request, request_id: str) -> PrivacyRequestView:
-    for asked in await list_privacy_requests(request.app[ENGINE], request[ACTOR].portals):
-        if asked.request.id == request_id:
-            return asked
+    for view in await list_privacy_requests(request.app[ENGINE], request[ACTOR].portals):
+        if view.request.id == request_id:
+            return view
     raise not_found("request")
 
 
 @asynccontextmanager
 async def _find_person(request: web.Request, body: PersonBody) -> AsyncIterator[tuple[Erasures, Person]]:
-    """Find whom it is about, and what acts on them; HubSpot's client is loaded for as long as somebody asks."""
+    """Yield the person and the `Erasures` to use; a CRM client is open meanwhile."""
     actor, settings, redis = request[ACTOR], request.app[SETTINGS], request.app[REDIS]
     if not actor.can_see(body.portal_id):
         raise not_found("portal")
     if not settings.hubspot_access_token.get_secret_value():
-        raise HttpProblem(503, "no_access_token", "HUBSPOT_ACCESS_TOKEN is not set here, so HubSpot cannot be asked.")
+        raise HttpProblem(
+            503,
+            "no_access_token",
+            "HUBSPOT_ACCESS_TOKEN is not set in the console's process, so it cannot call HubSpot.",
+        )
     crm = await CRM.open(settings, redis)
     try:
         token = await crm.check_token()
@@ -74,5 +78,5 @@ async def _find_person(request: web.Request, body: PersonBody) -> AsyncIterator[
 
 def _hubspot_unavailable() -> HttpProblem:
     return HttpProblem(
-        503, "hubspot_unavailable", "HubSpot does not answer as it should; try again shortly.", retry_after_s=5
+        503, "hubspot_unavailable", "HubSpot does not answer correctly. Try again shortly.", retry_after_s=5
     )

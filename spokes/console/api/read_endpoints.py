@@ -1,4 +1,4 @@
-"""What programs look at. Rule: an asker's portals only; what is not theirs is not there."""
+"""GET endpoints. Objects of portals that the actor may not see are answered as not found."""
 
 from aiohttp import web
 
@@ -22,17 +22,17 @@ from spokes.core.errors import AmbiguousReference, HttpProblem
 
 
 async def get_queue(request: web.Request, _: None) -> Queue:
-    """Return what waits, how long, and what is paused."""
+    """Return queue length, lag and pauses."""
     return await queue_status(request.app[REDIS], request[ACTOR].portals)
 
 
 async def get_budget(request: web.Request, _: None) -> tuple[PortalBudget, ...]:
-    """Return how much of HubSpot's limits is in use."""
+    """Return the use of HubSpot's limits per portal."""
     return await portal_budgets(request.app[SETTINGS], request.app[REDIS], request[ACTOR].portals)
 
 
 async def get_deliveries(request: web.Request, query: DeliveryQuery) -> Page[DeliverySummary]:
-    """Return what was received, the newest first."""
+    """Return a page of received deliveries, newest first."""
     return await search_deliveries(
         request.app[ENGINE], request[ACTOR].portals, since=query.since, until=query.until, limit=query.limit,
         after=query.after,
@@ -42,14 +42,14 @@ async def get_deliveries(request: web.Request, query: DeliveryQuery) -> Page[Del
 async def get_delivery(request: web.Request, _: None) -> DeliveryView:
     """Return one delivery."""
     app, name = request.app, request.match_info["id"]
-    found = await find_delivery(app[REDIS], app[ENGINE], request[ACTOR].portals, name)
-    if found is None:
+    details = await find_delivery(app[REDIS], app[ENGINE], request[ACTOR].portals, name)
+    if details is None:
         raise not_found("delivery")
-    return DeliveryView.from_details(found)
+    return DeliveryView.from_details(details)
 
 
 async def get_events(request: web.Request, query: EventQuery) -> Page[RecordView]:
-    """Return what became of events, the newest first."""
+    """Return a page of event outcomes, newest first."""
     filters = query.filters(Action.EVENT)
     return await search_events(
         request.app[ENGINE], request[ACTOR].portals, filters, limit=query.limit, after=query.after
@@ -59,40 +59,40 @@ async def get_events(request: web.Request, query: EventQuery) -> Page[RecordView
 async def get_event(request: web.Request, _: None) -> EventView:
     """Return one event through all its attempts."""
     app, key = request.app, request.match_info["key"]
-    found = await find_event(app[REDIS], app[ENGINE], request[ACTOR].portals, key)
-    if found is None:
+    details = await find_event(app[REDIS], app[ENGINE], request[ACTOR].portals, key)
+    if details is None:
         raise not_found("event")
-    return EventView.from_details(found)
+    return EventView.from_details(details)
 
 
 async def get_timeline(request: web.Request, query: TimelineQuery) -> TimelineView:
-    """Return all that happened to a CRM object."""
+    """Return a page of a CRM object's timeline."""
     app = request.app
     try:
         reference = Reference.from_text(query.object)
     except AmbiguousReference as unclear:
         raise HttpProblem(422, "unclear_reference", str(unclear)) from None
     key = object_hash_key(app[SETTINGS].master_key())
-    found = await load_timeline(
+    timeline = await load_timeline(
         app[REDIS], app[ENGINE], request[ACTOR].portals, reference, hash_key=key, limit=query.limit, after=query.after
     )  # fmt: skip
-    return TimelineView.from_timeline(found)
+    return TimelineView.from_timeline(timeline)
 
 
 async def get_audit_records(request: web.Request, query: AuditQuery) -> Page[RecordView]:
-    """Return records of the audit, the newest first."""
+    """Return a page of audit records, newest first."""
     return await search_records(
         request.app[ENGINE], request[ACTOR].portals, query.filters(), limit=query.limit, after=query.after
     )
 
 
 async def get_chain_verification(request: web.Request, _: None) -> dict[str, object]:
-    """Recompute the chain of hashes, and return what was found."""
+    """Recompute the hash chain and return the result."""
     app = request.app
-    found = await recompute_chain(app[ENGINE], request[ACTOR].portals, master=app[SETTINGS].master_key())
-    return found.as_dict()
+    result = await recompute_chain(app[ENGINE], request[ACTOR].portals, master=app[SETTINGS].master_key())
+    return result.as_dict()
 
 
 async def get_privacy_requests(request: web.Request, _: None) -> tuple[PrivacyRequestView, ...]:
-    """Return what people have asked for, the most urgent first."""
+    """Return the privacy requests, most urgent first."""
     return await list_privacy_requests(request.app[ENGINE], request[ACTOR].portals)

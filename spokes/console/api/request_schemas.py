@@ -1,4 +1,4 @@
-"""What programs send: queries and bodies, as types. Rule: bounded, closed, and every act says why."""
+"""Types of queries and bodies: bounded texts and numbers, no unknown fields, a reason for every action."""
 
 from dataclasses import dataclass, fields
 from typing import Annotated, Final, TypeAlias
@@ -13,21 +13,21 @@ from spokes.console.record_filters import parse_time
 from spokes.privacy.requests import Law
 
 _NO_EXTRA_FIELDS: Final = ConfigDict(extra="forbid")
-_YEAR_10000_MS: Final = 253_402_300_800_000  # epoch ms of the year 10000
+_YEAR_10000_MS: Final = 253_402_300_800_000  # the first year that ISO 8601 cannot express in four digits
 
 
 def _parse_time(value: object) -> int:
     try:
-        at = max(0, parse_time(str(value)))  # before 1970 is since ever
+        at = max(0, parse_time(str(value)))  # no record is older than 1970
     except typer.BadParameter:
         at = -1
     if not 0 <= at < _YEAR_10000_MS:
-        raise ValueError("is no time; try 2026-11-23, 2026-11-23T14:00, 2h or 7d")
+        raise ValueError("is not a time; try 2026-11-23, 2026-11-23T14:00, 2h or 7d")
     return at
 
 
 def _integral(value: object) -> object:
-    """To JSON Schema 7.0 is an integer."""
+    """Return a float without fraction as int: for JSON Schema 7.0 is an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -64,7 +64,7 @@ Cursor: TypeAlias = Annotated[str, StringConstraints(pattern=r"^\d{1,18}\.\d{1,1
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class PageQuery:
-    """Which part of many: `after` is the `next` of the page before."""
+    """Paging: `after` is the `next` of the page before."""
 
     limit: PageLimit = 50
     after: Cursor | None = None
@@ -73,7 +73,7 @@ class PageQuery:
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class _TimeRange:
-    """Between which times; `until` itself is out."""
+    """A time range; `until` is exclusive."""
 
     since: TimestampMs | None = None
     until: TimestampMs | None = None
@@ -82,7 +82,7 @@ class _TimeRange:
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class _EventFilters(_TimeRange):
-    """Which events."""
+    """Filters for events."""
 
     outcome: Outcome | None = None
     portal_id: NonNegativeInt | None = None
@@ -93,17 +93,17 @@ class _EventFilters(_TimeRange):
     handler: BoundedText | None = None
 
     def filters(self, action: Action | None = None) -> Filters:
-        """Return what the store is asked."""
-        asked = {name.name: getattr(self, name.name, None) for name in fields(Filters)}
+        """Return the filters for the audit store."""
+        values = {field.name: getattr(self, field.name, None) for field in fields(Filters)}
         if action is not None:
-            asked["action"] = action
-        return Filters(**asked)
+            values["action"] = action
+        return Filters(**values)
 
 
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class _AuditFilters(_EventFilters):
-    """Which records of the audit."""
+    """Filters for audit records."""
 
     action: Action | None = None
     event_key: BoundedText | None = None
@@ -114,25 +114,25 @@ class _AuditFilters(_EventFilters):
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class DeliveryQuery(PageQuery, _TimeRange):
-    """Which deliveries, and which part of them."""
+    """Query of `GET /deliveries`."""
 
 
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class EventQuery(PageQuery, _EventFilters):
-    """Which events, and which part of them."""
+    """Query of `GET /events`."""
 
 
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class AuditQuery(PageQuery, _AuditFilters):
-    """Which records of the audit, and which part of them."""
+    """Query of `GET /audit`."""
 
 
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class ExportQuery(_AuditFilters):
-    """Which records of the audit are carried away, and how they are written."""
+    """Query of `GET /audit/export`."""
 
     format: ExportFormat = ExportFormat.JSONL
 
@@ -140,7 +140,7 @@ class ExportQuery(_AuditFilters):
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class TimelineQuery:
-    """Which CRM object: an id, `contact 51`, or a link copied from HubSpot; `after` is a page's `next`."""
+    """Query of `GET /timeline`: `object` is an id, `contact 51`, or a link copied from HubSpot."""
 
     object: ReferenceText
     limit: PageLimit = 200
@@ -150,7 +150,7 @@ class TimelineQuery:
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class DeadLetterQuery:
-    """Which dead letters; what is not said asks nothing."""
+    """Query of `GET /dead-letters`; an absent filter matches all."""
 
     portal_id: NonNegativeInt | None = None
     cause: BoundedText | None = None
@@ -162,7 +162,7 @@ class DeadLetterQuery:
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class ReasonBody:
-    """Why something is done; it stands in the audit."""
+    """Body of an action: the reason is recorded in the audit."""
 
     reason: ReasonText
 
@@ -170,7 +170,7 @@ class ReasonBody:
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class DeadLetterSelection(ReasonBody):
-    """Many dead letters by what they are; without any filter, `all` must be true."""
+    """Body of bulk actions on dead letters; without any filter, `all` must be true."""
 
     portal_id: NonNegativeInt | None = None
     cause: BoundedText | None = None
@@ -182,7 +182,7 @@ class DeadLetterSelection(ReasonBody):
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class PersonBody(ReasonBody):
-    """Which person: the contact's id or its e-mail address, in the portal that our access token belongs to."""
+    """A person: the contact's id or e-mail address, in the portal of our access token."""
 
     portal_id: NonNegativeInt
     contact: ContactText
@@ -191,6 +191,6 @@ class PersonBody(ReasonBody):
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
 class ErasureBody(PersonBody):
-    """Whom to erase, and under which law they ask; it sets the due date."""
+    """Body of an erasure request; the law sets the due date."""
 
     law: Law = Law.GDPR

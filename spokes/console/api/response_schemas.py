@@ -1,4 +1,4 @@
-"""What programs get where an answer holds more than they may see. Rule: names and ids of events, never values."""
+"""Response types. They contain names and ids of events, never property values."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class EventSummary:
 
     @classmethod
     def from_entry(cls, entry: Entry) -> "EventSummary":
-        """Read it from an entry of a delivery."""
+        """Read an entry of a delivery."""
         event = entry.event
         return cls(
             key=entry.key,
@@ -41,7 +41,7 @@ class EventSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueuedDelivery:
-    """A delivery that waits: since when it is due, and whether a worker is at it."""
+    """A waiting delivery: when it is due, and whether a worker is running it."""
 
     delivery_id: str
     portal_id: int
@@ -51,7 +51,7 @@ class QueuedDelivery:
 
     @classmethod
     def from_waiting(cls, job: WaitingDelivery, *entries: Entry) -> "QueuedDelivery":
-        """Read it from the queue; `entries` when not all of them are meant."""
+        """Read a queued delivery; with `entries`, only these of its events are listed."""
         delivery = job.delivery
         heads = tuple(map(EventSummary.from_entry, entries or delivery.entries))
         return cls(
@@ -65,7 +65,7 @@ class QueuedDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterView:
-    """A dead letter: what died, of what, in which handler, when (epoch ms)."""
+    """A dead letter: its event, cause and handler; `died_at` is epoch ms."""
 
     portal_id: int
     delivery_id: str
@@ -76,7 +76,7 @@ class DeadLetterView:
 
     @classmethod
     def from_letter(cls, letter: DeadLetter) -> "DeadLetterView":
-        """Read it from what Redis keeps."""
+        """Read a stored dead letter."""
         return cls(
             portal_id=letter.portal_id,
             delivery_id=letter.delivery_id,
@@ -89,7 +89,7 @@ class DeadLetterView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryView:
-    """A delivery: how it was received, how many of its events ended how, and whether it waits."""
+    """A delivery: how it was received, its events by outcome, and its place in the queue if it waits."""
 
     id: str
     received: DeliverySummary | None
@@ -98,14 +98,14 @@ class DeliveryView:
 
     @classmethod
     def from_details(cls, details: DeliveryDetails) -> "DeliveryView":
-        """Read it from what is known."""
+        """Read the result of the query."""
         waiting = QueuedDelivery.from_waiting(details.waiting) if details.waiting else None
         return cls(id=details.id, received=details.received, outcomes=dict(details.outcomes), waiting=waiting)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """An event through all its attempts; `records` are the newest first."""
+    """An event through all its attempts; `records` are newest first."""
 
     key: str
     state: str
@@ -115,11 +115,11 @@ class EventView:
 
     @classmethod
     def from_details(cls, details: EventDetails) -> "EventView":
-        """Read it from what is known."""
+        """Read the result of the query."""
         waiting = None
         if details.waiting:
-            mine = [entry for entry in details.waiting.delivery.entries if entry.key == details.key]
-            waiting = QueuedDelivery.from_waiting(details.waiting, *mine)
+            entries = [entry for entry in details.waiting.delivery.entries if entry.key == details.key]
+            waiting = QueuedDelivery.from_waiting(details.waiting, *entries)
         return cls(
             key=details.key, state=details.state, is_dead=details.is_dead, waiting=waiting, records=details.records
         )
@@ -127,9 +127,9 @@ class EventView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelineView:
-    """All that is known of an object; `next` asks for older records.
+    """A page of an object's timeline; `next` is the cursor for older records.
 
-    `truncated`: more objects, ids or writes belong here than are shown. `unread`: not all that waits was read.
+    `truncated`: more objects, ids or writes exist than are shown. `incomplete`: not all of queue and stream was read.
     """
 
     objects: tuple[MatchedObject, ...]
@@ -143,7 +143,7 @@ class TimelineView:
 
     @classmethod
     def from_timeline(cls, timeline: Timeline) -> "TimelineView":
-        """Read it from what is known."""
+        """Read the result of the query."""
         return cls(
             objects=timeline.objects,
             records=timeline.records,
@@ -158,6 +158,6 @@ class TimelineView:
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """How many it was done to."""
+    """How many items the action was applied to."""
 
     count: int

@@ -1,6 +1,7 @@
-"""One route of the API as it is declared. Rule: what is not declared is neither read nor answered.
+"""`ApiRoute`: one declared route of the API.
 
-A declaration reads query and body, writes the answer, names who may call, and is what the OpenAPI document tells of.
+The declaration parses query and body, serialises the response, sets the access rule, and is the source of the OpenAPI
+document.
 """
 
 from collections.abc import Awaitable, Callable
@@ -18,15 +19,15 @@ from spokes.core.errors import HttpProblem
 
 PREFIX: Final = "/api/v1"
 _JSON: Final = "application/json"
-_MAX_FAULTS: Final = 10  # told of at most
+_MAX_FAULTS: Final = 10  # in one error sentence
 
 
 @dataclass(frozen=True)
 class ApiRoute:
-    """A route: `answer(request, given)` returns what `gives` describes.
+    """A route: `endpoint(request, parameters)` returns a `response_type`.
 
-    `given` is the query of a GET and the body of a POST, read as `takes`; None where nothing is taken. A `streams`
-    handler makes the whole response by itself.
+    `parameters` is the query of a GET or the body of a POST, parsed as `request_type`; None without one. An endpoint
+    with `stream_types` returns the whole response itself.
     """
 
     method: str
@@ -36,39 +37,39 @@ class ApiRoute:
     endpoint: Callable[[web.Request, Any], Awaitable[Any]]
     response_type: Any = None
     request_type: Any = None
-    stream_types: tuple[str, ...] = field(default=(), kw_only=True)  # the media types of an answer that streams
+    stream_types: tuple[str, ...] = field(default=(), kw_only=True)  # media types of a streamed response
 
     @cached_property
     def request_adapter(self) -> TypeAdapter[Any]:
-        """What reads query or body."""
+        """Parses query or body."""
         return TypeAdapter(self.request_type)
 
     @cached_property
     def response_adapter(self) -> TypeAdapter[Any]:
-        """What writes the answer."""
+        """Serialises the response."""
         return TypeAdapter(self.response_type)
 
     def to_route_def(self) -> web.RouteDef:
-        """Return the route as the router takes it."""
+        """Return the route for aiohttp's router."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            found = await self.endpoint(request, await self._parse_request(request))
-            if isinstance(found, web.StreamResponse):
-                return found
-            answer = web.Response(body=self.response_adapter.dump_json(found), content_type=_JSON)
-            if isinstance(found, Page) and found.next is not None:
-                following = request.rel_url.update_query(after=found.next)
-                answer.headers["Link"] = f'<{following}>; rel="next"'
-            return answer
+            result = await self.endpoint(request, await self._parse_request(request))
+            if isinstance(result, web.StreamResponse):
+                return result
+            response = web.Response(body=self.response_adapter.dump_json(result), content_type=_JSON)
+            if isinstance(result, Page) and result.next is not None:
+                next_page = request.rel_url.update_query(after=result.next)
+                response.headers["Link"] = f'<{next_page}>; rel="next"'
+            return response
 
         return web.route(self.method, PREFIX + self.path, requires(self.rule)(handle), name=None)
 
     @staticmethod
     def _read_query(request: web.Request) -> object:
-        sent = dict(request.query)
-        if len(request.query) != len(sent):
-            raise HttpProblem(422, "wrong_query", "A parameter is given twice.")
-        return sent
+        parameters = dict(request.query)
+        if len(request.query) != len(parameters):
+            raise HttpProblem(422, "wrong_query", "A parameter occurs twice.")
+        return parameters
 
     @staticmethod
     async def _read_body(request: web.Request) -> object:
@@ -77,32 +78,32 @@ class ApiRoute:
         try:
             return orjson.loads(await request.read())
         except orjson.JSONDecodeError:
-            raise HttpProblem(422, "not_json", "The body is no JSON.") from None
+            raise HttpProblem(422, "not_json", "The body is not JSON.") from None
 
     async def _parse_request(self, request: web.Request) -> Any:
-        """Read what was sent.
+        """Parse query or body.
 
         Raises:
-            Problem: 415 it is no JSON by its own word, 422 it is not what the route takes.
+            HttpProblem: 415, the content type is not JSON; 422, it does not match the route's `request_type`.
         """
         if self.request_type is None:
             return None
-        sent = self._read_query(request) if self.method == "GET" else await self._read_body(request)
-        if _contains_nul(sent):
-            raise HttpProblem(422, "wrong_text", "A text holds the character NUL.")
+        parameters = self._read_query(request) if self.method == "GET" else await self._read_body(request)
+        if _contains_nul(parameters):
+            raise HttpProblem(422, "wrong_text", "A text contains the character NUL.")
         try:
             if self.method == "GET":
-                return self.request_adapter.validate_python(sent)
-            # In JSON a number is a number: `"portal_id": false` must not be taken for portal 0.
+                return self.request_adapter.validate_python(parameters)
+            # Strict: `"portal_id": false` must not be read as portal 0.
             return self.request_adapter.validate_json(await request.read(), strict=True)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_context=False, include_input=False)[:_MAX_FAULTS]
-            told = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
-            raise HttpProblem(422, "wrong_query" if self.method == "GET" else "wrong_body", told) from None
+            detail = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)
+            raise HttpProblem(422, "wrong_query" if self.method == "GET" else "wrong_body", detail) from None
 
 
 def _contains_nul(value: object) -> bool:
-    """Whether a text holds what no store of ours takes."""
+    """Return whether any text contains NUL, which PostgreSQL rejects."""
     match value:
         case str():
             return "\0" in value
@@ -114,5 +115,5 @@ def _contains_nul(value: object) -> bool:
 
 
 def not_found(what: str) -> HttpProblem:
-    """Return the answer for what is not there, or is another portal's: nobody learns which."""
+    """Return the 404 problem, the same for a missing object and for one of a portal that the actor may not see."""
     return HttpProblem(404, "not_found", f"There is no such {what}.")

@@ -15,10 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.checkpoints import FORMAT, Checkpoint, CheckpointKind, load_checkpoints
 from spokes.audit.rows import Row, to_json
-from spokes.audit.sql import schema
-from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.audit.verify import VerificationResult, verify
+from spokes.console.audit_store import open_audit_store
 from spokes.console.export import LINE_ENCODERS, ExportFormat, header_line
 from spokes.console.output import (
     JsonOption,
@@ -158,13 +157,9 @@ def _read_checkpoints(argument: str) -> list[str]:
 
 
 async def _with_store(read: Callable[[AsyncEngine], Coroutine[None, None, T]]) -> T:
-    """Call `read` with the store of the environment, after checking its schema."""
-    engine = open_engine(Settings.from_env().database_address)
-    try:
-        await schema.require_current(engine)
+    """Call `read` with the audit store of the environment."""
+    async with open_audit_store(Settings.from_env()) as engine:
         return await read(engine)
-    finally:
-        await engine.dispose()
 
 
 async def _newest_rows(engine: AsyncEngine, filters: Filters, limit: int) -> list[Row]:

@@ -7,8 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from spokes.audit.sql import schema
-from spokes.audit.sql.engine import open_engine
+from spokes.console.audit_store import open_audit_store
 from spokes.console.output import (
     JsonOption,
     YesOption,
@@ -207,14 +206,9 @@ def event_history(key: str) -> list[RecordView]:
     settings = Settings.from_env()
 
     async def load() -> list[RecordView]:
-        engine = open_engine(settings.database_address)
-        try:
-            await schema.require_current(engine)
-            async with redis_client(settings) as redis:
-                event = await find_event(redis, engine, None, key)
-            return list(reversed(event.records)) if event else []
-        finally:
-            await engine.dispose()
+        async with open_audit_store(settings) as engine, redis_client(settings) as redis:
+            event = await find_event(redis, engine, None, key)
+        return list(reversed(event.records)) if event else []
 
     try:
         return asyncio.run(load())

@@ -10,9 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.records import Action, Outcome
 from spokes.audit.rows import Row
-from spokes.audit.sql import schema
-from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.queries import Filters, find_records
+from spokes.console.audit_store import open_audit_store
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table, progress
 from spokes.console.record_filters import with_filter_options
 from spokes.core.settings import Settings
@@ -58,12 +57,10 @@ def events(
 
 async def _latest_records(filters: Filters, limit: int) -> list[Row]:
     """Return the latest record of each event; a filter by outcome applies to the latest record."""
-    engine = open_engine(Settings.from_env().database_address)
     latest: dict[str, Row] = {}
     excluded: set[str] = set()
-    try:
-        await schema.require_current(engine)
-        filters = replace(filters, action=filters.action or Action.EVENT)
+    filters = replace(filters, action=filters.action or Action.EVENT)
+    async with open_audit_store(Settings.from_env()) as engine:
         async for row in find_records(engine, filters, newest_first=True):
             key = str(row["event_key"] or row["id"])
             if key in latest or key in excluded:
@@ -74,8 +71,6 @@ async def _latest_records(filters: Filters, limit: int) -> list[Row]:
                 excluded.add(key)
             if len(latest) == limit:
                 break
-    finally:
-        await engine.dispose()
     return list(latest.values())
 
 

@@ -12,8 +12,7 @@ from typing import Annotated, TypeVar
 import orjson
 import typer
 
-from spokes.audit.sql import schema
-from spokes.audit.sql.engine import open_engine
+from spokes.console.audit_store import open_audit_store
 from spokes.console.output import (
     JsonOption,
     ReasonOption,
@@ -133,12 +132,8 @@ async def _erase(erasures: Erasures, person: Person, law: Law) -> ErasureRequest
 
 
 async def _find_requests(state: RequestState | None) -> list[ErasureRequest]:
-    engine = open_engine(Settings.from_env().database_address)
-    try:
-        await schema.require_current(engine)
+    async with open_audit_store(Settings.from_env()) as engine:
         return await load_requests(engine, state=state)
-    finally:
-        await engine.dispose()
 
 
 def _run(work: Callable[[Erasures, int], Coroutine[None, None, T]], portal: int | None, reason: str = "") -> T:
@@ -150,11 +145,8 @@ async def _with_erasures(
 ) -> T:
     settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
     async with AsyncExitStack() as stack:
-        redis = redis_client(settings)
-        stack.push_async_callback(redis.aclose)
-        engine = open_engine(settings.database_address)
-        stack.push_async_callback(engine.dispose)
-        await schema.require_current(engine)
+        redis = await stack.enter_async_context(redis_client(settings))
+        engine = await stack.enter_async_context(open_audit_store(settings))
         crm = await CRM.open(settings, redis)
         stack.push_async_callback(crm.close)
         portal_id = portal or await _default_portal(settings, crm)

@@ -16,6 +16,7 @@ import typer
 from spokes.audit.records import TERMINAL, Action, Outcome
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.queries import Filters, find_records
+from spokes.console.doctor.receiver_check import STATUS_EXPLANATIONS
 from spokes.console.output import JsonOption, print_json, print_message, print_table, progress
 from spokes.core import clock
 from spokes.core.errors import ConfigurationError
@@ -26,12 +27,6 @@ _BATCH_SIZE: Final = 100  # the most that HubSpot sends in one request
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.25
 _SIMULATOR_PORTAL_ID: Final = 50112233  # used when PORTAL_IDS is not set
-_STATUS_EXPLANATIONS: Final = {
-    401: "The web process refuses our signature. Set HUBSPOT_CLIENT_SECRET and PUBLIC_URL to the values it uses.",
-    403: "The web process refuses this address, or plain http. Check ALLOWED_ADDRESSES and TRUSTED_PROXIES.",
-    404: "No Spokes web process answers there. Check PUBLIC_URL, or --to.",
-    503: "The web process cannot accept events now. Run `spokes doctor` to find out why.",
-}
 
 EventFields = dict[str, object]
 
@@ -174,8 +169,8 @@ def _print_responses(responses: Sequence[dict[str, Any]]) -> None:
             for response in responses
         ),
     )
-    for status in sorted({response["status"] for response in responses} & set(_STATUS_EXPLANATIONS)):
-        print_message(_STATUS_EXPLANATIONS[status])
+    for status in sorted({response["status"] for response in responses} & set(STATUS_EXPLANATIONS)):
+        print_message(STATUS_EXPLANATIONS[status])
     if any(response.get("ignored") for response in responses):
         print_message("Ignored events have no handler: `spokes handlers` shows which events have one.")
     if any(response.get("quarantined") for response in responses):

@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from spokes.audit.object_hashes import object_hash_key
-from spokes.audit.sql import schema
-from spokes.audit.sql.engine import open_engine
+from spokes.console.audit_store import open_audit_store
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table, progress
 from spokes.console.queries.descriptions import describe, describe_as_json, explain_reason
 from spokes.console.queries.objects import MatchedObject, Reference
@@ -49,16 +48,12 @@ def timeline(
 
 
 async def _find_timeline(settings: Settings, reference: Reference, limit: int, after: str | None) -> Timeline:
-    engine = open_engine(settings.database_address)
     try:
-        await schema.require_current(engine)
-        async with redis_client(settings) as redis:
+        async with open_audit_store(settings) as engine, redis_client(settings) as redis:
             hash_key = object_hash_key(settings.master_key())
             return await load_timeline(redis, engine, None, reference, hash_key=hash_key, limit=limit, after=after)
     except ValueError:
         raise typer.BadParameter("is not a value that a page has printed", param_hint="--after") from None
-    finally:
-        await engine.dispose()
 
 
 def _print_timeline(page: Timeline) -> None:

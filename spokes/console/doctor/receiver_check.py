@@ -17,12 +17,13 @@ from spokes.core.signature import sign_request
 TOPIC: Final = "receiver"
 _TIMEOUT_S: Final = 5.0  # HubSpot's own time-out
 _BODY: Final = b"[]"
-_STATUS_EXPLANATIONS: Final = {
-    401: "it refuses the signature. PUBLIC_URL or HUBSPOT_CLIENT_SECRET differ from the web process's, or a proxy "
-    "changes the request: see `spokes explain-signature`",
-    403: "it refuses this machine's address, or plain http. Check ALLOWED_ADDRESSES and TRUSTED_PROXIES",
-    404: f"no Spokes web process answers under {RECEIVER_PATH} there. Check PUBLIC_URL",
-    503: "the web process cannot reach its Redis. Check its REDIS_URL and the Redis server",
+# What each status means for a correctly signed request, and what to do.
+STATUS_EXPLANATIONS: Final = {
+    401: "The web process refuses the signature: HUBSPOT_CLIENT_SECRET or PUBLIC_URL differ from its values, or "
+    "a proxy changes the request. `spokes explain-signature` finds the difference.",
+    403: "The web process refuses this machine's address, or plain http. Check ALLOWED_ADDRESSES and TRUSTED_PROXIES.",
+    404: "No Spokes web process answers at this address. Check PUBLIC_URL.",
+    503: "The web process cannot accept events, most likely because it does not reach its Redis. Check its REDIS_URL.",
 }
 
 
@@ -78,5 +79,5 @@ def assess_status(url: str, status: int) -> Finding:
     """Assess the response to a correctly signed request."""
     if status == 202:  # noqa: PLR2004 - HTTP's own number
         return ok(TOPIC, f"{url} accepts a request signed as HubSpot signs it.")
-    explanation = _STATUS_EXPLANATIONS.get(status, "it does not accept a request signed as HubSpot signs it")
-    return fault(TOPIC, f"{url} answers {status}: {explanation}.", status=status)
+    explanation = STATUS_EXPLANATIONS.get(status, "A request signed as HubSpot signs it is not accepted.")
+    return fault(TOPIC, f"{url} answers {status}. {explanation}", status=status)

@@ -1,1 +1,1 @@
-"""People and programs as an identity provider vouches for them: OpenID Connect, from its documents to our roles."""
+"""OpenID Connect: the provider's documents and keys, the login flow, bearer tokens, and claims as our roles."""

@@ -1,7 +1,7 @@
-"""Whose bearer token it is. Rule: the issuer that a token names decides whose keys, and so which algorithm, judge it.
+"""Verify bearer tokens: ours, or the identity provider's.
 
-Tokens of ours are HS256 with our key, those of an identity provider RS256 with its keys; a key of one is never tried
-on the other, so nobody can pass a public key off as a secret.
+The issuer that a token names selects the keys and the algorithm. Our tokens are HS256 with our key, the provider's are
+RS256 with its keys. Neither key is tried with the other algorithm, so a public key cannot be passed off as a secret.
 """
 
 from typing import Final
@@ -14,15 +14,15 @@ from spokes.console.identity.claims import actor_from_claims, verify_token
 from spokes.console.identity.provider import Provider
 from spokes.core.settings import Settings
 
-_MAX_LENGTH: Final = 8192  # characters; a provider may name many groups
-_MAX_TTL_S: Final = 7200  # Entra ID makes tokens of 60 to 90 minutes
+_MAX_LENGTH: Final = 8192  # characters; a provider may list many groups
+_MAX_TTL_S: Final = 7200  # Entra ID issues tokens for 60 to 90 minutes
 
 
 async def verify_bearer_token(token: str, settings: Settings, provider: Provider | None) -> Actor:
-    """Return whose token it is.
+    """Return the actor of a token.
 
     Raises:
-        Problem: 401, it is nobody's; 503, the keys of the identity provider cannot be had.
+        HttpProblem: 401, the token is invalid; 503, the provider's keys cannot be fetched.
     """
     if len(token) > _MAX_LENGTH:
         raise token_refused("The token is too long.")
@@ -33,7 +33,7 @@ async def verify_bearer_token(token: str, settings: Settings, provider: Provider
 
 
 def _unverified_issuer(token: str) -> object:
-    """Return who made the token by its own word, before anything of it is believed."""
+    """Return the `iss` claim without verifying the token."""
     try:
         return jwt.decode(token, options={"verify_signature": False}).get("iss")
     except (jwt.PyJWTError, ValueError):

@@ -1,4 +1,4 @@
-"""Something that is fetched and kept for a while. Rule: one fetch at a time, and no more of them than a little."""
+"""A fetched value, cached for a limited time: at most one fetch in flight, with a minimum interval."""
 
 import asyncio
 import time
@@ -9,9 +9,9 @@ from typing import Final, Generic, TypeVar
 from spokes.console.identity.http_client import provider_unavailable
 from spokes.core.errors import HttpProblem
 
-MIN_INTERVAL_S: Final = 30.0  # from one fetch to the next, whatever strangers ask for
+MIN_INTERVAL_S: Final = 30.0  # between two fetches, whatever unknown key ids clients send
 _RETRY_AFTER_FAILURE_S: Final = 5.0
-_MAX_AGE_S: Final = 3600.0  # so old it may be when no newer one can be had
+_MAX_AGE_S: Final = 3600.0  # an older copy is not used even if the fetch fails
 T = TypeVar("T")
 
 
@@ -22,7 +22,7 @@ class _Copy(Generic[T]):
 
 
 class CachedValue(Generic[T]):
-    """What `fetch` returns, for `fresh_s` seconds; `clock` tells seconds."""
+    """The result of `fetch`, cached for `fresh_s` seconds; `clock` returns seconds."""
 
     def __init__(
         self, fetch: Callable[[], Awaitable[T]], *, fresh_s: float, clock: Callable[[], float] = time.monotonic
@@ -31,14 +31,14 @@ class CachedValue(Generic[T]):
         self._fresh_s = fresh_s
         self._clock = clock
         self._copy: _Copy[T] | None = None
-        self._next_fetch_at = clock()  # when another fetch may begin
+        self._next_fetch_at = clock()
         self._lock = asyncio.Lock()
 
     async def get(self, *, other_than: T | None = None) -> T:
-        """Return it; where that is `newer_than`, fetch it anew if it is time.
+        """Return the value; if the cached one is `other_than`, fetch it again if the interval has passed.
 
         Raises:
-            Problem: 503, it cannot be had, and what we have is too old.
+            HttpProblem: 503, the fetch failed and the cached copy is too old.
         """
         async with self._lock:
             copy, now = self._copy, self._clock()
@@ -50,7 +50,7 @@ class CachedValue(Generic[T]):
                     copy = self._copy = _Copy(await self._fetch(), now)
                     self._next_fetch_at = now + MIN_INTERVAL_S
                 except HttpProblem:
-                    pass  # what we have may still do
+                    pass  # the cached copy may still be used
             if copy is None or now - copy.fetched_at > _MAX_AGE_S:
                 raise provider_unavailable()
             return copy.value

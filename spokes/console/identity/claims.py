@@ -1,7 +1,7 @@
-"""What a signed token of an identity provider says, and whom that makes here. Rule: its word is read, then judged.
+"""Verify tokens of the identity provider and map their claims to an actor.
 
-Who a token names gets the roles that OIDC_ROLES gives to a value of OIDC_ROLES_CLAIM or to a verified e-mail address;
-who gets none has none. The names of such people begin with `oidc:`, so none is taken for an account of ours.
+OIDC_ROLES gives roles to values of OIDC_ROLES_CLAIM and to verified e-mail addresses; without a match an actor has no
+role. Names of such actors begin with `oidc:`, so that none equals the name of a local account.
 """
 
 import re
@@ -26,57 +26,59 @@ Claims = Mapping[str, Any]
 async def verify_token(
     provider: Provider, token: str, *, audience: str, max_ttl_s: int, required: Iterable[str]
 ) -> Claims:
-    """Return the claims of a token that the provider has signed for `audience`, for `longest_s` seconds at most.
+    """Return the claims of a token that the provider signed for `audience`, valid for at most `max_ttl_s` seconds.
 
     Raises:
-        Problem: 401, it is none of the provider's for us; 503, its keys cannot be had.
+        HttpProblem: 401, the token is invalid or not for `audience`; 503, the provider's keys cannot be fetched.
     """
     try:
-        name = jwt.get_unverified_header(token).get("kid")
-        key = await provider.key(name) if isinstance(name, str) else None
+        key_id = jwt.get_unverified_header(token).get("kid")
+        key = await provider.key(key_id) if isinstance(key_id, str) else None
         if key is None:
-            raise token_refused("The token names no key that the identity provider has.")
+            raise token_refused("The token names no key of the identity provider.")
         claims = jwt.decode(
             token, key, algorithms=[ALGORITHM], audience=audience, issuer=provider.settings.oidc_issuer,
             leeway=LEEWAY_S,
             options={"require": ["iss", "aud", "exp", "iat", "sub", *required], "enforce_minimum_key_length": True},
         )  # fmt: skip
     except jwt.ExpiredSignatureError:
-        raise token_refused("The token has expired; ask the identity provider for a new one.") from None
+        raise token_refused("The token has expired. Get a new one from the identity provider.") from None
     except (jwt.PyJWTError, ValueError):
-        raise token_refused("The token is none that the identity provider has made for us.") from None
-    if int(claims["exp"]) - int(claims["iat"]) > max_ttl_s:  # PyJWT has seen that both are numbers
-        raise token_refused("The token lives too long; let the identity provider make shorter ones.")
+        raise token_refused("The identity provider did not issue this token for us.") from None
+    if int(claims["exp"]) - int(claims["iat"]) > max_ttl_s:  # PyJWT has checked that both are numbers
+        raise token_refused("The token is valid for too long. Shorten the token lifetime at the identity provider.")
     return claims
 
 
 def actor_from_claims(claims: Claims, settings: Settings) -> Actor:
-    """Return whom the claims make here."""
+    """Return the actor for these claims: name, roles and portals."""
     email = claims["email"] if claims.get("email_verified") is True and isinstance(claims.get("email"), str) else ""
     name = NAME_PREFIX + (email or str(claims["sub"]))[:_MAX_NAME_LENGTH]
-    held = {*claim_values(claim_at(claims, settings.oidc_roles_claim)), *([email.lower()] if email else [])}
+    values = {*claim_values(claim_at(claims, settings.oidc_roles_claim)), *([email.lower()] if email else [])}
     roles = frozenset(
-        Role(role) for of, role in settings.oidc_roles if of in held or ("@" in of and of.lower() in held)
+        Role(role)
+        for value, role in settings.oidc_roles
+        if value in values or ("@" in value and value.lower() in values)
     )
     portals = None
     if settings.oidc_portals_claim:
-        told = claim_values(claim_at(claims, settings.oidc_portals_claim))
-        portals = frozenset(int(portal) for portal in told if _PORTAL_ID.fullmatch(portal))
+        portal_ids = claim_values(claim_at(claims, settings.oidc_portals_claim))
+        portals = frozenset(int(portal) for portal in portal_ids if _PORTAL_ID.fullmatch(portal))
     return Actor(name, roles, portals, AuthMethod.PROVIDER, str(claims.get("jti", "")))
 
 
 def claim_at(claims: Claims, path: str) -> object:
-    """Return the claim of that very name, or what a name with dots leads to; None where there is nothing."""
+    """Return the claim of that name, or the nested claim if the name is a dotted path; None if absent."""
     if path in claims:
         return claims[path]
-    found: object = claims
+    claim: object = claims
     for step in path.split("."):
-        found = found.get(step) if isinstance(found, Mapping) else None
-    return found
+        claim = claim.get(step) if isinstance(claim, Mapping) else None
+    return claim
 
 
 def claim_values(value: object) -> tuple[str, ...]:
-    """Return the words of a claim: a list's members, a text's words, a number."""
+    """Return a claim's values as text: a list's elements, a text's words, or one number."""
     match value:
         case str():
             return tuple(value.split())
@@ -85,5 +87,5 @@ def claim_values(value: object) -> tuple[str, ...]:
         case int():
             return (str(value),)
         case list():
-            return tuple(str(one) for one in value if isinstance(one, str | int) and not isinstance(one, bool))
+            return tuple(str(item) for item in value if isinstance(item, str | int) and not isinstance(item, bool))
     return ()

@@ -1,7 +1,8 @@
-"""Log people in by the authorization code flow. Rule: what comes back must belong to what this very browser began.
+"""Login by OpenID Connect's authorization code flow with PKCE.
 
-PKCE, state and nonce are carried by a cookie that we sign and that lives for ten minutes, so a login that nobody ends
-leaves nothing behind. Where to go afterwards is not in it: it is always the console.
+A callback is accepted only in the browser that started the login. State, nonce and PKCE verifier are in a signed cookie
+that expires after ten minutes, so an unfinished login leaves nothing to clean up. The cookie holds no target address:
+after a login the browser always goes to the console.
 """
 
 import base64
@@ -27,75 +28,69 @@ LOGIN_TTL_S: Final = 600
 CALLBACK: Final = "/console/oidc/callback"
 _AUDIENCE: Final = "spokes-oidc-login"
 _ALGORITHM: Final = "HS256"
-_MAX_TTL_S: Final = 24 * 3600  # of the proof of a login, which is read once and at once
+_MAX_TTL_S: Final = 24 * 3600  # of the ID token, which is verified once, immediately
 _BASIC: Final = "client_secret_basic"
 
 
 class LoginStart(NamedTuple):
-    """Where to send the browser, and the cookie that it keeps meanwhile."""
+    """The provider's login URL, and the value of the login cookie."""
 
     url: str
     cookie: str
 
 
 async def start_login(provider: Provider) -> LoginStart:
-    """Begin a login.
+    """Start a login.
 
     Raises:
-        Problem: 503, the provider does not answer, or logs nobody in.
+        HttpProblem: 503, the provider does not answer or offers no authorization code flow.
     """
     settings, discovery = provider.settings, await _discovery(provider)
     state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-    asked = {
+    parameters = {
         "response_type": "code", "client_id": settings.oidc_client_id, "redirect_uri": _callback_url(settings),
         "scope": settings.oidc_scopes, "state": state, "nonce": nonce, "code_challenge": _code_challenge(verifier),
         "code_challenge_method": "S256",
     }  # fmt: skip
-    kept = {
-        "aud": _AUDIENCE,
-        "exp": int(time.time()) + LOGIN_TTL_S,
-        "state": state,
-        "nonce": nonce,
-        "verifier": verifier,
-    }
+    expires_at = int(time.time()) + LOGIN_TTL_S
+    login = {"aud": _AUDIENCE, "exp": expires_at, "state": state, "nonce": nonce, "verifier": verifier}
     separator = "&" if "?" in discovery.authorization_endpoint else "?"
-    url = f"{discovery.authorization_endpoint}{separator}{urlencode(asked)}"
-    return LoginStart(url, jwt.encode(kept, _signing_key(settings), _ALGORITHM))
+    url = f"{discovery.authorization_endpoint}{separator}{urlencode(parameters)}"
+    return LoginStart(url, jwt.encode(login, _signing_key(settings), _ALGORITHM))
 
 
 async def finish_login(provider: Provider, cookie: str, query: Mapping[str, str]) -> Claims:
-    """Return what the provider says of who has logged in; `answer` is the query it sent the browser back with.
+    """Return the verified claims of the person; `query` is that of the callback URL.
 
     Raises:
-        Problem: 401, nobody has logged in, or not in the login that this browser began; 503, the provider does not
-            answer.
+        HttpProblem: 401, the login failed or was not started by this browser; 503, the provider does not answer.
     """
-    kept = _read_cookie(provider.settings, cookie)
-    if kept is None or not _equal(query.get("state", ""), kept["state"]):
-        raise token_refused("This login was not begun here, or more than ten minutes ago; begin again.")
+    login = _read_cookie(provider.settings, cookie)
+    if login is None or not _equal(query.get("state", ""), login["state"]):
+        raise token_refused("This login was not started in this browser, or more than ten minutes ago. Start again.")
     discovery = await _discovery(provider)
-    named = query.get("iss")
-    if named != discovery.issuer and (named is not None or discovery.authorization_response_iss_parameter_supported):
-        raise token_refused("Another identity provider has answered.")
+    issuer = query.get("iss")
+    if issuer != discovery.issuer and (issuer is not None or discovery.authorization_response_iss_parameter_supported):
+        raise token_refused("The response is from another identity provider.")
     if not (code := query.get("code")):
         raise token_refused("The identity provider did not log you in.")
     claims = await verify_token(
-        provider, await _redeem_code(provider, discovery, code, kept["verifier"]),
+        provider, await _redeem_code(provider, discovery, code, login["verifier"]),
         audience=provider.settings.oidc_client_id, max_ttl_s=_MAX_TTL_S, required=("nonce",),
     )  # fmt: skip
     audience, party = claims["aud"], claims.get("azp", provider.settings.oidc_client_id)
-    if not _equal(str(claims["nonce"]), kept["nonce"]):
-        raise token_refused("The identity provider's word is of another login.")
+    if not _equal(str(claims["nonce"]), login["nonce"]):
+        raise token_refused("The ID token belongs to another login.")
     if party != provider.settings.oidc_client_id or (isinstance(audience, list) and audience != [party]):
-        raise token_refused("The identity provider's word is for others too.")
+        raise token_refused("The ID token is also issued for other clients.")
     return claims
 
 
 async def _redeem_code(provider: Provider, discovery: Discovery, code: str, verifier: str) -> str:
-    """Return the token that the code stands for.
+    """Return the ID token for an authorization code.
 
     Raises:
-        Problem: 401, it stands for none; 503, the provider does not answer.
+        HttpProblem: 401, the provider refuses the code; 503, it does not answer.
     """
     settings = provider.settings
     form = {
@@ -105,9 +100,8 @@ async def _redeem_code(provider: Provider, discovery: Discovery, code: str, veri
     authorization = ""
     if secret := settings.oidc_client_secret.get_secret_value():
         if _BASIC in discovery.token_endpoint_auth_methods_supported:
-            authorization = aiohttp.encode_basic_auth(
-                quote_plus(settings.oidc_client_id), quote_plus(secret)
-            )  # RFC 6749, 2.3.1
+            # RFC 6749, 2.3.1: both are form-encoded first.
+            authorization = aiohttp.encode_basic_auth(quote_plus(settings.oidc_client_id), quote_plus(secret))
         else:
             form["client_secret"] = secret
     token = (await provider.client.post_form(discovery.token_endpoint, form, authorization)).get("id_token")
@@ -117,10 +111,10 @@ async def _redeem_code(provider: Provider, discovery: Discovery, code: str, veri
 
 
 async def _discovery(provider: Provider) -> Discovery:
-    found = await provider.discovery()
-    if not (found.authorization_endpoint and found.token_endpoint):
+    discovery = await provider.discovery()
+    if not (discovery.authorization_endpoint and discovery.token_endpoint):
         raise provider_unavailable()
-    return found
+    return discovery
 
 
 def _read_cookie(settings: Settings, cookie: str) -> dict[str, str] | None:

@@ -1,7 +1,7 @@
-"""An identity provider: what it says of itself, and the keys it signs with. Rule: RSA keys for signing, no others.
+"""The identity provider's discovery document and signing keys. Only RSA keys for signing are used.
 
-PyJWT's own client fetches keys with urllib, which would block the loop or fill threads; here they are fetched by
-aiohttp, and PyJWT reads them.
+PyJWT's own client fetches keys with urllib, which would block the event loop or occupy threads. Here aiohttp fetches
+them and PyJWT parses them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ SigningKeys = Mapping[str, jwt.PyJWK]
 
 
 class Discovery(BaseModel):
-    """What we need of OpenID Connect's discovery document."""
+    """The fields we use of OpenID Connect's discovery document."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -37,7 +37,7 @@ class Provider:
     """The identity provider of a deployment."""
 
     def __init__(self, settings: Settings, client: ProviderClient) -> None:
-        """Ask by `wire`, which stays the caller's to close."""
+        """Fetch with `client`, which the caller closes."""
         self.settings = settings
         self.client = client
         self._discovery = CachedValue(self._fetch_discovery, fresh_s=_CACHE_S)
@@ -45,30 +45,30 @@ class Provider:
 
     @classmethod
     def from_settings(cls, settings: Settings, client: ProviderClient) -> Self | None:
-        """Return the provider that `settings` name, None without one."""
+        """Return the provider of OIDC_ISSUER, None without one."""
         return cls(settings, client) if settings.oidc_issuer else None
 
     async def discovery(self) -> Discovery:
-        """Return what the provider says of itself.
+        """Return the discovery document.
 
         Raises:
-            Problem: 503, it does not answer, or says that it is another.
+            HttpProblem: 503, the provider does not answer, or the document names another issuer.
         """
         return await self._discovery.get()
 
     async def keys(self) -> SigningKeys:
-        """Return the keys that it signs with, by name.
+        """Return the signing keys by key id (`kid`).
 
         Raises:
-            Problem: 503, they cannot be had.
+            HttpProblem: 503, they cannot be fetched.
         """
         return await self._keys.get()
 
     async def key(self, key_id: str) -> jwt.PyJWK | None:
-        """Return the key of that name (`kid`), None where the provider has none; new keys are seen within 30 s.
+        """Return the key of that id, or None if the provider has none; new keys are fetched within 30 s.
 
         Raises:
-            Problem: 503, the keys cannot be had.
+            HttpProblem: 503, the keys cannot be fetched.
         """
         keys = await self.keys()
         if key_id not in keys:
@@ -78,34 +78,34 @@ class Provider:
     async def _fetch_discovery(self) -> Discovery:
         issuer = self.settings.oidc_issuer
         try:
-            found = Discovery.model_validate(await self.client.get_json(issuer.rstrip("/") + _WELL_KNOWN))
+            document = Discovery.model_validate(await self.client.get_json(issuer.rstrip("/") + _WELL_KNOWN))
         except ValidationError:
             raise provider_unavailable() from None
-        endpoints = (found.jwks_uri, found.authorization_endpoint, found.token_endpoint)
-        if found.issuer != issuer or not all(is_confidential_url(url) for url in endpoints if url):
+        endpoints = (document.jwks_uri, document.authorization_endpoint, document.token_endpoint)
+        if document.issuer != issuer or not all(is_confidential_url(url) for url in endpoints if url):
             raise provider_unavailable()
-        return found
+        return document
 
     async def _fetch_keys(self) -> SigningKeys:
-        told = (await self.client.get_json((await self.discovery()).jwks_uri)).get("keys")
-        if not isinstance(told, list):
+        keys = (await self.client.get_json((await self.discovery()).jwks_uri)).get("keys")
+        if not isinstance(keys, list):
             raise provider_unavailable()
-        return usable_keys(told)
+        return usable_keys(keys)
 
 
 def usable_keys(keys: Iterable[Any]) -> SigningKeys:
-    """Return the keys by name that may sign: RSA, for signatures, for our algorithm or for none in particular."""
-    found = {}
+    """Return the signing keys by id: RSA, not for encryption only, not for another algorithm."""
+    usable = {}
     for key in keys:
         if (
             isinstance(key, dict)
             and key.get("kty") == "RSA"
             and key.get("use", "sig") == "sig"
             and key.get("alg", ALGORITHM) == ALGORITHM
-            and isinstance(name := key.get("kid"), str)
+            and isinstance(key_id := key.get("kid"), str)
         ):
             try:
-                found[name] = jwt.PyJWK(key, ALGORITHM)
+                usable[key_id] = jwt.PyJWK(key, ALGORITHM)
             except (jwt.PyJWTError, ValueError, TypeError):
-                continue  # one key that nobody can read takes none of the others away
-    return found
+                continue  # one malformed key does not invalidate the others
+    return usable

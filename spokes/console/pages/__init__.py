@@ -1,4 +1,4 @@
-"""What operators see: pages over spokes.console.queries, mounted into the console's web process."""
+"""HTML pages over spokes.console.queries."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _LETTER: Final = r"/console/dead/{portal:\d{1,18}}/{key:[^/]{1,200}}"
 
 
 def routes() -> list[web.RouteDef]:
-    """Return the routes of all pages; each handler declares its policy with `spokes.console.accounts.policy.allow`."""
+    """Return the routes of all pages; each handler declares its access rule with `policy.requires`."""
     return [
         web.get("/console", now.page),
         web.get("/console/now/live", now.live),

@@ -1,4 +1,4 @@
-"""Stylesheet, script and icon. Rule: a closed list, read once, so that a path can name no other file."""
+"""Stylesheet, script and icon: a fixed list, read at import, so that no path can name another file."""
 
 import hashlib
 from importlib.resources import files
@@ -16,7 +16,7 @@ _ETAGS: Final = {name: hashlib.sha256(data).hexdigest()[:16] for name, data in _
 
 @requires(PublicAccess.ANYONE)
 async def asset(request: web.Request) -> web.Response:
-    """Return one of them; a browser that has it is told so."""
+    """Return an asset; 304 if the browser has it."""
     name = request.match_info["name"]
     if name not in _FILES:
         raise HttpProblem(404, "not_found", "There is nothing at this address.")

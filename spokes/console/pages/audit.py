@@ -1,4 +1,4 @@
-"""*Audit*: search, export, and whether the chain holds. Rule: the chain is of all portals, and for who sees all."""
+"""*Audit*: search, export, and verification of the chain. The chain is shown to actors who may see all portals."""
 
 from dataclasses import dataclass
 from urllib.parse import urlencode
@@ -22,7 +22,7 @@ from spokes.core.errors import HttpProblem
 
 @dataclass(frozen=True, slots=True)
 class ChainStatus:
-    """How the chain stands: the newest signed place as a line to keep elsewhere, and what verifying found just now."""
+    """The newest checkpoint as a line to keep elsewhere, its time, and the result of verifying just now."""
 
     checkpoint: str
     at: int | None
@@ -31,34 +31,36 @@ class ChainStatus:
 
 @requires(Permission.AUDIT)
 async def page(request: web.Request) -> web.Response:
-    """Show the records that match."""
+    """Show the matching records."""
     return await _render_page(request, None)
 
 
 @requires(Permission.AUDIT)
 async def verify(request: web.Request) -> web.Response:
-    """Recompute the chain, and show what was found. It changes nothing; it is a POST because it is much work."""
+    """Recompute the chain and show the result. A POST, although it changes nothing, because it is expensive."""
     app, portals = request.app, request[ACTOR].portals
-    verdict = await recompute_chain(app[ENGINE], portals, master=app[SETTINGS].master_key())
-    return await _render_page(request, verdict)
+    result = await recompute_chain(app[ENGINE], portals, master=app[SETTINGS].master_key())
+    return await _render_page(request, result)
 
 
 async def _render_page(request: web.Request, result: VerificationResult | None) -> web.Response:
     filters, faults = parse_filters(request.query)
     engine, actor = request.app[ENGINE], request[ACTOR]
     try:
-        found = await search_records(engine, actor.portals, filters, after=request.query.get("after"))
+        page_of_records = await search_records(engine, actor.portals, filters, after=request.query.get("after"))
     except ValueError:
-        raise HttpProblem(422, "no_such_page", "There is no such page of the audit; search again.") from None
-    asked = {name: request.query[name] for name in FILTER_NAMES if request.query.get(name, "").strip()}
+        raise HttpProblem(422, "no_such_page", "There is no such page of the audit. Search again.") from None
+    query = {name: request.query[name] for name in FILTER_NAMES if request.query.get(name, "").strip()}
     return render(
-        request, "audit.html", status=422 if faults else 200, found=found, asked=asked, faults=faults,
-        address=urlencode(asked), actions=list(Action), outcomes=list(Outcome), sentence=describe, kind=record_style,
+        request, "audit.html", status=422 if faults else 200, page=page_of_records, query=query, faults=faults,
+        address=urlencode(query), actions=list(Action), outcomes=list(Outcome), describe=describe,
+        record_style=record_style,
         chain=await _chain_status(request, result) if actor.portals is None else None,
     )  # fmt: skip
 
 
 async def _chain_status(request: web.Request, result: VerificationResult | None) -> ChainStatus:
-    places = [place for place in await load_checkpoints(request.app[ENGINE]) if place.kind is CheckpointKind.CHECKPOINT]
-    newest = places[-1] if places else None
+    stored = await load_checkpoints(request.app[ENGINE])
+    checkpoints = [checkpoint for checkpoint in stored if checkpoint.kind is CheckpointKind.CHECKPOINT]
+    newest = checkpoints[-1] if checkpoints else None
     return ChainStatus(newest.to_text() if newest else "", newest.at if newest else None, result)

@@ -1,8 +1,6 @@
-"""What the page *Now* shows, gathered at most every other second however many look. Rule: each asker's portals only.
+"""The data of *Now*, collected at most every two seconds per set of portals, and its chart as SVG paths.
 
-Numbers as lines of an SVG. Rule: pure; a drawing is 100 by 100 and stretched, so its text stands beside it.
-
-Source of the steps on the axis: 1, 2 and 5 times a power of ten, as on any paper.
+A drawing is 100 by 100 units and stretched to its place, so its texts are outside the SVG.
 """
 
 import asyncio
@@ -31,7 +29,7 @@ _STEPS: Final = (1, 2, 5, 10)
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Several lines over one time: `lines` and the `area` below the first are paths; `top` is the axis' end."""
+    """Lines over the same time; `lines` and the `area` below the first are SVG paths, `top` is the end of the axis."""
 
     top: float
     lines: tuple[str, ...]
@@ -39,7 +37,7 @@ class Chart:
 
 
 def draw_chart(*series: Sequence[float]) -> Chart:
-    """Draw series of equal length, the oldest value first."""
+    """Return a chart of series of equal length, oldest value first."""
     top = round_up(max((value for line in series for value in line), default=0.0))
     lines = tuple(_path(line, top) for line in series)
     area = f"{lines[0]} L{_SIDE:g},{_SIDE:g} L0,{_SIDE:g} Z" if lines and lines[0] else ""
@@ -47,7 +45,7 @@ def draw_chart(*series: Sequence[float]) -> Chart:
 
 
 def round_up(value: float) -> float:
-    """Return the least round number that is not below `value`, ten at the least."""
+    """Return the smallest round number (1, 2 or 5 times a power of ten) not below `value`, at least ten."""
     if value <= _STEPS[-1]:
         return float(_STEPS[-1])
     unit = 10.0 ** math.floor(math.log10(value))
@@ -66,14 +64,14 @@ def _path(values: Sequence[float], top: float) -> str:
 
 FRESH_S: Final = 2.0
 _MINUTES_SHOWN: Final = 60  # minutes
-_RECENT_MINUTES: Final = 15  # minutes that outcomes and failures are counted over
+_RECENT_MINUTES: Final = 15  # for outcomes and failures
 
-_MAX_FAILING_HANDLERS: Final = 8  # failing handlers
+_MAX_FAILING_HANDLERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dashboard:
-    """How it stands; `minutes` is None for who may see some portals only."""
+    """The data of *Now*; `minutes` is None for actors who may not see all portals."""
 
     queue: Queue
     alerts: tuple[ActiveAlert, ...]
@@ -88,20 +86,20 @@ class Dashboard:
 
     @property
     def chart(self) -> Chart:
-        """Events in and out."""
+        """Events received and ended per minute."""
         minutes = self.minutes or ()
-        return draw_chart([one.received for one in minutes], [one.ended for one in minutes])
+        return draw_chart([minute.received for minute in minutes], [minute.ended for minute in minutes])
 
     @property
     def outcomes(self) -> list[tuple[str, float]]:
-        """How many runs of the last minutes ended how, the most frequent first."""
-        return _largest_first(_sum_by_name(one.outcomes for one in self._recent))
+        """Handler calls of the last minutes by outcome, most frequent first."""
+        return _largest_first(_sum_by_name(minute.outcomes for minute in self._recent))
 
     @property
     def failing(self) -> list[tuple[str, float, float]]:
-        """The handlers that failed of late: name, runs that failed, all runs; the worst first."""
-        runs = _sum_by_name(one.runs for one in self._recent)
-        failures = _largest_first(_sum_by_name(one.failures for one in self._recent))
+        """Handlers that failed in the last minutes: name, failed calls, all calls; most failures first."""
+        runs = _sum_by_name(minute.runs for minute in self._recent)
+        failures = _largest_first(_sum_by_name(minute.failures for minute in self._recent))
         return [(name, failed, runs.get(name, failed)) for name, failed in failures[:_MAX_FAILING_HANDLERS]]
 
     @property
@@ -110,63 +108,63 @@ class Dashboard:
 
 
 class DashboardCache:
-    """The newest board for each set of portals."""
+    """The newest dashboard for each set of portals."""
 
     def __init__(self) -> None:
         self._cached: dict[Portals, tuple[float, Dashboard]] = {}
         self._lock = asyncio.Lock()
 
     async def get(self, settings: Settings, redis: Redis, portals: Portals) -> Dashboard:
-        """Return the board, a moment old at the most.
+        """Return the dashboard, at most `FRESH_S` old.
 
         Raises:
             RedisError, OSError, CRMUnavailable: Redis does not answer.
         """
         async with self._lock:
-            known = self._cached.get(portals)
-            if known is None or time.monotonic() - known[0] > FRESH_S:
+            cached = self._cached.get(portals)
+            if cached is None or time.monotonic() - cached[0] > FRESH_S:
                 self._cached = {
-                    whose: one for whose, one in self._cached.items() if time.monotonic() - one[0] < FRESH_S
+                    key: entry for key, entry in self._cached.items() if time.monotonic() - entry[0] < FRESH_S
                 }
-                known = self._cached[portals] = time.monotonic(), await _gather(settings, redis, portals)
-            return known[1]
+                cached = self._cached[portals] = time.monotonic(), await _gather(settings, redis, portals)
+            return cached[1]
 
 
-DASHBOARD_CACHE: Final = web.AppKey("boards", DashboardCache)
+DASHBOARD_CACHE: Final = web.AppKey("dashboard_cache", DashboardCache)
 
 
 async def current_dashboard(app: web.Application, portals: Portals) -> Dashboard:
-    """Return how it stands; see `Boards.get`.
+    """Return the dashboard for these portals; see `DashboardCache.get`.
 
     Raises:
-        RedisError, OSError, Problem: Redis does not answer.
+        RedisError, OSError, HttpProblem: Redis does not answer.
     """
     try:
         return await app[DASHBOARD_CACHE].get(app[SETTINGS], app[REDIS], portals)
-    except CRMUnavailable:  # what the budget says when it cannot reach Redis
+    except CRMUnavailable:  # how the rate budget reports that Redis is unreachable
         raise HttpProblem(
-            503, "redis_unavailable", "Redis does not answer; try again shortly.", retry_after_s=5
+            503, "redis_unavailable", "Redis does not answer. Try again shortly.", retry_after_s=5
         ) from None
 
 
 async def _gather(settings: Settings, redis: Redis, portals: Portals) -> Dashboard:
-    waiting, standing, used, dead, minutes = await asyncio.gather(
+    queue, alerts, budgets, dead_letters, minutes = await asyncio.gather(
         queue_status(redis, portals),
         active_alerts(redis, portals),
         portal_budgets(settings, redis, portals),
         count_dead_letters(redis, portals),
         throughput(redis, portals, minutes=_MINUTES_SHOWN),
     )
-    return Dashboard(queue=waiting, alerts=standing, budgets=used, dead_letters=dead, minutes=minutes)
+    return Dashboard(queue=queue, alerts=alerts, budgets=budgets, dead_letters=dead_letters, minutes=minutes)
 
 
 def _sum_by_name(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     total: dict[str, float] = {}
-    for one in counts:
-        for name, value in one.items():
+    for by_name in counts:
+        for name, value in by_name.items():
             total[name] = total.get(name, 0.0) + value
     return total
 
 
 def _largest_first(counts: Mapping[str, float]) -> list[tuple[str, float]]:
-    return sorted(counts.items(), key=lambda told: (-told[1], told[0]))
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))

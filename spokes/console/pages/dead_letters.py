@@ -1,4 +1,4 @@
-"""*Dead letters*: what events died of, and what is done about it. Rule: no act without a reason; values are masked."""
+"""*Dead letters*: list by cause, replay, discard, reveal. Every action requires a reason; values are masked."""
 
 from collections.abc import AsyncIterator
 from typing import Final
@@ -17,23 +17,22 @@ from spokes.console.web.rendering import render
 from spokes.core.errors import HttpProblem
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
-_LETTERS_SHOWN: Final = 50  # letters of a cause
-_BATCH_SIZE: Final = 100  # letters between two looks at other requests
+_LETTERS_SHOWN: Final = 50  # per cause
+_BATCH_SIZE: Final = 100  # letters per call, so that other requests are served in between
 _ACTIONS: Final = frozenset({"replay", "discard"})
-_PERSONAL_FIELDS: Final = frozenset(
-    {"propertyValue", "sourceId", "messageText", "messageId"}
-)  # what a letter may hold of people
+# Fields of an event that may contain personal data.
+_PERSONAL_FIELDS: Final = frozenset({"propertyValue", "sourceId", "messageText", "messageId"})
 _PATH: Final = "/console/dead"
 
 
 @requires(Permission.LOOK)
 async def page(request: web.Request) -> web.Response:
-    """Show what events died of."""
+    """Show the dead letters by cause."""
     done = request.query.get("done", "")
     count = request.query.get("count", "")
-    told = (done, int(count)) if done in _ACTIONS and count.isdecimal() and len(count) < 10 else None  # noqa: PLR2004 - no honest count is longer
-    found = await dead_letter_causes(request.app[REDIS], request[ACTOR].portals, newest=_LETTERS_SHOWN)
-    return render(request, "dead.html", causes=found, done=told, shown=_LETTERS_SHOWN, because=explain_reason)
+    result = (done, int(count)) if done in _ACTIONS and count.isdecimal() and len(count) < 10 else None  # noqa: PLR2004 - no real count is longer
+    causes = await dead_letter_causes(request.app[REDIS], request[ACTOR].portals, newest=_LETTERS_SHOWN)
+    return render(request, "dead.html", causes=causes, done=result, shown=_LETTERS_SHOWN, explain_reason=explain_reason)
 
 
 @requires(Permission.LOOK)
@@ -44,19 +43,19 @@ async def letter_page(request: web.Request) -> web.Response:
 
 @requires(Permission.SETTLE)
 async def replay(request: web.Request) -> web.Response:
-    """Queue chosen letters again."""
+    """Queue the selected letters again."""
     return await _settle(request, "replay")
 
 
 @requires(Permission.SETTLE)
 async def discard(request: web.Request) -> web.Response:
-    """End chosen letters for good."""
+    """Discard the selected letters."""
     return await _settle(request, "discard")
 
 
 @requires(Permission.REVEAL)
 async def reveal(request: web.Request) -> web.Response:
-    """Show the values of one letter; the audit knows of it before anybody sees them."""
+    """Show the values of one letter, after the audit has recorded it."""
     letter = await _find_letter(request)
     reason = await required_reason(request)
     event = letter.entry.event
@@ -73,7 +72,9 @@ def _render_letter(request: web.Request, letter: DeadLetter, *, revealed: bool) 
     raw = letter.entry.raw
     hidden = sorted(_PERSONAL_FIELDS & raw.keys())
     values = {name: raw[name] if revealed else None for name in hidden}
-    return render(request, "letter.html", letter=letter, values=values, revealed=revealed, because=explain_reason)
+    return render(
+        request, "letter.html", letter=letter, values=values, revealed=revealed, explain_reason=explain_reason
+    )
 
 
 async def _find_letter(request: web.Request) -> DeadLetter:
@@ -95,19 +96,19 @@ async def _settle(request: web.Request, verb: str) -> web.Response:
     batch: list[DeadLetter] = []
     chosen = [
         letter async for letter in _selected_letters(request)
-    ]  # all of them first: acting changes what is gone through
+    ]  # a list, since settling changes the index that is iterated
     for start in range(0, len(chosen), _BATCH_SIZE):
         batch = chosen[start : start + _BATCH_SIZE]
         count += await act(batch, actor=actor.name, reason=reason, address=request[ADDRESS])
     if not count:
         raise HttpProblem(
-            422, "none_chosen", "No dead letter was chosen, or those that were are gone. Go back and tick some."
+            422, "none_chosen", "No dead letter was selected, or the selected ones are gone. Go back and select some."
         )
     raise web.HTTPSeeOther(f"{_PATH}?done={verb}&count={count}")
 
 
 async def _selected_letters(request: web.Request) -> AsyncIterator[DeadLetter]:
-    """Go through what the form ticks: single letters, or all of a cause."""
+    """Yield the letters that the form selects: single ones, or all of a cause."""
     form, actor, redis = await request.post(), request[ACTOR], request.app[REDIS]
     if form_text(form, "all"):
         async for letter in find_dead_letters(
@@ -116,7 +117,11 @@ async def _selected_letters(request: web.Request) -> AsyncIterator[DeadLetter]:
             yield letter
         return
     dead = DeadLetters(redis)
-    for told in dict.fromkeys(form.getall("letter", ())):
-        portal_id, _, key = str(told).partition(":")
-        if portal_id.isdecimal() and actor.can_see(int(portal_id)) and (found := await dead.get(int(portal_id), key)):
-            yield found
+    for value in dict.fromkeys(form.getall("letter", ())):
+        portal_id, _, key = str(value).partition(":")
+        if (
+            portal_id.isdecimal()
+            and actor.can_see(int(portal_id))
+            and (selected := await dead.get(int(portal_id), key))
+        ):
+            yield selected

@@ -1,4 +1,4 @@
-"""*Now*: how it stands, and live. Rule: a stream ends with its session, and no look at it lets a session live on."""
+"""*Now*, with live updates. A stream ends with its session, and does not extend the session's idle hour."""
 
 import asyncio
 import contextlib
@@ -18,26 +18,27 @@ from spokes.console.web.rendering import render
 from spokes.core.errors import HttpProblem
 
 _PARTS: Final = ("alerts", "figures", "chart", "outcomes", "failing", "budget")
-_MAX_UPDATES: Final = 1_800  # looks of one stream; a browser then connects again
+_MAX_UPDATES: Final = 1_800  # per stream; the browser then reconnects
 
 STOPPING: Final = web.AppKey("stopping", asyncio.Event)
 
 
 @requires(Permission.LOOK)
 async def page(request: web.Request) -> web.Response:
-    """Show how it stands."""
-    return render(request, "now.html", board=await current_dashboard(request.app, request[ACTOR].portals))
+    """Show the current state."""
+    return render(request, "now.html", dashboard=await current_dashboard(request.app, request[ACTOR].portals))
 
 
 @requires(Permission.LOOK)
 async def live(request: web.Request) -> web.StreamResponse:
-    """Stream the page's parts as server-sent events until the browser leaves, the session ends, or we do."""
+    """Stream the page's parts as server-sent events until the browser leaves, the session ends or the process stops."""
     app = request.app
-    first = await current_dashboard(app, request[ACTOR].portals)  # a fault now is still an answer
+    # Before the headers are sent, so that a failure is still an error response.
+    first = await current_dashboard(app, request[ACTOR].portals)
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
     add_standard_headers(request, response)
     await response.prepare(request)
-    # A fault in the middle only ends the stream: the browser connects again, and is told by an answer.
+    # A later failure only ends the stream: the browser reconnects and gets the error response.
     with contextlib.suppress(RedisError, OSError, HttpProblem):
         await response.write(_parts_event(app, first))
         for _ in range(_MAX_UPDATES):
@@ -51,12 +52,12 @@ async def live(request: web.Request) -> web.StreamResponse:
 
 
 async def stop_streams(app: web.Application) -> None:
-    """End all streams, so that the process need not wait for them."""
+    """End all streams, so that shutdown does not wait for them."""
     app[STOPPING].set()
 
 
 async def _is_stopping(app: web.Application) -> bool:
-    """Wait until the next look is due; return whether the process ends before."""
+    """Wait until the next update is due; return whether the process stops before."""
     try:
         await asyncio.wait_for(app[STOPPING].wait(), FRESH_S)
     except TimeoutError:
@@ -65,5 +66,5 @@ async def _is_stopping(app: web.Application) -> bool:
 
 
 def _parts_event(app: web.Application, dashboard: Dashboard) -> bytes:
-    parts = {name: app[TEMPLATES].get_template(f"now/{name}.html").render(board=dashboard) for name in _PARTS}
+    parts = {name: app[TEMPLATES].get_template(f"now/{name}.html").render(dashboard=dashboard) for name in _PARTS}
     return b"event: parts\ndata: " + orjson.dumps(parts) + b"\n\n"

@@ -1,4 +1,4 @@
-"""*Object*: everything that happened to one CRM object. Rule: names, ids and counts; a value never stands here."""
+"""*Object*: the timeline of one CRM object. It shows names, ids and counts, never property values."""
 
 from itertools import groupby
 from typing import Final
@@ -24,44 +24,45 @@ _STYLES: Final = {
     Outcome.PROCESSED: "good", Outcome.DEAD: "bad", Outcome.DISCARDED: "bad", Outcome.QUARANTINED: "bad",
     Outcome.RETRIED: "wait", Outcome.PARKED: "wait", Outcome.REPLAYED: "wait",
 }  # fmt: skip
-_AMBIGUOUS: Final = "That names no CRM object: type its id, `contact 318845120771`, or paste its link from HubSpot."
+_INVALID_REFERENCE: Final = (
+    "This is not a reference to a CRM object. Type its id, `contact 318845120771`, or paste its link from HubSpot."
+)
 
 
 @requires(Permission.LOOK)
 async def page(request: web.Request) -> web.Response:
-    """Ask for an object, or show the timeline of the one in `q`."""
+    """Show the search form, or the timeline of the object in `q`."""
     text = request.query.get("q", "").strip()
     if not text:
-        return render(request, "object.html", text="", fault="", found=None)
+        return render(request, "object.html", text="", fault="", timeline=None)
     try:
         reference = Reference.from_text(text)
     except AmbiguousReference:
-        return render(request, "object.html", status=422, text=text, fault=_AMBIGUOUS, found=None)
+        return render(request, "object.html", status=422, text=text, fault=_INVALID_REFERENCE, timeline=None)
     app, after = request.app, request.query.get("after") or None
     key = object_hash_key(app[SETTINGS].master_key())
     portals = request[ACTOR].portals
     try:
-        found = await load_timeline(app[REDIS], app[ENGINE], portals, reference, hash_key=key, after=after)
-    except ValueError:  # an address that somebody edited
+        timeline = await load_timeline(app[REDIS], app[ENGINE], portals, reference, hash_key=key, after=after)
+    except ValueError:  # the cursor in the address was edited
         raise web.HTTPFound(request.rel_url.with_query(q=text)) from None
     return render(
-        request, "object.html", text=text, fault="", found=found, after=after,
-        days=[(which, list(records)) for which, records in groupby(found.records, lambda record: date(record.at))],
-        sentence=describe, because=explain_reason, kind=record_style, link=hubspot_url,
+        request, "object.html", text=text, fault="", timeline=timeline, after=after,
+        days=[(day, list(records)) for day, records in groupby(timeline.records, lambda record: date(record.at))],
+        describe=describe, explain_reason=explain_reason, record_style=record_style, hubspot_url=hubspot_url,
     )  # fmt: skip
 
 
 def record_style(record: RecordView) -> str:
-    """Return how a record is to look: good, bad, wait, or plain."""
+    """Return the CSS class of a record: good, bad, wait, or empty."""
     if record.action == Action.CRM_WRITE:
         return "bad" if record.detail.get("ok") is False else "good"
     return _STYLES.get(Outcome(record.outcome), "") if record.outcome in set(Outcome) else ""
 
 
 def hubspot_url(matched: MatchedObject) -> str:
-    """Return where the object stands in HubSpot; empty where its type has no address there."""
+    """Return the object's address in HubSpot; empty if its type has none."""
     type_id = _TYPE_IDS.get(matched.object_type, matched.object_type)
-    numbered = type_id.partition("-")[0].isdecimal()
-    return (
-        f"https://app.hubspot.com/contacts/{matched.portal_id}/record/{type_id}/{matched.object_id}" if numbered else ""
-    )
+    if not type_id.partition("-")[0].isdecimal():
+        return ""
+    return f"https://app.hubspot.com/contacts/{matched.portal_id}/record/{type_id}/{matched.object_id}"

@@ -1,4 +1,4 @@
-"""*Privacy*: what people have asked for, and until when. Rule: it shows; erasing is done where HubSpot's token is."""
+"""*Privacy*: requests and their due dates, read-only. Erasing needs HubSpot's access token; workers do it."""
 
 from aiohttp import web
 
@@ -11,8 +11,8 @@ from spokes.console.web.rendering import render
 
 @requires(Permission.PRIVACY)
 async def page(request: web.Request) -> web.Response:
-    """Show the requests, the most urgent first, and those that are done after them."""
-    found = await list_privacy_requests(request.app[ENGINE], request[ACTOR].portals)
-    open_, done = ([asked for asked in found if (asked.due_in_days is None) is is_done] for is_done in (False, True))
-    done.sort(key=lambda asked: -(asked.request.done_at or 0))
+    """Show the open requests, most urgent first, then the completed ones."""
+    requests = await list_privacy_requests(request.app[ENGINE], request[ACTOR].portals)
+    open_, done = ([view for view in requests if (view.due_in_days is None) is is_done] for is_done in (False, True))
+    done.sort(key=lambda view: -(view.request.done_at or 0))
     return render(request, "privacy.html", open=open_, done=done[:100], older=len(done[100:]))

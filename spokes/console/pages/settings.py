@@ -1,4 +1,4 @@
-"""*Settings*: what doctor finds, and what the handlers claim. Rule: secrets are masked where doctor masks them."""
+"""*Settings*: doctor's findings, registered handlers, and settings in force. Doctor masks the secrets."""
 
 import asyncio
 import time
@@ -16,42 +16,42 @@ from spokes.core.settings import Settings
 from spokes.routing import Route, load_router
 
 _CACHE_S: Final = 30.0
-_SETTINGS_TOPIC: Final = "settings"  # doctor's topic for every setting with its value
+_SETTINGS_TOPIC: Final = "settings"  # doctor's topic of the settings and their values
 _LEVEL_ORDER: Final = (FindingLevel.FAULT, FindingLevel.WARNING, FindingLevel.OK)
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredHandler:
-    """A handler, and the events that it takes."""
+    """A handler, and the event types that it is registered for."""
 
     route: Route
     event_types: tuple[str, ...]
 
     @property
     def summary(self) -> str:
-        """The first line of what its author says of it."""
+        """The first line of the handler's docstring."""
         return (self.route.function.__doc__ or "").strip().partition("\n")[0]
 
 
 class DoctorReports:
-    """Doctor's newest findings: it asks HubSpot and knocks at the door, so it is not called for every look."""
+    """Doctor's newest findings, cached: doctor calls HubSpot and the receiver."""
 
     def __init__(self) -> None:
         self._cached: tuple[float, list[Finding]] | None = None
         self._lock = asyncio.Lock()
 
     async def get(self, settings: Settings) -> list[Finding]:
-        """Return what doctor finds, half a minute old at the most."""
+        """Return the findings, at most half a minute old."""
         async with self._lock:
             if self._cached is None or time.monotonic() - self._cached[0] > _CACHE_S:
-                # Loaded when it is asked for: HubSpot's client takes more memory than all the rest of the console.
+                # Imported on demand: HubSpot's client takes more memory than the rest of the console.
                 from spokes.console.doctor.report import run_checks  # noqa: PLC0415
 
                 self._cached = time.monotonic(), await run_checks(settings)
             return self._cached[1]
 
 
-DOCTOR_REPORTS: Final = web.AppKey("examinations", DoctorReports)
+DOCTOR_REPORTS: Final = web.AppKey("doctor_reports", DoctorReports)
 
 
 @requires(Permission.SETTINGS)
@@ -59,12 +59,12 @@ async def page(request: web.Request) -> web.Response:
     """Show findings, handlers, and settings in force."""
     settings = request.app[SETTINGS]
     findings = await request.app[DOCTOR_REPORTS].get(settings)
-    looked_at = [finding for finding in findings if finding.topic != _SETTINGS_TOPIC or "name" not in finding.figures]
+    checks = [finding for finding in findings if finding.topic != _SETTINGS_TOPIC or "name" not in finding.figures]
     in_force = [finding for finding in findings if finding.topic == _SETTINGS_TOPIC and "name" in finding.figures]
-    looked_at.sort(key=lambda finding: _LEVEL_ORDER.index(finding.level))
-    routes = sorted(load_router(settings.handlers), key=lambda told: told[1].name)
+    checks.sort(key=lambda finding: _LEVEL_ORDER.index(finding.level))
+    routes = sorted(load_router(settings.handlers), key=lambda pair: pair[1].name)
     handlers = [
-        RegisteredHandler(claims[0][1], tuple(claim for claim, _ in claims))
-        for claims in (list(group) for _, group in groupby(routes, key=lambda told: told[1].name))
+        RegisteredHandler(pairs[0][1], tuple(event_type for event_type, _ in pairs))
+        for pairs in (list(group) for _, group in groupby(routes, key=lambda pair: pair[1].name))
     ]
-    return render(request, "settings.html", findings=looked_at, in_force=in_force, handlers=handlers)
+    return render(request, "settings.html", findings=checks, in_force=in_force, handlers=handlers)

@@ -1,5 +1,4 @@
-"""What operators ask, answered from Redis and the audit store: for command line, API and pages alike.
+"""Operators' questions, answered from Redis and the audit store, for command line, API and pages.
 
-Rule: it only reads, returns frozen values, and shows nobody another portal's: each question takes the portals that the
-asker may see, None for all.
+Queries only read and return frozen values. Each takes the portals that the actor may see, None for all.
 """

@@ -1,4 +1,4 @@
-"""How much of HubSpot's limits is in use, by portal. Rule: HubSpot's own figures win over the configured ones."""
+"""Use of HubSpot's rate limits per portal. Limits that HubSpot reports take precedence over configured ones."""
 
 import time
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ _IN_USE_S: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class PortalBudget:
-    """What a portal's calls may do now, by kind: `calls` and `associations` in 10 s, `search` in 1 s."""
+    """The limits of a portal by kind of call: `calls` and `associations` in 10 s, `search` in 1 s."""
 
     portal_id: int
     kinds: Mapping[str, LimitState]
 
 
 async def portal_budgets(settings: Settings, redis: Redis, portals: Portals) -> tuple[PortalBudget, ...]:
-    """Return the budgets of the portals that are in use, the fullest first.
+    """Return the budgets of the portals in use, fullest first.
 
     Raises:
         RedisError, OSError, CRMUnavailable: Redis does not answer.

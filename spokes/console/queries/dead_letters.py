@@ -1,4 +1,4 @@
-"""Dead letters, one by one and by what they died of. Rule: names and ids; values only for who asks for one letter's."""
+"""Dead letters, singly and grouped by cause."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
@@ -13,21 +13,21 @@ from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterCause:
-    """What several events died of: the reason, in which handler, how many, the oldest and the newest (epoch ms)."""
+    """Dead letters with the same reason and handler: how many, the oldest and the newest (epoch ms)."""
 
     reason: str
     handler: str
     count: int
     oldest_at: int
     newest_at: int
-    letters: tuple[DeadLetter, ...]  # some, the newest first
+    letters: tuple[DeadLetter, ...]  # the newest only, newest first
 
 
 async def find_dead_letters(
     redis: Redis, portals: Portals, *, reason: str | None = None, handler: str | None = None,
     keys: Collection[str] = (),
 ) -> AsyncIterator[DeadLetter]:  # fmt: skip
-    """Go through the dead letters that match, portal by portal and the newest first.
+    """Yield the matching dead letters, portal by portal, newest first.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -46,7 +46,7 @@ async def find_dead_letters(
 
 
 async def dead_letter_causes(redis: Redis, portals: Portals, *, newest: int = 50) -> tuple[DeadLetterCause, ...]:
-    """Return what events died of, the most frequent first; each with its `newest` letters.
+    """Return the causes of dead letters, most frequent first, each with up to `newest` letters.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -58,16 +58,16 @@ async def dead_letter_causes(redis: Redis, portals: Portals, *, newest: int = 50
         for group in await dead.causes(portal_id, newest):
             groups[group.cause].append(group)
             letters[group.cause] += [letter async for letter in dead.by_keys(portal_id, group.newest_keys)]
-    found = []
-    for cause, told in groups.items():
+    causes = []
+    for cause, summaries in groups.items():
         shown = sorted(letters[cause], key=lambda letter: -letter.died_at)[:newest]
-        count, oldest_at = sum(group.count for group in told), min(group.oldest_at for group in told)
-        found.append(DeadLetterCause(*cause, count, oldest_at, shown[0].died_at if shown else oldest_at, tuple(shown)))
-    return tuple(sorted(found, key=lambda died: (-died.count, died.reason, died.handler)))
+        count, oldest_at = sum(group.count for group in summaries), min(group.oldest_at for group in summaries)
+        causes.append(DeadLetterCause(*cause, count, oldest_at, shown[0].died_at if shown else oldest_at, tuple(shown)))
+    return tuple(sorted(causes, key=lambda cause: (-cause.count, cause.reason, cause.handler)))
 
 
 async def count_dead_letters(redis: Redis, portals: Portals) -> int:
-    """Return how many dead letters wait for an operator.
+    """Return the number of dead letters.
 
     Raises:
         RedisError, OSError: Redis does not answer.

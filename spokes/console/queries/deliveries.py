@@ -1,4 +1,4 @@
-"""Deliveries: what a request brought, and what became of it. Rule: counts come from records, never from guesses."""
+"""Deliveries and the outcomes of their events, counted from audit records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ from spokes.console.queries.unarchived import load_unarchived
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySummary:
-    """What the door made of one request for one portal; `ignored` counts by subscription type."""
+    """What the receiver did with one request's events of one portal; `ignored` counts by subscription type."""
 
     id: str
     portal_id: int
@@ -31,19 +31,19 @@ class DeliverySummary:
 
     @classmethod
     def from_record(cls, record: RecordView) -> "DeliverySummary":
-        """Read the record that opens a delivery's history."""
-        told = record.detail
-        ignored = told.get("ignored")
+        """Read a `delivery.received` record."""
+        detail = record.detail
+        ignored = detail.get("ignored")
         return cls(
-            id=record.delivery_id, portal_id=record.portal_id, at=record.at, received=_count(told, "received"),
-            admitted=_count(told, "admitted"), duplicate=_count(told, "duplicate"),
-            ignored=ignored if isinstance(ignored, dict) else {}, quarantined=_count(told, "set_aside"),
+            id=record.delivery_id, portal_id=record.portal_id, at=record.at, received=_count(detail, "received"),
+            admitted=_count(detail, "admitted"), duplicate=_count(detail, "duplicate"),
+            ignored=ignored if isinstance(ignored, dict) else {}, quarantined=_count(detail, "set_aside"),
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryDetails:
-    """One delivery: how it was received (None for one that only tries events again), what became of its events."""
+    """One delivery: how it was received (None for one that only retries events), and the outcomes of its events."""
 
     id: str
     received: DeliverySummary | None
@@ -55,45 +55,45 @@ async def search_deliveries(
     engine: AsyncEngine, portals: Portals, *, since: int | None = None, until: int | None = None, limit: int = 50,
     after: str | None = None,
 ) -> Page[DeliverySummary]:  # fmt: skip
-    """Return what was received, the newest first; see `records.search` for the pages.
+    """Return a page of received deliveries, newest first; see `records.search_records`.
 
     Raises:
-        ValueError: `after` is no such place.
+        ValueError: `after` is not a cursor.
         AuditUnavailable: the store does not answer.
     """
     filters = Filters(action=Action.DELIVERY_RECEIVED, since=since, until=until)
     page = await search_records(engine, portals, filters, limit=limit, after=after)
-    return Page(tuple(DeliverySummary.from_record(head) for head in page.items), page.next)
+    return Page(tuple(DeliverySummary.from_record(record) for record in page.items), page.next)
 
 
 async def find_delivery(
     redis: Redis, engine: AsyncEngine, portals: Portals, delivery_id: str
 ) -> DeliveryDetails | None:
-    """Return one delivery, None when nothing is known of it.
+    """Return one delivery, None if neither queue nor audit contains it.
 
     Raises:
-        AuditUnavailable, RedisError, OSError: who knows does not answer.
+        AuditUnavailable, RedisError, OSError: the audit store or Redis does not answer.
     """
     jobs = [job for job in await find_waiting(redis, [delivery_id]) if can_see(portals, job.delivery.portal_id)]
-    fresh = await load_unarchived(redis)
-    of_it = [RECORDS.c.delivery_id == delivery_id, *portal_filter(portals)]
-    head = await newest_records(engine, [*of_it, RECORDS.c.action == Action.DELIVERY_RECEIVED], 1)
-    head += [
+    unarchived = await load_unarchived(redis)
+    of_delivery = [RECORDS.c.delivery_id == delivery_id, *portal_filter(portals)]
+    received = await newest_records(engine, [*of_delivery, RECORDS.c.action == Action.DELIVERY_RECEIVED], 1)
+    received += [
         record
-        for record in fresh.records_naming(delivery_id)
+        for record in unarchived.records_naming(delivery_id)
         if record.action == Action.DELIVERY_RECEIVED and record.delivery_id == delivery_id
         and can_see(portals, record.portal_id)
     ]  # fmt: skip
     query = (
         select(RECORDS.c.outcome, func.count().label("count"))
-        .where(*of_it, RECORDS.c.action == Action.EVENT)
+        .where(*of_delivery, RECORDS.c.action == Action.EVENT)
         .group_by(RECORDS.c.outcome)
     )
     outcomes = {str(row["outcome"]): int(row["count"] or 0) for row in await fetch(engine, query)}
-    if not head and not jobs and not outcomes:
+    if not received and not jobs and not outcomes:
         return None
-    received = DeliverySummary.from_record(head[0]) if head else None
-    return DeliveryDetails(id=delivery_id, received=received, outcomes=outcomes, waiting=jobs[0] if jobs else None)
+    summary = DeliverySummary.from_record(received[0]) if received else None
+    return DeliveryDetails(id=delivery_id, received=summary, outcomes=outcomes, waiting=jobs[0] if jobs else None)
 
 
 def _count(detail: Mapping[str, object], name: str) -> int:

@@ -1,4 +1,4 @@
-"""A record in a sentence, as an operator would tell it. Rule: pure; names and counts only, as the record itself."""
+"""Describe an audit record in one sentence for operators. Pure functions; names and counts only, no values."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,22 +14,22 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "not_permitted": "the token lacks a scope, or the handler did not declare the call",
     "object_not_found": "HubSpot does not know the record",
     "object_locked": "HubSpot had locked the record",
-    "object_merged": "the record was merged into another while it was worked on",
+    "object_merged": "the record was merged into another while it was processed",
     "portal_moving": "HubSpot is moving the portal",
     "redis_away": "Redis did not answer",
     "portal_paused": "the portal's work is paused",
-    "object_busy": "another event of the object was being worked on",
-    "behind_another": "an earlier event of the object has to go first",
+    "object_busy": "another event of the object was being processed",
+    "behind_another": "an earlier event of the object must be processed first",
     "record_merged_away": "the record was merged into another",
     "newer_change_applied": "a newer change of the same property was applied before",
-    "newer_change_speaks_for_it": "a newer change that waited with it spoke for it",
-    "own_write": "it is our own write coming back",
-    "rewrite_loop": "we and an automation rewrote each other's value",
-    "no_handler": "no handler claims it any more",
-    "crash_loop": "its delivery ended its worker again and again",
+    "newer_change_speaks_for_it": "a newer change of the same property was processed instead",
+    "own_write": "it is the event of our own write",
+    "rewrite_loop": "our handlers and an automation keep overwriting each other's value",
+    "no_handler": "no handler is registered for it any more",
+    "crash_loop": "its delivery crashed its worker repeatedly",
     "handler_timeout": "the handler took too long",
     "portal_not_served": "the portal is not in PORTAL_IDS",
-    "erased": "the person behind it was erased",
+    "erased": "the data subject was erased",
 }
 _OUTCOME_TEXTS: Final[Mapping[str, str]] = {
     Outcome.PROCESSED: "Processed",
@@ -39,38 +39,38 @@ _OUTCOME_TEXTS: Final[Mapping[str, str]] = {
     Outcome.MERGED: "Not run",
     Outcome.DEAD: "Gave up: now a dead letter",
     Outcome.DISCARDED: "Discarded",
-    Outcome.RETRIED: "Failed; will be tried again",
-    Outcome.PARKED: "Put off, which costs no attempt",
+    Outcome.RETRIED: "Failed; will be retried",
+    Outcome.PARKED: "Postponed without a spent attempt",
     Outcome.REPLAYED: "Replayed: queued again",
     Outcome.IGNORED: "Ignored",
     Outcome.DUPLICATE: "Dropped: the same event was admitted before",
-    Outcome.QUARANTINED: "Set aside",
+    Outcome.QUARANTINED: "Quarantined: not a valid event",
 }
 _ACTION_TEXTS: Final[Mapping[str, str]] = {
-    Action.PRIVACY_REQUESTED: "Erasure of the person was asked for",
-    Action.PRIVACY_EXPORTED: "What is held on the person was shown",
-    Action.PRIVACY_ERASED: "Everything held on the object was erased",
+    Action.PRIVACY_REQUESTED: "Erasure of a person was requested",
+    Action.PRIVACY_EXPORTED: "The data held on a person was exported",
+    Action.PRIVACY_ERASED: "The data held on the object was erased",
     Action.DEAD_REPLAYED: "Dead letters were replayed",
     Action.DEAD_DISCARDED: "Dead letters were discarded",
     Action.VALUE_REVEALED: "The values of a dead letter were shown",
-    Action.LOGGED_IN: "Came into the console",
-    Action.LOGGED_OUT: "Left the console",
-    Action.SESSIONS_ENDED: "Somebody's sessions were ended",
-    Action.USER_CHANGED: "An account was made or changed",
+    Action.LOGGED_IN: "Logged in to the console",
+    Action.LOGGED_OUT: "Logged out of the console",
+    Action.SESSIONS_ENDED: "The sessions of an account were ended",
+    Action.USER_CHANGED: "An account was created or changed",
     Action.USER_REMOVED: "An account was removed",
-    Action.LINK_MADE: "A link was made that logs somebody in once",
-    Action.TOKEN_MADE: "A token for the API was made",
-    Action.TOKEN_REVOKED: "A token for the API was taken back",
+    Action.LINK_MADE: "A one-time login link was created",
+    Action.TOKEN_MADE: "An API token was created",
+    Action.TOKEN_REVOKED: "An API token was revoked",
     Action.OBJECT_MERGED: "Merged into another record",
-    Action.STREAM_UNREADABLE: "An entry of the audit stream was no record",
-    Action.RETENTION: "Records that were kept for their time were purged",
+    Action.STREAM_UNREADABLE: "An entry of the audit stream was not a record",
+    Action.RETENTION: "Expired records were purged",
     Action.ALERT_BEGAN: "An alert began",
     Action.ALERT_ENDED: "An alert ended",
 }
 
 
 def describe(record: RecordView) -> str:
-    """Return what the record tells, without a full stop."""
+    """Return a sentence for the record, without a full stop."""
     match record.action:
         case Action.EVENT:
             return _describe_event(record)
@@ -83,8 +83,8 @@ def describe(record: RecordView) -> str:
         case Action.ALERT_BEGAN | Action.ALERT_ENDED:
             return f"{_ACTION_TEXTS[record.action]}: {explain_reason(record.reason)}"
         case _:
-            told = _ACTION_TEXTS.get(record.action, record.action)
-            return f"{told}: {record.reason}" if record.reason else told
+            text = _ACTION_TEXTS.get(record.action, record.action)
+            return f"{text}: {record.reason}" if record.reason else text
 
 
 def describe_as_json(record: RecordView) -> dict[str, object]:
@@ -94,7 +94,7 @@ def describe_as_json(record: RecordView) -> dict[str, object]:
 
 
 def explain_reason(reason: str) -> str:
-    """Return a reason in words; a handler's own error by the name of its class."""
+    """Return a sentence for a reason; for a handler's exception it names the class."""
     kind, _, error = reason.partition(":")
     if kind == "handler_error" and error:
         return f"the handler raised {error}"
@@ -103,31 +103,31 @@ def explain_reason(reason: str) -> str:
 
 def _describe_event(record: RecordView) -> str:
     if record.actor not in {"", "spokes"}:
-        told = _OUTCOME_TEXTS.get(record.outcome, record.outcome)
-        return f"{told} by {record.actor}" + (f": {record.reason}" if record.reason else "")
-    told = _OUTCOME_TEXTS.get(record.outcome, record.outcome or "An event")
+        text = _OUTCOME_TEXTS.get(record.outcome, record.outcome)
+        return f"{text} by {record.actor}" + (f": {record.reason}" if record.reason else "")
+    text = _OUTCOME_TEXTS.get(record.outcome, record.outcome or "An event")
     if record.reason:
-        told = f"{told}: {explain_reason(record.reason)}"
+        text = f"{text}: {explain_reason(record.reason)}"
     if isinstance(names := record.detail.get("told"), list):
-        told += f" ({', '.join(map(str, names))})"
+        text += f" ({', '.join(map(str, names))})"
     wait = record.detail.get("delay_s")
     if isinstance(wait, int | float) and record.outcome in {Outcome.RETRIED, Outcome.PARKED}:
-        told += f"; next try after {wait:,.0f} s"
+        text += f"; next try after {wait:,.0f} s"
     if record.detail.get("merged"):
-        told += "; it came for a record that was merged into this one"
+        text += "; received for a record that was merged into this one"
     if isinstance(names := record.detail.get("read"), list):
-        told += f"; it read what HubSpot withheld: {', '.join(map(str, names))}"
-    return told
+        text += f"; it read values that HubSpot withheld: {', '.join(map(str, names))}"
+    return text
 
 
 def _describe_write(record: RecordView) -> str:
     names = record.detail.get("properties")
-    told = str(record.detail.get("method", "a write"))
+    text = str(record.detail.get("method", "a write"))
     if isinstance(names, list) and names:
-        told += f" ({', '.join(map(str, names))})"
+        text += f" ({', '.join(map(str, names))})"
     if record.detail.get("ok") is False:
-        return f"HubSpot refused {told}: {explain_reason(record.reason)}"
-    return f"Wrote to HubSpot: {told}"
+        return f"HubSpot refused {text}: {explain_reason(record.reason)}"
+    return f"Wrote to HubSpot: {text}"
 
 
 def _describe_delivery(detail: Mapping[str, object]) -> str:
@@ -135,9 +135,9 @@ def _describe_delivery(detail: Mapping[str, object]) -> str:
     if detail.get("duplicate"):
         parts.append(f"{detail['duplicate']} duplicate")
     if ignored := detail.get("ignored"):
-        parts.append(f"{_format_counts(ignored)} ignored, for no handler claims it")
+        parts.append(f"{_format_counts(ignored)} ignored: no handler is registered")
     if detail.get("set_aside"):
-        parts.append(f"{detail['set_aside']} set aside")
+        parts.append(f"{detail['set_aside']} quarantined")
     return f"Received a delivery of {detail.get('received', 0)}: " + ", ".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""One event through all its attempts. Rule: it stands where its newest record says, archived or not."""
+"""One event through all its attempts. Its newest record decides its state, archived or not."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,12 +15,12 @@ from spokes.console.queries.queue import WaitingDelivery, find_waiting
 from spokes.console.queries.records import Page, RecordView, newest_records, search_records
 from spokes.console.queries.unarchived import load_unarchived, merge_with_stored
 
-_MAX_RECORDS: Final = 1_000  # records of one event; one that is parked every few seconds for days has more
+_MAX_RECORDS: Final = 1_000  # an event parked every few seconds for days has more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventDetails:
-    """One event: its records, the newest first; where it waits, if it does; whether its dead letter is kept."""
+    """One event: its records, newest first; its delivery if it waits; whether it is a dead letter."""
 
     key: str
     records: tuple[RecordView, ...]
@@ -29,34 +29,34 @@ class EventDetails:
 
     @property
     def state(self) -> str:
-        """Its newest outcome; `waiting` before it has any."""
+        """The newest outcome; `waiting` before the first."""
         return next((record.outcome for record in self.records if record.action == Action.EVENT), "waiting")
 
 
 async def search_events(
     engine: AsyncEngine, portals: Portals, filters: Filters, *, limit: int = 50, after: str | None = None
 ) -> Page[RecordView]:
-    """Return the outcomes that match, the newest first; see `records.search`.
+    """Return a page of matching outcomes, newest first; see `records.search_records`.
 
     Raises:
-        ValueError: `after` is no such place.
+        ValueError: `after` is not a cursor.
         AuditUnavailable: the store does not answer.
     """
     return await search_records(engine, portals, filters, limit=limit, after=after)
 
 
 async def find_event(redis: Redis, engine: AsyncEngine, portals: Portals, key: str) -> EventDetails | None:
-    """Return one event by its key, None when nothing is known of it.
+    """Return one event by its key, None if no record of it exists.
 
     Raises:
-        AuditUnavailable, RedisError, OSError: who knows does not answer.
+        AuditUnavailable, RedisError, OSError: the audit store or Redis does not answer.
     """
-    fresh = await load_unarchived(redis)
+    unarchived = await load_unarchived(redis)
     stored = await newest_records(engine, [RECORDS.c.event_key == key, *portal_filter(portals)], _MAX_RECORDS)
     records = merge_with_stored(
         [
             record
-            for record in fresh.records_naming(key)
+            for record in unarchived.records_naming(key)
             if record.event_key == key and can_see(portals, record.portal_id)
         ],
         stored,

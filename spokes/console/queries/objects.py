@@ -1,10 +1,7 @@
-"""Which CRM objects a reference may mean. Rule: an id is unique within a portal and a type, so it may be several.
+"""Resolve a reference to CRM objects, with the ids they had before merges and have since.
 
-Which CRM object is meant: an id, or a link copied from HubSpot. Rule: pure; what is neither is said so.
-
-Under which ids a CRM object has lived: what was merged into it, and what it was merged into.
-
-Rule: the audit says it for as long as it is kept; Redis knows of merges that are not recorded yet.
+An object id is unique only within a portal and a type, so one reference may match several objects. Merges are read
+from the audit and, if not recorded yet, from Redis.
 """
 
 import re
@@ -36,7 +33,7 @@ _ID: Final = re.compile(r"^(?:(?P<type>[\w-]{1,100})[\s:/]+)?(?P<id>\d{1,20})$")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A CRM object as somebody names it; a type or portal that was not said is None."""
+    """A reference to a CRM object; type or portal is None if not given."""
 
     object_id: str
     object_type: str | None = None
@@ -53,18 +50,18 @@ class Reference:
             object_type = OBJECT_TYPES.get(link["type"], link["type"]) if link["type"] else link["name"]
             return cls(link["id"], object_type, int(link["portal"]))
         if plain := _ID.match(text.strip()):
-            told = plain["type"]
-            return cls(plain["id"], None if told is None else OBJECT_TYPES.get(told, told))
+            object_type = plain["type"]
+            return cls(plain["id"], None if object_type is None else OBJECT_TYPES.get(object_type, object_type))
         raise AmbiguousReference
 
 
-MAX_IDS: Final = 500  # ids; HubSpot refuses the 251st merge of one record
+MAX_IDS: Final = 500  # HubSpot refuses the 251st merge of one record
 _MAX_HOPS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class MergedId:
-    """Another id of the same object: `into` it or merged away `from` it."""
+    """Another id of the same object; `direction` is `into` for a surviving id, `from` for an id merged into it."""
 
     object_id: str
     direction: str
@@ -73,38 +70,38 @@ class MergedId:
 async def other_ids(
     redis: Redis, engine: AsyncEngine, portal_id: int, object_type: str, object_id: str
 ) -> tuple[MergedId, ...]:
-    """Return every other id that the object is known by, through merges of merges; `MOST` or more may not be all.
+    """Return every other id of the object, through merges of merges; with `MAX_IDS` or more the list may be incomplete.
 
     Raises:
-        AuditUnavailable, RedisError, OSError: who knows does not answer.
+        AuditUnavailable, RedisError, OSError: the audit store or Redis does not answer.
     """
-    whose = (RECORDS.c.portal_id == portal_id, RECORDS.c.object_type == object_type)
-    later = await _follow_merges(engine, whose, {object_id}, forward=True)
-    end = object_id
+    of_type = (RECORDS.c.portal_id == portal_id, RECORDS.c.object_type == object_type)
+    survivors = await _follow_merges(engine, of_type, {object_id}, forward=True)
+    newest_id = object_id
     for _ in range(_MAX_HOPS):
-        told = await redis.get(keys.surviving_id(portal_id, object_type, end))
-        if told is None:
+        surviving_id = await redis.get(keys.surviving_id(portal_id, object_type, newest_id))
+        if surviving_id is None:
             break
-        end = told.decode()
-        later.add(end)
-    later.discard(object_id)
-    former = await _follow_merges(engine, whose, {object_id, *later}, forward=False) - later - {object_id}
+        newest_id = surviving_id.decode()
+        survivors.add(newest_id)
+    survivors.discard(object_id)
+    merged = await _follow_merges(engine, of_type, {object_id, *survivors}, forward=False) - survivors - {object_id}
     return (
-        *(MergedId(name, "into") for name in sorted(later)),
-        *(MergedId(name, "from") for name in sorted(former)),
+        *(MergedId(name, "into") for name in sorted(survivors)),
+        *(MergedId(name, "from") for name in sorted(merged)),
     )
 
 
 async def _follow_merges(
     engine: AsyncEngine, of_type: tuple[ColumnElement[bool], ...], ids: set[str], *, forward: bool
 ) -> set[str]:
-    """Follow recorded merges from `ids` on, towards survivors or away from them."""
-    known, news = set(ids), set(ids)
+    """Return `ids` and all ids reached by recorded merges, towards survivors (`forward`) or away from them."""
+    known, added = set(ids), set(ids)
     for _ in range(_MAX_HOPS):
-        if not news or len(known) > MAX_IDS:
+        if not added or len(known) > MAX_IDS:
             break
-        news = await _follow_one_hop(engine, of_type, news, forward=forward) - known
-        known |= news
+        added = await _follow_one_hop(engine, of_type, added, forward=forward) - known
+        known |= added
     return known
 
 
@@ -117,19 +114,19 @@ async def _follow_one_hop(
     )
     here, there = (away, merge) if forward else (merge, away)
     query = select(RECORDS.c.event_key).where(RECORDS.c.object_id.in_(sorted(ids)), *of_type, here).limit(MAX_IDS)
-    told = {row["event_key"] for row in await fetch(engine, query)} - {None}
-    if not told:
+    event_keys = {row["event_key"] for row in await fetch(engine, query)} - {None}
+    if not event_keys:
         return set()
-    query = select(RECORDS.c.object_id).where(RECORDS.c.event_key.in_(sorted(map(str, told))), *of_type, there)
+    query = select(RECORDS.c.object_id).where(RECORDS.c.event_key.in_(sorted(map(str, event_keys))), *of_type, there)
     return {str(row["object_id"]) for row in await fetch(engine, query.limit(MAX_IDS)) if row["object_id"]}
 
 
-_MAX_OBJECTS: Final = 20  # objects of one id
+_MAX_OBJECTS: Final = 20  # with one id
 
 
 @dataclass(frozen=True, slots=True)
 class MatchedObject:
-    """A CRM object that the reference may mean, with its other ids."""
+    """A CRM object that matches the reference, with its other ids."""
 
     portal_id: int
     object_type: str
@@ -138,106 +135,111 @@ class MatchedObject:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Every id that it is known by."""
+        """Every id of the object."""
         return frozenset({self.object_id, *(merged.object_id for merged in self.others)})
 
 
 @dataclass(frozen=True, slots=True)
 class MatchedObjects:
-    """The objects that a reference fits; `complete` unless it fits more, or one has more ids than are followed."""
+    """The objects that match a reference; `is_complete` unless more match, or one has more ids than are followed."""
 
     objects: tuple[MatchedObject, ...]
     is_complete: bool
 
     @property
     def ids(self) -> frozenset[str]:
-        """Every id that any of them is known by."""
-        return frozenset(one for thing in self.objects for one in thing.ids)
+        """Every id of any of the objects."""
+        return frozenset(object_id for matched in self.objects for object_id in matched.ids)
 
     def sql_filter(self) -> ColumnElement[bool]:
-        """Return what SQL must ask of a record so that it is of one of them."""
+        """Return the SQL condition for records of one of the objects."""
         return or_(
             *(
                 and_(
-                    RECORDS.c.object_id.in_(sorted(thing.ids)),
-                    RECORDS.c.portal_id == thing.portal_id,
-                    RECORDS.c.object_type == thing.object_type,
+                    RECORDS.c.object_id.in_(sorted(matched.ids)),
+                    RECORDS.c.portal_id == matched.portal_id,
+                    RECORDS.c.object_type == matched.object_type,
                 )
-                for thing in self.objects
+                for matched in self.objects
             )
         )
 
     def matches(self, record: RecordView) -> bool:
-        """Whether a record is of one of them."""
-        whose = (record.portal_id, record.object_type)
+        """Return whether a record is of one of the objects."""
+        type_of_record = (record.portal_id, record.object_type)
         return any(
-            (thing.portal_id, thing.object_type) == whose and record.object_id in thing.ids for thing in self.objects
+            (matched.portal_id, matched.object_type) == type_of_record and record.object_id in matched.ids
+            for matched in self.objects
         )
 
 
 async def find_objects(
     redis: Redis, engine: AsyncEngine, portals: Portals, reference: Reference, unarchived: Iterable[RecordView]
 ) -> MatchedObjects:
-    """Return the objects that `reference` may mean, among them those that only the `fresh` records know.
+    """Return the objects that match `reference`, in the store or in `unarchived` records.
 
     Raises:
-        AuditUnavailable, RedisError, OSError: who knows does not answer.
+        AuditUnavailable, RedisError, OSError: the audit store or Redis does not answer.
     """
     if reference.portal_id is not None and reference.object_type is not None:
-        found = {(reference.portal_id, reference.object_type)}
+        types = {(reference.portal_id, reference.object_type)}
     else:
-        asked = [RECORDS.c.object_id == reference.object_id, *_candidate_filter(portals, reference)]
-        query = select(RECORDS.c.portal_id, RECORDS.c.object_type).where(*asked).distinct().limit(_MAX_OBJECTS + 1)
-        found = {(int(row["portal_id"] or 0), str(row["object_type"])) for row in await fetch(engine, query)}
-        found |= {
+        conditions = [RECORDS.c.object_id == reference.object_id, *_candidate_filter(portals, reference)]
+        query = select(RECORDS.c.portal_id, RECORDS.c.object_type).where(*conditions).distinct().limit(_MAX_OBJECTS + 1)
+        types = {(int(row["portal_id"] or 0), str(row["object_type"])) for row in await fetch(engine, query)}
+        types |= {
             (record.portal_id, record.object_type)
             for record in unarchived
             if record.object_id == reference.object_id and _is_candidate(record, portals, reference)
         }
-    shown = [
-        MatchedObject(*whose, reference.object_id, await other_ids(redis, engine, *whose, reference.object_id))
-        for whose in sorted(found)[:_MAX_OBJECTS]
+    objects = [
+        MatchedObject(
+            *portal_and_type, reference.object_id, await other_ids(redis, engine, *portal_and_type, reference.object_id)
+        )
+        for portal_and_type in sorted(types)[:_MAX_OBJECTS]
     ]
     return MatchedObjects(
-        tuple(shown), len(found) <= _MAX_OBJECTS and all(len(thing.others) < MAX_IDS for thing in shown)
+        tuple(objects), len(types) <= _MAX_OBJECTS and all(len(matched.others) < MAX_IDS for matched in objects)
     )
 
 
 async def find_erasure_time(engine: AsyncEngine, portals: Portals, reference: Reference, hash_key: bytes) -> int | None:
-    """Return when the object was erased, the last if several fit (epoch ms); None when none was.
+    """Return when the object was erased (epoch ms), the latest if several match; None if none was.
 
-    Its records no longer name it, so it is known by a hash, which takes a portal and a type: what the reference does
-    not say is tried as anything that was ever erased.
+    Records of an erased object contain a keyed hash of portal, type and id in place of the id. If the reference lacks
+    portal or type, the hashes of all combinations that were ever erased are tried.
 
     Raises:
         AuditUnavailable: the store does not answer.
     """
-    whose = {(reference.portal_id, reference.object_type)}
+    types = {(reference.portal_id, reference.object_type)}
     if None in (reference.portal_id, reference.object_type):
         erasures = select(RECORDS.c.portal_id, RECORDS.c.object_type).join(
             ERASED_OBJECTS, ERASED_OBJECTS.c.seq == RECORDS.c.seq
         )
         rows = await fetch(engine, erasures.where(*_candidate_filter(portals, reference)).distinct())
-        whose = {(int(row["portal_id"] or 0), str(row["object_type"])) for row in rows}
+        types = {(int(row["portal_id"] or 0), str(row["object_type"])) for row in rows}
     hashes = [
-        object_hash(hash_key, portal_id, kind, reference.object_id) for portal_id, kind in whose if portal_id and kind
+        object_hash(hash_key, portal_id, object_type, reference.object_id)
+        for portal_id, object_type in types
+        if portal_id and object_type
     ]
     query = (
         select(RECORDS.c.at)
         .join(ERASED_OBJECTS, ERASED_OBJECTS.c.seq == RECORDS.c.seq)
         .where(ERASED_OBJECTS.c.object_hash.in_(hashes))
     )
-    found = await fetch(engine, query) if hashes else []
-    return max((int(row["at"] or 0) for row in found), default=None)
+    rows = await fetch(engine, query) if hashes else []
+    return max((int(row["at"] or 0) for row in rows), default=None)
 
 
 def _candidate_filter(portals: Portals, reference: Reference) -> Sequence[ColumnElement[bool]]:
-    asked = portal_filter(portals)
+    conditions = portal_filter(portals)
     if reference.portal_id is not None:
-        asked.append(RECORDS.c.portal_id == reference.portal_id)
+        conditions.append(RECORDS.c.portal_id == reference.portal_id)
     if reference.object_type is not None:
-        asked.append(RECORDS.c.object_type == reference.object_type)
-    return asked
+        conditions.append(RECORDS.c.object_type == reference.object_type)
+    return conditions
 
 
 def _is_candidate(record: RecordView, portals: Portals, reference: Reference) -> bool:

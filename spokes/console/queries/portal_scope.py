@@ -1,4 +1,4 @@
-"""Whose events an asker may see. Rule: None is all portals, and what belongs to none is seen only by who sees all."""
+"""The portals that an actor may see; None means all. Records without a portal are visible only with None."""
 
 from typing import TypeAlias
 
@@ -10,10 +10,10 @@ Portals: TypeAlias = frozenset[int] | None
 
 
 def can_see(portals: Portals, portal_id: int) -> bool:
-    """Whether an asker who may see `portals` sees this one."""
+    """Return whether `portal_id` is in `portals`."""
     return portals is None or portal_id in portals
 
 
 def portal_filter(portals: Portals) -> list[ColumnElement[bool]]:
-    """Return what SQL must ask of a record so that the asker may see it."""
+    """Return the SQL conditions for records of these portals."""
     return [] if portals is None else [RECORDS.c.portal_id.in_(sorted(portals))]

@@ -1,4 +1,4 @@
-"""What people have asked for, with due dates. Rule: a request is late when its law says so, not when we notice."""
+"""Privacy requests with their due dates."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class PrivacyRequestView:
-    """A request, and in how many days it is due; negative when it is late, None when it is done."""
+    """A request, and in how many days it is due: negative if late, None if done."""
 
     request: ErasureRequest
     due_in_days: int | None
@@ -22,14 +22,14 @@ class PrivacyRequestView:
 async def list_privacy_requests(
     engine: AsyncEngine, portals: Portals, *, state: RequestState | None = None, now_ms: int | None = None
 ) -> tuple[PrivacyRequestView, ...]:
-    """Return the requests, the most urgent first.
+    """Return the requests, most urgent first.
 
     Raises:
         AuditUnavailable: the store does not answer.
     """
     now = clock.now_ms() if now_ms is None else now_ms
     return tuple(
-        PrivacyRequestView(asked, None if asked.state is RequestState.DONE else (asked.due_at - now) // _DAY_MS)
-        for asked in await load_requests(engine, state=state)
-        if can_see(portals, asked.portal_id)
+        PrivacyRequestView(request, None if request.state is RequestState.DONE else (request.due_at - now) // _DAY_MS)
+        for request in await load_requests(engine, state=state)
+        if can_see(portals, request.portal_id)
     )

@@ -1,4 +1,4 @@
-"""Records as operators read them, from the store. Rule: the newest first, page by page."""
+"""Audit records from the store, page by page, newest first."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordView:
-    """One record; texts that are absent are empty. `seq` is None until it is archived; times are epoch ms."""
+    """One audit record; absent texts are empty. `seq` is None until it is archived; times are epoch ms."""
 
     id: str
     at: int
@@ -46,19 +46,19 @@ class RecordView:
 
     @classmethod
     def from_row(cls, row: Row) -> "RecordView":
-        """Read a row of the store, or one that is not there yet."""
-        given: dict[str, object] = {name: row[name] for name in _COLUMNS if row.get(name) is not None}
+        """Read a row of the store, or one made of an unarchived record."""
+        values: dict[str, object] = {name: row[name] for name in _COLUMNS if row.get(name) is not None}
         detail = row.get("detail")
-        given["detail"] = orjson.loads(detail) if isinstance(detail, str) else {}
-        return cls(**given)  # type: ignore[arg-type]  # the columns' own types, which no row spells out
+        values["detail"] = orjson.loads(detail) if isinstance(detail, str) else {}
+        return cls(**values)  # type: ignore[arg-type]  # a row's values have the types of its columns
 
 
-_COLUMNS: Final = tuple(told.name for told in fields(RecordView) if told.name != "detail")
+_COLUMNS: Final = tuple(column.name for column in fields(RecordView) if column.name != "detail")
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some of many; `next` asks for those that follow, None at the end."""
+    """A page of results; `next` is the cursor of the following page, None on the last."""
 
     items: tuple[T, ...]
     next: str | None = None
@@ -67,10 +67,10 @@ class Page(Generic[T]):
 async def search_records(
     engine: AsyncEngine, portals: Portals, filters: Filters, *, limit: int = 50, after: str | None = None
 ) -> Page[RecordView]:
-    """Return archived records that match, the newest first; `after` is the `next` of the page before.
+    """Return a page of matching archived records, newest first; `after` is the `next` of the page before.
 
     Raises:
-        ValueError: `after` is no such place.
+        ValueError: `after` is not a cursor.
         AuditUnavailable: the store does not answer.
     """
     return await fetch_page(engine, [*filters.conditions(), *portal_filter(portals)], limit=limit, after=after)
@@ -79,26 +79,26 @@ async def search_records(
 async def fetch_page(
     engine: AsyncEngine, conditions: Sequence[ColumnElement[bool]], *, limit: int, after: str | None
 ) -> Page[RecordView]:
-    """Return a page of the records for which all `conditions` hold; see `search`.
+    """Return a page of the records that satisfy all `conditions`; see `search_records`.
 
     Raises:
-        ValueError: `after` is no such place.
+        ValueError: `after` is not a cursor.
         AuditUnavailable: the store does not answer.
     """
     if after is not None:
-        place = _CURSOR.fullmatch(after)
-        if place is None:
+        cursor = _CURSOR.fullmatch(after)
+        if cursor is None:
             raise ValueError(after)
-        conditions = [*conditions, tuple_(RECORDS.c.at, RECORDS.c.seq) < tuple_(int(place["at"]), int(place["seq"]))]
-    found = await newest_records(engine, conditions, limit + 1)
-    shown = found[:limit]
-    return Page(tuple(shown), f"{shown[-1].at}.{shown[-1].seq}" if len(found) > limit else None)
+        conditions = [*conditions, tuple_(RECORDS.c.at, RECORDS.c.seq) < tuple_(int(cursor["at"]), int(cursor["seq"]))]
+    records = await newest_records(engine, conditions, limit + 1)
+    shown = records[:limit]
+    return Page(tuple(shown), f"{shown[-1].at}.{shown[-1].seq}" if len(records) > limit else None)
 
 
 async def newest_records(
     engine: AsyncEngine, conditions: Sequence[ColumnElement[bool]], limit: int
 ) -> list[RecordView]:
-    """Return the newest records for which all `conditions` hold.
+    """Return the newest records that satisfy all `conditions`.
 
     Raises:
         AuditUnavailable: the store does not answer.

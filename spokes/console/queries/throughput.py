@@ -1,6 +1,6 @@
-"""How much goes in and out a minute: the differences between what was counted then. Rule: of all portals or of none.
+"""Per-minute rates: differences between stored metric snapshots.
 
-Counts carry no portal, so who may see some portals only is told nothing of them.
+Metrics have no portal label, so the rates are shown only to actors who may see all portals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,11 +32,11 @@ _MINUTE_MS: Final = 60_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Minute:
-    """What happened in the minute that ended at `at` (epoch ms); counts are scaled to sixty seconds.
+    """Counts of the minute that ended at `at` (epoch ms), scaled to sixty seconds.
 
-    `received` are events that came, `ended` those that came to an end; `failures` are runs by handler that ended in
-    another try or as a dead letter, `runs` all of a handler's. `limited` calls were answered 429; `waited_s` is how
-    long calls waited for their place in HubSpot's budget, all together.
+    `received` counts events by receivers, `results` the same by result of admission. `ended` counts events with a final
+    outcome. `runs` counts handler calls by handler, `failures` those that were retried or became dead letters.
+    `rate_limited` calls were answered 429; `waited_s` is the total wait of all calls for a slot of the rate budget.
     """
 
     at: int
@@ -52,7 +52,7 @@ class Minute:
 
 
 async def throughput(redis: Redis, portals: Portals, *, minutes: int = 60) -> tuple[Minute, ...] | None:
-    """Return the last minutes, the oldest first, and at the end what has happened since; None for who may not know.
+    """Return the last minutes, oldest first, then the time since the last snapshot; None unless `portals` is None.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -63,7 +63,7 @@ async def throughput(redis: Redis, portals: Portals, *, minutes: int = 60) -> tu
 
 
 def rates_between(snapshots: Sequence[Snapshot]) -> tuple[Minute, ...]:
-    """Return what happened between snapshots, the oldest first; two that lie too close tell nothing."""
+    """Return the rates between snapshots, oldest first; pairs less than five seconds apart are skipped."""
     return tuple(
         _minute(later.at, _increases(earlier.sums, later.sums), _MINUTE_MS / (later.at - earlier.at))
         for earlier, later in pairwise(snapshots)
@@ -72,24 +72,25 @@ def rates_between(snapshots: Sequence[Snapshot]) -> tuple[Minute, ...]:
 
 
 def _increases(earlier: Samples, later: Samples) -> Samples:
-    """What was added; a sum that is smaller than before has begun anew, so all of it is news."""
+    """Return how much each sum grew; a sum smaller than before has been reset and counts in full."""
     return {
         name: value - before if value >= (before := earlier.get(name, 0.0)) else value for name, value in later.items()
     }
 
 
 def _minute(at: int, increases: Samples, scale: float) -> Minute:
-    fates: dict[str, float] = {}
+    results: dict[str, float] = {}
     outcomes: dict[str, float] = {}
     runs: dict[str, float] = {}
     failures: dict[str, float] = {}
-    calls = limited = waited = 0.0
+    calls = rate_limited = waited_s = 0.0
     for key, count in increases.items():
         name, labels = orjson.loads(key)
         value = count * scale
         match name:
             case "spokes_events_total":
-                _add(fates, labels.get("result") or labels["fate"], value)  # `fate`: from older versions
+                # The label was `fate` in versions whose snapshots and totals may still be in Redis.
+                _add(results, labels.get("result") or labels["fate"], value)
             case "spokes_outcomes_total":
                 _add(outcomes, labels["outcome"], value)
                 _add(runs, labels["handler"], value)
@@ -97,21 +98,21 @@ def _minute(at: int, increases: Samples, scale: float) -> Minute:
                     _add(failures, labels["handler"], value)
             case "spokes_crm_calls_total":
                 calls += value
-                limited += value if labels["outcome"] == "rate_limited" else 0.0
+                rate_limited += value if labels["outcome"] == "rate_limited" else 0.0
             case "spokes_budget_wait_seconds_sum":
-                waited += value
+                waited_s += value
     ended = sum(value for outcome, value in outcomes.items() if outcome in _FINAL_OUTCOMES)
     return Minute(
         at=at,
-        received=sum(fates.values()),
+        received=sum(results.values()),
         ended=ended,
-        results=fates,
+        results=results,
         outcomes=outcomes,
         runs=runs,
         failures=failures,
         calls=calls,
-        rate_limited=limited,
-        waited_s=waited,
+        rate_limited=rate_limited,
+        waited_s=waited_s,
     )
 
 

@@ -1,10 +1,7 @@
-"""What happened to a CRM object: one timeline, from the door to HubSpot. Rule: bounded, and it says what it left out.
+"""Everything that happened to one CRM object, from its receipt to HubSpot, in pages.
 
-An ignored event leaves only a count in its delivery, so it cannot stand here; the page that shows this says so.
-
-What belongs to an object's records without being of the object. Rule: asked by name, so that others' cost nothing.
-
-These are the deliveries that brought its events, and what its events wrote to other objects.
+It includes the deliveries of the object's events and what these events wrote to other objects, looked up by id so that
+the cost does not grow with other objects' records. Ignored events are missing: their delivery keeps only a count.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -28,18 +25,18 @@ from spokes.core.delivery import Entry
 from spokes.privacy.redis_data import DataSubject
 from spokes.queue.dead_letters import DeadLetter
 
-_MAX_WRITES: Final = 1_000  # of the events of one page, the newest
+_MAX_WRITES: Final = 1_000  # the newest, of the events on one page
 
 
 async def delivery_records(engine: AsyncEngine, portals: Portals, deliveries: Collection[str]) -> list[RecordView]:
-    """Return the records that open these deliveries; those that only tried events again have none.
+    """Return the `delivery.received` records of these deliveries; those that only retry events have none.
 
     Raises:
         AuditUnavailable: the store does not answer.
     """
     if not deliveries:
         return []
-    # One step of an index for each: a delivery opens with its head, and has hundreds of records after it.
+    # One index lookup per delivery: the record is a delivery's first, and hundreds may follow it.
     named = values(column("id", Text), name="named").data([(name,) for name in deliveries]).cte("named")
     first = (
         select(RECORDS.c.seq)
@@ -51,30 +48,32 @@ async def delivery_records(engine: AsyncEngine, portals: Portals, deliveries: Co
         .correlate(named)
         .scalar_subquery()
     )
-    places = {
-        int(row["seq"]) for row in await fetch(engine, select(first.label("seq")).select_from(named)) if row["seq"]
-    }
-    return await newest_records(engine, [RECORDS.c.seq.in_(sorted(places))], len(places)) if places else []
+    seqs = {int(row["seq"]) for row in await fetch(engine, select(first.label("seq")).select_from(named)) if row["seq"]}
+    return await newest_records(engine, [RECORDS.c.seq.in_(sorted(seqs))], len(seqs)) if seqs else []
 
 
 async def crm_writes(
     engine: AsyncEngine, portals: Portals, event_keys: Collection[str]
 ) -> tuple[Sequence[RecordView], bool]:
-    """Return what these events wrote to HubSpot, the newest first; and whether that is all.
+    """Return the writes to HubSpot caused by these events, newest first, and whether the list is complete.
 
     Raises:
         AuditUnavailable: the store does not answer.
     """
     if not event_keys:
         return [], True
-    asked = [RECORDS.c.event_key.in_(sorted(event_keys)), RECORDS.c.action == Action.CRM_WRITE, *portal_filter(portals)]
-    found = await newest_records(engine, asked, _MAX_WRITES + 1)
-    return found[:_MAX_WRITES], len(found) <= _MAX_WRITES
+    conditions = [
+        RECORDS.c.event_key.in_(sorted(event_keys)),
+        RECORDS.c.action == Action.CRM_WRITE,
+        *portal_filter(portals),
+    ]
+    records = await newest_records(engine, conditions, _MAX_WRITES + 1)
+    return records[:_MAX_WRITES], len(records) <= _MAX_WRITES
 
 
 @dataclass(frozen=True, slots=True)
 class PendingEvent:
-    """An event of the object that waits: in which delivery, and which of its entries."""
+    """A waiting event of the object: its delivery in the queue, and its entry there."""
 
     job: WaitingDelivery
     entry: Entry
@@ -82,13 +81,13 @@ class PendingEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
-    """What is known of an object, or a page of it.
+    """A page of an object's timeline.
 
-    `records` are the newest first: its own, those of deliveries that brought its events, and writes to other objects
-    that its events caused; what belongs to records of two pages stands on both. `things` are the objects that the
-    reference fits; usually one. `erased_at` is epoch ms. `next` asks for older records, None when there are none.
-    `truncated`: it fits more objects, they have more ids or their events wrote more than is shown on any page.
-    `unread`: part of queue or stream was not looked through.
+    `records` are newest first: those of the object, of the deliveries of its events, and of writes to other objects
+    that its events caused; a record related to records of two pages is on both. `objects` match the reference; usually
+    one. `erased_at` is epoch ms. `next` is the cursor for older records, None if there are none. `truncated`: more
+    objects match, they have more ids, or their events wrote more than any page shows. `incomplete`: part of queue or
+    stream was not read.
     """
 
     reference: Reference
@@ -112,31 +111,31 @@ async def load_timeline(
     limit: int = 200,
     after: str | None = None,
 ) -> Timeline:
-    """Return what happened to the object that `reference` names.
+    """Return the timeline of the objects that match `reference`.
 
     Args:
-        key: `spokes.audit.object_hashes.pseudonym_key(settings.master_key())`, by which an erased object is recognised.
-        limit: own records, the newest.
+        hash_key: the key by which an erased object is recognised, `spokes.audit.object_hashes.object_hash_key(...)`.
+        limit: how many of the object's own records to return.
         after: the `next` of the page before.
 
     Raises:
-        ValueError: `after` is no such place.
-        AuditUnavailable, RedisError, OSError: who knows does not answer.
+        ValueError: `after` is not a cursor.
+        AuditUnavailable, RedisError, OSError: the audit store or Redis does not answer.
     """
     if reference.portal_id is not None and not can_see(portals, reference.portal_id):
         return Timeline(reference=reference)
     queued = await waiting_deliveries(redis, portals)
     stream = await load_unarchived(redis)
     unstored = [*stream.records_naming(reference.object_id), *map(_as_record, _pending_events(queued))]
-    things = await find_objects(redis, engine, portals, reference, unstored)
+    matched = await find_objects(redis, engine, portals, reference, unstored)
     own: Page[RecordView] = Page(())
-    if things.objects:
-        own = await fetch_page(engine, [things.sql_filter(), *portal_filter(portals)], limit=limit, after=after)
-    # What waits in the stream is newer than what is stored, but for moments: it stands on the first page.
-    fresh = [] if after else list(filter(things.matches, stream.records_naming(*things.ids)))
-    mine = merge_with_stored(fresh, own.items)
-    event_keys = {record.event_key for record in mine if record.event_key}
-    deliveries = {record.delivery_id for record in mine if record.delivery_id}
+    if matched.objects:
+        own = await fetch_page(engine, [matched.sql_filter(), *portal_filter(portals)], limit=limit, after=after)
+    # Unarchived records are newer than stored ones, apart from a moment: they are on the first page.
+    unarchived = [] if after else list(filter(matched.matches, stream.records_naming(*matched.ids)))
+    related = merge_with_stored(unarchived, own.items)
+    event_keys = {record.event_key for record in related if record.event_key}
+    deliveries = {record.delivery_id for record in related if record.delivery_id}
     written, all_written = await crm_writes(engine, portals, event_keys)
     opened = await delivery_records(engine, portals, deliveries)
     unstored = [
@@ -145,15 +144,15 @@ async def load_timeline(
     caused = [record for record in unstored if _is_caused_by(record, event_keys, deliveries)]
     return Timeline(
         reference=reference,
-        objects=things.objects,
-        records=merge_with_stored([*fresh, *caused], [*own.items, *written, *opened]),
-        pending=await _find_pending(redis, things, queued, mine),
+        objects=matched.objects,
+        records=merge_with_stored([*unarchived, *caused], [*own.items, *written, *opened]),
+        pending=await _find_pending(redis, matched, queued, related),
         letters=tuple(
             [letter async for letter in find_dead_letters(redis, portals, keys=event_keys)] if event_keys else ()
         ),
         erased_at=await find_erasure_time(engine, portals, reference, hash_key),
         next=own.next,
-        truncated=not (things.is_complete and all_written),
+        truncated=not (matched.is_complete and all_written),
         incomplete=not stream.is_complete or len(queued) >= MAX_DELIVERIES_READ,
     )
 
@@ -169,7 +168,7 @@ def _pending_events(jobs: Iterable[WaitingDelivery]) -> list[PendingEvent]:
 
 
 def _as_record(pending: PendingEvent) -> RecordView:
-    """What a waiting event would be called in a record, so that an object nothing is recorded of yet is found too."""
+    """Return a waiting event as a record, so that an object without any record is found too."""
     event = pending.entry.event
     return RecordView(
         id="", at=0, action="", portal_id=event.portal_id, object_type=event.object_type, object_id=event.object_id
@@ -179,14 +178,17 @@ def _as_record(pending: PendingEvent) -> RecordView:
 async def _find_pending(
     redis: Redis, matched: MatchedObjects, queued: list[WaitingDelivery], records: Sequence[RecordView]
 ) -> tuple[PendingEvent, ...]:
-    """Return what waits of the object: first in line, or put off as its records tell."""
+    """Return the waiting events of the objects: among the first in the queue, or postponed according to a record."""
     seen = {job.delivery.id for job in queued}
     moved = dict.fromkeys(str(record.detail["moved_to"]) for record in records if record.detail.get("moved_to"))
     jobs = [*queued, *await find_waiting(redis, [name for name in moved if name not in seen])]
-    subjects = [DataSubject(thing.portal_id, thing.object_type, thing.ids) for thing in matched.objects]
-    found = [
+    subjects = [
+        DataSubject(matched_object.portal_id, matched_object.object_type, matched_object.ids)
+        for matched_object in matched.objects
+    ]
+    waiting = [
         pending
         for pending in _pending_events(jobs)
         if any(subject.matches(pending.entry.event) for subject in subjects)
     ]
-    return tuple(sorted(found, key=lambda pending: pending.job.due_at))
+    return tuple(sorted(waiting, key=lambda pending: pending.job.due_at))

@@ -1,6 +1,6 @@
-"""Records that wait in Redis for the archiver. Rule: read once for a question, however many words it looks for.
+"""Audit records in the Redis stream, not archived yet. Each query reads the stream once.
 
-To miss none, read the stream before the store: a record leaves the stream only once it is stored.
+Read the stream before the store: a record leaves the stream only after it is stored, so none is missed.
 """
 
 from collections import defaultdict
@@ -17,16 +17,16 @@ from spokes.console.queries.records import RecordView
 from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import UnreadableDelivery
 
-_MAX_ENTRIES: Final = 2_000  # entries, the newest
+_MAX_ENTRIES: Final = 2_000  # the newest entries
 _ID_FIELDS: Final = ("object_id", "event_key", "delivery_id")
 _EntryFields: TypeAlias = Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class UnarchivedRecords:
-    """The newest entries of the stream, the newest first; `complete` says whether that is all of it.
+    """The newest entries of the stream, newest first; `is_complete` if there are no others.
 
-    `places`: by the id of an object, an event or a delivery, which entries name it.
+    `positions` maps the id of an object, event or delivery to the indexes of the entries that contain it.
     """
 
     entries: tuple[_EntryFields, ...]
@@ -34,42 +34,42 @@ class UnarchivedRecords:
     is_complete: bool
 
     def records_naming(self, *ids: str) -> list[RecordView]:
-        """Return the records of these objects, events or deliveries, the newest first."""
-        # Only what matches becomes a record: most of the stream is others'.
-        wanted = sorted({place for name in ids for place in self.positions.get(name, ())})
-        found = (_to_view(self.entries[place]) for place in wanted)
-        return [record for record in found if record]
+        """Return the records of these objects, events or deliveries, newest first."""
+        # Convert only the matching entries: most of the stream concerns other objects.
+        positions = sorted({position for name in ids for position in self.positions.get(name, ())})
+        records = (_to_view(self.entries[position]) for position in positions)
+        return [record for record in records if record]
 
 
 async def load_unarchived(redis: Redis) -> UnarchivedRecords:
-    """Return what waits in the stream.
+    """Read the stream.
 
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    found = await redis.xrevrange(AUDIT_STREAM, count=_MAX_ENTRIES)
-    entries = tuple([_parse_entry(entry.get(ENTRY_FIELD, b"")) for _, entry in found])
-    places: defaultdict[str, list[int]] = defaultdict(list)
-    for place, given in enumerate(entries):
+    payloads = await redis.xrevrange(AUDIT_STREAM, count=_MAX_ENTRIES)
+    entries = tuple([_parse_entry(payload.get(ENTRY_FIELD, b"")) for _, payload in payloads])
+    positions: defaultdict[str, list[int]] = defaultdict(list)
+    for position, entry in enumerate(entries):
         for name in _ID_FIELDS:
-            if isinstance(told := given.get(name), str):
-                places[told].append(place)
-    return UnarchivedRecords(entries, places, len(found) < _MAX_ENTRIES)
+            if isinstance(value := entry.get(name), str):
+                positions[value].append(position)
+    return UnarchivedRecords(entries, positions, len(payloads) < _MAX_ENTRIES)
 
 
 def merge_with_stored(unarchived: Collection[RecordView], stored: Collection[RecordView]) -> tuple[RecordView, ...]:
-    """Join what waits in the stream and what is stored, each record once, the newest first."""
+    """Merge unarchived and stored records, each once, newest first."""
     joined = {record.id: record for record in (*unarchived, *stored)}
     return tuple(sorted(joined.values(), key=lambda record: (record.at, record.id), reverse=True))
 
 
 def _parse_entry(payload: bytes) -> _EntryFields:
-    """Return the fields of an entry; none for what is no record, which the archiver tells of."""
+    """Return the fields of an entry; empty if it is not a record, which the archiver reports."""
     try:
-        given = orjson.loads(payload)
+        entry = orjson.loads(payload)
     except orjson.JSONDecodeError:
         return {}
-    return given if isinstance(given, dict) else {}
+    return entry if isinstance(entry, dict) else {}
 
 
 def _to_view(entry: _EntryFields) -> RecordView | None:

@@ -1,1 +1,1 @@
-"""The console's own web process: who is there, who may do what, and what surrounds each page and API call."""
+"""The console's HTTP layer, shared by pages and API: authentication, authorization, headers, error responses."""

@@ -1,4 +1,4 @@
-"""What the console's process holds while it runs. Rule: opened in `app`, closed there, found here by its key."""
+"""Typed keys of the application's shared objects. `spokes.console.app` opens and closes them."""
 
 from typing import Final
 
@@ -14,9 +14,9 @@ from spokes.core.settings import Settings
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
-ENGINE: Final = web.AppKey("engine", AsyncEngine)  # the audit store; whether it is migrated is for the asker to see
+ENGINE: Final = web.AppKey("engine", AsyncEngine)  # the audit store, which may not be migrated yet
 SESSIONS: Final = web.AppKey("sessions", Sessions)
 USERS: Final = web.AppKey("users", Users)
-PROVIDER: Final = web.AppKey[Provider | None]("provider")  # of identities; None where OIDC_ISSUER names none
+PROVIDER: Final = web.AppKey[Provider | None]("provider")  # the identity provider; None without OIDC_ISSUER
 TEMPLATES: Final = web.AppKey("templates", Environment)
-BEHIND_WEB_PROCESS: Final = web.AppKey("behind_web", bool)  # on a socket, where our own web process says who asks
+BEHIND_WEB_PROCESS: Final = web.AppKey("behind_web", bool)  # our web process forwards requests and client addresses

@@ -1,7 +1,4 @@
-"""What somebody asks of the audit, read from an address. Rule: pure; a fault is a sentence, and asks nothing.
-
-Stream audit records as a file, for the page and the API.
-"""
+"""Audit filters of a URL, and the streamed export of matching records, for page and API."""
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import fields
@@ -26,22 +23,24 @@ from spokes.core.telemetry.setup import report_error
 FILTER_NAMES: Final = tuple(field.name for field in fields(Filters))
 _NUMBERS: Final = frozenset({"portal_id", "event_id"})
 _TIMES: Final = frozenset({"since", "until"})
-_MAX_DIGITS: Final = 18  # what both kinds of store hold in a number
+_MAX_DIGITS: Final = 18  # SQLite and PostgreSQL store numbers of this length
+_CHUNK_LINES: Final = 500
+_CONTENT_TYPES: Final = {ExportFormat.JSONL: "application/x-ndjson", ExportFormat.CSV: "text/csv"}
 
 
 def parse_filters(query: Mapping[str, str]) -> tuple[Filters, list[str]]:
-    """Return the filters and what is wrong with those that were left out."""
-    given: dict[str, object] = {}
+    """Return the valid filters, and a sentence for each invalid one."""
+    values: dict[str, object] = {}
     faults = []
     for name in FILTER_NAMES:
         text = query.get(name, "").strip()
         if not text:
             continue
         try:
-            given[name] = _parse_value(name, text)
+            values[name] = _parse_value(name, text)
         except (ValueError, typer.BadParameter):
             faults.append(_fault_sentence(name))
-    return Filters(**given), faults  # type: ignore[arg-type]  # _value has made them of the fields' types
+    return Filters(**values), faults  # type: ignore[arg-type]  # _parse_value returns the fields' types
 
 
 def _parse_value(name: str, text: str) -> object:
@@ -57,47 +56,44 @@ def _parse_value(name: str, text: str) -> object:
 
 
 def _fault_sentence(name: str) -> str:
-    told = name.replace("_", " ").capitalize()
+    label = name.replace("_", " ").capitalize()
     if name in _TIMES:
-        return f"{told} is no time; try 2026-11-23, 2026-11-23T14:00, 2h or 7d."
-    return f"{told} is no number." if name in _NUMBERS else f"{told} is none there is."
-
-
-_CHUNK_LINES: Final = 500  # lines
-_CONTENT_TYPES: Final = {ExportFormat.JSONL: "application/x-ndjson", ExportFormat.CSV: "text/csv"}
+        return f"{label} is not a time; try 2026-11-23, 2026-11-23T14:00, 2h or 7d."
+    return f"{label} is not a number." if name in _NUMBERS else f"{label} is not a known value."
 
 
 @requires(Permission.EXPORT)
 async def export_records(request: web.Request) -> web.StreamResponse:
-    """Stream the records that match, the oldest first."""
+    """Stream the matching records, oldest first."""
     filters, faults = parse_filters(request.query)
-    form = request.query.get("format", ExportFormat.JSONL)
-    if faults or form not in set(ExportFormat):
+    requested_format = request.query.get("format", ExportFormat.JSONL)
+    if faults or requested_format not in set(ExportFormat):
         raise HttpProblem(422, "wrong_filter", " ".join(faults) or "The format is jsonl or csv.")
+    file_format = ExportFormat(requested_format)
     rows = find_records(request.app[ENGINE], filters, extra_conditions=portal_filter(request[ACTOR].portals))
-    first = await anext(rows, None)  # a store that is away is still an answer
-    disposition = f'attachment; filename="audit.{ExportFormat(form)}"'
+    first = await anext(rows, None)  # before the headers are sent, so that an unavailable store is still a 503
+    disposition = f'attachment; filename="audit.{file_format}"'
     response = web.StreamResponse(
-        headers={"Content-Type": _CONTENT_TYPES[ExportFormat(form)], "Content-Disposition": disposition}
+        headers={"Content-Type": _CONTENT_TYPES[file_format], "Content-Disposition": disposition}
     )
     add_standard_headers(request, response)
     await response.prepare(request)
     try:
-        await _write_rows(response, ExportFormat(form), first, rows)
+        await _write_rows(response, file_format, first, rows)
     except AuditUnavailable as error:
         report_error(error)
         if request.transport is not None:
-            request.transport.abort()  # a file that was cut short must not look whole
+            request.transport.abort()  # a truncated file must not look complete
     return response
 
 
 async def _write_rows(
     response: web.StreamResponse, file_format: ExportFormat, first: Row | None, rows: AsyncIterator[Row]
 ) -> None:
-    line = LINE_ENCODERS[file_format]
-    chunk = [header_line(file_format), *([line(first)] if first else [])]
+    encode = LINE_ENCODERS[file_format]
+    chunk = [header_line(file_format), *([encode(first)] if first else [])]
     async for row in rows:
-        chunk.append(line(row))
+        chunk.append(encode(row))
         if len(chunk) >= _CHUNK_LINES:
             await response.write(b"".join(chunk))
             chunk.clear()

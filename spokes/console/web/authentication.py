@@ -1,6 +1,6 @@
-"""Find out who makes a request. Rule: pages know people by their cookie, the API knows programs by their token.
+"""Find the actor of a request: by session cookie for pages, by bearer token for the API.
 
-A cookie says nothing to the API and a token nothing to a page, so neither can be used where the other's guards are.
+The API ignores cookies and pages ignore tokens. Otherwise a cookie could be used without the CSRF check of the pages.
 """
 
 from http import HTTPStatus
@@ -16,17 +16,15 @@ from spokes.console.web.app_keys import PROVIDER, REDIS, SESSIONS, SETTINGS
 from spokes.core.errors import HttpProblem
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
-_REFUSED_TOKENS = RateLimit(
-    "token-address", 100, 60, "Too many tokens that are none of ours; wait as Retry-After says."
-)
+_REFUSED_TOKENS = RateLimit("token-address", 100, 60, "Too many invalid tokens. Wait as long as Retry-After says.")
 
 
 async def authenticate(request: web.Request) -> Actor | None:
-    """Return who it is, None for somebody who does not say.
+    """Return the actor, or None if the request carries no credentials.
 
     Raises:
-        Problem: 401 for a token that is none of ours, 429 for the address that has sent too many, 503 when the
-            identity provider has to be asked and does not answer.
+        HttpProblem: 401 for an invalid token, 429 if the address sent too many of them, 503 if the identity provider
+            is needed and does not answer.
         RedisError, OSError: Redis does not answer.
     """
     if not request.path.startswith("/api/"):
@@ -35,15 +33,16 @@ async def authenticate(request: web.Request) -> Actor | None:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if not scheme:
         return None
-    given = token.strip() if scheme.lower() == "bearer" else ""
+    bearer_token = token.strip() if scheme.lower() == "bearer" else ""
     try:
-        actor = await verify_bearer_token(given, request.app[SETTINGS], request.app[PROVIDER])
+        actor = await verify_bearer_token(bearer_token, request.app[SETTINGS], request.app[PROVIDER])
         if actor.token_id and await is_revoked(request.app[REDIS], actor.token_id):
-            raise token_refused("The token was taken back; `spokes token mint` makes a new one.")
+            raise token_refused("The token was revoked. `spokes token mint` makes a new one.")
         return actor
     except HttpProblem as problem:
         if problem.status != HTTPStatus.UNAUTHORIZED:
             raise
-        await _REFUSED_TOKENS.consume(request.app[REDIS], request[ADDRESS])  # its own log lines shall fill no disk
+        # Before the log line, so that invalid tokens cannot fill the disk.
+        await _REFUSED_TOKENS.consume(request.app[REDIS], request[ADDRESS])
         log_security_event(SecurityEvent.TOKEN_REFUSED, from_address=request[ADDRESS], why=problem.detail)
         raise

@@ -1,6 +1,7 @@
-"""Whether a request may go on. Rule: deny first; every condition must hold, and each refusal is a security event.
+"""Allow or refuse a request: access rules, CSRF protection, rate limit.
 
-Whether a browser sent a form from our own page. Rule: browsers' word and our token must both agree.
+A route without an access rule is refused. A form must be same-origin according to the browser and carry the session's
+CSRF token; either check alone is not enough.
 """
 
 import hmac
@@ -17,52 +18,52 @@ from spokes.console.web.app_keys import REDIS, SETTINGS
 from spokes.core.errors import HttpProblem
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
+CSRF_FIELD: Final = "csrf"  # a form field
+CSRF_HEADER: Final = "X-CSRF-Token"
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOGIN: Final = "/console/login"
 
 
 async def authorize(request: web.Request, actor: Actor | None) -> None:
-    """Return when `actor` may do what the request asks.
+    """Check that `actor` may make this request; every refusal is logged as a security event.
 
     Raises:
-        Problem: 401 nobody has said who they are, 403 they may not, or another site sent it, 429 too often.
-        HTTPSeeOther: to the login, for a page.
+        HttpProblem: 401 without credentials, 403 without the permission or from another site, 429 over the rate limit.
+        HTTPSeeOther: redirects a page to the login.
     """
-    policy = policy_of(request.match_info.handler)
-    api = request.path.startswith("/api/")
-    if not api and request.method not in _SAFE_METHODS:
+    rule = policy_of(request.match_info.handler)
+    is_api = request.path.startswith("/api/")
+    if not is_api and request.method not in _SAFE_METHODS:
         await _check_cross_site(request, actor)
-    if actor is not None and api:
+    if actor is not None and is_api:
         await _check_rate(request, actor)
-    if policy is PublicAccess.ANYONE:
+    if rule is PublicAccess.ANYONE:
         return
     if actor is None:
-        if not api and request.method in _SAFE_METHODS:
+        if not is_api and request.method in _SAFE_METHODS:
             raise web.HTTPSeeOther(_LOGIN)
-        raise HttpProblem(401, "not_signed_in", "Say who you are: a bearer token for the API, a login for the console.")
-    if policy is not PublicAccess.SIGNED_IN and (
-        policy is None or isinstance(policy, PublicAccess) or not actor.may(policy)
-    ):
+        raise HttpProblem(401, "not_signed_in", "Send a bearer token to the API, or log in to the console.")
+    if rule is not PublicAccess.SIGNED_IN and (rule is None or isinstance(rule, PublicAccess) or not actor.may(rule)):
         log_security_event(
-            SecurityEvent.ACCESS_DENIED, actor=actor.name, from_address=request[ADDRESS], policy=str(policy)
+            SecurityEvent.ACCESS_DENIED, actor=actor.name, from_address=request[ADDRESS], policy=str(rule)
         )
         raise HttpProblem(403, "not_permitted", "Your role does not permit this.")
 
 
 async def _check_cross_site(request: web.Request, actor: Actor | None) -> None:
-    here = is_same_origin(request.headers)
-    if here and actor is not None:
+    is_ours = is_same_origin(request.headers)
+    if is_ours and actor is not None:
         form = await request.post()
-        given = request.headers.get(CSRF_HEADER) or form.get(CSRF_FIELD, "")
-        here = isinstance(given, str) and is_valid_csrf_token(given, actor.csrf_token)
-    if not here:
+        token = request.headers.get(CSRF_HEADER) or form.get(CSRF_FIELD, "")
+        is_ours = isinstance(token, str) and is_valid_csrf_token(token, actor.csrf_token)
+    if not is_ours:
         log_security_event(SecurityEvent.CROSS_SITE_REFUSED, from_address=request[ADDRESS])
-        raise HttpProblem(403, "cross_site", "This form was not sent from a page of the console; open the page again.")
+        raise HttpProblem(403, "cross_site", "This form was not sent from a page of the console. Open the page again.")
 
 
 async def _check_rate(request: web.Request, actor: Actor) -> None:
     limit = RateLimit(
-        "api", request.app[SETTINGS].console_rate_limit, 60, "Too many requests; wait as Retry-After says."
+        "api", request.app[SETTINGS].console_rate_limit, 60, "Too many requests. Wait as long as Retry-After says."
     )
     try:
         await limit.consume(request.app[REDIS], f"{actor.auth_method}:{actor.name}")
@@ -71,12 +72,8 @@ async def _check_rate(request: web.Request, actor: Actor) -> None:
         raise
 
 
-CSRF_FIELD = "csrf"  # of a form
-CSRF_HEADER = "X-CSRF-Token"
-
-
 def is_same_origin(headers: Mapping[str, str]) -> bool:
-    """Whether the browser says that the request comes from a page of this very site; none says it, none believes it."""
+    """Return whether the browser says that the request comes from our own site; without either header, False."""
     if site := headers.get("Sec-Fetch-Site"):
         return site == "same-origin"
     origin = urlsplit(headers.get("Origin", ""))
@@ -84,5 +81,5 @@ def is_same_origin(headers: Mapping[str, str]) -> bool:
 
 
 def is_valid_csrf_token(token: str, expected: str) -> bool:
-    """Whether the token is the session's."""
+    """Return whether the token is that of the session."""
     return bool(expected) and hmac.compare_digest(token.encode(errors="replace"), expected.encode())

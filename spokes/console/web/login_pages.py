@@ -1,6 +1,7 @@
-"""Come in and go: by password, by a link made on the command line. Rule: a failure does not say what was wrong.
+"""Login by password or by a link made on the command line, and logout.
 
-Guesses are counted by name and by address before a password is looked at, so a guesser gets few and costs little.
+A failed login does not say whether name or password was wrong. Attempts are counted by name and by address before the
+password is verified: that bounds guessing, and its cost to us.
 """
 
 from aiohttp import web
@@ -22,37 +23,37 @@ from spokes.core.telemetry.security_events import SecurityEvent, log_security_ev
 
 @requires(PublicAccess.ANYONE)
 async def page(request: web.Request) -> web.Response:
-    """Ask who it is."""
+    """Show the login form."""
     return _render_login(request)
 
 
 @requires(PublicAccess.ANYONE)
 async def login(request: web.Request) -> web.Response:
-    """Let in who knows name and password."""
+    """Log in with name and password."""
     form = await request.post()
     name, password = form_text(form, "name").lower(), form.get("password", "")
     await throttle(request, name)
     user = await request.app[USERS].verify_password(name, password if isinstance(password, str) else "")
     if user is None:
         log_security_event(SecurityEvent.LOGIN_FAILED, from_address=request[ADDRESS], by="password")
-        return _render_login(request, status=401, failed="Name and password do not open an account.")
+        return _render_login(request, status=401, failed="Name and password do not match an account.")
     return await _start_session(request, user, "password")
 
 
 @requires(PublicAccess.ANYONE)
 async def link_page(request: web.Request) -> web.Response:
-    """Show a button: programs that look into mails follow links, and must not use one up."""
+    """Show a button instead of logging in at once: mail scanners follow links and would use the link up."""
     return _render_login(request, link=request.path)
 
 
 @requires(PublicAccess.ANYONE)
 async def link_login(request: web.Request) -> web.Response:
-    """Let in who has a link that was not used."""
+    """Log in with a link that was not used yet."""
     await throttle(request)
     user = await request.app[USERS].redeem_login_link(request.match_info["word"])
     if user is None:
         log_security_event(SecurityEvent.LOGIN_FAILED, from_address=request[ADDRESS], by="link")
-        failed = "This link was used, or is older than ten minutes: `spokes login-link` makes a new one."
+        failed = "This link was used or is older than ten minutes. `spokes login-link` makes a new one."
         return _render_login(request, status=401, failed=failed)
     return await _start_session(request, user, "link")
 
@@ -65,13 +66,13 @@ async def logout(request: web.Request) -> web.Response:
         request.app[REDIS], operator_record(Action.LOGGED_OUT, {}, actor=request[ACTOR].name, address=request[ADDRESS])
     )
     log_security_event(SecurityEvent.LOGGED_OUT, actor=request[ACTOR].name, from_address=request[ADDRESS])
-    answer = redirect_to("/console/login")
-    answer.del_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Strict")
-    return answer
+    response = redirect_to("/console/login")
+    response.del_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="Strict")
+    return response
 
 
 def routes() -> list[web.RouteDef]:
-    """Return the routes of logging in and out."""
+    """Return the login and logout routes."""
     link = r"/console/login/{word:[\w-]{1,100}}"
     return [
         web.get("/console/login", page),

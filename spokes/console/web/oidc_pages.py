@@ -1,4 +1,7 @@
-"""Log in by an identity provider. Rule: nothing in an address says where to go next, and who has no role stays out."""
+"""Login by an identity provider.
+
+No query parameter decides where the browser goes after the login. A person without a role is refused.
+"""
 
 from typing import Final
 
@@ -22,21 +25,21 @@ LOGIN_COOKIE: Final = "__Host-spokes-oidc"
 @requires(PublicAccess.ANYONE)
 async def redirect_to_provider(request: web.Request) -> web.Response:
     """Send the browser to the identity provider."""
-    begun = await start_login(_provider(request))
-    answer = redirect_to(begun.url)
-    # Lax, since the browser comes back from another site.
-    answer.set_cookie(
-        LOGIN_COOKIE, begun.cookie, max_age=LOGIN_TTL_S, path="/", secure=True, httponly=True, samesite="Lax"
+    login = await start_login(_provider(request))
+    response = redirect_to(login.url)
+    # Lax: the browser returns from the provider's site, and Strict would withhold the cookie.
+    response.set_cookie(
+        LOGIN_COOKIE, login.cookie, max_age=LOGIN_TTL_S, path="/", secure=True, httponly=True, samesite="Lax"
     )
-    return answer
+    return response
 
 
 @requires(PublicAccess.ANYONE)
 async def callback(request: web.Request) -> web.Response:
-    """Let in who the identity provider has logged in.
+    """Finish the login and start a session.
 
-    The answer is a page of ours that goes on by itself: a redirect would still count as coming from the provider's
-    site, and so the session's cookie would not be sent along.
+    The response is a page that refreshes to the console. After a redirect the browser would still count the request as
+    coming from the provider's site and withhold the session's SameSite=Strict cookie.
     """
     provider = _provider(request)
     await throttle(request)
@@ -46,15 +49,15 @@ async def callback(request: web.Request) -> web.Response:
         log_security_event(SecurityEvent.LOGIN_FAILED, from_address=request[ADDRESS], by="oidc", why=problem.reason)
         failed = render(request, "login.html", status=problem.status, failed=problem.detail, link="", oidc=LOGIN_PATH)
         return _delete_login_cookie(failed)
-    answer = render(request, "welcome.html", place=CONSOLE_PATH)
-    answer.headers["Refresh"] = f"0; url={CONSOLE_PATH}"
+    response = render(request, "welcome.html", target=CONSOLE_PATH)
+    response.headers["Refresh"] = f"0; url={CONSOLE_PATH}"
     return _delete_login_cookie(
-        await start_session(request, answer, actor.name, actor.roles, actor.portals, method="oidc")
+        await start_session(request, response, actor.name, actor.roles, actor.portals, method="oidc")
     )
 
 
 def routes() -> list[web.RouteDef]:
-    """Return the routes of logging in by an identity provider."""
+    """Return the routes of the login by an identity provider."""
     return [web.get(LOGIN_PATH, redirect_to_provider), web.get(CALLBACK, callback)]
 
 
@@ -62,20 +65,20 @@ async def _authenticate(request: web.Request, provider: Provider) -> Actor:
     claims = await finish_login(provider, request.cookies.get(LOGIN_COOKIE, ""), request.query)
     actor = actor_from_claims(claims, request.app[SETTINGS])
     if not actor.roles:
-        raise HttpProblem(403, "no_role", "The identity provider knows you, but nobody has given you a role here.")
+        raise HttpProblem(
+            403, "no_role", "The identity provider knows you, but you have no role here. Ask an admin for one."
+        )
     return actor
 
 
 def _provider(request: web.Request) -> Provider:
     provider = request.app[PROVIDER]
     if provider is None or not provider.settings.oidc_client_id:
-        raise HttpProblem(
-            404, "not_found", "No identity provider is set up here; `OIDC_CLIENT_ID` would name us to one."
-        )
+        raise HttpProblem(404, "not_found", "No identity provider is configured. Set OIDC_ISSUER and OIDC_CLIENT_ID.")
     return provider
 
 
 def _delete_login_cookie(response: web.Response) -> web.Response:
-    """Take the login's cookie away: it was for one attempt."""
+    """Delete the login cookie: it is valid for one attempt."""
     response.del_cookie(LOGIN_COOKIE, path="/", secure=True, httponly=True, samesite="Lax")
     return response

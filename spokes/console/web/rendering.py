@@ -1,7 +1,4 @@
-"""Pages out of templates. Rule: every value is escaped, and every page knows who looks and what they may.
-
-What went wrong, told to programs by RFC 9457 and to people as a page. Rule: an answer quotes nothing it was sent.
-"""
+"""Render Jinja pages, and problems as a page or as JSON by RFC 9457."""
 
 from http import HTTPStatus
 from typing import Final
@@ -16,13 +13,14 @@ from spokes.console.web.app_keys import TEMPLATES
 from spokes.console.web.template_filters import FILTERS
 from spokes.core.errors import HttpProblem
 
-_TEMPLATE_PACKAGES: Final = ("spokes.console.pages", "spokes.console.web")  # each with a folder `templates`
+PROBLEM_MEDIA_TYPE: Final = "application/problem+json"
+_TEMPLATE_PACKAGES: Final = ("spokes.console.pages", "spokes.console.web")  # each has a folder `templates`
 
 
 def template_environment() -> Environment:
-    """Return the environment of all templates."""
+    """Return the Jinja environment of all templates; values are escaped, and a missing variable is an error."""
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(room) for room in _TEMPLATE_PACKAGES]),
+        loader=ChoiceLoader([PackageLoader(package) for package in _TEMPLATE_PACKAGES]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -33,7 +31,7 @@ def template_environment() -> Environment:
 
 
 def render(request: web.Request, name: str, *, status: int = 200, **values: object) -> web.Response:
-    """Return a page. Beside `values` a template has `actor`, `may("settle")`, `csrf`, `path` and `request_id`."""
+    """Return a page. Templates also have `actor`, `may("settle")`, `csrf`, `path` and `request_id`."""
     actor = request.get(ACTOR, NOBODY)
     text = (
         request.app[TEMPLATES]
@@ -41,7 +39,7 @@ def render(request: web.Request, name: str, *, status: int = 200, **values: obje
         .render(
             actor=actor,
             may=lambda permission: actor.may(Permission(permission)),
-            csrf=actor.csrf,
+            csrf=actor.csrf_token,
             path=request.path,
             request_id=request.get(REQUEST_ID, ""),
             **values,
@@ -50,25 +48,25 @@ def render(request: web.Request, name: str, *, status: int = 200, **values: obje
     return web.Response(text=text, content_type="text/html", status=status, headers={"Cache-Control": "no-store"})
 
 
-PROBLEM_MEDIA_TYPE = "application/problem+json"
-
-
 def problem_response(request: web.Request, problem: HttpProblem) -> web.Response:
-    """Return the answer that tells of `problem`: a page for the console, JSON for the API."""
+    """Return the response for `problem`: a page for the console, JSON by RFC 9457 for the API.
+
+    It quotes nothing of the request.
+    """
     title = HTTPStatus(problem.status).phrase
     if request.path.startswith("/console"):
-        answer = render(request, "problem.html", status=problem.status, title=title, sentence=problem.detail)
+        response = render(request, "problem.html", status=problem.status, title=title, sentence=problem.detail)
     else:
-        told = {
+        body = {
             "type": f"urn:spokes:problem:{problem.reason}",
             "title": title,
             "status": problem.status,
             "detail": problem.detail,
             "correlation_id": request.get(REQUEST_ID, ""),
         }
-        answer = web.Response(body=orjson.dumps(told), content_type=PROBLEM_MEDIA_TYPE, status=problem.status)
+        response = web.Response(body=orjson.dumps(body), content_type=PROBLEM_MEDIA_TYPE, status=problem.status)
     if problem.retry_after_s is not None:
-        answer.headers["Retry-After"] = str(problem.retry_after_s)
+        response.headers["Retry-After"] = str(problem.retry_after_s)
     if problem.status == HTTPStatus.UNAUTHORIZED:
-        answer.headers["WWW-Authenticate"] = "Bearer"
-    return answer
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response

@@ -1,4 +1,4 @@
-"""Let somebody in, whichever way they have proved who they are. Rule: counted first, and the audit knows of it."""
+"""Start a session once an identity is proved, and throttle login attempts."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -17,16 +17,16 @@ from spokes.core.errors import HttpProblem
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
 CONSOLE_PATH: Final = "/console"
-_TOO_MANY_ATTEMPTS: Final = "Too many attempts to log in; wait a few minutes."
+_TOO_MANY_ATTEMPTS: Final = "Too many login attempts. Wait a few minutes."
 _BY_NAME: Final = RateLimit("login-name", 5, 300, _TOO_MANY_ATTEMPTS)
 _BY_ADDRESS: Final = RateLimit("login-address", 20, 300, _TOO_MANY_ATTEMPTS)
 
 
 async def throttle(request: web.Request, name: str = "") -> None:
-    """Count an attempt to log in, before it is looked at.
+    """Count a login attempt before its credentials are checked.
 
     Raises:
-        Problem: 429, it is one too many from this address or for this name.
+        HttpProblem: 429, too many attempts from this address or for this name.
     """
     try:
         await _BY_ADDRESS.consume(request.app[REDIS], request[ADDRESS])
@@ -46,13 +46,14 @@ async def start_session(
     *,
     method: str,
 ) -> web.Response:
-    """Begin a session, and put its cookie on the answer.
+    """Start a session, set its cookie on the response, and record the login in the audit.
 
-    One that was there before ends, so that no cookie lives on that somebody planted.
+    An existing session of the browser ends. Otherwise a cookie planted by an attacker would become a session of this
+    account (session fixation).
     """
     sessions = request.app[SESSIONS]
-    if before := request.cookies.get(COOKIE):
-        await sessions.end(before)
+    if old_cookie := request.cookies.get(COOKIE):
+        await sessions.end(old_cookie)
     await append_now(
         request.app[REDIS], operator_record(Action.LOGGED_IN, {"by": method}, actor=name, address=request[ADDRESS])
     )
@@ -63,5 +64,5 @@ async def start_session(
 
 
 def redirect_to(path: str) -> web.Response:
-    """Return a redirect as an answer, since aiohttp's exceptions carry no cookies through our middleware."""
+    """Return a redirect as a response; aiohttp's redirect exceptions lose their cookies in our middleware."""
     return web.Response(status=303, headers={"Location": path})

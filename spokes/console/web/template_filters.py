@@ -1,4 +1,4 @@
-"""How values look on a page: times, counts, durations, words. Rule: pure, and each is a filter of the templates."""
+"""Template filters: times, counts, durations, names. Pure functions; templates use them by their names."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -16,22 +16,22 @@ def time_of_day(at_ms: float | None) -> str:
 
 
 def date(at_ms: float | None) -> str:
-    """Return the day of an epoch ms, in UTC."""
+    """Return the date of an epoch ms, in UTC."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d") if at_ms else ""
 
 
 def date_time(at_ms: float | None) -> str:
-    """Return day and time of an epoch ms, in UTC."""
+    """Return date and time of an epoch ms, in UTC."""
     return f"{date(at_ms)} {time_of_day(at_ms)}" if at_ms else ""
 
 
 def iso(at_ms: float | None) -> str:
-    """Return an epoch ms as a machine reads it."""
+    """Return an epoch ms in ISO 8601, for `datetime` attributes."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds") if at_ms else ""
 
 
 def duration(seconds: float | None) -> str:
-    """Return a length of time in the two units that matter."""
+    """Return a duration in its two largest units."""
     if seconds is None:
         return "-"
     if seconds < _DECIMAL_BELOW:
@@ -47,27 +47,29 @@ def duration(seconds: float | None) -> str:
 
 
 def count(value: float) -> str:
-    """Return a number with its thousands apart; below ten with a decimal where it has one."""
+    """Return a number with thousands separators; below ten with one decimal if it has one."""
     return f"{value:,.1f}".removesuffix(".0") if value < _DECIMAL_BELOW else f"{value:,.0f}"
 
 
 def humanise(name: str) -> str:
-    """Return a constant as words."""
+    """Return a constant with spaces in place of underscores and dots."""
     return name.replace("_", " ").replace(".", " ")
 
 
 def capitalise(sentence: str) -> str:
-    """Return a sentence with a capital at its start and the rest as it is: HubSpot stays HubSpot."""
+    """Return a sentence with a capital first letter and the rest unchanged, unlike `str.capitalize`."""
     return sentence[:1].upper() + sentence[1:]
 
 
 def code_spans(text: str) -> Markup:
-    """Return text as HTML in which what stands between backticks is code."""
+    """Return text as HTML, with the parts between backticks as code."""
     parts = (escape(part) for part in text.split("`"))
-    return Markup().join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
+    return Markup().join(
+        Markup("<code>{}</code>").format(part) if index % 2 else part for index, part in enumerate(parts)
+    )
 
 
 FILTERS: Final[Mapping[str, Callable[..., str]]] = {
-    told.__name__: told
-    for told in (time_of_day, date, date_time, iso, duration, count, humanise, capitalise, code_spans)
+    function.__name__: function
+    for function in (time_of_day, date, date_time, iso, duration, count, humanise, capitalise, code_spans)
 }

@@ -32,16 +32,16 @@ def without_signature(**header: str) -> str:
     return f"{head}.{payload}."
 
 
-def test_minted_token_says_who_with_which_roles_and_portals() -> None:
+def test_minted_token_gives_name_roles_and_portals() -> None:
     actor = TOKENS.verify(TOKENS.mint("ada", [Role.OPERATOR], [7, 8]).token)
     assert (actor.name, actor.roles, actor.portals, actor.csrf_token) == ("ada", {Role.OPERATOR}, {7, 8}, "")
 
 
-def test_token_without_portals_sees_all() -> None:
+def test_token_without_a_portal_list_sees_all_portals() -> None:
     assert TOKENS.verify(TOKENS.mint("ada", [Role.VIEWER]).token).portals is None
 
 
-def test_token_with_no_portal_at_all_sees_none() -> None:
+def test_token_with_an_empty_portal_list_sees_no_portal() -> None:
     assert TOKENS.verify(TOKENS.mint("ada", [Role.VIEWER], []).token).portals == frozenset()
 
 

@@ -27,7 +27,7 @@ async def test_session_ends_after_an_idle_hour(redis: Redis, sessions: Sessions)
     assert HOUR_S - 60 <= await ends_in_s(redis) <= IDLE_S == HOUR_S
 
 
-async def test_each_use_begins_the_hour_anew_and_a_look_does_not(redis: Redis, sessions: Sessions) -> None:
+async def test_use_restarts_the_idle_hour_and_find_without_touch_does_not(redis: Redis, sessions: Sessions) -> None:
     cookie = await sessions.start("ada", [Role.VIEWER], None)
     [name] = [name async for name in redis.scan_iter("spokes:console:session:*")]
     await redis.expire(name, 100)
@@ -37,7 +37,7 @@ async def test_each_use_begins_the_hour_anew_and_a_look_does_not(redis: Redis, s
     assert await ends_in_s(redis) >= HOUR_S - 60
 
 
-async def test_what_the_hour_has_ended_is_nobodys(redis: Redis, sessions: Sessions) -> None:
+async def test_expired_session_is_not_found(redis: Redis, sessions: Sessions) -> None:
     cookie = await sessions.start("ada", [Role.VIEWER], None)
     [name] = [name async for name in redis.scan_iter("spokes:console:session:*")]
     await redis.pexpire(name, 1)
@@ -47,7 +47,7 @@ async def test_what_the_hour_has_ended_is_nobodys(redis: Redis, sessions: Sessio
     assert await sessions.find(cookie) is None
 
 
-async def test_session_that_is_used_all_day_ends_all_the_same(
+async def test_session_ends_after_its_maximum_age_despite_use(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cookie = await sessions.start("ada", [Role.VIEWER], None)
@@ -58,18 +58,18 @@ async def test_session_that_is_used_all_day_ends_all_the_same(
     assert await sessions.find(cookie) is None  # it is gone, and not only late
 
 
-async def test_redis_holds_no_cookie(redis: Redis, sessions: Sessions) -> None:
+async def test_redis_does_not_contain_the_cookie(redis: Redis, sessions: Sessions) -> None:
     cookie = await sessions.start("ada", [Role.VIEWER], None)
     held = str([(name, await redis.dump(name)) async for name in redis.scan_iter()])
     assert cookie not in held
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "\udcff", "a" * 10_000])
-async def test_cookie_that_nobody_was_given_is_nobodys(sessions: Sessions, cookie: str) -> None:
+async def test_unknown_cookie_is_not_found(sessions: Sessions, cookie: str) -> None:
     assert await sessions.find(cookie) is None
 
 
-async def test_form_token_is_of_its_session_alone(sessions: Sessions) -> None:
+async def test_csrf_token_belongs_to_one_session(sessions: Sessions) -> None:
     first, second = [await sessions.start("ada", [Role.VIEWER], None) for _ in range(2)]
     assert sessions.csrf_token(first) != sessions.csrf_token(second)
     assert Sessions(sessions.redis, b"x" * 32).csrf_token(first) != sessions.csrf_token(first)

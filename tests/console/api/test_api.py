@@ -93,14 +93,14 @@ def examples() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("method", "path"), examples()[:-1])
-async def test_without_a_token_a_route_answers_401(client: TestClient, method: str, path: str) -> None:
+async def test_request_without_a_token_is_401(client: TestClient, method: str, path: str) -> None:
     async with client.request(method, path) as answer:
         assert answer.status == 401
         assert answer.content_type == "application/problem+json"
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-async def test_role_may_call_exactly_what_the_matrix_gives_it(client: TestClient) -> None:
+async def test_role_may_call_exactly_the_routes_of_the_matrix(client: TestClient) -> None:
     for role in Role:
         program = Program(client, role, portals=[9])
         for route, (method, path) in zip(ROUTES[:-1], examples()[:-1], strict=True):
@@ -111,24 +111,24 @@ async def test_role_may_call_exactly_what_the_matrix_gives_it(client: TestClient
                 assert refused == (route.rule not in permissions_of([role])), (role, path)
 
 
-async def test_cookie_says_nothing_to_the_api(client: TestClient) -> None:
+async def test_api_ignores_the_session_cookie(client: TestClient) -> None:
     visitor = await Visitor.come(client, Role.ADMIN)
     assert (await visitor.get(f"{PREFIX}/queue"))[0] == 401
 
 
-async def test_token_says_nothing_to_a_page(client: TestClient) -> None:
+async def test_pages_ignore_bearer_tokens(client: TestClient) -> None:
     program = Program(client, Role.ADMIN)
     async with client.get("/console/dead", headers=program.headers, allow_redirects=False) as answer:
         assert (answer.status, answer.headers["Location"]) == (303, "/console/login")
 
 
-async def test_token_in_a_cookie_or_an_address_is_none(client: TestClient) -> None:
+async def test_token_in_a_cookie_or_url_is_ignored(client: TestClient) -> None:
     token = Program(client, Role.ADMIN).headers["Authorization"].partition(" ")[2]
     async with client.get(f"{PREFIX}/queue?access_token={token}", headers={"Cookie": f"{COOKIE}={token}"}) as answer:
         assert answer.status == 401
 
 
-async def test_queue_and_budget_are_told(client: TestClient) -> None:
+async def test_queue_and_budget_are_returned(client: TestClient) -> None:
     program = Program(client, Role.VIEWER)
     assert (await program.get("/queue"))[1]["due"] == 0
     assert (await program.get("/budget"))[0] == 200
@@ -147,7 +147,7 @@ async def test_dead_letters_are_paged_and_show_no_values(client: TestClient, let
     assert HIDDEN not in str(found)
 
 
-async def test_letter_is_replayed_and_the_audit_knows_who_from_where_and_why(
+async def test_replay_is_audited_with_actor_address_and_reason(
     client: TestClient, redis: Redis, letters: list[DeadLetter]
 ) -> None:
     status, done = await Program(client, Role.OPERATOR).post("/dead-letters/7/aa/replay", WHY)
@@ -158,21 +158,19 @@ async def test_letter_is_replayed_and_the_audit_knows_who_from_where_and_why(
     assert (told.actor, told.reason, told.detail["address"]) == ("robot", WHY["reason"], "127.0.0.1")
 
 
-async def test_letters_are_discarded_by_what_they_died_of(
-    client: TestClient, redis: Redis, letters: list[DeadLetter]
-) -> None:
+async def test_dead_letters_are_discarded_by_cause(client: TestClient, redis: Redis, letters: list[DeadLetter]) -> None:
     which = {"cause": "object_not_found", **WHY}
     assert await Program(client, Role.OPERATOR).post("/dead-letters/discard", which) == (200, {"count": 2})
     assert await DeadLetters(redis).get(7, "bb") is not None
 
 
-async def test_many_letters_are_not_settled_by_saying_nothing(client: TestClient, letters: list[DeadLetter]) -> None:
+async def test_bulk_action_without_a_filter_needs_all(client: TestClient, letters: list[DeadLetter]) -> None:
     operator = Program(client, Role.OPERATOR)
     assert (await operator.post("/dead-letters/discard", WHY))[0] == 422
     assert await operator.post("/dead-letters/discard", {"all": True, **WHY}) == (200, {"count": 3})
 
 
-async def test_of_another_portal_nothing_is_there_and_nothing_is_done(
+async def test_other_portals_are_not_found_and_not_changed(
     client: TestClient, redis: Redis, engine: AsyncEngine, letters: list[DeadLetter]
 ) -> None:
     await archive(redis, engine, record(1, event_key="ek", delivery_id="dk", portal_id=PORTAL))
@@ -208,7 +206,9 @@ async def test_audit_is_paged_by_a_cursor_and_a_link(client: TestClient, redis: 
     assert len(set(found)) == len(found) == 7
 
 
-async def test_events_deliveries_and_timeline_are_found(client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+async def test_events_deliveries_and_timeline_are_returned(
+    client: TestClient, redis: Redis, engine: AsyncEngine
+) -> None:
     one = record(1, event_key="ek", delivery_id="dk")
     await archive(redis, engine, one)
     program = Program(client, Role.VIEWER)
@@ -226,14 +226,14 @@ async def test_audit_is_exported_and_verified(client: TestClient, redis: Redis, 
     assert (await program.get("/audit/verify"))[1]["intact"] is True
 
 
-async def test_token_that_was_taken_back_opens_nothing_and_others_go_on(client: TestClient, redis: Redis) -> None:
+async def test_revoked_token_is_refused_and_others_still_work(client: TestClient, redis: Redis) -> None:
     stolen, other, admin = (Program(client, Role.ADMIN, name=name) for name in ("robot", "robot", "ada"))
     token_id = jwt.decode(stolen.headers["Authorization"].split()[1], options={"verify_signature": False})["jti"]
     assert await admin.post(f"/tokens/{token_id}/revoke", WHY) == (200, {"count": 1})
     with capture_logs() as lines:
         assert (await stolen.get("/queue"))[0] == 401
     assert [line["why"] for line in lines if line["event"] == "token_refused"] == [
-        "The token was taken back; `spokes token mint` makes a new one."
+        "The token was revoked. `spokes token mint` makes a new one."
     ]
     assert (await other.get("/queue"))[0] == 200
     *_, told = await recorded(redis)
@@ -241,7 +241,7 @@ async def test_token_that_was_taken_back_opens_nothing_and_others_go_on(client: 
     assert told.detail == {"token_id": token_id, "address": "127.0.0.1"}
 
 
-async def test_somebodys_sessions_are_ended_by_a_program(client: TestClient, redis: Redis) -> None:
+async def test_program_ends_the_sessions_of_an_account(client: TestClient, redis: Redis) -> None:
     visitor = await Visitor.come(client, Role.VIEWER)
     admin = Program(client, Role.ADMIN)
     assert await admin.post("/users/ada/logout", WHY) == (200, {"count": 1})
@@ -251,13 +251,13 @@ async def test_somebodys_sessions_are_ended_by_a_program(client: TestClient, red
     assert await admin.post("/users/ada/logout", WHY) == (200, {"count": 0})
 
 
-async def test_accounts_are_listed_without_what_opens_them(client: TestClient, redis: Redis) -> None:
+async def test_accounts_are_listed_without_credentials(client: TestClient, redis: Redis) -> None:
     await Users(redis).put("ada", [Role.VIEWER], [7], "correct horse battery")
     status, told = await Program(client, Role.ADMIN).get("/users")
     assert (status, told) == (200, [{"name": "ada", "roles": ["viewer"], "portals": [7], "password": True}])
 
 
-async def test_administrator_of_one_portal_touches_no_account_and_no_token(client: TestClient) -> None:
+async def test_admin_of_one_portal_cannot_manage_accounts_or_tokens(client: TestClient) -> None:
     visitor, program = await Visitor.come(client, Role.VIEWER), Program(client, Role.ADMIN, portals=[7])
     assert (await program.get("/users"))[0] == 403
     for path in ("/users/ada/logout", "/tokens/abc/revoke"):
@@ -265,7 +265,7 @@ async def test_administrator_of_one_portal_touches_no_account_and_no_token(clien
     assert (await visitor.get("/console/dead"))[0] == 200
 
 
-async def test_privacy_requests_are_told_to_the_officer(client: TestClient, engine: AsyncEngine) -> None:
+async def test_privacy_officer_sees_privacy_requests(client: TestClient, engine: AsyncEngine) -> None:
     await add_request(engine, ErasureRequest(PORTAL, "a" * 64, ("51",), Law.GDPR, "ada"))
     assert (await Program(client, Role.PRIVACY_OFFICER).get("/privacy-requests"))[1][0]["due_in_days"] >= 27
     assert (await Program(client, Role.OPERATOR).get("/privacy-requests"))[0] == 403
@@ -288,7 +288,7 @@ async def test_privacy_requests_are_told_to_the_officer(client: TestClient, engi
         ("/audit/export", {"format": "xml"}),
     ],
 )
-async def test_wrong_query_is_told_in_a_sentence_that_quotes_nothing(
+async def test_invalid_query_is_422_and_its_value_is_not_quoted(
     client: TestClient, path: str, query: dict[str, str]
 ) -> None:
     status, problem = await Program(client, Role.ADMIN).get(path, **query)
@@ -299,7 +299,7 @@ async def test_wrong_query_is_told_in_a_sentence_that_quotes_nothing(
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"{}", b'{"reason":" "}', b'{"reason":"x","more":1}', b'{"reason":"\\u0000"}']
 )
-async def test_act_without_a_proper_reason_is_not_done(
+async def test_action_without_a_valid_reason_is_refused(
     client: TestClient, redis: Redis, letters: list[DeadLetter], body: bytes
 ) -> None:
     headers = {**Program(client, Role.ADMIN).headers, "Content-Type": "application/json"}
@@ -311,7 +311,7 @@ async def test_act_without_a_proper_reason_is_not_done(
 @pytest.mark.parametrize(
     "which", [{"portal_id": False}, {"portal_id": "7"}, {"all": "yes"}, {"all": 1}, {"keys": "aa"}]
 )
-async def test_what_is_no_number_is_not_taken_for_one(
+async def test_body_types_are_checked_strictly(
     client: TestClient, redis: Redis, letters: list[DeadLetter], which: dict[str, object]
 ) -> None:
     assert (await Program(client, Role.ADMIN).post("/dead-letters/discard", {**which, **WHY}))[0] == 422
@@ -319,7 +319,7 @@ async def test_what_is_no_number_is_not_taken_for_one(
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/queue", "/dead-letters/replay"])
-async def test_no_such_address_and_no_such_method_are_problems_with_an_id(client: TestClient, path: str) -> None:
+async def test_unknown_path_and_method_are_problems_with_the_request_id(client: TestClient, path: str) -> None:
     async with client.delete(PREFIX + path, headers={"X-Request-Id": "0123456789abcdef"}) as answer:
         assert answer.status == (404 if path == "/nowhere" else 405)
         assert ("Allow" in answer.headers) == (answer.status == 405)
@@ -335,9 +335,7 @@ async def test_body_too_large_is_a_problem(client: TestClient) -> None:
         assert (answer.status, answer.content_type) == (413, "application/problem+json")
 
 
-async def test_fault_of_ours_is_a_problem_that_tells_nothing(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_internal_error_is_a_problem_without_details(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fails(*_: object) -> None:
         raise RuntimeError(HIDDEN)
 
@@ -347,7 +345,7 @@ async def test_fault_of_ours_is_a_problem_that_tells_nothing(
     assert HIDDEN not in str(problem)
 
 
-async def test_form_is_not_taken_for_json(client: TestClient, letters: list[DeadLetter]) -> None:
+async def test_form_body_is_415(client: TestClient, letters: list[DeadLetter]) -> None:
     headers = Program(client, Role.ADMIN).headers
     async with client.post(f"{PREFIX}/dead-letters/7/aa/discard", data={"reason": "x"}, headers=headers) as answer:
         assert answer.status == 415
@@ -367,9 +365,7 @@ async def test_nothing_changes_on_get(client: TestClient, redis: Redis, letters:
     assert await held() == before
 
 
-async def test_one_request_too_many_a_minute_is_refused_for_that_actor_only(
-    environ: dict[str, str], redis: Redis
-) -> None:
+async def test_rate_limit_is_per_actor(environ: dict[str, str], redis: Redis) -> None:
     settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, "CONSOLE_RATE_LIMIT": "5"})
     async with TestClient(TestServer(create_app(settings))) as client:
         often, other = Program(client, Role.VIEWER), Program(client, Role.VIEWER, name="other")
@@ -379,7 +375,7 @@ async def test_one_request_too_many_a_minute_is_refused_for_that_actor_only(
         assert (await other.get("/queue"))[0] == 200
 
 
-async def test_scripts_of_listed_origins_only_may_call(client: TestClient) -> None:
+async def test_cors_headers_are_set_only_for_listed_origins(client: TestClient) -> None:
     for origin, allowed in (("https://ours.example", "https://ours.example"), ("https://evil.example", None)):
         headers = {**Program(client, Role.VIEWER).headers, "Origin": origin}
         async with client.get(f"{PREFIX}/queue", headers=headers) as answer:
@@ -387,7 +383,7 @@ async def test_scripts_of_listed_origins_only_may_call(client: TestClient) -> No
             assert "Access-Control-Allow-Credentials" not in answer.headers
 
 
-def test_description_names_every_route_its_permission_and_each_thing_it_refers_to() -> None:
+def test_openapi_document_has_every_route_and_every_referenced_schema() -> None:
     told = document(ROUTES)
     text = orjson.dumps(told).decode()
     paths = told["paths"]
@@ -400,7 +396,7 @@ def test_description_names_every_route_its_permission_and_each_thing_it_refers_t
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv"])
-async def test_export_is_of_a_media_type_that_the_description_names(client: TestClient, form: str) -> None:
+async def test_export_has_a_media_type_of_the_openapi_document(client: TestClient, form: str) -> None:
     told: Any = document(ROUTES)
     named = told["paths"][f"{PREFIX}/audit/export"]["get"]["responses"]["200"]["content"]
     headers = Program(client, Role.ADMIN).headers
@@ -408,6 +404,6 @@ async def test_export_is_of_a_media_type_that_the_description_names(client: Test
         assert answer.content_type in named
 
 
-async def test_program_reads_the_description_without_a_token(client: TestClient) -> None:
+async def test_openapi_document_needs_no_token(client: TestClient) -> None:
     async with client.get(f"{PREFIX}/openapi.json") as answer:
         assert orjson.loads(await answer.read())["openapi"] == "3.1.0"

@@ -115,7 +115,7 @@ NEEDS_MORE = {f"{PREFIX}/dead-letters/{verb}" for verb in ("replay", "discard")}
 
 @API.parametrize()
 @BOUNDS
-def test_api_is_as_it_is_described(case: schemathesis.Case, served: Served) -> None:
+def test_api_conforms_to_its_openapi_document(case: schemathesis.Case, served: Served) -> None:
     checks = [one for one in CHECKS if one is not positive_data_acceptance or case.path not in NEEDS_MORE]
     headers = {"Authorization": f"Bearer {served.token}"}
     case.call_and_validate(base_url=served.url, headers=headers, checks=checks, timeout=30)

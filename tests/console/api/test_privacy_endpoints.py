@@ -63,7 +63,7 @@ async def post(
 
 
 @pytest.mark.parametrize("by", ["id", "address"])
-async def test_erasure_is_asked_for_and_a_worker_ends_it(
+async def test_requested_erasure_is_completed_by_a_worker(
     client: TestClient, redis: Redis, hubspot: Simulator, contact_id: str, by: str
 ) -> None:
     body = {"portal_id": PORTAL, "contact": contact_id if by == "id" else EMAIL, "law": "ccpa", **WHY}
@@ -83,7 +83,7 @@ async def test_erasure_is_asked_for_and_a_worker_ends_it(
     assert (told["request"]["state"], told["request"]["object_ids"]) == ("done", [])
 
 
-async def test_who_asked_for_it_from_where_and_why_stands_in_the_audit(
+async def test_erasure_request_is_audited_with_actor_address_and_reason(
     client: TestClient, redis: Redis, contact_id: str
 ) -> None:
     await post(client, "/privacy-requests", {"portal_id": PORTAL, "contact": EMAIL, **WHY})
@@ -93,9 +93,7 @@ async def test_who_asked_for_it_from_where_and_why_stands_in_the_audit(
     assert EMAIL not in str(told)
 
 
-async def test_what_is_held_on_somebody_is_shown_and_the_audit_knows(
-    client: TestClient, redis: Redis, contact_id: str
-) -> None:
+async def test_export_of_a_person_is_returned_and_audited(client: TestClient, redis: Redis, contact_id: str) -> None:
     status, document = await post(client, "/privacy-exports", {"portal_id": PORTAL, "contact": EMAIL, **WHY})
     assert (status, document["hubspot"]["contact"]["properties"]["email"]) == (200, EMAIL)
     [told] = await recorded(redis)
@@ -106,13 +104,15 @@ async def test_what_is_held_on_somebody_is_shown_and_the_audit_knows(
 
 @pytest.mark.parametrize("path", ["/privacy-requests", "/privacy-exports"])
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.OPERATOR])
-async def test_others_may_not(client: TestClient, redis: Redis, contact_id: str, path: str, role: Role) -> None:
+async def test_other_roles_are_refused(
+    client: TestClient, redis: Redis, contact_id: str, path: str, role: Role
+) -> None:
     assert (await post(client, path, {"portal_id": PORTAL, "contact": contact_id, **WHY}, role))[0] == 403
     assert await recorded(redis) == []
 
 
 @pytest.mark.parametrize("path", ["/privacy-requests", "/privacy-exports"])
-async def test_somebody_of_a_portal_that_is_not_the_askers_or_not_the_tokens_is_not_there(
+async def test_person_of_a_portal_outside_the_actors_or_our_tokens_is_404(
     client: TestClient, redis: Redis, hubspot: Simulator, contact_id: str, path: str
 ) -> None:
     body = {"contact": contact_id, **WHY}
@@ -133,7 +133,7 @@ async def test_somebody_of_a_portal_that_is_not_the_askers_or_not_the_tokens_is_
     ],
     ids=["nobody's address", "no reason", "a blank reason", "no id", "no portal"],
 )
-async def test_what_leads_to_nobody_or_gives_no_reason_is_not_done(
+async def test_request_without_a_person_or_reason_is_refused(
     client: TestClient, redis: Redis, contact_id: str, path: str, body: dict[str, object], status: int
 ) -> None:
     found, problem = await post(client, path, body)
@@ -142,14 +142,16 @@ async def test_what_leads_to_nobody_or_gives_no_reason_is_not_done(
     assert await recorded(redis) == []
 
 
-async def test_token_that_hubspot_refuses_begins_nothing(client: TestClient, redis: Redis, hubspot: Simulator) -> None:
+async def test_privacy_request_with_a_refused_hubspot_token_is_503(
+    client: TestClient, redis: Redis, hubspot: Simulator
+) -> None:
     hubspot.portal.token_state = TokenState.REVOKED
     status, problem = await post(client, "/privacy-requests", {"portal_id": PORTAL, "contact": "51", **WHY})
     assert (status, problem["type"]) == (503, "urn:spokes:problem:hubspot_unavailable")
     assert await recorded(redis) == []
 
 
-async def test_without_hubspot_nothing_is_begun(environ: dict[str, str], redis: Redis) -> None:
+async def test_privacy_request_without_hubspot_is_503(environ: dict[str, str], redis: Redis) -> None:
     nobody = {"HUBSPOT_API_URL": "http://127.0.0.1:9", "CONSOLE_KEY": KEY}
     async with TestClient(TestServer(create_app(Settings.from_env({**environ, **nobody})))) as client:
         status, problem = await post(client, "/privacy-requests", {"portal_id": PORTAL, "contact": "51", **WHY})

@@ -47,19 +47,19 @@ async def house(environ: dict[str, str]) -> AsyncIterator[House]:
         await wire.close()
 
 
-async def test_token_of_the_provider_says_who_with_which_roles(house: House) -> None:
+async def test_provider_token_gives_name_roles_and_portals(house: House) -> None:
     actor = await verify_bearer_token(house.idp.token(), house.settings, house.provider)
     assert (actor.name, actor.roles, actor.portals) == ("oidc:ada@example.com", {Role.OPERATOR}, None)
 
 
-async def test_our_own_tokens_are_believed_beside_those_of_the_provider(house: House) -> None:
+async def test_our_own_tokens_are_accepted_beside_provider_tokens(house: House) -> None:
     actor = await verify_bearer_token(
         ApiTokens.from_settings(house.settings).mint("robot", [Role.VIEWER]).token, house.settings, house.provider
     )
     assert (actor.name, house.idp.asked) == ("robot", [])
 
 
-async def test_token_for_several_audiences_is_for_us_too(house: House) -> None:
+async def test_token_for_several_audiences_is_accepted(house: House) -> None:
     token = house.idp.token(aud=["another", house.settings.oidc_audience])
     assert (await verify_bearer_token(token, house.settings, house.provider)).roles == {Role.OPERATOR}
 
@@ -118,12 +118,12 @@ async def test_keys_are_fetched_once_for_many_tokens(house: House) -> None:
     assert house.idp.asked == ["discovery", "keys"]
 
 
-async def test_unknown_keys_do_not_make_us_ask_again_and_again(house: House) -> None:
+async def test_unknown_key_ids_do_not_refetch_the_keys(house: House) -> None:
     assert [await house.refuses(house.idp.token(SECOND, kid=f"k{number}")) for number in range(20)] == [401] * 20
     assert house.idp.asked == ["discovery", "keys"]
 
 
-async def test_new_key_is_seen_once_it_is_time_and_an_old_one_is_gone(
+async def test_rotated_key_is_fetched_after_the_interval_and_the_old_one_refused(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await verify_bearer_token(house.idp.token(), house.settings, house.provider)
@@ -139,7 +139,7 @@ async def test_new_key_is_seen_once_it_is_time_and_an_old_one_is_gone(
     [{"keys": "none"}, {}, []],
     ids=["no list", "no keys", "no object"],
 )
-async def test_document_of_keys_that_is_none_is_a_provider_that_does_not_answer(house: House, document: Any) -> None:
+async def test_malformed_key_document_is_503(house: House, document: Any) -> None:
     house.idp.jwks = document
     assert await house.refuses(house.idp.token()) == 503
 
@@ -154,19 +154,17 @@ async def test_document_of_keys_that_is_none_is_a_provider_that_does_not_answer(
     ],
     ids=["another issuer", "keys in clear", "keys from a file", "nonsense"],
 )
-async def test_provider_that_says_something_unsafe_of_itself_is_not_believed(
-    house: House, told: dict[str, object]
-) -> None:
+async def test_unsafe_discovery_document_is_503(house: House, told: dict[str, object]) -> None:
     house.idp.discovery = told
     assert await house.refuses(house.idp.token()) == 503
 
 
-async def test_redirect_is_not_followed_to_the_keys(house: House) -> None:
+async def test_redirect_of_the_key_document_is_not_followed(house: House) -> None:
     house.idp.moved = True
     assert await house.refuses(house.idp.token()) == 503
 
 
-async def test_provider_that_is_away_is_503_and_known_keys_go_on(house: House) -> None:
+async def test_unavailable_provider_is_503_unless_the_keys_are_cached(house: House) -> None:
     token = house.idp.token()
     await verify_bearer_token(token, house.settings, house.provider)
     await house.idp.server.close()
@@ -175,7 +173,7 @@ async def test_provider_that_is_away_is_503_and_known_keys_go_on(house: House) -
     assert await house.refuses(token) == 503
 
 
-def test_keys_of_another_kind_or_for_another_use_sign_nothing() -> None:
+def test_keys_of_another_type_or_use_are_ignored() -> None:
     good = {**jwt.algorithms.RSAAlgorithm.to_jwk(FIRST.public_key(), as_dict=True), "kid": "good"}
     others = [
         {**good, "kid": "encrypts", "use": "enc"},
@@ -189,7 +187,7 @@ def test_keys_of_another_kind_or_for_another_use_sign_nothing() -> None:
     assert set(usable_keys([good, *others])) == {"good"}
 
 
-async def test_key_too_short_to_be_safe_signs_nothing(house: House) -> None:
+async def test_key_that_is_too_short_is_refused(house: House) -> None:
     short = generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - that it is too short is what the test is about
     house.idp.keys = {"first": short}
     with pytest.warns(jwt.warnings.InsecureKeyLengthWarning):
@@ -211,14 +209,14 @@ class Source:
         return self.fetched * 1000
 
 
-async def test_what_is_kept_is_fetched_anew_when_it_is_old() -> None:
+async def test_cached_value_is_fetched_again_when_it_is_old() -> None:
     source = Source()
     assert [await source.kept.get() for _ in range(3)] == [1000] * 3
     source.now = 601
     assert await source.kept.get() == 2000
 
 
-async def test_what_is_kept_outlives_a_source_that_is_away_for_an_hour() -> None:
+async def test_cached_value_is_used_for_an_hour_while_fetches_fail() -> None:
     source = Source()
     await source.kept.get()
     source.away, source.now = True, 3500
@@ -228,7 +226,7 @@ async def test_what_is_kept_outlives_a_source_that_is_away_for_an_hour() -> None
         await source.kept.get()
 
 
-async def test_source_that_fails_is_not_asked_by_everybody() -> None:
+async def test_failed_fetch_is_not_repeated_by_every_caller() -> None:
     source = Source()
     source.away = True
     for _ in range(10):
@@ -247,16 +245,16 @@ def made(claims: dict[str, object], **given: str) -> tuple[str, set[Role], froze
     return actor.name, set(actor.roles), actor.portals
 
 
-def test_verified_address_gives_a_role_in_whatever_case_it_is_written() -> None:
+def test_verified_email_gives_its_role_regardless_of_case() -> None:
     assert made({"email": "ADA@x.org", "email_verified": True}) == ("oidc:ADA@x.org", {Role.ADMIN}, None)
 
 
 @pytest.mark.parametrize("word", [False, None, "true", 1])
-def test_address_that_nobody_verified_gives_nothing(word: object) -> None:
+def test_unverified_email_gives_no_role(word: object) -> None:
     assert made({"email": "ada@x.org", "email_verified": word}) == ("oidc:7", set(), None)
 
 
-def test_who_has_no_role_of_ours_gets_none() -> None:
+def test_unmapped_claim_values_give_no_role() -> None:
     assert made({"roles": ["admin", "viewer", "opsx", 7, None, {"ops": 1}]})[1] == set()
 
 
@@ -264,16 +262,16 @@ def test_several_groups_give_several_roles() -> None:
     assert made({"roles": "ops dpo"})[1] == {Role.OPERATOR, Role.PRIVACY_OFFICER}
 
 
-def test_roles_are_found_deep_in_a_claim_or_under_a_name_with_dots() -> None:
+def test_roles_are_read_from_a_nested_claim_or_a_name_with_dots() -> None:
     assert made({"realm_access": {"roles": ["ops"]}}, OIDC_ROLES_CLAIM="realm_access.roles")[1] == {Role.OPERATOR}
     assert made({"https://x.org/roles": ["dpo"]}, OIDC_ROLES_CLAIM="https://x.org/roles")[1] == {Role.PRIVACY_OFFICER}
 
 
 @pytest.mark.parametrize("told", [{}, {"portals": None}, {"portals": "all"}, {"portals": True}, {"portals": [-7, "x"]}])
-def test_without_a_portal_in_the_claim_that_is_asked_for_none_is_seen(told: dict[str, object]) -> None:
+def test_portal_claim_without_portal_ids_gives_no_portal(told: dict[str, object]) -> None:
     assert made(told, OIDC_PORTALS_CLAIM="portals")[2] == frozenset()
 
 
 @pytest.mark.parametrize("told", [[7, "8"], "7 8"])
-def test_portals_of_the_claim_are_seen(told: object) -> None:
+def test_portal_claim_gives_its_portals(told: object) -> None:
     assert made({"portals": told}, OIDC_PORTALS_CLAIM="portals")[2] == {7, 8}

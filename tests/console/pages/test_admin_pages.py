@@ -38,7 +38,7 @@ async def client(environ: dict[str, str], redis: Redis, engine: AsyncEngine) -> 
 
 
 class TestAudit:
-    async def test_empty_one_is_explained(self, client: TestClient) -> None:
+    async def test_empty_audit_is_explained(self, client: TestClient) -> None:
         status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/audit")
         assert (status, "The audit is empty" in page) == (200, True)
 
@@ -50,7 +50,9 @@ class TestAudit:
         assert "<script>a" not in page
         assert "<img src=x" not in page
 
-    async def test_pages_lead_through_all_of_them(self, client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+    async def test_cursors_lead_through_all_records(
+        self, client: TestClient, redis: Redis, engine: AsyncEngine
+    ) -> None:
         await archive(redis, engine, *(record(number) for number in range(120)))
         visitor, seen_rows, query = await Visitor.come(client, Role.VIEWER), 0, ""
         for _ in range(3):
@@ -63,16 +65,16 @@ class TestAudit:
     @pytest.mark.parametrize(
         ("query", "told"),
         [
-            ({"since": "yesterday"}, "Since is no time; try 2026-11-23, 2026-11-23T14:00, 2h or 7d."),
-            ({"portal_id": "9" * 30}, "Portal id is no number."),
-            ({"action": EVIL}, "Action is none there is."),
-            ({"outcome": "lost"}, "Outcome is none there is."),
+            ({"since": "yesterday"}, "Since is not a time; try 2026-11-23, 2026-11-23T14:00, 2h or 7d."),
+            ({"portal_id": "9" * 30}, "Portal id is not a number."),
+            ({"action": EVIL}, "Action is not a known value."),
+            ({"outcome": "lost"}, "Outcome is not a known value."),
         ],
     )
-    def test_wrong_filter_is_told_in_a_sentence(self, query: dict[str, str], told: str) -> None:
+    def test_invalid_filter_is_explained(self, query: dict[str, str], told: str) -> None:
         assert parse_filters(query)[1] == [told]
 
-    async def test_another_portals_records_are_not_there(
+    async def test_records_of_other_portals_are_not_shown(
         self, client: TestClient, redis: Redis, engine: AsyncEngine
     ) -> None:
         await archive(redis, engine, record(1))
@@ -82,7 +84,7 @@ class TestAudit:
         assert "The chain" not in page
 
     @pytest.mark.parametrize("form", ["jsonl", "csv"])
-    async def test_export_streams_what_matches(
+    async def test_export_streams_the_matching_records(
         self, client: TestClient, redis: Redis, engine: AsyncEngine, form: str
     ) -> None:
         await archive(redis, engine, *(record(number) for number in range(1_100)))
@@ -95,7 +97,7 @@ class TestAudit:
     @pytest.mark.parametrize(
         ("role", "query", "status"), [(Role.VIEWER, {}, 403), (Role.ADMIN, {"format": "xml"}, 422)]
     )
-    async def test_export_that_may_not_or_cannot_be_is_refused(
+    async def test_export_without_permission_or_of_an_unknown_format_is_refused(
         self, client: TestClient, role: Role, query: dict[str, str], status: int
     ) -> None:
         assert (await (await Visitor.come(client, role)).get("/console/audit/export", **query))[0] == status
@@ -109,9 +111,9 @@ class TestAudit:
 
 
 class TestPrivacy:
-    async def test_nobody_who_waits_is_explained(self, client: TestClient) -> None:
+    async def test_empty_privacy_page_is_explained(self, client: TestClient) -> None:
         _, page = await (await Visitor.come(client, Role.PRIVACY_OFFICER)).get("/console/privacy")
-        assert "Nobody waits" in page
+        assert "There are no open requests" in page
 
     async def test_due_late_and_done_requests_are_shown(self, client: TestClient, engine: AsyncEngine) -> None:
         day = 86_400_000
@@ -145,12 +147,12 @@ class TestSettings:
         assert (await (await Visitor.come(client, Role.VIEWER)).get("/console/settings"))[0] == 403
 
 
-async def test_nobody_is_sent_to_the_login(client: TestClient) -> None:
+async def test_pages_without_a_session_redirect_to_the_login(client: TestClient) -> None:
     for path in ("", "/object", "/dead", "/audit", "/privacy", "/settings", "/now/live"):
         async with client.get("/console" + path, allow_redirects=False) as answer:
             assert (answer.status, answer.headers.get("Location")) == (303, "/console/login")
 
 
-async def test_pages_offer_only_what_a_role_may(client: TestClient) -> None:
+async def test_navigation_has_only_the_pages_of_the_role(client: TestClient) -> None:
     _, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
     assert [name for name in ("Audit", "Privacy", "Settings") if f">{name}</a>" in page] == ["Audit"]

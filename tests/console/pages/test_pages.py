@@ -64,7 +64,7 @@ class TestDrawing:
     def test_axis_ends_on_a_round_number(self, value: float, top: float) -> None:
         assert round_up(value) == top
 
-    def test_highest_value_is_drawn_inside(self) -> None:
+    def test_highest_value_is_inside_the_chart(self) -> None:
         assert draw_chart([0, 10], [5, 5]).lines == ("M0.00,100.00 L100.00,0.00", "M0.00,50.00 L100.00,50.00")
 
     @pytest.mark.parametrize(
@@ -78,19 +78,19 @@ class TestDrawing:
             (90_000, "1 d 1 h"),
         ],
     )
-    def test_length_of_time_is_told_in_two_units(self, seconds: float | None, told: str) -> None:
+    def test_duration_is_shown_in_two_units(self, seconds: float | None, told: str) -> None:
         assert duration(seconds) == told
 
-    def test_large_counts_are_whole_and_small_ones_exact(self) -> None:
+    def test_small_counts_have_a_decimal_and_large_ones_none(self) -> None:
         assert [count(0), count(1.25), count(12_345.6)] == ["0", "1.2", "12,346"]
 
 
 class TestNow:
-    async def test_it_stands_without_any_data(self, client: TestClient) -> None:
+    async def test_page_works_without_any_data(self, client: TestClient) -> None:
         status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
         assert status == 200
-        assert "No alert stands" in page
-        assert "A worker notes once a minute" in page
+        assert "No active alerts" in page
+        assert "A worker stores the counts once a minute" in page
 
     async def test_rates_are_drawn(self, client: TestClient, redis: Redis) -> None:
         for at in range(3):
@@ -100,9 +100,9 @@ class TestNow:
         _, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
         assert 'class="line in" d="M0.00,' in page
 
-    async def test_who_sees_some_portals_only_is_told_no_rates(self, client: TestClient) -> None:
+    async def test_rates_are_hidden_from_actors_of_some_portals(self, client: TestClient) -> None:
         _, page = await (await Visitor.come(client, Role.VIEWER, portals=[7])).get("/console")
-        assert "Counts carry no portal" in page
+        assert "Counts have no portal" in page
 
     async def test_alert_is_shown_escaped(self, client: TestClient, redis: Redis) -> None:
         await redis.hset("spokes:alerts", f"{EVIL}:of", orjson.dumps({"since": 1, "portal_id": 7}))
@@ -110,7 +110,7 @@ class TestNow:
         assert "alert(1)" in seen(page)
         assert "<script>a" not in page
 
-    async def test_live_parts_are_streamed_with_every_guard_and_end_with_the_session(self, client: TestClient) -> None:
+    async def test_live_stream_has_security_headers_and_ends_with_the_session(self, client: TestClient) -> None:
         visitor = await Visitor.come(client, Role.VIEWER)
         async with client.get("/console/now/live", headers={"Cookie": f"{COOKIE}={visitor.cookie}"}) as answer:
             assert answer.content_type == "text/event-stream"
@@ -122,29 +122,29 @@ class TestNow:
         assert "Backlog" in orjson.loads(data.removeprefix(b"data: "))["figures"]
         assert rest == b"\n"
 
-    async def test_streams_end_when_the_process_does(self, client: TestClient) -> None:
+    async def test_live_streams_end_at_shutdown(self, client: TestClient) -> None:
         visitor = await Visitor.come(client, Role.VIEWER)
         async with client.get("/console/now/live", headers={"Cookie": f"{COOKIE}={visitor.cookie}"}) as answer:
             await answer.content.readuntil(b"\n\n")
             await client.server.app.shutdown()
             assert await answer.content.read() == b""
 
-    async def test_store_of_counts_that_is_away_is_told(self, client: TestClient) -> None:
+    async def test_unavailable_redis_is_503(self, client: TestClient) -> None:
         client.server.app[DASHBOARD_CACHE].get = away
         status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console")
         assert (status, "Redis does not answer" in page) == (503, True)
 
 
 class TestObject:
-    async def test_it_says_what_to_type_before_anything_is_asked(self, client: TestClient) -> None:
+    async def test_empty_search_explains_the_page(self, client: TestClient) -> None:
         status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object")
         assert status == 200
-        assert "leaves only a count" in page
+        assert "keeps only a count" in page
 
-    async def test_what_names_no_object_is_told_and_shown_escaped(self, client: TestClient) -> None:
+    async def test_invalid_reference_is_explained_and_escaped(self, client: TestClient) -> None:
         status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object", q=EVIL)
         assert status == 422
-        assert "That names no CRM object" in page
+        assert "This is not a reference to a CRM object" in page
         assert "<script>a" not in page
         assert "<img src=x" not in page
 
@@ -158,7 +158,9 @@ class TestObject:
         assert "Wrote to HubSpot: contacts.update (&lt;script&gt;" in page
         assert "<script>a" not in page
 
-    async def test_older_records_are_a_page_away(self, client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
+    async def test_older_records_are_on_the_next_page(
+        self, client: TestClient, redis: Redis, engine: AsyncEngine
+    ) -> None:
         await archive(redis, engine, *(record(1, id=f"{at:04}", at=1_000 + at) for at in range(201)))
         viewer = await Visitor.come(client, Role.VIEWER)
         _, first = await viewer.get("/console/object", q="318845120001")
@@ -167,7 +169,7 @@ class TestObject:
         assert [page.count("<time") for page in (first, second)] == [200, 1]
         assert ["Older records" in page for page in (first, second)] == [True, False]
 
-    async def test_address_that_somebody_edited_leads_to_the_newest(
+    async def test_edited_cursor_redirects_to_the_newest_records(
         self, client: TestClient, redis: Redis, engine: AsyncEngine
     ) -> None:
         await archive(redis, engine, record(1))
@@ -175,25 +177,25 @@ class TestObject:
         status, _ = await viewer.get("/console/object", q="318845120001", after="x")
         assert status == 302
 
-    async def test_another_portals_object_is_not_there(
+    async def test_object_of_another_portal_is_not_shown(
         self, client: TestClient, redis: Redis, engine: AsyncEngine
     ) -> None:
         await archive(redis, engine, record(1))
         _, page = await (await Visitor.come(client, Role.VIEWER, portals=[7])).get("/console/object", q="318845120001")
-        assert "Nothing is known of it" in page
+        assert "No records of this object" in page
 
-    async def test_without_a_migrated_store_it_is_told_and_no_traceback(self, client: TestClient) -> None:
+    async def test_unmigrated_store_is_503_with_advice(self, client: TestClient) -> None:
         status, page = await (await Visitor.come(client, Role.VIEWER)).get("/console/object", q="318845120001")
         assert status == 503
         assert "spokes doctor" in page
 
 
 class TestDeadLetters:
-    async def test_none_is_explained(self, client: TestClient) -> None:
+    async def test_empty_list_is_explained(self, client: TestClient) -> None:
         _, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
-        assert "No event is stuck" in page
+        assert "There are no dead letters" in page
 
-    async def test_they_are_grouped_and_escaped_and_show_no_value(self, client: TestClient, redis: Redis) -> None:
+    async def test_dead_letters_are_grouped_escaped_and_without_values(self, client: TestClient, redis: Redis) -> None:
         for number in (1, 2):
             await died(redis, number, reason=EVIL, propertyName=EVIL, propertyValue="hidden-value")
         status, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
@@ -202,7 +204,7 @@ class TestDeadLetters:
         assert "<script>a" not in page
         assert "hidden-value" not in page
 
-    async def test_viewer_is_offered_no_act_and_refused_one(self, client: TestClient, redis: Redis) -> None:
+    async def test_viewer_sees_no_actions_and_is_refused(self, client: TestClient, redis: Redis) -> None:
         letter = await died(redis, 1)
         viewer = await Visitor.come(client, Role.VIEWER)
         _, page = await viewer.get("/console/dead")
@@ -211,7 +213,7 @@ class TestDeadLetters:
         assert await DeadLetters(redis).get(PORTAL, letter.entry.key) is not None
 
     @pytest.mark.parametrize(("verb", "outcome"), [("replay", "replayed"), ("discard", "discarded")])
-    async def test_chosen_ones_are_settled_with_actor_reason_and_address(
+    async def test_selected_letters_are_settled_and_audited(
         self, client: TestClient, redis: Redis, verb: str, outcome: str
     ) -> None:
         first, second, third = [await died(redis, number) for number in (1, 2, 3)]
@@ -225,7 +227,7 @@ class TestDeadLetters:
         }
         assert [letter.entry.key async for letter in DeadLetters(redis).list(PORTAL)] == [third.entry.key]
 
-    async def test_all_of_a_cause_are_settled_at_once(self, client: TestClient, redis: Redis) -> None:
+    async def test_all_letters_of_a_cause_are_settled_at_once(self, client: TestClient, redis: Redis) -> None:
         for number in range(1, 121):
             await died(redis, number)
         other = await died(redis, 200, reason="rate_limited")
@@ -243,7 +245,7 @@ class TestDeadLetters:
             ({"reason": "x"}, {"site": "cross-site"}, 403),
         ],
     )
-    async def test_without_reason_choice_token_or_site_nothing_is_done(
+    async def test_action_without_reason_selection_csrf_token_or_same_origin_is_refused(
         self, client: TestClient, redis: Redis, form: dict[str, str], given: dict[str, str], status: int
     ) -> None:
         letter = await died(redis, 1)
@@ -252,12 +254,12 @@ class TestDeadLetters:
         assert answer.status == status
         assert await DeadLetters(redis).get(PORTAL, letter.entry.key) is not None
 
-    async def test_another_portals_letters_are_not_there(self, client: TestClient, redis: Redis) -> None:
+    async def test_letters_of_another_portal_are_not_found(self, client: TestClient, redis: Redis) -> None:
         letter = await died(redis, 1)
         operator = await Visitor.come(client, Role.OPERATOR, portals=[7])
         (_, page), (status, _) = await operator.get("/console/dead"), await operator.get(address(letter))
         answer = await operator.post("/console/dead/discard", {"letter": named(letter), "reason": "x"})
-        assert ("No event is stuck" in page, status, answer.status) == (True, 404, 422)
+        assert ("There are no dead letters" in page, status, answer.status) == (True, 404, 422)
 
     async def test_value_is_masked_until_it_is_revealed_and_audited(self, client: TestClient, redis: Redis) -> None:
         letter = await died(redis, 1, propertyValue="<b>hidden-value</b>")
@@ -271,27 +273,27 @@ class TestDeadLetters:
         assert "hidden" not in str(told)
 
     @pytest.mark.parametrize(("role", "reason", "status"), [(Role.OPERATOR, "x", 403), (Role.ADMIN, " ", 422)])
-    async def test_value_needs_role_and_reason(
+    async def test_reveal_needs_role_and_reason(
         self, client: TestClient, redis: Redis, role: Role, reason: str, status: int
     ) -> None:
         letter = await died(redis, 1, propertyValue="hidden-value")
         answer = await (await Visitor.come(client, role)).post(address(letter) + "/reveal", {"reason": reason})
         assert (answer.status, "hidden-value" in await answer.text()) == (status, False)
 
-    async def test_many_are_shown_in_part(self, client: TestClient, redis: Redis) -> None:
+    async def test_long_lists_show_the_newest_letters(self, client: TestClient, redis: Redis) -> None:
         for number in range(1, 301):
             await died(redis, number)
         _, page = await (await Visitor.come(client, Role.OPERATOR)).get("/console/dead")
-        assert "The newest 50 of them" in page
+        assert "Newest 50" in page
         assert page.count('name="letter"') == 50
 
 
-async def test_files_are_a_closed_list(client: TestClient) -> None:
+async def test_only_listed_assets_are_served(client: TestClient) -> None:
     async with client.get("/console/static/..%2Fnow.py") as other, client.get("/console/static/console.css") as style:
         assert (other.status, style.status, style.content_type) == (404, 200, "text/css")
 
 
-async def test_browser_that_has_a_file_is_told_so(client: TestClient) -> None:
+async def test_cached_asset_is_304(client: TestClient) -> None:
     async with client.get("/console/static/live.js") as first:
         tag = first.headers["ETag"]
     async with client.get("/console/static/live.js", headers={"If-None-Match": tag}) as again:
@@ -307,7 +309,7 @@ PAGES = {
 
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("path", PAGES)
-async def test_each_page_is_for_its_roles(
+async def test_each_page_is_open_to_its_roles_only(
     client: TestClient, engine: AsyncEngine, redis: Redis, path: str, role: Role
 ) -> None:
     await archive(redis, engine)
@@ -324,7 +326,7 @@ ACTS = {
 
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("path", ACTS)
-async def test_each_act_is_for_its_roles(
+async def test_each_action_is_open_to_its_roles_only(
     client: TestClient, engine: AsyncEngine, redis: Redis, path: str, role: Role
 ) -> None:
     await archive(redis, engine)

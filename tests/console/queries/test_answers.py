@@ -92,19 +92,19 @@ class TestReference:
             ("https://app.hubspot.com/contacts/7/deal/9/", Reference("9", "deal", 7)),
         ],
     )
-    def test_object_is_named_by_id_or_link(self, text: str, reference: Reference) -> None:
+    def test_reference_is_an_id_or_a_link(self, text: str, reference: Reference) -> None:
         assert Reference.from_text(text) == reference
 
     @pytest.mark.parametrize(
         "text", ["", "ada@example.com", "<script>", "https://evil.example/contacts/7/deal/9", "9" * 30]
     )
-    def test_what_names_none_is_refused(self, text: str) -> None:
+    def test_text_that_is_no_reference_is_refused(self, text: str) -> None:
         with pytest.raises(AmbiguousReference):
             Reference.from_text(text)
 
 
 class TestTimeline:
-    async def test_it_goes_from_the_door_to_the_write(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_timeline_goes_from_receipt_to_write(self, redis: Redis, store: AsyncEngine) -> None:
         head = {"received": 2, "admitted": 1, "duplicate": 0, "ignored": {"deal.deletion": 1}, "set_aside": 0}
         write = {"method": "contacts.update", "properties": ["phone"], "ok": True}
         await tell(
@@ -123,11 +123,11 @@ class TestTimeline:
             "Gave up: now a dead letter: invalid request (EMAIL_INVALID)",
             "Processed",
             "Wrote to HubSpot: contacts.update (phone)",
-            "Failed; will be tried again: HubSpot's rate limit was reached (429); next try after 2 s",
-            "Received a delivery of 2: 1 admitted, 1 deal.deletion ignored, for no handler claims it",
+            "Failed; will be retried: HubSpot's rate limit was reached (429); next try after 2 s",
+            "Received a delivery of 2: 1 admitted, 1 deal.deletion ignored: no handler is registered",
         ]
 
-    async def test_what_is_not_archived_yet_stands_in_it_once(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_unarchived_record_is_included_once(self, redis: Redis, store: AsyncEngine) -> None:
         await tell(redis, record(1, id="a", at=1))
         await archive(redis, store)
         await tell(redis, record(1, id="a", at=1), record(1, id="b", at=2))
@@ -147,7 +147,7 @@ class TestTimeline:
         assert [thing.ids for thing in found.objects] == [{ME, "52", "53"}]
         assert "mine" in {told.id for told in found.records}
 
-    async def test_merge_that_is_not_recorded_yet_is_followed(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_unrecorded_merge_is_followed(self, redis: Redis, store: AsyncEngine) -> None:
         merge = event(1, subscriptionType="contact.merge", objectId=52, primaryObjectId=int(ME), newObjectId=52)
         await MergeMap(redis).record([Event({**merge, "mergedObjectIds": [51]})])
         await tell(redis, record(1, id="a"), record(2, id="b", object_id="52"))
@@ -155,19 +155,21 @@ class TestTimeline:
         found: Timeline = await ask(redis, store)
         assert {told.id for told in found.records} == {"a", "b"}
 
-    async def test_what_waits_in_the_queue_stands_in_it(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_waiting_event_is_included(self, redis: Redis, store: AsyncEngine) -> None:
         job = await enqueue(redis, event(1), event(2), due_in_s=60)
         found: Timeline = await ask(redis, store)
         assert [(told.job.delivery.id, told.job.in_progress) for told in found.pending] == [(job, False)]
 
-    async def test_its_dead_letter_stands_in_it(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_dead_letter_is_included(self, redis: Redis, store: AsyncEngine) -> None:
         letter = await died(redis, 1)
         await tell(redis, record(1, outcome=Outcome.DEAD))
         await archive(redis, store)
         found: Timeline = await ask(redis, store)
         assert found.letters == (letter,)
 
-    async def test_another_portals_object_of_the_same_id_is_not_shown(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_object_of_another_portal_with_the_same_id_is_not_shown(
+        self, redis: Redis, store: AsyncEngine
+    ) -> None:
         await tell(redis, record(1, id="a"), record(1, id="b", portal_id=OTHER))
         await died(redis, 1, portal=OTHER)
         await enqueue(redis, event(1, portalId=OTHER), portal=OTHER)
@@ -178,7 +180,7 @@ class TestTimeline:
         archived: Timeline = await ask(redis, store, portals=frozenset({PORTAL}))
         assert (everything, {told.id for told in archived.records}) == (({"a"}, (), (), 1), {"a"})
 
-    async def test_erased_object_is_said_to_be_erased_and_no_more(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_erased_object_shows_only_its_erasure(self, redis: Redis, store: AsyncEngine) -> None:
         await tell(redis, record(1, id="a", at=1))
         await archive(redis, store)
         await tell(redis, record(1, id="e", at=2, action=Action.PRIVACY_ERASED, outcome=None))
@@ -187,7 +189,7 @@ class TestTimeline:
             found: Timeline = await ask(redis, store, text)
             assert (found.records, found.erased_at) == ((), 2), text
 
-    async def test_erasure_is_told_with_its_own_time_and_to_its_own_portal(
+    async def test_erasure_has_its_own_time_and_is_shown_to_its_own_portal(
         self, redis: Redis, store: AsyncEngine
     ) -> None:
         """It is archived in one batch with what happened later to somebody else's."""
@@ -197,7 +199,7 @@ class TestTimeline:
         found = [await ask(redis, store, ME, portals) for portals in (None, frozenset({PORTAL}), frozenset({OTHER}))]
         assert [told.erased_at for told in found] == [2, 2, None]
 
-    async def test_older_records_are_on_the_pages_that_follow(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_older_records_are_on_the_following_pages(self, redis: Redis, store: AsyncEngine) -> None:
         await tell(redis, *(record(1, id=str(at), at=at) for at in range(1, 6)))
         await archive(redis, store)
         await tell(redis, record(1, id="6", at=6))
@@ -211,12 +213,12 @@ class TestTimeline:
         assert pages == [[6, 5, 4], [3, 2], [1]]
 
     @pytest.mark.parametrize("after", ["x", "1", "1.x", "9" * 30 + ".1", "-1.1"])
-    async def test_what_is_no_place_in_it_is_refused(self, redis: Redis, store: AsyncEngine, after: str) -> None:
+    async def test_invalid_cursor_is_refused(self, redis: Redis, store: AsyncEngine, after: str) -> None:
         await tell(redis, record(1))
         with pytest.raises(ValueError, match=after):
             await load_timeline(redis, store, None, Reference(ME), hash_key=HASH_KEY, after=after)
 
-    async def test_all_of_its_deliveries_and_writes_stand_in_it(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_all_deliveries_and_writes_are_included(self, redis: Redis, store: AsyncEngine) -> None:
         """A hundred deliveries, each with its head, an event, and a write to another object."""
         for at in range(100):
             event_of = {"delivery_id": f"d{at}", "event_key": f"k{at}"}
@@ -228,18 +230,20 @@ class TestTimeline:
         stored: Timeline = await ask(redis, store)
         assert [(len(told.records), told.truncated) for told in (waits, stored)] == [(300, False)] * 2
 
-    async def test_it_says_when_an_id_fits_more_objects_than_it_shows(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_timeline_is_truncated_when_an_id_matches_too_many_objects(
+        self, redis: Redis, store: AsyncEngine
+    ) -> None:
         await tell(redis, *(record(1, id=str(at), portal_id=at) for at in range(1, 22)))
         await archive(redis, store)
         found: Timeline = await ask(redis, store)
         assert (len(found.objects), found.truncated) == (20, True)
 
-    async def test_of_nothing_it_says_nothing(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_unknown_object_has_an_empty_timeline(self, redis: Redis, store: AsyncEngine) -> None:
         found: Timeline = await ask(redis, store)
         assert found == Timeline(reference=Reference(ME))
 
 
-async def test_event_is_followed_through_its_attempts_to_where_it_waits(redis: Redis, store: AsyncEngine) -> None:
+async def test_event_is_found_with_its_attempts_and_waiting_delivery(redis: Redis, store: AsyncEngine) -> None:
     job = await enqueue(redis, event(1), due_in_s=60)
     key = f"{1:020x}"
     await tell(redis, record(1, event_key=key, outcome=Outcome.RETRIED, detail={"moved_to": job, "delay_s": 60}))
@@ -249,7 +253,7 @@ async def test_event_is_followed_through_its_attempts_to_where_it_waits(redis: R
     assert (found.state, found.waiting.delivery.id, found.is_dead) == ("retried", job, False)
 
 
-async def test_delivery_tells_what_became_of_its_events(redis: Redis, store: AsyncEngine) -> None:
+async def test_delivery_counts_the_outcomes_of_its_events(redis: Redis, store: AsyncEngine) -> None:
     head = AuditRecord(action=Action.DELIVERY_RECEIVED, portal_id=PORTAL, delivery_id="d", detail={"received": 3}, at=5)
     outcomes = (Outcome.PROCESSED, Outcome.PROCESSED, Outcome.DUPLICATE)
     await tell(redis, head, *(record(at, delivery_id="d", outcome=o) for at, o in enumerate(outcomes)))
@@ -278,7 +282,7 @@ async def test_pages_of_records_join_without_gap_or_overlap(redis: Redis, store:
 class TestFigures:
     """Of what waits, stands and is due."""
 
-    async def test_queue_tells_backlog_lag_and_pauses(self, redis: Redis) -> None:
+    async def test_queue_status_has_backlog_lag_and_pauses(self, redis: Redis) -> None:
         now = clock.now_ms()
         running = await enqueue(redis, event(1, occurredAt=now - 90_000))
         await redis.set(f"arq:in-progress:{running}", "w")
@@ -300,7 +304,7 @@ class TestFigures:
         found = await queue_status(redis, None)
         assert (found.backlog, found.event_lag_s, found.oldest_due_s, found.paused) == (0, None, 0.0, {})
 
-    async def test_dead_letters_are_grouped_by_what_they_died_of(self, redis: Redis) -> None:
+    async def test_dead_letters_are_grouped_by_cause(self, redis: Redis) -> None:
         for number, reason in ((1, "no_handler"), (2, "object_not_found"), (3, "object_not_found")):
             await died(redis, number, reason)
         await died(redis, 4, portal=OTHER)
@@ -310,7 +314,7 @@ class TestFigures:
             ("no_handler", 1, 1001, 1001),
         ]
 
-    async def test_request_says_in_how_many_days_it_is_due(self, store: AsyncEngine) -> None:
+    async def test_privacy_request_has_the_days_until_it_is_due(self, store: AsyncEngine) -> None:
         day = 86_400_000
         for portal in (PORTAL, OTHER):
             await add_request(store, ErasureRequest(portal, "h", ("51",), Law.CCPA, "ada", requested_at=0))
@@ -318,19 +322,19 @@ class TestFigures:
         [_, late] = await list_privacy_requests(store, None, now_ms=46 * day)
         assert (asked.due_in_days, late.due_in_days) == (5, -1)
 
-    async def test_alerts_come_with_what_to_do(self, redis: Redis) -> None:
+    async def test_active_alerts_have_advice(self, redis: Redis) -> None:
         await AlertEpisodes(redis).set_state(Alert.AUDIT_BACKLOG, is_active=True, waiting=7)
         await AlertEpisodes(redis).set_state(Alert.PORTAL_PAUSED, is_active=True, portal_id=PORTAL, subject=PORTAL)
         every, own = await active_alerts(redis, None), await active_alerts(redis, frozenset({PORTAL}))
         assert {(told.name, bool(told.advice)) for told in every} == {("audit_backlog", True), ("portal_paused", True)}
         assert [told.name for told in own] == ["portal_paused"]
 
-    async def test_budget_is_told_by_portal(self, redis: Redis, environ: dict[str, str]) -> None:
+    async def test_budget_is_per_portal(self, redis: Redis, environ: dict[str, str]) -> None:
         settings = Settings.from_env({**environ, "PORTAL_IDS": f"{PORTAL},{OTHER}", "HUBSPOT_RATE_LIMIT": "7"})
         [own] = await portal_budgets(settings, redis, frozenset({PORTAL}))
         assert (own.portal_id, own.kinds["calls"].limit, own.kinds["calls"].used) == (PORTAL, 7, 0)
 
-    async def test_acts_are_told_with_who_and_why(self, redis: Redis, store: AsyncEngine) -> None:
+    async def test_operator_action_is_described_with_actor_and_reason(self, redis: Redis, store: AsyncEngine) -> None:
         letter = await died(redis, 1)
         await DeadLetters(redis).replay([letter], actor="ada", reason="token renewed")
         await archive(redis, store)

@@ -23,28 +23,28 @@ def sums(admitted: float = 0, processed: float = 0, dead: float = 0, limited: fl
     }
 
 
-def test_minute_is_what_was_added_in_it() -> None:
+def test_minute_contains_the_increase_of_each_sum() -> None:
     (minute,) = rates_between([Snapshot(0, sums(100, 90, 1)), Snapshot(60_000, sums(160, 120, 3, 4, 5.5))])
     assert (minute.received, minute.ended, minute.rate_limited, minute.waited_s) == (60, 32, 4, 5.5)
     assert minute.failures == {"contacts.on_creation": 2}
     assert minute.runs == {"contacts.on_creation": 32}
 
 
-def test_longer_time_is_scaled_to_a_minute() -> None:
+def test_longer_interval_is_scaled_to_a_minute() -> None:
     (minute,) = rates_between([Snapshot(0, sums(0)), Snapshot(120_000, sums(60))])
     assert minute.received == 30
 
 
-def test_sum_that_begins_anew_never_gives_a_negative_rate() -> None:
+def test_reset_sum_gives_no_negative_rate() -> None:
     (minute,) = rates_between([Snapshot(0, sums(1_000)), Snapshot(60_000, sums(7))])
     assert minute.received == 7
 
 
-def test_snapshots_that_lie_too_close_tell_nothing() -> None:
+def test_snapshots_too_close_to_each_other_are_skipped() -> None:
     assert rates_between([Snapshot(0, sums(0)), Snapshot(1_000, sums(60))]) == ()
 
 
-async def test_three_hours_are_kept_the_newest_first(redis: Redis) -> None:
+async def test_history_keeps_three_hours_of_snapshots(redis: Redis) -> None:
     for at in range(minutes.MAX_SNAPSHOTS + 5):
         await minutes.append_snapshot(redis, Snapshot(at, sums(at)))
     found = await minutes.load_snapshots(redis)
@@ -53,13 +53,13 @@ async def test_three_hours_are_kept_the_newest_first(redis: Redis) -> None:
     assert await redis.ttl(minutes.HISTORY) > 3 * 3600
 
 
-async def test_what_nobody_can_read_is_left_out(redis: Redis) -> None:
+async def test_unreadable_snapshot_is_skipped(redis: Redis) -> None:
     await redis.lpush(minutes.HISTORY, b"nonsense", b"")
     await minutes.append_snapshot(redis, Snapshot(1, sums(1)))
     assert [one.at for one in await minutes.load_snapshots(redis)] == [1]
 
 
-async def test_what_happened_since_the_last_minute_is_shown_too(redis: Redis) -> None:
+async def test_throughput_includes_the_time_since_the_last_snapshot(redis: Redis) -> None:
     await minutes.append_snapshot(redis, Snapshot(0, {}))
     await redis.hset(TOTALS, mapping={sample_key(EVENTS, result="admitted"): 5, '["spokes_requests_total",{}]': 9})
     found = await throughput(redis, None)
@@ -67,11 +67,11 @@ async def test_what_happened_since_the_last_minute_is_shown_too(redis: Redis) ->
     assert [set(minute.results) for minute in found] == [{"admitted"}]
 
 
-async def test_who_may_see_some_portals_only_is_told_no_rates(redis: Redis) -> None:
+async def test_throughput_is_none_for_actors_of_some_portals(redis: Redis) -> None:
     assert await throughput(redis, frozenset({7})) is None
 
 
-async def test_worker_keeps_the_first_snapshot_at_once_and_one_only(redis: Redis) -> None:
+async def test_several_workers_store_one_first_snapshot(redis: Redis) -> None:
     await redis.hset(TOTALS, sample_key(EVENTS, result="admitted"), 5)
     budget = RateBudget(redis, limit=100, search_limit=5)
     workers = [asyncio.create_task(update_gauges(redis, budget)) for _ in range(3)]

@@ -46,7 +46,7 @@ async def log_in(client: TestClient, name: str, password: str, **headers: str) -
         return answer
 
 
-async def test_name_and_password_begin_a_session_of_the_accounts_roles_and_portals(client: TestClient) -> None:
+async def test_password_login_starts_a_session_with_the_accounts_roles_and_portals(client: TestClient) -> None:
     with capture_logs() as lines:
         answer = await log_in(client, "ada", PASSWORD)
     assert (answer.status, answer.headers["Location"]) == (303, "/console")
@@ -67,7 +67,7 @@ async def test_failed_login_does_not_say_what_was_wrong(client: TestClient, name
     with capture_logs() as lines:
         answer = await log_in(client, name, password)
     assert answer.status == 401
-    assert "Name and password do not open an account." in await answer.text()
+    assert "Name and password do not match an account." in await answer.text()
     assert "Set-Cookie" not in answer.headers
     assert "login_failed" in [line["event"] for line in lines]
     assert PASSWORD not in str(lines)
@@ -99,21 +99,21 @@ async def test_login_form_from_another_site_is_refused(client: TestClient) -> No
     assert answer.status == 403
 
 
-async def test_stolen_cookie_is_worth_nothing_after_logout(client: TestClient) -> None:
+async def test_cookie_is_invalid_after_logout(client: TestClient) -> None:
     visitor = await Visitor.come(client, Role.VIEWER)
     assert (await visitor.get("/console/dead"))[0] == 200
     assert (await visitor.post("/console/logout", {})).status == 303
     assert (await visitor.get("/console/dead"))[0] == 303
 
 
-async def test_logging_out_without_the_sessions_token_is_refused(client: TestClient) -> None:
+async def test_logout_without_the_csrf_token_is_refused(client: TestClient) -> None:
     visitor = await Visitor.come(client, Role.VIEWER)
     assert (await visitor.post("/console/logout", {}, csrf="0" * 64)).status == 403
     assert (await visitor.get("/console/dead"))[0] == 200
 
 
-async def test_login_link_is_not_used_up_by_looking_and_opens_once(client: TestClient) -> None:
-    path = f"/console/login/{await client.server.app[USERS].link('ada')}"
+async def test_login_link_survives_get_and_works_once(client: TestClient) -> None:
+    path = f"/console/login/{await client.server.app[USERS].create_login_link('ada')}"
     for _ in range(2):
         async with client.get(path) as answer:
             assert answer.status == 200
@@ -125,15 +125,15 @@ async def test_login_link_is_not_used_up_by_looking_and_opens_once(client: TestC
     assert statuses == [303, 401]
 
 
-async def test_login_link_of_a_removed_account_opens_nothing(client: TestClient) -> None:
+async def test_login_link_of_a_removed_account_is_refused(client: TestClient) -> None:
     users = client.server.app[USERS]
-    word = await users.link("ada")
+    word = await users.create_login_link("ada")
     await users.remove("ada")
     async with client.post(f"/console/login/{word}", headers=HERE, allow_redirects=False) as answer:
         assert answer.status == 401
 
 
-async def test_what_redis_holds_is_no_password_and_no_link(redis: Redis) -> None:
+async def test_redis_contains_neither_passwords_nor_link_tokens(redis: Redis) -> None:
     users = Users(redis)
     await users.put("ada", [Role.VIEWER], None, PASSWORD)
     word = await users.create_login_link("ada")
@@ -169,7 +169,7 @@ def test_short_password_makes_no_account() -> None:
 
 
 @pytest.mark.usefixtures("redis")
-def test_who_changed_an_account_is_told_beside_the_answer(environ: dict[str, str]) -> None:
+def test_account_change_is_logged_to_stderr_beside_the_json(environ: dict[str, str]) -> None:
     command = [sys.executable, "-m", "spokes", "user", "add", "bob", "--role", "viewer", "--no-password", "--json"]
     env = {**os.environ, **environ, "CONSOLE_KEY": KEY}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=True)
@@ -186,16 +186,16 @@ async def spokes(*words: str) -> Result:
         structlog.configure(**before)
 
 
-async def test_coming_and_going_stand_in_the_audit_with_their_address(client: TestClient, redis: Redis) -> None:
+async def test_login_and_logout_are_audited_with_their_address(client: TestClient, redis: Redis) -> None:
     cookie = (await log_in(client, "ada", PASSWORD)).cookies[COOKIE].value
-    visitor = Visitor(client, cookie, client.server.app[SESSIONS].csrf(cookie))
+    visitor = Visitor(client, cookie, client.server.app[SESSIONS].csrf_token(cookie))
     await visitor.post("/console/logout", {})
     told = [(one.action, one.actor, one.detail["address"]) for one in await recorded(redis)]
     assert told == [("login", "ada", "127.0.0.1"), ("logout", "ada", "127.0.0.1")]
 
 
 @pytest.mark.usefixtures("deployment")
-async def test_every_change_of_an_account_stands_in_the_audit_with_who_and_why(redis: Redis) -> None:
+async def test_every_account_change_is_audited_with_actor_and_reason(redis: Redis) -> None:
     because = ["--reason", "a new colleague"]
     for command in (
         ["user", "add", "bob", "--role", "operator", "--portal", "7", "--no-password", *because],
@@ -215,7 +215,7 @@ async def test_every_change_of_an_account_stands_in_the_audit_with_who_and_why(r
 
 
 @pytest.mark.usefixtures("deployment")
-async def test_token_is_taken_back_by_itself_or_by_its_id(client: TestClient) -> None:
+async def test_token_is_revoked_by_itself_or_by_its_id(client: TestClient) -> None:
     for by in ("token", "id"):
         minted = await spokes("token", "mint", "--name", "r", "--role", "viewer", "--json")
         told = orjson.loads(minted.stdout)
@@ -230,16 +230,16 @@ async def test_token_is_taken_back_by_itself_or_by_its_id(client: TestClient) ->
 
 
 @pytest.mark.usefixtures("deployment")
-async def test_sessions_are_ended_from_the_command_line_also_those_of_a_provider(client: TestClient) -> None:
+async def test_command_line_ends_sessions_of_provider_logins_too(client: TestClient) -> None:
     sessions = client.server.app[SESSIONS]
-    cookie = await sessions.begin("oidc:ada@example.com", [Role.VIEWER], None)
+    cookie = await sessions.start("oidc:ada@example.com", [Role.VIEWER], None)
     codes = [(await spokes("user", "logout", "oidc:ada@example.com")).exit_code for _ in range(2)]
     assert codes == [0, 1]
     assert await sessions.find(cookie) is None
 
 
 @pytest.mark.usefixtures("redis", "deployment")
-async def test_token_does_not_pass_for_somebody_of_the_provider() -> None:
+async def test_token_for_a_provider_name_is_refused() -> None:
     done = await spokes("token", "mint", "--name", "oidc:ada@example.com", "--role", "viewer")
     assert isinstance(done.exception, ConfigurationError)
 

@@ -27,12 +27,12 @@ async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestCli
         yield client
 
 
-def test_every_route_has_a_policy(settings: Settings) -> None:
+def test_every_route_has_an_access_rule(settings: Settings) -> None:
     routes = create_app(settings).router.routes()
     assert [route for route in routes if policy_of(route.handler) is None] == []
 
 
-async def test_every_answer_carries_the_security_headers(client: TestClient) -> None:
+async def test_every_response_has_the_security_headers(client: TestClient) -> None:
     async with client.get("/console/nowhere") as answer:
         assert answer.status == 404
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
@@ -53,9 +53,7 @@ def addresses(client: TestClient) -> list[tuple[str, str]]:
     return found
 
 
-async def test_no_form_is_taken_from_another_site_or_without_the_sessions_token(
-    client: TestClient, redis: Redis
-) -> None:
+async def test_form_from_another_site_or_without_the_csrf_token_is_refused(client: TestClient, redis: Redis) -> None:
     visitor = await Visitor.come(client, *Role)
     forms = [path for method, path in addresses(client) if method == "POST" and path.startswith("/console")]
     assert len(forms) >= 6
@@ -75,7 +73,7 @@ async def test_no_form_is_taken_from_another_site_or_without_the_sessions_token(
     assert (await visitor.get("/console/dead"))[0] != 303  # nor has any of them logged out
 
 
-async def test_origin_speaks_where_a_browser_says_no_more(client: TestClient) -> None:
+async def test_origin_header_decides_without_sec_fetch_site(client: TestClient) -> None:
     host = f"{client.host}:{client.port}"
     for origin, status in (("https://evil.example", 403), ("null", 403), ("", 403), (f"http://{host}", 401)):
         form = {"name": "ada", "password": "wrong"}
@@ -83,7 +81,7 @@ async def test_origin_speaks_where_a_browser_says_no_more(client: TestClient) ->
             assert answer.status == status, origin
 
 
-async def test_no_answer_is_without_the_security_headers_an_id_and_a_ban_on_keeping_it(client: TestClient) -> None:
+async def test_every_response_has_security_headers_a_request_id_and_no_store(client: TestClient) -> None:
     for method, path in addresses(client):
         async with client.request(method, path, allow_redirects=False) as answer:
             for name in SECURITY_HEADERS:
@@ -92,7 +90,7 @@ async def test_no_answer_is_without_the_security_headers_an_id_and_a_ban_on_keep
             assert "no-store" in answer.headers["Cache-Control"] or "/static/" in path, path
 
 
-async def test_what_is_not_for_everybody_lets_nobody_in_who_does_not_say_who_they_are(client: TestClient) -> None:
+async def test_routes_that_are_not_public_require_a_login(client: TestClient) -> None:
     open_to_all = {"/console/login", "/console/login/w", "/api/v1/openapi.json"}
     for method, path in addresses(client):
         if path in open_to_all or "/static/" in path or "/oidc/" in path:
@@ -101,7 +99,7 @@ async def test_what_is_not_for_everybody_lets_nobody_in_who_does_not_say_who_the
             assert (a.status, a.headers.get("Location")) in {(401, None), (303, "/console/login")}, (method, path)
 
 
-async def test_forged_token_is_refused_as_a_problem_and_told_as_a_security_event(
+async def test_forged_token_is_a_problem_and_a_security_event(
     client: TestClient,
 ) -> None:
     key = ApiTokens.from_settings(client.server.app[SETTINGS]).key
@@ -136,9 +134,7 @@ async def test_forged_token_is_refused_as_a_problem_and_told_as_a_security_event
         assert answer.status == 200
 
 
-async def test_browser_that_asks_for_another_site_is_answered_only_where_it_is_listed(
-    environ: dict[str, str], redis: Redis
-) -> None:
+async def test_cors_preflight_is_answered_only_for_listed_origins(environ: dict[str, str], redis: Redis) -> None:
     given = {"CONSOLE_KEY": CONSOLE_KEY, "CONSOLE_ORIGINS": "https://ours.example"}
     async with TestClient(TestServer(create_app(Settings.from_env({**environ, **given})))) as client:
         for origin, path, status in (
@@ -154,7 +150,7 @@ async def test_browser_that_asks_for_another_site_is_answered_only_where_it_is_l
                 assert ("Access-Control-Allow-Origin" in answer.headers) == (status == 204)
 
 
-async def test_without_redis_the_api_is_503_and_tells_a_program_when_to_come_again(environ: dict[str, str]) -> None:
+async def test_api_without_redis_is_503_with_retry_after(environ: dict[str, str]) -> None:
     nobody = {"REDIS_URL": "redis://127.0.0.1:9", "CONSOLE_KEY": CONSOLE_KEY}
     settings = Settings.from_env({**environ, **nobody})
     headers = {"Authorization": f"Bearer {ApiTokens.from_settings(settings).mint('robot', [Role.VIEWER]).token}"}

@@ -61,7 +61,7 @@ class Browser:
         return await self.get(await self.begin())
 
 
-async def test_who_the_provider_knows_is_let_in_with_their_role(client: TestClient) -> None:
+async def test_provider_login_starts_a_session_with_the_mapped_role(client: TestClient) -> None:
     browser = Browser(client)
     answer = await browser.log_in()
     assert (answer.status, answer.headers["Refresh"]) == (200, "0; url=/console")
@@ -71,7 +71,7 @@ async def test_who_the_provider_knows_is_let_in_with_their_role(client: TestClie
     assert (await browser.get("/console/dead")).status == 200
 
 
-async def test_login_stands_in_the_audit_with_its_address(client: TestClient, redis: Redis) -> None:
+async def test_provider_login_is_audited_with_its_address(client: TestClient, redis: Redis) -> None:
     await Browser(client).log_in()
     *_, told = await recorded(redis)
     assert (told.action, told.actor) == ("login", "oidc:ada@example.com")
@@ -82,7 +82,7 @@ async def test_login_page_offers_the_provider(client: TestClient) -> None:
     assert f'href="{LOGIN_PATH}"' in await (await Browser(client).get("/console/login")).text()
 
 
-async def test_provider_is_asked_with_pkce_state_and_nonce_that_nobody_can_guess(client: TestClient) -> None:
+async def test_authorization_request_has_unguessable_state_nonce_and_challenge(client: TestClient) -> None:
     asked = [parse_qs(urlsplit((await Browser(client).get(LOGIN_PATH)).headers["Location"]).query) for _ in range(2)]
     for name in ("state", "nonce", "code_challenge"):
         assert len(asked[0][name][0]) >= 43
@@ -91,7 +91,7 @@ async def test_provider_is_asked_with_pkce_state_and_nonce_that_nobody_can_guess
     assert asked[0]["redirect_uri"] == [f"https://hooks.example.com{CALLBACK}"]
 
 
-async def test_cookie_of_a_login_that_was_begun_is_hidden_and_bound(client: TestClient) -> None:
+async def test_login_cookie_is_bound_to_the_host_and_hidden_from_scripts(client: TestClient) -> None:
     cookie = (await Browser(client).get(LOGIN_PATH)).headers["Set-Cookie"]
     assert {"HttpOnly", "Secure", "SameSite=Lax", "Path=/", "Max-Age=600"} <= set(cookie.split("; "))
     assert cookie.startswith("__Host-")
@@ -101,7 +101,7 @@ async def refused(answer: ClientResponse, status: int = 401) -> bool:
     return answer.status == status and SESSION not in answer.cookies and 'role="alert"' in await answer.text()
 
 
-async def test_answer_to_a_login_that_another_browser_began_is_refused(client: TestClient) -> None:
+async def test_callback_of_a_login_started_in_another_browser_is_refused(client: TestClient) -> None:
     attackers = await Browser(client).begin()
     victim = Browser(client)
     assert await refused(await victim.get(attackers))  # nothing begun at all
@@ -109,7 +109,7 @@ async def test_answer_to_a_login_that_another_browser_began_is_refused(client: T
     assert await refused(await victim.get(attackers))  # something else begun
 
 
-async def test_answer_is_good_once(client: TestClient) -> None:
+async def test_callback_works_once(client: TestClient) -> None:
     browser = Browser(client)
     back = await browser.begin()
     begun = browser.cookies[LOGIN_COOKIE]
@@ -119,12 +119,12 @@ async def test_answer_is_good_once(client: TestClient) -> None:
     assert await refused(await browser.get(back))
 
 
-async def test_login_that_took_too_long_is_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_login_cookie_expires(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("spokes.console.identity.login_flow.LOGIN_TTL_S", -1)
     assert await refused(await Browser(client).log_in())
 
 
-async def test_cookie_that_was_signed_elsewhere_begins_nothing(client: TestClient) -> None:
+async def test_login_cookie_signed_with_another_key_is_refused(client: TestClient) -> None:
     browser = Browser(client)
     back = await browser.begin()
     browser.cookies[LOGIN_COOKIE] = ApiTokens.from_settings(client.server.app[SETTINGS]).mint("x", [Role.ADMIN]).token
@@ -148,30 +148,30 @@ WRONG = {
 
 
 @pytest.mark.parametrize("why", WRONG)
-async def test_word_of_the_provider_is_refused_for(client: TestClient, idp: IdentityProvider, why: str) -> None:
+async def test_id_token_is_refused_for(client: TestClient, idp: IdentityProvider, why: str) -> None:
     idp.id_token = WRONG[why]
     assert await refused(await Browser(client).log_in())
 
 
 @pytest.mark.parametrize("query", ["", "&error=access_denied", "&code=invented", "&code=%00", "&code=%ff%fe"])
-async def test_provider_that_does_not_log_in_lets_nobody_in(client: TestClient, query: str) -> None:
+async def test_callback_without_a_valid_code_is_refused(client: TestClient, query: str) -> None:
     browser = Browser(client)
     state = parse_qs(urlsplit(await browser.begin()).query)["state"][0]
     assert await refused(await browser.get(f"{CALLBACK}?state={state}{query}"))
 
 
-async def test_answer_of_another_provider_is_refused(client: TestClient) -> None:
+async def test_callback_of_another_issuer_is_refused(client: TestClient) -> None:
     browser = Browser(client)
     back = await browser.begin()
     assert await refused(await browser.get(back.partition("&iss=")[0] + "&iss=https://evil.example"))
 
 
-async def test_who_has_no_role_here_stays_out(client: TestClient, idp: IdentityProvider) -> None:
+async def test_person_without_a_role_is_refused(client: TestClient, idp: IdentityProvider) -> None:
     idp.person = {"sub": "7", "email": "eve@example.com", "email_verified": True, "roles": ["visitors"]}
     assert await refused(await Browser(client).log_in(), 403)
 
 
-async def test_address_in_the_list_gives_its_role(client: TestClient, idp: IdentityProvider) -> None:
+async def test_listed_email_address_gives_its_role(client: TestClient, idp: IdentityProvider) -> None:
     idp.person = {"sub": "8", "email": "grace@example.com", "email_verified": True}
     browser = Browser(client)
     await browser.log_in()
@@ -181,7 +181,7 @@ async def test_address_in_the_list_gives_its_role(client: TestClient, idp: Ident
 
 
 @pytest.mark.parametrize("name", ["next", "redirect", "return_to", "redirect_uri", "url"])
-async def test_no_address_says_where_to_go_after_a_login(client: TestClient, name: str) -> None:
+async def test_query_parameters_do_not_redirect_after_a_login(client: TestClient, name: str) -> None:
     browser = Browser(client)
     back = f"{await browser.begin()}&{name}=https://evil.example/"
     answer = await browser.get(back)
@@ -190,28 +190,26 @@ async def test_no_address_says_where_to_go_after_a_login(client: TestClient, nam
     assert "evil.example" not in away.headers["Location"]
 
 
-async def test_guesses_of_answers_are_throttled_by_address(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_callbacks_are_throttled_by_address(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     stop_the_clock(monkeypatch)
     statuses = [(await Browser(client).get(f"{CALLBACK}?code=x&state=y")).status for _ in range(21)]
     assert statuses == [401] * 20 + [429]
 
 
-async def test_provider_that_is_away_is_503_and_the_password_form_is_there(
-    client: TestClient, idp: IdentityProvider
-) -> None:
+async def test_password_form_works_while_the_provider_is_unavailable(client: TestClient, idp: IdentityProvider) -> None:
     await idp.server.close()
     assert (await Browser(client).get(LOGIN_PATH)).status == 503
     assert (await Browser(client).get("/console/login")).status == 200
 
 
-async def test_secret_may_go_into_the_form_where_the_provider_wants_it_there(
+async def test_client_secret_is_sent_in_the_form_if_the_provider_requires_it(
     client: TestClient, idp: IdentityProvider
 ) -> None:
     idp.discovery = {"token_endpoint_auth_methods_supported": ["client_secret_post"]}
     assert (await Browser(client).log_in()).status == 200
 
 
-async def test_without_a_provider_there_is_no_such_login(environ: dict[str, str], redis: Redis) -> None:
+async def test_provider_login_is_404_without_a_provider(environ: dict[str, str], redis: Redis) -> None:
     settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY})
     async with TestClient(TestServer(create_app(settings))) as client:
         for path in (LOGIN_PATH, CALLBACK):
@@ -219,13 +217,13 @@ async def test_without_a_provider_there_is_no_such_login(environ: dict[str, str]
         assert LOGIN_PATH not in await (await Browser(client).get("/console/login")).text()
 
 
-async def test_token_of_the_provider_opens_the_api(client: TestClient, idp: IdentityProvider) -> None:
+async def test_api_accepts_provider_tokens(client: TestClient, idp: IdentityProvider) -> None:
     for token, status in ((idp.token(), 200), (idp.token(SECOND), 401), (idp.token(aud=CLIENT_ID), 401)):
         async with client.get("/api/v1/queue", headers={"Authorization": f"Bearer {token}"}) as answer:
             assert answer.status == status
 
 
-async def test_api_answers_503_while_the_keys_cannot_be_had(client: TestClient, idp: IdentityProvider) -> None:
+async def test_api_is_503_while_the_keys_cannot_be_fetched(client: TestClient, idp: IdentityProvider) -> None:
     token = idp.token()
     await idp.server.close()
     async with client.get("/api/v1/queue", headers={"Authorization": f"Bearer {token}"}) as answer:
@@ -233,7 +231,7 @@ async def test_api_answers_503_while_the_keys_cannot_be_had(client: TestClient, 
         assert answer.headers["Retry-After"] == "5"
 
 
-async def test_program_of_ours_and_one_of_the_provider_are_counted_apart(
+async def test_our_tokens_and_provider_tokens_have_separate_rate_limits(
     environ: dict[str, str], redis: Redis, idp: IdentityProvider
 ) -> None:
     settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, **idp.environ(), "CONSOLE_RATE_LIMIT": "1"})
@@ -247,7 +245,7 @@ async def test_program_of_ours_and_one_of_the_provider_are_counted_apart(
     assert 429 in statuses
 
 
-async def test_token_of_the_provider_is_taken_back_by_its_id(client: TestClient, idp: IdentityProvider) -> None:
+async def test_provider_token_is_revoked_by_its_id(client: TestClient, idp: IdentityProvider) -> None:
     admin = ApiTokens.from_settings(client.server.app[SETTINGS]).mint("admin", [Role.ADMIN]).token
     headers = {"Authorization": f"Bearer {admin}"}
     body = {"reason": "it was in a screenshot"}
