@@ -1,22 +1,13 @@
 """Associations: labels are listed, added beside those that are there, and taken away one by one."""
 
-from collections.abc import AsyncIterator
-
 import pytest
-from redis.asyncio import Redis
 
 from spokes.core.errors import NotPermitted
 from spokes.crm.associations import Label
-from tests.support.crm_world import CRMWorld, open_world
+from tests.support.crm_world import CRMWorld
 
 PRIMARY = Label(1, "HUBSPOT_DEFINED", "Primary")
 PAIR = ("contacts", "companies")
-
-
-@pytest.fixture
-async def world(redis: Redis) -> AsyncIterator[CRMWorld]:
-    async with open_world(redis) as world:
-        yield world
 
 
 @pytest.fixture
@@ -25,10 +16,10 @@ def ids(world: CRMWorld) -> tuple[str, str]:
 
 
 def label_of(world: CRMWorld, text: str) -> Label:
-    """A label that a user made."""
+    """A label that a user defined."""
     types = world.sim.crm.types
-    made = world.sim.crm.associations.types.define_label(*map(types.resolve, PAIR), text)
-    return Label(made.spec.type_id, made.spec.category, text)
+    defined = world.sim.crm.associations.types.define_label(*map(types.resolve, PAIR), text)
+    return Label(defined.spec.type_id, defined.spec.category, text)
 
 
 def texts(labels: tuple[Label, ...]) -> set[str | None]:
@@ -38,14 +29,14 @@ def texts(labels: tuple[Label, ...]) -> set[str | None]:
 ALL = ("associations.list", "associations.associate", "associations.remove")
 
 
-async def test_records_are_associated_and_parted(world: CRMWorld, ids: tuple[str, str]) -> None:
+async def test_two_records_are_associated_and_the_association_removed(world: CRMWorld, ids: tuple[str, str]) -> None:
     associations = world.services(*ALL).associations
 
     await associations.associate("contacts", ids[0], "companies", ids[1])
-    together = await associations.list("company", ids[1], "contact")
+    associated_ids = await associations.list("company", ids[1], "contact")
     await associations.remove("contacts", ids[0], "companies", ids[1])
 
-    assert together == (ids[0],)
+    assert associated_ids == (ids[0],)
     assert await associations.list("contacts", ids[0], "companies") == ()
     assert [(w.method, w.object_type, w.object_id) for w in world.writes] == [
         ("associations.associate", "contact", ids[0]),
@@ -58,39 +49,39 @@ async def test_association_shows_all_its_labels(world: CRMWorld, ids: tuple[str,
 
     await associations.associate("contact", ids[0], "company", ids[1], PRIMARY, buyer)
 
-    (end,) = await associations.list_labelled("contact", ids[0], "company")
-    assert end.id == ids[1]
-    assert texts(end.labels) == {None, "Primary", "Buyer"}
+    (associated,) = await associations.list_labelled("contact", ids[0], "company")
+    assert associated.id == ids[1]
+    assert texts(associated.labels) == {None, "Primary", "Buyer"}
 
 
-async def test_new_label_keeps_those_that_are_there(world: CRMWorld, ids: tuple[str, str]) -> None:
+async def test_new_label_keeps_present_labels(world: CRMWorld, ids: tuple[str, str]) -> None:
     associations, buyer, user = world.services(*ALL).associations, label_of(world, "Buyer"), label_of(world, "User")
 
     await associations.associate("contact", ids[0], "company", ids[1], buyer)
     await associations.associate("contact", ids[0], "company", ids[1], user)
 
-    (end,) = await associations.list_labelled("contact", ids[0], "company")
-    assert texts(end.labels) == {"Buyer", "User"}
+    (associated,) = await associations.list_labelled("contact", ids[0], "company")
+    assert texts(associated.labels) == {"Buyer", "User"}
 
 
-async def test_plain_association_stays_beside_a_label(world: CRMWorld, ids: tuple[str, str]) -> None:
+async def test_unlabelled_association_is_kept_when_a_label_is_added(world: CRMWorld, ids: tuple[str, str]) -> None:
     associations = world.services(*ALL).associations
 
     await associations.associate("contact", ids[0], "company", ids[1])
     await associations.associate("contact", ids[0], "company", ids[1], label_of(world, "Buyer"))
 
-    (end,) = await associations.list_labelled("contact", ids[0], "company")
-    assert texts(end.labels) == {None, "Buyer"}
+    (associated,) = await associations.list_labelled("contact", ids[0], "company")
+    assert texts(associated.labels) == {None, "Buyer"}
 
 
-async def test_one_label_goes_and_the_others_stay(world: CRMWorld, ids: tuple[str, str]) -> None:
+async def test_removing_one_label_keeps_the_others(world: CRMWorld, ids: tuple[str, str]) -> None:
     associations, buyer, user = world.services(*ALL).associations, label_of(world, "Buyer"), label_of(world, "User")
     await associations.associate("contact", ids[0], "company", ids[1], buyer, user)
 
     await associations.remove_label("contact", ids[0], "company", ids[1], buyer)
 
-    (end,) = await associations.list_labelled("contact", ids[0], "company")
-    assert texts(end.labels) == {"User"}
+    (associated,) = await associations.list_labelled("contact", ids[0], "company")
+    assert texts(associated.labels) == {"User"}
 
 
 async def test_portals_labels_are_listed(world: CRMWorld) -> None:
@@ -101,9 +92,7 @@ async def test_portals_labels_are_listed(world: CRMWorld) -> None:
     assert {PRIMARY, buyer} <= set(labels)
 
 
-async def test_record_that_was_merged_away_has_its_survivors_associations(
-    world: CRMWorld, ids: tuple[str, str]
-) -> None:
+async def test_merged_record_has_its_survivors_associations(world: CRMWorld, ids: tuple[str, str]) -> None:
     associations = world.services(*ALL).associations
     await associations.associate("contact", ids[0], "company", ids[1])
     world.merge(world.create(email="b@example.org"), ids[0])
@@ -111,7 +100,7 @@ async def test_record_that_was_merged_away_has_its_survivors_associations(
     assert await associations.list("contact", ids[0], "company") == (ids[1],)
 
 
-async def test_label_is_added_only_where_it_was_declared(world: CRMWorld, ids: tuple[str, str]) -> None:
+async def test_associate_with_label_requires_its_declaration(world: CRMWorld, ids: tuple[str, str]) -> None:
     with pytest.raises(NotPermitted):
         await world.services("associations.list").associations.associate("contact", ids[0], "company", ids[1], PRIMARY)
 

@@ -62,99 +62,99 @@ def error_entry(object_id: str, category: str) -> dict[str, object]:
     return {"status": "error", "category": category, "message": "no", "context": {"ids": [object_id]}}
 
 
-async def test_reads_that_come_together_are_one_call(redis: Redis) -> None:
-    async with open_queues(redis, lambda asked: batch_response(asked, phone="1")) as bench:
-        answers = await asyncio.gather(*(bench.read(str(i), "phone") for i in range(60)))
+async def test_concurrent_reads_are_one_call(redis: Redis) -> None:
+    async with open_queues(redis, lambda request: batch_response(request, phone="1")) as setup:
+        results = await asyncio.gather(*(setup.read(str(i), "phone") for i in range(60)))
 
-    assert bench.hubspot.paths == ["POST /crm/objects/2026-09/contacts/batch/read"]
-    assert answers == [{"phone": "1"}] * 60
+    assert setup.hubspot.paths == ["POST /crm/objects/2026-09/contacts/batch/read"]
+    assert results == [{"phone": "1"}] * 60
 
 
 async def test_batch_never_has_more_than_a_hundred_inputs(redis: Redis) -> None:
-    async with open_queues(redis, batch_response) as bench:
-        await asyncio.gather(*(bench.read(str(i), "phone") for i in range(250)))
+    async with open_queues(redis, batch_response) as setup:
+        await asyncio.gather(*(setup.read(str(i), "phone") for i in range(250)))
 
-    assert sorted(len(asked.ids) for asked in bench.hubspot.requests) == [50, 100, 100]
-
-
-async def test_id_that_many_ask_for_is_asked_once(redis: Redis) -> None:
-    async with open_queues(redis, batch_response) as bench:
-        await asyncio.gather(*(bench.read("7", "phone") for _ in range(5)), bench.read("8", "phone"))
-
-    assert bench.hubspot.requests[0].ids == ["7", "8"]
+    assert sorted(len(request.ids) for request in setup.hubspot.requests) == [50, 100, 100]
 
 
-async def test_batch_asks_for_the_union_and_each_gets_its_own_properties(redis: Redis) -> None:
-    async with open_queues(redis, lambda asked: batch_response(asked, phone="1", email="a@b.c", city="X")) as bench:
-        answers = await asyncio.gather(
-            bench.read("1", "phone"), bench.read("1", "email", "phone"), bench.read("2", "fax")
+async def test_id_requested_by_many_callers_is_sent_once(redis: Redis) -> None:
+    async with open_queues(redis, batch_response) as setup:
+        await asyncio.gather(*(setup.read("7", "phone") for _ in range(5)), setup.read("8", "phone"))
+
+    assert setup.hubspot.requests[0].ids == ["7", "8"]
+
+
+async def test_batch_requests_the_union_and_each_caller_gets_its_own_properties(redis: Redis) -> None:
+    async with open_queues(redis, lambda request: batch_response(request, phone="1", email="a@b.c", city="X")) as setup:
+        results = await asyncio.gather(
+            setup.read("1", "phone"), setup.read("1", "email", "phone"), setup.read("2", "fax")
         )
 
-    assert bench.hubspot.requests[0].body["properties"] == ["phone", "email", "fax"]
-    assert answers == [{"phone": "1"}, {"email": "a@b.c", "phone": "1"}, {"fax": None}]
+    assert setup.hubspot.requests[0].body["properties"] == ["phone", "email", "fax"]
+    assert results == [{"phone": "1"}, {"email": "a@b.c", "phone": "1"}, {"fax": None}]
 
 
-async def test_while_the_budget_makes_a_batch_wait_later_callers_join_it(redis: Redis) -> None:
-    async with open_queues(redis, batch_response, limit=1) as bench:
-        first = asyncio.create_task(bench.read("0", "phone"))
+async def test_submissions_join_a_batch_that_waits_for_its_slot(redis: Redis) -> None:
+    async with open_queues(redis, batch_response, limit=1) as setup:
+        first = asyncio.create_task(setup.read("0", "phone"))
         await asyncio.sleep(0.1)
         others = []
         for i in range(1, 11):
-            others.append(asyncio.create_task(bench.read(str(i), "phone")))
+            others.append(asyncio.create_task(setup.read(str(i), "phone")))
             await asyncio.sleep(0.02)
         await asyncio.gather(first, *others)
 
-    assert [len(asked.ids) for asked in bench.hubspot.requests] == [1, 10]
+    assert [len(request.ids) for request in setup.hubspot.requests] == [1, 10]
 
 
-async def test_one_missing_object_is_one_callers_error(redis: Redis) -> None:
-    def respond(asked: RecordedRequest) -> web.Response:
-        return batch_response(asked, "2", phone="1") if asked.method == "POST" else json_response({}, 404)
+async def test_missing_object_is_an_error_for_its_caller_only(redis: Redis) -> None:
+    def respond(request: RecordedRequest) -> web.Response:
+        return batch_response(request, "2", phone="1") if request.method == "POST" else json_response({}, 404)
 
-    async with open_queues(redis, respond) as bench:
-        answers = await asyncio.gather(*(bench.read(i, "phone") for i in "123"), return_exceptions=True)
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(*(setup.read(i, "phone") for i in "123"), return_exceptions=True)
 
-    assert [answers[0], answers[2]] == [{"phone": "1"}] * 2
-    assert isinstance(answers[1], ObjectNotFound)
+    assert [results[0], results[2]] == [{"phone": "1"}] * 2
+    assert isinstance(results[1], ObjectNotFound)
 
 
-async def test_id_that_a_batch_does_not_know_is_read_once_more_singly(redis: Redis) -> None:
+async def test_id_that_a_batch_did_not_find_is_read_alone(redis: Redis) -> None:
     """A batch read does not know the previous ids of merged records, a single read follows them."""
 
-    def respond(asked: RecordedRequest) -> web.Response:
-        if asked.method == "POST":
-            return batch_response(asked, "2", phone="1")
+    def respond(request: RecordedRequest) -> web.Response:
+        if request.method == "POST":
+            return batch_response(request, "2", phone="1")
         return json_response({"id": "77", "properties": {"phone": "7"}})
 
-    async with open_queues(redis, respond) as bench:
-        answers = await asyncio.gather(*(bench.read(i, "phone") for i in "123"))
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(*(setup.read(i, "phone") for i in "123"))
 
-    assert answers == [{"phone": "1"}, {"phone": "7"}, {"phone": "1"}]
-    assert bench.hubspot.paths[1:] == ["GET /crm/objects/2026-09/contacts/2"]
+    assert results == [{"phone": "1"}, {"phone": "7"}, {"phone": "1"}]
+    assert setup.hubspot.paths[1:] == ["GET /crm/objects/2026-09/contacts/2"]
 
 
 @pytest.mark.parametrize("status", [200, 207])
 @pytest.mark.parametrize("context", [{"ids": ["2"]}, {"id": ["2"]}, {}])
-async def test_partial_failure_is_read_from_the_body_whatever_the_status(
+async def test_partial_failure_is_read_from_the_body_at_any_status(
     redis: Redis, status: int, context: dict[str, object]
 ) -> None:
-    def respond(asked: RecordedRequest) -> web.Response:
-        if asked.method == "GET":
+    def respond(request: RecordedRequest) -> web.Response:
+        if request.method == "GET":
             return json_response({}, 404)
         errors = [{"category": "OBJECT_NOT_FOUND", "message": "Could not get some", "context": context}]
         body = {"status": "COMPLETE", "results": [{"id": "1", "properties": {}}], "numErrors": 1, "errors": errors}
         return json_response(body, status)
 
-    async with open_queues(redis, respond) as bench:
-        answers = await asyncio.gather(bench.read("1", "phone"), bench.read("2", "phone"), return_exceptions=True)
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(setup.read("1", "phone"), setup.read("2", "phone"), return_exceptions=True)
 
-    assert answers[0] == {"phone": None}
-    assert isinstance(answers[1], ObjectNotFound)
+    assert results[0] == {"phone": None}
+    assert isinstance(results[1], ObjectNotFound)
 
 
 async def test_each_input_has_the_error_that_names_it(redis: Redis) -> None:
-    def respond(asked: RecordedRequest) -> web.Response:
-        if asked.method == "GET":
+    def respond(request: RecordedRequest) -> web.Response:
+        if request.method == "GET":
             return json_response({}, 404)
         errors = [
             error_entry("1", "OBJECT_NOT_FOUND"),
@@ -163,177 +163,177 @@ async def test_each_input_has_the_error_that_names_it(redis: Redis) -> None:
         ]
         return json_response({"results": [], "errors": errors})
 
-    async with open_queues(redis, respond) as bench:
-        answers = await asyncio.gather(*(bench.read(i, "phone") for i in "123"), return_exceptions=True)
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(*(setup.read(i, "phone") for i in "123"), return_exceptions=True)
 
-    assert [type(answer) for answer in answers] == [ObjectNotFound, NotPermitted, InvalidRequest]
+    assert [type(result) for result in results] == [ObjectNotFound, NotPermitted, InvalidRequest]
 
 
 async def test_failed_batch_is_that_failure_for_every_caller(redis: Redis) -> None:
-    async with open_queues(redis, lambda _: json_response({}, 503)) as bench:
-        answers = await asyncio.gather(*(bench.read(i, "phone") for i in "123"), return_exceptions=True)
+    async with open_queues(redis, lambda _: json_response({}, 503)) as setup:
+        results = await asyncio.gather(*(setup.read(i, "phone") for i in "123"), return_exceptions=True)
 
-    assert [type(answer) for answer in answers] == [CRMUnavailable] * 3
-    assert len(bench.hubspot.requests) == 1
+    assert [type(result) for result in results] == [CRMUnavailable] * 3
+    assert len(setup.hubspot.requests) == 1
 
 
 @pytest.mark.parametrize("body", [{"results": 5}, {"results": [1, None]}, {}, {"results": [{"properties": []}]}])
-async def test_answer_of_an_odd_shape_leaves_nobody_waiting(redis: Redis, body: dict[str, object]) -> None:
-    async with open_queues(redis, lambda _: json_response(body)) as bench:
+async def test_malformed_response_leaves_no_caller_waiting(redis: Redis, body: dict[str, object]) -> None:
+    async with open_queues(redis, lambda _: json_response(body)) as setup:
         async with asyncio.timeout(3):
-            answers = await asyncio.gather(bench.read("1", "a"), bench.update("2", a="b"), return_exceptions=True)
+            results = await asyncio.gather(setup.read("1", "a"), setup.update("2", a="b"), return_exceptions=True)
 
-    assert isinstance(answers[0], CRMError | dict)
+    assert isinstance(results[0], CRMError | dict)
 
 
-async def test_long_pause_is_told_to_all_who_wait(redis: Redis) -> None:
-    async with open_queues(redis, batch_response) as bench:
-        await bench.budget.pause(PORTAL, "calls", 3600, "DAILY")
+async def test_long_pause_is_an_error_for_every_waiting_caller(redis: Redis) -> None:
+    async with open_queues(redis, batch_response) as setup:
+        await setup.budget.pause(PORTAL, "calls", 3600, "DAILY")
         async with asyncio.timeout(3):
-            answers = await asyncio.gather(*(bench.read(str(i), "a") for i in range(150)), return_exceptions=True)
+            results = await asyncio.gather(*(setup.read(str(i), "a") for i in range(150)), return_exceptions=True)
 
-    assert {type(answer) for answer in answers} == {RateLimited}
-    assert bench.hubspot.requests == []
+    assert {type(result) for result in results} == {RateLimited}
+    assert setup.hubspot.requests == []
 
 
-async def test_caller_who_gives_up_before_the_batch_leaves_is_not_asked_for(redis: Redis) -> None:
-    async with open_queues(redis, batch_response) as bench:
-        given_up = asyncio.create_task(bench.read("1", "phone"))
-        staying = asyncio.create_task(bench.read("2", "phone"))
+async def test_submission_cancelled_before_the_batch_is_sent_is_left_out(redis: Redis) -> None:
+    async with open_queues(redis, batch_response) as setup:
+        cancelled = asyncio.create_task(setup.read("1", "phone"))
+        remaining = asyncio.create_task(setup.read("2", "phone"))
         await asyncio.sleep(0)
-        given_up.cancel()
-        await staying
+        cancelled.cancel()
+        await remaining
 
-    assert bench.hubspot.requests[0].ids == ["2"]
+    assert setup.hubspot.requests[0].ids == ["2"]
 
 
-async def test_caller_who_gives_up_while_the_batch_is_under_way_harms_no_other(redis: Redis) -> None:
-    async def respond(asked: RecordedRequest) -> web.StreamResponse:
+async def test_cancelling_one_caller_in_flight_does_not_affect_the_others(redis: Redis) -> None:
+    async def respond(request: RecordedRequest) -> web.StreamResponse:
         await asyncio.sleep(0.2)
-        return batch_response(asked)
+        return batch_response(request)
 
-    async with open_queues(redis, respond) as bench:  # type: ignore[arg-type]
-        given_up = asyncio.create_task(bench.read("1", "phone"))
-        staying = asyncio.create_task(bench.read("1", "phone"))
+    async with open_queues(redis, respond) as setup:  # type: ignore[arg-type]
+        cancelled = asyncio.create_task(setup.read("1", "phone"))
+        remaining = asyncio.create_task(setup.read("1", "phone"))
         await asyncio.sleep(0.1)
-        given_up.cancel()
+        cancelled.cancel()
 
-        assert await staying == {"phone": None}
+        assert await remaining == {"phone": None}
 
 
-async def test_batch_that_everybody_left_costs_no_place(redis: Redis) -> None:
-    async with open_queues(redis, batch_response) as bench:
-        given_up = asyncio.create_task(bench.read("1", "phone"))
+async def test_batch_with_only_cancelled_callers_uses_no_slot(redis: Redis) -> None:
+    async with open_queues(redis, batch_response) as setup:
+        cancelled = asyncio.create_task(setup.read("1", "phone"))
         await asyncio.sleep(0)
-        given_up.cancel()
-        await bench.queues.close()
+        cancelled.cancel()
+        await setup.queues.close()
 
-        assert bench.hubspot.requests == []
-        assert (await bench.budget.state(PORTAL))["calls"].used == 0
-
-
-async def test_reads_by_a_property_find_theirs_whatever_the_case_of_the_address(redis: Redis) -> None:
-    def respond(asked: RecordedRequest) -> web.Response:
-        return json_response({"results": [{"id": "9", "properties": {"email": i, "phone": "1"}} for i in asked.ids]})
-
-    async with open_queues(redis, respond) as bench:
-        answers = await asyncio.gather(*(bench.read(e, "phone", by="email") for e in ("Ada@B.c", "ada@b.c")))
-
-    assert answers == [{"phone": "1"}] * 2
-    assert (bench.hubspot.requests[0].ids, bench.hubspot.requests[0].body["idProperty"]) == (["ada@b.c"], "email")
+        assert setup.hubspot.requests == []
+        assert (await setup.budget.state(PORTAL))["calls"].used == 0
 
 
-async def test_result_nobody_asked_for_makes_the_missing_be_asked_for_singly(redis: Redis) -> None:
-    """A second address of a contact finds it, but the answer shows its first one."""
+async def test_reads_by_email_ignore_case(redis: Redis) -> None:
+    def respond(request: RecordedRequest) -> web.Response:
+        return json_response({"results": [{"id": "9", "properties": {"email": i, "phone": "1"}} for i in request.ids]})
 
-    def respond(asked: RecordedRequest) -> web.Response:
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(*(setup.read(e, "phone", by="email") for e in ("Ada@B.c", "ada@b.c")))
+
+    assert results == [{"phone": "1"}] * 2
+    assert (setup.hubspot.requests[0].ids, setup.hubspot.requests[0].body["idProperty"]) == (["ada@b.c"], "email")
+
+
+async def test_unmatched_result_makes_missing_inputs_be_read_alone(redis: Redis) -> None:
+    """A second address of a contact finds it, but the result shows its first one."""
+
+    def respond(request: RecordedRequest) -> web.Response:
         primary = {"id": "9", "properties": {"email": "first@b.c", "phone": "1"}}
-        if asked.method == "POST":
+        if request.method == "POST":
             return json_response({"results": [primary]})
-        return json_response(primary) if "second" in asked.path else json_response({}, 404)
+        return json_response(primary) if "second" in request.path else json_response({}, 404)
 
-    async with open_queues(redis, respond) as bench:
-        answers = await asyncio.gather(
-            *(bench.read(e, "phone", by="email") for e in ("second@b.c", "nobody@b.c")), return_exceptions=True
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(
+            *(setup.read(e, "phone", by="email") for e in ("second@b.c", "nobody@b.c")), return_exceptions=True
         )
 
-    assert answers[0] == {"phone": "1"}
-    assert isinstance(answers[1], ObjectNotFound)
-    assert {asked.query.get("idProperty") for asked in bench.hubspot.requests[1:]} == {"email"}
+    assert results[0] == {"phone": "1"}
+    assert isinstance(results[1], ObjectNotFound)
+    assert {request.query.get("idProperty") for request in setup.hubspot.requests[1:]} == {"email"}
 
 
 async def test_updates_of_different_objects_are_one_call(redis: Redis) -> None:
-    async with open_queues(redis, batch_response) as bench:
-        await asyncio.gather(*(bench.update(str(i), phone=f"+{i}") for i in range(30)))
+    async with open_queues(redis, batch_response) as setup:
+        await asyncio.gather(*(setup.update(str(i), phone=f"+{i}") for i in range(30)))
 
-    (asked,) = bench.hubspot.requests
-    assert asked.path.endswith("/contacts/batch/update")
-    assert asked.body["inputs"][3] == {"id": "3", "properties": {"phone": "+3"}}
-
-
-async def test_single_update_is_a_plain_one(redis: Redis) -> None:
-    async with open_queues(redis, lambda _: json_response({"id": "1"}, 200, X_HubSpot_Correlation_Id="c-9")) as bench:
-        done = await bench.update("1", phone="+1")
-
-    assert bench.hubspot.paths == ["PATCH /crm/objects/2026-09/contacts/1"]
-    assert done == WriteReceipt("1", "c-9")
+    (request,) = setup.hubspot.requests
+    assert request.path.endswith("/contacts/batch/update")
+    assert request.body["inputs"][3] == {"id": "3", "properties": {"phone": "+3"}}
 
 
-async def test_updates_of_one_object_keep_their_order_and_are_never_under_way_together(redis: Redis) -> None:
-    under_way: set[str] = set()
+async def test_single_update_uses_the_plain_endpoint(redis: Redis) -> None:
+    async with open_queues(redis, lambda _: json_response({"id": "1"}, 200, X_HubSpot_Correlation_Id="c-9")) as setup:
+        receipt = await setup.update("1", phone="+1")
+
+    assert setup.hubspot.paths == ["PATCH /crm/objects/2026-09/contacts/1"]
+    assert receipt == WriteReceipt("1", "c-9")
+
+
+async def test_updates_of_one_object_keep_their_order_and_are_never_in_flight_together(redis: Redis) -> None:
+    in_flight: set[str] = set()
     written: list[str] = []
 
-    async def respond(asked: RecordedRequest) -> web.StreamResponse:
-        inputs = asked.body.get("inputs") or [{"id": asked.path.rpartition("/")[2], **asked.body}]
-        ids = {given["id"] for given in inputs}
+    async def respond(request: RecordedRequest) -> web.StreamResponse:
+        inputs = request.body.get("inputs") or [{"id": request.path.rpartition("/")[2], **request.body}]
+        ids = {item["id"] for item in inputs}
         assert len(ids) == len(inputs)
-        assert not ids & under_way
-        under_way.update(ids)
+        assert not ids & in_flight
+        in_flight.update(ids)
         await asyncio.sleep(0.03)
-        under_way.difference_update(ids)
-        written.extend(given["properties"]["phone"] for given in inputs if given["id"] == "1")
+        in_flight.difference_update(ids)
+        written.extend(item["properties"]["phone"] for item in inputs if item["id"] == "1")
         return json_response({"results": [{"id": i} for i in ids]})
 
-    async with open_queues(redis, respond) as bench:  # type: ignore[arg-type]
-        updates = [bench.update("1", phone=str(n)) for n in range(4)]
-        await asyncio.gather(*updates, *(bench.update(str(i), phone="x") for i in range(2, 6)))
+    async with open_queues(redis, respond) as setup:  # type: ignore[arg-type]
+        updates = [setup.update("1", phone=str(n)) for n in range(4)]
+        await asyncio.gather(*updates, *(setup.update(str(i), phone="x") for i in range(2, 6)))
 
     assert written == ["0", "1", "2", "3"]
 
 
-async def test_update_given_up_lets_the_next_of_its_object_go(redis: Redis) -> None:
-    async with open_queues(redis, lambda _: json_response({"id": "1"})) as bench:
-        given_up = asyncio.create_task(bench.update("1", phone="0"))
-        staying = asyncio.create_task(bench.update("1", phone="1"))
+async def test_cancelled_update_does_not_block_the_next_of_its_object(redis: Redis) -> None:
+    async with open_queues(redis, lambda _: json_response({"id": "1"})) as setup:
+        cancelled = asyncio.create_task(setup.update("1", phone="0"))
+        remaining = asyncio.create_task(setup.update("1", phone="1"))
         await asyncio.sleep(0)
-        given_up.cancel()
+        cancelled.cancel()
         async with asyncio.timeout(2):
-            await staying
+            await remaining
 
-    assert [asked.body for asked in bench.hubspot.requests] == [{"properties": {"phone": "1"}}]
+    assert [request.body for request in setup.hubspot.requests] == [{"properties": {"phone": "1"}}]
 
 
-async def test_one_bad_input_fails_alone(redis: Redis) -> None:
-    def respond(asked: RecordedRequest) -> web.Response:
-        ids = asked.ids if asked.method == "POST" else [asked.path.rpartition("/")[2]]
+async def test_bad_input_fails_alone(redis: Redis) -> None:
+    def respond(request: RecordedRequest) -> web.Response:
+        ids = request.ids if request.method == "POST" else [request.path.rpartition("/")[2]]
         if "13" in ids:
             return json_response({"category": "VALIDATION_ERROR"}, 400)
         return json_response({"results": [{"id": i} for i in ids]})
 
-    async with open_queues(redis, respond) as bench:
-        answers = await asyncio.gather(*(bench.update(str(i), phone="x") for i in range(64)), return_exceptions=True)
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(*(setup.update(str(i), phone="x") for i in range(64)), return_exceptions=True)
 
-    assert [i for i, answer in enumerate(answers) if isinstance(answer, InvalidRequest)] == [13]
-    assert len(bench.hubspot.requests) == 1 + 2 * 6
+    assert [i for i, result in enumerate(results) if isinstance(result, InvalidRequest)] == [13]
+    assert len(setup.hubspot.requests) == 1 + 2 * 6
 
 
-async def test_who_lost_the_right_to_write_while_a_batch_was_refused_is_left_out_of_its_halves(redis: Redis) -> None:
+async def test_submissions_that_lost_their_lease_are_left_out_of_the_halves_of_a_refused_batch(redis: Redis) -> None:
     refusals: list[RecordedRequest] = []
 
-    def respond(asked: RecordedRequest) -> web.Response:
-        ids = asked.ids if asked.method == "POST" else [asked.path.rpartition("/")[2]]
+    def respond(request: RecordedRequest) -> web.Response:
+        ids = request.ids if request.method == "POST" else [request.path.rpartition("/")[2]]
         if len(ids) == 4:  # the batch as it first left
-            refusals.append(asked)
+            refusals.append(request)
             return json_response({"category": "VALIDATION_ERROR"}, 400)
         return json_response({"results": [{"id": i} for i in ids]})
 
@@ -344,47 +344,47 @@ async def test_who_lost_the_right_to_write_while_a_batch_was_refused_is_left_out
             if refusals:
                 raise LeaseLost
 
-    async with open_queues(redis, respond) as bench:
-        updates = bench.queues.updates(PORTAL, "contacts")
+    async with open_queues(redis, respond) as setup:
+        updates = setup.queues.updates(PORTAL, "contacts")
         update = PropertyUpdate({"phone": "x"}, follow_merge=True)
         leased = (updates.submit(i, update, LeasedUntilRefused()) for i in "12")
-        others = (bench.update(i, phone="x") for i in "34")
-        answers = await asyncio.gather(*leased, *others, return_exceptions=True)
+        others = (setup.update(i, phone="x") for i in "34")
+        results = await asyncio.gather(*leased, *others, return_exceptions=True)
 
-    assert [type(answer) for answer in answers] == [LeaseLost, LeaseLost, WriteReceipt, WriteReceipt]
-    assert [asked.ids for asked in bench.hubspot.requests] == [["1", "2", "3", "4"], ["3", "4"]]
+    assert [type(result) for result in results] == [LeaseLost, LeaseLost, WriteReceipt, WriteReceipt]
+    assert [request.ids for request in setup.hubspot.requests] == [["1", "2", "3", "4"], ["3", "4"]]
 
 
-async def test_partial_failure_of_an_update_is_for_the_one_it_names(redis: Redis) -> None:
-    def respond(asked: RecordedRequest) -> web.Response:
+async def test_partial_failure_of_an_update_is_the_named_inputs_error(redis: Redis) -> None:
+    def respond(request: RecordedRequest) -> web.Response:
         return json_response({"results": [{"id": "1"}], "errors": [error_entry("2", "VALIDATION_ERROR")]}, 207)
 
-    async with open_queues(redis, respond) as bench:
-        answers = await asyncio.gather(bench.update("1", a="x"), bench.update("2", a="x"), return_exceptions=True)
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(setup.update("1", a="x"), setup.update("2", a="x"), return_exceptions=True)
 
-    assert [type(answer) for answer in answers] == [WriteReceipt, InvalidRequest]
-    assert len(bench.hubspot.requests) == 1
+    assert [type(result) for result in results] == [WriteReceipt, InvalidRequest]
+    assert len(setup.hubspot.requests) == 1
 
 
-async def test_transient_failure_of_an_update_is_not_repeated_here(redis: Redis) -> None:
-    async with open_queues(redis, lambda _: json_response({}, 502)) as bench:
-        answers = await asyncio.gather(bench.update("1", a="x"), bench.update("2", a="x"), return_exceptions=True)
+async def test_transient_failure_of_an_update_is_not_retried(redis: Redis) -> None:
+    async with open_queues(redis, lambda _: json_response({}, 502)) as setup:
+        results = await asyncio.gather(setup.update("1", a="x"), setup.update("2", a="x"), return_exceptions=True)
 
-    assert [type(answer) for answer in answers] == [CRMUnavailable] * 2
-    assert len(bench.hubspot.requests) == 1
+    assert [type(result) for result in results] == [CRMUnavailable] * 2
+    assert len(setup.hubspot.requests) == 1
 
 
 @pytest.mark.parametrize("errors", [[], [error_entry("2", "OBJECT_NOT_FOUND")]])
-async def test_object_that_a_batch_update_does_not_know_is_updated_singly(redis: Redis, errors: list[object]) -> None:
-    """The previous id of a merged record is left out of a batch answer, and works in a single update."""
+async def test_object_that_a_batch_update_did_not_find_is_updated_alone(redis: Redis, errors: list[object]) -> None:
+    """The previous id of a merged record is left out of a batch result, and works in a single update."""
 
-    def respond(asked: RecordedRequest) -> web.Response:
-        return json_response({"results": [{"id": "1"}], "errors": errors} if asked.method == "POST" else {"id": "77"})
+    def respond(request: RecordedRequest) -> web.Response:
+        return json_response({"results": [{"id": "1"}], "errors": errors} if request.method == "POST" else {"id": "77"})
 
-    async with open_queues(redis, respond) as bench:
-        await asyncio.gather(bench.update("1", a="x"), bench.update("2", a="x"))
+    async with open_queues(redis, respond) as setup:
+        await asyncio.gather(setup.update("1", a="x"), setup.update("2", a="x"))
 
-    assert bench.hubspot.paths[1:] == ["PATCH /crm/objects/2026-09/contacts/2"]
+    assert setup.hubspot.paths[1:] == ["PATCH /crm/objects/2026-09/contacts/2"]
 
 
 @pytest.mark.parametrize(
@@ -396,52 +396,52 @@ async def test_object_that_a_batch_update_does_not_know_is_updated_singly(redis:
     ],
 )
 @pytest.mark.parametrize(("status", "error"), [(200, ObjectMerged), (404, ObjectNotFound)])
-async def test_update_that_does_not_follow_merges_tells_them_from_what_is_gone(
+async def test_update_that_does_not_follow_merges_distinguishes_merged_from_missing(
     redis: Redis, unknown: tuple[dict[str, object], int], status: int, error: type[CRMError]
 ) -> None:
-    def respond(asked: RecordedRequest) -> web.Response:
-        return json_response(*unknown) if asked.method == "POST" else json_response({"id": "77"}, status)
+    def respond(request: RecordedRequest) -> web.Response:
+        return json_response(*unknown) if request.method == "POST" else json_response({"id": "77"}, status)
 
-    async with open_queues(redis, respond) as bench:
+    async with open_queues(redis, respond) as setup:
         with pytest.raises(error):
-            await bench.update("2", follows=False, a="x")
+            await setup.update("2", follows=False, a="x")
 
     where = "/crm/objects/2026-09/contacts"
-    assert bench.hubspot.paths == [f"POST {where}/batch/update", f"GET {where}/2"]
+    assert setup.hubspot.paths == [f"POST {where}/batch/update", f"GET {where}/2"]
 
 
-async def test_associations_are_read_together_and_pages_are_followed(redis: Redis) -> None:
-    def respond(asked: RecordedRequest) -> web.Response:
-        if asked.method == "GET":
+async def test_associations_are_read_in_one_batch_and_pages_are_followed(redis: Redis) -> None:
+    def respond(request: RecordedRequest) -> web.Response:
+        if request.method == "GET":
             return json_response({"results": [{"toObjectId": 13}]})
         first = {"from": {"id": "1"}, "to": [{"toObjectId": 11}, {"toObjectId": 12}, {"toObjectId": 11}]}
         second = {"from": {"id": "2"}, "to": [], "paging": {"next": {"after": "x"}}}
         return json_response({"results": [first, second], "errors": [error_entry("3", "OBJECT_NOT_FOUND")]}, 207)
 
-    async with open_queues(redis, respond) as bench:
-        queue = bench.queues.associations(PORTAL, "contact", "notes")
-        answers = await asyncio.gather(*(queue.get(i) for i in "123"))
+    async with open_queues(redis, respond) as setup:
+        queue = setup.queues.associations(PORTAL, "contact", "notes")
+        results = await asyncio.gather(*(queue.get(i) for i in "123"))
 
-    assert [[end.id for end in ends] for ends in answers] == [["11", "12"], ["13"], []]
-    assert bench.hubspot.paths == [
+    assert [[associated.id for associated in objects] for objects in results] == [["11", "12"], ["13"], []]
+    assert setup.hubspot.paths == [
         "POST /crm/associations/2026-09/contacts/notes/batch/read",
         "GET /crm/objects/2026-09/contacts/2/associations/notes",
     ]
 
 
-async def test_closing_refuses_who_waits_and_answers_who_was_heard(redis: Redis) -> None:
-    async def respond(asked: RecordedRequest) -> web.StreamResponse:
+async def test_close_rejects_waiting_callers_and_resolves_calls_in_flight(redis: Redis) -> None:
+    async def respond(request: RecordedRequest) -> web.StreamResponse:
         await asyncio.sleep(0.2)
-        return batch_response(asked)
+        return batch_response(request)
 
-    async with open_queues(redis, respond, limit=1) as bench:  # type: ignore[arg-type]
-        heard = asyncio.create_task(bench.read("1", "phone"))
+    async with open_queues(redis, respond, limit=1) as setup:  # type: ignore[arg-type]
+        heard = asyncio.create_task(setup.read("1", "phone"))
         await asyncio.sleep(0.1)
-        waiting = [asyncio.create_task(bench.read("2", "phone")), asyncio.create_task(bench.update("2", phone="1"))]
+        waiting = [asyncio.create_task(setup.read("2", "phone")), asyncio.create_task(setup.update("2", phone="1"))]
         await asyncio.sleep(0.02)
-        await bench.queues.close()
-        answers = await asyncio.gather(heard, *waiting, return_exceptions=True)
+        await setup.queues.close()
+        results = await asyncio.gather(heard, *waiting, return_exceptions=True)
 
-    assert answers[0] == {"phone": None}
-    assert [type(answer) for answer in answers[1:]] == [CRMUnavailable] * 2
-    assert len(bench.hubspot.requests) == 1
+    assert results[0] == {"phone": None}
+    assert [type(result) for result in results[1:]] == [CRMUnavailable] * 2
+    assert len(setup.hubspot.requests) == 1

@@ -42,26 +42,26 @@ async def client_of(url: str, *, timeout_s: float = 2.0, concurrency: int = 4) -
 async def failure(respond: Callable[[RecordedRequest], web.StreamResponse], **options: float) -> CRMError:
     """What a call comes to that HubSpot answers so."""
     async with ScriptedHubSpot(respond) as hubspot, client_of(hubspot.url, **options) as client:
-        with pytest.raises(CRMError) as caught:
+        with pytest.raises(CRMError) as raised:
             await client.call("POST", "/crm/objects/2026-09/contacts", body={"properties": {"email": PERSONAL}})
     assert len(hubspot.requests) == 1
-    return caught.value
+    return raised.value
 
 
-async def test_answer_is_parsed_and_its_headers_are_in_lower_case() -> None:
+async def test_response_is_parsed_and_its_header_names_are_in_lower_case() -> None:
     created = json_response({"id": "1"}, 201, X_HubSpot_Correlation_Id="abc-1")
     async with ScriptedHubSpot(lambda _: created) as hubspot, client_of(hubspot.url + "/") as client:
-        answer = await client.call("POST", "/crm/objects/2026-09/notes", body={"properties": {}})
+        response = await client.call("POST", "/crm/objects/2026-09/notes", body={"properties": {}})
 
-    assert (answer.status, answer.data, answer.correlation_id) == (201, {"id": "1"}, "abc-1")
-    assert answer.headers["x-hubspot-correlation-id"] == "abc-1"
+    assert (response.status, response.data, response.correlation_id) == (201, {"id": "1"}, "abc-1")
+    assert response.headers["x-hubspot-correlation-id"] == "abc-1"
 
 
-async def test_answer_without_body_has_no_data() -> None:
+async def test_response_without_body_has_no_data() -> None:
     async with ScriptedHubSpot(lambda _: web.Response(status=204)) as hubspot, client_of(hubspot.url) as client:
-        answer = await client.call("DELETE", "/crm/objects/2026-09/contacts/1")
+        response = await client.call("DELETE", "/crm/objects/2026-09/contacts/1")
 
-    assert (answer.status, answer.data, answer.body) == (204, None, {})
+    assert (response.status, response.data, response.body) == (204, None, {})
 
 
 async def test_several_values_of_a_query_parameter_are_joined_by_commas() -> None:
@@ -74,8 +74,8 @@ async def test_several_values_of_a_query_parameter_are_joined_by_commas() -> Non
 async def test_connections_are_reused() -> None:
     ports: set[object] = set()
 
-    def respond(asked: RecordedRequest) -> web.Response:
-        ports.add(asked.raw.transport.get_extra_info("peername"))  # type: ignore[union-attr]
+    def respond(request: RecordedRequest) -> web.Response:
+        ports.add(request.raw.transport.get_extra_info("peername"))  # type: ignore[union-attr]
         return json_response({})
 
     async with ScriptedHubSpot(respond) as hubspot, client_of(hubspot.url, concurrency=1) as client:
@@ -86,7 +86,7 @@ async def test_connections_are_reused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"),
+    ("status", "error_class"),
     [
         (400, InvalidRequest), (401, NotAuthorized), (403, NotPermitted), (404, ObjectNotFound), (405, InvalidRequest),
         (408, CRMUnavailable), (409, Conflict), (414, InvalidRequest), (423, ObjectLocked), (429, RateLimited),
@@ -94,33 +94,38 @@ async def test_connections_are_reused() -> None:
         (504, CRMUnavailable), (524, CRMUnavailable),
     ],
 )  # fmt: skip
-async def test_every_status_is_one_of_our_errors(status: int, kind: type[CRMError]) -> None:
+async def test_every_status_is_one_of_our_errors(status: int, error_class: type[CRMError]) -> None:
     body = {
         "status": "error", "category": "SOME_CATEGORY", "correlationId": "c-1", "message": f"bad value {PERSONAL}",
     }  # fmt: skip
 
     error = await failure(lambda _: json_response(body, status))
 
-    assert (kind, status, "SOME_CATEGORY", "c-1") == (type(error), error.status, error.category, error.correlation_id)
+    assert (error_class, status, "SOME_CATEGORY", "c-1") == (
+        type(error),
+        error.status,
+        error.category,
+        error.correlation_id,
+    )
     assert PERSONAL not in f"{error!r} {error} {error.__dict__} {error.__cause__!r} {error.__context__!r}"
 
 
 @pytest.mark.parametrize("status", [400, 404, 500, 503])
 @pytest.mark.parametrize("body", [b"<html><h1>Bad Gateway</h1></html>", b"", b"\xff\xfe\x00caf\xe9", b'["a"]', b"{"])
-async def test_error_whose_body_is_no_json_keeps_its_status(status: int, body: bytes) -> None:
+async def test_error_without_json_body_keeps_its_status(status: int, body: bytes) -> None:
     error = await failure(lambda _: web.Response(body=body, status=status, content_type="text/html"))
 
     assert (status, "", "") == (error.status, error.category, error.correlation_id)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b'{"id":', b"\xff\xfe", b'["a"]', b"1"])
-async def test_success_that_is_no_json_object_is_no_success(body: bytes) -> None:
+async def test_success_without_json_object_is_an_error(body: bytes) -> None:
     error = await failure(lambda _: web.Response(body=body, status=200, content_type="application/json"))
 
     assert (CRMUnavailable, 200) == (type(error), error.status)
 
 
-async def test_fields_of_an_error_that_do_not_look_like_what_they_should_be_are_dropped() -> None:
+async def test_malformed_fields_of_an_error_are_dropped() -> None:
     body = {"category": f"for {PERSONAL}", "correlationId": {"x": 1}, "errors": "none", "context": [PERSONAL]}
 
     error = await failure(lambda _: json_response(body, 403))
@@ -140,7 +145,7 @@ async def test_missing_scopes_are_named() -> None:
     assert error.scopes == ("crm.objects.contacts.write",)
 
 
-async def test_conflict_names_the_record_that_is_there() -> None:
+async def test_conflict_names_the_existing_record() -> None:
     error = await failure(lambda _: json_response({"message": "Contact already exists. Existing ID: 4711"}, 409))
 
     assert isinstance(error, Conflict)
@@ -180,29 +185,29 @@ async def test_retry_after_is_read_as_a_date() -> None:
 
 
 async def test_refused_connection_is_unavailable() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        async with client_of(f"http://127.0.0.1:{taken.getsockname()[1]}") as client:
-            with pytest.raises(CRMUnavailable) as caught:
+    with socket.socket() as bound_socket:
+        bound_socket.bind(("127.0.0.1", 0))
+        async with client_of(f"http://127.0.0.1:{bound_socket.getsockname()[1]}") as client:
+            with pytest.raises(CRMUnavailable) as raised:
                 await client.call("GET", "/account-info/2026-09/details")
 
-    assert caught.value.status == 0
+    assert raised.value.status == 0
 
 
-async def test_connection_that_breaks_is_unavailable() -> None:
-    def respond(asked: RecordedRequest) -> web.StreamResponse:
-        asked.raw.transport.abort()  # type: ignore[union-attr]
+async def test_broken_connection_is_unavailable() -> None:
+    def respond(request: RecordedRequest) -> web.StreamResponse:
+        request.raw.transport.abort()  # type: ignore[union-attr]
         return web.Response()
 
     assert isinstance(await failure(respond), CRMUnavailable)
 
 
-async def test_body_that_is_cut_short_is_unavailable() -> None:
-    async def respond(asked: RecordedRequest) -> web.StreamResponse:
+async def test_truncated_body_is_unavailable() -> None:
+    async def respond(request: RecordedRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "100"})
-        await response.prepare(asked.raw)
+        await response.prepare(request.raw)
         await response.write(b'{"id":')
-        asked.raw.transport.abort()  # type: ignore[union-attr]
+        request.raw.transport.abort()  # type: ignore[union-attr]
         return response
 
     assert isinstance(await failure(respond), CRMUnavailable)  # type: ignore[arg-type]
@@ -218,10 +223,10 @@ async def test_silence_is_unavailable_after_the_time_out() -> None:
     assert (CRMUnavailable, 0) == (type(error), error.status)
 
 
-async def test_answer_that_drips_is_unavailable_after_the_time_out() -> None:
-    async def respond(asked: RecordedRequest) -> web.StreamResponse:
+async def test_slow_response_is_unavailable_after_the_time_out() -> None:
+    async def respond(request: RecordedRequest) -> web.StreamResponse:
         response = web.StreamResponse()
-        await response.prepare(asked.raw)
+        await response.prepare(request.raw)
         for _ in range(400):
             await response.write(b" ")
             await asyncio.sleep(0.05)
@@ -234,7 +239,7 @@ async def test_answer_that_drips_is_unavailable_after_the_time_out() -> None:
     assert asyncio.get_running_loop().time() - started < 10
 
 
-async def test_tls_trouble_is_unavailable() -> None:
+async def test_tls_failure_is_unavailable() -> None:
     async with ScriptedHubSpot(lambda _: json_response({})) as plain:
         url = plain.url.replace("http://", "https://")
         async with client_of(url) as client:
@@ -242,13 +247,13 @@ async def test_tls_trouble_is_unavailable() -> None:
                 await client.call("GET", "/")
 
 
-async def test_url_that_cannot_be_called_is_invalid() -> None:
+async def test_invalid_url_is_an_invalid_request() -> None:
     async with client_of("http://") as client:
         with pytest.raises(InvalidRequest):
             await client.call("GET", "/")
 
 
-async def test_body_that_cannot_be_sent_is_invalid() -> None:
+async def test_unserialisable_body_is_an_invalid_request() -> None:
     async with ScriptedHubSpot(lambda _: json_response({})) as hubspot, client_of(hubspot.url) as client:
         with pytest.raises(InvalidRequest):
             await client.call("POST", "/", body={"properties": {("a", "b"): "1"}})
@@ -263,7 +268,7 @@ async def test_closed_client_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_redirect_is_not_followed_so_the_token_stays_with_its_host(status: int) -> None:
+async def test_redirect_is_not_followed(status: int) -> None:
     async with ScriptedHubSpot(lambda _: json_response({})) as elsewhere:
         error = await failure(lambda _: web.Response(status=status, headers={"Location": f"{elsewhere.url}/crm"}))
 
@@ -271,43 +276,43 @@ async def test_redirect_is_not_followed_so_the_token_stays_with_its_host(status:
     assert elsewhere.requests == []
 
 
-async def test_token_goes_to_the_api_url_in_the_header_alone() -> None:
+async def test_token_is_sent_in_the_header_only() -> None:
     async with ScriptedHubSpot(lambda _: json_response({})) as hubspot, client_of(hubspot.url) as client:
         await client.call("POST", "/crm/objects/2026-09/contacts/batch/read", body={"inputs": []})
 
-    (asked,) = hubspot.requests
-    assert asked.headers["authorization"] == f"Bearer {TOKEN}"
-    assert TOKEN not in f"{asked.path} {asked.query} {asked.body}"
+    (request,) = hubspot.requests
+    assert request.headers["authorization"] == f"Bearer {TOKEN}"
+    assert TOKEN not in f"{request.path} {request.query} {request.body}"
 
 
-async def test_asking_about_the_token_stays_with_the_api_url() -> None:
+async def test_token_info_is_requested_from_the_api_url() -> None:
     async with ScriptedHubSpot(lambda _: json_response({"hubId": 5})) as hubspot, client_of(hubspot.url) as client:
-        answer = await client.token_info("/oauth/v2/private-apps/get/access-token-info")
+        response = await client.token_info("/oauth/v2/private-apps/get/access-token-info")
 
-    assert answer.body == {"hubId": 5}
+    assert response.body == {"hubId": 5}
     assert hubspot.requests[0].body == {"tokenKey": TOKEN}
 
 
-def test_token_that_cannot_stand_in_a_header_is_a_configuration_error() -> None:
-    with pytest.raises(ConfigurationError) as caught:
+def test_token_that_no_header_may_hold_is_a_configuration_error() -> None:
+    with pytest.raises(ConfigurationError) as raised:
         HubSpotClient(api_url="http://127.0.0.1:1", token="pat-eu1\n-x", timeout_s=1)
 
-    assert "pat-eu1" not in str(caught.value)
+    assert "pat-eu1" not in str(raised.value)
 
 
-async def test_call_given_up_goes_on_and_harms_no_other() -> None:
+async def test_cancelled_call_goes_on_and_does_not_affect_others() -> None:
     async def respond(_: RecordedRequest) -> web.StreamResponse:
         await asyncio.sleep(0.2)
         return json_response({})
 
     async with ScriptedHubSpot(respond) as hubspot, client_of(hubspot.url, concurrency=2) as client:
-        given_up = asyncio.create_task(client.call("GET", "/a"))
+        cancelled = asyncio.create_task(client.call("GET", "/a"))
         await asyncio.sleep(0.05)
-        given_up.cancel()
-        answer = await client.call("GET", "/b")
+        cancelled.cancel()
+        response = await client.call("GET", "/b")
 
-    assert answer.status == 200
-    assert given_up.cancelled()
+    assert response.status == 200
+    assert cancelled.cancelled()
 
 
 def test_handlers_load_without_hubspots_client() -> None:

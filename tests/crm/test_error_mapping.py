@@ -23,7 +23,7 @@ ANY_JSON = st.recursive(
 
 
 @given(st.integers(100, 599), ANY_JSON)
-def test_any_json_is_an_error_without_fault(status: int, body: object) -> None:
+def test_any_json_body_becomes_an_error(status: int, body: object) -> None:
     error = error_from_response(status, {}, orjson.dumps(body), NOW)
 
     assert isinstance(error, CRMError)
@@ -31,25 +31,25 @@ def test_any_json_is_an_error_without_fault(status: int, body: object) -> None:
 
 
 @given(st.integers(400, 599), st.binary(max_size=60))
-def test_any_bytes_are_an_error_without_fault(status: int, body: bytes) -> None:
+def test_any_bytes_become_an_error(status: int, body: bytes) -> None:
     assert error_from_response(status, {}, body, NOW).status == status
 
 
 @given(st.dictionaries(st.sampled_from(["category", "context", "message", "errors"]), ANY_JSON))
-def test_any_entry_of_a_batch_is_read_without_fault(entry: dict[str, object]) -> None:
+def test_any_batch_error_entry_becomes_an_error(entry: dict[str, object]) -> None:
     assert isinstance(error_from_entry(entry), CRMError)
-    assert all(isinstance(named, str) for named in ids_in_entry(entry))
+    assert all(isinstance(input_id, str) for input_id in ids_in_entry(entry))
 
 
 @given(ANY_JSON)
-def test_any_batch_answer_accounts_for_every_input(body: object) -> None:
-    told = match_results(["1", "2"], body if isinstance(body, dict) else {}, lambda item: text_id(item.get("id")))
+def test_any_batch_response_accounts_for_every_input(body: object) -> None:
+    results = match_results(["1", "2"], body if isinstance(body, dict) else {}, lambda item: text_id(item.get("id")))
 
-    assert sorted([*told.found, *told.failed, *told.unknown]) == ["1", "2"]
+    assert sorted([*results.found, *results.failed, *results.unknown]) == ["1", "2"]
 
 
 @given(st.text(max_size=30))
-def test_any_retry_after_is_read_without_fault(text: str) -> None:
+def test_any_retry_after_is_parsed_without_exception(text: str) -> None:
     seconds = parse_retry_after(text, NOW)
 
     assert seconds is None or 0 <= seconds <= 86_400
@@ -72,16 +72,16 @@ def test_entry_without_a_known_category_is_an_invalid_request() -> None:
     assert isinstance(error_from_entry({"category": "WHO_KNOWS"}), InvalidRequest)
 
 
-def test_error_that_names_no_input_is_that_of_the_missing() -> None:
+def test_error_without_input_is_the_error_of_missing_inputs() -> None:
     body = {"results": [{"id": "1"}], "errors": [{"category": "VALIDATION_ERROR"}]}
 
-    told = match_results(["1", "2"], body, lambda item: text_id(item.get("id")))
+    results = match_results(["1", "2"], body, lambda item: text_id(item.get("id")))
 
-    assert list(told.found) == ["1"]
-    assert isinstance(told.failed["2"], InvalidRequest)
+    assert list(results.found) == ["1"]
+    assert isinstance(results.failed["2"], InvalidRequest)
 
 
-def test_input_that_is_simply_missing_is_not_found() -> None:
-    told = match_results(["1", "2"], {"results": [{"id": "1"}]}, lambda item: text_id(item.get("id")))
+def test_missing_input_is_not_found() -> None:
+    results = match_results(["1", "2"], {"results": [{"id": "1"}]}, lambda item: text_id(item.get("id")))
 
-    assert isinstance(told.failed["2"], ObjectNotFound)
+    assert isinstance(results.failed["2"], ObjectNotFound)

@@ -12,7 +12,7 @@ from spokes.crm.transport.paths import Paths
 
 
 @pytest.mark.parametrize(
-    ("version", "paths"),
+    ("version", "expected"),
     [
         (
             "v3",
@@ -32,21 +32,21 @@ from spokes.crm.transport.paths import Paths
         ),
     ],
 )  # fmt: skip
-def test_each_version_has_its_paths(version: str, paths: tuple[str, ...]) -> None:
-    of = Paths(version)
+def test_each_version_has_its_paths(version: str, expected: tuple[str, ...]) -> None:
+    paths = Paths(version)
 
-    assert paths == (
-        of.objects("contact", "7"),
-        of.object_associations("deal", "1", "notes"),
-        of.associations("deals", "note", "batch", "read"),
-        of.account_details(),
-        of.daily_usage(),
+    assert expected == (
+        paths.objects("contact", "7"),
+        paths.object_associations("deal", "1", "notes"),
+        paths.associations("deals", "note", "batch", "read"),
+        paths.account_details(),
+        paths.daily_usage(),
     )
-    assert of.token_info() == "/oauth/v2/private-apps/get/access-token-info"
+    assert paths.token_info() == "/oauth/v2/private-apps/get/access-token-info"
 
 
 @pytest.mark.parametrize("part", ["", ".", ".."])
-def test_part_that_would_lead_elsewhere_is_refused(part: str) -> None:
+def test_part_that_leads_to_another_endpoint_is_refused(part: str) -> None:
     with pytest.raises(InvalidRequest):
         Paths("v3").objects("contacts", part)
 
@@ -77,21 +77,21 @@ def test_any_name_of_a_type_finds_the_others(any_name: str, one: str, many: str)
     assert (singular(any_name), plural(any_name)) == (one, many)
 
 
-def test_every_type_comes_back_from_its_plural() -> None:
+def test_plural_and_singular_are_inverse() -> None:
     assert all(singular(plural(name)) == name for name in OBJECT_TYPES.values())
 
 
 @pytest.mark.parametrize(
-    ("pair", "number"),
+    ("pair", "type_id"),
     [
         (("note", "contact"), 202), (("contact", "note"), 201), (("task", "deal"), 216), (("call", "ticket"), 220),
         (("company", "email"), 185), (("meeting", "company"), 188), (("contact", "company"), 279),
         (("deal", "line_item"), 19),
     ],
 )  # fmt: skip
-def test_association_types_have_hubspots_numbers(pair: tuple[str, str], number: int) -> None:
-    assert TYPE_IDS[pair] == number
+def test_association_types_have_hubspots_ids(pair: tuple[str, str], type_id: int) -> None:
+    assert TYPE_IDS[pair] == type_id
 
 
-def test_no_two_pairs_share_a_number() -> None:
+def test_association_type_ids_are_unique() -> None:
     assert len(set(TYPE_IDS.values())) == len(TYPE_IDS)

@@ -43,7 +43,7 @@ async def test_limit_holds_over_processes_and_is_used(redis: Redis, valkey_url: 
         assert process.stdout is not None
         assert await process.stdout.readline() == b"ready\n"
     start = repr(time.monotonic() + 0.1).encode()
-    printed = [told for told, _ in await asyncio.gather(*(process.communicate(start) for process in running))]
+    printed = [reported for reported, _ in await asyncio.gather(*(process.communicate(start) for process in running))]
     arrivals = sorted(float(line) for lines in printed for line in lines.split())
 
     periods = [later - earlier for earlier, later in zip(arrivals, arrivals[limit:], strict=False)]
@@ -51,7 +51,7 @@ async def test_limit_holds_over_processes_and_is_used(redis: Redis, valkey_url: 
     assert (window_s + latency_s) / (sum(periods) / len(periods)) >= 0.5  # bench/rate_budget.py tells how much
 
 
-async def test_place_comes_back_a_window_after_the_call_has_ended_however_long_it_took(redis: Redis) -> None:
+async def test_slot_returns_a_window_after_the_call_ended_at_any_duration(redis: Redis) -> None:
     budget = make_budget(redis, limit=1, window_s=0.2)
     async with budget.slot(PORTAL, "calls"):
         await asyncio.sleep(0.3)
@@ -63,7 +63,7 @@ async def test_place_comes_back_a_window_after_the_call_has_ended_however_long_i
     assert 0.19 <= waited < 10
 
 
-async def test_place_of_a_process_that_died_comes_back_after_its_lease(redis: Redis) -> None:
+async def test_slot_of_a_dead_process_returns_after_its_lease(redis: Redis) -> None:
     dying = RateBudget(redis, limit=1, search_limit=1, window_s=0.2, call_timeout_s=0.2)
     await dying._acquire_slot(PORTAL, "calls", "abandoned", "interactive")
 
@@ -74,15 +74,15 @@ async def test_place_of_a_process_that_died_comes_back_after_its_lease(redis: Re
     assert 0.38 <= waited < 10
 
 
-async def test_unused_place_is_free_at_once(redis: Redis) -> None:
+async def test_unused_slot_is_free_at_once(redis: Redis) -> None:
     budget = make_budget(redis, limit=1)
-    async with budget.slot(PORTAL, "calls") as place:
-        place.release_unused()
+    async with budget.slot(PORTAL, "calls") as slot:
+        slot.release_unused()
 
     assert (await budget.state(PORTAL))["calls"].used == 0
 
 
-async def test_who_stops_waiting_holds_no_place(redis: Redis) -> None:
+async def test_cancelled_waiter_holds_no_slot(redis: Redis) -> None:
     budget = make_budget(redis, limit=1)
     async with budget.slot(PORTAL, "calls"):
         waiting = asyncio.create_task(budget._acquire_slot(PORTAL, "calls", "other", "interactive"))
@@ -93,7 +93,7 @@ async def test_who_stops_waiting_holds_no_place(redis: Redis) -> None:
     assert (await budget.state(PORTAL))["calls"].used == 1
 
 
-async def test_within_a_process_first_come_is_first_served(redis: Redis) -> None:
+async def test_slots_are_granted_in_order_within_a_process(redis: Redis) -> None:
     budget = make_budget(redis, limit=2, window_s=0.1)
     served: list[int] = []
 
@@ -106,7 +106,7 @@ async def test_within_a_process_first_come_is_first_served(redis: Redis) -> None
     assert served == list(range(8))
 
 
-async def test_waiting_asks_redis_about_as_often_as_places_come_back(redis: Redis) -> None:
+async def test_waiting_calls_redis_about_as_often_as_slots_return(redis: Redis) -> None:
     budget = make_budget(redis, limit=2, window_s=0.3)
 
     async def call() -> None:
@@ -116,9 +116,9 @@ async def test_waiting_asks_redis_about_as_often_as_places_come_back(redis: Redi
     await budget.state(PORTAL)
     before = int((await redis.info("stats"))["total_commands_processed"])
     await asyncio.gather(*(call() for _ in range(8)))
-    asked = int((await redis.info("stats"))["total_commands_processed"]) - before
+    commands = int((await redis.info("stats"))["total_commands_processed"]) - before
 
-    scripts = asked / 6  # each runs some commands of its own
+    scripts = commands / 6  # each runs some commands of its own
     assert scripts < 8 * 4
 
 
@@ -137,7 +137,7 @@ async def test_kinds_and_portals_have_limits_of_their_own(redis: Redis) -> None:
     }  # fmt: skip
 
 
-async def test_no_more_places_are_held_than_the_process_has_threads(redis: Redis) -> None:
+async def test_process_holds_no_more_slots_than_it_has_threads(redis: Redis) -> None:
     budget = make_budget(redis, limit=10, concurrency=2)
     held = most = 0
 
@@ -154,7 +154,7 @@ async def test_no_more_places_are_held_than_the_process_has_threads(redis: Redis
     assert most == 2
 
 
-async def test_few_connections_to_redis_serve_many_calls_at_once(valkey_url: str, redis: Redis) -> None:
+async def test_few_redis_connections_serve_many_concurrent_calls(valkey_url: str, redis: Redis) -> None:
     few = Redis.from_url(valkey_url, max_connections=5)
     budget = make_budget(few, limit=40, window_s=0.1)
 
@@ -169,13 +169,13 @@ async def test_few_connections_to_redis_serve_many_calls_at_once(valkey_url: str
     await few.aclose()
 
 
-@pytest.mark.parametrize("told", [3, 9])
-async def test_limit_that_hubspot_tells_replaces_ours_in_every_process(redis: Redis, told: int) -> None:
-    headers = {"x-hubspot-ratelimit-max": str(told), "x-hubspot-ratelimit-interval-milliseconds": "300"}
-    async with make_budget(redis).slot(PORTAL, "calls") as place:
-        place.read_headers(headers)
+@pytest.mark.parametrize("reported", [3, 9])
+async def test_limit_reported_by_hubspot_replaces_ours_in_every_process(redis: Redis, reported: int) -> None:
+    headers = {"x-hubspot-ratelimit-max": str(reported), "x-hubspot-ratelimit-interval-milliseconds": "300"}
+    async with make_budget(redis).slot(PORTAL, "calls") as slot:
+        slot.read_headers(headers)
 
-    assert (await make_budget(redis).state(PORTAL))["calls"].limit == told
+    assert (await make_budget(redis).state(PORTAL))["calls"].limit == reported
 
 
 @pytest.mark.parametrize(
@@ -187,19 +187,19 @@ async def test_limit_that_hubspot_tells_replaces_ours_in_every_process(redis: Re
         {"x-hubspot-ratelimit-max": "9", "x-hubspot-ratelimit-interval-milliseconds": "1000"},
     ],
 )
-async def test_headers_that_tell_no_limit_change_none(redis: Redis, headers: dict[str, str]) -> None:
+async def test_headers_without_a_valid_limit_change_nothing(redis: Redis, headers: dict[str, str]) -> None:
     budget = make_budget(redis)
-    async with budget.slot(PORTAL, "calls") as place:
-        place.read_headers(headers)
+    async with budget.slot(PORTAL, "calls") as slot:
+        slot.read_headers(headers)
 
     assert (await budget.state(PORTAL))["calls"].limit == 5
 
 
-async def test_lower_limit_holds_for_the_calls_that_were_made_before(redis: Redis) -> None:
+async def test_lower_limit_applies_to_calls_made_before(redis: Redis) -> None:
     budget = make_budget(redis, limit=5, window_s=0.3)
-    for told in ("", "", "", "2"):
-        async with budget.slot(PORTAL, "calls") as place:
-            place.read_headers({"x-hubspot-ratelimit-max": told})
+    for reported in ("", "", "", "2"):
+        async with budget.slot(PORTAL, "calls") as slot:
+            slot.read_headers({"x-hubspot-ratelimit-max": reported})
     ended = time.monotonic()
 
     async with budget.slot(PORTAL, "calls"):
@@ -208,7 +208,7 @@ async def test_lower_limit_holds_for_the_calls_that_were_made_before(redis: Redi
     assert waited > 0.25
 
 
-async def test_pause_holds_up_every_process(redis: Redis) -> None:
+async def test_pause_applies_to_every_process(redis: Redis) -> None:
     await make_budget(redis).pause(PORTAL, "calls", 0.25, "SECONDLY")
 
     started = time.monotonic()
@@ -218,7 +218,7 @@ async def test_pause_holds_up_every_process(redis: Redis) -> None:
     assert 0.24 <= waited < 10
 
 
-async def test_pause_of_one_kind_leaves_the_others_alone(redis: Redis) -> None:
+async def test_pause_of_one_kind_does_not_affect_the_others(redis: Redis) -> None:
     budget = make_budget(redis)
     await budget.pause(PORTAL, "search", 20)
 
@@ -228,7 +228,7 @@ async def test_pause_of_one_kind_leaves_the_others_alone(redis: Redis) -> None:
     assert state["search"].waiting_s == pytest.approx(20, abs=0.5)
 
 
-async def test_pause_of_the_portal_holds_up_every_kind(redis: Redis) -> None:
+async def test_pause_of_the_portal_applies_to_every_kind(redis: Redis) -> None:
     budget = make_budget(redis)
     await budget.pause(PORTAL, "portal", 20, "DAILY")
 
@@ -258,22 +258,23 @@ async def test_operator_ends_a_pause_early(redis: Redis) -> None:
 
 
 @pytest.mark.parametrize(
-    ("why", "kind"), [("DAILY", RateLimited), (PortalMoving.reason, PortalMoving), ("object_locked", RateLimited)]
+    ("reason", "error_class"),
+    [("DAILY", RateLimited), (PortalMoving.reason, PortalMoving), ("object_locked", RateLimited)],
 )
-async def test_pause_too_long_to_sit_out_is_told_with_its_wait(
-    redis: Redis, why: str, kind: type[TransientCRMError]
+async def test_pause_too_long_to_wait_out_is_an_error_with_its_wait(
+    redis: Redis, reason: str, error_class: type[TransientCRMError]
 ) -> None:
     budget = make_budget(redis)
-    await budget.pause(PORTAL, "portal", 3600, why)
+    await budget.pause(PORTAL, "portal", 3600, reason)
 
-    with pytest.raises(kind) as caught:
+    with pytest.raises(error_class) as raised:
         async with budget.slot(PORTAL, "calls"):
-            pytest.fail("no place may be given")
+            pytest.fail("no slot may be given")
 
-    assert caught.value.retry_after_s == pytest.approx(3600, abs=1)
+    assert raised.value.retry_after_s == pytest.approx(3600, abs=1)
 
 
-async def test_failed_call_that_names_a_wait_pauses_everybody(redis: Redis) -> None:
+async def test_failed_call_that_names_a_wait_pauses_every_process(redis: Redis) -> None:
     with pytest.raises(RateLimited):
         async with make_budget(redis).slot(PORTAL, "calls"):
             raise RateLimited(policy="TEN_SECONDLY_ROLLING", retry_after_s=4)
@@ -284,7 +285,7 @@ async def test_failed_call_that_names_a_wait_pauses_everybody(redis: Redis) -> N
 
 
 @pytest.mark.parametrize(
-    ("error", "wait"),
+    ("error", "backoff"),
     [
         (RateLimited(policy="TEN_SECONDLY_ROLLING"), ("calls", 10.0, "TEN_SECONDLY_ROLLING")),
         (RateLimited(policy="SECONDLY"), ("calls", 1.0, "SECONDLY")),
@@ -299,8 +300,8 @@ async def test_failed_call_that_names_a_wait_pauses_everybody(redis: Redis) -> N
         (CRMUnavailable(), None),
     ],
 )
-def test_what_a_failed_call_means_for_all(error: TransientCRMError, wait: tuple[str, float, str] | None) -> None:
-    assert backoff_for_error(error, "calls", 10.0) == wait
+def test_backoff_for_each_error(error: TransientCRMError, backoff: tuple[str, float, str] | None) -> None:
+    assert backoff_for_error(error, "calls", 10.0) == backoff
 
 
 async def test_without_redis_no_call_is_made() -> None:
@@ -308,12 +309,12 @@ async def test_without_redis_no_call_is_made() -> None:
 
     with pytest.raises(CRMUnavailable):
         async with make_budget(redis).slot(PORTAL, "calls"):
-            pytest.fail("no place may be given")
+            pytest.fail("no slot may be given")
 
     await redis.aclose()
 
 
-async def test_budget_survives_a_redis_that_forgot_its_scripts(redis: Redis) -> None:
+async def test_budget_survives_a_script_flush(redis: Redis) -> None:
     budget = make_budget(redis)
     await budget.state(PORTAL)
     await redis.script_flush()
@@ -324,11 +325,11 @@ async def test_budget_survives_a_redis_that_forgot_its_scripts(redis: Redis) -> 
     assert (await budget.state(PORTAL))["calls"].used == 1
 
 
-async def test_nothing_of_the_budget_stays_in_redis_for_ever(redis: Redis) -> None:
+async def test_every_budget_key_expires(redis: Redis) -> None:
     budget = make_budget(redis)
     await budget.pause(PORTAL, "search", 1)
-    async with budget.slot(PORTAL, "calls") as place:
-        place.read_headers({"x-hubspot-ratelimit-max": "7"})
+    async with budget.slot(PORTAL, "calls") as slot:
+        slot.read_headers({"x-hubspot-ratelimit-max": "7"})
 
     keys = [key async for key in redis.scan_iter()]
 

@@ -27,8 +27,10 @@ async def take(
 ) -> tuple[bool, float]:
     """Ask for a place; return whether it is given, and else in how many seconds one may be."""
     window, lease = WINDOW_S * SECOND, LEASE_S * SECOND
-    taken, wait, _ = await budget._run_script("take", PORTAL, "calls", slot, limit, window, lease, reserve, priority)
-    return bool(taken), int(wait) / SECOND
+    is_granted, wait, _ = await budget._run_script(
+        "take", PORTAL, "calls", slot, limit, window, lease, reserve, priority
+    )
+    return bool(is_granted), int(wait) / SECOND
 
 
 async def end(
@@ -48,29 +50,29 @@ async def now_s(redis: Redis) -> float:
     return float(seconds) + float(micro) / SECOND
 
 
-async def test_wait_is_until_the_next_place_comes_back(redis: Redis) -> None:
+async def test_wait_lasts_until_the_next_slot_returns(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one", limit=1)
     await end(budget, "one", window_s=30)
-    given, wait_s = await take(budget, "two", limit=1)
-    assert not given
+    is_granted, wait_s = await take(budget, "two", limit=1)
+    assert not is_granted
     assert 29 < wait_s <= 30
 
 
-async def test_wait_for_a_call_under_way_is_a_window_as_its_lease_may_be_long(redis: Redis) -> None:
+async def test_wait_for_a_call_in_flight_is_one_window(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one", limit=1)
     assert await take(budget, "two", limit=1) == (False, WINDOW_S)
 
 
-async def test_background_work_has_as_many_places_of_its_own_as_are_reserved_and_no_more(redis: Redis) -> None:
+async def test_background_calls_have_as_many_slots_of_their_own_as_are_reserved(redis: Redis) -> None:
     budget = make_budget(redis)
     for number in range(7):
         await take(budget, f"interactive {number}")
     assert [(await take(budget, f"background {n}", "background"))[0] for n in range(3)] == [True, True, False]
 
 
-async def test_background_work_waits_for_what_comes_back_first_a_shared_place_or_one_of_its_own(redis: Redis) -> None:
+async def test_background_call_waits_for_a_shared_slot_or_its_own_whichever_returns_first(redis: Redis) -> None:
     budget = make_budget(redis)
     for number in range(8):
         await take(budget, f"interactive {number}")
@@ -87,18 +89,18 @@ async def test_background_work_waits_for_what_comes_back_first_a_shared_place_or
     assert 51 < wait_s <= 52
 
 
-async def test_background_work_waits_for_a_shared_place_where_nothing_is_reserved(redis: Redis) -> None:
+async def test_background_call_waits_for_a_shared_slot_without_a_reserve(redis: Redis) -> None:
     budget = make_budget(redis)
     for number in range(2):
         await take(budget, f"{number}", "background", limit=2, reserve=0)
         await end(budget, f"{number}", window_s=30 + number)
-    given, wait_s = await take(budget, "next", "background", limit=2, reserve=0)
-    assert not given
+    is_granted, wait_s = await take(budget, "next", "background", limit=2, reserve=0)
+    assert not is_granted
     assert 29 < wait_s <= 30
 
 
 @pytest.mark.parametrize("key", [SLOTS, BACKGROUND_SLOTS])
-async def test_place_of_background_work_comes_back_a_window_after_its_call(redis: Redis, key: str) -> None:
+async def test_slot_of_a_background_call_returns_a_window_after_the_call(redis: Redis, key: str) -> None:
     budget = make_budget(redis)
     await take(budget, "one", "background")
     ((_, leased),) = await redis.zrange(key, 0, -1, withscores=True)
@@ -109,14 +111,14 @@ async def test_place_of_background_work_comes_back_a_window_after_its_call(redis
     assert left / SECOND - now == pytest.approx(WINDOW_S, abs=5)
 
 
-async def test_place_of_interactive_work_is_none_of_the_backgrounds(redis: Redis) -> None:
+async def test_slot_of_an_interactive_call_is_not_a_background_slot(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one")
     assert not await redis.exists(BACKGROUND_SLOTS)
 
 
-async def test_places_that_have_come_back_are_not_kept(redis: Redis) -> None:
+async def test_returned_slots_are_removed(redis: Redis) -> None:
     budget = make_budget(redis)
     for number in range(3):
         await take(budget, f"{number}", "background")
@@ -125,41 +127,41 @@ async def test_places_that_have_come_back_are_not_kept(redis: Redis) -> None:
     assert (await redis.zcard(SLOTS), await redis.zcard(BACKGROUND_SLOTS)) == (1, 1)
 
 
-async def test_places_are_kept_a_second_longer_than_the_lease_of_the_last(redis: Redis) -> None:
+async def test_slots_expire_a_second_after_the_last_lease(redis: Redis) -> None:
     before = time.monotonic()
     await take(make_budget(redis), "one", "background")
     for key in (SLOTS, BACKGROUND_SLOTS):
-        kept = await expires_in_s(redis, key)
-        assert LEASE_S + 1 - (time.monotonic() - before) - 0.002 <= kept <= LEASE_S + 1
+        expires_s = await expires_in_s(redis, key)
+        assert LEASE_S + 1 - (time.monotonic() - before) - 0.002 <= expires_s <= LEASE_S + 1
 
 
-async def test_limit_that_was_told_is_kept_two_days(redis: Redis) -> None:
+async def test_reported_limit_expires_after_two_days(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one", limit="7")
     assert await expires_in_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
 
 
-async def test_what_is_left_of_the_day_is_kept_two_days(redis: Redis) -> None:
+async def test_day_left_expires_after_two_days(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one", day_left="7")
     assert await expires_in_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
 
 
-async def test_pause_is_kept_two_days(redis: Redis) -> None:
+async def test_pause_expires_after_two_days(redis: Redis) -> None:
     await make_budget(redis).pause(PORTAL, "calls", 30)
     assert await expires_in_s(redis, HASH) == pytest.approx(TWO_DAYS_S, abs=10)
 
 
-async def test_call_of_whose_answer_nothing_is_told_leaves_nothing_but_its_place(redis: Redis) -> None:
+async def test_call_without_reported_limits_leaves_only_its_slot(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one")
     assert [key async for key in redis.scan_iter()] == [SLOTS.encode()]
 
 
-async def test_day_that_is_over_holds_nobody_up(redis: Redis) -> None:
+async def test_day_that_has_ended_limits_no_call(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one", day_left="0")
@@ -169,7 +171,7 @@ async def test_day_that_is_over_holds_nobody_up(redis: Redis) -> None:
     assert (await take(budget, "two"))[0]
 
 
-async def test_place_given_back_gives_its_call_back_to_the_day_and_only_once(redis: Redis) -> None:
+async def test_released_slot_returns_its_call_to_the_day_once(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one", day_left="7")
@@ -180,7 +182,7 @@ async def test_place_given_back_gives_its_call_back_to_the_day_and_only_once(red
     assert not await redis.exists(BACKGROUND_SLOTS)
 
 
-async def test_place_given_back_while_the_day_is_unknown_leaves_it_unknown(redis: Redis) -> None:
+async def test_slot_released_while_the_day_is_unknown_leaves_it_unknown(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one")
     await budget._run_script("back", PORTAL, "calls", "one")
@@ -188,19 +190,19 @@ async def test_place_given_back_while_the_day_is_unknown_leaves_it_unknown(redis
     assert not await redis.exists(HASH)
 
 
-async def test_who_is_not_paused_waits_for_nothing(redis: Redis) -> None:
+async def test_state_without_a_pause_has_no_wait(redis: Redis) -> None:
     state = (await make_budget(redis).state(PORTAL))["calls"]
     assert (state.waiting_s, state.reason) == (0, "")
 
 
-async def test_pause_that_is_over_has_no_reason_any_more(redis: Redis) -> None:
+async def test_ended_pause_has_no_reason(redis: Redis) -> None:
     budget = make_budget(redis)
     await budget.pause(PORTAL, "calls", 0, "SECONDLY")
     state = (await budget.state(PORTAL))["calls"]
     assert (state.waiting_s, state.reason) == (0, "")
 
 
-async def test_longer_of_two_pauses_holds_and_tells_why(redis: Redis) -> None:
+async def test_longer_of_two_pauses_applies_with_its_reason(redis: Redis) -> None:
     budget = make_budget(redis)
     await budget.pause(PORTAL, "portal", 30, "DAILY")
     await budget.pause(PORTAL, "calls", 60, "SECONDLY")
@@ -209,6 +211,6 @@ async def test_longer_of_two_pauses_holds_and_tells_why(redis: Redis) -> None:
     assert (round(states["search"].waiting_s), states["search"].reason) == (30, "DAILY")
 
 
-async def test_word_that_the_script_does_not_know_is_refused(redis: Redis) -> None:
+async def test_unknown_operation_is_refused(redis: Redis) -> None:
     with pytest.raises(CRMUnavailable):
         await make_budget(redis)._run_script("nonsense", PORTAL, "calls")

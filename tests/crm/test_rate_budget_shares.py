@@ -18,33 +18,33 @@ from tests.support.crm_world import PORTAL, CRMWorld, open_world
 def make_budget(
     redis: Redis, *, limit: int = 10, reserve: float = 0.2, window_s: float = 60.0, concurrency: int = 32
 ) -> RateBudget:
-    """A budget of which no place comes back while a test lasts, unless it asks for a shorter window."""
+    """A budget of which no slot comes back while a test lasts, unless it asks for a shorter window."""
     return RateBudget(redis, limit=limit, search_limit=2, reserve=reserve, window_s=window_s, concurrency=concurrency)
 
 
 async def count_granted(
     budget: RateBudget, count: int, priority: Priority, *, at_least: int, portal_id: int = PORTAL
 ) -> int:
-    """How many of `count` calls get a place without waiting for one to come back; waits until it is so many."""
-    given = 0
+    """How many of `count` calls get a slot without waiting for one to come back; waits until it is so many."""
+    granted = 0
 
     async def call() -> None:
-        nonlocal given
+        nonlocal granted
         async with budget.slot(portal_id, "calls", priority):
-            given += 1
+            granted += 1
 
     calls = [asyncio.create_task(call()) for _ in range(count)]
     async with asyncio.timeout(20):
-        while given < at_least:  # noqa: ASYNC110 - nothing tells of it
+        while granted < at_least:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.005)
     await asyncio.sleep(0.1)  # in which one too many would be seen
     for task in calls:
         task.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    return given
+    return granted
 
 
-async def test_import_leaves_the_reserve_to_others(redis: Redis) -> None:
+async def test_background_calls_leave_the_reserve_to_interactive_calls(redis: Redis) -> None:
     budget = make_budget(redis)
 
     assert await count_granted(budget, 12, "background", at_least=8) == 8
@@ -55,15 +55,15 @@ async def test_interactive_calls_may_use_the_whole_limit(redis: Redis) -> None:
     assert await count_granted(make_budget(redis), 12, "interactive", at_least=10) == 10
 
 
-async def test_without_a_reserve_an_import_may_too(redis: Redis) -> None:
+async def test_background_calls_may_use_the_whole_limit_without_a_reserve(redis: Redis) -> None:
     assert await count_granted(make_budget(redis, reserve=0), 12, "background", at_least=10) == 10
 
 
-async def test_limit_of_one_serves_an_import(redis: Redis) -> None:
+async def test_limit_of_one_serves_a_background_call(redis: Redis) -> None:
     assert await count_granted(make_budget(redis, limit=1), 2, "background", at_least=1) == 1
 
 
-async def test_interactive_calls_do_not_starve_an_import(redis: Redis) -> None:
+async def test_interactive_calls_do_not_starve_background_calls(redis: Redis) -> None:
     budget, end = make_budget(redis, window_s=0.4), time.monotonic() + 20
     served: dict[Priority, int] = {"interactive": 0, "background": 0}
 
@@ -77,7 +77,7 @@ async def test_interactive_calls_do_not_starve_an_import(redis: Redis) -> None:
     assert served["background"] >= 4
 
 
-async def test_import_that_waits_holds_up_no_interactive_call(redis: Redis) -> None:
+async def test_waiting_background_calls_delay_no_interactive_call(redis: Redis) -> None:
     budget = make_budget(redis)
     await count_granted(budget, 8, "background", at_least=8)
     waiting = [asyncio.create_task(budget._acquire_slot(PORTAL, "calls", f"b{i}", "background")) for i in range(5)]
@@ -90,7 +90,7 @@ async def test_import_that_waits_holds_up_no_interactive_call(redis: Redis) -> N
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
-async def test_portal_whose_calls_hang_leaves_the_others_their_threads(redis: Redis) -> None:
+async def test_portal_with_hanging_calls_leaves_threads_to_others(redis: Redis) -> None:
     budget = make_budget(redis, limit=100, concurrency=8)
     held = asyncio.Event()
 
@@ -122,12 +122,12 @@ async def test_portals_take_turns(redis: Redis) -> None:
 
 async def spend(budget: RateBudget, left: int, *, daily: int = 100) -> None:
     """One call, whose answer says what is left of the day."""
-    async with budget.slot(PORTAL, "calls") as place:
+    async with budget.slot(PORTAL, "calls") as slot:
         headers = {"x-hubspot-ratelimit-daily": str(daily), "x-hubspot-ratelimit-daily-remaining": str(left)}
-        place.read_headers(headers)
+        slot.read_headers(headers)
 
 
-async def test_what_is_left_of_the_day_is_known_to_every_process(redis: Redis) -> None:
+async def test_day_left_is_shared_by_every_process(redis: Redis) -> None:
     await spend(make_budget(redis), 7)
 
     assert (await make_budget(redis).state(PORTAL))["calls"].day_left == 7
@@ -136,17 +136,17 @@ async def test_what_is_left_of_the_day_is_known_to_every_process(redis: Redis) -
 async def test_no_call_is_made_beyond_the_day(redis: Redis) -> None:
     budget = make_budget(redis)
     await spend(budget, 2)
-    taken = await count_granted(budget, 2, "interactive", at_least=2)
+    granted = await count_granted(budget, 2, "interactive", at_least=2)
 
-    with pytest.raises(RateLimited) as caught:
+    with pytest.raises(RateLimited) as raised:
         async with budget.slot(PORTAL, "search"):
-            pytest.fail("no place may be given")
+            pytest.fail("no slot may be granted")
 
-    assert (taken, caught.value.policy) == (2, "DAILY")
-    assert caught.value.retry_after_s == pytest.approx(900, abs=5)
+    assert (granted, raised.value.policy) == (2, "DAILY")
+    assert raised.value.retry_after_s == pytest.approx(900, abs=5)
 
 
-async def test_calls_under_way_count_against_the_day(redis: Redis) -> None:
+async def test_calls_in_flight_count_against_the_day(redis: Redis) -> None:
     budget = make_budget(redis)
     async with budget.slot(PORTAL, "calls"):
         await spend(budget, 7)
@@ -154,7 +154,7 @@ async def test_calls_under_way_count_against_the_day(redis: Redis) -> None:
         assert (await budget.state(PORTAL))["calls"].day_left == 6
 
 
-async def test_batch_association_calls_have_a_day_of_their_own(redis: Redis) -> None:
+async def test_batch_association_calls_do_not_count_against_the_day(redis: Redis) -> None:
     budget = make_budget(redis)
     await spend(budget, 0)
 
@@ -169,17 +169,17 @@ async def test_day_ends_at_the_portals_midnight(redis: Redis) -> None:
     budget.set_time_zone(PORTAL, "Asia/Tokyo")
     await spend(budget, 0)
 
-    with pytest.raises(RateLimited) as caught:
+    with pytest.raises(RateLimited) as raised:
         async with budget.slot(PORTAL, "calls"):
-            pytest.fail("no place may be given")
+            pytest.fail("no slot may be granted")
 
-    assert caught.value.retry_after_s == pytest.approx(
+    assert raised.value.retry_after_s == pytest.approx(
         seconds_until_new_day(datetime.now(UTC), ZoneInfo("Asia/Tokyo")), abs=5
     )
 
 
 @pytest.mark.parametrize("zone", ["", "No/Such", "../etc/passwd"])
-def test_time_zone_that_is_none_changes_nothing(zone: str) -> None:
+def test_invalid_time_zone_changes_nothing(zone: str) -> None:
     budget = RateBudget(Redis(), limit=1, search_limit=1)
     budget.set_time_zone(PORTAL, zone)
 
@@ -195,11 +195,11 @@ def test_time_zone_that_is_none_changes_nothing(zone: str) -> None:
         (datetime(2026, 10, 24, 22, 30, tzinfo=UTC), "Europe/Berlin", 24.5),  # the day on which clocks go back
     ],
 )
-def test_how_long_a_day_lasts(now: datetime, zone: str, hours: float) -> None:
+def test_seconds_until_the_new_day(now: datetime, zone: str, hours: float) -> None:
     assert seconds_until_new_day(now, ZoneInfo(zone)) == hours * 3600 + 5
 
 
-def test_refusal_for_the_day_waits_for_midnight_where_it_is_known() -> None:
+def test_daily_limit_backs_off_until_midnight_if_known() -> None:
     assert backoff_for_error(RateLimited(policy="DAILY"), "calls", 10.0, 7200.0) == ("portal", 7200.0, "DAILY")
 
 
@@ -207,7 +207,7 @@ def test_refusal_for_the_day_waits_for_midnight_where_it_is_known() -> None:
     ("source", "priority"),
     [("IMPORT", "background"), ("BATCH_UPDATE", "background"), ("CRM_UI", "interactive"), (None, "interactive")],
 )
-def test_bulk_changes_are_background_work(source: str | None, priority: Priority) -> None:
+def test_bulk_changes_have_background_priority(source: str | None, priority: Priority) -> None:
     assert priority_of(source) == priority
 
 
@@ -219,7 +219,7 @@ async def short_day(redis: Redis) -> AsyncIterator[CRMWorld]:
         yield world
 
 
-async def test_when_the_day_runs_short_its_end_is_asked_for_once(short_day: CRMWorld) -> None:
+async def test_time_zone_is_requested_once_when_the_day_runs_short(short_day: CRMWorld) -> None:
     (contact_id,) = short_day.create_contacts(1)
     for _ in range(95):
         await short_day.services().contacts.get(contact_id)
@@ -230,12 +230,12 @@ async def test_when_the_day_runs_short_its_end_is_asked_for_once(short_day: CRMW
     assert short_day.calls.count("GET details") == 1
 
 
-async def test_day_that_is_spent_costs_no_refused_call(short_day: CRMWorld) -> None:
+async def test_spent_day_causes_no_refused_call(short_day: CRMWorld) -> None:
     (contact_id,) = short_day.create_contacts(1)
-    answers = [await _get(short_day, contact_id) for _ in range(110)]
+    policies = [await _get(short_day, contact_id) for _ in range(110)]
 
-    assert set(answers[:99]) == {None}
-    assert answers[-1] == "DAILY"
+    assert set(policies[:99]) == {None}
+    assert policies[-1] == "DAILY"
     assert short_day.sim.limiter.counts.refused == 0
 
 
@@ -247,7 +247,7 @@ async def _get(world: CRMWorld, contact_id: str) -> str | None:
     return None
 
 
-async def test_interactive_read_waits_for_no_import_and_takes_it_along(redis: Redis) -> None:
+async def test_interactive_read_overtakes_background_reads_and_takes_them_along(redis: Redis) -> None:
     config = PortalConfig(limits=Limits(ten_secondly=10))
     async with open_world(redis, config, hubspot_rate_limit=10, hubspot_reserve=0.2) as world:
         ids = world.create_contacts(20)

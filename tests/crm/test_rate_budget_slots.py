@@ -20,14 +20,14 @@ def make_budget(redis: Redis, *, concurrency: int = 32) -> RateBudget:
 
 
 async def slot_returns_in_s(redis: Redis, kind: str) -> float:
-    """In how many seconds the only place that is taken comes back."""
+    """In how many seconds the only place that is granted comes back."""
     ((_, at),) = await redis.zrange(f"spokes:{PORTAL}:budget:{kind}", 0, -1, withscores=True)
     seconds, micro = await redis.time()
     return float(at) / 1e6 - seconds - micro / 1e6
 
 
 @pytest.mark.parametrize(("kind", "window_s"), [("calls", 100.0), ("search", 1.0)])
-async def test_place_is_held_for_a_call_and_a_window_and_then_for_a_window_of_its_kind(
+async def test_slot_is_held_for_a_call_and_a_window_and_then_for_a_window_of_its_kind(
     redis: Redis, kind: CallKind, window_s: float
 ) -> None:
     before = time.monotonic()
@@ -38,7 +38,7 @@ async def test_place_is_held_for_a_call_and_a_window_and_then_for_a_window_of_it
     assert window_s - took_s <= left_s <= window_s
 
 
-async def test_pause_has_no_reason_unless_one_is_given(redis: Redis) -> None:
+async def test_pause_has_no_reason_by_default(redis: Redis) -> None:
     budget = make_budget(redis)
     await budget.pause(PORTAL, "calls", 30)
     await budget.pause(PORTAL, "search", 30, "SECONDLY")
@@ -46,15 +46,15 @@ async def test_pause_has_no_reason_unless_one_is_given(redis: Redis) -> None:
     assert (states["calls"].reason, states["search"].reason, states["associations"].reason) == ("", "SECONDLY", "")
 
 
-async def test_place_that_redis_gave_and_could_not_tell_of_is_given_back(redis: Redis) -> None:
+async def test_slot_granted_in_a_lost_answer_is_released(redis: Redis) -> None:
     budget = make_budget(redis)
     script = budget._script
 
     async def lossy(*, keys: list[str], args: list[Any]) -> Any:
-        told = await script(keys=keys, args=args)
+        answer = await script(keys=keys, args=args)
         if args[0] == "take":
             raise Disconnected("after Redis has done it")
-        return told
+        return answer
 
     budget._script = lossy  # type: ignore[assignment]  # the real one, behind a bad line
     with pytest.raises(CRMUnavailable):
@@ -62,7 +62,7 @@ async def test_place_that_redis_gave_and_could_not_tell_of_is_given_back(redis: 
     assert (await budget.state(PORTAL))["calls"].used == 0
 
 
-async def test_failure_to_get_a_place_costs_no_thread() -> None:
+async def test_failure_to_acquire_a_slot_costs_no_thread() -> None:
     budget = make_budget(Redis(port=1), concurrency=1)
     for _ in range(3):
         with pytest.raises(CRMUnavailable):
@@ -72,16 +72,16 @@ async def test_failure_to_get_a_place_costs_no_thread() -> None:
 
 async def count_granted(budget: RateBudget, kind: CallKind, priority: Priority) -> int:
     """How many places are given before one has to be waited for."""
-    taken = 0
+    granted = 0
     with suppress(TimeoutError):
         while True:
             async with asyncio.timeout(0.2):
-                await budget._acquire_slot(PORTAL, kind, f"{priority}{taken}", priority)
-            taken += 1
-    return taken
+                await budget._acquire_slot(PORTAL, kind, f"{priority}{granted}", priority)
+            granted += 1
+    return granted
 
 
-async def test_window_and_longest_call_are_hubspots_own_unless_told(redis: Redis) -> None:
+async def test_default_window_and_call_timeout(redis: Redis) -> None:
     budget = RateBudget(redis, limit=5, search_limit=5)
     async with budget.slot(PORTAL, "calls"):
         held_s = await slot_returns_in_s(redis, "calls")
@@ -89,32 +89,32 @@ async def test_window_and_longest_call_are_hubspots_own_unless_told(redis: Redis
     assert (round(held_s), round(left_s)) == (32, 10)
 
 
-async def test_associations_have_a_hundred_calls_a_window_unless_told(redis: Redis) -> None:
+async def test_default_association_limit_is_a_hundred(redis: Redis) -> None:
     assert (await RateBudget(redis, limit=5, search_limit=5).state(PORTAL))["associations"].limit == 100
 
 
-async def test_tenth_is_reserved_unless_told(redis: Redis) -> None:
+async def test_default_reserve_is_a_tenth(redis: Redis) -> None:
     budget = RateBudget(redis, limit=20, search_limit=5)
     assert await count_granted(budget, "calls", "background") == 18
     assert await count_granted(budget, "calls", "interactive") == 2
 
 
-async def test_portal_has_three_quarters_of_thirty_two_threads_unless_told(redis: Redis) -> None:
+async def test_default_portal_share_is_three_quarters_of_32_threads(redis: Redis) -> None:
     budget = RateBudget(redis, limit=50, search_limit=5)
     assert await count_granted(budget, "calls", "interactive") == 24
 
 
-async def test_pause_of_more_than_half_a_minute_is_refused_and_a_shorter_one_sat_out_unless_told(redis: Redis) -> None:
+async def test_default_longest_pause_waited_out_is_half_a_minute(redis: Redis) -> None:
     budget = RateBudget(redis, limit=5, search_limit=5)
     await budget.pause(PORTAL, "calls", 29, "SECONDLY")
     assert await count_granted(budget, "calls", "interactive") == 0
     await budget.pause(PORTAL, "calls", 30.9, "SECONDLY")
-    with pytest.raises(TransientCRMError) as caught:
+    with pytest.raises(TransientCRMError) as raised:
         await count_granted(budget, "calls", "interactive")
-    assert 30 < caught.value.retry_after_s <= 30.9
+    assert 30 < raised.value.retry_after_s <= 30.9
 
 
-async def test_call_that_nobody_knew_whose_it_was_takes_a_place_for_a_window(redis: Redis) -> None:
+async def test_call_counted_afterwards_takes_a_slot_for_a_window(redis: Redis) -> None:
     budget = make_budget(redis)
     await budget.count_call(PORTAL)
     assert 99 < await slot_returns_in_s(redis, "calls") <= 100
@@ -123,49 +123,49 @@ async def test_call_that_nobody_knew_whose_it_was_takes_a_place_for_a_window(red
     assert (await budget.state(PORTAL))["calls"].used == 5
 
 
-async def test_call_that_cannot_be_counted_is_no_fault() -> None:
+async def test_count_call_without_redis_raises_nothing() -> None:
     await make_budget(Redis(port=1)).count_call(PORTAL)
 
 
-async def test_call_that_has_ended_is_no_fault_when_redis_has_gone(redis: Redis) -> None:
+async def test_call_ends_without_error_when_redis_is_gone(redis: Redis) -> None:
     budget = make_budget(redis)
     async with budget.slot(PORTAL, "calls"):
-        budget._script = redis_away  # type: ignore[assignment]  # the real one has nowhere to go
+        budget._script = raise_disconnected  # type: ignore[assignment]  # the real one has nowhere to go
 
 
-async def test_pause_of_a_call_is_no_fault_when_redis_has_gone(redis: Redis) -> None:
+async def test_backoff_without_redis_keeps_the_calls_own_error(redis: Redis) -> None:
     budget = make_budget(redis)
 
     async def limited_call() -> None:
         async with budget.slot(PORTAL, "calls"):
-            budget._script = redis_away  # type: ignore[assignment]  # as above
+            budget._script = raise_disconnected  # type: ignore[assignment]  # as above
             raise RateLimited(retry_after_s=3)
 
     with pytest.raises(RateLimited):
         await limited_call()
 
 
-@pytest.mark.parametrize(("wait_s", "nap_s"), [(29, 5.0), (2, 2.0)])
-async def test_who_waits_sleeps_until_then_and_a_hair_more_but_never_longer_than_five_seconds(
-    redis: Redis, monkeypatch: pytest.MonkeyPatch, wait_s: float, nap_s: float
+@pytest.mark.parametrize(("wait_s", "sleep_s"), [(29, 5.0), (2, 2.0)])
+async def test_waiter_sleeps_until_the_slot_returns_but_at_most_five_seconds(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, wait_s: float, sleep_s: float
 ) -> None:
-    naps: list[float] = []
+    sleeps: list[float] = []
 
-    async def awake_at_once(seconds: float) -> None:
-        naps.append(seconds)
+    async def record_sleep(seconds: float) -> None:
+        sleeps.append(seconds)
         raise asyncio.CancelledError
 
     budget = make_budget(redis)
     before = time.monotonic()
     await budget.pause(PORTAL, "calls", wait_s, "SECONDLY")
-    monkeypatch.setattr("spokes.crm.transport.rate_budget.asyncio.sleep", awake_at_once)
+    monkeypatch.setattr("spokes.crm.transport.rate_budget.asyncio.sleep", record_sleep)
     with pytest.raises(asyncio.CancelledError):
         await budget._acquire_slot(PORTAL, "calls", "one", "interactive")
-    late_s = time.monotonic() - before if wait_s == nap_s else 0
-    assert nap_s - late_s <= naps[0] <= nap_s + 0.003
+    late_s = time.monotonic() - before if wait_s == sleep_s else 0
+    assert sleep_s - late_s <= sleeps[0] <= sleep_s + 0.003
 
 
-async def test_who_waits_for_a_place_holds_no_thread(redis: Redis) -> None:
+async def test_waiting_for_a_slot_holds_no_thread(redis: Redis) -> None:
     budget = RateBudget(redis, limit=1, search_limit=5, window_s=0.05, concurrency=1)
     async with asyncio.timeout(20):
         for _ in range(3):
@@ -173,13 +173,13 @@ async def test_who_waits_for_a_place_holds_no_thread(redis: Redis) -> None:
                 pass
 
 
-async def test_answer_to_a_search_changes_no_limit(redis: Redis) -> None:
+async def test_response_to_a_search_changes_no_limit(redis: Redis) -> None:
     budget = make_budget(redis)
-    async with budget.slot(PORTAL, "search") as place:
-        place.read_headers({"x-hubspot-ratelimit-max": "190"})
+    async with budget.slot(PORTAL, "search") as slot:
+        slot.read_headers({"x-hubspot-ratelimit-max": "190"})
     assert (await budget.state(PORTAL))["search"].limit == 5
 
 
-async def redis_away(*, keys: list[str], args: list[Any]) -> Any:
+async def raise_disconnected(*, keys: list[str], args: list[Any]) -> Any:
     """What a script meets when Redis has gone."""
     raise Disconnected("gone")

@@ -17,7 +17,7 @@ def crm(*scopes: str) -> set[frozenset[str]]:
 
 
 @pytest.mark.parametrize(
-    ("declaration", "needs"),
+    ("declaration", "required"),
     [
         (declared(), set()),
         (declared(contacts=("phone",)), crm("contacts.read")),
@@ -38,18 +38,18 @@ def crm(*scopes: str) -> set[frozenset[str]]:
         (declared(may="privacy.delete"), crm("contacts.read", "contacts.write")),
     ],
 )
-def test_what_a_handler_declares_is_what_it_needs(declaration: Declaration, needs: set[frozenset[str]]) -> None:
-    assert required_scopes([declaration]) == needs
+def test_required_scopes_follow_from_declarations(declaration: Declaration, required: set[frozenset[str]]) -> None:
+    assert required_scopes([declaration]) == required
 
 
-def test_one_of_several_scopes_is_enough() -> None:
-    needs = required_scopes([declared(tickets=("subject",))])
+def test_one_alternative_scope_is_enough() -> None:
+    required = required_scopes([declared(tickets=("subject",))])
 
-    assert compare_scopes(needs, frozenset({"tickets", "oauth"})) == ScopeComparison(frozenset(), frozenset())
-    assert compare_scopes(needs, frozenset()).missing_texts == ("tickets or crm.objects.tickets.read",)
+    assert compare_scopes(required, frozenset({"tickets", "oauth"})) == ScopeComparison(frozenset(), frozenset())
+    assert compare_scopes(required, frozenset()).missing_texts == ("tickets or crm.objects.tickets.read",)
 
 
-def test_what_no_handler_needs_is_excess() -> None:
+def test_scope_that_no_handler_needs_is_excess() -> None:
     granted = frozenset({"oauth", "crm.objects.contacts.read", "crm.objects.deals.write"})
 
     assert compare_scopes(required_scopes([declared(contacts=("phone",))]), granted).excess == {
@@ -68,18 +68,18 @@ def test_missing_and_excess_are_logged_once_each() -> None:
 
 
 @pytest.mark.parametrize("info", [None, TokenInfo(1, frozenset())])
-def test_of_scopes_that_are_not_known_nothing_is_said(info: TokenInfo | None) -> None:
+def test_unknown_scopes_are_not_logged(info: TokenInfo | None) -> None:
     with capture_logs() as lines:
         assert log_scope_differences(info, [declared(contacts=("phone",))]) is None
 
     assert lines == []
 
 
-def test_handlers_that_come_with_it_need_no_more_than_this() -> None:
+def test_default_handlers_need_exactly_these_scopes() -> None:
     routes = {route.name: (claim.partition(".")[0], route.uses) for claim, route in load_router("handlers")}
-    needs = required_scopes(Declaration(kind, uses.reads, uses.may) for kind, uses in routes.values())
+    required = required_scopes(Declaration(object_type, uses.reads, uses.may) for object_type, uses in routes.values())
 
-    assert ScopeComparison(needs, frozenset()).missing_texts == (
+    assert ScopeComparison(required, frozenset()).missing_texts == (
         "crm.objects.companies.read", "crm.objects.companies.write", "crm.objects.contacts.read",
         "crm.objects.contacts.write", "crm.objects.deals.read", "tickets or crm.objects.tickets.read",
     )  # fmt: skip

@@ -1,6 +1,5 @@
 """Searches: conditions become HubSpot's filters, limits are kept before sending, windows go beyond 10,000."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
@@ -12,15 +11,9 @@ from spokes.simulator.config import Limits, PortalConfig
 from tests.support.crm_world import CRMWorld, open_world
 
 
-@pytest.fixture
-async def world(redis: Redis) -> AsyncIterator[CRMWorld]:
-    async with open_world(redis) as world:
-        yield world
-
-
 def body(condition: Condition, **more: object) -> dict[str, object]:
-    given = {"text": "", "sort": "", "properties": ("email",), "limit": 10, "after": "0", **more}
-    return search_body(condition, **given)  # type: ignore[arg-type]
+    arguments = {"text": "", "sort": "", "properties": ("email",), "limit": 10, "after": "0", **more}
+    return search_body(condition, **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -42,43 +35,43 @@ def body(condition: Condition, **more: object) -> dict[str, object]:
         (where("createdate").more_than(datetime(2020, 1, 1, tzinfo=UTC)), "abcd"),
     ],
 )
-async def test_condition_finds_what_it_says(world: CRMWorld, condition: Condition, emails: str) -> None:
+async def test_condition_finds_matching_records(world: CRMWorld, condition: Condition, emails: str) -> None:
     for letter, age in zip("abcd", ("1", "2", "3", ""), strict=True):
         world.create(email=f"{letter}@example.org", age=age)
 
-    found = await world.services().contacts.search(condition, sort="email")
+    records = await world.services().contacts.search(condition, sort="email")
 
-    assert "".join(record["email"][0] for record in found) == emails
+    assert "".join(record["email"][0] for record in records) == emails
 
 
-async def test_search_goes_over_pages_up_to_its_limit(world: CRMWorld) -> None:
+async def test_search_reads_pages_up_to_its_limit(world: CRMWorld) -> None:
     world.create_contacts(205)
 
-    found = await world.services().contacts.search(sort="-email", limit=203)
+    records = await world.services().contacts.search(sort="-email", limit=203)
 
-    assert len({record.id for record in found}) == 203
-    assert found[0]["email"] == "person9@example.org"
+    assert len({record.id for record in records}) == 203
+    assert records[0]["email"] == "person9@example.org"
     assert len(world.calls) == 2
 
 
-async def test_words_are_looked_for_in_the_default_properties(world: CRMWorld) -> None:
+async def test_text_is_searched_in_the_default_properties(world: CRMWorld) -> None:
     world.create_contacts(3)
 
     assert [r["email"] for r in await world.services().contacts.search(text="person1")] == ["person1@example.org"]
 
 
-async def test_beyond_ten_thousand_results_each_page_is_a_window(redis: Redis) -> None:
+async def test_search_all_reads_beyond_ten_thousand_results(redis: Redis) -> None:
     config = PortalConfig(limits=Limits(search_secondly=1000))
     async with open_world(redis, config, hubspot_search_limit=1000) as world:
         ids = world.create_contacts(10_050)
         world.create("contacts", city="elsewhere")
-        found = [r.id async for r in world.services().contacts.search_all(where("email").is_set())]
+        records = [r.id async for r in world.services().contacts.search_all(where("email").is_set())]
 
-    assert found == ids
+    assert records == ids
     assert len(world.calls) == 51
 
 
-async def test_window_stands_in_every_group(world: CRMWorld) -> None:
+async def test_search_all_restricts_every_group_to_higher_ids(world: CRMWorld) -> None:
     ids = world.create_contacts(2)
 
     either = where("email").equals("person0@example.org") | where("email").equals("person1@example.org")
@@ -103,14 +96,14 @@ def all_of(count: int) -> Condition:
         (where("email").equals("ü" * 500), "SEARCH_BODY"),
     ],
 )
-async def test_what_hubspot_would_refuse_is_not_sent(world: CRMWorld, condition: Condition, reason: str) -> None:
+async def test_query_beyond_hubspots_limits_is_not_sent(world: CRMWorld, condition: Condition, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason):
         await world.services().contacts.search(condition)
 
     assert world.calls == []
 
 
-async def test_more_results_than_a_query_gives_are_refused_before_it_is_sent(world: CRMWorld) -> None:
+async def test_limit_above_ten_thousand_is_refused_before_sending(world: CRMWorld) -> None:
     with pytest.raises(InvalidRequest, match="SEARCH_RESULTS"):
         await world.services().contacts.search(limit=10_001)
 
@@ -120,16 +113,16 @@ async def test_more_results_than_a_query_gives_are_refused_before_it_is_sent(wor
 @pytest.mark.parametrize(
     "condition", [all_of(6) | all_of(6) | all_of(6), all_of(1) | all_of(1) | all_of(1) | all_of(1)]
 )
-def test_what_hubspot_takes_passes(condition: Condition) -> None:
+def test_query_within_hubspots_limits_passes(condition: Condition) -> None:
     assert len(body(condition)["filterGroups"]) == len(condition.groups)  # type: ignore[arg-type]
 
 
-def test_lists_hold_values_in_lower_case_and_as_they_are() -> None:
+def test_list_operands_hold_values_unchanged_and_in_lower_case() -> None:
     """HubSpot compares texts in lower case there, and enumerations as they are."""
     (group,) = where("stage").is_one_of(["Open", "won"]).groups
 
     assert group[0]["values"] == ["Open", "won", "open"]
 
 
-def test_search_for_everything_has_no_filters() -> None:
+def test_search_without_condition_has_no_filters() -> None:
     assert "filterGroups" not in body(Condition(((),)))

@@ -61,13 +61,13 @@ async def crm(sim: Simulator, redis: Redis) -> AsyncIterator[CRM]:
 
 
 @pytest.fixture
-def journal() -> list[WriteRecord]:
+def writes() -> list[WriteRecord]:
     return []
 
 
 @pytest.fixture
-def services(crm: CRM, journal: list[WriteRecord]) -> Services:
-    return crm.handler_services(PORTAL, "contact", READS, MAY, UnleasedContext(journal))
+def services(crm: CRM, writes: list[WriteRecord]) -> Services:
+    return crm.handler_services(PORTAL, "contact", READS, MAY, UnleasedContext(writes))
 
 
 def make(sim: Simulator, type_name: str = "contacts", **properties: str) -> str:
@@ -85,9 +85,7 @@ async def test_record_has_the_declared_properties_and_its_id(sim: Simulator, ser
     assert dict(contact.properties) == {"phone": "+49 30 1", "email": "ada@example.org", "hs_object_id": contact_id}
 
 
-async def test_unset_property_is_empty_and_one_that_was_not_read_is_an_error(
-    sim: Simulator, services: Services
-) -> None:
+async def test_unset_property_is_empty_and_an_unread_one_is_an_error(sim: Simulator, services: Services) -> None:
     contact = await services.contacts.get(make(sim, email="a@example.org"))
 
     assert contact["phone"] == ""
@@ -95,19 +93,19 @@ async def test_unset_property_is_empty_and_one_that_was_not_read_is_an_error(
         contact["city"]
 
 
-async def test_record_nobody_has_is_not_found(services: Services) -> None:
+async def test_missing_record_is_not_found(services: Services) -> None:
     with pytest.raises(ObjectNotFound):
         await services.contacts.get("1")
 
 
-async def test_contact_is_found_by_its_address(sim: Simulator, services: Services) -> None:
+async def test_contact_is_read_by_its_email(sim: Simulator, services: Services) -> None:
     contact_id = make(sim, email="ada@example.org")
 
     assert (await services.contacts.get_by("email", "Ada@Example.org")).id == contact_id
 
 
 @pytest.mark.parametrize("version", ["v3", "2026-03", "2026-09"])
-async def test_every_version_of_the_paths_works(sim: Simulator, redis: Redis, version: str) -> None:
+async def test_services_work_with_every_api_version(sim: Simulator, redis: Redis, version: str) -> None:
     settings = Settings(
         hubspot_api_url=sim.url, hubspot_access_token=TOKEN, hubspot_api_version=version, audit_key="k" * 32
     )
@@ -116,7 +114,7 @@ async def test_every_version_of_the_paths_works(sim: Simulator, redis: Redis, ve
     contact_id = await services.contacts.create({"email": "a@example.org"})
     note_id = await services.notes.create({"hs_note_body": "x"}, to={"contact": (contact_id,)})
 
-    answers = await asyncio.gather(
+    results = await asyncio.gather(
         services.contacts.get(contact_id),
         services.contacts.get("1"),
         services.associations.list("contacts", contact_id, "notes"),
@@ -125,12 +123,12 @@ async def test_every_version_of_the_paths_works(sim: Simulator, redis: Redis, ve
     info = await crm.check_token()
     await crm.close()
 
-    assert (answers[0].id, type(answers[1]), answers[2]) == (contact_id, ObjectNotFound, (note_id,))  # type: ignore[union-attr]
+    assert (results[0].id, type(results[1]), results[2]) == (contact_id, ObjectNotFound, (note_id,))  # type: ignore[union-attr]
     assert info is not None
     assert info.hub_id == PORTAL
 
 
-async def test_update_writes_text_and_clears_with_nothing(sim: Simulator, services: Services) -> None:
+async def test_update_writes_text_and_clears_with_none(sim: Simulator, services: Services) -> None:
     contact_id = make(sim, email="a@example.org", phone="1", city="X")
 
     await services.contacts.update(contact_id, {"hs_lead_score": 7, "flag": True}, phone=None)
@@ -142,44 +140,46 @@ async def test_update_writes_text_and_clears_with_nothing(sim: Simulator, servic
     }  # fmt: skip
 
 
-async def test_update_of_nothing_is_no_call(sim: Simulator, services: Services, journal: list[WriteRecord]) -> None:
+async def test_update_without_properties_makes_no_call(
+    sim: Simulator, services: Services, writes: list[WriteRecord]
+) -> None:
     await services.contacts.update("1", {})
 
-    assert (len(sim.requests), journal) == (0, [])
+    assert (len(sim.requests), writes) == (0, [])
 
 
-async def test_updates_of_many_share_a_call_and_each_is_journalled(
-    sim: Simulator, services: Services, journal: list[WriteRecord]
+async def test_concurrent_updates_share_a_call_and_each_is_recorded(
+    sim: Simulator, services: Services, writes: list[WriteRecord]
 ) -> None:
     ids = [make(sim, email=f"a{i}@example.org") for i in range(20)]
 
     await asyncio.gather(*(services.contacts.update(i, phone=PHONE) for i in ids))
 
     assert len(sim.requests) == 1
-    assert {write.object_id for write in journal} == set(ids)
+    assert {write.object_id for write in writes} == set(ids)
 
 
-async def test_journal_names_properties_and_never_values(
-    sim: Simulator, services: Services, journal: list[WriteRecord]
+async def test_write_record_names_properties_and_holds_no_values(
+    sim: Simulator, services: Services, writes: list[WriteRecord]
 ) -> None:
     contact_id = make(sim, email="a@example.org")
 
     await services.contacts.update(contact_id, phone="+49301234567")
 
-    assert journal == [
-        WriteRecord("contacts.update", "contact", contact_id, ("phone",), journal[0].correlation_id, True, "")
+    assert writes == [
+        WriteRecord("contacts.update", "contact", contact_id, ("phone",), writes[0].correlation_id, True, "")
     ]
 
 
-async def test_refused_write_is_journalled_with_its_reason(services: Services, journal: list[WriteRecord]) -> None:
+async def test_refused_write_is_recorded_with_its_reason(services: Services, writes: list[WriteRecord]) -> None:
     with pytest.raises(ObjectNotFound):
         await services.contacts.update("1", phone=PHONE)
 
-    assert [(write.ok, write.reason) for write in journal] == [(False, "object_not_found")]
+    assert [(write.ok, write.reason) for write in writes] == [(False, "object_not_found")]
 
 
-async def test_write_given_up_is_journalled_as_such(
-    sim: Simulator, services: Services, journal: list[WriteRecord]
+async def test_cancelled_write_is_recorded_as_cancelled(
+    sim: Simulator, services: Services, writes: list[WriteRecord]
 ) -> None:
     contact_id = make(sim, email="a@example.org")
     sim.faults.add(Fault(latency=Latency(1000)))
@@ -190,11 +190,11 @@ async def test_write_given_up_is_journalled_as_such(
     update.cancel()
     await asyncio.gather(update, return_exceptions=True)
 
-    assert [(write.ok, write.reason) for write in journal] == [(False, "cancelled")]
+    assert [(write.ok, write.reason) for write in writes] == [(False, "cancelled")]
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call",
     [
         lambda s: s.companies.get("1"),
         lambda s: s.companies.get_by("domain", "x"),
@@ -208,18 +208,18 @@ async def test_write_given_up_is_journalled_as_such(
         lambda s: s.objects("2-99").get("1"),
     ],
 )
-async def test_what_was_not_declared_is_refused_without_a_call(
-    sim: Simulator, services: Services, journal: list[WriteRecord], ask: object
+async def test_undeclared_method_is_refused_without_a_call(
+    sim: Simulator, services: Services, writes: list[WriteRecord], call: object
 ) -> None:
-    with pytest.raises(NotPermitted) as caught:
-        await ask(services)  # type: ignore[operator]
+    with pytest.raises(NotPermitted) as raised:
+        await call(services)  # type: ignore[operator]
 
-    assert caught.value.scopes
-    assert (len(sim.requests), journal) == (0, [])
+    assert raised.value.scopes
+    assert (len(sim.requests), writes) == (0, [])
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "call",
     [
         lambda s: s.associations.list("contacts", "1", "notes"),
         lambda s: s.associations.associate("contacts", "1", "deals", "2"),
@@ -228,14 +228,14 @@ async def test_what_was_not_declared_is_refused_without_a_call(
         lambda s: s.privacy.export("1"),
     ],
 )
-async def test_without_declarations_nothing_is_permitted(sim: Simulator, crm: CRM, ask: object) -> None:
+async def test_without_declarations_nothing_is_permitted(sim: Simulator, crm: CRM, call: object) -> None:
     with pytest.raises(NotPermitted):
-        await ask(crm.handler_services(PORTAL, "contact", {}, frozenset(), UnleasedContext()))  # type: ignore[operator]
+        await call(crm.handler_services(PORTAL, "contact", {}, frozenset(), UnleasedContext()))  # type: ignore[operator]
 
     assert len(sim.requests) == 0
 
 
-async def test_declarations_for_objects_stand_for_the_type_of_the_event(sim: Simulator, crm: CRM) -> None:
+async def test_declarations_for_objects_apply_to_the_events_type(sim: Simulator, crm: CRM) -> None:
     contact_id = make(sim, email="a@example.org")
     services = crm.handler_services(
         PORTAL, "contact", {"objects": ("email",)}, frozenset({"objects.update"}), UnleasedContext()
@@ -246,7 +246,7 @@ async def test_declarations_for_objects_stand_for_the_type_of_the_event(sim: Sim
     assert (await services.contacts.get(contact_id))["email"] == "a@example.org"
 
 
-async def test_our_own_write_is_an_echo_and_can_be_asked_twice(sim: Simulator, crm: CRM, services: Services) -> None:
+async def test_own_write_is_an_echo_at_every_lookup(sim: Simulator, crm: CRM, services: Services) -> None:
     contact_id = make(sim, email="a@example.org")
     await services.contacts.update(contact_id, phone=PHONE)
 
@@ -255,20 +255,20 @@ async def test_our_own_write_is_an_echo_and_can_be_asked_twice(sim: Simulator, c
     assert not await crm.own_writes.is_echo(PORTAL, "contact", contact_id, "phone", "+49301234568")
 
 
-async def test_what_we_made_is_an_echo_too(crm: CRM, services: Services) -> None:
+async def test_own_creation_is_an_echo(crm: CRM, services: Services) -> None:
     contact_id = await services.contacts.create({"email": "a@example.org"})
 
     assert await crm.own_writes.is_echo(PORTAL, "contact", contact_id, "email", "a@example.org")
 
 
-async def test_refused_write_leaves_no_echo(crm: CRM, services: Services) -> None:
+async def test_refused_write_leaves_no_ledger_entry(crm: CRM, services: Services) -> None:
     with pytest.raises(ObjectNotFound):
         await services.contacts.update("1", phone=PHONE)
 
     assert not await crm.own_writes.is_echo(PORTAL, "contact", "1", "phone", PHONE)
 
 
-async def test_write_whose_answer_is_lost_keeps_its_echo(sim: Simulator, crm: CRM, services: Services) -> None:
+async def test_write_with_a_lost_response_keeps_its_ledger_entry(sim: Simulator, crm: CRM, services: Services) -> None:
     contact_id = make(sim, email="a@example.org")
     sim.faults.add(Fault(method="PATCH", status=502, after_effect=True))
 
@@ -278,16 +278,16 @@ async def test_write_whose_answer_is_lost_keeps_its_echo(sim: Simulator, crm: CR
     assert await crm.own_writes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
 
 
-async def test_contact_that_is_there_already_is_a_conflict_that_names_it(sim: Simulator, services: Services) -> None:
+async def test_creating_an_existing_contact_is_a_conflict_that_names_it(sim: Simulator, services: Services) -> None:
     contact_id = make(sim, email="a@example.org")
 
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(Conflict) as raised:
         await services.contacts.create({"email": "a@example.org"})
 
-    assert caught.value.existing_id == contact_id
+    assert raised.value.existing_id == contact_id
 
 
-async def test_upsert_makes_and_then_sets(services: Services) -> None:
+async def test_upsert_creates_and_then_updates(services: Services) -> None:
     made = await services.contacts.upsert("customer_number", "c-1", {"phone": "+49301234560"})
     again = await services.contacts.upsert("customer_number", "c-1", {"phone": PHONE})
 
@@ -295,12 +295,12 @@ async def test_upsert_makes_and_then_sets(services: Services) -> None:
     assert (await services.contacts.get(made))["phone"] == PHONE
 
 
-async def test_upsert_that_is_refused_is_an_error(services: Services) -> None:
+async def test_refused_upsert_is_an_error(services: Services) -> None:
     with pytest.raises(CRMError):
         await services.contacts.upsert("no_such_unique", "c-1", {"email": "not an address"})
 
 
-async def test_archived_object_is_gone(sim: Simulator, services: Services) -> None:
+async def test_archived_object_is_not_found(sim: Simulator, services: Services) -> None:
     contact_id = make(sim, email="a@example.org")
     await services.contacts.archive(contact_id)
 
@@ -308,27 +308,27 @@ async def test_archived_object_is_gone(sim: Simulator, services: Services) -> No
         await services.contacts.get(contact_id)
 
 
-async def test_list_goes_through_all_pages(sim: Simulator, services: Services) -> None:
+async def test_list_reads_all_pages(sim: Simulator, services: Services) -> None:
     ids = {make(sim, email=f"a{i}@example.org") for i in range(120)}
 
     assert {record.id async for record in services.contacts.list()} == ids
     assert len(sim.requests) == 2
 
 
-async def test_custom_type_goes_by_its_id(sim: Simulator, crm: CRM, journal: list[WriteRecord]) -> None:
+async def test_custom_type_is_addressed_by_its_id(sim: Simulator, crm: CRM, writes: list[WriteRecord]) -> None:
     may = frozenset({"2-3465404.create", "2-3465404.update"})
-    services = crm.handler_services(PORTAL, "2-3465404", {"2-3465404": ("plate",)}, may, UnleasedContext(journal))
+    services = crm.handler_services(PORTAL, "2-3465404", {"2-3465404": ("plate",)}, may, UnleasedContext(writes))
     cars = services.objects("2-3465404")
 
     car_id = await cars.create({"plate": "B 1"})
 
     assert (await cars.get(car_id))["plate"] == "B 1"
-    assert journal[0].object_type == "2-3465404"
+    assert writes[0].object_type == "2-3465404"
 
 
 @pytest.mark.parametrize("service", ["notes", "tasks", "calls", "emails"])
 @pytest.mark.parametrize("to", ["contact", "company", "deal", "ticket"])
-async def test_engagement_has_its_moment_and_belongs_to_its_record(
+async def test_engagement_has_a_timestamp_and_its_association(
     sim: Simulator, services: Services, service: str, to: str
 ) -> None:
     record_id = make(sim, to, **NEEDED.get(to, {}))
@@ -341,7 +341,7 @@ async def test_engagement_has_its_moment_and_belongs_to_its_record(
     assert await services.associations.list(to, record_id, service) == (made,)
 
 
-async def test_due_date_that_is_given_stands(sim: Simulator, services: Services) -> None:
+async def test_given_due_date_is_kept(sim: Simulator, services: Services) -> None:
     task_id = await services.tasks.create({"hs_timestamp": "2027-01-01T00:00:00.000Z", "hs_task_subject": "x"})
 
     record = sim.crm.find(sim.crm.types.resolve("tasks"), task_id)
@@ -349,9 +349,7 @@ async def test_due_date_that_is_given_stands(sim: Simulator, services: Services)
     assert record.properties["hs_timestamp"] == "2027-01-01T00:00:00.000Z"
 
 
-async def test_pair_without_association_type_is_refused_before_anything_is_made(
-    sim: Simulator, services: Services
-) -> None:
+async def test_pair_without_association_type_is_refused_before_any_call(sim: Simulator, services: Services) -> None:
     with pytest.raises(InvalidRequest):
         await services.notes.create({"hs_note_body": "x"}, to={"product": ("1",)})
 
@@ -359,20 +357,20 @@ async def test_pair_without_association_type_is_refused_before_anything_is_made(
 
 
 @pytest.mark.parametrize("object_id", ["..", ".", ""])
-async def test_id_never_leads_to_another_endpoint(sim: Simulator, services: Services, object_id: str) -> None:
+async def test_id_of_dots_never_reaches_another_endpoint(sim: Simulator, services: Services, object_id: str) -> None:
     with pytest.raises(CRMError):
         await services.contacts.archive(object_id)
 
     assert len(sim.requests) == 0
 
 
-async def test_id_with_slashes_stays_an_id(sim: Simulator, services: Services) -> None:
+async def test_id_with_slashes_stays_one_path_segment(sim: Simulator, services: Services) -> None:
     await services.contacts.archive("../../oauth")
 
     assert {call.path for call in sim.requests} == {"/crm/objects/2026-09/contacts/../../oauth"}
 
 
-async def test_token_tells_its_portal_and_scopes(crm: CRM) -> None:
+async def test_token_info_names_portal_and_scopes(crm: CRM) -> None:
     info = await crm.check_token()
 
     assert info is not None
@@ -380,7 +378,7 @@ async def test_token_tells_its_portal_and_scopes(crm: CRM) -> None:
     assert "crm.objects.contacts.read" in info.scopes
 
 
-async def test_asking_whose_the_token_is_counts_in_the_portals_budget(crm: CRM) -> None:
+async def test_token_check_counts_in_the_portals_budget(crm: CRM) -> None:
     await crm.check_token()
 
     assert (await crm.budget.state(PORTAL))["calls"].used == 1
@@ -393,13 +391,13 @@ async def test_refused_token_is_not_authorized(sim: Simulator, crm: CRM) -> None
         await crm.check_token()
 
 
-async def test_hubspot_being_down_says_nothing_about_the_token(sim: Simulator, crm: CRM) -> None:
+async def test_token_check_during_an_outage_is_none(sim: Simulator, crm: CRM) -> None:
     sim.faults.add(Fault(status=503))
 
     assert await crm.check_token() is None
 
 
-async def test_token_of_another_kind_is_asked_for_its_account(sim: Simulator, crm: CRM) -> None:
+async def test_portal_of_other_tokens_is_read_from_account_details(sim: Simulator, crm: CRM) -> None:
     sim.faults.add(Fault(path="*/access-token-info", status=404))
 
     info = await crm.check_token()
@@ -408,7 +406,7 @@ async def test_token_of_another_kind_is_asked_for_its_account(sim: Simulator, cr
     assert (info.hub_id, info.scopes) == (PORTAL, frozenset())
 
 
-async def test_limit_is_learned_from_hubspot(sim: Simulator, crm: CRM, services: Services) -> None:
+async def test_limit_is_read_from_hubspots_headers(sim: Simulator, crm: CRM, services: Services) -> None:
     await services.contacts.get(make(sim, email="a@example.org"))
 
     assert (await crm.budget.state(PORTAL))["calls"].limit == 190
