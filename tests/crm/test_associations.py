@@ -1,4 +1,4 @@
-"""Associations: labels are listed, added beside those that are there, and taken away one by one."""
+"""Listing associations and their labels, adding labels to those present, and removing single ones."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def ids(world: CRMWorld) -> tuple[str, str]:
 
 
 def label_of(world: CRMWorld, text: str) -> Label:
-    """A label that a user defined."""
+    """Define a label as a user does."""
     types = world.sim.crm.types
     defined = world.sim.crm.associations.types.define_label(*map(types.resolve, PAIR), text)
     return Label(defined.spec.type_id, defined.spec.category, text)

@@ -1,4 +1,4 @@
-"""Lanes over real HTTP and a real Redis: few calls out of many, and to each its own."""
+"""Batch queues over real HTTP and a real Redis: few calls for many callers, and each caller's own result."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -33,7 +33,7 @@ Respond = Callable[[RecordedRequest], web.StreamResponse]
 
 
 class QueueSetup:
-    """A scripted HubSpot, an exchange that talks to it, and its budget."""
+    """A scripted HubSpot, the batch queues that call it, and their budget."""
 
     def __init__(self, hubspot: ScriptedHubSpot, exchange: BatchQueues, budget: RateBudget) -> None:
         self.hubspot = hubspot
@@ -119,7 +119,7 @@ async def test_missing_object_is_an_error_for_its_caller_only(redis: Redis) -> N
 
 
 async def test_id_that_a_batch_did_not_find_is_read_alone(redis: Redis) -> None:
-    """A batch read does not know the previous ids of merged records, a single read follows them."""
+    """A batch read does not find the former ids of merged records; a single read follows the merge."""
 
     def respond(request: RecordedRequest) -> web.Response:
         if request.method == "POST":
@@ -244,7 +244,7 @@ async def test_reads_by_email_ignore_case(redis: Redis) -> None:
 
 
 async def test_unmatched_result_makes_missing_inputs_be_read_alone(redis: Redis) -> None:
-    """A second address of a contact finds it, but the result shows its first one."""
+    """A contact is found by its second address, but the result shows its first one."""
 
     def respond(request: RecordedRequest) -> web.Response:
         primary = {"id": "9", "properties": {"email": "first@b.c", "phone": "1"}}
@@ -332,7 +332,7 @@ async def test_submissions_that_lost_their_lease_are_left_out_of_the_halves_of_a
 
     def respond(request: RecordedRequest) -> web.Response:
         ids = request.ids if request.method == "POST" else [request.path.rpartition("/")[2]]
-        if len(ids) == 4:  # the batch as it first left
+        if len(ids) == 4:  # the whole batch, sent first
             refusals.append(request)
             return json_response({"category": "VALIDATION_ERROR"}, 400)
         return json_response({"results": [{"id": i} for i in ids]})
@@ -376,7 +376,7 @@ async def test_transient_failure_of_an_update_is_not_retried(redis: Redis) -> No
 
 @pytest.mark.parametrize("errors", [[], [error_entry("2", "OBJECT_NOT_FOUND")]])
 async def test_object_that_a_batch_update_did_not_find_is_updated_alone(redis: Redis, errors: list[object]) -> None:
-    """The previous id of a merged record is left out of a batch result, and works in a single update."""
+    """HubSpot omits the former id of a merged record from a batch response, and follows it in a single update."""
 
     def respond(request: RecordedRequest) -> web.Response:
         return json_response({"results": [{"id": "1"}], "errors": errors} if request.method == "POST" else {"id": "77"})

@@ -1,4 +1,4 @@
-"""The client: one attempt over real HTTP, and every failure as one of our errors."""
+"""The client over real HTTP: one attempt per call, and every failure as one of our errors."""
 
 import asyncio
 import socket
@@ -40,7 +40,7 @@ async def client_of(url: str, *, timeout_s: float = 2.0, concurrency: int = 4) -
 
 
 async def failure(respond: Callable[[RecordedRequest], web.StreamResponse], **options: float) -> CRMError:
-    """What a call comes to that HubSpot answers so."""
+    """Return the error of a call that HubSpot answers with `respond`."""
     async with ScriptedHubSpot(respond) as hubspot, client_of(hubspot.url, **options) as client:
         with pytest.raises(CRMError) as raised:
             await client.call("POST", "/crm/objects/2026-09/contacts", body={"properties": {"email": PERSONAL}})

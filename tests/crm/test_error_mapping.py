@@ -1,4 +1,4 @@
-"""Refusals as errors: whatever a body holds, it is read without fault and nothing of it leaks."""
+"""Error responses as exceptions: any body is parsed without an exception of another kind."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime

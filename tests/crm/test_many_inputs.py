@@ -1,4 +1,4 @@
-"""The forms for many: split at a hundred, kept in order, each input with a item of its own."""
+"""Calls for many inputs: batches of a hundred, results in the order of the inputs, one per input."""
 
 import asyncio
 
@@ -83,10 +83,14 @@ async def test_creations_of_many_callers_share_a_call_and_keep_their_association
     contacts = world.create_contacts(3)
     services = world.services("notes.create", "associations.list")
 
-    made = await asyncio.gather(*(services.notes.create({"hs_note_body": i}, to={"contact": (i,)}) for i in contacts))
+    note_ids = await asyncio.gather(
+        *(services.notes.create({"hs_note_body": i}, to={"contact": (i,)}) for i in contacts)
+    )
 
     assert world.calls == ["POST notes/batch/create"]
-    assert [await services.associations.list("contact", i, "notes") for i in contacts] == [(note,) for note in made]
+    assert [await services.associations.list("contact", i, "notes") for i in contacts] == [
+        (note_id,) for note_id in note_ids
+    ]
 
 
 async def test_many_engagements_have_a_timestamp_and_their_associations(world: CRMWorld) -> None:
@@ -165,18 +169,18 @@ async def test_many_archivings_share_calls_and_are_verified(world: CRMWorld) -> 
 async def test_record_merged_since_it_was_read_is_written_to_only_after_another_read(
     world: CRMWorld,
 ) -> None:
-    kept, gone = world.create(phone="+49301234567"), world.create(phone="030 7654321")
+    primary, merged = world.create(phone="+49301234567"), world.create(phone="030 7654321")
     contacts = world.services("contacts.update").contacts
-    await contacts.get(gone)
-    survivor = world.merge(kept, gone)
+    await contacts.get(merged)
+    survivor = world.merge(primary, merged)
     with pytest.raises(ObjectMerged):
-        await contacts.update(gone, phone="+49307654321")
-    assert (await contacts.get(gone))["phone"] == "+49301234567"
-    await contacts.update(gone, phone="+493011111111")
-    found = world.find("contacts", survivor)
-    assert found
-    assert found.properties["phone"] == "+493011111111"
-    assert [(write.object_id, write.ok) for write in world.writes] == [(gone, False), (survivor, True)]
+        await contacts.update(merged, phone="+49307654321")
+    assert (await contacts.get(merged))["phone"] == "+49301234567"
+    await contacts.update(merged, phone="+493011111111")
+    record = world.find("contacts", survivor)
+    assert record
+    assert record.properties["phone"] == "+493011111111"
+    assert [(write.object_id, write.ok) for write in world.writes] == [(merged, False), (survivor, True)]
 
 
 async def test_merged_record_is_archived_as_its_survivor(world: CRMWorld) -> None:
@@ -242,7 +246,7 @@ def test_raise_for_errors_returns_without_errors() -> None:
 
 
 async def test_creation_without_trace_in_the_response_is_unknown(redis: Redis) -> None:
-    """Which of two outcomes belongs to whom would be a guess, and a wrong id is worse than none."""
+    """Assigning the two results would be a guess, and a wrong id is worse than none."""
 
     def respond(request: RecordedRequest) -> object:
         return json_response(

@@ -1,4 +1,4 @@
-"""The ledger of our own writes on a real Redis."""
+"""The ledger of our own writes, on a real Redis."""
 
 import asyncio
 
@@ -83,7 +83,7 @@ async def test_redis_holds_neither_values_nor_names(redis: Redis) -> None:
 
     entries = [(key, await redis.get(key)) async for key in redis.scan_iter()]
 
-    assert len(entries) == 3  # that value, that spelling of it, and that we wrote the property at all
+    assert len(entries) == 3  # the value, its exact spelling, and that we wrote the property at all
     assert not any(word in repr(entries) for word in ("colour", "ultramarine", "contact"))
 
 

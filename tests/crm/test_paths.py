@@ -1,4 +1,4 @@
-"""Paths for every version, and names of types."""
+"""Endpoint paths of every API version, object type names, and association type ids."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Privacy: an erasure is succeeds when neither read nor search finds the person; an export shows all that is kept."""
+"""A deletion succeeds once neither a read nor a search finds the contact; an export shows everything."""
 
 import pytest
 from redis.asyncio import Redis
@@ -99,7 +99,7 @@ async def test_export_shows_everything_through_merges(world: CRMWorld, person: s
 
 
 async def test_export_without_property_list_is_marked(world: CRMWorld) -> None:
-    """The simulator has no properties API, as a token may lack the right to it."""
+    """The simulator has no properties API, as for a token without the right to it."""
     export = await privacy(world).export(world.create(email=ADA))
 
     assert export.withheld == {"contacts": "declared_only"}

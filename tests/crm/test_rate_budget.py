@@ -1,4 +1,4 @@
-"""The budget on a real Redis: exact over processes, fair within one, and one wait for all."""
+"""The rate budget on a real Redis: exact across processes, fair within one, with shared pauses."""
 
 import asyncio
 import subprocess
@@ -23,13 +23,13 @@ def make_budget(redis: Redis, *, limit: int = 5, window_s: float = 0.3, concurre
 
 
 def most_in_a_window(arrivals: list[float], window_s: float) -> int:
-    """The most calls that fall into any window; one that is a whole window older no longer counts."""
+    """Return the most calls in any window; a call exactly one window older does not count."""
     return max(sum(1 for other in arrivals if moment - window_s < other <= moment) for moment in arrivals)
 
 
 @pytest.mark.parametrize("processes", [1, 4])
 async def test_limit_holds_over_processes_and_is_used(redis: Redis, valkey_url: str, processes: int) -> None:
-    """Never one call too many; and used, but for what a busy machine that runs other tests as well takes away."""
+    """No call exceeds the limit, and at least half of it is used, even on a machine that runs other tests too."""
     limit, window_s, latency_s, lasts_s = 40, 1.0, 0.1, 2.6
     arguments = [valkey_url, str(limit), *map(repr, (window_s, latency_s, lasts_s))]
     pipe = subprocess.PIPE
@@ -48,7 +48,7 @@ async def test_limit_holds_over_processes_and_is_used(redis: Redis, valkey_url: 
 
     periods = [later - earlier for earlier, later in zip(arrivals, arrivals[limit:], strict=False)]
     assert most_in_a_window(arrivals, window_s) == limit
-    assert (window_s + latency_s) / (sum(periods) / len(periods)) >= 0.5  # bench/rate_budget.py tells how much
+    assert (window_s + latency_s) / (sum(periods) / len(periods)) >= 0.5  # bench/rate_budget.py measures the share
 
 
 async def test_slot_returns_a_window_after_the_call_ended_at_any_duration(redis: Redis) -> None:
@@ -118,7 +118,7 @@ async def test_waiting_calls_redis_about_as_often_as_slots_return(redis: Redis) 
     await asyncio.gather(*(call() for _ in range(8)))
     commands = int((await redis.info("stats"))["total_commands_processed"]) - before
 
-    scripts = commands / 6  # each runs some commands of its own
+    scripts = commands / 6  # each script runs about six commands
     assert scripts < 8 * 4
 
 

@@ -1,4 +1,4 @@
-"""spokes/crm/transport/rate_budget.lua, asked directly: what it answers, what it keeps in Redis, and for how long."""
+"""rate_budget.lua called directly: its answers, what it stores in Redis, and for how long."""
 
 import time
 
@@ -25,7 +25,7 @@ def make_budget(redis: Redis) -> RateBudget:
 async def take(
     budget: RateBudget, slot: str, priority: Priority = "interactive", *, limit: int = 10, reserve: float = 0.2
 ) -> tuple[bool, float]:
-    """Ask for a place; return whether it is given, and else in how many seconds one may be."""
+    """Request a slot; return whether it is granted, and otherwise the wait in seconds."""
     window, lease = WINDOW_S * SECOND, LEASE_S * SECOND
     is_granted, wait, _ = await budget._run_script(
         "take", PORTAL, "calls", slot, limit, window, lease, reserve, priority
@@ -36,12 +36,12 @@ async def take(
 async def end(
     budget: RateBudget, slot: str, *, window_s: float = WINDOW_S, limit: str = "", day_left: str = ""
 ) -> None:
-    """End a call, whose answer told a limit and what is left of the day, or did not."""
+    """End a call whose response reported a limit and the calls left of the day, or did not."""
     await budget._run_script("end", PORTAL, "calls", slot, round(window_s * SECOND), limit, day_left, 3600 * SECOND)
 
 
 async def expires_in_s(redis: Redis, key: str) -> float:
-    """For how many seconds Redis keeps a key."""
+    """Return the seconds until a key expires."""
     return float(await redis.pttl(key)) / 1000
 
 
@@ -84,7 +84,7 @@ async def test_background_call_waits_for_a_shared_slot_or_its_own_whichever_retu
     assert 29 < wait_s <= 30
     await end(budget, "background 0", window_s=90)
     await end(budget, "background 1", window_s=90)
-    # Ten are taken and two reserved: of the shared ones, three must come back.
+    # Ten are in use and two are reserved: three of the shared slots must return.
     _, wait_s = await take(budget, "next", "background")
     assert 51 < wait_s <= 52
 

@@ -1,4 +1,4 @@
-"""Who goes first: interactive calls before an import, portals beside each other, and nobody beyond the day's limit."""
+"""Priorities, portals and the daily limit: interactive calls come first, and no class or portal starves."""
 
 import asyncio
 import time
@@ -18,14 +18,14 @@ from tests.support.crm_world import PORTAL, CRMWorld, open_world
 def make_budget(
     redis: Redis, *, limit: int = 10, reserve: float = 0.2, window_s: float = 60.0, concurrency: int = 32
 ) -> RateBudget:
-    """A budget of which no slot comes back while a test lasts, unless it asks for a shorter window."""
+    """Return a budget whose slots do not return during a test, unless the test asks for a shorter window."""
     return RateBudget(redis, limit=limit, search_limit=2, reserve=reserve, window_s=window_s, concurrency=concurrency)
 
 
 async def count_granted(
     budget: RateBudget, count: int, priority: Priority, *, at_least: int, portal_id: int = PORTAL
 ) -> int:
-    """How many of `count` calls get a slot without waiting for one to come back; waits until it is so many."""
+    """Return how many of `count` calls get a slot without waiting for one to return; waits for `at_least` of them."""
     granted = 0
 
     async def call() -> None:
@@ -35,9 +35,9 @@ async def count_granted(
 
     calls = [asyncio.create_task(call()) for _ in range(count)]
     async with asyncio.timeout(20):
-        while granted < at_least:  # noqa: ASYNC110 - nothing tells of it
+        while granted < at_least:  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.005)
-    await asyncio.sleep(0.1)  # in which one too many would be seen
+    await asyncio.sleep(0.1)  # time for a slot too many to be granted
     for task in calls:
         task.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
@@ -121,7 +121,7 @@ async def test_portals_take_turns(redis: Redis) -> None:
 
 
 async def spend(budget: RateBudget, left: int, *, daily: int = 100) -> None:
-    """One call, whose answer says what is left of the day."""
+    """Make one call whose response reports the calls left of the day."""
     async with budget.slot(PORTAL, "calls") as slot:
         headers = {"x-hubspot-ratelimit-daily": str(daily), "x-hubspot-ratelimit-daily-remaining": str(left)}
         slot.read_headers(headers)
@@ -192,7 +192,7 @@ def test_invalid_time_zone_changes_nothing(zone: str) -> None:
         (datetime(2026, 11, 23, 20, tzinfo=UTC), "UTC", 4),
         (datetime(2026, 11, 23, 20, tzinfo=UTC), "America/New_York", 9),
         (datetime(2026, 11, 23, 20, tzinfo=UTC), "Asia/Kolkata", 22.5),
-        (datetime(2026, 10, 24, 22, 30, tzinfo=UTC), "Europe/Berlin", 24.5),  # the day on which clocks go back
+        (datetime(2026, 10, 24, 22, 30, tzinfo=UTC), "Europe/Berlin", 24.5),  # the clocks go back on this day
     ],
 )
 def test_seconds_until_the_new_day(now: datetime, zone: str, hours: float) -> None:
@@ -213,7 +213,7 @@ def test_bulk_changes_have_background_priority(source: str | None, priority: Pri
 
 @pytest.fixture
 async def short_day(redis: Redis) -> AsyncIterator[CRMWorld]:
-    """A portal with few calls a day."""
+    """A portal with a small daily limit."""
     config = PortalConfig(limits=Limits(daily=100), time_zone="Asia/Tokyo")
     async with open_world(redis, config) as world:
         yield world
@@ -224,7 +224,7 @@ async def test_time_zone_is_requested_once_when_the_day_runs_short(short_day: CR
     for _ in range(95):
         await short_day.services().contacts.get(contact_id)
     async with asyncio.timeout(20):
-        while not short_day.crm.budget.has_time_zone(PORTAL):  # noqa: ASYNC110 - nothing tells of it
+        while not short_day.crm.budget.has_time_zone(PORTAL):  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.005)
 
     assert short_day.calls.count("GET details") == 1
@@ -256,7 +256,7 @@ async def test_interactive_read_overtakes_background_reads_and_takes_them_along(
             await imports.get(contact_id)
         waiting = asyncio.create_task(imports.get(ids[9]))
         await asyncio.sleep(0.05)
-        async with asyncio.timeout(5):  # half of what the import waits for
+        async with asyncio.timeout(5):  # half of the background call's wait
             await world.services().contacts.get(ids[10])
             await waiting
 

@@ -1,4 +1,4 @@
-"""spokes.crm.transport.rate_budget: what stands in Redis for a place, and what is left of one that went wrong."""
+"""Slots of the rate budget: their entries in Redis, defaults, and cleanup after failures."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ def make_budget(redis: Redis, *, concurrency: int = 32) -> RateBudget:
 
 
 async def slot_returns_in_s(redis: Redis, kind: str) -> float:
-    """In how many seconds the only place that is granted comes back."""
+    """Return the seconds until the only slot returns."""
     ((_, at),) = await redis.zrange(f"spokes:{PORTAL}:budget:{kind}", 0, -1, withscores=True)
     seconds, micro = await redis.time()
     return float(at) / 1e6 - seconds - micro / 1e6
@@ -71,7 +71,7 @@ async def test_failure_to_acquire_a_slot_costs_no_thread() -> None:
 
 
 async def count_granted(budget: RateBudget, kind: CallKind, priority: Priority) -> int:
-    """How many places are given before one has to be waited for."""
+    """Return how many slots are granted before a call has to wait."""
     granted = 0
     with suppress(TimeoutError):
         while True:
@@ -181,5 +181,5 @@ async def test_response_to_a_search_changes_no_limit(redis: Redis) -> None:
 
 
 async def raise_disconnected(*, keys: list[str], args: list[Any]) -> Any:
-    """What a script meets when Redis has gone."""
+    """Fail as a script does when Redis is gone."""
     raise Disconnected("gone")

@@ -1,4 +1,4 @@
-"""Scopes follow from what handlers declare; the token's are compared with them."""
+"""Required scopes derived from handlers' declarations, and their comparison with the token's."""
 
 import pytest
 from structlog.testing import capture_logs

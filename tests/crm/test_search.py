@@ -1,4 +1,4 @@
-"""Searches: conditions become HubSpot's filters, limits are kept before sending, windows go beyond 10,000."""
+"""Searches: conditions as HubSpot's filters, limits checked before sending, more than 10,000 results."""
 
 from datetime import UTC, datetime
 
@@ -118,7 +118,7 @@ def test_query_within_hubspots_limits_passes(condition: Condition) -> None:
 
 
 def test_list_operands_hold_values_unchanged_and_in_lower_case() -> None:
-    """HubSpot compares texts in lower case there, and enumerations as they are."""
+    """HubSpot compares texts in lower case and enumerations unchanged."""
     (group,) = where("stage").is_one_of(["Open", "won"]).groups
 
     assert group[0]["values"] == ["Open", "won", "open"]

@@ -1,4 +1,4 @@
-"""Services as a handler gets them, against the simulated HubSpot over real HTTP."""
+"""A handler's services against the simulated HubSpot over real HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,8 +32,8 @@ MAY = frozenset({
     "calls.create", "emails.create", "deals.create", "associations.list", "associations.associate",
     "associations.remove", "privacy.delete", "privacy.export", "2-3465404.create",
 })  # fmt: skip
-# What HubSpot insists on when a record is made.
-NEEDED = {
+# Properties that HubSpot requires of a new record.
+REQUIRED_PROPERTIES = {
     "contact": {"email": "a@example.org"},
     "company": {"name": "x"},
     "deal": {"dealname": "x", "dealstage": "x"},
@@ -70,14 +70,14 @@ def services(crm: CRM, writes: list[WriteRecord]) -> Services:
     return crm.handler_services(PORTAL, "contact", READS, MAY, UnleasedContext(writes))
 
 
-def make(sim: Simulator, type_name: str = "contacts", **properties: str) -> str:
-    """A record that a user made; its id."""
+def create_record(sim: Simulator, type_name: str = "contacts", **properties: str) -> str:
+    """Create a record as a user does; return its id."""
     store = sim.crm
     return store.create(store.types.resolve(type_name), properties, sim.portal.config.own_source).id
 
 
 async def test_record_has_the_declared_properties_and_its_id(sim: Simulator, services: Services) -> None:
-    contact_id = make(sim, email="ada@example.org", phone="+49 30 1", city="Berlin")
+    contact_id = create_record(sim, email="ada@example.org", phone="+49 30 1", city="Berlin")
 
     contact = await services.contacts.get(contact_id)
 
@@ -86,7 +86,7 @@ async def test_record_has_the_declared_properties_and_its_id(sim: Simulator, ser
 
 
 async def test_unset_property_is_empty_and_an_unread_one_is_an_error(sim: Simulator, services: Services) -> None:
-    contact = await services.contacts.get(make(sim, email="a@example.org"))
+    contact = await services.contacts.get(create_record(sim, email="a@example.org"))
 
     assert contact["phone"] == ""
     with pytest.raises(KeyError, match="city was not read: declare it"):
@@ -99,7 +99,7 @@ async def test_missing_record_is_not_found(services: Services) -> None:
 
 
 async def test_contact_is_read_by_its_email(sim: Simulator, services: Services) -> None:
-    contact_id = make(sim, email="ada@example.org")
+    contact_id = create_record(sim, email="ada@example.org")
 
     assert (await services.contacts.get_by("email", "Ada@Example.org")).id == contact_id
 
@@ -129,7 +129,7 @@ async def test_services_work_with_every_api_version(sim: Simulator, redis: Redis
 
 
 async def test_update_writes_text_and_clears_with_none(sim: Simulator, services: Services) -> None:
-    contact_id = make(sim, email="a@example.org", phone="1", city="X")
+    contact_id = create_record(sim, email="a@example.org", phone="1", city="X")
 
     await services.contacts.update(contact_id, {"hs_lead_score": 7, "flag": True}, phone=None)
 
@@ -151,7 +151,7 @@ async def test_update_without_properties_makes_no_call(
 async def test_concurrent_updates_share_a_call_and_each_is_recorded(
     sim: Simulator, services: Services, writes: list[WriteRecord]
 ) -> None:
-    ids = [make(sim, email=f"a{i}@example.org") for i in range(20)]
+    ids = [create_record(sim, email=f"a{i}@example.org") for i in range(20)]
 
     await asyncio.gather(*(services.contacts.update(i, phone=PHONE) for i in ids))
 
@@ -162,7 +162,7 @@ async def test_concurrent_updates_share_a_call_and_each_is_recorded(
 async def test_write_record_names_properties_and_holds_no_values(
     sim: Simulator, services: Services, writes: list[WriteRecord]
 ) -> None:
-    contact_id = make(sim, email="a@example.org")
+    contact_id = create_record(sim, email="a@example.org")
 
     await services.contacts.update(contact_id, phone="+49301234567")
 
@@ -181,11 +181,11 @@ async def test_refused_write_is_recorded_with_its_reason(services: Services, wri
 async def test_cancelled_write_is_recorded_as_cancelled(
     sim: Simulator, services: Services, writes: list[WriteRecord]
 ) -> None:
-    contact_id = make(sim, email="a@example.org")
+    contact_id = create_record(sim, email="a@example.org")
     sim.faults.add(Fault(latency=Latency(1000)))
     update = asyncio.create_task(services.contacts.update(contact_id, phone=PHONE))
     async with asyncio.timeout(20):
-        while not len(sim.requests):  # noqa: ASYNC110 - nothing tells of it
+        while not len(sim.requests):  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.005)
     update.cancel()
     await asyncio.gather(update, return_exceptions=True)
@@ -236,7 +236,7 @@ async def test_without_declarations_nothing_is_permitted(sim: Simulator, crm: CR
 
 
 async def test_declarations_for_objects_apply_to_the_events_type(sim: Simulator, crm: CRM) -> None:
-    contact_id = make(sim, email="a@example.org")
+    contact_id = create_record(sim, email="a@example.org")
     services = crm.handler_services(
         PORTAL, "contact", {"objects": ("email",)}, frozenset({"objects.update"}), UnleasedContext()
     )
@@ -247,7 +247,7 @@ async def test_declarations_for_objects_apply_to_the_events_type(sim: Simulator,
 
 
 async def test_own_write_is_an_echo_at_every_lookup(sim: Simulator, crm: CRM, services: Services) -> None:
-    contact_id = make(sim, email="a@example.org")
+    contact_id = create_record(sim, email="a@example.org")
     await services.contacts.update(contact_id, phone=PHONE)
 
     assert await crm.own_writes.is_echo(PORTAL, "contact", contact_id, "phone", PHONE)
@@ -269,7 +269,7 @@ async def test_refused_write_leaves_no_ledger_entry(crm: CRM, services: Services
 
 
 async def test_write_with_a_lost_response_keeps_its_ledger_entry(sim: Simulator, crm: CRM, services: Services) -> None:
-    contact_id = make(sim, email="a@example.org")
+    contact_id = create_record(sim, email="a@example.org")
     sim.faults.add(Fault(method="PATCH", status=502, after_effect=True))
 
     with pytest.raises(CRMUnavailable):
@@ -279,7 +279,7 @@ async def test_write_with_a_lost_response_keeps_its_ledger_entry(sim: Simulator,
 
 
 async def test_creating_an_existing_contact_is_a_conflict_that_names_it(sim: Simulator, services: Services) -> None:
-    contact_id = make(sim, email="a@example.org")
+    contact_id = create_record(sim, email="a@example.org")
 
     with pytest.raises(Conflict) as raised:
         await services.contacts.create({"email": "a@example.org"})
@@ -288,11 +288,11 @@ async def test_creating_an_existing_contact_is_a_conflict_that_names_it(sim: Sim
 
 
 async def test_upsert_creates_and_then_updates(services: Services) -> None:
-    made = await services.contacts.upsert("customer_number", "c-1", {"phone": "+49301234560"})
-    again = await services.contacts.upsert("customer_number", "c-1", {"phone": PHONE})
+    first = await services.contacts.upsert("customer_number", "c-1", {"phone": "+49301234560"})
+    second = await services.contacts.upsert("customer_number", "c-1", {"phone": PHONE})
 
-    assert made == again
-    assert (await services.contacts.get(made))["phone"] == PHONE
+    assert first == second
+    assert (await services.contacts.get(first))["phone"] == PHONE
 
 
 async def test_refused_upsert_is_an_error(services: Services) -> None:
@@ -301,7 +301,7 @@ async def test_refused_upsert_is_an_error(services: Services) -> None:
 
 
 async def test_archived_object_is_not_found(sim: Simulator, services: Services) -> None:
-    contact_id = make(sim, email="a@example.org")
+    contact_id = create_record(sim, email="a@example.org")
     await services.contacts.archive(contact_id)
 
     with pytest.raises(ObjectNotFound):
@@ -309,7 +309,7 @@ async def test_archived_object_is_not_found(sim: Simulator, services: Services) 
 
 
 async def test_list_reads_all_pages(sim: Simulator, services: Services) -> None:
-    ids = {make(sim, email=f"a{i}@example.org") for i in range(120)}
+    ids = {create_record(sim, email=f"a{i}@example.org") for i in range(120)}
 
     assert {record.id async for record in services.contacts.list()} == ids
     assert len(sim.requests) == 2
@@ -331,14 +331,14 @@ async def test_custom_type_is_addressed_by_its_id(sim: Simulator, crm: CRM, writ
 async def test_engagement_has_a_timestamp_and_its_association(
     sim: Simulator, services: Services, service: str, to: str
 ) -> None:
-    record_id = make(sim, to, **NEEDED.get(to, {}))
+    record_id = create_record(sim, to, **REQUIRED_PROPERTIES.get(to, {}))
 
-    made = await getattr(services, service).create({}, to={to: (record_id,)})
+    engagement_id = await getattr(services, service).create({}, to={to: (record_id,)})
 
-    record = sim.crm.find(sim.crm.types.resolve(service), made)
+    record = sim.crm.find(sim.crm.types.resolve(service), engagement_id)
     assert record is not None
     assert record.properties["hs_timestamp"]
-    assert await services.associations.list(to, record_id, service) == (made,)
+    assert await services.associations.list(to, record_id, service) == (engagement_id,)
 
 
 async def test_given_due_date_is_kept(sim: Simulator, services: Services) -> None:
@@ -407,6 +407,6 @@ async def test_portal_of_other_tokens_is_read_from_account_details(sim: Simulato
 
 
 async def test_limit_is_read_from_hubspots_headers(sim: Simulator, crm: CRM, services: Services) -> None:
-    await services.contacts.get(make(sim, email="a@example.org"))
+    await services.contacts.get(create_record(sim, email="a@example.org"))
 
     assert (await crm.budget.state(PORTAL))["calls"].limit == 190

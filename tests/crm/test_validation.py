@@ -1,4 +1,4 @@
-"""Validators: canonical forms of known cases, and for any input either nothing or a form that stays as it is."""
+"""Validators: canonical forms of known cases; any input gives None or a form that is stable."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta, timezone

@@ -1,7 +1,7 @@
-"""One process that calls as fast as the budget lets it; prints when each call arrived, on the machine's common clock.
+"""A process that calls as fast as the budget allows, and prints when each call arrived, by time.monotonic().
 
 Usage: python tests/support/budget_process.py <redis url> <limit> <window s> <latency s> <lasts s>
-It says when it is ready, and is then told when to start, in seconds of time.monotonic, which all processes share.
+It prints `ready`, then reads its start time from stdin, in seconds of time.monotonic(), which all processes share.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from spokes.crm.transport.rate_budget import RateBudget
 
 
 async def main() -> None:
-    """Call from more coroutines than the limit could ever serve at once."""
+    """Call from more coroutines than the limit can serve at a time."""
     url, limit, *seconds = sys.argv[1:]
     window_s, latency_s, lasts_s = map(float, seconds)
     redis = Redis.from_url(url)
     budget = RateBudget(redis, limit=int(limit), search_limit=5, window_s=window_s, call_timeout_s=2.0)
     arrivals: list[float] = []
-    await budget.state(1)  # connects before the start
+    await budget.state(1)  # opens the connection before the start
     print("ready", flush=True)  # noqa: T201 - the parent reads it
     start = float(sys.stdin.readline())
     end = start + lasts_s

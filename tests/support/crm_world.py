@@ -1,6 +1,6 @@
-"""A simulated HubSpot and the CRM services that talk to it over real HTTP, for tests of those services."""
+"""A simulated HubSpot, and the CRM services that call it over real HTTP."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
@@ -20,7 +20,7 @@ UNIQUE_CUSTOMER_NUMBER = PortalConfig(unique_properties={"contacts": frozenset({
 
 
 class CRMWorld:
-    """One portal in the simulator, our CRM, and the journal of what was written."""
+    """One simulated portal, our CRM, and the records of our writes."""
 
     def __init__(self, sim: Simulator, crm: CRM) -> None:
         self.sim = sim
@@ -30,26 +30,26 @@ class CRMWorld:
     def services(
         self, *may: str, reads: Mapping[str, tuple[str, ...]] | None = None, priority: Priority = "interactive"
     ) -> Services:
-        """The services of a handler that may do this."""
+        """Return the services of a handler that declared these methods and reads."""
         declared = READS if reads is None else reads
         context = UnleasedContext(self.writes, priority=priority)
         return self.crm.handler_services(PORTAL, "contact", declared, frozenset(may), context)
 
     def create(self, type_name: str = "contacts", **properties: str) -> str:
-        """A record that a user made; its id."""
+        """Create a record as a user does; return its id."""
         store = self.sim.crm
         return store.create(store.types.resolve(type_name), properties, self.sim.portal.config.own_source).id
 
     def create_contacts(self, count: int) -> list[str]:
-        """So many contacts; their ids."""
+        """Create `count` contacts; return their ids."""
         return [self.create(email=f"person{i}@example.org") for i in range(count)]
 
     def find(self, type_name: str, object_id: str, *, archived: bool = False) -> CrmRecord | None:
-        """A record as it is in the simulator."""
+        """Return a record as it is in the simulator."""
         return self.sim.crm.find(self.sim.crm.types.resolve(type_name), object_id, archived=archived)
 
     def merge(self, primary_id: str, *other_ids: str) -> str:
-        """Merge contacts as a user does; the survivor's id."""
+        """Merge contacts as a user does; return the survivor's id."""
         for other_id in other_ids:
             primary, other = self.find("contacts", primary_id), self.find("contacts", other_id)
             assert primary
@@ -59,7 +59,7 @@ class CRMWorld:
 
     @property
     def calls(self) -> list[str]:
-        """Every call so far, by its last parts."""
+        """Every call so far, as method and the end of its path."""
         return [f"{c.method} {c.path.partition('/2026-09/')[2]}" for c in self.sim.requests]
 
 
@@ -67,17 +67,12 @@ class CRMWorld:
 async def open_world(
     redis: Redis, config: PortalConfig = UNIQUE_CUSTOMER_NUMBER, **settings: object
 ) -> AsyncIterator[CRMWorld]:
-    """A world of its own; `settings` replace those of the CRM."""
+    """Start a simulator and a CRM for it; `settings` replace the CRM's."""
     async with Simulator(SimulatorConfig(portals=(config,))) as sim:
-        given = {
+        values = {
             "hubspot_api_url": sim.url, "hubspot_access_token": TOKEN, "hubspot_api_version": "2026-09",
             "audit_key": "k" * 32, **settings,
         }  # fmt: skip
-        crm = await CRM.open(Settings(**given), redis)  # type: ignore[arg-type]  # fields of many types, by name
+        crm = await CRM.open(Settings(**values), redis)  # type: ignore[arg-type]  # fields of many types, by name
         yield CRMWorld(sim, crm)
         await crm.close()
-
-
-def reasons(errors: Iterable[object]) -> list[str]:
-    """What refused writes say, as `invalid_request PHONE_INVALID`."""
-    return [str(error) for error in errors]

@@ -1,4 +1,4 @@
-"""A HubSpot that answers what a test tells it, over real HTTP. Rule: it keeps requests and knows nothing itself."""
+"""A HubSpot whose responses a test scripts, over real HTTP; it records the requests and has no state of its own."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,7 +12,7 @@ Respond = Callable[["RecordedRequest"], web.StreamResponse | Awaitable[web.Strea
 
 
 class RecordedRequest(NamedTuple):
-    """One request as it came."""
+    """One received request."""
 
     method: str
     path: str
@@ -23,12 +23,12 @@ class RecordedRequest(NamedTuple):
 
     @property
     def ids(self) -> list[str]:
-        """The inputs of a batch, or the one object in the path."""
-        return [given["id"] for given in self.body["inputs"]] if self.body else [self.path.rpartition("/")[2]]
+        """The ids of a batch's inputs, or the one id in the path."""
+        return [item["id"] for item in self.body["inputs"]] if self.body else [self.path.rpartition("/")[2]]
 
 
 class ScriptedHubSpot:
-    """Serves on a port of its own while it is entered."""
+    """Serves on a free port while its context is entered."""
 
     def __init__(self, respond: Respond) -> None:
         self.respond = respond
@@ -51,29 +51,29 @@ class ScriptedHubSpot:
 
     @property
     def paths(self) -> list[str]:
-        return [f"{asked.method} {asked.path}" for asked in self.requests]
+        return [f"{request.method} {request.path}" for request in self.requests]
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
         body = orjson.loads(raw) if raw else None
         headers = {name.lower(): value for name, value in request.headers.items()}
-        asked = RecordedRequest(request.method, request.path, dict(request.query), body, headers, request)
-        self.requests.append(asked)
-        answer = self.respond(asked)
-        return await answer if asyncio.iscoroutine(answer) else answer  # type: ignore[return-value]
+        recorded = RecordedRequest(request.method, request.path, dict(request.query), body, headers, request)
+        self.requests.append(recorded)
+        response = self.respond(recorded)
+        return await response if asyncio.iscoroutine(response) else response  # type: ignore[return-value]
 
 
 def json_response(data: object, status: int = 200, **headers: str) -> web.Response:
-    """An answer as HubSpot gives it."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return web.Response(body=orjson.dumps(data), status=status, content_type="application/json", headers=named)
+    """Return a response in HubSpot's form."""
+    dashed = {name.replace("_", "-"): value for name, value in headers.items()}
+    return web.Response(body=orjson.dumps(data), status=status, content_type="application/json", headers=dashed)
 
 
-def batch_response(asked: RecordedRequest, *missing: str, **properties: str) -> web.Response:
-    """A batch answer: every input with `properties` besides its id, but for those missing."""
+def batch_response(request: RecordedRequest, *missing: str, **properties: str) -> web.Response:
+    """Return a batch response: a result with `properties` for every input except those `missing`."""
     results = [
         {"id": object_id, "properties": {"hs_object_id": object_id, **properties}}
-        for object_id in asked.ids
+        for object_id in request.ids
         if object_id not in missing
     ]
     return json_response({"status": "COMPLETE", "results": results})
