@@ -20,7 +20,7 @@ from spokes.core.clock import now_ms
 from spokes.core.errors import AuditUnavailable
 from spokes.core.masking import derive_key
 
-HOUR_MS: Final = 3_600_000
+_MAX_INTERVAL_MS: Final = 3_600_000  # between two checkpoints while the chain grows
 FORMAT: Final = "spokes-audit-1"
 _FIELD_COUNT: Final = 6
 
@@ -88,7 +88,7 @@ def is_due(seq: int, at: int, last: tuple[int, int], *, checkpoint_every: int) -
     Args:
         last: `seq` and `at` of the last checkpoint, (0, 0) if there is none.
     """
-    return seq > last[0] and (seq - last[0] >= checkpoint_every or at - last[1] >= HOUR_MS)
+    return seq > last[0] and (seq - last[0] >= checkpoint_every or at - last[1] >= _MAX_INTERVAL_MS)
 
 
 async def store_checkpoint(connection: AsyncConnection, checkpoint: Checkpoint) -> None:

@@ -18,9 +18,7 @@ from spokes.core.events import Event
 class Action(StrEnum):
     """What a record is about."""
 
-    DELIVERY_RECEIVED = (
-        "delivery.received"  # one per accepted request: how many of its events were queued, ignored and so on
-    )
+    DELIVERY_RECEIVED = "delivery.received"  # one per accepted request: how many events were queued, ignored ...
     REQUESTS_REFUSED = "requests.refused"  # aggregated, so that forged requests cannot fill the store
     EVENT = "event"  # one per outcome of an event
     CRM_WRITE = "crm.write"  # one per change that we made in HubSpot

@@ -17,13 +17,8 @@ Row: TypeAlias = dict[str, str | int | None]  # by column name; archived rows ha
 
 REQUIRED_FIELDS: Final = frozenset({"id", "at", "action", "portal_id", "attempt", "actor"})
 INTEGER_FIELDS: Final = frozenset({"at", "portal_id", "attempt", "event_id", "app_id", "occurred_at"})
-COLUMNS: Final = (
-    "seq",
-    "id",
-    "at",
-    *(name for name in FIELD_NAMES if name not in {"id", "at"}),
-    "hash",
-)  # in reading order
+# In the order of exports.
+COLUMNS: Final = ("seq", "id", "at", *(name for name in FIELD_NAMES if name not in {"id", "at"}), "hash")
 _SCALAR_FIELDS: Final = tuple(name for name in FIELD_NAMES if name != "detail")
 # `id` and `at` have factories but no default: fields without them are not a record.
 _DEFAULTS: Final = {field.name: None if field.default is MISSING else field.default for field in fields(AuditRecord)}
@@ -44,8 +39,8 @@ def to_row(record_fields: Mapping[str, object]) -> Row:
     if not isinstance(detail, dict):
         raise UnreadableDelivery
     newer = {name: value for name, value in record_fields.items() if name not in _DEFAULTS}
-    whole = {**detail, **newer}
-    row["detail"] = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS).decode() if whole else None
+    full_detail = {**detail, **newer}
+    row["detail"] = orjson.dumps(full_detail, option=orjson.OPT_SORT_KEYS).decode() if full_detail else None
     return row
 
 

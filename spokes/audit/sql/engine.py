@@ -21,9 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from spokes.core.errors import AuditUnavailable
 
 # Parameters of libpq or of a pooler, which asyncpg would pass to the server as settings.
-_UNSUPPORTED_BY_ASYNCPG: Final = frozenset(
-    {"channel_binding", "pgbouncer", "connect_timeout", "sslcompression", "gssencmode"}
-)
+_LIBPQ_ONLY: Final = frozenset({"channel_binding", "pgbouncer", "connect_timeout", "sslcompression", "gssencmode"})
 _WAL_ATTEMPTS, _WAL_RETRY_S = 100, 0.01  # to switch a new SQLite file to WAL
 _STORE_ERRORS: Final = (SQLAlchemyError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -61,7 +59,7 @@ def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngi
 def asyncpg_address(address: str) -> str:
     """Return a PostgreSQL address for asyncpg, TLS settings included, from one written for any client."""
     parts = urlsplit(address)
-    supported = [(name, value) for name, value in parse_qsl(parts.query) if name not in _UNSUPPORTED_BY_ASYNCPG]
+    supported = [(name, value) for name, value in parse_qsl(parts.query) if name not in _LIBPQ_ONLY]
     # Heroku's guides for other languages use `no-verify` for what libpq calls `require`.
     query = [(name, "require" if (name, value) == ("sslmode", "no-verify") else value) for name, value in supported]
     return urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(query, quote_via=quote, safe="/"), ""))
@@ -75,9 +73,7 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
         try:
             cursor.execute("PRAGMA journal_mode=WAL")
             break
-        except (
-            sqlite3.OperationalError
-        ):  # another process is switching the new file; SQLite's own timeout does not cover this
+        except sqlite3.OperationalError:  # another process is switching the file; SQLite's timeout does not cover it
             time.sleep(_WAL_RETRY_S)
     else:
         cursor.execute("PRAGMA journal_mode=WAL")
