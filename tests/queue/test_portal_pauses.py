@@ -3,10 +3,11 @@
 import time
 from dataclasses import replace
 
+import orjson
 from redis.asyncio import Redis
 
 from spokes.core.redis import keys
-from spokes.queue.portal_pauses import OPERATOR, CircuitBreaker, PortalPauses
+from spokes.queue.portal_pauses import OPERATOR, CircuitBreaker, PortalPause, PortalPauses
 from tests.support.events import recorded
 
 PORTAL = 50112233
@@ -55,5 +56,19 @@ async def test_operator_pause_replaces_one_that_would_end_by_itself_and_is_audit
     assert not (await pauses.list())[PORTAL].needs_probe
     assert await pauses.operator_resume(PORTAL, actor="bob", reason="done")
     records = await recorded(redis)
-    acts = [(one.action.value, one.actor, one.reason) for one in records if one.action.value.startswith("portal.")]
-    assert acts == [("portal.paused", "ann", "import by hand"), ("portal.resumed", "bob", "done")]
+    actions = [
+        (record.action.value, record.actor, record.reason)
+        for record in records
+        if record.action.value.startswith("portal.")
+    ]
+    assert actions == [("portal.paused", "ann", "import by hand"), ("portal.resumed", "bob", "done")]
+
+
+async def test_stored_pause_keeps_its_key_why_and_a_later_key_is_read(redis: Redis) -> None:
+    """Another version reads the stored JSON during a deploy."""
+    await PortalPauses(redis).pause(PORTAL, "not_authorized")
+    stored = orjson.loads(await redis.hget(keys.PAUSED_PORTALS, str(PORTAL)))
+    assert stored["why"] == "not_authorized"
+    later = {"reason": "daily_limit", "since": 1.0, "until": 2.0}
+    await redis.hset(keys.PAUSED_PORTALS, str(PORTAL), orjson.dumps(later).decode())
+    assert await PortalPauses(redis).list() == {PORTAL: PortalPause("daily_limit", 1.0, 2.0)}
