@@ -17,7 +17,7 @@ from spokes.audit.records import TERMINAL, Action, Outcome
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
 
-_HOUR_MS: Final = 3_600_000
+HOUR_MS: Final = 3_600_000
 
 
 @unique
@@ -45,8 +45,8 @@ async def hourly_counts(engine: AsyncEngine, hour: int) -> Counter[str]:
     Raises:
         AuditUnavailable: the store does not answer.
     """
-    since = hour * _HOUR_MS
-    hour_filter = (RECORDS.c.at >= since, RECORDS.c.at < since + _HOUR_MS)
+    since = hour * HOUR_MS
+    hour_filter = (RECORDS.c.at >= since, RECORDS.c.at < since + HOUR_MS)
     return await _count_outcomes(engine, hour_filter) + await _count_at_ingest(engine, hour_filter)
 
 
