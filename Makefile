@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SOURCES := spokes ingest workers handlers chaos tests bench
-BENCHES ?= claims receiver flood workers memory budget record scenarios growth
+BENCHES ?= claims receiver flood workers memory rate_budget audit_store scenarios growth
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-slow test-browser test-chaos screenshots check coverage mutation audit bench fuzz chaos format lock clean
@@ -47,7 +47,7 @@ coverage: $(STAMP) ## branches that no test takes, in this and in child processe
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 
-mutation: $(VENV)/mutation ## small faults in the code that decides that no test notices; MODULES="resolution chain" for some
+mutation: $(VENV)/mutation ## mutants of the modules that make decisions; MODULES="resolution chain" for some
 	@nice $(BIN)/python bench/mutation.py $(or $(MODULES),$(ROOMS)) $(ARGS)
 
 audit: $(STAMP) ## known vulnerabilities of the dependencies; asks a service on the internet
@@ -64,7 +64,7 @@ bench: $(STAMP) ## benchmarks at a glance; FULL=1 for reliable figures, written 
 			receiver|flood) options="--quick" ;; \
 			workers) options="--events 10000" ;; \
 			memory) options="--events 150000 --wave 30000" ;; \
-			record) options="--records 50000" ;; \
+			audit_store) options="--records 50000" ;; \
 			scenarios) options="--changes 5000 --contacts 500 --steps 500" ;; \
 			claims?*) options="--full --write" ;; \
 			growth?*) options="--most 1000000 --write" ;; \

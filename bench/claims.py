@@ -32,7 +32,7 @@ from spokes.core.delivery import JOB_NAME
 
 _LIMIT: Final = 190  # calls in a rolling window, as HubSpot allows a private app of a Professional portal
 _WINDOW_S: Final = 10  # so call number 190 n + 1 cannot leave before 10 n seconds are over
-_PARTS: Final = ("door", "workers", "calls", "memory")
+_PARTS: Final = ("web", "workers", "calls", "memory")
 
 
 class Measurement(NamedTuple):
@@ -42,7 +42,7 @@ class Measurement(NamedTuple):
     sentence: str
     table: str
     rows: list[tuple[str, float, str]]  # name, figure, label
-    ours: list[str]
+    highlighted: list[str]
 
 
 class Effort(NamedTuple):
@@ -63,7 +63,7 @@ def measure_web(effort: Effort, progress: Progress) -> Measurement:
                 for name in NAMES:
                     cells.append(measure(bench, name, batch, repeat))
                     progress.advance(task)
-    rows, picture, ours = [], [], []
+    rows, bars, highlighted = [], [], []
     for batch in (1, 100):
         for name in NAMES:
             rate = median_figure(cells, name, batch, lambda cell: cell.requests_s) * batch
@@ -71,14 +71,14 @@ def measure_web(effort: Effort, progress: Progress) -> Measurement:
             cpu = median_ratio(cells, name, CEILING, batch, lambda cell: cell.cpu_s)
             label = f"{batch} a request: {name.removeprefix('aiohttp, ')}"
             rows.append([label, f"{share:.2f} x", f"{cpu:.2f} x", f"{rate:,.0f}"])
-            picture.append((label, share, f"{share:.2f} x ({rate:,.0f} events/s)"))
-            ours += [label] * (name == OURS)
+            bars.append((label, share, f"{share:.2f} x ({rate:,.0f} events/s)"))
+            highlighted += [label] * (name == OURS)
     head = ["events a request", "speed", "processor time", "events/s"]
-    says = (
+    sentence = (
         f"The web process compared with a handler that only verifies, parses and filters, which is 1 x: {BARE!r} only "
         "responds, and Spokes deduplicates and queues the events it acknowledges."
     )
-    return Measurement("door", says, table(head, rows), picture, ours)
+    return Measurement("web", sentence, table(head, rows), bars, highlighted)
 
 
 async def measure_workers(redis: Redis, url: str, data: str, effort: Effort, progress: Progress) -> Measurement:
@@ -97,15 +97,15 @@ async def measure_workers(redis: Redis, url: str, data: str, effort: Effort, pro
     stock = "stock arq, tuned, one job an event"
     rate, per_cpu = (median(each) for each in zip(*base, strict=True))
     rows = [[stock, "1.0 x", "1.0 x", f"{rate:,.0f}", f"{per_cpu:,.0f}"]]
-    picture = [(stock, 1.0, f"1.0 x ({per_cpu:,.0f})")]
+    bars = [(stock, 1.0, f"1.0 x ({per_cpu:,.0f})")]
     for size, figures in results.items():
         times, times_cpu, rate, per_cpu = (median(each) for each in zip(*figures, strict=True))
         name = f"Spokes, deliveries of {size}"
         rows.append([name, f"{times:.1f} x", f"{times_cpu:.1f} x", f"{rate:,.0f}", f"{per_cpu:,.0f}"])
-        picture.append((name, times_cpu, f"{times_cpu:.1f} x ({per_cpu:,.0f})"))
+        bars.append((name, times_cpu, f"{times_cpu:.1f} x ({per_cpu:,.0f})"))
     head = ["worker, one process", "events/s", "events a CPU second", "events/s", "a CPU second"]
-    says = "Events processed in a second of CPU time; only Spokes writes an audit and keeps the order per object."
-    return Measurement("workers", says, table(head, rows), picture, [name for name, *_ in picture[1:]])
+    sentence = "Events processed in a second of CPU time: only Spokes writes an audit and keeps the order per object."
+    return Measurement("workers", sentence, table(head, rows), bars, [name for name, *_ in bars[1:]])
 
 
 async def measure_calls(redis: Redis, url: str, data: str, effort: Effort, progress: Progress) -> Measurement:
@@ -122,9 +122,9 @@ async def measure_calls(redis: Redis, url: str, data: str, effort: Effort, progr
     ]
     rows[1][-1] += f"; took {burst.seconds:.1f} s"
     head = [f"{burst.events:,} events, each read", "calls", "x", f"least time at {_LIMIT} calls in 10 s"]
-    picture = [(name, float(number), f"{number:,} calls") for name, number in bounds.items()]
-    says = "Calls for the events of a burst, under one shared rate budget."
-    return Measurement("calls", says, table(head, rows), picture, ["Spokes"])
+    bars = [(name, float(number), f"{number:,} calls") for name, number in bounds.items()]
+    sentence = "Calls for the events of a burst, under one shared rate budget."
+    return Measurement("calls", sentence, table(head, rows), bars, ["Spokes"])
 
 
 async def measure_memory(redis: Redis, url: str, effort: Effort, progress: Progress) -> Measurement:
@@ -146,9 +146,9 @@ async def measure_memory(redis: Redis, url: str, effort: Effort, progress: Progr
         progress.advance(task)
     most = max(bytes_of.values())
     rows = [[name, f"{most / each:.1f} x less", f"{each:.0f}"] for name, each in bytes_of.items()]
-    picture = [(name, each, f"{each:.0f} bytes") for name, each in bytes_of.items()]
-    says = "Memory of a queued event: these events compress better than real ones, and dedupe marks are extra."
-    return Measurement("memory", says, table(["queued", "x", "bytes an event"], rows), picture, list(bytes_of)[1:])
+    bars = [(name, each, f"{each:.0f} bytes") for name, each in bytes_of.items()]
+    sentence = "Memory of a queued event: these events compress better than real ones, and dedupe marks are extra."
+    return Measurement("memory", sentence, table(["queued", "x", "bytes an event"], rows), bars, list(bytes_of)[1:])
 
 
 async def _memory_usage(redis: Redis) -> int:
@@ -160,7 +160,7 @@ async def _memory_usage(redis: Redis) -> int:
 
 
 async def measure_with_redis(
-    parts: Sequence[str], effort: Effort, progress: Progress, tell: Callable[[Measurement], None]
+    parts: Sequence[str], effort: Effort, progress: Progress, report: Callable[[Measurement], None]
 ) -> None:
     """Run the measurements that need a Redis and no web process."""
     config = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
@@ -171,20 +171,25 @@ async def measure_with_redis(
         url = server.connection_url
         async with Redis.from_url(url) as redis:
             if "workers" in parts:
-                tell(await measure_workers(redis, url, data, effort, progress))
+                report(await measure_workers(redis, url, data, effort, progress))
             if "calls" in parts:
-                tell(await measure_calls(redis, url, data, effort, progress))
+                report(await measure_calls(redis, url, data, effort, progress))
             if "memory" in parts:
-                tell(await measure_memory(redis, url, effort, progress))
+                report(await measure_memory(redis, url, effort, progress))
 
 
-def write(claim: Measurement) -> None:
+def write(measurement: Measurement) -> None:
     """Write a measurement's table and chart into the documents."""
     command = f"python bench/claims.py {' '.join(sys.argv[1:])}".strip()
-    name = f"bench-{claim.name}.svg"
-    picture = bar_chart(claim.sentence.partition(":")[0].rstrip("."), claim.rows, ours=claim.ours, command=command)
-    text = f"{claim.sentence}\n\n{{picture}}\n\n{claim.table}"
-    write_illustrated(ROOT / "docs", f"Claim: {claim.name}", name, picture, text)
+    name = f"bench-{measurement.name}.svg"
+    picture = bar_chart(
+        measurement.sentence.partition(":")[0].rstrip("."),
+        measurement.rows,
+        highlighted=measurement.highlighted,
+        command=command,
+    )
+    text = f"{measurement.sentence}\n\n{{picture}}\n\n{measurement.table}"
+    write_illustrated(ROOT / "docs", f"Claim: {measurement.name}", name, picture, text)
 
 
 def main() -> int:
@@ -193,18 +198,18 @@ def main() -> int:
     parser.add_argument("--full", action="store_true", help="3 repeats with more events instead of one with few")
     parser.add_argument("--write", action="store_true", help="write tables and charts into docs")
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=list(_PARTS), help="default: all")
-    given = parser.parse_args()
-    effort = Effort(3, 3.0, 60_000) if given.full else Effort(1, 1.5, 10_000)
+    arguments = parser.parse_args()
+    effort = Effort(3, 3.0, 60_000) if arguments.full else Effort(1, 1.5, 10_000)
 
-    def tell(claim: Measurement) -> None:
-        print(f"{claim.sentence}\n\n{claim.table}", flush=True)
-        if given.write:
-            write(claim)
+    def report(measurement: Measurement) -> None:
+        print(f"{measurement.sentence}\n\n{measurement.table}", flush=True)
+        if arguments.write:
+            write(measurement)
 
     with progress_bar() as progress:
-        if "door" in given.parts:
-            tell(measure_web(effort, progress))
-        asyncio.run(measure_with_redis(given.parts, effort, progress, tell))
+        if "web" in arguments.parts:
+            report(measure_web(effort, progress))
+        asyncio.run(measure_with_redis(arguments.parts, effort, progress, report))
     return 0
 
 

@@ -76,8 +76,8 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each run")
     parser.add_argument("--out", type=Path, default=ROOT / "docs/bench.md")
-    given = parser.parse_args()
-    repeats, seconds = (1, 1.5) if given.quick else (given.repeats, given.seconds)
+    arguments = parser.parse_args()
+    repeats, seconds = (1, 1.5) if arguments.quick else (arguments.repeats, arguments.seconds)
     pin_to_cores(OTHER_CORES)
     seen: dict[str, list[FloodResult]] = {kind: [] for kind in _FLOODS}
     with (
@@ -99,17 +99,17 @@ def main() -> int:
     rows = [
         [
             kind,
-            f"{median(one.forged_per_s for one in runs):,.0f}",
-            f"{median(one.signed.p50_ms for one in runs):.1f}",
-            f"{median(one.signed.p99_ms for one in runs):.1f}",
+            f"{median(result.forged_per_s for result in runs):,.0f}",
+            f"{median(result.signed.p50_ms for result in runs):.1f}",
+            f"{median(result.signed.p99_ms for result in runs):.1f}",
         ]
         for kind, runs in seen.items()
     ]
     text = table(["forged requests", "refused a second", "signed p50, ms", "signed p99, ms"], rows)
     text = section("Forged and signed traffic", f"{text}\n{_BATCH} events a request.\n")
     print(text)
-    if not given.quick:
-        write_section(given.out, "Forged and signed traffic", text)
+    if not arguments.quick:
+        write_section(arguments.out, "Forged and signed traffic", text)
     return 0
 
 

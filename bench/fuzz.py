@@ -163,16 +163,16 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=100_000, help="cases; some are several requests")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", type=int, nargs="+", help="numbers of cases to play in order on one connection")
-    given = parser.parse_args()
-    numbers = given.only or list(range(given.requests))
-    print(f"seed {given.seed}, {len(numbers):,} cases", flush=True)
+    arguments = parser.parse_args()
+    numbers = arguments.only or list(range(arguments.requests))
+    print(f"seed {arguments.seed}, {len(numbers):,} cases", flush=True)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="spokes-fuzz-")))
         redis = stack.enter_context(running_valkey(folder))
         port, web = stack.enter_context(running_web(redis, folder, cores=ALL_CORES, **_SETTINGS))
         progress = stack.enter_context(progress_bar())
-        fuzz = FuzzRun(redis, port, web.pid, folder / "web.log", given.seed)
-        uvloop.run(fuzz.run(numbers, progress, 1 if given.only else _PLAYERS))
+        fuzz = FuzzRun(redis, port, web.pid, folder / "web.log", arguments.seed)
+        uvloop.run(fuzz.run(numbers, progress, 1 if arguments.only else _PLAYERS))
         if web.poll() is not None:
             fuzz.report.violations.append(f"the web process ended with {web.returncode}")
     report = fuzz.report

@@ -40,7 +40,7 @@ TITLES: Final = {
     "queued": "events in the queue",
     "workers": "worker processes",
     "deliveries": "events in a delivery",
-    "door": "events admitted",
+    "web": "events admitted",
     "dead": "dead letters",
     "records": "audit records",
 }
@@ -76,7 +76,7 @@ async def measure(part: str, sizes: Sequence[int], measured: int, progress: Prog
     with tempfile.TemporaryDirectory(prefix="spokes-bench-") as data:
         folder = Path(data)
         with ValkeyServer(port=free_port(), data_dir=folder / "valkey", config=config) as server:
-            if part == "door":  # its load runs in another process
+            if part == "web":  # its load runs in another process
                 with BlockingRedis(host="127.0.0.1", port=server.port) as blocking:
                     return measure_web(blocking, folder, sizes, report)
             async with Redis.from_url(server.connection_url) as redis:
@@ -89,7 +89,7 @@ async def measure(part: str, sizes: Sequence[int], measured: int, progress: Prog
                 return await run(redis, server.connection_url, data, numbers, measured, progress=report)
 
 
-def as_table(found: Sequence[GrowthSeries]) -> str:
+def as_table(measured_series: Sequence[GrowthSeries]) -> str:
     """Return the figures as a table, one row per series."""
     rows = [
         [
@@ -98,24 +98,24 @@ def as_table(found: Sequence[GrowthSeries]) -> str:
             f"{exponent(series):.2f}",
             verdict(series),
         ]
-        for series in found
+        for series in measured_series
     ]
     return table(["cost of one, µs of CPU time (or ms)", "number: cost", "exponent of all", "verdict"], rows)
 
 
-def write(part: str, found: Sequence[GrowthSeries]) -> None:
+def write(part: str, measured_series: Sequence[GrowthSeries]) -> None:
     """Write a part's table and chart into the documents."""
     picture = line_chart(
         f"The cost of one more: {TITLES[part]}",
-        {f"{series.cost_of} ({exponent(series):.2f})": series.points for series in found},
-        x_label=found[0].counted,
+        {f"{series.cost_of} ({exponent(series):.2f})": series.points for series in measured_series},
+        x_label=measured_series[0].counted,
         y_label="µs of CPU time, or ms",
         command=f"python bench/growth.py {' '.join(sys.argv[1:])}",
     )
     name = f"bench-growth-{part}.svg"
-    left_out = max(series.fitted_from for series in found)
+    left_out = max(series.fitted_from for series in measured_series)
     note = f"\n\nFitted from {left_out}: `bench/lib/growth_series.py` explains why." if left_out else ""
-    text = f"{{picture}}\n\n{as_table(found)}{note}"
+    text = f"{{picture}}\n\n{as_table(measured_series)}{note}"
     write_illustrated(ROOT / "docs", f"Growth: {TITLES[part]}", name, picture, text)
 
 
@@ -127,16 +127,16 @@ def main() -> int:
     )
     parser.add_argument("--write", action="store_true", help="write table and chart into docs")
     parser.add_argument("--parts", nargs="+", choices=TITLES, default=list(TITLES), help="default: all")
-    given = parser.parse_args()
-    sizes, measured = [size for size in SIZES if size <= given.most], min(given.most, 40_000)
+    arguments = parser.parse_args()
+    sizes, measured = [size for size in SIZES if size <= arguments.most], min(arguments.most, 40_000)
     passed = True
-    for part in given.parts:
+    for part in arguments.parts:
         with progress_bar() as progress:
-            found = asyncio.run(measure(part, sizes, measured, progress))
-        print(as_table(found), flush=True)
-        passed &= all(exponent(series) <= MAX_EXPONENT for series in found)
-        if given.write:
-            write(part, found)
+            measured_series = asyncio.run(measure(part, sizes, measured, progress))
+        print(as_table(measured_series), flush=True)
+        passed &= all(exponent(series) <= MAX_EXPONENT for series in measured_series)
+        if arguments.write:
+            write(part, measured_series)
     return 0 if passed else 1
 
 

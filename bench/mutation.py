@@ -37,8 +37,8 @@ MODULES: Final = {
         ("spokes/intake/admission.py", "spokes/intake/admission.lua"),
         ("tests/intake/test_admission.py", "tests/intake/test_dedupe_marks.py"),
     ),
-    "backoff": MutationTarget(("workers/delivery/resolution.py",), ("tests/workers/test_resolution.py",)),
-    "budget": MutationTarget(
+    "resolution": MutationTarget(("workers/delivery/resolution.py",), ("tests/workers/test_resolution.py",)),
+    "rate_budget": MutationTarget(
         ("spokes/crm/transport/rate_budget.py", "spokes/crm/transport/rate_budget.lua"),
         (
             "tests/crm/test_rate_budget_script.py",
@@ -55,6 +55,7 @@ MODULES: Final = {
     ),
     "chain": MutationTarget(("spokes/audit/chain.py",), ("tests/audit/test_chain.py",)),
 }
+_FORMER_NAMES: Final = {"backoff": "resolution", "budget": "rate_budget"}  # accepted for one release
 
 
 def main() -> int:
@@ -62,7 +63,7 @@ def main() -> int:
     options = _options()
     excuses = read_excuses()
     rows, unexcused = [], []
-    for name in options.rooms:
+    for name in options.modules:
         for file in MODULES[name].files:
             try:
                 mutants = _run_mutants(name, file, options.at_a_time)
@@ -82,7 +83,7 @@ def main() -> int:
         print(f"{mutant.file}\n  - {mutant.original}\n  + {mutant.mutated}")
     if options.write:
         write_section(ROOT / "docs" / "mutation.md", "Table", text)
-        write_section(ROOT / "docs" / "mutation.md", "Excuses", excuses_as_text(options.rooms, excuses))
+        write_section(ROOT / "docs" / "mutation.md", "Excuses", excuses_as_text(options.modules, excuses))
     return 1 if unexcused else 0
 
 
@@ -134,11 +135,10 @@ def _is_excused(mutant: Mutant, excuses: Iterable[dict[str, str]]) -> bool:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument(
-        "rooms",
+        "modules",
         nargs="*",
-        metavar="room",
-        choices=[*MODULES, []],
-        default=list(MODULES),
+        metavar="module",
+        choices=[*MODULES, *_FORMER_NAMES, []],
         help=f"of {', '.join(MODULES)}; default: all",
     )
     parser.add_argument(
@@ -146,7 +146,8 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--write", action="store_true", help="write the table into docs/mutation.md")
     options = parser.parse_args()
-    options.rooms = options.rooms or list(MODULES)  # argparse would check the default list as one choice
+    # Not the default of add_argument: argparse would check the list as one choice.
+    options.modules = [_FORMER_NAMES.get(name, name) for name in options.modules] or list(MODULES)
     return options
 
 

@@ -70,18 +70,18 @@ def running(seconds: float) -> Iterator[RunningTargets]:
 def measure(bench: RunningTargets, name: str, batch: int, repeat: int) -> Cell:
     """Run one target under full load, then under light load."""
     port, pid = bench.targets[name]
-    redis, ours = bench.redis, name == OURS
+    redis, is_spokes = bench.redis, name == OURS
     redis.flushall()
     before = memory_bytes(redis)
     most = max_requests(batch, bench.seconds + WARM_UP_S)
     watch = (pid, process_id(redis))
-    full = run_load(port, batch=batch, requests=most, seconds=bench.seconds, watch=watch, repeat=not ours)
-    admitted = check_queue(redis, full.sent, batch) if ours else 0
-    held = memory_bytes(redis) - before
+    full = run_load(port, batch=batch, requests=most, seconds=bench.seconds, watch=watch, repeat=not is_spokes)
+    admitted = check_queue(redis, full.sent, batch) if is_spokes else 0
+    redis_memory = memory_bytes(redis) - before
     redis.flushall()
     few = int(1000 * bench.seconds)
     light = run_load(port, batch=batch, requests=few, seconds=bench.seconds, connections=4, pause_ms=8)
-    if ours:
+    if is_spokes:
         check_queue(redis, light.sent, batch)
     server_cpu, redis_cpu, load_cpu = full.cpu
     return Cell(
@@ -94,7 +94,7 @@ def measure(bench: RunningTargets, name: str, batch: int, repeat: int) -> Cell:
         load_busy=load_cpu / full.seconds,
         p50_ms=light.p50_ms,
         p99_ms=light.p99_ms,
-        redis_bytes=held / admitted if admitted else 0.0,
+        redis_bytes=redis_memory / admitted if admitted else 0.0,
         redis_cpu_ms=redis_cpu / full.answered / batch * 100_000,
     )
 
@@ -152,23 +152,23 @@ def main() -> int:
         "--processes", type=int, default=1, help="instead: compare this number of web processes with one"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "docs/bench.md")
-    given = parser.parse_args()
-    repeats, seconds = (1, 1.5) if given.quick else (given.repeats, given.seconds)
+    arguments = parser.parse_args()
+    repeats, seconds = (1, 1.5) if arguments.quick else (arguments.repeats, arguments.seconds)
     try:
         with progress_bar() as progress:
-            if given.processes > 1:
+            if arguments.processes > 1:
                 title, text = (
                     "Several web processes",
-                    compare_processes(given.processes, given.batches, repeats, seconds, progress),
+                    compare_processes(arguments.processes, arguments.batches, repeats, seconds, progress),
                 )
             else:
                 pin_to_cores(OTHER_CORES)
                 with running(seconds) as bench:
-                    title = "The web process's memory" if given.memory else "Receiver"
-                    if given.memory:
+                    title = "The web process's memory" if arguments.memory else "Receiver"
+                    if arguments.memory:
                         text = measure_memory(bench.redis, *bench.targets[OURS], progress)
                     else:
-                        text = compare(bench, given.batches, repeats, progress)
+                        text = compare(bench, arguments.batches, repeats, progress)
     except InvalidRun as error:
         print(f"No figures: {error}", file=sys.stderr)
         return 1
@@ -176,8 +176,8 @@ def main() -> int:
         text += "\nThis machine cannot pin processes to cores, so even ratios are rough.\n"
     text = section(title, text)
     print(text)
-    if not given.quick:
-        write_section(given.out, title, text)
+    if not arguments.quick:
+        write_section(arguments.out, title, text)
     return 0
 
 

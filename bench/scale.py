@@ -87,6 +87,6 @@ def compare_processes(processes: int, batches: list[int], repeats: int, seconds:
 
 def _comparison_cells(measured: dict[tuple[int, int], list[float]], batch: int, processes: int) -> list[str]:
     """Return the events with one and with several processes, and their ratio."""
-    one, several_ = measured[1, batch], measured[processes, batch]
-    gain = median(b / a for a, b in zip(one, several_, strict=True))
-    return [f"{median(one) * batch:,.0f}", f"{median(several_) * batch:,.0f}", f"{gain:.2f}"]
+    single, several = measured[1, batch], measured[processes, batch]
+    gain = median(b / a for a, b in zip(single, several, strict=True))
+    return [f"{median(single) * batch:,.0f}", f"{median(several) * batch:,.0f}", f"{gain:.2f}"]

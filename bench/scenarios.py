@@ -64,9 +64,9 @@ class BurstResult(NamedTuple):
 
     def __str__(self) -> str:
         """Return the result as one line."""
-        took = f"{self.seconds:.1f} s from starting the workers, {self.busy_s:.1f} s of CPU of both"
+        duration = f"{self.seconds:.1f} s from starting the workers, {self.busy_s:.1f} s of CPU of both"
         calls = f"{self.calls} calls ({self.events / self.calls:.0f} x fewer), {self.rate_limited} x 429"
-        return f"{self.events} events: {took}, {calls}"
+        return f"{self.events} events: {duration}, {calls}"
 
 
 async def shuffled_changes(
@@ -130,11 +130,11 @@ async def contact_burst(redis: Redis, url: str, data: str, *, count: int) -> Bur
         }  # fmt: skip
         began = time.monotonic()
         with (
-            running_worker(url, data, "spokes", **environ) as one,
-            running_worker(url, data, "spokes", **environ) as other,
+            running_worker(url, data, "spokes", **environ) as first,
+            running_worker(url, data, "spokes", **environ) as second,
         ):
             await wait_until_empty(redis, 600.0)
-            busy_s = process_cpu_s(one.pid) + process_cpu_s(other.pid)
+            busy_s = process_cpu_s(first.pid) + process_cpu_s(second.pid)
         seconds = time.monotonic() - began
         calls = [call for call in hubspot.requests if "/objects/" in call.path or "/contacts" in call.path]
         return BurstResult(2 * count, seconds, busy_s, len(calls), sum(call.status == 429 for call in calls))

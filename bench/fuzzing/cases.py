@@ -65,16 +65,16 @@ def signed_body(make: CaseBuilder) -> Case:
 def forged(make: CaseBuilder) -> Case:
     """A valid body with a wrong signature."""
     body = forged_body(make.rng)
-    given = make.signed_headers(body + b" ") | {b"Content-Length": b"%d" % len(body)}
+    headers = make.signed_headers(body + b" ") | {b"Content-Length": b"%d" % len(body)}
     if make.rng.random() < 0.3:
         stale = make.now_ms + make.rng.choice([-400_000, 400_000, -(10**12)])
         signature = traffic.signature(body, stale)
-        given |= {b"X-HubSpot-Request-Timestamp": b"%d" % stale, b"X-HubSpot-Signature-v3": signature}
+        headers |= {b"X-HubSpot-Request-Timestamp": b"%d" % stale, b"X-HubSpot-Signature-v3": signature}
     if make.rng.random() < 0.3:
-        given[b"X-HubSpot-Signature-v3"] = (
+        headers[b"X-HubSpot-Signature-v3"] = (
             make.header_noise(1_000).replace(b"\x00", b"").replace(b"\n", b"").replace(b"\r", b"")
         )
-    return Case("forged", (encode_request(given, body),))
+    return Case("forged", (encode_request(headers, body),))
 
 
 def garbage(make: CaseBuilder) -> Case:

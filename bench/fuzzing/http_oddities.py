@@ -46,31 +46,33 @@ def chunked_badly(make: CaseBuilder) -> Case:
 def content_length(make: CaseBuilder) -> Case:
     """A Content-Length that is not a number or not the body's length."""
     body, _ = make.good_body()
-    given = make.rng.choice(
+    length = make.rng.choice(
         [b"-1", b"+5", b"0x10", b"1e3", b"", b" ", b"5, 5", b"99999999999999999999", b"10485761",
          b"9223372036854775807", b"%d" % (len(body) + 5), b"%d" % (len(body) - 5), b"0", b"\xb2", b"1_0"]
     )  # fmt: skip
-    return Case("length", (encode_request(make.signed_headers(body) | {b"Content-Length": given}, body),))
+    return Case("length", (encode_request(make.signed_headers(body) | {b"Content-Length": length}, body),))
 
 
 def headers(make: CaseBuilder) -> Case:
     """A header that is missing, repeated, too long, folded or random."""
     body, _ = make.good_body()
-    rng, given = make.rng, make.signed_headers(body)
-    name = rng.choice(sorted(given))
+    rng, headers = make.rng, make.signed_headers(body)
+    name = rng.choice(sorted(headers))
     kind = rng.randrange(7)
     if kind == 0:
-        del given[name]
+        del headers[name]
     elif kind == 1:
-        given[name] = make.header_noise(rng.choice(_LONG))
+        headers[name] = make.header_noise(rng.choice(_LONG))
     elif kind == 2:
-        given[name.lower() if rng.random() < 0.5 else name.upper() + b" "] = rng.choice([given[name], b"x"])
+        headers[name.lower() if rng.random() < 0.5 else name.upper() + b" "] = rng.choice([headers[name], b"x"])
     elif kind == 3:
-        given[rng.choice([b"X" * rng.choice(_LONG), b"", b" X", b"X\x00", b"\xff", b"X(", b"Sec WebSocket"])] = b"1"
+        headers[rng.choice([b"X" * rng.choice(_LONG), b"", b" X", b"X\x00", b"\xff", b"X(", b"Sec WebSocket"])] = b"1"
     elif kind == 4:
-        given |= {b"X-%d" % number: b"y" for number in range(rng.choice([50, 127, 128, 1_000]))}
+        headers |= {b"X-%d" % number: b"y" for number in range(rng.choice([50, 127, 128, 1_000]))}
     elif kind == 5:
-        given[name] = given[name] + rng.choice([b"\r\n folded", b"\rX: y", b"\nX: y", b"\x0b", b"\x7f", b"\r\n\r\n"])
+        headers[name] = headers[name] + rng.choice(
+            [b"\r\n folded", b"\rX: y", b"\nX: y", b"\x0b", b"\x7f", b"\r\n\r\n"]
+        )
     else:
         odd = [
             b"Upgrade",
@@ -91,8 +93,8 @@ def headers(make: CaseBuilder) -> Case:
             b"text/xml",
             b";;=,",
         ]
-        given |= {rng.choice(odd): rng.choice(values), rng.choice(odd): make.header_noise(1_000)}
-    return Case("headers", (encode_request(given, body),))
+        headers |= {rng.choice(odd): rng.choice(values), rng.choice(odd): make.header_noise(1_000)}
+    return Case("headers", (encode_request(headers, body),))
 
 
 def encoded(make: CaseBuilder) -> Case:
@@ -108,10 +110,10 @@ def encoded(make: CaseBuilder) -> Case:
 def expect(make: CaseBuilder) -> Case:
     """An Expect header, known or unknown."""
     body, _ = make.good_body()
-    given = make.signed_headers(body) | {
+    headers = make.signed_headers(body) | {
         b"Expect": make.rng.choice([b"100-continue", b"100-Continue", b"x", b"", b"\xff"])
     }
-    return Case("expect", (encode_request(given), body), pause_s=0.01)
+    return Case("expect", (encode_request(headers), body), pause_s=0.01)
 
 
 def host(make: CaseBuilder) -> Case:

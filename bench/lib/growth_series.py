@@ -32,9 +32,9 @@ from spokes.queue.dead_letters import DeadLetter, DeadLetters, store_commands
 _EVENTS_PER_DELIVERY: Final = 10  # events of a delivery
 _WARM_UP_EVENTS: Final = 3_000  # events until a worker has loaded its modules and filled its caches
 _LETTERS: Final = 1_000  # per repeat
-_REPEATS: Final = (
-    5  # of which the median is used: in some, Redis rewrites its append-only file, whose cost depends on all keys
-)
+# The median is used: in some repeats Redis rewrites its append-only file, whose cost depends on all keys.
+_REPEATS: Final = 5
+
 _RECORDS: Final = 5_000
 _QUERY_REPEATS: Final = 25  # times a query is repeated
 _REQUESTS: Final = 8_000
@@ -61,7 +61,10 @@ async def measure_queued(
     redis: Redis, url: str, data: str, sizes: Sizes, measured: int, *, progress: ProgressCallback
 ) -> list[GrowthSeries]:
     """Measure the cost of an event by the number of queued events."""
-    ours, its = GrowthSeries("event, worker", "events queued"), GrowthSeries("event, Redis", "events queued")
+    worker_series, redis_series = (
+        GrowthSeries("event, worker", "events queued"),
+        GrowthSeries("event, Redis", "events queued"),
+    )
     for depth in sizes:
         progress(f"{depth:,} events queued")
         await redis.flushall()
@@ -70,9 +73,9 @@ async def measure_queued(
             await _keep_busy(redis, depth, _WARM_UP_EVENTS)
             before, redis_before = process_cpu_s(process.pid), await redis_cpu_s(redis)
             done = await _keep_busy(redis, depth, measured)
-            ours.points.append((depth, (process_cpu_s(process.pid) - before) / done * 1e6))
-            its.points.append((depth, (await redis_cpu_s(redis) - redis_before) / done * 1e6))
-    return [ours, its]
+            worker_series.points.append((depth, (process_cpu_s(process.pid) - before) / done * 1e6))
+            redis_series.points.append((depth, (await redis_cpu_s(redis) - redis_before) / done * 1e6))
+    return [worker_series, redis_series]
 
 
 async def _keep_busy(redis: Redis, depth: int, events: int) -> int:
@@ -99,8 +102,8 @@ async def measure_workers(
 ) -> list[GrowthSeries]:
     """Measure the cost of an event by the number of worker processes."""
     # A single worker has a core to itself; two share one with each other or with Redis if cores are hyper-threads.
-    ours = GrowthSeries("event, all workers", "worker processes", fitted_from=2)
-    its = GrowthSeries("event, Redis", "worker processes", fitted_from=2)
+    worker_series = GrowthSeries("event, all workers", "worker processes", fitted_from=2)
+    redis_series = GrowthSeries("event, Redis", "worker processes", fitted_from=2)
     for count in counts:
         progress(f"{count} worker processes")
         await redis.flushall()
@@ -112,7 +115,7 @@ async def measure_workers(
                     raise TimeoutError(f"{count} workers did not start within {_START_TIMEOUT_S:.0f} s")
                 await asyncio.sleep(0.1)
             await _process_events(redis, _WARM_UP_EVENTS * count)
-            costs, its_costs = [], []
+            costs, redis_costs = [], []
             for _ in range(_REPEATS):
                 before, redis_before = (
                     sum(process_cpu_s(process.pid) for process in processes),
@@ -120,10 +123,10 @@ async def measure_workers(
                 )
                 await _process_events(redis, measured)
                 costs.append((sum(process_cpu_s(process.pid) for process in processes) - before) / measured * 1e6)
-                its_costs.append((await redis_cpu_s(redis) - redis_before) / measured * 1e6)
-            ours.points.append((count, statistics.median(costs)))
-            its.points.append((count, statistics.median(its_costs)))
-    return [ours, its]
+                redis_costs.append((await redis_cpu_s(redis) - redis_before) / measured * 1e6)
+            worker_series.points.append((count, statistics.median(costs)))
+            redis_series.points.append((count, statistics.median(redis_costs)))
+    return [worker_series, redis_series]
 
 
 async def _process_events(redis: Redis, events: int) -> None:
@@ -137,7 +140,7 @@ async def measure_deliveries(
     redis: Redis, url: str, data: str, sizes: Sizes, measured: int, *, progress: ProgressCallback
 ) -> list[GrowthSeries]:
     """Measure the cost of an event by the number of events in its delivery."""
-    ours = GrowthSeries("event, worker", "events in a delivery")
+    worker_series = GrowthSeries("event, worker", "events in a delivery")
     for size in sizes:
         progress(f"deliveries of {size}")
         await redis.flushall()
@@ -149,13 +152,13 @@ async def measure_deliveries(
                 await redis.publish(WAKE_CHANNEL, "")
                 while await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - as above
                     await asyncio.sleep(0.02)
-            ours.points.append((size, (process_cpu_s(process.pid) - before) / events * 1e6))
-    return [ours]
+            worker_series.points.append((size, (process_cpu_s(process.pid) - before) / events * 1e6))
+    return [worker_series]
 
 
 def measure_web(redis: BlockingRedis, folder: Path, sizes: Sizes, progress: ProgressCallback) -> list[GrowthSeries]:
     """Measure the cost of a request by the number of admitted and queued events."""
-    ours, its = (
+    worker_series, redis_series = (
         GrowthSeries("request of 1, web", "events admitted"),
         GrowthSeries("request of 1, Redis", "events admitted"),
     )
@@ -166,27 +169,27 @@ def measure_web(redis: BlockingRedis, folder: Path, sizes: Sizes, progress: Prog
             run_load(port, batch=100, requests=max(size // 100, 1), seconds=120.0, warm_up_s=0.0)
             before, redis_before = cpu_seconds(web.pid), cpu_seconds(process_id(redis))
             sent = run_load(port, batch=1, first=size, requests=_REQUESTS, seconds=60.0).sent
-            ours.points.append((size + sent / 2, (cpu_seconds(web.pid) - before) / sent * 1e6))
-            its.points.append((size + sent / 2, (cpu_seconds(process_id(redis)) - redis_before) / sent * 1e6))
-    return [ours, its]
+            worker_series.points.append((size + sent / 2, (cpu_seconds(web.pid) - before) / sent * 1e6))
+            redis_series.points.append((size + sent / 2, (cpu_seconds(process_id(redis)) - redis_before) / sent * 1e6))
+    return [worker_series, redis_series]
 
 
 async def measure_dead_letters(redis: Redis, sizes: Sizes, progress: ProgressCallback) -> list[GrowthSeries]:
     """Measure the cost of storing, listing, replaying and counting dead letters by their number."""
-    kept, listed = GrowthSeries("letter stored, Redis", "dead letters"), GrowthSeries("letter listed", "dead letters")
+    stored, listed = GrowthSeries("letter stored, Redis", "dead letters"), GrowthSeries("letter listed", "dead letters")
     replayed, overview = GrowthSeries("letter replayed", "dead letters"), GrowthSeries("overview, ms", "dead letters")
     await redis.flushall()
-    there, letters = 0, DeadLetters(redis)
+    total, letters = 0, DeadLetters(redis)
     for size in sizes:
         progress(f"{size:,} dead letters")
-        await _add_dead_letters(redis, range(there, size))
-        there = size + _REPEATS * _LETTERS
+        await _add_dead_letters(redis, range(total, size))
+        total = size + _REPEATS * _LETTERS
         costs = []
-        for start in range(size, there, _LETTERS):
+        for start in range(size, total, _LETTERS):
             before = await redis_cpu_s(redis)
             await _add_dead_letters(redis, range(start, start + _LETTERS))
             costs.append((await redis_cpu_s(redis) - before) / _LETTERS * 1e6)
-        kept.points.append((size, statistics.median(costs)))
+        stored.points.append((size, statistics.median(costs)))
         overview.points.append((size, await _median_ms(lambda: letters.causes(PORTAL, 50))))
         newest: list[DeadLetter] = []
         count, began = 0, await _both_cpu_s(redis)
@@ -202,7 +205,7 @@ async def measure_dead_letters(redis: Redis, sizes: Sizes, progress: ProgressCal
             costs.append((await _both_cpu_s(redis) - began) / _LETTERS * 1e6)
         replayed.points.append((size, statistics.median(costs)))
         await _store_dead_letters(redis, newest)
-    return [kept, listed, replayed, overview]
+    return [stored, listed, replayed, overview]
 
 
 async def _both_cpu_s(redis: Redis) -> float:
@@ -231,27 +234,27 @@ def _dead_letter(number: int) -> DeadLetter:
 
 async def measure_records(redis: Redis, folder: Path, sizes: Sizes, progress: ProgressCallback) -> list[GrowthSeries]:
     """Measure the cost of archiving, verifying and querying by the number of audit records."""
-    archived, proved = (
+    archived, verified = (
         GrowthSeries("record archived", "audit records"),
         GrowthSeries("record verified", "audit records"),
     )
-    asked = GrowthSeries("timeline of an object, ms", "audit records")
+    queried = GrowthSeries("timeline of an object, ms", "audit records")
     await redis.flushall()
     async with open_store("sqlite", folder) as (engine, _):
         archiver = Archiver(redis, engine, KEY)
         await archiver.run_once()  # creates the tables
-        there = 0
+        count = 0
         for size in sizes:
             progress(f"{size:,} audit records")
-            await _archive(redis, archiver, range(there, size))
+            await _archive(redis, archiver, range(count, size))
             used = await _archive(redis, archiver, range(size, size + _RECORDS))
-            there = size + _RECORDS
+            count = size + _RECORDS
             archived.points.append((size, used / _RECORDS * 1e6))
             began = time.process_time()
             await verify(engine, master_key=KEY)
-            proved.points.append((size, (time.process_time() - began) / there * 1e6))
-            asked.points.append((size, await _median_ms(lambda there=there: _timeline(redis, engine, there))))
-    return [archived, proved, asked]
+            verified.points.append((size, (time.process_time() - began) / count * 1e6))
+            queried.points.append((size, await _median_ms(lambda count=count: _timeline(redis, engine, count))))
+    return [archived, verified, queried]
 
 
 async def _archive(redis: Redis, archiver: Archiver, numbers: range) -> float:
@@ -268,9 +271,9 @@ async def _archive(redis: Redis, archiver: Archiver, numbers: range) -> float:
     return used
 
 
-async def _timeline(redis: Redis, engine: AsyncEngine, there: int) -> None:
+async def _timeline(redis: Redis, engine: AsyncEngine, count: int) -> None:
     result = await load_timeline(
-        redis, engine, None, Reference(object_id(there // 2 + 1)), hash_key=object_hash_key(KEY)
+        redis, engine, None, Reference(object_id(count // 2 + 1)), hash_key=object_hash_key(KEY)
     )
     assert result.records  # noqa: S101 - an empty timeline would measure nothing
 

@@ -159,21 +159,22 @@ def main() -> None:
     parser.add_argument(
         "--watch", type=int, action="append", default=[], help="id of a process whose CPU time is measured"
     )
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     now_ms = time.time_ns() // 1_000_000
-    firsts = range(given.first, given.first + given.requests * given.batch, given.batch)
+    firsts = range(arguments.first, arguments.first + arguments.requests * arguments.batch, arguments.batch)
     requests = [
-        traffic.request(traffic.body(first, given.batch, now_ms), now_ms, forged=given.forged) for first in firsts
+        traffic.request(traffic.body(first, arguments.batch, now_ms), now_ms, forged=arguments.forged)
+        for first in firsts
     ]
 
     async def run() -> LoadResult:
-        load = LoadGenerator(requests, repeat=given.again, watch=given.watch)
+        load = LoadGenerator(requests, repeat=arguments.again, watch=arguments.watch)
         return await load.run(
-            given.port,
-            connections=given.connections,
-            warm_up_s=given.warm_up,
-            seconds=given.seconds,
-            pause_ms=given.pause_ms,
+            arguments.port,
+            connections=arguments.connections,
+            warm_up_s=arguments.warm_up,
+            seconds=arguments.seconds,
+            pause_ms=arguments.pause_ms,
         )
 
     json.dump(asdict(uvloop.run(run())), sys.stdout)

@@ -19,23 +19,24 @@ _DASHES: Final = ("", "7 4", "2 3", "9 3 2 3", "12 4", "4 4")
 _STYLE: Final = "font-family='system-ui, sans-serif' font-size='13' fill='#1a202c'"
 
 
-def bar_chart(title: str, rows: Sequence[tuple[str, float, str]], *, ours: Iterable[str], command: str) -> str:
+def bar_chart(title: str, rows: Sequence[tuple[str, float, str]], *, highlighted: Iterable[str], command: str) -> str:
     """Return a chart of horizontal bars.
 
     Args:
         title: of the chart.
         rows: name, figure and label of each bar.
-        ours: the names of the highlighted bars.
+        highlighted: the names of the highlighted bars.
         command: the command that made the figures.
     """
-    own, most = frozenset(ours), max(figure for _, figure, _ in rows) or 1.0
+    highlighted_names, most = frozenset(highlighted), max(figure for _, figure, _ in rows) or 1.0
     height = _HEAD + _ROW * len(rows) + _FOOT
     parts = []
     for number, (name, figure, label) in enumerate(rows):
+        shade = _SHADES[name in highlighted_names]
         top, width = _HEAD + number * _ROW, (_WIDTH - _LEFT - _RIGHT) * figure / most
         parts += [
             f"<text x='{_LEFT - 10}' y='{top + 18}' text-anchor='end'>{escape(name)}</text>",
-            f"<rect x='{_LEFT}' y='{top + 4}' width='{max(width, 1):.1f}' height='20' fill='{_SHADES[name in own]}'/>",
+            f"<rect x='{_LEFT}' y='{top + 4}' width='{max(width, 1):.1f}' height='20' fill='{shade}'/>",
             f"<text x='{_LEFT + width + 8:.1f}' y='{top + 18}'>{escape(label)}</text>",
         ]
     return _svg(title, height, parts, command)
@@ -55,7 +56,7 @@ def line_chart(title: str, lines: Mapping[str, Points], *, x_label: str, y_label
     x_range = _decades(x for points in lines.values() for x, _ in points)
     y_range = _decades(y for points in lines.values() for _, y in points)
 
-    def place(x: float, y: float) -> tuple[float, float]:
+    def position(x: float, y: float) -> tuple[float, float]:
         return (
             left + (right - left) * (math.log10(x) - x_range[0]) / (x_range[-1] - x_range[0]),
             bottom - (bottom - top) * (math.log10(y) - y_range[0]) / (y_range[-1] - y_range[0]),
@@ -63,16 +64,16 @@ def line_chart(title: str, lines: Mapping[str, Points], *, x_label: str, y_label
 
     parts = []
     for power in x_range:
-        x, _ = place(10.0**power, 10.0 ** y_range[0])
+        x, _ = position(10.0**power, 10.0 ** y_range[0])
         parts.append(f"<line x1='{x:.1f}' y1='{top}' x2='{x:.1f}' y2='{bottom}' stroke='#e2e8f0'/>")
         parts.append(f"<text x='{x:.1f}' y='{bottom + 18}' text-anchor='middle'>{10**power:,}</text>")
     for power in y_range:
-        _, y = place(10.0 ** x_range[0], 10.0**power)
+        _, y = position(10.0 ** x_range[0], 10.0**power)
         parts.append(f"<line x1='{left}' y1='{y:.1f}' x2='{right}' y2='{y:.1f}' stroke='#e2e8f0'/>")
         parts.append(f"<text x='{left - 8}' y='{y + 4:.1f}' text-anchor='end'>{10.0**power:,g}</text>")
     for number, (name, points) in enumerate(lines.items()):
         colour, dash = _LINES[number % len(_LINES)], _DASHES[number % len(_DASHES)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (position(*point) for point in points))
         stroke = f"stroke='{colour}' stroke-width='2' stroke-dasharray='{dash}'"
         legend = top + 14 + 22 * number
         parts += [

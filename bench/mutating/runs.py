@@ -73,8 +73,8 @@ def python_mutants(file: str, tests: Sequence[str], folder: Path) -> list[Mutant
         BaselineFailed: the tests fail on the unchanged code.
     """
     copy_tree(folder)
-    words = [str(list(each)) for each in (_PACKAGES, tests, _OTHER_FILES)]
-    settings = _SETTINGS.format(packages=words[0], file=file, tests=words[1], also=words[2])
+    values = [str(list(each)) for each in (_PACKAGES, tests, _OTHER_FILES)]
+    settings = _SETTINGS.format(packages=values[0], file=file, tests=values[1], also=values[2])
     (folder / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + settings)
     with (folder / "mutmut.log").open("wb") as log, orphan_cleanup():
         shown = None if sys.stdout.isatty() else log
@@ -230,9 +230,9 @@ def _survivor(file: str, diff: Sequence[str]) -> Mutant:
     return Mutant(file, was, becomes, killed=False)
 
 
-def _output_lines(folder: Path, *words: str) -> list[str]:
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()
+def _output_lines(folder: Path, *arguments: str) -> list[str]:
+    return subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
-def _mutmut(*words: str) -> list[str]:
-    return [sys.executable, "-m", "mutmut", *words]
+def _mutmut(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "mutmut", *arguments]
