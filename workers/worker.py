@@ -22,9 +22,10 @@ from redis.exceptions import RedisError
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.alert_webhook import AlertWebhook
 from spokes.audit.archiver import Archiver
-from spokes.core.delivery import JOB_NAME, JOB_QUEUE, decode, encode
+from spokes.core.delivery import JOB_NAME, decode, encode
 from spokes.core.errors import NotAuthorized, UnreadableDelivery
 from spokes.core.redis.connections import redis_pool
+from spokes.core.redis.keys import JOB_QUEUE
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert

@@ -26,7 +26,8 @@ from spokes.audit.stream import ENTRY_FIELD, encode
 from spokes.audit.verify import verify
 from spokes.console.queries.objects import Reference
 from spokes.console.queries.timeline import load_timeline
-from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL, Entry
+from spokes.core.delivery import Entry
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL
 from spokes.queue.dead_letters import DeadLetter, DeadLetters, store_commands
 
 _EVENTS_PER_DELIVERY: Final = 10  # events of a delivery

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from spokes.audit.records import TERMINAL
 from spokes.audit.stream import decode
-from spokes.core.delivery import AUDIT_STREAM
+from spokes.core.redis.keys import AUDIT_STREAM
 
 
 @dataclass(slots=True)

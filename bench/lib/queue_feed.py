@@ -7,8 +7,9 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, Delivery, Entry, job_payload, new_delivery_id
+from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.events import Event, RawEvent
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
 from spokes.intake.event_keys import EventKeys
 from spokes.simulator.app import Simulator
 

@@ -12,7 +12,8 @@ from redis import Redis
 
 from bench.lib.load import LoadResult
 from bench.lib.traffic import admitted_objects
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, decode
+from spokes.core.delivery import Delivery, decode
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 
 WARM_UP_S = 0.5  # of each run of the load generator, not measured
 _CHUNK = 1_000  # deliveries read at a time

@@ -13,16 +13,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.core import clock
-from spokes.core.delivery import ALERTS_ACTIVE, AUDIT_STREAM, JOB_QUEUE
-from spokes.core.telemetry.metric_totals import (
-    GAUGES,
-    LIVE_PROCESSES,
-    PROCESS_TTL_S,
-    MetricTotals,
-    Samples,
-    render_page,
-    sample_key,
-)
+from spokes.core.redis.keys import ALERTS_ACTIVE, AUDIT_STREAM, JOB_QUEUE, LIVE_PROCESSES, METRIC_GAUGES
+from spokes.core.telemetry.metric_totals import PROCESS_TTL_S, MetricTotals, Samples, render_page, sample_key
 from spokes.core.telemetry.metrics import (
     ALERT_ACTIVE,
     ARCHIVE_LAG_SECONDS,
@@ -76,7 +68,7 @@ async def _measure_gauges(redis: Redis) -> Samples:
     """Measure queue, audit stream, active alerts and live processes; add the gauges that workers measured."""
     now_ms = clock.now_ms()
     async with redis.pipeline(transaction=False) as pipeline:
-        pipeline.hgetall(GAUGES)
+        pipeline.hgetall(METRIC_GAUGES)
         pipeline.hkeys(ALERTS_ACTIVE)
         pipeline.zcount(JOB_QUEUE, "-inf", now_ms)
         pipeline.zcard(JOB_QUEUE)

@@ -13,11 +13,10 @@ from redis.asyncio import Redis
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import ENTRY_FIELD, encode
 from spokes.core.clock import now_ms
-from spokes.core.delivery import ALERTS_ACTIVE, AUDIT_STREAM
+from spokes.core.redis.keys import ALERT_OUTBOX, ALERTS_ACTIVE, AUDIT_STREAM
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
 
-OUTBOX: Final = "spokes:alerts:outbox"  # list of undelivered messages, oldest first
 _MAX_MESSAGES: Final = 200  # in the outbox; beyond it the oldest are dropped
 _OUTBOX_TTL_S: Final = 86_400
 _REPEAT_AFTER_S: Final = 600  # a repeated problem is not queued again within this time
@@ -96,4 +95,4 @@ class AlertEpisodes:
         message = orjson.dumps({"alert": alert, "of": name, "state": state, "at": at, "fields": fields})
         payload = encode(record) if record else b""
         args = (state, name, details, payload, message, _MAX_MESSAGES, _REPEAT_AFTER_S, _OUTBOX_TTL_S)
-        return bool(await self._script(keys=[ALERTS_ACTIVE, AUDIT_STREAM, OUTBOX], args=args))
+        return bool(await self._script(keys=[ALERTS_ACTIVE, AUDIT_STREAM, ALERT_OUTBOX], args=args))

@@ -20,9 +20,9 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import OUTBOX
 from spokes.core.clock import now_ms
 from spokes.core.masking import Mask
+from spokes.core.redis.keys import ALERT_OUTBOX, ALERT_OUTBOX_LOCK
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert
 
@@ -34,7 +34,6 @@ _POLL_S: Final = 2.0
 _TIMEOUT_S: Final = 10.0
 _RETRY_WAITS_S: Final = (1, 5, 20, 60, 300)  # upper bound after each failure in a row; the last repeats
 _EXPIRES_AFTER_MS: Final = 86_400_000
-_LOCK_KEY: Final = f"{OUTBOX}:lock"
 _LOCK_TTL_S: Final = 30  # longer than one message takes; after a worker dies, the others wait this long
 _RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
 log = structlog.get_logger()
@@ -59,11 +58,11 @@ class AlertWebhook:
         async with _session() as session:
             while True:
                 with contextlib.suppress(RedisError, OSError):
-                    if await self._redis.set(_LOCK_KEY, 1, nx=True, ex=_LOCK_TTL_S):
+                    if await self._redis.set(ALERT_OUTBOX_LOCK, 1, nx=True, ex=_LOCK_TTL_S):
                         try:
                             await self._send_all(session)
                         finally:
-                            await self._redis.delete(_LOCK_KEY)
+                            await self._redis.delete(ALERT_OUTBOX_LOCK)
                 await asyncio.sleep(self._next_wait_s())
 
     async def send_test(self) -> int:
@@ -75,13 +74,13 @@ class AlertWebhook:
 
     async def _send_all(self, session: aiohttp.ClientSession) -> None:
         """Send the messages in order, until the outbox is empty or one has to be retried."""
-        while message := await self._redis.lindex(OUTBOX, 0):  # type: ignore[misc]  # redis-py types one class for sync and async
+        while message := await self._redis.lindex(ALERT_OUTBOX, 0):  # type: ignore[misc]  # redis-py types one class for sync and async
             if not await self._deliver(session, message):
                 self._failures += 1
                 return
             self._failures = 0
-            await self._redis.lrem(OUTBOX, 1, message)  # type: ignore[misc]  # as above
-            await self._redis.expire(_LOCK_KEY, _LOCK_TTL_S)
+            await self._redis.lrem(ALERT_OUTBOX, 1, message)  # type: ignore[misc]  # as above
+            await self._redis.expire(ALERT_OUTBOX_LOCK, _LOCK_TTL_S)
 
     async def _deliver(self, session: aiohttp.ClientSession, message: bytes) -> bool:
         """Send a message; return False if it has to be retried."""

@@ -24,14 +24,13 @@ from spokes.audit.sql import partitions, schema
 from spokes.audit.sql.engine import open_engine, write_connection
 from spokes.audit.stream import ENTRY_FIELD
 from spokes.core.clock import wait_for_stop
-from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import AuditUnavailable, UnreadableDelivery
+from spokes.core.redis.keys import ARCHIVER_LEADER, AUDIT_STREAM
 from spokes.core.redis.leader_lock import LeaderLock
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metrics import ARCHIVED
 
-_LEADER_KEY: Final = f"{AUDIT_STREAM}:archiver"
 _MAX_GROWTH: Final = 8  # times the batch size: a batch of 4,000 costs a third less per record than one of 500
 _STANDBY_S: Final = 1.0  # between two attempts of a process that is not the leader to become it
 _log = structlog.get_logger()
@@ -81,7 +80,7 @@ class Archiver:
     async def run(self, stop: asyncio.Event | None = None) -> None:
         """Archive until `stop` is set or the task is cancelled; wait out outages, and alert once for each."""
         stop = stop or asyncio.Event()
-        leader_lock = LeaderLock(self._redis, _LEADER_KEY)
+        leader_lock = LeaderLock(self._redis, ARCHIVER_LEADER)
         alerted: bool | None = None  # the alert's state as we set it; None: another process may have set it before
         try:
             while not stop.is_set():

@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from spokes.audit.records import FIELD_NAMES, Action, AuditRecord, Outcome
-from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import UnreadableDelivery
+from spokes.core.redis.keys import AUDIT_STREAM
 
 _field_values: Final = attrgetter(*FIELD_NAMES)
 ENTRY_FIELD: Final = b"r"  # the only field of a stream entry; short, because each entry contains the name

@@ -24,12 +24,6 @@ else:
 JobPayload: TypeAlias = dict[str, Any]  # an arq job, or its one argument, as JSON
 
 JOB_NAME: Final = "process_delivery"
-JOB_QUEUE: Final = "arq:queue"  # arq's own defaults, so that stock arq workers and tools see the queue
-JOB_KEY_PREFIX: Final = "arq:job:"
-RETRY_KEY_PREFIX: Final = "arq:retry:"
-WAKE_CHANNEL: Final = "spokes:wake"  # told of every job that is due at once, so that idle workers need not poll for it
-ALERTS_ACTIVE: Final = "spokes:alerts"  # hash of every alert that stands; workers write it, the web process shows it
-AUDIT_STREAM: Final = "spokes:audit"
 
 _CODEC_PLAIN, _CODEC_ZSTD = (
     b"\x01",

@@ -18,6 +18,7 @@ from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable
 from spokes.core.masking import keyed_hash
+from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
 
 ENTRY_TTL_S: Final = 900  # HubSpot sends an event within seconds, under load within minutes
@@ -186,7 +187,7 @@ class OwnWriteLedger:
         """Return the key of an entry; a None value means that we wrote the property at all."""
         text = value if value is None or exact_spelling else normalise_value(value)
         identity = orjson.dumps((object_type, object_id, name, text, exact_spelling)).decode()
-        return f"spokes:{portal_id}:echo:{keyed_hash(self._key, identity)}"
+        return keys.own_write(portal_id, keyed_hash(self._key, identity))
 
     async def _submit(self, *commands: LedgerCommand) -> None:
         await asyncio.gather(*map(self._commands.submit, commands))

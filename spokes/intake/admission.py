@@ -16,9 +16,10 @@ from redis.exceptions import NoScriptError, RedisError
 from spokes.audit.stream import encode as encode_record
 from spokes.audit.stream import encode_fields
 from spokes.core import clock
-from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, arq_job, compress, job_argument
+from spokes.core.delivery import arq_job, compress, job_argument
 from spokes.core.errors import QueueUnavailable
 from spokes.core.redis.group_commit import GroupCommit
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
 from spokes.intake import dedupe_marks
 from spokes.intake.classification import ClassifiedDelivery
 from spokes.intake.redis_lines import CommandArgs, RedisLines

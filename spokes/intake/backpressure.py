@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.clock import wait_for_stop
-from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert

@@ -12,6 +12,7 @@ from typing import Final
 
 import orjson
 
+from spokes.core.redis.keys import dedupe_marks_prefix
 from spokes.intake.classification import AdmissionEvent
 
 _HOUR_MS: Final = 3_600_000
@@ -40,7 +41,7 @@ def script_args(
         expires_at, is_extended = _expiry(hour, now_ms // 1000, dedupe_ttl_s)
         marks, numbers = _marks_and_set_numbers([keys[index] for index in indexes] if indexes else keys)
         marks_json = orjson.dumps((marks, numbers, indexes))
-        args += [f"spokes:{portal_id}:seen:{hour}:", expires_at, int(is_extended), marks_json]
+        args += [dedupe_marks_prefix(portal_id, hour), expires_at, int(is_extended), marks_json]
     return args
 
 

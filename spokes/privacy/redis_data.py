@@ -6,10 +6,11 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, decode
+from spokes.core.delivery import Delivery, Entry, decode
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.events import Event
 from spokes.core.redis import keys
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.unreadable_jobs import find_mentioning
 
@@ -101,7 +102,7 @@ async def _ledger_keys(redis: Redis, subject: DataSubject) -> AsyncIterator[byte
     for object_id in subject.ids:
         lane = keys.lane(subject.portal_id, subject.object_type, object_id).encode()
         for suffix in ("", ":*"):
-            match = f"spokes:{subject.portal_id}:*:{subject.object_type}:{object_id}{suffix}"
+            match = keys.object_data(subject.portal_id, subject.object_type, object_id) + suffix
             async for name in redis.scan_iter(match=match, count=_SCAN_COUNT):
                 if name != lane:
                     yield name

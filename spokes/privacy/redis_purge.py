@@ -12,15 +12,14 @@ from redis.exceptions import WatchError
 from spokes.audit.records import Action, AuditRecord, Outcome, event_fields
 from spokes.audit.stream import append
 from spokes.core.clock import now_ms
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, Delivery, Entry, job_payload
+from spokes.core.delivery import Delivery, Entry, job_payload
 from spokes.core.events import Event
 from spokes.core.redis import keys
-from spokes.core.redis.keys import SETTLED_TTL_S
+from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, SETTLED_TTL_S
 from spokes.privacy.redis_data import DataSubject, find_data, read_job, with_merged_ids
 from spokes.queue.dead_letters import DeadLetters
 
 _REASON: Final = "erased"
-_IN_PROGRESS_PREFIX: Final = "arq:in-progress:"  # arq's name for the lease on a job
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ async def purge_subject(redis: Redis, subject: DataSubject, *, actor: str = "spo
 async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, actor: str) -> int | None:
     """Remove the object's events from a queued delivery; return how many, None if a worker runs or changed it."""
     job, settled = JOB_KEY_PREFIX + delivery_id, keys.settled_events(subject.portal_id, delivery_id)
-    in_progress = _IN_PROGRESS_PREFIX + delivery_id
+    in_progress = IN_PROGRESS_KEY_PREFIX + delivery_id
     async with redis.pipeline(transaction=True) as pipeline:
         await pipeline.watch(job, in_progress)
         delivery = read_job(await pipeline.get(job))

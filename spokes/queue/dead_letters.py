@@ -10,22 +10,11 @@ from redis.asyncio import Redis
 from spokes.audit.records import AuditRecord, Outcome, event_fields
 from spokes.audit.stream import encode as encode_record
 from spokes.core.clock import now_ms
-from spokes.core.delivery import (
-    AUDIT_STREAM,
-    JOB_KEY_PREFIX,
-    JOB_QUEUE,
-    WAKE_CHANNEL,
-    Delivery,
-    Entry,
-    decode,
-    encode,
-    job_payload,
-    new_delivery_id,
-)
+from spokes.core.delivery import Delivery, Entry, decode, encode, job_payload, new_delivery_id
 from spokes.core.errors import ObjectNotFound, UnreadableDelivery
 from spokes.core.events import Event
 from spokes.core.redis import keys
-from spokes.core.redis.keys import RedisCommand
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, RedisCommand
 from spokes.queue.dead_letter_index import Cause, CauseSummary, DeadLetterIndex, IndexEntry, add_commands, index_keys
 
 _CLOSE_SCRIPT: Final = (Path(__file__).parent / "dead_letters.lua").read_text()

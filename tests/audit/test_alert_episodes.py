@@ -6,8 +6,8 @@ import json
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from spokes.audit.alert_episodes import OUTBOX, AlertEpisodes
-from spokes.core.delivery import ALERTS_ACTIVE, AUDIT_STREAM
+from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.core.redis.keys import ALERT_OUTBOX, ALERTS_ACTIVE, AUDIT_STREAM
 from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert
 from tests.support.command_line import spokes
 from tests.support.deployment import ROOT
@@ -19,13 +19,13 @@ async def test_outbox_is_bounded(redis: Redis) -> None:
     for _ in range(110):
         await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=True)
         await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=False)
-    assert (await redis.llen(OUTBOX), 0 < await redis.ttl(OUTBOX) <= 86_400) == (200, True)
+    assert (await redis.llen(ALERT_OUTBOX), 0 < await redis.ttl(ALERT_OUTBOX) <= 86_400) == (200, True)
 
 
 async def test_concurrent_changes_are_reported_once(redis: Redis) -> None:
     with capture_logs() as logs:
         await asyncio.gather(*(AlertEpisodes(redis).set_state(Alert.QUEUE_FILLING, is_active=True) for _ in range(20)))
-    assert (len(logs), await redis.xlen(AUDIT_STREAM), await redis.llen(OUTBOX)) == (1, 1, 1)
+    assert (len(logs), await redis.xlen(AUDIT_STREAM), await redis.llen(ALERT_OUTBOX)) == (1, 1, 1)
 
 
 async def test_record_and_active_alert_contain_the_portal(redis: Redis) -> None:
@@ -41,7 +41,7 @@ async def test_repeated_report_is_logged_each_time_and_queued_once(redis: Redis)
     with capture_logs() as logs:
         for _ in range(3):
             await AlertEpisodes(redis).report_once(Alert.UNREADABLE_DELIVERY, job_id="x")
-    assert (len(logs), await redis.llen(OUTBOX)) == (3, 1)
+    assert (len(logs), await redis.llen(ALERT_OUTBOX)) == (3, 1)
 
 
 def test_every_alert_has_texts_and_is_in_the_table_of_operations() -> None:

@@ -21,8 +21,8 @@ from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
 from spokes.audit.stream import ENTRY_FIELD
 from spokes.audit.verify import verify
-from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import AuditUnavailable
+from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.redis.leader_lock import LeaderLock
 from spokes.core.settings import Settings
 from tests.support.deployment import KEY

@@ -17,12 +17,13 @@ from spokes.audit.archiver import Archiver
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append
 from spokes.core import clock
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, job_payload
+from spokes.core.delivery import Delivery, Entry, job_payload
 from spokes.core.redis import keys
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, METRIC_TOTALS
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metric_history import Snapshot
-from spokes.core.telemetry.metric_totals import TOTALS, sample_key
+from spokes.core.telemetry.metric_totals import sample_key
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS, CRM_CALLS, EVENTS, OUTCOMES
 from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
 from spokes.privacy.requests import ErasureRequest, Law, add_request
@@ -84,16 +85,18 @@ async def counts(redis: Redis) -> None:
         )
         add_to(sums, BUDGET_WAIT_SECONDS, ended / 70, "_sum", kind="calls")
         await minutes.append_snapshot(redis, Snapshot(now() - (61 - at) * _MINUTE + 20_000, dict(sums)))
-    await redis.hset(TOTALS, mapping={name: str(value) for name, value in sums.items()})
+    await redis.hset(METRIC_TOTALS, mapping={name: str(value) for name, value in sums.items()})
     await pulse(redis, 230)
 
 
 async def pulse(redis: Redis, events: float) -> None:
     """Let `events` more come in and end."""
-    await redis.hincrbyfloat(TOTALS, sample_key(EVENTS, result="admitted"), events)
-    await redis.hincrbyfloat(TOTALS, sample_key(OUTCOMES, handler=_HANDLERS[0], outcome="processed"), events * 0.95)
-    await redis.hincrbyfloat(TOTALS, sample_key(CRM_CALLS, method="POST", outcome="answered"), events / 6)
-    await redis.hincrbyfloat(TOTALS, sample_key(BUDGET_WAIT_SECONDS, "_sum", kind="calls"), events / 70)
+    await redis.hincrbyfloat(METRIC_TOTALS, sample_key(EVENTS, result="admitted"), events)
+    await redis.hincrbyfloat(
+        METRIC_TOTALS, sample_key(OUTCOMES, handler=_HANDLERS[0], outcome="processed"), events * 0.95
+    )
+    await redis.hincrbyfloat(METRIC_TOTALS, sample_key(CRM_CALLS, method="POST", outcome="answered"), events / 6)
+    await redis.hincrbyfloat(METRIC_TOTALS, sample_key(BUDGET_WAIT_SECONDS, "_sum", kind="calls"), events / 70)
 
 
 def add_to(

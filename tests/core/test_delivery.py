@@ -9,18 +9,9 @@ from arq.jobs import deserialize_job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spokes.core.delivery import (
-    JOB_KEY_PREFIX,
-    JOB_NAME,
-    JOB_QUEUE,
-    Delivery,
-    Entry,
-    decode,
-    encode,
-    job_payload,
-    new_delivery_id,
-)
+from spokes.core.delivery import JOB_NAME, Delivery, Entry, decode, encode, job_payload, new_delivery_id
 from spokes.core.errors import UnreadableDelivery
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from tests.support.events import event
 
 DELIVERY = Delivery("7-18a-ff", 7, 1795442400000, (Entry("aa", 0, event(1)), Entry("bb", 2, event(2))))

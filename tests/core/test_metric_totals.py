@@ -14,10 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 
 from spokes.core import clock
-from spokes.core.delivery import ALERTS_ACTIVE, AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, job_payload
+from spokes.core.delivery import Delivery, Entry, job_payload
+from spokes.core.redis.keys import ALERTS_ACTIVE, AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, LIVE_PROCESSES, METRIC_GAUGES
 from spokes.core.settings import Settings
 from spokes.core.telemetry import metric_totals
-from spokes.core.telemetry.metric_totals import LIVE_PROCESSES, MetricTotals, local_samples, render_page, sample_key
+from spokes.core.telemetry.metric_totals import MetricTotals, local_samples, render_page, sample_key
 from spokes.core.telemetry.metrics import (
     BUDGET_LIMIT,
     BUDGET_PAUSE_SECONDS,
@@ -216,7 +217,7 @@ async def test_gauges_show_budget_pauses_and_dead_letters(redis: Redis) -> None:
     assert measured[sample_key(BUDGET_USED, kind="calls")] >= 1
     assert measured[sample_key(BUDGET_LIMIT, kind="calls")] >= 100
     assert 15 < measured[sample_key(BUDGET_PAUSE_SECONDS, kind="calls")] <= 20
-    assert 0 < await redis.ttl(metric_totals.GAUGES) <= 45
+    assert 0 < await redis.ttl(METRIC_GAUGES) <= 45
 
 
 def test_observing_many_values_equals_observing_each() -> None:

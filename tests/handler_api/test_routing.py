@@ -109,7 +109,7 @@ def test_method_may_be_declared_by_any_of_its_names(may: tuple[str, ...], allowe
 
 @pytest.mark.parametrize("method", ["contacts.updat", "update", "associations.create", "privacy.get", ""])
 def test_unknown_method_is_refused_with_a_list_of_methods(method: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"is no method; there are \w+\.\w+, "):
+    with pytest.raises(ConfigurationError, match=r"which is no method\. Valid methods: \w+\.\w+, "):
         uses(may=(method,))
 
 

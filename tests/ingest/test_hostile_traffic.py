@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from ingest.app import create_app
 from ingest.server.http_server import app_runner
-from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from spokes.core.settings import Settings
 from tests.ingest.conftest import PATH
 from tests.support.deployment import PUBLIC_URL, ROOT, Sign

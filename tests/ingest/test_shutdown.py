@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from spokes.core.delivery import JOB_QUEUE
+from spokes.core.redis.keys import JOB_QUEUE
 from tests.ingest.conftest import PATH
 from tests.support.deployment import PUBLIC_URL, ROOT, Sign
 from tests.support.events import batch, event

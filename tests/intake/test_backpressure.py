@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
-from spokes.core.delivery import JOB_QUEUE
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
+from spokes.core.redis.keys import JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.intake.backpressure import Backpressure, PressureLevel, pressure_level
 from tests.support.events import event

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 from redis.asyncio import Redis
 
-from spokes.core.delivery import WAKE_CHANNEL, new_delivery_id
+from spokes.core.delivery import new_delivery_id
+from spokes.core.redis.keys import WAKE_CHANNEL
 from spokes.intake.admission import Admission
 from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery
 from tests.intake.conftest import DEDUPE_TTL_S

@@ -17,10 +17,11 @@ from spokes.audit.sql.engine import read_connection
 from spokes.audit.stream import append, append_now
 from spokes.audit.verify import verify
 from spokes.core import clock
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, decode, job_payload
+from spokes.core.delivery import Delivery, Entry, decode, job_payload
 from spokes.core.errors import ErasureIncomplete, ObjectNotFound, UnreadableDelivery
 from spokes.core.events import Event
 from spokes.core.redis import keys
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM
 from spokes.privacy.erasure import Erasures

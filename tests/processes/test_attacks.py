@@ -25,8 +25,9 @@ from bench.workers import creation_event, fill_queue
 from spokes.audit.archiver import Archiver
 from spokes.audit.stream import append
 from spokes.console.export import _csv_lines
-from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, encode
+from spokes.core.delivery import encode
 from spokes.core.redis import keys
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
 from tests.support.deployment import KEY, PUBLIC_URL, ROOT, SECRET, Sign
 from tests.support.events import batch, event, record, recorded
 

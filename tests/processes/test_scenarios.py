@@ -12,7 +12,7 @@ from bench.scenario.merges import run_merges
 from bench.scenario.rewriting import run_rewriting
 from bench.scenarios import shuffled_changes
 from bench.workers import change_event, fill_queue, running_worker, wait_until_empty
-from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 
 
 @pytest.mark.timeout(120)

@@ -12,7 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.audit.records import TERMINAL
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, job_payload
+from spokes.core.delivery import Delivery, Entry, job_payload
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.queue.dead_letters import DeadLetters
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator

@@ -18,8 +18,7 @@ import pytest
 from aiohttp import web
 from redis.asyncio import Redis
 
-from spokes.audit.alert_episodes import OUTBOX
-from spokes.core.delivery import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.keys import ALERT_OUTBOX, AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
 from tests.support.deployment import PUBLIC_URL, ROOT, Sign, sign_headers
 from tests.support.events import batch, event
 from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, batch_response, json_response
@@ -208,7 +207,7 @@ async def _ready(session: aiohttp.ClientSession, base: str) -> bool:
 async def _idle(redis: Redis) -> bool:
     """Three events have died, nothing waits, the audit is in its store, and all alerts are sent."""
     dead = await redis.zcard("spokes:50112233:dead")
-    waits = await redis.zcard(JOB_QUEUE) + await redis.xlen(AUDIT_STREAM) + await redis.llen(OUTBOX)
+    waits = await redis.zcard(JOB_QUEUE) + await redis.xlen(AUDIT_STREAM) + await redis.llen(ALERT_OUTBOX)
     return dead == 3 and not waits
 
 

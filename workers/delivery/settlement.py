@@ -13,10 +13,10 @@ from prometheus_client import Counter
 from redis.asyncio import Redis
 
 from spokes.audit.records import Outcome
-from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE, Delivery
+from spokes.core.delivery import Delivery
 from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
-from spokes.core.redis.keys import RedisArg, RedisCommand
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE, RedisArg, RedisCommand
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.telemetry.metrics import HANDLER_SECONDS, LAG_SECONDS, OUTCOMES, UNSUCCESSFUL_RUNS
 from spokes.core.telemetry.sentry import record_span

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from spokes.audit.records import Action, AuditRecord, Outcome, event_fields
 from spokes.audit.stream import encode, encode_fields
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, Delivery, job_payload
+from spokes.core.delivery import Delivery, job_payload
 from spokes.core.errors import ObjectNotFound
 from spokes.core.events import Event
 from spokes.core.redis import keys
-from spokes.core.redis.keys import RedisCommand
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, RedisCommand
 from spokes.queue import dead_letters
 from workers.delivery.lanes import WorkItem, ordering_key
 from workers.delivery.resolution import MERGED_AWAY, Resolution

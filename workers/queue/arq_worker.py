@@ -16,8 +16,8 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 from redis.exceptions import RedisError
 
 from spokes.core import clock
-from spokes.core.delivery import WAKE_CHANNEL
 from spokes.core.redis import keys
+from spokes.core.redis.keys import WAKE_CHANNEL
 from spokes.core.redis.outage import RedisOutage, is_outage, is_redis_outage
 from spokes.core.telemetry.setup import report_error
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd

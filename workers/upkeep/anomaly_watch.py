@@ -16,9 +16,11 @@ from spokes.audit.stream import backlog
 from spokes.core import clock
 from spokes.core.delivery import decompress
 from spokes.core.errors import UnreadableDelivery
+from spokes.core.redis import keys
+from spokes.core.redis.keys import SECRETS_FIRST_SEEN
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
-from spokes.core.telemetry.secret_ages import AGE_ALERTS, SECRETS_FIRST_SEEN, alert_for_age, secret_fingerprints
+from spokes.core.telemetry.secret_ages import AGE_ALERTS, alert_for_age, secret_fingerprints
 from spokes.privacy.requests import RequestState, load_requests
 
 _DAY_H: Final = 24
@@ -29,7 +31,6 @@ _RECOUNT_HOURS: Final = 3  # records may reach the audit store late
 _COUNTS_TTL_S: Final = (_BASELINE_DAYS + 2) * 86_400
 _DAY_MS: Final = 86_400_000
 _DUE_SOON_MS: Final = 7 * _DAY_MS
-_CURSOR_KEY: Final = "spokes:watch:cursor"
 _SCAN_COUNT: Final = 2_000  # keys per run
 _KEYS_PER_ROUND_TRIP: Final = 50  # their values are in memory together
 _MAX_VALUE_BYTES: Final = 65_536
@@ -88,9 +89,9 @@ async def watch_secrets(settings: Settings, redis: Redis, episodes: AlertEpisode
 
 async def watch_tokens(settings: Settings, redis: Redis, episodes: AlertEpisodes) -> None:
     """Search a part of Redis for tokens in plain text; each run continues where the last one stopped."""
-    cursor = int(await redis.get(_CURSOR_KEY) or 0)
+    cursor = int(await redis.get(keys.TOKEN_SCAN_CURSOR) or 0)
     cursor, names = await redis.scan(cursor, count=_SCAN_COUNT)
-    await redis.set(_CURSOR_KEY, cursor)
+    await redis.set(keys.TOKEN_SCAN_CURSOR, cursor)
     secrets = [secret.encode() for secret in settings.secret_values if secret]
     leaking: list[bytes] = []
     for start in range(0, len(names), _KEYS_PER_ROUND_TRIP):
@@ -100,8 +101,8 @@ async def watch_tokens(settings: Settings, redis: Redis, episodes: AlertEpisodes
     patterns = sorted({re.sub(r"[0-9a-f-]{6,}", "*", name.decode(errors="replace")) for name in leaking})
     # One run covers a part of Redis; the alert ends once a whole pass over all keys has found nothing.
     if leaking:
-        await redis.set(f"{_CURSOR_KEY}:found", 1)
-    is_clean_pass = not leaking and cursor == 0 and not await redis.getdel(f"{_CURSOR_KEY}:found")
+        await redis.set(keys.TOKEN_SCAN_FOUND, 1)
+    is_clean_pass = not leaking and cursor == 0 and not await redis.getdel(keys.TOKEN_SCAN_FOUND)
     if leaking or is_clean_pass:
         await episodes.set_state(Alert.TOKEN_IN_REDIS, is_active=bool(leaking), keys=patterns[:10], count=len(leaking))
 
@@ -122,7 +123,7 @@ async def watch_requests(engine: AsyncEngine, episodes: AlertEpisodes) -> None:
 
 async def _hourly_count(redis: Redis, engine: AsyncEngine, hour: int, now: int) -> Counter[str]:
     """Return the counts of an hour; those of older hours are cached in Redis."""
-    key = f"spokes:watch:volumes:{hour}"
+    key = keys.hourly_counts(hour)
     if hour < now - _RECOUNT_HOURS and (cached := await redis.hgetall(key)):  # type: ignore[misc]  # redis-py types one class for sync and async
         return Counter({name.decode(): int(count) for name, count in cached.items()})
     counts = await hourly_counts(engine, hour)

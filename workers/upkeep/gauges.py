@@ -16,8 +16,9 @@ from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable
 from spokes.core.redis import keys
+from spokes.core.redis.keys import METRIC_GAUGES, METRIC_GAUGES_LOCK, METRIC_HISTORY_LOCK
 from spokes.core.telemetry import metric_history
-from spokes.core.telemetry.metric_totals import GAUGES, Samples, sample_key
+from spokes.core.telemetry.metric_totals import Samples, sample_key
 from spokes.core.telemetry.metrics import (
     BUDGET_DAY_LEFT,
     BUDGET_LIMIT,
@@ -41,9 +42,9 @@ async def update_gauges(redis: Redis, budget: RateBudget) -> None:
     while True:
         with contextlib.suppress(RedisError, OSError, CRMUnavailable):
             await _register_portals(redis, budget)
-            if await redis.set(f"{GAUGES}:lock", 1, nx=True, ex=_EVERY_S - 1):
+            if await redis.set(METRIC_GAUGES_LOCK, 1, nx=True, ex=_EVERY_S - 1):
                 await publish(redis, await measure(redis, budget))
-            if await redis.set(f"{metric_history.HISTORY}:lock", 1, nx=True, px=_MINUTE_S * 1000 - _EVERY_S * 500):
+            if await redis.set(METRIC_HISTORY_LOCK, 1, nx=True, px=_MINUTE_S * 1000 - _EVERY_S * 500):
                 await metric_history.append_snapshot(redis, await metric_history.take_snapshot(redis))
         await asyncio.sleep(_EVERY_S)
 
@@ -73,9 +74,9 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
 async def publish(redis: Redis, samples: Samples) -> None:
     """Replace the gauges that the metrics page shows; they expire if no worker measures again."""
     async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.delete(GAUGES)
-        pipeline.hset(GAUGES, mapping={name: str(value) for name, value in samples.items()})
-        pipeline.expire(GAUGES, _TTL_S)
+        pipeline.delete(METRIC_GAUGES)
+        pipeline.hset(METRIC_GAUGES, mapping={name: str(value) for name, value in samples.items()})
+        pipeline.expire(METRIC_GAUGES, _TTL_S)
         await pipeline.execute()
 
 

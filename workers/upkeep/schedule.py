@@ -20,9 +20,9 @@ from spokes.audit.sql import partitions
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.stream import append_now
 from spokes.core import clock
-from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import SpokesError
 from spokes.core.redis import keys
+from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import report_error
 from spokes.privacy.erasure import Erasures
@@ -140,7 +140,7 @@ async def _run_and_record(redis: Redis, job: PeriodicJob) -> bool:
 
 def _key_names(job: PeriodicJob) -> tuple[str, str]:
     """Return the key of the last period in which the job ran, and the key of its lock."""
-    return f"spokes:schedule:{job.name}", f"spokes:schedule:{job.name}:lock"
+    return keys.periodic_job(job.name), keys.periodic_job_lock(job.name)
 
 
 async def purge_erased_again(redis: Redis) -> None:

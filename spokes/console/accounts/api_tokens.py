@@ -20,6 +20,7 @@ from spokes.console.accounts.actors import Actor, AuthMethod
 from spokes.console.accounts.policy import Role
 from spokes.core.errors import HttpProblem
 from spokes.core.masking import derive_key
+from spokes.core.redis import keys
 from spokes.core.settings import Settings
 
 MAX_TTL_S: Final = 3600
@@ -30,7 +31,6 @@ LEEWAY_S: Final = 30  # for clocks that differ
 _MAX_LENGTH: Final = 4096  # characters
 _REQUIRED_CLAIMS: Final = ("iss", "aud", "exp", "iat", "sub", "jti", "roles")
 _REVOKED_TTL_S: Final = 3 * 3600  # longer than any token: a provider's live two hours at most, ours one
-_REVOKED_PREFIX: Final = "spokes:console:revoked:"
 
 
 class MintedToken(NamedTuple):
@@ -125,4 +125,4 @@ async def is_revoked(redis: Redis, token_id: str) -> bool:
 
 
 def _revoked_key(token_id: str) -> str:
-    return _REVOKED_PREFIX + hashlib.sha256(token_id.encode(errors="replace")).hexdigest()
+    return keys.console_revoked_token(hashlib.sha256(token_id.encode(errors="replace")).hexdigest())

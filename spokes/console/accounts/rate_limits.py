@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from spokes.core.errors import HttpProblem
+from spokes.core.redis import keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class RateLimit:
         now = int(time.time())
         window = now // self.window_s
         # Hashed: an identity provider chooses actors' names freely, and addresses are not stored in clear.
-        key = f"spokes:console:limit:{self.name}:{hashlib.sha256(subject.encode()).hexdigest()[:32]}:{window}"
+        key = keys.console_rate_limit(self.name, hashlib.sha256(subject.encode()).hexdigest()[:32], window)
         async with redis.pipeline(transaction=True) as pipeline:
             pipeline.incr(key)
             pipeline.expire(key, self.window_s)

@@ -16,12 +16,11 @@ from redis.asyncio import Redis
 
 from spokes.console.accounts.actors import Actor
 from spokes.console.accounts.policy import Role
+from spokes.core.redis import keys
 
 COOKIE: Final = "__Host-spokes"
 IDLE_S: Final = 3600
 MAX_AGE_S: Final = 12 * 3600
-_PREFIX: Final = "spokes:console:session:"
-_USER_PREFIX: Final = "spokes:console:sessions:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class Sessions:
         """
         cookie = secrets.token_urlsafe(32)
         session = {"name": name, "roles": sorted(roles), "portals": None if portals is None else sorted(portals)}
-        index = _USER_PREFIX + name
+        index = keys.console_sessions(name)
         async with self.redis.pipeline(transaction=True) as pipeline:
             pipeline.set(_session_key(cookie), orjson.dumps({**session, "began": int(time.time())}), ex=IDLE_S)
             pipeline.sadd(index, _session_key(cookie))
@@ -80,9 +79,9 @@ class Sessions:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        keys = await self.redis.smembers(_USER_PREFIX + name)  # type: ignore[misc]  # redis-py types one class for sync and async
-        ended = int(await self.redis.delete(*keys)) if keys else 0
-        await self.redis.delete(_USER_PREFIX + name)
+        session_keys = await self.redis.smembers(keys.console_sessions(name))  # type: ignore[misc]  # redis-py types one class for sync and async
+        ended = int(await self.redis.delete(*session_keys)) if session_keys else 0
+        await self.redis.delete(keys.console_sessions(name))
         return ended
 
     def csrf_token(self, cookie: str) -> str:
@@ -91,4 +90,4 @@ class Sessions:
 
 
 def _session_key(cookie: str) -> str:
-    return _PREFIX + hashlib.sha256(cookie.encode(errors="replace")).hexdigest()
+    return keys.console_session(hashlib.sha256(cookie.encode(errors="replace")).hexdigest())

@@ -22,13 +22,12 @@ from redis.asyncio.client import Pipeline
 from spokes.audit.records import AuditRecord
 from spokes.audit.stream import append
 from spokes.console.accounts.policy import Role
+from spokes.core.redis import keys
 
 LINK_TTL_S: Final = 600  # how long a login link is valid
 MIN_PASSWORD_LENGTH: Final = 12  # characters
 MAX_PASSWORD_LENGTH: Final = 1_000
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,99}")
-_USERS_KEY: Final = "spokes:console:users"
-_LINK_PREFIX: Final = "spokes:console:link:"
 # OWASP's minimum for Argon2id: a small dyno has memory for a few hashes at a time.
 _MEMORY_KB, _ITERATIONS, _PARALLELISM = 19 * 1024, 2, 1
 _HASHING_SLOTS: Final = asyncio.Semaphore(2)  # concurrent password hashes; each takes 19 MB
@@ -70,16 +69,16 @@ class Users:
             "phc": await asyncio.to_thread(_hash_password, password) if password else "",
         }
         async with self._transaction(record) as pipeline:
-            pipeline.hset(_USERS_KEY, name, orjson.dumps(account).decode())
+            pipeline.hset(keys.CONSOLE_USERS, name, orjson.dumps(account).decode())
 
     async def find(self, name: str) -> User | None:
         """Return the account of a name."""
-        payload = await self.redis.hget(_USERS_KEY, name)  # type: ignore[misc]  # redis-py types one class for sync and async
+        payload = await self.redis.hget(keys.CONSOLE_USERS, name)  # type: ignore[misc]  # redis-py types one class for sync and async
         return None if payload is None else _decode_user(name, payload)
 
     async def all(self) -> tuple[User, ...]:
         """Return all accounts, sorted by name."""
-        payloads = await self.redis.hgetall(_USERS_KEY)  # type: ignore[misc]  # as above
+        payloads = await self.redis.hgetall(keys.CONSOLE_USERS)  # type: ignore[misc]  # as above
         users = [_decode_user(_to_str(name), payload) for name, payload in payloads.items()]
         return tuple(sorted(users, key=lambda user: user.name))
 
@@ -88,7 +87,7 @@ class Users:
         if await self.find(name) is None:
             return False
         async with self._transaction(record) as pipeline:
-            pipeline.hdel(_USERS_KEY, name)
+            pipeline.hdel(keys.CONSOLE_USERS, name)
         return True
 
     async def verify_password(self, name: str, password: str) -> User | None:
@@ -122,7 +121,7 @@ class Users:
 
 
 def _link_key(token: str) -> str:
-    return _LINK_PREFIX + hashlib.sha256(token.encode(errors="replace")).hexdigest()
+    return keys.console_login_link(hashlib.sha256(token.encode(errors="replace")).hexdigest())
 
 
 def _decode_user(name: str, payload: bytes) -> User:

@@ -9,8 +9,8 @@ from redis.exceptions import RedisError
 
 from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core import clock
-from spokes.core.delivery import AUDIT_STREAM, JOB_QUEUE
 from spokes.core.redis.durability import appendfsync, waitaof_problem
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
 

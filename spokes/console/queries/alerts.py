@@ -7,7 +7,7 @@ import orjson
 from redis.asyncio import Redis
 
 from spokes.console.queries.portal_scope import Portals, can_see
-from spokes.core.delivery import ALERTS_ACTIVE
+from spokes.core.redis.keys import ALERTS_ACTIVE
 from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert
 
 _UNKNOWN: Final = ("An alert of another version.", "See the log of the workers.")

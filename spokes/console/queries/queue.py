@@ -8,11 +8,11 @@ from redis.asyncio import Redis
 from spokes.audit.stream import backlog
 from spokes.console.queries.portal_scope import Portals, can_see
 from spokes.core import clock
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery
+from spokes.core.delivery import Delivery
+from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.privacy.redis_data import read_job
 from spokes.queue.portal_pauses import PortalPause, PortalPauses
 
-IN_PROGRESS_PREFIX: Final = "arq:in-progress:"  # arq's key of the lease on a job
 _PAGE_SIZE: Final = 200  # jobs fetched at a time
 MAX_DELIVERIES_READ: Final = 200  # deliveries whose events are read: the first in the queue
 _MAX_IDS_READ: Final = 20_000  # jobs whose id is read for actors who may not see all portals
@@ -124,7 +124,7 @@ async def _load_deliveries(redis: Redis, jobs: list[tuple[str, int]]) -> list[Wa
     async with redis.pipeline(transaction=False) as pipeline:
         pipeline.mget([JOB_KEY_PREFIX + job_id for job_id, _ in jobs])
         for job_id, _ in jobs:
-            pipeline.exists(IN_PROGRESS_PREFIX + job_id)
+            pipeline.exists(IN_PROGRESS_KEY_PREFIX + job_id)
         payloads, *running = await pipeline.execute()
     return [
         WaitingDelivery(delivery, due_at, bool(busy))

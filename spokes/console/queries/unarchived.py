@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 from spokes.audit.rows import to_row
 from spokes.audit.stream import ENTRY_FIELD
 from spokes.console.queries.records import RecordView
-from spokes.core.delivery import AUDIT_STREAM
 from spokes.core.errors import UnreadableDelivery
+from spokes.core.redis.keys import AUDIT_STREAM
 
 _MAX_ENTRIES: Final = 2_000  # the newest entries
 _ID_FIELDS: Final = ("object_id", "event_key", "delivery_id")

@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 from spokes.core import clock
 from spokes.core.delivery import decode, encode
 from spokes.core.errors import UnreadableDelivery
-from spokes.core.telemetry.metric_totals import TOTALS, Samples, sample_name
+from spokes.core.redis.keys import METRIC_HISTORY, METRIC_TOTALS
+from spokes.core.telemetry.metric_totals import Samples, sample_name
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS, CRM_CALLS, EVENTS, OUTCOMES
 
-HISTORY: Final = "spokes:minutes"  # list of packed snapshots, the newest first
 MAX_SNAPSHOTS: Final = 180
 _HISTORY_TTL_S: Final = 4 * 3600
 _KEY_PREFIXES: Final = tuple(
@@ -42,7 +42,7 @@ async def take_snapshot(redis: Redis) -> Snapshot:
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    totals: dict[bytes, bytes] = await redis.hgetall(TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
+    totals: dict[bytes, bytes] = await redis.hgetall(METRIC_TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
     sums = {key.decode(): float(value) for key, value in totals.items()}
     return Snapshot(clock.now_ms(), {key: value for key, value in sums.items() if key.startswith(_KEY_PREFIXES)})
 
@@ -54,9 +54,9 @@ async def append_snapshot(redis: Redis, snapshot: Snapshot) -> None:
         RedisError, OSError: Redis does not answer.
     """
     async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.lpush(HISTORY, encode({"at": snapshot.at, "sums": snapshot.sums}))
-        pipeline.ltrim(HISTORY, 0, MAX_SNAPSHOTS - 1)
-        pipeline.expire(HISTORY, _HISTORY_TTL_S)
+        pipeline.lpush(METRIC_HISTORY, encode({"at": snapshot.at, "sums": snapshot.sums}))
+        pipeline.ltrim(METRIC_HISTORY, 0, MAX_SNAPSHOTS - 1)
+        pipeline.expire(METRIC_HISTORY, _HISTORY_TTL_S)
         await pipeline.execute()
 
 
@@ -66,7 +66,7 @@ async def load_snapshots(redis: Redis, limit: int = MAX_SNAPSHOTS) -> list[Snaps
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    payloads: list[bytes] = await redis.lrange(HISTORY, 0, limit - 1)  # type: ignore[misc]  # redis-py types one class for sync and async
+    payloads: list[bytes] = await redis.lrange(METRIC_HISTORY, 0, limit - 1)  # type: ignore[misc]  # redis-py types one class for sync and async
     snapshots = [snapshot for payload in reversed(payloads) if (snapshot := _parse_snapshot(payload))]
     return sorted(snapshots, key=lambda snapshot: snapshot.at)
 

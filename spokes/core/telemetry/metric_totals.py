@@ -19,11 +19,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from spokes.core.redis.keys import LIVE_PROCESSES, METRIC_TOTALS
 from spokes.core.telemetry.metrics import DEFINITIONS, METRICS
 
-TOTALS: Final = "spokes:metrics"  # hash: sample key to sum
-GAUGES: Final = "spokes:figures"  # hash: sample key to the value a worker measured last
-LIVE_PROCESSES: Final = "spokes:processes"  # sorted set: live processes, by the epoch s of their last flush
 PROCESS_TTL_S: Final = 30  # a process without a flush for this long is gone
 _SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",),
@@ -94,8 +92,8 @@ class MetricTotals:
             async with self._redis.pipeline(transaction=True) as pipeline:
                 for key, value in now.items():
                     if increment := value - self._flushed.get(key, 0.0):
-                        pipeline.hincrbyfloat(TOTALS, key, increment)
-                pipeline.expire(TOTALS, _TOTALS_TTL_S)
+                        pipeline.hincrbyfloat(METRIC_TOTALS, key, increment)
+                pipeline.expire(METRIC_TOTALS, _TOTALS_TTL_S)
                 pipeline.zadd(LIVE_PROCESSES, {self._member: time.time()})
                 pipeline.zremrangebyscore(LIVE_PROCESSES, 0, time.time() - PROCESS_TTL_S)
                 await pipeline.execute()
@@ -111,7 +109,7 @@ class MetricTotals:
         """Return the totals of all processes; during a Redis outage, the last ones read plus our own increments."""
         with contextlib.suppress(RedisError, OSError):
             await self.flush()
-            totals: dict[bytes, bytes] = await self._redis.hgetall(TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
+            totals: dict[bytes, bytes] = await self._redis.hgetall(METRIC_TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
             self._last_read = {key.decode(): float(value) for key, value in totals.items()}
         now = local_samples()
         increments = {key: value - self._flushed.get(key, 0.0) for key, value in now.items()}

@@ -6,12 +6,12 @@ from redis.asyncio import Redis
 
 from spokes.core import clock
 from spokes.core.masking import derive_key, keyed_hash
+from spokes.core.redis.keys import SECRETS_FIRST_SEEN
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 
 _DAY_MS: Final = 86_400_000
 AGE_ALERTS: Final = ((90, Alert.SECRET_OLD, "error"), (75, Alert.SECRET_AGEING, "warning"))  # days
-SECRETS_FIRST_SEEN: Final = "spokes:secrets"  # hash: fingerprint to the epoch ms at which the secret was first seen
 
 
 async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]:

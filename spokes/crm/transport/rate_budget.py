@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
+from spokes.core.redis import keys
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS
 
 CallKind: TypeAlias = Literal["calls", "search", "associations"]
@@ -326,12 +327,14 @@ class RateBudget:
     async def _run_script(
         self, operation: str, portal_id: int, kind: PauseScope, *arguments: str | float
     ) -> list[int | bytes]:
-        hash_key = f"spokes:{portal_id}:budget"
-        slots_key = f"{hash_key}:{kind}"
-        keys = [slots_key, f"{slots_key}:background", hash_key]
+        budget_keys = [
+            keys.rate_budget_slots(portal_id, kind),
+            keys.rate_budget_background_slots(portal_id, kind),
+            keys.rate_budget(portal_id),
+        ]
         try:
             async with self._connections:
-                answer = await self._script(keys=keys, args=[operation, kind, *arguments])
+                answer = await self._script(keys=budget_keys, args=[operation, kind, *arguments])
         except (RedisError, OSError, TimeoutError):
             raise CRMUnavailable from None
         return cast("list[int | bytes]", answer)

@@ -5,9 +5,9 @@ from typing import Final, NamedTuple
 from redis.asyncio import Redis
 
 from spokes.core.errors import SecretUnreadable
+from spokes.core.redis.keys import SEALED_PREFIX
 from spokes.core.vault import Vault
 
-_KEY_PREFIX: Final = "spokes:sealed:"
 _KEYS_PER_SCAN: Final = 1000
 _RESEAL_SCRIPT: Final = """
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end -- another secret was stored in the meantime
@@ -33,7 +33,7 @@ class StoredSecrets:
 
     async def put(self, portal_id: int, name: str, text: str) -> None:
         """Store a secret; it replaces the one of the same name."""
-        await self._redis.hset(f"{_KEY_PREFIX}{portal_id}", name, self._vault.seal(text))  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and forgets bytes
+        await self._redis.hset(f"{SEALED_PREFIX}{portal_id}", name, self._vault.seal(text))  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and forgets bytes
 
     async def read(self, portal_id: int, name: str) -> str | None:
         """Return a secret, None if there is none of that name.
@@ -41,19 +41,19 @@ class StoredSecrets:
         Raises:
             SecretUnreadable: none of our keys opens it.
         """
-        sealed: bytes | None = await self._redis.hget(f"{_KEY_PREFIX}{portal_id}", name)  # type: ignore[misc]  # as above
+        sealed: bytes | None = await self._redis.hget(f"{SEALED_PREFIX}{portal_id}", name)  # type: ignore[misc]  # as above
         return None if sealed is None else self._vault.open(sealed)
 
     async def delete(self, portal_id: int, name: str) -> bool:
         """Delete a secret; return whether there was one."""
-        return bool(await self._redis.hdel(f"{_KEY_PREFIX}{portal_id}", name))  # type: ignore[misc]  # as above
+        return bool(await self._redis.hdel(f"{SEALED_PREFIX}{portal_id}", name))  # type: ignore[misc]  # as above
 
     async def list_all(self) -> list[StoredSecret]:
         """Return all secrets in their sealed form, sorted by portal and name."""
         secrets = []
-        async for key in self._redis.scan_iter(match=f"{_KEY_PREFIX}*", count=_KEYS_PER_SCAN):
+        async for key in self._redis.scan_iter(match=f"{SEALED_PREFIX}*", count=_KEYS_PER_SCAN):
             sealed_by_name = await self._redis.hgetall(key)  # type: ignore[misc]  # as above
-            portal_id = int(key.decode().removeprefix(_KEY_PREFIX))
+            portal_id = int(key.decode().removeprefix(SEALED_PREFIX))
             secrets += [StoredSecret(portal_id, name.decode(), sealed) for name, sealed in sealed_by_name.items()]
         return sorted(secrets)
 
@@ -72,6 +72,6 @@ class StoredSecrets:
             except SecretUnreadable:
                 unreadable.append(secret)
                 continue
-            key = f"{_KEY_PREFIX}{secret.portal_id}"
+            key = f"{SEALED_PREFIX}{secret.portal_id}"
             count += await script(keys=[key], args=[secret.name, secret.sealed, sealed])
         return count, unreadable

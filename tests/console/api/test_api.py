@@ -22,9 +22,9 @@ from spokes.console.api.route import PREFIX
 from spokes.console.api.routes import ROUTES
 from spokes.console.app import create_app
 from spokes.console.web.app_keys import SETTINGS
-from spokes.core.delivery import JOB_QUEUE, Entry
+from spokes.core.delivery import Entry
+from spokes.core.redis.keys import JOB_QUEUE, LIVE_PROCESSES, METRIC_TOTALS
 from spokes.core.settings import Settings
-from spokes.core.telemetry.metric_totals import LIVE_PROCESSES, TOTALS
 from spokes.privacy.requests import ErasureRequest, Law, add_request
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.portal_pauses import PortalPauses
@@ -353,7 +353,7 @@ async def test_form_body_is_415(client: TestClient, letters: list[DeadLetter]) -
 
 async def test_nothing_changes_on_get(client: TestClient, redis: Redis, letters: list[DeadLetter]) -> None:
     async def held() -> dict[bytes, bytes]:
-        counted = {TOTALS.encode(), LIVE_PROCESSES.encode()}  # every few seconds, whoever asks for what
+        counted = {METRIC_TOTALS.encode(), LIVE_PROCESSES.encode()}  # every few seconds, whoever asks for what
         names = [name async for name in redis.scan_iter() if b"limit" not in name and name not in counted]
         return {name: await redis.dump(name) for name in names}
 

@@ -9,7 +9,8 @@ from spokes.audit.archiver import Archiver
 from spokes.audit.records import AuditRecord, Outcome, event_fields
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.stream import append
-from spokes.core.delivery import JOB_QUEUE, Entry
+from spokes.core.delivery import Entry
+from spokes.core.redis.keys import JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from tests.support.command_line import spokes

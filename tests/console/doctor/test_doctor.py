@@ -18,8 +18,9 @@ from spokes.console.doctor.redis_check import Backlog, assess_backlog, assess_se
 from spokes.console.doctor.report import run_checks, settings_findings
 from spokes.console.queries.alerts import ActiveAlert
 from spokes.core import clock
-from spokes.core.delivery import JOB_QUEUE, Entry
+from spokes.core.delivery import Entry
 from spokes.core.redis import keys
+from spokes.core.redis.keys import JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.core.signature import sign_request, verify
 from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert

@@ -22,9 +22,10 @@ from spokes.console.queries.queue import queue_status
 from spokes.console.queries.records import search_records
 from spokes.console.queries.timeline import Timeline, load_timeline
 from spokes.core import clock
-from spokes.core.delivery import JOB_KEY_PREFIX, JOB_QUEUE, Delivery, Entry, job_payload
+from spokes.core.delivery import Delivery, Entry, job_payload
 from spokes.core.errors import AmbiguousReference
 from spokes.core.events import Event
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.privacy.requests import ErasureRequest, Law, add_request

@@ -5,9 +5,10 @@ import asyncio
 from redis.asyncio import Redis
 
 from spokes.console.queries.throughput import rates_between, throughput
+from spokes.core.redis.keys import METRIC_GAUGES, METRIC_HISTORY, METRIC_TOTALS
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.metric_history import Snapshot
-from spokes.core.telemetry.metric_totals import GAUGES, TOTALS, Samples, sample_key
+from spokes.core.telemetry.metric_totals import Samples, sample_key
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS, CRM_CALLS, EVENTS, OUTCOMES
 from spokes.crm.transport.rate_budget import RateBudget
 from workers.upkeep.gauges import update_gauges
@@ -49,19 +50,21 @@ async def test_history_keeps_three_hours_of_snapshots(redis: Redis) -> None:
         await minutes.append_snapshot(redis, Snapshot(at, sums(at)))
     found = await minutes.load_snapshots(redis)
     assert (len(found), found[0].at, found[-1].at) == (minutes.MAX_SNAPSHOTS, 5, minutes.MAX_SNAPSHOTS + 4)
-    assert await redis.memory_usage(minutes.HISTORY, samples=0) < 100_000
-    assert await redis.ttl(minutes.HISTORY) > 3 * 3600
+    assert await redis.memory_usage(METRIC_HISTORY, samples=0) < 100_000
+    assert await redis.ttl(METRIC_HISTORY) > 3 * 3600
 
 
 async def test_unreadable_snapshot_is_skipped(redis: Redis) -> None:
-    await redis.lpush(minutes.HISTORY, b"nonsense", b"")
+    await redis.lpush(METRIC_HISTORY, b"nonsense", b"")
     await minutes.append_snapshot(redis, Snapshot(1, sums(1)))
     assert [one.at for one in await minutes.load_snapshots(redis)] == [1]
 
 
 async def test_throughput_includes_the_time_since_the_last_snapshot(redis: Redis) -> None:
     await minutes.append_snapshot(redis, Snapshot(0, {}))
-    await redis.hset(TOTALS, mapping={sample_key(EVENTS, result="admitted"): 5, '["spokes_requests_total",{}]': 9})
+    await redis.hset(
+        METRIC_TOTALS, mapping={sample_key(EVENTS, result="admitted"): 5, '["spokes_requests_total",{}]': 9}
+    )
     found = await throughput(redis, None)
     assert found is not None
     assert [set(minute.results) for minute in found] == [{"admitted"}]
@@ -72,11 +75,11 @@ async def test_throughput_is_none_for_actors_of_some_portals(redis: Redis) -> No
 
 
 async def test_several_workers_store_one_first_snapshot(redis: Redis) -> None:
-    await redis.hset(TOTALS, sample_key(EVENTS, result="admitted"), 5)
+    await redis.hset(METRIC_TOTALS, sample_key(EVENTS, result="admitted"), 5)
     budget = RateBudget(redis, limit=100, search_limit=5)
     workers = [asyncio.create_task(update_gauges(redis, budget)) for _ in range(3)]
     async with asyncio.timeout(20):
-        while not await redis.exists(GAUGES) or not await redis.exists(minutes.HISTORY):  # noqa: ASYNC110 - what is waited for is in Redis
+        while not await redis.exists(METRIC_GAUGES) or not await redis.exists(METRIC_HISTORY):  # noqa: ASYNC110 - what is waited for is in Redis
             await asyncio.sleep(0.01)
     for worker in workers:
         worker.cancel()

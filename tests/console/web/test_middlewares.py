@@ -15,8 +15,8 @@ from spokes.console.accounts.policy import Role, policy_of
 from spokes.console.app import create_app
 from spokes.console.web.app_keys import SETTINGS
 from spokes.console.web.middlewares import SECURITY_HEADERS
+from spokes.core.redis.keys import LIVE_PROCESSES, METRIC_TOTALS
 from spokes.core.settings import Settings
-from spokes.core.telemetry.metric_totals import LIVE_PROCESSES, TOTALS
 from tests.support.console_visitor import KEY as CONSOLE_KEY
 from tests.support.console_visitor import Visitor, console
 
@@ -68,7 +68,7 @@ async def test_form_from_another_site_or_without_the_csrf_token_is_refused(clien
         ):
             answer = await visitor.post(path, {"reason": "x", "all": "true", "name": "ada", "password": "x"}, **given)
             assert answer.status == 403, (path, given)
-    figures = {TOTALS.encode(), LIVE_PROCESSES.encode()}  # which every process tells now and then
+    figures = {METRIC_TOTALS.encode(), LIVE_PROCESSES.encode()}  # which every process tells now and then
     assert set(await redis.keys()) - figures == set(before) - figures
     assert (await visitor.get("/console/dead"))[0] != 303  # nor has any of them logged out
 

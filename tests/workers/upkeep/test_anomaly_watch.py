@@ -9,7 +9,8 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.hourly_counts import HourlyCount, hourly_counts
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append, backlog
-from spokes.core.delivery import ALERTS_ACTIVE, JOB_KEY_PREFIX, Delivery, Entry, job_payload
+from spokes.core.delivery import Delivery, Entry, job_payload
+from spokes.core.redis.keys import ALERTS_ACTIVE, JOB_KEY_PREFIX
 from spokes.core.settings import Settings
 from tests.support.deployment import SECRET
 from tests.support.events import event, recorded

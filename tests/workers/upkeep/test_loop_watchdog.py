@@ -8,8 +8,9 @@ from typing import Any
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from spokes.audit.alert_episodes import OUTBOX, AlertEpisodes
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.events import Event
+from spokes.core.redis.keys import ALERT_OUTBOX
 from spokes.routing import Router
 from spokes.tools import Tools
 from workers.upkeep.loop_watchdog import Watchdog
@@ -36,7 +37,7 @@ async def test_blocked_loop_is_an_alert_that_names_the_handler(redis: Redis) -> 
         [(_, route)] = ROUTER
         await route.function(None, None)  # type: ignore[arg-type]  # it uses neither
         async with asyncio.timeout(_TIMEOUT_S):
-            while not await redis.llen(OUTBOX):  # noqa: ASYNC110 - another thread has it sent
+            while not await redis.llen(ALERT_OUTBOX):  # noqa: ASYNC110 - another thread has it sent
                 await asyncio.sleep(0.05)
     [line] = logs
     assert (line["event"], line["handler"], line["log_level"]) == ("loop_blocked", route.name, "warning")

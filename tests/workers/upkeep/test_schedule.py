@@ -9,8 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from spokes.core import clock
-from spokes.core.delivery import AUDIT_STREAM, encode
+from spokes.core.delivery import encode
 from spokes.core.redis import keys
+from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM
 from tests.support.events import recorded

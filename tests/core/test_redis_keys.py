@@ -1,0 +1,81 @@
+"""spokes.core.redis.keys: the table of keys is complete, and no product code spells a key elsewhere."""
+
+import importlib
+import inspect
+import re
+
+import pytest
+
+from spokes.core.redis import keys
+from tests.support.deployment import ROOT
+
+PATTERNS = {key.pattern for key in keys.KEYS}
+PREFIXES = {
+    keys.JOB_KEY_PREFIX: "{delivery_id}",
+    keys.RETRY_KEY_PREFIX: "{delivery_id}",
+    keys.IN_PROGRESS_KEY_PREFIX: "{delivery_id}",
+    keys.SEALED_PREFIX: "{portal_id}",
+    "spokes:{portal_id}:seen:{hour}:": "{number}",
+}
+COMPOSED = {  # by alert_episodes.lua, and by workers.delivery.once from the key of an object's effects
+    "spokes:alerts:told:{name}",
+    "spokes:{portal_id}:once:{object_type}:{object_id}:{effect}",
+}
+TYPES = {"channel", "hash", "list", "set", "sorted set", "stream", "string"}
+NOT_A_KEY = {"object_data", "portal_prefixes", "table"}
+
+
+def constants() -> set[str]:
+    return {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str) and name[0] != "_"}
+
+
+def names_from_functions() -> set[str]:
+    """Call every function with its parameters' names in braces as arguments."""
+    functions = dict(
+        inspect.getmembers(keys, lambda item: inspect.isfunction(item) and item.__module__ == keys.__name__)
+    )
+    assert functions.keys() >= NOT_A_KEY
+    return {
+        function(*(f"{{{name}}}" for name in inspect.signature(function).parameters))
+        for name, function in functions.items()
+        if name not in NOT_A_KEY
+    }
+
+
+def test_table_has_every_key_and_no_other() -> None:
+    names = constants() | names_from_functions()
+    assert {name + PREFIXES.get(name, "") for name in names} | COMPOSED == PATTERNS
+
+
+def test_table_has_no_key_twice() -> None:
+    assert len(keys.KEYS) == len(PATTERNS)
+
+
+@pytest.mark.parametrize("key", keys.KEYS, ids=lambda key: key.pattern)
+def test_type_and_owner_of_a_key_exist(key: keys.RedisKey) -> None:
+    assert key.type in TYPES
+    for owner in key.owner.split(", "):
+        assert importlib.import_module(owner)
+
+
+def test_prefixes_are_those_of_their_keys() -> None:
+    prefixes = keys.portal_prefixes(7)
+    full = keys.lane(7, "contact", "1"), keys.surviving_id(7, "contact", "1"), keys.newest_timestamps(7, "contact", "1")
+    assert [prefix + "contact:1" for prefix in prefixes] == [*full]
+
+
+def test_no_key_is_spelled_outside_the_module() -> None:
+    literal = re.compile(r"""["'](?:spokes|arq):[a-z{]""")
+    spelled = [
+        str(path.relative_to(ROOT))
+        for package in ("handlers", "ingest", "spokes", "workers")
+        for pattern in ("*.py", "*.lua")
+        for path in (ROOT / package).rglob(pattern)
+        if literal.search(path.read_text())
+    ]
+    # The Lua scripts delete and lease jobs by arq's own prefixes.
+    assert spelled == ["spokes/core/redis/keys.py", "workers/delivery/settle.lua", "workers/queue/claim.lua"]
+
+
+def test_document_has_the_table() -> None:
+    assert keys.table() in (ROOT / "docs" / "redis-keys.md").read_text()
