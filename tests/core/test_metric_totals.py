@@ -32,9 +32,8 @@ from spokes.core.telemetry.metrics import (
 from spokes.queue.dead_letters import DeadLetter
 from spokes.queue.dead_letters import store_commands as keep_letter
 from spokes.simulator.app import Simulator
-from spokes.simulator.config import PortalConfig, SimulatorConfig
 from tests.support.crm_world import open_world
-from tests.support.deployment import ROOT, TOKEN, Sign, WebProcessServer
+from tests.support.deployment import ROOT, Sign, WebProcessServer
 from tests.support.events import batch, event
 from workers.upkeep import gauges
 
@@ -60,12 +59,6 @@ async def client(settings: Settings, redis: Redis) -> AsyncIterator[TestClient]:
 async def samples(client: TestClient) -> dict[tuple[str, Labels], float]:
     async with client.get("/metrics") as answer:
         return read(await answer.text())
-
-
-@pytest.fixture
-async def hubspot() -> AsyncIterator[Simulator]:
-    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
-        yield simulator
 
 
 async def drain_queue(environ: dict[str, str], hubspot: Simulator) -> None:

@@ -17,23 +17,15 @@ from spokes.crm.services import CRM
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER, ObjectRef
-from spokes.simulator.config import PortalConfig, SimulatorConfig
 from spokes.simulator.crm.object_types import CONTACT, TICKET
 from spokes.simulator.errors import JsonObject
 from spokes.tools import Tools
-from tests.support.deployment import TOKEN
 from tests.support.events import event
 from workers.delivery.current_value import EventCurrentValue
 from workers.delivery.once import OnceGuard
 
 PORTAL = 50112233
 Run = Callable[[dict[str, object]], Awaitable[None]]
-
-
-@pytest.fixture
-async def hubspot() -> AsyncIterator[Simulator]:
-    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
-        yield simulator
 
 
 @pytest.fixture

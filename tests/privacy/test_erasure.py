@@ -33,19 +33,12 @@ from spokes.queue.unreadable_jobs import store_unreadable
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
-from spokes.simulator.config import PortalConfig, SimulatorConfig
-from tests.support.deployment import KEY, TOKEN
+from tests.support.deployment import KEY
 from tests.support.events import event, recorded
 
 PORTAL = 50112233
 EMAIL = "ada.canary@example.com"
 OTHER = 318845999999
-
-
-@pytest.fixture
-async def hubspot() -> AsyncIterator[Simulator]:
-    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
-        yield simulator
 
 
 @pytest.fixture

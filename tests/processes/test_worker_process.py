@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -18,15 +18,9 @@ from spokes.queue.dead_letters import DeadLetters
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
-from spokes.simulator.config import Latency, PortalConfig, SimulatorConfig
-from tests.support.deployment import ROOT, TOKEN
+from spokes.simulator.config import Latency
+from tests.support.deployment import ROOT
 from tests.support.events import event, recorded
-
-
-@pytest.fixture
-async def hubspot() -> AsyncIterator[Simulator]:
-    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
-        yield simulator
 
 
 class Workers:

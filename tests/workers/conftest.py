@@ -8,15 +8,7 @@ from redis.asyncio import Redis
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM
 from spokes.simulator.app import Simulator
-from spokes.simulator.config import PortalConfig, SimulatorConfig
-from tests.support.deployment import TOKEN
 from tests.workers.harness import Harness
-
-
-@pytest.fixture
-async def hubspot() -> AsyncIterator[Simulator]:
-    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
-        yield simulator
 
 
 @pytest.fixture

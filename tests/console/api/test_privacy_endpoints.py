@@ -19,21 +19,13 @@ from spokes.crm.services import CRM
 from spokes.privacy.erasure import Erasures
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
-from spokes.simulator.config import PortalConfig, SimulatorConfig
 from spokes.simulator.portal import TokenState
 from tests.support.console_visitor import KEY, console, store
-from tests.support.deployment import TOKEN
 from tests.support.events import recorded
 
 PORTAL = 50112233
 EMAIL = "ada@example.com"
 WHY = {"reason": "she wrote to us on Monday"}
-
-
-@pytest.fixture
-async def hubspot() -> AsyncIterator[Simulator]:
-    async with Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))) as simulator:
-        yield simulator
 
 
 @pytest.fixture
