@@ -23,7 +23,8 @@ class DeliveryRun:
     """Accounts for every event of a delivery exactly once, then closes the delivery.
 
     The delivery is closed in the same event-loop iteration as its last step, so both share one settle.lua call, which
-    then writes no settled marks. Closing it later would cost every delivery one more call and a set in Redis.
+    then does not store the keys of settled events. Closing it later would cost each delivery one more call and a set
+    in Redis.
 
     Raises:
         UnreadableDelivery: an entry is not an event.

@@ -71,9 +71,7 @@ class LaneManager:
         waiting = [item for item in items if item.awaits_lane]
         for item in waiting:
             item.awaits_lane = False
-            self._waiting.pop(
-                _lane_key_of(item), None
-            )  # others that wait for the lane add themselves with their next try
+            self._waiting.pop(_lane_key_of(item), None)  # other items are added again by their next `acquire`
         return waiting
 
     async def _commit(self, requests: list[tuple[OwningRun, list[WorkItem]]]) -> list[list[WorkItem]]:

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 _SCRIPT: Final = (Path(__file__).parent / "settle.lua").read_text()
 _MAX_STEPS: Final = 500  # bounds how long one transaction holds Redis
 _UNSUCCESSFUL_OUTCOMES: Final = frozenset({Outcome.RETRIED, Outcome.PARKED, Outcome.DEAD})
-_OUTCOME_COUNTERS: Final[
-    dict[tuple[str, Outcome], Counter]
-] = {}  # finding a counter by its labels costs more than incrementing it
+# By handler and outcome: finding a counter by its labels costs more than incrementing it.
+_OUTCOME_COUNTERS: Final[dict[tuple[str, Outcome], Counter]] = {}
 
 
 class SettlementStep(NamedTuple):
