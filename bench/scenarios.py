@@ -72,7 +72,7 @@ class BurstResult(NamedTuple):
 async def shuffled_changes(
     redis: Redis, url: str, data: str, *, changes: int, objects: int, kill_every_s: float, seed: int = 7
 ) -> ScenarioResult:
-    """Queue shuffled changes, process them with two workers of which one is killed regularly, and compare the state."""
+    """Queue shuffled changes, process them with two workers, kill one regularly, and compare the state."""
     rng = random.Random(seed)
     order = list(range(changes))
     rng.shuffle(order)

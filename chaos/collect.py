@@ -26,11 +26,8 @@ from spokes.simulator.demo.comparison import (
 from spokes.simulator.errors import JsonObject
 from spokes.simulator.webhooks.delivery_log import DeliveryState
 
-_LEFTOVER_PATTERNS: Final = (
-    "arq:job:*",
-    "arq:retry:*",
-    "spokes:*:settled:*",
-)  # leases expire a little later
+# Keys of jobs; leases are not among them, because they expire a little later.
+_LEFTOVER_PATTERNS: Final = ("arq:job:*", "arq:retry:*", "spokes:*:settled:*")
 _ERROR_MARKERS: Final = (
     b"Traceback",
     b"uncaught",

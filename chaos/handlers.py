@@ -10,7 +10,7 @@ _ROUTER = Router()
 
 @_ROUTER.register("contact.propertyChange", property="city")
 @uses(may=("notes.create",), each_event=True)
-async def tell(event: Event, tools: Tools) -> None:
+async def create_note(event: Event, tools: Tools) -> None:
     """Create a note for each change, without `once`: at least one, and another after a crash."""
     await tools.crm.notes.create({"hs_note_body": event.property_value}, to={"contact": (event.object_id,)})
 

@@ -17,12 +17,8 @@ from spokes.simulator.webhooks.signing import SIGNING_VARIANTS
 _TICK_S: Final = 0.05
 _IMPORT_SHARE: Final = 0.01  # share of ticks with an import
 _IMPORT_SIZE: Final = 150  # contacts
-_FORGED_VARIANTS: Final = (
-    "forged",
-    "tampered",
-    "unsigned",
-    "wrong_uri",
-)  # without stale timestamps: they can be valid while clocks jump
+# Without stale timestamps: they can be valid while clocks jump.
+_FORGED_VARIANTS: Final = ("forged", "tampered", "unsigned", "wrong_uri")
 FIRST_FORGED: Final = 9_000_000_000  # ids of events that HubSpot never sent
 
 
@@ -73,7 +69,7 @@ class EditLoad:
         ]
 
     def _import(self) -> None:
-        """Enter many contacts that are delivered in as few requests as can be."""
+        """Create many contacts, whose events are delivered in as few requests as possible."""
         self.sim.sender.hold()
         for _ in range(_IMPORT_SIZE):
             self.people.new_contact()
@@ -85,7 +81,7 @@ class EditLoad:
             self.people.new_phone(contact)
 
     def _new_city(self) -> None:
-        """Change a city, to one that nobody else has: so the note about it tells which change it is about."""
+        """Change a city to a unique value, so that a note identifies the change that caused it."""
         if contact := self._random_contact(self.people.phones):
             self.sim.crm.update(contact, {"city": f"City {self.edits}"}, USER)
 

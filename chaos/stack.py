@@ -29,11 +29,11 @@ PUBLIC_URL: Final = "https://hooks.example.com"
 _DISK_FULL_MESSAGE: Final = b"Can't recover from AOF write error"
 _START_TIMEOUT_S: Final = 40.0
 _EXCLUSIVE_TIMEOUT_S: Final = 8.0  # for a process that another disruption uses
-_SIGNALS_READY_S: Final = 60.0  # by then a process has its signal handlers, even on a slow machine
+_SIGNALS_READY_S: Final = 60.0  # until a process has its signal handlers, even on a slow machine
 
 
 class ProcessBusy(Exception):
-    """Another disruption uses a process for so long that this one is skipped."""
+    """Another disruption uses a process, so this one is skipped."""
 
 
 class Stack:

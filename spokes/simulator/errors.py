@@ -85,7 +85,7 @@ def not_authenticated(*, expired: bool = False) -> HubSpotError:
 
 
 def missing_scopes(scopes: Sequence[str]) -> HubSpotError:
-    """403 with the scopes of which the token needs one."""
+    """403 with the scopes; the token needs one of them."""
     return HubSpotError(
         HTTPStatus.FORBIDDEN,
         "MISSING_SCOPES",

@@ -30,7 +30,7 @@ def subscribe(sim: Simulator, *types: str, object_type: str | None = None) -> No
 
 
 def submitted(sim: Simulator) -> list[dict[str, Any]]:
-    """Return the elements submitted so far; without a target nothing is sent."""
+    """Return the elements submitted until now; without a target nothing is sent."""
     return [event.element for event in sim.deliveries.events if isinstance(event.element, dict)]
 
 

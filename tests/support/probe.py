@@ -1,4 +1,4 @@
-"""A caller and a target of the plainest kind, to try a simulator with. Rule: they keep what they saw, unjudged."""
+"""A caller of the CRM API and a target for deliveries, for tests of the simulator. They record, and assert nothing."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from spokes.simulator.config import PortalConfig
 
 
 class Reply(NamedTuple):
-    """What a call was answered. `json` is None where the body is empty or no JSON."""
+    """The response to a call. `json` is None if the body is empty or not JSON."""
 
     status: int
-    json: Any  # a test knows which answer it asked for
+    json: Any  # a test knows the shape of the response
     headers: CIMultiDictProxy[str]
     body: bytes
 
@@ -39,7 +39,7 @@ class Caller:
             await self._session.close()
 
     async def __call__(self, method: str, path: str, body: object = None, /, **query: str) -> Reply:
-        """One call; `body` goes as JSON, bytes as they are."""
+        """Make a call; `body` is sent as JSON, bytes unchanged."""
         if self._session is None:
             raise RuntimeError("use it as a context")
         data = body if isinstance(body, bytes) or body is None else orjson.dumps(body)
@@ -50,12 +50,12 @@ class Caller:
 
 @dataclass(slots=True)
 class ReceivedRequest:
-    """One request that reached the target."""
+    """One request that the target received."""
 
     path: str
     headers: CIMultiDict[str]
     body: bytes
-    open_requests: int  # requests being answered at the same time, this one among them
+    open_requests: int  # requests open at the same time, this one included
 
     @property
     def events(self) -> list[Any]:
@@ -66,7 +66,7 @@ class ReceivedRequest:
 
 @dataclass(slots=True)
 class TargetProbe:
-    """Listens on `url`, keeps every request, and answers what `answer` says (a status; it may wait)."""
+    """Listens on `url`, records every request, and responds with the status that `answer` returns, by default 202."""
 
     answer: Callable[[ReceivedRequest], Awaitable[int]] | None = None
     requests: list[ReceivedRequest] = field(default_factory=list)

@@ -27,7 +27,7 @@ def requested_limit(request: web.Request) -> int:
 
 
 def check_fields(of: type[Limits | Fault | Subscription], body: JsonObject) -> JsonObject:
-    """Return the members of `body`, all of which must be fields of `of`.
+    """Return the members of `body` after checking that all are fields of `of`.
 
     Raises:
         KeyError: with the first name that is not a field.

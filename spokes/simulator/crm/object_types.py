@@ -119,7 +119,7 @@ class ObjectTypes:
 
 
 def required_scopes(type_: ObjectType, *, write: bool) -> tuple[str, ...]:
-    """Return the scopes of which a call on `type_` needs one."""
+    """Return the scopes for a call on `type_`; the token needs one of them."""
     area = _SCOPE_AREA.get(type_.type_id)
     if area is not None and not area.startswith("crm."):
         return (area,)
