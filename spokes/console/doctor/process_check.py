@@ -12,7 +12,6 @@ from redis.exceptions import RedisError
 from spokes.console.doctor.findings import Finding, ok, warning
 from spokes.console.queries.alerts import ActiveAlert, active_alerts
 from spokes.core.redis import keys
-from spokes.core.redis.keys import ALERT_OUTBOX, LIVE_PROCESSES
 from spokes.core.settings import Settings
 from spokes.core.telemetry.metric_totals import PROCESS_TTL_S
 from spokes.core.telemetry.secret_ages import alert_for_age, secret_ages
@@ -118,9 +117,9 @@ def assess_persistence(settings: Settings) -> Iterator[Finding]:
 
 async def _read_state(redis: Redis) -> ProcessState:
     now_s = time.time()
-    live = await redis.zrangebyscore(LIVE_PROCESSES, now_s - PROCESS_TTL_S, "+inf")
+    live = await redis.zrangebyscore(keys.LIVE_PROCESSES, now_s - PROCESS_TTL_S, "+inf")
     pauses: dict[bytes, bytes] = await redis.hgetall(keys.PAUSED_PORTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
-    oldest: bytes | None = await redis.lindex(ALERT_OUTBOX, 0)  # type: ignore[misc]  # as above
+    oldest: bytes | None = await redis.lindex(keys.ALERT_OUTBOX, 0)  # type: ignore[misc]  # as above
     unreadable_jobs = int(await redis.llen(keys.UNREADABLE_JOBS))  # type: ignore[misc]  # as above
     message: dict[str, Any] = orjson.loads(oldest) if oldest else {}
     return ProcessState(
