@@ -1,4 +1,4 @@
-"""Values and secrets planted wherever one can come in, and looked for wherever one could come out."""
+"""Plant values and secrets in every input of a deployment, and search all of its outputs for them."""
 
 import asyncio
 import gzip
@@ -26,41 +26,47 @@ from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, bat
 MAIL, PHONE = "canary.mail@example.com", "+14155550199"
 TOKEN, SECRET, AUDIT_KEY = "canarytoken-7f3a9c", "canarysecret-1b2c3d4e", "canaryauditkey-5d6e"
 PLANTED = re.compile(rb"canary|4155550199", re.IGNORECASE)
-VALUES_BELONG = ("arq:job:", ":dead:", "spokes:unreadable")  # what waits, what died, and what nobody can read
+KEYS_WITH_VALUES = ("arq:job:", ":dead:", "spokes:unreadable")  # queued jobs, dead letters, unreadable jobs
 
-pytestmark = pytest.mark.timeout(150)  # it waits for whole processes
+pytestmark = pytest.mark.timeout(150)  # starts several processes
 
 
-def refuses(asked: RecordedRequest) -> web.Response:
-    """A HubSpot that repeats what it was given in every answer, as its validation errors do."""
-    if asked.path.endswith("/batch/read"):
-        return batch_response(asked, email=MAIL, firstname="Canaryname", phone=PHONE)
-    if asked.method == "GET" or "access-token" in asked.path:
+def refuse_with_echo(request: RecordedRequest) -> web.Response:
+    """Respond like a HubSpot that repeats values in every response, as its validation errors do."""
+    if request.path.endswith("/batch/read"):
+        return batch_response(request, email=MAIL, firstname="Canaryname", phone=PHONE)
+    if request.method == "GET" or "access-token" in request.path:
         return json_response({"hubId": 50112233, "portalId": 50112233, "scopes": [], "user": MAIL}, X_Canary="canary")
-    told = f"Property values were not valid: {MAIL}, Canaryname"
+    message = f"Property values were not valid: {MAIL}, Canaryname"
     return json_response(
-        {"status": "error", "message": told, "category": "VALIDATION_ERROR", "correlationId": "11-22", "context": told},
+        {
+            "status": "error",
+            "message": message,
+            "category": "VALIDATION_ERROR",
+            "correlationId": "11-22",
+            "context": message,
+        },
         400,
         X_Echo="canaryheader",
     )
 
 
 @dataclass
-class Run:
-    """What came out of one run, by place."""
+class Outputs:
+    """The outputs of one run, by name."""
 
-    places: dict[str, bytes] = field(default_factory=dict)
+    by_name: dict[str, bytes] = field(default_factory=dict)
 
-    def found(self) -> dict[str, bytes]:
-        """The places where something planted stands, each with its surroundings."""
+    def leaks(self) -> dict[str, bytes]:
+        """Return the outputs that contain something planted, each cut to the text around it."""
         return {
-            place: data[max(0, match.start() - 80) : match.end() + 40]
-            for place, data in self.places.items()
+            name: data[max(0, match.start() - 80) : match.end() + 40]
+            for name, data in self.by_name.items()
             if (match := PLANTED.search(data))
         }
 
 
-class _Ingest(BaseHTTPRequestHandler):
+class _SentryEndpoint(BaseHTTPRequestHandler):
     received: list[bytes]
 
     def do_POST(self) -> None:
@@ -76,9 +82,9 @@ class _Ingest(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def sentry() -> Iterator[tuple[str, list[bytes]]]:
-    """A local endpoint that plays Sentry: its address, and what it got."""
+    """A local endpoint in Sentry's place: its address, and the requests it receives."""
     received: list[bytes] = []
-    server = HTTPServer(("127.0.0.1", 0), type("Ingest", (_Ingest,), {"received": received}))
+    server = HTTPServer(("127.0.0.1", 0), type("Ingest", (_SentryEndpoint,), {"received": received}))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://key@127.0.0.1:{server.server_port}/1", received
@@ -88,8 +94,8 @@ def sentry() -> Iterator[tuple[str, list[bytes]]]:
 
 
 @pytest.fixture(scope="module")
-def run(valkey_url: str, tmp_path_factory: pytest.TempPathFactory, sentry: tuple[str, list[bytes]]) -> Run:
-    """Web and worker at work on planted values, until all is done and both have ended."""
+def outputs(valkey_url: str, tmp_path_factory: pytest.TempPathFactory, sentry: tuple[str, list[bytes]]) -> Outputs:
+    """Run web process and worker on planted values until everything is processed; collect all outputs."""
     dsn, envelopes = sentry
     data = tmp_path_factory.mktemp("data")
     environ = {
@@ -110,50 +116,52 @@ def run(valkey_url: str, tmp_path_factory: pytest.TempPathFactory, sentry: tuple
         "HOST": "127.0.0.1",
         "PORT": "0",
     }
-    return asyncio.run(_run(environ, valkey_url, data, envelopes, sign_headers))
+    return asyncio.run(_collect_outputs(environ, valkey_url, data, envelopes, sign_headers))
 
 
-async def _run(environ: dict[str, str], valkey_url: str, data: Path, envelopes: list[bytes], sign: Sign) -> Run:
-    result = Run()
-    async with Redis.from_url(valkey_url) as redis, ScriptedHubSpot(refuses) as hubspot:
+async def _collect_outputs(
+    environ: dict[str, str], valkey_url: str, data: Path, envelopes: list[bytes], sign: Sign
+) -> Outputs:
+    outputs = Outputs()
+    async with Redis.from_url(valkey_url) as redis, ScriptedHubSpot(refuse_with_echo) as hubspot:
         await redis.flushall()
         await redis.xadd(AUDIT_STREAM, {b"r": f"not a record of {MAIL}".encode()})
         await redis.set(f"{JOB_KEY_PREFIX}strange", f"not a job of {MAIL}")
         await redis.zadd(JOB_QUEUE, {"strange": 1})
         environ = {**environ, "HUBSPOT_API_URL": hubspot.url, "PORT": str(_free_port())}
-        result.places["log of migrate"] = await _said(environ, "migrate")
-        await _work(environ, redis, sign, result)
+        outputs.by_name["log of migrate"] = await _output_of(environ, "migrate")
+        await _process_deliveries(environ, redis, sign, outputs)
         for form in ("jsonl", "csv"):
-            result.places[f"export as {form}"] = await _said(environ, "audit", "export", "--format", form)
-        result.places["verify"] = await _said(environ, "audit", "verify", "--json")
-        result.places |= {f"file {file.name}": file.read_bytes() for file in [*data.iterdir()]}  # noqa: ASYNC240 - nobody else is waiting
-        result.places["Sentry"] = b"\n".join(envelopes)
-        result.places |= await _redis_dump(redis)
-    return result
+            outputs.by_name[f"export as {form}"] = await _output_of(environ, "audit", "export", "--format", form)
+        outputs.by_name["verify"] = await _output_of(environ, "audit", "verify", "--json")
+        outputs.by_name |= {f"file {file.name}": file.read_bytes() for file in [*data.iterdir()]}  # noqa: ASYNC240 - no other task runs
+        outputs.by_name["Sentry"] = b"\n".join(envelopes)
+        outputs.by_name |= await _redis_dump(redis)
+    return outputs
 
 
-async def _work(environ: dict[str, str], redis: Redis, sign: Sign, result: Run) -> None:
-    """Run web and worker until all is done; take their logs, and the page of metrics."""
+async def _process_deliveries(environ: dict[str, str], redis: Redis, sign: Sign, outputs: Outputs) -> None:
+    """Run web process and worker until everything is processed; collect their logs and the metrics page."""
     processes = [await _spawn(environ, "ingest"), await _spawn(environ, "workers")]
     logs = [asyncio.create_task(process.communicate()) for process in processes]
     base = f"http://127.0.0.1:{environ['PORT']}"
     try:
         async with aiohttp.ClientSession() as session:
-            await _until(lambda: _ready(session, base))
-            await _knock(session, base, sign)
-            await _until(lambda: _idle(redis))
+            await _wait_until(lambda: _is_ready(session, base))
+            await _send_deliveries(session, base, sign)
+            await _wait_until(lambda: _is_idle(redis))
             async with session.get(f"{base}/metrics") as page:
-                result.places["/metrics"] = await page.read()
+                outputs.by_name["/metrics"] = await page.read()
     finally:
         for process in processes:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
-        said = [b"".join(await log) for log in logs]
-    result.places["log of web"], result.places["log of worker"] = said
+        web_log, worker_log = [b"".join(await log) for log in logs]
+    outputs.by_name |= {"log of web": web_log, "log of worker": worker_log}
 
 
-async def _knock(session: aiohttp.ClientSession, base: str, sign: Sign) -> None:
-    """Deliveries that are good, forged, unreadable, and half readable, with something planted in every part."""
+async def _send_deliveries(session: aiohttp.ClientSession, base: str, sign: Sign) -> None:
+    """Send valid, forged, unreadable and partly readable deliveries, with something planted in every part."""
     odd = {
         "X-Canary": "canaryheader", "User-Agent": "HubSpot canaryagent", "Cookie": "s=canarycookie",
         "Authorization": "Bearer canarybearer", "X-Request-Id": "canaryrequest",
@@ -165,17 +173,19 @@ async def _knock(session: aiohttp.ClientSession, base: str, sign: Sign) -> None:
             [("firstname", "Canaryname"), ("email", MAIL), ("lastname", "Canarylast"), ("city", "Canarycity")]
         )
     ]
-    good = batch(*people, event(9, canaryfield="canaryextra"), {"portalId": "canaryportal"}, "canarytext")
+    valid = batch(*people, event(9, canaryfield="canaryextra"), {"portalId": "canaryportal"}, "canarytext")
     forged = batch(event(10, objectId=5, sourceId="canaryforged"))
     broken = b'[{"email": "canary.broken@example.com"'
     headers = [
-        {**sign(good, uri=uri, secret=SECRET), **odd},
+        {**sign(valid, uri=uri, secret=SECRET), **odd},
         {**sign(forged, uri=uri, secret="canaryguess-12345"), **odd, "X-HubSpot-Signature-v3": "canarysignature"},
         {**sign(broken, uri=uri, secret=SECRET), **odd},
     ]
-    for body, given in zip((good, forged, broken), headers, strict=True):
-        async with session.post(f"{base}/webhooks/hubspot?who=canaryquery", data=body, headers=given) as answer:
-            await answer.read()
+    for body, request_headers in zip((valid, forged, broken), headers, strict=True):
+        async with session.post(
+            f"{base}/webhooks/hubspot?who=canaryquery", data=body, headers=request_headers
+        ) as response:
+            await response.read()
 
 
 async def _spawn(environ: dict[str, str], module: str, *arguments: str) -> asyncio.subprocess.Process:
@@ -184,73 +194,78 @@ async def _spawn(environ: dict[str, str], module: str, *arguments: str) -> async
     return await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environ, stdout=pipe, stderr=pipe)
 
 
-async def _said(environ: dict[str, str], *arguments: str) -> bytes:
-    """What a command of the console prints."""
+async def _output_of(environ: dict[str, str], *arguments: str) -> bytes:
+    """Return what a command prints."""
     return b"".join(await (await _spawn(environ, "spokes", *arguments)).communicate())
 
 
-async def _until(condition: Callable[[], Awaitable[bool]], seconds: float = 45.0) -> None:
+async def _wait_until(condition: Callable[[], Awaitable[bool]], seconds: float = 45.0) -> None:
     deadline = time.monotonic() + seconds
     while not await condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)
 
 
-async def _ready(session: aiohttp.ClientSession, base: str) -> bool:
+async def _is_ready(session: aiohttp.ClientSession, base: str) -> bool:
     try:
-        async with session.get(f"{base}/readyz") as answer:
-            return answer.status == 200
+        async with session.get(f"{base}/readyz") as response:
+            return response.status == 200
     except aiohttp.ClientError:
         return False
 
 
-async def _idle(redis: Redis) -> bool:
-    """Three events have died, nothing waits, the audit is in its store, and all alerts are sent."""
+async def _is_idle(redis: Redis) -> bool:
+    """Return whether three events are dead, the queue is empty, the audit is archived and all alerts are sent."""
     dead = await redis.zcard("spokes:50112233:dead")
-    waits = await redis.zcard(JOB_QUEUE) + await redis.xlen(AUDIT_STREAM) + await redis.llen(ALERT_OUTBOX)
-    return dead == 3 and not waits
+    remaining = await redis.zcard(JOB_QUEUE) + await redis.xlen(AUDIT_STREAM) + await redis.llen(ALERT_OUTBOX)
+    return dead == 3 and not remaining
 
 
 async def _redis_dump(redis: Redis) -> dict[str, bytes]:
-    """Every key that should hold no value, raw, by name."""
-    places = {}
+    """Return every key that should hold no property value, with its content."""
+    dump = {}
     async for name in redis.scan_iter(count=1000):
-        if not any(word in name.decode() for word in VALUES_BELONG):
+        if not any(part in name.decode() for part in KEYS_WITH_VALUES):
             read = {b"string": redis.get, b"hash": redis.hgetall, b"set": redis.smembers, b"stream": redis.xrange}
             kind = await redis.type(name)
             ranges = {b"zset": redis.zrange, b"list": redis.lrange}
             value = await (ranges[kind](name, 0, -1) if kind in ranges else read[kind](name))
-            places[f"Redis: {name.decode()}"] = name + b" " + repr(value).encode()
-    return places
+            dump[f"Redis: {name.decode()}"] = name + b" " + repr(value).encode()
+    return dump
 
 
 def _free_port() -> int:
-    import socket  # noqa: PLC0415 - for this alone
+    import socket  # noqa: PLC0415 - the only use
 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def test_nothing_planted_comes_out_anywhere(run: Run) -> None:
-    assert run.found() == {}
+def test_no_output_contains_anything_planted(outputs: Outputs) -> None:
+    assert outputs.leaks() == {}
 
 
-def test_everything_planted_went_the_whole_way(run: Run) -> None:
-    """The run that is searched is one in which events were worked off, refused, retried and died."""
-    exported = run.places["export as jsonl"]
-    words = [b'"outcome":"processed"', b'"outcome":"dead"', b'"outcome":"retried"', b'"outcome":"quarantined"']
-    words += [b'"action":"crm.write"', b'"action":"stream.unreadable"', b"handler_error:ValueError", b"invalid_request"]
-    assert [word for word in words if word not in exported] == []
-    assert b"ValueError" in run.places["Sentry"]
-    groups = set(re.findall(rb'"fingerprint":(\["talkative[^]]*\])', run.places["Sentry"]))
+def test_planted_events_took_every_path(outputs: Outputs) -> None:
+    """The searched run contains events that were processed, refused, retried and dead."""
+    exported = outputs.by_name["export as jsonl"]
+    expected = [b'"outcome":"processed"', b'"outcome":"dead"', b'"outcome":"retried"', b'"outcome":"quarantined"']
+    expected += [
+        b'"action":"crm.write"',
+        b'"action":"stream.unreadable"',
+        b"handler_error:ValueError",
+        b"invalid_request",
+    ]
+    assert [text for text in expected if text not in exported] == []
+    assert b"ValueError" in outputs.by_name["Sentry"]
+    groups = set(re.findall(rb'"fingerprint":(\["talkative[^]]*\])', outputs.by_name["Sentry"]))
     assert groups == {
         b'["talkative.raises","ValueError"]',
         b'["talkative.refused_by_hubspot","InvalidRequest"]',
         b'["talkative.retried","ConnectionError"]',
     }
-    assert b'"alert":"unreadable_delivery"' in run.places["Sentry"]  # the webhook's messages come to the same place
-    assert [word in run.places["log of worker"] for word in (b"LookupError", b"python_warning")] == [True, True]
-    assert b'"event":"event","process":"worker","level":"debug"' in run.places["log of worker"]
-    assert b'"intact":true' in run.places["verify"]
-    assert b"signature_malformed" in run.places["log of web"]
+    assert b'"alert":"unreadable_delivery"' in outputs.by_name["Sentry"]  # alert webhooks are sent to the same endpoint
+    assert [text in outputs.by_name["log of worker"] for text in (b"LookupError", b"python_warning")] == [True, True]
+    assert b'"event":"event","process":"worker","level":"debug"' in outputs.by_name["log of worker"]
+    assert b'"intact":true' in outputs.by_name["verify"]
+    assert b"signature_malformed" in outputs.by_name["log of web"]
