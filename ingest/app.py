@@ -31,6 +31,7 @@ from ingest.server.views import (
     receive,
 )
 from spokes.core.masking import derive_key
+from spokes.core.master_key import load_master_key
 from spokes.core.redis.connections import redis_client
 from spokes.core.redis.durability import durability_risks
 from spokes.core.settings import RECEIVER_PATH, Settings
@@ -85,9 +86,9 @@ async def _services_context(allow_list: AllowList, app: web.Application) -> Asyn
         timeout_s=settings.redis_timeout_s,
     )
     limit = FailureLimit(settings.failed_signature_limit)
-    refusal_log = RefusalLog(redis, limit, derive_key(settings.master_key(), "addresses"))
+    refusal_log = RefusalLog(redis, limit, derive_key(load_master_key(settings), "addresses"))
     backpressure = app[BACKPRESSURE] = Backpressure(redis, settings)
-    keys = EventKeys(derive_key(settings.master_key(), "event keys"))
+    keys = EventKeys(derive_key(load_master_key(settings), "event keys"))
     app[RECEIVER] = Receiver(settings, allow_list, keys, backpressure=backpressure, admission=admission)
     wrapper = app[REQUEST_WRAPPER] = RequestWrapper(refusal_log, trusted_proxies=settings.trusted_proxies)
     totals = MetricTotals(redis, "web")

@@ -25,6 +25,7 @@ from spokes.audit.sql.engine import open_engine, write_connection
 from spokes.audit.stream import ENTRY_FIELD
 from spokes.core.clock import wait_for_stop
 from spokes.core.errors import AuditUnavailable, UnreadableDelivery
+from spokes.core.master_key import load_master_key
 from spokes.core.redis.keys import ARCHIVER_LEADER, AUDIT_STREAM
 from spokes.core.redis.leader_lock import LeaderLock
 from spokes.core.settings import Settings
@@ -45,7 +46,7 @@ class Archiver:
     """Moves records from the Redis stream to the store; every worker process runs one, and the leader works.
 
     Args:
-        master_key: `Settings.master_key()`; the keys for signatures and for object hashes derive from it.
+        master_key: `load_master_key`; the keys for signatures and for object hashes derive from it.
         batch_size: records in one transaction; up to eight times as many while the backlog is larger than that.
         checkpoint_every: records between two checkpoints.
         idle_s: seconds between two reads of an empty stream; records accumulate for as long.
@@ -71,7 +72,7 @@ class Archiver:
     def open(cls, settings: Settings, redis: Redis) -> Self:
         """Build an archiver with an engine of its own, which `close` disposes."""
         engine = open_engine(settings.database_address)
-        return cls(redis, engine, settings.master_key(), checkpoint_every=settings.checkpoint_every)
+        return cls(redis, engine, load_master_key(settings), checkpoint_every=settings.checkpoint_every)
 
     async def close(self) -> None:
         """Close the connections to the store."""

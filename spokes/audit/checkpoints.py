@@ -78,7 +78,7 @@ class Checkpoint:
 
 
 def signing_key(master_key: str) -> bytes:
-    """Return the key of the signatures, from `Settings.master_key()`."""
+    """Return the key of the signatures, from `load_master_key`."""
     return derive_key(master_key, "audit checkpoints")
 
 

@@ -9,7 +9,7 @@ from spokes.core.masking import derive_key, keyed_hash
 
 
 def object_hash_key(master_key: str) -> bytes:
-    """Return the key of these hashes, from `Settings.master_key()`."""
+    """Return the key of these hashes, from `load_master_key`."""
     return derive_key(master_key, "audit objects")
 
 

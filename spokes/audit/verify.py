@@ -141,7 +141,7 @@ async def verify(
 
     Args:
         progress: called after each page.
-        master_key: `Settings.master_key()`; without it, signatures and object hashes are not checked.
+        master_key: `load_master_key`; without it, signatures and object hashes are not checked.
         checkpoints: signed positions that were kept outside the database.
 
     Raises:

@@ -7,7 +7,6 @@ What is said of a setting that is missing or wrong. Rule: one sentence each, wha
 
 import hashlib
 import os
-import secrets as random_secrets
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -365,24 +364,6 @@ class Settings(BaseSettings):
         if url.startswith("sqlite://"):
             return "sqlite+aiosqlite://" + url.removeprefix("sqlite://")
         return url
-
-    def master_key(self) -> str:
-        """AUDIT_KEY, or a key generated once and stored in DATA_DIR/audit.key, readable by its owner only."""
-        if key := self.audit_key.get_secret_value():
-            return key
-        path = self.data_dir / "audit.key"
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        # Written aside and linked into place: of two processes that start at once, both must read the same key.
-        draft = path.with_suffix(f".{os.getpid()}.{random_secrets.token_hex(4)}")
-        draft.touch(mode=0o600)
-        draft.write_text(random_secrets.token_hex(32))
-        try:
-            os.link(draft, path)
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
-        return path.read_text()
 
 
 def _is_set(value: object) -> bool:

@@ -12,6 +12,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from spokes.core.errors import SecretUnreadable
 from spokes.core.masking import derive_key
+from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 
 _PURPOSE: Final = "sealed secrets"
@@ -33,7 +34,7 @@ class Vault:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """Return a vault with the keys in SECRETS_KEY, or with the master key if SECRETS_KEY is not set."""
-        return cls(settings.vault_keys or (settings.master_key(),))
+        return cls(settings.vault_keys or (load_master_key(settings),))
 
     def seal(self, text: str) -> bytes:
         """Return `text` encrypted with the newest key; two results are never equal."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from redis.asyncio import Redis
 
 from spokes.core.masking import derive_key
+from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.crm.access import Grants, HandlerAccess, HandlerContext, WriteRecord
 from spokes.crm.associations import Associations
@@ -139,7 +140,7 @@ class CRM:
             call_timeout_s=settings.hubspot_timeout_s + _LEASE_GRACE_S,
             concurrency=_MAX_CONCURRENT_CALLS,
         )
-        own_writes = OwnWriteLedger(redis, derive_key(settings.master_key(), "echoes"))
+        own_writes = OwnWriteLedger(redis, derive_key(load_master_key(settings), "echoes"))
         blocked_domains = frozenset(domain.lower() for domain in settings.blocked_email_domains)
         rules = ValidationRules(blocked_domains, settings.default_region)
         return cls(client, budget, Paths(settings.hubspot_api_version), own_writes, rules)

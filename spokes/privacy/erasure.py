@@ -17,6 +17,7 @@ from spokes.audit.object_hashes import object_hash, object_hash_key
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append_now
 from spokes.core.errors import ErasureIncomplete, SpokesError
+from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.crm.access import WriteRecord
 from spokes.privacy.persons import CONTACT, Person, Persons
@@ -68,7 +69,7 @@ class Erasures:
 
     async def create_request(self, person: Person, law: Law) -> ErasureRequest:
         """Store a request to erase the contact, and record it in the audit."""
-        key = object_hash_key(self._settings.master_key())
+        key = object_hash_key(load_master_key(self._settings))
         ids = (person.id, *sorted(person.subject.ids - {person.id}))
         request = ErasureRequest(
             portal_id=person.portal_id,
@@ -138,7 +139,7 @@ class Erasures:
         """Delete the ids from the archive: the archiver does it when it archives the records of the erasure."""
         count = len([row async for row in self._persons.audit_rows(subject)])
         await Archiver(
-            self._redis, self._engine, self._settings.master_key(), checkpoint_every=self._settings.checkpoint_every
+            self._redis, self._engine, load_master_key(self._settings), checkpoint_every=self._settings.checkpoint_every
         ).drain()
         if self._engine.dialect.name == "sqlite":  # its write-ahead log still contains the overwritten ids
             async with self._engine.connect() as connection:

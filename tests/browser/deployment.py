@@ -21,6 +21,7 @@ from spokes.audit.sql.engine import open_engine
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import Sessions
 from spokes.core.masking import derive_key
+from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from tests.browser.demo_day import fill
 from tests.support.deployment import ROOT
@@ -91,7 +92,7 @@ def deployment(folder: Path, *, hostile: bool = False, given: Mapping[str, str] 
 async def _fill(settings: Settings, hostile: bool) -> None:
     engine = open_engine(settings.database_address)
     async with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
-        await fill(redis, engine, settings.master_key(), hostile=hostile)
+        await fill(redis, engine, load_master_key(settings), hostile=hostile)
     await engine.dispose()
 
 

@@ -1,6 +1,5 @@
 """spokes.core.settings: parsing of the environment, and the sentence for each problem."""
 
-import stat
 from pathlib import Path
 from typing import get_args
 
@@ -100,13 +99,6 @@ def test_secrets_are_not_in_the_repr_of_settings() -> None:
         {"HUBSPOT_CLIENT_SECRET": "very-secret", "REDIS_URL": "redis://:pass@h", "AUDIT_KEY": "kkkk"}
     )
     assert not any(secret in repr(settings) for secret in ("very-secret", "pass", "kkkk"))
-
-
-def test_master_key_is_made_once_and_private(tmp_path: Path) -> None:
-    environ = {"DATA_DIR": str(tmp_path / "data")}
-    first, second = Settings.from_env(environ).master_key(), Settings.from_env(environ).master_key()
-    assert first == second
-    assert stat.S_IMODE((tmp_path / "data" / "audit.key").stat().st_mode) == 0o600
 
 
 OIDC = {"OIDC_ISSUER": "https://login.example.com/", "OIDC_ROLES": "ops team=operator, ada@example.com = admin"}

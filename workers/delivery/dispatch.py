@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from spokes.core.errors import ObjectNotFound
 from spokes.core.events import Event
 from spokes.core.masking import derive_key
+from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import report_error
 from spokes.privacy.redis_purge import purge_object
@@ -96,7 +97,7 @@ class Dispatcher:
         self._pauses = pauses
         self._merge_map = merge_map
         self._metrics = metrics
-        self._rewrite_loops = RewriteLoopDetector(redis, derive_key(settings.master_key(), "rounds"))
+        self._rewrite_loops = RewriteLoopDetector(redis, derive_key(load_master_key(settings), "rounds"))
         self._rng = random.Random()
         self._timeouts = HandlerTimeouts(settings.handler_timeout_s)
 

@@ -21,6 +21,7 @@ from spokes.audit.sql.engine import open_engine
 from spokes.audit.stream import append_now
 from spokes.core import clock
 from spokes.core.errors import SpokesError
+from spokes.core.master_key import load_master_key
 from spokes.core.redis import keys
 from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.settings import Settings
@@ -163,7 +164,7 @@ async def purge_expired(settings: Settings, redis: Redis, engine: AsyncEngine) -
     """
     now_ms = clock.now_ms()
     created = await partitions.create_missing(engine)
-    records = await purge(engine, settings.master_key(), before_ms=now_ms - settings.audit_days * _DAY_S * 1000)
+    records = await purge(engine, load_master_key(settings), before_ms=now_ms - settings.audit_days * _DAY_S * 1000)
     letters = DeadLetters(redis)
     oldest_ms = now_ms - settings.dead_letter_days * _DAY_S * 1000
     indexed = [await DeadLetterIndex(redis, portal).remove_before(oldest_ms) for portal in await letters.portals()]

@@ -19,6 +19,7 @@ from spokes.console.queries.records import Page, RecordView, search_records
 from spokes.console.queries.timeline import load_timeline
 from spokes.console.web.app_keys import ENGINE, REDIS, SETTINGS
 from spokes.core.errors import AmbiguousReference, HttpProblem
+from spokes.core.master_key import load_master_key
 
 
 async def get_queue(request: web.Request, _: None) -> Queue:
@@ -72,7 +73,7 @@ async def get_timeline(request: web.Request, query: TimelineQuery) -> TimelineVi
         reference = Reference.from_text(query.object)
     except AmbiguousReference as unclear:
         raise HttpProblem(422, "unclear_reference", str(unclear)) from None
-    key = object_hash_key(app[SETTINGS].master_key())
+    key = object_hash_key(load_master_key(app[SETTINGS]))
     timeline = await load_timeline(
         app[REDIS], app[ENGINE], request[ACTOR].portals, reference, hash_key=key, limit=query.limit, after=query.after
     )  # fmt: skip
@@ -89,7 +90,7 @@ async def get_audit_records(request: web.Request, query: AuditQuery) -> Page[Rec
 async def get_chain_verification(request: web.Request, _: None) -> dict[str, object]:
     """Recompute the hash chain and return the result."""
     app = request.app
-    result = await recompute_chain(app[ENGINE], request[ACTOR].portals, master=app[SETTINGS].master_key())
+    result = await recompute_chain(app[ENGINE], request[ACTOR].portals, master=load_master_key(app[SETTINGS]))
     return result.as_dict()
 
 

@@ -30,6 +30,7 @@ from spokes.console.output import (
     progress,
 )
 from spokes.console.record_filters import with_filter_options
+from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 
 app = typer.Typer(
@@ -167,7 +168,7 @@ async def _newest_rows(engine: AsyncEngine, filters: Filters, limit: int) -> lis
 
 
 async def _verify(engine: AsyncEngine, checkpoints: list[Checkpoint]) -> VerificationResult:
-    master_key = Settings.from_env().master_key()
+    master_key = load_master_key(Settings.from_env())
     with progress("Recomputing the chain") as bar:
         return await verify(engine, bar.update, master_key=master_key, checkpoints=checkpoints)
 

@@ -18,6 +18,7 @@ from spokes.console.web.app_keys import ENGINE, SETTINGS
 from spokes.console.web.audit_export import FILTER_NAMES, parse_filters
 from spokes.console.web.rendering import render
 from spokes.core.errors import HttpProblem
+from spokes.core.master_key import load_master_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ async def page(request: web.Request) -> web.Response:
 async def verify(request: web.Request) -> web.Response:
     """Recompute the chain and show the result. A POST, although it changes nothing, because it is expensive."""
     app, portals = request.app, request[ACTOR].portals
-    result = await recompute_chain(app[ENGINE], portals, master=app[SETTINGS].master_key())
+    result = await recompute_chain(app[ENGINE], portals, master=load_master_key(app[SETTINGS]))
     return await _render_page(request, result)
 
 

@@ -18,6 +18,7 @@ from spokes.console.web.rendering import render
 from spokes.console.web.template_filters import date
 from spokes.core.errors import AmbiguousReference
 from spokes.core.events import OBJECT_TYPES
+from spokes.core.master_key import load_master_key
 
 _TYPE_IDS: Final = {name: type_id for type_id, name in OBJECT_TYPES.items()}
 _STYLES: Final = {
@@ -40,7 +41,7 @@ async def page(request: web.Request) -> web.Response:
     except AmbiguousReference:
         return render(request, "object.html", status=422, text=text, fault=_INVALID_REFERENCE, timeline=None)
     app, after = request.app, request.query.get("after") or None
-    key = object_hash_key(app[SETTINGS].master_key())
+    key = object_hash_key(load_master_key(app[SETTINGS]))
     portals = request[ACTOR].portals
     try:
         timeline = await load_timeline(app[REDIS], app[ENGINE], portals, reference, hash_key=key, after=after)

@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 
 from spokes.core import clock
 from spokes.core.masking import derive_key, keyed_hash
+from spokes.core.master_key import load_master_key
 from spokes.core.redis.keys import SECRETS_FIRST_SEEN
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
@@ -35,7 +36,7 @@ def secret_fingerprints(settings: Settings) -> dict[str, str]:
     named = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
     if token := settings.hubspot_access_token.get_secret_value():
         named[token] = "HUBSPOT_ACCESS_TOKEN"
-    key = derive_key(settings.master_key(), "secret fingerprints")
+    key = derive_key(load_master_key(settings), "secret fingerprints")
     return {keyed_hash(key, secret)[:16]: name for secret, name in named.items()}
 
 

@@ -1,0 +1,28 @@
+"""The master key of a deployment: AUDIT_KEY, or a key file in DATA_DIR that is created on first use."""
+
+import os
+import secrets
+
+from spokes.core.settings import Settings
+
+
+def load_master_key(settings: Settings) -> str:
+    """Return AUDIT_KEY, or the key in DATA_DIR/audit.key; generate the file if it is missing.
+
+    The file is readable by its owner only.
+    """
+    if key := settings.audit_key.get_secret_value():
+        return key
+    path = settings.data_dir / "audit.key"
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    # Written to a temporary file and linked into place: two processes that start together must read the same key.
+    draft = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_hex(32))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text()
