@@ -53,6 +53,7 @@ MODULES: Final = {
         (
             "workers/delivery/lanes.py",
             "workers/delivery/acquire_lanes.lua",
+            "workers/delivery/arguments.lua",
             "workers/delivery/surviving_id.lua",
             "workers/queue/renew_leases.lua",
         ),

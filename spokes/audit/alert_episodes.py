@@ -4,7 +4,6 @@ Active alerts are fields of a Redis hash. Messages for ALERT_WEBHOOK_URL wait in
 delivered them (spokes/audit/alert_webhook.py). One script changes hash, list and audit stream together.
 """
 
-from pathlib import Path
 from typing import Final
 
 import orjson
@@ -14,13 +13,14 @@ from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import ENTRY_FIELD, encode
 from spokes.core.clock import now_ms
 from spokes.core.redis.keys import ALERT_OUTBOX, ALERTS_ACTIVE, AUDIT_STREAM
+from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
 
 _MAX_MESSAGES: Final = 200  # in the outbox; beyond it the oldest are dropped
 _OUTBOX_TTL_S: Final = 86_400
 _REPEAT_AFTER_S: Final = 600  # a repeated problem is not queued again within this time
-_SCRIPT: Final = (Path(__file__).parent / "alert_episodes.lua").read_text()
+_SCRIPT: Final = read_script(__file__, "alert_episodes.lua")
 assert ENTRY_FIELD == b"r"  # noqa: S101 - the script contains it literally
 
 

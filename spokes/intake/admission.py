@@ -6,7 +6,6 @@ delivery was stored, or all of it was and HubSpot's next attempt is dropped as k
 
 import asyncio
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from msgspec.json import Encoder
@@ -20,6 +19,7 @@ from spokes.core.delivery import arq_job, compress, job_argument
 from spokes.core.errors import QueueUnavailable
 from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
+from spokes.core.redis.scripts import read_script
 from spokes.intake import dedupe_marks
 from spokes.intake.classification import ClassifiedDelivery
 from spokes.intake.redis_lines import CommandArgs, RedisLines
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _FSYNC_TIMEOUT_MS: Final = 3_000  # HubSpot waits 5 s; an append-only file is written every second at the latest
 _KEYS: Final = (JOB_QUEUE, AUDIT_STREAM, WAKE_CHANNEL)
-_SCRIPT: Final = (Path(__file__).parent / "admission.lua").read_text()
+_SCRIPT: Final = read_script(__file__, "admission.lua")
 _ENCODE_JSON: Final = Encoder().encode  # of both kinds of elements
 # A full group is sent at once, up to six calls at a time: it gains nothing by waiting for more deliveries, and Redis
 # can work on it already. Smaller groups are sent one after the other: with two at a time, groups were half as large

@@ -6,7 +6,6 @@ an older version wrote them, or if an event died twice. Their counts show it, an
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import orjson
@@ -14,8 +13,9 @@ from redis.asyncio import Redis
 
 from spokes.core.redis import keys
 from spokes.core.redis.keys import RedisCommand
+from spokes.core.redis.scripts import read_script
 
-_REMOVE_MISSING_SCRIPT: Final = (Path(__file__).parent / "dead_letter_index.lua").read_text()
+_REMOVE_MISSING_SCRIPT: Final = read_script(__file__, "dead_letter_index.lua")
 _EXPIRY_PAGE: Final = 100  # oldest letters checked for expiry at a time
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from redis.asyncio import Redis
@@ -15,9 +14,10 @@ from spokes.core.errors import ObjectNotFound, UnreadableDelivery
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, RedisCommand
+from spokes.core.redis.scripts import read_script
 from spokes.queue.dead_letter_index import Cause, CauseSummary, DeadLetterIndex, IndexEntry, add_commands, index_keys
 
-_CLOSE_SCRIPT: Final = (Path(__file__).parent / "dead_letters.lua").read_text()
+_CLOSE_SCRIPT: Final = read_script(__file__, "dead_letters.lua")
 _PAGE_SIZE: Final = 500
 _NOT_FOUND: Final = ObjectNotFound.reason
 

@@ -1,5 +1,5 @@
 -- Acquire the lanes of deliveries' objects, and read what must be known before their events run. Safe to repeat: a lane
--- that holds the token of this call is ours already. Loaded with surviving_id.lua in front.
+-- that holds the token of this call is ours already. Loaded with arguments.lua and surviving_id.lua in front.
 --
 -- ARGV  1 lease of a lane (ms)   2 token of this call, and then for each delivery: set of its settled events, key that
 --       exists while the portal has merges, prefixes of the keys of lanes, merged records and newest timestamps, number
@@ -9,20 +9,6 @@
 -- Returns the time (ms), and then for each delivery: the settled event keys; for each echo key 1 if it exists, else 0;
 -- and for each object either the surviving id (its lane is then not acquired), or 0 if another holds the lane, or the
 -- newest timestamps of the ordering keys.
-
-local next_index = 1
-
-local function next_arg()
-  next_index = next_index + 1
-  return ARGV[next_index - 1]
-end
-
-local function next_args()
-  local count = tonumber(next_arg())
-  local first = next_index
-  next_index = next_index + count
-  return count, first, next_index - 1
-end
 
 local lease_ms, new_token = next_arg(), next_arg()
 
@@ -36,12 +22,12 @@ local function acquire(lane, token)
 end
 
 local function echo_flags()
-  local count, first, last = next_args()
-  if count == 0 then
+  local first, last = next_list()
+  if first > last then
     return {}
   end
   local flags = redis.call('MGET', unpack(ARGV, first, last))
-  for i = 1, count do
+  for i = 1, #flags do
     flags[i] = flags[i] and 1 or 0
   end
   return flags
@@ -49,7 +35,7 @@ end
 
 local time = redis.call('TIME')
 local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
-while next_index <= #ARGV do
+while has_args() do
   local settled = redis.call('SMEMBERS', next_arg())
   local has_merges = redis.call('EXISTS', next_arg()) == 1
   local lane_prefix, merged_prefix, newest_prefix = next_arg(), next_arg(), next_arg()
@@ -57,14 +43,14 @@ while next_index <= #ARGV do
   local objects = {}
   for i = 1, tonumber(next_arg()) do
     local object_type, id, token = next_arg(), next_arg(), next_arg()
-    local count, first, last = next_args()
+    local first, last = next_list()
     local name = object_type .. ':' .. id
     local survivor = has_merges and surviving_id(merged_prefix .. object_type .. ':', id) or id
     if survivor ~= id then
       objects[i] = survivor
     elseif not acquire(lane_prefix .. name, token) then
       objects[i] = 0
-    elseif count == 0 then
+    elseif first > last then
       objects[i] = {}
     else
       objects[i] = redis.call('HMGET', newest_prefix .. name, unpack(ARGV, first, last))

@@ -7,7 +7,6 @@ the first of them that acquires it.
 
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import Redis
@@ -16,12 +15,12 @@ from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.outage import RedisOutage
+from spokes.core.redis.scripts import read_script
 from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, lane_key, ordering_key
 from workers.delivery.ready_lanes import ReadyLanes
 
 LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
-_FOLDER: Final = Path(__file__).parent
-_SCRIPT: Final = (_FOLDER / "surviving_id.lua").read_text() + (_FOLDER / "acquire_lanes.lua").read_text()
+_SCRIPT: Final = read_script(__file__, "arguments.lua", "surviving_id.lua", "acquire_lanes.lua")
 _MAX_EVENTS: Final = 200  # a call with this many takes no further delivery: the worker is idle until Redis answers
 
 

@@ -4,17 +4,16 @@ A delivery's merges are recorded before its other events run. What we hold on th
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 from redis.asyncio import Redis
 
 from spokes.core.events import Event
 from spokes.core.redis import keys
+from spokes.core.redis.scripts import read_script
 from spokes.queue.dead_letters import DeadLetters
 
-_FOLDER: Final = Path(__file__).parent
-_SCRIPT: Final = (_FOLDER / "surviving_id.lua").read_text() + (_FOLDER / "record_merge.lua").read_text()
+_SCRIPT: Final = read_script(__file__, "surviving_id.lua", "record_merge.lua")
 _TTL_S: Final = 60 * 86_400  # longer than redeliveries and dead letters
 _MAX_HOPS: Final = 100  # as in surviving_id.lua
 

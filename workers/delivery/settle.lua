@@ -1,5 +1,6 @@
 -- Carry out settlement steps of deliveries in their order, close deliveries, and release lanes, atomically. Safe to
 -- repeat: a step is left out if one of its events is settled already, and everything of a closed delivery is left out.
+-- Loaded with arguments.lua in front.
 --
 -- A delivery that is closed in the same call as all its steps needs no settled events: its job is gone before another
 -- worker could read them, unless another worker holds it.
@@ -25,21 +26,6 @@ local GUARDS = {
 }
 local STOCK_WORKER = '1' -- the holder of a stock arq worker; it never loses a job to another, so it may be ours
 
-local next_index = 1
-
-local function next_arg()
-  next_index = next_index + 1
-  return ARGV[next_index - 1]
-end
-
--- Skip a counted list of arguments; return the indexes of its first and last one.
-local function next_args()
-  local count = tonumber(next_arg())
-  local first = next_index
-  next_index = next_index + count
-  return first, next_index - 1
-end
-
 -- Our own command NEWER key field number ...: raise the numbers of a hash, and leave greater ones as they are.
 local function raise_numbers(key, ...)
   local fields = {...}
@@ -59,9 +45,7 @@ local function run_command(first, last)
 end
 
 local settled_ttl_s, our_name = next_arg(), next_arg()
-local lane_count = tonumber(next_arg())
-local lanes_first, lanes_last = next_index, next_index + 2 * lane_count - 1
-next_index = lanes_last + 1
+local lanes_first, lanes_last = skip_args(2 * tonumber(next_arg()))
 
 -- Return whether our lease on a job lapsed and another worker holds it now.
 local function is_held_elsewhere(id)
@@ -87,7 +71,7 @@ local function is_any_settled(settled, first, last)
 end
 
 local answer = {}
-while next_index <= #ARGV do
+while has_args() do
   local id, settled, closes, step_count = next_arg(), next_arg(), next_arg() == '1', tonumber(next_arg())
   local exists = redis.call('EXISTS', 'arq:job:' .. id) == 1
   local held_elsewhere = exists and is_held_elsewhere(id)
@@ -95,8 +79,8 @@ while next_index <= #ARGV do
   local is_contested, adds_settled = false, false
   for _ = 1, step_count do
     local needs_lease, key_fits = read_guard(next_arg())
-    local keys_first, keys_last = next_args()
-    local records_first, records_last = next_args()
+    local keys_first, keys_last = next_list()
+    local records_first, records_last = next_list()
     local lacks_lease = held_elsewhere and needs_lease and key_fits
     local applies = exists and key_fits and not lacks_lease
     is_contested = is_contested or lacks_lease
@@ -110,7 +94,7 @@ while next_index <= #ARGV do
       end
     end
     for _ = 1, tonumber(next_arg()) do
-      local first, last = next_args()
+      local first, last = next_list()
       if applies then
         run_command(first, last)
       end

@@ -6,7 +6,6 @@ or not at all, and never twice.
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from prometheus_client import Counter
@@ -18,6 +17,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE, RedisArg, RedisCommand
 from spokes.core.redis.outage import RedisOutage
+from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.metrics import HANDLER_SECONDS, LAG_SECONDS, OUTCOMES, UNSUCCESSFUL_RUNS
 from spokes.core.telemetry.sentry import record_span
 from workers.delivery.lanes import Lane
@@ -26,7 +26,7 @@ from workers.delivery.resolution import Resolution
 if TYPE_CHECKING:
     import asyncio
 
-_SCRIPT: Final = (Path(__file__).parent / "settle.lua").read_text()
+_SCRIPT: Final = read_script(__file__, "arguments.lua", "settle.lua")
 _MAX_STEPS: Final = 500  # bounds how long one transaction holds Redis
 _UNSUCCESSFUL_OUTCOMES: Final = frozenset({Outcome.RETRIED, Outcome.PARKED, Outcome.DEAD})
 # By handler and outcome: finding a counter by its labels costs more than incrementing it.

@@ -7,7 +7,6 @@ outage is waited out. A job that this process could not finish is released, or i
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -19,13 +18,13 @@ from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.core.redis.keys import WAKE_CHANNEL
 from spokes.core.redis.outage import RedisOutage, is_outage, is_redis_outage
+from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.setup import report_error
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import Lease
 
-_FOLDER: Final = Path(__file__).parent
-_CLAIM: Final = (_FOLDER / "claim.lua").read_text()
-_RELEASE: Final = (_FOLDER / "release.lua").read_text()
+_CLAIM: Final = read_script(__file__, "claim.lua")
+_RELEASE: Final = read_script(__file__, "release.lua")
 _PAUSED_DELAY_MS: Final = 5_000  # for jobs of a paused portal; after a resume they continue within this time
 _PUBSUB_TIMEOUT_S: Final = 10.0
 log = structlog.get_logger()

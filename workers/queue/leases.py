@@ -6,15 +6,16 @@ Leases last seconds, so a dead worker's jobs soon run elsewhere. Under stock arq
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from spokes.core.redis.scripts import read_script
+
 RENEW_EVERY_S: Final = 2.0
-_SCRIPT: Final = (Path(__file__).parent / "renew_leases.lua").read_text()
+_SCRIPT: Final = read_script(__file__, "renew_leases.lua")
 _MAX_LEASES_PER_CALL: Final = 500
 log = structlog.get_logger()
 

@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
-from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -26,6 +25,7 @@ from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
 from spokes.core.redis import keys
+from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS
 
 CallKind: TypeAlias = Literal["calls", "search", "associations"]
@@ -42,7 +42,7 @@ _MOVING_REASON: Final = PortalMoving.reason
 _MIDNIGHT_SLACK_S: Final = 5.0  # HubSpot's clock is not ours
 _LOW_DAY_SHARE: Final = 0.1  # below this share of the daily limit, the end of the day matters
 
-_SCRIPT: Final = (Path(__file__).parent / "rate_budget.lua").read_text()
+_SCRIPT: Final = read_script(__file__, "rate_budget.lua")
 _SECOND: Final = 1_000_000  # Redis' clock counts microseconds
 _JITTER_S: Final = 0.003  # so that processes do not all wake for the same slot
 _MAX_CONNECTIONS: Final = 4  # hosted Redis plans count them, and a script takes a fraction of a millisecond

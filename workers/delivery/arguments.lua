@@ -1,0 +1,25 @@
+-- Reads ARGV from left to right. Shared by acquire_lanes.lua and settle.lua, which are loaded with this file in front.
+
+local next_index = 1
+
+local function has_args()
+  return next_index <= #ARGV
+end
+
+-- Skip that many arguments; return the indexes of the first and the last one.
+local function skip_args(count)
+  local first = next_index
+  next_index = next_index + count
+  return first, next_index - 1
+end
+
+local function next_arg()
+  next_index = next_index + 1
+  return ARGV[next_index - 1]
+end
+
+-- Skip a list that begins with its length; return the indexes of its first and last element.
+local function next_list()
+  return skip_args(tonumber(next_arg()))
+end
+
