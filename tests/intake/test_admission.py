@@ -207,6 +207,12 @@ async def test_concurrent_deliveries_share_calls_of_up_to_two_hundred_events(
     assert (recorder.sizes, len(await queued(redis))) == ([200, 50], 250)
 
 
+async def test_size_of_a_call_counts_events_and_not_deliveries(redis: Redis, admission: Admission) -> None:
+    recorder = CallRecorder(admission)
+    await asyncio.gather(*(admission.admit(classified(*range(first, first + 100))) for first in (0, 100, 200)))
+    assert (recorder.sizes, len(await queued(redis))) == ([2, 1], 3)
+
+
 async def test_deliveries_wait_for_the_call_in_flight_unless_they_fill_a_group_and_six_calls_are_the_most(
     redis: Redis, admission: Admission
 ) -> None:
