@@ -136,7 +136,7 @@ class Grants(NamedTuple):
 
 
 class Writer(Protocol[Payload_contra]):
-    """Makes one kind of write: a batch queue, or `UnbatchedWriter`."""
+    """Makes the writes of one kind: a batch queue, or `UnbatchedWriter`."""
 
     async def submit(self, input_id: str, payload: Payload_contra, context: SendContext) -> WriteReceipt:
         """Make the write once a slot is granted, unless `context.before_send` raises then."""
@@ -213,7 +213,7 @@ class HandlerAccess:
         try:
             receipt = await writer.submit(input_id, payload, self.context)
         except (CRMError, LeaseLost) as error:
-            # Without a response, HubSpot may have made the write all the same, and sends its event. Without the lease,
+            # Without a response, HubSpot may still have made the write, and then sends its event. Without the lease,
             # another worker may have made the same write, and the entry is its own.
             if object_id and properties and not isinstance(error, CRMUnavailable | LeaseLost):
                 with suppress(CRMUnavailable):
@@ -225,7 +225,7 @@ class HandlerAccess:
             raise
         try:
             if not object_id and properties:
-                with suppress(CRMUnavailable):  # without an entry the echo runs as an event, and changes nothing
+                with suppress(CRMUnavailable):  # without an entry, the echo runs as an event and changes nothing
                     await self._ledger.record_write(portal_id, object_type, receipt.object_id, properties)
         finally:
             self.context.on_write(write.made(receipt))  # last: it re-arms the handler's time-out
@@ -246,7 +246,7 @@ class UnbatchedWriter:
         return self.receipt(input_id, response)
 
     def receipt(self, input_id: str, response: "ApiResponse") -> WriteReceipt:
-        """Return the receipt that a response stands for."""
+        """Return the receipt for a response."""
         return WriteReceipt(input_id, response.correlation_id)
 
 

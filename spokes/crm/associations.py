@@ -97,7 +97,7 @@ class Associations:
     async def associate(self, from_type: str, from_id: str, to_type: str, to_id: str, *labels: Label) -> None:
         """Associate two records; add `labels` to those they have, or make the default association if there are none.
 
-        The present labels are read first, so a label that somebody else adds to the same pair meanwhile can be lost.
+        The present labels are read first, so a label that another writer adds to the same pair in between can be lost.
         """
         self._access.check_declared("associations.associate")
         if labels:

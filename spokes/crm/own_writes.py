@@ -65,8 +65,8 @@ class OwnWriteLedger:
         """Keep the ledger in `redis`.
 
         Args:
-            key: of the hashes; without it, nobody can read a value or test a guess.
-            ttl_s: seconds after which a change to the value we wrote counts as somebody else's.
+            key: of the hashes; without it, values can neither be read nor guessed and tested.
+            ttl_s: seconds after which a change to the value we wrote no longer counts as ours.
         """
         self._redis = redis
         self._key = key
@@ -160,12 +160,12 @@ class OwnWriteLedger:
         made_by_us: bool,
         made_by_other: bool = False,
     ) -> tuple[str, ...]:
-        """Return the keys of which one exists in Redis if the change is one of ours.
+        """Return keys; if the change is one of ours, at least one of them exists in Redis.
 
         Args:
             value: the new value, empty if it was cleared.
             made_by_us: HubSpot says that our app made the change; then any recent write to this property counts.
-            made_by_other: HubSpot says that somebody else made the change; then only exactly our spelling counts.
+            made_by_other: HubSpot says that another source made the change; then only exactly our spelling counts.
                 Otherwise a person's change whose handler is retried would count as the echo of the first attempt, if
                 the handler's value differs in spelling only.
         """

@@ -1,7 +1,7 @@
 """The HubSpot scopes that the handlers need, derived from their declarations, and their comparison with the token's.
 
-If HubSpot takes one scope or another, either is enough. Scopes of calls that a method makes besides its own purpose,
-such as reading the recycle bin, count too.
+If HubSpot takes one scope or another, either is enough. A method also needs the scopes of its secondary
+calls, such as reading the recycle bin.
 Source: HubSpot's docs, "Scopes" and the requirements of each endpoint.
 """
 

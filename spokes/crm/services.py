@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CRM", "Services", "TokenInfo", "WriteRecord"]
 
-_MAX_CONCURRENT_CALLS: Final = 32  # calls under way in one process; a limit of 250 in 10 s needs 3 at 100 ms
-_LEASE_GRACE_S: Final = 5.0  # beyond the time-out of a call, until the place of a process that died comes back
+_MAX_CONCURRENT_CALLS: Final = 32  # concurrent calls of one process; a limit of 250 in 10 s needs 3 at 100 ms
+_LEASE_GRACE_S: Final = 5.0  # beyond the time-out of a call, until the slot of a process that died comes back
 
 
 class Services:
-    """What one handler may use of HubSpot; anything it did not declare is NotPermitted before any call."""
+    """HubSpot as one handler call may use it; an undeclared method raises NotPermitted, without a call."""
 
     def __init__(self, access: HandlerAccess) -> None:
         self._access = access
@@ -83,7 +83,7 @@ class Services:
 
     @property
     def calls(self) -> Engagements:
-        """Calls that people made, not ours to HubSpot."""
+        """Phone calls that people logged, not API calls."""
         return Engagements(self._access, "calls")
 
     @property
@@ -103,7 +103,7 @@ class Services:
 
 
 class CRM:
-    """Everything of HubSpot's that one process uses; `open` it once and `close` it."""
+    """HubSpot for one process; `open` it once and `close` it."""
 
     def __init__(
         self,

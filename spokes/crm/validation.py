@@ -102,7 +102,7 @@ def _text(value: Value) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ValidationRules:
-    """A deployment's rules: domains of which no e-mail address is written, and the country of numbers without a +.
+    """A deployment's rules: blocked domains of e-mail addresses, and the country of numbers without a +.
 
     `blocked_email_domains` in lower case, subdomains included; `default_region` as ISO 3166 letters: `DE`.
     """

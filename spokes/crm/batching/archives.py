@@ -1,6 +1,6 @@
 """Batched archiving. An object is archived if HubSpot has it in its recycle bin, or does not have it at all.
 
-HubSpot answers a batch with 204 whatever happened to its inputs, and skips merged records. So the recycle bin is read
+HubSpot answers a batch with 204 even if it skipped inputs, and it skips merged records. So the recycle bin is read
 afterwards, and objects that are not in it are archived alone, which follows merges.
 """
 

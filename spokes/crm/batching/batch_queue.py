@@ -142,7 +142,7 @@ class BatchQueue(ABC, Generic[Payload, Result]):
             self._linger_timer = asyncio.get_running_loop().call_later(self._linger_s, self._linger_elapsed)
 
     def _unclaimed_inputs(self, priority: Priority) -> int:
-        """Return how many inputs exceed the pending batches, each of which takes `max_inputs`."""
+        """Return how many inputs exceed the pending batches, which take `max_inputs` each."""
         unclaimed = -self.max_inputs * self._pending_batches["interactive"]
         if priority == "interactive":
             return unclaimed + len(self._interactive)
@@ -191,7 +191,7 @@ class BatchQueue(ABC, Generic[Payload, Result]):
     def _finish_batch(self, batch: Batch[Payload, Result]) -> None:
         for input_id, submissions in batch.items():
             for submission in submissions:
-                submission.reject(CRMUnavailable())  # whatever happened, no caller waits for ever
+                submission.reject(CRMUnavailable())  # no caller waits for ever; no effect once resolved
             self.input_done(input_id)
 
     def _take_batch(self, priority: Priority) -> Batch[Payload, Result]:

@@ -53,7 +53,10 @@ class UpdateQueue(WriteBatchQueue[PropertyUpdate]):
         return match_results(batch, response.body, lambda item: text_id(item.get("id")))
 
     async def retry_alone(self, batch: Batch[PropertyUpdate, WriteReceipt]) -> None:
-        """Follow a merge; or, if the values were computed for this record only, tell a merge from a missing object."""
+        """Follow a merge; values that were computed for this record only are rejected.
+
+        The error is ObjectMerged, or ObjectNotFound if the object is gone.
+        """
         if _follows_merges(batch):
             await super().retry_alone(batch)
             return

@@ -91,7 +91,7 @@ class HubSpotClient:
             path: from `spokes.crm.transport.paths`, already quoted.
 
         Raises:
-            CRMError: whatever went wrong. On cancellation the call goes on in its thread.
+            CRMError: the call failed, for any reason. On cancellation the call goes on in its thread.
         """
         loop = asyncio.get_running_loop()
         try:

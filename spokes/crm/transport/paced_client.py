@@ -123,7 +123,7 @@ class PacedClient:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             if task.cancelled() and self._is_stopped:
-                raise CRMUnavailable from None  # `stop` cancelled the call, nobody cancelled the caller
+                raise CRMUnavailable from None  # `stop` cancelled the call; the caller itself is not cancelled
             if task in self._waiting_calls:
                 task.cancel()
             raise

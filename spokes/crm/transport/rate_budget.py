@@ -295,7 +295,7 @@ class RateBudget:
                 is_granted, wait, reason = await self._run_script("take", portal_id, kind, *arguments)
             except BaseException:
                 self._concurrency.release(portal_id)
-                # Cancelled, or Redis did not answer: it may have granted the slot all the same.
+                # Cancelled, or Redis did not answer: it may still have granted the slot.
                 with suppress(CRMUnavailable):
                     await asyncio.shield(self._run_script("back", portal_id, kind, slot_id))
                 raise

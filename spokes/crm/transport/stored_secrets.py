@@ -1,5 +1,6 @@
 """Secrets that Spokes stores for a portal, such as OAuth tokens. In Redis they are always sealed."""
 
+from pathlib import Path
 from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
@@ -9,11 +10,7 @@ from spokes.core.redis.keys import SEALED_PREFIX
 from spokes.core.vault import Vault
 
 _KEYS_PER_SCAN: Final = 1000
-_RESEAL_SCRIPT: Final = """
-if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end -- another secret was stored in the meantime
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-return 1
-"""
+_RESEAL_SCRIPT: Final = (Path(__file__).parent / "reseal_secret.lua").read_text()
 
 
 class StoredSecret(NamedTuple):
