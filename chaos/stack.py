@@ -195,7 +195,7 @@ class Stack:
             await asyncio.sleep(0.2)
 
     async def _stop_all(self) -> None:
-        for name in reversed(list(getattr(self, "parts", {}))):
+        for name in reversed(list(getattr(self, "processes", {}))):
             process = self.processes[name]
             process.send_signal(signal.SIGCONT)
             if name == "postgres":
