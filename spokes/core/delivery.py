@@ -25,10 +25,9 @@ JobPayload: TypeAlias = dict[str, Any]  # an arq job, or its one argument, as JS
 
 JOB_NAME: Final = "process_delivery"
 
-_CODEC_PLAIN, _CODEC_ZSTD = (
-    b"\x01",
-    b"\x03",
-)  # the first byte of a payload is its codec; 2 was zlib, before the first release
+# The first byte of a payload is its codec; 2 was zlib, before the first release.
+_CODEC_PLAIN: Final = b"\x01"
+_CODEC_ZSTD: Final = b"\x03"
 _COMPRESS_FROM_BYTES: Final = 100  # compressing shorter payloads gains nothing
 # Text that events share, the most common last: it halves the size of a delivery of one event.
 # Part of the codec: another dictionary needs another codec byte.
@@ -68,8 +67,8 @@ class Entry(NamedTuple):
         """
         try:
             return Event(self.raw)
-        except MalformedEvent as fault:
-            raise UnreadableDelivery from fault
+        except MalformedEvent as error:
+            raise UnreadableDelivery from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +94,8 @@ class Delivery:
         try:
             entries = tuple(Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw in job["events"])
             return cls(str(job["id"]), int(job["portal"]), int(job["at"]), entries)
-        except (KeyError, TypeError, ValueError) as fault:
-            raise UnreadableDelivery from fault
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreadableDelivery from error
 
 
 def new_delivery_id(portal_id: int) -> str:
@@ -146,8 +145,8 @@ def decode(payload: bytes) -> dict[str, Any]:
     """
     try:
         job = orjson.loads(decompress(payload))
-    except orjson.JSONDecodeError as fault:
-        raise UnreadableDelivery from fault
+    except orjson.JSONDecodeError as error:
+        raise UnreadableDelivery from error
     if not isinstance(job, dict):
         raise UnreadableDelivery
     return job
@@ -164,11 +163,11 @@ def decompress(payload: bytes) -> bytes:
         return data
     if codec != _CODEC_ZSTD:
         raise UnreadableDelivery
-    unpacker = zstd.ZstdDecompressor(zstd_dict=_ZSTD_DICTIONARY)
+    decompressor = zstd.ZstdDecompressor(zstd_dict=_ZSTD_DICTIONARY)
     try:
-        data = unpacker.decompress(data, _MAX_DECOMPRESSED_BYTES)
-    except zstd.ZstdError as fault:
-        raise UnreadableDelivery from fault
-    if not unpacker.eof:
+        data = decompressor.decompress(data, _MAX_DECOMPRESSED_BYTES)
+    except zstd.ZstdError as error:
+        raise UnreadableDelivery from error
+    if not decompressor.eof:
         raise UnreadableDelivery
     return data

@@ -64,8 +64,8 @@ class Event:
             self._parse_slow()
             return
         # `type() is`, because isinstance takes True for an int and HubSpot does not.
-        usual = type(portal_id) is type(occurred_at) is type(event_id) is type(object_id) is int and type(name) is str
-        if not usual or occurred_at < 0:
+        common = type(portal_id) is type(occurred_at) is type(event_id) is type(object_id) is int and type(name) is str
+        if not common or occurred_at < 0:
             self._parse_slow()
             return
         self.subscription_type = subscription_type
@@ -173,7 +173,11 @@ def _split_type(subscription_type: str) -> tuple[str, str]:
 
 
 def _association_source(raw: RawEvent, family: str) -> tuple[int, str]:
-    """Return id and type of the object that an association starts from."""
+    """Return id and type of the object that an association starts from.
+
+    Raises:
+        MalformedEvent: one end is missing.
+    """
     from_id, to_id = raw.get("fromObjectId"), raw.get("toObjectId")
     if type(from_id) is not int or type(to_id) is not int:
         raise MalformedEvent("association_ends")

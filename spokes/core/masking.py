@@ -41,8 +41,8 @@ class Mask:
 
     def text(self, text: str) -> str:
         """Return `text` with known secrets and anything that looks personal replaced by `***`."""
-        for mark in self._markers:
-            if mark in text:
+        for marker in self._markers:
+            if marker in text:
                 break
         else:
             return text

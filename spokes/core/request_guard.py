@@ -41,9 +41,9 @@ def client_address(headers: Mapping[str, str], peer: str | None, proxies: int) -
 
 def _is_in_networks(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
     try:
-        found: IPv4Address | IPv6Address = ip_address(address)
+        parsed: IPv4Address | IPv6Address = ip_address(address)
     except ValueError:
         return False
-    if isinstance(found, IPv6Address) and found.ipv4_mapped:
-        found = found.ipv4_mapped
-    return any(found.version == network.version and found in network for network in networks)
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
+    return any(parsed.version == network.version and parsed in network for network in networks)

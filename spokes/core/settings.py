@@ -1,8 +1,7 @@
-"""Settings: every environment variable, its unit, its default. Rule: all faults are reported at once, in sentences.
+"""`Settings`: every environment variable with its type, unit and default.
 
-How the text of an environment variable becomes a value. Rule: what is wrong is said without quoting the value.
-
-What is said of a setting that is missing or wrong. Rule: one sentence each, what to do next, never the value.
+All problems are reported at once, one sentence per variable that says what to do. No sentence quotes a value, because
+it may be a secret.
 """
 
 import hashlib
@@ -22,6 +21,7 @@ from spokes.core.errors import ConfigurationError
 
 RECEIVER_PATH: Final = "/webhooks/hubspot"
 _MIN_KEY_LENGTH: Final = 32  # characters
+_MAX_SOCKET_PATH: Final = 100  # characters
 _LOOPBACK: Final = frozenset({("http", "127.0.0.1"), ("http", "::1"), ("http", "localhost")})
 
 
@@ -147,19 +147,14 @@ def missing_setting(name: str, blank: Iterable[str]) -> str:
 
 def missing_companions(names: AbstractSet[str], blank: Iterable[str]) -> Iterator[str]:
     """Return a sentence for each variable that one of `names` requires and that is not set."""
-    needed = {other for name in names for other in _COMPANIONS.get(name, ())}
-    return (missing_setting(name, blank) for name in needed - names)
+    required = {companion for name in names for companion in _COMPANIONS.get(name, ())}
+    return (missing_setting(name, blank) for name in required - names)
 
 
 def invalid_setting(field: str, message: str) -> str:
     """Return a pydantic message as a sentence without the value, which may be a secret."""
     problem = message.removeprefix("Value error, ").rstrip(".")
     return f"{field.upper()} {problem[:1].lower()}{problem[1:]}."
-
-
-__all__ = ["RECEIVER_PATH", "Settings"]
-
-_MAX_SOCKET_PATH: Final = 100
 
 
 class Settings(BaseSettings):
@@ -195,8 +190,8 @@ class Settings(BaseSettings):
     )
     durable_ack: Literal["redis", "aof"] = "redis"  # 202 waits for Redis' response, or also for its disk (WAITAOF)
     max_backlog: int = Field(200_000, ge=1, description="queued deliveries above which deliveries are refused with 503")
-    max_unarchived: int = Field(1_000_000, ge=1, description="audit records waiting in Redis, likewise")
-    max_memory_share: float = Field(0.85, gt=0, le=1, description="of Redis' maxmemory, likewise")
+    max_unarchived: int = Field(1_000_000, ge=1, description="the same for audit records waiting in Redis")
+    max_memory_share: float = Field(0.85, gt=0, le=1, description="the same for the used share of Redis' maxmemory")
     require_persistence: bool = False  # whether /readyz fails if Redis keeps nothing on disk
     body_timeout_s: float = Field(
         10.0, gt=0, description="limit for reading a request's body, and a connection's first request head"
@@ -284,21 +279,21 @@ class Settings(BaseSettings):
             ConfigurationError: with one sentence for each missing or invalid variable.
         """
         environ = os.environ if environ is None else environ
-        given = {name: environ[name.upper()] for name in cls.model_fields if environ.get(name.upper(), "").strip()}
-        blank = {name for name in cls.model_fields if name.upper() in environ and name not in given}
-        problems = [missing_setting(name, blank) for name in required if name.lower() not in given]
+        texts = {name: environ[name.upper()] for name in cls.model_fields if environ.get(name.upper(), "").strip()}
+        blank = {name for name in cls.model_fields if name.upper() in environ and name not in texts}
+        problems = [missing_setting(name, blank) for name in required if name.lower() not in texts]
         try:
-            settings = cls(**given)  # type: ignore[arg-type]  # text, which the fields' validators parse
+            settings = cls(**texts)  # type: ignore[arg-type]  # text, which the fields' validators parse
         except ValidationError as error:
             problems += [invalid_setting(str(e["loc"][0]) if e["loc"] else "", e["msg"]) for e in error.errors()]
         else:
             problems += [
                 missing_setting(name, blank)
                 for name in required
-                if name.lower() in given and not _is_set(getattr(settings, name.lower()))
+                if name.lower() in texts and not _is_set(getattr(settings, name.lower()))
             ]
-            there = {name.upper() for name in cls.model_fields if _is_set(getattr(settings, name))}
-            problems += missing_companions(there, blank)
+            set_names = {name.upper() for name in cls.model_fields if _is_set(getattr(settings, name))}
+            problems += missing_companions(set_names, blank)
             if settings.oidc_audience and settings.oidc_audience == settings.oidc_client_id:
                 problems.append(
                     "OIDC_AUDIENCE equals OIDC_CLIENT_ID: the ID token of a login could be used to call the API."

@@ -26,9 +26,8 @@ def ignore_signals(loop: "AbstractEventLoop | None" = None) -> None:
     Python restores the default handlers as it exits, and `loop` does as it closes. A late signal would then kill the
     process.
     """
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, _SHUTDOWN_SIGNALS
-    )  # a signal between the two calls below would kill the process
+    # Blocked, because a signal between the two calls of the loop would kill the process.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SHUTDOWN_SIGNALS)
     for number in _SHUTDOWN_SIGNALS:
         if loop is not None:
             loop.remove_signal_handler(number)

@@ -7,7 +7,7 @@ from spokes.core.redis.outage import is_outage
 
 
 @pytest.mark.parametrize(
-    ("text", "away"),
+    ("text", "expected"),
     [
         ("OOM command not allowed when used memory > 'maxmemory'.", True),
         ("MISCONF Errors writing to the AOF file: File too large", True),
@@ -16,5 +16,5 @@ from spokes.core.redis.outage import is_outage
         ("WRONGTYPE Operation against a key holding the wrong kind of value", False),
     ],
 )
-def test_full_memory_or_disk_is_an_outage(text: str, away: bool) -> None:
-    assert is_outage(ResponseError(text)) is away
+def test_full_memory_or_disk_is_an_outage(text: str, expected: bool) -> None:
+    assert is_outage(ResponseError(text)) is expected

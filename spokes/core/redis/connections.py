@@ -59,9 +59,8 @@ class _FixedConnection(AbstractConnection):
                 await self._send_packed_command([command] if isinstance(command, bytes) else command)
         except BaseException as error:  # a command may be half sent
             await self.disconnect(nowait=True)
-            if isinstance(
-                error, OSError | RuntimeError
-            ):  # includes time-outs, and uvloop's error for a closed transport
+            # OSError includes time-outs; uvloop raises RuntimeError for a closed transport.
+            if isinstance(error, OSError | RuntimeError):
                 raise (TimedOut if isinstance(error, TimeoutError) else Disconnected)("while writing") from error
             raise
 

@@ -44,8 +44,8 @@ async def durability_risks(redis: Redis, *, durable: bool) -> list[DurabilityRis
                 is_misconfiguration=False,
             )
         )
-    if durable and (sentence := waitaof_problem(info, await appendfsync(redis))):
-        risks.append(DurabilityRisk(sentence, is_misconfiguration=True))
+    if durable and (message := waitaof_problem(info, await appendfsync(redis))):
+        risks.append(DurabilityRisk(message, is_misconfiguration=True))
     return risks
 
 

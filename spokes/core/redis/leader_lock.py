@@ -25,12 +25,12 @@ class LeaderLock:
         """Acquire or renew the lease; return False while another process holds it."""
         if time.monotonic() < self._valid_until:
             return True
-        asked_at = time.monotonic()
+        called_at = time.monotonic()
         if not await self._redis.set(self._name, self._token, nx=True, px=_LEASE_MS):
             if await self._redis.get(self._name) != self._token:
                 return False
             await self._redis.pexpire(self._name, _LEASE_MS)
-        self._valid_until = asked_at + _LEASE_MS / 3000
+        self._valid_until = called_at + _LEASE_MS / 3000
         return True
 
     async def release(self) -> None:

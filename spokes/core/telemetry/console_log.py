@@ -9,11 +9,10 @@ import structlog
 _EVENT_WIDTH: Final = 9
 _MAX_LISTED: Final = 5  # items of a list
 _EMPTY_VALUES: Final[tuple[object, ...]] = (None, "", 0, [], {})
-_OMITTED: Final = frozenset(
-    {"event", "level", "timestamp", "process", "job_try", "portal_id"}
-)  # ids start with the portal
+# portal_id is omitted because other ids start with it.
+_OMITTED: Final = frozenset({"event", "level", "timestamp", "process", "job_try", "portal_id"})
 _LEVEL_STYLES: Final[Mapping[str, str]] = {"warning": "33", "error": "31", "critical": "1;31", "debug": "2"}
-_DIM_STYLE: Final = "2"  # dim
+_DIM_STYLE: Final = "2"
 _LEVEL_SIGNS: Final[Mapping[str, str]] = {"warning": "! ", "error": "!! ", "critical": "!! "}
 
 

@@ -23,23 +23,22 @@ async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]
     """
     seen: dict[bytes, bytes] = await redis.hgetall(SECRETS_FIRST_SEEN)  # type: ignore[misc]  # redis-py types one class for sync and async
     now_ms = clock.now_ms()
-    names = secret_fingerprints(settings)
     return [
-        (name, (now_ms - int(seen[print_.encode()])) // _DAY_MS)
-        for print_, name in names.items()
-        if print_.encode() in seen
+        (name, (now_ms - int(first_seen)) // _DAY_MS)
+        for fingerprint, name in secret_fingerprints(settings).items()
+        if (first_seen := seen.get(fingerprint.encode()))
     ]
 
 
 def secret_fingerprints(settings: Settings) -> dict[str, str]:
     """Return the environment variable of each secret, by the secret's fingerprint."""
-    named = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
+    names = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
     if token := settings.hubspot_access_token.get_secret_value():
-        named[token] = "HUBSPOT_ACCESS_TOKEN"
+        names[token] = "HUBSPOT_ACCESS_TOKEN"
     key = derive_key(load_master_key(settings), "secret fingerprints")
-    return {keyed_hash(key, secret)[:16]: name for secret, name in named.items()}
+    return {keyed_hash(key, secret)[:16]: name for secret, name in names.items()}
 
 
 def alert_for_age(days: int) -> Alert | None:
     """Return the alert for a secret of this age in days, or None."""
-    return next((alert for least, alert, _ in AGE_ALERTS if days >= least), None)
+    return next((alert for min_days, alert, _ in AGE_ALERTS if days >= min_days), None)

@@ -73,7 +73,7 @@ def send_error(error: BaseException, fields: dict[str, Any]) -> None:
     """Send an exception without its text and local variables."""
     if not _is_on:
         return
-    import sentry_sdk  # noqa: PLC0415 - as in `start`
+    import sentry_sdk  # noqa: PLC0415 - as in `start_sentry`
 
     with sentry_sdk.new_scope() as scope:
         scope.set_context("fields", fields)
@@ -87,7 +87,7 @@ def send_alert(name: str, level: str, fields: dict[str, Any]) -> None:
     """Send an alert."""
     if not _is_on:
         return
-    import sentry_sdk  # noqa: PLC0415 - as in `start`
+    import sentry_sdk  # noqa: PLC0415 - as in `start_sentry`
 
     with sentry_sdk.new_scope() as scope:
         scope.set_context("fields", fields)
@@ -104,7 +104,7 @@ def record_span(operation: str, name: str, seconds: float) -> None:
     """
     if not _traces_rate or random.random() >= _traces_rate:
         return
-    import sentry_sdk  # noqa: PLC0415 - as in `start`
+    import sentry_sdk  # noqa: PLC0415 - as in `start_sentry`
 
     ended = time.time()
     with sentry_sdk.isolation_scope():
