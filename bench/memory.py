@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]  # ships no types
@@ -35,9 +36,7 @@ async def main() -> int:
         redis = Redis.from_url(server.connection_url)
         with running_worker(server.connection_url, data, "spokes") as process:
             for first in range(0, arguments.events, arguments.wave):
-                await fill_queue(
-                    redis, arguments.wave, arguments.size, lambda number, first=first: change_event(first + number)
-                )  # type: ignore[misc]  # mypy cannot tell the default's type
+                await fill_queue(redis, arguments.wave, arguments.size, partial(_change_after, first))
                 await wait_until_empty(redis, 300.0)
                 await redis.xtrim(AUDIT_STREAM, maxlen=1)
                 for name in await redis.keys("spokes:*:newest:*"):
@@ -48,6 +47,10 @@ async def main() -> int:
     grown = max(samples[_WARM_UP_WAVES:] or samples) - samples[min(_WARM_UP_WAVES, len(samples)) - 1]
     print(f"grown by {grown:.1f} MB after the first {_WARM_UP_WAVES} waves")
     return 0 if grown < _MAX_GROWTH_MB else 1
+
+
+def _change_after(first: int, number: int) -> dict[str, object]:
+    return change_event(first + number)
 
 
 if __name__ == "__main__":

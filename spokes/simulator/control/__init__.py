@@ -33,7 +33,9 @@ async def _overview(sim: "Simulator", _request: web.Request) -> object:
         "target": None if target is None else asdict(target),
         "requests": sim.requests.total,
         "deliveries": sim.deliveries.summary(),
-        "endpoints": {f"{m} {path}": (act.__doc__ or "").splitlines()[0] for (m, path), act in _ROUTES.items()},
+        "endpoints": {
+            f"{m} {path}": (function.__doc__ or "").splitlines()[0] for (m, path), function in _ROUTES.items()
+        },
     }
 
 
@@ -73,13 +75,13 @@ _ROUTES: Final[Mapping[tuple[str, str], _ControlFunction]] = {
 
 def control_routes(sim: "Simulator") -> list[web.RouteDef]:
     """Return the routes of the control endpoints."""
-    return [web.route(method, path, _handler(sim, act)) for (method, path), act in _ROUTES.items()]
+    return [web.route(method, path, _handler(sim, function)) for (method, path), function in _ROUTES.items()]
 
 
-def _handler(sim: "Simulator", act: _ControlFunction) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _handler(sim: "Simulator", function: _ControlFunction) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         try:
-            return _json(await act(sim, request))
+            return _json(await function(sim, request))
         except HubSpotError as error:
             return _json(error.entry(), error.status)
         except (KeyError, TypeError, ValueError, NoTarget) as error:

@@ -90,11 +90,11 @@ class AssociationStore:
         self, from_: ObjectRef, to: ObjectRef, association_type: AssociationType, source: ChangeSource
     ) -> None:
         reverse = self.types.reverse(association_type)
-        for near, far, label in ((from_, to, association_type), (to, from_, reverse)):
-            labels = self._links[near][far]
+        for start, end, label in ((from_, to, association_type), (to, from_, reverse)):
+            labels = self._links[start][end]
             labels.pop(label.spec, None)
             if not labels:
-                del self._links[near][far]
+                del self._links[start][end]
         self._report_label(from_, to, association_type, source, removed=True)
 
     def _report_label(

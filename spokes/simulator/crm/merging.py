@@ -50,7 +50,7 @@ def properties_moved(primary: CrmRecord, other: CrmRecord) -> dict[str, str]:
     return {name: value for name, value in other.properties.items() if name not in primary.properties}
 
 
-def merged_ids(primary: CrmRecord, gone: Iterable[CrmRecord]) -> str:
+def merged_ids(primary: CrmRecord, merged: Iterable[CrmRecord]) -> str:
     """Return the survivor's `hs_merged_object_ids`: every id that maps to it."""
     before = primary.properties.get(_MERGED_IDS, "").split(";")
-    return ";".join([*filter(None, before), *(record.id for record in gone)])
+    return ";".join([*filter(None, before), *(record.id for record in merged)])

@@ -103,7 +103,8 @@ class CrmStore:
         if createdate is not None:
             record.properties["createdate"] = createdate
         self._unique.assign(type_, record.id, changed)
-        self._report_change(ChangeKind.CREATION, record, source)
+        creation = self._build_change(ChangeKind.CREATION, record, source)
+        self._on_change(replace(creation, at_ms=record.created_at_ms))
         if self._config.property_changes_on_create:
             self._report_property_changes(record, changed, source)
         return record
@@ -169,7 +170,7 @@ class CrmStore:
             del self._records[type_.type_id][record.id]
             self.previous_ids.retire(type_, record.id, survivor.id)
             self._unique.move(type_, record.id, survivor.id)
-            self.associations.move(_ref(record), _ref(survivor))
+            self.associations.move(record.ref, survivor.ref)
         survivor.write({**written, "hs_object_id": survivor.id}, self._clock.now_ms(), source)
         merge = Merge(primary.id, (other.id,), survivor.id, len(moved))
         self._on_change(replace(self._build_change(ChangeKind.MERGE, survivor, source), merge=merge))
@@ -179,7 +180,7 @@ class CrmStore:
         """Erase a record for good, as a privacy deletion does; report that and the deletion, in random order."""
         del self._records[record.type.type_id][record.id]
         self._unique.release(record.type, record.id)
-        self.associations.erase(_ref(record))
+        self.associations.erase(record.ref)
         kinds = [ChangeKind.PRIVACY_DELETION, ChangeKind.DELETION]
         self._rng.shuffle(kinds)
         for kind in kinds:
@@ -211,12 +212,8 @@ class CrmStore:
         self._on_change(self._build_change(kind, record, source))
 
     def _build_change(self, kind: ChangeKind, record: CrmRecord, source: ChangeSource) -> Change:
-        return Change(kind, _ref(record), source, self._clock.now_ms())
+        return Change(kind, record.ref, source, self._clock.now_ms())
 
     def _report_association(self, from_: ObjectRef, end: AssociationEnd, source: ChangeSource) -> None:
         now_ms = self._clock.now_ms()
         self._on_change(Change(ChangeKind.ASSOCIATION_CHANGE, from_, source, now_ms, association=end))
-
-
-def _ref(record: CrmRecord) -> ObjectRef:
-    return record.ref

@@ -26,9 +26,8 @@ _CLASSIC: Final = ("contact", "company", "ticket")
 SUBSCRIPTIONS: Final = (
     *(Subscription(f"{family}.{kind}") for family in _CLASSIC for kind in ("creation", "deletion", "merge", "restore")),
     *(Subscription(f"object.{kind}", object_type="deals") for kind in ("creation", "deletion", "merge", "restore")),
-    Subscription(
-        "object.creation", object_type="companies"
-    ),  # together with the classic one, each creation is sent twice
+    # Together with the classic subscription, each creation of a company is sent twice.
+    Subscription("object.creation", object_type="companies"),
     Subscription("object.creation", object_type="notes"),
     Subscription("object.creation", object_type="starships"),
     Subscription("contact.privacyDeletion"),
@@ -75,9 +74,8 @@ class Scenario:
     rng: Random
     size: float = 1.0
     refused: dict[str, int] = field(default_factory=dict)  # signing variant -> requests
-    manual_requests: list[tuple[Attempt, list[JsonObject]]] = field(
-        default_factory=list
-    )  # requests sent past the sender's queue
+    # Requests sent past the sender's queue.
+    manual_requests: list[tuple[Attempt, list[JsonObject]]] = field(default_factory=list)
 
     async def phases(self) -> AsyncIterator[str]:
         """Run the phases; the caller waits after each until its events are processed."""

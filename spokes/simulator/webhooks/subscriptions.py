@@ -83,8 +83,8 @@ class Subscriptions:
             )
             # Conversations and privacy deletions have no generic form.
             return subscribed and type_id != CONVERSATION and change.kind is not ChangeKind.PRIVACY_DELETION
-        far = change.association.to.type_id if change.association is not None else type_id
-        return family == _CLASSIC.get(type_id) and far in _CLASSIC
+        other_type_id = change.association.to.type_id if change.association is not None else type_id
+        return family == _CLASSIC.get(type_id) and other_type_id in _CLASSIC
 
     def _classic(self, change: Change, subscription: Subscription) -> JsonObject:
         element = self._common_fields(change, subscription)
