@@ -19,18 +19,18 @@ local MARKS_PER_SET = 200 -- on average; the fullest sets have little more than 
 local QUEUE, AUDIT_STREAM, WAKE_CHANNEL = KEYS[1], KEYS[2], KEYS[3]
 local call, floor = redis.call, math.floor
 
-local arg_position = 0
-local function next_arg()
-  arg_position = arg_position + 1
-  return ARGV[arg_position]
+local args_read = 0
+
+-- Skip `count` arguments; return the positions of the first and the last of them.
+local function skip_args(count)
+  local first = args_read + 1
+  args_read = args_read + count
+  return first, args_read
 end
 
+-- Return the next `count` arguments.
 local function next_args(count)
-  local args = {}
-  for i = 1, count do
-    args[i] = next_arg()
-  end
-  return args
+  return unpack(ARGV, skip_args(count))
 end
 
 -- The largest power of two that is at most `number`.
@@ -133,15 +133,15 @@ local function commit_hour(hour)
   end
 end
 
-local now_ms = next_arg()
+local now_ms, delivery_count = next_args(2)
 local known_by_delivery = {}
 local has_queued = false
-for delivery = 1, tonumber(next_arg()) do
-  local job_id, job_key, payload = next_arg(), next_arg(), next_arg()
-  local records = next_args(tonumber(next_arg()))
+for delivery = 1, tonumber(delivery_count) do
+  local job_id, job_key, payload, record_count = next_args(4)
+  local first_record, last_record = skip_args(tonumber(record_count))
   local known, hours = {}, {}
-  for i = 1, tonumber(next_arg()) do
-    local prefix, expires_at, is_extended, marks_json = next_arg(), next_arg(), next_arg(), next_arg()
+  for i = 1, tonumber((next_args(1))) do
+    local prefix, expires_at, is_extended, marks_json = next_args(4)
     hours[i] = add_marks(prefix, expires_at, is_extended, marks_json, known)
   end
   if #known > 0 then
@@ -157,8 +157,8 @@ for delivery = 1, tonumber(next_arg()) do
       call('ZADD', QUEUE, now_ms, job_id)
       has_queued = true
     end
-    for _, record in ipairs(records) do
-      call('XADD', AUDIT_STREAM, '*', 'r', record)
+    for position = first_record, last_record do
+      call('XADD', AUDIT_STREAM, '*', 'r', ARGV[position])
     end
   end
   known_by_delivery[delivery] = known
