@@ -12,14 +12,13 @@ from spokes.console.accounts.policy import Permission, requires
 from spokes.console.queries.dead_letters import dead_letter_causes, find_dead_letters
 from spokes.console.queries.descriptions import explain_reason
 from spokes.console.web.app_keys import REDIS
+from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
 from spokes.console.web.forms import form_text, required_reason
 from spokes.console.web.rendering import render
 from spokes.core.errors import HttpProblem
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
 _LETTERS_SHOWN: Final = 50  # per cause
-_BATCH_SIZE: Final = 100  # letters per call, so that other requests are served in between
-_ACTIONS: Final = frozenset({"replay", "discard"})
 # Fields of an event that may contain personal data.
 _PERSONAL_FIELDS: Final = frozenset({"propertyValue", "sourceId", "messageText", "messageId"})
 _PATH: Final = "/console/dead"
@@ -30,7 +29,7 @@ async def page(request: web.Request) -> web.Response:
     """Show the dead letters by cause."""
     done = request.query.get("done", "")
     count = request.query.get("count", "")
-    result = (done, int(count)) if done in _ACTIONS and count.isdecimal() and len(count) < 10 else None  # noqa: PLR2004 - no real count is longer
+    result = (done, int(count)) if done in set(LetterAction) and count.isdecimal() and len(count) < 10 else None  # noqa: PLR2004 - no real count is longer
     causes = await dead_letter_causes(request.app[REDIS], request[ACTOR].portals, newest=_LETTERS_SHOWN)
     return render(request, "dead.html", causes=causes, done=result, shown=_LETTERS_SHOWN, explain_reason=explain_reason)
 
@@ -44,13 +43,13 @@ async def letter_page(request: web.Request) -> web.Response:
 @requires(Permission.SETTLE)
 async def replay(request: web.Request) -> web.Response:
     """Queue the selected letters again."""
-    return await _settle(request, "replay")
+    return await _settle(request, LetterAction.REPLAY)
 
 
 @requires(Permission.SETTLE)
 async def discard(request: web.Request) -> web.Response:
     """Discard the selected letters."""
-    return await _settle(request, "discard")
+    return await _settle(request, LetterAction.DISCARD)
 
 
 @requires(Permission.REVEAL)
@@ -78,10 +77,7 @@ def _render_letter(request: web.Request, letter: DeadLetter, *, revealed: bool) 
 
 
 async def _find_letter(request: web.Request) -> DeadLetter:
-    portal_id, key = request.match_info["portal"], request.match_info["key"]
-    letter = None
-    if request[ACTOR].can_see(int(portal_id)):
-        letter = await DeadLetters(request.app[REDIS]).get(int(portal_id), key)
+    letter = await find_letter(request)
     if letter is None:
         raise HttpProblem(
             404, "no_such_letter", "There is no such dead letter: it was replayed, discarded, or has expired."
@@ -89,22 +85,15 @@ async def _find_letter(request: web.Request) -> DeadLetter:
     return letter
 
 
-async def _settle(request: web.Request, verb: str) -> web.Response:
+async def _settle(request: web.Request, action: LetterAction) -> web.Response:
     reason = await required_reason(request)
-    dead, actor, count = DeadLetters(request.app[REDIS]), request[ACTOR], 0
-    act = dead.replay if verb == "replay" else dead.discard
-    batch: list[DeadLetter] = []
-    chosen = [
-        letter async for letter in _selected_letters(request)
-    ]  # a list, since settling changes the index that is iterated
-    for start in range(0, len(chosen), _BATCH_SIZE):
-        batch = chosen[start : start + _BATCH_SIZE]
-        count += await act(batch, actor=actor.name, reason=reason, address=request[ADDRESS])
+    letters = [letter async for letter in _selected_letters(request)]  # a list: settling changes the iterated index
+    count = await settle_letters(request, action, letters, reason)
     if not count:
         raise HttpProblem(
             422, "none_chosen", "No dead letter was selected, or the selected ones are gone. Go back and select some."
         )
-    raise web.HTTPSeeOther(f"{_PATH}?done={verb}&count={count}")
+    raise web.HTTPSeeOther(f"{_PATH}?done={action}&count={count}")
 
 
 async def _selected_letters(request: web.Request) -> AsyncIterator[DeadLetter]:
