@@ -21,7 +21,7 @@ PATIENCE_S = 30
 @contextmanager
 def identity_provider() -> Iterator[IdentityProvider]:
     """Run one on a loop of its own, since selenium waits for each answer."""
-    loop, idp = asyncio.new_event_loop(), IdentityProvider(asks=True)
+    loop, idp = asyncio.new_event_loop(), IdentityProvider(shows_consent_page=True)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:

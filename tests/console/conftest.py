@@ -1,9 +1,13 @@
-"""Fixtures of the console's tests: a simulated HubSpot and an identity provider."""
+"""Fixtures of the console's tests: the console, its audit store, a simulated HubSpot, an identity provider."""
 
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp.test_utils import TestClient
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from tests.support.console_visitor import audit_store, running_console
 from tests.support.identity_provider import IdentityProvider
 
 
@@ -13,3 +17,17 @@ async def idp() -> AsyncIterator[IdentityProvider]:
     idp = IdentityProvider()
     async with idp.server:
         yield idp
+
+
+@pytest.fixture
+async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestClient]:
+    """A client of the running console, whose audit store may have no tables."""
+    async with running_console(environ) as client:
+        yield client
+
+
+@pytest.fixture
+async def sqlite_engine(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
+    """The audit store that the running console reads."""
+    async with audit_store(environ) as engine:
+        yield engine

@@ -1,4 +1,4 @@
-"""The console in tests, and somebody at it: a session that is begun directly, forms sent as a browser sends them."""
+"""A running console for tests, and a signed-in visitor who sends requests and forms as a browser does."""
 
 import re
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -27,67 +27,67 @@ KEY = "a-key-of-at-least-thirty-two-characters"
 
 
 @asynccontextmanager
-async def console(environ: Mapping[str, str], **given: str) -> AsyncIterator[TestClient]:
-    """The console of a deployment over real HTTP."""
-    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, **given})
+async def running_console(environ: Mapping[str, str], **overrides: str) -> AsyncIterator[TestClient]:
+    """Run the console over real HTTP; `overrides` are further settings."""
+    settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, **overrides})
     async with TestClient(TestServer(create_app(settings))) as client:
         yield client
 
 
 @asynccontextmanager
-async def store(environ: Mapping[str, str]) -> AsyncIterator[AsyncEngine]:
-    """The store that the console of a deployment reads; each kind of store has its tests elsewhere."""
+async def audit_store(environ: Mapping[str, str]) -> AsyncIterator[AsyncEngine]:
+    """Open the store that the console of these settings reads (SQLite; both databases are tested elsewhere)."""
     engine = open_engine(Settings.from_env(environ).database_address)
     yield engine
     await engine.dispose()
 
 
-def stop_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what is counted fall into one window, however long the test takes."""
+def freeze_rate_limit_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop the clock of the rate limits, so that a slow test stays within one window."""
     monkeypatch.setattr("spokes.console.accounts.rate_limits.time", SimpleNamespace(time=lambda: 1_795_442_400.0))
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Asks for pages and sends forms."""
+    """A browser with a session: requests pages and sends forms."""
 
     client: TestClient
     cookie: str
     csrf: str
 
     @classmethod
-    async def come(cls, client: TestClient, *roles: Role, portals: Iterable[int] | None = None) -> "Visitor":
+    async def signed_in(cls, client: TestClient, *roles: Role, portals: Iterable[int] | None = None) -> "Visitor":
         sessions = client.server.app[SESSIONS]
         cookie = await sessions.start("ada", roles, portals)
         return cls(client, cookie, sessions.csrf_token(cookie))
 
     async def get(self, path: str, **params: str) -> tuple[int, str]:
         headers = {"Cookie": f"{COOKIE}={self.cookie}"}
-        async with self.client.get(path, params=params, headers=headers, allow_redirects=False) as answer:
-            return answer.status, await answer.text()
+        async with self.client.get(path, params=params, headers=headers, allow_redirects=False) as response:
+            return response.status, await response.text()
 
     async def post(
-        self, path: str, form: Mapping[str, str] | Iterable[tuple[str, str]], **given: str
+        self, path: str, form: Mapping[str, str] | Iterable[tuple[str, str]], **overrides: str
     ) -> ClientResponse:
-        """Send a form; `csrf` and `site` are what a browser on our own page would send, unless given."""
-        headers = {"Cookie": f"{COOKIE}={self.cookie}", "Sec-Fetch-Site": given.get("site", "same-origin")}
-        pairs = [*(form.items() if isinstance(form, Mapping) else form), ("csrf", given.get("csrf", self.csrf))]
-        async with self.client.post(path, data=pairs, headers=headers, allow_redirects=False) as answer:
-            await answer.read()
-            return answer
+        """Send a form; `csrf` and `site` override what a browser on our own page sends."""
+        headers = {"Cookie": f"{COOKIE}={self.cookie}", "Sec-Fetch-Site": overrides.get("site", "same-origin")}
+        pairs = [*(form.items() if isinstance(form, Mapping) else form), ("csrf", overrides.get("csrf", self.csrf))]
+        async with self.client.post(path, data=pairs, headers=headers, allow_redirects=False) as response:
+            await response.read()
+            return response
 
 
-async def archive(redis: Redis, engine: AsyncEngine, *told: AuditRecord) -> None:
-    """Put records where the console finds them, in a store that is made if need be."""
+async def archive(redis: Redis, engine: AsyncEngine, *records: AuditRecord) -> None:
+    """Archive records in the store; create its tables if they are missing."""
     pipeline = redis.pipeline()
-    for one in told:
-        append(pipeline, one)
+    for record in records:
+        append(pipeline, record)
     await pipeline.execute()
     archiver = Archiver(redis, engine, AUDIT_KEY)
     await archiver.run_once()
     await archiver.drain()
 
 
-def seen(html: str) -> str:
-    """What somebody reads of a page: its text without tags, spaces in one."""
+def visible_text(html: str) -> str:
+    """Return the text of a page without tags, with single spaces."""
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))

@@ -1,4 +1,4 @@
-"""spokes.console.accounts.api_tokens: which tokens of programs are believed, and which are not."""
+"""API tokens: which are accepted, and which are refused."""
 
 import base64
 import json
@@ -76,15 +76,15 @@ REFUSED: Mapping[str, str] = {
 }
 
 
-@pytest.mark.parametrize("why", REFUSED)
-def test_token_is_refused_when(why: str) -> None:
-    with pytest.raises(HttpProblem) as refused:
-        TOKENS.verify(REFUSED[why])
-    assert refused.value.status == 401
+@pytest.mark.parametrize("case", REFUSED)
+def test_token_is_refused_when(case: str) -> None:
+    with pytest.raises(HttpProblem) as problem:
+        TOKENS.verify(REFUSED[case])
+    assert problem.value.status == 401
 
 
 def test_token_whose_claims_were_changed_is_refused() -> None:
     head, _, signature = TOKENS.mint("ada", [Role.VIEWER]).token.split(".")
-    better = forged(roles=["admin"]).split(".")[1]
+    changed = forged(roles=["admin"]).split(".")[1]
     with pytest.raises(HttpProblem):
-        TOKENS.verify(f"{head}.{better}.{signature}")
+        TOKENS.verify(f"{head}.{changed}.{signature}")

@@ -17,14 +17,14 @@ def sessions(redis: Redis) -> Sessions:
     return Sessions(redis, b"k" * 32)
 
 
-async def ends_in_s(redis: Redis) -> int:
+async def session_ttl_s(redis: Redis) -> int:
     [name] = [name async for name in redis.scan_iter("spokes:console:session:*")]
     return int(await redis.ttl(name))
 
 
 async def test_session_ends_after_an_idle_hour(redis: Redis, sessions: Sessions) -> None:
     await sessions.start("ada", [Role.VIEWER], None)
-    assert HOUR_S - 60 <= await ends_in_s(redis) <= IDLE_S == HOUR_S
+    assert HOUR_S - 60 <= await session_ttl_s(redis) <= IDLE_S == HOUR_S
 
 
 async def test_use_restarts_the_idle_hour_and_find_without_touch_does_not(redis: Redis, sessions: Sessions) -> None:
@@ -32,9 +32,9 @@ async def test_use_restarts_the_idle_hour_and_find_without_touch_does_not(redis:
     [name] = [name async for name in redis.scan_iter("spokes:console:session:*")]
     await redis.expire(name, 100)
     await sessions.find(cookie, touch=False)
-    assert await ends_in_s(redis) <= 100
+    assert await session_ttl_s(redis) <= 100
     await sessions.find(cookie)
-    assert await ends_in_s(redis) >= HOUR_S - 60
+    assert await session_ttl_s(redis) >= HOUR_S - 60
 
 
 async def test_expired_session_is_not_found(redis: Redis, sessions: Sessions) -> None:
@@ -55,13 +55,13 @@ async def test_session_ends_after_its_maximum_age_despite_use(
     monkeypatch.setattr("spokes.console.accounts.sessions.time", SimpleNamespace(time=lambda: now + MAX_AGE_S + 1))
     assert await sessions.find(cookie) is None
     monkeypatch.undo()
-    assert await sessions.find(cookie) is None  # it is gone, and not only late
+    assert await sessions.find(cookie) is None  # deleted, not only expired
 
 
 async def test_redis_does_not_contain_the_cookie(redis: Redis, sessions: Sessions) -> None:
     cookie = await sessions.start("ada", [Role.VIEWER], None)
-    held = str([(name, await redis.dump(name)) async for name in redis.scan_iter()])
-    assert cookie not in held
+    contents = str([(name, await redis.dump(name)) async for name in redis.scan_iter()])
+    assert cookie not in contents
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "\udcff", "a" * 10_000])

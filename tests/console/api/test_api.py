@@ -1,4 +1,4 @@
-"""The API for programs over real HTTP, on a real Valkey and a real store."""
+"""The JSON API over real HTTP, on a real Valkey and a real store."""
 
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -28,7 +28,7 @@ from spokes.core.settings import Settings
 from spokes.privacy.requests import ErasureRequest, Law, add_request
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.portal_pauses import PortalPauses
-from tests.support.console_visitor import KEY, Visitor, archive, console, store
+from tests.support.console_visitor import KEY, Visitor, archive, running_console
 from tests.support.deployment import KEY as AUDIT_KEY
 from tests.support.events import event, record, recorded, store_dead_letters
 
@@ -38,22 +38,16 @@ WHY = {"reason": "HubSpot was away"}
 
 
 @pytest.fixture
-async def engine(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
-    async with store(environ) as engine:
-        yield engine
-
-
-@pytest.fixture
-async def client(environ: dict[str, str], redis: Redis, engine: AsyncEngine) -> AsyncIterator[TestClient]:
-    await Archiver(redis, engine, AUDIT_KEY).run_once()
-    async with console(environ, CONSOLE_ORIGINS="https://ours.example") as client:
+async def client(environ: dict[str, str], redis: Redis, sqlite_engine: AsyncEngine) -> AsyncIterator[TestClient]:
+    await Archiver(redis, sqlite_engine, AUDIT_KEY).run_once()
+    async with running_console(environ, CONSOLE_ORIGINS="https://ours.example") as client:
         yield client
 
 
 @pytest.fixture
 async def letters(redis: Redis) -> list[DeadLetter]:
     """Dead letters of two portals and two causes."""
-    made = [
+    dead_letters = [
         DeadLetter(
             portal, f"{portal}-1-1", Entry(key, 1, event(number, portalId=portal, propertyValue=HIDDEN)), cause,
             "contacts.welcome", number,
@@ -62,12 +56,12 @@ async def letters(redis: Redis) -> list[DeadLetter]:
             [(7, "aa", "object_not_found"), (7, "bb", "not_permitted"), (8, "cc", "object_not_found")], start=1
         )
     ]  # fmt: skip
-    await store_dead_letters(redis, *made)
-    return made
+    await store_dead_letters(redis, *dead_letters)
+    return dead_letters
 
 
 class Program:
-    """Asks the API with a token."""
+    """A client of the API with a token."""
 
     def __init__(
         self, client: TestClient, *roles: Role, portals: Collection[int] | None = None, name: str = "robot"
@@ -76,56 +70,57 @@ class Program:
         self.client, self.headers = client, {"Authorization": f"Bearer {token}"}
 
     async def get(self, path: str, **params: str) -> tuple[int, Any]:
-        async with self.client.get(PREFIX + path, params=params, headers=self.headers) as answer:
-            return answer.status, orjson.loads(await answer.read())
+        async with self.client.get(PREFIX + path, params=params, headers=self.headers) as response:
+            return response.status, orjson.loads(await response.read())
 
     async def post(self, path: str, body: Mapping[str, object]) -> tuple[int, Any]:
-        async with self.client.post(PREFIX + path, json=body, headers=self.headers) as answer:
-            return answer.status, orjson.loads(await answer.read())
+        async with self.client.post(PREFIX + path, json=body, headers=self.headers) as response:
+            return response.status, orjson.loads(await response.read())
 
 
 def examples() -> list[tuple[str, str]]:
-    """Method and an address of each route."""
-    filled = {"portal": "7", "key": "aa", "id": "7-1-1", "name": "ada"}
+    """Return method and an example address of every route."""
+    parameters = {"portal": "7", "key": "aa", "id": "7-1-1", "name": "ada"}
     return [
-        (r.method, PREFIX + re.sub(r"\{(\w+):(?:[^{}]|\{[^{}]*\})+\}", lambda m: filled[m[1]], r.path)) for r in ROUTES
+        (r.method, PREFIX + re.sub(r"\{(\w+):(?:[^{}]|\{[^{}]*\})+\}", lambda m: parameters[m[1]], r.path))
+        for r in ROUTES
     ]
 
 
 @pytest.mark.parametrize(("method", "path"), examples()[:-1])
 async def test_request_without_a_token_is_401(client: TestClient, method: str, path: str) -> None:
-    async with client.request(method, path) as answer:
-        assert answer.status == 401
-        assert answer.content_type == "application/problem+json"
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+    async with client.request(method, path) as response:
+        assert response.status == 401
+        assert response.content_type == "application/problem+json"
+        assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
 async def test_role_may_call_exactly_the_routes_of_the_matrix(client: TestClient) -> None:
     for role in Role:
         program = Program(client, role, portals=[9])
         for route, (method, path) in zip(ROUTES[:-1], examples()[:-1], strict=True):
-            async with client.request(method, path, headers=program.headers) as answer:
+            async with client.request(method, path, headers=program.headers) as response:
                 assert isinstance(route.rule, Permission)
-                told = orjson.loads(await answer.read() or b"{}")
-                refused = isinstance(told, dict) and told.get("detail") == "Your role does not permit this."
+                body = orjson.loads(await response.read() or b"{}")
+                refused = isinstance(body, dict) and body.get("detail") == "Your role does not permit this."
                 assert refused == (route.rule not in permissions_of([role])), (role, path)
 
 
 async def test_api_ignores_the_session_cookie(client: TestClient) -> None:
-    visitor = await Visitor.come(client, Role.ADMIN)
+    visitor = await Visitor.signed_in(client, Role.ADMIN)
     assert (await visitor.get(f"{PREFIX}/queue"))[0] == 401
 
 
 async def test_pages_ignore_bearer_tokens(client: TestClient) -> None:
     program = Program(client, Role.ADMIN)
-    async with client.get("/console/dead", headers=program.headers, allow_redirects=False) as answer:
-        assert (answer.status, answer.headers["Location"]) == (303, "/console/login")
+    async with client.get("/console/dead", headers=program.headers, allow_redirects=False) as response:
+        assert (response.status, response.headers["Location"]) == (303, "/console/login")
 
 
 async def test_token_in_a_cookie_or_url_is_ignored(client: TestClient) -> None:
     token = Program(client, Role.ADMIN).headers["Authorization"].partition(" ")[2]
-    async with client.get(f"{PREFIX}/queue?access_token={token}", headers={"Cookie": f"{COOKIE}={token}"}) as answer:
-        assert answer.status == 401
+    async with client.get(f"{PREFIX}/queue?access_token={token}", headers={"Cookie": f"{COOKIE}={token}"}) as response:
+        assert response.status == 401
 
 
 async def test_queue_and_budget_are_returned(client: TestClient) -> None:
@@ -135,16 +130,16 @@ async def test_queue_and_budget_are_returned(client: TestClient) -> None:
 
 
 async def test_dead_letters_are_paged_and_show_no_values(client: TestClient, letters: list[DeadLetter]) -> None:
-    program, found, after = Program(client, Role.VIEWER), [], {}
+    program, letters_read, after = Program(client, Role.VIEWER), [], {}
     while True:
         status, page = await program.get("/dead-letters", limit="2", **after)
         assert status == 200
-        found += page["items"]
+        letters_read += page["items"]
         if page["next"] is None:
             break
         after = {"after": page["next"]}
-    assert [letter["event"]["key"] for letter in found] == ["bb", "aa", "cc"]
-    assert HIDDEN not in str(found)
+    assert [letter["event"]["key"] for letter in letters_read] == ["bb", "aa", "cc"]
+    assert HIDDEN not in str(letters_read)
 
 
 async def test_replay_is_audited_with_actor_address_and_reason(
@@ -154,13 +149,13 @@ async def test_replay_is_audited_with_actor_address_and_reason(
     assert (status, done) == (200, {"count": 1})
     assert await DeadLetters(redis).get(7, "aa") is None
     assert await redis.zcard(JOB_QUEUE) == 1
-    *_, told = await recorded(redis)
-    assert (told.actor, told.reason, told.detail["address"]) == ("robot", WHY["reason"], "127.0.0.1")
+    *_, audited = await recorded(redis)
+    assert (audited.actor, audited.reason, audited.detail["address"]) == ("robot", WHY["reason"], "127.0.0.1")
 
 
 async def test_dead_letters_are_discarded_by_cause(client: TestClient, redis: Redis, letters: list[DeadLetter]) -> None:
-    which = {"cause": "object_not_found", **WHY}
-    assert await Program(client, Role.OPERATOR).post("/dead-letters/discard", which) == (200, {"count": 2})
+    selection = {"cause": "object_not_found", **WHY}
+    assert await Program(client, Role.OPERATOR).post("/dead-letters/discard", selection) == (200, {"count": 2})
     assert await DeadLetters(redis).get(7, "bb") is not None
 
 
@@ -171,9 +166,9 @@ async def test_bulk_action_without_a_filter_needs_all(client: TestClient, letter
 
 
 async def test_other_portals_are_not_found_and_not_changed(
-    client: TestClient, redis: Redis, engine: AsyncEngine, letters: list[DeadLetter]
+    client: TestClient, redis: Redis, sqlite_engine: AsyncEngine, letters: list[DeadLetter]
 ) -> None:
-    await archive(redis, engine, record(1, event_key="ek", delivery_id="dk", portal_id=PORTAL))
+    await archive(redis, sqlite_engine, record(1, event_key="ek", delivery_id="dk", portal_id=PORTAL))
     program = Program(client, Role.ADMIN, portals=[8])
     for path in ("/dead-letters/7/aa", "/events/ek", "/deliveries/dk"):
         assert (await program.get(path))[0] == 404, path
@@ -182,8 +177,8 @@ async def test_other_portals_are_not_found_and_not_changed(
     assert (await program.get("/timeline", object="51"))[1]["records"] == []
     for path in ("/dead-letters/7/aa/replay", "/dead-letters/7/aa/discard", "/portals/7/pause", "/portals/7/resume"):
         assert (await program.post(path, WHY))[0] == 404, path
-    for which in ({"all": True}, {"portal_id": 7}, {"keys": ["aa", "bb"]}):
-        await program.post("/dead-letters/discard", {**which, **WHY})
+    for selection in ({"all": True}, {"portal_id": 7}, {"keys": ["aa", "bb"]}):
+        await program.post("/dead-letters/discard", {**selection, **WHY})
     assert await DeadLetters(redis).get(7, "aa") is not None
     assert await PortalPauses(redis).list() == {}
 
@@ -196,21 +191,23 @@ async def test_portal_is_paused_and_resumed(client: TestClient, redis: Redis) ->
     assert await PortalPauses(redis).list() == {}
 
 
-async def test_audit_is_paged_by_a_cursor_and_a_link(client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
-    await archive(redis, engine, *(record(number) for number in range(7)))
-    program, found, path = Program(client, Role.VIEWER), [], f"{PREFIX}/audit?limit=3&object_type=contact"
+async def test_audit_is_paged_by_a_cursor_and_a_link(
+    client: TestClient, redis: Redis, sqlite_engine: AsyncEngine
+) -> None:
+    await archive(redis, sqlite_engine, *(record(number) for number in range(7)))
+    program, ids, path = Program(client, Role.VIEWER), [], f"{PREFIX}/audit?limit=3&object_type=contact"
     while path:
-        async with client.get(path, headers=program.headers) as answer:
-            found += [one["id"] for one in orjson.loads(await answer.read())["items"]]
-            path = str(answer.links["next"]["url"].relative()) if answer.links else ""
-    assert len(set(found)) == len(found) == 7
+        async with client.get(path, headers=program.headers) as response:
+            ids += [record["id"] for record in orjson.loads(await response.read())["items"]]
+            path = str(response.links["next"]["url"].relative()) if response.links else ""
+    assert len(set(ids)) == len(ids) == 7
 
 
 async def test_events_deliveries_and_timeline_are_returned(
-    client: TestClient, redis: Redis, engine: AsyncEngine
+    client: TestClient, redis: Redis, sqlite_engine: AsyncEngine
 ) -> None:
     one = record(1, event_key="ek", delivery_id="dk")
-    await archive(redis, engine, one)
+    await archive(redis, sqlite_engine, one)
     program = Program(client, Role.VIEWER)
     assert (await program.get("/events"))[1]["items"][0]["event_key"] == "ek"
     assert (await program.get("/events/ek"))[1]["records"][0]["delivery_id"] == "dk"
@@ -218,11 +215,11 @@ async def test_events_deliveries_and_timeline_are_returned(
     assert len((await program.get("/timeline", object=f"{one.object_type} {one.object_id}"))[1]["records"]) == 1
 
 
-async def test_audit_is_exported_and_verified(client: TestClient, redis: Redis, engine: AsyncEngine) -> None:
-    await archive(redis, engine, *(record(number) for number in range(3)))
+async def test_audit_is_exported_and_verified(client: TestClient, redis: Redis, sqlite_engine: AsyncEngine) -> None:
+    await archive(redis, sqlite_engine, *(record(number) for number in range(3)))
     program = Program(client, Role.OPERATOR)
-    async with client.get(f"{PREFIX}/audit/export", headers=program.headers) as answer:
-        assert [orjson.loads(line)["seq"] for line in (await answer.read()).splitlines()] == [1, 2, 3]
+    async with client.get(f"{PREFIX}/audit/export", headers=program.headers) as response:
+        assert [orjson.loads(line)["seq"] for line in (await response.read()).splitlines()] == [1, 2, 3]
     assert (await program.get("/audit/verify"))[1]["intact"] is True
 
 
@@ -236,37 +233,37 @@ async def test_revoked_token_is_refused_and_others_still_work(client: TestClient
         "The token was revoked. `spokes token mint` makes a new one."
     ]
     assert (await other.get("/queue"))[0] == 200
-    *_, told = await recorded(redis)
-    assert (told.action, told.actor, told.reason) == ("token.revoked", "ada", WHY["reason"])
-    assert told.detail == {"token_id": token_id, "address": "127.0.0.1"}
+    *_, audited = await recorded(redis)
+    assert (audited.action, audited.actor, audited.reason) == ("token.revoked", "ada", WHY["reason"])
+    assert audited.detail == {"token_id": token_id, "address": "127.0.0.1"}
 
 
 async def test_program_ends_the_sessions_of_an_account(client: TestClient, redis: Redis) -> None:
-    visitor = await Visitor.come(client, Role.VIEWER)
+    visitor = await Visitor.signed_in(client, Role.VIEWER)
     admin = Program(client, Role.ADMIN)
     assert await admin.post("/users/ada/logout", WHY) == (200, {"count": 1})
     assert (await visitor.get("/console/dead"))[0] == 303
-    *_, told = await recorded(redis)
-    assert (told.action, told.actor, told.detail["user"]) == ("sessions.ended", "robot", "ada")
+    *_, audited = await recorded(redis)
+    assert (audited.action, audited.actor, audited.detail["user"]) == ("sessions.ended", "robot", "ada")
     assert await admin.post("/users/ada/logout", WHY) == (200, {"count": 0})
 
 
 async def test_accounts_are_listed_without_credentials(client: TestClient, redis: Redis) -> None:
     await Users(redis).put("ada", [Role.VIEWER], [7], "correct horse battery")
-    status, told = await Program(client, Role.ADMIN).get("/users")
-    assert (status, told) == (200, [{"name": "ada", "roles": ["viewer"], "portals": [7], "password": True}])
+    status, accounts = await Program(client, Role.ADMIN).get("/users")
+    assert (status, accounts) == (200, [{"name": "ada", "roles": ["viewer"], "portals": [7], "password": True}])
 
 
 async def test_admin_of_one_portal_cannot_manage_accounts_or_tokens(client: TestClient) -> None:
-    visitor, program = await Visitor.come(client, Role.VIEWER), Program(client, Role.ADMIN, portals=[7])
+    visitor, program = await Visitor.signed_in(client, Role.VIEWER), Program(client, Role.ADMIN, portals=[7])
     assert (await program.get("/users"))[0] == 403
     for path in ("/users/ada/logout", "/tokens/abc/revoke"):
         assert (await program.post(path, WHY))[0] == 403
     assert (await visitor.get("/console/dead"))[0] == 200
 
 
-async def test_privacy_officer_sees_privacy_requests(client: TestClient, engine: AsyncEngine) -> None:
-    await add_request(engine, ErasureRequest(PORTAL, "a" * 64, ("51",), Law.GDPR, "ada"))
+async def test_privacy_officer_sees_privacy_requests(client: TestClient, sqlite_engine: AsyncEngine) -> None:
+    await add_request(sqlite_engine, ErasureRequest(PORTAL, "a" * 64, ("51",), Law.GDPR, "ada"))
     assert (await Program(client, Role.PRIVACY_OFFICER).get("/privacy-requests"))[1][0]["due_in_days"] >= 27
     assert (await Program(client, Role.OPERATOR).get("/privacy-requests"))[0] == 403
 
@@ -303,36 +300,36 @@ async def test_action_without_a_valid_reason_is_refused(
     client: TestClient, redis: Redis, letters: list[DeadLetter], body: bytes
 ) -> None:
     headers = {**Program(client, Role.ADMIN).headers, "Content-Type": "application/json"}
-    async with client.post(f"{PREFIX}/dead-letters/7/aa/discard", data=body, headers=headers) as answer:
-        assert answer.status == 422
+    async with client.post(f"{PREFIX}/dead-letters/7/aa/discard", data=body, headers=headers) as response:
+        assert response.status == 422
     assert await DeadLetters(redis).get(7, "aa") is not None
 
 
 @pytest.mark.parametrize(
-    "which", [{"portal_id": False}, {"portal_id": "7"}, {"all": "yes"}, {"all": 1}, {"keys": "aa"}]
+    "selection", [{"portal_id": False}, {"portal_id": "7"}, {"all": "yes"}, {"all": 1}, {"keys": "aa"}]
 )
 async def test_body_types_are_checked_strictly(
-    client: TestClient, redis: Redis, letters: list[DeadLetter], which: dict[str, object]
+    client: TestClient, redis: Redis, letters: list[DeadLetter], selection: dict[str, object]
 ) -> None:
-    assert (await Program(client, Role.ADMIN).post("/dead-letters/discard", {**which, **WHY}))[0] == 422
+    assert (await Program(client, Role.ADMIN).post("/dead-letters/discard", {**selection, **WHY}))[0] == 422
     assert await DeadLetters(redis).get(7, "aa") is not None
 
 
 @pytest.mark.parametrize("path", ["/nowhere", "/queue", "/dead-letters/replay"])
 async def test_unknown_path_and_method_are_problems_with_the_request_id(client: TestClient, path: str) -> None:
-    async with client.delete(PREFIX + path, headers={"X-Request-Id": "0123456789abcdef"}) as answer:
-        assert answer.status == (404 if path == "/nowhere" else 405)
-        assert ("Allow" in answer.headers) == (answer.status == 405)
-        assert answer.content_type == "application/problem+json"
-        assert orjson.loads(await answer.read())["correlation_id"] == "0123456789abcdef"
-        assert answer.headers["X-Request-Id"] == "0123456789abcdef"
+    async with client.delete(PREFIX + path, headers={"X-Request-Id": "0123456789abcdef"}) as response:
+        assert response.status == (404 if path == "/nowhere" else 405)
+        assert ("Allow" in response.headers) == (response.status == 405)
+        assert response.content_type == "application/problem+json"
+        assert orjson.loads(await response.read())["correlation_id"] == "0123456789abcdef"
+        assert response.headers["X-Request-Id"] == "0123456789abcdef"
 
 
 async def test_body_too_large_is_a_problem(client: TestClient) -> None:
     headers = {**Program(client, Role.ADMIN).headers, "Content-Type": "application/json"}
     body = b'{"reason":"' + b"x" * 300_000 + b'"}'
-    async with client.post(f"{PREFIX}/dead-letters/discard", data=body, headers=headers) as answer:
-        assert (answer.status, answer.content_type) == (413, "application/problem+json")
+    async with client.post(f"{PREFIX}/dead-letters/discard", data=body, headers=headers) as response:
+        assert (response.status, response.content_type) == (413, "application/problem+json")
 
 
 async def test_internal_error_is_a_problem_without_details(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,29 +344,29 @@ async def test_internal_error_is_a_problem_without_details(client: TestClient, m
 
 async def test_form_body_is_415(client: TestClient, letters: list[DeadLetter]) -> None:
     headers = Program(client, Role.ADMIN).headers
-    async with client.post(f"{PREFIX}/dead-letters/7/aa/discard", data={"reason": "x"}, headers=headers) as answer:
-        assert answer.status == 415
+    async with client.post(f"{PREFIX}/dead-letters/7/aa/discard", data={"reason": "x"}, headers=headers) as response:
+        assert response.status == 415
 
 
 async def test_nothing_changes_on_get(client: TestClient, redis: Redis, letters: list[DeadLetter]) -> None:
-    async def held() -> dict[bytes, bytes]:
-        counted = {METRIC_TOTALS.encode(), LIVE_PROCESSES.encode()}  # every few seconds, whoever asks for what
-        names = [name async for name in redis.scan_iter() if b"limit" not in name and name not in counted]
+    async def contents() -> dict[bytes, bytes]:
+        metrics = {METRIC_TOTALS.encode(), LIVE_PROCESSES.encode()}  # written every few seconds
+        names = [name async for name in redis.scan_iter() if b"limit" not in name and name not in metrics]
         return {name: await redis.dump(name) for name in names}
 
-    program, before = Program(client, Role.ADMIN), await held()
-    looks = {path for method, path in examples() if method == "GET"}
+    program, before = Program(client, Role.ADMIN), await contents()
+    gets = {path for method, path in examples() if method == "GET"}
     for _, path in examples():
-        async with client.get(path, headers=program.headers) as answer:
-            assert path in looks or answer.status in {404, 405}, path
-    assert await held() == before
+        async with client.get(path, headers=program.headers) as response:
+            assert path in gets or response.status in {404, 405}, path
+    assert await contents() == before
 
 
 async def test_rate_limit_is_per_actor(environ: dict[str, str], redis: Redis) -> None:
     settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, "CONSOLE_RATE_LIMIT": "5"})
     async with TestClient(TestServer(create_app(settings))) as client:
-        often, other = Program(client, Role.VIEWER), Program(client, Role.VIEWER, name="other")
-        statuses = [(await often.get("/queue"))[0] for _ in range(11)]  # more than two minutes' worth
+        busy, other = Program(client, Role.VIEWER), Program(client, Role.VIEWER, name="other")
+        statuses = [(await busy.get("/queue"))[0] for _ in range(11)]  # more than two minutes allow
         assert statuses[:5] == [200] * 5
         assert 429 in statuses
         assert (await other.get("/queue"))[0] == 200
@@ -378,32 +375,32 @@ async def test_rate_limit_is_per_actor(environ: dict[str, str], redis: Redis) ->
 async def test_cors_headers_are_set_only_for_listed_origins(client: TestClient) -> None:
     for origin, allowed in (("https://ours.example", "https://ours.example"), ("https://evil.example", None)):
         headers = {**Program(client, Role.VIEWER).headers, "Origin": origin}
-        async with client.get(f"{PREFIX}/queue", headers=headers) as answer:
-            assert answer.headers.get("Access-Control-Allow-Origin") == allowed
-            assert "Access-Control-Allow-Credentials" not in answer.headers
+        async with client.get(f"{PREFIX}/queue", headers=headers) as response:
+            assert response.headers.get("Access-Control-Allow-Origin") == allowed
+            assert "Access-Control-Allow-Credentials" not in response.headers
 
 
 def test_openapi_document_has_every_route_and_every_referenced_schema() -> None:
-    told = document(ROUTES)
-    text = orjson.dumps(told).decode()
-    paths = told["paths"]
+    api = document(ROUTES)
+    text = orjson.dumps(api).decode()
+    paths = api["paths"]
     assert isinstance(paths, dict)
     assert sum(map(len, paths.values())) == len(ROUTES)
     names = [operation["operationId"] for path in paths.values() for operation in path.values()]
     assert len(set(names)) == len(names)
     for reference in set(re.findall(r'"#/components/schemas/([^"]+)"', text)):
-        assert reference in told["components"]["schemas"]  # type: ignore[index]  # a document, of any depth
+        assert reference in api["components"]["schemas"]  # type: ignore[index]  # a JSON document
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv"])
-async def test_export_has_a_media_type_of_the_openapi_document(client: TestClient, form: str) -> None:
-    told: Any = document(ROUTES)
-    named = told["paths"][f"{PREFIX}/audit/export"]["get"]["responses"]["200"]["content"]
+@pytest.mark.parametrize("file_format", ["jsonl", "csv"])
+async def test_export_has_a_media_type_of_the_openapi_document(client: TestClient, file_format: str) -> None:
+    api: Any = document(ROUTES)
+    media_types = api["paths"][f"{PREFIX}/audit/export"]["get"]["responses"]["200"]["content"]
     headers = Program(client, Role.ADMIN).headers
-    async with client.get(f"{PREFIX}/audit/export", params={"format": form}, headers=headers) as answer:
-        assert answer.content_type in named
+    async with client.get(f"{PREFIX}/audit/export", params={"format": file_format}, headers=headers) as response:
+        assert response.content_type in media_types
 
 
 async def test_openapi_document_needs_no_token(client: TestClient) -> None:
-    async with client.get(f"{PREFIX}/openapi.json") as answer:
-        assert orjson.loads(await answer.read())["openapi"] == "3.1.0"
+    async with client.get(f"{PREFIX}/openapi.json") as response:
+        assert orjson.loads(await response.read())["openapi"] == "3.1.0"

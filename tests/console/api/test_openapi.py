@@ -1,4 +1,4 @@
-"""The API against its own description, by schemathesis: what is not described is neither taken nor given."""
+"""The API against its own OpenAPI document, by schemathesis: nothing undocumented is accepted or returned."""
 
 import asyncio
 import threading
@@ -38,11 +38,11 @@ from tests.support.console_visitor import KEY
 from tests.support.deployment import KEY as AUDIT_KEY
 from tests.support.deployment import TOKEN
 
-GONE = {"expected-statuses": ["2xx", "401", "403", "404", "409", "410"]}  # 410: a page that follows nothing any more
+GONE = {"expected-statuses": ["2xx", "401", "403", "404", "409", "410"]}  # 410: the cursor's dead letter was settled
 API = schemathesis.openapi.from_dict(
     document(ROUTES), config=SchemathesisConfig.from_dict({"checks": {"positive_data_acceptance": GONE}})
 )
-# Without the check that tries wrong tokens: a hundred of them in a minute are 429, and test_console_api tries its own.
+# Without the check of wrong tokens: a hundred of them in a minute are answered 429, and test_api has its own.
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -54,7 +54,7 @@ CHECKS = [
     unsupported_method,
     allow_header_conformance,
 ]
-# The values at the bounds of each type, right and wrong, some 1,500 requests; none by chance, so all runs are alike.
+# Boundary values of each type, valid and invalid, about 1,500 requests; no random ones, so that all runs are equal.
 BOUNDS = settings(
     phases=[Phase.explicit],
     derandomize=True,
@@ -66,7 +66,7 @@ BOUNDS = settings(
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """Where the API is, and a token to all of it."""
+    """The address of the API, and a token with all roles."""
 
     url: str
     token: str
@@ -74,7 +74,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The console and a simulated HubSpot on a loop of their own, since schemathesis waits for each answer."""
+    """Run the console and a simulated HubSpot on a second event loop, since schemathesis blocks."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -91,7 +91,7 @@ def served(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 async def _serve(stack: AsyncExitStack, valkey_url: str, folder: str) -> Served:
     hubspot = await stack.enter_async_context(Simulator(SimulatorConfig(portals=(PortalConfig(token=TOKEN),))))
-    house = Settings.from_env(
+    console_settings = Settings.from_env(
         {
             "REDIS_URL": valkey_url,
             "DATA_DIR": folder,
@@ -102,20 +102,22 @@ async def _serve(stack: AsyncExitStack, valkey_url: str, folder: str) -> Served:
             "HUBSPOT_API_URL": hubspot.url,
         }
     )
-    engine = open_engine(house.database_address)
+    engine = open_engine(console_settings.database_address)
     await tables.upgrade(engine)
     await engine.dispose()
-    server = await stack.enter_async_context(TestServer(create_app(house)))
-    return Served(str(server.make_url("")), ApiTokens.from_settings(house).mint("schemathesis", list(Role)).token)
+    server = await stack.enter_async_context(TestServer(create_app(console_settings)))
+    return Served(
+        str(server.make_url("")), ApiTokens.from_settings(console_settings).mint("schemathesis", list(Role)).token
+    )
 
 
-# That one filter must be given, or "all": true, is told in words alone.
+# The schema cannot express that one filter or "all": true is required.
 NEEDS_MORE = {f"{PREFIX}/dead-letters/{verb}" for verb in ("replay", "discard")}
 
 
 @API.parametrize()
 @BOUNDS
 def test_api_conforms_to_its_openapi_document(case: schemathesis.Case, served: Served) -> None:
-    checks = [one for one in CHECKS if one is not positive_data_acceptance or case.path not in NEEDS_MORE]
+    checks = [check for check in CHECKS if check is not positive_data_acceptance or case.path not in NEEDS_MORE]
     headers = {"Authorization": f"Bearer {served.token}"}
     case.call_and_validate(base_url=served.url, headers=headers, checks=checks, timeout=30)

@@ -1,4 +1,4 @@
-"""Privacy requests by the API over real HTTP: a simulated HubSpot, a real Valkey and a real store."""
+"""Privacy endpoints over real HTTP, with a simulated HubSpot, a real Valkey and a real store."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -20,7 +20,7 @@ from spokes.privacy.erasure import Erasures
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.portal import TokenState
-from tests.support.console_visitor import KEY, console, store
+from tests.support.console_visitor import KEY, audit_store, running_console
 from tests.support.events import recorded
 
 PORTAL = 50112233
@@ -30,9 +30,9 @@ WHY = {"reason": "she wrote to us on Monday"}
 
 @pytest.fixture
 async def client(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> AsyncIterator[TestClient]:
-    async with store(environ) as engine:
+    async with audit_store(environ) as engine:
         await schema.upgrade(engine)
-    async with console(environ, HUBSPOT_API_URL=hubspot.url) as client:
+    async with running_console(environ, HUBSPOT_API_URL=hubspot.url) as client:
         yield client
 
 
@@ -50,46 +50,46 @@ async def post(
         .token
     )
     headers = {"Authorization": f"Bearer {token}"}
-    async with client.post(PREFIX + path, json=body, headers=headers) as answer:
-        return answer.status, orjson.loads(await answer.read())
+    async with client.post(PREFIX + path, json=body, headers=headers) as response:
+        return response.status, orjson.loads(await response.read())
 
 
-@pytest.mark.parametrize("by", ["id", "address"])
+@pytest.mark.parametrize("identifier", ["id", "address"])
 async def test_requested_erasure_is_completed_by_a_worker(
-    client: TestClient, redis: Redis, hubspot: Simulator, contact_id: str, by: str
+    client: TestClient, redis: Redis, hubspot: Simulator, contact_id: str, identifier: str
 ) -> None:
-    body = {"portal_id": PORTAL, "contact": contact_id if by == "id" else EMAIL, "law": "ccpa", **WHY}
-    status, asked = await post(client, "/privacy-requests", body)
-    assert (status, asked["request"]["state"], asked["request"]["object_ids"]) == (200, "open", [contact_id])
-    assert asked["due_in_days"] >= 44
+    body = {"portal_id": PORTAL, "contact": contact_id if identifier == "id" else EMAIL, "law": "ccpa", **WHY}
+    status, view = await post(client, "/privacy-requests", body)
+    assert (status, view["request"]["state"], view["request"]["object_ids"]) == (200, "open", [contact_id])
+    assert view["due_in_days"] >= 44
     settings = client.server.app[SETTINGS]
     crm = await CRM.open(settings, redis)
-    await Erasures(settings, redis, client.server.app[ENGINE], crm, actor="spokes").resume()  # as the schedule does
+    await Erasures(settings, redis, client.server.app[ENGINE], crm, actor="spokes").resume()  # as the workers do
     await crm.close()
     assert len(hubspot.requests.find(path="*/gdpr-delete")) == 1
     headers = {
         "Authorization": f"Bearer {ApiTokens.from_settings(settings).mint('officer', [Role.PRIVACY_OFFICER]).token}"
     }
-    async with client.get(f"{PREFIX}/privacy-requests/{asked['request']['id']}", headers=headers) as answer:
-        told = orjson.loads(await answer.read())
-    assert (told["request"]["state"], told["request"]["object_ids"]) == ("done", [])
+    async with client.get(f"{PREFIX}/privacy-requests/{view['request']['id']}", headers=headers) as response:
+        completed = orjson.loads(await response.read())
+    assert (completed["request"]["state"], completed["request"]["object_ids"]) == ("done", [])
 
 
 async def test_erasure_request_is_audited_with_actor_address_and_reason(
     client: TestClient, redis: Redis, contact_id: str
 ) -> None:
     await post(client, "/privacy-requests", {"portal_id": PORTAL, "contact": EMAIL, **WHY})
-    [told] = await recorded(redis)
-    assert (told.action, told.actor, told.reason) == ("privacy.requested", "officer", WHY["reason"])
-    assert told.detail["address"] == "127.0.0.1"
-    assert EMAIL not in str(told)
+    [record] = await recorded(redis)
+    assert (record.action, record.actor, record.reason) == ("privacy.requested", "officer", WHY["reason"])
+    assert record.detail["address"] == "127.0.0.1"
+    assert EMAIL not in str(record)
 
 
 async def test_export_of_a_person_is_returned_and_audited(client: TestClient, redis: Redis, contact_id: str) -> None:
     status, document = await post(client, "/privacy-exports", {"portal_id": PORTAL, "contact": EMAIL, **WHY})
     assert (status, document["hubspot"]["contact"]["properties"]["email"]) == (200, EMAIL)
-    [told] = await recorded(redis)
-    assert (told.action, told.reason, told.detail) == (
+    [record] = await recorded(redis)
+    assert (record.action, record.reason, record.detail) == (
         "privacy.exported", WHY["reason"], {"address": "127.0.0.1"},
     )  # fmt: skip
 
@@ -128,8 +128,8 @@ async def test_person_of_a_portal_outside_the_actors_or_our_tokens_is_404(
 async def test_request_without_a_person_or_reason_is_refused(
     client: TestClient, redis: Redis, contact_id: str, path: str, body: dict[str, object], status: int
 ) -> None:
-    found, problem = await post(client, path, body)
-    assert found == status
+    actual, problem = await post(client, path, body)
+    assert actual == status
     assert "example.com" not in problem["detail"]
     assert await recorded(redis) == []
 
@@ -144,8 +144,8 @@ async def test_privacy_request_with_a_refused_hubspot_token_is_503(
 
 
 async def test_privacy_request_without_hubspot_is_503(environ: dict[str, str], redis: Redis) -> None:
-    nobody = {"HUBSPOT_API_URL": "http://127.0.0.1:9", "CONSOLE_KEY": KEY}
-    async with TestClient(TestServer(create_app(Settings.from_env({**environ, **nobody})))) as client:
+    unreachable = {"HUBSPOT_API_URL": "http://127.0.0.1:9", "CONSOLE_KEY": KEY}
+    async with TestClient(TestServer(create_app(Settings.from_env({**environ, **unreachable})))) as client:
         status, problem = await post(client, "/privacy-requests", {"portal_id": PORTAL, "contact": "51", **WHY})
     assert (status, problem["type"]) == (503, "urn:spokes:problem:hubspot_unavailable")
     assert await recorded(redis) == []

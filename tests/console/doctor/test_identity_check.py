@@ -38,7 +38,7 @@ async def test_provider_without_rs256_key_is_a_warning(idp: IdentityProvider, en
 
 
 async def test_provider_without_login_endpoint_is_a_warning(idp: IdentityProvider, environ: dict[str, str]) -> None:
-    idp.discovery = {"token_endpoint": ""}
+    idp.discovery_overrides = {"token_endpoint": ""}
     findings = await check_identity_provider(Settings.from_env({**environ, **idp.environ()}))
     assert [finding.level for finding in findings] == [FindingLevel.OK, FindingLevel.WARNING]
 

@@ -1,4 +1,4 @@
-"""spokes.console.identity: which tokens of an identity provider the API believes, and whom they make here."""
+"""Bearer tokens of an identity provider: which are accepted, and which actor their claims give."""
 
 import asyncio
 import time
@@ -11,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from spokes.console.accounts.actors import Actor
 from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
 from spokes.console.identity.bearer_tokens import verify_bearer_token
@@ -26,42 +27,43 @@ from tests.support.identity_provider import CLIENT_ID, FIRST, SECOND, IdentityPr
 PUBLIC = FIRST.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-class House:
+class Verifier:
     """A deployment that trusts the provider."""
 
-    def __init__(self, idp: IdentityProvider, wire: ProviderClient, environ: dict[str, str]) -> None:
+    def __init__(self, idp: IdentityProvider, client: ProviderClient, environ: dict[str, str]) -> None:
         self.idp, self.settings = idp, Settings.from_env({**environ, "CONSOLE_KEY": KEY, **idp.environ()})
-        self.provider = Provider(self.settings, wire)
+        self.provider = Provider(self.settings, client)
 
-    async def refuses(self, token: str) -> int:
-        with pytest.raises(HttpProblem) as refused:
-            await verify_bearer_token(token, self.settings, self.provider)
-        return refused.value.status
+    async def accept(self, token: str) -> Actor:
+        return await verify_bearer_token(token, self.settings, self.provider)
+
+    async def refuse(self, token: str) -> int:
+        with pytest.raises(HttpProblem) as problem:
+            await self.accept(token)
+        return problem.value.status
 
 
 @pytest.fixture
-async def house(environ: dict[str, str]) -> AsyncIterator[House]:
-    idp, wire = IdentityProvider(), ProviderClient()
+async def verifier(environ: dict[str, str]) -> AsyncIterator[Verifier]:
+    idp, client = IdentityProvider(), ProviderClient()
     async with idp.server:
-        yield House(idp, wire, environ)
-        await wire.close()
+        yield Verifier(idp, client, environ)
+        await client.close()
 
 
-async def test_provider_token_gives_name_roles_and_portals(house: House) -> None:
-    actor = await verify_bearer_token(house.idp.token(), house.settings, house.provider)
+async def test_provider_token_gives_name_roles_and_portals(verifier: Verifier) -> None:
+    actor = await verifier.accept(verifier.idp.token())
     assert (actor.name, actor.roles, actor.portals) == ("oidc:ada@example.com", {Role.OPERATOR}, None)
 
 
-async def test_our_own_tokens_are_accepted_beside_provider_tokens(house: House) -> None:
-    actor = await verify_bearer_token(
-        ApiTokens.from_settings(house.settings).mint("robot", [Role.VIEWER]).token, house.settings, house.provider
-    )
-    assert (actor.name, house.idp.asked) == ("robot", [])
+async def test_our_own_tokens_are_accepted_beside_provider_tokens(verifier: Verifier) -> None:
+    actor = await verifier.accept(ApiTokens.from_settings(verifier.settings).mint("robot", [Role.VIEWER]).token)
+    assert (actor.name, verifier.idp.requests) == ("robot", [])
 
 
-async def test_token_for_several_audiences_is_accepted(house: House) -> None:
-    token = house.idp.token(aud=["another", house.settings.oidc_audience])
-    assert (await verify_bearer_token(token, house.settings, house.provider)).roles == {Role.OPERATOR}
+async def test_token_for_several_audiences_is_accepted(verifier: Verifier) -> None:
+    token = verifier.idp.token(aud=["another", verifier.settings.oidc_audience])
+    assert (await verifier.accept(token)).roles == {Role.OPERATOR}
 
 
 NOW = int(time.time())
@@ -99,7 +101,7 @@ FORGED: dict[str, Forge] = {
 
 
 def hmac_signed(idp: IdentityProvider, algorithm: str, **header: str) -> str:
-    """Forge with what everybody knows: PyJWT itself refuses to, so the signature is made by hand."""
+    """Sign with the public key as HMAC secret; PyJWT refuses to, so the signature is made by hand."""
     head, claims, _ = idp.token().split(".")
     head = jwt.utils.base64url_encode(orjson.dumps({"alg": algorithm, "kid": "first", **header})).decode()
     signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(
@@ -108,30 +110,30 @@ def hmac_signed(idp: IdentityProvider, algorithm: str, **header: str) -> str:
     return f"{head}.{claims}.{jwt.utils.base64url_encode(signature).decode()}"
 
 
-@pytest.mark.parametrize("why", FORGED)
-async def test_token_is_refused_for(house: House, why: str) -> None:
-    assert await house.refuses(FORGED[why](house.idp)) == 401
+@pytest.mark.parametrize("case", FORGED)
+async def test_token_is_refused_for(verifier: Verifier, case: str) -> None:
+    assert await verifier.refuse(FORGED[case](verifier.idp)) == 401
 
 
-async def test_keys_are_fetched_once_for_many_tokens(house: House) -> None:
-    await asyncio.gather(*(verify_bearer_token(house.idp.token(), house.settings, house.provider) for _ in range(20)))
-    assert house.idp.asked == ["discovery", "keys"]
+async def test_keys_are_fetched_once_for_many_tokens(verifier: Verifier) -> None:
+    await asyncio.gather(*(verifier.accept(verifier.idp.token()) for _ in range(20)))
+    assert verifier.idp.requests == ["discovery", "keys"]
 
 
-async def test_unknown_key_ids_do_not_refetch_the_keys(house: House) -> None:
-    assert [await house.refuses(house.idp.token(SECOND, kid=f"k{number}")) for number in range(20)] == [401] * 20
-    assert house.idp.asked == ["discovery", "keys"]
+async def test_unknown_key_ids_do_not_refetch_the_keys(verifier: Verifier) -> None:
+    assert [await verifier.refuse(verifier.idp.token(SECOND, kid=f"k{number}")) for number in range(20)] == [401] * 20
+    assert verifier.idp.requests == ["discovery", "keys"]
 
 
 async def test_rotated_key_is_fetched_after_the_interval_and_the_old_one_refused(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    verifier: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await verify_bearer_token(house.idp.token(), house.settings, house.provider)
-    house.idp.keys = {"second": SECOND}
+    await verifier.accept(verifier.idp.token())
+    verifier.idp.keys = {"second": SECOND}
     shifted = time.monotonic() + MIN_INTERVAL_S + 1
-    monkeypatch.setattr(house.provider._keys, "_clock", lambda: shifted)
-    assert (await verify_bearer_token(house.idp.token(SECOND, kid="second"), house.settings, house.provider)).roles
-    assert await house.refuses(house.idp.token()) == 401
+    monkeypatch.setattr(verifier.provider._keys, "_clock", lambda: shifted)
+    assert (await verifier.accept(verifier.idp.token(SECOND, kid="second"))).roles
+    assert await verifier.refuse(verifier.idp.token()) == 401
 
 
 @pytest.mark.parametrize(
@@ -139,13 +141,13 @@ async def test_rotated_key_is_fetched_after_the_interval_and_the_old_one_refused
     [{"keys": "none"}, {}, []],
     ids=["no list", "no keys", "no object"],
 )
-async def test_malformed_key_document_is_503(house: House, document: Any) -> None:
-    house.idp.jwks = document
-    assert await house.refuses(house.idp.token()) == 503
+async def test_malformed_key_document_is_503(verifier: Verifier, document: Any) -> None:
+    verifier.idp.key_document = document
+    assert await verifier.refuse(verifier.idp.token()) == 503
 
 
 @pytest.mark.parametrize(
-    "told",
+    "overrides",
     [
         {"issuer": "https://login.example.com/"},
         {"jwks_uri": "http://login.example.com/keys"},
@@ -154,23 +156,23 @@ async def test_malformed_key_document_is_503(house: House, document: Any) -> Non
     ],
     ids=["another issuer", "keys in clear", "keys from a file", "nonsense"],
 )
-async def test_unsafe_discovery_document_is_503(house: House, told: dict[str, object]) -> None:
-    house.idp.discovery = told
-    assert await house.refuses(house.idp.token()) == 503
+async def test_unsafe_discovery_document_is_503(verifier: Verifier, overrides: dict[str, object]) -> None:
+    verifier.idp.discovery_overrides = overrides
+    assert await verifier.refuse(verifier.idp.token()) == 503
 
 
-async def test_redirect_of_the_key_document_is_not_followed(house: House) -> None:
-    house.idp.moved = True
-    assert await house.refuses(house.idp.token()) == 503
+async def test_redirect_of_the_key_document_is_not_followed(verifier: Verifier) -> None:
+    verifier.idp.redirects_keys = True
+    assert await verifier.refuse(verifier.idp.token()) == 503
 
 
-async def test_unavailable_provider_is_503_unless_the_keys_are_cached(house: House) -> None:
-    token = house.idp.token()
-    await verify_bearer_token(token, house.settings, house.provider)
-    await house.idp.server.close()
-    assert (await verify_bearer_token(token, house.settings, house.provider)).roles
-    house.provider = Provider(house.settings, house.provider.client)
-    assert await house.refuses(token) == 503
+async def test_unavailable_provider_is_503_unless_the_keys_are_cached(verifier: Verifier) -> None:
+    token = verifier.idp.token()
+    await verifier.accept(token)
+    await verifier.idp.server.close()
+    assert (await verifier.accept(token)).roles
+    verifier.provider = Provider(verifier.settings, verifier.provider.client)
+    assert await verifier.refuse(token) == 503
 
 
 def test_keys_of_another_type_or_use_are_ignored() -> None:
@@ -187,91 +189,93 @@ def test_keys_of_another_type_or_use_are_ignored() -> None:
     assert set(usable_keys([good, *others])) == {"good"}
 
 
-async def test_key_that_is_too_short_is_refused(house: House) -> None:
-    short = generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - that it is too short is what the test is about
-    house.idp.keys = {"first": short}
+async def test_key_that_is_too_short_is_refused(verifier: Verifier) -> None:
+    short = generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - the test is about short keys
+    verifier.idp.keys = {"first": short}
     with pytest.warns(jwt.warnings.InsecureKeyLengthWarning):
-        token = house.idp.token(short)
-    assert await house.refuses(token) == 401
+        token = verifier.idp.token(short)
+    assert await verifier.refuse(token) == 401
 
 
-class Source:
-    """Something to fetch, and a clock."""
+class CountedSource:
+    """A value that changes with each fetch, and a clock."""
 
     def __init__(self) -> None:
-        self.now, self.fetched, self.away = 0.0, 0, False
-        self.kept = CachedValue(self.fetch, fresh_s=600, clock=lambda: self.now)
+        self.now, self.fetches, self.is_down = 0.0, 0, False
+        self.cached = CachedValue(self.fetch, fresh_s=600, clock=lambda: self.now)
 
     async def fetch(self) -> int:
-        self.fetched += 1
-        if self.away:
+        self.fetches += 1
+        if self.is_down:
             raise provider_unavailable()
-        return self.fetched * 1000
+        return self.fetches * 1000
 
 
 async def test_cached_value_is_fetched_again_when_it_is_old() -> None:
-    source = Source()
-    assert [await source.kept.get() for _ in range(3)] == [1000] * 3
+    source = CountedSource()
+    assert [await source.cached.get() for _ in range(3)] == [1000] * 3
     source.now = 601
-    assert await source.kept.get() == 2000
+    assert await source.cached.get() == 2000
 
 
 async def test_cached_value_is_used_for_an_hour_while_fetches_fail() -> None:
-    source = Source()
-    await source.kept.get()
-    source.away, source.now = True, 3500
-    assert await source.kept.get() == 1000
+    source = CountedSource()
+    await source.cached.get()
+    source.is_down, source.now = True, 3500
+    assert await source.cached.get() == 1000
     source.now = 3601
     with pytest.raises(HttpProblem):
-        await source.kept.get()
+        await source.cached.get()
 
 
 async def test_failed_fetch_is_not_repeated_by_every_caller() -> None:
-    source = Source()
-    source.away = True
+    source = CountedSource()
+    source.is_down = True
     for _ in range(10):
         with pytest.raises(HttpProblem):
-            await source.kept.get()
-    assert source.fetched == 1
-    source.away, source.now = False, 5
-    assert await source.kept.get() == 2000
+            await source.cached.get()
+    assert source.fetches == 1
+    source.is_down, source.now = False, 5
+    assert await source.cached.get() == 2000
 
 
 GRANTS = {"OIDC_ISSUER": "https://login.example.com", "OIDC_ROLES": "ops=operator,dpo=privacy_officer,Ada@x.org=admin"}
 
 
-def made(claims: dict[str, object], **given: str) -> tuple[str, set[Role], frozenset[int] | None]:
-    actor = actor_from_claims({"sub": "7", **claims}, Settings.from_env({**GRANTS, **given}))
+def mapped(claims: dict[str, object], **overrides: str) -> tuple[str, set[Role], frozenset[int] | None]:
+    actor = actor_from_claims({"sub": "7", **claims}, Settings.from_env({**GRANTS, **overrides}))
     return actor.name, set(actor.roles), actor.portals
 
 
 def test_verified_email_gives_its_role_regardless_of_case() -> None:
-    assert made({"email": "ADA@x.org", "email_verified": True}) == ("oidc:ADA@x.org", {Role.ADMIN}, None)
+    assert mapped({"email": "ADA@x.org", "email_verified": True}) == ("oidc:ADA@x.org", {Role.ADMIN}, None)
 
 
-@pytest.mark.parametrize("word", [False, None, "true", 1])
-def test_unverified_email_gives_no_role(word: object) -> None:
-    assert made({"email": "ada@x.org", "email_verified": word}) == ("oidc:7", set(), None)
+@pytest.mark.parametrize("verified", [False, None, "true", 1])
+def test_unverified_email_gives_no_role(verified: object) -> None:
+    assert mapped({"email": "ada@x.org", "email_verified": verified}) == ("oidc:7", set(), None)
 
 
 def test_unmapped_claim_values_give_no_role() -> None:
-    assert made({"roles": ["admin", "viewer", "opsx", 7, None, {"ops": 1}]})[1] == set()
+    assert mapped({"roles": ["admin", "viewer", "opsx", 7, None, {"ops": 1}]})[1] == set()
 
 
 def test_several_groups_give_several_roles() -> None:
-    assert made({"roles": "ops dpo"})[1] == {Role.OPERATOR, Role.PRIVACY_OFFICER}
+    assert mapped({"roles": "ops dpo"})[1] == {Role.OPERATOR, Role.PRIVACY_OFFICER}
 
 
 def test_roles_are_read_from_a_nested_claim_or_a_name_with_dots() -> None:
-    assert made({"realm_access": {"roles": ["ops"]}}, OIDC_ROLES_CLAIM="realm_access.roles")[1] == {Role.OPERATOR}
-    assert made({"https://x.org/roles": ["dpo"]}, OIDC_ROLES_CLAIM="https://x.org/roles")[1] == {Role.PRIVACY_OFFICER}
+    assert mapped({"realm_access": {"roles": ["ops"]}}, OIDC_ROLES_CLAIM="realm_access.roles")[1] == {Role.OPERATOR}
+    assert mapped({"https://x.org/roles": ["dpo"]}, OIDC_ROLES_CLAIM="https://x.org/roles")[1] == {Role.PRIVACY_OFFICER}
 
 
-@pytest.mark.parametrize("told", [{}, {"portals": None}, {"portals": "all"}, {"portals": True}, {"portals": [-7, "x"]}])
-def test_portal_claim_without_portal_ids_gives_no_portal(told: dict[str, object]) -> None:
-    assert made(told, OIDC_PORTALS_CLAIM="portals")[2] == frozenset()
+@pytest.mark.parametrize(
+    "claims", [{}, {"portals": None}, {"portals": "all"}, {"portals": True}, {"portals": [-7, "x"]}]
+)
+def test_portal_claim_without_portal_ids_gives_no_portal(claims: dict[str, object]) -> None:
+    assert mapped(claims, OIDC_PORTALS_CLAIM="portals")[2] == frozenset()
 
 
-@pytest.mark.parametrize("told", [[7, "8"], "7 8"])
-def test_portal_claim_gives_its_portals(told: object) -> None:
-    assert made({"portals": told}, OIDC_PORTALS_CLAIM="portals")[2] == {7, 8}
+@pytest.mark.parametrize("portals", [[7, "8"], "7 8"])
+def test_portal_claim_gives_its_portals(portals: object) -> None:
+    assert mapped({"portals": portals}, OIDC_PORTALS_CLAIM="portals")[2] == {7, 8}

@@ -24,7 +24,7 @@ from spokes.console.cli import app as commands
 from spokes.console.commands.users import app as user_commands
 from spokes.console.web.app_keys import SESSIONS, USERS
 from spokes.core.errors import ConfigurationError
-from tests.support.console_visitor import KEY, Visitor, console, stop_the_clock
+from tests.support.console_visitor import KEY, Visitor, freeze_rate_limit_window, running_console
 from tests.support.deployment import ROOT
 from tests.support.events import recorded
 
@@ -34,23 +34,23 @@ HERE = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture
 async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestClient]:
-    async with console(environ) as client:
+    async with running_console(environ) as client:
         await client.server.app[USERS].put("ada", [Role.VIEWER], [7], PASSWORD)
         yield client
 
 
 async def log_in(client: TestClient, name: str, password: str, **headers: str) -> ClientResponse:
     form = {"name": name, "password": password}
-    async with client.post("/console/login", data=form, headers=headers or HERE, allow_redirects=False) as answer:
-        await answer.read()
-        return answer
+    async with client.post("/console/login", data=form, headers=headers or HERE, allow_redirects=False) as response:
+        await response.read()
+        return response
 
 
 async def test_password_login_starts_a_session_with_the_accounts_roles_and_portals(client: TestClient) -> None:
     with capture_logs() as lines:
-        answer = await log_in(client, "ada", PASSWORD)
-    assert (answer.status, answer.headers["Location"]) == (303, "/console")
-    actor = await client.server.app[SESSIONS].find(answer.cookies[COOKIE].value)
+        response = await log_in(client, "ada", PASSWORD)
+    assert (response.status, response.headers["Location"]) == (303, "/console")
+    actor = await client.server.app[SESSIONS].find(response.cookies[COOKIE].value)
     assert actor is not None
     assert (actor.name, actor.roles, actor.portals) == ("ada", {Role.VIEWER}, {7})
     assert [line["actor"] for line in lines if line["event"] == "login_succeeded"] == ["ada"]
@@ -65,10 +65,10 @@ async def test_cookie_is_bound_to_the_host_and_hidden_from_scripts_and_other_sit
 @pytest.mark.parametrize(("name", "password"), [("ada", "wrong"), ("nobody", PASSWORD), ("ada", ""), ("\u0000", "x")])
 async def test_failed_login_does_not_say_what_was_wrong(client: TestClient, name: str, password: str) -> None:
     with capture_logs() as lines:
-        answer = await log_in(client, name, password)
-    assert answer.status == 401
-    assert "Name and password do not match an account." in await answer.text()
-    assert "Set-Cookie" not in answer.headers
+        response = await log_in(client, name, password)
+    assert response.status == 401
+    assert "Name and password do not match an account." in await response.text()
+    assert "Set-Cookie" not in response.headers
     assert "login_failed" in [line["event"] for line in lines]
     assert PASSWORD not in str(lines)
 
@@ -76,38 +76,38 @@ async def test_failed_login_does_not_say_what_was_wrong(client: TestClient, name
 async def test_guesses_are_throttled_by_name_even_with_the_right_password(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop_the_clock(monkeypatch)
+    freeze_rate_limit_window(monkeypatch)
     for _ in range(5):
         await log_in(client, "ada", "wrong")
     with capture_logs() as lines:
-        answer = await log_in(client, "ada", PASSWORD)
-    assert answer.status == 429
-    assert int(answer.headers["Retry-After"]) <= 300
+        response = await log_in(client, "ada", PASSWORD)
+    assert response.status == 429
+    assert int(response.headers["Retry-After"]) <= 300
     assert "login_throttled" in [line["event"] for line in lines]
 
 
 async def test_guesses_are_throttled_by_address_whatever_the_name(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop_the_clock(monkeypatch)
+    freeze_rate_limit_window(monkeypatch)
     statuses = [(await log_in(client, f"user{number}", "wrong")).status for number in range(21)]
     assert statuses == [401] * 20 + [429]
 
 
 async def test_login_form_from_another_site_is_refused(client: TestClient) -> None:
-    answer = await log_in(client, "ada", PASSWORD, **{"Sec-Fetch-Site": "cross-site"})
-    assert answer.status == 403
+    response = await log_in(client, "ada", PASSWORD, **{"Sec-Fetch-Site": "cross-site"})
+    assert response.status == 403
 
 
 async def test_cookie_is_invalid_after_logout(client: TestClient) -> None:
-    visitor = await Visitor.come(client, Role.VIEWER)
+    visitor = await Visitor.signed_in(client, Role.VIEWER)
     assert (await visitor.get("/console/dead"))[0] == 200
     assert (await visitor.post("/console/logout", {})).status == 303
     assert (await visitor.get("/console/dead"))[0] == 303
 
 
 async def test_logout_without_the_csrf_token_is_refused(client: TestClient) -> None:
-    visitor = await Visitor.come(client, Role.VIEWER)
+    visitor = await Visitor.signed_in(client, Role.VIEWER)
     assert (await visitor.post("/console/logout", {}, csrf="0" * 64)).status == 403
     assert (await visitor.get("/console/dead"))[0] == 200
 
@@ -115,37 +115,37 @@ async def test_logout_without_the_csrf_token_is_refused(client: TestClient) -> N
 async def test_login_link_survives_get_and_works_once(client: TestClient) -> None:
     path = f"/console/login/{await client.server.app[USERS].create_login_link('ada')}"
     for _ in range(2):
-        async with client.get(path) as answer:
-            assert answer.status == 200
-            assert "Set-Cookie" not in answer.headers
+        async with client.get(path) as response:
+            assert response.status == 200
+            assert "Set-Cookie" not in response.headers
     statuses = []
     for _ in range(2):
-        async with client.post(path, headers=HERE, allow_redirects=False) as answer:
-            statuses.append(answer.status)
+        async with client.post(path, headers=HERE, allow_redirects=False) as response:
+            statuses.append(response.status)
     assert statuses == [303, 401]
 
 
 async def test_login_link_of_a_removed_account_is_refused(client: TestClient) -> None:
     users = client.server.app[USERS]
-    word = await users.create_login_link("ada")
+    token = await users.create_login_link("ada")
     await users.remove("ada")
-    async with client.post(f"/console/login/{word}", headers=HERE, allow_redirects=False) as answer:
-        assert answer.status == 401
+    async with client.post(f"/console/login/{token}", headers=HERE, allow_redirects=False) as response:
+        assert response.status == 401
 
 
 async def test_redis_contains_neither_passwords_nor_link_tokens(redis: Redis) -> None:
     users = Users(redis)
     await users.put("ada", [Role.VIEWER], None, PASSWORD)
-    word = await users.create_login_link("ada")
-    held = str([await redis.hgetall("spokes:console:users"), await redis.keys("*")])  # type: ignore[misc]  # redis-py types
-    assert "$argon2id$" in held
-    assert PASSWORD not in held
-    assert word not in held
+    token = await users.create_login_link("ada")
+    contents = str([await redis.hgetall("spokes:console:users"), await redis.keys("*")])  # type: ignore[misc]  # redis-py types
+    assert "$argon2id$" in contents
+    assert PASSWORD not in contents
+    assert token not in contents
 
 
 @pytest.fixture
 def deployment(environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an operator's shell has set."""
+    """The environment variables of an operator's shell."""
     for name, value in {**environ, "CONSOLE_KEY": KEY}.items():
         monkeypatch.setenv(name, value)
 
@@ -178,7 +178,7 @@ def test_account_change_is_logged_to_stderr_beside_the_json(environ: dict[str, s
 
 
 async def spokes(*words: str) -> Result:
-    """Run a command as another process would, so that where it writes its log is not where the console here does."""
+    """Run a command and restore structlog's configuration, which it replaces, for the console of this process."""
     before = structlog.get_config()
     try:
         return await asyncio.to_thread(CliRunner().invoke, commands, words)
@@ -190,42 +190,42 @@ async def test_login_and_logout_are_audited_with_their_address(client: TestClien
     cookie = (await log_in(client, "ada", PASSWORD)).cookies[COOKIE].value
     visitor = Visitor(client, cookie, client.server.app[SESSIONS].csrf_token(cookie))
     await visitor.post("/console/logout", {})
-    told = [(one.action, one.actor, one.detail["address"]) for one in await recorded(redis)]
-    assert told == [("login", "ada", "127.0.0.1"), ("logout", "ada", "127.0.0.1")]
+    logins = [(record.action, record.actor, record.detail["address"]) for record in await recorded(redis)]
+    assert logins == [("login", "ada", "127.0.0.1"), ("logout", "ada", "127.0.0.1")]
 
 
 @pytest.mark.usefixtures("deployment")
 async def test_every_account_change_is_audited_with_actor_and_reason(redis: Redis) -> None:
-    because = ["--reason", "a new colleague"]
+    reason = ["--reason", "a new colleague"]
     for command in (
-        ["user", "add", "bob", "--role", "operator", "--portal", "7", "--no-password", *because],
-        ["login-link", "bob", *because],
-        ["user", "remove", "bob", "--yes", *because],
-        ["token", "mint", "--name", "robot", "--role", "viewer", *because],
-        ["token", "revoke", "5f0c9e2ab1d34477", *because],
+        ["user", "add", "bob", "--role", "operator", "--portal", "7", "--no-password", *reason],
+        ["login-link", "bob", *reason],
+        ["user", "remove", "bob", "--yes", *reason],
+        ["token", "mint", "--name", "robot", "--role", "viewer", *reason],
+        ["token", "revoke", "5f0c9e2ab1d34477", *reason],
     ):
         done = await spokes(*command)
         assert done.exit_code == 0, done.output
-    told = await recorded(redis)
-    assert [one.action for one in told] == [
+    records = await recorded(redis)
+    assert [record.action for record in records] == [
         "user.changed", "link.made", "user.removed", "token.made", "token.revoked",
     ]  # fmt: skip
-    assert {(one.actor, one.reason) for one in told} == {(getpass.getuser(), "a new colleague")}
-    assert told[0].detail == {"user": "bob", "roles": ["operator"], "portals": [7]}
+    assert {(record.actor, record.reason) for record in records} == {(getpass.getuser(), "a new colleague")}
+    assert records[0].detail == {"user": "bob", "roles": ["operator"], "portals": [7]}
 
 
 @pytest.mark.usefixtures("deployment")
 async def test_token_is_revoked_by_itself_or_by_its_id(client: TestClient) -> None:
-    for by in ("token", "id"):
+    for name in ("token", "id"):
         minted = await spokes("token", "mint", "--name", "r", "--role", "viewer", "--json")
-        told = orjson.loads(minted.stdout)
-        headers = {"Authorization": f"Bearer {told['token']}"}
+        token = orjson.loads(minted.stdout)
+        headers = {"Authorization": f"Bearer {token['token']}"}
         statuses = []
-        for command in ([], ["token", "revoke", told[by]]):
+        for command in ([], ["token", "revoke", token[name]]):
             if command:
                 await spokes(*command)
-            async with client.get("/api/v1/queue", headers=headers) as answer:
-                statuses.append(answer.status)
+            async with client.get("/api/v1/queue", headers=headers) as response:
+                statuses.append(response.status)
         assert statuses == [200, 401]
 
 
@@ -246,6 +246,6 @@ async def test_token_for_a_provider_name_is_refused() -> None:
 
 @pytest.mark.usefixtures("deployment")
 async def test_removing_an_account_ends_its_sessions(client: TestClient) -> None:
-    visitor = await Visitor.come(client, Role.VIEWER)
+    visitor = await Visitor.signed_in(client, Role.VIEWER)
     assert (await spokes("user", "remove", "ada", "--yes")).exit_code == 0
     assert (await visitor.get("/console/dead"))[0] == 303
