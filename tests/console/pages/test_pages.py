@@ -118,7 +118,7 @@ class TestNow:
     async def test_unavailable_redis_is_503(self, client: TestClient) -> None:
         client.server.app[DASHBOARD_CACHE].get = fail
         status, page = await (await Visitor.signed_in(client, Role.VIEWER)).get("/console")
-        assert (status, "Redis does not response" in page) == (503, True)
+        assert (status, "Redis does not answer" in page) == (503, True)
 
 
 class TestObject:
