@@ -1,16 +1,16 @@
 """Secrets that Spokes stores for a portal, such as OAuth tokens. In Redis they are always sealed."""
 
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
 from spokes.core.errors import SecretUnreadable
 from spokes.core.redis.keys import SEALED_PREFIX
+from spokes.core.redis.scripts import read_script
 from spokes.core.vault import Vault
 
 _KEYS_PER_SCAN: Final = 1000
-_RESEAL_SCRIPT: Final = (Path(__file__).parent / "reseal_secret.lua").read_text()
+_RESEAL_SCRIPT: Final = read_script(__file__, "reseal_secret.lua")
 
 
 class StoredSecret(NamedTuple):
