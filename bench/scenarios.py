@@ -28,13 +28,11 @@ sys.path.insert(0, str(ROOT))  # so that the script runs from any folder
 from bench.lib.outcomes import StreamOutcomes  # noqa: E402
 from bench.scenario.merges import run_merges  # noqa: E402
 from bench.scenario.rewriting import run_rewriting  # noqa: E402
-from bench.workers import PORTAL, fill_queue, process_cpu_s, running_worker, wait_until_empty  # noqa: E402
+from bench.workers import PORTAL, TOKEN, fill_queue, process_cpu_s, running_worker, wait_until_empty  # noqa: E402
 from spokes.core.redis.keys import JOB_QUEUE  # noqa: E402
 from spokes.simulator.app import Simulator  # noqa: E402
 from spokes.simulator.changes import USER  # noqa: E402
 from spokes.simulator.config import PortalConfig, SimulatorConfig  # noqa: E402
-
-TOKEN = "not-a-real-token-but-long-enough"  # noqa: S105 - the simulator's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
 
 ROOT = Path(__file__).parent.parent
 PORTAL = 50112233
+TOKEN = "not-a-real-token-but-long-enough"  # noqa: S105 - of the simulator in scenarios
 
 
 def creation_event(number: int) -> dict[str, object]:

@@ -9,13 +9,12 @@ from redis.asyncio import Redis
 
 from bench.lib.outcomes import StreamOutcomes
 from bench.lib.queue_feed import QueueFeed
-from bench.workers import PORTAL, running_worker, wait_until_empty
+from bench.workers import PORTAL, TOKEN, running_worker, wait_until_empty
 from spokes.queue.dead_letters import DeadLetters
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Limits, PortalConfig, SimulatorConfig, Subscription
 from spokes.simulator.demo.merge_trees import MergeTrees
 
-TOKEN = "not-a-real-token-but-long-enough"  # noqa: S105 - the simulator's own
 KINDS = ("creation", "merge", "deletion", "propertyChange")
 _ROUNDS = 5
 _LATE = 0.3  # share of the events that is queued a round later

@@ -7,14 +7,13 @@ from random import Random
 from redis.asyncio import Redis
 
 from bench.lib.queue_feed import QueueFeed
-from bench.workers import PORTAL, running_worker, wait_until_empty
+from bench.workers import PORTAL, TOKEN, running_worker, wait_until_empty
 from spokes.core.redis import keys
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER, ChangeSource
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription
 from spokes.simulator.crm.records import CrmRecord
 
-TOKEN = "not-a-real-token-but-long-enough"  # noqa: S105 - the simulator's own
 _AUTOMATION = ChangeSource("AUTOMATION_PLATFORM", "workflow:1")
 _THEIRS = "theirs"
 
