@@ -145,7 +145,7 @@ async def test_outage_is_the_submitters_error_where_nobody_waits_it_out(commits:
 
 
 class TestFullGroups:
-    """A group that is full does not wait for the call under way."""
+    """A full group does not wait for the current call."""
 
     @pytest.fixture
     def full(self, commits: Commits) -> GroupCommit[int, int]:

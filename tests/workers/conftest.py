@@ -1,4 +1,4 @@
-"""Fixtures of worker tests: HubSpot's simulator, and a worker's parts connected to it."""
+"""Fixture of worker tests: a worker's parts, connected to HubSpot's simulator."""
 
 from collections.abc import AsyncIterator
 

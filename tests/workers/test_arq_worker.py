@@ -40,7 +40,7 @@ async def queue(redis: Redis, *names: str, at: int = 1) -> None:
 
 
 class Jobs:
-    """The jobs that jobs, in their order, with the attempt of each."""
+    """The jobs that ran, in their order, with the attempt of each."""
 
     def __init__(self) -> None:
         self.names: list[str] = []

@@ -13,16 +13,17 @@ from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry, decode, job_payload, new_delivery_id
 from spokes.core.events import Event
 from spokes.core.redis import keys
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
+from spokes.queue.portal_pauses import OPERATOR
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.crm.records import CrmRecord
 from tests.support.events import event, recorded
-from tests.workers.harness import KEYS, PORTAL, Harness
-from workers.delivery.run_delivery import run_delivery
+from tests.workers.harness import KEYS, PORTAL, Harness, change
+from workers.delivery.run_delivery import process_delivery, run_delivery
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.worker import build_worker
 
@@ -275,6 +276,34 @@ async def test_delivery_has_one_log_line(redis: Redis, drain: Drain) -> None:
         await drain()
     (line,) = [line for line in lines if line["event"] == "delivery"]
     assert (line["delivery_id"], line["events"], line["dead"]) == (delivery.id, 2, 2)
+
+
+async def test_run_ends_closed_once_every_event_is_settled(harness: Harness) -> None:
+    assert await harness.run((change("a", 1), change("b", 1, object_id=2))) == [DeliveryEnd.CLOSED]
+
+
+@pytest.fixture
+async def job_held_elsewhere(harness: Harness, redis: Redis) -> ClaimedJob:
+    """Return a job that another worker has claimed since; its portal is paused, so its event must be postponed."""
+    delivery = await harness.queue(change("a", 1))
+    await harness.pauses.pause(PORTAL, OPERATOR)
+    await redis.set(IN_PROGRESS_KEY_PREFIX + delivery.id, "another")
+    return ClaimedJob(delivery.id, delivery.to_job(), 1)
+
+
+async def test_run_ends_held_elsewhere_if_another_worker_has_the_job(
+    harness: Harness, redis: Redis, job_held_elsewhere: ClaimedJob
+) -> None:
+    assert await run_delivery(job_held_elsewhere, harness.parts) is DeliveryEnd.HELD_ELSEWHERE
+    assert (await redis.zcard(JOB_QUEUE), await harness.outcomes()) == (1, [])
+
+
+async def test_stock_worker_leaves_a_job_that_is_held_elsewhere_in_the_queue(
+    harness: Harness, job_held_elsewhere: ClaimedJob
+) -> None:
+    ctx = {"parts": harness.parts, "job_id": job_held_elsewhere.id, "job_try": 1}
+    with pytest.raises(asyncio.CancelledError):
+        await process_delivery(ctx, job_held_elsewhere.argument)
 
 
 @pytest.mark.parametrize("job", [{"unreadable": "gARwaWNrbGU="}, {"id": 1}, [1, 2], "text", None])

@@ -1,0 +1,71 @@
+"""workers.delivery.lane_pool: how many tasks run the ready lanes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from workers.delivery.lane_pool import LanePool
+from workers.delivery.lanes import Lane
+from workers.delivery.ready_lanes import ReadyLanes
+
+
+class Work:
+    """A pool of at most two tasks, and the lanes that it ran; lanes whose key begins with "slow" wait for `go_on`."""
+
+    def __init__(self) -> None:
+        self.ready = ReadyLanes()
+        self.pool = LanePool(self.ready, max_tasks=2)
+        self.started: list[str] = []
+        self.tasks: set[asyncio.Task[None] | None] = set()
+        self.go_on = asyncio.Event()
+
+    async def work_lane(self, lane: Lane) -> None:
+        self.started.append(lane.key)
+        self.tasks.add(asyncio.current_task())
+        if lane.key.startswith("slow"):
+            await self.go_on.wait()
+
+    async def put(self, *lane_keys: str) -> None:
+        """Make lanes ready, and let the pool run."""
+        self.ready.put(Lane(key, "token", 0.0) for key in lane_keys)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def work() -> AsyncIterator[Work]:
+    work = Work()
+    work.pool.start(work.work_lane)
+    yield work
+    await work.pool.close()
+
+
+async def test_lanes_that_do_not_block_share_one_task(work: Work) -> None:
+    await work.put("a", "b", "c")
+    assert (work.started, len(work.tasks)) == (["a", "b", "c"], 1)
+
+
+async def test_blocked_lane_does_not_hold_up_the_others(work: Work) -> None:
+    await work.put("slow", "a", "b")
+    assert (work.started, len(work.tasks)) == (["slow", "a", "b"], 2)
+
+
+async def test_no_more_tasks_run_than_allowed(work: Work) -> None:
+    await work.put("slow 1", "slow 2", "a")
+    assert work.started == ["slow 1", "slow 2"]
+    work.go_on.set()
+    await work.put()
+    assert work.started == ["slow 1", "slow 2", "a"]
+
+
+async def test_lane_that_is_ready_later_is_run(work: Work) -> None:
+    await work.put("a")
+    await work.put("b")
+    assert work.started == ["a", "b"]
+
+
+async def test_closed_pool_starts_no_lane(work: Work) -> None:
+    await work.pool.close()
+    await work.put("a")
+    assert work.started == []
