@@ -1,6 +1,6 @@
-"""A day at a small company, as Redis and the audit store would hold it. Rule: invented, and chance is seeded.
+"""Invented data of one day at a small company, in Redis and the audit store; random values are seeded.
 
-For tests, names and values are hostile wherever somebody else chooses them; for pictures they are harmless.
+For tests, names and values that outsiders choose are hostile; for screenshots they are harmless.
 """
 
 import math

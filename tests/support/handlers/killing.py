@@ -1,4 +1,4 @@
-"""A handler that kills its process for one object, as endless memory or a crash in C would."""
+"""A handler that kills its process for one object, as running out of memory or a crash in C would."""
 
 import os
 import signal

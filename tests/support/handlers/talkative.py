@@ -1,4 +1,4 @@
-"""Handlers that go wrong with values in their hands, for the test that looks for those values afterwards."""
+"""Handlers that fail while they hold property values, for the test that searches all outputs for these values."""
 
 import asyncio
 import logging
@@ -19,14 +19,14 @@ def _fail(value: str) -> None:
 @ROUTER.register("contact.creation")
 @uses(reads={"contacts": ("email", "firstname")}, may=("contacts.update", "notes.create"))
 async def refused_by_hubspot(event: Event, tools: Tools) -> None:
-    """Write a person's values, which HubSpot refuses while it repeats them."""
+    """Write a person's values; HubSpot refuses them in an error that repeats them."""
     contact = await tools.crm.contacts.get(event.object_id)
     await tools.crm.contacts.update(event.object_id, {"email": contact["email"], "firstname": contact["firstname"]})
 
 
 @ROUTER.register("contact.propertyChange", property="firstname")
 async def raises(event: Event, tools: Tools) -> None:
-    """Fail wherever one can: in the handler, in a log, a warning, a thread, the loop, a task nobody waits for."""
+    """Leak the value everywhere: handler, log, warning, thread, event loop, a task that is never awaited."""
     del tools
     local = {"value": event.property_value}
     logging.getLogger("urllib3.connectionpool").debug("sending %s", local)
@@ -35,7 +35,7 @@ async def raises(event: Event, tools: Tools) -> None:
     threading.Thread(target=_fail, args=(event.property_value,)).start()
     loop = asyncio.get_running_loop()
     loop.call_soon(_fail, event.property_value)
-    loop.create_task(asyncio.to_thread(_fail, event.property_value))  # noqa: RUF006 - nobody is to wait for it
+    loop.create_task(asyncio.to_thread(_fail, event.property_value))  # noqa: RUF006 - deliberately not awaited
     try:
         raise KeyError(event.property_value)
     except KeyError as error:
