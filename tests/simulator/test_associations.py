@@ -106,8 +106,8 @@ async def test_batch_creates_and_archives(call: Caller, pair: tuple[str, str]) -
     contact, company = pair
     root = "/crm/associations/2026-09/contacts/companies/batch"
     types = [{"associationCategory": "HUBSPOT_DEFINED", "associationTypeId": 279}]
-    made = {"from": {"id": contact}, "to": {"id": company}, "types": types}
-    assert (await call("POST", f"{root}/create", {"inputs": [made]})).status == 201
+    association = {"from": {"id": contact}, "to": {"id": company}, "types": types}
+    assert (await call("POST", f"{root}/create", {"inputs": [association]})).status == 201
     gone = {"from": {"id": contact}, "to": [{"id": company}]}
     assert (await call("POST", f"{root}/archive", {"inputs": [gone]})).status == 204
     assert await numbers(call, f"contacts/{contact}", "companies") == {}

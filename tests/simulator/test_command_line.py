@@ -34,11 +34,11 @@ def test_public_url_is_signed_and_target_is_called() -> None:
 async def test_process_serves_sends_and_ends_on_a_signal() -> None:
     arrived = asyncio.Event()
 
-    async def answer(_: ReceivedRequest) -> int:
+    async def respond(_: ReceivedRequest) -> int:
         arrived.set()
         return 202
 
-    async with TargetProbe(answer) as target:
+    async with TargetProbe(respond) as target:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "spokes.simulator", "--port", "0", "--target", target.url, "--traffic", "200"),
             stdout=asyncio.subprocess.PIPE,

@@ -112,9 +112,9 @@ async def test_deliveries_can_be_read(sim: Simulator, call: Caller) -> None:
 
 async def test_subscriptions_can_be_added_and_removed(call: Caller) -> None:
     body = {"subscription_type": "object.creation", "object_type": "deals"}
-    made = (await call("POST", "/_sim/subscriptions", body)).json
+    subscription = (await call("POST", "/_sim/subscriptions", body)).json
     assert len((await call("GET", "/_sim/subscriptions")).json) == 2
-    await call("DELETE", "/_sim/subscriptions", id=str(made["subscription_id"]))
+    await call("DELETE", "/_sim/subscriptions", id=str(subscription["subscription_id"]))
     assert len((await call("GET", "/_sim/subscriptions")).json) == 1
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos.collect import still_running
 from tests.support.deployment import ROOT
 
 
@@ -18,27 +19,13 @@ def demo(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def running_processes(tmp_path: Path) -> list[str]:
-    """Return the command lines of running processes of this demo."""
-    command_lines = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            environ = (process / "environ").read_bytes()
-            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue  # it has just ended, or belongs to another user
-        if f"DATA_DIR={tmp_path}".encode() in environ and state != "Z":
-            command_lines.append((process / "cmdline").read_text().replace("\0", " "))
-    return command_lines
-
-
 @pytest.mark.timeout(180)
 def test_every_row_of_a_small_demo_agrees(tmp_path: Path) -> None:
     process = demo(tmp_path, "--size", "0.1", "--seed", "7")
     output, _ = process.communicate(timeout=170)
     assert process.returncode == 0, output
     assert output.count("agrees") > 20
-    assert running_processes(tmp_path) == []
+    assert list(still_running(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -46,10 +33,10 @@ def test_every_row_of_a_small_demo_agrees(tmp_path: Path) -> None:
 def test_interrupted_demo_leaves_no_process_and_no_data(tmp_path: Path) -> None:
     process = demo(tmp_path)
     deadline = time.monotonic() + 40
-    while len(running_processes(tmp_path)) < 5 and time.monotonic() < deadline:  # demo, up, valkey, web, a worker
+    while len(list(still_running(tmp_path))) < 5 and time.monotonic() < deadline:  # demo, up, valkey, web, a worker
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=45)
     assert (process.returncode, "Traceback" in output) == (130, False), output
-    assert running_processes(tmp_path) == []
+    assert list(still_running(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []

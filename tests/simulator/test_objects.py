@@ -168,7 +168,7 @@ async def test_erasing_an_unknown_email_blocks_it(sim: Simulator, call: Caller) 
 
 
 async def test_list_is_read_page_by_page_without_gaps(call: Caller) -> None:
-    made = [await create(call, "companies", name=str(number)) for number in range(5)]
+    ids = [await create(call, "companies", name=str(number)) for number in range(5)]
     seen: list[str] = []
     after = ""
     while True:
@@ -177,7 +177,7 @@ async def test_list_is_read_page_by_page_without_gaps(call: Caller) -> None:
         if "paging" not in page:
             break
         after = page["paging"]["next"]["after"]
-    assert seen == made
+    assert seen == ids
 
 
 async def test_page_of_more_than_100_is_a_400(call: Caller) -> None:

@@ -130,6 +130,6 @@ async def test_refused_search_has_the_policy_secondly(call: Caller) -> None:
 
 
 async def test_call_with_an_unknown_token_does_not_count(sim: Simulator) -> None:
-    async with Caller(sim.url, "nonsense") as stranger:
-        await stranger("GET", "/crm/v3/objects/contacts")
+    async with Caller(sim.url, "nonsense") as call:
+        await call("GET", "/crm/v3/objects/contacts")
     assert sim.limiter.counts.meters[Meter.ORDINARY].arrived == 0

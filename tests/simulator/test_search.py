@@ -24,7 +24,7 @@ async def names(call: Caller, *filters: Mapping[str, object], **rest: object) ->
 
 
 @pytest.mark.parametrize(
-    ("filter_", "found"),
+    ("filter_", "expected"),
     [
         ({"operator": "EQ", "propertyName": "dealname", "value": "Boat"}, ["Boat"]),
         ({"operator": "NEQ", "propertyName": "dealname", "value": "Boat"}, ["Anchor", "Crane"]),
@@ -39,9 +39,9 @@ async def names(call: Caller, *filters: Mapping[str, object], **rest: object) ->
     ],
 )
 async def test_operator_finds_matching_records(
-    call: Caller, deals: None, filter_: dict[str, object], found: list[str]
+    call: Caller, deals: None, filter_: dict[str, object], expected: list[str]
 ) -> None:
-    assert await names(call, filter_) == found
+    assert await names(call, filter_) == expected
 
 
 async def test_groups_are_alternatives(call: Caller, deals: None) -> None:

@@ -62,10 +62,10 @@ async def test_request_is_signed_for_the_public_url_and_sent_to_the_connect_url(
 
 @pytest.mark.parametrize("status", [200, 202, 204])
 async def test_any_2xx_acknowledges(sim: Simulator, target: TargetProbe, status: int) -> None:
-    async def answer(_: ReceivedRequest) -> int:
+    async def respond(_: ReceivedRequest) -> int:
         return status
 
-    target.answer = answer
+    target.answer = respond
     sim.sender.submit(PORTAL, numbered(3))
     await sim.sender.wait_until_drained()
     assert sim.deliveries.counts == {DeliveryState.PENDING: 0, DeliveryState.ACKNOWLEDGED: 3, DeliveryState.LOST: 0}
@@ -85,10 +85,10 @@ async def test_any_4xx_or_5xx_is_retried_with_the_next_attempt_number(
 
 
 async def test_event_is_lost_after_ten_retries(sim: Simulator, target: TargetProbe) -> None:
-    async def never(_: ReceivedRequest) -> int:
+    async def refuse(_: ReceivedRequest) -> int:
         return 500
 
-    target.answer = never
+    target.answer = refuse
     (event,) = sim.sender.submit(PORTAL, numbered(1))
     await sim.sender.wait_until_drained()
     assert [sent["attemptNumber"] for sent in target.events] == list(range(11))
@@ -186,10 +186,10 @@ async def test_elements_of_any_kind_can_be_sent(sim: Simulator, target: TargetPr
 
 
 async def test_single_request_is_not_retried(sim: Simulator, target: TargetProbe) -> None:
-    async def never(_: ReceivedRequest) -> int:
+    async def refuse(_: ReceivedRequest) -> int:
         return 401
 
-    target.answer = never
+    target.answer = refuse
     attempt = await sim.sender.send(b"no json", variant=signing.SIGNING_VARIANTS["forged"])
     assert (attempt.status, attempt.acknowledged) == (401, False)
     assert [request.body for request in target.requests] == [b"no json"]

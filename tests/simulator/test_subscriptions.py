@@ -39,9 +39,9 @@ def create(sim: Simulator, type_: str = "contacts", **properties: str) -> CrmRec
 
 
 def associate(sim: Simulator, from_: CrmRecord, to: CrmRecord, number: int) -> None:
-    found = sim.crm.associations.types.find(AssociationSpec(HUBSPOT_DEFINED, number), from_.type, to.type)
+    association_type = sim.crm.associations.types.find(AssociationSpec(HUBSPOT_DEFINED, number), from_.type, to.type)
     ends = ObjectRef(from_.type.type_id, from_.id), ObjectRef(to.type.type_id, to.id)
-    sim.crm.associations.add(*ends, [found], USER)
+    sim.crm.associations.add(*ends, [association_type], USER)
 
 
 async def test_change_without_a_subscription_causes_no_event(sim: Simulator) -> None:
