@@ -2,20 +2,20 @@
 -- repeat: a step is left out if one of its events is settled already, and everything of a closed delivery is left out.
 -- Loaded with arguments.lua in front.
 --
--- A delivery that is closed in the same call as all its steps stores no settled event keys: its job is deleted with them,
--- so no other worker could read them. If another worker holds the delivery, they are stored.
+-- A delivery that is closed in the same call as all its steps stores no settled event keys: its job is deleted, so no
+-- other worker could read them. If another worker holds the delivery, they are stored.
 --
 -- KEYS  1 job queue   2 audit stream
--- ARGV  1 seconds to keep settled events   2 our name   3 number of lanes to release, and for each: key, token; and then
---       for each delivery: job id, set of its settled events, 1 if it is closed with these steps, number of steps, and
---       for each step: guard, number of event keys, the keys, number of records, the records, number of commands, and
---       for each command: number of its arguments, the arguments
+-- ARGV  1 seconds to keep settled events   2 our name   3 number of lanes to release, and for each: key, token; and
+--       then for each delivery: job id, set of its settled events, 1 if it is closed with these steps, number of steps,
+--       and for each step: guard, number of event keys, the keys, number of records, the records, number of commands,
+--       and for each command: number of its arguments, the arguments
 --
 -- Returns for each delivery 1, or 0 if a step that moves events away was left out, because another worker holds the
 -- delivery or settled some of the events. The delivery then stays queued, and the next worker finds what is left.
 
--- A step is left out unless its guard holds. `needs_lease`: the delivery must not be held by another worker. `must_exist`:
--- whether a key must exist or must not; it follows the name of the guard after a colon.
+-- A step is left out unless its guard holds. `needs_lease`: the delivery must not be held by another worker.
+-- `must_exist`: whether a key must exist or must not; it follows the name of the guard after a colon.
 local GUARDS = {
   [''] = {},
   ['lease'] = {needs_lease = true},

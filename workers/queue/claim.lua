@@ -1,6 +1,6 @@
--- Claim due jobs on arq's own keys, by its rule: the worker that sets the in-progress key runs the job, and a running job
--- stays in the queue. Portals take turns. On a full page the newest jobs are read as well, so that one portal's import
--- does not delay the others. Jobs of a paused portal are delayed, and stay as they are otherwise.
+-- Claim due jobs on arq's own keys, by its rule: the worker that sets the in-progress key runs the job, and a running
+-- job stays in the queue. Portals take turns. On a full page the newest jobs are read as well, so that one portal's
+-- import does not delay the others. Jobs of a paused portal are delayed, and stay as they are otherwise.
 -- The number of events in a job is estimated from its size.
 --
 -- KEYS  1 job queue   2 hash of paused portals
@@ -36,7 +36,8 @@ local function claim(id)
   end
 end
 
--- Add ids to `by_portal`: a list of lists of ids, which also maps each portal to its list. Delay those of paused portals.
+-- Add ids to `by_portal`: a list of lists of ids, which also maps each portal to its list. Delay jobs of paused
+-- portals instead.
 local function group_by_portal(ids, by_portal)
   for _, id in ipairs(ids) do
     local portal = string.match(id, '^(%d+)%-') or ''

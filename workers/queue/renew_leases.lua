@@ -1,5 +1,5 @@
--- Renew leases. A lapsed lease is reacquired if that is allowed and nobody else has it. Returns for each lease 1 if it is
--- ours, else 0.
+-- Renew leases. A lapsed lease is reacquired if that is allowed and no other worker holds it. Returns for each lease 1
+-- if it is ours, else 0.
 --
 -- ARGV  1 lease (ms), and then for each lease: key, our value, 1 if it may be reacquired
 
