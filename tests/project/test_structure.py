@@ -5,6 +5,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from spokes.core.redis import keys
 from tests.support.deployment import ROOT
 
 FOLDERS = ("spokes", "ingest", "workers", "handlers", "chaos")
@@ -57,3 +58,23 @@ def test_documents_link_to_files_that_exist() -> None:
         if "://" not in target
     ]
     assert [(page.name, target) for page, target in links if not (page.parent / target).exists()] == []
+
+
+def test_architecture_page_lists_every_redis_key() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = page.partition("<!-- keys -->")[2].partition("<!-- end of keys -->")[0].strip()
+    assert table == keys.table(), "run `python -m spokes.core.redis.keys` and put its output between the marks"
+
+
+def test_architecture_page_names_modules_and_functions_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    missing = []
+    for name in re.findall(r"`((?:spokes|ingest|workers)(?:\.\w+)+)`", page.partition("<!-- keys -->")[0]):
+        parts = name.split(".")
+        for length in range(len(parts), 0, -1):
+            path = ROOT.joinpath(*parts[:length])
+            if path.is_dir() or path.with_suffix(".py").exists():
+                source = path.with_suffix(".py").read_text() if path.with_suffix(".py").exists() else ""
+                missing += [name for part in parts[length:] if not re.search(rf"\b(?:def|class) {part}\b", source)]
+                break
+    assert missing == []
