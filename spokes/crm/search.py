@@ -150,10 +150,10 @@ class Search:
         Raises:
             InvalidRequest: the query exceeds one of HubSpot's limits; the id takes one filter of every group.
         """
-        last_id, more = "0", "0"
-        while more:
-            rest = (condition or _MATCH_ALL) & where("hs_object_id").more_than(last_id)
-            page, more = await self._page(rest, text, "hs_object_id", _PAGE_SIZE, "0")
+        last_id, after = "0", "0"
+        while after:
+            higher_ids = (condition or _MATCH_ALL) & where("hs_object_id").more_than(last_id)
+            page, after = await self._page(higher_ids, text, "hs_object_id", _PAGE_SIZE, "0")
             for record in page:
                 yield record
                 last_id = record.id
