@@ -21,9 +21,9 @@ async def test_well_configured_redis_has_no_risks(redis: Redis) -> None:
     assert await durability_risks(redis, durable=False) == []
 
 
-async def test_eviction_and_missing_persistence_are_reported(tmp_path: Path) -> None:
+async def test_eviction_and_missing_persistence_are_reported(tmp_path: Path, unused_tcp_port: int) -> None:
     config = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}
-    with ValkeyServer(data_dir=tmp_path, config=config) as server:
+    with ValkeyServer(port=unused_tcp_port, data_dir=tmp_path, config=config) as server:
         client = Redis.from_url(server.connection_url)
         risks = await durability_risks(client, durable=False)
         await client.aclose()
@@ -33,9 +33,11 @@ async def test_eviction_and_missing_persistence_are_reported(tmp_path: Path) -> 
     ]
 
 
-async def test_readiness_fails_if_redis_evicts_keys(environ: dict[str, str], tmp_path: Path) -> None:
+async def test_readiness_fails_if_redis_evicts_keys(
+    environ: dict[str, str], tmp_path: Path, unused_tcp_port: int
+) -> None:
     config = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru", "appendonly": "yes"}
-    with ValkeyServer(data_dir=tmp_path / "evicting", config=config) as server:
+    with ValkeyServer(port=unused_tcp_port, data_dir=tmp_path / "evicting", config=config) as server:
         settings = Settings.from_env({**environ, "REDIS_URL": server.connection_url})
         async with TestClient(WebProcessServer(settings)) as client, client.get("/readyz") as answer:
             assert (answer.status, "noeviction" in await answer.text()) == (503, True)
@@ -59,16 +61,21 @@ def test_durable_ack_holds_only_if_the_server_reports_its_disk(
     assert (waitaof_problem(info, policy) is None) is holds
 
 
-async def test_readiness_and_doctor_report_an_ineffective_durable_ack(environ: dict[str, str], tmp_path: Path) -> None:
+async def test_readiness_and_doctor_report_an_ineffective_durable_ack(
+    environ: dict[str, str], tmp_path: Path, unused_tcp_port: int
+) -> None:
     config = {"appendonly": "yes", "appendfsync": "everysec"}
-    with ValkeyServer(data_dir=tmp_path / "everysec", config=config) as server:
+    with ValkeyServer(port=unused_tcp_port, data_dir=tmp_path / "everysec", config=config) as server:
         settings = Settings.from_env({**environ, "REDIS_URL": server.connection_url, "DURABLE_ACK": "aof"})
         async with TestClient(WebProcessServer(settings)) as client:
             async with client.get("/readyz") as answer:
                 assert (answer.status, "appendfsync always" in await answer.text()) == (503, True)
             async with Redis.from_url(server.connection_url) as redis:
-                found = await check_redis(redis, dead_letter_days=30, durable=True)
-                assert any(one.level is FindingLevel.FAULT and "appendfsync always" in one.sentence for one in found)
+                findings = await check_redis(redis, dead_letter_days=30, durable=True)
+                assert any(
+                    finding.level is FindingLevel.FAULT and "appendfsync always" in finding.sentence
+                    for finding in findings
+                )
                 await redis.config_set("appendfsync", "always")
             async with client.get("/readyz") as answer:
                 assert answer.status == 200

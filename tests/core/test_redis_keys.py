@@ -75,7 +75,3 @@ def test_no_key_is_spelled_outside_the_module() -> None:
     ]
     # The Lua scripts delete and lease jobs by arq's own prefixes.
     assert spelled == ["spokes/core/redis/keys.py", "workers/delivery/settle.lua", "workers/queue/claim.lua"]
-
-
-def test_document_has_the_table() -> None:
-    assert keys.table() in (ROOT / "docs" / "redis-keys.md").read_text()

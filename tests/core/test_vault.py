@@ -88,11 +88,11 @@ async def test_resealing_keeps_secrets_that_no_key_opens(redis: Redis) -> None:
     ("key", "level"), [("new", FindingLevel.OK), ("old", FindingLevel.WARNING), ("lost", FindingLevel.FAULT)]
 )
 def test_doctor_reports_secrets_not_sealed_with_the_newest_key(key: str, level: FindingLevel) -> None:
-    kept = [StoredSecret(PORTAL, "refresh_token", Vault([key]).seal("x"))]
-    found = assess_secrets(kept, Vault(["new", "old"]))
-    assert max((finding.level for finding in found), key=[*FindingLevel].index) is level
+    stored = [StoredSecret(PORTAL, "refresh_token", Vault([key]).seal("x"))]
+    findings = assess_secrets(stored, Vault(["new", "old"]))
+    assert max((finding.level for finding in findings), key=[*FindingLevel].index) is level
 
 
 def test_doctor_reports_plain_text_without_showing_it() -> None:
-    found, *_ = assess_secrets([StoredSecret(PORTAL, "refresh_token", b"na1-plain-text")], Vault(["new"]))
-    assert (found.level, "na1" in found.sentence) == (FindingLevel.FAULT, False)
+    finding, *_ = assess_secrets([StoredSecret(PORTAL, "refresh_token", b"na1-plain-text")], Vault(["new"]))
+    assert (finding.level, "na1" in finding.sentence) == (FindingLevel.FAULT, False)
