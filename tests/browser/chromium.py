@@ -1,4 +1,4 @@
-"""A real Chromium without a window. Rule: a fresh profile each time, and nothing asked of the internet."""
+"""A headless Chromium with a fresh profile and no background network traffic."""
 
 import os
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ _FLAGS: Final = (
 
 @contextmanager
 def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
-    """Run a browser; CHROMIUM and CHROMEDRIVER say where they are when they are not on the path."""
+    """Run a browser; CHROMIUM and CHROMEDRIVER give the executables if they are not on the PATH."""
     options = Options()
-    options.binary_location = _place("CHROMIUM", "chromium", "chromium-browser", "google-chrome")
+    options.binary_location = _executable("CHROMIUM", "chromium", "chromium-browser", "google-chrome")
     for flag in (*_FLAGS, f"--user-data-dir={profile}", *(["--no-sandbox"] if os.geteuid() == 0 else [])):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, Service(_place("CHROMEDRIVER", "chromedriver")))
+    driver = webdriver.Chrome(options, Service(_executable("CHROMEDRIVER", "chromedriver")))
     try:
         yield driver
     finally:
@@ -35,7 +35,7 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
 
 
 def sign_in(driver: webdriver.Chrome, address: str, cookie: str) -> None:
-    """Give the browser the cookie of a session."""
+    """Set the session cookie in the browser."""
     driver.execute_cdp_cmd(
         "Network.setCookie",
         {
@@ -50,8 +50,8 @@ def sign_in(driver: webdriver.Chrome, address: str, cookie: str) -> None:
     )
 
 
-def look(driver: webdriver.Chrome, *, width: int, height: int = 900, dark: bool = False) -> None:
-    """Let pages be shown on a screen of this size, in light or dark."""
+def set_screen(driver: webdriver.Chrome, *, width: int, height: int = 900, dark: bool = False) -> None:
+    """Set the screen size and the colour scheme."""
     driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
@@ -60,10 +60,10 @@ def look(driver: webdriver.Chrome, *, width: int, height: int = 900, dark: bool 
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
 
 
-def _place(variable: str, *names: str) -> str:
-    found = os.environ.get(variable) or next((path for name in names if (path := which(name))), None)
-    if found is None:
+def _executable(variable: str, *names: str) -> str:
+    path = os.environ.get(variable) or next((executable for name in names if (executable := which(name))), None)
+    if path is None:
         raise SystemExit(
-            f"There is no {names[0]} here; install it (Debian: chromium, chromium-driver) or set {variable}."
+            f"{names[0]} is not installed. Install it (Debian: chromium, chromium-driver) or set {variable}."
         )
-    return found
+    return path

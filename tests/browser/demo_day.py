@@ -1,6 +1,6 @@
-"""Invented data of one day at a small company, in Redis and the audit store; random values are seeded.
+"""One day's data of a small company in Redis and the audit store, invented and seeded.
 
-For tests, names and values that outsiders choose are hostile; for screenshots they are harmless.
+For tests, names and values that other people choose contain scripts; for screenshots they are harmless.
 """
 
 import math
@@ -41,8 +41,8 @@ def now() -> int:
     return clock.now_ms()
 
 
-def element(number: int, **fields: object) -> dict[str, object]:
-    """An event as HubSpot sends it."""
+def webhook_event(number: int, **fields: object) -> dict[str, object]:
+    """Return an event as HubSpot sends it."""
     return {
         "eventId": 3_816_279_000 + number,
         "subscriptionId": 4410001,
@@ -59,38 +59,38 @@ def element(number: int, **fields: object) -> dict[str, object]:
     }
 
 
-async def counts(redis: Redis) -> None:
-    """An hour of counts: a slow wave, an import in the middle of it, and workers that catch up."""
-    chance, sums = Random(7), dict[str, float]()
+async def store_metrics(redis: Redis) -> None:
+    """Store an hour of metrics: a slow wave, an import in the middle, and workers that catch up."""
+    random, sums = Random(7), dict[str, float]()
     backlog = 0.0
     for at in range(61):
-        came = 260 + 90 * math.sin(at / 9) + chance.uniform(-25, 25) + (620 if 30 <= at < 36 else 0)
-        backlog += came
-        ended = min(backlog, 480 + chance.uniform(-20, 20))
+        received = 260 + 90 * math.sin(at / 9) + random.uniform(-25, 25) + (620 if 30 <= at < 36 else 0)
+        backlog += received
+        ended = min(backlog, 480 + random.uniform(-20, 20))
         backlog -= ended
-        add_to(sums, EVENTS, came * 0.94, result="admitted")
-        add_to(sums, EVENTS, came * 0.06, result="duplicate")
+        add_sample(sums, EVENTS, received * 0.94, result="admitted")
+        add_sample(sums, EVENTS, received * 0.06, result="duplicate")
         for share, handler in zip((0.5, 0.2, 0.2, 0.1), _HANDLERS, strict=True):
             for rate, outcome in ((0.86, "processed"), (0.08, "coalesced"), (0.04, "superseded"), (0.02, "echo")):
-                add_to(sums, OUTCOMES, ended * share * rate, handler=handler, outcome=outcome)
-        add_to(sums, OUTCOMES, chance.randint(2, 9), handler="deals.hand_over", outcome="retried")
-        add_to(sums, OUTCOMES, chance.random() < 0.3, handler="contacts.greet", outcome="dead")
-        add_to(sums, CRM_CALLS, ended / 6, method="POST", outcome="answered")
-        add_to(
+                add_sample(sums, OUTCOMES, ended * share * rate, handler=handler, outcome=outcome)
+        add_sample(sums, OUTCOMES, random.randint(2, 9), handler="deals.hand_over", outcome="retried")
+        add_sample(sums, OUTCOMES, random.random() < 0.3, handler="contacts.greet", outcome="dead")
+        add_sample(sums, CRM_CALLS, ended / 6, method="POST", outcome="answered")
+        add_sample(
             sums,
             CRM_CALLS,
-            14 if 32 <= at < 36 else chance.random() < 0.4,
+            14 if 32 <= at < 36 else random.random() < 0.4,
             method="POST",
             outcome="rate_limited",
         )
-        add_to(sums, BUDGET_WAIT_SECONDS, ended / 70, "_sum", kind="calls")
+        add_sample(sums, BUDGET_WAIT_SECONDS, ended / 70, "_sum", kind="calls")
         await minutes.append_snapshot(redis, Snapshot(now() - (61 - at) * _MINUTE + 20_000, dict(sums)))
     await redis.hset(METRIC_TOTALS, mapping={name: str(value) for name, value in sums.items()})
-    await pulse(redis, 230)
+    await add_events(redis, 230)
 
 
-async def pulse(redis: Redis, events: float) -> None:
-    """Let `events` more come in and end."""
+async def add_events(redis: Redis, events: float) -> None:
+    """Count `events` more as received and ended."""
     await redis.hincrbyfloat(METRIC_TOTALS, sample_key(EVENTS, result="admitted"), events)
     await redis.hincrbyfloat(
         METRIC_TOTALS, sample_key(OUTCOMES, handler=_HANDLERS[0], outcome="processed"), events * 0.95
@@ -99,36 +99,36 @@ async def pulse(redis: Redis, events: float) -> None:
     await redis.hincrbyfloat(METRIC_TOTALS, sample_key(BUDGET_WAIT_SECONDS, "_sum", kind="calls"), events / 70)
 
 
-def add_to(
+def add_sample(
     sums: dict[str, float], metric: Counter | Histogram, value: float, suffix: str = "", /, **labels: str
 ) -> None:
     key = sample_key(metric, suffix, **labels)
     sums[key] = sums.get(key, 0.0) + round(value)
 
 
-async def waiting(redis: Redis) -> None:
-    """Deliveries that are due, and some for later."""
+async def enqueue_deliveries(redis: Redis) -> None:
+    """Queue deliveries, some due and some scheduled."""
     for number in range(46):
         delivery = Delivery(
-            f"{PORTAL}-{now():x}-{number:010x}", PORTAL, now(), (Entry(f"{number:032x}", 0, element(number)),)
+            f"{PORTAL}-{now():x}-{number:010x}", PORTAL, now(), (Entry(f"{number:032x}", 0, webhook_event(number)),)
         )
         await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now()))
         await redis.zadd(JOB_QUEUE, {delivery.id: now() + (number - 6) * 9_000})
 
 
-async def calls(redis: Redis) -> None:
-    """Calls of the last moments; ten seconds later they take no place any more."""
+async def use_rate_budget(redis: Redis) -> None:
+    """Use slots of the rate budget; they are free again after ten seconds."""
     budget = RateBudget(redis, limit=100, search_limit=5)
     await redis.zadd(keys.BUDGET_PORTALS, {str(PORTAL): time.time() + 3600})
     states = await budget.state(PORTAL)
-    for kind, many in zip(CALL_KINDS, (84, 1, 12), strict=True):
-        for _ in range(many - states[kind].used):
+    for kind, used in zip(CALL_KINDS, (84, 1, 12), strict=True):
+        for _ in range(used - states[kind].used):
             async with budget.slot(PORTAL, kind):
                 pass
 
 
-async def letters(redis: Redis, value: str) -> None:
-    """Three causes."""
+async def store_letters(redis: Redis, value: str) -> None:
+    """Store dead letters of three causes."""
     causes = (
         ("object_not_found", _HANDLERS[0], 11),
         ("handler_error:ValueError", _HANDLERS[1], 3),
@@ -139,15 +139,15 @@ async def letters(redis: Redis, value: str) -> None:
         for _ in range(count):
             number += 1
             entry = Entry(
-                f"{number:032x}", 7 if reason == "object_not_found" else 3, element(number, propertyValue=value)
+                f"{number:032x}", 7 if reason == "object_not_found" else 3, webhook_event(number, propertyValue=value)
             )
             letter = DeadLetter(PORTAL, f"{PORTAL}-19ab-{number:010x}", entry, reason, handler, now() - number * 71_000)
             for command in store_commands(letter, ttl_s=86_400):
                 await redis.execute_command(*command)
 
 
-def history(error: str) -> list[AuditRecord]:
-    """What happened to one contact; `error` is the class of what a handler raised."""
+def contact_history(error: str) -> list[AuditRecord]:
+    """Return the audit records of one contact; `error` is the class of a handler's exception."""
     key, delivery = "0f3a" * 8, f"{PORTAL}-19ab3cf1-01ab45cd67"
     common: dict[str, Any] = {
         "portal_id": PORTAL,
@@ -158,7 +158,7 @@ def history(error: str) -> list[AuditRecord]:
         "handler": _HANDLERS[0],
         "subscription_type": "contact.propertyChange",
     }
-    received = {"received": 9, "admitted": 6, "duplicate": 1, "ignored": {"contact.deletion": 2}, "set_aside": 0}
+    counts = {"received": 9, "admitted": 6, "duplicate": 1, "ignored": {"contact.deletion": 2}, "set_aside": 0}
     write = {"method": "contacts.update", "properties": ["phone"], "ok": True}
     start = now() - 26 * 3_600_000
     other = {**common, "event_key": "77aa" * 8, "delivery_id": delivery + "b"}
@@ -174,7 +174,7 @@ def history(error: str) -> list[AuditRecord]:
             action=Action.DELIVERY_RECEIVED,
             portal_id=PORTAL,
             delivery_id=delivery,
-            detail=received,
+            detail=counts,
             at=start + 80_000_000,
         ),
         AuditRecord(
@@ -207,7 +207,7 @@ def history(error: str) -> list[AuditRecord]:
             **other,
             action=Action.EVENT,
             outcome=Outcome.REPLAYED,
-            reason="number format mended",
+            reason="number format fixed",
             actor="ada",
             at=start + 89_000_000,
         ),
@@ -216,15 +216,15 @@ def history(error: str) -> list[AuditRecord]:
 
 
 async def fill(redis: Redis, engine: AsyncEngine, key: str, *, hostile: bool) -> None:
-    """Put the whole day into Redis and the store, whose records are chained with `key`."""
-    await counts(redis)
-    await waiting(redis)
-    await letters(redis, SCRIPT if hostile else "+1 555 0100")
-    await calls(redis)
+    """Store the whole day in Redis and the audit store; `key` signs the chain."""
+    await store_metrics(redis)
+    await enqueue_deliveries(redis)
+    await store_letters(redis, SCRIPT if hostile else "+1 555 0100")
+    await use_rate_budget(redis)
     await AlertEpisodes(redis).set_state(Alert.UNUSUAL_DEAD_LETTERS, is_active=True, portal_id=PORTAL, count=15)
     pipeline = redis.pipeline()
-    for told in history(SCRIPT if hostile else "ValueError"):
-        append(pipeline, told)
+    for record in contact_history(SCRIPT if hostile else "ValueError"):
+        append(pipeline, record)
     await pipeline.execute()
     archiver = Archiver(redis, engine, key)
     await archiver.run_once()

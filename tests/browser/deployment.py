@@ -1,4 +1,4 @@
-"""A console for a browser: Valkey, a store, its own process. Rule: what it starts, it ends by its id."""
+"""A console for a browser: Valkey, an audit store, and the console in its own process."""
 
 import asyncio
 import os
@@ -26,39 +26,41 @@ from spokes.core.settings import Settings
 from tests.browser.demo_day import fill
 from tests.support.deployment import ROOT
 
-_NOBODY: Final = "http://127.0.0.1:9"  # where nothing listens; no test asks HubSpot
+_UNREACHABLE: Final = "http://127.0.0.1:9"  # nothing listens there: no test calls HubSpot
 _START_S: Final = 60
-_KEEPING: Final = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+_VALKEY_CONFIG: Final = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Where the console is, and what it runs on."""
+    """The address and settings of the console."""
 
     address: str
     settings: Settings
 
-    def on_redis(self, act: Callable[[Redis], Awaitable[object]]) -> object:
-        """Do something on its Redis."""
+    def run_on_redis(self, action: Callable[[Redis], Awaitable[object]]) -> object:
+        """Run an action on the console's Redis."""
 
         async def run() -> object:
             async with Redis.from_url(self.settings.redis_url.get_secret_value()) as redis:
-                return await act(redis)
+                return await action(redis)
 
         return asyncio.run(run())
 
-    def cookie(self, *roles: Role, name: str = "ada") -> str:
-        """Begin a session beside the login, which has a test of its own."""
+    def session_cookie(self, *roles: Role, name: str = "ada") -> str:
+        """Start a session without the login page, which has its own test."""
         key = derive_key(self.settings.console_key.get_secret_value(), "csrf")
-        return str(self.on_redis(lambda redis: Sessions(redis, key).start(name, roles, None)))
+        return str(self.run_on_redis(lambda redis: Sessions(redis, key).start(name, roles, None)))
 
 
 @contextmanager
-def deployment(folder: Path, *, hostile: bool = False, given: Mapping[str, str] | None = None) -> Iterator[Deployment]:
-    """Run a console with a day's data in `folder`; `given` are settings of its own, in which ADDRESS is where it is."""
+def running_deployment(
+    folder: Path, *, hostile: bool = False, overrides: Mapping[str, str] | None = None
+) -> Iterator[Deployment]:
+    """Run a console with a day's data in `folder`; ADDRESS in `overrides` of its settings becomes its address."""
     port = _free_port()
     address = f"http://localhost:{port}"
-    with ValkeyServer(port=_free_port(), data_dir=folder / "valkey", config=_KEEPING) as valkey:
+    with ValkeyServer(port=_free_port(), data_dir=folder / "valkey", config=_VALKEY_CONFIG) as valkey:
         environ = {
             "REDIS_URL": valkey.connection_url,
             "DATA_DIR": str(folder),
@@ -67,10 +69,10 @@ def deployment(folder: Path, *, hostile: bool = False, given: Mapping[str, str] 
             "CONSOLE_KEY": "a-key-of-at-least-thirty-two-characters",
             "HUBSPOT_CLIENT_SECRET": "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8",
             "HUBSPOT_ACCESS_TOKEN": "pat-na1-not-a-real-one",
-            "HUBSPOT_API_URL": _NOBODY,
-            "PUBLIC_URL": _NOBODY,
+            "HUBSPOT_API_URL": _UNREACHABLE,
+            "PUBLIC_URL": _UNREACHABLE,
             "HOST": "127.0.0.1",
-            **{name: value.replace("ADDRESS", address) for name, value in (given or {}).items()},
+            **{name: value.replace("ADDRESS", address) for name, value in (overrides or {}).items()},
         }
         settings = Settings.from_env(environ)
         asyncio.run(_fill(settings, hostile))
@@ -106,7 +108,7 @@ def _wait_for(address: str) -> None:
     deadline = time.monotonic() + _START_S
     while True:
         try:
-            urllib.request.urlopen(f"{address}/console/static/icon.svg", timeout=5).close()  # noqa: S310 - our own
+            urllib.request.urlopen(f"{address}/console/static/icon.svg", timeout=5).close()  # noqa: S310 - our own address
             return
         except (urllib.error.URLError, OSError):
             if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Logging in by an identity provider in a real Chromium, across two sites: localhost and 127.0.0.1 are two."""
+"""Login by an identity provider in a real Chromium, across two sites: localhost and 127.0.0.1 count as two."""
 
 import asyncio
 import tempfile
@@ -12,23 +12,23 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from spokes.console.accounts.sessions import COOKIE
 from tests.browser.chromium import chromium
-from tests.browser.deployment import deployment
+from tests.browser.deployment import running_deployment
 from tests.support.identity_provider import IdentityProvider
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 @contextmanager
 def identity_provider() -> Iterator[IdentityProvider]:
-    """Run one on a loop of its own, since selenium waits for each answer."""
+    """Run a provider on a second event loop, since selenium blocks."""
     loop, idp = asyncio.new_event_loop(), IdentityProvider(shows_consent_page=True)
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
-        asyncio.run_coroutine_threadsafe(idp.server.start_server(), loop).result(PATIENCE_S)
+        asyncio.run_coroutine_threadsafe(idp.server.start_server(), loop).result(TIMEOUT_S)
         yield idp
     finally:
-        asyncio.run_coroutine_threadsafe(idp.server.close(), loop).result(PATIENCE_S)
+        asyncio.run_coroutine_threadsafe(idp.server.close(), loop).result(TIMEOUT_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
@@ -39,14 +39,14 @@ def test_provider_login_sets_a_strict_session_cookie() -> None:
         tempfile.TemporaryDirectory(prefix="spokes-browser-") as folder,
         tempfile.TemporaryDirectory(prefix="spokes-profile-") as profile,
         identity_provider() as idp,
-        deployment(Path(folder), given={**idp.environ(), "PUBLIC_URL": "ADDRESS"}) as console,
+        running_deployment(Path(folder), overrides={**idp.environ(), "PUBLIC_URL": "ADDRESS"}) as console,
         chromium(Path(profile)) as driver,
     ):
         driver.get(console.address + "/console")
         driver.find_element(By.LINK_TEXT, "Log in with your identity provider").click()
-        WebDriverWait(driver, PATIENCE_S).until(lambda driver: driver.current_url.startswith(idp.issuer))
+        WebDriverWait(driver, TIMEOUT_S).until(lambda driver: driver.current_url.startswith(idp.issuer))
         driver.find_element(By.LINK_TEXT, "Yes, that is me").click()
-        WebDriverWait(driver, PATIENCE_S).until(
+        WebDriverWait(driver, TIMEOUT_S).until(
             lambda driver: "Backlog" in driver.find_element(By.TAG_NAME, "main").text
         )
         assert driver.current_url == console.address + "/console"
