@@ -1,4 +1,4 @@
-"""metric_history and throughput: sums per minute, and the differences between them."""
+"""Metric history and throughput: stored snapshots, and the rates between them."""
 
 import asyncio
 
@@ -79,7 +79,7 @@ async def test_several_workers_store_one_first_snapshot(redis: Redis) -> None:
     budget = RateBudget(redis, limit=100, search_limit=5)
     workers = [asyncio.create_task(update_gauges(redis, budget)) for _ in range(3)]
     async with asyncio.timeout(20):
-        while not await redis.exists(METRIC_GAUGES) or not await redis.exists(METRIC_HISTORY):  # noqa: ASYNC110 - what is waited for is in Redis
+        while not await redis.exists(METRIC_GAUGES) or not await redis.exists(METRIC_HISTORY):  # noqa: ASYNC110 - the condition is in Redis
             await asyncio.sleep(0.01)
     for worker in workers:
         worker.cancel()

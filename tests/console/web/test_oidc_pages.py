@@ -1,4 +1,4 @@
-"""Logging in by an identity provider, over real HTTP at both ends."""
+"""Login by an identity provider, over real HTTP at both ends."""
 
 import time
 from collections.abc import AsyncIterator
