@@ -29,9 +29,13 @@ SpokesError
 """
 
 from collections.abc import Sequence
-from typing import Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
+from spokes.core.deprecation import deprecated_names
 from spokes.core.refusals import HTTP_STATUS, Refusal
+
+if not TYPE_CHECKING:  # type checkers know the new name only
+    __getattr__ = deprecated_names(__name__, {"UnclearReference": "AmbiguousReference"})
 
 DAILY_POLICY: Final = "DAILY"  # HubSpot's policyName
 

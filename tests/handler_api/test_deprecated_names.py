@@ -49,6 +49,7 @@ def test_old_name_of_a_method_can_be_called() -> None:
 @pytest.mark.parametrize(
     ("module", "old", "new"),
     [
+        ("spokes.core.errors", "UnclearReference", "AmbiguousReference"),
         ("spokes.crm.results", "Fate", "ItemResult"),
         ("spokes.crm.results", "Fates", "ItemResults"),
         ("spokes.crm.associations", "Associated", "AssociatedObject"),
