@@ -17,7 +17,7 @@ from spokes.core.signature import verify
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
 from spokes.intake.backpressure import Backpressure
-from spokes.intake.body_parser import parse_json, split_events
+from spokes.intake.body_parser import parse_body
 from spokes.intake.classification import ClassifiedDelivery, Summary, classify, summary
 from spokes.intake.event_keys import EventKeys
 from spokes.intake.fast_path import FastPath
@@ -82,7 +82,7 @@ class Receiver:
         """Classify the body: in one pass if it is a common one, element by element otherwise."""
         if self._backpressure.accepts_all and (delivery := self._fast_path.classify(body, now_ms)):
             return [delivery]
-        parsed = split_events(parse_json(body), body)
+        parsed = parse_body(body)
         self._backpressure.check_events(parsed.events)
         portal_ids = self._settings.portal_ids
         return classify(parsed, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)

@@ -1,15 +1,25 @@
 """`Event`: one element of a webhook request in HubSpot's own terms, the same for both of HubSpot's dialects.
 
-No field is dropped: `raw` keeps all that HubSpot sent, known or not.
+The one place that reads fields: each to its type, or to "absent" where HubSpot sent another type. No other module reads
+`raw` by field name. No field is dropped: `raw` keeps all that HubSpot sent, known or not, with ids as numbers.
 Sources: HubSpot's "Webhooks API guide" and "Create generic webhook subscriptions".
 """
 
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from spokes.core.errors import MalformedEvent
+from spokes.core.json_fields import (
+    read_bigint,
+    read_flag,
+    read_integer,
+    read_integers,
+    read_scalar_text,
+    read_text,
+)
 
 RawEvent: TypeAlias = dict[str, Any]  # one element as HubSpot sent it; HubSpot may add fields at any time
 
@@ -26,14 +36,24 @@ OBJECT_TYPES: Final[Mapping[str, str]] = {
 # Kinds of event that carry nothing but the object's id.
 OBJECT_ONLY_KINDS: Final = frozenset({"creation", "deletion", "restore", "privacyDeletion"})
 _KINDS_WITH_OBJECT: Final = OBJECT_ONLY_KINDS | {"propertyChange", "merge", "newMessage"}
+_KNOWN_KINDS: Final = _KINDS_WITH_OBJECT | {"associationChange"}
 _MAX_TYPE_LENGTH: Final = 100
+_OBJECT_TYPE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")  # part of Redis keys and their patterns
+_MAX_BIGINT: Final = 2**63 - 1
+REDACTED: Final = "REDACTED"  # the classic dialect's text in place of a withheld value
+
+# Integers of every event, and those of kinds that we know: as text they are stored as numbers, so that every version of
+# the workers reads them. In an unknown kind each further field is part of the event key and stays as it was sent.
+_COMMON_INTEGERS: Final = ("portalId", "occurredAt", "eventId", "objectId")
+_KNOWN_INTEGERS: Final = ("appId", "subscriptionId", "attemptNumber", "fromObjectId", "toObjectId")
+_MERGE_INTEGERS: Final = ("primaryObjectId", "newObjectId")
 
 # Fields of nearly every element, and types that need no further parsing: the fast path of `Event` reads these.
 _COMMON_FIELDS: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
 _COMMON_TYPES: Final = {
     f"{family}.{kind}": (family, kind)
     for family in ("contact", "company", "deal", "ticket", "product", "line_item", "object")
-    for kind in ("creation", "deletion", "restore", "privacyDeletion", "propertyChange", "merge")
+    for kind in ("creation", "deletion", "restore", "privacyDeletion", "propertyChange")
 }
 
 
@@ -51,7 +71,7 @@ class Event:
         """Parse one element.
 
         Raises:
-            MalformedEvent: naming the first invalid field.
+            MalformedEvent: naming the first invalid field without which the event cannot be used.
         """
         self.raw = raw
         try:
@@ -64,8 +84,8 @@ class Event:
             self._parse_slow()
             return
         # `type() is`, because isinstance takes True for an int and HubSpot does not.
-        common = type(portal_id) is type(occurred_at) is type(event_id) is type(object_id) is int and type(name) is str
-        if not common or occurred_at < 0:
+        usual = type(portal_id) is type(occurred_at) is type(event_id) is type(object_id) is int and type(name) is str
+        if not usual or not 0 <= occurred_at <= _MAX_BIGINT or not 0 < portal_id <= _MAX_BIGINT:
             self._parse_slow()
             return
         self.subscription_type = subscription_type
@@ -82,35 +102,23 @@ class Event:
             MalformedEvent: naming the first invalid field.
         """
         raw = self.raw
-        try:
-            subscription_type = raw.get("subscriptionType") or raw.get("eventType")
-            portal_id = raw.get("portalId")
-            occurred_at = raw.get("occurredAt")
-        except AttributeError:
-            raise MalformedEvent("not_an_object") from None
-        if type(subscription_type) is not str or len(subscription_type) > _MAX_TYPE_LENGTH:
+        if not isinstance(raw, dict):
+            raise MalformedEvent("not_an_object")
+        subscription_type = read_text(raw.get("subscriptionType")) or read_text(raw.get("eventType"))
+        if not subscription_type or len(subscription_type) > _MAX_TYPE_LENGTH:
             raise MalformedEvent("subscription_type")
-        if type(portal_id) is not int:
-            raise MalformedEvent("portal_id")
-        if type(occurred_at) is not int or occurred_at < 0:
-            raise MalformedEvent("occurred_at")
-        event_id = raw.get("eventId")
-        if type(event_id) is not int and event_id is not None:
-            raise MalformedEvent("event_id")
         family, kind = _split_type(subscription_type)
-        object_id = raw.get("objectId")
-        if kind == "associationChange":
-            object_id, family = _association_source(raw, family)
-        elif type(object_id) is not int and (object_id is not None or kind in _KINDS_WITH_OBJECT):
-            raise MalformedEvent("object_id")
-        if family == "object":
-            type_id = raw.get("objectTypeId")
-            if type(type_id) is str:
-                family = OBJECT_TYPES.get(type_id, type_id)
-            elif kind in _KINDS_WITH_OBJECT:
-                raise MalformedEvent("object_type_id")
-        if kind == "propertyChange" and type(raw.get("propertyName")) is not str:
+        raw = self.raw = _with_integers(raw, kind)
+        portal_id, occurred_at = read_bigint(raw.get("portalId")), read_bigint(raw.get("occurredAt"))
+        if portal_id is None or portal_id <= 0:
+            raise MalformedEvent("portal_id")
+        if occurred_at is None or occurred_at < 0:
+            raise MalformedEvent("occurred_at")
+        object_id, family = _object_of(raw, family, kind)
+        if kind == "propertyChange" and self.property_name is None:
             raise MalformedEvent("property_name")
+        if kind == "merge":
+            self.raw = _with_merge_ids(raw)
         self.subscription_type = subscription_type
         self.portal_id = portal_id
         self.occurred_at = occurred_at
@@ -126,43 +134,73 @@ class Event:
     @property
     def event_id(self) -> int | None:
         """HubSpot's id of the change that caused the event. Not unique."""
-        return self.raw.get("eventId")
+        return read_bigint(self.raw.get("eventId"))
 
     @property
     def app_id(self) -> int | None:
         """The id of the subscribed app."""
-        return self.raw.get("appId")
+        return read_bigint(self.raw.get("appId"))
+
+    @property
+    def attempt_number(self) -> int:
+        """How often HubSpot had tried to deliver the event before; 0 if it does not say."""
+        number = read_bigint(self.raw.get("attemptNumber"))
+        return 0 if number is None else max(0, number)
 
     @property
     def property_name(self) -> str | None:
         """The name of the changed property; None for other kinds."""
-        return self.raw.get("propertyName")
+        return read_text(self.raw.get("propertyName"))
 
     @property
     def property_value(self) -> str | None:
         """The new value; None if the property was cleared, or if it is sensitive and must be read from the CRM."""
-        return None if self.is_sensitive else self.raw.get("propertyValue")
+        return None if self.is_sensitive else read_scalar_text(self.raw.get("propertyValue"))
 
     @property
     def is_sensitive(self) -> bool:
-        """Whether HubSpot withheld the value: the generic dialect sends a flag, the classic one the text REDACTED."""
-        return self.raw.get("isSensitive") is True or self.raw.get("propertyValue") == "REDACTED"
+        """Whether the value is not in the event and must be read from the CRM.
+
+        The generic dialect sends a flag, the classic one the text REDACTED. A value that is an array or an object
+        counts as withheld too: as absent it would look like a cleared property.
+        """
+        value = self.raw.get("propertyValue")
+        if type(value) is list or type(value) is dict:
+            return True
+        flag = read_flag(self.raw.get("isSensitive"))
+        return value == REDACTED if flag is None else flag
 
     @property
     def change_source(self) -> str | None:
         """The source of the change, in HubSpot's open vocabulary: CRM_UI, INTEGRATION, IMPORT, ..."""
-        return self.raw.get("changeSource")
+        return read_text(self.raw.get("changeSource"))
+
+    @property
+    def source_id(self) -> str | None:
+        """Who made the change, in an open form: `userId:60718293`, or the id of an app."""
+        return read_scalar_text(self.raw.get("sourceId"))
 
     @property
     def merged_ids(self) -> tuple[str, ...]:
         """The ids that a merge retired: the losers, and the primary record if the merge created a new one."""
-        ids = [self.raw.get("primaryObjectId"), *(self.raw.get("mergedObjectIds") or ())]
+        if self.kind != "merge":
+            return ()
+        ids = [self.raw.get("primaryObjectId"), *self.raw["mergedObjectIds"]]
         return tuple(str(i) for i in ids if i is not None and str(i) != self.survivor_id)
 
     @property
     def survivor_id(self) -> str:
         """The surviving id after a merge; `object_id` for every other kind."""
+        if self.kind != "merge":
+            return self.object_id
         return str(self.raw.get("newObjectId") or self.raw.get("primaryObjectId") or self.object_id)
+
+    def sent(self, name: str) -> Any:
+        """Return a field of any type as it was sent, None without it.
+
+        For event keys only: they must stay the same when we read a field in another way.
+        """
+        return self.raw.get(name)
 
 
 @lru_cache(maxsize=1024)
@@ -172,16 +210,57 @@ def _split_type(subscription_type: str) -> tuple[str, str]:
     return family, kind
 
 
-def _association_source(raw: RawEvent, family: str) -> tuple[int, str]:
-    """Return id and type of the object that an association starts from.
+def _with_integers(raw: RawEvent, kind: str) -> RawEvent:
+    """Return an element with its integers as numbers, and null for an unreadable `eventId` or `objectId`."""
+    changes: RawEvent = {}
+    for name in (*_COMMON_INTEGERS, *_KNOWN_INTEGERS) if kind in _KNOWN_KINDS else _COMMON_INTEGERS:
+        value = raw.get(name)
+        if type(value) is int or value is None:
+            continue
+        number = read_integer(value)
+        if number is not None or name in {"eventId", "objectId"}:
+            changes[name] = number
+    return {**raw, **changes} if changes else raw
+
+
+def _with_merge_ids(raw: RawEvent) -> RawEvent:
+    """Return a merge with its ids as numbers.
 
     Raises:
-        MalformedEvent: one end is missing.
+        MalformedEvent: an id is unreadable or no merged id was sent: acting on the rest would redirect other records.
     """
-    from_id, to_id = raw.get("fromObjectId"), raw.get("toObjectId")
-    if type(from_id) is not int or type(to_id) is not int:
-        raise MalformedEvent("association_ends")
-    from_type = raw.get("fromObjectTypeId")
-    if family == "object" and type(from_type) is str:
-        family = OBJECT_TYPES.get(from_type, from_type)
-    return from_id, family
+    changes: RawEvent = {"mergedObjectIds": read_integers(raw.get("mergedObjectIds"))}
+    for name in _MERGE_INTEGERS:
+        if raw.get(name) is not None:
+            changes[name] = read_integer(raw[name])
+    if None in changes.values():
+        raise MalformedEvent("merge_ids")
+    return {**raw, **changes}
+
+
+def _object_type(type_id: object) -> str | None:
+    """Return the object type with this id in the generic dialect; None if it is unreadable."""
+    text = read_text(type_id)
+    return OBJECT_TYPES.get(text, text) if text and _OBJECT_TYPE.fullmatch(text) else None
+
+
+def _object_of(raw: RawEvent, family: str, kind: str) -> tuple[int | None, str]:
+    """Return id and type of the object that an event is about; an association change is about the one it starts from.
+
+    Raises:
+        MalformedEvent: naming the first invalid field.
+    """
+    object_id, type_field = raw.get("objectId"), "objectTypeId"
+    if kind == "associationChange":
+        object_id, type_field = raw.get("fromObjectId"), "fromObjectTypeId"
+        if type(object_id) is not int or type(raw.get("toObjectId")) is not int:
+            raise MalformedEvent("association_ends")
+    elif object_id is None and kind in _KINDS_WITH_OBJECT:
+        raise MalformedEvent("object_id")
+    if family == "object":
+        family = _object_type(raw.get(type_field)) or family
+        if family == "object" and kind in _KINDS_WITH_OBJECT:
+            raise MalformedEvent("object_type_id")
+    if not _OBJECT_TYPE.fullmatch(family):
+        raise MalformedEvent("subscription_type")
+    return object_id, family

@@ -44,8 +44,7 @@ class AllowList:
 
     def allows(self, event: Event) -> bool:
         """Return whether `event` is queued."""
-        # Events of other kinds may carry anything in this field, including values that cannot be hashed.
-        property_name = event.raw["propertyName"] if event.kind == "propertyChange" else None
+        property_name = event.property_name if event.kind == "propertyChange" else None
         cache_key = (event.object_type, event.kind, property_name)
         allowed = self._cache.get(cache_key)
         if allowed is None:

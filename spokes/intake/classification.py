@@ -55,10 +55,9 @@ class ClassifiedDelivery:
 
     def _duplicate_record(self, event: AdmissionEvent) -> AuditRecord:
         """Return the record of an event that was already admitted."""
-        raw: RawEvent = to_builtins(event.element)
-        attempt = raw.get("attemptNumber")
-        attempt = attempt if isinstance(attempt, int) else 0
-        fields = event_fields(Event(raw), Outcome.DUPLICATE, key=event.key, delivery_id=self.id, attempt=attempt)
+        parsed = Event(to_builtins(event.element))
+        attempt = parsed.attempt_number
+        fields = event_fields(parsed, Outcome.DUPLICATE, key=event.key, delivery_id=self.id, attempt=attempt)
         return AuditRecord(**fields)
 
     def head(self) -> dict[str, object]:

@@ -9,12 +9,12 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from spokes.core.events import OBJECT_ONLY_KINDS, OBJECT_TYPES, Event, RawEvent
+from spokes.core.events import OBJECT_ONLY_KINDS, OBJECT_TYPES, REDACTED, Event
 
 # Portal, object type, kind, object id, `occurredAt`, and what else identifies an event of this kind.
 EventIdentity: TypeAlias = tuple[int, str, str, str, int, object]
 
-REDACTED_VALUES: Final = ("", "REDACTED")  # HubSpot's forms of a missing value, other than null and no field
+REDACTED_VALUES: Final = ("", REDACTED)  # HubSpot's forms of a missing value, other than null and no field
 
 
 class EventKeys:
@@ -45,36 +45,36 @@ class EventKeys:
 
 def _identity(event: Event) -> EventIdentity:
     """Return everything that distinguishes `event` from every other event."""
-    raw, kind = event.raw, event.kind
+    kind = event.kind
     details: object
     if kind == "propertyChange":
-        value = raw.get("propertyValue")
-        details = (raw["propertyName"], None if value in REDACTED_VALUES else value)
+        value = event.sent("propertyValue")
+        details = (event.property_name, None if value in REDACTED_VALUES else value)
     elif kind in OBJECT_ONLY_KINDS:
         details = None
     elif kind == "associationChange":
-        details = _association_identity(raw)
+        details = _association_identity(event)
     elif kind == "merge":
-        details = (raw.get("primaryObjectId"), raw.get("mergedObjectIds"), raw.get("newObjectId"))
+        details = (event.sent("primaryObjectId"), event.sent("mergedObjectIds"), event.sent("newObjectId"))
     elif kind == "newMessage":
-        details = raw.get("messageId")
+        details = event.sent("messageId")
     else:  # an unknown kind: every field counts except the one that redelivery changes
-        details = {name: value for name, value in raw.items() if name != "attemptNumber"}
+        details = {name: value for name, value in event.raw.items() if name != "attemptNumber"}
     return event.portal_id, event.object_type, kind, event.object_id, event.occurred_at, details
 
 
-def _association_identity(raw: RawEvent) -> tuple[object, ...]:
+def _association_identity(event: Event) -> tuple[object, ...]:
     """Return the other end, the user-defined label if there is one, and whether the association was removed.
 
     HubSpot's own association types are left out: the classic dialect has no number for them. Whether the association
     is the primary one is a separate field in both dialects.
     """
-    to_type = raw.get("toObjectTypeId")
+    to_type = event.sent("toObjectTypeId")
     if isinstance(to_type, str):
         to_type = OBJECT_TYPES.get(to_type, to_type)
     else:
-        to_type = str(raw.get("associationType", "")).partition("_TO_")[2].lower()
-    category = raw.get("associationCategory")
-    label = None if category is None or category == "HUBSPOT_DEFINED" else (category, raw.get("associationTypeId"))
-    primary = raw.get("isPrimaryAssociation") is True
-    return to_type, raw["toObjectId"], label, raw.get("associationRemoved") is True, primary
+        to_type = str(event.sent("associationType") or "").partition("_TO_")[2].lower()
+    category = event.sent("associationCategory")
+    label = None if category is None or category == "HUBSPOT_DEFINED" else (category, event.sent("associationTypeId"))
+    removed, primary = event.sent("associationRemoved") is True, event.sent("isPrimaryAssociation") is True
+    return to_type, event.sent("toObjectId"), label, removed, primary

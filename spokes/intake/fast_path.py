@@ -20,6 +20,7 @@ from spokes.intake.event_keys import REDACTED_VALUES, EventIdentity, EventKeys
 
 # The integers that the slow path reads exactly; there, a longer one becomes a float.
 _Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_PortalId: TypeAlias = Annotated[int, Meta(gt=0, le=2**63 - 1)]
 _Timestamp: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _OptionalInt: TypeAlias = _Int64 | UnsetType | None
 _OptionalText: TypeAlias = str | UnsetType | None
@@ -30,7 +31,7 @@ class _Element(Struct, rename="camel", kw_only=True, forbid_unknown_fields=True,
 
     event_id: _Int64
     subscription_id: _OptionalInt = UNSET
-    portal_id: _Int64
+    portal_id: _PortalId
     app_id: _OptionalInt = UNSET
     occurred_at: _Timestamp
     subscription_type: str

@@ -4,7 +4,10 @@ import pytest
 
 from spokes.core.errors import MalformedEvent
 from spokes.core.events import Event
+from spokes.intake.event_keys import EventKeys
 from tests.support.events import event
+
+KEYS = EventKeys(b"secret")
 
 
 def test_classic_and_generic_dialect_have_one_type() -> None:
@@ -54,14 +57,22 @@ def test_unknown_type_and_field_are_kept() -> None:
     [
         ({"subscriptionType": None}, "subscription_type"),
         ({"subscriptionType": 7}, "subscription_type"),
-        ({"portalId": "62515"}, "portal_id"),
+        ({"portalId": "062515"}, "portal_id"),
+        ({"portalId": 0}, "portal_id"),
         ({"portalId": True}, "portal_id"),
         ({"occurredAt": None}, "occurred_at"),
         ({"occurredAt": 1.5}, "occurred_at"),
-        ({"eventId": "x"}, "event_id"),
         ({"objectId": None}, "object_id"),
-        ({"objectId": "12"}, "object_id"),
+        ({"objectId": "12a"}, "object_id"),
+        ({"objectId": 1.5}, "object_id"),
+        ({"objectId": 2.0**80}, "object_id"),
+        ({"occurredAt": 2**63}, "occurred_at"),
         ({"subscriptionType": "object.creation"}, "object_type_id"),
+        ({"subscriptionType": "object.creation", "objectTypeId": "a:*"}, "object_type_id"),
+        ({"subscriptionType": "a:*.creation"}, "subscription_type"),
+        ({"subscriptionType": "contact.merge"}, "merge_ids"),
+        ({"subscriptionType": "contact.merge", "mergedObjectIds": [1, "x"]}, "merge_ids"),
+        ({"subscriptionType": "contact.merge", "mergedObjectIds": [1], "newObjectId": {}}, "merge_ids"),
         ({"subscriptionType": "contact.propertyChange"}, "property_name"),
         ({"subscriptionType": "contact.associationChange"}, "association_ends"),
     ],
@@ -70,3 +81,92 @@ def test_malformed_element_names_its_first_invalid_field(fields: dict[str, objec
     with pytest.raises(MalformedEvent) as error:
         Event(event(**fields))
     assert error.value.reason == reason
+
+
+@pytest.mark.parametrize("name", ["portalId", "objectId", "eventId", "occurredAt"])
+def test_id_sent_as_text_or_as_a_round_float_is_the_same_event(name: str) -> None:
+    raw = event()
+    for spelling in (str(raw[name]), float(raw[name])):  # type: ignore[arg-type]  # a number
+        parsed = Event({**raw, name: spelling})
+        assert (parsed.raw, KEYS(parsed)) == (raw, KEYS(Event(raw)))
+
+
+@pytest.mark.parametrize("sent", [[318, 4], ["318", 4], [None, 318, "4"], "318,4", "318; 4"])
+def test_merged_ids_are_read_from_every_spelling(sent: object) -> None:
+    raw = event(subscriptionType="contact.merge", objectId=9, newObjectId="9", mergedObjectIds=sent)
+    assert (Event(raw).survivor_id, Event(raw).merged_ids) == ("9", ("318", "4"))
+
+
+@pytest.mark.parametrize("sent", [318845120774, "318845120774"])
+def test_single_merged_id_is_one_id(sent: object) -> None:
+    raw = event(subscriptionType="contact.merge", objectId=9, mergedObjectIds=sent)
+    assert Event(raw).merged_ids == ("318845120774",)
+    assert KEYS(Event(raw)) == KEYS(Event({**raw, "mergedObjectIds": [318845120774]}))
+
+
+@pytest.mark.parametrize("kind", ["creation", "propertyChange", "deletion"])
+def test_only_a_merge_is_redirected_to_another_id(kind: str) -> None:
+    raw = event(
+        subscriptionType=f"contact.{kind}", propertyName="email", objectId=5,
+        primaryObjectId=6, newObjectId=7, mergedObjectIds=[8],
+    )  # fmt: skip
+    assert (Event(raw).survivor_id, Event(raw).merged_ids) == ("5", ())
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "is_sensitive"),
+    [
+        (None, "REDACTED", True), (None, "x", False), (False, "REDACTED", False), ("false", "REDACTED", False),
+        (True, "", True), ("true", "x", True), ("yes", "REDACTED", True), ([], "x", False), (None, {"a": 1}, True),
+    ],
+)  # fmt: skip
+def test_withheld_value_is_known_by_flag_or_else_by_the_redacted_text(
+    flag: object, value: object, is_sensitive: bool
+) -> None:
+    fields = {"subscriptionType": "contact.propertyChange", "propertyName": "p", "propertyValue": value}
+    assert Event(event(**fields, isSensitive=flag)).is_sensitive is is_sensitive
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("a", "a"), (7, "7"), (49.9, "49.9"), (True, "true"), (None, None), ("", "")]
+)
+def test_property_value_is_text_or_absent(value: object, text: str | None) -> None:
+    raw = event(subscriptionType="contact.propertyChange", propertyName="p") | {"propertyValue": value}
+    assert Event(raw).property_value == text
+
+
+def test_fields_of_another_type_are_absent() -> None:
+    odd = Event(event(changeSource=["CRM_UI"], sourceId={}, appId=[1], eventId="x", attemptNumber="no"))
+    assert (odd.change_source, odd.source_id, odd.app_id, odd.event_id, odd.attempt_number) == (*[None] * 4, 0)
+
+
+# Computed with the version before text ids were read: dedupe marks, dead letters and queued deliveries hold such keys.
+@pytest.mark.parametrize(
+    ("fields", "key"),
+    [
+        ({}, "3d33f7b62e7cd5f8ac26"),
+        (
+            {"subscriptionType": "contact.propertyChange", "propertyName": "p", "propertyValue": 7},
+            "0e9cb15e11722a321eac",
+        ),
+        (
+            {"subscriptionType": "contact.merge", "primaryObjectId": 1, "mergedObjectIds": [2, 3], "newObjectId": 4},
+            "332ca51d9f89885beff3",
+        ),
+        (
+            {
+                "subscriptionType": "deal.associationChange", "fromObjectId": 1, "toObjectId": 2,
+                "associationType": "DEAL_TO_CONTACT",
+            },
+            "a2b0254600879925342c",
+        ),
+        ({"subscriptionType": "conversation.newMessage", "messageId": "m"}, "9bce9a769e2705cf3609"),
+        ({"subscriptionType": "starship.warp", "appId": "7", "speed": [9.5]}, "b62e33f13ca4b605535e"),
+    ],
+)  # fmt: skip
+def test_event_keys_are_those_of_earlier_versions(fields: dict[str, object], key: str) -> None:
+    assert KEYS(Event(event(**fields))) == key
+
+
+def test_app_id_sent_as_text_is_a_number() -> None:
+    assert Event(event(appId="7788990")).app_id == 7788990

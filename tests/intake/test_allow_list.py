@@ -23,7 +23,7 @@ def test_registered_type_is_allowed() -> None:
 
 
 def test_unregistered_type_is_not_allowed() -> None:
-    assert not allows(subscriptionType="contact.merge")
+    assert not allows(subscriptionType="contact.merge", mergedObjectIds=[1])
 
 
 def test_generic_dialect_of_a_registered_type_is_allowed() -> None:
@@ -39,7 +39,7 @@ def test_object_stands_for_every_type() -> None:
 
 
 def test_allowed_events_adds_a_type() -> None:
-    assert allows(("contact.merge",), subscriptionType="contact.merge")
+    assert allows(("contact.merge",), subscriptionType="contact.merge", mergedObjectIds=[1])
 
 
 def test_allowed_events_adds_every_property() -> None:

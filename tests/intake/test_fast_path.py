@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 
 from spokes.intake.allow_list import AllowList
-from spokes.intake.body_parser import parse_json, split_events
+from spokes.intake.body_parser import parse_body
 from spokes.intake.classification import ClassifiedDelivery, classify
 from spokes.intake.event_keys import EventKeys
 from spokes.intake.fast_path import FastPath
@@ -61,7 +61,7 @@ def comparable(deliveries: list[ClassifiedDelivery]) -> list[object]:
 
 
 def slow_path(body: bytes, portal_ids: tuple[int, ...] = ()) -> list[ClassifiedDelivery]:
-    parsed = split_events(parse_json(body), body)
+    parsed = parse_body(body)
     return classify(parsed, allow_list=ALLOW_LIST, keys=KEYS, portal_ids=portal_ids, now_ms=5)
 
 

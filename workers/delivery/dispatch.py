@@ -110,7 +110,7 @@ class Dispatcher:
         name = event.property_name
         if event.kind != "propertyChange" or name is None or event.is_sensitive:
             return ()
-        made_by_us = event.change_source == "INTEGRATION" and str(event.raw.get("sourceId")) == str(event.app_id)
+        made_by_us = event.change_source == "INTEGRATION" and event.source_id == str(event.app_id)
         return self._crm.own_writes.keys_for_change(
             event.portal_id,
             event.object_type,
