@@ -1,10 +1,10 @@
 """Assemble and close the web application; its parts are closed in reverse order of opening."""
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import structlog
 from aiohttp import web
@@ -30,18 +30,23 @@ from ingest.server.views import (
     readyz,
     receive,
 )
+from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.core.background import Background
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.connections import redis_client
 from spokes.core.redis.durability import durability_risks
+from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S as TOTALS_EVERY_S
 from spokes.core.telemetry.metric_totals import MetricTotals
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
-from spokes.intake.backpressure import Backpressure
+from spokes.intake.backpressure import MEASURE_EVERY_S, Backpressure
 from spokes.intake.event_keys import EventKeys
 from spokes.routing import load_router
 
+_FLUSH_EVERY_S: Final = 1.0
 log = structlog.get_logger()
 
 
@@ -93,25 +98,17 @@ async def _services_context(allow_list: AllowList, app: web.Application) -> Asyn
     wrapper = app[REQUEST_WRAPPER] = RequestWrapper(refusal_log, trusted_proxies=settings.trusted_proxies)
     totals = MetricTotals(redis, "web")
     app[METRICS_PAGE] = MetricsPage(redis, totals, settings.metrics_token.get_secret_value())
-    stop = asyncio.Event()
-    flushing = asyncio.create_task(totals.run())
-    background = [
-        asyncio.create_task(work)
-        for work in (
-            refusal_log.run(stop),
-            backpressure.run(stop),
-            wrapper.run(stop),
-            _warn_about_durability(redis, durable=admission.durable),
-        )
-    ]
+    background = Background(RedisOutage(), AlertEpisodes(redis).report_once)
+    background.every(_FLUSH_EVERY_S, "refusals", refusal_log.flush)
+    background.every(MEASURE_EVERY_S, "backpressure", backpressure.measure)
+    background.every(TOTALS_EVERY_S, "metric totals", totals.flush)
+    background.every(_FLUSH_EVERY_S, "request metrics", wrapper.flush_metrics)
+    background.start("durability", partial(_warn_about_durability, redis, durable=admission.durable))
     yield
-    stop.set()
-    await asyncio.gather(*background)
+    await background.close()
     with contextlib.suppress(RedisError, OSError):
         await refusal_log.write_records()
     wrapper.flush_metrics()
-    flushing.cancel()
-    await asyncio.gather(flushing, return_exceptions=True)
     await totals.close()
     await admission.close()
     await redis.aclose()
@@ -119,6 +116,5 @@ async def _services_context(allow_list: AllowList, app: web.Application) -> Asyn
 
 async def _warn_about_durability(redis: Redis, *, durable: bool) -> None:
     """Log at start what this Redis server could lose."""
-    with contextlib.suppress(RedisError, OSError):
-        for risk in await durability_risks(redis, durable=durable):
-            log.warning("redis_would_lose_events", advice=risk.message)
+    for risk in await durability_risks(redis, durable=durable):
+        log.warning("redis_would_lose_events", advice=risk.message)

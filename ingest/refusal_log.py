@@ -1,24 +1,20 @@
 """Aggregate refused requests for log and audit, so that forged requests cannot fill either."""
 
-import asyncio
 import time
 from collections import Counter
 from typing import Final
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from ingest.failure_limit import FailureLimit
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append_now
-from spokes.core.clock import wait_for_stop
 from spokes.core.masking import keyed_hash
 from spokes.core.redis import keys
 from spokes.core.refusals import Refusal
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
-_FLUSH_EVERY_S: Final = 1.0
 _RECORD_EVERY_S: Final = 10.0
 _COUNTER_TTL_S: Final = 120
 _WARN_EVERY_S: Final = 60  # over all processes
@@ -50,16 +46,15 @@ class RefusalLog:
         self._reasons[reason.value] += 1
         return reason
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Flush counts and write records until `stop` is set; a Redis outage only delays them."""
-        while not stop.is_set():
-            await wait_for_stop(stop, _FLUSH_EVERY_S)
-            try:
-                await self._flush()
-                if time.monotonic() - self._written_at >= _RECORD_EVERY_S:
-                    await self.write_records()
-            except (RedisError, OSError):
-                log.warning("refusals_not_shared")
+    async def flush(self) -> None:
+        """Share the counts of failed signatures; every ten seconds, write the records too.
+
+        Raises:
+            RedisError, OSError: Redis does not answer; the next flush includes the counts of this one.
+        """
+        await self._share_counts()
+        if time.monotonic() - self._written_at >= _RECORD_EVERY_S:
+            await self.write_records()
 
     async def write_records(self) -> None:
         """Write the audit record of the counted refusals; warn about those of requests that look like HubSpot's."""
@@ -82,7 +77,7 @@ class RefusalLog:
             self._reasons -= reasons
             log_security_event(SecurityEvent.REQUESTS_REFUSED, reasons=dict(reasons))
 
-    async def _flush(self) -> None:
+    async def _share_counts(self) -> None:
         """Add our counts of failed signatures to those in Redis, and read the totals of all processes."""
         counts = {keyed_hash(self._key, address): (address, count) for address, count in self._limit.drain().items()}
         if not counts:

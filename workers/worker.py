@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.alert_webhook import AlertWebhook
 from spokes.audit.archiver import Archiver
+from spokes.core.background import Background
 from spokes.core.delivery import JOB_NAME, decode, encode
 from spokes.core.errors import NotAuthorized, UnreadableDelivery
 from spokes.core.redis.connections import redis_pool
@@ -29,7 +30,7 @@ from spokes.core.redis.keys import JOB_QUEUE
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
-from spokes.core.telemetry.metric_totals import MetricTotals
+from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
 from spokes.crm.scopes import Declaration, log_scope_differences
 from spokes.crm.services import CRM
 from spokes.queue.portal_pauses import PortalPauses
@@ -38,16 +39,15 @@ from workers.delivery.lane_manager import LEASE_MS
 from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, process_delivery, run_delivery
 from workers.queue.arq_worker import ArqBatchWorker
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
-from workers.queue.leases import Lease, renew_leases
+from workers.queue.leases import RENEW_EVERY_S, Lease, LeaseRenewal
 from workers.upkeep import schedule
-from workers.upkeep.gauges import update_gauges
+from workers.upkeep.gauges import MEASURE_EVERY_S, update_gauges
 from workers.upkeep.loop_watchdog import Watchdog
 
 _POLL_S: Final = 0.5  # a fallback: a message wakes us for each queued job
 _JOBS_SHUTDOWN_S: Final = 20  # for running jobs, after SIGTERM; Heroku kills a dyno after 30 s
 _CLOSE_TIMEOUT_S: Final = 7  # for closing after that, if Redis or the audit store does not answer
 _NO_TIMEOUT_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
-_CANCEL_RETRY_S: Final = 0.2
 _NO_LIMIT: Final = 1_000_000_000
 log = structlog.get_logger()
 
@@ -95,16 +95,16 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
             def leases() -> list[Lease]:
                 return [*worker.leases(), *parts.leases()]
 
-            for coroutine in (
-                renew_leases(redis, leases, LEASE_MS, parts.lease_renewed),
-                pauses.watch(),
-                archiver.run(),
-                totals.run(),
-                update_gauges(redis, crm.budget),
-                AlertWebhook(settings, redis).run(),
-                schedule.run_schedule(settings, redis, crm),
-            ):
-                opening.push_async_callback(_cancel_and_wait, asyncio.create_task(coroutine))
+            renewal = LeaseRenewal(redis, leases, LEASE_MS, parts.lease_renewed)
+            background = Background(outage, AlertEpisodes(redis).report_once)
+            opening.push_async_callback(background.close)
+            background.every(RENEW_EVERY_S, "leases", renewal.renew)
+            background.every(FLUSH_EVERY_S, "metric totals", totals.flush)
+            background.every(MEASURE_EVERY_S, "gauges", partial(update_gauges, redis, crm.budget))
+            background.start("pauses", pauses.watch)
+            background.start("archiver", archiver.run)
+            background.start("alert webhook", AlertWebhook(settings, redis).run)
+            background.start("periodic jobs", partial(schedule.run_schedule, settings, redis, crm))
             ctx["parts"] = parts
             stack.push_async_exit(opening.pop_all())
         log.info("worker_ready", handlers=len(router.registrations), burst=burst)
@@ -188,11 +188,3 @@ async def _is_hubspot_available(crm: CRM) -> bool:
         return await crm.check_token() is not None
     except NotAuthorized:
         return False
-
-
-async def _cancel_and_wait(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it has ended: a driver that is connecting may turn a cancellation into its own error."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=_CANCEL_RETRY_S)
-    await asyncio.gather(task, return_exceptions=True)

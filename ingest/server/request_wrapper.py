@@ -3,7 +3,6 @@
 Responses reveal only a status and the request id; the log line of the same id holds the reason.
 """
 
-import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,6 @@ from aiohttp import web
 
 from ingest.refusal_log import RefusalLog
 from ingest.server.responses import accepted, with_standard_headers
-from spokes.core.clock import wait_for_stop
 from spokes.core.errors import QueueUnavailable, RejectedRequest
 from spokes.core.refusals import Refusal
 from spokes.core.request_guard import client_address
@@ -24,7 +22,6 @@ from spokes.core.telemetry.setup import log_canonical_line, report_error
 from spokes.intake.classification import Summary
 
 _UNLOGGED_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics"})  # requested every few seconds by machines
-_FLUSH_EVERY_S: Final = 1.0
 _MAX_LOGGED_REFUSALS: Final = 600  # a minute; metrics and the audit's aggregate record count those beyond it too
 _FIRST_ERROR_STATUS: Final = 400
 _RESULTS: Final[tuple[Literal["admitted", "duplicate", "ignored", "quarantined"], ...]] = (
@@ -84,12 +81,6 @@ class RequestWrapper:
             self.in_flight -= 1
         self._finish(started, request_id, 202, "", summary)
         return accepted(request, request_id, summary, close_connection=self.is_draining)
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Flush metrics every second until `stop` is set."""
-        while not stop.is_set():
-            await wait_for_stop(stop, _FLUSH_EVERY_S)
-            self.flush_metrics()
 
     def flush_metrics(self) -> None:
         """Add what was measured to the metrics; doing so per request would cost as much as parsing its events."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.sql.engine import open_engine
 from spokes.console import pages
 from spokes.console.accounts.sessions import Sessions
@@ -28,10 +29,12 @@ from spokes.console.web.app_keys import (
     USERS,
 )
 from spokes.console.web.rendering import template_environment
+from spokes.core.background import Background
 from spokes.core.masking import derive_key
 from spokes.core.redis.connections import redis_client
+from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
-from spokes.core.telemetry.metric_totals import MetricTotals
+from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
 
 _MAX_BODY_BYTES: Final = 256 * 1024  # a request with 1,000 event keys has 40 kB
 
@@ -77,8 +80,8 @@ async def _identity_provider(app: web.Application) -> AsyncIterator[None]:
 
 async def _metric_totals(app: web.Application) -> AsyncIterator[None]:
     totals = MetricTotals(app[REDIS], "console")
-    flushing = asyncio.create_task(totals.run())
+    background = Background(RedisOutage(), AlertEpisodes(app[REDIS]).report_once)
+    background.every(FLUSH_EVERY_S, "metric totals", totals.flush)
     yield
-    flushing.cancel()
-    await asyncio.gather(flushing, return_exceptions=True)
+    await background.close()
     await totals.close()

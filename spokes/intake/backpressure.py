@@ -5,16 +5,13 @@ answers 503, so that HubSpot's redelivery, which lasts 24 hours, is the buffer: 
 nobody waits for them, then everything. Acceptance resumes by itself.
 """
 
-import asyncio
 from enum import IntEnum
 from typing import Any, Final
 
-import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.core.clock import wait_for_stop
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
@@ -22,11 +19,10 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
 
-_MEASURE_EVERY_S: Final = 1.0
+MEASURE_EVERY_S: Final = 1.0
 _REFUSE_IMPORTS_FROM: Final = 0.8  # share of a limit
 _RECOVER_BELOW: Final = 0.95  # of the share at which refusing began, so that the level does not flutter
 _RETRY_AFTER_S: Final = 30
-log = structlog.get_logger()
 
 
 class PressureLevel(IntEnum):
@@ -78,15 +74,6 @@ class Backpressure:
         """
         if self.level is PressureLevel.NO_IMPORTS and any(event.change_source == "IMPORT" for event in events):
             raise QueueUnavailable("queue_full_for_imports", retry_after_s=_RETRY_AFTER_S)
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Measure every second until `stop` is set."""
-        while not stop.is_set():
-            try:
-                await self.measure()
-            except (RedisError, OSError):
-                log.warning("load_unknown")  # nothing to do: without Redis, admission refuses every request anyway
-            await wait_for_stop(stop, _MEASURE_EVERY_S)
 
     async def measure(self) -> None:
         """Measure once; publish the alert's state when the level changes."""

@@ -124,7 +124,7 @@ async def test_cancelled_submitter_does_not_disturb_the_others(commits: Commits)
 
 
 async def test_call_is_repeated_until_redis_is_back(commits: Commits, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_outage, "_RETRY_S", 0.0)
+    monkeypatch.setattr(redis_outage, "_FIRST_WAIT_S", 0.0)
     group_commit = GroupCommit(commits, max_weight=2, outage=RedisOutage())
     commits.errors = [RedisConnectionError(), RedisConnectionError()]
     assert await group_commit.submit(1) == 10

@@ -22,7 +22,7 @@ async def test_processes_share_their_counts(redis: Redis) -> None:
     for refusal_log in refusal_logs:
         for _ in range(2):
             refusal_log.record(Refusal.SIGNATURE_MISMATCH, "1.2.3.4", "curl")
-        await refusal_log._flush()
+        await refusal_log._share_counts()
     reason = refusal_logs[1].record(Refusal.SIGNATURE_MISMATCH, "1.2.3.4", "curl")
     assert reason is Refusal.TOO_MANY_FAILURES
 
@@ -30,7 +30,7 @@ async def test_processes_share_their_counts(redis: Redis) -> None:
 async def test_redis_holds_no_address_in_clear(redis: Redis) -> None:
     refusal_log = RefusalLog(redis, FailureLimit(3), b"key")
     refusal_log.record(Refusal.SIGNATURE_MISMATCH, "1.2.3.4", "curl")
-    await refusal_log._flush()
+    await refusal_log._share_counts()
     assert not [name async for name in redis.scan_iter("*1.2.3.4*")]
 
 

@@ -118,6 +118,28 @@ async def test_finished_event_is_settled_although_another_holds_its_delivery(
     )
 
 
+async def test_delivery_stays_queued_when_an_earlier_step_was_refused(
+    redis: Redis, settlement: Settlement, delivery: Delivery
+) -> None:
+    await redis.set("text", "x")
+    settlement.add_step(SettlementStep(delivery, ("a",), (), (("INCR", "text"),)))
+    await settlement.close()
+    with pytest.raises(ResponseError):
+        await settlement.close_delivery(delivery)
+
+
+async def test_refused_step_does_not_affect_other_deliveries_of_its_call(
+    redis: Redis, settlement: Settlement, delivery: Delivery
+) -> None:
+    await redis.set("text", "x")
+    other = Delivery("50112233-2-2", 50112233, 1, ())
+    await redis.set(JOB_KEY_PREFIX + other.id, "a job")
+    settlement.add_step(SettlementStep(delivery, ("a",), (), (("INCR", "text"),)))
+    settlement.add_step(SettlementStep(other, ("a",), (), INCR))
+    await settlement.close()
+    assert await redis.get("n") == b"1"
+
+
 async def test_failing_step_does_not_affect_later_calls(
     redis: Redis, settlement: Settlement, delivery: Delivery
 ) -> None:

@@ -55,7 +55,7 @@ class LaneManager:
         # Each call has its own token, and keeps it when it is repeated: the first try may have acquired the lanes.
         self._token = f"{holder}:0"
         self._group_commit: GroupCommit[tuple[OwningRun, list[WorkItem]], list[WorkItem]] = GroupCommit(
-            self._commit, max_weight=_MAX_EVENTS, weight=lambda request: len(request[1]), outage=outage
+            self._commit, max_weight=_MAX_EVENTS, weight=lambda request: len(request[1]), outage=outage, name="lanes"
         )
 
     async def acquire(self, run: OwningRun, items: list[WorkItem]) -> list[WorkItem]:

@@ -17,7 +17,7 @@ from spokes.core.errors import (
     SpokesError,
     TransientCRMError,
 )
-from spokes.core.redis.outage import is_redis_outage
+from spokes.core.redis.errors import is_redis_outage
 
 if TYPE_CHECKING:
     import random

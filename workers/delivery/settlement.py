@@ -121,8 +121,9 @@ class Settlement:
         self.metrics = RunMetrics()
         self._script = redis.register_script(_SCRIPT)
         self._group_commit: GroupCommit[_Request, bool] = GroupCommit(
-            self._commit, max_weight=_MAX_STEPS, outage=outage
+            self._commit, max_weight=_MAX_STEPS, outage=outage, name="settlement", on_refused=self._on_refused
         )
+        self._refused: dict[str, Exception] = {}  # by delivery: why a step of it was not carried out
 
     def add_step(self, step: SettlementStep) -> None:
         """Carry out a step after all earlier ones."""
@@ -145,6 +146,7 @@ class Settlement:
         """Close a delivery after all its steps; return a future, `closed` if given.
 
         Its result is False if another worker holds the delivery, or settled some of its events: it then stays queued.
+        It raises, and the delivery stays queued too, if one of its steps was refused.
         """
         return self._group_commit.submit(CloseDelivery(delivery), closed)
 
@@ -152,7 +154,16 @@ class Settlement:
         """Wait until everything added is carried out."""
         await self._group_commit.close()
 
+    def _on_refused(self, request: _Request, error: Exception) -> None:
+        if isinstance(request, SettlementStep):
+            self._refused[request.delivery.id] = error
+
     async def _commit(self, requests: list[_Request]) -> list[bool]:
+        for request in requests if self._refused else ():
+            if isinstance(request, CloseDelivery) and (error := self._refused.get(request.delivery.id)):
+                if len(requests) == 1:
+                    del self._refused[request.delivery.id]
+                raise error
         lanes = [request for request in requests if isinstance(request, Lane)]
         args: list[RedisArg] = [keys.SETTLED_TTL_S, self._holder, len(lanes)]
         args += (arg for lane in lanes for arg in (lane.key, lane.token))

@@ -5,6 +5,7 @@ outage is waited out. A job that this process could not finish is released, or i
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
@@ -16,8 +17,9 @@ from redis.exceptions import RedisError
 
 from spokes.core import clock
 from spokes.core.redis import keys
+from spokes.core.redis.errors import RedisFault, classify, first_word, is_redis_outage
 from spokes.core.redis.keys import WAKE_CHANNEL
-from spokes.core.redis.outage import RedisOutage, is_outage, is_redis_outage
+from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.setup import report_error
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
@@ -27,6 +29,10 @@ _CLAIM: Final = read_script(__file__, "claim.lua")
 _RELEASE: Final = read_script(__file__, "release.lua")
 _PAUSED_DELAY_MS: Final = 5_000  # for jobs of a paused portal; after a resume they continue within this time
 _PUBSUB_TIMEOUT_S: Final = 10.0
+_REFUSED_WAKEUPS_S: Final = 600.0  # polling replaces them
+_POSTPONE_S: Final = 0.5  # until another worker may claim a delivery that a Redis outage interrupted
+_CLAIMS: Final = "claims"
+_WAKEUPS: Final = "wakeups"
 log = structlog.get_logger()
 
 
@@ -109,11 +115,11 @@ class ArqBatchWorker(Worker):
                         # wait_for loses a cancellation that arrives together with the event it waits for.
                         async with asyncio.timeout(min(due_s, max(0.0, deadline - self.loop.time()))):
                             await self._wake.wait()
-            await self.heart_beat()
+            with suppress(RedisError, OSError):  # arq's health check is a SET, which a full Redis refuses
+                await self.heart_beat()
         except (RedisError, OSError) as error:
-            if not is_outage(error):
-                raise
-            await self._outage.wait(error)
+            await self._outage.wait(error, _CLAIMS)
+        self._outage.raise_if_unusable()
 
     async def _claim_jobs(self) -> float:
         """Claim jobs for all free capacity; return the seconds until there may be more to claim."""
@@ -123,7 +129,7 @@ class ArqBatchWorker(Worker):
         now_ms = clock.now_ms()
         args: list[str | int] = [now_ms, jobs_left, self._lease_ms, self._holder, _PAUSED_DELAY_MS, events_left]
         next_ms, jobs = await self._claim(keys=[self.queue_name, keys.PAUSED_PORTALS], args=args)
-        self._outage.mark_available()
+        self._outage.mark_available(_CLAIMS)
         for job_key, payload, attempt in jobs:
             job_id = job_key.decode()
             if job_id not in self.tasks:  # otherwise its lease lapsed in an outage, and it still runs here
@@ -149,7 +155,7 @@ class ArqBatchWorker(Worker):
         except Exception as error:  # a bug of ours must not end the worker; the lease lapses and the job runs again
             self.jobs_failed += 1
             if is_redis_outage(error):
-                await self._outage.wait(error)
+                await asyncio.sleep(_POSTPONE_S * random.uniform(0.5, 1.5))
                 await self._release_job(job_id)
             else:
                 log.exception("delivery_failed", job_id=job_id, job_try=attempt)
@@ -174,12 +180,11 @@ class ArqBatchWorker(Worker):
         while True:
             try:
                 await self.pool.ping()
-            except Exception as error:
-                if not is_outage(error):
-                    raise
-                await self._outage.wait(error)
+            except (RedisError, OSError) as error:
+                await self._outage.wait(error, _CLAIMS)
+                self._outage.raise_if_unusable()
             else:
-                self._outage.mark_available()
+                self._outage.mark_available(_CLAIMS)
                 return
 
     async def _listen_for_wakeups(self) -> None:
@@ -189,7 +194,13 @@ class ArqBatchWorker(Worker):
                 async with self.pool.pubsub() as pubsub:
                     await pubsub.subscribe(WAKE_CHANNEL)
                     while True:
-                        if await pubsub.get_message(ignore_subscribe_messages=True, timeout=_PUBSUB_TIMEOUT_S):
+                        message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=_PUBSUB_TIMEOUT_S)
+                        self._outage.mark_available(_WAKEUPS)
+                        if message:
                             self._wake.set()
             except (RedisError, OSError) as error:
-                await self._outage.wait(error)
+                if classify(error) is RedisFault.UNUSABLE:  # such as a Redis user without channels; claims tell
+                    log.warning("wakeups_refused", error=first_word(error), poll_s=self.poll_delay_s)
+                    await asyncio.sleep(_REFUSED_WAKEUPS_S)
+                else:
+                    await self._outage.wait(error, _WAKEUPS)

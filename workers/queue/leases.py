@@ -3,21 +3,17 @@
 Leases last seconds, so a dead worker's jobs soon run elsewhere. Under stock arq they would wait for the job time-out.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from spokes.core.redis.scripts import read_script
 
 RENEW_EVERY_S: Final = 2.0
 _SCRIPT: Final = read_script(__file__, "renew_leases.lua")
 _MAX_LEASES_PER_CALL: Final = 500
-log = structlog.get_logger()
 
 
 class Lease(NamedTuple):
@@ -32,28 +28,40 @@ class Lease(NamedTuple):
     may_reacquire: bool = False
 
 
-async def renew_leases(
-    redis: Redis, leases: Callable[[], Iterable[Lease]], lease_ms: int, on_renewed: Callable[[Lease, float], None]
-) -> None:
-    """Renew all current leases every two seconds, until cancelled.
+class LeaseRenewal:
+    """Renews all current leases of a process."""
 
-    Args:
-        redis: where the leases are.
-        leases: returns the current ones.
-        lease_ms: their new duration.
-        on_renewed: called with each lease that is ours, and its end in seconds of the monotonic clock.
-    """
-    script = redis.register_script(_SCRIPT)
-    while True:
-        await asyncio.sleep(RENEW_EVERY_S)
-        due = list(leases())
-        try:
-            for start in range(0, len(due), _MAX_LEASES_PER_CALL):
-                group, until = due[start : start + _MAX_LEASES_PER_CALL], time.monotonic() + lease_ms / 1000
-                args = [arg for key, value, may_reacquire in group for arg in (key, value, int(may_reacquire))]
-                ours = await script(args=[lease_ms, *args])
-                for lease, is_ours in zip(group, ours, strict=True):
-                    if is_ours:
-                        on_renewed(lease, until)
-        except (RedisError, OSError):
-            log.warning("heartbeat_missed")
+    def __init__(
+        self,
+        redis: Redis,
+        leases: Callable[[], Iterable[Lease]],
+        lease_ms: int,
+        on_renewed: Callable[[Lease, float], None],
+    ) -> None:
+        """Renew leases in `redis`.
+
+        Args:
+            redis: where the leases are.
+            leases: returns the current ones.
+            lease_ms: their new duration.
+            on_renewed: called with each lease that is ours, and its end in seconds of the monotonic clock.
+        """
+        self._script = redis.register_script(_SCRIPT)
+        self._leases = leases
+        self._lease_ms = lease_ms
+        self._on_renewed = on_renewed
+
+    async def renew(self) -> None:
+        """Renew the leases once; the caller repeats it every RENEW_EVERY_S.
+
+        Raises:
+            RedisError, OSError: Redis does not answer; leases that are not renewed in time lapse.
+        """
+        due = list(self._leases())
+        for start in range(0, len(due), _MAX_LEASES_PER_CALL):
+            group, until = due[start : start + _MAX_LEASES_PER_CALL], time.monotonic() + self._lease_ms / 1000
+            args = [arg for key, value, may_reacquire in group for arg in (key, value, int(may_reacquire))]
+            ours = await self._script(args=[self._lease_ms, *args])
+            for lease, is_ours in zip(group, ours, strict=True):
+                if is_ours:
+                    self._on_renewed(lease, until)

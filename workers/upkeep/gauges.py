@@ -4,7 +4,6 @@ The same worker appends the totals of all processes to the metric history once a
 latest measurement; without a worker it shows none of these gauges, and their absence is an alert.
 """
 
-import asyncio
 import contextlib
 import time
 from collections import Counter
@@ -12,7 +11,6 @@ from typing import Final
 
 import orjson
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable
 from spokes.core.redis import keys
@@ -31,22 +29,24 @@ from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
 
-_EVERY_S: Final = 10
+MEASURE_EVERY_S: Final = 10
 _MINUTE_S: Final = 60
 _TTL_S: Final = 45
 _IN_USE_S: Final = 120  # after the last worker that used a portal's budget, it is measured for two more minutes
 
 
 async def update_gauges(redis: Redis, budget: RateBudget) -> None:
-    """Measure every ten seconds, unless another worker does, until cancelled; an outage only delays it."""
-    while True:
-        with contextlib.suppress(RedisError, OSError, CRMUnavailable):
-            await _register_portals(redis, budget)
-            if await redis.set(METRIC_GAUGES_LOCK, 1, nx=True, ex=_EVERY_S - 1):
-                await publish(redis, await measure(redis, budget))
-            if await redis.set(METRIC_HISTORY_LOCK, 1, nx=True, px=_MINUTE_S * 1000 - _EVERY_S * 500):
-                await metric_history.append_snapshot(redis, await metric_history.take_snapshot(redis))
-        await asyncio.sleep(_EVERY_S)
+    """Measure and publish, unless another worker has done so within MEASURE_EVERY_S.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    with contextlib.suppress(CRMUnavailable):
+        await _register_portals(redis, budget)
+        if await redis.set(METRIC_GAUGES_LOCK, 1, nx=True, ex=MEASURE_EVERY_S - 1):
+            await publish(redis, await measure(redis, budget))
+        if await redis.set(METRIC_HISTORY_LOCK, 1, nx=True, px=_MINUTE_S * 1000 - MEASURE_EVERY_S * 500):
+            await metric_history.append_snapshot(redis, await metric_history.take_snapshot(redis))
 
 
 async def measure(redis: Redis, budget: RateBudget) -> Samples:

@@ -9,7 +9,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Generic, TypeAlias, TypeVar, cast
 
-from spokes.core.redis.outage import RedisOutage, is_outage
+from redis.exceptions import RedisError
+
+from spokes.core.redis.errors import RedisFault, classify
+from spokes.core.redis.outage import RedisOutage
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -28,6 +31,8 @@ class GroupCommit(Generic[Item, Answer]):
         full_weight: int | None = None,
         max_calls: int = 1,
         outage: RedisOutage | None = None,
+        name: str = "",
+        on_refused: Callable[[Item, Exception], None] | None = None,
     ) -> None:
         """Send items to `commit`.
 
@@ -39,9 +44,14 @@ class GroupCommit(Generic[Item, Answer]):
                 lighter group waits for the current call, and until the end of the event loop's iteration. By default,
                 every group waits for the current call.
             max_calls: limit of concurrent calls while groups are full; 1 keeps items in order.
-            outage: waits until Redis is back and repeats the call, so `commit` must be safe to repeat. Without it, and
-                for other errors, the submitters of the group receive the error.
+            outage: waits until Redis is back and repeats the call, so `commit` must be safe to repeat. A group
+                that fails for another reason is committed item by item, and only the submitters of the items that fail
+                receive the error. Without it, all submitters of the group receive it.
+            name: of this task in log lines about an outage.
+            on_refused: called with an enqueued item that was not committed, and the error.
         """
+        self._on_refused = on_refused
+        self._name = name
         self._commit = commit
         self._max_weight = max_weight
         self._weight = weight
@@ -119,8 +129,15 @@ class GroupCommit(Generic[Item, Answer]):
                 if future is not None and not future.done():
                     future.set_result(answer)
         except Exception as error:  # noqa: BLE001 - every submitter must get an answer or the error
-            for _, _, future in group:
-                if future is not None and not future.done():
+            if len(group) > 1 and self._outage is not None:
+                for submission in group:  # one bad item costs itself alone
+                    await self._commit_group([submission])
+                return
+            for item, _, future in group:
+                if future is None:
+                    if self._on_refused is not None:
+                        self._on_refused(item, error)
+                elif not future.done():
                     future.set_exception(error)
                     future.exception()  # marked as retrieved: the submitter may be gone, and asyncio would log it
 
@@ -128,10 +145,10 @@ class GroupCommit(Generic[Item, Answer]):
         while True:
             try:
                 answers = await self._commit(items)
-            except Exception as error:
-                if not is_outage(error):
+            except (RedisError, OSError) as error:
+                if classify(error) in {RedisFault.WRONG_TYPE, RedisFault.OTHER}:
                     raise
-                await outage.wait(error)
+                await outage.wait(error, self._name)
             else:
-                outage.mark_available()
+                outage.mark_available(self._name)
                 return answers

