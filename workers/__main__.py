@@ -11,12 +11,11 @@ import gc
 import sys
 from typing import Final
 
-import uvloop
-
 from spokes.audit.sql.engine import ignore_orphaned_copy_errors
 from spokes.core.errors import ConfigurationError, NotAuthorized
 from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import setup_telemetry
+from workers.event_loop import run_until_done
 from workers.worker import build_worker
 
 # New objects until the garbage collector runs. A worker holds thousands of events, which are not garbage: at Python's
@@ -36,7 +35,7 @@ def main() -> int:
     try:
         settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
         setup_telemetry(settings, "worker")
-        uvloop.run(_run(settings, burst=arguments.burst))
+        run_until_done(_run(settings, burst=arguments.burst))
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log may not be set up yet
         return 2

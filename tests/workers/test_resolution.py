@@ -1,6 +1,7 @@
 """workers.delivery.resolution: what a handler's error means for its event, and when the event is retried."""
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from spokes.core.errors import (
     CRMError,
     CRMUnavailable,
     InvalidRequest,
+    LeaseLost,
     NotAuthorized,
     NotPermitted,
     ObjectLocked,
@@ -20,7 +22,7 @@ from spokes.core.errors import (
     RateLimited,
     RetryLater,
 )
-from workers.delivery.resolution import PAUSED_RETRY_S, Resolution, next_delay_s, resolution_for_error
+from workers.delivery.resolution import PAUSED_RETRY_S, Resolution, leaf_errors, next_delay_s, resolution_for_error
 
 SCHEDULE = (2.0, 10.0, 60.0)
 TRANSIENT = [
@@ -51,6 +53,65 @@ def test_transient_error_is_retried(error: BaseException) -> None:
 @pytest.mark.parametrize("error", PERMANENT, ids=lambda e: type(e).__name__)
 def test_permanent_error_is_not_retried(error: BaseException) -> None:
     assert delay(1, error) is None
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        [CRMUnavailable()],
+        [RateLimited(), TimeoutError()],
+        [CRMUnavailable(), ExceptionGroup("", [RetryLater(), ObjectLocked()])],
+    ],
+)
+def test_group_of_transient_errors_is_retried(errors: list[Exception]) -> None:
+    assert resolve(ExceptionGroup("", errors)).outcome is Outcome.RETRIED
+
+
+@given(st.permutations([1.0, 300.0, 20.0]))
+def test_longest_requested_wait_of_a_group_wins(waits: list[float]) -> None:
+    group = ExceptionGroup("", [RateLimited(retry_after_s=wait) for wait in waits])
+    delay_s = resolve(group).delay_s
+    assert delay_s is not None
+    assert delay_s >= 300
+
+
+@pytest.mark.parametrize("bug", [ValueError(), SystemExit(), GeneratorExit(), BaseExceptionGroup("", [SystemExit()])])
+def test_bug_within_a_group_makes_the_event_a_dead_letter(bug: BaseException) -> None:
+    resolution = resolve(BaseExceptionGroup("", [CRMUnavailable(), bug, RetryLater(5)]))
+    name = "ValueError" if isinstance(bug, ValueError) else type(next(leaf_errors(bug))).__name__
+    assert (resolution.outcome, resolution.reason) == (Outcome.DEAD, f"handler_error:{name}")
+
+
+@pytest.mark.parametrize("others", [[], [ValueError()], [CRMUnavailable(), SystemExit()], [LeaseLost()]])
+def test_refused_token_within_a_group_parks_the_event(others: list[BaseException]) -> None:
+    group = BaseExceptionGroup("", [*others, ExceptionGroup("", [NotAuthorized()])])
+    assert resolve(group) == resolve(NotAuthorized())
+
+
+def test_deep_groups_are_unwrapped() -> None:
+    group: Exception = CRMUnavailable()
+    for _ in range(5_000):
+        group = ExceptionGroup("", [group])
+    assert resolve(group).reason == "crm_unavailable"
+
+
+def test_exception_raised_from_a_transient_error_is_a_bug() -> None:
+    try:
+        try:
+            raise CRMUnavailable
+        except CRMUnavailable as error:
+            message = "no deal"
+            raise KeyError(message) from error
+    except KeyError as error:
+        resolution = resolve(error)
+    assert (resolution.outcome, resolution.reason) == (Outcome.DEAD, "handler_error:KeyError")
+
+
+@pytest.mark.parametrize("after_s", [float("nan"), float("-inf"), -5, "60", None, 10**400, float("inf")])
+def test_requested_wait_that_is_no_usable_number_gives_a_finite_delay(after_s: Any) -> None:
+    delay_s = resolve(RetryLater(after_s)).delay_s
+    assert delay_s is not None
+    assert 0 <= delay_s <= 31 * 86_400
 
 
 @given(attempt=st.integers(1, 3), seed=st.integers())

@@ -1,5 +1,6 @@
 """Decide whether a handler is called, call it, and turn its result or error into a resolution."""
 
+import asyncio
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,7 @@ from workers.delivery import settlement_steps as steps
 from workers.delivery.current_value import EventCurrentValue
 from workers.delivery.delivery_run import postpone
 from workers.delivery.handler_services import services_for
-from workers.delivery.handler_timeouts import HandlerTimeouts
+from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
 from workers.delivery.lanes import HandlerCall, Lane, WorkItem
 from workers.delivery.merge_map import MergeMap
 from workers.delivery.once import OnceGuard
@@ -45,6 +46,7 @@ from workers.delivery.resolution import (
     REWRITE_LOOP,
     SUPERSEDED,
     Resolution,
+    deciding_error,
     parked_for,
     resolution_for_error,
 )
@@ -89,6 +91,7 @@ class Dispatcher:
         *,
         merge_map: MergeMap,
         metrics: RunMetrics,
+        timeouts: HandlerTimeouts,
     ) -> None:
         self._settings = settings
         self._redis = redis
@@ -99,7 +102,7 @@ class Dispatcher:
         self._metrics = metrics
         self._rewrite_loops = RewriteLoopDetector(redis, derive_key(load_master_key(settings), "rounds"))
         self._rng = random.Random()
-        self._timeouts = HandlerTimeouts(settings.handler_timeout_s)
+        self._timeouts = timeouts
 
     def plan(self, items: list[WorkItem], lane: Lane) -> list[HandlerCall]:
         """Return the handler calls for the items of a lane."""
@@ -163,6 +166,11 @@ class Dispatcher:
         try:
             resolution = await self._resolve_without_handler(call, lane, route)
             return resolution or await self._call_handler(call, lane, route, writes, current_value)
+        except asyncio.CancelledError:
+            if self._timeouts.is_closing:
+                raise
+            await absorb_cancellations(self._timeouts)  # of a timer that an earlier handler left
+            return parked_for("interrupted", 0.0)
         except Exception as error:  # noqa: BLE001 - an error of ours, not the handler's; mostly a Redis outage
             attempt = call.item.entry.attempt + 1
             return resolution_for_error(attempt, error, schedule_s=self._settings.retry_schedule_s, rng=self._rng)
@@ -194,7 +202,7 @@ class Dispatcher:
             return NO_HANDLER
         item, event = call.item, call.item.event
         attempt = item.entry.attempt + 1
-        timeout = self._timeouts.new_timeout()
+        timeout = HandlerTimeout(self._timeouts, lane, route.name, writes)
         tools = Tools(
             partial(services_for, self._crm, item, route, lane=lane, timeout=timeout, writes=writes),
             partial(OnceGuard, self._redis, event),
@@ -216,14 +224,20 @@ class Dispatcher:
                     await route.function(event, tools)
             finally:
                 self._metrics.handler_ran(route.name, time.perf_counter() - started)
-        except Exception as error:  # noqa: BLE001 - every exception of a handler becomes a resolution
+        except BaseException as error:
+            if timeout.ends_run(error):
+                raise
+            if timeout.task.cancelling():
+                await absorb_cancellations(self._timeouts)
             return await self._resolve_error(item, attempt, error, route)
+        if timeout.task.cancelling():
+            await absorb_cancellations(self._timeouts)
         if tools.has_used_crm:
             await self._pauses.record_result(event.portal_id, None)
         return PROCESSED
 
-    async def _resolve_error(self, item: WorkItem, attempt: int, error: Exception, route: Route) -> Resolution:
-        event = item.event
+    async def _resolve_error(self, item: WorkItem, attempt: int, error: BaseException, route: Route) -> Resolution:
+        event, error = item.event, deciding_error(error)
         if isinstance(error, ObjectNotFound) and await self._merge_map.surviving_id(event) != event.survivor_id:
             return MERGED_AWAY
         await self._pauses.record_result(event.portal_id, error)

@@ -1,67 +1,98 @@
 """Time-outs of handlers, checked for all of them together: most handlers end long before a timer of their own is due.
 
-A handler is not cancelled while one of its writes is in flight: HubSpot would carry out the write all the same, and the
-retry would repeat it.
+A handler that runs too long is cancelled. One that still runs some seconds later, because it swallows the cancellation,
+is given up: its event is resolved without it, and its task does nothing more. Neither happens while one of the
+handler's writes is in flight: HubSpot would carry out the write all the same, and the retry would repeat it.
 """
 
 import asyncio
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
+
+from workers.delivery.lanes import Lane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from spokes.crm.services import WriteRecord
 
 _CHECK_EVERY_S: Final = 0.25
+_MAX_CLEANUP_S: Final = 10.0  # from the cancellation of a handler until it is given up; at most half of its time-out
+
+
+class RunGivenUp(BaseException):
+    """The handler of this task was given up: its event is resolved, and another task continues with its lane."""
 
 
 class HandlerTimeouts:
-    """Cancels handlers that run too long; their cancellation becomes a TimeoutError."""
+    """Cancels handlers that run too long, and gives up those that do not end then.
 
-    def __init__(self, timeout_s: float) -> None:
+    Attributes:
+        is_closing: the worker shuts down; a cancellation now ends the run and is no error of the handler.
+    """
+
+    def __init__(self, timeout_s: float, on_stuck: "Callable[[HandlerTimeout], None]") -> None:
+        """Apply `timeout_s`; `on_stuck` is called once for each handler that is given up."""
         self.timeout_s = timeout_s
-        self._running: dict[HandlerTimeout, float] = {}
+        self.is_closing = False
+        self._on_stuck = on_stuck
+        self._check_every_s = min(_CHECK_EVERY_S, timeout_s / 4)
+        self._running: dict[HandlerTimeout, float] = {}  # with the time at which it is cancelled or given up
         self._timer: asyncio.TimerHandle | None = None
-
-    def new_timeout(self) -> "HandlerTimeout":
-        """Return a context manager that applies the time-out to its block; call it in the task that runs the block."""
-        return HandlerTimeout(self)
 
     def start(self, timeout: "HandlerTimeout") -> None:
         """Start the clock of a block."""
         loop = asyncio.get_running_loop()
         self._running[timeout] = loop.time() + self.timeout_s
         if self._timer is None:
-            self._timer = loop.call_later(min(_CHECK_EVERY_S, self.timeout_s / 4), self._check, loop)
+            self._timer = loop.call_later(self._check_every_s, self._check, loop)
 
     def stop(self, timeout: "HandlerTimeout") -> None:
         """Stop the clock of a block."""
-        del self._running[timeout]
+        self._running.pop(timeout, None)
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
         now = loop.time()
-        for timeout, expires_at in self._running.items():
-            if now >= expires_at:
-                timeout.expire()
+        for timeout in [timeout for timeout, due_at in self._running.items() if now >= due_at]:
+            if timeout.writes_in_flight:
+                continue
+            timeout.task.cancel()
+            if not timeout.has_expired:
+                timeout.has_expired = True
+                self._running[timeout] = now + min(_MAX_CLEANUP_S, self.timeout_s / 2)
+            else:
+                timeout.is_given_up = True
+                self.stop(timeout)
+                self._on_stuck(timeout)
         if self._running:
-            self._timer = loop.call_later(min(_CHECK_EVERY_S, self.timeout_s / 4), self._check, loop)
+            self._timer = loop.call_later(self._check_every_s, self._check, loop)
 
 
 class HandlerTimeout:
-    """The time-out of one handler call; `writes_in_flight` counts its writes that HubSpot has not answered."""
+    """The time-out of one handler call, a context manager around it; make it in the task that runs the call.
 
-    __slots__ = ("_has_expired", "_task", "_timeouts", "writes_in_flight")
+    Attributes:
+        task: runs the call.
+        writes_in_flight: the number of the handler's writes that HubSpot has not answered.
+        has_expired: the handler was cancelled.
+        is_given_up: the handler did not end then.
+    """
 
-    def __init__(self, timeouts: HandlerTimeouts) -> None:
+    __slots__ = ("_timeouts", "handler", "has_expired", "is_given_up", "lane", "task", "writes", "writes_in_flight")
+
+    def __init__(self, timeouts: HandlerTimeouts, lane: Lane, handler: str, writes: "list[WriteRecord]") -> None:
+        """Apply `timeouts` to a call of `handler` in `lane`, whose writes are added to `writes`."""
         self._timeouts = timeouts
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a running coroutine has a task
-        self._task = task
-        self._has_expired = False
+        self.task = task
+        self.lane = lane
+        self.handler = handler
+        self.writes = writes
         self.writes_in_flight = 0
-
-    def expire(self) -> None:
-        """Cancel the block, once, unless a write is in flight."""
-        if not self._has_expired and not self.writes_in_flight:
-            self._has_expired = True
-            self._task.cancel()
+        self.has_expired = False
+        self.is_given_up = False
 
     def __enter__(self) -> Self:
         self._timeouts.start(self)
@@ -74,7 +105,45 @@ class HandlerTimeout:
 
         Raises:
             TimeoutError: instead of the cancellation that it caused.
+            RunGivenUp: nobody waits for the result.
         """
+        if self.is_given_up:
+            raise RunGivenUp from error
         self._timeouts.stop(self)
-        if self._has_expired and self._task.uncancel() == 0 and isinstance(error, asyncio.CancelledError):
-            raise TimeoutError from error
+        if self.has_expired:
+            self.task.uncancel()
+            if isinstance(error, asyncio.CancelledError) and not self._timeouts.is_closing:
+                raise TimeoutError from error
+
+    def ends_run(self, error: BaseException) -> bool:
+        """Return whether an error that leaves the handler ends the run without a resolution of its event.
+
+        The worker shuts down, or its event loop is gone and Python closes the coroutine. Everything else that leaves
+        a handler, of whatever class, is its own error.
+        """
+        if isinstance(error, RunGivenUp):
+            return True
+        if isinstance(error, asyncio.CancelledError):
+            return self._timeouts.is_closing
+        return isinstance(error, GeneratorExit) and not self._is_running()
+
+    def _is_running(self) -> bool:
+        try:
+            return asyncio.current_task() is self.task
+        except RuntimeError:  # no event loop runs
+            return False
+
+
+async def absorb_cancellations(timeouts: HandlerTimeouts) -> None:
+    """Undo cancellations of the current task that a handler requested, itself or by a timer that it left.
+
+    A request that the handler did not receive would else interrupt our own code.
+    """
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
+    try:
+        await asyncio.sleep(0)  # Python before 3.13 still throws the request at the next await
+    except asyncio.CancelledError:
+        if timeouts.is_closing:
+            raise

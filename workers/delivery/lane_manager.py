@@ -73,6 +73,10 @@ class LaneManager:
             self._waiting.pop(_lane_key_of(item), None)  # other items are added again by their next `acquire`
         return waiting
 
+    def put_ready(self, lane: Lane) -> None:
+        """Have a lane that we hold run in another task."""
+        self._ready.put([lane])
+
     async def _commit(self, requests: list[tuple[OwningRun, list[WorkItem]]]) -> list[list[WorkItem]]:
         wanted = [(run, [item for item in items if item.awaits_lane]) for run, items in requests]
         busy = await self._call_script([*wanted, *self._same_lane_items(wanted)])

@@ -6,9 +6,13 @@ wait for anything costs no task of its own.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Final
 
+from workers.delivery.handler_timeouts import RunGivenUp
 from workers.delivery.lanes import Lane
 from workers.delivery.ready_lanes import ReadyLanes
+
+_CANCEL_TIMEOUT_S: Final = 2.0  # at shutdown, for handlers that swallow their cancellation
 
 
 class LanePool:
@@ -27,12 +31,18 @@ class LanePool:
         self._starter = asyncio.get_running_loop().create_task(self._start_tasks(work_lane))
 
     async def close(self) -> None:
-        """Cancel all tasks, and wait until they have ended."""
+        """Cancel all tasks, and wait until they have ended; a handler that swallows its cancellation is left behind."""
         self._ready.clear()
         tasks = [*self._tasks, *([self._starter] if self._starter else [])]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks:
+            await asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_S)
+
+    def give_up(self, task: "asyncio.Task[None]") -> None:
+        """Let another task run in place of one whose handler does not end."""
+        self._tasks.discard(task)
+        self._ready.put(())  # wakes the starter
 
     async def _start_tasks(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         while True:
@@ -54,7 +64,10 @@ class LanePool:
             if self._ready and not self._check_is_due:
                 self._check_is_due = True
                 loop.call_soon(self._check_ready, work_lane)  # runs once this task blocks or ends
-            await work_lane(lane)
+            try:
+                await work_lane(lane)
+            except RunGivenUp:
+                return
 
     def _check_ready(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         self._check_is_due = False

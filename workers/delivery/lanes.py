@@ -5,6 +5,7 @@ the handler runs once, for the newest. Deletions and restorations change whether
 rules.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -72,6 +73,8 @@ class Lane:
         lease_until: end of the lease, in seconds of the monotonic clock. A process that was suspended, or cut off from
             Redis, for longer than a lease detects by it that another worker may hold the lane.
         newest_applied: by ordering key, the `occurredAt` of the newest change applied.
+        calls: the planned handler calls that have not begun.
+        call: the one that has begun.
     """
 
     key: str
@@ -79,11 +82,21 @@ class Lane:
     lease_until: float
     items: list[WorkItem] = field(default_factory=list)
     newest_applied: dict[str, int] = field(default_factory=dict)
+    calls: "deque[HandlerCall]" = field(default_factory=deque)
+    call: "HandlerCall | None" = None
 
     def advance(self, applied: Mapping[str, int]) -> None:
         """Raise the newest applied timestamps to those of a handler call; they never fall."""
         for name, at in applied.items():
             self.newest_applied[name] = max(at, self.newest_applied.get(name, 0))
+
+    def hand_over(self) -> "Lane":
+        """Return a lane with our lease and everything that has not begun; we may write nothing more to the object."""
+        waiting = [item for call in self.calls for item in (*call.coalesced, call.item)]
+        successor = Lane(self.key, self.token, self.lease_until, [*waiting, *self.items], self.newest_applied)
+        self.lease_until = 0.0
+        self.calls, self.items = deque(), []
+        return successor
 
 
 class HandlerCall(NamedTuple):

@@ -1,6 +1,10 @@
-"""From a handler's error to the resolution of its event, and the delay before a retry. Pure."""
+"""From a handler's error to the resolution of its event, and the delay before a retry. Pure.
 
-from collections.abc import Sequence
+The exception that leaves the handler decides, never its `__cause__` or `__context__`: `raise X from error` is X.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +33,7 @@ PAUSED_RETRY_S: Final = (
     5.0  # then the queue checks whether the portal is still paused; see spokes/queue/portal_pauses.py
 )
 _OUTAGE_RETRY_S: Final = 1.0  # after a handler failed because Redis was unreachable
+_MAX_REQUESTED_DELAY_S: Final = 30 * 86_400.0  # a longer wait is a mistake of the handler or of a header
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ MERGED: Final = Resolution(Outcome.MERGED, "record_merged_away", counts_as_attem
 REWRITE_LOOP: Final = Resolution(Outcome.ECHO, "rewrite_loop", counts_as_attempt=False)
 NO_HANDLER: Final = Resolution(Outcome.DEAD, "no_handler")
 CRASH_LOOP: Final = Resolution(Outcome.DEAD, "crash_loop")
+HANDLER_STUCK: Final = Resolution(Outcome.DEAD, "handler_stuck")
 WORKER_DIED: Final = Resolution(Outcome.PARKED, "worker_died", 0.0, counts_as_attempt=False)
 # After one second it is clear which worker holds the lane.
 LEASE_LOST: Final = Resolution(Outcome.PARKED, "lease_lost", 1.0, counts_as_attempt=False)
@@ -82,6 +88,45 @@ def parked_for(reason: str, delay_s: float) -> Resolution:
     return Resolution(Outcome.PARKED, reason, delay_s, counts_as_attempt=False)
 
 
+def leaf_errors(error: BaseException) -> Iterator[BaseException]:
+    """Yield the errors in an exception group, however deep, in their order; any other error is its own only leaf."""
+    waiting = [error]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, BaseExceptionGroup):
+            waiting.extend(reversed(current.exceptions))
+        else:
+            yield current
+
+
+def deciding_error(error: BaseException) -> BaseException:
+    """Return the leaf of an exception group that decides what happens to the event.
+
+    A rejected token pauses the portal whatever else failed, and a lost lease ends the run. After that, one permanent
+    error makes the event a dead letter. If all errors are transient, the one with the longest requested wait decides.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    return min(leaf_errors(error), key=_precedence)
+
+
+def _precedence(error: BaseException) -> tuple[int, float]:
+    """Return the order in which the leaves of an exception group decide, the first one first."""
+    if isinstance(error, NotAuthorized):
+        return 0, 0.0
+    if isinstance(error, LeaseLost):
+        return 1, 0.0
+    if not isinstance(error, TRANSIENT_ERRORS) and not is_redis_outage(error):
+        return 2, 0.0
+    if _is_daily_limit(error):
+        return 3, 0.0
+    return 4, -(requested_delay_s(error) or 0.0)
+
+
+def _is_daily_limit(error: BaseException) -> bool:
+    return isinstance(error, RateLimited) and error.policy == DAILY_POLICY
+
+
 def resolution_for_error(
     attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: "random.Random"
 ) -> Resolution:
@@ -89,13 +134,14 @@ def resolution_for_error(
 
     Args:
         attempt: number of attempts, this one included.
-        error: what the handler raised.
+        error: what the handler raised; of an exception group, see deciding_error.
         schedule_s: see next_delay_s.
         rng: see next_delay_s.
     """
+    error = deciding_error(error)
     correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
     reason = reason_for_error(error)
-    if isinstance(error, NotAuthorized) or (isinstance(error, RateLimited) and error.policy == DAILY_POLICY):
+    if isinstance(error, NotAuthorized) or _is_daily_limit(error):
         return Resolution(
             Outcome.PARKED, reason, PAUSED_RETRY_S, counts_as_attempt=False, correlation_id=correlation_id
         )
@@ -154,7 +200,12 @@ def next_delay_s(
 
 
 def requested_delay_s(error: BaseException) -> float | None:
-    """Return the wait that HubSpot or the handler requested, in seconds, or None."""
-    if isinstance(error, TransientCRMError):
-        return error.retry_after_s
-    return error.after_s if isinstance(error, RetryLater) else None
+    """Return the wait that HubSpot or the handler requested, in seconds, or None if it is no usable number."""
+    match error:
+        case TransientCRMError(retry_after_s=int() | float() as seconds):
+            pass
+        case RetryLater(after_s=int() | float() as seconds):
+            pass
+        case _:
+            return None
+    return None if math.isnan(seconds := min(seconds, _MAX_REQUESTED_DELAY_S)) else max(0.0, float(seconds))

@@ -5,29 +5,34 @@ An event is settled in the transaction that records its outcome. Unsettled event
 
 import asyncio
 import time
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.delivery import Delivery
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.sentry import record_span
-from spokes.core.telemetry.setup import log_canonical_line
+from spokes.core.telemetry.setup import log_alert, log_canonical_line
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.unreadable_jobs import store_unreadable
 from spokes.routing import Router
 from workers.delivery.delivery_run import DeliveryRun, postpone
-from workers.delivery.dispatch import Dispatcher, resolve_call
+from workers.delivery.dispatch import CallResult, Dispatcher, resolve_call
+from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts
 from workers.delivery.lane_manager import LaneManager
 from workers.delivery.lane_pool import LanePool
 from workers.delivery.lanes import Lane
 from workers.delivery.merge_map import MergeMap
 from workers.delivery.ready_lanes import ReadyLanes
-from workers.delivery.resolution import Resolution, parked_for
+from workers.delivery.resolution import HANDLER_STUCK, Resolution, parked_for
 from workers.delivery.settlement import Settlement
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.crash_loops import SUSPECT_FROM_TRY, CrashLoopGuard
@@ -93,12 +98,18 @@ async def acquire_lanes(run: DeliveryRun, parts: "WorkerParts") -> None:
 
 
 async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
-    """Run the items of a lane, including those that enter it during the run; then release it."""
+    """Run the items of a lane, including those that enter it during the run; then release it.
+
+    Raises:
+        RunGivenUp: `WorkerParts.give_up` has handed the lane over.
+    """
     try:
         while lane.items:
             items, lane.items = lane.items, []
             blocked: Resolution | None = None
-            for call in parts.dispatcher.plan(items, lane):
+            lane.calls.extend(parts.dispatcher.plan(items, lane))
+            while lane.calls:
+                call = lane.call = lane.calls.popleft()
                 if blocked is not None:
                     postpone((*call.coalesced, call.item), blocked)
                     continue
@@ -108,8 +119,9 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
                 resolve_call(call, result)
                 blocked = result.blocks_later_calls
     finally:
-        del parts.lanes.held[lane.key]
-        parts.settlement.release_lane(lane)  # after the steps above: see lanes_being_released
+        if parts.lanes.held.get(lane.key) is lane:  # otherwise it was handed over
+            del parts.lanes.held[lane.key]
+            parts.settlement.release_lane(lane)  # after the steps above: see lanes_being_released
 
 
 async def process_delivery(ctx: dict[str, Any], job: Any) -> None:
@@ -135,7 +147,9 @@ class WorkerParts:
     lanes: LaneManager
     lane_pool: LanePool
     crash_loops: CrashLoopGuard
+    timeouts: HandlerTimeouts
     claimed_events: int = 0  # of deliveries that run now
+    alerting: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     def start(
@@ -146,17 +160,26 @@ class WorkerParts:
         ready = ReadyLanes()
         merge_map = MergeMap(redis)
         settlement = Settlement(redis, holder, outage)
+        timeouts = HandlerTimeouts(settings.handler_timeout_s, lambda timeout: parts.give_up(timeout))  # noqa: PLW0108 - `parts` is assigned below
         parts = cls(
             settings=settings,
             redis=redis,
             settlement=settlement,
             merge_map=merge_map,
             dispatcher=Dispatcher(
-                settings, redis, router, crm, pauses, merge_map=merge_map, metrics=settlement.metrics
+                settings,
+                redis,
+                router,
+                crm,
+                pauses,
+                merge_map=merge_map,
+                metrics=settlement.metrics,
+                timeouts=timeouts,
             ),
             lanes=LaneManager(redis, holder, outage, ready),
             lane_pool=LanePool(ready, max_tasks=settings.max_objects),
             crash_loops=CrashLoopGuard(redis),
+            timeouts=timeouts,
         )
         parts.lane_pool.start(partial(work_lane, parts=parts))
         return parts
@@ -175,9 +198,35 @@ class WorkerParts:
         """Return how many more events to claim: enough to stay busy, few enough that other workers get some."""
         return PREFETCH_FACTOR * self.settings.max_objects - self.claimed_events
 
+    def give_up(self, timeout: HandlerTimeout) -> None:
+        """Resolve the event of a handler that swallows its cancellation; another task continues with its lane.
+
+        The handler's task cannot be ended. It may write nothing more to the object, and does nothing after it.
+        """
+        lane, call = timeout.lane, timeout.lane.call
+        successor = self.lanes.held[lane.key] = lane.hand_over()
+        if call is not None:
+            resolve_call(call, CallResult(HANDLER_STUCK, timeout.handler, timeout.writes))
+        self.lane_pool.give_up(timeout.task)
+        self.lanes.put_ready(successor)
+        self._alert(Alert.HANDLER_STUCK, handler=timeout.handler)
+
+    def _alert(self, alert: Alert, **fields: Any) -> None:
+        """Report an alert without waiting for Redis."""
+        log_alert(alert, **fields)
+        task = asyncio.get_running_loop().create_task(self._queue_alert(alert, fields))
+        self.alerting.add(task)
+        task.add_done_callback(self.alerting.discard)
+
+    async def _queue_alert(self, alert: Alert, fields: dict[str, Any]) -> None:
+        with suppress(RedisError, OSError):  # the log and Sentry have the report
+            await AlertEpisodes(self.redis).enqueue_message(alert, **fields)
+
     async def close(self) -> None:
         """Stop running lanes and settle what is resolved; unsettled events run again elsewhere."""
+        self.timeouts.is_closing = True
         await self.lane_pool.close()
+        await asyncio.gather(*self.alerting)
         await self.settlement.close()
 
 

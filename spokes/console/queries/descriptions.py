@@ -28,6 +28,7 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "no_handler": "no handler is registered for it any more",
     "crash_loop": "its delivery crashed its worker repeatedly",
     "handler_timeout": "the handler took too long",
+    "handler_stuck": "the handler took too long and did not end when it was cancelled",
     "portal_not_served": "the portal is not in PORTAL_IDS",
     "erased": "the data subject was erased",
 }

@@ -33,6 +33,7 @@ class Alert(StrEnum):
     CRASH_LOOP = "crash_loop"
     LOOP_BLOCKED = "loop_blocked"
     BACKGROUND_TASK_FAILED = "background_task_failed"
+    HANDLER_STUCK = "handler_stuck"
 
 
 ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
@@ -112,5 +113,9 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
             "Report the place as a bug of Spokes. WRONGTYPE: something else wrote a key of Spokes; find out what uses "
             "this Redis."
         ),
+    ),
+    Alert.HANDLER_STUCK: (
+        "A handler ran beyond HANDLER_TIMEOUT_S and did not end when it was cancelled. Its event is now a dead letter.",
+        "Let the named handler pass `asyncio.CancelledError` on, restart the workers, then run `spokes dead replay`.",
     ),
 }

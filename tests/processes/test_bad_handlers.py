@@ -1,0 +1,91 @@
+"""Worker processes with handlers that try to end or block them."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from spokes.audit.records import TERMINAL
+from spokes.core import clock
+from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
+from spokes.core.events import Event
+from spokes.core.redis.keys import ALERT_OUTBOX, JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.simulator.app import Simulator
+from tests.support.deployment import ROOT
+from tests.support.events import recorded
+from tests.workers.harness import KEYS, PORTAL, change
+
+StartWorker = Callable[..., "subprocess.Popen[bytes]"]
+HANDLER_TIMEOUT_S = 1.0
+
+
+@pytest.fixture
+def start_worker(environ: dict[str, str], hubspot: Simulator) -> Iterator[StartWorker]:
+    started: list[subprocess.Popen[bytes]] = []
+    variables = {
+        **os.environ, **environ, "HUBSPOT_API_URL": hubspot.url, "DATABASE_URL": "postgres://127.0.0.1:1/none",
+        "HANDLERS": "tests.support.bad_handlers", "HANDLER_TIMEOUT_S": str(HANDLER_TIMEOUT_S),
+    }  # fmt: skip
+
+    def start(*arguments: str, **more: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "workers", *arguments]
+        process = subprocess.Popen(command, cwd=ROOT, env={**variables, **more}, stdout=subprocess.DEVNULL)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+async def queue(redis: Redis, *raws: dict[str, object]) -> None:
+    entries = tuple(Entry(KEYS(Event(raw)), 0, raw) for raw in raws)
+    delivery = Delivery(new_delivery_id(PORTAL), PORTAL, clock.now_ms(), entries)
+    await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, delivery.received_at))
+    await redis.zadd(JOB_QUEUE, {delivery.id: delivery.received_at})
+
+
+async def final_outcomes(redis: Redis) -> list[tuple[str, str]]:
+    records = await recorded(redis)
+    return [(record.outcome.value, record.reason) for record in records if record.outcome in TERMINAL]
+
+
+async def wait_for_outcomes(redis: Redis, count: int, *, seconds: float = 30.0) -> list[tuple[str, str]]:
+    deadline = time.monotonic() + seconds
+    while len(outcomes := await final_outcomes(redis)) < count and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
+        await asyncio.sleep(0.05)
+    return sorted(outcomes)
+
+
+async def exit_code(process: "subprocess.Popen[bytes]", *, seconds: float) -> int:
+    return await asyncio.to_thread(process.wait, seconds)
+
+
+async def test_exits_of_handlers_and_their_tasks_do_not_end_the_worker(redis: Redis, start_worker: StartWorker) -> None:
+    names = ("exits_in_group", "exits_in_gather", "exits_in_background")
+    exits = [change("x", 1, name, number) for number, name in enumerate(names)]
+    await queue(redis, *exits, change("SystemExit", 1, "raises", 7), *(change("x", 1, "ok", n) for n in range(8, 12)))
+    process = start_worker()
+    dead = [("dead", "handler_error:SystemExit")] * 3
+    assert await wait_for_outcomes(redis, 8) == [*dead, *[("processed", "")] * 5]
+    assert process.poll() is None
+
+
+@pytest.mark.parametrize("arguments", [(), ("--burst",)])
+async def test_worker_exits_though_a_handler_never_ends(
+    redis: Redis, start_worker: StartWorker, arguments: tuple[str, ...]
+) -> None:
+    await queue(redis, change("x", 1, "never_ends"), change("x", 1, "ok", 2))
+    process = start_worker(*arguments)
+    assert await wait_for_outcomes(redis, 2) == [("dead", "handler_stuck"), ("processed", "")]
+    if not arguments:
+        process.send_signal(signal.SIGTERM)
+    assert await exit_code(process, seconds=6) == 0
+    assert b"bad_handlers.never_ends" in b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async

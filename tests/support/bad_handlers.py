@@ -1,0 +1,129 @@
+"""Handlers that fail in every way a handler can; a change of the property with a handler's name runs it."""
+
+import asyncio
+import sys
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+from spokes.core.errors import CRMUnavailable, NotAuthorized, RateLimited, RetryLater
+from spokes.core.events import Event
+from spokes.routing import Router
+from spokes.tools import Tools
+
+ROUTER = Router()
+_PROPERTY_CHANGE = "contact.propertyChange"
+
+
+class OwnBaseException(BaseException):
+    """An exception that `except Exception` does not catch."""
+
+
+async def _wait() -> None:
+    await asyncio.sleep(60)
+
+
+async def _exit() -> NoReturn:
+    sys.exit(3)
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="ok")
+async def ok(event: Event, tools: Tools) -> None:
+    """Do nothing."""
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="cancelled_task")
+async def cancelled_task(event: Event, tools: Tools) -> None:
+    """Await a task that was cancelled."""
+    task = asyncio.create_task(_wait())
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="cancels_itself")
+async def cancels_itself(event: Event, tools: Tools) -> None:
+    """Cancel the task that runs the handler, and return."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="cancels_itself_later")
+async def cancels_itself_later(event: Event, tools: Tools) -> None:
+    """Cancel the task that runs the handler while the handler waits."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await asyncio.sleep(60)
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="raises")
+async def raises(event: Event, tools: Tools) -> None:
+    """Raise the exception that the event's value names."""
+    value = event.property_value or ""
+    errors: dict[str, BaseException] = {
+        "CancelledError": asyncio.CancelledError(),
+        "GeneratorExit": GeneratorExit(),
+        "KeyboardInterrupt": KeyboardInterrupt(),
+        "SystemExit": SystemExit(1),
+        "OwnBaseException": OwnBaseException(),
+        "BaseExceptionGroup": BaseExceptionGroup("", [OwnBaseException()]),
+        "bug and transient": ExceptionGroup("", [CRMUnavailable(), ValueError()]),
+        "transient": ExceptionGroup("", [CRMUnavailable(), ExceptionGroup("", [RateLimited()])]),
+        "waits": ExceptionGroup("", [RetryLater(0.01), CRMUnavailable()]),
+        "not authorized": BaseExceptionGroup("", [ValueError(), OwnBaseException(), NotAuthorized()]),
+    }
+    raise errors[value]
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="exits_in_group")
+async def exits_in_group(event: Event, tools: Tools) -> None:
+    """End the process from a task of a TaskGroup."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_exit())
+        group.create_task(_wait())
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="exits_in_gather")
+async def exits_in_gather(event: Event, tools: Tools) -> None:
+    """End the process from a task of `asyncio.gather`."""
+    await asyncio.gather(_exit(), asyncio.sleep(0.05))
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="exits_in_background")
+async def exits_in_background(event: Event, tools: Tools) -> None:
+    """End the process from a task that nobody awaits."""
+    asyncio.get_running_loop().create_task(_exit())
+    await asyncio.sleep(0.05)
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="swallows_cancellation")
+async def swallows_cancellation(event: Event, tools: Tools) -> None:
+    """Wait for five minutes and ignore three cancellations."""
+    deadline, cancellations = time.monotonic() + 300, 0
+    while time.monotonic() < deadline and cancellations < 3:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancellations += 1
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="never_ends")
+async def never_ends(event: Event, tools: Tools) -> None:
+    """Ignore every cancellation."""
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="blocks")
+async def blocks(event: Event, tools: Tools) -> None:
+    """Block the event loop for five minutes."""
+    time.sleep(300)  # noqa: ASYNC251 - what the watchdog is for
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="blocks_interpreter")
+async def blocks_interpreter(event: Event, tools: Tools) -> None:
+    """Hold the interpreter lock, so that no other thread runs."""
+    sum(range(10**11))

@@ -1,0 +1,61 @@
+"""The event loop of a worker process, which a handler's SystemExit or KeyboardInterrupt does not end.
+
+asyncio stores every other exception of a task for whoever awaits it, but lets these two leave the loop as well. A
+handler may run tasks of its own (`asyncio.gather`, `TaskGroup`), so catching what leaves the handler is not enough.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from spokes.core.telemetry.setup import report_error
+
+_CANCEL_TIMEOUT_S: Final = 1.0
+log = structlog.get_logger()
+
+
+def run_until_done(main: Coroutine[Any, Any, None]) -> None:
+    """Run `main` on a new event loop until it has ended, and raise its error.
+
+    The process exits at once if a task or a thread of a handler does not end.
+    """
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        task = loop.create_task(main)
+        while not task.done():
+            try:
+                loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if task.done():
+                    raise
+                # The task that raised it has it as its result, and so has the handler that awaits the task.
+                log.warning("exit_of_a_handler_ignored", error=type(error).__name__)
+                report_error(error)
+        task.result()
+    finally:
+        if not _close(loop):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0 if task.done() and task.exception() is None else 1)
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> bool:
+    """Cancel all tasks and close the loop; return False if a task or thread of a handler does not end."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    tasks.add(loop.create_task(loop.shutdown_default_executor()))
+    _, pending = loop.run_until_complete(asyncio.wait(tasks, timeout=_CANCEL_TIMEOUT_S))
+    if pending:
+        log.warning("tasks_left_behind", tasks=len(pending))
+        return False
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    asyncio.set_event_loop(None)
+    loop.close()
+    return True
