@@ -11,7 +11,7 @@ from pathlib import Path
 from selenium import webdriver
 
 from spokes.console.accounts.policy import Role
-from tests.browser.chromium import chromium, look, sign_in
+from tests.browser.chromium import chromium, set_screen, sign_in
 from tests.browser.demo_day import CONTACT, LETTER, PORTAL, use_rate_budget
 from tests.browser.deployment import running_deployment
 from tests.support.deployment import ROOT
@@ -51,7 +51,7 @@ def main() -> None:
                 for suffix, (width, dark) in SCREENS.items():
                     if suffix and not arguments.all and name not in EVERY_SCREEN:
                         continue
-                    look(driver, width=width, height=800, dark=dark)
+                    set_screen(driver, width=width, height=800, dark=dark)
                     console.run_on_redis(use_rate_budget)
                     driver.get(console.address + path)
                     save_screenshot(driver, images / f"console-{name}{suffix}.png")

@@ -14,7 +14,7 @@ from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import COOKIE
 from spokes.console.accounts.users import Users
 from spokes.core.redis import keys
-from tests.browser.chromium import chromium, look, sign_in
+from tests.browser.chromium import chromium, set_screen, sign_in
 from tests.browser.demo_day import CONTACT, LETTER, PORTAL, add_events
 from tests.browser.deployment import Deployment, running_deployment
 
@@ -45,7 +45,7 @@ def browser(console: Deployment) -> Iterator[webdriver.Chrome]:
 @pytest.fixture
 def driver(console: Deployment, browser: webdriver.Chrome) -> webdriver.Chrome:
     """A browser with an admin's session, on a desktop screen."""
-    look(browser, width=1280)
+    set_screen(browser, width=1280)
     sign_in(browser, console.address, console.session_cookie(Role.ADMIN))
     return browser
 
@@ -140,7 +140,7 @@ def test_ended_session_redirects_to_the_login(console: Deployment, driver: webdr
 def test_axe_finds_nothing_serious(
     console: Deployment, driver: webdriver.Chrome, path: str, width: int, dark: bool
 ) -> None:
-    look(driver, width=width, dark=dark)
+    set_screen(driver, width=width, dark=dark)
     driver.get(console.address + path)
     driver.execute_script(axe_script())
     report = driver.execute_async_script("axe.run().then(arguments[0])")
@@ -161,7 +161,7 @@ def test_no_injected_script_runs_and_our_own_scripts_are_allowed(
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS)
 def test_phone_needs_no_sideways_scroll(console: Deployment, driver: webdriver.Chrome, path: str) -> None:
-    look(driver, width=360)
+    set_screen(driver, width=360)
     driver.get(console.address + path)
     assert driver.execute_script("return document.documentElement.scrollWidth") <= 360
 

@@ -113,7 +113,7 @@ def _describe_event(record: RecordView) -> str:
         text += f" ({', '.join(map(str, names))})"
     wait = record.detail.get("delay_s")
     if isinstance(wait, int | float) and record.outcome in {Outcome.RETRIED, Outcome.PARKED}:
-        text += f"; next try after {wait:,.0f} s"
+        text += f"; next attempt after {wait:,.0f} s"
     if record.detail.get("merged"):
         text += "; received for a record that was merged into this one"
     if isinstance(names := record.detail.get("read"), list):

@@ -31,9 +31,10 @@ class WaitingDelivery:
 class Queue:
     """The state of the queue.
 
-    `due` deliveries can run now, `scheduled` ones later; `in_progress` ones are included in both. `oldest_due_s` is how
-    long the first delivery has been due. `event_lag_s` is the age of the oldest event among the first deliveries, None
-    without any. `unarchived` counts audit records in Redis, None for actors who may not see all portals.
+    `due` deliveries can run now, `scheduled` ones later; `in_progress` counts those that a worker runs, which are in
+    the queue until they end. `oldest_due_s` is how long the first delivery has been due. `event_lag_s` is the age of
+    the oldest event among the first deliveries, None without any. `unarchived` counts audit records in Redis, None for
+    actors who may not see all portals.
     """
 
     due: int
@@ -66,9 +67,16 @@ async def queue_status(redis: Redis, portals: Portals, *, now_ms: int | None = N
     running = sum(job.in_progress for job in first)
     if portals is None:
         due = await redis.zcount(JOB_QUEUE, "-inf", now)
-        later = await redis.zcard(JOB_QUEUE) - due
+        scheduled = await redis.zcard(JOB_QUEUE) - due
         return Queue(
-            due, later, running, oldest_due_s, event_lag_s, await backlog(redis), paused, len(first) == due + later
+            due,
+            scheduled,
+            running,
+            oldest_due_s,
+            event_lag_s,
+            await backlog(redis),
+            paused,
+            len(first) == due + scheduled,
         )
     jobs = await _queued_ids(redis, portals, _MAX_IDS_READ)
     due = sum(at <= now for _, at in jobs)

@@ -25,50 +25,7 @@ from spokes.core.delivery import Entry
 from spokes.privacy.redis_data import DataSubject
 from spokes.queue.dead_letters import DeadLetter
 
-_MAX_WRITES: Final = 1_000  # the newest, of the events on one page
-
-
-async def delivery_records(engine: AsyncEngine, portals: Portals, deliveries: Collection[str]) -> list[RecordView]:
-    """Return the `delivery.received` records of these deliveries; those that only retry events have none.
-
-    Raises:
-        AuditUnavailable: the store does not answer.
-    """
-    if not deliveries:
-        return []
-    # One index lookup per delivery: the record is a delivery's first, and hundreds may follow it.
-    named = values(column("id", Text), name="named").data([(name,) for name in deliveries]).cte("named")
-    first = (
-        select(RECORDS.c.seq)
-        .where(
-            RECORDS.c.delivery_id == named.c.id, RECORDS.c.action == Action.DELIVERY_RECEIVED, *portal_filter(portals)
-        )
-        .order_by(RECORDS.c.at, RECORDS.c.seq)
-        .limit(1)
-        .correlate(named)
-        .scalar_subquery()
-    )
-    seqs = {int(row["seq"]) for row in await fetch(engine, select(first.label("seq")).select_from(named)) if row["seq"]}
-    return await newest_records(engine, [RECORDS.c.seq.in_(sorted(seqs))], len(seqs)) if seqs else []
-
-
-async def crm_writes(
-    engine: AsyncEngine, portals: Portals, event_keys: Collection[str]
-) -> tuple[Sequence[RecordView], bool]:
-    """Return the writes to HubSpot caused by these events, newest first, and whether the list is complete.
-
-    Raises:
-        AuditUnavailable: the store does not answer.
-    """
-    if not event_keys:
-        return [], True
-    conditions = [
-        RECORDS.c.event_key.in_(sorted(event_keys)),
-        RECORDS.c.action == Action.CRM_WRITE,
-        *portal_filter(portals),
-    ]
-    records = await newest_records(engine, conditions, _MAX_WRITES + 1)
-    return records[:_MAX_WRITES], len(records) <= _MAX_WRITES
+_MAX_WRITES: Final = 1_000  # of the events on one page
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +93,8 @@ async def load_timeline(
     related = merge_with_stored(unarchived, own.items)
     event_keys = {record.event_key for record in related if record.event_key}
     deliveries = {record.delivery_id for record in related if record.delivery_id}
-    written, all_written = await crm_writes(engine, portals, event_keys)
-    opened = await delivery_records(engine, portals, deliveries)
+    written, all_written = await _crm_writes(engine, portals, event_keys)
+    opened = await _delivery_records(engine, portals, deliveries)
     unstored = [
         record for record in stream.records_naming(*event_keys, *deliveries) if can_see(portals, record.portal_id)
     ]
@@ -155,6 +112,49 @@ async def load_timeline(
         truncated=not (matched.is_complete and all_written),
         incomplete=not stream.is_complete or len(queued) >= MAX_DELIVERIES_READ,
     )
+
+
+async def _delivery_records(engine: AsyncEngine, portals: Portals, deliveries: Collection[str]) -> list[RecordView]:
+    """Return the `delivery.received` records of these deliveries; those that only retry events have none.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    if not deliveries:
+        return []
+    # One index lookup per delivery: the record is a delivery's first, and hundreds may follow it.
+    named = values(column("id", Text), name="named").data([(name,) for name in deliveries]).cte("named")
+    first = (
+        select(RECORDS.c.seq)
+        .where(
+            RECORDS.c.delivery_id == named.c.id, RECORDS.c.action == Action.DELIVERY_RECEIVED, *portal_filter(portals)
+        )
+        .order_by(RECORDS.c.at, RECORDS.c.seq)
+        .limit(1)
+        .correlate(named)
+        .scalar_subquery()
+    )
+    seqs = {int(row["seq"]) for row in await fetch(engine, select(first.label("seq")).select_from(named)) if row["seq"]}
+    return await newest_records(engine, [RECORDS.c.seq.in_(sorted(seqs))], len(seqs)) if seqs else []
+
+
+async def _crm_writes(
+    engine: AsyncEngine, portals: Portals, event_keys: Collection[str]
+) -> tuple[Sequence[RecordView], bool]:
+    """Return the writes to HubSpot caused by these events, newest first, and whether the list is complete.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    if not event_keys:
+        return [], True
+    conditions = [
+        RECORDS.c.event_key.in_(sorted(event_keys)),
+        RECORDS.c.action == Action.CRM_WRITE,
+        *portal_filter(portals),
+    ]
+    records = await newest_records(engine, conditions, _MAX_WRITES + 1)
+    return records[:_MAX_WRITES], len(records) <= _MAX_WRITES
 
 
 def _is_caused_by(record: RecordView, event_keys: set[str], deliveries: set[str]) -> bool:

@@ -43,7 +43,7 @@ async def test_timeline_goes_from_receipt_to_write(redis: Redis, store: AsyncEng
         "Gave up: now a dead letter: invalid request (EMAIL_INVALID)",
         "Processed",
         "Wrote to HubSpot: contacts.update (phone)",
-        "Failed; will be retried: HubSpot's rate limit was reached (429); next try after 2 s",
+        "Failed; will be retried: HubSpot's rate limit was reached (429); next attempt after 2 s",
         "Received a delivery of 2: 1 admitted, 1 deal.deletion ignored: no handler is registered",
     ]
 
