@@ -5,12 +5,13 @@ import logging
 import os
 from typing import Any
 
+import arq.worker
 import uvloop
 from arq.connections import ArqRedis
 from arq.worker import Worker, func
 
 from spokes.core.delivery import JOB_NAME, decode, encode
-from spokes.core.redis.keys import JOB_QUEUE
+from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX
 
 
 async def process(ctx: dict[str, Any], job: Any) -> None:
@@ -20,6 +21,10 @@ async def process(ctx: dict[str, Any], job: Any) -> None:
 async def main() -> None:
     """Drain the queue until killed."""
     logging.disable()
+    # The stock worker drains the queue that the rows of Spokes drain.
+    arq.worker.job_key_prefix = JOB_KEY_PREFIX
+    arq.worker.retry_key_prefix = RETRY_KEY_PREFIX
+    arq.worker.in_progress_key_prefix = IN_PROGRESS_KEY_PREFIX
     worker = Worker(
         functions=[func(process, name=JOB_NAME)],
         redis_pool=ArqRedis.from_url(os.environ["REDIS_URL"]),

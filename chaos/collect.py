@@ -12,7 +12,7 @@ from chaos.handlers import NOTED_TYPE
 from chaos.load import FIRST_FORGED, EditLoad
 from chaos.stack import Stack
 from spokes.audit.records import TERMINAL, Outcome
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, DEFAULT_QUEUE, JOB_QUEUE
 from spokes.simulator.changes import ObjectRef
 from spokes.simulator.crm.object_types import DEAL
 from spokes.simulator.demo import run_command
@@ -27,7 +27,13 @@ from spokes.simulator.errors import JsonObject
 from spokes.simulator.webhooks.delivery_log import DeliveryState
 
 # Keys of jobs; leases are not among them, because they expire a little later.
-_LEFTOVER_PATTERNS: Final = ("arq:job:*", "arq:retry:*", "spokes:*:settled:*")
+_LEFTOVER_PATTERNS: Final = (
+    "spokes:job:*",
+    "spokes:retry:*",
+    "arq:job:*",
+    "arq:retry:*",
+    "spokes:*:settled:*",
+)
 _ERROR_MARKERS: Final = (
     b"Traceback",
     b"uncaught",
@@ -113,7 +119,8 @@ async def is_drained(stack: Stack) -> bool:
         return False
     redis = stack.redis()
     try:
-        return not await redis.zcard(JOB_QUEUE) and not await redis.xlen(AUDIT_STREAM)
+        queues = [await redis.zcard(queue) for queue in (JOB_QUEUE, DEFAULT_QUEUE)]
+        return not any(queues) and not await redis.xlen(AUDIT_STREAM)
     finally:
         await redis.aclose()
 
@@ -177,7 +184,7 @@ async def _leftovers(stack: Stack) -> dict[str, int]:
     try:
         leftovers = {
             "audit records": int(await redis.xlen(AUDIT_STREAM)),
-            "deliveries": int(await redis.zcard(JOB_QUEUE)),
+            "deliveries": int(await redis.zcard(JOB_QUEUE)) + int(await redis.zcard(DEFAULT_QUEUE)),
         }
         for pattern in _LEFTOVER_PATTERNS:
             leftovers[pattern] = len([key async for key in redis.scan_iter(pattern, count=1000)])

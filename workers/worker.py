@@ -26,17 +26,18 @@ from spokes.core.background import Background
 from spokes.core.delivery import JOB_NAME, decode, encode
 from spokes.core.errors import NotAuthorized, UnreadableDelivery
 from spokes.core.redis.connections import redis_pool
-from spokes.core.redis.keys import JOB_QUEUE
+from spokes.core.redis.keys import JOB_QUEUE, WORKER_HEALTH
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
 from spokes.crm.scopes import Declaration, log_scope_differences
 from spokes.crm.services import CRM
+from spokes.queue.default_queue import DefaultQueueWatch
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.routing import Router, load_router
 from workers.delivery.lane_manager import LEASE_MS
-from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, process_delivery, run_delivery
+from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, run_delivery
 from workers.queue.arq_worker import ArqBatchWorker
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import RENEW_EVERY_S, Lease, LeaseRenewal
@@ -102,6 +103,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
             background.every(FLUSH_EVERY_S, "metric totals", totals.flush)
             background.every(MEASURE_EVERY_S, "gauges", partial(update_gauges, redis, crm.budget))
             background.start("pauses", pauses.watch)
+            background.start("default queue", partial(DefaultQueueWatch(redis).run, outage, "default queue"))
             background.start("archiver", archiver.run)
             background.start("alert webhook", AlertWebhook(settings, redis).run)
             background.start("periodic jobs", partial(schedule.run_schedule, settings, redis, crm))
@@ -126,8 +128,9 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
         outage=outage,
         free_capacity=free_capacity,
         run_job=run_job,
-        functions=[process_delivery],
+        functions=[_process_delivery],
         queue_name=JOB_QUEUE,
+        health_check_key=WORKER_HEALTH,
         redis_pool=redis,
         burst=burst,
         on_startup=start_up,
@@ -154,6 +157,11 @@ def _exit_unclosed() -> None:
     """Exit without closing: unsettled events run elsewhere once our leases have lapsed."""
     log.warning("shutdown_timed_out")
     os._exit(0)
+
+
+async def _process_delivery(ctx: dict[str, Any], job: object) -> None:
+    """Stand for a function, which arq requires; `run_job` runs the jobs."""
+    raise NotImplementedError
 
 
 def decode_job(payload: bytes) -> dict[str, Any]:

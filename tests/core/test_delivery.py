@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 
 from spokes.core.delivery import JOB_NAME, Delivery, Entry, decode, encode, job_payload, new_delivery_id
 from spokes.core.errors import UnreadableDelivery
-from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.keys import (
+    DEFAULT_IN_PROGRESS_KEY_PREFIX,
+    DEFAULT_JOB_KEY_PREFIX,
+    DEFAULT_QUEUE,
+    DEFAULT_RETRY_KEY_PREFIX,
+)
 from tests.support.events import event
 
 DELIVERY = Delivery("7-18a-ff", 7, 1795442400000, (Entry("aa", 0, event(1)), Entry("bb", 2, event(2))))
@@ -26,8 +31,11 @@ def test_stock_arq_reads_the_job() -> None:
     assert (job.function, job.args[0]["id"], job.kwargs) == (JOB_NAME, "7-18a-ff", {})
 
 
-def test_queue_and_job_names_are_those_of_arq() -> None:
-    assert (arq.constants.default_queue_name, arq.constants.job_key_prefix) == (JOB_QUEUE, JOB_KEY_PREFIX)
+def test_names_that_earlier_versions_used_are_those_of_arq() -> None:
+    prefixes = (DEFAULT_JOB_KEY_PREFIX, DEFAULT_RETRY_KEY_PREFIX, DEFAULT_IN_PROGRESS_KEY_PREFIX)
+    names = arq.constants
+    assert prefixes == (names.job_key_prefix, names.retry_key_prefix, names.in_progress_key_prefix)
+    assert names.default_queue_name == DEFAULT_QUEUE
 
 
 def test_ids_of_one_portal_sort_by_time() -> None:

@@ -14,6 +14,9 @@ PREFIXES = {
     keys.JOB_KEY_PREFIX: "{delivery_id}",
     keys.RETRY_KEY_PREFIX: "{delivery_id}",
     keys.IN_PROGRESS_KEY_PREFIX: "{delivery_id}",
+    keys.DEFAULT_JOB_KEY_PREFIX: "{delivery_id}",
+    keys.DEFAULT_RETRY_KEY_PREFIX: "{delivery_id}",
+    keys.DEFAULT_IN_PROGRESS_KEY_PREFIX: "{delivery_id}",
     keys.SEALED_PREFIX: "{portal_id}",
     "spokes:{portal_id}:seen:{hour}:": "{number}",
 }
@@ -73,5 +76,5 @@ def test_no_key_is_spelled_outside_the_module() -> None:
         for path in (ROOT / package).rglob(pattern)
         if literal.search(path.read_text())
     ]
-    # The Lua scripts delete and lease jobs by arq's own prefixes.
+    # The Lua scripts delete and lease jobs by the prefixes of their keys.
     assert spelled == ["spokes/core/redis/keys.py", "workers/delivery/settle.lua", "workers/queue/claim.lua"]

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 
 import orjson
 import pytest
-from arq.constants import retry_key_prefix
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -201,7 +200,7 @@ async def test_interrupted_erasure_is_resumed(
 ) -> None:
     """A worker is running a delivery; once it has finished, the request can be completed."""
     ids = await store_person(redis, hubspot, engine)
-    in_progress = f"arq:in-progress:{PORTAL}-1-2"
+    in_progress = f"{keys.IN_PROGRESS_KEY_PREFIX}{PORTAL}-1-2"
     await redis.set(in_progress, "worker")
     person = await erasures.resolve(PORTAL, EMAIL)
     request = await erasures.create_request(person, Law.GDPR)
@@ -264,7 +263,7 @@ async def test_queued_privacy_deletion_is_not_dropped(redis: Redis) -> None:
 async def test_delivery_without_remaining_events_is_deleted(redis: Redis) -> None:
     delivery_id = f"{PORTAL}-1-5"
     await queue_delivery(redis, delivery_id, change(5, "email", EMAIL))
-    await redis.set(retry_key_prefix + delivery_id, 1)
+    await redis.set(keys.RETRY_KEY_PREFIX + delivery_id, 1)
     await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"5"})))
     assert [key async for key in redis.scan_iter(f"*{delivery_id}*")] == []
 

@@ -138,7 +138,7 @@ async def test_only_the_event_that_kills_workers_becomes_a_dead_letter(redis: Re
             await asyncio.sleep(0.02)
         killed += worker.poll() == -signal.SIGKILL
         assert killed < 8
-        for pattern in ("arq:in-progress:*", "spokes:*:lane:*"):  # as if their leases had lapsed
+        for pattern in ("spokes:in-progress:*", "spokes:*:lane:*"):  # as if their leases had lapsed
             await redis.delete("none", *await redis.keys(pattern))
     assert sorted(await final_outcomes(redis)) == ["dead"] + ["processed"] * 5
     letters = [letter async for letter in DeadLetters(redis).list(50112233)]

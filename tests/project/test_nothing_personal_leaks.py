@@ -26,7 +26,7 @@ from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, bat
 MAIL, PHONE = "canary.mail@example.com", "+14155550199"
 TOKEN, SECRET, AUDIT_KEY = "canarytoken-7f3a9c", "canarysecret-1b2c3d4e", "canaryauditkey-5d6e"
 PLANTED = re.compile(rb"canary|4155550199", re.IGNORECASE)
-KEYS_WITH_VALUES = ("arq:job:", ":dead:", "spokes:unreadable")  # queued jobs, dead letters, unreadable jobs
+KEYS_WITH_VALUES = ("spokes:job:", ":dead:", "spokes:unreadable")  # queued jobs, dead letters, unreadable jobs
 
 pytestmark = pytest.mark.timeout(150)  # starts several processes
 

@@ -1,4 +1,4 @@
-"""workers.queue.arq_worker: batches of jobs, a queue shared with stock workers, Redis outages."""
+"""workers.queue.arq_worker: batches of jobs, stock workers on the same Redis, Redis outages."""
 
 import asyncio
 import os
@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 from arq import Worker, func
 from arq.connections import ArqRedis
-from arq.constants import in_progress_key_prefix, retry_key_prefix
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -50,17 +49,18 @@ class Jobs:
         self.go_on.set()
 
     async def run(self, claimed: ClaimedJob) -> DeliveryEnd:
-        """Run a job for our worker."""
-        await self.process_delivery({"job_try": claimed.attempt}, claimed.argument)
-        return DeliveryEnd.UNREADABLE  # the worker then removes the job from the queue
-
-    async def process_delivery(self, ctx: dict[str, Any], job: dict[str, str]) -> None:
-        """Run a job for a stock worker."""
-        self.names.append(job.get("name", ""))
-        self.attempts.append(ctx["job_try"])
+        """Run a job."""
+        self.names.append(claimed.argument.get("name", ""))
+        self.attempts.append(claimed.attempt)
         await self.go_on.wait()
         if self.errors:
             raise self.errors.pop()
+        return DeliveryEnd.UNREADABLE  # the worker then removes the job from the queue
+
+
+async def no_job(ctx: dict[str, Any]) -> None:
+    """Fail: arq requires a function, which our worker never calls."""
+    raise AssertionError
 
 
 def batch_worker(url: str, jobs: Jobs, **options: Any) -> ArqBatchWorker:
@@ -71,7 +71,7 @@ def batch_worker(url: str, jobs: Jobs, **options: Any) -> ArqBatchWorker:
             "outage": RedisOutage(),
             "free_capacity": lambda: 1_000,
             "run_job": jobs.run,
-            "functions": [func(jobs.process_delivery, name=JOB_NAME)],
+            "functions": [no_job],
             "redis_pool": ArqRedis.from_url(url),
             "queue_name": JOB_QUEUE,
             "max_jobs": 10,
@@ -118,28 +118,30 @@ async def test_every_job_runs_once_and_leaves_nothing(redis: Redis, worker: ArqB
     await queue(redis, *(f"7-{number}-a" for number in range(300)))
     await worker.async_run()
     assert sorted(jobs.names) == sorted(f"7-{number}-a" for number in range(300))
-    assert [name for name in await redis.keys("arq:*") if not name.endswith(b"health-check")] == []
+    assert await redis.keys("arq:*") == []
+    assert not {key for key in await redis.keys("spokes:*") if not key.endswith(b"health-check")}
 
 
-async def test_stock_and_batch_workers_share_a_queue(
+async def test_stock_worker_on_the_same_redis_touches_no_job_of_ours(
     redis: Redis, worker: ArqBatchWorker, jobs: Jobs, valkey_url: str
 ) -> None:
+    ran: list[int] = []
+
+    async def foreign(ctx: dict[str, Any], number: int) -> None:
+        ran.append(number)
+
+    pool = ArqRedis.from_url(valkey_url)
+    for number in range(40):
+        await pool.enqueue_job("foreign", number)
     stock = Worker(
-        functions=[func(jobs.process_delivery, name=JOB_NAME)],
-        redis_pool=ArqRedis.from_url(valkey_url),
-        queue_name=JOB_QUEUE,
-        burst=True,
-        keep_result=0,
-        handle_signals=False,
-        job_serializer=encode,
-        job_deserializer=decode_job,
-        poll_delay=0.01,
+        functions=[func(foreign, name="foreign")], redis_pool=pool, burst=True, handle_signals=False, poll_delay=0.01
     )
     worker.burst = True
     await queue(redis, *(f"7-{number}-a" for number in range(200)))
     await asyncio.gather(worker.async_run(), stock.async_run())
-    await stock.pool.aclose(close_connection_pool=True)
+    await pool.aclose(close_connection_pool=True)
     assert sorted(jobs.names) == sorted(f"7-{number}-a" for number in range(200))
+    assert (sorted(ran), stock.jobs_failed) == (list(range(40)), 0)
 
 
 async def test_idle_worker_is_woken(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
@@ -205,7 +207,7 @@ async def test_jobs_of_a_paused_portal_wait_and_count_no_try(redis: Redis, worke
     await start(worker)
     await until(jobs, 1)
     assert jobs.names == ["8-1-a"]
-    assert (await redis.zcard(JOB_QUEUE), await redis.exists(retry_key_prefix + "7-1-a")) == (1, 0)
+    assert (await redis.zcard(JOB_QUEUE), await redis.exists(keys.RETRY_KEY_PREFIX + "7-1-a")) == (1, 0)
 
 
 async def test_released_job_counts_no_try(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
@@ -235,11 +237,11 @@ async def test_job_that_another_worker_holds_is_not_released(redis: Redis, worke
     await queue(redis, "7-1-a")
     await start(worker)
     await until(jobs, 1)
-    await redis.set(in_progress_key_prefix + "7-1-a", "another")
+    await redis.set(keys.IN_PROGRESS_KEY_PREFIX + "7-1-a", "another")
     for task in list(worker.tasks.values()):
         task.cancel()
     await asyncio.sleep(0.1)
-    assert await redis.get(in_progress_key_prefix + "7-1-a") == b"another"
+    assert await redis.get(keys.IN_PROGRESS_KEY_PREFIX + "7-1-a") == b"another"
 
 
 async def test_releasing_a_job_that_another_worker_closed_leaves_no_key(
@@ -249,13 +251,13 @@ async def test_releasing_a_job_that_another_worker_closed_leaves_no_key(
     await queue(redis, "7-1-a")
     await start(worker)
     await until(jobs, 1)
-    await redis.delete(JOB_KEY_PREFIX + "7-1-a", retry_key_prefix + "7-1-a")
+    await redis.delete(JOB_KEY_PREFIX + "7-1-a", keys.RETRY_KEY_PREFIX + "7-1-a")
     await redis.zrem(JOB_QUEUE, "7-1-a")
     tasks = list(worker.tasks.values())
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert not await redis.exists(retry_key_prefix + "7-1-a")
+    assert not await redis.exists(keys.RETRY_KEY_PREFIX + "7-1-a")
 
 
 async def test_worker_starts_without_arqs_optional_redis_calls(

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -122,17 +122,6 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
         if parts.lanes.held.get(lane.key) is lane:  # otherwise it was handed over
             del parts.lanes.held[lane.key]
             parts.settlement.release_lane(lane)  # after the steps above: see lanes_being_released
-
-
-async def process_delivery(ctx: dict[str, Any], job: Any) -> None:
-    """Run a delivery in a stock arq worker. Queued payloads name this function.
-
-    Raises:
-        CancelledError: another worker holds the delivery; arq then leaves the job in the queue.
-    """
-    claimed = ClaimedJob(ctx["job_id"], job, ctx["job_try"])
-    if await run_delivery(claimed, ctx["parts"]) is DeliveryEnd.HELD_ELSEWHERE:
-        raise asyncio.CancelledError
 
 
 @dataclass(slots=True)

@@ -24,7 +24,6 @@ local GUARDS = {
   ['lease+exists'] = {needs_lease = true, must_exist = true},
   ['lease+missing'] = {needs_lease = true, must_exist = false},
 }
-local STOCK_WORKER = '1' -- the holder of a stock arq worker; it never loses a job to another, so it may be ours
 
 -- Our own command NEWER key field number ...: raise the numbers of a hash, and leave greater ones as they are.
 local function raise_numbers(key, ...)
@@ -49,8 +48,8 @@ local lanes_first, lanes_last = skip_args(2 * tonumber(next_arg()))
 
 -- Return whether our lease on a job lapsed and another worker holds it now.
 local function is_held_elsewhere(id)
-  local holder = redis.call('GET', 'arq:in-progress:' .. id)
-  return holder and holder ~= our_name and holder ~= STOCK_WORKER
+  local holder = redis.call('GET', 'spokes:in-progress:' .. id)
+  return holder and holder ~= our_name
 end
 
 -- Return whether a step needs the lease, and whether its key is as it must be.
@@ -73,7 +72,7 @@ end
 local answer = {}
 while has_args() do
   local id, settled, closes, step_count = next_arg(), next_arg(), next_arg() == '1', tonumber(next_arg())
-  local exists = redis.call('EXISTS', 'arq:job:' .. id) == 1
+  local exists = redis.call('EXISTS', 'spokes:job:' .. id) == 1
   local held_elsewhere = exists and is_held_elsewhere(id)
   local has_settled = exists and redis.call('EXISTS', settled) == 1
   local is_contested, adds_settled = false, false
@@ -109,7 +108,7 @@ while has_args() do
   end
   if closes and exists and not is_contested then
     redis.call('ZREM', KEYS[1], id)
-    redis.call('DEL', settled, 'arq:job:' .. id, 'arq:retry:' .. id, 'arq:in-progress:' .. id)
+    redis.call('DEL', settled, 'spokes:job:' .. id, 'spokes:retry:' .. id, 'spokes:in-progress:' .. id)
   end
   answer[#answer + 1] = is_contested and 0 or 1
 end

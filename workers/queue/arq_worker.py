@@ -1,6 +1,6 @@
-"""arq's worker on arq's own keys, with Redis calls per batch of jobs instead of per job.
+"""arq's worker on keys of our own, with Redis calls per batch of jobs instead of per job.
 
-Stock arq workers can share or drain the queue. Idle workers are woken by a message; polling is the fallback. A Redis
+Idle workers are woken by a message; polling is the fallback. A Redis
 outage is waited out. A job that this process could not finish is released, or its lease lapses, and it runs again.
 """
 
@@ -12,13 +12,12 @@ from typing import Any, Final
 
 import structlog
 from arq import Worker
-from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from redis.exceptions import RedisError
 
 from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.core.redis.errors import RedisFault, classify, first_word, is_redis_outage
-from spokes.core.redis.keys import WAKE_CHANNEL
+from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, RETRY_KEY_PREFIX, WAKE_CHANNEL
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.setup import report_error
@@ -72,7 +71,7 @@ class ArqBatchWorker(Worker):
 
     def leases(self) -> list[Lease]:
         """Return the leases of the jobs that run."""
-        return [Lease(in_progress_key_prefix + job_id, self._holder, may_reacquire=True) for job_id in self.tasks]
+        return [Lease(IN_PROGRESS_KEY_PREFIX + job_id, self._holder, may_reacquire=True) for job_id in self.tasks]
 
     async def main(self) -> None:
         """Run as arq's worker does, once Redis answers, but without arq's optional start-up calls to Redis."""
@@ -167,13 +166,13 @@ class ArqBatchWorker(Worker):
     async def _complete_job(self, job_id: str) -> None:
         async with self.pool.pipeline(transaction=True) as pipeline:
             pipeline.zrem(self.queue_name, job_id)
-            pipeline.delete(*(prefix + job_id for prefix in (in_progress_key_prefix, retry_key_prefix, job_key_prefix)))
+            pipeline.delete(*(prefix + job_id for prefix in (IN_PROGRESS_KEY_PREFIX, RETRY_KEY_PREFIX, JOB_KEY_PREFIX)))
             await pipeline.execute()
 
     async def _release_job(self, job_id: str) -> None:
         """Let another worker claim the job at once, if it is still ours; this try does not count."""
         with suppress(RedisError, OSError):  # its lease lapses anyway
-            names = [in_progress_key_prefix + job_id, retry_key_prefix + job_id]
+            names = [IN_PROGRESS_KEY_PREFIX + job_id, RETRY_KEY_PREFIX + job_id]
             await self._release(keys=names, args=[self._holder, WAKE_CHANNEL])
 
     async def _wait_for_redis(self) -> None:

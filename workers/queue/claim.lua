@@ -1,4 +1,4 @@
--- Claim due jobs on arq's own keys, by its rule: the worker that sets the in-progress key runs the job, and a running
+-- Claim due jobs by arq's rule: the worker that sets the in-progress key runs the job, and a running
 -- job stays in the queue. Portals take turns. On a full page the newest jobs are read as well, so that one portal's
 -- import does not delay the others. Jobs of a paused portal are delayed, and stay as they are otherwise.
 -- The number of events in a job is estimated from its size.
@@ -27,10 +27,10 @@ local function is_full()
 end
 
 local function claim(id)
-  if redis.call('SET', 'arq:in-progress:' .. id, our_name, 'NX', 'PX', lease_ms) then
-    local tries = redis.call('INCR', 'arq:retry:' .. id)
-    redis.call('EXPIRE', 'arq:retry:' .. id, TRIES_TTL_S)
-    local payload = redis.call('GET', 'arq:job:' .. id)
+  if redis.call('SET', 'spokes:in-progress:' .. id, our_name, 'NX', 'PX', lease_ms) then
+    local tries = redis.call('INCR', 'spokes:retry:' .. id)
+    redis.call('EXPIRE', 'spokes:retry:' .. id, TRIES_TTL_S)
+    local payload = redis.call('GET', 'spokes:job:' .. id)
     events_left = events_left - math.max(1, (#(payload or '') - HEAD_BYTES) / EVENT_BYTES)
     jobs[#jobs + 1] = {id, payload, tries}
   end

@@ -1,6 +1,6 @@
 -- Release a job that we hold, so that another worker can claim it at once. The try does not count.
 --
--- KEYS  1 arq:in-progress:ID   2 arq:retry:ID
+-- KEYS  1 spokes:in-progress:ID   2 spokes:retry:ID
 -- ARGV  1 our name   2 wake channel
 
 if redis.call('GET', KEYS[1]) == ARGV[1] then -- else another worker holds it

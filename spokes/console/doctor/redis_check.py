@@ -13,6 +13,7 @@ from spokes.core.redis.durability import appendfsync, waitaof_problem
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
+from spokes.queue.default_queue import FOREIGN_ADVICE, DefaultQueueJobs, read_default_queue
 
 TOPIC: Final = "redis"
 _PINGS: Final = 20
@@ -54,6 +55,7 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
         info = await redis.info()
         waitaof_sentence = waitaof_problem(info, await appendfsync(redis)) if durable else None
         backlog = await _read_backlog(redis)
+        default_queue = await read_default_queue(redis)
     except (RedisError, OSError, TimeoutError) as error:
         return [
             fault(
@@ -67,6 +69,7 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
         *assess_server(info, latency_ms, skew_s),
         *waitaof_findings,
         *assess_backlog(backlog, dead_letter_days, time.time()),
+        *assess_default_queue(default_queue),
     ]
 
 
@@ -175,6 +178,23 @@ def assess_backlog(backlog: Backlog, dead_letter_days: int, now_s: float) -> Ite
         dead=backlog.dead_letters,
         left_days=round(days_left, 1),
     )
+
+
+def assess_default_queue(jobs: DefaultQueueJobs) -> Iterator[Finding]:
+    """Report jobs in arq's default queue, which only other programs and earlier versions of Spokes use."""
+    if jobs.ours:
+        yield warning(
+            "queue",
+            f"Deliveries in arq's default queue: {len(jobs.ours):,}. An earlier version of Spokes put them there. A "
+            "running worker takes them over within a minute; if none does, start one.",
+            earlier=len(jobs.ours),
+        )
+    if jobs.foreign:
+        yield warning(
+            "queue",
+            f"Jobs of another application in arq's default queue: {len(jobs.foreign):,}. {FOREIGN_ADVICE}",
+            foreign=len(jobs.foreign),
+        )
 
 
 async def _latency_ms(redis: Redis) -> float:

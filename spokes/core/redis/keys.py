@@ -1,6 +1,6 @@
 """Every Redis key and channel: its name, and in `KEYS` its type, owner and expiry.
 
-Product code spells no key elsewhere; the Lua scripts that run arq's jobs spell arq's own prefixes.
+Product code spells no key elsewhere; the Lua scripts that run jobs spell the prefixes of their keys.
 Keys of a portal's data carry its id. `python -m spokes.core.redis.keys` prints the table as Markdown.
 """
 
@@ -11,11 +11,18 @@ RedisCommand: TypeAlias = tuple[RedisArg, ...]  # a Redis command, or settle.lua
 
 SETTLED_TTL_S: Final = 7 * 86_400  # longer than any pause between two runs of one delivery
 
-# arq's own names, so that stock arq workers and tools see the queue.
-JOB_QUEUE: Final = "arq:queue"
-JOB_KEY_PREFIX: Final = "arq:job:"
-RETRY_KEY_PREFIX: Final = "arq:retry:"
-IN_PROGRESS_KEY_PREFIX: Final = "arq:in-progress:"
+# Names of our own: a stock arq worker on the same Redis deletes jobs that it cannot decode.
+JOB_QUEUE: Final = "spokes:queue"
+JOB_KEY_PREFIX: Final = "spokes:job:"
+RETRY_KEY_PREFIX: Final = "spokes:retry:"
+IN_PROGRESS_KEY_PREFIX: Final = "spokes:in-progress:"
+WORKER_HEALTH: Final = "spokes:queue:health-check"
+
+# arq's default names, which earlier versions of Spokes used and other arq applications may use.
+DEFAULT_QUEUE: Final = "arq:queue"
+DEFAULT_JOB_KEY_PREFIX: Final = "arq:job:"
+DEFAULT_RETRY_KEY_PREFIX: Final = "arq:retry:"
+DEFAULT_IN_PROGRESS_KEY_PREFIX: Final = "arq:in-progress:"
 
 WAKE_CHANNEL: Final = "spokes:wake"
 AUDIT_STREAM: Final = "spokes:audit"
@@ -212,6 +219,14 @@ KEYS: Final = (
     RedisKey(RETRY_KEY_PREFIX + "{delivery_id}", "string", "workers.queue", "1 day", "how often a job was claimed"),
     RedisKey(IN_PROGRESS_KEY_PREFIX + "{delivery_id}", "string", "workers.queue", "lease, renewed",
              "the lease on a job: the worker that runs it"),
+    RedisKey(WORKER_HEALTH, "string", "workers.queue", "1 h", "what the worker that wrote last has done"),
+    RedisKey(DEFAULT_QUEUE, "sorted set", "spokes.queue.default_queue", "none",
+             "arq's default queue: jobs of other arq applications, and of earlier versions of Spokes until taken over"),
+    RedisKey(DEFAULT_JOB_KEY_PREFIX + "{delivery_id}", "string", "spokes.queue.default_queue", "none", "such a job"),
+    RedisKey(DEFAULT_RETRY_KEY_PREFIX + "{delivery_id}", "string", "spokes.queue.default_queue", "1 day",
+             "how often such a job was claimed"),
+    RedisKey(DEFAULT_IN_PROGRESS_KEY_PREFIX + "{delivery_id}", "string", "spokes.queue.default_queue",
+             "lease, renewed", "the lease on such a job: it is not taken over"),
     RedisKey(WAKE_CHANNEL, "channel", "spokes.intake.admission", "-", "a message wakes idle workers: a job is due"),
     RedisKey(AUDIT_STREAM, "stream", "spokes.audit.stream", "STREAM_DAYS, or until archived",
              "audit records that wait for the audit store"),

@@ -14,13 +14,13 @@ from spokes.console.doctor.findings import Finding, FindingLevel
 from spokes.console.doctor.hubspot_check import assess_scopes, assess_usage
 from spokes.console.doctor.process_check import ProcessState, assess_persistence, assess_processes, assess_secret_ages
 from spokes.console.doctor.receiver_check import assess_public_url, check_receiver
-from spokes.console.doctor.redis_check import Backlog, assess_backlog, assess_server
+from spokes.console.doctor.redis_check import Backlog, assess_backlog, assess_server, check_redis
 from spokes.console.doctor.report import run_checks, settings_findings
 from spokes.console.queries.alerts import ActiveAlert
 from spokes.core import clock
-from spokes.core.delivery import Entry
+from spokes.core.delivery import JOB_NAME, Entry, encode
 from spokes.core.redis import keys
-from spokes.core.redis.keys import JOB_QUEUE
+from spokes.core.redis.keys import DEFAULT_JOB_KEY_PREFIX, DEFAULT_QUEUE, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.core.signature import sign_request, verify
 from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert
@@ -244,6 +244,20 @@ async def test_receiver_is_assessed_by_its_response(settings: Settings, status: 
 
 
 SECRET_OLD = ActiveAlert("secret_old", "3f2a", 1, *ALERT_TEXTS[Alert.SECRET_OLD], 0, {})
+
+
+async def test_jobs_in_arqs_default_queue_are_reported(redis: Redis) -> None:
+    for name, payload in (("7-1-a", encode({"f": JOB_NAME, "a": [{}]})), ("foreign", b"\x80pickle")):
+        await redis.set(DEFAULT_JOB_KEY_PREFIX + name, payload)
+        await redis.zadd(DEFAULT_QUEUE, {name: 1})
+    findings = await check_redis(redis, dead_letter_days=30, durable=False)
+    texts = [finding.sentence for finding in findings if "default queue" in finding.sentence]
+    assert [text.partition(".")[0] for text in texts] == [
+        "Deliveries in arq's default queue: 1",
+        "Jobs of another application in arq's default queue: 1",
+    ]
+
+
 HEALTHY = ProcessState({"web": 1, "worker": 2}, (), {}, 0, 0.0)
 
 

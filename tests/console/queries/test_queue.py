@@ -12,7 +12,7 @@ from tests.support.events import event
 async def test_queue_status_has_backlog_lag_and_pauses(redis: Redis) -> None:
     now = clock.now_ms()
     running = await enqueue(redis, event(1, occurredAt=now - 90_000))
-    await redis.set(f"arq:in-progress:{running}", "w")
+    await redis.set(f"spokes:in-progress:{running}", "w")
     await enqueue(redis, event(2, occurredAt=now), due_in_s=600)
     await enqueue(redis, event(3, portalId=OTHER_PORTAL), portal=OTHER_PORTAL, due_in_s=900)
     await PortalPauses(redis).pause(PORTAL, OPERATOR)
