@@ -52,7 +52,7 @@ class DefaultQueueWatch:
         self._is_reported = False
 
     async def run(self, outage: RedisOutage, task: str) -> None:
-        """Take over jobs until cancelled: often during an upgrade, rarely afterwards; `task` is its name in `outage`."""
+        """Take over jobs until cancelled: often during an upgrade, rarely afterwards. `task` is for `outage`."""
         upgrade_until = time.monotonic() + _UPGRADE_S
         while True:
             if await self.take_over():
