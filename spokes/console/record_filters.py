@@ -1,20 +1,16 @@
 """The filter options of the audit commands, one per field of `spokes.audit.sql.queries.Filters`."""
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from datetime import UTC, datetime
 from inspect import Parameter, signature
 from typing import Annotated, Final, get_type_hints
 
 import typer
 
 from spokes.audit.sql.queries import Filters
-from spokes.core import clock
+from spokes.console.time_input import parse_time
 
-_RELATIVE_TIME: Final = re.compile(r"(\d+)([mhdw])")
-_UNIT_MS: Final[Mapping[str, int]] = {"m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 _HELP: Final[Mapping[str, str]] = {
     "action": "What the record is about, such as event.",
     "outcome": "How an event ended, or its current state, such as dead.",
@@ -32,27 +28,18 @@ _HELP: Final[Mapping[str, str]] = {
 }
 
 
-def parse_time(text: str, now_ms: int | None = None) -> int:
-    """Parse a time in any form that the help of --since lists; return epoch ms. A time without zone is UTC.
-
-    Raises:
-        typer.BadParameter: the text has none of these forms.
-    """
-    if relative := _RELATIVE_TIME.fullmatch(text):
-        now_ms = clock.now_ms() if now_ms is None else now_ms
-        return now_ms - int(relative[1]) * _UNIT_MS[relative[2]]
-    if text.isdecimal() and len(text) > len("20261123"):
-        return int(text)
+def _parse_time_option(text: str) -> int:
     try:
-        parsed = datetime.fromisoformat(text)
+        return parse_time(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a time. Write 2026-11-23T14:00, 2h or 7d.") from None
-    return int((parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _option(name: str, hint: object) -> Parameter:
     is_time = name in {"since", "until"}
-    option = typer.Option(help=_HELP[name], parser=parse_time if is_time else None, metavar="TIME" if is_time else None)
+    option = typer.Option(
+        help=_HELP[name], parser=_parse_time_option if is_time else None, metavar="TIME" if is_time else None
+    )
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[hint, option])
 
 

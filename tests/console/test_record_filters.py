@@ -1,26 +1,10 @@
-"""The forms of a time on the command line."""
+"""The filter options of the audit commands."""
 
-import pytest
-from typer import BadParameter
+from typer.testing import CliRunner
 
-from spokes.console.record_filters import parse_time
-
-
-@pytest.mark.parametrize(
-    ("text", "epoch_ms"),
-    [
-        ("1795442500001", 1795442500001),
-        ("2026-11-23", 1795392000000),
-        ("2026-11-23T14:00", 1795442400000),
-        ("2026-11-23T15:00+01:00", 1795442400000),
-        ("2h", 1795442400000 - 7_200_000),
-        ("7d", 1795442400000 - 604_800_000),
-    ],
-)
-def test_time_is_parsed_in_all_its_forms(text: str, epoch_ms: int) -> None:
-    assert epoch_ms == parse_time(text, now_ms=1795442400000)
+from spokes.console.commands.audit import app
 
 
-def test_text_that_is_no_time_is_refused() -> None:
-    with pytest.raises(BadParameter):
-        parse_time("yesterday")
+def test_invalid_time_is_a_usage_error() -> None:
+    result = CliRunner().invoke(app, ["query", "--since", "yesterday"])
+    assert (result.exit_code, "is not a time" in result.output) == (2, True)

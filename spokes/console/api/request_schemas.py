@@ -3,13 +3,12 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, Final, TypeAlias
 
-import typer
 from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, with_config
 
 from spokes.audit.records import Action, Outcome
 from spokes.audit.sql.queries import Filters
 from spokes.console.export import ExportFormat
-from spokes.console.record_filters import parse_time
+from spokes.console.time_input import parse_time
 from spokes.privacy.requests import Law
 
 _NO_EXTRA_FIELDS: Final = ConfigDict(extra="forbid")
@@ -19,7 +18,7 @@ _YEAR_10000_MS: Final = 253_402_300_800_000  # the first year that ISO 8601 cann
 def _parse_time(value: object) -> int:
     try:
         at = max(0, parse_time(str(value)))  # no record is older than 1970
-    except typer.BadParameter:
+    except ValueError:
         at = -1
     if not 0 <= at < _YEAR_10000_MS:
         raise ValueError("is not a time; try 2026-11-23, 2026-11-23T14:00, 2h or 7d")

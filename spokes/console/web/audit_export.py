@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import fields
 from typing import Final
 
-import typer
 from aiohttp import web
 
 from spokes.audit.records import Action, Outcome
@@ -14,7 +13,7 @@ from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.export import LINE_ENCODERS, ExportFormat, header_line
 from spokes.console.queries.portal_scope import portal_filter
-from spokes.console.record_filters import parse_time
+from spokes.console.time_input import parse_time
 from spokes.console.web.app_keys import ENGINE
 from spokes.console.web.middlewares import add_standard_headers
 from spokes.core.errors import AuditUnavailable, HttpProblem
@@ -38,7 +37,7 @@ def parse_filters(query: Mapping[str, str]) -> tuple[Filters, list[str]]:
             continue
         try:
             values[name] = _parse_value(name, text)
-        except (ValueError, typer.BadParameter):
+        except ValueError:
             faults.append(_fault_sentence(name))
     return Filters(**values), faults  # type: ignore[arg-type]  # _parse_value returns the fields' types
 
