@@ -1,4 +1,4 @@
-"""Bearer tokens of an identity provider: which are accepted, and which actor their claims give."""
+"""Bearer tokens of an identity provider: which are accepted, and when its keys are fetched."""
 
 import asyncio
 import time
@@ -15,9 +15,8 @@ from spokes.console.accounts.actors import Actor
 from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
 from spokes.console.identity.bearer_tokens import verify_bearer_token
-from spokes.console.identity.cached_value import MIN_INTERVAL_S, CachedValue
-from spokes.console.identity.claims import actor_from_claims
-from spokes.console.identity.http_client import ProviderClient, provider_unavailable
+from spokes.console.identity.cached_value import MIN_INTERVAL_S
+from spokes.console.identity.http_client import ProviderClient
 from spokes.console.identity.provider import Provider, usable_keys
 from spokes.core.errors import HttpProblem
 from spokes.core.settings import Settings
@@ -195,87 +194,3 @@ async def test_key_that_is_too_short_is_refused(verifier: Verifier) -> None:
     with pytest.warns(jwt.warnings.InsecureKeyLengthWarning):
         token = verifier.idp.token(short)
     assert await verifier.refuse(token) == 401
-
-
-class CountedSource:
-    """A value that changes with each fetch, and a clock."""
-
-    def __init__(self) -> None:
-        self.now, self.fetches, self.is_down = 0.0, 0, False
-        self.cached = CachedValue(self.fetch, fresh_s=600, clock=lambda: self.now)
-
-    async def fetch(self) -> int:
-        self.fetches += 1
-        if self.is_down:
-            raise provider_unavailable()
-        return self.fetches * 1000
-
-
-async def test_cached_value_is_fetched_again_when_it_is_old() -> None:
-    source = CountedSource()
-    assert [await source.cached.get() for _ in range(3)] == [1000] * 3
-    source.now = 601
-    assert await source.cached.get() == 2000
-
-
-async def test_cached_value_is_used_for_an_hour_while_fetches_fail() -> None:
-    source = CountedSource()
-    await source.cached.get()
-    source.is_down, source.now = True, 3500
-    assert await source.cached.get() == 1000
-    source.now = 3601
-    with pytest.raises(HttpProblem):
-        await source.cached.get()
-
-
-async def test_failed_fetch_is_not_repeated_by_every_caller() -> None:
-    source = CountedSource()
-    source.is_down = True
-    for _ in range(10):
-        with pytest.raises(HttpProblem):
-            await source.cached.get()
-    assert source.fetches == 1
-    source.is_down, source.now = False, 5
-    assert await source.cached.get() == 2000
-
-
-GRANTS = {"OIDC_ISSUER": "https://login.example.com", "OIDC_ROLES": "ops=operator,dpo=privacy_officer,Ada@x.org=admin"}
-
-
-def mapped(claims: dict[str, object], **overrides: str) -> tuple[str, set[Role], frozenset[int] | None]:
-    actor = actor_from_claims({"sub": "7", **claims}, Settings.from_env({**GRANTS, **overrides}))
-    return actor.name, set(actor.roles), actor.portals
-
-
-def test_verified_email_gives_its_role_regardless_of_case() -> None:
-    assert mapped({"email": "ADA@x.org", "email_verified": True}) == ("oidc:ADA@x.org", {Role.ADMIN}, None)
-
-
-@pytest.mark.parametrize("verified", [False, None, "true", 1])
-def test_unverified_email_gives_no_role(verified: object) -> None:
-    assert mapped({"email": "ada@x.org", "email_verified": verified}) == ("oidc:7", set(), None)
-
-
-def test_unmapped_claim_values_give_no_role() -> None:
-    assert mapped({"roles": ["admin", "viewer", "opsx", 7, None, {"ops": 1}]})[1] == set()
-
-
-def test_several_groups_give_several_roles() -> None:
-    assert mapped({"roles": "ops dpo"})[1] == {Role.OPERATOR, Role.PRIVACY_OFFICER}
-
-
-def test_roles_are_read_from_a_nested_claim_or_a_name_with_dots() -> None:
-    assert mapped({"realm_access": {"roles": ["ops"]}}, OIDC_ROLES_CLAIM="realm_access.roles")[1] == {Role.OPERATOR}
-    assert mapped({"https://x.org/roles": ["dpo"]}, OIDC_ROLES_CLAIM="https://x.org/roles")[1] == {Role.PRIVACY_OFFICER}
-
-
-@pytest.mark.parametrize(
-    "claims", [{}, {"portals": None}, {"portals": "all"}, {"portals": True}, {"portals": [-7, "x"]}]
-)
-def test_portal_claim_without_portal_ids_gives_no_portal(claims: dict[str, object]) -> None:
-    assert mapped(claims, OIDC_PORTALS_CLAIM="portals")[2] == frozenset()
-
-
-@pytest.mark.parametrize("portals", [[7, "8"], "7 8"])
-def test_portal_claim_gives_its_portals(portals: object) -> None:
-    assert mapped({"portals": portals}, OIDC_PORTALS_CLAIM="portals")[2] == {7, 8}
