@@ -83,7 +83,7 @@ async def _console_context(app: web.Application) -> AsyncIterator[None]:
 async def _services_context(allow_list: AllowList, app: web.Application) -> AsyncIterator[None]:
     """Open what the views use, run its background tasks, and close it."""
     settings = app[SETTINGS]
-    redis = app[REDIS] = redis_client(settings, max_connections=10)
+    redis = app[REDIS] = redis_client(settings, max_connections=settings.redis_web_connections)
     admission = Admission(
         redis,
         dedupe_ttl_s=settings.dedupe_hours * 3600,

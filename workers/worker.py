@@ -74,7 +74,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
     router = load_router(settings.handlers)
     # Blocking reads of the audit stream take longer than REDIS_TIMEOUT_S, and a worker may wait for Redis longer than
     # the five seconds of a web process.
-    redis = _WorkerRedis(redis_pool(settings, max_connections=16, timeout_s=20))
+    redis = _WorkerRedis(redis_pool(settings, max_connections=settings.redis_worker_connections, timeout_s=20))
     holder = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
     outage = RedisOutage()
     stack = AsyncExitStack()

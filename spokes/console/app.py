@@ -58,7 +58,7 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
 
 async def _redis(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
-    redis = app[REDIS] = redis_client(settings, max_connections=10)
+    redis = app[REDIS] = redis_client(settings, max_connections=settings.redis_console_connections)
     app[SESSIONS] = Sessions(redis, derive_key(settings.console_key.get_secret_value(), "csrf"))
     app[USERS] = Users(redis)
     yield

@@ -210,6 +210,11 @@ class Settings(BaseSettings):
     blocked_email_domains: WordList = ()
     # Storage
     redis_url: SecretStr = SecretStr("")
+    redis_web_connections: int = Field(
+        6, ge=3, description="Redis connections of one web process; the sum of all processes must fit the Redis plan"
+    )
+    redis_worker_connections: int = Field(7, ge=3, description="the same of one worker process")
+    redis_console_connections: int = Field(3, ge=1, description="the same of the console of one web process")
     redis_tls_verify: bool = False  # Heroku's certificate is self-signed: docs/adr/0005
     database_url: SecretStr = SecretStr("")
     data_dir: Path = Path(".spokes")

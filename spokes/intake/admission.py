@@ -27,6 +27,8 @@ from spokes.intake.redis_lines import CommandArgs, RedisLines
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from spokes.core.redis.pool import RedisPool
+
 _FSYNC_TIMEOUT_MS: Final = 3_000  # HubSpot waits 5 s; an append-only file is written every second at the latest
 _KEYS: Final = (JOB_QUEUE, AUDIT_STREAM, WAKE_CHANNEL)
 _SCRIPT: Final = read_script(__file__, "admission.lua")
@@ -36,6 +38,7 @@ _ENCODE_JSON: Final = Encoder().encode  # of both kinds of elements
 # and cost a fifth more.
 _FULL_GROUP_EVENTS: Final = 80
 _MAX_CALLS: Final = 6
+_OTHER_CONNECTIONS: Final = 2  # of a web process, for everything but admission
 _MAX_GROUP_EVENTS: Final = 200  # a group of this size takes no more deliveries: no script may block Redis for long
 
 
@@ -53,12 +56,13 @@ class Admission:
         """Admit into `redis`.
 
         Args:
-            redis: its connections are used; the caller closes it after this object.
+            redis: a client of `RedisPool`, which the caller closes after this object; two connections stay free.
             dedupe_ttl_s: how long events are remembered at least, in seconds.
             durable: whether to also wait until a group is on Redis' disk; see spokes.core.redis.durability.
             timeout_s: the longest time one call may take, in seconds, without the wait for the disk.
         """
-        self._lines = RedisLines(redis.connection_pool, timeout_s=timeout_s + durable * _FSYNC_TIMEOUT_MS / 1000)
+        pool = cast("RedisPool", redis.connection_pool)
+        self._lines = RedisLines(pool, timeout_s=timeout_s + durable * _FSYNC_TIMEOUT_MS / 1000)
         self.durable = durable
         self._redis = redis
         self._dedupe_ttl_s = dedupe_ttl_s
@@ -68,7 +72,7 @@ class Admission:
             max_weight=_MAX_GROUP_EVENTS,
             weight=attrgetter("event_count"),
             full_weight=_FULL_GROUP_EVENTS,
-            max_calls=_MAX_CALLS,
+            max_calls=max(1, min(_MAX_CALLS, pool.max_connections - _OTHER_CONNECTIONS)),
         )
 
     async def admit(self, delivery: ClassifiedDelivery) -> ClassifiedDelivery:

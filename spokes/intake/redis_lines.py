@@ -5,16 +5,18 @@ more than admitting a delivery. So redis-py opens the connection, and this modul
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 import hiredis
-from redis.asyncio.connection import AbstractConnection, ConnectionPool, DefaultParser
+from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as TimedOut
 
 from spokes.core.redis.connections import detach_socket
+from spokes.core.redis.pool import RedisPool
 
 CommandArgs = Sequence[bytes | str | int]
 _INCOMPLETE: Final = object()
@@ -23,11 +25,13 @@ _INCOMPLETE: Final = object()
 class RedisLines:
     """Exchanges commands with Redis over connections that stay open."""
 
-    def __init__(self, pool: ConnectionPool, *, timeout_s: float) -> None:
+    def __init__(self, pool: RedisPool, *, timeout_s: float) -> None:
         """Take connections from `pool`, which the caller closes; an exchange may take `timeout_s` seconds."""
         self._pool = pool
         self._timeout_s = timeout_s
         self._idle: list[_Line] = []
+        self._busy_count = 0  # lines in an exchange or being opened
+        self._waiting: deque[asyncio.Future[_Line]] = deque()
 
     async def call(self, *commands: CommandArgs) -> list[object]:
         """Send `commands` over one connection at once, and return their replies.
@@ -44,22 +48,59 @@ class RedisLines:
             except (Disconnected, OSError):
                 pass
         async with asyncio.timeout_at(deadline):
-            connection = await self._pool.get_connection()
-        return await self._exchange(_Line(connection), commands, deadline)
+            line = await self._open()
+        return await self._exchange(line, commands, deadline)
 
     async def close(self) -> None:
         """Return every connection to the pool."""
         while self._idle:
             await self._release(self._idle.pop())
 
+    async def _open(self) -> "_Line":
+        """Return a new line; if Redis or the pool has no connection to spare, the next line that is free."""
+        self._busy_count += 1
+        try:
+            return _Line(await self._pool.take_now())
+        except (RedisError, OSError) as error:
+            if self._idle:
+                return self._idle.pop()
+            if self._busy_count == 1:
+                self._fail_waiting(error)
+                raise
+        finally:
+            self._busy_count -= 1
+        waiting: asyncio.Future[_Line] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled():
+                self._idle.append(waiting.result())
+            raise
+
     async def _exchange(self, line: "_Line", commands: Sequence[CommandArgs], deadline: float) -> list[object]:
+        self._busy_count += 1
         try:
             replies = await line.call(commands, deadline)
-        except BaseException:  # the next exchange would take what is left of this one for its reply
+        except BaseException as error:  # the next exchange would take what is left of this one for its reply
+            self._busy_count -= 1
+            if not self._busy_count:
+                self._fail_waiting(error)
             await self._release(line)
             raise
+        self._busy_count -= 1
+        while self._waiting:
+            if not (waiting := self._waiting.popleft()).done():
+                waiting.set_result(line)
+                return replies
         self._idle.append(line)
         return replies
+
+    def _fail_waiting(self, error: BaseException) -> None:
+        """Fail the calls that wait for a line: none is left that could become free."""
+        while self._waiting:
+            if not (waiting := self._waiting.popleft()).done():
+                waiting.set_exception(Disconnected(f"no connection is free: {type(error).__name__}"))
 
     async def _release(self, line: "_Line") -> None:
         await line.connection.disconnect(nowait=True)

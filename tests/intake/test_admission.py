@@ -16,6 +16,7 @@ from spokes.core.delivery import Delivery, decode, new_delivery_id
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.pool import RedisPool
 from spokes.intake.admission import Admission
 from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery
 from spokes.intake.event_keys import EventKeys
@@ -104,6 +105,10 @@ async def test_delivery_without_events_leaves_its_head_record_and_no_job(redis: 
     assert (len(await recorded(redis)), await queued(redis)) == (1, [])
 
 
+def client_of(url: str) -> Redis:
+    return Redis.from_pool(RedisPool.from_url(url, max_connections=10, timeout=5.0))
+
+
 async def test_marks_are_kept_longer_than_hubspot_retries(redis: Redis, admission: Admission) -> None:
     await admission.admit(classified(1))
     ttls = [await redis.ttl(name) async for name in redis.scan_iter("spokes:7:seen:*")]
@@ -128,7 +133,7 @@ async def test_script_is_loaded_again_after_a_redis_restart(redis: Redis, admiss
 
 
 async def test_unreachable_redis_fails_every_waiting_request() -> None:
-    admission = Admission(Redis(port=1), dedupe_ttl_s=DEDUPE_TTL_S)
+    admission = Admission(client_of("redis://127.0.0.1:1"), dedupe_ttl_s=DEDUPE_TTL_S)
     results = await asyncio.gather(*(admission.admit(classified(n)) for n in range(5)), return_exceptions=True)
     assert all(isinstance(result, QueueUnavailable) for result in results)
 
@@ -314,4 +319,4 @@ async def test_durable_admission_refuses_when_the_disk_is_too_slow(redis: Redis)
     ("options", "seconds"), [({}, 5.0), ({"timeout_s": 2.0}, 2.0), ({"timeout_s": 2.0, "durable": True}, 5.0)]
 )
 def test_call_may_take_the_timeout_and_three_seconds_more_for_the_disk(options: dict[str, Any], seconds: float) -> None:
-    assert Admission(Redis(), dedupe_ttl_s=DEDUPE_TTL_S, **options)._lines._timeout_s == seconds
+    assert Admission(client_of("redis://"), dedupe_ttl_s=DEDUPE_TTL_S, **options)._lines._timeout_s == seconds

@@ -20,6 +20,7 @@ _PINGS: Final = 20
 _SLOW_LATENCY_MS: Final = 5.0
 _MAX_SKEW_S: Final = 2.0
 _MEMORY_WARNING_SHARE: Final = 0.8  # of maxmemory
+_CONNECTIONS_WARNING_SHARE: Final = 0.85  # of maxclients
 _MIN_VERSION: Final = (6, 2)
 _LATE_WARNING_S: Final = 60.0
 _DISCARD_FAULT_DAYS: Final = 3
@@ -100,6 +101,7 @@ def assess_server(info: Mapping[str, Any], latency_ms: float, skew_s: float) -> 
     else:
         yield ok(TOPIC, f"The clocks of Redis and of this machine agree to {abs(skew_s):.1f} s.", skew_s=skew_s)
     yield from _assess_durability(info)
+    yield from _assess_connections(int(info.get("connected_clients", 0)), int(info.get("maxclients", 0)))
     limit, used = int(info.get("maxmemory", 0)), int(info.get("used_memory", 0))
     share = used / limit if limit else 0.0
     of_limit = f" of {limit / 2**20:.0f} MiB" if limit else ""
@@ -113,6 +115,20 @@ def assess_server(info: Mapping[str, Any], latency_ms: float, skew_s: float) -> 
         )
     else:
         yield ok(TOPIC, f"{sentence}.", used=used)
+
+
+def _assess_connections(in_use: int, limit: int) -> Iterator[Finding]:
+    """Check that further processes can connect; old servers do not report their limit."""
+    if limit and in_use >= limit * _CONNECTIONS_WARNING_SHARE:
+        yield warning(
+            TOPIC,
+            f"Redis has {in_use} of {limit} connections in use: it refuses further processes. Choose a larger plan, or "
+            "lower REDIS_WEB_CONNECTIONS, REDIS_WORKER_CONNECTIONS and REDIS_CONSOLE_CONNECTIONS.",
+            connections=in_use,
+            limit=limit,
+        )
+    elif limit:
+        yield ok(TOPIC, f"Redis has {in_use} of {limit} connections in use.", connections=in_use, limit=limit)
 
 
 def _assess_durability(info: Mapping[str, Any]) -> Iterator[Finding]:

@@ -8,9 +8,7 @@ import hiredis
 from redis.asyncio import Redis
 from redis.asyncio.connection import (
     AbstractConnection,
-    BlockingConnectionPool,
     Connection,
-    ConnectionPool,
     SSLConnection,
     UnixDomainSocketConnection,
 )
@@ -20,6 +18,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as TimedOut
 
+from spokes.core.redis.pool import RedisPool
 from spokes.core.settings import Settings
 
 
@@ -104,11 +103,11 @@ _FIXED_CLASSES: Final[dict[type, type]] = {
 }
 
 
-def redis_pool(settings: Settings, *, max_connections: int = 10, timeout_s: float | None = None) -> ConnectionPool:
+def redis_pool(settings: Settings, *, max_connections: int = 2, timeout_s: float | None = None) -> RedisPool:
     """Build the pool for REDIS_URL, or for the embedded Valkey in DATA_DIR.
 
     Args:
-        max_connections: a bound, because hosted Redis plans limit connections.
+        max_connections: hosted Redis plans limit the connections of all processes together.
         timeout_s: for connecting and for each response, in seconds; REDIS_TIMEOUT_S when None.
     """
     address = settings.redis_address
@@ -125,12 +124,12 @@ def redis_pool(settings: Settings, *, max_connections: int = 10, timeout_s: floa
         options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
     if address.startswith("unix://"):
         del options["socket_connect_timeout"]
-    pool = BlockingConnectionPool.from_url(address, **options)
+    pool = RedisPool.from_url(address, **options)
     pool.connection_class = _FIXED_CLASSES[pool.connection_class]
     return pool
 
 
-def redis_client(settings: Settings, *, max_connections: int = 10, timeout_s: float | None = None) -> Redis:
+def redis_client(settings: Settings, *, max_connections: int = 2, timeout_s: float | None = None) -> Redis:
     """Build a client that owns its pool; `await client.aclose()` closes both."""
     return Redis.from_pool(redis_pool(settings, max_connections=max_connections, timeout_s=timeout_s))
 

@@ -100,6 +100,7 @@ def test_sound_server_is_described_point_by_point() -> None:
         ({"aof_enabled": 0}, "fault"),
         ({"aof_enabled": 0, "role": "master", "connected_slaves": 1, "rdb_last_save_time": 1}, "warning"),
         ({"aof_last_write_status": "err"}, "fault"),
+        ({"connected_clients": 17, "maxclients": 20}, "warning"),
         ({"used_memory": 9 * 2**20}, "warning"),
         ({"used_memory": 10 * 2**20}, "fault"),
         ({"valkey_version": "5.0"}, "warning"),
