@@ -44,6 +44,7 @@ from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
 from spokes.intake.backpressure import MEASURE_EVERY_S, Backpressure
 from spokes.intake.event_keys import EventKeys
+from spokes.queue.quarantine import Quarantine
 from spokes.routing import load_router
 
 _FLUSH_EVERY_S: Final = 1.0
@@ -94,7 +95,10 @@ async def _services_context(allow_list: AllowList, app: web.Application) -> Asyn
     refusal_log = RefusalLog(redis, limit, derive_key(load_master_key(settings), "addresses"))
     backpressure = app[BACKPRESSURE] = Backpressure(redis, settings)
     keys = EventKeys(derive_key(load_master_key(settings), "event keys"))
-    app[RECEIVER] = Receiver(settings, allow_list, keys, backpressure=backpressure, admission=admission)
+    quarantine = Quarantine.from_settings(redis, settings)
+    app[RECEIVER] = Receiver(
+        settings, allow_list, keys, backpressure=backpressure, admission=admission, quarantine=quarantine
+    )
     wrapper = app[REQUEST_WRAPPER] = RequestWrapper(refusal_log, trusted_proxies=settings.trusted_proxies)
     totals = MetricTotals(redis, "web")
     app[METRICS_PAGE] = MetricsPage(redis, totals, settings.metrics_token.get_secret_value())

@@ -7,13 +7,15 @@ much as the steps themselves.
 import asyncio
 
 from aiohttp import web
+from redis.exceptions import RedisError
 
 from spokes.core import clock
-from spokes.core.errors import RejectedRequest
+from spokes.core.errors import QueueUnavailable, RejectedRequest
 from spokes.core.refusals import Refusal
 from spokes.core.request_guard import check_sender
 from spokes.core.settings import Settings
 from spokes.core.signature import verify
+from spokes.core.telemetry.alerts import Alert
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
 from spokes.intake.backpressure import Backpressure
@@ -21,6 +23,7 @@ from spokes.intake.body_parser import parse_body
 from spokes.intake.classification import ClassifiedDelivery, Summary, classify, summary
 from spokes.intake.event_keys import EventKeys
 from spokes.intake.fast_path import FastPath
+from spokes.queue.quarantine import NO_PORTAL, NewContent, Quarantine
 
 
 class Receiver:
@@ -34,6 +37,7 @@ class Receiver:
         *,
         backpressure: Backpressure,
         admission: Admission,
+        quarantine: Quarantine,
     ) -> None:
         self._settings = settings
         self._checks_sender = bool(settings.trusted_proxies or settings.allowed_addresses)
@@ -45,6 +49,7 @@ class Receiver:
         self._fast_path = FastPath(allow_list, keys, settings.portal_ids)
         self._backpressure = backpressure
         self._admission = admission
+        self._quarantine = quarantine
 
     async def receive(self, request: web.BaseRequest) -> Summary:
         """Admit the events of a request; return how many had which result.
@@ -72,14 +77,35 @@ class Receiver:
             max_age_s=settings.signature_max_age_s,
             max_skew_s=settings.signature_max_skew_s,
         )
-        content_type = request.headers.get("Content-Type")
+        try:
+            deliveries = self._classify(body, request.headers.get("Content-Type"), now_ms)
+        except RejectedRequest as refused:
+            content = NewContent(NO_PORTAL, self._keys.for_content(body), refused.reason.value, body)
+            await self._keep("", content, alert=Alert.SIGNED_REQUEST_UNREADABLE)
+            raise
+        return summary([await self._admit(delivery) for delivery in deliveries])
+
+    async def _admit(self, delivery: ClassifiedDelivery) -> ClassifiedDelivery:
+        if delivery.malformed:
+            await self._keep(delivery.id, *delivery.malformed, alert=Alert.ELEMENTS_QUARANTINED)
+        return await self._admission.admit(delivery)
+
+    async def _keep(self, delivery_id: str, *contents: NewContent, alert: Alert) -> None:
+        """Keep what cannot run now; without a confirmation by Redis, HubSpot must send it again."""
+        try:
+            await self._quarantine.keep(contents, delivery_id=delivery_id, alert=alert)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise QueueUnavailable from error
+
+    def _classify(self, body: bytes, content_type: str | None, now_ms: int) -> list[ClassifiedDelivery]:
+        """Classify the body: in one pass if it is a common one, element by element otherwise.
+
+        Raises:
+            RejectedRequest: the body is not JSON, or cannot be split into elements.
+            QueueUnavailable: too much is queued.
+        """
         if content_type is not None and "json" not in content_type.partition(";")[0].lower():
             raise RejectedRequest(Refusal.CONTENT_TYPE)
-        deliveries = self._classify(body, now_ms)
-        return summary([await self._admission.admit(delivery) for delivery in deliveries])
-
-    def _classify(self, body: bytes, now_ms: int) -> list[ClassifiedDelivery]:
-        """Classify the body: in one pass if it is a common one, element by element otherwise."""
         if self._backpressure.accepts_all and (delivery := self._fast_path.classify(body, now_ms)):
             return [delivery]
         parsed = parse_body(body)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict
 
 from msgspec import Struct, to_builtins
 
@@ -13,8 +13,7 @@ from spokes.core.events import Event, RawEvent
 from spokes.intake.allow_list import AllowList
 from spokes.intake.body_parser import ParsedBody
 from spokes.intake.event_keys import EventKeys
-
-_NO_PORTAL: Final = 0  # of a body whose elements are all malformed
+from spokes.queue.quarantine import NO_PORTAL, NewContent
 
 Element: TypeAlias = RawEvent | Struct  # as parsed by `body_parser` or by `fast_path`; both serialise to the same JSON
 
@@ -42,6 +41,7 @@ class ClassifiedDelivery:
     ignored: dict[str, int] = field(default_factory=dict)  # type -> number of events
     records: tuple[AuditRecord, ...] = ()  # of quarantined elements and dropped duplicates
     duplicate_count: int = 0
+    malformed: tuple[NewContent, ...] = ()  # elements to keep in quarantine
 
     def without(self, indexes: list[int]) -> "ClassifiedDelivery":
         """Return this delivery less the events at `indexes`, which are recorded as duplicates instead."""
@@ -110,7 +110,7 @@ def classify(
     for event in body.events:
         portals.setdefault(event.portal_id, []).append(event)
     if body.malformed and not portals:
-        portals[_NO_PORTAL] = []
+        portals[NO_PORTAL] = []
     deliveries = []
     for portal_id, events in portals.items():
         is_served = not portal_ids or portal_id in portal_ids
@@ -119,7 +119,7 @@ def classify(
             if is_served
             else _unserved_portal(portal_id, events, now_ms)
         )
-    return _with_malformed(deliveries, body)
+    return _with_malformed(deliveries, body, keys, portal_ids)
 
 
 def _classify_portal(
@@ -158,24 +158,35 @@ def _unserved_portal(portal_id: int, events: list[Event], now_ms: int) -> Classi
     return replace(delivery, records=(_quarantine_record(delivery, "portal_not_served", {"events": len(events)}),))
 
 
-def _with_malformed(deliveries: list[ClassifiedDelivery], body: ParsedBody) -> list[ClassifiedDelivery]:
-    """Add the records of malformed elements to the first delivery: the listed ones singly, the rest as one."""
+def _with_malformed(
+    deliveries: list[ClassifiedDelivery], body: ParsedBody, keys: EventKeys, portal_ids: Collection[int]
+) -> list[ClassifiedDelivery]:
+    """Add the malformed elements to the first delivery, with a record for each listed one and one for the rest."""
     if not body.malformed:
         return deliveries
     first, *others = deliveries
-    records = [
-        _quarantine_record(first, element.reason, {"place": element.position}, element.event_id)
-        for element in body.malformed
-    ]
+    records, contents = [], []
+    for element in body.malformed:
+        key, detail = keys.for_content(element.content), {"place": element.position}
+        records.append(_quarantine_record(first, element.reason, detail, key=key, event_id=element.event_id))
+        portal_id = first.portal_id if element.portal_id is None else element.portal_id
+        is_served = portal_id > 0 and (not portal_ids or portal_id in portal_ids)
+        contents.append(NewContent(portal_id if is_served else NO_PORTAL, key, element.reason, element.content))
     unlisted = body.unlisted.total()
     if unlisted:
         records.append(_quarantine_record(first, "and_more", {"events": unlisted, "reasons": dict(body.unlisted)}))
     received_count = first.received_count + len(body.malformed) + unlisted
-    return [replace(first, received_count=received_count, records=(*first.records, *records)), *others]
+    first = replace(first, received_count=received_count, records=(*first.records, *records), malformed=tuple(contents))
+    return [first, *others]
 
 
 def _quarantine_record(
-    delivery: ClassifiedDelivery, reason: str, detail: Mapping[str, object], event_id: int | None = None
+    delivery: ClassifiedDelivery,
+    reason: str,
+    detail: Mapping[str, object],
+    *,
+    key: str = "",
+    event_id: int | None = None,
 ) -> AuditRecord:
     return AuditRecord(
         action=Action.EVENT,
@@ -183,6 +194,7 @@ def _quarantine_record(
         reason=reason,
         portal_id=delivery.portal_id,
         delivery_id=delivery.id,
+        event_key=key,
         event_id=event_id,
         detail=detail,
     )

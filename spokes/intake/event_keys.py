@@ -4,6 +4,7 @@ The key depends only on what an event says, never on how often it was delivered.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
@@ -14,6 +15,7 @@ from spokes.core.events import OBJECT_ONLY_KINDS, OBJECT_TYPES, REDACTED, Event
 # Portal, object type, kind, object id, `occurredAt`, and what else identifies an event of this kind.
 EventIdentity: TypeAlias = tuple[int, str, str, str, int, object]
 
+_ATTEMPT_NUMBER: Final = re.compile(rb'"attemptNumber"\s*:\s*"?\d*"?')
 REDACTED_VALUES: Final = ("", REDACTED)  # HubSpot's forms of a missing value, other than null and no field
 
 
@@ -32,6 +34,12 @@ class EventKeys:
         """Return the key of `event`."""
         (key,) = self.for_identities([_identity(event)])
         return key
+
+    def for_content(self, content: bytes) -> str:
+        """Return the key of an element or body that is no event; it does not depend on HubSpot's attempt either."""
+        digest = self._hash.copy()
+        digest.update(_ATTEMPT_NUMBER.sub(b"", content))
+        return digest.hexdigest()
 
     def for_identities(self, identities: Iterable[EventIdentity]) -> list[str]:
         """Return the key for each identity tuple, in order."""

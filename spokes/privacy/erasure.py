@@ -24,6 +24,7 @@ from spokes.privacy.persons import CONTACT, Person, Persons
 from spokes.privacy.redis_data import DataSubject
 from spokes.privacy.redis_purge import purge_subject
 from spokes.privacy.requests import ErasureRequest, Law, RequestState, add_request, load_requests, save_request
+from spokes.queue.quarantine import Quarantine
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM
@@ -52,7 +53,8 @@ class Erasures:
         self._settings = settings
         self._redis = redis
         self._engine = engine
-        self._persons = Persons(redis, engine, crm)
+        self._quarantine = Quarantine.from_settings(redis, settings)
+        self._persons = Persons(redis, engine, crm, self._quarantine)
         self._actor = actor
         self._address = address
         self._reason = reason
@@ -125,12 +127,12 @@ class Erasures:
         return {"correlation_id": writes[-1].correlation_id if writes else ""}
 
     async def _erase_in_redis(self, subject: DataSubject) -> Mapping[str, object]:
-        total = await purge_subject(self._redis, subject, actor=self._actor)
+        total = await purge_subject(self._redis, subject, self._quarantine, actor=self._actor)
         for wait_s in _BUSY_WAITS_S:
             if not total.busy:
                 break
             await asyncio.sleep(wait_s)
-            more = await purge_subject(self._redis, subject, actor=self._actor)
+            more = await purge_subject(self._redis, subject, self._quarantine, actor=self._actor)
             counts = {name: count + asdict(more)[name] for name, count in asdict(total).items() if name != "busy"}
             total = replace(total, **counts, busy=more.busy)
         return asdict(total)

@@ -12,6 +12,7 @@ from spokes.audit.sql.queries import Filters, find_records
 from spokes.core.errors import ObjectNotFound
 from spokes.crm.access import UnleasedContext, WriteRecord
 from spokes.privacy.redis_data import DataSubject, find_data, with_merged_ids
+from spokes.queue.quarantine import Quarantine
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM, Services
@@ -33,8 +34,9 @@ class Person:
 class Persons:
     """Finds contacts in HubSpot, in Redis and in the audit; the caller closes the three connections."""
 
-    def __init__(self, redis: Redis, engine: AsyncEngine, crm: "CRM") -> None:
+    def __init__(self, redis: Redis, engine: AsyncEngine, crm: "CRM", quarantine: Quarantine) -> None:
         self._redis = redis
+        self._quarantine = quarantine
         self._engine = engine
         self._crm = crm
 
@@ -65,7 +67,7 @@ class Persons:
             at_hubspot = (await self.services(person.portal_id).privacy.export(person.id)).as_dict()
         except ObjectNotFound:
             at_hubspot = None
-        data = await find_data(self._redis, person.subject)
+        data = await find_data(self._redis, person.subject, self._quarantine)
         entries = [entry for delivery in data.deliveries for entry in person.subject.matching_entries(delivery)]
         records = [to_json(row) async for row in self.audit_rows(person.subject)]
         return {
@@ -76,17 +78,19 @@ class Persons:
             "dead_letters": [{"reason": letter.reason, "event": letter.entry.raw} for letter in data.dead_letters],
             "ledgers": sorted(name.decode() for name in data.ledger_keys),
             "unreadable_jobs": len(data.unreadable_jobs),
+            "quarantined": len(data.quarantined),
             "audit_records": records,
         }
 
     async def remaining(self, subject: DataSubject) -> str:
         """Return where Redis or the audit still holds data on a contact, in words; empty if nowhere."""
-        data = await find_data(self._redis, subject)
+        data = await find_data(self._redis, subject, self._quarantine)
         data_by_place = {
             "queue": data.deliveries,
             "dead_letters": data.dead_letters,
             "ledgers": data.ledger_keys,
             "unreadable": data.unreadable_jobs,
+            "quarantined": data.quarantined,
             "audit": [row async for row in self.audit_rows(subject) if row["object_hash"]],
         }
         return ", ".join(place for place, items in data_by_place.items() if items)

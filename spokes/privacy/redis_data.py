@@ -12,6 +12,7 @@ from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
+from spokes.queue.quarantine import Quarantine, QuarantinedContent
 from spokes.queue.unreadable_jobs import find_mentioning
 
 _JOBS_PER_PAGE: Final = 200
@@ -48,13 +49,15 @@ class RedisData:
     dead_letters: tuple[DeadLetter, ...] = ()
     ledger_keys: tuple[bytes, ...] = field(default=(), repr=False)
     unreadable_jobs: tuple[bytes, ...] = field(default=(), repr=False)
+    quarantined: tuple[QuarantinedContent, ...] = field(default=(), repr=False)
 
     def __bool__(self) -> bool:
-        return bool(self.deliveries or self.dead_letters or self.ledger_keys or self.unreadable_jobs)
+        jobs = self.deliveries or self.unreadable_jobs
+        return bool(jobs or self.dead_letters or self.ledger_keys or self.quarantined)
 
 
-async def find_data(redis: Redis, subject: DataSubject) -> RedisData:
-    """Search queue, dead letters, key names and unreadable jobs.
+async def find_data(redis: Redis, subject: DataSubject, quarantine: Quarantine) -> RedisData:
+    """Search queue, dead letters, key names, unreadable jobs and quarantined contents.
 
     Raises:
         RedisError, OSError: Redis does not answer.
@@ -63,7 +66,9 @@ async def find_data(redis: Redis, subject: DataSubject) -> RedisData:
     all_letters = DeadLetters(redis).list(subject.portal_id)
     dead_letters = tuple([letter async for letter in all_letters if subject.matches(letter.entry.event)])
     ledger_keys = tuple([name async for name in _ledger_keys(redis, subject)])
-    return RedisData(deliveries, dead_letters, ledger_keys, tuple(await find_mentioning(redis, subject.ids)))
+    unreadable_jobs = tuple(await find_mentioning(redis, subject.ids))
+    quarantined = await quarantine.mentioning(subject.portal_id, subject.ids)
+    return RedisData(deliveries, dead_letters, ledger_keys, unreadable_jobs, quarantined)
 
 
 async def queued_deliveries(redis: Redis) -> AsyncIterator[Delivery]:

@@ -18,6 +18,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, SETTLED_TTL_S
 from spokes.privacy.redis_data import DataSubject, find_data, read_job, with_merged_ids
 from spokes.queue.dead_letters import DeadLetters
+from spokes.queue.quarantine import Quarantine
 
 _REASON: Final = "erased"
 
@@ -30,20 +31,23 @@ class PurgeCounts:
     dead_letters: int = 0
     ledgers: int = 0
     unreadable: int = 0
+    quarantined: int = 0
     busy: int = 0
 
 
-async def purge_object(redis: Redis, event: Event) -> None:
+async def purge_object(redis: Redis, quarantine: Quarantine, event: Event) -> None:
     """Delete the data on the event's object under all its ids, and schedule a second purge a little later."""
     portal_id, object_type = event.portal_id, event.object_type
     ids = await with_merged_ids(redis, portal_id, object_type, {event.object_id})
-    await purge_subject(redis, DataSubject(portal_id, object_type, ids))
+    await purge_subject(redis, DataSubject(portal_id, object_type, ids), quarantine)
     # Workers may be running other deliveries with events of the object: the second purge deletes what they leave.
     scores = {f"{portal_id}:{object_type}:{object_id}": now_ms() for object_id in ids}
     await redis.zadd(keys.ERASED_OBJECTS, scores)
 
 
-async def purge_subject(redis: Redis, subject: DataSubject, *, actor: str = "spokes") -> PurgeCounts:
+async def purge_subject(
+    redis: Redis, subject: DataSubject, quarantine: Quarantine, *, actor: str = "spokes"
+) -> PurgeCounts:
     """Delete the data on an object, and write an audit record of the erasure for each of its ids.
 
     Each delivery is rewritten in one transaction with the records of the events that it loses.
@@ -51,11 +55,15 @@ async def purge_subject(redis: Redis, subject: DataSubject, *, actor: str = "spo
     Raises:
         RedisError, OSError: Redis does not answer; what was deleted before that stays deleted.
     """
-    data = await find_data(redis, subject)
+    data = await find_data(redis, subject, quarantine)
     dropped = [await _drop_events(redis, delivery.id, subject, actor) for delivery in data.deliveries]
     events = sum(count for count in dropped if count is not None)
     letters = await DeadLetters(redis).discard(data.dead_letters, actor=actor, reason=_REASON)
-    counts = PurgeCounts(events, letters, len(data.ledger_keys), len(data.unreadable_jobs), dropped.count(None))
+    for content in data.quarantined:
+        await quarantine.close(content, Outcome.DISCARDED, actor=actor, reason=_REASON)
+    counts = PurgeCounts(
+        events, letters, len(data.ledger_keys), len(data.unreadable_jobs), len(data.quarantined), dropped.count(None)
+    )
     async with redis.pipeline(transaction=True) as pipeline:
         if data.ledger_keys:
             pipeline.delete(*data.ledger_keys)

@@ -22,12 +22,15 @@ from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import Alert
+from spokes.core.vault import Vault
 from spokes.crm.services import CRM
 from spokes.privacy.erasure import Erasures
 from spokes.privacy.redis_data import DataSubject
 from spokes.privacy.redis_purge import purge_object, purge_subject
 from spokes.privacy.requests import ErasureRequest, Law, RequestState, deadline, load_requests
 from spokes.queue.dead_letters import DeadLetter
+from spokes.queue.quarantine import NewContent, Quarantine
 from spokes.queue.unreadable_jobs import store_unreadable
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
@@ -51,6 +54,14 @@ async def erasures(settings: Settings, redis: Redis, engine: AsyncEngine) -> Asy
     crm = await CRM.open(settings, redis)
     yield Erasures(settings, redis, engine, crm, actor="ada the operator")
     await crm.close()
+
+
+def quarantine(redis: Redis) -> Quarantine:
+    return Quarantine(redis, Vault([KEY]), ttl_s=3600)
+
+
+async def quarantined_keys(redis: Redis) -> list[str]:
+    return [content.key for portal in (0, PORTAL) async for content in quarantine(redis).list(portal)]
 
 
 def change(object_id: str | int, name: str, value: str, number: int = 1) -> dict[str, object]:
@@ -88,6 +99,11 @@ async def store_person(redis: Redis, hubspot: Simulator, engine: AsyncEngine) ->
     await redis.hset(keys.once_effects(PORTAL, "contact", loser.id), "note", "77")
     await store_unreadable(redis, f"{PORTAL}-1-3", {"from": "a newer version", "objectId": int(loser.id)})
     await store_unreadable(redis, f"{PORTAL}-1-4", {"from": "a newer version", "objectId": OTHER})
+    contents = [
+        NewContent(portal, key, "merge_ids", b'{"objectId":{"id":"%s"}}' % str(object_id).encode())
+        for portal, key, object_id in ((PORTAL, "a1", loser.id), (0, "a2", merged.id), (PORTAL, "a3", OTHER))
+    ]
+    await quarantine(redis).keep(contents, delivery_id="", alert=Alert.ELEMENTS_QUARANTINED)
     async with redis.pipeline() as pipeline:
         for number, object_id in enumerate((loser.id, winner.id, merged.id, str(OTHER))):
             outcome = Outcome.PROCESSED
@@ -181,7 +197,7 @@ async def test_every_erased_event_has_an_outcome(
     await erase(erasures, EMAIL)
     async with read_connection(engine) as connection:
         reasons = await connection.scalars(text("SELECT reason FROM audit_records WHERE outcome = 'discarded'"))
-        assert list(reasons) == ["erased"] * 3
+        assert list(reasons) == ["erased"] * 5  # two of them were quarantined
 
 
 async def test_record_archived_after_erasure_loses_the_id(
@@ -246,8 +262,9 @@ async def test_privacy_deletion_erases_our_data(
     merged_id, loser_id = await store_person(redis, hubspot, engine)
     await redis.set(keys.surviving_id(PORTAL, "contact", loser_id), merged_id)
     raw = event(subscriptionType="contact.privacyDeletion", objectId=int(merged_id))
-    await purge_object(redis, Event(raw))
+    await purge_object(redis, quarantine(redis), Event(raw))
     assert "Adacanary" not in await dump_redis(redis)
+    assert await quarantined_keys(redis) == ["a3"]
     await Archiver(redis, engine, KEY).drain()
     dump = await dump_sql(engine)
     assert not any(object_id in dump for object_id in (merged_id, loser_id))
@@ -256,7 +273,7 @@ async def test_privacy_deletion_erases_our_data(
 async def test_queued_privacy_deletion_is_not_dropped(redis: Redis) -> None:
     raw = event(subscriptionType="contact.privacyDeletion")
     await queue_delivery(redis, f"{PORTAL}-1-3", raw)
-    await purge_object(redis, Event(raw))
+    await purge_object(redis, quarantine(redis), Event(raw))
     assert await redis.zcard(JOB_QUEUE) == 1
 
 
@@ -264,14 +281,14 @@ async def test_delivery_without_remaining_events_is_deleted(redis: Redis) -> Non
     delivery_id = f"{PORTAL}-1-5"
     await queue_delivery(redis, delivery_id, change(5, "email", EMAIL))
     await redis.set(keys.RETRY_KEY_PREFIX + delivery_id, 1)
-    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"5"})))
+    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"5"})), quarantine(redis))
     assert [key async for key in redis.scan_iter(f"*{delivery_id}*")] == []
 
 
 async def test_settled_event_gets_no_second_outcome(redis: Redis) -> None:
     await queue_delivery(redis, f"{PORTAL}-1-4", change(5, "email", EMAIL))
     await redis.sadd(keys.settled_events(PORTAL, f"{PORTAL}-1-4"), f"{1:020x}")
-    await purge_object(redis, Event(event(subscriptionType="contact.privacyDeletion", objectId=5)))
+    await purge_object(redis, quarantine(redis), Event(event(subscriptionType="contact.privacyDeletion", objectId=5)))
     actions = [audit_record.action for audit_record in await recorded(redis)]
     assert actions == [Action.PRIVACY_ERASED]
 
@@ -298,5 +315,5 @@ def test_request_survives_a_round_trip_through_sql() -> None:
 async def test_erased_event_is_marked_settled_for_a_worker_that_lost_its_lease(redis: Redis) -> None:
     delivery_id = f"{PORTAL}-1-1"
     await queue_delivery(redis, delivery_id, change(7, "email", EMAIL), change(OTHER, "email", "x@y.example"))
-    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"7"})))
+    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"7"})), quarantine(redis))
     assert await redis.smembers(keys.settled_events(PORTAL, delivery_id)) == {f"{1:020x}".encode()}

@@ -22,6 +22,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import report_error
 from spokes.privacy.redis_purge import purge_object
 from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.quarantine import Quarantine
 from spokes.routing import Route, Router
 from spokes.tools import Tools
 from workers.delivery import lanes
@@ -99,6 +100,7 @@ class Dispatcher:
         self._crm = crm
         self._pauses = pauses
         self._merge_map = merge_map
+        self._quarantine = Quarantine.from_settings(redis, settings)
         self._metrics = metrics
         self._rewrite_loops = RewriteLoopDetector(redis, derive_key(load_master_key(settings), "rounds"))
         self._rng = random.Random()
@@ -207,7 +209,7 @@ class Dispatcher:
             partial(services_for, self._crm, item, route, lane=lane, timeout=timeout, writes=writes),
             partial(OnceGuard, self._redis, event),
             current_value,
-            partial(purge_object, self._redis, event),
+            partial(purge_object, self._redis, self._quarantine, event),
             self._settings.default_region,
             attempt,
             call.oldest_value,

@@ -31,6 +31,7 @@ from spokes.privacy.redis_data import DataSubject, find_data
 from spokes.privacy.redis_purge import purge_subject
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
+from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import delete_before
 from workers.upkeep import anomaly_watch as watch
 
@@ -86,7 +87,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
 
     return [
         PeriodicJob("backlog", 10, lambda: watch.watch_backlog(settings, redis, episodes)),
-        PeriodicJob("forgotten", 60, lambda: purge_erased_again(redis)),
+        PeriodicJob("forgotten", 60, lambda: purge_erased_again(settings, redis)),
         PeriodicJob("tokens", 60, lambda: watch.watch_tokens(settings, redis, episodes)),
         PeriodicJob("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),
         PeriodicJob("erasures", 3600, resume_erasures),
@@ -144,14 +145,15 @@ def _key_names(job: PeriodicJob) -> tuple[str, str]:
     return keys.periodic_job(job.name), keys.periodic_job_lock(job.name)
 
 
-async def purge_erased_again(redis: Redis) -> None:
+async def purge_erased_again(settings: Settings, redis: Redis) -> None:
     """Purge recently erased objects again; forget each once no data is found."""
+    quarantine = Quarantine.from_settings(redis, settings)
     until_ms = clock.now_ms() - _ERASURE_SETTLE_MS
     for member in await redis.zrangebyscore(keys.ERASED_OBJECTS, 0, until_ms):
         portal_id, object_type, object_id = member.decode().split(":", 2)
         subject = DataSubject(int(portal_id), object_type, frozenset({object_id}))
-        if await find_data(redis, subject):
-            await purge_subject(redis, subject)
+        if await find_data(redis, subject, quarantine):
+            await purge_subject(redis, subject, quarantine)
         else:
             await redis.zrem(keys.ERASED_OBJECTS, member)
 
@@ -169,9 +171,11 @@ async def purge_expired(settings: Settings, redis: Redis, engine: AsyncEngine) -
     oldest_ms = now_ms - settings.dead_letter_days * _DAY_S * 1000
     indexed = [await DeadLetterIndex(redis, portal).remove_before(oldest_ms) for portal in await letters.portals()]
     unreadable = await delete_before(redis, oldest_ms)
+    quarantined = await Quarantine.from_settings(redis, settings).delete_before(oldest_ms)
     unarchived = await redis.xtrim(AUDIT_STREAM, minid=now_ms - settings.stream_days * _DAY_S * 1000, approximate=False)
     detail = {
-        "audit": records, "dead_letters": sum(indexed), "unreadable": unreadable, "stream": unarchived,
+        "audit": records, "dead_letters": sum(indexed), "unreadable": unreadable,
+        "quarantined": quarantined, "stream": unarchived,
         "partitions_made": created, "audit_days": settings.audit_days, "dead_letter_days": settings.dead_letter_days,
         "dedupe_hours": settings.dedupe_hours, "stream_days": settings.stream_days,
     }  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
+from spokes.console import quarantined
 from spokes.console.audit_store import open_audit_store
 from spokes.console.output import (
     JsonOption,
@@ -43,6 +44,9 @@ HandlerOption = Annotated[
 KeysArgument = Annotated[
     list[str] | None, typer.Argument(help="Event keys; default: all dead letters that the options select.")
 ]
+QuarantinedOption = Annotated[
+    bool, typer.Option("--quarantined", help="Select elements and bodies that were unreadable when they arrived.")
+]
 RequiredReasonOption = Annotated[str, typer.Option(help="Why you do this; recorded in the audit log.", prompt=True)]
 
 
@@ -52,12 +56,16 @@ def list_dead_letters(
     cause: CauseOption = None,
     handler: HandlerOption = None,
     limit: Annotated[int, typer.Option(help="Maximum number of dead letters.", min=1)] = 200,
+    is_quarantined: QuarantinedOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show dead letters, newest first: events that failed for good and wait for an operator.
 
     Example: spokes dead list --cause object_not_found
     """
+    if is_quarantined:
+        quarantined.print_list(portal, cause, limit=limit, as_json=as_json)
+        return
     selected = _select(portal, cause, handler, None)
     selected.sort(key=lambda letter: -letter.died_at)
     shown = [_letter_fields(letter) for letter in selected[:limit]]
@@ -103,6 +111,7 @@ def replay(
     portal: PortalOption = None,
     cause: CauseOption = None,
     handler: HandlerOption = None,
+    is_quarantined: QuarantinedOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -112,6 +121,9 @@ def replay(
 
     Example: spokes dead replay --cause not_permitted --reason "scope granted"
     """
+    if is_quarantined:
+        quarantined.replay(portal, cause, keys, reason, yes=yes, as_json=as_json)
+        return
     _apply("replay", DeadLetters.replay, _select(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
 
 
@@ -122,6 +134,7 @@ def discard(
     portal: PortalOption = None,
     cause: CauseOption = None,
     handler: HandlerOption = None,
+    is_quarantined: QuarantinedOption = False,
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -131,6 +144,9 @@ def discard(
 
     Example: spokes dead discard --cause object_not_found --reason "deleted in HubSpot"
     """
+    if is_quarantined:
+        quarantined.discard(portal, cause, keys, reason, yes=yes, as_json=as_json)
+        return
     _apply("discard", DeadLetters.discard, _select(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
 
 

@@ -32,6 +32,7 @@ ALERT_OUTBOX: Final = "spokes:alerts:outbox"
 ALERT_OUTBOX_LOCK: Final = "spokes:alerts:outbox:lock"
 PAUSED_PORTALS: Final = "spokes:paused"
 UNREADABLE_JOBS: Final = "spokes:unreadable"
+QUARANTINE_PORTALS: Final = "spokes:quarantined"
 PORTALS: Final = "spokes:portals"
 ERASED_OBJECTS: Final = "spokes:forgotten"
 BUDGET_PORTALS: Final = "spokes:budgets"
@@ -92,6 +93,16 @@ def dead_letters_by_cause(portal_id: int, reason: str, handler: str) -> str:
 def missing_object_letters(portal_id: int, object_type: str, object_id: str) -> str:
     """Return the key of the dead letters of an object that HubSpot did not find."""
     return f"spokes:{portal_id}:missing:{object_type}:{object_id}"
+
+
+def quarantined_content(portal_id: int, key: str) -> str:
+    """Return the key of a quarantined element or body."""
+    return f"spokes:{portal_id}:quarantined:{key}"
+
+
+def quarantine_index(portal_id: int) -> str:
+    """Return the key of the index of a portal's quarantined contents."""
+    return f"spokes:{portal_id}:quarantined"
 
 
 def crash_count(portal_id: int, event_key: str) -> str:
@@ -284,6 +295,12 @@ KEYS: Final = (
              "with its letters", "event keys of the dead letters of one cause, by the epoch ms at which they died"),
     RedisKey(f"spokes:{{portal_id}}:missing:{_OBJECT}", "set", "spokes.queue.dead_letters", "DEAD_LETTER_DAYS",
              "event keys of dead letters of an object that HubSpot did not find; a merge may replay them"),
+    RedisKey(QUARANTINE_PORTALS, "set", "spokes.queue.quarantine", "none",
+             "portals that have or had quarantined contents"),
+    RedisKey("spokes:{portal_id}:quarantined:{key}", "string", "spokes.queue.quarantine", "DEAD_LETTER_DAYS",
+             "an element or a body that is unreadable, sealed"),
+    RedisKey("spokes:{portal_id}:quarantined", "sorted set", "spokes.queue.quarantine", "with its contents",
+             "keys of quarantined contents, by the epoch ms at which they were stored"),
     RedisKey("spokes:{portal_id}:deaths:{event_key}", "string", "workers.queue.crash_loops", "1 day",
              "how many workers died while they ran this event alone"),
     RedisKey("spokes:{portal_id}:episode:{name}", "string",

@@ -29,6 +29,8 @@ class Alert(StrEnum):
     ACCESS_TOKEN_REFUSED = "access_token_refused"  # noqa: S105 - likewise
     UNREADABLE_DELIVERY = "unreadable_delivery"
     AUDIT_STREAM_UNREADABLE = "audit_stream_unreadable"
+    ELEMENTS_QUARANTINED = "elements_quarantined"
+    SIGNED_REQUEST_UNREADABLE = "signed_request_unreadable"
     REWRITE_LOOP = "rewrite_loop"
     CRASH_LOOP = "crash_loop"
     LOOP_BLOCKED = "loop_blocked"
@@ -94,6 +96,14 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.AUDIT_STREAM_UNREADABLE: (
         "An entry of the audit stream is not an audit record; the audit record of this alert names the entry.",
         "Find out what else writes to this Redis.",
+    ),
+    Alert.ELEMENTS_QUARANTINED: (
+        "HubSpot sent elements that are no events. They are kept for DEAD_LETTER_DAYS, and the other events run.",
+        "`spokes dead list --quarantined` shows why; after a fix, `spokes dead replay --quarantined` runs them.",
+    ),
+    Alert.SIGNED_REQUEST_UNREADABLE: (
+        "HubSpot signed a request that cannot be split into events. It was refused, so HubSpot sends it again.",
+        "`spokes dead list --quarantined` shows the body that was kept; look for a proxy that changes requests.",
     ),
     Alert.REWRITE_LOOP: (
         "Two handlers, or a handler and an automation in HubSpot, overwrite each other's values; our handler stopped.",

@@ -39,14 +39,14 @@ async def test_retention_audits_what_it_purged(redis: Redis, store: AsyncEngine,
     }
 
 
-async def test_erased_object_is_purged_again_until_nothing_is_left(redis: Redis) -> None:
+async def test_erased_object_is_purged_again_until_nothing_is_left(redis: Redis, settings: Settings) -> None:
     ledger = keys.newest_timestamps(1, "contact", "5")
     now = clock.now_ms()
     await redis.zadd(keys.ERASED_OBJECTS, {"1:contact:5": now - 10 * 60_000, "1:contact:6": now})
     await redis.hset(ledger, "phone", "1")
-    await purge_erased_again(redis)
+    await purge_erased_again(settings, redis)
     left = await redis.exists(ledger)
-    await purge_erased_again(redis)
+    await purge_erased_again(settings, redis)
     assert (left, await redis.zrange(keys.ERASED_OBJECTS, 0, -1)) == (0, [b"1:contact:6"])
 
 

@@ -1,0 +1,135 @@
+"""`dead ... --quarantined`: elements and bodies that were unreadable when they arrived. No value is printed."""
+
+import asyncio
+import getpass
+from collections.abc import Sequence
+
+import typer
+
+from spokes.audit.records import Outcome
+from spokes.console.output import confirm, format_utc, print_json, print_message, print_table
+from spokes.core.masking import derive_key
+from spokes.core.master_key import load_master_key
+from spokes.core.redis.connections import redis_client
+from spokes.core.settings import Settings
+from spokes.intake.admission import Admission
+from spokes.intake.allow_list import AllowList
+from spokes.intake.event_keys import EventKeys
+from spokes.intake.quarantine_replay import QuarantineReplay, ReplayCounts
+from spokes.queue.quarantine import Quarantine, QuarantinedContent
+from spokes.routing import load_router
+
+
+def print_list(portal: int | None, cause: str | None, *, limit: int, as_json: bool) -> None:
+    """Print the quarantined contents, newest first: why, when and how large, and the type of each field."""
+
+    async def load() -> list[dict[str, object]]:
+        settings = Settings.from_env()
+        async with redis_client(settings) as redis:
+            quarantine = Quarantine.from_settings(redis, settings)
+            contents = await _select(quarantine, portal, cause, None)
+            return [_content_fields(quarantine, content) for content in contents[:limit]]
+
+    shown = asyncio.run(load())
+    if as_json:
+        print_json(*shown)
+    elif not shown:
+        print_message("Nothing is quarantined.")
+    else:
+        columns = ("Kept (UTC)", "Reason", "Portal", "Bytes", "Fields", "Key")
+        print_table(columns, (_row(fields) for fields in shown))
+
+
+def replay(
+    portal: int | None, cause: str | None, keys: Sequence[str] | None, reason: str, *, yes: bool, as_json: bool
+) -> None:
+    """Admit the selected contents again; what is still unreadable stays in quarantine."""
+    contents = _confirmed("Replay", portal, cause, keys, yes=yes)
+
+    async def run() -> ReplayCounts:
+        settings = Settings.from_env()
+        async with redis_client(settings) as redis:
+            admission = Admission(redis, dedupe_ttl_s=settings.dedupe_hours * 3600, timeout_s=settings.redis_timeout_s)
+            replay = QuarantineReplay(
+                Quarantine.from_settings(redis, settings),
+                admission,
+                allow_list=AllowList(load_router(settings.handlers).registrations, settings.allowed_events),
+                keys=EventKeys(derive_key(load_master_key(settings), "event keys")),
+                portal_ids=settings.portal_ids,
+            )
+            try:
+                return await replay.replay(contents, actor=getpass.getuser(), reason=reason)
+            finally:
+                await admission.close()
+
+    counts = asyncio.run(run())
+    if as_json:
+        print_json({"done": "replay", "count": counts.admitted, "unreadable": counts.unreadable})
+    else:
+        print(f"{counts.admitted} quarantined contents: replay done.")
+    if counts.unreadable:
+        print_message(f"{counts.unreadable} are still unreadable and stay in quarantine.")
+
+
+def discard(
+    portal: int | None, cause: str | None, keys: Sequence[str] | None, reason: str, *, yes: bool, as_json: bool
+) -> None:
+    """Delete the selected contents for good."""
+    contents = _confirmed("Discard", portal, cause, keys, yes=yes)
+
+    async def run() -> int:
+        settings = Settings.from_env()
+        async with redis_client(settings) as redis:
+            quarantine, actor = Quarantine.from_settings(redis, settings), getpass.getuser()
+            closed = [
+                await quarantine.close(content, Outcome.DISCARDED, actor=actor, reason=reason) for content in contents
+            ]
+        return sum(closed)
+
+    count = asyncio.run(run())
+    if as_json:
+        print_json({"done": "discard", "count": count})
+    else:
+        print(f"{count} quarantined contents: discard done.")
+
+
+def _confirmed(
+    verb: str, portal: int | None, cause: str | None, keys: Sequence[str] | None, *, yes: bool
+) -> list[QuarantinedContent]:
+    """Return the selected contents once the operator has confirmed; exit with code 1 if there are none."""
+
+    async def load() -> list[QuarantinedContent]:
+        settings = Settings.from_env()
+        async with redis_client(settings) as redis:
+            return await _select(Quarantine.from_settings(redis, settings), portal, cause, keys)
+
+    contents = asyncio.run(load())
+    if not contents:
+        print_message("Nothing quarantined matches. `spokes dead list --quarantined` shows the keys.")
+        raise typer.Exit(1)
+    confirm(f"{verb} {len(contents)} quarantined contents?", yes=yes)
+    return contents
+
+
+async def _select(
+    quarantine: Quarantine, portal: int | None, cause: str | None, keys: Sequence[str] | None
+) -> list[QuarantinedContent]:
+    portals = await quarantine.portals() if portal is None else [portal]
+    contents = [content for each in portals async for content in quarantine.list(each, keys or ())]
+    selected = [content for content in contents if cause in {None, content.reason}]
+    return sorted(selected, key=lambda content: -content.at)
+
+
+def _content_fields(quarantine: Quarantine, content: QuarantinedContent) -> dict[str, object]:
+    """Return what may be shown of a content: names, types and sizes, never values."""
+    return {
+        "key": content.key, "at": content.at, "reason": content.reason, "portal_id": content.portal_id,
+        "delivery_id": content.delivery_id, "bytes": content.size, "fields": quarantine.field_types(content),
+    }  # fmt: skip
+
+
+def _row(fields: dict[str, object]) -> tuple[object, ...]:
+    types, at = fields["fields"], fields["at"]
+    names = ", ".join(f"{name}: {type_}" for name, type_ in types.items()) if isinstance(types, dict) else ""
+    kept = format_utc(at) if isinstance(at, int) else ""
+    return kept, fields["reason"], fields["portal_id"] or "none", fields["bytes"], names, fields["key"]
