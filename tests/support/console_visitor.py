@@ -24,6 +24,7 @@ from spokes.core.settings import Settings
 from tests.support.deployment import KEY as AUDIT_KEY
 
 KEY = "a-key-of-at-least-thirty-two-characters"
+HOSTILE_HTML = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
 @asynccontextmanager

@@ -1,0 +1,35 @@
+"""The page *Settings*, over real HTTP; HubSpot and the receiver are unreachable."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp.test_utils import TestClient
+from redis.asyncio import Redis
+
+from spokes.console.accounts.policy import Role
+from tests.support.console_visitor import KEY, Visitor, running_console, visible_text
+from tests.support.deployment import KEY as AUDIT_KEY
+from tests.support.deployment import SECRET, TOKEN
+
+UNREACHABLE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+async def client(environ: dict[str, str], redis: Redis, migrated_store: None) -> AsyncIterator[TestClient]:
+    """The console, which reaches neither HubSpot nor the receiver."""
+    async with running_console(environ, PUBLIC_URL=UNREACHABLE, HUBSPOT_API_URL=UNREACHABLE) as client:
+        yield client
+
+
+async def test_findings_handlers_and_masked_settings_are_shown(client: TestClient) -> None:
+    status, page = await (await Visitor.signed_in(client, Role.OPERATOR)).get("/console/settings")
+    text = visible_text(page)
+    assert status == 200
+    assert "loses events" in text
+    assert "contact.creation" in text
+    assert "HUBSPOT_CLIENT_SECRET" in text
+    assert [secret for secret in (SECRET, TOKEN, KEY, AUDIT_KEY) if secret in page] == []
+
+
+async def test_viewer_is_refused(client: TestClient) -> None:
+    assert (await (await Visitor.signed_in(client, Role.VIEWER)).get("/console/settings"))[0] == 403
