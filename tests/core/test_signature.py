@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from spokes.core.errors import RejectedRequest
 from spokes.core.refusals import Refusal
-from spokes.core.signature import verify
+from spokes.core.signature import sign_request, verify
 from tests.support.deployment import ROOT
 
 VECTORS = json.loads((ROOT / "tests" / "hubspot-vectors.json").read_text())["vectors"]
@@ -227,3 +227,13 @@ def test_verifier_agrees_with_a_reference(path: str, body: bytes, method: str, s
     signed = v3(body, uri=decoded_by_the_table(uri), method=method, at=str(at), secret=secret)
     headers = {"X-HubSpot-Signature-v3": signed, "X-HubSpot-Request-Timestamp": str(at)}
     assert verify(method=method, uri=uri, body=body, headers=headers, secrets=[secret], now_ms=NOW_MS) == "v3"
+
+
+def test_signed_request_has_the_headers_of_a_json_post() -> None:
+    url, body, now_ms = "https://hooks.example.com/in", b"[]", 1_795_442_400_000
+    digest = hmac.digest(b"secret", f"POST{url}[]{now_ms}".encode(), hashlib.sha256)
+    assert sign_request("secret", url, body, now_ms) == {
+        "Content-Type": "application/json",
+        "X-HubSpot-Signature-v3": base64.b64encode(digest).decode(),
+        "X-HubSpot-Request-Timestamp": str(now_ms),
+    }

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from spokes.audit.records import TERMINAL, Outcome
 from spokes.core.errors import (
+    DAILY_POLICY,
     Conflict,
     CRMError,
     CRMUnavailable,
@@ -22,7 +24,14 @@ from spokes.core.errors import (
     RateLimited,
     RetryLater,
 )
-from workers.delivery.resolution import PAUSED_RETRY_S, Resolution, leaf_errors, next_delay_s, resolution_for_error
+from workers.delivery.resolution import (
+    PAUSED_RETRY_S,
+    Resolution,
+    leaf_errors,
+    next_delay_s,
+    parked_for,
+    resolution_for_error,
+)
 
 SCHEDULE = (2.0, 10.0, 60.0)
 TRANSIENT = [
@@ -187,3 +196,29 @@ def test_reason_of_a_bug_is_its_class_without_the_message() -> None:
 def test_resolution_is_either_final_or_delayed(error: BaseException, attempt: int) -> None:
     resolution = resolve(error, attempt)
     assert (resolution.outcome in TERMINAL) is (resolution.delay_s is None)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "delay_s", "correlation_id"),
+    [
+        (NotAuthorized(correlation_id="c-1"), "not_authorized", PAUSED_RETRY_S, "c-1"),
+        (RateLimited(policy=DAILY_POLICY), "rate_limited", PAUSED_RETRY_S, ""),
+        (LeaseLost(), "lease_lost", 1.0, ""),
+        (RedisConnectionError(), "redis_away", 1.0, ""),
+    ],
+)
+def test_event_that_cannot_run_now_is_parked_without_an_attempt(
+    error: BaseException, reason: str, delay_s: float, correlation_id: str
+) -> None:
+    parked = Resolution(Outcome.PARKED, reason, delay_s, counts_as_attempt=False, correlation_id=correlation_id)
+    assert resolve(error, 99) == parked
+
+
+def test_retry_keeps_reason_delay_and_correlation_id() -> None:
+    delay_s = random.Random(1).uniform(0, SCHEDULE[1])
+    retried = Resolution(Outcome.RETRIED, "crm_unavailable", delay_s, correlation_id="c-1")
+    assert resolve(CRMUnavailable(correlation_id="c-1"), 2) == retried
+
+
+def test_parked_event_has_a_reason_and_a_delay() -> None:
+    assert parked_for("worker_ends", 3.0) == Resolution(Outcome.PARKED, "worker_ends", 3.0, counts_as_attempt=False)
