@@ -30,6 +30,7 @@ from workers.delivery.resolution import (
     leaf_errors,
     next_delay_s,
     parked_for,
+    requested_delay_s,
     resolution_for_error,
 )
 
@@ -222,3 +223,30 @@ def test_retry_keeps_reason_delay_and_correlation_id() -> None:
 
 def test_parked_event_has_a_reason_and_a_delay() -> None:
     assert parked_for("worker_ends", 3.0) == Resolution(Outcome.PARKED, "worker_ends", 3.0, counts_as_attempt=False)
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        ([ValueError(), LeaseLost()], "lease_lost"),
+        ([RateLimited(policy=DAILY_POLICY), ValueError()], "handler_error:ValueError"),
+        ([CRMUnavailable(), RateLimited(policy=DAILY_POLICY)], "rate_limited"),
+        ([CRMUnavailable(), RedisConnectionError()], "crm_unavailable"),
+        ([CRMUnavailable(), RetryLater(0.5)], "retry_later"),
+    ],
+)
+def test_one_error_of_a_group_decides(errors: list[Exception], reason: str) -> None:
+    assert resolve(ExceptionGroup("", errors)).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(ValueError(), "handler_error:ValueError"), (TimeoutError(), "handler_timeout")]
+)
+def test_error_that_is_not_hubspots_has_no_correlation_id(error: Exception, reason: str) -> None:
+    resolution = resolve(error)
+    assert (resolution.reason, resolution.correlation_id) == (reason, "")
+
+
+@pytest.mark.parametrize(("after_s", "requested_s"), [(0.5, 0.5), (-5.0, 0.0), (float("nan"), None)])
+def test_requested_delay_is_not_negative(after_s: float, requested_s: float | None) -> None:
+    assert requested_delay_s(RetryLater(after_s)) == requested_s
