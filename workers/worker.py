@@ -122,12 +122,17 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
     def run_job(claimed: ClaimedJob) -> Coroutine[Any, Any, DeliveryEnd]:
         return run_delivery(claimed, worker.ctx["parts"])
 
+    def settle_failed(claimed: ClaimedJob, error: Exception) -> Coroutine[Any, Any, DeliveryEnd | None]:
+        parts: WorkerParts = worker.ctx["parts"]
+        return parts.settle_failed(claimed, error)
+
     worker = ArqBatchWorker(
         holder=holder,
         lease_ms=LEASE_MS,
         outage=outage,
         free_capacity=free_capacity,
         run_job=run_job,
+        settle_failed=settle_failed,
         functions=[_process_delivery],
         queue_name=JOB_QUEUE,
         health_check_key=WORKER_HEALTH,

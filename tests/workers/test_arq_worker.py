@@ -48,6 +48,10 @@ class Jobs:
         self.go_on = asyncio.Event()
         self.go_on.set()
 
+    async def settle_failed(self, claimed: ClaimedJob, _: Exception) -> DeliveryEnd | None:
+        """Remove a failed job from the queue at its third try."""
+        return DeliveryEnd.UNREADABLE if claimed.attempt >= 3 else None
+
     async def run(self, claimed: ClaimedJob) -> DeliveryEnd:
         """Run a job."""
         self.names.append(claimed.argument.get("name", ""))
@@ -71,6 +75,7 @@ def batch_worker(url: str, jobs: Jobs, **options: Any) -> ArqBatchWorker:
             "outage": RedisOutage(),
             "free_capacity": lambda: 1_000,
             "run_job": jobs.run,
+            "settle_failed": jobs.settle_failed,
             "functions": [no_job],
             "redis_pool": ArqRedis.from_url(url),
             "queue_name": JOB_QUEUE,
@@ -230,6 +235,14 @@ async def test_job_interrupted_by_a_redis_outage_runs_again_without_an_error(
     await until(jobs, 2)
     assert (jobs.attempts, worker.jobs_complete + len(worker.tasks)) == ([1, 1], 1)
     assert "delivery_failed" not in caplog.text
+
+
+async def test_job_that_fails_runs_again_and_each_try_counts(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
+    jobs.errors = [ValueError()] * 9
+    await queue(redis, "7-1-a")
+    worker.burst = True
+    await worker.async_run()
+    assert (jobs.attempts, await redis.zcard(JOB_QUEUE)) == ([1, 2, 3], 0)
 
 
 async def test_job_that_another_worker_holds_is_not_released(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:

@@ -1,47 +1,14 @@
 """Handlers that fail in every way: each event is resolved alone, the worker goes on. In a whole worker."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
 
-from spokes.core import clock
-from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
-from spokes.core.events import Event
-from spokes.core.redis.keys import ALERT_OUTBOX, JOB_KEY_PREFIX, JOB_QUEUE
-from spokes.core.settings import Settings
-from spokes.simulator.app import Simulator
+from spokes.core.redis.keys import ALERT_OUTBOX
 from tests.support.events import recorded
-from tests.workers.harness import KEYS, PORTAL, change
-from workers.worker import build_worker
-
-RunAll = Callable[..., Awaitable[list[tuple[str, str]]]]
-
-
-@pytest.fixture
-def run_all(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> RunAll:
-    """Return a function that runs events in a worker until the queue is empty, and returns their outcomes."""
-
-    async def run(*raws: dict[str, object], **variables: str) -> list[tuple[str, str]]:
-        more = {
-            "RETRY_SCHEDULE_S": "0.05,0.05", "DATABASE_URL": "postgres://127.0.0.1:1/none",
-            "HANDLERS": "tests.support.bad_handlers", "HANDLER_TIMEOUT_S": "0.6", "HUBSPOT_API_URL": hubspot.url,
-        }  # fmt: skip
-        entries = tuple(Entry(KEYS(Event(raw)), 0, raw) for raw in raws)
-        delivery = Delivery(new_delivery_id(PORTAL), PORTAL, clock.now_ms(), entries)
-        await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, delivery.received_at))
-        await redis.zadd(JOB_QUEUE, {delivery.id: delivery.received_at})
-        worker = build_worker(Settings.from_env({**environ, **more, **variables}), burst=True)
-        worker._handle_signals = False
-        try:
-            async with asyncio.timeout(20):
-                await worker.async_run()
-        finally:
-            await worker.close()
-        return [(record.outcome.value, record.reason) for record in await recorded(redis) if record.outcome]
-
-    return run
+from tests.workers.conftest import RunAll
+from tests.workers.harness import change
 
 
 def failing(value: str) -> tuple[dict[str, object], ...]:

@@ -52,7 +52,9 @@ class DeliveryRun:
         writes: "Sequence[WriteRecord]" = (),
         applied: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """Settle an event, or postpone it together with those that wait for the same reason."""
+        """Settle an event, or postpone it together with those that wait for the same reason; the first call counts."""
+        if item.is_resolved:
+            return
         resolved = steps.ResolvedEvent(item, resolution, handler, writes, applied)
         at_ms = clock.now_ms()
         self._count(resolved, at_ms)
@@ -71,6 +73,7 @@ class DeliveryRun:
                 self._settlement.add_step(step)
         else:
             self._postponed.setdefault(resolution.reason, steps.Postponement()).add(resolved)
+        item.is_resolved = True
         self._remaining -= 1
         if not self._remaining:
             self._close()
@@ -92,8 +95,17 @@ class DeliveryRun:
             self._postpone(postponement, tries=tries)
         self._close()
 
+    def fail(self, error: Exception) -> None:
+        """End the run with an error, because one of its events cannot be resolved; the delivery stays queued."""
+        if not self._closed.done():
+            self._closed.set_exception(error)
+
     async def finished(self) -> bool:
-        """Wait until the delivery is closed; return False if another worker holds it and it stays queued."""
+        """Wait until the delivery is closed; return False if another worker holds it and it stays queued.
+
+        Raises:
+            Exception: what `fail` was called with, or a step was refused.
+        """
         try:
             return await self._closed
         finally:
@@ -105,8 +117,12 @@ class DeliveryRun:
         self._metrics.event_resolved(resolved.handler, resolved.resolution, at_ms - resolved.item.event.occurred_at)
 
     def _close(self) -> None:
-        for postponement in self._postponed.values():
-            self._postpone(postponement)
+        try:
+            for postponement in self._postponed.values():
+                self._postpone(postponement)
+        except Exception as error:  # noqa: BLE001 - the caller resolves other deliveries' events too
+            self.fail(error)
+            return
         self._postponed.clear()
         self._settlement.close_delivery(self.delivery, self._closed)
 

@@ -19,6 +19,7 @@ from spokes.core.events import Event
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import report_error
 from spokes.privacy.redis_purge import purge_object
 from spokes.queue.portal_pauses import PortalPauses
@@ -27,6 +28,7 @@ from spokes.routing import Route, Router
 from spokes.tools import Tools
 from workers.delivery import lanes
 from workers.delivery import settlement_steps as steps
+from workers.delivery.background_alerts import BackgroundAlerts
 from workers.delivery.current_value import EventCurrentValue
 from workers.delivery.delivery_run import postpone
 from workers.delivery.handler_services import services_for
@@ -38,6 +40,7 @@ from workers.delivery.resolution import (
     COALESCED,
     CRASH_LOOP,
     ECHO,
+    INTERNAL_ERROR,
     LEASE_LOST,
     MERGED,
     MERGED_AWAY,
@@ -50,6 +53,7 @@ from workers.delivery.resolution import (
     deciding_error,
     parked_for,
     resolution_for_error,
+    resolution_for_internal_error,
 )
 from workers.delivery.rewrite_loops import RewriteLoopDetector
 from workers.delivery.settlement import RunMetrics
@@ -58,6 +62,7 @@ if TYPE_CHECKING:
     from spokes.crm.services import CRM, WriteRecord
 
 _PORTAL_PAUSED: Final = parked_for("portal_paused", PAUSED_RETRY_S)
+log = structlog.get_logger()
 _LOGGED_DELIVERY_ID: Final = ContextVar("logged_delivery_id", default="")  # in the log context of this task
 
 
@@ -93,6 +98,7 @@ class Dispatcher:
         merge_map: MergeMap,
         metrics: RunMetrics,
         timeouts: HandlerTimeouts,
+        alerts: BackgroundAlerts,
     ) -> None:
         self._settings = settings
         self._redis = redis
@@ -105,6 +111,7 @@ class Dispatcher:
         self._rewrite_loops = RewriteLoopDetector(redis, derive_key(load_master_key(settings), "rounds"))
         self._rng = random.Random()
         self._timeouts = timeouts
+        self._alerts = alerts
 
     def plan(self, items: list[WorkItem], lane: Lane) -> list[HandlerCall]:
         """Return the handler calls for the items of a lane."""
@@ -174,8 +181,7 @@ class Dispatcher:
             await absorb_cancellations(self._timeouts)  # of a timer that an earlier handler left
             return parked_for("interrupted", 0.0)
         except Exception as error:  # noqa: BLE001 - an error of ours, not the handler's; mostly a Redis outage
-            attempt = call.item.entry.attempt + 1
-            return resolution_for_error(attempt, error, schedule_s=self._settings.retry_schedule_s, rng=self._rng)
+            return resolve_internal_error(call.item, error, self._alerts)
 
     async def _resolve_without_handler(self, call: HandlerCall, lane: Lane, route: Route | None) -> Resolution | None:
         """Return the resolution of an event whose handler is not called, or None."""
@@ -262,6 +268,18 @@ def resolve_call(call: HandlerCall, result: CallResult) -> None:
     call.item.delivery_run.resolve(call.item, result.resolution, result.handler, result.writes, result.applied)
     if blocked is not None:
         postpone(call.coalesced, blocked)
+
+
+def resolve_internal_error(item: WorkItem, error: BaseException, alerts: BackgroundAlerts) -> Resolution:
+    """Log an error of our own while an event was processed, and return the event's resolution."""
+    resolution = resolution_for_internal_error(item.entry.attempt + 1, error)
+    if resolution.reason == INTERNAL_ERROR:
+        log.error(INTERNAL_ERROR, event_key=item.entry.key, exc_info=error)
+        report_error(error, event_key=item.entry.key)
+    if resolution.is_final:
+        portal_id = item.delivery_run.delivery.portal_id
+        alerts.report(Alert.INTERNAL_ERROR, portal_id=portal_id, error=type(error).__name__)
+    return resolution
 
 
 def _known_resolution(item: WorkItem, lane: Lane) -> Resolution | None:

@@ -42,6 +42,9 @@ class OwningRun(Protocol):
     def skip_settled(self, count: int) -> None:
         """Leave out events that an earlier run settled."""
 
+    def fail(self, error: Exception) -> None:
+        """End the run with an error, because one of its events cannot be resolved."""
+
 
 @dataclass(slots=True, eq=False)
 class WorkItem:
@@ -53,6 +56,7 @@ class WorkItem:
         merged_from: the object id as received, if the record was merged into another one since.
         awaits_lane: whether the item has not entered its lane yet.
         read_withheld_value: whether the handler has read the value that HubSpot withheld from the event.
+        is_resolved: whether its run has accounted for it.
     """
 
     delivery_run: OwningRun
@@ -63,6 +67,7 @@ class WorkItem:
     merged_from: str = ""
     awaits_lane: bool = True
     read_withheld_value: bool = False
+    is_resolved: bool = False
 
 
 @dataclass(slots=True, eq=False)

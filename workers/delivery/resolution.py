@@ -33,6 +33,8 @@ PAUSED_RETRY_S: Final = (
     5.0  # then the queue checks whether the portal is still paused; see spokes/queue/portal_pauses.py
 )
 _OUTAGE_RETRY_S: Final = 1.0  # after a handler failed because Redis was unreachable
+_INTERNAL_RETRY_S: Final = (0.5, 2.0)  # after errors of our own: a bug fails again, an accident does not
+INTERNAL_ERROR: Final = "internal_error"
 _MAX_REQUESTED_DELAY_S: Final = 30 * 86_400.0  # a longer wait is a mistake of the handler or of a header
 
 
@@ -154,6 +156,15 @@ def resolution_for_error(
         details = _error_details(error)
         return Resolution(Outcome.DEAD, reason, correlation_id=correlation_id, error_details=details)
     return Resolution(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id)
+
+
+def resolution_for_internal_error(attempt: int, error: BaseException) -> Resolution:
+    """Return the resolution of an event for which code of ours raised `error`, not the handler."""
+    if is_redis_outage(error):
+        return Resolution(Outcome.PARKED, "redis_away", _OUTAGE_RETRY_S, counts_as_attempt=False)
+    if attempt <= len(_INTERNAL_RETRY_S):
+        return Resolution(Outcome.RETRIED, INTERNAL_ERROR, _INTERNAL_RETRY_S[attempt - 1])
+    return Resolution(Outcome.DEAD, INTERNAL_ERROR)
 
 
 def _error_details(error: BaseException) -> tuple[str, ...]:

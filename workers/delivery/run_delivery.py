@@ -5,37 +5,37 @@ An event is settled in the transaction that records its outcome. Unsettled event
 
 import asyncio
 import time
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
+import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.delivery import Delivery
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.sentry import record_span
-from spokes.core.telemetry.setup import log_alert, log_canonical_line
+from spokes.core.telemetry.setup import log_canonical_line, report_error
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.unreadable_jobs import store_unreadable
 from spokes.routing import Router
+from workers.delivery.background_alerts import BackgroundAlerts
 from workers.delivery.delivery_run import DeliveryRun, postpone
-from workers.delivery.dispatch import CallResult, Dispatcher, resolve_call
-from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts
+from workers.delivery.dispatch import CallResult, Dispatcher, resolve_call, resolve_internal_error
+from workers.delivery.failed_deliveries import MAX_TRIES, set_unreadable_aside, settle_failed_delivery
+from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
 from workers.delivery.lane_manager import LaneManager
 from workers.delivery.lane_pool import LanePool
-from workers.delivery.lanes import Lane
+from workers.delivery.lanes import HandlerCall, Lane, WorkItem
 from workers.delivery.merge_map import MergeMap
 from workers.delivery.ready_lanes import ReadyLanes
 from workers.delivery.resolution import HANDLER_STUCK, Resolution, parked_for
 from workers.delivery.settlement import Settlement
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
-from workers.queue.crash_loops import SUSPECT_FROM_TRY, CrashLoopGuard
+from workers.queue.crash_loops import SUSPECT_FROM_TRY, CrashLoopGuard, settled_keys
 from workers.queue.leases import Lease
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 PREFETCH_FACTOR: Final = 4  # claimed events per running one: while Redis claims or settles some, others run
 _BUSY_WAITS_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # between attempts to acquire lanes that other workers hold
+log = structlog.get_logger()
 _OBJECT_BUSY: Final = parked_for("object_busy", 2.0)
 
 
@@ -50,10 +51,16 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
     """Run one delivery. Events that cannot be settled now move into later deliveries."""
     try:
         delivery = Delivery.from_job(claimed.argument)
-        run = DeliveryRun(delivery, parts.settlement, parts.settings)
     except UnreadableDelivery:
         await store_unreadable(parts.redis, claimed.id, claimed.argument)
         return DeliveryEnd.UNREADABLE
+    try:
+        run = DeliveryRun(delivery, parts.settlement, parts.settings)
+    except UnreadableDelivery:
+        readable = await set_unreadable_aside(parts.redis, delivery)
+        if not readable.entries:
+            return DeliveryEnd.UNREADABLE
+        run = DeliveryRun(readable, parts.settlement, parts.settings)
     if claimed.attempt < SUSPECT_FROM_TRY or not run.items:
         is_closed = await _run_events(run, claimed, parts)
     elif len(run.items) == 1:
@@ -61,7 +68,7 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
             run.crash_loop = is_crash_loop
             is_closed = await _run_events(run, claimed, parts)
     else:  # one of these events may kill its worker: each runs again in a delivery of its own
-        run.split(await parts.crash_loops.settled_keys(delivery), claimed.attempt)
+        run.split(await settled_keys(parts.redis, delivery), claimed.attempt)
         is_closed = await run.finished()
     return DeliveryEnd.CLOSED if is_closed else DeliveryEnd.HELD_ELSEWHERE
 
@@ -106,22 +113,49 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
     try:
         while lane.items:
             items, lane.items = lane.items, []
+            lane.calls.extend(_plan(items, lane, parts))
             blocked: Resolution | None = None
-            lane.calls.extend(parts.dispatcher.plan(items, lane))
             while lane.calls:
                 call = lane.call = lane.calls.popleft()
-                if blocked is not None:
-                    postpone((*call.coalesced, call.item), blocked)
-                    continue
-                result = await parts.dispatcher.dispatch(call, lane, parts.lanes.redis_time_ms)
-                if result.applied:
-                    lane.advance(result.applied)
-                resolve_call(call, result)
-                blocked = result.blocks_later_calls
+                try:
+                    if blocked is not None:
+                        postpone((*call.coalesced, call.item), blocked)
+                        continue
+                    result = await parts.dispatcher.dispatch(call, lane, parts.lanes.redis_time_ms)
+                    if result.applied:
+                        lane.advance(result.applied)
+                    resolve_call(call, result)
+                    blocked = result.blocks_later_calls
+                except asyncio.CancelledError as error:
+                    if parts.timeouts.is_closing:
+                        raise
+                    await absorb_cancellations(parts.timeouts)  # of a timer that an earlier handler left
+                    fail_call(call, error, parts.alerts)
+                except Exception as error:  # noqa: BLE001 - a bug of ours must not keep other events from running
+                    fail_call(call, error, parts.alerts)
     finally:
         if parts.lanes.held.get(lane.key) is lane:  # otherwise it was handed over
             del parts.lanes.held[lane.key]
             parts.settlement.release_lane(lane)  # after the steps above: see lanes_being_released
+
+
+def _plan(items: list[WorkItem], lane: Lane, parts: "WorkerParts") -> list[HandlerCall]:
+    """Return the handler calls for the items of a lane; after an error of ours, one call for each item."""
+    try:
+        return parts.dispatcher.plan(items, lane)
+    except Exception as error:
+        log.exception("lane_not_planned", items=len(items))
+        report_error(error)
+        return [HandlerCall(item) for item in items]
+
+
+def fail_call(call: HandlerCall, error: BaseException, alerts: BackgroundAlerts) -> None:
+    """Resolve the events of a call after an error of our own; a run that cannot resolve its event fails as a whole."""
+    for item in (*call.coalesced, call.item):
+        try:
+            item.delivery_run.resolve(item, resolve_internal_error(item, error, alerts))
+        except Exception as failure:  # noqa: BLE001 - it reaches whoever runs the delivery
+            item.delivery_run.fail(failure)
 
 
 @dataclass(slots=True)
@@ -137,8 +171,8 @@ class WorkerParts:
     lane_pool: LanePool
     crash_loops: CrashLoopGuard
     timeouts: HandlerTimeouts
+    alerts: BackgroundAlerts
     claimed_events: int = 0  # of deliveries that run now
-    alerting: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     def start(
@@ -149,6 +183,7 @@ class WorkerParts:
         ready = ReadyLanes()
         merge_map = MergeMap(redis)
         settlement = Settlement(redis, holder, outage)
+        alerts = BackgroundAlerts(redis)
         timeouts = HandlerTimeouts(settings.handler_timeout_s, lambda timeout: parts.give_up(timeout))  # noqa: PLW0108 - `parts` is assigned below
         parts = cls(
             settings=settings,
@@ -164,11 +199,13 @@ class WorkerParts:
                 merge_map=merge_map,
                 metrics=settlement.metrics,
                 timeouts=timeouts,
+                alerts=alerts,
             ),
             lanes=LaneManager(redis, holder, outage, ready),
             lane_pool=LanePool(ready, max_tasks=settings.max_objects),
             crash_loops=CrashLoopGuard(redis),
             timeouts=timeouts,
+            alerts=alerts,
         )
         parts.lane_pool.start(partial(work_lane, parts=parts))
         return parts
@@ -195,27 +232,28 @@ class WorkerParts:
         lane, call = timeout.lane, timeout.lane.call
         successor = self.lanes.held[lane.key] = lane.hand_over()
         if call is not None:
-            resolve_call(call, CallResult(HANDLER_STUCK, timeout.handler, timeout.writes))
+            try:
+                resolve_call(call, CallResult(HANDLER_STUCK, timeout.handler, timeout.writes))
+            except Exception as error:  # noqa: BLE001 - as in work_lane
+                fail_call(call, error, self.alerts)
         self.lane_pool.give_up(timeout.task)
         self.lanes.put_ready(successor)
-        self._alert(Alert.HANDLER_STUCK, handler=timeout.handler)
+        self.alerts.report(Alert.HANDLER_STUCK, handler=timeout.handler)
 
-    def _alert(self, alert: Alert, **fields: Any) -> None:
-        """Report an alert without waiting for Redis."""
-        log_alert(alert, **fields)
-        task = asyncio.get_running_loop().create_task(self._queue_alert(alert, fields))
-        self.alerting.add(task)
-        task.add_done_callback(self.alerting.discard)
-
-    async def _queue_alert(self, alert: Alert, fields: dict[str, Any]) -> None:
-        with suppress(RedisError, OSError):  # the log and Sentry have the report
-            await AlertEpisodes(self.redis).enqueue_message(alert, **fields)
+    async def settle_failed(self, claimed: ClaimedJob, error: Exception) -> DeliveryEnd | None:
+        """End a job that has failed `MAX_TRIES` times by an error of ours; None if it has not."""
+        if claimed.attempt < MAX_TRIES:
+            return None
+        days = self.settings.dead_letter_days
+        return await settle_failed_delivery(
+            claimed, error, redis=self.redis, settlement=self.settlement, dead_letter_days=days
+        )
 
     async def close(self) -> None:
         """Stop running lanes and settle what is resolved; unsettled events run again elsewhere."""
         self.timeouts.is_closing = True
         await self.lane_pool.close()
-        await asyncio.gather(*self.alerting)
+        await self.alerts.close()
         await self.settlement.close()
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from spokes.audit.records import Action, AuditRecord, Outcome, event_fields
 from spokes.audit.stream import encode, encode_fields
-from spokes.core.delivery import Delivery, job_payload
+from spokes.core.delivery import Delivery, Entry, job_payload
 from spokes.core.errors import ObjectNotFound
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, RedisCommand
 from spokes.queue import dead_letters
 from workers.delivery.lanes import WorkItem, ordering_key
-from workers.delivery.resolution import MERGED_AWAY, Resolution
+from workers.delivery.resolution import INTERNAL_ERROR, MERGED_AWAY, Resolution
 from workers.delivery.settlement import SettlementStep
 
 if TYPE_CHECKING:
@@ -92,6 +92,22 @@ def final_steps(
     if event.kind == "merge":
         records += _merge_records(delivery, resolved)
     return SettlementStep(delivery, (entry.key,), records, commands, requires_key), *alternatives
+
+
+def internal_error_step(delivery: Delivery, entry: Entry, now_ms: int, *, dead_letter_ttl_s: int) -> SettlementStep:
+    """Return the step that settles an event as dead whose run fails in our own code; it reads nothing of the event."""
+    letter = dead_letters.DeadLetter(delivery.portal_id, delivery.id, entry, INTERNAL_ERROR, "", now_ms)
+    record = AuditRecord(
+        action=Action.EVENT,
+        portal_id=delivery.portal_id,
+        outcome=Outcome.DEAD,
+        reason=INTERNAL_ERROR,
+        delivery_id=delivery.id,
+        event_key=entry.key,
+        attempt=entry.attempt,
+    )
+    commands = dead_letters.store_commands(letter, ttl_s=dead_letter_ttl_s)
+    return SettlementStep(delivery, (entry.key,), [encode(record)], commands)
 
 
 def applied_timestamps(

@@ -27,6 +27,7 @@ from workers.queue.leases import Lease
 _CLAIM: Final = read_script(__file__, "claim.lua")
 _RELEASE: Final = read_script(__file__, "release.lua")
 _PAUSED_DELAY_MS: Final = 5_000  # for jobs of a paused portal; after a resume they continue within this time
+_FAILED_DELAY_MS: Final = 1_000  # until a job that failed by an error of ours runs again
 _PUBSUB_TIMEOUT_S: Final = 10.0
 _REFUSED_WAKEUPS_S: Final = 600.0  # polling replaces them
 _POSTPONE_S: Final = 0.5  # until another worker may claim a delivery that a Redis outage interrupted
@@ -46,6 +47,7 @@ class ArqBatchWorker(Worker):
         outage: RedisOutage,
         free_capacity: Callable[[], int],
         run_job: Callable[[ClaimedJob], Coroutine[Any, Any, DeliveryEnd]],
+        settle_failed: Callable[[ClaimedJob, Exception], Coroutine[Any, Any, DeliveryEnd | None]],
         **options: Any,
     ) -> None:
         """Take arq's own options, and ours.
@@ -56,6 +58,7 @@ class ArqBatchWorker(Worker):
             outage: shared by everything in this process.
             free_capacity: how many more events may be claimed.
             run_job: runs a claimed job, in place of arq's own call of `functions`.
+            settle_failed: ends a job that failed by an error of ours, or returns None to have it run again.
             options: arq's.
         """
         super().__init__(**options)
@@ -64,6 +67,7 @@ class ArqBatchWorker(Worker):
         self._outage = outage
         self._free_capacity = free_capacity
         self._run_claimed = run_job
+        self._settle_failed = settle_failed
         self._claim = self.pool.register_script(_CLAIM)
         self._release = self.pool.register_script(_RELEASE)
         self._wake = asyncio.Event()
@@ -137,21 +141,14 @@ class ArqBatchWorker(Worker):
         return self.poll_delay_s if next_ms < 0 else next_ms / 1000
 
     async def _run_job(self, job_id: str, payload: bytes | None, attempt: int) -> None:
+        argument: Any = None
         try:
-            job = self.job_deserializer(payload or b"")  # type: ignore[misc]  # arq makes it optional; ours reads anything
-            match await self._run_claimed(ClaimedJob(job_id, job["a"][0], attempt)):
-                case DeliveryEnd.CLOSED:
-                    self.jobs_complete += 1
-                case DeliveryEnd.UNREADABLE:
-                    await self._complete_job(job_id)
-                    self.jobs_complete += 1
-                case DeliveryEnd.HELD_ELSEWHERE:
-                    await self._release_job(job_id)
-                    self.jobs_retried += 1
+            argument = self.job_deserializer(payload or b"")["a"][0]  # type: ignore[misc]  # arq makes it optional; ours reads anything
+            await self._end_job(job_id, await self._run_claimed(ClaimedJob(job_id, argument, attempt)))
         except asyncio.CancelledError:
             await asyncio.shield(self._release_job(job_id))
             self.jobs_retried += 1
-        except Exception as error:  # a bug of ours must not end the worker; the lease lapses and the job runs again
+        except Exception as error:
             self.jobs_failed += 1
             if is_redis_outage(error):
                 await asyncio.sleep(_POSTPONE_S * random.uniform(0.5, 1.5))
@@ -159,9 +156,32 @@ class ArqBatchWorker(Worker):
             else:
                 log.exception("delivery_failed", job_id=job_id, job_try=attempt)
                 report_error(error, job_id=job_id)
+                await self._retry_or_settle(ClaimedJob(job_id, argument, attempt), error)
         finally:
             del self.tasks[job_id]
             self._wake.set()
+
+    async def _end_job(self, job_id: str, end: DeliveryEnd) -> None:
+        match end:
+            case DeliveryEnd.CLOSED:
+                self.jobs_complete += 1
+            case DeliveryEnd.UNREADABLE:
+                await self._complete_job(job_id)
+                self.jobs_complete += 1
+            case DeliveryEnd.HELD_ELSEWHERE:
+                await self._release_job(job_id)
+                self.jobs_retried += 1
+
+    async def _retry_or_settle(self, claimed: ClaimedJob, error: Exception) -> None:
+        """Have a job that failed by an error of ours run again soon, or settle its events if it failed too often."""
+        try:
+            if end := await self._settle_failed(claimed, error):
+                await self._end_job(claimed.id, end)
+            else:
+                await self._release_job(claimed.id, due_at=clock.now_ms() + _FAILED_DELAY_MS)
+        except Exception as failure:  # its lease lapses, and it runs again
+            log.exception("failed_delivery_not_settled", job_id=claimed.id)
+            report_error(failure, job_id=claimed.id)
 
     async def _complete_job(self, job_id: str) -> None:
         async with self.pool.pipeline(transaction=True) as pipeline:
@@ -169,11 +189,12 @@ class ArqBatchWorker(Worker):
             pipeline.delete(*(prefix + job_id for prefix in (IN_PROGRESS_KEY_PREFIX, RETRY_KEY_PREFIX, JOB_KEY_PREFIX)))
             await pipeline.execute()
 
-    async def _release_job(self, job_id: str) -> None:
-        """Let another worker claim the job at once, if it is still ours; this try does not count."""
+    async def _release_job(self, job_id: str, *, due_at: int | None = None) -> None:
+        """Let another worker claim the job, if it is still ours; this try counts only if the job is `due_at` later."""
         with suppress(RedisError, OSError):  # its lease lapses anyway
-            names = [IN_PROGRESS_KEY_PREFIX + job_id, RETRY_KEY_PREFIX + job_id]
-            await self._release(keys=names, args=[self._holder, WAKE_CHANNEL])
+            names = [IN_PROGRESS_KEY_PREFIX + job_id, RETRY_KEY_PREFIX + job_id, self.queue_name]
+            due = "" if due_at is None else str(due_at)
+            await self._release(keys=names, args=[self._holder, WAKE_CHANNEL, job_id, due])
 
     async def _wait_for_redis(self) -> None:
         while True:

@@ -46,7 +46,8 @@ class CrashLoopGuard:
             finally:
                 await self._redis.delete(key)
 
-    async def settled_keys(self, delivery: Delivery) -> set[str]:
-        """Return the keys of the delivery's events that are settled."""
-        settled = await self._redis.smembers(keys.settled_events(delivery.portal_id, delivery.id))  # type: ignore[misc]  # redis-py types one class for sync and async
-        return {key.decode() for key in settled}
+
+async def settled_keys(redis: Redis, delivery: Delivery) -> set[str]:
+    """Return the keys of the delivery's events that are settled."""
+    settled = await redis.smembers(keys.settled_events(delivery.portal_id, delivery.id))  # type: ignore[misc]  # redis-py types one class for sync and async
+    return {key.decode() for key in settled}

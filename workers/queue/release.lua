@@ -1,12 +1,17 @@
--- Release a job that we hold, so that another worker can claim it at once. The try does not count.
+-- Release a job that we hold, so that another worker can claim it. Either the try does not count and the job is due at
+-- once, or the try counts and the job is due after a delay.
 --
--- KEYS  1 spokes:in-progress:ID   2 spokes:retry:ID
--- ARGV  1 our name   2 wake channel
+-- KEYS  1 spokes:in-progress:ID   2 spokes:retry:ID   3 job queue
+-- ARGV  1 our name   2 wake channel   3 job id   4 epoch ms at which it is due, or nothing
 
 if redis.call('GET', KEYS[1]) == ARGV[1] then -- else another worker holds it
   redis.call('DEL', KEYS[1])
   if redis.call('EXISTS', KEYS[2]) == 1 then -- else another worker closed it after our lease had lapsed
-    redis.call('DECR', KEYS[2])
+    if ARGV[4] ~= '' then
+      redis.call('ZADD', KEYS[3], 'XX', ARGV[4], ARGV[3])
+    else
+      redis.call('DECR', KEYS[2])
+    end
     redis.call('PUBLISH', ARGV[2], '')
   end
 end

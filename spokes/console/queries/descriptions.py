@@ -28,6 +28,8 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "no_handler": "no handler is registered for it any more",
     "crash_loop": "its delivery crashed its worker repeatedly",
     "handler_timeout": "the handler took too long",
+    "internal_error": "an error of Spokes itself stopped it",
+    "interrupted": "a timer that another handler left interrupted it",
     "handler_stuck": "the handler took too long and did not end when it was cancelled",
     "portal_not_served": "the portal is not in PORTAL_IDS",
     "erased": "the data subject was erased",

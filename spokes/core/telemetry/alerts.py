@@ -36,6 +36,7 @@ class Alert(StrEnum):
     LOOP_BLOCKED = "loop_blocked"
     BACKGROUND_TASK_FAILED = "background_task_failed"
     HANDLER_STUCK = "handler_stuck"
+    INTERNAL_ERROR = "internal_error"
 
 
 ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
@@ -123,6 +124,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
             "Report the place as a bug of Spokes. WRONGTYPE: something else wrote a key of Spokes; find out what uses "
             "this Redis."
         ),
+    ),
+    Alert.INTERNAL_ERROR: (
+        "Events failed several times by an error of Spokes, not of a handler. They are now dead letters.",
+        "Report the place that `delivery_failed` or `internal_error` in the log names, then run `spokes dead replay`.",
     ),
     Alert.HANDLER_STUCK: (
         "A handler ran beyond HANDLER_TIMEOUT_S and did not end when it was cancelled. Its event is now a dead letter.",
