@@ -21,19 +21,19 @@ if TYPE_CHECKING:
         TransientCRMError,
     )
     from spokes.core.events import Event
+    from spokes.crm.canonical_forms import canonical_domain, canonical_email, canonical_phone, e164
     from spokes.crm.objects import New
     from spokes.crm.records import Record
     from spokes.crm.results import ItemResult, ItemResults
     from spokes.crm.search import Condition, where
-    from spokes.crm.validation import canonical_domain, canonical_email, e164
     from spokes.routing import Route, Router, Uses, uses
     from spokes.tools import CurrentValue, Once, Tools
 
 __all__ = [
     "AmbiguousReference", "CRMError", "Condition", "Conflict", "CurrentValue", "Event", "InvalidRequest", "ItemResult",
     "ItemResults", "New", "NotPermitted", "ObjectMerged", "ObjectNotFound", "Once", "Record", "RetryLater", "Route",
-    "Router", "SpokesError", "Tools", "TransientCRMError", "Uses", "canonical_domain", "canonical_email", "e164",
-    "uses", "where",
+    "Router", "SpokesError", "Tools", "TransientCRMError", "Uses", "canonical_domain", "canonical_email",
+    "canonical_phone", "e164", "uses", "where",
 ]  # fmt: skip
 
 _MODULES = {
@@ -46,7 +46,7 @@ _MODULES = {
     "spokes.crm.records": ("Record",),
     "spokes.crm.results": ("ItemResult", "ItemResults"),
     "spokes.crm.search": ("Condition", "where"),
-    "spokes.crm.validation": ("canonical_domain", "canonical_email", "e164"),
+    "spokes.crm.canonical_forms": ("canonical_domain", "canonical_email", "canonical_phone", "e164"),
     "spokes.routing": ("Route", "Router", "Uses", "uses"),
     "spokes.tools": ("CurrentValue", "Once", "Tools"),
 }  # fmt: skip

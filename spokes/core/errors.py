@@ -28,6 +28,7 @@ SpokesError
         └── Conflict            409
 """
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
@@ -38,6 +39,7 @@ if not TYPE_CHECKING:  # type checkers know the new name only
     __getattr__ = deprecated_names(__name__, {"UnclearReference": "AmbiguousReference"})
 
 DAILY_POLICY: Final = "DAILY"  # HubSpot's policyName
+_PROPERTY_PATH: Final = re.compile(r"[a-z0-9_-]{1,60}\.[A-Za-z0-9_]{1,100}")
 
 
 class SpokesError(Exception):
@@ -232,9 +234,25 @@ class PermanentCRMError(CRMError):
 
 
 class InvalidRequest(PermanentCRMError):
-    """400 and every 4xx without its own class; also a request that we refuse to send."""
+    """400 and every 4xx without its own class; also a request that we refuse to send.
+
+    `service` and `property_name` name the property, such as `contacts` and `phone`, whose value we refuse to send.
+    """
 
     reason = "invalid_request"
+
+    def __init__(self, *, service: str = "", property_name: str = "", **details: Unpack[_ResponseDetails]) -> None:
+        self.service = service
+        self.property_name = property_name
+        super().__init__(**details)
+        if self.property_path:
+            self.args = (f"{self} {self.property_path}",)
+
+    @property
+    def property_path(self) -> str:
+        """The property as `contacts.phone`; empty if none is known, or its name is not one that HubSpot has."""
+        path = f"{self.service}.{self.property_name}"
+        return path if self.property_name and _PROPERTY_PATH.fullmatch(path) else ""
 
 
 class NotPermitted(PermanentCRMError):

@@ -14,12 +14,13 @@ from spokes.crm.associations import associations_for_create
 from spokes.crm.batching.association_reads import next_cursor
 from spokes.crm.batching.updates import PropertyUpdate
 from spokes.crm.object_types import plural, singular
+from spokes.crm.property_values import Value, is_midnight_elsewhere
 from spokes.crm.records import Record, parse_record
 from spokes.crm.results import ItemResult, ItemResults, WriteReceipt, gather_results
 from spokes.crm.search import Condition, Search, where
 from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.response_json import elements, text_id
-from spokes.crm.validation import Value, validate_properties
+from spokes.crm.validation import validate_properties
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse
@@ -174,14 +175,14 @@ class Objects:
         return (await self._access.perform(write, _Merger(self._access), primary_id, request)).object_id
 
     async def _create(self, properties: Properties, to: Mapping[str, Iterable[str]] | None) -> str:
-        texts = self._validated(properties)
+        texts = await self._validated(properties)
         creation = {"properties": texts, "associations": associations_for_create(self.type, to or {})}
         queue = self._queues.creations(self._access.portal_id, self.service)
         write = Write(f"{self.service}.create", self.type, "", texts)
         return (await self._access.perform(write, queue, uuid4().hex, creation)).object_id
 
     async def _update(self, object_id: str, properties: Properties) -> None:
-        texts = self._validated(properties)
+        texts = await self._validated(properties)
         if not texts:
             return
         read = self._access.last_read(self.type, object_id)
@@ -191,8 +192,8 @@ class Objects:
         await self._access.perform(write, queue, target_id, PropertyUpdate(texts, follow_merge=read is None))
 
     async def _upsert(self, property_name: str, value: str, properties: Properties) -> str:
-        texts = self._validated(properties)
-        unique_value = self._validated({property_name: value})[property_name]
+        texts = await self._validated(properties)
+        unique_value = (await self._validated({property_name: value}))[property_name]
         queue = self._queues.upserts(self._access.portal_id, self.service, property_name)
         write = Write(f"{self.service}.upsert", self.type, "", texts)
         return (await self._access.perform(write, queue, unique_value, texts)).object_id
@@ -212,7 +213,10 @@ class Objects:
     def _check_declared(self, name: str) -> None:
         self._access.check_declared(f"{self.service}.{name}")
 
-    def _validated(self, properties: Properties) -> dict[str, str]:
+    async def _validated(self, properties: Properties) -> dict[str, str]:
+        if any(map(is_midnight_elsewhere, properties.values())):
+            portal_id, context = self._access.portal_id, self._access.context
+            properties = await self._queues.schemas.with_own_days(portal_id, self.type, properties, context)
         return validate_properties(self.type, properties, self._queues.rules)
 
 

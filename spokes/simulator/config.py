@@ -48,8 +48,9 @@ class PortalConfig:
     """One HubSpot account with one private app installed in it.
 
     Types are keyed by any name HubSpot accepts. `scopes` None grants all. `known_properties` lists a type's properties;
-    writes of any other are refused. With `follows_previous_ids`, calls on one object resolve the previous ids of a
-    merged record, as HubSpot's do; otherwise they return 404. `search_lag_s` is the time until search finds a new
+    writes of any other are refused. `property_types` are the listed properties with HubSpot's type of each, such as
+    `date`. With `follows_previous_ids`, calls on one object resolve the previous ids of a merged record, as HubSpot's
+    do; otherwise they return 404. `search_lag_s` is the time until search finds a new
     record.
     """
 
@@ -66,6 +67,7 @@ class PortalConfig:
     custom_types: Mapping[str, str] = field(default_factory=dict)
     known_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
     unique_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    property_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     sensitive_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
     subscriptions: tuple[Subscription, ...] = ()
 

@@ -110,7 +110,7 @@ async def test_invalid_value_costs_no_call_and_affects_no_other_item(world: CRMW
 
     results = await world.services(*ALL).contacts.create_many(items)
 
-    assert [str(item.error or "") for item in results] == ["invalid_request EMAIL_INVALID", ""]
+    assert [str(item.error or "") for item in results] == ["invalid_request EMAIL_INVALID contacts.email", ""]
     assert world.calls == ["POST contacts"]
 
 

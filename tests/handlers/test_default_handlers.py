@@ -75,6 +75,30 @@ async def test_new_contact_is_put_into_canonical_form(run: Run, hubspot: Simulat
 
 
 @pytest.mark.parametrize(
+    ("phone", "email"),
+    [
+        ("+1 202-555-0143 ext. 227", "info@xn--kse-qla.de"),
+        ("+1 202-555-0143;ext=9", "info@käse.de"),
+        ("+1 202-555-0143, 42#", "ada@example.org"),
+        ("1-800-FLOWERS", "ada@example.org"),
+    ],
+)
+async def test_value_that_the_canonical_form_would_shorten_is_not_written(
+    run: Run, hubspot: Simulator, phone: str, email: str
+) -> None:
+    contact = create_record(hubspot, "contacts", {"phone": phone, "email": email})
+    await run(event(objectId=contact))
+    assert hubspot.requests.find(method="PATCH") == []
+
+
+async def test_extension_set_by_a_person_is_restored_over_our_write(run: Run, crm: CRM, hubspot: Simulator) -> None:
+    contact = create_record(hubspot, "contacts", {"phone": "+12025550143"})
+    await crm.own_writes.record_write(PORTAL, "contact", str(contact), {"phone": "+12025550143"})
+    await run(change(contact, "contact", "phone", "+1 202-555-0143 x 9"))
+    assert properties(hubspot, "contacts", contact)["phone"] == "+1 202-555-0143 x 9"
+
+
+@pytest.mark.parametrize(
     ("knew_until_ms", "phone"),  # relative to the event's time; None if nothing was read
     [(None, "+14155552671"), (-1, "+14155552671"), (0, "+14155550000")],
 )

@@ -172,8 +172,8 @@ def _error_details(error: BaseException) -> tuple[str, ...]:
     match error:
         case NotPermitted():
             return error.scopes
-        case InvalidRequest(category=str(category)) if category:
-            return (category,)
+        case InvalidRequest():
+            return tuple(filter(None, (error.category, error.property_path)))
         case _:
             return ()
 

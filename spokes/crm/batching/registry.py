@@ -7,6 +7,7 @@ from spokes.crm.batching.archives import ArchiveQueue
 from spokes.crm.batching.association_reads import AssociationQueue
 from spokes.crm.batching.batch_queue import LINGER_S, BatchQueue
 from spokes.crm.batching.creations import CreateQueue
+from spokes.crm.batching.property_schemas import PropertySchemas
 from spokes.crm.batching.reads import ReadQueue
 from spokes.crm.batching.updates import UpdateQueue, UpsertQueue
 from spokes.crm.object_types import plural
@@ -27,6 +28,7 @@ class BatchQueues:
         self.client = client
         self.paths = paths
         self.rules = rules or ValidationRules()
+        self.schemas = PropertySchemas(client, paths)
         self._linger_s = linger_s
         self._queues: dict[tuple[object, ...], BatchQueue[Any, Any]] = {}
 

@@ -6,6 +6,7 @@ from spokes.simulator.api import account as account_api
 from spokes.simulator.api import associations as associations_api
 from spokes.simulator.api import batches as batch_api
 from spokes.simulator.api import objects as objects_api
+from spokes.simulator.api import properties as properties_api
 from spokes.simulator.api import search as search_api
 from spokes.simulator.api.call import Endpoint
 from spokes.simulator.rate_limits import Meter
@@ -28,6 +29,10 @@ def _object_associations(rest: str) -> tuple[str, ...]:
 
 def _associations(rest: str) -> tuple[str, ...]:
     return _paths("/crm/v4/associations", "/crm/associations/{date}", "/{type}/{to_type}" + rest)
+
+
+def _properties() -> tuple[str, ...]:
+    return _paths("/crm/v3/properties", "/crm/properties/{date}", "/{type}")
 
 
 def _account(rest: str) -> tuple[str, ...]:
@@ -98,6 +103,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
             ("labels/archive", associations_api.archive_labels_batch),
         )
     ),
+    Endpoint("GET", _properties(), properties_api.list_properties, type_parts=_TYPE),
     Endpoint("GET", _account("/details"), account_api.account_details),
     Endpoint("GET", _account("/api-usage/daily/private-apps"), account_api.daily_usage),
     Endpoint("POST", _TOKEN_INFO, account_api.token_info, meter=Meter.UNMETERED, anonymous=True),

@@ -1,0 +1,115 @@
+"""Canonical forms of phone numbers, e-mail addresses and domains: one pure, idempotent function for each.
+
+A function returns the text unchanged where the canonical form would lose part of it, such as an extension, and None
+where the text is nothing of the kind. Handlers and the check before a write (`spokes.crm.validation`) share them.
+"""
+
+import re
+from itertools import accumulate
+from typing import Final
+from urllib.parse import urlsplit
+
+import idna
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+
+# A number in one piece: digits and separators. Every other character may carry meaning: an extension, a pause, a word.
+_PLAIN_PHONE: Final = re.compile(
+    "(?:tel:)?[\\s\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069]*[+\uff0b]?"
+    "[\\d\\s()\\[\\]\uff08\uff09./\u2010-\u2015\u2212\uff0d\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069-]+",
+    re.IGNORECASE,
+)
+# A slash after which few digits follow separates two numbers, or a number and its extension: 030 123456 / 15.
+_SLASH_AND_SHORT_NUMBER: Final = re.compile(r"/\D*(?:\d\D*){0,3}$")
+_MAX_PHONE_CHARS: Final = 100
+_E164: Final = re.compile(r"\+\d{2,15}", re.ASCII)
+
+_DOMAIN: Final = re.compile(
+    r"(?=.{4,253}$)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+(?:[a-z]{2,63}|xn--[a-z0-9-]{1,59})"
+)
+_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_PUBLIC_SUFFIX: Final = re.compile(r"(?:ac|co|com|edu|gob|gouv|gov|gv|mil|ne|net|or|org)\.[a-z]{2}")
+
+
+def canonical_phone(text: str, region: str) -> str | None:
+    """Return a phone number as `+4930123456`; the text itself if that would lose part of it; None if it is not valid.
+
+    An extension in any spelling, pauses, letters and words next to the number are parts that E.164 has no place for.
+
+    Args:
+        region: country of numbers without a +, as ISO 3166 letters: `DE`.
+    """
+    number = _parse_phone(text, region)
+    if number is None:
+        return text if _begins_with_phone(text, region) else None
+    loses_part = (
+        number.extension
+        or number.preferred_domestic_carrier_code
+        or not _PLAIN_PHONE.fullmatch(text)
+        or _SLASH_AND_SHORT_NUMBER.search(text)
+    )
+    return text if loses_part else phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def e164(text: str, region: str) -> str | None:
+    """Return a phone number as `+4930123456`; None if it is not valid, or E.164 would lose part of it."""
+    number = canonical_phone(text, region)
+    return number if number and _E164.fullmatch(number) else None
+
+
+def canonical_email(text: str) -> str | None:
+    """Return an e-mail address as HubSpot stores it, trimmed and in lower case; None if not valid. No DNS lookup.
+
+    The domain stays as it is written, in letters or in punycode. An address whose lower case is another one stays.
+    """
+    trimmed = text.strip()
+    if email_domains(trimmed) is None:
+        return None
+    lowered = trimmed.lower()
+    if trimmed.isascii() or (len(lowered) == len(trimmed) and email_domains(lowered) == email_domains(trimmed)):
+        return lowered
+    return trimmed
+
+
+def email_domains(text: str) -> tuple[str, str] | None:
+    """Return the domain of an e-mail address in letters and in punycode; None if the address is not valid."""
+    try:
+        address = validate_email(text, check_deliverability=False)
+    except (EmailNotValidError, ValueError):
+        return None
+    return address.domain.lower(), address.ascii_domain.lower()
+
+
+def canonical_domain(text: str) -> str | None:
+    """Return the domain of a URL or host, in IDNA, without www. and a trailing dot; None if it is not a single one."""
+    trimmed = text.strip()
+    has_scheme = bool(_SCHEME.match(trimmed))
+    if any(character.isspace() for character in trimmed) or ("@" in trimmed and not has_scheme):
+        return None  # a list or a sentence, or an e-mail address
+    try:
+        host = (urlsplit(trimmed if has_scheme else f"//{trimmed}").hostname or "").rstrip(".")
+        name = (host if host.isascii() else idna.encode(host, uts46=True).decode()).lower()
+    except (ValueError, idna.IDNAError):
+        return None
+    while name.startswith("www.") and _is_own_domain(name.removeprefix("www.")):
+        name = name.removeprefix("www.")
+    return name if _DOMAIN.fullmatch(name) else None
+
+
+def _is_own_domain(name: str) -> bool:
+    """Return whether a name can be an organisation's domain: `www.com` and `www.gov.uk` would be cut too short."""
+    return bool(_DOMAIN.fullmatch(name)) and not _PUBLIC_SUFFIX.fullmatch(name)
+
+
+def _parse_phone(text: str, region: str) -> phonenumbers.PhoneNumber | None:
+    try:
+        number = phonenumbers.parse(text, region.upper(), keep_raw_input=True)
+    except phonenumbers.NumberParseException:
+        return None
+    return number if phonenumbers.is_valid_number(number) else None
+
+
+def _begins_with_phone(text: str, region: str) -> bool:
+    """Return whether the first groups of digits are a valid number: `+1 202-555-0143 (227)`."""
+    groups = re.findall(r"\D*\d+", text[:_MAX_PHONE_CHARS])
+    return any(_parse_phone(prefix, region) for prefix in accumulate(groups[:-1]))
