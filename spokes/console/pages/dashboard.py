@@ -23,7 +23,11 @@ from spokes.console.web.app_keys import REDIS, SETTINGS
 from spokes.core.errors import CRMUnavailable, HttpProblem
 from spokes.core.settings import Settings
 
-_SIDE: Final = 100.0
+FRESH_S: Final = 2.0
+_MINUTES_SHOWN: Final = 60
+_RECENT_MINUTES: Final = 15  # for outcomes and failures
+_MAX_FAILING_HANDLERS: Final = 8
+_SIDE: Final = 100.0  # of the drawing, in SVG units
 _STEPS: Final = (1, 2, 5, 10)
 
 
@@ -58,15 +62,8 @@ def _path(values: Sequence[float], top: float) -> str:
     if len(values) == 1:
         values = (values[0], values[0])
     step = _SIDE / (len(values) - 1)
-    points = (f"{at * step:.2f},{_SIDE - value / top * _SIDE:.2f}" for at, value in enumerate(values))
+    points = (f"{index * step:.2f},{_SIDE - value / top * _SIDE:.2f}" for index, value in enumerate(values))
     return "M" + " L".join(points)
-
-
-FRESH_S: Final = 2.0
-_MINUTES_SHOWN: Final = 60  # minutes
-_RECENT_MINUTES: Final = 15  # for outcomes and failures
-
-_MAX_FAILING_HANDLERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,9 @@ from spokes.core.errors import AmbiguousReference
 from spokes.core.events import OBJECT_TYPES
 from spokes.core.redis import keys
 
+MAX_IDS: Final = 500  # of one object; HubSpot refuses the 251st merge of one record
+_MAX_HOPS: Final = 20  # merges followed from one id
+_MAX_OBJECTS: Final = 20  # shown for one reference
 # https://app.hubspot.com/contacts/50112233/record/0-1/318845120771, also app-eu1 and with a tail;
 # and the older https://app.hubspot.com/contacts/50112233/contact/318845120771
 _LINK: Final = re.compile(
@@ -44,7 +47,7 @@ class Reference:
         """Read an id, `contact 51`, or a link.
 
         Raises:
-            UnclearReference: it is none of these.
+            AmbiguousReference: it is none of these.
         """
         if link := _LINK.match(text.strip()):
             object_type = OBJECT_TYPES.get(link["type"], link["type"]) if link["type"] else link["name"]
@@ -53,10 +56,6 @@ class Reference:
             object_type = plain["type"]
             return cls(plain["id"], None if object_type is None else OBJECT_TYPES.get(object_type, object_type))
         raise AmbiguousReference
-
-
-MAX_IDS: Final = 500  # HubSpot refuses the 251st merge of one record
-_MAX_HOPS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +118,6 @@ async def _follow_one_hop(
         return set()
     query = select(RECORDS.c.object_id).where(RECORDS.c.event_key.in_(sorted(map(str, event_keys))), *of_type, there)
     return {str(row["object_id"]) for row in await fetch(engine, query.limit(MAX_IDS)) if row["object_id"]}
-
-
-_MAX_OBJECTS: Final = 20  # with one id
 
 
 @dataclass(frozen=True, slots=True)
