@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import gc
 import sys
+from contextlib import suppress
 from typing import Final
 
 from spokes.audit.sql.engine import ignore_orphaned_copy_errors
@@ -21,6 +22,7 @@ from workers.worker import build_worker
 # New objects until the garbage collector runs. A worker holds thousands of events, which are not garbage: at Python's
 # default of 700 it spends a fifth of its time traversing them.
 _GC_THRESHOLD: Final = 50_000
+_CLOSE_S: Final = 10
 
 
 def main() -> int:
@@ -55,7 +57,10 @@ async def _run(settings: Settings, *, burst: bool) -> None:
     except asyncio.CancelledError:
         pass  # arq ends this way after a signal
     finally:
-        await worker.close()
+        # Only if Redis is unusable would this take longer; after a signal, the worker limits its shutdown by itself.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await worker.close()
         ignore_signals(asyncio.get_running_loop())
 
 

@@ -39,6 +39,8 @@ from spokes.routing import Router, load_router
 from workers.delivery.lane_manager import LEASE_MS
 from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, run_delivery
 from workers.queue.arq_worker import ArqBatchWorker
+from workers.queue.claim_gate import MEASURE_EVERY_S as GATE_EVERY_S
+from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import RENEW_EVERY_S, Lease, LeaseRenewal
 from workers.upkeep import schedule
@@ -77,6 +79,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
     redis = _WorkerRedis(redis_pool(settings, max_connections=settings.redis_worker_connections, timeout_s=20))
     holder = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
     outage = RedisOutage()
+    gate = ClaimGate(redis)
     stack = AsyncExitStack()
 
     async def start_up(ctx: dict[str, Any]) -> None:
@@ -100,11 +103,12 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
             background = Background(outage, AlertEpisodes(redis).report_once)
             opening.push_async_callback(background.close)
             background.every(RENEW_EVERY_S, "leases", renewal.renew)
+            background.every(GATE_EVERY_S, "claim gate", gate.measure)
             background.every(FLUSH_EVERY_S, "metric totals", totals.flush)
             background.every(MEASURE_EVERY_S, "gauges", partial(update_gauges, redis, crm.budget))
             background.start("pauses", pauses.watch)
             background.start("default queue", partial(DefaultQueueWatch(redis).run, outage, "default queue"))
-            background.start("archiver", archiver.run)
+            background.start("archiver", partial(archiver.run, outage=outage))
             background.start("alert webhook", AlertWebhook(settings, redis).run)
             background.start("periodic jobs", partial(schedule.run_schedule, settings, redis, crm))
             ctx["parts"] = parts
@@ -130,6 +134,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
         holder=holder,
         lease_ms=LEASE_MS,
         outage=outage,
+        gate=gate,
         free_capacity=free_capacity,
         run_job=run_job,
         settle_failed=settle_failed,

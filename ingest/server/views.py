@@ -12,6 +12,7 @@ from ingest.server.metrics_page import CONTENT_TYPE, MetricsPage
 from ingest.server.request_wrapper import SUMMARY, RequestWrapper
 from spokes.core.errors import QueueUnavailable
 from spokes.core.redis.durability import durability_risks
+from spokes.core.redis.key_types import ADMISSION_KEYS, wrong_type_sentence, wrong_types
 from spokes.core.settings import Settings
 from spokes.intake.backpressure import Backpressure
 
@@ -53,9 +54,12 @@ async def readyz(request: web.Request) -> web.Response:
     app = request.app
     app[BACKPRESSURE].check_request()
     try:
+        wrong_keys = await wrong_types(app[REDIS], ADMISSION_KEYS)
         risks = await durability_risks(app[REDIS], durable=app[SETTINGS].durable_ack == "aof")
     except (RedisError, OSError, TimeoutError):
         raise QueueUnavailable from None
+    if wrong_keys:
+        return web.Response(status=503, text=wrong_type_sentence(wrong_keys) + "\n")
     is_unready = any(risk.is_misconfiguration or app[SETTINGS].require_persistence for risk in risks)
     sentences = [risk.message for risk in risks] or ["ok"]
     return web.Response(status=503 if is_unready else 200, text="\n".join(sentences) + "\n")

@@ -11,6 +11,9 @@ local active_alerts, audit_stream, outbox = KEYS[1], KEYS[2], KEYS[3]
 local state, name, details, record, message = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local max_messages, repeat_after_s, outbox_ttl_s = tonumber(ARGV[6]), ARGV[7], ARGV[8]
 
+-- First a write that needs no memory: Redis checks its memory before the first write of a script only, and an alert
+-- about a full Redis must be stored.
+redis.call('LTRIM', outbox, -max_messages, -1)
 local changed
 if state == 'began' then
   changed = redis.call('HSETNX', active_alerts, name, details)

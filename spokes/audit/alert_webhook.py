@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import random
+import secrets
 import time
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,6 +24,7 @@ from redis.exceptions import RedisError
 from spokes.core.clock import now_ms
 from spokes.core.masking import Mask
 from spokes.core.redis.keys import ALERT_OUTBOX, ALERT_OUTBOX_LOCK
+from spokes.core.redis.leader_lock import acquire_lease
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert
 
@@ -58,7 +60,8 @@ class AlertWebhook:
         async with _session() as session:
             while True:
                 with contextlib.suppress(RedisError, OSError):
-                    if await self._redis.set(ALERT_OUTBOX_LOCK, 1, nx=True, ex=_LOCK_TTL_S):
+                    token = secrets.token_hex(8)
+                    if await acquire_lease(self._redis, ALERT_OUTBOX_LOCK, token, lease_ms=_LOCK_TTL_S * 1000):
                         try:
                             await self._send_all(session)
                         finally:

@@ -28,11 +28,13 @@ from spokes.core.errors import AuditUnavailable, UnreadableDelivery
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.keys import ARCHIVER_LEADER, AUDIT_STREAM
 from spokes.core.redis.leader_lock import LeaderLock
+from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metrics import ARCHIVED
 
 _MAX_GROWTH: Final = 8  # times the batch size: a batch of 4,000 costs a third less per record than one of 500
+_TASK: Final = "archiver"
 _STANDBY_S: Final = 1.0  # between two attempts of a process that is not the leader to become it
 _log = structlog.get_logger()
 
@@ -78,9 +80,12 @@ class Archiver:
         """Close the connections to the store."""
         await self._engine.dispose()
 
-    async def run(self, stop: asyncio.Event | None = None) -> None:
-        """Archive until `stop` is set or the task is cancelled; wait out outages, and alert once for each."""
-        stop = stop or asyncio.Event()
+    async def run(self, stop: asyncio.Event | None = None, *, outage: RedisOutage | None = None) -> None:
+        """Archive until `stop` is set or the task is cancelled; wait out outages, and alert once for each of the store.
+
+        Nothing here needs memory of Redis but the alerts: archiving is what frees a full Redis.
+        """
+        stop, outage = stop or asyncio.Event(), outage or RedisOutage()
         leader_lock = LeaderLock(self._redis, ARCHIVER_LEADER)
         alerted: bool | None = None  # the alert's state as we set it; None: another process may have set it before
         try:
@@ -91,6 +96,10 @@ class Archiver:
                         batch = await self._archive()
                         pause_s = 0.0 if batch.read >= self._batch_size else self._idle_s
                         alerted = alerted if alerted is False else await self._set_alert(is_active=False)
+                    outage.mark_available(_TASK)
+                except RedisError as error:
+                    await outage.wait(error, _TASK)
+                    pause_s = 0.0
                 except Exception as error:  # noqa: BLE001 - of any kind: if the archiver ended, nothing would report it
                     pause_s = self._retry_s
                     alerted = alerted or await self._set_alert(is_active=True, cause=_describe_error(error))
@@ -140,7 +149,8 @@ class Archiver:
         ARCHIVED.inc(len(added))
         await self._redis.xdel(AUDIT_STREAM, *(entry_id for entry_id, _ in entries))
         if unreadable := sum(row["action"] == Action.STREAM_UNREADABLE for row in added):
-            await self._episodes.report_once(Alert.AUDIT_STREAM_UNREADABLE, entries=unreadable)
+            with contextlib.suppress(RedisError):  # the log has it, and the record of the entry is archived
+                await self._episodes.report_once(Alert.AUDIT_STREAM_UNREADABLE, entries=unreadable)
         return _Batch(len(entries), len(added))
 
     async def _prepare(self) -> None:

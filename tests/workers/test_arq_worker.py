@@ -27,6 +27,7 @@ from spokes.core.redis.outage import RedisOutage
 from tests.support.deployment import ROOT
 from tests.support.events import event
 from workers.queue.arq_worker import ArqBatchWorker
+from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.worker import decode_job
 
@@ -73,6 +74,7 @@ def batch_worker(url: str, jobs: Jobs, **options: Any) -> ArqBatchWorker:
             "holder": os.urandom(4).hex(),
             "lease_ms": 8000,
             "outage": RedisOutage(),
+            "gate": ClaimGate(ArqRedis.from_url(url)),
             "free_capacity": lambda: 1_000,
             "run_job": jobs.run,
             "settle_failed": jobs.settle_failed,

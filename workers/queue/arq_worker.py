@@ -6,7 +6,7 @@ outage is waited out. A job that this process could not finish is released, or i
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
@@ -14,13 +14,16 @@ import structlog
 from arq import Worker
 from redis.exceptions import RedisError
 
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
+from spokes.core.background import Background
 from spokes.core.redis import keys
 from spokes.core.redis.errors import RedisFault, classify, first_word, is_redis_outage
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, RETRY_KEY_PREFIX, WAKE_CHANNEL
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.setup import report_error
+from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import Lease
 
@@ -45,6 +48,7 @@ class ArqBatchWorker(Worker):
         holder: str,
         lease_ms: int,
         outage: RedisOutage,
+        gate: ClaimGate,
         free_capacity: Callable[[], int],
         run_job: Callable[[ClaimedJob], Coroutine[Any, Any, DeliveryEnd]],
         settle_failed: Callable[[ClaimedJob, Exception], Coroutine[Any, Any, DeliveryEnd | None]],
@@ -56,6 +60,7 @@ class ArqBatchWorker(Worker):
             holder: our name, which no other process has.
             lease_ms: how long a job stays ours without a renewal.
             outage: shared by everything in this process.
+            gate: whether to claim at all.
             free_capacity: how many more events may be claimed.
             run_job: runs a claimed job, in place of arq's own call of `functions`.
             settle_failed: ends a job that failed by an error of ours, or returns None to have it run again.
@@ -65,6 +70,7 @@ class ArqBatchWorker(Worker):
         self._holder = holder
         self._lease_ms = lease_ms
         self._outage = outage
+        self._gate = gate
         self._free_capacity = free_capacity
         self._run_claimed = run_job
         self._settle_failed = settle_failed
@@ -80,19 +86,21 @@ class ArqBatchWorker(Worker):
     async def main(self) -> None:
         """Run as arq's worker does, once Redis answers, but without arq's optional start-up calls to Redis."""
         await self._wait_for_redis()
-        listener = asyncio.create_task(self._listen_for_wakeups())
+        background = Background(self._outage, AlertEpisodes(self.pool).report_once)
+        background.start(_WAKEUPS, self._listen_for_wakeups)
         try:
             self.ctx["redis"] = self.pool
-            if self.on_startup:
-                await self.on_startup(self.ctx)
+            await self._start_up()
             while not self._is_drained:
                 await self._poll_iteration()
         finally:
-            listener.cancel()
-            await asyncio.gather(listener, return_exceptions=True)
+            await background.close()
 
     async def close(self) -> None:
         """Close as arq's worker does, also during a Redis outage: everything open is closed all the same."""
+        if self._outage.is_unusable:
+            for task in self.tasks.values():
+                task.cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         with suppress(RedisError, OSError):
             await self.pool.delete(self.health_check_key)
@@ -127,7 +135,7 @@ class ArqBatchWorker(Worker):
     async def _claim_jobs(self) -> float:
         """Claim jobs for all free capacity; return the seconds until there may be more to claim."""
         jobs_left, events_left = self.max_jobs - len(self.tasks), self._free_capacity()
-        if jobs_left <= 0 or events_left <= 0:
+        if jobs_left <= 0 or events_left <= 0 or not self._gate.is_open:
             return self.poll_delay_s  # the end of a job wakes us
         now_ms = clock.now_ms()
         args: list[str | int] = [now_ms, jobs_left, self._lease_ms, self._holder, _PAUSED_DELAY_MS, events_left]
@@ -196,10 +204,17 @@ class ArqBatchWorker(Worker):
             due = "" if due_at is None else str(due_at)
             await self._release(keys=names, args=[self._holder, WAKE_CHANNEL, job_id, due])
 
+    async def _start_up(self) -> None:
+        """Open the worker's parts; begin again whenever Redis refuses a call of theirs."""
+        await self._call_when_available(lambda: self.on_startup(self.ctx) if self.on_startup else self.pool.ping())
+
     async def _wait_for_redis(self) -> None:
+        await self._call_when_available(self.pool.ping)
+
+    async def _call_when_available(self, call: Callable[[], Awaitable[object]]) -> None:
         while True:
             try:
-                await self.pool.ping()
+                await call()
             except (RedisError, OSError) as error:
                 await self._outage.wait(error, _CLAIMS)
                 self._outage.raise_if_unusable()

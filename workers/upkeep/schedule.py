@@ -4,6 +4,7 @@ An interrupted job runs again in the same period, in any worker.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -24,6 +25,7 @@ from spokes.core.errors import SpokesError
 from spokes.core.master_key import load_master_key
 from spokes.core.redis import keys
 from spokes.core.redis.keys import AUDIT_STREAM
+from spokes.core.redis.leader_lock import acquire_lease
 from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import report_error
 from spokes.privacy.erasure import Erasures
@@ -117,11 +119,13 @@ async def _try_start(redis: Redis, job: PeriodicJob) -> bool:
     """Return whether the job is due and we hold its lock."""
     done, lock = _key_names(job)
     period = str(job.period(time.time()))
-    if await redis.set(done, "" if job.on_first_start else period, nx=True) and not job.on_first_start:
+    last = await redis.get(done)
+    if last is None:
+        await redis.set(done, "" if job.on_first_start else period, nx=True)
+        last = await redis.get(done)
+    if last == period.encode():
         return False
-    if await redis.get(done) == period.encode():
-        return False
-    if not await redis.set(lock, 1, nx=True, ex=min(_LOCK_TTL_S, job.every_s)):
+    if not await acquire_lease(redis, lock, secrets.token_hex(8), lease_ms=min(_LOCK_TTL_S, job.every_s) * 1000):
         return False
     if await redis.get(done) != period.encode():
         return True

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core import clock
 from spokes.core.redis.durability import appendfsync, waitaof_problem
+from spokes.core.redis.key_types import DELIVERY_KEYS, wrong_type_sentence, wrong_types
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
@@ -53,6 +54,8 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
         before = time.time()
         seconds, micros = await redis.time()
         skew_s = seconds + micros / 1_000_000 - (before + time.time()) / 2
+        if wrong_keys := await wrong_types(redis, DELIVERY_KEYS):
+            return [fault(TOPIC, wrong_type_sentence(wrong_keys), keys=list(wrong_keys))]
         info = await redis.info()
         waitaof_sentence = waitaof_problem(info, await appendfsync(redis)) if durable else None
         backlog = await _read_backlog(redis)

@@ -9,7 +9,19 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from spokes.core.redis.scripts import read_script
+
 _LEASE_MS: Final = 3000  # a killed leader is replaced after this time
+_SCRIPT: Final = read_script(__file__, "lease.lua")
+
+
+async def acquire_lease(redis: Redis, name: str, token: str, *, lease_ms: int) -> bool:
+    """Acquire or renew a lease, also in a Redis without memory; return False while another token holds it.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    return bool(await redis.eval(_SCRIPT, 1, name, token, str(lease_ms)))  # type: ignore[misc]  # redis-py types one class for sync and async
 
 
 class LeaderLock:
@@ -18,7 +30,7 @@ class LeaderLock:
     def __init__(self, redis: Redis, name: str) -> None:
         self._redis = redis
         self._name = name
-        self._token = secrets.token_hex(8).encode()
+        self._token = secrets.token_hex(8)
         self._valid_until = 0.0  # monotonic; until then the lease is ours without asking Redis
 
     async def is_leader(self) -> bool:
@@ -26,15 +38,13 @@ class LeaderLock:
         if time.monotonic() < self._valid_until:
             return True
         called_at = time.monotonic()
-        if not await self._redis.set(self._name, self._token, nx=True, px=_LEASE_MS):
-            if await self._redis.get(self._name) != self._token:
-                return False
-            await self._redis.pexpire(self._name, _LEASE_MS)
+        if not await acquire_lease(self._redis, self._name, self._token, lease_ms=_LEASE_MS):
+            return False
         self._valid_until = called_at + _LEASE_MS / 3000
         return True
 
     async def release(self) -> None:
         """Release the lease, so that another process need not wait until it expires."""
         self._valid_until = 0.0
-        if await self._redis.get(self._name) == self._token:
+        if await self._redis.get(self._name) == self._token.encode():
             await self._redis.delete(self._name)

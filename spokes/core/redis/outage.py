@@ -47,6 +47,11 @@ class RedisOutage:
             log.warning("redis_outage_ended", outage_s=round(time.monotonic() - self._started_at, 1))
             self._started_at, self._unusable = None, ""
 
+    @property
+    def is_unusable(self) -> bool:
+        """Whether no waiting helps."""
+        return bool(self._unusable)
+
     def raise_if_unusable(self) -> None:
         """Raise if no waiting helps: a process without work of its own beside Redis ends with the sentence.
 

@@ -14,6 +14,7 @@ class Alert(StrEnum):
 
     PORTAL_PAUSED = "portal_paused"
     QUEUE_FILLING = "queue_filling"
+    CLAIMS_STOPPED = "claims_stopped"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     AUDIT_BACKLOG = "audit_backlog"
     UNUSUAL_DELETIONS = "unusual_deletions"
@@ -50,6 +51,13 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.QUEUE_FILLING: (
         "A limit of the queue, the audit stream or Redis' memory is near; imports, then all events, get a 503.",
         "Add workers, check the rate budget, or give Redis more memory.",
+    ),
+    Alert.CLAIMS_STOPPED: (
+        "Workers begin no delivery: Redis is nearly full, or a key of Spokes holds another type of value. Events wait.",
+        (
+            "memory: it ends once the archiver has freed some; else give Redis more. key_type: find out what else uses "
+            "this Redis, then rename the listed keys."
+        ),
     ),
     Alert.AUDIT_UNAVAILABLE: (
         "The audit store does not answer. Audit records wait in Redis, and none is lost.",

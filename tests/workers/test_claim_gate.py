@@ -1,0 +1,61 @@
+"""workers.queue.claim_gate: when workers claim no deliveries."""
+
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
+from tests.support.redis_server import fill_memory, free_memory, own_server
+from workers.queue.claim_gate import ClaimGate, may_claim
+
+
+@pytest.mark.parametrize(
+    ("share", "has_records", "was_open", "expected"),
+    [
+        (0.0, True, True, True),
+        (0.94, True, True, True),
+        (0.95, True, True, False),
+        (0.94, True, False, False),
+        (0.91, True, False, True),
+        (1.2, False, False, True),
+    ],
+)
+def test_nothing_is_claimed_above_the_memory_mark_while_records_wait(
+    share: float, has_records: bool, was_open: bool, expected: bool
+) -> None:
+    assert may_claim(share, has_records=has_records, was_open=was_open) is expected
+
+
+async def test_gate_closes_with_an_alert_in_a_full_redis_and_reopens(tmp_path: Path) -> None:
+    async with own_server(tmp_path, maxmemory="3mb") as (_, redis):
+        gate = ClaimGate(redis)
+        await redis.xadd(AUDIT_STREAM, {"r": "x"})
+        states = []
+        for change in (None, fill_memory, free_memory):
+            if change is not None:
+                await change(redis)
+            await gate.measure()
+            states.append((gate.is_open, await AlertEpisodes(redis).active("claims_stopped")))
+    assert states == [(True, []), (False, ["claims_stopped"]), (True, [])]
+
+
+@pytest.mark.parametrize("name", [JOB_QUEUE, AUDIT_STREAM])
+async def test_gate_closes_while_a_key_of_every_delivery_has_another_type(redis: Redis, name: str) -> None:
+    gate = ClaimGate(redis)
+    await redis.set(name, "not ours")
+    await gate.measure()
+    is_open_with_it = gate.is_open
+    await redis.delete(name)
+    await gate.measure()
+    assert (is_open_with_it, gate.is_open) == (False, True)
+
+
+async def test_redis_user_without_info_does_not_close_the_gate(tmp_path: Path) -> None:
+    async with own_server(tmp_path) as (url, redis):
+        await redis.execute_command("ACL", "SETUSER", "user", "on", ">right", "~*", "&*", "+@all", "-info")
+        async with Redis.from_url(url.replace("//", "//user:right@")) as client:
+            gate = ClaimGate(client)
+            await gate.measure()
+    assert gate.is_open
