@@ -79,10 +79,10 @@ async def _measure_gauges(redis: Redis) -> Samples:
         worker_gauges, alerts, due, queued, first_job, unarchived, oldest_record, processes = await pipeline.execute()
     overdue_ms = now_ms - first_job[0][1] if first_job else 0
     lag_ms = now_ms - int(oldest_record[0][0].partition(b"-")[0]) if oldest_record else 0
-    running = Counter(member.decode().partition(":")[0] for member in processes)
+    running = Counter(member.decode(errors="replace").partition(":")[0] for member in processes)
     return {
         **{name.decode(): float(value) for name, value in worker_gauges.items()},
-        **{sample_key(ALERT_ACTIVE, alert=name.decode().partition(":")[0]): 1.0 for name in alerts},
+        **{sample_key(ALERT_ACTIVE, alert=name.decode(errors="replace").partition(":")[0]): 1.0 for name in alerts},
         sample_key(QUEUE_DELIVERIES, state="due"): due,
         sample_key(QUEUE_DELIVERIES, state="later"): queued - due,
         sample_key(QUEUE_OLDEST_DUE_SECONDS): max(overdue_ms, 0) / 1000,

@@ -84,7 +84,7 @@ class AlertEpisodes:
     async def active(self, prefix: str) -> list[str]:
         """Return the names of the active alerts that start with `prefix`."""
         names = await self._redis.hkeys(ALERTS_ACTIVE)  # type: ignore[misc]  # redis-py types one class for sync and async
-        return [name.decode() for name in names if name.decode().startswith(prefix)]
+        return [name for name in (raw.decode(errors="replace") for raw in names) if name.startswith(prefix)]
 
     async def _change_state(
         self, state: str, alert: Alert, name: str, fields: dict[str, object], record: AuditRecord | None

@@ -21,6 +21,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from spokes.audit.bad_items import read_items
 from spokes.core.clock import now_ms
 from spokes.core.masking import Mask
 from spokes.core.redis.keys import ALERT_OUTBOX, ALERT_OUTBOX_LOCK
@@ -38,6 +39,8 @@ _RETRY_WAITS_S: Final = (1, 5, 20, 60, 300)  # upper bound after each failure in
 _EXPIRES_AFTER_MS: Final = 86_400_000
 _LOCK_TTL_S: Final = 30  # longer than one message takes; after a worker dies, the others wait this long
 _RETRYABLE_STATUSES: Final = frozenset({408, 425, 429})
+_TEST_TEXTS: Final = "This is a test.", "No action is needed."
+_UNKNOWN: Final = "Another version of Spokes reports it.", "Its documentation explains the alert."
 log = structlog.get_logger()
 
 
@@ -73,22 +76,22 @@ class AlertWebhook:
         at = now_ms()
         content = {"alert": TEST_ALERT, "of": TEST_ALERT, "state": "happened", "at": at, "fields": {}}
         async with _session() as session:
-            return await self._post(session, self._request_body(orjson.dumps(content), content))
+            return await self._post(session, self._request_body(orjson.dumps(content))[1])
 
     async def _send_all(self, session: aiohttp.ClientSession) -> None:
         """Send the messages in order, until the outbox is empty or one has to be retried."""
         while message := await self._redis.lindex(ALERT_OUTBOX, 0):  # type: ignore[misc]  # redis-py types one class for sync and async
-            if not await self._deliver(session, message):
+            readable = await read_items(self._redis, "alert_message", [message], self._request_body)
+            if readable and not await self._deliver(session, *readable[0]):
                 self._failures += 1
                 return
             self._failures = 0
             await self._redis.lrem(ALERT_OUTBOX, 1, message)  # type: ignore[misc]  # as above
             await self._redis.expire(ALERT_OUTBOX_LOCK, _LOCK_TTL_S)
 
-    async def _deliver(self, session: aiohttp.ClientSession, message: bytes) -> bool:
+    async def _deliver(self, session: aiohttp.ClientSession, content: dict[str, Any], body: bytes) -> bool:
         """Send a message; return False if it has to be retried."""
-        content = orjson.loads(message)
-        status = await self._post(session, self._request_body(message, content))
+        status = await self._post(session, body)
         if 200 <= status < 300:  # noqa: PLR2004 - HTTP's own numbers
             return True
         is_rejected = 400 <= status < 500 and status not in _RETRYABLE_STATUSES  # noqa: PLR2004 - as above
@@ -113,9 +116,11 @@ class AlertWebhook:
         except (aiohttp.ClientError, OSError, TimeoutError):
             return 0
 
-    def _request_body(self, message: bytes, content: dict[str, Any]) -> bytes:
+    def _request_body(self, message: bytes) -> tuple[dict[str, Any], bytes]:
+        """Return the content of a message, and the body that is sent for it."""
+        content = orjson.loads(message)
         fields = self._mask.fields(content["fields"])
-        return orjson.dumps(
+        body = orjson.dumps(
             {
                 "text": message_text(content["alert"], content["state"], fields, self._environment),
                 "id": hashlib.sha256(message).hexdigest()[:24],
@@ -126,6 +131,7 @@ class AlertWebhook:
                 "fields": fields,
             }
         )
+        return content, body
 
     def _next_wait_s(self) -> float:
         if not self._failures:
@@ -146,7 +152,7 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
 def message_text(alert: str, state: str, fields: dict[str, object], environment: str) -> str:
     """Return the message as a sentence, with the three characters escaped that Slack reads as markup."""
     is_test = alert == TEST_ALERT
-    meaning, advice = ("This is a test.", "No action is needed.") if is_test else ALERT_TEXTS[Alert(alert)]
+    meaning, advice = _TEST_TEXTS if is_test else ALERT_TEXTS[Alert(alert)] if alert in set(Alert) else _UNKNOWN
     details = ", ".join(f"{name} {value}" for name, value in fields.items())
     has_ended = state == "ended"
     text = f"Spokes ({environment}): {alert} {'is over' if has_ended else 'began' if state == 'began' else 'happened'}"

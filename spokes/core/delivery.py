@@ -70,6 +70,15 @@ class Entry(NamedTuple):
         except MalformedEvent as error:
             raise UnreadableDelivery from error
 
+    @property
+    def is_event(self) -> bool:
+        """Whether `event` is readable."""
+        try:
+            Event(self.raw)
+        except MalformedEvent:
+            return False
+        return True
+
 
 @dataclass(frozen=True, slots=True)
 class Delivery:

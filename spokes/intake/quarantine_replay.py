@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
+from spokes.audit.bad_items import READ_ERRORS
 from spokes.audit.records import Outcome
 from spokes.core import clock
 from spokes.core.errors import RejectedRequest, SecretUnreadable
@@ -61,7 +62,7 @@ class QuarantineReplay:
     async def _admit(self, content: QuarantinedContent) -> bool:
         try:
             parsed = parse_body(self._quarantine.open(content))
-        except (RejectedRequest, SecretUnreadable):
+        except (RejectedRequest, SecretUnreadable, *READ_ERRORS):
             return False
         if not parsed.events:
             return False

@@ -1,5 +1,6 @@
 """Find everything Redis holds on one CRM object, under every id that it has had before merges. Only reads."""
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,7 +39,14 @@ class DataSubject:
         """Return the entries of a delivery whose event is about the object."""
         if delivery.portal_id != self.portal_id:
             return ()
-        return tuple(entry for entry in delivery.entries if self.matches(entry.event))
+        return tuple(entry for entry in delivery.entries if self._matches_entry(entry))
+
+    def _matches_entry(self, entry: Entry) -> bool:
+        """Return whether an entry is about the object; an unreadable one is if it mentions one of the ids."""
+        try:
+            return self.matches(entry.event)
+        except UnreadableDelivery:
+            return any(re.search(rf"(?<!\d){re.escape(id_)}(?!\d)", repr(entry.raw)) for id_ in self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +93,7 @@ def read_job(payload: bytes | None) -> Delivery | None:
     """Return the delivery in a job's bytes; None if there is no job or it is unreadable."""
     try:
         return None if payload is None else Delivery.from_job(decode(payload)["a"][0])
-    except (UnreadableDelivery, LookupError):
+    except (UnreadableDelivery, LookupError, TypeError):
         return None
 
 
@@ -95,7 +103,7 @@ async def with_merged_ids(redis: Redis, portal_id: int, object_type: str, ids: I
     surviving_ids: dict[str, str] = {}  # by merged id
     async for name in redis.scan_iter(match=f"{prefix}*", count=_SCAN_COUNT):
         if (surviving_id := await redis.get(name)) is not None:
-            surviving_ids[name.decode().removeprefix(prefix)] = surviving_id.decode()
+            surviving_ids[name.decode(errors="replace").removeprefix(prefix)] = surviving_id.decode(errors="replace")
     known = set(ids)
     while more := {merged for merged, survivor in surviving_ids.items() if survivor in known and merged not in known}:
         known |= more

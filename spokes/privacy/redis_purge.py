@@ -110,6 +110,11 @@ async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, act
 
 
 def _discard_record(delivery: Delivery, entry: Entry, actor: str) -> AuditRecord:
+    if not entry.is_event:
+        return AuditRecord(
+            action=Action.EVENT, outcome=Outcome.DISCARDED, portal_id=delivery.portal_id, delivery_id=delivery.id,
+            event_key=entry.key, attempt=entry.attempt, reason=_REASON, actor=actor,
+        )  # fmt: skip
     fields = event_fields(
         entry.event,
         Outcome.DISCARDED,

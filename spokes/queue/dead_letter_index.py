@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import orjson
 from redis.asyncio import Redis
 
+from spokes.audit.bad_items import read_items
 from spokes.core.redis import keys
 from spokes.core.redis.keys import RedisCommand
 from spokes.core.redis.scripts import read_script
@@ -92,7 +93,7 @@ class DeadLetterIndex:
             total, *replies = await pipeline.execute()
         per_cause = zip(causes, replies[::3], replies[1::3], replies[2::3], strict=True)
         summaries = tuple(
-            CauseSummary(cause, count, int(oldest[0][1]), tuple(key.decode() for key in newest))
+            CauseSummary(cause, count, int(oldest[0][1]), tuple(key.decode(errors="replace") for key in newest))
             for cause, count, oldest, newest in per_cause
             if count
         )
@@ -101,14 +102,14 @@ class DeadLetterIndex:
     async def event_keys(self, cause: Cause | None = None) -> list[str]:
         """Return the event keys of all dead letters, or of those of one cause, newest first."""
         index = self._index_key if cause is None else keys.dead_letters_by_cause(self._portal_id, *cause)
-        return [key.decode() for key in await self._redis.zrevrange(index, 0, -1)]
+        return await read_items(self._redis, "dead_letter_key", await self._redis.zrevrange(index, 0, -1), bytes.decode)
 
-    async def remove_missing(self, *event_keys: str) -> int:
+    async def remove_missing(self, *event_keys: str | bytes) -> int:
         """Remove those event keys whose dead letter does not exist any more; return how many."""
         causes = await self._causes()
         indexes = [self._index_key, *(keys.dead_letters_by_cause(self._portal_id, *cause) for cause in causes)]
         letter_prefix = keys.dead_letter(self._portal_id, "")
-        return int(await self._redis.eval(_REMOVE_MISSING_SCRIPT, len(indexes), *indexes, letter_prefix, *event_keys))  # type: ignore[misc]  # redis-py types one class for sync and async
+        return int(await self._redis.eval(_REMOVE_MISSING_SCRIPT, len(indexes), *indexes, letter_prefix, *event_keys))  # type: ignore[misc, arg-type]  # redis-py forgets bytes, and types one class for sync and async
 
     async def remove_before(self, died_at: int) -> int:
         """Remove the letters of events that died before this epoch ms; return how many."""
@@ -137,13 +138,18 @@ class DeadLetterIndex:
 
     async def _causes(self) -> list[Cause]:
         members: set[bytes] = await self._redis.smembers(keys.dead_letter_causes(self._portal_id))  # type: ignore[misc]  # redis-py types one class for sync and async
-        return sorted(Cause(*orjson.loads(member)) for member in members)
+        return sorted(await read_items(self._redis, "dead_letter_cause", members, _read_cause))
 
     async def _is_indexed(self, key: str) -> bool:
         return await self._redis.zscore(self._index_key, key) is not None
 
     async def _remove_expired(self) -> None:
         """Remove expired letters from the indexes; the oldest expire first."""
-        while oldest := [key.decode() for key in await self._redis.zrange(self._index_key, 0, _EXPIRY_PAGE - 1)]:
+        while oldest := await self._redis.zrange(self._index_key, 0, _EXPIRY_PAGE - 1):
             if await self.remove_missing(*oldest) < len(oldest):
                 return
+
+
+def _read_cause(member: bytes) -> Cause:
+    reason, handler = orjson.loads(member)
+    return Cause(str(reason), str(handler))

@@ -1,11 +1,12 @@
 """Dead letters: events that failed for good, stored until an operator replays or discards them."""
 
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from redis.asyncio import Redis
 
+from spokes.audit.bad_items import read_items
 from spokes.audit.records import AuditRecord, Outcome, event_fields
 from spokes.audit.stream import encode as encode_record
 from spokes.core.clock import now_ms
@@ -48,15 +49,18 @@ class DeadLetter:
         """Parse the form stored in Redis.
 
         Raises:
-            UnreadableDelivery: it is not a dead letter.
+            UnreadableDelivery: it is not a dead letter, or its entry is not an event.
         """
         fields = decode(payload)
         try:
             key, attempt, raw = fields["entry"]
-            entry = Entry(key, attempt, raw)
-            return cls(fields["portal"], fields["delivery"], entry, fields["reason"], fields["handler"], fields["at"])
+            entry = Entry(str(key), int(attempt), dict(raw))
+            texts = str(fields["reason"]), str(fields["handler"])
+            letter = cls(int(fields["portal"]), str(fields["delivery"]), entry, *texts, int(fields["at"]))
         except (KeyError, TypeError, ValueError) as error:
             raise UnreadableDelivery from error
+        _ = entry.event  # every reader needs it
+        return letter
 
 
 def store_commands(letter: DeadLetter, *, ttl_s: int, event_as_run: Event | None = None) -> list[RedisCommand]:
@@ -87,7 +91,8 @@ class DeadLetters:
 
     async def portals(self) -> list[int]:
         """Return the portals that may have dead letters."""
-        return sorted(int(portal) for portal in await self._redis.smembers(keys.PORTALS))  # type: ignore[misc]  # redis-py types one class for sync and async
+        members = await self._redis.smembers(keys.PORTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
+        return sorted(await read_items(self._redis, "portal", members, int))
 
     async def list(self, portal_id: int, cause: Cause | None = None) -> AsyncIterator[DeadLetter]:
         """Yield a portal's dead letters, or those of one cause, newest first."""
@@ -96,9 +101,8 @@ class DeadLetters:
         for start in range(0, len(event_keys), _PAGE_SIZE):
             page = event_keys[start : start + _PAGE_SIZE]
             payloads = await self._redis.mget([keys.dead_letter(portal_id, key) for key in page])
-            for payload in payloads:
-                if payload is not None:
-                    yield DeadLetter.from_bytes(payload)
+            for letter in await self._read(payloads):
+                yield letter
             if None in payloads:
                 await index.remove_missing(*page)
 
@@ -113,24 +117,27 @@ class DeadLetters:
 
     async def get(self, portal_id: int, key: str) -> DeadLetter | None:
         """Return the dead letter of an event, None if there is none."""
-        payload = await self._redis.get(keys.dead_letter(portal_id, key))
-        return None if payload is None else DeadLetter.from_bytes(payload)
+        letters = await self._read(await self._redis.mget([keys.dead_letter(portal_id, key)]))
+        return letters[0] if letters else None
 
     async def by_missing_object(self, portal_id: int, object_type: str, object_id: str) -> tuple[DeadLetter, ...]:
         """Return the dead letters of events that failed because HubSpot did not find this object."""
         event_keys = await self._redis.smembers(keys.missing_object_letters(portal_id, object_type, object_id))  # type: ignore[misc]  # as above
         names = [keys.dead_letter(portal_id, key.decode()) for key in event_keys]
         payloads = await self._redis.mget(names) if names else ()
-        letters = (DeadLetter.from_bytes(payload) for payload in payloads if payload is not None)
-        return tuple(letter for letter in letters if letter.reason == _NOT_FOUND)
+        return tuple(letter for letter in await self._read(payloads) if letter.reason == _NOT_FOUND)
 
     async def by_keys(self, portal_id: int, event_keys: Collection[str]) -> AsyncIterator[DeadLetter]:
         """Yield a portal's dead letters that have one of these event keys, newest first."""
         names = [keys.dead_letter(portal_id, key) for key in event_keys]
         payloads = await self._redis.mget(names) if names else []
-        letters = [DeadLetter.from_bytes(payload) for payload in payloads if payload is not None]
-        for letter in sorted(letters, key=lambda letter: -letter.died_at):
+        for letter in sorted(await self._read(payloads), key=lambda letter: -letter.died_at):
             yield letter
+
+    async def _read(self, payloads: Iterable[bytes | None]) -> Sequence[DeadLetter]:
+        """Return the readable letters among the payloads; None is one that has expired."""
+        stored = (payload for payload in payloads if payload is not None)
+        return await read_items(self._redis, "dead_letter", stored, DeadLetter.from_bytes)
 
     async def replay(self, letters: Iterable[DeadLetter], *, actor: str, reason: str, address: str = "") -> int:
         """Queue the events again, each as a new attempt of the same event; return how many.

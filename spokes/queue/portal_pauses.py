@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.bad_items import read_items
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append, append_now
 from spokes.core.errors import DAILY_POLICY, CRMUnavailable, NotAuthorized, RateLimited
@@ -145,7 +146,10 @@ class PortalPauses:
     async def list(self) -> dict[int, PortalPause]:
         """Return the pauses by portal."""
         stored = await self._redis.hgetall(keys.PAUSED_PORTALS)  # type: ignore[misc]  # as above
-        return {int(portal_id): PortalPause.from_json(fields) for portal_id, fields in stored.items()}
+        pauses = await read_items(
+            self._redis, "pause", stored.items(), lambda item: (int(item[0]), PortalPause.from_json(item[1]))
+        )
+        return dict(pauses)
 
     async def watch(self) -> None:
         """Read the pauses and end those that are over, until cancelled."""

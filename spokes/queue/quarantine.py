@@ -16,6 +16,7 @@ import orjson
 from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.bad_items import READ_ERRORS, read_items
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append
 from spokes.core.clock import now_ms
@@ -114,12 +115,12 @@ class Quarantine:
     async def portals(self) -> list[int]:
         """Return the portals that may have contents."""
         members = await self._redis.smembers(keys.QUARANTINE_PORTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
-        return sorted(int(portal) for portal in members)
+        return sorted(await read_items(self._redis, "portal", members, int))
 
     async def list(self, portal_id: int, content_keys: Collection[str] = ()) -> AsyncIterator[QuarantinedContent]:
         """Yield a portal's contents, or those with one of these keys, newest first."""
         index = keys.quarantine_index(portal_id)
-        found = [key.decode() for key in await self._redis.zrevrange(index, 0, -1)]
+        found = [key.decode(errors="replace") for key in await self._redis.zrevrange(index, 0, -1)]
         selected = [key for key in found if not content_keys or key in content_keys]
         for start in range(0, len(selected), _PAGE_SIZE):
             page = selected[start : start + _PAGE_SIZE]
@@ -127,8 +128,9 @@ class Quarantine:
             for key, payload in zip(page, payloads, strict=True):
                 if payload is None:
                     await self._redis.zrem(index, key)  # it has expired
-                else:
-                    yield QuarantinedContent.from_bytes(payload)
+            stored = (payload for payload in payloads if payload is not None)
+            for content in await read_items(self._redis, "quarantined_content", stored, QuarantinedContent.from_bytes):
+                yield content
 
     def open(self, content: QuarantinedContent) -> bytes:
         """Return the bytes as received.
@@ -179,7 +181,7 @@ class Quarantine:
         """Return the JSON type of each field of a content, never a value; empty if it is not an object."""
         try:
             fields = orjson.loads(self.open(content))
-        except (orjson.JSONDecodeError, SecretUnreadable):
+        except (SecretUnreadable, *READ_ERRORS):
             return {}
         return {name: _JSON_TYPES[type(value)] for name, value in fields.items()} if isinstance(fields, dict) else {}
 
@@ -191,5 +193,5 @@ class Quarantine:
     def _searchable(self, content: QuarantinedContent) -> bytes:
         try:
             return self.open(content)
-        except SecretUnreadable:
+        except (SecretUnreadable, *READ_ERRORS):
             return b""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.bad_items import READ_ERRORS, read_items
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.stream import append
 from spokes.core.clock import now_ms
@@ -45,27 +46,29 @@ async def find_mentioning(redis: Redis, ids: Collection[str]) -> list[bytes]:
     """Return the list entries that mention one of the ids; ids inside an unknown compression are not found."""
     numbers = re.compile(rb"(?<!\d)(?:%s)(?!\d)" % b"|".join(re.escape(id_.encode()) for id_ in ids))
     entries: list[bytes] = await redis.lrange(keys.UNREADABLE_JOBS, 0, -1)  # type: ignore[misc]  # redis-py types one class for sync and async
-    return [entry for entry in entries if numbers.search(_searchable_bytes(decode(entry)))]
+    return [entry for entry in entries if numbers.search(_searchable_bytes(entry))]
 
 
 async def delete_before(redis: Redis, before_ms: int) -> int:
     """Delete the jobs stored before an epoch ms; return how many."""
-    deleted = 0
-    while oldest := await redis.lindex(keys.UNREADABLE_JOBS, -1):  # type: ignore[misc]  # as above
-        if decode(oldest)["at"] >= before_ms:
-            break
-        deleted += await redis.lrem(keys.UNREADABLE_JOBS, -1, oldest)  # type: ignore[misc]  # as above
-    return deleted
+    entries = await redis.lrange(keys.UNREADABLE_JOBS, 0, -1)  # type: ignore[misc]  # as above
+    stored_at = await read_items(redis, "unreadable_job", entries, lambda entry: (int(decode(entry)["at"]), entry))
+    expired = [entry for at, entry in stored_at if at < before_ms]
+    return sum([await redis.lrem(keys.UNREADABLE_JOBS, -1, entry) for entry in expired])  # type: ignore[misc]  # as above
 
 
-def _searchable_bytes(stored: dict[str, Any]) -> bytes:
-    """Return a job's id and its bytes, decompressed if possible."""
-    raw = base64.b64decode(stored["payload"])
+def _searchable_bytes(entry: bytes) -> bytes:
+    """Return a job's id and its bytes, decompressed if possible; the entry itself if it is not one of ours."""
+    try:
+        stored = decode(entry)
+        raw = base64.b64decode(stored["payload"])
+    except READ_ERRORS:
+        return entry
     try:
         plain = repr(decode(raw)).encode()
     except UnreadableDelivery:
         plain = _inflate(raw)
-    return b" ".join((str(stored["id"]).encode(), raw, plain))
+    return b" ".join((str(stored.get("id")).encode(), raw, plain))
 
 
 def _inflate(raw: bytes) -> bytes:

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.bad_items import read_items
 from spokes.audit.hourly_counts import HOUR_MS, HourlyCount, hourly_counts
 from spokes.audit.stream import backlog
 from spokes.core import clock
@@ -77,7 +78,7 @@ async def watch_secrets(settings: Settings, redis: Redis, episodes: AlertEpisode
     for fingerprint in variables:
         await redis.hsetnx(SECRETS_FIRST_SEEN, fingerprint, str(now_ms))  # type: ignore[misc]  # redis-py types one class for sync and async
     first_seen: dict[bytes, bytes] = await redis.hgetall(SECRETS_FIRST_SEEN)  # type: ignore[misc]  # as above
-    for fingerprint, since_ms in ((name.decode(), int(at)) for name, at in first_seen.items()):
+    for fingerprint, since_ms in await read_items(redis, "secret_age", first_seen.items(), _read_first_seen):
         days = (now_ms - since_ms) // _DAY_MS
         active = alert_for_age(days) if fingerprint in variables else None
         for _, alert, level in AGE_ALERTS:
@@ -85,6 +86,10 @@ async def watch_secrets(settings: Settings, redis: Redis, episodes: AlertEpisode
             await episodes.set_state(alert, subject=fingerprint, is_active=alert == active, level=level, **fields)
         if fingerprint not in variables:
             await redis.hdel(SECRETS_FIRST_SEEN, fingerprint)  # type: ignore[misc]  # as above
+
+
+def _read_first_seen(item: tuple[bytes, bytes]) -> tuple[str, int]:
+    return item[0].decode(), int(item[1])
 
 
 async def watch_tokens(settings: Settings, redis: Redis, episodes: AlertEpisodes) -> None:
@@ -125,7 +130,8 @@ async def _hourly_count(redis: Redis, engine: AsyncEngine, hour: int, now: int) 
     """Return the counts of an hour; those of older hours are cached in Redis."""
     key = keys.hourly_counts(hour)
     if hour < now - _RECOUNT_HOURS and (cached := await redis.hgetall(key)):  # type: ignore[misc]  # redis-py types one class for sync and async
-        return Counter({name.decode(): int(count) for name, count in cached.items()})
+        read = await read_items(redis, "hourly_count", cached.items(), lambda item: (item[0].decode(), int(item[1])))
+        return Counter(dict(read))
     counts = await hourly_counts(engine, hour)
     async with redis.pipeline(transaction=True) as pipeline:
         pipeline.hset(key, mapping={count.value: counts[count] for count in HourlyCount})

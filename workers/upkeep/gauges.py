@@ -9,9 +9,9 @@ import time
 from collections import Counter
 from typing import Final
 
-import orjson
 from redis.asyncio import Redis
 
+from spokes.audit.bad_items import read_items
 from spokes.core.errors import CRMUnavailable
 from spokes.core.redis import keys
 from spokes.core.redis.keys import METRIC_GAUGES, METRIC_GAUGES_LOCK, METRIC_HISTORY_LOCK
@@ -28,6 +28,7 @@ from spokes.core.telemetry.metrics import (
 from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
+from spokes.queue.portal_pauses import PortalPause
 
 MEASURE_EVERY_S: Final = 10
 _MINUTE_S: Final = 60
@@ -57,11 +58,13 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
     """
     letters = DeadLetters(redis)
     dead = [await DeadLetterIndex(redis, portal_id).count() for portal_id in await letters.portals()]
-    pauses = [orjson.loads(pause)["why"] for pause in await redis.hvals(keys.PAUSED_PORTALS)]  # type: ignore[misc]  # redis-py types one class for sync and async
-    samples = {sample_key(PORTALS_PAUSED, reason=reason): float(count) for reason, count in Counter(pauses).items()}
+    stored = await redis.hvals(keys.PAUSED_PORTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
+    pauses = await read_items(redis, "pause", stored, PortalPause.from_json)
+    reasons = Counter(pause.reason for pause in pauses)
+    samples = {sample_key(PORTALS_PAUSED, reason=reason): float(count) for reason, count in reasons.items()}
     samples[sample_key(DEAD_LETTERS)] = float(sum(dead))
     in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")
-    budgets = [await budget.state(int(portal_id)) for portal_id in in_use]
+    budgets = [await budget.state(portal_id) for portal_id in await read_items(redis, "portal", in_use, int)]
     for kind in CALL_KINDS if budgets else ():
         fullest = max((limits[kind] for limits in budgets), key=lambda limit: limit.used / limit.limit)
         samples[sample_key(BUDGET_LIMIT, kind=kind)] = float(fullest.limit)

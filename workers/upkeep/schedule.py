@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.bad_items import read_items
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.retention import purge
 from spokes.audit.sql import partitions
@@ -153,13 +154,17 @@ async def purge_erased_again(settings: Settings, redis: Redis) -> None:
     """Purge recently erased objects again; forget each once no data is found."""
     quarantine = Quarantine.from_settings(redis, settings)
     until_ms = clock.now_ms() - _ERASURE_SETTLE_MS
-    for member in await redis.zrangebyscore(keys.ERASED_OBJECTS, 0, until_ms):
-        portal_id, object_type, object_id = member.decode().split(":", 2)
-        subject = DataSubject(int(portal_id), object_type, frozenset({object_id}))
+    members = await redis.zrangebyscore(keys.ERASED_OBJECTS, 0, until_ms)
+    for member, subject in await read_items(redis, "erased_object", members, _read_erased_object):
         if await find_data(redis, subject, quarantine):
             await purge_subject(redis, subject, quarantine)
         else:
             await redis.zrem(keys.ERASED_OBJECTS, member)
+
+
+def _read_erased_object(member: bytes) -> tuple[bytes, DataSubject]:
+    portal_id, object_type, object_id = member.decode().split(":", 2)
+    return member, DataSubject(int(portal_id), object_type, frozenset({object_id}))
 
 
 async def purge_expired(settings: Settings, redis: Redis, engine: AsyncEngine) -> None:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import orjson
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from spokes.audit.bad_items import read_items
 from spokes.audit.records import AuditRecord
 from spokes.audit.stream import append
 from spokes.console.accounts.policy import Role
@@ -74,12 +76,17 @@ class Users:
     async def find(self, name: str) -> User | None:
         """Return the account of a name."""
         payload = await self.redis.hget(keys.CONSOLE_USERS, name)  # type: ignore[misc]  # redis-py types one class for sync and async
-        return None if payload is None else _decode_user(name, payload)
+        users = await read_items(
+            self.redis, "account", [] if payload is None else [payload], partial(_decode_user, name)
+        )
+        return users[0] if users else None
 
     async def all(self) -> tuple[User, ...]:
         """Return all accounts, sorted by name."""
         payloads = await self.redis.hgetall(keys.CONSOLE_USERS)  # type: ignore[misc]  # as above
-        users = [_decode_user(_to_str(name), payload) for name, payload in payloads.items()]
+        users = await read_items(
+            self.redis, "account", payloads.items(), lambda item: _decode_user(_to_str(item[0]), item[1])
+        )
         return tuple(sorted(users, key=lambda user: user.name))
 
     async def remove(self, name: str, *, record: AuditRecord | None = None) -> bool:

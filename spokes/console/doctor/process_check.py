@@ -3,18 +3,20 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from spokes.audit.bad_items import read_items
 from spokes.console.doctor.findings import Finding, ok, warning
 from spokes.console.queries.alerts import ActiveAlert, active_alerts
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
 from spokes.core.telemetry.metric_totals import PROCESS_TTL_S
 from spokes.core.telemetry.secret_ages import alert_for_age, secret_ages
+from spokes.queue.portal_pauses import PortalPause
 
 _UNSENT_WARNING_S: Final = 300
 
@@ -121,11 +123,20 @@ async def _read_state(redis: Redis) -> ProcessState:
     pauses: dict[bytes, bytes] = await redis.hgetall(keys.PAUSED_PORTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
     oldest: bytes | None = await redis.lindex(keys.ALERT_OUTBOX, 0)  # type: ignore[misc]  # as above
     unreadable_jobs = int(await redis.llen(keys.UNREADABLE_JOBS))  # type: ignore[misc]  # as above
-    message: dict[str, Any] = orjson.loads(oldest) if oldest else {}
+    sent_at = await read_items(redis, "alert_message", [oldest] if oldest else [], _read_time)
+    reasons = await read_items(redis, "pause", pauses.items(), _read_pause)
     return ProcessState(
-        processes=Counter(member.decode().partition(":")[0] for member in live),
+        processes=Counter(member.decode(errors="replace").partition(":")[0] for member in live),
         alerts=await active_alerts(redis, None),
-        pause_reasons={int(portal): orjson.loads(fields)["why"] for portal, fields in pauses.items()},
+        pause_reasons=dict(reasons),
         unreadable_jobs=unreadable_jobs,
-        oldest_unsent_s=now_s - message["at"] / 1000 if message else 0.0,
+        oldest_unsent_s=now_s - sent_at[0] / 1000 if sent_at else 0.0,
     )
+
+
+def _read_time(message: bytes) -> float:
+    return float(orjson.loads(message)["at"])
+
+
+def _read_pause(item: tuple[bytes, bytes]) -> tuple[int, str]:
+    return int(item[0]), PortalPause.from_json(item[1]).reason

@@ -1,6 +1,7 @@
 """Queue length, lag and waiting deliveries. Lag counts from HubSpot's `occurredAt`."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Final
 
 from redis.asyncio import Redis
@@ -61,7 +62,7 @@ async def queue_status(redis: Redis, portals: Portals, *, now_ms: int | None = N
     now = clock.now_ms() if now_ms is None else now_ms
     paused = {portal: pause for portal, pause in (await PortalPauses(redis).list()).items() if can_see(portals, portal)}
     first = await waiting_deliveries(redis, portals)
-    oldest = [entry.raw["occurredAt"] for job in first for entry in job.delivery.entries if "occurredAt" in entry.raw]
+    oldest = [entry.event.occurred_at for job in first for entry in job.delivery.entries]
     event_lag_s = max(0.0, (now - min(oldest)) / 1000) if oldest else None
     oldest_due_s = max(0.0, (now - min(job.due_at for job in first)) / 1000) if first else 0.0
     running = sum(job.in_progress for job in first)
@@ -116,7 +117,7 @@ async def find_waiting(redis: Redis, ids: list[str]) -> list[WaitingDelivery]:
 
 async def _queued_ids(redis: Redis, portals: Portals, limit: int) -> list[tuple[str, int]]:
     scores = await redis.zrange(JOB_QUEUE, 0, limit - 1, withscores=True)
-    jobs = [(job_id.decode(), int(at)) for job_id, at in scores]
+    jobs = [(job_id.decode(errors="replace"), int(at)) for job_id, at in scores if math.isfinite(at)]
     return [(job_id, at) for job_id, at in jobs if portals is None or _portal_of(job_id) in portals]
 
 
@@ -124,6 +125,12 @@ def _portal_of(job_id: str) -> int:
     """Return the portal in a delivery's id; -1 for an unknown job."""
     portal = job_id.partition("-")[0]
     return int(portal) if portal.isdecimal() else -1
+
+
+def _with_readable_entries(delivery: Delivery) -> Delivery:
+    """Return a delivery without the entries that are no events, which a worker quarantines."""
+    readable = tuple(entry for entry in delivery.entries if entry.is_event)
+    return delivery if len(readable) == len(delivery.entries) else replace(delivery, entries=readable)
 
 
 async def _load_deliveries(redis: Redis, jobs: list[tuple[str, int]]) -> list[WaitingDelivery]:
@@ -135,7 +142,7 @@ async def _load_deliveries(redis: Redis, jobs: list[tuple[str, int]]) -> list[Wa
             pipeline.exists(IN_PROGRESS_KEY_PREFIX + job_id)
         payloads, *running = await pipeline.execute()
     return [
-        WaitingDelivery(delivery, due_at, bool(busy))
+        WaitingDelivery(_with_readable_entries(delivery), due_at, bool(busy))
         for (_, due_at), payload, busy in zip(jobs, payloads, running, strict=True)
         if (delivery := read_job(payload))
     ]

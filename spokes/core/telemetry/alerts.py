@@ -32,6 +32,7 @@ class Alert(StrEnum):
     AUDIT_STREAM_UNREADABLE = "audit_stream_unreadable"
     ELEMENTS_QUARANTINED = "elements_quarantined"
     SIGNED_REQUEST_UNREADABLE = "signed_request_unreadable"
+    REDIS_ITEM_UNREADABLE = "redis_item_unreadable"
     REWRITE_LOOP = "rewrite_loop"
     CRASH_LOOP = "crash_loop"
     LOOP_BLOCKED = "loop_blocked"
@@ -113,6 +114,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.SIGNED_REQUEST_UNREADABLE: (
         "HubSpot signed a request that cannot be split into events. It was refused, so HubSpot sends it again.",
         "`spokes dead list --quarantined` shows the body that was kept; look for a proxy that changes requests.",
+    ),
+    Alert.REDIS_ITEM_UNREADABLE: (
+        "An item in Redis is unreadable and was skipped; everything else goes on. `place` says of which kind it is.",
+        "Find out what else writes to this Redis, or which version of Spokes wrote the item.",
     ),
     Alert.REWRITE_LOOP: (
         "Two handlers, or a handler and an automation in HubSpot, overwrite each other's values; our handler stopped.",
