@@ -104,5 +104,5 @@ def _schema(adapter: TypeAdapter[Any], schemas: dict[str, Any], mode: JsonSchema
 
 
 def _operation_id(route: ApiRoute) -> str:
-    words = re.findall("[a-z]+", _PATH_PARAMETER.sub(r"by_\1", route.path))
-    return "_".join([route.method.lower(), *words])
+    parts = re.findall("[a-z]+", _PATH_PARAMETER.sub(r"by_\1", route.path))
+    return "_".join([route.method.lower(), *parts])

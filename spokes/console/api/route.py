@@ -114,6 +114,6 @@ def _contains_nul(value: object) -> bool:
     return False
 
 
-def not_found(what: str) -> HttpProblem:
+def not_found(name: str) -> HttpProblem:
     """Return the 404 problem, the same for a missing object and for one of a portal that the actor may not see."""
-    return HttpProblem(404, "not_found", f"There is no such {what}.")
+    return HttpProblem(404, "not_found", f"There is no such {name}.")

@@ -66,6 +66,6 @@ async def find_event(redis: Redis, engine: AsyncEngine, portals: Portals, key: s
     ids = [str(moved) for record in records if (moved := record.detail.get("moved_to"))]
     ids += [record.delivery_id for record in records if record.delivery_id]
     jobs = await find_waiting(redis, list(dict.fromkeys(ids)))
-    waits = [job for job in jobs if any(entry.key == key for entry in job.delivery.entries)]
+    waiting = [job for job in jobs if any(entry.key == key for entry in job.delivery.entries)]
     dead = [letter async for letter in find_dead_letters(redis, frozenset({records[0].portal_id}), keys=(key,))]
-    return EventDetails(key=key, records=records, waiting=waits[0] if waits else None, is_dead=bool(dead))
+    return EventDetails(key=key, records=records, waiting=waiting[0] if waiting else None, is_dead=bool(dead))

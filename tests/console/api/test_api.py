@@ -206,13 +206,13 @@ async def test_audit_is_paged_by_a_cursor_and_a_link(
 async def test_events_deliveries_and_timeline_are_returned(
     client: TestClient, redis: Redis, sqlite_engine: AsyncEngine
 ) -> None:
-    one = record(1, event_key="ek", delivery_id="dk")
-    await archive(redis, sqlite_engine, one)
+    audited = record(1, event_key="ek", delivery_id="dk")
+    await archive(redis, sqlite_engine, audited)
     program = Program(client, Role.VIEWER)
     assert (await program.get("/events"))[1]["items"][0]["event_key"] == "ek"
     assert (await program.get("/events/ek"))[1]["records"][0]["delivery_id"] == "dk"
     assert (await program.get("/deliveries/dk"))[1]["id"] == "dk"
-    assert len((await program.get("/timeline", object=f"{one.object_type} {one.object_id}"))[1]["records"]) == 1
+    assert len((await program.get("/timeline", object=f"{audited.object_type} {audited.object_id}"))[1]["records"]) == 1
 
 
 async def test_audit_is_exported_and_verified(client: TestClient, redis: Redis, sqlite_engine: AsyncEngine) -> None:

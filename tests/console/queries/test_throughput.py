@@ -48,8 +48,8 @@ def test_snapshots_too_close_to_each_other_are_skipped() -> None:
 async def test_history_keeps_three_hours_of_snapshots(redis: Redis) -> None:
     for at in range(minutes.MAX_SNAPSHOTS + 5):
         await minutes.append_snapshot(redis, Snapshot(at, sums(at)))
-    found = await minutes.load_snapshots(redis)
-    assert (len(found), found[0].at, found[-1].at) == (minutes.MAX_SNAPSHOTS, 5, minutes.MAX_SNAPSHOTS + 4)
+    snapshots = await minutes.load_snapshots(redis)
+    assert (len(snapshots), snapshots[0].at, snapshots[-1].at) == (minutes.MAX_SNAPSHOTS, 5, minutes.MAX_SNAPSHOTS + 4)
     assert await redis.memory_usage(METRIC_HISTORY, samples=0) < 100_000
     assert await redis.ttl(METRIC_HISTORY) > 3 * 3600
 
@@ -57,7 +57,7 @@ async def test_history_keeps_three_hours_of_snapshots(redis: Redis) -> None:
 async def test_unreadable_snapshot_is_skipped(redis: Redis) -> None:
     await redis.lpush(METRIC_HISTORY, b"nonsense", b"")
     await minutes.append_snapshot(redis, Snapshot(1, sums(1)))
-    assert [one.at for one in await minutes.load_snapshots(redis)] == [1]
+    assert [snapshot.at for snapshot in await minutes.load_snapshots(redis)] == [1]
 
 
 async def test_throughput_includes_the_time_since_the_last_snapshot(redis: Redis) -> None:
@@ -65,9 +65,9 @@ async def test_throughput_includes_the_time_since_the_last_snapshot(redis: Redis
     await redis.hset(
         METRIC_TOTALS, mapping={sample_key(EVENTS, result="admitted"): 5, '["spokes_requests_total",{}]': 9}
     )
-    found = await throughput(redis, None)
-    assert found is not None
-    assert [set(minute.results) for minute in found] == [{"admitted"}]
+    rates = await throughput(redis, None)
+    assert rates is not None
+    assert [set(minute.results) for minute in rates] == [{"admitted"}]
 
 
 async def test_throughput_is_none_for_actors_of_some_portals(redis: Redis) -> None:
@@ -79,5 +79,5 @@ async def test_several_workers_store_one_first_snapshot(redis: Redis) -> None:
     budget = RateBudget(redis, limit=100, search_limit=5)
     await asyncio.gather(*(update_gauges(redis, budget) for _ in range(3)))
     assert await redis.exists(METRIC_GAUGES)
-    (kept,) = await minutes.load_snapshots(redis)
-    assert kept.sums == {sample_key(EVENTS, result="admitted"): 5}
+    (snapshot,) = await minutes.load_snapshots(redis)
+    assert snapshot.sums == {sample_key(EVENTS, result="admitted"): 5}

@@ -228,10 +228,10 @@ async def test_our_tokens_and_provider_tokens_have_separate_rate_limits(
     environ: dict[str, str], redis: Redis, idp: IdentityProvider
 ) -> None:
     settings = Settings.from_env({**environ, "CONSOLE_KEY": KEY, **idp.environ(), "CONSOLE_RATE_LIMIT": "1"})
-    ours = ApiTokens.from_settings(settings).mint("oidc:ada@example.com", [Role.VIEWER]).token
+    our_token = ApiTokens.from_settings(settings).mint("oidc:ada@example.com", [Role.VIEWER]).token
     async with TestClient(TestServer(create_app(settings))) as client:
         statuses = []
-        for token in (idp.token(), ours, ours, ours, ours):
+        for token in (idp.token(), our_token, our_token, our_token, our_token):
             async with client.get("/api/v1/queue", headers={"Authorization": f"Bearer {token}"}) as response:
                 statuses.append(response.status)
     assert statuses[:2] == [200, 200]
