@@ -12,6 +12,7 @@ from base64 import b64encode
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from functools import partial
+from types import FrameType
 from typing import Any, Final
 
 import structlog
@@ -36,6 +37,7 @@ from spokes.crm.services import CRM
 from spokes.queue.default_queue import DefaultQueueWatch
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.routing import Router, load_router
+from workers.delivery.dispatch import running_item
 from workers.delivery.lane_manager import LEASE_MS
 from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, run_delivery
 from workers.queue.arq_worker import ArqBatchWorker
@@ -44,6 +46,7 @@ from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import RENEW_EVERY_S, Lease, LeaseRenewal
 from workers.upkeep import schedule
+from workers.upkeep.blocked_worker import end_blocked_worker
 from workers.upkeep.gauges import MEASURE_EVERY_S, update_gauges
 from workers.upkeep.loop_watchdog import Watchdog
 
@@ -52,6 +55,7 @@ _JOBS_SHUTDOWN_S: Final = 20  # for running jobs, after SIGTERM; Heroku kills a 
 _CLOSE_TIMEOUT_S: Final = 7  # for closing after that, if Redis or the audit store does not answer
 _NO_TIMEOUT_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _NO_LIMIT: Final = 1_000_000_000
+_MIN_BLOCKED_S: Final = 10.0  # until a blocked worker ends itself, even if handlers may run a shorter time
 log = structlog.get_logger()
 
 
@@ -94,7 +98,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
             opening.push_async_callback(archiver.close)
             totals = MetricTotals(redis, "worker")
             opening.push_async_callback(totals.close)
-            opening.enter_context(Watchdog(asyncio.get_running_loop(), router, AlertEpisodes(redis)))
+            opening.enter_context(_watchdog(settings, router, redis))
 
             def leases() -> list[Lease]:
                 return [*worker.leases(), *parts.leases()]
@@ -161,6 +165,17 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
 
     worker.on_stop = limit_shutdown
     return worker
+
+
+def _watchdog(settings: Settings, router: Router, redis: Redis) -> Watchdog:
+    def end_process(frame: FrameType | None, fields: dict[str, Any]) -> None:
+        item = running_item(frame)
+        blamed = None if item is None else (item.delivery_run.delivery, item.entry.key)
+        end_blocked_worker(settings, blamed, **fields)
+
+    max_blocked_s = max(_MIN_BLOCKED_S, 2 * settings.handler_timeout_s)
+    loop, episodes = asyncio.get_running_loop(), AlertEpisodes(redis)
+    return Watchdog(loop, router, episodes, end_process, max_blocked_s=max_blocked_s)
 
 
 def _exit_unclosed() -> None:

@@ -20,6 +20,7 @@ from spokes.simulator.app import Simulator
 from tests.support.deployment import ROOT
 from tests.support.events import recorded
 from tests.workers.harness import KEYS, PORTAL, change
+from workers.upkeep.blocked_worker import EXIT_STATUS
 
 StartWorker = Callable[..., "subprocess.Popen[bytes]"]
 HANDLER_TIMEOUT_S = 1.0
@@ -89,3 +90,14 @@ async def test_worker_exits_though_a_handler_never_ends(
         process.send_signal(signal.SIGTERM)
     assert await exit_code(process, seconds=6) == 0
     assert b"bad_handlers.never_ends" in b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async
+
+
+async def test_blocked_worker_ends_itself_and_its_event_becomes_a_dead_letter(
+    redis: Redis, start_worker: StartWorker
+) -> None:
+    await queue(redis, change("x", 1, "blocks"), *(change("x", 1, "ok", number) for number in (2, 3)))
+    process = start_worker()
+    assert await exit_code(process, seconds=25) == EXIT_STATUS
+    assert b"bad_handlers.blocks" in b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # as above
+    start_worker()
+    assert await wait_for_outcomes(redis, 3) == [("dead", "crash_loop"), *[("processed", "")] * 2]

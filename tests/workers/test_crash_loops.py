@@ -6,6 +6,9 @@ from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_QUEUE
 from tests.workers.harness import KEYS, PORTAL, Harness, change
+from workers.delivery.run_delivery import run_delivery
+from workers.queue.claimed_job import ClaimedJob
+from workers.queue.crash_loops import SUSPECT_FROM_TRY, blame_event
 
 
 async def test_event_that_killed_two_workers_becomes_a_dead_letter(harness: Harness) -> None:
@@ -18,3 +21,28 @@ async def test_event_that_killed_two_workers_becomes_a_dead_letter(harness: Harn
 async def test_delivery_whose_workers_died_is_split(harness: Harness, redis: Redis) -> None:
     await harness.run((change("x", 1), change("y", 1, object_id=2)), attempt=4)
     assert (await redis.zcard(JOB_QUEUE), await harness.outcomes()) == (2, [("parked", "worker_died")] * 2)
+
+
+async def test_postponed_run_of_a_suspect_keeps_its_count_and_runs_alone_again(harness: Harness, redis: Redis) -> None:
+    key = keys.crash_count(PORTAL, KEYS(Event(change("x", 1))))
+    await redis.set(key, 1)
+    await harness.pauses.pause(PORTAL, "operator")
+    await harness.run((change("x", 1),), attempt=SUSPECT_FROM_TRY)
+    (postponed,) = await redis.zrange(JOB_QUEUE, 0, -1)
+    tries = await redis.get(keys.RETRY_KEY_PREFIX + postponed.decode())
+    assert (await redis.get(key), tries) == (b"1", b"%d" % SUSPECT_FROM_TRY)
+
+
+async def test_run_in_which_the_handler_ended_clears_the_count(harness: Harness, redis: Redis) -> None:
+    key = keys.crash_count(PORTAL, KEYS(Event(change("x", 1))))
+    await redis.set(key, 1)
+    await harness.run((change("x", 1),), attempt=SUSPECT_FROM_TRY)
+    assert (await redis.exists(key), await harness.outcomes()) == (0, [("processed", "")])
+
+
+async def test_blamed_event_becomes_a_dead_letter_in_its_next_run(harness: Harness, redis: Redis) -> None:
+    delivery = await harness.queue(change("x", 1))
+    await blame_event(redis, delivery, delivery.entries[0].key)
+    attempt = await redis.incr(keys.RETRY_KEY_PREFIX + delivery.id)
+    await run_delivery(ClaimedJob(delivery.id, delivery.to_job(), attempt), harness.parts)
+    assert await harness.outcomes() == [("dead", "crash_loop")]

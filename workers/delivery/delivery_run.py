@@ -5,6 +5,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from spokes.audit.records import Outcome
 from spokes.core import clock
 from spokes.core.delivery import Delivery, new_delivery_id
 from spokes.core.settings import Settings
@@ -13,9 +14,9 @@ from workers.delivery import settlement_steps as steps
 from workers.delivery.lanes import WorkItem
 from workers.delivery.resolution import WORKER_DIED, Resolution
 from workers.delivery.settlement import Settlement
+from workers.queue.crash_loops import SUSPECT_FROM_TRY
 
 if TYPE_CHECKING:
-    from spokes.audit.records import Outcome
     from spokes.crm.services import WriteRecord
 
 
@@ -33,6 +34,7 @@ class DeliveryRun:
     def __init__(self, delivery: Delivery, settlement: Settlement, settings: Settings) -> None:
         self.delivery = delivery
         self.crash_loop = False  # whether the events of this run have killed too many workers
+        self.is_suspect = False  # whether workers died while they ran this event: postponed, it runs alone again
         self.outcomes: dict[Outcome, int] = {}
         self.items = [WorkItem(self, entry, entry.event) for entry in delivery.entries]
         self._metrics = settlement.metrics
@@ -119,7 +121,8 @@ class DeliveryRun:
     def _close(self) -> None:
         try:
             for postponement in self._postponed.values():
-                self._postpone(postponement)
+                is_untried = all(resolved.resolution.outcome is Outcome.PARKED for resolved in postponement.events)
+                self._postpone(postponement, tries=SUSPECT_FROM_TRY if self.is_suspect and is_untried else 0)
         except Exception as error:  # noqa: BLE001 - the caller resolves other deliveries' events too
             self.fail(error)
             return

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
-from types import MappingProxyType
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from spokes.audit.background_alerts import BackgroundAlerts
 from spokes.core.errors import ObjectNotFound
 from spokes.core.events import Event
 from spokes.core.masking import derive_key
@@ -28,7 +29,6 @@ from spokes.routing import Route, Router
 from spokes.tools import Tools
 from workers.delivery import lanes
 from workers.delivery import settlement_steps as steps
-from workers.delivery.background_alerts import BackgroundAlerts
 from workers.delivery.current_value import EventCurrentValue
 from workers.delivery.delivery_run import postpone
 from workers.delivery.handler_services import services_for
@@ -257,6 +257,16 @@ class Dispatcher:
     def _handles_each_event(self, event: Event) -> bool:
         route = self._router.match(event)
         return route is not None and route.uses.each_event
+
+
+def running_item(frame: FrameType | None) -> WorkItem | None:
+    """Return the event whose handler runs in the stack that ends with `frame`, or None."""
+    while frame is not None:
+        if frame.f_code is Dispatcher._call_handler.__code__:  # noqa: SLF001 - it is ours
+            item = frame.f_locals.get("item")
+            return item if isinstance(item, WorkItem) else None
+        frame = frame.f_back
+    return None
 
 
 def resolve_call(call: HandlerCall, result: CallResult) -> None:

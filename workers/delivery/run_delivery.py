@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final, Self
 import structlog
 from redis.asyncio import Redis
 
+from spokes.audit.background_alerts import BackgroundAlerts
+from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.redis.outage import RedisOutage
@@ -22,7 +24,6 @@ from spokes.core.telemetry.setup import log_canonical_line, report_error
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.unreadable_jobs import store_unreadable
 from spokes.routing import Router
-from workers.delivery.background_alerts import BackgroundAlerts
 from workers.delivery.delivery_run import DeliveryRun, postpone
 from workers.delivery.dispatch import CallResult, Dispatcher, resolve_call, resolve_internal_error
 from workers.delivery.failed_deliveries import MAX_TRIES, set_unreadable_aside, settle_failed_delivery
@@ -64,9 +65,10 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
     if claimed.attempt < SUSPECT_FROM_TRY or not run.items:
         is_closed = await _run_events(run, claimed, parts)
     elif len(run.items) == 1:
-        async with parts.crash_loops.isolate(delivery) as is_crash_loop:
-            run.crash_loop = is_crash_loop
+        async with parts.crash_loops.isolate(run.delivery) as isolated:
+            run.crash_loop, run.is_suspect = isolated.is_crash_loop, True
             is_closed = await _run_events(run, claimed, parts)
+            isolated.has_survived = Outcome.PARKED not in run.outcomes
     else:  # one of these events may kill its worker: each runs again in a delivery of its own
         run.split(await settled_keys(parts.redis, delivery), claimed.attempt)
         is_closed = await run.finished()

@@ -7,6 +7,7 @@ runs at a time. An event during whose runs workers keep dying becomes a dead let
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from redis.asyncio import Redis
@@ -29,22 +30,47 @@ class CrashLoopGuard:
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def isolate(self, delivery: Delivery) -> AsyncIterator[bool]:
-        """Run a delivery of one event while no other suspect runs; yield whether it has killed too many workers."""
+    async def isolate(self, delivery: Delivery) -> AsyncIterator["IsolatedRun"]:
+        """Run a delivery of one event while no other suspect runs.
+
+        The worker is counted as dead before the run, because a killed worker writes nothing after it. A run in which
+        the handler ended clears the count. One that was postponed, cancelled or failed leaves the count as it was.
+        """
         entry = delivery.entries[0]
         key = keys.crash_count(delivery.portal_id, entry.key)
         async with self._lock:
-            crashes = await self._redis.incr(key) - 1  # counted before the run: a killed worker writes nothing after it
+            crashes = await self._redis.incr(key) - 1
             await self._redis.expire(key, _CRASH_COUNT_TTL_S)
-            is_crash_loop = crashes >= _MAX_CRASHES
-            if is_crash_loop:
+            run = IsolatedRun(is_crash_loop=crashes >= _MAX_CRASHES)
+            if run.is_crash_loop:
                 await AlertEpisodes(self._redis).report_once(
                     Alert.CRASH_LOOP, portal_id=delivery.portal_id, event_type=entry.event.type, event_key=entry.key
                 )
             try:
-                yield is_crash_loop
+                yield run
             finally:
-                await self._redis.delete(key)
+                if run.has_survived:
+                    await self._redis.delete(key)
+                else:
+                    await self._redis.decr(key)
+
+
+@dataclass(slots=True)
+class IsolatedRun:
+    """A run of one event alone: whether it has killed too many workers before, and whether its handler has ended."""
+
+    is_crash_loop: bool
+    has_survived: bool = False
+
+
+async def blame_event(redis: Redis, delivery: Delivery, event_key: str) -> None:
+    """Record that an event ended its worker for certain: its next run is isolated, and makes it a dead letter."""
+    tries_key = keys.RETRY_KEY_PREFIX + delivery.id
+    tries = int(await redis.get(tries_key) or 0)
+    async with redis.pipeline(transaction=True) as pipeline:
+        pipeline.set(keys.crash_count(delivery.portal_id, event_key), _MAX_CRASHES, ex=_CRASH_COUNT_TTL_S)
+        pipeline.set(tries_key, max(tries, SUSPECT_FROM_TRY - 1), ex=_CRASH_COUNT_TTL_S)
+        await pipeline.execute()
 
 
 async def settled_keys(redis: Redis, delivery: Delivery) -> set[str]:

@@ -1,12 +1,18 @@
-"""Name the handler that blocks the event loop, from a thread of its own, so that handlers pay nothing for it."""
+"""Name the handler that blocks the event loop, from a thread of its own, so that handlers pay nothing for it.
+
+A loop that stays blocked ends its process: the leases of its jobs have lapsed, and no other way ends the handler. Code
+in C that keeps Python's interpreter lock stops this thread too; then a timer that needs no lock ends the process.
+"""
 
 import asyncio
+import faulthandler
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from types import CodeType, FrameType, TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.telemetry.alerts import Alert
@@ -15,14 +21,36 @@ from spokes.routing import Router
 
 _MAX_BLOCKED_S: Final = 1.0
 _CHECK_EVERY_S: Final = 0.25
+_ARM_EVERY_S: Final = 5.0
+_TIMER_MARGIN_S: Final = 30.0  # the timer also fires in a process that was stopped for so long
+# With the frame in which the loop's thread is, and the handler and seconds for an alert.
+EndProcess: TypeAlias = Callable[[FrameType | None, dict[str, Any]], None]
 
 
 class Watchdog:
     """Watches one event loop while it is entered."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, router: Router, episodes: AlertEpisodes) -> None:
-        """Watch `loop`, recognise the handlers of `router` by their code, and alert through `episodes`."""
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        router: Router,
+        episodes: AlertEpisodes,
+        end_process: EndProcess,
+        *,
+        max_blocked_s: float,
+    ) -> None:
+        """Watch a loop.
+
+        Args:
+            loop: of the thread that makes this object.
+            router: its handlers are recognised by their code.
+            episodes: alerts, once the loop is free again.
+            end_process: called in the watchdog's thread once the loop is blocked for `max_blocked_s`.
+            max_blocked_s: seconds; time in which the whole process was stopped does not count.
+        """
         self._loop = loop
+        self._end_process = end_process
+        self._max_blocked_s = max_blocked_s
         self._episodes = episodes
         self._names: dict[CodeType, str] = {
             code: route.name for _, route in router if (code := getattr(route.function, "__code__", None))
@@ -30,7 +58,7 @@ class Watchdog:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._loop_thread = threading.get_ident()
-        self._last_pong = time.monotonic()
+        self._blocked_s = 0.0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -43,16 +71,36 @@ class Watchdog:
 
     def _watch(self) -> None:
         has_alerted = False  # since the loop was last free
+        checked_at = time.monotonic()
+        armed_at = 0.0
         while not self._stopped.wait(_CHECK_EVERY_S):
-            blocked_s = time.monotonic() - self._last_pong
-            if blocked_s < _MAX_BLOCKED_S:
+            now = time.monotonic()
+            self._blocked_s += min(now - checked_at, 2 * _CHECK_EVERY_S)
+            checked_at = now
+            if self._blocked_s < _MAX_BLOCKED_S:
                 has_alerted = False
                 self._ping()
-            elif not has_alerted:
+                if now - armed_at > _ARM_EVERY_S:
+                    armed_at = now
+                    self._arm_timer()
+                continue
+            frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the only way to inspect another thread
+            fields = {"handler": self._blocking_handler(frame), "seconds": round(self._blocked_s, 1)}
+            if not has_alerted:
                 has_alerted = True
-                fields = {"handler": self._blocking_handler(), "seconds": round(blocked_s, 1)}
                 log_alert(Alert.LOOP_BLOCKED, level="warning", **fields)
                 self._run_in_loop(self._episodes.enqueue_message(Alert.LOOP_BLOCKED, **fields))
+            if self._blocked_s >= self._max_blocked_s:
+                self._end_process(frame, fields)
+                break
+        faulthandler.cancel_dump_traceback_later()
+
+    def _arm_timer(self) -> None:
+        """Have the process end, with a traceback on standard error, unless this is called again in time."""
+        if sys.__stderr__ is not None:
+            with suppress(ValueError, OSError):  # standard error is closed
+                limit_s = self._max_blocked_s + _TIMER_MARGIN_S
+                faulthandler.dump_traceback_later(limit_s, exit=True, file=sys.__stderr__)
 
     def _run_in_loop(self, coroutine: Coroutine[None, None, None]) -> None:
         """Run a coroutine once the loop is free again."""
@@ -68,11 +116,10 @@ class Watchdog:
             self._stopped.set()
 
     def _pong(self) -> None:
-        self._last_pong = time.monotonic()
+        self._blocked_s = 0.0
 
-    def _blocking_handler(self) -> str:
-        """Return the name of the handler in the loop's stack, or the current file and line if there is none."""
-        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the only way to inspect another thread
+    def _blocking_handler(self, frame: FrameType | None) -> str:
+        """Return the name of the handler in a stack, or the current file and line if there is none."""
         line = f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}" if frame else ""
         return self._handler_in_stack(frame) or line
 

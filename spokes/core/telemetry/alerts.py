@@ -39,6 +39,7 @@ class Alert(StrEnum):
     BACKGROUND_TASK_FAILED = "background_task_failed"
     HANDLER_STUCK = "handler_stuck"
     INTERNAL_ERROR = "internal_error"
+    WORKER_BLOCKED = "worker_blocked"
 
 
 ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
@@ -137,6 +138,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
             "Report the place as a bug of Spokes. WRONGTYPE: something else wrote a key of Spokes; find out what uses "
             "this Redis."
         ),
+    ),
+    Alert.WORKER_BLOCKED: (
+        "A handler blocked its worker for twice HANDLER_TIMEOUT_S. The worker ended itself; the event will be dead.",
+        "Use `await` for slow calls in the named handler, or run them in a thread; then run `spokes dead replay`.",
     ),
     Alert.INTERNAL_ERROR: (
         "Events failed several times by an error of Spokes, not of a handler. They are now dead letters.",

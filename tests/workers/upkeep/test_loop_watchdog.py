@@ -32,7 +32,10 @@ _LOGS: list[list[MutableMapping[str, Any]]] = []  # the log of each test
 
 
 async def test_blocked_loop_is_an_alert_that_names_the_handler(redis: Redis) -> None:
-    with capture_logs() as logs, Watchdog(asyncio.get_running_loop(), ROUTER, AlertEpisodes(redis)):
+    watchdog = Watchdog(
+        asyncio.get_running_loop(), ROUTER, AlertEpisodes(redis), lambda *_: None, max_blocked_s=_TIMEOUT_S * 2
+    )
+    with capture_logs() as logs, watchdog:
         _LOGS.append(logs)
         [(_, route)] = ROUTER
         await route.function(None, None)  # type: ignore[arg-type]  # it uses neither
