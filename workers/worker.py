@@ -8,7 +8,6 @@ import asyncio
 import os
 import signal
 import socket
-from base64 import b64encode
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -24,7 +23,7 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.alert_webhook import AlertWebhook
 from spokes.audit.archiver import Archiver
 from spokes.core.background import Background
-from spokes.core.delivery import JOB_NAME, decode, encode
+from spokes.core.delivery import JOB_NAME, decode, encode, unread_argument
 from spokes.core.errors import NotAuthorized, UnreadableDelivery
 from spokes.core.redis.connections import redis_pool
 from spokes.core.redis.keys import JOB_QUEUE, WORKER_HEALTH
@@ -197,7 +196,7 @@ def decode_job(payload: bytes) -> dict[str, Any]:
         job = {}
     if job.get("f") == JOB_NAME and isinstance(job.get("a"), list) and len(job["a"]) == 1:
         return {"t": None, "f": JOB_NAME, "a": job["a"], "k": {}, "et": job.get("et") or 0}
-    return {"t": None, "f": JOB_NAME, "a": [{"unreadable": b64encode(payload).decode()}], "k": {}, "et": 0}
+    return {"t": None, "f": JOB_NAME, "a": [unread_argument(payload)], "k": {}, "et": 0}
 
 
 async def _check_token(crm: CRM, router: Router, redis: Redis) -> None:

@@ -6,6 +6,7 @@ Redis is priced by memory. It is JSON, not pickle: write access to Redis must no
 
 import random
 import sys
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -15,6 +16,7 @@ import orjson
 from spokes.core import clock
 from spokes.core.errors import MalformedEvent, UnreadableDelivery
 from spokes.core.events import Event, RawEvent
+from spokes.core.json_size import has_more_values
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -41,7 +43,13 @@ _DICTIONARY: Final = (
     b'"subscriptionType":"contact.propertyChange","attemptNumber":0,"objectId":318845120000,"changeFlag":"DELETED",'
     b'{"t":null,"f":"process_delivery","a":[{"id":"","portal":1,"at":1795442400000,"events":[["",0,{"eventId":'
 )
-_MAX_DECOMPRESSED_BYTES: Final = 64 * 1024 * 1024  # no valid payload is larger
+# What a payload may ask of the memory of its reader. A body of the largest MAX_BODY_BYTES (16 MiB), with what a job
+# adds to each event, is smaller; the web process refuses bodies with more than MAX_BODY_VALUES values.
+MAX_BODY_VALUES: Final = 500_000
+_MAX_BYTES: Final = 24 * 1024 * 1024
+_MAX_VALUES: Final = 2 * MAX_BODY_VALUES
+_OVERSIZED_BYTES: Final = _MAX_BYTES // 2
+_OVERSIZED_VALUES: Final = 100_000  # HubSpot sends at most 100 events of about 20 fields
 _ZSTD_DICTIONARY: Final = zstd.ZstdDict(_DICTIONARY, is_raw=True)
 # One compressor per process: creating one costs more than compressing a delivery. Higher levels take longer and save
 # nothing; negative levels take half the time and produce a fifth more bytes.
@@ -150,10 +158,13 @@ def decode(payload: bytes) -> dict[str, Any]:
     """Decode an arq job; arq's `job_deserializer`.
 
     Raises:
-        UnreadableDelivery: the payload is not made by `encode`, truncated, or of an unknown version.
+        UnreadableDelivery: the payload is not made by `encode`, truncated, too large, or of an unknown version.
     """
+    data = decompress(payload)
+    if has_more_values(data, _MAX_VALUES):
+        raise UnreadableDelivery
     try:
-        job = orjson.loads(decompress(payload))
+        job = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise UnreadableDelivery from error
     if not isinstance(job, dict):
@@ -161,20 +172,34 @@ def decode(payload: bytes) -> dict[str, Any]:
     return job
 
 
+def is_oversized(payload: bytes) -> bool:
+    """Return whether a payload is much larger than any that HubSpot's requests make, without parsing it."""
+    try:
+        data = decompress(payload)
+    except UnreadableDelivery:
+        return True
+    return len(data) > _OVERSIZED_BYTES or has_more_values(data, _OVERSIZED_VALUES)
+
+
+def unread_argument(payload: bytes) -> JobPayload:
+    """Return the argument of a job that is set aside without being read."""
+    return {"unreadable": b64encode(payload).decode()}
+
+
 def decompress(payload: bytes) -> bytes:
     """Return the JSON in a payload of `encode`.
 
     Raises:
-        UnreadableDelivery: the payload is truncated, or of an unknown version.
+        UnreadableDelivery: the payload is truncated, too large, or of an unknown version.
     """
     codec, data = payload[:1], payload[1:]
-    if codec == _CODEC_PLAIN:
+    if codec == _CODEC_PLAIN and len(data) <= _MAX_BYTES:
         return data
     if codec != _CODEC_ZSTD:
         raise UnreadableDelivery
     decompressor = zstd.ZstdDecompressor(zstd_dict=_ZSTD_DICTIONARY)
     try:
-        data = decompressor.decompress(data, _MAX_DECOMPRESSED_BYTES)
+        data = decompressor.decompress(data, _MAX_BYTES)
     except zstd.ZstdError as error:
         raise UnreadableDelivery from error
     if not decompressor.eof:

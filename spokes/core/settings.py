@@ -179,7 +179,7 @@ class Settings(BaseSettings):
     signature_versions: SignatureVersions = ("v3",)
     signature_max_age_s: int = Field(300, ge=1)
     signature_max_skew_s: int = Field(300, ge=0, description="how far ahead of our clock a timestamp may be")
-    max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024)
+    max_body_bytes: int = Field(10 * 1024 * 1024, ge=1024, le=16 * 1024 * 1024)
     allowed_events: WordList = ()
     portal_ids: IntList = ()
     trusted_proxies: int = Field(0, ge=0, le=10, description="our own proxies in front of the web process; Heroku: 1")

@@ -6,9 +6,11 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from spokes.core.delivery import MAX_BODY_VALUES
 from spokes.core.errors import MalformedEvent, RejectedRequest
 from spokes.core.events import Event
 from spokes.core.json_fields import read_bigint
+from spokes.core.json_size import has_more_values
 from spokes.core.refusals import Refusal
 from spokes.intake.element_spans import element_spans, read_element
 
@@ -76,8 +78,10 @@ def _elements(body: bytes) -> list[Any]:
     """Return the elements of a body, with `_Unreadable` in place of those that are not JSON.
 
     Raises:
-        RejectedRequest: the body cannot be split into elements.
+        RejectedRequest: the body cannot be split into elements, or has more values than a worker would read.
     """
+    if has_more_values(body, MAX_BODY_VALUES):
+        raise RejectedRequest(Refusal.BODY_TOO_LARGE)
     try:
         elements = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -1,6 +1,7 @@
 """spokes.core.delivery: the contract of web process and worker."""
 
 import pickle
+import tracemalloc
 
 import arq.constants
 import orjson
@@ -9,7 +10,17 @@ from arq.jobs import deserialize_job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spokes.core.delivery import JOB_NAME, Delivery, Entry, decode, encode, job_payload, new_delivery_id
+from spokes.core.delivery import (
+    JOB_NAME,
+    Delivery,
+    Entry,
+    compress,
+    decode,
+    encode,
+    is_oversized,
+    job_payload,
+    new_delivery_id,
+)
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.redis.keys import (
     DEFAULT_IN_PROGRESS_KEY_PREFIX,
@@ -84,3 +95,29 @@ def test_foreign_argument_is_unreadable(job: object) -> None:
 
 def test_exception_in_a_result_is_stored_by_its_class_only() -> None:
     assert decode(encode({"r": ValueError("secret@example.com")})) == {"r": "ValueError"}
+
+
+def bomb(unit: bytes, size: int) -> bytes:
+    filler = b",".join([unit] * (size // (len(unit) + 1)))
+    return compress(b'{"t":null,"f":"process_delivery","a":[{"events":[' + filler + b"]}]}")
+
+
+@pytest.mark.parametrize("unit", [b"{}", b"[]", b"1", b'"a"', b'{"a":1}'])
+@pytest.mark.parametrize("size", [8 * 2**20, 57 * 2**20])
+def test_small_payload_that_asks_for_much_memory_is_unreadable(unit: bytes, size: int) -> None:
+    payload = bomb(unit, size)
+    tracemalloc.start()
+    with pytest.raises(UnreadableDelivery):
+        decode(payload)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 100 * 2**20
+    assert is_oversized(payload)
+
+
+def test_delivery_of_the_largest_values_that_hubspot_sends_is_readable() -> None:
+    value = '{[,\\"é' * 9_000
+    entries = tuple(Entry(f"{n:020x}", 0, event(n, propertyValue=value)) for n in range(100))
+    payload = job_payload(Delivery("7-1-1", 7, 1, entries), 5)
+    assert len(Delivery.from_job(decode(payload)["a"][0]).entries) == 100
+    assert not is_oversized(payload)

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.background import Background
+from spokes.core.delivery import is_oversized, unread_argument
 from spokes.core.redis import keys
 from spokes.core.redis.errors import RedisFault, classify, first_word, is_redis_outage
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, RETRY_KEY_PREFIX, WAKE_CHANNEL
@@ -36,6 +37,7 @@ _REFUSED_WAKEUPS_S: Final = 600.0  # polling replaces them
 _POSTPONE_S: Final = 0.5  # until another worker may claim a delivery that a Redis outage interrupted
 _CLAIMS: Final = "claims"
 _WAKEUPS: Final = "wakeups"
+_UNREAD_FROM_TRY: Final = 3  # an oversized job whose workers died is set aside without being read once more
 log = structlog.get_logger()
 
 
@@ -151,7 +153,10 @@ class ArqBatchWorker(Worker):
     async def _run_job(self, job_id: str, payload: bytes | None, attempt: int) -> None:
         argument: Any = None
         try:
-            argument = self.job_deserializer(payload or b"")["a"][0]  # type: ignore[misc]  # arq makes it optional; ours reads anything
+            if attempt >= _UNREAD_FROM_TRY and is_oversized(payload or b""):
+                argument = unread_argument(payload or b"")
+            else:
+                argument = self.job_deserializer(payload or b"")["a"][0]  # type: ignore[misc]  # arq makes it optional; ours reads anything
             await self._end_job(job_id, await self._run_claimed(ClaimedJob(job_id, argument, attempt)))
         except asyncio.CancelledError:
             await asyncio.shield(self._release_job(job_id))

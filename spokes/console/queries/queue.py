@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from spokes.audit.stream import backlog
 from spokes.console.queries.portal_scope import Portals, can_see
 from spokes.core import clock
-from spokes.core.delivery import Delivery
+from spokes.core.delivery import Delivery, is_oversized
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.privacy.redis_data import read_job
 from spokes.queue.portal_pauses import PortalPause, PortalPauses
@@ -144,5 +144,5 @@ async def _load_deliveries(redis: Redis, jobs: list[tuple[str, int]]) -> list[Wa
     return [
         WaitingDelivery(_with_readable_entries(delivery), due_at, bool(busy))
         for (_, due_at), payload, busy in zip(jobs, payloads, running, strict=True)
-        if (delivery := read_job(payload))
+        if payload is not None and not is_oversized(payload) and (delivery := read_job(payload))
     ]
