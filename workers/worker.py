@@ -6,6 +6,7 @@ cannot be decoded, or is not a delivery, is stored as unreadable with an alert; 
 
 import asyncio
 import os
+import random
 import signal
 import socket
 from collections.abc import Coroutine
@@ -22,7 +23,7 @@ from redis.exceptions import RedisError
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.alert_webhook import AlertWebhook
 from spokes.audit.archiver import Archiver
-from spokes.core.background import Background
+from spokes.core.background import Background, pause_s
 from spokes.core.delivery import JOB_NAME, decode, encode, unread_argument
 from spokes.core.errors import NotAuthorized, UnreadableDelivery
 from spokes.core.redis.connections import redis_pool
@@ -38,6 +39,7 @@ from spokes.queue.portal_pauses import PortalPauses
 from spokes.routing import Router, load_router
 from workers.delivery.dispatch import running_item
 from workers.delivery.lane_manager import LEASE_MS
+from workers.delivery.missing_credentials import ANNOUNCE_EVERY_S
 from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, run_delivery
 from workers.queue.arq_worker import ArqBatchWorker
 from workers.queue.claim_gate import MEASURE_EVERY_S as GATE_EVERY_S
@@ -89,7 +91,6 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
         async with AsyncExitStack() as opening:  # closes what was opened if start-up fails half way
             crm = await CRM.open(settings, redis)
             opening.push_async_callback(crm.close)
-            await _check_token(crm, router, redis)
             pauses = PortalPauses(redis, partial(_is_hubspot_available, crm))
             parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage)
             opening.push_async_callback(parts.close)
@@ -114,6 +115,8 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
             background.start("archiver", partial(archiver.run, outage=outage))
             background.start("alert webhook", AlertWebhook(settings, redis).run)
             background.start("periodic jobs", partial(schedule.run_schedule, settings, redis, crm))
+            await _learn_portal(crm, router, redis)
+            background.every(ANNOUNCE_EVERY_S, "credentials", parts.missing_credentials.announce)
             ctx["parts"] = parts
             stack.push_async_exit(opening.pop_all())
         log.info("worker_ready", handlers=len(router.registrations), burst=burst)
@@ -125,6 +128,10 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
     def free_capacity() -> int:
         parts: WorkerParts = worker.ctx["parts"]
         return parts.free_capacity()
+
+    def skipped_portals() -> list[int]:
+        parts: WorkerParts = worker.ctx["parts"]
+        return parts.missing_credentials.served_elsewhere()
 
     def run_job(claimed: ClaimedJob) -> Coroutine[Any, Any, DeliveryEnd]:
         return run_delivery(claimed, worker.ctx["parts"])
@@ -139,6 +146,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
         outage=outage,
         gate=gate,
         free_capacity=free_capacity,
+        skipped_portals=skipped_portals,
         run_job=run_job,
         settle_failed=settle_failed,
         functions=[_process_delivery],
@@ -199,15 +207,24 @@ def decode_job(payload: bytes) -> dict[str, Any]:
     return {"t": None, "f": JOB_NAME, "a": [unread_argument(payload)], "k": {}, "et": 0}
 
 
-async def _check_token(crm: CRM, router: Router, redis: Redis) -> None:
-    """Check the access token; HubSpot being unavailable does not prevent a start.
+async def _learn_portal(crm: CRM, router: Router, redis: Redis) -> None:
+    """Wait until HubSpot names the portal of the access token: until then, no job may be claimed.
 
     Raises:
         NotAuthorized: HubSpot does not know the token.
     """
     uses = [Declaration(name.partition(".")[0], route.uses.reads, route.uses.may) for name, route in router]
+    failures = 0
     try:
-        log_scope_differences(await crm.check_token(), uses)
+        while (info := await crm.check_token()) is None:
+            failures += 1
+            if failures == 1:
+                log.warning(
+                    "token_portal_unknown", advice="HubSpot does not answer; no event is claimed until it does."
+                )
+            await asyncio.sleep(pause_s(min(failures, 5), random.uniform(0.5, 1.0)))
+        log.info("token_portal", portal_id=info.hub_id, serves=list(crm.credentials.portals))
+        log_scope_differences(info, uses)
     except NotAuthorized:
         with suppress(RedisError, OSError):
             await AlertEpisodes(redis).report_once(Alert.ACCESS_TOKEN_REFUSED)

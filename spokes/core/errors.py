@@ -23,6 +23,7 @@ SpokesError
     │   └── CRMUnavailable      5xx, time-outs, broken connections
     └── PermanentCRMError       the same call will never succeed
         ├── InvalidRequest      400 and every other 4xx; also requests we refuse to send
+        ├── NoCredentials       we have no credentials for the portal; nothing was sent
         ├── NotPermitted        403, or a method the handler did not declare
         ├── ObjectNotFound      404
         └── Conflict            409
@@ -253,6 +254,12 @@ class InvalidRequest(PermanentCRMError):
         """The property as `contacts.phone`; empty if none is known, or its name is not one that HubSpot has."""
         path = f"{self.service}.{self.property_name}"
         return path if self.property_name and _PROPERTY_PATH.fullmatch(path) else ""
+
+
+class NoCredentials(PermanentCRMError):
+    """No call was made: we have no credentials for the portal, and use no other portal's."""
+
+    reason = "no_credentials"
 
 
 class NotPermitted(PermanentCRMError):

@@ -1,7 +1,7 @@
 """`CRM`: HubSpot for one process, and the restricted services that one handler call gets."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from redis.asyncio import Redis
 
@@ -16,14 +16,12 @@ from spokes.crm.object_types import plural
 from spokes.crm.objects import Objects
 from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.privacy import Privacy
+from spokes.crm.transport.credentials import TokenCredentials
 from spokes.crm.transport.paced_client import ApiRequest, PacedClient
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import RateBudget
-from spokes.crm.transport.token_info import TokenInfo, token_info
+from spokes.crm.transport.token_info import TokenInfo
 from spokes.crm.validation import ValidationRules
-
-if TYPE_CHECKING:
-    from spokes.crm.transport.client import HubSpotClient
 
 __all__ = ["CRM", "Services", "TokenInfo", "WriteRecord"]
 
@@ -107,7 +105,7 @@ class CRM:
 
     def __init__(
         self,
-        client: "HubSpotClient",
+        credentials: TokenCredentials,
         budget: RateBudget,
         paths: Paths,
         own_writes: OwnWriteLedger,
@@ -115,9 +113,8 @@ class CRM:
     ) -> None:
         self.budget = budget
         self.own_writes = own_writes
-        self._client = client
-        self._paths = paths
-        paced_client = PacedClient(client, budget, account_request=ApiRequest("GET", paths.account_details()))
+        self.credentials = credentials
+        paced_client = PacedClient(credentials, budget, account_request=ApiRequest("GET", paths.account_details()))
         self._queues = BatchQueues(paced_client, paths, rules=rules)
 
     @classmethod
@@ -143,7 +140,9 @@ class CRM:
         own_writes = OwnWriteLedger(redis, derive_key(load_master_key(settings), "echoes"))
         blocked_domains = frozenset(domain.lower() for domain in settings.blocked_email_domains)
         rules = ValidationRules(blocked_domains, settings.default_region)
-        return cls(client, budget, Paths(settings.hubspot_api_version), own_writes, rules)
+        paths = Paths(settings.hubspot_api_version)
+        credentials = TokenCredentials(client, paths, portal_ids=settings.portal_ids)
+        return cls(credentials, budget, paths, own_writes, rules)
 
     def handler_services(
         self,
@@ -174,8 +173,8 @@ class CRM:
         Raises:
             NotAuthorized: HubSpot does not know the token.
         """
-        info = await token_info(self._client, self._paths)
-        if info is not None and info.hub_id:
+        info = await self.credentials.learn()
+        if info is not None:
             await self.budget.count_call(info.hub_id)
         return info
 

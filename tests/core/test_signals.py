@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from bench.lib.token_info import token_info_server
 from tests.support.deployment import ROOT
 
 PROCESSES = [("workers", "1"), ("ingest", "1"), ("ingest", "2")]  # module and WEB_CONCURRENCY
@@ -18,20 +19,17 @@ PROCESSES = [("workers", "1"), ("ingest", "1"), ("ingest", "2")]  # module and W
 
 @contextmanager
 def process(module: str, environ: dict[str, str], port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-    unreachable = {
-        "HUBSPOT_API_URL": "http://127.0.0.1:9",
-        "DATABASE_URL": "postgres://127.0.0.1:1/x",
-        "PORT": str(port),
-    }
-    started = subprocess.Popen(
-        [sys.executable, *options, "-m", module], cwd=ROOT, env={**os.environ, **environ, **unreachable},
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.communicate()
+    with token_info_server(7) as hubspot_url:
+        addresses = {"DATABASE_URL": "postgres://127.0.0.1:1/x", "PORT": str(port)}
+        variables = {**os.environ, "HUBSPOT_API_URL": hubspot_url, **environ, **addresses}
+        started = subprocess.Popen(
+            [sys.executable, *options, "-m", module], cwd=ROOT, env=variables, stderr=subprocess.PIPE
+        )
+        try:
+            yield started
+        finally:
+            started.kill()
+            started.communicate()
 
 
 def wait_until_listening(port: int) -> None:
@@ -74,3 +72,10 @@ def test_repeated_signals_end_the_process_with_status_zero(
             started.send_signal(signal.SIGTERM)
             time.sleep(0.05)
         assert started.returncode == 0
+
+
+def test_signal_ends_a_worker_that_waits_for_hubspot(environ: dict[str, str], unused_tcp_port: int) -> None:
+    with process("workers", {**environ, "HUBSPOT_API_URL": "http://127.0.0.1:9"}, unused_tcp_port) as started:
+        wait_for_output(started, b"token_portal_unknown")
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(20) == 0

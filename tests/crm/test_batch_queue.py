@@ -48,12 +48,30 @@ class QueueSetup:
         return await self.queues.updates(PORTAL, "contacts").submit(object_id, PropertyUpdate(properties, follows))
 
 
+class SameClient:
+    """Credentials of every portal: one client."""
+
+    portals = (PORTAL,)
+
+    def __init__(self, client: HubSpotClient) -> None:
+        self._client = client
+
+    async def client(self, portal_id: int) -> HubSpotClient:
+        """Return the client, whatever the portal."""
+        del portal_id
+        return self._client
+
+    async def close(self) -> None:
+        """Close the client."""
+        await self._client.close()
+
+
 @asynccontextmanager
 async def open_queues(redis: Redis, respond: Respond, *, limit: int = 100) -> AsyncIterator[QueueSetup]:
     async with ScriptedHubSpot(respond) as hubspot:
         client = HubSpotClient(api_url=hubspot.url, token="t", timeout_s=3, concurrency=8)
         budget = RateBudget(redis, limit=limit, search_limit=5, window_s=0.4, concurrency=8)
-        exchange = BatchQueues(PacedClient(client, budget), Paths("2026-09"))
+        exchange = BatchQueues(PacedClient(SameClient(client), budget), Paths("2026-09"))
         yield QueueSetup(hubspot, exchange, budget)
         await exchange.close()
 

@@ -253,7 +253,7 @@ async def test_creation_without_trace_in_the_response_is_unknown(redis: Redis) -
             {"results": [{"id": str(n), "properties": {}} for n, _ in enumerate(request.body["inputs"])]}
         )
 
-    async with ScriptedHubSpot(respond) as hubspot:  # type: ignore[arg-type]
+    async with ScriptedHubSpot(respond, portal_id=PORTAL) as hubspot:  # type: ignore[arg-type]
         settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token="t", audit_key="k" * 32)  # type: ignore[arg-type]
         crm = await CRM.open(settings, redis)
         services = crm.handler_services(PORTAL, "contact", {}, frozenset(ALL), UnleasedContext())

@@ -66,7 +66,7 @@ async def test_search_index_may_lag_behind_a_deletion_for_a_while(redis: Redis, 
             return json_response({"results": [{"id": "7"}] if searches <= lag else []})
         return json_response({}, 204 if request.path.endswith("gdpr-delete") else 404)
 
-    async with ScriptedHubSpot(respond) as hubspot:  # type: ignore[arg-type]
+    async with ScriptedHubSpot(respond, portal_id=PORTAL) as hubspot:  # type: ignore[arg-type]
         settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token=TOKEN, audit_key="k" * 32)  # type: ignore[arg-type]
         crm = await CRM.open(settings, redis)
         services = crm.handler_services(PORTAL, "contact", {}, frozenset({"privacy.delete"}), UnleasedContext())
@@ -114,7 +114,7 @@ async def test_export_shows_every_property_of_the_portal(redis: Redis) -> None:
             return json_response({"results": []})
         return json_response({"results": [{"id": "7", "properties": {"email": ADA, "shoe_size": "41"}}]})
 
-    async with ScriptedHubSpot(respond) as hubspot:  # type: ignore[arg-type]
+    async with ScriptedHubSpot(respond, portal_id=PORTAL) as hubspot:  # type: ignore[arg-type]
         settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token=TOKEN, audit_key="k" * 32)  # type: ignore[arg-type]
         crm = await CRM.open(settings, redis)
         services = crm.handler_services(PORTAL, "contact", {}, frozenset({"privacy.export"}), UnleasedContext())

@@ -56,6 +56,8 @@ async def crm(sim: Simulator, redis: Redis) -> AsyncIterator[CRM]:
         hubspot_api_url=sim.url, hubspot_access_token=TOKEN, hubspot_api_version="2026-09", audit_key="k" * 32
     )
     crm = await CRM.open(settings, redis)
+    await crm.credentials.learn()
+    sim.requests.clear()
     yield crm
     await crm.close()
 

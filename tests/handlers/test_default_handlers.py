@@ -31,6 +31,8 @@ Run = Callable[[dict[str, object]], Awaitable[None]]
 @pytest.fixture
 async def crm(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> AsyncIterator[CRM]:
     crm = await CRM.open(Settings.from_env({**environ, "HUBSPOT_API_URL": hubspot.url}), redis)
+    await crm.credentials.learn()
+    hubspot.requests.clear()
     yield crm
     await crm.close()
 

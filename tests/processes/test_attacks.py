@@ -28,6 +28,7 @@ from spokes.console.export import _csv_lines
 from spokes.core.delivery import encode
 from spokes.core.redis import keys
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.simulator.app import Simulator
 from tests.support.deployment import KEY, PUBLIC_URL, ROOT, SECRET, Sign
 from tests.support.events import batch, event, record, recorded
 
@@ -67,7 +68,7 @@ def foreign_jobs(proof: Path) -> dict[str, bytes]:
 
 @pytest.mark.timeout(120)
 async def test_foreign_jobs_are_stored_and_reported_and_stop_no_worker(
-    redis: Redis, environ: dict[str, str], tmp_path: Path
+    redis: Redis, environ: dict[str, str], hubspot: Simulator, tmp_path: Path
 ) -> None:
     proof = tmp_path / "executed"
     jobs = foreign_jobs(proof)
@@ -76,7 +77,7 @@ async def test_foreign_jobs_are_stored_and_reported_and_stop_no_worker(
         await redis.zadd(JOB_QUEUE, {name: 1})
     await redis.zadd(JOB_QUEUE, {"no job at all": 1})
     await fill_queue(redis, 10, 10, creation_event)
-    env = {**os.environ, **environ, "HANDLERS": "bench.handlers.noop", "HUBSPOT_API_URL": "http://127.0.0.1:9"}
+    env = {**os.environ, **environ, "HANDLERS": "bench.handlers.noop", "HUBSPOT_API_URL": hubspot.url}
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "workers", "--burst", cwd=ROOT, env=env, stderr=asyncio.subprocess.PIPE
     )

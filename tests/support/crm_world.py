@@ -74,5 +74,7 @@ async def open_world(
             "audit_key": "k" * 32, **settings,
         }  # fmt: skip
         crm = await CRM.open(Settings(**values), redis)  # type: ignore[arg-type]  # fields of many types, by name
+        await crm.credentials.learn()
+        sim.requests.clear()
         yield CRMWorld(sim, crm)
         await crm.close()

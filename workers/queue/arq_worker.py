@@ -6,7 +6,7 @@ outage is waited out. A job that this process could not finish is released, or i
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -52,6 +52,7 @@ class ArqBatchWorker(Worker):
         outage: RedisOutage,
         gate: ClaimGate,
         free_capacity: Callable[[], int],
+        skipped_portals: Callable[[], Iterable[int]] = tuple,
         run_job: Callable[[ClaimedJob], Coroutine[Any, Any, DeliveryEnd]],
         settle_failed: Callable[[ClaimedJob, Exception], Coroutine[Any, Any, DeliveryEnd | None]],
         **options: Any,
@@ -64,6 +65,7 @@ class ArqBatchWorker(Worker):
             outage: shared by everything in this process.
             gate: whether to claim at all.
             free_capacity: how many more events may be claimed.
+            skipped_portals: whose jobs are left to other workers.
             run_job: runs a claimed job, in place of arq's own call of `functions`.
             settle_failed: ends a job that failed by an error of ours, or returns None to have it run again.
             options: arq's.
@@ -74,6 +76,7 @@ class ArqBatchWorker(Worker):
         self._outage = outage
         self._gate = gate
         self._free_capacity = free_capacity
+        self._skipped_portals = skipped_portals
         self._run_claimed = run_job
         self._settle_failed = settle_failed
         self._claim = self.pool.register_script(_CLAIM)
@@ -141,6 +144,7 @@ class ArqBatchWorker(Worker):
             return self.poll_delay_s  # the end of a job wakes us
         now_ms = clock.now_ms()
         args: list[str | int] = [now_ms, jobs_left, self._lease_ms, self._holder, _PAUSED_DELAY_MS, events_left]
+        args.append(",".join(map(str, self._skipped_portals())))
         next_ms, jobs = await self._claim(keys=[self.queue_name, keys.PAUSED_PORTALS], args=args)
         self._outage.mark_available(_CLAIMS)
         for job_key, payload, attempt in jobs:

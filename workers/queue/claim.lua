@@ -5,7 +5,7 @@
 --
 -- KEYS  1 job queue   2 hash of paused portals
 -- ARGV  1 now (ms)   2 maximum number of jobs   3 lease (ms)   4 our name   5 delay for paused portals (ms)
---       6 number of events to claim
+--       6 number of events to claim   7 ids of portals that are left to other workers
 --
 -- Returns ms until the next job is due (0 if we claimed as much as we may) or -1, and for each job: id, payload (nil if
 -- it has none), number of the try.
@@ -18,6 +18,11 @@ local HEAD_BYTES, EVENT_BYTES = 130, 36 -- of a payload as spokes/core/delivery.
 local paused = {}
 for _, portal in ipairs(redis.call('HKEYS', KEYS[2])) do
   paused[portal] = true
+end
+
+local skipped = {}
+for portal in string.gmatch(ARGV[7], '%d+') do
+  skipped[portal] = true
 end
 
 local jobs = {}
@@ -43,7 +48,7 @@ local function group_by_portal(ids, by_portal)
     local portal = string.match(id, '^(%d+)%-') or ''
     if paused[portal] then
       redis.call('ZADD', queue, 'XX', now_ms + paused_delay_ms, id)
-    else
+    elseif not skipped[portal] then
       local portal_ids = by_portal[portal]
       if not portal_ids then
         portal_ids = {}

@@ -35,6 +35,7 @@ UNREADABLE_JOBS: Final = "spokes:unreadable"
 QUARANTINE_PORTALS: Final = "spokes:quarantined"
 PORTALS: Final = "spokes:portals"
 ERASED_OBJECTS: Final = "spokes:forgotten"
+CREDENTIAL_PORTALS: Final = "spokes:credentials"
 BUDGET_PORTALS: Final = "spokes:budgets"
 SECRETS_FIRST_SEEN: Final = "spokes:secrets"
 HUBSPOT_REFUSED: Final = "spokes:hubspot_refused"
@@ -103,6 +104,11 @@ def quarantined_content(portal_id: int, key: str) -> str:
 def quarantine_index(portal_id: int) -> str:
     """Return the key of the index of a portal's quarantined contents."""
     return f"spokes:{portal_id}:quarantined"
+
+
+def parked_deliveries(portal_id: int) -> str:
+    """Return the key of the deliveries that are parked because no worker has the portal's credentials."""
+    return f"spokes:{portal_id}:parked"
 
 
 def crash_count(portal_id: int, event_key: str) -> str:
@@ -254,6 +260,10 @@ KEYS: Final = (
     RedisKey(PORTALS, "set", "spokes.queue.dead_letter_index", "none", "portals that have or had dead letters"),
     RedisKey(ERASED_OBJECTS, "sorted set", "spokes.privacy.redis_purge", "until purged again",
              "erased objects that are purged once more, by the epoch ms of their erasure"),
+    RedisKey(CREDENTIAL_PORTALS, "sorted set", "workers.delivery.missing_credentials", "7 days",
+             "portals that workers have credentials for, by the epoch s of the last report"),
+    RedisKey("spokes:{portal_id}:parked", "sorted set", "workers.delivery.missing_credentials", "until run",
+             "deliveries that wait for the portal's credentials, by the epoch ms at which they were parked"),
     RedisKey(BUDGET_PORTALS, "sorted set", "workers.upkeep.gauges", "none",
              "portals that workers call HubSpot for, by the epoch s of the last report"),
     RedisKey(SECRETS_FIRST_SEEN, "hash", "workers.upkeep.anomaly_watch", "none",

@@ -13,6 +13,7 @@ class Alert(StrEnum):
     """The alerts. Those of the first group stay active until the problem is over; the others report one occurrence."""
 
     PORTAL_PAUSED = "portal_paused"
+    NO_CREDENTIALS = "no_credentials"
     QUEUE_FILLING = "queue_filling"
     CLAIMS_STOPPED = "claims_stopped"
     AUDIT_UNAVAILABLE = "audit_unavailable"
@@ -48,6 +49,16 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
         (
             "not_authorized: renew HUBSPOT_ACCESS_TOKEN and restart the workers. operator: run `spokes resume`. "
             "Every other pause ends by itself."
+        ),
+    ),
+    Alert.NO_CREDENTIALS: (
+        (
+            "Events of a portal arrive, and no worker has that portal's credentials. They are parked for 24 hours, "
+            "then become dead letters."
+        ),
+        (
+            "Start a worker with the portal's HUBSPOT_ACCESS_TOKEN and list the portal in PORTAL_IDS, or remove the "
+            "webhook subscription; `spokes dead replay` runs dead letters again."
         ),
     ),
     Alert.QUEUE_FILLING: (

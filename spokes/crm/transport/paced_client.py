@@ -15,6 +15,7 @@ from spokes.crm.transport.rate_budget import PRIORITIES, CallKind, Priority, Rat
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse, HubSpotClient  # its import loads hubspot-api-client
+    from spokes.crm.transport.credentials import Credentials
 
 HttpMethod: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
@@ -62,15 +63,17 @@ class PacedClient:
     """Client and rate budget together; all calls of a process go through one of these."""
 
     def __init__(
-        self, client: "HubSpotClient", budget: RateBudget, *, account_request: ApiRequest | None = None
+        self, credentials: "Credentials", budget: RateBudget, *, account_request: ApiRequest | None = None
     ) -> None:
-        """Make calls by `client` within `budget`.
+        """Make each call with its portal's own credentials, within `budget`.
 
         Args:
+            credentials: closed by `close`.
+            budget: by portal.
             account_request: asks for the portal's details, which name its time zone. It is sent once for a portal whose
                 daily limit is nearly used, to learn when its day ends.
         """
-        self._client = client
+        self._credentials = credentials
         self._budget = budget
         self._account_request = account_request
         self._accounts_requested: set[int] = set()
@@ -138,11 +141,12 @@ class PacedClient:
         """Stop, wait for the calls in flight, then close the client."""
         self.stop()
         await asyncio.gather(*self._waiting_calls, *self._calls_in_flight, return_exceptions=True)
-        await self._client.close()
+        await self._credentials.close()
 
     async def _call(
         self, portal_id: int, build_request: Callable[[], ApiRequest | None], kind: CallKind, priority: Priority
     ) -> "ApiResponse | None":
+        client = await self._credentials.client(portal_id)
         async with self._budget.slot(portal_id, kind, priority) as slot:
             try:
                 request = build_request()
@@ -155,16 +159,16 @@ class PacedClient:
             task = cast("asyncio.Task[ApiResponse | None]", asyncio.current_task())
             self._waiting_calls.discard(task)
             self._calls_in_flight.add(task)
-            response = await self._call_client(request)
+            response = await self._call_client(client, request)
             slot.read_headers(response.headers)
         if slot.is_day_short:
             self._request_account(portal_id)
         return response
 
-    async def _call_client(self, request: ApiRequest) -> "ApiResponse":
+    async def _call_client(self, client: "HubSpotClient", request: ApiRequest) -> "ApiResponse":
         started, outcome = time.perf_counter(), "answered"
         try:
-            return await self._client.call(request.method, request.path, query=request.query, body=request.body)
+            return await client.call(request.method, request.path, query=request.query, body=request.body)
         except CRMError as error:
             outcome = error.reason
             raise

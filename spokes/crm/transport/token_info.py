@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class TokenInfo:
     """The portal and scopes of a token; `scopes` is empty if HubSpot does not report them."""
 
-    hub_id: int
+    hub_id: int  # 0: HubSpot did not name it
     scopes: frozenset[str]
 
 
@@ -43,4 +43,7 @@ async def _account_info(client: "HubSpotClient", paths: Paths) -> TokenInfo | No
 
 
 def _hub_id(value: object) -> int:
-    return value if isinstance(value, int) else 0
+    """Return a portal id, also from digits as text; 0 for anything else."""
+    if isinstance(value, str) and value.isascii() and value.isdecimal():
+        return int(value)
+    return value if type(value) is int and value > 0 else 0

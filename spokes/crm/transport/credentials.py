@@ -1,0 +1,89 @@
+"""Credentials by portal: the one place that decides with whose credentials HubSpot is called.
+
+A portal's events may run, and its data may be read or written, only with that portal's credentials. Today a deployment
+has one access token, which belongs to one portal (`TokenCredentials`). A store of many portals' tokens implements the
+same protocol.
+"""
+
+import asyncio
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Protocol
+
+from spokes.core.errors import CRMUnavailable, NoCredentials
+from spokes.crm.transport.paths import Paths
+from spokes.crm.transport.token_info import TokenInfo, token_info
+
+if TYPE_CHECKING:
+    from spokes.crm.transport.client import HubSpotClient  # its import loads hubspot-api-client
+
+
+class Credentials(Protocol):
+    """The credentials of a deployment."""
+
+    @property
+    def portals(self) -> Collection[int]:
+        """The portals that this process has credentials for, as far as it knows."""
+
+    async def client(self, portal_id: int) -> "HubSpotClient":
+        """Return the client that calls HubSpot with the portal's own credentials.
+
+        Raises:
+            NoCredentials: this deployment has none for the portal.
+            CRMError: HubSpot does not say to which portal a token belongs.
+        """
+
+    async def close(self) -> None:
+        """Close all clients."""
+
+
+class TokenCredentials:
+    """One access token. HubSpot says which portal it belongs to; the token serves no other."""
+
+    def __init__(self, client: "HubSpotClient", paths: Paths, *, portal_ids: Collection[int] = ()) -> None:
+        """Use the token of `client`, unless `portal_ids` excludes its portal; empty excludes none."""
+        self._client = client
+        self._paths = paths
+        self._portal_ids = frozenset(portal_ids)
+        self._portal_id = 0  # unknown
+        self._learning = asyncio.Lock()
+
+    @property
+    def portals(self) -> Collection[int]:
+        """The token's portal, once it is known and if PORTAL_IDS does not exclude it."""
+        is_excluded = bool(self._portal_ids) and self._portal_id not in self._portal_ids
+        return () if is_excluded or not self._portal_id else (self._portal_id,)
+
+    async def client(self, portal_id: int) -> "HubSpotClient":
+        """Return the client if the token is the portal's.
+
+        Raises:
+            NoCredentials: the token belongs to another portal, or PORTAL_IDS excludes the portal.
+            NotAuthorized: HubSpot does not know the token.
+            CRMUnavailable: HubSpot cannot answer now.
+        """
+        if not self._portal_id:
+            await self._learn_once()
+        if portal_id not in self.portals:
+            raise NoCredentials
+        return self._client
+
+    async def learn(self) -> TokenInfo | None:
+        """Ask HubSpot for the token's portal and scopes; return None if HubSpot cannot answer now.
+
+        Raises:
+            NotAuthorized: HubSpot does not know the token.
+        """
+        info = await token_info(self._client, self._paths)
+        if info is None or not info.hub_id:
+            return None
+        self._portal_id = info.hub_id
+        return info
+
+    async def _learn_once(self) -> None:
+        async with self._learning:
+            if not self._portal_id and await self.learn() is None:
+                raise CRMUnavailable
+
+    async def close(self) -> None:
+        """Close the client."""
+        await self._client.close()
