@@ -129,10 +129,6 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
         parts: WorkerParts = worker.ctx["parts"]
         return parts.free_capacity()
 
-    def skipped_portals() -> list[int]:
-        parts: WorkerParts = worker.ctx["parts"]
-        return parts.missing_credentials.served_elsewhere()
-
     def run_job(claimed: ClaimedJob) -> Coroutine[Any, Any, DeliveryEnd]:
         return run_delivery(claimed, worker.ctx["parts"])
 
@@ -146,7 +142,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
         outage=outage,
         gate=gate,
         free_capacity=free_capacity,
-        skipped_portals=skipped_portals,
+        skipped_portals=lambda: worker.ctx["parts"].missing_credentials.served_elsewhere(),  # noqa: PLW0108 - `ctx` has no parts yet
         run_job=run_job,
         settle_failed=settle_failed,
         functions=[_process_delivery],

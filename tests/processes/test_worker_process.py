@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from spokes.audit.records import TERMINAL
 from spokes.core.delivery import Delivery, Entry, job_payload
-from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX
 from spokes.queue.dead_letters import DeadLetters
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
@@ -116,10 +116,16 @@ async def test_worker_with_a_refused_token_exits_with_a_message(workers: Workers
     assert b"Traceback" not in errors
 
 
-async def test_worker_starts_while_hubspot_is_unavailable(redis: Redis, hubspot: Simulator, workers: Workers) -> None:
+async def test_worker_claims_nothing_until_hubspot_names_its_portal(
+    redis: Redis, hubspot: Simulator, workers: Workers
+) -> None:
     hubspot.faults.add(Fault(path="*/access-token-info", status=503))
     await queue(redis, hubspot)
     workers.start()
+    while len(hubspot.requests.find(path="*/access-token-info")) < 2:  # noqa: ASYNC110 - nothing signals it
+        await asyncio.sleep(0.05)
+    assert await redis.keys(RETRY_KEY_PREFIX + "*") == []
+    hubspot.faults.clear()
     await until("resolved", redis=redis, hubspot=hubspot)
     assert await final_outcomes(redis) == ["processed"]
 

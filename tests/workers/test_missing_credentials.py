@@ -18,7 +18,6 @@ from tests.workers.harness import KEYS, PORTAL, Harness, change
 from workers.delivery.missing_credentials import MissingCredentials
 from workers.delivery.run_delivery import run_delivery
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
-from workers.queue.crash_loops import CrashLoopGuard
 
 OTHER = 99887766
 DAY_MS = 86_400_000
@@ -48,7 +47,7 @@ async def other_worker(redis: Redis) -> MissingCredentials:
     class OtherPortal:
         portals = (OTHER,)
 
-    return MissingCredentials(redis, OtherPortal(), CrashLoopGuard(redis))  # type: ignore[arg-type]  # calls nothing
+    return MissingCredentials(redis, OtherPortal())  # type: ignore[arg-type]  # calls nothing
 
 
 async def test_events_of_another_portal_are_parked_with_one_alert(redis: Redis, harness: Harness) -> None:

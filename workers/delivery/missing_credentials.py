@@ -20,7 +20,7 @@ from spokes.crm.transport.credentials import Credentials
 from workers.delivery.delivery_run import DeliveryRun
 from workers.delivery.resolution import NO_CREDENTIALS, NO_CREDENTIALS_PARK_S, NO_CREDENTIALS_PARKED
 from workers.queue.claimed_job import DeliveryEnd
-from workers.queue.crash_loops import CrashLoopGuard
+from workers.queue.crash_loops import settled_keys
 
 ANNOUNCE_EVERY_S: Final = 5.0
 _SCRIPT: Final = read_script(__file__, "release_parked.lua")
@@ -32,10 +32,9 @@ _PARK_MS: Final = round(NO_CREDENTIALS_PARK_S * 1000)
 class MissingCredentials:
     """The portals that this worker serves, and what becomes of the deliveries of others."""
 
-    def __init__(self, redis: Redis, credentials: Credentials, crash_loops: CrashLoopGuard) -> None:
+    def __init__(self, redis: Redis, credentials: Credentials) -> None:
         self._redis = redis
         self._credentials = credentials
-        self._crash_loops = crash_loops
         self._episodes = AlertEpisodes(redis)
         self._script = redis.register_script(_SCRIPT)
         self._served_elsewhere: dict[int, float] = {}  # until when, in seconds of the monotonic clock
@@ -74,7 +73,7 @@ class MissingCredentials:
             await self._redis.zadd(keys.JOB_QUEUE, {delivery.id: parked_at + _PARK_MS}, xx=True)
             return DeliveryEnd.HELD_ELSEWHERE
         await self._set_alert(delivery.portal_id, is_active=True)
-        settled = await self._crash_loops.settled_keys(delivery)
+        settled = await settled_keys(self._redis, delivery)
         run.resolve_unsettled(settled, NO_CREDENTIALS_PARKED if parked_at is None else NO_CREDENTIALS)
         if not await run.finished():
             return DeliveryEnd.HELD_ELSEWHERE

@@ -188,7 +188,6 @@ class WorkerParts:
         """Make the parts, and run lanes until `close`; `holder` is our name, which no other process has."""
         ready = ReadyLanes()
         merge_map = MergeMap(redis)
-        crash_loops = CrashLoopGuard(redis)
         settlement = Settlement(redis, holder, outage)
         alerts = BackgroundAlerts(redis)
         timeouts = HandlerTimeouts(settings.handler_timeout_s, lambda timeout: parts.give_up(timeout))  # noqa: PLW0108 - `parts` is assigned below
@@ -210,8 +209,8 @@ class WorkerParts:
             ),
             lanes=LaneManager(redis, holder, outage, ready),
             lane_pool=LanePool(ready, max_tasks=settings.max_objects),
-            crash_loops=crash_loops,
-            missing_credentials=MissingCredentials(redis, crm.credentials, crash_loops),
+            crash_loops=CrashLoopGuard(redis),
+            missing_credentials=MissingCredentials(redis, crm.credentials),
             timeouts=timeouts,
             alerts=alerts,
         )
