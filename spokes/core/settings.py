@@ -189,7 +189,7 @@ class Settings(BaseSettings):
         2.0, gt=0, description="how long the web process waits for Redis before it answers 503"
     )
     durable_ack: Literal["redis", "aof"] = "redis"  # 202 waits for Redis' response, or also for its disk (WAITAOF)
-    max_backlog: int = Field(200_000, ge=1, description="queued deliveries above which deliveries are refused with 503")
+    max_backlog: int = Field(200_000, ge=1, description="deliveries due within a minute above which others get a 503")
     max_unarchived: int = Field(1_000_000, ge=1, description="the same for audit records waiting in Redis")
     max_memory_share: float = Field(0.85, gt=0, le=1, description="the same for the used share of Redis' maxmemory")
     require_persistence: bool = False  # whether /readyz fails if Redis keeps nothing on disk

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.core import clock
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
@@ -22,6 +23,7 @@ from spokes.core.telemetry.setup import log_alert
 MEASURE_EVERY_S: Final = 1.0
 _REFUSE_IMPORTS_FROM: Final = 0.8  # share of a limit
 _RECOVER_BELOW: Final = 0.95  # of the share at which refusing began, so that the level does not flutter
+_SOON_MS: Final = 60_000  # deliveries due later wait for a time, not for workers: they fill memory alone
 _RETRY_AFTER_S: Final = 30
 
 
@@ -78,7 +80,7 @@ class Backpressure:
     async def measure(self) -> None:
         """Measure once; publish the alert's state when the level changes."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.zcard(JOB_QUEUE)
+            pipeline.zcount(JOB_QUEUE, "-inf", clock.now_ms() + _SOON_MS)
             pipeline.xlen(AUDIT_STREAM)
             pipeline.info("memory")
             queue, records, memory = await pipeline.execute()

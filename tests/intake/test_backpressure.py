@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.asyncio import Redis
 
+from spokes.core import clock
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
 from spokes.core.redis.keys import JOB_QUEUE
@@ -49,6 +50,14 @@ async def test_full_queue_refuses_and_asks_for_a_retry(redis: Redis, backpressur
     with pytest.raises(QueueUnavailable) as refused:
         backpressure.check_request()
     assert refused.value.retry_after_s > 0
+
+
+async def test_deliveries_that_are_due_much_later_do_not_fill_the_queue(
+    redis: Redis, backpressure: Backpressure
+) -> None:
+    await redis.zadd(JOB_QUEUE, {str(n): clock.now_ms() + 300_000 for n in range(10)})
+    await backpressure.measure()
+    backpressure.check_request()
 
 
 async def test_drained_queue_accepts_again(redis: Redis, backpressure: Backpressure) -> None:

@@ -11,9 +11,12 @@ from spokes.core import clock
 from spokes.core.errors import RetryLater
 from spokes.core.events import Event
 from spokes.core.redis import keys
+from spokes.core.redis.keys import JOB_QUEUE
 from spokes.queue.portal_pauses import OPERATOR
+from spokes.routing import uses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
+from spokes.tools import Tools
 from tests.workers.harness import PORTAL, Harness, change, object_event
 
 
@@ -125,3 +128,31 @@ async def test_handlers_of_a_paused_portal_are_not_called(harness: Harness) -> N
     await harness.pauses.pause(PORTAL, OPERATOR)
     await harness.run((change("x", 1),))
     assert (harness.calls, await harness.outcomes()) == ([], [("parked", "portal_paused")])
+
+
+async def test_event_that_is_retried_holds_back_its_own_property_alone(harness: Harness, redis: Redis) -> None:
+    harness.errors = [RetryLater(20)]
+    kinds = (object_event("creation", 1, 3), change("c", 4, "each"), change("d", 5, "each"))
+    await harness.run((change("a", 1, "city"), change("b", 2, "phone"), *kinds))
+    waiting = [("retried", "retry_later")]
+    assert sorted(await harness.outcomes()) == [("processed", "")] * 4 + waiting
+    assert await redis.zcard(JOB_QUEUE) == 1
+
+
+async def test_later_change_of_a_retried_property_waits_for_it(harness: Harness) -> None:
+    @harness.router.register("contact.propertyChange", property="later")
+    @uses(each_event=True)
+    async def later(event: Event, tools: Tools) -> None:
+        raise RetryLater(20)
+
+    await harness.run((change("a", 1, "later"), change("b", 2, "later"), change("c", 3, "phone")))
+    expected = [("parked", "behind_another"), ("processed", ""), ("retried", "retry_later")]
+    assert sorted(await harness.outcomes()) == expected
+
+
+async def test_long_wait_of_one_event_does_not_extend_the_short_wait_of_another(harness: Harness, redis: Redis) -> None:
+    harness.errors = [RetryLater(3600), RetryLater(5)]
+    await harness.run((change("a", 1, object_id=1), change("b", 2, object_id=2)))
+    due = sorted(at - clock.now_ms() for _, at in await redis.zrange(JOB_QUEUE, 0, -1, withscores=True))
+    assert due[0] < 10_000
+    assert due[1] > 3_000_000

@@ -41,7 +41,8 @@ class DeliveryRun:
         self._settlement = settlement
         self._settings = settings
         self._remaining = len(self.items)
-        self._postponed: dict[str, steps.Postponement] = {}  # by reason: short waits are not extended by long ones
+        # By reason and by the bit length of the delay in seconds: a wait is extended by others to its double at most.
+        self._postponed: dict[tuple[str, int], steps.Postponement] = {}
         self._closed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if not self.items:
             self._close()
@@ -74,7 +75,8 @@ class DeliveryRun:
             ):
                 self._settlement.add_step(step)
         else:
-            self._postponed.setdefault(resolution.reason, steps.Postponement()).add(resolved)
+            group = (resolution.reason, int(resolution.delay_s).bit_length())
+            self._postponed.setdefault(group, steps.Postponement()).add(resolved)
         item.is_resolved = True
         self._remaining -= 1
         if not self._remaining:

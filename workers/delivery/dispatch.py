@@ -74,7 +74,7 @@ class CallResult(NamedTuple):
         handler: its name, or "" if no handler is registered.
         writes: its writes in HubSpot.
         applied: by ordering key, the time of the newest change applied.
-        blocks_later_calls: the resolution of later items in the lane if this one is retried: they must not overtake it.
+        blocks_later_calls: if this item is retried, the resolution of later ones that must not overtake it.
     """
 
     resolution: Resolution

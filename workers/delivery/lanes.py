@@ -139,6 +139,14 @@ def ordering_key(event: Event) -> str | None:
     return _EXISTENCE if event.kind in _EXISTENCE_KINDS else None
 
 
+def blocking_key(event: Event) -> str:
+    """Return the name of what waits while an event is retried: its property, the object's existence, or its kind.
+
+    Each has one handler. Never empty; no property has a name with a dot.
+    """
+    return ordering_key(event) or f".{event.kind}"
+
+
 def is_superseded(event: Event, newest_applied: Mapping[str, int]) -> bool:
     """Return whether a newer change with the same ordering key was applied already.
 

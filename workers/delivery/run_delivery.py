@@ -30,7 +30,7 @@ from workers.delivery.failed_deliveries import MAX_TRIES, set_unreadable_aside, 
 from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
 from workers.delivery.lane_manager import LaneManager
 from workers.delivery.lane_pool import LanePool
-from workers.delivery.lanes import HandlerCall, Lane, WorkItem
+from workers.delivery.lanes import HandlerCall, Lane, WorkItem, blocking_key
 from workers.delivery.merge_map import MergeMap
 from workers.delivery.missing_credentials import MissingCredentials
 from workers.delivery.ready_lanes import ReadyLanes
@@ -112,6 +112,9 @@ async def acquire_lanes(run: DeliveryRun, parts: "WorkerParts") -> None:
 async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
     """Run the items of a lane, including those that enter it during the run; then release it.
 
+    Behind an event that is retried, only later changes of the same property wait. Behind one that is parked, all wait:
+    what parked it (a pause, an outage, a lost lease) holds for them too.
+
     Raises:
         RunGivenUp: `WorkerParts.give_up` has handed the lane over.
     """
@@ -119,18 +122,20 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
         while lane.items:
             items, lane.items = lane.items, []
             lane.calls.extend(_plan(items, lane, parts))
-            blocked: Resolution | None = None
+            blocked: dict[str, Resolution] = {}  # by what waits, see blocking_key
             while lane.calls:
                 call = lane.call = lane.calls.popleft()
                 try:
-                    if blocked is not None:
-                        postpone((*call.coalesced, call.item), blocked)
+                    if blocked and (behind := blocked.get("") or blocked.get(blocking_key(call.item.event))):
+                        postpone((*call.coalesced, call.item), behind)
                         continue
                     result = await parts.dispatcher.dispatch(call, lane, parts.lanes.redis_time_ms)
                     if result.applied:
                         lane.advance(result.applied)
                     resolve_call(call, result)
-                    blocked = result.blocks_later_calls
+                    if result.blocks_later_calls is not None:
+                        is_lane_blocked = result.resolution.outcome is Outcome.PARKED
+                        blocked["" if is_lane_blocked else blocking_key(call.item.event)] = result.blocks_later_calls
                 except asyncio.CancelledError as error:
                     if parts.timeouts.is_closing:
                         raise
