@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
-from spokes.core.errors import CRMUnavailable, PermanentCRMError
+from spokes.core.errors import CRMUnavailable, ObjectNotFound, PermanentCRMError
 from spokes.crm.access import HandlerAccess, UnbatchedWriter, Write
 from spokes.crm.associations import associations_for_create
 from spokes.crm.batching.association_reads import next_cursor
@@ -19,6 +19,7 @@ from spokes.crm.records import Record, parse_record
 from spokes.crm.results import ItemResult, ItemResults, WriteReceipt, gather_results
 from spokes.crm.search import Condition, Search, where
 from spokes.crm.transport.paced_client import ApiRequest
+from spokes.crm.transport.paths import fits_in_url
 from spokes.crm.transport.response_json import elements, text_id
 from spokes.crm.validation import validate_properties
 
@@ -92,15 +93,21 @@ class Objects:
         return Search(self._access, self.service).all(condition, text)
 
     async def list(self) -> AsyncIterator[Record]:
-        """Iterate over all objects of the type, a hundred per call."""
+        """Iterate over all objects of the type, a hundred per call; per two calls if many properties are declared."""
         names = self._access.declared_properties(self.service)
-        query: dict[str, str | Sequence[str]] = {"limit": str(_PAGE_SIZE), "properties": names}
+        listed = names if (is_one_call := fits_in_url(names)) else ("hs_object_id",)
+        query: dict[str, str | Sequence[str]] = {"limit": str(_PAGE_SIZE), "properties": listed}
         path = self._queues.paths.objects(self.service)
         while True:
             response = await self._access.send(ApiRequest("GET", path, query=query))
+            records: Sequence[Record] = [
+                parse_record(item, self.type, listed) for item in elements(response.body, "results")
+            ]
+            if not is_one_call:
+                records = await self._read_listed(records)
             self._access.context.on_read(self.type, names)
-            for item in elements(response.body, "results"):
-                yield parse_record(item, self.type, names)
+            for record in records:
+                yield record
             after = next_cursor(response.body)
             if not after:
                 return
@@ -201,6 +208,14 @@ class Objects:
     async def _archive(self, object_id: str) -> None:
         queue = self._queues.archives(self._access.portal_id, self.service)
         await self._access.perform(Write(f"{self.service}.archive", self.type, object_id), queue, object_id, None)
+
+    async def _read_listed(self, listed: Sequence[Record]) -> "Sequence[Record]":
+        """Read the records of a page of ids, without those that were archived or merged since it was listed."""
+        results = await self.get_many(record.id for record in listed)
+        for result in results.failed:
+            if result.error and not isinstance(result.error, ObjectNotFound):
+                raise result.error
+        return [result.result for result in results if result.result and result.result.id == result.id]
 
     async def _read(self, input_id: str, id_property: str) -> Record:
         names = self._access.declared_properties(self.service)

@@ -46,6 +46,22 @@ async def test_many_are_read_by_a_unique_property(world: CRMWorld) -> None:
         ("person1@example.org", ids[1]),
         ("no@example.org", None),
     ]
+    assert world.calls == ["POST contacts/batch/read", "GET contacts/no@example.org"]
+
+
+async def test_contact_is_read_by_a_further_address(world: CRMWorld) -> None:
+    first, second = world.create_contacts(2)
+    survivor = world.merge(first, second)
+
+    results = await world.services().contacts.get_many_by("email", ["person0@example.org", "Person1@example.org"])
+
+    assert [item.result.id for item in results if item.result] == [survivor, survivor]
+
+
+async def test_other_unique_property_is_not_read_alone(world: CRMWorld) -> None:
+    results = await world.services().contacts.get_many_by("customer_number", ["7"])
+
+    assert isinstance(results[0].error, ObjectNotFound)
     assert world.calls == ["POST contacts/batch/read"]
 
 

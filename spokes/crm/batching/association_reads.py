@@ -74,10 +74,14 @@ class AssociationQueue(BatchQueue[None, tuple[AssociatedObject, ...]]):
                 for submission in batch[object_id]:
                     submission.resolve(())
             else:
-                await self.apply_error({object_id: batch[object_id]}, error)
+                await self.apply_refusal(object_id, batch[object_id], error)
         starts = {i: (parse_associated(item, "to"), next_cursor(item)) for i, item in results.found.items()}
         starts |= dict.fromkeys(results.unknown, ((), "0"))  # merged: the response names the survivor instead
         await asyncio.gather(*(self._read_pages({i: batch[i]}, *start) for i, start in starts.items()))
+
+    async def send_again(self, batch: _Batch) -> None:
+        """List the associations of each object alone."""
+        await asyncio.gather(*(self._read_pages({i: batch[i]}, (), "0") for i in batch))
 
     async def _read_pages(self, batch: _Batch, associated: tuple[AssociatedObject, ...], after: str) -> None:
         (object_id,) = batch

@@ -6,8 +6,9 @@ does not affect the others.
 
 In a `WriteBatchQueue` the writes of one object keep their order: no two of them are in flight together. HubSpot refuses
 a whole batch for one bad input and then applies nothing of it, so the batch is halved until only the bad input fails.
-Inputs that a batch response leaves unknown are retried alone. A transient failure is every caller's error, and is not
-retried here.
+Inputs that a batch response leaves unknown are retried alone. A transient failure of a whole call is every caller's
+error, and is not retried here. Inputs that a batch response refuses for now, such as locked records, are sent once more
+after a pause; the others of the batch do not wait for them.
 """
 
 import asyncio
@@ -17,7 +18,18 @@ from collections.abc import Coroutine, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeAlias, TypeVar
 
-from spokes.core.errors import Conflict, CRMError, CRMUnavailable, InvalidRequest, LeaseLost, ObjectNotFound
+from spokes.core.clock import wait_for_stop
+from spokes.core.errors import (
+    DAILY_POLICY,
+    Conflict,
+    CRMError,
+    CRMUnavailable,
+    InvalidRequest,
+    LeaseLost,
+    ObjectLocked,
+    ObjectNotFound,
+    RateLimited,
+)
 from spokes.core.telemetry.metrics import BATCH_CALLERS, BATCH_INPUTS, BATCHES
 from spokes.crm.batching.batch_results import BatchResults
 from spokes.crm.results import WriteReceipt
@@ -31,19 +43,26 @@ if TYPE_CHECKING:
 
 LINGER_S: Final = 0.005  # how long the first submission of a batch waits for others
 
+_REFUSED_PAUSE_S: Final = 0.5  # before an input that was refused for now is sent once more
+_LOCKED_PAUSE_S: Final = 2.0  # HubSpot's docs, "Error handling" (423)
+
 Payload = TypeVar("Payload")
 Result = TypeVar("Result")
 
 
 class Submission(Generic[Payload, Result]):
-    """One caller's input to a batch: what to do with it, on whose behalf, and the future of its result."""
+    """One caller's input to a batch: what to do with it, on whose behalf, and the future of its result.
 
-    __slots__ = ("context", "future", "input_id", "payload")
+    `is_repeated` once it was refused for now and a task of its own sends it again.
+    """
+
+    __slots__ = ("context", "future", "input_id", "is_repeated", "payload")
 
     def __init__(self, input_id: str, payload: Payload, context: SendContext) -> None:
         self.input_id = input_id
         self.payload = payload
         self.context = context
+        self.is_repeated = False
         self.future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
 
     def is_still_wanted(self) -> bool:
@@ -87,6 +106,7 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         self._pending_batches: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)  # batches that wait for a slot
         self._linger_timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closing = asyncio.Event()
 
     @abstractmethod
     def build_request(self, batch: Batch[Payload, Result]) -> ApiRequest:
@@ -95,6 +115,28 @@ class BatchQueue(ABC, Generic[Payload, Result]):
     @abstractmethod
     async def apply_response(self, batch: Batch[Payload, Result], response: "ApiResponse") -> None:
         """Resolve or reject every submission of a batch."""
+
+    @abstractmethod
+    async def send_again(self, batch: Batch[Payload, Result]) -> None:
+        """Send some inputs of a batch again, and resolve or reject their submissions."""
+
+    def may_repeat(self, error: CRMError) -> bool:
+        """Return whether an input that a batch response refused with this error is sent once more."""
+        if isinstance(error, RateLimited):
+            return error.policy != DAILY_POLICY
+        return isinstance(error, ObjectLocked | CRMUnavailable)
+
+    async def apply_refusal(
+        self, input_id: str, submissions: list[Submission[Payload, Result]], error: CRMError
+    ) -> None:
+        """Handle one input that a batch response refused: send it once more after a pause, or reject it."""
+        if submissions[0].is_repeated or not self.may_repeat(error):
+            await BatchQueue.apply_error(self, {input_id: submissions}, error)
+            return
+        for submission in submissions:
+            submission.is_repeated = True
+        pause_s = _LOCKED_PAUSE_S if isinstance(error, ObjectLocked) else _REFUSED_PAUSE_S
+        self._start_task(self._send_again_later({input_id: submissions}, pause_s))
 
     async def apply_error(self, batch: Batch[Payload, Result], error: CRMError) -> None:
         """Handle a call that failed as a whole: reject every submission."""
@@ -122,6 +164,7 @@ class BatchQueue(ABC, Generic[Payload, Result]):
 
     async def close(self) -> None:
         """Wait until every submission is resolved or rejected."""
+        self._is_closing.set()
         while self._tasks or self._linger_timer:
             if self._linger_timer:
                 self._linger_timer.cancel()
@@ -188,11 +231,23 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         finally:
             self._finish_batch(batch or {})
 
+    async def _send_again_later(self, batch: Batch[Payload, Result], pause_s: float) -> None:
+        try:
+            await wait_for_stop(self._is_closing, pause_s)
+            await self.send_again(batch)
+        finally:
+            for input_id, submissions in batch.items():
+                self._finish_input(input_id, submissions)
+
     def _finish_batch(self, batch: Batch[Payload, Result]) -> None:
         for input_id, submissions in batch.items():
-            for submission in submissions:
-                submission.reject(CRMUnavailable())  # no caller waits for ever; no effect once resolved
-            self.input_done(input_id)
+            if not submissions[0].is_repeated:  # else `_send_again_later` finishes it
+                self._finish_input(input_id, submissions)
+
+    def _finish_input(self, input_id: str, submissions: list[Submission[Payload, Result]]) -> None:
+        for submission in submissions:
+            submission.reject(CRMUnavailable())  # no caller waits for ever; no effect once resolved
+        self.input_done(input_id)
 
     def _take_batch(self, priority: Priority) -> Batch[Payload, Result]:
         """Remove and return the first inputs that a caller still wants, interactive ones first."""
@@ -248,7 +303,7 @@ class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):
 
     async def retry_alone(self, batch: Batch[Payload, WriteReceipt]) -> None:
         """Write one object whose id the batch endpoint did not find."""
-        await self._retry_batch(batch)
+        await self.send_again(batch)
 
     def input_done(self, input_id: str) -> None:
         """Start the next write of the same object."""
@@ -269,7 +324,7 @@ class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):
             if isinstance(error, ObjectNotFound) and not self.uses_plain_endpoint(batch):
                 retried.append(input_id)
             else:
-                await super().apply_error({input_id: batch[input_id]}, error)
+                await self.apply_refusal(input_id, batch[input_id], error)
         await asyncio.gather(*(self.retry_alone({input_id: batch[input_id]}) for input_id in retried))
 
     async def apply_error(self, batch: Batch[Payload, WriteReceipt], error: CRMError) -> None:
@@ -282,7 +337,7 @@ class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):
             return
         middle = len(batch) // 2
         halves = (dict(islice(batch.items(), middle)), dict(islice(batch.items(), middle, None)))
-        await asyncio.gather(*(self._retry_batch(half) for half in halves))
+        await asyncio.gather(*(self.send_again(half) for half in halves))
 
     def _enqueue(self, submission: Submission[Payload, WriteReceipt]) -> None:
         if submission.input_id in self._queued_writes:
@@ -291,7 +346,7 @@ class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):
             self._queued_writes[submission.input_id] = deque()
             super()._enqueue(submission)
 
-    async def _retry_batch(self, batch: Batch[Payload, WriteReceipt]) -> None:
+    async def send_again(self, batch: Batch[Payload, WriteReceipt]) -> None:
         """Send a batch again, without the submissions that are no longer wanted once a slot is granted."""
         wanted: dict[str, list[Submission[Payload, WriteReceipt]]] = {}
 

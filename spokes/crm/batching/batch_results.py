@@ -7,7 +7,7 @@ Source: HubSpot's docs, "Error handling" (partial failures); the 2026-09 specifi
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from spokes.core.errors import CRMError, ObjectNotFound
+from spokes.core.errors import CRMError, ObjectNotFound, TransientCRMError
 from spokes.crm.transport.error_mapping import error_from_entry, ids_in_entry
 from spokes.crm.transport.response_json import Json, elements
 
@@ -46,5 +46,6 @@ def match_results(
     rest = tuple(i for i in inputs if i not in found and i not in failed)
     if len(results) > len(found):
         return BatchResults(found, failed, rest)
+    unassigned.sort(key=lambda error: not isinstance(error, TransientCRMError))  # nothing that may succeed is given up
     rest_error = unassigned[0] if unassigned else missing or ObjectNotFound(status=404, category="OBJECT_NOT_FOUND")
     return BatchResults(found, failed | dict.fromkeys(rest, rest_error), ())

@@ -7,7 +7,7 @@ was made is unknown, and it is not retried here: HubSpot has no idempotency keys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from spokes.core.errors import CRMUnavailable
+from spokes.core.errors import CRMError, CRMUnavailable
 from spokes.crm.batching.batch_queue import Batch, WriteBatchQueue
 from spokes.crm.batching.batch_results import BatchResults, match_results
 from spokes.crm.results import WriteReceipt
@@ -44,6 +44,11 @@ class CreateQueue(WriteBatchQueue[Creation]):
         without_id = (trace for trace in results.found if trace not in created)
         failed = {**results.failed, **dict.fromkeys((*results.unknown, *without_id), unknown)}
         return BatchResults(created, failed, ())
+
+    def may_repeat(self, error: CRMError) -> bool:
+        """Return whether HubSpot certainly did not create the object: an internal error or time-out leaves it open."""
+        is_certain = not isinstance(error, CRMUnavailable) or error.category == "EXPIRED_AUTHENTICATION"
+        return is_certain and super().may_repeat(error)
 
     def written_id(self, input_id: str, item: Json) -> str:
         """Return the new id, which the response names."""

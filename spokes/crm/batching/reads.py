@@ -1,18 +1,19 @@
 """Batched reads: each caller gets the properties it asked for of its own object, or that object's error.
 
-A batch read does not find the former ids of merged records, but a single read does (docs/adr/0020): an id that a batch
-did not find is read alone before it counts as not found.
+A batch read does not find the former ids of merged records, but a single read does (docs/adr/0020), and likewise a
+contact's further e-mail addresses: what a batch did not find is read alone before it counts as not found. A single read
+of many properties would exceed the length of a URL: it asks for the present id only, and a batch read follows.
 """
 
 import asyncio
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
-from spokes.core.errors import CRMError, ObjectNotFound
+from spokes.core.errors import CRMError, CRMUnavailable, ObjectNotFound
 from spokes.crm.batching.batch_queue import LINGER_S, Batch, BatchQueue
 from spokes.crm.batching.batch_results import match_results
 from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, PacedClient
-from spokes.crm.transport.paths import Paths
+from spokes.crm.transport.paths import Paths, fits_in_url
 from spokes.crm.transport.rate_budget import Priority
 from spokes.crm.transport.response_json import Json, text_id
 
@@ -64,24 +65,50 @@ class ReadQueue(BatchQueue[tuple[str, ...], Json]):
         for input_id, item in results.found.items():
             _resolve_all(batch, input_id, item)
         for input_id, error in results.failed.items():
-            if isinstance(error, ObjectNotFound) and not self._id_property:
+            if isinstance(error, ObjectNotFound) and self._single_read_finds_more():
                 retried.append(input_id)
             else:
-                await self.apply_error({input_id: batch[input_id]}, error)
-        await asyncio.gather(*(self._read_alone({input_id: batch[input_id]}) for input_id in retried))
+                await self.apply_refusal(input_id, batch[input_id], error)
+        await self.send_again({input_id: batch[input_id] for input_id in retried})
+
+    async def send_again(self, batch: Batch[tuple[str, ...], Json]) -> None:
+        """Read each input alone."""
+        await asyncio.gather(*(self._read_alone({input_id: batch[input_id]}) for input_id in batch))
 
     async def _read_alone(self, batch: Batch[tuple[str, ...], Json]) -> None:
         (input_id,) = batch
-        query = {"properties": self._property_union(batch)}
-        if self._id_property:
-            query["idProperty"] = [self._id_property]
         try:
-            path = self._paths.objects(self._object_type, input_id)
-            response = await self.send_read(batch, ApiRequest("GET", path, query=query))
+            item = await self._single_read(batch, input_id, self._property_union(batch))
         except CRMError as error:
             await self.apply_error(batch, error)
         else:
-            _resolve_all(batch, input_id, response.body)
+            _resolve_all(batch, input_id, item)
+
+    async def _single_read(self, batch: Batch[tuple[str, ...], Json], input_id: str, names: list[str]) -> Json:
+        """Return one object by the endpoint for single objects, or by its present id if the URL would be too long."""
+        fits = fits_in_url(names)
+        query: dict[str, str | list[str]] = {"properties": names if fits else ["hs_object_id"]}
+        if self._id_property:
+            query["idProperty"] = self._id_property
+        path = self._paths.objects(self._object_type, input_id)
+        item = (await self.send_read(batch, ApiRequest("GET", path, query=query))).body
+        if fits:
+            return item
+        present_id = text_id(item.get("id"))
+        body = {"properties": names, "propertiesWithHistory": [], "inputs": [{"id": present_id}]}
+        path = self._paths.objects(self._object_type, "batch", "read")
+        response = await self.send_read(batch, ApiRequest("POST", path, body=body))
+        results = match_results([present_id], response.body, lambda result: text_id(result.get("id")))
+        if error := results.failed.get(present_id):
+            raise error
+        if results.unknown:  # merged since the first of the two calls
+            raise CRMUnavailable(status=response.status, correlation_id=response.correlation_id)
+        return results.found[present_id]
+
+    def _single_read_finds_more(self) -> bool:
+        """Return whether a single read finds objects that a batch read does not find."""
+        is_email_of_contact = self._id_property == "email" and self._object_type == "contacts"
+        return not self._id_property or is_email_of_contact
 
     def _property_union(self, batch: Batch[tuple[str, ...], Json]) -> list[str]:
         own: Iterable[str] = (self._id_property,) if self._id_property else ()

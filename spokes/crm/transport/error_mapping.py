@@ -13,40 +13,20 @@ from typing import Final, TypedDict
 
 import orjson
 
-from spokes.core.errors import (
-    Conflict,
-    CRMError,
-    CRMUnavailable,
-    InvalidRequest,
-    NotAuthorized,
-    NotPermitted,
-    ObjectLocked,
-    ObjectNotFound,
-    PortalMoving,
-    RateLimited,
-    TransientCRMError,
+from spokes.core.errors import Conflict, CRMError, NotPermitted, RateLimited, TransientCRMError
+from spokes.crm.transport.error_classes import (
+    category_of,
+    class_of_refusal,
+    existing_id_of,
+    identifier,
+    status_of_entry,
 )
 from spokes.crm.transport.response_json import Json
 
-_IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 _TRACE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _SCOPE: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,79}")
-_EXISTING: Final = re.compile(r"Existing ID: (\d{1,20})\b")
 _POLICY: Final = re.compile(r"reached your (\w{1,40}) limit", re.IGNORECASE)
 _MAX_WAIT_S: Final = 24 * 3600.0  # a portal that moves takes up to a day
-_PERMANENT_ERRORS: Final[Mapping[int, type[CRMError]]] = {401: NotAuthorized, 404: ObjectNotFound}
-_TRANSIENT_ERRORS: Final[Mapping[int, type[TransientCRMError]]] = {
-    408: CRMUnavailable,
-    423: ObjectLocked,
-    477: PortalMoving,
-}
-_STATUS_BY_CATEGORY: Final = {  # errors in a batch response carry a category and no status
-    "OBJECT_NOT_FOUND": 404,
-    "NOT_FOUND": 404,
-    "CONFLICT": 409,
-    "MISSING_SCOPES": 403,
-    "RATE_LIMITS": 429,
-}
 
 
 def error_from_response(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> CRMError:
@@ -61,15 +41,13 @@ def error_from_response(status: int, headers: Mapping[str, str], body: bytes, no
 
 def error_from_entry(entry: Json) -> CRMError:
     """Return the error for one element of `errors` in a batch response."""
-    status = _STATUS_BY_CATEGORY.get(_identifier(entry.get("category")), 400)
-    return _build_error(status, entry, {}, datetime.now(UTC))
+    return _build_error(None, entry, {}, datetime.now(UTC))
 
 
 def ids_in_entry(entry: Json) -> list[str]:
     """Return the ids of the inputs that one element of `errors` names."""
-    context = entry.get("context")
     ids: list[str] = []
-    if isinstance(context, Mapping):
+    for context in _mappings([entry.get("context"), entry.get("errorTokens")]):
         for name in ("ids", "id", "fromObjectId", "objectId", "objectWriteTraceId"):
             ids += _texts(context.get(name))
     return ids
@@ -106,26 +84,23 @@ class _ErrorDetails(TypedDict):
     correlation_id: str
 
 
-def _build_error(status: int, body: Json, headers: Mapping[str, str], now: datetime) -> CRMError:
+def _build_error(status: int | None, body: Json, headers: Mapping[str, str], now: datetime) -> CRMError:
     details = _ErrorDetails(
-        status=status,
-        category=_identifier(body.get("category")) or _identifier(body.get("errorType")),
+        status=status_of_entry(body) if status is None else status,
+        category=category_of(body),
         correlation_id=correlation_id_of(headers, body),
     )
+    error_class = class_of_refusal(status, body)
+    if issubclass(error_class, NotPermitted):
+        return error_class(**details, scopes=_missing_scopes(body))
+    if issubclass(error_class, Conflict):
+        return error_class(**details, existing_id=existing_id_of(body))
     wait_s = parse_retry_after(headers.get("retry-after"), now)
-    if status == 403:  # noqa: PLR2004 - HTTP's own number, as below
-        return NotPermitted(**details, scopes=_missing_scopes(body))
-    if status == 409:  # noqa: PLR2004 - as above
-        existing = _EXISTING.search(str(body.get("message", "")))
-        return Conflict(**details, existing_id=existing[1] if existing else None)
-    if status == 429:  # noqa: PLR2004 - as above
-        return RateLimited(**details, retry_after_s=wait_s, policy=_limit_policy(body))
-    if error_class := _PERMANENT_ERRORS.get(status):
-        return error_class(**details)
-    if 400 <= status < 500 and status not in _TRANSIENT_ERRORS:  # noqa: PLR2004 - as above
-        return InvalidRequest(**details)
-    # 5xx, or a redirect: HubSpot never redirects, so it comes from something in between.
-    return _TRANSIENT_ERRORS.get(status, CRMUnavailable)(**details, retry_after_s=wait_s)
+    if issubclass(error_class, RateLimited):
+        return error_class(**details, retry_after_s=wait_s, policy=_limit_policy(body))
+    if issubclass(error_class, TransientCRMError):
+        return error_class(**details, retry_after_s=wait_s)
+    return error_class(**details)
 
 
 def _parse_body(body: bytes) -> Json:
@@ -136,12 +111,8 @@ def _parse_body(body: bytes) -> Json:
     return data if isinstance(data, dict) else {}
 
 
-def _identifier(value: object) -> str:
-    return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else ""
-
-
 def _limit_policy(body: Json) -> str:
-    if policy := _identifier(body.get("policyName")):
+    if policy := identifier(body.get("policyName")):
         return policy.upper()
     match = _POLICY.search(str(body.get("message", "")))
     return match[1].upper() if match else ""

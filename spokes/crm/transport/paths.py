@@ -4,6 +4,7 @@ HubSpot supports each date version for 18 months, and ends the numbered versions
 Source: HubSpot's changelog, "Introducing date-based API versioning", and its public API specifications.
 """
 
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote
 
@@ -11,6 +12,9 @@ from spokes.core.errors import InvalidRequest
 from spokes.crm.object_types import plural
 
 NUMBERED_VERSION: Final = "v3"
+# HubSpot answers URLs of some 8,000 characters with 414.
+_MAX_PATH_CHARS: Final = 2_000
+_MAX_LIST_CHARS: Final = 4_000  # of a list in the query
 
 
 class Paths:
@@ -29,7 +33,7 @@ class Paths:
         """Return the path of a type's objects, of one of them, or of an action: `objects("contact", "batch", "read")`.
 
         Raises:
-            InvalidRequest: a part is empty or only dots, which would lead to another endpoint.
+            InvalidRequest: a part is empty or only dots, which would lead to another endpoint, or the path is too long.
         """
         return _join_quoted(self._objects, plural(object_type), *rest)
 
@@ -58,8 +62,16 @@ class Paths:
         return "/oauth/v2/private-apps/get/access-token-info"
 
 
+def fits_in_url(names: Iterable[str]) -> bool:
+    """Return whether a query may list these names; beyond, they belong in the body of a batch read."""
+    return sum(len(quote(name, safe="")) + len(quote(",", safe="")) for name in names) <= _MAX_LIST_CHARS
+
+
 def _join_quoted(base: str, *parts: str) -> str:
     # urllib3 resolves dot segments, so an id of dots would reach another endpoint with our token.
     if any(not part.strip(".") for part in parts):
         raise InvalidRequest(category="PATH")
-    return "/".join((base, *(quote(part, safe="") for part in parts)))
+    path = "/".join((base, *(quote(part, safe="") for part in parts)))
+    if len(path) > _MAX_PATH_CHARS:
+        raise InvalidRequest(category="URL_TOO_LONG")
+    return path

@@ -54,10 +54,14 @@ class CrmStore:
     ) -> CrmRecord | None:
         """Return the live record with that id or unique value, or the archived one if `archived`, or None.
 
-        `merged` resolves the previous id of a merged record to its survivor.
+        `merged` resolves the previous id of a merged record to its survivor, and finds a contact by each of its
+        addresses; otherwise only the present id and the primary address count.
         """
         if id_property not in {None, "hs_object_id"}:
-            id_ = self._unique.holder(type_, id_property or "", id_) or ""
+            value, id_ = id_.lower(), self._unique.holder(type_, id_property or "", id_) or ""
+            holder = self._records.get(type_.type_id, {}).get(id_)
+            if not merged and holder and holder.properties.get(id_property or "", "").lower() != value:
+                return None
         if merged and self._config.follows_previous_ids:
             id_ = self.previous_ids.survivor_of(type_, id_)
         record = self._records.get(type_.type_id, {}).get(id_)
