@@ -104,7 +104,7 @@ async def measure_workers(redis: Redis, url: str, data: str, effort: Effort, pro
         rows.append([name, f"{times:.1f} x", f"{times_cpu:.1f} x", f"{rate:,.0f}", f"{per_cpu:,.0f}"])
         bars.append((name, times_cpu, f"{times_cpu:.1f} x ({per_cpu:,.0f})"))
     head = ["worker, one process", "events/s", "events a CPU second", "events/s", "a CPU second"]
-    sentence = "Events processed in a second of CPU time: only Spokes writes an audit and keeps the order per object."
+    sentence = "Events processed in a second of CPU time. Only Spokes writes an audit and keeps the order per object."
     return Measurement("workers", sentence, table(head, rows), bars, [name for name, *_ in bars[1:]])
 
 
@@ -147,7 +147,7 @@ async def measure_memory(redis: Redis, url: str, effort: Effort, progress: Progr
     most = max(bytes_of.values())
     rows = [[name, f"{most / each:.1f} x less", f"{each:.0f}"] for name, each in bytes_of.items()]
     bars = [(name, each, f"{each:.0f} bytes") for name, each in bytes_of.items()]
-    sentence = "Memory of a queued event: these events compress better than real ones, and dedupe marks are extra."
+    sentence = "Memory of a queued event, without its dedupe mark. These events compress better than real ones."
     return Measurement("memory", sentence, table(["queued", "x", "bytes an event"], rows), bars, list(bytes_of)[1:])
 
 

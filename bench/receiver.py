@@ -112,8 +112,8 @@ def compare(bench: RunningTargets, batches: list[int], repeats: int, progress: P
                 progress.advance(task)
     ended_with = resident_mb(bench.targets[OURS][1])
     note = (
-        f"x: ratio to {CEILING}. Both ceilings run on uvloop, store nothing, and may receive a request again. Light "
-        "load: 4 connections that pause 4 to 12 ms; all other figures: 10 connections without pause.\n"
+        f"x: ratio to {CEILING}. Both ceilings run on uvloop, store nothing, and may receive the same request twice. "
+        "Light load: 4 connections that pause 4 to 12 ms; all other figures: 10 connections without pause.\n"
     )
     memory = f"Spokes' resident memory: {started_with:.0f} MB at the start, {ended_with:.0f} MB at the end.\n"
     return "\n".join([comparison(cells, NAMES, CEILING), note, redis_table(cells, OURS), memory, bottleneck(cells)])
@@ -125,16 +125,17 @@ def bottleneck(cells: list[Cell]) -> str:
     for batch in sorted({cell.batch for cell in cells}):
         server = median_figure(cells, BARE, batch, lambda cell: cell.server_busy)
         load = median_figure(cells, BARE, batch, lambda cell: cell.load_busy)
-        sentences.append(f"at {batch} a request {_verdict(server, load)} (server {server:.2f} busy, load {load:.2f})")
+        shares = f"server {server:.2f} busy, load generator {load:.2f}"
+        sentences.append(f"at {batch} a request {_verdict(server, load)} ({shares})")
     return f"With the bare handler: {'; '.join(sentences)}."
 
 
 def _verdict(server: float, load: float) -> str:
     """Return which of the two limited the rate, from the share of a core that each used."""
     if server > 0.9:
-        return "the load kept up"
+        return "the server limited the rate"
     if load > 0.8:
-        return "the load was the bottleneck, so the bare figure is the load's maximum"
+        return "the load generator limited the rate, so the bare figure is its maximum"
     return "neither was busy, so other processes of this machine limited the rate"
 
 

@@ -66,7 +66,7 @@ def replay(
     if as_json:
         print_json({"done": "replay", "count": counts.admitted, "unreadable": counts.unreadable})
     else:
-        print(f"{counts.admitted} quarantined contents: replay done.")
+        print(f"{counts.admitted} quarantined contents were replayed.")
     if counts.unreadable:
         print_message(f"{counts.unreadable} are still unreadable and stay in quarantine.")
 
@@ -90,7 +90,7 @@ def discard(
     if as_json:
         print_json({"done": "discard", "count": count})
     else:
-        print(f"{count} quarantined contents: discard done.")
+        print(f"{count} quarantined contents were discarded.")
 
 
 def _confirmed(

@@ -90,7 +90,7 @@ class Users:
         return tuple(sorted(users, key=lambda user: user.name))
 
     async def remove(self, name: str, *, record: AuditRecord | None = None) -> bool:
-        """Remove an account; return whether it existed. Call `Sessions.end_all` as well: its sessions go on."""
+        """Remove an account; return whether it existed. Its sessions stay valid: call `Sessions.end_all` too."""
         if await self.find(name) is None:
             return False
         async with self._transaction(record) as pipeline:

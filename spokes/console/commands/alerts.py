@@ -50,9 +50,9 @@ def _send_test_message(settings: Settings, as_json: bool) -> None:
     elif accepted:
         print(f"The webhook accepted the test message ({status}).")
     else:
-        answer = f"answered {status}" if status else "did not answer"
+        response = f"answered {status}" if status else "did not answer"
         print_message(
-            f"The webhook {answer}, so it would not receive alerts now. A real alert is retried for a day, unless the "
+            f"The webhook {response}, so alerts do not reach it now. A real alert is sent again for a day, unless the "
             "webhook refuses it with 4xx. Check ALERT_WEBHOOK_URL."
         )
     raise typer.Exit(0 if accepted else 1)

@@ -113,7 +113,7 @@ def verify_chain(
 ) -> None:
     """Recompute the chain of hashes over all records, and compare it with the signed checkpoints.
 
-    A checkpoint that you keep outside the store also reveals a chain that was cut off or rewritten as a whole.
+    Compared with a checkpoint that you keep outside the store, a truncated or rewritten chain is detected too.
 
     Exit code 0 when the chain is intact, 1 when it is broken.
 
@@ -130,7 +130,7 @@ def verify_chain(
 
 @app.command(name="checkpoint")
 def show_checkpoint(as_json: JsonOption = False) -> None:
-    """Print the newest signed checkpoint. Keep it outside the store: it reveals a chain that is cut off or rewritten.
+    """Print the newest signed checkpoint. Keep it outside the store, to detect a truncated or rewritten chain.
 
     Exit code 1 when there is none yet.
 

@@ -115,7 +115,7 @@ def replay(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Queue dead letters again, each as a new attempt of its event. Fix the cause first, or they fail again.
+    """Queue dead letters again, each as a new attempt of its event. Fix the cause first; otherwise they fail again.
 
     Exit code 1 when no dead letter is selected, or when you do not confirm.
 

@@ -13,11 +13,11 @@ from spokes.console.signatures.matcher import find_match, missing_header
 from spokes.core.errors import ConfigurationError
 from spokes.core.signature import TIMESTAMP_HEADER
 
-_ADVICE: Final = {  # by a word of the difference
+_ADVICE: Final = {  # by a word that the difference contains
     "scheme": "A proxy in front ends TLS: set PUBLIC_URL to the https address that HubSpot calls.",
     "host": "Set PUBLIC_URL to the host that HubSpot calls.",
     "port": "Set PUBLIC_URL to the address that HubSpot calls, without a port unless the target URL has one.",
-    "prefix": "A proxy removes a prefix from the path, or adds one: end PUBLIC_URL in the prefix that HubSpot calls.",
+    "prefix": "A proxy removes or adds a path prefix: let PUBLIC_URL end with the prefix that HubSpot calls.",
     "secret": "Put the matching secret first in HUBSPOT_CLIENT_SECRET, without spaces or quotes.",
     "body": "Something between HubSpot and Spokes rewrites the body: pass it on byte for byte.",
     "query": "A proxy in front rewrites the query: register a target URL without one.",
@@ -40,7 +40,7 @@ def explain_signature(
         str, typer.Option(help="The URL that HubSpot called; needed when a file does not contain the public one.")
     ] = "",
     header: Annotated[
-        list[str] | None, typer.Option("--header", "-H", help="A header as curl takes it; repeatable.")
+        list[str] | None, typer.Option("--header", "-H", help="A header, written as for curl; repeatable.")
     ] = None,
     body: Annotated[
         str, typer.Option("--body", "-d", "--data-binary", help="The body; @FILE reads it unchanged from a file.")

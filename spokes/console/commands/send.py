@@ -57,7 +57,8 @@ def send(
     HUBSPOT_CLIENT_SECRET signs it for PUBLIC_URL; while `spokes up` runs, neither needs to be set. Events without
     a handler are ignored: `spokes handlers` shows which events have one.
 
-    Exit code 0 when every event was accepted and, with --wait, has ended; 1 when not; 2 when nothing answers.
+    Exit code 0 when every event was accepted and, with --wait, has a final outcome; 1 when not; 2 when the web
+    process does not answer.
 
     Example: spokes send contact.propertyChange --object-id 51 --property phone="+1 (415) 555-0100" --wait 10
     Example: spokes send object.creation -f objectTypeId='"0-3"' -f changeSource='"IMPORT"' --count 500
@@ -181,7 +182,7 @@ def _print_responses(responses: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_outcomes(settings: Settings, events: Sequence[EventFields], seconds: float, as_json: bool) -> None:
-    """Print the outcomes of the events; exit with 1 if some have not ended in time."""
+    """Print the outcomes of the events; exit with 1 if some have no final outcome in time."""
     ids = [int(str(event["eventId"])) for event in events if isinstance(event.get("eventId"), int)]
     outcomes = asyncio.run(_wait_for_outcomes(settings, ids, seconds))
     rows = [outcomes[event_id] for event_id in ids if event_id in outcomes]
@@ -192,12 +193,12 @@ def _print_outcomes(settings: Settings, events: Sequence[EventFields], seconds: 
         columns = ("Event", "Object", "Outcome", "Reason", "Attempts", "Handler")
         print_table(columns, ([row[name] for name in names] for row in rows))
     if unfinished := len(ids) - sum(row["outcome"] in TERMINAL for row in rows):
-        print_message(f"{unfinished} of {len(ids)} events have not ended yet: `spokes events` shows them later.")
+        print_message(f"{unfinished} of {len(ids)} events have no final outcome yet: `spokes events` shows it later.")
         raise typer.Exit(1)
 
 
 async def _wait_for_outcomes(settings: Settings, ids: Sequence[int], seconds: float) -> dict[int, dict[str, Any]]:
-    """Poll the audit store until all events have ended or the time is over; return the latest outcome of each."""
+    """Poll the audit store until all events have a final outcome or the time is over; return each event's latest."""
     engine = open_engine(settings.database_address)
     outcomes: dict[int, dict[str, Any]] = {}
     deadline = time.monotonic() + seconds

@@ -32,9 +32,7 @@ def up(
     traffic: Annotated[
         float, typer.Option(help="Edits per second that the simulator makes, when it plays HubSpot.")
     ] = 1.0,
-    with_parent: Annotated[
-        bool, typer.Option(hidden=True, help="End when the process that started this ends.")
-    ] = False,
+    with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when the parent process ends.")] = False,
 ) -> None:
     """Run everything in this terminal until Ctrl-C.
 
@@ -71,7 +69,7 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
 
 
 async def _start(settings: Settings, processes: Processes, workers: int, traffic: float) -> dict[str, str]:
-    """Start the processes in the order in which they need each other; return the variables of this run."""
+    """Start each process after those it depends on; return the variables of this run."""
     env = {
         "DATA_DIR": str(settings.data_dir),
         "PORT": str(_free_port(settings.port)),
@@ -87,7 +85,7 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
         )
     env["PUBLIC_URL"] = settings.public_url or base
     if not settings.console_key.get_secret_value():
-        env["CONSOLE_KEY"] = secrets.token_hex(16)  # there are no accounts yet; logins end with this run
+        env["CONSOLE_KEY"] = secrets.token_hex(16)  # there are no accounts yet; sessions end with this run
     if not settings.hubspot_access_token.get_secret_value():
         env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic)
     migrate = await asyncio.create_subprocess_exec(sys.executable, "-m", "spokes", "migrate", env={**os.environ, **env})
@@ -103,7 +101,7 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
 
 
 async def _print_console_link(settings: Settings, base: str) -> None:
-    """Print how to open the console: by a one-time link, if its key and Redis belong to this run alone."""
+    """Print how to open the console: with a one-time link if this run generated its key and started Redis."""
     if settings.console_key.get_secret_value() or settings.redis_url.get_secret_value():
         print(f"The console: spokes user add NAME --role admin, then {base}/console.", flush=True)
         return
@@ -118,7 +116,7 @@ async def _print_console_link(settings: Settings, base: str) -> None:
 async def _start_simulator(
     settings: Settings, processes: Processes, public_url: str, base: str, traffic: float
 ) -> dict[str, str]:
-    """Start the simulator in HubSpot's place; return the variables by which the other processes reach it."""
+    """Start the simulator; return the variables that connect the other processes to it."""
     port, token = str(_free_port(0)), secrets.token_hex(16)
     secret = settings.client_secrets[0] if settings.client_secrets else secrets.token_hex(16)
     command = [sys.executable, "-m", "spokes.simulator", "--port", port, "--token", token, "--client-secret", secret]
@@ -159,7 +157,7 @@ async def _wait_until_ready(ready: Callable[[], bool], name: str) -> None:
     """Poll `ready` until it returns true.
 
     Raises:
-        ConfigurationError: it does not within the time limit.
+        ConfigurationError: it did not return true within the time limit.
     """
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):

@@ -26,7 +26,7 @@ async def check_audit_store(settings: Settings) -> list[Finding]:
         heads = await fetch(engine, select(HEAD.c.seq, HEAD.c.hash))
         last_records = await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq.desc()).limit(2))
     except AuditUnavailable as error:
-        # Not a fault: the stream in Redis keeps the records until then, so none is lost.
+        # A warning: the stream in Redis keeps the records until the store is available, so none is lost.
         return [warning(TOPIC, f"{str(error).rstrip('.')}. Audit records stay in Redis until the store is available.")]
     finally:
         await engine.dispose()

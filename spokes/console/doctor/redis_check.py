@@ -48,7 +48,7 @@ class Backlog(NamedTuple):
 
 
 async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> list[Finding]:
-    """Check the server and its backlog; with `durable`, also that WAITAOF can succeed."""
+    """Check the server and its backlog; with `durable`, also check that WAITAOF can succeed."""
     try:
         latency_ms = await _latency_ms(redis)
         before = time.time()
@@ -78,7 +78,7 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
 
 
 def assess_server(info: Mapping[str, Any], latency_ms: float, skew_s: float) -> Iterator[Finding]:
-    """Assess version, latency, clock, durability and memory; `info` is the answer to INFO."""
+    """Assess version, latency, clock, durability and memory; `info` is the response to INFO."""
     version = str(info.get("valkey_version") or info.get("redis_version") or "0")
     name = "Valkey" if "valkey_version" in info else "Redis"
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
@@ -192,7 +192,7 @@ def assess_backlog(backlog: Backlog, dead_letter_days: int, now_s: float) -> Ite
     level = fault if days_left < _DISCARD_FAULT_DAYS else warning
     yield level(
         "dead letters",
-        f"Events that failed for good: {backlog.dead_letters:,}. The oldest is discarded in {max(days_left, 0):.0f} "
+        f"Events that failed for good: {backlog.dead_letters:,}. The oldest expires in {max(days_left, 0):.0f} "
         "days. Run `spokes dead list`, then replay or discard them.",
         dead=backlog.dead_letters,
         left_days=round(days_left, 1),

@@ -1,7 +1,8 @@
 """Verify bearer tokens: ours, or the identity provider's.
 
 The issuer that a token names selects the keys and the algorithm. Our tokens are HS256 with our key, the provider's are
-RS256 with its keys. Neither key is tried with the other algorithm, so a public key cannot be passed off as a secret.
+RS256 with its keys. Neither key is tried with the other algorithm: otherwise a token signed with
+the provider's public key as an HMAC secret would be accepted.
 """
 
 from typing import Final

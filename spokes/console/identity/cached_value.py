@@ -9,7 +9,7 @@ from typing import Final, Generic, TypeVar
 from spokes.console.identity.http_client import provider_unavailable
 from spokes.core.errors import HttpProblem
 
-MIN_INTERVAL_S: Final = 30.0  # between two fetches, whatever unknown key ids clients send
+MIN_INTERVAL_S: Final = 30.0  # between two fetches, even if clients keep sending unknown key ids
 _RETRY_AFTER_FAILURE_S: Final = 5.0
 _MAX_AGE_S: Final = 3600.0  # an older copy is not used even if the fetch fails
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class CachedValue(Generic[T]):
         self._lock = asyncio.Lock()
 
     async def get(self, *, other_than: T | None = None) -> T:
-        """Return the value; if the cached one is `other_than`, fetch it again if the interval has passed.
+        """Return the value; fetch it if it is old or is `other_than`, but not before the minimum interval has passed.
 
         Raises:
             HttpProblem: 503, the fetch failed and the cached copy is too old.

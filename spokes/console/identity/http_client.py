@@ -70,6 +70,6 @@ class ProviderClient:
 
 
 def provider_unavailable() -> HttpProblem:
-    """Return the problem for an identity provider that does not answer, or answers nonsense."""
+    """Return the problem for an identity provider that does not answer, or whose response is not valid."""
     detail = "The identity provider does not answer correctly. Try again shortly, or log in with a password."
     return HttpProblem(503, "identity_provider_unavailable", detail, retry_after_s=5)

@@ -1,4 +1,4 @@
-"""Run several child processes in one terminal. Every process that is started here is ended here, also after a crash."""
+"""Run several child processes in one terminal. No child process outlives this one, even after a crash."""
 
 import asyncio
 import contextlib
@@ -72,7 +72,7 @@ class Processes:
         self._running.clear()
 
     async def _forward_output(self, name: str, colour: int, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None  # noqa: S101 - start() asks for a pipe
+        assert process.stdout is not None  # noqa: S101 - start() requests a pipe
         while line := await process.stdout.readline():
             if self._print_output:
                 text = line.decode(errors="replace").rstrip()

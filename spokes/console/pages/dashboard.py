@@ -1,6 +1,6 @@
 """The data of *Now*, collected at most every two seconds per set of portals, and its chart as SVG paths.
 
-A drawing is 100 by 100 units and stretched to its place, so its texts are outside the SVG.
+The SVG is 100 by 100 units and is stretched to the width of the page, so its labels are HTML beside it.
 """
 
 import asyncio

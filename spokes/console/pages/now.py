@@ -1,4 +1,4 @@
-"""*Now*, with live updates. A stream ends with its session, and does not extend the session's idle hour."""
+"""*Now*, with live updates. A stream ends with its session, and does not restart the session's idle timeout."""
 
 import asyncio
 import contextlib

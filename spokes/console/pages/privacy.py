@@ -1,4 +1,4 @@
-"""*Privacy*: requests and their due dates, read-only. Erasing needs HubSpot's access token; workers do it."""
+"""*Privacy*: requests and their due dates, read-only: only workers and the command line erase."""
 
 from aiohttp import web
 

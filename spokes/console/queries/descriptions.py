@@ -23,13 +23,13 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "record_merged_away": "the record was merged into another",
     "newer_change_applied": "a newer change of the same property was applied before",
     "newer_change_speaks_for_it": "a newer change of the same property was processed instead",
-    "own_write": "it is the event of our own write",
+    "own_write": "it is the echo of our own write",
     "rewrite_loop": "our handlers and an automation keep overwriting each other's value",
-    "no_handler": "no handler is registered for it any more",
+    "no_handler": "no handler is registered for its type now",
     "crash_loop": "its delivery crashed its worker repeatedly",
     "handler_timeout": "the handler took too long",
     "internal_error": "an error of Spokes itself stopped it",
-    "interrupted": "a timer that another handler left interrupted it",
+    "interrupted": "a timer that another handler had left running interrupted it",
     "handler_stuck": "the handler took too long and did not end when it was cancelled",
     "portal_not_served": "the portal is not in PORTAL_IDS",
     "erased": "the data subject was erased",
@@ -141,7 +141,7 @@ def _describe_delivery(detail: Mapping[str, object]) -> str:
         parts.append(f"{_format_counts(ignored)} ignored: no handler is registered")
     if detail.get("set_aside"):
         parts.append(f"{detail['set_aside']} quarantined")
-    return f"Received a delivery of {detail.get('received', 0)}: " + ", ".join(parts)
+    return f"Received a delivery of {detail.get('received', 0)} events: " + ", ".join(parts)
 
 
 def _format_counts(counts: object) -> str:

@@ -1,4 +1,4 @@
-"""Resolve a reference to CRM objects, with the ids they had before merges and have since.
+"""Resolve a reference to CRM objects with all their ids: those before and after merges.
 
 An object id is unique only within a portal and a type, so one reference may match several objects. Merges are read
 from the audit and, if not recorded yet, from Redis.

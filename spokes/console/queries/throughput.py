@@ -34,9 +34,10 @@ _MINUTE_MS: Final = 60_000
 class Minute:
     """Counts of the minute that ended at `at` (epoch ms), scaled to sixty seconds.
 
-    `received` counts events by receivers, `results` the same by result of admission. `ended` counts events with a final
-    outcome. `runs` counts handler calls by handler, `failures` those that were retried or became dead letters.
-    `rate_limited` calls were answered 429; `waited_s` is the total wait of all calls for a slot of the rate budget.
+    `received` counts the events that receivers read, `results` the same events by result of admission. `ended` counts
+    events with a final outcome. `runs` counts handler calls by handler, `failures` those that were retried or became
+    dead letters. `rate_limited` calls were answered 429; `waited_s` is the total wait of all calls for a slot of the
+    rate budget.
     """
 
     at: int

@@ -41,9 +41,9 @@ class Timeline:
     """A page of an object's timeline.
 
     `records` are newest first: those of the object, of the deliveries of its events, and of writes to other objects
-    that its events caused; a record related to records of two pages is on both. `objects` match the reference; usually
-    one. `erased_at` is epoch ms. `next` is the cursor for older records, None if there are none. `truncated`: more
-    objects match, they have more ids, or their events wrote more than any page shows. `incomplete`: part of queue or
+    that its events caused; such a record can be on two pages. `objects` match the reference; usually one. `erased_at`
+    is epoch ms. `next` is the cursor for older records, None if there are none. `truncated` is true if more objects
+    match, they have more ids, or their events wrote more than a page shows; `incomplete` if part of the queue or the
     stream was not read.
     """
 
@@ -88,7 +88,7 @@ async def load_timeline(
     own: Page[RecordView] = Page(())
     if matched.objects:
         own = await fetch_page(engine, [matched.sql_filter(), *portal_filter(portals)], limit=limit, after=after)
-    # Unarchived records are newer than stored ones, apart from a moment: they are on the first page.
+    # Unarchived records are newer than almost all stored ones, so they are on the first page.
     unarchived = [] if after else list(filter(matched.matches, stream.records_naming(*matched.ids)))
     related = merge_with_stored(unarchived, own.items)
     event_keys = {record.event_key for record in related if record.event_key}
@@ -178,7 +178,7 @@ def _as_record(pending: PendingEvent) -> RecordView:
 async def _find_pending(
     redis: Redis, matched: MatchedObjects, queued: list[WaitingDelivery], records: Sequence[RecordView]
 ) -> tuple[PendingEvent, ...]:
-    """Return the waiting events of the objects: among the first in the queue, or postponed according to a record."""
+    """Return the objects' waiting events: those early in the queue, and those that records say were postponed."""
     seen = {job.delivery.id for job in queued}
     moved = dict.fromkeys(str(record.detail["moved_to"]) for record in records if record.detail.get("moved_to"))
     jobs = [*queued, *await find_waiting(redis, [name for name in moved if name not in seen])]

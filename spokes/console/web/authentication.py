@@ -1,6 +1,7 @@
 """Find the actor of a request: by session cookie for pages, by bearer token for the API.
 
-The API ignores cookies and pages ignore tokens. Otherwise a cookie could be used without the CSRF check of the pages.
+The API ignores cookies and pages ignore tokens. Otherwise a cookie could authenticate an API call, and
+the API has no CSRF check.
 """
 
 from http import HTTPStatus

@@ -1,7 +1,7 @@
 """Allow or refuse a request: access rules, CSRF protection, rate limit.
 
-A route without an access rule is refused. A form must be same-origin according to the browser and carry the session's
-CSRF token; either check alone is not enough.
+A route without an access rule is refused. A form is accepted only if the browser reports it as same-origin and it
+contains the session's CSRF token.
 """
 
 import hmac
@@ -73,7 +73,7 @@ async def _check_rate(request: web.Request, actor: Actor) -> None:
 
 
 def is_same_origin(headers: Mapping[str, str]) -> bool:
-    """Return whether the browser says that the request comes from our own site; without either header, False."""
+    """Return whether Sec-Fetch-Site, or else Origin, names our own site; False without either header."""
     if site := headers.get("Sec-Fetch-Site"):
         return site == "same-origin"
     origin = urlsplit(headers.get("Origin", ""))

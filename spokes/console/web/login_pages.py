@@ -1,7 +1,7 @@
 """Login by password or by a link made on the command line, and logout.
 
-A failed login does not say whether name or password was wrong. Attempts are counted by name and by address before the
-password is verified: that bounds guessing, and its cost to us.
+A failed login does not say whether name or password was wrong. Attempts are limited by name and by address before the
+password is verified, which bounds both guessing and the CPU time that it costs.
 """
 
 from aiohttp import web
@@ -42,7 +42,7 @@ async def login(request: web.Request) -> web.Response:
 
 @requires(PublicAccess.ANYONE)
 async def link_page(request: web.Request) -> web.Response:
-    """Show a button instead of logging in at once: mail scanners follow links and would use the link up."""
+    """Show a button instead of logging in at once: a mail scanner that follows links would otherwise use it up."""
     return _render_login(request, link=request.path)
 
 

@@ -85,7 +85,7 @@ async def wrap_request(request: web.Request, handler: RouteHandler) -> web.Strea
 @web.middleware
 async def check_access(request: web.Request, handler: RouteHandler) -> web.StreamResponse:
     """Authenticate and authorize the request before its handler runs."""
-    if request.match_info.http_exception is not None:  # no such path, wrong method: not a secret, so no login needed
+    if request.match_info.http_exception is not None:  # 404 or 405, which reveals nothing
         raise request.match_info.http_exception
     actor = await authenticate(request)
     if actor is not None:

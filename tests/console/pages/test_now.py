@@ -36,7 +36,7 @@ async def test_rates_are_drawn(client: TestClient, redis: Redis) -> None:
 
 async def test_rates_are_hidden_from_actors_of_some_portals(client: TestClient) -> None:
     _, page = await (await Visitor.signed_in(client, Role.VIEWER, portals=[7])).get("/console")
-    assert "Counts have no portal" in page
+    assert "These counts cover all portals" in page
 
 
 async def test_alert_is_shown_escaped(client: TestClient, redis: Redis) -> None:

@@ -44,7 +44,7 @@ async def test_timeline_goes_from_receipt_to_write(redis: Redis, store: AsyncEng
         "Processed",
         "Wrote to HubSpot: contacts.update (phone)",
         "Failed; will be retried: HubSpot's rate limit was reached (429); next attempt after 2 s",
-        "Received a delivery of 2: 1 admitted, 1 deal.deletion ignored: no handler is registered",
+        "Received a delivery of 2 events: 1 admitted, 1 deal.deletion ignored: no handler is registered",
     ]
 
 
