@@ -19,7 +19,8 @@ from tests.support.events import event
 KEYS = EventKeys(b"k" * 32)
 ALLOW_LIST = AllowList(["contact.creation", "contact.propertyChange:email", "object.deletion", "2-77.restore"])
 ANY_JSON: st.SearchStrategy[Any] = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=3),
+    st.none(), st.booleans(), st.integers(-3, 2**64 - 1), st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=3), st.integers(-3, 2**64).map(str), st.integers(-3, 2**53).map(float), st.just("REDACTED"),
     st.lists(st.integers(-3, 2**63 - 1), max_size=2), st.just({"a": 1}),
 )  # fmt: skip
 TYPES = [
