@@ -10,6 +10,7 @@ import gc
 import sys
 from pathlib import Path
 
+from ingest.database_check import check_database
 from ingest.server.console_proxy import temporary_console_folder
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import RECEIVER_PATH, Settings
@@ -28,6 +29,7 @@ def main() -> int:
     try:
         settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
         setup_telemetry(settings, "web")
+        check_database(settings)
         with temporary_console_folder(settings) as console_folder:
             if settings.web_concurrency == 1:
                 _run_single_process(settings, console_folder)

@@ -27,6 +27,7 @@ from spokes.core.background import Background, pause_s
 from spokes.core.delivery import JOB_NAME, decode, encode, unread_argument
 from spokes.core.errors import NotAuthorized, UnreadableDelivery
 from spokes.core.redis.connections import redis_pool
+from spokes.core.redis.deployment import claim_database
 from spokes.core.redis.keys import JOB_QUEUE, WORKER_HEALTH
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
@@ -89,6 +90,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
 
     async def start_up(ctx: dict[str, Any]) -> None:
         async with AsyncExitStack() as opening:  # closes what was opened if start-up fails half way
+            await _claim_database(redis, settings, outage)
             crm = await CRM.open(settings, redis)
             opening.push_async_callback(crm.close)
             pauses = PortalPauses(redis, partial(_is_hubspot_available, crm))
@@ -201,6 +203,23 @@ def decode_job(payload: bytes) -> dict[str, Any]:
     if job.get("f") == JOB_NAME and isinstance(job.get("a"), list) and len(job["a"]) == 1:
         return {"t": None, "f": JOB_NAME, "a": job["a"], "k": {}, "et": job.get("et") or 0}
     return {"t": None, "f": JOB_NAME, "a": [unread_argument(payload)], "k": {}, "et": 0}
+
+
+async def _claim_database(redis: Redis, settings: Settings, outage: RedisOutage) -> None:
+    """Check that the Redis database is this deployment's; wait out an outage.
+
+    Raises:
+        ConfigurationError: it is another deployment's, or no waiting helps.
+    """
+    while True:
+        try:
+            await claim_database(redis, settings)
+        except (RedisError, OSError) as error:
+            await outage.wait(error, "database check")
+            outage.raise_if_unusable()
+        else:
+            outage.mark_available("database check")
+            return
 
 
 async def _learn_portal(crm: CRM, router: Router, redis: Redis) -> None:

@@ -24,6 +24,7 @@ DEFAULT_JOB_KEY_PREFIX: Final = "arq:job:"
 DEFAULT_RETRY_KEY_PREFIX: Final = "arq:retry:"
 DEFAULT_IN_PROGRESS_KEY_PREFIX: Final = "arq:in-progress:"
 
+DEPLOYMENT: Final = "spokes:deployment"
 WAKE_CHANNEL: Final = "spokes:wake"
 AUDIT_STREAM: Final = "spokes:audit"
 ARCHIVER_LEADER: Final = "spokes:audit:archiver"
@@ -244,6 +245,8 @@ KEYS: Final = (
              "how often such a job was claimed"),
     RedisKey(DEFAULT_IN_PROGRESS_KEY_PREFIX + "{delivery_id}", "string", "spokes.queue.default_queue",
              "lease, renewed", "the lease on such a job: it is not taken over"),
+    RedisKey(DEPLOYMENT, "hash", "spokes.core.redis.deployment", "none",
+             "fingerprint of the deployment that the database belongs to, and the format of its data"),
     RedisKey(WAKE_CHANNEL, "channel", "spokes.intake.admission", "-", "a message wakes idle workers: a job is due"),
     RedisKey(AUDIT_STREAM, "stream", "spokes.audit.stream", "STREAM_DAYS, or until archived",
              "audit records that wait for the audit store"),

@@ -1,0 +1,72 @@
+"""Which deployment a Redis database belongs to, and which versions may use it.
+
+The first process writes a keyed hash of AUDIT_KEY and the format of what it stores. A process of another deployment
+would run the first one's events with its own credentials, so it refuses to start. A database without a fingerprint,
+such as that of an earlier version, is taken over silently.
+"""
+
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from spokes.core.errors import ConfigurationError
+from spokes.core.masking import derive_key, keyed_hash
+from spokes.core.master_key import load_master_key
+from spokes.core.redis.errors import RedisFault, classify
+from spokes.core.redis.keys import DEPLOYMENT
+from spokes.core.redis.scripts import read_script
+from spokes.core.settings import Settings
+
+FORMAT: Final = 2  # of what we store; 1 is that of versions that used arq's default queue
+_OLDEST_READ: Final = 1
+_OLDEST_BESIDE: Final = 1  # processes that write this format, or a newer one, may run beside us
+_SCRIPT: Final = read_script(__file__, "deployment.lua")
+_SENTENCES: Final = {
+    "other": (
+        "The Redis database of REDIS_URL belongs to another deployment of Spokes: its AUDIT_KEY differs from ours, and "
+        "each would run the other's events. Give this deployment a Redis database of its own, or set the AUDIT_KEY of "
+        "the deployment it belongs to. docs/operations.md says how to change AUDIT_KEY on purpose."
+    ),
+    "newer": (
+        "The Redis database of REDIS_URL is used by a newer version of Spokes, which this version cannot run beside. "
+        "Deploy the newer version for all processes."
+    ),
+    "older": (
+        "The Redis database of REDIS_URL holds data of a version of Spokes that this version cannot read. Let workers "
+        "of that version, or of one in between, empty the queue first."
+    ),
+}
+
+
+async def claim_database(redis: Redis, settings: Settings) -> None:
+    """Take possession of the database, or check that it is this deployment's.
+
+    Raises:
+        ConfigurationError: the database belongs to another deployment, or to versions that this one cannot run beside.
+        RedisError, OSError: Redis does not answer; nothing is known.
+    """
+    if sentence := _SENTENCES.get(await database_state(redis, settings)):
+        raise ConfigurationError([sentence])
+
+
+async def database_state(redis: Redis, settings: Settings) -> str:
+    """Take possession of a free database; return "ok", or what differs: "other", "newer" or "older"."""
+    args = (fingerprint(settings), FORMAT, _OLDEST_READ, _OLDEST_BESIDE)
+    try:
+        state: bytes = await redis.register_script(_SCRIPT)(keys=[DEPLOYMENT], args=args)
+    except RedisError as error:
+        if classify(error) is RedisFault.FULL:  # free or of an earlier version: the next start takes possession
+            return "ok"
+        raise
+    return state.decode()
+
+
+def fingerprint(settings: Settings) -> str:
+    """Return a keyed hash of AUDIT_KEY, or of the key in DATA_DIR beside an embedded Valkey; else an empty text.
+
+    Without AUDIT_KEY each machine generates a key of its own, so its key says nothing about the deployment.
+    """
+    if settings.redis_url.get_secret_value() and not settings.audit_key.get_secret_value():
+        return ""
+    return keyed_hash(derive_key(load_master_key(settings), "deployment"), "deployment")

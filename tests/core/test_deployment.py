@@ -1,0 +1,73 @@
+"""spokes.core.redis.deployment: a Redis database belongs to one deployment."""
+
+import asyncio
+import os
+import sys
+
+import pytest
+from redis.asyncio import Redis
+
+from spokes.core.errors import ConfigurationError
+from spokes.core.redis import keys
+from spokes.core.redis.deployment import FORMAT, claim_database, database_state
+from spokes.core.settings import Settings
+from tests.support.deployment import ROOT
+
+
+def settings(environ: dict[str, str], **variables: str) -> Settings:
+    return Settings.from_env({**environ, **variables})
+
+
+async def test_first_process_takes_possession_and_others_of_the_deployment_may_start(
+    redis: Redis, environ: dict[str, str]
+) -> None:
+    for _ in range(3):
+        await claim_database(redis, settings(environ))
+    stored = await redis.hgetall(keys.DEPLOYMENT)
+    assert stored[b"format"] == str(FORMAT).encode()
+    assert len(stored[b"fingerprint"]) == 32
+
+
+@pytest.mark.parametrize("key", ["another-key-of-staging-1234567890ab", ""])
+async def test_process_of_another_deployment_is_refused(redis: Redis, environ: dict[str, str], key: str) -> None:
+    await claim_database(redis, settings(environ))
+    before = await redis.hgetall(keys.DEPLOYMENT)
+    with pytest.raises(ConfigurationError, match="belongs to another deployment"):
+        await claim_database(redis, settings(environ, AUDIT_KEY=key))
+    assert await redis.hgetall(keys.DEPLOYMENT) == before
+
+
+async def test_machines_without_audit_key_share_a_database_without_fingerprint(
+    redis: Redis, environ: dict[str, str]
+) -> None:
+    assert await database_state(redis, settings(environ, AUDIT_KEY="")) == "ok"
+    assert not await redis.hexists(keys.DEPLOYMENT, "fingerprint")
+
+
+@pytest.mark.parametrize(
+    ("stored", "state"),
+    [
+        ({"format": 9, "oldest_beside": 2}, "ok"),
+        ({"format": 9, "oldest_beside": 3}, "newer"),
+        ({"format": 0, "oldest_beside": 0}, "older"),
+        ({"format": 1, "oldest_beside": 1, "future": "field"}, "ok"),
+    ],
+)
+async def test_versions_outside_the_range_are_refused(
+    redis: Redis, environ: dict[str, str], stored: dict[str, int], state: str
+) -> None:
+    await redis.hset(keys.DEPLOYMENT, mapping=stored)
+    assert await database_state(redis, settings(environ)) == state
+
+
+@pytest.mark.parametrize("module", ["ingest", "workers"])
+async def test_process_of_another_deployment_exits_with_a_sentence(
+    redis: Redis, environ: dict[str, str], module: str, unused_tcp_port: int
+) -> None:
+    await claim_database(redis, settings(environ))
+    variables = {**os.environ, **environ, "AUDIT_KEY": "k" * 32, "PORT": str(unused_tcp_port)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", module, cwd=ROOT, env=variables, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await process.communicate()
+    assert (process.returncode, b"belongs to another deployment" in errors) == (2, True), errors
