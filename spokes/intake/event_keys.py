@@ -17,6 +17,12 @@ EventIdentity: TypeAlias = tuple[int, str, str, str, int, object]
 
 _ATTEMPT_NUMBER: Final = re.compile(rb'"attemptNumber"\s*:\s*"?\d*"?')
 REDACTED_VALUES: Final = ("", REDACTED)  # HubSpot's forms of a missing value, other than null and no field
+# HubSpot's own types of associations without a label, between the types that the classic dialect has, and of primary
+# ones. Source: HubSpot's docs, "Associate records".
+_UNLABELLED_TYPES: Final = frozenset(
+    ("3", "4", "15", "16", "19", "20", "27", "28", "279", "280", "339", "340", "341", "342", "449", "450", "451", "452")
+)
+_PRIMARY_TYPES: Final = frozenset(("1", "2", "5", "6", "25", "26"))
 
 
 class EventKeys:
@@ -72,17 +78,19 @@ def _identity(event: Event) -> EventIdentity:
 
 
 def _association_identity(event: Event) -> tuple[object, ...]:
-    """Return the other end, the user-defined label if there is one, and whether the association was removed.
+    """Return the other end, the label if there is one, and whether the association was removed.
 
-    HubSpot's own association types are left out: the classic dialect has no number for them. Whether the association
-    is the primary one is a separate field in both dialects.
+    The types of unlabelled and primary associations are left out: the classic dialect has no number for them. Whether
+    the association is the primary one is a separate field in both dialects.
     """
     to_type = event.sent("toObjectTypeId")
     if isinstance(to_type, str):
         to_type = OBJECT_TYPES.get(to_type, to_type)
     else:
         to_type = str(event.sent("associationType") or "").partition("_TO_")[2].lower()
-    category = event.sent("associationCategory")
-    label = None if category is None or category == "HUBSPOT_DEFINED" else (category, event.sent("associationTypeId"))
+    category, type_id = event.sent("associationCategory"), event.sent("associationTypeId")
     removed, primary = event.sent("associationRemoved") is True, event.sent("isPrimaryAssociation") is True
+    without_label = _UNLABELLED_TYPES | _PRIMARY_TYPES if primary else _UNLABELLED_TYPES
+    is_own_type = category == "HUBSPOT_DEFINED" and (type_id is None or str(type_id) in without_label)
+    label = None if category is None or is_own_type else (category, type_id)
     return to_type, event.sent("toObjectId"), label, removed, primary

@@ -71,5 +71,26 @@ def test_primary_and_plain_association_of_the_same_objects_have_different_keys()
     assert key(Event(primary)) != key(Event(plain))
 
 
+def association(type_id: object, category: str = "HUBSPOT_DEFINED", **fields: object) -> Event:
+    return Event(
+        event(
+            subscriptionType="object.associationChange", objectId=None, fromObjectTypeId="0-2", fromObjectId=4,
+            toObjectTypeId="0-3", toObjectId=7, associationTypeId=type_id, associationCategory=category, **fields,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "labelled", [association(13), association("13"), association(37, "USER_DEFINED"), association(6), association(271)]
+)
+def test_plain_and_labelled_association_of_one_pair_have_different_keys(labelled: Event) -> None:
+    assert key(labelled) != key(association(342))
+
+
+def test_type_of_a_primary_association_is_not_a_label() -> None:
+    primary = association(6, isPrimaryAssociation=True)
+    assert key(primary) == key(association(342, isPrimaryAssociation=True))
+
+
 def test_key_depends_on_the_secret() -> None:
     assert EventKeys(b"other")(Event(change())) != key(Event(change()))

@@ -1,5 +1,6 @@
 """workers.delivery.resolution: what a handler's error means for its event, and when the event is retried."""
 
+import math
 import random
 from typing import Any
 
@@ -24,12 +25,15 @@ from spokes.core.errors import (
     RateLimited,
     RetryLater,
 )
+from spokes.core.events import Event
+from tests.support.events import event
 from workers.delivery.resolution import (
     PAUSED_RETRY_S,
     Resolution,
     leaf_errors,
     next_delay_s,
     parked_for,
+    record_age_s,
     requested_delay_s,
     resolution_for_error,
 )
@@ -53,6 +57,35 @@ def delay(attempt: int, error: BaseException, seed: int = 1) -> float | None:
 
 def resolve(error: BaseException, attempt: int = 1) -> Resolution:
     return resolution_for_error(attempt, error, schedule_s=SCHEDULE, rng=random.Random(1))
+
+
+def resolve_young(attempt: int, age_s: float) -> Resolution:
+    rng = random.Random(1)
+    return resolution_for_error(attempt, ObjectNotFound(), age_s=age_s, schedule_s=(1.0,) * 9, rng=rng)
+
+
+def test_young_record_is_looked_for_some_seconds_before_it_counts_as_missing() -> None:
+    resolutions = [resolve_young(attempt, 5) for attempt in range(1, 6)]
+    assert [resolution.delay_s for resolution in resolutions] == [1.0, 2.0, 5.0, 10.0, None]
+    assert resolutions[-1].outcome is Outcome.DEAD
+
+
+@pytest.mark.parametrize(("age_s", "outcome"), [(-3, Outcome.RETRIED), (59, Outcome.RETRIED), (61, Outcome.DEAD)])
+def test_record_is_young_for_a_minute(age_s: float, outcome: Outcome) -> None:
+    assert resolve_young(1, age_s).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("fields", "age_s"),
+    [
+        ({"occurredAt": 1_000}, 9.0),
+        ({"occurredAt": 0}, math.inf),
+        ({"occurredAt": 1_000, "subscriptionType": "contact.deletion"}, math.inf),
+        ({"occurredAt": 1_000, "subscriptionType": "contact.privacyDeletion"}, math.inf),
+    ],
+)
+def test_age_of_a_record_is_that_of_its_event(fields: dict[str, object], age_s: float) -> None:
+    assert record_age_s(Event(event(**fields)), 10_000) == age_s
 
 
 @pytest.mark.parametrize("error", TRANSIENT, ids=lambda e: type(e).__name__)

@@ -127,6 +127,15 @@ async def test_missing_object_becomes_a_dead_letter_at_once(redis: Redis, hubspo
     assert len(await letters(redis)) == 1
 
 
+async def test_young_object_that_is_not_found_yet_is_looked_for_again(
+    redis: Redis, hubspot: Simulator, drain: Drain
+) -> None:
+    hubspot.faults.add(Fault(path="*/contacts/*", times=1, status=404))
+    await queue(redis, creation(contact(hubspot)))
+    await drain()
+    assert await outcomes(redis) == [("retried", "object_not_found"), ("processed", "")]
+
+
 async def test_missing_object_does_not_affect_others(redis: Redis, hubspot: Simulator, drain: Drain) -> None:
     await queue(redis, *(creation(contact(hubspot)) for _ in range(5)), event(objectId=404))
     await drain()

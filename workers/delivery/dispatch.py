@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.audit.background_alerts import BackgroundAlerts
+from spokes.core.clock import now_ms
 from spokes.core.errors import ObjectNotFound
 from spokes.core.events import Event
 from spokes.core.masking import derive_key
@@ -52,6 +53,7 @@ from workers.delivery.resolution import (
     Resolution,
     deciding_error,
     parked_for,
+    record_age_s,
     resolution_for_error,
     resolution_for_internal_error,
 )
@@ -249,7 +251,8 @@ class Dispatcher:
         if isinstance(error, ObjectNotFound) and await self._merge_map.surviving_id(event) != event.survivor_id:
             return MERGED_AWAY
         await self._pauses.record_result(event.portal_id, error)
-        resolution = resolution_for_error(attempt, error, schedule_s=self._settings.retry_schedule_s, rng=self._rng)
+        age_s, schedule_s = record_age_s(event, now_ms()), self._settings.retry_schedule_s
+        resolution = resolution_for_error(attempt, error, age_s=age_s, schedule_s=schedule_s, rng=self._rng)
         if resolution.is_final:
             report_error(error, handler=route.name, reason=resolution.reason)
         return resolution

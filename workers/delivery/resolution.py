@@ -17,11 +17,13 @@ from spokes.core.errors import (
     NoCredentials,
     NotAuthorized,
     NotPermitted,
+    ObjectNotFound,
     RateLimited,
     RetryLater,
     SpokesError,
     TransientCRMError,
 )
+from spokes.core.events import Event
 from spokes.core.redis.errors import is_redis_outage
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ TRANSIENT_ERRORS: Final = (TransientCRMError, RetryLater, TimeoutError, Connecti
 PAUSED_RETRY_S: Final = (
     5.0  # then the queue checks whether the portal is still paused; see spokes/queue/portal_pauses.py
 )
+_YOUNG_RECORD_S: Final = 60.0
+_YOUNG_RECORD_RETRY_S: Final = (1.0, 2.0, 5.0, 10.0)  # between attempts to find a young record
+_ENDING_KINDS: Final = frozenset({"deletion", "privacyDeletion"})
 _OUTAGE_RETRY_S: Final = 1.0  # after a handler failed because Redis was unreachable
 _INTERNAL_RETRY_S: Final = (0.5, 2.0)  # after errors of our own: a bug fails again, an accident does not
 INTERNAL_ERROR: Final = "internal_error"
@@ -137,14 +142,22 @@ def _is_daily_limit(error: BaseException) -> bool:
     return isinstance(error, RateLimited) and error.policy == DAILY_POLICY
 
 
+def record_age_s(event: Event, now_ms: int) -> float:
+    """Return how long ago an event's record was changed, in seconds; infinite for a record that is gone."""
+    if event.kind in _ENDING_KINDS or event.occurred_at <= 0:
+        return math.inf
+    return float(now_ms - event.occurred_at) / 1000
+
+
 def resolution_for_error(
-    attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: "random.Random"
+    attempt: int, error: BaseException, *, age_s: float = math.inf, schedule_s: Sequence[float], rng: "random.Random"
 ) -> Resolution:
     """Return the resolution of an event whose handler raised `error`.
 
     Args:
         attempt: number of attempts, this one included.
         error: what the handler raised; of an exception group, see deciding_error.
+        age_s: see record_age_s. HubSpot's API may not find a new record yet although its event is here.
         schedule_s: see next_delay_s.
         rng: see next_delay_s.
     """
@@ -159,6 +172,9 @@ def resolution_for_error(
         return LEASE_LOST
     if is_redis_outage(error):
         return Resolution(Outcome.PARKED, "redis_away", _OUTAGE_RETRY_S, counts_as_attempt=False)
+    is_young = isinstance(error, ObjectNotFound) and age_s < _YOUNG_RECORD_S
+    if is_young and attempt <= min(len(_YOUNG_RECORD_RETRY_S), len(schedule_s)):
+        return Resolution(Outcome.RETRIED, reason, _YOUNG_RECORD_RETRY_S[attempt - 1], correlation_id=correlation_id)
     delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)
     if delay_s is None:
         details = _error_details(error)
