@@ -13,6 +13,7 @@ from spokes.console.doctor.process_check import check_processes
 from spokes.console.doctor.receiver_check import check_receiver
 from spokes.console.doctor.redis_check import check_redis
 from spokes.console.doctor.secrets_check import check_stored_secrets
+from spokes.console.doctor.tenant_check import check_tenants
 from spokes.core.masking import MASK
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
@@ -30,6 +31,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
             check_redis(redis, dead_letter_days=settings.dead_letter_days, durable=settings.durable_ack == "aof"),
             check_audit_store(settings),
             check_processes(settings, redis),
+            check_tenants(settings, redis),
             check_stored_secrets(redis, Vault.from_settings(settings)),
             check_hubspot(settings, declarations),
             check_receiver(settings),

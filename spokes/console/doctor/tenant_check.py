@@ -1,0 +1,64 @@
+"""Check whose Redis database this is, which portals workers serve, and which portals' events lack credentials."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from spokes.console.doctor.findings import Finding, fault, ok, warning
+from spokes.core.redis import keys
+from spokes.core.redis.deployment import fingerprint
+from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import Alert
+from spokes.core.telemetry.metric_totals import PROCESS_TTL_S
+
+
+class Tenants(NamedTuple):
+    """The fingerprint of the database's deployment, the portals that workers serve, and parked deliveries by portal."""
+
+    fingerprint: str
+    served_portals: Sequence[str]
+    parked: Mapping[str, int]
+
+
+async def check_tenants(settings: Settings, redis: Redis) -> list[Finding]:
+    """Read the state from Redis and assess it."""
+    try:
+        stored = await redis.hget(keys.DEPLOYMENT, "fingerprint")  # type: ignore[misc]  # redis-py types one class for sync and async
+        served = await redis.zrangebyscore(keys.CREDENTIAL_PORTALS, time.time() - PROCESS_TTL_S, "+inf")
+        tenants = Tenants((stored or b"").decode(), [name.decode() for name in served], await _parked(redis))
+    except (RedisError, OSError, TimeoutError):
+        return []  # redis_check reports an unreachable Redis
+    return list(assess_tenants(tenants, fingerprint(settings)))
+
+
+def assess_tenants(tenants: Tenants, own_fingerprint: str) -> Iterator[Finding]:
+    """Assess the database's deployment, and the portals without credentials."""
+    if tenants.fingerprint and tenants.fingerprint != own_fingerprint:
+        yield fault(
+            "deployment",
+            "The Redis database belongs to another deployment: its AUDIT_KEY differs from ours, so web processes and "
+            "workers refuse to start. Give this deployment a Redis database of its own, or set the same AUDIT_KEY.",
+        )
+    if tenants.served_portals:
+        portals = ", ".join(tenants.served_portals)
+        yield ok("portals", f"Workers have the credentials of portal {portals}.", portals=list(tenants.served_portals))
+    for portal, deliveries in tenants.parked.items():
+        yield warning(
+            "portals",
+            f"No worker has the credentials of portal {portal}: {deliveries:,} of its deliveries are parked, and their "
+            "events become dead letters after 24 hours. Start a worker with the portal's token, or remove the webhook "
+            "subscription.",
+            portal=portal,
+            parked=deliveries,
+        )
+
+
+async def _parked(redis: Redis) -> dict[str, int]:
+    prefix = f"{Alert.NO_CREDENTIALS}:"
+    names: list[bytes] = await redis.hkeys(keys.ALERTS_ACTIVE)  # type: ignore[misc]  # as above
+    portals = [text.removeprefix(prefix) for name in names if (text := name.decode()).startswith(prefix)]
+    known = [portal for portal in portals if portal.isascii() and portal.isdecimal()]
+    return {portal: await redis.zcard(keys.parked_deliveries(int(portal))) for portal in known}
