@@ -139,7 +139,7 @@ def run_export(address: str, *options: str) -> tuple[float, float]:
         env={**os.environ, "DATABASE_URL": address},
         stdout=subprocess.DEVNULL,
     ) as process:
-        # Read while it runs: the kernel's figure after the end includes the parent that it was forked from.
+        # Read while it runs: after the end the kernel's figure includes the parent process.
         while process.poll() is None:
             status = Path(f"/proc/{process.pid}/status").read_text()
             most_kb = max(

@@ -1,8 +1,8 @@
 """Hostile traffic against a real web process and a real Valkey: `python bench/fuzz.py`.
 
 It checks that no response is a 5xx except 503, and no 503 is caused by an error; that no request hangs; that every
-signed event sent in between is queued, and no unsigned one; that the process keeps running, its log has no error, and
-its memory does not grow.
+signed event among the hostile ones is queued, and no unsigned one; that the process keeps running, its log has no
+error, and its memory does not grow.
 """
 
 import argparse
@@ -58,11 +58,11 @@ class FuzzReport:
 def response_fault(played: Case, seen: PlayResult) -> str | None:
     """Return what is wrong with the responses to a case, or None."""
     if seen.hung:
-        return f"hangs after {len(seen.statuses)} of {played.responses} answers"
+        return f"no response after {len(seen.statuses)} of {played.responses}"
     if wrong := [status for status in seen.statuses if status >= _SERVER_ERROR and status != _UNAVAILABLE]:
         return f"answered {wrong[0]}"
     if played.admitted and seen.statuses != [202] * played.responses:
-        return f"good, but answered {seen.statuses}"
+        return f"valid, but answered {seen.statuses}"
     return None
 
 

@@ -3,9 +3,9 @@
 Usage: python bench/rate_budget.py [--full] [--limit 190]
 
 Every process calls as fast as it gets slots, from 40 coroutines, and records the arrival of each call on the machine's
-monotonic clock. By default window and latency are a fifth of HubSpot's (2 s and 20 ms), which keeps their ratio, and so
-the usable share of the limit; --full uses 10 s and 100 ms. `most` is the most calls in any window, counted exactly over
-all processes; `used` is the share of the limit used after the first window.
+monotonic clock. By default window and latency are a fifth of HubSpot's (2 s and 20 ms), which leaves their ratio, and
+so the usable share of the limit, unchanged; --full uses 10 s and 100 ms. `most` is the highest number of calls in any
+window, counted exactly over all processes; `used` is the share of the limit used after the first window.
 """
 
 import argparse

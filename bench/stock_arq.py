@@ -21,7 +21,7 @@ async def process(ctx: dict[str, Any], job: Any) -> None:
 async def main() -> None:
     """Drain the queue until killed."""
     logging.disable()
-    # The stock worker drains the queue that the rows of Spokes drain.
+    # The same queue as for Spokes' workers.
     arq.worker.job_key_prefix = JOB_KEY_PREFIX
     arq.worker.retry_key_prefix = RETRY_KEY_PREFIX
     arq.worker.in_progress_key_prefix = IN_PROGRESS_KEY_PREFIX

@@ -1,4 +1,4 @@
-"""Collect the facts of a run after it: from the simulator, Redis, the audit and the logs, not through the proxies."""
+"""Collect the facts after a run from the simulator, Redis, the audit and the logs, without using the proxies."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ from spokes.simulator.demo.comparison import (
 from spokes.simulator.errors import JsonObject
 from spokes.simulator.webhooks.delivery_log import DeliveryState
 
-# Keys of jobs; leases are not among them, because they expire a little later.
+# Keys of jobs; without leases, which expire a little later.
 _LEFTOVER_PATTERNS: Final = (
     "spokes:job:*",
     "spokes:retry:*",

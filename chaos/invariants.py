@@ -10,7 +10,7 @@ from chaos.plan import CAUSES_REPEATS, DELAYS_CALLS
 
 _MAX_NAMED: Final = 5
 _WINDOW_MS: Final = 12_000  # HubSpot's window, and the wait for a slot
-_SLACK_MS: Final = 1_500  # an effect can take this long before or after the disruption that interrupts it
+_SLACK_MS: Final = 1_500  # an effect may occur this long before or after the disruption that repeats it
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ INVARIANTS: Final[tuple[tuple[str, Callable[[Facts], Collection[str] | Iterator[
     ("forged requests that were accepted", lambda facts: ["request"] * facts.forged_accepted),
     ("expected notes that are missing", _missing_notes),
     ("notes that were repeated without a disruption in between", _unexplained_repeats),
-    ("once effects that did not happen exactly once", _not_once),
+    ("effects of tools.once that did not happen exactly once", _not_once),
     ("records with a wrong value", lambda facts: facts.wrong_records),
     ("calls beyond HubSpot's limits", _over_budget),
     ("entries left in Redis", _leftovers),

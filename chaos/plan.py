@@ -51,7 +51,7 @@ CAUSES_REPEATS: Final = frozenset(DisruptionKind) - {
 }
 
 
-# Disruptions that can delay a call beyond its slot in the rate budget, or lose slots.
+# Disruptions that can delay a call until its slot in the rate budget has expired, or lose slots.
 DELAYS_CALLS: Final = frozenset(
     {DisruptionKind.WORKER_FROZEN, DisruptionKind.LINK_STALLED, DisruptionKind.LINK_SLOW, DisruptionKind.VALKEY_KILLED}
 )

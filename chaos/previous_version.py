@@ -7,7 +7,7 @@ from chaos.child_process import ROOT
 
 
 def unpack_revision(folder: Path, revision: str) -> str:
-    """Unpack `revision` into `folder`, or link this tree if git or the revision is missing; return which it is."""
+    """Unpack `revision` into `folder`, or link this tree if git or the revision is missing; return which one."""
     packed = folder.with_suffix(".tar")
     folder.mkdir()
     if _succeeds("git", "archive", "--output", str(packed), revision):

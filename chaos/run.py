@@ -121,7 +121,7 @@ async def _run_disruptions(
 
 
 async def _wait_until_drained(stack: Stack, load: EditLoad, options: Options, report: ProgressReport) -> None:
-    """Wait until no event is pending, or for a bounded time; the facts show any that still are."""
+    """Wait until no event is pending, or for a bounded time; the facts list the events still pending."""
     deadline, quiet_polls = time.monotonic() + _DRAIN_TIMEOUT_S + options.seconds, 0
     while quiet_polls < _QUIET_POLLS and time.monotonic() < deadline:
         quiet_polls = quiet_polls + 1 if await collect.is_drained(stack) else 0

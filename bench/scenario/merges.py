@@ -1,4 +1,4 @@
-"""Random merge trees: no event may end as dead because of a 404, and every survivor must have the expected number."""
+"""Random merge trees: no event becomes a dead letter because of a 404, and every survivor has its number."""
 
 import time
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ from spokes.simulator.demo.merge_trees import MergeTrees
 
 KINDS = ("creation", "merge", "deletion", "propertyChange")
 _ROUNDS = 5
-_LATE = 0.3  # share of the events that is queued a round later
+_LATE = 0.3  # share of the events that are queued one round later
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Deliver queued alerts to ALERT_WEBHOOK_URL: signed, in order, retried until accepted, apart from all other work.
+"""Deliver queued alerts to ALERT_WEBHOOK_URL: signed, in order, retried until accepted, in a task of its own.
 
 A message is JSON with a `text` field that Slack and compatible tools display. Its signature is `v1=` and the hex
 HMAC-SHA256 of `timestamp.body`, keyed with ALERT_WEBHOOK_SECRET; retries keep the message id. A message that the

@@ -33,9 +33,9 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metrics import ARCHIVED
 
-_MAX_GROWTH: Final = 8  # times the batch size: a batch of 4,000 costs a third less per record than one of 500
+_MAX_GROWTH: Final = 8  # batch sizes: per record, a batch of 4,000 costs a third less than one of 500
 _TASK: Final = "archiver"
-_STANDBY_S: Final = 1.0  # between two attempts of a process that is not the leader to become it
+_STANDBY_S: Final = 1.0  # between two attempts of a process to become the leader
 _log = structlog.get_logger()
 
 
@@ -45,13 +45,13 @@ class _Batch(NamedTuple):
 
 
 class Archiver:
-    """Moves records from the Redis stream to the store; every worker process runs one, and the leader works.
+    """Moves records from the Redis stream to the store; every worker process runs one, but only the leader's archives.
 
     Args:
         master_key: `load_master_key`; the keys for signatures and for object hashes derive from it.
-        batch_size: records in one transaction; up to eight times as many while the backlog is larger than that.
+        batch_size: records in one transaction; up to eight times as many while the stream holds more.
         checkpoint_every: records between two checkpoints.
-        idle_s: seconds between two reads of an empty stream; records accumulate for as long.
+        idle_s: seconds between two reads of an almost empty stream, in which records accumulate.
         retry_s: seconds between attempts while the store does not answer.
     """
 
@@ -87,7 +87,7 @@ class Archiver:
         """
         stop, outage = stop or asyncio.Event(), outage or RedisOutage()
         leader_lock = LeaderLock(self._redis, ARCHIVER_LEADER)
-        alerted: bool | None = None  # the alert's state as we set it; None: another process may have set it before
+        alerted: bool | None = None  # the alert's state; None if unknown, because another process may have set it
         try:
             while not stop.is_set():
                 pause_s = _STANDBY_S
@@ -100,7 +100,7 @@ class Archiver:
                 except RedisError as error:
                     await outage.wait(error, _TASK)
                     pause_s = 0.0
-                except Exception as error:  # noqa: BLE001 - of any kind: if the archiver ended, nothing would report it
+                except Exception as error:  # noqa: BLE001 - the archiver continues after any error
                     pause_s = self._retry_s
                     alerted = alerted or await self._set_alert(is_active=True, cause=_describe_error(error))
                 await wait_for_stop(stop, pause_s)
@@ -164,7 +164,7 @@ class Archiver:
 
 
 def _row_of_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:
-    """Return the row of a stream entry; an unreadable entry becomes a record that says so, without its content.
+    """Return the row of a stream entry; an unreadable entry becomes a `stream.unreadable` record without its content.
 
     The id of that record derives from the entry's id, so that it too is archived once.
     """

@@ -27,7 +27,7 @@ def canonical_bytes(row: Row) -> bytes:
     covered = {name: value for name, value in row.items() if value is not None and name not in _UNHASHED_COLUMNS}
     if "object_hash" in covered:
         covered.pop("object_id", None)
-    # Only a tampered row holds values that JSON lacks; it must hash differently from the original.
+    # Only a tampered row has values that JSON cannot represent; its hash must differ from the original's.
     return orjson.dumps(covered, option=orjson.OPT_SORT_KEYS, default=repr)
 
 

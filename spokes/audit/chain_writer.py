@@ -1,6 +1,6 @@
 """Append records to the chain in SQL. The chain's head is locked first, and no record is added twice.
 
-The ids of erased objects end here too: their records keep the object hash, which is what the chain covers, and lose
+It also removes the ids of erased objects: their records keep only the object hash, which the chain covers in place of
 the id.
 """
 
@@ -29,7 +29,7 @@ _KNOWN_IDS_SQLITE: Final = text("SELECT id FROM audit_records WHERE id IN (SELEC
 
 @dataclass(slots=True)
 class ChainWriter:
-    """Appends an archiver's batches; between them it keeps the hashes of erased objects.
+    """Appends an archiver's batches; caches the hashes of erased objects between them.
 
     `checkpoint_every`: records between two checkpoints.
     """
@@ -86,7 +86,7 @@ class ChainWriter:
     async def _erase(self, connection: AsyncConnection, erasure: Row, seq: int) -> None:
         """Delete the object's id from its records, now and in all later batches.
 
-        Records from before object hashes existed keep it: their hash in the chain covers the id.
+        Records from before object hashes existed keep the id, because their hash in the chain covers it.
         """
         known = select(ERASED_OBJECTS.c.seq).where(ERASED_OBJECTS.c.object_hash == erasure["object_hash"])
         if (await connection.execute(known)).first() is None:

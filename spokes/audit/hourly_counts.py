@@ -1,7 +1,7 @@
-"""Counts of what happened in an hour, for anomaly alerts; `workers.upkeep.anomaly_watch` decides what is unusual.
+"""Hourly counts for anomaly alerts; `workers.upkeep.anomaly_watch` decides what is unusual.
 
-The store is read once per hour. Deletions, merges and privacy deletions count even if no handler takes them: the record
-of a delivery says how many events of each type were ignored.
+The store is read once per hour. Deletions, merges and privacy deletions count even if no handler is registered for
+them: the record of a delivery has the number of ignored events by type.
 """
 
 from collections import Counter
@@ -36,7 +36,9 @@ _COUNT_BY_EVENT_KIND: Final[Mapping[str, HourlyCount]] = {
     "privacyDeletion": HourlyCount.PRIVACY_DELETIONS,
     "merge": HourlyCount.MERGES,
 }
-_COUNTED_OUTCOMES: Final = TERMINAL - {Outcome.DISCARDED}  # which follows `dead`, so the event was counted already
+_COUNTED_OUTCOMES: Final = TERMINAL - {
+    Outcome.DISCARDED
+}  # an event is discarded after `dead`, so it is counted already
 
 
 async def hourly_counts(engine: AsyncEngine, hour: int) -> Counter[str]:

@@ -1,6 +1,6 @@
 """Keyed hash that replaces a CRM object's id in the audit once the object is erased. Pure.
 
-An id is a pseudonym of a person, and HubSpot never gives it to another one. The key derives from AUDIT_KEY, for this
+An id identifies a person, because HubSpot never assigns it to another record. The key derives from AUDIT_KEY, for this
 purpose alone.
 """
 

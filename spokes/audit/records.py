@@ -19,7 +19,7 @@ class Action(StrEnum):
     """What a record is about."""
 
     DELIVERY_RECEIVED = "delivery.received"  # one per accepted request: how many events were queued, ignored ...
-    REQUESTS_REFUSED = "requests.refused"  # aggregated, so that forged requests cannot fill the store
+    REQUESTS_REFUSED = "requests.refused"  # counts of many requests, so that forged ones cannot fill the store
     EVENT = "event"  # one per outcome of an event
     CRM_WRITE = "crm.write"  # one per change that we made in HubSpot
     OBJECT_MERGED = "object.merged"  # one per object that a merge removed; `event_key` is that of the merge event
@@ -55,18 +55,18 @@ class Outcome(StrEnum):
     SUPERSEDED = "superseded"  # a newer change of the same property was already applied
     COALESCED = "coalesced"  # covered by the handler call of a newer change of the same object
     ECHO = "echo"  # the event that HubSpot sent for our own write
-    MERGED = "merged"  # its record was merged into another one
+    MERGED = "merged"  # the deletion of a record that was merged into another
     DEAD = "dead"
     DISCARDED = "discarded"  # by an operator
     # Intermediate: any number of times before the final one.
-    RETRIED = "retried"
-    PARKED = "parked"
+    RETRIED = "retried"  # failed; another attempt follows
+    PARKED = "parked"  # postponed without a spent attempt
     REPLAYED = "replayed"  # a dead letter, queued again
     # Assigned by the web process.
     IGNORED = "ignored"
     DUPLICATE = "duplicate"
     QUARANTINED = "quarantined"
-    REFUSED = "refused"  # requests
+    REFUSED = "refused"  # of a request, not of an event
 
 
 TERMINAL: Final = frozenset(

@@ -1,7 +1,7 @@
 """Purge records whose retention time is over; a signed anchor replaces the purged start of the chain.
 
 The anchor contains the `seq` and hash of the last purged record, so the chain verifies from there. It is written in
-the transaction that purges, so a purge that was interrupted is continued by the next one.
+the transaction that purges, so the next purge can continue an interrupted one.
 """
 
 from typing import Final
@@ -22,8 +22,8 @@ _BATCH_SIZE: Final = 5_000  # records; a transaction that locks the head blocks 
 async def purge(engine: AsyncEngine, master_key: str, *, before_ms: int, batch_size: int = _BATCH_SIZE) -> int:
     """Purge the records from before an epoch ms; return how many.
 
-    Records are purged in the order of archiving, up to the first one that has to be kept. A record that was archived
-    some seconds late may therefore be purged or kept some seconds too early or too long.
+    Records are purged in the order of archiving, up to the first one that has to be kept. That order is not exactly the
+    order of time, so a record may be purged some seconds early or late.
 
     Raises:
         AuditUnavailable: the store does not answer; records purged before that stay purged.

@@ -30,7 +30,7 @@ class Tampering(StrEnum):
     REMOVED = "removed"
     INSERTED = "inserted"
     REORDERED = "re-ordered"
-    REWRITTEN = "rewritten"  # it or earlier records, with hashes that fit each other but not a signed position
+    REWRITTEN = "rewritten"  # this record or earlier ones: the hashes form a chain, but not that of a signed position
 
 
 class ChainStart(NamedTuple):
@@ -54,7 +54,7 @@ class Evidence:
         self.problem = self._first_forged_checkpoint(stored, master_key) or self._start_contradiction()
 
     def contradiction(self, seq: int, hash_: str) -> str:
-        """Return a sentence about the signed position of record `seq` that has another hash; empty if none has."""
+        """Return a sentence if a signed position of record `seq` has another hash than `hash_`, else an empty text."""
         for checkpoint in self._checkpoints.get(seq, ()):
             if checkpoint.hash != hash_:
                 at = datetime.fromtimestamp(checkpoint.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -99,7 +99,7 @@ Progress = Callable[[int, int], None]  # records read so far, records in total
 class VerificationResult:
     """The result of `verify`: `seq` is the first record that is broken or missing, None if the chain is intact."""
 
-    records: int  # how many are in their place
+    records: int  # how many are intact, up to the first problem
     hash: str  # of the last of them
     seq: int | None = None
     tampering: Tampering | None = None
@@ -165,7 +165,7 @@ async def _verify_once(
     start = evidence.start
     end = await _read_end(engine, start)
     key = None if master_key is None else object_hash_key(master_key)
-    before, previous = start.hash, start.hash  # the hashes two positions and one position before the row
+    before, previous = start.hash, start.hash  # the hashes of the last two records before the row
     expected = start.seq + 1
     async for row in _stream_rows(engine, after=None):
         if expected > end.seq:
@@ -185,7 +185,7 @@ async def _verify_once(
 
 
 def _check_end(end: _ChainEnd, evidence: Evidence, last: int, previous: str) -> VerificationResult:
-    """Return whether the chain ends where it should; every record up to `last` is in its place."""
+    """Return the result for a chain whose records up to `last` are intact: does it end where it should?"""
     done = end.count_through(last)
     if last < end.seq:
         sentence = f"Record {last + 1} and all after it are missing."

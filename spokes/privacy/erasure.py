@@ -1,6 +1,6 @@
-"""Process people's requests: erase a contact everywhere, and export what is held on it.
+"""Process requests of data subjects: erase a contact in all stores, and export the data held on it.
 
-Each completed step of an erasure is saved and may be repeated; a request ends when no data is found any more.
+Each completed step of an erasure is saved and may be repeated. A request is done once no data on the contact is left.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _BUSY_WAITS_S: Final = (0.5, 1.0, 2.0, 4.0)  # until workers have finished the d
 
 
 class Erasures:
-    """Erasure requests and exports, for an operator or the schedule.
+    """Erasure requests and exports, for an operator or the workers' periodic job.
 
     The caller closes `crm`, `redis` and `engine`. `actor`, `address` and `reason` go into the audit records: who acts,
     from which network address and why.

@@ -41,7 +41,7 @@ class Persons:
         self._crm = crm
 
     async def resolve(self, portal_id: int, reference: str) -> Person:
-        """Return the contact with an id or e-mail address; an id that HubSpot does not find stands for itself.
+        """Return the contact with an id or e-mail address; an id that HubSpot does not find is used as it is.
 
         Raises:
             ObjectNotFound: HubSpot has no contact with that e-mail address.
@@ -83,7 +83,7 @@ class Persons:
         }
 
     async def remaining(self, subject: DataSubject) -> str:
-        """Return where Redis or the audit still holds data on a contact, in words; empty if nowhere."""
+        """Return the places that still hold data on a contact, separated by commas; empty if none does."""
         data = await find_data(self._redis, subject, self._quarantine)
         data_by_place = {
             "queue": data.deliveries,

@@ -29,7 +29,7 @@ class DataSubject:
     ids: frozenset[str]
 
     def matches(self, event: Event) -> bool:
-        """Return whether an event is about the object. A privacyDeletion is not: it has no value and must still run."""
+        """Return whether an event is about the object; a privacyDeletion never matches, because it must still run."""
         if event.portal_id != self.portal_id or event.object_type != self.object_type:
             return False
         event_ids = {event.object_id, event.survivor_id, *event.merged_ids}
@@ -98,7 +98,7 @@ def read_job(payload: bytes | None) -> Delivery | None:
 
 
 async def with_merged_ids(redis: Redis, portal_id: int, object_type: str, ids: Iterable[str]) -> frozenset[str]:
-    """Return `ids` and every id that was merged into one of them, as far as the workers have seen merges."""
+    """Return `ids` and every id that was merged into one of them, according to the merge map in Redis."""
     prefix = keys.surviving_id(portal_id, object_type, "")
     surviving_ids: dict[str, str] = {}  # by merged id
     async for name in redis.scan_iter(match=f"{prefix}*", count=_SCAN_COUNT):

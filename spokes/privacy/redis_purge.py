@@ -1,6 +1,6 @@
 """Delete what Redis holds on a CRM object (queued events, dead letters, ledgers, unreadable jobs) and record it.
 
-Dedupe marks of admitted events stay: they are bits of a keyed hash, expire, and reject HubSpot's redeliveries.
+Dedupe marks of admitted events stay: they are bits of a keyed hash, expire, and make HubSpot's redeliveries duplicates.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -68,7 +68,7 @@ async def purge_subject(
         if data.ledger_keys:
             pipeline.delete(*data.ledger_keys)
         for job in data.unreadable_jobs:
-            pipeline.lrem(keys.UNREADABLE_JOBS, 0, job)  # type: ignore[arg-type]  # redis-py forgets bytes
+            pipeline.lrem(keys.UNREADABLE_JOBS, 0, job)  # type: ignore[arg-type]  # redis-py's type omits bytes
         for object_id in sorted(subject.ids):
             append(pipeline, _erasure_record(subject, object_id, counts, actor))
         await pipeline.execute()
@@ -94,8 +94,8 @@ async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, act
             if entry.key not in settled_keys:
                 append(pipeline, _discard_record(delivery, entry, actor))
         if remaining:
-            # A worker that lost its lease on the delivery may still be running it: marked as settled here, these
-            # events are left out of what it settles.
+            # A worker that lost its lease on the delivery may still be running it. It does not settle events that are
+            # marked as settled here.
             pipeline.sadd(settled, *(entry.key for entry in dropped))
             pipeline.expire(settled, SETTLED_TTL_S)
             pipeline.set(job, job_payload(replace(delivery, entries=remaining), now_ms()))

@@ -60,7 +60,7 @@ class ErasureRequest:
 
     portal_id: int
     object_hash: str
-    object_ids: tuple[str, ...]  # the contact and what was merged into it; empty once done
+    object_ids: tuple[str, ...]  # the contact's id and those merged into it; empty once done
     kind: Law
     requested_by: str
     requested_at: int = field(default_factory=now_ms)

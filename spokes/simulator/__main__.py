@@ -22,10 +22,10 @@ examples:
   python -m spokes.simulator
       an empty CRM on port 8900; point HUBSPOT_API_URL at http://127.0.0.1:8900
   python -m spokes.simulator --target http://127.0.0.1:8080/webhooks/hubspot --traffic 5
-      simulated user edits: about five events a second are delivered to the receiver
+      simulated users make edits: about five events a second are sent to the receiver
   python -m spokes.simulator --target http://127.0.0.1:8080/webhooks/hubspot \\
                       --public-url https://hooks.example.com/webhooks/hubspot
-      as behind a proxy: --public-url is signed, --target is called
+      as behind a proxy: requests are signed for --public-url and sent to --target
   python -m spokes.simulator --speed 3600
       an hour between HubSpot's retries takes one second
   curl http://127.0.0.1:8900/_sim/
@@ -75,7 +75,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--target", metavar="URL", help="address to send deliveries to; without it none are sent")
     parser.add_argument(
-        "--public-url", metavar="URL", help="address that HubSpot would call, and that is signed (default: --target)"
+        "--public-url",
+        metavar="URL",
+        help="URL that HubSpot would call, for which requests are signed (default: --target)",
     )
     parser.add_argument(
         "--limit", type=int, default=portal.limits.ten_secondly, help="CRM calls allowed in 10 s (default: %(default)s)"

@@ -3,7 +3,7 @@
 async with Simulator(SimulatorConfig(...)) as sim:
     sim.url                                   # the value for HUBSPOT_API_URL
     contact = sim.crm.create(...)             # a change by a user; sends events if subscribed
-    await sim.sender.drained()
+    await sim.sender.wait_until_drained()
 """
 
 from contextlib import AsyncExitStack
@@ -42,7 +42,7 @@ class Simulator:
         self.clock = clock or Clock(speed=self.config.speed)
         self.requests = RequestLog(self.config.history)
         self.deliveries = DeliveryLog(self.config.history)
-        # Each component has its own random generator, so that one cannot change the values another draws.
+        # Each component has its own random generator, so that its draws do not depend on the other components.
         self.faults = Faults(Random(f"{self.config.seed} faults"))
         self.sender = Sender(
             self.config.sender,

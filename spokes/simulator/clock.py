@@ -43,7 +43,7 @@ class ManualClock(Clock):
         return self._start_ms + round(self._elapsed_s * 1000)
 
     def monotonic_s(self) -> float:
-        """Seconds the clock was advanced."""
+        """The seconds by which the clock was advanced."""
         return self._elapsed_s
 
     def advance(self, seconds: float) -> None:

@@ -47,16 +47,16 @@ class Limits:
 class PortalConfig:
     """One HubSpot account with one private app installed in it.
 
-    Types are keyed by any name HubSpot accepts. `scopes` None grants all. `known_properties` lists a type's properties;
-    writes of any other are refused. `property_types` are the listed properties with HubSpot's type of each, such as
-    `date`. With `follows_previous_ids`, calls on one object resolve the previous ids of a merged record, as HubSpot's
-    do; otherwise they return 404. `search_lag_s` is the time until search finds a new
-    record.
+    The keys of mappings are object types, by any name that HubSpot accepts. `scopes` None grants all.
+    `known_properties` are the only properties that can be written. `property_types` are the properties that the schema
+    lists, with the type of each, such as `date`. With `follows_previous_ids`, calls on one object resolve the previous
+    ids of a merged record, as HubSpot's do; otherwise they return 404. `search_lag_s` is the time until search finds a
+    new record.
     """
 
     portal_id: int = 50112233
     app_id: int = 7788990
-    token: str = "pat-na1-simulated"  # noqa: S105 - opens nothing but this simulator
+    token: str = "pat-na1-simulated"  # noqa: S105 - valid for this simulator only
     scopes: frozenset[str] | None = None
     limits: Limits = field(default_factory=Limits)
     time_zone: str = "UTC"
@@ -113,7 +113,7 @@ class SimulatorConfig:
     """A whole simulator. `speed` shortens HubSpot's retry delays; `history` bounds the length of every log."""
 
     portals: tuple[PortalConfig, ...] = (PortalConfig(),)
-    client_secret: str = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"  # noqa: S105 - an invented one
+    client_secret: str = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"  # noqa: S105 - invented
     target: Target | None = None
     sender: SenderConfig = field(default_factory=SenderConfig)
     latency: Latency = field(default_factory=Latency)

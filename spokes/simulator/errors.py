@@ -13,7 +13,7 @@ _MIGRATION_IN_PROGRESS = 477
 
 
 class HubSpotError(Exception):
-    """An error response: HTTP status, category, message, and the further members of HubSpot's body of that kind."""
+    """An error response: HTTP status, category, message, and the other members of HubSpot's error body."""
 
     def __init__(
         self,

@@ -57,7 +57,7 @@ async def test_nothing_is_purged_if_nothing_is_old(redis: Redis, engine: AsyncEn
     assert (await purge(engine, KEY, before_ms=5), await purge(engine, KEY, before_ms=1)) == (0, 0)
 
 
-async def test_removed_start_of_the_chain_is_not_taken_for_retention(redis: Redis, engine: AsyncEngine) -> None:
+async def test_removed_start_of_the_chain_is_distinguished_from_a_purge(redis: Redis, engine: AsyncEngine) -> None:
     """An anchor cannot be signed without the key."""
     await fill(redis, engine, 1, 9)
     [fifth] = await fetch(engine, select(RECORDS.c.hash).where(RECORDS.c.seq == 5))

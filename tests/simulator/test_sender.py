@@ -201,7 +201,7 @@ async def test_single_request_needs_a_target() -> None:
             await sim.sender.send([])
 
 
-def test_retries_grow_and_fit_into_a_day() -> None:
+def test_retry_delays_grow_and_fit_into_a_day() -> None:
     for seed in range(200):
         rng = Random(seed)
         delays = [retry_delay_s(retry, rng) for retry in range(1, 11)]

@@ -50,7 +50,7 @@ async def test_change_without_a_subscription_causes_no_event(sim: Simulator) -> 
     assert submitted(sim) == []
 
 
-async def test_creation(sim: Simulator) -> None:
+async def test_creation_event_has_hubspots_fields(sim: Simulator) -> None:
     subscribe(sim, "contact.creation")
     contact = create(sim)
     (event,) = submitted(sim)
@@ -60,7 +60,7 @@ async def test_creation(sim: Simulator) -> None:
     assert event["occurredAt"] == contact.created_at_ms
 
 
-async def test_creation_in_the_generic_dialect(sim: Simulator) -> None:
+async def test_generic_creation_event_has_hubspots_fields(sim: Simulator) -> None:
     subscribe(sim, "object.creation", object_type="notes")
     create(sim, "notes", hs_timestamp="1")
     (event,) = submitted(sim)
@@ -68,7 +68,7 @@ async def test_creation_in_the_generic_dialect(sim: Simulator) -> None:
     assert (event["subscriptionType"], event["objectTypeId"]) == ("object.creation", "0-46")
 
 
-async def test_property_change(sim: Simulator) -> None:
+async def test_property_change_event_has_hubspots_fields(sim: Simulator) -> None:
     subscribe(sim, "contact.propertyChange")
     sim.crm.update(create(sim), {"phone": "1"}, USER)
     (event,) = submitted(sim)
@@ -76,7 +76,7 @@ async def test_property_change(sim: Simulator) -> None:
     assert (event["propertyName"], event["propertyValue"]) == ("phone", "1")
 
 
-async def test_property_change_in_the_generic_dialect(sim: Simulator) -> None:
+async def test_generic_property_change_event_has_hubspots_fields(sim: Simulator) -> None:
     subscribe(sim, "object.propertyChange", object_type="deals")
     sim.crm.update(create(sim, "deals"), {"amount": "1"}, USER)
     (event,) = submitted(sim)
@@ -104,7 +104,7 @@ async def test_sensitive_value_is_redacted(sim: Simulator, type_: str, flag: boo
     assert (event["propertyValue"], event.get("isSensitive")) == ("REDACTED", flag)
 
 
-async def test_deletion_and_restoration(sim: Simulator) -> None:
+async def test_deletion_and_restoration_cause_their_events(sim: Simulator) -> None:
     subscribe(sim, "contact.deletion", "contact.restore")
     contact = create(sim)
     sim.crm.archive(contact, USER)
@@ -114,7 +114,7 @@ async def test_deletion_and_restoration(sim: Simulator) -> None:
     assert list(restoration) == [*HEAD, "objectId", "changeSource", "sourceId"]
 
 
-async def test_merge(sim: Simulator) -> None:
+async def test_merge_event_has_hubspots_fields(sim: Simulator) -> None:
     subscribe(sim, "contact.merge")
     winner, loser = create(sim), create(sim, phone="1")
     survivor = sim.crm.merge(winner, loser, USER)
@@ -125,7 +125,7 @@ async def test_merge(sim: Simulator) -> None:
     assert (event["numberOfPropertiesMoved"], event["changeSource"]) == (1, "USER")
 
 
-async def test_merge_in_the_generic_dialect(sim: Simulator) -> None:
+async def test_generic_merge_event_has_hubspots_fields(sim: Simulator) -> None:
     subscribe(sim, "object.merge", object_type="company")
     sim.crm.merge(create(sim, "companies"), create(sim, "companies"), USER)
     (event,) = submitted(sim)
@@ -164,7 +164,7 @@ async def test_removed_association_is_marked_as_removed(sim: Simulator) -> None:
     assert [event["associationRemoved"] for event in submitted(sim)] == [False, True]
 
 
-async def test_association_in_the_generic_dialect_has_no_object_id(sim: Simulator) -> None:
+async def test_generic_association_event_has_no_object_id(sim: Simulator) -> None:
     subscribe(sim, "object.associationChange", object_type="deals")
     associate(sim, create(sim, "deals"), create(sim), 3)
     (event,) = submitted(sim)

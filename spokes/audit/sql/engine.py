@@ -45,7 +45,7 @@ def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngi
                 "server_settings": {"idle_in_transaction_session_timeout": "30000"},
             },
             pool_pre_ping=True,
-            pool_size=2,  # hosted plans count connections
+            pool_size=2,  # hosted plans limit connections
             max_overflow=3,
             hide_parameters=True,
         )

@@ -1,6 +1,6 @@
 """Endpoints for objects in batches of up to 100, with HubSpot's partial failures.
 
-Failed inputs are listed in `errors`. The status is then 207 in numbered paths and 2026-03, and unchanged in 2026-09.
+Failed inputs are listed in `errors`. Numbered paths and 2026-03 then return 207; 2026-09 returns the usual status.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
-"""The path of every CRM call: check token, limits, faults and scopes, call the endpoint, log the call.
+"""Serve every CRM call: check token, limits, faults and scopes, call the endpoint, log the call.
 
-The order of the checks is HubSpot's. This is the only module that joins HTTP and the endpoints.
+The order of the checks is HubSpot's. Only this module connects HTTP to the endpoints.
 """
 
 import asyncio

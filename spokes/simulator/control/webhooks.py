@@ -41,7 +41,7 @@ async def submit(sim: "Simulator", request: web.Request) -> object:
 
 
 async def send(sim: "Simulator", request: web.Request) -> object:
-    """Send the body as it is, at once and without retries; ?manner=forged|stale|... changes the signature."""
+    """Send the request body unchanged, at once and without retries; ?manner=forged|stale|... changes the signature."""
     portal_id, variant = (
         requested_portal(sim, request).config.portal_id,
         SIGNING_VARIANTS[request.query.get("manner", "genuine")],

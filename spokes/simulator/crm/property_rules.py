@@ -92,5 +92,5 @@ def _normalise_email(text: str) -> str:
 
 def _is_earlier_stage(stage: str | None, written: str) -> bool:
     if stage not in _STAGES or written not in _STAGES:
-        return False  # cleared, unset, or a stage of the portal's own
+        return False  # cleared, unset, or a stage that the portal defined
     return _STAGES.index(written) < _STAGES.index(stage)

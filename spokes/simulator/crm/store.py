@@ -1,6 +1,6 @@
 """The records of one portal, and every operation on them. Each change is reported to `on_change`, in order.
 
-An id is that of a live record, of an archived one, a previous id of a merged record, or unknown.
+An id belongs to a live record or an archived one, is a previous id of a merged record, or is unknown.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,7 @@
 """Comparison of the audit with the state expected from the simulator alone.
 
-The event types that handlers register for are deliberately listed here again: if the project lost one, the two sides
-would differ.
+The event types that handlers register for are deliberately listed here again: if the project lost one, the comparison
+would fail.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ _REASONS: Final[Mapping[str, str]] = {
 
 
 class DemoDay(Protocol):
-    """What `ExpectedState` needs of a run: the simulator, its users, and requests sent past the sender's queue."""
+    """What `ExpectedState` needs of a run: the simulator, its users, and requests that bypassed the sender's queue."""
 
     sim: Simulator
     people: People

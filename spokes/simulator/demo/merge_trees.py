@@ -23,7 +23,7 @@ class MergeTrees:
     def grow(self, steps: int) -> None:
         """Apply `steps` random edits, about a third of them merges.
 
-        All of them can fall into one millisecond, so no contact is edited twice: their order would be unknown.
+        No contact is edited twice: two edits within one millisecond would have no known order.
         """
         edited: set[str] = set()
         for _ in range(steps):

@@ -74,7 +74,7 @@ class Scenario:
     rng: Random
     size: float = 1.0
     refused: dict[str, int] = field(default_factory=dict)  # signing variant -> requests
-    # Requests sent past the sender's queue.
+    # Requests that bypassed the sender's queue.
     manual_requests: list[tuple[Attempt, list[JsonObject]]] = field(default_factory=list)
 
     async def phases(self) -> AsyncIterator[str]:
@@ -137,7 +137,7 @@ class Scenario:
         await self._deliver_together(*(partial(people.stale_change, contact) for contact in late))
 
     async def _disturb(self) -> None:
-        """Exhaust the rate limit from another client, redeliver events in other batches, send forged requests."""
+        """Exhaust the rate limit from another client, redeliver events in other requests, send forged requests."""
         await self._exhaust_limit()
         await self._deliver_together(*[self.people.new_contact] * self._scaled(60))
         events = [event.element for event in self.sim.deliveries.events if _is_event(event.element)]

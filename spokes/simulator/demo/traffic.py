@@ -55,7 +55,7 @@ class Traffic:
         while True:
             due = (clock.monotonic_s() - started_s) * events_per_s
             edits = 0
-            # An edit without a subscription causes no event; the bound on edits keeps the loop from spinning.
+            # An edit without a subscription causes no event; the bound on edits ends the loop then.
             while sent() - sent_before < due and edits < max(1.0, events_per_s):
                 self.make_edit()
                 edits += 1

@@ -33,7 +33,7 @@ class _Outbox:
 
 
 class Sender:
-    """Delivers submitted events; they wait while there is no target or the sender is held."""
+    """Delivers submitted events; they wait while there is no target, and between `hold` and `release`."""
 
     def __init__(
         self,
@@ -100,16 +100,16 @@ class Sender:
     def submit(self, portal_id: int, elements: Iterable[object]) -> list[SentEvent]:
         """Submit events for delivery in batches with retries; send a `duplicate_share` of them twice."""
         outbox = self._outboxes.setdefault(portal_id, _Outbox())
-        entered: list[SentEvent] = []
+        submitted: list[SentEvent] = []
         for element in elements:
-            entered.append(self.deliveries.add_event(portal_id, element))
+            submitted.append(self.deliveries.add_event(portal_id, element))
             if self.config.duplicate_share and self._rng.random() < self.config.duplicate_share:
-                entered.append(self.deliveries.add_event(portal_id, element))
-        if entered:
+                submitted.append(self.deliveries.add_event(portal_id, element))
+        if submitted:
             self._all_finished.clear()
-            outbox.ready.extend(entered)
+            outbox.ready.extend(submitted)
             self._linger(portal_id, outbox)
-        return entered
+        return submitted
 
     async def send(
         self, elements: Sequence[object] | bytes, *, portal_id: int = 0, variant: SigningVariant = GENUINE

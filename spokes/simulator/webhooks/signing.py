@@ -1,7 +1,7 @@
 """HubSpot's request signatures, and forged ones. Pure, and written independently of `spokes.core.signature`.
 
-Source: HubSpot's docs "Validating requests": v1 over secret and body, v2 over method and URI as well, v3 an HMAC with
-a timestamp.
+Source: HubSpot's docs "Validating requests": v1 is a hash of secret and body, v2 one of secret, method, URI and
+body, v3 an HMAC of method, URI, body and timestamp.
 """
 
 import base64
@@ -40,7 +40,7 @@ def signature_v3(secret: str, method: str, uri: str, body: bytes, timestamp: str
 
 @dataclass(frozen=True, slots=True)
 class SigningVariant:
-    """How a request differs from HubSpot's own; the defaults are HubSpot's.
+    """How a request differs from one that HubSpot sends; with the defaults it does not.
 
     `secret` and `uri` replace the values used for signing; `age_s` shifts the timestamp back (negative: into the
     future) and `timestamp` replaces its text; `tamper` changes the body after signing; `omitted_headers` removes

@@ -81,7 +81,7 @@ class Subscriptions:
             subscribed = (
                 subscription.object_type is None or self._types.resolve(subscription.object_type).type_id == type_id
             )
-            # Conversations and privacy deletions have no generic form.
+            # Conversations and privacy deletions exist only in the classic dialect.
             return subscribed and type_id != CONVERSATION and change.kind is not ChangeKind.PRIVACY_DELETION
         other_type_id = change.association.to.type_id if change.association is not None else type_id
         return family == _CLASSIC.get(type_id) and other_type_id in _CLASSIC
@@ -162,7 +162,7 @@ def _merge(merge: Merge | None) -> JsonObject:
 
 
 def _conversation(change: Change) -> JsonObject:
-    """Return the fields of a thread's event: a different flag for a new thread, and no source."""
+    """Return the fields of a thread's event: it has another change flag for a new thread, and no source."""
     fields: JsonObject = {}
     if change.kind is ChangeKind.NEW_MESSAGE:
         fields = {"messageId": change.message_id, "messageType": change.message_type}

@@ -104,7 +104,7 @@ async def test_other_roles_are_refused(
 
 
 @pytest.mark.parametrize("path", ["/privacy-requests", "/privacy-exports"])
-async def test_person_of_a_portal_outside_the_actors_or_our_tokens_is_404(
+async def test_person_of_a_portal_that_actor_or_access_token_cannot_see_is_404(
     client: TestClient, redis: Redis, hubspot: Simulator, contact_id: str, path: str
 ) -> None:
     body = {"contact": contact_id, **WHY}

@@ -91,7 +91,7 @@ async def test_every_account_change_is_audited_with_actor_and_reason(redis: Redi
 
 
 @pytest.mark.usefixtures("deployment")
-async def test_token_is_revoked_by_itself_or_by_its_id(client: TestClient) -> None:
+async def test_token_is_revoked_by_its_text_or_its_id(client: TestClient) -> None:
     for name in ("token", "id"):
         minted = await spokes("token", "mint", "--name", "r", "--role", "viewer", "--json")
         token = orjson.loads(minted.stdout)

@@ -59,11 +59,11 @@ async def test_unarchived_record_is_included_once(redis: Redis, store: AsyncEngi
 @pytest.mark.parametrize("text", [CONTACT_ID, "52", "53"])
 async def test_merges_are_followed_in_both_directions(redis: Redis, store: AsyncEngine, text: str) -> None:
     """The record was merged into 52, and that into 53."""
-    for loser, survivor, key in ((CONTACT_ID, "52", "k1"), ("52", "53", "k2")):
-        merge = {"event_key": key, "subscription_type": "contact.merge", "object_id": survivor}
-        merged = {"event_key": key, "action": Action.OBJECT_MERGED, "outcome": None, "object_id": loser}
+    for merged_id, surviving_id, key in ((CONTACT_ID, "52", "k1"), ("52", "53", "k2")):
+        merge = {"event_key": key, "subscription_type": "contact.merge", "object_id": surviving_id}
+        merged = {"event_key": key, "action": Action.OBJECT_MERGED, "outcome": None, "object_id": merged_id}
         await append_records(redis, record(1, id=key, **merge), record(1, id=f"{key}l", **merged))
-    await append_records(redis, record(1, id="mine", reason="the loser's"))
+    await append_records(redis, record(1, id="mine", reason="of the merged record"))
     await archive(redis, store)
     timeline = await timeline_of(redis, store, text)
     assert [matched.ids for matched in timeline.objects] == [{CONTACT_ID, "52", "53"}]

@@ -157,7 +157,7 @@ def run(tmp_path: Path, *arguments: str, capture: bytes = b"") -> CompletedComma
     return spokes({"HUBSPOT_CLIENT_SECRET": SECRET}, "explain-signature", *arguments)
 
 
-def test_captured_http_is_explain(tmp_path: Path, sign: Sign) -> None:
+def test_captured_http_is_explained(tmp_path: Path, sign: Sign) -> None:
     headers = sign(BODY, uri="https://hooks.example.com/webhooks/hubspot", at_ms=clock.now_ms())
     lines = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "hooks.example.com", **headers}.items())
     capture = f"POST /webhooks/hubspot HTTP/1.1\r\n{lines}\r\n".encode() + BODY
@@ -168,7 +168,7 @@ def test_captured_http_is_explain(tmp_path: Path, sign: Sign) -> None:
     assert (behind_a_proxy.returncode, "set PUBLIC_URL to the https address" in behind_a_proxy.stdout) == (1, True)
 
 
-def test_captured_json_is_explain(tmp_path: Path, sign: Sign) -> None:
+def test_captured_json_is_explained(tmp_path: Path, sign: Sign) -> None:
     url = "https://hooks.example.com/webhooks/hubspot"
     capture = orjson.dumps({"method": "POST", "url": url, "headers": sign(BODY, uri=url), "body": BODY.decode()})
     assert run(tmp_path, str(tmp_path / "capture"), capture=capture).returncode == 0
