@@ -12,6 +12,7 @@ import orjson
 
 from spokes.audit.records import FIELD_NAMES, AuditRecord
 from spokes.core.errors import UnreadableDelivery
+from spokes.core.json_fields import read_bigint
 
 Row: TypeAlias = dict[str, str | int | None]  # by column name; archived rows have `seq` and `hash` too
 
@@ -23,7 +24,6 @@ _SCALAR_FIELDS: Final = tuple(name for name in FIELD_NAMES if name != "detail")
 # `id` and `at` have factories but no default: fields without them are not a record.
 _DEFAULTS: Final = {field.name: None if field.default is MISSING else field.default for field in fields(AuditRecord)}
 _MAX_TEXT_LENGTH: Final = 500  # characters; PostgreSQL indexes at most 2,700 bytes, and our names are far shorter
-_BIGINT: Final = range(-(2**63), 2**63)
 
 
 def to_row(record_fields: Mapping[str, object]) -> Row:
@@ -50,9 +50,9 @@ def _scalar(name: str, value: object) -> str | int | None:
             raise UnreadableDelivery
         return None
     if name in INTEGER_FIELDS:
-        # Not isinstance, for which True is an int.
-        if type(value) is int and value in _BIGINT:
-            return value
+        # Workers of older versions wrote HubSpot's ids as they were sent: one of another type is absent.
+        if (number := read_bigint(value)) is not None or name not in REQUIRED_FIELDS:
+            return number
     elif isinstance(value, str) and len(value) <= _MAX_TEXT_LENGTH:
         return str(value).replace("\0", "\ufffd")  # PostgreSQL text cannot contain NUL
     raise UnreadableDelivery

