@@ -14,8 +14,8 @@ from spokes.core.settings import Settings
 from tests.support.events import event
 from workers.delivery.delivery_run import DeliveryRun
 from workers.delivery.lane_manager import LEASE_MS, LaneManager
+from workers.delivery.lane_pool import ReadyLanes
 from workers.delivery.lanes import Lane, WorkItem
-from workers.delivery.ready_lanes import ReadyLanes
 from workers.delivery.settlement import Settlement
 
 PORTAL = 50112233

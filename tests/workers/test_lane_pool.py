@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from workers.delivery.lane_pool import LanePool
+from workers.delivery.lane_pool import LanePool, ReadyLanes
 from workers.delivery.lanes import Lane
-from workers.delivery.ready_lanes import ReadyLanes
 
 
 class Work:

@@ -16,8 +16,8 @@ from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import read_script
+from workers.delivery.lane_pool import ReadyLanes
 from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, lane_key, ordering_key
-from workers.delivery.ready_lanes import ReadyLanes
 
 LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
 _SCRIPT: Final = read_script(__file__, "arguments.lua", "surviving_id.lua", "acquire_lanes.lua")

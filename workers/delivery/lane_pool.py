@@ -1,18 +1,36 @@
-"""Run ready lanes concurrently, with few tasks.
+"""The lanes that are ready, and the tasks that run them: many lanes, few tasks.
 
 A task continues with the next ready lane; another task starts only when it blocks. An event whose handler does not
 wait for anything costs no task of its own.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from workers.delivery.handler_timeouts import RunGivenUp
 from workers.delivery.lanes import Lane
-from workers.delivery.ready_lanes import ReadyLanes
 
 _CANCEL_TIMEOUT_S: Final = 2.0  # at shutdown, for handlers that swallow their cancellation
+
+
+class ReadyLanes(deque[Lane]):
+    """Acquired lanes without a task, oldest first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._were_put = asyncio.Event()
+
+    def put(self, lanes: Iterable[Lane]) -> None:
+        """Append lanes, and wake the task that waits."""
+        self.extend(lanes)
+        self._were_put.set()
+
+    async def wait(self) -> None:
+        """Wait until lanes were put since the last call; only one task may wait."""
+        await self._were_put.wait()
+        self._were_put.clear()
 
 
 class LanePool:

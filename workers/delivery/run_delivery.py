@@ -29,11 +29,10 @@ from workers.delivery.dispatch import CallResult, Dispatcher, resolve_call, reso
 from workers.delivery.failed_deliveries import MAX_TRIES, set_unreadable_aside, settle_failed_delivery
 from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
 from workers.delivery.lane_manager import LaneManager
-from workers.delivery.lane_pool import LanePool
+from workers.delivery.lane_pool import LanePool, ReadyLanes
 from workers.delivery.lanes import HandlerCall, Lane, WorkItem, blocking_key
 from workers.delivery.merge_map import MergeMap
 from workers.delivery.missing_credentials import MissingCredentials
-from workers.delivery.ready_lanes import ReadyLanes
 from workers.delivery.resolution import HANDLER_STUCK, Resolution, parked_for
 from workers.delivery.settlement import Settlement
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
