@@ -115,8 +115,10 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
             background.start("pauses", pauses.watch)
             background.start("default queue", partial(DefaultQueueWatch(redis).run, outage, "default queue"))
             background.start("archiver", partial(archiver.run, outage=outage))
-            background.start("alert webhook", AlertWebhook(settings, redis).run)
-            background.start("periodic jobs", partial(schedule.run_schedule, settings, redis, crm))
+            background.start("alert webhook", partial(AlertWebhook(settings, redis).run, outage, "alert webhook"))
+            background.start(
+                "periodic jobs", partial(schedule.run_schedule, settings, redis, crm, outage, "periodic jobs")
+            )
             await _learn_portal(crm, router, redis)
             background.every(ANNOUNCE_EVERY_S, "credentials", parts.missing_credentials.announce)
             ctx["parts"] = parts

@@ -23,7 +23,7 @@ else
   changed = redis.call('SET', active_alerts .. ':told:' .. name, '', 'NX', 'EX', repeat_after_s) and 1 or 0
 end
 if changed == 0 then return 0 end
-if record ~= '' then redis.call('XADD', audit_stream, '*', 'r', record) end
+if record ~= '' then redis.pcall('XADD', audit_stream, '*', 'r', record) end -- the alert may be about the stream
 redis.call('RPUSH', outbox, message)
 redis.call('LTRIM', outbox, -max_messages, -1)
 redis.call('EXPIRE', outbox, outbox_ttl_s)

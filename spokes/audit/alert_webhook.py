@@ -26,6 +26,7 @@ from spokes.core.clock import now_ms
 from spokes.core.masking import Mask
 from spokes.core.redis.keys import ALERT_OUTBOX, ALERT_OUTBOX_LOCK
 from spokes.core.redis.leader_lock import acquire_lease
+from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert
 
@@ -56,19 +57,24 @@ class AlertWebhook:
         self._retry_waits_s = retry_waits_s
         self._failures = 0
 
-    async def run(self) -> None:
-        """Deliver messages until cancelled; return at once if no URL is set."""
+    async def run(self, outage: RedisOutage, task: str) -> None:
+        """Deliver messages until cancelled; return at once if no URL is set. `task` is for `outage`.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
         if not self._url:
             return
         async with _session() as session:
             while True:
-                with contextlib.suppress(RedisError, OSError):
-                    token = secrets.token_hex(8)
-                    if await acquire_lease(self._redis, ALERT_OUTBOX_LOCK, token, lease_ms=_LOCK_TTL_S * 1000):
-                        try:
-                            await self._send_all(session)
-                        finally:
+                token = secrets.token_hex(8)
+                if await acquire_lease(self._redis, ALERT_OUTBOX_LOCK, token, lease_ms=_LOCK_TTL_S * 1000):
+                    try:
+                        await self._send_all(session)
+                    finally:
+                        with contextlib.suppress(RedisError, OSError):  # the lock expires
                             await self._redis.delete(ALERT_OUTBOX_LOCK)
+                outage.mark_available(task)
                 await asyncio.sleep(self._next_wait_s())
 
     async def send_test(self) -> int:

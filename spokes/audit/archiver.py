@@ -92,11 +92,12 @@ class Archiver:
             while not stop.is_set():
                 pause_s = _STANDBY_S
                 try:
-                    if await leader_lock.is_leader():
+                    is_leader = await leader_lock.is_leader()
+                    outage.mark_available(_TASK)
+                    if is_leader:
                         batch = await self._archive()
                         pause_s = 0.0 if batch.read >= self._batch_size else self._idle_s
                         alerted = alerted if alerted is False else await self._set_alert(is_active=False)
-                    outage.mark_available(_TASK)
                 except RedisError as error:
                     await outage.wait(error, _TASK)
                     pause_s = 0.0

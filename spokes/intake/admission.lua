@@ -133,6 +133,16 @@ local function commit_hour(hour)
   end
 end
 
+-- Return whether `command`, which returns a number, works on a key: it does not if the key holds another type.
+local function has_type_for(command, key)
+  return type(redis.pcall(command, key)) == 'number'
+end
+
+-- Before the first write, because Redis does not undo the writes of a script that fails.
+if not (has_type_for('ZCARD', QUEUE) and has_type_for('XLEN', AUDIT_STREAM)) then
+  return redis.error_reply('WRONGKEY the queue or the audit stream holds another type of value')
+end
+
 local now_ms, delivery_count = next_args(2)
 local known_by_delivery = {}
 local has_queued = false
@@ -164,6 +174,6 @@ for delivery = 1, tonumber(delivery_count) do
   known_by_delivery[delivery] = known
 end
 if has_queued then
-  call('PUBLISH', WAKE_CHANNEL, '')
+  redis.pcall('PUBLISH', WAKE_CHANNEL, '') -- a Redis user without channels: the deliveries are stored all the same
 end
 return known_by_delivery

@@ -7,6 +7,9 @@
 -- Returns the number of moved jobs.
 
 local job_there, retry_there, in_progress_there, job_here, retry_here = unpack(ARGV, 1, 5)
+if type(redis.pcall('ZCARD', KEYS[2])) ~= 'number' then -- the moved jobs would be in no queue
+  return redis.error_reply('WRONGKEY the queue holds another type of value')
+end
 local moved = 0
 for i = 6, #ARGV do
   local id = ARGV[i]
@@ -23,6 +26,6 @@ for i = 6, #ARGV do
   end
 end
 if moved > 0 then
-  redis.call('PUBLISH', KEYS[3], '')
+  redis.pcall('PUBLISH', KEYS[3], '')
 end
 return moved

@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.alert_webhook import AlertWebhook
 from spokes.core.errors import ConfigurationError
+from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from tests.support.command_line import spokes
@@ -58,7 +59,10 @@ async def delivery(
 ) -> AsyncIterator[tuple[Receiver, AlertEpisodes]]:
     """Run two workers that deliver, as a deployment may have."""
     settings = Settings.from_env({**environ, "ALERT_WEBHOOK_URL": receiver[1], "ALERT_WEBHOOK_SECRET": SECRET})
-    workers = [asyncio.create_task(AlertWebhook(settings, redis, retry_waits_s=(0.01,)).run()) for _ in range(2)]
+    workers = [
+        asyncio.create_task(AlertWebhook(settings, redis, retry_waits_s=(0.01,)).run(RedisOutage(), "test"))
+        for _ in range(2)
+    ]
     yield receiver[0], AlertEpisodes(redis)
     for worker in workers:
         worker.cancel()

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +16,14 @@ from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery, decode, new_delivery_id
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
-from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.redis.pool import RedisPool
 from spokes.intake.admission import Admission
 from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery
 from spokes.intake.event_keys import EventKeys
 from tests.intake.conftest import DEDUPE_TTL_S
 from tests.support.events import event, recorded
+from tests.support.redis_server import own_server
 
 KEYS = EventKeys(b"secret")
 
@@ -130,6 +132,28 @@ async def test_script_is_loaded_again_after_a_redis_restart(redis: Redis, admiss
     await redis.script_flush()
     await admission.admit(classified(2))
     assert len(await queued(redis)) == 2
+
+
+@pytest.mark.parametrize("name", [JOB_QUEUE, AUDIT_STREAM])
+async def test_key_of_another_type_refuses_before_anything_is_marked_as_known(
+    redis: Redis, admission: Admission, name: str
+) -> None:
+    await redis.set(name, "not ours")
+    with pytest.raises(QueueUnavailable):
+        await admission.admit(classified(1))
+    await redis.delete(name)
+    await admission.admit(classified(1))
+    assert await queued_keys(redis) == keys_of(classified(1))
+
+
+async def test_redis_user_without_channels_can_admit(tmp_path: Path) -> None:
+    async with own_server(tmp_path) as (url, redis):
+        await redis.execute_command("ACL", "SETUSER", "user", "on", ">right", "~*", "resetchannels", "+@all")
+        async with client_of(url.replace("//", "//user:right@")) as client:
+            admission = Admission(client, dedupe_ttl_s=DEDUPE_TTL_S)
+            await admission.admit(classified(1))
+            await admission.close()
+        assert await redis.zcard(JOB_QUEUE) == 1
 
 
 async def test_unreachable_redis_fails_every_waiting_request() -> None:

@@ -2,9 +2,11 @@
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from spokes.core.delivery import Entry
 from spokes.core.redis import keys
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from spokes.queue.dead_letter_index import Cause
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from tests.support.events import event, store_dead_letters
@@ -74,3 +76,13 @@ async def test_event_that_died_twice_is_in_the_index_of_its_letter(redis: Redis)
 async def test_letters_of_one_cause_are_listed_newest_first(redis: Redis) -> None:
     await store_dead_letters(redis, letter(1), letter(2, LOCKED), letter(3))
     assert [letter.died_at async for letter in DeadLetters(redis).list(PORTAL, MISSING)] == [1003, 1001]
+
+
+@pytest.mark.parametrize("method", ["replay", "discard"])
+@pytest.mark.parametrize("name", [JOB_QUEUE, AUDIT_STREAM])
+async def test_letter_is_not_lost_to_a_queue_of_another_type(redis: Redis, method: str, name: str) -> None:
+    await store_dead_letters(redis, letter(1))
+    await redis.set(name, "not ours")
+    with pytest.raises(ResponseError):
+        await getattr(DeadLetters(redis), method)([letter(1)], actor="ops", reason="test")
+    assert await DeadLetters(redis).get(PORTAL, letter(1).entry.key) == letter(1)

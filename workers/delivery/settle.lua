@@ -69,6 +69,16 @@ local function is_any_settled(settled, first, last)
   return false
 end
 
+-- Return whether `command`, which returns a number, works on a key: it does not if the key holds another type.
+local function has_type_for(command, key)
+  return type(redis.pcall(command, key)) == 'number'
+end
+
+-- Before the first write, because Redis does not undo the writes of a script that fails.
+if not (has_type_for('ZCARD', KEYS[1]) and has_type_for('XLEN', KEYS[2])) then
+  return redis.error_reply('WRONGKEY the queue or the audit stream holds another type of value')
+end
+
 local answer = {}
 while has_args() do
   local id, settled, closes, step_count = next_arg(), next_arg(), next_arg() == '1', tonumber(next_arg())

@@ -243,7 +243,7 @@ class ArqBatchWorker(Worker):
                         if message:
                             self._wake.set()
             except (RedisError, OSError) as error:
-                if classify(error) is RedisFault.UNUSABLE:  # such as a Redis user without channels; claims tell
+                if classify(error) is RedisFault.UNUSABLE:  # such as a Redis user without channels: poll instead
                     log.warning("wakeups_refused", error=first_word(error), poll_s=self.poll_delay_s)
                     await asyncio.sleep(_REFUSED_WAKEUPS_S)
                 else:

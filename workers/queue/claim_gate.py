@@ -48,7 +48,7 @@ class ClaimGate:
         await self._publish(reason="memory", share=round(share, 2))
 
     async def _memory_share(self) -> float:
-        """Return the used share of maxmemory; 0 without a limit, or if Redis does not tell."""
+        """Return the used share of maxmemory; 0 without a limit, or if the Redis user may not read it."""
         try:
             memory = await self._redis.info("memory")
         except RedisError as error:

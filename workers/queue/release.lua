@@ -12,6 +12,6 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then -- else another worker holds it
     else
       redis.call('DECR', KEYS[2])
     end
-    redis.call('PUBLISH', ARGV[2], '')
+    redis.pcall('PUBLISH', ARGV[2], '') -- a Redis user may have no channels
   end
 end

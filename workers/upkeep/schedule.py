@@ -25,8 +25,10 @@ from spokes.core import clock
 from spokes.core.errors import SpokesError
 from spokes.core.master_key import load_master_key
 from spokes.core.redis import keys
+from spokes.core.redis.errors import RedisFault, classify, first_word
 from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.redis.leader_lock import acquire_lease
+from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import report_error
 from spokes.privacy.erasure import Erasures
@@ -66,14 +68,19 @@ class PeriodicJob(NamedTuple):
         return int(now_s - self.offset_s) // self.every_s
 
 
-async def run_schedule(settings: Settings, redis: Redis, crm: "CRM") -> None:
-    """Run periodic jobs until cancelled; `redis` and `crm` stay the caller's to close."""
+async def run_schedule(settings: Settings, redis: Redis, crm: "CRM", outage: RedisOutage, task: str) -> None:
+    """Run periodic jobs until cancelled; `redis` and `crm` stay the caller's to close. `task` is for `outage`.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
     engine = open_engine(settings.database_address)
     try:
         periodic_jobs = jobs(settings, redis, engine, crm)
         while True:
             for job in periodic_jobs:
                 await run_if_due(redis, job)
+            outage.mark_available(task)
             await asyncio.sleep(_CHECK_EVERY_S)
     finally:
         await engine.dispose()
@@ -105,10 +112,17 @@ async def run_if_due(redis: Redis, job: PeriodicJob) -> bool:
     """Run a job unless it ran in this period or is running; return whether it ran now.
 
     A failure is logged, and the job runs again once its lock has expired.
+
+    Raises:
+        RedisError: Redis does not answer. A full Redis is a failure of the job: others may free memory.
     """
     try:
         return await _try_start(redis, job) and await _run_and_record(redis, job)
-    except (SpokesError, RedisError, OSError) as error:
+    except RedisError as error:
+        if classify(error) in {RedisFault.OUTAGE, RedisFault.UNUSABLE}:
+            raise
+        log.warning("job_failed", job=job.name, error=first_word(error))
+    except (SpokesError, OSError) as error:
         log.warning("job_failed", job=job.name, error=type(error).__name__)
     except Exception as error:  # a bug in one job must not stop the others
         report_error(error, job=job.name)

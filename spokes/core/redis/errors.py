@@ -57,7 +57,7 @@ _BY_WORD: Final[dict[str, tuple[RedisFault, str]]] = {
     "OOM": (RedisFault.FULL, ""),
     **dict.fromkeys(
         ("MISCONF", "BUSY", "LOADING", "NOREPLICAS", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "UNKILLABLE",
-         "NOSCRIPT", "UNBLOCKED"),
+         "NOSCRIPT", "UNBLOCKED", "WRONGKEY"),
         (RedisFault.OUTAGE, ""),
     ),
     "WRONGTYPE": (RedisFault.WRONG_TYPE, ""),
@@ -65,6 +65,7 @@ _BY_WORD: Final[dict[str, tuple[RedisFault, str]]] = {
     "NOPERM": (RedisFault.UNUSABLE, _PERMISSION),
     **dict.fromkeys(("MOVED", "ASK", "CROSSSLOT"), (RedisFault.UNUSABLE, _CLUSTER)),
 }  # fmt: skip
+# WRONGKEY is our scripts' own word: a key that every delivery needs holds another type, so nothing was written.
 # Errors whose first word is ERR, which redis-py strips.
 _BY_TEXT: Final[dict[str, tuple[RedisFault, str]]] = {
     "max number of clients": (RedisFault.OUTAGE, ""),

@@ -12,6 +12,7 @@ from spokes.core import clock
 from spokes.core.delivery import encode
 from spokes.core.redis import keys
 from spokes.core.redis.keys import AUDIT_STREAM
+from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM
 from tests.support.events import recorded
@@ -52,7 +53,7 @@ async def test_erased_object_is_purged_again_until_nothing_is_left(redis: Redis,
 
 async def test_schedule_runs_every_job_that_is_due(redis: Redis, store: AsyncEngine, settings: Settings) -> None:
     crm = await CRM.open(settings, redis)
-    running = asyncio.create_task(run_schedule(settings, redis, crm))
+    running = asyncio.create_task(run_schedule(settings, redis, crm, RedisOutage(), "periodic jobs"))
     async with asyncio.timeout(10):
         while not await redis.get("spokes:schedule:secrets"):  # noqa: ASYNC110 - the one waited for is another process
             await asyncio.sleep(0.02)
