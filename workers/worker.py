@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.alert_webhook import AlertWebhook
 from spokes.audit.archiver import Archiver
+from spokes.core import clock
 from spokes.core.background import Background, pause_s
 from spokes.core.delivery import JOB_NAME, decode, encode, unread_argument
 from spokes.core.errors import NotAuthorized, UnreadableDelivery
@@ -37,6 +38,7 @@ from spokes.crm.scopes import Declaration, log_scope_differences
 from spokes.crm.services import CRM
 from spokes.queue.default_queue import DefaultQueueWatch
 from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.running_deliveries import PUBLISH_EVERY_S, publish_running
 from spokes.routing import Router, load_router
 from workers.delivery.dispatch import running_item
 from workers.delivery.lane_manager import LEASE_MS
@@ -47,6 +49,7 @@ from workers.queue.claim_gate import MEASURE_EVERY_S as GATE_EVERY_S
 from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import RENEW_EVERY_S, Lease, LeaseRenewal
+from workers.queue.progress import deadline_s, long_running
 from workers.upkeep import schedule
 from workers.upkeep.blocked_worker import end_blocked_worker
 from workers.upkeep.gauges import MEASURE_EVERY_S, update_gauges
@@ -111,6 +114,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
             background.every(RENEW_EVERY_S, "leases", renewal.renew)
             background.every(GATE_EVERY_S, "claim gate", gate.measure)
             background.every(FLUSH_EVERY_S, "metric totals", totals.flush)
+            background.every(PUBLISH_EVERY_S, "running deliveries", lambda: _publish_progress(settings, worker, parts))
             background.every(MEASURE_EVERY_S, "gauges", partial(update_gauges, redis, crm.budget))
             background.start("pauses", pauses.watch)
             background.start("default queue", partial(DefaultQueueWatch(redis).run, outage, "default queue"))
@@ -172,6 +176,12 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
 
     worker.on_stop = limit_shutdown
     return worker
+
+
+async def _publish_progress(settings: Settings, worker: ArqBatchWorker, parts: WorkerParts) -> None:
+    handlers, overdue_s = parts.timeouts.running_handlers(), deadline_s(settings.handler_timeout_s)
+    runs = long_running(worker.started_at, handlers, worker.holder, clock.now_ms(), overdue_s)
+    await publish_running(parts.redis, worker.holder, runs)
 
 
 def _watchdog(settings: Settings, router: Router, redis: Redis) -> Watchdog:

@@ -71,6 +71,12 @@ COMMANDS: Final = (
     ),
     CommandSpec("events", "spokes.console.commands.events:events", "Show events and their outcomes.", _INSPECT),
     CommandSpec(
+        "queue",
+        "spokes.console.commands.queue:queue",
+        "Show what waits in the queue, and what workers run now.",
+        _INSPECT,
+    ),
+    CommandSpec(
         "alerts",
         "spokes.console.commands.alerts:alerts",
         "Show the active alerts, or test the alert webhook.",

@@ -40,6 +40,14 @@ class HandlerTimeouts:
         self._running: dict[HandlerTimeout, float] = {}  # with the time at which it is cancelled or given up
         self._timer: asyncio.TimerHandle | None = None
 
+    def running_handlers(self) -> dict[str, set[str]]:
+        """Return the names of the handlers that run now, by delivery."""
+        handlers: dict[str, set[str]] = {}
+        for timeout in self._running:
+            if (call := timeout.lane.call) is not None:
+                handlers.setdefault(call.item.delivery_run.delivery.id, set()).add(timeout.handler)
+        return handlers
+
     def start(self, timeout: "HandlerTimeout") -> None:
         """Start the clock of a block."""
         loop = asyncio.get_running_loop()

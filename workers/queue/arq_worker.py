@@ -71,7 +71,7 @@ class ArqBatchWorker(Worker):
             options: arq's.
         """
         super().__init__(**options)
-        self._holder = holder
+        self.holder = holder
         self._lease_ms = lease_ms
         self._outage = outage
         self._gate = gate
@@ -82,11 +82,12 @@ class ArqBatchWorker(Worker):
         self._claim = self.pool.register_script(_CLAIM)
         self._release = self.pool.register_script(_RELEASE)
         self._wake = asyncio.Event()
+        self.started_at: dict[str, int] = {}  # epoch ms, of the jobs that run
         self._is_drained = False  # in burst mode: the queue is empty
 
     def leases(self) -> list[Lease]:
         """Return the leases of the jobs that run."""
-        return [Lease(IN_PROGRESS_KEY_PREFIX + job_id, self._holder, may_reacquire=True) for job_id in self.tasks]
+        return [Lease(IN_PROGRESS_KEY_PREFIX + job_id, self.holder, may_reacquire=True) for job_id in self.tasks]
 
     async def main(self) -> None:
         """Run as arq's worker does, once Redis answers, but without arq's optional start-up calls to Redis."""
@@ -143,13 +144,14 @@ class ArqBatchWorker(Worker):
         if jobs_left <= 0 or events_left <= 0 or not self._gate.is_open:
             return self.poll_delay_s  # the end of a job wakes us
         now_ms = clock.now_ms()
-        args: list[str | int] = [now_ms, jobs_left, self._lease_ms, self._holder, _PAUSED_DELAY_MS, events_left]
+        args: list[str | int] = [now_ms, jobs_left, self._lease_ms, self.holder, _PAUSED_DELAY_MS, events_left]
         args.append(",".join(map(str, self._skipped_portals())))
         next_ms, jobs = await self._claim(keys=[self.queue_name, keys.PAUSED_PORTALS], args=args)
         self._outage.mark_available(_CLAIMS)
         for job_key, payload, attempt in jobs:
             job_id = job_key.decode()
             if job_id not in self.tasks:  # otherwise its lease lapsed in an outage, and it still runs here
+                self.started_at[job_id] = now_ms
                 self.tasks[job_id] = self.loop.create_task(self._run_job(job_id, payload, attempt))
         await asyncio.sleep(0)  # the new tasks reserve their capacity before we ask for what is left
         return self.poll_delay_s if next_ms < 0 else next_ms / 1000
@@ -175,7 +177,7 @@ class ArqBatchWorker(Worker):
                 report_error(error, job_id=job_id)
                 await self._retry_or_settle(ClaimedJob(job_id, argument, attempt), error)
         finally:
-            del self.tasks[job_id]
+            del self.tasks[job_id], self.started_at[job_id]
             self._wake.set()
 
     async def _end_job(self, job_id: str, end: DeliveryEnd) -> None:
@@ -211,7 +213,7 @@ class ArqBatchWorker(Worker):
         with suppress(RedisError, OSError):  # its lease lapses anyway
             names = [IN_PROGRESS_KEY_PREFIX + job_id, RETRY_KEY_PREFIX + job_id, self.queue_name]
             due = "" if due_at is None else str(due_at)
-            await self._release(keys=names, args=[self._holder, WAKE_CHANNEL, job_id, due])
+            await self._release(keys=names, args=[self.holder, WAKE_CHANNEL, job_id, due])
 
     async def _start_up(self) -> None:
         """Open the worker's parts; begin again whenever Redis refuses a call of theirs."""

@@ -23,6 +23,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.secret_ages import AGE_ALERTS, alert_for_age, secret_fingerprints
 from spokes.privacy.requests import RequestState, load_requests
+from spokes.queue.running_deliveries import running_deliveries
 
 _DAY_H: Final = 24
 _BASELINE_DAYS: Final = 7
@@ -116,6 +117,15 @@ async def watch_backlog(settings: Settings, redis: Redis, episodes: AlertEpisode
     """Alert while too many audit records wait to be archived."""
     waiting = await backlog(redis)
     await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=waiting >= settings.audit_backlog, waiting=waiting)
+
+
+async def watch_running(redis: Redis, episodes: AlertEpisodes) -> None:
+    """Alert while a delivery is in progress for longer than its handlers can explain."""
+    overdue = [run for run in await running_deliveries(redis) if run.is_overdue]
+    handlers = sorted({name for run in overdue for name in run.handlers})
+    await episodes.set_state(
+        Alert.DELIVERY_OVERDUE, is_active=bool(overdue), deliveries=[run.id for run in overdue[:10]], handlers=handlers
+    )
 
 
 async def watch_requests(engine: AsyncEngine, episodes: AlertEpisodes) -> None:

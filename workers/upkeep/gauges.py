@@ -23,12 +23,14 @@ from spokes.core.telemetry.metrics import (
     BUDGET_PAUSE_SECONDS,
     BUDGET_USED,
     DEAD_LETTERS,
+    DELIVERIES_OVERDUE,
     PORTALS_PAUSED,
 )
 from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
 from spokes.queue.portal_pauses import PortalPause
+from spokes.queue.running_deliveries import running_deliveries
 
 MEASURE_EVERY_S: Final = 10
 _MINUTE_S: Final = 60
@@ -63,6 +65,7 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
     reasons = Counter(pause.reason for pause in pauses)
     samples = {sample_key(PORTALS_PAUSED, reason=reason): float(count) for reason, count in reasons.items()}
     samples[sample_key(DEAD_LETTERS)] = float(sum(dead))
+    samples[sample_key(DELIVERIES_OVERDUE)] = float(sum(run.is_overdue for run in await running_deliveries(redis)))
     in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")
     budgets = [await budget.state(portal_id) for portal_id in await read_items(redis, "portal", in_use, int)]
     for kind in CALL_KINDS if budgets else ():

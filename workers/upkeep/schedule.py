@@ -97,6 +97,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
 
     return [
         PeriodicJob("backlog", 10, lambda: watch.watch_backlog(settings, redis, episodes)),
+        PeriodicJob("running", 10, lambda: watch.watch_running(redis, episodes)),
         PeriodicJob("forgotten", 60, lambda: purge_erased_again(settings, redis)),
         PeriodicJob("tokens", 60, lambda: watch.watch_tokens(settings, redis, episodes)),
         PeriodicJob("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),

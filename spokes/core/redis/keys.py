@@ -33,6 +33,7 @@ ALERT_OUTBOX: Final = "spokes:alerts:outbox"
 ALERT_OUTBOX_LOCK: Final = "spokes:alerts:outbox:lock"
 PAUSED_PORTALS: Final = "spokes:paused"
 UNREADABLE_JOBS: Final = "spokes:unreadable"
+RUNNING_DELIVERIES: Final = "spokes:running"
 QUARANTINE_PORTALS: Final = "spokes:quarantined"
 PORTALS: Final = "spokes:portals"
 ERASED_OBJECTS: Final = "spokes:forgotten"
@@ -260,6 +261,8 @@ KEYS: Final = (
     RedisKey(PAUSED_PORTALS, "hash", "spokes.queue.portal_pauses", "none", "paused portals, with reason and time"),
     RedisKey(UNREADABLE_JOBS, "list", "spokes.queue.unreadable_jobs", "DEAD_LETTER_DAYS",
              "unreadable jobs, newest first"),
+    RedisKey(RUNNING_DELIVERIES, "hash", "spokes.queue.running_deliveries", "none",
+             "deliveries that a worker has run for seconds, by worker; removed with the last one"),
     RedisKey(PORTALS, "set", "spokes.queue.dead_letter_index", "none", "portals that have or had dead letters"),
     RedisKey(ERASED_OBJECTS, "sorted set", "spokes.privacy.redis_purge", "until purged again",
              "erased objects that are purged once more, by the epoch ms of their erasure"),

@@ -27,6 +27,7 @@ class Alert(StrEnum):
     SECRET_OLD = "secret_old"  # noqa: S105 - likewise
     TOKEN_IN_REDIS = "token_in_redis"  # noqa: S105 - likewise
     PRIVACY_REQUEST_DUE = "privacy_request_due"
+    DELIVERY_OVERDUE = "delivery_overdue"
 
     ACCESS_TOKEN_REFUSED = "access_token_refused"  # noqa: S105 - likewise
     UNREADABLE_DELIVERY = "unreadable_delivery"
@@ -106,6 +107,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.PRIVACY_REQUEST_DUE: (
         "An erasure request is due within a week and not finished.",
         "`spokes privacy list`, then `spokes privacy erase --resume`.",
+    ),
+    Alert.DELIVERY_OVERDUE: (
+        "A delivery is in progress for five times HANDLER_TIMEOUT_S, at least a minute.",
+        "`spokes queue` names its handlers and its worker. Restart that worker: the delivery then runs elsewhere.",
     ),
     Alert.ACCESS_TOKEN_REFUSED: (
         "HubSpot rejected the access token, so a worker did not start.",
