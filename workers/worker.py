@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from arq.connections import ArqRedis
@@ -141,8 +141,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
         return run_delivery(claimed, worker.ctx["parts"])
 
     def settle_failed(claimed: ClaimedJob, error: Exception) -> Coroutine[Any, Any, DeliveryEnd | None]:
-        parts: WorkerParts = worker.ctx["parts"]
-        return parts.settle_failed(claimed, error)
+        return cast("WorkerParts", worker.ctx["parts"]).settle_failed(claimed, error)
 
     worker = ArqBatchWorker(
         holder=holder,
