@@ -8,11 +8,12 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 from uuid import uuid4
 
-from spokes.core.errors import CRMUnavailable, ObjectNotFound, PermanentCRMError
+from spokes.core.errors import CRMUnavailable, PermanentCRMError
 from spokes.crm.access import HandlerAccess, UnbatchedWriter, Write
 from spokes.crm.associations import associations_for_create
 from spokes.crm.batching.association_reads import next_cursor
 from spokes.crm.batching.updates import PropertyUpdate
+from spokes.crm.listed_records import ID_ONLY, read_listed
 from spokes.crm.object_types import plural, singular
 from spokes.crm.property_values import Value, is_midnight_elsewhere
 from spokes.crm.records import Record, parse_record
@@ -95,7 +96,7 @@ class Objects:
     async def list(self) -> AsyncIterator[Record]:
         """Iterate over all objects of the type, a hundred per call; per two calls if many properties are declared."""
         names = self._access.declared_properties(self.service)
-        listed = names if (is_one_call := fits_in_url(names)) else ("hs_object_id",)
+        listed = names if (is_one_call := fits_in_url(names)) else ID_ONLY
         query: dict[str, str | Sequence[str]] = {"limit": str(_PAGE_SIZE), "properties": listed}
         path = self._queues.paths.objects(self.service)
         while True:
@@ -104,7 +105,7 @@ class Objects:
                 parse_record(item, self.type, listed) for item in elements(response.body, "results")
             ]
             if not is_one_call:
-                records = await self._read_listed(records)
+                records = await read_listed(self._access, records, names)
             self._access.context.on_read(self.type, names)
             for record in records:
                 yield record
@@ -208,14 +209,6 @@ class Objects:
     async def _archive(self, object_id: str) -> None:
         queue = self._queues.archives(self._access.portal_id, self.service)
         await self._access.perform(Write(f"{self.service}.archive", self.type, object_id), queue, object_id, None)
-
-    async def _read_listed(self, listed: Sequence[Record]) -> "Sequence[Record]":
-        """Read the records of a page of ids, without those that were archived or merged since it was listed."""
-        results = await self.get_many(record.id for record in listed)
-        for result in results.failed:
-            if result.error and not isinstance(result.error, ObjectNotFound):
-                raise result.error
-        return [result.result for result in results if result.result and result.result.id == result.id]
 
     async def _read(self, input_id: str, id_property: str) -> Record:
         names = self._access.declared_properties(self.service)

@@ -14,6 +14,7 @@ from spokes.core.deprecation import DeprecatedAlias
 from spokes.core.errors import InvalidRequest
 from spokes.crm.access import HandlerAccess
 from spokes.crm.batching.association_reads import next_cursor
+from spokes.crm.listed_records import ID_ONLY, read_listed
 from spokes.crm.object_types import plural, singular
 from spokes.crm.property_values import Value, property_text
 from spokes.crm.records import Record, parse_record
@@ -117,6 +118,7 @@ _MAX_GROUPS: Final = 5
 _MAX_FILTERS_PER_GROUP: Final = 6
 _MAX_FILTERS: Final = 18
 _MAX_BODY_CHARS: Final = 3_000
+_MAX_NAMES_CHARS: Final = 1_500  # of them; the conditions need the rest
 _MATCH_ALL: Final = Condition(((),))
 
 
@@ -127,6 +129,10 @@ class Search:
         self._access = access
         self._type = singular(object_type)
         self._names = access.declared_properties(plural(object_type))
+        fits = len(json.dumps(self._names)) <= _MAX_NAMES_CHARS
+        self._listed = (
+            self._names if fits else ID_ONLY
+        )  # properties that a search returns; the others are read after it
         self._path = access.queues.paths.objects(object_type, "search")
 
     async def first(self, condition: Condition | None, text: str, sort: str, limit: int) -> tuple[Record, ...]:
@@ -140,7 +146,7 @@ class Search:
         records: list[Record] = []
         after = "0"
         while after and len(records) < limit:
-            page, after = await self._page(condition or _MATCH_ALL, text, sort, min(limit, _PAGE_SIZE), after)
+            page, after, _ = await self._page(condition or _MATCH_ALL, text, sort, min(limit, _PAGE_SIZE), after)
             records += page
         return tuple(records[:limit])
 
@@ -153,19 +159,23 @@ class Search:
         last_id, after = "0", "0"
         while after:
             higher_ids = (condition or _MATCH_ALL) & where("hs_object_id").more_than(last_id)
-            page, after = await self._page(higher_ids, text, "hs_object_id", _PAGE_SIZE, "0")
+            page, after, last_id = await self._page(higher_ids, text, "hs_object_id", _PAGE_SIZE, "0")
             for record in page:
                 yield record
-                last_id = record.id
 
     async def _page(
         self, condition: Condition, text: str, sort: str, limit: int, after: str
-    ) -> tuple[list[Record], str]:
-        body = search_body(condition, text=text, sort=sort, properties=self._names, limit=limit, after=after)
+    ) -> tuple[list[Record], str, str]:
+        """Return the records of a page, the cursor of the next page, and the last id that the page lists."""
+        body = search_body(condition, text=text, sort=sort, properties=self._listed, limit=limit, after=after)
         response = await self._access.send(ApiRequest("POST", self._path, body=body), "search")
         self._access.context.on_read(self._type, self._names)
-        page = [parse_record(item, self._type, self._names) for item in elements(response.body, "results")]
-        return page, next_cursor(response.body) if page else ""
+        page = [parse_record(item, self._type, self._listed) for item in elements(response.body, "results")]
+        last_id = page[-1].id if page else ""
+        after = next_cursor(response.body) if page else ""
+        if self._listed is not self._names:
+            page = await read_listed(self._access, page, self._names)
+        return page, after, last_id
 
 
 def search_body(

@@ -3,6 +3,7 @@
 import pytest
 
 from spokes.core.errors import InvalidRequest
+from spokes.crm.search import where
 from tests.support.crm_world import CRMWorld
 
 NAMES = tuple(f"a_property_with_a_rather_long_name_{number}" for number in range(900))
@@ -51,3 +52,14 @@ async def test_id_longer_than_a_url_is_refused_before_the_call(world: CRMWorld) 
 
     await contacts.archive(contact_id)
     assert world.calls == [f"DELETE contacts/{contact_id}"]
+
+
+async def test_search_lists_ids_and_reads_properties_in_batches(world: CRMWorld) -> None:
+    ids = [world.create(**{NAMES[-1]: str(number)}) for number in range(3)]
+    contacts = world.services(reads=MANY).contacts
+
+    found = await contacts.search(where(NAMES[-1]).is_set(), sort="hs_object_id")
+    all_found = [record async for record in contacts.search_all(where(NAMES[-1]).is_set())]
+
+    assert [(record.id, record[NAMES[-1]]) for record in found] == [(i, str(n)) for n, i in enumerate(ids)]
+    assert found == tuple(all_found)

@@ -46,8 +46,9 @@ def error_from_entry(entry: Json) -> CRMError:
 
 def ids_in_entry(entry: Json) -> list[str]:
     """Return the ids of the inputs that one element of `errors` names."""
-    ids: list[str] = []
-    for context in _mappings([entry.get("context"), entry.get("errorTokens")]):
+    details = [detail.get("context") for detail in _mappings(entry.get("errors"))]
+    ids = _texts(entry.get("objectWriteTraceId"))
+    for context in _mappings([entry.get("context"), entry.get("errorTokens"), *details]):
         for name in ("ids", "id", "fromObjectId", "objectId", "objectWriteTraceId"):
             ids += _texts(context.get(name))
     return ids
