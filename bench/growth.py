@@ -100,7 +100,7 @@ def as_table(measured_series: Sequence[GrowthSeries]) -> str:
         ]
         for series in measured_series
     ]
-    return table(["cost of one, µs of CPU time (or ms)", "number: cost", "exponent of all", "verdict"], rows)
+    return table(["cost of one, µs of CPU time (or ms)", "number: cost", "exponent of the total cost", "verdict"], rows)
 
 
 def write(part: str, measured_series: Sequence[GrowthSeries]) -> None:

@@ -1,4 +1,4 @@
-"""`Actor`: who makes a request, with roles and visible portals. For other portals the console responds "not found"."""
+"""`Actor`: who makes a request, with roles and visible portals. Objects of other portals are a 404."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum, unique

@@ -30,7 +30,7 @@ _ALGORITHM: Final = "HS256"
 LEEWAY_S: Final = 30  # for clocks that differ
 _MAX_LENGTH: Final = 4096  # characters
 _REQUIRED_CLAIMS: Final = ("iss", "aud", "exp", "iat", "sub", "jti", "roles")
-_REVOKED_TTL_S: Final = 3 * 3600  # longer than any token: a provider's live two hours at most, ours one
+_REVOKED_TTL_S: Final = 3 * 3600  # longer than any token is valid: a provider's two hours, ours one hour
 
 
 class MintedToken(NamedTuple):
@@ -85,7 +85,7 @@ class ApiTokens:
 
 
 def _actor_from_claims(claims: dict[str, object]) -> Actor:
-    """Return the actor of the claims, which are checked although they are signed."""
+    """Return the actor of the claims; a valid signature does not prove that they are well formed."""
     name, roles, portals = claims["sub"], claims["roles"], claims.get("portals")
     issued, expires = claims["iat"], claims["exp"]
     if not (isinstance(issued, int) and isinstance(expires, int) and expires - issued <= MAX_TTL_S):

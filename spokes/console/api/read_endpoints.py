@@ -1,4 +1,4 @@
-"""GET endpoints. Objects of portals that the actor may not see are answered as not found."""
+"""GET endpoints. Objects of portals that the actor may not see are a 404."""
 
 from aiohttp import web
 

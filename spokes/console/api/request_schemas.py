@@ -26,7 +26,7 @@ def _parse_time(value: object) -> int:
 
 
 def _integral(value: object) -> object:
-    """Return a float without fraction as int: for JSON Schema 7.0 is an integer."""
+    """Return a float without a fraction as int, because JSON Schema counts 7.0 as an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -89,7 +89,7 @@ class DeadLetterView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryView:
-    """A delivery: how it was received, its events by outcome, and its place in the queue if it waits."""
+    """A delivery: how it was received, its events by outcome, and its queue entry if it waits."""
 
     id: str
     received: DeliverySummary | None

@@ -167,7 +167,7 @@ def _apply(
     if as_json:
         print_json({"done": verb, "count": count})
     else:
-        print(f"{count} dead letters: {verb} done.")
+        print(f"{count} dead letters were {verb}ed.")
     if count < len(selected):
         print_message(f"{len(selected) - count} were already gone: another operator has replayed or discarded them.")
 

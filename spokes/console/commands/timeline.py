@@ -26,7 +26,7 @@ def timeline(
     after: Annotated[str | None, typer.Option(help="Show the next page; the page before prints the value.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show everything that happened to a CRM object: events, decisions, attempts, writes, and what still waits.
+    """Show everything that happened to a CRM object: outcomes, attempts, writes and waiting events.
 
     Exit code 1 when nothing is known about the object.
 

@@ -1,4 +1,4 @@
-"""`token mint|revoke`: API tokens for programs. A token is valid for an hour at most and can be revoked singly."""
+"""`token mint|revoke`: API tokens for programs. A token is valid for an hour at most and can be revoked."""
 
 import asyncio
 import getpass
@@ -97,7 +97,7 @@ def _token_id(token: str) -> str:
         token_id = None
     if not (isinstance(token_id, str) and token_id):
         raise ConfigurationError(
-            ["This token has no id, so it cannot be revoked singly. A new CONSOLE_KEY revokes all our tokens."]
+            ["This token has no id, so it alone cannot be revoked. A new CONSOLE_KEY revokes all our tokens."]
         )
     return token_id
 

@@ -26,8 +26,8 @@ async def check_identity_provider(settings: Settings) -> list[Finding]:
         return [
             warning(
                 TOPIC,
-                f"{settings.oidc_issuer} does not answer as an OpenID Connect provider, so no login by it works. Its "
-                "/.well-known/openid-configuration must be served over https, name exactly this issuer (a trailing "
+                f"{settings.oidc_issuer} does not answer as an OpenID Connect provider, so nobody can log in with it. "
+                "Its /.well-known/openid-configuration must be served over https, name exactly this issuer (a trailing "
                 "slash counts) and link to its signing keys.",
             )
         ]
@@ -46,7 +46,7 @@ def assess_provider(settings: Settings, discovery: Discovery, keys: SigningKeys)
     if settings.oidc_client_id and not (discovery.authorization_endpoint and discovery.token_endpoint):
         yield warning(
             TOPIC,
-            "The provider publishes no authorization_endpoint or no token_endpoint, so people cannot log in by it. "
+            "The provider publishes no authorization_endpoint or no token_endpoint, so nobody can log in with it. "
             "Enable the authorization code flow there.",
         )
     if not (settings.oidc_audience or settings.oidc_client_id):

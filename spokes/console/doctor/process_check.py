@@ -1,4 +1,4 @@
-"""Check the running processes: who is alive, what waits for an operator, how old the secrets are."""
+"""Check the running processes, the problems that wait for an operator, and the age of the secrets."""
 
 import time
 from collections import Counter
@@ -22,7 +22,7 @@ _UNSENT_WARNING_S: Final = 300
 
 
 class ProcessState(NamedTuple):
-    """What Redis holds about the processes and for the operator.
+    """The state in Redis of processes, alerts, pauses and unreadable jobs.
 
     `processes` counts live processes by kind; `pause_reasons` is by portal id; `oldest_unsent_s` is the age of the
     oldest alert message in the outbox, 0 if there is none.
@@ -100,7 +100,7 @@ def assess_secret_ages(ages: Sequence[tuple[str, int]]) -> Iterator[Finding]:
 
 
 def assess_persistence(settings: Settings) -> Iterator[Finding]:
-    """Check, with a Redis elsewhere, that nothing essential lies on the local disk, which may not last."""
+    """If Redis is on another host, check that no essential file is on the local disk, which may not be persistent."""
     if not settings.redis_url.get_secret_value():
         return
     if not settings.audit_key.get_secret_value():

@@ -1,4 +1,4 @@
-"""Verify the audit chain while a client waits.
+"""Verify the audit chain within the time limit of a request.
 
 The chain spans all portals, so only actors who may see all of them may verify it.
 """

@@ -12,7 +12,7 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "crm_unavailable": "HubSpot did not answer",
     "not_authorized": "HubSpot refused the access token",
     "not_permitted": "the token lacks a scope, or the handler did not declare the call",
-    "object_not_found": "HubSpot does not know the record",
+    "object_not_found": "HubSpot did not find the record",
     "object_locked": "HubSpot had locked the record",
     "object_merged": "the record was merged into another while it was processed",
     "portal_moving": "HubSpot is moving the portal",

@@ -1,4 +1,4 @@
-"""One event through all its attempts. Its newest record decides its state, archived or not."""
+"""One event through all its attempts. Its newest record, archived or not, determines its state."""
 
 from dataclasses import dataclass
 from typing import Final
