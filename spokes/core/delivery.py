@@ -109,7 +109,8 @@ class Delivery:
             UnreadableDelivery: `to_job` did not make it.
         """
         try:
-            entries = tuple(Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw in job["events"])
+            # A later version may append fields to an entry.
+            entries = tuple(Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw, *_ in job["events"])
             return cls(str(job["id"]), int(job["portal"]), int(job["at"]), entries)
         except (KeyError, TypeError, ValueError) as error:
             raise UnreadableDelivery from error

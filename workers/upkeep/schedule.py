@@ -39,6 +39,7 @@ from spokes.queue.dead_letters import DeadLetters
 from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import delete_before
 from workers.upkeep import anomaly_watch as watch
+from workers.upkeep.lost_events import watch_lost_events
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM
@@ -101,6 +102,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("forgotten", 60, lambda: purge_erased_again(settings, redis)),
         PeriodicJob("tokens", 60, lambda: watch.watch_tokens(settings, redis, episodes)),
         PeriodicJob("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),
+        PeriodicJob("lost", 3600, lambda: watch_lost_events(settings, redis, engine, episodes)),
         PeriodicJob("erasures", 3600, resume_erasures),
         PeriodicJob("secrets", 3600, lambda: watch.watch_secrets(settings, redis, episodes)),
         PeriodicJob(

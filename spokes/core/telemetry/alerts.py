@@ -15,6 +15,7 @@ class Alert(StrEnum):
     PORTAL_PAUSED = "portal_paused"
     NO_CREDENTIALS = "no_credentials"
     QUEUE_FILLING = "queue_filling"
+    EVENTS_LOST = "events_lost"
     CLAIMS_STOPPED = "claims_stopped"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     AUDIT_BACKLOG = "audit_backlog"
@@ -72,6 +73,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
             "memory: it ends once the archiver has freed some; else give Redis more. key_type: find out what else uses "
             "this Redis, then rename the listed keys."
         ),
+    ),
+    Alert.EVENTS_LOST: (
+        "Accepted deliveries have neither an outcome in the audit nor a job in Redis, longer than any retry takes.",
+        "Find out what deletes keys in this Redis: another program, an eviction or a restored backup.",
     ),
     Alert.AUDIT_UNAVAILABLE: (
         "The audit store does not answer. Audit records wait in Redis, and none is lost.",
