@@ -5,7 +5,6 @@ the handler runs once, for the newest. Deletions and restorations change whether
 rules.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -78,7 +77,7 @@ class Lane:
         lease_until: end of the lease, in seconds of the monotonic clock. A process that was suspended, or cut off from
             Redis, for longer than a lease detects by it that another worker may hold the lane.
         newest_applied: by ordering key, the `occurredAt` of the newest change applied.
-        calls: the planned handler calls that have not begun.
+        calls: the planned handler calls that have not begun, the next one last.
         call: the one that has begun.
     """
 
@@ -87,7 +86,7 @@ class Lane:
     lease_until: float
     items: list[WorkItem] = field(default_factory=list)
     newest_applied: dict[str, int] = field(default_factory=dict)
-    calls: "deque[HandlerCall]" = field(default_factory=deque)
+    calls: "list[HandlerCall]" = field(default_factory=list)
     call: "HandlerCall | None" = None
 
     def advance(self, applied: Mapping[str, int]) -> None:
@@ -97,10 +96,10 @@ class Lane:
 
     def hand_over(self) -> "Lane":
         """Return a lane with our lease and everything that has not begun; we may write nothing more to the object."""
-        waiting = [item for call in self.calls for item in (*call.coalesced, call.item)]
+        waiting = [item for call in reversed(self.calls) for item in (*call.coalesced, call.item)]
         successor = Lane(self.key, self.token, self.lease_until, [*waiting, *self.items], self.newest_applied)
         self.lease_until = 0.0
-        self.calls, self.items = deque(), []
+        self.calls, self.items = [], []
         return successor
 
 

@@ -120,10 +120,11 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
     try:
         while lane.items:
             items, lane.items = lane.items, []
-            lane.calls.extend(_plan(items, lane, parts))
+            lane.calls = _plan(items, lane, parts)
+            lane.calls.reverse()
             blocked: dict[str, Resolution] = {}  # by what waits, see blocking_key
             while lane.calls:
-                call = lane.call = lane.calls.popleft()
+                call = lane.call = lane.calls.pop()
                 try:
                     if blocked and (behind := blocked.get("") or blocked.get(blocking_key(call.item.event))):
                         postpone((*call.coalesced, call.item), behind)
