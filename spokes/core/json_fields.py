@@ -32,7 +32,7 @@ def read_integer(value: object) -> int | None:
 
 def read_bigint(value: object) -> int | None:
     """Return an integer that the audit store can hold, read as `read_integer` does; None for everything else."""
-    number = read_integer(value)
+    number = value if type(value) is int else read_integer(value)
     return None if number is None or number not in _BIGINT else number
 
 
