@@ -49,7 +49,8 @@ class PortalPause:
     def from_json(cls, stored: bytes) -> Self:
         """Parse the form stored in Redis; a later version may store `reason` in place of `why`."""
         fields = orjson.loads(stored)
-        return cls(fields["why"] if "why" in fields else fields["reason"], fields["since"], fields.get("until"))
+        reason, until = fields["why"] if "why" in fields else fields["reason"], fields.get("until")
+        return cls(str(reason), float(fields.get("since", 0.0)), None if until is None else float(until))
 
     @property
     def needs_probe(self) -> bool:
