@@ -174,6 +174,6 @@ for delivery = 1, tonumber(delivery_count) do
   known_by_delivery[delivery] = known
 end
 if has_queued then
-  redis.pcall('PUBLISH', WAKE_CHANNEL, '') -- a Redis user without channels: the deliveries are stored all the same
+  redis.pcall('PUBLISH', WAKE_CHANNEL, '') -- may fail: a Redis user may have no channels, and workers poll
 end
 return known_by_delivery
