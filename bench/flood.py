@@ -61,8 +61,8 @@ def measure(redis: Redis, port: int, kind: str, seconds: float) -> FloodResult:
     """Run light load during a flood."""
     redis.flushall()
     connections, pause_ms = _FLOODS[kind]
-    beside = flood(port, connections, pause_ms, seconds + 2) if connections else nullcontext([0.0])
-    with beside as refused:
+    forged_load = flood(port, connections, pause_ms, seconds + 2) if connections else nullcontext([0.0])
+    with forged_load as refused:
         most = int(1_000 * seconds)
         honest = run_load(port, batch=_BATCH, requests=most, seconds=seconds, connections=4, pause_ms=8, warm_up_s=1.5)
     check_queue(redis, honest.sent, _BATCH)

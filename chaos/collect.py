@@ -93,7 +93,7 @@ def final_outcomes(outcomes: Iterable[tuple[str, str]]) -> dict[str, tuple[str, 
 
 
 def find_log_errors(folder: Path) -> Iterator[str]:
-    """Yield log lines of web and workers that no disruption explains: errors of ours, and personal data."""
+    """Yield log lines of web and workers that no disruption explains: errors of Spokes, and personal data."""
     for log in sorted([*folder.glob("web*.log"), *folder.glob("worker*.log")]):
         for line in log.read_bytes().splitlines():
             if any(marker in line for marker in (*_ERROR_MARKERS, *_PERSONAL_VALUES)):

@@ -118,7 +118,7 @@ def ignore_orphaned_copy_errors(loop: asyncio.AbstractEventLoop, context: dict[s
     second error is ignored.
     """
     is_connection_lost = isinstance(context.get("exception"), asyncpg.ConnectionDoesNotExistError)
-    is_task = isinstance(context.get("future"), asyncio.Task)  # one of ours, which something should have awaited
+    is_task = isinstance(context.get("future"), asyncio.Task)  # one of our tasks, whose error must be reported
     if is_task or not is_connection_lost:
         loop.default_exception_handler(context)
 

@@ -14,7 +14,7 @@ from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.core.errors import AuditUnavailable
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
-_ADVISORY_LOCK: Final = 0x53504F4B  # an arbitrary number of ours: PostgreSQL's lock on migrating
+_ADVISORY_LOCK: Final = 0x53504F4B  # arbitrary; PostgreSQL's lock that serialises migrations
 
 
 class Upgrade(NamedTuple):

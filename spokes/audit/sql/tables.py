@@ -59,7 +59,7 @@ CHECKPOINTS: Final = Table(
     Column("signature", Text, nullable=False),
 )
 
-# Erased objects, whose ids must not be stored any more, with the `seq` of the record of the erasure.
+# Erased objects, whose ids must no longer be stored, with the `seq` of the record of the erasure.
 ERASED_OBJECTS: Final = Table(
     "audit_erased",
     METADATA,

@@ -1,6 +1,6 @@
 """The data of *Now*, collected at most every two seconds per set of portals, and its chart as SVG paths.
 
-The SVG is 100 by 100 units and is stretched to the width of the page, so its labels are HTML beside it.
+The SVG is 100 by 100 units and is stretched to the width of the page, so its labels are HTML outside it.
 """
 
 import asyncio

@@ -55,7 +55,7 @@ REFUSED: Mapping[str, str] = {
     "a public key as secret": without_signature(alg="RS256", typ="JWT"),
     "expired": forged(exp=int(_NOW) - 3600, iat=int(_NOW) - 7000),
     "never expires": forged(exp=None),
-    "lives too long": forged(exp=int(_NOW) + 86_400),
+    "valid for too long": forged(exp=int(_NOW) + 86_400),
     "from the future": forged(iat=int(_NOW) + 3600, exp=int(_NOW) + 7000),
     "another audience": forged(aud="another"),
     "several audiences": forged(aud=["spokes-api", "another"]),

@@ -80,7 +80,7 @@ FORGED: dict[str, Forge] = {
     "none": lambda idp: jwt.encode({"iss": idp.issuer, "sub": "x"}, None, "none", headers={"kid": "first"}),
     "expired": lambda idp: idp.token(iat=NOW - 7000, exp=NOW - 3600),
     "never expires": lambda idp: idp.token(exp=None),
-    "lives too long": lambda idp: idp.token(exp=NOW + 86_400),
+    "valid for too long": lambda idp: idp.token(exp=NOW + 86_400),
     "no time of its making": lambda idp: idp.token(iat=None),
     "from the future": lambda idp: idp.token(iat=NOW + 3600, exp=NOW + 7000),
     "not yet": lambda idp: idp.token(nbf=NOW + 3600),
@@ -100,7 +100,7 @@ FORGED: dict[str, Forge] = {
 
 
 def hmac_signed(idp: IdentityProvider, algorithm: str, **header: str) -> str:
-    """Sign with the public key as HMAC secret; PyJWT refuses to, so the signature is made by hand."""
+    """Sign with the public key as HMAC secret; PyJWT refuses to do this, so the test computes the signature."""
     head, claims, _ = idp.token().split(".")
     head = jwt.utils.base64url_encode(orjson.dumps({"alg": algorithm, "kid": "first", **header})).decode()
     signature = jwt.algorithms.HMACAlgorithm(jwt.algorithms.HMACAlgorithm.SHA256).sign(

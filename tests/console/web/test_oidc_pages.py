@@ -130,7 +130,7 @@ WRONG = {
     "no nonce": {"nonce": None},
     "another audience": {"aud": "another"},
     "the API's audience": {"aud": "spokes-api-of-ours"},
-    "an audience beside ours": {"aud": [CLIENT_ID, "another"]},
+    "another audience in addition to ours": {"aud": [CLIENT_ID, "another"]},
     "another party": {"azp": "another"},
     "another issuer": {"iss": "https://login.example.com"},
     "expired": {"iat": NOW - 900, "exp": NOW - 600},
