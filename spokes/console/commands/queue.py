@@ -1,4 +1,4 @@
-"""`queue`: show what waits in the queue, and what workers run now."""
+"""`queue`: show the deliveries in the queue, and those that workers are running."""
 
 import asyncio
 from collections.abc import Iterable
@@ -16,8 +16,9 @@ from spokes.queue.running_deliveries import MIN_AGE_S, RunningDelivery, running_
 def queue(as_json: JsonOption = False) -> None:
     """Show how many deliveries are due, scheduled and in progress, and those in progress with age and handlers.
 
-    The handlers are those that run at this moment; a young delivery names none.
-    Exit code 1 when a delivery is in progress for longer than its handlers can explain.
+    The handlers are those that are running now; a delivery claimed a few seconds ago lists none.
+
+    Exit code 1 when a delivery is overdue: in progress for five times HANDLER_TIMEOUT_S, at least a minute.
 
     Example: spokes queue
     """
