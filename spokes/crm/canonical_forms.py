@@ -19,8 +19,8 @@ _PLAIN_PHONE: Final = re.compile(
     "[\\d\\s()\\[\\]\uff08\uff09./\u2010-\u2015\u2212\uff0d\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069-]+",
     re.IGNORECASE,
 )
-# A slash after which few digits follow separates two numbers, or a number and its extension: 030 123456 / 15.
-_SLASH_AND_SHORT_NUMBER: Final = re.compile(r"/\D*(?:\d\D*){0,3}$")
+# A slash or a dash on its own after which few digits follow separates a number and its extension: 030 123456 / 15.
+_SHORT_SECOND_NUMBER: Final = re.compile("(?:/|\\s[-\u2010-\u2015\u2212\uff0d]\\s)\\D*(?:\\d\\D*){0,3}$")
 _MAX_PHONE_CHARS: Final = 100
 _E164: Final = re.compile(r"\+\d{2,15}", re.ASCII)
 
@@ -46,7 +46,7 @@ def canonical_phone(text: str, region: str) -> str | None:
         number.extension
         or number.preferred_domestic_carrier_code
         or not _PLAIN_PHONE.fullmatch(text)
-        or _SLASH_AND_SHORT_NUMBER.search(text)
+        or _SHORT_SECOND_NUMBER.search(text)
     )
     return text if loses_part else phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
@@ -110,6 +110,6 @@ def _parse_phone(text: str, region: str) -> phonenumbers.PhoneNumber | None:
 
 
 def _begins_with_phone(text: str, region: str) -> bool:
-    """Return whether the first groups of digits are a valid number: `+1 202-555-0143 (227)`."""
+    """Return whether the first groups of digits are a valid number: `+1 202-555-0143 (227)`, `202-555-0143 (home)`."""
     groups = re.findall(r"\D*\d+", text[:_MAX_PHONE_CHARS])
-    return any(_parse_phone(prefix, region) for prefix in accumulate(groups[:-1]))
+    return any(_parse_phone(prefix, region) for prefix in accumulate(groups))
