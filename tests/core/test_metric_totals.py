@@ -201,7 +201,7 @@ async def test_gauges_show_budget_pauses_and_dead_letters(redis: Redis) -> None:
             letter = DeadLetter(PORTAL, "d", entry, "no_handler", "", number)
             for command in keep_letter(letter, ttl_s=3600):
                 await redis.execute_command(*command)
-        await redis.hset("spokes:paused", "7", '{"why": "not_authorized"}')
+        await redis.hset("spokes:paused", "7", '{"why": "not_authorized", "since": 1}')
         measured = await gauges.measure(redis, world.crm.budget)
         await gauges.publish(redis, measured)
 
