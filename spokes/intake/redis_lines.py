@@ -12,7 +12,7 @@ from typing import Final
 import hiredis
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import InvalidResponse, RedisError
+from redis.exceptions import InvalidResponse, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as TimedOut
 
 from spokes.core.redis.connections import detach_socket
@@ -87,6 +87,9 @@ class RedisLines:
             if not self._busy_count:
                 self._fail_waiting(error)
             await self._release(line)
+            if isinstance(error, ReadOnlyError):
+                await self.close()
+                await self._pool.close_idle()
             raise
         self._busy_count -= 1
         while self._waiting:

@@ -16,6 +16,7 @@ from chaos.proxy import Proxy
 from spokes.core.redis.connections import redis_client
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.settings import Settings
+from spokes.simulator.app import Simulator
 from spokes.simulator.demo import free_port
 from tests.support.deployment import Sign, WebProcessServer
 from tests.support.events import batch, event
@@ -112,8 +113,10 @@ async def is_empty(server: Redis) -> bool:
 
 
 @pytest.mark.timeout(150)
-async def test_worker_continues_with_the_new_primary(pair: Pair, settings: Settings, sign: Sign) -> None:
-    worker = build_worker(settings)
+async def test_worker_continues_with_the_new_primary(
+    pair: Pair, settings: Settings, sign: Sign, hubspot: Simulator
+) -> None:
+    worker = build_worker(settings.model_copy(update={"hubspot_api_url": hubspot.url}))
     worker._handle_signals = False
     running = asyncio.create_task(worker.async_run())
     try:

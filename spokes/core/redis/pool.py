@@ -68,6 +68,11 @@ class RedisPool(ConnectionPool):
             self._available_connections.append(connection)
         self._wake_next()
 
+    async def close_idle(self) -> None:
+        """Close every idle connection: after a failover they lead to a server that is no longer the primary."""
+        while self._available_connections:
+            await self._available_connections.pop().disconnect(nowait=True)
+
     async def _take_idle(self) -> AbstractConnection | None:
         """Return an idle connection that can be used, if there is one; close the others."""
         while self._available_connections:
