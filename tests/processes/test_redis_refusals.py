@@ -19,6 +19,8 @@ from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from tests.support.deployment import ROOT, TOKEN
 from tests.support.redis_server import busy_script, fill_memory, free_memory, own_server
 
+pytestmark = pytest.mark.slow  # each test runs a worker through an outage
+
 EVENTS = 300
 Refusal = Callable[[str, Redis], AbstractAsyncContextManager[None]]
 

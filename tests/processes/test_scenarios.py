@@ -30,6 +30,7 @@ async def test_no_event_of_a_random_merge_tree_dies(redis: Redis, valkey_url: st
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.slow
 async def test_dead_letters_of_merged_records_are_replayed(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
     merged = await run_merges(redis, valkey_url, str(tmp_path), steps=60, follows=False)
     assert (merged.is_right, merged.dead_outcomes > 0) == (True, True), merged
