@@ -15,7 +15,7 @@ from ingest.refusal_log import RefusalLog
 from ingest.server.responses import accepted, with_standard_headers
 from spokes.core.errors import QueueUnavailable, RejectedRequest
 from spokes.core.refusals import Refusal
-from spokes.core.request_guard import client_address
+from spokes.core.request_guard import client_address, client_network
 from spokes.core.telemetry.metrics import EVENTS, REQUEST_SECONDS, REQUESTS
 from spokes.core.telemetry.sentry import record_span
 from spokes.core.telemetry.setup import log_canonical_line, report_error
@@ -112,7 +112,7 @@ class RequestWrapper:
             case RejectedRequest():
                 agent = request.headers.get("User-Agent", "")
                 sender = client_address(request.headers, request.remote, self._trusted_proxies)
-                refusal = RejectedRequest(self._refusal_log.record(error.reason, sender, agent))
+                refusal = RejectedRequest(self._refusal_log.record(error.reason, client_network(sender), agent))
                 return web.Response(status=refusal.status), refusal.reason.value
             case QueueUnavailable():
                 return web.Response(status=503, headers={"Retry-After": str(error.retry_after_s)}), error.reason

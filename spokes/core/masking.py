@@ -21,13 +21,15 @@ _MASKED_FIELDS: Final = frozenset(
 )  # fmt: skip
 # Text that matches a pattern contains one of these. Most text has none; this check costs a tenth of the patterns.
 _PATTERN_MARKERS: Final = ("@", "+", "pat-", "PAT-", "Pat-", "earer", "EARER", "eyJ")
+# Each pattern takes time linear in the text, which may be a stranger's: it consumes a whole run of characters at once,
+# whether or not the run is followed by what makes it personal. Only a match with the named group is masked.
 _PATTERNS: Final = (
-    re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+"),  # e-mail
-    re.compile(r"\b(?:pat|PAT|Pat)-[a-zA-Z]{2}\d?-[0-9a-fA-F-]{8,}"),  # HubSpot private-app token and service key
-    re.compile(r"\b(?:Bearer|bearer|BEARER)\s+\S+"),
-    re.compile(r"\beyJ[\w-]+\.[\w-]+\.[\w-]*"),  # JSON web token
-    re.compile(r"(?<=://)[^/@\s]*(?=@)"),  # user and password of a URL
-    re.compile(r"(?<![\w.-])\+\d[\d ()-]{6,}\d"),  # international phone number
+    re.compile(r"[\w.+-]++(?P<personal>@[\w-]++(?:\.[\w-]++)+)?"),  # e-mail
+    re.compile(r"\b(?P<personal>(?:pat|PAT|Pat)-[a-zA-Z]{2}\d?-[0-9a-fA-F-]{8,})"),  # HubSpot's tokens and keys
+    re.compile(r"\b(?P<personal>(?:Bearer|bearer|BEARER)\s++\S++)"),
+    re.compile(r"\beyJ[\w-]++(?P<personal>\.[\w-]++\.[\w-]*+)?"),  # JSON web token
+    re.compile(r"(?<=://)[^/@\s]*+(?P<personal>(?=@))?"),  # user and password of a URL
+    re.compile(r"(?<![\w.-])(?P<personal>\+\d[\d ()-]{6,}\d)"),  # international phone number
 )
 
 
@@ -49,7 +51,7 @@ class Mask:
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         for pattern in _PATTERNS:
-            text = pattern.sub(MASK, text)
+            text = pattern.sub(_mask_personal, text)
         return text
 
     def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
@@ -66,6 +68,10 @@ class Mask:
         if value is None or isinstance(value, bool | int | float):
             return value
         return self.text(str(value))
+
+
+def _mask_personal(match: re.Match[str]) -> str:
+    return match[0] if match["personal"] is None else MASK
 
 
 def derive_key(master: str, purpose: str) -> bytes:

@@ -1,5 +1,7 @@
 """spokes.core.masking: secrets and personal data are masked, ids and times are not."""
 
+import time
+
 import pytest
 
 from spokes.core.masking import Mask, derive_key, keyed_hash
@@ -22,6 +24,37 @@ def test_text_that_looks_personal_or_secret_is_masked(text: str) -> None:
     masked = mask.text(text)
     assert "***" in masked
     assert not any(part in masked for part in ("ann@", "0a1b2c3d", "abc.def", "pass", "1234", "s3cret", "of-the-app"))
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "a",
+        "a@",
+        "a.",
+        "@a.",
+        "eyJ-",
+        "eyJa.",
+        "Bearer ",
+        "Bearer\t",
+        " ",
+        "://",
+        "://a",
+        "+1",
+        "+1 (",
+        "pat-eu1-",
+        "pat-",
+    ],
+)
+def test_time_of_masking_is_linear_in_the_text(unit: str) -> None:
+    run = unit * (400_000 // len(unit))
+    started = time.process_time()
+    mask.text(f"@{run} eyJ + Bearer pat- ://{run}@")
+    assert time.process_time() - started < 2  # a quadratic pattern takes minutes
+
+
+def test_every_address_in_a_run_of_characters_is_masked() -> None:
+    assert mask.text("ann@example.com+bob@example.org/" + "x" * 100 + "@example.com") == "******/***"
 
 
 def test_ids_and_times_are_not_masked() -> None:

@@ -30,10 +30,12 @@ from spokes.console.queries.records import Page, RecordView
 from spokes.console.web.audit_export import export_records
 from spokes.queue.portal_pauses import PortalPause
 
-_KEY: Final = r"{key:[\w.:=+-]{1,200}}"
-_PORTAL: Final = r"{portal:\d{1,18}}"
-_NAME: Final = r"{name:[\w.:@+-]{1,200}}"
-_ID: Final = r"{id:[\w.:-]{1,200}}"
+# Identity providers choose the names of actors and the ids of tokens freely; each character may be percent-encoded.
+_SEGMENT: Final = "[^/]{1,600}"
+_KEY: Final = f"{{key:{_SEGMENT}}}"
+_PORTAL: Final = r"{portal:[0-9]{1,18}}"
+_NAME: Final = f"{{name:{_SEGMENT}}}"
+_ID: Final = f"{{id:{_SEGMENT}}}"
 _DEAD_LETTER: Final = f"/dead-letters/{_PORTAL}/{_KEY}"
 _LOOK, _AUDIT, _SETTLE, _PAUSE = Permission.LOOK, Permission.AUDIT, Permission.SETTLE, Permission.PAUSE
 

@@ -44,7 +44,11 @@ async def check_receiver(settings: Settings) -> list[Finding]:
             )
         ]
     url = settings.public_url + RECEIVER_PATH
-    return [*assess_public_url(settings.public_url), await _send_probe(settings, url)]
+    return [
+        *assess_public_url(settings.public_url),
+        *assess_proxies(settings.public_url, settings.trusted_proxies),
+        await _send_probe(settings, url),
+    ]
 
 
 def assess_public_url(public_url: str) -> Iterator[Finding]:
@@ -55,6 +59,17 @@ def assess_public_url(public_url: str) -> Iterator[Finding]:
             TOPIC,
             f"PUBLIC_URL is {public_url}, but HubSpot calls https only: no signature will match. Set PUBLIC_URL to "
             "the https address.",
+        )
+
+
+def assess_proxies(public_url: str, trusted_proxies: int) -> Iterator[Finding]:
+    """Check that the web process knows of the proxy that decrypts https: it does not do so itself."""
+    if urlsplit(public_url).scheme == "https" and not trusted_proxies:
+        yield warning(
+            TOPIC,
+            "PUBLIC_URL is https, so a proxy stands before the web process, but TRUSTED_PROXIES is 0: all senders and "
+            "visitors count as one address, the proxy's. Set TRUSTED_PROXIES to the number of your proxies; on Heroku "
+            "it is 1.",
         )
 
 

@@ -8,7 +8,7 @@ from spokes.console.pages import assets, audit, now, objects, privacy, settings
 from spokes.console.pages import dead_letters as letters
 from spokes.console.web.audit_export import export_records
 
-_LETTER: Final = r"/console/dead/{portal:\d{1,18}}/{key:[^/]{1,200}}"
+_LETTER: Final = "/console/dead/{portal:[0-9]{1,18}}/{key:[^/]{1,600}}"
 
 
 def routes() -> list[web.RouteDef]:

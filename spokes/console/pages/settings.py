@@ -1,4 +1,7 @@
-"""*Settings*: doctor's findings, registered handlers, and settings in force. Doctor masks the secrets."""
+"""*Settings*: doctor's findings, registered handlers, and settings in force. Doctor masks the secrets.
+
+Findings and settings concern the whole deployment, so only actors who may see all portals see them.
+"""
 
 import asyncio
 import time
@@ -8,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.doctor.findings import Finding, FindingLevel
 from spokes.console.web.app_keys import SETTINGS
@@ -58,7 +62,8 @@ DOCTOR_REPORTS: Final = web.AppKey("doctor_reports", DoctorReports)
 async def page(request: web.Request) -> web.Response:
     """Show findings, handlers, and settings in force."""
     settings = request.app[SETTINGS]
-    findings = await request.app[DOCTOR_REPORTS].get(settings)
+    sees_all = request[ACTOR].portals is None
+    findings = await request.app[DOCTOR_REPORTS].get(settings) if sees_all else []
     checks = [finding for finding in findings if finding.topic != _SETTINGS_TOPIC or "name" not in finding.figures]
     in_force = [finding for finding in findings if finding.topic == _SETTINGS_TOPIC and "name" in finding.figures]
     checks.sort(key=lambda finding: _LEVEL_ORDER.index(finding.level))
@@ -67,4 +72,4 @@ async def page(request: web.Request) -> web.Response:
         RegisteredHandler(pairs[0][1], tuple(event_type for event_type, _ in pairs))
         for pairs in (list(group) for _, group in groupby(routes, key=lambda pair: pair[1].name))
     ]
-    return render(request, "settings.html", findings=checks, in_force=in_force, handlers=handlers)
+    return render(request, "settings.html", findings=checks, in_force=in_force, handlers=handlers, sees_all=sees_all)

@@ -15,6 +15,7 @@ from spokes.console.accounts.sessions import COOKIE
 from spokes.console.identity.bearer_tokens import verify_bearer_token
 from spokes.console.web.app_keys import PROVIDER, REDIS, SESSIONS, SETTINGS
 from spokes.core.errors import HttpProblem
+from spokes.core.request_guard import client_network
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
 _REFUSED_TOKENS = RateLimit("token-address", 100, 60, "Too many invalid tokens. Wait as long as Retry-After says.")
@@ -44,6 +45,6 @@ async def authenticate(request: web.Request) -> Actor | None:
         if problem.status != HTTPStatus.UNAUTHORIZED:
             raise
         # Before the log line, so that invalid tokens cannot fill the disk.
-        await _REFUSED_TOKENS.consume(request.app[REDIS], request[ADDRESS])
+        await _REFUSED_TOKENS.consume(request.app[REDIS], client_network(request[ADDRESS]))
         log_security_event(SecurityEvent.TOKEN_REFUSED, from_address=request[ADDRESS], why=problem.detail)
         raise

@@ -14,6 +14,7 @@ from spokes.console.accounts.sessions import COOKIE
 from spokes.console.operator_audit import operator_record
 from spokes.console.web.app_keys import REDIS, SESSIONS
 from spokes.core.errors import HttpProblem
+from spokes.core.request_guard import client_network
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
 CONSOLE_PATH: Final = "/console"
@@ -29,7 +30,7 @@ async def throttle(request: web.Request, name: str = "") -> None:
         HttpProblem: 429, too many attempts from this address or for this name.
     """
     try:
-        await _BY_ADDRESS.consume(request.app[REDIS], request[ADDRESS])
+        await _BY_ADDRESS.consume(request.app[REDIS], client_network(request[ADDRESS]))
         if name:
             await _BY_NAME.consume(request.app[REDIS], name)
     except HttpProblem:

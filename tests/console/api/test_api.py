@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import jwt
 import orjson
@@ -11,6 +12,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
+from yarl import URL
 
 from spokes.audit.archiver import Archiver
 from spokes.console.accounts.api_tokens import ApiTokens
@@ -21,7 +23,7 @@ from spokes.console.api.openapi import document
 from spokes.console.api.route import PREFIX
 from spokes.console.api.routes import ROUTES
 from spokes.console.app import create_app
-from spokes.console.web.app_keys import SETTINGS
+from spokes.console.web.app_keys import SESSIONS, SETTINGS
 from spokes.core.delivery import Entry
 from spokes.core.redis.keys import JOB_QUEUE, LIVE_PROCESSES, METRIC_TOTALS
 from spokes.core.settings import Settings
@@ -74,7 +76,7 @@ class Program:
             return response.status, orjson.loads(await response.read())
 
     async def post(self, path: str, body: Mapping[str, object]) -> tuple[int, Any]:
-        async with self.client.post(PREFIX + path, json=body, headers=self.headers) as response:
+        async with self.client.post(URL(PREFIX + path, encoded=True), json=body, headers=self.headers) as response:
             return response.status, orjson.loads(await response.read())
 
 
@@ -246,6 +248,15 @@ async def test_program_ends_the_sessions_of_an_account(client: TestClient, redis
     *_, audited = await recorded(redis)
     assert (audited.action, audited.actor, audited.detail["user"]) == ("sessions.ended", "robot", "ada")
     assert await admin.post("/users/ada/logout", WHY) == (200, {"count": 0})
+
+
+@pytest.mark.parametrize("name", ["oidc:auth0|5f7c", "oidc:a/b", "a+b=c~d@e.f", "ünï", "oidc:%2F%", "x" * 200, "a b"])
+async def test_actor_of_any_name_can_be_logged_out(client: TestClient, name: str) -> None:
+    sessions = client.server.app[SESSIONS]
+    await sessions.start(name, [Role.VIEWER], None)
+    admin = Program(client, Role.ADMIN)
+    assert await admin.post(f"/users/{quote(name, safe='')}/logout", WHY) == (200, {"count": 1})
+    assert await admin.post(f"/tokens/{quote(name, safe='')}/revoke", WHY) == (200, {"count": 1})
 
 
 async def test_accounts_are_listed_without_credentials(client: TestClient, redis: Redis) -> None:

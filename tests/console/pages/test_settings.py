@@ -31,5 +31,12 @@ async def test_findings_handlers_and_masked_settings_are_shown(client: TestClien
     assert [secret for secret in (SECRET, TOKEN, KEY, AUDIT_KEY) if secret in page] == []
 
 
+async def test_findings_and_settings_are_hidden_from_an_operator_of_some_portals(client: TestClient) -> None:
+    status, page = await (await Visitor.signed_in(client, Role.OPERATOR, portals=[9])).get("/console/settings")
+    text = visible_text(page)
+    assert (status, "contact.creation" in text) == (200, True)
+    assert not any(part in text for part in ("HUBSPOT_CLIENT_SECRET", "loses events", "7001"))
+
+
 async def test_viewer_is_refused(client: TestClient) -> None:
     assert (await (await Visitor.signed_in(client, Role.VIEWER)).get("/console/settings"))[0] == 403
