@@ -29,8 +29,21 @@ _PATTERNS: Final = (
     re.compile(r"\b(?P<personal>(?:Bearer|bearer|BEARER)\s++\S++)"),
     re.compile(r"\beyJ[\w-]++(?P<personal>\.[\w-]++\.[\w-]*+)?"),  # JSON web token
     re.compile(r"(?<=://)[^/@\s]*+(?P<personal>(?=@))?"),  # user and password of a URL
-    re.compile(r"(?<![\w.-])(?P<personal>\+\d[\d ()-]{6,}\d)"),  # international phone number
+    re.compile(r"(?<![\w.-])(?P<personal>\+\d[\d ()./\u00a0\u2010-\u2015\u202f-]{6,}\d)"),  # international phone number
 )
+# National phone numbers, whose digits are grouped: 202-555-0147, (202) 555 0147, 020 7946 0958, 06 12 34 56 78.
+# Digits in one group may be an id and are not masked. Each quantifier is bounded, so the time is linear in the text.
+_SEPARATOR: Final = r"[ ./\u00a0\u2010-\u2015\u202f-]"
+_PHONE: Final = re.compile(
+    rf"(?<![\w.+/-])(?:1{_SEPARATOR}{{0,2}})?(?:\(\d{{2,5}}\){_SEPARATOR}{{0,3}}|\d{{2,5}}{_SEPARATOR}{{1,3}})"
+    rf"\d{{3,4}}{_SEPARATOR}{{0,3}}\d{{3,4}}(?![\w-]|\.\d)"
+    rf"|\(\d{{2,5}}\){_SEPARATOR}{{0,3}}\d{{3,4}}{_SEPARATOR}{{0,3}}\d{{3,4}}(?![\w-]|\.\d)"
+    rf"|(?<![\w.+:/-])0(?:\d(?:{_SEPARATOR}\d\d){{4}}|\d{{1,4}}[ /-]\d{{5,8}})(?![\w-]|\.\d)"
+)
+# What such a number looks like with all digits as 0 and all separators but the full stop as a dash. Finding substrings
+# costs a tenth of the pattern, and log lines are many.
+_PHONE_SHAPES: Final = (b"000-0000", b"000.0000", b"00-00-00-00", b"00.00.00.00", b"00-00000", b"000---", b"--0000000")
+_TO_SHAPE: Final = bytes.maketrans(b"0123456789 ()/", b"0000000000----")
 
 
 class Mask:
@@ -47,12 +60,12 @@ class Mask:
             if marker in text:
                 break
         else:
-            return text
+            return _PHONE.sub(MASK, text) if _may_contain_phone(text) else text
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         for pattern in _PATTERNS:
             text = pattern.sub(_mask_personal, text)
-        return text
+        return _PHONE.sub(MASK, text)
 
     def fields(self, fields: Mapping[str, object]) -> dict[str, object]:
         """Return `fields`, values of sensitive names replaced and all other text masked, at any depth."""
@@ -72,6 +85,14 @@ class Mask:
 
 def _mask_personal(match: re.Match[str]) -> str:
     return match[0] if match["personal"] is None else MASK
+
+
+def _may_contain_phone(text: str) -> bool:
+    """Return whether text contains anything of the shape of a national phone number."""
+    if not text.isascii():
+        return True
+    shape = text.encode().translate(_TO_SHAPE)
+    return any(part in shape for part in _PHONE_SHAPES)
 
 
 def derive_key(master: str, purpose: str) -> bytes:

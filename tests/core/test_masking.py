@@ -57,6 +57,45 @@ def test_every_address_in_a_run_of_characters_is_masked() -> None:
     assert mask.text("ann@example.com+bob@example.org/" + "x" * 100 + "@example.com") == "******/***"
 
 
+NATIONAL_NUMBERS = [
+    "202-555-0147", "(202) 555-0147", "202.555.0147", "202 555 0147", "(202)555-0147", "1-202-555-0147",
+    "1 (202) 555-0147", "+1.202.555.0147", "202 - 555 - 0147", "202/555-0147", "202\u00a0555\u00a00147",
+    "202\u2011555\u20110147", "020 7946 0958", "(02) 9374 4000", "030/1234567", "0171-1234567", "06 12 34 56 78",
+    "06.12.34.56.78",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", NATIONAL_NUMBERS)
+def test_phone_number_without_country_is_masked(number: str) -> None:
+    assert mask.text(f"Called {number}, no answer") == "Called ***, no answer"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "192.168.100.200",
+        "10.0.0.12:8080",
+        "2026-11-23 20:00:00",
+        "550e8400-1234-4716-8123-446655440000",
+        "12345678-1234-4123-8123-123456789012",
+        "50112233-1a35552bcd-000123",
+        "1801353600000-0",
+        "2-1234567",
+        "1,234,567 records",
+        "/contacts/12/345/6789",
+    ],
+)
+def test_numbers_that_are_no_phone_numbers_are_not_masked(text: str) -> None:
+    assert mask.text(text) == text
+
+
+@pytest.mark.parametrize("part", ["1", "0 ", "202-555-", "(", "(202) ", "01 ", "1-", "0-", "06.12."])
+def test_search_for_phone_numbers_takes_linear_time(part: str) -> None:
+    start = time.process_time()
+    mask.text(part * (200_000 // len(part)))
+    assert time.process_time() - start < 0.5
+
+
 def test_ids_and_times_are_not_masked() -> None:
     text = "delivery 50112233-19a8-ff01 event 318845120771 at 2026-11-23T20:00:00.123456Z"
     assert mask.text(text) == text

@@ -266,3 +266,20 @@ def test_colours_follow_the_environment(
     out = lines(environ, LOG_FORMAT="columns")
     structlog.get_logger().info("x", status=202)
     assert ("\033[" in out.getvalue()) is coloured
+
+
+def test_printed_text_is_masked(environ: dict[str, str]) -> None:
+    """On both streams, also when a value is printed in parts or in an unfinished last line."""
+    program = """
+import sys
+from spokes.core.settings import Settings
+from spokes.core.telemetry.setup import setup_telemetry
+setup_telemetry(Settings.from_env(), "worker")
+print("calling 202-555-", end="", flush=True)
+print("0147")
+print("ann.canary@example.com", file=sys.stderr)
+print("to (202) 555-0147", end="")
+"""
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, capture_output=True, text=True, env=environ, cwd=ROOT, check=True)
+    assert (run.stdout, run.stderr) == ("calling ***\nto ***", "***\n")

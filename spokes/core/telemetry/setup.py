@@ -20,6 +20,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry import sentry
 from spokes.core.telemetry.canonical_log import CanonicalLog
 from spokes.core.telemetry.console_log import ColumnRenderer
+from spokes.core.telemetry.masked_stream import mask_standard_streams
 
 
 def install_hooks() -> None:
@@ -100,6 +101,7 @@ def setup_telemetry(settings: Settings, process: str, *, stream: TextIO | None =
     )
     if stream is None:  # the hooks are global to the process; tests with a stream of their own leave them alone
         install_hooks()
+        mask_standard_streams(mask)  # the log itself writes to the stream below, since it is masked already
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
     sentry.start_sentry(settings, process, mask)
