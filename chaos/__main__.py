@@ -28,6 +28,10 @@ def main() -> int:
     if arguments.seed is None:
         arguments.seed = random.SystemRandom().randrange(1_000_000)
     kinds = tuple(DisruptionKind[name.upper()] for name in arguments.only) or tuple(DisruptionKind)
+    redis_server = shutil.which(arguments.redis_server) if arguments.redis_server else None
+    if arguments.redis_server and redis_server is None:
+        console.print(f"--redis-server: {arguments.redis_server} was not found, or is not a program.")
+        return 2
     options = Options(
         arguments.seed,
         arguments.minutes * 60,
@@ -36,6 +40,7 @@ def main() -> int:
         arguments.fsync,
         arguments.other,
         kinds,
+        redis_server,
     )
     folder = (Settings.from_env().data_dir / run_folder_name()).resolve()
     folder.mkdir(parents=True)
@@ -95,6 +100,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KIND",
         help="apply only this kind of disruption; may be repeated; one of: %(choices)s",
     )
+    parser.add_argument(
+        "--redis-server",
+        metavar="PATH",
+        help="server to run instead of Valkey, such as redis-server of Redis 6.2 or later, by path or name",
+    )
     parser.add_argument("--keep", action="store_true", help="keep data and logs")
     return parser
 
@@ -103,6 +113,8 @@ def _print_repeat_command(arguments: argparse.Namespace) -> None:
     options = [
         f"--{name} {getattr(arguments, name)}" for name in ("seed", "minutes", "workers", "rate", "fsync", "other")
     ]
+    if arguments.redis_server:
+        options.append(f"--redis-server {arguments.redis_server}")
     options += [f"--only {name}" for name in arguments.only]
     console.print(f"Repeat with: python -m chaos {' '.join(options)}", soft_wrap=True, highlight=False)
 

@@ -7,8 +7,10 @@ from typing import Final
 
 import orjson
 
+from chaos.disruptions.bad_events import UNREADABLE_JOB
+from chaos.disruptions.other_application import DONE
 from chaos.facts import Facts, ObservedDisruption
-from chaos.handlers import NOTED_TYPE
+from chaos.handlers import BAD_TYPES, NOTED_TYPE
 from chaos.load import FIRST_FORGED, EditLoad
 from chaos.stack import Stack
 from spokes.audit.records import TERMINAL, Outcome
@@ -42,6 +44,8 @@ _ERROR_MARKERS: Final = (
     b"unreadable",
     b"python_warning",
 )
+# Lines about the unreadable job, and about a handler's task that nobody awaits.
+_EXPECTED_MARKERS: Final = (UNREADABLE_JOB.encode(), b'"error": "SystemExit"')
 _PERSONAL_VALUES: Final = (b"@example.com", b"+1415", b"(415)", b"City ")  # personal data of this run's contacts
 _MAX_LINE_BYTES: Final = 160
 
@@ -49,15 +53,23 @@ _MAX_LINE_BYTES: Final = 160
 async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruption]) -> Facts:
     """Collect all facts; the stack must still be running."""
     _dump_simulator(stack)
-    expected = ExpectedState(load, REGISTERED_TYPES | {NOTED_TYPE})
+    expected = ExpectedState(load, REGISTERED_TYPES | BAD_TYPES | {NOTED_TYPE})
     records = await _export_audit(stack)
-    outcomes = final_outcomes((_event_name(expected.identity(record)), record["outcome"]) for record in records)
+    outcomes = final_outcomes(
+        (_event_name(expected.identity(record)), record["outcome"])
+        for record in records
+        if UNREADABLE_JOB not in str(record["delivery_id"])
+    )
     note_times, sim = _note_times(load), stack.sim
     return Facts(
         undelivered=tuple(_undelivered(load)),
         accepted=frozenset(map(_event_name, expected.outcomes)),
         outcomes=outcomes,
-        allowed_dead=frozenset(_event_name(event) for event in expected.outcomes if not _record_exists(load, event)),
+        allowed_dead=frozenset(
+            _event_name(event)
+            for event in expected.outcomes
+            if event[0] in BAD_TYPES or not _record_exists(load, event)
+        ),
         forged_accepted=sum(attempt.acknowledged for attempt, _ in load.manual_requests)
         + sum((record["event_id"] or 0) >= FIRST_FORGED for record in records),
         note_times={value: tuple(times) for value, times in note_times.items()},
@@ -75,6 +87,7 @@ async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruptio
         ),
         leftovers=await _leftovers(stack),
         rate_limited_at_ms=tuple(call.at_ms for call in sim.requests if call.policy is not None),
+        other_jobs_lost=stack.other_jobs - await _other_jobs_done(stack),
         chain_is_intact=await run_command(stack.direct_environment, "audit", "verify") is not None,
         disruptions=tuple(observed),
     )
@@ -96,7 +109,9 @@ def find_log_errors(folder: Path) -> Iterator[str]:
     """Yield log lines of web and workers that no disruption explains: errors of Spokes, and personal data."""
     for log in sorted([*folder.glob("web*.log"), *folder.glob("worker*.log")]):
         for line in log.read_bytes().splitlines():
-            if any(marker in line for marker in (*_ERROR_MARKERS, *_PERSONAL_VALUES)):
+            is_error = any(marker in line for marker in _ERROR_MARKERS)
+            is_expected = any(marker in line for marker in _EXPECTED_MARKERS)
+            if (is_error and not is_expected) or any(value in line for value in _PERSONAL_VALUES):
                 yield f"{log.stem}: {line[:_MAX_LINE_BYTES].decode(errors='replace')}"
 
 
@@ -177,6 +192,11 @@ def _once_counts(load: EditLoad) -> Iterator[tuple[str, int]]:
         contact = crm.find(crm.types.resolve("contacts"), people.tickets[ticket])
         if notes or contact is not None:  # the contact of a ticket may be erased before its note is created
             yield f"ticket {ticket}", notes
+
+
+async def _other_jobs_done(stack: Stack) -> int:
+    async with stack.redis() as redis:
+        return int(await redis.scard(DONE))  # type: ignore[misc]  # redis-py types one class for sync and async
 
 
 async def _leftovers(stack: Stack) -> dict[str, int]:

@@ -37,6 +37,7 @@ class Facts:
     wrong_records: tuple[str, ...] = ()
     leftovers: Mapping[str, int] = field(default_factory=dict)
     rate_limited_at_ms: tuple[int, ...] = ()
+    other_jobs_lost: int = 0  # of another arq application on the same database
     chain_is_intact: bool = True
     disruptions: tuple[ObservedDisruption, ...] = ()
     unexpected_exits: tuple[str, ...] = ()

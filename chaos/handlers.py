@@ -1,6 +1,7 @@
-"""The default handlers, and one whose effect is counted: it creates a note without `once`."""
+"""The default handlers, bad ones, and one whose effect is counted: it creates a note without `once`."""
 
 import handlers
+from chaos import bad_handlers
 from spokes.core.events import Event
 from spokes.routing import Router, uses
 from spokes.tools import Tools
@@ -15,5 +16,6 @@ async def create_note(event: Event, tools: Tools) -> None:
     await tools.crm.notes.create({"hs_note_body": event.property_value}, to={"contact": (event.object_id,)})
 
 
-ROUTER = Router(handlers.ROUTER, _ROUTER)
+ROUTER = Router(handlers.ROUTER, bad_handlers.ROUTER, _ROUTER)
 NOTED_TYPE = "contact.propertyChange:city"
+BAD_TYPES = bad_handlers.ROUTER.registrations

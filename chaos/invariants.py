@@ -92,6 +92,7 @@ INVARIANTS: Final[tuple[tuple[str, Callable[[Facts], Collection[str] | Iterator[
     ("records with a wrong value", lambda facts: facts.wrong_records),
     ("calls beyond HubSpot's limits", _over_budget),
     ("entries left in Redis", _leftovers),
+    ("jobs of another application that did not run", lambda facts: ["job"] * facts.other_jobs_lost),
     ("the audit chain", lambda facts: [] if facts.chain_is_intact else ["broken"]),
     ("unexpected exits of processes", lambda facts: facts.unexpected_exits),
     ("errors or personal data in logs", lambda facts: facts.log_errors),

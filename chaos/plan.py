@@ -23,6 +23,12 @@ class DisruptionKind(StrEnum):
     VALKEY_KILLED = "Valkey is killed"
     VALKEY_RESTARTED = "Valkey is restarted"
     VALKEY_FROZEN = "Valkey is frozen"
+    VALKEY_REPLACED = "a replica of Valkey is promoted"
+    MEMORY_FULL = "Valkey reaches maxmemory"
+    CLIENTS_FULL = "other clients of Valkey reach maxclients"
+    BUSY_SCRIPT = "Valkey runs another application's script"
+    NO_REPLICAS = "Valkey refuses writes for lack of replicas"
+    OTHER_APPLICATION = "another arq application uses the same database"
     DISK_FULL = "the disk under the append-only file is full"
     STORE_RESTARTED = "PostgreSQL is restarted"
     STORE_KILLED = "PostgreSQL is killed"
@@ -34,6 +40,8 @@ class DisruptionKind(StrEnum):
     LINK_CUT = "connections are cut"
     LINK_SLOW = "a connection is slow"
     LINK_STALLED = "a connection is open and transfers nothing"
+    BAD_HANDLERS = "handlers fail in every way"
+    POISON = "an event kills its workers, and a job is unreadable"
     TWO_VERSIONS = "two versions run side by side"
 
 
@@ -48,6 +56,8 @@ CAUSES_REPEATS: Final = frozenset(DisruptionKind) - {
     DisruptionKind.HUBSPOT_CLOCK,
     DisruptionKind.TWO_VERSIONS,
     DisruptionKind.CRM_LIMITS,
+    DisruptionKind.OTHER_APPLICATION,
+    DisruptionKind.BAD_HANDLERS,
 }
 
 

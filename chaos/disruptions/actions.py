@@ -1,4 +1,7 @@
-"""What each kind of disruption does to the stack. Each restores the stack at its end, also if it is cancelled."""
+"""What each kind of disruption does to processes, links and HubSpot, and the table of all kinds.
+
+Each disruption restores the stack at its end, also if it is cancelled.
+"""
 
 import asyncio
 import signal
@@ -8,6 +11,7 @@ from random import Random
 from typing import Final, TypeAlias
 
 from chaos.child_process import ROOT
+from chaos.disruptions import bad_events, other_application, redis_server
 from chaos.plan import Disruption, DisruptionKind
 from chaos.stack import Stack, worker_command
 from spokes.simulator.api.faults import Fault
@@ -152,7 +156,7 @@ async def _stall_link(stack: Stack, duration_s: float, rng: Random) -> None:
 
 async def _run_two_versions(stack: Stack, duration_s: float, rng: Random) -> None:
     name = stack.random_worker(rng)
-    async with stack.exclusive(name, "web"):
+    async with stack.exclusive(name, "web", "default queue", "bad events"):
         worker = stack.processes[name]
         await stack.terminate(worker)
         worker.cwd = stack.other_version
@@ -178,7 +182,7 @@ async def _stop_and_restart(stack: Stack, name: str, number: signal.Signals, dur
         await asyncio.sleep(duration_s)
         await process.start()
         if name in stack.ports:
-            await stack.wait_until_listening(name)
+            await stack.wait_until_listening(stack.ports[name])
 
 
 async def _freeze(stack: Stack, name: str, duration_s: float) -> None:
@@ -228,6 +232,12 @@ _ACTIONS: Final[Mapping[DisruptionKind, _Action]] = {
     DisruptionKind.VALKEY_KILLED: _kill_valkey,
     DisruptionKind.VALKEY_RESTARTED: _restart_valkey,
     DisruptionKind.VALKEY_FROZEN: _freeze_valkey,
+    DisruptionKind.VALKEY_REPLACED: redis_server.fail_over,
+    DisruptionKind.MEMORY_FULL: redis_server.fill_memory,
+    DisruptionKind.CLIENTS_FULL: redis_server.exhaust_clients,
+    DisruptionKind.BUSY_SCRIPT: redis_server.run_busy_script,
+    DisruptionKind.NO_REPLICAS: redis_server.require_replicas,
+    DisruptionKind.OTHER_APPLICATION: other_application.run_other_application,
     DisruptionKind.DISK_FULL: _fill_disk,
     DisruptionKind.STORE_RESTARTED: _restart_store,
     DisruptionKind.STORE_KILLED: _kill_store,
@@ -239,5 +249,7 @@ _ACTIONS: Final[Mapping[DisruptionKind, _Action]] = {
     DisruptionKind.LINK_CUT: _cut_links,
     DisruptionKind.LINK_SLOW: _slow_link,
     DisruptionKind.LINK_STALLED: _stall_link,
+    DisruptionKind.BAD_HANDLERS: bad_events.send_bad_events,
+    DisruptionKind.POISON: bad_events.send_poison,
     DisruptionKind.TWO_VERSIONS: _run_two_versions,
 }

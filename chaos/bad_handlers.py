@@ -1,6 +1,8 @@
 """Handlers that fail in every way a handler can; a change of the property with a handler's name runs it."""
 
 import asyncio
+import os
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -121,6 +123,12 @@ async def never_ends(event: Event, tools: Tools) -> None:
 async def blocks(event: Event, tools: Tools) -> None:
     """Block the event loop for five minutes."""
     time.sleep(300)  # noqa: ASYNC251 - what the watchdog is for
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="kills_worker")
+async def kills_worker(event: Event, tools: Tools) -> None:
+    """Kill the worker, as the kernel does for lack of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @ROUTER.register(_PROPERTY_CHANGE, property="blocks_interpreter")
