@@ -139,7 +139,7 @@ async def test_personal_data_and_secrets_are_not_sent(
 
 @pytest.mark.parametrize("url", ["http://hooks.example.com/x", "ftp://example.com", "https://", "hooks.example.com"])
 def test_url_must_be_https(environ: dict[str, str], url: str) -> None:
-    with pytest.raises(ConfigurationError, match="ALERT_WEBHOOK_URL must be an https URL"):
+    with pytest.raises(ConfigurationError, match=r"ALERT_WEBHOOK_URL .* such as https://"):
         Settings.from_env({**environ, "ALERT_WEBHOOK_URL": url, "ALERT_WEBHOOK_SECRET": SECRET})
 
 

@@ -125,9 +125,9 @@ async def test_killed_archiver_loses_and_duplicates_nothing(
     await schema.upgrade(engine)
     await fill(redis, 4000)
     program = (
-        "import asyncio; from redis.asyncio import Redis; from spokes.audit.archiver import Archiver;"
-        "from spokes.core.settings import Settings; settings = Settings.from_env();"
-        "asyncio.run(Archiver.open(settings, Redis.from_url(settings.redis_address)).run())"
+        "import asyncio; from spokes.core.redis.connections import redis_client;"
+        "from spokes.audit.archiver import Archiver; from spokes.core.settings import Settings;"
+        "settings = Settings.from_env(); asyncio.run(Archiver.open(settings, redis_client(settings)).run())"
     )
     environ = {"REDIS_URL": valkey_url, "DATABASE_URL": database_url, "AUDIT_KEY": KEY}
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environ)

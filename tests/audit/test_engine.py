@@ -34,7 +34,7 @@ from spokes.core.settings import Settings
         ("postgres://u:p@h/d?sslmode=no-verify", "postgresql://u:p@h/d?sslmode=require"),
         ("postgresql://u:p@h/d?sslmode=require&channel_binding=require", "postgresql://u:p@h/d?sslmode=require"),
         ("postgresql://u:p%40%2F@h/d", "postgresql://u:p%40%2F@h/d"),
-        ("postgresql://u:@/d?host=/tmp/a%20b", "postgresql://u:@/d?host=/tmp/a%20b"),
+        ("postgresql://u:@/d?host=/tmp/a%20b", "postgresql://u@/d?host=/tmp/a%20b"),
         ("postgresql://u@h/d?application_name=a%26b", "postgresql://u@h/d?application_name=a%26b"),
     ],
 )

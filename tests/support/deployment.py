@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]  # of the project
 SECRET = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"
 PUBLIC_URL = "https://hooks.example.com"
 TOKEN = "not-a-real-token-but-long-enough"
-KEY = "a-key-for-tests"
+KEY = "a-key-for-tests-1f7c3a9e5b2d8046"
 
 Sign = Callable[..., dict[str, str]]
 

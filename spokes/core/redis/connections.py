@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import hiredis
 from redis.asyncio import Redis
@@ -96,13 +96,6 @@ class _UnixConnection(_FixedConnection, UnixDomainSocketConnection):
     pass
 
 
-_FIXED_CLASSES: Final[dict[type, type]] = {
-    Connection: _TcpConnection,
-    SSLConnection: _TlsConnection,
-    UnixDomainSocketConnection: _UnixConnection,
-}
-
-
 def redis_pool(settings: Settings, *, max_connections: int = 2, timeout_s: float | None = None) -> RedisPool:
     """Build the pool for REDIS_URL, or for the embedded Valkey in DATA_DIR.
 
@@ -110,23 +103,41 @@ def redis_pool(settings: Settings, *, max_connections: int = 2, timeout_s: float
         max_connections: hosted Redis plans limit the connections of all processes together.
         timeout_s: for connecting and for each response, in seconds; REDIS_TIMEOUT_S when None.
     """
-    address = settings.redis_address
     seconds = settings.redis_timeout_s if timeout_s is None else timeout_s
     options: dict[str, object] = {
-        "max_connections": max_connections,
-        "timeout": seconds,  # wait for a free connection
         "socket_timeout": seconds,
-        "socket_connect_timeout": seconds,
         "retry": Retry(NoBackoff(), 0),  # the caller decides whether a retry is safe
         "health_check_interval": 30,
     }
-    if address.startswith("rediss://") and not settings.redis_tls_verify:
-        options |= {"ssl_cert_reqs": "none", "ssl_check_hostname": False}
-    if address.startswith("unix://"):
-        del options["socket_connect_timeout"]
-    pool = RedisPool.from_url(address, **options)
-    pool.connection_class = _FIXED_CLASSES[pool.connection_class]
-    return pool
+    return RedisPool(
+        max_connections=max_connections,
+        timeout=seconds,  # wait for a free connection
+        **options,
+        **_server_options(settings, seconds),
+    )
+
+
+def _server_options(settings: Settings, connect_timeout_s: float) -> dict[str, object]:
+    """Return the options of the connections that lead to the server of REDIS_URL."""
+    server = settings.redis_server
+    options: dict[str, object] = {"db": server.database}
+    if server.user:
+        options["username"] = server.user
+    if server.password:
+        options["password"] = server.password
+    if server.socket:
+        return options | {"connection_class": _UnixConnection, "path": server.socket}
+    options |= {"host": server.host, "port": server.port, "socket_connect_timeout": connect_timeout_s}
+    if not server.tls:
+        return options | {"connection_class": _TcpConnection}
+    verify = server.verify or ("required" if settings.redis_tls_verify else "none")
+    check_host = verify == "required" if server.check_host is None else server.check_host
+    return options | {
+        "connection_class": _TlsConnection,
+        "ssl_cert_reqs": verify,
+        "ssl_check_hostname": check_host and verify != "none",
+        **server.tls_files,
+    }
 
 
 def redis_client(settings: Settings, *, max_connections: int = 2, timeout_s: float | None = None) -> Redis:

@@ -105,6 +105,8 @@ def setup_telemetry(settings: Settings, process: str, *, stream: TextIO | None =
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
     sentry.start_sentry(settings, process, mask)
+    for note in settings.notes:
+        structlog.get_logger().warning("setting_without_effect", advice=note)
 
 
 def _use_colours(out: TextIO) -> bool:

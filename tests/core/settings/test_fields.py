@@ -1,4 +1,4 @@
-"""spokes.core.settings: parsing of the environment, and the sentence for each problem."""
+"""spokes.core.settings.fields: parsing of the environment, and the sentence for each problem."""
 
 from pathlib import Path
 from typing import get_args
@@ -41,7 +41,7 @@ def test_access_token_given_as_client_secret_is_recognised() -> None:
     assert "access token" in problem
 
 
-@pytest.mark.parametrize("secret", ['"3f6d0c2e-8b1a-4e57"', "'3f6d0c2e-8b1a-4e57'", "Bearer 3f6d0c2e-8b1a-4e57"])
+@pytest.mark.parametrize("secret", ['3f6d0c2e"-8b1a-4e57', "3f6d'0c2e-8b1a-4e57", "Bearer 3f6d0c2e-8b1a-4e57"])
 def test_secret_copied_with_surrounding_text_is_refused(secret: str) -> None:
     (problem,) = problems({"HUBSPOT_CLIENT_SECRET": secret})
     assert "copy only the secret" in problem

@@ -1,0 +1,115 @@
+"""Parse the settings that are texts, lists or secrets; each function returns the value or raises with a sentence."""
+
+import re
+from typing import Final
+
+_MODULE: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_VERSION: Final = re.compile(r"v3|\d{4}-\d{2}(?:-beta)?", re.ASCII)
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
+_EVENT_TYPE: Final = re.compile(r"[+-]?[\w-]+\.\w+(?::\w+)?", re.ASCII)
+_DOMAIN: Final = re.compile(r"[^\s@/:]+\.[^\s@/:]+")
+_HOST: Final = re.compile(r"[\w.:%-]{1,253}", re.ASCII)
+_SHORTEST_SECRET: Final = 8  # characters; shorter than any that HubSpot issues, and guessable
+_SHORTEST_CONSOLE_KEY: Final = 32  # characters
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Turn "a, b" into ("a", "b")."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def parse_client_secrets(text: str) -> tuple[str, ...]:
+    """Return the client secrets, newest first.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    parts = split_list(text)
+    for part in parts:
+        if part.lower().startswith("pat-"):
+            raise ValueError(
+                "is an access token (pat-...); HubSpot signs with the app's client secret, found on its Auth page"
+            )
+        _check_copied(part, "client secret")
+    return parts
+
+
+def parse_access_token(text: str) -> str:
+    """Return the access token.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    _check_copied(text, "access token")
+    return text
+
+
+def _check_copied(text: str, kind: str) -> None:
+    if any(character.isspace() or character in "\"'" for character in text):
+        raise ValueError(f"contains a blank or a quotation mark, which no {kind} does; copy only the secret")
+    if not (text.isascii() and text.isprintable()):
+        raise ValueError(f"holds a character that no {kind} has: copy it again")
+    if len(text) < _SHORTEST_SECRET:
+        raise ValueError(f"is too short to be a HubSpot {kind}: copy it from the Auth page of your HubSpot app")
+
+
+def check_console_key(text: str) -> str:
+    """Refuse a key that is short enough to guess.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    if len(text) < _SHORTEST_CONSOLE_KEY:
+        raise ValueError("needs at least 32 characters; `openssl rand -hex 32` prints a suitable one")
+    return text
+
+
+def parse_grants(text: str) -> tuple[tuple[str, str], ...]:
+    """Turn "ops=operator, ada@example.com=admin" into pairs of claim value and role.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    pairs = [part.rpartition("=") for part in split_list(text)]
+    if not all(value.strip() and separator for value, separator, _ in pairs):
+        raise ValueError("must be pairs such as ops-team=operator,ada@example.com=admin")
+    return tuple((value.strip(), role.strip()) for value, _, role in pairs)
+
+
+def _checked(pattern: re.Pattern[str], text: str, sentence: str) -> str:
+    if not pattern.fullmatch(text):
+        raise ValueError(sentence)
+    return text
+
+
+def parse_package(text: str) -> str:
+    """Return the name of a Python package."""
+    return _checked(_MODULE, text, "must be the name of a Python package, such as my_handlers")
+
+
+def parse_api_version(text: str) -> str:
+    """Return a version of HubSpot's API."""
+    return _checked(_VERSION, text, "must be a version such as 2026-09, or v3")
+
+
+def parse_country(text: str) -> str:
+    """Return a country code."""
+    return _checked(_COUNTRY, text, "must be a country code of two capital letters, such as US")
+
+
+def parse_host(text: str) -> str:
+    """Return an address to listen on."""
+    return _checked(_HOST, text, "must be an address of this machine, such as 0.0.0.0 or 127.0.0.1")
+
+
+def parse_event_types(text: str) -> tuple[str, ...]:
+    """Return the entries of ALLOWED_EVENTS."""
+    sentence = "must be event types such as contact.creation, -deal.merge or contact.propertyChange:city"
+    return tuple(_checked(_EVENT_TYPE, part, sentence) for part in split_list(text))
+
+
+def parse_domains(text: str) -> tuple[str, ...]:
+    """Return mail domains."""
+    return tuple(
+        _checked(_DOMAIN, part, "must be domains such as example.com, separated by commas") for part in split_list(text)
+    )
