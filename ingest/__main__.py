@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from ingest.database_check import check_database
+from ingest.server.connection_limits import raise_file_limit
 from ingest.server.console_proxy import temporary_console_folder
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import RECEIVER_PATH, Settings
@@ -30,6 +31,7 @@ def main() -> int:
         settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
         setup_telemetry(settings, "web")
         check_database(settings)
+        raise_file_limit()
         with temporary_console_folder(settings) as console_folder:
             if settings.web_concurrency == 1:
                 _run_single_process(settings, console_folder)

@@ -11,14 +11,23 @@ from aiohttp import web
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from ingest.body_reader import BodyReader
 from ingest.failure_limit import FailureLimit
 from ingest.receiver import Receiver
 from ingest.refusal_log import RefusalLog
+from ingest.server.connection_limits import (
+    ConnectionAlert,
+    ConnectionLimits,
+    max_connections,
+    max_console_requests,
+    open_file_limit,
+)
 from ingest.server.console_proxy import CONSOLE, ConsoleProxy
 from ingest.server.metrics_page import MetricsPage
 from ingest.server.request_wrapper import RequestWrapper
 from ingest.server.views import (
     BACKPRESSURE,
+    CONNECTION_LIMITS,
     METRICS_PAGE,
     RECEIVER,
     REDIS,
@@ -64,13 +73,18 @@ def create_app(settings: Settings, *, console_folder: Path | None = None) -> web
     allow_list = AllowList(load_router(settings.handlers).registrations, settings.allowed_events)
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SETTINGS] = settings
+    files = open_file_limit()
+    app[CONNECTION_LIMITS] = ConnectionLimits(max_connections(files), counts_clients=not settings.trusted_proxies)
+    body_reader = BodyReader(timeout_s=settings.body_timeout_s, trusted_proxies=settings.trusted_proxies)
     app.router.add_post(RECEIVER_PATH, receive, expect_handler=on_expect_header)
     app.router.add_get("/healthz", healthz, expect_handler=on_expect_header)
     app.router.add_get("/readyz", readyz, expect_handler=on_expect_header)
     app.router.add_get("/metrics", metrics, expect_handler=on_expect_header)
-    app.cleanup_ctx.append(partial(_services_context, allow_list))
+    app.cleanup_ctx.append(partial(_services_context, allow_list, body_reader))
     if console_folder is not None:
-        app[CONSOLE] = ConsoleProxy(settings, console_folder)
+        app[CONSOLE] = ConsoleProxy(
+            settings, console_folder, body_reader, app[CONNECTION_LIMITS], max_requests=max_console_requests(files)
+        )
         app.cleanup_ctx.append(_console_context)
         app.on_shutdown.append(app[CONSOLE].disconnect)
     return app
@@ -81,7 +95,9 @@ async def _console_context(app: web.Application) -> AsyncIterator[None]:
         yield
 
 
-async def _services_context(allow_list: AllowList, app: web.Application) -> AsyncIterator[None]:
+async def _services_context(
+    allow_list: AllowList, body_reader: BodyReader, app: web.Application
+) -> AsyncIterator[None]:
     """Open what the views use, run its background tasks, and close it."""
     settings = app[SETTINGS]
     redis = app[REDIS] = redis_client(settings, max_connections=settings.redis_web_connections)
@@ -97,16 +113,20 @@ async def _services_context(allow_list: AllowList, app: web.Application) -> Asyn
     keys = EventKeys(derive_key(load_master_key(settings), "event keys"))
     quarantine = Quarantine.from_settings(redis, settings)
     app[RECEIVER] = Receiver(
-        settings, allow_list, keys, backpressure=backpressure, admission=admission, quarantine=quarantine
-    )
+        settings, allow_list, keys, body_reader=body_reader, backpressure=backpressure, admission=admission,
+        quarantine=quarantine,
+    )  # fmt: skip
     wrapper = app[REQUEST_WRAPPER] = RequestWrapper(refusal_log, trusted_proxies=settings.trusted_proxies)
     totals = MetricTotals(redis, "web")
     app[METRICS_PAGE] = MetricsPage(redis, totals, settings.metrics_token.get_secret_value())
-    background = Background(RedisOutage(), AlertEpisodes(redis).report_once)
+    report = AlertEpisodes(redis).report_once
+    connection_alert = ConnectionAlert(app[CONNECTION_LIMITS], report)
+    background = Background(RedisOutage(), report)
     background.every(_FLUSH_EVERY_S, "refusals", refusal_log.flush)
     background.every(MEASURE_EVERY_S, "backpressure", backpressure.measure)
     background.every(TOTALS_EVERY_S, "metric totals", totals.flush)
     background.every(_FLUSH_EVERY_S, "request metrics", wrapper.flush_metrics)
+    background.every(_FLUSH_EVERY_S, "connections", connection_alert.flush)
     background.start("durability", partial(_warn_about_durability, redis, durable=admission.durable))
     yield
     await background.close()

@@ -4,17 +4,16 @@ Attributes are bound once, in `__init__`: nearly every request takes these steps
 much as the steps themselves.
 """
 
-import asyncio
-
 from aiohttp import web
 from redis.exceptions import RedisError
 
+from ingest.body_reader import BodyReader
 from spokes.core import clock
 from spokes.core.errors import QueueUnavailable, RejectedRequest
 from spokes.core.refusals import Refusal
 from spokes.core.request_guard import check_sender
 from spokes.core.settings import Settings
-from spokes.core.signature import verify
+from spokes.core.signature import match_signature, read_signature
 from spokes.core.telemetry.alerts import Alert
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
@@ -35,11 +34,13 @@ class Receiver:
         allow_list: AllowList,
         keys: EventKeys,
         *,
+        body_reader: BodyReader,
         backpressure: Backpressure,
         admission: Admission,
         quarantine: Quarantine,
     ) -> None:
         self._settings = settings
+        self._read_body = body_reader.read
         self._checks_sender = bool(settings.trusted_proxies or settings.allowed_addresses)
         self._url = settings.public_url
         self._secrets = settings.client_secrets
@@ -64,18 +65,17 @@ class Receiver:
             check_sender(
                 request.headers, request.remote, proxies=settings.trusted_proxies, networks=settings.allowed_addresses
             )
-        body = await self._read_body(request)
         now_ms = clock.now_ms()
-        verify(
-            method=request.method,
-            uri=self._url + request.raw_path,
-            body=body,
-            headers=request.headers,
-            secrets=self._secrets,
+        signature = read_signature(
+            request.headers,
             now_ms=now_ms,
             versions=self._versions,
             max_age_s=settings.signature_max_age_s,
             max_skew_s=settings.signature_max_skew_s,
+        )
+        body = await self._read_body(request, settings.max_body_bytes)
+        match_signature(
+            signature, method=request.method, uri=self._url + request.raw_path, body=body, secrets=self._secrets
         )
         try:
             deliveries = self._classify(body, request.headers.get("Content-Type"), now_ms)
@@ -112,20 +112,3 @@ class Receiver:
         self._backpressure.check_events(parsed.events)
         portal_ids = self._settings.portal_ids
         return classify(parsed, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)
-
-    async def _read_body(self, request: web.BaseRequest) -> bytes:
-        """Return the body, unchanged. Nearly always all of it has been received already."""
-        settings = self._settings
-        if (request.content_length or 0) > settings.max_body_bytes:
-            raise RejectedRequest(Refusal.BODY_TOO_LARGE)
-        if request.content.is_eof():
-            body = request.content.read_nowait()
-        else:
-            try:
-                async with asyncio.timeout(settings.body_timeout_s):
-                    body = await request.read()
-            except TimeoutError:
-                raise RejectedRequest(Refusal.BODY_TOO_SLOW) from None
-        if len(body) > settings.max_body_bytes:  # a chunked body declares no length
-            raise RejectedRequest(Refusal.BODY_TOO_LARGE)
-        return body

@@ -17,11 +17,25 @@ from pathlib import Path
 from typing import Final, Self
 
 import structlog
-from aiohttp import ClientConnectionError, ClientError, ClientSession, ClientTimeout, UnixConnector, hdrs, web
+from aiohttp import (
+    ClientConnectionError,
+    ClientError,
+    ClientPayloadError,
+    ClientSession,
+    ClientTimeout,
+    UnixConnector,
+    hdrs,
+    web,
+)
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 from yarl import URL
 
-from spokes.core.errors import RejectedRequest
+from ingest.body_reader import BodyReader
+from ingest.server.connection_limits import ConnectionLimits
+from spokes.core.errors import QueueUnavailable, RejectedRequest
+from spokes.core.refusals import Refusal
 from spokes.core.request_guard import check_sender
 from spokes.core.settings import Settings
 
@@ -33,6 +47,13 @@ _CONNECTION_HEADERS: Final = frozenset({
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
     "upgrade", "expect", "content-length", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host",
 })  # fmt: skip
+_EVENT_STREAM: Final = "text/event-stream"
+_REFUSAL_SENTENCES: Final = {
+    Refusal.NOT_HTTPS: "The console is served over https only.",
+    Refusal.ADDRESS_NOT_ALLOWED: "The proxy passed on no address of the sender.",
+    Refusal.BODY_TOO_LARGE: "The request is too large.",
+    Refusal.BODY_TOO_SLOW: "The body took too long.",
+}
 log = structlog.get_logger()
 
 
@@ -58,10 +79,21 @@ def temporary_console_folder(settings: Settings) -> Iterator[Path | None]:
 class ConsoleProxy:
     """Proxies requests to the console, and supervises the console in the one web process that holds the lock."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        """`folder` is the one of `temporary_console_folder`."""
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        body_reader: BodyReader,
+        connection_limits: ConnectionLimits[RequestHandler],
+        *,
+        max_requests: int,
+    ) -> None:
+        """Pass on at most `max_requests` at a time; `folder` is the one of `temporary_console_folder`."""
         self._trusted_proxies = settings.trusted_proxies
-        self._body_timeout_s = settings.body_timeout_s
+        self._body_reader = body_reader
+        self._connection_limits = connection_limits
+        self._max_requests = max_requests
+        self._requests = 0
         self._socket = folder / "socket"
         self._lock = folder / "lock"
 
@@ -86,20 +118,27 @@ class ConsoleProxy:
         await self._session.close()
 
     async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Return the console's response, streamed."""
+        """Return the console's response, streamed; 503 while too many requests are being passed on."""
         try:
             sender = check_sender(request.headers, request.remote, proxies=self._trusted_proxies, networks=())
-        except RejectedRequest:
-            return _text_response(403, "The console is served over https only.")
-        if "Expect" in request.headers:
-            return _text_response(417, "Send the body without an Expect header.")
+            if "Expect" in request.headers:
+                return _text_response(417, "Send the body without an Expect header.")
+            body = await self._body_reader.read(request, _MAX_BODY_BYTES)
+        except RejectedRequest as refused:
+            return _text_response(refused.status, _REFUSAL_SENTENCES.get(refused.reason, "The request is refused."))
+        except QueueUnavailable:
+            return _text_response(503, "Too many large requests arrive; try again in a few seconds.")
+        except (ClientPayloadError, ConnectionError, HttpProcessingError):
+            return _text_response(400, "The request's body is not complete.")
+        if self._requests >= self._max_requests:
+            return _text_response(503, "The console is busy; try again in a few seconds.")
+        self._requests += 1
         try:
-            async with asyncio.timeout(self._body_timeout_s):
-                body = await _read_body(request)
-        except TimeoutError:
-            return _text_response(408, "The body took too long.")
-        if body is None:
-            return _text_response(413, "The request is too large.")
+            return await self._pass_on(request, sender, body)
+        finally:
+            self._requests -= 1
+
+    async def _pass_on(self, request: web.BaseRequest, sender: str, body: bytes) -> web.StreamResponse:
         headers = _end_to_end_headers(request.headers)
         headers["X-Forwarded-For"] = sender
         response: web.StreamResponse | None = None
@@ -112,6 +151,8 @@ class ConsoleProxy:
                 allow_redirects=False,
                 skip_auto_headers=(hdrs.USER_AGENT, hdrs.ACCEPT, hdrs.ACCEPT_ENCODING, hdrs.CONTENT_TYPE),
             ) as upstream:
+                if upstream.content_type == _EVENT_STREAM:  # only for those with an account
+                    self._connection_limits.prove(request.protocol)
                 response = web.StreamResponse(status=upstream.status, headers=_end_to_end_headers(upstream.headers))
                 if hdrs.CONTENT_LENGTH in upstream.headers:
                     response.headers[hdrs.CONTENT_LENGTH] = upstream.headers[hdrs.CONTENT_LENGTH]
@@ -172,16 +213,6 @@ def _try_lock(descriptor: int) -> bool:
 def _end_to_end_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
     """Return the headers to pass on: those that do not concern one connection only."""
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _CONNECTION_HEADERS)
-
-
-async def _read_body(request: web.BaseRequest) -> bytes | None:
-    """Return the whole body, so that a slow sender does not occupy the console; None if it is too large."""
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            return None
-    return bytes(body)
 
 
 def _text_response(status: int, message: str) -> web.Response:

@@ -7,10 +7,9 @@ here only when no request is in flight.
 import asyncio
 import logging
 import signal
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,19 +17,19 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
+from ingest.server.connection_limits import ConnectionLimits
 from ingest.server.console_proxy import CONSOLE, is_console_path
 from ingest.server.request_wrapper import RequestWrapper
-from ingest.server.views import RECEIVER, REQUEST_WRAPPER, SETTINGS
+from ingest.server.responses import AcceptedResponse
+from ingest.server.slow_connections import SlowConnections, close_slow_connections
+from ingest.server.views import CONNECTION_LIMITS, RECEIVER, REQUEST_WRAPPER, SETTINGS
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.signals import ignore_signals
 from spokes.core.telemetry.metrics import REQUESTS
 
 _KEEP_ALIVE_S: Final = 120.0  # longer than proxies' own; also closes a connection whose next request head never ends
-_CHECK_CONNECTIONS_EVERY_S: Final = 1.0
 _DRAIN_POLL_S: Final = 0.05
 _CLOSE_S: Final = 1.0  # for requests that did not finish within `graceful_s`
-
-Connection = TypeVar("Connection")
 
 
 async def serve(app: web.Application, settings: Settings, *, graceful_s: float) -> None:
@@ -98,22 +97,32 @@ class HttpRunner(web.AppRunner):
             raise RuntimeError("aiohttp has made no server")
         wrapper, receive, router_handler = app[REQUEST_WRAPPER], app[RECEIVER].receive, server.request_handler
         slow_connections = SlowConnections[RequestHandler](app[SETTINGS].body_timeout_s)
-        self._closing_slow_connections = asyncio.create_task(_close_slow_connections(slow_connections, server))
-        saw_request, console = slow_connections.saw_request, app.get(CONSOLE)
+        self._closing_slow_connections = asyncio.create_task(close_slow_connections(slow_connections, server))
+        saw_request, console, limits = slow_connections.saw_request, app.get(CONSOLE), app[CONNECTION_LIMITS]
+        busy, proven = limits.busy, limits.proven
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            saw_request(request.protocol)
-            if (
-                request.method == "POST"
-                and request.raw_path.partition("?")[0] == RECEIVER_PATH
-                and "Expect" not in request.headers
-            ):
-                return await wrapper.delivery(request, receive)
-            if console is not None and is_console_path(request.raw_path):
-                return await console.forward(request)
-            return await wrapper.view(cast("web.Request", request), router_handler)
+            connection = request.protocol
+            saw_request(connection)
+            busy.add(connection)
+            try:
+                if (
+                    request.method == "POST"
+                    and request.raw_path.partition("?")[0] == RECEIVER_PATH
+                    and "Expect" not in request.headers
+                ):
+                    response = await wrapper.delivery(request, receive)
+                    if connection not in proven and isinstance(response, AcceptedResponse):
+                        limits.prove(connection)
+                    return response
+                if console is not None and is_console_path(request.raw_path):
+                    return await console.forward(request)
+                return await wrapper.view(cast("web.Request", request), router_handler)
+            finally:
+                busy.discard(connection)
 
         server.request_handler = handle
+        _limit_connections(server, limits)
         server.request_factory = partial(_make_request, server.request_factory)
 
     async def cleanup(self) -> None:
@@ -124,6 +133,25 @@ class HttpRunner(web.AppRunner):
         self._closing_slow_connections.cancel()
         await asyncio.gather(self._closing_slow_connections, return_exceptions=True)
         await super().cleanup()
+
+
+def _limit_connections(server: web.Server, limits: ConnectionLimits[RequestHandler]) -> None:
+    """Have `server` record each connection in `limits`, and close the one that `limits` names."""
+    opened, lost = server.connection_made, server.connection_lost
+
+    def on_open(connection: RequestHandler, transport: asyncio.Transport) -> None:
+        opened(connection, transport)
+        peer = transport.get_extra_info("peername")
+        surplus = limits.open(connection, str(peer[0]) if isinstance(peer, tuple) else "")
+        if surplus is not None:
+            surplus.force_close()
+
+    def on_close(connection: RequestHandler, error: BaseException | None = None) -> None:
+        limits.close(connection)
+        lost(connection, error)
+
+    server.connection_made = on_open  # type: ignore[assignment]  # aiohttp offers no other place to see connections
+    server.connection_lost = on_close  # type: ignore[assignment]  # as above
 
 
 def _make_request(
@@ -146,45 +174,3 @@ async def _wait_until_drained(wrapper: RequestWrapper, timeout_s: float) -> None
                 await asyncio.sleep(_DRAIN_POLL_S)
     except TimeoutError:
         return
-
-
-class SlowConnections(Generic[Connection]):
-    """Finds connections that have been open too long without a request.
-
-    aiohttp limits how long a connection may idle (minutes), but not how long a request head may take to arrive: a
-    stranger who sends a byte a second would hold a socket all that time, and thousands of them with little effort.
-    """
-
-    def __init__(self, limit_s: float) -> None:
-        """Allow `limit_s` seconds until a connection's first request has arrived."""
-        self._limit_s = limit_s
-        self._with_request: set[Connection] = set()
-        self._first_seen: dict[Connection, float] = {}
-
-    def saw_request(self, connection: Connection) -> None:
-        """Record that a request has arrived on `connection`."""
-        self._with_request.add(connection)
-
-    def overdue(self, connections: Collection[Connection], now_s: float) -> list[Connection]:
-        """Return the connections over the limit; the caller closes them. Closed connections are forgotten.
-
-        Args:
-            connections: all that are open now.
-            now_s: seconds, of any clock that never goes back.
-        """
-        self._with_request.intersection_update(connections)
-        self._first_seen = {
-            connection: self._first_seen.get(connection, now_s)
-            for connection in connections
-            if connection not in self._with_request
-        }
-        return [connection for connection, since in self._first_seen.items() if now_s - since >= self._limit_s]
-
-
-async def _close_slow_connections(slow_connections: SlowConnections[RequestHandler], server: web.Server) -> None:
-    """Close connections whose first request takes too long, until cancelled."""
-    while True:
-        await asyncio.sleep(_CHECK_CONNECTIONS_EVERY_S)
-        for connection in slow_connections.overdue(server.connections, time.monotonic()):
-            REQUESTS.labels("408", "no_request").inc()
-            connection.force_close()

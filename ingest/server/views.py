@@ -4,10 +4,12 @@ from typing import Final
 
 import orjson
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ingest.receiver import Receiver
+from ingest.server.connection_limits import ConnectionLimits
 from ingest.server.metrics_page import CONTENT_TYPE, MetricsPage
 from ingest.server.request_wrapper import SUMMARY, RequestWrapper
 from spokes.core.errors import QueueUnavailable
@@ -21,6 +23,7 @@ REDIS: Final = web.AppKey("redis", Redis)
 RECEIVER: Final = web.AppKey("receiver", Receiver)
 BACKPRESSURE: Final = web.AppKey("backpressure", Backpressure)
 METRICS_PAGE: Final = web.AppKey("metrics_page", MetricsPage)
+CONNECTION_LIMITS: Final = web.AppKey[ConnectionLimits[RequestHandler]]("connection_limits")
 REQUEST_WRAPPER: Final = web.AppKey("request_wrapper", RequestWrapper)
 
 

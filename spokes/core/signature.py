@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from spokes.core.errors import RejectedRequest
 from spokes.core.refusals import Refusal
@@ -31,6 +31,14 @@ _DECODED_SEQUENCES: Final = {
 _ENCODED_SEQUENCE: Final = re.compile("|".join(_DECODED_SEQUENCES))
 
 
+class PresentedSignature(NamedTuple):
+    """A signature in the form of its version, with a recent timestamp; whether it matches is not known yet."""
+
+    version: str
+    value: bytes
+    timestamp: bytes  # as it was hashed; empty for v1 and v2
+
+
 def verify(
     *,
     method: str,
@@ -43,20 +51,59 @@ def verify(
     max_age_s: int = 300,
     max_skew_s: int = 300,
 ) -> str:
-    """Return the version of the signature that matched.
+    """Return the version of the signature that matched; see `read_signature` and `match_signature`."""
+    presented = read_signature(headers, now_ms=now_ms, versions=versions, max_age_s=max_age_s, max_skew_s=max_skew_s)
+    return match_signature(presented, method=method, uri=uri, body=body, secrets=secrets)
+
+
+def read_signature(
+    headers: Mapping[str, str],
+    *,
+    now_ms: int,
+    versions: Collection[str] = ("v3",),
+    max_age_s: int = 300,
+    max_skew_s: int = 300,
+) -> PresentedSignature:
+    """Return the signature that a request presents. It needs no body, so most forged requests end here.
 
     A request with a v3 header is verified by v3 only, so that an attacker cannot fall back to a weaker version.
 
     Args:
-        method: in upper case, as on the wire.
-        uri: the absolute public URI as on the wire, before percent-decoding.
-        body: the raw bytes.
         headers: names in any case; repeated headers of a multi-dict are detected.
-        secrets: the live client secrets; blank ones are skipped.
         now_ms: epoch milliseconds.
         versions: the accepted ones of `v1`, `v2`, `v3`.
         max_age_s: the maximum age of a v3 request in seconds, inclusive.
         max_skew_s: how far ahead of `now_ms` a v3 timestamp may be, in seconds, inclusive.
+
+    Raises:
+        RejectedRequest: the signature cannot be valid. No other exception is raised, whatever the input.
+    """
+    try:
+        presented = _single_header(headers, SIGNATURE_V3_HEADER)
+        if presented is not None:
+            if "v3" not in versions:
+                _refuse(Refusal.SIGNATURE_VERSION_NOT_ALLOWED)
+            timestamp = _check_timestamp(_single_header(headers, TIMESTAMP_HEADER), now_ms, max_age_s, max_skew_s)
+            return PresentedSignature("v3", _check_form(presented, _V3_LENGTH), timestamp)
+        version, presented = _legacy_signature(headers, versions)
+        return PresentedSignature(version, _check_form(presented, _HEX_LENGTH), b"")
+    except RejectedRequest:
+        raise
+    except Exception:  # noqa: BLE001 - a forged request must be refused, whatever exception it causes in our code
+        raise RejectedRequest(Refusal.REQUEST_UNREADABLE) from None
+
+
+def match_signature(
+    presented: PresentedSignature, *, method: str, uri: str, body: bytes, secrets: Sequence[str]
+) -> str:
+    """Return the version of the signature if it is that of the request.
+
+    Args:
+        presented: the signature to check.
+        method: in upper case, as on the wire.
+        uri: the absolute public URI as on the wire, before percent-decoding.
+        body: the raw bytes.
+        secrets: the live client secrets; blank ones are skipped.
 
     Raises:
         RejectedRequest: the signature is not valid. No other exception is raised, whatever the input.
@@ -65,22 +112,21 @@ def verify(
         keys = [secret.encode() for secret in secrets if secret and secret.strip()]
         if not keys:
             _refuse(Refusal.SECRET_MISSING)
-        presented = _single_header(headers, SIGNATURE_V3_HEADER)
-        if presented is not None:
-            if "v3" not in versions:
-                _refuse(Refusal.SIGNATURE_VERSION_NOT_ALLOWED)
-            timestamp = _check_timestamp(_single_header(headers, TIMESTAMP_HEADER), now_ms, max_age_s, max_skew_s)
-            text = b"".join((method.encode(), decode_uri(uri).encode(), body, timestamp))
+        if presented.version == "v3":
+            text = b"".join((method.encode(), decode_uri(uri).encode(), body, presented.timestamp))
             expected = [base64.b64encode(hmac.digest(key, text, "sha256")) for key in keys]
-            return _match("v3", presented, _V3_LENGTH, expected)
-        version, presented = _legacy_signature(headers, versions)
-        called = method.encode() + uri.encode() if version == "v2" else b""
-        expected = [hashlib.sha256(key + called + body).hexdigest().encode() for key in keys]
-        return _match(version, presented, _HEX_LENGTH, expected)
+        else:
+            called = method.encode() + uri.encode() if presented.version == "v2" else b""
+            expected = [hashlib.sha256(key + called + body).hexdigest().encode() for key in keys]
+        # Compare with every secret, so that the time does not reveal which one matched.
+        matches = [hmac.compare_digest(presented.value, candidate) for candidate in expected]
     except RejectedRequest:
         raise
-    except Exception:  # noqa: BLE001 - a forged request must be refused, whatever exception it causes in our code
+    except Exception:  # noqa: BLE001 - as above
         raise RejectedRequest(Refusal.REQUEST_UNREADABLE) from None
+    if not any(matches):
+        _refuse(Refusal.SIGNATURE_MISMATCH)
+    return presented.version
 
 
 def decode_uri(uri: str) -> str:
@@ -128,19 +174,11 @@ def _legacy_signature(headers: Mapping[str, str], versions: Collection[str]) -> 
     return version, presented
 
 
-def _match(version: str, presented: str, length: int, expected: list[bytes]) -> str:
-    """Return `version` if the signature is one of the expected ones.
-
-    The comparison takes constant time, and compares bytes: compare_digest raises on text with non-ASCII characters.
-    """
+def _check_form(presented: str, length: int) -> bytes:
+    """Return a signature as bytes, of which `compare_digest` accepts any; it raises on text that is not ASCII."""
     if len(presented) != length or not presented.isascii():
         _refuse(Refusal.SIGNATURE_MALFORMED)
-    value = presented.encode()
-    # Compare with every secret, so that the time does not reveal which one matched.
-    matches = [hmac.compare_digest(value, candidate) for candidate in expected]
-    if not any(matches):
-        _refuse(Refusal.SIGNATURE_MISMATCH)
-    return version
+    return presented.encode()
 
 
 def _refuse(reason: Refusal) -> NoReturn:

@@ -1,6 +1,6 @@
-"""ingest.server.http_server: which connections have been open too long without a request."""
+"""ingest.server.slow_connections: which connections have been open too long without a request."""
 
-from ingest.server.http_server import SlowConnections
+from ingest.server.slow_connections import SlowConnections
 
 
 def test_silent_connection_is_overdue_after_the_limit_and_not_before() -> None:

@@ -155,7 +155,7 @@ async def test_durable_acknowledgement_without_an_append_only_file_is_refused(
                 assert response.status == 503
 
 
-async def test_body_that_does_not_arrive_in_time_is_refused(environ: dict[str, str], redis: Redis) -> None:
+async def test_body_that_does_not_arrive_in_time_is_refused(environ: dict[str, str], sign: Sign, redis: Redis) -> None:
     settings = Settings.from_env({**environ, "BODY_TIMEOUT_S": "0.1"})
 
     async def slow_body() -> AsyncIterator[bytes]:
@@ -164,7 +164,7 @@ async def test_body_that_does_not_arrive_in_time_is_refused(environ: dict[str, s
 
     async with (
         TestClient(WebProcessServer(settings)) as client,
-        client.post(PATH, data=slow_body()) as response,
+        client.post(PATH, data=slow_body(), headers=sign(b"[]")) as response,
     ):
         assert response.status == 408
 

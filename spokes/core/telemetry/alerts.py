@@ -39,6 +39,7 @@ class Alert(StrEnum):
     REWRITE_LOOP = "rewrite_loop"
     CRASH_LOOP = "crash_loop"
     LOOP_BLOCKED = "loop_blocked"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
     BACKGROUND_TASK_FAILED = "background_task_failed"
     HANDLER_STUCK = "handler_stuck"
     INTERNAL_ERROR = "internal_error"
@@ -152,6 +153,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.LOOP_BLOCKED: (
         "A handler blocks the event loop, and with it all other work of its process.",
         "Use `await` for slow calls, or run them in a thread.",
+    ),
+    Alert.TOO_MANY_CONNECTIONS: (
+        "A web process has too many connections; it closes the oldest ones through which no signed request came.",
+        "HubSpot's deliveries go on. Look at the proxy's log for who opens them, and restrict them there.",
     ),
     Alert.BACKGROUND_TASK_FAILED: (
         "A background task of a process failed at the named place; it starts again after a pause.",
