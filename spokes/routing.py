@@ -1,22 +1,34 @@
-"""`Router`: the table from event types to handlers. Each event has at most one handler."""
+"""`Router`: the table from event types to handlers. Each event has at most one handler.
+
+A registration or declaration that can never take effect is refused. `load_router` collects all such faults of a
+package into one error; outside of it, the first fault raises.
+"""
 
 import importlib
+import inspect
+import os
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Final
 
 from spokes.core.deprecation import DeprecatedAlias
 from spokes.core.errors import ConfigurationError
 from spokes.core.events import Event
-from spokes.crm.access import validate_methods
+from spokes.core.telemetry.error_places import place_in_package
+from spokes.crm.declarations import read_declared_methods, read_declared_properties
+from spokes.registrations import registration_key
 
 if TYPE_CHECKING:
     from spokes.tools import Tools
 
 _CACHE_SIZE: Final = 1024  # bounded, because senders choose the event types
 Handler = Callable[[Event, "Tools"], Awaitable[None]]
+_ERRORS_ABOUT_NAMES: Final = (ImportError, NameError, AttributeError, TypeError)  # their texts hold no values
+_faults: ContextVar[list[str] | None] = ContextVar("faults", default=None)  # of the package that is being loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +60,21 @@ def uses(
     """Declare what a handler reads and may do; see `Uses`. Write it below `@router.register`, which reads it.
 
     Raises:
-        ConfigurationError: `may` names an unknown method, a string is given in place of a tuple, or `@router.register`
-            is below.
+        ConfigurationError: a service or method is unknown, a string is given in place of a tuple, or
+            `@router.register` is below.
     """
-    name_tuples: tuple[object, ...] = (may, *(reads or {}).values())
-    if any(isinstance(names, str) for names in name_tuples):
-        raise ConfigurationError(['@uses takes tuples: reads={"contacts": ("phone",)}, may=("contacts.update",).'])
-    declared = Uses(dict(reads or {}), validate_methods(may), each_event)
+    properties, wrong_reads = read_declared_properties(reads)
+    methods, wrong_methods = read_declared_methods(may)
+    place = _caller_place()
+    for fault in (*wrong_reads, *wrong_methods):
+        _refuse(f"{place}: {fault}")
+    declared = Uses(properties, methods, each_event)
 
     def declare(function: Handler) -> Handler:
         if hasattr(function, "__spokes_registered__"):
-            raise ConfigurationError([f"{function.__name__}: put @uses below @router.register."])
-        function.__spokes_uses__ = declared  # type: ignore[attr-defined]  # read by register
+            _refuse(f"{place}: {_name_of(function)}: put @uses below @router.register.")
+        with suppress(AttributeError):  # of a callable without attributes, which `register` refuses
+            function.__spokes_uses__ = declared  # type: ignore[attr-defined]  # read by register
         return function
 
     return declare
@@ -92,17 +107,24 @@ class Router:
             property: register only for changes of this property.
 
         Raises:
-            ConfigurationError: another handler is registered, or the decorated function is not a coroutine function.
+            ConfigurationError: no event matches the registration, another handler has it, or the decorated function is
+                not a coroutine function of two parameters.
         """
-        registration = f"{event_type}:{property}" if property else event_type
+        place = _caller_place()
+        try:
+            registration = registration_key(event_type, property)
+        except ValueError as error:
+            _refuse(f"{place}: {error}")
+            registration = ""
 
         def register(function: Handler) -> Handler:
-            if not iscoroutinefunction(function):
-                message = f"{registration}: a handler must be a coroutine, `async def {function.__name__}`."
-                raise ConfigurationError([message])
+            if fault := _handler_fault(function):
+                _refuse(f"{place}: {fault}")
+                return function
             function.__spokes_registered__ = True  # type: ignore[attr-defined]  # read by uses
-            name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-            self._add(registration, Route(name, function, getattr(function, "__spokes_uses__", Uses())))
+            if registration:
+                name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+                self._add(registration, Route(name, function, getattr(function, "__spokes_uses__", Uses())))
             return function
 
         return register
@@ -132,22 +154,94 @@ class Router:
         self._cached_match.cache_clear()
         registered = self._routes.setdefault(registration, route)
         if registered is not route:
-            raise ConfigurationError([f"{registration} has two handlers: {registered.name} and {route.name}."])
+            _refuse(f"{registration} has two handlers: {registered.name} and {route.name}.")
 
 
 def load_router(package: str) -> Router:
     """Import the package that HANDLERS names and return its ROUTER.
 
     Raises:
-        ConfigurationError: the package does not exist, or has no ROUTER.
+        ConfigurationError: the package does not exist, cannot be imported, has no ROUTER, or has registrations and
+            declarations that can never take effect: one sentence for each.
     """
-    try:
-        module = importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name and package.startswith(error.name):
-            raise ConfigurationError([f"HANDLERS names {package!r}, and there is no such package."]) from None
-        raise
-    router = getattr(module, "ROUTER", None)
-    if not isinstance(router, Router):
-        raise ConfigurationError([f"HANDLERS names {package!r}, which has no ROUTER of type Router."])
+    router: object = None
+    with _collected_faults() as faults:
+        try:
+            router = getattr(importlib.import_module(package), "ROUTER", None)
+        except ConfigurationError as error:
+            faults.extend(error.problems)
+        except Exception as error:  # noqa: BLE001 - the user's code runs while it is imported, and may raise anything
+            faults.append(_import_fault(package, error))
+        else:
+            if not isinstance(router, Router):
+                faults.append(f"HANDLERS names {package!r}, which has no ROUTER of type Router.")
+    if faults or not isinstance(router, Router):
+        _unload(package)  # or the next call would find the module, whose faults are reported already
+        raise ConfigurationError(list(dict.fromkeys(faults)))
     return router
+
+
+@contextmanager
+def _collected_faults() -> Iterator[list[str]]:
+    """Collect the faults of the registrations and declarations that are made inside the block."""
+    faults: list[str] = []
+    token = _faults.set(faults)
+    try:
+        yield faults
+    finally:
+        _faults.reset(token)
+
+
+def _refuse(fault: str) -> None:
+    """Add a fault to those of the package that is being loaded.
+
+    Raises:
+        ConfigurationError: none is being loaded.
+    """
+    faults = _faults.get()
+    if faults is None:
+        raise ConfigurationError([fault])
+    faults.append(fault)
+
+
+def _import_fault(package: str, error: Exception) -> str:
+    """Return a sentence for an exception that the import of HANDLERS raised."""
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{package}.".startswith(f"{error.name}."):
+        return f"HANDLERS names {package!r}, and there is no such package."
+    place, name = place_in_package(error, package.partition(".")[0]), type(error).__name__
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f"{os.path.relpath(error.filename)}:{error.lineno}"
+    text = f": {error}" if isinstance(error, _ERRORS_ABOUT_NAMES) else ""
+    return f"{place}: HANDLERS names {package!r}, whose import raises {name}{text}."
+
+
+def _unload(package: str) -> None:
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        del sys.modules[name]
+
+
+def _caller_place() -> str:
+    """Return file and line of the statement that called the caller."""
+    frame = sys._getframe(2)  # noqa: SLF001 - the documented way to the caller's line
+    return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _name_of(function: object) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _handler_fault(function: object) -> str:
+    """Return why a decorated object cannot be a handler, the empty text if it can."""
+    name = _name_of(function)
+    if not inspect.isfunction(function):
+        return f"{name}: a handler is a function, `async def {name}(event, tools)`, outside of any class."
+    if inspect.isasyncgenfunction(function):
+        return f"{name}: a handler does not yield: use await and return."
+    if not inspect.iscoroutinefunction(function):
+        return f"{name}: a handler must be a coroutine, `async def {name}(event, tools)`."
+    signature = inspect.signature(function)
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        return f"{name}{signature}: a handler is called with two arguments: `async def {name}(event, tools)`."
+    return ""

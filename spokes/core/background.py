@@ -16,7 +16,8 @@ from redis.exceptions import RedisError
 from spokes.core.redis.errors import RedisFault, classify, first_word
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.telemetry.alerts import Alert
-from spokes.core.telemetry.setup import error_place, report_error
+from spokes.core.telemetry.error_places import error_place
+from spokes.core.telemetry.setup import report_error
 
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 60.0

@@ -5,13 +5,13 @@ HubSpot, then the record of the write. Services check the declared rights before
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
-from spokes.core.errors import ConfigurationError, CRMError, CRMUnavailable, LeaseLost, NotPermitted
+from spokes.core.errors import CRMError, CRMUnavailable, LeaseLost, NotPermitted
 from spokes.crm.batching.registry import BatchQueues
 from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.records import Record
@@ -248,40 +248,3 @@ class UnbatchedWriter:
     def receipt(self, input_id: str, response: "ApiResponse") -> WriteReceipt:
         """Return the receipt for a response."""
         return WriteReceipt(input_id, response.correlation_id)
-
-
-_READ_METHODS: Final = frozenset({"get", "get_by", "get_many", "get_many_by", "search", "search_all", "list"})
-_WRITE_METHODS: Final = ("create", "update", "upsert", "archive", "merge")
-_OBJECT_METHODS: Final[Mapping[str, str]] = {
-    **{name: name for name in _WRITE_METHODS},
-    **{f"{name}_many": name for name in _WRITE_METHODS if name != "merge"},
-}
-_ASSOCIATION_METHODS: Final[Mapping[str, str]] = {
-    "list": "list", "list_labelled": "list", "labels": "list",
-    "associate": "associate", "remove": "remove", "remove_label": "remove",
-}  # fmt: skip
-_PRIVACY_METHODS: Final[Mapping[str, str]] = {"delete": "delete", "gdpr_delete": "delete", "export": "export"}
-_METHODS_BY_SERVICE: Final = {"associations": _ASSOCIATION_METHODS, "privacy": _PRIVACY_METHODS}
-
-
-def validate_methods(declared: Iterable[str]) -> frozenset[str]:
-    """Return the methods that declarations allow: `contacts.update_many` allows `contacts.update`.
-
-    Reading objects needs no method, so declarations of reads are dropped.
-
-    Raises:
-        ConfigurationError: a service has no such method; the error names its methods.
-    """
-    allowed: set[str] = set()
-    faults: list[str] = []
-    for declaration in declared:
-        service, _, name = declaration.rpartition(".")
-        methods = _METHODS_BY_SERVICE.get(service, _OBJECT_METHODS)
-        if service and name in methods:
-            allowed.add(f"{service}.{methods[name]}")
-        elif not service or methods is not _OBJECT_METHODS or name not in _READ_METHODS:
-            valid = ", ".join(f"{service or 'contacts'}.{name}" for name in dict.fromkeys(methods.values()))
-            faults.append(f"A handler's `may` names {declaration!r}, which is no method. Valid methods: {valid}.")
-    if faults:
-        raise ConfigurationError(faults)
-    return frozenset(allowed)

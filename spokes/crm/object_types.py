@@ -3,9 +3,12 @@
 Source: HubSpot's docs, "Using Object APIs"; the ids are those of `spokes.core.events`.
 """
 
+import re
 from typing import Final
 
 from spokes.core.events import OBJECT_TYPES
+
+CUSTOM_TYPE: Final = re.compile(r"\d{1,4}-\d{1,20}|p\d{1,20}_[A-Za-z0-9_-]{1,80}")  # an id, or a custom object's name
 
 _IRREGULAR_PLURALS: Final = {
     "company": "companies",
@@ -16,6 +19,7 @@ _IRREGULAR_PLURALS: Final = {
     "tax": "taxes",
 }
 _PLURALS: Final = {name: _IRREGULAR_PLURALS.get(name, f"{name}s") for name in OBJECT_TYPES.values()}
+PLURALS: Final = tuple(_PLURALS.values())
 _SINGULARS: Final = {plural: name for name, plural in _PLURALS.items()}
 
 

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import CRMError, CRMUnavailable, InvalidRequest, LeaseLost, NotPermitted
-from spokes.crm.access import Grants, HandlerAccess, UnleasedContext, Write, WriteRecord, validate_methods
+from spokes.crm.access import Grants, HandlerAccess, UnleasedContext, Write, WriteRecord
 from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.records import Record
 from spokes.crm.results import WriteReceipt
@@ -176,7 +176,3 @@ async def test_batched_reads_need_no_lease(world: CRMWorld) -> None:
     services = world.crm.handler_services(PORTAL, "contact", {"contacts": ("email",)}, frozenset(), context)
 
     assert (await services.contacts.get(contact_id))["email"] == "person0@example.org"
-
-
-def test_methods_for_many_allow_the_single_method() -> None:
-    assert validate_methods(["contacts.update_many", "contacts.get"]) == {"contacts.update"}

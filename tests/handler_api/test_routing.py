@@ -109,13 +109,13 @@ def test_method_may_be_declared_by_any_of_its_names(may: tuple[str, ...], allowe
 
 @pytest.mark.parametrize("method", ["contacts.updat", "update", "associations.create", "privacy.get", ""])
 def test_unknown_method_is_refused_with_a_list_of_methods(method: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"which is no method\. Valid methods: \w+\.\w+, "):
+    with pytest.raises(ConfigurationError, match=r"which is no method\..* Valid methods: \w+\.\w+, "):
         uses(may=(method,))
 
 
 @pytest.mark.parametrize("declaration", [{"may": "contacts.update"}, {"reads": {"contacts": "phone"}}])
 def test_string_in_place_of_a_tuple_is_refused(declaration: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match="tuples"):
+    with pytest.raises(ConfigurationError, match="takes a tuple"):
         uses(**declaration)
 
 

@@ -20,6 +20,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry import sentry
 from spokes.core.telemetry.canonical_log import CanonicalLog
 from spokes.core.telemetry.console_log import ColumnRenderer
+from spokes.core.telemetry.error_places import error_place
 from spokes.core.telemetry.masked_stream import mask_standard_streams
 
 
@@ -156,15 +157,3 @@ def _replace_exc_info(_: object, __: str, fields: structlog.typing.EventDict) ->
         if place := error_place(error):
             fields["error_at"] = place
     return fields
-
-
-def error_place(error: BaseException) -> str:
-    """Return the file and line that raised `error`, or that called the library that did; empty without a traceback."""
-    place = ""
-    trace = error.__traceback__
-    while trace is not None:
-        path = trace.tb_frame.f_code.co_filename
-        if not place or "site-packages" not in path:
-            place = f"{os.path.relpath(path)}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place

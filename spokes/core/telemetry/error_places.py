@@ -1,0 +1,41 @@
+"""Where an exception was raised, as file and line: safe for logs, unlike its text, which may quote a property value."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+
+def error_place(error: BaseException) -> str:
+    """Return the file and line that raised `error`, or that called the library that did; empty without a traceback."""
+    place = ""
+    for frame, line in _frames(error):
+        path = frame.f_code.co_filename
+        if not place or "site-packages" not in path:
+            place = f"{os.path.relpath(path)}:{line}"
+    return place
+
+
+def place_in_package(error: BaseException, package: str) -> str:
+    """Return the deepest place of `error` in a package, such as `my_handlers/contacts.py:14`, else `error_place`.
+
+    The path starts at the package, wherever that is installed.
+    """
+    place = ""
+    for frame, line in _frames(error):
+        module = str(frame.f_globals.get("__name__", ""))
+        if module == package or module.startswith(f"{package}."):
+            place = f"{_path_in_package(module, frame.f_code.co_filename)}:{line}"
+    return place or error_place(error)
+
+
+def _path_in_package(module: str, filename: str) -> str:
+    parts, name = module.split("."), Path(filename).name
+    return "/".join([*parts, name] if name == "__init__.py" else [*parts[:-1], name])
+
+
+def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame, trace.tb_lineno
+        trace = trace.tb_next
