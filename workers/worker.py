@@ -49,6 +49,7 @@ from workers.queue.claim_gate import MEASURE_EVERY_S as GATE_EVERY_S
 from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import RENEW_EVERY_S, Lease, LeaseRenewal
+from workers.queue.leases_while_blocked import LeasesWhileBlocked
 from workers.queue.progress import deadline_s, long_running
 from workers.upkeep import schedule
 from workers.upkeep.blocked_worker import end_blocked_worker
@@ -103,15 +104,17 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
             opening.push_async_callback(archiver.close)
             totals = MetricTotals(redis, "worker")
             opening.push_async_callback(totals.close)
-            opening.enter_context(_watchdog(settings, router, redis))
+            watchdog = opening.enter_context(_watchdog(settings, router, redis))
 
             def leases() -> list[Lease]:
                 return [*worker.leases(), *parts.leases()]
 
-            renewal = LeaseRenewal(redis, leases, LEASE_MS, parts.lease_renewed)
+            opening.enter_context(
+                LeasesWhileBlocked(settings, leases, LEASE_MS, parts.lease_renewed, is_blocked=watchdog.is_blocked)
+            )
             background = Background(outage, AlertEpisodes(redis).report_once)
             opening.push_async_callback(background.close)
-            background.every(RENEW_EVERY_S, "leases", renewal.renew)
+            background.every(RENEW_EVERY_S, "leases", LeaseRenewal(redis, leases, LEASE_MS, parts.lease_renewed).renew)
             background.every(GATE_EVERY_S, "claim gate", gate.measure)
             background.every(FLUSH_EVERY_S, "metric totals", totals.flush)
             background.every(PUBLISH_EVERY_S, "running deliveries", lambda: _publish_progress(settings, worker, parts))

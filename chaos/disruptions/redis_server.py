@@ -16,6 +16,7 @@ _REFUSAL: Final = b"-ERR max number of clients"
 _RETAKE_S: Final = 0.05  # between attempts of other clients to take a free connection
 _BUSY_AFTER_MS: Final = 50
 _FAILOVER_TIMEOUT_S: Final = 20.0
+_START_TIMEOUT_S: Final = 20.0
 _POLL_S: Final = 0.05
 
 
@@ -92,10 +93,19 @@ async def _run_endless_script(redis: Redis) -> None:
 
 @asynccontextmanager
 async def _admin(stack: Stack, port: int | None = None) -> AsyncIterator[Redis]:
-    """Yield a connected client that does not use the proxies."""
+    """Yield a connected client that does not use the proxies, once the server has loaded its data."""
     async with stack.redis(port) as redis:
-        await redis.ping()
+        async with asyncio.timeout(_START_TIMEOUT_S):
+            while not await _answers(redis):  # noqa: ASYNC110 - another process changes it
+                await asyncio.sleep(_POLL_S)
         yield redis
+
+
+async def _answers(redis: Redis) -> bool:
+    try:
+        return bool(await redis.ping())
+    except RedisError:
+        return False
 
 
 @asynccontextmanager

@@ -15,11 +15,12 @@ from spokes.audit.records import TERMINAL
 from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.events import Event
-from spokes.core.redis.keys import ALERT_OUTBOX, JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.keys import ALERT_OUTBOX, JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX
 from spokes.simulator.app import Simulator
 from tests.support.deployment import ROOT
 from tests.support.events import recorded
 from tests.workers.harness import KEYS, PORTAL, change
+from workers.delivery.lane_manager import LEASE_MS
 from workers.upkeep.blocked_worker import EXIT_STATUS
 
 StartWorker = Callable[..., "subprocess.Popen[bytes]"]
@@ -101,3 +102,20 @@ async def test_blocked_worker_ends_itself_and_its_event_becomes_a_dead_letter(
     assert b"bad_handlers.blocks" in b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # as above
     start_worker()
     assert await wait_for_outcomes(redis, 3) == [("dead", "crash_loop"), *[("processed", "")] * 2]
+
+
+@pytest.mark.slow
+async def test_handler_that_blocks_longer_than_a_lease_runs_on_one_worker_only(
+    redis: Redis, start_worker: StartWorker
+) -> None:
+    for _ in range(2):
+        start_worker(HANDLER_TIMEOUT_S="10")
+    blocked_s = LEASE_MS / 1000 + 4
+    await queue(redis, change(str(blocked_s), 1, "blocks_briefly"), change("x", 1, "ok", 2))
+    claims: set[int] = set()
+    deadline = time.monotonic() + 40
+    while len(await final_outcomes(redis)) < 2 and time.monotonic() < deadline:
+        claims |= {int(await redis.get(key) or 0) async for key in redis.scan_iter(RETRY_KEY_PREFIX + "*")}
+        await asyncio.sleep(0.1)
+    assert await final_outcomes(redis) == [("processed", "")] * 2
+    assert claims == {1}

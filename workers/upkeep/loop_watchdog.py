@@ -1,6 +1,6 @@
 """Name the handler that blocks the event loop, from a thread of its own, so that handlers pay nothing for it.
 
-A loop that stays blocked ends its process: the leases of its jobs have lapsed, and no other way ends the handler. Code
+A loop that stays blocked ends its process: no other way ends the handler. Until then its leases are renewed. Code
 in C that keeps Python's interpreter lock stops this thread too; then a timer that needs no lock ends the process.
 """
 
@@ -69,6 +69,10 @@ class Watchdog:
     ) -> None:
         self._stopped.set()
 
+    def is_blocked(self) -> bool:
+        """Return whether the loop is blocked now."""
+        return self._blocked_s >= _MAX_BLOCKED_S
+
     def _watch(self) -> None:
         has_alerted = False  # since the loop was last free
         checked_at = time.monotonic()
@@ -77,7 +81,7 @@ class Watchdog:
             now = time.monotonic()
             self._blocked_s += min(now - checked_at, 2 * _CHECK_EVERY_S)
             checked_at = now
-            if self._blocked_s < _MAX_BLOCKED_S:
+            if not self.is_blocked():
                 has_alerted = False
                 self._ping()
                 if now - armed_at > _ARM_EVERY_S:
