@@ -73,8 +73,9 @@ bench: $(STAMP) ## benchmarks at a glance; FULL=1 for reliable figures, written 
 		$(BIN)/python bench/$$name.py $$options || exit 1; \
 	done
 
-fuzz: $(STAMP) ## 100,000 hostile requests against a real web process; ARGS="--seed 7 --requests 5000"
+fuzz: $(STAMP) ## 100,000 hostile requests to the receiver, 20,000 to console and API; ARGS="--seed 7 --requests 5000"
 	@$(BIN)/python bench/fuzz.py $(ARGS)
+	@$(BIN)/python bench/fuzz_console.py $(ARGS)
 
 test-chaos: $(STAMP) ## the short chaos run with a known seed
 	$(BIN)/python -m pytest -q tests/chaos $(ARGS)

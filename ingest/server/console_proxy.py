@@ -36,7 +36,7 @@ from ingest.body_reader import BodyReader
 from ingest.server.connection_limits import ConnectionLimits
 from spokes.core.errors import QueueUnavailable, RejectedRequest
 from spokes.core.refusals import Refusal
-from spokes.core.request_guard import check_sender
+from spokes.core.request_guard import check_sender, is_plain_text
 from spokes.core.settings import Settings
 
 _MAX_BODY_BYTES: Final = 256 * 1024  # the console's own limit
@@ -119,10 +119,12 @@ class ConsoleProxy:
 
     async def forward(self, request: web.BaseRequest) -> web.StreamResponse:
         """Return the console's response, streamed; 503 while too many requests are being passed on."""
+        if not all(map(is_plain_text, (request.raw_path, *request.headers.values()))):
+            return _text_response(400, "The request holds text that is not UTF-8.")
+        if "Expect" in request.headers:
+            return _text_response(417, "Send the body without an Expect header.")
         try:
             sender = check_sender(request.headers, request.remote, proxies=self._trusted_proxies, networks=())
-            if "Expect" in request.headers:
-                return _text_response(417, "Send the body without an Expect header.")
             body = await self._body_reader.read(request, _MAX_BODY_BYTES)
         except RejectedRequest as refused:
             return _text_response(refused.status, _REFUSAL_SENTENCES.get(refused.reason, "The request is refused."))
@@ -130,15 +132,18 @@ class ConsoleProxy:
             return _text_response(503, "Too many large requests arrive; try again in a few seconds.")
         except (ClientPayloadError, ConnectionError, HttpProcessingError):
             return _text_response(400, "The request's body is not complete.")
+        return await self._pass_on(request, sender, body)
+
+    async def _pass_on(self, request: web.BaseRequest, sender: str, body: bytes) -> web.StreamResponse:
         if self._requests >= self._max_requests:
             return _text_response(503, "The console is busy; try again in a few seconds.")
         self._requests += 1
         try:
-            return await self._pass_on(request, sender, body)
+            return await self._stream(request, sender, body)
         finally:
             self._requests -= 1
 
-    async def _pass_on(self, request: web.BaseRequest, sender: str, body: bytes) -> web.StreamResponse:
+    async def _stream(self, request: web.BaseRequest, sender: str, body: bytes) -> web.StreamResponse:
         headers = _end_to_end_headers(request.headers)
         headers["X-Forwarded-For"] = sender
         response: web.StreamResponse | None = None

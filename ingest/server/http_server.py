@@ -5,14 +5,12 @@ here only when no request is in flight.
 """
 
 import asyncio
-import logging
 import signal
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 from yarl import URL
@@ -26,6 +24,7 @@ from ingest.server.views import CONNECTION_LIMITS, RECEIVER, REQUEST_WRAPPER, SE
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.signals import ignore_signals
 from spokes.core.telemetry.metrics import REQUESTS
+from spokes.core.telemetry.protocol_errors import server_logger
 
 _KEEP_ALIVE_S: Final = 120.0  # longer than proxies' own; also closes a connection whose next request head never ends
 _DRAIN_POLL_S: Final = 0.05
@@ -53,26 +52,16 @@ def app_runner(app: web.Application, *, graceful_s: float) -> "HttpRunner":
     Bodies are not decompressed. HubSpot signs the bytes as sent, and does not compress; and a few compressed kB of a
     stranger's could become any number of MB before the first check of ours.
     """
-    server_log = logging.getLogger("aiohttp.server")
-    server_log.addFilter(_count_protocol_errors)
     return HttpRunner(
         app,
         access_log=None,
-        logger=server_log,
+        logger=server_logger(REQUESTS.labels("400", "not_http").inc),
         handle_signals=False,
         keepalive_timeout=_KEEP_ALIVE_S,
         shutdown_timeout=_CLOSE_S,
         graceful_s=graceful_s,
         auto_decompress=False,
     )
-
-
-def _count_protocol_errors(record: logging.LogRecord) -> bool:
-    """Drop log records about bytes that are not HTTP and count them instead: a stranger must not fill the log."""
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
-        REQUESTS.labels("400", "not_http").inc()
-    return not isinstance(error, HttpProcessingError)
 
 
 class HttpRunner(web.AppRunner):

@@ -16,6 +16,7 @@ from ingest.server.responses import accepted, with_standard_headers
 from spokes.core.errors import QueueUnavailable, RejectedRequest
 from spokes.core.refusals import Refusal
 from spokes.core.request_guard import client_address, client_network
+from spokes.core.telemetry.log_limit import LogLimit
 from spokes.core.telemetry.metrics import EVENTS, REQUEST_SECONDS, REQUESTS
 from spokes.core.telemetry.sentry import record_span
 from spokes.core.telemetry.setup import log_canonical_line, report_error
@@ -52,7 +53,7 @@ class RequestWrapper:
         self._trusted_proxies = trusted_proxies
         self._durations: dict[tuple[int, str], list[float]] = {}  # seconds, by status and reason
         self._event_counts = dict.fromkeys(_RESULTS, 0)
-        self._logged_refusals: tuple[int, int] = (0, 0)  # a minute, and how many refusals were logged in it
+        self._log_limit = LogLimit(_MAX_LOGGED_REFUSALS)
 
     async def view(self, request: web.Request, view: View) -> web.StreamResponse:
         """Return the response of `view`, or the one for the error it raises."""
@@ -93,13 +94,6 @@ class RequestWrapper:
                 EVENTS.labels(result).inc(count)
                 self._event_counts[result] = 0
 
-    def _exceeds_log_limit(self) -> bool:
-        """Count a refusal to log; return whether this minute's limit of them is exceeded."""
-        now = int(time.time()) // 60
-        minute, count = self._logged_refusals
-        self._logged_refusals = now, count + 1 if minute == now else 1
-        return self._logged_refusals[1] > _MAX_LOGGED_REFUSALS
-
     def _begin(self) -> tuple[float, str]:
         self.in_flight += 1
         return time.perf_counter(), f"{random.getrandbits(64):016x}"
@@ -135,7 +129,7 @@ class RequestWrapper:
         if summary is not None:
             for result in _RESULTS:
                 self._event_counts[result] += summary[result]
-        if status >= _FIRST_ERROR_STATUS and self._exceeds_log_limit():
+        if status >= _FIRST_ERROR_STATUS and self._log_limit.is_exceeded():
             return
         ms = round(seconds * 1000, 1)
         log_canonical_line(

@@ -25,6 +25,7 @@ from spokes.console.web.app_keys import (
     REDIS,
     SESSIONS,
     SETTINGS,
+    STRANGERS_LOG,
     TEMPLATES,
     USERS,
 )
@@ -34,8 +35,10 @@ from spokes.core.masking import derive_key
 from spokes.core.redis.connections import redis_client
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
+from spokes.core.telemetry.log_limit import LogLimit
 from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
 
+_MAX_STRANGERS_LOGGED: Final = 300  # requests a minute; metrics count those beyond it too
 _MAX_BODY_BYTES: Final = 256 * 1024  # a request with 1,000 event keys has 40 kB
 
 
@@ -46,6 +49,7 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     )
     app[SETTINGS] = settings
     app[BEHIND_WEB_PROCESS] = behind_web
+    app[STRANGERS_LOG] = LogLimit(_MAX_STRANGERS_LOGGED)
     app[TEMPLATES] = template_environment()
     app[DASHBOARD_CACHE] = DashboardCache()
     app[STOPPING] = asyncio.Event()

@@ -58,6 +58,11 @@ def client_network(address: str) -> str:
     return str(parsed) if parsed is not None else address
 
 
+def is_plain_text(text: str) -> bool:
+    """Return whether a text of a request was UTF-8 and has no NUL, so that every parser and database accepts it."""
+    return text.isprintable() or ("\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text))
+
+
 def _forwarded_address(headers: Mapping[str, str], proxies: int) -> str | None:
     """Return the address that our outermost proxy saw; None without one, "" if it is not an address."""
     entries = _forwarded_entries(headers, "X-Forwarded-For") if proxies else []

@@ -7,7 +7,9 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from spokes.audit.archiver import Archiver
 from tests.support.console_visitor import audit_store, running_console
+from tests.support.deployment import KEY
 from tests.support.identity_provider import IdentityProvider
 
 
@@ -31,3 +33,9 @@ async def sqlite_engine(environ: dict[str, str]) -> AsyncIterator[AsyncEngine]:
     """The audit store that the running console reads."""
     async with audit_store(environ) as engine:
         yield engine
+
+
+@pytest.fixture
+async def migrated_store(redis: Redis, sqlite_engine: AsyncEngine) -> None:
+    """Create the tables of the console's audit store."""
+    await Archiver(redis, sqlite_engine, KEY).run_once()

@@ -12,6 +12,8 @@ from aiohttp import web
 
 from spokes.console.app import create_app
 from spokes.core.settings import Settings
+from spokes.core.telemetry.metrics import CONSOLE_REQUESTS
+from spokes.core.telemetry.protocol_errors import server_logger
 from spokes.core.telemetry.setup import setup_telemetry
 
 _SHUTDOWN_S: Final = 5.0
@@ -45,6 +47,8 @@ async def _serve(settings: Settings, port: int, socket: Path | None, with_parent
     runner = web.AppRunner(
         create_app(settings, behind_web=socket is not None),
         access_log=None,
+        auto_decompress=False,  # a few kB could become any number of MB; compressed bodies are refused
+        logger=server_logger(CONSOLE_REQUESTS.labels("400", "not_http").inc),
         handle_signals=False,
         shutdown_timeout=_SHUTDOWN_S,
     )

@@ -13,7 +13,7 @@ from spokes.console.queries.dead_letters import dead_letter_causes, find_dead_le
 from spokes.console.queries.descriptions import explain_reason
 from spokes.console.web.app_keys import REDIS
 from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
-from spokes.console.web.forms import form_text, required_reason
+from spokes.console.web.forms import form_text, read_form, required_reason
 from spokes.console.web.rendering import render
 from spokes.core.errors import HttpProblem
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
@@ -98,7 +98,7 @@ async def _settle(request: web.Request, action: LetterAction) -> web.Response:
 
 async def _selected_letters(request: web.Request) -> AsyncIterator[DeadLetter]:
     """Yield the letters that the form selects: single ones, or all of a cause."""
-    form, actor, redis = await request.post(), request[ACTOR], request.app[REDIS]
+    form, actor, redis = await read_form(request), request[ACTOR], request.app[REDIS]
     if form_text(form, "all"):
         async for letter in find_dead_letters(
             redis, actor.portals, reason=form_text(form, "cause"), handler=form_text(form, "handler")

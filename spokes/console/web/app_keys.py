@@ -11,6 +11,7 @@ from spokes.console.accounts.sessions import Sessions
 from spokes.console.accounts.users import Users
 from spokes.console.identity.provider import Provider
 from spokes.core.settings import Settings
+from spokes.core.telemetry.log_limit import LogLimit
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
@@ -19,4 +20,5 @@ SESSIONS: Final = web.AppKey("sessions", Sessions)
 USERS: Final = web.AppKey("users", Users)
 PROVIDER: Final = web.AppKey[Provider | None]("provider")  # the identity provider; None without OIDC_ISSUER
 TEMPLATES: Final = web.AppKey("templates", Environment)
+STRANGERS_LOG: Final = web.AppKey("strangers_log", LogLimit)  # of requests without an account
 BEHIND_WEB_PROCESS: Final = web.AppKey("behind_web", bool)  # our web process forwards requests and client addresses

@@ -15,6 +15,7 @@ from spokes.console.accounts.actors import ADDRESS, Actor
 from spokes.console.accounts.policy import PublicAccess, policy_of
 from spokes.console.accounts.rate_limits import RateLimit
 from spokes.console.web.app_keys import REDIS, SETTINGS
+from spokes.console.web.forms import read_form
 from spokes.core.errors import HttpProblem
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
@@ -53,7 +54,7 @@ async def authorize(request: web.Request, actor: Actor | None) -> None:
 async def _check_cross_site(request: web.Request, actor: Actor | None) -> None:
     is_ours = is_same_origin(request.headers)
     if is_ours and actor is not None:
-        form = await request.post()
+        form = await read_form(request)
         token = request.headers.get(CSRF_HEADER) or form.get(CSRF_FIELD, "")
         is_ours = isinstance(token, str) and is_valid_csrf_token(token, actor.csrf_token)
     if not is_ours:
@@ -76,8 +77,11 @@ def is_same_origin(headers: Mapping[str, str]) -> bool:
     """Return whether Sec-Fetch-Site, or else Origin, names our own site; False without either header."""
     if site := headers.get("Sec-Fetch-Site"):
         return site == "same-origin"
-    origin = urlsplit(headers.get("Origin", ""))
-    return bool(origin.netloc) and origin.netloc.lower() == headers.get("Host", "").lower()
+    try:
+        host = urlsplit(headers.get("Origin", "")).netloc.lower()
+    except ValueError:  # an unclosed bracket of an IPv6 address, for one
+        return False
+    return bool(host) and host == headers.get("Host", "").lower()
 
 
 def is_valid_csrf_token(token: str, expected: str) -> bool:

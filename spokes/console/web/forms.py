@@ -1,13 +1,35 @@
-"""Read form fields of bounded length."""
+"""Read forms, and their fields of bounded length."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import web
+from multidict import MultiDictProxy
 
+from spokes.console.web.request_checks import check_text, malformed_request
 from spokes.core.errors import HttpProblem
 
 _MAX_LENGTH: Final = 500
+
+
+Form: TypeAlias = MultiDictProxy[str | bytes | bytearray | web.FileField]
+
+
+async def read_form(request: web.Request) -> Form:
+    """Return the form in the request's body; a request without one has an empty form.
+
+    Raises:
+        HttpProblem: 400, the body is not a form in its declared type and character set; 413, it is too large.
+    """
+    try:
+        form = await request.post()
+    except web.HTTPException:  # 413
+        raise
+    except Exception:  # noqa: BLE001 - of any kind: aiohttp's parsers raise many on bytes of a stranger
+        raise malformed_request() from None
+    for name, value in form.items():
+        check_text((name, value) if isinstance(value, str) else (name,))
+    return form
 
 
 def form_text(form: Mapping[str, object], name: str) -> str:
@@ -22,7 +44,7 @@ async def required_reason(request: web.Request) -> str:
     Raises:
         HttpProblem: 422, the reason is empty.
     """
-    reason = form_text(await request.post(), "reason")
+    reason = form_text(await read_form(request), "reason")
     if not reason:
         raise HttpProblem(422, "no_reason", "A reason is required for the audit log. Go back and fill it in.")
     return reason

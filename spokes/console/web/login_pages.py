@@ -14,7 +14,7 @@ from spokes.console.accounts.sessions import COOKIE
 from spokes.console.accounts.users import User
 from spokes.console.operator_audit import operator_record
 from spokes.console.web.app_keys import REDIS, SESSIONS, SETTINGS, USERS
-from spokes.console.web.forms import form_text
+from spokes.console.web.forms import form_text, read_form
 from spokes.console.web.oidc_pages import LOGIN_PATH
 from spokes.console.web.rendering import render
 from spokes.console.web.sign_in import CONSOLE_PATH, redirect_to, start_session, throttle
@@ -30,7 +30,7 @@ async def page(request: web.Request) -> web.Response:
 @requires(PublicAccess.ANYONE)
 async def login(request: web.Request) -> web.Response:
     """Log in with name and password."""
-    form = await request.post()
+    form = await read_form(request)
     name, password = form_text(form, "name").lower(), form.get("password", "")
     await throttle(request, name)
     user = await request.app[USERS].verify_password(name, password if isinstance(password, str) else "")

@@ -16,12 +16,14 @@ from redis.exceptions import RedisError
 
 from spokes.console.accounts.actors import ACTOR, ADDRESS, REQUEST_ID
 from spokes.console.accounts.policy import RouteHandler
-from spokes.console.web.app_keys import BEHIND_WEB_PROCESS, SETTINGS
+from spokes.console.web.app_keys import BEHIND_WEB_PROCESS, SETTINGS, STRANGERS_LOG
 from spokes.console.web.authentication import authenticate
 from spokes.console.web.authorization import authorize
 from spokes.console.web.rendering import problem_response
+from spokes.console.web.request_checks import check_request, malformed_request
 from spokes.core.errors import AuditUnavailable, HttpProblem, RejectedRequest
 from spokes.core.request_guard import check_sender
+from spokes.core.telemetry.metrics import CONSOLE_REQUESTS
 from spokes.core.telemetry.setup import log_canonical_line, report_error
 
 SECURITY_HEADERS: Final = {
@@ -55,6 +57,7 @@ async def wrap_request(request: web.Request, handler: RouteHandler) -> web.Strea
     response: web.StreamResponse
     try:
         request[ADDRESS] = _client_address(request)
+        check_request(request)
         response = _preflight(request) or await handler(request)
     except web.HTTPRedirection as redirection:
         # aiohttp no longer accepts an exception as the response.
@@ -67,6 +70,9 @@ async def wrap_request(request: web.Request, handler: RouteHandler) -> web.Strea
             response.headers["Allow"] = error.headers["Allow"]
     if not response.prepared:
         add_standard_headers(request, response)
+    CONSOLE_REQUESTS.labels(str(response.status), reason).inc()
+    if ACTOR not in request and request.app[STRANGERS_LOG].is_exceeded():
+        return response
     route = request.match_info.route.resource
     fields = {
         "request_id": request[REQUEST_ID],
@@ -135,6 +141,8 @@ def _problem_for(error: Exception) -> HttpProblem:
         case web.HTTPException(status=status):
             name = HTTPStatus(status).phrase
             return HttpProblem(status, name.lower().replace(" ", "_"), _STATUS_SENTENCES.get(status, f"{name}."))
+        case web.RequestPayloadError():  # a body that breaks HTTP's own rules
+            return malformed_request()
         case AuditUnavailable():
             detail = "The audit store does not answer or is not migrated. `spokes doctor` says which."
             return HttpProblem(503, error.reason, detail, retry_after_s=5)

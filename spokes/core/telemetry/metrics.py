@@ -71,6 +71,9 @@ REQUEST_SECONDS: Final = _durations(
     "status",
 )
 EVENTS: Final = _counter("events", "Received events by the result of admission", "result")
+CONSOLE_REQUESTS: Final = _counter(
+    "console_requests", "Requests to the console by HTTP status and refusal reason", "status", "reason"
+)
 
 # Workers
 OUTCOMES: Final = _counter("outcomes", "Event outcomes by handler", "handler", "outcome")

@@ -1,7 +1,8 @@
 """Security events such as logins and refusals: a closed set, one log line and one count each.
 
 The line has `security: true`, so that a SIEM can select it. It names actor and address, never a property value.
-Operators' actions are audited too; a problem that needs action is an alert (telemetry/alerts.py).
+Refusals, which strangers cause at will, are limited to a number of lines a minute; the metric counts all. Operators'
+actions are audited too; a problem that needs action is an alert (telemetry/alerts.py).
 """
 
 import logging
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 import structlog
 
+from spokes.core.telemetry.log_limit import LogLimit
 from spokes.core.telemetry.metrics import SECURITY_EVENTS
 
 
@@ -38,6 +40,14 @@ class SecurityEvent(StrEnum):
 
 _INFO_EVENTS: Final = frozenset({SecurityEvent.LOGIN_SUCCEEDED, SecurityEvent.LOGGED_OUT})
 
+# What a stranger can cause at will; the metric counts those beyond the limit too.
+_REFUSAL_EVENTS: Final = frozenset({
+    SecurityEvent.LOGIN_FAILED, SecurityEvent.LOGIN_THROTTLED, SecurityEvent.TOKEN_REFUSED, SecurityEvent.ACCESS_DENIED,
+    SecurityEvent.CROSS_SITE_REFUSED, SecurityEvent.RATE_LIMITED,
+})  # fmt: skip
+_MAX_REFUSALS_LOGGED: Final = 100  # of each event, a minute
+_LIMITS: Final[dict[SecurityEvent, LogLimit]] = {}
+
 
 def log_security_event(event: SecurityEvent, **fields: Any) -> None:
     """Log a security event and count it.
@@ -45,6 +55,8 @@ def log_security_event(event: SecurityEvent, **fields: Any) -> None:
     Args:
         fields: actor, address, role, reason, counts; never a property value, token or password.
     """
+    SECURITY_EVENTS.labels(event.value).inc()
+    if event in _REFUSAL_EVENTS and _LIMITS.setdefault(event, LogLimit(_MAX_REFUSALS_LOGGED)).is_exceeded():
+        return
     level = logging.INFO if event in _INFO_EVENTS else logging.WARNING
     structlog.get_logger().log(level, event.value, security=True, **fields)
-    SECURITY_EVENTS.labels(event.value).inc()

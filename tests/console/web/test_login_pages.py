@@ -49,7 +49,7 @@ async def test_cookie_is_bound_to_the_host_and_hidden_from_scripts_and_other_sit
     assert {"HttpOnly", "Secure", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
 
 
-@pytest.mark.parametrize(("name", "password"), [("ada", "wrong"), ("nobody", PASSWORD), ("ada", ""), ("\u0000", "x")])
+@pytest.mark.parametrize(("name", "password"), [("ada", "wrong"), ("nobody", PASSWORD), ("ada", "")])
 async def test_failed_login_does_not_say_what_was_wrong(client: TestClient, name: str, password: str) -> None:
     with capture_logs() as lines:
         response = await log_in(client, name, password)

@@ -146,7 +146,7 @@ async def test_id_token_is_refused_for(client: TestClient, idp: IdentityProvider
     assert await refused(await Browser(client).log_in())
 
 
-@pytest.mark.parametrize("query", ["", "&error=access_denied", "&code=invented", "&code=%00", "&code=%ff%fe"])
+@pytest.mark.parametrize("query", ["", "&error=access_denied", "&code=invented", "&code=%ff%fe"])
 async def test_callback_without_a_valid_code_is_refused(client: TestClient, query: str) -> None:
     browser = Browser(client)
     state = parse_qs(urlsplit(await browser.start_login()).query)["state"][0]
