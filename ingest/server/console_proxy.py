@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -35,6 +34,7 @@ from yarl import URL
 from ingest.body_reader import BodyReader
 from ingest.server.connection_limits import ConnectionLimits
 from spokes.core.errors import QueueUnavailable, RejectedRequest
+from spokes.core.process.child_command import module_command, module_environment
 from spokes.core.refusals import Refusal
 from spokes.core.request_guard import check_sender, is_plain_text
 from spokes.core.settings import Settings
@@ -190,8 +190,10 @@ class ConsoleProxy:
 
     async def _run_child(self) -> int:
         """Run the console until it ends. When this process ends, the child's standard input closes, and it ends too."""
-        command = (sys.executable, "-m", "spokes", "serve", "--with-parent", "--socket", str(self._socket))
-        child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE)
+        command = module_command("spokes", "serve", "--with-parent", "--socket", str(self._socket))
+        child = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, env=module_environment(os.environ)
+        )
         try:
             return await child.wait()
         finally:

@@ -14,6 +14,8 @@ from typer.main import get_command
 
 from spokes.console.local.running_stack import load_environment
 from spokes.core.errors import SpokesError
+from spokes.core.process.env_file import read_env_file
+from spokes.core.process.private_files import keep_files_private
 
 _EXIT_ERROR: Final = 2  # 1 is a negative answer, such as a broken chain
 
@@ -149,7 +151,9 @@ for _command in COMMANDS:
 
 def main() -> NoReturn:
     """Run the command line; an expected error is printed as one sentence, with exit code 2."""
+    keep_files_private()
     try:
+        read_env_file()
         if sys.argv[1:2] != ["up"]:
             load_environment()
         app(prog_name="spokes")
@@ -170,6 +174,8 @@ def _error_message(error: Exception) -> str:
     """Return what went wrong and what to do, if an operator can act on it; empty for a bug in Spokes."""
     if isinstance(error, SpokesError):
         return str(error)
+    if isinstance(error, EOFError):
+        return "The input ended before it was complete, so nothing was done. Run the command in a terminal."
     if isinstance(error, OSError):
         return ": ".join(str(part) for part in (error.filename, error.strerror or type(error).__name__) if part)
     redis = sys.modules.get("redis.exceptions")  # only a command that has imported redis can raise its errors

@@ -3,6 +3,7 @@
 import os
 import secrets
 
+from spokes.core.process.private_files import private_folder
 from spokes.core.settings import Settings
 
 
@@ -13,8 +14,7 @@ def load_master_key(settings: Settings) -> str:
     """
     if key := settings.audit_key.get_secret_value():
         return key
-    path = settings.data_dir / "audit.key"
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    path = private_folder(settings.data_dir) / "audit.key"
     # Written to a temporary file and linked into place: two processes that start together must read the same key.
     draft = path.with_suffix(f".{os.getpid()}.{secrets.token_hex(4)}")
     draft.touch(mode=0o600)

@@ -3,15 +3,26 @@
 `python -m spokes.simulator demo` calls spokes.simulator.demo, which also starts Valkey, a web process and workers.
 """
 
+from spokes.core.signals import exit_on_signals
+
+if __name__ == "__main__":
+    exit_on_signals()  # the imports below take a second
+
 import argparse
 import asyncio
 import importlib
+import math
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from random import Random
-from typing import Final
+from typing import Final, Literal, overload
 
+from spokes.core.errors import ConfigurationError
+from spokes.core.process.env_file import read_env_file
+from spokes.core.process.listening_port import check_address
+from spokes.core.process.private_files import keep_files_private
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency, Limits, PortalConfig, SimulatorConfig, Subscription, Target
 from spokes.simulator.demo.traffic import Traffic
@@ -63,15 +74,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     portal, config = PortalConfig(), SimulatorConfig()
     parser.add_argument("--host", default=config.host, help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8900, help="port to listen on; 0 picks one (default: %(default)s)")
     parser.add_argument(
-        "--token", default=portal.token, help="access token that the CRM API accepts (default: %(default)s)"
+        "--port", type=_port, default=8900, help="port to listen on; 0 picks one (default: %(default)s)"
     )
     parser.add_argument(
-        "--client-secret", default=config.client_secret, help="secret that signs deliveries (default: %(default)s)"
+        "--token",
+        default=os.environ.get("SIMULATOR_TOKEN") or portal.token,
+        help=f"access token that the CRM API accepts (default: SIMULATOR_TOKEN, or {portal.token})",
     )
     parser.add_argument(
-        "--portal-id", type=int, default=portal.portal_id, help="id of the simulated account (default: %(default)s)"
+        "--client-secret",
+        default=os.environ.get("SIMULATOR_CLIENT_SECRET") or config.client_secret,
+        help=f"secret that signs deliveries (default: SIMULATOR_CLIENT_SECRET, or {config.client_secret})",
+    )
+    parser.add_argument(
+        "--portal-id",
+        type=_positive_whole,
+        default=portal.portal_id,
+        help="id of the simulated account (default: %(default)s)",
     )
     parser.add_argument("--target", metavar="URL", help="address to send deliveries to; without it none are sent")
     parser.add_argument(
@@ -80,21 +100,54 @@ def build_parser() -> argparse.ArgumentParser:
         help="URL that HubSpot would call, for which requests are signed (default: --target)",
     )
     parser.add_argument(
-        "--limit", type=int, default=portal.limits.ten_secondly, help="CRM calls allowed in 10 s (default: %(default)s)"
+        "--limit",
+        type=_positive_whole,
+        default=portal.limits.ten_secondly,
+        help="CRM calls allowed in 10 s (default: %(default)s)",
     )
     parser.add_argument(
-        "--latency-ms", type=float, default=0.0, help="median latency of a CRM response (default: %(default)s)"
+        "--latency-ms", type=_amount, default=0.0, help="median latency of a CRM response (default: %(default)s)"
     )
     parser.add_argument(
-        "--traffic", type=float, default=0.0, metavar="N", help="events a second from simulated user edits"
+        "--traffic", type=_amount, default=0.0, metavar="N", help="events a second from simulated user edits"
     )
     parser.add_argument(
-        "--speed", type=float, default=1.0, help="factor by which HubSpot's retry delays are shortened (default: 1)"
+        "--speed", type=_factor, default=1.0, help="factor by which HubSpot's retry delays are shortened (default: 1)"
     )
     parser.add_argument(
         "--seed", type=int, default=config.seed, help="seed of all random choices (default: %(default)s)"
     )
     return parser
+
+
+def _port(text: str) -> int:
+    return _number(text, "a port from 0 to 65535", 0, 65535, whole=True)
+
+
+def _positive_whole(text: str) -> int:
+    return _number(text, "a whole number of at least 1", 1, 2**53, whole=True)
+
+
+def _amount(text: str) -> float:
+    return _number(text, "a number from 0 to 1000000", 0, 1e6)
+
+
+def _factor(text: str) -> float:
+    return _number(text, "a number from 0.001 to 1000000", 0.001, 1e6)
+
+
+@overload
+def _number(text: str, form: str, least: float, most: float, *, whole: Literal[True]) -> int: ...
+@overload
+def _number(text: str, form: str, least: float, most: float) -> float: ...
+def _number(text: str, form: str, least: float, most: float, *, whole: bool = False) -> float:
+    try:
+        value = int(text) if whole else float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        raise argparse.ArgumentTypeError(f"must be {form}")
+    return value
 
 
 def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
@@ -142,11 +195,18 @@ async def serve(config: SimulatorConfig, *, events_per_s: float = 0.0) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["demo"]:
-        # Imported only here, because the demo needs modules that the plain simulator does not.
-        return int(importlib.import_module("spokes.simulator.demo").main(arguments[1:]) or 0)
-    parsed = build_parser().parse_args(arguments)
-    asyncio.run(serve(build_config(parsed), events_per_s=parsed.traffic))
+    keep_files_private()
+    try:
+        read_env_file()
+        if arguments[:1] == ["demo"]:
+            # Imported only here, because the demo needs modules that the plain simulator does not.
+            return int(importlib.import_module("spokes.simulator.demo").main(arguments[1:]) or 0)
+        parsed = build_parser().parse_args(arguments)
+        check_address(parsed.host, parsed.port, names="--host and --port")
+        asyncio.run(serve(build_config(parsed), events_per_s=parsed.traffic))
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - a command line prints
+        return 2
     return 0
 
 

@@ -30,27 +30,29 @@ class CompletedCommand(NamedTuple):
 def spokes(environ: Mapping[str, str], *arguments: str) -> CompletedCommand:
     """Run a command in this process with `environ` as its only settings and an empty standard input."""
     with ThreadPoolExecutor(1) as thread:  # the command needs its own event loop, which a test's thread may have
-        return thread.submit(_run, {"PATH": os.environ["PATH"], **environ}, arguments).result()
+        return thread.submit(_run, {"PATH": os.environ["PATH"], "ENV_FILE": "", **environ}, arguments).result()
 
 
 def spokes_process(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command in its own process, where a warning is an error, with `environ` as its only settings."""
     command = [sys.executable, "-W", "error", "-m", "spokes", *arguments]
-    env = {"PATH": os.environ["PATH"], **environ}
+    env = {"PATH": os.environ["PATH"], "ENV_FILE": "", **environ}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
 def start_spokes(environ: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
     """Start a command that runs until it is stopped; its standard output holds standard error too."""
     return subprocess.Popen(
-        [sys.executable, "-m", "spokes", *arguments], cwd=ROOT, env={"PATH": os.environ["PATH"], **environ},
+        [sys.executable, "-m", "spokes", *arguments], cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "ENV_FILE": "", **environ},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
 def _run(environ: Mapping[str, str], arguments: tuple[str, ...]) -> CompletedCommand:
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
-    logging = structlog.get_config()
+    logging, umask = structlog.get_config(), os.umask(0o022)
+    os.umask(umask)
     try:
         with (
             patch.dict(os.environ, environ, clear=True),
@@ -62,3 +64,4 @@ def _run(environ: Mapping[str, str], arguments: tuple[str, ...]) -> CompletedCom
         return CompletedCommand(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
     finally:
         structlog.configure(**logging)
+        os.umask(umask)

@@ -4,6 +4,7 @@ The store is SQLite on one machine, PostgreSQL on several. DATABASE_URL may be i
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from spokes.core.errors import AuditUnavailable
+from spokes.core.process.private_files import create_private_file, make_folder
 
 # Parameters of libpq or of a pooler, which asyncpg would pass to the server as settings.
 _LIBPQ_ONLY: Final = frozenset({"channel_binding", "pgbouncer", "connect_timeout", "sslcompression", "gssencmode"})
@@ -50,7 +52,9 @@ def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngi
             hide_parameters=True,
         )
     if file := make_url(address).database:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(file).parent)
+        with contextlib.suppress(OSError):  # connecting says what is wrong
+            create_private_file(Path(file))  # SQLite gives its journal files the same mode
     engine = create_async_engine(address, connect_args={"timeout": 10.0}, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     return engine

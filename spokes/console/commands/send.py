@@ -25,6 +25,7 @@ from spokes.core.signature import sign_request
 
 _BATCH_SIZE: Final = 100  # the most that HubSpot sends in one request
 _TIMEOUT_S: Final = 10.0
+_MAX_ID: Final = 2**53  # larger numbers are rounded by many JSON parsers
 _POLL_S: Final = 0.25
 _SIMULATOR_PORTAL_ID: Final = 50112233  # used when PORTAL_IDS is not set
 
@@ -34,7 +35,8 @@ EventFields = dict[str, object]
 def send(
     subscription_type: Annotated[str, typer.Argument(help="Event type, such as contact.creation or deal.deletion.")],
     object_id: Annotated[
-        int | None, typer.Option("--object-id", "-o", help="Id of the record; default: a random one.")
+        int | None,
+        typer.Option("--object-id", "-o", help="Id of the record; default: a random one.", min=1, max=_MAX_ID),
     ] = None,
     properties: Annotated[
         list[str] | None,
@@ -44,7 +46,9 @@ def send(
         list[str] | None,
         typer.Option("--field", "-f", metavar="NAME=JSON", help="Set any field of the event; null removes it."),
     ] = None,
-    portal: Annotated[int | None, typer.Option(help="The HubSpot account; default: the first of PORTAL_IDS.")] = None,
+    portal: Annotated[
+        int | None, typer.Option(help="The HubSpot account; default: the first of PORTAL_IDS.", min=1, max=_MAX_ID)
+    ] = None,
     count: Annotated[int, typer.Option(help="Number of records, each with its own events.", min=1, max=100_000)] = 1,
     to: Annotated[str, typer.Option(help="Send to this address; default: PUBLIC_URL.")] = "",
     wait: Annotated[

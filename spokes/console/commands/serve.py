@@ -11,6 +11,7 @@ import typer
 from aiohttp import web
 
 from spokes.console.app import create_app
+from spokes.core.process.listening_port import check_address
 from spokes.core.settings import Settings
 from spokes.core.telemetry.metrics import CONSOLE_REQUESTS
 from spokes.core.telemetry.protocol_errors import server_logger
@@ -34,6 +35,8 @@ def serve(
     """
     settings = Settings.from_env(required=("CONSOLE_KEY",))
     setup_telemetry(settings, "console")
+    if socket is None:
+        check_address(settings.host, port, names="HOST and --port")
     asyncio.run(_serve(settings, port, socket, with_parent))
 
 

@@ -5,7 +5,6 @@ import contextlib
 import os
 import secrets
 import signal
-import socket
 import sys
 import urllib.request
 from collections.abc import Callable, Coroutine
@@ -18,6 +17,9 @@ from spokes.console.local.first_login import create_first_login
 from spokes.console.local.processes import Processes, die_with_parent
 from spokes.console.local.running_stack import save_environment
 from spokes.core.errors import ConfigurationError
+from spokes.core.process.child_command import module_command, module_environment
+from spokes.core.process.listening_port import check_address, check_loopback, free_port
+from spokes.core.process.private_files import private_folder
 from spokes.core.settings import RECEIVER_PATH, Settings
 
 if TYPE_CHECKING:
@@ -70,9 +72,14 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
 
 async def _start(settings: Settings, processes: Processes, workers: int, traffic: float) -> dict[str, str]:
     """Start each process after those it depends on; return the variables of this run."""
+    private_folder(settings.data_dir)
+    check_loopback()
+    check_address("127.0.0.1", settings.port, names="PORT")
+    check_address(settings.host, settings.port)
+    port = settings.port or free_port()
     env = {
         "DATA_DIR": str(settings.data_dir),
-        "PORT": str(_free_port(settings.port)),
+        "PORT": str(port),
         "LOG_FORMAT": settings.log_format,
     }
     if settings.log_format == "auto" and sys.stdout.isatty():
@@ -88,12 +95,14 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
         env["CONSOLE_KEY"] = secrets.token_hex(16)  # there are no accounts yet; sessions end with this run
     if not settings.hubspot_access_token.get_secret_value():
         env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic)
-    migrate = await asyncio.create_subprocess_exec(sys.executable, "-m", "spokes", "migrate", env={**os.environ, **env})
+    migrate = await asyncio.create_subprocess_exec(
+        *module_command("spokes", "migrate"), env=module_environment({**os.environ, **env})
+    )
     if await migrate.wait():
         raise ConfigurationError(["The audit store could not be migrated, so nothing runs. The lines above say why."])
-    await processes.start("web", [sys.executable, "-m", "ingest"], env)
+    await processes.start("web", module_command("ingest"), env)
     for number in range(1, workers + 1):
-        await processes.start(f"worker {number}", [sys.executable, "-m", "workers"], env)
+        await processes.start(f"worker {number}", module_command("workers"), env)
     await _wait_until_ready(lambda: _is_ready(f"{base}/readyz"), "The web process")
     print(f"Ready: {base}{RECEIVER_PATH} accepts deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
     print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.", flush=True)
@@ -117,13 +126,14 @@ async def _start_simulator(
     settings: Settings, processes: Processes, public_url: str, base: str, traffic: float
 ) -> dict[str, str]:
     """Start the simulator; return the variables that connect the other processes to it."""
-    port, token = str(_free_port(0)), secrets.token_hex(16)
+    port, token = str(free_port()), secrets.token_hex(16)
     secret = settings.client_secrets[0] if settings.client_secrets else secrets.token_hex(16)
-    command = [sys.executable, "-m", "spokes.simulator", "--port", port, "--token", token, "--client-secret", secret]
+    command = module_command("spokes.simulator", "--port", port)
     command += ["--target", f"{base}{RECEIVER_PATH}", "--public-url", f"{public_url}{RECEIVER_PATH}"]
     command += ["--traffic", str(traffic)]
     print("HUBSPOT_ACCESS_TOKEN is not set: the simulator plays HubSpot.", flush=True)
-    await processes.start("simulator", command, {})
+    # Not as arguments: every user of the machine can read those.
+    await processes.start("simulator", command, {"SIMULATOR_TOKEN": token, "SIMULATOR_CLIENT_SECRET": secret})
     api_url = f"http://127.0.0.1:{port}"
     return {"HUBSPOT_ACCESS_TOKEN": token, "HUBSPOT_CLIENT_SECRET": secret, "HUBSPOT_API_URL": api_url}
 
@@ -140,17 +150,6 @@ async def _run_until_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]
             await task
         return None
     return await task
-
-
-def _free_port(preferred: int) -> int:
-    """Return `preferred` if it is free, otherwise any free port."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", port))
-                return int(probe.getsockname()[1])
-    raise ConfigurationError(["There is no free port on 127.0.0.1. Close a program that listens there."])
 
 
 async def _wait_until_ready(ready: Callable[[], bool], name: str) -> None:

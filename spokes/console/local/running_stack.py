@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from spokes.core.process.private_files import private_folder
+
 _FILE_NAME: Final = "up.json"
 _DATA_DIR: Final = ".spokes"  # the default of spokes.core.settings, whose import would slow down --help
 
 
 def save_environment(data_dir: Path, environ: Mapping[str, str]) -> Path:
     """Write the variables of this run to a file; return its path, to be removed when the run ends."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    path = data_dir / _FILE_NAME
+    path = private_folder(data_dir) / _FILE_NAME
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump({"pid": os.getpid(), "environ": dict(environ)}, file)

@@ -189,6 +189,7 @@ class Settings(BaseSettings):
     oidc_portals_claim: str = ""
     oidc_roles: RoleGrants = ()  # pairs: a value of that claim or a verified e-mail address, and the role it gets
     # Process
+    env_file: str = ".env"  # read by spokes.core.process.env_file, before all others
     host: Host = "0.0.0.0"  # noqa: S104 - a dyno is reached on its public interface
     port: int = Field(8080, ge=0, le=65535)
     web_concurrency: int = Field(1, ge=1, le=64)

@@ -10,7 +10,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -25,6 +24,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from spokes.core.errors import ConfigurationError
+from spokes.core.process.child_command import module_command, module_environment
+from spokes.core.process.listening_port import check_loopback, free_port
+from spokes.core.process.private_files import private_folder
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.simulator.app import Simulator
 from spokes.simulator.demo.comparison import ComparisonRow, ExpectedState, compare
@@ -59,12 +62,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--keep", action="store_true", help="keep the data and the log")
     arguments = parser.parse_args(argv)
     data = Settings.from_env().data_dir / f"demo-{os.getpid()}-{secrets.token_hex(3)}"
-    data.mkdir(parents=True)
     try:
         return asyncio.run(_until_signalled(arguments, data))
     except (asyncio.CancelledError, KeyboardInterrupt):
         console.print("Stopped; all processes have ended.")
         return 130
+    except (OSError, TimeoutError, aiohttp.ClientError) as error:
+        raise ConfigurationError(
+            [f"The demo could not go on ({type(error).__name__}). What its processes wrote is in {data}/log.txt."]
+        ) from error
 
 
 async def _until_signalled(arguments: argparse.Namespace, data: Path) -> int:
@@ -72,11 +78,19 @@ async def _until_signalled(arguments: argparse.Namespace, data: Path) -> int:
     assert run is not None  # noqa: S101 - this coroutine runs in a task
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, run.cancel)
-    rows: list[ComparisonRow] = []
+    is_needed = arguments.keep
     try:
+        check_loopback()
+        private_folder(data)
         rows = await _run_demo(arguments, data)
+        is_needed |= not all(row.agrees for row in rows)
+    except asyncio.CancelledError:
+        raise
+    except BaseException:
+        is_needed = True
+        raise
     finally:
-        if arguments.keep or (rows and not all(row.agrees for row in rows)):
+        if is_needed and (data / "log.txt").exists():
             console.print(f"Data and log are in {data}.")
         else:
             shutil.rmtree(data, ignore_errors=True)
@@ -121,7 +135,7 @@ async def _run_demo(arguments: argparse.Namespace, data: Path) -> list[Compariso
 @asynccontextmanager
 async def _processes(env: dict[str, str], workers: int, data: Path) -> AsyncIterator[None]:
     """Run Valkey, web and workers as processes in their own session, so that Ctrl-C reaches only this process."""
-    command = (sys.executable, "-m", "spokes", "up", "--workers", str(workers), "--with-parent")
+    command = module_command("spokes", "up", "--workers", str(workers), "--with-parent")
     with (data / "log.txt").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *command,
@@ -210,7 +224,7 @@ async def _export_audit(env: dict[str, str]) -> list[JsonObject]:
 async def run_command(env: dict[str, str], *command: str) -> bytes | None:
     """Run a `spokes` command; return its output, or None if it failed."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "spokes", *command, env=clean_environment(env), stdout=asyncio.subprocess.PIPE
+        *module_command("spokes", *command), env=clean_environment(env), stdout=asyncio.subprocess.PIPE
     )
     try:
         output, _ = await process.communicate()
@@ -239,11 +253,5 @@ def _print_rows(rows: list[ComparisonRow], sim: Simulator, seconds: float) -> No
 def clean_environment(env: dict[str, str]) -> dict[str, str]:
     """Return this process's environment without Spokes' settings, so that no real deployment is used, plus `env`."""
     ours = {name.upper() for name in Settings.model_fields}
-    return {**{name: value for name, value in os.environ.items() if name not in ours}, **env}
-
-
-def free_port() -> int:
-    """Return an unused port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    others = {name: value for name, value in os.environ.items() if name not in ours}
+    return module_environment({**others, "ENV_FILE": "", **env})

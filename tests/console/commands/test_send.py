@@ -2,11 +2,12 @@
 
 import asyncio
 
+import pytest
 from redis.asyncio import Redis
 
 from spokes.console.commands.send import build_events
 from spokes.core.settings import Settings
-from tests.support.command_line import spokes_process
+from tests.support.command_line import spokes, spokes_process
 from tests.support.deployment import WebProcessServer
 
 
@@ -34,3 +35,10 @@ def test_event_of_any_type_with_any_fields_is_built() -> None:
     first, second = events[:2]
     assert (first["objectTypeId"], first["changeSource"], first["isSensitive"]) == ("0-3", "IMPORT", True)
     assert ("sourceId" in first, first["eventId"] != second["eventId"], first["portalId"]) == (False, True, 9)
+
+
+@pytest.mark.parametrize("option", ["--object-id", "--portal"])
+@pytest.mark.parametrize("number", ["99999999999999999999999", "-1", "0"])
+def test_id_that_no_record_has_is_refused(environ: dict[str, str], option: str, number: str) -> None:
+    done = spokes(environ, "send", "contact.creation", option, number)
+    assert (done.returncode, option in done.stderr) == (2, True)

@@ -1,9 +1,12 @@
 """`up`: the whole deployment in one terminal, and commands in another terminal."""
 
+import contextlib
 import http.client
 import json
 import os
+import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,6 +24,15 @@ def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
     while time.monotonic() < deadline and text not in (line := process.stdout.readline()):
         pass
     return line
+
+
+def command_lines() -> list[str]:
+    """Return the command line of every process of this machine."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended
+            lines.append(path.read_text())
+    return lines
 
 
 def submit_login_link(link: str) -> tuple[int, str]:
@@ -74,16 +86,67 @@ def test_commands_need_no_settings_while_up_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "up.json").exists()
 
 
-def test_second_up_in_the_same_data_dir_is_refused(tmp_path: Path) -> None:
-    environ = {**os.environ, "DATA_DIR": str(tmp_path), "PORT": "0"}
+def test_up_keeps_files_and_secrets_private_and_is_refused_a_second_time(tmp_path: Path) -> None:
+    secret = "7c1e5b90-2f4d-4a86-b3e7-90d1c6a2f854"
+    environ = {**os.environ, "DATA_DIR": str(tmp_path / "data"), "PORT": "0", "HUBSPOT_CLIENT_SECRET": secret}
     for name in ("REDIS_URL", "HUBSPOT_ACCESS_TOKEN"):
         environ.pop(name, None)
-    first = start_spokes(environ, "up", "--workers", "0")
+    umask = os.umask(0)
+    try:
+        first = start_spokes(environ, "up", "--workers", "0")
+    finally:
+        os.umask(umask)
     try:
         wait_for_line(first, "Ready")
         second = spokes_process(environ, "up")
         assert (second.returncode, "already running" in second.stderr) == (2, True)
+        written = [tmp_path / "data", *(tmp_path / "data").rglob("*")]
+        assert {"audit.sqlite", "audit.key", "appendonlydir"} <= {path.name for path in written}
+        assert [path for path in written if path.stat().st_mode & 0o077 and not path.is_socket()] == []
+        assert [line for line in command_lines() if secret in line] == []
     finally:
         first.terminate()
         first.communicate(timeout=40)
     assert first.returncode == 0
+
+
+def test_port_of_another_program_is_refused(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = spokes_process({"DATA_DIR": str(tmp_path), "PORT": str(other.getsockname()[1])}, "up")
+    assert (done.returncode, done.stderr.startswith("PORT: nothing can listen on port")) == (2, True)
+    assert "Traceback" not in done.stderr
+
+
+def run_in(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run the installed command `spokes`, which does not import from the current folder, in `folder`."""
+    command = [sys.executable, "-P", "-m", "spokes", *arguments]
+    env = {"PATH": os.environ["PATH"], "PORT": "0", "DATA_DIR": str(folder / "data"), **environ}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.slow
+def test_packages_of_the_current_folder_do_not_replace_ours(tmp_path: Path) -> None:
+    for name in ("core", "ingest", "workers", "spokes", "redis_cache", "handlers"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("import a_package_that_does_not_exist")
+    done = run_in(tmp_path, "up", "--workers", "1")
+    assert "HANDLERS names 'handlers', which cannot be imported" in done.stdout
+    assert str(tmp_path / "handlers") in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_handlers_of_the_current_folder_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "my_handlers.py").write_text(
+        "from spokes import Event, Router, Tools, uses\nROUTER = Router()\n"
+        "@ROUTER.register('deal.creation')\n@uses()\nasync def mine(event: Event, tools: Tools) -> None: ...\n"
+    )
+    done = run_in(tmp_path, "handlers", HANDLERS="my_handlers")
+    assert (done.returncode, "deal.creation" in done.stdout) == (0, True), done.stderr
+
+
+def test_handlers_without_router_are_named_with_their_place(tmp_path: Path) -> None:
+    (tmp_path / "handlers.py").write_text("router = None")
+    done = run_in(tmp_path, "handlers")
+    assert (done.returncode, str(tmp_path / "handlers") in done.stderr) == (2, True)

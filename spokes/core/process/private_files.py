@@ -1,0 +1,68 @@
+"""Files and folders that only this user can read, whatever the umask of the shell."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from spokes.core.errors import ConfigurationError
+
+_OF_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+def keep_files_private() -> None:
+    """Let this process and its children create files with mode 0600 and folders with mode 0700."""
+    os.umask(_OF_OTHERS)
+
+
+def make_folder(path: Path) -> Path:
+    """Return the folder, with its parents created if they are missing; others cannot read what is created.
+
+    Raises:
+        ConfigurationError: the folder cannot be used.
+    """
+    try:
+        for missing in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
+            missing.mkdir(mode=stat.S_IRWXU, exist_ok=True)
+        if not path.is_dir():
+            raise NotADirectoryError(0, "it is a file")
+    except (OSError, ValueError) as error:
+        raise _unusable(path, getattr(error, "strerror", None) or "its name is invalid") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _unusable(path, "this user must not write there")
+    return path
+
+
+def private_folder(path: Path) -> Path:
+    """Return the folder, created if it is missing, with access for this user only.
+
+    A folder that holds more than our files keeps its mode: the current folder, the home folder, and their parents.
+
+    Raises:
+        ConfigurationError: the folder cannot be used.
+    """
+    folder = make_folder(path).resolve()
+    home = Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.expanduser raises without a home
+    shared = {place for base in (Path.cwd(), home) for place in (base, *base.parents)}
+    if folder not in shared:
+        make_private(folder)
+    return path
+
+
+def make_private(path: Path) -> None:
+    """Take other users' access to a file or folder away, if it is ours."""
+    status = path.lstat()
+    if status.st_uid == os.getuid() and status.st_mode & _OF_OTHERS and not stat.S_ISLNK(status.st_mode):
+        path.chmod(stat.S_IMODE(status.st_mode) & ~_OF_OTHERS)
+
+
+def create_private_file(path: Path) -> None:
+    """Create an empty file unless it exists, and make it private."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, stat.S_IRUSR | stat.S_IWUSR))
+    make_private(path)
+
+
+def _unusable(path: Path, reason: str) -> ConfigurationError:
+    return ConfigurationError(
+        [f"The folder {str(path)!r} cannot be used ({reason}). Set DATA_DIR to a folder that this user can write to."]
+    )
