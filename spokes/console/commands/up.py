@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _START_TIMEOUT_S: Final = 30.0
+_LAST_LINES_S: Final = 0.2  # until the last lines of a process that has ended are printed
 T = TypeVar("T")
 
 
@@ -57,7 +58,7 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
     try:
         if env := await _run_until_stopped(stop, _start(settings, processes, workers, traffic)):
             saved = save_environment(settings.data_dir, env)
-            await _run_until_stopped(stop, _print_console_link(settings, f"http://127.0.0.1:{env['PORT']}"))
+            await _run_until_stopped(stop, _print_console_link(settings, processes, f"http://127.0.0.1:{env['PORT']}"))
         if not stop.is_set():
             ended = await _run_until_stopped(stop, processes.wait_for_exit())
             if ended:
@@ -88,7 +89,9 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
     if not settings.redis_url.get_secret_value():
         await processes.start("valkey", valkey_command(settings), {})
         await _wait_until_ready(
-            lambda: is_listening(settings.embedded_socket), f"The embedded Valkey (log: {log_file(settings)})"
+            lambda: is_listening(settings.embedded_socket),
+            f"The embedded Valkey (log: {log_file(settings)})",
+            processes,
         )
     env["PUBLIC_URL"] = settings.public_url or base
     if not settings.console_key.get_secret_value():
@@ -103,19 +106,19 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
     await processes.start("web", module_command("ingest"), env)
     for number in range(1, workers + 1):
         await processes.start(f"worker {number}", module_command("workers"), env)
-    await _wait_until_ready(lambda: _is_ready(f"{base}/readyz"), "The web process")
+    await _wait_until_ready(lambda: _is_ready(f"{base}/readyz"), "The web process", processes)
     print(f"Ready: {base}{RECEIVER_PATH} accepts deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
     print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.", flush=True)
     return env
 
 
-async def _print_console_link(settings: Settings, base: str) -> None:
+async def _print_console_link(settings: Settings, processes: Processes, base: str) -> None:
     """Print how to open the console: with a one-time link if this run generated its key and started Redis."""
     if settings.console_key.get_secret_value() or settings.redis_url.get_secret_value():
         print(f"The console: spokes user add NAME --role admin, then {base}/console.", flush=True)
         return
     try:
-        await _wait_until_ready(lambda: _is_ready(f"{base}/console/login"), "The console")
+        await _wait_until_ready(lambda: _is_ready(f"{base}/console/login"), "The console", processes)
     except ConfigurationError as error:  # events are processed without the console
         print(error, file=sys.stderr)
     name, token = await create_first_login(settings)
@@ -152,15 +155,18 @@ async def _run_until_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]
     return await task
 
 
-async def _wait_until_ready(ready: Callable[[], bool], name: str) -> None:
+async def _wait_until_ready(ready: Callable[[], bool], name: str, processes: Processes) -> None:
     """Poll `ready` until it returns true.
 
     Raises:
-        ConfigurationError: it did not return true within the time limit.
+        ConfigurationError: it did not return true within the time limit, or a process ended.
     """
     try:
         async with asyncio.timeout(_START_TIMEOUT_S):
-            while not await asyncio.to_thread(ready):  # noqa: ASYNC110 - another process, which cannot set an event here
+            while not await asyncio.to_thread(ready):
+                if ended := processes.exited():
+                    await asyncio.sleep(_LAST_LINES_S)
+                    raise ConfigurationError([f"{ended}. The lines above say why."])
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise ConfigurationError(

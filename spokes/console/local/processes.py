@@ -46,6 +46,11 @@ class Processes:
         self._running.append((name, process, output))
         return process
 
+    def exited(self) -> str:
+        """Return a sentence about a process that has exited by itself; empty if all run."""
+        ended = ((name, process.returncode) for name, process, _ in self._running if process.returncode is not None)
+        return next((f"{name} ended with exit code {code}" for name, code in ended), "")
+
     async def wait_for_exit(self) -> str:
         """Wait until any process exits by itself; return a sentence with its name and exit code."""
         waits = {asyncio.create_task(process.wait()): (name, process) for name, process, _ in self._running}

@@ -1,4 +1,4 @@
-"""Start modules of Spokes as child processes that run the code of their parent, whatever the current folder holds."""
+"""Start modules of Spokes as child processes that run the code of their parent, not packages of the current folder."""
 
 import os
 import sys

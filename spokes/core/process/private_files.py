@@ -1,4 +1,4 @@
-"""Files and folders that only this user can read, whatever the umask of the shell."""
+"""Files and folders that only this user can read, with any umask."""
 
 import os
 import stat

@@ -132,8 +132,9 @@ def test_packages_of_the_current_folder_do_not_replace_ours(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("import a_package_that_does_not_exist")
     done = run_in(tmp_path, "up", "--workers", "1")
-    assert "HANDLERS names 'handlers', which cannot be imported" in done.stdout
-    assert str(tmp_path / "handlers") in done.stdout
+    assert "HANDLERS names 'handlers', whose import raises ModuleNotFoundError" in done.stdout
+    assert "handlers/__init__.py:1" in done.stdout
+    assert "ended with exit code 2" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
 
 
