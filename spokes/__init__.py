@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         NotPermitted,
         ObjectMerged,
         ObjectNotFound,
+        PropertyNotDeclared,
         RetryLater,
         SpokesError,
         TransientCRMError,
@@ -31,15 +32,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousReference", "CRMError", "Condition", "Conflict", "CurrentValue", "Event", "InvalidRequest", "ItemResult",
-    "ItemResults", "New", "NotPermitted", "ObjectMerged", "ObjectNotFound", "Once", "Record", "RetryLater", "Route",
-    "Router", "SpokesError", "Tools", "TransientCRMError", "Uses", "canonical_domain", "canonical_email",
-    "canonical_phone", "e164", "uses", "where",
+    "ItemResults", "New", "NotPermitted", "ObjectMerged", "ObjectNotFound", "Once", "PropertyNotDeclared", "Record",
+    "RetryLater", "Route", "Router", "SpokesError", "Tools", "TransientCRMError", "Uses", "canonical_domain",
+    "canonical_email", "canonical_phone", "e164", "uses", "where",
 ]  # fmt: skip
 
 _MODULES = {
     "spokes.core.errors": (
         "AmbiguousReference", "CRMError", "Conflict", "InvalidRequest", "NotPermitted", "ObjectMerged",
-        "ObjectNotFound", "RetryLater", "SpokesError", "TransientCRMError",
+        "ObjectNotFound", "PropertyNotDeclared", "RetryLater", "SpokesError", "TransientCRMError",
     ),
     "spokes.core.events": ("Event",),
     "spokes.crm.objects": ("New",),

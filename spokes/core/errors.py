@@ -13,6 +13,7 @@ SpokesError
 ├── AmbiguousReference          what an operator typed does not identify a CRM object
 ├── RetryLater                  a handler wants its event again later
 ├── LeaseLost                   another worker may own the object now; this one writes nothing more to it
+├── PropertyNotDeclared         a handler uses a property of a record that it did not declare
 └── CRMError                    a HubSpot call failed
     ├── NotAuthorized           401: neither transient nor permanent; somebody must check the token
     ├── TransientCRMError       the same call may succeed later
@@ -40,7 +41,7 @@ if not TYPE_CHECKING:  # type checkers know the new name only
     __getattr__ = deprecated_names(__name__, {"UnclearReference": "AmbiguousReference"})
 
 DAILY_POLICY: Final = "DAILY"  # HubSpot's policyName
-_PROPERTY_PATH: Final = re.compile(r"[a-z0-9_-]{1,60}\.[A-Za-z0-9_]{1,100}")
+_PROPERTY_PATH: Final = re.compile(r"(?:[a-z0-9_-]{1,60}\.)?[A-Za-z0-9_]{1,100}")
 
 
 class SpokesError(Exception):
@@ -156,9 +157,38 @@ class LeaseLost(SpokesError):
     reason = "lease_lost"
 
 
+class PropertyNotDeclared(SpokesError, KeyError):
+    """A handler uses a property that was not read, so whether it is set is unknown."""
+
+    reason = "handler_error:PropertyNotDeclared"
+
+    def __init__(self, service: str, property_name: str) -> None:
+        self.service = service
+        self.property_name = property_name
+        super().__init__(
+            f'{self.property_path or "a property"} was not read: add it to @uses(reads={{"{service}": (...)}})'
+        )
+
+    @property
+    def property_path(self) -> str:
+        """The property as `contacts.email`; empty if its name is not one that HubSpot has."""
+        return _property_path(self.service, self.property_name)
+
+    def fields(self) -> dict[str, object]:
+        """Return what the error names, without a value, for logs and audit records."""
+        return {"property": self.property_path} if self.property_path else {}
+
+
+def _property_path(service: str, property_name: str) -> str:
+    path = f"{service}.{property_name}" if service else property_name
+    return path if property_name and _PROPERTY_PATH.fullmatch(path) else ""
+
+
 class _ResponseDetails(TypedDict, total=False):
     status: int  # HTTP status; 0 when there was no response
     category: str  # as in HubSpot's response, if any
+    code: str  # the reason within the category, such as PROPERTY_DOESNT_EXIST
+    property_name: str  # the property that HubSpot refused
     correlation_id: str
 
 
@@ -171,8 +201,21 @@ class CRMError(SpokesError):
     def __init__(self, **details: Unpack[_ResponseDetails]) -> None:
         self.status = details.get("status", self.status)
         self.category = details.get("category", "")
+        self.code = details.get("code", "")
+        self.property_name = details.get("property_name", "")
         self.correlation_id = details.get("correlation_id", "")
-        super().__init__(" ".join(str(part) for part in (self.reason, self.status or "", self.category) if part))
+        parts = (self.reason, self.status or "", self.category, self.code, self.property_path)
+        super().__init__(" ".join(str(part) for part in parts if part))
+
+    @property
+    def property_path(self) -> str:
+        """The refused property, as `contacts.phone` if its service is known; empty if HubSpot named none."""
+        return _property_path("", self.property_name)
+
+    def fields(self) -> dict[str, object]:
+        """Return what HubSpot said, without a value, for logs and audit records; empty fields are left out."""
+        fields = {"status": self.status, "category": self.category, "code": self.code, "property": self.property_path}
+        return {name: value for name, value in (*fields.items(), ("correlation_id", self.correlation_id)) if value}
 
 
 class NotAuthorized(CRMError):
@@ -242,18 +285,14 @@ class InvalidRequest(PermanentCRMError):
 
     reason = "invalid_request"
 
-    def __init__(self, *, service: str = "", property_name: str = "", **details: Unpack[_ResponseDetails]) -> None:
+    def __init__(self, *, service: str = "", **details: Unpack[_ResponseDetails]) -> None:
         self.service = service
-        self.property_name = property_name
         super().__init__(**details)
-        if self.property_path:
-            self.args = (f"{self} {self.property_path}",)
 
     @property
     def property_path(self) -> str:
         """The property as `contacts.phone`; empty if none is known, or its name is not one that HubSpot has."""
-        path = f"{self.service}.{self.property_name}"
-        return path if self.property_name and _PROPERTY_PATH.fullmatch(path) else ""
+        return _property_path(self.service, self.property_name)
 
 
 class NoCredentials(PermanentCRMError):
@@ -271,6 +310,12 @@ class NotPermitted(PermanentCRMError):
     def __init__(self, *, scopes: Sequence[str] = (), **details: Unpack[_ResponseDetails]) -> None:
         self.scopes = tuple(scopes)
         super().__init__(**details)
+
+    def fields(self) -> dict[str, object]:
+        """Return what HubSpot said, and the missing scopes or the undeclared method."""
+        if not self.scopes:
+            return super().fields()
+        return {**super().fields(), "scopes" if self.status else "undeclared": list(self.scopes)}
 
 
 class ObjectNotFound(PermanentCRMError):

@@ -32,7 +32,8 @@ class WriteRecord:
     """A write that HubSpot made or refused, or that was cancelled; it names properties and holds no values.
 
     `method` as `contacts.update`; `object_type` in the singular, as events name it; `reason` empty if `ok`.
-    `based_on_ms` is `Record.updated_ms` of the record that the values were computed from; 0 if none was read.
+    `based_on_ms` is `Record.updated_ms` of the record that the values were computed from; 0 if none was read. `failure`
+    is what HubSpot said of a refused write.
     """
 
     method: str
@@ -43,6 +44,7 @@ class WriteRecord:
     ok: bool
     reason: str
     based_on_ms: int = 0
+    failure: Mapping[str, object] | None = None
 
 
 class Write(NamedTuple):
@@ -64,14 +66,22 @@ class Write(NamedTuple):
 
     def failed(self, error: CRMError | LeaseLost) -> WriteRecord:
         """Return the record of this write after it failed."""
-        correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
-        return self._record(self.object_id, correlation_id, failure=error.reason)
+        if not isinstance(error, CRMError):
+            return self._record(self.object_id, "", failure=error.reason)
+        return self._record(self.object_id, error.correlation_id, failure=error.reason, details=error.fields())
 
     def cancelled(self) -> WriteRecord:
         """Return the record of this write after its handler was cancelled; whether HubSpot made it is unknown."""
         return self._record(self.object_id, "", failure="cancelled")
 
-    def _record(self, object_id: str, correlation_id: str, *, failure: str | None = None) -> WriteRecord:
+    def _record(
+        self,
+        object_id: str,
+        correlation_id: str,
+        *,
+        failure: str | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> WriteRecord:
         return WriteRecord(
             self.method,
             self.object_type,
@@ -81,6 +91,7 @@ class Write(NamedTuple):
             ok=failure is None,
             reason=failure or "",
             based_on_ms=self.read.updated_ms if self.read else 0,
+            failure=details,
         )
 
 

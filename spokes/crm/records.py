@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from spokes.core.deprecation import DeprecatedAlias
+from spokes.core.errors import PropertyNotDeclared
+from spokes.crm.object_types import plural
 from spokes.crm.transport.response_json import Json, text_id
 
 
@@ -34,14 +36,12 @@ class Record:
         """Return a property's value, empty if it is unset.
 
         Raises:
-            KeyError: the property was not read, so whether it is set is unknown.
+            PropertyNotDeclared: the property was not read, so whether it is set is unknown. It is a KeyError.
         """
         try:
             return self.properties[name]
         except KeyError:
-            raise KeyError(
-                f"{name} was not read: declare it among the properties that are read of {self.type}"
-            ) from None
+            raise PropertyNotDeclared(plural(self.type), name) from None
 
 
 def parse_record(item: Json, object_type: str, names: Iterable[str]) -> Record:

@@ -1,7 +1,7 @@
 """Dead letters: events that failed for good, stored until an operator replays or discards them."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from redis.asyncio import Redis
@@ -25,7 +25,10 @@ _NOT_FOUND: Final = ObjectNotFound.reason
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that ended as dead: its entry and delivery, the reason, the handler, and when it died (epoch ms)."""
+    """An event that ended as dead: its entry and delivery, the reason, the handler, and when it died (epoch ms).
+
+    `failure` names the error, its place and what HubSpot said, without a value; letters of earlier versions have none.
+    """
 
     portal_id: int
     delivery_id: str
@@ -33,10 +36,12 @@ class DeadLetter:
     reason: str
     handler: str
     died_at: int
+    failure: Mapping[str, object] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Return the form stored in Redis."""
-        fields = {"portal": self.portal_id, "delivery": self.delivery_id, "reason": self.reason}
+        fields: dict[str, object] = {"portal": self.portal_id, "delivery": self.delivery_id, "reason": self.reason}
+        fields |= {"failure": dict(self.failure)} if self.failure else {}
         return encode({**fields, "entry": tuple(self.entry), "handler": self.handler, "at": self.died_at})
 
     @property
@@ -56,7 +61,9 @@ class DeadLetter:
             key, attempt, raw = fields["entry"]
             entry = Entry(str(key), int(attempt), dict(raw))
             texts = str(fields["reason"]), str(fields["handler"])
-            letter = cls(int(fields["portal"]), str(fields["delivery"]), entry, *texts, int(fields["at"]))
+            failure = fields.get("failure")
+            details = failure if isinstance(failure, dict) else {}
+            letter = cls(int(fields["portal"]), str(fields["delivery"]), entry, *texts, int(fields["at"]), details)
         except (KeyError, TypeError, ValueError) as error:
             raise UnreadableDelivery from error
         _ = entry.event  # every reader needs it

@@ -1,6 +1,7 @@
 """spokes.core.telemetry: contents of log lines and Sentry events."""
 
 import asyncio
+import gc
 import gzip
 import io
 import logging
@@ -35,6 +36,7 @@ def restored() -> Iterator[None]:
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers, root.level = handlers, level
+    logging.getLogger("asyncio").handlers = []
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
     sentry_sdk.init()
@@ -174,15 +176,59 @@ def test_lines_of_libraries_are_not_sent(sentry: _Sentry, environ: dict[str, str
     assert sentry.received == []
 
 
-def test_errors_are_grouped_by_handler_and_class(sentry: _Sentry, environ: dict[str, str]) -> None:
+def raise_here(number: int) -> None:
+    raise ValueError(number)
+
+
+def raise_there(number: int) -> None:
+    raise ValueError(number)
+
+
+def test_errors_are_grouped_by_handler_class_and_place(sentry: _Sentry, environ: dict[str, str]) -> None:
     setup_with(sentry, environ)
-    for number, handler in enumerate(("contacts.a", "contacts.a", "deals.b")):
+    cases = [("a", raise_here), ("a", raise_here), ("b", raise_here), ("a", raise_there)]
+    for number, (handler, function) in enumerate(cases):
         try:
-            raise ValueError(number)
+            function(number)
         except ValueError as error:
             report_error(error, handler=handler)
-    groups = [item["fingerprint"] for item in items(sentry)]
-    assert groups == [["contacts.a", "ValueError"], ["contacts.a", "ValueError"], ["deals.b", "ValueError"]]
+    groups = [tuple(item["fingerprint"]) for item in items(sentry)]
+    assert (len(groups), len(set(groups)), groups[0] == groups[1]) == (4, 3, True)
+
+
+async def test_error_of_a_task_that_nothing_awaits_reaches_sentry(sentry: _Sentry, environ: dict[str, str]) -> None:
+    setup_with(sentry, environ)
+
+    async def fail() -> None:
+        raise ValueError(CANARY)
+
+    task = asyncio.create_task(fail())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    del task
+    gc.collect()
+    (item,) = items(sentry)
+    assert item["contexts"]["fields"]["message"] == "Task exception was never retrieved"
+    assert item["fingerprint"][:2] == ["asyncio", "ValueError"]
+    assert CANARY not in str(sentry.received)
+
+
+def test_call_without_await_is_logged_in_words(environ: dict[str, str]) -> None:
+    source = """
+import sys
+from spokes.core.settings import Settings
+from spokes.core.telemetry.setup import setup_telemetry
+setup_telemetry(Settings.from_env(), "worker")
+async def update(): ...
+update()
+"""
+    command_environ = {**environ, "PATH": os.environ["PATH"], "LOG_FORMAT": "json"}
+    ended = subprocess.run(
+        [sys.executable, "-c", source], cwd=ROOT, env=command_environ, capture_output=True, text=True, check=True
+    )
+    (line,) = map(orjson.loads, ended.stderr.splitlines())
+    assert (line["event"], line["coroutine"], line["at"]) == ("coroutine_never_awaited", "update", "<string>:7")
+    assert line["advice"] == "update was called without await, so it did nothing. Write await before the call."
 
 
 def test_sentry_events_have_release_and_environment(sentry: _Sentry, environ: dict[str, str]) -> None:

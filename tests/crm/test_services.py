@@ -91,7 +91,7 @@ async def test_unset_property_is_empty_and_an_unread_one_is_an_error(sim: Simula
     contact = await services.contacts.get(create_record(sim, email="a@example.org"))
 
     assert contact["phone"] == ""
-    with pytest.raises(KeyError, match="city was not read: declare it"):
+    with pytest.raises(KeyError, match=r"contacts\.city was not read: add it to @uses"):
         contact["city"]
 
 

@@ -258,11 +258,16 @@ def test_planted_events_took_every_path(outputs: Outputs) -> None:
     ]
     assert [text for text in expected if text not in exported] == []
     assert b"ValueError" in outputs.by_name["Sentry"]
-    groups = set(re.findall(rb'"fingerprint":(\["talkative[^]]*\])', outputs.by_name["Sentry"]))
+    groups = set(
+        re.findall(
+            rb'"fingerprint":(\["talkative[^]]*)","tests/support/handlers/talkative.py:\d+"\]',
+            outputs.by_name["Sentry"],
+        )
+    )
     assert groups == {
-        b'["talkative.raises","ValueError"]',
-        b'["talkative.refused_by_hubspot","InvalidRequest"]',
-        b'["talkative.retried","ConnectionError"]',
+        b'["talkative.raises","ValueError',
+        b'["talkative.refused_by_hubspot","InvalidRequest',
+        b'["talkative.retried","ConnectionError',
     }
     assert b'"alert":"unreadable_delivery"' in outputs.by_name["Sentry"]  # alert webhooks are sent to the same endpoint
     assert [text in outputs.by_name["log of worker"] for text in (b"LookupError", b"python_warning")] == [True, True]

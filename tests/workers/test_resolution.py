@@ -13,7 +13,6 @@ from spokes.audit.records import TERMINAL, Outcome
 from spokes.core.errors import (
     DAILY_POLICY,
     Conflict,
-    CRMError,
     CRMUnavailable,
     InvalidRequest,
     LeaseLost,
@@ -189,19 +188,6 @@ def test_retries_that_hubspot_delayed_together_are_spread_over_a_second() -> Non
 
 def test_delay_that_a_handler_requests_is_kept() -> None:
     assert (delay(1, RetryLater(after_s=30.0)) or 0) >= 30
-
-
-@pytest.mark.parametrize(
-    ("error", "details"),
-    [
-        (NotPermitted(scopes=("crm.objects.deals.read",)), ("crm.objects.deals.read",)),
-        (InvalidRequest(category="EMAIL_INVALID"), ("EMAIL_INVALID",)),
-        (InvalidRequest(), ()),
-        (ObjectNotFound(category="OBJECT_NOT_FOUND"), ()),
-    ],
-)
-def test_refusal_names_what_is_missing_or_wrong(error: CRMError, details: tuple[str, ...]) -> None:
-    assert resolve(error).error_details == details
 
 
 def test_permanent_error_becomes_a_dead_letter() -> None:

@@ -32,6 +32,7 @@ from workers.delivery import lanes
 from workers.delivery import settlement_steps as steps
 from workers.delivery.current_value import EventCurrentValue
 from workers.delivery.delivery_run import postpone
+from workers.delivery.handler_errors import failure_fields
 from workers.delivery.handler_services import services_for
 from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
 from workers.delivery.lanes import HandlerCall, Lane, WorkItem
@@ -237,24 +238,33 @@ class Dispatcher:
         except BaseException as error:
             if timeout.ends_run(error):
                 raise
+            deciding = deciding_error(error)
+            # Before anything is awaited: another handler's call may raise the same exception of a shared batch.
+            failure = failure_fields(deciding, route.function.__module__.partition(".")[0])
             if timeout.task.cancelling():
                 await absorb_cancellations(self._timeouts)
-            return await self._resolve_error(item, attempt, error, route)
+            return await self._resolve_error(item, attempt, deciding, route, failure)
         if timeout.task.cancelling():
             await absorb_cancellations(self._timeouts)
         if tools.has_used_crm:
             await self._pauses.record_result(event.portal_id, None)
         return PROCESSED
 
-    async def _resolve_error(self, item: WorkItem, attempt: int, error: BaseException, route: Route) -> Resolution:
-        event, error = item.event, deciding_error(error)
+    async def _resolve_error(
+        self, item: WorkItem, attempt: int, error: BaseException, route: Route, failure: dict[str, object]
+    ) -> Resolution:
+        event = item.event
         if isinstance(error, ObjectNotFound) and await self._merge_map.surviving_id(event) != event.survivor_id:
             return MERGED_AWAY
         await self._pauses.record_result(event.portal_id, error)
         age_s, schedule_s = record_age_s(event, now_ms()), self._settings.retry_schedule_s
-        resolution = resolution_for_error(attempt, error, age_s=age_s, schedule_s=schedule_s, rng=self._rng)
+        resolution = resolution_for_error(
+            attempt, error, age_s=age_s, schedule_s=schedule_s, rng=self._rng, failure=failure
+        )
         if resolution.is_final:
-            report_error(error, handler=route.name, reason=resolution.reason)
+            fields = {"handler": route.name, "reason": resolution.reason, **failure}
+            log.warning("handler_failed", event_key=item.entry.key, type=event.type, attempt=attempt, **fields)
+            report_error(error, **fields)
         return resolution
 
     def _handles_each_event(self, event: Event) -> bool:

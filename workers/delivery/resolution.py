@@ -4,7 +4,7 @@ The exception that leaves the handler decides, never its `__cause__` or `__conte
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,11 +12,9 @@ from spokes.audit.records import TERMINAL, Outcome
 from spokes.core.errors import (
     DAILY_POLICY,
     CRMError,
-    InvalidRequest,
     LeaseLost,
     NoCredentials,
     NotAuthorized,
-    NotPermitted,
     ObjectNotFound,
     RateLimited,
     RetryLater,
@@ -25,13 +23,12 @@ from spokes.core.errors import (
 )
 from spokes.core.events import Event
 from spokes.core.redis.errors import is_redis_outage
+from spokes.core.telemetry.error_places import error_place
+from workers.delivery.handler_errors import is_transient
 
 if TYPE_CHECKING:
     import random
 
-# Errors after which the same call may succeed. Everything else a handler raises is permanent: a retry does not fix a
-# bug, and the dead letter can be replayed once the bug is fixed.
-TRANSIENT_ERRORS: Final = (TransientCRMError, RetryLater, TimeoutError, ConnectionError)
 PAUSED_RETRY_S: Final = (
     5.0  # then the queue checks whether the portal is still paused; see spokes/queue/portal_pauses.py
 )
@@ -51,7 +48,7 @@ class Resolution:
     Attributes:
         delay_s: seconds until the event runs again; None if the outcome is final.
         counts_as_attempt: whether the run counts towards the attempts that the retry schedule allows.
-        error_details: names from HubSpot's refusal: the error category, or the missing scopes.
+        failure: the error's class and place, and what HubSpot said; see handler_errors.failure_fields.
     """
 
     outcome: Outcome
@@ -59,7 +56,7 @@ class Resolution:
     delay_s: float | None = None
     counts_as_attempt: bool = True
     correlation_id: str = ""
-    error_details: tuple[str, ...] = ()
+    failure: Mapping[str, object] | None = None
 
     @property
     def advances_newest(self) -> bool:
@@ -131,7 +128,7 @@ def _precedence(error: BaseException) -> tuple[int, float]:
         return 0, 0.0
     if isinstance(error, LeaseLost):
         return 1, 0.0
-    if not isinstance(error, TRANSIENT_ERRORS) and not is_redis_outage(error):
+    if not is_transient(error) and not is_redis_outage(error):
         return 2, 0.0
     if _is_daily_limit(error):
         return 3, 0.0
@@ -150,7 +147,13 @@ def record_age_s(event: Event, now_ms: int) -> float:
 
 
 def resolution_for_error(
-    attempt: int, error: BaseException, *, age_s: float = math.inf, schedule_s: Sequence[float], rng: "random.Random"
+    attempt: int,
+    error: BaseException,
+    *,
+    age_s: float = math.inf,
+    schedule_s: Sequence[float],
+    rng: "random.Random",
+    failure: Mapping[str, object] | None = None,
 ) -> Resolution:
     """Return the resolution of an event whose handler raised `error`.
 
@@ -160,13 +163,19 @@ def resolution_for_error(
         age_s: see record_age_s. HubSpot's API may not find a new record yet although its event is here.
         schedule_s: see next_delay_s.
         rng: see next_delay_s.
+        failure: see handler_errors.failure_fields.
     """
     error = deciding_error(error)
     correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
     reason = reason_for_error(error)
     if isinstance(error, NotAuthorized) or _is_daily_limit(error):
         return Resolution(
-            Outcome.PARKED, reason, PAUSED_RETRY_S, counts_as_attempt=False, correlation_id=correlation_id
+            Outcome.PARKED,
+            reason,
+            PAUSED_RETRY_S,
+            counts_as_attempt=False,
+            correlation_id=correlation_id,
+            failure=failure,
         )
     if isinstance(error, LeaseLost):
         return LEASE_LOST
@@ -174,32 +183,21 @@ def resolution_for_error(
         return Resolution(Outcome.PARKED, "redis_away", _OUTAGE_RETRY_S, counts_as_attempt=False)
     is_young = isinstance(error, ObjectNotFound) and age_s < _YOUNG_RECORD_S
     if is_young and attempt <= min(len(_YOUNG_RECORD_RETRY_S), len(schedule_s)):
-        return Resolution(Outcome.RETRIED, reason, _YOUNG_RECORD_RETRY_S[attempt - 1], correlation_id=correlation_id)
+        delay_s: float | None = _YOUNG_RECORD_RETRY_S[attempt - 1]
+        return Resolution(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id, failure=failure)
     delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)
-    if delay_s is None:
-        details = _error_details(error)
-        return Resolution(Outcome.DEAD, reason, correlation_id=correlation_id, error_details=details)
-    return Resolution(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id)
+    outcome = Outcome.DEAD if delay_s is None else Outcome.RETRIED
+    return Resolution(outcome, reason, delay_s, correlation_id=correlation_id, failure=failure)
 
 
 def resolution_for_internal_error(attempt: int, error: BaseException) -> Resolution:
     """Return the resolution of an event for which code of ours raised `error`, not the handler."""
     if is_redis_outage(error):
         return Resolution(Outcome.PARKED, "redis_away", _OUTAGE_RETRY_S, counts_as_attempt=False)
+    failure = {"error": type(error).__name__, "error_at": error_place(error)}
     if attempt <= len(_INTERNAL_RETRY_S):
-        return Resolution(Outcome.RETRIED, INTERNAL_ERROR, _INTERNAL_RETRY_S[attempt - 1])
-    return Resolution(Outcome.DEAD, INTERNAL_ERROR)
-
-
-def _error_details(error: BaseException) -> tuple[str, ...]:
-    """Return the names in a refusal that help to fix its cause."""
-    match error:
-        case NotPermitted():
-            return error.scopes
-        case InvalidRequest():
-            return tuple(filter(None, (error.category, error.property_path)))
-        case _:
-            return ()
+        return Resolution(Outcome.RETRIED, INTERNAL_ERROR, _INTERNAL_RETRY_S[attempt - 1], failure=failure)
+    return Resolution(Outcome.DEAD, INTERNAL_ERROR, failure=failure)
 
 
 def reason_for_error(error: BaseException) -> str:
@@ -225,7 +223,7 @@ def next_delay_s(
         schedule_s: longest delay after each attempt; its length limits the number of retries.
         rng: source of the jitter.
     """
-    if not isinstance(error, TRANSIENT_ERRORS) or attempt > len(schedule_s):
+    if not is_transient(error) or attempt > len(schedule_s):
         return None
     delay_s = rng.uniform(0, schedule_s[attempt - 1])
     requested_s = requested_delay_s(error)

@@ -77,7 +77,13 @@ def final_steps(
     if outcome is Outcome.DEAD:
         failed_entry, reason = entry._replace(attempt=resolved.attempt), resolved.resolution.reason
         letter = dead_letters.DeadLetter(
-            delivery.portal_id, delivery.id, failed_entry, reason, resolved.handler, now_ms
+            delivery.portal_id,
+            delivery.id,
+            failed_entry,
+            reason,
+            resolved.handler,
+            now_ms,
+            resolved.resolution.failure or {},
         )
         commands = dead_letters.store_commands(letter, ttl_s=dead_letter_ttl_s, event_as_run=event)
         if reason == ObjectNotFound.reason:
@@ -190,8 +196,8 @@ def _audit_records(
     if item.merged_from:
         # Without the id as received: the chain covers the detail, so no erasure could remove it.
         detail = {**(detail or {}), "merged": True}
-    if resolution.error_details:
-        detail = {**(detail or {}), "told": list(resolution.error_details)}
+    if resolution.failure:
+        detail = {**(detail or {}), "failure": dict(resolution.failure)}
     if item.read_withheld_value:
         detail = {**(detail or {}), "read": [item.event.property_name]}
     outcome_fields = event_fields(
@@ -238,5 +244,10 @@ def _crm_write_record(delivery: Delivery, resolved: ResolvedEvent, write: "Write
         object_id=write.object_id,
         handler=resolved.handler,
         correlation_id=write.correlation_id,
-        detail={"method": write.method, "properties": list(write.properties), "ok": write.ok},
+        detail={
+            "method": write.method,
+            "properties": list(write.properties),
+            "ok": write.ok,
+            **({"failure": dict(write.failure)} if write.failure else {}),
+        },
     )

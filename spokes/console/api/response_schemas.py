@@ -65,7 +65,10 @@ class QueuedDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterView:
-    """A dead letter: its event, cause and handler; `died_at` is epoch ms."""
+    """A dead letter: its event, cause and handler; `died_at` is epoch ms.
+
+    `failure` names the error, its place, and what HubSpot said: `error`, `error_at`, `status`, `code`, `property`, ...
+    """
 
     portal_id: int
     delivery_id: str
@@ -73,6 +76,7 @@ class DeadLetterView:
     handler: str
     died_at: int
     event: EventSummary
+    failure: dict[str, object]
 
     @classmethod
     def from_letter(cls, letter: DeadLetter) -> "DeadLetterView":
@@ -84,6 +88,7 @@ class DeadLetterView:
             handler=letter.handler,
             died_at=letter.died_at,
             event=EventSummary.from_entry(letter.entry),
+            failure=dict(letter.failure),
         )
 
 

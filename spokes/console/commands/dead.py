@@ -20,7 +20,7 @@ from spokes.console.output import (
     progress,
 )
 from spokes.console.queries.dead_letters import find_dead_letters
-from spokes.console.queries.descriptions import describe, describe_as_json, explain_reason
+from spokes.console.queries.descriptions import describe, describe_as_json, explain_failure
 from spokes.console.queries.events import find_event
 from spokes.console.queries.records import RecordView
 from spokes.core.errors import AuditUnavailable
@@ -100,7 +100,7 @@ def show(
     if as_json:
         print_json(_letter_fields(letter) | {"history": [describe_as_json(record) for record in history]})
         return
-    print_table(("Field", "Value"), (_letter_fields(letter) | {"reason": explain_reason(letter.reason)}).items())
+    print_table(("Field", "Value"), _letter_rows(letter))
     print_history(history)
 
 
@@ -204,6 +204,7 @@ def _letter_fields(letter: DeadLetter) -> dict[str, object]:
         "event_key": letter.entry.key,
         "died_at": letter.died_at,
         "reason": letter.reason,
+        "failure": dict(letter.failure),
         "attempt": letter.entry.attempt,
         "handler": letter.handler,
         "delivery_id": letter.delivery_id,
@@ -215,6 +216,11 @@ def _letter_fields(letter: DeadLetter) -> dict[str, object]:
         "object_id": event.object_id,
         "occurred_at": event.occurred_at,
     }
+
+
+def _letter_rows(letter: DeadLetter) -> list[tuple[str, object]]:
+    fields = _letter_fields(letter) | {"reason": explain_failure(letter.reason, letter.failure)}
+    return [*((name, value) for name, value in fields.items() if name != "failure"), *letter.failure.items()]
 
 
 def event_history(key: str) -> list[RecordView]:

@@ -8,7 +8,7 @@ import typer
 from spokes.audit.object_hashes import object_hash_key
 from spokes.console.audit_store import open_audit_store
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table, progress
-from spokes.console.queries.descriptions import describe, describe_as_json, explain_reason
+from spokes.console.queries.descriptions import describe, describe_as_json, explain_failure
 from spokes.console.queries.objects import MatchedObject, Reference
 from spokes.console.queries.records import RecordView
 from spokes.console.queries.timeline import PendingEvent, Timeline, load_timeline
@@ -72,8 +72,8 @@ def _print_timeline(page: Timeline) -> None:
         )
     for letter in page.letters:
         print_message(
-            f"Dead letter: {explain_reason(letter.reason)}; `spokes dead replay {letter.entry.key} --reason ...` tries "
-            "it again."
+            f"Dead letter: {explain_failure(letter.reason, letter.failure)}; "
+            f"`spokes dead replay {letter.entry.key} --reason ...` tries it again."
         )
     if page.next:
         print_message(f"There are older records: --after {page.next} shows the next page, --limit makes pages longer.")

@@ -10,7 +10,7 @@ from spokes.audit.stream import append_now
 from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.queries.dead_letters import dead_letter_causes, find_dead_letters
-from spokes.console.queries.descriptions import explain_reason
+from spokes.console.queries.descriptions import explain_failure, explain_reason
 from spokes.console.web.app_keys import REDIS
 from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
 from spokes.console.web.forms import form_text, read_form, required_reason
@@ -72,7 +72,7 @@ def _render_letter(request: web.Request, letter: DeadLetter, *, revealed: bool) 
     hidden = sorted(_PERSONAL_FIELDS & raw.keys())
     values = {name: raw[name] if revealed else None for name in hidden}
     return render(
-        request, "letter.html", letter=letter, values=values, revealed=revealed, explain_reason=explain_reason
+        request, "letter.html", letter=letter, values=values, revealed=revealed, explain_failure=explain_failure
     )
 
 

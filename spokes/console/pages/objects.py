@@ -9,7 +9,7 @@ from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, Outcome
 from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, requires
-from spokes.console.queries.descriptions import describe, explain_reason
+from spokes.console.queries.descriptions import describe, explain_failure
 from spokes.console.queries.objects import MatchedObject, Reference
 from spokes.console.queries.records import RecordView
 from spokes.console.queries.timeline import load_timeline
@@ -50,7 +50,7 @@ async def page(request: web.Request) -> web.Response:
     return render(
         request, "object.html", text=text, fault="", timeline=timeline, after=after,
         days=[(day, list(records)) for day, records in groupby(timeline.records, lambda record: date(record.at))],
-        describe=describe, explain_reason=explain_reason, record_style=record_style, hubspot_url=hubspot_url,
+        describe=describe, explain_failure=explain_failure, record_style=record_style, hubspot_url=hubspot_url,
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "rate_limited": "HubSpot's rate limit was reached (429)",
     "crm_unavailable": "HubSpot did not answer",
     "not_authorized": "HubSpot refused the access token",
-    "not_permitted": "the token lacks a scope, or the handler did not declare the call",
+    "not_permitted": "HubSpot did not permit the call, or the handler did not declare it",
     "object_not_found": "HubSpot did not find the record",
     "object_locked": "HubSpot had locked the record",
     "object_merged": "the record was merged into another while it was processed",
@@ -104,13 +104,39 @@ def explain_reason(reason: str) -> str:
     return REASON_TEXTS.get(reason, reason.replace("_", " "))
 
 
+def explain_failure(reason: str, failure: Mapping[str, object]) -> str:
+    """Return a sentence for a reason with what is known of the error: what HubSpot said, and where it was raised."""
+    text = explain_reason(reason)
+    scopes, undeclared, name = failure.get("scopes"), failure.get("undeclared"), failure.get("property")
+    if isinstance(undeclared, list):
+        text = f"the handler did not declare {', '.join(map(str, undeclared))}"
+    elif isinstance(scopes, list):
+        text = f"the token lacks the scope {' or '.join(map(str, scopes))}"
+    elif reason == "not_permitted":
+        text = "HubSpot did not permit the call and named no missing scope"
+    if reason.startswith("handler_error:") and name:
+        text += f": {name}"
+        name = None
+    words = [str(failure[field]) for field in ("status", "category", "code") if failure.get(field)]
+    words += [f"property {name}"] if name else []
+    words += [f"HubSpot's id {failure['correlation_id']}"] if failure.get("correlation_id") else []
+    if words:
+        text += f" ({', '.join(words)})"
+    return f"{text}, at {failure['error_at']}" if failure.get("error_at") else text
+
+
+def _failure_of(detail: Mapping[str, object]) -> Mapping[str, object]:
+    failure = detail.get("failure")
+    return failure if isinstance(failure, dict) else {}
+
+
 def _describe_event(record: RecordView) -> str:
     if record.actor not in {"", "spokes"}:
         text = _OUTCOME_TEXTS.get(record.outcome, record.outcome)
         return f"{text} by {record.actor}" + (f": {record.reason}" if record.reason else "")
     text = _OUTCOME_TEXTS.get(record.outcome, record.outcome or "An event")
     if record.reason:
-        text = f"{text}: {explain_reason(record.reason)}"
+        text = f"{text}: {explain_failure(record.reason, _failure_of(record.detail))}"
     if isinstance(names := record.detail.get("told"), list):
         text += f" ({', '.join(map(str, names))})"
     wait = record.detail.get("delay_s")
@@ -129,7 +155,7 @@ def _describe_write(record: RecordView) -> str:
     if isinstance(names, list) and names:
         text += f" ({', '.join(map(str, names))})"
     if record.detail.get("ok") is False:
-        return f"HubSpot refused {text}: {explain_reason(record.reason)}"
+        return f"HubSpot refused {text}: {explain_failure(record.reason, _failure_of(record.detail))}"
     return f"Wrote to HubSpot: {text}"
 
 

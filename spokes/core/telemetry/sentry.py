@@ -1,6 +1,7 @@
 """Send errors, alerts and a sample of spans to Sentry. Everything sent is scrubbed here.
 
-Errors are grouped by handler and exception class, alerts by name; never by an error's text, which may quote a value.
+Errors are grouped by handler, exception class and place, alerts by name; never by an error's text, which may quote a
+value.
 """
 
 import random
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spokes.core.masking import Mask
 from spokes.core.settings import Settings
+from spokes.core.telemetry.error_places import error_place
 from spokes.core.version import VERSION
 
 if TYPE_CHECKING:
@@ -77,7 +79,9 @@ def send_error(error: BaseException, fields: dict[str, Any]) -> None:
 
     with sentry_sdk.new_scope() as scope:
         scope.set_context("fields", fields)
-        scope.fingerprint = [str(fields.get("handler") or fields.get("job") or "{{ default }}"), type(error).__name__]
+        subject = fields.get("handler") or fields.get("job") or fields.get("task") or "{{ default }}"
+        place = fields.get("error_at") or error_place(error)
+        scope.fingerprint = [str(subject), type(error).__name__, str(place)]
         if handler := fields.get("handler"):
             scope.set_tag("handler", handler)
         sentry_sdk.capture_exception(error)

@@ -6,6 +6,7 @@ and the source lines of a traceback, may quote a property value.
 
 import logging
 import os
+import re
 import sys
 import threading
 import warnings
@@ -37,12 +38,29 @@ def keep_first_line(record: logging.LogRecord) -> bool:
     return True
 
 
+class _LostErrors(logging.Handler):
+    """Sends the exceptions that asyncio logs to Sentry: those of tasks and callbacks that nothing awaits."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send the exception of a log record, if it has one."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            message = record.getMessage().partition("\n")[0]  # other messages hold the arguments of a callback
+            report_error(error, task="asyncio", message=message if message.endswith("was never retrieved") else "")
+
+
 def _on_warning(  # noqa: PLR0917 - Python's own signature
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
     line: str | None = None,
 ) -> None:  # fmt: skip
-    del message, file, line
-    structlog.get_logger().warning("python_warning", category=category.__name__, at=f"{filename}:{lineno}")
+    del file, line
+    place = f"{os.path.relpath(filename)}:{lineno}"
+    if match := _NEVER_AWAITED.match(str(message)):
+        call = match[1]
+        advice = f"{call} was called without await, so it did nothing. Write await before the call."
+        log_alert("coroutine_never_awaited", level="warning", coroutine=call, at=place, advice=advice)
+        return
+    structlog.get_logger().warning("python_warning", category=category.__name__, at=place)
 
 
 def _on_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -54,6 +72,8 @@ def _on_uncaught_in_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
         _on_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
+
+_NEVER_AWAITED = re.compile(r"coroutine '([\w.<>]{1,200})' was never awaited")
 
 # At INFO, arq logs the arguments of every job, aiohttp a line per request, urllib3 the URL of every call.
 _QUIET_LOGGERS = ("arq", "aiohttp.access", "urllib3", "asyncio", "alembic", "sqlalchemy")
@@ -95,6 +115,7 @@ def setup_telemetry(settings: Settings, process: str, *, stream: TextIO | None =
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("asyncio").handlers = [_LostErrors(logging.ERROR)]
     global _write_canonical_line  # noqa: PLW0603 - one log per process, set up once
     quiet = logging.getLevelNamesMapping()[settings.log_level] > logging.INFO
     _write_canonical_line = (
@@ -141,7 +162,7 @@ def log_alert(event: str, *, level: str = "error", **fields: Any) -> None:
     sentry.send_alert(event, level, fields)
 
 
-def report_error(error: BaseException, **fields: Any) -> None:
+def report_error(error: BaseException, /, **fields: Any) -> None:
     """Send a handled exception to Sentry, without its text and local variables."""
     sentry.send_error(error, fields)
 

@@ -21,6 +21,7 @@ from spokes.crm.transport.error_classes import (
     identifier,
     status_of_entry,
 )
+from spokes.crm.transport.refusal_details import refusal_code, refused_property
 from spokes.crm.transport.response_json import Json
 
 _TRACE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
@@ -82,6 +83,8 @@ class _ErrorDetails(TypedDict):
 
     status: int
     category: str
+    code: str
+    property_name: str
     correlation_id: str
 
 
@@ -89,6 +92,8 @@ def _build_error(status: int | None, body: Json, headers: Mapping[str, str], now
     details = _ErrorDetails(
         status=status_of_entry(body) if status is None else status,
         category=category_of(body),
+        code=refusal_code(body),
+        property_name=refused_property(body),
         correlation_id=correlation_id_of(headers, body),
     )
     error_class = class_of_refusal(status, body)

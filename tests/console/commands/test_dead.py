@@ -47,6 +47,19 @@ async def test_dead_letter_shows_names_and_no_values(environ: dict[str, str], re
     assert ('"phone"' in shown, "canary" in shown) == (True, False)
 
 
+FAILURE = {
+    "error": "InvalidRequest", "error_at": "my_handlers/x.py:14", "status": 400, "code": "PROPERTY_DOESNT_EXIST",
+    "property": "favourite_colour", "correlation_id": "c-1",
+}  # fmt: skip
+
+
+async def test_dead_letter_says_what_failed_and_where(environ: dict[str, str], redis: Redis) -> None:
+    await store_dead_letters(redis, DeadLetter(7, "7-1-1", Entry("cc", 1, event(1)), "invalid_request", "", 1, FAILURE))
+    assert json.loads(spokes(environ, "dead", "show", "cc", "--json").stdout)["failure"] == FAILURE
+    shown = spokes(environ | {"COLUMNS": "300"}, "dead", "show", "cc").stdout
+    assert [text for text in map(str, FAILURE.values()) if text not in shown] == []
+
+
 async def test_dead_letter_shows_its_whole_history(
     environ: dict[str, str], redis: Redis, letters: list[DeadLetter]
 ) -> None:

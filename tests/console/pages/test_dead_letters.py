@@ -34,6 +34,14 @@ async def test_empty_list_is_explained(client: TestClient) -> None:
     assert "There are no dead letters" in page
 
 
+async def test_dead_letter_says_what_failed_and_where(client: TestClient, redis: Redis) -> None:
+    failure = {"error": "KeyError", "error_at": "my_handlers/x.py:14", "status": 400, "code": "PROPERTY_DOESNT_EXIST"}
+    letter = DeadLetter(PORTAL, "d", Entry("ab", 1, event()), "invalid_request", "contacts.x", 1, failure)
+    await store_dead_letters(redis, letter)
+    _, page = await (await Visitor.signed_in(client, Role.VIEWER)).get(path_of(letter))
+    assert "Invalid request (400, PROPERTY_DOESNT_EXIST), at my_handlers/x.py:14" in visible_text(page)
+
+
 async def test_dead_letters_are_grouped_escaped_and_without_values(client: TestClient, redis: Redis) -> None:
     for number in (1, 2):
         await store_letter(redis, number, reason=HOSTILE_HTML, propertyName=HOSTILE_HTML, propertyValue="hidden-value")

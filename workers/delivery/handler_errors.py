@@ -1,0 +1,78 @@
+"""What a handler's exception means: whether the same call may succeed later, and what to record of it.
+
+A retry does not fix a bug, so everything that is not listed here is permanent; the dead letter can be replayed once the
+bug is fixed. Errors of other libraries are recognised by name, because none of them is a dependency of ours.
+"""
+
+import errno
+import socket
+import ssl
+from typing import Final
+
+from spokes.core.errors import CRMError, PropertyNotDeclared, RetryLater, TransientCRMError
+from spokes.core.telemetry.error_places import place_in_package
+
+_TRANSIENT: Final = (TransientCRMError, RetryLater, TimeoutError, ConnectionError, socket.gaierror)
+_NETWORK_ERRNOS: Final = frozenset(
+    {errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
+    | {errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE}
+)
+# Base classes, by top-level package and name, of errors of a connection.
+_CONNECTION_ERRORS: Final = frozenset(
+    {"aiohttp.ClientConnectionError", "aiohttp.ClientPayloadError", "httpx.TimeoutException", "httpx.NetworkError"}
+    | {"httpx.RemoteProtocolError", "httpx.ProxyError", "httpcore.TimeoutException", "httpcore.NetworkError"}
+    | {"httpcore.RemoteProtocolError", "requests.ConnectionError", "requests.Timeout", "requests.ChunkedEncodingError"}
+    | {"urllib3.TimeoutError", "urllib3.ProtocolError", "urllib3.MaxRetryError", "urllib3.NameResolutionError"}
+    | {"urllib.ContentTooShortError", "http.IncompleteRead", "http.BadStatusLine"}
+)
+_STATUS_ERRORS: Final = frozenset(
+    {"aiohttp.ClientResponseError", "httpx.HTTPStatusError", "requests.HTTPError", "urllib.HTTPError"}
+)
+_TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_CERTIFICATE_ERRORS: Final = frozenset({"aiohttp.ClientConnectorCertificateError", "requests.SSLError"})
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same call may succeed later: HubSpot's own transient errors, and those of other servers."""
+    names = _class_names(error)
+    if isinstance(error, ssl.SSLCertVerificationError) or names & _CERTIFICATE_ERRORS:
+        return False
+    if isinstance(error, _TRANSIENT) or names & _CONNECTION_ERRORS:
+        return True
+    if names & _STATUS_ERRORS:
+        return _status(error) in _TRANSIENT_STATUSES
+    if "urllib.URLError" in names and isinstance(reason := getattr(error, "reason", None), BaseException):
+        return is_transient(reason)
+    return isinstance(error, OSError) and error.errno in _NETWORK_ERRNOS
+
+
+def failure_fields(error: BaseException, package: str) -> dict[str, object]:
+    """Return what to record of an exception that left a handler: names and numbers, never its text.
+
+    Args:
+        error: the exception that decides the event's outcome.
+        package: the handler's top-level package; the place is the deepest one inside it.
+    """
+    fields: dict[str, object] = {"error": type(error).__name__}
+    if place := place_in_package(error, package):
+        fields["error_at"] = place
+    if isinstance(error, CRMError | PropertyNotDeclared):
+        fields |= error.fields()
+    elif status := _status(error):
+        fields["status"] = status
+    return fields
+
+
+def _class_names(error: BaseException) -> frozenset[str]:
+    """Return the names of the classes of an error, each after the top-level package that defines it."""
+    return frozenset(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(error).__mro__)
+
+
+def _status(error: BaseException) -> int:
+    """Return the HTTP status that a client library's error carries, 0 if it carries none."""
+    for holder in (error, getattr(error, "response", None)):
+        for name in ("status", "status_code", "code"):
+            value = getattr(holder, name, None)
+            if type(value) is int and 400 <= value < 600:  # noqa: PLR2004 - HTTP's own numbers
+                return value
+    return 0
