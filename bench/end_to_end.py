@@ -1,0 +1,337 @@
+"""From HubSpot's change to the write and the record: `python bench/end_to_end.py`.
+
+Web process, workers with the archiver, Valkey, a small HubSpot and the load share this machine's cores. The default
+contacts handler reads each contact and writes its phone number back. Latencies in ms are counted from the time at which
+a request was due: to the 202, the start of the handler, the arrival of the write at HubSpot, the row in SQL. Each load
+runs `--repeats` times, and the run with the median write latency is shown. In a burst all requests are due at once, and
+the rival (bench/rival.py) does the same work in the same run.
+"""
+
+import argparse
+import asyncio
+import sqlite3
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
+
+import orjson
+from redis import Redis
+from rich.progress import Progress
+
+from bench.lib.due_load import object_id_of
+from bench.lib.row_watch import RowWatch
+from bench.lib.runs import InvalidRun, process_id
+from bench.lib.servers import ROOT, await_ready, cpu_seconds, free_port, redis_url, running_process, running_valkey
+from bench.lib.servers import ALL_CORES, running_web
+from bench.lib.tables import progress_bar, table, write_section
+from bench.lib.traffic import environment
+
+_GIVE_UP_S: Final = 90.0  # after the last request was due
+_POLL_S: Final = 0.1
+RIVAL: Final = "stock arq"
+
+
+class Load(NamedTuple):
+    """What is sent: events a second (0: all at once), events of a request, and HubSpot's limit, 0 for none."""
+
+    rate: float
+    batch: int
+    seconds: float
+    limit: int = 190
+    workers: int = 1
+    latency_ms: float = 0.0
+    events: int = 0  # of a burst
+
+    @property
+    def count(self) -> int:
+        """The number of events, a multiple of the batch."""
+        return (self.events or round(self.rate * self.seconds)) // self.batch * self.batch
+
+    def __str__(self) -> str:
+        """Return the load in words."""
+        rate = f"{self.rate:g}/s" if self.rate else f"{self.count:,} at once"
+        size = "singles" if self.batch == 1 else f"in {self.batch}s"
+        workers = f", {self.workers} workers" if self.workers > 1 else ""
+        slow = f", answers after {self.latency_ms:g} ms" if self.latency_ms else ""
+        return f"{rate} {size}{workers}{slow}"
+
+
+@dataclass(slots=True)
+class Measured:
+    """The latencies in ms of one run, sorted, by step; CPU in us an event by process; calls of HubSpot."""
+
+    load: Load
+    seconds: float
+    latencies: dict[str, list[float]] = field(default_factory=dict)
+    cpu_us: dict[str, float] = field(default_factory=dict)
+    calls: int = 0
+    most_calls: int = 0  # in any ten seconds
+    rate_limited: int = 0
+
+    def quantiles(self, step: str) -> str:
+        """Return p50 and p99 of a step."""
+        values = self.latencies.get(step)
+        return f"{quantile(values, 0.5):,.0f} / {quantile(values, 0.99):,.0f}" if values else "-"
+
+    @property
+    def write_p50(self) -> float:
+        """The median write latency."""
+        return quantile(self.latencies["write"], 0.5)
+
+    @property
+    def rate(self) -> float:
+        """Events a second, from the first request to the last row."""
+        return self.load.count / self.seconds
+
+
+STEPS: Final = ("202", "handler", "write", "SQL")
+LOADS: Final = (
+    Load(50, 1, 20), Load(50, 1, 20, workers=2), Load(50, 1, 20, workers=4), Load(500, 1, 20), Load(800, 1, 20),
+    Load(500, 100, 20), Load(500, 1, 10, limit=0), Load(2000, 100, 10, limit=0),
+)  # fmt: skip
+BURSTS: Final = (Load(0, 1, 0, limit=0, events=15_000), Load(0, 100, 0, limit=0, events=15_000))
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return a quantile of sorted values."""
+    return values[min(int(len(values) * share), len(values) - 1)]
+
+
+async def measure(load: Load, folder: Path, *, rival: bool = False, database: str = "") -> Measured:
+    """Run one load against processes of its own.
+
+    Raises:
+        InvalidRun: an answer was not 202, or a write or row is missing.
+    """
+    folder.mkdir()
+    with ExitStack() as stack:
+        redis = stack.enter_context(running_valkey(folder))
+        hubspot_port = free_port()
+        command = ["bench/lib/fake_hubspot.py", "--port", str(hubspot_port), "--limit", str(load.limit)]
+        command += ["--latency-ms", str(load.latency_ms)]
+        hubspot = stack.enter_context(running_process(command, {}, folder / "hubspot.log", cores=ALL_CORES))
+        await_ready(hubspot, f"http://127.0.0.1:{hubspot_port}/measured")
+        target = Target(redis, folder, f"http://127.0.0.1:{hubspot_port}", database)
+        processes = target.start_rival(stack) if rival else target.start_spokes(stack, load.workers)
+        processes |= {"Valkey": process_id(redis)}
+        return await target.run(load, processes)
+
+
+@dataclass(slots=True)
+class Target:
+    """One set of processes and where their traces are."""
+
+    redis: Redis
+    folder: Path
+    hubspot_url: str
+    database: str
+    port: int = 0
+    is_rival: bool = False
+
+    def start_spokes(self, stack: ExitStack, workers: int) -> dict[str, int]:
+        """Start web process and workers; return their process ids."""
+        self.port, web = stack.enter_context(
+            running_web(self.redis, self.folder, cores=ALL_CORES, LOG_LEVEL="INFO", **self._database_setting())
+        )
+        pids = {"web": web.pid}
+        for number in range(workers):
+            settings = {
+                **environment(0, redis_url(self.redis), str(self.folder)), "HUBSPOT_API_URL": self.hubspot_url,
+                "HUBSPOT_ACCESS_TOKEN": "no-token-needed", "HANDLERS": "bench.handlers.timed_contacts",
+                "BENCH_STARTS": str(self.folder / "starts"), "LOG_LEVEL": "INFO", **self._database_setting(),
+            }  # fmt: skip
+            log = self.folder / f"worker-{number}.log"
+            pids[f"worker {number}"] = stack.enter_context(
+                running_process(["-m", "workers"], settings, log, cores=ALL_CORES)
+            ).pid
+            _await_text(log, "worker_ready")
+        return pids
+
+    def start_rival(self, stack: ExitStack) -> dict[str, int]:
+        """Start the rival's web process and worker; return their process ids."""
+        self.port, self.is_rival = free_port(), True
+        settings = {
+            "PORT": str(self.port), "REDIS_URL": redis_url(self.redis), "HUBSPOT_API_URL": self.hubspot_url,
+            "BENCH_ROWS": str(self.folder / "rows.sqlite"),
+        }  # fmt: skip
+        log = self.folder / "rival.log"
+        web = stack.enter_context(running_process(["bench/rival.py", "web"], settings, log, cores=ALL_CORES))
+        worker = stack.enter_context(running_process(["bench/rival.py", "worker"], settings, log, cores=ALL_CORES))
+        await_ready(web, f"http://127.0.0.1:{self.port}/readyz")
+        return {"web": web.pid, "worker 0": worker.pid}
+
+    async def run(self, load: Load, pids: dict[str, int]) -> Measured:
+        """Send the load, wait for the last row, and gather what was measured."""
+        arguments = [str(ROOT / "bench/lib/due_load.py"), "--port", str(self.port), "--events", str(load.count)]
+        arguments += ["--batch", str(load.batch), "--rate", str(load.rate)]
+        async with RowWatch.watching(self._address()) as watch:
+            await asyncio.sleep(0.5)
+            cpu = {name: cpu_seconds(pid) for name, pid in pids.items()}
+            sender = await asyncio.create_subprocess_exec(
+                sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT
+            )
+            out, _ = await sender.communicate()
+            sent: dict[str, Any] = orjson.loads(out)
+            if sent["other_responses"]:
+                raise InvalidRun(f"{sent['other_responses']} requests were not answered 202")
+            rows = await self._wait_for_rows(load, watch)
+            spent = {name: cpu_seconds(pid) - cpu[name] for name, pid in pids.items()}
+        return self._gather(load, sent, rows, spent)
+
+    async def _wait_for_rows(self, load: Load, watch: RowWatch) -> dict[str, float]:
+        deadline = time.monotonic() + _GIVE_UP_S
+        while True:
+            rows = self._rival_rows() if self.is_rival else await watch.settled()
+            if len(rows) >= load.count:
+                return rows
+            if time.monotonic() > deadline:
+                raise InvalidRun(f"{len(rows)} of {load.count} events have a row; logs in {self.folder}")
+            await asyncio.sleep(_POLL_S if load.rate else 1.0)
+
+    def _gather(self, load: Load, sent: dict[str, Any], rows: dict[str, float], spent: dict[str, float]) -> Measured:
+        due = {str(object_id_of(n)): sent["due"][n // load.batch] for n in range(load.count)}
+        with urllib.request.urlopen(f"{self.hubspot_url}/measured", timeout=30) as response:  # noqa: S310 - our own URL
+            hubspot = orjson.loads(response.read())
+        written: dict[str, float] = {}
+        for object_id, at in hubspot["written"]:
+            written.setdefault(object_id, at)
+        if missing := due.keys() - written.keys():
+            raise InvalidRun(f"{len(missing)} contacts were not written")
+        starts: dict[str, float] = {}
+        if not self.is_rival:
+            for line in (self.folder / "starts").read_text().splitlines():
+                object_id, _, at = line.partition(" ")
+                starts.setdefault(object_id, float(at))
+        first = min(sent["due"])
+        latencies = {"202": sorted(1000 * each for each in sent["latencies"])}
+        for name, times in (("handler", starts), ("write", written), ("SQL", rows)):
+            latencies[name] = sorted(1000 * (at - due[object_id]) for object_id, at in times.items() if object_id in due)
+        cpu_us = {name: 1e6 * seconds / load.count for name, seconds in spent.items()}
+        calls: list[float] = hubspot["calls"]
+        return Measured(
+            load, max(rows.values()) - first, latencies, cpu_us, len(calls), _most_in_window(calls),
+            hubspot["rate_limited"],
+        )  # fmt: skip
+
+    def _rival_rows(self) -> dict[str, float]:
+        with closing(sqlite3.connect(self.folder / "rows.sqlite")) as connection:
+            return dict(connection.execute("SELECT object_id, at FROM done"))
+
+    def _address(self) -> str:
+        return self.database or f"sqlite+aiosqlite:///{self.folder}/audit.sqlite"
+
+    def _database_setting(self) -> dict[str, str]:
+        return {"DATABASE_URL": self.database} if self.database else {}
+
+
+def _most_in_window(calls: list[float]) -> int:
+    """Return the most calls in any ten seconds."""
+    calls = sorted(calls)
+    most, first = 0, 0
+    for number, at in enumerate(calls):
+        while calls[first] <= at - 10.0:
+            first += 1
+        most = max(most, number - first + 1)
+    return most
+
+
+def _await_text(log: Path, text: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if log.exists() and text in log.read_text():
+            return
+        time.sleep(0.05)
+    raise InvalidRun(f"no {text} in the log: {log.read_text()[-2000:]}")
+
+
+async def measure_all(loads: Sequence[Load], repeats: int, folder: Path, progress: Progress) -> list[Measured]:
+    """Return the run with the median write latency of each load."""
+    task = progress.add_task("loads", total=len(loads) * repeats)
+    medians = []
+    for number, load in enumerate(loads):
+        runs = []
+        for repeat in range(repeats):
+            runs.append(await measure(load, folder / f"load-{number}-{repeat}"))
+            progress.advance(task)
+        medians.append(sorted(runs, key=lambda run: run.write_p50)[repeats // 2])
+    return medians
+
+
+async def measure_bursts(repeats: int, folder: Path, progress: Progress) -> list[tuple[Measured, Measured]]:
+    """Return, for each burst, the pair of runs of Spokes and the rival with the median ratio."""
+    task = progress.add_task("bursts", total=len(BURSTS) * repeats * 2)
+    medians = []
+    for number, load in enumerate(BURSTS):
+        pairs = []
+        for repeat in range(repeats):
+            ours = await measure(load, folder / f"burst-{number}-{repeat}")
+            progress.advance(task)
+            theirs = await measure(load, folder / f"rival-{number}-{repeat}", rival=True)
+            progress.advance(task)
+            pairs.append((ours, theirs))
+        medians.append(sorted(pairs, key=lambda pair: pair[0].rate / pair[1].rate)[repeats // 2])
+    return medians
+
+
+def latency_table(runs: Sequence[Measured]) -> str:
+    """Return the table of latencies, p50 / p99 in ms."""
+    head = ["load", "limit", *STEPS, "calls", "most in 10 s", "429", "worker, us an event"]
+    rows = [
+        [
+            str(run.load), str(run.load.limit or "-"), *(run.quantiles(step) for step in STEPS), f"{run.calls:,}",
+            f"{run.most_calls}", f"{run.rate_limited}",
+            f"{sum(us for name, us in run.cpu_us.items() if name.startswith('worker')):.0f}",
+        ]
+        for run in runs
+    ]  # fmt: skip
+    return table(head, rows)
+
+
+def burst_table(pairs: Sequence[tuple[Measured, Measured]]) -> str:
+    """Return the table of bursts."""
+    head = ["burst", "", "events/s", "x", "web / worker / Valkey, us an event", "calls"]
+    rows = []
+    for ours, theirs in pairs:
+        for name, run in (("Spokes", ours), (RIVAL, theirs)):
+            cpu = " / ".join(f"{run.cpu_us[each]:.0f}" for each in ("web", "worker 0", "Valkey"))
+            rows.append(
+                [str(run.load), name, f"{run.rate:,.0f}", f"{run.rate / theirs.rate:.1f}", cpu, f"{run.calls:,}"]
+            )
+    return table(head, rows)
+
+
+def main() -> int:
+    """Measure, print, and write into docs/bench.md with --write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default="", help="only loads whose words contain this text, such as 50/s")
+    parser.add_argument("--seconds", type=float, default=0.0, help="of each load, instead of its own")
+    parser.add_argument("--no-bursts", action="store_true", help="leave the bursts out")
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/bench.md")
+    arguments = parser.parse_args()
+    loads = [load for load in LOADS if arguments.only in str(load)]
+    if arguments.seconds:
+        loads = [load._replace(seconds=arguments.seconds) for load in loads]
+    tables = []
+    with tempfile.TemporaryDirectory(prefix="spokes-bench-") as folder, progress_bar() as progress:
+        if loads:
+            tables.append(latency_table(asyncio.run(measure_all(loads, arguments.repeats, Path(folder), progress))))
+            print(tables[-1], flush=True)
+        if not arguments.no_bursts:
+            tables.append(burst_table(asyncio.run(measure_bursts(arguments.repeats, Path(folder), progress))))
+            print(tables[-1], flush=True)
+    if arguments.write:
+        write_section(ROOT / "docs/bench.md", "End to end", "\n".join(tables))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
