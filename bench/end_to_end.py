@@ -29,8 +29,17 @@ from rich.progress import Progress
 from bench.lib.due_load import object_id_of
 from bench.lib.row_watch import RowWatch
 from bench.lib.runs import InvalidRun, process_id
-from bench.lib.servers import ROOT, await_ready, cpu_seconds, free_port, redis_url, running_process, running_valkey
-from bench.lib.servers import ALL_CORES, running_web
+from bench.lib.servers import (
+    ALL_CORES,
+    ROOT,
+    await_ready,
+    cpu_seconds,
+    free_port,
+    redis_url,
+    running_process,
+    running_valkey,
+    running_web,
+)
 from bench.lib.tables import progress_bar, table, write_section
 from bench.lib.traffic import environment
 
@@ -213,7 +222,9 @@ class Target:
         first = min(sent["due"])
         latencies = {"202": sorted(1000 * each for each in sent["latencies"])}
         for name, times in (("handler", starts), ("write", written), ("SQL", rows)):
-            latencies[name] = sorted(1000 * (at - due[object_id]) for object_id, at in times.items() if object_id in due)
+            latencies[name] = sorted(
+                1000 * (at - due[object_id]) for object_id, at in times.items() if object_id in due
+            )
         cpu_us = {name: 1e6 * seconds / load.count for name, seconds in spent.items()}
         calls: list[float] = hubspot["calls"]
         return Measured(

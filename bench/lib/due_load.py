@@ -50,7 +50,7 @@ class DueLoad:
             due_s = number / self._rate
             self.due.append(epoch + due_s)
             delay = start + due_s - loop.time()
-            if delay > 0.0005:  # noqa: PLR2004 - a shorter sleep takes longer than it says
+            if delay > 0.0005:
                 await asyncio.sleep(delay)
             self._backlog.append((request, start + due_s))
             await self._send_next()

@@ -169,6 +169,11 @@ def rate_budget_background_slots(portal_id: int, kind: str) -> str:
     return f"spokes:{portal_id}:budget:{kind}:background"
 
 
+def rate_budget_queues(portal_id: int, kind: str) -> str:
+    """Return the key of the batch queues that make calls of one kind."""
+    return f"spokes:{portal_id}:budget:{kind}:queues"
+
+
 def dedupe_marks_prefix(portal_id: int, hour: int) -> str:
     """Return the prefix of the sets of dedupe marks of one hour; a set's number or `n` follows."""
     return f"spokes:{portal_id}:seen:{hour}:"
@@ -336,6 +341,8 @@ KEYS: Final = (
              "slots of one kind of call, by the time at which each is free again"),
     RedisKey("spokes:{portal_id}:budget:{kind}:background", "sorted set", "spokes.crm.transport.rate_budget",
              "one window", "the slots of background calls among them"),
+    RedisKey("spokes:{portal_id}:budget:{kind}:queues", "sorted set", "spokes.crm.transport.rate_budget",
+             "one window", "batch queues of all workers that were granted a slot within the last window, by the time"),
     RedisKey("spokes:{portal_id}:seen:{hour}:{number}", "set", "spokes.intake.admission", "DEDUPE_HOURS after the hour",
              "dedupe marks of events that occurred in one hour; `n` as number holds their count"),
     RedisKey("spokes:failures:{window}:{address_hash}", "string", "ingest.refusal_log", "2 min",

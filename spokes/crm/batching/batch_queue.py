@@ -12,6 +12,7 @@ after a pause; the others of the batch do not wait for them.
 """
 
 import asyncio
+import secrets
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Coroutine, Mapping
@@ -104,7 +105,10 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         self._waiting: dict[str, list[Submission[Payload, Result]]] = {}
         self._interactive: dict[str, None] = {}  # the waiting inputs with an interactive submission, in their order
         self._pending_batches: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)  # batches that wait for a slot
-        self._linger_timer: asyncio.TimerHandle | None = None
+        self._timers: dict[Priority, asyncio.TimerHandle] = {}  # of batches that are not full
+        self._id = secrets.token_hex(4)
+        # When the next batch would leave at an even pace, on the loop's clock; it may leave one pause earlier.
+        self._next_even: dict[Priority, float] = dict.fromkeys(PRIORITIES, 0.0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = asyncio.Event()
 
@@ -165,10 +169,10 @@ class BatchQueue(ABC, Generic[Payload, Result]):
     async def close(self) -> None:
         """Wait until every submission is resolved or rejected."""
         self._is_closing.set()
-        while self._tasks or self._linger_timer:
-            if self._linger_timer:
-                self._linger_timer.cancel()
-                self._linger_elapsed()
+        while self._tasks or self._timers:
+            for priority, timer in list(self._timers.items()):
+                timer.cancel()
+                self._timer_elapsed(priority)
             await asyncio.gather(*self._tasks)
             await asyncio.sleep(0)  # a finished task leaves the set in the next iteration of the loop
 
@@ -181,8 +185,8 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         unclaimed = self._unclaimed_inputs(priority)
         if unclaimed >= self.max_inputs:
             self._start_batch(priority)
-        elif unclaimed > 0 and self._linger_timer is None:
-            self._linger_timer = asyncio.get_running_loop().call_later(self._linger_s, self._linger_elapsed)
+        elif unclaimed > 0 and priority not in self._timers:
+            self._start_timer(priority)
 
     def _unclaimed_inputs(self, priority: Priority) -> int:
         """Return how many inputs exceed the pending batches, which take `max_inputs` each."""
@@ -191,11 +195,21 @@ class BatchQueue(ABC, Generic[Payload, Result]):
             return unclaimed + len(self._interactive)
         return unclaimed + len(self._waiting) - self.max_inputs * self._pending_batches["background"]
 
-    def _linger_elapsed(self) -> None:
-        self._linger_timer = None
-        for priority in PRIORITIES:
-            if self._unclaimed_inputs(priority) > 0:
-                self._start_batch(priority)
+    def _start_timer(self, priority: Priority) -> None:
+        """Let a batch that is not full leave once the queue's pause after its last batch is over."""
+        gap_s = self.client.batch_gap_s(self.portal_id, self.kind, priority)
+        loop = asyncio.get_running_loop()
+        due = max(self._next_even[priority] - gap_s, loop.time() + self._linger_s)
+        self._timers[priority] = loop.call_at(due, self._timer_elapsed, priority)
+
+    def _pace(self, priority: Priority) -> None:
+        gap_s = self.client.batch_gap_s(self.portal_id, self.kind, priority)
+        self._next_even[priority] = max(self._next_even[priority], asyncio.get_running_loop().time()) + gap_s
+
+    def _timer_elapsed(self, priority: Priority) -> None:
+        del self._timers[priority]
+        if self._unclaimed_inputs(priority) > 0:
+            self._start_batch(priority)
 
     def _start_batch(self, priority: Priority) -> None:
         self._pending_batches[priority] += 1
@@ -214,12 +228,13 @@ class BatchQueue(ABC, Generic[Payload, Result]):
             batch = self._take_batch(priority)
             if not batch:
                 return None
+            self._pace(priority)
             self._count(batch)
             return self.build_request(batch)
 
         try:
             response = await self.client.send_when_granted(
-                self.portal_id, take_batch_and_build_request, self.kind, priority
+                self.portal_id, take_batch_and_build_request, self.kind, priority, self._id
             )
         except CRMError as error:
             if batch is None:  # no slot was granted: calls are paused for longer than callers wait

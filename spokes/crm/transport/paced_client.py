@@ -110,6 +110,7 @@ class PacedClient:
         build_request: Callable[[], ApiRequest | None],
         kind: CallKind = "calls",
         priority: Priority = "interactive",
+        queue_id: str = "",
     ) -> "ApiResponse | None":
         """Wait for a slot, then build the request and send it; None if `build_request` returned none.
 
@@ -119,7 +120,7 @@ class PacedClient:
         """
         if self._is_stopped:
             raise CRMUnavailable
-        task = asyncio.create_task(self._call(portal_id, build_request, kind, priority))
+        task = asyncio.create_task(self._call(portal_id, build_request, kind, priority, queue_id))
         self._waiting_calls.add(task)
         task.add_done_callback(self._call_ended)
         try:
@@ -130,6 +131,10 @@ class PacedClient:
             if task in self._waiting_calls:
                 task.cancel()
             raise
+
+    def batch_gap_s(self, portal_id: int, kind: CallKind, priority: Priority) -> float:
+        """Return how many seconds after its last batch a queue may send one that is not full."""
+        return self._budget.batch_gap_s(portal_id, kind, priority)
 
     def stop(self) -> None:
         """Refuse new and waiting calls; calls in flight go on."""
@@ -144,10 +149,15 @@ class PacedClient:
         await self._credentials.close()
 
     async def _call(
-        self, portal_id: int, build_request: Callable[[], ApiRequest | None], kind: CallKind, priority: Priority
+        self,
+        portal_id: int,
+        build_request: Callable[[], ApiRequest | None],
+        kind: CallKind,
+        priority: Priority,
+        queue_id: str,
     ) -> "ApiResponse | None":
         client = await self._credentials.client(portal_id)
-        async with self._budget.slot(portal_id, kind, priority) as slot:
+        async with self._budget.slot(portal_id, kind, priority, queue_id) as slot:
             try:
                 request = build_request()
             except LeaseLost:

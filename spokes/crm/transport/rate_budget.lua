@@ -9,10 +9,11 @@
 -- interactive ones, and may hold as many slots even if interactive calls use all others, so neither starves the other.
 --
 -- KEYS  1 slots   2 slots of background calls   3 the portal's hash: limit:<kind> as HubSpot reported it, until:<kind>
---       and why:<kind> of a pause, day:left and day:until of the daily limit
+--       and why:<kind> of a pause, day:left, day:limit and day:until of the daily limit   4 the batch queues that were
+--       granted a slot within the last window, by the time
 -- ARGV  1 operation   2 kind   3 and on: the operation's arguments, in the order in which it reads them
 
-local SLOTS, BACKGROUND_SLOTS, PORTAL = KEYS[1], KEYS[2], KEYS[3]
+local SLOTS, BACKGROUND_SLOTS, PORTAL, QUEUES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local operation, kind = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -60,7 +61,23 @@ local function room_at(key, excess)
   return tonumber(redis.call('ZRANGE', key, excess, excess, 'WITHSCORES')[2])
 end
 
--- take: grant a slot. Returns {1, 0, ''}, or {0, how long to wait, the pause's reason or ''}.
+-- Returns how many slots calls of this priority use, how many they may use, the batch queues in use, and of the day: the
+-- calls left and the limit, or -1, and how long it lasts. `queue` is '' for a call without a batch queue.
+local function use(is_background, limit, reserve, window, queue)
+  if queue ~= '' then
+    redis.call('ZADD', QUEUES, now, queue)
+    redis.call('PEXPIRE', QUEUES, math.ceil(window / 1000))
+  end
+  redis.call('ZREMRANGEBYSCORE', QUEUES, '-inf', now - window)
+  local all, background = redis.call('ZCARD', SLOTS), redis.call('ZCARD', BACKGROUND_SLOTS)
+  local left, day_ends = left_of_day()
+  local used = is_background and all or all - background
+  local available = limit - ((is_background or background > 0) and reserve or 0)
+  local day_limit = tonumber(redis.call('HGET', PORTAL, 'day:limit') or -1)
+  return used, available, redis.call('ZCARD', QUEUES), left or -1, day_limit, left and day_ends - now or 0
+end
+
+-- take: grant a slot. Returns {1, 0, '', what `use` returns}, or {0, how long to wait, the pause's reason or ''}.
 if operation == 'take' then
   local slot_id = next_text()
   local configured_limit = next_text()
@@ -68,6 +85,7 @@ if operation == 'take' then
   local lease = next_number()
   local reserved_share = next_number()
   local is_background = next_text() == 'background'
+  local queue = next_text()
   local due, reason = paused_until()
   if due > now then
     return {0, due - now, reason}
@@ -105,7 +123,7 @@ if operation == 'take' then
   if left then
     redis.call('HINCRBY', PORTAL, 'day:left', -1)
   end
-  return {1, 0, ''}
+  return {1, 0, '', use(is_background, limit, reserve, window, queue)}
 end
 
 -- end: a call has ended; its slot comes back after a window. Reported values are '' if the response had none.
@@ -114,6 +132,7 @@ if operation == 'end' then
   local window = next_number()
   local reported_limit = next_text()
   local reported_day_left = next_text()
+  local reported_day_limit = next_text()
   local day_length = next_number()
   local back = now + window
   redis.call('ZADD', SLOTS, back, slot_id)
@@ -125,7 +144,8 @@ if operation == 'end' then
   if reported_day_left ~= '' then
     -- HubSpot's figure does not include the calls in flight, or only some of them.
     local in_flight = redis.call('ZCOUNT', SLOTS, '(' .. string.format('%.0f', back), '+inf')
-    redis.call('HSET', PORTAL, 'day:left', reported_day_left - in_flight, 'day:until', now + day_length)
+    redis.call('HSET', PORTAL, 'day:left', reported_day_left - in_flight, 'day:limit', reported_day_limit,
+      'day:until', now + day_length)
     redis.call('PEXPIRE', PORTAL, KEEP_MS)
   end
   return {}

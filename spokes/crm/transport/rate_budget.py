@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -27,6 +27,7 @@ from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateL
 from spokes.core.redis import keys
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS
+from spokes.crm.transport.pacing import BudgetUse, batch_gap_s
 
 CallKind: TypeAlias = Literal["calls", "search", "associations"]
 CALL_KINDS: Final[tuple[CallKind, ...]] = ("calls", "search", "associations")
@@ -80,6 +81,7 @@ class Slot:
         self.made_call = True
         self.reported_limit: int | None = None
         self.reported_day_left: int | None = None
+        self.reported_day_limit: int | None = None
         self.is_day_short = False
 
     def read_headers(self, headers: Mapping[str, str]) -> None:
@@ -91,7 +93,7 @@ class Slot:
         daily = headers.get("x-hubspot-ratelimit-daily", "")
         left = headers.get("x-hubspot-ratelimit-daily-remaining", "")
         if daily.isdecimal() and left.isdecimal():
-            self.reported_day_left = int(left)
+            self.reported_day_left, self.reported_day_limit = int(left), int(daily)
             self.is_day_short = int(left) < int(daily) * _LOW_DAY_SHARE
 
     def release_unused(self) -> None:
@@ -216,18 +218,27 @@ class RateBudget:
         self._slot_locks: defaultdict[tuple[int, CallKind, Priority], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._concurrency = ConcurrencyLimit(concurrency)
         self._time_zones: dict[int, ZoneInfo] = {}
+        self._uses: dict[tuple[int, CallKind, Priority], BudgetUse] = {}
         self._connections = asyncio.Semaphore(_MAX_CONNECTIONS)
 
     @asynccontextmanager
-    async def slot(self, portal_id: int, kind: CallKind, priority: Priority = "interactive") -> AsyncIterator[Slot]:
+    async def slot(
+        self, portal_id: int, kind: CallKind, priority: Priority = "interactive", queue_id: str = ""
+    ) -> AsyncIterator[Slot]:
         """Hold a slot around one call; a transient error of the call becomes a backoff of every process.
+
+        Args:
+            portal_id: whose limit.
+            kind: of call.
+            priority: of the call.
+            queue_id: of the batch queue that the call is for, unique among all processes; empty without one.
 
         Raises:
             TransientCRMError: calls are paused for longer than callers wait, or Redis does not answer.
         """
         slot_id, started = secrets.token_hex(8), time.monotonic()
         async with self._slot_locks[portal_id, kind, priority]:
-            await self._acquire_slot(portal_id, kind, slot_id, priority)
+            await self._acquire_slot(portal_id, kind, slot_id, priority, queue_id)
         BUDGET_WAIT_SECONDS.labels(kind).observe(time.monotonic() - started)
         slot = Slot(self._window(kind))
         try:
@@ -242,10 +253,15 @@ class RateBudget:
             self._concurrency.release(portal_id)
             await self._release_slot(portal_id, kind, slot_id, slot)
 
+    def batch_gap_s(self, portal_id: int, kind: CallKind, priority: Priority) -> float:
+        """Return how many seconds after its last batch a queue may send one that is not full."""
+        use = self._uses.get((portal_id, kind, priority))
+        return batch_gap_s(use, now=time.monotonic(), window_s=self._window(kind))
+
     async def count_call(self, portal_id: int) -> None:
         """Count a call that was made before its portal was known; HubSpot has counted it."""
         slot_id, window = secrets.token_hex(8), round(self._window_s * _SECOND)
-        arguments = (slot_id, self._limits["calls"], window, window, 0, "interactive")
+        arguments = (slot_id, self._limits["calls"], window, window, 0, "interactive", "")
         with suppress(CRMUnavailable):
             await self._run_script("take", portal_id, "calls", *arguments)
 
@@ -285,14 +301,16 @@ class RateBudget:
         with suppress(ZoneInfoNotFoundError, ValueError):
             self._time_zones[portal_id] = ZoneInfo(time_zone)
 
-    async def _acquire_slot(self, portal_id: int, kind: CallKind, slot_id: str, priority: Priority) -> None:
+    async def _acquire_slot(
+        self, portal_id: int, kind: CallKind, slot_id: str, priority: Priority, queue_id: str
+    ) -> None:
         window = round(self._window(kind) * _SECOND)
         lease = window + round(self._call_timeout_s * _SECOND)
         while True:
             await self._concurrency.acquire(portal_id)
             try:
-                arguments = (slot_id, self._limits[kind], window, lease, self._reserve, priority)
-                is_granted, wait, reason = await self._run_script("take", portal_id, kind, *arguments)
+                arguments = (slot_id, self._limits[kind], window, lease, self._reserve, priority, queue_id)
+                is_granted, wait, reason, *use = await self._run_script("take", portal_id, kind, *arguments)
             except BaseException:
                 self._concurrency.release(portal_id)
                 # Cancelled, or Redis did not answer: it may still have granted the slot.
@@ -300,6 +318,7 @@ class RateBudget:
                     await asyncio.shield(self._run_script("back", portal_id, kind, slot_id))
                 raise
             if is_granted:
+                self._uses[portal_id, kind, priority] = _read_use(use, time.monotonic())
                 return
             self._concurrency.release(portal_id)
             wait_s = int(wait) / _SECOND
@@ -313,11 +332,11 @@ class RateBudget:
                 await asyncio.shield(self._run_script("back", portal_id, kind, slot_id))
                 return
             window = round(self._window(kind) * _SECOND)
-            reported: tuple[str | int, ...] = ("", "", 0)
+            reported: tuple[str | int, ...] = ("", "", "", 0)
             if kind == "calls":  # for the other kinds, HubSpot does not document which limit the headers report
                 day_length = round(self._day_left_s(portal_id) or UNKNOWN_DAY_WAIT_S) * _SECOND
                 day_left = "" if slot.reported_day_left is None else slot.reported_day_left
-                reported = (slot.reported_limit or "", day_left, day_length)
+                reported = (slot.reported_limit or "", day_left, slot.reported_day_limit or 0, day_length)
             await asyncio.shield(self._run_script("end", portal_id, kind, slot_id, window, *reported))
 
     def _day_left_s(self, portal_id: int) -> float | None:
@@ -331,6 +350,7 @@ class RateBudget:
             keys.rate_budget_slots(portal_id, kind),
             keys.rate_budget_background_slots(portal_id, kind),
             keys.rate_budget(portal_id),
+            keys.rate_budget_queues(portal_id, kind),
         ]
         try:
             async with self._connections:
@@ -341,3 +361,12 @@ class RateBudget:
 
     def _window(self, kind: CallKind) -> float:
         return SEARCH_WINDOW_S if kind == "search" else self._window_s
+
+
+def _read_use(numbers: Sequence[int | bytes], now: float) -> BudgetUse:
+    used, available, queues, day_left, day_limit, day_left_us = map(int, numbers)
+    is_day_known = day_left >= 0 and day_limit > 0
+    return BudgetUse(
+        used, available, queues, now,
+        day_left if is_day_known else None, day_limit if is_day_known else None, day_left_us / _SECOND,
+    )  # fmt: skip
