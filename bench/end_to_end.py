@@ -120,7 +120,6 @@ async def measure(load: Load, folder: Path, *, rival: bool = False, database: st
     Raises:
         InvalidRun: an answer was not 202, or a write or row is missing.
     """
-    folder.mkdir()
     with ExitStack() as stack:
         redis = stack.enter_context(running_valkey(folder))
         hubspot_port = free_port()
@@ -267,10 +266,10 @@ async def measure_all(loads: Sequence[Load], repeats: int, folder: Path, progres
     """Return the run with the median write latency of each load."""
     task = progress.add_task("loads", total=len(loads) * repeats)
     medians = []
-    for number, load in enumerate(loads):
+    for load in loads:
         runs = []
-        for repeat in range(repeats):
-            runs.append(await measure(load, folder / f"load-{number}-{repeat}"))
+        for _ in range(repeats):
+            runs.append(await measure(load, Path(tempfile.mkdtemp(dir=folder))))
             progress.advance(task)
         medians.append(sorted(runs, key=lambda run: run.write_p50)[repeats // 2])
     return medians
@@ -280,12 +279,12 @@ async def measure_bursts(repeats: int, folder: Path, progress: Progress) -> list
     """Return, for each burst, the pair of runs of Spokes and the rival with the median ratio."""
     task = progress.add_task("bursts", total=len(BURSTS) * repeats * 2)
     medians = []
-    for number, load in enumerate(BURSTS):
+    for load in BURSTS:
         pairs = []
-        for repeat in range(repeats):
-            ours = await measure(load, folder / f"burst-{number}-{repeat}")
+        for _ in range(repeats):
+            ours = await measure(load, Path(tempfile.mkdtemp(dir=folder)))
             progress.advance(task)
-            theirs = await measure(load, folder / f"rival-{number}-{repeat}", rival=True)
+            theirs = await measure(load, Path(tempfile.mkdtemp(dir=folder)), rival=True)
             progress.advance(task)
             pairs.append((ours, theirs))
         medians.append(sorted(pairs, key=lambda pair: pair[0].rate / pair[1].rate)[repeats // 2])

@@ -270,7 +270,7 @@ async def test_creation_without_trace_in_the_response_is_unknown(redis: Redis) -
         )
 
     async with ScriptedHubSpot(respond, portal_id=PORTAL) as hubspot:  # type: ignore[arg-type]
-        settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token="t", audit_key="k" * 32)  # type: ignore[arg-type]
+        settings = Settings(hubspot_api_url=hubspot.url, hubspot_access_token="not-a-real-token", audit_key="k" * 32)  # type: ignore[arg-type]
         crm = await CRM.open(settings, redis)
         services = crm.handler_services(PORTAL, "contact", {}, frozenset(ALL), UnleasedContext())
         results = await services.contacts.create_many([New({"city": "a"}), New({"city": "b"})])

@@ -27,8 +27,8 @@ async def take(
 ) -> tuple[bool, float]:
     """Request a slot; return whether it is granted, and otherwise the wait in seconds."""
     window, lease = WINDOW_S * SECOND, LEASE_S * SECOND
-    is_granted, wait, _ = await budget._run_script(
-        "take", PORTAL, "calls", slot, limit, window, lease, reserve, priority
+    is_granted, wait, *_ = await budget._run_script(
+        "take", PORTAL, "calls", slot, limit, window, lease, reserve, priority, ""
     )
     return bool(is_granted), int(wait) / SECOND
 
@@ -37,7 +37,7 @@ async def end(
     budget: RateBudget, slot: str, *, window_s: float = WINDOW_S, limit: str = "", day_left: str = ""
 ) -> None:
     """End a call whose response reported a limit and the calls left of the day, or did not."""
-    await budget._run_script("end", PORTAL, "calls", slot, round(window_s * SECOND), limit, day_left, 3600 * SECOND)
+    await budget._run_script("end", PORTAL, "calls", slot, round(window_s * SECOND), limit, day_left, "", 3600 * SECOND)
 
 
 async def expires_in_s(redis: Redis, key: str) -> float:

@@ -16,16 +16,17 @@ _BURST_SHARE: Final = 0.08  # of the limit that is used without a pause
 _EVEN: Final = 1.12  # pause, in times between two calls, that spreads the rest of the limit over the window
 _SCARCE_SHARE: Final = 0.94  # of the limit, from which on others use it too
 _SCARCE: Final = 2.0  # how much longer the pause is when all is used
-_DAY_LAG: Final = 0.1  # of the day; so far behind an even use of it, the pause has its full length
+_MAX_GAP_SHARE: Final = 0.5  # of a window; handlers wait for their batches and must end in time
+_DAY_LAG: Final = 0.1  # if so much less is left than an even use would have left, the pause has its full length
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetUse:
     """The use of one limit, as the last granted slot of one priority found it.
 
-    `used` and `available` calls per window for this priority; `queues` that sent a batch within the last window, in all
-    processes. `day_left` calls until the day ends in `day_left_s` seconds, of `day_limit`; None if unknown. `at` on the
-    monotonic clock, in seconds.
+    `used` and `available` calls per window, for this priority; `queues` that sent a batch within the last window, in
+    all processes. `day_left` calls until the day ends in `day_left_s` seconds, of `day_limit`; None if unknown. `at` on
+    the monotonic clock, in seconds.
     """
 
     used: int
@@ -48,7 +49,7 @@ def batch_gap_s(use: BudgetUse | None, *, now: float, window_s: float) -> float:
     if use is None:
         return 0.0
     age_s = max(now - use.at, 0.0)
-    return max(_window_gap_s(use, age_s, window_s), _day_gap_s(use, age_s))
+    return min(max(_window_gap_s(use, age_s, window_s), _day_gap_s(use, age_s)), _MAX_GAP_SHARE * window_s)
 
 
 def _window_gap_s(use: BudgetUse, age_s: float, window_s: float) -> float:
@@ -56,14 +57,15 @@ def _window_gap_s(use: BudgetUse, age_s: float, window_s: float) -> float:
         return window_s
     used_share = use.used / use.available * max(1.0 - age_s / window_s, 0.0)  # older calls have left the window
     factor = _EVEN * _ramp(used_share, _BURST_SHARE, 2 * _BURST_SHARE) + _SCARCE * _ramp(used_share, _SCARCE_SHARE, 1.0)
-    return min(use.queues * window_s / use.available * factor, window_s)
+    return use.queues * window_s / use.available * factor
 
 
 def _day_gap_s(use: BudgetUse, age_s: float) -> float:
     day_left_s = use.day_left_s - age_s
     if use.day_left is None or not use.day_limit or day_left_s <= 0:
         return 0.0
-    lag = min(day_left_s / _DAY_S, 1.0) - use.day_left / use.day_limit
+    even_left = use.day_limit * min(day_left_s / _DAY_S, 1.0)
+    lag = 1.0 - use.day_left / even_left
     return use.queues * day_left_s / max(use.day_left, 1) * _ramp(lag, 0.0, _DAY_LAG)
 
 

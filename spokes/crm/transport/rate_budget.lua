@@ -61,23 +61,17 @@ local function room_at(key, excess)
   return tonumber(redis.call('ZRANGE', key, excess, excess, 'WITHSCORES')[2])
 end
 
--- Returns how many slots calls of this priority use, how many they may use, the batch queues in use, and of the day: the
--- calls left and the limit, or -1, and how long it lasts. `queue` is '' for a call without a batch queue.
-local function use(is_background, limit, reserve, window, queue)
-  if queue ~= '' then
-    redis.call('ZADD', QUEUES, now, queue)
-    redis.call('PEXPIRE', QUEUES, math.ceil(window / 1000))
-  end
+-- Counts a batch queue as in use, and returns how many are.
+local function queues_in_use(queue, window)
+  redis.call('ZADD', QUEUES, now, queue)
   redis.call('ZREMRANGEBYSCORE', QUEUES, '-inf', now - window)
-  local all, background = redis.call('ZCARD', SLOTS), redis.call('ZCARD', BACKGROUND_SLOTS)
-  local left, day_ends = left_of_day()
-  local used = is_background and all or all - background
-  local available = limit - ((is_background or background > 0) and reserve or 0)
-  local day_limit = tonumber(redis.call('HGET', PORTAL, 'day:limit') or -1)
-  return used, available, redis.call('ZCARD', QUEUES), left or -1, day_limit, left and day_ends - now or 0
+  redis.call('PEXPIRE', QUEUES, math.ceil(window / 1000))
+  return redis.call('ZCARD', QUEUES)
 end
 
--- take: grant a slot. Returns {1, 0, '', what `use` returns}, or {0, how long to wait, the pause's reason or ''}.
+-- take: grant a slot. Returns {0, how long to wait, the pause's reason or ''}, or {1, 0, ''}. A batch queue is told more:
+-- the slots that its priority uses and may use, the batch queues in use, the calls left of the day or -1, the day's limit
+-- or -1, and how long it lasts.
 if operation == 'take' then
   local slot_id = next_text()
   local configured_limit = next_text()
@@ -123,7 +117,20 @@ if operation == 'take' then
   if left then
     redis.call('HINCRBY', PORTAL, 'day:left', -1)
   end
-  return {1, 0, '', use(is_background, limit, reserve, window, queue)}
+  if queue == '' then
+    return {1, 0, ''}
+  end
+  local used, background = redis.call('ZCARD', SLOTS), redis.call('ZCARD', BACKGROUND_SLOTS)
+  local available = limit
+  if is_background or background > 0 then
+    available = limit - reserve
+  end
+  if not is_background then
+    used = used - background
+  end
+  local day_limit = left and redis.call('HGET', PORTAL, 'day:limit') or -1
+  local day_left_us = left and day_ends - now or 0
+  return {1, 0, '', used, available, queues_in_use(queue, window), left or -1, tonumber(day_limit) or -1, day_left_us}
 end
 
 -- end: a call has ended; its slot comes back after a window. Reported values are '' if the response had none.

@@ -302,7 +302,7 @@ class RateBudget:
             self._time_zones[portal_id] = ZoneInfo(time_zone)
 
     async def _acquire_slot(
-        self, portal_id: int, kind: CallKind, slot_id: str, priority: Priority, queue_id: str
+        self, portal_id: int, kind: CallKind, slot_id: str, priority: Priority, queue_id: str = ""
     ) -> None:
         window = round(self._window(kind) * _SECOND)
         lease = window + round(self._call_timeout_s * _SECOND)
@@ -318,7 +318,8 @@ class RateBudget:
                     await asyncio.shield(self._run_script("back", portal_id, kind, slot_id))
                 raise
             if is_granted:
-                self._uses[portal_id, kind, priority] = _read_use(use, time.monotonic())
+                if use:
+                    self._uses[portal_id, kind, priority] = _read_use(use, time.monotonic())
                 return
             self._concurrency.release(portal_id)
             wait_s = int(wait) / _SECOND

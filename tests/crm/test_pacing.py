@@ -1,0 +1,95 @@
+"""The pause between batches that are not full: its properties, and simulations with it."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.lib.paced_calls import DAY_S, PacedQueues, simulate
+from spokes.crm.transport.pacing import BudgetUse, batch_gap_s
+
+WINDOW_S = 10.0
+LIMIT = 190
+
+uses = st.builds(
+    BudgetUse,
+    used=st.integers(0, 400), available=st.integers(1, 400), queues=st.integers(1, 50), at=st.just(0.0),
+)  # fmt: skip
+
+
+def gap_s(use: BudgetUse, now: float = 0.0) -> float:
+    return batch_gap_s(use, now=now, window_s=WINDOW_S)
+
+
+def use_of(used: int, queues: int = 2) -> BudgetUse:
+    return BudgetUse(used, LIMIT, queues, 0.0)
+
+
+def test_no_pause_before_the_first_call() -> None:
+    assert batch_gap_s(None, now=5.0, window_s=WINDOW_S) == 0.0
+
+
+@pytest.mark.parametrize("used", [0, 1, 15])
+def test_first_calls_of_a_window_leave_without_a_pause(used: int) -> None:
+    assert gap_s(use_of(used)) == 0.0
+
+
+def test_half_used_limit_is_spread_evenly() -> None:
+    assert gap_s(use_of(95)) == pytest.approx(2 * WINDOW_S / LIMIT * 1.12)
+
+
+def test_pause_grows_when_others_use_the_limit_up() -> None:
+    assert gap_s(use_of(190)) > 2 * gap_s(use_of(170))
+
+
+def test_limit_without_a_call_for_us_takes_the_longest_pause() -> None:
+    assert gap_s(BudgetUse(0, 0, 1, 0.0)) == WINDOW_S / 2
+
+
+@given(uses, st.integers(0, 100))
+def test_pause_never_shrinks_as_more_is_used(use: BudgetUse, more: int) -> None:
+    assert gap_s(replace(use, used=use.used + more)) >= gap_s(use)
+
+
+@given(uses, st.floats(0, 100))
+def test_pause_never_grows_while_no_call_is_made(use: BudgetUse, later_s: float) -> None:
+    assert gap_s(use, now=later_s) <= gap_s(use)
+
+
+@given(uses, st.integers(0, 1_000_000), st.integers(1, 1_000_000), st.floats(0, DAY_S))
+def test_pause_is_within_half_a_window(use: BudgetUse, left: int, limit: int, left_s: float) -> None:
+    assert 0.0 <= gap_s(replace(use, day_left=left, day_limit=limit, day_left_s=left_s)) <= WINDOW_S / 2
+
+
+def test_day_used_as_fast_as_it_passes_causes_no_pause() -> None:
+    use = replace(use_of(0), day_left=500_000, day_limit=1_000_000, day_left_s=DAY_S / 2)
+    assert gap_s(use) == 0.0
+
+
+def test_day_used_too_fast_is_spread_over_its_rest() -> None:
+    use = replace(use_of(0), day_left=100_000, day_limit=1_000_000, day_left_s=DAY_S / 2)
+    assert gap_s(use) == pytest.approx(2 * DAY_S / 2 / 100_000)
+
+
+@pytest.mark.parametrize("rate", [5.0, 20.0, 50.0, 200.0])
+def test_two_queues_never_meet_the_limit(rate: float) -> None:
+    result = simulate(PacedQueues(limit=LIMIT, queues=2), rate=rate, seconds=60)
+    assert result.waited_for_slots == 0
+
+
+@pytest.mark.parametrize("rate", [50.0, 200.0])
+def test_two_queues_use_most_of_the_limit(rate: float) -> None:
+    result = simulate(PacedQueues(limit=LIMIT, queues=2), rate=rate, seconds=60)
+    assert result.calls > 0.85 * LIMIT * 6
+
+
+def test_single_inputs_wait_little_over_half_a_pause_in_the_middle() -> None:
+    result = simulate(PacedQueues(limit=LIMIT, queues=2), rate=50.0, seconds=60)
+    assert result.median_wait_s < 0.075
+
+
+def test_day_of_work_ends_within_the_daily_limit() -> None:
+    result = simulate(PacedQueues(limit=LIMIT, queues=2, day_limit=100_000), rate=5.0, seconds=DAY_S)
+    assert result.calls <= 100_000
+    assert result.longest_wait_s <= WINDOW_S / 2 + 1
