@@ -125,6 +125,12 @@ async def blocks(event: Event, tools: Tools) -> None:
     time.sleep(300)  # noqa: ASYNC251 - what the watchdog is for
 
 
+@ROUTER.register(_PROPERTY_CHANGE, property="waits")
+async def waits(event: Event, tools: Tools) -> None:
+    """Wait for as many seconds as the event's value says."""
+    await asyncio.sleep(float(event.property_value or 0))
+
+
 @ROUTER.register(_PROPERTY_CHANGE, property="blocks_briefly")
 async def blocks_briefly(event: Event, tools: Tools) -> None:
     """Block the event loop for as many seconds as the event's value says."""

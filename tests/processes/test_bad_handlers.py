@@ -15,7 +15,7 @@ from spokes.audit.records import TERMINAL
 from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.events import Event
-from spokes.core.redis.keys import ALERT_OUTBOX, JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX
+from spokes.core.redis.keys import ALERT_OUTBOX, IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX
 from spokes.simulator.app import Simulator
 from tests.support.deployment import ROOT
 from tests.support.events import recorded
@@ -119,3 +119,27 @@ async def test_handler_that_blocks_longer_than_a_lease_runs_on_one_worker_only(
         await asyncio.sleep(0.1)
     assert await final_outcomes(redis) == [("processed", "")] * 2
     assert claims == {1}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_event_whose_workers_are_killed_by_the_platform_is_processed(
+    redis: Redis, start_worker: StartWorker
+) -> None:
+    await queue(redis, change("1.5", 1, "waits"), change("x", 1, "ok", 2))
+    for _ in range(7):
+        process = start_worker(HANDLER_TIMEOUT_S="10")
+        await asyncio.sleep(0.1)
+        deadline = time.monotonic() + 3  # the event may wait now
+        while not await leases_on_jobs(redis) and time.monotonic() < deadline:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.05)
+        process.kill()
+        await exit_code(process, seconds=5)
+        if leases := [*await leases_on_jobs(redis), *await redis.keys("spokes:*:lane:*")]:
+            await redis.delete(*leases)  # as if they had lapsed
+    start_worker(HANDLER_TIMEOUT_S="10")
+    assert await wait_for_outcomes(redis, 2, seconds=45) == [("processed", "")] * 2
+
+
+async def leases_on_jobs(redis: Redis) -> list[bytes]:
+    return list(await redis.keys(IN_PROGRESS_KEY_PREFIX + "*"))

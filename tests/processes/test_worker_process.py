@@ -146,6 +146,8 @@ async def test_only_the_event_that_kills_workers_becomes_a_dead_letter(redis: Re
         assert killed < 8
         for pattern in ("spokes:in-progress:*", "spokes:*:lane:*"):  # as if their leases had lapsed
             await redis.delete("none", *await redis.keys(pattern))
+        for name in await redis.keys("spokes:*:deaths:*"):  # as if a minute had passed
+            await redis.expire(name, 86_400 - 60)
     assert sorted(await final_outcomes(redis)) == ["dead"] + ["processed"] * 5
     letters = [letter async for letter in DeadLetters(redis).list(50112233)]
     assert [(letter.reason, letter.entry.event.object_id) for letter in letters] == [("crash_loop", "13")]

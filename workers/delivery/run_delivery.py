@@ -33,7 +33,7 @@ from workers.delivery.lane_pool import LanePool, ReadyLanes
 from workers.delivery.lanes import HandlerCall, Lane, WorkItem, blocking_key
 from workers.delivery.merge_map import MergeMap
 from workers.delivery.missing_credentials import MissingCredentials
-from workers.delivery.resolution import HANDLER_STUCK, Resolution, parked_for
+from workers.delivery.resolution import HANDLER_STUCK, WORKER_DIED, Resolution, parked_for
 from workers.delivery.settlement import Settlement
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.crash_loops import SUSPECT_FROM_TRY, CrashLoopGuard, settled_keys
@@ -69,7 +69,12 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
     elif len(run.items) == 1:
         async with parts.crash_loops.isolate(run.delivery) as isolated:
             run.crash_loop, run.is_suspect = isolated.is_crash_loop, True
-            is_closed = await _run_events(run, claimed, parts)
+            if isolated.wait_s:
+                settled = await settled_keys(parts.redis, delivery)
+                run.resolve_unsettled(settled, parked_for(WORKER_DIED.reason, isolated.wait_s))
+                is_closed = await run.finished()
+            else:
+                is_closed = await _run_events(run, claimed, parts)
             isolated.has_survived = Outcome.PARKED not in run.outcomes
     else:  # one of these events may kill its worker: each runs again in a delivery of its own
         run.split(await settled_keys(parts.redis, delivery), claimed.attempt)

@@ -2,6 +2,10 @@
 
 A delivery whose workers died several times is split into one delivery per event. In each process, at most one of these
 runs at a time. An event during whose runs workers keep dying becomes a dead letter.
+
+No single death says who caused it: the platform may have killed the worker, or the kernel for lack of memory. So only
+deaths count during which the event ran alone, and the event waits longer after each: a series of kills within half a
+minute counts as one or two deaths.
 """
 
 import asyncio
@@ -18,7 +22,8 @@ from spokes.core.redis import keys
 from spokes.core.telemetry.alerts import Alert
 
 SUSPECT_FROM_TRY: Final = 4  # the earlier tries neither finished nor were released: their workers were killed
-_MAX_CRASHES: Final = 2  # of workers, while an event ran alone
+_WAITS_S: Final = (10.0, 30.0)  # from the start of a run whose worker died to the next run
+_MAX_CRASHES: Final = len(_WAITS_S) + 1  # of workers, while an event ran alone
 _CRASH_COUNT_TTL_S: Final = 86_400
 
 
@@ -39,6 +44,9 @@ class CrashLoopGuard:
         entry = delivery.entries[0]
         key = keys.crash_count(delivery.portal_id, entry.key)
         async with self._lock:
+            if wait_s := await self._wait_s(key):
+                yield IsolatedRun(is_crash_loop=False, wait_s=wait_s)
+                return
             crashes = await self._redis.incr(key) - 1
             await self._redis.expire(key, _CRASH_COUNT_TTL_S)
             run = IsolatedRun(is_crash_loop=crashes >= _MAX_CRASHES)
@@ -54,12 +62,31 @@ class CrashLoopGuard:
                 else:
                     await self._redis.decr(key)
 
+    async def _wait_s(self, key: str) -> float:
+        """Return the seconds until an event may run again after its worker died."""
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.get(key)
+            pipeline.pttl(key)
+            crashes, left_ms = await pipeline.execute()
+        if not 0 < int(crashes or 0) < _MAX_CRASHES:
+            return 0.0
+        return wait_s(int(crashes), _CRASH_COUNT_TTL_S - left_ms / 1000)
+
+
+def wait_s(crashes: int, elapsed_s: float) -> float:
+    """Return the seconds that remain of the wait after this many deaths; `elapsed_s` since the last run started."""
+    return max(0.0, _WAITS_S[crashes - 1] - elapsed_s)
+
 
 @dataclass(slots=True)
 class IsolatedRun:
-    """A run of one event alone: whether it has killed too many workers before, and whether its handler has ended."""
+    """A run of one event alone: whether it has killed too many workers before, and whether its handler has ended.
+
+    The event must not run before `wait_s` seconds have passed.
+    """
 
     is_crash_loop: bool
+    wait_s: float = 0.0
     has_survived: bool = False
 
 
