@@ -13,11 +13,12 @@
 --         JSON [marks, their numbers, the indexes of their events in the delivery (from 0; empty: all, in order)]
 --
 -- Returns for each delivery the indexes (from 0) of its events that are already known. A delivery with a known event is
--- not stored, and none of its marks stay: the caller removes those events and calls again.
+-- not stored, and none of its marks stay: the caller removes those events and calls again. The same holds for a delivery
+-- whose marks cannot be stored because a key of theirs holds another type of value: it has the index -1.
 
 local MARKS_PER_SET = 200 -- on average; the fullest sets have little more than twice that
 local QUEUE, AUDIT_STREAM, WAKE_CHANNEL = KEYS[1], KEYS[2], KEYS[3]
-local call, floor = redis.call, math.floor
+local call, pcall, floor = redis.call, redis.pcall, math.floor
 
 local args_read = 0
 
@@ -42,9 +43,13 @@ local function power_within(number)
   return power
 end
 
+-- Return whether the set was added; it is not if the key holds another type of value.
 local function new_set(key, expires_at)
-  call('SADD', key, 0)
+  if type(pcall('SADD', key, 0)) ~= 'number' then
+    return false
+  end
   call('EXPIREAT', key, expires_at)
+  return true
 end
 
 -- The smallest mark that moves out of set `from` when a set is added to `power` sets or more, but fewer than twice that.
@@ -62,44 +67,51 @@ local function grow(prefix, set_count, expires_at)
   local power = power_within(set_count)
   local from, to = prefix .. (set_count - power), prefix .. set_count
   local smallest = smallest_to_move(set_count - power, power)
-  local moving = {}
-  for _, mark in ipairs(call('SMEMBERS', from)) do
+  local members, moving = pcall('SMEMBERS', from), {}
+  if members.err or not new_set(to, expires_at) then
+    return -- a key holds another type of value: nothing moves
+  end
+  for _, mark in ipairs(members) do
     if tonumber(mark) >= smallest then
       moving[#moving + 1] = mark
     end
   end
-  new_set(to, expires_at)
   if #moving > 0 then
     call('SREM', from, unpack(moving))
     call('SADD', to, unpack(moving))
   end
 end
 
--- Call `command` for every mark of an hour; return the set of the positions of those marks for which it changed nothing.
+-- Call `command` for every mark of an hour; return the set of the positions of those marks for which it changed nothing,
+-- and whether it failed for one because the set holds another type of value.
 local function for_each_mark(command, prefix, set_count, marks, numbers)
-  local power, unchanged = power_within(set_count), {}
+  local power, unchanged, has_failed = power_within(set_count), {}, false
   local double = power * 2
   for i, mark in ipairs(marks) do
     local set = numbers[i] % double
     if set >= set_count then
       set = set - power
     end
-    if call(command, prefix .. set, mark) == 0 then
+    local changed = pcall(command, prefix .. set, mark)
+    if changed ~= 1 then
       unchanged[i] = true
+      has_failed = has_failed or changed ~= 0
     end
   end
-  return unchanged
+  return unchanged, has_failed
 end
 
--- Add the marks of an hour; append the indexes of known events to `known`. Return what committing or undoing needs.
+-- Add the marks of an hour; append the indexes of known events to `known`. Return what committing or undoing needs, and
+-- whether adding failed.
 local function add_marks(prefix, expires_at, is_extended, marks_json, known)
   local marks, numbers, indexes = unpack(cjson.decode(marks_json))
-  local count_before = tonumber(call('GET', prefix .. 'n') or 0)
-  if count_before == 0 then
-    new_set(prefix .. 0, expires_at)
+  local stored = pcall('GET', prefix .. 'n')
+  local count_before = type(stored) ~= 'table' and tonumber(stored or 0)
+  if not count_before or (count_before == 0 and not new_set(prefix .. 0, expires_at)) then
+    return {prefix = prefix, set_count = 1, marks = {}, numbers = {}}, true
   end
   local set_count = floor(count_before / MARKS_PER_SET) + 1
-  local unchanged = for_each_mark('SADD', prefix, set_count, marks, numbers)
+  local unchanged, has_failed = for_each_mark('SADD', prefix, set_count, marks, numbers)
   local count_after = count_before + #marks
   if next(unchanged) then
     local new_marks, new_numbers = {}, {}
@@ -115,7 +127,7 @@ local function add_marks(prefix, expires_at, is_extended, marks_json, known)
   return {
     prefix = prefix, expires_at = expires_at, is_extended = is_extended, set_count = set_count,
     count_after = count_after, marks = marks, numbers = numbers,
-  }
+  }, has_failed
 end
 
 -- Count the marks of an hour, add the sets they need, and extend the expiry where asked. Only if all marks were new.
@@ -135,7 +147,7 @@ end
 
 -- Return whether `command`, which returns a number, works on a key: it does not if the key holds another type.
 local function has_type_for(command, key)
-  return type(redis.pcall(command, key)) == 'number'
+  return type(pcall(command, key)) == 'number'
 end
 
 -- Before the first write, because Redis does not undo the writes of a script that fails.
@@ -149,10 +161,15 @@ local has_queued = false
 for delivery = 1, tonumber(delivery_count) do
   local job_id, job_key, payload, record_count = next_args(4)
   local first_record, last_record = skip_args(tonumber(record_count))
-  local known, hours = {}, {}
+  local known, hours, has_failed = {}, {}, false
   for i = 1, tonumber((next_args(1))) do
     local prefix, expires_at, is_extended, marks_json = next_args(4)
-    hours[i] = add_marks(prefix, expires_at, is_extended, marks_json, known)
+    local hour_failed
+    hours[i], hour_failed = add_marks(prefix, expires_at, is_extended, marks_json, known)
+    has_failed = has_failed or hour_failed
+  end
+  if has_failed then
+    known = {-1}
   end
   if #known > 0 then
     for _, hour in ipairs(hours) do
@@ -174,6 +191,6 @@ for delivery = 1, tonumber(delivery_count) do
   known_by_delivery[delivery] = known
 end
 if has_queued then
-  redis.pcall('PUBLISH', WAKE_CHANNEL, '') -- may fail: a Redis user may have no channels, and workers poll
+  pcall('PUBLISH', WAKE_CHANNEL, '') -- may fail: a Redis user may have no channels, and workers poll
 end
 return known_by_delivery

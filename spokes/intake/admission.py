@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from spokes.core.redis.pool import RedisPool
 
 _FSYNC_TIMEOUT_MS: Final = 3_000  # HubSpot waits 5 s; an append-only file is written every second at the latest
+_MARKS_REFUSED: Final = -1  # in place of the index of a known event: a key of the marks holds another type of value
 _KEYS: Final = (JOB_QUEUE, AUDIT_STREAM, WAKE_CHANNEL)
 _SCRIPT: Final = read_script(__file__, "admission.lua")
 _ENCODE_JSON: Final = Encoder().encode  # of both kinds of elements
@@ -79,9 +80,11 @@ class Admission:
         """Store `delivery`; return it without the events that were already known.
 
         Raises:
-            QueueUnavailable: Redis did not confirm.
+            QueueUnavailable: Redis did not confirm, or a key of the dedupe marks holds another type of value.
         """
         while known := await self._submit(delivery):
+            if _MARKS_REFUSED in known:
+                raise QueueUnavailable("dedupe_marks_refused")
             delivery = delivery.without(known)
         return delivery
 

@@ -16,7 +16,7 @@ from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery, decode, new_delivery_id
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, dedupe_marks_prefix
 from spokes.core.redis.pool import RedisPool
 from spokes.intake.admission import Admission
 from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery
@@ -344,3 +344,58 @@ async def test_durable_admission_refuses_when_the_disk_is_too_slow(redis: Redis)
 )
 def test_call_may_take_the_timeout_and_three_seconds_more_for_the_disk(options: dict[str, Any], seconds: float) -> None:
     assert Admission(client_of("redis://"), dedupe_ttl_s=DEDUPE_TTL_S, **options)._lines._timeout_s == seconds
+
+
+HOUR = 1_795_442_400_000 // 3_600_000
+
+
+def at_hours(*hours: int) -> ClassifiedDelivery:
+    """Return a delivery with one event for each hour."""
+    elements = [event(100 + number, portalId=7, occurredAt=hour * 3_600_000) for number, hour in enumerate(hours)]
+    events = [AdmissionEvent(KEYS(Event(raw)), raw["occurredAt"], raw) for raw in elements]
+    return ClassifiedDelivery(new_delivery_id(7), 7, 1795442400000, events, len(events))
+
+
+@pytest.mark.parametrize("suffix", ["n", "0"])
+@pytest.mark.parametrize("hours", [(HOUR,), (HOUR - 1, HOUR), (HOUR, HOUR - 1)])
+async def test_delivery_is_admitted_wholly_or_not_at_all_if_a_key_of_its_marks_has_another_type(
+    redis: Redis, admission: Admission, suffix: str, hours: tuple[int, ...]
+) -> None:
+    await redis.lpush(dedupe_marks_prefix(7, HOUR) + suffix, "x")  # type: ignore[misc]  # redis-py types one class for sync and async
+    delivery = at_hours(*hours)
+    with pytest.raises(QueueUnavailable) as refused:
+        await admission.admit(delivery)
+    assert (refused.value.reason, await queued(redis), await redis.xlen(AUDIT_STREAM)) == (
+        "dedupe_marks_refused",
+        [],
+        0,
+    )
+    await redis.delete(dedupe_marks_prefix(7, HOUR) + suffix)
+    admitted = await admission.admit(delivery)
+    assert (admitted.duplicate_count, len(await queued_keys(redis))) == (0, len(hours))
+
+
+async def test_set_of_another_type_among_many_refuses_its_own_marks_only(redis: Redis, admission: Admission) -> None:
+    await admission.admit(classified(*range(1000)))
+    prefix = dedupe_marks_prefix(7, event(1)["occurredAt"] // 3_600_000)
+    await redis.delete(prefix + "1")
+    await redis.lpush(prefix + "1", "x")  # type: ignore[misc]  # as above
+    results = await asyncio.gather(
+        *(admission.admit(classified(number)) for number in range(1000, 2000)), return_exceptions=True
+    )
+    refused = [result for result in results if isinstance(result, QueueUnavailable)]
+    assert 0 < len(refused) < 600
+    assert len(await queued_keys(redis)) == 2000 - len(refused)
+    assert len(refused) + sum(isinstance(result, ClassifiedDelivery) for result in results) == 1000
+
+
+async def test_wrong_marks_of_one_delivery_do_not_concern_the_others_of_its_group(
+    redis: Redis, admission: Admission
+) -> None:
+    await redis.lpush(dedupe_marks_prefix(7, HOUR - 5) + "0", "x")  # type: ignore[misc]  # as above
+    results = await asyncio.gather(
+        *(admission.admit(delivery) for delivery in (classified(1), at_hours(HOUR - 5), classified(2))),
+        return_exceptions=True,
+    )
+    assert [isinstance(result, QueueUnavailable) for result in results] == [False, True, False]
+    assert len(await queued_keys(redis)) == 2
