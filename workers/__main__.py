@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from spokes.audit.entry_signature import sign_entries
 from spokes.audit.sql.engine import ignore_orphaned_copy_errors
 from spokes.core.errors import ConfigurationError, NotAuthorized
 from spokes.core.process.env_file import read_env_file
@@ -41,6 +42,7 @@ def main() -> int:
         read_env_file()
         settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
         setup_telemetry(settings, "worker")
+        sign_entries(settings)
         run_until_done(_run(settings, burst=arguments.burst))
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log may not be set up yet

@@ -17,13 +17,16 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.chain_end import ChainEnd, contradicts
 from spokes.audit.chain_writer import ChainWriter
+from spokes.audit.entry_signature import Signature, split_signature
 from spokes.audit.records import Action
 from spokes.audit.rows import Row, to_row
 from spokes.audit.sql import partitions, schema
 from spokes.audit.sql.engine import open_engine, write_connection
+from spokes.audit.sql.queries import unsigned_until
 from spokes.audit.stream import ENTRY_FIELD
-from spokes.core.clock import wait_for_stop
+from spokes.core.clock import now_ms, wait_for_stop
 from spokes.core.errors import AuditUnavailable, UnreadableDelivery
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.keys import ARCHIVER_LEADER, AUDIT_STREAM
@@ -34,6 +37,10 @@ from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metrics import ARCHIVED
 
 _MAX_GROWTH: Final = 8  # batch sizes: per record, a batch of 4,000 costs a third less than one of 500
+_REPORTED: Final = {
+    Action.STREAM_UNREADABLE: Alert.AUDIT_STREAM_UNREADABLE,
+    Action.STREAM_FORGED: Alert.AUDIT_STREAM_FORGED,
+}
 _TASK: Final = "archiver"
 _STANDBY_S: Final = 1.0  # between two attempts of a process to become the leader
 _log = structlog.get_logger()
@@ -68,6 +75,9 @@ class Archiver:
         self._chain_writer = ChainWriter(master_key, checkpoint_every)
         self._idle_s = idle_s
         self._retry_s = retry_s
+        self._chain_end = ChainEnd(redis, master_key)
+        self._unsigned_until = 0
+        self._is_broken = False
         self._is_prepared = False
 
     @classmethod
@@ -144,15 +154,28 @@ class Archiver:
         self._next_batch = min(self._max_batch, self._next_batch * 2) if is_full else self._batch_size
         if not entries:
             return _Batch(0, 0)
-        rows = [_row_of_entry(entry_id, fields) for entry_id, fields in entries]
+        accepts_unsigned = now_ms() < self._unsigned_until
+        rows = [_row_of_entry(entry_id, fields, accepts_unsigned) for entry_id, fields in entries]
+        known = await self._chain_end.load()
         async with write_connection(self._engine) as connection:
+            is_broken = await contradicts(connection, known.end)
             added = await self._chain_writer.append(connection, rows)
         ARCHIVED.inc(len(added))
         await self._redis.xdel(AUDIT_STREAM, *(entry_id for entry_id, _ in entries))
-        if unreadable := sum(row["action"] == Action.STREAM_UNREADABLE for row in added):
-            with contextlib.suppress(RedisError):  # the log has it, and the record of the entry is archived
-                await self._episodes.report_once(Alert.AUDIT_STREAM_UNREADABLE, entries=unreadable)
+        with contextlib.suppress(RedisError):  # what is reported is in the log and in the archive
+            for action, alert in _REPORTED.items():
+                if count := sum(row["action"] == action for row in added):
+                    await self._episodes.report_once(alert, entries=count)
+            await self._keep_end(added, is_broken=is_broken)
         return _Batch(len(entries), len(added))
+
+    async def _keep_end(self, added: list[Row], *, is_broken: bool) -> None:
+        """Keep the chain's new end in Redis; if the chain contradicts the one kept there, keep that and alert."""
+        if not is_broken and added:
+            await self._chain_end.save(added[-1], self._chain_writer.new_checkpoint)
+        elif is_broken and not self._is_broken:
+            await self._episodes.set_state(Alert.AUDIT_CHAIN_BROKEN, is_active=True, found="end_of_chain")
+        self._is_broken = is_broken
 
     async def _prepare(self) -> None:
         """Create the tables of an empty database, so that a first manual start works; refuse older tables."""
@@ -161,18 +184,25 @@ class Archiver:
             _log.info("audit_tables_created")
         await schema.require_current(self._engine)
         await partitions.create_missing(self._engine)
+        self._unsigned_until = await unsigned_until(self._engine)
         self._is_prepared = True
 
 
-def _row_of_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:
-    """Return the row of a stream entry; an unreadable entry becomes a `stream.unreadable` record without its content.
+def _row_of_entry(entry_id: bytes, fields: Mapping[bytes, bytes], accepts_unsigned: bool) -> Row:  # noqa: FBT001 - a result of the caller's
+    """Return the row of a stream entry.
 
-    The id of that record derives from the entry's id, so that it too is archived once.
+    An unreadable entry becomes a `stream.unreadable` record, and one without our signature a `stream.forged` record,
+    both without its content. The id of that record derives from the entry's id, so that it too is archived once.
     """
+    action = Action.STREAM_UNREADABLE
     try:
-        record_fields = orjson.loads(fields[ENTRY_FIELD])
+        payload, signature = split_signature(fields[ENTRY_FIELD])
+        record_fields = orjson.loads(payload)
         if isinstance(record_fields, dict):
-            return to_row(record_fields)
+            row = to_row(record_fields)
+            if signature is Signature.GENUINE or (accepts_unsigned and signature is Signature.MISSING):
+                return row
+            action = Action.STREAM_FORGED
     except (KeyError, orjson.JSONDecodeError, UnreadableDelivery):
         pass
     entry = entry_id.decode()
@@ -180,9 +210,9 @@ def _row_of_entry(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Row:
         {
             "id": f"stream-{entry}",
             "at": int(entry.partition("-")[0]),
-            "action": Action.STREAM_UNREADABLE,
+            "action": action,
             "portal_id": 0,
-            "reason": UnreadableDelivery.reason,
+            "reason": UnreadableDelivery.reason if action is Action.STREAM_UNREADABLE else "forged",
             "detail": {"entry": entry, "bytes": sum(map(len, fields.values()))},
         }
     )

@@ -13,7 +13,7 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from spokes.audit.chain import chain_rows
-from spokes.audit.checkpoints import sign_chain_end, signing_key
+from spokes.audit.checkpoints import Checkpoint, sign_chain_end, signing_key
 from spokes.audit.object_hashes import hash_for_row, object_hash_key
 from spokes.audit.records import FIELD_NAMES, Action
 from spokes.audit.rows import Row
@@ -38,6 +38,7 @@ class ChainWriter:
     checkpoint_every: int
     _erased_hashes: set[str] = field(default_factory=set)
     _erased_seq: int = 0
+    new_checkpoint: Checkpoint | None = None  # of the last batch
 
     async def append(self, connection: AsyncConnection, rows: Iterable[Row]) -> list[Row]:
         """Append, in order, the rows that are not archived yet; return them.
@@ -67,7 +68,7 @@ class ChainWriter:
             await self._erase(connection, row, seq_by_id[row["id"]])
         last = added[-1]
         await connection.execute(update(HEAD).values(seq=last["seq"], hash=last["hash"]))
-        await sign_chain_end(
+        self.new_checkpoint = await sign_chain_end(
             connection,
             signing_key(self.master_key),
             int(last["seq"] or 0),

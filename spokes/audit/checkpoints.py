@@ -7,15 +7,16 @@ that was cut off at its end, and a chain that was rewritten from some record on.
 
 import hmac
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum, unique
 from typing import Final, Self
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
-from spokes.audit.sql.tables import CHECKPOINTS
+from spokes.audit.sql.tables import CHECKPOINTS, HEAD, RECORDS
 from spokes.core.clock import now_ms
 from spokes.core.errors import AuditUnavailable
 from spokes.core.masking import derive_key
@@ -42,10 +43,20 @@ class Checkpoint:
     hash: str
     at: int
     signature: str = ""
+    previous: int | None = None  # `seq` of the checkpoint or anchor before it; None if an earlier version wrote it
+    link: str = ""  # signature of `previous`
 
     def with_signature(self, key: bytes) -> Self:
         """Return a copy signed with `key`."""
-        return type(self)(self.kind, self.seq, self.hash, self.at, self._sign(key))
+        return replace(self, signature=self._sign(key))
+
+    def linked(self, key: bytes, previous: int) -> Self:
+        """Return a copy that names the checkpoint before it, so that a checkpoint that is deleted is missed."""
+        return replace(self, previous=previous, link=self._sign(key, f":after {previous}"))
+
+    def is_link_genuine(self, key: bytes) -> bool:
+        """Return whether `previous` was signed with `key`."""
+        return hmac.compare_digest(self._sign(key, f":after {self.previous}").encode(), self.link.encode())
 
     def is_genuine(self, key: bytes) -> bool:
         """Return whether it was signed with `key`."""
@@ -72,8 +83,8 @@ class Checkpoint:
             f"This is not a checkpoint; a checkpoint looks like {FORMAT}:checkpoint:10000:<hash>:<at>:<signature>."
         )
 
-    def _sign(self, key: bytes) -> str:
-        signed_text = f"{FORMAT}:{self.kind}:{self.seq}:{self.hash}:{self.at}"
+    def _sign(self, key: bytes, suffix: str = "") -> str:
+        signed_text = f"{FORMAT}:{self.kind}:{self.seq}:{self.hash}:{self.at}{suffix}"
         return hmac.new(key, signed_text.encode(), "sha256").hexdigest()
 
 
@@ -93,20 +104,49 @@ def is_due(seq: int, at: int, last: tuple[int, int], *, checkpoint_every: int) -
 
 async def store_checkpoint(connection: AsyncConnection, checkpoint: Checkpoint) -> None:
     """Store a signed position in the caller's transaction."""
+    link = {"previous": checkpoint.previous, "link": checkpoint.link or None}
     fields = {"kind": checkpoint.kind, "seq": checkpoint.seq, "hash": checkpoint.hash, "at": checkpoint.at}
-    await connection.execute(insert(CHECKPOINTS).values(**fields, signature=checkpoint.signature))
+    await connection.execute(insert(CHECKPOINTS).values(**fields, **link, signature=checkpoint.signature))
 
 
 async def sign_chain_end(
     connection: AsyncConnection, key: bytes, seq: int, hash_: str, *, checkpoint_every: int
-) -> None:
-    """Sign the chain's end if a checkpoint is due, in the transaction that extended the chain."""
+) -> Checkpoint | None:
+    """Sign the chain's end if a checkpoint is due, in the transaction that extended the chain; return the checkpoint.
+
+    With `checkpoint_every` 1 it is due after any record.
+    """
     newest = select(func.coalesce(func.max(CHECKPOINTS.c.seq), 0), func.coalesce(func.max(CHECKPOINTS.c.at), 0))
     is_checkpoint = CHECKPOINTS.c.kind == CheckpointKind.CHECKPOINT
     last_seq, last_at = (await connection.execute(newest.where(is_checkpoint))).one()
     at = now_ms()
-    if is_due(seq, at, (last_seq, last_at), checkpoint_every=checkpoint_every):
-        await store_checkpoint(connection, Checkpoint(CheckpointKind.CHECKPOINT, seq, hash_, at).with_signature(key))
+    if not is_due(seq, at, (last_seq, last_at), checkpoint_every=checkpoint_every):
+        return None
+    previous = await connection.scalar(select(func.coalesce(func.max(CHECKPOINTS.c.seq), 0)))
+    checkpoint = Checkpoint(CheckpointKind.CHECKPOINT, seq, hash_, at).with_signature(key).linked(key, previous or 0)
+    await store_checkpoint(connection, checkpoint)
+    return checkpoint
+
+
+async def sign_end_now(engine: AsyncEngine, key: bytes) -> Checkpoint | None:
+    """Sign the end that the chain has now, unless it is signed already; return that checkpoint, None without records.
+
+    Raises:
+        AuditUnavailable: the store does not answer, or the chain's last record is not the one that its head names.
+    """
+    async with write_connection(engine) as connection:
+        head = (await connection.execute(select(HEAD.c.seq, HEAD.c.hash).with_for_update())).one_or_none()
+        if head is None:
+            raise AuditUnavailable("The head of the audit chain is missing: run `spokes audit verify`.")
+        last_hash = await connection.scalar(select(RECORDS.c.hash).where(RECORDS.c.seq == head.seq))
+        is_purged = last_hash is None and not await connection.scalar(select(func.count()).select_from(RECORDS))
+        if last_hash != head.hash and not is_purged:
+            raise AuditUnavailable(
+                "The end of the audit chain is broken, and was not signed: run `spokes audit verify`."
+            )
+        await sign_chain_end(connection, key, head.seq, head.hash, checkpoint_every=1)
+    checkpoints = [each for each in await load_checkpoints(engine) if each.kind is CheckpointKind.CHECKPOINT]
+    return checkpoints[-1] if checkpoints else None
 
 
 async def load_checkpoints(engine: AsyncEngine) -> list[Checkpoint]:
@@ -123,6 +163,8 @@ async def load_checkpoints(engine: AsyncEngine) -> list[Checkpoint]:
             str(row["hash"]),
             int(row["at"] or 0),
             str(row["signature"]),
+            None if row["previous"] is None else int(row["previous"]),
+            str(row["link"] or ""),
         )
         for row in rows
     ]

@@ -41,6 +41,7 @@ class Action(StrEnum):
     TOKEN_MADE = "token.made"  # noqa: S105 - by an operator: an API token; the record contains its id
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - by an operator
     STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an unreadable stream entry; its content is not kept
+    STREAM_FORGED = "stream.forged"  # by the archiver: a stream entry without our signature; its content is not kept
     RETENTION = "retention"  # nightly: what was purged because its retention time was over
     ALERT_BEGAN = "alert.began"  # once per episode
     ALERT_ENDED = "alert.ended"

@@ -11,6 +11,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
+from spokes.audit.entry_signature import split_signature, with_signature
 from spokes.audit.records import FIELD_NAMES, Action, AuditRecord, Outcome
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.redis.keys import AUDIT_STREAM
@@ -27,7 +28,7 @@ def encode(record: AuditRecord) -> bytes:
 
 def encode_fields(fields: Mapping[str, object]) -> bytes:
     """Return the bytes of a stream entry from fields made by `records.event_fields` or `delivery_fields`."""
-    return orjson.dumps(fields)
+    return with_signature(orjson.dumps(fields))
 
 
 def decode(payload: bytes) -> AuditRecord:
@@ -37,7 +38,7 @@ def decode(payload: bytes) -> AuditRecord:
         UnreadableDelivery: `encode` did not make them.
     """
     try:
-        record_fields = orjson.loads(payload)
+        record_fields = orjson.loads(split_signature(payload)[0])
         record_fields["action"] = Action(record_fields["action"])
         if "outcome" in record_fields:
             record_fields["outcome"] = Outcome(record_fields["outcome"])

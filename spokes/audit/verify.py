@@ -5,19 +5,21 @@ was kept outside the database reveals it.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum, unique
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.chain import GENESIS, chain_hash
-from spokes.audit.checkpoints import Checkpoint, load_checkpoints, newest_anchor, signing_key
+from spokes.audit.chain_end import KnownEnd
+from spokes.audit.checkpoints import Checkpoint, CheckpointKind, load_checkpoints, newest_anchor, signing_key
 from spokes.audit.object_hashes import hash_for_row, object_hash_key
+from spokes.audit.records import Action
 from spokes.audit.rows import Row
-from spokes.audit.sql.queries import fetch
+from spokes.audit.sql.queries import fetch, unsigned_until
 from spokes.audit.sql.tables import HEAD, RECORDS
 from spokes.core.errors import AuditUnavailable
 
@@ -30,6 +32,7 @@ class Tampering(StrEnum):
     REMOVED = "removed"
     INSERTED = "inserted"
     REORDERED = "re-ordered"
+    FORGED = "forged"  # an entry of the stream that was not signed with our key; it was not archived
     REWRITTEN = "rewritten"  # this record or earlier ones: the hashes form a chain, but not that of a signed position
 
 
@@ -40,18 +43,43 @@ class ChainStart(NamedTuple):
     hash: str
 
 
+_Problem: TypeAlias = tuple[int, Tampering, str]  # the record, what was done, and a sentence
+
+
 class Evidence:
     """The signed positions of one chain: those in the store, and those kept outside it. Pure."""
 
-    def __init__(self, stored: Sequence[Checkpoint], external: Sequence[Checkpoint], master_key: str | None) -> None:
-        """Check the positions; without `master_key`, the signatures of the stored ones are not checked."""
+    def __init__(
+        self,
+        stored: Sequence[Checkpoint],
+        external: Sequence[Checkpoint],
+        master_key: str | None,
+        known: KnownEnd,
+        unlinked_until: int,
+    ) -> None:
+        """Check the positions; without `master_key`, the stored ones are not.
+
+        Args:
+            stored: in the store.
+            external: kept outside the store.
+            master_key: `load_master_key`.
+            known: what Redis keeps.
+            unlinked_until: epoch ms until which checkpoints of earlier versions were stored, which name no other one.
+        """
         anchor = newest_anchor(stored)
         self.start = ChainStart(anchor.seq, anchor.hash) if anchor else ChainStart(0, GENESIS)
         self._checkpoints: dict[int, list[Checkpoint]] = {}
-        for checkpoint in (*stored, *external):
+        for checkpoint in (*stored, *external, *known.positions):
             self._checkpoints.setdefault(checkpoint.seq, []).append(checkpoint)
         self.last_seq = max(self._checkpoints, default=0)
-        self.problem = self._first_forged_checkpoint(stored, master_key) or self._start_contradiction()
+        self.last_stored_seq = max((checkpoint.seq for checkpoint in stored), default=0)
+        self.problem = self._start_contradiction()
+        if master_key is not None:
+            self.problem = (
+                _first_forged_checkpoint(stored, master_key)
+                or _first_missing_checkpoint(stored, signing_key(master_key), known, unlinked_until)
+                or self.problem
+            )
 
     def contradiction(self, seq: int, hash_: str) -> str:
         """Return a sentence if a signed position of record `seq` has another hash than `hash_`, else an empty text."""
@@ -63,21 +91,40 @@ class Evidence:
                 )
         return ""
 
-    def _first_forged_checkpoint(
-        self, stored: Sequence[Checkpoint], master_key: str | None
-    ) -> tuple[int, Tampering, str] | None:
-        if master_key is None:
-            return None
-        key = signing_key(master_key)
-        for checkpoint in stored:
-            if not checkpoint.is_genuine(key):
-                sentence = f"The {checkpoint.kind} of record {checkpoint.seq} was not signed with this AUDIT_KEY."
-                return checkpoint.seq, Tampering.REWRITTEN, sentence
-        return None
-
-    def _start_contradiction(self) -> tuple[int, Tampering, str] | None:
+    def _start_contradiction(self) -> _Problem | None:
         sentence = self.contradiction(*self.start)
         return (self.start.seq, Tampering.REWRITTEN, sentence) if sentence else None
+
+
+def _first_forged_checkpoint(stored: Sequence[Checkpoint], master_key: str) -> _Problem | None:
+    key = signing_key(master_key)
+    for checkpoint in stored:
+        if not checkpoint.is_genuine(key):
+            sentence = f"The {checkpoint.kind} of record {checkpoint.seq} was not signed with this AUDIT_KEY."
+            return checkpoint.seq, Tampering.REWRITTEN, sentence
+    return None
+
+
+def _first_missing_checkpoint(
+    stored: Sequence[Checkpoint], key: bytes, known: KnownEnd, unlinked_until: int
+) -> _Problem | None:
+    """Return the first checkpoint that another one, or Redis, names and that is not stored."""
+    anchor = newest_anchor(stored)
+    start_seq = anchor.seq if anchor else 0  # checkpoints before it were purged with their records
+    stored_seqs = {checkpoint.seq for checkpoint in stored}
+    for checkpoint in stored:
+        previous = checkpoint.previous
+        if checkpoint.kind is CheckpointKind.ANCHOR or (previous is None and checkpoint.at < unlinked_until):
+            continue
+        if previous is None or not checkpoint.is_link_genuine(key):
+            sentence = f"The checkpoint of record {checkpoint.seq} was changed: it does not name the one before it."
+            return checkpoint.seq, Tampering.REWRITTEN, sentence
+        if previous > start_seq and previous not in stored_seqs:
+            return previous, Tampering.REMOVED, f"The checkpoint of record {previous} is missing."
+    if known.newest and known.newest.seq > start_seq and known.newest.seq not in stored_seqs:
+        seq = known.newest.seq
+        return seq, Tampering.REMOVED, f"The checkpoint of record {seq}, the newest that Redis knows, is missing."
+    return None
 
 
 def require_genuine(checkpoints: Sequence[Checkpoint], key: bytes) -> None:
@@ -136,6 +183,9 @@ async def verify(
     *,
     master_key: str | None = None,
     checkpoints: Sequence[Checkpoint] = (),
+    known: KnownEnd = KnownEnd(),  # noqa: B008 - immutable
+    checkpoint_every: int | None = None,
+    investigated_seq: int = 0,
 ) -> VerificationResult:
     """Read the chain from its first record to its head, in constant memory.
 
@@ -143,18 +193,65 @@ async def verify(
         progress: called after each page.
         master_key: `load_master_key`; without it, signatures and object hashes are not checked.
         checkpoints: signed positions that were kept outside the database.
+        known: the positions that Redis keeps.
+        checkpoint_every: CHECKPOINT_EVERY; without it, missing checkpoints at the end are found by `known` only.
+        investigated_seq: up to this record, forged stream entries are not reported.
 
     Raises:
         AuditUnavailable: the store does not answer, or one of `checkpoints` was not signed with this key.
     """
     if master_key is not None:
         require_genuine(checkpoints, signing_key(master_key))
+    unlinked_until = await unsigned_until(engine)
     while True:
         stored = await load_checkpoints(engine)
-        result = await _verify_once(engine, progress, master_key, Evidence(stored, checkpoints, master_key))
-        if result.is_intact or newest_anchor(await load_checkpoints(engine)) == newest_anchor(stored):
+        evidence = Evidence(stored, checkpoints, master_key, known, unlinked_until)
+        result = await _verify_once(engine, progress, master_key, evidence)
+        if result.is_intact and master_key is not None:
+            result = await _check_signed_part(engine, result, evidence, checkpoint_every)
+        if result.is_intact:
+            return await _report_forged(engine, result, investigated_seq)
+        if newest_anchor(await load_checkpoints(engine)) == newest_anchor(stored):
             return result
         # Retention purged records before they were read: start again after its new anchor.
+
+
+async def _check_signed_part(
+    engine: AsyncEngine, result: VerificationResult, evidence: Evidence, checkpoint_every: int | None
+) -> VerificationResult:
+    """Return the result for an intact chain: is as much of it signed as the archiver signs?
+
+    It signs the first record, and then the chain's end whenever CHECKPOINT_EVERY records follow the last checkpoint.
+    """
+    last_stored = evidence.last_stored_seq
+    end_seq = evidence.start.seq + result.records
+    unsigned = end_seq - last_stored
+    if result.records and not last_stored:
+        sentence = "All checkpoints are missing."
+    elif checkpoint_every is not None and unsigned >= max(checkpoint_every, 1) and result.records:
+        sentence = (
+            f"Checkpoints after record {last_stored} are missing: {unsigned:,} records follow, and CHECKPOINT_EVERY is "
+            f"{checkpoint_every:,}. If it was lowered since the last record, `spokes audit checkpoint` signs the end."
+        )
+    else:
+        return result
+    # A checkpoint that was stored since this run began is no evidence against the chain.
+    if max((checkpoint.seq for checkpoint in await load_checkpoints(engine)), default=0) > last_stored:
+        return result
+    return replace(result, seq=last_stored + 1, tampering=Tampering.REMOVED, sentence=sentence)
+
+
+async def _report_forged(engine: AsyncEngine, result: VerificationResult, investigated_seq: int) -> VerificationResult:
+    forged = (RECORDS.c.action == Action.STREAM_FORGED) & (RECORDS.c.seq > investigated_seq)
+    seqs = select(RECORDS.c.seq).where(forged).order_by(RECORDS.c.seq)
+    if not (rows := await fetch(engine, seqs)):
+        return result
+    seq = int(rows[0]["seq"] or 0)
+    sentence = (
+        f"{result.sentence} But {len(rows)} forged entries were found in the audit stream and not archived; the "
+        f"first is record {seq}. After you have investigated, pass --investigated with the number of the last one."
+    )
+    return replace(result, seq=seq, tampering=Tampering.FORGED, sentence=sentence)
 
 
 async def _verify_once(

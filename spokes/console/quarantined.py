@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import typer
 
 from spokes.audit.records import Outcome
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import confirm, format_utc, print_json, print_message, print_table
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
-from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
@@ -25,7 +25,7 @@ def print_list(portal: int | None, cause: str | None, *, limit: int, as_json: bo
 
     async def load() -> list[dict[str, object]]:
         settings = Settings.from_env()
-        async with redis_client(settings) as redis:
+        async with operator_redis(settings) as redis:
             quarantine = Quarantine.from_settings(redis, settings)
             contents = await _select(quarantine, portal, cause, None)
             return [_content_fields(quarantine, content) for content in contents[:limit]]
@@ -48,7 +48,7 @@ def replay(
 
     async def run() -> ReplayCounts:
         settings = Settings.from_env()
-        async with redis_client(settings) as redis:
+        async with operator_redis(settings) as redis:
             admission = Admission(redis, dedupe_ttl_s=settings.dedupe_hours * 3600, timeout_s=settings.redis_timeout_s)
             replay = QuarantineReplay(
                 Quarantine.from_settings(redis, settings),
@@ -79,7 +79,7 @@ def discard(
 
     async def run() -> int:
         settings = Settings.from_env()
-        async with redis_client(settings) as redis:
+        async with operator_redis(settings) as redis:
             quarantine, actor = Quarantine.from_settings(redis, settings), getpass.getuser()
             closed = [
                 await quarantine.close(content, Outcome.DISCARDED, actor=actor, reason=reason) for content in contents
@@ -100,7 +100,7 @@ def _confirmed(
 
     async def load() -> list[QuarantinedContent]:
         settings = Settings.from_env()
-        async with redis_client(settings) as redis:
+        async with operator_redis(settings) as redis:
             return await _select(Quarantine.from_settings(redis, settings), portal, cause, keys)
 
     contents = asyncio.run(load())

@@ -7,6 +7,16 @@ from spokes.core.process.private_files import private_folder
 from spokes.core.settings import Settings
 
 
+def shared_master_key(settings: Settings) -> str:
+    """Return the master key that all machines of the deployment have; empty if each may have generated its own.
+
+    That is AUDIT_KEY, or the key file beside an embedded Valkey, which serves one machine only.
+    """
+    if settings.redis_url.get_secret_value() and not settings.audit_key.get_secret_value():
+        return ""
+    return load_master_key(settings)
+
+
 def load_master_key(settings: Settings) -> str:
     """Return AUDIT_KEY, or the key in DATA_DIR/audit.key; generate the file if it is missing.
 

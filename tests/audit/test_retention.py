@@ -103,11 +103,12 @@ async def test_rewritten_chain_is_detected_by_external_checkpoint(redis: Redis, 
 
 
 async def test_removed_end_of_the_chain_is_detected_by_external_checkpoint(redis: Redis, engine: AsyncEngine) -> None:
-    await fill(redis, engine, 1, 24)
+    await fill(redis, engine, 1, 12)
+    await fill(redis, engine, 13, 24)
     kept = await newest_checkpoint(engine)
     async with write_connection(engine) as connection:
         await connection.execute(text("DELETE FROM audit_records WHERE seq > 20"))
-        await connection.execute(text("DELETE FROM audit_checkpoints"))
+        await connection.execute(text("DELETE FROM audit_checkpoints WHERE seq > 20"))
         last = select(RECORDS.c.hash).where(RECORDS.c.seq == 20).scalar_subquery()
         await connection.execute(update(HEAD).values(seq=20, hash=last))
     alone, shown = await verify(engine, master_key=KEY), await verify(engine, master_key=KEY, checkpoints=[kept])

@@ -51,7 +51,7 @@ def swapped_contents(first: Row, second: Row) -> list[Row]:
 
 
 H = ORIGINAL
-CHANGED, REMOVED, INSERTED, REORDERED, REWRITTEN = Tampering
+CHANGED, REMOVED, INSERTED, REORDERED, FORGED, REWRITTEN = Tampering
 TAMPERED = {
     "content changed": ([*H[:4], {**H[4], "outcome": "dead"}, *H[5:]], 5, CHANGED),
     "content emptied": ([*H[:4], {**H[4], "handler": None}, *H[5:]], 5, CHANGED),

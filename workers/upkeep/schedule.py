@@ -39,6 +39,7 @@ from spokes.queue.dead_letters import DeadLetters
 from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import delete_before
 from workers.upkeep import anomaly_watch as watch
+from workers.upkeep.chain_watch import push_checkpoint, verify_chain
 from workers.upkeep.lost_events import watch_lost_events
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ _LOCK_TTL_S: Final = 600  # an interrupted job can run again after this
 _ERASURE_SETTLE_MS: Final = 120_000  # events of an erased object may still be in progress during this time
 _DAY_S: Final = 86_400
 _NIGHT_OFFSET_S: Final = 3 * 3600  # UTC
+_VERIFICATION_OFFSET_S: Final = 4 * 3600  # UTC; after retention
 log = structlog.get_logger()
 
 
@@ -104,6 +106,14 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),
         PeriodicJob("lost", 3600, lambda: watch_lost_events(settings, redis, engine, episodes)),
         PeriodicJob("erasures", 3600, resume_erasures),
+        PeriodicJob("checkpoint", 3600, lambda: push_checkpoint(settings, engine, episodes)),
+        PeriodicJob(
+            "verification",
+            _DAY_S,
+            lambda: verify_chain(settings, redis, engine, episodes),
+            _VERIFICATION_OFFSET_S,
+            on_first_start=False,
+        ),
         PeriodicJob("secrets", 3600, lambda: watch.watch_secrets(settings, redis, episodes)),
         PeriodicJob(
             "retention", _DAY_S, lambda: purge_expired(settings, redis, engine), _NIGHT_OFFSET_S, on_first_start=False

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.records import Action, Outcome
 from spokes.audit.rows import Row
 from spokes.audit.sql.engine import read_connection
-from spokes.audit.sql.tables import RECORDS
+from spokes.audit.sql.tables import RECORDS, STREAM
 
 _PAGE_SIZE: Final = 1000  # rows
 
@@ -61,6 +61,16 @@ async def fetch(engine: AsyncEngine, query: Select[Any]) -> list[Row]:
         result = await connection.execute(query)
         names = [str(name) for name in result.keys()]  # noqa: SIM118 - a result iterates over rows, not over its keys
         return [dict(zip(names, row, strict=True)) for row in result]
+
+
+async def unsigned_until(engine: AsyncEngine) -> int:
+    """Return the epoch ms until which stream entries and checkpoints of versions that do not sign them are accepted.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    rows = await fetch(engine, select(STREAM.c.unsigned_until))
+    return int(rows[0]["unsigned_until"] or 0) if rows else 0
 
 
 async def find_records(

@@ -57,6 +57,18 @@ CHECKPOINTS: Final = Table(
     Column("hash", Text, nullable=False),
     Column("at", _BIGINT, nullable=False),
     Column("signature", Text, nullable=False),
+    # `seq` of the checkpoint or anchor before it, 0 for the first, and its signature; NULL in earlier versions' rows
+    Column("previous", _BIGINT),
+    Column("link", Text),
+)
+
+# One row: the epoch ms until which stream entries without a signature are archived.
+STREAM: Final = Table(
+    "audit_stream",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("unsigned_until", _BIGINT, nullable=False),
+    CheckConstraint("id = 1", name="ck_audit_stream_one_row"),
 )
 
 # Erased objects, whose ids must no longer be stored, with the `seq` of the record of the erasure.

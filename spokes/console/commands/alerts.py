@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from spokes.audit.alert_webhook import AlertWebhook
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table
 from spokes.console.queries.alerts import ActiveAlert, active_alerts
 from spokes.core.errors import ConfigurationError
-from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 
 
@@ -59,12 +59,12 @@ def _send_test_message(settings: Settings, as_json: bool) -> None:
 
 
 async def _post_test_message(settings: Settings) -> int:
-    async with redis_client(settings) as redis:
+    async with operator_redis(settings) as redis:
         return await AlertWebhook(settings, redis).send_test()
 
 
 async def _active_alerts(settings: Settings) -> tuple[ActiveAlert, ...]:
-    async with redis_client(settings) as redis:
+    async with operator_redis(settings) as redis:
         return await active_alerts(redis, None)
 
 

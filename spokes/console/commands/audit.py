@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Annotated, BinaryIO, Final, TypeVar
 
 import typer
+from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.checkpoints import FORMAT, Checkpoint, CheckpointKind, load_checkpoints
+from spokes.audit.chain_end import ChainEnd, KnownEnd
+from spokes.audit.checkpoint_target import kept_checkpoints
+from spokes.audit.checkpoints import FORMAT, Checkpoint, sign_end_now, signing_key
 from spokes.audit.rows import Row, to_json
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.audit.verify import VerificationResult, verify
@@ -30,7 +33,9 @@ from spokes.console.output import (
     progress,
 )
 from spokes.console.record_filters import with_filter_options
+from spokes.core.errors import ConfigurationError
 from spokes.core.master_key import load_master_key
+from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 
 app = typer.Typer(
@@ -110,17 +115,21 @@ def verify_chain(
         list[str] | None,
         typer.Option(help="A checkpoint that you keep outside the store, or a file with one a line; repeatable."),
     ] = None,
+    investigated: Annotated[
+        int, typer.Option(help="Do not report forged stream entries up to this record, which you have investigated.")
+    ] = 0,
 ) -> None:
     """Recompute the chain of hashes over all records, and compare it with the signed checkpoints.
 
-    Compared with a checkpoint that you keep outside the store, a truncated or rewritten chain is detected too.
+    The chain is also compared with its end as Redis keeps it, and with the checkpoints in the file of CHECKPOINT_TO.
+    Compared with a checkpoint that you keep elsewhere, a truncated or rewritten chain is detected in any case.
 
-    Exit code 0 when the chain is intact, 1 when it is broken.
+    Exit code 0 when the chain is intact, 1 when it is broken or when forged entries were found in the audit stream.
 
     Example: spokes audit verify --checkpoint checkpoints.txt && echo intact
     """
     checkpoints = [Checkpoint.from_text(line) for argument in checkpoint or () for line in _read_checkpoints(argument)]
-    result = asyncio.run(_with_store(lambda engine: _verify(engine, checkpoints)))
+    result = asyncio.run(_with_store(lambda engine: _verify(engine, checkpoints, investigated)))
     if as_json:
         print_json(result.as_dict())
     else:
@@ -130,25 +139,24 @@ def verify_chain(
 
 @app.command(name="checkpoint")
 def show_checkpoint(as_json: JsonOption = False) -> None:
-    """Print the newest signed checkpoint. Keep it outside the store, to detect a truncated or rewritten chain.
+    """Sign the end that the chain has now, and print this checkpoint. Keep it outside the store.
 
-    Exit code 1 when there is none yet.
+    With it, `spokes audit verify` detects a chain that was truncated or rewritten before this moment. CHECKPOINT_TO
+    keeps a checkpoint every hour by itself.
+
+    Exit code 1 when there is no record yet.
 
     Example: spokes audit checkpoint >> checkpoints.txt
     """
-    newest = asyncio.run(_with_store(_newest_checkpoint))
+    key = signing_key(load_master_key(Settings.from_env()))
+    newest = asyncio.run(_with_store(lambda engine: sign_end_now(engine, key)))
     if newest is None:
-        print_message("There is no checkpoint yet. The archiver writes the first with the first audit record.")
+        print_message("There is no record yet, so there is nothing to sign.")
         raise typer.Exit(1)
     if as_json:
         print_json({"checkpoint": newest.to_text()})
     else:
         print(newest.to_text())
-
-
-async def _newest_checkpoint(engine: AsyncEngine) -> Checkpoint | None:
-    checkpoints = [each for each in await load_checkpoints(engine) if each.kind is CheckpointKind.CHECKPOINT]
-    return checkpoints[-1] if checkpoints else None
 
 
 def _read_checkpoints(argument: str) -> list[str]:
@@ -167,10 +175,31 @@ async def _newest_rows(engine: AsyncEngine, filters: Filters, limit: int) -> lis
     return [row async for row in find_records(engine, filters, newest_first=True, limit=limit)]
 
 
-async def _verify(engine: AsyncEngine, checkpoints: list[Checkpoint]) -> VerificationResult:
-    master_key = load_master_key(Settings.from_env())
+async def _verify(engine: AsyncEngine, checkpoints: list[Checkpoint], investigated_seq: int) -> VerificationResult:
+    settings = Settings.from_env()
+    master_key = load_master_key(settings)
+    kept = kept_checkpoints(settings.checkpoint_to.get_secret_value())
+    known = await _known_end(settings, master_key)
     with progress("Recomputing the chain") as bar:
-        return await verify(engine, bar.update, master_key=master_key, checkpoints=checkpoints)
+        return await verify(
+            engine,
+            bar.update,
+            master_key=master_key,
+            checkpoints=[*checkpoints, *kept],
+            known=known,
+            checkpoint_every=settings.checkpoint_every,
+            investigated_seq=investigated_seq,
+        )
+
+
+async def _known_end(settings: Settings, master_key: str) -> KnownEnd:
+    """Return the chain's end as Redis keeps it; nothing, with a message, if Redis does not answer."""
+    try:
+        async with redis_client(settings) as redis:
+            return await ChainEnd(redis, master_key).load()
+    except (RedisError, OSError, ConfigurationError):
+        print_message("Redis does not answer: the chain is not compared with the end that Redis keeps.")
+        return KnownEnd()
 
 
 async def _write_rows(

@@ -9,6 +9,7 @@ import typer
 
 from spokes.console import quarantined
 from spokes.console.audit_store import open_audit_store
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import (
     JsonOption,
     YesOption,
@@ -24,7 +25,6 @@ from spokes.console.queries.descriptions import describe, describe_as_json, expl
 from spokes.console.queries.events import find_event
 from spokes.console.queries.records import RecordView
 from spokes.core.errors import AuditUnavailable
-from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
@@ -176,7 +176,7 @@ async def _apply_in_pages(
     action: Callable[..., Coroutine[None, None, int]], selected: list[DeadLetter], reason: str, verb: str
 ) -> int:
     count = 0
-    async with redis_client(Settings.from_env()) as redis:
+    async with operator_redis(Settings.from_env()) as redis:
         with progress(verb.capitalize(), len(selected)) as bar:
             for first in range(0, len(selected), _PAGE_SIZE):
                 page = selected[first : first + _PAGE_SIZE]
@@ -190,7 +190,7 @@ def _select(portal: int | None, cause: str | None, handler: str | None, keys: Se
     portals = None if portal is None else frozenset({portal})
 
     async def find() -> list[DeadLetter]:
-        async with redis_client(Settings.from_env()) as redis:
+        async with operator_redis(Settings.from_env()) as redis:
             matches = find_dead_letters(redis, portals, reason=cause, handler=handler, keys=keys or ())
             return [letter async for letter in matches]
 
@@ -228,7 +228,7 @@ def event_history(key: str) -> list[RecordView]:
     settings = Settings.from_env()
 
     async def load() -> list[RecordView]:
-        async with open_audit_store(settings) as engine, redis_client(settings) as redis:
+        async with open_audit_store(settings) as engine, operator_redis(settings) as redis:
             event = await find_event(redis, engine, None, key)
         return list(reversed(event.records)) if event else []
 

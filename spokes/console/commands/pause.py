@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, ReasonOption, format_utc, print_json, print_message, print_table
 from spokes.core.masking import Mask
-from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.telemetry import sentry
 from spokes.queue.portal_pauses import PortalPause, PortalPauses
@@ -62,7 +62,7 @@ def resume(
 
 
 async def _pause(settings: Settings, portal_id: int | None, reason: str) -> dict[int, PortalPause]:
-    async with redis_client(settings) as redis:
+    async with operator_redis(settings) as redis:
         pauses = PortalPauses(redis)
         if portal_id is not None:
             _start_sentry(settings)
@@ -72,7 +72,7 @@ async def _pause(settings: Settings, portal_id: int | None, reason: str) -> dict
 
 async def _resume(settings: Settings, portal_id: int, reason: str) -> bool:
     _start_sentry(settings)
-    async with redis_client(settings) as redis:
+    async with operator_redis(settings) as redis:
         return await PortalPauses(redis).operator_resume(portal_id, actor=getpass.getuser(), reason=reason)
 
 

@@ -13,6 +13,7 @@ import orjson
 import typer
 
 from spokes.console.audit_store import open_audit_store
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import (
     JsonOption,
     ReasonOption,
@@ -25,7 +26,6 @@ from spokes.console.output import (
     progress,
 )
 from spokes.core.errors import ConfigurationError
-from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.crm.services import CRM
 from spokes.privacy.erasure import Erasures
@@ -145,7 +145,7 @@ async def _with_erasures(
 ) -> T:
     settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(redis_client(settings))
+        redis = await stack.enter_async_context(operator_redis(settings))
         engine = await stack.enter_async_context(open_audit_store(settings))
         crm = await CRM.open(settings, redis)
         stack.push_async_callback(crm.close)

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 from redis.asyncio import Redis
 
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, print_json, print_message, print_table
 from spokes.console.queries.queue import MAX_DELIVERIES_READ, Queue, WaitingDelivery, queue_status, waiting_deliveries
 from spokes.core import clock
-from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.queue.running_deliveries import MIN_AGE_S, RunningDelivery, running_deliveries
 
@@ -37,7 +37,7 @@ def queue(as_json: JsonOption = False) -> None:
 
 
 async def _read(settings: Settings) -> tuple[Queue, list[dict[str, object]]]:
-    async with redis_client(settings) as redis:
+    async with operator_redis(settings) as redis:
         status = await queue_status(redis, None)
         return status, await _in_progress(redis)
 

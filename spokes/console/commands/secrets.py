@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from spokes.audit.records import Action
 from spokes.audit.stream import append_now
 from spokes.console.operator_audit import operator_record
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, print_json, print_message, print_table
-from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecret, StoredSecrets
@@ -79,5 +79,5 @@ async def _reseal(redis: Redis, vault: Vault) -> tuple[int, list[StoredSecret]]:
 
 
 async def _with_redis(settings: Settings, work: Callable[[Redis, Vault], Coroutine[None, None, T]]) -> T:
-    async with redis_client(settings) as redis:
+    async with operator_redis(settings) as redis:
         return await work(redis, Vault.from_settings(settings))

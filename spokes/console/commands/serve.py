@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 from aiohttp import web
 
+from spokes.audit.entry_signature import sign_entries
 from spokes.console.app import create_app
 from spokes.core.process.listening_port import check_address
 from spokes.core.settings import Settings
@@ -37,6 +38,7 @@ def serve(
     setup_telemetry(settings, "console")
     if socket is None:
         check_address(settings.host, port, names="HOST and --port")
+    sign_entries(settings)
     asyncio.run(_serve(settings, port, socket, with_parent))
 
 

@@ -7,13 +7,13 @@ import typer
 
 from spokes.audit.object_hashes import object_hash_key
 from spokes.console.audit_store import open_audit_store
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table, progress
 from spokes.console.queries.descriptions import describe, describe_as_json, explain_failure
 from spokes.console.queries.objects import MatchedObject, Reference
 from spokes.console.queries.records import RecordView
 from spokes.console.queries.timeline import PendingEvent, Timeline, load_timeline
 from spokes.core.master_key import load_master_key
-from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 
 
@@ -50,7 +50,7 @@ def timeline(
 
 async def _find_timeline(settings: Settings, reference: Reference, limit: int, after: str | None) -> Timeline:
     try:
-        async with open_audit_store(settings) as engine, redis_client(settings) as redis:
+        async with open_audit_store(settings) as engine, operator_redis(settings) as redis:
             hash_key = object_hash_key(load_master_key(settings))
             return await load_timeline(redis, engine, None, reference, hash_key=hash_key, limit=limit, after=after)
     except ValueError:

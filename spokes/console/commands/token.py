@@ -13,9 +13,9 @@ from spokes.console.accounts.api_tokens import MAX_TTL_S, ApiTokens
 from spokes.console.accounts.api_tokens import revoke as revoke_token
 from spokes.console.accounts.policy import Role
 from spokes.console.operator_audit import operator_record
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, ReasonOption, print_json
 from spokes.core.errors import ConfigurationError
-from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
@@ -103,10 +103,10 @@ def _token_id(token: str) -> str:
 
 
 async def _append(settings: Settings, record: AuditRecord) -> None:
-    async with redis_client(settings) as redis:
+    async with operator_redis(settings) as redis:
         await append_now(redis, record)
 
 
 async def _revoke(settings: Settings, token_id: str, record: AuditRecord) -> None:
-    async with redis_client(settings) as redis:
+    async with operator_redis(settings) as redis:
         await revoke_token(redis, token_id, record)

@@ -14,6 +14,7 @@ from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import Sessions
 from spokes.console.accounts.users import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, NAME_PATTERN, User, Users
 from spokes.console.operator_audit import operator_record
+from spokes.console.operator_redis import operator_redis
 from spokes.console.output import (
     JsonOption,
     ReasonOption,
@@ -25,7 +26,6 @@ from spokes.console.output import (
 )
 from spokes.core.errors import ConfigurationError
 from spokes.core.masking import derive_key
-from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
@@ -218,7 +218,7 @@ def _run(action: Callable[[Users, Sessions], Awaitable[T]]) -> T:
     settings = Settings.from_env(required=("CONSOLE_KEY",))
 
     async def with_redis() -> T:
-        async with redis_client(settings) as redis:
+        async with operator_redis(settings) as redis:
             key = derive_key(settings.console_key.get_secret_value(), "csrf")
             return await action(Users(redis), Sessions(redis, key))
 

@@ -7,7 +7,7 @@ from spokes.audit.records import Action
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.users import NAME_PATTERN, Users
 from spokes.console.operator_audit import operator_record
-from spokes.core.redis.connections import redis_client
+from spokes.console.operator_redis import operator_redis
 from spokes.core.settings import Settings
 
 _REASON: Final = "spokes up was started"
@@ -21,7 +21,7 @@ async def create_first_login(settings: Settings) -> tuple[str, str]:
     """
     actor = getpass.getuser()
     name = actor if NAME_PATTERN.fullmatch(actor) else "admin"
-    async with redis_client(settings) as redis:
+    async with operator_redis(settings) as redis:
         users = Users(redis)
         if await users.find(name) is None:
             detail = {"user": name, "roles": [Role.ADMIN.value], "portals": None}

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 import orjson
 from redis.asyncio import Redis
 
+from spokes.audit.entry_signature import split_signature
 from spokes.audit.rows import to_row
 from spokes.audit.stream import ENTRY_FIELD
 from spokes.console.queries.records import RecordView
@@ -66,7 +67,7 @@ def merge_with_stored(unarchived: Collection[RecordView], stored: Collection[Rec
 def _parse_entry(payload: bytes) -> _EntryFields:
     """Return the fields of an entry; empty if it is not a record, which the archiver reports."""
     try:
-        entry = orjson.loads(payload)
+        entry = orjson.loads(split_signature(payload)[0])
     except orjson.JSONDecodeError:
         return {}
     return entry if isinstance(entry, dict) else {}

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from spokes.core.errors import ConfigurationError
 from spokes.core.masking import derive_key, keyed_hash
-from spokes.core.master_key import load_master_key
+from spokes.core.master_key import shared_master_key
 from spokes.core.redis.errors import RedisFault, classify
 from spokes.core.redis.keys import DEPLOYMENT
 from spokes.core.redis.scripts import read_script
@@ -67,6 +67,5 @@ def fingerprint(settings: Settings) -> str:
 
     Without AUDIT_KEY each machine generates a key of its own, so its key says nothing about the deployment.
     """
-    if settings.redis_url.get_secret_value() and not settings.audit_key.get_secret_value():
-        return ""
-    return keyed_hash(derive_key(load_master_key(settings), "deployment"), "deployment")
+    master_key = shared_master_key(settings)
+    return keyed_hash(derive_key(master_key, "deployment"), "deployment") if master_key else ""

@@ -27,6 +27,7 @@ DEFAULT_IN_PROGRESS_KEY_PREFIX: Final = "arq:in-progress:"
 DEPLOYMENT: Final = "spokes:deployment"
 WAKE_CHANNEL: Final = "spokes:wake"
 AUDIT_STREAM: Final = "spokes:audit"
+AUDIT_CHAIN_END: Final = "spokes:audit:end"
 ARCHIVER_LEADER: Final = "spokes:audit:archiver"
 ALERTS_ACTIVE: Final = "spokes:alerts"
 ALERT_OUTBOX: Final = "spokes:alerts:outbox"
@@ -256,6 +257,8 @@ KEYS: Final = (
     RedisKey(WAKE_CHANNEL, "channel", "spokes.intake.admission", "-", "a message wakes idle workers: a job is due"),
     RedisKey(AUDIT_STREAM, "stream", "spokes.audit.stream", "STREAM_DAYS, or until archived",
              "audit records that wait for the audit store"),
+    RedisKey(AUDIT_CHAIN_END, "hash", "spokes.audit.chain_end", "none",
+             "signed hash of the last archived record, and the newest checkpoint"),
     RedisKey(ARCHIVER_LEADER, "string", "spokes.audit.archiver", "3 s, renewed", "the lease of the archiving process"),
     RedisKey(ALERTS_ACTIVE, "hash", "spokes.audit.alert_episodes", "none", "active alerts by name, with details"),
     RedisKey(ALERT_OUTBOX, "list", "spokes.audit.alert_episodes", "1 day", "unsent webhook messages, oldest first"),

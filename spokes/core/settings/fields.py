@@ -71,6 +71,7 @@ SignatureVersions: TypeAlias = Annotated[tuple[Literal["v1", "v2", "v3"], ...], 
 PublicUrl: TypeAlias = Annotated[str, _text_parser(web_urls.parse_public_url)]
 ApiUrl: TypeAlias = Annotated[str, _text_parser(web_urls.parse_api_url)]
 WebhookUrl: TypeAlias = Annotated[SecretStr, _text_parser(web_urls.parse_webhook_url)]
+CheckpointTarget: TypeAlias = Annotated[SecretStr, _text_parser(web_urls.parse_checkpoint_target)]
 Issuer: TypeAlias = Annotated[str, _text_parser(web_urls.parse_issuer)]
 Dsn: TypeAlias = Annotated[SecretStr, _text_parser(web_urls.parse_dsn)]
 RedisUrl: TypeAlias = Annotated[SecretStr, _text_parser(_same_if_valid(parse_redis_url))]
@@ -166,6 +167,7 @@ class Settings(BaseSettings):
     stream_days: int = Field(
         30, ge=1, le=3650, description="how long an audit record waits in Redis while the audit store is unavailable"
     )
+    checkpoint_to: CheckpointTarget = SecretStr("")  # https URL or absolute path to which checkpoints are sent hourly
     checkpoint_every: int = Field(10_000, ge=1, le=1_000_000_000, description="records between two signed checkpoints")
     audit_backlog: int = Field(
         100_000, ge=1, le=1_000_000_000, description="audit records waiting in Redis that raise an alert"
@@ -283,7 +285,10 @@ class Settings(BaseSettings):
             self.console_key,
             self.oidc_client_secret,
         )
-        secrets = (*self.client_secrets, *self.vault_keys, *(s.get_secret_value() for s in singles), *passwords)
+        target = self.checkpoint_to.get_secret_value()
+        secret_target = target if "://" in target else ""  # the path of a file is no secret
+        values = (*(single.get_secret_value() for single in singles), secret_target)
+        secrets = (*self.client_secrets, *self.vault_keys, *values, *passwords)
         return tuple(dict.fromkeys(secret for secret in secrets if is_distinctive(secret)))
 
     @property

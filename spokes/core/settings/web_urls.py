@@ -62,6 +62,17 @@ def parse_webhook_url(text: str) -> str:
     return text
 
 
+def parse_checkpoint_target(text: str) -> str:
+    """Accept an https URL, http on this machine, or the absolute path of a file. The URL may be a secret.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    if not text.startswith("/") and not is_confidential_url(text):
+        raise ValueError("must be an https URL, or the absolute path of a file such as /var/backups/checkpoints.txt")
+    return text
+
+
 def parse_issuer(text: str) -> str:
     """Accept an issuer URL unchanged: the provider's tokens repeat it character by character.
 

@@ -19,6 +19,8 @@ class Alert(StrEnum):
     CLAIMS_STOPPED = "claims_stopped"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     AUDIT_BACKLOG = "audit_backlog"
+    AUDIT_CHAIN_BROKEN = "audit_chain_broken"
+    CHECKPOINT_NOT_KEPT = "checkpoint_not_kept"
     UNUSUAL_DELETIONS = "unusual_deletions"
     UNUSUAL_PRIVACY_DELETIONS = "unusual_privacy_deletions"
     UNUSUAL_MERGES = "unusual_merges"
@@ -33,6 +35,7 @@ class Alert(StrEnum):
     ACCESS_TOKEN_REFUSED = "access_token_refused"  # noqa: S105 - likewise
     UNREADABLE_DELIVERY = "unreadable_delivery"
     AUDIT_STREAM_UNREADABLE = "audit_stream_unreadable"
+    AUDIT_STREAM_FORGED = "audit_stream_forged"
     ELEMENTS_QUARANTINED = "elements_quarantined"
     SIGNED_REQUEST_UNREADABLE = "signed_request_unreadable"
     REDIS_ITEM_UNREADABLE = "redis_item_unreadable"
@@ -87,6 +90,14 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
         "More audit records than AUDIT_BACKLOG wait in Redis for the audit store.",
         "Check that the audit store answers and that workers are running.",
     ),
+    Alert.AUDIT_CHAIN_BROKEN: (
+        "The audit in SQL is not what was archived: records or checkpoints were changed, removed or inserted.",
+        "`spokes audit verify` says where. After restoring a backup of the audit store: docs/operations.md.",
+    ),
+    Alert.CHECKPOINT_NOT_KEPT: (
+        "A checkpoint of the audit could not be sent to CHECKPOINT_TO; the next one is tried in an hour.",
+        "Repair the file or the server that CHECKPOINT_TO names.",
+    ),
     Alert.UNUSUAL_DELETIONS: (
         "Many records were deleted in 24 hours.",
         "Find out who deletes them: `spokes audit query --since 1d`.",
@@ -129,6 +140,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.AUDIT_STREAM_UNREADABLE: (
         "An entry of the audit stream is not an audit record; the audit record of this alert names the entry.",
         "Find out what else writes to this Redis.",
+    ),
+    Alert.AUDIT_STREAM_FORGED: (
+        "An entry of the audit stream was not signed with AUDIT_KEY. It was not archived; its place is in the audit.",
+        "Find out who can write to this Redis, or which process has another AUDIT_KEY or an earlier version.",
     ),
     Alert.ELEMENTS_QUARANTINED: (
         "HubSpot sent elements that are no events. They are kept for DEAD_LETTER_DAYS, and the other events run.",

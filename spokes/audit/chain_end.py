@@ -1,0 +1,83 @@
+"""The end of the chain, kept signed in Redis: a chain that was shortened or rewritten in SQL contradicts it.
+
+The archiver replaces it after each batch, unless the chain in SQL contradicts it.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from redis.asyncio import Redis
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from spokes.audit.checkpoints import Checkpoint, CheckpointKind, signing_key
+from spokes.audit.rows import Row
+from spokes.audit.sql.tables import HEAD, RECORDS
+from spokes.core.clock import now_ms
+from spokes.core.errors import AuditUnavailable
+from spokes.core.redis.keys import AUDIT_CHAIN_END
+
+_END: Final = "end"
+_NEWEST: Final = "checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownEnd:
+    """What Redis keeps: the chain's end after the last batch, and the newest checkpoint; None if unknown."""
+
+    end: Checkpoint | None = None
+    newest: Checkpoint | None = None
+
+    @property
+    def positions(self) -> tuple[Checkpoint, ...]:
+        """The known positions."""
+        return tuple(position for position in (self.end, self.newest) if position)
+
+
+@dataclass(slots=True)
+class ChainEnd:
+    """Reads and writes the end that Redis keeps."""
+
+    redis: Redis
+    master_key: str = field(repr=False)
+
+    async def load(self) -> KnownEnd:
+        """Return what Redis keeps, without what was not signed with our key.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        fields = await self.redis.hgetall(AUDIT_CHAIN_END)  # type: ignore[misc]  # redis-py types one class for sync and async
+        return KnownEnd(self._parse(fields.get(_END.encode())), self._parse(fields.get(_NEWEST.encode())))
+
+    async def save(self, last: Row, newest: Checkpoint | None) -> None:
+        """Keep the chain's last record, and its newest checkpoint if there is a new one.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        end = Checkpoint(CheckpointKind.CHECKPOINT, int(last["seq"] or 0), str(last["hash"]), now_ms())
+        texts = {_END: end.with_signature(signing_key(self.master_key)).to_text()}
+        if newest:
+            texts[_NEWEST] = newest.to_text()
+        await self.redis.hset(AUDIT_CHAIN_END, mapping=texts)  # type: ignore[misc]  # as above
+
+    def _parse(self, line: bytes | None) -> Checkpoint | None:
+        try:
+            checkpoint = Checkpoint.from_text((line or b"").decode())
+        except (AuditUnavailable, UnicodeDecodeError):
+            return None
+        return checkpoint if checkpoint.is_genuine(signing_key(self.master_key)) else None
+
+
+async def contradicts(connection: AsyncConnection, end: Checkpoint | None) -> bool:
+    """Return whether the chain in SQL is shorter than `end`, or has another record there; a purged one may be missing.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    if end is None:
+        return False
+    record = select(RECORDS.c.hash).where(RECORDS.c.seq == end.seq).scalar_subquery()
+    seq, hash_ = (await connection.execute(select(HEAD.c.seq, record))).one()
+    return seq < end.seq or hash_ not in {None, end.hash}
