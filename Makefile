@@ -7,7 +7,7 @@ SOURCES := spokes ingest workers handlers chaos tests bench
 BENCHES ?= claims receiver flood workers memory rate_budget audit_store scenarios growth
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow test-browser test-chaos screenshots check coverage mutation audit bench fuzz chaos format lock clean
+.PHONY: help demo up test test-slow test-browser test-chaos check-pgbouncer screenshots check coverage mutation audit bench fuzz chaos format lock clean
 
 help: ## list the targets
 	@echo "Start here:"
@@ -29,6 +29,9 @@ test-slow: $(STAMP) ## the suites that take longer: chaos and whole processes
 
 test-browser: $(VENV)/browser ## the console in a real Chromium, which must be installed
 	$(BIN)/python -m pytest -q tests/browser $(ARGS)
+
+check-pgbouncer: $(STAMP) ## the audit store behind pgbouncer, which must be installed: apt-get install pgbouncer
+	$(BIN)/python -m pytest -q tests/pooler $(ARGS)
 
 screenshots: $(VENV)/browser ## redraw docs/images with a real Chromium
 	PYTHONPATH=. $(BIN)/python tests/browser/screenshots.py $(ARGS)

@@ -22,6 +22,7 @@ from spokes.audit.sql.engine import (
     write_connection,
 )
 from spokes.audit.sql.queries import fetch
+from spokes.audit.sql.tables import HEAD
 from spokes.core.errors import AuditUnavailable
 from spokes.core.settings import Settings
 
@@ -100,7 +101,7 @@ async def test_connection_lost_during_copy_raises_audit_unavailable(engine: Asyn
 
             await _insert(connection, [{**dict.fromkeys(_COLUMNS), "seq": ConnectionLoser()}])  # type: ignore[dict-item]  # deliberately not a number
 
-    with pytest.raises(AuditUnavailable, match="ConnectionResetError"):
+    with pytest.raises(AuditUnavailable, match="does not answer"):
         await insert_with_lost_connection()
 
 
@@ -123,6 +124,26 @@ async def test_exception_of_unawaited_future_is_logged(caplog: pytest.LogCapture
     asyncio.get_running_loop().create_future().set_exception(KeyError())
     gc.collect()
     assert "never retrieved" in caplog.text
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_read_only_server_is_left_and_asked_for_again(engine: AsyncEngine) -> None:
+    """After a failover the former primary answers, read only: only a new connection reaches the new one."""
+    await schema.upgrade(engine)
+    async with engine.connect() as connection:
+        await connection.execute(text("SET default_transaction_read_only = on"))
+        await connection.commit()  # this session stays in the pool
+    with pytest.raises(AuditUnavailable, match="read only"):
+        async with write_connection(engine) as connection:
+            await connection.execute(select(HEAD.c.seq).with_for_update())
+    async with write_connection(engine) as connection:
+        await connection.execute(select(HEAD.c.seq).with_for_update())
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_idle_transactions_of_writers_end(engine: AsyncEngine) -> None:
+    async with write_connection(engine) as connection:
+        assert await connection.scalar(text("SHOW idle_in_transaction_session_timeout")) == "30s"
 
 
 def test_records_and_stream_load_without_sqlalchemy() -> None:

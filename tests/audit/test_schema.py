@@ -17,6 +17,7 @@ from spokes.audit.rows import to_row
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.tables import HEAD, METADATA, RECORDS
+from spokes.audit.sql.versions import VERSION_TABLE
 from spokes.audit.stream import append_now
 from spokes.audit.verify import verify
 from spokes.core.errors import AuditUnavailable
@@ -64,7 +65,7 @@ async def test_migrations_and_tables_agree(engine: AsyncEngine) -> None:
         return [str(difference) for difference in compare_metadata(context, METADATA)]
 
     def is_ours(_: object, name: str, kind: str, *rest: object) -> bool:
-        return name not in {"month", "uq_audit_records_id"} and "audit_records_" not in (
+        return name not in {"month", "uq_audit_records_id", VERSION_TABLE} and "audit_records_" not in (
             name if kind == "table" else ""
         )
 

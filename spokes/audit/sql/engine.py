@@ -25,6 +25,7 @@ from spokes.core.process.private_files import create_private_file, make_folder
 # Parameters of libpq or of a pooler, which asyncpg would pass to the server as settings.
 _LIBPQ_ONLY: Final = frozenset({"channel_binding", "pgbouncer", "connect_timeout", "sslcompression", "gssencmode"})
 _WAL_ATTEMPTS, _WAL_RETRY_S = 100, 0.01  # to switch a new SQLite file to WAL
+_READ_ONLY: Final = "25006"  # SQLSTATE read_only_sql_transaction
 _STORE_ERRORS: Final = (SQLAlchemyError, OSError, sqlite3.Error, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -43,8 +44,11 @@ def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngi
                 "dsn": asyncpg_address(address),
                 "timeout": 10.0,
                 "command_timeout": statement_timeout_s,
-                # A process that loses its network must not lock the chain until TCP gives up.
-                "server_settings": {"idle_in_transaction_session_timeout": "30000"},
+                # A transaction pooler, such as pgbouncer, gives each transaction another session: no prepared
+                # statement outlives its transaction, and nothing is set at connect.
+                "statement_cache_size": 0,
+                "prepared_statement_cache_size": 0,
+                "prepared_statement_name_func": _unnamed_statement,
             },
             pool_pre_ping=True,
             pool_size=2,  # hosted plans limit connections
@@ -58,6 +62,10 @@ def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngi
     engine = create_async_engine(address, connect_args={"timeout": 10.0}, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _set_up_sqlite)
     return engine
+
+
+def _unnamed_statement() -> str:
+    return ""
 
 
 def asyncpg_address(address: str) -> str:
@@ -110,8 +118,12 @@ async def write_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection
         async with engine.begin() as connection:
             if connection.dialect.name == "sqlite":
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            else:  # a process that loses its network must not lock the chain until TCP gives up
+                await connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 30000")
             yield connection
     except _STORE_ERRORS as error:
+        if _sqlstate(error) == _READ_ONLY:
+            await engine.dispose()  # the primary has moved: the next connection asks for its address again
         raise _unavailable(error) from error
 
 
@@ -127,8 +139,18 @@ def ignore_orphaned_copy_errors(loop: asyncio.AbstractEventLoop, context: dict[s
         loop.default_exception_handler(context)
 
 
+def _sqlstate(error: BaseException) -> str:
+    """Return PostgreSQL's code of an error, an empty text without one."""
+    return str(getattr(getattr(error, "orig", None) or error, "sqlstate", None) or "")
+
+
 def _unavailable(error: BaseException) -> AuditUnavailable:
     """Return our error with only the class of the driver's: its text may quote what we sent."""
+    if _sqlstate(error) == _READ_ONLY:
+        return AuditUnavailable(
+            "The audit store is read only: DATABASE_URL names a replica, or a server that was made read only. Set "
+            "DATABASE_URL to the primary."
+        )
     cause = getattr(error, "orig", None) or error
     cause = cause.__cause__ or cause
     return AuditUnavailable(f"The audit store does not answer ({type(cause).__name__}). DATABASE_URL says where it is.")

@@ -5,12 +5,12 @@ from typing import Final, NamedTuple
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.sql.engine import read_connection, write_connection
+from spokes.audit.sql.versions import adopt_former_revision, read_revision
 from spokes.core.errors import AuditUnavailable
 
 _MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -28,7 +28,7 @@ async def upgrade(engine: AsyncEngine) -> Upgrade:
     """Migrate the tables to the revision of this code; do nothing if they have it or a newer one.
 
     Raises:
-        AuditUnavailable: the database does not answer.
+        AuditUnavailable: the database does not answer, or its revision and its tables do not belong together.
     """
     async with write_connection(engine) as connection:
         if connection.dialect.name == "postgresql":
@@ -59,11 +59,13 @@ async def revision(engine: AsyncEngine) -> str | None:
 
 
 def _revision(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    return read_revision(connection, _revisions())
 
 
 def _upgrade(connection: Connection) -> Upgrade:
     before = _revision(connection)
+    if before is not None:
+        adopt_former_revision(connection, ScriptDirectory.from_config(_config()), before)
     if before is None or before in _older_revisions():
         config = _config()
         config.attributes["connection"] = connection
@@ -71,10 +73,14 @@ def _upgrade(connection: Connection) -> Upgrade:
     return Upgrade(before, _revision(connection) or "")
 
 
+def _revisions() -> frozenset[str]:
+    """Return all revisions of this code."""
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
 def _older_revisions() -> frozenset[str]:
     """Return the revisions before the one of this code."""
-    scripts = ScriptDirectory.from_config(_config())
-    return frozenset(script.revision for script in scripts.walk_revisions()) - {scripts.get_current_head()}
+    return _revisions() - {ScriptDirectory.from_config(_config()).get_current_head() or ""}
 
 
 def _config() -> Config:
