@@ -29,7 +29,6 @@ from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import COOKIE, Sessions
 from spokes.console.app import create_app
-from spokes.core.masking import derive_key
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 
@@ -59,7 +58,7 @@ async def credentials(url: str) -> list[Credentials]:
     settings = Settings.from_env({"REDIS_URL": url, "CONSOLE_KEY": _KEY})
     token = ApiTokens.from_settings(settings).mint("robot", list(Role)).token
     async with redis_client(settings) as redis:
-        sessions = Sessions(redis, derive_key(_KEY, "csrf"))
+        sessions = Sessions.from_settings(redis, settings)
         cookie = await sessions.start("ada", Role, None)
     session = [(b"Cookie", f"{COOKIE}={cookie}".encode()), (b"X-CSRF-Token", sessions.csrf_token(cookie).encode())]
     return [(), session, [(b"Authorization", f"Bearer {token}".encode())]]

@@ -9,6 +9,7 @@ from aiohttp import web
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.sql.engine import open_engine
 from spokes.console import pages
+from spokes.console.accounts.seals import Seals
 from spokes.console.accounts.sessions import Sessions
 from spokes.console.accounts.users import Users
 from spokes.console.api import routes as api_routes
@@ -31,7 +32,6 @@ from spokes.console.web.app_keys import (
 )
 from spokes.console.web.rendering import template_environment
 from spokes.core.background import Background
-from spokes.core.masking import derive_key
 from spokes.core.redis.connections import redis_client
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
@@ -63,8 +63,8 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
 async def _redis(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     redis = app[REDIS] = redis_client(settings, max_connections=settings.redis_console_connections)
-    app[SESSIONS] = Sessions(redis, derive_key(settings.console_key.get_secret_value(), "csrf"))
-    app[USERS] = Users(redis)
+    app[SESSIONS] = Sessions.from_settings(redis, settings)
+    app[USERS] = Users(redis, Seals.from_settings(settings))
     yield
     await redis.aclose()
 

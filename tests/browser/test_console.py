@@ -17,6 +17,7 @@ from spokes.core.redis import keys
 from tests.browser.chromium import chromium, set_screen, sign_in
 from tests.browser.demo_day import CONTACT, LETTER, PORTAL, add_events
 from tests.browser.deployment import Deployment, running_deployment
+from tests.support.console_visitor import SEALS
 
 PATHS = {
     "now": "/console", "object": f"/console/object?q={CONTACT}", "object search": "/console/object",
@@ -59,7 +60,7 @@ def main_text(driver: webdriver.Chrome) -> str:
 
 
 def test_login_opens_the_console_and_logout_closes_it(console: Deployment, driver: webdriver.Chrome) -> None:
-    console.run_on_redis(lambda redis: Users(redis).put("grace", [Role.OPERATOR], None, "a long pass phrase"))
+    console.run_on_redis(lambda redis: Users(redis, SEALS).put("grace", [Role.OPERATOR], None, "a long pass phrase"))
     sign_in(driver, console.address, "nobody")
     driver.get(console.address + "/console")
     driver.find_element(By.NAME, "name").send_keys("grace")

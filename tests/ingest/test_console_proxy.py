@@ -18,7 +18,7 @@ from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.users import Users
 from spokes.core.settings import Settings
-from tests.support.console_visitor import KEY
+from tests.support.console_visitor import KEY, SEALS
 from tests.support.deployment import ROOT
 
 DEADLINE_S = 40.0  # a process starts in two seconds; the machine may be busy
@@ -141,7 +141,7 @@ async def test_console_is_served_restarted_and_ended_with_the_web_process(
     assert (status, '"due":0' in body) == (200, True)
 
     # A login through both processes: form, cookie, a stream of events.
-    await Users(redis).put("ada", [Role.VIEWER], None, "correct horse battery")
+    await Users(redis, SEALS).put("ada", [Role.VIEWER], None, "correct horse battery")
     form = {"name": "ada", "password": "correct horse battery"}
     origin = {"Origin": web.url}
     async with web.session.post(
@@ -167,8 +167,8 @@ async def test_console_is_served_restarted_and_ended_with_the_web_process(
 async def test_event_stream_does_not_delay_shutdown(start: Start, redis: Redis) -> None:
     web = await start(CONSOLE_KEY=KEY, TEST_MARK=str(os.getpid()))
     await web.wait_for_status("/console/login", 200)
-    link = await Users(redis).create_login_link("ada")
-    await Users(redis).put("ada", [Role.VIEWER])
+    link = await Users(redis, SEALS).create_login_link("ada")
+    await Users(redis, SEALS).put("ada", [Role.VIEWER])
     origin = {"Origin": web.url}
     async with web.session.post(f"{web.url}/console/login/{link}", headers=origin, allow_redirects=False) as response:
         cookie = response.headers["Set-Cookie"].partition(";")[0]

@@ -18,6 +18,7 @@ from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import delete_before, find_mentioning, store_unreadable
+from tests.support.console_visitor import SEALS
 from tests.support.events import event, store_dead_letters
 
 PORTAL = 50112233
@@ -74,7 +75,7 @@ async def test_every_reader_goes_on_beside_bad_members(redis: Redis) -> None:
     assert await count_dead_letters(redis, None) == 1
     assert len(await dead_letter_causes(redis, None)) == 1
     assert list(await PortalPauses(redis).list()) == [8]
-    assert await Users(redis).all() == ()
+    assert await Users(redis, SEALS).all() == ()
     assert [alert.name for alert in await active_alerts(redis, None)] == []
     assert len(await find_mentioning(redis, {"77"})) == 1
     assert await delete_before(redis, 10**15) == 1

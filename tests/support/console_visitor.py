@@ -17,6 +17,7 @@ from spokes.audit.records import AuditRecord
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.stream import append
 from spokes.console.accounts.policy import Role
+from spokes.console.accounts.seals import Seals
 from spokes.console.accounts.sessions import COOKIE
 from spokes.console.app import create_app
 from spokes.console.web.app_keys import SESSIONS
@@ -24,6 +25,7 @@ from spokes.core.settings import Settings
 from tests.support.deployment import KEY as AUDIT_KEY
 
 KEY = "a-key-of-at-least-thirty-two-characters"
+SEALS = Seals(KEY)
 HOSTILE_HTML = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 

@@ -1,6 +1,7 @@
 """Browser sessions in Redis. Deleting the key ends the session at once.
 
-A session's key contains the hash of its cookie, so read access to Redis does not allow taking a session over.
+A session's key contains the hash of its cookie, and its value is sealed for that key: neither reading nor writing Redis
+allows taking a session over or starting one.
 """
 
 import hashlib
@@ -9,14 +10,17 @@ import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import orjson
 from redis.asyncio import Redis
 
 from spokes.console.accounts.actors import Actor
 from spokes.console.accounts.policy import Role
+from spokes.console.accounts.seals import Seals
+from spokes.core.masking import derive_key
 from spokes.core.redis import keys
+from spokes.core.settings import Settings
 
 COOKIE: Final = "__Host-spokes"
 IDLE_S: Final = 3600
@@ -29,6 +33,13 @@ class Sessions:
 
     redis: Redis
     key: bytes
+    seals: Seals
+
+    @classmethod
+    def from_settings(cls, redis: Redis, settings: Settings) -> Self:
+        """Return an instance with the keys derived from CONSOLE_KEY."""
+        key = derive_key(settings.console_key.get_secret_value(), "csrf")
+        return cls(redis, key, Seals.from_settings(settings))
 
     async def start(self, name: str, roles: Iterable[Role], portals: Iterable[int] | None) -> str:
         """Start a session; return the value of its cookie.
@@ -37,11 +48,12 @@ class Sessions:
             RedisError, OSError: Redis does not answer.
         """
         cookie = secrets.token_urlsafe(32)
+        key = _session_key(cookie)
         session = {"name": name, "roles": sorted(roles), "portals": None if portals is None else sorted(portals)}
         index = keys.console_sessions(name)
         async with self.redis.pipeline(transaction=True) as pipeline:
-            pipeline.set(_session_key(cookie), orjson.dumps({**session, "began": int(time.time())}), ex=IDLE_S)
-            pipeline.sadd(index, _session_key(cookie))
+            pipeline.set(key, self.seals.seal(key, orjson.dumps({**session, "began": int(time.time())})), ex=IDLE_S)
+            pipeline.sadd(index, key)
             pipeline.expire(index, MAX_AGE_S)
             await pipeline.execute()
         return cookie
@@ -56,7 +68,10 @@ class Sessions:
         payload = await (self.redis.getex(key, ex=IDLE_S) if touch else self.redis.get(key))
         if payload is None:
             return None
-        session = orjson.loads(payload)
+        try:
+            session = orjson.loads(self.seals.open(key, payload))
+        except ValueError:  # an earlier version started it, or nobody here did
+            return None
         if time.time() - session["began"] > MAX_AGE_S:
             await self.end(cookie)
             return None

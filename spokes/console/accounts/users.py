@@ -1,4 +1,7 @@
-"""Local accounts in Redis. Passwords are stored as Argon2id hashes, login links as SHA-256 hashes.
+"""Local accounts in Redis, sealed with CONSOLE_KEY. Passwords are Argon2id hashes, login links SHA-256 hashes.
+
+An account that is not sealed does not open: an earlier version stored it, or another program wrote it to Redis. An
+operator seals those that are right (`spokes user seal`).
 
 Verifying the password of an unknown name takes as long as that of a known one, so that timing does not reveal names.
 """
@@ -9,7 +12,7 @@ import os
 import re
 import secrets
 from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -20,10 +23,11 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
-from spokes.audit.bad_items import read_items
+from spokes.audit.bad_items import READ_ERRORS, read_items
 from spokes.audit.records import AuditRecord
 from spokes.audit.stream import append
 from spokes.console.accounts.policy import Role
+from spokes.console.accounts.seals import Seals
 from spokes.core.redis import keys
 
 LINK_TTL_S: Final = 600  # how long a login link is valid
@@ -54,6 +58,7 @@ class Users:
     """
 
     redis: Redis
+    seals: Seals
 
     async def put(
         self,
@@ -71,30 +76,50 @@ class Users:
             "phc": await asyncio.to_thread(_hash_password, password) if password else "",
         }
         async with self._transaction(record) as pipeline:
-            pipeline.hset(keys.CONSOLE_USERS, name, orjson.dumps(account).decode())
+            pipeline.hset(
+                keys.CONSOLE_USERS, name, self.seals.seal(_account_place(name), orjson.dumps(account)).decode()
+            )
 
     async def find(self, name: str) -> User | None:
         """Return the account of a name."""
         payload = await self.redis.hget(keys.CONSOLE_USERS, name)  # type: ignore[misc]  # redis-py types one class for sync and async
-        users = await read_items(
-            self.redis, "account", [] if payload is None else [payload], partial(_decode_user, name)
-        )
+        users = await read_items(self.redis, "account", [] if payload is None else [payload], partial(self._open, name))
         return users[0] if users else None
 
     async def all(self) -> tuple[User, ...]:
         """Return all accounts, sorted by name."""
         payloads = await self.redis.hgetall(keys.CONSOLE_USERS)  # type: ignore[misc]  # as above
         users = await read_items(
-            self.redis, "account", payloads.items(), lambda item: _decode_user(_to_str(item[0]), item[1])
+            self.redis, "account", payloads.items(), lambda item: self._open(_to_str(item[0]), item[1])
         )
         return tuple(sorted(users, key=lambda user: user.name))
 
     async def remove(self, name: str, *, record: AuditRecord | None = None) -> bool:
         """Remove an account; return whether it existed. Its sessions stay valid: call `Sessions.end_all` too."""
-        if await self.find(name) is None:
+        if not await self.redis.hexists(keys.CONSOLE_USERS, name):  # type: ignore[misc]  # as above
             return False
         async with self._transaction(record) as pipeline:
             pipeline.hdel(keys.CONSOLE_USERS, name)
+        return True
+
+    async def unsealed(self) -> tuple[User, ...]:
+        """Return the accounts that are stored unsealed, sorted by name."""
+        payloads = await self.redis.hgetall(keys.CONSOLE_USERS)  # type: ignore[misc]  # as above
+        users = []
+        for name, payload in payloads.items():
+            with suppress(*READ_ERRORS):
+                users.append(_decode_user(_to_str(name), payload))
+        return tuple(sorted(users, key=lambda user: user.name))
+
+    async def seal(self, name: str, *, record: AuditRecord | None = None) -> bool:
+        """Seal an account that is stored unsealed; return whether there is one of that name."""
+        payload = await self.redis.hget(keys.CONSOLE_USERS, name)  # type: ignore[misc]  # as above
+        try:
+            _decode_user(name, payload)
+        except READ_ERRORS:
+            return False
+        async with self._transaction(record) as pipeline:
+            pipeline.hset(keys.CONSOLE_USERS, name, self.seals.seal(_account_place(name), payload).decode())
         return True
 
     async def verify_password(self, name: str, password: str) -> User | None:
@@ -109,13 +134,20 @@ class Users:
         """Return the token of a new login link, valid once within ten minutes."""
         token = secrets.token_urlsafe(32)
         async with self._transaction(record) as pipeline:
-            pipeline.set(_link_key(token), name, ex=LINK_TTL_S)
+            pipeline.set(_link_key(token), self.seals.seal(_link_key(token), name.encode()), ex=LINK_TTL_S)
         return token
 
     async def redeem_login_link(self, token: str) -> User | None:
         """Delete a login link; return its account, or None if the link is unknown or expired."""
-        name = await self.redis.getdel(_link_key(token))
-        return None if name is None else await self.find(_to_str(name))
+        sealed = await self.redis.getdel(_link_key(token))
+        try:
+            name = b"" if sealed is None else self.seals.open(_link_key(token), sealed)
+        except ValueError:  # an earlier version made the link, or nobody here did
+            return None
+        return await self.find(name.decode()) if name else None
+
+    def _open(self, name: str, sealed: bytes) -> User:
+        return _decode_user(name, self.seals.open(_account_place(name), sealed))
 
     @asynccontextmanager
     async def _transaction(self, record: AuditRecord | None) -> AsyncIterator[Pipeline]:
@@ -125,6 +157,10 @@ class Users:
             if record is not None:
                 append(pipeline, record)
             await pipeline.execute()
+
+
+def _account_place(name: str) -> str:
+    return f"{keys.CONSOLE_USERS}:{name}"
 
 
 def _link_key(token: str) -> str:

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
+from spokes.console.accounts.seals import Seals
 from spokes.console.local.embedded_valkey import is_listening, log_file, valkey_command
 from spokes.console.local.first_login import create_first_login
 from spokes.console.local.processes import Processes, die_with_parent
 from spokes.console.local.running_stack import save_environment
 from spokes.core.errors import ConfigurationError
+from spokes.core.masking import derive_key
+from spokes.core.master_key import load_master_key
 from spokes.core.process.child_command import module_command, module_environment
 from spokes.core.process.listening_port import check_address, check_loopback, free_port
 from spokes.core.process.private_files import private_folder
@@ -58,7 +61,9 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
     try:
         if env := await _run_until_stopped(stop, _start(settings, processes, workers, traffic)):
             saved = save_environment(settings.data_dir, env)
-            await _run_until_stopped(stop, _print_console_link(settings, processes, f"http://127.0.0.1:{env['PORT']}"))
+            base = f"http://127.0.0.1:{env['PORT']}"
+            link = _print_console_link(settings, processes, base, env.get("CONSOLE_KEY", ""))
+            await _run_until_stopped(stop, link)
         if not stop.is_set():
             ended = await _run_until_stopped(stop, processes.wait_for_exit())
             if ended:
@@ -95,7 +100,7 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
         )
     env["PUBLIC_URL"] = settings.public_url or base
     if not settings.console_key.get_secret_value():
-        env["CONSOLE_KEY"] = secrets.token_hex(16)  # there are no accounts yet; sessions end with this run
+        env["CONSOLE_KEY"] = derive_key(load_master_key(settings), "console key of up").hex()
     if not settings.hubspot_access_token.get_secret_value():
         env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic)
     migrate = await asyncio.create_subprocess_exec(
@@ -112,7 +117,7 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
     return env
 
 
-async def _print_console_link(settings: Settings, processes: Processes, base: str) -> None:
+async def _print_console_link(settings: Settings, processes: Processes, base: str, console_key: str) -> None:
     """Print how to open the console: with a one-time link if this run generated its key and started Redis."""
     if settings.console_key.get_secret_value() or settings.redis_url.get_secret_value():
         print(f"The console: spokes user add NAME --role admin, then {base}/console.", flush=True)
@@ -121,7 +126,7 @@ async def _print_console_link(settings: Settings, processes: Processes, base: st
         await _wait_until_ready(lambda: _is_ready(f"{base}/console/login"), "The console", processes)
     except ConfigurationError as error:  # events are processed without the console
         print(error, file=sys.stderr)
-    name, token = await create_first_login(settings)
+    name, token = await create_first_login(settings, Seals(console_key))
     print(f"The console: {base}/console/login/{token} works once; spokes login-link {name} makes another.", flush=True)
 
 

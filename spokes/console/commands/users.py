@@ -1,4 +1,4 @@
-"""`user add|list|remove|logout`, `login-link`: the console's accounts. A password is never an argument."""
+"""`user add|list|remove|logout|seal`, `login-link`: the console's accounts. A password is never an argument."""
 
 import asyncio
 import getpass
@@ -11,6 +11,7 @@ import typer
 from spokes.audit.records import Action
 from spokes.audit.stream import append_now
 from spokes.console.accounts.policy import Role
+from spokes.console.accounts.seals import Seals
 from spokes.console.accounts.sessions import Sessions
 from spokes.console.accounts.users import MAX_PASSWORD_LENGTH, MIN_PASSWORD_LENGTH, NAME_PATTERN, User, Users
 from spokes.console.operator_audit import operator_record
@@ -25,7 +26,6 @@ from spokes.console.output import (
     print_table,
 )
 from spokes.core.errors import ConfigurationError
-from spokes.core.masking import derive_key
 from spokes.core.settings import Settings
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
@@ -87,10 +87,10 @@ def list_users(as_json: JsonOption = False) -> None:
     Example: spokes user list
     """
 
-    async def find(users: Users, _: Sessions) -> tuple[User, ...]:
-        return await users.all()
+    async def find(users: Users, _: Sessions) -> tuple[tuple[User, ...], tuple[User, ...]]:
+        return await users.all(), await users.unsealed()
 
-    users = _run(find)
+    users, unsealed = _run(find)
     if as_json:
         print_json(*(
             {
@@ -113,6 +113,11 @@ def list_users(as_json: JsonOption = False) -> None:
         print_table(("Name", "Roles", "Portals", "Password"), rows)
     else:
         print_message("There is no account yet. Create one: spokes user add NAME --role admin")
+    if unsealed:
+        print_message(
+            f"Not sealed, so they cannot log in: {', '.join(user.name for user in unsealed)}. Check and seal them: "
+            "spokes user seal"
+        )
 
 
 @app.command()
@@ -169,6 +174,44 @@ def logout(name: NameArgument, reason: ReasonOption = "", as_json: JsonOption = 
     raise typer.Exit(0 if ended else 1)
 
 
+@app.command()
+def seal(reason: ReasonOption = "", yes: YesOption = False, as_json: JsonOption = False) -> None:
+    """Seal the accounts that an earlier version stored, so that they can log in again. Needed once after the upgrade.
+
+    Shows them first: an account that you do not know was written to Redis by somebody else; remove it instead.
+
+    Example: spokes user seal
+    """
+    unsealed = _run(lambda users, _: users.unsealed())
+    if not unsealed:
+        if as_json:
+            print_json({"sealed": []})
+        else:
+            print("Every account is sealed.")
+        return
+    rows = ((user.name, ", ".join(sorted(user.roles)), str(_portal_list(user) or "all")) for user in unsealed)
+    if not as_json:
+        print_table(("Name", "Roles", "Portals"), rows)
+    confirm(f"Seal {len(unsealed)} accounts with these roles?", yes=yes)
+
+    async def seal_all(users: Users, _: Sessions) -> list[str]:
+        sealed = []
+        for user in unsealed:
+            detail = {"user": user.name, "roles": sorted(user.roles), "portals": _portal_list(user)}
+            record = operator_record(Action.USER_CHANGED, detail, actor=getpass.getuser(), reason=reason)
+            if await users.seal(user.name, record=record):
+                sealed.append(user.name)
+        return sealed
+
+    sealed = _run(seal_all)
+    for name in sealed:
+        _log(SecurityEvent.USER_CHANGED, user=name, change="sealed")
+    if as_json:
+        print_json({"sealed": sealed})
+    else:
+        print(f"Sealed: {', '.join(sealed)}.")
+
+
 def login_link(name: NameArgument, reason: ReasonOption = "", as_json: JsonOption = False) -> None:
     """Print a login link for an account. It works once, within ten minutes.
 
@@ -219,7 +262,6 @@ def _run(action: Callable[[Users, Sessions], Awaitable[T]]) -> T:
 
     async def with_redis() -> T:
         async with operator_redis(settings) as redis:
-            key = derive_key(settings.console_key.get_secret_value(), "csrf")
-            return await action(Users(redis), Sessions(redis, key))
+            return await action(Users(redis, Seals.from_settings(settings)), Sessions.from_settings(redis, settings))
 
     return asyncio.run(with_redis())

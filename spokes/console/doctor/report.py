@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from pydantic import SecretStr
 
+from spokes.console.doctor.accounts_check import check_accounts
 from spokes.console.doctor.audit_store_check import check_audit_store
 from spokes.console.doctor.findings import Finding, ok
 from spokes.console.doctor.hubspot_check import check_hubspot
@@ -32,6 +33,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
             check_audit_store(settings),
             check_processes(settings, redis),
             check_tenants(settings, redis),
+            check_accounts(settings, redis),
             check_stored_secrets(redis, Vault.from_settings(settings)),
             check_hubspot(settings, declarations),
             check_receiver(settings),

@@ -8,13 +8,14 @@ from redis.asyncio import Redis
 
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import IDLE_S, MAX_AGE_S, Sessions
+from tests.support.console_visitor import SEALS
 
 HOUR_S = 3600
 
 
 @pytest.fixture
 def sessions(redis: Redis) -> Sessions:
-    return Sessions(redis, b"k" * 32)
+    return Sessions(redis, b"k" * 32, SEALS)
 
 
 async def session_ttl_s(redis: Redis) -> int:
@@ -72,4 +73,4 @@ async def test_unknown_cookie_is_not_found(sessions: Sessions, cookie: str) -> N
 async def test_csrf_token_belongs_to_one_session(sessions: Sessions) -> None:
     first, second = [await sessions.start("ada", [Role.VIEWER], None) for _ in range(2)]
     assert sessions.csrf_token(first) != sessions.csrf_token(second)
-    assert Sessions(sessions.redis, b"x" * 32).csrf_token(first) != sessions.csrf_token(first)
+    assert Sessions(sessions.redis, b"x" * 32, SEALS).csrf_token(first) != sessions.csrf_token(first)

@@ -30,7 +30,7 @@ from spokes.core.settings import Settings
 from spokes.privacy.requests import ErasureRequest, Law, add_request
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.portal_pauses import PortalPauses
-from tests.support.console_visitor import KEY, Visitor, archive, running_console
+from tests.support.console_visitor import KEY, SEALS, Visitor, archive, running_console
 from tests.support.deployment import KEY as AUDIT_KEY
 from tests.support.events import event, record, recorded, store_dead_letters
 
@@ -260,7 +260,7 @@ async def test_actor_of_any_name_can_be_logged_out(client: TestClient, name: str
 
 
 async def test_accounts_are_listed_without_credentials(client: TestClient, redis: Redis) -> None:
-    await Users(redis).put("ada", [Role.VIEWER], [7], "correct horse battery")
+    await Users(redis, SEALS).put("ada", [Role.VIEWER], [7], "correct horse battery")
     status, accounts = await Program(client, Role.ADMIN).get("/users")
     assert (status, accounts) == (200, [{"name": "ada", "roles": ["viewer"], "portals": [7], "password": True}])
 

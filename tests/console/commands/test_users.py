@@ -20,7 +20,8 @@ from spokes.console.cli import app as commands
 from spokes.console.commands.users import app as user_commands
 from spokes.console.web.app_keys import SESSIONS
 from spokes.core.errors import ConfigurationError
-from tests.support.console_visitor import KEY, Visitor
+from spokes.core.redis.keys import CONSOLE_USERS
+from tests.support.console_visitor import KEY, SEALS, Visitor
 from tests.support.deployment import ROOT
 from tests.support.events import recorded
 
@@ -52,6 +53,16 @@ def test_account_is_added_listed_and_removed() -> None:
     assert "argon2" not in listed.output
     assert run(user_commands, ["remove", "bob", "--yes"]).exit_code == 0
     assert run(user_commands, ["remove", "bob", "--yes"]).exit_code == 1
+
+
+@pytest.mark.usefixtures("deployment")
+async def test_accounts_of_an_earlier_version_are_shown_and_sealed(redis: Redis) -> None:
+    await redis.hset(CONSOLE_USERS, "old", '{"roles": ["viewer"], "portals": null, "phc": ""}')  # type: ignore[misc]  # redis-py types
+    assert "Not sealed, so they cannot log in: old." in (await spokes("user", "list")).output
+    assert "viewer" in (await spokes("user", "seal", "--yes")).output
+    assert (await spokes("user", "seal")).output == "Every account is sealed.\n"
+    [record] = await recorded(redis)
+    assert (record.action, record.detail["user"], record.detail["roles"]) == ("user.changed", "old", ["viewer"])
 
 
 @pytest.mark.usefixtures("redis", "deployment")
@@ -122,7 +133,7 @@ async def test_token_for_a_provider_name_is_refused() -> None:
 
 @pytest.mark.usefixtures("deployment")
 async def test_removing_an_account_ends_its_sessions(client: TestClient, redis: Redis) -> None:
-    await Users(redis).put("ada", [Role.VIEWER])
+    await Users(redis, SEALS).put("ada", [Role.VIEWER])
     visitor = await Visitor.signed_in(client, Role.VIEWER)
     assert (await spokes("user", "remove", "ada", "--yes")).exit_code == 0
     assert (await visitor.get("/console/dead"))[0] == 303
