@@ -6,12 +6,16 @@ import sys
 
 import pytest
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from spokes.audit.archiver import Archiver
+from spokes.audit.sql import schema
 from spokes.core.errors import ConfigurationError
 from spokes.core.redis import keys
 from spokes.core.redis.deployment import FORMAT, claim_database, database_state
 from spokes.core.settings import Settings
 from tests.support.deployment import ROOT
+from tests.support.events import append_records, record
 
 
 def settings(environ: dict[str, str], **variables: str) -> Settings:
@@ -42,6 +46,32 @@ async def test_machines_without_audit_key_share_a_database_without_fingerprint(
 ) -> None:
     assert await database_state(redis, settings(environ, AUDIT_KEY="")) == "ok"
     assert not await redis.hexists(keys.DEPLOYMENT, "fingerprint")
+
+
+@pytest.mark.parametrize("key", ["x", "changeme", "abababababababab"])
+async def test_weak_audit_key_is_refused_on_an_empty_store(redis: Redis, environ: dict[str, str], key: str) -> None:
+    with pytest.raises(ConfigurationError, match="AUDIT_KEY is short enough to guess"):
+        await claim_database(redis, settings(environ, AUDIT_KEY=key))
+    assert not await redis.exists(keys.DEPLOYMENT)
+
+
+async def test_weak_audit_key_is_kept_where_redis_holds_records(redis: Redis, environ: dict[str, str]) -> None:
+    await redis.xadd(keys.AUDIT_STREAM, {"a": "b"})
+    await claim_database(redis, settings(environ, AUDIT_KEY="x"))
+    await claim_database(redis, settings(environ, AUDIT_KEY="x"))
+
+
+async def test_weak_audit_key_is_kept_where_only_the_archive_holds_records(
+    redis: Redis, environ: dict[str, str], engine: AsyncEngine, database_url: str
+) -> None:
+    await schema.upgrade(engine)
+    weak = settings(environ, AUDIT_KEY="x", DATABASE_URL=database_url)
+    with pytest.raises(ConfigurationError, match="AUDIT_KEY"):
+        await claim_database(redis, weak)
+    await append_records(redis, record(1))
+    await Archiver(redis, engine, "x").drain()
+    await redis.flushall()
+    await claim_database(redis, weak)
 
 
 @pytest.mark.parametrize(

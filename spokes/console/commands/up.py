@@ -103,10 +103,7 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
         env["CONSOLE_KEY"] = derive_key(load_master_key(settings), "console key of up").hex()
     if not settings.hubspot_access_token.get_secret_value():
         env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic)
-    migrate = await asyncio.create_subprocess_exec(
-        *module_command("spokes", "migrate"), env=module_environment({**os.environ, **env})
-    )
-    if await migrate.wait():
+    if await _migrate(env):
         raise ConfigurationError(["The audit store could not be migrated, so nothing runs. The lines above say why."])
     await processes.start("web", module_command("ingest"), env)
     for number in range(1, workers + 1):
@@ -115,6 +112,22 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
     print(f"Ready: {base}{RECEIVER_PATH} accepts deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
     print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.", flush=True)
     return env
+
+
+async def _migrate(env: dict[str, str]) -> int:
+    """Create the tables of the audit store; return the exit code. A cancelled call ends its process too."""
+    migrate = await asyncio.create_subprocess_exec(
+        *module_command("spokes", "migrate"),
+        env=module_environment({**os.environ, **env}),
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+    )
+    try:
+        return await migrate.wait()
+    finally:
+        if migrate.returncode is None:
+            migrate.terminate()
+            await migrate.wait()
 
 
 async def _print_console_link(settings: Settings, processes: Processes, base: str, console_key: str) -> None:

@@ -5,20 +5,28 @@ would run the first one's events with its own credentials, so it refuses to star
 such as that of an earlier version, is taken over silently.
 """
 
+import asyncio
+import os
 from typing import Final
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.core.errors import ConfigurationError
 from spokes.core.masking import derive_key, keyed_hash
 from spokes.core.master_key import shared_master_key
+from spokes.core.process.child_command import module_command, module_environment
 from spokes.core.redis.errors import RedisFault, classify
-from spokes.core.redis.keys import DEPLOYMENT
+from spokes.core.redis.keys import AUDIT_STREAM, DEFAULT_QUEUE, DEPLOYMENT, JOB_QUEUE, METRIC_TOTALS
 from spokes.core.redis.scripts import read_script
 from spokes.core.settings import Settings
+from spokes.core.settings.strength import TOO_WEAK
+
+log = structlog.get_logger()
 
 FORMAT: Final = 2  # of what we store; 1 is that of versions that used arq's default queue
+_NO_RECORDS: Final = 3  # exit code of spokes.audit.sql.has_records
 _OLDEST_READ: Final = 1
 _OLDEST_BESIDE: Final = 1  # processes that write this format, or a newer one, may run beside us
 _SCRIPT: Final = read_script(__file__, "deployment.lua")
@@ -43,11 +51,32 @@ async def claim_database(redis: Redis, settings: Settings) -> None:
     """Take possession of the database, or check that it is this deployment's.
 
     Raises:
-        ConfigurationError: the database belongs to another deployment, or to versions that this one cannot run beside.
+        ConfigurationError: the database belongs to another deployment, or to versions that this one cannot run beside;
+            or AUDIT_KEY is weak, and no records exist that need it.
         RedisError, OSError: Redis does not answer; nothing is known.
     """
+    if settings.has_weak_audit_key:
+        if not await _has_records(redis, settings):
+            raise ConfigurationError([f"AUDIT_KEY {TOO_WEAK}. It cannot be changed once there are records."])
+        log.warning("weak_audit_key", advice="AUDIT_KEY is short enough to guess, but the records need it: keep it.")
     if sentence := _SENTENCES.get(await database_state(redis, settings)):
         raise ConfigurationError([sentence])
+
+
+async def _has_records(redis: Redis, settings: Settings) -> bool:
+    """Return whether this deployment has run before: its records need the same AUDIT_KEY."""
+    if await redis.exists(DEPLOYMENT, AUDIT_STREAM, JOB_QUEUE, DEFAULT_QUEUE, METRIC_TOTALS):
+        return True
+    environ = {**os.environ, "ENV_FILE": "", **_store_environ(settings)}
+    command = module_command("spokes.audit.sql.has_records")  # a process of its own: core does not know the archive
+    child = await asyncio.create_subprocess_exec(
+        *command, env=module_environment(environ), stderr=asyncio.subprocess.DEVNULL
+    )
+    return await child.wait() != _NO_RECORDS
+
+
+def _store_environ(settings: Settings) -> dict[str, str]:
+    return {"DATABASE_URL": settings.database_url.get_secret_value(), "DATA_DIR": str(settings.data_dir)}
 
 
 async def database_state(redis: Redis, settings: Settings) -> str:

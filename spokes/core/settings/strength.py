@@ -2,7 +2,9 @@
 
 from typing import Final
 
-HOW_TO_MAKE_ONE: Final = "write the output of `openssl rand -hex 32`"
+TOO_WEAK: Final = (
+    "is short enough to guess: it needs 16 characters of 8 kinds; write the output of `openssl rand -hex 32`"
+)
 _LONG: Final = 32  # characters: any text that long counts as random
 _SHORTEST: Final = 16  # characters, of which so many differ:
 _DIFFERENT: Final = 8
@@ -22,7 +24,7 @@ def check_strength(text: str) -> str:
         ValueError: with a sentence.
     """
     if not is_strong(text):
-        raise ValueError(f"is short enough to guess: it needs 16 characters of 8 kinds; {HOW_TO_MAKE_ONE}")
+        raise ValueError(TOO_WEAK)
     return text
 
 
