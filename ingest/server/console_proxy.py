@@ -36,7 +36,7 @@ from ingest.server.connection_limits import ConnectionLimits
 from spokes.core.errors import QueueUnavailable, RejectedRequest
 from spokes.core.process.child_command import module_command, module_environment
 from spokes.core.refusals import Refusal
-from spokes.core.request_guard import check_sender, is_plain_text
+from spokes.core.request_guard import check_sender, is_https, is_plain_text
 from spokes.core.settings import Settings
 
 _MAX_BODY_BYTES: Final = 256 * 1024  # the console's own limit
@@ -146,6 +146,7 @@ class ConsoleProxy:
     async def _stream(self, request: web.BaseRequest, sender: str, body: bytes) -> web.StreamResponse:
         headers = _end_to_end_headers(request.headers)
         headers["X-Forwarded-For"] = sender
+        headers["X-Forwarded-Proto"] = "https" if is_https(request.headers, self._trusted_proxies) else "http"
         response: web.StreamResponse | None = None
         try:
             async with self._session.request(

@@ -9,6 +9,7 @@ from aiohttp import web
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.sql.engine import open_engine
 from spokes.console import pages
+from spokes.console.accounts.known_browsers import KnownBrowsers
 from spokes.console.accounts.seals import Seals
 from spokes.console.accounts.sessions import Sessions
 from spokes.console.accounts.users import Users
@@ -22,6 +23,7 @@ from spokes.console.web import login_pages, middlewares, oidc_pages
 from spokes.console.web.app_keys import (
     BEHIND_WEB_PROCESS,
     ENGINE,
+    KNOWN_BROWSERS,
     PROVIDER,
     REDIS,
     SESSIONS,
@@ -32,6 +34,7 @@ from spokes.console.web.app_keys import (
 )
 from spokes.console.web.rendering import template_environment
 from spokes.core.background import Background
+from spokes.core.masking import derive_key
 from spokes.core.redis.connections import redis_client
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
@@ -64,6 +67,7 @@ async def _redis(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
     redis = app[REDIS] = redis_client(settings, max_connections=settings.redis_console_connections)
     app[SESSIONS] = Sessions.from_settings(redis, settings)
+    app[KNOWN_BROWSERS] = KnownBrowsers(derive_key(settings.console_key.get_secret_value(), "known browsers"))
     app[USERS] = Users(redis, Seals.from_settings(settings))
     yield
     await redis.aclose()

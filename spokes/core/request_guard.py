@@ -38,11 +38,16 @@ def check_sender(
         sender = peer or ""
     elif not sender:
         raise RejectedRequest(Refusal.ADDRESS_NOT_ALLOWED)
-    if proxies and _forwarded_entry(headers, "X-Forwarded-Proto", proxies).lower() != "https":
+    if proxies and not is_https(headers, proxies):
         raise RejectedRequest(Refusal.NOT_HTTPS)
     if networks and not _is_in_networks(sender, networks):
         raise RejectedRequest(Refusal.ADDRESS_NOT_ALLOWED)
     return sender
+
+
+def is_https(headers: Mapping[str, str], proxies: int) -> bool:
+    """Return whether our outermost proxy received the request over https; with `proxies` 0, by the last entry."""
+    return _forwarded_entry(headers, "X-Forwarded-Proto", max(proxies, 1)).lower() == "https"
 
 
 def client_address(headers: Mapping[str, str], peer: str | None, proxies: int) -> str:

@@ -143,7 +143,7 @@ async def test_console_is_served_restarted_and_ended_with_the_web_process(
     # A login through both processes: form, cookie, a stream of events.
     await Users(redis, SEALS).put("ada", [Role.VIEWER], None, "correct horse battery")
     form = {"name": "ada", "password": "correct horse battery"}
-    origin = {"Origin": web.url}
+    origin = {"Origin": web.url, "X-Forwarded-Proto": "https"}
     async with web.session.post(
         f"{web.url}/console/login", data=form, headers=origin, allow_redirects=False
     ) as response:

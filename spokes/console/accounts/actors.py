@@ -41,4 +41,5 @@ class Actor:
 NOBODY: Final = Actor("")
 ACTOR: Final = web.RequestKey("actor", Actor)
 ADDRESS: Final = web.RequestKey("console_address", str)  # the client's address, behind TRUSTED_PROXIES
+IS_HTTPS: Final = web.RequestKey("console_is_https", bool)  # between the browser and the outermost proxy
 REQUEST_ID: Final = web.RequestKey("console_request_id", str)

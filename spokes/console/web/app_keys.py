@@ -7,6 +7,7 @@ from jinja2 import Environment
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from spokes.console.accounts.known_browsers import KnownBrowsers
 from spokes.console.accounts.sessions import Sessions
 from spokes.console.accounts.users import Users
 from spokes.console.identity.provider import Provider
@@ -17,6 +18,7 @@ SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
 ENGINE: Final = web.AppKey("engine", AsyncEngine)  # the audit store, which may not be migrated yet
 SESSIONS: Final = web.AppKey("sessions", Sessions)
+KNOWN_BROWSERS: Final = web.AppKey("known_browsers", KnownBrowsers)
 USERS: Final = web.AppKey("users", Users)
 PROVIDER: Final = web.AppKey[Provider | None]("provider")  # the identity provider; None without OIDC_ISSUER
 TEMPLATES: Final = web.AppKey("templates", Environment)

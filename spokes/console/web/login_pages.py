@@ -1,14 +1,15 @@
 """Login by password or by a link made on the command line, and logout.
 
-A failed login does not say whether name or password was wrong. Attempts are limited by name and by address before the
-password is verified, which bounds both guessing and the CPU time that it costs.
+A failed login does not say whether name or password was wrong. Passwords are accepted over https only, if PUBLIC_URL is
+https. Attempts are limited before the password is verified, which bounds both guessing and the CPU time that it costs.
+Links are not limited: they cannot be guessed.
 """
 
 from aiohttp import web
 
 from spokes.audit.records import Action
 from spokes.audit.stream import append_now
-from spokes.console.accounts.actors import ACTOR, ADDRESS
+from spokes.console.accounts.actors import ACTOR, ADDRESS, IS_HTTPS
 from spokes.console.accounts.policy import PublicAccess, requires
 from spokes.console.accounts.sessions import COOKIE
 from spokes.console.accounts.users import User
@@ -17,7 +18,8 @@ from spokes.console.web.app_keys import REDIS, SESSIONS, SETTINGS, USERS
 from spokes.console.web.forms import form_text, read_form
 from spokes.console.web.oidc_pages import LOGIN_PATH
 from spokes.console.web.rendering import render
-from spokes.console.web.sign_in import CONSOLE_PATH, redirect_to, start_session, throttle
+from spokes.console.web.sign_in import CONSOLE_PATH, redirect_to, start_session, throttle_password
+from spokes.core.errors import HttpProblem
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
 
@@ -30,9 +32,11 @@ async def page(request: web.Request) -> web.Response:
 @requires(PublicAccess.ANYONE)
 async def login(request: web.Request) -> web.Response:
     """Log in with name and password."""
+    if _needs_https(request):
+        raise HttpProblem(403, "not_https", "A password is accepted over https only. Open the console at PUBLIC_URL.")
     form = await read_form(request)
     name, password = form_text(form, "name").lower(), form.get("password", "")
-    await throttle(request, name)
+    await throttle_password(request, name)
     user = await request.app[USERS].verify_password(name, password if isinstance(password, str) else "")
     if user is None:
         log_security_event(SecurityEvent.LOGIN_FAILED, from_address=request[ADDRESS], by="password")
@@ -49,7 +53,6 @@ async def link_page(request: web.Request) -> web.Response:
 @requires(PublicAccess.ANYONE)
 async def link_login(request: web.Request) -> web.Response:
     """Log in with a link that was not used yet."""
-    await throttle(request)
     user = await request.app[USERS].redeem_login_link(request.match_info["word"])
     if user is None:
         log_security_event(SecurityEvent.LOGIN_FAILED, from_address=request[ADDRESS], by="link")
@@ -85,7 +88,13 @@ def routes() -> list[web.RouteDef]:
 
 def _render_login(request: web.Request, *, status: int = 200, failed: str = "", link: str = "") -> web.Response:
     oidc = LOGIN_PATH if request.app[SETTINGS].oidc_client_id else ""
-    return render(request, "login.html", status=status, failed=failed, link=link, oidc=oidc)
+    needs_https = _needs_https(request)
+    return render(request, "login.html", status=status, failed=failed, link=link, oidc=oidc, needs_https=needs_https)
+
+
+def _needs_https(request: web.Request) -> bool:
+    """Return whether the request came over plain http although the deployment is reached over https."""
+    return request.app[SETTINGS].public_url.startswith("https://") and not request[IS_HTTPS]
 
 
 async def _start_session(request: web.Request, user: User, method: str) -> web.Response:

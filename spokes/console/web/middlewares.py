@@ -14,7 +14,7 @@ import structlog
 from aiohttp import web
 from redis.exceptions import RedisError
 
-from spokes.console.accounts.actors import ACTOR, ADDRESS, REQUEST_ID
+from spokes.console.accounts.actors import ACTOR, ADDRESS, IS_HTTPS, REQUEST_ID
 from spokes.console.accounts.policy import RouteHandler
 from spokes.console.web.app_keys import BEHIND_WEB_PROCESS, SETTINGS, STRANGERS_LOG
 from spokes.console.web.authentication import authenticate
@@ -22,7 +22,7 @@ from spokes.console.web.authorization import authorize
 from spokes.console.web.rendering import problem_response
 from spokes.console.web.request_checks import check_request, malformed_request
 from spokes.core.errors import AuditUnavailable, HttpProblem, RejectedRequest
-from spokes.core.request_guard import check_sender
+from spokes.core.request_guard import check_sender, is_https
 from spokes.core.telemetry.metrics import CONSOLE_REQUESTS
 from spokes.core.telemetry.setup import log_canonical_line, report_error
 
@@ -57,6 +57,7 @@ async def wrap_request(request: web.Request, handler: RouteHandler) -> web.Strea
     response: web.StreamResponse
     try:
         request[ADDRESS] = _client_address(request)
+        request[IS_HTTPS] = is_https(request.headers, request.app[SETTINGS].trusted_proxies)
         check_request(request)
         response = _preflight(request) or await handler(request)
     except web.HTTPRedirection as redirection:

@@ -14,7 +14,7 @@ from spokes.console.identity.login_flow import CALLBACK, LOGIN_TTL_S, finish_log
 from spokes.console.identity.provider import Provider
 from spokes.console.web.app_keys import PROVIDER, SETTINGS
 from spokes.console.web.rendering import render
-from spokes.console.web.sign_in import CONSOLE_PATH, redirect_to, start_session, throttle
+from spokes.console.web.sign_in import CONSOLE_PATH, redirect_to, start_session, throttle_callback
 from spokes.core.errors import HttpProblem
 from spokes.core.telemetry.security_events import SecurityEvent, log_security_event
 
@@ -42,12 +42,20 @@ async def callback(request: web.Request) -> web.Response:
     coming from the provider's site and withhold the session's SameSite=Strict cookie.
     """
     provider = _provider(request)
-    await throttle(request)
+    await throttle_callback(request)
     try:
         actor = await _authenticate(request, provider)
     except HttpProblem as problem:
         log_security_event(SecurityEvent.LOGIN_FAILED, from_address=request[ADDRESS], by="oidc", why=problem.reason)
-        failed = render(request, "login.html", status=problem.status, failed=problem.detail, link="", oidc=LOGIN_PATH)
+        failed = render(
+            request,
+            "login.html",
+            status=problem.status,
+            failed=problem.detail,
+            link="",
+            oidc=LOGIN_PATH,
+            needs_https=False,
+        )
         return _delete_login_cookie(failed)
     response = render(request, "welcome.html", target=CONSOLE_PATH)
     response.headers["Refresh"] = f"0; url={CONSOLE_PATH}"

@@ -1,6 +1,6 @@
 """Logging in and out of the console over real HTTP, on a real Valkey."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from aiohttp import ClientResponse
@@ -8,6 +8,8 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from spokes.console.accounts.known_browsers import COOKIE as BROWSER
+from spokes.console.accounts.known_browsers import KnownBrowsers
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.sessions import COOKIE
 from spokes.console.accounts.users import Users
@@ -16,7 +18,7 @@ from tests.support.console_visitor import SEALS, Visitor, freeze_rate_limit_wind
 from tests.support.events import recorded
 
 PASSWORD = "correct horse battery"
-HERE = {"Sec-Fetch-Site": "same-origin"}
+HERE = {"Sec-Fetch-Site": "same-origin", "X-Forwarded-Proto": "https"}
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ async def client(environ: dict[str, str], redis: Redis) -> AsyncIterator[TestCli
 
 async def log_in(client: TestClient, name: str, password: str, **headers: str) -> ClientResponse:
     form = {"name": name, "password": password}
-    async with client.post("/console/login", data=form, headers=headers or HERE, allow_redirects=False) as response:
+    async with client.post("/console/login", data=form, headers={**HERE, **headers}, allow_redirects=False) as response:
         await response.read()
         return response
 
@@ -60,7 +62,7 @@ async def test_failed_login_does_not_say_what_was_wrong(client: TestClient, name
     assert PASSWORD not in str(lines)
 
 
-async def test_guesses_are_throttled_by_name_even_with_the_right_password(
+async def test_guesses_for_a_name_from_one_network_are_throttled_even_with_the_right_password(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     freeze_rate_limit_window(monkeypatch)
@@ -73,12 +75,68 @@ async def test_guesses_are_throttled_by_name_even_with_the_right_password(
     assert "login_throttled" in [line["event"] for line in lines]
 
 
-async def test_guesses_are_throttled_by_address_whatever_the_name(
+async def test_guesses_from_one_network_are_throttled_whatever_the_name(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     freeze_rate_limit_window(monkeypatch)
-    statuses = [(await log_in(client, f"user{number}", "wrong")).status for number in range(21)]
-    assert statuses == [401] * 20 + [429]
+    statuses = [(await log_in(client, f"user{number}", "wrong")).status for number in range(101)]
+    assert statuses == [401] * 100 + [429]
+
+
+async def test_guesses_of_others_lock_out_neither_a_known_browser_nor_a_link_nor_another_network(
+    environ: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freeze_rate_limit_window(monkeypatch)
+    async with running_console(environ, TRUSTED_PROXIES="1") as client:
+        users = client.server.app[USERS]
+        await users.put("ada", [Role.VIEWER], None, PASSWORD)
+        office, home = {"X-Forwarded-For": "1.1.1.1"}, {"X-Forwarded-For": "2.2.2.2"}
+        known = (await log_in(client, "ada", PASSWORD, **office)).cookies[BROWSER].value
+        client.session.cookie_jar.clear()
+        for number in range(130):
+            await log_in(client, "ada" if number < 20 else f"user{number}", "wrong", **office)
+        assert (await log_in(client, "ada", PASSWORD, **office)).status == 429
+        browser = {**office, "Cookie": f"{BROWSER}={known}"}
+        assert (await log_in(client, "ada", PASSWORD, **browser)).status == 303
+        assert (await log_in(client, "ada", PASSWORD, **home)).status == 303
+        link = await users.create_login_link("ada")
+        path, headers = f"/console/login/{link}", {**HERE, **office}
+        async with client.post(path, headers=headers, allow_redirects=False) as response:
+            assert response.status == 303
+
+
+async def test_known_browser_may_not_guess_without_limit(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    freeze_rate_limit_window(monkeypatch)
+    known = (await log_in(client, "ada", PASSWORD)).cookies[BROWSER].value
+    headers = {"Cookie": f"{BROWSER}={known}"}
+    statuses = [(await log_in(client, "ada", "wrong", **headers)).status for _ in range(11)]
+    assert statuses == [401] * 10 + [429]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda cookie: cookie[:-1] + "x", lambda cookie: f"x{cookie}", lambda _: "..", lambda _: "a.b.c"]
+)
+def test_changed_cookie_of_a_browser_is_not_recognised(change: Callable[[str], str]) -> None:
+    browsers = KnownBrowsers(b"k" * 32)
+    cookie = browsers.issue("ada")
+    assert browsers.recognise(cookie, "ada")
+    assert (browsers.recognise(change(cookie), "ada"), browsers.recognise(cookie, "bob")) == ("", "")
+
+
+@pytest.mark.parametrize("proto", ["http", "", "https, http"])
+async def test_password_over_plain_http_is_refused(client: TestClient, proto: str) -> None:
+    response = await log_in(client, "ada", PASSWORD, **{"X-Forwarded-Proto": proto})
+    assert (response.status, "Set-Cookie" in response.headers) == (403, False)
+    async with client.get("/console/login", headers={"X-Forwarded-Proto": proto}) as page:
+        assert 'type="password"' not in await page.text()
+
+
+async def test_password_over_http_is_accepted_where_the_deployment_is_reached_over_http(
+    environ: dict[str, str], redis: Redis
+) -> None:
+    async with running_console(environ, PUBLIC_URL="http://localhost:8080") as client:
+        await client.server.app[USERS].put("ada", [Role.VIEWER], None, PASSWORD)
+        assert (await log_in(client, "ada", PASSWORD, **{"X-Forwarded-Proto": ""})).status == 303
 
 
 async def test_login_form_from_another_site_is_refused(client: TestClient) -> None:
