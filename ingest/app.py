@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from ingest.body_reader import BodyReader
 from ingest.failure_limit import FailureLimit
+from ingest.readiness import Readiness
 from ingest.receiver import Receiver
 from ingest.refusal_log import RefusalLog
 from ingest.server.connection_limits import (
@@ -29,6 +30,7 @@ from ingest.server.views import (
     BACKPRESSURE,
     CONNECTION_LIMITS,
     METRICS_PAGE,
+    READINESS,
     RECEIVER,
     REDIS,
     REQUEST_WRAPPER,
@@ -110,6 +112,7 @@ async def _services_context(
     limit = FailureLimit(settings.failed_signature_limit)
     refusal_log = RefusalLog(redis, limit, derive_key(load_master_key(settings), "addresses"))
     backpressure = app[BACKPRESSURE] = Backpressure(redis, settings)
+    readiness = app[READINESS] = Readiness(redis, settings)
     keys = EventKeys(derive_key(load_master_key(settings), "event keys"))
     quarantine = Quarantine.from_settings(redis, settings)
     app[RECEIVER] = Receiver(
@@ -130,6 +133,7 @@ async def _services_context(
     background.start("durability", partial(_warn_about_durability, redis, durable=admission.durable))
     yield
     await background.close()
+    await readiness.close()
     with contextlib.suppress(RedisError, OSError):
         await refusal_log.write_records()
     wrapper.flush_metrics()

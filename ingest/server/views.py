@@ -6,20 +6,18 @@ import orjson
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
+from ingest.readiness import Readiness
 from ingest.receiver import Receiver
 from ingest.server.connection_limits import ConnectionLimits
 from ingest.server.metrics_page import CONTENT_TYPE, MetricsPage
 from ingest.server.request_wrapper import SUMMARY, RequestWrapper
-from spokes.core.errors import QueueUnavailable
-from spokes.core.redis.durability import durability_risks
-from spokes.core.redis.key_types import ADMISSION_KEYS, wrong_type_sentence, wrong_types
 from spokes.core.settings import Settings
-from spokes.intake.backpressure import Backpressure
+from spokes.intake.backpressure import Backpressure, PressureLevel
 
 SETTINGS: Final = web.AppKey("settings", Settings)
 REDIS: Final = web.AppKey("redis", Redis)
+READINESS: Final = web.AppKey("readiness", Readiness)
 RECEIVER: Final = web.AppKey("receiver", Receiver)
 BACKPRESSURE: Final = web.AppKey("backpressure", Backpressure)
 METRICS_PAGE: Final = web.AppKey("metrics_page", MetricsPage)
@@ -46,26 +44,16 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Return 200 if deliveries can be received: Redis answers and does not lose data.
+    """Return 200 if deliveries can be received: Redis takes writes and does not lose data.
 
-    The body lists durability risks in sentences. Those that are a misconfiguration, and all of them with
+    The body lists what is wrong in sentences. Durability risks that are a misconfiguration, and all of them with
     REQUIRE_PERSISTENCE, turn the status into 503.
-
-    Raises:
-        QueueUnavailable: Redis does not answer, or is full.
     """
-    app = request.app
-    app[BACKPRESSURE].check_request()
-    try:
-        wrong_keys = await wrong_types(app[REDIS], ADMISSION_KEYS)
-        risks = await durability_risks(app[REDIS], durable=app[SETTINGS].durable_ack == "aof")
-    except (RedisError, OSError, TimeoutError):
-        raise QueueUnavailable from None
-    if wrong_keys:
-        return web.Response(status=503, text=wrong_type_sentence(wrong_keys) + "\n")
-    is_unready = any(risk.is_misconfiguration or app[SETTINGS].require_persistence for risk in risks)
-    sentences = [risk.message for risk in risks] or ["ok"]
-    return web.Response(status=503 if is_unready else 200, text="\n".join(sentences) + "\n")
+    backpressure = request.app[BACKPRESSURE]
+    if backpressure.level is PressureLevel.NOTHING:
+        return web.Response(status=503, text=backpressure.sentence + "\n")
+    state = await request.app[READINESS].state()
+    return web.Response(status=200 if state.is_ready else 503, text="\n".join(state.sentences or ("ok",)) + "\n")
 
 
 async def metrics(request: web.Request) -> web.Response:

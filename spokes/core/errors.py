@@ -6,6 +6,7 @@ SpokesError
 ├── QueueUnavailable            Redis did not confirm; HubSpot must send the events again
 ├── HttpProblem                 the console refuses a request (HTTP status, reason, explanation)
 ├── AuditUnavailable            the audit store in SQL does not answer or is not migrated
+│   └── AuditReadOnly           it answers and takes no writes
 ├── MalformedEvent              one element of a request body is not an event; the others are processed
 ├── UnreadableDelivery          a queued payload is not ours, or of an unknown version
 ├── SecretUnreadable            a stored secret is not sealed, or sealed with a key we do not have
@@ -100,6 +101,10 @@ class AuditUnavailable(SpokesError):
     """The SQL store does not answer, or its tables are missing. No record is lost: they wait in the Redis stream."""
 
     reason = "audit_unavailable"
+
+
+class AuditReadOnly(AuditUnavailable):
+    """The audit store answers and takes no writes: a replica, or a primary that was replaced."""
 
 
 class MalformedEvent(SpokesError):

@@ -7,7 +7,7 @@
 -- Every set also holds the mark 0: without it, removing the last other mark would delete the set with its expiry.
 --
 -- KEYS  1 job queue   2 audit stream   3 channel that wakes idle workers
--- ARGV  now (ms), number of deliveries, and then for each delivery:
+-- ARGV  now (ms), number of deliveries (0: a probe, whose key is the last one), and then for each delivery:
 --         job id, job key, payload (empty: nothing to queue), number of audit records, the records, number of hours,
 --         and for each hour: key prefix, expiry (epoch s), '1' if this expiry is to be set on every set of the hour,
 --         JSON [marks, their numbers, the indexes of their events in the delivery (from 0; empty: all, in order)]
@@ -156,6 +156,22 @@ if not (has_type_for('ZCARD', QUEUE) and has_type_for('XLEN', AUDIT_STREAM)) the
 end
 
 local now_ms, delivery_count = next_args(2)
+if delivery_count == '0' then -- a probe: run every command that a delivery needs, on a key that is deleted again
+  local probe, expires_at = KEYS[#KEYS], floor(now_ms / 1000) + 10
+  call('SET', probe, 0, 'EXAT', expires_at)
+  call('GET', probe)
+  for _, write in ipairs({ { 'SADD', 0 }, { 'ZADD', 0, 0 }, { 'XADD', '*', 'r', 0 } }) do
+    call('DEL', probe)
+    call(write[1], probe, unpack(write, 2))
+    call('EXPIREAT', probe, expires_at)
+    if write[1] == 'SADD' then
+      call('SREM', probe, call('SMEMBERS', probe)[1])
+    end
+  end
+  call('DEL', probe)
+  redis.pcall('PUBLISH', WAKE_CHANNEL, '')
+  return {}
+end
 local known_by_delivery = {}
 local has_queued = false
 for delivery = 1, tonumber(delivery_count) do

@@ -18,7 +18,7 @@ from spokes.core import clock
 from spokes.core.delivery import arq_job, compress, job_argument
 from spokes.core.errors import QueueUnavailable
 from spokes.core.redis.group_commit import GroupCommit
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, WRITE_PROBE
 from spokes.core.redis.scripts import read_script
 from spokes.intake import dedupe_marks
 from spokes.intake.classification import ClassifiedDelivery
@@ -41,6 +41,15 @@ _FULL_GROUP_EVENTS: Final = 80
 _MAX_CALLS: Final = 6
 _OTHER_CONNECTIONS: Final = 2  # of a web process, for everything but admission
 _MAX_GROUP_EVENTS: Final = 200  # a group of this size takes no more deliveries: no script may block Redis for long
+
+
+async def probe_admission(redis: Redis) -> None:
+    """Prove that Redis admits deliveries: run every command of the admission script on a key that is deleted again.
+
+    Raises:
+        RedisError, OSError, TimeoutError: Redis does not answer, or refuses a command; it would refuse deliveries too.
+    """
+    await redis.register_script(_SCRIPT)(keys=[*_KEYS, WRITE_PROBE], args=[clock.now_ms(), 0])
 
 
 class PendingDelivery(NamedTuple):

@@ -15,6 +15,7 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
+from spokes.core.redis.errors import RedisFault, classify
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
@@ -25,6 +26,16 @@ _REFUSE_IMPORTS_FROM: Final = 0.8  # share of a limit
 _RECOVER_BELOW: Final = 0.95  # of the share at which refusing began, so that the level does not flutter
 _SOON_MS: Final = 60_000  # deliveries due later wait for a time, not for workers: they fill memory alone
 _RETRY_AFTER_S: Final = 30
+_SENTENCES: Final = {
+    "queue": (
+        "The queue holds MAX_BACKLOG deliveries, so requests are refused. Start more workers, or raise MAX_BACKLOG."
+    ),
+    "records": (
+        "MAX_UNARCHIVED audit records wait for the audit store, so requests are refused. Check DATABASE_URL and the "
+        "workers."
+    ),
+    "memory": "The memory of Redis is full (maxmemory), so requests are refused. Add memory, or clear the backlog.",
+}
 
 
 class PressureLevel(IntEnum):
@@ -52,7 +63,13 @@ class Backpressure:
         self._memory_share = settings.max_memory_share
         self._episodes = AlertEpisodes(redis)
         self._has_measured = False
+        self._fullest = "queue"
         self.level = PressureLevel.ALL
+
+    @property
+    def sentence(self) -> str:
+        """Why requests are refused, and what to do."""
+        return _SENTENCES[self._fullest]
 
     def check_request(self) -> None:
         """Refuse a request before reading any of it.
@@ -83,11 +100,16 @@ class Backpressure:
             pipeline.zcount(JOB_QUEUE, "-inf", clock.now_ms() + _SOON_MS)
             pipeline.xlen(AUDIT_STREAM)
             pipeline.info("memory")
-            queue, records, memory = await pipeline.execute()
+            queue, records, memory = await pipeline.execute(raise_on_error=False)
+        for reply in (queue, records, memory):
+            if isinstance(reply, Exception) and not (reply is memory and classify(reply) is RedisFault.UNUSABLE):
+                raise reply
         shares = {"queue": queue / self._limits["queue"], "records": records / self._limits["records"]}
-        if max_memory := memory["maxmemory"]:
+        # A Redis user may lack INFO: the other limits hold without it.
+        if not isinstance(memory, Exception) and (max_memory := memory["maxmemory"]):
             shares["memory"] = memory["used_memory"] / (max_memory * self._memory_share)
         fullest = max(shares, key=lambda name: shares[name])
+        self._fullest = fullest
         previous, self.level = self.level, pressure_level(shares[fullest], self.level)
         if self.level != previous or not self._has_measured:
             await self._publish(taken=self.level.name.lower(), limit=fullest, share=round(shares[fullest], 2))

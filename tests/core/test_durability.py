@@ -77,7 +77,7 @@ async def test_readiness_and_doctor_report_an_ineffective_durable_ack(
                     for finding in findings
                 )
                 await redis.config_set("appendfsync", "always")
-            async with client.get("/readyz") as answer:
+            async with TestClient(WebProcessServer(settings)) as restarted, restarted.get("/readyz") as answer:
                 assert answer.status == 200
 
 

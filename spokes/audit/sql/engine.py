@@ -19,7 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from spokes.core.errors import AuditUnavailable
+from spokes.core.errors import AuditReadOnly, AuditUnavailable
 from spokes.core.process.private_files import create_private_file, make_folder
 
 # Parameters of libpq or of a pooler, which asyncpg would pass to the server as settings.
@@ -147,7 +147,7 @@ def _sqlstate(error: BaseException) -> str:
 def _unavailable(error: BaseException) -> AuditUnavailable:
     """Return our error with only the class of the driver's: its text may quote what we sent."""
     if _sqlstate(error) == _READ_ONLY:
-        return AuditUnavailable(
+        return AuditReadOnly(
             "The audit store is read only: DATABASE_URL names a replica, or a server that was made read only. Set "
             "DATABASE_URL to the primary."
         )

@@ -1,17 +1,21 @@
 """Check the audit store: it answers, its schema is current, and its chain ends at the newest record."""
 
+from collections.abc import Iterator
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.chain import GENESIS, chain_hash
+from spokes.audit.checkpoints import Checkpoint, load_checkpoints, newest_anchor, signing_key
 from spokes.audit.rows import Row
 from spokes.audit.sql import schema
-from spokes.audit.sql.engine import open_engine
+from spokes.audit.sql.engine import open_engine, write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import HEAD, RECORDS
 from spokes.console.doctor.findings import Finding, fault, ok, warning
-from spokes.core.errors import AuditUnavailable
+from spokes.core.errors import AuditReadOnly, AuditUnavailable
+from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 
 TOPIC: Final = "audit store"
@@ -25,24 +29,55 @@ async def check_audit_store(settings: Settings) -> list[Finding]:
         await schema.require_current(engine)
         heads = await fetch(engine, select(HEAD.c.seq, HEAD.c.hash))
         last_records = await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq.desc()).limit(2))
+        checkpoints = await load_checkpoints(engine)
+        await _require_writable(engine)
+    except AuditReadOnly as error:
+        return [fault(TOPIC, f"{error} Audit records stay in Redis until then.")]
     except AuditUnavailable as error:
         # A warning: the stream in Redis keeps the records until the store is available, so none is lost.
         return [warning(TOPIC, f"{str(error).rstrip('.')}. Audit records stay in Redis until the store is available.")]
     finally:
         await engine.dispose()
     available = ok(TOPIC, f"{engine.dialect.name} answers, and its schema is up to date.")
-    return [available, assess_chain_end(heads, last_records)]
+    return [
+        available,
+        assess_chain_end(heads, last_records, newest_anchor(checkpoints)),
+        *assess_signatures(checkpoints, signing_key(load_master_key(settings))),
+    ]
 
 
-def assess_chain_end(heads: list[Row], last_records: list[Row]) -> Finding:
+async def _require_writable(engine: AsyncEngine) -> None:
+    """Lock the chain's head as the archiver does; nothing changes.
+
+    Raises:
+        AuditUnavailable: the store refuses writes.
+    """
+    async with write_connection(engine) as connection:
+        await connection.execute(update(HEAD).where(HEAD.c.id == 0).values(seq=0))  # no row has this id
+
+
+def assess_signatures(checkpoints: list[Checkpoint], key: bytes) -> Iterator[Finding]:
+    """Check that the newest signed position of the chain was signed with our AUDIT_KEY."""
+    if checkpoints and not checkpoints[-1].is_genuine(key):
+        yield fault(
+            _CHAIN_TOPIC,
+            f"The newest checkpoint, record {checkpoints[-1].seq:,}, was not signed with this AUDIT_KEY: AUDIT_KEY is "
+            "wrong, or the audit was changed. Set the AUDIT_KEY of this deployment, then run `spokes audit verify`.",
+        )
+
+
+def assess_chain_end(heads: list[Row], last_records: list[Row], anchor: Checkpoint | None = None) -> Finding:
     """Compare the chain's head with its newest records.
 
     Args:
         heads: the rows of the head table, at most one.
         last_records: the last two records, newest first.
+        anchor: the signed position up to which retention purged; None if it never did.
     """
-    if not heads and not last_records:
+    if not last_records and (not heads or (heads[0]["seq"], heads[0]["hash"]) == (0, GENESIS)):
         return ok(_CHAIN_TOPIC, "The chain is empty.")
+    if heads and not last_records and anchor and (anchor.seq, anchor.hash) == (heads[0]["seq"], heads[0]["hash"]):
+        return ok(_CHAIN_TOPIC, f"Retention purged all records, up to {anchor.seq:,}.", seq=anchor.seq)
     if not heads or not last_records:
         return fault(
             _CHAIN_TOPIC,

@@ -9,9 +9,11 @@ from redis.exceptions import RedisError
 
 from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core import clock
-from spokes.core.redis.durability import appendfsync, waitaof_problem
+from spokes.core.redis.durability import appendfsync, server_info, waitaof_problem
 from spokes.core.redis.key_types import DELIVERY_KEYS, wrong_type_sentence, wrong_types
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
+from spokes.core.redis.refusal_sentences import refusal_sentence
+from spokes.intake.admission import probe_admission
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
 from spokes.queue.default_queue import FOREIGN_ADVICE, DefaultQueueJobs, read_default_queue
@@ -25,6 +27,10 @@ _CONNECTIONS_WARNING_SHARE: Final = 0.85  # of maxclients
 _MIN_VERSION: Final = (6, 2)
 _LATE_WARNING_S: Final = 60.0
 _DISCARD_FAULT_DAYS: Final = 3
+_NO_INFO: Final = (
+    "The Redis user may not call INFO, so memory, connections and durability are unknown, and MAX_MEMORY_SHARE does "
+    "not hold. Allow it: ACL SETUSER <user> +info."
+)
 
 
 class Backlog(NamedTuple):
@@ -56,21 +62,22 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
         skew_s = seconds + micros / 1_000_000 - (before + time.time()) / 2
         if wrong_keys := await wrong_types(redis, DELIVERY_KEYS):
             return [fault(TOPIC, wrong_type_sentence(wrong_keys), keys=list(wrong_keys))]
-        info = await redis.info()
-        waitaof_sentence = waitaof_problem(info, await appendfsync(redis)) if durable else None
+        await probe_admission(redis)
+        info = await server_info(redis)
+        waitaof_sentence = waitaof_problem(info, await appendfsync(redis)) if durable and info else None
         backlog = await _read_backlog(redis)
         default_queue = await read_default_queue(redis)
     except (RedisError, OSError, TimeoutError) as error:
         return [
             fault(
                 TOPIC,
-                f"Redis does not answer ({type(error).__name__}): the web process answers 503 and no event is "
-                "processed. Check REDIS_URL and the server; without REDIS_URL, start `spokes up`, which runs a Valkey.",
+                f"{refusal_sentence(error)} Until then the web process answers 503 and no event is processed. Without "
+                "REDIS_URL, start `spokes up`, which runs a Valkey.",
             )
         ]
     waitaof_findings = [fault(TOPIC, waitaof_sentence)] if waitaof_sentence else []
     return [
-        *assess_server(info, latency_ms, skew_s),
+        *(assess_server(info, latency_ms, skew_s) if info else [warning(TOPIC, _NO_INFO)]),
         *waitaof_findings,
         *assess_backlog(backlog, dead_letter_days, time.time()),
         *assess_default_queue(default_queue),

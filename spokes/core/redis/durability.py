@@ -11,6 +11,8 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from spokes.core.redis.errors import RedisFault, classify
+
 _WAITAOF_SINCE: Final = (7, 2)
 _EVERYSEC_RELIABLE_SINCE: Final = (8, 0)
 
@@ -28,7 +30,8 @@ async def durability_risks(redis: Redis, *, durable: bool) -> list[DurabilityRis
     Raises:
         RedisError, OSError: Redis does not answer.
     """
-    info = await redis.info()
+    if (info := await server_info(redis)) is None:
+        return []
     risks = []
     if info.get("maxmemory") and info.get("maxmemory_policy") != "noeviction":
         risks.append(
@@ -47,6 +50,20 @@ async def durability_risks(redis: Redis, *, durable: bool) -> list[DurabilityRis
     if durable and (message := waitaof_problem(info, await appendfsync(redis))):
         risks.append(DurabilityRisk(message, is_misconfiguration=True))
     return risks
+
+
+async def server_info(redis: Redis) -> Mapping[str, Any] | None:
+    """Return the response to INFO; None if the Redis user may not call it, without which everything else works.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    try:
+        return dict(await redis.info())
+    except RedisError as error:
+        if classify(error) is RedisFault.UNUSABLE:
+            return None
+        raise
 
 
 def waitaof_problem(info: Mapping[str, Any], policy: str) -> str | None:

@@ -11,6 +11,7 @@ from typing import Final
 from redis.exceptions import (
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
+    BusyLoadingError,
     NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
@@ -80,6 +81,13 @@ _BY_TEXT: Final[dict[str, tuple[RedisFault, str]]] = {
     "no permissions to": (RedisFault.UNUSABLE, _PERMISSION),
     "unknown command": (RedisFault.UNUSABLE, _COMMAND),
 }
+_CLASS_OF_WORD: Final[dict[str, type[RedisError]]] = {  # words that redis-py strips
+    "READONLY": ReadOnlyError,
+    "OOM": OutOfMemoryError,
+    "NOPERM": NoPermissionError,
+    "LOADING": BusyLoadingError,
+    "NOSCRIPT": NoScriptError,
+}
 _PIPELINE_PREFIX: Final = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: \(?['\"]?", re.DOTALL)
 # At the start; or behind a colon, where Redis 6 quotes the error of a command that a script called.
 _WORD: Final = re.compile(rf"(?:^|: -?)({'|'.join(_BY_WORD)})\b")
@@ -97,8 +105,15 @@ def unusable_sentence(error: BaseException) -> str:
 
 def first_word(error: BaseException) -> str:
     """Return Redis' own first word of an error, or the error's class: a constant for logs."""
+    if isinstance(error, AuthenticationError):
+        return "NOAUTH" if "required" in str(error) else "WRONGPASS"
+    for word, error_class in _CLASS_OF_WORD.items():
+        if isinstance(error, error_class):
+            return word
     match = _WORD.search(_text(error)) if isinstance(error, ResponseError) else None
-    return match[1] if match else type(error).__name__
+    if match:
+        return match[1]
+    return "NOPERM" if unusable_sentence(error) == _PERMISSION else type(error).__name__  # of a command in a script
 
 
 def is_redis_outage(error: BaseException) -> bool:

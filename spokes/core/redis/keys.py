@@ -25,6 +25,7 @@ DEFAULT_RETRY_KEY_PREFIX: Final = "arq:retry:"
 DEFAULT_IN_PROGRESS_KEY_PREFIX: Final = "arq:in-progress:"
 
 DEPLOYMENT: Final = "spokes:deployment"
+WRITE_PROBE: Final = "spokes:probe"
 WAKE_CHANNEL: Final = "spokes:wake"
 AUDIT_STREAM: Final = "spokes:audit"
 AUDIT_CHAIN_END: Final = "spokes:audit:end"
@@ -254,6 +255,7 @@ KEYS: Final = (
              "lease, renewed", "the lease on such a job: it is not taken over"),
     RedisKey(DEPLOYMENT, "hash", "spokes.core.redis.deployment", "none",
              "fingerprint of the deployment that the database belongs to, and the format of its data"),
+    RedisKey(WRITE_PROBE, "string", "spokes.intake.admission", "at once", "what a readiness check writes and deletes"),
     RedisKey(WAKE_CHANNEL, "channel", "spokes.intake.admission", "-", "a message wakes idle workers: a job is due"),
     RedisKey(AUDIT_STREAM, "stream", "spokes.audit.stream", "STREAM_DAYS, or until archived",
              "audit records that wait for the audit store"),

@@ -7,6 +7,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.chain import GENESIS
 from spokes.audit.rows import Row
 from spokes.console.commands.doctor import summarise_defaults
 from spokes.console.doctor.audit_store_check import assess_chain_end, check_audit_store
@@ -159,6 +160,7 @@ async def test_store_without_tables_is_a_warning_with_a_remedy(settings: Setting
     ("heads", "last_records", "level"),
     [
         ([], [], FindingLevel.OK),
+        ([{"seq": 0, "hash": GENESIS}], [], FindingLevel.OK),
         ([{"seq": 1, "hash": "a"}], [], FindingLevel.FAULT),
         ([{"seq": 1, "hash": "a"}], [{"seq": 1, "hash": "a"}], FindingLevel.OK),
         ([{"seq": 2, "hash": "b"}], [{"seq": 1, "hash": "a"}], FindingLevel.FAULT),
