@@ -24,7 +24,7 @@ from spokes.core.process.env_file import read_env_file
 from spokes.core.process.listening_port import check_address
 from spokes.core.process.private_files import keep_files_private
 from spokes.simulator.app import Simulator
-from spokes.simulator.config import Latency, Limits, PortalConfig, SimulatorConfig, Subscription, Target
+from spokes.simulator.config import CUSTOM_TYPES, Latency, Limits, PortalConfig, SimulatorConfig, Subscription, Target
 from spokes.simulator.demo.traffic import Traffic
 from spokes.simulator.webhooks.delivery_log import DeliveryState
 
@@ -61,6 +61,10 @@ DEFAULT_SUBSCRIPTIONS: Final = (
     Subscription("deal.propertyChange", "amount"),
     Subscription("ticket.propertyChange", "hs_pipeline_stage"),
     Subscription("conversation.newMessage"),
+    *(
+        Subscription(f"object.{kind}", object_type=CUSTOM_TYPES)
+        for kind in ("creation", "deletion", "propertyChange", "merge", "restore", "associationChange")
+    ),
 )
 
 
@@ -93,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
         default=portal.portal_id,
         help="id of the simulated account (default: %(default)s)",
     )
+    parser.add_argument("--scopes", metavar="A,B", help="scopes of the token, separated by commas (default: all)")
     parser.add_argument("--target", metavar="URL", help="address to send deliveries to; without it none are sent")
     parser.add_argument(
         "--public-url",
@@ -159,6 +164,7 @@ def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
     portal = PortalConfig(
         portal_id=arguments.portal_id,
         token=arguments.token,
+        scopes=frozenset(arguments.scopes.split(",")) if arguments.scopes else None,
         limits=Limits(ten_secondly=arguments.limit),
         subscriptions=DEFAULT_SUBSCRIPTIONS,
     )

@@ -6,6 +6,7 @@ from typing import Final
 
 from spokes.simulator.changes import ChangeSource
 
+CUSTOM_TYPES: Final = "custom"
 TEN_SECONDS_MS: Final = 10_000
 
 
@@ -14,6 +15,7 @@ class Subscription:
     """One webhook subscription. Types starting with `object.` are generic and need `object_type`, the rest classic.
 
     `property_name` None matches every property, so that a test need not list them; HubSpot itself requires one.
+    `object_type` CUSTOM_TYPES matches every custom type.
     """
 
     subscription_type: str

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from spokes.simulator.__main__ import DEFAULT_SUBSCRIPTIONS
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER, AssociationSpec, ObjectRef
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription
@@ -201,3 +202,11 @@ async def test_inactive_subscription_causes_no_event(sim: Simulator) -> None:
     sim.subscriptions.add(Subscription("contact.creation", active=False))
     create(sim)
     assert submitted(sim) == []
+
+
+async def test_default_subscriptions_cover_custom_types(sim: Simulator) -> None:
+    for subscription in DEFAULT_SUBSCRIPTIONS:
+        sim.subscriptions.add(subscription)
+    sim.crm.update(create(sim, "2-1234567", plate="A"), {"plate": "B"}, USER)
+    events = [(event["subscriptionType"], event["objectTypeId"]) for event in submitted(sim)]
+    assert events == [("object.creation", "2-1234567"), ("object.propertyChange", "2-1234567")]

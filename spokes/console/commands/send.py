@@ -17,6 +17,7 @@ from spokes.audit.records import TERMINAL, Action, Outcome
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.console.doctor.receiver_check import STATUS_EXPLANATIONS
+from spokes.console.local.simulated_records import create_simulated_records
 from spokes.console.output import JsonOption, print_json, print_message, print_table, progress
 from spokes.core import clock
 from spokes.core.errors import ConfigurationError
@@ -27,6 +28,7 @@ _BATCH_SIZE: Final = 100  # the most that HubSpot sends in one request
 _TIMEOUT_S: Final = 10.0
 _MAX_ID: Final = 2**53  # larger numbers are rounded by many JSON parsers
 _POLL_S: Final = 0.25
+_TYPES_WITHOUT_RECORDS: Final = frozenset({"conversation", "event"})
 _SIMULATOR_PORTAL_ID: Final = 50112233  # used when PORTAL_IDS is not set
 
 EventFields = dict[str, object]
@@ -36,7 +38,13 @@ def send(
     subscription_type: Annotated[str, typer.Argument(help="Event type, such as contact.creation or deal.deletion.")],
     object_id: Annotated[
         int | None,
-        typer.Option("--object-id", "-o", help="Id of the record; default: a random one.", min=1, max=_MAX_ID),
+        typer.Option(
+            "--object-id",
+            "-o",
+            help="Id of the record; default: one that the simulator creates, else a random one.",
+            min=1,
+            max=_MAX_ID,
+        ),
     ] = None,
     properties: Annotated[
         list[str] | None,
@@ -61,16 +69,22 @@ def send(
     HUBSPOT_CLIENT_SECRET signs it for PUBLIC_URL; while `spokes up` runs, neither needs to be set. Events without
     a handler are ignored: `spokes handlers` shows which events have one.
 
-    Exit code 0 when every event was accepted and, with --wait, has a final outcome; 1 when not; 2 when the web
-    process does not answer.
+    Without --object-id, the simulator of `spokes up` first creates the record, with the values of --property.
+
+    Exit code 0 when every event was accepted and, with --wait, ended well; 1 when one was refused, has no final outcome
+    yet, or ended as a dead letter; 2 when the web process does not answer.
 
     Example: spokes send contact.propertyChange --object-id 51 --property phone="+1 (415) 555-0100" --wait 10
     Example: spokes send object.creation -f objectTypeId='"0-3"' -f changeSource='"IMPORT"' --count 500
     """
     settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
     portal_id = portal or next(iter(settings.portal_ids), _SIMULATOR_PORTAL_ID)
+    changes, overrides = properties or [], fields or []
+    record_ids = (
+        [] if object_id else asyncio.run(_create_records(settings, subscription_type, changes, overrides, count))
+    )
     events = build_events(
-        subscription_type, object_id, properties or [], fields or [], portal_id=portal_id, count=count
+        subscription_type, object_id, changes, overrides, portal_id=portal_id, count=count, record_ids=record_ids
     )
     responses = asyncio.run(_send_events(settings, events, to.rstrip("/")))
     accepted = all(response["status"] == 202 for response in responses)  # noqa: PLR2004 - HTTP's own number
@@ -92,6 +106,7 @@ def build_events(
     *,
     portal_id: int,
     count: int = 1,
+    record_ids: Sequence[int] = (),
 ) -> list[EventFields]:
     """Return events as HubSpot writes them.
 
@@ -100,6 +115,7 @@ def build_events(
         properties: `NAME=VALUE`; each makes one event per record.
         fields: `NAME=JSON`; overrides a field of every event, null removes it.
         count: number of records.
+        record_ids: ids of existing records, instead of `object_id`.
 
     Raises:
         typer.BadParameter: a field is not of the form NAME=JSON.
@@ -111,7 +127,10 @@ def build_events(
     ] or [{}]
     events = []
     for number in range(count):
-        record_id = object_id + number if object_id is not None else random.randrange(10**11, 10**12)
+        if record_ids:
+            record_id = record_ids[number]
+        else:
+            record_id = object_id + number if object_id is not None else random.randrange(10**11, 10**12)
         for change in changes:
             event: EventFields = {
                 "eventId": random.randrange(10**9, 10**10), "subscriptionId": 1, "portalId": portal_id, "appId": 1,
@@ -120,6 +139,20 @@ def build_events(
             }  # fmt: skip
             events.append({name: value for name, value in event.items() if value is not None})
     return events
+
+
+async def _create_records(
+    settings: Settings, subscription_type: str, properties: Sequence[str], fields: Sequence[str], count: int
+) -> list[int]:
+    """Return the ids of records that the simulator creates for the events; none without a simulator."""
+    overrides = dict(_parse_field(text) for text in fields)
+    family = subscription_type.partition(".")[0]
+    if family == "object":
+        family = str(overrides.get("objectTypeId", ""))
+    if not family or family in _TYPES_WITHOUT_RECORDS or "objectId" in overrides:
+        return []
+    values = {name: value for name, _, value in (text.partition("=") for text in properties)}
+    return await create_simulated_records(settings.hubspot_api_url, family, values, count)
 
 
 def _parse_field(text: str) -> tuple[str, object]:
@@ -186,7 +219,7 @@ def _print_responses(responses: Sequence[dict[str, Any]]) -> None:
 
 
 def _print_outcomes(settings: Settings, events: Sequence[EventFields], seconds: float, as_json: bool) -> None:
-    """Print the outcomes of the events; exit with 1 if some have no final outcome in time."""
+    """Print the outcomes of the events; exit with 1 if some have no final outcome in time, or are dead letters."""
     ids = [int(str(event["eventId"])) for event in events if isinstance(event.get("eventId"), int)]
     outcomes = asyncio.run(_wait_for_outcomes(settings, ids, seconds))
     rows = [outcomes[event_id] for event_id in ids if event_id in outcomes]
@@ -198,6 +231,10 @@ def _print_outcomes(settings: Settings, events: Sequence[EventFields], seconds: 
         print_table(columns, ([row[name] for name in names] for row in rows))
     if unfinished := len(ids) - sum(row["outcome"] in TERMINAL for row in rows):
         print_message(f"{unfinished} of {len(ids)} events have no final outcome yet: `spokes events` shows it later.")
+    dead = [row["event_key"] for row in rows if row["outcome"] == Outcome.DEAD]
+    if dead:
+        print_message(f"{len(dead)} of {len(ids)} events ended as dead letters: `spokes dead show {dead[0]}` says why.")
+    if unfinished or dead:
         raise typer.Exit(1)
 
 

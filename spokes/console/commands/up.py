@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import typer
 
 from spokes.console.accounts.seals import Seals
+from spokes.console.doctor.report import handler_declarations
 from spokes.console.local.embedded_valkey import is_listening, log_file, valkey_command
 from spokes.console.local.first_login import create_first_login
 from spokes.console.local.processes import Processes, die_with_parent
@@ -24,6 +25,8 @@ from spokes.core.process.child_command import module_command, module_environment
 from spokes.core.process.listening_port import check_address, check_loopback, free_port
 from spokes.core.process.private_files import private_folder
 from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.crm.scopes import required_scopes
+from spokes.routing import load_router
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,12 +154,22 @@ async def _start_simulator(
     secret = settings.client_secrets[0] if settings.client_secrets else secrets.token_hex(16)
     command = module_command("spokes.simulator", "--port", port)
     command += ["--target", f"{base}{RECEIVER_PATH}", "--public-url", f"{public_url}{RECEIVER_PATH}"]
-    command += ["--traffic", str(traffic)]
+    command += ["--traffic", str(traffic), "--scopes", ",".join(_needed_scopes(settings))]
     print("HUBSPOT_ACCESS_TOKEN is not set: the simulator plays HubSpot.", flush=True)
     # Not as arguments: every user of the machine can read those.
     await processes.start("simulator", command, {"SIMULATOR_TOKEN": token, "SIMULATOR_CLIENT_SECRET": secret})
     api_url = f"http://127.0.0.1:{port}"
     return {"HUBSPOT_ACCESS_TOKEN": token, "HUBSPOT_CLIENT_SECRET": secret, "HUBSPOT_API_URL": api_url}
+
+
+def _needed_scopes(settings: Settings) -> list[str]:
+    """Return the scopes of the simulator's token: those that the handlers need, as of a well-kept app.
+
+    Raises:
+        ConfigurationError: HANDLERS is wrong.
+    """
+    requirements = required_scopes(handler_declarations(load_router(settings.handlers)))
+    return sorted({"oauth"}.union(*requirements))
 
 
 async def _run_until_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:

@@ -57,7 +57,8 @@ class Gateway:
     def _handler(self, endpoint: Endpoint | None) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
             started_s = self._clock.monotonic_s()
-            log = self._requests.add(LoggedCall(self._clock.now_ms(), request.method, request.path))
+            agent = request.headers.get("User-Agent", "")
+            log = self._requests.add(LoggedCall(self._clock.now_ms(), request.method, request.path, user_agent=agent))
             try:
                 response = await self._serve(request, endpoint, log)
             except ConnectionError:  # the caller closed the connection before it sent the whole request

@@ -21,7 +21,7 @@ class LoggedCall:
     """One call. `at_ms` is its arrival (epoch ms); `status` is None until the response, 0 for a broken connection.
 
     `type_id` and `object_ids` are the objects it addressed, `policy` is the limit that refused it, `fault` is true if a
-    fault rule replaced its response.
+    fault rule replaced its response; `user_agent` is the caller's.
     """
 
     at_ms: int
@@ -35,6 +35,7 @@ class LoggedCall:
     latency_ms: float = 0.0
     policy: str | None = None
     fault: bool = False
+    user_agent: str = ""
 
     def as_json(self) -> JsonObject:
         """The call as JSON for the control endpoints."""

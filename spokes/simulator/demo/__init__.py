@@ -32,7 +32,8 @@ from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.simulator.app import Simulator
 from spokes.simulator.demo.comparison import ComparisonRow, ExpectedState, compare
 from spokes.simulator.demo.people import People
-from spokes.simulator.demo.scenario import CALL_LIMIT, Scenario, demo_config
+from spokes.simulator.demo.scenario import Scenario, demo_config
+from spokes.simulator.demo.summary import summary_lines
 from spokes.simulator.errors import JsonObject
 
 _PUBLIC_URL: Final = "https://hooks.example.com"  # the URL HubSpot calls and signs; the simulator also plays the proxy
@@ -128,7 +129,9 @@ async def _run_demo(arguments: argparse.Namespace, data: Path) -> list[Compariso
             records = await _export_audit(env)
             intact = await run_command(env, "audit", "verify") is not None
             rows = list(compare(scenario, records, chain_intact=intact))
-    _print_rows(rows, sim, time.monotonic() - started)
+    _print_rows(rows)
+    for line in summary_lines(sim, records, time.monotonic() - started):
+        console.print(line, soft_wrap=True)
     return rows
 
 
@@ -235,19 +238,13 @@ async def run_command(env: dict[str, str], *command: str) -> bytes | None:
     return output if process.returncode == 0 else None
 
 
-def _print_rows(rows: list[ComparisonRow], sim: Simulator, seconds: float) -> None:
+def _print_rows(rows: list[ComparisonRow]) -> None:
     table = Table("", "audit", "simulator", "", title="Audit compared with the simulator's state")
     for row in rows:
         named = ", ".join(row.differing[:_MAX_NAMED]) + (" ..." if len(row.differing) > _MAX_NAMED else "")
         result = "[green]agrees" if row.agrees else f"[red]DIFFERS[/] {named}"
         table.add_row(row.name, str(row.reported), str(row.expected), result)
     console.print(table)
-    calls, limits = sim.requests.by_status(), sim.limiter.counts
-    failed = sum(count for status, count in calls.items() if status not in {200, 201, 204, 207, 429})
-    console.print(
-        f"{sim.requests.total} CRM calls, of which {limits.refused} got a 429 and {failed} failed otherwise "
-        f"(limit: {CALL_LIMIT} in 10 s). {seconds:.0f} s in total, including the start of the processes."
-    )
 
 
 def clean_environment(env: dict[str, str]) -> dict[str, str]:

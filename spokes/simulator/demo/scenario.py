@@ -41,6 +41,7 @@ SUBSCRIPTIONS: Final = (
     Subscription("line_item.creation"),
     Subscription("conversation.newMessage"),
 )
+OTHER_PROGRAM: Final = "another-program"  # the User-Agent of the program that uses up the limit
 CALL_LIMIT: Final = 190  # calls in 10 s: the Professional plan's
 _REFUSED_VARIANTS: Final = ("forged", "tampered", "stale", "future", "unsigned", "wrong_uri")
 _MAX_BATCH: Final = 100  # events of the largest delivery
@@ -156,7 +157,7 @@ class Scenario:
 
     async def _exhaust_limit(self) -> None:
         """Make calls from another client with the same token."""
-        headers = {"Authorization": f"Bearer {self.sim.portal.config.token}"}
+        headers = {"Authorization": f"Bearer {self.sim.portal.config.token}", "User-Agent": OTHER_PROGRAM}
         async with aiohttp.ClientSession(self.sim.url, headers=headers) as session, asyncio.TaskGroup() as calls:
             for _ in range(CALL_LIMIT):
                 calls.create_task(_list_contacts(session))

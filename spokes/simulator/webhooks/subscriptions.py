@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 
 from spokes.simulator.changes import CONVERSATION, AssociationEnd, Change, ChangeKind, Merge
-from spokes.simulator.config import PortalConfig, Subscription
+from spokes.simulator.config import CUSTOM_TYPES, PortalConfig, Subscription
 from spokes.simulator.crm.object_types import COMPANY, CONTACT, DEAL, TICKET, ObjectTypes
 from spokes.simulator.errors import JsonObject
 
@@ -78,6 +78,8 @@ class Subscriptions:
             return False
         type_id = change.ref.type_id
         if family == "object":
+            if subscription.object_type == CUSTOM_TYPES:
+                return type_id.startswith("2-")
             subscribed = (
                 subscription.object_type is None or self._types.resolve(subscription.object_type).type_id == type_id
             )

@@ -63,13 +63,17 @@ def test_commands_need_no_settings_while_up_runs(tmp_path: Path) -> None:
         timeline_table = spokes_process(data, "timeline", "contact", "51")
         unknown = spokes_process(data, "timeline", "53")
         ignored = spokes_process(data, "send", "contact.unheard_of")
+        existing = spokes_process(data, "send", "contact.creation", "--json", "--wait", "30")
     finally:
         up.terminate()
-        up.communicate(timeout=40)
+        output, _ = up.communicate(timeout=40)
+    assert "token_scopes" not in output
     assert [status for status, _ in logins] == [303, 401]  # the link works once
     assert logins[0][1].startswith("__Host-spokes=")
     response, outcome = (json.loads(line) for line in sent.stdout.splitlines())
-    assert (sent.returncode, response["status"], response["admitted"]) == (0, 202, 1)
+    assert (sent.returncode, response["status"], response["admitted"]) == (1, 202, 1)
+    assert "ended as dead letters: `spokes dead show" in sent.stderr
+    assert (existing.returncode, json.loads(existing.stdout.splitlines()[1])["outcome"]) == (0, "processed")
     assert (outcome["object_id"], outcome["outcome"], outcome["reason"]) == ("51", "dead", "object_not_found")
     [event] = map(json.loads, listed.stdout.splitlines())
     assert (event["event_id"], event["outcome"]) == (outcome["event_id"], "dead")
@@ -132,9 +136,9 @@ def test_packages_of_the_current_folder_do_not_replace_ours(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("import a_package_that_does_not_exist")
     done = run_in(tmp_path, "up", "--workers", "1")
-    assert "HANDLERS names 'handlers', whose import raises ModuleNotFoundError" in done.stdout
-    assert "handlers/__init__.py:1" in done.stdout
-    assert "ended with exit code 2" in done.stderr
+    assert "HANDLERS names 'handlers', whose import raises ModuleNotFoundError" in done.stdout + done.stderr
+    assert "handlers/__init__.py:1" in done.stdout + done.stderr
+    assert done.returncode == 2
     assert "Traceback" not in done.stdout + done.stderr
 
 
