@@ -33,6 +33,7 @@ from spokes.console.web.app_keys import (
     USERS,
 )
 from spokes.console.web.rendering import template_environment
+from spokes.console.web.work_limits import WORK_LIMITS, WorkLimits
 from spokes.core.background import Background
 from spokes.core.masking import derive_key
 from spokes.core.redis.connections import redis_client
@@ -52,6 +53,7 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     )
     app[SETTINGS] = settings
     app[BEHIND_WEB_PROCESS] = behind_web
+    app[WORK_LIMITS] = WorkLimits()
     app[STRANGERS_LOG] = LogLimit(_MAX_STRANGERS_LOGGED)
     app[TEMPLATES] = template_environment()
     app[DASHBOARD_CACHE] = DashboardCache()

@@ -14,6 +14,7 @@ from spokes.console.api.request_schemas import ErasureBody, PersonBody
 from spokes.console.api.route import not_found
 from spokes.console.queries.privacy_requests import PrivacyRequestView, list_privacy_requests
 from spokes.console.web.app_keys import ENGINE, REDIS, SETTINGS
+from spokes.console.web.work_limits import WORK_LIMITS
 from spokes.core.errors import CRMError, HttpProblem, ObjectNotFound
 from spokes.crm.services import CRM
 from spokes.privacy.erasure import Erasures
@@ -34,8 +35,9 @@ async def create_erasure_request(request: web.Request, body: ErasureBody) -> Pri
 
 async def export_person(request: web.Request, body: PersonBody) -> dict[str, object]:
     """Return all data that HubSpot and this deployment hold on a person, with values."""
-    async with _find_person(request, body) as (erasures, person):
-        return await erasures.export(person)
+    with request.app[WORK_LIMITS].exports.running(request[ACTOR].name):
+        async with _find_person(request, body) as (erasures, person):
+            return await erasures.export(person)
 
 
 async def _find_request(request: web.Request, request_id: str) -> PrivacyRequestView:

@@ -18,6 +18,7 @@ from spokes.console.queries.queue import Queue, queue_status
 from spokes.console.queries.records import Page, RecordView, search_records
 from spokes.console.queries.timeline import load_timeline
 from spokes.console.web.app_keys import ENGINE, REDIS, SETTINGS
+from spokes.console.web.work_limits import WORK_LIMITS
 from spokes.core.errors import AmbiguousReference, HttpProblem
 from spokes.core.master_key import load_master_key
 
@@ -90,7 +91,8 @@ async def get_audit_records(request: web.Request, query: AuditQuery) -> Page[Rec
 async def get_chain_verification(request: web.Request, _: None) -> dict[str, object]:
     """Recompute the hash chain and return the result."""
     app = request.app
-    result = await recompute_chain(app[ENGINE], request[ACTOR].portals, master=load_master_key(app[SETTINGS]))
+    with app[WORK_LIMITS].verifications.running(request[ACTOR].name):
+        result = await recompute_chain(app[ENGINE], request[ACTOR].portals, master=load_master_key(app[SETTINGS]))
     return result.as_dict()
 
 

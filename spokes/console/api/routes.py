@@ -1,7 +1,9 @@
 """All routes of the API, in one list."""
 
+from functools import cache
 from typing import Final
 
+import orjson
 from aiohttp import web
 
 from spokes.console.accounts.policy import Permission, PublicAccess
@@ -44,8 +46,14 @@ async def _export(request: web.Request, _: ExportQuery) -> web.StreamResponse:
     return await export_records(request)
 
 
-async def _openapi(_: web.Request, __: None) -> dict[str, object]:
-    return document(ROUTES)
+async def _openapi(_: web.Request, __: None) -> web.Response:
+    return web.Response(body=_document(), content_type="application/json")
+
+
+@cache
+def _document() -> bytes:
+    """Return the OpenAPI document; generating it takes a tenth of a second, and it is public."""
+    return orjson.dumps(document(ROUTES))
 
 
 # fmt: off

@@ -17,6 +17,7 @@ from spokes.console.queries.records import search_records
 from spokes.console.web.app_keys import ENGINE, SETTINGS
 from spokes.console.web.audit_export import FILTER_NAMES, parse_filters
 from spokes.console.web.rendering import render
+from spokes.console.web.work_limits import WORK_LIMITS
 from spokes.core.errors import HttpProblem
 from spokes.core.master_key import load_master_key
 
@@ -40,7 +41,8 @@ async def page(request: web.Request) -> web.Response:
 async def verify(request: web.Request) -> web.Response:
     """Recompute the chain and show the result. A POST, although it changes nothing, because it is expensive."""
     app, portals = request.app, request[ACTOR].portals
-    result = await recompute_chain(app[ENGINE], portals, master=load_master_key(app[SETTINGS]))
+    with app[WORK_LIMITS].verifications.running(request[ACTOR].name):
+        result = await recompute_chain(app[ENGINE], portals, master=load_master_key(app[SETTINGS]))
     return await _render_page(request, result)
 
 

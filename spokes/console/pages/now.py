@@ -15,6 +15,7 @@ from spokes.console.pages.dashboard import FRESH_S, Dashboard, current_dashboard
 from spokes.console.web.app_keys import SESSIONS, TEMPLATES
 from spokes.console.web.middlewares import add_standard_headers
 from spokes.console.web.rendering import render
+from spokes.console.web.work_limits import WORK_LIMITS
 from spokes.core.errors import HttpProblem
 
 _PARTS: Final = ("alerts", "figures", "chart", "outcomes", "failing", "budget")
@@ -32,6 +33,11 @@ async def page(request: web.Request) -> web.Response:
 @requires(Permission.LOOK)
 async def live(request: web.Request) -> web.StreamResponse:
     """Stream the page's parts as server-sent events until the browser leaves, the session ends or the process stops."""
+    with request.app[WORK_LIMITS].streams.running(request[ACTOR].name):
+        return await _stream(request)
+
+
+async def _stream(request: web.Request) -> web.StreamResponse:
     app = request.app
     # Before the headers are sent, so that a failure is still an error response.
     first = await current_dashboard(app, request[ACTOR].portals)

@@ -16,6 +16,7 @@ from spokes.console.queries.portal_scope import portal_filter
 from spokes.console.time_input import parse_time
 from spokes.console.web.app_keys import ENGINE
 from spokes.console.web.middlewares import add_standard_headers
+from spokes.console.web.work_limits import WORK_LIMITS
 from spokes.core.errors import AuditUnavailable, HttpProblem
 from spokes.core.telemetry.setup import report_error
 
@@ -69,6 +70,11 @@ async def export_records(request: web.Request) -> web.StreamResponse:
     if faults or requested_format not in set(ExportFormat):
         raise HttpProblem(422, "wrong_filter", " ".join(faults) or "The format is jsonl or csv.")
     file_format = ExportFormat(requested_format)
+    with request.app[WORK_LIMITS].exports.running(request[ACTOR].name):
+        return await _stream_records(request, filters, file_format)
+
+
+async def _stream_records(request: web.Request, filters: Filters, file_format: ExportFormat) -> web.StreamResponse:
     rows = find_records(request.app[ENGINE], filters, extra_conditions=portal_filter(request[ACTOR].portals))
     first = await anext(rows, None)  # before the headers are sent, so that an unavailable store is still a 503
     disposition = f'attachment; filename="audit.{file_format}"'
