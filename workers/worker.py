@@ -37,6 +37,7 @@ from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
 from spokes.crm.scopes import Declaration, log_scope_differences
 from spokes.crm.services import CRM
 from spokes.queue.default_queue import DefaultQueueWatch
+from spokes.queue.erased_objects import REFRESH_EVERY_S
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.running_deliveries import PUBLISH_EVERY_S, publish_running
 from spokes.routing import Router, load_router
@@ -73,7 +74,7 @@ class _WorkerRedis(ArqRedis):
         await self.aclose(close_connection_pool)
 
 
-def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
+def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:  # noqa: PLR0915 - one part a line
     """Return the arq worker for `settings`; call it inside a running event loop.
 
     Args:
@@ -126,6 +127,8 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:
             background.start(
                 "periodic jobs", partial(schedule.run_schedule, settings, redis, crm, outage, "periodic jobs")
             )
+            await parts.erased.refresh()  # before the first event is claimed
+            background.every(REFRESH_EVERY_S, "erased objects", parts.erased.refresh)
             await _learn_portal(crm, router, redis)
             background.every(ANNOUNCE_EVERY_S, "credentials", parts.missing_credentials.announce)
             ctx["parts"] = parts

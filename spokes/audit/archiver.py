@@ -17,9 +17,10 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.audit.chain_end import ChainEnd, contradicts
 from spokes.audit.chain_writer import ChainWriter
 from spokes.audit.entry_signature import Signature, split_signature
+from spokes.audit.evidence.chain_end import ChainEnd, contradicts
+from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import Action
 from spokes.audit.rows import Row, to_row
 from spokes.audit.sql import partitions, schema
@@ -199,7 +200,7 @@ def _row_of_entry(entry_id: bytes, fields: Mapping[bytes, bytes], accepts_unsign
         payload, signature = split_signature(fields[ENTRY_FIELD])
         record_fields = orjson.loads(payload)
         if isinstance(record_fields, dict):
-            row = to_row(record_fields)
+            row = mask_row(to_row(record_fields))
             if signature is Signature.GENUINE or (accepts_unsigned and signature is Signature.MISSING):
                 return row
             action = Action.STREAM_FORGED

@@ -14,8 +14,8 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.chain import GENESIS, chain_hash
-from spokes.audit.chain_end import KnownEnd
 from spokes.audit.checkpoints import Checkpoint, CheckpointKind, load_checkpoints, newest_anchor, signing_key
+from spokes.audit.evidence.chain_end import KnownEnd
 from spokes.audit.object_hashes import hash_for_row, object_hash_key
 from spokes.audit.records import Action
 from spokes.audit.rows import Row

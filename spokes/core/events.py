@@ -6,7 +6,7 @@ Sources: HubSpot's "Webhooks API guide" and "Create generic webhook subscription
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
@@ -194,6 +194,24 @@ class Event:
         if self.kind != "merge":
             return self.object_id
         return str(self.raw.get("newObjectId") or self.raw.get("primaryObjectId") or self.object_id)
+
+    @property
+    def association_target(self) -> tuple[str, str] | None:
+        """Type and id of the object that an association change leads to; the type is empty if HubSpot does not say."""
+        if self.kind != "associationChange":
+            return None
+        type_id = read_text(self.raw.get("toObjectTypeId"))
+        name = (read_text(self.raw.get("associationType")) or "").partition("_TO_")[2]  # CONTACT_TO_COMPANY
+        return OBJECT_TYPES.get(type_id or "", type_id) or name.lower(), str(self.raw.get("toObjectId"))
+
+    def concerns(self, object_type: str, object_ids: Collection[str]) -> bool:
+        """Return whether an object of this type and with one of these ids occurs anywhere in the event."""
+        if self.object_type == object_type and not {self.object_id, self.survivor_id, *self.merged_ids}.isdisjoint(
+            object_ids
+        ):
+            return True
+        target = self.association_target
+        return target is not None and target[0] in {object_type, ""} and target[1] in object_ids
 
     def sent(self, name: str) -> Any:
         """Return a field of any type as it was sent, None without it.

@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Final
 
 from redis.asyncio import Redis
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.archiver import Archiver
@@ -24,6 +23,7 @@ from spokes.privacy.persons import CONTACT, Person, Persons
 from spokes.privacy.redis_data import DataSubject
 from spokes.privacy.redis_purge import purge_subject
 from spokes.privacy.requests import ErasureRequest, Law, RequestState, add_request, load_requests, save_request
+from spokes.privacy.stored_files import rewrite_files
 from spokes.queue.quarantine import Quarantine
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Erasures:
         self._settings = settings
         self._redis = redis
         self._engine = engine
+        self._hash_key = object_hash_key(load_master_key(settings))
         self._quarantine = Quarantine.from_settings(redis, settings)
         self._persons = Persons(redis, engine, crm, self._quarantine)
         self._actor = actor
@@ -71,11 +72,10 @@ class Erasures:
 
     async def create_request(self, person: Person, law: Law) -> ErasureRequest:
         """Store a request to erase the contact, and record it in the audit."""
-        key = object_hash_key(load_master_key(self._settings))
         ids = (person.id, *sorted(person.subject.ids - {person.id}))
         request = ErasureRequest(
             portal_id=person.portal_id,
-            object_hash=object_hash(key, person.portal_id, CONTACT, person.id),
+            object_hash=object_hash(self._hash_key, person.portal_id, CONTACT, person.id),
             object_ids=ids,
             kind=law,
             requested_by=self._actor,
@@ -103,7 +103,9 @@ class Erasures:
             raise ErasureIncomplete(remaining)
         request = request.with_step("checked", True).as_done()  # noqa: FBT003 - the result of a step
         await save_request(self._engine, request)
-        return request
+        # Now that the request holds no ids either. What remains is part of its result.
+        remains = await rewrite_files(self._redis, self._engine)
+        return await self._save_step(request, "files", {"remains": remains}, on_progress)
 
     async def resume(self, on_progress: Callable[[str], None] = lambda _: None) -> tuple[int, int]:
         """Continue all open requests; return how many are done and how many are not."""
@@ -127,12 +129,12 @@ class Erasures:
         return {"correlation_id": writes[-1].correlation_id if writes else ""}
 
     async def _erase_in_redis(self, subject: DataSubject) -> Mapping[str, object]:
-        total = await purge_subject(self._redis, subject, self._quarantine, actor=self._actor)
+        total = await purge_subject(self._redis, subject, self._quarantine, self._hash_key, actor=self._actor)
         for wait_s in _BUSY_WAITS_S:
             if not total.busy:
                 break
             await asyncio.sleep(wait_s)
-            more = await purge_subject(self._redis, subject, self._quarantine, actor=self._actor)
+            more = await purge_subject(self._redis, subject, self._quarantine, self._hash_key, actor=self._actor)
             counts = {name: count + asdict(more)[name] for name, count in asdict(total).items() if name != "busy"}
             total = replace(total, **counts, busy=more.busy)
         return asdict(total)
@@ -143,9 +145,6 @@ class Erasures:
         await Archiver(
             self._redis, self._engine, load_master_key(self._settings), checkpoint_every=self._settings.checkpoint_every
         ).drain()
-        if self._engine.dialect.name == "sqlite":  # its write-ahead log still contains the overwritten ids
-            async with self._engine.connect() as connection:
-                await connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
         return {"records": count}
 
     async def _save_step(
@@ -153,7 +152,8 @@ class Erasures:
     ) -> ErasureRequest:
         request = request.with_step(step, result)
         await save_request(self._engine, request)
-        on_progress(f"{step}: {', '.join(f'{name} {value}' for name, value in result.items())}")
+        counts = ", ".join(f"{name} {value}" for name, value in result.items() if not isinstance(value, list))
+        on_progress(f"{step}: {counts or 'done'}")
         return request
 
     def _audit_record(self, person: Person, action: Action, detail: Mapping[str, object]) -> AuditRecord:

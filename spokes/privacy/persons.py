@@ -68,7 +68,8 @@ class Persons:
         except ObjectNotFound:
             at_hubspot = None
         data = await find_data(self._redis, person.subject, self._quarantine)
-        entries = [entry for delivery in data.deliveries for entry in person.subject.matching_entries(delivery)]
+        deliveries = (*data.deliveries, *data.in_default_queue)
+        entries = [entry for delivery in deliveries for entry in person.subject.matching_entries(delivery)]
         records = [to_json(row) async for row in self.audit_rows(person.subject)]
         return {
             "portal_id": person.portal_id,
@@ -87,6 +88,7 @@ class Persons:
         data = await find_data(self._redis, subject, self._quarantine)
         data_by_place = {
             "queue": data.deliveries,
+            "default_queue": data.in_default_queue,
             "dead_letters": data.dead_letters,
             "ledgers": data.ledger_keys,
             "unreadable": data.unreadable_jobs,

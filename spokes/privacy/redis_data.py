@@ -11,7 +11,7 @@ from spokes.core.delivery import Delivery, Entry, decode
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.events import Event
 from spokes.core.redis import keys
-from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.keys import DEFAULT_JOB_KEY_PREFIX, DEFAULT_QUEUE, JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.quarantine import Quarantine, QuarantinedContent
 from spokes.queue.unreadable_jobs import find_mentioning
@@ -30,18 +30,17 @@ class DataSubject:
 
     def matches(self, event: Event) -> bool:
         """Return whether an event is about the object; a privacyDeletion never matches, because it must still run."""
-        if event.portal_id != self.portal_id or event.object_type != self.object_type:
+        if event.portal_id != self.portal_id or event.kind == "privacyDeletion":
             return False
-        event_ids = {event.object_id, event.survivor_id, *event.merged_ids}
-        return event.kind != "privacyDeletion" and not self.ids.isdisjoint(event_ids)
+        return event.concerns(self.object_type, self.ids)
 
     def matching_entries(self, delivery: Delivery) -> tuple[Entry, ...]:
         """Return the entries of a delivery whose event is about the object."""
         if delivery.portal_id != self.portal_id:
             return ()
-        return tuple(entry for entry in delivery.entries if self._matches_entry(entry))
+        return tuple(entry for entry in delivery.entries if self.matches_entry(entry))
 
-    def _matches_entry(self, entry: Entry) -> bool:
+    def matches_entry(self, entry: Entry) -> bool:
         """Return whether an entry is about the object; an unreadable one is if it mentions one of the ids."""
         try:
             return self.matches(entry.event)
@@ -54,13 +53,14 @@ class RedisData:
     """What Redis holds on an object: queued deliveries, dead letters, keys of ledgers and marks, unreadable jobs."""
 
     deliveries: tuple[Delivery, ...] = ()
+    in_default_queue: tuple[Delivery, ...] = ()  # deliveries of earlier versions
     dead_letters: tuple[DeadLetter, ...] = ()
     ledger_keys: tuple[bytes, ...] = field(default=(), repr=False)
     unreadable_jobs: tuple[bytes, ...] = field(default=(), repr=False)
     quarantined: tuple[QuarantinedContent, ...] = field(default=(), repr=False)
 
     def __bool__(self) -> bool:
-        jobs = self.deliveries or self.unreadable_jobs
+        jobs = self.deliveries or self.in_default_queue or self.unreadable_jobs
         return bool(jobs or self.dead_letters or self.ledger_keys or self.quarantined)
 
 
@@ -71,20 +71,35 @@ async def find_data(redis: Redis, subject: DataSubject, quarantine: Quarantine) 
         RedisError, OSError: Redis does not answer.
     """
     deliveries = tuple([delivery async for delivery in queued_deliveries(redis) if subject.matching_entries(delivery)])
+    in_default_queue = tuple(
+        [delivery async for delivery in default_queue_deliveries(redis) if subject.matching_entries(delivery)]
+    )
     all_letters = DeadLetters(redis).list(subject.portal_id)
-    dead_letters = tuple([letter async for letter in all_letters if subject.matches(letter.entry.event)])
+    dead_letters = tuple([letter async for letter in all_letters if subject.matches_entry(letter.entry)])
     ledger_keys = tuple([name async for name in _ledger_keys(redis, subject)])
     unreadable_jobs = tuple(await find_mentioning(redis, subject.ids))
     quarantined = await quarantine.mentioning(subject.portal_id, subject.ids)
-    return RedisData(deliveries, dead_letters, ledger_keys, unreadable_jobs, quarantined)
+    return RedisData(deliveries, in_default_queue, dead_letters, ledger_keys, unreadable_jobs, quarantined)
 
 
 async def queued_deliveries(redis: Redis) -> AsyncIterator[Delivery]:
     """Yield the deliveries in the queue, without unreadable jobs."""
-    names = await redis.zrange(JOB_QUEUE, 0, -1)
+    async for delivery in _deliveries_in(redis, JOB_QUEUE, JOB_KEY_PREFIX):
+        yield delivery
+
+
+async def default_queue_deliveries(redis: Redis) -> AsyncIterator[Delivery]:
+    """Yield the deliveries of earlier versions in arq's default queue."""
+    if await redis.type(DEFAULT_QUEUE) == b"zset":
+        async for delivery in _deliveries_in(redis, DEFAULT_QUEUE, DEFAULT_JOB_KEY_PREFIX):
+            yield delivery
+
+
+async def _deliveries_in(redis: Redis, queue: str, prefix: str) -> AsyncIterator[Delivery]:
+    names = await redis.zrange(queue, 0, -1)
     for start in range(0, len(names), _JOBS_PER_PAGE):
         page = names[start : start + _JOBS_PER_PAGE]
-        for payload in await redis.mget([JOB_KEY_PREFIX.encode() + name for name in page]):
+        for payload in await redis.mget([prefix.encode() + name for name in page]):
             if delivery := read_job(payload):
                 yield delivery
 

@@ -4,7 +4,7 @@ Dedupe marks of admitted events stay: they are bits of a keyed hash, expire, and
 """
 
 from dataclasses import asdict, dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import WatchError
@@ -18,9 +18,28 @@ from spokes.core.redis import keys
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, SETTLED_TTL_S
 from spokes.privacy.redis_data import DataSubject, find_data, read_job, with_merged_ids
 from spokes.queue.dead_letters import DeadLetters
+from spokes.queue.erased_objects import remember_erased
 from spokes.queue.quarantine import Quarantine
 
 _REASON: Final = "erased"
+
+
+class _Place(NamedTuple):
+    """A queue and the prefixes of its jobs' keys."""
+
+    queue: str
+    job_prefix: str
+    in_progress_prefix: str
+    retry_prefix: str
+
+
+_QUEUE: Final = _Place(JOB_QUEUE, JOB_KEY_PREFIX, IN_PROGRESS_KEY_PREFIX, RETRY_KEY_PREFIX)
+_DEFAULT_QUEUE: Final = _Place(
+    keys.DEFAULT_QUEUE,
+    keys.DEFAULT_JOB_KEY_PREFIX,
+    keys.DEFAULT_IN_PROGRESS_KEY_PREFIX,
+    keys.DEFAULT_RETRY_KEY_PREFIX,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +54,22 @@ class PurgeCounts:
     busy: int = 0
 
 
-async def purge_object(redis: Redis, quarantine: Quarantine, event: Event) -> None:
+async def purge_object(redis: Redis, quarantine: Quarantine, event: Event, hash_key: bytes) -> None:
     """Delete the data on the event's object under all its ids, and schedule a second purge a little later."""
     portal_id, object_type = event.portal_id, event.object_type
     ids = await with_merged_ids(redis, portal_id, object_type, {event.object_id})
-    await purge_subject(redis, DataSubject(portal_id, object_type, ids), quarantine)
+    await purge_subject(redis, DataSubject(portal_id, object_type, ids), quarantine, hash_key)
     # Workers may be running other deliveries with events of the object: the second purge deletes what they leave.
     scores = {f"{portal_id}:{object_type}:{object_id}": now_ms() for object_id in ids}
     await redis.zadd(keys.ERASED_OBJECTS, scores)
 
 
 async def purge_subject(
-    redis: Redis, subject: DataSubject, quarantine: Quarantine, *, actor: str = "spokes"
+    redis: Redis, subject: DataSubject, quarantine: Quarantine, hash_key: bytes, *, actor: str = "spokes"
 ) -> PurgeCounts:
     """Delete the data on an object, and write an audit record of the erasure for each of its ids.
+
+    Its ids are remembered, hashed with `hash_key` (`object_hash_key`): late redeliveries of its events are discarded.
 
     Each delivery is rewritten in one transaction with the records of the events that it loses.
 
@@ -56,7 +77,11 @@ async def purge_subject(
         RedisError, OSError: Redis does not answer; what was deleted before that stays deleted.
     """
     data = await find_data(redis, subject, quarantine)
-    dropped = [await _drop_events(redis, delivery.id, subject, actor) for delivery in data.deliveries]
+    dropped = [
+        await _drop_events(redis, delivery.id, subject, actor, place)
+        for place, deliveries in ((_QUEUE, data.deliveries), (_DEFAULT_QUEUE, data.in_default_queue))
+        for delivery in deliveries
+    ]
     events = sum(count for count in dropped if count is not None)
     letters = await DeadLetters(redis).discard(data.dead_letters, actor=actor, reason=_REASON)
     for content in data.quarantined:
@@ -65,6 +90,7 @@ async def purge_subject(
         events, letters, len(data.ledger_keys), len(data.unreadable_jobs), len(data.quarantined), dropped.count(None)
     )
     async with redis.pipeline(transaction=True) as pipeline:
+        remember_erased(pipeline, hash_key, subject.portal_id, subject.object_type, subject.ids)
         if data.ledger_keys:
             pipeline.delete(*data.ledger_keys)
         for job in data.unreadable_jobs:
@@ -75,10 +101,10 @@ async def purge_subject(
     return counts
 
 
-async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, actor: str) -> int | None:
+async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, actor: str, place: "_Place") -> int | None:
     """Remove the object's events from a queued delivery; return how many, None if a worker runs or changed it."""
-    job, settled = JOB_KEY_PREFIX + delivery_id, keys.settled_events(subject.portal_id, delivery_id)
-    in_progress = IN_PROGRESS_KEY_PREFIX + delivery_id
+    job, settled = place.job_prefix + delivery_id, keys.settled_events(subject.portal_id, delivery_id)
+    in_progress = place.in_progress_prefix + delivery_id
     async with redis.pipeline(transaction=True) as pipeline:
         await pipeline.watch(job, in_progress)
         delivery = read_job(await pipeline.get(job))
@@ -100,8 +126,8 @@ async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, act
             pipeline.expire(settled, SETTLED_TTL_S)
             pipeline.set(job, job_payload(replace(delivery, entries=remaining), now_ms()))
         else:
-            pipeline.delete(job, settled, RETRY_KEY_PREFIX + delivery_id)
-            pipeline.zrem(JOB_QUEUE, delivery_id)
+            pipeline.delete(job, settled, place.retry_prefix + delivery_id)
+            pipeline.zrem(place.queue, delivery_id)
         try:
             await pipeline.execute()
         except WatchError:

@@ -74,6 +74,12 @@ class ErasureRequest:
         """The epoch ms by which it must be done."""
         return deadline(self.kind, self.requested_at)
 
+    @property
+    def remains(self) -> tuple[str, ...]:
+        """A sentence for each place where erased data may remain, and until when."""
+        files = self.steps.get("files")
+        return tuple(map(str, files.get("remains", ()))) if isinstance(files, Mapping) else ()
+
     def with_step(self, name: str, result: object) -> Self:
         """Return a copy with the result of a completed step."""
         return replace(self, steps={**self.steps, name: result})

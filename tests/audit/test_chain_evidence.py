@@ -13,10 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
-from spokes.audit.chain_end import ChainEnd, KnownEnd
-from spokes.audit.checkpoint_target import keep_checkpoint, kept_checkpoints
 from spokes.audit.checkpoints import load_checkpoints, sign_end_now, signing_key
 from spokes.audit.entry_signature import sign_entries
+from spokes.audit.evidence.chain_end import ChainEnd, KnownEnd
+from spokes.audit.evidence.checkpoint_target import keep_checkpoint, kept_checkpoints
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import write_connection

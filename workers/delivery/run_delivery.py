@@ -13,14 +13,17 @@ import structlog
 from redis.asyncio import Redis
 
 from spokes.audit.background_alerts import BackgroundAlerts
+from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery
 from spokes.core.errors import UnreadableDelivery
+from spokes.core.master_key import load_master_key
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.sentry import record_span
 from spokes.core.telemetry.setup import log_canonical_line, report_error
+from spokes.queue.erased_objects import ErasedObjects
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.unreadable_jobs import store_unreadable
 from spokes.routing import Router
@@ -33,7 +36,7 @@ from workers.delivery.lane_pool import LanePool, ReadyLanes
 from workers.delivery.lanes import HandlerCall, Lane, WorkItem, blocking_key
 from workers.delivery.merge_map import MergeMap
 from workers.delivery.missing_credentials import MissingCredentials
-from workers.delivery.resolution import HANDLER_STUCK, WORKER_DIED, Resolution, parked_for
+from workers.delivery.resolution import ERASED, HANDLER_STUCK, WORKER_DIED, Resolution, parked_for
 from workers.delivery.settlement import Settlement
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.crash_loops import SUSPECT_FROM_TRY, CrashLoopGuard, settled_keys
@@ -88,7 +91,11 @@ async def _run_events(run: DeliveryRun, claimed: ClaimedJob, parts: "WorkerParts
     events = len(run.items)
     parts.claimed_events += events
     try:
-        if merges := [item.event for item in run.items if item.event.kind == "merge"]:
+        if parts.erased.hashes:
+            for item in run.items:
+                if parts.erased.concern(item.event):
+                    run.resolve(item, ERASED)
+        if merges := [item.event for item in run.items if item.event.kind == "merge" and not item.is_resolved]:
             await parts.merge_map.record(merges)
         await acquire_lanes(run, parts)
         is_closed = await run.finished()  # the items are resolved by work_lane, in tasks of the lane pool
@@ -100,10 +107,10 @@ async def _run_events(run: DeliveryRun, claimed: ClaimedJob, parts: "WorkerParts
 
 async def acquire_lanes(run: DeliveryRun, parts: "WorkerParts") -> None:
     """Put every item of a run into its object's lane; postpone those whose lane other workers keep holding."""
-    waiting = run.items
+    waiting = [item for item in run.items if not item.is_resolved]
     for item in waiting:
         item.echo_keys = parts.dispatcher.echo_keys(item.event)
-    for wait_s in _BUSY_WAITS_S:
+    for wait_s in _BUSY_WAITS_S if waiting else ():
         waiting = await parts.lanes.acquire(run, waiting)
         if any(item.merged_from for item in waiting):  # their lane is the surviving record's now
             waiting = await parts.lanes.acquire(run, waiting)
@@ -186,6 +193,7 @@ class WorkerParts:
     lane_pool: LanePool
     crash_loops: CrashLoopGuard
     missing_credentials: MissingCredentials
+    erased: ErasedObjects
     timeouts: HandlerTimeouts
     alerts: BackgroundAlerts
     claimed_events: int = 0  # of deliveries that run now
@@ -221,6 +229,7 @@ class WorkerParts:
             lane_pool=LanePool(ready, max_tasks=settings.max_objects),
             crash_loops=CrashLoopGuard(redis),
             missing_credentials=MissingCredentials(redis, crm.credentials),
+            erased=ErasedObjects(redis, object_hash_key(load_master_key(settings))),
             timeouts=timeouts,
             alerts=alerts,
         )

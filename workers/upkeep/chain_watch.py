@@ -6,9 +6,9 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.audit.chain_end import ChainEnd
-from spokes.audit.checkpoint_target import keep_checkpoint, kept_checkpoints
 from spokes.audit.checkpoints import sign_end_now, signing_key
+from spokes.audit.evidence.chain_end import ChainEnd
+from spokes.audit.evidence.checkpoint_target import keep_checkpoint, kept_checkpoints
 from spokes.audit.verify import Tampering, verify
 from spokes.core.errors import AuditUnavailable
 from spokes.core.master_key import load_master_key

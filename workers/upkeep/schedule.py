@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.bad_items import read_items
+from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.retention import purge
 from spokes.audit.sql import partitions
@@ -184,7 +185,7 @@ async def purge_erased_again(settings: Settings, redis: Redis) -> None:
     members = await redis.zrangebyscore(keys.ERASED_OBJECTS, 0, until_ms)
     for member, subject in await read_items(redis, "erased_object", members, _read_erased_object):
         if await find_data(redis, subject, quarantine):
-            await purge_subject(redis, subject, quarantine)
+            await purge_subject(redis, subject, quarantine, object_hash_key(load_master_key(settings)))
         else:
             await redis.zrem(keys.ERASED_OBJECTS, member)
 

@@ -14,9 +14,9 @@ import typer
 from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.chain_end import ChainEnd, KnownEnd
-from spokes.audit.checkpoint_target import kept_checkpoints
 from spokes.audit.checkpoints import FORMAT, Checkpoint, sign_end_now, signing_key
+from spokes.audit.evidence.chain_end import ChainEnd, KnownEnd
+from spokes.audit.evidence.checkpoint_target import kept_checkpoints
 from spokes.audit.rows import Row, to_json
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.audit.verify import VerificationResult, verify

@@ -105,6 +105,8 @@ def erase(
         print_json(request.to_row())
     else:
         print(f"The contact is erased; request {request.id} is done.")
+        for sentence in request.remains:
+            print(f"What remains: {sentence}")
 
 
 @app.command(name="list")

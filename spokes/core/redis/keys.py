@@ -39,6 +39,7 @@ RUNNING_DELIVERIES: Final = "spokes:running"
 QUARANTINE_PORTALS: Final = "spokes:quarantined"
 PORTALS: Final = "spokes:portals"
 ERASED_OBJECTS: Final = "spokes:forgotten"
+ERASED_HASHES: Final = "spokes:erased"
 CREDENTIAL_PORTALS: Final = "spokes:credentials"
 BUDGET_PORTALS: Final = "spokes:budgets"
 SECRETS_FIRST_SEEN: Final = "spokes:secrets"
@@ -259,7 +260,7 @@ KEYS: Final = (
     RedisKey(WAKE_CHANNEL, "channel", "spokes.intake.admission", "-", "a message wakes idle workers: a job is due"),
     RedisKey(AUDIT_STREAM, "stream", "spokes.audit.stream", "STREAM_DAYS, or until archived",
              "audit records that wait for the audit store"),
-    RedisKey(AUDIT_CHAIN_END, "hash", "spokes.audit.chain_end", "none",
+    RedisKey(AUDIT_CHAIN_END, "hash", "spokes.audit.evidence.chain_end", "none",
              "signed hash of the last archived record, and the newest checkpoint"),
     RedisKey(ARCHIVER_LEADER, "string", "spokes.audit.archiver", "3 s, renewed", "the lease of the archiving process"),
     RedisKey(ALERTS_ACTIVE, "hash", "spokes.audit.alert_episodes", "none", "active alerts by name, with details"),
@@ -276,6 +277,8 @@ KEYS: Final = (
     RedisKey(PORTALS, "set", "spokes.queue.dead_letter_index", "none", "portals that have or had dead letters"),
     RedisKey(ERASED_OBJECTS, "sorted set", "spokes.privacy.redis_purge", "until purged again",
              "erased objects that are purged once more, by the epoch ms of their erasure"),
+    RedisKey(ERASED_HASHES, "sorted set", "spokes.queue.erased_objects", "14 days each",
+             "keyed hashes of erased objects, by the epoch ms until which late events of them are discarded"),
     RedisKey(CREDENTIAL_PORTALS, "sorted set", "workers.delivery.missing_credentials", "7 days",
              "portals that workers have credentials for, by the epoch s of the last report"),
     RedisKey("spokes:{portal_id}:parked", "sorted set", "workers.delivery.missing_credentials", "until run",
