@@ -15,6 +15,7 @@ from spokes.console.doctor.receiver_check import check_receiver
 from spokes.console.doctor.redis_check import check_redis
 from spokes.console.doctor.secrets_check import check_stored_secrets
 from spokes.console.doctor.tenant_check import check_tenants
+from spokes.console.doctor.webhook_check import check_alert_webhook
 from spokes.core.masking import MASK
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
@@ -38,6 +39,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
             check_hubspot(settings, declarations),
             check_receiver(settings),
             check_identity_provider(settings),
+            check_alert_webhook(settings),
         )
     finally:
         await redis.aclose()
