@@ -128,7 +128,7 @@ async def measure(load: Load, folder: Path, *, rival: bool = False, database: st
         hubspot = stack.enter_context(running_process(command, {}, folder / "hubspot.log", cores=ALL_CORES))
         await_ready(hubspot, f"http://127.0.0.1:{hubspot_port}/measured")
         target = Target(redis, folder, f"http://127.0.0.1:{hubspot_port}", database)
-        processes = target.start_rival(stack) if rival else target.start_spokes(stack, load.workers)
+        processes = target.start_rival(stack) if rival else target.start_spokes(stack, load.workers, load.limit)
         processes |= {"Valkey": process_id(redis)}
         return await target.run(load, processes)
 
@@ -144,7 +144,7 @@ class Target:
     port: int = 0
     is_rival: bool = False
 
-    def start_spokes(self, stack: ExitStack, workers: int) -> dict[str, int]:
+    def start_spokes(self, stack: ExitStack, workers: int, limit: int) -> dict[str, int]:
         """Start web process and workers; return their process ids."""
         self.port, web = stack.enter_context(
             running_web(self.redis, self.folder, cores=ALL_CORES, LOG_LEVEL="INFO", **self._database_setting())
@@ -155,6 +155,7 @@ class Target:
                 **environment(0, redis_url(self.redis), str(self.folder)), "HUBSPOT_API_URL": self.hubspot_url,
                 "HUBSPOT_ACCESS_TOKEN": "no-token-needed", "HANDLERS": "bench.handlers.timed_contacts",
                 "BENCH_STARTS": str(self.folder / "starts"), "LOG_LEVEL": "INFO", **self._database_setting(),
+                "HUBSPOT_RATE_LIMIT": str(limit or 100_000),
             }  # fmt: skip
             log = self.folder / f"worker-{number}.log"
             pids[f"worker {number}"] = stack.enter_context(

@@ -20,8 +20,10 @@ from spokes.core.errors import CRMUnavailable
 from spokes.core.masking import keyed_hash
 from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
+from spokes.core.redis.scripts import read_script
 
 ENTRY_TTL_S: Final = 900  # HubSpot sends an event within seconds, under load within minutes
+_SCRIPT: Final = read_script(__file__, "record_own_writes.lua")
 _MAX_COMMANDS: Final = 500  # of one round trip
 
 _PHONE: Final = re.compile(r"\+[\d\s().-]{6,}")
@@ -30,11 +32,10 @@ _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d([t ][\d:.]+(z|[+-]\d\d:?\d\d)?)?")
 
 
 class LedgerCommand(NamedTuple):
-    """One command on one entry; `based_on_ms` is the value that `record` writes."""
+    """A look at one entry, or its removal."""
 
-    operation: Literal["record", "remove", "read"]
+    operation: Literal["remove", "read"]
     key: str
-    based_on_ms: int = 0
 
 
 def normalise_value(value: str) -> str:
@@ -71,6 +72,10 @@ class OwnWriteLedger:
         self._redis = redis
         self._key = key
         self._ttl_s = ttl_s
+        self._script = redis.register_script(_SCRIPT)
+        self._records: GroupCommit[dict[str, int], None] = GroupCommit(
+            self._record, max_weight=_MAX_COMMANDS, weight=len
+        )
         self._commands: GroupCommit[LedgerCommand, bytes | None] = GroupCommit(self._execute, max_weight=_MAX_COMMANDS)
 
     async def record_write(
@@ -93,16 +98,12 @@ class OwnWriteLedger:
             CRMUnavailable: Redis does not answer.
         """
         entry = (portal_id, object_type, object_id)
-        await self._submit(
-            *(LedgerCommand("record", self._entry_key(*entry, name, value)) for name, value in properties.items()),
-            *(LedgerCommand("record", self._entry_key(*entry, name, None)) for name in properties),
-            *(
-                LedgerCommand(
-                    "record", self._entry_key(*entry, name, value, exact_spelling=True), based_on_ms.get(name, 0)
-                )
-                for name, value in properties.items()
-            ),
-        )
+        values: dict[str, int] = {}
+        for name, value in properties.items():
+            values[self._entry_key(*entry, name, value)] = 0
+            values[self._entry_key(*entry, name, None)] = 0
+            values[self._entry_key(*entry, name, value, exact_spelling=True)] = based_on_ms.get(name, 0)
+        await self._records.submit(values)
 
     async def remove_write(
         self, portal_id: int, object_type: str, object_id: str, properties: Mapping[str, str]
@@ -115,11 +116,13 @@ class OwnWriteLedger:
             CRMUnavailable: Redis does not answer.
         """
         entry = (portal_id, object_type, object_id)
-        await self._submit(
+        await asyncio.gather(
             *(
-                LedgerCommand("remove", self._entry_key(*entry, name, value, exact_spelling=is_exact))
+                self._commands.submit(
+                    LedgerCommand("remove", self._entry_key(*entry, name, value, exact_spelling=exact))
+                )
                 for name, value in properties.items()
-                for is_exact in (False, True)
+                for exact in (False, True)
             )
         )
 
@@ -189,16 +192,19 @@ class OwnWriteLedger:
         identity = orjson.dumps((object_type, object_id, name, text, exact_spelling)).decode()
         return keys.own_write(portal_id, keyed_hash(self._key, identity))
 
-    async def _submit(self, *commands: LedgerCommand) -> None:
-        await asyncio.gather(*map(self._commands.submit, commands))
+    async def _record(self, groups: list[dict[str, int]]) -> list[None]:
+        values = {key: value for group in groups for key, value in group.items()}
+        try:
+            await self._script(keys=list(values), args=[self._ttl_s, *values.values()])
+        except (RedisError, OSError, TimeoutError):
+            raise CRMUnavailable from None
+        return [None] * len(groups)
 
     async def _execute(self, commands: list[LedgerCommand]) -> list[bytes | None]:
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
-                for operation, key, based_on_ms in commands:
-                    if operation == "record":
-                        pipeline.set(key, based_on_ms, ex=self._ttl_s)
-                    elif operation == "remove":
+                for operation, key in commands:
+                    if operation == "remove":
                         pipeline.unlink(key)
                     else:
                         pipeline.get(key)

@@ -5,7 +5,7 @@ People may change a property as often as they like. A change by an automation is
 it sets a value that we answered within the last minute, or comes after we answered twice.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -13,6 +13,8 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.events import Event
 from spokes.core.masking import keyed_hash
 from spokes.core.redis import keys
+from spokes.core.redis.group_commit import GroupCommit
+from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.alerts import Alert
 from spokes.routing import Route
 
@@ -21,10 +23,21 @@ if TYPE_CHECKING:
 
     from spokes.crm.services import WriteRecord
 
+_SCRIPT: Final = read_script(__file__, "record_loop_writes.lua")
+_MAX_RECORDS: Final = 200  # of one script
 _WINDOW_S: Final = 60
 _MAX_ROUNDS: Final = 2
 _ALERT_INTERVAL_S: Final = 3600
 _HUMAN_SOURCES: Final = frozenset({None, "CRM", "CRM_UI", "USER", "IMPORT", "MOBILE_IOS", "MOBILE_ANDROID", "FORM"})
+
+
+class LoopRecord(NamedTuple):
+    """Fields to set in the hash `key` of one object: properties that `handler` wrote, or answers if it is empty."""
+
+    key: str
+    handler: str
+    is_automated: bool
+    fields: tuple[str, ...]
 
 
 class RewriteLoopDetector:
@@ -34,6 +47,10 @@ class RewriteLoopDetector:
         """Store writes in `redis`; values are hashed with `key`."""
         self._redis = redis
         self._key = key
+        self._script = redis.register_script(_SCRIPT)
+        self._records: GroupCommit[list[LoopRecord], None] = GroupCommit(
+            self._commit, max_weight=_MAX_RECORDS, weight=len
+        )
 
     async def record_writes(self, event: Event, handler: str, writes: "Iterable[WriteRecord]") -> None:
         """Record what a handler wrote in response to an event."""
@@ -41,17 +58,24 @@ class RewriteLoopDetector:
         if not made:
             return
         is_automated = _is_automated(event)
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            if is_automated:
-                pipeline.hset(_redis_key(event), self._answer_field(event), "1")
-                pipeline.expire(_redis_key(event), _WINDOW_S, nx=True)
-            for write in made:
-                key = keys.rewrite_loops(event.portal_id, write.object_type, write.object_id)
-                for property_name in write.properties:
-                    pipeline.hset(key, f"by:{property_name}", handler)
-                    pipeline.hincrby(key, property_name, int(is_automated))
-                pipeline.expire(key, _WINDOW_S, nx=True)
-            await pipeline.execute()
+        records = [
+            LoopRecord(
+                keys.rewrite_loops(event.portal_id, write.object_type, write.object_id),
+                handler, is_automated, tuple(write.properties),
+            )
+            for write in made
+        ]  # fmt: skip
+        if is_automated:
+            records.append(LoopRecord(_redis_key(event), "", is_automated, (self._answer_field(event),)))
+        await self._records.submit(records)
+
+    async def _commit(self, groups: list[list[LoopRecord]]) -> list[None]:
+        records = [record for group in groups for record in group]
+        arguments: list[str | int] = [_WINDOW_S]
+        for record in records:
+            arguments += (record.handler, int(record.is_automated), len(record.fields), *record.fields)
+        await self._script(keys=[record.key for record in records], args=arguments)
+        return [None] * len(groups)
 
     async def on_echo(self, event: Event, route: Route | None) -> None:
         """Alert if an echo would have run a handler with write access other than the one that wrote the value."""
