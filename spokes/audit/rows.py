@@ -20,9 +20,12 @@ REQUIRED_FIELDS: Final = frozenset({"id", "at", "action", "portal_id", "attempt"
 INTEGER_FIELDS: Final = frozenset({"at", "portal_id", "attempt", "event_id", "app_id", "occurred_at"})
 # In the order of exports.
 COLUMNS: Final = ("seq", "id", "at", *(name for name in FIELD_NAMES if name not in {"id", "at"}), "hash")
-_SCALAR_FIELDS: Final = tuple(name for name in FIELD_NAMES if name != "detail")
 # `id` and `at` have factories but no default: fields without them are not a record.
-_DEFAULTS: Final = {field.name: None if field.default is MISSING else field.default for field in fields(AuditRecord)}
+_DEFAULT_ROW: Final[Mapping[str, str | int | None]] = {
+    field.name: None if field.default in {MISSING, ""} else field.default
+    for field in fields(AuditRecord)
+    if field.name != "detail"
+}
 _MAX_TEXT_LENGTH: Final = 500  # characters; PostgreSQL indexes at most 2,700 bytes, and our names are far shorter
 
 
@@ -34,11 +37,18 @@ def to_row(record_fields: Mapping[str, object]) -> Row:
     Raises:
         UnreadableDelivery: a field is missing, of the wrong type, or too large for its column.
     """
-    row: Row = {name: _scalar(name, record_fields.get(name, _DEFAULTS[name])) for name in _SCALAR_FIELDS}
+    row: Row = dict(_DEFAULT_ROW)
+    newer: dict[str, object] = {}
+    for name, value in record_fields.items():
+        if name in row:
+            row[name] = _scalar(name, value)
+        elif name != "detail":
+            newer[name] = value
+    if any(row[name] is None for name in REQUIRED_FIELDS):
+        raise UnreadableDelivery
     detail = record_fields.get("detail") or {}
     if not isinstance(detail, dict):
         raise UnreadableDelivery
-    newer = {name: value for name, value in record_fields.items() if name not in _DEFAULTS}
     full_detail = {**detail, **newer}
     row["detail"] = orjson.dumps(full_detail, option=orjson.OPT_SORT_KEYS).decode() if full_detail else None
     return row
