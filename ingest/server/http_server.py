@@ -28,6 +28,8 @@ from spokes.core.telemetry.protocol_errors import server_logger
 
 _KEEP_ALIVE_S: Final = 120.0  # longer than proxies' own; also closes a connection whose next request head never ends
 _DRAIN_POLL_S: Final = 0.05
+_LINGER_S: Final = 1.0  # how long a connection stays open after a response to a request that has not arrived completely
+_DROPPED_BYTES: Final = 1024 * 1024  # what is left of a smaller body is read, so that the connection can be used again
 _CLOSE_S: Final = 1.0  # for requests that did not finish within `graceful_s`
 
 
@@ -61,6 +63,7 @@ def app_runner(app: web.Application, *, graceful_s: float) -> "HttpRunner":
         shutdown_timeout=_CLOSE_S,
         graceful_s=graceful_s,
         auto_decompress=False,
+        lingering_time=_LINGER_S,
     )
 
 
@@ -103,10 +106,13 @@ class HttpRunner(web.AppRunner):
                     response = await wrapper.delivery(request, receive)
                     if connection not in proven and isinstance(response, AcceptedResponse):
                         limits.prove(connection)
-                    return response
-                if console is not None and is_console_path(request.raw_path):
-                    return await console.forward(request)
-                return await wrapper.view(cast("web.Request", request), router_handler)
+                elif console is not None and is_console_path(request.raw_path):
+                    response = await console.forward(request)
+                else:
+                    response = await wrapper.view(cast("web.Request", request), router_handler)
+                if not request.content.is_eof() and _stop_reading(request):
+                    response.force_close()
+                return response
             finally:
                 busy.discard(connection)
 
@@ -141,6 +147,21 @@ def _limit_connections(server: web.Server, limits: ConnectionLimits[RequestHandl
 
     server.connection_made = on_open  # type: ignore[assignment]  # aiohttp offers no other place to see connections
     server.connection_lost = on_close  # type: ignore[assignment]  # as above
+
+
+def _stop_reading(request: web.BaseRequest) -> bool:
+    """Leave the rest of a large refused body unread: reading it costs far more than refusing it. Return whether it is.
+
+    aiohttp would read and drop it for `_LINGER_S`. The sender has that time to read the response.
+    """
+    transport, length = request.transport, request.content_length
+    if transport is None or transport.is_closing() or request.content.exception() is not None:
+        return False
+    if length is not None and length <= _DROPPED_BYTES:
+        return False
+    request.content.read_nowait()  # otherwise reading would resume as soon as aiohttp drops what has arrived
+    transport.pause_reading()
+    return True
 
 
 def _make_request(

@@ -108,3 +108,16 @@ async def test_body_without_signature_and_recent_timestamp_is_refused_before_it_
 
     async with asyncio.timeout(5), client.post(PATH, data=endless_body(), headers=headers) as response:
         assert response.status == 401
+
+
+async def test_rest_of_a_large_refused_body_is_not_read(client: TestClient) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.server.port)
+    size = 10 * KB * KB
+    writer.write(f"POST {PATH} HTTP/1.1\r\nHost: hooks.example.com\r\nContent-Length: {size}\r\n\r\n".encode())
+    writer.write(b" " * size)
+    async with asyncio.timeout(10):
+        assert (await reader.readline())[9:12] == b"401"
+        assert writer.transport.get_write_buffer_size() > 0  # type: ignore[attr-defined]  # asyncio types less than it has
+        with pytest.raises(ConnectionError):
+            await writer.drain()  # the server closes the connection
+    writer.transport.abort()
