@@ -120,7 +120,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
             background.every(FLUSH_EVERY_S, "metric totals", totals.flush)
             background.every(PUBLISH_EVERY_S, "running deliveries", lambda: _publish_progress(settings, worker, parts))
             background.every(MEASURE_EVERY_S, "gauges", partial(update_gauges, redis, crm.budget))
-            background.start("pauses", pauses.watch)
+            background.start("pauses", partial(pauses.watch, outage, "pauses"))
             background.start("default queue", partial(DefaultQueueWatch(redis).run, outage, "default queue"))
             background.start("archiver", partial(archiver.run, outage=outage))
             background.start("alert webhook", partial(AlertWebhook(settings, redis).run, outage, "alert webhook"))
@@ -129,7 +129,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
             )
             await parts.erased.refresh()  # before the first event is claimed
             background.every(REFRESH_EVERY_S, "erased objects", parts.erased.refresh)
-            await _learn_portal(crm, router, redis)
+            await _learn_portal(crm, router, redis, outage)
             background.every(ANNOUNCE_EVERY_S, "credentials", parts.missing_credentials.announce)
             ctx["parts"] = parts
             stack.push_async_exit(opening.pop_all())
@@ -239,11 +239,12 @@ async def _claim_database(redis: Redis, settings: Settings, outage: RedisOutage)
             return
 
 
-async def _learn_portal(crm: CRM, router: Router, redis: Redis) -> None:
+async def _learn_portal(crm: CRM, router: Router, redis: Redis, outage: RedisOutage) -> None:
     """Wait until HubSpot names the portal of the access token: until then, no job may be claimed.
 
     Raises:
         NotAuthorized: HubSpot does not know the token.
+        ConfigurationError: Redis, which paces the question, refuses for good.
     """
     uses = [Declaration(name.partition(".")[0], route.uses.reads, route.uses.may) for name, route in router]
     failures = 0
@@ -255,6 +256,7 @@ async def _learn_portal(crm: CRM, router: Router, redis: Redis) -> None:
                     "token_portal_unknown", advice="HubSpot does not answer; no event is claimed until it does."
                 )
             await asyncio.sleep(pause_s(min(failures, 5), random.uniform(0.5, 1.0)))
+            outage.raise_if_unusable()  # as a background task has found
         log.info("token_portal", portal_id=info.hub_id, serves=list(crm.credentials.portals))
         log_scope_differences(info, uses)
     except NotAuthorized:

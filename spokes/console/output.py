@@ -21,7 +21,17 @@ from rich.text import Text
 _DEFAULT_WIDTH: Final = 200  # columns, if standard output is no terminal
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
-ReasonOption = Annotated[str, typer.Option(help="Why you do this; recorded in the audit log.")]
+
+
+def check_reason(context: typer.Context, parameter: typer.CallbackParam, reason: str) -> str:
+    """Refuse a blank reason that was written out; without the option, the reason is empty."""
+    source = context.get_parameter_source(parameter.name or "")
+    if source is not None and source.name != "DEFAULT" and not reason.strip():
+        raise typer.BadParameter("is empty. Write why you do this, or leave the option out.")
+    return reason
+
+
+ReasonOption = Annotated[str, typer.Option(help="Why you do this; recorded in the audit log.", callback=check_reason)]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation; for scripts.")]
 
 

@@ -5,6 +5,7 @@ SpokesError
 ├── RejectedRequest             the web process refuses a request (HTTP status and reason)
 ├── QueueUnavailable            Redis did not confirm; HubSpot must send the events again
 ├── HttpProblem                 the console refuses a request (HTTP status, reason, explanation)
+├── UnknownPortal               an operator named a portal that this deployment has nothing to do with
 ├── AuditUnavailable            the audit store in SQL does not answer or is not migrated
 │   └── AuditReadOnly           it answers and takes no writes
 ├── MalformedEvent              one element of a request body is not an event; the others are processed
@@ -95,6 +96,12 @@ class HttpProblem(SpokesError):
         self.detail = detail
         self.retry_after_s = retry_after_s
         super().__init__(detail)
+
+
+class UnknownPortal(SpokesError):
+    """An operator named a portal that no worker has credentials for and that has no events here."""
+
+    reason = "unknown_portal"
 
 
 class AuditUnavailable(SpokesError):

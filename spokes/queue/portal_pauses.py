@@ -1,8 +1,8 @@
 """Pauses of portals whose events cannot succeed now. Paused events wait in the queue without spending an attempt.
 
-A rejected token pauses a portal until HubSpot accepts it again, a used-up daily limit until the limit is back, and
-repeated failures of HubSpot until it answers. One worker at a time probes for that. An operator's pause ends only when
-an operator resumes the portal.
+A rejected token pauses a portal until HubSpot accepts it again, a used-up daily limit until the limit is back, a move
+between data centres until the time that HubSpot names, and repeated failures of HubSpot until it answers. One worker
+at a time probes for that. An operator's pause ends only when an operator resumes the portal.
 """
 
 import asyncio
@@ -20,14 +20,19 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.bad_items import read_items
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append, append_now
-from spokes.core.errors import DAILY_POLICY, CRMUnavailable, NotAuthorized, RateLimited
+from spokes.core.errors import DAILY_POLICY, CRMUnavailable, NotAuthorized, PortalMoving, RateLimited
 from spokes.core.redis import keys
+from spokes.core.redis.outage import RedisOutage
 from spokes.core.telemetry.alerts import Alert
+from spokes.crm.transport.backoffs import end_backoffs
+from spokes.queue.known_portals import check_portal
 
 OPERATOR: Final = "operator"
+DAILY_LIMIT: Final = "daily_limit"
 _POLL_S: Final = 1.0
 _PROBE_INTERVAL_S: Final = 10
 _DAILY_PAUSE_S: Final = 900.0  # the limit resets at midnight in the portal's time zone, which HubSpot does not disclose
+_MOVING_PAUSE_S: Final = 300.0  # if HubSpot names no time; a move takes up to a day
 _FAILURE_THRESHOLD: Final = 5  # failures in a row that open the circuit breaker
 _FAILURE_WINDOW_S: Final = 1.0  # one outage fails many events at once; failures within this time count as one
 log = structlog.get_logger()
@@ -56,6 +61,21 @@ class PortalPause:
     def needs_probe(self) -> bool:
         """Whether only a call to HubSpot shows that the pause can end."""
         return self.reason != OPERATOR and self.until is None
+
+
+def resumption_note(pause: PortalPause) -> str:
+    """Return what may pause the portal again after an operator has resumed it; empty if nothing of ours will."""
+    match pause.reason:
+        case "operator":
+            return ""
+        case "daily_limit":
+            return "If its daily limit is still used up, HubSpot refuses the next call and the portal is paused again."
+        case PortalMoving.reason:
+            return "If HubSpot is still moving it, the next call fails and the portal is paused again."
+        case NotAuthorized.reason:
+            return "If HubSpot still rejects the access token, the next call pauses the portal again."
+        case _:
+            return "If HubSpot's calls still fail, the portal is paused again."
 
 
 class CircuitBreaker:
@@ -98,7 +118,9 @@ class PortalPauses:
             case NotAuthorized():
                 await self.pause(portal_id, error.reason)
             case RateLimited(policy=policy) if policy == DAILY_POLICY:
-                await self.pause(portal_id, "daily_limit", seconds=error.retry_after_s or _DAILY_PAUSE_S)
+                await self.pause(portal_id, DAILY_LIMIT, seconds=error.retry_after_s or _DAILY_PAUSE_S)
+            case PortalMoving():
+                await self.pause(portal_id, error.reason, seconds=error.retry_after_s or _MOVING_PAUSE_S)
             case CRMUnavailable() if error.status != 0 or error.retry_after_s is None:
                 if self._breaker.record_failure(portal_id, time.monotonic()):
                     await self.pause(portal_id, error.reason)
@@ -127,7 +149,12 @@ class PortalPauses:
         return was_paused
 
     async def operator_pause(self, portal_id: int, *, actor: str, reason: str, address: str = "") -> None:
-        """Pause the portal until an operator resumes it; this replaces any other pause."""
+        """Pause the portal until an operator resumes it; this replaces any other pause.
+
+        Raises:
+            UnknownPortal: the portal is not of this deployment.
+        """
+        await check_portal(self._redis, portal_id)
         pause = PortalPause(OPERATOR, time.time())
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hset(keys.PAUSED_PORTALS, str(portal_id), pause.to_json().decode())
@@ -137,7 +164,8 @@ class PortalPauses:
         await self._set_alert(portal_id, OPERATOR)
 
     async def operator_resume(self, portal_id: int, *, actor: str, reason: str, address: str = "") -> bool:
-        """Resume the portal, whatever the reason of its pause; return whether it was paused."""
+        """End all that holds the portal's work back, backoffs of its calls included; return whether it was paused."""
+        await end_backoffs(self._redis, portal_id)
         was_paused = await self.resume(portal_id)
         if was_paused:
             record = _operator_record(Action.PORTAL_RESUMED, portal_id, (actor, address), reason)
@@ -152,16 +180,18 @@ class PortalPauses:
         )
         return dict(pauses)
 
-    async def watch(self) -> None:
-        """Read the pauses and end those that are over, until cancelled."""
+    async def watch(self, outage: RedisOutage, task: str) -> None:
+        """Read the pauses and end those that are over, until cancelled; `task` waits out an outage of Redis."""
         while True:
             try:
                 self._paused = await self.list()
                 for portal_id, pause in list(self._paused.items()):
                     if await self._has_ended(portal_id, pause):
                         await self.resume(portal_id)
-            except (RedisError, OSError):
-                pass  # retried at the next poll; the callers that depend on Redis report the outage
+            except (RedisError, OSError) as error:
+                await outage.wait(error, task)
+                continue
+            outage.mark_available(task)
             await asyncio.sleep(_POLL_S)
 
     async def _has_ended(self, portal_id: int, pause: PortalPause) -> bool:

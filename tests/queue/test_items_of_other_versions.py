@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 from spokes.console.queries.alerts import active_alerts
 from spokes.core.delivery import Delivery, Entry
 from spokes.core.redis.keys import ALERTS_ACTIVE, PAUSED_PORTALS
+from spokes.core.redis.outage import RedisOutage
 from spokes.queue.portal_pauses import PortalPauses
 from tests.support.events import event
 
@@ -18,7 +19,7 @@ async def test_pauses_of_another_version_end_no_watch(redis: Redis) -> None:
     pauses = {"7": {**now, "by": "ada"}, "8": {"since": "x"}, "not a portal": now, "9": [], "10": now}
     await redis.hset(PAUSED_PORTALS, mapping={name: orjson.dumps(pause) for name, pause in pauses.items()})
     portal_pauses = PortalPauses(redis)
-    task = asyncio.create_task(portal_pauses.watch())
+    task = asyncio.create_task(portal_pauses.watch(RedisOutage(), "pauses"))
     async with asyncio.timeout(10):
         while not portal_pauses.is_paused(10):  # noqa: ASYNC110 - nothing signals it
             await asyncio.sleep(0.01)

@@ -1,12 +1,17 @@
 """spokes.queue.portal_pauses: when a portal is paused, and what ends the pause."""
 
+import asyncio
 import time
 from dataclasses import replace
 
 import orjson
+import pytest
 from redis.asyncio import Redis
 
+from spokes.core.errors import PortalMoving, RateLimited
 from spokes.core.redis import keys
+from spokes.core.redis.outage import RedisOutage
+from spokes.crm.transport.rate_budget import RateBudget
 from spokes.queue.portal_pauses import OPERATOR, CircuitBreaker, PortalPause, PortalPauses
 from tests.support.events import recorded
 
@@ -72,3 +77,45 @@ async def test_stored_pause_keeps_its_key_why_and_a_later_key_is_read(redis: Red
     later = {"reason": "daily_limit", "since": 1.0, "until": 2.0}
     await redis.hset(keys.PAUSED_PORTALS, str(PORTAL), orjson.dumps(later).decode())
     assert await PortalPauses(redis).list() == {PORTAL: PortalPause("daily_limit", 1.0, 2.0)}
+
+
+async def test_move_of_a_portal_pauses_it_for_the_time_that_hubspot_names(redis: Redis) -> None:
+    pauses = PortalPauses(redis)
+    await pauses.record_result(PORTAL, PortalMoving(retry_after_s=3_600))
+    pause = (await pauses.list())[PORTAL]
+    assert (pause.reason, pause.until) == ("portal_moving", pytest.approx(time.time() + 3_600, abs=5))
+    assert f"portal_paused:{PORTAL}".encode() in await redis.hkeys(keys.ALERTS_ACTIVE)
+
+
+async def test_short_rate_limit_is_no_pause(redis: Redis) -> None:
+    pauses = PortalPauses(redis)
+    await pauses.record_result(PORTAL, RateLimited(policy="TEN_SECONDLY_ROLLING", retry_after_s=8))
+    assert await pauses.list() == {}
+
+
+@pytest.mark.parametrize("reason", ["DAILY", "portal_moving"])
+async def test_resumption_by_an_operator_ends_the_backoff_of_calls(redis: Redis, reason: str) -> None:
+    budget, pauses = RateBudget(redis, limit=10, search_limit=5), PortalPauses(redis)
+    async with budget.slot(PORTAL, "calls") as slot:
+        slot.read_headers({"x-hubspot-ratelimit-daily": "1000", "x-hubspot-ratelimit-daily-remaining": "0"})
+    await budget.pause(PORTAL, "portal", 3_600, reason)
+    await pauses.pause(PORTAL, reason, seconds=3_600)
+    assert await pauses.operator_resume(PORTAL, actor="ann", reason="it is back")
+    async with asyncio.timeout(2), budget.slot(PORTAL, "calls"):
+        assert (await budget.state(PORTAL))["calls"].waiting_s == 0
+
+
+async def test_watch_waits_longer_after_each_failure_of_redis() -> None:
+    waits: list[str] = []
+
+    class Outage(RedisOutage):
+        async def wait(self, error: BaseException, task: str) -> None:
+            waits.append(f"{task} {type(error).__name__}")
+            await super().wait(error, task)
+
+    unreachable = Redis.from_url("redis://127.0.0.1:1")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await PortalPauses(unreachable).watch(Outage(), "pauses")
+    assert set(waits) == {"pauses ConnectionError"}
+    assert len(waits) > 1

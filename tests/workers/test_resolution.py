@@ -223,6 +223,7 @@ def test_resolution_is_either_final_or_delayed(error: BaseException, attempt: in
     [
         (NotAuthorized(correlation_id="c-1"), "not_authorized", PAUSED_RETRY_S, "c-1"),
         (RateLimited(policy=DAILY_POLICY), "rate_limited", PAUSED_RETRY_S, ""),
+        (PortalMoving(retry_after_s=3_600), "portal_moving", PAUSED_RETRY_S, ""),
         (LeaseLost(), "lease_lost", 1.0, ""),
         (RedisConnectionError(), "redis_away", 1.0, ""),
     ],

@@ -16,6 +16,7 @@ from spokes.core.errors import (
     NoCredentials,
     NotAuthorized,
     ObjectNotFound,
+    PortalMoving,
     RateLimited,
     RetryLater,
     SpokesError,
@@ -131,13 +132,15 @@ def _precedence(error: BaseException) -> tuple[int, float]:
         return 1, 0.0
     if not is_transient(error) and not is_redis_outage(error):
         return 2, 0.0
-    if _is_daily_limit(error):
+    if _pauses_portal(error):
         return 3, 0.0
     return 4, -(requested_delay_s(error) or 0.0)
 
 
-def _is_daily_limit(error: BaseException) -> bool:
-    return isinstance(error, RateLimited) and error.policy == DAILY_POLICY
+def _pauses_portal(error: BaseException) -> bool:
+    """Return whether no event of the portal can succeed now: see PortalPauses.record_result."""
+    is_daily_limit = isinstance(error, RateLimited) and error.policy == DAILY_POLICY
+    return is_daily_limit or isinstance(error, NotAuthorized | PortalMoving)
 
 
 def record_age_s(event: Event, now_ms: int) -> float:
@@ -169,7 +172,7 @@ def resolution_for_error(
     error = deciding_error(error)
     correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
     reason = reason_for_error(error)
-    if isinstance(error, NotAuthorized) or _is_daily_limit(error):
+    if _pauses_portal(error):
         return Resolution(
             Outcome.PARKED,
             reason,

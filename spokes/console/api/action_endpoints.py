@@ -15,7 +15,7 @@ from spokes.console.queries.dead_letters import find_dead_letters
 from spokes.console.queries.records import Page
 from spokes.console.web.app_keys import REDIS
 from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
-from spokes.core.errors import HttpProblem
+from spokes.core.errors import HttpProblem, UnknownPortal
 from spokes.queue.dead_letters import DeadLetter
 from spokes.queue.portal_pauses import PortalPause, PortalPauses
 
@@ -71,7 +71,10 @@ async def pause(request: web.Request, body: ReasonBody) -> PortalPause:
     """Pause a portal until an operator resumes it."""
     portal_id, pauses = _portal_id(request), PortalPauses(request.app[REDIS])
     name, address = request[ACTOR].name, request[ADDRESS]
-    await pauses.operator_pause(portal_id, actor=name, reason=body.reason, address=address)
+    try:
+        await pauses.operator_pause(portal_id, actor=name, reason=body.reason, address=address)
+    except UnknownPortal as error:
+        raise HttpProblem(404, error.reason, "No worker has this portal's credentials and it has no events.") from None
     current = (await pauses.list()).get(portal_id)
     if current is None:
         raise HttpProblem(409, "resumed_meanwhile", "The portal was resumed at the same moment.")

@@ -13,6 +13,7 @@ from spokes.console.operator_redis import operator_redis
 from spokes.console.output import (
     JsonOption,
     YesOption,
+    check_reason,
     confirm,
     format_utc,
     print_json,
@@ -47,7 +48,9 @@ KeysArgument = Annotated[
 QuarantinedOption = Annotated[
     bool, typer.Option("--quarantined", help="Select elements and bodies that were unreadable when they arrived.")
 ]
-RequiredReasonOption = Annotated[str, typer.Option(help="Why you do this; recorded in the audit log.", prompt=True)]
+RequiredReasonOption = Annotated[
+    str, typer.Option(help="Why you do this; recorded in the audit log.", prompt=True, callback=check_reason)
+]
 
 
 @app.command(name="list")

@@ -12,7 +12,7 @@ from spokes.console.output import JsonOption, ReasonOption, format_utc, print_js
 from spokes.core.masking import Mask
 from spokes.core.settings import Settings
 from spokes.core.telemetry import sentry
-from spokes.queue.portal_pauses import PortalPause, PortalPauses
+from spokes.queue.portal_pauses import PortalPause, PortalPauses, resumption_note
 
 PortalArgument = Annotated[int | None, typer.Argument(help="The portal's id; without it, only show paused portals.")]
 
@@ -53,11 +53,12 @@ def resume(
 
     Example: spokes resume 50112233
     """
-    resumed = asyncio.run(_resume(Settings.from_env(), portal_id, reason))
+    pause, resumed = asyncio.run(_resume(Settings.from_env(), portal_id, reason))
+    note = resumption_note(pause) if resumed and pause else ""
     if as_json:
-        print_json({"portal_id": portal_id, "resumed": resumed})
+        print_json({"portal_id": portal_id, "resumed": resumed, "note": note})
     else:
-        print(f"Portal {portal_id} is resumed." if resumed else f"Portal {portal_id} was not paused.")
+        print(f"Portal {portal_id} is resumed. {note}".rstrip() if resumed else f"Portal {portal_id} was not paused.")
     raise typer.Exit(0 if resumed else 1)
 
 
@@ -70,10 +71,13 @@ async def _pause(settings: Settings, portal_id: int | None, reason: str) -> dict
         return await pauses.list()
 
 
-async def _resume(settings: Settings, portal_id: int, reason: str) -> bool:
+async def _resume(settings: Settings, portal_id: int, reason: str) -> tuple[PortalPause | None, bool]:
+    """Resume the portal; return its pause, if it is readable, and whether it was paused."""
     _start_sentry(settings)
     async with operator_redis(settings) as redis:
-        return await PortalPauses(redis).operator_resume(portal_id, actor=getpass.getuser(), reason=reason)
+        pauses = PortalPauses(redis)
+        pause = (await pauses.list()).get(portal_id)
+        return pause, await pauses.operator_resume(portal_id, actor=getpass.getuser(), reason=reason)
 
 
 def _start_sentry(settings: Settings) -> None:

@@ -25,7 +25,7 @@ from spokes.console.api.routes import ROUTES
 from spokes.console.app import create_app
 from spokes.console.web.app_keys import SESSIONS, SETTINGS
 from spokes.core.delivery import Entry
-from spokes.core.redis.keys import JOB_QUEUE, LIVE_PROCESSES, METRIC_TOTALS
+from spokes.core.redis.keys import CREDENTIAL_PORTALS, JOB_QUEUE, LIVE_PROCESSES, METRIC_TOTALS
 from spokes.core.settings import Settings
 from spokes.privacy.requests import ErasureRequest, Law, add_request
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
@@ -191,6 +191,12 @@ async def test_portal_is_paused_and_resumed(client: TestClient, redis: Redis) ->
     assert set((await operator.get("/queue"))[1]["paused"]) == {"7"}
     assert (await operator.post("/portals/7/resume", WHY))[1] == {"count": 1}
     assert await PortalPauses(redis).list() == {}
+
+
+async def test_unknown_portal_is_not_paused(client: TestClient, redis: Redis) -> None:
+    await redis.zadd(CREDENTIAL_PORTALS, {"8": 1})
+    status, body = await Program(client, Role.OPERATOR).post("/portals/7/pause", WHY)
+    assert (status, body["type"], await PortalPauses(redis).list()) == (404, "urn:spokes:problem:unknown_portal", {})
 
 
 async def test_audit_is_paged_by_a_cursor_and_a_link(

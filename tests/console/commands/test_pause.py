@@ -1,7 +1,10 @@
 """`pause` and `resume`."""
 
+import pytest
 from redis.asyncio import Redis
 
+from spokes.core.redis import keys
+from spokes.queue.portal_pauses import DAILY_LIMIT, PortalPauses
 from tests.support.command_line import spokes
 from tests.support.events import recorded
 
@@ -11,3 +14,24 @@ async def test_pause_and_resume_are_audited(environ: dict[str, str], redis: Redi
     assert spokes(environ, "resume", "7").returncode == 0
     actions = [record.action for record in await recorded(redis) if record.actor != "spokes"]
     assert actions == ["portal.paused", "portal.resumed"]
+
+
+async def test_unknown_portal_is_not_paused(environ: dict[str, str], redis: Redis) -> None:
+    await redis.zadd(keys.CREDENTIAL_PORTALS, {"50112233": 1})
+    result = spokes(environ, "pause", "1", "--reason", "a test")
+    assert (result.returncode, await PortalPauses(redis).list()) == (2, {})
+    assert "Portal 1 is unknown here, so nothing was done. Known portals: 50112233." in result.stderr
+
+
+@pytest.mark.parametrize("command", ["pause", "resume"])
+async def test_blank_reason_is_refused(environ: dict[str, str], redis: Redis, command: str) -> None:
+    result = spokes(environ, command, "7", "--reason", " ")
+    assert (result.returncode, await PortalPauses(redis).list()) == (2, {})
+    assert "Write why you do this" in result.stderr
+
+
+async def test_resumption_of_a_spent_daily_limit_says_that_the_portal_may_be_paused_again(
+    environ: dict[str, str], redis: Redis
+) -> None:
+    await PortalPauses(redis).pause(7, DAILY_LIMIT, seconds=900)
+    assert "HubSpot refuses the next call and the portal is paused again" in spokes(environ, "resume", "7").stdout
