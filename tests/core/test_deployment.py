@@ -14,6 +14,7 @@ from spokes.core.errors import ConfigurationError
 from spokes.core.redis import keys
 from spokes.core.redis.deployment import FORMAT, claim_database, database_state
 from spokes.core.settings import Settings
+from tests.support.command_line import spokes, spokes_process
 from tests.support.deployment import ROOT
 from tests.support.events import append_records, record
 
@@ -39,6 +40,19 @@ async def test_process_of_another_deployment_is_refused(redis: Redis, environ: d
     with pytest.raises(ConfigurationError, match="belongs to another deployment"):
         await claim_database(redis, settings(environ, AUDIT_KEY=key))
     assert await redis.hgetall(keys.DEPLOYMENT) == before
+
+
+async def test_commands_are_refused_by_the_database_of_another_deployment(
+    redis: Redis, environ: dict[str, str]
+) -> None:
+    await claim_database(redis, settings(environ))
+    other = {**environ, "AUDIT_KEY": "another-key-of-staging-1234567890ab", "CONSOLE_KEY": "k" * 40}
+    for command in (("queue",), ("dead", "list"), ("alerts",)):
+        result = spokes(other, *command)
+        assert (result.returncode, "belongs to another deployment" in result.stderr) == (2, True), (command, result)
+    served = spokes_process(other, "serve", "--port", "0")
+    assert (served.returncode, "belongs to another deployment" in served.stderr) == (2, True)
+    assert spokes(environ, "queue").returncode == 0
 
 
 async def test_machines_without_audit_key_share_a_database_without_fingerprint(

@@ -4,14 +4,17 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from aiohttp import web
+from redis.exceptions import RedisError
 
 from spokes.audit.entry_signature import sign_entries
 from spokes.console.app import create_app
+from spokes.console.operator_redis import operator_redis
 from spokes.core.process.listening_port import check_address
 from spokes.core.settings import Settings
 from spokes.core.telemetry.metrics import CONSOLE_REQUESTS
@@ -49,6 +52,10 @@ async def _serve(settings: Settings, port: int, socket: Path | None, with_parent
         loop.add_signal_handler(number, stop.set)
     if with_parent:
         loop.add_reader(sys.stdin, lambda: stop.set() if not os.read(sys.stdin.fileno(), 1024) else None)
+    if socket is None:  # else the web process has checked it
+        with suppress(RedisError, OSError):  # the console starts without Redis, too
+            async with operator_redis(settings):
+                pass
     runner = web.AppRunner(
         create_app(settings, behind_web=socket is not None),
         access_log=None,

@@ -91,6 +91,19 @@ async def database_state(redis: Redis, settings: Settings) -> str:
     return state.decode()
 
 
+async def refuse_other_deployment(redis: Redis, settings: Settings) -> None:
+    """Check a database without taking possession; without a key of the deployment nothing can be compared.
+
+    Raises:
+        ConfigurationError: the database belongs to another deployment.
+        RedisError, OSError: Redis does not answer.
+    """
+    ours = fingerprint(settings)
+    stored = await redis.hget(DEPLOYMENT, "fingerprint") if ours else None  # type: ignore[misc]  # redis-py types one class for sync and async
+    if stored and stored.decode(errors="replace") != ours:
+        raise ConfigurationError([_SENTENCES["other"]])
+
+
 def fingerprint(settings: Settings) -> str:
     """Return a keyed hash of AUDIT_KEY, or of the key in DATA_DIR beside an embedded Valkey; else an empty text.
 
