@@ -27,7 +27,7 @@ async def test_erase_reports_each_step_and_leaves_no_open_request(environ: dict[
     listed = await asyncio.to_thread(spokes, environ, "privacy", "list", "--all", "--json")
     assert (done.returncode, [line.partition(":")[0] for line in done.stderr.splitlines()]) == (
         0,
-        ["hubspot", "redis", "audit"],
+        ["hubspot", "redis", "audit", "files"],
     )
     [request] = [orjson.loads(line) for line in listed.stdout.splitlines()]
     assert (request["state"], request["object_ids"], contact_id in listed.stdout) == ("done", None, False)
