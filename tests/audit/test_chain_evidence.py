@@ -175,6 +175,13 @@ async def test_shortened_chain_that_grows_again_is_found_and_alerted(redis: Redi
     assert (active, (await verify_with_redis(redis, engine)).is_intact) == ([Alert.AUDIT_CHAIN_BROKEN], False)
 
 
+async def test_missing_head_is_named(redis: Redis, engine: AsyncEngine) -> None:
+    await fill(redis, engine, 1)
+    await execute(engine, "DELETE FROM audit_head")
+    with pytest.raises(AuditUnavailable, match="head of the audit chain is missing"):
+        await fill(redis, engine, 2)
+
+
 async def test_forged_end_in_redis_is_ignored(redis: Redis, engine: AsyncEngine) -> None:
     await fill(redis, engine, 1, 2)
     await redis.hset(AUDIT_CHAIN_END, mapping={"end": f"spokes-audit-1:checkpoint:9:{'0' * 64}:1:{'0' * 64}"})

@@ -79,5 +79,8 @@ async def contradicts(connection: AsyncConnection, end: Checkpoint | None) -> bo
     if end is None:
         return False
     record = select(RECORDS.c.hash).where(RECORDS.c.seq == end.seq).scalar_subquery()
-    seq, hash_ = (await connection.execute(select(HEAD.c.seq, record))).one()
+    head = (await connection.execute(select(HEAD.c.seq, record))).one_or_none()
+    if head is None:  # the chain writer reports it
+        return False
+    seq, hash_ = head
     return seq < end.seq or hash_ not in {None, end.hash}
