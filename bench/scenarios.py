@@ -5,6 +5,8 @@ truth     shuffled changes of a thousand objects, workers killed every few secon
 merges    random merge trees, with shuffled and late events, from a HubSpot that follows previous ids and from one that
           does not: no event ends as dead because of a 404, and every survivor has the expected value.
 rewriting handlers that rewrite each other, and an automation that rewrites ours: it stops after one round.
+priorities  an interactive event a second beside 20,000 imports, and beside 2,000 whose calls are scarce: its handler
+          ends nearly as soon as on an idle system, and the imports get the other calls.
 contacts  10,000 events of 5,000 contacts under HubSpot's limit, two workers: the time the limit allows, no 429.
 """
 
@@ -27,6 +29,7 @@ sys.path.insert(0, str(ROOT))  # so that the script runs from any folder
 
 from bench.lib.outcomes import StreamOutcomes  # noqa: E402
 from bench.scenario.merges import run_merges  # noqa: E402
+from bench.scenario.priorities import run_priorities  # noqa: E402
 from bench.scenario.rewriting import run_rewriting  # noqa: E402
 from bench.workers import PORTAL, TOKEN, fill_queue, process_cpu_s, running_worker, wait_until_empty  # noqa: E402
 from spokes.core.redis.keys import JOB_QUEUE  # noqa: E402
@@ -141,11 +144,12 @@ async def contact_burst(redis: Redis, url: str, data: str, *, count: int) -> Bur
 async def main() -> int:
     """Run the selected scenarios; return 1 if a result is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("truth", "merges", "rewriting", "contacts"))
+    parser.add_argument("--only", choices=("truth", "merges", "rewriting", "priorities", "contacts"))
     parser.add_argument("--changes", type=int, default=100_000)
     parser.add_argument("--objects", type=int, default=1_000)
     parser.add_argument("--steps", type=int, default=3_000, help="edits and merges of the merge trees")
     parser.add_argument("--contacts", type=int, default=5_000)
+    parser.add_argument("--imports", type=int, default=20_000, help="a tenth of them with scarce calls")
     parser.add_argument("--kill-every", type=float, default=3.0, help="seconds")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as data, ValkeyServer(data_dir=f"{data}/valkey") as server:
@@ -167,6 +171,11 @@ async def main() -> int:
             rewritten = await run_rewriting(*deployment, contacts=50)
             print("rewriting", rewritten)
             right &= rewritten.is_right
+        if arguments.only in {None, "priorities"}:
+            for imports, is_single in ((arguments.imports, False), (arguments.imports // 10, True)):
+                beside = await run_priorities(*deployment, imports=imports, is_single=is_single)
+                print("priorities", "(scarce calls)" if is_single else "", beside)
+                right &= beside.is_right
         if arguments.only in {None, "contacts"}:
             print("contacts ", await contact_burst(*deployment, count=arguments.contacts))
         await redis.aclose()

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs
 
 from bench.lib.token_info import token_info_server
 from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
-from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, QUEUES, WAKE_CHANNEL
 
 ROOT = Path(__file__).parent.parent
 PORTAL = 50112233
@@ -99,9 +99,9 @@ async def drain_rate(redis: Redis, process: subprocess.Popen[bytes], events: int
 
 
 async def wait_until_empty(redis: Redis, seconds: float) -> None:
-    """Wait until the queue is empty, or for at most `seconds`."""
+    """Wait until both queues are empty, or for at most `seconds`."""
     until = time.monotonic() + seconds
-    while time.monotonic() < until and await redis.zcard(JOB_QUEUE):  # noqa: ASYNC110 - other processes drain the queue
+    while time.monotonic() < until and any([await redis.zcard(queue) for queue in QUEUES.values()]):  # noqa: ASYNC110 - other processes drain them
         await asyncio.sleep(0.05)
 
 

@@ -14,7 +14,7 @@ from chaos.handlers import BAD_TYPES, NOTED_TYPE
 from chaos.load import FIRST_FORGED, EditLoad
 from chaos.stack import Stack
 from spokes.audit.records import TERMINAL, Outcome
-from spokes.core.redis.keys import AUDIT_STREAM, DEFAULT_QUEUE, JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, DEFAULT_QUEUE, QUEUES
 from spokes.simulator.changes import ObjectRef
 from spokes.simulator.crm.object_types import DEAL
 from spokes.simulator.demo import run_command
@@ -134,7 +134,7 @@ async def is_drained(stack: Stack) -> bool:
         return False
     redis = stack.redis()
     try:
-        queues = [await redis.zcard(queue) for queue in (JOB_QUEUE, DEFAULT_QUEUE)]
+        queues = [await redis.zcard(queue) for queue in (*QUEUES.values(), DEFAULT_QUEUE)]
         return not any(queues) and not await redis.xlen(AUDIT_STREAM)
     finally:
         await redis.aclose()
@@ -204,7 +204,7 @@ async def _leftovers(stack: Stack) -> dict[str, int]:
     try:
         leftovers = {
             "audit records": int(await redis.xlen(AUDIT_STREAM)),
-            "deliveries": int(await redis.zcard(JOB_QUEUE)) + int(await redis.zcard(DEFAULT_QUEUE)),
+            "deliveries": sum([int(await redis.zcard(queue)) for queue in (*QUEUES.values(), DEFAULT_QUEUE)]),
         }
         for pattern in _LEFTOVER_PATTERNS:
             leftovers[pattern] = len([key async for key in redis.scan_iter(pattern, count=1000)])

@@ -83,12 +83,10 @@ class Receiver:
             content = NewContent(NO_PORTAL, self._keys.for_content(body), refused.reason.value, body)
             await self._keep("", content, alert=Alert.SIGNED_REQUEST_UNREADABLE)
             raise
-        return summary([await self._admit(delivery) for delivery in deliveries])
-
-    async def _admit(self, delivery: ClassifiedDelivery) -> ClassifiedDelivery:
-        if delivery.malformed:
-            await self._keep(delivery.id, *delivery.malformed, alert=Alert.ELEMENTS_QUARANTINED)
-        return await self._admission.admit(delivery)
+        for delivery in deliveries:
+            if delivery.malformed:
+                await self._keep(delivery.id, *delivery.malformed, alert=Alert.ELEMENTS_QUARANTINED)
+        return summary(await self._admission.admit_together(deliveries))
 
     async def _keep(self, delivery_id: str, *contents: NewContent, alert: Alert) -> None:
         """Keep what cannot run now; without a confirmation by Redis, HubSpot must send it again."""
@@ -106,8 +104,8 @@ class Receiver:
         """
         if content_type is not None and "json" not in content_type.partition(";")[0].lower():
             raise RejectedRequest(Refusal.CONTENT_TYPE)
-        if self._backpressure.accepts_all and (delivery := self._fast_path.classify(body, now_ms)):
-            return [delivery]
+        if self._backpressure.accepts_all and (deliveries := self._fast_path.classify(body, now_ms)):
+            return deliveries
         parsed = parse_body(body)
         self._backpressure.check_events(parsed.events)
         portal_ids = self._settings.portal_ids

@@ -52,6 +52,7 @@ from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import RENEW_EVERY_S, Lease, LeaseRenewal
 from workers.queue.leases_while_blocked import LeasesWhileBlocked
 from workers.queue.progress import deadline_s, long_running
+from workers.queue.room import Room
 from workers.upkeep import schedule
 from workers.upkeep.blocked_worker import end_blocked_worker
 from workers.upkeep.gauges import MEASURE_EVERY_S, update_gauges
@@ -139,7 +140,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
         del ctx
         await stack.aclose()
 
-    def free_capacity() -> int:
+    def free_capacity() -> Room:
         parts: WorkerParts = worker.ctx["parts"]
         return parts.free_capacity()
 

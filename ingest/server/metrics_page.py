@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.core import clock
-from spokes.core.redis.keys import ALERTS_ACTIVE, AUDIT_STREAM, JOB_QUEUE, LIVE_PROCESSES, METRIC_GAUGES
+from spokes.core.redis.keys import ALERTS_ACTIVE, AUDIT_STREAM, LIVE_PROCESSES, METRIC_GAUGES, QUEUES
 from spokes.core.telemetry.metric_totals import PROCESS_TTL_S, MetricTotals, Samples, render_page, sample_key
 from spokes.core.telemetry.metrics import (
     ALERT_ACTIVE,
@@ -70,14 +70,16 @@ async def _measure_gauges(redis: Redis) -> Samples:
     async with redis.pipeline(transaction=False) as pipeline:
         pipeline.hgetall(METRIC_GAUGES)
         pipeline.hkeys(ALERTS_ACTIVE)
-        pipeline.zcount(JOB_QUEUE, "-inf", now_ms)
-        pipeline.zcard(JOB_QUEUE)
-        pipeline.zrange(JOB_QUEUE, 0, 0, withscores=True)
+        for queue in QUEUES.values():
+            pipeline.zcount(queue, "-inf", now_ms)
+            pipeline.zcard(queue)
+            pipeline.zrange(queue, 0, 0, withscores=True)
         pipeline.xlen(AUDIT_STREAM)
         pipeline.xrange(AUDIT_STREAM, count=1)
         pipeline.zrangebyscore(LIVE_PROCESSES, now_ms / 1000 - PROCESS_TTL_S, "+inf")
-        worker_gauges, alerts, due, queued, first_job, unarchived, oldest_record, processes = await pipeline.execute()
-    overdue_ms = now_ms - first_job[0][1] if first_job else 0
+        worker_gauges, alerts, *queues, unarchived, oldest_record, processes = await pipeline.execute()
+    due, queued = sum(queues[0::3]), sum(queues[1::3])
+    overdue_ms = max((now_ms - first_job[0][1] for first_job in queues[2::3] if first_job), default=0)
     lag_ms = now_ms - int(oldest_record[0][0].partition(b"-")[0]) if oldest_record else 0
     running = Counter(member.decode(errors="replace").partition(":")[0] for member in processes)
     return {

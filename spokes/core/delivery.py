@@ -17,6 +17,7 @@ from spokes.core import clock
 from spokes.core.errors import MalformedEvent, UnreadableDelivery
 from spokes.core.events import Event, RawEvent
 from spokes.core.json_size import has_more_values
+from spokes.core.priority import Priority, priority_of
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -90,16 +91,17 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Events of one portal that were admitted together, or are retried together."""
+    """Events of one portal and priority class that were admitted together, or are retried together."""
 
     id: str
     portal_id: int
     received_at: int  # epoch ms
     entries: tuple[Entry, ...]
+    priority: Priority = "interactive"
 
     def to_job(self) -> JobPayload:
         """The one argument of the arq job."""
-        return job_argument(self.id, self.portal_id, self.received_at, [*map(tuple, self.entries)])
+        return job_argument(self.id, self.portal_id, self.received_at, [*map(tuple, self.entries)], self.priority)
 
     @classmethod
     def from_job(cls, job: Any) -> "Delivery":
@@ -111,7 +113,8 @@ class Delivery:
         try:
             # A later version may append fields to an entry.
             entries = tuple(Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw, *_ in job["events"])
-            return cls(str(job["id"]), int(job["portal"]), int(job["at"]), entries)
+            priority = _stored_priority(job, entries)
+            return cls(str(job["id"]), int(job["portal"]), int(job["at"]), entries, priority)
         except (KeyError, TypeError, ValueError) as error:
             raise UnreadableDelivery from error
 
@@ -122,10 +125,23 @@ def new_delivery_id(portal_id: int) -> str:
 
 
 def job_argument(
-    delivery_id: str, portal_id: int, received_at: int, events: Sequence[tuple[object, ...]]
+    delivery_id: str,
+    portal_id: int,
+    received_at: int,
+    events: Sequence[tuple[object, ...]],
+    priority: Priority = "interactive",
 ) -> JobPayload:
     """Return the one argument of the arq job; each of `events` has the fields of an Entry."""
-    return {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
+    argument = {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
+    return argument if priority == "interactive" else {**argument, "class": priority}
+
+
+def _stored_priority(job: JobPayload, entries: Sequence[Entry]) -> Priority:
+    """Return the priority class of a stored delivery; versions before the classes stored none."""
+    if job.get("class") == "import":
+        return "import"
+    is_import = bool(entries) and all(priority_of(entry.raw.get("changeSource")) == "import" for entry in entries)
+    return "import" if is_import else "interactive"
 
 
 def arq_job(delivery: JobPayload, now_ms: int) -> JobPayload:
@@ -137,7 +153,7 @@ def job_payload(delivery: Delivery, now_ms: int) -> bytes:
     """Return the bytes of the arq job for `delivery`.
 
     Store them under JOB_KEY_PREFIX + delivery.id without expiry (arq silently drops an expired job), and add the id
-    to JOB_QUEUE, scored by the epoch ms at which the job is due.
+    to the queue of its priority class (keys.QUEUES), scored by the epoch ms at which the job is due.
     """
     return encode(arq_job(delivery.to_job(), now_ms))
 

@@ -12,12 +12,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
 
 from spokes.core.errors import CRMError, CRMUnavailable, LeaseLost, NotPermitted
+from spokes.core.priority import Priority
 from spokes.crm.batching.registry import BatchQueues
 from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.records import Record
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.paced_client import ApiRequest, SendContext
-from spokes.crm.transport.rate_budget import CallKind, Priority
+from spokes.crm.transport.rate_budget import CallKind
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse

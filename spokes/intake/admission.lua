@@ -1,4 +1,5 @@
--- Admit a group of deliveries atomically: every event that gets a dedupe mark is also queued, with its audit records.
+-- Admit a group of requests atomically: every event that gets a dedupe mark is also queued, with its audit records. A
+-- request has one delivery for each priority class; all its deliveries are stored together or none.
 --
 -- Dedupe marks are integers of 60 bits. The marks of one hour are spread over small sets, which Redis stores as sorted
 -- arrays of eight bytes a mark as long as each has at most 512. The number of sets grows with the number of marks; a new
@@ -6,18 +7,19 @@
 -- selects its set: the upper 32 bits in reverse order, so that the half that moves is the half of the greater marks.
 -- Every set also holds the mark 0: without it, removing the last other mark would delete the set with its expiry.
 --
--- KEYS  1 job queue   2 audit stream   3 channel that wakes idle workers
--- ARGV  now (ms), number of deliveries (0: a probe, whose key is the last one), and then for each delivery:
---         job id, job key, payload (empty: nothing to queue), number of audit records, the records, number of hours,
---         and for each hour: key prefix, expiry (epoch s), '1' if this expiry is to be set on every set of the hour,
---         JSON [marks, their numbers, the indexes of their events in the delivery (from 0; empty: all, in order)]
+-- KEYS  1 job queue   2 job queue of imports   3 audit stream   4 channel that wakes idle workers
+-- ARGV  now (ms), number of requests (0: a probe, whose key is the last one), and then for each request:
+--         number of jobs, for each job: id, key, payload, which of KEYS is its queue, number of audit records,
+--         the records, number of hours, and for each hour: key prefix, expiry (epoch s), '1' if this expiry is to be
+--         set on every set of the hour, JSON [marks, their numbers, the indexes of their events in the request (from 0;
+--         empty: all, in order)]
 --
--- Returns for each delivery the indexes (from 0) of its events that are already known. A delivery with a known event is
--- not stored, and none of its marks stay: the caller removes those events and calls again. The same holds for a delivery
+-- Returns for each request the indexes (from 0) of its events that are already known. A request with a known event is
+-- not stored, and none of its marks stay: the caller removes those events and calls again. The same holds for a request
 -- whose marks cannot be stored because a key of theirs holds another type of value: it has the index -1.
 
 local MARKS_PER_SET = 200 -- on average; the fullest sets have little more than twice that
-local QUEUE, AUDIT_STREAM, WAKE_CHANNEL = KEYS[1], KEYS[2], KEYS[3]
+local QUEUE, IMPORT_QUEUE, AUDIT_STREAM, WAKE_CHANNEL = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, pcall, floor = redis.call, redis.pcall, math.floor
 
 local args_read = 0
@@ -151,12 +153,12 @@ local function has_type_for(command, key)
 end
 
 -- Before the first write, because Redis does not undo the writes of a script that fails.
-if not (has_type_for('ZCARD', QUEUE) and has_type_for('XLEN', AUDIT_STREAM)) then
-  return redis.error_reply('WRONGKEY the queue or the audit stream holds another type of value')
+if not (has_type_for('ZCARD', QUEUE) and has_type_for('ZCARD', IMPORT_QUEUE) and has_type_for('XLEN', AUDIT_STREAM)) then
+  return redis.error_reply('WRONGKEY a queue or the audit stream holds another type of value')
 end
 
-local now_ms, delivery_count = next_args(2)
-if delivery_count == '0' then -- a probe: run every command that a delivery needs, on a key that is deleted again
+local now_ms, request_count = next_args(2)
+if request_count == '0' then -- a probe: run every command that a delivery needs, on a key that is deleted again
   local probe, expires_at = KEYS[#KEYS], floor(now_ms / 1000) + 10
   call('SET', probe, 0, 'EXAT', expires_at)
   call('GET', probe)
@@ -172,11 +174,11 @@ if delivery_count == '0' then -- a probe: run every command that a delivery need
   redis.pcall('PUBLISH', WAKE_CHANNEL, '')
   return {}
 end
-local known_by_delivery = {}
+local known_by_request = {}
 local has_queued = false
-for delivery = 1, tonumber(delivery_count) do
-  local job_id, job_key, payload, record_count = next_args(4)
-  local first_record, last_record = skip_args(tonumber(record_count))
+for request = 1, tonumber(request_count) do
+  local first_job, last_job = skip_args(4 * tonumber((next_args(1))))
+  local first_record, last_record = skip_args(tonumber((next_args(1))))
   local known, hours, has_failed = {}, {}, false
   for i = 1, tonumber((next_args(1))) do
     local prefix, expires_at, is_extended, marks_json = next_args(4)
@@ -195,18 +197,19 @@ for delivery = 1, tonumber(delivery_count) do
     for _, hour in ipairs(hours) do
       commit_hour(hour)
     end
-    if payload ~= '' then
+    for position = first_job, last_job, 4 do
+      local job_id, job_key, payload, queue = unpack(ARGV, position, position + 3)
       call('SET', job_key, payload)
-      call('ZADD', QUEUE, now_ms, job_id)
+      call('ZADD', KEYS[tonumber(queue)], now_ms, job_id)
       has_queued = true
     end
     for position = first_record, last_record do
       call('XADD', AUDIT_STREAM, '*', 'r', ARGV[position])
     end
   end
-  known_by_delivery[delivery] = known
+  known_by_request[request] = known
 end
 if has_queued then
   pcall('PUBLISH', WAKE_CHANNEL, '') -- may fail: a Redis user may have no channels, and workers poll
 end
-return known_by_delivery
+return known_by_request

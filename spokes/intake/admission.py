@@ -1,10 +1,13 @@
-"""Admission: drop known events, queue the others as one arq job, and write the head record, in one atomic script call.
+"""Admission: drop known events, queue the others, and write the head records, in one atomic script call.
 
-When `admit` returns, the delivery survives the death of every process of ours. When it raises, either nothing of the
-delivery was stored, or all of it was and HubSpot's next attempt is dropped as known.
+The events of one priority class become one arq job, in the queue of that class.
+
+When `admit` returns, its deliveries survive the death of every process of ours. When it raises, either nothing of them
+was stored, or all of it was and HubSpot's next attempt is dropped as known.
 """
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
@@ -17,11 +20,12 @@ from spokes.audit.stream import encode_fields
 from spokes.core import clock
 from spokes.core.delivery import arq_job, compress, job_argument
 from spokes.core.errors import QueueUnavailable
+from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis.group_commit import GroupCommit
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, WRITE_PROBE
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUES, WAKE_CHANNEL, WRITE_PROBE
 from spokes.core.redis.scripts import read_script
 from spokes.intake import dedupe_marks
-from spokes.intake.classification import ClassifiedDelivery
+from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery
 from spokes.intake.redis_lines import CommandArgs, RedisLines
 
 if TYPE_CHECKING:
@@ -31,7 +35,8 @@ if TYPE_CHECKING:
 
 _FSYNC_TIMEOUT_MS: Final = 3_000  # HubSpot waits 5 s; an append-only file is written every second at the latest
 _MARKS_REFUSED: Final = -1  # in place of the index of a known event: a key of the marks holds another type of value
-_KEYS: Final = (JOB_QUEUE, AUDIT_STREAM, WAKE_CHANNEL)
+_KEYS: Final = (*(QUEUES[priority] for priority in PRIORITIES), AUDIT_STREAM, WAKE_CHANNEL)
+_QUEUE_KEY: Final[Mapping[Priority, int]] = {priority: at for at, priority in enumerate(PRIORITIES, 1)}  # in _KEYS
 _SCRIPT: Final = read_script(__file__, "admission.lua")
 _ENCODE_JSON: Final = Encoder().encode  # of both kinds of elements
 # A full group is sent at once, up to six calls at a time: it gains nothing by waiting for more deliveries, and Redis
@@ -52,15 +57,15 @@ async def probe_admission(redis: Redis) -> None:
     await redis.register_script(_SCRIPT)(keys=[*_KEYS, WRITE_PROBE], args=[clock.now_ms(), 0])
 
 
-class PendingDelivery(NamedTuple):
-    """A delivery as script arguments, and its number of events."""
+class PendingRequest(NamedTuple):
+    """Deliveries that are stored together, as script arguments, and their number of events."""
 
     args: list[bytes | str | int]
     event_count: int
 
 
 class Admission:
-    """Admits deliveries; those that arrive during a call share the next one, and each waits for its own result."""
+    """Admits requests; those that arrive during a call share the next one, and each waits for its own result."""
 
     def __init__(self, redis: Redis, *, dedupe_ttl_s: int, durable: bool = False, timeout_s: float = 5.0) -> None:
         """Admit into `redis`.
@@ -77,7 +82,7 @@ class Admission:
         self._redis = redis
         self._dedupe_ttl_s = dedupe_ttl_s
         self._sha = ""
-        self._group_commit = GroupCommit[PendingDelivery, list[int]](
+        self._group_commit = GroupCommit[PendingRequest, list[int]](
             self._commit,
             max_weight=_MAX_GROUP_EVENTS,
             weight=attrgetter("event_count"),
@@ -91,24 +96,43 @@ class Admission:
         Raises:
             QueueUnavailable: Redis did not confirm, or a key of the dedupe marks holds another type of value.
         """
-        while known := await self._submit(delivery):
-            if _MARKS_REFUSED in known:
-                raise QueueUnavailable("dedupe_marks_refused")
-            delivery = delivery.without(known)
-        return delivery
+        (admitted,) = await self._admit_portal([delivery])
+        return admitted
+
+    async def admit_together(self, deliveries: Sequence[ClassifiedDelivery]) -> list[ClassifiedDelivery]:
+        """Store the deliveries of one request; return them without the events that were already known.
+
+        Those of one portal are stored together or not at all, whatever their priority classes.
+
+        Raises:
+            QueueUnavailable: see `admit`.
+        """
+        by_portal: dict[int, list[ClassifiedDelivery]] = {}
+        for delivery in deliveries:
+            by_portal.setdefault(delivery.portal_id, []).append(delivery)
+        admitted = [await self._admit_portal(group) for group in by_portal.values()]
+        return [delivery for group in admitted for delivery in group]
 
     async def close(self) -> None:
         """Wait for the calls in flight, then release the connections."""
         await self._group_commit.close()
         await self._lines.close()
 
-    def _submit(self, delivery: ClassifiedDelivery) -> asyncio.Future[list[int]]:
-        """Add `delivery` to the next group; the result is the indexes of its known events."""
-        # Serialised here and not with its group: a delivery that cannot be serialised fails its own request only.
-        args = _script_args(delivery, clock.now_ms(), self._dedupe_ttl_s)
-        return self._group_commit.submit(PendingDelivery(args, len(delivery.events)))
+    async def _admit_portal(self, deliveries: list[ClassifiedDelivery]) -> list[ClassifiedDelivery]:
+        while known := await self._submit(deliveries):
+            if _MARKS_REFUSED in known:
+                raise QueueUnavailable("dedupe_marks_refused")
+            deliveries = _without_known(deliveries, known)
+        return deliveries
 
-    async def _commit(self, group: list[PendingDelivery]) -> list[list[int]]:
+    def _submit(self, deliveries: list[ClassifiedDelivery]) -> asyncio.Future[list[int]]:
+        """Add a request to the next group; the result is the indexes of known events among all of its events."""
+        # Serialised here and not with its group: a delivery that cannot be serialised fails its own request only.
+        events = [event for delivery in deliveries for event in delivery.events]
+        args = _script_args(deliveries, events, clock.now_ms(), self._dedupe_ttl_s)
+        return self._group_commit.submit(PendingRequest(args, len(events)))
+
+    async def _commit(self, group: list[PendingRequest]) -> list[list[int]]:
         args: list[bytes | str | int] = [clock.now_ms(), len(group)]
         for pending in group:
             args += pending.args
@@ -138,14 +162,42 @@ class Admission:
         return cast("list[list[int]]", known)
 
 
-def _script_args(delivery: ClassifiedDelivery, now_ms: int, dedupe_ttl_s: int) -> list[bytes | str | int]:
-    """Return the script's arguments for one delivery, as the header of admission.lua lists them."""
-    events = delivery.events
-    payload = b""
-    if events:
-        entries = [(event.key, 0, event.element) for event in events]
-        argument = job_argument(delivery.id, delivery.portal_id, delivery.received_at, entries)
-        payload = compress(_ENCODE_JSON(arq_job(argument, now_ms)))
-    records = [encode_fields(delivery.head()), *map(encode_record, delivery.records)]
-    marks = dedupe_marks.script_args(delivery.portal_id, events, now_ms=now_ms, dedupe_ttl_s=dedupe_ttl_s)
-    return [delivery.id, JOB_KEY_PREFIX + delivery.id, payload, len(records), *records, *marks]
+def _without_known(deliveries: list[ClassifiedDelivery], known: list[int]) -> list[ClassifiedDelivery]:
+    """Return deliveries less the events at these indexes, which count over all deliveries."""
+    remaining = []
+    first = 0
+    for delivery in deliveries:
+        end = first + len(delivery.events)
+        own = [index - first for index in known if first <= index < end]
+        remaining.append(delivery.without(own) if own else delivery)
+        first = end
+    return remaining
+
+
+def _script_args(
+    deliveries: Sequence[ClassifiedDelivery], events: Sequence[AdmissionEvent], now_ms: int, dedupe_ttl_s: int
+) -> list[bytes | str | int]:
+    """Return the script's arguments for one request, as the header of admission.lua lists them.
+
+    Args:
+        deliveries: of one portal.
+        events: those of all deliveries, in their order.
+        now_ms: epoch ms.
+        dedupe_ttl_s: how long events are remembered at least, in seconds.
+    """
+    jobs: list[bytes | str | int] = []
+    records: list[bytes | str | int] = []
+    for delivery in deliveries:
+        if delivery.events:
+            payload = _payload(delivery, now_ms)
+            jobs += (delivery.id, JOB_KEY_PREFIX + delivery.id, payload, _QUEUE_KEY[delivery.priority])
+        records += (encode_fields(delivery.head()), *map(encode_record, delivery.records))
+    portal_id = deliveries[0].portal_id
+    marks = dedupe_marks.script_args(portal_id, events, now_ms=now_ms, dedupe_ttl_s=dedupe_ttl_s)
+    return [len(jobs) // 4, *jobs, len(records), *records, *marks]
+
+
+def _payload(delivery: ClassifiedDelivery, now_ms: int) -> bytes:
+    entries = [(event.key, 0, event.element) for event in delivery.events]
+    argument = job_argument(delivery.id, delivery.portal_id, delivery.received_at, entries, delivery.priority)
+    return compress(_ENCODE_JSON(arq_job(argument, now_ms)))

@@ -15,8 +15,9 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
+from spokes.core.priority import priority_of
 from spokes.core.redis.errors import RedisFault, classify
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, QUEUES
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
@@ -91,20 +92,23 @@ class Backpressure:
         Raises:
             QueueUnavailable: `events` contain one, and the level is NO_IMPORTS.
         """
-        if self.level is PressureLevel.NO_IMPORTS and any(event.change_source == "IMPORT" for event in events):
+        if self.level is PressureLevel.NO_IMPORTS and any(
+            priority_of(event.change_source) == "import" for event in events
+        ):
             raise QueueUnavailable("queue_full_for_imports", retry_after_s=_RETRY_AFTER_S)
 
     async def measure(self) -> None:
         """Measure once; publish the alert's state when the level changes."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.zcount(JOB_QUEUE, "-inf", clock.now_ms() + _SOON_MS)
+            for name in QUEUES.values():
+                pipeline.zcount(name, "-inf", clock.now_ms() + _SOON_MS)
             pipeline.xlen(AUDIT_STREAM)
             pipeline.info("memory")
-            queue, records, memory = await pipeline.execute(raise_on_error=False)
-        for reply in (queue, records, memory):
+            *queues, records, memory = await pipeline.execute(raise_on_error=False)
+        for reply in (*queues, records, memory):
             if isinstance(reply, Exception) and not (reply is memory and classify(reply) is RedisFault.UNUSABLE):
                 raise reply
-        shares = {"queue": queue / self._limits["queue"], "records": records / self._limits["records"]}
+        shares = {"queue": sum(queues) / self._limits["queue"], "records": records / self._limits["records"]}
         # A Redis user may lack INFO: the other limits hold without it.
         if not isinstance(memory, Exception) and (max_memory := memory["maxmemory"]):
             shares["memory"] = memory["used_memory"] / (max_memory * self._memory_share)

@@ -10,6 +10,7 @@ from msgspec import Struct, to_builtins
 from spokes.audit.records import Action, AuditRecord, Outcome, delivery_fields, event_fields
 from spokes.core.delivery import new_delivery_id
 from spokes.core.events import Event, RawEvent
+from spokes.core.priority import PRIORITIES, Priority, priority_of
 from spokes.intake.allow_list import AllowList
 from spokes.intake.body_parser import ParsedBody
 from spokes.intake.event_keys import EventKeys
@@ -28,7 +29,7 @@ class AdmissionEvent(Struct, gc=False):
 
 @dataclass(slots=True)
 class ClassifiedDelivery:
-    """The part of a request that belongs to one portal: events to queue, and what the delivery's head record counts.
+    """The part of a request that belongs to one portal and priority class: events to queue, and counts for its record.
 
     Never changed once made; `frozen=True` would triple the cost of making one.
     """
@@ -42,6 +43,7 @@ class ClassifiedDelivery:
     records: tuple[AuditRecord, ...] = ()  # of quarantined elements and dropped duplicates
     duplicate_count: int = 0
     malformed: tuple[NewContent, ...] = ()  # elements to keep in quarantine
+    priority: Priority = "interactive"
 
     def without(self, indexes: list[int]) -> "ClassifiedDelivery":
         """Return this delivery less the events at `indexes`, which are recorded as duplicates instead."""
@@ -95,9 +97,17 @@ def summary(deliveries: list[ClassifiedDelivery]) -> Summary:
 
 
 def classify(
-    body: ParsedBody, *, allow_list: AllowList, keys: EventKeys, portal_ids: Collection[int], now_ms: int
+    body: ParsedBody,
+    *,
+    allow_list: AllowList,
+    keys: EventKeys,
+    portal_ids: Collection[int],
+    now_ms: int,
+    priority: Priority | None = None,
 ) -> list[ClassifiedDelivery]:
-    """Return one delivery for each portal in a body; as far as we know, HubSpot sends events of one portal at a time.
+    """Return one delivery for each portal and priority class in a body, of each portal the interactive one first.
+
+    As far as we know, HubSpot sends events of one portal at a time. It mixes changes of users and of imports.
 
     Args:
         body: the parsed body of a request.
@@ -105,6 +115,7 @@ def classify(
         keys: makes event keys.
         portal_ids: the portals we serve; empty for all.
         now_ms: when the request arrived, in epoch ms.
+        priority: the class of all events, for sources that nobody waits for; None: as each event's changeSource says.
     """
     portals: dict[int, list[Event]] = {}
     for event in body.events:
@@ -113,17 +124,31 @@ def classify(
         portals[NO_PORTAL] = []
     deliveries = []
     for portal_id, events in portals.items():
-        is_served = not portal_ids or portal_id in portal_ids
-        deliveries.append(
-            _classify_portal(portal_id, events, allow_list, keys, now_ms)
-            if is_served
-            else _unserved_portal(portal_id, events, now_ms)
-        )
+        if portal_ids and portal_id not in portal_ids:
+            deliveries.append(_unserved_portal(portal_id, events, now_ms))
+            continue
+        for own, group in _by_priority(events, priority).items():
+            deliveries.append(_classify_group(portal_id, own, group, allow_list=allow_list, keys=keys, now_ms=now_ms))
     return _with_malformed(deliveries, body, keys, portal_ids)
 
 
-def _classify_portal(
-    portal_id: int, events: list[Event], allow_list: AllowList, keys: EventKeys, now_ms: int
+def _by_priority(events: list[Event], priority: Priority | None) -> dict[Priority, list[Event]]:
+    """Return the events of each priority class that has any, in the order in which the classes are served.
+
+    Args:
+        events: of one portal; none if a body has malformed elements only, which also need a delivery.
+        priority: the class of all events, None to decide for each.
+    """
+    if priority or not events:
+        return {priority or "interactive": events}
+    groups: dict[Priority, list[Event]] = {}
+    for event in events:
+        groups.setdefault(priority_of(event.change_source), []).append(event)
+    return {own: groups[own] for own in PRIORITIES if own in groups}
+
+
+def _classify_group(
+    portal_id: int, priority: Priority, events: list[Event], *, allow_list: AllowList, keys: EventKeys, now_ms: int
 ) -> ClassifiedDelivery:
     allowed = [event for event in events if allow_list.allows(event)]
     ignored = Counter(event.subscription_type for event in events if not allow_list.allows(event))
@@ -134,6 +159,7 @@ def _classify_portal(
         events=[AdmissionEvent(keys(event), event.occurred_at, event.raw) for event in allowed],
         received_count=len(events),
         ignored=dict(ignored),
+        priority=priority,
     )
     return without_repeats(delivery)
 

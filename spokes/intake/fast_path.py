@@ -14,6 +14,7 @@ from msgspec.json import Decoder
 from spokes.core.delivery import new_delivery_id
 from spokes.core.errors import MalformedEvent
 from spokes.core.events import OBJECT_ONLY_KINDS, Event
+from spokes.core.priority import BULK_SOURCES, Priority
 from spokes.intake.allow_list import MAX_CACHED, AllowList, is_cacheable
 from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery, without_repeats
 from spokes.intake.event_keys import REDACTED_VALUES, EventIdentity, EventKeys
@@ -67,45 +68,58 @@ class FastPath:
         self._portal_ids = portal_ids
         self._type_cache: dict[tuple[str, _OptionalText, _OptionalText], _EventType] = {}
 
-    def classify(self, body: bytes, now_ms: int) -> ClassifiedDelivery | None:
-        """Return the delivery of a request, or None if the body is not a common one.
+    def classify(self, body: bytes, now_ms: int) -> list[ClassifiedDelivery] | None:
+        """Return the deliveries of a request, one for each priority class, or None if the body is not a common one.
 
         Args:
             body: of the request, unchanged.
             now_ms: when the request arrived, in epoch ms.
+        """
+        try:
+            elements = _DECODE(body)
+            portals = {element.portal_id for element in elements}
+            if len(portals) != 1 or (self._portal_ids and portals.isdisjoint(self._portal_ids)):
+                return None
+            (portal_id,) = portals
+            return [
+                self._classify_group(portal_id, priority, group, now_ms) for priority, group in _by_priority(elements)
+            ]
+        except (MsgspecError, UnicodeDecodeError, RecursionError, MalformedEvent):
+            return None
+
+    def _classify_group(
+        self, portal_id: int, priority: Priority, elements: list[_Element], now_ms: int
+    ) -> ClassifiedDelivery:
+        """Return the delivery of elements of one priority class.
+
+        Raises:
+            MalformedEvent: an element is not a valid event, or its kind is not a common one.
         """
         type_cache = self._type_cache
         ignored: dict[str, int] = {}
         allowed: list[_Element] = []
         times: list[int] = []
         identities: list[EventIdentity] = []
-        portals = set()
-        try:
-            elements = _DECODE(body)
-            for element in elements:
-                portal_id, name, property_name = element.portal_id, element.subscription_type, element.property_name
-                portals.add(portal_id)
-                cache_key = name, element.object_type_id, property_name
-                event_type = type_cache.get(cache_key) or self._resolve_type(element)
-                if event_type.is_allowed:
-                    allowed.append(element)
-                    occurred_at = element.occurred_at
-                    times.append(occurred_at)
-                    details = None
-                    if event_type.kind == "propertyChange":
-                        value = element.property_value
-                        details = property_name, None if value is UNSET or value in REDACTED_VALUES else value
-                    object_type, object_id = event_type.object_type, str(element.object_id)
-                    identities.append((portal_id, object_type, event_type.kind, object_id, occurred_at, details))
-                else:
-                    ignored[name] = ignored.get(name, 0) + 1
-        except (MsgspecError, UnicodeDecodeError, RecursionError, MalformedEvent):
-            return None
-        if len(portals) != 1 or (self._portal_ids and portals.isdisjoint(self._portal_ids)):
-            return None
-        (portal_id,) = portals
+        for element in elements:
+            name, property_name = element.subscription_type, element.property_name
+            cache_key = name, element.object_type_id, property_name
+            event_type = type_cache.get(cache_key) or self._resolve_type(element)
+            if event_type.is_allowed:
+                allowed.append(element)
+                occurred_at = element.occurred_at
+                times.append(occurred_at)
+                details = None
+                if event_type.kind == "propertyChange":
+                    value = element.property_value
+                    details = property_name, None if value is UNSET or value in REDACTED_VALUES else value
+                object_type, object_id = event_type.object_type, str(element.object_id)
+                identities.append((portal_id, object_type, event_type.kind, object_id, occurred_at, details))
+            else:
+                ignored[name] = ignored.get(name, 0) + 1
         events = [*map(AdmissionEvent, self._keys.for_identities(identities), times, allowed)]
-        delivery = ClassifiedDelivery(new_delivery_id(portal_id), portal_id, now_ms, events, len(elements), ignored)
+        delivery = ClassifiedDelivery(
+            new_delivery_id(portal_id), portal_id, now_ms, events, len(elements), ignored, priority=priority
+        )
         return without_repeats(delivery)
 
     def _resolve_type(self, element: _Element) -> _EventType:
@@ -122,3 +136,16 @@ class FastPath:
         if len(self._type_cache) < MAX_CACHED and is_cacheable(*cache_key):
             self._type_cache[cache_key] = event_type
         return event_type
+
+
+def _by_priority(elements: list[_Element]) -> list[tuple[Priority, list[_Element]]]:
+    """Return the elements of each priority class that has any, in the order in which the classes are served."""
+    sources = {element.change_source for element in elements}
+    if sources.isdisjoint(BULK_SOURCES):
+        return [("interactive", elements)]
+    if sources <= BULK_SOURCES:
+        return [("import", elements)]
+    return [
+        ("interactive", [element for element in elements if element.change_source not in BULK_SOURCES]),
+        ("import", [element for element in elements if element.change_source in BULK_SOURCES]),
+    ]

@@ -74,5 +74,5 @@ class QuarantineReplay:
                 await self._quarantine.keep(
                     delivery.malformed, delivery_id=delivery.id, alert=Alert.ELEMENTS_QUARANTINED
                 )
-            await self._admission.admit(delivery)
+        await self._admission.admit_together(deliveries)
         return True

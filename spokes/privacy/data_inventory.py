@@ -39,6 +39,7 @@ _NOTHING_PERSONAL: Final = Treatment(_OPERATION, _NO_PERSON)
 _OBJECT: Final = "{object_type}:{object_id}"
 REDIS: Final[dict[str, Treatment]] = {
     keys.JOB_QUEUE: Treatment(_PROCESSING, _NO_PERSON),
+    keys.IMPORT_QUEUE: Treatment(_PROCESSING, _NO_PERSON),
     keys.JOB_KEY_PREFIX + "{delivery_id}": Treatment(_PROCESSING, _EVENTS),
     keys.RETRY_KEY_PREFIX + "{delivery_id}": Treatment(_PROCESSING, _NO_PERSON),
     keys.IN_PROGRESS_KEY_PREFIX + "{delivery_id}": Treatment(_PROCESSING, _LEASE),

@@ -11,7 +11,7 @@ from spokes.core.delivery import Delivery, Entry, decode
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.events import Event
 from spokes.core.redis import keys
-from spokes.core.redis.keys import DEFAULT_JOB_KEY_PREFIX, DEFAULT_QUEUE, JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.keys import DEFAULT_JOB_KEY_PREFIX, DEFAULT_QUEUE, JOB_KEY_PREFIX, QUEUES
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.quarantine import Quarantine, QuarantinedContent
 from spokes.queue.unreadable_jobs import find_mentioning
@@ -83,9 +83,10 @@ async def find_data(redis: Redis, subject: DataSubject, quarantine: Quarantine) 
 
 
 async def queued_deliveries(redis: Redis) -> AsyncIterator[Delivery]:
-    """Yield the deliveries in the queue, without unreadable jobs."""
-    async for delivery in _deliveries_in(redis, JOB_QUEUE, JOB_KEY_PREFIX):
-        yield delivery
+    """Yield the deliveries in the queues, without unreadable jobs."""
+    for queue in QUEUES.values():
+        async for delivery in _deliveries_in(redis, queue, JOB_KEY_PREFIX):
+            yield delivery
 
 
 async def default_queue_deliveries(redis: Redis) -> AsyncIterator[Delivery]:

@@ -15,7 +15,7 @@ from spokes.core.clock import now_ms
 from spokes.core.delivery import Delivery, Entry, job_payload
 from spokes.core.events import Event
 from spokes.core.redis import keys
-from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, SETTLED_TTL_S
+from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, QUEUES, RETRY_KEY_PREFIX, SETTLED_TTL_S
 from spokes.privacy.redis_data import DataSubject, find_data, read_job, with_merged_ids
 from spokes.queue.dead_letters import DeadLetters
 from spokes.queue.erased_objects import remember_erased
@@ -27,15 +27,15 @@ _REASON: Final = "erased"
 class _Place(NamedTuple):
     """A queue and the prefixes of its jobs' keys."""
 
-    queue: str
+    queues: tuple[str, ...]
     job_prefix: str
     in_progress_prefix: str
     retry_prefix: str
 
 
-_QUEUE: Final = _Place(JOB_QUEUE, JOB_KEY_PREFIX, IN_PROGRESS_KEY_PREFIX, RETRY_KEY_PREFIX)
+_QUEUE: Final = _Place(tuple(QUEUES.values()), JOB_KEY_PREFIX, IN_PROGRESS_KEY_PREFIX, RETRY_KEY_PREFIX)
 _DEFAULT_QUEUE: Final = _Place(
-    keys.DEFAULT_QUEUE,
+    (keys.DEFAULT_QUEUE,),
     keys.DEFAULT_JOB_KEY_PREFIX,
     keys.DEFAULT_IN_PROGRESS_KEY_PREFIX,
     keys.DEFAULT_RETRY_KEY_PREFIX,
@@ -127,7 +127,8 @@ async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, act
             pipeline.set(job, job_payload(replace(delivery, entries=remaining), now_ms()))
         else:
             pipeline.delete(job, settled, place.retry_prefix + delivery_id)
-            pipeline.zrem(place.queue, delivery_id)
+            for queue in place.queues:
+                pipeline.zrem(queue, delivery_id)
         try:
             await pipeline.execute()
         except WatchError:

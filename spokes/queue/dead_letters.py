@@ -13,8 +13,9 @@ from spokes.core.clock import now_ms
 from spokes.core.delivery import Delivery, Entry, decode, encode, job_payload, new_delivery_id
 from spokes.core.errors import ObjectNotFound, UnreadableDelivery
 from spokes.core.events import Event
+from spokes.core.priority import Priority, priority_of
 from spokes.core.redis import keys
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL, RedisCommand
+from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUES, WAKE_CHANNEL, RedisCommand
 from spokes.core.redis.scripts import read_script
 from spokes.queue.dead_letter_index import Cause, CauseSummary, DeadLetterIndex, IndexEntry, add_commands, index_keys
 
@@ -37,11 +38,13 @@ class DeadLetter:
     handler: str
     died_at: int
     failure: Mapping[str, object] = field(default_factory=dict)
+    priority: Priority = "interactive"
 
     def to_bytes(self) -> bytes:
         """Return the form stored in Redis."""
         fields: dict[str, object] = {"portal": self.portal_id, "delivery": self.delivery_id, "reason": self.reason}
         fields |= {"failure": dict(self.failure)} if self.failure else {}
+        fields |= {"class": self.priority} if self.priority == "import" else {}
         return encode({**fields, "entry": tuple(self.entry), "handler": self.handler, "at": self.died_at})
 
     @property
@@ -63,7 +66,10 @@ class DeadLetter:
             texts = str(fields["reason"]), str(fields["handler"])
             failure = fields.get("failure")
             details = failure if isinstance(failure, dict) else {}
-            letter = cls(int(fields["portal"]), str(fields["delivery"]), entry, *texts, int(fields["at"]), details)
+            is_import = fields.get("class") == "import"  # absent in letters of versions before the classes
+            priority = "import" if is_import else priority_of(entry.raw.get("changeSource"))
+            ids = int(fields["portal"]), str(fields["delivery"])
+            letter = cls(*ids, entry, *texts, int(fields["at"]), details, priority)
         except (KeyError, TypeError, ValueError) as error:
             raise UnreadableDelivery from error
         _ = entry.event  # every reader needs it
@@ -155,7 +161,8 @@ class DeadLetters:
         count = 0
         for letter in letters:
             delivery_id, queued_at = new_delivery_id(letter.portal_id), now_ms()
-            delivery = Delivery(delivery_id, letter.portal_id, queued_at, (letter.entry._replace(attempt=0),))
+            entries = (letter.entry._replace(attempt=0),)
+            delivery = Delivery(delivery_id, letter.portal_id, queued_at, entries, letter.priority)
             record = _audit_record(letter, Outcome.REPLAYED, (actor, address), reason, delivery_id)
             count += await self._close(letter, record, delivery_id, job_payload(delivery, queued_at), queued_at)
         return count
@@ -178,7 +185,7 @@ class DeadLetters:
         """Delete a letter, with the record of its outcome and the delivery that replays it; return 1, or 0 if gone."""
         key = letter.entry.key
         names = [keys.dead_letter(letter.portal_id, key), *index_keys(letter.portal_id, letter.index_entry.cause)]
-        names += [AUDIT_STREAM, JOB_QUEUE, JOB_KEY_PREFIX + delivery_id]
+        names += [AUDIT_STREAM, QUEUES[letter.priority], JOB_KEY_PREFIX + delivery_id]
         args: list[str | bytes | int] = [key, encode_record(record), delivery_id, payload, queued_at, WAKE_CHANNEL]
         return int(await self._script(keys=names, args=args))
 

@@ -6,14 +6,15 @@ decode it and it names our job function.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Final, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
 
-from spokes.core.delivery import JOB_NAME, decode
+from spokes.core.delivery import JOB_NAME, Delivery, decode
 from spokes.core.errors import UnreadableDelivery
+from spokes.core.priority import Priority
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import read_script
@@ -36,10 +37,10 @@ log = structlog.get_logger()
 
 
 class DefaultQueueJobs(NamedTuple):
-    """Ids of the jobs in arq's default queue, by owner."""
+    """Ids of the jobs in arq's default queue, by owner; ours with their priority classes."""
 
-    ours: Sequence[bytes]
-    foreign: Sequence[bytes]
+    ours: Mapping[bytes, Priority]
+    foreign: list[bytes]
 
 
 class DefaultQueueWatch:
@@ -65,12 +66,10 @@ class DefaultQueueWatch:
         """Move our jobs into our queue, unless a worker of an earlier version holds them; return how many."""
         moved = 0
         async for page in _pages(self._redis, self._known_foreign):
-            if page.ours:
-                moved += int(
-                    await self._script(
-                        keys=[keys.DEFAULT_QUEUE, keys.JOB_QUEUE, keys.WAKE_CHANNEL], args=[*_PREFIXES, *page.ours]
-                    )
-                )
+            for priority, queue in keys.QUEUES.items():
+                if ids := [name for name, own in page.ours.items() if own == priority]:
+                    names = [keys.DEFAULT_QUEUE, queue, keys.WAKE_CHANNEL]
+                    moved += int(await self._script(keys=names, args=[*_PREFIXES, *ids]))
             if len(self._known_foreign) < _MAX_KNOWN_FOREIGN:
                 self._known_foreign.update(page.foreign)
             self._report(len(page.foreign))
@@ -92,10 +91,10 @@ FOREIGN_ADVICE: Final = (
 
 async def read_default_queue(redis: Redis) -> DefaultQueueJobs:
     """Return the jobs in arq's default queue."""
-    ours: list[bytes] = []
+    ours: dict[bytes, Priority] = {}
     foreign: list[bytes] = []
     async for page in _pages(redis, frozenset()):
-        ours += page.ours
+        ours.update(page.ours)
         foreign += page.foreign
     return DefaultQueueJobs(ours, foreign)
 
@@ -111,16 +110,24 @@ async def _pages(redis: Redis, skipped: set[bytes] | frozenset[bytes]) -> AsyncI
         payloads = await redis.mget([keys.DEFAULT_JOB_KEY_PREFIX.encode() + name for name in page])
         # A job without a payload has expired or was closed since: it is of no use to anybody, and stays.
         present = [(name, payload) for name, payload in zip(page, payloads, strict=True) if payload is not None]
-        ours = [name for name, payload in present if is_delivery_job(payload)]
+        ours = {name: priority for name, payload in present if (priority := job_priority(payload)) is not None}
         foreign = set(ours).symmetric_difference(name for name, _ in present)
         yield DefaultQueueJobs(ours, sorted(foreign))
 
 
-def is_delivery_job(payload: bytes) -> bool:
-    """Return whether our codec can decode a payload, and it is a job that carries a delivery."""
+def job_priority(payload: bytes) -> Priority | None:
+    """Return the priority class of a job that carries a delivery; None if our codec cannot decode it, or it is another.
+
+    A delivery that is unreadable otherwise is interactive: the worker sets it aside.
+    """
     try:
         job = decode(payload)
     except UnreadableDelivery:
-        return False
+        return None
     arguments = job.get("a")
-    return job.get("f") == JOB_NAME and isinstance(arguments, list) and len(arguments) == 1
+    if job.get("f") != JOB_NAME or not isinstance(arguments, list) or len(arguments) != 1:
+        return None
+    try:
+        return Delivery.from_job(arguments[0]).priority
+    except UnreadableDelivery:
+        return "interactive"

@@ -1,7 +1,7 @@
--- Move jobs from arq's default queue into ours, each with its due time and its number of tries. A job that a worker
+-- Move jobs from arq's default queue into one of ours, each with its due time and its number of tries. A job that a worker
 -- holds stays: that worker closes it, or its lease lapses and the next call moves it.
 --
--- KEYS  1 arq's default queue   2 our queue   3 channel that wakes idle workers
+-- KEYS  1 arq's default queue   2 our queue of their priority class   3 channel that wakes idle workers
 -- ARGV  prefixes of job, retry and in-progress keys there   prefixes of job and retry keys here   ids of the jobs
 --
 -- Returns the number of moved jobs.

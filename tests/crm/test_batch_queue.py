@@ -19,13 +19,14 @@ from spokes.core.errors import (
     ObjectNotFound,
     RateLimited,
 )
+from spokes.core.priority import Priority
 from spokes.crm.batching.registry import BatchQueues
 from spokes.crm.batching.updates import PropertyUpdate
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.client import HubSpotClient
 from spokes.crm.transport.paced_client import PacedClient
 from spokes.crm.transport.paths import Paths
-from spokes.crm.transport.rate_budget import Priority, RateBudget
+from spokes.crm.transport.rate_budget import RateBudget
 from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, batch_response, json_response
 
 PORTAL = 50112233

@@ -6,12 +6,14 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import CRMUnavailable
-from spokes.crm.transport.rate_budget import Priority, RateBudget
+from spokes.core.priority import Priority
+from spokes.core.redis import keys
+from spokes.crm.transport.rate_budget import RateBudget
 
 PORTAL = 50112233
 HASH = f"spokes:{PORTAL}:budget"
 SLOTS = f"{HASH}:calls"
-BACKGROUND_SLOTS = f"{SLOTS}:background"
+IMPORT_SLOTS = f"{SLOTS}:background"
 WINDOW_S = 100
 LEASE_S = 1_100
 TWO_DAYS_S = 172_800
@@ -25,7 +27,11 @@ def make_budget(redis: Redis) -> RateBudget:
 async def take(
     budget: RateBudget, slot: str, priority: Priority = "interactive", *, limit: int = 10, reserve: float = 0.2
 ) -> tuple[bool, float]:
-    """Request a slot; return whether it is granted, and otherwise the wait in seconds."""
+    """Request a slot; return whether it is granted, and otherwise the wait in seconds.
+
+    An import's share of the window is over, as if earlier imports had been granted long ago.
+    """
+    await budget._script.registered_client.hdel(keys.rate_budget(PORTAL), "even:calls")
     window, lease = WINDOW_S * SECOND, LEASE_S * SECOND
     is_granted, wait, *_ = await budget._run_script(
         "take", PORTAL, "calls", slot, limit, window, lease, reserve, priority, ""
@@ -65,44 +71,44 @@ async def test_wait_for_a_call_in_flight_is_one_window(redis: Redis) -> None:
     assert await take(budget, "two", limit=1) == (False, WINDOW_S)
 
 
-async def test_background_calls_have_as_many_slots_of_their_own_as_are_reserved(redis: Redis) -> None:
+async def test_imports_have_as_many_slots_of_their_own_as_are_reserved(redis: Redis) -> None:
     budget = make_budget(redis)
     for number in range(7):
         await take(budget, f"interactive {number}")
-    assert [(await take(budget, f"background {n}", "background"))[0] for n in range(3)] == [True, True, False]
+    assert [(await take(budget, f"import {n}", "import"))[0] for n in range(3)] == [True, True, False]
 
 
-async def test_background_call_waits_for_a_shared_slot_or_its_own_whichever_returns_first(redis: Redis) -> None:
+async def test_import_waits_for_a_shared_slot_or_its_own_whichever_returns_first(redis: Redis) -> None:
     budget = make_budget(redis)
     for number in range(8):
         await take(budget, f"interactive {number}")
         await end(budget, f"interactive {number}", window_s=50 + number)
     for number in range(2):
-        await take(budget, f"background {number}", "background")
-        await end(budget, f"background {number}", window_s=30 + number)
-    _, wait_s = await take(budget, "next", "background")
+        await take(budget, f"import {number}", "import")
+        await end(budget, f"import {number}", window_s=30 + number)
+    _, wait_s = await take(budget, "next", "import")
     assert 29 < wait_s <= 30
-    await end(budget, "background 0", window_s=90)
-    await end(budget, "background 1", window_s=90)
+    await end(budget, "import 0", window_s=90)
+    await end(budget, "import 1", window_s=90)
     # Ten are in use and two are reserved: three of the shared slots must return.
-    _, wait_s = await take(budget, "next", "background")
+    _, wait_s = await take(budget, "next", "import")
     assert 51 < wait_s <= 52
 
 
-async def test_background_call_waits_for_a_shared_slot_without_a_reserve(redis: Redis) -> None:
+async def test_import_waits_for_a_shared_slot_without_a_reserve(redis: Redis) -> None:
     budget = make_budget(redis)
     for number in range(2):
-        await take(budget, f"{number}", "background", limit=2, reserve=0)
+        await take(budget, f"{number}", "import", limit=2, reserve=0)
         await end(budget, f"{number}", window_s=30 + number)
-    is_granted, wait_s = await take(budget, "next", "background", limit=2, reserve=0)
+    is_granted, wait_s = await take(budget, "next", "import", limit=2, reserve=0)
     assert not is_granted
     assert 29 < wait_s <= 30
 
 
-@pytest.mark.parametrize("key", [SLOTS, BACKGROUND_SLOTS])
-async def test_slot_of_a_background_call_returns_a_window_after_the_call(redis: Redis, key: str) -> None:
+@pytest.mark.parametrize("key", [SLOTS, IMPORT_SLOTS])
+async def test_slot_of_an_import_returns_a_window_after_the_call(redis: Redis, key: str) -> None:
     budget = make_budget(redis)
-    await take(budget, "one", "background")
+    await take(budget, "one", "import")
     ((_, leased),) = await redis.zrange(key, 0, -1, withscores=True)
     await end(budget, "one")
     ((_, left),) = await redis.zrange(key, 0, -1, withscores=True)
@@ -111,26 +117,44 @@ async def test_slot_of_a_background_call_returns_a_window_after_the_call(redis: 
     assert left / SECOND - now == pytest.approx(WINDOW_S, abs=5)
 
 
-async def test_slot_of_an_interactive_call_is_not_a_background_slot(redis: Redis) -> None:
+async def test_slot_of_an_interactive_call_is_not_one_of_an_import(redis: Redis) -> None:
     budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one")
-    assert not await redis.exists(BACKGROUND_SLOTS)
+    assert not await redis.exists(IMPORT_SLOTS)
+
+
+async def test_imports_leave_the_reserve_to_interactive_calls(redis: Redis) -> None:
+    budget = make_budget(redis)
+    assert [(await take(budget, f"import {n}", "import"))[0] for n in range(9)] == [True] * 8 + [False]
+    assert [(await take(budget, f"interactive {n}"))[0] for n in range(3)] == [True, True, False]
+
+
+async def test_slot_that_an_interactive_call_waits_for_is_not_granted_to_an_import(redis: Redis) -> None:
+    budget = make_budget(redis)
+    for number in range(10):
+        await take(budget, f"{number}", "import", reserve=0)
+    assert not (await take(budget, "interactive", reserve=0))[0]
+    await end(budget, "0", window_s=0)
+    is_granted, wait_s = await take(budget, "import", "import", reserve=0)
+    assert not is_granted
+    assert WINDOW_S - 1 < wait_s <= WINDOW_S  # when the interactive call expects a slot
+    assert (await take(budget, "interactive", reserve=0))[0]
 
 
 async def test_returned_slots_are_removed(redis: Redis) -> None:
     budget = make_budget(redis)
     for number in range(3):
-        await take(budget, f"{number}", "background")
+        await take(budget, f"{number}", "import")
         await end(budget, f"{number}", window_s=0)
-    await take(budget, "last", "background")
-    assert (await redis.zcard(SLOTS), await redis.zcard(BACKGROUND_SLOTS)) == (1, 1)
+    await take(budget, "last", "import")
+    assert (await redis.zcard(SLOTS), await redis.zcard(IMPORT_SLOTS)) == (1, 1)
 
 
 async def test_slots_expire_a_second_after_the_last_lease(redis: Redis) -> None:
     before = time.monotonic()
-    await take(make_budget(redis), "one", "background")
-    for key in (SLOTS, BACKGROUND_SLOTS):
+    await take(make_budget(redis), "one", "import")
+    for key in (SLOTS, IMPORT_SLOTS):
         expires_s = await expires_in_s(redis, key)
         assert LEASE_S + 1 - (time.monotonic() - before) - 0.002 <= expires_s <= LEASE_S + 1
 
@@ -175,11 +199,11 @@ async def test_released_slot_returns_its_call_to_the_day_once(redis: Redis) -> N
     budget = make_budget(redis)
     await take(budget, "one")
     await end(budget, "one", day_left="7")
-    await take(budget, "two", "background")
+    await take(budget, "two", "import")
     for _ in range(2):
         await budget._run_script("back", PORTAL, "calls", "two")
         assert (await budget.state(PORTAL))["calls"].day_left == 7
-    assert not await redis.exists(BACKGROUND_SLOTS)
+    assert not await redis.exists(IMPORT_SLOTS)
 
 
 async def test_slot_released_while_the_day_is_unknown_leaves_it_unknown(redis: Redis) -> None:

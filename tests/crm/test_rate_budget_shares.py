@@ -10,7 +10,8 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.errors import RateLimited
-from spokes.crm.transport.rate_budget import Priority, RateBudget, backoff_for_error, priority_of, seconds_until_new_day
+from spokes.core.priority import Priority
+from spokes.crm.transport.rate_budget import RateBudget, backoff_for_error, seconds_until_new_day
 from spokes.simulator.config import Limits, PortalConfig
 from tests.support.crm_world import PORTAL, CRMWorld, open_world
 
@@ -44,43 +45,50 @@ async def count_granted(
     return granted
 
 
-async def test_background_calls_leave_the_reserve_to_interactive_calls(redis: Redis) -> None:
-    budget = make_budget(redis)
+async def test_imports_are_granted_evenly_over_the_window(redis: Redis) -> None:
+    budget = make_budget(redis, limit=20, reserve=0.1, window_s=4.0)
+    granted: list[float] = []
 
-    assert await count_granted(budget, 12, "background", at_least=8) == 8
-    assert await count_granted(budget, 12, "interactive", at_least=2) == 2
+    async def call() -> None:
+        async with budget.slot(PORTAL, "calls", "import"):
+            granted.append(time.monotonic())
+
+    await asyncio.gather(*(call() for _ in range(10)))
+    even_s = 0.95 * 4.0 / 20
+    assert granted[1] - granted[0] < even_s / 2  # as many as are reserved may begin at once
+    assert 7 * even_s < granted[-1] - granted[1] < 20 * even_s
 
 
 async def test_interactive_calls_may_use_the_whole_limit(redis: Redis) -> None:
     assert await count_granted(make_budget(redis), 12, "interactive", at_least=10) == 10
 
 
-async def test_background_calls_may_use_the_whole_limit_without_a_reserve(redis: Redis) -> None:
-    assert await count_granted(make_budget(redis, reserve=0), 12, "background", at_least=10) == 10
+async def test_imports_may_use_the_whole_limit_without_a_reserve(redis: Redis) -> None:
+    assert await count_granted(make_budget(redis, reserve=0), 12, "import", at_least=10) == 10
 
 
-async def test_limit_of_one_serves_a_background_call(redis: Redis) -> None:
-    assert await count_granted(make_budget(redis, limit=1), 2, "background", at_least=1) == 1
+async def test_limit_of_one_serves_an_import(redis: Redis) -> None:
+    assert await count_granted(make_budget(redis, limit=1), 2, "import", at_least=1) == 1
 
 
-async def test_interactive_calls_do_not_starve_background_calls(redis: Redis) -> None:
+async def test_interactive_calls_do_not_starve_imports(redis: Redis) -> None:
     budget, end = make_budget(redis, window_s=0.4), time.monotonic() + 20
-    served: dict[Priority, int] = {"interactive": 0, "background": 0}
+    served: dict[Priority, int] = {"interactive": 0, "import": 0}
 
     async def call_on(priority: Priority) -> None:
-        while served["background"] < 4 and time.monotonic() < end:
+        while served["import"] < 4 and time.monotonic() < end:
             async with budget.slot(PORTAL, "calls", priority):
                 served[priority] += 1
 
     await asyncio.gather(*(call_on(priority) for priority in served for _ in range(10)))
 
-    assert served["background"] >= 4
+    assert served["import"] >= 4
 
 
-async def test_waiting_background_calls_delay_no_interactive_call(redis: Redis) -> None:
+async def test_waiting_imports_delay_no_interactive_call(redis: Redis) -> None:
     budget = make_budget(redis)
-    await count_granted(budget, 8, "background", at_least=8)
-    waiting = [asyncio.create_task(budget._acquire_slot(PORTAL, "calls", f"b{i}", "background")) for i in range(5)]
+    await count_granted(budget, 8, "import", at_least=2)
+    waiting = [asyncio.create_task(budget._acquire_slot(PORTAL, "calls", f"b{i}", "import")) for i in range(5)]
     await asyncio.sleep(0.02)
 
     async with asyncio.timeout(20), budget.slot(PORTAL, "calls"):
@@ -203,14 +211,6 @@ def test_daily_limit_backs_off_until_midnight_if_known() -> None:
     assert backoff_for_error(RateLimited(policy="DAILY"), "calls", 10.0, 7200.0) == ("portal", 7200.0, "DAILY")
 
 
-@pytest.mark.parametrize(
-    ("source", "priority"),
-    [("IMPORT", "background"), ("BATCH_UPDATE", "background"), ("CRM_UI", "interactive"), (None, "interactive")],
-)
-def test_bulk_changes_have_background_priority(source: str | None, priority: Priority) -> None:
-    assert priority_of(source) == priority
-
-
 @pytest.fixture
 async def short_day(redis: Redis) -> AsyncIterator[CRMWorld]:
     """A portal with a small daily limit."""
@@ -247,16 +247,16 @@ async def _get(world: CRMWorld, contact_id: str) -> str | None:
     return None
 
 
-async def test_interactive_read_overtakes_background_reads_and_takes_them_along(redis: Redis) -> None:
+async def test_interactive_read_overtakes_reads_of_imports_and_takes_them_along(redis: Redis) -> None:
     config = PortalConfig(limits=Limits(ten_secondly=10))
     async with open_world(redis, config, hubspot_rate_limit=10, hubspot_reserve=0.2) as world:
         ids = world.create_contacts(20)
-        imports = world.services(priority="background").contacts
+        imports = world.services(priority="import").contacts
         for contact_id in ids[:8]:
             await imports.get(contact_id)
         waiting = asyncio.create_task(imports.get(ids[9]))
         await asyncio.sleep(0.05)
-        async with asyncio.timeout(5):  # half of the background call's wait
+        async with asyncio.timeout(5):  # half of the import's wait
             await world.services().contacts.get(ids[10])
             await waiting
 

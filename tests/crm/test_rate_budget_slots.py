@@ -10,7 +10,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
 from spokes.core.errors import CRMUnavailable, RateLimited, TransientCRMError
-from spokes.crm.transport.rate_budget import CallKind, Priority, RateBudget
+from spokes.core.priority import Priority
+from spokes.core.redis import keys
+from spokes.crm.transport.rate_budget import CallKind, RateBudget
 
 PORTAL = 50112233
 
@@ -93,10 +95,11 @@ async def test_default_association_limit_is_a_hundred(redis: Redis) -> None:
     assert (await RateBudget(redis, limit=5, search_limit=5).state(PORTAL))["associations"].limit == 100
 
 
-async def test_default_reserve_is_a_tenth(redis: Redis) -> None:
+async def test_default_reserve_is_a_twentieth(redis: Redis) -> None:
     budget = RateBudget(redis, limit=20, search_limit=5)
-    assert await count_granted(budget, "calls", "background") == 18
-    assert await count_granted(budget, "calls", "interactive") == 2
+    assert await count_granted(budget, "calls", "interactive") == 20
+    await redis.zremrangebyrank(keys.rate_budget_slots(PORTAL, "calls"), 0, 1)  # two return
+    assert await count_granted(budget, "calls", "import") == 1
 
 
 async def test_default_portal_share_is_three_quarters_of_32_threads(redis: Redis) -> None:

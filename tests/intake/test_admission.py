@@ -16,7 +16,7 @@ from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery, decode, new_delivery_id
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE, dedupe_marks_prefix
+from spokes.core.redis.keys import AUDIT_STREAM, IMPORT_QUEUE, JOB_KEY_PREFIX, JOB_QUEUE, dedupe_marks_prefix
 from spokes.core.redis.pool import RedisPool
 from spokes.intake.admission import Admission
 from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery
@@ -45,6 +45,10 @@ async def queued(redis: Redis) -> list[Delivery]:
     return [Delivery.from_job(job["a"][0]) for job in jobs]
 
 
+async def queued_imports(redis: Redis) -> list[str]:
+    return [name.decode() for name in await redis.zrange(IMPORT_QUEUE, 0, -1)]
+
+
 async def queued_keys(redis: Redis) -> list[str]:
     return [entry.key for delivery in await queued(redis) for entry in delivery.entries]
 
@@ -52,6 +56,58 @@ async def queued_keys(redis: Redis) -> list[str]:
 async def test_delivery_becomes_one_job(redis: Redis, admission: Admission) -> None:
     await admission.admit(classified(1, 2, 3))
     assert [[entry.attempt for entry in delivery.entries] for delivery in await queued(redis)] == [[0, 0, 0]]
+
+
+def of_imports(delivery: ClassifiedDelivery) -> ClassifiedDelivery:
+    return replace(delivery, priority="import")
+
+
+async def test_delivery_of_the_import_class_enters_the_queue_of_imports(redis: Redis, admission: Admission) -> None:
+    delivery = of_imports(classified(1))
+    await admission.admit(delivery)
+    assert (await queued(redis), await queued_imports(redis)) == ([], [delivery.id])
+    stored = Delivery.from_job(decode(await redis.get(JOB_KEY_PREFIX + delivery.id))["a"][0])
+    assert stored.priority == "import"  # also where the events themselves do not say so
+
+
+async def test_request_of_both_classes_is_stored_as_two_deliveries(redis: Redis, admission: Admission) -> None:
+    interactive, imports = classified(1, 2), of_imports(classified(3))
+    recorder = CallRecorder(admission)
+    admitted = await admission.admit_together([interactive, imports])
+    assert [keys_of(delivery) for delivery in admitted] == [keys_of(interactive), keys_of(imports)]
+    assert [delivery.id for delivery in await queued(redis)] == [interactive.id]
+    assert await queued_imports(redis) == [imports.id]
+    assert recorder.sizes == [1]  # one call: no other can come between the two
+    heads = [record for record in await recorded(redis) if record["action"] == "delivery.received"]
+    assert [head["delivery_id"] for head in heads] == [interactive.id, imports.id]
+
+
+async def test_known_events_of_a_request_are_dropped_in_the_delivery_that_has_them(
+    redis: Redis, admission: Admission
+) -> None:
+    await admission.admit(classified(2, 4))
+    first, second = await admission.admit_together([classified(1, 2), of_imports(classified(3, 4))])
+    assert (keys_of(first), keys_of(second)) == (keys_of(classified(1)), keys_of(classified(3)))
+    assert (first.duplicate_count, second.duplicate_count) == (1, 1)
+
+
+async def test_event_of_both_deliveries_of_a_request_is_queued_once(redis: Redis, admission: Admission) -> None:
+    first, second = await admission.admit_together([classified(1), of_imports(classified(1, 2))])
+    assert (keys_of(first), keys_of(second)) == (keys_of(classified(1)), keys_of(classified(2)))
+
+
+async def test_redelivered_request_of_both_classes_queues_nothing(redis: Redis, admission: Admission) -> None:
+    for _ in range(2):
+        await admission.admit_together([classified(1), of_imports(classified(2))])
+    assert (len(await queued(redis)), len(await queued_imports(redis))) == (1, 1)
+
+
+async def test_many_marks_of_both_classes_stay_known(redis: Redis, admission: Admission) -> None:
+    for first in range(0, 2_000, 200):
+        numbers = range(first, first + 200)
+        await admission.admit_together([classified(*numbers[:100]), of_imports(classified(*numbers[100:]))])
+    repeated = await admission.admit_together([classified(*range(1_000)), of_imports(classified(*range(1_000, 2_000)))])
+    assert [len(delivery.events) for delivery in repeated] == [0, 0]
 
 
 async def test_job_never_expires(redis: Redis, admission: Admission) -> None:
@@ -202,8 +258,8 @@ class CallRecorder:
 
     @property
     def sizes(self) -> list[object]:
-        """The number of deliveries of each call."""
-        return [commands[0][7] for commands in self.calls]
+        """The number of requests of each call."""
+        return [commands[0][8] for commands in self.calls]
 
 
 async def run_ready_tasks() -> None:

@@ -39,6 +39,7 @@ def elements(draw: st.DrawFn) -> object:
         propertyName=draw(st.sampled_from(["email", "city", None])),
         propertyValue=draw(st.sampled_from(["a", "", None])),
         objectTypeId=draw(st.sampled_from(["0-1", "2-77", None])),
+        changeSource=draw(st.sampled_from(["CRM_UI", "CRM_UI", "IMPORT", "BATCH_UPDATE", "API", None])),
     )
     if draw(st.integers(0, 9)) == 0:
         raw[draw(st.sampled_from([*raw, "primaryObjectId"]))] = draw(ANY_JSON)
@@ -49,7 +50,12 @@ def comparable(deliveries: list[ClassifiedDelivery]) -> list[object]:
     """Return everything but the random ids and the clock's times."""
     return [
         (
-            (d.portal_id, d.received_at, [(e.key, e.occurred_at, to_builtins(e.element)) for e in d.events]),
+            (
+                d.portal_id,
+                d.priority,
+                d.received_at,
+                [(e.key, e.occurred_at, to_builtins(e.element)) for e in d.events],
+            ),
             (
                 d.received_count,
                 d.ignored,
@@ -71,8 +77,8 @@ def test_fast_path_returns_what_the_slow_path_does_or_none(batch: list[object], 
     body = orjson.dumps(batch)
     fast_path = FastPath(ALLOW_LIST, KEYS, portal_ids)
     for _ in range(2):  # without its type cache, then with it
-        delivery = fast_path.classify(body, now_ms=5)
-        assert delivery is None or comparable([delivery]) == comparable(slow_path(body, portal_ids))
+        deliveries = fast_path.classify(body, now_ms=5)
+        assert deliveries is None or comparable(deliveries) == comparable(slow_path(body, portal_ids))
 
 
 ODD_BYTES = [
@@ -95,8 +101,8 @@ ODD_BYTES = [
 def test_fast_path_accepts_no_body_that_the_slow_path_refuses(position: int, removed: int, inserted: bytes) -> None:
     whole = orjson.dumps([event(1, subscriptionType="contact.propertyChange", propertyName="email", propertyValue="ä")])
     body = whole[:position] + inserted + whole[position + removed :]
-    if delivery := FastPath(ALLOW_LIST, KEYS, ()).classify(body, now_ms=5):
-        assert comparable([delivery]) == comparable(slow_path(body))
+    if deliveries := FastPath(ALLOW_LIST, KEYS, ()).classify(body, now_ms=5):
+        assert comparable(deliveries) == comparable(slow_path(body))
 
 
 def test_number_beyond_64_bits_is_left_to_the_slow_path() -> None:
@@ -106,9 +112,17 @@ def test_number_beyond_64_bits_is_left_to_the_slow_path() -> None:
 
 def test_null_fields_of_an_element_are_kept() -> None:
     raw = event(1, changeSource=None)
-    delivery = FastPath(ALLOW_LIST, KEYS, ()).classify(orjson.dumps([raw]), now_ms=5)
-    assert delivery is not None
+    (delivery,) = FastPath(ALLOW_LIST, KEYS, ()).classify(orjson.dumps([raw]), now_ms=5) or []
     assert [to_builtins(admitted.element) for admitted in delivery.events] == [raw]
+
+
+def test_common_body_of_both_classes_becomes_a_delivery_of_each() -> None:
+    batch = [event(1, changeSource="IMPORT"), event(2, changeSource="CRM_UI"), event(3, changeSource="MIGRATION")]
+    deliveries = FastPath(ALLOW_LIST, KEYS, ()).classify(orjson.dumps(batch), now_ms=5) or []
+    assert [(d.priority, d.received_count, len(d.events)) for d in deliveries] == [
+        ("interactive", 1, 1),
+        ("import", 2, 2),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["creation", "deletion", "restore", "privacyDeletion"])
@@ -124,6 +138,5 @@ def test_unserved_portal_is_left_to_the_slow_path() -> None:
 def test_events_with_long_names_are_classified_and_not_cached() -> None:
     fast_path = FastPath(AllowList(["contact.propertyChange"]), EventKeys(b"secret"), ())
     raw = event(subscriptionType="contact.propertyChange", propertyName="x" * 70_000, propertyValue="1")
-    delivery = fast_path.classify(orjson.dumps([raw]), 1)
-    assert delivery is not None
+    (delivery,) = fast_path.classify(orjson.dumps([raw]), 1) or []
     assert (len(delivery.events), fast_path._type_cache) == (1, {})

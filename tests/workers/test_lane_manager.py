@@ -46,7 +46,7 @@ class Worker:
     @property
     def lanes(self) -> list[Lane]:
         """The acquired lanes."""
-        return list(self._ready)
+        return [lane for lanes in self._ready.by_class.values() for lane in lanes]
 
     def run(self, *raws: dict[str, object], delivery: str = "50112233-1-1") -> DeliveryRun:
         entries = tuple(Entry(str(raw["occurredAt"]), 0, raw) for raw in raws)

@@ -68,3 +68,22 @@ async def test_closed_pool_starts_no_lane(work: Work) -> None:
     await work.pool.close()
     await work.put("a")
     assert work.started == []
+
+
+async def test_interactive_lane_runs_before_ready_lanes_of_imports(work: Work) -> None:
+    await work.put("slow 1", "slow 2")
+    imports = [Lane(key, "token", 0.0, priority="import") for key in ("import 1", "import 2")]
+    work.ready.put([*imports, Lane("interactive", "token", 0.0)])
+    work.go_on.set()
+    await work.put()
+    assert work.started == ["slow 1", "slow 2", "import 1", "interactive", "import 2"]
+
+
+async def test_import_lane_that_an_interactive_event_enters_runs_as_an_interactive_one(work: Work) -> None:
+    await work.put("slow 1", "slow 2")
+    lanes = [Lane(f"import {number}", "token", 0.0, priority="import") for number in range(3)]
+    work.ready.put(lanes)
+    work.ready.promote(lanes[2])
+    work.go_on.set()
+    await work.put()
+    assert work.started[2:] == ["import 0", "import 2", "import 1"]

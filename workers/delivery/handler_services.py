@@ -8,7 +8,7 @@ from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from spokes.core.errors import LeaseLost
-from spokes.crm.transport.rate_budget import Priority, priority_of
+from spokes.core.priority import Priority, priority_of
 from spokes.routing import Route
 from workers.delivery.handler_timeouts import HandlerTimeout
 from workers.delivery.lanes import Lane, WorkItem
@@ -26,7 +26,9 @@ class EventContext:
         self._item = item
         self._lane = lane
         self._timeout = timeout
-        self.priority: Priority = priority_of(item.event.change_source)
+        is_import = item.delivery_run.delivery.priority == "import"
+        # Deliveries queued by versions before the classes hold both kinds of events.
+        self.priority: Priority = "import" if is_import else priority_of(item.event.change_source)
         self.writes = writes
 
     def before_write(self) -> None:

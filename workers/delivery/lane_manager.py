@@ -17,7 +17,7 @@ from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import read_script
 from workers.delivery.lane_pool import ReadyLanes
-from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, lane_key, ordering_key
+from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, lane_key, most_urgent, ordering_key
 
 LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
 _SCRIPT: Final = read_script(__file__, "arguments.lua", "surviving_id.lua", "acquire_lanes.lua")
@@ -154,8 +154,10 @@ class LaneManager:
                 busy += items
             else:
                 if lane is None:
-                    lane = self.held[key] = Lane(key, self._token, lease_until)
+                    lane = self.held[key] = Lane(key, self._token, lease_until, priority=most_urgent(items))
                     acquired.append(lane)
+                elif lane.priority == "import" and most_urgent(items) == "interactive":
+                    self._ready.promote(lane)
                 for item in items:
                     item.awaits_lane = False
                 lane.items += items

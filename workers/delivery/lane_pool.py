@@ -6,26 +6,71 @@ wait for anything costs no task of its own.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
+from contextlib import suppress
 from typing import Final
 
+from spokes.core.priority import PRIORITIES, Priority
 from workers.delivery.handler_timeouts import RunGivenUp
 from workers.delivery.lanes import Lane
 
 _CANCEL_TIMEOUT_S: Final = 2.0  # at shutdown, for handlers that swallow their cancellation
 
 
-class ReadyLanes(deque[Lane]):
-    """Acquired lanes without a task, oldest first."""
+_RESERVE_SHARE: Final = 10  # each class leaves this part of the tasks to the other
+
+
+def next_class(
+    ready: Mapping[Priority, Sized], running_imports: int, max_tasks: int, previous: Priority
+) -> Priority | None:
+    """Return the class whose lane runs next, or None if none may.
+
+    Interactive lanes come first. Imports never use the last tenth of the tasks, so that an interactive lane finds one;
+    while they use less than a tenth themselves, the classes take turns, so that interactive work never stops imports.
+
+    Args:
+        ready: the ready lanes of each class.
+        running_imports: how many tasks run imports.
+        max_tasks: the number of tasks.
+        previous: the class of the lane that was started last.
+    """
+    reserve = max_tasks // _RESERVE_SHARE
+    if not ready["import"] or running_imports >= max_tasks - reserve:
+        return "interactive" if ready["interactive"] else None
+    if not ready["interactive"]:
+        return "import"
+    is_turn_of_imports = previous == "interactive" and running_imports < max(1, reserve)
+    return "import" if is_turn_of_imports else "interactive"
+
+
+class ReadyLanes:
+    """Acquired lanes without a task, by priority class, oldest first."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.by_class: Mapping[Priority, deque[Lane]] = {priority: deque() for priority in PRIORITIES}
         self._were_put = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        """Return whether a lane is ready."""
+        return any(self.by_class.values())
 
     def put(self, lanes: Iterable[Lane]) -> None:
         """Append lanes, and wake the task that waits."""
-        self.extend(lanes)
+        for lane in lanes:
+            self.by_class[lane.priority].append(lane)
         self._were_put.set()
+
+    def promote(self, lane: Lane) -> None:
+        """Make a lane interactive: an interactive item has entered it. It may be ready, or run already."""
+        lane.priority = "interactive"
+        with suppress(ValueError):
+            self.by_class["import"].remove(lane)
+            self.put([lane])
+
+    def clear(self) -> None:
+        """Forget all ready lanes."""
+        for lanes in self.by_class.values():
+            lanes.clear()
 
     async def wait(self) -> None:
         """Wait until lanes were put since the last call; only one task may wait."""
@@ -41,6 +86,8 @@ class LanePool:
         self._max_tasks = max_tasks
         self._starter: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._imports: set[asyncio.Task[None] | None] = set()  # the tasks that run imports
+        self._previous: Priority = "import"
         self._is_starting = False
         self._check_is_due = False
 
@@ -60,6 +107,7 @@ class LanePool:
     def give_up(self, task: "asyncio.Task[None]") -> None:
         """Let another task run in place of one whose handler does not end."""
         self._tasks.discard(task)
+        self._imports.discard(task)
         self._ready.put(())  # wakes the starter
 
     async def _start_tasks(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
@@ -68,24 +116,32 @@ class LanePool:
             self._start_task(work_lane)
 
     def _start_task(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
-        if self._ready and not self._is_starting and len(self._tasks) < self._max_tasks:
+        if not self._is_starting and len(self._tasks) < self._max_tasks and self._next_class() is not None:
             self._is_starting = True
             task = asyncio.get_running_loop().create_task(self._run_lanes(work_lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def _next_class(self) -> Priority | None:
+        return next_class(self._ready.by_class, len(self._imports), self._max_tasks, self._previous)
+
     async def _run_lanes(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         self._is_starting = False
-        loop = asyncio.get_running_loop()
-        while self._ready:
-            lane = self._ready.popleft()
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        while (priority := self._next_class()) is not None:
+            lane = self._ready.by_class[priority].popleft()
+            self._previous = priority
             if self._ready and not self._check_is_due:
                 self._check_is_due = True
                 loop.call_soon(self._check_ready, work_lane)  # runs once this task blocks or ends
+            if priority == "import":
+                self._imports.add(task)
             try:
                 await work_lane(lane)
             except RunGivenUp:
                 return
+            finally:
+                self._imports.discard(task)
 
     def _check_ready(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         self._check_is_due = False

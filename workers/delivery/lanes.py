@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from spokes.core.delivery import Delivery, Entry
 from spokes.core.events import Event
+from spokes.core.priority import Priority
 from spokes.core.redis import keys
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Lane:
         newest_applied: by ordering key, the `occurredAt` of the newest change applied.
         calls: the planned handler calls that have not begun, the next one last.
         call: the one that has begun.
+        priority: the most urgent class of the items that have entered the lane.
     """
 
     key: str
@@ -88,6 +90,7 @@ class Lane:
     newest_applied: dict[str, int] = field(default_factory=dict)
     calls: "list[HandlerCall]" = field(default_factory=list)
     call: "HandlerCall | None" = None
+    priority: Priority = "interactive"
 
     def advance(self, applied: Mapping[str, int]) -> None:
         """Raise the newest applied timestamps to those of a handler call; they never fall."""
@@ -98,6 +101,7 @@ class Lane:
         """Return a lane with our lease and everything that has not begun; we may write nothing more to the object."""
         waiting = [item for call in reversed(self.calls) for item in (*call.coalesced, call.item)]
         successor = Lane(self.key, self.token, self.lease_until, [*waiting, *self.items], self.newest_applied)
+        successor.priority = self.priority
         self.lease_until = 0.0
         self.calls, self.items = [], []
         return successor
@@ -118,6 +122,12 @@ class HandlerCall(NamedTuple):
 def lane_key(event: Event, entry_key: str) -> str:
     """Return the lane of an event's object; an event without an object has a lane of its own."""
     return keys.lane(event.portal_id, event.object_type, event.survivor_id or entry_key)
+
+
+def most_urgent(items: Iterable[WorkItem]) -> Priority:
+    """Return the priority class of a lane with these items."""
+    is_import = all(item.delivery_run.delivery.priority == "import" for item in items)
+    return "import" if is_import else "interactive"
 
 
 def group_by_lane(items: Iterable[WorkItem]) -> dict[str, list[WorkItem]]:

@@ -56,7 +56,12 @@ class MissingCredentials:
         now_s = time.time()
         for portal_id in self._credentials.portals:
             released = await self._script(
-                keys=[keys.parked_deliveries(portal_id), keys.JOB_QUEUE, keys.CREDENTIAL_PORTALS, keys.WAKE_CHANNEL],
+                keys=[
+                    keys.parked_deliveries(portal_id),
+                    keys.CREDENTIAL_PORTALS,
+                    keys.WAKE_CHANNEL,
+                    *keys.QUEUES.values(),
+                ],
                 args=[clock.now_ms(), portal_id, now_s, now_s - _KEEP_S],
             )
             if released or await self._episodes.active(f"{Alert.NO_CREDENTIALS}:{portal_id}"):
@@ -70,7 +75,8 @@ class MissingCredentials:
             return DeliveryEnd.HELD_ELSEWHERE
         parked_at = await self._redis.zscore(keys.parked_deliveries(delivery.portal_id), delivery.id)
         if parked_at is not None and clock.now_ms() < parked_at + _PARK_MS:  # made due, and its worker has gone since
-            await self._redis.zadd(keys.JOB_QUEUE, {delivery.id: parked_at + _PARK_MS}, xx=True)
+            for queue in keys.QUEUES.values():
+                await self._redis.zadd(queue, {delivery.id: parked_at + _PARK_MS}, xx=True)
             return DeliveryEnd.HELD_ELSEWHERE
         await self._set_alert(delivery.portal_id, is_active=True)
         settled = await settled_keys(self._redis, delivery)

@@ -5,7 +5,7 @@ An event is settled in the transaction that records its outcome. Unsettled event
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
@@ -18,6 +18,7 @@ from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.master_key import load_master_key
+from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
@@ -41,6 +42,7 @@ from workers.delivery.settlement import Settlement
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.crash_loops import SUSPECT_FROM_TRY, CrashLoopGuard, settled_keys
 from workers.queue.leases import Lease
+from workers.queue.room import Room, room_left
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM
@@ -89,7 +91,7 @@ async def _run_events(run: DeliveryRun, claimed: ClaimedJob, parts: "WorkerParts
     """Run the events of a delivery; return whether it was closed."""
     started = time.perf_counter()
     events = len(run.items)
-    parts.claimed_events += events
+    parts.claimed_events[claimed.priority] += events
     try:
         if parts.erased.hashes:
             for item in run.items:
@@ -100,7 +102,7 @@ async def _run_events(run: DeliveryRun, claimed: ClaimedJob, parts: "WorkerParts
         await acquire_lanes(run, parts)
         is_closed = await run.finished()  # the items are resolved by work_lane, in tasks of the lane pool
     finally:
-        parts.claimed_events -= events
+        parts.claimed_events[claimed.priority] -= events
     _log(run, claimed, events, time.perf_counter() - started)
     return is_closed
 
@@ -196,7 +198,7 @@ class WorkerParts:
     erased: ErasedObjects
     timeouts: HandlerTimeouts
     alerts: BackgroundAlerts
-    claimed_events: int = 0  # of deliveries that run now
+    claimed_events: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(PRIORITIES, 0))  # of running jobs
 
     @classmethod
     def start(
@@ -246,9 +248,9 @@ class WorkerParts:
         if (lane := self.lanes.held.get(lease.key)) and lane.token == lease.value:
             lane.lease_until = until
 
-    def free_capacity(self) -> int:
+    def free_capacity(self) -> Room:
         """Return how many more events to claim: enough to stay busy, few enough that other workers get some."""
-        return PREFETCH_FACTOR * self.settings.max_objects - self.claimed_events
+        return room_left(PREFETCH_FACTOR * self.settings.max_objects, self.claimed_events)
 
     def give_up(self, timeout: HandlerTimeout) -> None:
         """Resolve the event of a handler that swallows its cancellation; another task continues with its lane.

@@ -5,7 +5,7 @@
 -- A delivery that is closed in the same call as all its steps stores no settled event keys: its job is deleted, so no
 -- other worker could read them. If another worker holds the delivery, they are stored.
 --
--- KEYS  1 job queue   2 audit stream
+-- KEYS  1 job queue   2 job queue of imports   3 audit stream
 -- ARGV  1 seconds to keep settled events   2 our name   3 number of lanes to release, and for each: key, token; and
 --       then for each delivery: job id, set of its settled events, 1 if it is closed with these steps, number of steps,
 --       and for each step: guard, number of event keys, the keys, number of records, the records, number of commands,
@@ -75,8 +75,8 @@ local function has_type_for(command, key)
 end
 
 -- Before the first write, because Redis does not undo the writes of a script that fails.
-if not (has_type_for('ZCARD', KEYS[1]) and has_type_for('XLEN', KEYS[2])) then
-  return redis.error_reply('WRONGKEY the queue or the audit stream holds another type of value')
+if not (has_type_for('ZCARD', KEYS[1]) and has_type_for('ZCARD', KEYS[2]) and has_type_for('XLEN', KEYS[3])) then
+  return redis.error_reply('WRONGKEY a queue or the audit stream holds another type of value')
 end
 
 local answer = {}
@@ -99,7 +99,7 @@ while has_args() do
     end
     if applies then
       for i = records_first, records_last do
-        redis.call('XADD', KEYS[2], '*', 'r', ARGV[i])
+        redis.call('XADD', KEYS[3], '*', 'r', ARGV[i])
       end
     end
     for _ = 1, tonumber(next_arg()) do
@@ -117,7 +117,9 @@ while has_args() do
     redis.call('EXPIRE', settled, settled_ttl_s)
   end
   if closes and exists and not is_contested then
-    redis.call('ZREM', KEYS[1], id)
+    if redis.call('ZREM', KEYS[1], id) == 0 then
+      redis.call('ZREM', KEYS[2], id)
+    end
     redis.call('DEL', settled, 'spokes:job:' .. id, 'spokes:retry:' .. id, 'spokes:in-progress:' .. id)
   end
   answer[#answer + 1] = is_contested and 0 or 1

@@ -15,7 +15,7 @@ from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery
 from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE, RedisArg, RedisCommand
+from spokes.core.redis.keys import AUDIT_STREAM, QUEUES, RedisArg, RedisCommand
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.metrics import HANDLER_SECONDS, LAG_SECONDS, OUTCOMES, UNSUCCESSFUL_RUNS
@@ -189,7 +189,7 @@ class Settlement:
                 for command in step.commands:
                     args.append(len(command))
                     args += command
-        answers = await self._script(keys=[JOB_QUEUE, AUDIT_STREAM], args=args)
+        answers = await self._script(keys=[*QUEUES.values(), AUDIT_STREAM], args=args)
         self.metrics.flush()
         closed = dict(zip(deliveries, answers, strict=True))
         return [not isinstance(request, CloseDelivery) or closed[request.delivery.id] == 1 for request in requests]

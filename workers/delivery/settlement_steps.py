@@ -14,7 +14,7 @@ from spokes.core.delivery import Delivery, Entry, job_payload
 from spokes.core.errors import ObjectNotFound
 from spokes.core.events import Event
 from spokes.core.redis import keys
-from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, RETRY_KEY_PREFIX, RedisCommand
+from spokes.core.redis.keys import JOB_KEY_PREFIX, QUEUES, RETRY_KEY_PREFIX, RedisCommand
 from spokes.queue import dead_letters
 from workers.delivery.lanes import WorkItem, ordering_key
 from workers.delivery.resolution import INTERNAL_ERROR, MERGED_AWAY, NO_CREDENTIALS_PARKED, Resolution
@@ -84,6 +84,7 @@ def final_steps(
             resolved.handler,
             now_ms,
             resolved.resolution.failure or {},
+            delivery.priority,
         )
         commands = dead_letters.store_commands(letter, ttl_s=dead_letter_ttl_s, event_as_run=event)
         if reason == ObjectNotFound.reason:
@@ -102,7 +103,9 @@ def final_steps(
 
 def internal_error_step(delivery: Delivery, entry: Entry, now_ms: int, *, dead_letter_ttl_s: int) -> SettlementStep:
     """Return the step that settles an event as dead whose run fails in our own code; it reads nothing of the event."""
-    letter = dead_letters.DeadLetter(delivery.portal_id, delivery.id, entry, INTERNAL_ERROR, "", now_ms)
+    letter = dead_letters.DeadLetter(
+        delivery.portal_id, delivery.id, entry, INTERNAL_ERROR, "", now_ms, priority=delivery.priority
+    )
     record = AuditRecord(
         action=Action.EVENT,
         portal_id=delivery.portal_id,
@@ -178,7 +181,7 @@ def postpone_step(
         records += _audit_records(delivery, resolved, moved_to=moved.id, delay_s=postponement.delay_s)
     commands: tuple[RedisCommand, ...] = (
         ("SET", JOB_KEY_PREFIX + moved.id, job_payload(moved, now_ms)),
-        ("ZADD", JOB_QUEUE, now_ms + round(postponement.delay_s * 1000), moved.id),
+        ("ZADD", QUEUES[delivery.priority], now_ms + round(postponement.delay_s * 1000), moved.id),
     )
     if any(resolved.resolution is NO_CREDENTIALS_PARKED for resolved in postponement.events):
         commands += (("ZADD", keys.parked_deliveries(delivery.portal_id), now_ms, moved.id),)

@@ -18,6 +18,7 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
 from spokes.core.background import Background
 from spokes.core.delivery import is_oversized, unread_argument
+from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis import keys
 from spokes.core.redis.errors import RedisFault, classify, first_word, is_redis_outage
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, RETRY_KEY_PREFIX, WAKE_CHANNEL
@@ -27,8 +28,10 @@ from spokes.core.telemetry.setup import report_error
 from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import Lease
+from workers.queue.room import Room, room_left
 
 _CLAIM: Final = read_script(__file__, "claim.lua")
+_CLAIM_KEYS: Final = (keys.PAUSED_PORTALS, *(keys.QUEUES[priority] for priority in PRIORITIES))
 _RELEASE: Final = read_script(__file__, "release.lua")
 _PAUSED_DELAY_MS: Final = 5_000  # for jobs of a paused portal; after a resume they continue within this time
 _FAILED_DELAY_MS: Final = 1_000  # until a job that failed by an error of ours runs again
@@ -51,7 +54,7 @@ class ArqBatchWorker(Worker):
         lease_ms: int,
         outage: RedisOutage,
         gate: ClaimGate,
-        free_capacity: Callable[[], int],
+        free_capacity: Callable[[], Room],
         skipped_portals: Callable[[], Iterable[int]] = tuple,
         run_job: Callable[[ClaimedJob], Coroutine[Any, Any, DeliveryEnd]],
         settle_failed: Callable[[ClaimedJob, Exception], Coroutine[Any, Any, DeliveryEnd | None]],
@@ -83,6 +86,7 @@ class ArqBatchWorker(Worker):
         self._release = self.pool.register_script(_RELEASE)
         self._wake = asyncio.Event()
         self.started_at: dict[str, int] = {}  # epoch ms, of the jobs that run
+        self._held_jobs: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
         self._is_drained = False  # in burst mode: the queue is empty
 
     def leases(self) -> list[Lease]:
@@ -124,7 +128,7 @@ class ArqBatchWorker(Worker):
             while (left_s := deadline - self.loop.time()) > 0:
                 self._wake.clear()
                 due_s = await self._claim_jobs() if self.allow_pick_jobs else left_s
-                if self.burst and not self.tasks and not await self.pool.zcard(self.queue_name):
+                if self.burst and not self.tasks and not await self._queued_count():
                     self._is_drained = True
                     break
                 if due_s > 0:
@@ -140,30 +144,44 @@ class ArqBatchWorker(Worker):
 
     async def _claim_jobs(self) -> float:
         """Claim jobs for all free capacity; return the seconds until there may be more to claim."""
-        jobs_left, events_left = self.max_jobs - len(self.tasks), self._free_capacity()
-        if jobs_left <= 0 or events_left <= 0 or not self._gate.is_open:
+        jobs_room, events_room = self._room()
+        if not any(jobs_room.of(each) and events_room.of(each) for each in PRIORITIES) or not self._gate.is_open:
             return self.poll_delay_s  # the end of a job wakes us
         now_ms = clock.now_ms()
-        args: list[str | int] = [now_ms, jobs_left, self._lease_ms, self.holder, _PAUSED_DELAY_MS, events_left]
-        args.append(",".join(map(str, self._skipped_portals())))
-        next_ms, jobs = await self._claim(keys=[self.queue_name, keys.PAUSED_PORTALS], args=args)
+        args: list[str | int] = [now_ms, self._lease_ms, self.holder, _PAUSED_DELAY_MS]
+        args += (",".join(map(str, self._skipped_portals())), jobs_room.total, events_room.total)
+        for each in PRIORITIES:
+            args += (jobs_room.of(each), events_room.of(each))
+        next_ms, has_more, jobs = await self._claim(keys=_CLAIM_KEYS, args=args)
         self._outage.mark_available(_CLAIMS)
-        for job_key, payload, attempt in jobs:
-            job_id = job_key.decode()
+        for job_key, payload, attempt, queue in jobs:
+            job_id, priority = job_key.decode(), PRIORITIES[queue - 1]
             if job_id not in self.tasks:  # otherwise its lease lapsed in an outage, and it still runs here
                 self.started_at[job_id] = now_ms
-                self.tasks[job_id] = self.loop.create_task(self._run_job(job_id, payload, attempt))
+                self._held_jobs[priority] += 1
+                self.tasks[job_id] = self.loop.create_task(self._run_job(job_id, payload, attempt, priority))
         await asyncio.sleep(0)  # the new tasks reserve their capacity before we ask for what is left
+        jobs_room, events_room = self._room()
+        for each, more in zip(PRIORITIES, has_more, strict=True):
+            if more and jobs_room.of(each) and events_room.of(each):  # the jobs were smaller than estimated
+                return 0.0
         return self.poll_delay_s if next_ms < 0 else next_ms / 1000
 
-    async def _run_job(self, job_id: str, payload: bytes | None, attempt: int) -> None:
+    def _room(self) -> tuple[Room, Room]:
+        """Return how many more jobs and events may be claimed."""
+        return room_left(self.max_jobs, self._held_jobs), self._free_capacity()
+
+    async def _queued_count(self) -> int:
+        return sum([await self.pool.zcard(queue) for queue in keys.QUEUES.values()])
+
+    async def _run_job(self, job_id: str, payload: bytes | None, attempt: int, priority: Priority) -> None:
         argument: Any = None
         try:
             if attempt >= _UNREAD_FROM_TRY and is_oversized(payload or b""):
                 argument = unread_argument(payload or b"")
             else:
                 argument = self.job_deserializer(payload or b"")["a"][0]  # type: ignore[misc]  # arq makes it optional; ours reads anything
-            await self._end_job(job_id, await self._run_claimed(ClaimedJob(job_id, argument, attempt)))
+            await self._end_job(job_id, await self._run_claimed(ClaimedJob(job_id, argument, attempt, priority)))
         except asyncio.CancelledError:
             await asyncio.shield(self._release_job(job_id))
             self.jobs_retried += 1
@@ -178,6 +196,7 @@ class ArqBatchWorker(Worker):
                 await self._retry_or_settle(ClaimedJob(job_id, argument, attempt), error)
         finally:
             del self.tasks[job_id], self.started_at[job_id]
+            self._held_jobs[priority] -= 1
             self._wake.set()
 
     async def _end_job(self, job_id: str, end: DeliveryEnd) -> None:
@@ -204,14 +223,15 @@ class ArqBatchWorker(Worker):
 
     async def _complete_job(self, job_id: str) -> None:
         async with self.pool.pipeline(transaction=True) as pipeline:
-            pipeline.zrem(self.queue_name, job_id)
+            for queue in keys.QUEUES.values():
+                pipeline.zrem(queue, job_id)
             pipeline.delete(*(prefix + job_id for prefix in (IN_PROGRESS_KEY_PREFIX, RETRY_KEY_PREFIX, JOB_KEY_PREFIX)))
             await pipeline.execute()
 
     async def _release_job(self, job_id: str, *, due_at: int | None = None) -> None:
         """Let another worker claim the job, if it is still ours; this try counts only if the job is `due_at` later."""
         with suppress(RedisError, OSError):  # its lease lapses anyway
-            names = [IN_PROGRESS_KEY_PREFIX + job_id, RETRY_KEY_PREFIX + job_id, self.queue_name]
+            names = [IN_PROGRESS_KEY_PREFIX + job_id, RETRY_KEY_PREFIX + job_id, *keys.QUEUES.values()]
             due = "" if due_at is None else str(due_at)
             await self._release(keys=names, args=[self.holder, WAKE_CHANNEL, job_id, due])
 

@@ -1,53 +1,47 @@
 -- Claim due jobs by arq's rule: the worker that sets the in-progress key runs the job, and a running
--- job stays in the queue. Portals take turns. On a full page the newest jobs are read as well, so that one portal's
--- import does not delay the others. Jobs of a paused portal are delayed, and stay as they are otherwise.
--- The number of events in a job is estimated from its size.
+-- job stays in its queue. The priority classes take turns, and within a class the portals do. On a full page the newest
+-- jobs are read as well, so that one portal's backlog does not delay the others. Jobs of a paused portal are delayed,
+-- and stay as they are otherwise. The number of events in a job is estimated from its size.
 --
--- KEYS  1 job queue   2 hash of paused portals
--- ARGV  1 now (ms)   2 maximum number of jobs   3 lease (ms)   4 our name   5 delay for paused portals (ms)
---       6 number of events to claim   7 ids of portals that are left to other workers
+-- KEYS  1 hash of paused portals, and then the queue of each priority class, the most urgent first
+-- ARGV  1 now (ms)   2 lease (ms)   3 our name   4 delay for paused portals (ms)
+--       5 ids of portals that are left to other workers   6 number of jobs to claim   7 number of events to claim,
+--       and then for each queue: the number of its jobs and of its events to claim
 --
--- Returns ms until the next job is due (0 if we claimed as much as we may) or -1, and for each job: id, payload (nil if
--- it has none), number of the try.
+-- Returns ms until the next job is due or -1; for each queue 1 if it has more due jobs than we may claim, else 0; and
+-- for each job: id, payload (nil if it has none), number of the try, number of its queue (from 1).
 
-local queue = KEYS[1]
-local now_ms, max_jobs, lease_ms, our_name = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local paused_delay_ms, events_left = ARGV[5], tonumber(ARGV[6])
+local now_ms, lease_ms, our_name, paused_delay_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local PAGE_SIZE, MAX_PAGES, TRIES_TTL_S = 128, 40, 88400
 local HEAD_BYTES, EVENT_BYTES = 130, 36 -- of a payload as spokes/core/delivery.py packs it
 local paused = {}
-for _, portal in ipairs(redis.call('HKEYS', KEYS[2])) do
+for _, portal in ipairs(redis.call('HKEYS', KEYS[1])) do
   paused[portal] = true
 end
 
 local skipped = {}
-for portal in string.gmatch(ARGV[7], '%d+') do
+for portal in string.gmatch(ARGV[5], '%d+') do
   skipped[portal] = true
 end
 
-local jobs = {}
-
-local function is_full()
-  return #jobs >= max_jobs or events_left <= 0
+local total = {jobs = tonumber(ARGV[6]), events = tonumber(ARGV[7])}
+local queues = {}
+for i = 2, #KEYS do
+  local room = {jobs = tonumber(ARGV[4 + 2 * i]), events = tonumber(ARGV[5 + 2 * i])}
+  queues[i - 1] = {key = KEYS[i], room = room, page_count = 0, is_last_page = false, ids = {}, taken = 0}
 end
 
-local function claim(id)
-  if redis.call('SET', 'spokes:in-progress:' .. id, our_name, 'NX', 'PX', lease_ms) then
-    local tries = redis.call('INCR', 'spokes:retry:' .. id)
-    redis.call('EXPIRE', 'spokes:retry:' .. id, TRIES_TTL_S)
-    local payload = redis.call('GET', 'spokes:job:' .. id)
-    events_left = events_left - math.max(1, (#(payload or '') - HEAD_BYTES) / EVENT_BYTES)
-    jobs[#jobs + 1] = {id, payload, tries}
-  end
+local function has_room(room)
+  return room.jobs > 0 and room.events > 0
 end
 
 -- Add ids to `by_portal`: a list of lists of ids, which also maps each portal to its list. Delay jobs of paused
 -- portals instead.
-local function group_by_portal(ids, by_portal)
+local function group_by_portal(queue, ids, by_portal)
   for _, id in ipairs(ids) do
     local portal = string.match(id, '^(%d+)%-') or ''
     if paused[portal] then
-      redis.call('ZADD', queue, 'XX', now_ms + paused_delay_ms, id)
+      redis.call('ZADD', queue.key, 'XX', now_ms + paused_delay_ms, id)
     elseif not skipped[portal] then
       local portal_ids = by_portal[portal]
       if not portal_ids then
@@ -60,38 +54,86 @@ local function group_by_portal(ids, by_portal)
   end
 end
 
--- Claim the first job of each portal, then the second, and so on.
-local function claim_in_turn(by_portal)
-  local turn, has_more = 1, true
-  while has_more and not is_full() do
+-- Return the first job of each portal, then the second, and so on.
+local function in_turn(by_portal)
+  local ids, turn, has_more = {}, 1, true
+  while has_more do
     has_more = false
     for _, portal_ids in ipairs(by_portal) do
-      if portal_ids[turn] and not is_full() then
+      if portal_ids[turn] then
         has_more = true
-        claim(portal_ids[turn])
+        ids[#ids + 1] = portal_ids[turn]
       end
     end
     turn = turn + 1
   end
+  return ids
 end
 
-local offset = 0
-for _ = 1, MAX_PAGES do
-  local page = redis.call('ZRANGEBYSCORE', queue, '-inf', now_ms, 'LIMIT', offset, PAGE_SIZE)
+local function read_page(queue)
+  local offset = queue.page_count * PAGE_SIZE
+  local page = redis.call('ZRANGEBYSCORE', queue.key, '-inf', now_ms, 'LIMIT', offset, PAGE_SIZE)
   local by_portal = {}
-  group_by_portal(page, by_portal)
+  group_by_portal(queue, page, by_portal)
   if #page == PAGE_SIZE then
-    group_by_portal(redis.call('ZREVRANGEBYSCORE', queue, now_ms, '-inf', 'LIMIT', 0, PAGE_SIZE), by_portal)
+    group_by_portal(queue, redis.call('ZREVRANGEBYSCORE', queue.key, now_ms, '-inf', 'LIMIT', 0, PAGE_SIZE), by_portal)
   end
-  claim_in_turn(by_portal)
-  if is_full() or #page < PAGE_SIZE then
-    break
-  end
-  offset = offset + PAGE_SIZE
+  queue.ids, queue.taken, queue.page_count = in_turn(by_portal), 0, queue.page_count + 1
+  queue.is_last_page = #page < PAGE_SIZE or queue.page_count == MAX_PAGES
 end
 
-if is_full() then
-  return {0, jobs}
+-- Return the next job of a queue in the order in which its portals take turns; nil after the last one.
+local function next_id(queue)
+  while queue.taken == #queue.ids do
+    if queue.is_last_page then
+      return nil
+    end
+    read_page(queue)
+  end
+  queue.taken = queue.taken + 1
+  return queue.ids[queue.taken]
 end
-local next_due = redis.call('ZRANGEBYSCORE', queue, '(' .. now_ms, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-return {next_due[2] and math.ceil(next_due[2] - now_ms) or -1, jobs}
+
+local jobs = {}
+
+local function take_room(room, events)
+  room.jobs, room.events = room.jobs - 1, room.events - events
+end
+
+local function claim(queue, number, id)
+  if redis.call('SET', 'spokes:in-progress:' .. id, our_name, 'NX', 'PX', lease_ms) then
+    local tries = redis.call('INCR', 'spokes:retry:' .. id)
+    redis.call('EXPIRE', 'spokes:retry:' .. id, TRIES_TTL_S)
+    local payload = redis.call('GET', 'spokes:job:' .. id)
+    local events = math.max(1, (#(payload or '') - HEAD_BYTES) / EVENT_BYTES)
+    take_room(total, events)
+    take_room(queue.room, events)
+    jobs[#jobs + 1] = {id, payload, tries, number}
+  end
+end
+
+local has_claimable = true
+while has_claimable do
+  has_claimable = false
+  for number, queue in ipairs(queues) do
+    local id = has_room(total) and has_room(queue.room) and next_id(queue)
+    if id then
+      has_claimable = true
+      claim(queue, number, id)
+    end
+  end
+end
+
+local next_ms, has_more = -1, {}
+for number, queue in ipairs(queues) do
+  local is_read = queue.is_last_page and queue.taken == #queue.ids
+  has_more[number] = is_read and 0 or 1
+  if is_read then
+    local next_due = redis.call('ZRANGEBYSCORE', queue.key, '(' .. now_ms, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    local wait_ms = next_due and math.ceil(next_due - now_ms)
+    if wait_ms and (next_ms < 0 or wait_ms < next_ms) then
+      next_ms = wait_ms
+    end
+  end
+end
+return {next_ms, has_more, jobs}

@@ -3,13 +3,23 @@
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
+from spokes.core.priority import Priority
+
 
 class ClaimedJob(NamedTuple):
-    """An arq job that this process holds; `argument` is what `Delivery.from_job` reads, `attempt` arq's `job_try`."""
+    """An arq job that this process holds.
+
+    Attributes:
+        id: of the job and of its delivery.
+        argument: what `Delivery.from_job` reads.
+        attempt: arq's `job_try`.
+        priority: the class of the queue that had the job.
+    """
 
     id: str
     argument: Any
     attempt: int
+    priority: Priority = "interactive"
 
 
 class DeliveryEnd(Enum):

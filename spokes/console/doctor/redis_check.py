@@ -11,7 +11,7 @@ from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core import clock
 from spokes.core.redis.durability import appendfsync, server_info, waitaof_problem
 from spokes.core.redis.key_types import DELIVERY_KEYS, wrong_type_sentence, wrong_types
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
+from spokes.core.redis.keys import AUDIT_STREAM, QUEUES
 from spokes.core.redis.refusal_sentences import refusal_sentence
 from spokes.intake.admission import probe_admission
 from spokes.queue.dead_letter_index import DeadLetterIndex
@@ -235,12 +235,15 @@ async def _latency_ms(redis: Redis) -> float:
 
 async def _read_backlog(redis: Redis) -> Backlog:
     now_ms = clock.now_ms()
-    due = await redis.zcount(JOB_QUEUE, "-inf", now_ms)
-    oldest = await redis.zrange(JOB_QUEUE, 0, 0, withscores=True)
-    oldest_due_s = max(now_ms - oldest[0][1], 0) / 1000 if oldest else 0.0
+    due = queued = 0
+    oldest_due_s = 0.0
+    for queue in QUEUES.values():
+        due += await redis.zcount(queue, "-inf", now_ms)
+        queued += await redis.zcard(queue)
+        for _, due_at in await redis.zrange(queue, 0, 0, withscores=True):
+            oldest_due_s = max(oldest_due_s, (now_ms - due_at) / 1000)
     audit_records = await redis.xlen(AUDIT_STREAM)
     indexes = [DeadLetterIndex(redis, portal) for portal in await DeadLetters(redis).portals()]
     dead_letters = sum([await index.count() for index in indexes])
     oldest_times = [at for index in indexes if (at := await index.oldest_at()) is not None]
-    scheduled = await redis.zcard(JOB_QUEUE) - due
-    return Backlog(due, scheduled, oldest_due_s, audit_records, dead_letters, min(oldest_times, default=0))
+    return Backlog(due, queued - due, oldest_due_s, audit_records, dead_letters, min(oldest_times, default=0))

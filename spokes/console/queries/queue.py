@@ -10,7 +10,7 @@ from spokes.audit.stream import backlog
 from spokes.console.queries.portal_scope import Portals, can_see
 from spokes.core import clock
 from spokes.core.delivery import Delivery, is_oversized
-from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, QUEUES
 from spokes.privacy.redis_data import read_job
 from spokes.queue.portal_pauses import PortalPause, PortalPauses
 
@@ -67,8 +67,8 @@ async def queue_status(redis: Redis, portals: Portals, *, now_ms: int | None = N
     oldest_due_s = max(0.0, (now - min(job.due_at for job in first)) / 1000) if first else 0.0
     running = sum(job.in_progress for job in first)
     if portals is None:
-        due = await redis.zcount(JOB_QUEUE, "-inf", now)
-        scheduled = await redis.zcard(JOB_QUEUE) - due
+        due = sum([await redis.zcount(queue, "-inf", now) for queue in QUEUES.values()])
+        scheduled = await _queued_count(redis) - due
         return Queue(
             due,
             scheduled,
@@ -81,7 +81,7 @@ async def queue_status(redis: Redis, portals: Portals, *, now_ms: int | None = N
         )
     jobs = await _queued_ids(redis, portals, _MAX_IDS_READ)
     due = sum(at <= now for _, at in jobs)
-    complete = len(jobs) <= len(first) or await redis.zcard(JOB_QUEUE) <= _MAX_IDS_READ
+    complete = len(jobs) <= len(first) or await _queued_count(redis) <= _MAX_IDS_READ
     return Queue(due, len(jobs) - due, running, oldest_due_s, event_lag_s, None, paused, complete)
 
 
@@ -109,14 +109,22 @@ async def find_waiting(redis: Redis, ids: list[str]) -> list[WaitingDelivery]:
     """
     if not ids:
         return []
-    scores = await redis.zmscore(JOB_QUEUE, ids)
-    return await _load_deliveries(
-        redis, [(job_id, int(at)) for job_id, at in zip(ids, scores, strict=True) if at is not None]
-    )
+    due_at: dict[str, int] = {}
+    for queue in QUEUES.values():
+        scores = await redis.zmscore(queue, ids)
+        due_at |= {job_id: int(at) for job_id, at in zip(ids, scores, strict=True) if at is not None}
+    return await _load_deliveries(redis, [(job_id, due_at[job_id]) for job_id in ids if job_id in due_at])
+
+
+async def _queued_count(redis: Redis) -> int:
+    return sum([await redis.zcard(queue) for queue in QUEUES.values()])
 
 
 async def _queued_ids(redis: Redis, portals: Portals, limit: int) -> list[tuple[str, int]]:
-    scores = await redis.zrange(JOB_QUEUE, 0, limit - 1, withscores=True)
+    scores: list[tuple[bytes, float]] = []
+    for queue in QUEUES.values():
+        scores += await redis.zrange(queue, 0, limit - 1, withscores=True)
+    scores = sorted(scores, key=lambda score: score[1])[:limit]
     jobs = [(job_id.decode(errors="replace"), int(at)) for job_id, at in scores if math.isfinite(at)]
     return [(job_id, at) for job_id, at in jobs if portals is None or _portal_of(job_id) in portals]
 

@@ -18,7 +18,7 @@ from spokes.core.masking import derive_key, keyed_hash
 from spokes.core.master_key import shared_master_key
 from spokes.core.process.child_command import module_command, module_environment
 from spokes.core.redis.errors import RedisFault, classify
-from spokes.core.redis.keys import AUDIT_STREAM, DEFAULT_QUEUE, DEPLOYMENT, JOB_QUEUE, METRIC_TOTALS
+from spokes.core.redis.keys import AUDIT_STREAM, DEFAULT_QUEUE, DEPLOYMENT, METRIC_TOTALS, QUEUES
 from spokes.core.redis.scripts import read_script
 from spokes.core.settings import Settings
 from spokes.core.settings.strength import TOO_WEAK
@@ -65,7 +65,7 @@ async def claim_database(redis: Redis, settings: Settings) -> None:
 
 async def _has_records(redis: Redis, settings: Settings) -> bool:
     """Return whether this deployment has run before: its records need the same AUDIT_KEY."""
-    if await redis.exists(DEPLOYMENT, AUDIT_STREAM, JOB_QUEUE, DEFAULT_QUEUE, METRIC_TOTALS):
+    if await redis.exists(DEPLOYMENT, AUDIT_STREAM, *QUEUES.values(), DEFAULT_QUEUE, METRIC_TOTALS):
         return True
     environ = {**os.environ, "ENV_FILE": "", **_store_environ(settings)}
     command = module_command("spokes.audit.sql.has_records")  # a process of its own: core does not know the archive

@@ -5,9 +5,9 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE, KEYS, PAUSED_PORTALS
+from spokes.core.redis.keys import AUDIT_STREAM, KEYS, PAUSED_PORTALS, QUEUES
 
-ADMISSION_KEYS: Final = (JOB_QUEUE, AUDIT_STREAM)  # no delivery is admitted without them
+ADMISSION_KEYS: Final = (*QUEUES.values(), AUDIT_STREAM)  # no delivery is admitted without them
 DELIVERY_KEYS: Final = (*ADMISSION_KEYS, PAUSED_PORTALS)  # no delivery is claimed or settled without them
 _TYPE_NAMES: Final = {"sorted set": "zset"}  # Redis' own name where ours differs
 _EXPECTED: Final[Mapping[str, str]] = {key.pattern: _TYPE_NAMES.get(key.type, key.type) for key in KEYS}

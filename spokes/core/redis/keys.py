@@ -4,7 +4,10 @@ Product code spells no key elsewhere; the Lua scripts that run jobs spell the pr
 Keys of a portal's data carry its id. `python -m spokes.core.redis.keys` prints the table as Markdown.
 """
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
+
+from spokes.core.priority import Priority
 
 RedisArg: TypeAlias = str | bytes | int
 RedisCommand: TypeAlias = tuple[RedisArg, ...]  # a Redis command, or settle.lua's NEWER, with its arguments
@@ -13,6 +16,8 @@ SETTLED_TTL_S: Final = 7 * 86_400  # longer than any pause between two runs of o
 
 # Names of our own: a stock arq worker on the same Redis deletes jobs that it cannot decode.
 JOB_QUEUE: Final = "spokes:queue"
+IMPORT_QUEUE: Final = "spokes:queue:import"
+QUEUES: Final[Mapping[Priority, str]] = {"interactive": JOB_QUEUE, "import": IMPORT_QUEUE}  # a job is in one of them
 JOB_KEY_PREFIX: Final = "spokes:job:"
 RETRY_KEY_PREFIX: Final = "spokes:retry:"
 IN_PROGRESS_KEY_PREFIX: Final = "spokes:in-progress:"
@@ -167,8 +172,8 @@ def rate_budget_slots(portal_id: int, kind: str) -> str:
     return f"spokes:{portal_id}:budget:{kind}"
 
 
-def rate_budget_background_slots(portal_id: int, kind: str) -> str:
-    """Return the key of the slots of background calls of one kind."""
+def rate_budget_import_slots(portal_id: int, kind: str) -> str:
+    """Return the key of the slots of one kind of call that imports hold; the name is that of earlier versions."""
     return f"spokes:{portal_id}:budget:{kind}:background"
 
 
@@ -241,6 +246,8 @@ _OBJECT: Final = "{object_type}:{object_id}"
 KEYS: Final = (
     RedisKey(JOB_QUEUE, "sorted set", "spokes.intake.admission, workers.delivery", "none",
              "ids of due and scheduled jobs, by the epoch ms at which they are due"),
+    RedisKey(IMPORT_QUEUE, "sorted set", "spokes.intake.admission, workers.delivery", "none",
+             "the same of jobs whose events are of the import class"),
     RedisKey(JOB_KEY_PREFIX + "{delivery_id}", "string", "spokes.intake.admission, workers.delivery", "none",
              "a delivery as an arq job"),
     RedisKey(RETRY_KEY_PREFIX + "{delivery_id}", "string", "workers.queue", "1 day", "how often a job was claimed"),
@@ -348,7 +355,7 @@ KEYS: Final = (
     RedisKey("spokes:{portal_id}:budget:{kind}", "sorted set", "spokes.crm.transport.rate_budget", "one window",
              "slots of one kind of call, by the time at which each is free again"),
     RedisKey("spokes:{portal_id}:budget:{kind}:background", "sorted set", "spokes.crm.transport.rate_budget",
-             "one window", "the slots of background calls among them"),
+             "one window", "the slots of imports among them"),
     RedisKey("spokes:{portal_id}:budget:{kind}:queues", "sorted set", "spokes.crm.transport.rate_budget",
              "one window", "batch queues of all workers that were granted a slot within the last window, by the time"),
     RedisKey("spokes:{portal_id}:seen:{hour}:{number}", "set", "spokes.intake.admission", "DEDUPE_HOURS after the hour",

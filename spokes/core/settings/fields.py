@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     hubspot_association_limit: int = Field(
         100, ge=1, le=1_000_000, description="batch association calls in a rolling 10 s"
     )
-    hubspot_reserve: float = Field(0.1, ge=0, le=0.5, description="share of the limit that imports may not use")
+    hubspot_reserve: float = Field(0.05, ge=0, le=0.5, description="share of the limit that imports leave free")
     hubspot_timeout_s: float = Field(20.0, gt=0, le=3600, description="one CRM call")
     # Web process
     public_url: PublicUrl = ""

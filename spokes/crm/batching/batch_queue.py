@@ -1,7 +1,7 @@
 """Batch queues: many callers, one call of HubSpot.
 
 A batch is closed only when its rate-limit slot is granted; until then further submissions join it. It takes
-interactive inputs first and fills up with background ones. Each caller waits for its own result, so a cancelled caller
+interactive inputs first and fills up with those of imports. Each caller waits for its own result, so a cancelled caller
 does not affect the others.
 
 In a `WriteBatchQueue` the writes of one object keep their order: no two of them are in flight together. HubSpot refuses
@@ -31,12 +31,13 @@ from spokes.core.errors import (
     ObjectNotFound,
     RateLimited,
 )
+from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.telemetry.metrics import BATCH_CALLERS, BATCH_INPUTS, BATCHES
 from spokes.crm.batching.batch_results import BatchResults
 from spokes.crm.results import WriteReceipt
 from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, PacedClient, SendContext
 from spokes.crm.transport.paths import Paths
-from spokes.crm.transport.rate_budget import PRIORITIES, CallKind, Priority
+from spokes.crm.transport.rate_budget import CallKind
 from spokes.crm.transport.response_json import Json
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         unclaimed = -self.max_inputs * self._pending_batches["interactive"]
         if priority == "interactive":
             return unclaimed + len(self._interactive)
-        return unclaimed + len(self._waiting) - self.max_inputs * self._pending_batches["background"]
+        return unclaimed + len(self._waiting) - self.max_inputs * self._pending_batches["import"]
 
     def _start_timer(self, priority: Priority) -> None:
         """Let a batch that is not full leave once the queue's pause after its last batch is over."""
@@ -288,7 +289,7 @@ class BatchQueue(ABC, Generic[Payload, Result]):
 def batch_priority(batch: Batch[Payload, Result]) -> Priority:
     """Return the priority of a further call for a batch: that of its most urgent submission."""
     is_interactive = any(s.context.priority == "interactive" for submissions in batch.values() for s in submissions)
-    return "interactive" if is_interactive else "background"
+    return "interactive" if is_interactive else "import"
 
 
 class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from spokes.core.errors import CRMError, CRMUnavailable, ObjectNotFound
+from spokes.core.priority import Priority
 from spokes.crm.batching.batch_queue import LINGER_S, Batch, BatchQueue
 from spokes.crm.batching.batch_results import match_results
 from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, PacedClient
 from spokes.crm.transport.paths import Paths, fits_in_url
-from spokes.crm.transport.rate_budget import Priority
 from spokes.crm.transport.response_json import Json, text_id
 
 if TYPE_CHECKING:

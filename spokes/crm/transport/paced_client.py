@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from spokes.core.errors import CRMError, CRMUnavailable, LeaseLost
+from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.telemetry.metrics import CRM_CALL_SECONDS, CRM_CALLS
-from spokes.crm.transport.rate_budget import PRIORITIES, CallKind, Priority, RateBudget
+from spokes.crm.transport.rate_budget import CallKind, RateBudget
 
 if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse, HubSpotClient  # its import loads hubspot-api-client

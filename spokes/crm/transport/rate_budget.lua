@@ -5,19 +5,24 @@
 -- is in flight, one window after the call's end from then on. HubSpot counts a call when it arrives, between the grant
 -- and the end of its slot, so as many calls as there are slots never exceed the limit in any window.
 --
--- Slots of background calls are members of a second set too. Background calls leave a reserve of the limit to
--- interactive ones, and may hold as many slots even if interactive calls use all others, so neither starves the other.
+-- Slots of imports are members of a second set too. Imports leave a reserve of the limit free for interactive calls, and
+-- may hold as many slots even if interactive calls use all others, so neither starves the other. Imports are granted
+-- evenly over the window: slots taken in a burst would all come back in a burst, and until then an interactive call
+-- beyond the reserve would wait for nearly a whole window. An interactive call that waits gets the next slot.
 --
--- KEYS  1 slots   2 slots of background calls   3 the portal's hash: limit:<kind> as HubSpot reported it, until:<kind>
---       and why:<kind> of a pause, day:left, day:limit and day:until of the daily limit   4 the batch queues that were
---       granted a slot within the last window, by the time
+-- KEYS  1 slots   2 slots of imports   3 the portal's hash: limit:<kind> as HubSpot reported it, until:<kind>
+--       and why:<kind> of a pause, day:left, day:limit and day:until of the daily limit, even:<kind> when the imports
+--       granted so far end if each lasts its share of the window, urgent:<kind> until when an interactive call waits for
+--       a slot   4 the batch queues that were granted a slot within the last window, by the time
 -- ARGV  1 operation   2 kind   3 and on: the operation's arguments, in the order in which it reads them
 
-local SLOTS, BACKGROUND_SLOTS, PORTAL, QUEUES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local SLOTS, IMPORT_SLOTS, PORTAL, QUEUES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local operation, kind = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local KEEP_MS = 2 * 24 * 3600 * 1000
+local IMPORT_SHARE_OF_WINDOW = 0.95 -- of an even share: otherwise no delay of one call could be made up for
+local URGENT_US = 50000 -- after its slot is due, a waiting interactive call has asked again
 
 local last_read = 2
 local function next_text()
@@ -69,6 +74,33 @@ local function queues_in_use(queue, window)
   return redis.call('ZCARD', QUEUES)
 end
 
+-- Returns how long one import lasts when imports are granted evenly, and how much earlier than that they may begin.
+local function import_pace(limit, reserve, window)
+  local share = IMPORT_SHARE_OF_WINDOW * window / limit
+  return share, (math.max(1, reserve) - 1) * share
+end
+
+-- Returns when an import may have a slot; `excess`: by how many slots the limit is exceeded with one more.
+local function import_due(limit, reserve, excess, window)
+  local even, urgent = unpack(redis.call('HMGET', PORTAL, 'even:' .. kind, 'urgent:' .. kind))
+  local own = redis.call('ZCARD', IMPORT_SLOTS)
+  local due = 0
+  if reserve > 0 then
+    local _, early = import_pace(limit, reserve, window)
+    due = tonumber(even or 0) - early
+  end
+  if own >= math.max(1, reserve) then
+    due = math.max(due, tonumber(urgent or 0))
+  end
+  local excess_shared, excess_own = excess + reserve, own - reserve
+  if excess_shared >= 0 and excess_own >= 0 then
+    local shared = room_at(SLOTS, excess_shared)
+    local returning = room_at(IMPORT_SLOTS, excess_own) or shared -- without a reserve, imports have no own slots
+    due = math.max(due, math.min(shared, returning))
+  end
+  return due
+end
+
 -- take: grant a slot. Returns {0, how long to wait, the pause's reason or ''}, or {1, 0, ''}. A batch queue is told more:
 -- the slots that its priority uses and may use, the batch queues in use, the calls left of the day or -1, the day's limit
 -- or -1, and how long it lasts.
@@ -78,7 +110,7 @@ if operation == 'take' then
   local window = next_number()
   local lease = next_number()
   local reserved_share = next_number()
-  local is_background = next_text() == 'background'
+  local is_import = next_text() == 'import'
   local queue = next_text()
   local due, reason = paused_until()
   if due > now then
@@ -89,30 +121,35 @@ if operation == 'take' then
     return {0, day_ends - now, 'DAILY'}
   end
   redis.call('ZREMRANGEBYSCORE', SLOTS, '-inf', now)
-  redis.call('ZREMRANGEBYSCORE', BACKGROUND_SLOTS, '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', IMPORT_SLOTS, '-inf', now)
   local limit = limit_or(configured_limit)
   local reserve = math.floor(limit * reserved_share)
   local excess = redis.call('ZCARD', SLOTS) - limit
   local next_due = excess >= 0 and room_at(SLOTS, excess) or 0
-  if is_background then
-    local excess_shared = excess + reserve
-    local excess_own = redis.call('ZCARD', BACKGROUND_SLOTS) - reserve
-    if excess_shared >= 0 and excess_own >= 0 then
-      local shared = room_at(SLOTS, excess_shared)
-      local own = room_at(BACKGROUND_SLOTS, excess_own) or shared -- without a reserve, background has no own slots
-      next_due = math.max(next_due, math.min(shared, own))
-    end
+  if is_import then
+    next_due = math.max(next_due, import_due(limit, reserve, excess, window))
   end
   if next_due > now then
     -- A call in flight frees its slot one window after it ends, which is long before its lease is over.
-    return {0, math.min(next_due - now, window), ''}
+    local wait = math.min(next_due - now, window)
+    if not is_import then
+      redis.call('HSET', PORTAL, 'urgent:' .. kind, string.format('%.0f', now + wait + URGENT_US))
+      redis.call('PEXPIRE', PORTAL, KEEP_MS)
+    end
+    return {0, wait, ''}
   end
   local keep_ms = math.ceil(lease / 1000) + 1000
   redis.call('ZADD', SLOTS, now + lease, slot_id)
   redis.call('PEXPIRE', SLOTS, keep_ms)
-  if is_background then
-    redis.call('ZADD', BACKGROUND_SLOTS, now + lease, slot_id)
-    redis.call('PEXPIRE', BACKGROUND_SLOTS, keep_ms)
+  if is_import then
+    redis.call('ZADD', IMPORT_SLOTS, now + lease, slot_id)
+    redis.call('PEXPIRE', IMPORT_SLOTS, keep_ms)
+  end
+  if is_import and reserve > 0 then
+    local even = tonumber(redis.call('HGET', PORTAL, 'even:' .. kind) or 0)
+    local share = import_pace(limit, reserve, window)
+    redis.call('HSET', PORTAL, 'even:' .. kind, string.format('%.0f', math.max(even, now) + share))
+    redis.call('PEXPIRE', PORTAL, KEEP_MS)
   end
   if left then
     redis.call('HINCRBY', PORTAL, 'day:left', -1)
@@ -120,13 +157,13 @@ if operation == 'take' then
   if queue == '' then
     return {1, 0, ''}
   end
-  local used, background = redis.call('ZCARD', SLOTS), redis.call('ZCARD', BACKGROUND_SLOTS)
+  local used, imports = redis.call('ZCARD', SLOTS), redis.call('ZCARD', IMPORT_SLOTS)
   local available = limit
-  if is_background or background > 0 then
+  if is_import or imports > 0 then
     available = limit - reserve
   end
-  if not is_background then
-    used = used - background
+  if not is_import then
+    used = used - imports
   end
   local day_limit = left and redis.call('HGET', PORTAL, 'day:limit') or -1
   local day_left_us = left and day_ends - now or 0
@@ -143,7 +180,7 @@ if operation == 'end' then
   local day_length = next_number()
   local back = now + window
   redis.call('ZADD', SLOTS, back, slot_id)
-  redis.call('ZADD', BACKGROUND_SLOTS, 'XX', back, slot_id)
+  redis.call('ZADD', IMPORT_SLOTS, 'XX', back, slot_id)
   if reported_limit ~= '' then
     redis.call('HSET', PORTAL, 'limit:' .. kind, reported_limit)
     redis.call('PEXPIRE', PORTAL, KEEP_MS)
@@ -162,7 +199,7 @@ end
 if operation == 'back' then
   local slot_id = next_text()
   local was_granted = redis.call('ZREM', SLOTS, slot_id)
-  redis.call('ZREM', BACKGROUND_SLOTS, slot_id)
+  redis.call('ZREM', IMPORT_SLOTS, slot_id)
   if was_granted == 1 and left_of_day() then
     redis.call('HINCRBY', PORTAL, 'day:left', 1)
   end

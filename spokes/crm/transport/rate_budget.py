@@ -2,7 +2,7 @@
 
 A slot is taken before the call and comes back one window after the call has ended, so no latency can make HubSpot
 count more calls than it allows (see rate_budget.lua). A call that failed can become a backoff, which every process
-observes. Interactive calls come before background ones.
+observes. Interactive calls come before those of imports.
 
 Source: HubSpot's docs, "API usage guidelines and limits" and "Error handling".
 """
@@ -24,6 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
+from spokes.core.priority import Priority
 from spokes.core.redis import keys
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS
@@ -32,8 +33,6 @@ from spokes.crm.transport.pacing import BudgetUse, batch_gap_s
 CallKind: TypeAlias = Literal["calls", "search", "associations"]
 CALL_KINDS: Final[tuple[CallKind, ...]] = ("calls", "search", "associations")
 PauseScope: TypeAlias = CallKind | Literal["portal"]  # what a pause holds up: one kind of call, or all of the portal's
-Priority: TypeAlias = Literal["interactive", "background"]
-PRIORITIES: Final[tuple[Priority, ...]] = ("interactive", "background")  # in the order in which they are served
 
 SEARCH_WINDOW_S: Final = 1.0
 UNKNOWN_DAY_WAIT_S: Final = 900.0  # wait for a new day if the portal's time zone is unknown
@@ -48,14 +47,6 @@ _SECOND: Final = 1_000_000  # Redis' clock counts microseconds
 _JITTER_S: Final = 0.003  # so that processes do not all wake for the same slot
 _MAX_CONNECTIONS: Final = 4  # hosted Redis plans count them, and a script takes a fraction of a millisecond
 _MAX_SLEEP_S: Final = 5.0  # an operator may end a pause early
-
-# HubSpot's docs, "Webhooks API guide": the values of changeSource that come in thousands at a time.
-_BULK_SOURCES: Final = frozenset({"IMPORT", "BATCH_UPDATE", "MIGRATION"})
-
-
-def priority_of(change_source: str | None) -> Priority:
-    """Return the priority of the work on an event, by the event's changeSource."""
-    return "background" if change_source in _BULK_SOURCES else "interactive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +180,7 @@ class RateBudget:
         limit: int,
         search_limit: int,
         association_limit: int = 100,
-        reserve: float = 0.1,
+        reserve: float = 0.05,
         window_s: float = 10.0,
         call_timeout_s: float = 22.0,
         concurrency: int = 32,
@@ -201,7 +192,7 @@ class RateBudget:
             limit: calls per window, until HubSpot reports its own limit.
             search_limit: searches per second.
             association_limit: batch association calls per window.
-            reserve: share of each limit that background calls leave to interactive ones; background calls may use as
+            reserve: share of each limit that imports leave to interactive calls; imports may use as
                 much again even when interactive calls use all the rest.
             call_timeout_s: no call takes longer; the slot of a process that died comes back after it.
             concurrency: slots held by this process at a time: the threads of its client.
@@ -349,7 +340,7 @@ class RateBudget:
     ) -> list[int | bytes]:
         budget_keys = [
             keys.rate_budget_slots(portal_id, kind),
-            keys.rate_budget_background_slots(portal_id, kind),
+            keys.rate_budget_import_slots(portal_id, kind),
             keys.rate_budget(portal_id),
             keys.rate_budget_queues(portal_id, kind),
         ]

@@ -78,7 +78,7 @@ def test_settings_are_shown_with_their_source_and_secrets_masked(settings: Setti
     assert shown["AUDIT_KEY"] == "AUDIT_KEY = ***"
     assert shown["HUBSPOT_CLIENT_SECRET"] == "HUBSPOT_CLIENT_SECRET = ***"
     assert shown["PUBLIC_URL"] == f"PUBLIC_URL = {PUBLIC_URL}"
-    assert shown["HUBSPOT_RESERVE"] == "HUBSPOT_RESERVE = 0.1 (default)"
+    assert shown["HUBSPOT_RESERVE"] == "HUBSPOT_RESERVE = 0.05 (default)"
 
 
 def test_default_settings_are_one_line(settings: Settings) -> None:

@@ -1,0 +1,42 @@
+"""workers.queue.room and workers.delivery.lane_pool.next_class: what each priority class may use. Pure."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spokes.core.priority import PRIORITIES, Priority
+from workers.delivery.lane_pool import next_class
+from workers.queue.room import room_left
+
+HELD = st.fixed_dictionaries({"interactive": st.integers(0, 1_000), "import": st.integers(0, 1_000)})
+
+
+@given(st.integers(1, 1_000), HELD)
+def test_class_that_has_filled_its_room_leaves_some_to_the_other(limit: int, held: dict[Priority, int]) -> None:
+    for own, other in (PRIORITIES, reversed(PRIORITIES)):
+        assert room_left(limit, {own: limit, other: 0}).of(other) >= 1
+        assert room_left(limit, {own: 0, other: 0}).of(own) == limit
+        assert 0 <= room_left(limit, held).of(own) <= limit
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 40), st.integers(1, 40), st.sampled_from(PRIORITIES))
+def test_lane_runs_next_if_one_may(
+    interactive: int, imports: int, running_imports: int, max_tasks: int, previous: Priority
+) -> None:
+    ready: dict[Priority, range] = {"interactive": range(interactive), "import": range(imports)}
+    chosen = next_class(ready, min(running_imports, max_tasks - 1), max_tasks, previous)
+    if chosen is not None:
+        assert ready[chosen]
+    assert chosen is not None or not interactive
+
+
+@given(st.integers(1, 1_000), st.sampled_from(PRIORITIES))
+def test_imports_never_use_the_last_tenth_of_the_tasks(max_tasks: int, previous: Priority) -> None:
+    running = max_tasks - max_tasks // 10
+    assert next_class({"interactive": (), "import": (1,)}, running, max_tasks, previous) is None
+
+
+def test_waiting_classes_take_turns_while_imports_use_few_tasks() -> None:
+    ready: dict[Priority, tuple[int]] = {"interactive": (1,), "import": (1,)}
+    assert next_class(ready, 0, 1, "interactive") == "import"
+    assert next_class(ready, 0, 1, "import") == "interactive"
+    assert next_class(ready, 4, 40, "interactive") == "interactive"
