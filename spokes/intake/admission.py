@@ -102,7 +102,7 @@ class Admission:
     async def admit_together(self, deliveries: Sequence[ClassifiedDelivery]) -> list[ClassifiedDelivery]:
         """Store the deliveries of one request; return them without the events that were already known.
 
-        Those of one portal are stored together or not at all, whatever their priority classes.
+        Those of one portal are stored together or not at all, also those of different priority classes.
 
         Raises:
             QueueUnavailable: see `admit`.

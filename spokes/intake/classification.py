@@ -115,7 +115,7 @@ def classify(
         keys: makes event keys.
         portal_ids: the portals we serve; empty for all.
         now_ms: when the request arrived, in epoch ms.
-        priority: the class of all events, for sources that nobody waits for; None: as each event's changeSource says.
+        priority: the class of all events, for a source without waiting users; None: as each event's changeSource says.
     """
     portals: dict[int, list[Event]] = {}
     for event in body.events:

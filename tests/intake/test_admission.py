@@ -78,8 +78,8 @@ async def test_request_of_both_classes_is_stored_as_two_deliveries(redis: Redis,
     assert [delivery.id for delivery in await queued(redis)] == [interactive.id]
     assert await queued_imports(redis) == [imports.id]
     assert recorder.sizes == [1]  # one call: no other can come between the two
-    heads = [record for record in await recorded(redis) if record["action"] == "delivery.received"]
-    assert [head["delivery_id"] for head in heads] == [interactive.id, imports.id]
+    heads = [record for record in await recorded(redis) if record.action == "delivery.received"]
+    assert [head.delivery_id for head in heads] == [interactive.id, imports.id]
 
 
 async def test_known_events_of_a_request_are_dropped_in_the_delivery_that_has_them(
@@ -354,7 +354,7 @@ async def test_delivery_submitted_while_a_call_ends_is_sent(
 
     async def call(*commands: Sequence[Any]) -> list[object]:
         await gate.wait()
-        return [[[] for _ in range(commands[0][7])]]
+        return [[[] for _ in range(commands[0][8])]]
 
     monkeypatch.setattr(admission._lines, "call", call)
 
