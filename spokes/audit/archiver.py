@@ -43,6 +43,7 @@ _REPORTED: Final = {
     Action.STREAM_FORGED: Alert.AUDIT_STREAM_FORGED,
 }
 _TASK: Final = "archiver"
+_WAKE_MS: Final = 500  # of one blocking read; it ends a stop no later than this
 _STANDBY_S: Final = 1.0  # between two attempts of a process to become the leader
 _log = structlog.get_logger()
 
@@ -59,13 +60,13 @@ class Archiver:
         master_key: `load_master_key`; the keys for signatures and for object hashes derive from it.
         batch_size: records in one transaction; up to eight times as many while the stream holds more.
         checkpoint_every: records between two checkpoints.
-        idle_s: seconds between two reads of an almost empty stream, in which records accumulate.
+        gather_s: seconds in which records accumulate after the first of a small batch.
         retry_s: seconds between attempts while the store does not answer.
     """
 
     def __init__(
         self, redis: Redis, engine: AsyncEngine, master_key: str, *, batch_size: int = 500,
-        checkpoint_every: int = 10_000, idle_s: float = 0.2, retry_s: float = 2.0,
+        checkpoint_every: int = 10_000, gather_s: float = 0.04, retry_s: float = 2.0,
     ) -> None:  # fmt: skip
         self._redis = redis
         self._engine = engine
@@ -74,7 +75,8 @@ class Archiver:
         self._max_batch = batch_size * _MAX_GROWTH
         self._next_batch = batch_size
         self._chain_writer = ChainWriter(master_key, checkpoint_every)
-        self._idle_s = idle_s
+        self._gather_s = gather_s
+        self._last_id: bytes | str = "0-0"  # of the stream's entries that were read
         self._retry_s = retry_s
         self._chain_end = ChainEnd(redis, master_key)
         self._unsigned_until = 0
@@ -107,8 +109,10 @@ class Archiver:
                     outage.mark_available(_TASK)
                     if is_leader:
                         batch = await self._archive()
-                        pause_s = 0.0 if batch.read >= self._batch_size else self._idle_s
+                        pause_s = 0.0
                         alerted = alerted if alerted is False else await self._set_alert(is_active=False)
+                        if batch.read < self._batch_size and await self._has_next_record(stop):
+                            pause_s = self._gather_s
                 except RedisError as error:
                     await outage.wait(error, _TASK)
                     pause_s = 0.0
@@ -119,6 +123,17 @@ class Archiver:
         finally:
             with contextlib.suppress(RedisError):
                 await leader_lock.release()
+
+    async def _has_next_record(self, stop: asyncio.Event) -> bool:
+        """Wait for a record after those that were read, for at most `_WAKE_MS`; return whether there is one."""
+        read = asyncio.ensure_future(self._redis.xread({AUDIT_STREAM: self._last_id}, count=1, block=_WAKE_MS))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((read, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return bool(read.done() and read.result())
+        finally:
+            read.cancel()
+            stopping.cancel()
 
     async def _set_alert(self, *, is_active: bool, **fields: Any) -> bool | None:
         """Set whether the store is unavailable; return the new state, None if Redis does not accept it."""
@@ -155,6 +170,7 @@ class Archiver:
         self._next_batch = min(self._max_batch, self._next_batch * 2) if is_full else self._batch_size
         if not entries:
             return _Batch(0, 0)
+        self._last_id = entries[-1][0]
         accepts_unsigned = now_ms() < self._unsigned_until
         rows = [_row_of_entry(entry_id, fields, accepts_unsigned) for entry_id, fields in entries]
         known = await self._chain_end.load()
