@@ -45,9 +45,18 @@ local function power_within(number)
   return power
 end
 
+-- Return the reply of a command, or its error if the key holds another type of value; any other error ends the script.
+local function call_unless_wrong_type(...)
+  local reply = pcall(...)
+  if type(reply) == 'table' and reply.err and not string.find(reply.err, 'WRONGTYPE', 1, true) then
+    return call(...)
+  end
+  return reply
+end
+
 -- Return whether the set was added; it is not if the key holds another type of value.
 local function new_set(key, expires_at)
-  if type(pcall('SADD', key, 0)) ~= 'number' then
+  if type(call_unless_wrong_type('SADD', key, 0)) ~= 'number' then
     return false
   end
   call('EXPIREAT', key, expires_at)
@@ -69,7 +78,7 @@ local function grow(prefix, set_count, expires_at)
   local power = power_within(set_count)
   local from, to = prefix .. (set_count - power), prefix .. set_count
   local smallest = smallest_to_move(set_count - power, power)
-  local members, moving = pcall('SMEMBERS', from), {}
+  local members, moving = call_unless_wrong_type('SMEMBERS', from), {}
   if members.err or not new_set(to, expires_at) then
     return -- a key holds another type of value: nothing moves
   end
@@ -97,7 +106,10 @@ local function for_each_mark(command, prefix, set_count, marks, numbers)
     local changed = pcall(command, prefix .. set, mark)
     if changed ~= 1 then
       unchanged[i] = true
-      has_failed = has_failed or changed ~= 0
+      if changed ~= 0 then
+        call_unless_wrong_type(command, prefix .. set, mark) -- the error again, if it is another one
+        has_failed = true
+      end
     end
   end
   return unchanged, has_failed
@@ -107,7 +119,7 @@ end
 -- whether adding failed.
 local function add_marks(prefix, expires_at, is_extended, marks_json, known)
   local marks, numbers, indexes = unpack(cjson.decode(marks_json))
-  local stored = pcall('GET', prefix .. 'n')
+  local stored = call_unless_wrong_type('GET', prefix .. 'n')
   local count_before = type(stored) ~= 'table' and tonumber(stored or 0)
   if not count_before or (count_before == 0 and not new_set(prefix .. 0, expires_at)) then
     return {prefix = prefix, set_count = 1, marks = {}, numbers = {}}, true

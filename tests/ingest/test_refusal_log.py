@@ -57,10 +57,14 @@ async def test_refused_requests_of_hubspot_are_logged_once_a_minute_by_all_proce
     assert all(line["security"] is True for line in lines if line["event"] == "requests_refused")
 
 
-async def test_refused_requests_do_not_fill_the_log(
-    client: TestClient, sign: Sign, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def three_logged_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_wrapper, "_MAX_LOGGED_REFUSALS", 3)
+
+
+async def test_refused_requests_do_not_fill_the_log(
+    three_logged_refusals: None, client: TestClient, sign: Sign
+) -> None:
     body = batch(event(1))
     with capture_logs() as lines:
         for headers in [{}] * 10 + [sign(body)]:

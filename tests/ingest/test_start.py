@@ -1,11 +1,13 @@
 """Starting web process and worker: what prevents it is a sentence, with exit code 2."""
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.support.deployment import ROOT
 
@@ -30,8 +32,11 @@ def test_port_of_another_program_is_one_sentence(environ: dict[str, str], proces
 
 
 @pytest.mark.parametrize("module", ["ingest", "workers"])
-def test_data_dir_that_cannot_be_used_is_one_sentence(environ: dict[str, str], module: str) -> None:
-    done = start(module, {**environ, "AUDIT_KEY": "", "DATA_DIR": "/dev/null/data", "PORT": "0"})
+async def test_data_dir_that_cannot_be_used_is_one_sentence(environ: dict[str, str], redis: Redis, module: str) -> None:
+    await redis.flushall()
+    done = await asyncio.to_thread(
+        start, module, {**environ, "AUDIT_KEY": "", "DATA_DIR": "/dev/null/data", "PORT": "0"}
+    )
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
     assert "Set DATA_DIR to a folder" in done.stderr
 

@@ -21,7 +21,15 @@ async def client(environ: dict[str, str], redis: Redis, migrated_store: None) ->
         yield client
 
 
-async def test_findings_handlers_and_masked_settings_are_shown(client: TestClient) -> None:
+@pytest.fixture
+async def evicting_redis(redis: Redis) -> AsyncIterator[None]:
+    """A Redis that deletes keys when its memory is full."""
+    await redis.config_set("maxmemory-policy", "allkeys-lru")
+    yield
+    await redis.config_set("maxmemory-policy", "noeviction")
+
+
+async def test_findings_handlers_and_masked_settings_are_shown(client: TestClient, evicting_redis: None) -> None:
     status, page = await (await Visitor.signed_in(client, Role.OPERATOR)).get("/console/settings")
     text = visible_text(page)
     assert status == 200
