@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
+from spokes.core import errors as public_errors
 from spokes.core.errors import CRMUnavailable, NotAuthorized, RateLimited, RetryLater
 from spokes.core.events import Event
 from spokes.routing import Router
@@ -62,7 +63,7 @@ async def cancels_itself_later(event: Event, tools: Tools) -> None:
 
 @ROUTER.register(_PROPERTY_CHANGE, property="raises")
 async def raises(event: Event, tools: Tools) -> None:
-    """Raise the exception that the event's value names."""
+    """Raise the exception that the event's value names, one of `spokes.core.errors` for example."""
     value = event.property_value or ""
     errors: dict[str, BaseException] = {
         "CancelledError": asyncio.CancelledError(),
@@ -76,7 +77,9 @@ async def raises(event: Event, tools: Tools) -> None:
         "waits": ExceptionGroup("", [RetryLater(0.01), CRMUnavailable()]),
         "not authorized": BaseExceptionGroup("", [ValueError(), OwnBaseException(), NotAuthorized()]),
     }
-    raise errors[value]
+    if value in errors:
+        raise errors[value]
+    raise getattr(public_errors, value)
 
 
 @ROUTER.register(_PROPERTY_CHANGE, property="exits_in_group")

@@ -61,11 +61,15 @@ _COMPRESSOR: Final = zstd.ZstdCompressor(options=_ZSTD_OPTIONS, zstd_dict=_ZSTD_
 
 
 class Entry(NamedTuple):
-    """One event of a delivery: its event key, the number of spent attempts, and the element as HubSpot sent it."""
+    """One event of a delivery: its event key, the number of spent attempts, and the element as HubSpot sent it.
+
+    `free_runs` counts the handler runs that failed without spending an attempt, because of a pause for example.
+    """
 
     key: str
     attempt: int
     raw: RawEvent
+    free_runs: int = 0
 
     @property
     def event(self) -> Event:
@@ -78,6 +82,11 @@ class Entry(NamedTuple):
             return Event(self.raw)
         except MalformedEvent as error:
             raise UnreadableDelivery from error
+
+    @property
+    def stored(self) -> tuple[str, int, RawEvent]:
+        """The form in jobs and dead letters: earlier versions read no further field."""
+        return self.key, self.attempt, self.raw
 
     @property
     def is_event(self) -> bool:
@@ -101,7 +110,10 @@ class Delivery:
 
     def to_job(self) -> JobPayload:
         """The one argument of the arq job."""
-        return job_argument(self.id, self.portal_id, self.received_at, [*map(tuple, self.entries)], self.priority)
+        events = [entry.stored for entry in self.entries]
+        argument = job_argument(self.id, self.portal_id, self.received_at, events, self.priority)
+        free_runs = {entry.key: entry.free_runs for entry in self.entries if entry.free_runs}
+        return {**argument, "free_runs": free_runs} if free_runs else argument
 
     @classmethod
     def from_job(cls, job: Any) -> "Delivery":
@@ -113,9 +125,11 @@ class Delivery:
         try:
             # A later version may append fields to an entry.
             entries = tuple(Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw, *_ in job["events"])
+            if free_runs := job.get("free_runs"):  # absent in jobs of earlier versions
+                entries = tuple(entry._replace(free_runs=int(free_runs.get(entry.key, 0))) for entry in entries)
             priority = _stored_priority(job, entries)
             return cls(str(job["id"]), int(job["portal"]), int(job["at"]), entries, priority)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UnreadableDelivery from error
 
 
@@ -131,7 +145,7 @@ def job_argument(
     events: Sequence[tuple[object, ...]],
     priority: Priority = "interactive",
 ) -> JobPayload:
-    """Return the one argument of the arq job; each of `events` has the fields of an Entry."""
+    """Return the one argument of the arq job; each of `events` is as `Entry.stored`."""
     argument = {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
     return argument if priority == "interactive" else {**argument, "class": priority}
 

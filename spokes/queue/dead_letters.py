@@ -45,7 +45,7 @@ class DeadLetter:
         fields: dict[str, object] = {"portal": self.portal_id, "delivery": self.delivery_id, "reason": self.reason}
         fields |= {"failure": dict(self.failure)} if self.failure else {}
         fields |= {"class": self.priority} if self.priority == "import" else {}
-        return encode({**fields, "entry": tuple(self.entry), "handler": self.handler, "at": self.died_at})
+        return encode({**fields, "entry": self.entry.stored, "handler": self.handler, "at": self.died_at})
 
     @property
     def index_entry(self) -> IndexEntry:
@@ -161,7 +161,7 @@ class DeadLetters:
         count = 0
         for letter in letters:
             delivery_id, queued_at = new_delivery_id(letter.portal_id), now_ms()
-            entries = (letter.entry._replace(attempt=0),)
+            entries = (letter.entry._replace(attempt=0, free_runs=0),)
             delivery = Delivery(delivery_id, letter.portal_id, queued_at, entries, letter.priority)
             record = _audit_record(letter, Outcome.REPLAYED, (actor, address), reason, delivery_id)
             count += await self._close(letter, record, delivery_id, job_payload(delivery, queued_at), queued_at)

@@ -121,3 +121,18 @@ def test_delivery_of_the_largest_values_that_hubspot_sends_is_readable() -> None
     payload = job_payload(Delivery("7-1-1", 7, 1, entries), 5)
     assert len(Delivery.from_job(decode(payload)["a"][0]).entries) == 100
     assert not is_oversized(payload)
+
+
+def test_free_runs_are_stored_beside_the_entries_which_earlier_versions_can_read() -> None:
+    entries = (Entry("a", 1, event(1), 2), Entry("b", 0, event(2)))
+    delivery = Delivery("1-x", 1, 5, entries)
+    job = delivery.to_job()
+    assert [len(event) for event in job["events"]] == [3, 3]
+    assert Delivery.from_job(job) == delivery
+
+
+@pytest.mark.parametrize("free_runs", [7, [1], {"a": "x"}, {"a": None}])
+def test_free_runs_of_another_type_make_a_delivery_unreadable(free_runs: object) -> None:
+    job = {**Delivery("1-x", 1, 5, (Entry("a", 1, event(1)),)).to_job(), "free_runs": free_runs}
+    with pytest.raises(UnreadableDelivery):
+        Delivery.from_job(job)

@@ -25,6 +25,11 @@ from workers.upkeep.blocked_worker import EXIT_STATUS
 
 StartWorker = Callable[..., "subprocess.Popen[bytes]"]
 HANDLER_TIMEOUT_S = 1.0
+PUBLIC_ERRORS = (  # those that pause the portal have a test of their own
+    "CRMError", "TransientCRMError", "RateLimited", "ObjectLocked", "ObjectMerged", "CRMUnavailable", "RetryLater",
+    "LeaseLost", "PermanentCRMError", "InvalidRequest", "NoCredentials", "NotPermitted", "ObjectNotFound", "Conflict",
+    "AmbiguousReference", "SpokesError", "UnreadableDelivery", "SecretUnreadable", "QueueUnavailable",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -139,6 +144,28 @@ async def test_event_whose_workers_are_killed_by_the_platform_is_processed(
             await redis.delete(*leases)  # as if they had lapsed
     start_worker(HANDLER_TIMEOUT_S="10")
     assert await wait_for_outcomes(redis, 2, seconds=45) == [("processed", "")] * 2
+
+
+@pytest.mark.slow  # the worker asks HubSpot about the token every 10 s
+@pytest.mark.timeout(120)
+async def test_handler_that_always_raises_not_authorized_ends_though_the_token_is_good(
+    redis: Redis, start_worker: StartWorker
+) -> None:
+    await queue(redis, change("NotAuthorized", 1, "raises"))
+    start_worker(RETRY_SCHEDULE_S="0.2,0.2")
+    assert await wait_for_outcomes(redis, 1, seconds=90) == [("dead", "not_authorized")]
+    runs = [record.outcome.value for record in await recorded(redis) if record.handler == "bad_handlers.raises"]
+    assert runs == ["parked"] * 3 + ["retried"] * 2 + ["dead"]
+    assert b"waiting_did_not_help" in b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # as above
+
+
+@pytest.mark.slow  # a lost lease is waited for twenty times
+@pytest.mark.timeout(60)
+async def test_handler_that_always_raises_a_public_error_ends(redis: Redis, start_worker: StartWorker) -> None:
+    await queue(redis, *(change(name, 1, "raises", number) for number, name in enumerate(PUBLIC_ERRORS, 1)))
+    start_worker(RETRY_SCHEDULE_S="0.2,0.2")
+    outcomes = await wait_for_outcomes(redis, len(PUBLIC_ERRORS), seconds=50)
+    assert [outcome for outcome, _ in outcomes] == ["dead"] * len(PUBLIC_ERRORS)
 
 
 async def leases_on_jobs(redis: Redis) -> list[bytes]:

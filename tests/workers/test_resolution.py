@@ -29,6 +29,7 @@ from tests.support.events import event
 from workers.delivery.resolution import (
     PAUSED_RETRY_S,
     Resolution,
+    free_run_limit,
     leaf_errors,
     next_delay_s,
     parked_for,
@@ -54,8 +55,8 @@ def delay(attempt: int, error: BaseException, seed: int = 1) -> float | None:
     return next_delay_s(attempt, error, schedule_s=SCHEDULE, rng=random.Random(seed))
 
 
-def resolve(error: BaseException, attempt: int = 1) -> Resolution:
-    return resolution_for_error(attempt, error, schedule_s=SCHEDULE, rng=random.Random(1))
+def resolve(error: BaseException, attempt: int = 1, *, free_runs: int = 0) -> Resolution:
+    return resolution_for_error(attempt, error, free_runs=free_runs, schedule_s=SCHEDULE, rng=random.Random(1))
 
 
 def resolve_young(attempt: int, age_s: float) -> Resolution:
@@ -208,6 +209,19 @@ def test_refused_token_does_not_count_as_an_attempt() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "error", [NotAuthorized(), LeaseLost(), RedisConnectionError(), RateLimited(policy=DAILY_POLICY), PortalMoving()]
+)
+def test_error_that_every_wait_leaves_in_place_spends_attempts_and_ends_dead(error: Exception) -> None:
+    attempt = runs = free_runs = 0
+    while (resolution := resolve(error, attempt + 1, free_runs=free_runs)).outcome is not Outcome.DEAD:
+        runs += 1
+        attempt += resolution.counts_as_attempt
+        free_runs += resolution.is_free_run
+    assert (free_runs, attempt) == (free_run_limit(error), len(SCHEDULE))
+    assert runs == free_runs + attempt
+
+
 def test_reason_of_a_bug_is_its_class_without_the_message() -> None:
     assert resolve(KeyError("ann@example.com")).reason == "handler_error:KeyError"
 
@@ -231,7 +245,9 @@ def test_resolution_is_either_final_or_delayed(error: BaseException, attempt: in
 def test_event_that_cannot_run_now_is_parked_without_an_attempt(
     error: BaseException, reason: str, delay_s: float, correlation_id: str
 ) -> None:
-    parked = Resolution(Outcome.PARKED, reason, delay_s, counts_as_attempt=False, correlation_id=correlation_id)
+    parked = Resolution(
+        Outcome.PARKED, reason, delay_s, counts_as_attempt=False, correlation_id=correlation_id, is_free_run=True
+    )
     assert resolve(error, 99) == parked
 
 

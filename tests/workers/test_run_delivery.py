@@ -171,7 +171,7 @@ async def test_refused_token_parks_events_and_loses_none(redis: Redis, hubspot: 
         await asyncio.wait({run}, timeout=0.5)
     (name,) = await redis.zrange(JOB_QUEUE, 0, -1)
     waiting = Delivery.from_job(decode(await redis.get(JOB_KEY_PREFIX + name.decode()))["a"][0])
-    assert waiting.entries == delivery.entries
+    assert waiting.entries == tuple(entry._replace(free_runs=1) for entry in delivery.entries)
 
 
 async def test_admitted_event_without_a_handler_becomes_a_dead_letter(redis: Redis, drain: Drain) -> None:

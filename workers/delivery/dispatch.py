@@ -54,6 +54,7 @@ from workers.delivery.resolution import (
     SUPERSEDED,
     Resolution,
     deciding_error,
+    free_run_limit,
     parked_for,
     record_age_s,
     resolution_for_error,
@@ -258,15 +259,20 @@ class Dispatcher:
         event = item.event
         if isinstance(error, ObjectNotFound) and await self._merge_map.surviving_id(event) != event.survivor_id:
             return MERGED_AWAY
-        await self._pauses.record_result(event.portal_id, error)
+        limit, free_runs = free_run_limit(error), item.entry.free_runs
+        if not limit or free_runs < limit:  # otherwise earlier pauses did not help this event
+            await self._pauses.record_result(event.portal_id, error)
         age_s, schedule_s = record_age_s(event, now_ms()), self._settings.retry_schedule_s
         resolution = resolution_for_error(
-            attempt, error, age_s=age_s, schedule_s=schedule_s, rng=self._rng, failure=failure
+            attempt, error, free_runs=free_runs, age_s=age_s, schedule_s=schedule_s, rng=self._rng, failure=failure
         )
         if resolution.is_final:
             fields = {"handler": route.name, "reason": resolution.reason, **failure}
             log.warning("handler_failed", event_key=item.entry.key, type=event.type, attempt=attempt, **fields)
             report_error(error, **fields)
+            if limit:
+                where = {"portal_id": event.portal_id, "handler": route.name, "reason": resolution.reason}
+                self._alerts.report(Alert.WAITING_DID_NOT_HELP, **where)
         return resolution
 
     def _handles_each_event(self, event: Event) -> bool:

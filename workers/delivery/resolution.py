@@ -5,7 +5,7 @@ The exception that leaves the handler decides, never its `__cause__` or `__conte
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from spokes.audit.records import TERMINAL, Outcome
@@ -39,6 +39,12 @@ _ENDING_KINDS: Final = frozenset({"deletion", "privacyDeletion"})
 _OUTAGE_RETRY_S: Final = 1.0  # after a handler failed because Redis was unreachable
 _INTERNAL_RETRY_S: Final = (0.5, 2.0)  # after errors of our own: a bug fails again, an accident does not
 INTERNAL_ERROR: Final = "internal_error"
+# Failed handler runs that spend no attempt, because another run after the pause or outage succeeds. Beyond them the
+# handler fails for a reason of its own.
+_NOT_AUTHORIZED_FREE_RUNS: Final = 3  # each pause but the first lasts until HubSpot has accepted the token again
+_LIMITED_FREE_RUNS: Final = 400  # a used-up daily limit and a move last a day; a pause lasts 5 minutes and more
+_LEASE_LOST_FREE_RUNS: Final = 20
+_OUTAGE_FREE_RUNS: Final = 60
 _MAX_REQUESTED_DELAY_S: Final = 30 * 86_400.0  # a longer wait is a mistake of the handler or of a header
 
 
@@ -50,6 +56,7 @@ class Resolution:
         delay_s: seconds until the event runs again; None if the outcome is final.
         counts_as_attempt: whether the run counts towards the attempts that the retry schedule allows.
         failure: the error's class and place, and what HubSpot said; see handler_errors.failure_fields.
+        is_free_run: whether the handler ran and failed, and the run does not count as an attempt; see free_run_limit.
     """
 
     outcome: Outcome
@@ -58,6 +65,7 @@ class Resolution:
     counts_as_attempt: bool = True
     correlation_id: str = ""
     failure: Mapping[str, object] | None = None
+    is_free_run: bool = False
 
     @property
     def advances_newest(self) -> bool:
@@ -143,6 +151,17 @@ def _pauses_portal(error: BaseException) -> bool:
     return is_daily_limit or isinstance(error, NotAuthorized | PortalMoving)
 
 
+def free_run_limit(error: BaseException) -> int:
+    """Return how many runs of an event may fail by such an error without spending an attempt."""
+    if isinstance(error, NotAuthorized):
+        return _NOT_AUTHORIZED_FREE_RUNS
+    if _pauses_portal(error):
+        return _LIMITED_FREE_RUNS
+    if isinstance(error, LeaseLost):
+        return _LEASE_LOST_FREE_RUNS
+    return _OUTAGE_FREE_RUNS if is_redis_outage(error) else 0
+
+
 def record_age_s(event: Event, now_ms: int) -> float:
     """Return how long ago an event's record was changed, in seconds; infinite for a record that is gone."""
     if event.kind in _ENDING_KINDS or event.occurred_at <= 0:
@@ -154,6 +173,7 @@ def resolution_for_error(
     attempt: int,
     error: BaseException,
     *,
+    free_runs: int = 0,
     age_s: float = math.inf,
     schedule_s: Sequence[float],
     rng: "random.Random",
@@ -164,6 +184,7 @@ def resolution_for_error(
     Args:
         attempt: number of attempts, this one included.
         error: what the handler raised; of an exception group, see deciding_error.
+        free_runs: number of earlier runs that spent no attempt.
         age_s: see record_age_s. HubSpot's API may not find a new record yet although its event is here.
         schedule_s: see next_delay_s.
         rng: see next_delay_s.
@@ -172,19 +193,9 @@ def resolution_for_error(
     error = deciding_error(error)
     correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
     reason = reason_for_error(error)
-    if _pauses_portal(error):
-        return Resolution(
-            Outcome.PARKED,
-            reason,
-            PAUSED_RETRY_S,
-            counts_as_attempt=False,
-            correlation_id=correlation_id,
-            failure=failure,
-        )
-    if isinstance(error, LeaseLost):
-        return LEASE_LOST
-    if is_redis_outage(error):
-        return Resolution(Outcome.PARKED, "redis_away", _OUTAGE_RETRY_S, counts_as_attempt=False)
+    if free_runs < free_run_limit(error):
+        parked = _parked_after_free_run(error)
+        return replace(parked, correlation_id=correlation_id, failure=failure, is_free_run=True)
     is_young = isinstance(error, ObjectNotFound) and age_s < _YOUNG_RECORD_S
     if is_young and attempt <= min(len(_YOUNG_RECORD_RETRY_S), len(schedule_s)):
         delay_s: float | None = _YOUNG_RECORD_RETRY_S[attempt - 1]
@@ -192,6 +203,14 @@ def resolution_for_error(
     delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)
     outcome = Outcome.DEAD if delay_s is None else Outcome.RETRIED
     return Resolution(outcome, reason, delay_s, correlation_id=correlation_id, failure=failure)
+
+
+def _parked_after_free_run(error: BaseException) -> Resolution:
+    if isinstance(error, LeaseLost):
+        return LEASE_LOST
+    if _pauses_portal(error):
+        return parked_for(reason_for_error(error), PAUSED_RETRY_S)
+    return parked_for("redis_away", _OUTAGE_RETRY_S)
 
 
 def resolution_for_internal_error(attempt: int, error: BaseException) -> Resolution:
@@ -227,7 +246,8 @@ def next_delay_s(
         schedule_s: longest delay after each attempt; its length limits the number of retries.
         rng: source of the jitter.
     """
-    if not is_transient(error) or attempt > len(schedule_s):
+    may_succeed_later = is_transient(error) or free_run_limit(error) > 0
+    if not may_succeed_later or attempt > len(schedule_s):
         return None
     delay_s = rng.uniform(0, schedule_s[attempt - 1])
     requested_s = requested_delay_s(error)

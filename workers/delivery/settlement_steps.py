@@ -41,6 +41,11 @@ class ResolvedEvent(NamedTuple):
         """The number of attempts made, this run included if it counts."""
         return self.item.entry.attempt + self.resolution.counts_as_attempt
 
+    @property
+    def free_runs(self) -> int:
+        """The number of failed handler runs that spent no attempt, this run included if it is one."""
+        return self.item.entry.free_runs + self.resolution.is_free_run
+
 
 @dataclass(slots=True)
 class Postponement:
@@ -174,7 +179,10 @@ def postpone_step(
         moved_id: the id of the new delivery.
         tries: how often arq counts the new delivery as tried.
     """
-    entries = tuple(resolved.item.entry._replace(attempt=resolved.attempt) for resolved in postponement.events)
+    entries = tuple(
+        resolved.item.entry._replace(attempt=resolved.attempt, free_runs=resolved.free_runs)
+        for resolved in postponement.events
+    )
     moved = replace(delivery, id=moved_id, entries=entries)
     records: list[bytes] = []
     for resolved in postponement.events:

@@ -45,6 +45,7 @@ class Alert(StrEnum):
     TOO_MANY_CONNECTIONS = "too_many_connections"
     BACKGROUND_TASK_FAILED = "background_task_failed"
     HANDLER_STUCK = "handler_stuck"
+    WAITING_DID_NOT_HELP = "waiting_did_not_help"
     INTERNAL_ERROR = "internal_error"
     WORKER_BLOCKED = "worker_blocked"
 
@@ -187,6 +188,16 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.INTERNAL_ERROR: (
         "Events failed several times by an error of Spokes, not of a handler. They are now dead letters.",
         "Report the place that `delivery_failed` or `internal_error` in the log names, then run `spokes dead replay`.",
+    ),
+    Alert.WAITING_DID_NOT_HELP: (
+        (
+            "A handler raised the same error after each pause or wait that the error calls for, and in all attempts "
+            "after them. Its event is now a dead letter."
+        ),
+        (
+            "not_authorized: HubSpot accepts the token elsewhere, so look at what the named handler calls, or whether "
+            "it raises the error itself. Then run `spokes dead replay`."
+        ),
     ),
     Alert.HANDLER_STUCK: (
         "A handler ran beyond HANDLER_TIMEOUT_S and did not end when it was cancelled. Its event is now a dead letter.",
