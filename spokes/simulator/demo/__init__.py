@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -83,7 +83,7 @@ async def _until_signalled(arguments: argparse.Namespace, data: Path) -> int:
     try:
         check_loopback()
         private_folder(data)
-        rows = await _run_demo(arguments, data)
+        rows = await play_demo(data, seed=arguments.seed, size=arguments.size, workers=arguments.workers)
         is_needed |= not all(row.agrees for row in rows)
     except asyncio.CancelledError:
         raise
@@ -98,12 +98,23 @@ async def _until_signalled(arguments: argparse.Namespace, data: Path) -> int:
     return 0 if all(row.agrees for row in rows) else 1
 
 
-async def _run_demo(arguments: argparse.Namespace, data: Path) -> list[ComparisonRow]:
+async def play_demo(
+    data: Path, *, seed: int, size: float, workers: int, environ: Mapping[str, str] | None = None
+) -> list[ComparisonRow]:
+    """Run processes with their data in `data`, play the scenario and print the comparison.
+
+    Args:
+        data: an empty folder.
+        seed: of all random choices.
+        size: amount of edits.
+        workers: number of worker processes.
+        environ: further settings, such as REDIS_URL of an empty Redis to use instead of the embedded Valkey.
+    """
     started = time.monotonic()
     port, token, secret = free_port(), secrets.token_hex(16), secrets.token_hex(16)
     base = f"http://127.0.0.1:{port}"
     simulator_config = demo_config(
-        seed=arguments.seed,
+        seed=seed,
         public_url=f"{_PUBLIC_URL}{RECEIVER_PATH}",
         connect_url=f"{base}{RECEIVER_PATH}",
         token=token,
@@ -119,12 +130,13 @@ async def _run_demo(arguments: argparse.Namespace, data: Path) -> list[Compariso
             "PUBLIC_URL": _PUBLIC_URL,
             "TRUSTED_PROXIES": "1",
             "RETRY_SCHEDULE_S": "1,2,3,5,8,8,8,8",
+            **(environ or {}),
         }
-        async with _processes(env, arguments.workers, data):
+        async with _processes(env, workers, data):
             with console.status("Starting Valkey, web and workers"):
                 await wait_until_ready(base)
-            people = People(sim, Random(f"{arguments.seed} people"))
-            scenario = Scenario(sim, people, Random(f"{arguments.seed} simulator_config"), arguments.size)
+            people = People(sim, Random(f"{seed} people"))
+            scenario = Scenario(sim, people, Random(f"{seed} simulator_config"), size)
             await _play_scenario(scenario, env)
             records = await _export_audit(env)
             intact = await run_command(env, "audit", "verify") is not None
