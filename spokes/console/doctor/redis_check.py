@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core import clock
 from spokes.core.redis.durability import appendfsync, server_info, waitaof_problem
-from spokes.core.redis.key_types import DELIVERY_KEYS, wrong_type_sentence, wrong_types
+from spokes.core.redis.key_types import FIXED_KEYS, wrong_type_sentence, wrong_types
 from spokes.core.redis.keys import AUDIT_STREAM, QUEUES
 from spokes.core.redis.refusal_sentences import refusal_sentence
 from spokes.intake.admission import probe_admission
@@ -60,7 +60,7 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
         before = time.time()
         seconds, micros = await redis.time()
         skew_s = seconds + micros / 1_000_000 - (before + time.time()) / 2
-        if wrong_keys := await wrong_types(redis, DELIVERY_KEYS):
+        if wrong_keys := await wrong_types(redis, FIXED_KEYS):
             return [fault(TOPIC, wrong_type_sentence(wrong_keys), keys=list(wrong_keys))]
         await probe_admission(redis)
         info = await server_info(redis)

@@ -7,13 +7,16 @@ from pydantic import SecretStr
 
 from spokes.console.doctor.accounts_check import check_accounts
 from spokes.console.doctor.audit_store_check import check_audit_store
+from spokes.console.doctor.chain_end_check import check_chain_end
 from spokes.console.doctor.findings import Finding, ok
 from spokes.console.doctor.hubspot_check import check_hubspot
 from spokes.console.doctor.identity_check import check_identity_provider
 from spokes.console.doctor.process_check import check_processes
+from spokes.console.doctor.quarantine_check import check_quarantine
 from spokes.console.doctor.receiver_check import check_receiver
 from spokes.console.doctor.redis_check import check_redis
 from spokes.console.doctor.secrets_check import check_stored_secrets
+from spokes.console.doctor.settings_check import assess_settings
 from spokes.console.doctor.tenant_check import check_tenants
 from spokes.console.doctor.webhook_check import check_alert_webhook
 from spokes.core.masking import MASK
@@ -32,8 +35,10 @@ async def run_checks(settings: Settings) -> list[Finding]:
         results = await asyncio.gather(
             check_redis(redis, dead_letter_days=settings.dead_letter_days, durable=settings.durable_ack == "aof"),
             check_audit_store(settings),
+            check_chain_end(settings, redis),
             check_processes(settings, redis),
             check_tenants(settings, redis),
+            check_quarantine(settings, redis),
             check_accounts(settings, redis),
             check_stored_secrets(redis, Vault.from_settings(settings)),
             check_hubspot(settings, declarations),
@@ -43,7 +48,8 @@ async def run_checks(settings: Settings) -> list[Finding]:
         )
     finally:
         await redis.aclose()
-    return [*settings_findings(settings), *(finding for findings in results for finding in findings)]
+    found = [finding for findings in results for finding in findings]
+    return [*settings_findings(settings), *assess_settings(settings), *found]
 
 
 def settings_findings(settings: Settings) -> Iterable[Finding]:

@@ -10,6 +10,11 @@ from spokes.core.redis.keys import AUDIT_STREAM, KEYS, PAUSED_PORTALS, QUEUES
 ADMISSION_KEYS: Final = (*QUEUES.values(), AUDIT_STREAM)  # no delivery is admitted without them
 DELIVERY_KEYS: Final = (*ADMISSION_KEYS, PAUSED_PORTALS)  # no delivery is claimed or settled without them
 _TYPE_NAMES: Final = {"sorted set": "zset"}  # Redis' own name where ours differs
+FIXED_KEYS: Final = tuple(  # all keys of ours whose names have no parameters
+    key.pattern
+    for key in KEYS
+    if "{" not in key.pattern and key.type != "channel" and key.pattern.startswith("spokes:")
+)
 _EXPECTED: Final[Mapping[str, str]] = {key.pattern: _TYPE_NAMES.get(key.type, key.type) for key in KEYS}
 
 

@@ -1,0 +1,39 @@
+"""Compare the audit store with the end of the chain that Redis knows: a shortened chain is consistent by itself."""
+
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from spokes.audit.evidence.chain_end import ChainEnd, contradicts
+from spokes.audit.sql.engine import open_engine, read_connection
+from spokes.console.doctor.findings import Finding, fault
+from spokes.core.errors import AuditUnavailable
+from spokes.core.master_key import load_master_key
+from spokes.core.settings import Settings
+
+TOPIC: Final = "audit chain"
+
+
+async def check_chain_end(settings: Settings, redis: Redis) -> list[Finding]:
+    """Return a finding if the store lacks records that were archived."""
+    engine = open_engine(settings.database_address, statement_timeout_s=10.0)
+    try:
+        known = await ChainEnd(redis, load_master_key(settings)).load()
+        async with read_connection(engine) as connection:
+            missing = [position.seq for position in known.positions if await contradicts(connection, position)]
+    except (RedisError, OSError, TimeoutError, AuditUnavailable):
+        return []  # the checks of Redis and of the audit store report it
+    finally:
+        await engine.dispose()
+    if not missing:
+        return []
+    return [
+        fault(
+            TOPIC,
+            f"Redis knows that record {max(missing):,} was archived, and the audit store ends before it or holds "
+            "another record there: an older backup was restored, or records were deleted. Restore the newest backup, "
+            "then run `spokes audit verify`.",
+            seq=max(missing),
+        )
+    ]

@@ -1,0 +1,110 @@
+"""A deployment of real parts that tests of `doctor` break, and the ways to break it."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from redis.asyncio import Redis
+from sqlalchemy import Executable
+
+from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.archiver import Archiver
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import open_engine, write_connection
+from spokes.console.doctor.report import handler_declarations
+from spokes.core.redis import keys
+from spokes.core.redis.deployment import claim_database
+from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import Alert
+from spokes.crm.scopes import required_scopes
+from spokes.routing import load_router
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig
+from tests.support.deployment import KEY, TOKEN
+from tests.support.events import append_records, record
+
+PORTAL = PortalConfig().portal_id
+WEBHOOK_SECRET = f"webhook-{KEY}"
+
+
+@dataclass
+class Deployment:
+    """The parts of a deployment: a test breaks one of them."""
+
+    redis: Redis
+    sim: Simulator
+    environ: dict[str, str]
+    receiver_status: int = 202
+    clients: list[Redis] = field(default_factory=list)  # further connections
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of its processes."""
+        return Settings.from_env(self.environ)
+
+    async def sql(self, statement: Executable) -> None:
+        """Change the audit store."""
+        engine = open_engine(self.settings.database_address)
+        async with write_connection(engine) as connection:
+            await connection.execute(statement)
+        await engine.dispose()
+
+    async def migrate(self) -> None:
+        """Create the tables of the audit store."""
+        engine = open_engine(self.settings.database_address)
+        await schema.upgrade(engine)
+        await engine.dispose()
+
+    async def archive(self) -> None:
+        """Archive the records of three events."""
+        await append_records(self.redis, *(record(number) for number in range(3)))
+        engine = open_engine(self.settings.database_address)
+        await Archiver(self.redis, engine, KEY, checkpoint_every=1).drain()
+        await engine.dispose()
+
+    async def activate(self, alert: Alert, **fields: Any) -> None:
+        """Activate an alert as a process does."""
+        await AlertEpisodes(self.redis).set_state(alert, is_active=True, **fields)
+
+
+Breakage = Callable[[Deployment], Awaitable[None]]
+
+
+@asynccontextmanager
+async def running_deployment(environ: dict[str, str], redis: Redis) -> AsyncIterator[Deployment]:
+    """Run the simulator and a receiver; the database is claimed, and a web process and a worker have reported."""
+    declarations = handler_declarations(load_router("handlers"))
+    scopes = frozenset(min(alternatives) for alternatives in required_scopes(declarations))
+    async with AsyncExitStack() as stack:
+        portal = PortalConfig(token=TOKEN, scopes=scopes)
+        sim = await stack.enter_async_context(Simulator(SimulatorConfig(portals=(portal,))))
+        deployment = Deployment(redis, sim, {**environ, "HUBSPOT_API_URL": sim.url})
+
+        async def respond(_: web.Request) -> web.Response:
+            return web.Response(status=deployment.receiver_status)
+
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", respond)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        data = environ["DATA_DIR"]
+        deployment.environ |= {
+            "PUBLIC_URL": f"http://127.0.0.1:{runner.addresses[0][1]}", "DATABASE_URL": f"sqlite:///{data}.sqlite"
+        }  # fmt: skip
+        await report_processes(redis)
+        await claim_database(redis, deployment.settings)
+        yield deployment
+        for client in deployment.clients:
+            await client.aclose()
+
+
+async def report_processes(redis: Redis) -> None:
+    """Report a web process and a worker as they do."""
+    now_s = time.time()
+    await redis.zadd(keys.LIVE_PROCESSES, {"web:a": now_s, "worker:b": now_s})
+    await redis.zadd(keys.CREDENTIAL_PORTALS, {str(PORTAL): now_s})
