@@ -102,6 +102,7 @@ def bomb(unit: bytes, size: int) -> bytes:
     return compress(b'{"t":null,"f":"process_delivery","a":[{"events":[' + filler + b"]}]}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unit", [b"{}", b"[]", b"1", b'"a"', b'{"a":1}'])
 @pytest.mark.parametrize("size", [8 * 2**20, 57 * 2**20])
 def test_small_payload_that_asks_for_much_memory_is_unreadable(unit: bytes, size: int) -> None:

@@ -98,6 +98,7 @@ async def test_worker_exits_though_a_handler_never_ends(
     assert b"bad_handlers.never_ends" in b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async
 
 
+@pytest.mark.slow
 async def test_blocked_worker_ends_itself_and_its_event_becomes_a_dead_letter(
     redis: Redis, start_worker: StartWorker
 ) -> None:

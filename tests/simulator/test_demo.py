@@ -20,6 +20,7 @@ def demo(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_every_row_of_a_small_demo_agrees(tmp_path: Path) -> None:
     process = demo(tmp_path, "--size", "0.1", "--seed", "7")

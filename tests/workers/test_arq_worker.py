@@ -383,6 +383,7 @@ def test_worker_process_exits_within_the_platforms_grace_period(environ: dict[st
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_worker_process_exits_within_the_platforms_grace_period_while_redis_hangs(
     environ: dict[str, str], tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ async def test_event_that_fails_before_its_handler_is_retried_and_becomes_a_dead
     assert b"internal_error" in await alerts(redis)
 
 
+@pytest.mark.slow
 async def test_delivery_that_cannot_even_be_settled_is_set_aside(redis: Redis, run_all: RunAll) -> None:
     await redis.set(keys.dead_letters_by_time(PORTAL), "text")
     await redis.set(keys.newest_timestamps(PORTAL, "contact", "1"), "text")
