@@ -67,6 +67,7 @@ async def drain_queue(environ: dict[str, str], hubspot: Simulator) -> None:
         "HUBSPOT_API_URL": hubspot.url,
         "DATABASE_URL": "postgres://127.0.0.1:1/none",
         "RETRY_SCHEDULE_S": "0.01",
+        "OUTAGE_RETRY_HOURS": "0",
     }
     command = (sys.executable, "-m", "workers", "--burst")
     quiet = asyncio.subprocess.DEVNULL

@@ -153,7 +153,7 @@ async def test_handler_that_always_raises_not_authorized_ends_though_the_token_i
     redis: Redis, start_worker: StartWorker
 ) -> None:
     await queue(redis, change("NotAuthorized", 1, "raises"))
-    start_worker(RETRY_SCHEDULE_S="0.2,0.2")
+    start_worker(RETRY_SCHEDULE_S="0.2,0.2", OUTAGE_RETRY_HOURS="0")
     assert await wait_for_outcomes(redis, 1, seconds=90) == [("dead", "not_authorized")]
     runs = [record.outcome.value for record in await recorded(redis) if record.handler == "bad_handlers.raises"]
     assert runs == ["parked"] * 3 + ["retried"] * 2 + ["dead"]
@@ -164,7 +164,7 @@ async def test_handler_that_always_raises_not_authorized_ends_though_the_token_i
 @pytest.mark.timeout(60)
 async def test_handler_that_always_raises_a_public_error_ends(redis: Redis, start_worker: StartWorker) -> None:
     await queue(redis, *(change(name, 1, "raises", number) for number, name in enumerate(PUBLIC_ERRORS, 1)))
-    start_worker(RETRY_SCHEDULE_S="0.2,0.2")
+    start_worker(RETRY_SCHEDULE_S="0.2,0.2", OUTAGE_RETRY_HOURS="0")
     outcomes = await wait_for_outcomes(redis, len(PUBLIC_ERRORS), seconds=50)
     assert [outcome for outcome, _ in outcomes] == ["dead"] * len(PUBLIC_ERRORS)
 

@@ -113,6 +113,7 @@ def outputs(valkey_url: str, tmp_path_factory: pytest.TempPathFactory, sentry: t
         "HANDLERS": "tests.support.handlers.talkative",
         "PYTHONPATH": str(ROOT),
         "RETRY_SCHEDULE_S": "0.05,0.05",
+        "OUTAGE_RETRY_HOURS": "0",
         "HOST": "127.0.0.1",
         "PORT": "0",
     }

@@ -38,7 +38,7 @@ def run_all(environ: dict[str, str], redis: Redis, hubspot: Simulator) -> RunAll
 
     async def run(*raws: dict[str, object], **variables: str) -> list[tuple[str, str]]:
         more = {
-            "RETRY_SCHEDULE_S": "0.05,0.05", "DATABASE_URL": "postgres://127.0.0.1:1/none",
+            "RETRY_SCHEDULE_S": "0.05,0.05", "OUTAGE_RETRY_HOURS": "0", "DATABASE_URL": "postgres://127.0.0.1:1/none",
             "HANDLERS": "chaos.bad_handlers", "HANDLER_TIMEOUT_S": "0.6", "HUBSPOT_API_URL": hubspot.url,
         }  # fmt: skip
         entries = tuple(Entry(KEYS(Event(raw)), 0, raw) for raw in raws)

@@ -36,7 +36,11 @@ Drain = Callable[[], Awaitable[None]]
 @pytest.fixture
 def settings(environ: dict[str, str], hubspot: Simulator) -> Settings:
     # The audit store is unreachable, so that records stay in the stream, where the tests read them.
-    more = {"RETRY_SCHEDULE_S": "0.05,0.05,0.05", "DATABASE_URL": "postgres://127.0.0.1:1/none"}
+    more = {
+        "RETRY_SCHEDULE_S": "0.05,0.05,0.05",
+        "OUTAGE_RETRY_HOURS": "0",
+        "DATABASE_URL": "postgres://127.0.0.1:1/none",
+    }
     return Settings.from_env({**environ, **more, "HUBSPOT_API_URL": hubspot.url})
 
 

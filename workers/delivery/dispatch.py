@@ -62,6 +62,7 @@ from workers.delivery.resolution import (
 )
 from workers.delivery.rewrite_loops import RewriteLoopDetector
 from workers.delivery.settlement import RunMetrics
+from workers.queue.retry_delays import further_delays_s
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM, WriteRecord
@@ -116,6 +117,7 @@ class Dispatcher:
         self._object_hash_key = object_hash_key(load_master_key(settings))
         self._rewrite_loops = RewriteLoopDetector(redis, derive_key(load_master_key(settings), "rounds"))
         self._rng = random.Random()
+        self._further_delays_s = further_delays_s(settings.retry_schedule_s, settings.outage_retry_hours * 3600)
         self._timeouts = timeouts
         self._alerts = alerts
 
@@ -264,8 +266,9 @@ class Dispatcher:
             await self._pauses.record_result(event.portal_id, error)
         age_s, schedule_s = record_age_s(event, now_ms()), self._settings.retry_schedule_s
         resolution = resolution_for_error(
-            attempt, error, free_runs=free_runs, age_s=age_s, schedule_s=schedule_s, rng=self._rng, failure=failure
-        )
+            attempt, error, free_runs=free_runs, age_s=age_s, schedule_s=schedule_s, further_s=self._further_delays_s,
+            rng=self._rng, failure=failure,
+        )  # fmt: skip
         if resolution.is_final:
             fields = {"handler": route.name, "reason": resolution.reason, **failure}
             log.warning("handler_failed", event_key=item.entry.key, type=event.type, attempt=attempt, **fields)

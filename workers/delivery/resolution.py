@@ -26,6 +26,7 @@ from spokes.core.events import Event
 from spokes.core.redis.errors import is_redis_outage
 from spokes.core.telemetry.error_places import error_place
 from workers.delivery.handler_errors import is_transient
+from workers.queue.retry_delays import is_hubspot_failure, random_delay_s
 
 if TYPE_CHECKING:
     import random
@@ -176,6 +177,7 @@ def resolution_for_error(
     free_runs: int = 0,
     age_s: float = math.inf,
     schedule_s: Sequence[float],
+    further_s: Sequence[float] = (),
     rng: "random.Random",
     failure: Mapping[str, object] | None = None,
 ) -> Resolution:
@@ -187,6 +189,7 @@ def resolution_for_error(
         free_runs: number of earlier runs that spent no attempt.
         age_s: see record_age_s. HubSpot's API may not find a new record yet although its event is here.
         schedule_s: see next_delay_s.
+        further_s: see next_delay_s.
         rng: see next_delay_s.
         failure: see handler_errors.failure_fields.
     """
@@ -200,7 +203,7 @@ def resolution_for_error(
     if is_young and attempt <= min(len(_YOUNG_RECORD_RETRY_S), len(schedule_s)):
         delay_s: float | None = _YOUNG_RECORD_RETRY_S[attempt - 1]
         return Resolution(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id, failure=failure)
-    delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, rng=rng)
+    delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, further_s=further_s, rng=rng)
     outcome = Outcome.DEAD if delay_s is None else Outcome.RETRIED
     return Resolution(outcome, reason, delay_s, correlation_id=correlation_id, failure=failure)
 
@@ -233,25 +236,29 @@ def reason_for_error(error: BaseException) -> str:
 
 
 def next_delay_s(
-    attempt: int, error: BaseException, *, schedule_s: Sequence[float], rng: "random.Random"
+    attempt: int,
+    error: BaseException,
+    *,
+    schedule_s: Sequence[float],
+    further_s: Sequence[float] = (),
+    rng: "random.Random",
 ) -> float | None:
     """Return the seconds until the next attempt, or None if there is none.
 
-    The delay is random up to the schedule's value (full jitter), so that events which failed together do not return
-    together. A wait that HubSpot or the handler requests wins if it is longer.
+    A wait that HubSpot or the handler requests wins over the random delay if it is longer.
 
     Args:
         attempt: number of attempts made, from 1.
         error: what the latest attempt raised.
         schedule_s: longest delay after each attempt; its length limits the number of retries.
+        further_s: those that follow if HubSpot failed; see further_delays_s.
         rng: source of the jitter.
     """
-    may_succeed_later = is_transient(error) or free_run_limit(error) > 0
-    if not may_succeed_later or attempt > len(schedule_s):
+    if not (is_transient(error) or free_run_limit(error) > 0):
         return None
-    delay_s = rng.uniform(0, schedule_s[attempt - 1])
+    delay_s = random_delay_s(attempt, schedule_s, further_s if is_hubspot_failure(error) else (), rng)
     requested_s = requested_delay_s(error)
-    if requested_s is None:
+    if delay_s is None or requested_s is None:
         return delay_s
     return max(delay_s, requested_s + rng.uniform(0, min(1.0, requested_s)))
 

@@ -145,6 +145,9 @@ class Settings(BaseSettings):
     retry_schedule_s: SecondsList = (
         2, 10, 60, 300, 1800, 7200, 21600,
     )  # fmt: skip
+    outage_retry_hours: float = Field(
+        24.0, ge=0, le=720, description="how long an event is retried after that while HubSpot itself fails"
+    )
     dead_letter_days: int = Field(30, ge=1, le=3650)
     default_region: Country = Field("US", description="country of phone numbers without a +")
     blocked_email_domains: DomainList = ()

@@ -1,0 +1,58 @@
+"""The longest delay before each retry. Pure.
+
+`RETRY_SCHEDULE_S` holds the delays for every failure that may pass. When HubSpot itself fails, retries continue after
+the schedule's end: HubSpot sends an event for 24 hours when we fail, and we wait as long when HubSpot does.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from spokes.core.errors import ObjectMerged, TransientCRMError
+
+if TYPE_CHECKING:
+    import random
+
+_FIRST_S: Final = 1.0  # further delays grow from the schedule's last one, but at least from this one
+_LONGEST_S: Final = 3_600.0  # so that an event runs within an hour after HubSpot's calls succeed again
+_GROWTH: Final = 2.0
+
+
+def is_hubspot_failure(error: BaseException) -> bool:
+    """Return whether HubSpot failed, or refused for now, a call that would succeed otherwise."""
+    return isinstance(error, TransientCRMError) and not isinstance(error, ObjectMerged)
+
+
+def further_delays_s(schedule_s: Sequence[float], outage_s: float) -> list[float]:
+    """Return the longest delays after those of the schedule, for an outage of HubSpot.
+
+    Each delay is at least half as long as its longest one. Even so, all of them together last at least `outage_s`,
+    whatever spent the attempts of the schedule.
+    """
+    delay_s = min(max([_FIRST_S, *schedule_s[-1:]]), _LONGEST_S)
+    delays_s: list[float] = []
+    while sum(delays_s) / 2 < outage_s:
+        delays_s.append(delay_s)
+        delay_s = min(delay_s * _GROWTH, _LONGEST_S)
+    return delays_s
+
+
+def random_delay_s(
+    attempt: int, schedule_s: Sequence[float], further_s: Sequence[float], rng: "random.Random"
+) -> float | None:
+    """Return a random delay after an attempt, None after the last one.
+
+    Within the schedule the delay is anything up to the schedule's value (full jitter), so that events which failed
+    together do not return together; after it, between half of the further value and all of it.
+
+    Args:
+        attempt: number of attempts made, from 1.
+        schedule_s: longest delays.
+        further_s: those that follow, see further_delays_s; empty if the schedule's end is final.
+        rng: source of the jitter.
+    """
+    if attempt <= len(schedule_s):
+        return rng.uniform(0, schedule_s[attempt - 1])
+    if attempt <= len(schedule_s) + len(further_s):
+        longest_s = further_s[attempt - len(schedule_s) - 1]
+        return rng.uniform(longest_s / 2, longest_s)
+    return None
