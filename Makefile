@@ -7,7 +7,7 @@ SOURCES := spokes ingest workers handlers chaos tests bench
 BENCHES ?= claims receiver flood workers memory rate_budget audit_store scenarios growth
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow test-browser test-chaos check-pgbouncer screenshots check coverage mutation audit bench fuzz chaos format lock clean
+.PHONY: help demo up test test-slow test-browser test-chaos check-pgbouncer check-monitoring screenshots check coverage mutation audit bench fuzz chaos format lock clean
 
 help: ## list the targets
 	@echo "Start here:"
@@ -32,6 +32,11 @@ test-browser: $(VENV)/browser ## the console in a real Chromium, which must be i
 
 check-pgbouncer: $(STAMP) ## the audit store behind pgbouncer, which must be installed: apt-get install pgbouncer
 	$(BIN)/python -m pytest -q tests/pooler $(ARGS)
+
+check-monitoring: ## the alert rules, evaluated by promtool, which must be installed: apt-get install prometheus
+	@command -v promtool >/dev/null || { echo "promtool is missing. Install it: apt-get install prometheus"; exit 2; }
+	promtool check rules docs/monitoring/alerts.yaml
+	promtool test rules docs/monitoring/alerts_test.yaml
 
 screenshots: $(VENV)/browser ## redraw docs/images with a real Chromium
 	PYTHONPATH=. $(BIN)/python tests/browser/screenshots.py $(ARGS)

@@ -55,7 +55,13 @@ def median_ratio(cells: Sequence[Cell], target: str, base: str, batch: int, figu
 def progress_bar() -> Progress:
     """Return a progress bar on standard error, so that standard output contains only tables."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True))
+    return Progress(
+        *columns,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

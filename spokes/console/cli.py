@@ -6,7 +6,7 @@ one sentence, without a traceback.
 
 import sys
 from importlib import import_module
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Annotated, Any, Final, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -17,6 +17,7 @@ from spokes.core.errors import SpokesError
 from spokes.core.process.env_file import read_env_file
 from spokes.core.process.private_files import keep_files_private
 
+_HELP_OPTIONS: Final = ("--help", "-h")
 _EXIT_ERROR: Final = 2  # 1 is a negative answer, such as a broken chain
 
 
@@ -44,6 +45,7 @@ class CommandSpec(NamedTuple):
             target = single
         command = get_command(target)
         for documented in (command, *getattr(command, "commands", {}).values()):
+            documented.context_settings.setdefault("help_option_names", list(_HELP_OPTIONS))
             documented.help = _reflow(documented.help or "")
         return command
 
@@ -139,12 +141,31 @@ def log_to_stderr() -> None:
 app = typer.Typer(
     cls=_LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": list(_HELP_OPTIONS)},
     pretty_exceptions_enable=False,  # they would print local variables
     help="Spokes processes HubSpot webhooks. Every command has its own help, with examples: spokes audit query --help",
     epilog="Exit codes: 0 success, or a positive answer; 1 a negative answer, or only part was done; 2 an error, "
     "explained in one sentence. Settings come from the environment (README.md), or from a running `spokes up`.",
 )
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - no other command needs it
+
+        print(f"spokes {version('spokes')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
 for _command in COMMANDS:
     app.command(_command.name, help=_command.help, rich_help_panel=_command.panel)(lambda: None)
 

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+_WHOLE_COLUMNS: Final = frozenset({"Event key", "Event", "Key"})  # copied into other commands: other columns fold first
 _DEFAULT_WIDTH: Final = 200  # columns, if standard output is no terminal
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
@@ -46,10 +47,14 @@ def print_json(*objects: Mapping[str, object]) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, row_lines: bool = False) -> None:
     """Print a table; `row_lines` separates rows that are several lines high."""
     table = Table(*columns, show_lines=row_lines, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        column.no_wrap = column.header in _WHOLE_COLUMNS
     for row in rows:
         table.add_row(*(_safe_text(value) for value in row))
     with ignore_closed_pipe():
-        Console(width=None if sys.stdout.isatty() else _DEFAULT_WIDTH).print(table)
+        Console(width=None if sys.stdout.isatty() else _DEFAULT_WIDTH, no_color=not sys.stdout.isatty() or None).print(
+            table
+        )
         sys.stdout.flush()
 
 
@@ -74,7 +79,7 @@ def progress(label: str, total: int | None = None, *, quiet: bool = False) -> It
     """
     console = Console(stderr=True)
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    is_disabled = quiet or not console.is_terminal
+    is_disabled = quiet or not sys.stderr.isatty()  # rich believes FORCE_COLOR, which cannot make a pipe a terminal
     with Progress(*columns, console=console, transient=True, disable=is_disabled) as rich_progress:
         yield ProgressBar(rich_progress, total)
 

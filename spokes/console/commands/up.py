@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shlex
+import shutil
 import signal
 import sys
 import urllib.request
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
 
 import typer
 
@@ -28,10 +31,8 @@ from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.crm.scopes import required_scopes
 from spokes.routing import load_router
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 _START_TIMEOUT_S: Final = 30.0
+_TERMINAL_VARIABLES: Final = frozenset({"FORCE_COLOR", "LOG_FORMAT"})  # of this terminal, not of other commands'
 _LAST_LINES_S: Final = 0.2  # until the last lines of a process that has ended are printed
 T = TypeVar("T")
 
@@ -63,7 +64,8 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
     saved: Path | None = None
     try:
         if env := await _run_until_stopped(stop, _start(settings, processes, workers, traffic)):
-            saved = save_environment(settings.data_dir, env)
+            shared = {name: value for name, value in env.items() if name not in _TERMINAL_VARIABLES}
+            saved = save_environment(settings.data_dir, shared)
             base = f"http://127.0.0.1:{env['PORT']}"
             link = _print_console_link(settings, processes, base, env.get("CONSOLE_KEY", ""))
             await _run_until_stopped(stop, link)
@@ -92,7 +94,8 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
         "LOG_FORMAT": settings.log_format,
     }
     if settings.log_format == "auto" and sys.stdout.isatty():
-        env |= {"LOG_FORMAT": "columns", "FORCE_COLOR": "1"}  # the children write to a pipe, whose lines we print here
+        colours = {} if os.environ.get("NO_COLOR") else {"FORCE_COLOR": "1"}
+        env |= {"LOG_FORMAT": "columns", **colours}  # the children write to a pipe, whose lines we print here
     base = f"http://127.0.0.1:{env['PORT']}"
     if not settings.redis_url.get_secret_value():
         await processes.start("valkey", valkey_command(settings), {})
@@ -113,8 +116,21 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
         await processes.start(f"worker {number}", module_command("workers"), env)
     await _wait_until_ready(lambda: _is_ready(f"{base}/readyz"), "The web process", processes)
     print(f"Ready: {base}{RECEIVER_PATH} accepts deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
-    print("In another terminal: spokes send contact.creation --wait 10, spokes events, spokes doctor.", flush=True)
+    command = _shell_command()
+    print(
+        f"In another terminal: {command} send contact.creation --wait 10, {command} events, {command} doctor.",
+        flush=True,
+    )
     return env
+
+
+def _shell_command() -> str:
+    """Return how a shell in this folder calls `spokes`: by its path, unless the PATH leads to this installation."""
+    script = Path(sys.executable).with_name("spokes")
+    on_path = shutil.which("spokes")
+    if not script.exists() or (on_path and Path(on_path).resolve() == script.resolve()):
+        return "spokes"
+    return shlex.quote(str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script))
 
 
 async def _migrate(env: dict[str, str]) -> int:

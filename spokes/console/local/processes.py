@@ -28,6 +28,7 @@ class Processes:
     def __init__(self, *, print_output: bool = True) -> None:
         """`print_output`: print each line that a process writes, after the process's name."""
         self._print_output = print_output
+        self._has_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         self._running: list[tuple[str, asyncio.subprocess.Process, asyncio.Task[None]]] = []
 
     async def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> asyncio.subprocess.Process:
@@ -83,5 +84,5 @@ class Processes:
         while line := await process.stdout.readline():
             if self._print_output:
                 text = line.decode(errors="replace").rstrip()
-                label = f"\033[{colour}m{name:>9}\033[0m" if sys.stdout.isatty() else f"{name:>9}"
+                label = f"\033[{colour}m{name:>9}\033[0m" if self._has_colours else f"{name:>9}"
                 print(f"{label} | {text}", flush=True)

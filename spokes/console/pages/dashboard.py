@@ -25,7 +25,7 @@ from spokes.core.settings import Settings
 
 FRESH_S: Final = 2.0
 _MINUTES_SHOWN: Final = 60
-_RECENT_MINUTES: Final = 15  # for outcomes and failures
+RECENT_MINUTES: Final = 15  # that all counts cover; the chart covers `_MINUTES_SHOWN`
 _MAX_FAILING_HANDLERS: Final = 8
 _SIDE: Final = 100.0  # of the drawing, in SVG units
 _STEPS: Final = (1, 2, 5, 10)
@@ -77,15 +77,43 @@ class Dashboard:
     minutes: tuple[Minute, ...] | None
 
     @property
-    def newest_minute(self) -> Minute:
-        """The newest minute."""
-        return self.minutes[-1] if self.minutes else Minute(at=0)
+    def finished_minutes(self) -> tuple[Minute, ...]:
+        """The minutes of the chart: the last one is unfinished, and has no rate yet."""
+        return (self.minutes or ())[:-1]
 
     @property
     def chart(self) -> Chart:
         """Events received and ended per minute."""
-        minutes = self.minutes or ()
-        return draw_chart([minute.received for minute in minutes], [minute.ended for minute in minutes])
+        minutes = self.finished_minutes
+        return draw_chart(
+            [minute.per_minute(minute.received) for minute in minutes],
+            [minute.per_minute(minute.ended) for minute in minutes],
+        )
+
+    @property
+    def received(self) -> float:
+        """Events received in the last minutes."""
+        return sum(minute.received for minute in self._recent)
+
+    @property
+    def ended(self) -> float:
+        """Events with a final outcome in the last minutes."""
+        return sum(minute.ended for minute in self._recent)
+
+    @property
+    def calls(self) -> float:
+        """Calls to HubSpot in the last minutes."""
+        return sum(minute.calls for minute in self._recent)
+
+    @property
+    def rate_limited(self) -> float:
+        """Calls that HubSpot answered with 429 in the last minutes."""
+        return sum(minute.rate_limited for minute in self._recent)
+
+    @property
+    def waited_s(self) -> float:
+        """Total wait of the calls for a slot of the rate budget in the last minutes."""
+        return sum(minute.waited_s for minute in self._recent)
 
     @property
     def outcomes(self) -> list[tuple[str, float]]:
@@ -101,7 +129,8 @@ class Dashboard:
 
     @property
     def _recent(self) -> tuple[Minute, ...]:
-        return (self.minutes or ())[-_RECENT_MINUTES:]
+        minutes = self.minutes or ()
+        return tuple(minute for minute in minutes if minute.at > minutes[-1].at - RECENT_MINUTES * 60_000)
 
 
 class DashboardCache:

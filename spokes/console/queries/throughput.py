@@ -1,6 +1,6 @@
-"""Per-minute rates: differences between stored metric snapshots.
+"""Counts per interval: differences between stored metric snapshots.
 
-Metrics have no portal label, so the rates are shown only to actors who may see all portals.
+Metrics have no portal label, so the counts are shown only to actors who may see all portals.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,11 +28,12 @@ _FINAL_OUTCOMES: Final = frozenset(
 )
 _FAILED_OUTCOMES: Final = frozenset({Outcome.RETRIED, Outcome.DEAD})
 _MINUTE_MS: Final = 60_000
+_SHORTEST_MS: Final = 5_000  # between two snapshots; a closer one, of another worker, is merged into the next interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Minute:
-    """Counts of the minute that ended at `at` (epoch ms), scaled to sixty seconds.
+    """Counts of the interval that ended at `at` (epoch ms) and lasted `length_ms`, about a minute; nothing is scaled.
 
     `received` counts the events that receivers read, `results` the same events by result of admission. `ended` counts
     events with a final outcome. `runs` counts handler calls by handler, `failures` those that were retried or became
@@ -41,6 +42,7 @@ class Minute:
     """
 
     at: int
+    length_ms: int = _MINUTE_MS
     received: float = 0.0
     ended: float = 0.0
     results: Mapping[str, float] = field(default_factory=dict)
@@ -51,6 +53,10 @@ class Minute:
     rate_limited: float = 0.0
     waited_s: float = 0.0
 
+    def per_minute(self, count: float) -> float:
+        """Return a count of this interval as a rate."""
+        return count * _MINUTE_MS / max(self.length_ms, 1)
+
 
 async def throughput(redis: Redis, portals: Portals, *, minutes: int = 60) -> tuple[Minute, ...] | None:
     """Return the last minutes, oldest first, then the time since the last snapshot; None unless `portals` is None.
@@ -60,15 +66,21 @@ async def throughput(redis: Redis, portals: Portals, *, minutes: int = 60) -> tu
     """
     if portals is not None:
         return None
-    return rates_between([*await load_snapshots(redis, minutes + 1), await take_snapshot(redis)])
+    return counts_between([*await load_snapshots(redis, minutes + 1), await take_snapshot(redis)])
 
 
-def rates_between(snapshots: Sequence[Snapshot]) -> tuple[Minute, ...]:
-    """Return the rates between snapshots, oldest first; pairs less than five seconds apart are skipped."""
+def counts_between(snapshots: Sequence[Snapshot]) -> tuple[Minute, ...]:
+    """Return the counts between snapshots, oldest first; the last one is of the unfinished minute.
+
+    The counts add up to the increase from the first snapshot to the last.
+    """
+    kept: list[Snapshot] = []
+    for snapshot in snapshots[:-1]:
+        if not kept or snapshot.at - kept[-1].at >= _SHORTEST_MS:
+            kept.append(snapshot)
     return tuple(
-        _minute(later.at, _increases(earlier.sums, later.sums), _MINUTE_MS / (later.at - earlier.at))
-        for earlier, later in pairwise(snapshots)
-        if later.at - earlier.at >= _MINUTE_MS // 12
+        _minute(later.at, later.at - earlier.at, _increases(earlier.sums, later.sums))
+        for earlier, later in pairwise([*kept, *snapshots[-1:]])
     )
 
 
@@ -79,15 +91,14 @@ def _increases(earlier: Samples, later: Samples) -> Samples:
     }
 
 
-def _minute(at: int, increases: Samples, scale: float) -> Minute:
+def _minute(at: int, length_ms: int, increases: Samples) -> Minute:
     results: dict[str, float] = {}
     outcomes: dict[str, float] = {}
     runs: dict[str, float] = {}
     failures: dict[str, float] = {}
     calls = rate_limited = waited_s = 0.0
-    for key, count in increases.items():
+    for key, value in increases.items():
         name, labels = orjson.loads(key)
-        value = count * scale
         match name:
             case "spokes_events_total":
                 # The label was `fate` in versions whose snapshots and totals may still be in Redis.
@@ -105,6 +116,7 @@ def _minute(at: int, increases: Samples, scale: float) -> Minute:
     ended = sum(value for outcome, value in outcomes.items() if outcome in _FINAL_OUTCOMES)
     return Minute(
         at=at,
+        length_ms=length_ms,
         received=sum(results.values()),
         ended=ended,
         results=results,

@@ -182,7 +182,7 @@ async def _play_scenario(scenario: Scenario, env: dict[str, str]) -> None:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as progress:
         sent = progress.add_task("events delivered", total=None)
         done = progress.add_task("events processed", total=None)
         watching = asyncio.create_task(_show_sent(scenario, progress, sent))

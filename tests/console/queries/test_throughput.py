@@ -4,7 +4,7 @@ import asyncio
 
 from redis.asyncio import Redis
 
-from spokes.console.queries.throughput import rates_between, throughput
+from spokes.console.queries.throughput import counts_between, throughput
 from spokes.core.redis.keys import METRIC_GAUGES, METRIC_HISTORY, METRIC_TOTALS
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.metric_history import Snapshot
@@ -25,24 +25,35 @@ def sums(admitted: float = 0, processed: float = 0, dead: float = 0, limited: fl
 
 
 def test_minute_contains_the_increase_of_each_sum() -> None:
-    (minute,) = rates_between([Snapshot(0, sums(100, 90, 1)), Snapshot(60_000, sums(160, 120, 3, 4, 5.5))])
+    (minute,) = counts_between([Snapshot(0, sums(100, 90, 1)), Snapshot(60_000, sums(160, 120, 3, 4, 5.5))])
     assert (minute.received, minute.ended, minute.rate_limited, minute.waited_s) == (60, 32, 4, 5.5)
     assert minute.failures == {"contacts.on_creation": 2}
     assert minute.runs == {"contacts.on_creation": 32}
 
 
-def test_longer_interval_is_scaled_to_a_minute() -> None:
-    (minute,) = rates_between([Snapshot(0, sums(0)), Snapshot(120_000, sums(60))])
-    assert minute.received == 30
+def test_unfinished_minute_is_counted_and_not_scaled() -> None:
+    minutes = counts_between([Snapshot(0, sums(0)), Snapshot(60_000, sums(100)), Snapshot(65_000, sums(110))])
+    assert [minute.received for minute in minutes] == [100, 10]
+
+
+def test_rate_of_a_longer_interval_is_per_minute() -> None:
+    (minute,) = counts_between([Snapshot(0, sums(0)), Snapshot(120_000, sums(60))])
+    assert (minute.received, minute.per_minute(minute.received)) == (60, 30)
 
 
 def test_reset_sum_gives_no_negative_rate() -> None:
-    (minute,) = rates_between([Snapshot(0, sums(1_000)), Snapshot(60_000, sums(7))])
+    (minute,) = counts_between([Snapshot(0, sums(1_000)), Snapshot(60_000, sums(7))])
     assert minute.received == 7
 
 
-def test_snapshots_too_close_to_each_other_are_skipped() -> None:
-    assert rates_between([Snapshot(0, sums(0)), Snapshot(1_000, sums(60))]) == ()
+def test_snapshots_too_close_to_each_other_lose_no_event() -> None:
+    snapshots = [
+        Snapshot(0, sums(0)),
+        Snapshot(1_000, sums(60)),
+        Snapshot(60_000, sums(70)),
+        Snapshot(60_500, sums(71)),
+    ]
+    assert [minute.received for minute in counts_between(snapshots)] == [70, 1]
 
 
 async def test_history_keeps_three_hours_of_snapshots(redis: Redis) -> None:
