@@ -1,6 +1,7 @@
 """Batch queues over real HTTP and a real Redis: few calls for many callers, and each caller's own result."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
@@ -464,3 +465,27 @@ async def test_close_rejects_waiting_callers_and_resolves_calls_in_flight(redis:
     assert results[0] == {"phone": None}
     assert [type(result) for result in results[1:]] == [CRMUnavailable] * 2
     assert len(setup.hubspot.requests) == 1
+
+
+async def test_event_loop_runs_after_every_ten_results_of_a_batch(redis: Redis) -> None:
+    resumed_in: list[int] = []
+    iteration = 0
+
+    async with open_queues(redis, lambda request: batch_response(request, phone="1")) as setup:
+
+        async def count_iterations() -> None:
+            nonlocal iteration
+            while True:
+                iteration += 1
+                await asyncio.sleep(0)
+
+        async def read(number: int) -> None:
+            await setup.read(str(number), "phone")
+            resumed_in.append(iteration)
+
+        counter = asyncio.create_task(count_iterations())
+        await asyncio.gather(*(read(number) for number in range(1, 101)))
+        counter.cancel()
+
+        assert len(setup.hubspot.requests) == 1
+        assert max(Counter(resumed_in).values()) == 10

@@ -221,9 +221,9 @@ async def short_day(redis: Redis) -> AsyncIterator[CRMWorld]:
 
 
 async def test_time_zone_is_requested_once_when_the_day_runs_short(short_day: CRMWorld) -> None:
-    (contact_id,) = short_day.create_contacts(1)
+    short_day.create_contacts(1)
     for _ in range(95):
-        await short_day.services().contacts.get(contact_id)
+        await _list_one(short_day)
     async with asyncio.timeout(20):
         while not short_day.crm.budget.has_time_zone(PORTAL):  # noqa: ASYNC110 - no event to wait for
             await asyncio.sleep(0.005)
@@ -232,17 +232,19 @@ async def test_time_zone_is_requested_once_when_the_day_runs_short(short_day: CR
 
 
 async def test_spent_day_causes_no_refused_call(short_day: CRMWorld) -> None:
-    (contact_id,) = short_day.create_contacts(1)
-    policies = [await _get(short_day, contact_id) for _ in range(110)]
+    short_day.create_contacts(1)
+    policies = [await _list_one(short_day) for _ in range(110)]
 
     assert set(policies[:99]) == {None}
     assert policies[-1] == "DAILY"
     assert short_day.sim.limiter.counts.refused == 0
 
 
-async def _get(world: CRMWorld, contact_id: str) -> str | None:
+async def _list_one(world: CRMWorld) -> str | None:
+    """Make a call that is no batch, so it leaves without a batch's pause; return the policy that refused it."""
     try:
-        await world.services().contacts.get(contact_id)
+        async for _ in world.services().contacts.list():
+            break
     except RateLimited as error:
         return error.policy
     return None
@@ -262,3 +264,33 @@ async def test_interactive_read_overtakes_reads_of_imports_and_takes_them_along(
             await waiting
 
     assert len(world.calls) == 9
+
+
+async def test_queues_that_only_imports_use_do_not_lengthen_an_interactive_pause(redis: Redis) -> None:
+    paused_s = [
+        await _interactive_pause_s(redis, portal_id, import_queues=count) for portal_id, count in ((1, 0), (2, 7))
+    ]
+
+    assert paused_s[0] > 1.0
+    assert paused_s[1] < 1.3 * paused_s[0]  # imports leave the reserve, so the limit is a little smaller
+
+
+async def _interactive_pause_s(redis: Redis, portal_id: int, *, import_queues: int) -> float:
+    budget = make_budget(redis, limit=40, reserve=0.2, window_s=60.0)
+    for number in range(import_queues):
+        async with budget.slot(portal_id, "calls", "import", f"import-{number}"):
+            pass
+    for _ in range(10):
+        async with budget.slot(portal_id, "calls", "interactive", "interactive"):
+            pass
+    return budget.batch_gap_s(portal_id, "calls", "interactive")
+
+
+async def test_queue_of_both_priorities_counts_for_both(redis: Redis) -> None:
+    budget = make_budget(redis, limit=40, reserve=0.2)
+    for priority in ("interactive", "import"):
+        async with budget.slot(PORTAL, "calls", priority, "both"):
+            pass
+
+    assert budget._uses[PORTAL, "calls", "interactive"].queues == 1
+    assert budget._uses[PORTAL, "calls", "import"].queues == 2

@@ -15,7 +15,7 @@ import asyncio
 import secrets
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeAlias, TypeVar
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 LINGER_S: Final = 0.005  # how long the first submission of a batch waits for others
 
+_RESOLVED_AT_ONCE: Final = 10  # inputs: their handlers run on before the event loop does anything else
 _REFUSED_PAUSE_S: Final = 0.5  # before an input that was refused for now is sent once more
 _LOCKED_PAUSE_S: Final = 2.0  # HubSpot's docs, "Error handling" (423)
 
@@ -292,6 +293,17 @@ def batch_priority(batch: Batch[Payload, Result]) -> Priority:
     return "interactive" if is_interactive else "import"
 
 
+async def in_chunks(results: Mapping[str, Json]) -> AsyncIterator[tuple[str, Json]]:
+    """Iterate over the results of a batch, and let the event loop run after every few of them.
+
+    Otherwise all handlers of a full batch run on in one iteration of the loop, and an interactive event waits for them.
+    """
+    for number, result in enumerate(results.items(), start=1):
+        yield result
+        if number % _RESOLVED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+
+
 class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):
     """Writes objects of one type."""
 
@@ -332,7 +344,7 @@ class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):
     async def apply_response(self, batch: Batch[Payload, WriteReceipt], response: "ApiResponse") -> None:
         """Resolve or reject each input; one that the batch did not find is retried alone: it may have been merged."""
         results = self.parse_response(batch, response)
-        for input_id, item in results.found.items():
+        async for input_id, item in in_chunks(results.found):
             for submission in batch[input_id]:
                 submission.resolve(WriteReceipt(self.written_id(input_id, item), response.correlation_id))
         retried = list(results.unknown)

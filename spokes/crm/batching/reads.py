@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from spokes.core.errors import CRMError, CRMUnavailable, ObjectNotFound
 from spokes.core.priority import Priority
-from spokes.crm.batching.batch_queue import LINGER_S, Batch, BatchQueue
+from spokes.crm.batching.batch_queue import LINGER_S, Batch, BatchQueue, in_chunks
 from spokes.crm.batching.batch_results import match_results
 from spokes.crm.transport.paced_client import UNCHECKED, ApiRequest, PacedClient
 from spokes.crm.transport.paths import Paths, fits_in_url
@@ -62,7 +62,7 @@ class ReadQueue(BatchQueue[tuple[str, ...], Json]):
         """Resolve each submission; read alone what the response leaves unknown, and ids it did not find."""
         results = match_results(batch, response.body, self._result_key)
         retried = list(results.unknown)
-        for input_id, item in results.found.items():
+        async for input_id, item in in_chunks(results.found):
             _resolve_all(batch, input_id, item)
         for input_id, error in results.failed.items():
             if isinstance(error, ObjectNotFound) and self._single_read_finds_more():

@@ -13,7 +13,8 @@
 -- KEYS  1 slots   2 slots of imports   3 the portal's hash: limit:<kind> as HubSpot reported it, until:<kind>
 --       and why:<kind> of a pause, day:left, day:limit and day:until of the daily limit, even:<kind> when the imports
 --       granted so far end if each lasts its share of the window, urgent:<kind> until when an interactive call waits for
---       a slot   4 the batch queues that were granted a slot within the last window, by the time
+--       a slot   4 the batch queues that were granted a slot within the last window, by the time;
+--       one that sends for both priorities is two members
 -- ARGV  1 operation   2 kind   3 and on: the operation's arguments, in the order in which it reads them
 
 local SLOTS, IMPORT_SLOTS, PORTAL, QUEUES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -22,6 +23,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local KEEP_MS = 2 * 24 * 3600 * 1000
 local IMPORT_SHARE_OF_WINDOW = 0.95 -- of an even share: otherwise no delay of one call could be made up for
+local IMPORT_QUEUE = 'import:' -- before the id of a batch queue that sends a batch of imports
 local URGENT_US = 50000 -- after its slot is due, a waiting interactive call has asked again
 
 local last_read = 2
@@ -66,12 +68,22 @@ local function room_at(key, excess)
   return tonumber(redis.call('ZRANGE', key, excess, excess, 'WITHSCORES')[2])
 end
 
--- Counts a batch queue as in use, and returns how many are.
-local function queues_in_use(queue, window)
-  redis.call('ZADD', QUEUES, now, queue)
+-- Counts a batch queue as in use, and returns how many share its priority's part of the limit: imports leave what
+-- interactive queues need, so theirs count too; queues that only imports use do not lengthen an interactive pause.
+local function queues_in_use(queue, is_import, window)
+  redis.call('ZADD', QUEUES, now, (is_import and IMPORT_QUEUE or '') .. queue)
   redis.call('ZREMRANGEBYSCORE', QUEUES, '-inf', now - window)
   redis.call('PEXPIRE', QUEUES, math.ceil(window / 1000))
-  return redis.call('ZCARD', QUEUES)
+  if is_import then
+    return redis.call('ZCARD', QUEUES)
+  end
+  local count = 0
+  for _, name in ipairs(redis.call('ZRANGE', QUEUES, 0, -1)) do
+    if name:sub(1, #IMPORT_QUEUE) ~= IMPORT_QUEUE then
+      count = count + 1
+    end
+  end
+  return count
 end
 
 -- Returns how long one import lasts when imports are granted evenly, and how much earlier than that they may begin.
@@ -167,7 +179,7 @@ if operation == 'take' then
   end
   local day_limit = left and redis.call('HGET', PORTAL, 'day:limit') or -1
   local day_left_us = left and day_ends - now or 0
-  return {1, 0, '', used, available, queues_in_use(queue, window), left or -1, tonumber(day_limit) or -1, day_left_us}
+  return {1, 0, '', used, available, queues_in_use(queue, is_import, window), left or -1, tonumber(day_limit) or -1, day_left_us}
 end
 
 -- end: a call has ended; its slot comes back after a window. Reported values are '' if the response had none.
