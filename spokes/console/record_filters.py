@@ -28,7 +28,8 @@ _HELP: Final[Mapping[str, str]] = {
 }
 
 
-def _parse_time_option(text: str) -> int:
+def parse_time_option(text: str) -> int:
+    """Return the epoch ms of a time option."""
     try:
         return parse_time(text)
     except ValueError:
@@ -38,7 +39,7 @@ def _parse_time_option(text: str) -> int:
 def _option(name: str, hint: object) -> Parameter:
     is_time = name in {"since", "until"}
     option = typer.Option(
-        help=_HELP[name], parser=_parse_time_option if is_time else None, metavar="TIME" if is_time else None
+        help=_HELP[name], parser=parse_time_option if is_time else None, metavar="TIME" if is_time else None
     )
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[hint, option])
 

@@ -1,4 +1,4 @@
-"""`audit query|export|verify|checkpoint`: read the audit store and verify its chain.
+"""`audit query|export|affected|verify|checkpoint`: read the audit store and verify its chain.
 
 The commands read the SQL store only, so a record is visible once the archiver has copied it from the Redis stream.
 """
@@ -18,6 +18,7 @@ from spokes.audit.checkpoints import FORMAT, Checkpoint, sign_end_now, signing_k
 from spokes.audit.evidence.chain_end import ChainEnd, KnownEnd
 from spokes.audit.evidence.checkpoint_target import kept_checkpoints
 from spokes.audit.rows import Row, to_json
+from spokes.audit.sql.affected import AffectedObject, affected_objects
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.audit.verify import VerificationResult, verify
 from spokes.console.audit_store import open_audit_store
@@ -32,7 +33,7 @@ from spokes.console.output import (
     print_table,
     progress,
 )
-from spokes.console.record_filters import with_filter_options
+from spokes.console.record_filters import parse_time_option, with_filter_options
 from spokes.core.errors import ConfigurationError
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.connections import redis_client
@@ -56,6 +57,7 @@ _COLUMNS: Final = (
     "Handler",
     "Delivery",
 )
+_AFFECTED_COLUMNS: Final = ("Portal", "Object", "Use", "Records", "First (UTC)", "Last (UTC)")
 _CHUNK_LINES: Final = 500  # lines per write
 T = TypeVar("T")
 
@@ -106,6 +108,35 @@ def export(
         asyncio.run(
             _with_store(lambda engine: _write_rows(find_records(engine, filters, limit=limit), encode, out, bar))
         )
+
+
+@app.command()
+def affected(
+    since: Annotated[int, typer.Option(help="From this time on.", parser=parse_time_option, metavar="TIME")],
+    until: Annotated[
+        int | None, typer.Option(help="Before this time.", parser=parse_time_option, metavar="TIME")
+    ] = None,
+    actor: Annotated[str | None, typer.Option(help="Only uses by this actor: spokes, or an operator.")] = None,
+    handler: Annotated[str | None, typer.Option(help="Only uses by this handler.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List each object that was read, written, exported or revealed in a period, once.
+
+    An object counts as read if a handler received an event of it. Other objects that a handler read are not recorded,
+    and neither are exports of the audit.
+
+    Example: spokes audit affected --since 2026-11-23T14:00 --until 2026-11-24 --handler contacts.on_creation
+    """
+    filters = Filters(since=since, until=until, actor=actor, handler=handler)
+    objects = asyncio.run(_with_store(lambda engine: affected_objects(engine, filters)))
+    if as_json:
+        print_json(*(item._asdict() for item in objects))
+        return
+    if not objects:
+        print_message("No object was read, written, exported or revealed in this period.")
+        return
+    print_table(_AFFECTED_COLUMNS, map(_affected_row, objects))
+    print_message(f"Distinct objects: {len(objects)}")
 
 
 @app.command(name="verify")
@@ -225,6 +256,14 @@ def _table_row(row: Row) -> tuple[object, ...]:
     return (
         f"{format_utc(at)}.{at % 1000:03d}", row["action"], row["outcome"], row["reason"], row["attempt"],
         row["subscription_type"], object_, row["portal_id"], row["handler"], row["delivery_id"],
+    )  # fmt: skip
+
+
+def _affected_row(item: AffectedObject) -> tuple[object, ...]:
+    object_id = item.object_id or f"erased, hash {item.object_hash}"
+    return (
+        item.portal_id, f"{item.object_type} {object_id}", ", ".join(item.access), item.records,
+        format_utc(item.first_at), format_utc(item.last_at),
     )  # fmt: skip
 
 
