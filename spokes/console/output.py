@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-_WHOLE_COLUMNS: Final = frozenset({"Event key", "Event", "Key"})  # copied into other commands: other columns fold first
+_WHOLE_COLUMNS: Final = frozenset({"Event key"})  # copied into other commands: other columns fold first
 _DEFAULT_WIDTH: Final = 200  # columns, if standard output is no terminal
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
@@ -52,9 +52,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, row
     for row in rows:
         table.add_row(*(_safe_text(value) for value in row))
     with ignore_closed_pipe():
-        Console(width=None if sys.stdout.isatty() else _DEFAULT_WIDTH, no_color=not sys.stdout.isatty() or None).print(
-            table
-        )
+        # Not a terminal with FORCE_COLOR either, which rich takes for one.
+        console = Console() if sys.stdout.isatty() else Console(width=_DEFAULT_WIDTH, force_terminal=False)
+        console.print(table)
         sys.stdout.flush()
 
 
