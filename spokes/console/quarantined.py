@@ -40,6 +40,34 @@ def print_list(portal: int | None, cause: str | None, *, limit: int, as_json: bo
         print_table(columns, (_row(fields) for fields in shown))
 
 
+def find_fields(key: str) -> dict[str, object] | None:
+    """Return what may be shown of the content with that key; None if nothing with it is quarantined."""
+
+    async def load() -> dict[str, object] | None:
+        settings = Settings.from_env()
+        async with operator_redis(settings) as redis:
+            quarantine = Quarantine.from_settings(redis, settings)
+            contents = await _select(quarantine, None, None, [key])
+            return _content_fields(quarantine, contents[0]) if contents else None
+
+    return asyncio.run(load())
+
+
+def print_fields(fields: dict[str, object], *, as_json: bool) -> None:
+    """Print one content: why and when it was quarantined, and the type of each of its fields, never a value."""
+    if as_json:
+        print_json(fields)
+        return
+    at, types = fields["at"], fields["fields"]
+    shown = {**fields, "at": format_utc(at) if isinstance(at, int) else "", "fields": ""}
+    print_table(("Field", "Value"), [(name, value) for name, value in shown.items() if value != ""])
+    if isinstance(types, dict) and types:
+        print_table(("Field of the element", "Type"), types.items())
+    print_message(
+        "After a fix, `spokes dead replay --quarantined` runs it; `spokes dead discard --quarantined` deletes it."
+    )
+
+
 def replay(
     portal: int | None, cause: str | None, keys: Sequence[str] | None, reason: str, *, yes: bool, as_json: bool
 ) -> None:

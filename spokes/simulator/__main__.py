@@ -26,6 +26,7 @@ from spokes.core.process.private_files import keep_files_private
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import CUSTOM_TYPES, Latency, Limits, PortalConfig, SimulatorConfig, Subscription, Target
 from spokes.simulator.demo.traffic import Traffic
+from spokes.simulator.own_properties import UnknownProperties, property_types, validated
 from spokes.simulator.webhooks.delivery_log import DeliveryState
 
 _EXAMPLES: Final = """\
@@ -98,6 +99,14 @@ def build_parser() -> argparse.ArgumentParser:
         help="id of the simulated account (default: %(default)s)",
     )
     parser.add_argument("--scopes", metavar="A,B", help="scopes of the token, separated by commas (default: all)")
+    parser.add_argument(
+        "--property",
+        type=_own_property,
+        action="append",
+        default=[],
+        metavar="TYPE.NAME[:KIND]",
+        help="a property that the account has added, such as contacts.favourite_colour or deals.renewal:date",
+    )
     parser.add_argument("--target", metavar="URL", help="address to send deliveries to; without it none are sent")
     parser.add_argument(
         "--public-url",
@@ -123,6 +132,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=config.seed, help="seed of all random choices (default: %(default)s)"
     )
     return parser
+
+
+def _own_property(text: str) -> str:
+    try:
+        return validated(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _port(text: str) -> int:
@@ -167,6 +183,8 @@ def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
         scopes=frozenset(arguments.scopes.split(",")) if arguments.scopes else None,
         limits=Limits(ten_secondly=arguments.limit),
         subscriptions=DEFAULT_SUBSCRIPTIONS,
+        has_standard_properties=True,
+        property_types=property_types(arguments.property),
     )
     return SimulatorConfig(
         portals=(portal,),
@@ -189,6 +207,7 @@ async def serve(config: SimulatorConfig, *, events_per_s: float = 0.0) -> None:
         target = "nowhere" if config.target is None else config.target.connect_url or config.target.public_url
         print(f"HubSpot simulator on {sim.url} (portal {sim.portal.config.portal_id}), delivering to {target}")  # noqa: T201 - a command line prints
         print(f"control endpoints: {sim.url}/_sim/", flush=True)  # noqa: T201 - a command line prints
+        sim.portal.report_unknown_property = UnknownProperties().print_once
         traffic = Traffic(sim.portal, Random(f"{config.seed} traffic"))
         editing = (
             tasks.create_task(traffic.run(events_per_s, lambda: _events_sent(sim), sim.clock)) if events_per_s else None

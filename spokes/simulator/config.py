@@ -50,10 +50,10 @@ class PortalConfig:
     """One HubSpot account with one private app installed in it.
 
     The keys of mappings are object types, by any name that HubSpot accepts. `scopes` None grants all.
-    `known_properties` are the only properties that can be written. `property_types` are the properties that the schema
-    lists, with the type of each, such as `date`. With `follows_previous_ids`, calls on one object resolve the previous
-    ids of a merged record, as HubSpot's do; otherwise they return 404. `search_lag_s` is the time until search finds a
-    new record.
+    `known_properties` are the only properties that can be written; with `has_standard_properties` they are those that
+    HubSpot defines. `property_types` are the portal's own properties, with the type of each, such as `date`. With
+    `follows_previous_ids`, calls on one object resolve the previous ids of a merged record, as HubSpot's do; otherwise
+    they return 404. `search_lag_s` is the time until search finds a new record.
     """
 
     portal_id: int = 50112233
@@ -69,6 +69,7 @@ class PortalConfig:
     custom_types: Mapping[str, str] = field(default_factory=dict)
     known_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
     unique_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    has_standard_properties: bool = False
     property_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     sensitive_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
     subscriptions: tuple[Subscription, ...] = ()

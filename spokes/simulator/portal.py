@@ -8,6 +8,7 @@ from spokes.simulator.changes import Change
 from spokes.simulator.clock import Clock
 from spokes.simulator.config import PortalConfig
 from spokes.simulator.crm.conversations import Conversations
+from spokes.simulator.crm.object_types import ObjectType
 from spokes.simulator.crm.store import CrmStore
 from spokes.simulator.rate_limits import RateLimiter
 
@@ -33,12 +34,16 @@ class Portal:
         self._clock = clock
         self._rng = rng
         self._on_change = on_change
+        self.report_unknown_property: Callable[[ObjectType, str], None] = lambda _type, _name: None
         self.clear_crm()
 
     def clear_crm(self) -> None:
         """Replace the CRM and the conversations by empty ones."""
-        self.crm = CrmStore(self.config, self._clock, self._rng, self._report_change)
+        self.crm = CrmStore(self.config, self._clock, self._rng, self._report_change, self._report_unknown)
         self.conversations = Conversations(self._clock, self._rng, self._report_change)
+
+    def _report_unknown(self, type_: ObjectType, name: str) -> None:
+        self.report_unknown_property(type_, name)
 
     def _report_change(self, change: Change) -> None:
         self._on_change(self, change)

@@ -89,6 +89,10 @@ async def test_quarantined_content_is_listed_without_values_replayed_and_discard
     shown = spokes(environ, "dead", "list", "--quarantined", "--json", "--limit", "500").stdout
     assert {deep.key, merge.key} <= {json.loads(line)["key"] for line in shown.splitlines()}
     assert "canary" not in shown + spokes(environ, "dead", "list", "--quarantined").stdout
+    one = spokes(environ, "dead", "show", merge.key, "--json").stdout
+    assert json.loads(one) in [json.loads(line) for line in shown.splitlines()]
+    table = spokes(environ, "dead", "show", merge.key).stdout
+    assert ("merge_ids" in table, "mergedObjectIds" in table, "canary" in one + table) == (True, True, False)
 
     selection = ("--quarantined", "--reason", "fixed", "--yes", "--json")
     replayed = spokes(environ, "dead", "replay", deep.key, merge.key, *selection).stdout

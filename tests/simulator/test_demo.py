@@ -11,6 +11,10 @@ from pathlib import Path
 import pytest
 
 from chaos.collect import still_running
+from spokes.console.doctor.report import handler_declarations
+from spokes.crm.scopes import compare_scopes, required_scopes
+from spokes.routing import load_router
+from spokes.simulator.demo.scenario import SCOPES
 from tests.support.deployment import ROOT
 
 
@@ -48,3 +52,8 @@ def test_interrupted_demo_leaves_no_process_and_no_data(tmp_path: Path) -> None:
     assert (process.returncode, "Traceback" in output) == (130, False), output
     assert list(still_running(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_token_of_the_demo_has_the_scopes_that_the_handlers_need_and_no_other() -> None:
+    comparison = compare_scopes(required_scopes(handler_declarations(load_router("handlers"))), SCOPES)
+    assert (set(comparison.missing), set(comparison.excess)) == (set(), set())

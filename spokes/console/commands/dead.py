@@ -87,15 +87,20 @@ def list_dead_letters(
 
 @app.command()
 def show(
-    key: Annotated[str, typer.Argument(help="An event key, from `dead list`.")], as_json: JsonOption = False
+    key: Annotated[str, typer.Argument(help="An event key from `dead list`, or a key from `dead list --quarantined`.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Show one dead letter and its history, oldest first: attempts, errors, writes, replays and their reasons.
 
-    Shows names and ids, never values. Exit code 1 when there is no such dead letter.
+    The key of a quarantined element or body shows why it is there and the type of each of its fields. Shows names and
+    ids, never values. Exit code 1 when there is neither.
 
     Example: spokes dead show 0f3a...
     """
     (letter,) = _select(None, None, None, [key]) or (None,)
+    if letter is None and (content := quarantined.find_fields(key)):
+        quarantined.print_fields(content, as_json=as_json)
+        return
     if letter is None:
         print_message(f"There is no dead letter {key}. `spokes dead list` shows the event keys.")
         raise typer.Exit(1)

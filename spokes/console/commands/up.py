@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import urllib.request
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -42,6 +42,15 @@ def up(
     traffic: Annotated[
         float, typer.Option(help="Edits per second that the simulator makes, when it plays HubSpot.")
     ] = 1.0,
+    own_properties: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--property",
+            metavar="TYPE.NAME[:KIND]",
+            help="A property that your HubSpot account has added, such as contacts.favourite_colour or "
+            "deals.renewal:date, for the simulator. Repeat it for more.",
+        ),
+    ] = None,
     with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when the parent process ends.")] = False,
 ) -> None:
     """Run everything in this terminal until Ctrl-C.
@@ -53,17 +62,17 @@ def up(
     """
     if with_parent:
         die_with_parent()
-    raise typer.Exit(asyncio.run(_up(Settings.from_env(), workers, traffic)))
+    raise typer.Exit(asyncio.run(_up(Settings.from_env(), workers, traffic, own_properties or [])))
 
 
-async def _up(settings: Settings, workers: int, traffic: float) -> int:
+async def _up(settings: Settings, workers: int, traffic: float, own_properties: Sequence[str]) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     processes = Processes()
     saved: Path | None = None
     try:
-        if env := await _run_until_stopped(stop, _start(settings, processes, workers, traffic)):
+        if env := await _run_until_stopped(stop, _start(settings, processes, workers, traffic, own_properties)):
             shared = {name: value for name, value in env.items() if name not in _TERMINAL_VARIABLES}
             saved = save_environment(settings.data_dir, shared)
             base = f"http://127.0.0.1:{env['PORT']}"
@@ -81,7 +90,9 @@ async def _up(settings: Settings, workers: int, traffic: float) -> int:
     return 0
 
 
-async def _start(settings: Settings, processes: Processes, workers: int, traffic: float) -> dict[str, str]:
+async def _start(
+    settings: Settings, processes: Processes, workers: int, traffic: float, own_properties: Sequence[str]
+) -> dict[str, str]:
     """Start each process after those it depends on; return the variables of this run."""
     private_folder(settings.data_dir)
     check_loopback()
@@ -108,7 +119,7 @@ async def _start(settings: Settings, processes: Processes, workers: int, traffic
     if not settings.console_key.get_secret_value():
         env["CONSOLE_KEY"] = derive_key(load_master_key(settings), "console key of up").hex()
     if not settings.hubspot_access_token.get_secret_value():
-        env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic)
+        env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic, own_properties)
     if await _migrate(env):
         raise ConfigurationError(["The audit store could not be migrated, so nothing runs. The lines above say why."])
     await processes.start("web", module_command("ingest"), env)
@@ -163,7 +174,12 @@ async def _print_console_link(settings: Settings, processes: Processes, base: st
 
 
 async def _start_simulator(
-    settings: Settings, processes: Processes, public_url: str, base: str, traffic: float
+    settings: Settings,
+    processes: Processes,
+    public_url: str,
+    base: str,
+    traffic: float,
+    own_properties: Sequence[str],
 ) -> dict[str, str]:
     """Start the simulator; return the variables that connect the other processes to it."""
     port, token = str(free_port()), secrets.token_hex(16)
@@ -171,6 +187,8 @@ async def _start_simulator(
     command = module_command("spokes.simulator", "--port", port)
     command += ["--target", f"{base}{RECEIVER_PATH}", "--public-url", f"{public_url}{RECEIVER_PATH}"]
     command += ["--traffic", str(traffic), "--scopes", ",".join(_needed_scopes(settings))]
+    for each in own_properties:
+        command += ["--property", each]
     print("HUBSPOT_ACCESS_TOKEN is not set: the simulator plays HubSpot.", flush=True)
     # Not as arguments: every user of the machine can read those.
     await processes.start("simulator", command, {"SIMULATOR_TOKEN": token, "SIMULATOR_CLIENT_SECRET": secret})

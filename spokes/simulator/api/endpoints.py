@@ -104,6 +104,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         )
     ),
     Endpoint("GET", _properties(), properties_api.list_properties, type_parts=_TYPE),
+    Endpoint("POST", _properties(), properties_api.create_property, writes=True, type_parts=_TYPE),
     Endpoint("GET", _account("/details"), account_api.account_details),
     Endpoint("GET", _account("/api-usage/daily/private-apps"), account_api.daily_usage),
     Endpoint("POST", _TOKEN_INFO, account_api.token_info, meter=Meter.UNMETERED, anonymous=True),

@@ -50,6 +50,7 @@ _ROUTES: Final[Mapping[tuple[str, str], _ControlFunction]] = {
     ("GET", "/_sim/objects"): control_crm.objects,
     ("GET", "/_sim/associations"): control_crm.associations,
     ("POST", "/_sim/edits"): control_crm.edit,
+    ("POST", "/_sim/properties"): control_crm.create_property,
     ("GET", "/_sim/requests"): control_crm.requests,
     ("GET", "/_sim/requests/counts"): control_crm.request_counts,
     ("GET", "/_sim/deliveries"): control_sending.deliveries,

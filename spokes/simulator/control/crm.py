@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from spokes.simulator.api.faults import Fault, FaultBody
+from spokes.simulator.api.parameters import text_member
+from spokes.simulator.api.properties import add_property
 from spokes.simulator.config import Latency, Limits
 from spokes.simulator.control.edits import apply_edit
 from spokes.simulator.control.parameters import check_fields, requested_limit, requested_portal
@@ -43,6 +45,12 @@ async def edit(sim: "Simulator", request: web.Request) -> object:
     """Apply one edit by a user, or a list of edits (see spokes.simulator.control.edits)."""
     body, portal = await request.json(), requested_portal(sim, request)
     return [apply_edit(portal, edit) for edit in body] if isinstance(body, list) else apply_edit(portal, body)
+
+
+async def create_property(sim: "Simulator", request: web.Request) -> object:
+    """Add a property: {"object_type": "contacts", "name": "favourite_colour", "type": "string"}."""
+    body, crm = await request.json(), requested_portal(sim, request).crm
+    return add_property(crm.schema, crm.types.resolve(text_member(body, "object_type")), body)
 
 
 async def requests(sim: "Simulator", request: web.Request) -> object:

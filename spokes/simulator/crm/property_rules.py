@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from spokes.simulator.crm.object_types import COMPANY, CONTACT, ObjectType
+from spokes.simulator.crm.property_schema import PropertySchema
 from spokes.simulator.errors import invalid_request
 
 MAX_VALUE_CHARS: Final = 65_536
@@ -35,18 +36,17 @@ def as_text(value: object) -> str:
 
 
 def accepted_changes(
-    type_: ObjectType, current: Mapping[str, str], written: Mapping[str, object], known: frozenset[str] | None
+    type_: ObjectType, current: Mapping[str, str], written: Mapping[str, object], schema: PropertySchema
 ) -> dict[str, str]:
     """Return the properties of `written` that change `current`: name -> new text, "" if cleared.
-
-    `known` are the properties the portal has; None accepts any name.
 
     Raises:
         HubSpotError: 400 with HubSpot's code for the first refused property.
     """
     changed: dict[str, str] = {}
     for name, value in written.items():
-        text = _check_writable(name, as_text(value), known)
+        text = _check_writable(name, as_text(value))
+        schema.check(type_, name, text)
         if name == "email" and type_.type_id == CONTACT:
             text = _normalise_email(text)
         elif (
@@ -72,12 +72,10 @@ def check_required(type_: ObjectType, written: Mapping[str, object]) -> None:
             raise invalid_request(message, code="MISSING_REQUIRED_PROPERTY", property_name=name)
 
 
-def _check_writable(name: str, text: str, known: frozenset[str] | None) -> str:
+def _check_writable(name: str, text: str) -> str:
     if name in _READ_ONLY:
         message = f'"{name}" is a read only property; its value cannot be set.'
         raise invalid_request(message, code="READ_ONLY_VALUE", property_name=name)
-    if known is not None and name not in known:
-        raise invalid_request(f'Property "{name}" does not exist', code="PROPERTY_DOESNT_EXIST", property_name=name)
     if len(text) > MAX_VALUE_CHARS:
         raise invalid_request(f'Property "{name}" is too long', code="VALUE_TOO_LONG", property_name=name)
     return text

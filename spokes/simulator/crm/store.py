@@ -16,6 +16,7 @@ from spokes.simulator.crm.association_types import AssociationType, AssociationT
 from spokes.simulator.crm.merging import PreviousIds, check_merge, merged_ids, properties_moved
 from spokes.simulator.crm.object_types import CONTACT, ObjectType, ObjectTypes
 from spokes.simulator.crm.property_rules import accepted_changes, check_required
+from spokes.simulator.crm.property_schema import PropertySchema
 from spokes.simulator.crm.records import CrmRecord, iso
 from spokes.simulator.crm.unique_values import UniqueValues
 from spokes.simulator.errors import already_exists, object_not_found
@@ -26,7 +27,15 @@ _FIRST_ID: Final = 318_845_000_000  # twelve digits, as in production
 class CrmStore:
     """The CRM of one portal; `on_change` is called with every change in it."""
 
-    def __init__(self, config: PortalConfig, clock: Clock, rng: Random, on_change: Callable[[Change], None]) -> None:
+    def __init__(
+        self,
+        config: PortalConfig,
+        clock: Clock,
+        rng: Random,
+        on_change: Callable[[Change], None],
+        report_unknown: Callable[[ObjectType, str], None] = lambda _type, _name: None,
+    ) -> None:
+        """`report_unknown`: see PropertySchema."""
         self.types = ObjectTypes(config.custom_types, config.portal_id)
         self.associations = AssociationStore(AssociationTypes(), self._report_association)
         self.blocked_emails: set[str] = set()
@@ -37,9 +46,7 @@ class CrmStore:
         self._records: dict[str, dict[str, CrmRecord]] = {}
         self.previous_ids = PreviousIds()
         self._next_id = _FIRST_ID
-        self._known_properties = {
-            self.types.resolve(name).type_id: names for name, names in config.known_properties.items()
-        }
+        self.schema = PropertySchema(self.types, config, report_unknown)
         unique = {self.types.resolve(name).type_id: names for name, names in config.unique_properties.items()}
         self._unique = UniqueValues({**unique, CONTACT: unique.get(CONTACT, frozenset()) | {"email"}})
 
@@ -120,7 +127,7 @@ class CrmStore:
             HubSpotError: 400 or 409.
         """
         check_required(type_, properties)
-        changed = accepted_changes(type_, {}, properties, self._known_properties.get(type_.type_id))
+        changed = accepted_changes(type_, {}, properties, self.schema)
         self._refuse_duplicates(type_, None, changed)
         return changed
 
@@ -130,9 +137,7 @@ class CrmStore:
         Raises:
             HubSpotError: 400 or 409; nothing was written.
         """
-        changed = accepted_changes(
-            record.type, record.properties, properties, self._known_properties.get(record.type.type_id)
-        )
+        changed = accepted_changes(record.type, record.properties, properties, self.schema)
         self._refuse_duplicates(record.type, record.id, changed)
         if changed:
             self._unique.release(record.type, record.id, changed)

@@ -41,6 +41,10 @@ SUBSCRIPTIONS: Final = (
     Subscription("line_item.creation"),
     Subscription("conversation.newMessage"),
 )
+SCOPES: Final = frozenset(  # what the handlers of this project need, as of a well-kept app
+    {"oauth", "crm.objects.companies.read", "crm.objects.companies.write", "crm.objects.contacts.read"}
+    | {"crm.objects.contacts.write", "crm.objects.deals.read", "tickets"}
+)
 OTHER_PROGRAM: Final = "another-program"  # the User-Agent of the program that uses up the limit
 CALL_LIMIT: Final = 190  # calls in 10 s: the Professional plan's
 _REFUSED_VARIANTS: Final = ("forged", "tampered", "stale", "future", "unsigned", "wrong_uri")
@@ -53,6 +57,8 @@ def demo_config(*, seed: int, public_url: str, connect_url: str, token: str, sec
         token=token,
         limits=Limits(ten_secondly=CALL_LIMIT),
         custom_types={"starships": "2-4711"},
+        has_standard_properties=True,
+        scopes=SCOPES,
         subscriptions=SUBSCRIPTIONS,
     )
     return SimulatorConfig(

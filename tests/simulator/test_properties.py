@@ -1,0 +1,109 @@
+"""The simulator refuses what HubSpot refuses: unknown properties, and values that a property cannot have."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from spokes.simulator.__main__ import build_config, build_parser
+from spokes.simulator.app import Simulator
+from spokes.simulator.own_properties import UnknownProperties
+from tests.support.probe import Caller
+
+CONTACTS = "/crm/v3/objects/contacts"
+PROPERTIES = "/crm/v3/properties/contacts"
+ACCOUNT = ("--port", "0", "--property", "contacts.renewal:date", "--property", "contact.score:number")
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Simulator]:
+    """A simulator as `spokes up` starts it."""
+    async with Simulator(build_config(build_parser().parse_args(ACCOUNT))) as running:
+        yield running
+
+
+async def write(call: Caller, **properties: object) -> tuple[int, str, str]:
+    """Create a contact; return status, HubSpot's code and the property that it names."""
+    answer = await call("POST", CONTACTS, {"properties": properties})
+    (error,) = answer.json.get("errors") or [{}]
+    return answer.status, error.get("code", ""), error.get("in", "")
+
+
+@pytest.mark.parametrize(
+    "name", ["email", "city", "jobtitle", "hs_lead_status", "hubspot_owner_id", "renewal", "score"]
+)
+async def test_property_of_hubspot_or_of_the_account_is_written(call: Caller, name: str) -> None:
+    value = {"email": "ada@example.org", "renewal": "2026-12-24", "score": "1.5"}.get(name, "x")
+    assert await write(call, **{name: value}) == (201, "", "")
+
+
+async def test_unknown_property_is_refused_as_hubspot_does(call: Caller) -> None:
+    assert await write(call, favourite_colour="red") == (400, "PROPERTY_DOESNT_EXIST", "favourite_colour")
+
+
+async def test_unknown_property_fails_its_own_input_of_a_batch(call: Caller, sim: Simulator) -> None:
+    ids = [(await call("POST", CONTACTS, {"properties": {"city": "Bonn"}})).json["id"] for _ in range(2)]
+    inputs = [{"id": ids[0], "properties": {"city": "Ulm"}}, {"id": ids[1], "properties": {"favourite_colour": "red"}}]
+    answer = await call("POST", f"{CONTACTS}/batch/update", {"inputs": inputs})
+    assert (answer.status, [result["id"] for result in answer.json["results"]]) == (207, ids[:1])
+    assert answer.json["errors"][0]["errors"][0]["code"] == "PROPERTY_DOESNT_EXIST"
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ({"renewal": "soon"}, "INVALID_DATE"),
+        ({"renewal": "1577836801000"}, "INVALID_DATE"),
+        ({"score": "many"}, "INVALID_INTEGER"),
+        ({"score": "nan"}, "INVALID_INTEGER"),
+        ({"hs_object_id": "7"}, "READ_ONLY_VALUE"),
+        ({"city": "x" * 65_537}, "VALUE_TOO_LONG"),
+    ],
+)
+async def test_value_that_the_property_cannot_have_is_refused(
+    call: Caller, written: dict[str, object], code: str
+) -> None:
+    assert await write(call, **written) == (400, code, next(iter(written)))
+
+
+@pytest.mark.parametrize("value", ["2026-12-24", "1577836800000", "", None])
+async def test_date_at_midnight_is_written(call: Caller, value: str | None) -> None:
+    assert (await write(call, renewal=value))[0] == 201
+
+
+async def test_added_property_is_known_from_then_on(call: Caller) -> None:
+    options = [{"value": "red", "label": "Red"}, {"value": "blue", "label": "Blue"}]
+    body = {"name": "favourite_colour", "label": "Colour", "type": "enumeration", "options": options}
+    assert (await call("POST", PROPERTIES, body)).status == 201
+    assert (await call("POST", PROPERTIES, body)).status == 409
+    assert await write(call, favourite_colour="red;blue") == (201, "", "")
+    assert await write(call, favourite_colour="green") == (400, "INVALID_OPTION", "favourite_colour")
+    listed = (await call("GET", PROPERTIES)).json["results"]
+    assert [each["name"] for each in listed] == ["renewal", "score", "favourite_colour"]
+
+
+@pytest.mark.parametrize("body", [{"name": "hs_x"}, {"name": "A b"}, {"name": "x", "type": "colour"}, {}])
+async def test_property_that_hubspot_would_not_add_is_refused(call: Caller, body: dict[str, object]) -> None:
+    assert (await call("POST", PROPERTIES, body)).status == 400
+
+
+async def test_control_endpoint_adds_a_property(call: Caller) -> None:
+    body = {"object_type": "contacts", "name": "favourite_colour"}
+    assert (await call("POST", "/_sim/properties", body)).status == 200
+    assert await write(call, favourite_colour="red") == (201, "", "")
+
+
+async def test_refused_property_is_reported_once_with_the_option_that_adds_it(
+    call: Caller, sim: Simulator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sim.portal.report_unknown_property = UnknownProperties().print_once
+    for name in ("favourite_colour", "favourite_colour", "ada@example.org"):
+        await write(call, **{name: "x"})
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.endswith("`spokes up --property contacts.favourite_colour`.")
+
+
+@pytest.mark.parametrize("text", ["favourite_colour", "contacts.", "contacts.x:colour", "cars.x", "contacts.hs x"])
+def test_property_of_another_form_is_refused_with_a_sentence(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["--property", text])
+    assert "argument --property: must be" in capsys.readouterr().err
