@@ -9,16 +9,24 @@ from redis.exceptions import RedisError
 
 from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core.redis import keys
-from spokes.core.redis.deployment import fingerprint
+from spokes.core.redis.deployment import FORMAT, fingerprint
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metric_totals import PROCESS_TTL_S
 
 
 class Tenants(NamedTuple):
-    """The fingerprint of the database's deployment, the portals that workers serve, and parked deliveries by portal."""
+    """What Redis stores about them.
+
+    Attributes:
+        fingerprint: of the database's deployment.
+        oldest_beside: the oldest format whose processes may run beside those that use the database.
+        served_portals: portals that workers serve.
+        parked: parked deliveries by portal.
+    """
 
     fingerprint: str
+    oldest_beside: int
     served_portals: Sequence[str]
     parked: Mapping[str, int]
 
@@ -26,9 +34,10 @@ class Tenants(NamedTuple):
 async def check_tenants(settings: Settings, redis: Redis) -> list[Finding]:
     """Read the state from Redis and assess it."""
     try:
-        stored = await redis.hget(keys.DEPLOYMENT, "fingerprint")  # type: ignore[misc]  # redis-py types one class for sync and async
+        stored, oldest = await redis.hmget(keys.DEPLOYMENT, ["fingerprint", "oldest_beside"])  # type: ignore[misc]  # redis-py types one class for sync and async
         served = await redis.zrangebyscore(keys.CREDENTIAL_PORTALS, time.time() - PROCESS_TTL_S, "+inf")
-        tenants = Tenants((stored or b"").decode(), [name.decode() for name in served], await _parked(redis))
+        names = [name.decode() for name in served]
+        tenants = Tenants((stored or b"").decode(errors="replace"), _format(oldest), names, await _parked(redis))
     except (RedisError, OSError, TimeoutError):
         return []  # redis_check reports an unreachable Redis
     return list(assess_tenants(tenants, fingerprint(settings)))
@@ -42,6 +51,12 @@ def assess_tenants(tenants: Tenants, own_fingerprint: str) -> Iterator[Finding]:
             "The Redis database belongs to another deployment: its AUDIT_KEY differs from ours, so web processes and "
             "workers refuse to start. Give this deployment a Redis database of its own, or set the same AUDIT_KEY.",
         )
+    if tenants.oldest_beside > FORMAT:
+        yield fault(
+            "deployment",
+            "The Redis database is used by a newer version of Spokes, which this version cannot run beside: its "
+            "processes refuse to start. Deploy the newer version for all processes.",
+        )
     if tenants.served_portals:
         portals = ", ".join(tenants.served_portals)
         yield ok("portals", f"Workers have the credentials of portal {portals}.", portals=list(tenants.served_portals))
@@ -54,6 +69,10 @@ def assess_tenants(tenants: Tenants, own_fingerprint: str) -> Iterator[Finding]:
             portal=portal,
             parked=deliveries,
         )
+
+
+def _format(stored: bytes | None) -> int:
+    return int(stored) if stored and stored.isdigit() else 0
 
 
 async def _parked(redis: Redis) -> dict[str, int]:

@@ -200,6 +200,10 @@ async def quarantined(deployment: Deployment) -> None:
     await deployment.redis.zadd(keys.quarantine_index(PORTAL), {"aa": clock.now_ms()})
 
 
+async def newer_version(deployment: Deployment) -> None:
+    await deployment.redis.hset(keys.DEPLOYMENT, "oldest_beside", "99")  # type: ignore[misc]
+
+
 BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
     # settings
     "REDIS_URL without a scheme": (settings(REDIS_URL="nonsense"), REFUSED, "REDIS_URL"),
@@ -235,6 +239,8 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
     "alerts of another type": (wrong_type(keys.ALERTS_ACTIVE), FAULT, keys.ALERTS_ACTIVE),
     "dead letters of another type": (wrong_type(keys.PORTALS), FAULT, keys.PORTALS),
     "another deployment": (settings(AUDIT_KEY=f"another-{KEY}"), FAULT, "belongs to another deployment"),
+    "newer version": (newer_version, FAULT, "Deploy the newer version"),
+    "blocked worker": (alert(Alert.WORKER_BLOCKED), WARNING, "worker_blocked is active"),
     "another arq application": (foreign_job, WARNING, "another application in arq's default queue"),
     "quarantined elements": (quarantined, WARNING, "spokes dead list --quarantined"),
     "unreadable jobs": (unreadable, WARNING, "could not be decoded"),
