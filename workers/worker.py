@@ -100,6 +100,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
             crm = await CRM.open(settings, redis)
             opening.push_async_callback(crm.close)
             pauses = PortalPauses(redis, partial(_is_hubspot_available, crm))
+            crm.budget.on_pause = pauses.record_backoff
             parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage)
             opening.push_async_callback(parts.close)
             archiver = Archiver.open(settings, redis)

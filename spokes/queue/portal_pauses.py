@@ -25,6 +25,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.backoffs import end_backoffs
+from spokes.crm.transport.rate_budget import Backoff
 from spokes.queue.known_portals import check_portal
 
 OPERATOR: Final = "operator"
@@ -126,6 +127,11 @@ class PortalPauses:
                     await self.pause(portal_id, error.reason)
             case _:
                 self._breaker.record_success(portal_id)
+
+    async def record_backoff(self, portal_id: int, backoff: Backoff) -> None:
+        """Pause the portal while a long backoff of its calls lasts, whoever made the call that HubSpot refused."""
+        reason = DAILY_LIMIT if backoff.reason == DAILY_POLICY else backoff.reason
+        await self.pause(portal_id, reason if reason.islower() else RateLimited.reason, seconds=backoff.seconds)
 
     async def pause(self, portal_id: int, reason: str, *, seconds: float | None = None) -> bool:
         """Pause the portal and alert; return False if it was paused already."""

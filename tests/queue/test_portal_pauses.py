@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import orjson
 import pytest
 from redis.asyncio import Redis
 
-from spokes.core.errors import PortalMoving, RateLimited
+from spokes.core.errors import CRMUnavailable, PortalMoving, RateLimited, TransientCRMError
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
 from spokes.crm.transport.rate_budget import RateBudget
@@ -85,6 +86,49 @@ async def test_move_of_a_portal_pauses_it_for_the_time_that_hubspot_names(redis:
     pause = (await pauses.list())[PORTAL]
     assert (pause.reason, pause.until) == ("portal_moving", pytest.approx(time.time() + 3_600, abs=5))
     assert f"portal_paused:{PORTAL}".encode() in await redis.hkeys(keys.ALERTS_ACTIVE)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "seconds"),
+    [
+        (PortalMoving(retry_after_s=3_600), "portal_moving", 3_600),
+        (PortalMoving(), "portal_moving", 300),
+        (RateLimited(policy="DAILY"), "daily_limit", 900),
+        (RateLimited(policy="TEN_SECONDLY_ROLLING", retry_after_s=600), "rate_limited", 600),
+        (CRMUnavailable(status=503, retry_after_s=600), "crm_unavailable", 600),
+    ],
+    ids=repr,
+)
+async def test_long_backoff_of_any_call_is_a_pause_even_if_its_caller_swallows_the_error(
+    redis: Redis, error: TransientCRMError, reason: str, seconds: int
+) -> None:
+    budget, pauses = RateBudget(redis, limit=10, search_limit=5), PortalPauses(redis)
+    budget.on_pause = pauses.record_backoff
+    with suppress(TransientCRMError):
+        async with budget.slot(PORTAL, "calls"):
+            raise error
+    pause = (await pauses.list())[PORTAL]
+    assert (pause.reason, pause.until) == (reason, pytest.approx(time.time() + seconds, abs=5))
+    assert not pause.needs_probe
+
+
+@pytest.mark.parametrize("error", [RateLimited(retry_after_s=8), CRMUnavailable(status=503, retry_after_s=30)])
+async def test_short_backoff_is_no_pause(redis: Redis, error: TransientCRMError) -> None:
+    budget, pauses = RateBudget(redis, limit=10, search_limit=5), PortalPauses(redis)
+    budget.on_pause = pauses.record_backoff
+    with suppress(TransientCRMError):
+        async with budget.slot(PORTAL, "calls"):
+            raise error
+    assert await pauses.list() == {}
+
+
+async def test_long_backoff_of_searches_alone_does_not_pause_the_portal(redis: Redis) -> None:
+    budget, pauses = RateBudget(redis, limit=10, search_limit=5), PortalPauses(redis)
+    budget.on_pause = pauses.record_backoff
+    with suppress(TransientCRMError):
+        async with budget.slot(PORTAL, "search"):
+            raise RateLimited(policy="SECONDLY", retry_after_s=600)
+    assert await pauses.list() == {}
 
 
 async def test_short_rate_limit_is_no_pause(redis: Redis) -> None:

@@ -1,6 +1,7 @@
 """workers.delivery.run_delivery: deliveries run by a whole worker, against the simulator, on a real Valkey."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from spokes.core.redis.keys import AUDIT_STREAM, IN_PROGRESS_KEY_PREFIX, JOB_KEY
 from spokes.core.settings import Settings
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.erased_objects import remember_erased
-from spokes.queue.portal_pauses import OPERATOR
+from spokes.queue.portal_pauses import OPERATOR, PortalPauses
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
@@ -125,6 +126,26 @@ async def test_lasting_transient_failure_becomes_a_dead_letter(redis: Redis, hub
     await drain()
     (letter,) = await letters(redis)
     assert (letter.reason, letter.entry.attempt, letter.handler) == ("crm_unavailable", 4, "contacts.keep_reachable")
+
+
+async def test_move_of_the_portal_is_one_pause_without_spent_attempts_until_an_operator_resumes(
+    redis: Redis, hubspot: Simulator, drain: Drain
+) -> None:
+    move = hubspot.faults.add(Fault(path="/crm/*", status=477, retry_after="3600"))
+    await queue(redis, *(creation(contact(hubspot)) for _ in range(5)))
+    with pytest.raises(TimeoutError):  # the events wait in the queue
+        await asyncio.wait_for(drain(), 2)
+    pauses = PortalPauses(redis)
+    pause = (await pauses.list())[PORTAL]
+    assert (pause.reason, pause.until) == ("portal_moving", pytest.approx(time.time() + 3600, abs=20))
+    assert {outcome for outcome, _ in await outcomes(redis)} <= {"parked"}
+    alerts = await redis.lrange(keys.ALERT_OUTBOX, 0, -1)
+    assert sum(b"portal_paused" in alert for alert in alerts) == 1
+    hubspot.faults.remove(move)
+    assert await pauses.operator_resume(PORTAL, actor="ann", reason="it has moved")
+    await drain()
+    assert [outcome for outcome in await outcomes(redis) if outcome[0] != "parked"] == [("processed", "")] * 5
+    assert {record.attempt for record in await recorded(redis) if record.outcome == "processed"} == {1}
 
 
 async def test_missing_object_becomes_a_dead_letter_at_once(redis: Redis, hubspot: Simulator, drain: Drain) -> None:

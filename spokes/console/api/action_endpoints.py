@@ -9,7 +9,7 @@ from aiohttp import web
 
 from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.api.request_schemas import DeadLetterQuery, DeadLetterSelection, ReasonBody
-from spokes.console.api.response_schemas import ActionResult, DeadLetterView
+from spokes.console.api.response_schemas import ActionResult, DeadLetterView, Resumption
 from spokes.console.api.route import not_found
 from spokes.console.queries.dead_letters import find_dead_letters
 from spokes.console.queries.records import Page
@@ -17,7 +17,7 @@ from spokes.console.web.app_keys import REDIS
 from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
 from spokes.core.errors import HttpProblem, UnknownPortal
 from spokes.queue.dead_letters import DeadLetter
-from spokes.queue.portal_pauses import PortalPause, PortalPauses
+from spokes.queue.portal_pauses import PortalPause, PortalPauses, resumption_note
 
 
 async def get_dead_letters(request: web.Request, query: DeadLetterQuery) -> Page[DeadLetterView]:
@@ -81,13 +81,13 @@ async def pause(request: web.Request, body: ReasonBody) -> PortalPause:
     return current
 
 
-async def resume(request: web.Request, body: ReasonBody) -> ActionResult:
+async def resume(request: web.Request, body: ReasonBody) -> Resumption:
     """Resume a portal; the count is 0 if it was not paused."""
     name, address = request[ACTOR].name, request[ADDRESS]
-    pauses = PortalPauses(request.app[REDIS])
-    return ActionResult(
-        await pauses.operator_resume(_portal_id(request), actor=name, reason=body.reason, address=address)
-    )
+    portal_id, pauses = _portal_id(request), PortalPauses(request.app[REDIS])
+    pause = (await pauses.list()).get(portal_id)
+    resumed = await pauses.operator_resume(portal_id, actor=name, reason=body.reason, address=address)
+    return Resumption(int(resumed), resumption_note(pause) if resumed and pause else "")
 
 
 def _portal_id(request: web.Request) -> int:

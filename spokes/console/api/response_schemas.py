@@ -166,3 +166,11 @@ class ActionResult:
     """How many items the action was applied to."""
 
     count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """Whether a portal was resumed (1) or was not paused (0), and what may pause it again."""
+
+    count: int
+    note: str

@@ -22,7 +22,14 @@ from spokes.console.api.request_schemas import (
     ReasonBody,
     TimelineQuery,
 )
-from spokes.console.api.response_schemas import ActionResult, DeadLetterView, DeliveryView, EventView, TimelineView
+from spokes.console.api.response_schemas import (
+    ActionResult,
+    DeadLetterView,
+    DeliveryView,
+    EventView,
+    Resumption,
+    TimelineView,
+)
 from spokes.console.api.route import ApiRoute
 from spokes.console.queries.budgets import PortalBudget
 from spokes.console.queries.deliveries import DeliverySummary
@@ -84,7 +91,7 @@ ROUTES: Final = (
     ApiRoute("POST", f"/portals/{_PORTAL}/pause", _PAUSE, "Pause a portal",
              action_endpoints.pause, PortalPause, ReasonBody),
     ApiRoute("POST", f"/portals/{_PORTAL}/resume", _PAUSE, "Resume a portal",
-             action_endpoints.resume, ActionResult, ReasonBody),
+             action_endpoints.resume, Resumption, ReasonBody),
     ApiRoute("GET", "/audit", _AUDIT, "Audit records, newest first",
              read_endpoints.get_audit_records, Page[RecordView], AuditQuery),
     ApiRoute("GET", "/audit/export", Permission.EXPORT, "Audit records as lines, oldest first",

@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -40,6 +40,7 @@ _LOCKED_WAIT_S: Final = 2.0  # HubSpot asks for at least this
 _MOVING_WAIT_S: Final = 300.0  # a move takes up to a day; if HubSpot names no time, we try every five minutes
 _MOVING_REASON: Final = PortalMoving.reason
 _MIDNIGHT_SLACK_S: Final = 5.0  # HubSpot's clock is not ours
+_LONG_BACKOFF_S: Final = 60.0  # a longer backoff is a pause of the portal, which operators see and can end
 _LOW_DAY_SHARE: Final = 0.1  # below this share of the daily limit, the end of the day matters
 
 _SCRIPT: Final = read_script(__file__, "rate_budget.lua")
@@ -127,6 +128,11 @@ class Backoff(NamedTuple):
     seconds: float
     reason: str
 
+    @property
+    def is_pause(self) -> bool:
+        """Whether the portal's work stops for so long that it is a pause of the portal."""
+        return self.scope in {"portal", "calls"} and self.seconds > _LONG_BACKOFF_S
+
 
 def seconds_until_new_day(now: datetime, zone: tzinfo) -> float:
     """Return the seconds until the daily limit is renewed: at midnight in the portal's time zone, plus a slack.
@@ -210,6 +216,7 @@ class RateBudget:
         self._concurrency = ConcurrencyLimit(concurrency)
         self._time_zones: dict[int, ZoneInfo] = {}
         self._uses: dict[tuple[int, CallKind, Priority], BudgetUse] = {}
+        self.on_pause: Callable[[int, Backoff], Awaitable[object]] | None = None  # called for backoffs that are pauses
         self._connections = asyncio.Semaphore(_MAX_CONNECTIONS)
 
     @asynccontextmanager
@@ -237,8 +244,7 @@ class RateBudget:
                 yield slot
             except TransientCRMError as error:
                 if backoff := backoff_for_error(error, kind, self._window(kind), self._day_left_s(portal_id)):
-                    with suppress(CRMUnavailable):
-                        await self.pause(portal_id, backoff.scope, backoff.seconds, backoff.reason)
+                    await self._back_off(portal_id, backoff)
                 raise
         finally:
             self._concurrency.release(portal_id)
@@ -291,6 +297,13 @@ class RateBudget:
         """Set the portal's time zone, as `Europe/Berlin`: its daily limit is renewed at midnight there."""
         with suppress(ZoneInfoNotFoundError, ValueError):
             self._time_zones[portal_id] = ZoneInfo(time_zone)
+
+    async def _back_off(self, portal_id: int, backoff: Backoff) -> None:
+        with suppress(CRMUnavailable):
+            await self.pause(portal_id, backoff.scope, backoff.seconds, backoff.reason)
+        if self.on_pause is not None and backoff.is_pause:
+            with suppress(RedisError, OSError):  # the next call that is not made records the pause
+                await self.on_pause(portal_id, backoff)
 
     async def _acquire_slot(
         self, portal_id: int, kind: CallKind, slot_id: str, priority: Priority, queue_id: str = ""

@@ -189,7 +189,11 @@ async def test_portal_is_paused_and_resumed(client: TestClient, redis: Redis) ->
     operator = Program(client, Role.OPERATOR)
     assert (await operator.post("/portals/7/pause", WHY))[1]["reason"] == "operator"
     assert set((await operator.get("/queue"))[1]["paused"]) == {"7"}
-    assert (await operator.post("/portals/7/resume", WHY))[1] == {"count": 1}
+    assert (await operator.post("/portals/7/resume", WHY))[1] == {"count": 1, "note": ""}
+    await PortalPauses(redis).pause(7, "portal_moving", seconds=3_600)
+    note = "If HubSpot is still moving it, the next call fails and the portal is paused again."
+    assert (await operator.post("/portals/7/resume", WHY))[1] == {"count": 1, "note": note}
+    assert (await operator.post("/portals/7/resume", WHY))[1] == {"count": 0, "note": ""}
     assert await PortalPauses(redis).list() == {}
 
 
