@@ -9,10 +9,12 @@ from spokes.console.accounts.sessions import COOKIE
 from spokes.console.pages.dashboard import DASHBOARD_CACHE, Dashboard
 from spokes.console.web.app_keys import SESSIONS
 from spokes.core.errors import CRMUnavailable
+from spokes.core.redis.keys import PAUSED_PORTALS
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.metric_history import Snapshot
 from spokes.core.telemetry.metric_totals import sample_key
 from spokes.core.telemetry.metrics import EVENTS
+from spokes.queue.portal_pauses import PortalPause
 from tests.support.console_visitor import HOSTILE_HTML, Visitor, visible_text
 
 
@@ -37,6 +39,16 @@ async def test_rates_are_drawn(client: TestClient, redis: Redis) -> None:
 async def test_rates_are_hidden_from_actors_of_some_portals(client: TestClient) -> None:
     _, page = await (await Visitor.signed_in(client, Role.VIEWER, portals=[7])).get("/console")
     assert "These counts cover all portals" in page
+
+
+async def test_pause_is_shown_with_its_end_and_the_command_that_ends_it(client: TestClient, redis: Redis) -> None:
+    pause = PortalPause("portal_moving", 1_700_000_000.0, 1_700_003_600.0)
+    await redis.hset(PAUSED_PORTALS, "7", pause.to_json().decode())
+    _, page = await (await Visitor.signed_in(client, Role.VIEWER)).get("/console")
+    assert "Portal 7 is paused" in page
+    assert "22:13" in page
+    assert "23:13" in page
+    assert "spokes resume 7" in page
 
 
 async def test_alert_is_shown_escaped(client: TestClient, redis: Redis) -> None:
