@@ -34,10 +34,13 @@ def next_class(
         max_tasks: the number of tasks.
         previous: the class of the lane that was started last.
     """
+    is_interactive_ready = bool(ready["interactive"])
+    if not ready["import"]:
+        return "interactive" if is_interactive_ready else None
     reserve = max_tasks // _RESERVE_SHARE
-    if not ready["import"] or running_imports >= max_tasks - reserve:
-        return "interactive" if ready["interactive"] else None
-    if not ready["interactive"]:
+    if running_imports >= max_tasks - reserve:
+        return "interactive" if is_interactive_ready else None
+    if not is_interactive_ready:
         return "import"
     is_turn_of_imports = previous == "interactive" and running_imports < max(1, reserve)
     return "import" if is_turn_of_imports else "interactive"
@@ -52,7 +55,7 @@ class ReadyLanes:
 
     def __bool__(self) -> bool:
         """Return whether a lane is ready."""
-        return any(self.by_class.values())
+        return bool(self.by_class["interactive"] or self.by_class["import"])
 
     def put(self, lanes: Iterable[Lane]) -> None:
         """Append lanes, and wake the task that waits."""
@@ -134,14 +137,16 @@ class LanePool:
             if self._ready and not self._check_is_due:
                 self._check_is_due = True
                 loop.call_soon(self._check_ready, work_lane)  # runs once this task blocks or ends
-            if priority == "import":
+            is_import = priority == "import"
+            if is_import:
                 self._imports.add(task)
             try:
                 await work_lane(lane)
             except RunGivenUp:
                 return
             finally:
-                self._imports.discard(task)
+                if is_import:
+                    self._imports.discard(task)
 
     def _check_ready(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         self._check_is_due = False
