@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
+from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.crm.access import Grants, HandlerAccess, HandlerContext, WriteRecord
 from spokes.crm.associations import Associations
 from spokes.crm.batching.registry import BatchQueues
@@ -110,10 +111,14 @@ class CRM:
         paths: Paths,
         own_writes: OwnWriteLedger,
         rules: ValidationRules | None = None,
+        *,
+        token_fingerprint: str = "",
     ) -> None:
+        """Call HubSpot with `credentials`; audit records name their token by `token_fingerprint`."""
         self.budget = budget
         self.own_writes = own_writes
         self.credentials = credentials
+        self.token_fingerprint = token_fingerprint
         paced_client = PacedClient(credentials, budget, account_request=ApiRequest("GET", paths.account_details()))
         self._queues = BatchQueues(paced_client, paths, rules=rules)
 
@@ -142,7 +147,7 @@ class CRM:
         rules = ValidationRules(blocked_domains, settings.default_region)
         paths = Paths(settings.hubspot_api_version)
         credentials = TokenCredentials(client, paths, portal_ids=settings.portal_ids)
-        return cls(credentials, budget, paths, own_writes, rules)
+        return cls(credentials, budget, paths, own_writes, rules, token_fingerprint=token_fingerprint(settings))
 
     def handler_services(
         self,

@@ -55,6 +55,7 @@ class Erasures:
         self._engine = engine
         self._hash_key = object_hash_key(load_master_key(settings))
         self._quarantine = Quarantine.from_settings(redis, settings)
+        self._token = {"token_fingerprint": crm.token_fingerprint} if crm.token_fingerprint else {}
         self._persons = Persons(redis, engine, crm, self._quarantine)
         self._actor = actor
         self._address = address
@@ -67,7 +68,7 @@ class Erasures:
     async def export(self, person: Person) -> dict[str, object]:
         """See Persons.export; the export is recorded in the audit."""
         document = await self._persons.export(person)
-        await append_now(self._redis, self._audit_record(person, Action.PRIVACY_EXPORTED, {}))
+        await append_now(self._redis, self._audit_record(person, Action.PRIVACY_EXPORTED, self._token))
         return document
 
     async def create_request(self, person: Person, law: Law) -> ErasureRequest:
@@ -125,7 +126,7 @@ class Erasures:
             await self._persons.services(request.portal_id, writes).privacy.gdpr_delete(request.object_ids[0])
         finally:
             for write in writes:
-                await append_now(self._redis, _write_record(request.portal_id, self._actor, write))
+                await append_now(self._redis, _write_record(request.portal_id, self._actor, write, self._token))
         return {"correlation_id": writes[-1].correlation_id if writes else ""}
 
     async def _erase_in_redis(self, subject: DataSubject) -> Mapping[str, object]:
@@ -164,7 +165,7 @@ class Erasures:
         )  # fmt: skip
 
 
-def _write_record(portal_id: int, actor: str, write: WriteRecord) -> AuditRecord:
+def _write_record(portal_id: int, actor: str, write: WriteRecord, token: Mapping[str, str]) -> AuditRecord:
     return AuditRecord(
         action=Action.CRM_WRITE,
         portal_id=portal_id,
@@ -173,5 +174,5 @@ def _write_record(portal_id: int, actor: str, write: WriteRecord) -> AuditRecord
         object_id=write.object_id,
         actor=actor,
         correlation_id=write.correlation_id,
-        detail={"method": write.method, "properties": list(write.properties), "ok": write.ok},
+        detail={"method": write.method, "properties": list(write.properties), "ok": write.ok, **token},
     )

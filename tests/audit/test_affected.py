@@ -68,6 +68,18 @@ async def test_uses_are_selected_by_actor_and_by_handler(redis: Redis, engine: A
     assert await uses(engine, since=0, handler="a.b") == {"52": (Access.READ,)}
 
 
+async def test_uses_are_selected_by_token(redis: Redis, engine: AsyncEngine) -> None:
+    old, new = "0123456789abcdef", "fedcba9876543210"
+    await archive(
+        redis, engine,
+        used(1, "51", detail={"token_fingerprint": old}), used(2, "52", detail={"token_fingerprint": new}),
+        used(3, "53", Action.CRM_WRITE, detail={"method": "contacts.update", "ok": True, "token_fingerprint": old}),
+        used(4, "54"), used(5, "55", detail={"failure": {"error": f'"token_fingerprint":"{old}"'}}),
+    )  # fmt: skip
+    objects = await affected_objects(engine, Filters(since=0), token=old)
+    assert {item.object_id: item.access for item in objects} == {"51": (Access.READ,), "53": (Access.WRITTEN,)}
+
+
 async def test_equal_ids_of_two_portals_and_types_are_distinct_objects(redis: Redis, engine: AsyncEngine) -> None:
     await archive(
         redis, engine, used(1, "51"), used(2, "51", portal_id=7), used(3, "51", object_type="deal"), used(4, "51")
@@ -89,3 +101,10 @@ async def test_command_prints_objects_as_table_and_as_json(
 def test_period_without_a_start_is_refused() -> None:
     refused = spokes({"AUDIT_KEY": KEY}, "audit", "affected")
     assert (refused.returncode, "--since" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("text", ["", "pat-eu1-0123456789abcdef", "0123456789ABCDEF", "0123456789abcde%"])
+def test_token_instead_of_its_fingerprint_is_refused_and_not_repeated(text: str) -> None:
+    refused = spokes({"AUDIT_KEY": KEY}, "audit", "affected", "--since", "1d", "--token", text)
+    assert (refused.returncode, "is not a fingerprint" in refused.stderr.replace("\n", " ")) == (2, True)
+    assert "pat-eu1" not in refused.stderr

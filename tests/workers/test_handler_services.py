@@ -1,5 +1,6 @@
 """workers.delivery.handler_services: what a handler's reads are recorded as, and when it may write."""
 
+import re
 import time
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.core.events import Event
+from spokes.core.settings import Settings
+from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.routing import uses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
@@ -30,7 +33,7 @@ async def test_reading_a_withheld_value_is_audited(harness: Harness, hubspot: Si
     await harness.run((visible, *withheld))
     records = await recorded(redis)
     assert values == [(None, "+14155552671")]
-    assert [record.detail for record in records] == [{}, {"read": ["phone"]}, {}]  # the first is coalesced
+    assert [record.detail.get("read") for record in records] == [None, ["phone"], None]  # the first is coalesced
 
 
 async def test_event_is_not_run_after_its_lane_lapsed(harness: Harness) -> None:
@@ -85,3 +88,28 @@ async def test_write_is_not_sent_if_the_lane_lapsed_while_it_waited_for_a_slot(
     assert (contact.properties["city"], [call.writes for call in hubspot.requests if call.writes]) == ("Bonn", [])
     entry = await harness.crm.own_writes.basis_of_write(PORTAL, "contact", contact.id, "city", "Berlin")
     assert (entry is not None) is (method == "update")  # kept: another worker may have written the same value
+
+
+async def test_call_of_a_handler_is_audited_with_its_tokens_fingerprint(
+    harness: Harness, hubspot: Simulator, redis: Redis, settings: Settings
+) -> None:
+    contact = hubspot.crm.create(hubspot.crm.types.resolve("contacts"), {"city": "Bonn"}, USER)
+    harness.register_writer()
+    await harness.run((change("x", 1, "written", int(contact.id)),))
+    assert [(record.action, record.detail.get("token_fingerprint")) for record in await recorded(redis)] == [
+        ("crm.write", token_fingerprint(settings)), ("event", token_fingerprint(settings))
+    ]  # fmt: skip
+    assert re.fullmatch("[0-9a-f]{16}", token_fingerprint(settings))
+
+
+async def test_failed_call_of_a_handler_is_audited_with_its_tokens_fingerprint(
+    harness: Harness, redis: Redis, settings: Settings
+) -> None:
+    harness.register_writer()
+    await harness.run((change("x", 1, "written", 404),))
+    assert {record.detail.get("token_fingerprint") for record in await recorded(redis)} == {token_fingerprint(settings)}
+
+
+async def test_handler_that_makes_no_call_is_audited_without_a_token(harness: Harness, redis: Redis) -> None:
+    await harness.run((change("x", 1),))
+    assert [record.detail for record in await recorded(redis)] == [{}]

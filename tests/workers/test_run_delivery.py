@@ -101,7 +101,7 @@ async def test_write_is_audited_by_name_and_never_by_value(redis: Redis, hubspot
     await queue(redis, creation(contact(hubspot)))
     await drain()
     (write,) = [record for record in await recorded(redis) if record.action == "crm.write"]
-    assert write.detail == {"method": "contacts.update", "properties": ["phone"], "ok": True}
+    assert write.detail.items() >= {"method": "contacts.update", "properties": ["phone"], "ok": True}.items()
     entries = [fields[b"r"] for _, fields in await redis.xrange(AUDIT_STREAM)]
     # Whole phone numbers: an id may contain a few of their digits by chance.
     assert [entry for entry in entries if b"5552671" in entry or b"555-2671" in entry] == []

@@ -20,12 +20,21 @@ if TYPE_CHECKING:
 class EventContext:
     """The `spokes.crm.access.HandlerContext` of one handler call; `writes` collects its writes."""
 
-    __slots__ = ("_item", "_lane", "_timeout", "priority", "writes")
+    __slots__ = ("_item", "_lane", "_timeout", "_token_fingerprint", "priority", "writes")
 
-    def __init__(self, item: WorkItem, lane: Lane, timeout: HandlerTimeout, writes: "list[WriteRecord]") -> None:
+    def __init__(
+        self,
+        item: WorkItem,
+        lane: Lane,
+        timeout: HandlerTimeout,
+        writes: "list[WriteRecord]",
+        *,
+        token_fingerprint: str,
+    ) -> None:
         self._item = item
         self._lane = lane
         self._timeout = timeout
+        self._token_fingerprint = token_fingerprint
         is_import = item.delivery_run.delivery.priority == "import"
         # Deliveries queued by versions before the classes hold both kinds of events.
         self.priority: Priority = "import" if is_import else priority_of(item.event.change_source)
@@ -37,15 +46,19 @@ class EventContext:
         Raises:
             LeaseLost: see `before_send`.
         """
-        self.before_send()
+        self._check_lease()
         self._timeout.writes_in_flight += 1
 
     def before_send(self) -> None:
-        """Allow a call to be sent.
+        """Allow a call to be sent, and note with which token.
 
         Raises:
             LeaseLost: the lane's lease has ended, so another worker may be working on the object.
         """
+        self._check_lease()
+        self._item.token_fingerprint = self._token_fingerprint
+
+    def _check_lease(self) -> None:
         if time.monotonic() > self._lane.lease_until:
             raise LeaseLost
 
@@ -66,5 +79,5 @@ def services_for(
 ) -> "Services":
     """Return the services that `route` declared, for the event of `item`; its writes are added to `writes`."""
     event = item.event
-    context = EventContext(item, lane, timeout, writes)
+    context = EventContext(item, lane, timeout, writes, token_fingerprint=crm.token_fingerprint)
     return crm.handler_services(event.portal_id, event.object_type, route.uses.reads, route.uses.may, context)

@@ -56,6 +56,7 @@ class WorkItem:
         merged_from: the object id as received, if the record was merged into another one since.
         awaits_lane: whether the item has not entered its lane yet.
         read_withheld_value: whether the handler has read the value that HubSpot withheld from the event.
+        token_fingerprint: of the access token with which the handler called HubSpot; empty if it made no call.
         is_resolved: whether its run has accounted for it.
     """
 
@@ -67,6 +68,7 @@ class WorkItem:
     merged_from: str = ""
     awaits_lane: bool = True
     read_withheld_value: bool = False
+    token_fingerprint: str = ""
     is_resolved: bool = False
 
 

@@ -211,6 +211,8 @@ def _audit_records(
         detail = {**(detail or {}), "failure": dict(resolution.failure)}
     if item.read_withheld_value:
         detail = {**(detail or {}), "read": [item.event.property_name]}
+    if item.token_fingerprint:
+        detail = {**(detail or {}), "token_fingerprint": item.token_fingerprint}
     outcome_fields = event_fields(
         item.event,
         resolution.outcome,
@@ -260,5 +262,6 @@ def _crm_write_record(delivery: Delivery, resolved: ResolvedEvent, write: "Write
             "properties": list(write.properties),
             "ok": write.ok,
             **({"failure": dict(write.failure)} if write.failure else {}),
+            **({"token_fingerprint": fingerprint} if (fingerprint := resolved.item.token_fingerprint) else {}),
         },
     )

@@ -4,6 +4,7 @@ The commands read the SQL store only, so a record is visible once the archiver h
 """
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ from spokes.console.output import (
 )
 from spokes.console.record_filters import parse_time_option, with_filter_options
 from spokes.core.errors import ConfigurationError
+from spokes.core.masking import Mask
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
@@ -110,6 +112,15 @@ def export(
         )
 
 
+def _parse_fingerprint(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{16}", text):
+        raise typer.BadParameter(
+            f"{Mask().text(text)!r} is not a fingerprint, which has 16 hexadecimal digits. `spokes secrets "
+            "fingerprints` shows that of the token in HUBSPOT_ACCESS_TOKEN."
+        )
+    return text
+
+
 @app.command()
 def affected(
     since: Annotated[int, typer.Option(help="From this time on.", parser=parse_time_option, metavar="TIME")],
@@ -118,17 +129,26 @@ def affected(
     ] = None,
     actor: Annotated[str | None, typer.Option(help="Only uses by this actor: spokes, or an operator.")] = None,
     handler: Annotated[str | None, typer.Option(help="Only uses by this handler.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Only uses with the access token of this fingerprint: `spokes secrets fingerprints`.",
+            parser=_parse_fingerprint,
+            metavar="FINGERPRINT",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List each object that was read, written, exported or revealed in a period, once.
 
-    An object counts as read if a handler received an event of it. Other objects that a handler read are not recorded,
-    and neither are exports of the audit.
+    An object counts as read if a handler received an event of it; with --token, if that handler also called HubSpot
+    with the token. Records of versions before this option name no token. Other objects that a handler read are not
+    recorded, and neither are exports of the audit.
 
     Example: spokes audit affected --since 2026-11-23T14:00 --until 2026-11-24 --handler contacts.on_creation
     """
     filters = Filters(since=since, until=until, actor=actor, handler=handler)
-    objects = asyncio.run(_with_store(lambda engine: affected_objects(engine, filters)))
+    objects = asyncio.run(_with_store(lambda engine: affected_objects(engine, filters, token=token or "")))
     if as_json:
         print_json(*(item._asdict() for item in objects))
         return

@@ -1,4 +1,4 @@
-"""`secrets list|reseal`: secrets stored encrypted in Redis. No command shows one."""
+"""`secrets list|reseal|fingerprints`: secrets stored encrypted in Redis, and HubSpot's secrets. None is shown."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -14,13 +14,14 @@ from spokes.console.operator_audit import operator_record
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, print_json, print_message, print_table
 from spokes.core.settings import Settings
+from spokes.core.telemetry.secret_ages import secret_fingerprints
 from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecret, StoredSecrets
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="List the secrets stored encrypted in Redis, and re-encrypt them with a new key.",
+    help="List the secrets stored encrypted in Redis, re-encrypt them with a new key, and show fingerprints.",
 )
 T = TypeVar("T")
 
@@ -65,6 +66,24 @@ def reseal(as_json: JsonOption = False) -> None:
             "and run the command again, or store the secret again."
         )
     raise typer.Exit(1 if unreadable else 0)
+
+
+@app.command()
+def fingerprints(as_json: JsonOption = False) -> None:
+    """Show the fingerprint of each HubSpot secret in the environment. It does not reveal the secret.
+
+    Audit records name the access token by its fingerprint, which depends on AUDIT_KEY:
+    `spokes audit affected --token FINGERPRINT` lists what was used with it.
+
+    Example: HUBSPOT_ACCESS_TOKEN=pat-old spokes secrets fingerprints
+    """
+    names = secret_fingerprints(Settings.from_env())
+    if as_json:
+        print_json(*({"variable": name, "fingerprint": fingerprint} for fingerprint, name in names.items()))
+    elif not names:
+        print_message("No HubSpot secret is set: HUBSPOT_CLIENT_SECRET, HUBSPOT_ACCESS_TOKEN.")
+    else:
+        print_table(("Variable", "Fingerprint"), ((name, fingerprint) for fingerprint, name in names.items()))
 
 
 async def _stored_secrets(redis: Redis, vault: Vault) -> list[StoredSecret]:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core.errors import CRMError, NotAuthorized
 from spokes.core.settings import Settings
+from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.crm.scopes import Declaration, compare_scopes, required_scopes
 from spokes.crm.transport.client import HubSpotClient
 from spokes.crm.transport.paths import Paths
@@ -26,6 +27,14 @@ async def check_hubspot(settings: Settings, declarations: Iterable[Declaration])
                 "token.",
             )
         ]
+    fingerprint = token_fingerprint(settings)
+    in_force = ok(
+        TOPIC, f"Audit records name the access token by its fingerprint, {fingerprint}.", fingerprint=fingerprint
+    )
+    return [in_force, *await _check_token(settings, token, declarations)]
+
+
+async def _check_token(settings: Settings, token: str, declarations: Iterable[Declaration]) -> list[Finding]:
     paths = Paths(settings.hubspot_api_version)
     client = HubSpotClient(
         api_url=settings.hubspot_api_url, token=token, timeout_s=min(settings.hubspot_timeout_s, 10.0), concurrency=1

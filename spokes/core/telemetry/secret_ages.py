@@ -12,6 +12,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 
 _DAY_MS: Final = 86_400_000
+ACCESS_TOKEN: Final = "HUBSPOT_ACCESS_TOKEN"  # noqa: S105 - the variable's name
 AGE_ALERTS: Final = ((90, Alert.SECRET_OLD, "error"), (75, Alert.SECRET_AGEING, "warning"))  # days
 
 
@@ -34,9 +35,15 @@ def secret_fingerprints(settings: Settings) -> dict[str, str]:
     """Return the environment variable of each secret, by the secret's fingerprint."""
     names = dict.fromkeys(settings.client_secrets, "HUBSPOT_CLIENT_SECRET")
     if token := settings.hubspot_access_token.get_secret_value():
-        names[token] = "HUBSPOT_ACCESS_TOKEN"
+        names[token] = ACCESS_TOKEN
     key = derive_key(load_master_key(settings), "secret fingerprints")
     return {keyed_hash(key, secret)[:16]: name for secret, name in names.items()}
+
+
+def token_fingerprint(settings: Settings) -> str:
+    """Return the fingerprint of HUBSPOT_ACCESS_TOKEN, empty if it is not set. Audit records name the token by it."""
+    names = secret_fingerprints(settings).items()
+    return next((fingerprint for fingerprint, name in names if name == ACCESS_TOKEN), "")
 
 
 def alert_for_age(days: int) -> Alert | None:

@@ -105,9 +105,13 @@ async def clear_faults(sim: "Simulator", request: web.Request) -> object:
 
 
 async def set_token(sim: "Simulator", request: web.Request) -> object:
-    """Set the state of the token: {"state": "valid" | "revoked" | "expired"}."""
+    """Set the state of the token: {"state": "valid" | "revoked" | "expired"}; or replace it: {"token": "..."}."""
     portal = requested_portal(sim, request)
-    portal.token_state = TokenState((await request.json())["state"])
+    body = await request.json()
+    if "token" in body:
+        sim.gateway.replace_token(portal, text_member(body, "token"))
+    else:
+        portal.token_state = TokenState(body["state"])
     return {"state": portal.token_state}
 
 
