@@ -94,6 +94,7 @@ class Router:
             ConfigurationError: two of them register the same event type.
         """
         self._routes: dict[str, Route] = {}
+        self._matched: set[str] = set()
         self._cached_match = lru_cache(_CACHE_SIZE)(self._match)
         for other in others:
             for registration, route in other:
@@ -140,6 +141,11 @@ class Router:
         """All registrations: event types, and `type:property` for single properties."""
         return frozenset(self._routes)
 
+    @property
+    def matched_registrations(self) -> frozenset[str]:
+        """The registrations that an event has matched since the process started."""
+        return frozenset(self._matched)
+
     def __iter__(self) -> Iterator[tuple[str, Route]]:
         """Iterate over registrations and their routes, sorted by registration."""
         return iter(sorted(self._routes.items()))
@@ -148,6 +154,7 @@ class Router:
         for event_type in (f"{object_type}.{kind}", f"object.{kind}"):
             for registration in (f"{event_type}:{property_name}", event_type):
                 if route := self._routes.get(registration):
+                    self._matched.add(registration)  # only on a cache miss
                     return route
         return None
 

@@ -39,6 +39,7 @@ from spokes.crm.services import CRM
 from spokes.queue.default_queue import DefaultQueueWatch
 from spokes.queue.erased_objects import REFRESH_EVERY_S
 from spokes.queue.portal_pauses import PortalPauses
+from spokes.queue.registration_times import RECORD_EVERY_S, RegistrationTimes
 from spokes.queue.running_deliveries import PUBLISH_EVERY_S, publish_running
 from spokes.routing import Router, load_router
 from workers.delivery.dispatch import running_item
@@ -107,6 +108,8 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
             opening.push_async_callback(archiver.close)
             totals = MetricTotals(redis, "worker")
             opening.push_async_callback(totals.close)
+            registrations = RegistrationTimes(redis, router)
+            opening.push_async_callback(registrations.close)
             watchdog = opening.enter_context(_watchdog(settings, router, redis))
 
             def leases() -> list[Lease]:
@@ -120,6 +123,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
             background.every(RENEW_EVERY_S, "leases", LeaseRenewal(redis, leases, LEASE_MS, parts.lease_renewed).renew)
             background.every(GATE_EVERY_S, "claim gate", gate.measure)
             background.every(FLUSH_EVERY_S, "metric totals", totals.flush)
+            background.every(RECORD_EVERY_S, "registrations", registrations.record)
             background.every(PUBLISH_EVERY_S, "running deliveries", lambda: _publish_progress(settings, worker, parts))
             background.every(MEASURE_EVERY_S, "gauges", partial(update_gauges, redis, crm.budget))
             background.start("pauses", partial(pauses.watch, outage, "pauses"))

@@ -63,6 +63,7 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.PAUSED_PORTALS: Treatment(_OPERATION, "the operator's reason is deleted when the portal is resumed"),
     keys.UNREADABLE_JOBS: Treatment(_FAILURES, _CLOSED),
     keys.RUNNING_DELIVERIES: _NOTHING_PERSONAL,
+    keys.REGISTRATIONS: _NOTHING_PERSONAL,
     keys.PORTALS: _NOTHING_PERSONAL,
     keys.ERASED_OBJECTS: Treatment(_PRIVACY, "deleted when the second purge finds nothing, minutes later"),
     keys.ERASED_HASHES: Treatment(_PRIVACY, _HASHED),

@@ -34,6 +34,18 @@ def test_registered_type_is_matched() -> None:
     assert name_of(router, Event(event())) == "test_routing.first"
 
 
+def test_matched_registrations_are_those_whose_handler_an_event_has() -> None:
+    parts = Router()
+    parts.register("contact.propertyChange", property="email")(first)
+    parts.register("contact.propertyChange")(second)
+    parts.register("object.creation")(first)
+    router = Router(parts)
+    assert router.matched_registrations == frozenset()
+    for event_ in (change("email"), change("email"), Event(event())):
+        router.match(event_)
+    assert router.matched_registrations == {"contact.propertyChange:email", "object.creation"}
+
+
 def test_unregistered_type_has_no_handler() -> None:
     assert Router().match(Event(event())) is None
 

@@ -15,7 +15,10 @@ from spokes.console.output import JsonOption, print_json, print_message, progres
 from spokes.core.masking import Mask
 from spokes.core.settings import Settings
 
-_LEVEL_STYLES: Final = {FindingLevel.OK: "green", FindingLevel.WARNING: "yellow", FindingLevel.FAULT: "bold red"}
+_LEVEL_STYLES: Final = {
+    FindingLevel.OK: "green", FindingLevel.INFO: "cyan", FindingLevel.WARNING: "yellow", FindingLevel.FAULT: "bold red"
+}  # fmt: skip
+_PROBLEMS: Final = frozenset({FindingLevel.WARNING, FindingLevel.FAULT})
 
 
 def doctor(
@@ -27,7 +30,8 @@ def doctor(
 ) -> None:
     """Check settings, Redis, audit store, HubSpot, processes and PUBLIC_URL; explain each problem and its remedy.
 
-    FAULT needs repair now: events can be lost, or are not processed. WARNING is worth a look.
+    FAULT needs repair now: events can be lost, or are not processed. WARNING is worth a look. INFO may be as you want
+    it.
 
     Exit code 1 when there is a fault; 0 with warnings alone.
 
@@ -36,7 +40,7 @@ def doctor(
     settings = Settings.from_env()
     with progress("Checking Redis, the audit store, HubSpot and PUBLIC_URL"):
         findings = asyncio.run(run_checks(settings))
-    shown = [finding for finding in findings if not quiet or finding.level is not FindingLevel.OK]
+    shown = [finding for finding in findings if not quiet or finding.level in _PROBLEMS]
     mask = Mask(settings.secret_values)
     if as_json:
         print_json(*(orjson.loads(mask.text(orjson.dumps(finding.as_dict()).decode())) for finding in shown))

@@ -9,6 +9,7 @@ class FindingLevel(StrEnum):
     """How serious a finding is; the order is that of severity."""
 
     OK = "ok"
+    INFO = "info"
     WARNING = "warning"
     FAULT = "fault"
 
@@ -31,6 +32,11 @@ class Finding:
 def ok(topic: str, sentence: str, **figures: object) -> Finding:
     """Return a finding that requires no action."""
     return Finding(topic, FindingLevel.OK, sentence, figures)
+
+
+def info(topic: str, sentence: str, **figures: object) -> Finding:
+    """Return a finding that may be as it should be; only an operator can know."""
+    return Finding(topic, FindingLevel.INFO, sentence, figures)
 
 
 def warning(topic: str, sentence: str, **figures: object) -> Finding:

@@ -15,6 +15,7 @@ from spokes.console.doctor.process_check import check_processes
 from spokes.console.doctor.quarantine_check import check_quarantine
 from spokes.console.doctor.receiver_check import check_receiver
 from spokes.console.doctor.redis_check import check_redis
+from spokes.console.doctor.registrations_check import check_registrations
 from spokes.console.doctor.secrets_check import check_stored_secrets
 from spokes.console.doctor.settings_check import assess_settings
 from spokes.console.doctor.tenant_check import check_tenants
@@ -29,7 +30,7 @@ from spokes.routing import Router, load_router
 
 async def run_checks(settings: Settings) -> list[Finding]:
     """Return the settings in force, then the findings of all checks, which run concurrently."""
-    declarations = handler_declarations(load_router(settings.handlers))
+    router = load_router(settings.handlers)
     redis = redis_client(settings)
     try:
         results = await asyncio.gather(
@@ -41,7 +42,8 @@ async def run_checks(settings: Settings) -> list[Finding]:
             check_quarantine(settings, redis),
             check_accounts(settings, redis),
             check_stored_secrets(redis, Vault.from_settings(settings)),
-            check_hubspot(settings, declarations),
+            check_registrations(settings, redis, router),
+            check_hubspot(settings, handler_declarations(router)),
             check_receiver(settings),
             check_identity_provider(settings),
             check_alert_webhook(settings),

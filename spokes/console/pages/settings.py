@@ -21,7 +21,7 @@ from spokes.routing import Route, load_router
 
 _CACHE_S: Final = 30.0
 _SETTINGS_TOPIC: Final = "settings"  # doctor's topic of the settings and their values
-_LEVEL_ORDER: Final = (FindingLevel.FAULT, FindingLevel.WARNING, FindingLevel.OK)
+_LEVEL_ORDER: Final = tuple(reversed(FindingLevel))
 
 
 @dataclass(frozen=True, slots=True)

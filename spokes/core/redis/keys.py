@@ -41,6 +41,7 @@ ALERT_OUTBOX_LOCK: Final = "spokes:alerts:outbox:lock"
 PAUSED_PORTALS: Final = "spokes:paused"
 UNREADABLE_JOBS: Final = "spokes:unreadable"
 RUNNING_DELIVERIES: Final = "spokes:running"
+REGISTRATIONS: Final = "spokes:registrations"
 QUARANTINE_PORTALS: Final = "spokes:quarantined"
 PORTALS: Final = "spokes:portals"
 ERASED_OBJECTS: Final = "spokes:forgotten"
@@ -281,6 +282,8 @@ KEYS: Final = (
              "unreadable jobs, newest first"),
     RedisKey(RUNNING_DELIVERIES, "hash", "spokes.queue.running_deliveries", "none",
              "deliveries that a worker has run for seconds, by worker; removed with the last one"),
+    RedisKey(REGISTRATIONS, "hash", "spokes.queue.registration_times", "none",
+             "epoch ms at which a worker first had each registration, and at which an event first matched it"),
     RedisKey(PORTALS, "set", "spokes.queue.dead_letter_index", "none", "portals that have or had dead letters"),
     RedisKey(ERASED_OBJECTS, "sorted set", "spokes.privacy.redis_purge", "until purged again",
              "erased objects that are purged once more, by the epoch ms of their erasure"),

@@ -1,5 +1,6 @@
 """The page *Settings*, over real HTTP; HubSpot and the receiver are unreachable."""
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,6 +8,7 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
 from spokes.console.accounts.policy import Role
+from spokes.core.redis.keys import REGISTRATIONS
 from tests.support.console_visitor import KEY, Visitor, running_console, visible_text
 from tests.support.deployment import KEY as AUDIT_KEY
 from tests.support.deployment import SECRET, TOKEN
@@ -37,6 +39,14 @@ async def test_findings_handlers_and_masked_settings_are_shown(client: TestClien
     assert "contact.creation" in text
     assert "HUBSPOT_CLIENT_SECRET" in text
     assert [secret for secret in (SECRET, TOKEN, KEY, AUDIT_KEY) if secret in page] == []
+
+
+async def test_registrations_without_event_are_shown_as_a_note(client: TestClient, redis: Redis) -> None:
+    await redis.hset(REGISTRATIONS, "registered contact.creation", 1)  # type: ignore[misc]
+    _, page = await (await Visitor.signed_in(client, Role.OPERATOR)).get("/console/settings")
+    assert re.search(
+        r"note registrations No event has matched these registrations .*contact\.creation", visible_text(page)
+    )
 
 
 async def test_findings_and_settings_are_hidden_from_an_operator_of_some_portals(client: TestClient) -> None:
