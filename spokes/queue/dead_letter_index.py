@@ -4,7 +4,7 @@ Each portal has an index of all its dead letters and one per cause, written toge
 an older version wrote them, or if an event died twice. Their counts show it, and reading all letters once repairs it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -18,6 +18,7 @@ from spokes.core.redis.scripts import read_script
 
 _REMOVE_MISSING_SCRIPT: Final = read_script(__file__, "dead_letter_index.lua")
 _EXPIRY_PAGE: Final = 100  # oldest letters checked for expiry at a time
+_REBUILD_PAGE: Final = 5_000  # event keys read at a time
 
 
 class Cause(NamedTuple):
@@ -33,6 +34,13 @@ class IndexEntry(NamedTuple):
     cause: Cause
     key: str
     died_at: int
+
+
+class Position(NamedTuple):
+    """A place in the reading order of a portal's dead letters: when the event died (epoch ms), then its event key."""
+
+    died_at: float
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +107,47 @@ class DeadLetterIndex:
         )
         return summaries, total == sum(summary.count for summary in summaries)
 
-    async def event_keys(self, cause: Cause | None = None) -> list[str]:
-        """Return the event keys of all dead letters, or of those of one cause, newest first."""
-        index = self._index_key if cause is None else keys.dead_letters_by_cause(self._portal_id, *cause)
-        return await read_items(self._redis, "dead_letter_key", await self._redis.zrevrange(index, 0, -1), bytes.decode)
+    async def is_complete(self) -> bool:
+        """Return whether the indexes by cause have as many dead letters as the index of all of them."""
+        indexes = [keys.dead_letters_by_cause(self._portal_id, *cause) for cause in await self._causes()]
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            for index in (self._index_key, *indexes):
+                pipeline.zcard(index)
+            total, *counts = await pipeline.execute()
+        return bool(total == sum(counts))
+
+    async def position_of(self, key: str) -> Position | None:
+        """Return the position of an event's dead letter, None if there is no such letter."""
+        died_at = await self._redis.zscore(self._index_key, key)
+        return None if died_at is None else Position(died_at, key.encode())
+
+    async def pages(
+        self, size: int, *, reason: str | None = None, handler: str | None = None, after: Position | None = None
+    ) -> AsyncIterator[list[str]]:
+        """Yield the event keys of the matching dead letters, newest first, `size` at a time.
+
+        Letters that are added or removed meanwhile change no position: none of the others is left out or repeated.
+        """
+        if reason is None and handler is None:
+            indexes = [self._index_key]
+        else:
+            matching = [cause for cause in await self._causes() if _matches(cause, reason, handler)]
+            indexes = [keys.dead_letters_by_cause(self._portal_id, *cause) for cause in matching]
+        while page := await self._page(indexes, size, after):
+            after = page[-1]
+            yield await read_items(self._redis, "dead_letter_key", (key for _, key in page), bytes.decode)
+
+    async def _page(self, indexes: Sequence[str], size: int, after: Position | None) -> list[Position]:
+        """Return the next `size` positions of these indexes, in reading order."""
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            for index in indexes:
+                below = "+inf" if after is None else f"({after.died_at!r}"
+                pipeline.zrange(index, below, "-inf", desc=True, withscores=True, byscore=True, offset=0, num=size)  # type: ignore[arg-type]  # redis-py types bounds as int
+                if after is not None:  # those that died in the same millisecond
+                    pipeline.zrange(index, after.died_at, after.died_at, desc=True, withscores=True, byscore=True)  # type: ignore[arg-type]  # as above
+            replies = await pipeline.execute()
+        positions = {Position(died_at, key) for reply in replies for key, died_at in reply}
+        return sorted((each for each in positions if after is None or each < after), reverse=True)[:size]
 
     async def remove_missing(self, *event_keys: str | bytes) -> int:
         """Remove those event keys whose dead letter does not exist any more; return how many."""
@@ -124,7 +169,11 @@ class DeadLetterIndex:
         """Put each dead letter into the index of its own cause and no other; `entries` are those of all letters."""
         entry_by_key = {entry.key: entry async for entry in entries}
         for cause in {*await self._causes(), *(entry.cause for entry in entry_by_key.values())}:
-            indexed = set(await self.event_keys(cause))
+            indexed = {
+                key
+                async for page in self.pages(_REBUILD_PAGE, reason=cause.reason, handler=cause.handler)
+                for key in page
+            }
             expected = {key: entry.died_at for key, entry in entry_by_key.items() if entry.cause == cause}
             # A key missing from `entries` but still in the portal's index died after they were read: it stays.
             wrong = [key for key in indexed - expected.keys() if key in entry_by_key or not await self._is_indexed(key)]
@@ -148,6 +197,10 @@ class DeadLetterIndex:
         while oldest := await self._redis.zrange(self._index_key, 0, _EXPIRY_PAGE - 1):
             if await self.remove_missing(*oldest) < len(oldest):
                 return
+
+
+def _matches(cause: Cause, reason: str | None, handler: str | None) -> bool:
+    return reason in (None, cause.reason) and handler in (None, cause.handler)
 
 
 def _read_cause(member: bytes) -> Cause:

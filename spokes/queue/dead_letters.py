@@ -17,7 +17,15 @@ from spokes.core.priority import Priority, priority_of
 from spokes.core.redis import keys
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUES, WAKE_CHANNEL, RedisCommand
 from spokes.core.redis.scripts import read_script
-from spokes.queue.dead_letter_index import Cause, CauseSummary, DeadLetterIndex, IndexEntry, add_commands, index_keys
+from spokes.queue.dead_letter_index import (
+    Cause,
+    CauseSummary,
+    DeadLetterIndex,
+    IndexEntry,
+    Position,
+    add_commands,
+    index_keys,
+)
 
 _CLOSE_SCRIPT: Final = read_script(__file__, "dead_letters.lua")
 _PAGE_SIZE: Final = 500
@@ -107,13 +115,15 @@ class DeadLetters:
         members = await self._redis.smembers(keys.PORTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
         return sorted(await read_items(self._redis, "portal", members, int))
 
-    async def list(self, portal_id: int, cause: Cause | None = None) -> AsyncIterator[DeadLetter]:
-        """Yield a portal's dead letters, or those of one cause, newest first."""
+    async def list(
+        self, portal_id: int, *, reason: str | None = None, handler: str | None = None, after: Position | None = None
+    ) -> AsyncIterator[DeadLetter]:
+        """Yield a portal's dead letters, newest first: all, or those of a reason, a handler or both."""
         index = DeadLetterIndex(self._redis, portal_id)
-        event_keys = await index.event_keys(cause)
-        for start in range(0, len(event_keys), _PAGE_SIZE):
-            page = event_keys[start : start + _PAGE_SIZE]
-            payloads = await self._redis.mget([keys.dead_letter(portal_id, key) for key in page])
+        if (reason is not None or handler is not None) and not await index.is_complete():
+            await self._rebuild(index, portal_id)
+        async for page in index.pages(_PAGE_SIZE, reason=reason, handler=handler, after=after):
+            payloads = await self._redis.mget([keys.dead_letter(portal_id, key) for key in page]) if page else []
             for letter in await self._read(payloads):
                 yield letter
             if None in payloads:
@@ -124,9 +134,12 @@ class DeadLetters:
         index = DeadLetterIndex(self._redis, portal_id)
         summaries, is_complete = await index.cause_summaries(newest_count)
         if not is_complete:
-            await index.rebuild(letter.index_entry async for letter in self.list(portal_id))
+            await self._rebuild(index, portal_id)
             summaries, _ = await index.cause_summaries(newest_count)
         return summaries
+
+    async def _rebuild(self, index: DeadLetterIndex, portal_id: int) -> None:
+        await index.rebuild(letter.index_entry async for letter in self.list(portal_id))
 
     async def get(self, portal_id: int, key: str) -> DeadLetter | None:
         """Return the dead letter of an event, None if there is none."""

@@ -4,6 +4,7 @@ Every action requires a reason, which the audit records with actor and address.
 """
 
 from collections.abc import AsyncIterator
+from typing import Final
 
 from aiohttp import web
 
@@ -11,7 +12,7 @@ from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.api.request_schemas import DeadLetterQuery, DeadLetterSelection, ReasonBody
 from spokes.console.api.response_schemas import ActionResult, DeadLetterView, Resumption
 from spokes.console.api.route import not_found
-from spokes.console.queries.dead_letters import find_dead_letters
+from spokes.console.queries.dead_letters import Place, find_dead_letters, place_of
 from spokes.console.queries.records import Page
 from spokes.console.web.app_keys import REDIS
 from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
@@ -19,22 +20,17 @@ from spokes.core.errors import HttpProblem, UnknownPortal
 from spokes.queue.dead_letters import DeadLetter
 from spokes.queue.portal_pauses import PortalPause, PortalPauses, resumption_note
 
+_MAX_PORTAL_DIGITS: Final = 19  # of a 64-bit integer
+
 
 async def get_dead_letters(request: web.Request, query: DeadLetterQuery) -> Page[DeadLetterView]:
     """Return a page of matching dead letters, portal by portal, newest first."""
+    after = None if query.after is None else await _place_of(request, query.after)
     shown: list[DeadLetter] = []
-    past_cursor = query.after is None
-    async for letter in _matching_letters(request, query.portal_id, query.cause, query.handler):
-        if not past_cursor:
-            past_cursor = query.after == _cursor(letter)
-        elif len(shown) < query.limit:
-            shown.append(letter)
-        else:
+    async for letter in _matching_letters(request, query.portal_id, query.cause, query.handler, after=after):
+        if len(shown) == query.limit:
             return Page(tuple(map(DeadLetterView.from_letter, shown)), _cursor(shown[-1]))
-    if not past_cursor:
-        raise HttpProblem(
-            410, "place_gone", "The dead letter before this page was settled. Start again without `after`."
-        )
+        shown.append(letter)
     return Page(tuple(map(DeadLetterView.from_letter, shown)))
 
 
@@ -115,15 +111,32 @@ async def _select_letters(request: web.Request, selection: DeadLetterSelection) 
 
 
 async def _matching_letters(
-    request: web.Request, portal_id: int | None, cause: str | None, handler: str | None, keys: tuple[str, ...] = ()
+    request: web.Request,
+    portal_id: int | None,
+    cause: str | None,
+    handler: str | None,
+    *,
+    keys: tuple[str, ...] = (),
+    after: Place | None = None,
 ) -> AsyncIterator[DeadLetter]:
     portals = request[ACTOR].portals
     if portal_id is not None:
         portals = frozenset({portal_id} if request[ACTOR].can_see(portal_id) else ())
     async for letter in find_dead_letters(
-        request.app[REDIS], portals, reason=cause, handler=handler, keys=frozenset(keys)
+        request.app[REDIS], portals, reason=cause, handler=handler, keys=frozenset(keys), after=after
     ):
         yield letter
+
+
+async def _place_of(request: web.Request, cursor: str) -> Place:
+    portal_id, _, key = cursor.partition(":")
+    is_portal = portal_id.isdecimal() and len(portal_id) <= _MAX_PORTAL_DIGITS
+    place = await place_of(request.app[REDIS], request[ACTOR].portals, int(portal_id), key) if is_portal else None
+    if place is None:
+        raise HttpProblem(
+            410, "place_gone", "The dead letter before this page was settled. Start again without `after`."
+        )
+    return place
 
 
 def _cursor(letter: DeadLetter) -> str:

@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 
 from spokes.console.queries.portal_scope import Portals, can_see
-from spokes.queue.dead_letter_index import Cause, CauseSummary, DeadLetterIndex
+from spokes.queue.dead_letter_index import Cause, CauseSummary, DeadLetterIndex, Position
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 
 
@@ -23,21 +24,41 @@ class DeadLetterCause:
     letters: tuple[DeadLetter, ...]  # the newest only, newest first
 
 
+class Place(NamedTuple):
+    """A place in the list of all dead letters: the portal, then the position within it."""
+
+    portal_id: int
+    position: Position
+
+
+async def place_of(redis: Redis, portals: Portals, portal_id: int, key: str) -> Place | None:
+    """Return the place of a dead letter, None if it is gone or the reader may not see its portal.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    if not can_see(portals, portal_id):
+        return None
+    position = await DeadLetterIndex(redis, portal_id).position_of(key)
+    return None if position is None else Place(portal_id, position)
+
+
 async def find_dead_letters(
     redis: Redis, portals: Portals, *, reason: str | None = None, handler: str | None = None,
-    keys: Collection[str] = (),
+    keys: Collection[str] = (), after: Place | None = None,
 ) -> AsyncIterator[DeadLetter]:  # fmt: skip
-    """Yield the matching dead letters, portal by portal, newest first.
+    """Yield the matching dead letters, portal by portal, newest first; with `after`, those that follow this place.
 
     Raises:
         RedisError, OSError: Redis does not answer.
     """
     dead = DeadLetters(redis)
     for portal_id in await dead.portals():
-        if not can_see(portals, portal_id):
+        if not can_see(portals, portal_id) or (after is not None and portal_id < after.portal_id):
             continue
-        cause = None if reason is None or handler is None else Cause(reason, handler)
-        async for letter in dead.by_keys(portal_id, keys) if keys else dead.list(portal_id, cause):
+        position = after.position if after is not None and portal_id == after.portal_id else None
+        listed = dead.list(portal_id, reason=reason, handler=handler, after=position)
+        async for letter in dead.by_keys(portal_id, keys) if keys else listed:
             if reason is not None and letter.reason != reason:
                 continue
             if handler is not None and letter.handler != handler:

@@ -144,6 +144,14 @@ async def test_dead_letters_are_paged_and_show_no_values(client: TestClient, let
     assert HIDDEN not in str(letters_read)
 
 
+@pytest.mark.parametrize("after", ["7:gone", "7", ":aa", "x:aa", "8:aa", "9" * 5000 + ":aa"])
+async def test_page_after_a_settled_or_unknown_letter_is_gone(
+    client: TestClient, letters: list[DeadLetter], after: str
+) -> None:
+    status, page = await Program(client, Role.VIEWER).get("/dead-letters", after=after)
+    assert (status, page["type"]) == (410, "urn:spokes:problem:place_gone")
+
+
 async def test_replay_is_audited_with_actor_address_and_reason(
     client: TestClient, redis: Redis, letters: list[DeadLetter]
 ) -> None:
