@@ -40,6 +40,10 @@ class Action(StrEnum):
     LINK_MADE = "link.made"  # by an operator: a one-time login link
     TOKEN_MADE = "token.made"  # noqa: S105 - by an operator: an API token; the record contains its id
     TOKEN_REVOKED = "token.revoked"  # noqa: S105 - by an operator
+    INCIDENT_OPENED = "incident.opened"  # by an operator
+    INCIDENT_NOTED = "incident.noted"  # by an operator; `detail` says whether the authority was notified
+    INCIDENT_CLOSED = "incident.closed"  # by an operator
+    INCIDENT_EXPORTED = "incident.exported"  # by an operator: a signed bundle was written
     STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an unreadable stream entry; its content is not kept
     STREAM_FORGED = "stream.forged"  # by the archiver: a stream entry without our signature; its content is not kept
     RETENTION = "retention"  # nightly: what was purged because its retention time was over

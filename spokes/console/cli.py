@@ -104,7 +104,13 @@ COMMANDS: Final = (
         "Explain why the signature of a captured request does not match.",
         _ACT,
     ),
-    CommandSpec("audit", "spokes.console.commands.audit:app", "Query, export and verify the audit.", _GOVERN),
+    CommandSpec("audit", "spokes.console.commands.records.audit:app", "Query, export and verify the audit.", _GOVERN),
+    CommandSpec(
+        "incident",
+        "spokes.console.commands.records.incident:app",
+        "Keep an incident with its 72-hour clock, and export it signed.",
+        _GOVERN,
+    ),
     CommandSpec(
         "privacy", "spokes.console.commands.privacy:app", "Export or erase the data stored about a person.", _GOVERN
     ),

@@ -12,6 +12,7 @@ SpokesError
 ├── UnreadableDelivery          a queued payload is not ours, or of an unknown version
 ├── SecretUnreadable            a stored secret is not sealed, or sealed with a key we do not have
 ├── ErasureIncomplete           some data of a person is left; the erasure request stays open
+├── IncidentRejected            an incident is unknown or closed, its fields are invalid, or a file is no bundle
 ├── AmbiguousReference          what an operator typed does not identify a CRM object
 ├── RetryLater                  a handler wants its event again later
 ├── LeaseLost                   another worker may own the object now; this one writes nothing more to it
@@ -112,6 +113,12 @@ class AuditUnavailable(SpokesError):
 
 class AuditReadOnly(AuditUnavailable):
     """The audit store answers and takes no writes: a replica, or a primary that was replaced."""
+
+
+class IncidentRejected(SpokesError):
+    """An incident is unknown or closed, its fields are invalid, or a file is not a bundle; the text says what to do."""
+
+    reason = "incident_rejected"
 
 
 class MalformedEvent(SpokesError):

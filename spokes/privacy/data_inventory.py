@@ -25,6 +25,7 @@ _HASHED: Final = "keyed hashes only, without the object's id; expires"
 _ARCHIVED: Final = "an erasure archives it and replaces the id by its hash"
 _NO_PERSON: Final = "no data of the people whose records HubSpot holds"
 _LEASE: Final = "a lease without data; expires"
+_UNNAMED: Final = "an erasure replaces the person's ids in the text"
 _WITH_ACCOUNT: Final = "`spokes user remove`, or expires"
 
 
@@ -139,6 +140,10 @@ TABLES: Final[dict[str, StoredData]] = {
     "privacy_requests": StoredData(
         "erasure requests; the person's ids until done", "none", _PRIVACY, "the ids are deleted when it is done"
     ),
+    "incidents": StoredData(
+        "incidents: title (masked), times, operators' names", "none", _ACCOUNTABILITY, _UNNAMED
+    ),
+    "incident_notes": StoredData("notes of incidents (masked)", "none", _ACCOUNTABILITY, _UNNAMED),
 }  # fmt: skip
 FILES: Final[dict[str, StoredData]] = {
     "append-only file and snapshot of Redis": StoredData(
@@ -154,6 +159,9 @@ FILES: Final[dict[str, StoredData]] = {
     "file of `CHECKPOINT_TO`": StoredData("signed hashes", "yours to decide", _ACCOUNTABILITY, _NO_PERSON),
     "files of `privacy export` and `audit export`": StoredData(
         "what was exported", "yours to decide", "answer requests of people", "yours to delete"
+    ),
+    "files of `incident export`": StoredData(
+        "ids of affected objects, audit records, notes; signed", "yours to decide", _ACCOUNTABILITY, "yours to delete"
     ),
     "logs, Sentry, alert webhook": StoredData("names, ids, counts; masked", "yours to decide", _OPERATION, _NO_PERSON),
     "backups and replicas": StoredData("as their source", "yours to decide", _OPERATION, "yours to delete"),

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.archiver import Archiver
+from spokes.audit.incidents.incident_store import remove_ids
 from spokes.audit.object_hashes import object_hash, object_hash_key
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append_now
@@ -146,7 +147,7 @@ class Erasures:
         await Archiver(
             self._redis, self._engine, load_master_key(self._settings), checkpoint_every=self._settings.checkpoint_every
         ).drain()
-        return {"records": count}
+        return {"records": count, "incident_texts": await remove_ids(self._engine, subject.ids)}
 
     async def _save_step(
         self, request: ErasureRequest, step: str, result: Mapping[str, object], on_progress: Callable[[str], None]

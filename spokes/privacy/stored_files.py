@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 _WAIT_S: Final = 60.0
 _POLL_S: Final = 0.1
-_TABLES: Final = ("audit_records", "privacy_requests")
+_TABLES: Final = ("audit_records", "privacy_requests", "incidents", "incident_notes")
 BACKUPS: Final = (
     "Backups and replicas of Redis and of the audit store that were made before the erasure hold the data until they "
     "are deleted, and so do files that `privacy export` wrote."

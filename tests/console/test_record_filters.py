@@ -2,7 +2,7 @@
 
 from typer.testing import CliRunner
 
-from spokes.console.commands.audit import app
+from spokes.console.commands.records.audit import app
 
 
 def test_invalid_time_is_a_usage_error() -> None:

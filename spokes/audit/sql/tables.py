@@ -6,7 +6,18 @@ In PostgreSQL the records have one more column, `month`, by which they are parti
 
 from typing import Final
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from spokes.audit.records import FIELD_NAMES
 from spokes.audit.rows import INTEGER_FIELDS, REQUIRED_FIELDS
@@ -94,4 +105,33 @@ PRIVACY_REQUESTS: Final = Table(
     Column("state", Text, nullable=False),
     Column("steps", Text, nullable=False),  # JSON: name of a completed step -> its result
     Column("done_at", _BIGINT),
+)
+
+# Incidents. `since` to `until` is the period under examination, `actor` and `handler` narrow its affected objects; NULL
+# means any. `aware_at` starts the 72 hours of GDPR article 33, and `notified_at` ends them.
+INCIDENTS: Final = Table(
+    "incidents",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("aware_at", _BIGINT, nullable=False),
+    Column("opened_at", _BIGINT, nullable=False),
+    Column("opened_by", Text, nullable=False),
+    Column("since", _BIGINT, nullable=False),
+    Column("until", _BIGINT),
+    Column("actor", Text),
+    Column("handler", Text),
+    Column("notified_at", _BIGINT),
+    Column("closed_at", _BIGINT),
+    Column("closed_by", Text),
+)
+
+INCIDENT_NOTES: Final = Table(
+    "incident_notes",
+    METADATA,
+    Column("id", Text, primary_key=True),  # sorts by time
+    Column("incident_id", Text, ForeignKey(INCIDENTS.c.id), nullable=False, index=True),
+    Column("at", _BIGINT, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("text", Text, nullable=False),
 )

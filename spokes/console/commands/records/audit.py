@@ -19,10 +19,11 @@ from spokes.audit.checkpoints import FORMAT, Checkpoint, sign_end_now, signing_k
 from spokes.audit.evidence.chain_end import ChainEnd, KnownEnd
 from spokes.audit.evidence.checkpoint_target import kept_checkpoints
 from spokes.audit.rows import Row, to_json
-from spokes.audit.sql.affected import AffectedObject, affected_objects
+from spokes.audit.sql.affected import affected_objects
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.audit.verify import VerificationResult, verify
 from spokes.console.audit_store import open_audit_store
+from spokes.console.commands.records.affected_table import AFFECTED_COLUMNS, affected_row
 from spokes.console.export import LINE_ENCODERS, ExportFormat, header_line
 from spokes.console.output import (
     JsonOption,
@@ -59,7 +60,6 @@ _COLUMNS: Final = (
     "Handler",
     "Delivery",
 )
-_AFFECTED_COLUMNS: Final = ("Portal", "Object", "Use", "Records", "First (UTC)", "Last (UTC)")
 _CHUNK_LINES: Final = 500  # lines per write
 T = TypeVar("T")
 
@@ -155,7 +155,7 @@ def affected(
     if not objects:
         print_message("No object was read, written, exported or revealed in this period.")
         return
-    print_table(_AFFECTED_COLUMNS, map(_affected_row, objects))
+    print_table(AFFECTED_COLUMNS, map(affected_row, objects))
     print_message(f"Distinct objects: {len(objects)}")
 
 
@@ -276,14 +276,6 @@ def _table_row(row: Row) -> tuple[object, ...]:
     return (
         f"{format_utc(at)}.{at % 1000:03d}", row["action"], row["outcome"], row["reason"], row["attempt"],
         row["subscription_type"], object_, row["portal_id"], row["handler"], row["delivery_id"],
-    )  # fmt: skip
-
-
-def _affected_row(item: AffectedObject) -> tuple[object, ...]:
-    object_id = item.object_id or f"erased, hash {item.object_hash}"
-    return (
-        item.portal_id, f"{item.object_type} {object_id}", ", ".join(item.access), item.records,
-        format_utc(item.first_at), format_utc(item.last_at),
     )  # fmt: skip
 
 

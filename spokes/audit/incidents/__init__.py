@@ -1,0 +1,1 @@
+"""Incidents in the audit store, and the signed bundle that one is exported to."""

@@ -1,0 +1,1 @@
+"""The commands for what is kept as evidence: the audit and incidents."""
