@@ -8,11 +8,11 @@ SpokesError
 ├── UnknownPortal               an operator named a portal that this deployment has nothing to do with
 ├── AuditUnavailable            the audit store in SQL does not answer or is not migrated
 │   └── AuditReadOnly           it answers and takes no writes
+├── IncidentRejected            an incident is unknown or closed, its fields are invalid, or a file is no bundle
 ├── MalformedEvent              one element of a request body is not an event; the others are processed
 ├── UnreadableDelivery          a queued payload is not ours, or of an unknown version
 ├── SecretUnreadable            a stored secret is not sealed, or sealed with a key we do not have
 ├── ErasureIncomplete           some data of a person is left; the erasure request stays open
-├── IncidentRejected            an incident is unknown or closed, its fields are invalid, or a file is no bundle
 ├── AmbiguousReference          what an operator typed does not identify a CRM object
 ├── RetryLater                  a handler wants its event again later
 ├── LeaseLost                   another worker may own the object now; this one writes nothing more to it

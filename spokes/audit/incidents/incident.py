@@ -1,4 +1,4 @@
-"""An incident, its notes and its clock: 72 hours from awareness to the notification of the authority. Pure.
+"""An incident, its notes and its clock: 72 hours from awareness to the notification of the authority.
 
 Source: GDPR article 33 (1). Text is masked as the archiver masks reasons, before it is stored.
 """

@@ -20,6 +20,8 @@ from tests.support.events import record
 
 UNREACHABLE = "redis://127.0.0.1:1/0"
 
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # the same on both kinds
+
 
 class Deployment:
     """The commands of a deployment whose Redis does not answer."""
@@ -71,6 +73,7 @@ def test_incident_is_kept_from_opening_to_closing_while_redis_is_away(deployment
     assert [note["text"] for note in notes] == ["Token revoked", "Reported", "No other use found"]
 
 
+@on_sqlite
 def test_list_shows_the_remaining_time_and_what_is_overdue(deployment: Deployment) -> None:
     deployment.opened("--aware", "71h")
     deployment.opened("--aware", "80h")
@@ -78,6 +81,7 @@ def test_list_shows_the_remaining_time_and_what_is_overdue(deployment: Deploymen
     assert table.index("OVERDUE by 8 h") < table.index("0 h 59 min left")
 
 
+@on_sqlite
 def test_closed_incident_is_listed_on_demand(deployment: Deployment) -> None:
     incident = deployment.opened()
     deployment.run("close", incident, "done")
@@ -128,6 +132,7 @@ async def test_ids_of_an_erased_person_leave_titles_and_notes(deployment: Deploy
     assert (shown["title"], shown["notes"][0]["text"]) == ("Contact *** exposed", "***, 151 and 510; then ***")
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     "arguments", [("note", "0000", "x"), ("show", "0000"), ("close", "0000", "x"), ("export", "0")]
 )
@@ -160,6 +165,7 @@ def test_bundle_holds_evidence_for_its_owner_only(deployment: Deployment) -> Non
     assert KEY.encode() not in path.read_bytes()
 
 
+@on_sqlite
 def test_bundle_verifies_without_the_audit_store(deployment: Deployment) -> None:
     path = deployment.exported()
     offline = {"AUDIT_KEY": KEY, "DATABASE_URL": "sqlite:////nowhere/audit.sqlite", "REDIS_URL": UNREACHABLE}
@@ -167,6 +173,7 @@ def test_bundle_verifies_without_the_audit_store(deployment: Deployment) -> None
     assert (done.returncode, done.stdout.endswith(" is intact: 5 audit records.\n")) == (0, True)
 
 
+@on_sqlite
 def test_checkpoint_of_a_bundle_proves_the_chain_later(deployment: Deployment) -> None:
     with zipfile.ZipFile(deployment.exported()) as archive:
         checkpoint = orjson.loads(archive.read("incident.json"))["audit"]["checkpoints"][-1]
@@ -174,17 +181,20 @@ def test_checkpoint_of_a_bundle_proves_the_chain_later(deployment: Deployment) -
     assert spokes(deployment.environ, "audit", "verify", "--checkpoint", checkpoint).returncode == 0
 
 
+@on_sqlite
 def test_existing_file_is_not_overwritten(deployment: Deployment) -> None:
     deployment.bundle.write_text("mine")
     done = deployment.run("export", deployment.opened(), "--output", str(deployment.bundle))
     assert (done.returncode, "exists already" in done.stderr, deployment.bundle.read_text()) == (2, True, "mine")
 
 
+@on_sqlite
 def test_bundle_of_another_key_is_refused(deployment: Deployment) -> None:
     done = spokes({"AUDIT_KEY": "9f" * 32}, "incident", "verify", str(deployment.exported()))
     assert (done.returncode, "not signed with this AUDIT_KEY" in done.stdout) == (1, True)
 
 
+@on_sqlite
 @pytest.mark.parametrize("member", ["incident.json", "affected.jsonl", "audit.jsonl", "manifest.json"])
 @pytest.mark.parametrize("change", ["edited", "removed", "added"])
 def test_changed_bundle_is_detected(deployment: Deployment, member: str, change: str, tmp_path: Path) -> None:
@@ -222,6 +232,7 @@ async def test_broken_audit_is_exported_and_named(deployment: Deployment, engine
     assert (verified.returncode, "Record 3" in verified.stdout) == (1, True)
 
 
+@on_sqlite
 @pytest.mark.parametrize("time", ["99999999999999999999", "99999999999w", "0", "later"])
 def test_impossible_time_is_refused(deployment: Deployment, time: str) -> None:
     done = deployment.run("open", "x", "--until", time)
