@@ -237,3 +237,14 @@ def test_signed_request_has_the_headers_of_a_json_post() -> None:
         "X-HubSpot-Signature-v3": base64.b64encode(digest).decode(),
         "X-HubSpot-Request-Timestamp": str(now_ms),
     }
+
+
+@pytest.mark.parametrize("secret", ["k", "k" * 63, "k" * 64, "k" * 65, "k" * 300, "clé" * 21, "clé" * 22])
+@pytest.mark.parametrize("body", [b"", b"[]", b"x" * 1_000])
+def test_secret_of_any_length_matches_repeatedly(secret: str, body: bytes) -> None:
+    headers = {
+        "X-HubSpot-Signature-v3": v3(body, secret=secret), "X-HubSpot-Request-Timestamp": str(NOW_MS),
+    }  # fmt: skip
+    for secrets in ([secret], [SECRET, secret], [secret]):
+        version = verify(method="POST", uri=URI, body=body, headers=headers, secrets=secrets, now_ms=NOW_MS)
+        assert version == "v3"
