@@ -33,11 +33,19 @@ async def test_first_process_takes_possession_and_others_of_the_deployment_may_s
     assert len(stored[b"fingerprint"]) == 32
 
 
-@pytest.mark.parametrize("key", ["another-key-of-staging-1234567890ab", ""])
-async def test_process_of_another_deployment_is_refused(redis: Redis, environ: dict[str, str], key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("another-key-of-staging-1234567890ab", "belongs to another deployment of Spokes: its AUDIT_KEY differs"),
+        ("", "^AUDIT_KEY is not set, and the Redis database belongs to a deployment with a key. Set AUDIT_KEY"),
+    ],
+)
+async def test_process_of_another_deployment_is_refused(
+    redis: Redis, environ: dict[str, str], key: str, words: str
+) -> None:
     await claim_database(redis, settings(environ))
     before = await redis.hgetall(keys.DEPLOYMENT)
-    with pytest.raises(ConfigurationError, match="belongs to another deployment"):
+    with pytest.raises(ConfigurationError, match=words):
         await claim_database(redis, settings(environ, AUDIT_KEY=key))
     assert await redis.hgetall(keys.DEPLOYMENT) == before
 

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import Column, Integer, MetaData, Table, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.schema import CreateTable
 
 from spokes.audit.chain import GENESIS, chain_hash
 from spokes.audit.checkpoints import Checkpoint, load_checkpoints, newest_anchor, signing_key
@@ -20,12 +21,16 @@ from spokes.core.settings import Settings
 
 TOPIC: Final = "audit store"
 _CHAIN_TOPIC: Final = "audit chain"
+_PROBE: Final = Table("spokes_doctor_probe", MetaData(), Column("id", Integer))
 
 
 async def check_audit_store(settings: Settings) -> list[Finding]:
     """Check the schema and the last two records of the chain; `audit verify` recomputes the whole chain."""
     engine = open_engine(settings.database_address, statement_timeout_s=10.0)
     try:
+        if await schema.revision(engine) is None:
+            await _require_creatable(engine)
+            return [ok(TOPIC, f"{engine.dialect.name} answers. It has no tables yet: the first worker creates them.")]
         await schema.require_current(engine)
         heads = await fetch(engine, select(HEAD.c.seq, HEAD.c.hash))
         last_records = await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq.desc()).limit(2))
@@ -44,6 +49,18 @@ async def check_audit_store(settings: Settings) -> list[Finding]:
         assess_chain_end(heads, last_records, newest_anchor(checkpoints)),
         *assess_signatures(checkpoints, signing_key(load_master_key(settings))),
     ]
+
+
+async def _require_creatable(engine: AsyncEngine) -> None:
+    """Create a table as the first worker does, and take it back.
+
+    Raises:
+        AuditUnavailable: the store refuses new tables.
+    """
+    async with write_connection(engine) as connection:
+        savepoint = await connection.begin_nested()
+        await connection.execute(CreateTable(_PROBE))
+        await savepoint.rollback()
 
 
 async def _require_writable(engine: AsyncEngine) -> None:

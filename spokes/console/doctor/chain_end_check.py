@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.audit.evidence.chain_end import ChainEnd, contradicts
+from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, read_connection
 from spokes.console.doctor.findings import Finding, fault
 from spokes.core.errors import AuditUnavailable
@@ -20,8 +21,13 @@ async def check_chain_end(settings: Settings, redis: Redis) -> list[Finding]:
     engine = open_engine(settings.database_address, statement_timeout_s=10.0)
     try:
         known = await ChainEnd(redis, load_master_key(settings)).load()
+        has_tables = await schema.revision(engine) is not None
         async with read_connection(engine) as connection:
-            missing = [position.seq for position in known.positions if await contradicts(connection, position)]
+            missing = [
+                position.seq
+                for position in known.positions
+                if not has_tables or await contradicts(connection, position)
+            ]
     except (RedisError, OSError, TimeoutError, AuditUnavailable):
         return []  # the checks of Redis and of the audit store report it
     finally:
@@ -32,8 +38,8 @@ async def check_chain_end(settings: Settings, redis: Redis) -> list[Finding]:
         fault(
             TOPIC,
             f"Redis knows that record {max(missing):,} was archived, and the audit store ends before it or holds "
-            "another record there: an older backup was restored, or records were deleted. Restore the newest backup, "
-            "then run `spokes audit verify`.",
+            "another record there: DATABASE_URL names another database, an older backup was restored, or records were "
+            "deleted. Correct DATABASE_URL or restore the newest backup, then run `spokes audit verify`.",
             seq=max(missing),
         )
     ]

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core.redis import keys
-from spokes.core.redis.deployment import FORMAT, fingerprint
+from spokes.core.redis.deployment import FORMAT, fingerprint, other_deployment_sentence
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metric_totals import PROCESS_TTL_S
@@ -40,17 +40,13 @@ async def check_tenants(settings: Settings, redis: Redis) -> list[Finding]:
         tenants = Tenants((stored or b"").decode(errors="replace"), _format(oldest), names, await _parked(redis))
     except (RedisError, OSError, TimeoutError):
         return []  # redis_check reports an unreachable Redis
-    return list(assess_tenants(tenants, fingerprint(settings)))
+    return list(assess_tenants(tenants, settings))
 
 
-def assess_tenants(tenants: Tenants, own_fingerprint: str) -> Iterator[Finding]:
+def assess_tenants(tenants: Tenants, settings: Settings) -> Iterator[Finding]:
     """Assess the database's deployment, and the portals without credentials."""
-    if tenants.fingerprint and tenants.fingerprint != own_fingerprint:
-        yield fault(
-            "deployment",
-            "The Redis database belongs to another deployment: its AUDIT_KEY differs from ours, so web processes and "
-            "workers refuse to start. Give this deployment a Redis database of its own, or set the same AUDIT_KEY.",
-        )
+    if tenants.fingerprint and tenants.fingerprint != fingerprint(settings):
+        yield fault("deployment", f"No web process or worker starts. {other_deployment_sentence(settings)}")
     if tenants.oldest_beside > FORMAT:
         yield fault(
             "deployment",

@@ -30,12 +30,17 @@ _NO_RECORDS: Final = 3  # exit code of spokes.audit.sql.has_records
 _OLDEST_READ: Final = 1
 _OLDEST_BESIDE: Final = 1  # processes that write this format, or a newer one, may run beside us
 _SCRIPT: Final = read_script(__file__, "deployment.lua")
+_OTHER_KEY: Final = (
+    "The Redis database of REDIS_URL belongs to another deployment of Spokes: its AUDIT_KEY differs from ours, and "
+    "each would run the other's events. Give this deployment a Redis database of its own, or set the AUDIT_KEY of "
+    "the deployment it belongs to. docs/operations.md says how to change AUDIT_KEY on purpose."
+)
+_NO_KEY: Final = (
+    "AUDIT_KEY is not set, and the Redis database belongs to a deployment with a key. Set AUDIT_KEY to the key of that "
+    "deployment, or give this one a Redis database of its own. docs/operations.md says how to change AUDIT_KEY on "
+    "purpose."
+)
 _SENTENCES: Final = {
-    "other": (
-        "The Redis database of REDIS_URL belongs to another deployment of Spokes: its AUDIT_KEY differs from ours, and "
-        "each would run the other's events. Give this deployment a Redis database of its own, or set the AUDIT_KEY of "
-        "the deployment it belongs to. docs/operations.md says how to change AUDIT_KEY on purpose."
-    ),
     "newer": (
         "The Redis database of REDIS_URL is used by a newer version of Spokes, which this version cannot run beside. "
         "Deploy the newer version for all processes."
@@ -59,7 +64,10 @@ async def claim_database(redis: Redis, settings: Settings) -> None:
         if not await _has_records(redis, settings):
             raise ConfigurationError([f"AUDIT_KEY {TOO_WEAK}. It cannot be changed once there are records."])
         log.warning("weak_audit_key", advice="AUDIT_KEY is short enough to guess, but the records need it: keep it.")
-    if sentence := _SENTENCES.get(await database_state(redis, settings)):
+    state = await database_state(redis, settings)
+    if state == "other":
+        raise ConfigurationError([other_deployment_sentence(settings)])
+    if sentence := _SENTENCES.get(state):
         raise ConfigurationError([sentence])
 
 
@@ -101,7 +109,12 @@ async def refuse_other_deployment(redis: Redis, settings: Settings) -> None:
     ours = fingerprint(settings)
     stored = await redis.hget(DEPLOYMENT, "fingerprint") if ours else None  # type: ignore[misc]  # redis-py types one class for sync and async
     if stored and stored.decode(errors="replace") != ours:
-        raise ConfigurationError([_SENTENCES["other"]])
+        raise ConfigurationError([other_deployment_sentence(settings)])
+
+
+def other_deployment_sentence(settings: Settings) -> str:
+    """Return why the database is not this deployment's, and what to do."""
+    return _OTHER_KEY if settings.audit_key.get_secret_value() else _NO_KEY
 
 
 def fingerprint(settings: Settings) -> str:

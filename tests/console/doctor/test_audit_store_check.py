@@ -4,7 +4,7 @@ import time
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy import delete, text
+from sqlalchemy import delete, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit import retention
@@ -35,12 +35,13 @@ async def archive(redis: Redis, engine: AsyncEngine) -> None:
     await Archiver(redis, engine, KEY, checkpoint_every=1).drain()
 
 
-@pytest.mark.parametrize("state", ["migrated", "first events", "purged", "events after a purge"])
+@pytest.mark.parametrize("state", ["new", "migrated", "first events", "purged", "events after a purge"])
 async def test_healthy_store_is_silent_in_every_state(
     store_settings: Settings, engine: AsyncEngine, redis: Redis, state: str
 ) -> None:
-    await schema.upgrade(engine)
-    if state != "migrated":
+    if state != "new":
+        await schema.upgrade(engine)
+    if state not in {"new", "migrated"}:
         await archive(redis, engine)
     if "purge" in state:
         await retention.purge(engine, KEY, before_ms=time.time_ns() // 1_000_000 + DAY_MS)
@@ -48,6 +49,9 @@ async def test_healthy_store_is_silent_in_every_state(
         await append_records(redis, *(record(number) for number in range(10, 13)))
         await Archiver(redis, engine, KEY).drain()
     assert await problems(store_settings) == []
+    async with engine.connect() as connection:
+        tables = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    assert "spokes_doctor_probe" not in tables
 
 
 async def test_other_audit_key_is_a_fault(
@@ -72,11 +76,13 @@ async def test_deleted_rows_are_a_fault(
     assert (finding.level, "part of the audit was deleted" in finding.sentence) == (FindingLevel.FAULT, True)
 
 
+@pytest.mark.parametrize("has_tables", [True, False])
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 async def test_read_only_store_is_a_fault(
-    store_settings: Settings, engine: AsyncEngine, database_url: str, redis: Redis
+    store_settings: Settings, engine: AsyncEngine, database_url: str, has_tables: bool, redis: Redis
 ) -> None:
-    await schema.upgrade(engine)
+    if has_tables:
+        await schema.upgrade(engine)
     async with write_connection(engine) as connection:
         name = await connection.scalar(text("SELECT current_database()"))
         await connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))

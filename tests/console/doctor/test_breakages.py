@@ -191,7 +191,8 @@ async def no_audit_key(deployment: Deployment) -> None:
     deployment.environ["AUDIT_KEY"] = ""
 
 
-async def no_tables(deployment: Deployment) -> None:
+async def another_database(deployment: Deployment) -> None:
+    await deployment.archive()
     deployment.environ["DATABASE_URL"] += "-of-nobody"
 
 
@@ -218,7 +219,7 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
     "PUBLIC_URL over http": (settings(PUBLIC_URL="http://hooks.invalid"), FAULT, "HubSpot calls https only"),
     "PUBLIC_URL of nobody": (settings(PUBLIC_URL=f"http://{CLOSED}"), WARNING, "cannot be reached from this machine"),
     "no TRUSTED_PROXIES": (settings(PUBLIC_URL=f"https://{CLOSED}"), WARNING, "TRUSTED_PROXIES is 0"),
-    "lost AUDIT_KEY": (settings(AUDIT_KEY=""), FAULT, "belongs to another deployment"),
+    "lost AUDIT_KEY": (settings(AUDIT_KEY=""), FAULT, "AUDIT_KEY is not set, and the Redis database belongs to a"),
     "no AUDIT_KEY": (no_audit_key, WARNING, "AUDIT_KEY is not set"),
     "weak AUDIT_KEY": (weak_audit_key, WARNING, "AUDIT_KEY is short enough to guess"),
     "dropped URL parameters": (
@@ -246,7 +247,7 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
     "unreadable jobs": (unreadable, WARNING, "could not be decoded"),
     # audit store
     "audit store away": (settings(DATABASE_URL=f"postgres://{CLOSED}/x"), WARNING, "Audit records stay in Redis"),
-    "audit store without tables": (no_tables, WARNING, "migrate"),
+    "another, empty audit store": (another_database, FAULT, "DATABASE_URL names another database"),
     "older audit store": (statement("UPDATE spokes_alembic_version SET version_num = '0001'"), WARNING, "older than"),
     "another AUDIT_KEY": (other_audit_key, FAULT, "AUDIT_KEY is wrong"),
     "no head of the chain": (deleted_head, FAULT, "part of the audit was deleted"),
@@ -360,11 +361,13 @@ async def test_redis_busy_with_a_script_is_named(environ: dict[str, str], tmp_pa
     assert (done.returncode, "BUSY: a script keeps Redis busy" in sentences(done)) == (FAULT, True)
 
 
-@pytest.mark.parametrize("state", ["migrated", "first events", "purged", "restored from a copy"])
+@pytest.mark.parametrize("state", ["new", "migrated", "first events", "purged", "restored from a copy"])
 async def test_healthy_deployment_is_silent_in_each_of_its_first_states(
     deployment: Deployment, tmp_path: Path, state: str
 ) -> None:
-    if state != "migrated":
+    if state == "new":
+        deployment.environ["DATABASE_URL"] += "-not-migrated"
+    elif state != "migrated":
         await deployment.archive()
     if state == "purged":
         engine = open_engine(deployment.settings.database_address)

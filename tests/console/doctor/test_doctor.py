@@ -10,7 +10,7 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.chain import GENESIS
 from spokes.audit.rows import Row
 from spokes.console.commands.doctor import summarise_defaults
-from spokes.console.doctor.audit_store_check import assess_chain_end, check_audit_store
+from spokes.console.doctor.audit_store_check import assess_chain_end
 from spokes.console.doctor.findings import Finding, FindingLevel
 from spokes.console.doctor.hubspot_check import assess_scopes, assess_usage
 from spokes.console.doctor.process_check import ProcessState, assess_persistence, assess_processes, assess_secret_ages
@@ -53,7 +53,7 @@ def levels(findings: list[Finding]) -> dict[str, str]:
 
 
 async def test_sound_deployment_has_no_faults(environ: dict[str, str], hubspot: Simulator, redis: Redis) -> None:
-    """Warnings only: PUBLIC_URL cannot be reached from a test, and the audit store is not migrated."""
+    """Warnings only: PUBLIC_URL cannot be reached, no process runs, and the audit is a local file."""
     findings = await run_checks(Settings.from_env({**environ, "HUBSPOT_API_URL": hubspot.url}))
 
     assert levels(findings) == {
@@ -146,14 +146,6 @@ async def test_due_and_scheduled_deliveries_are_counted(
     assert {"queue": "warning", "dead letters": "warning"}.items() <= levels(findings).items()
     (queue,) = [f for f in findings if f.topic == "queue" and "due" in f.figures]
     assert (queue.figures["due"], queue.figures["scheduled"]) == (1, 1)
-
-
-async def test_store_without_tables_is_a_warning_with_a_remedy(settings: Settings) -> None:
-    settings.data_dir.mkdir(parents=True)
-
-    (finding,) = await check_audit_store(settings)
-
-    assert (finding.level, "spokes migrate" in finding.sentence) == (FindingLevel.WARNING, True)
 
 
 @pytest.mark.parametrize(
