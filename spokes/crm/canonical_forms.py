@@ -21,6 +21,10 @@ _PLAIN_PHONE: Final = re.compile(
 )
 # A slash or a dash on its own after which few digits follow separates a number and its extension: 030 123456 / 15.
 _SHORT_SECOND_NUMBER: Final = re.compile("(?:/|\\s[-\u2010-\u2015\u2212\uff0d]\\s)\\D*(?:\\d\\D*){0,3}$")
+# What may stand between two numbers, or between a number and its extension: "030 123456 (15)", "030 123456 -15".
+_UNUSUAL_SEPARATOR: Final = re.compile(
+    "/|[(\\[\uff08]|\\s[-\u2010-\u2015\u2212\uff0d]|[-\u2010-\u2015\u2212\uff0d](?:\\s|(?<=[-\u2010-\u2015\u2212\uff0d]{2}))|\\s{2}|[\t\n\r]"
+)
 _MAX_PHONE_CHARS: Final = 100
 # Numbers that were just computed: a handler's is checked again when it is written. Parsing one takes 80 us.
 _RECENT_E164: Final[set[str]] = set()
@@ -52,6 +56,7 @@ def canonical_phone(text: str, region: str) -> str | None:
         or number.preferred_domestic_carrier_code
         or not _PLAIN_PHONE.fullmatch(text)
         or _SHORT_SECOND_NUMBER.search(text)
+        or _has_second_number(text, region)
     )
     if loses_part:
         return text
@@ -118,6 +123,12 @@ def _parse_phone(text: str, region: str) -> phonenumbers.PhoneNumber | None:
     except phonenumbers.NumberParseException:
         return None
     return number if phonenumbers.is_valid_number(number) else None
+
+
+def _has_second_number(text: str, region: str) -> bool:
+    """Return whether digits follow a valid number behind an unusual separator."""
+    trimmed = text.strip()
+    return any(_parse_phone(trimmed[: found.start()], region) for found in _UNUSUAL_SEPARATOR.finditer(trimmed))
 
 
 def _begins_with_phone(text: str, region: str) -> bool:

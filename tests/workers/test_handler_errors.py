@@ -12,6 +12,7 @@ import requests
 import structlog
 from redis.asyncio import Redis
 
+from spokes.audit.rows import to_row
 from spokes.console.queries.descriptions import explain_failure
 from spokes.core.errors import CRMError, InvalidRequest, NotPermitted, PropertyNotDeclared
 from spokes.core.events import Event
@@ -64,6 +65,30 @@ async def test_place_is_the_deepest_one_in_the_handlers_package(harness: Harness
     (letter,) = [letter async for letter in DeadLetters(redis).list(PORTAL)]
     line = helper.__code__.co_firstlineno + 1
     assert letter.failure["error_at"] == f"tests/workers/test_handler_errors.py:{line}"
+
+
+class _ErrorWithBadAttributes(Exception):
+    @property
+    def status(self) -> int:
+        raise RuntimeError
+
+    @property
+    def response(self) -> object:
+        raise KeyError
+
+
+async def test_error_whose_attributes_raise_is_recorded_as_the_handlers(harness: Harness, redis: Redis) -> None:
+    letter, audit, _ = await fail(harness, redis, _ErrorWithBadAttributes())
+    assert letter == audit
+    assert letter["error"] == "_ErrorWithBadAttributes"
+
+
+@pytest.mark.parametrize("name", ["x" * 20_000, "two\nlines; " * 60, ""])
+async def test_class_name_of_any_text_keeps_the_outcome_readable(name: str, harness: Harness, redis: Redis) -> None:
+    letter, _, _ = await fail(harness, redis, type(name, (Exception,), {})())
+    (record,) = [record for record in await recorded(redis) if record.outcome]
+    assert to_row(record.as_dict())["reason"] == f"handler_error:{letter['error']}"
+    assert str(letter["error"]).isprintable()
 
 
 async def test_undeclared_property_is_named(harness: Harness, redis: Redis) -> None:

@@ -23,6 +23,7 @@ from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
+from spokes.core.telemetry.error_places import class_name
 from spokes.core.telemetry.setup import report_error
 from spokes.privacy.redis_purge import purge_object
 from spokes.queue.portal_pauses import PortalPauses
@@ -312,7 +313,7 @@ def resolve_internal_error(item: WorkItem, error: BaseException, alerts: Backgro
         report_error(error, event_key=item.entry.key)
     if resolution.is_final:
         portal_id = item.delivery_run.delivery.portal_id
-        alerts.report(Alert.INTERNAL_ERROR, portal_id=portal_id, error=type(error).__name__)
+        alerts.report(Alert.INTERNAL_ERROR, portal_id=portal_id, error=class_name(error))
     return resolution
 
 

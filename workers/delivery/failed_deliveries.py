@@ -15,6 +15,7 @@ from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.telemetry.alerts import Alert
+from spokes.core.telemetry.error_places import class_name
 from spokes.queue.unreadable_jobs import store_unreadable
 from workers.delivery import settlement_steps as steps
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
@@ -39,7 +40,7 @@ async def settle_failed_delivery(
     claimed: ClaimedJob, error: BaseException, *, redis: Redis, settlement: "Settlement", dead_letter_days: int
 ) -> DeliveryEnd:
     """Settle each event of a job that has failed too often as dead, or set the job aside; alert in both cases."""
-    fields: dict[str, Any] = {"delivery_id": claimed.id[:100], "tries": claimed.attempt, "error": type(error).__name__}
+    fields: dict[str, Any] = {"delivery_id": claimed.id[:100], "tries": claimed.attempt, "error": class_name(error)}
     try:
         delivery = Delivery.from_job(claimed.argument)
         settled = await settled_keys(redis, delivery)

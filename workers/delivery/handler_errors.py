@@ -10,7 +10,7 @@ import ssl
 from typing import Final
 
 from spokes.core.errors import CRMError, PropertyNotDeclared, RetryLater, TransientCRMError
-from spokes.core.telemetry.error_places import place_in_package
+from spokes.core.telemetry.error_places import class_name, place_in_package
 
 _TRANSIENT: Final = (TransientCRMError, RetryLater, TimeoutError, ConnectionError, socket.gaierror)
 _NETWORK_ERRNOS: Final = frozenset(
@@ -41,7 +41,7 @@ def is_transient(error: BaseException) -> bool:
         return True
     if names & _STATUS_ERRORS:
         return _status(error) in _TRANSIENT_STATUSES
-    if "urllib.URLError" in names and isinstance(reason := getattr(error, "reason", None), BaseException):
+    if "urllib.URLError" in names and isinstance(reason := _attribute(error, "reason"), BaseException):
         return is_transient(reason)
     return isinstance(error, OSError) and error.errno in _NETWORK_ERRNOS
 
@@ -53,7 +53,7 @@ def failure_fields(error: BaseException, package: str) -> dict[str, object]:
         error: the exception that decides the event's outcome.
         package: the handler's top-level package; the place is the deepest one inside it.
     """
-    fields: dict[str, object] = {"error": type(error).__name__}
+    fields: dict[str, object] = {"error": class_name(error)}
     if place := place_in_package(error, package):
         fields["error_at"] = place
     if isinstance(error, CRMError | PropertyNotDeclared):
@@ -65,14 +65,22 @@ def failure_fields(error: BaseException, package: str) -> dict[str, object]:
 
 def _class_names(error: BaseException) -> frozenset[str]:
     """Return the names of the classes of an error, each after the top-level package that defines it."""
-    return frozenset(f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in type(error).__mro__)
+    return frozenset(f"{str(base.__module__).partition('.')[0]}.{base.__name__}" for base in type(error).__mro__)
 
 
 def _status(error: BaseException) -> int:
     """Return the HTTP status that a client library's error carries, 0 if it carries none."""
-    for holder in (error, getattr(error, "response", None)):
+    for holder in (error, _attribute(error, "response")):
         for name in ("status", "status_code", "code"):
-            value = getattr(holder, name, None)
+            value = _attribute(holder, name)
             if type(value) is int and 400 <= value < 600:  # noqa: PLR2004 - HTTP's own numbers
                 return value
     return 0
+
+
+def _attribute(holder: object, name: str) -> object:
+    """Return an attribute of an error, None if it has none or computing it raises."""
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # noqa: BLE001 - code of another library or of a handler
+        return None

@@ -24,7 +24,7 @@ from spokes.core.errors import (
 )
 from spokes.core.events import Event
 from spokes.core.redis.errors import is_redis_outage
-from spokes.core.telemetry.error_places import error_place
+from spokes.core.telemetry.error_places import class_name, error_place
 from workers.delivery.handler_errors import is_transient
 from workers.queue.retry_delays import is_hubspot_failure, random_delay_s
 
@@ -220,7 +220,7 @@ def resolution_for_internal_error(attempt: int, error: BaseException) -> Resolut
     """Return the resolution of an event for which code of ours raised `error`, not the handler."""
     if is_redis_outage(error):
         return Resolution(Outcome.PARKED, "redis_away", _OUTAGE_RETRY_S, counts_as_attempt=False)
-    failure = {"error": type(error).__name__, "error_at": error_place(error)}
+    failure = {"error": class_name(error), "error_at": error_place(error)}
     if attempt <= len(_INTERNAL_RETRY_S):
         return Resolution(Outcome.RETRIED, INTERNAL_ERROR, _INTERNAL_RETRY_S[attempt - 1], failure=failure)
     return Resolution(Outcome.DEAD, INTERNAL_ERROR, failure=failure)
@@ -232,7 +232,7 @@ def reason_for_error(error: BaseException) -> str:
         return error.reason
     if isinstance(error, TimeoutError):
         return "handler_timeout"
-    return f"handler_error:{type(error).__name__}"
+    return f"handler_error:{class_name(error)}"
 
 
 def next_delay_s(

@@ -1,9 +1,22 @@
-"""Where an exception was raised, as file and line: safe for logs, unlike its text, which may quote a property value."""
+"""Class and place of an exception: safe for logs and records, unlike its text, which may quote a property value."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Final
+
+_MAX_NAME_CHARS: Final = 100
+_NOT_IN_A_NAME: Final = re.compile(r"\W")
+
+
+def class_name(error: BaseException) -> str:
+    """Return the name of an error's class; a class made at run time may have any text as its name."""
+    name = type(error).__name__
+    if len(name) <= _MAX_NAME_CHARS and name.isidentifier():
+        return name
+    return _NOT_IN_A_NAME.sub("_", name[:_MAX_NAME_CHARS])
 
 
 def error_place(error: BaseException) -> str:

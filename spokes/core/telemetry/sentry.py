@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spokes.core.masking import Mask
 from spokes.core.settings import Settings
-from spokes.core.telemetry.error_places import error_place
+from spokes.core.telemetry.error_places import class_name, error_place
 from spokes.core.version import VERSION
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def send_error(error: BaseException, fields: dict[str, Any]) -> None:
         scope.set_context("fields", fields)
         subject = fields.get("handler") or fields.get("job") or fields.get("task") or "{{ default }}"
         place = fields.get("error_at") or error_place(error)
-        scope.fingerprint = [str(subject), type(error).__name__, str(place)]
+        scope.fingerprint = [str(subject), class_name(error), str(place)]
         if handler := fields.get("handler"):
             scope.set_tag("handler", handler)
         sentry_sdk.capture_exception(error)

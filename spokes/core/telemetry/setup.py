@@ -21,7 +21,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry import sentry
 from spokes.core.telemetry.canonical_log import CanonicalLog
 from spokes.core.telemetry.console_log import ColumnRenderer
-from spokes.core.telemetry.error_places import error_place
+from spokes.core.telemetry.error_places import class_name, error_place
 from spokes.core.telemetry.masked_stream import mask_standard_streams
 
 
@@ -174,7 +174,7 @@ def _replace_exc_info(_: object, __: str, fields: structlog.typing.EventDict) ->
         info = sys.exc_info()
     error = info[1] if isinstance(info, tuple) else info
     if isinstance(error, BaseException):
-        fields["error"] = type(error).__name__
+        fields["error"] = class_name(error)
         if place := error_place(error):
             fields["error_at"] = place
     return fields
