@@ -97,23 +97,9 @@ class IncidentStore:
         Raises:
             IncidentRejected: there is no such incident.
         """
-        rows = await fetch(self.engine, select(INCIDENTS).where(INCIDENTS.c.id == incident_id))
-        if not rows:
+        if (incident := await find_incident(self.engine, incident_id)) is None:
             raise unknown_incident(incident_id)
-        return _from_row(rows[0])
-
-    async def list(self, *, include_closed: bool = False) -> list[Incident]:
-        """Return the incidents, the earliest deadline first."""
-        query = select(INCIDENTS).order_by(INCIDENTS.c.aware_at, INCIDENTS.c.id)
-        if not include_closed:
-            query = query.where(INCIDENTS.c.closed_at.is_(None))
-        return [_from_row(row) for row in await fetch(self.engine, query)]
-
-    async def notes(self, incident_id: str) -> tuple[Note, ...]:
-        """Return the notes of an incident, oldest first."""
-        of_incident = INCIDENT_NOTES.c.incident_id == incident_id
-        rows = await fetch(self.engine, select(INCIDENT_NOTES).where(of_incident).order_by(INCIDENT_NOTES.c.id))
-        return tuple(Note(**row) for row in rows)  # type: ignore[arg-type]  # the columns have the types of the fields
+        return incident
 
     async def _record(
         self, connection: AsyncConnection, action: Action, incident_id: str, detail: Mapping[str, object]
@@ -124,6 +110,39 @@ class IncidentStore:
         )
         writer = ChainWriter(self.master_key, self.checkpoint_every)
         await writer.append(connection, [mask_row(to_row(record.as_dict()))])
+
+
+async def find_incident(engine: AsyncEngine, incident_id: str) -> Incident | None:
+    """Return an incident, None if there is no such incident.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    rows = await fetch(engine, select(INCIDENTS).where(INCIDENTS.c.id == incident_id))
+    return _from_row(rows[0]) if rows else None
+
+
+async def list_incidents(engine: AsyncEngine, *, include_closed: bool = False) -> list[Incident]:
+    """Return the incidents, the earliest deadline first.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    query = select(INCIDENTS).order_by(INCIDENTS.c.aware_at, INCIDENTS.c.id)
+    if not include_closed:
+        query = query.where(INCIDENTS.c.closed_at.is_(None))
+    return [_from_row(row) for row in await fetch(engine, query)]
+
+
+async def find_notes(engine: AsyncEngine, incident_id: str) -> tuple[Note, ...]:
+    """Return the notes of an incident, oldest first.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    of_incident = INCIDENT_NOTES.c.incident_id == incident_id
+    rows = await fetch(engine, select(INCIDENT_NOTES).where(of_incident).order_by(INCIDENT_NOTES.c.id))
+    return tuple(Note(**row) for row in rows)  # type: ignore[arg-type]  # the columns have the types of the fields
 
 
 async def remove_ids(engine: AsyncEngine, object_ids: Collection[str]) -> int:

@@ -5,8 +5,9 @@ are not recorded.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -27,7 +28,8 @@ class Access(StrEnum):
     REVEALED = "revealed"  # an operator was shown the values of a dead letter
 
 
-class AffectedObject(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class AffectedObject:
     """One object; `object_id` is None if it was erased. `first_at` and `last_at` are epoch ms."""
 
     portal_id: int

@@ -7,7 +7,13 @@ import orjson
 from aiohttp import web
 
 from spokes.console.accounts.policy import Permission, PublicAccess
-from spokes.console.api import account_endpoints, action_endpoints, privacy_endpoints, read_endpoints
+from spokes.console.api import (
+    account_endpoints,
+    action_endpoints,
+    incident_endpoints,
+    privacy_endpoints,
+    read_endpoints,
+)
 from spokes.console.api.account_endpoints import Account
 from spokes.console.api.openapi import document
 from spokes.console.api.request_schemas import (
@@ -33,6 +39,7 @@ from spokes.console.api.response_schemas import (
 from spokes.console.api.route import ApiRoute
 from spokes.console.queries.budgets import PortalBudget
 from spokes.console.queries.deliveries import DeliverySummary
+from spokes.console.queries.incidents import IncidentDetails, IncidentView
 from spokes.console.queries.privacy_requests import PrivacyRequestView
 from spokes.console.queries.queue import Queue
 from spokes.console.queries.records import Page, RecordView
@@ -106,6 +113,10 @@ ROUTES: Final = (
              privacy_endpoints.get_privacy_request, PrivacyRequestView),
     ApiRoute("POST", "/privacy-exports", Permission.PRIVACY, "All data held on a person, with values",
              privacy_endpoints.export_person, dict[str, object], PersonBody),
+    ApiRoute("GET", "/incidents", Permission.PRIVACY, "Incidents with their 72-hour clocks",
+             incident_endpoints.get_incidents, tuple[IncidentView, ...]),
+    ApiRoute("GET", f"/incidents/{_ID}", Permission.PRIVACY, "One incident with notes and affected objects",
+             incident_endpoints.get_incident, IncidentDetails),
     ApiRoute("GET", "/users", Permission.USERS, "All accounts", account_endpoints.get_users, tuple[Account, ...]),
     ApiRoute("POST", f"/users/{_NAME}/logout", Permission.USERS, "End all sessions of an account",
              account_endpoints.end_sessions, ActionResult, ReasonBody),

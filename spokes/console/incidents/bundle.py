@@ -22,7 +22,7 @@ from spokes.audit.incidents.bundle_file import (
     new_bundle,
 )
 from spokes.audit.incidents.incident import Incident, Note
-from spokes.audit.incidents.incident_store import IncidentStore
+from spokes.audit.incidents.incident_store import IncidentStore, find_notes
 from spokes.audit.records import Action
 from spokes.audit.rows import Row
 from spokes.audit.sql import schema
@@ -56,7 +56,7 @@ async def write_bundle(settings: Settings, engine: AsyncEngine, store: IncidentS
     incident = await store.find(id_)
     with new_bundle(path) as bundle:
         await store.record_export(id_)
-        notes = await store.notes(id_)
+        notes = await find_notes(engine, id_)
         bounds = await find_bounds(engine, incident.since, incident.until)
         checkpoints = [
             each for each in await load_checkpoints(engine) if bounds.first_seq <= each.seq <= bounds.last_seq
@@ -69,7 +69,7 @@ async def write_bundle(settings: Settings, engine: AsyncEngine, store: IncidentS
         with bundle.member(AFFECTED) as member:
             affected = await affected_objects(engine, incident.filters)
             for item in affected:
-                member.write_json(item._asdict())
+                member.write_json(asdict(item))
         now = now_ms()
         document = {
             "format": FORMAT,

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, TypeVar
 
@@ -150,7 +151,7 @@ def affected(
     filters = Filters(since=since, until=until, actor=actor, handler=handler)
     objects = asyncio.run(_with_store(lambda engine: affected_objects(engine, filters, token=token or "")))
     if as_json:
-        print_json(*(item._asdict() for item in objects))
+        print_json(*(asdict(item) for item in objects))
         return
     if not objects:
         print_message("No object was read, written, exported or revealed in this period.")

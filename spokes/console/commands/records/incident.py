@@ -22,7 +22,8 @@ from spokes.audit.incidents.incident import (
     check_incident,
     clean_text,
 )
-from spokes.audit.incidents.incident_store import IncidentStore
+from spokes.audit.incidents.incident_store import IncidentStore, find_notes
+from spokes.audit.incidents.incident_store import list_incidents as stored_incidents
 from spokes.audit.sql.affected import AffectedObject, affected_objects
 from spokes.console.audit_store import open_audit_store
 from spokes.console.commands.records.affected_table import AFFECTED_COLUMNS, affected_row
@@ -146,7 +147,7 @@ def list_incidents(
 
     Example: spokes incident list
     """
-    incidents = _run(Settings.from_env(), lambda store: store.list(include_closed=include_closed))
+    incidents = _run(Settings.from_env(), lambda store: stored_incidents(store.engine, include_closed=include_closed))
     now = now_ms()
     if as_json:
         print_json(*(incident.as_dict(now) for incident in incidents))
@@ -165,13 +166,13 @@ def show(incident_id: IncidentArgument, as_json: JsonOption = False) -> None:
 
     async def read(store: IncidentStore) -> tuple[Incident, tuple[Note, ...], list[AffectedObject]]:
         incident = await store.find(incident_id)
-        notes = await store.notes(incident_id)
+        notes = await find_notes(store.engine, incident_id)
         return incident, notes, await affected_objects(store.engine, incident.filters)
 
     incident, notes, affected = _run(Settings.from_env(), read)
     now = now_ms()
     if as_json:
-        objects = [item._asdict() for item in affected]
+        objects = [asdict(item) for item in affected]
         print_json({**incident.as_dict(now), "notes": [asdict(note) for note in notes], "affected": objects})
         return
     print_table(_COLUMNS, [_row(incident, now)])
