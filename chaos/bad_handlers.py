@@ -103,6 +103,13 @@ async def exits_in_background(event: Event, tools: Tools) -> None:
     await asyncio.sleep(0.05)
 
 
+@ROUTER.register(_PROPERTY_CHANGE, property="stops_loop")
+async def stops_loop(event: Event, tools: Tools) -> None:
+    """Stop the event loop, as code does that believes it has a loop of its own."""
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.05)
+
+
 @ROUTER.register(_PROPERTY_CHANGE, property="swallows_cancellation")
 async def swallows_cancellation(event: Event, tools: Tools) -> None:
     """Wait for five minutes and ignore three cancellations."""

@@ -1,4 +1,4 @@
-"""The event loop of a worker process, which a handler's SystemExit or KeyboardInterrupt does not end.
+"""The event loop of a worker process, which a handler's SystemExit, KeyboardInterrupt or `loop.stop()` does not end.
 
 asyncio stores every other exception of a task for whoever awaits it, but lets these two leave the loop as well. A
 handler may run tasks of its own (`asyncio.gather`, `TaskGroup`), so catching what leaves the handler is not enough.
@@ -36,6 +36,12 @@ def run_until_done(main: Coroutine[Any, Any, None]) -> None:
                     raise
                 # The task that raised it has it as its result, and so has the handler that awaits the task.
                 log.warning("exit_of_a_handler_ignored", error=type(error).__name__)
+                report_error(error)
+            except RuntimeError as error:
+                if task.done() or loop.is_closed():
+                    raise
+                # A handler called `loop.stop()`: nothing was lost, all tasks continue.
+                log.warning("stop_of_the_event_loop_ignored")
                 report_error(error)
         task.result()
     finally:

@@ -85,6 +85,16 @@ async def test_exits_of_handlers_and_their_tasks_do_not_end_the_worker(redis: Re
     assert process.poll() is None
 
 
+async def test_handler_that_stops_the_event_loop_does_not_end_the_worker(
+    redis: Redis, start_worker: StartWorker
+) -> None:
+    await queue(redis, change("x", 1, "stops_loop"), change("x", 1, "ok", 2))
+    process = start_worker()
+    assert await wait_for_outcomes(redis, 2) == [("processed", "")] * 2
+    process.send_signal(signal.SIGTERM)
+    assert await exit_code(process, seconds=6) == 0
+
+
 @pytest.mark.parametrize("arguments", [(), ("--burst",)])
 async def test_worker_exits_though_a_handler_never_ends(
     redis: Redis, start_worker: StartWorker, arguments: tuple[str, ...]
