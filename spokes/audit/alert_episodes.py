@@ -14,12 +14,14 @@ from spokes.audit.stream import ENTRY_FIELD, encode
 from spokes.core.clock import now_ms
 from spokes.core.redis.keys import ALERT_OUTBOX, ALERTS_ACTIVE, AUDIT_STREAM
 from spokes.core.redis.scripts import read_script
-from spokes.core.telemetry.alerts import Alert
+from spokes.core.telemetry.alerts import HOLD_DOWN_S, Alert
 from spokes.core.telemetry.setup import log_alert
 
 _MAX_MESSAGES: Final = 200  # in the outbox; beyond it the oldest are dropped
 _OUTBOX_TTL_S: Final = 86_400
 _REPEAT_AFTER_S: Final = 600  # a repeated problem is not queued again within this time
+_LONGEST_GAP_S: Final = 60  # between two reports of a problem; after a longer one, the hold-down begins again
+_IN_HOLD_DOWN: Final = -1  # the script's reply
 _SCRIPT: Final = read_script(__file__, "alert_episodes.lua")
 assert ENTRY_FIELD == b"r"  # noqa: S101 - the script contains it literally
 
@@ -40,8 +42,11 @@ class AlertEpisodes:
         level: str = "error",
         portal_id: int = 0,
         **fields: object,
-    ) -> None:
-        """Set whether an alert is active; only a change is reported.
+    ) -> bool:
+        """Set whether an alert is active; only a change is reported. Return False during the alert's hold-down.
+
+        An alert with a hold-down begins only if the problem is set as active again after it. A problem that ends
+        before is not reported at all.
 
         Args:
             is_active: whether the problem exists now.
@@ -57,12 +62,14 @@ class AlertEpisodes:
         details = {"portal_id": portal_id, **fields} if portal_id else fields
         action = Action.ALERT_BEGAN if is_active else Action.ALERT_ENDED
         record = AuditRecord(action=action, portal_id=portal_id, reason=name, detail=fields)
-        if not await self._change_state("began" if is_active else "ended", alert, name, details, record):
-            return
+        change = await self._change_state("began" if is_active else "ended", alert, name, details, record)
+        if change <= 0:
+            return change != _IN_HOLD_DOWN
         if is_active:
             log_alert(alert, level=level, **details)
         else:
             log_alert(f"{alert}_over", level="info", **details)
+        return True
 
     async def report_once(self, alert: Alert, *, level: str = "error", **fields: object) -> None:
         """Report a problem that has no duration: to log and Sentry each time, by webhook once in ten minutes.
@@ -88,11 +95,21 @@ class AlertEpisodes:
 
     async def _change_state(
         self, state: str, alert: Alert, name: str, fields: dict[str, object], record: AuditRecord | None
-    ) -> bool:
-        """Change active alerts, audit stream and outbox in one step; return whether there was a change."""
+    ) -> int:
+        """Change active alerts, audit stream and outbox in one step; return the script's reply."""
         at = now_ms()
         details = orjson.dumps({"since": at, **fields})
         message = orjson.dumps({"alert": alert, "of": name, "state": state, "at": at, "fields": fields})
         payload = encode(record) if record else b""
-        args = (state, name, details, payload, message, _MAX_MESSAGES, _REPEAT_AFTER_S, _OUTBOX_TTL_S)
-        return bool(await self._script(keys=[ALERTS_ACTIVE, AUDIT_STREAM, ALERT_OUTBOX], args=args))
+        args: tuple[str | bytes | int, ...] = (
+            state,
+            name,
+            details,
+            payload,
+            message,
+            _MAX_MESSAGES,
+            _REPEAT_AFTER_S,
+            _OUTBOX_TTL_S,
+        )
+        args += (int(HOLD_DOWN_S.get(alert, 0) * 1000), _LONGEST_GAP_S * 1000)
+        return int(await self._script(keys=[ALERTS_ACTIVE, AUDIT_STREAM, ALERT_OUTBOX], args=args))

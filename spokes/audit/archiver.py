@@ -136,12 +136,12 @@ class Archiver:
             stopping.cancel()
 
     async def _set_alert(self, *, is_active: bool, **fields: Any) -> bool | None:
-        """Set whether the store is unavailable; return the new state, None if Redis does not accept it."""
+        """Set whether the store is unavailable; return the new state, None during the hold-down or without Redis."""
         try:
-            await self._episodes.set_state(Alert.AUDIT_UNAVAILABLE, is_active=is_active, **fields)
+            is_set = await self._episodes.set_state(Alert.AUDIT_UNAVAILABLE, is_active=is_active, **fields)
         except (RedisError, OSError):
             return None
-        return is_active
+        return is_active if is_set else None
 
     async def run_once(self) -> int:
         """Archive one batch; return how many records it had.

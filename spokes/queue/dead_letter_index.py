@@ -126,7 +126,7 @@ class DeadLetterIndex:
     ) -> AsyncIterator[list[str]]:
         """Yield the event keys of the matching dead letters, newest first, `size` at a time.
 
-        Letters that are added or removed meanwhile change no position: none of the others is left out or repeated.
+        Adding or removing letters during the iteration changes no position: no other letter is left out or repeated.
         """
         if reason is None and handler is None:
             indexes = [self._index_key]

@@ -3,12 +3,13 @@
 import asyncio
 import json
 
+import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.redis.keys import ALERT_OUTBOX, ALERTS_ACTIVE, AUDIT_STREAM
-from spokes.core.telemetry.alerts import ALERT_TEXTS, Alert
+from spokes.core.telemetry.alerts import ALERT_TEXTS, HOLD_DOWN_S, Alert
 from tests.support.command_line import spokes
 from tests.support.deployment import ROOT
 from tests.support.events import recorded
@@ -42,6 +43,34 @@ async def test_repeated_report_is_logged_each_time_and_queued_once(redis: Redis)
         for _ in range(3):
             await AlertEpisodes(redis).report_once(Alert.UNREADABLE_DELIVERY, job_id="x")
     assert (len(logs), await redis.llen(ALERT_OUTBOX)) == (3, 1)
+
+
+async def test_problem_shorter_than_its_hold_down_is_not_reported(redis: Redis) -> None:
+    with capture_logs() as logs:
+        for _ in range(3):
+            for _ in range(2):
+                assert not await AlertEpisodes(redis).set_state(Alert.AUDIT_UNAVAILABLE, is_active=True)
+            assert await AlertEpisodes(redis).set_state(Alert.AUDIT_UNAVAILABLE, is_active=False)
+    assert (logs, await redis.keys()) == ([], [])
+
+
+async def test_problem_longer_than_its_hold_down_is_reported_once(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HOLD_DOWN_S, Alert.AUDIT_UNAVAILABLE, 0.2)
+    with capture_logs() as logs:
+        assert not await AlertEpisodes(redis).set_state(Alert.AUDIT_UNAVAILABLE, is_active=True)
+        await asyncio.sleep(0.25)
+        for _ in range(2):  # by any process
+            assert await AlertEpisodes(redis).set_state(Alert.AUDIT_UNAVAILABLE, is_active=True)
+        await AlertEpisodes(redis).set_state(Alert.AUDIT_UNAVAILABLE, is_active=False)
+    assert [log["event"] for log in logs] == ["audit_unavailable", "audit_unavailable_over"]
+    assert [record.action for record in await recorded(redis)] == ["alert.began", "alert.ended"]
+
+
+async def test_lost_events_are_reported_at_once(redis: Redis) -> None:
+    assert await AlertEpisodes(redis).set_state(Alert.EVENTS_LOST, is_active=True, count=1)
+    assert await AlertEpisodes(redis).active("events_lost") == ["events_lost"]
 
 
 def test_every_alert_has_texts_and_is_in_the_table_of_operations() -> None:

@@ -25,6 +25,7 @@ from spokes.core.errors import AuditUnavailable
 from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.redis.leader_lock import LeaderLock
 from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import HOLD_DOWN_S, Alert
 from tests.support.deployment import KEY
 from tests.support.events import append_records, record
 
@@ -266,7 +267,12 @@ def server(postgres_url: str) -> Iterator[Server]:
     server.close()
 
 
-async def test_store_stopped_and_started_loses_nothing_and_alerts_once(redis: Redis, server: Server) -> None:
+@pytest.mark.parametrize("hold_down_s", [0.2, 10])
+async def test_store_stopped_and_started_loses_nothing_and_alerts_once_after_the_hold_down(
+    redis: Redis, server: Server, monkeypatch: pytest.MonkeyPatch, hold_down_s: float
+) -> None:
+    monkeypatch.setitem(HOLD_DOWN_S, Alert.AUDIT_UNAVAILABLE, hold_down_s)
+    alerts = 2 if hold_down_s < 1 else 0
     engine = open_engine(server.address)
     with capture_logs() as logs:
         running = asyncio.create_task(Archiver(redis, engine, KEY, retry_s=0.05).run())
@@ -276,12 +282,14 @@ async def test_store_stopped_and_started_loses_nothing_and_alerts_once(redis: Re
         await fill(redis, 50, first=51)
         await asyncio.sleep(0.5)
         server.start()
-        await until(engine, 102)
+        await until(engine, 100 + alerts)
+        await until_empty(redis)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     rows = await archived(engine)
     assert [int(str(row["id"]), 16) for row in rows if row["action"] == "event"] == list(range(1, 101))
-    assert [row["action"] for row in rows if row["action"] != "event"] == ["alert.began", "alert.ended"]
+    assert [row["action"] for row in rows if row["action"] != "event"] == ["alert.began", "alert.ended"][:alerts]
     assert (await verify(engine)).is_intact
-    assert [log["event"] for log in logs] == ["audit_tables_created", "audit_unavailable", "audit_unavailable_over"]
+    events = ["audit_tables_created", "audit_unavailable", "audit_unavailable_over"]
+    assert [log["event"] for log in logs] == events[: 1 + alerts]
     await engine.dispose()

@@ -50,6 +50,10 @@ class Alert(StrEnum):
     WORKER_BLOCKED = "worker_blocked"
 
 
+# Seconds for which the problem must exist before the alert begins; the others begin at once. A restart of the audit
+# store within this time loses nothing and calls for nobody.
+HOLD_DOWN_S: Final[dict[Alert, float]] = {Alert.AUDIT_UNAVAILABLE: 10.0}
+
 ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.PORTAL_PAUSED: (
         "A portal is paused: its events wait in the queue. No event is lost, and no attempt is spent.",
