@@ -34,6 +34,7 @@ from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
+from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.crm.scopes import Declaration, log_scope_differences
 from spokes.crm.services import CRM
 from spokes.queue.default_queue import DefaultQueueWatch
@@ -41,7 +42,9 @@ from spokes.queue.erased_objects import REFRESH_EVERY_S
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.registration_times import RECORD_EVERY_S, RegistrationTimes
 from spokes.queue.running_deliveries import PUBLISH_EVERY_S, publish_running
+from spokes.queue.token_reports import REPORT_EVERY_S
 from spokes.routing import Router, load_router
+from workers.credentials.refused_token import CHECK_EVERY_S
 from workers.delivery.dispatch import running_item
 from workers.delivery.lane_manager import LEASE_MS
 from workers.delivery.missing_credentials import ANNOUNCE_EVERY_S
@@ -100,10 +103,11 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
             await _claim_database(redis, settings, outage)
             crm = await CRM.open(settings, redis)
             opening.push_async_callback(crm.close)
-            pauses = PortalPauses(redis, partial(_is_hubspot_available, crm))
+            pauses = PortalPauses(redis, partial(_is_hubspot_available, crm), token=token_fingerprint(settings))
             crm.budget.on_pause = pauses.record_backoff
             parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage)
             opening.push_async_callback(parts.close)
+            opening.push_async_callback(parts.refused_token.close)
             archiver = Archiver.open(settings, redis)
             opening.push_async_callback(archiver.close)
             totals = MetricTotals(redis, "worker")
@@ -137,6 +141,8 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
             background.every(REFRESH_EVERY_S, "erased objects", parts.erased.refresh)
             await _learn_portal(crm, router, redis, outage)
             background.every(ANNOUNCE_EVERY_S, "credentials", parts.missing_credentials.announce)
+            background.every(REPORT_EVERY_S, "token reports", parts.refused_token.report)
+            background.every(CHECK_EVERY_S, "token check", parts.refused_token.check)
             ctx["parts"] = parts
             stack.push_async_exit(opening.pop_all())
         log.info("worker_ready", handlers=len(router.registrations), burst=burst)

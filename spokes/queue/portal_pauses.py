@@ -101,10 +101,14 @@ class CircuitBreaker:
 class PortalPauses:
     """The pauses of all portals, shared by all workers."""
 
-    def __init__(self, redis: Redis, probe: Callable[[], Awaitable[bool]] | None = None) -> None:
-        """Keep pauses in `redis`; `probe` returns whether HubSpot answers and accepts our token."""
+    def __init__(self, redis: Redis, probe: Callable[[], Awaitable[bool]] | None = None, *, token: str = "") -> None:
+        """Keep pauses in `redis`; `probe` returns whether HubSpot answers and accepts our token.
+
+        `token` is its fingerprint: each token is probed at its own intervals, or refused ones would delay a new one.
+        """
         self._redis = redis
         self._probe = probe
+        self._probe_name = f"probe:{token}" if token else "probe"
         self._episodes = AlertEpisodes(redis)
         self._breaker = CircuitBreaker()
         self._paused: dict[int, PortalPause] = {}
@@ -205,7 +209,7 @@ class PortalPauses:
             return time.time() >= pause.until
         if self._probe is None or not pause.needs_probe:
             return False
-        if not await self._redis.set(keys.alert_once(portal_id, "probe"), 1, nx=True, ex=_PROBE_INTERVAL_S):
+        if not await self._redis.set(keys.alert_once(portal_id, self._probe_name), 1, nx=True, ex=_PROBE_INTERVAL_S):
             return False
         return await self._probe()
 

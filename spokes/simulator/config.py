@@ -54,11 +54,13 @@ class PortalConfig:
     HubSpot defines. `property_types` are the portal's own properties, with the type of each, such as `date`. With
     `follows_previous_ids`, calls on one object resolve the previous ids of a merged record, as HubSpot's do; otherwise
     they return 404. `search_lag_s` is the time until search finds a new record.
+    `further_tokens` give access to the same account, as an old and a new token do while the token is rotated.
     """
 
     portal_id: int = 50112233
     app_id: int = 7788990
     token: str = "pat-na1-simulated"  # noqa: S105 - valid for this simulator only
+    further_tokens: tuple[str, ...] = ()
     scopes: frozenset[str] | None = None
     limits: Limits = field(default_factory=Limits)
     time_zone: str = "UTC"

@@ -15,7 +15,7 @@ from spokes.simulator.rate_limits import RateLimiter
 
 @unique
 class TokenState(StrEnum):
-    """State of the portal's token; HubSpot's response distinguishes a revoked token from an expired one."""
+    """State of a token; HubSpot's response distinguishes a revoked token from an expired one."""
 
     VALID = "valid"
     REVOKED = "revoked"
@@ -23,19 +23,28 @@ class TokenState(StrEnum):
 
 
 class Portal:
-    """The account that one token gives access to; `on_change` is called with every change in it."""
+    """The account that a token gives access to; `on_change` is called with every change in it."""
 
     def __init__(
         self, config: PortalConfig, clock: Clock, rng: Random, on_change: Callable[["Portal", Change], None]
     ) -> None:
         self.config = config
-        self.token_state = TokenState.VALID
+        self.token_states = dict.fromkeys((config.token, *config.further_tokens), TokenState.VALID)
         self.limiter = RateLimiter(config.limits, clock, config.time_zone)
         self._clock = clock
         self._rng = rng
         self._on_change = on_change
         self.report_unknown_property: Callable[[ObjectType, str], None] = lambda _type, _name: None
         self.clear_crm()
+
+    @property
+    def token_state(self) -> TokenState:
+        """The state of the first token."""
+        return self.token_states[self.config.token]
+
+    @token_state.setter
+    def token_state(self, state: TokenState) -> None:
+        self.token_states[self.config.token] = state
 
     def clear_crm(self) -> None:
         """Replace the CRM and the conversations by empty ones."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -17,7 +18,7 @@ from redis.exceptions import RedisError
 from spokes.audit.background_alerts import BackgroundAlerts
 from spokes.audit.object_hashes import object_hash_key
 from spokes.core.clock import now_ms
-from spokes.core.errors import ObjectNotFound
+from spokes.core.errors import NotAuthorized, ObjectNotFound
 from spokes.core.events import Event
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
@@ -30,6 +31,7 @@ from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
 from spokes.routing import Route, Router
 from spokes.tools import Tools
+from workers.credentials.refused_token import RefusedToken
 from workers.delivery import lanes
 from workers.delivery import settlement_steps as steps
 from workers.delivery.current_value import EventCurrentValue
@@ -53,6 +55,7 @@ from workers.delivery.resolution import (
     PROCESSED,
     REWRITE_LOOP,
     SUPERSEDED,
+    TOKEN_REFUSED,
     Resolution,
     deciding_error,
     free_run_limit,
@@ -102,6 +105,7 @@ class Dispatcher:
         crm: "CRM",
         pauses: PortalPauses,
         *,
+        refused_token: RefusedToken,
         merge_map: MergeMap,
         metrics: RunMetrics,
         timeouts: HandlerTimeouts,
@@ -112,6 +116,7 @@ class Dispatcher:
         self._router = router
         self._crm = crm
         self._pauses = pauses
+        self._refused_token = refused_token
         self._merge_map = merge_map
         self._quarantine = Quarantine.from_settings(redis, settings)
         self._metrics = metrics
@@ -205,6 +210,8 @@ class Dispatcher:
             return NO_HANDLER
         if self._pauses.is_paused(event.portal_id):
             return _PORTAL_PAUSED
+        if self._refused_token.is_refused:
+            return TOKEN_REFUSED
         return REWRITE_LOOP if await self._rewrite_loops.is_loop(event) else None
 
     async def _call_handler(
@@ -263,13 +270,18 @@ class Dispatcher:
         if isinstance(error, ObjectNotFound) and await self._merge_map.surviving_id(event) != event.survivor_id:
             return MERGED_AWAY
         limit, free_runs = free_run_limit(error), item.entry.free_runs
+        is_left_to_others = False
         if not limit or free_runs < limit:  # otherwise earlier pauses did not help this event
-            await self._pauses.record_result(event.portal_id, error)
+            is_left_to_others = isinstance(error, NotAuthorized) and await self._refused_token.stop(event.portal_id)
+            if not is_left_to_others:
+                await self._pauses.record_result(event.portal_id, error)
         age_s, schedule_s = record_age_s(event, now_ms()), self._settings.retry_schedule_s
         resolution = resolution_for_error(
             attempt, error, free_runs=free_runs, age_s=age_s, schedule_s=schedule_s, further_s=self._further_delays_s,
             rng=self._rng, failure=failure,
         )  # fmt: skip
+        if is_left_to_others:
+            resolution = replace(resolution, delay_s=TOKEN_REFUSED.delay_s)
         if resolution.is_final:
             fields = {"handler": route.name, "reason": resolution.reason, **failure}
             log.warning("handler_failed", event_key=item.entry.key, type=event.type, attempt=attempt, **fields)

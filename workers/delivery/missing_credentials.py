@@ -17,6 +17,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.credentials import Credentials
+from workers.credentials.refused_token import RefusedToken
 from workers.delivery.delivery_run import DeliveryRun
 from workers.delivery.resolution import NO_CREDENTIALS, NO_CREDENTIALS_PARK_S, NO_CREDENTIALS_PARKED
 from workers.queue.claimed_job import DeliveryEnd
@@ -32,9 +33,10 @@ _PARK_MS: Final = round(NO_CREDENTIALS_PARK_S * 1000)
 class MissingCredentials:
     """The portals that this worker serves, and what becomes of the deliveries of others."""
 
-    def __init__(self, redis: Redis, credentials: Credentials) -> None:
+    def __init__(self, redis: Redis, credentials: Credentials, refused_token: RefusedToken | None = None) -> None:
         self._redis = redis
         self._credentials = credentials
+        self._refused_token = refused_token
         self._episodes = AlertEpisodes(redis)
         self._script = redis.register_script(_SCRIPT)
         self._served_elsewhere: dict[int, float] = {}  # until when, in seconds of the monotonic clock
@@ -45,11 +47,12 @@ class MissingCredentials:
 
     def served_elsewhere(self) -> list[int]:
         """Return the portals whose deliveries are left to other workers for now."""
+        stopped = self._refused_token.stopped_portals if self._refused_token else []
         if not self._served_elsewhere:
-            return []
+            return stopped
         now = time.monotonic()
         self._served_elsewhere = {portal: until for portal, until in self._served_elsewhere.items() if until > now}
-        return list(self._served_elsewhere)
+        return [*self._served_elsewhere, *stopped]
 
     async def announce(self) -> None:
         """Record which portals this worker serves, and make their parked deliveries due."""
@@ -70,6 +73,8 @@ class MissingCredentials:
     async def set_aside(self, run: DeliveryRun) -> DeliveryEnd:
         """Leave a delivery to another worker, park its events, or after a day end them as dead letters."""
         delivery = run.delivery
+        if self._refused_token and delivery.portal_id in self._refused_token.stopped_portals:
+            return DeliveryEnd.HELD_ELSEWHERE
         if await self._is_served_elsewhere(delivery.portal_id):
             self._served_elsewhere[delivery.portal_id] = time.monotonic() + _LIVE_S
             return DeliveryEnd.HELD_ELSEWHERE

@@ -108,6 +108,7 @@ def parked_for(reason: str, delay_s: float) -> Resolution:
     return Resolution(Outcome.PARKED, reason, delay_s, counts_as_attempt=False)
 
 
+TOKEN_REFUSED: Final = parked_for(NotAuthorized.reason, 0.0)  # it is due at once, for workers with another token
 NO_CREDENTIALS_PARKED: Final = parked_for(NoCredentials.reason, NO_CREDENTIALS_PARK_S)
 
 

@@ -22,12 +22,14 @@ from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
+from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.core.telemetry.sentry import record_span
 from spokes.core.telemetry.setup import log_canonical_line, report_error
 from spokes.queue.erased_objects import ErasedObjects
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.unreadable_jobs import store_unreadable
 from spokes.routing import Router
+from workers.credentials.refused_token import RefusedToken
 from workers.delivery.delivery_run import DeliveryRun, postpone
 from workers.delivery.dispatch import CallResult, Dispatcher, resolve_call, resolve_internal_error
 from workers.delivery.failed_deliveries import MAX_TRIES, set_unreadable_aside, settle_failed_delivery
@@ -195,6 +197,7 @@ class WorkerParts:
     lane_pool: LanePool
     crash_loops: CrashLoopGuard
     missing_credentials: MissingCredentials
+    refused_token: RefusedToken
     erased: ErasedObjects
     timeouts: HandlerTimeouts
     alerts: BackgroundAlerts
@@ -211,6 +214,9 @@ class WorkerParts:
         settlement = Settlement(redis, holder, outage)
         alerts = BackgroundAlerts(redis)
         timeouts = HandlerTimeouts(settings.handler_timeout_s, lambda timeout: parts.give_up(timeout))  # noqa: PLW0108 - `parts` is assigned below
+        refused_token = RefusedToken(
+            redis, crm.credentials, pauses, crm.check_token, fingerprint=token_fingerprint(settings), worker=holder
+        )
         parts = cls(
             settings=settings,
             redis=redis,
@@ -222,6 +228,7 @@ class WorkerParts:
                 router,
                 crm,
                 pauses,
+                refused_token=refused_token,
                 merge_map=merge_map,
                 metrics=settlement.metrics,
                 timeouts=timeouts,
@@ -230,7 +237,8 @@ class WorkerParts:
             lanes=LaneManager(redis, holder, outage, ready),
             lane_pool=LanePool(ready, max_tasks=settings.max_objects),
             crash_loops=CrashLoopGuard(redis),
-            missing_credentials=MissingCredentials(redis, crm.credentials),
+            missing_credentials=MissingCredentials(redis, crm.credentials, refused_token),
+            refused_token=refused_token,
             erased=ErasedObjects(redis, object_hash_key(load_master_key(settings))),
             timeouts=timeouts,
             alerts=alerts,

@@ -1,6 +1,7 @@
-"""Check whose Redis database this is, which portals workers serve, and which portals' events lack credentials."""
+"""Check whose Redis database this is, which portals workers serve, and which of them lack accepted credentials."""
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from spokes.core.redis.deployment import FORMAT, fingerprint, other_deployment_s
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.metric_totals import PROCESS_TTL_S
+from spokes.queue.token_reports import TokenReports
 
 
 class Tenants(NamedTuple):
@@ -23,12 +25,14 @@ class Tenants(NamedTuple):
         oldest_beside: the oldest format whose processes may run beside those that use the database.
         served_portals: portals that workers serve.
         parked: parked deliveries by portal.
+        refused: names of the workers that stopped, by portal and fingerprint of the token that HubSpot refuses.
     """
 
     fingerprint: str
     oldest_beside: int
     served_portals: Sequence[str]
     parked: Mapping[str, int]
+    refused: Mapping[tuple[str, str], Sequence[str]]
 
 
 async def check_tenants(settings: Settings, redis: Redis) -> list[Finding]:
@@ -37,7 +41,10 @@ async def check_tenants(settings: Settings, redis: Redis) -> list[Finding]:
         stored, oldest = await redis.hmget(keys.DEPLOYMENT, ["fingerprint", "oldest_beside"])  # type: ignore[misc]  # redis-py types one class for sync and async
         served = await redis.zrangebyscore(keys.CREDENTIAL_PORTALS, time.time() - PROCESS_TTL_S, "+inf")
         names = [name.decode() for name in served]
-        tenants = Tenants((stored or b"").decode(errors="replace"), _format(oldest), names, await _parked(redis))
+        refused = await _refused(redis, names)
+        tenants = Tenants(
+            (stored or b"").decode(errors="replace"), _format(oldest), names, await _parked(redis), refused
+        )
     except (RedisError, OSError, TimeoutError):
         return []  # redis_check reports an unreachable Redis
     return list(assess_tenants(tenants, settings))
@@ -65,6 +72,27 @@ def assess_tenants(tenants: Tenants, settings: Settings) -> Iterator[Finding]:
             portal=portal,
             parked=deliveries,
         )
+
+    for (portal, token), workers in tenants.refused.items():
+        yield warning(
+            "portals",
+            f"HubSpot refuses the access token with the fingerprint {token}: {', '.join(workers)} claims nothing for "
+            f"portal {portal}, whose events run on the workers with another token. Set the new HUBSPOT_ACCESS_TOKEN "
+            "there and restart these workers.",
+            portal=portal,
+            fingerprint=token,
+            workers=list(workers),
+        )
+
+
+async def _refused(redis: Redis, portals: Sequence[str]) -> dict[tuple[str, str], list[str]]:
+    refused: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for portal in portals:
+        if portal.isascii() and portal.isdecimal():
+            for report in await TokenReports(redis).live(int(portal)):
+                if report.is_refused:
+                    refused[portal, report.fingerprint].append(report.worker)
+    return dict(refused)
 
 
 def _format(stored: bytes | None) -> int:

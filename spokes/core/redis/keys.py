@@ -122,6 +122,11 @@ def parked_deliveries(portal_id: int) -> str:
     return f"spokes:{portal_id}:parked"
 
 
+def token_reports(portal_id: int) -> str:
+    """Return the key of what each worker reported about its access token."""
+    return f"spokes:{portal_id}:tokens"
+
+
 def crash_count(portal_id: int, event_key: str) -> str:
     """Return the key of the number of workers that died while they ran an event alone."""
     return f"spokes:{portal_id}:deaths:{event_key}"
@@ -295,6 +300,7 @@ KEYS: Final = (
              "portals that workers have credentials for, by the epoch s of the last report"),
     RedisKey("spokes:{portal_id}:parked", "sorted set", "workers.delivery.missing_credentials", "until run",
              "deliveries that wait for the portal's credentials, by the epoch ms at which they were parked"),
+    RedisKey("spokes:{portal_id}:tokens", "hash", "spokes.queue.token_reports", "1 h", "state of each worker's token"),
     RedisKey(BUDGET_PORTALS, "sorted set", "workers.upkeep.gauges", "none",
              "portals that workers call HubSpot for, by the epoch s of the last report"),
     RedisKey(SECRETS_FIRST_SEEN, "hash", "workers.upkeep.anomaly_watch", "none",

@@ -14,6 +14,7 @@ class Alert(StrEnum):
 
     PORTAL_PAUSED = "portal_paused"
     NO_CREDENTIALS = "no_credentials"
+    WORKER_TOKEN_REFUSED = "worker_token_refused"  # noqa: S105 - the name of an alert, not a secret
     QUEUE_FILLING = "queue_filling"
     EVENTS_LOST = "events_lost"
     CLAIMS_STOPPED = "claims_stopped"
@@ -71,6 +72,13 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
             "Start a worker with the portal's HUBSPOT_ACCESS_TOKEN and list the portal in PORTAL_IDS, or remove the "
             "webhook subscription; `spokes dead replay` runs dead letters again."
         ),
+    ),
+    Alert.WORKER_TOKEN_REFUSED: (
+        (
+            "HubSpot refuses the access token of some workers. They claim nothing for the portal; its events run on "
+            "the workers that have another token."
+        ),
+        "Set the new HUBSPOT_ACCESS_TOKEN for these workers and restart them; `spokes doctor` names them.",
     ),
     Alert.QUEUE_FILLING: (
         "A limit of the queue, the audit stream or Redis' memory is near; imports, then all events, get a 503.",

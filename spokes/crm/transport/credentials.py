@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
-from spokes.core.errors import CRMUnavailable, NoCredentials
+from spokes.core.errors import CRMUnavailable, NoCredentials, NotAuthorized
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.token_info import TokenInfo, token_info
 
@@ -46,9 +46,15 @@ class TokenCredentials:
         self._portal_ids = frozenset(portal_ids)
         self._portal_id = 0  # unknown
         self._learning = asyncio.Lock()
+        self.is_refused = False  # whether this process has stopped using the token because HubSpot refuses it
 
     @property
     def portals(self) -> Collection[int]:
+        """The token's portal, unless the token is refused."""
+        return () if self.is_refused else self.token_portals
+
+    @property
+    def token_portals(self) -> Collection[int]:
         """The token's portal, once it is known and if PORTAL_IDS does not exclude it."""
         is_excluded = bool(self._portal_ids) and self._portal_id not in self._portal_ids
         return () if is_excluded or not self._portal_id else (self._portal_id,)
@@ -58,13 +64,15 @@ class TokenCredentials:
 
         Raises:
             NoCredentials: the token belongs to another portal, or PORTAL_IDS excludes the portal.
-            NotAuthorized: HubSpot does not know the token.
+            NotAuthorized: HubSpot does not know the token, or refused it earlier.
             CRMUnavailable: HubSpot cannot answer now.
         """
         if not self._portal_id:
             await self._learn_once()
-        if portal_id not in self.portals:
+        if portal_id not in self.token_portals:
             raise NoCredentials
+        if self.is_refused:
+            raise NotAuthorized
         return self._client
 
     async def learn(self) -> TokenInfo | None:

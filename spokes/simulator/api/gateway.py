@@ -39,7 +39,7 @@ class Gateway:
         rng: Random,
     ) -> None:
         self.latency = latency
-        self._portals = {portal.config.token: portal for portal in portals}
+        self._portals = {token: portal for portal in portals for token in portal.token_states}
         self._clock = clock
         self._faults = faults
         self._requests = requests
@@ -122,9 +122,9 @@ class Gateway:
         elif scheme.lower() != "bearer":
             raise not_authenticated()
         portal = self._portals.get(token)
-        if portal is None or portal.token_state is TokenState.REVOKED:
+        if portal is None or portal.token_states[token] is TokenState.REVOKED:
             raise not_authenticated()
-        if portal.token_state is TokenState.EXPIRED:
+        if portal.token_states[token] is TokenState.EXPIRED:
             raise not_authenticated(expired=True)
         return portal
 

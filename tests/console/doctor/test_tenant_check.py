@@ -11,6 +11,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.deployment import claim_database
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
+from spokes.queue.token_reports import TokenReports
 
 
 async def test_database_of_another_deployment_is_a_fault(redis: Redis, environ: dict[str, str]) -> None:
@@ -29,3 +30,15 @@ async def test_served_portals_and_those_without_credentials_are_named(redis: Red
         (FindingLevel.OK, "Workers have the credentials of portal 50112233."),
         (FindingLevel.WARNING, "No worker has the credentials of portal 7"),
     ]
+
+
+async def test_workers_with_a_refused_token_are_named(redis: Redis, environ: dict[str, str]) -> None:
+    await redis.zadd(keys.CREDENTIAL_PORTALS, {"7": time.time()})
+    reports = TokenReports(redis)
+    await reports.put(7, "host:1:aa", "0123abcd", is_refused=True)
+    await reports.put(7, "host:2:bb", "9876fedc", is_refused=False)
+    _, finding = await check_tenants(Settings.from_env(environ), redis)
+    assert finding.level is FindingLevel.WARNING
+    assert finding.sentence.startswith(
+        "HubSpot refuses the access token with the fingerprint 0123abcd: host:1:aa claims nothing for portal 7"
+    )

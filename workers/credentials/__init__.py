@@ -1,0 +1,1 @@
+"""The credentials that a worker process calls HubSpot with."""
