@@ -3,6 +3,7 @@
 Source: GDPR article 33 (1). Text is masked as the archiver masks reasons, before it is stored.
 """
 
+import re
 import secrets
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum, unique
@@ -135,13 +136,23 @@ def check_incident(incident: Incident, now: int) -> Incident:
     return incident
 
 
+def is_incident_id(text: str) -> bool:
+    """Return whether the text has the form of an incident's id; other text may be none that a database can store."""
+    return re.fullmatch("[0-9a-f]{8}", text) is not None
+
+
+def storable(text: str) -> str:
+    """Return the text with characters that every database can store."""
+    return text.replace("\0", "\ufffd").encode(errors="replace").decode()
+
+
 def clean_text(text: str, mask: Mask, *, what: str, limit: int) -> str:
     """Return the text as it is stored: masked, and of characters that every database can store.
 
     Raises:
         IncidentRejected: it is empty, or longer than `limit` characters.
     """
-    stripped = text.strip().replace("\0", "\ufffd").encode(errors="replace").decode()
+    stripped = storable(text.strip())
     if not stripped:
         raise IncidentRejected(f"The {what} is empty. Write what happened in a few words.")
     if len(stripped) > limit:

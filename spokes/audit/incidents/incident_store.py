@@ -13,7 +13,7 @@ from sqlalchemy import Update, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from spokes.audit.chain_writer import ChainWriter
-from spokes.audit.incidents.incident import Incident, Note
+from spokes.audit.incidents.incident import Incident, Note, is_incident_id
 from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.rows import to_row
@@ -61,6 +61,8 @@ class IncidentStore:
         """
         note = note.with_id()
         incident_id = note.incident_id
+        if not is_incident_id(incident_id):
+            raise unknown_incident(incident_id)
         change = update(INCIDENTS).where(INCIDENTS.c.id == incident_id)
         async with write_connection(self.engine) as connection:
             if notified_at is not None:
@@ -80,6 +82,8 @@ class IncidentStore:
         Raises:
             IncidentRejected: there is no such incident, or it is closed already.
         """
+        if not is_incident_id(incident_id):
+            raise unknown_incident(incident_id)
         change = update(INCIDENTS).where(INCIDENTS.c.id == incident_id, INCIDENTS.c.closed_at.is_(None))
         async with write_connection(self.engine) as connection:
             await _change_one(connection, incident_id, change, closed_at=now_ms(), closed_by=self.actor)
@@ -118,6 +122,8 @@ async def find_incident(engine: AsyncEngine, incident_id: str) -> Incident | Non
     Raises:
         AuditUnavailable: the store does not answer.
     """
+    if not is_incident_id(incident_id):
+        return None
     rows = await fetch(engine, select(INCIDENTS).where(INCIDENTS.c.id == incident_id))
     return _from_row(rows[0]) if rows else None
 

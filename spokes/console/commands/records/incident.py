@@ -21,6 +21,7 @@ from spokes.audit.incidents.incident import (
     Note,
     check_incident,
     clean_text,
+    storable,
 )
 from spokes.audit.incidents.incident_store import IncidentStore, find_notes
 from spokes.audit.incidents.incident_store import list_incidents as stored_incidents
@@ -90,8 +91,8 @@ def open_incident(
         opened_by=getpass.getuser(),
         since=aware_at - _DAY_MS if since is None else since,
         until=until,
-        actor=actor,
-        handler=handler,
+        actor=None if actor is None else storable(actor),
+        handler=None if handler is None else storable(handler),
     )
     check_incident(incident, now_ms())
     _run(settings, lambda store: store.open(incident))

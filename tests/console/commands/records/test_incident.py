@@ -232,6 +232,20 @@ async def test_broken_audit_is_exported_and_named(deployment: Deployment, engine
     assert (verified.returncode, "Record 3" in verified.stdout) == (1, True)
 
 
+@pytest.mark.parametrize("incident", ["\udcff", "%00", "5F0C2A91", "5f0c2a91\n"])
+def test_text_that_no_database_stores_is_an_unknown_incident(deployment: Deployment, incident: str) -> None:
+    done = [
+        deployment.run("show", incident),
+        deployment.run("note", incident, "x"),
+        deployment.run("close", incident, "x"),
+    ]
+    assert [(each.returncode, "There is no incident" in each.stderr) for each in done] == [(2, True)] * 3
+
+
+def test_actor_that_no_database_stores_is_accepted(deployment: Deployment) -> None:
+    assert deployment.document("show", deployment.opened("--actor", "\udcff"))["affected"] == []
+
+
 @on_sqlite
 @pytest.mark.parametrize("time", ["99999999999999999999", "99999999999w", "0", "later"])
 def test_impossible_time_is_refused(deployment: Deployment, time: str) -> None:
