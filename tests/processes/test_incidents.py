@@ -156,6 +156,9 @@ async def test_no_event_is_lost_when_a_token_is_revoked_under_load_and_the_runbo
         async with load(sim) as contacts:
             assert old in await deployment.run("fingerprint")
             await until_ended(deployment, redis, 20)
+            opened = re.search("Incident (\\S+) is open", await deployment.run("open"))
+            assert opened
+            incident = opened[1]
             sim.portal.token_state = TokenState.REVOKED
             await until_refused(redis)
             assert "not_authorized" in await deployment.run("paused")
@@ -180,5 +183,6 @@ async def test_no_event_is_lost_when_a_token_is_revoked_under_load_and_the_runbo
         assert first in notified
         assert orjson.loads((tmp_path / "person.json").read_bytes())
         await deployment.run("cause")
-        await deployment.run("document")
+        assert incident in await deployment.run("file", INCIDENT=incident)
+        await deployment.run("document", INCIDENT=incident)
         assert (tmp_path / "checkpoints.txt").read_text(encoding="utf-8").strip()
