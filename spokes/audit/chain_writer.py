@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from spokes.audit.chain import chain_rows
 from spokes.audit.checkpoints import Checkpoint, sign_chain_end, signing_key
+from spokes.audit.incidents.erased_ids import mask_ids
 from spokes.audit.object_hashes import hash_for_row, object_hash_key
 from spokes.audit.records import FIELD_NAMES, Action
 from spokes.audit.rows import Row
@@ -94,6 +95,7 @@ class ChainWriter:
             await connection.execute(insert(ERASED_OBJECTS).values(object_hash=erasure["object_hash"], seq=seq))
         same_object = [RECORDS.c[name] == erasure[name] for name in ("object_id", "object_hash")]
         await connection.execute(update(RECORDS).where(*same_object).values(object_id=None))
+        await mask_ids(connection, [str(erasure["object_id"])])
 
 
 async def _not_archived(connection: AsyncConnection, rows: Iterable[Row]) -> list[Row]:

@@ -71,6 +71,7 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.ERASED_HASHES: Treatment(_PRIVACY, _HASHED),
     keys.CREDENTIAL_PORTALS: _NOTHING_PERSONAL,
     "spokes:{portal_id}:parked": _NOTHING_PERSONAL,
+    "spokes:{portal_id}:tokens": _NOTHING_PERSONAL,
     keys.BUDGET_PORTALS: Treatment(_LIMITS, _NO_PERSON),
     keys.SECRETS_FIRST_SEEN: _NOTHING_PERSONAL,
     keys.HUBSPOT_REFUSED: _NOTHING_PERSONAL,

@@ -4,7 +4,6 @@ Each change and its audit record are written in one transaction, past the Redis 
 Redis does not answer.
 """
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Self
@@ -13,6 +12,7 @@ from sqlalchemy import Update, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from spokes.audit.chain_writer import ChainWriter
+from spokes.audit.incidents.erased_ids import mask_ids
 from spokes.audit.incidents.incident import Incident, Note, is_incident_id
 from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import Action, AuditRecord
@@ -22,7 +22,6 @@ from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import INCIDENT_NOTES, INCIDENTS
 from spokes.core.clock import now_ms
 from spokes.core.errors import IncidentRejected
-from spokes.core.masking import MASK
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 
@@ -159,16 +158,8 @@ async def remove_ids(engine: AsyncEngine, object_ids: Collection[str]) -> int:
     """
     if not object_ids:
         return 0
-    pattern = re.compile(rf"(?<![0-9])(?:{'|'.join(map(re.escape, object_ids))})(?![0-9])")
-    changed = 0
     async with write_connection(engine) as connection:
-        for table, name in ((INCIDENTS, "title"), (INCIDENT_NOTES, "text")):
-            column = table.c[name]
-            for row_id, text in (await connection.execute(select(table.c.id, column))).all():
-                if (cleaned := pattern.sub(MASK, text)) != text:
-                    await connection.execute(update(table).where(table.c.id == row_id).values({name: cleaned}))
-                    changed += 1
-    return changed
+        return await mask_ids(connection, object_ids)
 
 
 def unknown_incident(incident_id: str) -> IncidentRejected:

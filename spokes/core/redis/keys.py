@@ -1,8 +1,4 @@
-"""Every Redis key and channel: its name, and in `KEYS` its type, owner and expiry.
-
-Product code spells no key elsewhere; the Lua scripts that run jobs spell the prefixes of their keys.
-Keys of a portal's data carry its id. `python -m spokes.core.redis.keys` prints the table as Markdown.
-"""
+"""Every Redis key and channel, and in `KEYS` its type, owner and expiry; only Lua scripts spell prefixes themselves."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
