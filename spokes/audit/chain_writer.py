@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from spokes.audit.chain import chain_rows
 from spokes.audit.checkpoints import Checkpoint, sign_chain_end, signing_key
-from spokes.audit.incidents.erased_ids import mask_ids
+from spokes.audit.incident_ids import mask_ids
 from spokes.audit.object_hashes import hash_for_row, object_hash_key
 from spokes.audit.records import FIELD_NAMES, Action
 from spokes.audit.rows import Row

@@ -12,7 +12,7 @@ from sqlalchemy import Update, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from spokes.audit.chain_writer import ChainWriter
-from spokes.audit.incidents.erased_ids import mask_ids
+from spokes.audit.incident_ids import mask_ids
 from spokes.audit.incidents.incident import Incident, Note, is_incident_id
 from spokes.audit.masked_rows import mask_row
 from spokes.audit.records import Action, AuditRecord
