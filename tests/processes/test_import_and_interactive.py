@@ -1,10 +1,7 @@
 """Imports and interactive changes, from HubSpot through the web process and a worker back to the CRM."""
 
 import asyncio
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -15,34 +12,20 @@ from spokes.core.settings import RECEIVER_PATH
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER, ChangeSource
 from spokes.simulator.config import Limits, PortalConfig, SimulatorConfig, Subscription, Target
-from spokes.simulator.demo import clean_environment, free_port, wait_until_ready
-from tests.support.deployment import PUBLIC_URL, ROOT, SECRET
+from spokes.simulator.demo import free_port, wait_until_ready
+from tests.support.deployment import PUBLIC_URL, SECRET
 from tests.support.events import recorded
+from tests.support.running_processes import RunningProcesses
 
 IMPORT = ChangeSource("IMPORT", "importId:1")
 IMPORTS, INTERACTIVE = 500, 5
 PHONE = "(415) 555-2671"
-Processes = list["subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    started: Processes = []
-    yield started
-    for process in started:
-        process.kill()
-        process.wait()
-
-
-def start(processes: Processes, module: str, environ: dict[str, str]) -> None:
-    command = [sys.executable, "-m", module]
-    processes.append(subprocess.Popen(command, cwd=ROOT, env=clean_environment(environ), stderr=subprocess.DEVNULL))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_interactive_changes_end_before_an_import_that_was_queued_first(
-    redis: Redis, environ: dict[str, str], processes: Processes
+    redis: Redis, environ: dict[str, str], processes: RunningProcesses
 ) -> None:
     port = free_port()
     target = Target(f"{PUBLIC_URL}{RECEIVER_PATH}", f"http://127.0.0.1:{port}{RECEIVER_PATH}")
@@ -50,11 +33,11 @@ async def test_interactive_changes_end_before_an_import_that_was_queued_first(
     environ |= {"DATABASE_URL": "postgres://127.0.0.1:1/none", "TRUSTED_PROXIES": "1", "HUBSPOT_RESERVE": "0.1"}
     environ |= {"PORT": str(port), "HOST": "127.0.0.1", "HUBSPOT_ACCESS_TOKEN": portal.token}
     async with Simulator(SimulatorConfig((portal,), client_secret=SECRET, target=target)) as sim:
-        start(processes, "ingest", environ)
+        processes.start("ingest", environ)
         await wait_until_ready(f"http://127.0.0.1:{port}")
         imported = create(sim, IMPORT, IMPORTS)
         await wait_for_imports(redis, IMPORTS // 100)
-        start(processes, "workers", {**environ, "HUBSPOT_API_URL": sim.url})
+        processes.start("workers", {**environ, "HUBSPOT_API_URL": sim.url})
         await wait_for_ends(redis, 1)  # the import is running
         edited: list[str] = []
         for _ in range(INTERACTIVE):

@@ -1,10 +1,7 @@
 """One web process and a worker for each of two portals: the events of each reach the CRM of their own portal only."""
 
 import asyncio
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 import pytest
@@ -16,38 +13,24 @@ from spokes.core.settings import RECEIVER_PATH
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Subscription, Target
-from spokes.simulator.demo import clean_environment, free_port, wait_until_ready
-from tests.support.deployment import PUBLIC_URL, ROOT, SECRET
+from spokes.simulator.demo import free_port, wait_until_ready
+from tests.support.deployment import PUBLIC_URL, SECRET
 from tests.support.events import recorded
+from tests.support.running_processes import RunningProcesses
 
 PORTALS = (50112233, 99887766)
 PHONES = {50112233: "(415) 555-2671", 99887766: "(415) 555-2672"}
 SUBSCRIPTIONS = (Subscription("contact.creation"), Subscription("contact.propertyChange", property_name="phone"))
-Processes = list["subprocess.Popen[bytes]"]
-
-
-@pytest.fixture
-def processes() -> Iterator[Processes]:
-    started: Processes = []
-    yield started
-    for process in started:
-        process.kill()
-        process.wait()
 
 
 def token(portal_id: int) -> str:
     return f"pat-na1-{portal_id}-simulated"
 
 
-def start(processes: Processes, module: str, environ: dict[str, str]) -> None:
-    command = [sys.executable, "-m", module]
-    processes.append(subprocess.Popen(command, cwd=ROOT, env=clean_environment(environ), stderr=subprocess.DEVNULL))
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_events_of_each_portal_run_in_their_own_crm(
-    redis: Redis, environ: dict[str, str], processes: Processes
+    redis: Redis, environ: dict[str, str], processes: RunningProcesses
 ) -> None:
     port = free_port()
     target = Target(f"{PUBLIC_URL}{RECEIVER_PATH}", f"http://127.0.0.1:{port}{RECEIVER_PATH}")
@@ -66,20 +49,19 @@ async def test_events_of_each_portal_run_in_their_own_crm(
             for portal_id in PORTALS
         }
         contacts = {}
-        start(processes, "ingest", {**environ, "PORT": str(port), "HOST": "127.0.0.1"})
+        processes.start("ingest", {**environ, "PORT": str(port), "HOST": "127.0.0.1"})
         await wait_until_ready(f"http://127.0.0.1:{port}")
         for portal_id, sim in sims.items():
             kind = sim.crm.types.resolve("contacts")
             contacts[portal_id] = sim.crm.create(kind, {"phone": PHONES[portal_id]}, USER)
         # The events of the second portal wait for the worker that has its token.
         first, second = PORTALS
-        start(
-            processes, "workers", {**environ, "HUBSPOT_ACCESS_TOKEN": token(first), "HUBSPOT_API_URL": sims[first].url}
+        processes.start(
+            "workers", {**environ, "HUBSPOT_ACCESS_TOKEN": token(first), "HUBSPOT_API_URL": sims[first].url}
         )
         await wait_for_phone(sims[first], contacts[first].id, "+14155552671")
         assert sims[second].requests.total == 0
-        start(
-            processes,
+        processes.start(
             "workers",
             {**environ, "HUBSPOT_ACCESS_TOKEN": token(second), "HUBSPOT_API_URL": sims[second].url},
         )
