@@ -40,11 +40,15 @@ class Portal:
     @property
     def token_state(self) -> TokenState:
         """The state of the first token."""
-        return self.token_states[self.config.token]
+        return next(iter(self.token_states.values()))
 
     @token_state.setter
     def token_state(self, state: TokenState) -> None:
-        self.token_states[self.config.token] = state
+        self.token_states[next(iter(self.token_states))] = state
+
+    def replace_tokens(self, token: str) -> None:
+        """Give the account one new valid token; its earlier tokens are unknown from now on."""
+        self.token_states = {token: TokenState.VALID}
 
     def clear_crm(self) -> None:
         """Replace the CRM and the conversations by empty ones."""

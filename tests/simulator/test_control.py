@@ -95,6 +95,13 @@ async def test_token_can_be_revoked(call: Caller) -> None:
     assert (await call("GET", "/crm/v3/objects/contacts")).status == 401
 
 
+async def test_token_can_be_replaced(sim: Simulator, call: Caller) -> None:
+    await call("PUT", "/_sim/token", {"token": "pat-na1-new"})
+    assert (await call("GET", "/crm/v3/objects/contacts")).status == 401
+    async with Caller(sim.url, "pat-na1-new") as renewed:
+        assert (await renewed("GET", "/crm/v3/objects/contacts")).status == 200
+
+
 async def test_forged_request_can_be_sent(call: Caller, target: TargetProbe) -> None:
     attempt = (await call("POST", "/_sim/deliveries/send", b"[{}]", manner="forged")).json
     assert attempt["status"] == 202

@@ -55,10 +55,10 @@ class Gateway:
         return [*routes, web.route("*", "/{tail:.*}", self._handler(None))]
 
     def replace_token(self, portal: Portal, token: str) -> None:
-        """Give a portal another token, which is valid; its earlier token is unknown from now on."""
+        """Give a portal one new valid token; its earlier tokens are unknown from now on."""
+        portal.replace_tokens(token)
         others = {other: of for other, of in self._portals.items() if of is not portal}
         self._portals = {**others, token: portal}
-        portal.token_state = TokenState.VALID
 
     def _handler(self, endpoint: Endpoint | None) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handle(request: web.Request) -> web.Response:
