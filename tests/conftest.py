@@ -20,7 +20,7 @@ from spokes.audit.entry_signature import sign_entries
 from spokes.audit.sql.engine import open_engine
 from spokes.core.redis.pool import RedisPool
 from spokes.core.settings import Settings
-from spokes.core.telemetry import metric_totals
+from spokes.core.telemetry import metric_totals, security_events
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
 from tests.support.deployment import KEY, PUBLIC_URL, SECRET, TOKEN, Sign, sign_headers
@@ -117,6 +117,12 @@ def unsigned_stream() -> Iterator[None]:
     """Processes sign the entries of the audit stream; this one ends that after each test."""
     yield
     sign_entries(None)
+
+
+@pytest.fixture(autouse=True)
+def unlimited_security_log() -> None:
+    """Refusals of earlier tests do not count for the limit of log lines a minute."""
+    security_events._LIMITS.clear()
 
 
 @pytest.fixture
