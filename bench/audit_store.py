@@ -33,7 +33,7 @@ from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.audit.stream import ENTRY_FIELD, encode
-from spokes.audit.verify import verify
+from spokes.audit.verification.verify import verify
 from spokes.console.queries.objects import Reference
 from spokes.console.queries.timeline import load_timeline
 from spokes.core.redis.keys import AUDIT_STREAM

@@ -23,7 +23,7 @@ from bench.workers import PORTAL, creation_event, fill_queue, process_cpu_s, run
 from spokes.audit.archiver import Archiver
 from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.stream import ENTRY_FIELD, encode
-from spokes.audit.verify import verify
+from spokes.audit.verification.verify import verify
 from spokes.console.queries.objects import Reference
 from spokes.console.queries.timeline import load_timeline
 from spokes.core.delivery import Entry

@@ -20,7 +20,7 @@ from spokes.audit.sql.engine import open_engine, write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
 from spokes.audit.stream import ENTRY_FIELD
-from spokes.audit.verify import verify
+from spokes.audit.verification.verify import verify
 from spokes.core.errors import AuditUnavailable
 from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.redis.leader_lock import LeaderLock

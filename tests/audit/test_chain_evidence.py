@@ -23,7 +23,7 @@ from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import RECORDS
 from spokes.audit.stream import ENTRY_FIELD, append_now
-from spokes.audit.verify import Tampering, VerificationResult, verify
+from spokes.audit.verification.verify import Tampering, VerificationResult, verify
 from spokes.core.errors import AuditUnavailable
 from spokes.core.redis.keys import AUDIT_CHAIN_END, AUDIT_STREAM
 from spokes.core.settings import Settings
@@ -226,6 +226,19 @@ async def test_kept_file_of_checkpoints_reveals_a_shortened_chain(
     kept = kept_checkpoints(str(tmp_path / "checkpoints.txt"))
     assert ([checkpoint.seq for checkpoint in kept], before) == ([3], [])
     assert await episodes.active(Alert.AUDIT_CHAIN_BROKEN) == [Alert.AUDIT_CHAIN_BROKEN]
+
+
+async def test_nightly_verification_alerts_about_a_shortened_chain_without_a_kept_file(
+    redis: Redis, engine: AsyncEngine, environ: dict[str, str]
+) -> None:
+    settings, episodes = Settings.from_env({**environ, "CHECKPOINT_EVERY": "2"}), AlertEpisodes(redis)
+    await fill(redis, engine, 1, 2)
+    await fill(redis, engine, 3)
+    await verify_chain(settings, redis, engine, episodes)
+    before = await episodes.active(Alert.AUDIT_CHAIN_BROKEN)
+    await cut_after(engine, 2)
+    await verify_chain(settings, redis, engine, episodes)
+    assert (before, await episodes.active(Alert.AUDIT_CHAIN_BROKEN)) == ([], [Alert.AUDIT_CHAIN_BROKEN])
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from spokes.audit.sql import partitions, schema
 from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import CHECKPOINTS, HEAD, RECORDS
-from spokes.audit.verify import Tampering, verify
+from spokes.audit.verification.verify import Tampering, verify
 from spokes.core.errors import AuditUnavailable
 from tests.support.deployment import KEY
 from tests.support.events import append_records, record

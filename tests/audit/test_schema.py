@@ -19,7 +19,7 @@ from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.tables import HEAD, METADATA, RECORDS
 from spokes.audit.sql.versions import VERSION_TABLE
 from spokes.audit.stream import append_now
-from spokes.audit.verify import verify
+from spokes.audit.verification.verify import verify
 from spokes.core.errors import AuditUnavailable
 from tests.support.deployment import KEY
 from tests.support.events import record

@@ -9,7 +9,7 @@ from spokes.audit.rows import Row, to_row
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import write_connection
 from spokes.audit.sql.tables import HEAD, RECORDS
-from spokes.audit.verify import Tampering, VerificationResult, verify
+from spokes.audit.verification.verify import Tampering, VerificationResult, verify
 from tests.support.events import record
 
 ORIGINAL = chain_rows([to_row(record(number).as_dict()) for number in range(1, 10)], 0, GENESIS)
@@ -101,12 +101,12 @@ async def test_kinds_of_tampering_are_distinguished(engine: AsyncEngine) -> None
 async def test_chain_longer_than_a_page_is_read_to_its_end(
     engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spokes.audit.verify._PAGE", 4)
+    monkeypatch.setattr("spokes.audit.verification.verify._PAGE", 4)
     assert (await verify_rows(engine, ORIGINAL)).records == 9
 
 
 async def test_progress_reaches_the_number_of_records(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("spokes.audit.verify._PAGE", 4)
+    monkeypatch.setattr("spokes.audit.verification.verify._PAGE", 4)
     await verify_rows(engine, ORIGINAL)
     calls: list[tuple[int, int]] = []
     await verify(engine, lambda done, total: calls.append((done, total)))

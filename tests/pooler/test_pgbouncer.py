@@ -24,7 +24,7 @@ from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, write_connection
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import HEAD, RECORDS
-from spokes.audit.verify import verify
+from spokes.audit.verification.verify import verify
 from spokes.core.settings import Settings
 from tests.support.deployment import KEY
 from tests.support.events import append_records, record

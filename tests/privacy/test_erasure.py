@@ -20,7 +20,7 @@ from spokes.audit.sql import schema
 from spokes.audit.sql.engine import read_connection
 from spokes.audit.sql.tables import METADATA
 from spokes.audit.stream import append, append_now
-from spokes.audit.verify import verify
+from spokes.audit.verification.verify import verify
 from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry, decode, job_payload
 from spokes.core.errors import ErasureIncomplete, ObjectNotFound, UnreadableDelivery

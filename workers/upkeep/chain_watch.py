@@ -7,9 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.checkpoints import sign_end_now, signing_key
-from spokes.audit.evidence.chain_end import ChainEnd
-from spokes.audit.evidence.checkpoint_target import keep_checkpoint, kept_checkpoints
-from spokes.audit.verify import Tampering, verify
+from spokes.audit.evidence.checkpoint_target import keep_checkpoint
+from spokes.audit.verification.full_verification import load_known_end, verify_fully
+from spokes.audit.verification.verify import Tampering
 from spokes.core.errors import AuditUnavailable
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
@@ -42,14 +42,7 @@ async def verify_chain(settings: Settings, redis: Redis, engine: AsyncEngine, ep
         AuditUnavailable: the store, or the file of CHECKPOINT_TO, does not answer.
         RedisError, OSError: Redis does not answer.
     """
-    master_key = load_master_key(settings)
-    result = await verify(
-        engine,
-        master_key=master_key,
-        checkpoints=kept_checkpoints(settings.checkpoint_to.get_secret_value()),
-        known=await ChainEnd(redis, master_key).load(),
-        checkpoint_every=settings.checkpoint_every,
-    )
+    result = await verify_fully(settings, engine, await load_known_end(settings, redis))
     is_broken = not result.is_intact and result.tampering is not Tampering.FORGED
     fields: dict[str, Any] = {"seq": result.seq, "tampering": result.tampering} if is_broken else {}
     await episodes.set_state(Alert.AUDIT_CHAIN_BROKEN, is_active=is_broken, **fields)

@@ -89,10 +89,10 @@ async def get_audit_records(request: web.Request, query: AuditQuery) -> Page[Rec
 
 
 async def get_chain_verification(request: web.Request, _: None) -> dict[str, object]:
-    """Recompute the hash chain and return the result."""
+    """Recompute the hash chain, compare it with its end as Redis keeps it, and return the result."""
     app = request.app
     with app[WORK_LIMITS].verifications.running(request[ACTOR].name):
-        result = await recompute_chain(app[ENGINE], request[ACTOR].portals, master=load_master_key(app[SETTINGS]))
+        result = await recompute_chain(app[SETTINGS], app[ENGINE], app[REDIS], request[ACTOR].portals)
     return result.as_dict()
 
 

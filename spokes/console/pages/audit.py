@@ -7,19 +7,18 @@ from aiohttp import web
 
 from spokes.audit.checkpoints import CheckpointKind, load_checkpoints
 from spokes.audit.records import Action, Outcome
-from spokes.audit.verify import VerificationResult
+from spokes.audit.verification.verify import VerificationResult
 from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.pages.objects import record_style
 from spokes.console.queries.chain_check import recompute_chain
 from spokes.console.queries.descriptions import describe
 from spokes.console.queries.records import search_records
-from spokes.console.web.app_keys import ENGINE, SETTINGS
+from spokes.console.web.app_keys import ENGINE, REDIS, SETTINGS
 from spokes.console.web.audit_export import FILTER_NAMES, parse_filters
 from spokes.console.web.rendering import render
 from spokes.console.web.work_limits import WORK_LIMITS
 from spokes.core.errors import HttpProblem
-from spokes.core.master_key import load_master_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ async def verify(request: web.Request) -> web.Response:
     """Recompute the chain and show the result. A POST, although it changes nothing, because it is expensive."""
     app, portals = request.app, request[ACTOR].portals
     with app[WORK_LIMITS].verifications.running(request[ACTOR].name):
-        result = await recompute_chain(app[ENGINE], portals, master=load_master_key(app[SETTINGS]))
+        result = await recompute_chain(app[SETTINGS], app[ENGINE], app[REDIS], portals)
     return await _render_page(request, result)
 
 

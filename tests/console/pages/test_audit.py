@@ -1,14 +1,24 @@
 """The page *Audit*, its export and chain verification, over real HTTP."""
 
+from pathlib import Path
+
 import orjson
 import pytest
 from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from spokes.audit.checkpoints import sign_end_now, signing_key
+from spokes.audit.evidence.checkpoint_target import keep_checkpoint
+from spokes.audit.sql.engine import write_connection
+from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
+from spokes.console.web.app_keys import SETTINGS
 from spokes.console.web.audit_export import parse_filters
-from tests.support.console_visitor import HOSTILE_HTML, Visitor, archive, visible_text
+from spokes.core.redis.keys import AUDIT_CHAIN_END
+from tests.support.console_visitor import HOSTILE_HTML, Visitor, archive, running_console, visible_text
+from tests.support.deployment import KEY as AUDIT_KEY
 from tests.support.events import record
 
 pytestmark = pytest.mark.usefixtures("migrated_store")
@@ -87,3 +97,46 @@ async def test_chain_is_recomputed(client: TestClient, redis: Redis, sqlite_engi
     page = await response.text()
     assert "The chain is intact: 2 records" in page
     assert "spokes-audit-1:checkpoint:" in page
+
+
+async def cut_after_second_record(engine: AsyncEngine) -> None:
+    """Remove the end of the chain with its checkpoints, as an actor with write access to the database can."""
+    async with write_connection(engine) as connection:
+        for statement in (
+            "DELETE FROM audit_records WHERE seq > 2",
+            "DELETE FROM audit_checkpoints WHERE seq > 2",
+            "UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit_records WHERE seq = 2)",
+        ):
+            await connection.execute(text(statement))
+
+
+async def test_chain_without_its_end_is_found_by_page_and_api(
+    client: TestClient, redis: Redis, sqlite_engine: AsyncEngine
+) -> None:
+    """The chain is consistent in itself; Redis knows where it ended."""
+    await archive(redis, sqlite_engine, record(1), record(2))
+    await archive(redis, sqlite_engine, record(3))
+    await cut_after_second_record(sqlite_engine)
+    page = await (await (await Visitor.signed_in(client, Role.VIEWER)).post("/console/audit/verify", {})).text()
+    token = ApiTokens.from_settings(client.server.app[SETTINGS]).mint("robot", [Role.VIEWER]).token
+    async with client.get("/api/v1/audit/verify", headers={"Authorization": f"Bearer {token}"}) as response:
+        result = await response.json()
+    assert "The chain was cut off after record 2" in page
+    assert (result["intact"], result["seq"], result["tampering"]) == (False, 3, "removed")
+
+
+async def test_chain_that_contradicts_a_kept_checkpoint_is_found_by_the_page(
+    environ: dict[str, str], redis: Redis, sqlite_engine: AsyncEngine, tmp_path: Path
+) -> None:
+    """Also if Redis was emptied: the file of CHECKPOINT_TO names the record that is missing."""
+    kept = tmp_path / "checkpoints.txt"
+    await archive(redis, sqlite_engine, record(1), record(2))
+    await archive(redis, sqlite_engine, record(3))
+    end = await sign_end_now(sqlite_engine, signing_key(AUDIT_KEY))
+    assert end is not None
+    await keep_checkpoint(str(kept), end)
+    await cut_after_second_record(sqlite_engine)
+    await redis.delete(AUDIT_CHAIN_END)
+    async with running_console(environ, CHECKPOINT_TO=str(kept)) as client:
+        page = await (await (await Visitor.signed_in(client, Role.VIEWER)).post("/console/audit/verify", {})).text()
+    assert "The chain was cut off after record 2" in page

@@ -17,12 +17,12 @@ from redis.exceptions import RedisError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.checkpoints import FORMAT, Checkpoint, sign_end_now, signing_key
-from spokes.audit.evidence.chain_end import ChainEnd, KnownEnd
-from spokes.audit.evidence.checkpoint_target import kept_checkpoints
+from spokes.audit.evidence.chain_end import KnownEnd
 from spokes.audit.rows import Row, to_json
 from spokes.audit.sql.affected import affected_objects
 from spokes.audit.sql.queries import Filters, find_records
-from spokes.audit.verify import VerificationResult, verify
+from spokes.audit.verification.full_verification import load_known_end, verify_fully
+from spokes.audit.verification.verify import VerificationResult
 from spokes.console.audit_store import open_audit_store
 from spokes.console.commands.records.affected_table import AFFECTED_COLUMNS, affected_row
 from spokes.console.export import LINE_ENCODERS, ExportFormat, header_line
@@ -229,26 +229,23 @@ async def _newest_rows(engine: AsyncEngine, filters: Filters, limit: int) -> lis
 
 async def _verify(engine: AsyncEngine, checkpoints: list[Checkpoint], investigated_seq: int) -> VerificationResult:
     settings = Settings.from_env()
-    master_key = load_master_key(settings)
-    kept = kept_checkpoints(settings.checkpoint_to.get_secret_value())
-    known = await _known_end(settings, master_key)
+    known = await _known_end(settings)
     with progress("Recomputing the chain") as bar:
-        return await verify(
+        return await verify_fully(
+            settings,
             engine,
-            bar.update,
-            master_key=master_key,
-            checkpoints=[*checkpoints, *kept],
-            known=known,
-            checkpoint_every=settings.checkpoint_every,
+            known,
+            checkpoints=checkpoints,
             investigated_seq=investigated_seq,
+            progress=bar.update,
         )
 
 
-async def _known_end(settings: Settings, master_key: str) -> KnownEnd:
+async def _known_end(settings: Settings) -> KnownEnd:
     """Return the chain's end as Redis keeps it; nothing, with a message, if Redis does not answer."""
     try:
         async with redis_client(settings) as redis:
-            return await ChainEnd(redis, master_key).load()
+            return await load_known_end(settings, redis)
     except (RedisError, OSError, ConfigurationError):
         print_message("Redis does not answer: the chain is not compared with the end that Redis keeps.")
         return KnownEnd()

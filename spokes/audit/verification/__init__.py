@@ -1,0 +1,1 @@
+"""Verification of the audit chain: its records, its checkpoints, and what is known about it elsewhere."""
