@@ -7,7 +7,7 @@ SOURCES := spokes ingest workers handlers chaos tests bench
 BENCHES ?= claims receiver flood workers memory rate_budget audit_store scenarios growth
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow test-browser test-chaos check-pgbouncer check-monitoring screenshots check coverage mutation audit bench fuzz chaos format lock clean
+.PHONY: help demo up test test-slow test-browser test-chaos check-pgbouncer check-monitoring screenshots reference check coverage mutation audit bench fuzz chaos format lock clean
 
 help: ## list the targets
 	@echo "Start here:"
@@ -40,6 +40,9 @@ check-monitoring: ## the alert rules, evaluated by promtool, which must be insta
 
 screenshots: $(VENV)/browser ## redraw docs/images with a real Chromium
 	PYTHONPATH=. $(BIN)/python tests/browser/screenshots.py $(ARGS)
+
+reference: $(STAMP) ## rewrite docs/reference.md from the docstrings of the public modules
+	$(BIN)/python -m tests.project.reference_page
 
 check: $(STAMP) ## what CI runs: format, lint, types, import contracts, all tests
 	$(BIN)/ruff format --check .

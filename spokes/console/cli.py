@@ -16,6 +16,7 @@ from spokes.console.local.running_stack import load_environment
 from spokes.core.errors import SpokesError
 from spokes.core.process.env_file import read_env_file
 from spokes.core.process.private_files import keep_files_private
+from spokes.core.version import VERSION
 
 _HELP_OPTIONS: Final = ("--help", "-h")
 _EXIT_ERROR: Final = 2  # 1 is a negative answer, such as a broken chain
@@ -157,9 +158,7 @@ app = typer.Typer(
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        from importlib.metadata import version  # noqa: PLC0415 - no other command needs it
-
-        print(f"spokes {version('spokes')}")
+        print(f"spokes {VERSION}")
         raise typer.Exit
 
 

@@ -1,4 +1,4 @@
-"""Aliases for renamed parts of the handler API: the old name works for one release and warns."""
+"""Aliases for renamed parts of the handler API: the old name works until the next major version and warns."""
 
 import sys
 import warnings
@@ -20,7 +20,7 @@ class DeprecatedAlias:
         """Warn, and return the instance's attribute under its new name; return the alias itself on a class."""
         if instance is None:
             return self
-        _warn(f"{owner.__name__}.{self._old_name}", f"{owner.__name__}.{self._new_name}")
+        warn_renamed(f"{owner.__name__}.{self._old_name}", f"{owner.__name__}.{self._new_name}")
         return getattr(instance, self._new_name)
 
 
@@ -30,12 +30,13 @@ def deprecated_names(module: str, new_names: Mapping[str, str]) -> Callable[[str
     def resolve(name: str) -> Any:
         if name not in new_names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        _warn(f"{module}.{name}", f"{module}.{new_names[name]}")
+        warn_renamed(f"{module}.{name}", f"{module}.{new_names[name]}")
         return getattr(sys.modules[module], new_names[name])
 
     return resolve
 
 
-def _warn(old: str, new: str) -> None:
-    message = f"{old} is renamed to {new}; the old name will be removed in the next release"
+def warn_renamed(old: str, new: str) -> None:
+    """Warn at the line that caused the call of the caller."""
+    message = f"{old} is renamed to {new}; the old name will be removed in the next major version"
     warnings.warn(message, DeprecationWarning, stacklevel=3)

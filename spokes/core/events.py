@@ -39,6 +39,8 @@ _KINDS_WITH_OBJECT: Final = OBJECT_ONLY_KINDS | {"propertyChange", "merge", "new
 _KNOWN_KINDS: Final = _KINDS_WITH_OBJECT | {"associationChange"}
 _MAX_TYPE_LENGTH: Final = 100
 _OBJECT_TYPE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")  # part of Redis keys and their patterns
+_TYPE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}\.[A-Za-z]{1,40}")
+_PROPERTY: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 _MAX_BIGINT: Final = 2**63 - 1
 REDACTED: Final = "REDACTED"  # the classic dialect's text in place of a withheld value
 
@@ -125,6 +127,17 @@ class Event:
         self.object_type = family
         self.kind = kind
         self.object_id = "" if object_id is None else str(object_id)
+
+    def __repr__(self) -> str:
+        """Return ids, type and property name; a text that HubSpot uses as no name may be personal and is left out."""
+        if not hasattr(self, "object_id"):  # an error tracker shows the event while its parsing raises
+            return "Event()"
+        event_type = self.type if _TYPE.fullmatch(self.type) else "?"
+        name = self.property_name or ""
+        changed = f" property_name={name}" if _PROPERTY.fullmatch(name) else ""
+        return (
+            f"Event({event_type} object_id={self.object_id} portal_id={self.portal_id} at={self.occurred_at}{changed})"
+        )
 
     @property
     def type(self) -> str:

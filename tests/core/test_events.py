@@ -170,3 +170,33 @@ def test_event_keys_are_those_of_earlier_versions(fields: dict[str, object], key
 
 def test_app_id_sent_as_text_is_a_number() -> None:
     assert Event(event(appId="7788990")).app_id == 7788990
+
+
+def test_repr_has_ids_type_and_property_name() -> None:
+    changed = Event(event(subscriptionType="contact.propertyChange", propertyName="email", propertyValue="ada@x.org"))
+    assert repr(changed) == (
+        f"Event(contact.propertyChange object_id={changed.object_id} portal_id={changed.portal_id} "
+        f"at={changed.occurred_at} property_name=email)"
+    )
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"propertyValue": "ada@x.org"},
+        {"propertyName": "ada@x.org"},
+        {"propertyName": "+1 202 555 0143"},
+        {"propertyName": "12025550143"},
+        {"subscriptionType": "contact.ada@x.org"},
+        {"subscriptionType": "contact.", "eventType": "ada@x.org"},
+        {"sourceId": "ada@x.org", "unknown": {"name": "ada@x.org"}},
+    ],
+)
+def test_repr_never_has_a_value(fields: dict[str, object]) -> None:
+    text = repr(Event(event(**{"subscriptionType": "contact.propertyChange", "propertyName": "phone", **fields})))
+    assert "ada" not in text
+    assert "555" not in text
+
+
+def test_event_whose_parsing_raises_has_a_repr() -> None:
+    assert repr(Event.__new__(Event)) == "Event()"

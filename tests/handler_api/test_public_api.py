@@ -4,11 +4,17 @@ import ast
 import importlib
 import subprocess
 import sys
+import warnings
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import spokes
+from spokes import CRMError, errors
 from tests.support.deployment import ROOT
+
+PUBLIC_MODULES = {"spokes", "spokes.errors", "spokes.testing"}
 
 
 def type_checking_imports() -> dict[str, str]:
@@ -17,6 +23,18 @@ def type_checking_imports() -> dict[str, str]:
     block = next(node for node in tree.body if isinstance(node, ast.If))
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Return the modules that a file imports from, without those of the standard library."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules = plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    return {module for module in modules if module.partition(".")[0] not in sys.stdlib_module_names}
+
+
+def subclasses(error: type[Exception]) -> set[type[Exception]]:
+    return {error}.union(*(subclasses(each) for each in error.__subclasses__()))
 
 
 def test_all_is_sorted_and_has_no_duplicates() -> None:
@@ -50,11 +68,30 @@ def test_importing_spokes_loads_no_other_module_of_ours() -> None:
     assert finished.stdout.split() == ["spokes"]
 
 
+def test_errors_has_every_error_that_spokes_has() -> None:
+    names = {name for name in spokes.__all__ if getattr(spokes, name) in vars(errors).values()}
+    assert names < set(errors.__all__)
+    assert names == {name for name in spokes.__all__ if spokes._MODULE_OF[name] == "spokes.core.errors"}
+
+
+def test_errors_has_every_error_of_a_call_to_hubspot() -> None:
+    assert {error.__name__ for error in subclasses(CRMError)} <= set(errors.__all__)
+
+
+@pytest.mark.parametrize("module", [spokes, errors])
+def test_old_name_warns_with_its_replacement(module: ModuleType) -> None:
+    with pytest.deprecated_call(match=rf"{module.__name__}\.UnclearReference is renamed to .*\.AmbiguousReference;"):
+        value = module.UnclearReference
+    assert value is errors.AmbiguousReference
+
+
+def test_warning_about_an_old_name_points_to_the_import() -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        exec("from spokes import Fates", {})  # noqa: S102 - type checkers do not know the old name
+    assert {warning.filename for warning in caught} == {"<string>"}
+
+
 def test_handlers_import_only_the_public_api() -> None:
-    imported = {
-        str(node.module)
-        for path in (ROOT / "handlers").glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom)
-    }
-    assert imported == {"handlers", "spokes"}
+    imported = {module for path in (ROOT / "handlers").glob("*.py") for module in imported_modules(path)}
+    assert imported <= {"handlers", *PUBLIC_MODULES}

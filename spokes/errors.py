@@ -1,0 +1,41 @@
+"""Every error that a handler may raise, catch or see: `from spokes.errors import ObjectNotFound`.
+
+The most common ones are names of `spokes` too. A handler raises `RetryLater`; it rarely catches any, because the worker
+decides what each means for the event. Texts and fields of these errors never hold a property value.
+"""
+
+from typing import TYPE_CHECKING
+
+from spokes.core.deprecation import deprecated_names
+from spokes.core.errors import (
+    AmbiguousReference,
+    ConfigurationError,
+    Conflict,
+    CRMError,
+    CRMUnavailable,
+    InvalidRequest,
+    LeaseLost,
+    NoCredentials,
+    NotAuthorized,
+    NotPermitted,
+    ObjectLocked,
+    ObjectMerged,
+    ObjectNotFound,
+    PermanentCRMError,
+    PortalMoving,
+    PropertyNotDeclared,
+    RateLimited,
+    RetryLater,
+    SpokesError,
+    TransientCRMError,
+)
+
+__all__ = [
+    "AmbiguousReference", "CRMError", "CRMUnavailable", "ConfigurationError", "Conflict", "InvalidRequest", "LeaseLost",
+    "NoCredentials", "NotAuthorized", "NotPermitted", "ObjectLocked", "ObjectMerged", "ObjectNotFound",
+    "PermanentCRMError", "PortalMoving", "PropertyNotDeclared", "RateLimited", "RetryLater", "SpokesError",
+    "TransientCRMError",
+]  # fmt: skip
+
+if not TYPE_CHECKING:  # type checkers know the new name only
+    __getattr__ = deprecated_names(__name__, {"UnclearReference": "AmbiguousReference"})
