@@ -10,6 +10,8 @@ import typer
 
 from spokes.audit.sql.queries import Filters
 from spokes.console.time_input import parse_time
+from spokes.core.masking import Mask
+from spokes.core.telemetry.secret_ages import is_fingerprint
 
 _HELP: Final[Mapping[str, str]] = {
     "action": "What the record is about, such as event.",
@@ -23,6 +25,7 @@ _HELP: Final[Mapping[str, str]] = {
     "handler": "Name of the handler.",
     "actor": "Who acted: spokes, or an operator.",
     "correlation_id": "HubSpot's correlation id of a CRM call.",
+    "token": "Fingerprint of the access token with which Spokes called HubSpot: `spokes secrets fingerprints`.",
     "since": "From this time on: 2026-11-23, 2026-11-23T14:00+01:00, epoch ms, or an age: 30m, 2h, 7d, 4w.",
     "until": "Before this time; same forms as --since.",
 }
@@ -36,11 +39,26 @@ def parse_time_option(text: str) -> int:
         raise typer.BadParameter(f"{text!r} is not a time. Write 2026-11-23T14:00, 2h or 7d.") from None
 
 
+def parse_fingerprint_option(text: str) -> str:
+    """Return the fingerprint of a token option."""
+    if not is_fingerprint(text):
+        raise typer.BadParameter(
+            f"{Mask().text(text)!r} is not a fingerprint, which has 16 hexadecimal digits. `spokes secrets "
+            "fingerprints` shows that of the token in HUBSPOT_ACCESS_TOKEN."
+        )
+    return text
+
+
+_PARSERS: Final[Mapping[str, tuple[Callable[[str], object], str]]] = {  # with the name of the value in the help
+    "since": (parse_time_option, "TIME"),
+    "until": (parse_time_option, "TIME"),
+    "token": (parse_fingerprint_option, "FINGERPRINT"),
+}
+
+
 def _option(name: str, hint: object) -> Parameter:
-    is_time = name in {"since", "until"}
-    option = typer.Option(
-        help=_HELP[name], parser=parse_time_option if is_time else None, metavar="TIME" if is_time else None
-    )
+    parser, metavar = _PARSERS.get(name, (None, None))
+    option = typer.Option(help=_HELP[name], parser=parser, metavar=metavar)
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[hint, option])
 
 

@@ -76,7 +76,7 @@ async def test_uses_are_selected_by_token(redis: Redis, engine: AsyncEngine) -> 
         used(3, "53", Action.CRM_WRITE, detail={"method": "contacts.update", "ok": True, "token_fingerprint": old}),
         used(4, "54"), used(5, "55", detail={"failure": {"error": f'"token_fingerprint":"{old}"'}}),
     )  # fmt: skip
-    objects = await affected_objects(engine, Filters(since=0), token=old)
+    objects = await affected_objects(engine, Filters(since=0, token=old))
     assert {item.object_id: item.access for item in objects} == {"51": (Access.READ,), "53": (Access.WRITTEN,)}
 
 

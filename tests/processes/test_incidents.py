@@ -178,6 +178,7 @@ async def test_no_event_is_lost_when_a_token_is_revoked_under_load_and_the_runbo
         first, last = contacts[0], contacts[-1]
         reviewed = await deployment.run("review", FINGERPRINT=old)
         assert (f"contact {first}" in reviewed, f"contact {last}" in reviewed) == (True, False), reviewed
+        assert "crm.write" in await deployment.run("calls", FINGERPRINT=old)
         await deployment.run("dead")
         notified = await deployment.run("notify", CONTACT=first)
         assert first in notified

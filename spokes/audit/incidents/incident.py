@@ -67,6 +67,7 @@ class Incident:
     until: int | None = None
     actor: str | None = None  # narrows the affected objects
     handler: str | None = None  # as above
+    token: str | None = None  # as above: the fingerprint of an access token
     opened_at: int = field(default_factory=now_ms)
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     notified_at: int | None = None  # the supervisory authority
@@ -86,7 +87,7 @@ class Incident:
     @property
     def filters(self) -> Filters:
         """Which audit records tell the affected objects."""
-        return Filters(since=self.since, until=self.until, actor=self.actor, handler=self.handler)
+        return Filters(since=self.since, until=self.until, actor=self.actor, handler=self.handler, token=self.token)
 
     def clock_state(self, now: int) -> ClockState:
         """Return the state of the 72 hours at an epoch ms."""

@@ -58,10 +58,8 @@ _IS_ACCESS: Final = RECORDS.c.action.in_(
 )
 
 
-async def affected_objects(engine: AsyncEngine, filters: Filters, *, token: str = "") -> list[AffectedObject]:
+async def affected_objects(engine: AsyncEngine, filters: Filters) -> list[AffectedObject]:
     """Return each object that a matching record names as read, written, exported or revealed, once.
-
-    `token` is the fingerprint of an access token: only uses with it count. Records of earlier versions name no token.
 
     Raises:
         AuditUnavailable: the store does not answer.
@@ -72,11 +70,9 @@ async def affected_objects(engine: AsyncEngine, filters: Filters, *, token: str 
     times = [func.min(RECORDS.c.at).label("first_at"), func.max(RECORDS.c.at).label("last_at")]
     used = case(*((condition, 1) for condition in _CONDITIONS.values()), else_=0) == 1
     is_object = RECORDS.c.object_hash.is_not(None)
-    # `detail` is JSON without spaces: no other text can contain this, because JSON escapes quotation marks in texts.
-    with_token = [RECORDS.c.detail.contains(f'"token_fingerprint":"{token}"', autoescape=True)] if token else []
     query = (
         select(*group, *counts, *times)
-        .where(*filters.conditions(), is_object, _IS_ACCESS, used, *with_token)
+        .where(*filters.conditions(), is_object, _IS_ACCESS, used)
         .group_by(*group)
         .order_by(*group)
     )

@@ -21,7 +21,10 @@ _PAGE_SIZE: Final = 1000  # rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Conditions on a record; None means any value. `since` and `until` are epoch ms of `at`; `until` is excluded."""
+    """Conditions on a record; None means any value. `since` and `until` are epoch ms of `at`; `until` is excluded.
+
+    `token` is the fingerprint of the access token with which HubSpot was called. Records of earlier versions name none.
+    """
 
     action: Action | None = None
     outcome: Outcome | None = None
@@ -34,13 +37,14 @@ class Filters:
     handler: str | None = None
     actor: str | None = None
     correlation_id: str | None = None
+    token: str | None = None
     since: int | None = None
     until: int | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """Return the conditions for SQL."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        since, until = values.pop("since"), values.pop("until")
+        since, until, token = values.pop("since"), values.pop("until"), values.pop("token")
         conditions: list[ColumnElement[bool]] = [
             RECORDS.c[name] == value for name, value in values.items() if value is not None
         ]
@@ -48,6 +52,9 @@ class Filters:
             conditions.append(RECORDS.c.at >= since)
         if until is not None:
             conditions.append(RECORDS.c.at < until)
+        if token is not None:
+            # `detail` is JSON without spaces. No other text contains this, because JSON escapes quotation marks.
+            conditions.append(RECORDS.c.detail.contains(f'"token_fingerprint":"{token}"', autoescape=True))
         return conditions
 
 

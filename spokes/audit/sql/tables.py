@@ -107,8 +107,8 @@ PRIVACY_REQUESTS: Final = Table(
     Column("done_at", _BIGINT),
 )
 
-# Incidents. `since` to `until` is the period under examination, `actor` and `handler` narrow its affected objects; NULL
-# means any. `aware_at` starts the 72 hours of GDPR article 33, and `notified_at` ends them.
+# Incidents. `since` to `until` is the period under examination; `actor`, `handler` and `token` (a fingerprint) narrow
+# its affected objects; NULL means any. `aware_at` starts the 72 hours of GDPR article 33, and `notified_at` ends them.
 INCIDENTS: Final = Table(
     "incidents",
     METADATA,
@@ -124,6 +124,7 @@ INCIDENTS: Final = Table(
     Column("notified_at", _BIGINT),
     Column("closed_at", _BIGINT),
     Column("closed_by", Text),
+    Column("token", Text),
 )
 
 INCIDENT_NOTES: Final = Table(

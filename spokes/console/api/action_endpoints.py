@@ -4,7 +4,6 @@ Every action requires a reason, which the audit records with actor and address.
 """
 
 from collections.abc import AsyncIterator
-from typing import Final
 
 from aiohttp import web
 
@@ -12,6 +11,7 @@ from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.api.request_schemas import DeadLetterQuery, DeadLetterSelection, ReasonBody
 from spokes.console.api.response_schemas import ActionResult, DeadLetterView, Resumption
 from spokes.console.api.route import not_found
+from spokes.console.number_input import parse_number
 from spokes.console.queries.dead_letters import Place, find_dead_letters, place_of
 from spokes.console.queries.records import Page
 from spokes.console.web.app_keys import REDIS
@@ -19,8 +19,6 @@ from spokes.console.web.dead_letter_actions import LetterAction, find_letter, se
 from spokes.core.errors import HttpProblem, UnknownPortal
 from spokes.queue.dead_letters import DeadLetter
 from spokes.queue.portal_pauses import PortalPause, PortalPauses, resumption_note
-
-_MAX_PORTAL_DIGITS: Final = 19  # of a 64-bit integer
 
 
 async def get_dead_letters(request: web.Request, query: DeadLetterQuery) -> Page[DeadLetterView]:
@@ -130,8 +128,8 @@ async def _matching_letters(
 
 async def _place_of(request: web.Request, cursor: str) -> Place:
     portal_id, _, key = cursor.partition(":")
-    is_portal = portal_id.isdecimal() and len(portal_id) <= _MAX_PORTAL_DIGITS
-    place = await place_of(request.app[REDIS], request[ACTOR].portals, int(portal_id), key) if is_portal else None
+    portal = parse_number(portal_id)
+    place = None if portal is None else await place_of(request.app[REDIS], request[ACTOR].portals, portal, key)
     if place is None:
         raise HttpProblem(
             410, "place_gone", "The dead letter before this page was settled. Start again without `after`."

@@ -42,6 +42,7 @@ ReferenceText: TypeAlias = Annotated[
         }
     ),
 ]
+FingerprintText: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 ReasonText: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
 ContactText: TypeAlias = Annotated[str, StringConstraints(pattern=r"^(\d{1,18}|[^\s@]{1,100}@[^\s@]{1,100})$")]
 NonNegativeInt: TypeAlias = Annotated[int, Field(ge=0, lt=10**18), BeforeValidator(_integral)]
@@ -108,6 +109,7 @@ class _AuditFilters(_EventFilters):
     event_key: BoundedText | None = None
     actor: BoundedText | None = None
     correlation_id: BoundedText | None = None
+    token: FingerprintText | None = None
 
 
 @with_config(_NO_EXTRA_FIELDS)

@@ -1,6 +1,5 @@
 """`explain-signature`: why the signature of a captured request does not match. Never offered over HTTP."""
 
-import os
 import time
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -11,6 +10,7 @@ from spokes.console.output import JsonOption, print_json
 from spokes.console.signatures.captured_request import CapturedRequest, from_arguments, from_file
 from spokes.console.signatures.matcher import find_match, missing_header
 from spokes.core.errors import ConfigurationError
+from spokes.core.settings import Settings
 from spokes.core.signature import TIMESTAMP_HEADER
 
 _ADVICE: Final = {  # by a word that the difference contains
@@ -62,13 +62,14 @@ def explain_signature(
 
     Example: spokes explain-signature capture.http --url https://hooks.example.com/webhooks/hubspot
     """
-    secrets = secret or [part for part in os.environ.get("HUBSPOT_CLIENT_SECRET", "").split(",") if part.strip()]
+    settings = Settings.from_env()
+    secrets = tuple(secret or settings.client_secrets)
     if not secrets:
         raise ConfigurationError(["There is no client secret to try: set HUBSPOT_CLIENT_SECRET or use --secret."])
     if file.startswith(("http://", "https://")):
         file, url = "", file
     request = (
-        from_file(file, url=url, public_url=os.environ.get("PUBLIC_URL", "").rstrip("/"))
+        from_file(file, url=url, public_url=settings.public_url)
         if file
         else from_arguments(method, url, header or [], body)
     )
@@ -80,11 +81,13 @@ def explain_signature(
     if as_json:
         print_json({"matches": matches, "version": version, "departures": [*differences, *filter(None, [problem])]})
     else:
-        _print_result(request, version, differences, problem)
+        _print_result(request, version, differences, problem, settings)
     raise typer.Exit(0 if matches else 1)
 
 
-def _print_result(request: CapturedRequest, version: str, differences: list[str], problem: str) -> None:
+def _print_result(
+    request: CapturedRequest, version: str, differences: list[str], problem: str, settings: Settings
+) -> None:
     if missing := missing_header(request):
         print(f"The header {missing} is missing or empty, so nothing can match. Capture the request with all headers.")
     elif not version:
@@ -92,7 +95,7 @@ def _print_result(request: CapturedRequest, version: str, differences: list[str]
             "No variation matches. Most likely the secret belongs to another app, or the body was changed on its way. "
             "Compare HUBSPOT_CLIENT_SECRET with the app's Auth page, and capture the body byte for byte."
         )
-    age = _describe_age(request.header(TIMESTAMP_HEADER)) if version == "v3" else ""
+    age = _describe_age(request.header(TIMESTAMP_HEADER), settings.signature_max_age_s) if version == "v3" else ""
     if version and not differences:
         print(f"The {version} signature matches the request unchanged.{age}")
     elif version:
@@ -102,8 +105,8 @@ def _print_result(request: CapturedRequest, version: str, differences: list[str]
         print(f"  - {difference}. {advice}".rstrip())
     if problem:
         print(f"The receiver still refuses the request: {problem}.")
-    accepted = os.environ.get("SIGNATURE_VERSIONS", "") or "v3"
-    if version and version not in accepted:
+    if version and version not in settings.signature_versions:
+        accepted = ",".join(settings.signature_versions)
         print(
             f"SIGNATURE_VERSIONS is {accepted}, so a {version} signature is refused: it does not prove the request's "
             "age. Let the app sign with v3."
@@ -118,8 +121,10 @@ def _timestamp_problem(request: CapturedRequest) -> str:
     return "the timestamp is in seconds, HubSpot's is in milliseconds" if len(text) <= _SECONDS_DIGITS else ""
 
 
-def _describe_age(timestamp: str) -> str:
+def _describe_age(timestamp: str, max_age_s: int) -> str:
     if not timestamp.isdecimal() or len(timestamp) <= _SECONDS_DIGITS:
         return ""
     seconds = round(time.time() - int(timestamp) / 1000)
-    return f" It was signed {abs(seconds)} s {'ago' if seconds >= 0 else 'ahead of our clock'}; 300 s are allowed."
+    return (
+        f" It was signed {abs(seconds)} s {'ago' if seconds >= 0 else 'ahead of our clock'}; {max_age_s} s are allowed."
+    )

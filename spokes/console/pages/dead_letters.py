@@ -13,7 +13,7 @@ from spokes.console.queries.dead_letters import dead_letter_causes, find_dead_le
 from spokes.console.queries.descriptions import explain_failure, explain_reason
 from spokes.console.web.app_keys import REDIS
 from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
-from spokes.console.web.forms import form_text, read_form, required_reason
+from spokes.console.web.forms import form_text, read_form, required_number, required_reason
 from spokes.console.web.rendering import render
 from spokes.core.errors import HttpProblem
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
@@ -28,8 +28,7 @@ _PATH: Final = "/console/dead"
 async def page(request: web.Request) -> web.Response:
     """Show the dead letters by cause."""
     done = request.query.get("done", "")
-    count = request.query.get("count", "")
-    result = (done, int(count)) if done in set(LetterAction) and count.isdecimal() and len(count) < 10 else None  # noqa: PLR2004 - no real count is longer
+    result = (done, required_number(request.query.get("count", ""))) if done in set(LetterAction) else None
     causes = await dead_letter_causes(request.app[REDIS], request[ACTOR].portals, newest=_LETTERS_SHOWN)
     return render(request, "dead.html", causes=causes, done=result, shown=_LETTERS_SHOWN, explain_reason=explain_reason)
 
@@ -106,11 +105,8 @@ async def _selected_letters(request: web.Request) -> AsyncIterator[DeadLetter]:
             yield letter
         return
     dead = DeadLetters(redis)
-    for value in dict.fromkeys(form.getall("letter", ())):
-        portal_id, _, key = str(value).partition(":")
-        if (
-            portal_id.isdecimal()
-            and actor.can_see(int(portal_id))
-            and (selected := await dead.get(int(portal_id), key))
-        ):
+    for value in filter(None, dict.fromkeys(form.getall("letter", ()))):
+        portal_text, _, key = str(value).partition(":")
+        portal_id = required_number(portal_text)
+        if actor.can_see(portal_id) and (selected := await dead.get(portal_id, key)):
             yield selected

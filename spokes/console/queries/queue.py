@@ -7,6 +7,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from spokes.audit.stream import backlog
+from spokes.console.number_input import parse_number
 from spokes.console.queries.portal_scope import Portals, can_see
 from spokes.core import clock
 from spokes.core.delivery import Delivery, is_oversized
@@ -131,8 +132,8 @@ async def _queued_ids(redis: Redis, portals: Portals, limit: int) -> list[tuple[
 
 def _portal_of(job_id: str) -> int:
     """Return the portal in a delivery's id; -1 for an unknown job."""
-    portal = job_id.partition("-")[0]
-    return int(portal) if portal.isdecimal() else -1
+    portal = parse_number(job_id.partition("-")[0])
+    return -1 if portal is None else portal
 
 
 def _with_readable_entries(delivery: Delivery) -> Delivery:

@@ -12,18 +12,19 @@ from spokes.audit.sql.queries import Filters, find_records
 from spokes.console.accounts.actors import ACTOR
 from spokes.console.accounts.policy import Permission, requires
 from spokes.console.export import LINE_ENCODERS, ExportFormat, header_line
+from spokes.console.number_input import parse_number
 from spokes.console.queries.portal_scope import portal_filter
 from spokes.console.time_input import parse_time
 from spokes.console.web.app_keys import ENGINE
 from spokes.console.web.middlewares import add_standard_headers
 from spokes.console.web.work_limits import WORK_LIMITS
 from spokes.core.errors import AuditUnavailable, HttpProblem
+from spokes.core.telemetry.secret_ages import is_fingerprint
 from spokes.core.telemetry.setup import report_error
 
 FILTER_NAMES: Final = tuple(field.name for field in fields(Filters))
 _NUMBERS: Final = frozenset({"portal_id", "event_id"})
 _TIMES: Final = frozenset({"since", "until"})
-_MAX_DIGITS: Final = 18  # SQLite and PostgreSQL store numbers of this length
 _CHUNK_LINES: Final = 500
 _CONTENT_TYPES: Final = {ExportFormat.JSONL: "application/x-ndjson", ExportFormat.CSV: "text/csv"}
 
@@ -47,9 +48,11 @@ def _parse_value(name: str, text: str) -> object:
     if name in _TIMES:
         return parse_time(text)
     if name in _NUMBERS:
-        if not text.isdecimal() or len(text) > _MAX_DIGITS:
+        if (number := parse_number(text)) is None:
             raise ValueError
-        return int(text)
+        return number
+    if name == "token" and not is_fingerprint(text):
+        raise ValueError
     if name == "action":
         return Action(text)
     return Outcome(text) if name == "outcome" else text
@@ -59,6 +62,8 @@ def _fault_sentence(name: str) -> str:
     label = name.replace("_", " ").capitalize()
     if name in _TIMES:
         return f"{label} is not a time; try 2026-11-23, 2026-11-23T14:00, 2h or 7d."
+    if name == "token":
+        return "Token is not a fingerprint, which has 16 hexadecimal digits; `spokes secrets fingerprints` shows it."
     return f"{label} is not a number." if name in _NUMBERS else f"{label} is not a known value."
 
 

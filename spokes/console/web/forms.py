@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 from aiohttp import web
 from multidict import MultiDictProxy
 
+from spokes.console.number_input import parse_number
 from spokes.console.web.request_checks import check_text, malformed_request
 from spokes.core.errors import HttpProblem
 
@@ -36,6 +37,18 @@ def form_text(form: Mapping[str, object], name: str) -> str:
     """Return a field as stripped text; empty if it is absent or a file."""
     value = form.get(name, "")
     return value.strip()[:_MAX_LENGTH] if isinstance(value, str) else ""
+
+
+def required_number(text: str) -> int:
+    """Return the number that a field or a parameter holds.
+
+    Raises:
+        HttpProblem: 400, it is no whole number of at most 18 digits.
+    """
+    number = parse_number(text)
+    if number is None:
+        raise HttpProblem(400, "wrong_number", "A number is malformed. Open the page again and repeat the action.")
+    return number
 
 
 async def required_reason(request: web.Request) -> str:

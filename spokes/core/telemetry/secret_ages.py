@@ -1,5 +1,6 @@
 """The age of each HubSpot secret: when a worker first saw it, by a fingerprint in Redis."""
 
+import re
 from typing import Final
 
 from redis.asyncio import Redis
@@ -29,6 +30,11 @@ async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]
         for fingerprint, name in secret_fingerprints(settings).items()
         if (first_seen := seen.get(fingerprint.encode()))
     ]
+
+
+def is_fingerprint(text: str) -> bool:
+    """Return whether the text has the form of a secret's fingerprint."""
+    return re.fullmatch("[0-9a-f]{16}", text) is not None
 
 
 def secret_fingerprints(settings: Settings) -> dict[str, str]:

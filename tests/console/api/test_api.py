@@ -223,6 +223,21 @@ async def test_audit_is_paged_by_a_cursor_and_a_link(
     assert len(set(ids)) == len(ids) == 7
 
 
+async def test_audit_of_one_token_is_returned_and_exported(
+    client: TestClient, redis: Redis, sqlite_engine: AsyncEngine
+) -> None:
+    tokens = ["0123456789abcdef", "fedcba9876543210"]
+    audited = [record(number, detail={"token_fingerprint": token}) for number, token in enumerate(tokens)]
+    await archive(redis, sqlite_engine, *audited)
+    program = Program(client, Role.OPERATOR)
+    items = (await program.get("/audit", token=tokens[1]))[1]["items"]
+    assert [item["id"] for item in items] == [audited[1].id]
+    async with client.get(f"{PREFIX}/audit/export?token={tokens[0]}", headers=program.headers) as response:
+        assert [orjson.loads(line)["id"] async for line in response.content] == [audited[0].id]
+    async with client.get(f"{PREFIX}/audit/export?token=pat-1", headers=program.headers) as response:
+        assert response.status == 422
+
+
 async def test_events_deliveries_and_timeline_are_returned(
     client: TestClient, redis: Redis, sqlite_engine: AsyncEngine
 ) -> None:
@@ -304,6 +319,7 @@ async def test_privacy_officer_sees_privacy_requests(client: TestClient, sqlite_
         ("/audit", {"limit": "501"}),
         ("/audit", {"after": "x"}),
         ("/audit", {"invented": "1"}),
+        ("/audit", {"token": "pat-eu1-1"}),
         ("/audit", {"since": "yesterday"}),
         ("/audit", {"since": "9" * 40}),
         ("/audit", {"portal_id": "9" * 40}),

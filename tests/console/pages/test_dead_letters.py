@@ -141,3 +141,13 @@ async def test_long_lists_show_the_newest_letters(client: TestClient, redis: Red
     _, page = await (await Visitor.signed_in(client, Role.OPERATOR)).get("/console/dead")
     assert "Newest 50" in page
     assert page.count('name="letter"') == 50
+
+
+@pytest.mark.parametrize("portal", ["9" * 5000, "9" * 19, "\u0663", "-1", "x", "1e3"])
+async def test_number_that_no_page_sends_is_a_400(client: TestClient, redis: Redis, portal: str) -> None:
+    letter = await store_letter(redis, 1)
+    operator = await Visitor.signed_in(client, Role.OPERATOR)
+    form = [("letter", form_value(letter)), ("letter", f"{portal}:{letter.entry.key}"), ("reason", "x")]
+    assert (await operator.post("/console/dead/replay", form)).status == 400
+    assert (await operator.get("/console/dead", done="replay", count=portal))[0] == 400
+    assert await DeadLetters(redis).get(PORTAL, letter.entry.key) is not None

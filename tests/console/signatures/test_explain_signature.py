@@ -168,6 +168,28 @@ def test_captured_http_is_explained(tmp_path: Path, sign: Sign) -> None:
     assert (behind_a_proxy.returncode, "set PUBLIC_URL to the https address" in behind_a_proxy.stdout) == (1, True)
 
 
+def test_settings_are_read_as_the_receiver_reads_them(tmp_path: Path, sign: Sign) -> None:
+    headers = sign(BODY, uri=HOOK, at_ms=clock.now_ms())
+    lines = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "10.0.0.1", **headers}.items())
+    (tmp_path / "capture").write_bytes(f"POST /webhooks/hubspot HTTP/1.1\r\n{lines}\r\n".encode() + BODY)
+    environ = {
+        "HUBSPOT_CLIENT_SECRET": f" {SECRET} ,", "PUBLIC_URL": "https://hooks.example.com/",
+        "SIGNATURE_MAX_AGE_S": "60",
+    }  # fmt: skip
+    result = spokes(environ, "explain-signature", str(tmp_path / "capture"))
+    assert (result.returncode, "matches the request unchanged" in result.stdout) == (0, True), result
+    assert "60 s are allowed" in result.stdout
+
+
+@pytest.mark.parametrize("value", ["pat-eu1-11112222", f"'{SECRET}'"])
+def test_invalid_setting_is_named(tmp_path: Path, value: str) -> None:
+    result = spokes({"HUBSPOT_CLIENT_SECRET": value}, "explain-signature", "-H", "A: b", "--url", HOOK)
+    assert (result.returncode, "HUBSPOT_CLIENT_SECRET" in result.stderr, "Traceback" in result.stderr) == (
+        2, True, False,
+    )  # fmt: skip
+    assert value.strip("'") not in result.stderr
+
+
 def test_captured_json_is_explained(tmp_path: Path, sign: Sign) -> None:
     url = "https://hooks.example.com/webhooks/hubspot"
     capture = orjson.dumps({"method": "POST", "url": url, "headers": sign(BODY, uri=url), "body": BODY.decode()})

@@ -4,7 +4,6 @@ The commands read the SQL store only, so a record is visible once the archiver h
 """
 
 import asyncio
-import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -36,9 +35,8 @@ from spokes.console.output import (
     print_table,
     progress,
 )
-from spokes.console.record_filters import parse_time_option, with_filter_options
+from spokes.console.record_filters import parse_fingerprint_option, parse_time_option, with_filter_options
 from spokes.core.errors import ConfigurationError
-from spokes.core.masking import Mask
 from spokes.core.master_key import load_master_key
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
@@ -113,15 +111,6 @@ def export(
         )
 
 
-def _parse_fingerprint(text: str) -> str:
-    if not re.fullmatch("[0-9a-f]{16}", text):
-        raise typer.BadParameter(
-            f"{Mask().text(text)!r} is not a fingerprint, which has 16 hexadecimal digits. `spokes secrets "
-            "fingerprints` shows that of the token in HUBSPOT_ACCESS_TOKEN."
-        )
-    return text
-
-
 @app.command()
 def affected(
     since: Annotated[int, typer.Option(help="From this time on.", parser=parse_time_option, metavar="TIME")],
@@ -134,7 +123,7 @@ def affected(
         str | None,
         typer.Option(
             help="Only uses with the access token of this fingerprint: `spokes secrets fingerprints`.",
-            parser=_parse_fingerprint,
+            parser=parse_fingerprint_option,
             metavar="FINGERPRINT",
         ),
     ] = None,
@@ -148,8 +137,8 @@ def affected(
 
     Example: spokes audit affected --since 2026-11-23T14:00 --until 2026-11-24 --handler contacts.on_creation
     """
-    filters = Filters(since=since, until=until, actor=actor, handler=handler)
-    objects = asyncio.run(_with_store(lambda engine: affected_objects(engine, filters, token=token or "")))
+    filters = Filters(since=since, until=until, actor=actor, handler=handler, token=token)
+    objects = asyncio.run(_with_store(lambda engine: affected_objects(engine, filters)))
     if as_json:
         print_json(*(asdict(item) for item in objects))
         return

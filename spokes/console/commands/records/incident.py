@@ -30,7 +30,7 @@ from spokes.console.audit_store import open_audit_store
 from spokes.console.commands.records.affected_table import AFFECTED_COLUMNS, affected_row
 from spokes.console.incidents.bundle import write_bundle
 from spokes.console.output import JsonOption, format_utc, print_json, print_message, print_table
-from spokes.console.record_filters import parse_time_option
+from spokes.console.record_filters import parse_fingerprint_option, parse_time_option
 from spokes.core.clock import now_ms
 from spokes.core.masking import Mask
 from spokes.core.master_key import load_master_key
@@ -77,6 +77,15 @@ def open_incident(
     ] = None,
     actor: Annotated[str | None, typer.Option(help="Only objects used by this actor are affected.")] = None,
     handler: Annotated[str | None, typer.Option(help="Only objects used by this handler are affected.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="Only objects used with the access token of this fingerprint are affected: `spokes secrets "
+            "fingerprints`.",
+            parser=parse_fingerprint_option,
+            metavar="FINGERPRINT",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Open an incident and start its 72-hour clock. Text that looks personal or secret is masked.
@@ -93,6 +102,7 @@ def open_incident(
         until=until,
         actor=None if actor is None else storable(actor),
         handler=None if handler is None else storable(handler),
+        token=token,
     )
     check_incident(incident, now_ms())
     _run(settings, lambda store: store.open(incident))

@@ -18,6 +18,7 @@ from tests.support.command_line import CompletedCommand, spokes
 from tests.support.deployment import KEY, TOKEN
 from tests.support.events import record
 
+FINGERPRINT = "0123456789abcdef"
 UNREACHABLE = "redis://127.0.0.1:1/0"
 
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  # the same on both kinds
@@ -54,7 +55,8 @@ async def deployment(redis: Redis, engine: AsyncEngine, database_url: str, tmp_p
     """A deployment with three archived records: two events and a write."""
     pipeline = redis.pipeline()
     append(pipeline, record(1, object_id="51"))
-    append(pipeline, record(2, object_id="51", action=Action.CRM_WRITE, outcome=None, actor="ada"))
+    token = {"token_fingerprint": FINGERPRINT}
+    append(pipeline, record(2, object_id="51", action=Action.CRM_WRITE, outcome=None, actor="ada", detail=token))
     append(pipeline, record(3, object_id="52"))
     await pipeline.execute()
     await Archiver(redis, engine, KEY).drain()
@@ -89,9 +91,12 @@ def test_closed_incident_is_listed_on_demand(deployment: Deployment) -> None:
     assert incident in deployment.run("list", "--all").stdout
 
 
-def test_affected_objects_are_those_of_period_and_actor(deployment: Deployment) -> None:
+@pytest.mark.parametrize("narrow", [("--actor", "ada"), ("--token", FINGERPRINT)])
+def test_affected_objects_are_those_of_period_and_actor_or_token(
+    deployment: Deployment, narrow: tuple[str, str]
+) -> None:
     every = deployment.document("show", deployment.opened())["affected"]
-    narrowed = deployment.document("show", deployment.opened("--actor", "ada"))["affected"]
+    narrowed = deployment.document("show", deployment.opened(*narrow))["affected"]
     later = deployment.document("show", deployment.opened("--since", "1d"))["affected"]
     assert isinstance(every, list)
     assert isinstance(narrowed, list)
@@ -160,7 +165,7 @@ def test_bundle_holds_evidence_for_its_owner_only(deployment: Deployment) -> Non
     assert [item["object_id"] for item in affected] == ["51", "52"]
     assert [row["action"] for row in audit] == ["event", "crm.write", "event", "incident.opened", "incident.exported"]
     assert document["settings"]["HUBSPOT_ACCESS_TOKEN"] == "***"
-    assert (document["versions"]["audit_store"], document["alerts"]) == ("0004", None)
+    assert (document["versions"]["audit_store"], document["alerts"]) == ("0005", None)
     assert [entry["what"] for entry in document["timeline"]][-2:] == ["Opened the incident", "An incident was exported"]
     assert KEY.encode() not in path.read_bytes()
 
