@@ -25,6 +25,7 @@ SpokesError
     │   ├── PortalMoving        477
     │   ├── ObjectMerged        the record was merged into another after it was read
     │   └── CRMUnavailable      5xx, time-outs, broken connections
+    │       └── ProxyRefusal    a firewall or proxy in front of HubSpot refused the call
     └── PermanentCRMError       the same call will never succeed
         ├── InvalidRequest      400 and every other 4xx; also requests we refuse to send
         ├── NoCredentials       we have no credentials for the portal; nothing was sent
@@ -288,6 +289,12 @@ class CRMUnavailable(TransientCRMError):
     """5xx, a time-out or a broken connection."""
 
     reason = "crm_unavailable"
+
+
+class ProxyRefusal(CRMUnavailable):
+    """A 4xx without JSON in HubSpot's form: a firewall or proxy in front of HubSpot refused the call."""
+
+    reason = "refused_by_proxy"
 
 
 class PermanentCRMError(CRMError):

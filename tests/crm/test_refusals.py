@@ -6,7 +6,7 @@ import pytest
 from aiohttp import web
 from redis.asyncio import Redis
 
-from spokes.core.errors import Conflict, CRMUnavailable, InvalidRequest, ObjectLocked
+from spokes.core.errors import Conflict, CRMUnavailable, InvalidRequest, NotPermitted, ObjectLocked, ProxyRefusal
 from spokes.crm.batching import batch_queue
 from tests.crm.test_batch_queue import PORTAL, open_queues
 from tests.crm.test_error_classes import CONFLICTS
@@ -47,8 +47,12 @@ async def test_conflict_is_the_same_alone_in_a_batch_and_for_a_whole_batch(
 
 
 @pytest.mark.parametrize(
-    "category", ["INTERNAL_ERROR", "LOCKED", "TIMEOUT", "EXPIRED_AUTHENTICATION", "RATE_LIMITS", "GATEWAY_TIMEOUT"]
-)
+    "category",
+    [
+        "INTERNAL_ERROR", "LOCKED", "TIMEOUT", "EXPIRED_AUTHENTICATION", "RATE_LIMITS", "GATEWAY_TIMEOUT",
+        "RATE_LIMIT_EXCEEDED", "THROTTLED", "UNAUTHORIZED", "SERVICE_UNAVAILABLE",
+    ],
+)  # fmt: skip
 async def test_input_refused_for_now_is_sent_again_alone(
     redis: Redis, monkeypatch: pytest.MonkeyPatch, category: str
 ) -> None:
@@ -151,3 +155,50 @@ async def test_other_refusals_stay_the_inputs_own(redis: Redis) -> None:
     assert isinstance(results[1], InvalidRequest)
     assert not isinstance(results[0], Exception)
     assert len(setup.hubspot.requests) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest.mark.parametrize("page", ["", "<html><h1>Access denied</h1></html>", '{"message": "Forbidden"}'])
+async def test_input_that_a_firewall_refuses_fails_alone_and_for_now(redis: Redis, status: int, page: str) -> None:
+    def respond(request: RecordedRequest) -> web.Response:
+        ids = request.ids if "inputs" in request.body else [request.path.rpartition("/")[2]]
+        if BAD in ids:
+            return web.Response(text=page, status=status, content_type="text/html")
+        return batch_response(request) if "inputs" in request.body else json_response({"id": ids[0]})
+
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(*(setup.update(i, city="x") for i in ("1", "2", "3")), return_exceptions=True)
+
+    assert [type(result) for result in results if isinstance(result, Exception)] == [ProxyRefusal]
+    assert isinstance(results[1], ProxyRefusal)
+
+
+async def test_missing_scope_of_a_whole_batch_is_not_permitted(redis: Redis) -> None:
+    def respond(_: RecordedRequest) -> web.Response:
+        return json_response({"status": "error", "category": "MISSING_SCOPES", "correlationId": "a"}, 403)
+
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(*(setup.update(i, city="x") for i in ("1", "2")), return_exceptions=True)
+
+    assert [type(result) for result in results] == [NotPermitted, NotPermitted]
+
+
+async def test_empty_response_to_a_read_is_no_record_with_cleared_properties(redis: Redis) -> None:
+    def respond(_: RecordedRequest) -> web.Response:
+        return web.Response()
+
+    async with open_queues(redis, respond) as setup:
+        results = await asyncio.gather(*(setup.read(i, "city") for i in ("1", "2")), return_exceptions=True)
+
+    assert [type(result) for result in results] == [CRMUnavailable, CRMUnavailable]
+
+
+async def test_own_id_in_the_refusal_of_an_update_is_not_the_existing_record(redis: Redis) -> None:
+    def respond(_: RecordedRequest) -> web.Response:
+        return json_response({"category": "CONFLICT", "context": {"id": ["5"], "objectId": ["8"]}}, 409)
+
+    async with open_queues(redis, respond) as setup:
+        with pytest.raises(Conflict) as refused:
+            await setup.update("5", city="x")
+
+    assert refused.value.existing_id == "8"

@@ -28,7 +28,7 @@ _CONNECTION_ERRORS: Final = frozenset(
 _STATUS_ERRORS: Final = frozenset(
     {"aiohttp.ClientResponseError", "httpx.HTTPStatusError", "requests.HTTPError", "urllib.HTTPError"}
 )
-_TRANSIENT_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_TRANSIENT_STATUSES: Final = frozenset({408, 421, 423, 425, 429, 477, 500, *range(502, 505), *range(520, 531)})
 _CERTIFICATE_ERRORS: Final = frozenset({"aiohttp.ClientConnectorCertificateError", "requests.SSLError"})
 
 

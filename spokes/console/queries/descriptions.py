@@ -10,6 +10,7 @@ from spokes.console.queries.records import RecordView
 REASON_TEXTS: Final[Mapping[str, str]] = {
     "rate_limited": "HubSpot's rate limit was reached (429)",
     "crm_unavailable": "HubSpot did not answer",
+    "refused_by_proxy": "a firewall or proxy in front of HubSpot refused the call; the answer is not in HubSpot's form",
     "not_authorized": "HubSpot refused the access token",
     "not_permitted": "HubSpot did not permit the call, or the handler did not declare it",
     "object_not_found": "HubSpot did not find the record",

@@ -29,6 +29,7 @@ from spokes.core.errors import (
     LeaseLost,
     ObjectLocked,
     ObjectNotFound,
+    ProxyRefusal,
     RateLimited,
 )
 from spokes.core.priority import PRIORITIES, Priority
@@ -47,6 +48,7 @@ LINGER_S: Final = 0.005  # how long the first submission of a batch waits for ot
 
 _RESOLVED_AT_ONCE: Final = 10  # inputs: their handlers run on before the event loop does anything else
 _REFUSED_PAUSE_S: Final = 0.5  # before an input that was refused for now is sent once more
+_HALVED: Final = (InvalidRequest, ObjectNotFound, Conflict, ProxyRefusal)  # refusals of a batch for one input
 _LOCKED_PAUSE_S: Final = 2.0  # HubSpot's docs, "Error handling" (423)
 
 Payload = TypeVar("Payload")
@@ -360,7 +362,7 @@ class WriteBatchQueue(BatchQueue[Payload, WriteReceipt]):
         if len(batch) == 1 and isinstance(error, ObjectNotFound) and not self.uses_plain_endpoint(batch):
             await self.retry_alone(batch)
             return
-        if len(batch) == 1 or not isinstance(error, InvalidRequest | ObjectNotFound | Conflict):
+        if len(batch) == 1 or not isinstance(error, _HALVED):
             await super().apply_error(batch, error)
             return
         middle = len(batch) // 2

@@ -7,7 +7,7 @@ Source: HubSpot's docs, "Error handling" (partial failures); the 2026-09 specifi
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from spokes.core.errors import CRMError, ObjectNotFound, TransientCRMError
+from spokes.core.errors import CRMError, CRMUnavailable, ObjectNotFound, TransientCRMError
 from spokes.crm.transport.error_mapping import error_from_entry, ids_in_entry
 from spokes.crm.transport.response_json import Json, elements
 
@@ -32,13 +32,15 @@ def match_results(
         key: returns the input id that an element of `results` belongs to.
         missing: the error of a missing input; ObjectNotFound if None.
     """
+    if missing is None and not isinstance(body.get("results"), list) and not elements(body, "errors"):
+        missing = CRMUnavailable(status=503)  # no answer of HubSpot's has neither
     inputs = dict.fromkeys(ids)
     results = {key(item): item for item in elements(body, "results")}
     found = {i: results[i] for i in inputs if i in results}
     failed: dict[str, CRMError] = {}
     unassigned: list[CRMError] = []
     for entry in elements(body, "errors"):
-        error = error_from_entry(entry)
+        error = error_from_entry(entry, inputs)
         entry_ids = [i for i in ids_in_entry(entry) if i in inputs and i not in found]
         failed |= dict.fromkeys(entry_ids, error)
         if not entry_ids:

@@ -11,6 +11,7 @@ from spokes.core.errors import CRMError, CRMUnavailable
 from spokes.crm.batching.batch_queue import Batch, WriteBatchQueue
 from spokes.crm.batching.batch_results import BatchResults, match_results
 from spokes.crm.results import WriteReceipt
+from spokes.crm.transport.error_classes import UNPROCESSED
 from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.response_json import Json, text_id
 
@@ -47,7 +48,7 @@ class CreateQueue(WriteBatchQueue[Creation]):
 
     def may_repeat(self, error: CRMError) -> bool:
         """Return whether HubSpot certainly did not create the object: an internal error or time-out leaves it open."""
-        is_certain = not isinstance(error, CRMUnavailable) or error.category == "EXPIRED_AUTHENTICATION"
+        is_certain = not isinstance(error, CRMUnavailable) or error.category in UNPROCESSED
         return is_certain and super().may_repeat(error)
 
     def written_id(self, input_id: str, item: Json) -> str:

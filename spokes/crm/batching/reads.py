@@ -91,7 +91,10 @@ class ReadQueue(BatchQueue[tuple[str, ...], Json]):
         if self._id_property:
             query["idProperty"] = self._id_property
         path = self._paths.objects(self._object_type, input_id)
-        item = (await self.send_read(batch, ApiRequest("GET", path, query=query))).body
+        response = await self.send_read(batch, ApiRequest("GET", path, query=query))
+        item = response.body
+        if not item.keys() & {"id", "properties"}:  # no record: its properties would all count as cleared
+            raise CRMUnavailable(status=response.status, correlation_id=response.correlation_id)
         if fits:
             return item
         present_id = text_id(item.get("id"))

@@ -6,7 +6,7 @@ they describe, and its retries stay off: our callers decide what is retried.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from hubspot.crm.objects import ApiClient, ApiException, Configuration
 from spokes.core.errors import ConfigurationError, CRMError, CRMUnavailable, InvalidRequest
 from spokes.crm.transport.error_mapping import correlation_id_of, error_from_response
 from spokes.crm.transport.paced_client import Body, Query
-from spokes.crm.transport.response_json import Json
+from spokes.crm.transport.response_json import Json, elements, text_id
 
 _GRACE_S: Final = 2.0  # beyond a call's time-out, for a server that sends its response byte by byte
 _CHUNK_BYTES: Final = 1 << 16
@@ -119,7 +119,7 @@ class HubSpotClient:
                 response.close()
                 raise
         except Exception as error:  # noqa: BLE001 - the boundary: nothing foreign may pass
-            failure = _map_exception(error)
+            failure = _map_exception(error, _ids_in_request(path, body))
         else:
             return _parse_response(response.status, _lower_case_names(response.headers), raw)
         raise failure  # outside `except`: the foreign error may quote what we sent, and must not become its context
@@ -164,27 +164,33 @@ def _parse_response(status: int, headers: Mapping[str, str], raw: bytes) -> ApiR
     return ApiResponse(status, data, headers, correlation_id_of(headers, data or {}))
 
 
-def _map_exception(error: Exception) -> CRMError:
-    """Return our exception for one that the transport raised."""
+def _ids_in_request(path: str, body: Body | None) -> list[str]:
+    """Return the ids of the objects that a request is about."""
+    inputs = elements(body, "inputs") if isinstance(body, Mapping) else []
+    return [*filter(str.isdecimal, path.split("/")), *(text_id(item.get("id")) for item in inputs)]
+
+
+def _map_exception(error: Exception, own_ids: Collection[str] = ()) -> CRMError:
+    """Return our exception for one that the transport raised; `own_ids` are the ids in the request."""
     if isinstance(error, CRMError):
         return error
     if isinstance(error, UnicodeDecodeError) and _is_api_exception(error.__context__):
         # The client could not decode the body of an error response; that response is the error's context.
-        return _map_api_exception(error.__context__, error.object)
+        return _map_api_exception(error.__context__, error.object, own_ids)
     if _is_api_exception(error):
-        return _map_api_exception(error, b"")
+        return _map_api_exception(error, b"", own_ids)
     if isinstance(error, urllib3.exceptions.HTTPError) and not isinstance(error, urllib3.exceptions.LocationValueError):
         return CRMUnavailable()
     # A URL or body that cannot be sent was never sent; anything else went wrong on the way.
     return InvalidRequest() if isinstance(error, TypeError | ValueError) else CRMUnavailable()
 
 
-def _map_api_exception(error: Any, raw: bytes) -> CRMError:
+def _map_api_exception(error: Any, raw: bytes, own_ids: Collection[str]) -> CRMError:
     """Return our exception for an ApiException; it has no status if TLS failed."""
     if not error.status:
         return CRMUnavailable()
     body = error.body.encode() if isinstance(error.body, str) else raw
-    return error_from_response(error.status, _lower_case_names(error.headers or {}), body, datetime.now(UTC))
+    return error_from_response(error.status, _lower_case_names(error.headers or {}), body, datetime.now(UTC), own_ids)
 
 
 def _is_api_exception(error: BaseException | None) -> bool:

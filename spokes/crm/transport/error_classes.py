@@ -3,8 +3,11 @@
 A refusal comes as the response to a single call, as an entry in `errors` of a batch response, or as the refusal of a
 whole batch; the table is the same for all. A status that HubSpot uses for one thing decides alone. Otherwise (400, and
 entries, which have no status) the names do, the most specific first: codes in `errors`, sub-category, `errorType`,
-category. Some refusals hold their name in the message only. Pure.
-Source: HubSpot's docs, "Error handling"; category names also as seen in public code.
+category. Some refusals hold their name in the message only.
+
+A refusal of a whole call is HubSpot's only if its body is JSON in HubSpot's form. A firewall or proxy in front of
+HubSpot refuses with a page, an empty body or JSON of its own. Its 400 or 403 says nothing about scopes or values. Pure.
+Source: HubSpot's docs, "Error handling"; names as seen in public code, and those marked as guesses.
 """
 
 import re
@@ -21,8 +24,10 @@ from spokes.core.errors import (
     ObjectLocked,
     ObjectNotFound,
     PortalMoving,
+    ProxyRefusal,
     RateLimited,
 )
+from spokes.crm.transport.existing_record import names_existing_record
 from spokes.crm.transport.response_json import Json, elements
 
 _BY_STATUS: Final[Mapping[int, type[CRMError]]] = {
@@ -31,16 +36,21 @@ _BY_STATUS: Final[Mapping[int, type[CRMError]]] = {
     404: ObjectNotFound,
     408: CRMUnavailable,
     409: Conflict,
+    421: CRMUnavailable,  # guess: of HTTP's own meaning, a connection that another server must take
     423: ObjectLocked,
+    425: CRMUnavailable,  # guess: of HTTP's own meaning, too early to process
     429: RateLimited,
     477: PortalMoving,
 }
+# Statuses whose meaning does not depend on who refused; 413, 414 and 431 are about the size of the request.
+_ANYBODYS_STATUSES: Final = frozenset(_BY_STATUS) - {403} | {413, 414, 431}
+_FORM_FIELDS: Final = ("category", "subCategory", "errorType", "correlationId", "errorTokens", "policyName")
 _BY_NAME: Final[Sequence[tuple[type[CRMError], re.Pattern[str]]]] = (
-    (  # the record is there already
+    (  # the record is there already; DUPLICATE_RECORD and its like are guesses
         Conflict,
         re.compile(
             r"CONFLICT|(?:\w+_)?(?:ALREADY_EXISTS|EXISTS)|(?:\w+_)?UNIQUE_VALUE_(?:CONFLICT|VIOLATION)"
-            r"|(?:CONFLICTING|NON|NOT)_UNIQUE_VALUE|DUPLICATE_(?:\w+_)?VALUE"
+            r"|(?:CONFLICTING|NON|NOT)_UNIQUE_VALUE|DUPLICATE_(?:\w+_)?(?:VALUE|RECORD|OBJECT|CONTACT|COMPANY|ENTITY)"
         ),
     ),
     (ObjectNotFound, re.compile(r"(?:OBJECT_|RESOURCE_|RECORD_)?NOT_FOUND")),
@@ -48,34 +58,38 @@ _BY_NAME: Final[Sequence[tuple[type[CRMError], re.Pattern[str]]]] = (
     (NotAuthorized, re.compile(r"INVALID_AUTHENTICATION")),
     (ObjectLocked, re.compile(r"(?:\w+_)?LOCKED")),
     (PortalMoving, re.compile(r"MIGRATION_IN_PROGRESS")),
-    (RateLimited, re.compile(r"RATE_LIMITS?|TOO_MANY_REQUESTS")),
-    (  # an authentication that expired with a status other than 401 was valid when the call began
+    (  # seen: RATE_LIMIT and RATE_LIMITS; the others are guesses
+        RateLimited,
+        re.compile(r"(?:\w+_)?RATE_LIMIT(?:S|ED|_EXCEEDED|_REACHED)?|TOO_MANY_REQUESTS|(?:REQUEST_)?THROTTLED"),
+    ),
+    (  # an authentication that is refused with a status other than 401 was valid when the call began; mostly guesses
         CRMUnavailable,
         re.compile(
-            r"INTERNAL_(?:SERVER_)?ERROR|(?:\w+_)?TIMEOUT|TIMED_OUT|EXPIRED_AUTHENTICATION|BAD_GATEWAY"
-            r"|(?:SERVICE_|TEMPORARILY_)?UNAVAILABLE"
+            r"INTERNAL_(?:SERVER_)?ERROR|SERVER_ERROR|(?:\w+_)?TIMEOUT|TIMED_OUT|EXPIRED_AUTHENTICATION|UNAUTHORIZED"
+            r"|BAD_GATEWAY|TOO_EARLY|MISDIRECTED_REQUEST|(?:\w+_)?UNAVAILABLE"
         ),
     ),
 )
+UNPROCESSED: Final = frozenset({"EXPIRED_AUTHENTICATION", "UNAUTHORIZED"})  # categories of inputs that had no effect
 _STATUS_OF_CLASS: Final[Mapping[type[CRMError], int]] = {
-    **{error_class: status for status, error_class in _BY_STATUS.items()},
-    CRMUnavailable: 503,
-    InvalidRequest: 400,
-}
+    NotAuthorized: 401, NotPermitted: 403, ObjectNotFound: 404, Conflict: 409, ObjectLocked: 423, RateLimited: 429,
+    PortalMoving: 477, CRMUnavailable: 503, InvalidRequest: 400,
+}  # fmt: skip
 _MAX_MESSAGE_CHARS: Final = 10_000
 _IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,59}")
 _ERROR_IN_MESSAGE: Final = re.compile(r'"error"\s*:\s*"([A-Za-z_]{1,60})"')
-_ID: Final = re.compile(r"\d{1,20}", re.ASCII)
-_ID_KEY: Final = re.compile(r"(?:existing|conflict|duplicate)\w*(?:ids?|vid)", re.IGNORECASE)
-_ID_IN_MESSAGE: Final = re.compile(
-    r"(?:existing (?:\w{1,20} )?|already exists (?:\w{1,10} ){1,2})v?id\b(?: is)?\W{1,4}(\d{1,20})\b"
-    r"|\b(\d{1,20}) already (?:has (?:that|this|the) value|exists)",
-    re.IGNORECASE,
-)
+
+
+def class_of_response(status: int, body: Json) -> type[CRMError]:
+    """Return the class of a response that is not 2xx; `body` is empty if it is no JSON object."""
+    is_refusal = 400 <= status < 500  # noqa: PLR2004 - HTTP's own numbers
+    if is_refusal and status not in _ANYBODYS_STATUSES and not _is_hubspots_form(body):
+        return ProxyRefusal
+    return class_of_refusal(status, body)
 
 
 def class_of_refusal(status: int | None, body: Json) -> type[CRMError]:
-    """Return the class of a response that is not 2xx, or of an entry of a batch response (`status` None)."""
+    """Return the class of HubSpot's refusal of a call, or of an entry of a batch response (`status` None)."""
     if status is None:
         status = _entry_status(body)
     if status is not None and (error_class := _BY_STATUS.get(status)):
@@ -86,7 +100,7 @@ def class_of_refusal(status: int | None, body: Json) -> type[CRMError]:
         for error_class, pattern in _BY_NAME:
             if pattern.fullmatch(name):
                 return error_class
-    return Conflict if _ID_IN_MESSAGE.search(_message(body)) else InvalidRequest
+    return Conflict if names_existing_record(_message(body)) else InvalidRequest
 
 
 def status_of_entry(body: Json) -> int:
@@ -99,22 +113,16 @@ def category_of(body: Json) -> str:
     return identifier(body.get("category")) or identifier(body.get("errorType"))
 
 
-def existing_id_of(body: Json) -> str | None:
-    """Return the id of the record that is there already, from wherever HubSpot names it; None if it does not."""
-    for part in (body, *elements(body, "errors")):
-        for mapping in (part.get("errorTokens"), part.get("context"), part):
-            for name, value in mapping.items() if isinstance(mapping, Mapping) else ():
-                if isinstance(name, str) and _ID_KEY.fullmatch(name) and (object_id := _first_id(value)):
-                    return object_id
-    for part in (body, *elements(body, "errors")):
-        if match := _ID_IN_MESSAGE.search(_message(part)):
-            return match[1] or match[2]
-    return None
-
-
 def identifier(value: object) -> str:
     """Return a value if it is a name such as VALIDATION_ERROR, else the empty text."""
     return value if isinstance(value, str) and _IDENTIFIER.fullmatch(value) else ""
+
+
+def _is_hubspots_form(body: Json) -> bool:
+    """Return whether a body has a field that only HubSpot's errors have, or says that a record exists."""
+    if body.get("status") == "error" or any(isinstance(body.get(name), str | Mapping) for name in _FORM_FIELDS):
+        return True
+    return class_of_refusal(400, body) is Conflict
 
 
 def _names(body: Json) -> Iterator[str]:
@@ -145,9 +153,3 @@ def _entry_status(body: Json) -> int | None:
         if len(text) == 3 and text.isdecimal() and text.isascii() and "4" <= text[0] <= "5":  # noqa: PLR2004 - as above
             return int(text)
     return None
-
-
-def _first_id(value: object) -> str:
-    values = value if isinstance(value, list) else [value]
-    texts = (str(v) for v in values if isinstance(v, str | int) and not isinstance(v, bool))
-    return next(filter(_ID.fullmatch, texts), "")

@@ -6,7 +6,7 @@ Source: HubSpot's docs, "Error handling" and "API usage guidelines and limits".
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, TypedDict
@@ -17,10 +17,11 @@ from spokes.core.errors import Conflict, CRMError, NotPermitted, RateLimited, Tr
 from spokes.crm.transport.error_classes import (
     category_of,
     class_of_refusal,
-    existing_id_of,
+    class_of_response,
     identifier,
     status_of_entry,
 )
+from spokes.crm.transport.existing_record import existing_id_of
 from spokes.crm.transport.refusal_details import refusal_code, refused_property
 from spokes.crm.transport.response_json import Json
 
@@ -30,19 +31,22 @@ _POLICY: Final = re.compile(r"reached your (\w{1,40}) limit", re.IGNORECASE)
 _MAX_WAIT_S: Final = 24 * 3600.0  # a portal that moves takes up to a day
 
 
-def error_from_response(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> CRMError:
+def error_from_response(
+    status: int, headers: Mapping[str, str], body: bytes, now: datetime, own_ids: Collection[str] = ()
+) -> CRMError:
     """Return the error for a response that is not 2xx.
 
     Args:
         headers: names in lower case.
         now: with a time zone; an HTTP date in Retry-After is measured against it.
+        own_ids: ids of the objects that the call was about.
     """
-    return _build_error(status, _parse_body(body), headers, now)
+    return _build_error(status, _parse_body(body), headers, now, own_ids)
 
 
-def error_from_entry(entry: Json) -> CRMError:
-    """Return the error for one element of `errors` in a batch response."""
-    return _build_error(None, entry, {}, datetime.now(UTC))
+def error_from_entry(entry: Json, own_ids: Collection[str] = ()) -> CRMError:
+    """Return the error for one element of `errors` in a batch response; `own_ids` are the inputs' ids."""
+    return _build_error(None, entry, {}, datetime.now(UTC), own_ids)
 
 
 def ids_in_entry(entry: Json) -> list[str]:
@@ -88,7 +92,9 @@ class _ErrorDetails(TypedDict):
     correlation_id: str
 
 
-def _build_error(status: int | None, body: Json, headers: Mapping[str, str], now: datetime) -> CRMError:
+def _build_error(
+    status: int | None, body: Json, headers: Mapping[str, str], now: datetime, own_ids: Collection[str]
+) -> CRMError:
     details = _ErrorDetails(
         status=status_of_entry(body) if status is None else status,
         category=category_of(body),
@@ -96,11 +102,11 @@ def _build_error(status: int | None, body: Json, headers: Mapping[str, str], now
         property_name=refused_property(body),
         correlation_id=correlation_id_of(headers, body),
     )
-    error_class = class_of_refusal(status, body)
+    error_class = class_of_refusal(None, body) if status is None else class_of_response(status, body)
     if issubclass(error_class, NotPermitted):
         return error_class(**details, scopes=_missing_scopes(body))
     if issubclass(error_class, Conflict):
-        return error_class(**details, existing_id=existing_id_of(body))
+        return error_class(**details, existing_id=existing_id_of(body, own_ids))
     wait_s = parse_retry_after(headers.get("retry-after"), now)
     if issubclass(error_class, RateLimited):
         return error_class(**details, retry_after_s=wait_s, policy=_limit_policy(body))

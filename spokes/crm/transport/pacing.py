@@ -65,6 +65,8 @@ def _day_gap_s(use: BudgetUse, age_s: float) -> float:
     if use.day_left is None or not use.day_limit or day_left_s <= 0:
         return 0.0
     even_left = use.day_limit * min(day_left_s / _DAY_S, 1.0)
+    if even_left <= 0:  # of a few remaining nanoseconds
+        return 0.0
     lag = 1.0 - use.day_left / even_left
     return use.queues * day_left_s / max(use.day_left, 1) * _ramp(lag, 0.0, _DAY_LAG)
 
