@@ -52,7 +52,7 @@ class Receiver:
         self._admission = admission
         self._quarantine = quarantine
 
-    async def receive(self, request: web.BaseRequest) -> Summary:
+    async def receive(self, request: web.BaseRequest, request_id: str) -> Summary:
         """Admit the events of a request; return how many had which result.
 
         Raises:
@@ -86,7 +86,7 @@ class Receiver:
         for delivery in deliveries:
             if delivery.malformed:
                 await self._keep(delivery.id, *delivery.malformed, alert=Alert.ELEMENTS_QUARANTINED)
-        return summary(await self._admission.admit_together(deliveries))
+        return summary(await self._admission.admit_together(deliveries, request_id))
 
     async def _keep(self, delivery_id: str, *contents: NewContent, alert: Alert) -> None:
         """Keep what cannot run now; without a confirmation by Redis, HubSpot must send it again."""

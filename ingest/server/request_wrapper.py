@@ -33,9 +33,10 @@ _RESULTS: Final[tuple[Literal["admitted", "duplicate", "ignored", "quarantined"]
 )
 
 SUMMARY: Final = web.RequestKey("summary", Summary)
+REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 View = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Receive = Callable[[web.BaseRequest], Awaitable[Summary]]
+Receive = Callable[[web.BaseRequest, str], Awaitable[Summary]]  # its id too
 log = structlog.get_logger()
 
 
@@ -58,6 +59,7 @@ class RequestWrapper:
     async def view(self, request: web.Request, view: View) -> web.StreamResponse:
         """Return the response of `view`, or the one for the error it raises."""
         started, request_id = self._begin()
+        request[REQUEST_ID] = request_id
         reason, response = "", web.StreamResponse()
         try:
             response = await view(request)
@@ -73,7 +75,7 @@ class RequestWrapper:
         """Return 202 with the summary that `receive` returns, or the response for the error it raises."""
         started, request_id = self._begin()
         try:
-            summary = await receive(request)
+            summary = await receive(request, request_id)
         except Exception as error:  # noqa: BLE001 - as above
             response, reason = self._error_response(request, error, request_id)
             self._finish(started, request_id, response.status, reason, None)

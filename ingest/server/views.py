@@ -11,7 +11,7 @@ from ingest.readiness import Readiness
 from ingest.receiver import Receiver
 from ingest.server.connection_limits import ConnectionLimits
 from ingest.server.metrics_page import CONTENT_TYPE, MetricsPage
-from ingest.server.request_wrapper import SUMMARY, RequestWrapper
+from ingest.server.request_wrapper import REQUEST_ID, SUMMARY, RequestWrapper
 from spokes.core.settings import Settings
 from spokes.intake.backpressure import Backpressure, PressureLevel
 
@@ -27,7 +27,7 @@ REQUEST_WRAPPER: Final = web.AppKey("request_wrapper", RequestWrapper)
 
 async def receive(request: web.Request) -> web.Response:
     """Receive a delivery that `http_server` did not route directly, such as one with an `Expect` header."""
-    summary = request[SUMMARY] = await request.app[RECEIVER].receive(request)
+    summary = request[SUMMARY] = await request.app[RECEIVER].receive(request, request[REQUEST_ID])
     return web.Response(status=202, body=orjson.dumps(summary), content_type="application/json")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import orjson
+from msgspec import Raw
 
 from spokes.core import clock
 from spokes.core.errors import MalformedEvent, UnreadableDelivery
@@ -142,10 +143,10 @@ def job_argument(
     delivery_id: str,
     portal_id: int,
     received_at: int,
-    events: Sequence[tuple[object, ...]],
+    events: Sequence[tuple[object, ...]] | Raw,
     priority: Priority = "interactive",
 ) -> JobPayload:
-    """Return the one argument of the arq job; each of `events` is as `Entry.stored`."""
+    """Return the one argument of the arq job; each of `events` is as `Entry.stored`; or they are JSON already."""
     argument = {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
     return argument if priority == "interactive" else {**argument, "class": priority}
 

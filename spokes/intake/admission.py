@@ -1,16 +1,17 @@
 """Admission: drop known events, queue the others, and write the head records, in one atomic script call.
 
-The events of one priority class become one arq job, in the queue of that class.
+The events of one priority class become one arq job, in the queue of that class. Requests that are committed in one call
+are folded into one job; each still reports its own duplicates.
 
 When `admit` returns, its deliveries survive the death of every process of ours. When it raises, either nothing of them
 was stored, or all of it was and HubSpot's next attempt is dropped as known.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from msgspec import Raw
 from msgspec.json import Encoder
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
@@ -25,7 +26,8 @@ from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, QUEUES, WAKE_CHANNEL, WRITE_PROBE
 from spokes.core.redis.scripts import read_script
 from spokes.intake import dedupe_marks
-from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery
+from spokes.intake.classification import ClassifiedDelivery
+from spokes.intake.folding import PendingRequest, StoredTogether, fold, pending_request
 from spokes.intake.redis_lines import CommandArgs, RedisLines
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ _MARKS_REFUSED: Final = -1  # in place of the index of a known event: a key of t
 _KEYS: Final = (*(QUEUES[priority] for priority in PRIORITIES), AUDIT_STREAM, WAKE_CHANNEL)
 _QUEUE_KEY: Final[Mapping[Priority, int]] = {priority: at for at, priority in enumerate(PRIORITIES, 1)}  # in _KEYS
 _SCRIPT: Final = read_script(__file__, "admission.lua")
-_ENCODE_JSON: Final = Encoder().encode  # of both kinds of elements
+_ENCODE_JSON: Final = Encoder().encode
 # A full group is sent at once, up to six calls at a time: it gains nothing by waiting for more deliveries, and Redis
 # can work on it already. Smaller groups are sent one after the other: with two at a time, groups were half as large
 # and cost a fifth more.
@@ -57,11 +59,11 @@ async def probe_admission(redis: Redis) -> None:
     await redis.register_script(_SCRIPT)(keys=[*_KEYS, WRITE_PROBE], args=[clock.now_ms(), 0])
 
 
-class PendingRequest(NamedTuple):
-    """Deliveries that are stored together, as script arguments, and their number of events."""
+class Answer(NamedTuple):
+    """The id under which a request's delivery is stored, "" if not; then `known` are the indexes of known events."""
 
-    args: list[bytes | str | int]
-    event_count: int
+    delivery_id: str
+    known: Sequence[int] = ()
 
 
 class Admission:
@@ -82,7 +84,7 @@ class Admission:
         self._redis = redis
         self._dedupe_ttl_s = dedupe_ttl_s
         self._sha = ""
-        self._group_commit = GroupCommit[PendingRequest, list[int]](
+        self._group_commit = GroupCommit[PendingRequest, Answer](
             self._commit,
             max_weight=_MAX_GROUP_EVENTS,
             weight=attrgetter("event_count"),
@@ -96,21 +98,26 @@ class Admission:
         Raises:
             QueueUnavailable: Redis did not confirm, or a key of the dedupe marks holds another type of value.
         """
-        (admitted,) = await self._admit_portal([delivery])
+        (admitted,) = await self._admit_portal([delivery], "")
         return admitted
 
-    async def admit_together(self, deliveries: Sequence[ClassifiedDelivery]) -> list[ClassifiedDelivery]:
+    async def admit_together(
+        self, deliveries: Sequence[ClassifiedDelivery], request_id: str = ""
+    ) -> list[ClassifiedDelivery]:
         """Store the deliveries of one request; return them without the events that were already known.
 
-        Those of one portal are stored together or not at all, also those of different priority classes.
+        Those of one portal are stored together or not at all, also those of different priority classes. If the request
+        has an id, it may be stored in the delivery of another request; the delivery returned then has that one's id.
 
         Raises:
             QueueUnavailable: see `admit`.
         """
+        if len(deliveries) == 1:
+            return await self._admit_portal(list(deliveries), request_id)
         by_portal: dict[int, list[ClassifiedDelivery]] = {}
         for delivery in deliveries:
             by_portal.setdefault(delivery.portal_id, []).append(delivery)
-        admitted = [await self._admit_portal(group) for group in by_portal.values()]
+        admitted = [await self._admit_portal(group, request_id) for group in by_portal.values()]
         return [delivery for group in admitted for delivery in group]
 
     async def close(self) -> None:
@@ -118,28 +125,37 @@ class Admission:
         await self._group_commit.close()
         await self._lines.close()
 
-    async def _admit_portal(self, deliveries: list[ClassifiedDelivery]) -> list[ClassifiedDelivery]:
-        while known := await self._submit(deliveries):
-            if _MARKS_REFUSED in known:
+    async def _admit_portal(self, deliveries: list[ClassifiedDelivery], request_id: str) -> list[ClassifiedDelivery]:
+        refusals = 0
+        while True:
+            # Serialised here and not with its group: a delivery that cannot be serialised fails its own request only.
+            answer = await self._group_commit.submit(pending_request(deliveries, request_id, refusals))
+            if answer.delivery_id:
+                deliveries[0].id = answer.delivery_id
+                return deliveries
+            if _MARKS_REFUSED in answer.known:
                 raise QueueUnavailable("dedupe_marks_refused")
-            deliveries = _without_known(deliveries, known)
-        return deliveries
+            if answer.known:
+                deliveries = _without_known(deliveries, answer.known)
+            refusals += 1
 
-    def _submit(self, deliveries: list[ClassifiedDelivery]) -> asyncio.Future[list[int]]:
-        """Add a request to the next group; the result is the indexes of known events among all of its events."""
-        # Serialised here and not with its group: a delivery that cannot be serialised fails its own request only.
-        events = [event for delivery in deliveries for event in delivery.events]
-        args = _script_args(deliveries, events, clock.now_ms(), self._dedupe_ttl_s)
-        return self._group_commit.submit(PendingRequest(args, len(events)))
-
-    async def _commit(self, group: list[PendingRequest]) -> list[list[int]]:
-        args: list[bytes | str | int] = [clock.now_ms(), len(group)]
-        for pending in group:
-            args += pending.args
+    async def _commit(self, requests: list[PendingRequest]) -> list[Answer]:
+        now_ms = clock.now_ms()
+        groups = fold(requests)
+        args: list[bytes | str | int] = [now_ms, len(groups)]
+        for group in groups:
+            args += _script_args(group, now_ms, self._dedupe_ttl_s)
         try:
-            return await self._run_script(args)
+            known_by_group = await self._run_script(args)
         except (RedisError, OSError, TimeoutError) as error:
             raise QueueUnavailable from error
+        if len(groups) == len(requests) and not any(known_by_group):
+            return [Answer(request.deliveries[0].id) for request in requests]
+        answers = {}
+        for group, known in zip(groups, known_by_group, strict=True):
+            for request, answer in zip(group.requests, _answers(group, known), strict=True):
+                answers[id(request)] = answer
+        return [answers[id(request)] for request in requests]
 
     async def _run_script(self, args: list[bytes | str | int]) -> list[list[int]]:
         for _ in range(2):
@@ -162,7 +178,18 @@ class Admission:
         return cast("list[list[int]]", known)
 
 
-def _without_known(deliveries: list[ClassifiedDelivery], known: list[int]) -> list[ClassifiedDelivery]:
+def _answers(group: StoredTogether, known: Sequence[int]) -> list[Answer]:
+    """Return the answers for the requests of a group, whose events at the indexes `known` were known."""
+    if not known:
+        return [Answer(group.deliveries[0].id)] * len(group.requests)
+    if len(group.requests) == 1:
+        return [Answer("", known)]
+    if _MARKS_REFUSED in known:
+        return [Answer("")] * len(group.requests)  # whose marks these are shows when each is stored alone
+    return [Answer("", own) for own in group.split(known)]
+
+
+def _without_known(deliveries: list[ClassifiedDelivery], known: Sequence[int]) -> list[ClassifiedDelivery]:
     """Return deliveries less the events at these indexes, which count over all deliveries."""
     remaining = []
     first = 0
@@ -174,30 +201,26 @@ def _without_known(deliveries: list[ClassifiedDelivery], known: list[int]) -> li
     return remaining
 
 
-def _script_args(
-    deliveries: Sequence[ClassifiedDelivery], events: Sequence[AdmissionEvent], now_ms: int, dedupe_ttl_s: int
-) -> list[bytes | str | int]:
-    """Return the script's arguments for one request, as the header of admission.lua lists them.
+def _script_args(group: StoredTogether, now_ms: int, dedupe_ttl_s: int) -> list[bytes | str | int]:
+    """Return the script's arguments for one group, as the header of admission.lua lists them.
 
     Args:
-        deliveries: of one portal.
-        events: those of all deliveries, in their order.
+        group: of one portal.
         now_ms: epoch ms.
         dedupe_ttl_s: how long events are remembered at least, in seconds.
     """
     jobs: list[bytes | str | int] = []
     records: list[bytes | str | int] = []
-    for delivery in deliveries:
+    for delivery, entries in zip(group.deliveries, group.entries, strict=True):
         if delivery.events:
-            payload = _payload(delivery, now_ms)
+            payload = _payload(delivery, entries, now_ms)
             jobs += (delivery.id, JOB_KEY_PREFIX + delivery.id, payload, _QUEUE_KEY[delivery.priority])
         records += (encode_fields(delivery.head()), *map(encode_record, delivery.records))
-    portal_id = deliveries[0].portal_id
-    marks = dedupe_marks.script_args(portal_id, events, now_ms=now_ms, dedupe_ttl_s=dedupe_ttl_s)
+    portal_id = group.deliveries[0].portal_id
+    marks = dedupe_marks.script_args(portal_id, group.events, now_ms=now_ms, dedupe_ttl_s=dedupe_ttl_s)
     return [len(jobs) // 4, *jobs, len(records), *records, *marks]
 
 
-def _payload(delivery: ClassifiedDelivery, now_ms: int) -> bytes:
-    entries = [(event.key, 0, event.element) for event in delivery.events]
-    argument = job_argument(delivery.id, delivery.portal_id, delivery.received_at, entries, delivery.priority)
+def _payload(delivery: ClassifiedDelivery, entries: bytes, now_ms: int) -> bytes:
+    argument = job_argument(delivery.id, delivery.portal_id, delivery.received_at, Raw(entries), delivery.priority)
     return compress(_ENCODE_JSON(arq_job(argument, now_ms)))

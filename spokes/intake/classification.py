@@ -31,7 +31,8 @@ class AdmissionEvent(Struct, gc=False):
 class ClassifiedDelivery:
     """The part of a request that belongs to one portal and priority class: events to queue, and counts for its record.
 
-    Never changed once made; `frozen=True` would triple the cost of making one.
+    Only the id ever changes, to that of the delivery which is stored (see `folding`); `frozen=True` would triple the
+    cost of making one.
     """
 
     id: str
@@ -44,6 +45,7 @@ class ClassifiedDelivery:
     duplicate_count: int = 0
     malformed: tuple[NewContent, ...] = ()  # elements to keep in quarantine
     priority: Priority = "interactive"
+    request_ids: tuple[str, ...] = ()  # of the requests in a delivery of several
 
     def without(self, indexes: list[int]) -> "ClassifiedDelivery":
         """Return this delivery less the events at `indexes`, which are recorded as duplicates instead."""
@@ -66,7 +68,10 @@ class ClassifiedDelivery:
         """Return the fields of the record that opens the delivery's history."""
         counts = {"received": self.received_count, "admitted": len(self.events), "duplicate": self.duplicate_count}
         quarantined = self.received_count - len(self.events) - self.duplicate_count - sum(self.ignored.values())
-        return delivery_fields(self.portal_id, self.id, {**counts, "ignored": self.ignored, "set_aside": quarantined})
+        detail = {**counts, "ignored": self.ignored, "set_aside": quarantined}
+        if self.request_ids:
+            detail["requests"] = self.request_ids
+        return delivery_fields(self.portal_id, self.id, detail)
 
 
 class Summary(TypedDict):

@@ -18,7 +18,10 @@ from spokes.console.queries.unarchived import load_unarchived
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliverySummary:
-    """What the receiver did with one request's events of one portal; `ignored` counts by subscription type."""
+    """What the receiver did with the events of one portal in one request, or in several that came at the same time.
+
+    `ignored` counts by subscription type; `requests` are the ids of several requests.
+    """
 
     id: str
     portal_id: int
@@ -28,16 +31,18 @@ class DeliverySummary:
     duplicate: int
     ignored: Mapping[str, int]
     quarantined: int
+    requests: tuple[str, ...] = ()
 
     @classmethod
     def from_record(cls, record: RecordView) -> "DeliverySummary":
         """Read a `delivery.received` record."""
         detail = record.detail
-        ignored = detail.get("ignored")
+        ignored, requests = detail.get("ignored"), detail.get("requests")
         return cls(
             id=record.delivery_id, portal_id=record.portal_id, at=record.at, received=_count(detail, "received"),
             admitted=_count(detail, "admitted"), duplicate=_count(detail, "duplicate"),
             ignored=ignored if isinstance(ignored, dict) else {}, quarantined=_count(detail, "set_aside"),
+            requests=tuple(map(str, requests)) if isinstance(requests, list) else (),
         )  # fmt: skip
 
 
