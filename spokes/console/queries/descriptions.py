@@ -172,7 +172,9 @@ def _describe_delivery(detail: Mapping[str, object]) -> str:
         parts.append(f"{_format_counts(ignored)} ignored: no handler is registered")
     if detail.get("set_aside"):
         parts.append(f"{detail['set_aside']} quarantined")
-    return f"Received a delivery of {detail.get('received', 0)} events: " + ", ".join(parts)
+    requests = detail.get("requests")
+    source = f" in {len(requests)} requests" if isinstance(requests, list) else ""
+    return f"Received a delivery of {detail.get('received', 0)} events{source}: " + ", ".join(parts)
 
 
 def _format_counts(counts: object) -> str:

@@ -4,8 +4,11 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.records import Action, AuditRecord, Outcome
+from spokes.audit.sql.queries import Filters
 from spokes.console.queries.deliveries import find_delivery, search_deliveries
+from spokes.console.queries.descriptions import describe
 from spokes.console.queries.events import find_event
+from spokes.console.queries.records import search_records
 from tests.console.queries.helpers import OTHER_PORTAL, PORTAL, archive, enqueue
 from tests.support.events import append_records, event, record
 
@@ -33,3 +36,17 @@ async def test_delivery_counts_the_outcomes_of_its_events(redis: Redis, store: A
     assert (details.received.received, details.outcomes) == (3, {"processed": 2, "duplicate": 1})
     assert await find_delivery(redis, store, frozenset({OTHER_PORTAL}), "d") is None
     assert [delivery.id for delivery in (await search_deliveries(store, None)).items] == ["d"]
+
+
+async def test_delivery_of_several_requests_names_them(redis: Redis, store: AsyncEngine) -> None:
+    detail = {"received": 2, "admitted": 2, "requests": ["r1", "r2"]}
+    await append_records(
+        redis, AuditRecord(action=Action.DELIVERY_RECEIVED, portal_id=PORTAL, delivery_id="d", detail=detail, at=5)
+    )
+    await archive(redis, store)
+    details = await find_delivery(redis, store, None, "d")
+    assert details is not None
+    assert details.received is not None
+    assert details.received.requests == ("r1", "r2")
+    (record,) = (await search_records(store, None, Filters(), limit=5)).items
+    assert describe(record) == "Received a delivery of 2 events in 2 requests: 2 admitted"
