@@ -1,18 +1,27 @@
 """Handlers that fail in every way a handler can; a change of the property with a handler's name runs it."""
 
+import _thread
 import asyncio
+import ctypes
+import multiprocessing
 import os
+import resource
 import signal
+import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from spokes.core import errors as public_errors
 from spokes.core.errors import CRMUnavailable, NotAuthorized, RateLimited, RetryLater
 from spokes.core.events import Event
 from spokes.routing import Router
 from spokes.tools import Tools
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROUTER = Router()
 _PROPERTY_CHANGE = "contact.propertyChange"
@@ -150,7 +159,29 @@ async def blocks_briefly(event: Event, tools: Tools) -> None:
 @ROUTER.register(_PROPERTY_CHANGE, property="kills_worker")
 async def kills_worker(event: Event, tools: Tools) -> None:
     """Kill the worker, as the kernel does for lack of memory."""
-    os.kill(os.getpid(), signal.SIGKILL)
+    subprocess.run(["/bin/sh", "-c", f"kill -9 {os.getpid()}"], check=False)  # noqa: ASYNC221, S603 - it ends here
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="harms_process")
+async def harms_process(event: Event, tools: Tools) -> None:
+    """Call a function that ends, stops, signals or forks the process: the one that the event's value names."""
+    calls: dict[str, Callable[[], object]] = {
+        "os._exit": lambda: os._exit(3),
+        "os.abort": os.abort,
+        "os.kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+        "SIGSTOP": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+        "SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
+        "os.killpg": lambda: os.killpg(0, signal.SIGINT),
+        "raise_signal": lambda: signal.raise_signal(signal.SIGKILL),
+        "pthread_kill": lambda: signal.pthread_kill(threading.get_ident(), signal.SIGSEGV),
+        "interrupt_main": _thread.interrupt_main,
+        "os.fork": os.fork,
+        "multiprocessing": lambda: multiprocessing.get_context("fork").Process(target=print).start(),
+        "os.execv": lambda: os.execv(sys.executable, [sys.executable, "--version"]),  # noqa: S606 - it is refused
+        "setrlimit": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3)),
+        "ctypes": lambda: ctypes.CDLL(None).abort(),
+    }
+    calls[event.property_value or ""]()
 
 
 @ROUTER.register(_PROPERTY_CHANGE, property="blocks_interpreter")

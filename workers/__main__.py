@@ -20,6 +20,7 @@ from spokes.core.process.private_files import keep_files_private
 from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import setup_telemetry
 from workers.event_loop import run_until_done
+from workers.protected_process import protect_process
 from workers.worker import build_worker
 
 # New objects until the garbage collector runs. A worker holds thousands of events, which are not garbage: at Python's
@@ -43,6 +44,7 @@ def main() -> int:
         settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
         setup_telemetry(settings, "worker")
         sign_entries(settings)
+        protect_process()
         run_until_done(_run(settings, burst=arguments.burst))
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log may not be set up yet

@@ -1,11 +1,10 @@
-"""The event loop of a worker process, which a handler's SystemExit, KeyboardInterrupt or `loop.stop()` does not end.
+"""The event loop of a worker process, which no SystemExit, KeyboardInterrupt or `loop.stop()` of a handler ends.
 
 asyncio stores every other exception of a task for whoever awaits it, but lets these two leave the loop as well. A
 handler may run tasks of its own (`asyncio.gather`, `TaskGroup`), so catching what leaves the handler is not enough.
 """
 
 import asyncio
-import os
 import sys
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -14,8 +13,10 @@ import structlog
 import uvloop
 
 from spokes.core.telemetry.setup import report_error
+from workers.protected_process import exit_process
 
 _CANCEL_TIMEOUT_S: Final = 1.0
+_MAX_INTERRUPTIONS: Final = 10_000  # a loop that is broken for good ends its worker
 log = structlog.get_logger()
 
 
@@ -28,27 +29,24 @@ def run_until_done(main: Coroutine[Any, Any, None]) -> None:
     asyncio.set_event_loop(loop)
     try:
         task = loop.create_task(main)
+        interruptions = 0
         while not task.done():
             try:
                 loop.run_until_complete(task)
-            except (SystemExit, KeyboardInterrupt) as error:
-                if task.done():
+            except BaseException as error:
+                interruptions += 1
+                if task.done() or loop.is_closed() or interruptions > _MAX_INTERRUPTIONS:
                     raise
-                # The task that raised it has it as its result, and so has the handler that awaits the task.
-                log.warning("exit_of_a_handler_ignored", error=type(error).__name__)
-                report_error(error)
-            except RuntimeError as error:
-                if task.done() or loop.is_closed():
-                    raise
-                # A handler called `loop.stop()`: nothing was lost, all tasks continue.
-                log.warning("stop_of_the_event_loop_ignored")
+                # A task's SystemExit or KeyboardInterrupt, which is its result as well; a handler's `loop.stop()`;
+                # or what a signal handler of a handler raised between two tasks. All tasks continue.
+                log.warning("interruption_of_the_event_loop_ignored", error=type(error).__name__)
                 report_error(error)
         task.result()
     finally:
         if not _close(loop):
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(0 if task.done() and task.exception() is None else 1)
+            exit_process(0 if task.done() and task.exception() is None else 1)
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> bool:

@@ -49,6 +49,7 @@ from workers.delivery.dispatch import running_item
 from workers.delivery.lane_manager import LEASE_MS
 from workers.delivery.missing_credentials import ANNOUNCE_EVERY_S
 from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, run_delivery
+from workers.protected_process import exit_process
 from workers.queue.arq_worker import ArqBatchWorker
 from workers.queue.claim_gate import MEASURE_EVERY_S as GATE_EVERY_S
 from workers.queue.claim_gate import ClaimGate
@@ -215,7 +216,7 @@ def _watchdog(settings: Settings, router: Router, redis: Redis) -> Watchdog:
 def _exit_unclosed() -> None:
     """Exit without closing: unsettled events run elsewhere once our leases have lapsed."""
     log.warning("shutdown_timed_out")
-    os._exit(0)
+    exit_process(0)
 
 
 async def _process_delivery(ctx: dict[str, Any], job: object) -> None:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop  # slow to import, and this module is imported first
 
+_EXIT: Final = os._exit  # a worker replaces it while handlers run
 _SHUTDOWN_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def exit_on_signals() -> None:
     """Exit with status 0 on a signal, until the server installs its own handlers. Nothing is in progress so early."""
     for number in _SHUTDOWN_SIGNALS:
-        signal.signal(number, lambda *_: os._exit(0))
+        signal.signal(number, lambda *_: _EXIT(0))
 
 
 def ignore_signals(loop: "AbstractEventLoop | None" = None) -> None:

@@ -31,6 +31,11 @@ PUBLIC_ERRORS = (  # those that pause the portal have a test of their own
     "AmbiguousReference", "SpokesError", "UnreadableDelivery", "SecretUnreadable", "QueueUnavailable",
 )  # fmt: skip
 
+HARMFUL_CALLS = (
+    "os._exit", "os.abort", "os.kill", "SIGSTOP", "SIGTERM", "os.killpg", "raise_signal", "pthread_kill",
+    "interrupt_main", "os.fork", "multiprocessing", "os.execv", "setrlimit", "ctypes",
+)  # fmt: skip
+
 
 @pytest.fixture
 def start_worker(environ: dict[str, str], hubspot: Simulator) -> Iterator[StartWorker]:
@@ -93,6 +98,18 @@ async def test_handler_that_stops_the_event_loop_does_not_end_the_worker(
     assert await wait_for_outcomes(redis, 2) == [("processed", "")] * 2
     process.send_signal(signal.SIGTERM)
     assert await exit_code(process, seconds=6) == 0
+
+
+async def test_call_that_would_harm_the_worker_fails_its_event_alone(redis: Redis, start_worker: StartWorker) -> None:
+    harms = [change(call, 1, "harms_process", number) for number, call in enumerate(HARMFUL_CALLS, 1)]
+    await queue(redis, *harms, *(change("x", 1, "ok", number) for number in (51, 52)))
+    process = start_worker()
+    refused = [("dead", "handler_error:ProcessCallRefused")] * len(HARMFUL_CALLS)
+    assert await wait_for_outcomes(redis, len(harms) + 2) == [*refused, *[("processed", "")] * 2]
+    assert process.poll() is None
+    alerts = b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async
+    assert b"process_call_refused" in alerts
+    assert b"bad_handlers.harms_process" in alerts
 
 
 @pytest.mark.parametrize("arguments", [(), ("--burst",)])

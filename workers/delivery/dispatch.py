@@ -66,6 +66,7 @@ from workers.delivery.resolution import (
 )
 from workers.delivery.rewrite_loops import RewriteLoopDetector
 from workers.delivery.settlement import RunMetrics
+from workers.protected_process import ProcessCallRefused
 from workers.queue.retry_delays import further_delays_s
 
 if TYPE_CHECKING:
@@ -286,6 +287,9 @@ class Dispatcher:
             fields = {"handler": route.name, "reason": resolution.reason, **failure}
             log.warning("handler_failed", event_key=item.entry.key, type=event.type, attempt=attempt, **fields)
             report_error(error, **fields)
+            if isinstance(error, ProcessCallRefused):
+                where = {"event_key": item.entry.key, "call": error.call}
+                self._alerts.report(Alert.PROCESS_CALL_REFUSED, handler=route.name, **where)
             if limit:
                 where = {"portal_id": event.portal_id, "handler": route.name, "reason": resolution.reason}
                 self._alerts.report(Alert.WAITING_DID_NOT_HELP, **where)

@@ -4,7 +4,6 @@ The connection to Redis is a new one on an event loop of its own: those of the w
 """
 
 import asyncio
-import os
 import sys
 from contextlib import suppress
 from typing import Any, Final
@@ -18,6 +17,7 @@ from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
+from workers.protected_process import exit_process
 from workers.queue.crash_loops import blame_event
 
 EXIT_STATUS: Final = 70  # EX_SOFTWARE
@@ -39,7 +39,7 @@ def end_blocked_worker(settings: Settings, blamed: tuple[Delivery, str] | None, 
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(EXIT_STATUS)
+        exit_process(EXIT_STATUS)
 
 
 async def _report(settings: Settings, blamed: tuple[Delivery, str] | None, fields: dict[str, Any]) -> None:

@@ -42,6 +42,7 @@ class Alert(StrEnum):
     REDIS_ITEM_UNREADABLE = "redis_item_unreadable"
     REWRITE_LOOP = "rewrite_loop"
     CRASH_LOOP = "crash_loop"
+    PROCESS_CALL_REFUSED = "process_call_refused"
     LOOP_BLOCKED = "loop_blocked"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     BACKGROUND_TASK_FAILED = "background_task_failed"
@@ -177,6 +178,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.CRASH_LOOP: (
         "An event killed its worker each time it ran. It is now a dead letter, and the other events run again.",
         "`spokes dead show` names its handler: look for unbounded memory or a crash in C, then `spokes dead replay`.",
+    ),
+    Alert.PROCESS_CALL_REFUSED: (
+        "A handler tried to end, stop, signal or fork its worker. The call raised an error, and its event is dead.",
+        "Remove the named `call` from the handler: raise an exception to fail an event; use `subprocess` to run code.",
     ),
     Alert.LOOP_BLOCKED: (
         "A handler blocks the event loop, and with it all other work of its process.",

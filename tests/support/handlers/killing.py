@@ -1,7 +1,7 @@
 """A handler that kills its process for one object, as running out of memory or a crash in C would."""
 
 import os
-import signal
+import subprocess
 
 from spokes.core.events import Event
 from spokes.routing import Router
@@ -16,4 +16,4 @@ async def take(event: Event, tools: Tools) -> None:
     """Die, or do nothing."""
     del tools
     if event.object_id == KILLER:
-        os.kill(os.getpid(), signal.SIGKILL)
+        subprocess.run(["/bin/sh", "-c", f"kill -9 {os.getpid()}"], check=False)  # noqa: ASYNC221 - it ends here
