@@ -16,6 +16,7 @@ from spokes.core.telemetry.secret_ages import is_fingerprint
 _HELP: Final[Mapping[str, str]] = {
     "action": "What the record is about, such as event.",
     "outcome": "How an event ended, or its current state, such as dead.",
+    "reason": "Why an event ended so, such as object_not_found.",
     "portal_id": "HubSpot account.",
     "object_type": "contact, company, deal, ticket, or an objectTypeId.",
     "object_id": "Id of the CRM object.",

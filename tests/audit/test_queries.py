@@ -1,3 +1,6 @@
+import re
+from typing import Any
+
 import pytest
 from redis.asyncio import Redis
 from sqlalchemy import select, text
@@ -6,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.archiver import Archiver
 from spokes.audit.records import Action, Outcome
 from spokes.audit.sql import schema
-from spokes.audit.sql.engine import open_engine, read_connection
+from spokes.audit.sql.engine import read_connection
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.audit.sql.tables import RECORDS
 from tests.support.deployment import KEY
@@ -15,6 +18,7 @@ from tests.support.events import append_records, record
 ODD = {
     "action": Action.CRM_WRITE,
     "outcome": Outcome.DEAD,
+    "reason": "object_not_found",
     "portal_id": 7,
     "object_type": "deal",
     "object_id": "51",
@@ -75,14 +79,44 @@ async def test_pages_join_without_gap_or_overlap(
     assert result == (list(range(11, 1, -1)) if newest_first else list(range(1, 11)))
 
 
-@pytest.mark.parametrize("name", ["object_id", "event_key", "delivery_id", "actor", "correlation_id"])
-async def test_search_in_a_time_range_uses_its_index(tmp_path: object, name: str) -> None:
-    engine = open_engine(f"sqlite+aiosqlite:///{tmp_path}/a.sqlite")
+SEARCHES = [
+    *(({name: "x"}, f"ix_audit_records_{name}") for name in ("object_id", "event_key", "delivery_id", "actor")),
+    ({"correlation_id": "x"}, "ix_audit_records_correlation_id"),
+    ({"event_id": 9}, "ix_audit_records_event_id"),
+    ({"outcome": Outcome.DEAD}, "ix_audit_records_dead"),
+    ({"outcome": Outcome.DEAD, "reason": "x", "handler": "y"}, "ix_audit_records_dead_cause"),
+]
+
+
+async def explain(engine: AsyncEngine, prefix: str, filters: Filters, *settings: str) -> list[Any]:
+    """Return the plan of a search, sent with its parameters as `find_records` sends it."""
     await schema.upgrade(engine)
-    filters = Filters(**{name: "x"}, since=1, until=2)  # type: ignore[arg-type]  # all five are text
     query = select(RECORDS).where(*filters.conditions()).order_by(RECORDS.c.at, RECORDS.c.seq)
-    compiled = str(query.compile(compile_kwargs={"literal_binds": True}))
+    compiled = query.compile(dialect=engine.dialect, compile_kwargs={"render_postcompile": True})
+    parameters = tuple(compiled.params[name] for name in compiled.positiontup or ())
     async with read_connection(engine) as connection:
-        plan = [row[3] for row in await connection.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
-    await engine.dispose()
-    assert plan == [f"SEARCH audit_records USING INDEX ix_audit_records_{name} ({name}=? AND at>? AND at<?)"]
+        for setting in settings:
+            await connection.execute(text(f"SET LOCAL {setting}"))
+        return list(await connection.exec_driver_sql(f"{prefix} {compiled}", parameters))
+
+
+@pytest.mark.parametrize(("values", "index"), SEARCHES)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_search_in_a_time_range_uses_its_index(engine: AsyncEngine, values: dict[str, Any], index: str) -> None:
+    plan = await explain(engine, "EXPLAIN QUERY PLAN", Filters(**values, since=1, until=2))
+    columns = "".join(f"{name}=? AND " for name in values if name != "outcome")
+    assert [row[3] for row in plan] == [f"SEARCH audit_records USING INDEX {index} ({columns}at>? AND at<?)"]
+
+
+@pytest.mark.parametrize("values", [values for values, _ in SEARCHES])
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_search_in_postgresql_reads_indexes_in_order(engine: AsyncEngine, values: dict[str, Any]) -> None:
+    """An index of every partition, and nothing is sorted."""
+    forbidden = [f"enable_{kind} = off" for kind in ("seqscan", "bitmapscan", "sort")]
+    plan = "\n".join(row[0] for row in await explain(engine, "EXPLAIN", Filters(**values), *forbidden))
+    names = [name for name in values if name != "outcome"]
+    conditions = re.findall(r"Index Cond: (.*)", plan)
+    assert "Index Scan" in plan
+    assert not re.search(r"Seq Scan|Sort", plan.replace("Sort Key", "")), plan
+    assert len(conditions) == (plan.count("Index Scan") if names else 0), plan
+    assert all(f"{name} = " in condition for name in names for condition in conditions), plan

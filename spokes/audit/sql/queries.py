@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, select, tuple_
+from sqlalchemy import ColumnElement, Select, bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.records import Action, Outcome
@@ -28,6 +28,7 @@ class Filters:
 
     action: Action | None = None
     outcome: Outcome | None = None
+    reason: str | None = None
     portal_id: int | None = None
     object_type: str | None = None
     object_id: str | None = None
@@ -45,9 +46,12 @@ class Filters:
         """Return the conditions for SQL."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         since, until, token = values.pop("since"), values.pop("until"), values.pop("token")
+        outcome = values.pop("outcome")
         conditions: list[ColumnElement[bool]] = [
             RECORDS.c[name] == value for name, value in values.items() if value is not None
         ]
+        if outcome is not None:  # not as a parameter: the indexes of dead letters have the outcome as their condition
+            conditions.append(RECORDS.c.outcome == bindparam(None, outcome, literal_execute=True))
         if since is not None:
             conditions.append(RECORDS.c.at >= since)
         if until is not None:

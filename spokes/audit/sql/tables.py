@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    literal_column,
 )
 
 from spokes.audit.records import FIELD_NAMES
@@ -38,7 +39,7 @@ RECORDS: Final = Table(
 )
 # Each index ends with the reading order, so that the newest fifty matches are read in fifty steps.
 Index("ix_audit_records_at", RECORDS.c.at, RECORDS.c.seq)
-for _name in ("object_id", "event_key", "delivery_id", "actor", "correlation_id"):
+for _name in ("object_id", "event_key", "event_id", "delivery_id", "actor", "correlation_id"):
     _is_set = RECORDS.c[_name].is_not(None) if RECORDS.c[_name].nullable else None
     Index(
         f"ix_audit_records_{_name}",
@@ -48,6 +49,13 @@ for _name in ("object_id", "event_key", "delivery_id", "actor", "correlation_id"
         sqlite_where=_is_set,
         postgresql_where=_is_set,
     )
+# Dead letters, also those of one cause; a query uses them only if it contains the condition literally.
+_is_dead = RECORDS.c.outcome == literal_column("'dead'")
+for _index_name, _columns in (
+    ("ix_audit_records_dead", (RECORDS.c.at, RECORDS.c.seq)),
+    ("ix_audit_records_dead_cause", (RECORDS.c.reason, RECORDS.c.handler, RECORDS.c.at, RECORDS.c.seq)),
+):
+    Index(_index_name, *_columns, sqlite_where=_is_dead, postgresql_where=_is_dead)
 
 # One row: the end of the chain. The chain writer locks it first.
 HEAD: Final = Table(

@@ -106,6 +106,7 @@ class _AuditFilters(_EventFilters):
     """Filters for audit records."""
 
     action: Action | None = None
+    reason: BoundedText | None = None
     event_key: BoundedText | None = None
     actor: BoundedText | None = None
     correlation_id: BoundedText | None = None
