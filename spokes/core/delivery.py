@@ -50,6 +50,7 @@ _DICTIONARY: Final = (
 MAX_BODY_VALUES: Final = 500_000
 _MAX_BYTES: Final = 24 * 1024 * 1024
 _MAX_VALUES: Final = 2 * MAX_BODY_VALUES
+_FURTHER_FIELDS: Final = ("free_runs", "failing_since")  # of entries, stored by event key: earlier versions ignore them
 _OVERSIZED_BYTES: Final = _MAX_BYTES // 2
 _OVERSIZED_VALUES: Final = 100_000  # HubSpot sends at most 100 events of about 20 fields
 _ZSTD_DICTIONARY: Final = zstd.ZstdDict(_DICTIONARY, is_raw=True)
@@ -65,12 +66,14 @@ class Entry(NamedTuple):
     """One event of a delivery: its event key, the number of spent attempts, and the element as HubSpot sent it.
 
     `free_runs` counts the handler runs that failed without spending an attempt, because of a pause for example.
+    `failing_since` is the epoch ms at which HubSpot first failed a call of this event; 0 if it has not.
     """
 
     key: str
     attempt: int
     raw: RawEvent
     free_runs: int = 0
+    failing_since: int = 0
 
     @property
     def event(self) -> Event:
@@ -113,8 +116,10 @@ class Delivery:
         """The one argument of the arq job."""
         events = [entry.stored for entry in self.entries]
         argument = job_argument(self.id, self.portal_id, self.received_at, events, self.priority)
-        free_runs = {entry.key: entry.free_runs for entry in self.entries if entry.free_runs}
-        return {**argument, "free_runs": free_runs} if free_runs else argument
+        for name in _FURTHER_FIELDS:
+            if values := {entry.key: value for entry in self.entries if (value := getattr(entry, name))}:
+                argument[name] = values
+        return argument
 
     @classmethod
     def from_job(cls, job: Any) -> "Delivery":
@@ -126,8 +131,11 @@ class Delivery:
         try:
             # A later version may append fields to an entry.
             entries = tuple(Entry(str(key), int(attempt), dict(raw)) for key, attempt, raw, *_ in job["events"])
-            if free_runs := job.get("free_runs"):  # absent in jobs of earlier versions
-                entries = tuple(entry._replace(free_runs=int(free_runs.get(entry.key, 0))) for entry in entries)
+            # Absent in jobs of earlier versions.
+            if values := job.get("free_runs"):
+                entries = tuple(entry._replace(free_runs=int(values.get(entry.key, 0))) for entry in entries)
+            if values := job.get("failing_since"):
+                entries = tuple(entry._replace(failing_since=int(values.get(entry.key, 0))) for entry in entries)
             priority = _stored_priority(job, entries)
             return cls(str(job["id"]), int(job["portal"]), int(job["at"]), entries, priority)
         except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -124,16 +124,17 @@ def test_delivery_of_the_largest_values_that_hubspot_sends_is_readable() -> None
     assert not is_oversized(payload)
 
 
-def test_free_runs_are_stored_beside_the_entries_which_earlier_versions_can_read() -> None:
-    entries = (Entry("a", 1, event(1), 2), Entry("b", 0, event(2)))
+def test_further_fields_are_stored_beside_the_entries_which_earlier_versions_can_read() -> None:
+    entries = (Entry("a", 1, event(1), 2, 1_800_000_000_000), Entry("b", 0, event(2)), Entry("c", 1, event(3), 0, 7))
     delivery = Delivery("1-x", 1, 5, entries)
     job = delivery.to_job()
-    assert [len(event) for event in job["events"]] == [3, 3]
+    assert [len(event) for event in job["events"]] == [3, 3, 3]
     assert Delivery.from_job(job) == delivery
 
 
-@pytest.mark.parametrize("free_runs", [7, [1], {"a": "x"}, {"a": None}])
-def test_free_runs_of_another_type_make_a_delivery_unreadable(free_runs: object) -> None:
-    job = {**Delivery("1-x", 1, 5, (Entry("a", 1, event(1)),)).to_job(), "free_runs": free_runs}
+@pytest.mark.parametrize("name", ["free_runs", "failing_since"])
+@pytest.mark.parametrize("values", [7, [1], {"a": "x"}, {"a": None}])
+def test_further_field_of_another_type_makes_a_delivery_unreadable(name: str, values: object) -> None:
+    job = {**Delivery("1-x", 1, 5, (Entry("a", 1, event(1)),)).to_job(), name: values}
     with pytest.raises(UnreadableDelivery):
         Delivery.from_job(job)

@@ -68,7 +68,9 @@ class Harness:
             await tools.crm.contacts.update(event.object_id, {"city": "Berlin"})
 
     async def queue(self, *raws: dict[str, object]) -> Delivery:
-        entries = tuple(Entry(KEYS(Event(raw)), 0, raw) for raw in raws)
+        return await self.queue_entries(*(Entry(KEYS(Event(raw)), 0, raw) for raw in raws))
+
+    async def queue_entries(self, *entries: Entry) -> Delivery:
         delivery = Delivery(new_delivery_id(PORTAL), PORTAL, 1, entries)
         await self.redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, 1))
         await self.redis.zadd(JOB_QUEUE, {delivery.id: 1})

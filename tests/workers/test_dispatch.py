@@ -8,16 +8,21 @@ from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from spokes.core import clock
-from spokes.core.errors import RetryLater
+from spokes.core.delivery import Delivery, Entry, decode
+from spokes.core.errors import CRMUnavailable, RetryLater
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_QUEUE
+from spokes.core.settings import Settings
+from spokes.crm.services import CRM
 from spokes.queue.portal_pauses import OPERATOR
 from spokes.routing import uses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.tools import Tools
-from tests.workers.harness import PORTAL, Harness, change, object_event
+from tests.workers.harness import KEYS, PORTAL, Harness, change, object_event
+from workers.delivery.run_delivery import run_delivery
+from workers.queue.claimed_job import ClaimedJob
 
 
 async def test_burst_within_a_delivery_reaches_the_handler_once(harness: Harness) -> None:
@@ -122,6 +127,34 @@ async def test_redis_outage_during_a_call_postpones_its_event_and_closes_the_del
     async with asyncio.timeout(10):
         await harness.run((change("x", 1),))
     assert await harness.outcomes() == [("parked", "redis_away")]
+
+
+@pytest.mark.parametrize(("hours", "outcome"), [(1, "retried"), (25, "dead")])
+async def test_hours_of_an_outage_count_from_the_first_failure_not_from_attempts(
+    environ: dict[str, str], redis: Redis, hubspot: Simulator, hours: int, outcome: str
+) -> None:
+    settings = Settings.from_env({**environ, "HUBSPOT_API_URL": hubspot.url})
+    crm = await CRM.open(settings, redis)
+    await crm.check_token()
+    harness = Harness(settings, redis, crm)
+    harness.errors = [CRMUnavailable(status=503)]
+    since = clock.now_ms() - hours * 3_600_000
+    entry = Entry(KEYS(Event(raw := change("x", 1))), 1_000, raw, failing_since=since)
+    delivery = await harness.queue_entries(entry)
+    await run_delivery(ClaimedJob(delivery.id, delivery.to_job(), 1), harness.parts)
+    assert await harness.outcomes() == [(outcome, "crm_unavailable")]
+    await harness.parts.close()
+    await crm.close()
+
+
+async def test_first_failure_of_hubspot_is_stored_with_the_event(harness: Harness, redis: Redis) -> None:
+    harness.errors = [CRMUnavailable(status=503)]
+    before = clock.now_ms()
+    await harness.run((change("x", 1),))
+    (name,) = await redis.zrange(JOB_QUEUE, 0, -1)
+    (entry,) = Delivery.from_job(decode(await redis.get(keys.JOB_KEY_PREFIX + name.decode()))["a"][0]).entries
+    assert entry.attempt == 1
+    assert before <= entry.failing_since <= clock.now_ms()
 
 
 async def test_handlers_of_a_paused_portal_are_not_called(harness: Harness) -> None:

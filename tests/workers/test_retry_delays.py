@@ -25,12 +25,14 @@ class Shortest(random.Random):
 
 def delays(error: Exception, schedule: tuple[float, ...], spent: int = 0) -> list[float]:
     """Return the shortest delays after each attempt until the event is dead; `spent` attempts were made before."""
-    further, result = further_delays_s(schedule, DAY_S), list[float]()
-    while (
-        delay := next_delay_s(spent + len(result) + 1, error, schedule_s=schedule, further_s=further, rng=Shortest())
-    ) is not None:
+    result: list[float] = []
+    while True:
+        further = further_delays_s(schedule, failing_s=sum(result), outage_s=DAY_S)
+        attempt = spent + len(result) + 1
+        delay = next_delay_s(attempt, error, schedule_s=schedule, further_s=further, rng=Shortest())
+        if delay is None:
+            return result
         result.append(delay)
-    return result
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ def test_bound_holds_for_every_schedule_even_if_other_failures_have_spent_it(sch
 
 
 def test_further_delays_grow_to_an_hour() -> None:
-    further = further_delays_s((2.0, 10.0), DAY_S)
+    further = further_delays_s((2.0, 10.0), failing_s=0, outage_s=DAY_S)
     assert further[:4] == [10.0, 20.0, 40.0, 80.0]
     assert further == sorted(further)
     assert max(further) == LONGEST_S
@@ -61,4 +63,12 @@ def test_failures_of_others_end_with_the_schedule(error: Exception) -> None:
 
 
 def test_no_outage_means_the_schedule_alone() -> None:
-    assert further_delays_s(SCHEDULE, 0) == []
+    assert further_delays_s(SCHEDULE, failing_s=0, outage_s=0) == []
+
+
+@given(attempt=st.integers(1, 100_000), failing_s=st.floats(0, DAY_S, exclude_max=True))
+def test_no_number_of_attempts_ends_the_retries_of_an_outage_before_its_hours(attempt: int, failing_s: float) -> None:
+    further = further_delays_s(SCHEDULE, failing_s=failing_s, outage_s=DAY_S)
+    delay_s = next_delay_s(attempt, CRMUnavailable(), schedule_s=SCHEDULE, further_s=further, rng=random.Random(1))
+    assert delay_s is not None
+    assert delay_s <= LONGEST_S

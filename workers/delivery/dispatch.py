@@ -67,7 +67,7 @@ from workers.delivery.resolution import (
 from workers.delivery.rewrite_loops import RewriteLoopDetector
 from workers.delivery.settlement import RunMetrics
 from workers.protected_process import ProcessCallRefused
-from workers.queue.retry_delays import further_delays_s
+from workers.queue.retry_delays import further_delays_s, is_hubspot_failure
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM, WriteRecord
@@ -124,7 +124,6 @@ class Dispatcher:
         self._object_hash_key = object_hash_key(load_master_key(settings))
         self._rewrite_loops = RewriteLoopDetector(redis, derive_key(load_master_key(settings), "rounds"))
         self._rng = random.Random()
-        self._further_delays_s = further_delays_s(settings.retry_schedule_s, settings.outage_retry_hours * 3600)
         self._timeouts = timeouts
         self._alerts = alerts
 
@@ -276,10 +275,14 @@ class Dispatcher:
             is_left_to_others = isinstance(error, NotAuthorized) and await self._refused_token.stop(event.portal_id)
             if not is_left_to_others:
                 await self._pauses.record_result(event.portal_id, error)
-        age_s, schedule_s = record_age_s(event, now_ms()), self._settings.retry_schedule_s
+        at_ms, schedule_s = now_ms(), self._settings.retry_schedule_s
+        if is_hubspot_failure(error) and not item.entry.failing_since:
+            item.entry = item.entry._replace(failing_since=at_ms)
+        failing_s = (at_ms - item.entry.failing_since) / 1000 if item.entry.failing_since else 0.0
+        further_s = further_delays_s(schedule_s, failing_s=failing_s, outage_s=self._settings.outage_retry_hours * 3600)
         resolution = resolution_for_error(
-            attempt, error, free_runs=free_runs, age_s=age_s, schedule_s=schedule_s, further_s=self._further_delays_s,
-            rng=self._rng, failure=failure,
+            attempt, error, free_runs=free_runs, age_s=record_age_s(event, at_ms), schedule_s=schedule_s,
+            further_s=further_s, rng=self._rng, failure=failure,
         )  # fmt: skip
         if is_left_to_others:
             resolution = replace(resolution, delay_s=TOKEN_REFUSED.delay_s)

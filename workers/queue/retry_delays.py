@@ -1,7 +1,8 @@
 """The longest delay before each retry. Pure.
 
 `RETRY_SCHEDULE_S` holds the delays for every failure that may pass. When HubSpot itself fails, retries continue after
-the schedule's end: HubSpot sends an event for 24 hours when we fail, and we wait as long when HubSpot does.
+the schedule's end: HubSpot sends an event for 24 hours when we fail, and we wait as long when HubSpot does. The hours
+count from the first failure: attempts that probe for the end of an outage may be many.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import random
 
 _FIRST_S: Final = 1.0  # further delays grow from the schedule's last one, but at least from this one
-_LONGEST_S: Final = 3_600.0  # so that an event runs within an hour after HubSpot's calls succeed again
+LONGEST_DELAY_S: Final = 3_600.0  # so that an event runs within an hour after HubSpot's calls succeed again
 _GROWTH: Final = 2.0
 
 
@@ -22,17 +23,21 @@ def is_hubspot_failure(error: BaseException) -> bool:
     return isinstance(error, TransientCRMError) and not isinstance(error, ObjectMerged)
 
 
-def further_delays_s(schedule_s: Sequence[float], outage_s: float) -> list[float]:
-    """Return the longest delays after those of the schedule, for an outage of HubSpot.
+def further_delays_s(schedule_s: Sequence[float], *, failing_s: float, outage_s: float) -> list[float]:
+    """Return the longest delays after those of the schedule, for an outage of HubSpot; empty if it lasts too long.
 
-    Each delay is at least half as long as its longest one. Even so, all of them together last at least `outage_s`,
-    whatever spent the attempts of the schedule.
+    They grow to an hour; the last one repeats.
+
+    Args:
+        schedule_s: longest delays of the schedule.
+        failing_s: how long HubSpot has failed the event's calls.
+        outage_s: how long an event is retried when HubSpot fails.
     """
-    delay_s = min(max([_FIRST_S, *schedule_s[-1:]]), _LONGEST_S)
-    delays_s: list[float] = []
-    while sum(delays_s) / 2 < outage_s:
-        delays_s.append(delay_s)
-        delay_s = min(delay_s * _GROWTH, _LONGEST_S)
+    if failing_s >= outage_s:
+        return []
+    delays_s = [min(max([_FIRST_S, *schedule_s[-1:]]), LONGEST_DELAY_S)]
+    while delays_s[-1] < LONGEST_DELAY_S:
+        delays_s.append(min(delays_s[-1] * _GROWTH, LONGEST_DELAY_S))
     return delays_s
 
 
@@ -47,12 +52,12 @@ def random_delay_s(
     Args:
         attempt: number of attempts made, from 1.
         schedule_s: longest delays.
-        further_s: those that follow, see further_delays_s; empty if the schedule's end is final.
+        further_s: those that follow, the last one repeatedly; empty if the schedule's end is final.
         rng: source of the jitter.
     """
     if attempt <= len(schedule_s):
         return rng.uniform(0, schedule_s[attempt - 1])
-    if attempt <= len(schedule_s) + len(further_s):
-        longest_s = further_s[attempt - len(schedule_s) - 1]
-        return rng.uniform(longest_s / 2, longest_s)
-    return None
+    if not further_s:
+        return None
+    longest_s = further_s[min(attempt - len(schedule_s), len(further_s)) - 1]
+    return rng.uniform(longest_s / 2, longest_s)

@@ -18,7 +18,7 @@ from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
-from workers.queue.retry_delays import further_delays_s
+from workers.queue.retry_delays import LONGEST_DELAY_S
 
 _DAY_MS: Final = 86_400_000
 _WINDOW_MS: Final = 3 * 3_600_000  # the watch runs every hour; a run may be late
@@ -46,8 +46,8 @@ async def watch_lost_events(settings: Settings, redis: Redis, engine: AsyncEngin
 
 def horizon_ms(settings: Settings) -> int:
     """Return how long an event may be in progress: the longest retry schedule and a day."""
-    further_s = further_delays_s(settings.retry_schedule_s, settings.outage_retry_hours * 3600)
-    return round(sum((*settings.retry_schedule_s, *further_s)) * 1000) + _DAY_MS
+    outage_s = settings.outage_retry_hours * 3600
+    return round((sum(settings.retry_schedule_s) + outage_s + LONGEST_DELAY_S) * 1000) + _DAY_MS
 
 
 def _without_outcome(window: tuple[Any, ...]) -> Select[Any]:
