@@ -25,6 +25,8 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
 from tests.support.deployment import KEY, PUBLIC_URL, SECRET, TOKEN, Sign, sign_headers
 
+pytest_plugins = ["spokes.testing.plugin"]  # where Spokes is installed, pytest has loaded it by this name already
+
 # No deadline: how long an example takes depends on the load of the machine, not on the code under test.
 os.environ["ENV_FILE"] = ""  # tests use no settings of the developer's own
 

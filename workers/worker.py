@@ -80,12 +80,16 @@ class _WorkerRedis(ArqRedis):
         await self.aclose(close_connection_pool)
 
 
-def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker:  # noqa: PLR0915 - one part a line
+def build_worker(  # noqa: PLR0915 - one part a line
+    settings: Settings, *, burst: bool = False, has_upkeep: bool = True
+) -> ArqBatchWorker:
     """Return the arq worker for `settings`; call it inside a running event loop.
 
     Args:
         settings: must include HUBSPOT_ACCESS_TOKEN.
         burst: end when the queue is empty, for tests and one-off runs.
+        has_upkeep: also handle signals, archive, measure, and watch the event loop. Without, only deliveries run, as in
+            the tests of handlers.
 
     Raises:
         ConfigurationError: HANDLERS is wrong.
@@ -109,6 +113,11 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
             parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage)
             opening.push_async_callback(parts.close)
             opening.push_async_callback(parts.refused_token.close)
+            ctx["parts"] = parts
+            if not has_upkeep:
+                await _learn_portal(crm, router, redis, outage)
+                stack.push_async_exit(opening.pop_all())
+                return
             archiver = Archiver.open(settings, redis)
             opening.push_async_callback(archiver.close)
             totals = MetricTotals(redis, "worker")
@@ -144,7 +153,6 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
             background.every(ANNOUNCE_EVERY_S, "credentials", parts.missing_credentials.announce)
             background.every(REPORT_EVERY_S, "token reports", parts.refused_token.report)
             background.every(CHECK_EVERY_S, "token check", parts.refused_token.check)
-            ctx["parts"] = parts
             stack.push_async_exit(opening.pop_all())
         log.info("worker_ready", handlers=len(router.registrations), burst=burst)
 
@@ -176,6 +184,7 @@ def build_worker(settings: Settings, *, burst: bool = False) -> ArqBatchWorker: 
         health_check_key=WORKER_HEALTH,
         redis_pool=redis,
         burst=burst,
+        handle_signals=has_upkeep,
         on_startup=start_up,
         on_shutdown=shut_down,
         job_completion_wait=_JOBS_SHUTDOWN_S,

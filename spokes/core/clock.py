@@ -4,10 +4,17 @@ import asyncio
 import contextlib
 import time
 
+read_ns = time.time_ns  # epoch nanoseconds; the tests of handlers replace it by a clock that they advance
+
 
 def now_ms() -> int:
     """Return the current time in epoch milliseconds."""
-    return time.time_ns() // 1_000_000
+    return read_ns() // 1_000_000
+
+
+def now_s() -> float:
+    """Return the current time in epoch seconds."""
+    return read_ns() / 1e9
 
 
 async def wait_for_stop(stop: asyncio.Event, timeout_s: float) -> None:

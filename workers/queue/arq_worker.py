@@ -106,6 +106,19 @@ class ArqBatchWorker(Worker):
         finally:
             await background.close()
 
+    async def run_due_jobs(self) -> None:
+        """Run the jobs that are due, and return when none is due and none runs; for the tests of handlers."""
+        if not self.ctx:
+            self.ctx["redis"] = self.pool
+            await self._start_up()
+        while True:
+            self._wake.clear()
+            wait_s = await self._claim_jobs()
+            if self.tasks:
+                await self._wake.wait()
+            elif wait_s > 0:
+                return
+
     async def close(self) -> None:
         """Close as arq's worker does, also during a Redis outage: everything open is closed all the same."""
         if self._outage.is_unusable:

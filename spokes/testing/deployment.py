@@ -1,0 +1,155 @@
+"""The parts that a test drives: a simulated HubSpot, a receiver and a worker, all in one event loop and over HTTP."""
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from types import ModuleType
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from ingest.app import create_app
+from ingest.server.http_server import app_runner
+from spokes.audit.records import Action, AuditRecord
+from spokes.audit.stream import ENTRY_FIELD, decode
+from spokes.core.redis.connections import redis_client
+from spokes.core.redis.keys import AUDIT_STREAM, QUEUES
+from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.routing import Router
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import PortalConfig, SimulatorConfig, Target
+from spokes.testing.recorder import Recorder
+from spokes.testing.virtual_clock import VirtualClock
+from workers.queue.arq_worker import ArqBatchWorker
+from workers.worker import build_worker
+
+_PUBLIC_URL: Final = "https://spokes.example.com"
+_TOKEN: Final = "pat-na1-simulated-by-the-test-kit"  # noqa: S105 - valid for the simulator only
+_AUDIT_KEY: Final = "a-key-of-the-test-kit-1f7c3a9e5b2d8046"
+_STEPS: Final = 1_000  # jumps of the clock in one run: more than any schedule of retries has
+_HANDLERS: Final = "spokes_testing_handlers"  # the module whose ROUTER has the recorded handlers
+
+
+class NotAdmitted(Exception):
+    """The receiver refused a request of the test."""
+
+
+class KitDeployment:
+    """One deployment for the tests of one router and of one set of settings. `open` and `close` it."""
+
+    def __init__(self, redis_url: str, router: Router, variables: Mapping[str, str]) -> None:
+        self.clock = VirtualClock()
+        self.recorder = Recorder()
+        self._module = f"{_HANDLERS}_{id(self)}"
+        module = sys.modules[self._module] = ModuleType(self._module)
+        module.ROUTER = self.recorder.observe(router)  # type: ignore[attr-defined]  # what `load_router` reads
+        portal = PortalConfig(token=_TOKEN, has_standard_properties=True)
+        self.simulator = Simulator(SimulatorConfig(portals=(portal,)), clock=self.clock)
+        self._variables = {
+            "HUBSPOT_CLIENT_SECRET": self.simulator.config.client_secret,
+            "HUBSPOT_ACCESS_TOKEN": _TOKEN,
+            "PUBLIC_URL": _PUBLIC_URL,
+            "REDIS_URL": redis_url,
+            "AUDIT_KEY": _AUDIT_KEY,
+            **variables,
+            "HANDLERS": self._module,
+        }
+        self._worker: ArqBatchWorker | None = None
+        self._stack = AsyncExitStack()
+
+    async def open(self) -> None:
+        """Start the simulator and the receiver.
+
+        Raises:
+            ConfigurationError: a setting of the test is wrong.
+        """
+        async with AsyncExitStack() as opening:
+            await opening.enter_async_context(self.simulator)
+            folder = opening.enter_context(tempfile.TemporaryDirectory(prefix="spokes-testing-"))
+            addresses = {"HUBSPOT_API_URL": self.simulator.url, "DATA_DIR": folder}
+            self.settings = Settings.from_env({**self._variables, **addresses})
+            self.redis = redis_client(self.settings, max_connections=5)
+            opening.push_async_callback(self.redis.aclose)
+            runner = app_runner(create_app(self.settings), graceful_s=1.0)
+            await runner.setup()
+            opening.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            self.simulator.sender.target = Target(_PUBLIC_URL + RECEIVER_PATH, address + RECEIVER_PATH)
+            self._stack = opening.pop_all()
+
+    async def close(self) -> None:
+        """Close all parts."""
+        await self.end_worker()
+        await self._stack.aclose()
+        sys.modules.pop(self._module, None)
+
+    async def begin_test(self) -> None:
+        """Empty Redis and HubSpot, and begin at the present time."""
+        self.clock.reset()
+        self.clock.install()
+        await self.redis.flushall()
+        self.simulator.reset()
+        for portal in self.simulator.portals.values():
+            portal.config = replace(portal.config, scopes=None)
+            portal.replace_tokens(portal.config.token)
+        self.recorder.runs.clear()
+
+    async def end_test(self) -> None:
+        """End the test's worker, and return to real time."""
+        await self.end_worker()
+        self.clock.reset()
+
+    async def send(self, body: bytes, portal_id: int) -> dict[str, int]:
+        """Send one signed request, as HubSpot does; return the number of events by what became of them.
+
+        Raises:
+            NotAdmitted: the receiver did not answer 202.
+        """
+        attempt = await self.simulator.sender.send(body, portal_id=portal_id)
+        if not attempt.acknowledged:
+            raise NotAdmitted(f"the receiver answered {attempt.status or attempt.failure} to the test's request")
+        answer = orjson.loads(attempt.answer)
+        return {name: answer[name] for name in ("admitted", "duplicate", "ignored", "quarantined")}
+
+    async def work(self, *, until_ms: int | None = None) -> None:
+        """Run what is queued: what is due now, and then what is due later, for which the clock advances.
+
+        `until_ms` ends this at a time of the clock; None runs until nothing is queued.
+        """
+        for _ in range(_STEPS):
+            await (await self.start_worker()).run_due_jobs()
+            due_ms = await self._next_due_ms()
+            if due_ms is None or (until_ms is not None and due_ms > until_ms):
+                return
+            self.clock.advance_ms(max(0, due_ms - self.clock.now_ms()))
+        raise RuntimeError(f"events are still queued after {_STEPS} runs of the worker")
+
+    async def start_worker(self) -> ArqBatchWorker:
+        """Return the worker of this test, started on first use."""
+        if self._worker is None:
+            self._worker = build_worker(self.settings, has_upkeep=False)
+            await self._worker.run_due_jobs()
+        return self._worker
+
+    async def end_worker(self) -> None:
+        """Shut the worker down, if there is one."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.close()
+
+    async def event_records(self) -> list[AuditRecord]:
+        """Return the audit records about events, in the order in which they were written."""
+        records = [decode(fields[ENTRY_FIELD]) for _, fields in await self.redis.xrange(AUDIT_STREAM)]
+        return [record for record in records if record.action is Action.EVENT]
+
+    async def _next_due_ms(self) -> int | None:
+        scores = [
+            int(score)
+            for queue in QUEUES.values()
+            for _, score in await self.redis.zrange(queue, 0, 0, withscores=True)
+        ]
+        return min(scores, default=None)

@@ -1,0 +1,131 @@
+"""Records what handlers do in a test: their runs, errors, and calls of `tools`."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from functools import wraps
+from inspect import isawaitable
+from typing import Any, Final
+
+from spokes.core.events import Event
+from spokes.crm.associations import Associations
+from spokes.crm.object_types import plural
+from spokes.crm.objects import Objects
+from spokes.crm.privacy import Privacy
+from spokes.crm.services import Services
+from spokes.routing import Handler, Router
+from spokes.tools import Tools
+
+_GUARDED: Final = ("current_value", "purge")  # tools that are one function each
+
+
+@dataclass(slots=True)
+class HandlerRun:
+    """One run of one handler: the calls of `tools` that it made, and the exception that it raised."""
+
+    handler: str
+    calls: list[str] = field(default_factory=list)
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class Recorder:
+    """The handler runs of a test, in order. `before_call` and `after_call` are awaited around every call of `tools`."""
+
+    runs: list[HandlerRun] = field(default_factory=list)
+    before_call: Callable[[str], Awaitable[None]] | None = None
+    after_call: Callable[[str], Awaitable[None]] | None = None
+
+    def observe(self, router: Router) -> Router:
+        """Return a router whose handlers are recorded."""
+        functions: dict[Handler, Handler] = {}  # a handler may be registered for several event types
+
+        observed = Router()
+        for registration, route in router:
+            function = functions.setdefault(route.function, self._recorded(route.name, route.function))
+            observed._add(registration, replace(route, function=function))  # noqa: SLF001 - as `register` does
+        return observed
+
+    def _recorded(self, name: str, function: Handler) -> Handler:
+        @wraps(function)
+        async def run(event: Event, tools: Tools) -> None:
+            run = HandlerRun(name)
+            self.runs.append(run)
+            self._observe_tools(tools, run)
+            try:
+                await function(event, tools)
+            except BaseException as error:
+                run.error = error
+                raise
+
+        return run
+
+    def _observe_tools(self, tools: Any, run: HandlerRun) -> None:
+        """Replace the members of `tools` in place: the worker keeps reading its own fields of it."""
+        crm_factory, once_factory = tools._crm_factory, tools._once_factory  # noqa: SLF001 - the kit stands in for the worker here
+        tools._crm_factory = lambda: _ObservedServices(crm_factory(), self, run)  # noqa: SLF001 - as above
+        tools._once_factory = lambda: self._wrapped("once", once_factory(), run)  # noqa: SLF001 - as above
+        for name in _GUARDED:
+            setattr(tools, name, self._wrapped(name, getattr(tools, name), run))
+
+    def _wrapped(self, name: str, function: Callable[..., Any], run: HandlerRun) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            result = function(*args, **options)
+            if isawaitable(result):
+                return self._awaited(name, result, run)
+            return self._iterated(name, result, run) if isinstance(result, AsyncIterator) else result
+
+        return call
+
+    async def _awaited(self, name: str, result: Awaitable[Any], run: HandlerRun) -> Any:
+        if name != "current_value":  # it reads nothing from HubSpot
+            run.calls.append(name)
+        if self.before_call is not None:
+            await self.before_call(name)
+        value = await result
+        if self.after_call is not None:
+            await self.after_call(name)
+        return value
+
+    async def _iterated(self, name: str, items: AsyncIterator[Any], run: HandlerRun) -> AsyncIterator[Any]:
+        run.calls.append(name)
+        if self.before_call is not None:
+            await self.before_call(name)
+        async for item in items:
+            yield item
+        if self.after_call is not None:
+            await self.after_call(name)
+
+
+class _ObservedServices:
+    """The services of one handler run, whose calls are recorded by the names that `@uses` declares."""
+
+    def __init__(self, services: Services, recorder: Recorder, run: HandlerRun) -> None:
+        self._services = services
+        self._recorder = recorder
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        return self._observed(name, getattr(self._services, name))
+
+    def objects(self, object_type: str) -> Any:
+        """Return the recorded service of an object type."""
+        return self._observed(plural(object_type), self._services.objects(object_type))
+
+    def _observed(self, name: str, service: Any) -> Any:
+        if isinstance(service, Objects | Associations | Privacy):
+            return _ObservedService(name, service, self._recorder, self._run)
+        return service
+
+
+class _ObservedService:
+    def __init__(self, name: str, service: Any, recorder: Recorder, run: HandlerRun) -> None:
+        self._name = name
+        self._service = service
+        self._recorder = recorder
+        self._run = run
+
+    def __getattr__(self, name: str) -> Any:
+        member = getattr(self._service, name)
+        if not callable(member):
+            return member
+        return self._recorder._wrapped(f"{self._name}.{name}", member, self._run)  # noqa: SLF001 - of this module

@@ -1,0 +1,69 @@
+"""What the tests of one process share: a Redis, an event loop, and the deployment of the last test."""
+
+import gc
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from spokes.routing import Router, load_router
+from spokes.testing.background_loop import BackgroundLoop
+from spokes.testing.deployment import KitDeployment
+from spokes.testing.kit import Spokes
+from spokes.testing.log_capture import LogCapture
+from spokes.testing.redis_server import redis_server
+
+_CLOSE_S: Final = 20.0
+
+
+class KitSession:
+    """Starts on the first test, and is closed after the last one."""
+
+    def __init__(self, redis: str, project: Path) -> None:
+        """Use the Redis of that name (see redis_server), and import handlers from the folder of the project."""
+        self._stack = ExitStack()
+        self._redis_url = self._stack.enter_context(redis_server(redis))
+        self._loop = BackgroundLoop()
+        self._stack.callback(self._loop.close)
+        self._deployment: KitDeployment | None = None
+        self._made_for: tuple[object, ...] = ()
+        self._logs = LogCapture()
+        gc.freeze()  # loaded modules are never garbage: collecting among them takes longer than a test
+        if str(project) not in sys.path:
+            sys.path.insert(0, str(project))
+
+    def begin_test(self, handlers: str | Router, settings: Mapping[str, str]) -> Spokes:
+        """Return the kit of one test.
+
+        Raises:
+            ConfigurationError: the handlers cannot be loaded, or a setting is wrong.
+        """
+        made_for = (handlers, tuple(sorted(settings.items())))
+        if self._deployment is None or self._made_for != made_for:
+            self._close_deployment()
+            router = load_router(handlers) if isinstance(handlers, str) else handlers
+            deployment = KitDeployment(self._redis_url, router, settings)
+            self._loop.run_blocking(deployment.open())
+            self._deployment, self._made_for = deployment, made_for
+        self._loop.run_blocking(self._deployment.begin_test())
+        self._logs.lines = []
+        self._logs.start()
+        return Spokes(self._deployment, self._loop, self._logs)
+
+    def end_test(self) -> str:
+        """End the test; return what it has left behind, in one sentence, or nothing."""
+        self._logs.stop()
+        if self._deployment is not None:
+            self._loop.run_blocking(self._deployment.end_test(), _CLOSE_S)
+        return ""
+
+    def close(self) -> None:
+        """Close everything."""
+        self._close_deployment()
+        self._stack.close()
+
+    def _close_deployment(self) -> None:
+        if self._deployment is not None:
+            self._loop.run_blocking(self._deployment.close(), _CLOSE_S)
+            self._deployment = None
