@@ -16,6 +16,7 @@ from spokes.core.errors import IncidentRejected
 from spokes.core.masking import Mask
 
 NOTIFICATION_MS: Final = 72 * 3_600_000
+_DAY_MS: Final = 86_400_000
 _MINUTE_MS: Final = 60_000
 _MINUTES_PER_HOUR: Final = 60
 MAX_TITLE: Final = 200  # characters
@@ -122,19 +123,43 @@ class Incident:
         return asdict(self)
 
 
-def check_incident(incident: Incident, now: int) -> Incident:
-    """Return the incident.
+def new_incident(
+    title: str, mask: Mask, *, opened_by: str, aware_at: int | None = None, since: int | None = None, **scope: object
+) -> Incident:
+    """Return a new incident with its title masked.
+
+    Args:
+        aware_at: now if None.
+        since: a day before `aware_at` if None.
+        scope: the other fields that narrow it: `until`, `actor`, `handler`, `token`.
 
     Raises:
-        IncidentRejected: its times contradict each other or lie in the future.
+        IncidentRejected: the title is empty or too long, or the times contradict each other or lie in the future.
+    """
+    now = now_ms()
+    aware_at = now if aware_at is None else aware_at
+    since = aware_at - _DAY_MS if since is None else since
+    cleaned = clean_text(title, mask, what="title", limit=MAX_TITLE)
+    texts = {name: storable(value) if isinstance(value, str) else value for name, value in scope.items()}
+    incident = Incident(title=cleaned, aware_at=aware_at, opened_by=opened_by, since=since, **texts)  # type: ignore[arg-type]  # by name
+    check_times(incident, now)
+    return incident
+
+
+def check_times(incident: Incident, now: int) -> None:
+    """Check the times of a new incident.
+
+    Raises:
+        IncidentRejected: they contradict each other or lie in the future.
     """
     if incident.aware_at > now:
-        raise IncidentRejected("--aware is in the future. Write when you became aware of the incident, such as 2h.")
+        raise IncidentRejected("The time of awareness is in the future. Write when you became aware, such as 2h.")
     if incident.since > now:
-        raise IncidentRejected("--since is in the future. Write when the period to examine begins, such as 7d.")
+        raise IncidentRejected("The period to examine begins in the future. Write an earlier time, such as 7d.")
     if incident.until is not None and incident.until <= incident.since:
-        raise IncidentRejected("--until is not after --since. Write a later time, or leave it out for an open end.")
-    return incident
+        raise IncidentRejected(
+            "The period to examine ends before it begins. Write a later end, or leave it out for an open end."
+        )
 
 
 def is_incident_id(text: str) -> bool:
@@ -159,6 +184,16 @@ def clean_text(text: str, mask: Mask, *, what: str, limit: int) -> str:
     if len(stripped) > limit:
         raise IncidentRejected(f"The {what} has {len(stripped):,} characters; {limit:,} are allowed. Shorten it.")
     return mask.text(stripped)
+
+
+def check_notified_at(notified_at: int, now: int) -> None:
+    """Check the time at which the authority was notified.
+
+    Raises:
+        IncidentRejected: it lies in the future.
+    """
+    if notified_at > now:
+        raise IncidentRejected("The time of the notification is in the future. Write when the authority was notified.")
 
 
 def _duration(duration_ms: int) -> str:

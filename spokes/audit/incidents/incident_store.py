@@ -30,7 +30,7 @@ _NO_PORTAL: Final = 0
 
 @dataclass(slots=True)
 class IncidentStore:
-    """Incidents of one deployment; `actor` is who changes them. The caller closes `engine`.
+    """Incidents of one deployment; `actor` is who changes them, from `address`. The caller closes `engine`.
 
     Every method raises AuditUnavailable if the store does not answer.
     """
@@ -39,11 +39,12 @@ class IncidentStore:
     master_key: str = field(repr=False)
     checkpoint_every: int
     actor: str
+    address: str = ""
 
     @classmethod
-    def from_settings(cls, settings: Settings, engine: AsyncEngine, actor: str) -> Self:
+    def from_settings(cls, settings: Settings, engine: AsyncEngine, actor: str, address: str = "") -> Self:
         """Return the store of this deployment."""
-        return cls(engine, load_master_key(settings), settings.checkpoint_every, actor)
+        return cls(engine, load_master_key(settings), settings.checkpoint_every, actor, address)
 
     async def open(self, incident: Incident) -> None:
         """Store a new incident."""
@@ -108,8 +109,9 @@ class IncidentStore:
         self, connection: AsyncConnection, action: Action, incident_id: str, detail: Mapping[str, object]
     ) -> None:
         """Append the record of a change to the chain, in the caller's transaction."""
+        address = {"address": self.address} if self.address else {}
         record = AuditRecord(
-            action=action, portal_id=_NO_PORTAL, actor=self.actor, detail={"incident": incident_id, **detail}
+            action=action, portal_id=_NO_PORTAL, actor=self.actor, detail={"incident": incident_id, **detail, **address}
         )
         writer = ChainWriter(self.master_key, self.checkpoint_every)
         await writer.append(connection, [mask_row(to_row(record.as_dict()))])

@@ -1,4 +1,4 @@
-"""Endpoints to read incidents. They are opened and changed on the command line: `spokes incident`."""
+"""Endpoints to read incidents. They are opened and changed on the pages and on the command line."""
 
 from aiohttp import web
 

@@ -4,11 +4,13 @@ from typing import Final
 
 from aiohttp import web
 
-from spokes.console.pages import assets, audit, now, objects, privacy, settings
+from spokes.console.pages import assets, audit, incidents, now, objects, privacy, settings
 from spokes.console.pages import dead_letters as letters
 from spokes.console.web.audit_export import export_records
 
 _LETTER: Final = "/console/dead/{portal:[0-9]{1,18}}/{key:[^/]{1,600}}"
+
+_INCIDENT: Final = "/console/incidents/{id:[0-9a-f]{8}}"
 
 
 def routes() -> list[web.RouteDef]:
@@ -26,6 +28,12 @@ def routes() -> list[web.RouteDef]:
         web.get("/console/audit/export", export_records),
         web.post("/console/audit/verify", audit.verify),
         web.get("/console/privacy", privacy.page),
+        web.get("/console/incidents", incidents.page),
+        web.post("/console/incidents", incidents.open_incident),
+        web.get(_INCIDENT, incidents.incident_page),
+        web.post(_INCIDENT + "/note", incidents.add_note),
+        web.post(_INCIDENT + "/close", incidents.close),
+        web.post(_INCIDENT + "/export", incidents.export),
         web.get("/console/settings", settings.page),
         web.get("/console/static/{name}", assets.asset),
     ]

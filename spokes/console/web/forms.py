@@ -7,6 +7,7 @@ from aiohttp import web
 from multidict import MultiDictProxy
 
 from spokes.console.number_input import parse_number
+from spokes.console.time_input import parse_time
 from spokes.console.web.request_checks import check_text, malformed_request
 from spokes.core.errors import HttpProblem
 
@@ -33,10 +34,24 @@ async def read_form(request: web.Request) -> Form:
     return form
 
 
-def form_text(form: Mapping[str, object], name: str) -> str:
-    """Return a field as stripped text; empty if it is absent or a file."""
+def form_text(form: Mapping[str, object], name: str, *, max_length: int = _MAX_LENGTH) -> str:
+    """Return a field as stripped text, shortened to `max_length`; empty if it is absent or a file."""
     value = form.get(name, "")
-    return value.strip()[:_MAX_LENGTH] if isinstance(value, str) else ""
+    return value.strip()[:max_length] if isinstance(value, str) else ""
+
+
+def form_time(form: Mapping[str, object], name: str) -> int | None:
+    """Return a field as epoch ms; None if it is empty.
+
+    Raises:
+        HttpProblem: 422, it is not a time.
+    """
+    text = form_text(form, name)
+    try:
+        return parse_time(text) if text else None
+    except (ValueError, OverflowError):
+        sentence = f"{name.replace('_', ' ').capitalize()} is not a time. Go back and write 2026-11-23T14:00, 2h or 7d."
+        raise HttpProblem(422, "wrong_time", sentence) from None
 
 
 def required_number(text: str) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spokes.audit.incidents.incident import ClockState, Incident, check_incident, clean_text
+from spokes.audit.incidents.incident import ClockState, Incident, check_times, clean_text
 from spokes.core.errors import IncidentRejected
 from spokes.core.masking import Mask
 
@@ -43,12 +43,16 @@ def test_notification_or_end_stops_the_clock(fields: dict[str, object], state: C
 
 
 @pytest.mark.parametrize(
-    ("fields", "option"),
-    [({"aware_at": DUE + 1}, "--aware"), ({"since": DUE + 1}, "--since"), ({"since": 5, "until": 5}, "--until")],
+    ("fields", "reason"),
+    [
+        ({"aware_at": DUE + 1}, "awareness is in the future"),
+        ({"since": DUE + 1}, "begins in the future"),
+        ({"since": 5, "until": 5}, "ends before it begins"),
+    ],
 )
-def test_contradictory_time_is_refused_by_the_name_of_its_option(fields: dict[str, object], option: str) -> None:
-    with pytest.raises(IncidentRejected, match=option):
-        check_incident(incident(**fields), DUE)
+def test_contradictory_time_is_refused_with_its_reason(fields: dict[str, object], reason: str) -> None:
+    with pytest.raises(IncidentRejected, match=reason):
+        check_times(incident(**fields), DUE)
 
 
 def test_text_is_masked_and_storable_in_every_database() -> None:

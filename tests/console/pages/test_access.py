@@ -13,6 +13,7 @@ PAGES = {
     "/console": "all", "/console/now/live": "all", "/console/object": "all", "/console/dead": "all",
     "/console/audit": "all", "/console/audit/export": "operator privacy_officer admin",
     "/console/privacy": "privacy_officer admin",
+    "/console/incidents": "privacy_officer admin",
 }  # fmt: skip
 
 
@@ -30,6 +31,9 @@ async def test_each_page_is_open_to_its_roles_only(
 ACTIONS = {
     "/console/dead/replay": "operator admin", "/console/dead/discard": "operator admin",
     "/console/dead/7/k/reveal": "privacy_officer admin", "/console/audit/verify": "all",
+    "/console/incidents": "privacy_officer admin", "/console/incidents/0123abcd/note": "privacy_officer admin",
+    "/console/incidents/0123abcd/close": "privacy_officer admin",
+    "/console/incidents/0123abcd/export": "privacy_officer admin",
 }  # fmt: skip
 
 
@@ -44,11 +48,11 @@ async def test_each_action_is_open_to_its_roles_only(
 
 
 async def test_pages_without_a_session_redirect_to_the_login(client: TestClient) -> None:
-    for path in ("", "/object", "/dead", "/audit", "/privacy", "/settings", "/now/live"):
+    for path in ("", "/object", "/dead", "/audit", "/privacy", "/incidents", "/settings", "/now/live"):
         async with client.get("/console" + path, allow_redirects=False) as response:
             assert (response.status, response.headers.get("Location")) == (303, "/console/login")
 
 
 async def test_navigation_has_only_the_pages_of_the_role(client: TestClient) -> None:
     _, page = await (await Visitor.signed_in(client, Role.VIEWER)).get("/console")
-    assert [name for name in ("Audit", "Privacy", "Settings") if f">{name}</a>" in page] == ["Audit"]
+    assert [name for name in ("Audit", "Privacy", "Incidents", "Settings") if f">{name}</a>" in page] == ["Audit"]

@@ -16,12 +16,11 @@ import typer
 from spokes.audit.incidents.bundle_file import verify_bundle
 from spokes.audit.incidents.incident import (
     MAX_NOTE,
-    MAX_TITLE,
     Incident,
     Note,
-    check_incident,
+    check_notified_at,
     clean_text,
-    storable,
+    new_incident,
 )
 from spokes.audit.incidents.incident_store import IncidentStore, find_notes
 from spokes.audit.incidents.incident_store import list_incidents as stored_incidents
@@ -43,7 +42,6 @@ app = typer.Typer(
     "evidence.",
 )
 
-_DAY_MS: Final = 86_400_000
 _COLUMNS: Final = ("Incident", "Title", "Aware (UTC)", "Notify by (UTC)", "State", "Clock")
 _MAX_SHOWN: Final = 50  # affected objects in a table
 T = TypeVar("T")
@@ -93,18 +91,10 @@ def open_incident(
     Example: spokes incident open "Access token in a public repository" --aware 2h --since 2026-11-23T14:00
     """
     settings = Settings.from_env()
-    aware_at = now_ms() if aware is None else aware
-    incident = Incident(
-        title=clean_text(title, Mask(settings.secret_values), what="title", limit=MAX_TITLE),
-        aware_at=aware_at,
-        opened_by=getpass.getuser(),
-        since=aware_at - _DAY_MS if since is None else since,
-        until=until,
-        actor=None if actor is None else storable(actor),
-        handler=None if handler is None else storable(handler),
-        token=token,
-    )
-    check_incident(incident, now_ms())
+    incident = new_incident(
+        title, Mask(settings.secret_values), opened_by=getpass.getuser(), aware_at=aware, since=since, until=until,
+        actor=actor, handler=handler, token=token,
+    )  # fmt: skip
     _run(settings, lambda store: store.open(incident))
     if as_json:
         print_json(incident.as_dict(now_ms()))
@@ -137,11 +127,11 @@ def note(
     """
     if at is not None and not notified:
         raise typer.BadParameter("only says when the authority was notified. Add --notified.", param_hint="--at")
-    if at is not None and at > now_ms():
-        raise typer.BadParameter("is in the future. Write when the authority was notified.", param_hint="--at")
     settings = Settings.from_env()
     added = _note(settings, incident_id, text)
     notified_at = (now_ms() if at is None else at) if notified else None
+    if notified_at is not None:
+        check_notified_at(notified_at, now_ms())
     stored = _run(settings, lambda store: store.add_note(added, notified_at=notified_at))
     if as_json:
         print_json({**asdict(stored), "notified_at": notified_at})
