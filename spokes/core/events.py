@@ -15,8 +15,9 @@ from spokes.core.errors import MalformedEvent
 from spokes.core.json_fields import (
     read_bigint,
     read_flag,
+    read_id,
+    read_ids,
     read_integer,
-    read_integers,
     read_scalar_text,
     read_text,
 )
@@ -48,7 +49,7 @@ REDACTED: Final = "REDACTED"  # the classic dialect's text in place of a withhel
 # the workers reads them. In an unknown kind each further field is part of the event key and stays as it was sent.
 _COMMON_INTEGERS: Final = ("portalId", "occurredAt", "eventId", "objectId")
 _KNOWN_INTEGERS: Final = ("appId", "subscriptionId", "attemptNumber", "fromObjectId", "toObjectId")
-_MERGE_INTEGERS: Final = ("primaryObjectId", "newObjectId")
+_MERGE_IDS: Final = ("primaryObjectId", "newObjectId")
 
 # Fields of nearly every element, and types that need no further parsing: the fast path of `Event` reads these.
 _COMMON_FIELDS: Final = itemgetter("subscriptionType", "portalId", "occurredAt", "eventId", "objectId")
@@ -87,7 +88,12 @@ class Event:
             return
         # `type() is`, because isinstance takes True for an int and HubSpot does not.
         usual = type(portal_id) is type(occurred_at) is type(event_id) is type(object_id) is int and type(name) is str
-        if not usual or not 0 <= occurred_at <= _MAX_BIGINT or not 0 < portal_id <= _MAX_BIGINT:
+        if (
+            not usual
+            or not 0 <= occurred_at <= _MAX_BIGINT
+            or not 0 < portal_id <= _MAX_BIGINT
+            or not 0 < object_id <= _MAX_BIGINT
+        ):
             self._parse_slow()
             return
         self.subscription_type = subscription_type
@@ -111,8 +117,8 @@ class Event:
             raise MalformedEvent("subscription_type")
         family, kind = _split_type(subscription_type)
         raw = self.raw = _with_integers(raw, kind)
-        portal_id, occurred_at = read_bigint(raw.get("portalId")), read_bigint(raw.get("occurredAt"))
-        if portal_id is None or portal_id <= 0:
+        portal_id, occurred_at = read_id(raw.get("portalId")), read_bigint(raw.get("occurredAt"))
+        if portal_id is None:
             raise MalformedEvent("portal_id")
         if occurred_at is None or occurred_at < 0:
             raise MalformedEvent("occurred_at")
@@ -246,9 +252,11 @@ def _with_integers(raw: RawEvent, kind: str) -> RawEvent:
     changes: RawEvent = {}
     for name in (*_COMMON_INTEGERS, *_KNOWN_INTEGERS) if kind in _KNOWN_KINDS else _COMMON_INTEGERS:
         value = raw.get(name)
-        if type(value) is int or value is None:
+        if value is None:
             continue
-        number = read_integer(value)
+        number = read_id(value) if name == "objectId" else read_integer(value)
+        if type(value) is int and number is not None:
+            continue
         if number is not None or name in {"eventId", "objectId"}:
             changes[name] = number
     return {**raw, **changes} if changes else raw
@@ -260,10 +268,10 @@ def _with_merge_ids(raw: RawEvent) -> RawEvent:
     Raises:
         MalformedEvent: an id is unreadable or no merged id was sent: acting on the rest would redirect other records.
     """
-    changes: RawEvent = {"mergedObjectIds": read_integers(raw.get("mergedObjectIds"))}
-    for name in _MERGE_INTEGERS:
+    changes: RawEvent = {"mergedObjectIds": read_ids(raw.get("mergedObjectIds"))}
+    for name in _MERGE_IDS:
         if raw.get(name) is not None:
-            changes[name] = read_integer(raw[name])
+            changes[name] = read_id(raw[name])
     if None in changes.values():
         raise MalformedEvent("merge_ids")
     return {**raw, **changes}
@@ -283,8 +291,8 @@ def _object_of(raw: RawEvent, family: str, kind: str) -> tuple[int | None, str]:
     """
     object_id, type_field = raw.get("objectId"), "objectTypeId"
     if kind == "associationChange":
-        object_id, type_field = raw.get("fromObjectId"), "fromObjectTypeId"
-        if type(object_id) is not int or type(raw.get("toObjectId")) is not int:
+        object_id, type_field = read_id(raw.get("fromObjectId")), "fromObjectTypeId"
+        if object_id is None or read_id(raw.get("toObjectId")) is None:
             raise MalformedEvent("association_ends")
     elif object_id is None and kind in _KINDS_WITH_OBJECT:
         raise MalformedEvent("object_id")

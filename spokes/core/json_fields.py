@@ -8,6 +8,7 @@ from typing import Final
 
 _INTEGERS: Final = range(-(2**63), 2**64)  # what JSON parsers read exactly
 _BIGINT: Final = range(-(2**63), 2**63)  # what a column of the audit store holds
+_IDS: Final = range(1, 2**63)
 _EXACT_FLOAT: Final = 2**53  # below it, a float is exactly the integer that was sent
 _MAX_DIGITS: Final = 20
 _FLAGS: Final = {"true": True, "false": False}
@@ -36,6 +37,15 @@ def read_bigint(value: object) -> int | None:
     return None if number is None or number not in _BIGINT else number
 
 
+def read_id(value: object) -> int | None:
+    """Return an id of HubSpot's, read as `read_integer` does; None for everything else, and for a number that is none.
+
+    No id is 0, negative or longer than 63 bits.
+    """
+    number = value if type(value) is int else read_integer(value)
+    return None if number is None or number not in _IDS else number
+
+
 def read_text(value: object) -> str | None:
     """Return a text; None for everything else."""
     return value if type(value) is str else None
@@ -57,14 +67,14 @@ def read_flag(value: object) -> bool | None:
     return _FLAGS.get(value.lower()) if type(value) is str else None
 
 
-def read_integers(value: object) -> list[int | None] | None:
-    """Return a list of integers, sent as a list, as one integer, or as text separated by commas or semicolons.
+def read_ids(value: object) -> list[int | None] | None:
+    """Return a list of ids, sent as a list, as one id, or as text separated by commas or semicolons.
 
-    Entries that are null stay null. None if any other entry is no integer, or if there is no integer at all.
+    Entries that are null stay null. None if any other entry is no id, or if there is no id at all.
     """
     if type(value) is str:
         value = [part.strip() for part in value.replace(";", ",").split(",")]
     entries = value if type(value) is list else [value]
-    integers = [None if entry is None else read_integer(entry) for entry in entries]
-    is_readable = all(entry is None or number is not None for entry, number in zip(entries, integers, strict=True))
-    return integers if is_readable and any(number is not None for number in integers) else None
+    ids = [None if entry is None else read_id(entry) for entry in entries]
+    is_readable = all(entry is None or number is not None for entry, number in zip(entries, ids, strict=True))
+    return ids if is_readable and any(number is not None for number in ids) else None

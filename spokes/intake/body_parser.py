@@ -9,7 +9,7 @@ import orjson
 from spokes.core.delivery import MAX_BODY_VALUES
 from spokes.core.errors import MalformedEvent, RejectedRequest
 from spokes.core.events import Event
-from spokes.core.json_fields import read_bigint
+from spokes.core.json_fields import read_bigint, read_id
 from spokes.core.json_size import has_more_values
 from spokes.core.refusals import Refusal
 from spokes.intake.element_spans import element_spans, read_element
@@ -69,7 +69,7 @@ def parse_body(body: bytes) -> ParsedBody:
                 unlisted[error.reason] += 1
                 continue
             fields = element if isinstance(element, dict) else {}
-            portal_id, event_id = read_bigint(fields.get("portalId")), read_bigint(fields.get("eventId"))
+            portal_id, event_id = read_id(fields.get("portalId")), read_bigint(fields.get("eventId"))
             malformed.append(MalformedElement(position, error.reason, portal_id=portal_id, event_id=event_id))
     return ParsedBody(events, _with_contents(malformed, body), unlisted)
 

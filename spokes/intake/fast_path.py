@@ -21,7 +21,7 @@ from spokes.intake.event_keys import REDACTED_VALUES, EventIdentity, EventKeys
 
 # The integers that the slow path reads exactly; there, a longer one becomes a float.
 _Int64: TypeAlias = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-_PortalId: TypeAlias = Annotated[int, Meta(gt=0, le=2**63 - 1)]
+_Id: TypeAlias = Annotated[int, Meta(gt=0, le=2**63 - 1)]  # of a portal or an object
 _Timestamp: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _OptionalInt: TypeAlias = _Int64 | UnsetType | None
 _OptionalText: TypeAlias = str | UnsetType | None
@@ -32,12 +32,12 @@ class _Element(Struct, rename="camel", kw_only=True, forbid_unknown_fields=True,
 
     event_id: _Int64
     subscription_id: _OptionalInt = UNSET
-    portal_id: _PortalId
+    portal_id: _Id
     app_id: _OptionalInt = UNSET
     occurred_at: _Timestamp
     subscription_type: str
     attempt_number: _OptionalInt = UNSET
-    object_id: _Int64
+    object_id: _Id
     object_type_id: _OptionalText = UNSET
     change_flag: _OptionalText = UNSET
     change_source: _OptionalText = UNSET

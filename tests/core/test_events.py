@@ -66,6 +66,10 @@ def test_unknown_type_and_field_are_kept() -> None:
         ({"objectId": "12a"}, "object_id"),
         ({"objectId": 1.5}, "object_id"),
         ({"objectId": 2.0**80}, "object_id"),
+        ({"objectId": 0}, "object_id"),
+        ({"objectId": -1}, "object_id"),
+        ({"objectId": 2**63}, "object_id"),
+        ({"objectId": True}, "object_id"),
         ({"occurredAt": 2**63}, "occurred_at"),
         ({"subscriptionType": "object.creation"}, "object_type_id"),
         ({"subscriptionType": "object.creation", "objectTypeId": "a:*"}, "object_type_id"),
@@ -73,6 +77,8 @@ def test_unknown_type_and_field_are_kept() -> None:
         ({"subscriptionType": "contact.merge"}, "merge_ids"),
         ({"subscriptionType": "contact.merge", "mergedObjectIds": [1, "x"]}, "merge_ids"),
         ({"subscriptionType": "contact.merge", "mergedObjectIds": [1], "newObjectId": {}}, "merge_ids"),
+        ({"subscriptionType": "contact.merge", "mergedObjectIds": [1, 0]}, "merge_ids"),
+        ({"subscriptionType": "contact.merge", "mergedObjectIds": "1,-2"}, "merge_ids"),
         ({"subscriptionType": "contact.propertyChange"}, "property_name"),
         ({"subscriptionType": "contact.associationChange"}, "association_ends"),
     ],
@@ -81,6 +87,49 @@ def test_malformed_element_names_its_first_invalid_field(fields: dict[str, objec
     with pytest.raises(MalformedEvent) as error:
         Event(event(**fields))
     assert error.value.reason == reason
+
+
+NO_IDS: list[object] = [
+    -1,
+    0,
+    2**63,
+    2**64,
+    -(2**63),
+    True,
+    False,
+    1.5,
+    -3.0,
+    1e300,
+    "",
+    "0",
+    "-1",
+    "1x",
+    str(2**63),
+    {},
+]
+
+
+@pytest.mark.parametrize("name", ["objectId", "primaryObjectId", "newObjectId", "mergedObjectIds", "portalId"])
+@pytest.mark.parametrize("value", NO_IDS)
+def test_merge_with_a_number_that_is_no_id_is_malformed(name: str, value: object) -> None:
+    merge = event(subscriptionType="contact.merge", objectId=9, primaryObjectId=1, mergedObjectIds=[2], newObjectId=9)
+    with pytest.raises(MalformedEvent):
+        Event({**merge, name: value})
+    with pytest.raises(MalformedEvent):
+        Event({**merge, name: [value]})
+
+
+@pytest.mark.parametrize("name", ["fromObjectId", "toObjectId"])
+@pytest.mark.parametrize("value", NO_IDS)
+def test_association_with_a_number_that_is_no_id_is_malformed(name: str, value: object) -> None:
+    association = event(subscriptionType="contact.associationChange", objectId=None, fromObjectId=4, toObjectId=7)
+    with pytest.raises(MalformedEvent):
+        Event({**association, name: value})
+
+
+@pytest.mark.parametrize("value", NO_IDS)
+def test_object_id_of_an_unknown_kind_that_is_no_id_is_absent(value: object) -> None:
+    assert Event(event(subscriptionType="starship.warp", objectId=value)).object_id == ""
 
 
 @pytest.mark.parametrize("name", ["portalId", "objectId", "eventId", "occurredAt"])

@@ -21,9 +21,12 @@ def wrong_attributes(event: Event) -> list[str]:
 
 @ROUTER.register("object.creation")
 @ROUTER.register("object.deletion")
+@ROUTER.register("object.restore")
+@ROUTER.register("object.privacyDeletion")
 @ROUTER.register("object.merge")
 @ROUTER.register("object.propertyChange")
 @ROUTER.register("object.associationChange")
+@ROUTER.register("conversation.newMessage")
 async def read_everything(event: Event, tools: Tools) -> None:
     """Fail if an attribute is of another type than it promises."""
     del tools
