@@ -7,7 +7,7 @@ SOURCES := spokes ingest workers handlers chaos tests bench
 BENCHES ?= claims receiver flood workers memory rate_budget audit_store scenarios growth
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test test-slow test-browser test-chaos check-pgbouncer check-monitoring screenshots reference check coverage mutation audit bench fuzz chaos format lock clean
+.PHONY: help demo up test test-slow test-browser test-chaos check-pgbouncer check-monitoring screenshots wheel reference check coverage mutation audit bench fuzz chaos format lock clean
 
 help: ## list the targets
 	@echo "Start here:"
@@ -40,6 +40,12 @@ check-monitoring: ## the alert rules, evaluated by promtool, which must be insta
 
 screenshots: $(VENV)/browser ## redraw docs/images with a real Chromium
 	PYTHONPATH=. $(BIN)/python tests/browser/screenshots.py $(ARGS)
+
+wheel: $(STAMP) ## build the distribution spokes-hubspot in dist/
+	@rm -rf build dist
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@rm -rf build
+	@ls dist/*.whl
 
 reference: $(STAMP) ## rewrite docs/reference.md from the docstrings of the public modules
 	$(BIN)/python -m tests.project.reference_page
@@ -105,7 +111,7 @@ lock: ## compile pyproject.toml into the locked requirements; needs uv
 	uv pip compile --group mutation --generate-hashes --universal --no-header --no-annotate --python-version 3.11 -c requirements-dev.txt -o requirements-mutation.txt
 
 clean: ## remove the environment and all embedded data
-	rm -rf $(VENV) .spokes build *.egg-info
+	rm -rf $(VENV) .spokes build dist *.egg-info
 
 # Without their dependencies: playwright alone is 50 MB, and only a script beside it is used.
 $(VENV)/browser: $(STAMP) requirements-browser.txt

@@ -24,6 +24,7 @@ from spokes.core.errors import (
     PermanentCRMError,
     PortalMoving,
     PropertyNotDeclared,
+    ProxyRefusal,
     RateLimited,
     RetryLater,
     SpokesError,
@@ -33,8 +34,8 @@ from spokes.core.errors import (
 __all__ = [
     "AmbiguousReference", "CRMError", "CRMUnavailable", "ConfigurationError", "Conflict", "InvalidRequest", "LeaseLost",
     "NoCredentials", "NotAuthorized", "NotPermitted", "ObjectLocked", "ObjectMerged", "ObjectNotFound",
-    "PermanentCRMError", "PortalMoving", "PropertyNotDeclared", "RateLimited", "RetryLater", "SpokesError",
-    "TransientCRMError",
+    "PermanentCRMError", "PortalMoving", "PropertyNotDeclared", "ProxyRefusal", "RateLimited", "RetryLater",
+    "SpokesError", "TransientCRMError",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # type checkers know the new name only

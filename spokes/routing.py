@@ -4,6 +4,7 @@ A registration or declaration that can never take effect is refused. `load_route
 package into one error; outside of it, the first fault raises.
 """
 
+import ast
 import importlib
 import inspect
 import os
@@ -13,12 +14,17 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
+
+import structlog
 
 from spokes.core.deprecation import DeprecatedAlias
 from spokes.core.errors import ConfigurationError
 from spokes.core.events import Event
+from spokes.core.process.current_folder import from_current_folder
+from spokes.core.process.env_file import is_production
 from spokes.core.telemetry.error_places import place_in_package
 from spokes.crm.declarations import read_declared_methods, read_declared_properties
 from spokes.registrations import registration_key
@@ -29,6 +35,12 @@ if TYPE_CHECKING:
 _CACHE_SIZE: Final = 1024  # bounded, because senders choose the event types
 Handler = Callable[[Event, "Tools"], Awaitable[None]]
 _ERRORS_ABOUT_NAMES: Final = (ImportError, NameError, AttributeError, TypeError)  # their texts hold no values
+_DEFAULT_PACKAGE: Final = "handlers"
+NO_HANDLERS: Final = (
+    "There are no handlers, so every event is ignored: this folder has no package `handlers`, and HANDLERS is not set. "
+    "Set it to the package of your handlers."
+)
+log = structlog.get_logger()
 _faults: ContextVar[list[str] | None] = ContextVar("faults", default=None)  # of the package that is being loaded
 
 
@@ -172,20 +184,24 @@ def load_router(package: str) -> Router:
         ConfigurationError: the package does not exist, cannot be imported, has no ROUTER, or has registrations and
             declarations that can never take effect: one sentence for each.
     """
-    if (folder := os.getcwd()) not in sys.path:  # noqa: PTH109 - sys.path holds texts
-        sys.path.insert(0, folder)  # a package of handlers is not installed: it lies where the process was started
     router: object = None
-    with _collected_faults() as faults:
+    with from_current_folder(package.partition(".")[0]), _collected_faults() as faults:
         try:
             module = importlib.import_module(package)
             router = getattr(module, "ROUTER", None)
         except ConfigurationError as error:
             faults.extend(error.problems)
-        except Exception as error:  # noqa: BLE001 - the user's code runs while it is imported, and may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's code runs, and may raise anything
+            if _may_lack_handlers(package, error):
+                log.warning("no_handlers", explanation=NO_HANDLERS)
+                return Router()
             faults.append(_import_fault(package, error))
         else:
             if not isinstance(router, Router):
-                faults.append(f"HANDLERS names {package!r}, which has no ROUTER of type Router: {_place_of(module)}.")
+                faults.append(
+                    f"{_place_of_router(module)}: HANDLERS names {package!r}, which has no ROUTER of type Router. "
+                    "Write ROUTER = Router(contacts.router) with the routers of your files."
+                )
     if faults or not isinstance(router, Router):
         _unload(package)  # or the next call would find the module, whose faults are reported already
         raise ConfigurationError(list(dict.fromkeys(faults)))
@@ -215,9 +231,19 @@ def _refuse(fault: str) -> None:
     faults.append(fault)
 
 
-def _import_fault(package: str, error: Exception) -> str:
+def _may_lack_handlers(package: str, error: BaseException) -> bool:
+    """Return whether HANDLERS is not set, nothing has its default name, and no production would lose its handlers."""
+    is_default = package == _DEFAULT_PACKAGE and not os.environ.get("HANDLERS")
+    return is_default and _is_missing(package, error) and not is_production(os.environ)
+
+
+def _is_missing(package: str, error: BaseException) -> bool:
+    return isinstance(error, ModuleNotFoundError) and bool(error.name) and f"{package}.".startswith(f"{error.name}.")
+
+
+def _import_fault(package: str, error: BaseException) -> str:
     """Return a sentence for an exception that the import of HANDLERS raised."""
-    if isinstance(error, ModuleNotFoundError) and error.name and f"{package}.".startswith(f"{error.name}."):
+    if _is_missing(package, error):
         return f"HANDLERS names {package!r}, and there is no such package."
     place, name = place_in_package(error, package.partition(".")[0]), type(error).__name__
     if isinstance(error, SyntaxError) and error.filename:
@@ -226,9 +252,14 @@ def _import_fault(package: str, error: Exception) -> str:
     return f"{place}: HANDLERS names {package!r}, whose import raises {name}{text}."
 
 
-def _place_of(module: ModuleType) -> str:
-    """Return where a module was found: a folder of the same name may come first."""
-    return module.__file__ or next(iter(getattr(module, "__path__", ())), "")
+def _place_of_router(module: ModuleType) -> str:
+    """Return file and line of what is called ROUTER, line 1 if nothing is."""
+    if not module.__file__ or not module.__file__.endswith(".py"):  # a folder without __init__.py, or compiled
+        return module.__file__ or next(iter(getattr(module, "__path__", ())), "")
+    tree = ast.parse(Path(module.__file__).read_bytes())
+    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    lines = (name.lineno for name in names if name.id == "ROUTER" and isinstance(name.ctx, ast.Store))
+    return f"{os.path.relpath(module.__file__)}:{next(lines, 1)}"
 
 
 def _unload(package: str) -> None:

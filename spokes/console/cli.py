@@ -19,6 +19,7 @@ from spokes.core.process.private_files import keep_files_private
 from spokes.core.version import VERSION
 
 _HELP_OPTIONS: Final = ("--help", "-h")
+_OWN_SETTINGS: Final = (["up"], ["web"], ["worker"])  # processes of a deployment of their own, not of a running `up`
 _EXIT_ERROR: Final = 2  # 1 is a negative answer, such as a broken chain
 
 
@@ -55,12 +56,17 @@ _RUN, _INSPECT, _ACT, _GOVERN = "Run", "Inspect", "Act", "Audit, privacy and acc
 COMMANDS: Final = (
     CommandSpec(
         "up",
-        "spokes.console.commands.up:up",
+        "spokes.console.commands.processes.up:up",
         "Run web process, workers and the services that are not configured in this terminal.",
         _RUN,
     ),
+    CommandSpec("web", "spokes.console.commands.processes.web:web", "Run the web process.", _RUN),
+    CommandSpec("worker", "spokes.console.commands.processes.worker:worker", "Run a worker process.", _RUN),
     CommandSpec(
-        "serve", "spokes.console.commands.serve:serve", "Run the console (pages and API) on its own port.", _RUN
+        "serve",
+        "spokes.console.commands.processes.serve:serve",
+        "Run the console (pages and API) on its own port.",
+        _RUN,
     ),
     CommandSpec(
         "migrate", "spokes.console.commands.migrate:migrate", "Create or upgrade the audit store's tables.", _RUN
@@ -180,7 +186,7 @@ def main() -> NoReturn:
     keep_files_private()
     try:
         read_env_file()
-        if sys.argv[1:2] != ["up"]:
+        if sys.argv[1:2] not in _OWN_SETTINGS:
             load_environment()
         app(prog_name="spokes")
     except Exception as error:

@@ -6,11 +6,11 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.console.doctor.findings import Finding, info
+from spokes.console.doctor.findings import Finding, info, warning
 from spokes.core import clock
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.queue.registration_times import registered_without_event
-from spokes.routing import Router
+from spokes.routing import NO_HANDLERS, Router
 
 TOPIC: Final = "registrations"
 _QUIET_DAYS: Final = 7  # a registration may wait this long for its first event
@@ -19,6 +19,8 @@ _DAY_MS: Final = 86_400_000
 
 async def check_registrations(settings: Settings, redis: Redis, router: Router) -> list[Finding]:
     """Read since when each registration has waited for its first event, and assess it."""
+    if not router.registrations:
+        return [warning(TOPIC, NO_HANDLERS)]
     try:
         since_ms = await registered_without_event(redis)
     except (RedisError, OSError, TimeoutError):

@@ -28,7 +28,11 @@ ARGUMENTS: Final = {
     "privacy export": ("51",),
     "token mint": ("--role", "viewer", "--name", "robot"),
 }
-WITHOUT_SETTINGS: Final = {"explain-signature"}
+WITHOUT_SETTINGS: Final = {
+    "explain-signature",
+    "web",
+    "worker",
+}  # the last two become another process, which reads them
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in WITHOUT_SETTINGS])

@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.command_line import spokes_process, start_spokes
 
+URL = "https://hooks.example.com"
+
 
 def wait_for_line(process: subprocess.Popen[str], text: str) -> str:
     """Return the first line of the output that contains the text; the last line seen after 40 s."""
@@ -131,16 +133,29 @@ def run_in(folder: Path, *arguments: str, **environ: str) -> subprocess.Complete
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.slow
-def test_packages_of_the_current_folder_do_not_replace_ours(tmp_path: Path) -> None:
-    for name in ("core", "ingest", "workers", "spokes", "redis_cache", "handlers"):
+def test_fault_of_handlers_is_a_sentence_before_anything_starts(tmp_path: Path) -> None:
+    for name in ("core", "redis_cache", "handlers"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("import a_package_that_does_not_exist")
     done = run_in(tmp_path, "up", "--workers", "1")
-    assert "HANDLERS names 'handlers', whose import raises ModuleNotFoundError" in done.stdout + done.stderr
-    assert "handlers/__init__.py:1" in done.stdout + done.stderr
-    assert done.returncode == 2
-    assert "Traceback" not in done.stdout + done.stderr
+    assert "HANDLERS names 'handlers', whose import raises ModuleNotFoundError" in done.stderr
+    assert "handlers/__init__.py:1" in done.stderr
+    assert (done.returncode, "Traceback" in done.stderr, (tmp_path / "data").exists()) == (2, False, False)
+
+
+@pytest.mark.parametrize("command", ["up", "web", "worker", "doctor", "handlers"])
+def test_package_that_is_called_like_ours_is_a_sentence(command: str, tmp_path: Path) -> None:
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "__init__.py").touch()
+    done = run_in(tmp_path, command, HUBSPOT_CLIENT_SECRET="c" * 36, HUBSPOT_ACCESS_TOKEN="t" * 36, PUBLIC_URL=URL)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert done.stderr.startswith("workers: Spokes has a package 'workers' too")
+
+
+def test_web_and_worker_are_the_processes_that_python_runs(tmp_path: Path) -> None:
+    sentences = [run_in(tmp_path, command) for command in ("web", "worker")]
+    assert [done.returncode for done in sentences] == [2, 2]
+    assert [done.stderr.partition(" ")[0] for done in sentences] == ["HUBSPOT_CLIENT_SECRET", "HUBSPOT_ACCESS_TOKEN"]
 
 
 def test_handlers_of_the_current_folder_are_listed(tmp_path: Path) -> None:
@@ -155,4 +170,24 @@ def test_handlers_of_the_current_folder_are_listed(tmp_path: Path) -> None:
 def test_handlers_without_router_are_named_with_their_place(tmp_path: Path) -> None:
     (tmp_path / "handlers.py").write_text("router = None")
     done = run_in(tmp_path, "handlers")
-    assert (done.returncode, str(tmp_path / "handlers") in done.stderr) == (2, True)
+    assert (done.returncode, done.stderr.startswith("handlers.py:1: ")) == (2, True)
+
+
+def test_router_of_another_type_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "handlers.py").write_text("# my handlers\nrouters = []\nROUTER = [*routers]\n")
+    done = run_in(tmp_path, "handlers")
+    assert (done.returncode, done.stderr.startswith("handlers.py:3: HANDLERS names 'handlers', which has no")) == (
+        2,
+        True,
+    )
+
+
+def test_handlers_that_exit_while_they_are_imported_are_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "handlers.py").write_text("import sys\nsys.exit('not today')\n")
+    done = run_in(tmp_path, "handlers")
+    assert (done.returncode, done.stderr.startswith("handlers.py:2: ")) == (2, True)
+
+
+def test_package_that_handlers_names_must_exist(tmp_path: Path) -> None:
+    done = run_in(tmp_path, "handlers", HANDLERS="my_crm.handlers")
+    assert (done.returncode, "'my_crm.handlers', and there is no such package" in done.stderr) == (2, True)

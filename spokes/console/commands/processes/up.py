@@ -29,7 +29,7 @@ from spokes.core.process.listening_port import check_address, check_loopback, fr
 from spokes.core.process.private_files import private_folder
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.crm.scopes import required_scopes
-from spokes.routing import load_router
+from spokes.routing import Router, load_router
 
 _START_TIMEOUT_S: Final = 30.0
 _TERMINAL_VARIABLES: Final = frozenset({"FORCE_COLOR", "LOG_FORMAT"})  # of this terminal, not of other commands'
@@ -93,7 +93,12 @@ async def _up(settings: Settings, workers: int, traffic: float, own_properties: 
 async def _start(
     settings: Settings, processes: Processes, workers: int, traffic: float, own_properties: Sequence[str]
 ) -> dict[str, str]:
-    """Start each process after those it depends on; return the variables of this run."""
+    """Start each process after those it depends on; return the variables of this run.
+
+    Raises:
+        ConfigurationError: HANDLERS is wrong, a port is in use, or a process does not start.
+    """
+    router = load_router(settings.handlers)
     private_folder(settings.data_dir)
     check_loopback()
     check_address("127.0.0.1", settings.port, names="PORT")
@@ -119,7 +124,7 @@ async def _start(
     if not settings.console_key.get_secret_value():
         env["CONSOLE_KEY"] = derive_key(load_master_key(settings), "console key of up").hex()
     if not settings.hubspot_access_token.get_secret_value():
-        env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic, own_properties)
+        env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic, own_properties, router)
     if await _migrate(env):
         raise ConfigurationError(["The audit store could not be migrated, so nothing runs. The lines above say why."])
     await processes.start("web", module_command("ingest"), env)
@@ -180,13 +185,14 @@ async def _start_simulator(
     base: str,
     traffic: float,
     own_properties: Sequence[str],
+    router: Router,
 ) -> dict[str, str]:
     """Start the simulator; return the variables that connect the other processes to it."""
     port, token = str(free_port()), secrets.token_hex(16)
     secret = settings.client_secrets[0] if settings.client_secrets else secrets.token_hex(16)
     command = module_command("spokes.simulator", "--port", port)
     command += ["--target", f"{base}{RECEIVER_PATH}", "--public-url", f"{public_url}{RECEIVER_PATH}"]
-    command += ["--traffic", str(traffic), "--scopes", ",".join(_needed_scopes(settings))]
+    command += ["--traffic", str(traffic), "--scopes", ",".join(_needed_scopes(router))]
     for each in own_properties:
         command += ["--property", each]
     print("HUBSPOT_ACCESS_TOKEN is not set: the simulator plays HubSpot.", flush=True)
@@ -196,13 +202,9 @@ async def _start_simulator(
     return {"HUBSPOT_ACCESS_TOKEN": token, "HUBSPOT_CLIENT_SECRET": secret, "HUBSPOT_API_URL": api_url}
 
 
-def _needed_scopes(settings: Settings) -> list[str]:
-    """Return the scopes of the simulator's token: those that the handlers need, as of a well-kept app.
-
-    Raises:
-        ConfigurationError: HANDLERS is wrong.
-    """
-    requirements = required_scopes(handler_declarations(load_router(settings.handlers)))
+def _needed_scopes(router: Router) -> list[str]:
+    """Return the scopes of the simulator's token: those that the handlers need, as of a well-kept app."""
+    requirements = required_scopes(handler_declarations(router))
     return sorted({"oauth"}.union(*requirements))
 
 
