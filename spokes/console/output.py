@@ -8,17 +8,21 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Protocol
 
 import orjson
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 from rich.text import Text
 
-_WHOLE_COLUMNS: Final = frozenset({"Event key"})  # copied into other commands: other columns fold first
+from spokes.console import table_layout
+from spokes.console.progress_lines import ProgressLines
+from spokes.console.table_layout import column_widths
+
 _DEFAULT_WIDTH: Final = 200  # columns, if standard output is no terminal
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object a line, for programs.")]
@@ -45,17 +49,30 @@ def print_json(*objects: Mapping[str, object]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, row_lines: bool = False) -> None:
-    """Print a table; `row_lines` separates rows that are several lines high."""
-    table = Table(*columns, show_lines=row_lines, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in table.columns:
-        column.no_wrap = column.header in _WHOLE_COLUMNS
-    for row in rows:
-        table.add_row(*(_safe_text(value) for value in row))
+    """Print a table, or one block of lines for each row if the table is wider than the terminal.
+
+    `row_lines` separates rows that are several lines high.
+    """
+    cells = [[_safe_text(value) for value in row] for row in rows]
+    # Not a terminal with FORCE_COLOR either, which rich takes for one.
+    console = Console() if sys.stdout.isatty() else Console(width=_DEFAULT_WIDTH, force_terminal=False)
+    widths = column_widths(columns, cells, console.width)
     with ignore_closed_pipe():
-        # Not a terminal with FORCE_COLOR either, which rich takes for one.
-        console = Console() if sys.stdout.isatty() else Console(width=_DEFAULT_WIDTH, force_terminal=False)
-        console.print(table)
+        if widths is None:
+            blocks = ["\n".join(table_layout.row_lines(columns, row, console.width)) for row in cells]
+            print("\n\n".join(blocks))
+        else:
+            console.print(_table(columns, cells, widths, row_lines=row_lines))
         sys.stdout.flush()
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], widths: Iterable[int], *, row_lines: bool) -> Table:
+    table = Table(show_lines=row_lines, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, width=width)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def print_message(message: str) -> None:
@@ -70,24 +87,33 @@ def confirm(question: str, *, yes: bool) -> None:
 
 
 @contextmanager
-def progress(label: str, total: int | None = None, *, quiet: bool = False) -> Iterator["ProgressBar"]:
-    """Show a progress bar on standard error, if that is a terminal.
+def progress(label: str, total: int | None = None, *, quiet: bool = False) -> Iterator["Progress"]:
+    """Show progress on standard error: a bar on a terminal, else a line now and then if the work takes long.
 
     Args:
         total: number of steps; without it the bar only pulses.
-        quiet: show no bar, because the result itself is streamed to the terminal.
+        quiet: show nothing, because the result itself is streamed to the terminal.
     """
-    console = Console(stderr=True)
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    is_disabled = quiet or not sys.stderr.isatty()  # rich believes FORCE_COLOR, which cannot make a pipe a terminal
-    with Progress(*columns, console=console, transient=True, disable=is_disabled) as rich_progress:
-        yield ProgressBar(rich_progress, total)
+    if sys.stderr.isatty() or quiet:  # rich believes FORCE_COLOR, which cannot make a pipe a terminal
+        columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with RichProgress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as rich_progress:
+            yield ProgressBar(rich_progress, total)
+    else:
+        with ProgressLines(label, total) as lines:
+            yield lines
+
+
+class Progress(Protocol):
+    """What `progress` shows."""
+
+    def update(self, done: int, total: int | None = None) -> None:
+        """Set the steps done, and the total if it is known only now."""
 
 
 class ProgressBar:
-    """The bar of `progress`."""
+    """A bar on a terminal."""
 
-    def __init__(self, rich_progress: Progress, total: int | None) -> None:
+    def __init__(self, rich_progress: RichProgress, total: int | None) -> None:
         self._rich_progress = rich_progress
         self._task = rich_progress.add_task("", total=total)
 
@@ -111,7 +137,7 @@ def ignore_closed_pipe() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _safe_text(value: object) -> Text:
+def _safe_text(value: object) -> str:
     """Return a value that a terminal shows literally: without markup and escape sequences."""
     text = "" if value is None else str(value)
-    return Text("".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text), overflow="fold")
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)

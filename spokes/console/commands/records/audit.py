@@ -27,7 +27,7 @@ from spokes.console.commands.records.affected_table import AFFECTED_COLUMNS, aff
 from spokes.console.export import LINE_ENCODERS, ExportFormat, header_line
 from spokes.console.output import (
     JsonOption,
-    ProgressBar,
+    Progress,
     format_utc,
     ignore_closed_pipe,
     print_json,
@@ -240,9 +240,7 @@ async def _known_end(settings: Settings) -> KnownEnd:
         return KnownEnd()
 
 
-async def _write_rows(
-    rows: AsyncIterator[Row], encode: Callable[[Row], bytes], out: BinaryIO, bar: ProgressBar
-) -> None:
+async def _write_rows(rows: AsyncIterator[Row], encode: Callable[[Row], bytes], out: BinaryIO, bar: Progress) -> None:
     chunk: list[bytes] = []
     done = 0
     async for row in rows:
