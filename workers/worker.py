@@ -115,6 +115,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
             opening.push_async_callback(parts.refused_token.close)
             ctx["parts"] = parts
             if not has_upkeep:
+                ctx.update(pauses=pauses, budget=crm.budget)
                 await _learn_portal(crm, router, redis, outage)
                 stack.push_async_exit(opening.pop_all())
                 return

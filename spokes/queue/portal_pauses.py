@@ -20,6 +20,7 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.bad_items import read_items
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append, append_now
+from spokes.core import clock
 from spokes.core.errors import DAILY_POLICY, CRMUnavailable, NotAuthorized, PortalMoving, RateLimited
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
@@ -141,7 +142,7 @@ class PortalPauses:
         """Pause the portal and alert; return False if it was paused already."""
         if portal_id in self._paused:
             return False
-        now = time.time()
+        now = clock.now_s()
         pause = PortalPause(reason, now, None if seconds is None else now + seconds)
         self._paused[portal_id] = pause
         is_new = bool(await self._redis.hsetnx(keys.PAUSED_PORTALS, str(portal_id), pause.to_json()))  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and forgets bytes
@@ -165,7 +166,7 @@ class PortalPauses:
             UnknownPortal: the portal is not of this deployment.
         """
         await check_portal(self._redis, portal_id)
-        pause = PortalPause(OPERATOR, time.time())
+        pause = PortalPause(OPERATOR, clock.now_s())
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hset(keys.PAUSED_PORTALS, str(portal_id), pause.to_json().decode())
             append(pipeline, _operator_record(Action.PORTAL_PAUSED, portal_id, (actor, address), reason))
@@ -190,14 +191,22 @@ class PortalPauses:
         )
         return dict(pauses)
 
+    async def refresh(self) -> None:
+        """Read the pauses, and end those that are over.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        self._paused = await self.list()
+        for portal_id, pause in list(self._paused.items()):
+            if await self._has_ended(portal_id, pause):
+                await self.resume(portal_id)
+
     async def watch(self, outage: RedisOutage, task: str) -> None:
         """Read the pauses and end those that are over, until cancelled; `task` waits out an outage of Redis."""
         while True:
             try:
-                self._paused = await self.list()
-                for portal_id, pause in list(self._paused.items()):
-                    if await self._has_ended(portal_id, pause):
-                        await self.resume(portal_id)
+                await self.refresh()
             except (RedisError, OSError) as error:
                 await outage.wait(error, task)
                 continue
@@ -206,7 +215,7 @@ class PortalPauses:
 
     async def _has_ended(self, portal_id: int, pause: PortalPause) -> bool:
         if pause.until is not None:
-            return time.time() >= pause.until
+            return clock.now_s() >= pause.until
         if self._probe is None or not pause.needs_probe:
             return False
         if not await self._redis.set(keys.alert_once(portal_id, self._probe_name), 1, nx=True, ex=_PROBE_INTERVAL_S):

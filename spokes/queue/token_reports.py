@@ -1,12 +1,12 @@
 """What each worker reported about its access token, per portal: fingerprint, and whether HubSpot refuses it."""
 
-import time
 from typing import Final, NamedTuple, Self
 
 import orjson
 from redis.asyncio import Redis
 
 from spokes.audit.bad_items import read_items
+from spokes.core import clock
 from spokes.core.redis import keys
 
 REPORT_EVERY_S: Final = 5.0
@@ -45,7 +45,7 @@ class TokenReports:
     async def put(self, portal_id: int, worker: str, fingerprint: str, *, is_refused: bool) -> None:
         """Replace a worker's report."""
         key = keys.token_reports(portal_id)
-        stored = orjson.dumps({"fingerprint": fingerprint, "refused": is_refused, "at": time.time()})
+        stored = orjson.dumps({"fingerprint": fingerprint, "refused": is_refused, "at": clock.now_s()})
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hset(key, worker, stored.decode())
             pipeline.expire(key, _KEEP_S)
@@ -57,7 +57,7 @@ class TokenReports:
 
     async def live(self, portal_id: int) -> list[TokenReport]:
         """Return the reports of live workers; delete those of workers that are gone."""
-        key, fresh_s = keys.token_reports(portal_id), time.time() - _LIVE_S
+        key, fresh_s = keys.token_reports(portal_id), clock.now_s() - _LIVE_S
         stored = await self._redis.hgetall(key)  # type: ignore[misc]  # as above
         reports = await read_items(self._redis, "token_report", stored.items(), TokenReport.from_stored)
         if gone := [report.worker for report in reports if report.at_s < fresh_s]:

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from types import ModuleType
@@ -19,6 +19,8 @@ from spokes.core.redis.connections import redis_client
 from spokes.core.redis.keys import AUDIT_STREAM, QUEUES
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.routing import Router
+from spokes.simulator.api.account import all_scopes
+from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Target
 from spokes.testing.recorder import Recorder
@@ -98,13 +100,31 @@ class KitDeployment:
             portal.replace_tokens(portal.config.token)
         self.recorder.runs.clear()
 
+    async def add_fault(self, fault: Fault) -> None:
+        """Make calls of HubSpot fail once the worker has started: one that starts during an outage waits."""
+        await self.start_worker()
+        self.simulator.faults.add(fault)
+
+    async def remove_scopes(self, scopes: Sequence[str]) -> None:
+        """Take scopes from the access token.
+
+        Raises:
+            ValueError: HubSpot has no such scope.
+        """
+        portal = self.simulator.portal
+        granted = frozenset(all_scopes()) if portal.config.scopes is None else portal.config.scopes
+        for scope in scopes:
+            if scope not in all_scopes():
+                raise ValueError(f"{scope!r} is no scope of the simulated HubSpot: write one such as {min(granted)}.")
+        portal.config = replace(portal.config, scopes=granted - frozenset(scopes))
+
     async def end_test(self) -> None:
         """End the test's worker, and return to real time."""
         await self.end_worker()
         self.clock.reset()
 
     async def send(self, body: bytes, portal_id: int) -> dict[str, int]:
-        """Send one signed request, as HubSpot does; return the number of events by what became of them.
+        """Send one signed request, as HubSpot does; return the number of events by how they were admitted.
 
         Raises:
             NotAdmitted: the receiver did not answer 202.
@@ -116,24 +136,40 @@ class KitDeployment:
         return {name: answer[name] for name in ("admitted", "duplicate", "ignored", "quarantined")}
 
     async def work(self, *, until_ms: int | None = None) -> None:
-        """Run what is queued: what is due now, and then what is due later, for which the clock advances.
+        """Run what is due now, and then what is due until a time of the clock, which advances from one to the next.
 
-        `until_ms` ends this at a time of the clock; None runs until nothing is queued.
+        None as `until_ms` runs until nothing is queued, or until only an end of HubSpot's failure would help.
         """
+        worker = await self.start_worker()
         for _ in range(_STEPS):
-            await (await self.start_worker()).run_due_jobs()
+            await worker.ctx["pauses"].refresh()
+            await worker.run_due_jobs()
             due_ms = await self._next_due_ms()
             if due_ms is None or (until_ms is not None and due_ms > until_ms):
                 return
-            self.clock.advance_ms(max(0, due_ms - self.clock.now_ms()))
+            if until_ms is None and await self._needs_help(worker):
+                return
+            await self.advance(due_ms - self.clock.now_ms())
         raise RuntimeError(f"events are still queued after {_STEPS} runs of the worker")
+
+    async def advance(self, milliseconds: int) -> None:
+        """Advance the clock of the test."""
+        await self.clock.advance(self.redis, milliseconds)
+
+    async def _needs_help(self, worker: ArqBatchWorker) -> bool:
+        """Return whether a portal is paused, and for an unknown time."""
+        return any(pause.until is None for pause in (await worker.ctx["pauses"].list()).values())
 
     async def start_worker(self) -> ArqBatchWorker:
         """Return the worker of this test, started on first use."""
         if self._worker is None:
             self._worker = build_worker(self.settings, has_upkeep=False)
             await self._worker.run_due_jobs()
+            self._worker.ctx["budget"].sleep = self._sleep
         return self._worker
+
+    async def _sleep(self, seconds: float) -> None:
+        await self.advance(round(seconds * 1000) + 1)
 
     async def end_worker(self) -> None:
         """Shut the worker down, if there is one."""

@@ -1,19 +1,24 @@
 """`Spokes`, the fixture of handlers' tests: deliver an event as HubSpot does, and see what the handlers did."""
 
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 
-from spokes.simulator.changes import ChangeKind, ChangeSource, Merge
+from spokes.simulator.api.faults import Fault
+from spokes.simulator.changes import ChangeKind, Merge
 from spokes.simulator.crm.merging import properties_moved
 from spokes.testing.background_loop import BackgroundLoop
 from spokes.testing.deployment import KitDeployment
-from spokes.testing.event_factory import Dialect, EventFactory, EventSpec, split_event_type
+from spokes.testing.event_factory import Dialect, EventFactory, EventSpec
+from spokes.testing.event_state import make_true, read_event
 from spokes.testing.hubspot import SimulatedHubSpot, SimulatedRecord
 from spokes.testing.log_capture import LogCapture
-from spokes.testing.run import Run, SimulatedRequest
+from spokes.testing.observation import Observation
+from spokes.testing.run import Run
+from spokes.testing.virtual_clock import Duration, duration_ms
 
+_CRM_PATHS: Final = "/crm/*"
 _Result = TypeVar("_Result")
 
 
@@ -42,6 +47,7 @@ class Spokes:
         to: SimulatedRecord | None = None,
         dialect: Dialect | None = None,
         source: str = "CRM_UI",
+        follow_retries: bool = True,
         **fields: object,
     ) -> Run:
         """Deliver one event about a record, and run the worker until the event has its final outcome.
@@ -57,15 +63,19 @@ class Spokes:
             to: the record at the other end, for `associationChange`.
             dialect: classic or generic; by default classic where HubSpot has it for the object type.
             source: HubSpot's `changeSource`, such as IMPORT or INTEGRATION.
+            follow_retries: whether the clock advances to the retries of the event; otherwise `advance` does.
             fields: fields of the event's JSON to replace; None removes one.
 
         Raises:
             ValueError: HubSpot sends no such event.
             NotAdmitted: the receiver refused the request.
         """
-        spec = await self._prepare(event_type, record, property_name=property, value=value, to=to, change_source=source)
-        element = self._element(spec, "generic" if event_type.startswith("object.") else dialect, fields)
-        return await self.deliver_json(element)
+        spec = read_event(
+            self.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
+        )
+        element = self._element(spec, _dialect(event_type, dialect), fields)
+        await make_true(self.hubspot, spec, record, value=value, to=to)
+        return await self.deliver_json(element, follow_retries=follow_retries)
 
     async def merge(self, primary: SimulatedRecord, other: SimulatedRecord, *, dialect: Dialect | None = None) -> Run:
         """Merge `other` into `primary` in HubSpot and deliver the merge; the surviving record may have a new id.
@@ -89,90 +99,100 @@ class Spokes:
         return await self.deliver(f"{type_.singular}.{ChangeKind.PRIVACY_DELETION}", record)
 
     async def redeliver(self, run: Run) -> Run:
-        """Deliver the events of an earlier run once more, as HubSpot does when it got no answer in time."""
+        """Deliver the events of an earlier run again, as HubSpot does when it got no answer in time."""
         elements = [{**element, "attemptNumber": int(element["attemptNumber"]) + 1} for element in run.events]
         return await self.deliver_json(*elements)
 
-    async def deliver_json(self, *elements: dict[str, Any]) -> Run:
+    async def deliver_json(self, *elements: dict[str, Any], follow_retries: bool = True) -> Run:
         """Deliver events of any JSON in one request, signed as HubSpot signs it, and run the worker.
+
+        Args:
+            elements: the events; see `event_json`.
+            follow_retries: see `deliver`.
 
         Raises:
             NotAdmitted: the receiver refused the request.
         """
-        return await self._run(self._deliver(list(elements)))
+        return await self._run(self._deliver(list(elements), follow_retries=follow_retries))
 
-    async def _deliver(self, elements: list[dict[str, Any]]) -> Run:
-        deployment = self._deployment
-        await deployment.start_worker()
-        first_run, first_request = len(deployment.recorder.runs), len(deployment.simulator.requests)
-        first_record = len(await deployment.event_records())
-        run = Run(events=elements)
-        run.admission = await deployment.send(orjson.dumps(elements), self.hubspot.portal_id)
-        first_line = len(self._logs.lines)
-        await deployment.work()
-        event_ids = {element.get("eventId") for element in elements}
-        for record in (await deployment.event_records())[first_record:]:
-            if record.event_id in event_ids and record.outcome is not None:
-                run.outcomes[record.handler] = record.outcome.value
-                run.reasons[record.handler] = record.reason
-        handler_runs = deployment.recorder.runs[first_run:]
-        run.attempts = len(handler_runs)
-        run.calls = [call for handler_run in handler_runs for call in handler_run.calls]
-        run.errors = [handler_run.error for handler_run in handler_runs if handler_run.error is not None]
-        run.error = handler_runs[-1].error if handler_runs else None
-        types = self.hubspot.portal.crm.types
-        for call in list(deployment.simulator.requests)[first_request:]:
-            if call.portal_id == self.hubspot.portal_id:
-                run.requests.append(SimulatedRequest(call.method, call.path, call.status or 0))
-                plural = types.resolve(call.type_id).plural if call.type_id else ""
-                run.writes += [(plural, write.object_id, write.properties) for write in call.writes]
-        run.logs = self._logs.lines[first_line:]
-        return run
+    async def advance(self, duration: Duration) -> Run:
+        """Let time pass: `3 days`, `90 seconds`, seconds as a number, or a timedelta.
 
-    async def _prepare(
+        What falls due in that time runs: retries, and events of a paused portal. What expires is gone: dedupe
+        marks, dead letters, effects that `tools.once` guards. Returns what ran.
+
+        Raises:
+            ValueError: `duration` is unreadable.
+        """
+        return await self._run(self._advance(duration_ms(duration)))
+
+    async def outage(self, status: int = 503, *, calls: int | None = None, after_effect: bool = False) -> None:
+        """Make HubSpot answer the next calls with an error; without `calls`, every call until `end_outage`.
+
+        Args:
+            status: of the answers; 0 breaks the connection.
+            calls: how many calls fail.
+            after_effect: whether HubSpot does what is asked before the answer fails.
+        """
+        path = "*" if calls is None else _CRM_PATHS
+        fault = Fault(path=path, times=calls, status=status or None, reset=not status, after_effect=after_effect)
+        await self._run(self._deployment.add_fault(fault))
+
+    async def end_outage(self) -> None:
+        """End what `outage` and `rate_limited` began."""
+        await self.hubspot.change(self._deployment.simulator.faults.clear)
+
+    async def rate_limited(self, *, calls: int = 1, retry_after_s: int | None = None) -> None:
+        """Make HubSpot answer the next calls with 429; with `retry_after_s`, in the header Retry-After too."""
+        retry_after = None if retry_after_s is None else str(retry_after_s)
+        fault = Fault(path=_CRM_PATHS, times=calls, status=429, retry_after=retry_after)
+        await self._run(self._deployment.add_fault(fault))
+
+    async def missing_scope(self, *scopes: str) -> None:
+        """Take scopes from the access token, such as `crm.objects.contacts.write`.
+
+        Raises:
+            ValueError: HubSpot has no such scope.
+        """
+        await self._run(self._deployment.remove_scopes(scopes))
+
+    def event_json(
         self,
         event_type: str,
         record: SimulatedRecord,
         *,
-        property_name: str | None,
-        value: str | None,
-        to: SimulatedRecord | None,
-        change_source: str,
-    ) -> EventSpec:
-        """Bring HubSpot into the state that an event reports, and return what the event says."""
-        family, kind = split_event_type(event_type)
-        type_ = self.hubspot.resolve(record.type_id)
-        if family != "object" and self.hubspot.resolve(family) != type_:
-            raise ValueError(f"{event_type} is no event of {record!r}: its events begin with {type_.singular}.")
-        if (property_name is not None) != (kind is ChangeKind.PROPERTY_CHANGE):
-            raise ValueError(f"{event_type}: property=... belongs to propertyChange, and to no other event.")
-        if (to is not None) != (kind is ChangeKind.ASSOCIATION_CHANGE):
-            raise ValueError(f"{event_type}: to=... belongs to associationChange, and to no other event.")
-        if kind is ChangeKind.MERGE:
-            raise ValueError("a merge concerns two records: use `await spokes.merge(primary, other)`.")
-        store, source = self.hubspot.portal.crm, ChangeSource(change_source, self.hubspot.source.source_id)
-        current, association = "", None
-        live = store.find(type_, record.id)
-        match kind:
-            case ChangeKind.PROPERTY_CHANGE:
-                if value is not None:
-                    await self.hubspot.objects(type_.type_id).update(record, {property_name or "": value})
-                current = record[property_name or ""] if value is None else value
-            case ChangeKind.DELETION if live is not None:
-                await self.hubspot.change(lambda: store.archive(live, source))
-            case ChangeKind.RESTORE if live is None:
-                await self.hubspot.change(lambda: store.restore(store.get(type_, record.id, archived=True), source))
-            case ChangeKind.PRIVACY_DELETION if live is not None:
-                await self.hubspot.change(lambda: store.erase(live, source))
-            case ChangeKind.ASSOCIATION_CHANGE if to is not None:
-                if to not in self.hubspot.associated(record, to.type_id):
-                    await self.hubspot.associate(record, to)
-                target = store.get(self.hubspot.resolve(to.type_id), to.id).ref
-                association = (self.hubspot.association_type(record, to, None), target)
-            case _:
-                pass
-        now_ms = self.hubspot.now_ms()
-        return EventSpec(type_, kind, record.id, source, now_ms, property_name, current, association=association)
+        property: str | None = None,  # noqa: A002 - HubSpot's own word
+        value: str | None = None,
+        to: SimulatedRecord | None = None,
+        dialect: Dialect | None = None,
+        source: str = "CRM_UI",
+        **fields: object,
+    ) -> dict[str, Any]:
+        """Return the JSON that HubSpot sends for an event, as `deliver` sends it, and change nothing in HubSpot."""
+        spec = read_event(
+            self.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
+        )
+        return self._element(spec, _dialect(event_type, dialect), fields)
+
+    async def _advance(self, milliseconds: int) -> Run:
+        deployment = self._deployment
+        until_ms = deployment.clock.now_ms() + milliseconds
+        observation = await self._observe()
+        await deployment.work(until_ms=until_ms)
+        await deployment.advance(until_ms - deployment.clock.now_ms())
+        await deployment.work(until_ms=deployment.clock.now_ms())
+        return await observation.finish()
+
+    async def _deliver(self, elements: list[dict[str, Any]], *, follow_retries: bool) -> Run:
+        deployment = self._deployment
+        await deployment.start_worker()
+        observation = await self._observe()
+        admission = await deployment.send(orjson.dumps(elements), self.hubspot.portal_id)
+        await deployment.work(until_ms=None if follow_retries else deployment.clock.now_ms())
+        return await observation.finish(elements, admission)
+
+    async def _observe(self) -> Observation:
+        return await Observation.begin(self._deployment, self._logs, self.hubspot.portal)
 
     def _element(self, spec: EventSpec, dialect: Dialect | None, fields: dict[str, object]) -> dict[str, Any]:
         element = {**self._factory.build(spec, dialect), **fields}
@@ -180,3 +200,7 @@ class Spokes:
 
     async def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:
         return await self._loop.run(work)
+
+
+def _dialect(event_type: str, dialect: Dialect | None) -> Dialect | None:
+    return "generic" if event_type.startswith("object.") else dialect

@@ -61,7 +61,7 @@ class Recorder:
 
     def _observe_tools(self, tools: Any, run: HandlerRun) -> None:
         """Replace the members of `tools` in place: the worker keeps reading its own fields of it."""
-        crm_factory, once_factory = tools._crm_factory, tools._once_factory  # noqa: SLF001 - the kit stands in for the worker here
+        crm_factory, once_factory = tools._crm_factory, tools._once_factory  # noqa: SLF001 - the kit does what the worker does
         tools._crm_factory = lambda: _ObservedServices(crm_factory(), self, run)  # noqa: SLF001 - as above
         tools._once_factory = lambda: self._wrapped("once", once_factory(), run)  # noqa: SLF001 - as above
         for name in _GUARDED:

@@ -1,4 +1,4 @@
-"""`Run`: what became of the events that a test delivered."""
+"""`Run`: what handlers did with the events that a test delivered."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Run:
         requests: the requests that HubSpot received for them; several calls may share one.
         attempts: how often handlers ran.
         errors: exceptions that handlers raised, one for each failed attempt.
-        logs: log lines that were written meanwhile: `event`, `level` and fields.
+        logs: log lines of worker and handlers: `event`, `level` and fields.
         events: the JSON of the delivered events.
         admission: how many events were `admitted`, `duplicate`, `ignored` (no handler is registered) or `quarantined`.
     """

@@ -211,6 +211,7 @@ class RateBudget:
         self._window_s = window_s
         self._call_timeout_s = call_timeout_s
         self._max_wait_s = max_wait_s
+        self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep  # until a slot may be free
         self._script = redis.register_script(_SCRIPT)
         self._slot_locks: defaultdict[tuple[int, CallKind, Priority], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._concurrency = ConcurrencyLimit(concurrency)
@@ -329,7 +330,7 @@ class RateBudget:
             wait_s = int(wait) / _SECOND
             if reason and wait_s > self._max_wait_s:
                 raise pause_too_long_error(wait_s, cast("bytes", reason).decode())
-            await asyncio.sleep(min(wait_s, _MAX_SLEEP_S) + random.uniform(0, _JITTER_S))
+            await self.sleep(min(wait_s, _MAX_SLEEP_S) + random.uniform(0, _JITTER_S))
 
     async def _release_slot(self, portal_id: int, kind: CallKind, slot_id: str, slot: Slot) -> None:
         with suppress(CRMUnavailable):  # otherwise the slot's lease ends it, later

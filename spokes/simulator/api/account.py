@@ -15,7 +15,7 @@ from spokes.simulator.crm.records import iso
 def token_info(call: Call) -> EndpointResponse:
     """POST access-token-info: the app, account and scopes of `tokenKey`."""
     config = call.portal.config
-    scopes = config.scopes if config.scopes is not None else _all_scopes()
+    scopes = config.scopes if config.scopes is not None else all_scopes()
     body = {"userId": 60718293, "hubId": config.portal_id, "appId": config.app_id, "scopes": sorted(scopes)}
     return EndpointResponse(HTTPStatus.OK, body)
 
@@ -51,7 +51,8 @@ def daily_usage(call: Call) -> EndpointResponse:
     return EndpointResponse(HTTPStatus.OK, {"results": [usage]})
 
 
-def _all_scopes() -> set[str]:
+def all_scopes() -> set[str]:
+    """Return every scope that a call on records may need."""
     return {"oauth"}.union(
         *(required_scopes(type_, write=write) for type_ in STANDARD_TYPES for write in (False, True))
     )
