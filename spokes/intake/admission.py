@@ -8,6 +8,7 @@ was stored, or all of it was and HubSpot's next attempt is dropped as known.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
@@ -28,6 +29,8 @@ from spokes.core.redis.scripts import read_script
 from spokes.intake import dedupe_marks
 from spokes.intake.classification import ClassifiedDelivery
 from spokes.intake.folding import PendingRequest, StoredTogether, fold, pending_request
+from spokes.intake.redeliveries import duplicate_records, is_recorded, redelivery_id
+from spokes.intake.redelivery_counts import RedeliveryCounts
 from spokes.intake.redis_lines import CommandArgs, RedisLines
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ _ENCODE_JSON: Final = Encoder().encode
 # and cost a fifth more.
 _FULL_GROUP_EVENTS: Final = 80
 _MAX_CALLS: Final = 6
-_OTHER_CONNECTIONS: Final = 2  # of a web process, for everything but admission
+_OTHER_CONNECTIONS: Final = 3  # of a web process: one for counts of redeliveries, the others not for admission
 _MAX_GROUP_EVENTS: Final = 200  # a group of this size takes no more deliveries: no script may block Redis for long
 
 
@@ -80,6 +83,7 @@ class Admission:
         """
         pool = cast("RedisPool", redis.connection_pool)
         self._lines = RedisLines(pool, timeout_s=timeout_s + durable * _FSYNC_TIMEOUT_MS / 1000)
+        self._redeliveries = RedeliveryCounts(self._lines)
         self.durable = durable
         self._redis = redis
         self._dedupe_ttl_s = dedupe_ttl_s
@@ -123,10 +127,15 @@ class Admission:
     async def close(self) -> None:
         """Wait for the calls in flight, then release the connections."""
         await self._group_commit.close()
+        await self._redeliveries.close()
         await self._lines.close()
 
     async def _admit_portal(self, deliveries: list[ClassifiedDelivery], request_id: str) -> list[ClassifiedDelivery]:
         refusals = 0
+        if deliveries[0].malformed and not any(delivery.events for delivery in deliveries):
+            deliveries = await self._count_redelivery(deliveries)  # it has no event by which it could be known
+            if not any(delivery.records for delivery in deliveries):
+                return deliveries
         while True:
             # Serialised here and not with its group: a delivery that cannot be serialised fails its own request only.
             answer = await self._group_commit.submit(pending_request(deliveries, request_id, refusals))
@@ -136,8 +145,21 @@ class Admission:
             if _MARKS_REFUSED in answer.known:
                 raise QueueUnavailable("dedupe_marks_refused")
             if answer.known:
-                deliveries = _without_known(deliveries, answer.known)
+                deliveries = await self._count_redelivery(_without_known(deliveries, answer.known))
+                if not any(delivery.events or delivery.duplicates for delivery in deliveries):
+                    return deliveries
             refusals += 1
+
+    async def _count_redelivery(self, deliveries: list[ClassifiedDelivery]) -> list[ClassifiedDelivery]:
+        """Count a request that has come before; return its deliveries with the count, or with nothing to record.
+
+        Raises:
+            QueueUnavailable: Redis did not confirm.
+        """
+        times = await self._redeliveries.count(deliveries[0].portal_id, redelivery_id(deliveries))
+        if not is_recorded(times):
+            return [delivery.unrecorded() for delivery in deliveries]
+        return [replace(delivery, times=times) for delivery in deliveries]
 
     async def _commit(self, requests: list[PendingRequest]) -> list[Answer]:
         now_ms = clock.now_ms()
@@ -216,6 +238,7 @@ def _script_args(group: StoredTogether, now_ms: int, dedupe_ttl_s: int) -> list[
             payload = _payload(delivery, entries, now_ms)
             jobs += (delivery.id, JOB_KEY_PREFIX + delivery.id, payload, _QUEUE_KEY[delivery.priority])
         records += (encode_fields(delivery.head()), *map(encode_record, delivery.records))
+        records += map(encode_record, duplicate_records(delivery))
     portal_id = group.deliveries[0].portal_id
     marks = dedupe_marks.script_args(portal_id, group.events, now_ms=now_ms, dedupe_ttl_s=dedupe_ttl_s)
     return [len(jobs) // 4, *jobs, len(records), *records, *marks]

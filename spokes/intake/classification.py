@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypedDict
 
-from msgspec import Struct, to_builtins
+from msgspec import Struct
 
-from spokes.audit.records import Action, AuditRecord, Outcome, delivery_fields, event_fields
+from spokes.audit.records import Action, AuditRecord, Outcome, delivery_fields
 from spokes.core.delivery import new_delivery_id
 from spokes.core.events import Event, RawEvent
 from spokes.core.priority import PRIORITIES, Priority, priority_of
@@ -41,28 +41,27 @@ class ClassifiedDelivery:
     events: list[AdmissionEvent]
     received_count: int = 0  # elements of the request that belong to this portal
     ignored: dict[str, int] = field(default_factory=dict)  # type -> number of events
-    records: tuple[AuditRecord, ...] = ()  # of quarantined elements and dropped duplicates
+    records: tuple[AuditRecord, ...] = ()  # of quarantined elements
+    duplicates: tuple[AdmissionEvent, ...] = ()  # known events that were dropped and are to be recorded
     duplicate_count: int = 0
+    times: int = 1  # how often the request has come since its events were admitted
     malformed: tuple[NewContent, ...] = ()  # elements to keep in quarantine
     priority: Priority = "interactive"
     request_ids: tuple[str, ...] = ()  # of the requests in a delivery of several
 
     def without(self, indexes: list[int]) -> "ClassifiedDelivery":
-        """Return this delivery less the events at `indexes`, which are recorded as duplicates instead."""
+        """Return this delivery less the events at `indexes`, which become duplicates."""
         known = set(indexes)
         return replace(
             self,
             events=[event for index, event in enumerate(self.events) if index not in known],
-            records=(*self.records, *(self._duplicate_record(self.events[index]) for index in sorted(known))),
+            duplicates=(*self.duplicates, *(self.events[index] for index in sorted(known))),
             duplicate_count=self.duplicate_count + len(known),
         )
 
-    def _duplicate_record(self, event: AdmissionEvent) -> AuditRecord:
-        """Return the record of an event that was already admitted."""
-        parsed = Event(to_builtins(event.element))
-        attempt = parsed.attempt_number
-        fields = event_fields(parsed, Outcome.DUPLICATE, key=event.key, delivery_id=self.id, attempt=attempt)
-        return AuditRecord(**fields)
+    def unrecorded(self) -> "ClassifiedDelivery":
+        """Return this delivery without what would be recorded of its quarantined elements and known events."""
+        return replace(self, records=(), duplicates=())
 
     def head(self) -> dict[str, object]:
         """Return the fields of the record that opens the delivery's history."""

@@ -37,7 +37,8 @@ class PendingRequest(NamedTuple):
         Those that were refused as often only: otherwise new requests with known events could refuse one for ever.
         """
         first = self.deliveries[0]
-        if len(self.deliveries) > 1 or first.records or not self.request_id or self.refusals >= _MAX_TRIES:
+        has_records = bool(first.records or first.duplicates)
+        if len(self.deliveries) > 1 or has_records or not self.request_id or self.refusals >= _MAX_TRIES:
             return None
         return first.portal_id, first.priority, self.refusals
 

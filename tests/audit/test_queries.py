@@ -84,6 +84,7 @@ SEARCHES = [
     ({"correlation_id": "x"}, "ix_audit_records_correlation_id"),
     ({"event_id": 9}, "ix_audit_records_event_id"),
     ({"outcome": Outcome.DEAD}, "ix_audit_records_dead"),
+    ({"outcome": Outcome.DUPLICATE}, "ix_audit_records_duplicate"),
     ({"outcome": Outcome.DEAD, "reason": "x", "handler": "y"}, "ix_audit_records_dead_cause"),
 ]
 

@@ -12,7 +12,6 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
-from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery, decode, new_delivery_id
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
@@ -136,14 +135,6 @@ async def test_delivery_of_known_events_queues_nothing(redis: Redis, admission: 
     await admission.admit(classified(1))
     await admission.admit(classified(1))
     assert len(await queued(redis)) == 1
-
-
-async def test_every_duplicate_leaves_a_record(redis: Redis, admission: Admission) -> None:
-    await admission.admit(classified(1, 2))
-    second = classified(1, 2)
-    await admission.admit(second)
-    duplicates = [record for record in await recorded(redis) if record.outcome is Outcome.DUPLICATE]
-    assert {record.event_key for record in duplicates} == set(keys_of(second))
 
 
 async def test_same_event_of_two_portals_is_two_events(admission: Admission) -> None:

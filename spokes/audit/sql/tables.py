@@ -49,13 +49,15 @@ for _name in ("object_id", "event_key", "event_id", "delivery_id", "actor", "cor
         sqlite_where=_is_set,
         postgresql_where=_is_set,
     )
-# Dead letters, also those of one cause; a query uses them only if it contains the condition literally.
-_is_dead = RECORDS.c.outcome == literal_column("'dead'")
-for _index_name, _columns in (
-    ("ix_audit_records_dead", (RECORDS.c.at, RECORDS.c.seq)),
-    ("ix_audit_records_dead_cause", (RECORDS.c.reason, RECORDS.c.handler, RECORDS.c.at, RECORDS.c.seq)),
+# Indexes of one outcome, the dead letters' also by cause; a query uses one only if it names the outcome literally.
+_CAUSE: Final = (RECORDS.c.reason, RECORDS.c.handler, RECORDS.c.at, RECORDS.c.seq)
+for _index_name, _outcome, _columns in (
+    ("ix_audit_records_dead", "dead", (RECORDS.c.at, RECORDS.c.seq)),
+    ("ix_audit_records_dead_cause", "dead", _CAUSE),
+    ("ix_audit_records_duplicate", "duplicate", (RECORDS.c.at, RECORDS.c.seq)),
 ):
-    Index(_index_name, *_columns, sqlite_where=_is_dead, postgresql_where=_is_dead)
+    _has_outcome = RECORDS.c.outcome == literal_column(f"'{_outcome}'")
+    Index(_index_name, *_columns, sqlite_where=_has_outcome, postgresql_where=_has_outcome)
 
 # One row: the end of the chain. The chain writer locks it first.
 HEAD: Final = Table(

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.records import Action
+from spokes.audit.records import Action, Outcome
 from spokes.audit.sql.queries import Filters, fetch
 from spokes.audit.sql.tables import RECORDS
 from spokes.console.queries.portal_scope import Portals, can_see, portal_filter
@@ -98,6 +98,8 @@ async def find_delivery(
     if not received and not jobs and not outcomes:
         return None
     summary = DeliverySummary.from_record(received[0]) if received else None
+    if summary and summary.duplicate:  # one record can stand for many
+        outcomes[Outcome.DUPLICATE.value] = summary.duplicate
     return DeliveryDetails(id=delivery_id, received=summary, outcomes=outcomes, waiting=jobs[0] if jobs else None)
 
 

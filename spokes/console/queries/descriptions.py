@@ -144,6 +144,8 @@ def _describe_event(record: RecordView) -> str:
         text = f"{text}: {explain_failure(record.reason, _failure_of(record.detail))}"
     if isinstance(names := record.detail.get("told"), list):
         text += f" ({', '.join(map(str, names))})"
+    if record.outcome == Outcome.DUPLICATE:
+        text += _describe_redelivery(record.detail)
     wait = record.detail.get("delay_s")
     if isinstance(wait, int | float) and record.outcome in {Outcome.RETRIED, Outcome.PARKED}:
         text += f"; next attempt after {wait:,.0f} s"
@@ -152,6 +154,12 @@ def _describe_event(record: RecordView) -> str:
     if isinstance(names := record.detail.get("read"), list):
         text += f"; it read values that HubSpot withheld: {', '.join(map(str, names))}"
     return text
+
+
+def _describe_redelivery(detail: Mapping[str, object]) -> str:
+    events, times = detail.get("events"), detail.get("times")
+    text = f", with {events - 1:,} others of its request" if isinstance(events, int) and events > 1 else ""
+    return text + (f"; sent again {times:,} times so far" if isinstance(times, int) else "")
 
 
 def _describe_write(record: RecordView) -> str:

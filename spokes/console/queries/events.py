@@ -6,13 +6,14 @@ from typing import Final
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.records import Action
+from spokes.audit.records import Action, Outcome
 from spokes.audit.sql.queries import Filters
 from spokes.audit.sql.tables import RECORDS
 from spokes.console.queries.dead_letters import find_dead_letters
 from spokes.console.queries.portal_scope import Portals, can_see, portal_filter
 from spokes.console.queries.queue import WaitingDelivery, find_waiting
 from spokes.console.queries.records import Page, RecordView, newest_records, search_records
+from spokes.console.queries.redeliveries import find_redeliveries
 from spokes.console.queries.unarchived import load_unarchived, merge_with_stored
 
 _MAX_RECORDS: Final = 1_000  # an event parked every few seconds for days has more
@@ -29,8 +30,9 @@ class EventDetails:
 
     @property
     def state(self) -> str:
-        """The newest outcome; `waiting` before the first."""
-        return next((record.outcome for record in self.records if record.action == Action.EVENT), "waiting")
+        """The newest outcome, `waiting` before the first; that it came again after its admission is none."""
+        outcomes = (record.outcome for record in self.records if record.action == Action.EVENT)
+        return next((outcome for outcome in outcomes if outcome != Outcome.DUPLICATE), "waiting")
 
 
 async def search_events(
@@ -63,6 +65,8 @@ async def find_event(redis: Redis, engine: AsyncEngine, portals: Portals, key: s
     )
     if not records:
         return None
+    redelivered = await find_redeliveries(engine, unarchived, portals, {key}, since=records[-1].at)
+    records = merge_with_stored(redelivered, records)
     ids = [str(moved) for record in records if (moved := record.detail.get("moved_to"))]
     ids += [record.delivery_id for record in records if record.delivery_id]
     jobs = await find_waiting(redis, list(dict.fromkeys(ids)))

@@ -1,7 +1,8 @@
 """Everything that happened to one CRM object, from its receipt to HubSpot, in pages.
 
-It includes the deliveries of the object's events and what these events wrote to other objects, looked up by id so that
-the cost does not grow with other objects' records. Ignored events are missing: their delivery keeps only a count.
+It includes the deliveries and redeliveries of the object's events and what these events wrote to other objects, looked
+up by id so that the cost does not grow with other objects' records. Ignored events are missing: their delivery keeps
+only a count.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +21,7 @@ from spokes.console.queries.objects import MatchedObject, MatchedObjects, Refere
 from spokes.console.queries.portal_scope import Portals, can_see, portal_filter
 from spokes.console.queries.queue import MAX_DELIVERIES_READ, WaitingDelivery, find_waiting, waiting_deliveries
 from spokes.console.queries.records import Page, RecordView, fetch_page, newest_records
+from spokes.console.queries.redeliveries import find_redeliveries
 from spokes.console.queries.unarchived import load_unarchived, merge_with_stored
 from spokes.core.delivery import Entry
 from spokes.privacy.redis_data import DataSubject
@@ -40,11 +42,11 @@ class PendingEvent:
 class Timeline:
     """A page of an object's timeline.
 
-    `records` are newest first: those of the object, of the deliveries of its events, and of writes to other objects
-    that its events caused; such a record can be on two pages. `objects` match the reference; usually one. `erased_at`
-    is epoch ms. `next` is the cursor for older records, None if there are none. `truncated` is true if more objects
-    match, they have more ids, or their events wrote more than a page shows; `incomplete` if part of the queue or the
-    stream was not read.
+    `records` are newest first: those of the object, of the deliveries and redeliveries of its events, and of writes to
+    other objects that its events caused; such a record can be on two pages. `objects` match the reference; usually one.
+    `erased_at` is epoch ms. `next` is the cursor for older records, None if there are none. `truncated` is true if more
+    objects match, they have more ids, or their events wrote more than a page shows; `incomplete` if part of the queue
+    or the stream was not read.
     """
 
     reference: Reference
@@ -95,6 +97,8 @@ async def load_timeline(
     deliveries = {record.delivery_id for record in related if record.delivery_id}
     written, all_written = await _crm_writes(engine, portals, event_keys)
     opened = await _delivery_records(engine, portals, deliveries)
+    oldest = min((record.at for record in related), default=0)
+    redelivered = await find_redeliveries(engine, stream, portals, event_keys, since=oldest)
     unstored = [
         record for record in stream.records_naming(*event_keys, *deliveries) if can_see(portals, record.portal_id)
     ]
@@ -102,7 +106,7 @@ async def load_timeline(
     return Timeline(
         reference=reference,
         objects=matched.objects,
-        records=merge_with_stored([*unarchived, *caused], [*own.items, *written, *opened]),
+        records=merge_with_stored([*unarchived, *caused], [*own.items, *written, *opened, *redelivered]),
         pending=await _find_pending(redis, matched, queued, related),
         letters=tuple(
             [letter async for letter in find_dead_letters(redis, portals, keys=event_keys)] if event_keys else ()

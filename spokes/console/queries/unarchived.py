@@ -12,6 +12,7 @@ import orjson
 from redis.asyncio import Redis
 
 from spokes.audit.entry_signature import split_signature
+from spokes.audit.records import Outcome
 from spokes.audit.rows import to_row
 from spokes.audit.stream import ENTRY_FIELD
 from spokes.console.queries.records import RecordView
@@ -55,6 +56,8 @@ async def load_unarchived(redis: Redis) -> UnarchivedRecords:
         for name in _ID_FIELDS:
             if isinstance(value := entry.get(name), str):
                 positions[value].append(position)
+        for name in _events_of_redelivery(entry):
+            positions[name].append(position)
     return UnarchivedRecords(entries, positions, len(payloads) < _MAX_ENTRIES)
 
 
@@ -62,6 +65,13 @@ def merge_with_stored(unarchived: Collection[RecordView], stored: Collection[Rec
     """Merge unarchived and stored records, each once, newest first."""
     joined = {record.id: record for record in (*unarchived, *stored)}
     return tuple(sorted(joined.values(), key=lambda record: (record.at, record.id), reverse=True))
+
+
+def _events_of_redelivery(entry: _EntryFields) -> list[str]:
+    """Return the keys of the events of a request that came again; none for any other entry."""
+    detail = entry.get("detail")
+    keys = detail.get("keys") if isinstance(detail, dict) and entry.get("outcome") == Outcome.DUPLICATE else None
+    return [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
 
 
 def _parse_entry(payload: bytes) -> _EntryFields:

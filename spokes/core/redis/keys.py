@@ -189,6 +189,11 @@ def dedupe_marks_prefix(portal_id: int, hour: int) -> str:
     return f"spokes:{portal_id}:seen:{hour}:"
 
 
+def redelivery_count(portal_id: int, redelivery_id: str) -> str:
+    """Return the key of the number of times that a request came again."""
+    return f"spokes:{portal_id}:redelivered:{redelivery_id}"
+
+
 def failed_signatures(window: int, address_hash: str) -> str:
     """Return the key of the number of failed signatures of one address in one minute."""
     return f"spokes:failures:{window}:{address_hash}"
@@ -281,8 +286,7 @@ KEYS: Final = (
     RedisKey("spokes:alerts:told:{name}", "string", "spokes.audit.alert_episodes", "10 min",
              "exists while a repeated alert is not sent again"),
     RedisKey(PAUSED_PORTALS, "hash", "spokes.queue.portal_pauses", "none", "paused portals, with reason and time"),
-    RedisKey(UNREADABLE_JOBS, "list", "spokes.queue.unreadable_jobs", "DEAD_LETTER_DAYS",
-             "unreadable jobs, newest first"),
+    RedisKey(UNREADABLE_JOBS, "list", "spokes.queue.unreadable_jobs", "DEAD_LETTER_DAYS", "unreadable jobs"),
     RedisKey(RUNNING_DELIVERIES, "hash", "spokes.queue.running_deliveries", "none",
              "deliveries that a worker has run for seconds, by worker; removed with the last one"),
     RedisKey(REGISTRATIONS, "hash", "spokes.queue.registration_times", "none",
@@ -307,14 +311,12 @@ KEYS: Final = (
              "counters and histograms of all processes, by sample key"),
     RedisKey(METRIC_GAUGES, "hash", "workers.upkeep.gauges", "45 s", "gauges that a worker measured, by sample key"),
     RedisKey(METRIC_GAUGES_LOCK, "string", "workers.upkeep.gauges", "9 s", "the lease of the measuring worker"),
-    RedisKey(METRIC_HISTORY, "list", "spokes.core.telemetry.metric_history", "4 h",
-             "totals of each minute, newest first"),
+    RedisKey(METRIC_HISTORY, "list", "spokes.core.telemetry.metric_history", "4 h", "totals by minute, newest first"),
     RedisKey(METRIC_HISTORY_LOCK, "string", "workers.upkeep.gauges", "55 s",
              "exists while this minute's totals are stored already"),
     RedisKey(LIVE_PROCESSES, "sorted set", "spokes.core.telemetry.metric_totals", "none",
              "live processes, by the epoch s of their last flush"),
-    RedisKey(TOKEN_SCAN_CURSOR, "string", "workers.upkeep.anomaly_watch", "none",
-             "cursor of the scan for plain-text tokens"),
+    RedisKey(TOKEN_SCAN_CURSOR, "string", "workers.upkeep.anomaly_watch", "none", "cursor of the scan for tokens"),
     RedisKey(TOKEN_SCAN_FOUND, "string", "workers.upkeep.anomaly_watch", "none", "exists if this scan has found one"),
     RedisKey(SEALED_PREFIX + "{portal_id}", "hash", "spokes.crm.transport.stored_secrets", "none",
              "sealed secrets of a portal, by name"),
@@ -338,8 +340,7 @@ KEYS: Final = (
              "with its letters", "event keys of the dead letters of one cause, by the epoch ms at which they died"),
     RedisKey(f"spokes:{{portal_id}}:missing:{_OBJECT}", "set", "spokes.queue.dead_letters", "DEAD_LETTER_DAYS",
              "event keys of dead letters of an object that HubSpot did not find; a merge may replay them"),
-    RedisKey(QUARANTINE_PORTALS, "set", "spokes.queue.quarantine", "none",
-             "portals that have or had quarantined contents"),
+    RedisKey(QUARANTINE_PORTALS, "set", "spokes.queue.quarantine", "none", "portals that ever had quarantined content"),
     RedisKey("spokes:{portal_id}:quarantined:{key}", "string", "spokes.queue.quarantine", "DEAD_LETTER_DAYS",
              "an element or a body that is unreadable, sealed"),
     RedisKey("spokes:{portal_id}:quarantined", "sorted set", "spokes.queue.quarantine", "with its contents",
@@ -367,6 +368,8 @@ KEYS: Final = (
              "one window", "batch queues of all workers that were granted a slot within the last window, by the time"),
     RedisKey("spokes:{portal_id}:seen:{hour}:{number}", "set", "spokes.intake.admission", "DEDUPE_HOURS after the hour",
              "dedupe marks of events that occurred in one hour; `n` as number holds their count"),
+    RedisKey("spokes:{portal_id}:redelivered:{redelivery_id}", "string", "spokes.intake.admission", "1 day",
+             "how often a request came whose events were all known, or are none"),
     RedisKey("spokes:failures:{window}:{address_hash}", "string", "ingest.refusal_log", "2 min",
              "failed signatures of one address in one minute"),
     RedisKey("spokes:watch:volumes:{hour}", "hash", "workers.upkeep.anomaly_watch", "baseline and 2 days",
@@ -389,9 +392,8 @@ KEYS: Final = (
 
 def table() -> str:
     """Return `KEYS` as a Markdown table."""
-    lines = ["| key | type | owner | expiry | holds |", "| --- | --- | --- | --- | --- |"]
-    lines += [f"| `{key.pattern}` | {key.type} | `{key.owner}` | {key.expiry} | {key.holds} |" for key in KEYS]
-    return "\n".join(lines)
+    rows = (f"| `{key.pattern}` | {key.type} | `{key.owner}` | {key.expiry} | {key.holds} |" for key in KEYS)
+    return "\n".join(("| key | type | owner | expiry | holds |", "| --- | --- | --- | --- | --- |", *rows))
 
 
 if __name__ == "__main__":

@@ -110,7 +110,8 @@ def compare(scenario: Scenario, records: list[JsonObject], *, chain_intact: bool
         sum(sum(head.get("ignored", {}).values()) for head in heads),
         expected_state.ignored,
     )
-    yield ComparisonRow("duplicates dropped", _count(records, "duplicate"), expected_state.duplicates)
+    duplicates = sum(head.get("duplicate", 0) for head in heads)
+    yield ComparisonRow("duplicates dropped", duplicates, expected_state.duplicates)
     yield ComparisonRow("malformed elements quarantined", _count(records, "quarantined"), expected_state.malformed)
     yield from _refusal_rows(scenario, records)
     yield from _outcome_rows(expected_state, records)

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.console.queries.descriptions import describe
+from spokes.console.queries.events import find_event
 from spokes.console.queries.objects import Reference
 from spokes.console.queries.timeline import Timeline, load_timeline
 from spokes.core.events import Event
@@ -177,3 +178,42 @@ async def test_timeline_is_truncated_when_an_id_matches_too_many_objects(redis: 
 async def test_unknown_object_has_an_empty_timeline(redis: Redis, store: AsyncEngine) -> None:
     timeline = await timeline_of(redis, store)
     assert timeline == Timeline(reference=Reference(CONTACT_ID))
+
+
+REDELIVERED = {"events": 2, "keys": ["key-1", "other"], "times": 3}
+
+
+async def redeliver(redis: Redis, store: AsyncEngine, *, portal: int = PORTAL) -> None:
+    """Archive an event, then the record of a request that came again with it and another one."""
+    await append_records(redis, record(1, id="first", event_key="key-1", at=1_000, portal_id=portal))
+    await archive(redis, store)
+    fields = {"id": "again", "at": 2_000, "portal_id": PORTAL, "delivery_id": "r", "detail": REDELIVERED}
+    await append_records(redis, AuditRecord(action=Action.EVENT, outcome=Outcome.DUPLICATE, **fields))
+
+
+async def test_redelivery_with_other_events_is_included(redis: Redis, store: AsyncEngine) -> None:
+    """Whether archived or not."""
+    await redeliver(redis, store)
+    before = await timeline_of(redis, store)
+    await archive(redis, store)
+    after = await timeline_of(redis, store)
+    sentences = [[describe(record) for record in timeline.records] for timeline in (before, after)]
+    duplicate = "Dropped: the same event was admitted before, with 1 others of its request; sent again 3 times so far"
+    assert sentences == [[duplicate, "Processed"]] * 2
+
+
+async def test_redelivery_is_in_the_history_of_its_event(redis: Redis, store: AsyncEngine) -> None:
+    await redeliver(redis, store)
+    for _ in range(2):
+        found = await find_event(redis, store, None, "key-1")
+        assert found is not None
+        assert ([record.id for record in found.records], found.state) == (["again", "first"], "processed")
+        await archive(redis, store)
+
+
+async def test_redelivery_of_another_portal_is_not_shown(redis: Redis, store: AsyncEngine) -> None:
+    await redeliver(redis, store, portal=OTHER_PORTAL)
+    for _ in range(2):
+        timeline = await timeline_of(redis, store, portals=frozenset({OTHER_PORTAL}))
+        assert [record.id for record in timeline.records] == ["first"]
+        await archive(redis, store)

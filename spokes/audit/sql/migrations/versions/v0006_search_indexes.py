@@ -1,4 +1,4 @@
-"""Indexes for searches by HubSpot's eventId and for dead letters by their cause."""
+"""Indexes for searches by HubSpot's eventId and for dead letters by their cause, and for redeliveries."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,6 +9,7 @@ down_revision = "0005"
 _INDEXES = (
     ("ix_audit_records_event_id", ["event_id", "at", "seq"], "event_id IS NOT NULL"),
     ("ix_audit_records_dead", ["at", "seq"], "outcome = 'dead'"),
+    ("ix_audit_records_duplicate", ["at", "seq"], "outcome = 'duplicate'"),
     ("ix_audit_records_dead_cause", ["reason", "handler", "at", "seq"], "outcome = 'dead'"),
 )
 
