@@ -79,6 +79,7 @@ def replay(
         async with operator_redis(settings) as redis:
             admission = Admission(redis, dedupe_ttl_s=settings.dedupe_hours * 3600, timeout_s=settings.redis_timeout_s)
             replay = QuarantineReplay(
+                redis,
                 Quarantine.from_settings(redis, settings),
                 admission,
                 allow_list=AllowList(load_router(settings.handlers).registrations, settings.allowed_events),

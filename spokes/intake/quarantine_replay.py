@@ -1,12 +1,21 @@
 """Admit quarantined contents again, after a fix of what made them unreadable."""
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import NamedTuple
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from spokes.audit.bad_items import READ_ERRORS
 from spokes.audit.records import Outcome
 from spokes.core import clock
-from spokes.core.errors import RejectedRequest, SecretUnreadable
+from spokes.core.delivery import MAX_BODY_VALUES, Delivery, job_payload, new_delivery_id
+from spokes.core.errors import QueueUnavailable, RejectedRequest, SecretUnreadable, UnreadableDelivery
+from spokes.core.json_size import has_more_values
+from spokes.core.redis import keys
+from spokes.core.redis.keys import JOB_KEY_PREFIX, QUEUES
 from spokes.core.telemetry.alerts import Alert
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
@@ -28,6 +37,7 @@ class QuarantineReplay:
 
     def __init__(
         self,
+        redis: Redis,
         quarantine: Quarantine,
         admission: Admission,
         *,
@@ -35,6 +45,7 @@ class QuarantineReplay:
         keys: EventKeys,
         portal_ids: Collection[int],
     ) -> None:
+        self._redis = redis
         self._quarantine = quarantine
         self._admission = admission
         self._allow_list = allow_list
@@ -60,6 +71,8 @@ class QuarantineReplay:
         return ReplayCounts(admitted, unreadable)
 
     async def _admit(self, content: QuarantinedContent) -> bool:
+        if content.is_delivery:
+            return await self._queue_again(content)
         try:
             parsed = parse_body(self._quarantine.open(content))
         except (RejectedRequest, SecretUnreadable, *READ_ERRORS):
@@ -76,3 +89,41 @@ class QuarantineReplay:
                 )
         await self._admission.admit_together(deliveries)
         return True
+
+    async def _queue_again(self, content: QuarantinedContent) -> bool:
+        """Queue the events of a stored delivery that are not settled, as a new delivery; False if none is readable."""
+        try:
+            stored = stored_delivery(self._quarantine.open(content))
+        except (SecretUnreadable, *READ_ERRORS):
+            return False
+        try:
+            settled = await self._redis.smembers(keys.settled_events(stored.portal_id, stored.id))  # type: ignore[misc]  # redis-py types one class for sync and async
+            entries = tuple(entry for entry in stored.entries if entry.key.encode() not in settled)
+            delivery = replace(stored, id=new_delivery_id(stored.portal_id), entries=entries)
+            now = clock.now_ms()
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                if entries:
+                    pipeline.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, now))
+                    pipeline.zadd(QUEUES[delivery.priority], {delivery.id: now})
+                await pipeline.execute()
+        except (RedisError, OSError) as error:
+            raise QueueUnavailable from error
+        return True
+
+
+def stored_delivery(content: bytes) -> Delivery:
+    """Return the delivery in a job, or in the argument of one, of which at least one entry is an event.
+
+    Raises:
+        UnreadableDelivery: it is none, or none of its entries is an event.
+    """
+    if has_more_values(content, MAX_BODY_VALUES):
+        raise UnreadableDelivery
+    try:
+        job = orjson.loads(content)
+        delivery = Delivery.from_job(job["a"][0] if isinstance(job, dict) and "a" in job else job)
+    except (ValueError, TypeError, LookupError) as error:
+        raise UnreadableDelivery from error
+    if not any(entry.is_event for entry in delivery.entries):
+        raise UnreadableDelivery
+    return delivery

@@ -1,10 +1,11 @@
-"""Quarantined contents: elements that are no events and bodies that cannot be split, kept sealed for an operator.
+"""Quarantined contents, kept sealed for an operator: unreadable elements, bodies and stored deliveries.
 
 A content has a keyed hash that ignores `attemptNumber`, so each is stored once and not once per try of HubSpot. Per
 portal their number and bytes are bounded; beyond that the oldest are deleted, which their alert counts.
 """
 
 import re
+import zlib
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
@@ -22,6 +23,7 @@ from spokes.audit.stream import append
 from spokes.core.clock import now_ms
 from spokes.core.delivery import compress, decode, decompress, encode
 from spokes.core.errors import SecretUnreadable, UnreadableDelivery
+from spokes.core.json_size import has_more_values
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
@@ -32,6 +34,8 @@ _SCRIPT: Final = (Path(__file__).parent / "quarantine.lua").read_text()
 _MAX_COUNT: Final = 1_000  # per portal
 _MAX_BYTES: Final = 32 * 1024 * 1024  # per portal, as stored
 _PAGE_SIZE: Final = 100
+_MAX_SHOWN_VALUES: Final = 100_000  # of a content whose fields are shown
+_MAX_SEARCHED_BYTES: Final = 16 * 1024 * 1024  # of a compressed content
 _JSON_TYPES: Final[Mapping[type, str]] = {
     str: "text", int: "number", float: "number", bool: "boolean", list: "array", dict: "object", type(None): "null",
 }  # fmt: skip
@@ -57,6 +61,11 @@ class QuarantinedContent:
     at: int
     size: int
     sealed: bytes
+
+    @property
+    def is_delivery(self) -> bool:
+        """Whether it is what a worker found in the queue, not what HubSpot sent."""
+        return self.reason == UnreadableDelivery.reason
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> "QuarantinedContent":
@@ -89,8 +98,16 @@ class Quarantine:
         """Return the quarantine that keeps contents for DEAD_LETTER_DAYS."""
         return cls(redis, Vault.from_settings(settings), ttl_s=settings.dead_letter_days * 86_400)
 
-    async def keep(self, contents: Iterable[NewContent], *, delivery_id: str, alert: Alert) -> None:
-        """Store contents and report those that are new by an alert.
+    async def keep(
+        self,
+        contents: Iterable[NewContent],
+        *,
+        delivery_id: str,
+        alert: Alert,
+        at: int | None = None,
+        **alert_fields: str,
+    ) -> None:
+        """Store contents and report those that are new by an alert; `at` (epoch ms) is when they were found.
 
         Raises:
             RedisError, OSError: Redis does not answer; nothing may be stored.
@@ -99,8 +116,10 @@ class Quarantine:
         for content in contents:
             by_portal.setdefault(content.portal_id, []).append(content)
         for portal_id, group in by_portal.items():
-            at = now_ms()
-            args: list[str | bytes | int] = [portal_id, keys.quarantined_content(portal_id, ""), at, self._ttl_s]
+            now = now_ms()
+            at = now if at is None else at
+            ttl_s = max(1, self._ttl_s - (now - at) // 1000)
+            args: list[str | bytes | int] = [portal_id, keys.quarantined_content(portal_id, ""), at, ttl_s]
             args += [_MAX_COUNT, _MAX_BYTES]
             for content in group:
                 args += [content.key, self._stored_form(content, delivery_id, at)]
@@ -109,7 +128,12 @@ class Quarantine:
             if stored or deleted:
                 reasons = Counter(content.reason for content in group)
                 await AlertEpisodes(self._redis).report_once(
-                    alert, portal_id=portal_id, stored=stored, reasons=dict(reasons), oldest_deleted=deleted
+                    alert,
+                    portal_id=portal_id,
+                    stored=stored,
+                    reasons=dict(reasons),
+                    oldest_deleted=deleted,
+                    **alert_fields,
                 )
 
     async def portals(self) -> list[int]:
@@ -178,9 +202,15 @@ class Quarantine:
         return deleted
 
     def field_types(self, content: QuarantinedContent) -> dict[str, str]:
-        """Return the JSON type of each field of a content, never a value; empty if it is not an object."""
+        """Return the JSON type of each field of a content, never a value; empty if it is not an object.
+
+        Of a delivery with one event, these are the fields of the event.
+        """
         try:
-            fields = orjson.loads(self.open(content))
+            data = self.open(content)
+            fields = {} if has_more_values(data, _MAX_SHOWN_VALUES) else orjson.loads(data)
+            if content.is_delivery and len(fields["events"]) == 1:
+                fields = fields["events"][0][2]
         except (SecretUnreadable, *READ_ERRORS):
             return {}
         return {name: _JSON_TYPES[type(value)] for name, value in fields.items()} if isinstance(fields, dict) else {}
@@ -192,6 +222,15 @@ class Quarantine:
 
     def _searchable(self, content: QuarantinedContent) -> bytes:
         try:
-            return self.open(content)
+            data = self.open(content)
         except (SecretUnreadable, *READ_ERRORS):
             return b""
+        return data + b" " + inflated(data)
+
+
+def inflated(data: bytes) -> bytes:
+    """Return zlib or gzip data decompressed as far as it is searched, empty if it is neither."""
+    try:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(data, _MAX_SEARCHED_BYTES)
+    except zlib.error:
+        return b""

@@ -39,7 +39,7 @@ from spokes.privacy.stored_files import BACKUPS, rewrite_files
 from spokes.queue.dead_letters import DeadLetter
 from spokes.queue.erased_objects import ErasedObjects
 from spokes.queue.quarantine import NewContent, Quarantine
-from spokes.queue.unreadable_jobs import store_unreadable
+from spokes.queue.unreadable_jobs import quarantine_job
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
@@ -106,8 +106,10 @@ async def store_person(redis: Redis, hubspot: Simulator, engine: AsyncEngine) ->
     await store_letter(redis, "ff" * 10, change(OTHER, "email", "x@y.example"))
     await redis.hset(keys.newest_timestamps(PORTAL, "contact", merged.id), "email", "1")
     await redis.hset(keys.once_effects(PORTAL, "contact", loser.id), "note", "77")
-    await store_unreadable(redis, f"{PORTAL}-1-3", {"from": "a newer version", "objectId": int(loser.id)})
-    await store_unreadable(redis, f"{PORTAL}-1-4", {"from": "a newer version", "objectId": OTHER})
+    await quarantine_job(
+        redis, quarantine(redis), f"{PORTAL}-1-3", {"from": "a newer version", "objectId": int(loser.id)}
+    )
+    await quarantine_job(redis, quarantine(redis), f"{PORTAL}-1-4", {"from": "a newer version", "objectId": OTHER})
     contents = [
         NewContent(portal, key, "merge_ids", b'{"objectId":{"id":"%s"}}' % str(object_id).encode())
         for portal, key, object_id in ((PORTAL, "a1", loser.id), (0, "a2", merged.id), (PORTAL, "a3", OTHER))
@@ -209,7 +211,7 @@ async def test_every_erased_event_has_an_outcome(
     await erase(erasures, EMAIL)
     async with read_connection(engine) as connection:
         reasons = await connection.scalars(text("SELECT reason FROM audit_records WHERE outcome = 'discarded'"))
-        assert list(reasons) == ["erased"] * 5  # two of them were quarantined
+        assert list(reasons) == ["erased"] * 6  # three of them were quarantined
 
 
 async def test_record_archived_after_erasure_loses_the_id(
@@ -276,7 +278,8 @@ async def test_privacy_deletion_erases_our_data(
     raw = event(subscriptionType="contact.privacyDeletion", objectId=int(merged_id))
     await purge_object(redis, quarantine(redis), Event(raw), HASH_KEY)
     assert "Adacanary" not in await dump_redis(redis)
-    assert await quarantined_keys(redis) == ["a3"]
+    kept, job_of_another = await quarantined_keys(redis)
+    assert (kept, len(job_of_another)) == ("a3", 20)
     await Archiver(redis, engine, KEY).drain()
     dump = await dump_sql(engine)
     assert not any(object_id in dump for object_id in (merged_id, loser_id))

@@ -26,8 +26,9 @@ from spokes.audit.archiver import Archiver
 from spokes.audit.stream import append
 from spokes.console.export import _csv_lines
 from spokes.core.delivery import encode
-from spokes.core.redis import keys
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.settings import Settings
+from spokes.queue.quarantine import Quarantine
 from spokes.simulator.app import Simulator
 from tests.support.deployment import KEY, PUBLIC_URL, ROOT, SECRET, Sign
 from tests.support.events import batch, event, record, recorded
@@ -87,7 +88,9 @@ async def test_foreign_jobs_are_stored_and_reported_and_stop_no_worker(
     assert worker.returncode == 0, log
     assert not proof.exists()
     assert await redis.zcard(JOB_QUEUE) == 0
-    assert await redis.llen(keys.UNREADABLE_JOBS) == len(jobs) + 1 == len(unreadable)
+    quarantine = Quarantine.from_settings(redis, Settings.from_env(environ))
+    kept = [content for portal in await quarantine.portals() async for content in quarantine.list(portal)]
+    assert len(kept) == len(jobs) + 1 == len(unreadable)
     assert "uncaught" not in {line["event"] for line in lines}
 
 

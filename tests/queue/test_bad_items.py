@@ -1,5 +1,7 @@
 """One unreadable item in Redis costs itself alone, for every reader; it is alerted once."""
 
+from base64 import b64encode
+
 import orjson
 import pytest
 from redis.asyncio import Redis
@@ -17,7 +19,7 @@ from spokes.privacy.redis_purge import purge_subject
 from spokes.queue.dead_letters import DeadLetter, DeadLetters
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
-from spokes.queue.unreadable_jobs import delete_before, find_mentioning, store_unreadable
+from spokes.queue.unreadable_jobs import delete_before, find_mentioning
 from tests.support.console_visitor import SEALS
 from tests.support.events import event, store_dead_letters
 
@@ -68,7 +70,8 @@ async def test_unreadable_dead_letter_costs_itself_alone(redis: Redis, bad: byte
 
 async def test_every_reader_goes_on_beside_bad_members(redis: Redis) -> None:
     await store_dead_letters(redis, letter("aa", 1))
-    await store_unreadable(redis, f"{PORTAL}-1-3", {"objectId": 77})
+    listed = encode({"id": f"{PORTAL}-1-3", "at": 1, "payload": b64encode(encode({"objectId": 77})).decode()})
+    await redis.lpush(keys.UNREADABLE_JOBS, listed)
     await redis.hset(keys.PAUSED_PORTALS, "8", b'{"why":"operator","since":1.0,"until":null}')  # type: ignore[misc]  # as above
     await spoil_sets(redis)
     assert [found.entry.key async for found in find_dead_letters(redis, None)] == ["aa"]

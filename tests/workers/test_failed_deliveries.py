@@ -69,7 +69,7 @@ async def test_delivery_that_cannot_even_be_settled_is_set_aside(redis: Redis, r
     outcomes = await run_all(*events())
     assert ("dead", "unreadable_delivery") in outcomes
     assert outcomes.count(OTHERS[0]) == len(OTHERS)
-    assert await redis.llen(keys.UNREADABLE_JOBS) == 1  # type: ignore[misc]  # redis-py types one class for sync and async
+    assert await redis.zcard(keys.quarantine_index(PORTAL)) == 1
     assert b"unreadable_delivery" in await alerts(redis)
 
 
@@ -84,7 +84,9 @@ async def test_entry_that_is_no_event_is_set_aside_alone(harness: Harness, redis
         DeliveryEnd.CLOSED,
         [("dead", "unreadable_delivery"), ("processed", "")],
     )
-    assert await redis.llen(keys.UNREADABLE_JOBS) == 1  # type: ignore[misc]  # as above
+    (content,) = [content async for content in harness.parts.quarantine.list(PORTAL)]
+    assert harness.parts.quarantine.field_types(content) == {"subscriptionType": "number"}
+    assert b"subscriptionType" not in (await redis.get(keys.quarantined_content(PORTAL, content.key)) or b"")
 
 
 async def test_run_whose_event_cannot_be_resolved_fails_and_stays_queued(

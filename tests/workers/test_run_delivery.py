@@ -354,6 +354,8 @@ async def test_run_ends_held_elsewhere_if_another_worker_has_the_job(
 
 
 @pytest.mark.parametrize("job", [{"unreadable": "gARwaWNrbGU="}, {"id": 1}, [1, 2], "text", None])
-async def test_unreadable_job_is_stored_and_audited(harness: Harness, redis: Redis, job: Any) -> None:
+async def test_unreadable_job_is_quarantined_and_audited(harness: Harness, redis: Redis, job: Any) -> None:
     assert await run_delivery(ClaimedJob("50112233-1-a", job, 1), harness.parts) is DeliveryEnd.UNREADABLE
-    assert (await redis.llen(keys.UNREADABLE_JOBS), await harness.outcomes()) == (1, [("dead", "unreadable_delivery")])
+    (content,) = [content async for content in harness.parts.quarantine.list(PORTAL)]
+    (record,) = [record for record in await recorded(redis) if record.outcome]
+    assert (record.outcome, record.reason, record.event_key) == ("dead", "unreadable_delivery", content.key)

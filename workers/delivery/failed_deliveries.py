@@ -1,4 +1,4 @@
-"""Deliveries that code of ours cannot run: each event becomes a dead letter, or the job is set aside as it is.
+"""Deliveries that code of ours cannot run: each event becomes a dead letter, or the job is quarantined as it is.
 
 A job that fails is tried a few times, and its events alone from then on (see workers/queue/crash_loops.py). What fails
 all the same ends here.
@@ -12,11 +12,11 @@ from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
-from spokes.core.delivery import Delivery, Entry
-from spokes.core.errors import UnreadableDelivery
+from spokes.core.delivery import Delivery
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.error_places import class_name
-from spokes.queue.unreadable_jobs import store_unreadable
+from spokes.queue.quarantine import Quarantine
+from spokes.queue.unreadable_jobs import quarantine_entries, quarantine_job
 from workers.delivery import settlement_steps as steps
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.crash_loops import SUSPECT_FROM_TRY, settled_keys
@@ -29,17 +29,18 @@ _DAY_S: Final = 86_400
 log = structlog.get_logger()
 
 
-async def set_unreadable_aside(redis: Redis, delivery: Delivery) -> Delivery:
-    """Store the entries of a delivery that are no events aside; return the delivery with the others."""
-    unreadable = tuple(entry for entry in delivery.entries if not _is_readable(entry))
-    await store_unreadable(redis, delivery.id, replace(delivery, entries=unreadable).to_job())
+async def set_unreadable_aside(redis: Redis, quarantine: Quarantine, delivery: Delivery) -> Delivery:
+    """Quarantine the entries of a delivery that are no events; return the delivery with the others."""
+    unreadable = tuple(entry for entry in delivery.entries if not entry.is_event)
+    await quarantine_entries(redis, quarantine, delivery, unreadable)
     return replace(delivery, entries=tuple(entry for entry in delivery.entries if entry not in unreadable))
 
 
 async def settle_failed_delivery(
-    claimed: ClaimedJob, error: BaseException, *, redis: Redis, settlement: "Settlement", dead_letter_days: int
-) -> DeliveryEnd:
-    """Settle each event of a job that has failed too often as dead, or set the job aside; alert in both cases."""
+    claimed: ClaimedJob, error: BaseException, *, redis: Redis, quarantine: Quarantine, settlement: "Settlement",
+    dead_letter_days: int,
+) -> DeliveryEnd:  # fmt: skip
+    """Settle each event of a job that has failed too often as dead, or quarantine the job; alert in both cases."""
     fields: dict[str, Any] = {"delivery_id": claimed.id[:100], "tries": claimed.attempt, "error": class_name(error)}
     try:
         delivery = Delivery.from_job(claimed.argument)
@@ -54,14 +55,7 @@ async def settle_failed_delivery(
         is_closed = await settlement.close_delivery(delivery)
     except Exception:
         log.exception("failed_delivery_set_aside", **fields)
-        await store_unreadable(redis, claimed.id, claimed.argument)
+        await quarantine_job(redis, quarantine, claimed.id, claimed.argument)
         return DeliveryEnd.UNREADABLE
     await AlertEpisodes(redis).report_once(Alert.INTERNAL_ERROR, portal_id=delivery.portal_id, **fields)
     return DeliveryEnd.CLOSED if is_closed else DeliveryEnd.HELD_ELSEWHERE
-
-
-def _is_readable(entry: Entry) -> bool:
-    try:
-        return bool(entry.event)
-    except UnreadableDelivery:
-        return False

@@ -27,7 +27,8 @@ from spokes.core.telemetry.sentry import record_span
 from spokes.core.telemetry.setup import log_canonical_line, report_error
 from spokes.queue.erased_objects import ErasedObjects
 from spokes.queue.portal_pauses import PortalPauses
-from spokes.queue.unreadable_jobs import store_unreadable
+from spokes.queue.quarantine import Quarantine
+from spokes.queue.unreadable_jobs import quarantine_job
 from spokes.routing import Router
 from workers.credentials.refused_token import RefusedToken
 from workers.delivery.delivery_run import DeliveryRun, postpone
@@ -60,12 +61,12 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
     try:
         delivery = Delivery.from_job(claimed.argument)
     except UnreadableDelivery:
-        await store_unreadable(parts.redis, claimed.id, claimed.argument)
+        await quarantine_job(parts.redis, parts.quarantine, claimed.id, claimed.argument)
         return DeliveryEnd.UNREADABLE
     try:
         run = DeliveryRun(delivery, parts.settlement, parts.settings)
     except UnreadableDelivery:
-        readable = await set_unreadable_aside(parts.redis, delivery)
+        readable = await set_unreadable_aside(parts.redis, parts.quarantine, delivery)
         if not readable.entries:
             return DeliveryEnd.UNREADABLE
         run = DeliveryRun(readable, parts.settlement, parts.settings)
@@ -199,6 +200,7 @@ class WorkerParts:
     missing_credentials: MissingCredentials
     refused_token: RefusedToken
     erased: ErasedObjects
+    quarantine: Quarantine
     timeouts: HandlerTimeouts
     alerts: BackgroundAlerts
     claimed_events: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(PRIORITIES, 0))  # of running jobs
@@ -240,6 +242,7 @@ class WorkerParts:
             missing_credentials=MissingCredentials(redis, crm.credentials, refused_token),
             refused_token=refused_token,
             erased=ErasedObjects(redis, object_hash_key(load_master_key(settings))),
+            quarantine=Quarantine.from_settings(redis, settings),
             timeouts=timeouts,
             alerts=alerts,
         )
@@ -282,7 +285,12 @@ class WorkerParts:
             return None
         days = self.settings.dead_letter_days
         return await settle_failed_delivery(
-            claimed, error, redis=self.redis, settlement=self.settlement, dead_letter_days=days
+            claimed,
+            error,
+            redis=self.redis,
+            quarantine=self.quarantine,
+            settlement=self.settlement,
+            dead_letter_days=days,
         )
 
     async def close(self) -> None:

@@ -38,7 +38,7 @@ from spokes.privacy.redis_purge import purge_subject
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
 from spokes.queue.quarantine import Quarantine
-from spokes.queue.unreadable_jobs import delete_before
+from spokes.queue.unreadable_jobs import adopt_unreadable_jobs, delete_before
 from workers.upkeep import anomaly_watch as watch
 from workers.upkeep.chain_watch import push_checkpoint, verify_chain
 from workers.upkeep.lost_events import watch_lost_events
@@ -207,8 +207,10 @@ async def purge_expired(settings: Settings, redis: Redis, engine: AsyncEngine) -
     letters = DeadLetters(redis)
     oldest_ms = now_ms - settings.dead_letter_days * _DAY_S * 1000
     indexed = [await DeadLetterIndex(redis, portal).remove_before(oldest_ms) for portal in await letters.portals()]
+    quarantine = Quarantine.from_settings(redis, settings)
     unreadable = await delete_before(redis, oldest_ms)
-    quarantined = await Quarantine.from_settings(redis, settings).delete_before(oldest_ms)
+    await adopt_unreadable_jobs(redis, quarantine)
+    quarantined = await quarantine.delete_before(oldest_ms)
     unarchived = await redis.xtrim(AUDIT_STREAM, minid=now_ms - settings.stream_days * _DAY_S * 1000, approximate=False)
     detail = {
         "audit": records, "dead_letters": sum(indexed), "unreadable": unreadable,

@@ -1,4 +1,4 @@
-"""Check for quarantined elements and bodies: signed by HubSpot, and not readable as events."""
+"""Check for quarantined elements, bodies and queued deliveries: what nobody can read as events."""
 
 from typing import Final
 
@@ -25,8 +25,8 @@ async def check_quarantine(settings: Settings, redis: Redis) -> list[Finding]:
     return [
         warning(
             TOPIC,
-            f"Elements and bodies that are no events: {count:,}. `spokes dead list --quarantined` says why; after a "
-            "fix `spokes dead replay --quarantined` runs them.",
+            f"Elements, bodies and queued deliveries that could not be read: {count:,}. `spokes dead list "
+            "--quarantined` says why; after a fix `spokes dead replay --quarantined` runs them.",
             quarantined=count,
         )
     ]

@@ -148,8 +148,8 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
         "Copy the access token from the Auth page of your HubSpot app.",
     ),
     Alert.UNREADABLE_DELIVERY: (
-        "An unknown job was found in the queue and stored aside.",
-        "Find out what else writes to this Redis, or which version of Spokes wrote the job.",
+        "An unknown job, or an event that is none, was found in the queue and quarantined.",
+        "`spokes dead list --quarantined` shows it. Find out what else writes to this Redis, or which version did.",
     ),
     Alert.AUDIT_STREAM_UNREADABLE: (
         "An entry of the audit stream is not an audit record; the audit record of this alert names the entry.",

@@ -20,9 +20,11 @@ from spokes.core import clock
 from spokes.core.delivery import Entry
 from spokes.core.redis import keys
 from spokes.core.telemetry.alerts import Alert
+from spokes.core.vault import Vault
 from spokes.queue.dead_letters import DeadLetter
 from spokes.queue.portal_pauses import OPERATOR, PortalPauses
-from spokes.queue.unreadable_jobs import store_unreadable
+from spokes.queue.quarantine import Quarantine
+from spokes.queue.unreadable_jobs import quarantine_job
 from spokes.simulator.portal import TokenState
 from tests.console.doctor.breakages import PORTAL, WEBHOOK_SECRET, Breakage, Deployment, running_deployment
 from tests.support.command_line import CompletedCommand, spokes
@@ -134,7 +136,7 @@ async def parked(deployment: Deployment) -> None:
 
 
 async def unreadable(deployment: Deployment) -> None:
-    await store_unreadable(deployment.redis, "7-1", b"\x80pickle")
+    await quarantine_job(deployment.redis, Quarantine(deployment.redis, Vault(["key"]), ttl_s=60), "7-1", "pickle")
 
 
 async def foreign_job(deployment: Deployment) -> None:
@@ -244,7 +246,7 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
     "blocked worker": (alert(Alert.WORKER_BLOCKED), WARNING, "worker_blocked is active"),
     "another arq application": (foreign_job, WARNING, "another application in arq's default queue"),
     "quarantined elements": (quarantined, WARNING, "spokes dead list --quarantined"),
-    "unreadable jobs": (unreadable, WARNING, "could not be decoded"),
+    "unreadable jobs": (unreadable, WARNING, "queued deliveries that could not be read: 1"),
     # audit store
     "audit store away": (settings(DATABASE_URL=f"postgres://{CLOSED}/x"), WARNING, "Audit records stay in Redis"),
     "another, empty audit store": (another_database, FAULT, "DATABASE_URL names another database"),
