@@ -1,6 +1,7 @@
 """A Valkey of a test's own, whose settings the test may change, and ways to make it refuse."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -54,4 +55,22 @@ async def busy_script(url: str, redis: Redis) -> AsyncIterator[None]:
     yield
     await redis.script_kill()
     await asyncio.gather(script, return_exceptions=True)
+    await other.aclose()
+
+
+LOADABLE = {"enable_debug_command": "yes", "loading_process_events_interval_bytes": "1024"}  # settings of `loading`
+
+
+@asynccontextmanager
+async def loading(url: str, redis: Redis) -> AsyncIterator[None]:
+    """Keep the server loading its data, as after a start; needs the settings `LOADABLE`."""
+    for number in range(1000):
+        await redis.set(f"loading:{number}", os.urandom(2000))
+    await redis.config_set("key-load-delay", 30_000)  # microseconds
+    other = Redis.from_url(url)
+    reload = asyncio.ensure_future(other.execute_command("DEBUG", "RELOAD"))  # type: ignore[no-untyped-call]
+    await asyncio.sleep(0.5)
+    yield
+    await redis.config_set("key-load-delay", 0)
+    await reload
     await other.aclose()

@@ -14,6 +14,7 @@ from spokes.crm.transport.token_info import TokenInfo, token_info
 
 TOPIC: Final = "hubspot"
 _DAILY_WARNING_SHARE: Final = 0.8
+_MAX_SKEW_S: Final = 15.0
 
 
 async def check_hubspot(settings: Settings, declarations: Iterable[Declaration]) -> list[Finding]:
@@ -59,7 +60,12 @@ async def _check_token(settings: Settings, token: str, declarations: Iterable[De
                 "HubSpot cannot be reached, so token, scopes and usage are unknown. Events wait until it answers.",
             )
         ]
-    return [*assess_token(info, settings.portal_ids), *assess_scopes(info, declarations), *assess_usage(usage)]
+    return [
+        *assess_token(info, settings.portal_ids),
+        *assess_scopes(info, declarations),
+        *assess_clock(info.clock_skew_s, settings.signature_max_age_s, settings.signature_max_skew_s),
+        *assess_usage(usage),
+    ]
 
 
 def assess_token(info: TokenInfo, portal_ids: tuple[int, ...]) -> Iterator[Finding]:
@@ -100,6 +106,32 @@ def assess_scopes(info: TokenInfo, declarations: Iterable[Declaration]) -> Itera
         )
     if not comparison.missing and not comparison.excess:
         yield ok(TOPIC, "The access token has exactly the scopes that the handlers need.")
+
+
+def assess_clock(skew_s: float | None, max_age_s: int, max_skew_s: int) -> Iterator[Finding]:
+    """Compare HubSpot's clock with ours: the receiver refuses deliveries by the age of their timestamp.
+
+    Args:
+        skew_s: how far HubSpot's clock is ahead of ours; None if unknown.
+        max_age_s: SIGNATURE_MAX_AGE_S.
+        max_skew_s: SIGNATURE_MAX_SKEW_S.
+    """
+    if skew_s is None:
+        return
+    if -max_age_s < skew_s < max_skew_s:
+        effect = "recorded and due times are wrong"
+    else:
+        effect = f"HubSpot's deliveries are refused as {'signed in the future' if skew_s > 0 else 'too old'}"
+    if abs(skew_s) <= _MAX_SKEW_S:
+        yield ok(TOPIC, f"The clocks of HubSpot and of this machine agree to {abs(skew_s):.0f} s.", skew_s=skew_s)
+    else:
+        level = warning if -max_age_s < skew_s < max_skew_s else fault
+        yield level(
+            TOPIC,
+            f"The clocks of HubSpot and of this machine differ by {skew_s:+.0f} s, so {effect}. Synchronise this "
+            "machine and those of all processes by NTP.",
+            skew_s=skew_s,
+        )
 
 
 def assess_usage(usage: dict[str, Any]) -> Iterator[Finding]:

@@ -57,9 +57,9 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
     """Check the server and its backlog; with `durable`, also check that WAITAOF can succeed."""
     try:
         latency_ms = await _latency_ms(redis)
-        before = time.time()
+        before_s = clock.now_s()
         seconds, micros = await redis.time()
-        skew_s = seconds + micros / 1_000_000 - (before + time.time()) / 2
+        skew_s = seconds + micros / 1_000_000 - (before_s + clock.now_s()) / 2
         if wrong_keys := await wrong_types(redis, FIXED_KEYS):
             return [fault(TOPIC, wrong_type_sentence(wrong_keys), keys=list(wrong_keys))]
         await probe_admission(redis)
@@ -79,7 +79,7 @@ async def check_redis(redis: Redis, *, dead_letter_days: int, durable: bool) -> 
     return [
         *(assess_server(info, latency_ms, skew_s) if info else [warning(TOPIC, _NO_INFO)]),
         *waitaof_findings,
-        *assess_backlog(backlog, dead_letter_days, time.time()),
+        *assess_backlog(backlog, dead_letter_days, clock.now_s()),
         *assess_default_queue(default_queue),
     ]
 

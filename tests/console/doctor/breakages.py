@@ -38,6 +38,8 @@ class Deployment:
     sim: Simulator
     environ: dict[str, str]
     receiver_status: int = 202
+    webhook_status: int = 200  # of the same server at /hook
+    clock_ahead_s: int = 0  # how far the clock of doctor's machine is ahead
     clients: list[Redis] = field(default_factory=list)  # further connections
 
     @property
@@ -83,8 +85,9 @@ async def running_deployment(environ: dict[str, str], redis: Redis) -> AsyncIter
         sim = await stack.enter_async_context(Simulator(SimulatorConfig(portals=(portal,))))
         deployment = Deployment(redis, sim, {**environ, "HUBSPOT_API_URL": sim.url})
 
-        async def respond(_: web.Request) -> web.Response:
-            return web.Response(status=deployment.receiver_status)
+        async def respond(request: web.Request) -> web.Response:
+            is_hook = request.path == "/hook"
+            return web.Response(status=deployment.webhook_status if is_hook else deployment.receiver_status)
 
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", respond)

@@ -5,7 +5,9 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from redis.asyncio import Redis
@@ -30,7 +32,7 @@ from tests.console.doctor.breakages import PORTAL, WEBHOOK_SECRET, Breakage, Dep
 from tests.support.command_line import CompletedCommand, spokes
 from tests.support.deployment import KEY
 from tests.support.events import event, store_dead_letters
-from tests.support.redis_server import busy_script, fill_memory, own_server
+from tests.support.redis_server import LOADABLE, busy_script, fill_memory, loading, own_server
 from workers.upkeep.anomaly_watch import watch_secrets
 
 DAY_MS = 86_400_000
@@ -46,8 +48,10 @@ async def deployment(environ: dict[str, str], redis: Redis) -> AsyncIterator[Dep
 
 
 async def doctor(deployment: Deployment) -> CompletedCommand:
-    # In a thread: the simulator and the receiver run in this one.
-    return await asyncio.to_thread(spokes, deployment.environ, "doctor", "--quiet", "--json")
+    ahead_ns = deployment.clock_ahead_s * 1_000_000_000
+    with patch.object(clock, "read_ns", lambda: time.time_ns() + ahead_ns):
+        # In a thread: the simulator and the receiver run in this one.
+        return await asyncio.to_thread(spokes, deployment.environ, "doctor", "--quiet", "--json")
 
 
 def sentences(done: CompletedCommand) -> str:
@@ -94,6 +98,30 @@ def response(status: int) -> Breakage:
         deployment.receiver_status = status
 
     return change
+
+
+def clock_ahead(seconds: int) -> Breakage:
+    async def change(deployment: Deployment) -> None:
+        deployment.clock_ahead_s = seconds
+
+    return change
+
+
+async def deleted_webhook(deployment: Deployment) -> None:
+    deployment.webhook_status = 410
+    url = f"{deployment.environ['PUBLIC_URL']}/hook"
+    deployment.environ |= {"ALERT_WEBHOOK_SECRET": WEBHOOK_SECRET, "ALERT_WEBHOOK_URL": url}
+
+
+async def missing_scope(deployment: Deployment) -> None:
+    portal = deployment.sim.portal
+    scopes = frozenset(portal.config.scopes or ()) - {"crm.objects.contacts.write"}
+    portal.config = replace(portal.config, scopes=scopes)
+
+
+async def scope_without_need(deployment: Deployment) -> None:
+    portal = deployment.sim.portal
+    portal.config = replace(portal.config, scopes=frozenset({*(portal.config.scopes or ()), "automation"}))
 
 
 def token(state: TokenState) -> Breakage:
@@ -259,6 +287,12 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
     # HubSpot
     "revoked token": (token(TokenState.REVOKED), FAULT, "HubSpot rejects the access token"),
     "expired token": (token(TokenState.EXPIRED), FAULT, "HubSpot rejects the access token"),
+    "scope that a handler needs": (missing_scope, FAULT, "lacks scopes that handlers need"),
+    "scope that no handler needs": (scope_without_need, WARNING, "no handler needs: a leaked token could do more harm"),
+    "clock ahead of HubSpot's": (clock_ahead(3600), FAULT, "HubSpot's deliveries are refused as too old"),
+    "clock behind HubSpot's": (clock_ahead(-3600), FAULT, "HubSpot's deliveries are refused as signed in the future"),
+    "clock a little wrong": (clock_ahead(60), WARNING, "The clocks of HubSpot and of this machine differ"),
+    "clock of Redis": (clock_ahead(60), WARNING, "The clocks of Redis and of this machine differ"),
     "token of another portal": (settings(PORTAL_IDS="7"), FAULT, "which PORTAL_IDS does not list"),
     "HubSpot away": (settings(HUBSPOT_API_URL=f"http://{CLOSED}"), WARNING, "HubSpot cannot be reached"),
     # workers and events
@@ -274,6 +308,7 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
     "lost events": (alert(Alert.EVENTS_LOST), WARNING, "events_lost is active"),
     "unkept checkpoint": (alert(Alert.CHECKPOINT_NOT_KEPT), WARNING, "checkpoint_not_kept is active"),
     "dead alert webhook": (webhook("hook"), FAULT, "alerts reach nobody"),
+    "deleted alert webhook": (deleted_webhook, FAULT, "answers 410: the webhook was deleted"),
     "secret in clear": (unsealed_secret, FAULT, "cannot be decrypted"),
     "old secret": (old_secret, WARNING, "Rotate it"),
 }
@@ -361,6 +396,16 @@ async def test_redis_busy_with_a_script_is_named(environ: dict[str, str], tmp_pa
     ):
         done = await doctor(deployment)
     assert (done.returncode, "BUSY: a script keeps Redis busy" in sentences(done)) == (FAULT, True)
+
+
+async def test_redis_that_loads_its_data_is_named(environ: dict[str, str], tmp_path: Path) -> None:
+    async with (
+        own_server(tmp_path / "own", appendonly="yes", **LOADABLE) as (url, redis),
+        running_deployment({**environ, "REDIS_URL": url}, redis) as deployment,
+        loading(url, redis),
+    ):
+        done = await doctor(deployment)
+    assert (done.returncode, "LOADING: Redis loads its data" in sentences(done)) == (FAULT, True)
 
 
 @pytest.mark.parametrize("state", ["new", "migrated", "first events", "purged", "restored from a copy"])

@@ -12,7 +12,7 @@ from spokes.audit.rows import Row
 from spokes.console.commands.doctor import summarise_defaults
 from spokes.console.doctor.audit_store_check import assess_chain_end
 from spokes.console.doctor.findings import Finding, FindingLevel
-from spokes.console.doctor.hubspot_check import assess_scopes, assess_usage
+from spokes.console.doctor.hubspot_check import assess_clock, assess_scopes, assess_usage
 from spokes.console.doctor.process_check import ProcessState, assess_persistence, assess_processes, assess_secret_ages
 from spokes.console.doctor.receiver_check import assess_public_url, check_receiver
 from spokes.console.doctor.redis_check import Backlog, assess_backlog, assess_server, check_redis
@@ -310,3 +310,12 @@ def test_settings_are_part_of_the_json(environ: dict[str, str]) -> None:
     findings = [json.loads(line) for line in done.stdout.splitlines()]
     values = {f["figures"]["name"]: f["figures"]["value"] for f in findings if f["topic"] == "settings"}
     assert (values["DEDUPE_HOURS"], values["HUBSPOT_ACCESS_TOKEN"]) == ("48", "***")
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "levels"),
+    [(None, []), (0.4, ["ok"]), (-15.0, ["ok"]), (15.1, ["warning"]), (-299.0, ["warning"]), (-300.0, ["fault"]),
+     (60.0, ["fault"])],
+)  # fmt: skip
+def test_clock_by_which_deliveries_are_refused_is_a_fault(skew_s: float | None, levels: list[str]) -> None:
+    assert [finding.level for finding in assess_clock(skew_s, max_age_s=300, max_skew_s=60)] == levels
