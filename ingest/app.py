@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from ingest.body_reader import BodyReader
 from ingest.failure_limit import FailureLimit
+from ingest.initial_samples import start_counters
 from ingest.readiness import Readiness
 from ingest.receiver import Receiver
 from ingest.refusal_log import RefusalLog
@@ -120,6 +121,7 @@ async def _services_context(
         quarantine=quarantine,
     )  # fmt: skip
     wrapper = app[REQUEST_WRAPPER] = RequestWrapper(refusal_log, trusted_proxies=settings.trusted_proxies)
+    start_counters()
     totals = MetricTotals(redis, "web")
     app[METRICS_PAGE] = MetricsPage(redis, totals, settings.metrics_token.get_secret_value())
     report = AlertEpisodes(redis).report_once

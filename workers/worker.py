@@ -46,6 +46,7 @@ from spokes.queue.token_reports import REPORT_EVERY_S
 from spokes.routing import Router, load_router
 from workers.credentials.refused_token import CHECK_EVERY_S
 from workers.delivery.dispatch import running_item
+from workers.delivery.initial_samples import start_counters
 from workers.delivery.lane_manager import LEASE_MS
 from workers.delivery.missing_credentials import ANNOUNCE_EVERY_S
 from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, run_delivery
@@ -121,6 +122,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
                 return
             archiver = Archiver.open(settings, redis)
             opening.push_async_callback(archiver.close)
+            start_counters(router)
             totals = MetricTotals(redis, "worker")
             opening.push_async_callback(totals.close)
             registrations = RegistrationTimes(redis, router)

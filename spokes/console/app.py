@@ -41,6 +41,8 @@ from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.log_limit import LogLimit
 from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
+from spokes.core.telemetry.metrics import SECURITY_EVENTS, start_at_zero
+from spokes.core.telemetry.security_events import SecurityEvent
 
 _MAX_STRANGERS_LOGGED: Final = 300  # requests a minute; metrics count those beyond it too
 _MAX_BODY_BYTES: Final = 256 * 1024  # a request with 1,000 event keys has 40 kB
@@ -89,6 +91,7 @@ async def _identity_provider(app: web.Application) -> AsyncIterator[None]:
 
 
 async def _metric_totals(app: web.Application) -> AsyncIterator[None]:
+    start_at_zero(SECURITY_EVENTS, SecurityEvent)
     totals = MetricTotals(app[REDIS], "console")
     background = Background(RedisOutage(), AlertEpisodes(app[REDIS]).report_once)
     background.every(FLUSH_EVERY_S, "metric totals", totals.flush)

@@ -75,6 +75,12 @@ class RejectedRequest(SpokesError):
         super().__init__(reason.value)
 
 
+UNAVAILABLE_REASONS: Final = (
+    "queue_unavailable", "queue_full", "queue_full_for_imports", "too_many_bodies", "dedupe_marks_refused",
+    "disk_too_slow",
+)  # fmt: skip
+
+
 class QueueUnavailable(SpokesError):
     """Redis did not confirm in time, or is full; `retry_after_s` is the Retry-After of the 503."""
 

@@ -44,7 +44,8 @@ async def take_snapshot(redis: Redis) -> Snapshot:
     """
     totals: dict[bytes, bytes] = await redis.hgetall(METRIC_TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
     sums = {key.decode(): float(value) for key, value in totals.items()}
-    return Snapshot(clock.now_ms(), {key: value for key, value in sums.items() if key.startswith(_KEY_PREFIXES)})
+    shown = {key: value for key, value in sums.items() if value and key.startswith(_KEY_PREFIXES)}
+    return Snapshot(clock.now_ms(), shown)
 
 
 async def append_snapshot(redis: Redis, snapshot: Snapshot) -> None:

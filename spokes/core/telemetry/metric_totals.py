@@ -84,7 +84,8 @@ class MetricTotals:
             now = local_samples()
             async with self._redis.pipeline(transaction=True) as pipeline:
                 for key, value in now.items():
-                    if increment := value - self._flushed.get(key, 0.0):
+                    increment = value - self._flushed.get(key, 0.0)
+                    if increment or key not in self._flushed:  # a new sample is stored as 0 too
                         pipeline.hincrbyfloat(METRIC_TOTALS, key, increment)
                 pipeline.expire(METRIC_TOTALS, _TOTALS_TTL_S)
                 pipeline.zadd(LIVE_PROCESSES, {self._member: time.time()})

@@ -5,7 +5,8 @@ set here: a worker or the metrics page measures their samples, by `sample_key`.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import product
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -60,6 +61,12 @@ def _durations(name: str, help_text: str, buckets: tuple[float, ...], *labels: s
     durations = Durations(f"spokes_{name}", help_text, labels, buckets=buckets, registry=METRICS)
     DEFINITIONS[durations] = Definition(f"spokes_{name}", help_text, "histogram", frozenset(labels))
     return durations
+
+
+def start_at_zero(metric: Counter | Histogram, *label_values: Iterable[str]) -> None:
+    """Create the samples of all combinations of these label values, one iterable for each label, in their order."""
+    for values in product(*label_values):
+        metric.labels(*values)
 
 
 # Web process
