@@ -46,10 +46,10 @@ from spokes.queue.token_reports import REPORT_EVERY_S
 from spokes.routing import Router, load_router
 from workers.credentials.refused_token import CHECK_EVERY_S
 from workers.delivery.dispatch import running_item
-from workers.delivery.initial_samples import start_counters
 from workers.delivery.lane_manager import LEASE_MS
 from workers.delivery.missing_credentials import ANNOUNCE_EVERY_S
 from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, run_delivery
+from workers.initial_samples import start_counters
 from workers.protected_process import exit_process
 from workers.queue.arq_worker import ArqBatchWorker
 from workers.queue.claim_gate import MEASURE_EVERY_S as GATE_EVERY_S
