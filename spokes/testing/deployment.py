@@ -177,6 +177,16 @@ class KitDeployment:
         if worker is not None:
             await worker.close()
 
+    async def kill_worker(self) -> None:
+        """End the worker without settling what it runs, and let its leases lapse."""
+        if self._worker is not None:
+            for task in self._worker.tasks.values():
+                task.cancel()
+        await self.end_worker()
+        for pattern in ("*:in-progress:*", "*:lane:*"):
+            for key in await self.redis.keys(pattern):
+                await self.redis.delete(key)
+
     async def event_records(self) -> list[AuditRecord]:
         """Return the audit records about events, in the order in which they were written."""
         records = [decode(fields[ENTRY_FIELD]) for _, fields in await self.redis.xrange(AUDIT_STREAM)]

@@ -9,7 +9,10 @@ from spokes.simulator.api.faults import Fault
 from spokes.simulator.changes import ChangeKind, Merge
 from spokes.simulator.crm.merging import properties_moved
 from spokes.testing.background_loop import BackgroundLoop
+from spokes.testing.checkpoint import StateCopy
+from spokes.testing.crashes import crash_points, work_with_crash
 from spokes.testing.deployment import KitDeployment
+from spokes.testing.end_state import differences, end_state, known_ids
 from spokes.testing.event_factory import Dialect, EventFactory, EventSpec
 from spokes.testing.event_state import make_true, read_event
 from spokes.testing.hubspot import SimulatedHubSpot, SimulatedRecord
@@ -76,6 +79,33 @@ class Spokes:
         element = self._element(spec, _dialect(event_type, dialect), fields)
         await make_true(self.hubspot, spec, record, value=value, to=to)
         return await self.deliver_json(element, follow_retries=follow_retries)
+
+    async def assert_idempotent(
+        self,
+        event_type: str,
+        record: SimulatedRecord,
+        *,
+        property: str | None = None,  # noqa: A002 - HubSpot's own word
+        value: str | None = None,
+        to: SimulatedRecord | None = None,
+        dialect: Dialect | None = None,
+        source: str = "CRM_UI",
+        **fields: object,
+    ) -> Run:
+        """Deliver an event as `deliver` does, and then again with a crash before and after each call of `tools`.
+
+        Each time HubSpot and Redis begin as they were, the worker dies at that call, and another one runs the event
+        again. HubSpot must end in the same state as without a crash. Returns the run without a crash.
+
+        Raises:
+            AssertionError: the state differs after some crash; the message names the call. Or no handler ran.
+        """
+        spec = read_event(
+            self.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
+        )
+        element = self._element(spec, _dialect(event_type, dialect), fields)
+        await make_true(self.hubspot, spec, record, value=value, to=to)
+        return await self._run(self._check_idempotence(element))
 
     async def merge(self, primary: SimulatedRecord, other: SimulatedRecord, *, dialect: Dialect | None = None) -> Run:
         """Merge `other` into `primary` in HubSpot and deliver the merge; the surviving record may have a new id.
@@ -190,6 +220,25 @@ class Spokes:
         admission = await deployment.send(orjson.dumps(elements), self.hubspot.portal_id)
         await deployment.work(until_ms=None if follow_retries else deployment.clock.now_ms())
         return await observation.finish(elements, admission)
+
+    async def _check_idempotence(self, element: dict[str, Any]) -> Run:
+        deployment, portal = self._deployment, self.hubspot.portal
+        await deployment.end_worker()
+        start, known = await StateCopy.take(deployment.simulator, deployment.redis), known_ids(portal.crm)
+        run = await self._deliver([element], follow_retries=True)
+        if not run.attempts:
+            raise AssertionError(f"no handler ran for this event: it was {run.outcome}.")
+        expected = end_state(portal.crm, known)
+        for point in crash_points():
+            await deployment.end_worker()
+            await start.restore(deployment.simulator, deployment.redis)
+            await deployment.start_worker()
+            await deployment.send(orjson.dumps([element]), self.hubspot.portal_id)
+            if not await work_with_crash(deployment, point):
+                return run
+            if found := differences(expected, end_state(portal.crm, known)):
+                raise AssertionError(f"The handler is not idempotent. With a crash {point}: {'; '.join(found)}.")
+        raise RuntimeError("the handler makes too many calls for this check")
 
     async def _observe(self) -> Observation:
         return await Observation.begin(self._deployment, self._logs, self.hubspot.portal)

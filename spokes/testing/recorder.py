@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import wraps
-from inspect import isawaitable
-from typing import Any, Final
+from inspect import isawaitable, iscoroutine
+from typing import Any, Final, Protocol
 
 from spokes.core.events import Event
 from spokes.crm.associations import Associations
@@ -27,13 +27,22 @@ class HandlerRun:
     error: BaseException | None = None
 
 
+class CallWatch(Protocol):
+    """Awaited around every call of `tools`; `before_call` returns the number of the call."""
+
+    async def before_call(self, name: str) -> int:
+        """Await what is to happen before a call."""
+
+    async def after_call(self, name: str, number: int) -> None:
+        """Await what is to happen after it."""
+
+
 @dataclass(slots=True)
 class Recorder:
-    """The handler runs of a test, in order. `before_call` and `after_call` are awaited around every call of `tools`."""
+    """The handler runs of a test, in order. `watch` may interrupt them at every call of `tools`."""
 
     runs: list[HandlerRun] = field(default_factory=list)
-    before_call: Callable[[str], Awaitable[None]] | None = None
-    after_call: Callable[[str], Awaitable[None]] | None = None
+    watch: CallWatch | None = None
 
     def observe(self, router: Router) -> Router:
         """Return a router whose handlers are recorded."""
@@ -77,23 +86,29 @@ class Recorder:
         return call
 
     async def _awaited(self, name: str, result: Awaitable[Any], run: HandlerRun) -> Any:
-        if name != "current_value":  # it reads nothing from HubSpot
-            run.calls.append(name)
-        if self.before_call is not None:
-            await self.before_call(name)
+        watch = self.watch
+        try:
+            number = await self._begin(name, run)
+        except BaseException:
+            if iscoroutine(result):  # the call is not made
+                result.close()
+            raise
         value = await result
-        if self.after_call is not None:
-            await self.after_call(name)
+        if watch is not None:
+            await watch.after_call(name, number)
         return value
 
     async def _iterated(self, name: str, items: AsyncIterator[Any], run: HandlerRun) -> AsyncIterator[Any]:
-        run.calls.append(name)
-        if self.before_call is not None:
-            await self.before_call(name)
+        watch, number = self.watch, await self._begin(name, run)
         async for item in items:
             yield item
-        if self.after_call is not None:
-            await self.after_call(name)
+        if watch is not None:
+            await watch.after_call(name, number)
+
+    async def _begin(self, name: str, run: HandlerRun) -> int:
+        if name != "current_value":  # it is no call of HubSpot
+            run.calls.append(name)
+        return 0 if self.watch is None else await self.watch.before_call(name)
 
 
 class _ObservedServices:
