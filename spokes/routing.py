@@ -38,7 +38,7 @@ _ERRORS_ABOUT_NAMES: Final = (ImportError, NameError, AttributeError, TypeError)
 _DEFAULT_PACKAGE: Final = "handlers"
 NO_HANDLERS: Final = (
     "There are no handlers, so every event is ignored: this folder has no package `handlers`, and HANDLERS is not set. "
-    "Set it to the package of your handlers."
+    "Set it to the package of your handlers, or write a project with `spokes new my-crm`."
 )
 log = structlog.get_logger()
 _faults: ContextVar[list[str] | None] = ContextVar("faults", default=None)  # of the package that is being loaded

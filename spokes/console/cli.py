@@ -19,7 +19,7 @@ from spokes.core.process.private_files import keep_files_private
 from spokes.core.version import VERSION
 
 _HELP_OPTIONS: Final = ("--help", "-h")
-_OWN_SETTINGS: Final = (["up"], ["web"], ["worker"])  # processes of a deployment of their own, not of a running `up`
+_OWN_SETTINGS: Final = (["up"], ["web"], ["worker"], ["new"])  # not those of a running `up`
 _EXIT_ERROR: Final = 2  # 1 is a negative answer, such as a broken chain
 
 
@@ -54,6 +54,9 @@ class CommandSpec(NamedTuple):
 
 _RUN, _INSPECT, _ACT, _GOVERN = "Run", "Inspect", "Act", "Audit, privacy and access"
 COMMANDS: Final = (
+    CommandSpec(
+        "new", "spokes.console.commands.new:new", "Write a project with a handler, its test and what deploys it.", _RUN
+    ),
     CommandSpec(
         "up",
         "spokes.console.commands.processes.up:up",
@@ -183,7 +186,8 @@ for _command in COMMANDS:
 
 def main() -> NoReturn:
     """Run the command line; an expected error is printed as one sentence, with exit code 2."""
-    keep_files_private()
+    if sys.argv[1:2] != ["new"]:  # the files of a project are read by others: a container's user, a colleague
+        keep_files_private()
     try:
         read_env_file()
         if sys.argv[1:2] not in _OWN_SETTINGS:

@@ -2,10 +2,7 @@
 
 import asyncio
 import inspect
-import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -34,8 +31,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture
 def spokes_handlers(request: pytest.FixtureRequest) -> "str | Router":
     """The handlers under test: the name of a package, or a `Router`. Override this fixture to test others."""
+    from spokes.core.errors import ConfigurationError  # noqa: PLC0415 - loaded only by tests that use the kit
+    from spokes.core.process.project_file import handlers_of_project  # noqa: PLC0415 - as above
+
     configured = str(request.config.getini("spokes_handlers"))
-    return configured or _package_of_project(request.config.rootpath) or _DEFAULT_PACKAGE
+    try:
+        return configured or handlers_of_project(request.config.rootpath) or _DEFAULT_PACKAGE
+    except ConfigurationError as error:
+        pytest.fail(str(error), pytrace=False)
 
 
 @pytest.fixture
@@ -78,14 +81,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 def _has_runner(item: pytest.Function) -> bool:
     return any(item.get_closest_marker(name) is not None for name in ("asyncio", "anyio", "trio"))
-
-
-def _package_of_project(folder: Path) -> str:
-    """Return `handlers` of `[tool.spokes]` in the project's pyproject.toml, empty without it."""
-    with suppress(OSError, tomllib.TOMLDecodeError, AttributeError):
-        table = tomllib.loads((folder / "pyproject.toml").read_text()).get("tool", {}).get("spokes", {})
-        return str(table.get("handlers", ""))
-    return ""
 
 
 __all__ = ["pytest_addoption", "spokes", "spokes_handlers", "spokes_settings"]

@@ -5,13 +5,13 @@ import importlib
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import spokes
 from spokes import CRMError, errors
+from spokes.console.scaffold.project_files import Project, project_files
 from tests.support.deployment import ROOT
 
 PUBLIC_MODULES = {"spokes", "spokes.errors", "spokes.testing"}
@@ -25,9 +25,9 @@ def type_checking_imports() -> dict[str, str]:
     return {alias.name: str(node.module) for node in imports for alias in node.names}
 
 
-def imported_modules(path: Path) -> set[str]:
+def imported_modules(source: str) -> set[str]:
     """Return the modules that a file imports from, without those of the standard library."""
-    nodes = list(ast.walk(ast.parse(path.read_text())))
+    nodes = list(ast.walk(ast.parse(source)))
     plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules = plain | {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
     return {module for module in modules if module.partition(".")[0] not in sys.stdlib_module_names}
@@ -93,5 +93,11 @@ def test_warning_about_an_old_name_points_to_the_import() -> None:
 
 
 def test_handlers_import_only_the_public_api() -> None:
-    imported = {module for path in (ROOT / "handlers").glob("*.py") for module in imported_modules(path)}
+    imported = {module for path in (ROOT / "handlers").glob("*.py") for module in imported_modules(path.read_text())}
     assert imported <= {"handlers", *PUBLIC_MODULES}
+
+
+def test_new_project_imports_only_the_public_api() -> None:
+    files = project_files(Project("my-crm", "my_crm"))
+    imported = {module for path, text in files.items() if path.endswith(".py") for module in imported_modules(text)}
+    assert imported == {"my_crm.handlers", "spokes", "spokes.testing"}

@@ -151,6 +151,23 @@ def test_project_with_packages_called_like_parts_of_ours_runs(installed: Install
     assert (doctor.returncode, "FAULT" in doctor.stdout) == (0, False), doctor.stdout
 
 
+def test_new_project_is_tested_and_runs(installed: Installation, tmp_path: Path) -> None:
+    written = installed.run(tmp_path, "new", "my-crm", "--wheel", str(installed.wheel))
+    project, venv = tmp_path / "my-crm", installed.script.parents[1]
+    (venv / "installed").touch()  # the Makefile's mark of an environment that has all requirements
+    make = ["make", "test", f"VENV={venv}"]
+    tested = subprocess.run(
+        make, cwd=project, env=environment({}), capture_output=True, text=True, timeout=90, check=False
+    )
+    with installed.start(project, "up", "--traffic", "0") as up:
+        wait_for(up, "The console:")
+        sent = installed.run(project, "send", "contact.creation", "--wait", "30", "--json")
+    assert written.returncode == 0, written.stderr
+    assert "2 passed" in tested.stdout, tested.stdout + tested.stderr
+    outcome = json.loads(sent.stdout.splitlines()[1])
+    assert (outcome["outcome"], outcome["handler"]) == ("processed", "contacts.keep_phone_dialable")
+
+
 @pytest.mark.parametrize("name", ["ingest", "workers", "spokes"])
 def test_project_with_a_package_called_like_ours_gets_a_sentence(
     name: str, installed: Installation, tmp_path: Path

@@ -9,7 +9,7 @@ import griffe
 from tests.support.deployment import ROOT
 
 PAGE: Final = ROOT / "docs" / "reference.md"
-MODULES: Final = ("spokes", "spokes.errors")
+MODULES: Final = ("spokes", "spokes.errors", "spokes.testing")
 _SHOWN_METHODS: Final = ("__call__", "__getitem__", "__iter__")
 _HEAD: Final = """\
 # Reference
@@ -57,8 +57,10 @@ def _section(name: str, member: Any) -> Iterator[str]:  # griffe types a member 
 
 def _is_made_by_handlers(member: Any) -> bool:
     """Return whether the constructor takes nothing that only a worker has."""
-    return "__init__" in member.members and not any(
-        parameter.name == "access" or parameter.name.startswith("_") for parameter in member.parameters
+    return (
+        "__init__" in member.members
+        and ".testing." not in member.path
+        and not any(parameter.name == "access" or parameter.name.startswith("_") for parameter in member.parameters)
     )
 
 
@@ -68,9 +70,10 @@ def _field(attribute: Any) -> str:
 
 
 def _members(owner: str, member: Any) -> Iterator[str]:
+    described = {each.name: each.description for section in _sections(member, "attributes") for each in section.value}
     attributes = [each for name, each in member.members.items() if _is_shown_attribute(name, each)]
     for each in attributes:
-        text = " ".join(each.docstring.value.split()) if each.docstring else ""
+        text = _one_line(each.docstring.value if each.docstring else described.get(each.name, ""))
         yield f"- `{each.name}: {each.annotation}`{': ' + text if text else ''}"
     if attributes:
         yield ""
@@ -88,7 +91,7 @@ def _is_shown_attribute(name: str, member: Any) -> bool:
 def _docstring(member: Any) -> Iterator[str]:
     init = member.members.get("__init__") if member.is_class else None
     for documented in (member, init):
-        for section in documented.docstring.parsed if documented and documented.docstring else ():
+        for section in _sections(documented, "text", "parameters", "raises") if documented else ():
             if section.kind is griffe.DocstringSectionKind.parameters:
                 yield "\n".join(f"- `{each.name}`: {_one_line(each.description)}" for each in section.value) + "\n"
             elif section.kind is griffe.DocstringSectionKind.raises:
@@ -98,6 +101,11 @@ def _docstring(member: Any) -> Iterator[str]:
                 )
             else:
                 yield f"{section.value}\n"
+
+
+def _sections(member: Any, *kinds: str) -> list[Any]:
+    sections = member.docstring.parsed if member.docstring else []
+    return [section for section in sections if section.kind.value in kinds]
 
 
 def _one_line(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 from spokes.core.errors import ConfigurationError
 
 _OURS: Final = Path(__file__).resolve().parents[3]
-_OUR_PACKAGES: Final = ("ingest", "spokes", "workers")
+OUR_PACKAGES: Final = ("ingest", "spokes", "workers")
 
 
 class _FolderFinder(MetaPathFinder):
@@ -56,7 +56,7 @@ def from_current_folder(package: str) -> Iterator[None]:
 
 
 def _check_names(folder: Path) -> None:
-    for name in _OUR_PACKAGES:
+    for name in OUR_PACKAGES:
         package, module = folder / name, folder / f"{name}.py"
         place = module if module.is_file() else package
         if (place == module or any(package.glob("*.py"))) and place.resolve() != _OURS / name:

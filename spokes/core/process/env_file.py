@@ -1,4 +1,7 @@
-"""Read settings for development from `.env`; variables of the environment win, and production reads no file."""
+"""Read settings for development from `.env`, and HANDLERS from pyproject.toml; variables of the environment win.
+
+Production reads no `.env`, and it reads pyproject.toml: that file is part of the deployed code.
+"""
 
 import os
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -7,21 +10,28 @@ from pathlib import Path
 from typing import Final
 
 from spokes.core.errors import ConfigurationError
+from spokes.core.process.project_file import handlers_of_project
 
 _DEFAULT: Final = ".env"
 _PRODUCTION_MARKS: Final = ("DYNO", "KUBERNETES_SERVICE_HOST")  # set by Heroku and by Kubernetes
 
 
 def read_env_file(environ: MutableMapping[str, str] | None = None) -> None:
-    """Set the variables that ENV_FILE (`.env` by default) gives a value and that are not set yet.
+    """Set the variables that ENV_FILE (`.env` by default) gives a value and that are not set yet, then HANDLERS.
 
     Args:
         environ: variables by name; os.environ when None.
 
     Raises:
-        ConfigurationError: the file cannot be read.
+        ConfigurationError: a file cannot be read.
     """
     environ = os.environ if environ is None else environ
+    _read_env_file(environ)
+    if not environ.get("HANDLERS") and (package := handlers_of_project(Path())):
+        environ["HANDLERS"] = package
+
+
+def _read_env_file(environ: MutableMapping[str, str]) -> None:
     name = environ.get("ENV_FILE", _DEFAULT).strip()
     if not name or is_production(environ):
         return

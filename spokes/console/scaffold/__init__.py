@@ -1,0 +1,1 @@
+"""Write a new project: a repository of handlers that depends on Spokes."""
