@@ -59,6 +59,14 @@ class Vault:
         """
         return self.seal(self.open(sealed))
 
+    def can_open(self, sealed: bytes) -> bool:
+        """Return whether one of the keys opens `sealed`."""
+        try:
+            self._any_key.decrypt(sealed)
+        except InvalidToken:
+            return False
+        return True
+
     def uses_newest_key(self, sealed: bytes) -> bool:
         """Return whether the newest key opens `sealed`."""
         try:

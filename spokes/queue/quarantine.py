@@ -164,6 +164,18 @@ class Quarantine:
         """
         return decompress(b64decode(self._vault.open(content.sealed)))
 
+    async def sealed_with_another_key(self, portal_id: int, newest: int) -> int:
+        """Return how many of a portal's `newest` contents the vault's keys do not open.
+
+        Raises:
+            RedisError, OSError: Redis does not answer.
+        """
+        found = await self._redis.zrevrange(keys.quarantine_index(portal_id), 0, newest - 1)
+        names = [keys.quarantined_content(portal_id, key.decode(errors="replace")) for key in found]
+        stored = [payload for payload in await self._redis.mget(names) if payload is not None] if names else []
+        contents = await read_items(self._redis, "quarantined_content", stored, QuarantinedContent.from_bytes)
+        return sum(not self._vault.can_open(content.sealed) for content in contents)
+
     async def mentioning(self, portal_id: int, ids: Collection[str]) -> tuple[QuarantinedContent, ...]:
         """Return the contents, of the portal or of none, that contain one of the ids as a number or text."""
         pattern = re.compile(rb"(?<!\d)(?:%s)(?!\d)" % b"|".join(re.escape(id_.encode()) for id_ in ids))

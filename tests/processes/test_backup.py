@@ -17,11 +17,11 @@ from spokes.audit.archiver import Archiver
 from spokes.audit.sql.engine import write_connection
 from spokes.audit.stream import append
 from spokes.simulator.app import Simulator
-from tests.processes.test_worker_process import Workers, final_outcomes, queue, until
 from tests.support.command_line import spokes_process
 from tests.support.deployment import KEY, ROOT
 from tests.support.events import record
 from tests.support.redis_server import free_port
+from tests.support.worker_processes import Workers, final_outcomes, queue, until
 
 _PAGE = (ROOT / "docs/backup.md").read_text(encoding="utf-8")
 _BLOCKS = {language.strip(): commands for language, commands in re.findall(r"```sh(.*?)\n(.*?)```", _PAGE, re.DOTALL)}
