@@ -4,6 +4,10 @@ Attributes are bound once, in `__init__`: nearly every request takes these steps
 much as the steps themselves.
 """
 
+from asyncio import Future
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
 from aiohttp import web
 from redis.exceptions import RedisError
 
@@ -13,9 +17,9 @@ from spokes.core.errors import QueueUnavailable, RejectedRequest
 from spokes.core.refusals import Refusal
 from spokes.core.request_guard import check_sender
 from spokes.core.settings import Settings
-from spokes.core.signature import match_signature, read_signature
+from spokes.core.signature import PresentedSignature, match_signature, read_signature
 from spokes.core.telemetry.alerts import Alert
-from spokes.intake.admission import Admission
+from spokes.intake.admission import Admission, Answer
 from spokes.intake.allow_list import AllowList
 from spokes.intake.backpressure import Backpressure
 from spokes.intake.body_parser import parse_body
@@ -24,9 +28,32 @@ from spokes.intake.event_keys import EventKeys
 from spokes.intake.fast_path import FastPath
 from spokes.queue.quarantine import NO_PORTAL, NewContent, Quarantine
 
+_JSON_TYPES: Final = frozenset({None, "application/json", "application/json; charset=utf-8"})  # the common ones
+
+
+class VerifiedRequest(NamedTuple):
+    """A request of HubSpot's that has not been parsed."""
+
+    id: str
+    body: bytes
+    content_type: str | None
+    arrived_at: int  # epoch ms
+
+
+class StartedAdmission(NamedTuple):
+    """A common request whose deliveries, all of one portal, are being stored."""
+
+    request_id: str
+    deliveries: list[ClassifiedDelivery]
+    answer: Future[Answer]
+
 
 class Receiver:
-    """Receives webhook requests."""
+    """Receives webhook requests.
+
+    `receive` takes all steps. `verify`, `start` and `finish` are the same steps for a request that has arrived
+    completely; only the last one waits.
+    """
 
     def __init__(
         self,
@@ -59,34 +86,92 @@ class Receiver:
             RejectedRequest: the request is not HubSpot's, not fresh, or not readable.
             QueueUnavailable: Redis did not confirm, or is full.
         """
-        settings = self._settings
-        self._backpressure.check_request()
-        if self._checks_sender:
-            check_sender(
-                request.headers, request.remote, proxies=settings.trusted_proxies, networks=settings.allowed_addresses
-            )
         now_ms = clock.now_ms()
-        signature = read_signature(
-            request.headers,
-            now_ms=now_ms,
-            versions=self._versions,
-            max_age_s=settings.signature_max_age_s,
-            max_skew_s=settings.signature_max_skew_s,
-        )
-        body = await self._read_body(request, settings.max_body_bytes)
+        signature = self._check_head(request.headers, request.remote, now_ms)
+        body = await self._read_body(request, self._settings.max_body_bytes)
         match_signature(
             signature, method=request.method, uri=self._url + request.raw_path, body=body, secrets=self._secrets
         )
+        return await self.admit(VerifiedRequest(request_id, body, request.headers.get("Content-Type"), now_ms))
+
+    def verify(
+        self,
+        request_id: str,
+        *,
+        method: str,
+        raw_path: str,
+        headers: Mapping[str, str],
+        remote: str | None,
+        body: bytes,
+    ) -> VerifiedRequest:
+        """Return a request that has arrived completely, if it is HubSpot's.
+
+        Raises:
+            RejectedRequest: the request is not HubSpot's, not fresh, or too large.
+            QueueUnavailable: Redis is full.
+        """
+        now_ms = clock.now_ms()
+        signature = self._check_head(headers, remote, now_ms)
+        if len(body) > self._settings.max_body_bytes:
+            raise RejectedRequest(Refusal.BODY_TOO_LARGE)
+        match_signature(signature, method=method, uri=self._url + raw_path, body=body, secrets=self._secrets)
+        return VerifiedRequest(request_id, body, headers.get("Content-Type"), now_ms)
+
+    def start(self, request: VerifiedRequest) -> StartedAdmission | None:
+        """Begin to store a common request; None if it is not a common one, or may not be accepted: see `admit`.
+
+        Raises:
+            RejectedRequest: the body is not JSON.
+        """
+        deliveries = self._classify_common(request)
+        if not deliveries:
+            return None
+        return StartedAdmission(request.id, deliveries, self._admission.start(deliveries, request.id))
+
+    async def finish(self, started: StartedAdmission) -> Summary:
+        """Return how many events of a request that has been started had which result.
+
+        Raises:
+            QueueUnavailable: Redis did not confirm.
+        """
+        answer = await started.answer
+        return summary(await self._admission.finish(started.deliveries, started.request_id, answer))
+
+    async def admit(self, request: VerifiedRequest) -> Summary:
+        """Admit the events of a verified request; return how many had which result.
+
+        Raises:
+            RejectedRequest: the body is not readable.
+            QueueUnavailable: Redis did not confirm, or is full.
+        """
         try:
-            deliveries = self._classify(body, request.headers.get("Content-Type"), now_ms)
+            deliveries = self._classify_common(request) or self._classify(request)
         except RejectedRequest as refused:
-            content = NewContent(NO_PORTAL, self._keys.for_content(body), refused.reason.value, body)
+            content = NewContent(NO_PORTAL, self._keys.for_content(request.body), refused.reason.value, request.body)
             await self._keep("", content, alert=Alert.SIGNED_REQUEST_UNREADABLE)
             raise
         for delivery in deliveries:
             if delivery.malformed:
                 await self._keep(delivery.id, *delivery.malformed, alert=Alert.ELEMENTS_QUARANTINED)
-        return summary(await self._admission.admit_together(deliveries, request_id))
+        return summary(await self._admission.admit_together(deliveries, request.id))
+
+    def _check_head(self, headers: Mapping[str, str], remote: str | None, now_ms: int) -> PresentedSignature:
+        """Return the signature in `headers`, if the request can be accepted as far as its head shows.
+
+        Raises:
+            RejectedRequest, QueueUnavailable: it cannot.
+        """
+        settings = self._settings
+        self._backpressure.check_request()
+        if self._checks_sender:
+            check_sender(headers, remote, proxies=settings.trusted_proxies, networks=settings.allowed_addresses)
+        return read_signature(
+            headers,
+            now_ms=now_ms,
+            versions=self._versions,
+            max_age_s=settings.signature_max_age_s,
+            max_skew_s=settings.signature_max_skew_s,
+        )
 
     async def _keep(self, delivery_id: str, *contents: NewContent, alert: Alert) -> None:
         """Keep what cannot run now; without a confirmation by Redis, HubSpot must send it again."""
@@ -95,18 +180,27 @@ class Receiver:
         except (RedisError, OSError, TimeoutError) as error:
             raise QueueUnavailable from error
 
-    def _classify(self, body: bytes, content_type: str | None, now_ms: int) -> list[ClassifiedDelivery]:
-        """Classify the body: in one pass if it is a common one, element by element otherwise.
+    def _classify_common(self, request: VerifiedRequest) -> list[ClassifiedDelivery] | None:
+        """Classify the body in one pass, if it is a common one and everything is accepted.
+
+        Raises:
+            RejectedRequest: the body is not JSON.
+        """
+        content_type = request.content_type
+        if content_type not in _JSON_TYPES and "json" not in (content_type or "").partition(";")[0].lower():
+            raise RejectedRequest(Refusal.CONTENT_TYPE)
+        return self._fast_path.classify(request.body, request.arrived_at) if self._backpressure.accepts_all else None
+
+    def _classify(self, request: VerifiedRequest) -> list[ClassifiedDelivery]:
+        """Classify the body element by element.
 
         Raises:
             RejectedRequest: the body is not JSON, or cannot be split into elements.
             QueueUnavailable: too much is queued.
         """
-        if content_type is not None and "json" not in content_type.partition(";")[0].lower():
-            raise RejectedRequest(Refusal.CONTENT_TYPE)
-        if self._backpressure.accepts_all and (deliveries := self._fast_path.classify(body, now_ms)):
-            return deliveries
-        parsed = parse_body(body)
+        parsed = parse_body(request.body)
         self._backpressure.check_events(parsed.events)
-        portal_ids = self._settings.portal_ids
-        return classify(parsed, allow_list=self._allow_list, keys=self._keys, portal_ids=portal_ids, now_ms=now_ms)
+        return classify(
+            parsed, allow_list=self._allow_list, keys=self._keys, portal_ids=self._settings.portal_ids,
+            now_ms=request.arrived_at,
+        )  # fmt: skip

@@ -17,6 +17,7 @@ from yarl import URL
 
 from ingest.server.connection_limits import ConnectionLimits
 from ingest.server.console_proxy import CONSOLE, is_console_path
+from ingest.server.delivery_connection import DeliveryConnection, DeliveryServer, DirectDeliveries
 from ingest.server.request_wrapper import RequestWrapper
 from ingest.server.responses import AcceptedResponse
 from ingest.server.slow_connections import SlowConnections, close_slow_connections
@@ -87,29 +88,33 @@ class HttpRunner(web.AppRunner):
         app, server = self.app, self.server
         if server is None:
             raise RuntimeError("aiohttp has made no server")
-        wrapper, receive, router_handler = app[REQUEST_WRAPPER], app[RECEIVER].receive, server.request_handler
+        wrapper, receiver, router_handler = app[REQUEST_WRAPPER], app[RECEIVER], server.request_handler
         slow_connections = SlowConnections[RequestHandler](app[SETTINGS].body_timeout_s)
         self._closing_slow_connections = asyncio.create_task(close_slow_connections(slow_connections, server))
         saw_request, console, limits = slow_connections.saw_request, app.get(CONSOLE), app[CONNECTION_LIMITS]
         busy, proven = limits.busy, limits.proven
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            connection = request.protocol
+            connection = cast("DeliveryConnection", request.protocol)
             saw_request(connection)
             busy.add(connection)
+            unfinished, connection.unfinished = connection.unfinished, None
             try:
-                if (
+                if unfinished is not None:
+                    response = await wrapper.delivery(request, *unfinished)
+                elif (
                     request.method == "POST"
                     and request.raw_path.partition("?")[0] == RECEIVER_PATH
                     and "Expect" not in request.headers
                 ):
-                    response = await wrapper.delivery(request, receive)
-                    if connection not in proven and isinstance(response, AcceptedResponse):
-                        limits.prove(connection)
+                    begun = wrapper.begin()
+                    response = await wrapper.delivery(request, begun, partial(receiver.receive, request, begun.id))
                 elif console is not None and is_console_path(request.raw_path):
                     response = await console.forward(request)
                 else:
                     response = await wrapper.view(cast("web.Request", request), router_handler)
+                if connection not in proven and isinstance(response, AcceptedResponse):
+                    limits.prove(connection)
                 if not request.content.is_eof() and _stop_reading(request):
                     response.force_close()
                 return response
@@ -117,6 +122,8 @@ class HttpRunner(web.AppRunner):
                 busy.discard(connection)
 
         server.request_handler = handle
+        server.__class__ = DeliveryServer  # aiohttp offers no other place to choose the class of its connections
+        cast("DeliveryServer", server).direct = DirectDeliveries(receiver, wrapper, limits, slow_connections)
         _limit_connections(server, limits)
         server.request_factory = partial(_make_request, server.request_factory)
 

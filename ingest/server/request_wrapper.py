@@ -6,7 +6,7 @@ Responses reveal only a status and the request id; the log line of the same id h
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import structlog
 from aiohttp import web
@@ -36,8 +36,14 @@ SUMMARY: Final = web.RequestKey("summary", Summary)
 REQUEST_ID: Final = web.RequestKey("request_id", str)
 
 View = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Receive = Callable[[web.BaseRequest, str], Awaitable[Summary]]  # its id too
 log = structlog.get_logger()
+
+
+class BegunRequest(NamedTuple):
+    """The id of a request, and when it began (`time.perf_counter`)."""
+
+    id: str
+    at: float
 
 
 class RequestWrapper:
@@ -56,34 +62,50 @@ class RequestWrapper:
         self._event_counts = dict.fromkeys(_RESULTS, 0)
         self._log_limit = LogLimit(_MAX_LOGGED_REFUSALS)
 
+    def begin(self) -> BegunRequest:
+        """Count a request as in flight, until `view`, `delivery`, `end` or `end_unanswered` returns."""
+        self.in_flight += 1
+        return BegunRequest(f"{random.getrandbits(64):016x}", time.perf_counter())
+
     async def view(self, request: web.Request, view: View) -> web.StreamResponse:
         """Return the response of `view`, or the one for the error it raises."""
-        started, request_id = self._begin()
-        request[REQUEST_ID] = request_id
+        begun = self.begin()
+        request[REQUEST_ID] = begun.id
         reason, response = "", web.StreamResponse()
         try:
             response = await view(request)
         except Exception as error:  # noqa: BLE001 - `_error_response` reports unexpected errors
-            response, reason = self._error_response(request, error, request_id)
+            response, reason = self._error_response(request, error, begun.id)
         finally:
             self.in_flight -= 1
         if request.path not in _UNLOGGED_PATHS:
-            self._finish(started, request_id, response.status, reason, request.get(SUMMARY))
-        return with_standard_headers(response, request_id, close_connection=self.is_draining)
+            self._finish(begun, response.status, reason, request.get(SUMMARY))
+        return with_standard_headers(response, begun.id, close_connection=self.is_draining)
 
-    async def delivery(self, request: web.BaseRequest, receive: Receive) -> web.StreamResponse:
+    async def delivery(
+        self, request: web.BaseRequest, begun: BegunRequest, receive: Callable[[], Awaitable[Summary]]
+    ) -> web.StreamResponse:
         """Return 202 with the summary that `receive` returns, or the response for the error it raises."""
-        started, request_id = self._begin()
         try:
-            summary = await receive(request, request_id)
+            summary = await receive()
         except Exception as error:  # noqa: BLE001 - as above
-            response, reason = self._error_response(request, error, request_id)
-            self._finish(started, request_id, response.status, reason, None)
-            return with_standard_headers(response, request_id, close_connection=self.is_draining)
+            response, reason = self._error_response(request, error, begun.id)
+            self._finish(begun, response.status, reason, None)
+            return with_standard_headers(response, begun.id, close_connection=self.is_draining)
         finally:
             self.in_flight -= 1
-        self._finish(started, request_id, 202, "", summary)
-        return accepted(request, request_id, summary, close_connection=self.is_draining)
+        self._finish(begun, 202, "", summary)
+        return accepted(request, begun.id, summary, close_connection=self.is_draining)
+
+    def end(self, begun: BegunRequest, summary: Summary) -> None:
+        """Measure and log a delivery that is answered with 202."""
+        self.in_flight -= 1
+        self._finish(begun, 202, "", summary)
+
+    def end_unanswered(self, begun: BegunRequest) -> None:
+        """Measure and log a delivery whose sender disconnected before it was stored."""
+        self.in_flight -= 1
+        self._finish(begun, 400, "sender_gone", None)
 
     def flush_metrics(self) -> None:
         """Add what was measured to the metrics; doing so per request would cost as much as parsing its events."""
@@ -95,10 +117,6 @@ class RequestWrapper:
             if count:
                 EVENTS.labels(result).inc(count)
                 self._event_counts[result] = 0
-
-    def _begin(self) -> tuple[float, str]:
-        self.in_flight += 1
-        return time.perf_counter(), f"{random.getrandbits(64):016x}"
 
     def _error_response(
         self, request: web.BaseRequest, error: Exception, request_id: str
@@ -123,9 +141,9 @@ class RequestWrapper:
         log.error("request_failed", request_id=request_id, exc_info=error)
         return web.Response(status=503, headers={"Retry-After": "5"}), "internal"
 
-    def _finish(self, started: float, request_id: str, status: int, reason: str, summary: Summary | None) -> None:
+    def _finish(self, begun: BegunRequest, status: int, reason: str, summary: Summary | None) -> None:
         """Measure a request and log it."""
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - begun.at
         self._durations.setdefault((status, reason), []).append(seconds)
         record_span("request", "receive", seconds)
         if summary is not None:
@@ -135,5 +153,5 @@ class RequestWrapper:
             return
         ms = round(seconds * 1000, 1)
         log_canonical_line(
-            "request", {"request_id": request_id, "status": status, "reason": reason, "ms": ms, **(summary or {})}
+            "request", {"request_id": begun.id, "status": status, "reason": reason, "ms": ms, **(summary or {})}
         )

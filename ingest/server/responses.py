@@ -47,16 +47,22 @@ def accepted(
     request: web.BaseRequest, request_id: str, summary: Mapping[str, object], *, close_connection: bool
 ) -> web.StreamResponse:
     """Return 202 with `summary` as its body."""
-    body = orjson.dumps(summary)
     if close_connection or request.version != HttpVersion11 or not request.keep_alive:
-        response = web.Response(status=202, body=body, content_type=_JSON)
+        response = web.Response(status=202, body=orjson.dumps(summary), content_type=_JSON)
         return with_standard_headers(response, request_id, close_connection=close_connection)
+    return AcceptedResponse(accepted_content(request_id, summary))
+
+
+def accepted_content(request_id: str, summary: Mapping[str, object], *, close_connection: bool = False) -> bytes:
+    """Return the bytes of a 202 for HTTP/1.1, with `summary` as its body."""
+    body = orjson.dumps(summary)
+    connection = "Connection: close\r\n" if close_connection else ""
     variable_head = (
         f"Date: {_http_date(int(time.time()))}\r\n"
         f"Content-Length: {len(body)}\r\n"
-        f"{REQUEST_ID_HEADER}: {request_id}\r\n\r\n"
+        f"{connection}{REQUEST_ID_HEADER}: {request_id}\r\n\r\n"
     )
-    return AcceptedResponse(b"".join((_ACCEPTED_HEAD, variable_head.encode(), body)))
+    return b"".join((_ACCEPTED_HEAD, variable_head.encode(), body))
 
 
 def with_standard_headers(

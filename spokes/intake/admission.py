@@ -7,6 +7,7 @@ When `admit` returns, its deliveries survive the death of every process of ours.
 was stored, or all of it was and HubSpot's next attempt is dropped as known.
 """
 
+from asyncio import Future
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
@@ -130,18 +131,21 @@ class Admission:
         await self._redeliveries.close()
         await self._lines.close()
 
-    async def _admit_portal(self, deliveries: list[ClassifiedDelivery], request_id: str) -> list[ClassifiedDelivery]:
+    def start(self, deliveries: Sequence[ClassifiedDelivery], request_id: str, refusals: int = 0) -> Future[Answer]:
+        """Add the deliveries of one request and portal to the next call; `finish` takes the answer."""
+        # Serialised here and not with its group: a delivery that cannot be serialised fails its own request only.
+        return self._group_commit.submit(pending_request(deliveries, request_id, refusals))
+
+    async def finish(
+        self, deliveries: list[ClassifiedDelivery], request_id: str, answer: Answer
+    ) -> list[ClassifiedDelivery]:
+        """Return the deliveries as they are stored; as long as `answer` refuses them, try again without known events.
+
+        Raises:
+            QueueUnavailable: see `admit`.
+        """
         refusals = 0
-        if deliveries[0].malformed and not any(delivery.events for delivery in deliveries):
-            deliveries = await self._count_redelivery(deliveries)  # it has no event by which it could be known
-            if not any(delivery.records for delivery in deliveries):
-                return deliveries
-        while True:
-            # Serialised here and not with its group: a delivery that cannot be serialised fails its own request only.
-            answer = await self._group_commit.submit(pending_request(deliveries, request_id, refusals))
-            if answer.delivery_id:
-                deliveries[0].id = answer.delivery_id
-                return deliveries
+        while not answer.delivery_id:
             if _MARKS_REFUSED in answer.known:
                 raise QueueUnavailable("dedupe_marks_refused")
             if answer.known:
@@ -149,6 +153,16 @@ class Admission:
                 if not any(delivery.events or delivery.duplicates for delivery in deliveries):
                     return deliveries
             refusals += 1
+            answer = await self.start(deliveries, request_id, refusals)
+        deliveries[0].id = answer.delivery_id
+        return deliveries
+
+    async def _admit_portal(self, deliveries: list[ClassifiedDelivery], request_id: str) -> list[ClassifiedDelivery]:
+        if deliveries[0].malformed and not any(delivery.events for delivery in deliveries):
+            deliveries = await self._count_redelivery(deliveries)  # it has no event by which it could be known
+            if not any(delivery.records for delivery in deliveries):
+                return deliveries
+        return await self.finish(deliveries, request_id, await self.start(deliveries, request_id))
 
     async def _count_redelivery(self, deliveries: list[ClassifiedDelivery]) -> list[ClassifiedDelivery]:
         """Count a request that has come before; return its deliveries with the count, or with nothing to record.
