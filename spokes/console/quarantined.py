@@ -6,18 +6,13 @@ from collections.abc import Sequence
 
 import typer
 
-from spokes.audit.records import Outcome
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import confirm, format_utc, print_json, print_message, print_table
-from spokes.core.masking import derive_key
-from spokes.core.master_key import load_master_key
+from spokes.console.quarantine.actions import discard_contents, replay_contents
+from spokes.console.quarantine.contents import find_contents
 from spokes.core.settings import Settings
-from spokes.intake.admission import Admission
-from spokes.intake.allow_list import AllowList
-from spokes.intake.event_keys import EventKeys
-from spokes.intake.quarantine_replay import QuarantineReplay, ReplayCounts
+from spokes.intake.quarantine_replay import ReplayCounts
 from spokes.queue.quarantine import Quarantine, QuarantinedContent
-from spokes.routing import load_router
 
 
 def print_list(portal: int | None, cause: str | None, *, limit: int, as_json: bool) -> None:
@@ -77,19 +72,7 @@ def replay(
     async def run() -> ReplayCounts:
         settings = Settings.from_env()
         async with operator_redis(settings) as redis:
-            admission = Admission(redis, dedupe_ttl_s=settings.dedupe_hours * 3600, timeout_s=settings.redis_timeout_s)
-            replay = QuarantineReplay(
-                redis,
-                Quarantine.from_settings(redis, settings),
-                admission,
-                allow_list=AllowList(load_router(settings.handlers).registrations, settings.allowed_events),
-                keys=EventKeys(derive_key(load_master_key(settings), "event keys")),
-                portal_ids=settings.portal_ids,
-            )
-            try:
-                return await replay.replay(contents, actor=getpass.getuser(), reason=reason)
-            finally:
-                await admission.close()
+            return await replay_contents(settings, redis, contents, actor=getpass.getuser(), reason=reason)
 
     counts = asyncio.run(run())
     if as_json:
@@ -109,11 +92,8 @@ def discard(
     async def run() -> int:
         settings = Settings.from_env()
         async with operator_redis(settings) as redis:
-            quarantine, actor = Quarantine.from_settings(redis, settings), getpass.getuser()
-            closed = [
-                await quarantine.close(content, Outcome.DISCARDED, actor=actor, reason=reason) for content in contents
-            ]
-        return sum(closed)
+            quarantine = Quarantine.from_settings(redis, settings)
+            return await discard_contents(quarantine, contents, actor=getpass.getuser(), reason=reason)
 
     count = asyncio.run(run())
     if as_json:
@@ -143,9 +123,8 @@ def _confirmed(
 async def _select(
     quarantine: Quarantine, portal: int | None, cause: str | None, keys: Sequence[str] | None
 ) -> list[QuarantinedContent]:
-    portals = await quarantine.portals() if portal is None else [portal]
-    contents = [content for each in portals async for content in quarantine.list(each, keys or ())]
-    selected = [content for content in contents if cause in {None, content.reason}]
+    portals = None if portal is None else frozenset({portal})
+    selected = [content async for content in find_contents(quarantine, portals, cause=cause, keys=keys or ())]
     return sorted(selected, key=lambda content: -content.at)
 
 

@@ -141,10 +141,13 @@ class Quarantine:
         members = await self._redis.smembers(keys.QUARANTINE_PORTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
         return sorted(await read_items(self._redis, "portal", members, int))
 
-    async def list(self, portal_id: int, content_keys: Collection[str] = ()) -> AsyncIterator[QuarantinedContent]:
-        """Yield a portal's contents, or those with one of these keys, newest first."""
+    async def list(
+        self, portal_id: int, content_keys: Collection[str] = (), *, after: str | None = None
+    ) -> AsyncIterator[QuarantinedContent]:
+        """Yield a portal's contents, or those with one of these keys, newest first; with `after`, those behind it."""
         index = keys.quarantine_index(portal_id)
         found = [key.decode(errors="replace") for key in await self._redis.zrevrange(index, 0, -1)]
+        found = found[found.index(after) + 1 :] if after in found else found
         selected = [key for key in found if not content_keys or key in content_keys]
         for start in range(0, len(selected), _PAGE_SIZE):
             page = selected[start : start + _PAGE_SIZE]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Annotated, Final, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, with_config
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema, with_config
 
 from spokes.audit.records import Action, Outcome
 from spokes.audit.sql.queries import Filters
@@ -12,6 +12,13 @@ from spokes.console.time_input import parse_time
 from spokes.privacy.requests import Law
 
 _NO_EXTRA_FIELDS: Final = ConfigDict(extra="forbid")
+# A selection without a filter is refused, unless it says `all`.
+_SELECTORS: Final[JsonValue] = [
+    {"required": ["all"], "properties": {"all": {"const": True}}},
+    {"required": ["keys"], "properties": {"keys": {"minItems": 1}}},
+    {"required": ["portal_id"], "properties": {"portal_id": {"type": "integer"}}},
+    {"required": ["cause"], "properties": {"cause": {"type": "string"}}},
+]
 _YEAR_10000_MS: Final = 253_402_300_800_000  # the first year that ISO 8601 cannot express in four digits
 
 
@@ -177,6 +184,28 @@ class DeadLetterSelection(ReasonBody):
     portal_id: NonNegativeInt | None = None
     cause: BoundedText | None = None
     handler: Annotated[str, StringConstraints(max_length=200)] | None = None
+    keys: Annotated[tuple[BoundedText, ...], Field(max_length=1000)] = ()
+    all: bool = False
+
+
+@with_config(_NO_EXTRA_FIELDS)
+@dataclass(frozen=True, kw_only=True)
+class QuarantineQuery:
+    """Query of `GET /quarantine`; an absent filter matches all. Portal 0 has the contents without a readable portal."""
+
+    portal_id: NonNegativeInt | None = None
+    cause: BoundedText | None = None
+    limit: PageLimit = 50
+    after: Annotated[str, StringConstraints(max_length=300)] | None = None
+
+
+@with_config(ConfigDict(extra="forbid", json_schema_extra={"anyOf": _SELECTORS}))
+@dataclass(frozen=True, kw_only=True)
+class QuarantineSelection(ReasonBody):
+    """Body of bulk actions on quarantined contents; without any filter, `all` must be true."""
+
+    portal_id: NonNegativeInt | None = None
+    cause: BoundedText | None = None
     keys: Annotated[tuple[BoundedText, ...], Field(max_length=1000)] = ()
     all: bool = False
 

@@ -169,6 +169,14 @@ class ActionResult:
 
 
 @dataclass(frozen=True, slots=True)
+class QuarantineResult:
+    """How many contents the action was applied to, and how many are still unreadable and stay."""
+
+    count: int
+    unreadable: int
+
+
+@dataclass(frozen=True, slots=True)
 class Resumption:
     """Whether a portal was resumed (1) or was not paused (0), and what may pause it again."""
 

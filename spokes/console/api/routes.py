@@ -12,6 +12,7 @@ from spokes.console.api import (
     action_endpoints,
     incident_endpoints,
     privacy_endpoints,
+    quarantine_endpoints,
     read_endpoints,
 )
 from spokes.console.api.account_endpoints import Account
@@ -25,6 +26,8 @@ from spokes.console.api.request_schemas import (
     EventQuery,
     ExportQuery,
     PersonBody,
+    QuarantineQuery,
+    QuarantineSelection,
     ReasonBody,
     TimelineQuery,
 )
@@ -33,10 +36,12 @@ from spokes.console.api.response_schemas import (
     DeadLetterView,
     DeliveryView,
     EventView,
+    QuarantineResult,
     Resumption,
     TimelineView,
 )
 from spokes.console.api.route import ApiRoute
+from spokes.console.quarantine.contents import ContentView
 from spokes.console.queries.budgets import PortalBudget
 from spokes.console.queries.deliveries import DeliverySummary
 from spokes.console.queries.incidents import IncidentDetails, IncidentView
@@ -53,6 +58,7 @@ _PORTAL: Final = r"{portal:[0-9]{1,18}}"
 _NAME: Final = f"{{name:{_SEGMENT}}}"
 _ID: Final = f"{{id:{_SEGMENT}}}"
 _DEAD_LETTER: Final = f"/dead-letters/{_PORTAL}/{_KEY}"
+_CONTENT: Final = f"/quarantine/{_PORTAL}/{_KEY}"
 _LOOK, _AUDIT, _SETTLE, _PAUSE = Permission.LOOK, Permission.AUDIT, Permission.SETTLE, Permission.PAUSE
 
 
@@ -95,6 +101,18 @@ ROUTES: Final = (
              action_endpoints.replay_many, ActionResult, DeadLetterSelection),
     ApiRoute("POST", "/dead-letters/discard", _SETTLE, "Discard many dead letters",
              action_endpoints.discard_many, ActionResult, DeadLetterSelection),
+    ApiRoute("GET", "/quarantine", _LOOK, "Elements, bodies and stored deliveries that are unreadable",
+             quarantine_endpoints.get_contents, Page[ContentView], QuarantineQuery),
+    ApiRoute("GET", _CONTENT, _LOOK, "One quarantined content, without values",
+             quarantine_endpoints.get_content, ContentView),
+    ApiRoute("POST", f"{_CONTENT}/replay", _SETTLE, "Admit a quarantined content again",
+             quarantine_endpoints.replay, QuarantineResult, ReasonBody),
+    ApiRoute("POST", f"{_CONTENT}/discard", _SETTLE, "Discard a quarantined content",
+             quarantine_endpoints.discard, QuarantineResult, ReasonBody),
+    ApiRoute("POST", "/quarantine/replay", _SETTLE, "Admit many quarantined contents again",
+             quarantine_endpoints.replay_many, QuarantineResult, QuarantineSelection),
+    ApiRoute("POST", "/quarantine/discard", _SETTLE, "Discard many quarantined contents",
+             quarantine_endpoints.discard_many, QuarantineResult, QuarantineSelection),
     ApiRoute("POST", f"/portals/{_PORTAL}/pause", _PAUSE, "Pause a portal",
              action_endpoints.pause, PortalPause, ReasonBody),
     ApiRoute("POST", f"/portals/{_PORTAL}/resume", _PAUSE, "Resume a portal",

@@ -4,12 +4,12 @@ from typing import Final
 
 from aiohttp import web
 
-from spokes.console.pages import assets, audit, incidents, now, objects, privacy, settings
+from spokes.console.pages import assets, audit, incidents, now, objects, privacy, quarantine, settings
 from spokes.console.pages import dead_letters as letters
 from spokes.console.web.audit_export import export_records
 
 _LETTER: Final = "/console/dead/{portal:[0-9]{1,18}}/{key:[^/]{1,600}}"
-
+_CONTENT: Final = "/console/quarantine/{portal:[0-9]{1,18}}/{key:[^/]{1,600}}"
 _INCIDENT: Final = "/console/incidents/{id:[0-9a-f]{8}}"
 
 
@@ -24,6 +24,9 @@ def routes() -> list[web.RouteDef]:
         web.post("/console/dead/discard", letters.discard),
         web.get(_LETTER, letters.letter_page),
         web.post(_LETTER + "/reveal", letters.reveal),
+        web.get(_CONTENT, quarantine.content_page),
+        web.post("/console/quarantine/replay", quarantine.replay),
+        web.post("/console/quarantine/discard", quarantine.discard),
         web.get("/console/audit", audit.page),
         web.get("/console/audit/export", export_records),
         web.post("/console/audit/verify", audit.verify),

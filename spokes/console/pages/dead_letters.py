@@ -9,6 +9,7 @@ from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append_now
 from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.accounts.policy import Permission, requires
+from spokes.console.pages.quarantine import quarantine_list
 from spokes.console.queries.dead_letters import dead_letter_causes, find_dead_letters
 from spokes.console.queries.descriptions import explain_failure, explain_reason
 from spokes.console.web.app_keys import REDIS
@@ -30,7 +31,10 @@ async def page(request: web.Request) -> web.Response:
     done = request.query.get("done", "")
     result = (done, required_number(request.query.get("count", ""))) if done in set(LetterAction) else None
     causes = await dead_letter_causes(request.app[REDIS], request[ACTOR].portals, newest=_LETTERS_SHOWN)
-    return render(request, "dead.html", causes=causes, done=result, shown=_LETTERS_SHOWN, explain_reason=explain_reason)
+    return render(
+        request, "dead.html", causes=causes, done=result, shown=_LETTERS_SHOWN, explain_reason=explain_reason,
+        quarantined=await quarantine_list(request), settled=_settled_contents(request),
+    )  # fmt: skip
 
 
 @requires(Permission.LOOK)
@@ -64,6 +68,14 @@ async def reveal(request: web.Request) -> web.Response:
     )  # fmt: skip
     await append_now(request.app[REDIS], record)
     return _render_letter(request, letter, revealed=True)
+
+
+def _settled_contents(request: web.Request) -> tuple[str, int, int] | None:
+    """Return what was done with quarantined contents: the action, how many, and how many are still unreadable."""
+    action = request.query.get("settled", "")
+    if action not in set(LetterAction):
+        return None
+    return action, required_number(request.query.get("count", "")), required_number(request.query.get("still", ""))
 
 
 def _render_letter(request: web.Request, letter: DeadLetter, *, revealed: bool) -> web.Response:

@@ -30,6 +30,7 @@ async def test_each_page_is_open_to_its_roles_only(
 
 ACTIONS = {
     "/console/dead/replay": "operator admin", "/console/dead/discard": "operator admin",
+    "/console/quarantine/replay": "operator admin", "/console/quarantine/discard": "operator admin",
     "/console/dead/7/k/reveal": "privacy_officer admin", "/console/audit/verify": "all",
     "/console/incidents": "privacy_officer admin", "/console/incidents/0123abcd/note": "privacy_officer admin",
     "/console/incidents/0123abcd/close": "privacy_officer admin",
