@@ -164,6 +164,11 @@ async def parked(deployment: Deployment) -> None:
 
 
 async def unreadable(deployment: Deployment) -> None:
+    quarantine = Quarantine.from_settings(deployment.redis, deployment.settings)
+    await quarantine_job(deployment.redis, quarantine, "7-1", "pickle")
+
+
+async def sealed_with_another_key(deployment: Deployment) -> None:
     await quarantine_job(deployment.redis, Quarantine(deployment.redis, Vault(["key"]), ttl_s=60), "7-1", "pickle")
 
 
@@ -274,6 +279,7 @@ BREAKAGES: dict[str, tuple[Breakage, int, str]] = {
     "blocked worker": (alert(Alert.WORKER_BLOCKED), WARNING, "worker_blocked is active"),
     "another arq application": (foreign_job, WARNING, "another application in arq's default queue"),
     "quarantined elements": (quarantined, WARNING, "spokes dead list --quarantined"),
+    "quarantine of another key": (sealed_with_another_key, FAULT, "their key is missing from SECRETS_KEY"),
     "unreadable jobs": (unreadable, WARNING, "queued deliveries that could not be read: 1"),
     # audit store
     "audit store away": (settings(DATABASE_URL=f"postgres://{CLOSED}/x"), WARNING, "Audit records stay in Redis"),
