@@ -184,6 +184,13 @@ async def harms_process(event: Event, tools: Tools) -> None:
     calls[event.property_value or ""]()
 
 
+@ROUTER.register(_PROPERTY_CHANGE, property="crashes")
+async def crashes(event: Event, tools: Tools) -> None:
+    """Crash the worker in C after as many seconds as the event's value says."""
+    await asyncio.sleep(float(event.property_value or 0))
+    ctypes.string_at(0)
+
+
 @ROUTER.register(_PROPERTY_CHANGE, property="blocks_interpreter")
 async def blocks_interpreter(event: Event, tools: Tools) -> None:
     """Hold the interpreter lock, so that no other thread runs."""

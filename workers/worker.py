@@ -44,6 +44,7 @@ from spokes.queue.registration_times import RECORD_EVERY_S, RegistrationTimes
 from spokes.queue.running_deliveries import PUBLISH_EVERY_S, publish_running
 from spokes.queue.token_reports import REPORT_EVERY_S
 from spokes.routing import Router, load_router
+from workers.crash_trace import CrashTrace
 from workers.credentials.refused_token import CHECK_EVERY_S
 from workers.delivery.dispatch import running_item
 from workers.delivery.lane_manager import LEASE_MS
@@ -62,6 +63,7 @@ from workers.queue.room import Room
 from workers.upkeep import schedule
 from workers.upkeep.blocked_worker import end_blocked_worker
 from workers.upkeep.gauges import MEASURE_EVERY_S, update_gauges
+from workers.upkeep.left_traces import EXAMINE_EVERY_S, LeftTraces
 from workers.upkeep.loop_watchdog import Watchdog
 
 _POLL_S: Final = 0.5  # a fallback: a message wakes us for each queued job
@@ -69,6 +71,7 @@ _JOBS_SHUTDOWN_S: Final = 20  # for running jobs, after SIGTERM; Heroku kills a 
 _CLOSE_TIMEOUT_S: Final = 7  # for closing after that, if Redis or the audit store does not answer
 _NO_TIMEOUT_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _NO_LIMIT: Final = 1_000_000_000
+_TRACED_RUNS_PER_TASK: Final = 2  # tasks beyond MAX_OBJECTS replace those of handlers that were given up
 _MIN_BLOCKED_S: Final = 10.0  # until a blocked worker ends itself, even if handlers may run a shorter time
 log = structlog.get_logger()
 
@@ -111,7 +114,10 @@ def build_worker(  # noqa: PLR0915 - one part a line
             opening.push_async_callback(crm.close)
             pauses = PortalPauses(redis, partial(_is_hubspot_available, crm), token=token_fingerprint(settings))
             crm.budget.on_pause = pauses.record_backoff
-            parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage)
+            trace = CrashTrace.open(settings.data_dir, holder, _TRACED_RUNS_PER_TASK * settings.max_objects)
+            if trace is not None:
+                opening.callback(trace.close)
+            parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage, trace=trace)
             opening.push_async_callback(parts.close)
             opening.push_async_callback(parts.refused_token.close)
             ctx["parts"] = parts
@@ -127,7 +133,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
             opening.push_async_callback(totals.close)
             registrations = RegistrationTimes(redis, router)
             opening.push_async_callback(registrations.close)
-            watchdog = opening.enter_context(_watchdog(settings, router, redis))
+            watchdog = opening.enter_context(_watchdog(settings, router, redis, trace))
 
             def leases() -> list[Lease]:
                 return [*worker.leases(), *parts.leases()]
@@ -150,6 +156,9 @@ def build_worker(  # noqa: PLR0915 - one part a line
             background.start(
                 "periodic jobs", partial(schedule.run_schedule, settings, redis, crm, outage, "periodic jobs")
             )
+            traces = LeftTraces(redis, router, settings)
+            await traces.examine()  # before their events are claimed again
+            background.every(EXAMINE_EVERY_S, "left traces", traces.examine)
             await parts.erased.refresh()  # before the first event is claimed
             background.every(REFRESH_EVERY_S, "erased objects", parts.erased.refresh)
             await _learn_portal(crm, router, redis, outage)
@@ -214,15 +223,17 @@ async def _publish_progress(settings: Settings, worker: ArqBatchWorker, parts: W
     await publish_running(parts.redis, worker.holder, runs)
 
 
-def _watchdog(settings: Settings, router: Router, redis: Redis) -> Watchdog:
+def _watchdog(settings: Settings, router: Router, redis: Redis, trace: CrashTrace | None) -> Watchdog:
     def end_process(frame: FrameType | None, fields: dict[str, Any]) -> None:
         item = running_item(frame)
-        blamed = None if item is None else (item.delivery_run.delivery, item.entry.key)
-        end_blocked_worker(settings, blamed, **fields)
+        blamed = None if item is None else (item.delivery_run.delivery.id, item.entry.key)
+        event_key = {} if blamed is None else {"event_key": blamed[1]}
+        end_blocked_worker(settings, blamed, **event_key, **fields)
 
     max_blocked_s = max(_MIN_BLOCKED_S, 2 * settings.handler_timeout_s)
     loop, episodes = asyncio.get_running_loop(), AlertEpisodes(redis)
-    return Watchdog(loop, router, episodes, end_process, max_blocked_s=max_blocked_s)
+    stacks = None if trace is None else trace.stacks
+    return Watchdog(loop, router, episodes, end_process, max_blocked_s=max_blocked_s, stacks=stacks)
 
 
 def _exit_unclosed() -> None:

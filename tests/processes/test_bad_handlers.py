@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import orjson
 import pytest
 from redis.asyncio import Redis
 
@@ -135,6 +136,37 @@ async def test_blocked_worker_ends_itself_and_its_event_becomes_a_dead_letter(
     assert b"bad_handlers.blocks" in b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # as above
     start_worker()
     assert await wait_for_outcomes(redis, 3) == [("dead", "crash_loop"), *[("processed", "")] * 2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_event_that_crashes_two_workers_in_c_is_dead_and_the_others_run(
+    redis: Redis, start_worker: StartWorker
+) -> None:
+    await queue(redis, change("0", 1, "crashes"), *(change("x", 1, "ok", number) for number in (2, 3)))
+    for _ in range(2):
+        assert await exit_code(start_worker(), seconds=30) == -signal.SIGSEGV
+    process = start_worker()
+    assert await wait_for_outcomes(redis, 3) == [("dead", "crash_loop"), *[("processed", "")] * 2]
+    assert process.poll() is None
+    alerts = [orjson.loads(alert) for alert in await redis.lrange(ALERT_OUTBOX, 0, -1)]  # type: ignore[misc]  # as above
+    key = KEYS(Event(change("0", 1, "crashes")))
+    named = {(alert["alert"], alert["fields"].get("handler"), alert["fields"].get("event_key")) for alert in alerts}
+    assert named >= {(name, "bad_handlers.crashes", key) for name in ("worker_crashed", "crash_loop")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_code_in_c_that_holds_the_interpreter_lock_is_named_after_the_restart(
+    redis: Redis, start_worker: StartWorker
+) -> None:
+    await queue(redis, change("x", 1, "blocks_interpreter"), change("x", 1, "ok", 2))
+    assert await exit_code(start_worker(), seconds=60) == 1
+    start_worker()
+    assert await wait_for_outcomes(redis, 2) == [("dead", "crash_loop"), ("processed", "")]
+    alerts = b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # as above
+    assert b"worker_blocked" in alerts
+    assert b"bad_handlers.blocks_interpreter" in alerts
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from spokes.core.redis.keys import JOB_QUEUE
 from tests.workers.harness import KEYS, PORTAL, Harness, change
 from workers.delivery.run_delivery import run_delivery
 from workers.queue.claimed_job import ClaimedJob
-from workers.queue.crash_loops import SUSPECT_FROM_TRY, blame_event, wait_s
+from workers.queue.crash_loops import SUSPECT_FROM_TRY, blame_events, wait_s
 
 _DAY_S = 86_400
 
@@ -63,7 +63,7 @@ def test_wait_after_a_death_grows_and_ends(crashes: int, elapsed_s: float, left_
 
 async def test_blamed_event_becomes_a_dead_letter_in_its_next_run(harness: Harness, redis: Redis) -> None:
     delivery = await harness.queue(change("x", 1))
-    await blame_event(redis, delivery, delivery.entries[0].key)
+    await blame_events(redis, [(delivery.id, delivery.entries[0].key)])
     attempt = await redis.incr(keys.RETRY_KEY_PREFIX + delivery.id)
     await run_delivery(ClaimedJob(delivery.id, delivery.to_job(), attempt), harness.parts)
     assert await harness.outcomes() == [("dead", "crash_loop")]

@@ -131,6 +131,11 @@ class Dispatcher:
         """Return the handler calls for the items of a lane."""
         return lanes.plan_calls(items, lane.newest_applied, self._handles_each_event)
 
+    def handler_name(self, event: Event) -> str:
+        """Return the name of the handler of an event, empty if none is registered."""
+        route = self._router.match(event)
+        return route.name if route else ""
+
     def echo_keys(self, event: Event) -> tuple[str, ...]:
         """Return the own-write ledger's keys for the event, none if its value is withheld and cannot be compared."""
         name = event.property_name

@@ -9,6 +9,7 @@ import asyncio
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
+from workers.crash_trace import CrashTrace
 from workers.delivery.lanes import Lane
 
 if TYPE_CHECKING:
@@ -31,11 +32,14 @@ class HandlerTimeouts:
         is_closing: the worker shuts down; a cancellation now ends the run and is no error of the handler.
     """
 
-    def __init__(self, timeout_s: float, on_stuck: "Callable[[HandlerTimeout], None]") -> None:
-        """Apply `timeout_s`; `on_stuck` is called once for each handler that is given up."""
+    def __init__(
+        self, timeout_s: float, on_stuck: "Callable[[HandlerTimeout], None]", trace: CrashTrace | None = None
+    ) -> None:
+        """Apply `timeout_s`; call `on_stuck` once for each handler that is given up; record running ones in `trace`."""
         self.timeout_s = timeout_s
         self.is_closing = False
         self._on_stuck = on_stuck
+        self._trace = trace
         self._check_every_s = min(_CHECK_EVERY_S, timeout_s / 4)
         self._running: dict[HandlerTimeout, float] = {}  # with the time at which it is cancelled or given up
         self._timer: asyncio.TimerHandle | None = None
@@ -52,12 +56,19 @@ class HandlerTimeouts:
         """Start the clock of a block."""
         loop = asyncio.get_running_loop()
         self._running[timeout] = loop.time() + self.timeout_s
+        if self._trace is not None and (call := timeout.lane.call) is not None:
+            timeout.trace_place = self._trace.begin(
+                call.item.delivery_run.delivery.id, call.item.entry.key, timeout.handler
+            )
         if self._timer is None:
             self._timer = loop.call_later(self._check_every_s, self._check, loop)
 
     def stop(self, timeout: "HandlerTimeout") -> None:
         """Stop the clock of a block."""
         self._running.pop(timeout, None)
+        if self._trace is not None:
+            self._trace.end(timeout.trace_place)
+            timeout.trace_place = 0
 
     def _check(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None
@@ -85,9 +96,20 @@ class HandlerTimeout:
         writes_in_flight: the number of the handler's writes that HubSpot has not answered.
         has_expired: the handler was cancelled.
         is_given_up: the handler did not end then.
+        trace_place: of its record in the trace, 0 if it has none.
     """
 
-    __slots__ = ("_timeouts", "handler", "has_expired", "is_given_up", "lane", "task", "writes", "writes_in_flight")
+    __slots__ = (
+        "_timeouts",
+        "handler",
+        "has_expired",
+        "is_given_up",
+        "lane",
+        "task",
+        "trace_place",
+        "writes",
+        "writes_in_flight",
+    )
 
     def __init__(self, timeouts: HandlerTimeouts, lane: Lane, handler: str, writes: "list[WriteRecord]") -> None:
         """Apply `timeouts` to a call of `handler` in `lane`, whose writes are added to `writes`."""
@@ -101,6 +123,7 @@ class HandlerTimeout:
         self.writes_in_flight = 0
         self.has_expired = False
         self.is_given_up = False
+        self.trace_place = 0
 
     def __enter__(self) -> Self:
         self._timeouts.start(self)

@@ -30,6 +30,7 @@ from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import quarantine_job
 from spokes.routing import Router
+from workers.crash_trace import CrashTrace
 from workers.credentials.refused_token import RefusedToken
 from workers.delivery.delivery_run import DeliveryRun, postpone
 from workers.delivery.dispatch import CallResult, Dispatcher, resolve_call, resolve_internal_error
@@ -75,7 +76,8 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
     if claimed.attempt < SUSPECT_FROM_TRY or not run.items:
         is_closed = await _run_events(run, claimed, parts)
     elif len(run.items) == 1:
-        async with parts.crash_loops.isolate(run.delivery) as isolated:
+        handler = parts.dispatcher.handler_name(run.items[0].event)
+        async with parts.crash_loops.isolate(run.delivery, handler) as isolated:
             run.crash_loop, run.is_suspect = isolated.is_crash_loop, True
             if isolated.wait_s:
                 settled = await settled_keys(parts.redis, delivery)
@@ -208,14 +210,14 @@ class WorkerParts:
     @classmethod
     def start(
         cls, settings: Settings, redis: Redis, router: Router, crm: "CRM", pauses: PortalPauses, *, holder: str,
-        outage: RedisOutage,
+        outage: RedisOutage, trace: CrashTrace | None = None,
     ) -> Self:  # fmt: skip
         """Make the parts, and run lanes until `close`; `holder` is our name, which no other process has."""
         ready = ReadyLanes()
         merge_map = MergeMap(redis)
         settlement = Settlement(redis, holder, outage)
         alerts = BackgroundAlerts(redis)
-        timeouts = HandlerTimeouts(settings.handler_timeout_s, lambda timeout: parts.give_up(timeout))  # noqa: PLW0108 - `parts` is assigned below
+        timeouts = HandlerTimeouts(settings.handler_timeout_s, lambda timeout: parts.give_up(timeout), trace)  # noqa: PLW0108 - `parts` is assigned below
         refused_token = RefusedToken(
             redis, crm.credentials, pauses, crm.check_token, fingerprint=token_fingerprint(settings), worker=holder
         )

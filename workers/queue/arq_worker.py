@@ -28,11 +28,11 @@ from spokes.core.telemetry.setup import report_error
 from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import Lease
+from workers.queue.release import RELEASE
 from workers.queue.room import Room, room_left
 
 _CLAIM: Final = read_script(__file__, "claim.lua")
 _CLAIM_KEYS: Final = (keys.PAUSED_PORTALS, *(keys.QUEUES[priority] for priority in PRIORITIES))
-_RELEASE: Final = read_script(__file__, "release.lua")
 _PAUSED_DELAY_MS: Final = 5_000  # for jobs of a paused portal; after a resume they continue within this time
 _FAILED_DELAY_MS: Final = 1_000  # until a job that failed by an error of ours runs again
 _PUBSUB_TIMEOUT_S: Final = 10.0
@@ -83,7 +83,7 @@ class ArqBatchWorker(Worker):
         self._run_claimed = run_job
         self._settle_failed = settle_failed
         self._claim = self.pool.register_script(_CLAIM)
-        self._release = self.pool.register_script(_RELEASE)
+        self._release = self.pool.register_script(RELEASE)
         self._wake = asyncio.Event()
         self.started_at: dict[str, int] = {}  # epoch ms, of the jobs that run
         self._held_jobs: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)

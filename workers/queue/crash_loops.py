@@ -9,7 +9,7 @@ minute counts as one or two deaths.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -35,8 +35,8 @@ class CrashLoopGuard:
         self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def isolate(self, delivery: Delivery) -> AsyncIterator["IsolatedRun"]:
-        """Run a delivery of one event while no other suspect runs.
+    async def isolate(self, delivery: Delivery, handler: str) -> AsyncIterator["IsolatedRun"]:
+        """Run a delivery of one event, which `handler` processes, while no other suspect runs.
 
         The worker is counted as dead before the run, because a killed worker writes nothing after it. A run in which
         the handler ended clears the count. One that was postponed, cancelled or failed leaves the count as it was.
@@ -52,8 +52,9 @@ class CrashLoopGuard:
             run = IsolatedRun(is_crash_loop=crashes >= _MAX_CRASHES)
             if run.is_crash_loop:
                 await AlertEpisodes(self._redis).report_once(
-                    Alert.CRASH_LOOP, portal_id=delivery.portal_id, event_type=entry.event.type, event_key=entry.key
-                )
+                    Alert.CRASH_LOOP, portal_id=delivery.portal_id, event_type=entry.event.type, event_key=entry.key,
+                    handler=handler,
+                )  # fmt: skip
             try:
                 yield run
             finally:
@@ -90,14 +91,36 @@ class IsolatedRun:
     has_survived: bool = False
 
 
-async def blame_event(redis: Redis, delivery: Delivery, event_key: str) -> None:
-    """Record that an event ended its worker for certain: its next run is isolated, and makes it a dead letter."""
-    tries_key = keys.RETRY_KEY_PREFIX + delivery.id
-    tries = int(await redis.get(tries_key) or 0)
-    async with redis.pipeline(transaction=True) as pipeline:
-        pipeline.set(keys.crash_count(delivery.portal_id, event_key), _MAX_CRASHES, ex=_CRASH_COUNT_TTL_S)
-        pipeline.set(tries_key, max(tries, SUSPECT_FROM_TRY - 1), ex=_CRASH_COUNT_TTL_S)
-        await pipeline.execute()
+async def blame_events(redis: Redis, events: Sequence[tuple[str, str]]) -> None:
+    """Record that events ended their worker for certain: the next run of each is isolated and makes it a dead letter.
+
+    Args:
+        redis: where the queue is.
+        events: id of the delivery, and event key.
+    """
+    for delivery_id, event_key in events:
+        await redis.set(_count_key(delivery_id, event_key), _MAX_CRASHES, ex=_CRASH_COUNT_TTL_S)
+    await _isolate_next_run(redis, events)
+
+
+async def suspect_events(redis: Redis, events: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Record that one of these events crashed its worker: the next run of each is isolated.
+
+    Return those whose run was isolated already.
+    """
+    await _isolate_next_run(redis, events)
+    return [event for event in events if int(await redis.get(_count_key(*event)) or 0)]
+
+
+async def _isolate_next_run(redis: Redis, events: Sequence[tuple[str, str]]) -> None:
+    for delivery_id in {delivery_id for delivery_id, _ in events}:
+        tries_key = keys.RETRY_KEY_PREFIX + delivery_id
+        tries = int(await redis.get(tries_key) or 0)
+        await redis.set(tries_key, max(tries, SUSPECT_FROM_TRY - 1), ex=_CRASH_COUNT_TTL_S)
+
+
+def _count_key(delivery_id: str, event_key: str) -> str:
+    return keys.crash_count(int(delivery_id.partition("-")[0]), event_key)
 
 
 async def settled_keys(redis: Redis, delivery: Delivery) -> set[str]:

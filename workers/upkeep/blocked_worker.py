@@ -12,21 +12,20 @@ import structlog
 from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import AlertEpisodes
-from spokes.core.delivery import Delivery
 from spokes.core.redis.connections import redis_client
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
 from workers.protected_process import exit_process
-from workers.queue.crash_loops import blame_event
+from workers.queue.crash_loops import blame_events
 
 EXIT_STATUS: Final = 70  # EX_SOFTWARE
 _REPORT_TIMEOUT_S: Final = 5.0
 log = structlog.get_logger()
 
 
-def end_blocked_worker(settings: Settings, blamed: tuple[Delivery, str] | None, **fields: Any) -> None:
-    """Report which handler blocks the worker and since when, then exit; `blamed` is its delivery and event key.
+def end_blocked_worker(settings: Settings, blamed: tuple[str, str] | None, **fields: Any) -> None:
+    """Report which handler blocks the worker and since when, then exit; `blamed` is its delivery id and event key.
 
     The next worker to claim the delivery makes that event a dead letter and runs the others.
     """
@@ -42,12 +41,12 @@ def end_blocked_worker(settings: Settings, blamed: tuple[Delivery, str] | None, 
         exit_process(EXIT_STATUS)
 
 
-async def _report(settings: Settings, blamed: tuple[Delivery, str] | None, fields: dict[str, Any]) -> None:
+async def _report(settings: Settings, blamed: tuple[str, str] | None, fields: dict[str, Any]) -> None:
     redis = redis_client(settings, max_connections=1)
     try:
         async with asyncio.timeout(_REPORT_TIMEOUT_S):
             if blamed is not None:
-                await blame_event(redis, *blamed)
+                await blame_events(redis, [blamed])
             await AlertEpisodes(redis).enqueue_message(Alert.WORKER_BLOCKED, **fields)
     finally:
         await redis.aclose()

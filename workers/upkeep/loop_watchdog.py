@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import IO, Any, Final, Self, TypeAlias
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.telemetry.alerts import Alert
@@ -38,6 +38,7 @@ class Watchdog:
         end_process: EndProcess,
         *,
         max_blocked_s: float,
+        stacks: IO[bytes] | None = None,
     ) -> None:
         """Watch a loop.
 
@@ -47,10 +48,12 @@ class Watchdog:
             episodes: alerts, once the loop is free again.
             end_process: called in the watchdog's thread once the loop is blocked for `max_blocked_s`.
             max_blocked_s: seconds; time in which the whole process was stopped does not count.
+            stacks: the file that gets the stacks if the timer ends the process; None for standard error.
         """
         self._loop = loop
         self._end_process = end_process
         self._max_blocked_s = max_blocked_s
+        self._stacks = stacks or sys.__stderr__
         self._episodes = episodes
         self._names: dict[CodeType, str] = {
             code: route.name for _, route in router if (code := getattr(route.function, "__code__", None))
@@ -61,6 +64,7 @@ class Watchdog:
         self._blocked_s = 0.0
 
     def __enter__(self) -> Self:
+        self._arm_timer()  # the first handler may keep the thread from running at all
         self._thread.start()
         return self
 
@@ -100,11 +104,11 @@ class Watchdog:
         faulthandler.cancel_dump_traceback_later()
 
     def _arm_timer(self) -> None:
-        """Have the process end, with a traceback on standard error, unless this is called again in time."""
-        if sys.__stderr__ is not None:
-            with suppress(ValueError, OSError):  # standard error is closed
+        """Have the process end, with the stacks of its threads written, unless this is called again in time."""
+        if self._stacks is not None:
+            with suppress(ValueError, OSError):  # the file is closed
                 limit_s = self._max_blocked_s + _TIMER_MARGIN_S
-                faulthandler.dump_traceback_later(limit_s, exit=True, file=sys.__stderr__)
+                faulthandler.dump_traceback_later(limit_s, exit=True, file=self._stacks)
 
     def _run_in_loop(self, coroutine: Coroutine[None, None, None]) -> None:
         """Run a coroutine once the loop is free again."""

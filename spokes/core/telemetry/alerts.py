@@ -50,6 +50,7 @@ class Alert(StrEnum):
     WAITING_DID_NOT_HELP = "waiting_did_not_help"
     INTERNAL_ERROR = "internal_error"
     WORKER_BLOCKED = "worker_blocked"
+    WORKER_CRASHED = "worker_crashed"
 
 
 # Seconds for which the problem must exist before the alert begins; the others begin at once. A restart of the audit
@@ -201,6 +202,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.WORKER_BLOCKED: (
         "A handler blocked its worker for twice HANDLER_TIMEOUT_S. The worker ended itself; the event will be dead.",
         "Use `await` for slow calls in the named handler, or run them in a thread; then run `spokes dead replay`.",
+    ),
+    Alert.WORKER_CRASHED: (
+        "A worker crashed in C while the named handlers ran. Their events run again, each alone.",
+        "Look at what the line `error_at` calls. An event that crashes its worker again becomes a dead letter.",
     ),
     Alert.INTERNAL_ERROR: (
         "Events failed several times by an error of Spokes, not of a handler. They are now dead letters.",
