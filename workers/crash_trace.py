@@ -10,7 +10,8 @@ import fcntl
 import mmap
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, Self
 
@@ -26,7 +27,7 @@ _SLOT_BYTES: Final = 256
 log = structlog.get_logger()
 
 
-class HandlerRun(NamedTuple):
+class TracedCall(NamedTuple):
     """A handler call, as the trace holds it."""
 
     delivery_id: str
@@ -104,7 +105,7 @@ class LeftTrace(NamedTuple):
 
     holder: str
     thread: int
-    runs: tuple[HandlerRun, ...]
+    runs: tuple[TracedCall, ...]
     stacks: str
 
 
@@ -121,8 +122,19 @@ def read_trace(content: bytes) -> LeftTrace:
         raise ValueError("This file is no complete crash trace.") from None
     slots = (content[place : place + _SLOT_BYTES] for place in range(_HEADER_BYTES, end, _SLOT_BYTES))
     records = (slot.rstrip(b"\0").decode(errors="replace").split("\n") for slot in slots if slot[0])
-    runs = tuple(HandlerRun(*record) for record in records if len(record) == len(HandlerRun._fields))
+    runs = tuple(TracedCall(*record) for record in records if len(record) == len(TracedCall._fields))
     return LeftTrace(holder, thread, runs, content[end:].decode(errors="replace"))
+
+
+@contextmanager
+def open_trace(data_dir: Path, holder: str, max_calls: int) -> Iterator[CrashTrace | None]:
+    """Keep the trace of this process within the block; see CrashTrace.open."""
+    trace = CrashTrace.open(data_dir, holder, max_calls)
+    try:
+        yield trace
+    finally:
+        if trace is not None:
+            trace.close()
 
 
 def trace_folder(data_dir: Path) -> Path:

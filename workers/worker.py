@@ -44,7 +44,7 @@ from spokes.queue.registration_times import RECORD_EVERY_S, RegistrationTimes
 from spokes.queue.running_deliveries import PUBLISH_EVERY_S, publish_running
 from spokes.queue.token_reports import REPORT_EVERY_S
 from spokes.routing import Router, load_router
-from workers.crash_trace import CrashTrace
+from workers.crash_trace import CrashTrace, open_trace
 from workers.credentials.refused_token import CHECK_EVERY_S
 from workers.delivery.dispatch import running_item
 from workers.delivery.lane_manager import LEASE_MS
@@ -71,7 +71,7 @@ _JOBS_SHUTDOWN_S: Final = 20  # for running jobs, after SIGTERM; Heroku kills a 
 _CLOSE_TIMEOUT_S: Final = 7  # for closing after that, if Redis or the audit store does not answer
 _NO_TIMEOUT_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _NO_LIMIT: Final = 1_000_000_000
-_TRACED_RUNS_PER_TASK: Final = 2  # tasks beyond MAX_OBJECTS replace those of handlers that were given up
+_TRACED_CALLS_PER_TASK: Final = 2  # tasks beyond MAX_OBJECTS replace those of handlers that were given up
 _MIN_BLOCKED_S: Final = 10.0  # until a blocked worker ends itself, even if handlers may run a shorter time
 log = structlog.get_logger()
 
@@ -114,9 +114,8 @@ def build_worker(  # noqa: PLR0915 - one part a line
             opening.push_async_callback(crm.close)
             pauses = PortalPauses(redis, partial(_is_hubspot_available, crm), token=token_fingerprint(settings))
             crm.budget.on_pause = pauses.record_backoff
-            trace = CrashTrace.open(settings.data_dir, holder, _TRACED_RUNS_PER_TASK * settings.max_objects)
-            if trace is not None:
-                opening.callback(trace.close)
+            max_calls = _TRACED_CALLS_PER_TASK * settings.max_objects
+            trace = opening.enter_context(open_trace(settings.data_dir, holder, max_calls))
             parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage, trace=trace)
             opening.push_async_callback(parts.close)
             opening.push_async_callback(parts.refused_token.close)

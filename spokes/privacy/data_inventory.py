@@ -159,6 +159,10 @@ FILES: Final[dict[str, StoredData]] = {
         "what the tables held", "the server's setting", _ACCOUNTABILITY, "recycled by the server; an erasure says so"
     ),
     "`DATA_DIR/audit.key`": StoredData("a generated key", "none", _ACCOUNTABILITY, _NO_PERSON),
+    "`DATA_DIR/workers/*.trace`": StoredData(
+        "delivery ids, event keys and handlers of calls in progress; stacks of a crash, without values",
+        "until the worker ends, or the next one has read it", _OPERATION, _NO_PERSON,
+    ),
     "file of `CHECKPOINT_TO`": StoredData("signed hashes", "yours to decide", _ACCOUNTABILITY, _NO_PERSON),
     "files of `privacy export` and `audit export`": StoredData(
         "what was exported", "yours to decide", "answer requests of people", "yours to delete"

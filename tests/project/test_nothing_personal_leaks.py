@@ -135,7 +135,7 @@ async def _collect_outputs(
         for form in ("jsonl", "csv"):
             outputs.by_name[f"export as {form}"] = await _output_of(environ, "audit", "export", "--format", form)
         outputs.by_name["verify"] = await _output_of(environ, "audit", "verify", "--json")
-        outputs.by_name |= {f"file {file.name}": file.read_bytes() for file in [*data.iterdir()]}  # noqa: ASYNC240 - no other task runs
+        outputs.by_name |= {f"file {file.name}": file.read_bytes() for file in data.rglob("*") if file.is_file()}  # noqa: ASYNC240 - no other task runs
         outputs.by_name["Sentry"] = b"\n".join(envelopes)
         outputs.by_name |= await _redis_dump(redis)
     return outputs

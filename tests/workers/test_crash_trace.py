@@ -8,11 +8,11 @@ import pytest
 
 from spokes.core.telemetry.alerts import Alert
 from tests.support.deployment import ROOT
-from workers.crash_trace import HandlerRun, LeftTrace, read_trace
+from workers.crash_trace import LeftTrace, TracedCall, read_trace
 from workers.upkeep.left_traces import crash_of
 
-FIRST = HandlerRun("50112233-1-a", "k1", "handlers.first")
-SECOND = HandlerRun("50112233-1-a", "k2", "handlers.second")
+FIRST = TracedCall("50112233-1-a", "k1", "handlers.first")
+SECOND = TracedCall("50112233-1-a", "k2", "handlers.second")
 FUNCTIONS = {"handlers.first": ("/app/handlers/x.py", "first"), "handlers.second": ("/app/handlers/x.py", "second")}
 BLOCKED = """Timeout (0:00:40)!
 Thread 0x00000000000000aa (most recent call first):
@@ -42,7 +42,7 @@ ctypes.string_at(0)
 """
 
 
-def left(stacks: str, *runs: HandlerRun) -> LeftTrace:
+def left(stacks: str, *runs: TracedCall) -> LeftTrace:
     return LeftTrace("me", 0xBB, runs, stacks)
 
 
@@ -54,7 +54,7 @@ def left(stacks: str, *runs: HandlerRun) -> LeftTrace:
     ],
 )
 def test_crash_is_that_of_the_handler_in_the_stack(
-    stacks: str, alert: Alert, suspect: HandlerRun, error_at: str
+    stacks: str, alert: Alert, suspect: TracedCall, error_at: str
 ) -> None:
     crash = crash_of(left(stacks, FIRST, SECOND), FUNCTIONS)
     assert crash is not None
@@ -81,7 +81,7 @@ def test_trace_of_a_crashed_process_names_what_ran_and_where_it_crashed(tmp_path
     assert process.returncode < 0
     [path] = (tmp_path / "workers").iterdir()
     trace = read_trace(path.read_bytes())
-    assert (trace.holder, trace.runs) == ("me", (HandlerRun("1-1-a", "runs", "handlers.first"),))
+    assert (trace.holder, trace.runs) == ("me", (TracedCall("1-1-a", "runs", "handlers.first"),))
     crash = crash_of(trace, {})
     assert crash is not None
     assert (crash.alert, crash.error_at) == (Alert.WORKER_CRASHED, "<string>:8")

@@ -20,7 +20,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
 from spokes.routing import Router
-from workers.crash_trace import SUFFIX, HandlerRun, LeftTrace, read_trace, trace_folder
+from workers.crash_trace import SUFFIX, LeftTrace, TracedCall, read_trace, trace_folder
 from workers.queue.crash_loops import blame_events, suspect_events
 from workers.queue.release import RELEASE
 
@@ -43,7 +43,7 @@ class Crash(NamedTuple):
     """
 
     alert: Alert
-    suspects: tuple[HandlerRun, ...]
+    suspects: tuple[TracedCall, ...]
     error_at: str
     stack: str
 
