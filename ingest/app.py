@@ -50,6 +50,7 @@ from spokes.core.redis.connections import redis_client
 from spokes.core.redis.durability import durability_risks
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.core.telemetry.metric_history import flush_with_history
 from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S as TOTALS_EVERY_S
 from spokes.core.telemetry.metric_totals import MetricTotals
 from spokes.intake.admission import Admission
@@ -129,7 +130,7 @@ async def _services_context(
     background = Background(RedisOutage(), report)
     background.every(_FLUSH_EVERY_S, "refusals", refusal_log.flush)
     background.every(MEASURE_EVERY_S, "backpressure", backpressure.measure)
-    background.every(TOTALS_EVERY_S, "metric totals", totals.flush)
+    background.every(TOTALS_EVERY_S, "metric totals", partial(flush_with_history, redis, totals))
     background.every(_FLUSH_EVERY_S, "request metrics", wrapper.flush_metrics)
     background.every(_FLUSH_EVERY_S, "connections", connection_alert.flush)
     background.start("durability", partial(_warn_about_durability, redis, durable=admission.durable))

@@ -33,6 +33,7 @@ from spokes.core.redis.keys import JOB_QUEUE, WORKER_HEALTH
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
+from spokes.core.telemetry.metric_history import flush_with_history
 from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
 from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.crm.scopes import Declaration, log_scope_differences
@@ -144,7 +145,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
             opening.push_async_callback(background.close)
             background.every(RENEW_EVERY_S, "leases", LeaseRenewal(redis, leases, LEASE_MS, parts.lease_renewed).renew)
             background.every(GATE_EVERY_S, "claim gate", gate.measure)
-            background.every(FLUSH_EVERY_S, "metric totals", totals.flush)
+            background.every(FLUSH_EVERY_S, "metric totals", partial(flush_with_history, redis, totals))
             background.every(RECORD_EVERY_S, "registrations", registrations.record)
             background.every(PUBLISH_EVERY_S, "running deliveries", lambda: _publish_progress(settings, worker, parts))
             background.every(MEASURE_EVERY_S, "gauges", partial(update_gauges, redis, crm.budget))

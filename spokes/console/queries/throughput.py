@@ -24,6 +24,7 @@ _FINAL_OUTCOMES: Final = frozenset(
         Outcome.ECHO,
         Outcome.MERGED,
         Outcome.DEAD,
+        Outcome.DISCARDED,  # an event of an erased object; workers count no other
     }
 )
 _FAILED_OUTCOMES: Final = frozenset({Outcome.RETRIED, Outcome.DEAD})

@@ -12,7 +12,7 @@ from spokes.core import clock
 from spokes.core.delivery import decode, encode
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.redis.keys import METRIC_HISTORY, METRIC_TOTALS
-from spokes.core.telemetry.metric_totals import Samples, sample_name
+from spokes.core.telemetry.metric_totals import MetricTotals, Samples, sample_name
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS, CRM_CALLS, EVENTS, OUTCOMES
 
 MAX_SNAPSHOTS: Final = 180
@@ -46,6 +46,26 @@ async def take_snapshot(redis: Redis) -> Snapshot:
     sums = {key.decode(): float(value) for key, value in totals.items()}
     shown = {key: value for key, value in sums.items() if value and key.startswith(_KEY_PREFIXES)}
     return Snapshot(clock.now_ms(), shown)
+
+
+async def begin_history(redis: Redis) -> None:
+    """Store the first snapshot if there is none. Call it before counts are added, or *Now* would miss the first ones.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    if not await redis.exists(METRIC_HISTORY):
+        await append_snapshot(redis, await take_snapshot(redis))
+
+
+async def flush_with_history(redis: Redis, totals: MetricTotals) -> None:
+    """Add a process's increments to the totals, in a history that began before.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    await begin_history(redis)
+    await totals.flush()
 
 
 async def append_snapshot(redis: Redis, snapshot: Snapshot) -> None:

@@ -8,7 +8,7 @@ from spokes.console.queries.throughput import counts_between, throughput
 from spokes.core.redis.keys import METRIC_GAUGES, METRIC_HISTORY, METRIC_TOTALS
 from spokes.core.telemetry import metric_history as minutes
 from spokes.core.telemetry.metric_history import Snapshot
-from spokes.core.telemetry.metric_totals import Samples, sample_key
+from spokes.core.telemetry.metric_totals import MetricTotals, Samples, sample_key
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS, CRM_CALLS, EVENTS, OUTCOMES
 from spokes.crm.transport.rate_budget import RateBudget
 from workers.upkeep.gauges import update_gauges
@@ -92,3 +92,20 @@ async def test_several_workers_store_one_first_snapshot(redis: Redis) -> None:
     assert await redis.exists(METRIC_GAUGES)
     (snapshot,) = await minutes.load_snapshots(redis)
     assert snapshot.sums == {sample_key(EVENTS, result="admitted"): 5}
+
+
+async def test_first_counts_of_a_process_are_in_the_history(redis: Redis) -> None:
+    """No worker runs yet, and nothing was counted before."""
+    totals = MetricTotals(redis, "web")
+    await minutes.flush_with_history(redis, totals)
+    EVENTS.labels("quarantined").inc(3)
+    await minutes.flush_with_history(redis, totals)
+    rates = await throughput(redis, None)
+    assert rates is not None
+    assert sum(minute.results.get("quarantined", 0) for minute in rates) == 3
+
+
+def test_event_of_an_erased_object_has_ended() -> None:
+    discarded = {sample_key(OUTCOMES, handler="contacts.on_creation", outcome="discarded"): 2.0}
+    (minute,) = counts_between([Snapshot(0, {}), Snapshot(60_000, discarded)])
+    assert (minute.ended, minute.outcomes) == (2, {"discarded": 2})
