@@ -1,4 +1,4 @@
-"""`Router`: the table from event types to handlers. Each event has at most one handler.
+"""`Router`: the table from event types to handlers. Several handlers may register for the same events.
 
 A registration or declaration that can never take effect is refused. `load_router` collects all such faults of a
 package into one error; outside of it, the first fault raises.
@@ -60,11 +60,15 @@ class Uses:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A registered handler: its name such as `contacts.keep_reachable`, its function, and its declaration."""
+    """A registered handler: its name such as `contacts.keep_reachable`, its function, and its declaration.
+
+    `place` is the file and line of the function.
+    """
 
     name: str
     function: Handler
     uses: Uses
+    place: str = field(default="", compare=False)
 
 
 def uses(
@@ -94,23 +98,30 @@ def uses(
 
 
 class Router:
-    """Handlers by the event type they are registered for, or by event type and property."""
+    """Handlers by the event type they are registered for, or by event type and property.
+
+    The handlers of the most specific registration process an event, in the order in which they were registered.
+    `has_shared_events` is whether a registration has more than one handler.
+    """
 
     fetch = DeprecatedAlias("match")
     claims = DeprecatedAlias("registrations")
 
     def __init__(self, *others: "Router") -> None:
-        """Combine `others` into one router.
+        """Combine `others` into one router; their order is the order in which the handlers of one event start.
 
         Raises:
-            ConfigurationError: two of them register the same event type.
+            ConfigurationError: two handlers have the same name.
         """
-        self._routes: dict[str, Route] = {}
+        self.has_shared_events = False
+        self._routes: dict[str, tuple[Route, ...]] = {}
+        self._by_name: dict[str, Route] = {}
         self._matched: set[str] = set()
         self._cached_match = lru_cache(_CACHE_SIZE)(self._match)
         for other in others:
-            for registration, route in other:
-                self._add(registration, route)
+            for registration, routes in other._routes.items():  # noqa: SLF001 - it is our own class
+                for route in routes:
+                    self._add(registration, route)
 
     def register(self, event_type: str, *, property: str | None = None) -> Callable[[Handler], Handler]:  # noqa: A002 - HubSpot's own word
         """Register the decorated coroutine for an event type.
@@ -121,8 +132,8 @@ class Router:
             property: register only for changes of this property.
 
         Raises:
-            ConfigurationError: no event matches the registration, another handler has it, or the decorated function is
-                not a coroutine function of two parameters.
+            ConfigurationError: no event matches the registration, the function is registered for it already, another
+                handler has its name, or it is not a coroutine function of two parameters.
         """
         place = _caller_place()
         try:
@@ -138,14 +149,21 @@ class Router:
             function.__spokes_registered__ = True  # type: ignore[attr-defined]  # read by uses
             if registration:
                 name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-                self._add(registration, Route(name, function, getattr(function, "__spokes_uses__", Uses())))
+                declared = getattr(function, "__spokes_uses__", Uses())
+                self._add(registration, Route(name, function, declared, _place_of_function(function)))
             return function
 
         return register
 
     def match(self, event: Event) -> Route | None:
-        """Return the route for `event`, the most specific registration first; None if no handler is registered."""
+        """Return the first route for `event`; None if no handler is registered."""
         name = event.property_name if event.kind == "propertyChange" else None  # other kinds may carry any text there
+        routes = self._cached_match(event.object_type, event.kind, name)
+        return routes[0] if routes else None
+
+    def match_all(self, event: Event) -> tuple[Route, ...]:
+        """Return the routes of the most specific registration that `event` matches, in the order of registration."""
+        name = event.property_name if event.kind == "propertyChange" else None  # as in `match`
         return self._cached_match(event.object_type, event.kind, name)
 
     @property
@@ -159,22 +177,34 @@ class Router:
         return frozenset(self._matched)
 
     def __iter__(self) -> Iterator[tuple[str, Route]]:
-        """Iterate over registrations and their routes, sorted by registration."""
-        return iter(sorted(self._routes.items()))
+        """Iterate over registrations and their routes, sorted by registration; one with two handlers comes twice."""
+        return ((name, route) for name, routes in sorted(self._routes.items()) for route in routes)
 
-    def _match(self, object_type: str, kind: str, property_name: str | None) -> Route | None:
+    def _match(self, object_type: str, kind: str, property_name: str | None) -> tuple[Route, ...]:
         for event_type in (f"{object_type}.{kind}", f"object.{kind}"):
             for registration in (f"{event_type}:{property_name}", event_type):
-                if route := self._routes.get(registration):
+                if routes := self._routes.get(registration):
                     self._matched.add(registration)  # only on a cache miss
-                    return route
-        return None
+                    return routes
+        return ()
 
     def _add(self, registration: str, route: Route) -> None:
         self._cached_match.cache_clear()
-        registered = self._routes.setdefault(registration, route)
-        if registered is not route:
-            _refuse(f"{registration} has two handlers: {registered.name} and {route.name}.")
+        registered = self._routes.get(registration, ())
+        if any(other is route for other in registered):  # two of the combined routers contain the same one
+            return
+        if any(other.function is route.function for other in registered):
+            _refuse(f"{route.place}: {route.name} is registered twice for {registration}.")
+            return
+        namesake = self._by_name.setdefault(route.name, route)
+        if namesake.function is not route.function:
+            _refuse(
+                f"Two handlers are called {route.name}: {namesake.place} and {route.place}. The name of a handler is "
+                "that of its file and function: rename one of them."
+            )
+            return
+        self._routes[registration] = (*registered, route)
+        self.has_shared_events = self.has_shared_events or bool(registered)
 
 
 def load_router(package: str) -> Router:
@@ -271,6 +301,11 @@ def _caller_place() -> str:
     """Return file and line of the statement that called the caller."""
     frame = sys._getframe(2)  # noqa: SLF001 - the documented way to the caller's line
     return f"{os.path.relpath(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+def _place_of_function(function: Handler) -> str:
+    code = inspect.unwrap(function).__code__
+    return f"{os.path.relpath(code.co_filename)}:{code.co_firstlineno}"
 
 
 def _name_of(function: object) -> str:

@@ -176,6 +176,14 @@ def event_fields(
     return record
 
 
+def settled_key(event_key: str, handler: str, detail: Mapping[str, object]) -> str:
+    """Return under which key an outcome is final: the event's, or of an event with several handlers, the handler's.
+
+    `detail["handlers"]` names all handlers of such an event; other records do not have it.
+    """
+    return f"{event_key}.{handler}" if detail.get("handlers") else event_key
+
+
 def delivery_fields(portal_id: int, delivery_id: str, detail: Mapping[str, object]) -> dict[str, object]:
     """Return the fields of a delivery's first record; the web process writes one per accepted request."""
     at = now_ms()

@@ -65,6 +65,8 @@ _COMPRESSOR: Final = zstd.ZstdCompressor(options=_ZSTD_OPTIONS, zstd_dict=_ZSTD_
 class Entry(NamedTuple):
     """One event of a delivery: its event key, the number of spent attempts, and the element as HubSpot sent it.
 
+    If several handlers process the event, a worker makes an entry for each of them. Its key is the event key, a dot and
+    the handler's name: such an entry is settled, retried and stored as a dead letter without the others.
     `free_runs` counts the handler runs that failed without spending an attempt, because of a pause for example.
     `failing_since` is the epoch ms at which HubSpot first failed a call of this event; 0 if it has not.
     """
@@ -88,6 +90,20 @@ class Entry(NamedTuple):
             raise UnreadableDelivery from error
 
     @property
+    def event_key(self) -> str:
+        """The key of the event, whichever handler the entry is for."""
+        return self.key.partition(".")[0]
+
+    @property
+    def handler(self) -> str:
+        """The name of the handler that the entry is for; empty if it is for the event's only handler."""
+        return self.key.partition(".")[2]
+
+    def for_handler(self, name: str) -> "Entry":
+        """Return the entry of one of several handlers of the event."""
+        return self._replace(key=entry_key(self.key, name))
+
+    @property
     def stored(self) -> tuple[str, int, RawEvent]:
         """The form in jobs and dead letters: earlier versions read no further field."""
         return self.key, self.attempt, self.raw
@@ -100,6 +116,11 @@ class Entry(NamedTuple):
         except MalformedEvent:
             return False
         return True
+
+
+def entry_key(event_key: str, handler: str) -> str:
+    """Return the key of the entry of one of several handlers of an event."""
+    return f"{event_key}.{handler}"
 
 
 @dataclass(frozen=True, slots=True)

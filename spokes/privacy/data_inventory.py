@@ -103,6 +103,7 @@ REDIS: Final[dict[str, Treatment]] = {
     "spokes:{portal_id}:merges": Treatment(_PROCESSING, _NO_PERSON),
     f"spokes:{{portal_id}}:rounds:{_OBJECT}": Treatment(_PROCESSING, _BY_NAME),
     "spokes:{portal_id}:echo:{entry_hash}": Treatment(_PROCESSING, _HASHED),
+    "spokes:{portal_id}:verdict:{event_key}": Treatment(_PROCESSING, _HASHED),
     "spokes:{portal_id}:budget": Treatment(_LIMITS, _NO_PERSON),
     "spokes:{portal_id}:budget:{kind}": Treatment(_LIMITS, _NO_PERSON),
     "spokes:{portal_id}:budget:{kind}:background": Treatment(_LIMITS, _NO_PERSON),

@@ -140,15 +140,16 @@ def _discard_record(delivery: Delivery, entry: Entry, actor: str) -> AuditRecord
     if not entry.is_event:
         return AuditRecord(
             action=Action.EVENT, outcome=Outcome.DISCARDED, portal_id=delivery.portal_id, delivery_id=delivery.id,
-            event_key=entry.key, attempt=entry.attempt, reason=_REASON, actor=actor,
+            event_key=entry.event_key, attempt=entry.attempt, reason=_REASON, actor=actor, handler=entry.handler,
         )  # fmt: skip
     fields = event_fields(
         entry.event,
         Outcome.DISCARDED,
-        key=entry.key,
+        key=entry.event_key,
         delivery_id=delivery.id,
         attempt=entry.attempt,
         reason=_REASON,
+        handler=entry.handler,
         actor=actor,
     )
     return AuditRecord(**fields)

@@ -185,6 +185,10 @@ class DeadLetterIndex:
                     pipeline.zrem(keys.dead_letters_by_cause(self._portal_id, *cause), *wrong)
                 await pipeline.execute()
 
+    async def handlers(self) -> list[str]:
+        """Return the names of the handlers that have or had dead letters."""
+        return sorted({cause.handler for cause in await self._causes() if cause.handler})
+
     async def _causes(self) -> list[Cause]:
         members: set[bytes] = await self._redis.smembers(keys.dead_letter_causes(self._portal_id))  # type: ignore[misc]  # redis-py types one class for sync and async
         return sorted(await read_items(self._redis, "dead_letter_cause", members, _read_cause))

@@ -10,7 +10,7 @@ from spokes.audit.bad_items import read_items
 from spokes.audit.records import AuditRecord, Outcome, event_fields
 from spokes.audit.stream import encode as encode_record
 from spokes.core.clock import now_ms
-from spokes.core.delivery import Delivery, Entry, decode, encode, job_payload, new_delivery_id
+from spokes.core.delivery import Delivery, Entry, decode, encode, entry_key, job_payload, new_delivery_id
 from spokes.core.errors import ObjectNotFound, UnreadableDelivery
 from spokes.core.events import Event
 from spokes.core.priority import Priority, priority_of
@@ -153,6 +153,16 @@ class DeadLetters:
         payloads = await self._redis.mget(names) if names else ()
         return tuple(letter for letter in await self._read(payloads) if letter.reason == _NOT_FOUND)
 
+    async def by_events(self, portal_id: int, event_keys: Collection[str]) -> AsyncIterator[DeadLetter]:
+        """Yield a portal's dead letters of these events, of each of their handlers, newest first.
+
+        The key of one letter, which names the handler of an event with several, selects this letter alone.
+        """
+        handlers = await DeadLetterIndex(self._redis, portal_id).handlers()
+        names = [key if "." in key else entry_key(key, name) for key in event_keys for name in handlers]
+        async for letter in self.by_keys(portal_id, dict.fromkeys((*event_keys, *names))):
+            yield letter
+
     async def by_keys(self, portal_id: int, event_keys: Collection[str]) -> AsyncIterator[DeadLetter]:
         """Yield a portal's dead letters that have one of these event keys, newest first."""
         names = [keys.dead_letter(portal_id, key) for key in event_keys]
@@ -210,12 +220,18 @@ def _audit_record(
     fields = event_fields(
         letter.entry.event,
         outcome,
-        key=letter.entry.key,
+        key=letter.entry.event_key,
         delivery_id=delivery_id,
         attempt=letter.entry.attempt,
         reason=reason,
         handler=letter.handler,
-        detail={"address": address} if address else None,
+        detail=_detail(letter, address),
         actor=actor,
     )
     return AuditRecord(**fields)
+
+
+def _detail(letter: DeadLetter, address: str) -> dict[str, object]:
+    """Return the detail of an operator's record; a letter of one of several handlers names its own."""
+    detail: dict[str, object] = {"address": address} if address else {}
+    return {**detail, "handlers": [letter.entry.handler]} if letter.entry.handler else detail

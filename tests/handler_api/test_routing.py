@@ -68,19 +68,45 @@ def test_registration_for_a_type_beats_the_one_for_all_objects() -> None:
     assert (name_of(router, Event(event())), name_of(router, custom)) == ("test_routing.second", "test_routing.first")
 
 
-def test_double_registration_is_refused_and_names_both() -> None:
-    router = Router()
-    router.register("contact.creation")(first)
-    with pytest.raises(ConfigurationError, match=r"test_routing\.first and test_routing\.second"):
-        router.register("contact.creation")(second)
-
-
-def test_combining_routers_with_the_same_registration_is_refused() -> None:
+def test_handlers_of_an_event_come_in_the_order_of_the_routers() -> None:
     one, other = Router(), Router()
     one.register("contact.creation")(first)
     other.register("contact.creation")(second)
-    with pytest.raises(ConfigurationError):
-        Router(one, other)
+    router = Router(other, one)
+    assert [route.name for route in router.match_all(Event(event()))] == ["test_routing.second", "test_routing.first"]
+    assert [(name, route.name) for name, route in router] == [
+        ("contact.creation", "test_routing.second"), ("contact.creation", "test_routing.first"),
+    ]  # fmt: skip
+    assert (one.has_shared_events, router.has_shared_events) == (False, True)
+
+
+def test_router_that_is_part_of_two_others_is_combined_once() -> None:
+    part = Router()
+    part.register("contact.creation")(first)
+    router = Router(Router(part), Router(part))
+    assert [route.name for route in router.match_all(Event(event()))] == ["test_routing.first"]
+
+
+def test_second_registration_of_a_handler_for_an_event_is_refused_with_its_place() -> None:
+    router = Router()
+    router.register("contact.creation")(first)
+    with pytest.raises(ConfigurationError, match=r"test_routing\.py:\d+: test_routing\.first is registered twice"):
+        router.register("contact.creation")(first)
+
+
+@pytest.mark.parametrize("other_event", ["contact.creation", "deal.creation"])
+def test_two_handlers_of_one_name_are_refused_with_both_places(other_event: str) -> None:
+    def handler() -> Any:
+        async def namesake(event: Event, tools: Tools) -> None:
+            del event, tools
+
+        return namesake
+
+    router = Router()
+    router.register("contact.creation")(handler())
+    places = r"called test_routing\.namesake: .*test_routing\.py:\d+ and .*test_routing\.py:\d+\. "
+    with pytest.raises(ConfigurationError, match=places):
+        router.register(other_event)(handler())
 
 
 def test_route_has_the_declaration_of_its_handler() -> None:

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from spokes.core.delivery import Delivery, Entry
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
+from spokes.routing import Router
 from tests.support.events import event
 from workers.delivery.delivery_run import DeliveryRun, postpone
 from workers.delivery.resolution import LEASE_LOST
@@ -17,7 +18,7 @@ from workers.delivery.settlement import Settlement
 async def test_finished_run_is_freed_without_the_garbage_collector(redis: Redis, settings: Settings) -> None:
     settlement = Settlement(redis, "one", RedisOutage())
     entries = tuple(Entry(str(number), 0, event(number)) for number in (1, 2))
-    run = DeliveryRun(Delivery("50112233-1-1", 50112233, 1, entries), settlement, settings)
+    run = DeliveryRun(Delivery("50112233-1-1", 50112233, 1, entries), settlement, settings, Router())
     reference = weakref.ref(run)
     postpone(run.items, LEASE_LOST)
     await run.finished()

@@ -120,7 +120,7 @@ async def test_superseded_event_settles_the_timestamp_that_supersedes_it(harness
 async def test_redis_outage_during_a_call_postpones_its_event_and_closes_the_delivery(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def time_out(event: Event) -> bool:
+    async def time_out(event: Event, handler: str) -> bool:
         raise RedisTimeoutError
 
     monkeypatch.setattr(harness.parts.dispatcher._rewrite_loops, "is_loop", time_out)

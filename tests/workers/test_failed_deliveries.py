@@ -53,7 +53,7 @@ async def test_event_whose_lane_cannot_be_acquired_becomes_a_dead_letter_alone(r
 async def test_event_that_fails_before_its_handler_is_retried_and_becomes_a_dead_letter_alone(
     redis: Redis, run_all: RunAll, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def is_loop(_: RewriteLoopDetector, event: Event) -> bool:
+    async def is_loop(_: RewriteLoopDetector, event: Event, handler: str) -> bool:
         return 1 // (int(event.object_id) - 1) < 0
 
     monkeypatch.setattr(RewriteLoopDetector, "is_loop", is_loop)

@@ -42,7 +42,7 @@ async def test_event_is_not_started_by_another_delivery_once_it_is_postponed(
     parts, lane = harness.parts, keys.lane(PORTAL, "contact", "1")
     script = parts.lanes._script
     late, other = [
-        DeliveryRun(await harness.queue(change(value, at)), parts.settlement, parts.settings)
+        DeliveryRun(await harness.queue(change(value, at)), parts.settlement, parts.settings, parts.router)
         for at, value in enumerate(("late", "other"), 1)
     ]
     if settled:

@@ -11,6 +11,7 @@ from spokes.core.delivery import Delivery, Entry
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
+from spokes.routing import Router
 from tests.support.events import event
 from workers.delivery.delivery_run import DeliveryRun
 from workers.delivery.lane_manager import LEASE_MS, LaneManager
@@ -50,7 +51,7 @@ class Worker:
 
     def run(self, *raws: dict[str, object], delivery: str = "50112233-1-1") -> DeliveryRun:
         entries = tuple(Entry(str(raw["occurredAt"]), 0, raw) for raw in raws)
-        return DeliveryRun(Delivery(delivery, PORTAL, 1, entries), self.settlement, self._settings)
+        return DeliveryRun(Delivery(delivery, PORTAL, 1, entries), self.settlement, self._settings, Router())
 
     async def acquire(self, *runs: DeliveryRun) -> list[list[WorkItem]]:
         """Acquire lanes for all items of the runs; return the items that wait, by run."""

@@ -52,23 +52,23 @@ def test_events_without_an_object_have_a_lane_each() -> None:
 
 @pytest.mark.parametrize(("at", "superseded"), [(4, True), (5, False), (6, False)])
 def test_older_change_is_superseded(at: int, superseded: bool) -> None:
-    assert is_superseded(Event(change(at)), {"phone": 5}) is superseded
+    assert is_superseded(work_item(change(at)), {"phone": 5}) is superseded
 
 
 def test_change_of_another_property_is_not_superseded() -> None:
-    assert not is_superseded(Event(change(4, "email")), {"phone": 5})
+    assert not is_superseded(work_item(change(4, "email")), {"phone": 5})
 
 
 def test_first_change_of_a_property_is_not_superseded() -> None:
-    assert not is_superseded(Event(change(0)), {})
+    assert not is_superseded(work_item(change(0)), {})
 
 
 def test_creation_is_not_superseded_by_a_later_deletion() -> None:
-    assert not is_superseded(Event(event(occurredAt=4)), {"*": 5})
+    assert not is_superseded(work_item(event(occurredAt=4)), {"*": 5})
 
 
 def test_deletion_older_than_a_restoration_is_superseded() -> None:
-    assert is_superseded(Event(event(subscriptionType="contact.deletion", occurredAt=4)), {"*": 5})
+    assert is_superseded(work_item(event(subscriptionType="contact.deletion", occurredAt=4)), {"*": 5})
 
 
 def test_single_event_is_one_call() -> None:
@@ -107,7 +107,7 @@ def test_handler_that_declares_each_event_gets_a_call_for_each() -> None:
 
 def test_each_event_is_decided_per_handler() -> None:
     items = [work_item(change(1, "email")), work_item(change(2)), work_item(change(3, "email")), work_item(change(4))]
-    plan = plan_calls(items, {}, lambda event: event.property_name == "email")
+    plan = plan_calls(items, {}, lambda item: item.event.property_name == "email")
     assert keys_of(plan) == [("1", []), ("3", []), ("4", ["2"])]
 
 

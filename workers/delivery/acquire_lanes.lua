@@ -3,12 +3,18 @@
 --
 -- ARGV  1 lease of a lane (ms)   2 token of this call, and then for each delivery: set of its settled events, key that
 --       exists while the portal has merges, prefixes of the keys of lanes, merged records and newest timestamps, number
---       of echo keys, the keys, number of objects, and for each object: type, id, token of the lane if we hold it or
+--       of echo keys, the keys, number of events with several handlers, and for each: key of its verdict, number of its
+--       first echo key, how many it has; number of objects, and for each object: type, id, token of the lane if we hold it or
 --       nothing, number of ordering keys, the ordering keys
+--
+-- An event with several handlers gets one verdict for all of them, when the first one is about to run: what that handler
+-- writes does not make the event an echo for the others.
 --
 -- Returns the time (ms), and then for each delivery: the settled event keys; for each echo key 1 if it exists, else 0;
 -- and for each object either the surviving id (its lane is then not acquired), or 0 if another holds the lane, or the
 -- newest timestamps of the ordering keys.
+
+local VERDICT_TTL_S = 1800 -- twice as long as an own write is remembered; extended by every look
 
 local lease_ms, new_token = next_arg(), next_arg()
 
@@ -33,6 +39,24 @@ local function echo_flags()
   return flags
 end
 
+-- Replace the flags of events with several handlers by their verdicts: '1' an echo, '0' none.
+local function apply_verdicts(flags)
+  for _ = 1, tonumber(next_arg()) do
+    local key, first, count = next_arg(), tonumber(next_arg()), tonumber(next_arg())
+    local verdict = redis.call('GETEX', key, 'EX', VERDICT_TTL_S)
+    if not verdict then
+      verdict = '0'
+      for i = first, first + count - 1 do
+        verdict = flags[i] == 1 and '1' or verdict
+      end
+      redis.call('SET', key, verdict, 'EX', VERDICT_TTL_S)
+    end
+    for i = first, first + count - 1 do
+      flags[i] = tonumber(verdict)
+    end
+  end
+end
+
 local time = redis.call('TIME')
 local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
 while has_args() do
@@ -40,6 +64,7 @@ while has_args() do
   local has_merges = redis.call('EXISTS', next_arg()) == 1
   local lane_prefix, merged_prefix, newest_prefix = next_arg(), next_arg(), next_arg()
   local echoes = echo_flags()
+  apply_verdicts(echoes)
   local objects = {}
   for i = 1, tonumber(next_arg()) do
     local object_type, id, token = next_arg(), next_arg(), next_arg()

@@ -1,7 +1,7 @@
 """One run of one delivery: its items, their outcomes, and when it is finished."""
 
 import asyncio
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -14,14 +14,16 @@ from workers.delivery import settlement_steps as steps
 from workers.delivery.lanes import WorkItem
 from workers.delivery.resolution import WORKER_DIED, Resolution
 from workers.delivery.settlement import Settlement
+from workers.handlers import entries
 from workers.queue.crash_loops import SUSPECT_FROM_TRY
 
 if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord
+    from spokes.routing import Router
 
 
 class DeliveryRun:
-    """Accounts for every event of a delivery exactly once, then closes the delivery.
+    """Accounts for every item of a delivery exactly once, then closes the delivery.
 
     The delivery is closed in the same event-loop iteration as its last step, so both share one settle.lua call, which
     then does not store the keys of settled events. Closing it later would cost each delivery one more call and a set
@@ -31,12 +33,13 @@ class DeliveryRun:
         UnreadableDelivery: an entry is not an event.
     """
 
-    def __init__(self, delivery: Delivery, settlement: Settlement, settings: Settings) -> None:
+    def __init__(self, delivery: Delivery, settlement: Settlement, settings: Settings, router: "Router") -> None:
         self.delivery = delivery
         self.crash_loop = False  # whether the events of this run have killed too many workers
         self.is_suspect = False  # whether workers died while they ran this event: postponed, it runs alone again
         self.outcomes: dict[Outcome, int] = {}
-        self.items = [WorkItem(self, entry, entry.event) for entry in delivery.entries]
+        self.items = entries.open_items(self, delivery.entries, router)
+        self._router = router
         self._metrics = settlement.metrics
         self._settlement = settlement
         self._settings = settings
@@ -58,7 +61,7 @@ class DeliveryRun:
         """Settle an event, or postpone it together with those that wait for the same reason; the first call counts."""
         if item.is_resolved:
             return
-        resolved = steps.ResolvedEvent(item, resolution, handler, writes, applied)
+        resolved = steps.ResolvedEvent(item, resolution, handler or item.handler, writes, applied)
         at_ms = clock.now_ms()
         self._count(resolved, at_ms)
         if self._settings.log_level == "DEBUG":
@@ -82,25 +85,29 @@ class DeliveryRun:
         if not self._remaining:
             self._close()
 
+    def is_settled(self, item: WorkItem, settled: Collection[str]) -> bool:
+        """Return whether an earlier run settled the item."""
+        return entries.is_settled(item.entry, item.event, settled, self._router)
+
     def skip_settled(self, count: int) -> None:
         """Leave out events that an earlier run settled."""
         self._remaining -= count
         if count and not self._remaining:
             self._close()
 
-    def resolve_unsettled(self, settled: Container[str], resolution: Resolution) -> None:
+    def resolve_unsettled(self, settled: Collection[str], resolution: Resolution) -> None:
         """Resolve every event alike, except those that an earlier run settled; no handler is called."""
-        unsettled = [item for item in self.items if item.entry.key not in settled]
+        unsettled = [item for item in self.items if not self.is_settled(item, settled)]
         self.skip_settled(len(self.items) - len(unsettled))
         for item in unsettled:
             self.resolve(item, resolution)
 
-    def split(self, settled: Container[str], tries: int) -> None:
-        """Move each unsettled event into a delivery of its own, which starts with that many tries."""
+    def split(self, settled: Collection[str], tries: int) -> None:
+        """Move each unsettled item into a delivery of its own, which starts with that many tries."""
         for item in self.items:
-            if item.entry.key in settled:
+            if self.is_settled(item, settled):
                 continue
-            resolved, postponement = steps.ResolvedEvent(item, WORKER_DIED), steps.Postponement()
+            resolved, postponement = steps.ResolvedEvent(item, WORKER_DIED, item.handler), steps.Postponement()
             postponement.add(resolved)
             self._count(resolved, clock.now_ms())
             self._postpone(postponement, tries=tries)
@@ -155,7 +162,7 @@ def _log_fields(delivery: Delivery, resolved: steps.ResolvedEvent, at_ms: int) -
     """Return the fields of an event's log line; a retried event has one line per run."""
     event, resolution = resolved.item.event, resolved.resolution
     return {
-        "event_key": resolved.item.entry.key, "delivery_id": delivery.id, "portal_id": event.portal_id,
+        "event_key": resolved.item.entry.event_key, "delivery_id": delivery.id, "portal_id": event.portal_id,
         "event_id": event.event_id, "type": event.subscription_type, "object_id": event.object_id,
         "handler": resolved.handler, "outcome": resolution.outcome.value, "reason": resolution.reason,
         "attempt": resolved.attempt, "writes": len(resolved.writes),

@@ -56,6 +56,7 @@ from workers.delivery.resolution import (
     REWRITE_LOOP,
     SUPERSEDED,
     TOKEN_REFUSED,
+    UNKNOWN_HANDLER,
     Resolution,
     deciding_error,
     free_run_limit,
@@ -66,6 +67,7 @@ from workers.delivery.resolution import (
 )
 from workers.delivery.rewrite_loops import RewriteLoopDetector
 from workers.delivery.settlement import RunMetrics
+from workers.handlers.entries import route_of
 from workers.protected_process import ProcessCallRefused
 from workers.queue.retry_delays import further_delays_s, is_hubspot_failure
 
@@ -162,24 +164,26 @@ class Dispatcher:
         """
         item = call.item
         event = item.event
-        route = self._router.match(event)
-        handler = route.name if route else ""
+        route = route_of(item, self._router)
+        handler = route.name if route else item.handler
         writes: list[WriteRecord] = []
         as_received = item.entry.event if item.merged_from else event
-        applied_at = lane.newest_applied.get(lanes.ordering_key(event) or "", 0)
+        applied_at = lanes.newest_applied_by_any(item, lane)
         current_value = EventCurrentValue(self._crm.own_writes, event, as_received, applied_at=applied_at)
         resolution = await self._resolve(call, lane, route, writes, current_value)
         if writes and route is not None and resolution is PROCESSED:
             with suppress(RedisError, OSError):  # without the record, a rewrite loop goes one more round
-                await self._rewrite_loops.record_writes(event, route.name, writes)
+                await self._rewrite_loops.record_writes(event, route.name, writes, is_shared=bool(item.handler))
         if resolution.delay_s is not None:
             behind = parked_for("behind_another", resolution.delay_s)
             return CallResult(resolution, handler, writes, blocks_later_calls=behind)
-        if resolution is SUPERSEDED and (name := lanes.ordering_key(event)):
+        if resolution is SUPERSEDED and (name := lanes.ordering_key(event, item.handler)):
             # The run that applied the newer change may have lost its lease before it could settle.
             return CallResult(resolution, handler, writes, {name: lane.newest_applied[name]})
         used_event_value = current_value.used_event_value
-        applied = steps.applied_timestamps(event, resolution, writes, redis_time_ms, used_event_value=used_event_value)
+        applied = steps.applied_timestamps(
+            event, resolution, writes, redis_time_ms, handler=item.handler, used_event_value=used_event_value
+        )
         return CallResult(resolution, handler, writes, applied)
 
     async def _resolve(
@@ -212,12 +216,12 @@ class Dispatcher:
                 await self._rewrite_loops.on_echo(event, route)
             return resolution
         if route is None:
-            return NO_HANDLER
+            return _without_handler(call.item)
         if self._pauses.is_paused(event.portal_id):
             return _PORTAL_PAUSED
         if self._refused_token.is_refused:
             return TOKEN_REFUSED
-        return REWRITE_LOOP if await self._rewrite_loops.is_loop(event) else None
+        return REWRITE_LOOP if await self._rewrite_loops.is_loop(event, call.item.handler) else None
 
     async def _call_handler(
         self,
@@ -228,13 +232,13 @@ class Dispatcher:
         current_value: EventCurrentValue,
     ) -> Resolution:
         if route is None:
-            return NO_HANDLER
+            return _without_handler(call.item)
         item, event = call.item, call.item.event
         attempt = item.entry.attempt + 1
         timeout = HandlerTimeout(self._timeouts, lane, route.name, writes)
         tools = Tools(
             partial(services_for, self._crm, item, route, lane=lane, timeout=timeout, writes=writes),
-            partial(OnceGuard, self._redis, event),
+            partial(OnceGuard, self._redis, event, route.name, is_shared=bool(item.handler)),
             current_value,
             partial(purge_object, self._redis, self._quarantine, event, self._object_hash_key),
             self._settings.default_region,
@@ -293,7 +297,7 @@ class Dispatcher:
             resolution = replace(resolution, delay_s=TOKEN_REFUSED.delay_s)
         if resolution.is_final:
             fields = {"handler": route.name, "reason": resolution.reason, **failure}
-            log.warning("handler_failed", event_key=item.entry.key, type=event.type, attempt=attempt, **fields)
+            log.warning("handler_failed", event_key=item.entry.event_key, type=event.type, attempt=attempt, **fields)
             report_error(error, **fields)
             if isinstance(error, ProcessCallRefused):
                 where = {"event_key": item.entry.key, "call": error.call}
@@ -303,8 +307,8 @@ class Dispatcher:
                 self._alerts.report(Alert.WAITING_DID_NOT_HELP, **where)
         return resolution
 
-    def _handles_each_event(self, event: Event) -> bool:
-        route = self._router.match(event)
+    def _handles_each_event(self, item: WorkItem) -> bool:
+        route = route_of(item, self._router)
         return route is not None and route.uses.each_event
 
 
@@ -333,12 +337,16 @@ def resolve_internal_error(item: WorkItem, error: BaseException, alerts: Backgro
     """Log an error of our own while an event was processed, and return the event's resolution."""
     resolution = resolution_for_internal_error(item.entry.attempt + 1, error)
     if resolution.reason == INTERNAL_ERROR:
-        log.error(INTERNAL_ERROR, event_key=item.entry.key, exc_info=error)
-        report_error(error, event_key=item.entry.key)
+        log.error(INTERNAL_ERROR, event_key=item.entry.event_key, handler=item.handler, exc_info=error)
+        report_error(error, event_key=item.entry.event_key)
     if resolution.is_final:
         portal_id = item.delivery_run.delivery.portal_id
         alerts.report(Alert.INTERNAL_ERROR, portal_id=portal_id, error=class_name(error))
     return resolution
+
+
+def _without_handler(item: WorkItem) -> Resolution:
+    return UNKNOWN_HANDLER if item.handler else NO_HANDLER
 
 
 def _known_resolution(item: WorkItem, lane: Lane) -> Resolution | None:
@@ -347,6 +355,6 @@ def _known_resolution(item: WorkItem, lane: Lane) -> Resolution | None:
         return CRASH_LOOP
     if item.merged_from and item.event.kind == "deletion":
         return MERGED
-    if lanes.is_superseded(item.event, lane.newest_applied):
+    if lanes.is_superseded(item, lane.newest_applied):
         return SUPERSEDED
     return ECHO if item.is_echo else None

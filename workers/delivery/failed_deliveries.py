@@ -4,6 +4,7 @@ A job that fails is tried a few times, and its events alone from then on (see wo
 all the same ends here.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,16 +13,18 @@ from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core import clock
-from spokes.core.delivery import Delivery
+from spokes.core.delivery import Delivery, Entry
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.error_places import class_name
 from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import quarantine_entries, quarantine_job
 from workers.delivery import settlement_steps as steps
+from workers.handlers.entries import is_settled, split_entries
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.crash_loops import SUSPECT_FROM_TRY, settled_keys
 
 if TYPE_CHECKING:
+    from spokes.routing import Router
     from workers.delivery.settlement import Settlement
 
 MAX_TRIES: Final = SUSPECT_FROM_TRY + 1  # of a job that fails: the last one ran its event alone
@@ -38,15 +41,15 @@ async def set_unreadable_aside(redis: Redis, quarantine: Quarantine, delivery: D
 
 async def settle_failed_delivery(
     claimed: ClaimedJob, error: BaseException, *, redis: Redis, quarantine: Quarantine, settlement: "Settlement",
-    dead_letter_days: int,
+    router: "Router", dead_letter_days: int,
 ) -> DeliveryEnd:  # fmt: skip
     """Settle each event of a job that has failed too often as dead, or quarantine the job; alert in both cases."""
     fields: dict[str, Any] = {"delivery_id": claimed.id[:100], "tries": claimed.attempt, "error": class_name(error)}
     try:
         delivery = Delivery.from_job(claimed.argument)
         settled = await settled_keys(redis, delivery)
-        for entry in delivery.entries:
-            if entry.key not in settled:
+        for entry in split_entries(delivery.entries, router):
+            if not _is_settled(entry, settled, router):
                 settlement.add_step(
                     steps.internal_error_step(
                         delivery, entry, clock.now_ms(), dead_letter_ttl_s=dead_letter_days * _DAY_S
@@ -59,3 +62,9 @@ async def settle_failed_delivery(
         return DeliveryEnd.UNREADABLE
     await AlertEpisodes(redis).report_once(Alert.INTERNAL_ERROR, portal_id=delivery.portal_id, **fields)
     return DeliveryEnd.CLOSED if is_closed else DeliveryEnd.HELD_ELSEWHERE
+
+
+def _is_settled(entry: Entry, settled: Collection[str], router: "Router") -> bool:
+    if not entry.is_event:
+        return entry.key in settled
+    return is_settled(entry, entry.event, settled, router)

@@ -120,14 +120,20 @@ class LaneManager:
         args += keys.portal_prefixes(portal_id)
         echo_items = [item for item in items for _ in item.echo_keys]
         args.append(len(echo_items))
+        verdicts: list[str | int] = []
+        first = 1
         for item in items:
             args += item.echo_keys
+            if item.handler and item.echo_keys:
+                verdicts += (keys.echo_verdict(portal_id, item.entry.event_key), first, len(item.echo_keys))
+            first += len(item.echo_keys)
+        args += (len(verdicts) // 3, *verdicts)
         requests: list[_LaneRequest] = []
         lanes = group_by_lane(items)
         args.append(len(lanes))
         for key, group in lanes.items():
             event, lane = group[0].event, self.held.get(key)
-            names = tuple({name for item in group if (name := ordering_key(item.event))})
+            names = tuple({name for item in group if (name := ordering_key(item.event, item.handler))})
             requests.append((key, group, names, lane is not None))
             object_id = event.survivor_id or group[0].entry.key
             args += (event.object_type, object_id, lane.token if lane else "", len(names), *names)
@@ -143,9 +149,9 @@ class LaneManager:
         busy: list[WorkItem] = []
         for (key, group, names, was_held), lane_answer in zip(request.lanes, lane_answers, strict=True):
             waiting = [item for item in group if item.awaits_lane]  # others were cancelled or entered during the call
-            items = [item for item in waiting if item.entry.key not in settled]
-            for item in waiting:
-                item.awaits_lane = item.entry.key not in settled
+            items = [item for item in waiting if not request.run.is_settled(item, settled)] if settled else waiting
+            for item in waiting if settled else ():
+                item.awaits_lane = item in items
             request.run.skip_settled(len(waiting) - len(items))
             lane = self.held.get(key)
             if isinstance(lane_answer, bytes):

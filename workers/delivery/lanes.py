@@ -5,7 +5,7 @@ the handler runs once, for the newest. Deletions and restorations change whether
 rules.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -39,6 +39,9 @@ class OwningRun(Protocol):
     ) -> None:
         """Settle an event, or have it retried."""
 
+    def is_settled(self, item: "WorkItem", settled: Collection[str]) -> bool:
+        """Return whether an earlier run settled the item."""
+
     def skip_settled(self, count: int) -> None:
         """Leave out events that an earlier run settled."""
 
@@ -48,9 +51,12 @@ class OwningRun(Protocol):
 
 @dataclass(slots=True, eq=False)
 class WorkItem:
-    """One event in a delivery run.
+    """One event in a delivery run; of an event with several handlers, one for each of them.
 
     Attributes:
+        handler: the name of the handler that processes it, if the event has several; otherwise empty.
+        handlers: the names of all handlers of such an event, in the order of the router.
+        position: of the item's handler among them.
         event: as it is processed: after a merge, the event of the surviving record. `entry.event` is as received.
         echo_keys: keys of the own-write ledger; the event is an echo if one of them exists.
         merged_from: the object id as received, if the record was merged into another one since.
@@ -63,6 +69,9 @@ class WorkItem:
     delivery_run: OwningRun
     entry: Entry
     event: Event
+    handler: str = ""
+    handlers: tuple[str, ...] = ()
+    position: int = 0
     echo_keys: tuple[str, ...] = ()
     is_echo: bool = False
     merged_from: str = ""
@@ -140,49 +149,68 @@ def group_by_lane(items: Iterable[WorkItem]) -> dict[str, list[WorkItem]]:
     return lanes
 
 
-def ordering_key(event: Event) -> str | None:
+def ordering_key(event: Event, handler: str = "") -> str | None:
     """Return the name of what the event changed: a property, or the object's existence.
 
-    Changes with the same ordering key supersede each other. None: the order of such events does not matter.
+    Changes with the same ordering key supersede each other, for each of several handlers by itself: what one of them
+    has applied, the others have not. None: the order of such events does not matter.
+
+    Args:
+        event: the event.
+        handler: the item's handler, see WorkItem.
     """
     if event.kind == "propertyChange":
-        return event.property_name
-    return _EXISTENCE if event.kind in _EXISTENCE_KINDS else None
+        name = event.property_name
+        return f"{name}@{handler}" if handler and name is not None else name
+    if event.kind not in _EXISTENCE_KINDS:
+        return None
+    return f"{_EXISTENCE}@{handler}" if handler else _EXISTENCE
 
 
-def blocking_key(event: Event) -> str:
-    """Return the name of what waits while an event is retried: its property, the object's existence, or its kind.
+def blocking_key(item: WorkItem) -> str:
+    """Return the name of what waits while an item is retried: its property, the object's existence, or its kind.
 
-    Each has one handler. Never empty; no property has a name with a dot.
+    Items with the same name have the same handler. Never empty; no property has a name with a dot.
     """
-    return ordering_key(event) or f".{event.kind}"
+    return ordering_key(item.event, item.handler) or f".{item.event.kind}@{item.handler}"
 
 
-def is_superseded(event: Event, newest_applied: Mapping[str, int]) -> bool:
+def is_superseded(item: WorkItem, newest_applied: Mapping[str, int]) -> bool:
     """Return whether a newer change with the same ordering key was applied already.
 
     Args:
-        event: any event; one without an ordering key is never superseded.
+        item: any item; one without an ordering key is never superseded.
         newest_applied: by ordering key, the `occurredAt` of the newest change applied.
     """
-    name = ordering_key(event)
-    return name is not None and event.occurred_at < newest_applied.get(name, 0)
+    name = ordering_key(item.event, item.handler)
+    return name is not None and item.event.occurred_at < newest_applied.get(name, 0)
 
 
-def _sort_key(item: WorkItem) -> tuple[int, int]:
-    """Order items by the time of their changes; within one millisecond, by event id, which is the best guess."""
-    return item.event.occurred_at, item.event.event_id or 0
+def newest_applied_by_any(item: WorkItem, lane: Lane) -> int:
+    """Return the `occurredAt` of the newest change of the item's property that a handler has applied; 0 without one."""
+    if not item.handler:
+        return lane.newest_applied.get(ordering_key(item.event) or "", 0)
+    name = ordering_key(item.event)
+    return max((at for key, at in lane.newest_applied.items() if key.partition("@")[0] == name), default=0)
+
+
+def _sort_key(item: WorkItem) -> tuple[int, int, int]:
+    """Order items by the time of their changes; within one millisecond, by event id, which is the best guess.
+
+    The handlers of one event start in the order of the router.
+    """
+    return item.event.occurred_at, item.event.event_id or 0, item.position
 
 
 def plan_calls(
-    items: list[WorkItem], newest_applied: Mapping[str, int], handles_each_event: Callable[[Event], bool]
+    items: list[WorkItem], newest_applied: Mapping[str, int], handles_each_event: Callable[[WorkItem], bool]
 ) -> list[HandlerCall]:
     """Return the handler calls for the items of one lane, oldest first.
 
     Args:
         items: all items that wait in the lane; sorted in place.
         newest_applied: see is_superseded; superseded changes are not coalesced.
-        handles_each_event: whether the handler of an event declared `each_event`: then nothing is coalesced for it.
+        handles_each_event: whether the handler of an item declared `each_event`: then nothing is coalesced for it.
     """
     if len(items) == 1:
         return [HandlerCall(items[0])]
@@ -190,8 +218,8 @@ def plan_calls(
     latest: dict[str, WorkItem] = {}
     older: dict[WorkItem, list[WorkItem]] = {}
     for item in items:
-        name = ordering_key(item.event)
-        if name is None or item.is_echo or is_superseded(item.event, newest_applied) or handles_each_event(item.event):
+        name = ordering_key(item.event, item.handler)
+        if name is None or item.is_echo or is_superseded(item, newest_applied) or handles_each_event(item):
             continue
         if before := latest.get(name):
             older[item] = [*older.pop(before, []), before]

@@ -2,6 +2,10 @@
 
 "begun" is stored before the effect, its result after it. An effect left at "begun" was interrupted in between: it is
 searched for before it is created again.
+
+The first handler that uses a name on an object stores its effect under that name. Another handler of the same events
+adds its own name. An effect without an owner was stored by an earlier version and counts for every handler, because a
+missing effect can be made up for and a repeated one cannot.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,11 +23,16 @@ _BEGUN: Final = b"begun"
 
 
 class OnceGuard:
-    """`tools.once` for one event. Effects are stored per object, so two events of one object share them."""
+    """`tools.once` for one event. Effects are stored per object, so two events of one object share them.
 
-    def __init__(self, redis: Redis, event: Event) -> None:
+    The handlers of one event do not (`is_shared`): each has its own effects.
+    """
+
+    def __init__(self, redis: Redis, event: Event, handler: str = "", *, is_shared: bool = False) -> None:
         self._redis = redis
         self._key = keys.once_effects(event.portal_id, event.object_type, event.survivor_id)
+        self._handler = handler
+        self._is_shared = is_shared
 
     async def __call__(
         self,
@@ -33,45 +42,61 @@ class OnceGuard:
         find: Callable[[], Awaitable[str | None]] | None = None,
     ) -> str:
         """See spokes.tools.Once."""
-        stored = await self._redis.hget(self._key, name)  # type: ignore[misc]  # redis-py types one class for sync and async
+        field, stored = await self._read(name)
         if stored is not None and stored != _BEGUN:
             return str(stored.decode())
-        result = await self._find_earlier(name, find) if stored == _BEGUN and find is not None else None
+        result = await self._find_earlier(field, find) if stored == _BEGUN and find is not None else None
         if result is None:
-            await self._mark_begun(name)
+            await self._mark_begun(field)
             try:
                 result = await create()
             except CRMError as error:
                 if error.status:  # HubSpot has answered, so the call has no later effect
-                    await self._redis.delete(self._in_flight_key(name))
+                    await self._redis.delete(self._in_flight_key(field))
                 raise
-        await self._store(name, result)
+        await self._store(field, result)
         return result
 
-    async def _find_earlier(self, name: str, find: Callable[[], Awaitable[str | None]]) -> str | None:
+    async def _read(self, name: str) -> tuple[str, bytes | None]:
+        """Return the field of the handler's effect, and what it holds."""
+        own = f"{name}@{self._handler}"
+        of_own, of_name, owner = await self._redis.hmget(self._key, (own, name, _owner_field(name)))  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and knows lists only
+        if of_own is not None:
+            return own, of_own
+        is_others = self._is_shared and owner is not None and owner.decode() != self._handler
+        return (own, None) if is_others else (name, of_name)
+
+    async def _find_earlier(self, field: str, find: Callable[[], Awaitable[str | None]]) -> str | None:
         """Search for the effect of an interrupted run.
 
         Raises:
             RetryLater: HubSpot may still be carrying out the interrupted call.
         """
-        left_ms = await self._redis.pttl(self._in_flight_key(name))
+        left_ms = await self._redis.pttl(self._in_flight_key(field))
         if left_ms > 0:
             raise RetryLater(left_ms / 1000)
         return await find()
 
-    def _in_flight_key(self, name: str) -> str:
+    def _in_flight_key(self, field: str) -> str:
         """Return the key that exists while the effect may still happen; it expires by Redis' clock, shared by all."""
-        return f"{self._key}:{name}"
+        return f"{self._key}:{field}"
 
-    async def _mark_begun(self, name: str) -> None:
+    async def _mark_begun(self, field: str) -> None:
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hset(self._key, name, _BEGUN.decode())
+            pipeline.hset(self._key, field, _BEGUN.decode())
+            if self._handler and not field.endswith(f"@{self._handler}"):
+                pipeline.hsetnx(self._key, _owner_field(field), self._handler)
             pipeline.expire(self._key, RESULT_TTL_S)
-            pipeline.set(self._in_flight_key(name), 1, ex=_IN_FLIGHT_S)
+            pipeline.set(self._in_flight_key(field), 1, ex=_IN_FLIGHT_S)
             await pipeline.execute()
 
-    async def _store(self, name: str, result: str) -> None:
+    async def _store(self, field: str, result: str) -> None:
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hset(self._key, name, result)
+            pipeline.hset(self._key, field, result)
             pipeline.expire(self._key, RESULT_TTL_S)
             await pipeline.execute()
+
+
+def _owner_field(name: str) -> str:
+    """Return the field that names the handler whose effect is stored under `name` alone."""
+    return f"{name}@"

@@ -91,6 +91,7 @@ MERGED: Final = Resolution(Outcome.MERGED, "record_merged_away", counts_as_attem
 REWRITE_LOOP: Final = Resolution(Outcome.ECHO, "rewrite_loop", counts_as_attempt=False)
 ERASED: Final = Resolution(Outcome.DISCARDED, "erased", counts_as_attempt=False)
 NO_HANDLER: Final = Resolution(Outcome.DEAD, "no_handler")
+UNKNOWN_HANDLER: Final = Resolution(Outcome.DEAD, "handler_not_registered")  # removed or renamed while its event waited
 CRASH_LOOP: Final = Resolution(Outcome.DEAD, "crash_loop")
 HANDLER_STUCK: Final = Resolution(Outcome.DEAD, "handler_stuck")
 WORKER_DIED: Final = Resolution(Outcome.PARKED, "worker_died", 0.0, counts_as_attempt=False)

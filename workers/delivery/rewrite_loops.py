@@ -52,21 +52,29 @@ class RewriteLoopDetector:
             self._commit, max_weight=_MAX_RECORDS, weight=len
         )
 
-    async def record_writes(self, event: Event, handler: str, writes: "Iterable[WriteRecord]") -> None:
-        """Record what a handler wrote in response to an event."""
+    async def record_writes(
+        self, event: Event, handler: str, writes: "Iterable[WriteRecord]", *, is_shared: bool = False
+    ) -> None:
+        """Record what a handler wrote in response to an event.
+
+        If the event has several handlers (`is_shared`), each answers it once, and no answer concerns the others.
+        """
         made = [write for write in writes if write.ok and write.object_id and write.properties]
         if not made:
             return
-        is_automated = _is_automated(event)
+        is_automated, scope = _is_automated(event), handler if is_shared else ""
         records = [
             LoopRecord(
                 keys.rewrite_loops(event.portal_id, write.object_type, write.object_id),
-                handler, is_automated, tuple(write.properties),
+                handler, is_automated, tuple(
+                    _field(name, scope if name == event.property_name and _is_of(event, write) else "")
+                    for name in write.properties
+                ),
             )
             for write in made
         ]  # fmt: skip
         if is_automated:
-            records.append(LoopRecord(_redis_key(event), "", is_automated, (self._answer_field(event),)))
+            records.append(LoopRecord(_redis_key(event), "", is_automated, (self._answer_field(event, scope),)))
         await self._records.submit(records)
 
     async def _commit(self, groups: list[list[LoopRecord]]) -> list[None]:
@@ -85,12 +93,18 @@ class RewriteLoopDetector:
         if written_by is not None and written_by.decode() != route.name:
             await self._alert(event, wrote=written_by.decode(), not_run=route.name)
 
-    async def is_loop(self, event: Event) -> bool:
-        """Return whether the event is an automation's reaction to our own writes; alert if so."""
+    async def is_loop(self, event: Event, handler: str = "") -> bool:
+        """Return whether the event is an automation's reaction to our own writes; alert if so.
+
+        If the event has several handlers, `handler` is the one to run.
+        """
         if not _is_automated(event):
             return False
-        rounds, answered = await self._read(event, event.property_name or "", self._answer_field(event))
-        if answered is None and int(rounds or 0) < _MAX_ROUNDS:
+        name = event.property_name or ""
+        answered, *rounds = await self._read(
+            event, self._answer_field(event, handler), *dict.fromkeys((name, _field(name, handler)))
+        )
+        if answered is None and sum(int(count or 0) for count in rounds) < _MAX_ROUNDS:
             return False
         await self._alert(event)
         return True
@@ -99,10 +113,10 @@ class RewriteLoopDetector:
         values: list[bytes | None] = await self._redis.hmget(_redis_key(event), fields)  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and knows lists only
         return values
 
-    def _answer_field(self, event: Event) -> str:
+    def _answer_field(self, event: Event, handler: str = "") -> str:
         # Withheld values are all equal, so their events are distinguished by time.
         value = str(event.occurred_at) if event.is_sensitive else event.property_value or ""
-        return f"answered:{event.property_name}:{keyed_hash(self._key, value)}"
+        return _field(f"answered:{event.property_name}:{keyed_hash(self._key, value)}", handler)
 
     async def _alert(self, event: Event, **handlers: str) -> None:
         """Alert at most once an hour for each property and pair of handlers."""
@@ -110,6 +124,16 @@ class RewriteLoopDetector:
         if await self._redis.set(keys.alert_once(event.portal_id, name), 1, nx=True, ex=_ALERT_INTERVAL_S):
             fields = {"portal_id": event.portal_id, "event_type": event.type, "property_name": event.property_name}
             await AlertEpisodes(self._redis).report_once(Alert.REWRITE_LOOP, **fields, **handlers)
+
+
+def _field(name: str, handler: str) -> str:
+    """Return the name of a field that belongs to one of several handlers of an event, or to all."""
+    return f"{name}@{handler}" if handler else name
+
+
+def _is_of(event: Event, write: "WriteRecord") -> bool:
+    """Return whether a write changed the event's own object."""
+    return (write.object_type, write.object_id) == (event.object_type, event.survivor_id)
 
 
 def _redis_key(event: Event) -> str:

@@ -65,12 +65,12 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
         await quarantine_job(parts.redis, parts.quarantine, claimed.id, claimed.argument)
         return DeliveryEnd.UNREADABLE
     try:
-        run = DeliveryRun(delivery, parts.settlement, parts.settings)
+        run = DeliveryRun(delivery, parts.settlement, parts.settings, parts.router)
     except UnreadableDelivery:
         readable = await set_unreadable_aside(parts.redis, parts.quarantine, delivery)
         if not readable.entries:
             return DeliveryEnd.UNREADABLE
-        run = DeliveryRun(readable, parts.settlement, parts.settings)
+        run = DeliveryRun(readable, parts.settlement, parts.settings, parts.router)
     if parts.missing_credentials.concern(delivery.portal_id):
         return await parts.missing_credentials.set_aside(run)
     if claimed.attempt < SUSPECT_FROM_TRY or not run.items:
@@ -116,7 +116,8 @@ async def acquire_lanes(run: DeliveryRun, parts: "WorkerParts") -> None:
     """Put every item of a run into its object's lane; postpone those whose lane other workers keep holding."""
     waiting = [item for item in run.items if not item.is_resolved]
     for item in waiting:
-        item.echo_keys = parts.dispatcher.echo_keys(item.event)
+        if not (item.handler and item.entry.attempt):  # a handler has run: its writes do not make the event an echo
+            item.echo_keys = parts.dispatcher.echo_keys(item.event)
     for wait_s in _BUSY_WAITS_S if waiting else ():
         waiting = await parts.lanes.acquire(run, waiting)
         if any(item.merged_from for item in waiting):  # their lane is the surviving record's now
@@ -145,7 +146,7 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
             while lane.calls:
                 call = lane.call = lane.calls.pop()
                 try:
-                    if blocked and (behind := blocked.get("") or blocked.get(blocking_key(call.item.event))):
+                    if blocked and (behind := blocked.get("") or blocked.get(blocking_key(call.item))):
                         postpone((*call.coalesced, call.item), behind)
                         continue
                     result = await parts.dispatcher.dispatch(call, lane, parts.lanes.redis_time_ms)
@@ -154,7 +155,7 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
                     resolve_call(call, result)
                     if result.blocks_later_calls is not None:
                         is_lane_blocked = result.resolution.outcome is Outcome.PARKED
-                        blocked["" if is_lane_blocked else blocking_key(call.item.event)] = result.blocks_later_calls
+                        blocked["" if is_lane_blocked else blocking_key(call.item)] = result.blocks_later_calls
                 except asyncio.CancelledError as error:
                     if parts.timeouts.is_closing:
                         raise
@@ -193,6 +194,7 @@ class WorkerParts:
 
     settings: Settings
     redis: Redis
+    router: Router
     settlement: Settlement
     merge_map: MergeMap
     dispatcher: Dispatcher
@@ -224,6 +226,7 @@ class WorkerParts:
         parts = cls(
             settings=settings,
             redis=redis,
+            router=router,
             settlement=settlement,
             merge_map=merge_map,
             dispatcher=Dispatcher(
@@ -292,6 +295,7 @@ class WorkerParts:
             redis=self.redis,
             quarantine=self.quarantine,
             settlement=self.settlement,
+            router=self.router,
             dead_letter_days=days,
         )
 

@@ -101,7 +101,7 @@ def final_steps(
     elif resolved.applied:
         commands = newest_commands(event, resolved.applied, ttl_s=newest_ttl_s)
     records = _audit_records(delivery, resolved)
-    if event.kind == "merge":
+    if event.kind == "merge" and not resolved.item.position:
         records += _merge_records(delivery, resolved)
     return SettlementStep(delivery, (entry.key,), records, commands, requires_key), *alternatives
 
@@ -109,7 +109,7 @@ def final_steps(
 def internal_error_step(delivery: Delivery, entry: Entry, now_ms: int, *, dead_letter_ttl_s: int) -> SettlementStep:
     """Return the step that settles an event as dead whose run fails in our own code; it reads nothing of the event."""
     letter = dead_letters.DeadLetter(
-        delivery.portal_id, delivery.id, entry, INTERNAL_ERROR, "", now_ms, priority=delivery.priority
+        delivery.portal_id, delivery.id, entry, INTERNAL_ERROR, entry.handler, now_ms, priority=delivery.priority
     )
     record = AuditRecord(
         action=Action.EVENT,
@@ -117,8 +117,9 @@ def internal_error_step(delivery: Delivery, entry: Entry, now_ms: int, *, dead_l
         outcome=Outcome.DEAD,
         reason=INTERNAL_ERROR,
         delivery_id=delivery.id,
-        event_key=entry.key,
+        event_key=entry.event_key,
         attempt=entry.attempt,
+        handler=entry.handler,
     )
     commands = dead_letters.store_commands(letter, ttl_s=dead_letter_ttl_s)
     return SettlementStep(delivery, (entry.key,), [encode(record)], commands)
@@ -130,6 +131,7 @@ def applied_timestamps(
     writes: "Sequence[WriteRecord]",
     redis_time_ms: int,
     *,
+    handler: str = "",
     used_event_value: bool = False,
 ) -> dict[str, int]:
     """Return, by ordering key, the time of the newest change that a handler call applied.
@@ -143,18 +145,21 @@ def applied_timestamps(
         resolution: of the call.
         writes: what the handler wrote.
         redis_time_ms: what happened at HubSpot before, in epoch ms, is in what the handler read.
+        handler: of the item, if its event has several; see ordering_key.
         used_event_value: whether the handler wrote the event's own value, which is exactly as new as the event.
     """
     applied: dict[str, int] = {}
-    if resolution.advances_newest and (name := ordering_key(event)):
-        applied[name] = event.occurred_at
+    if resolution.advances_newest and (own := ordering_key(event, handler)):
+        applied[own] = event.occurred_at
     if resolution.outcome is Outcome.PROCESSED:
         for write in writes:
             if write.ok and (write.object_type, write.object_id) == (event.object_type, event.survivor_id):
                 as_of = write.based_on_ms or redis_time_ms - _MAX_CLOCK_SKEW_MS
                 for name in write.properties:
-                    if not (used_event_value and name == event.property_name):
-                        applied[name] = max(as_of, applied.get(name, 0))
+                    is_own = name == event.property_name
+                    if not (used_event_value and is_own):
+                        key = f"{name}@{handler}" if handler and is_own else name
+                        applied[key] = max(as_of, applied.get(key, 0))
     return applied
 
 
@@ -204,6 +209,8 @@ def _audit_records(
     """Return the records of one run: one for each CRM write, then one for the outcome."""
     item, resolution = resolved.item, resolved.resolution
     detail: dict[str, object] | None = {"moved_to": moved_to, "delay_s": round(delay_s, 3)} if moved_to else None
+    if item.handlers:
+        detail = {**(detail or {}), "handlers": list(item.handlers)}
     if item.merged_from:
         # Without the id as received: the chain covers the detail, so no erasure could remove it.
         detail = {**(detail or {}), "merged": True}
@@ -216,7 +223,7 @@ def _audit_records(
     outcome_fields = event_fields(
         item.event,
         resolution.outcome,
-        key=item.entry.key,
+        key=item.entry.event_key,
         delivery_id=delivery.id,
         attempt=resolved.attempt,
         reason=resolution.reason,
@@ -236,7 +243,7 @@ def _merge_records(delivery: Delivery, resolved: ResolvedEvent) -> list[bytes]:
         encode(
             AuditRecord(
                 action=Action.OBJECT_MERGED, portal_id=delivery.portal_id, delivery_id=delivery.id,
-                event_key=resolved.item.entry.key, event_id=event.event_id, object_type=event.object_type,
+                event_key=resolved.item.entry.event_key, event_id=event.event_id, object_type=event.object_type,
                 object_id=merged_id, occurred_at=event.occurred_at,
             )
         )
@@ -251,7 +258,7 @@ def _crm_write_record(delivery: Delivery, resolved: ResolvedEvent, write: "Write
         portal_id=delivery.portal_id,
         reason=write.reason,
         delivery_id=delivery.id,
-        event_key=resolved.item.entry.key,
+        event_key=resolved.item.entry.event_key,
         event_id=resolved.item.event.event_id,
         object_type=write.object_type,
         object_id=write.object_id,

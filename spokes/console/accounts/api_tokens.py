@@ -20,7 +20,7 @@ from spokes.console.accounts.actors import Actor, AuthMethod
 from spokes.console.accounts.policy import Role
 from spokes.core.errors import HttpProblem
 from spokes.core.masking import derive_key
-from spokes.core.redis import keys
+from spokes.core.redis import console_keys
 from spokes.core.settings import Settings
 
 MAX_TTL_S: Final = 3600
@@ -125,4 +125,4 @@ async def is_revoked(redis: Redis, token_id: str) -> bool:
 
 
 def _revoked_key(token_id: str) -> str:
-    return keys.console_revoked_token(hashlib.sha256(token_id.encode(errors="replace")).hexdigest())
+    return console_keys.console_revoked_token(hashlib.sha256(token_id.encode(errors="replace")).hexdigest())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from spokes.core.errors import HttpProblem
-from spokes.core.redis import keys
+from spokes.core.redis import console_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class RateLimit:
         now = int(time.time())
         window = now // self.window_s
         # Hashed: an identity provider chooses actors' names freely, and addresses are not stored in clear.
-        key = keys.console_rate_limit(self.name, hashlib.sha256(subject.encode()).hexdigest()[:32], window)
+        key = console_keys.console_rate_limit(self.name, hashlib.sha256(subject.encode()).hexdigest()[:32], window)
         async with redis.pipeline(transaction=True) as pipeline:
             pipeline.incr(key)
             pipeline.expire(key, self.window_s)

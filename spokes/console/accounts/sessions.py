@@ -19,7 +19,7 @@ from spokes.console.accounts.actors import Actor
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.seals import Seals
 from spokes.core.masking import derive_key
-from spokes.core.redis import keys
+from spokes.core.redis import console_keys
 from spokes.core.settings import Settings
 
 COOKIE: Final = "__Host-spokes"
@@ -50,7 +50,7 @@ class Sessions:
         cookie = secrets.token_urlsafe(32)
         key = _session_key(cookie)
         session = {"name": name, "roles": sorted(roles), "portals": None if portals is None else sorted(portals)}
-        index = keys.console_sessions(name)
+        index = console_keys.console_sessions(name)
         async with self.redis.pipeline(transaction=True) as pipeline:
             pipeline.set(key, self.seals.seal(key, orjson.dumps({**session, "began": int(time.time())})), ex=IDLE_S)
             pipeline.sadd(index, key)
@@ -94,9 +94,9 @@ class Sessions:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        session_keys = await self.redis.smembers(keys.console_sessions(name))  # type: ignore[misc]  # redis-py types one class for sync and async
+        session_keys = await self.redis.smembers(console_keys.console_sessions(name))  # type: ignore[misc]  # redis-py types one class for sync and async
         ended = int(await self.redis.delete(*session_keys)) if session_keys else 0
-        await self.redis.delete(keys.console_sessions(name))
+        await self.redis.delete(console_keys.console_sessions(name))
         return ended
 
     def csrf_token(self, cookie: str) -> str:
@@ -105,4 +105,4 @@ class Sessions:
 
 
 def _session_key(cookie: str) -> str:
-    return keys.console_session(hashlib.sha256(cookie.encode(errors="replace")).hexdigest())
+    return console_keys.console_session(hashlib.sha256(cookie.encode(errors="replace")).hexdigest())

@@ -28,7 +28,7 @@ from spokes.audit.records import AuditRecord
 from spokes.audit.stream import append
 from spokes.console.accounts.policy import Role
 from spokes.console.accounts.seals import Seals
-from spokes.core.redis import keys
+from spokes.core.redis import console_keys, keys
 
 LINK_TTL_S: Final = 600  # how long a login link is valid
 MIN_PASSWORD_LENGTH: Final = 12  # characters
@@ -164,7 +164,7 @@ def _account_place(name: str) -> str:
 
 
 def _link_key(token: str) -> str:
-    return keys.console_login_link(hashlib.sha256(token.encode(errors="replace")).hexdigest())
+    return console_keys.console_login_link(hashlib.sha256(token.encode(errors="replace")).hexdigest())
 
 
 def _decode_user(name: str, payload: bytes) -> User:

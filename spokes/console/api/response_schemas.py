@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from spokes.console.queries.deliveries import DeliveryDetails, DeliverySummary
-from spokes.console.queries.events import EventDetails
+from spokes.console.queries.events import EventDetails, is_of_event
 from spokes.console.queries.objects import MatchedObject
 from spokes.console.queries.queue import WaitingDelivery
 from spokes.console.queries.records import RecordView
@@ -14,9 +14,13 @@ from spokes.queue.dead_letters import DeadLetter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSummary:
-    """An event without its values; times are epoch ms."""
+    """An event without its values; times are epoch ms.
+
+    `handler` is set if the entry is for one of several handlers of the event: `key` then ends with it.
+    """
 
     key: str
+    handler: str
     attempt: int
     subscription_type: str
     object_type: str
@@ -30,6 +34,7 @@ class EventSummary:
         event = entry.event
         return cls(
             key=entry.key,
+            handler=entry.handler,
             attempt=entry.attempt,
             subscription_type=event.subscription_type,
             object_type=event.object_type,
@@ -110,10 +115,14 @@ class DeliveryView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventView:
-    """An event through all its attempts; `records` are newest first."""
+    """An event through all its attempts; `records` are newest first.
+
+    `handlers` has the newest outcome by handler, for an event with several; then `state` is that of one of them.
+    """
 
     key: str
     state: str
+    handlers: dict[str, str]
     is_dead: bool
     waiting: QueuedDelivery | None
     records: tuple[RecordView, ...]
@@ -123,11 +132,13 @@ class EventView:
         """Read the result of the query."""
         waiting = None
         if details.waiting:
-            entries = [entry for entry in details.waiting.delivery.entries if entry.key == details.key]
+            entries = [entry for entry in details.waiting.delivery.entries if is_of_event(entry, details.key)]
             waiting = QueuedDelivery.from_waiting(details.waiting, *entries)
+        handlers = {name: outcome for name, outcome in details.handler_states.items() if name}
         return cls(
-            key=details.key, state=details.state, is_dead=details.is_dead, waiting=waiting, records=details.records
-        )
+            key=details.key, state=details.state, handlers=handlers, is_dead=details.is_dead, waiting=waiting,
+            records=details.records,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

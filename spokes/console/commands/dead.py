@@ -97,7 +97,12 @@ def show(
 
     Example: spokes dead show 0f3a...
     """
-    (letter,) = _select(None, None, None, [key]) or (None,)
+    letters = _select(None, None, None, [key])
+    if len(letters) > 1:
+        keys = ", ".join(f"`{letter.entry.key}`" for letter in letters)
+        print_message(f"Event {key} has a dead letter for each of {len(letters)} handlers. Show one of them: {keys}.")
+        raise typer.Exit(1)
+    letter = letters[0] if letters else None
     if letter is None and (content := quarantined.find_fields(key)):
         quarantined.print_fields(content, as_json=as_json)
         return

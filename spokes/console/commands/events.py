@@ -5,10 +5,11 @@ from collections import Counter
 from dataclasses import replace
 from typing import Annotated, Final
 
+import orjson
 import typer
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from spokes.audit.records import Action, Outcome
+from spokes.audit.records import Action, Outcome, settled_key
 from spokes.audit.rows import Row
 from spokes.audit.sql.queries import Filters, find_records
 from spokes.console.audit_store import open_audit_store
@@ -56,13 +57,16 @@ def events(
 
 
 async def _latest_records(filters: Filters, limit: int) -> list[Row]:
-    """Return the latest record of each event; a filter by outcome applies to the latest record."""
+    """Return the latest record of each event and, if it has several, of each handler.
+
+    A filter by outcome applies to the latest record.
+    """
     latest: dict[str, Row] = {}
     excluded: set[str] = set()
     filters = replace(filters, action=filters.action or Action.EVENT)
     async with open_audit_store(Settings.from_env()) as engine:
         async for row in find_records(engine, filters, newest_first=True):
-            key = str(row["event_key"] or row["id"])
+            key = _state_key(row)
             if key in latest or key in excluded:
                 continue
             if filters.outcome is None or await _is_latest_record(engine, row):
@@ -74,11 +78,18 @@ async def _latest_records(filters: Filters, limit: int) -> list[Row]:
     return list(latest.values())
 
 
+def _state_key(row: Row) -> str:
+    """Return the key of what the row's outcome is the state of."""
+    detail = orjson.loads(row["detail"]) if isinstance(row["detail"], str) else {}
+    return settled_key(str(row["event_key"] or row["id"]), str(row["handler"] or ""), detail)
+
+
 async def _is_latest_record(engine: AsyncEngine, row: Row) -> bool:
     """Return whether the event has no newer record."""
     if not row["event_key"]:
         return True
-    filters = Filters(action=Action.EVENT, event_key=str(row["event_key"]))
+    handler = str(row["handler"]) if _state_key(row) != row["event_key"] else None
+    filters = Filters(action=Action.EVENT, event_key=str(row["event_key"]), handler=handler)
     latest = find_records(engine, filters, newest_first=True, limit=1)
     return [record["id"] async for record in latest] == [row["id"]]
 

@@ -68,11 +68,12 @@ def _print_timeline(page: Timeline) -> None:
     for pending in page.pending:
         event = pending.entry.event
         print_message(
-            f"Waits until {format_utc(pending.job.due_at)}: {event.type}, attempts so far: {pending.entry.attempt}."
+            f"Waits until {format_utc(pending.job.due_at)}: {event.type}{_of_handler(pending)}, "
+            f"attempts so far: {pending.entry.attempt}."
         )
     for letter in page.letters:
         print_message(
-            f"Dead letter: {explain_failure(letter.reason, letter.failure)}; "
+            f"Dead letter of {letter.handler or 'no handler'}: {explain_failure(letter.reason, letter.failure)}; "
             f"`spokes dead replay {letter.entry.key} --reason ...` tries it again."
         )
     if page.next:
@@ -84,6 +85,10 @@ def _print_timeline(page: Timeline) -> None:
         )
     if page.incomplete:
         print_message("Redis holds too many waiting deliveries to search them all: some may be missing here.")
+
+
+def _of_handler(pending: PendingEvent) -> str:
+    return f" for {pending.entry.handler}" if pending.entry.handler else ""
 
 
 def _merge_note(matched: MatchedObject) -> str:
@@ -101,8 +106,8 @@ def _pending_json(pending: PendingEvent) -> dict[str, object]:
     event = pending.entry.event
     return {
         "kind": "waits", "due_at": pending.job.due_at, "delivery_id": pending.job.delivery.id,
-        "event_key": pending.entry.key, "subscription_type": event.subscription_type, "object_id": event.object_id,
-        "attempt": pending.entry.attempt,
+        "event_key": pending.entry.event_key, "handler": pending.entry.handler,
+        "subscription_type": event.subscription_type, "object_id": event.object_id, "attempt": pending.entry.attempt,
     }  # fmt: skip
 
 

@@ -63,7 +63,8 @@ async def reveal(request: web.Request) -> web.Response:
     event = letter.entry.event
     record = AuditRecord(
         action=Action.VALUE_REVEALED, portal_id=letter.portal_id, reason=reason, actor=request[ACTOR].name,
-        event_key=letter.entry.key, object_type=event.object_type, object_id=event.object_id,
+        event_key=letter.entry.event_key, object_type=event.object_type, object_id=event.object_id,
+        handler=letter.entry.handler,
         subscription_type=event.subscription_type, detail={"address": request[ADDRESS]},
     )  # fmt: skip
     await append_now(request.app[REDIS], record)

@@ -49,6 +49,8 @@ async def find_dead_letters(
 ) -> AsyncIterator[DeadLetter]:  # fmt: skip
     """Yield the matching dead letters, portal by portal, newest first; with `after`, those that follow this place.
 
+    `keys` are those of events or, for one of several handlers of an event, those of single letters.
+
     Raises:
         RedisError, OSError: Redis does not answer.
     """
@@ -58,7 +60,7 @@ async def find_dead_letters(
             continue
         position = after.position if after is not None and portal_id == after.portal_id else None
         listed = dead.list(portal_id, reason=reason, handler=handler, after=position)
-        async for letter in dead.by_keys(portal_id, keys) if keys else listed:
+        async for letter in dead.by_events(portal_id, keys) if keys else listed:
             if reason is not None and letter.reason != reason:
                 continue
             if handler is not None and letter.handler != handler:

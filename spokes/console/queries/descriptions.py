@@ -27,6 +27,7 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "own_write": "it is the echo of our own write",
     "rewrite_loop": "our handlers and an automation keep overwriting each other's value",
     "no_handler": "no handler is registered for its type now",
+    "handler_not_registered": "its handler is not registered for its type now: it was removed or renamed",
     "crash_loop": "its delivery crashed its worker repeatedly",
     "handler_timeout": "the handler took too long",
     "internal_error": "an error of Spokes itself stopped it",

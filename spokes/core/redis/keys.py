@@ -1,4 +1,7 @@
-"""Every Redis key and channel, and in `KEYS` its type, owner and expiry; only Lua scripts spell prefixes themselves."""
+"""Every Redis key and channel, and in `KEYS` its type, owner and expiry; only Lua scripts spell prefixes themselves.
+
+The names of the console's own keys are made in `console_keys`.
+"""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple, TypeAlias
@@ -128,6 +131,11 @@ def crash_count(portal_id: int, event_key: str) -> str:
     return f"spokes:{portal_id}:deaths:{event_key}"
 
 
+def echo_verdict(portal_id: int, event_key: str) -> str:
+    """Return the key of whether an event with several handlers is an echo, as found before the first of them ran."""
+    return f"spokes:{portal_id}:verdict:{event_key}"
+
+
 def alert_once(portal_id: int, name: str) -> str:
     """Return the key that exists while an alert or probe must not be repeated."""
     return f"spokes:{portal_id}:episode:{name}"
@@ -212,31 +220,6 @@ def periodic_job(name: str) -> str:
 def periodic_job_lock(name: str) -> str:
     """Return the key of the lease on a periodic job."""
     return f"spokes:schedule:{name}:lock"
-
-
-def console_session(cookie_hash: str) -> str:
-    """Return the key of a session."""
-    return f"spokes:console:session:{cookie_hash}"
-
-
-def console_sessions(user: str) -> str:
-    """Return the key of the sessions of a user."""
-    return f"spokes:console:sessions:{user}"
-
-
-def console_login_link(token_hash: str) -> str:
-    """Return the key of a login link."""
-    return f"spokes:console:link:{token_hash}"
-
-
-def console_revoked_token(token_hash: str) -> str:
-    """Return the key that exists for a revoked API token."""
-    return f"spokes:console:revoked:{token_hash}"
-
-
-def console_rate_limit(limit: str, subject_hash: str, window: int) -> str:
-    """Return the key of the number of requests of one actor or address in one window."""
-    return f"spokes:console:limit:{limit}:{subject_hash}:{window}"
 
 
 class RedisKey(NamedTuple):
@@ -358,6 +341,8 @@ KEYS: Final = (
              "our writes to an object, and how often each was overwritten"),
     RedisKey("spokes:{portal_id}:echo:{entry_hash}", "string", "spokes.crm.own_writes", "15 min",
              "one of our own writes: the epoch ms of the data it was based on"),
+    RedisKey("spokes:{portal_id}:verdict:{event_key}", "string", "workers.delivery.lane_manager", "30 min",
+             "whether an event with several handlers is an echo, as found before the first of them ran"),
     RedisKey("spokes:{portal_id}:budget", "hash", "spokes.crm.transport.rate_budget", "2 days",
              "limits that HubSpot reported, pauses with their reasons, and calls left today"),
     RedisKey("spokes:{portal_id}:budget:{kind}", "sorted set", "spokes.crm.transport.rate_budget", "one window",

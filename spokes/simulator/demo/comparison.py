@@ -183,7 +183,11 @@ def _outcome_rows(expected_state: ExpectedState, records: Iterable[JsonObject]) 
 
 
 def _settled_twice(records: Iterable[JsonObject]) -> int:
-    final_counts = Counter(record["event_key"] for record in records if record["outcome"] in _TERMINAL)
+    final_counts = Counter(
+        (record["event_key"], record["handler"] if record["detail"].get("handlers") else "")
+        for record in records
+        if record["outcome"] in _TERMINAL
+    )
     return sum(count > 1 for count in final_counts.values())
 
 

@@ -1,0 +1,1 @@
+"""What belongs to one of several handlers: its entries of a delivery."""
