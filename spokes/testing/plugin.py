@@ -1,9 +1,10 @@
 """The pytest plugin: the fixture `spokes`, and the hooks that run its coroutine tests with any configuration."""
 
 import asyncio
+import functools
 import inspect
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import pytest
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from spokes.testing.session import KitSession
 
 _SESSION: "Final[pytest.StashKey[KitSession]]" = pytest.StashKey()
+_PROBLEM: Final = pytest.StashKey[str]()  # why the kit of a test could not start
+_Test: TypeAlias = Callable[..., Awaitable[None]]
 _DEFAULT_PACKAGE: Final = "handlers"
 
 
@@ -61,22 +64,70 @@ def spokes(
     try:
         kit = config.stash[_SESSION].begin_test(spokes_handlers, spokes_settings)
     except ConfigurationError as error:
-        pytest.fail(str(error), pytrace=False)
+        request.node.stash[_PROBLEM] = str(error)
+        yield cast("Spokes", _Unusable(str(error)))
+        return
     yield kit
-    if left_behind := config.stash[_SESSION].end_test():
-        pytest.fail(left_behind, pytrace=False)
+    config.stash[_SESSION].end_test()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Fail a test whose handlers cannot be loaded, or that leaves tasks behind."""
+    if (problem := item.stash.get(_PROBLEM, "")) and isinstance(item, pytest.Function):
+        pytest.fail(problem, pytrace=False)
+    if isinstance(item, pytest.Function) and _is_kit_test(item):
+        item.obj = _checked(item.obj, item.config.stash[_SESSION])
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a coroutine test that uses the kit, unless a plugin for coroutine tests runs it."""
-    if "spokes" not in pyfuncitem.fixturenames or not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
-    if _has_runner(pyfuncitem):
+    if not _is_kit_test(pyfuncitem) or _has_runner(pyfuncitem):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in inspect.signature(pyfuncitem.obj).parameters}
     asyncio.run(pyfuncitem.obj(**arguments))
     return True
+
+
+class _Unusable:
+    """A kit that could not start. A fixture that uses it fails the test."""
+
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
+
+    def __getattr__(self, name: str) -> object:
+        pytest.fail(self._problem, pytrace=False)
+
+
+def _is_kit_test(item: pytest.Function) -> bool:
+    return "spokes" in item.fixturenames and inspect.iscoroutinefunction(item.obj)
+
+
+def _checked(test: _Test, session: "KitSession") -> _Test:
+    """Return a test that fails if it has left tasks behind, in its own event loop or in a handler's."""
+
+    @functools.wraps(test)
+    async def run(*args: Any, **options: Any) -> None:
+        before = asyncio.all_tasks()
+        await test(*args, **options)
+        await asyncio.sleep(0)
+        left = [task for task in asyncio.all_tasks() - before if not task.done()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        if left:
+            pytest.fail(f"The test has left {_tasks_text(left)} behind: await it before the test ends.", pytrace=False)
+        if left_behind := await session.left_behind():
+            pytest.fail(left_behind, pytrace=False)
+
+    return run
+
+
+def _tasks_text(tasks: "list[asyncio.Task[Any]]") -> str:
+    from spokes.testing.background_loop import task_text  # noqa: PLC0415 - loaded only by tests that use the kit
+
+    return ", ".join(map(task_text, tasks))
 
 
 def _has_runner(item: pytest.Function) -> bool:

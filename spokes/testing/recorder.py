@@ -13,6 +13,7 @@ from spokes.crm.objects import Objects
 from spokes.crm.privacy import Privacy
 from spokes.crm.services import Services
 from spokes.routing import Handler, Router
+from spokes.testing.background_loop import running_handler
 from spokes.tools import Tools
 
 _GUARDED: Final = ("current_value", "purge")  # tools that are one function each
@@ -60,11 +61,14 @@ class Recorder:
             run = HandlerRun(name)
             self.runs.append(run)
             self._observe_tools(tools, run)
+            token = running_handler.set(name)
             try:
                 await function(event, tools)
             except BaseException as error:
                 run.error = error
                 raise
+            finally:
+                running_handler.reset(token)
 
         return run
 

@@ -5,9 +5,10 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import pytest
+from redis.exceptions import RedisError
 
 SERVERS: Final = ("valkey", "fakeredis")
 
@@ -59,6 +60,7 @@ def _fakeredis() -> Iterator[str]:
         raise pytest.UsageError("spokes_redis is fakeredis: install fakeredis[lua], or use valkey.") from None
     port = free_port()
     server = TcpFakeServer(("127.0.0.1", port), server_type="valkey")
+    server.RequestHandlerClass = _lasting_connections(server.RequestHandlerClass)
     thread = threading.Thread(target=server.serve_forever, name="spokes-fakeredis", daemon=True)
     thread.start()
     try:
@@ -66,3 +68,22 @@ def _fakeredis() -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _lasting_connections(handler: Any) -> Any:
+    """Return a request handler that answers with an error; fakeredis' own also closes the connection."""
+
+    class LastingConnection(handler):  # type: ignore[misc]  # fakeredis is imported only where it is used
+        def setup(self) -> None:
+            super().setup()
+            read = self.current_client.read_response
+
+            def read_response() -> object:
+                try:
+                    return read()
+                except RedisError as error:
+                    return error
+
+            self.current_client.read_response = read_response
+
+    return LastingConnection

@@ -51,12 +51,19 @@ class KitSession:
         self._logs.start()
         return Spokes(self._deployment, self._loop, self._logs)
 
-    def end_test(self) -> str:
-        """End the test; return what it has left behind, in one sentence, or nothing."""
+    async def left_behind(self) -> str:
+        """End the test's worker; return a sentence about tasks that its handlers have left behind, or nothing."""
+        if self._deployment is None:
+            return ""
+        await self._loop.run(self._deployment.end_worker())
+        return await self._loop.run(self._loop.left_behind())
+
+    def end_test(self) -> None:
+        """End the test."""
         self._logs.stop()
         if self._deployment is not None:
             self._loop.run_blocking(self._deployment.end_test(), _CLOSE_S)
-        return ""
+            self._loop.run_blocking(self._loop.left_behind(), _CLOSE_S)
 
     def close(self) -> None:
         """Close everything."""

@@ -1,0 +1,131 @@
+"""The plugin in a project of somebody else: with and without pytest-asyncio, and tests that fail with one sentence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployment import ROOT
+
+HANDLERS = """
+import asyncio
+from spokes import Event, Router, Tools, uses
+
+ROUTER = Router()
+
+@ROUTER.register("contact.creation")
+@uses(may=("contacts.update",))
+async def greet(event: Event, tools: Tools) -> None:
+    await tools.crm.contacts.update(event.object_id, jobtitle="greeted")
+
+@ROUTER.register("contact.deletion")
+async def forget(event: Event, tools: Tools) -> None:
+    asyncio.create_task(asyncio.sleep(3600))
+"""
+PACKAGES = {
+    "my_crm.handlers": HANDLERS,
+    "unimportable": "import nowhere",
+    "without_router": "ROUTER = 1",
+    "misspelt": HANDLERS.replace("contact.deletion", "contact.deleted"),
+}
+TESTS = """
+import asyncio
+import pytest
+
+async def test_greeting(spokes):
+    ada = await spokes.hubspot.contacts.create(email="ada@example.com")
+    run = await spokes.deliver("contact.creation", ada)
+    assert run.writes == [("contacts", ada.id, {"jobtitle": "greeted"})]
+
+class TestInAClass:
+    async def test_greeting(self, spokes):
+        ada = await spokes.hubspot.contacts.create(email="ada@example.com")
+        assert (await spokes.deliver("contact.creation", ada)).outcome == "processed"
+
+async def test_handler_leaves_a_task(spokes):
+    await spokes.deliver("contact.deletion", await spokes.hubspot.contacts.create())
+
+async def test_leaves_a_task(spokes):
+    asyncio.create_task(asyncio.sleep(3600))
+
+async def test_fails(spokes):
+    assert len(spokes.hubspot.contacts) == 1
+
+class TestUnloadable:
+    @pytest.fixture(params=["unimportable", "without_router", "misspelt", "missing"])
+    def spokes_handlers(self, request):
+        return request.param
+
+    async def test_nothing(self, spokes):
+        pass
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with handlers in my_crm/handlers, and other packages that cannot be loaded."""
+    folder = tmp_path_factory.mktemp("project")
+    for package, content in PACKAGES.items():
+        path = folder.joinpath(*package.split("."))
+        path.mkdir(parents=True)
+        (path / "__init__.py").write_text(content)
+    (folder / "pyproject.toml").write_text('[tool.spokes]\nhandlers = "my_crm.handlers"\n')
+    (folder / "test_greeting.py").write_text(TESTS)
+    return folder
+
+
+def run_pytest(project: Path, *options: str) -> str:
+    """Run pytest there; return what it prints."""
+    command = [sys.executable, "-m", "pytest", "-p", "spokes.testing.plugin", "-p", "no:cacheprovider", "-q", *options]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environ.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module", params=["-p no:asyncio -p no:anyio -p no:xdist", "", "-o asyncio_mode=auto -n 1"])
+def printed(project: Path, request: pytest.FixtureRequest) -> str:
+    """Return what pytest prints there: plain, with pytest-asyncio as installed, and with its auto mode and xdist."""
+    return run_pytest(project, *request.param.split())
+
+
+def test_coroutine_tests_run_and_others_fail(printed: str) -> None:
+    assert "7 failed, 2 passed" in printed
+
+
+def test_task_that_a_handler_leaves_behind_fails_the_test(printed: str) -> None:
+    assert "handlers.forget has left the task sleep (" in printed
+    assert "FAILED test_greeting.py::test_handler_leaves_a_task" in printed
+
+
+def test_task_that_a_test_leaves_behind_fails_it(printed: str) -> None:
+    assert "The test has left the task sleep (" in printed
+    assert "FAILED test_greeting.py::test_leaves_a_task" in printed
+
+
+def test_handlers_that_cannot_be_loaded_fail_the_test_with_a_sentence(printed: str) -> None:
+    for sentence in (
+        "HANDLERS names 'unimportable', whose import raises ModuleNotFoundError",
+        "HANDLERS names 'without_router', which has no ROUTER of type Router",
+        "contact.deleted",
+        "HANDLERS names 'missing', and there is no such package.",
+    ):
+        assert sentence in printed
+    assert "Traceback" not in printed
+
+
+def test_package_of_the_ini_option_comes_first(project: Path) -> None:
+    printed = run_pytest(project, "-o", "spokes_handlers=missing", "test_greeting.py::test_leaves_a_task")
+    assert "HANDLERS names 'missing'" in printed
+
+
+def test_fakeredis_takes_the_place_of_valkey(project: Path) -> None:
+    printed = run_pytest(project, "-o", "spokes_redis=fakeredis", "test_greeting.py::test_greeting")
+    assert "1 passed" in printed
+
+
+def test_unknown_redis_is_refused_with_a_sentence(project: Path) -> None:
+    printed = run_pytest(project, "-o", "spokes_redis=sqlite", "test_greeting.py::test_leaves_a_task")
+    assert "spokes_redis is 'sqlite': write one of valkey, fakeredis." in printed
