@@ -113,8 +113,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
             await _claim_database(redis, settings, outage)
             crm = await CRM.open(settings, redis)
             opening.push_async_callback(crm.close)
-            pauses = PortalPauses(redis, partial(_is_hubspot_available, crm), token=token_fingerprint(settings))
-            crm.budget.on_pause = pauses.record_backoff
+            pauses = _open_pauses(settings, redis, crm)
             max_calls = _TRACED_CALLS_PER_TASK * settings.max_objects
             trace = opening.enter_context(open_trace(settings.data_dir, holder, max_calls))
             parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage, trace=trace)
@@ -299,6 +298,14 @@ async def _learn_portal(crm: CRM, router: Router, redis: Redis, outage: RedisOut
         with suppress(RedisError, OSError):
             await AlertEpisodes(redis).report_once(Alert.ACCESS_TOKEN_REFUSED)
         raise
+
+
+def _open_pauses(settings: Settings, redis: Redis, crm: CRM) -> PortalPauses:
+    """Return the pauses, which from now on take note of what HubSpot's calls end with."""
+    pauses = PortalPauses(redis, partial(_is_hubspot_available, crm), token=token_fingerprint(settings))
+    crm.budget.on_backoff = pauses.record_backoff
+    crm.observe_calls(pauses.calls.breaker)
+    return pauses
 
 
 async def _is_hubspot_available(crm: CRM) -> bool:

@@ -223,6 +223,7 @@ class CRMError(SpokesError):
 
     reason = "crm_error"
     status = 0
+    call_kind = ""  # of the call that failed, see spokes/crm/transport/call_kinds.py; empty if none was made
 
     def __init__(self, **details: Unpack[_ResponseDetails]) -> None:
         self.status = details.get("status", self.status)

@@ -18,7 +18,7 @@ from spokes.crm.objects import Objects
 from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.privacy import Privacy
 from spokes.crm.transport.credentials import TokenCredentials
-from spokes.crm.transport.paced_client import ApiRequest, PacedClient
+from spokes.crm.transport.paced_client import ApiRequest, CallObserver, PacedClient
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import RateBudget
 from spokes.crm.transport.token_info import TokenInfo
@@ -120,7 +120,12 @@ class CRM:
         self.credentials = credentials
         self.token_fingerprint = token_fingerprint
         paced_client = PacedClient(credentials, budget, account_request=ApiRequest("GET", paths.account_details()))
+        self._client = paced_client
         self._queues = BatchQueues(paced_client, paths, rules=rules)
+
+    def observe_calls(self, observer: CallObserver) -> None:
+        """Have `observer` take note of the end of each call."""
+        self._client.observer = observer
 
     @classmethod
     async def open(cls, settings: Settings, redis: Redis) -> "CRM":

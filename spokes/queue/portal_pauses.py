@@ -1,12 +1,12 @@
 """Pauses of portals whose events cannot succeed now. Paused events wait in the queue without spending an attempt.
 
 A rejected token pauses a portal until HubSpot accepts it again, a used-up daily limit until the limit is back, a move
-between data centres until the time that HubSpot names, and repeated failures of HubSpot until it answers. One worker
-at a time probes for that. An operator's pause ends only when an operator resumes the portal.
+between data centres until the time that HubSpot names. One worker at a time probes whether the token is accepted. An
+operator's pause ends only when an operator resumes the portal. Repeated failures pause one kind of call, not the
+portal: see spokes/queue/call_pauses.py.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Self
@@ -21,22 +21,19 @@ from spokes.audit.bad_items import read_items
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append, append_now
 from spokes.core import clock
-from spokes.core.errors import DAILY_POLICY, CRMUnavailable, NotAuthorized, PortalMoving, RateLimited
+from spokes.core.errors import CRMError, CRMUnavailable, NotAuthorized, PortalMoving, TransientCRMError
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.backoffs import end_backoffs
-from spokes.crm.transport.rate_budget import Backoff
+from spokes.queue.call_breaker import Calls
+from spokes.queue.call_pauses import CallPauses
 from spokes.queue.known_portals import check_portal
+from spokes.queue.pause_decisions import PauseDecision, pause_for_error
 
 OPERATOR: Final = "operator"
-DAILY_LIMIT: Final = "daily_limit"
 _POLL_S: Final = 1.0
 _PROBE_INTERVAL_S: Final = 10
-_DAILY_PAUSE_S: Final = 900.0  # the limit resets at midnight in the portal's time zone, which HubSpot does not disclose
-_MOVING_PAUSE_S: Final = 300.0  # if HubSpot names no time; a move takes up to a day
-_FAILURE_THRESHOLD: Final = 5  # failures in a row that open the circuit breaker
-_FAILURE_WINDOW_S: Final = 1.0  # one outage fails many events at once; failures within this time count as one
 log = structlog.get_logger()
 
 
@@ -65,9 +62,9 @@ class PortalPause:
         return self.reason != OPERATOR and self.until is None
 
 
-def resumption_note(pause: PortalPause) -> str:
-    """Return what may pause the portal again after an operator has resumed it; empty if nothing of ours will."""
-    match pause.reason:
+def resumption_note(pause: PortalPause | None) -> str:
+    """Return what may pause the portal again after an operator has ended its pause, None if only calls were paused."""
+    match pause.reason if pause else "":
         case "operator":
             return ""
         case "daily_limit":
@@ -77,26 +74,7 @@ def resumption_note(pause: PortalPause) -> str:
         case NotAuthorized.reason:
             return "If HubSpot still rejects the access token, the next call pauses the portal again."
         case _:
-            return "If HubSpot's calls still fail, the portal is paused again."
-
-
-class CircuitBreaker:
-    """Counts HubSpot's failures in a row, per portal. Pure: the clock is an argument."""
-
-    def __init__(self) -> None:
-        self._failures: dict[int, tuple[int, float]] = {}  # the number of failures and the time of the last one
-
-    def record_failure(self, portal_id: int, now: float) -> bool:
-        """Count a failure; return whether the breaker opens."""
-        count, last = self._failures.get(portal_id, (0, -_FAILURE_WINDOW_S))
-        if now - last < _FAILURE_WINDOW_S:
-            return False
-        self._failures[portal_id] = (count + 1, now)
-        return count + 1 >= _FAILURE_THRESHOLD
-
-    def record_success(self, portal_id: int) -> None:
-        """Reset the count, because HubSpot answered."""
-        self._failures.pop(portal_id, None)
+            return "If HubSpot's calls still fail, they are paused again."
 
 
 class PortalPauses:
@@ -111,32 +89,35 @@ class PortalPauses:
         self._probe = probe
         self._probe_name = f"probe:{token}" if token else "probe"
         self._episodes = AlertEpisodes(redis)
-        self._breaker = CircuitBreaker()
+        self.calls = CallPauses(redis)
         self._paused: dict[int, PortalPause] = {}
 
     def is_paused(self, portal_id: int) -> bool:
         """Return whether the portal was paused when this process last read the pauses."""
         return portal_id in self._paused
 
-    async def record_result(self, portal_id: int, error: BaseException | None) -> None:
-        """Pause the portal if an event's error calls for it; None means that the event's calls succeeded."""
-        match error:
-            case NotAuthorized():
-                await self.pause(portal_id, error.reason)
-            case RateLimited(policy=policy) if policy == DAILY_POLICY:
-                await self.pause(portal_id, DAILY_LIMIT, seconds=error.retry_after_s or _DAILY_PAUSE_S)
-            case PortalMoving():
-                await self.pause(portal_id, error.reason, seconds=error.retry_after_s or _MOVING_PAUSE_S)
-            case CRMUnavailable() if error.status != 0 or error.retry_after_s is None:
-                if self._breaker.record_failure(portal_id, time.monotonic()):
-                    await self.pause(portal_id, error.reason)
-            case _:
-                self._breaker.record_success(portal_id)
+    async def record_error(self, portal_id: int, error: BaseException, handler: str = "") -> None:
+        """Pause what cannot succeed after an event's error; `handler` is the one that raised it."""
+        if isinstance(error, CRMError) and error.call_kind:
+            self.calls.note_caller(error.call_kind, handler)
+        if decision := pause_for_error(error):
+            await self._carry_out(portal_id, decision)
+        elif isinstance(error, CRMUnavailable):
+            await self.calls.record_failure(portal_id, error)
 
-    async def record_backoff(self, portal_id: int, backoff: Backoff) -> None:
-        """Pause the portal while a long backoff of its calls lasts, whoever made the call that HubSpot refused."""
-        reason = DAILY_LIMIT if backoff.reason == DAILY_POLICY else backoff.reason
-        await self.pause(portal_id, reason if reason.islower() else RateLimited.reason, seconds=backoff.seconds)
+    async def record_backoff(self, portal_id: int, error: TransientCRMError, seconds: float) -> None:
+        """Pause what waits for a long backoff, whoever made the call that HubSpot refused."""
+        if decision := pause_for_error(error, seconds):
+            await self._carry_out(portal_id, decision)
+
+    async def _carry_out(self, portal_id: int, decision: PauseDecision) -> None:
+        if decision.call_kind:
+            # A wait that HubSpot names ends a refusal for good, but not a failure.
+            failed_probes = 0 if decision.reason == CRMUnavailable.reason else None
+            calls = Calls(portal_id, decision.call_kind)
+            await self.calls.pause(calls, decision.reason, decision.seconds or 0.0, failed_probes=failed_probes)
+        else:
+            await self.pause(portal_id, decision.reason, seconds=decision.seconds)
 
     async def pause(self, portal_id: int, reason: str, *, seconds: float | None = None) -> bool:
         """Pause the portal and alert; return False if it was paused already."""
@@ -153,7 +134,6 @@ class PortalPauses:
     async def resume(self, portal_id: int) -> bool:
         """Resume the portal; return whether it was paused."""
         self._paused.pop(portal_id, None)
-        self._breaker.record_success(portal_id)
         was_paused = bool(await self._redis.hdel(keys.PAUSED_PORTALS, str(portal_id)))  # type: ignore[misc]  # as above
         if was_paused:
             await self._episodes.set_state(Alert.PORTAL_PAUSED, subject=portal_id, portal_id=portal_id, is_active=False)
@@ -177,7 +157,8 @@ class PortalPauses:
     async def operator_resume(self, portal_id: int, *, actor: str, reason: str, address: str = "") -> bool:
         """End all that holds the portal's work back, backoffs of its calls included; return whether it was paused."""
         await end_backoffs(self._redis, portal_id)
-        was_paused = await self.resume(portal_id)
+        ended_calls = await self.calls.end_all(portal_id)
+        was_paused = await self.resume(portal_id) or bool(ended_calls)
         if was_paused:
             record = _operator_record(Action.PORTAL_RESUMED, portal_id, (actor, address), reason)
             await append_now(self._redis, record)
@@ -201,6 +182,7 @@ class PortalPauses:
         for portal_id, pause in list(self._paused.items()):
             if await self._has_ended(portal_id, pause):
                 await self.resume(portal_id)
+        await self.calls.refresh()
 
     async def watch(self, outage: RedisOutage, task: str) -> None:
         """Read the pauses and end those that are over, until cancelled; `task` waits out an outage of Redis."""

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from spokes.core.redis import keys
+from spokes.core.redis import console_keys, keys
 from tests.support.deployment import ROOT
 
 PATTERNS = {key.pattern for key in keys.KEYS}
@@ -35,9 +35,12 @@ def constants() -> set[str]:
 
 def names_from_functions() -> set[str]:
     """Call every function with its parameters' names in braces as arguments."""
-    functions = dict(
-        inspect.getmembers(keys, lambda item: inspect.isfunction(item) and item.__module__ == keys.__name__)
-    )
+    functions = {
+        name: function
+        for module in (keys, console_keys)
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__
+    }
     assert functions.keys() >= NOT_A_KEY
     return {
         function(*(f"{{{name}}}" for name in inspect.signature(function).parameters))
@@ -68,7 +71,7 @@ def test_prefixes_are_those_of_their_keys() -> None:
     assert [prefix + "contact:1" for prefix in prefixes] == [*full]
 
 
-def test_no_key_is_spelled_outside_the_module() -> None:
+def test_no_key_is_spelled_outside_the_modules_of_keys() -> None:
     literal = re.compile(r"""["'](?:spokes|arq):[a-z{]""")
     spelled = [
         str(path.relative_to(ROOT))
@@ -77,10 +80,14 @@ def test_no_key_is_spelled_outside_the_module() -> None:
         for path in (ROOT / package).rglob(pattern)
         if literal.search(path.read_text())
     ]
-    # The inventory of stored data lists patterns. The Lua scripts delete and lease jobs by the prefixes of their keys.
+    # The inventory of stored data lists patterns. The Lua scripts delete and lease jobs by the prefixes of their keys;
+    # those of the test kit keep its time.
     assert sorted(spelled) == [
+        "spokes/core/redis/console_keys.py",
         "spokes/core/redis/keys.py",
         "spokes/privacy/data_inventory.py",
+        "spokes/testing/advance.lua",
+        "spokes/testing/virtual_time.lua",
         "workers/delivery/settle.lua",
         "workers/queue/claim.lua",
     ]

@@ -13,17 +13,10 @@ from spokes.core.errors import CRMUnavailable, PortalMoving, RateLimited, Transi
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
 from spokes.crm.transport.rate_budget import RateBudget
-from spokes.queue.portal_pauses import OPERATOR, CircuitBreaker, PortalPause, PortalPauses
+from spokes.queue.portal_pauses import OPERATOR, PortalPause, PortalPauses
 from tests.support.events import recorded
 
 PORTAL = 50112233
-
-
-def test_breaker_opens_after_separate_failures_and_closes_with_a_success() -> None:
-    breaker = CircuitBreaker()
-    assert [breaker.record_failure(1, now) for now in (0.0, 0.5, 2.0, 4.0, 6.0, 8.0)] == [False] * 5 + [True]
-    breaker.record_success(1)
-    assert not breaker.record_failure(1, 10.0)
 
 
 async def test_pause_ends_when_the_probe_succeeds(redis: Redis) -> None:
@@ -82,7 +75,7 @@ async def test_stored_pause_keeps_its_key_why_and_a_later_key_is_read(redis: Red
 
 async def test_move_of_a_portal_pauses_it_for_the_time_that_hubspot_names(redis: Redis) -> None:
     pauses = PortalPauses(redis)
-    await pauses.record_result(PORTAL, PortalMoving(retry_after_s=3_600))
+    await pauses.record_error(PORTAL, PortalMoving(retry_after_s=3_600))
     pause = (await pauses.list())[PORTAL]
     assert (pause.reason, pause.until) == ("portal_moving", pytest.approx(time.time() + 3_600, abs=5))
     assert f"portal_paused:{PORTAL}".encode() in await redis.hkeys(keys.ALERTS_ACTIVE)
@@ -95,7 +88,6 @@ async def test_move_of_a_portal_pauses_it_for_the_time_that_hubspot_names(redis:
         (PortalMoving(), "portal_moving", 300),
         (RateLimited(policy="DAILY"), "daily_limit", 900),
         (RateLimited(policy="TEN_SECONDLY_ROLLING", retry_after_s=600), "rate_limited", 600),
-        (CRMUnavailable(status=503, retry_after_s=600), "crm_unavailable", 600),
     ],
     ids=repr,
 )
@@ -103,7 +95,7 @@ async def test_long_backoff_of_any_call_is_a_pause_even_if_its_caller_swallows_t
     redis: Redis, error: TransientCRMError, reason: str, seconds: int
 ) -> None:
     budget, pauses = RateBudget(redis, limit=10, search_limit=5), PortalPauses(redis)
-    budget.on_pause = pauses.record_backoff
+    budget.on_backoff = pauses.record_backoff
     with suppress(TransientCRMError):
         async with budget.slot(PORTAL, "calls"):
             raise error
@@ -115,7 +107,7 @@ async def test_long_backoff_of_any_call_is_a_pause_even_if_its_caller_swallows_t
 @pytest.mark.parametrize("error", [RateLimited(retry_after_s=8), CRMUnavailable(status=503, retry_after_s=30)])
 async def test_short_backoff_is_no_pause(redis: Redis, error: TransientCRMError) -> None:
     budget, pauses = RateBudget(redis, limit=10, search_limit=5), PortalPauses(redis)
-    budget.on_pause = pauses.record_backoff
+    budget.on_backoff = pauses.record_backoff
     with suppress(TransientCRMError):
         async with budget.slot(PORTAL, "calls"):
             raise error
@@ -124,7 +116,7 @@ async def test_short_backoff_is_no_pause(redis: Redis, error: TransientCRMError)
 
 async def test_long_backoff_of_searches_alone_does_not_pause_the_portal(redis: Redis) -> None:
     budget, pauses = RateBudget(redis, limit=10, search_limit=5), PortalPauses(redis)
-    budget.on_pause = pauses.record_backoff
+    budget.on_backoff = pauses.record_backoff
     with suppress(TransientCRMError):
         async with budget.slot(PORTAL, "search"):
             raise RateLimited(policy="SECONDLY", retry_after_s=600)
@@ -133,7 +125,7 @@ async def test_long_backoff_of_searches_alone_does_not_pause_the_portal(redis: R
 
 async def test_short_rate_limit_is_no_pause(redis: Redis) -> None:
     pauses = PortalPauses(redis)
-    await pauses.record_result(PORTAL, RateLimited(policy="TEN_SECONDLY_ROLLING", retry_after_s=8))
+    await pauses.record_error(PORTAL, RateLimited(policy="TEN_SECONDLY_ROLLING", retry_after_s=8))
     assert await pauses.list() == {}
 
 

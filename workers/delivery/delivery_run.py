@@ -44,8 +44,8 @@ class DeliveryRun:
         self._settlement = settlement
         self._settings = settings
         self._remaining = len(self.items)
-        # By reason and by the bit length of the delay in seconds: a wait is extended by others to its double at most.
-        self._postponed: dict[tuple[str, int], steps.Postponement] = {}
+        # By what they wait for, and the bit length of the delay in seconds: others extend a wait to its double at most.
+        self._postponed: dict[tuple[str, str, int], steps.Postponement] = {}
         self._closed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if not self.items:
             self._close()
@@ -78,7 +78,7 @@ class DeliveryRun:
             ):
                 self._settlement.add_step(step)
         else:
-            group = (resolution.reason, int(resolution.delay_s).bit_length())
+            group = (resolution.reason, resolution.waits_for_calls, int(resolution.delay_s).bit_length())
             self._postponed.setdefault(group, steps.Postponement()).add(resolved)
         item.is_resolved = True
         self._remaining -= 1

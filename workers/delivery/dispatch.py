@@ -46,6 +46,7 @@ from workers.delivery.resolution import (
     COALESCED,
     CRASH_LOOP,
     ECHO,
+    HELD_S,
     INTERNAL_ERROR,
     LEASE_LOST,
     MERGED,
@@ -60,6 +61,7 @@ from workers.delivery.resolution import (
     Resolution,
     deciding_error,
     free_run_limit,
+    held_for,
     parked_for,
     record_age_s,
     resolution_for_error,
@@ -175,7 +177,9 @@ class Dispatcher:
             with suppress(RedisError, OSError):  # without the record, a rewrite loop goes one more round
                 await self._rewrite_loops.record_writes(event, route.name, writes, is_shared=bool(item.handler))
         if resolution.delay_s is not None:
-            behind = parked_for("behind_another", resolution.delay_s)
+            behind = replace(
+                parked_for("behind_another", resolution.delay_s), waits_for_calls=resolution.waits_for_calls
+            )
             return CallResult(resolution, handler, writes, blocks_later_calls=behind)
         if resolution is SUPERSEDED and (name := lanes.ordering_key(event, item.handler)):
             # The run that applied the newer change may have lost its lease before it could settle.
@@ -205,6 +209,11 @@ class Dispatcher:
             return parked_for("interrupted", 0.0)
         except Exception as error:  # noqa: BLE001 - an error of ours, not the handler's; mostly a Redis outage
             return resolve_internal_error(call.item, error, self._alerts)
+        finally:
+            if probed := call.item.probed_calls:
+                call.item.probed_calls = None
+                with suppress(RedisError, OSError):  # another event probes when this one counts as lost
+                    await self._pauses.calls.end_probe(probed)
 
     async def _resolve_without_handler(self, call: HandlerCall, lane: Lane, route: Route | None) -> Resolution | None:
         """Return the resolution of an event whose handler is not called, or None."""
@@ -217,11 +226,19 @@ class Dispatcher:
             return resolution
         if route is None:
             return _without_handler(call.item)
-        if self._pauses.is_paused(event.portal_id):
-            return _PORTAL_PAUSED
-        if self._refused_token.is_refused:
-            return TOKEN_REFUSED
+        if self._pauses.is_paused(event.portal_id) or self._refused_token.is_refused:
+            return _PORTAL_PAUSED if self._pauses.is_paused(event.portal_id) else TOKEN_REFUSED
+        if held := await self._hold(call.item, route):
+            return held
         return REWRITE_LOOP if await self._rewrite_loops.is_loop(event, call.item.handler) else None
+
+    async def _hold(self, item: WorkItem, route: Route) -> Resolution | None:
+        """Return the resolution of an event that needs calls which are paused, None for others and for a probe."""
+        pauses = self._pauses.calls.holding(item.event.portal_id, route, item.event.object_type)
+        if not pauses:
+            return None
+        item.probed_calls = await self._pauses.calls.begin_probe(pauses, item.delivery_run.delivery.id)
+        return held_for(pauses[0].calls.kind) if item.probed_calls is None else None
 
     async def _call_handler(
         self,
@@ -268,8 +285,6 @@ class Dispatcher:
             return await self._resolve_error(item, attempt, deciding, route, failure)
         if timeout.task.cancelling():
             await absorb_cancellations(self._timeouts)
-        if tools.has_used_crm:
-            await self._pauses.record_result(event.portal_id, None)
         return PROCESSED
 
     async def _resolve_error(
@@ -283,7 +298,7 @@ class Dispatcher:
         if not limit or free_runs < limit:  # otherwise earlier pauses did not help this event
             is_left_to_others = isinstance(error, NotAuthorized) and await self._refused_token.stop(event.portal_id)
             if not is_left_to_others:
-                await self._pauses.record_result(event.portal_id, error)
+                await self._pauses.record_error(event.portal_id, error, route.name)
         at_ms, schedule_s = now_ms(), self._settings.retry_schedule_s
         if is_hubspot_failure(error) and not item.entry.failing_since:
             item.entry = item.entry._replace(failing_since=at_ms)
@@ -295,6 +310,8 @@ class Dispatcher:
         )  # fmt: skip
         if is_left_to_others:
             resolution = replace(resolution, delay_s=TOKEN_REFUSED.delay_s)
+        elif not resolution.is_final and (pause := self._pauses.calls.pause_of(event.portal_id, error)):
+            resolution = replace(resolution, delay_s=HELD_S, waits_for_calls=pause.calls.kind)
         if resolution.is_final:
             fields = {"handler": route.name, "reason": resolution.reason, **failure}
             log.warning("handler_failed", event_key=item.entry.event_key, type=event.type, attempt=attempt, **fields)

@@ -17,6 +17,7 @@ from spokes.core.redis import keys
 
 if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord
+    from spokes.queue.call_pauses import CallPause
     from workers.delivery.resolution import Resolution
 
 _EXISTENCE: Final = "*"  # the ordering key of deletions and restorations; no property has this name
@@ -63,6 +64,7 @@ class WorkItem:
         awaits_lane: whether the item has not entered its lane yet.
         read_withheld_value: whether the handler has read the value that HubSpot withheld from the event.
         token_fingerprint: of the access token with which the handler called HubSpot; empty if it made no call.
+        probed_calls: the pause that its handler call probes, if any.
         is_resolved: whether its run has accounted for it.
     """
 
@@ -78,6 +80,7 @@ class WorkItem:
     awaits_lane: bool = True
     read_withheld_value: bool = False
     token_fingerprint: str = ""
+    probed_calls: "CallPause | None" = None
     is_resolved: bool = False
 
 

@@ -40,6 +40,8 @@ _ENDING_KINDS: Final = frozenset({"deletion", "privacyDeletion"})
 _OUTAGE_RETRY_S: Final = 1.0  # after a handler failed because Redis was unreachable
 _INTERNAL_RETRY_S: Final = (0.5, 2.0)  # after errors of our own: a bug fails again, an accident does not
 INTERNAL_ERROR: Final = "internal_error"
+CALLS_PAUSED: Final = "calls_paused"
+HELD_S: Final = 3_600.0  # for which an event waits at most if nothing makes it due earlier
 # Failed handler runs that spend no attempt, because another run after the pause or outage succeeds. Beyond them the
 # handler fails for a reason of its own.
 _NOT_AUTHORIZED_FREE_RUNS: Final = 3  # each pause but the first lasts until HubSpot has accepted the token again
@@ -58,6 +60,7 @@ class Resolution:
         counts_as_attempt: whether the run counts towards the attempts that the retry schedule allows.
         failure: the error's class and place, and what HubSpot said; see handler_errors.failure_fields.
         is_free_run: whether the handler ran and failed, and the run does not count as an attempt; see free_run_limit.
+        waits_for_calls: the paused kind of call whose end makes the event due earlier; see spokes/queue/call_pauses.py.
     """
 
     outcome: Outcome
@@ -67,6 +70,7 @@ class Resolution:
     correlation_id: str = ""
     failure: Mapping[str, object] | None = None
     is_free_run: bool = False
+    waits_for_calls: str = ""
 
     @property
     def advances_newest(self) -> bool:
@@ -109,6 +113,11 @@ def parked_for(reason: str, delay_s: float) -> Resolution:
     return Resolution(Outcome.PARKED, reason, delay_s, counts_as_attempt=False)
 
 
+def held_for(call_kind: str) -> Resolution:
+    """Return the resolution of an event that needs calls of a paused kind; it becomes due when the pause ends."""
+    return replace(parked_for(CALLS_PAUSED, HELD_S), waits_for_calls=call_kind)
+
+
 TOKEN_REFUSED: Final = parked_for(NotAuthorized.reason, 0.0)  # it is due at once, for workers with another token
 NO_CREDENTIALS_PARKED: Final = parked_for(NoCredentials.reason, NO_CREDENTIALS_PARK_S)
 
@@ -149,7 +158,7 @@ def _precedence(error: BaseException) -> tuple[int, float]:
 
 
 def _pauses_portal(error: BaseException) -> bool:
-    """Return whether no event of the portal can succeed now: see PortalPauses.record_result."""
+    """Return whether no event of the portal can succeed now: see pause_for_error."""
     is_daily_limit = isinstance(error, RateLimited) and error.policy == DAILY_POLICY
     return is_daily_limit or isinstance(error, NotAuthorized | PortalMoving)
 

@@ -154,7 +154,8 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
                         lane.advance(result.applied)
                     resolve_call(call, result)
                     if result.blocks_later_calls is not None:
-                        is_lane_blocked = result.resolution.outcome is Outcome.PARKED
+                        held_alone = result.resolution.waits_for_calls  # other handlers may need no such call
+                        is_lane_blocked = result.resolution.outcome is Outcome.PARKED and not held_alone
                         blocked["" if is_lane_blocked else blocking_key(call.item)] = result.blocks_later_calls
                 except asyncio.CancelledError as error:
                     if parts.timeouts.is_closing:

@@ -198,6 +198,8 @@ def postpone_step(
     )
     if any(resolved.resolution is NO_CREDENTIALS_PARKED for resolved in postponement.events):
         commands += (("ZADD", keys.parked_deliveries(delivery.portal_id), now_ms, moved.id),)
+    if kind := postponement.events[0].resolution.waits_for_calls:
+        commands += (("ZADD", keys.held_deliveries(delivery.portal_id, kind), now_ms, moved.id),)
     if tries:
         commands += (("SET", RETRY_KEY_PREFIX + moved.id, tries, "EX", _TRIES_TTL_S),)
     return SettlementStep(delivery, tuple(entry.key for entry in entries), records, commands, requires_lease=True)

@@ -81,7 +81,7 @@ async def resume(request: web.Request, body: ReasonBody) -> Resumption:
     portal_id, pauses = _portal_id(request), PortalPauses(request.app[REDIS])
     pause = (await pauses.list()).get(portal_id)
     resumed = await pauses.operator_resume(portal_id, actor=name, reason=body.reason, address=address)
-    return Resumption(int(resumed), resumption_note(pause) if resumed and pause else "")
+    return Resumption(int(resumed), resumption_note(pause) if resumed else "")
 
 
 def _portal_id(request: web.Request) -> int:

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from spokes.console.pages import assets, audit, incidents, now, objects, privacy, quarantine, settings
+from spokes.console.pages import assets, audit, incidents, now, objects, pauses, privacy, quarantine, settings
 from spokes.console.pages import dead_letters as letters
 from spokes.console.web.audit_export import export_records
 
@@ -37,6 +37,8 @@ def routes() -> list[web.RouteDef]:
         web.post(_INCIDENT + "/note", incidents.add_note),
         web.post(_INCIDENT + "/close", incidents.close),
         web.post(_INCIDENT + "/export", incidents.export),
+        web.get("/console/pauses", pauses.page),
+        web.post("/console/pauses/resume", pauses.resume),
         web.get("/console/settings", settings.page),
         web.get("/console/static/{name}", assets.asset),
     ]

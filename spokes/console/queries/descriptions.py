@@ -19,6 +19,7 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "portal_moving": "HubSpot is moving the portal",
     "redis_away": "Redis did not answer",
     "portal_paused": "the portal's work is paused",
+    "calls_paused": "calls that the handler needs are paused",
     "object_busy": "another event of the object was being processed",
     "behind_another": "an earlier event of the object must be processed first",
     "record_merged_away": "the record was merged into another",

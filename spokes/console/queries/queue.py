@@ -13,6 +13,7 @@ from spokes.core import clock
 from spokes.core.delivery import Delivery, is_oversized
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, QUEUES
 from spokes.privacy.redis_data import read_job
+from spokes.queue.call_pauses import CallPause, CallPauses
 from spokes.queue.portal_pauses import PortalPause, PortalPauses
 
 _PAGE_SIZE: Final = 200  # jobs fetched at a time
@@ -36,7 +37,7 @@ class Queue:
     `due` deliveries can run now, `scheduled` ones later; `in_progress` counts those that a worker runs; they
     stay in the queue until the run ends. `oldest_due_s` is how long the first delivery has been due. `event_lag_s` is
     the age of the oldest event among the first deliveries, None without any. `unarchived` counts audit records in
-    Redis, None for actors who may not see all portals.
+    Redis, None for actors who may not see all portals. `paused_calls` are the kinds of calls that HubSpot fails.
     """
 
     due: int
@@ -46,6 +47,7 @@ class Queue:
     event_lag_s: float | None
     unarchived: int | None
     paused: dict[int, PortalPause]
+    paused_calls: tuple[CallPause, ...] = ()
     complete: bool = True  # if False, `due`, `scheduled` and `in_progress` count only the first deliveries
 
     @property
@@ -61,7 +63,7 @@ async def queue_status(redis: Redis, portals: Portals, *, now_ms: int | None = N
         RedisError, OSError: Redis does not answer.
     """
     now = clock.now_ms() if now_ms is None else now_ms
-    paused = {portal: pause for portal, pause in (await PortalPauses(redis).list()).items() if can_see(portals, portal)}
+    paused, paused_calls = await visible_pauses(redis, portals)
     first = await waiting_deliveries(redis, portals)
     oldest = [entry.event.occurred_at for job in first for entry in job.delivery.entries]
     event_lag_s = max(0.0, (now - min(oldest)) / 1000) if oldest else None
@@ -78,12 +80,24 @@ async def queue_status(redis: Redis, portals: Portals, *, now_ms: int | None = N
             event_lag_s,
             await backlog(redis),
             paused,
+            paused_calls,
             len(first) == due + scheduled,
         )
     jobs = await _queued_ids(redis, portals, _MAX_IDS_READ)
     due = sum(at <= now for _, at in jobs)
     complete = len(jobs) <= len(first) or await _queued_count(redis) <= _MAX_IDS_READ
-    return Queue(due, len(jobs) - due, running, oldest_due_s, event_lag_s, None, paused, complete)
+    return Queue(due, len(jobs) - due, running, oldest_due_s, event_lag_s, None, paused, paused_calls, complete)
+
+
+async def visible_pauses(redis: Redis, portals: Portals) -> tuple[dict[int, PortalPause], tuple[CallPause, ...]]:
+    """Return the paused portals, and the paused kinds of calls.
+
+    Raises:
+        RedisError, OSError: Redis does not answer.
+    """
+    paused = {portal: pause for portal, pause in (await PortalPauses(redis).list()).items() if can_see(portals, portal)}
+    calls = tuple(pause for pause in await CallPauses(redis).list() if can_see(portals, pause.portal_id))
+    return paused, calls
 
 
 async def waiting_deliveries(

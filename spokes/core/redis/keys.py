@@ -38,6 +38,7 @@ ALERTS_ACTIVE: Final = "spokes:alerts"
 ALERT_OUTBOX: Final = "spokes:alerts:outbox"
 ALERT_OUTBOX_LOCK: Final = "spokes:alerts:outbox:lock"
 PAUSED_PORTALS: Final = "spokes:paused"
+PAUSED_CALLS: Final = "spokes:paused:calls"
 UNREADABLE_JOBS: Final = "spokes:unreadable"
 RUNNING_DELIVERIES: Final = "spokes:running"
 REGISTRATIONS: Final = "spokes:registrations"
@@ -119,6 +120,16 @@ def quarantine_index(portal_id: int) -> str:
 def parked_deliveries(portal_id: int) -> str:
     """Return the key of the deliveries that are parked because no worker has the portal's credentials."""
     return f"spokes:{portal_id}:parked"
+
+
+def held_deliveries(portal_id: int, call_kind: str) -> str:
+    """Return the key of the deliveries whose events wait because calls of a kind are paused."""
+    return f"spokes:{portal_id}:held:{call_kind}"
+
+
+def probe(portal_id: int, call_kind: str) -> str:
+    """Return the key of the delivery of which one event probes calls of a kind."""
+    return f"spokes:{portal_id}:probe:{call_kind}"
 
 
 def token_reports(portal_id: int) -> str:
@@ -269,6 +280,7 @@ KEYS: Final = (
     RedisKey("spokes:alerts:told:{name}", "string", "spokes.audit.alert_episodes", "10 min",
              "exists while a repeated alert is not sent again"),
     RedisKey(PAUSED_PORTALS, "hash", "spokes.queue.portal_pauses", "none", "paused portals, with reason and time"),
+    RedisKey(PAUSED_CALLS, "hash", "spokes.queue.call_pauses", "none", "paused kinds of calls, with reason and time"),
     RedisKey(UNREADABLE_JOBS, "list", "spokes.queue.unreadable_jobs", "DEAD_LETTER_DAYS", "jobs of earlier versions"),
     RedisKey(RUNNING_DELIVERIES, "hash", "spokes.queue.running_deliveries", "none",
              "deliveries that a worker has run for seconds, by worker; removed with the last one"),
@@ -283,6 +295,9 @@ KEYS: Final = (
              "portals that workers have credentials for, by the epoch s of the last report"),
     RedisKey("spokes:{portal_id}:parked", "sorted set", "workers.delivery.missing_credentials", "until run",
              "deliveries that wait for the portal's credentials, by the epoch ms at which they were parked"),
+    RedisKey("spokes:{portal_id}:held:{call_kind}", "sorted set", "workers.delivery.settlement", "until run",
+             "deliveries whose events wait because calls of a kind are paused, by the epoch ms since which they wait"),
+    RedisKey("spokes:{portal_id}:probe:{call_kind}", "string", "spokes.queue.call_pauses", "5 min", "the probe"),
     RedisKey("spokes:{portal_id}:tokens", "hash", "spokes.queue.token_reports", "1 h", "state of each worker's token"),
     RedisKey(BUDGET_PORTALS, "sorted set", "workers.upkeep.gauges", "none",
              "portals that workers call HubSpot for, by the epoch s of the last report"),

@@ -13,6 +13,7 @@ class Alert(StrEnum):
     """The alerts. Those of the first group stay active until the problem is over; the others report one occurrence."""
 
     PORTAL_PAUSED = "portal_paused"
+    CALLS_PAUSED = "calls_paused"
     NO_CREDENTIALS = "no_credentials"
     WORKER_TOKEN_REFUSED = "worker_token_refused"  # noqa: S105 - the name of an alert, not a secret
     QUEUE_FILLING = "queue_filling"
@@ -64,6 +65,13 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
             "not_authorized: renew HUBSPOT_ACCESS_TOKEN and restart the workers. operator: run `spokes resume`. "
             "Every other pause ends by itself."
         ),
+    ),
+    Alert.CALLS_PAUSED: (
+        (
+            "HubSpot fails calls of one kind. Events that need them wait, and everything else runs. No event is lost, "
+            "and no attempt is spent by waiting."
+        ),
+        "It ends by itself when HubSpot answers a probe. `spokes pause` shows the paused calls of each portal.",
     ),
     Alert.NO_CREDENTIALS: (
         (

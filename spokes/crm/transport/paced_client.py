@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlia
 from spokes.core.errors import CRMError, CRMUnavailable, LeaseLost
 from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.telemetry.metrics import CRM_CALL_SECONDS, CRM_CALLS
+from spokes.crm.transport.call_kinds import call_kind
 from spokes.crm.transport.rate_budget import CallKind, RateBudget
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ class SendContext(Protocol):
         """
 
 
+class CallObserver(Protocol):
+    """Takes note of the end of each call; it costs little, because every call waits for it."""
+
+    def call_ended(self, portal_id: int, request: ApiRequest, error: CRMError | None) -> None:
+        """Take note of an answer (no error), or of a failure."""
+
+
 class UncheckedContext(NamedTuple):
     """Allows every call: for reads, and for callers without a lease."""
 
@@ -81,6 +89,7 @@ class PacedClient:
         self._waiting_calls: set[asyncio.Task[ApiResponse | None]] = set()
         self._calls_in_flight: set[asyncio.Task[ApiResponse | None] | asyncio.Task[None]] = set()
         self._is_stopped = False
+        self.observer: CallObserver | None = None
 
     async def send(
         self,
@@ -170,20 +179,23 @@ class PacedClient:
             task = cast("asyncio.Task[ApiResponse | None]", asyncio.current_task())
             self._waiting_calls.discard(task)
             self._calls_in_flight.add(task)
-            response = await self._call_client(client, request)
+            response = await self._call_client(portal_id, client, request)
             slot.read_headers(response.headers)
         if slot.is_day_short:
             self._request_account(portal_id)
         return response
 
-    async def _call_client(self, client: "HubSpotClient", request: ApiRequest) -> "ApiResponse":
-        started, outcome = time.perf_counter(), "answered"
+    async def _call_client(self, portal_id: int, client: "HubSpotClient", request: ApiRequest) -> "ApiResponse":
+        started, outcome, failure = time.perf_counter(), "answered", None
         try:
             return await client.call(request.method, request.path, query=request.query, body=request.body)
         except CRMError as error:
-            outcome = error.reason
+            outcome, failure = error.reason, error
+            error.call_kind = call_kind(request.method, request.path)
             raise
         finally:
+            if self.observer is not None:
+                self.observer.call_ended(portal_id, request, failure)
             CRM_CALLS.labels(request.method, outcome).inc()
             CRM_CALL_SECONDS.labels(request.method).observe(time.perf_counter() - started)
 

@@ -40,7 +40,6 @@ _LOCKED_WAIT_S: Final = 2.0  # HubSpot asks for at least this
 _MOVING_WAIT_S: Final = 300.0  # a move takes up to a day; if HubSpot names no time, we try every five minutes
 _MOVING_REASON: Final = PortalMoving.reason
 _MIDNIGHT_SLACK_S: Final = 5.0  # HubSpot's clock is not ours
-_LONG_BACKOFF_S: Final = 60.0  # a longer backoff is a pause of the portal, which operators see and can end
 _LOW_DAY_SHARE: Final = 0.1  # below this share of the daily limit, the end of the day matters
 
 _SCRIPT: Final = read_script(__file__, "rate_budget.lua")
@@ -128,11 +127,6 @@ class Backoff(NamedTuple):
     seconds: float
     reason: str
 
-    @property
-    def is_pause(self) -> bool:
-        """Whether the portal's work stops for so long that it is a pause of the portal."""
-        return self.scope in {"portal", "calls"} and self.seconds > _LONG_BACKOFF_S
-
 
 def seconds_until_new_day(now: datetime, zone: tzinfo) -> float:
     """Return the seconds until the daily limit is renewed: at midnight in the portal's time zone, plus a slack.
@@ -165,6 +159,8 @@ def backoff_for_error(
             return Backoff(kind, fallback if named_s is None else named_s, policy or error.reason)
         case ObjectLocked():
             return Backoff(kind, _LOCKED_WAIT_S if named_s is None else max(named_s, _LOCKED_WAIT_S), error.reason)
+        case CRMUnavailable():  # other kinds of calls may succeed; see spokes/queue/call_pauses.py
+            return None
         case _:
             return None if named_s is None else Backoff(kind, named_s, error.reason)
 
@@ -217,7 +213,8 @@ class RateBudget:
         self._concurrency = ConcurrencyLimit(concurrency)
         self._time_zones: dict[int, ZoneInfo] = {}
         self._uses: dict[tuple[int, CallKind, Priority], BudgetUse] = {}
-        self.on_pause: Callable[[int, Backoff], Awaitable[object]] | None = None  # called for backoffs that are pauses
+        # Called for each backoff, with its error and seconds: it may be a pause.
+        self.on_backoff: Callable[[int, TransientCRMError, float], Awaitable[object]] | None = None
         self._connections = asyncio.Semaphore(_MAX_CONNECTIONS)
 
     @asynccontextmanager
@@ -245,7 +242,7 @@ class RateBudget:
                 yield slot
             except TransientCRMError as error:
                 if backoff := backoff_for_error(error, kind, self._window(kind), self._day_left_s(portal_id)):
-                    await self._back_off(portal_id, backoff)
+                    await self._back_off(portal_id, error, backoff)
                 raise
         finally:
             self._concurrency.release(portal_id)
@@ -299,12 +296,12 @@ class RateBudget:
         with suppress(ZoneInfoNotFoundError, ValueError):
             self._time_zones[portal_id] = ZoneInfo(time_zone)
 
-    async def _back_off(self, portal_id: int, backoff: Backoff) -> None:
+    async def _back_off(self, portal_id: int, error: TransientCRMError, backoff: Backoff) -> None:
         with suppress(CRMUnavailable):
             await self.pause(portal_id, backoff.scope, backoff.seconds, backoff.reason)
-        if self.on_pause is not None and backoff.is_pause:
+        if self.on_backoff is not None:
             with suppress(RedisError, OSError):  # the next call that is not made records the pause
-                await self.on_pause(portal_id, backoff)
+                await self.on_backoff(portal_id, error, backoff.seconds)
 
     async def _acquire_slot(
         self, portal_id: int, kind: CallKind, slot_id: str, priority: Priority, queue_id: str = ""

@@ -1,0 +1,48 @@
+"""The page *Pauses*, over real HTTP: it shows each pause, and resumes as the command and the API do."""
+
+from aiohttp.test_utils import TestClient
+from redis.asyncio import Redis
+
+from spokes.console.accounts.policy import Role
+from spokes.queue.call_breaker import Calls
+from spokes.queue.call_pauses import CallPauses
+from spokes.queue.portal_pauses import PortalPauses
+from tests.support.console_visitor import Visitor
+from tests.support.events import recorded
+
+
+async def test_resume_ends_the_pause_of_a_portal_and_of_its_calls_with_an_audit_record(
+    client: TestClient, redis: Redis
+) -> None:
+    await PortalPauses(redis).pause(7, "portal_moving", seconds=3_600)
+    await CallPauses(redis).pause(Calls(7, "contacts.write"), "crm_unavailable", 10, failed_probes=0)
+    operator = await Visitor.signed_in(client, Role.OPERATOR)
+    _, page = await operator.get("/console/pauses")
+    assert "Portal 7" in page
+    assert "contacts.write" in page
+    response = await operator.post("/console/pauses/resume", {"portal": "7", "reason": "it has moved"})
+    assert response.status == 200
+    assert "Portal 7 is resumed. If HubSpot is still moving it" in await response.text()
+    assert (await PortalPauses(redis).list(), await CallPauses(redis).list()) == ({}, [])
+    resumed = [record for record in await recorded(redis) if record.action == "portal.resumed"]
+    assert [(record.portal_id, record.reason) for record in resumed] == [(7, "it has moved")]
+
+
+async def test_resume_needs_a_reason_and_a_paused_portal_of_the_actor(client: TestClient, redis: Redis) -> None:
+    await PortalPauses(redis).pause(7, "portal_moving", seconds=3_600)
+    operator = await Visitor.signed_in(client, Role.OPERATOR, portals=[8])
+    for form, status in (
+        ({"portal": "8", "reason": ""}, 422),
+        ({"portal": "7", "reason": "x"}, 422),
+        ({"portal": "²", "reason": "x"}, 422),
+        ({"portal": "8", "reason": "x"}, 409),
+    ):
+        assert (await operator.post("/console/pauses/resume", form)).status == status
+    assert list(await PortalPauses(redis).list()) == [7]
+
+
+async def test_pauses_of_other_portals_are_not_shown(client: TestClient, redis: Redis) -> None:
+    await CallPauses(redis).pause(Calls(7, "contacts.write"), "crm_unavailable", 10, failed_probes=0)
+    viewer = await Visitor.signed_in(client, Role.VIEWER, portals=[8])
+    assert "contacts.write" not in (await viewer.get("/console/pauses"))[1]
+    assert "contacts.write" in (await (await Visitor.signed_in(client, Role.VIEWER)).get("/console"))[1]
