@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from backports import zstd
+import zstandard
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -54,7 +54,7 @@ def foreign_jobs(proof: Path) -> dict[str, bytes]:
         "pickle": pickle.dumps(Touch(proof)),
         "arq's own pickle": pickle.dumps({"t": 1, "f": "process_delivery", "a": (Touch(proof),), "k": {}, "et": 1}),
         "truncated": good[: len(good) // 2],
-        "a bomb": good[:1] + zstd.compress(b" " * (200 * 1024 * 1024)),
+        "a bomb": good[:1] + zstandard.compress(b" " * (200 * 1024 * 1024)),
         "an old bomb": b"\x02" + zlib.compress(b" " * (100 * 1024 * 1024)),
         "another function": encode({**empty, "f": "os.system", "a": ["true"]}),
         "no argument": encode({**empty, "a": []}),
