@@ -184,6 +184,39 @@ async def harms_process(event: Event, tools: Tools) -> None:
     calls[event.property_value or ""]()
 
 
+@ROUTER.register(_PROPERTY_CHANGE, property="leaves_thread")
+async def leaves_thread(event: Event, tools: Tools) -> None:
+    """Leave a thread that runs for five minutes."""
+    threading.Thread(target=time.sleep, args=(300,)).start()
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="raises_in_timer")
+async def raises_in_timer(event: Event, tools: Tools) -> None:
+    """Raise an exception from a signal handler, wherever the loop is then."""
+
+    def fail(*_: object) -> NoReturn:
+        raise OwnBaseException
+
+    signal.signal(signal.SIGALRM, fail)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    await asyncio.sleep(0.3)
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="closes_output")
+async def closes_output(event: Event, tools: Tools) -> None:
+    """Close the standard streams, and fail as `print` does then."""
+    sys.stdout.close()
+    sys.stderr.close()
+    raise ValueError
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="cancels_all_tasks")
+async def cancels_all_tasks(event: Event, tools: Tools) -> None:
+    """Cancel every task of the worker."""
+    for task in asyncio.all_tasks():
+        task.cancel()
+
+
 @ROUTER.register(_PROPERTY_CHANGE, property="crashes")
 async def crashes(event: Event, tools: Tools) -> None:
     """Crash the worker in C after as many seconds as the event's value says."""

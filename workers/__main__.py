@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+import structlog
+
 from spokes.audit.entry_signature import sign_entries
 from spokes.audit.sql.engine import ignore_orphaned_copy_errors
 from spokes.core.errors import ConfigurationError, NotAuthorized
@@ -27,6 +29,7 @@ from workers.worker import build_worker
 # default of 700 it spends a fifth of its time traversing them.
 _GC_THRESHOLD: Final = 50_000
 _CLOSE_S: Final = 10
+log = structlog.get_logger()
 
 
 def main() -> int:
@@ -45,17 +48,17 @@ def main() -> int:
         setup_telemetry(settings, "worker")
         sign_entries(settings)
         protect_process()
-        run_until_done(_run(settings, burst=arguments.burst))
+        return run_until_done(_run(settings, burst=arguments.burst))
     except ConfigurationError as error:
         print(error, file=sys.stderr)  # noqa: T201 - the log may not be set up yet
         return 2
     except NotAuthorized:
         print("HubSpot refuses HUBSPOT_ACCESS_TOKEN. Copy the token from the Auth page of your app.", file=sys.stderr)  # noqa: T201 - the last message of a process that cannot run
         return 2
-    return 0
 
 
-async def _run(settings: Settings, *, burst: bool) -> None:
+async def _run(settings: Settings, *, burst: bool) -> int:
+    """Run the worker; return the exit code."""
     asyncio.get_running_loop().set_exception_handler(ignore_orphaned_copy_errors)
     worker = build_worker(settings, burst=burst)
     gc.freeze()  # loaded modules are never garbage
@@ -63,13 +66,16 @@ async def _run(settings: Settings, *, burst: bool) -> None:
     try:
         await worker.async_run()
     except asyncio.CancelledError:
-        pass  # arq ends this way after a signal
+        if worker.allow_pick_jobs:  # arq ends this way too, after a signal
+            log.warning("worker_cancelled", advice="A handler cancelled all tasks of the worker. It must be restarted.")
+            return 1
     finally:
         # Only if Redis is unusable would this take longer; after a signal, the worker limits its shutdown by itself.
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_S):
                 await worker.close()
         ignore_signals(asyncio.get_running_loop())
+    return 0
 
 
 if __name__ == "__main__":

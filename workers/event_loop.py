@@ -6,6 +6,7 @@ handler may run tasks of its own (`asyncio.gather`, `TaskGroup`), so catching wh
 
 import asyncio
 import sys
+import threading
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -20,8 +21,8 @@ _MAX_INTERRUPTIONS: Final = 10_000  # a loop that is broken for good ends its wo
 log = structlog.get_logger()
 
 
-def run_until_done(main: Coroutine[Any, Any, None]) -> None:
-    """Run `main` on a new event loop until it has ended, and raise its error.
+def run_until_done(main: Coroutine[Any, Any, int]) -> int:
+    """Run `main` on a new event loop until it has ended; return its exit code, or raise its error.
 
     The process exits at once if a task or a thread of a handler does not end.
     """
@@ -41,12 +42,17 @@ def run_until_done(main: Coroutine[Any, Any, None]) -> None:
                 # or what a signal handler of a handler raised between two tasks. All tasks continue.
                 log.warning("interruption_of_the_event_loop_ignored", error=type(error).__name__)
                 report_error(error)
-        task.result()
+        return task.result()
     finally:
-        if not _close(loop):
+        if not _close(loop) or _has_threads():
             sys.stdout.flush()
             sys.stderr.flush()
-            exit_process(0 if task.done() and task.exception() is None else 1)
+            exit_process(task.result() if task.done() and task.exception() is None else 1)
+
+
+def _has_threads() -> bool:
+    """Return whether a thread of a handler keeps the interpreter from exiting."""
+    return any(not thread.daemon and thread is not threading.main_thread() for thread in threading.enumerate())
 
 
 def _close(loop: asyncio.AbstractEventLoop) -> bool:

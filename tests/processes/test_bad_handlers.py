@@ -91,10 +91,11 @@ async def test_exits_of_handlers_and_their_tasks_do_not_end_the_worker(redis: Re
     assert process.poll() is None
 
 
-async def test_handler_that_stops_the_event_loop_does_not_end_the_worker(
-    redis: Redis, start_worker: StartWorker
+@pytest.mark.parametrize("name", ["stops_loop", "leaves_thread", "raises_in_timer"])
+async def test_handler_that_harms_the_event_loop_does_not_end_the_worker(
+    redis: Redis, start_worker: StartWorker, name: str
 ) -> None:
-    await queue(redis, change("x", 1, "stops_loop"), change("x", 1, "ok", 2))
+    await queue(redis, change("x", 1, name), change("x", 1, "ok", 2))
     process = start_worker()
     assert await wait_for_outcomes(redis, 2) == [("processed", "")] * 2
     process.send_signal(signal.SIGTERM)
@@ -124,6 +125,24 @@ async def test_worker_exits_though_a_handler_never_ends(
         process.send_signal(signal.SIGTERM)
     assert await exit_code(process, seconds=6) == 0
     assert b"bad_handlers.never_ends" in b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async
+
+
+async def test_worker_whose_tasks_a_handler_cancels_ends_with_an_error_and_loses_nothing(
+    redis: Redis, start_worker: StartWorker
+) -> None:
+    await queue(redis, change("x", 1, "cancels_all_tasks"))
+    assert await exit_code(start_worker(), seconds=20) == 1
+    await queue(redis, change("x", 1, "ok", 2))
+    start_worker()
+    assert len(await wait_for_outcomes(redis, 2)) == 2
+
+
+async def test_event_of_a_handler_that_closes_the_output_ends_and_the_others_run(
+    redis: Redis, start_worker: StartWorker
+) -> None:
+    await queue(redis, change("x", 1, "closes_output"), change("x", 1, "ok", 2))
+    start_worker()
+    assert await wait_for_outcomes(redis, 2) == [("dead", "handler_error:ValueError"), ("processed", "")]
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -22,6 +22,7 @@ from spokes.core.telemetry import sentry
 from spokes.core.telemetry.canonical_log import CanonicalLog
 from spokes.core.telemetry.console_log import ColumnRenderer
 from spokes.core.telemetry.error_places import class_name, error_place
+from spokes.core.telemetry.log_stream import LogStream
 from spokes.core.telemetry.masked_stream import mask_standard_streams
 
 
@@ -86,7 +87,7 @@ def setup_telemetry(settings: Settings, process: str, *, stream: TextIO | None =
         process: `web`, `worker` or `console`; a field of every line.
         stream: the stream to log to; standard error when None.
     """
-    out = sys.stderr if stream is None else stream
+    out = cast("TextIO", LogStream(sys.stderr if stream is None else stream))
     mask = Mask(settings.secret_values)
     columns = settings.log_format == "columns" or (settings.log_format == "auto" and out.isatty())
 
