@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -42,8 +43,13 @@ def spokes_process(environ: Mapping[str, str], *arguments: str) -> subprocess.Co
 
 def start_spokes(environ: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
     """Start a command that runs until it is stopped; its standard output holds standard error too."""
+    return start_spokes_in(ROOT, environ, *arguments)
+
+
+def start_spokes_in(folder: Path, environ: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
+    """Start a command in a folder, whose packages do not replace ours."""
     return subprocess.Popen(
-        [sys.executable, "-m", "spokes", *arguments], cwd=ROOT,
+        [sys.executable, "-P", "-m", "spokes", *arguments], cwd=folder,
         env={"PATH": os.environ["PATH"], "ENV_FILE": "", **environ},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip

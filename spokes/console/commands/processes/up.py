@@ -9,9 +9,9 @@ import shutil
 import signal
 import sys
 import urllib.request
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 import typer
 
@@ -20,6 +20,7 @@ from spokes.console.doctor.report import handler_declarations
 from spokes.console.local.embedded_valkey import is_listening, log_file, valkey_command
 from spokes.console.local.first_login import create_first_login
 from spokes.console.local.processes import Processes, die_with_parent
+from spokes.console.local.reloading import run_with_reload
 from spokes.console.local.running_stack import save_environment
 from spokes.core.errors import ConfigurationError
 from spokes.core.masking import derive_key
@@ -37,6 +38,15 @@ _LAST_LINES_S: Final = 0.2  # until the last lines of a process that has ended a
 T = TypeVar("T")
 
 
+class UpOptions(NamedTuple):
+    """The options of the command."""
+
+    workers: int
+    traffic: float
+    own_properties: tuple[str, ...]
+    is_reloading: bool
+
+
 def up(
     workers: Annotated[int, typer.Option(help="Number of worker processes.", min=0)] = 1,
     traffic: Annotated[
@@ -51,6 +61,9 @@ def up(
             "deals.renewal:date, for the simulator. Repeat it for more.",
         ),
     ] = None,
+    is_reloading: Annotated[
+        bool, typer.Option("--reload", help="Restart web process and workers when a file of the handlers changes.")
+    ] = False,
     with_parent: Annotated[bool, typer.Option(hidden=True, help="Stop when the parent process ends.")] = False,
 ) -> None:
     """Run everything in this terminal until Ctrl-C.
@@ -62,24 +75,26 @@ def up(
     """
     if with_parent:
         die_with_parent()
-    raise typer.Exit(asyncio.run(_up(Settings.from_env(), workers, traffic, own_properties or [])))
+    options = UpOptions(workers, traffic, tuple(own_properties or ()), is_reloading)
+    raise typer.Exit(asyncio.run(_up(Settings.from_env(), options)))
 
 
-async def _up(settings: Settings, workers: int, traffic: float, own_properties: Sequence[str]) -> int:
+async def _up(settings: Settings, options: UpOptions) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     processes = Processes()
     saved: Path | None = None
     try:
-        if env := await _run_until_stopped(stop, _start(settings, processes, workers, traffic, own_properties)):
+        if env := await _run_until_stopped(stop, _start(settings, processes, options)):
             shared = {name: value for name, value in env.items() if name not in _TERMINAL_VARIABLES}
             saved = save_environment(settings.data_dir, shared)
             base = f"http://127.0.0.1:{env['PORT']}"
             link = _print_console_link(settings, processes, base, env.get("CONSOLE_KEY", ""))
             await _run_until_stopped(stop, link)
-        if not stop.is_set():
-            ended = await _run_until_stopped(stop, processes.wait_for_exit())
+        if env and not stop.is_set():
+            supervised = run_with_reload(settings.handlers, processes, env) if options.is_reloading else None
+            ended = await _run_until_stopped(stop, supervised or processes.wait_for_exit())
             if ended:
                 print(f"{ended}; stopping the others.", file=sys.stderr)
                 return 1
@@ -90,9 +105,7 @@ async def _up(settings: Settings, workers: int, traffic: float, own_properties: 
     return 0
 
 
-async def _start(
-    settings: Settings, processes: Processes, workers: int, traffic: float, own_properties: Sequence[str]
-) -> dict[str, str]:
+async def _start(settings: Settings, processes: Processes, options: UpOptions) -> dict[str, str]:
     """Start each process after those it depends on; return the variables of this run.
 
     Raises:
@@ -124,11 +137,11 @@ async def _start(
     if not settings.console_key.get_secret_value():
         env["CONSOLE_KEY"] = derive_key(load_master_key(settings), "console key of up").hex()
     if not settings.hubspot_access_token.get_secret_value():
-        env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, traffic, own_properties, router)
+        env |= await _start_simulator(settings, processes, env["PUBLIC_URL"], base, options, router)
     if await _migrate(env):
         raise ConfigurationError(["The audit store could not be migrated, so nothing runs. The lines above say why."])
     await processes.start("web", module_command("ingest"), env)
-    for number in range(1, workers + 1):
+    for number in range(1, options.workers + 1):
         await processes.start(f"worker {number}", module_command("workers"), env)
     await _wait_until_ready(lambda: _is_ready(f"{base}/readyz"), "The web process", processes)
     print(f"Ready: {base}{RECEIVER_PATH} accepts deliveries signed for {env['PUBLIC_URL']}. Ctrl-C stops.")
@@ -183,17 +196,21 @@ async def _start_simulator(
     processes: Processes,
     public_url: str,
     base: str,
-    traffic: float,
-    own_properties: Sequence[str],
+    options: UpOptions,
     router: Router,
 ) -> dict[str, str]:
-    """Start the simulator; return the variables that connect the other processes to it."""
+    """Start the simulator; return the variables that connect the other processes to it.
+
+    Its token has the scopes that the handlers need, or all if the handlers may change while it runs.
+    """
     port, token = str(free_port()), secrets.token_hex(16)
     secret = settings.client_secrets[0] if settings.client_secrets else secrets.token_hex(16)
     command = module_command("spokes.simulator", "--port", port)
     command += ["--target", f"{base}{RECEIVER_PATH}", "--public-url", f"{public_url}{RECEIVER_PATH}"]
-    command += ["--traffic", str(traffic), "--scopes", ",".join(_needed_scopes(router))]
-    for each in own_properties:
+    command += ["--traffic", str(options.traffic)]
+    if not options.is_reloading:
+        command += ["--scopes", ",".join(_needed_scopes(router))]
+    for each in options.own_properties:
         command += ["--property", each]
     print("HUBSPOT_ACCESS_TOKEN is not set: the simulator plays HubSpot.", flush=True)
     # Not as arguments: every user of the machine can read those.
