@@ -110,12 +110,18 @@ def test_group_of_transient_errors_is_retried(errors: list[Exception]) -> None:
     assert resolve(ExceptionGroup("", errors)).outcome is Outcome.RETRIED
 
 
-@given(st.permutations([1.0, 300.0, 20.0]))
+@given(st.permutations([1.0, 60.0, 20.0]))
 def test_longest_requested_wait_of_a_group_wins(waits: list[float]) -> None:
     group = ExceptionGroup("", [RateLimited(retry_after_s=wait) for wait in waits])
     delay_s = resolve(group).delay_s
     assert delay_s is not None
-    assert delay_s >= 300
+    assert delay_s >= 60
+
+
+@pytest.mark.parametrize("wait_s", [61, 3_600, 86_400])
+def test_long_wait_of_all_calls_spends_no_attempt(wait_s: float) -> None:
+    resolution = resolve(RateLimited(policy="TEN_SECONDLY_ROLLING", retry_after_s=wait_s))
+    assert (resolution.outcome, resolution.delay_s, resolution.is_free_run) == (Outcome.PARKED, 5.0, True)
 
 
 @pytest.mark.parametrize("bug", [ValueError(), SystemExit(), GeneratorExit(), BaseExceptionGroup("", [SystemExit()])])

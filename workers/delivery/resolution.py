@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 from spokes.audit.records import TERMINAL, Outcome
 from spokes.core.errors import (
-    DAILY_POLICY,
     CRMError,
+    CRMUnavailable,
     LeaseLost,
     NoCredentials,
     NotAuthorized,
     ObjectNotFound,
-    PortalMoving,
-    RateLimited,
     RetryLater,
     SpokesError,
     TransientCRMError,
@@ -25,6 +23,7 @@ from spokes.core.errors import (
 from spokes.core.events import Event
 from spokes.core.redis.errors import is_redis_outage
 from spokes.core.telemetry.error_places import class_name, error_place
+from spokes.queue.pause_decisions import pause_for_error
 from workers.delivery.handler_errors import is_transient
 from workers.queue.retry_delays import is_hubspot_failure, random_delay_s
 
@@ -152,22 +151,21 @@ def _precedence(error: BaseException) -> tuple[int, float]:
         return 1, 0.0
     if not is_transient(error) and not is_redis_outage(error):
         return 2, 0.0
-    if _pauses_portal(error):
+    if _waits_for_pause(error):
         return 3, 0.0
     return 4, -(requested_delay_s(error) or 0.0)
 
 
-def _pauses_portal(error: BaseException) -> bool:
-    """Return whether no event of the portal can succeed now: see pause_for_error."""
-    is_daily_limit = isinstance(error, RateLimited) and error.policy == DAILY_POLICY
-    return is_daily_limit or isinstance(error, NotAuthorized | PortalMoving)
+def _waits_for_pause(error: BaseException) -> bool:
+    """Return whether the event waits for the end of a pause without an attempt; failed calls spend one, as probes."""
+    return not isinstance(error, CRMUnavailable) and pause_for_error(error) is not None
 
 
 def free_run_limit(error: BaseException) -> int:
     """Return how many runs of an event may fail by such an error without spending an attempt."""
     if isinstance(error, NotAuthorized):
         return _NOT_AUTHORIZED_FREE_RUNS
-    if _pauses_portal(error):
+    if _waits_for_pause(error):
         return _LIMITED_FREE_RUNS
     if isinstance(error, LeaseLost):
         return _LEASE_LOST_FREE_RUNS
@@ -222,7 +220,7 @@ def resolution_for_error(
 def _parked_after_free_run(error: BaseException) -> Resolution:
     if isinstance(error, LeaseLost):
         return LEASE_LOST
-    if _pauses_portal(error):
+    if _waits_for_pause(error):
         return parked_for(reason_for_error(error), PAUSED_RETRY_S)
     return parked_for("redis_away", _OUTAGE_RETRY_S)
 
