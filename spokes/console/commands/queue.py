@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from redis.asyncio import Redis
 
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, print_json, print_message, print_table
 from spokes.console.queries.queue import MAX_DELIVERIES_READ, Queue, WaitingDelivery, queue_status, waiting_deliveries
+from spokes.console.queries.queue_classes import QueueClass, queue_classes
 from spokes.core import clock
 from spokes.core.settings import Settings
 from spokes.queue.running_deliveries import MIN_AGE_S, RunningDelivery, running_deliveries
@@ -22,13 +24,18 @@ def queue(as_json: JsonOption = False) -> None:
 
     Example: spokes queue
     """
-    status, rows = asyncio.run(_read(Settings.from_env()))
+    status, classes, rows = asyncio.run(_read(Settings.from_env()))
     if as_json:
         counts = {"due": status.due, "scheduled": status.scheduled, "in_progress": len(rows)}
-        print_json({**counts, "oldest_due_s": round(status.oldest_due_s, 1)}, *rows)
+        by_class = {each.priority: asdict(each) for each in classes}
+        print_json({**counts, "oldest_due_s": round(status.oldest_due_s, 1), "classes": by_class}, *rows)
     else:
         oldest = f" (the oldest for {status.oldest_due_s:,.0f} s)" if status.due else ""
         print(f"{status.due:,} due{oldest}, {status.scheduled:,} scheduled for later, {len(rows):,} in progress.")
+        for each in classes:
+            oldest = f" (the oldest for {each.oldest_waiting_s:,.0f} s)" if each.waiting else ""
+            later = f"{each.scheduled:,} scheduled for later, {each.running:,} running"
+            print(f"  {each.priority}: {each.waiting:,} waiting{oldest}, {later}")
         if rows:
             print_table(("Delivery", "Events", "In progress (s)", "Handlers", "Worker", ""), map(_table_row, rows))
     if any(row["overdue"] for row in rows):
@@ -36,10 +43,10 @@ def queue(as_json: JsonOption = False) -> None:
         raise SystemExit(1)
 
 
-async def _read(settings: Settings) -> tuple[Queue, list[dict[str, object]]]:
+async def _read(settings: Settings) -> tuple[Queue, tuple[QueueClass, ...], list[dict[str, object]]]:
     async with operator_redis(settings) as redis:
         status = await queue_status(redis, None)
-        return status, await _in_progress(redis)
+        return status, await queue_classes(redis), await _in_progress(redis)
 
 
 async def _in_progress(redis: Redis) -> list[dict[str, object]]:

@@ -18,6 +18,7 @@ from spokes.console.queries.budgets import PortalBudget, portal_budgets
 from spokes.console.queries.dead_letters import count_dead_letters
 from spokes.console.queries.portal_scope import Portals
 from spokes.console.queries.queue import Queue, queue_status
+from spokes.console.queries.queue_classes import QueueClass, queue_classes
 from spokes.console.queries.throughput import Minute, throughput
 from spokes.console.web.app_keys import REDIS, SETTINGS
 from spokes.core.errors import CRMUnavailable, HttpProblem
@@ -68,13 +69,14 @@ def _path(values: Sequence[float], top: float) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dashboard:
-    """The data of *Now*; `minutes` is None for actors who may not see all portals."""
+    """The data of *Now*; `minutes` is None, and `classes` empty, for actors who may not see all portals."""
 
     queue: Queue
     alerts: tuple[ActiveAlert, ...]
     budgets: tuple[PortalBudget, ...]
     dead_letters: int
     minutes: tuple[Minute, ...] | None
+    classes: tuple[QueueClass, ...] = ()
 
     @property
     def finished_minutes(self) -> tuple[Minute, ...]:
@@ -174,14 +176,22 @@ async def current_dashboard(app: web.Application, portals: Portals) -> Dashboard
 
 
 async def _gather(settings: Settings, redis: Redis, portals: Portals) -> Dashboard:
-    queue, alerts, budgets, dead_letters, minutes = await asyncio.gather(
+    queue, alerts, budgets, dead_letters, minutes, classes = await asyncio.gather(
         queue_status(redis, portals),
         active_alerts(redis, portals),
         portal_budgets(settings, redis, portals),
         count_dead_letters(redis, portals),
         throughput(redis, portals, minutes=_MINUTES_SHOWN),
+        _classes(redis, portals),
     )
-    return Dashboard(queue=queue, alerts=alerts, budgets=budgets, dead_letters=dead_letters, minutes=minutes)
+    return Dashboard(
+        queue=queue, alerts=alerts, budgets=budgets, dead_letters=dead_letters, minutes=minutes, classes=classes
+    )
+
+
+async def _classes(redis: Redis, portals: Portals) -> tuple[QueueClass, ...]:
+    """Return the priority classes; none for actors who may not see all portals."""
+    return await queue_classes(redis) if portals is None else ()
 
 
 def _sum_by_name(counts: Iterable[Mapping[str, float]]) -> dict[str, float]:
