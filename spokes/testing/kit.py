@@ -156,15 +156,18 @@ class Spokes:
         """
         return await self._run(self._advance(duration_ms(duration)))
 
-    async def outage(self, status: int = 503, *, calls: int | None = None, after_effect: bool = False) -> None:
+    async def outage(
+        self, status: int = 503, *, calls: int | None = None, path: str = "", after_effect: bool = False
+    ) -> None:
         """Make HubSpot answer the next calls with an error; without `calls`, every call until `end_outage`.
 
         Args:
             status: of the answers; 0 breaks the connection.
             calls: how many calls fail.
+            path: only calls whose path matches this shell pattern fail, such as `*/notes`.
             after_effect: whether HubSpot does what is asked before the answer fails.
         """
-        path = "*" if calls is None else _CRM_PATHS
+        path = path or ("*" if calls is None else _CRM_PATHS)
         fault = Fault(path=path, times=calls, status=status or None, reset=not status, after_effect=after_effect)
         await self._run(self._deployment.add_fault(fault))
 
