@@ -42,7 +42,7 @@ from ingest.server.views import (
     readyz,
     receive,
 )
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alert_episodes import REPORT_HELD_EVERY_S, AlertEpisodes
 from spokes.core.background import Background
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
@@ -131,6 +131,7 @@ async def _services_context(
     background.every(_FLUSH_EVERY_S, "refusals", refusal_log.flush)
     background.every(MEASURE_EVERY_S, "backpressure", backpressure.measure)
     background.every(TOTALS_EVERY_S, "metric totals", partial(flush_with_history, redis, totals))
+    background.every(REPORT_HELD_EVERY_S, "held alerts", AlertEpisodes(redis).report_held)
     background.every(_FLUSH_EVERY_S, "request metrics", wrapper.flush_metrics)
     background.every(_FLUSH_EVERY_S, "connections", connection_alert.flush)
     background.start("durability", partial(_warn_about_durability, redis, durable=admission.durable))

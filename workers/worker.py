@@ -20,7 +20,7 @@ from arq.connections import ArqRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.audit.alert_episodes import REPORT_HELD_EVERY_S, AlertEpisodes
 from spokes.audit.alert_webhook import AlertWebhook
 from spokes.audit.archiver import Archiver
 from spokes.core import clock
@@ -151,7 +151,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
             background.start("pauses", partial(pauses.watch, outage, "pauses"))
             background.start("default queue", partial(DefaultQueueWatch(redis).run, outage, "default queue"))
             background.start("archiver", partial(archiver.run, outage=outage))
-            background.start("alert webhook", partial(AlertWebhook(settings, redis).run, outage, "alert webhook"))
+            _start_alerts(background, settings, redis, outage)
             background.start(
                 "periodic jobs", partial(schedule.run_schedule, settings, redis, crm, outage, "periodic jobs")
             )
@@ -220,6 +220,11 @@ async def _publish_progress(settings: Settings, worker: ArqBatchWorker, parts: W
     handlers, overdue_s = parts.timeouts.running_handlers(), deadline_s(settings.handler_timeout_s)
     runs = long_running(worker.started_at, handlers, worker.holder, clock.now_ms(), overdue_s)
     await publish_running(parts.redis, worker.holder, runs)
+
+
+def _start_alerts(background: Background, settings: Settings, redis: Redis, outage: RedisOutage) -> None:
+    background.every(REPORT_HELD_EVERY_S, "held alerts", AlertEpisodes(redis).report_held)
+    background.start("alert webhook", partial(AlertWebhook(settings, redis).run, outage, "alert webhook"))
 
 
 def _watchdog(settings: Settings, router: Router, redis: Redis, trace: CrashTrace | None) -> Watchdog:

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import orjson
 import structlog
@@ -209,7 +209,7 @@ class CallPauses:
         return int(await self._release(keys=names, args=[clock.now_ms(), count, probe_s]))
 
     async def _set_alert(self, calls: Calls, reason: str, *, is_active: bool) -> None:
-        fields = {"why": reason, "calls": calls.kind} if is_active else {}
+        fields: dict[str, Any] = {"why": reason, "calls": calls.kind} if is_active else {}
         portal_id = calls.portal_id
         await self._episodes.set_state(
             Alert.CALLS_PAUSED, subject=portal_id, portal_id=portal_id, is_active=is_active, **fields

@@ -24,7 +24,7 @@ from spokes.core import clock
 from spokes.core.errors import CRMError, CRMUnavailable, NotAuthorized, PortalMoving, TransientCRMError
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
-from spokes.core.telemetry.alerts import Alert
+from spokes.core.telemetry.alerts import HOLD_DOWN_S, Alert
 from spokes.crm.transport.backoffs import end_backoffs
 from spokes.queue.call_breaker import Calls
 from spokes.queue.call_pauses import CallPauses
@@ -128,7 +128,7 @@ class PortalPauses:
         self._paused[portal_id] = pause
         is_new = bool(await self._redis.hsetnx(keys.PAUSED_PORTALS, str(portal_id), pause.to_json()))  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and forgets bytes
         if is_new:
-            await self._set_alert(portal_id, reason)
+            await self._set_alert(portal_id, reason, seconds)
         return is_new
 
     async def resume(self, portal_id: int) -> bool:
@@ -204,11 +204,13 @@ class PortalPauses:
             return False
         return await self._probe()
 
-    async def _set_alert(self, portal_id: int, reason: str) -> None:
+    async def _set_alert(self, portal_id: int, reason: str, seconds: float | None = None) -> None:
         level = "warning" if reason == OPERATOR else "error"
+        is_lasting = reason in {OPERATOR, NotAuthorized.reason} or (seconds or 0) >= HOLD_DOWN_S[Alert.PORTAL_PAUSED]
         await self._episodes.set_state(
-            Alert.PORTAL_PAUSED, subject=portal_id, portal_id=portal_id, is_active=True, level=level, why=reason
-        )
+            Alert.PORTAL_PAUSED, subject=portal_id, portal_id=portal_id, is_active=True, level=level,
+            at_once=is_lasting, why=reason,
+        )  # fmt: skip
 
 
 def _operator_record(action: Action, portal_id: int, operator: tuple[str, str], reason: str) -> AuditRecord:

@@ -78,7 +78,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def test_start_and_end_of_episode_are_each_sent_once(delivery: tuple[Receiver, AlertEpisodes]) -> None:
     receiver, episodes = delivery
     for is_active in (True, True, False, False):
-        await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=is_active, waiting=7)
+        await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=is_active, at_once=True, waiting=7)
     await until(lambda: len(receiver.requests) >= 2)
     await episodes.set_state(Alert.SECRET_OLD, subject="3f2a", is_active=True, days=91)
     await until(lambda: len(receiver.requests) >= 3)
@@ -89,7 +89,7 @@ async def test_message_is_signed_with_its_timestamp_and_readable_in_slack(
     delivery: tuple[Receiver, AlertEpisodes],
 ) -> None:
     receiver, episodes = delivery
-    await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=True, waiting=7)
+    await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=True, at_once=True, waiting=7)
     await until(lambda: bool(receiver.requests))
     (headers, body) = receiver.requests[0]
     timestamp = headers["Spokes-Timestamp"]
@@ -105,7 +105,7 @@ async def test_message_is_signed_with_its_timestamp_and_readable_in_slack(
 async def test_message_is_retried_with_the_same_id(delivery: tuple[Receiver, AlertEpisodes], status: int) -> None:
     receiver, episodes = delivery
     receiver.statuses = [status, status]
-    await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=True)
+    await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=True, at_once=True)
     await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=False)
     await until(lambda: len(receiver.requests) >= 4)
     assert receiver.messages == [("audit_backlog", "began")] * 3 + [("audit_backlog", "ended")]
@@ -116,7 +116,7 @@ async def test_rejected_message_does_not_block_others(delivery: tuple[Receiver, 
     receiver, episodes = delivery
     receiver.statuses = [410]
     with capture_logs() as logs:
-        await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=True)
+        await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=True, at_once=True)
         await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=False)
         await until(lambda: len(receiver.requests) >= 2)
     assert receiver.messages == [("audit_backlog", "began"), ("audit_backlog", "ended")]
@@ -130,7 +130,7 @@ async def test_personal_data_and_secrets_are_not_sent(
 ) -> None:
     receiver, episodes = delivery
     fields = {"email": "x", "note": f"ann@example.com {environ['HUBSPOT_ACCESS_TOKEN']} <script>"}
-    await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=True, **fields)
+    await episodes.set_state(Alert.AUDIT_BACKLOG, is_active=True, at_once=True, **fields)
     await until(lambda: bool(receiver.requests))
     sent = receiver.requests[0][1].decode()
     assert [value for value in ("ann@example.com", environ["HUBSPOT_ACCESS_TOKEN"]) if value in sent] == []

@@ -61,7 +61,7 @@ async def test_archiver_empties_the_stream(full: Redis, tmp_path: Path) -> None:
 
 
 async def test_alert_is_stored(full: Redis) -> None:
-    await AlertEpisodes(full).set_state(Alert.QUEUE_FILLING, is_active=True)
+    await AlertEpisodes(full).set_state(Alert.QUEUE_FILLING, is_active=True, at_once=True)
     assert await AlertEpisodes(full).active("queue_filling") == ["queue_filling"]
     assert await full.llen(ALERT_OUTBOX) == 1  # type: ignore[misc]  # redis-py types one class for sync and async
 

@@ -21,7 +21,6 @@ PREFIXES = {
     "spokes:{portal_id}:seen:{hour}:": "{number}",
 }
 COMPOSED = {  # by alert_episodes.lua, and by workers.delivery.once from the key of an object's effects
-    "spokes:alerts:pending:{name}",
     "spokes:alerts:told:{name}",
     "spokes:{portal_id}:once:{object_type}:{object_id}:{effect}",
 }

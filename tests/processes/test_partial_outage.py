@@ -68,7 +68,8 @@ async def test_calls_of_one_kind_that_fail_pause_only_the_events_that_need_them(
         return any(pause.failed_probes for pause in await CallPauses(redis).list())
 
     await until(a_probe_has_failed)
-    assert await alerts(redis, "alert.began") == [f"calls_paused:{PORTAL}"]
+    held = [name.decode() for name in await redis.hkeys(keys.ALERTS_HELD)]  # until its hold-down is over
+    assert {*held, *await alerts(redis, "alert.began")} == {f"calls_paused:{PORTAL}"}
     assert not await redis.exists(keys.PAUSED_PORTALS)
     for number in numbers:
         hubspot.faults.remove(number)
@@ -80,9 +81,10 @@ async def test_calls_of_one_kind_that_fail_pause_only_the_events_that_need_them(
     processed = await outcomes(redis, "processed")
     assert len(processed) == BEFORE + LATER + len(others)
     assert sum(attempt == 1 for attempt in processed) >= LATER + len(others) - 2  # but for events that were probes
-    assert await alerts(redis, "alert.began") == [f"calls_paused:{PORTAL}"]
+    began = await alerts(redis, "alert.began")
+    assert began in ([], [f"calls_paused:{PORTAL}"])
     assert await CallPauses(redis).list() == []
-    assert await alerts(redis, "alert.ended") == [f"calls_paused:{PORTAL}"]
+    assert await alerts(redis, "alert.ended") == began
 
 
 def _unavailable(fault: Fault) -> Fault:

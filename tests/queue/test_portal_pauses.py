@@ -9,6 +9,7 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.errors import CRMUnavailable, PortalMoving, RateLimited, TransientCRMError
 from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
@@ -155,3 +156,19 @@ async def test_watch_waits_longer_after_each_failure_of_redis() -> None:
             await PortalPauses(unreachable).watch(Outage(), "pauses")
     assert set(waits) == {"pauses ConnectionError"}
     assert len(waits) > 1
+
+
+async def test_outage_of_hubspot_shorter_than_the_hold_down_is_not_reported(redis: Redis) -> None:
+    pauses = PortalPauses(redis)
+    await pauses.pause(PORTAL, CRMUnavailable.reason)
+    held = await redis.hkeys(keys.ALERTS_HELD)
+    await pauses.resume(PORTAL)
+    await AlertEpisodes(redis).report_held()
+    assert held == [f"portal_paused:{PORTAL}".encode()]
+    assert (await redis.hkeys(keys.ALERTS_ACTIVE), await redis.llen(keys.ALERT_OUTBOX)) == ([], 0)
+
+
+@pytest.mark.parametrize("reason", ["operator", "not_authorized"])
+async def test_pause_that_needs_an_operator_is_reported_at_once(redis: Redis, reason: str) -> None:
+    await PortalPauses(redis).pause(PORTAL, reason)
+    assert await redis.hkeys(keys.ALERTS_ACTIVE) == [f"portal_paused:{PORTAL}".encode()]

@@ -6,7 +6,9 @@ import pytest
 from redis.asyncio import Redis
 
 from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.core import clock
 from spokes.core.redis.keys import AUDIT_STREAM, JOB_QUEUE
+from spokes.core.telemetry.alerts import HOLD_DOWN_S, Alert
 from tests.support.redis_server import fill_memory, free_memory, own_server
 from workers.queue.claim_gate import ClaimGate, may_claim
 
@@ -28,7 +30,11 @@ def test_nothing_is_claimed_above_the_memory_mark_while_records_wait(
     assert may_claim(share, has_records=has_records, was_open=was_open) is expected
 
 
-async def test_gate_closes_with_an_alert_in_a_full_redis_and_reopens(tmp_path: Path) -> None:
+async def test_gate_closes_with_an_alert_in_a_full_redis_and_reopens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alert begins when the full Redis has lasted the hold-down, although it was reported before."""
+    later_ms = clock.now_ms() + round(HOLD_DOWN_S[Alert.CLAIMS_STOPPED] * 1000) + 60_000
     async with own_server(tmp_path, maxmemory="3mb") as (_, redis):
         gate = ClaimGate(redis)
         await redis.xadd(AUDIT_STREAM, {"r": "x"})
@@ -37,6 +43,9 @@ async def test_gate_closes_with_an_alert_in_a_full_redis_and_reopens(tmp_path: P
             if change is not None:
                 await change(redis)
             await gate.measure()
+            with monkeypatch.context() as patch:
+                patch.setattr("spokes.audit.alert_episodes.now_ms", lambda: later_ms)
+                await AlertEpisodes(redis).report_held()
             states.append((gate.is_open, await AlertEpisodes(redis).active("claims_stopped")))
     assert states == [(True, []), (False, ["claims_stopped"]), (True, [])]
 

@@ -35,6 +35,7 @@ AUDIT_STREAM: Final = "spokes:audit"
 AUDIT_CHAIN_END: Final = "spokes:audit:end"
 ARCHIVER_LEADER: Final = "spokes:audit:archiver"
 ALERTS_ACTIVE: Final = "spokes:alerts"
+ALERTS_HELD: Final = "spokes:alerts:held"
 ALERT_OUTBOX: Final = "spokes:alerts:outbox"
 ALERT_OUTBOX_LOCK: Final = "spokes:alerts:outbox:lock"
 PAUSED_PORTALS: Final = "spokes:paused"
@@ -275,8 +276,7 @@ KEYS: Final = (
     RedisKey(ALERT_OUTBOX, "list", "spokes.audit.alert_episodes", "1 day", "unsent webhook messages, oldest first"),
     RedisKey(ALERT_OUTBOX_LOCK, "string", "spokes.audit.alert_webhook", "30 s, renewed",
              "the lease of the process that delivers webhook messages"),
-    RedisKey("spokes:alerts:pending:{name}", "string", "spokes.audit.alert_episodes", "70 s",
-             "exists while a problem is shorter than its alert's hold-down"),
+    RedisKey(ALERTS_HELD, "hash", "spokes.audit.alert_episodes", "none", "problems not reported yet, by alert"),
     RedisKey("spokes:alerts:told:{name}", "string", "spokes.audit.alert_episodes", "10 min",
              "exists while a repeated alert is not sent again"),
     RedisKey(PAUSED_PORTALS, "hash", "spokes.queue.portal_pauses", "none", "paused portals, with reason and time"),

@@ -54,9 +54,16 @@ class Alert(StrEnum):
     WORKER_CRASHED = "worker_crashed"
 
 
-# Seconds for which the problem must exist before the alert begins; the others begin at once. A restart of the audit
-# store within this time loses nothing and calls for nobody.
-HOLD_DOWN_S: Final[dict[Alert, float]] = {Alert.AUDIT_UNAVAILABLE: 10.0}
+# Seconds for which an outage must last before its alert begins: a shorter one loses nothing and calls for nobody. The
+# other alerts are about facts that do not end by themselves, or about time that has passed already: they begin at once.
+HOLD_DOWN_S: Final[dict[Alert, float]] = {
+    Alert.PORTAL_PAUSED: 30.0,  # by an outage of HubSpot; at once by an operator, for a refused token or a longer wait
+    Alert.CALLS_PAUSED: 30.0,
+    Alert.QUEUE_FILLING: 10.0,
+    Alert.CLAIMS_STOPPED: 10.0,
+    Alert.AUDIT_UNAVAILABLE: 10.0,
+    Alert.AUDIT_BACKLOG: 30.0,
+}
 
 ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.PORTAL_PAUSED: (

@@ -9,8 +9,10 @@ from tests.console.queries.helpers import PORTAL
 
 
 async def test_active_alerts_have_advice(redis: Redis) -> None:
-    await AlertEpisodes(redis).set_state(Alert.AUDIT_BACKLOG, is_active=True, waiting=7)
-    await AlertEpisodes(redis).set_state(Alert.PORTAL_PAUSED, is_active=True, portal_id=PORTAL, subject=PORTAL)
+    await AlertEpisodes(redis).set_state(Alert.AUDIT_BACKLOG, is_active=True, at_once=True, waiting=7)
+    await AlertEpisodes(redis).set_state(
+        Alert.PORTAL_PAUSED, is_active=True, at_once=True, portal_id=PORTAL, subject=PORTAL
+    )
     everything, own = await active_alerts(redis, None), await active_alerts(redis, frozenset({PORTAL}))
     assert {(alert.name, bool(alert.advice)) for alert in everything} == {
         ("audit_backlog", True),

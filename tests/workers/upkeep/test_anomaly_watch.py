@@ -12,6 +12,7 @@ from spokes.audit.stream import append, backlog
 from spokes.core.delivery import Delivery, Entry, job_payload
 from spokes.core.redis.keys import ALERTS_ACTIVE, JOB_KEY_PREFIX
 from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import HOLD_DOWN_S, Alert
 from tests.support.deployment import SECRET
 from tests.support.events import event, recorded
 from tests.workers.upkeep.archived import DAY, NOW, archive
@@ -112,7 +113,10 @@ async def test_token_in_redis_is_found_and_not_logged(redis: Redis, settings: Se
     assert "0123456789abcdef" not in str(logs)
 
 
-async def test_long_audit_stream_is_an_alert(redis: Redis, settings: Settings, store: AsyncEngine) -> None:
+async def test_long_audit_stream_is_an_alert(
+    redis: Redis, settings: Settings, store: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HOLD_DOWN_S, Alert.AUDIT_BACKLOG, 0.0)
     async with redis.pipeline() as pipeline:
         for _ in range(5):
             append(pipeline, AuditRecord(action=Action.RETENTION, portal_id=0))
