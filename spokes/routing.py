@@ -37,8 +37,8 @@ Handler = Callable[[Event, "Tools"], Awaitable[None]]
 _ERRORS_ABOUT_NAMES: Final = (ImportError, NameError, AttributeError, TypeError)  # their texts hold no values
 _DEFAULT_PACKAGE: Final = "handlers"
 NO_HANDLERS: Final = (
-    "There are no handlers, so every event is ignored: this folder has no package `handlers`, and HANDLERS is not set. "
-    "Set it to the package of your handlers, or write a project with `spokes new my-crm`."
+    "There are no handlers, so every event is ignored. List the routers of your files in the ROUTER of a package that "
+    "HANDLERS names (by default `handlers` in this folder), or write a project with `spokes new my-crm`."
 )
 log = structlog.get_logger()
 _faults: ContextVar[list[str] | None] = ContextVar("faults", default=None)  # of the package that is being loaded
@@ -90,6 +90,10 @@ def uses(
     def declare(function: Handler) -> Handler:
         if hasattr(function, "__spokes_registered__"):
             _refuse(f"{place}: {_name_of(function)}: put @uses below @router.register.")
+        if hasattr(function, "__spokes_uses__"):
+            _refuse(
+                f"{place}: {_name_of(function)} has two @uses, and only one would count: declare everything in one."
+            )
         with suppress(AttributeError):  # of a callable without attributes, which `register` refuses
             function.__spokes_uses__ = declared  # type: ignore[attr-defined]  # read by register
         return function
@@ -111,14 +115,19 @@ class Router:
         """Combine `others` into one router; their order is the order in which the handlers of one event start.
 
         Raises:
-            ConfigurationError: two handlers have the same name.
+            ConfigurationError: two handlers have the same name, or something else than a router is given.
         """
         self.has_shared_events = False
         self._routes: dict[str, tuple[Route, ...]] = {}
         self._by_name: dict[str, Route] = {}
         self._matched: set[str] = set()
         self._cached_match = lru_cache(_CACHE_SIZE)(self._match)
-        for other in others:
+        parts: tuple[object, ...] = others  # a handler's author may have written anything
+        for other in parts:
+            if not isinstance(other, Router):
+                kind = type(other).__name__
+                _refuse(f"{_caller_place()}: Router(...) combines routers, such as contacts.router, and no {kind}.")
+                continue
             for registration, routes in other._routes.items():  # noqa: SLF001 - it is our own class
                 for route in routes:
                     self._add(registration, route)

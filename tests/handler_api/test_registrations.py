@@ -1,5 +1,6 @@
 """Registrations and declarations that can never take effect are refused at start, with what to write instead."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -219,3 +220,22 @@ def test_package_that_cannot_be_imported_is_refused_with_the_place(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match=sentence):
         load_router(package)
+
+
+def test_second_declaration_of_a_handler_is_refused() -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"test_registrations\.py:\d+: \w+ has two @uses, .*declare everything in one"
+    ):
+        uses(may=("contacts.update",))(uses(may=("deals.update",))(undeclared))
+
+
+async def undeclared(event: Event, tools: Tools) -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("other", [importlib, [Router()], "contacts"])
+def test_router_combines_routers_only(other: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"^tests/.*:\d+: Router\(\.\.\.\) combines routers, such as contacts\.router"
+    ):
+        Router(other)
