@@ -96,28 +96,36 @@ class ConcurrencyLimit:
     """Limits concurrent calls to the client's thread count, so that no call with a slot waits for a thread.
 
     One portal may use at most three quarters of the threads: if its calls hang, the other portals still have some.
+    Imports may use at most half of them: an interactive call does not wait for a thread behind slow calls of imports.
     """
 
     def __init__(self, concurrency: int) -> None:
         self._process = asyncio.Semaphore(concurrency)
+        self._imports = asyncio.Semaphore(max(1, concurrency // 2))
         self._by_portal: defaultdict[int, asyncio.Semaphore] = defaultdict(
             lambda: asyncio.Semaphore(concurrency - concurrency // 4)
         )
 
-    async def acquire(self, portal_id: int) -> None:
-        """Wait for a thread, first come first served."""
-        portal = self._by_portal[portal_id]
-        await portal.acquire()
+    async def acquire(self, portal_id: int, priority: Priority) -> None:
+        """Wait for a thread, first come first served within a priority."""
+        acquired: list[asyncio.Semaphore] = []
         try:
-            await self._process.acquire()
+            for semaphore in self._semaphores(portal_id, priority):
+                await semaphore.acquire()
+                acquired.append(semaphore)
         except BaseException:
-            portal.release()
+            for semaphore in acquired:
+                semaphore.release()
             raise
 
-    def release(self, portal_id: int) -> None:
+    def release(self, portal_id: int, priority: Priority) -> None:
         """Release one thread."""
-        self._process.release()
-        self._by_portal[portal_id].release()
+        for semaphore in self._semaphores(portal_id, priority):
+            semaphore.release()
+
+    def _semaphores(self, portal_id: int, priority: Priority) -> tuple[asyncio.Semaphore, ...]:
+        shared = (self._by_portal[portal_id], self._process)
+        return (self._imports, *shared) if priority == "import" else shared
 
 
 class Backoff(NamedTuple):
@@ -245,7 +253,7 @@ class RateBudget:
                     await self._back_off(portal_id, error, backoff)
                 raise
         finally:
-            self._concurrency.release(portal_id)
+            self._concurrency.release(portal_id, priority)
             await self._release_slot(portal_id, kind, slot_id, slot)
 
     def batch_gap_s(self, portal_id: int, kind: CallKind, priority: Priority) -> float:
@@ -309,12 +317,12 @@ class RateBudget:
         window = round(self._window(kind) * _SECOND)
         lease = window + round(self._call_timeout_s * _SECOND)
         while True:
-            await self._concurrency.acquire(portal_id)
+            await self._concurrency.acquire(portal_id, priority)
             try:
                 arguments = (slot_id, self._limits[kind], window, lease, self._reserve, priority, queue_id)
                 is_granted, wait, reason, *use = await self._run_script("take", portal_id, kind, *arguments)
             except BaseException:
-                self._concurrency.release(portal_id)
+                self._concurrency.release(portal_id, priority)
                 # Cancelled, or Redis did not answer: it may still have granted the slot.
                 with suppress(CRMUnavailable):
                     await asyncio.shield(self._run_script("back", portal_id, kind, slot_id))
@@ -323,7 +331,7 @@ class RateBudget:
                 if use:
                     self._uses[portal_id, kind, priority] = _read_use(use, time.monotonic())
                 return
-            self._concurrency.release(portal_id)
+            self._concurrency.release(portal_id, priority)
             wait_s = int(wait) / _SECOND
             if reason and wait_s > self._max_wait_s:
                 raise pause_too_long_error(wait_s, cast("bytes", reason).decode())
