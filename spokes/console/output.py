@@ -20,8 +20,8 @@ from rich.table import Table
 from rich.text import Text
 
 from spokes.console import table_layout
-from spokes.console.progress_lines import ProgressLines
 from spokes.console.table_layout import column_widths
+from spokes.core.process.progress_lines import ProgressLines
 
 _DEFAULT_WIDTH: Final = 200  # columns, if standard output is no terminal
 

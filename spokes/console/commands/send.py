@@ -23,6 +23,7 @@ from spokes.core import clock
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.signature import sign_request
+from spokes.registrations import registration_key
 
 _BATCH_SIZE: Final = 100  # the most that HubSpot sends in one request
 _TIMEOUT_S: Final = 10.0
@@ -77,6 +78,7 @@ def send(
     Example: spokes send contact.propertyChange --object-id 51 --property phone="+1 (415) 555-0100" --wait 10
     Example: spokes send object.creation -f objectTypeId='"0-3"' -f changeSource='"IMPORT"' --count 500
     """
+    _check_type(subscription_type)
     settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
     portal_id = portal or next(iter(settings.portal_ids), _SIMULATOR_PORTAL_ID)
     changes, overrides = properties or [], fields or []
@@ -139,6 +141,18 @@ def build_events(
             }  # fmt: skip
             events.append({name: value for name, value in event.items() if value is not None})
     return events
+
+
+def _check_type(subscription_type: str) -> None:
+    """Refuse a type that HubSpot does not send: Spokes would ignore the event.
+
+    Raises:
+        typer.BadParameter: it is not an event type.
+    """
+    try:
+        registration_key(subscription_type)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="SUBSCRIPTION_TYPE") from None
 
 
 async def _create_records(

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -28,6 +28,7 @@ from spokes.core.errors import ConfigurationError
 from spokes.core.process.child_command import module_command, module_environment
 from spokes.core.process.listening_port import check_loopback, free_port
 from spokes.core.process.private_files import private_folder
+from spokes.core.process.progress_lines import ProgressLines
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.simulator.app import Simulator
 from spokes.simulator.demo.comparison import ComparisonRow, ExpectedState, compare
@@ -182,14 +183,19 @@ async def _play_scenario(scenario: Scenario, env: dict[str, str]) -> None:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as progress:
+    is_terminal = sys.stdout.isatty()
+    lines = ProgressLines("Events processed")
+    with (
+        Progress(*columns, console=console, disable=not is_terminal) as progress,
+        nullcontext() if is_terminal else lines,
+    ):
         sent = progress.add_task("events delivered", total=None)
         done = progress.add_task("events processed", total=None)
         watching = asyncio.create_task(_show_sent(scenario, progress, sent))
         try:
             async for phase in scenario.phases():
                 progress.update(done, description=f"processed: {phase}")
-                await _wait_until_processed(scenario, env, progress, done)
+                await _wait_until_processed(scenario, env, progress, done, lines)
         finally:
             watching.cancel()
         progress.update(done, description="events processed")
@@ -202,7 +208,9 @@ async def _show_sent(scenario: Scenario, progress: Progress, sent: TaskID) -> No
         await asyncio.sleep(0.1)
 
 
-async def _wait_until_processed(scenario: Scenario, env: dict[str, str], progress: Progress, done: TaskID) -> None:
+async def _wait_until_processed(
+    scenario: Scenario, env: dict[str, str], progress: Progress, done: TaskID, lines: ProgressLines
+) -> None:
     """Wait until the audit has a final outcome of every event, and a record of every refused request."""
     deadline = time.monotonic() + _PHASE_TIMEOUT_S
     while time.monotonic() < deadline:
@@ -211,6 +219,7 @@ async def _wait_until_processed(scenario: Scenario, env: dict[str, str], progres
         records = await _export_audit(env)
         ended, expected = expected_state.count_settled(records), len(expected_state.outcomes)
         progress.update(done, completed=ended, total=expected)
+        lines.update(ended, expected)
         refused = sum(
             sum(record["detail"]["reasons"].values()) for record in records if record["action"] == "requests.refused"
         )

@@ -42,3 +42,18 @@ def test_event_of_any_type_with_any_fields_is_built() -> None:
 def test_id_that_no_record_has_is_refused(environ: dict[str, str], option: str, number: str) -> None:
     done = spokes(environ, "send", "contact.creation", option, number)
     assert (done.returncode, option in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("written", "suggestion"),
+    [
+        ("contact.creatoin", "contact.creation"),
+        ("contacts.creation", "contact.creation"),
+        ("deal.deleted", "deal.deletion"),
+    ],
+)
+def test_type_that_hubspot_does_not_send_is_refused_with_a_suggestion(
+    environ: dict[str, str], written: str, suggestion: str
+) -> None:
+    done = spokes(environ, "send", written)
+    assert (done.returncode, suggestion in done.stderr, "Traceback" in done.stderr) == (2, True, False), done

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from spokes.core.process.listening_port import free_port
 from tests.support.command_line import spokes_process, start_spokes
 
 URL = "https://hooks.example.com"
@@ -65,7 +66,7 @@ def test_commands_need_no_settings_while_up_runs(tmp_path: Path) -> None:
         timeline = spokes_process(data, "timeline", url, "--json")
         timeline_table = spokes_process(data, "timeline", "contact", "51")
         unknown = spokes_process(data, "timeline", "53")
-        ignored = spokes_process(data, "send", "contact.unheard_of")
+        ignored = spokes_process(data, "send", "deal.deletion")
         existing = spokes_process(data, "send", "contact.creation", "--json", "--wait", "30")
     finally:
         up.terminate()
@@ -95,7 +96,12 @@ def test_commands_need_no_settings_while_up_runs(tmp_path: Path) -> None:
 
 def test_up_keeps_files_and_secrets_private_and_is_refused_a_second_time(tmp_path: Path) -> None:
     secret = "7c1e5b90-2f4d-4a86-b3e7-90d1c6a2f854"
-    environ = {**os.environ, "DATA_DIR": str(tmp_path / "data"), "PORT": "0", "HUBSPOT_CLIENT_SECRET": secret}
+    environ = {
+        **os.environ,
+        "DATA_DIR": str(tmp_path / "data"),
+        "PORT": str(free_port()),
+        "HUBSPOT_CLIENT_SECRET": secret,
+    }
     for name in ("REDIS_URL", "HUBSPOT_ACCESS_TOKEN"):
         environ.pop(name, None)
     umask = os.umask(0)

@@ -109,10 +109,11 @@ async def _start(settings: Settings, processes: Processes, options: UpOptions) -
     """Start each process after those it depends on; return the variables of this run.
 
     Raises:
-        ConfigurationError: HANDLERS is wrong, a port is in use, or a process does not start.
+        ConfigurationError: HANDLERS is wrong, `up` runs already, a port is in use, or a process does not start.
     """
     router = load_router(settings.handlers)
     private_folder(settings.data_dir)
+    valkey = None if settings.redis_url.get_secret_value() else valkey_command(settings)
     check_loopback()
     check_address("127.0.0.1", settings.port, names="PORT")
     check_address(settings.host, settings.port)
@@ -126,8 +127,8 @@ async def _start(settings: Settings, processes: Processes, options: UpOptions) -
         colours = {} if os.environ.get("NO_COLOR") else {"FORCE_COLOR": "1"}
         env |= {"LOG_FORMAT": "columns", **colours}  # the children write to a pipe, whose lines we print here
     base = f"http://127.0.0.1:{env['PORT']}"
-    if not settings.redis_url.get_secret_value():
-        await processes.start("valkey", valkey_command(settings), {})
+    if valkey:
+        await processes.start("valkey", valkey, {})
         await _wait_until_ready(
             lambda: is_listening(settings.embedded_socket),
             f"The embedded Valkey (log: {log_file(settings)})",

@@ -5,7 +5,7 @@ from itertools import islice
 
 import pytest
 
-from spokes.console.progress_lines import ProgressLines, pauses, progress_line
+from spokes.core.process.progress_lines import ProgressLines, pauses, progress_line
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def progress_line(label: str, done: int, total: int | None, seconds: float) -> s
 class ProgressLines:
     """Writes a line after 5, 15, 35 ... seconds, from a thread of its own: the work may not report any step."""
 
-    def __init__(self, label: str, total: int | None, *, first_pause_s: float = _FIRST_PAUSE_S) -> None:
+    def __init__(self, label: str, total: int | None = None, *, first_pause_s: float = _FIRST_PAUSE_S) -> None:
         self._label = label
         self._total = total
         self._done = 0
@@ -58,6 +58,7 @@ class ProgressLines:
                 return
             line = progress_line(self._label, self._done, self._total, time.monotonic() - started)
             try:
-                print(line, file=sys.stderr, flush=True)
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
             except (OSError, ValueError):  # the reader closed the pipe
                 return
