@@ -83,7 +83,7 @@ async def exit_code(process: "subprocess.Popen[bytes]", *, seconds: float) -> in
 
 async def test_exits_of_handlers_and_their_tasks_do_not_end_the_worker(redis: Redis, start_worker: StartWorker) -> None:
     names = ("exits_in_group", "exits_in_gather", "exits_in_background")
-    exits = [change("x", 1, name, number) for number, name in enumerate(names)]
+    exits = [change("x", 1, name, number) for number, name in enumerate(names, 1)]
     await queue(redis, *exits, change("SystemExit", 1, "raises", 7), *(change("x", 1, "ok", n) for n in range(8, 12)))
     process = start_worker()
     dead = [("dead", "handler_error:SystemExit")] * 3
