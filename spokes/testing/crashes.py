@@ -63,7 +63,7 @@ async def work_with_crash(deployment: KitDeployment, point: CrashPoint) -> bool:
         if point.has_crashed.is_set():
             work.cancel()
             await asyncio.wait({work})
-            await deployment.kill_worker()
+            await deployment.kill_workers()
             deployment.recorder.watch = None
             await deployment.work()
         else:

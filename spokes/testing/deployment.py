@@ -23,6 +23,7 @@ from spokes.simulator.api.account import all_scopes
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Target
+from spokes.simulator.portal import Portal
 from spokes.testing.recorder import Recorder
 from spokes.testing.virtual_clock import VirtualClock
 from workers.queue.arq_worker import ArqBatchWorker
@@ -40,16 +41,22 @@ class NotAdmitted(Exception):
 
 
 class KitDeployment:
-    """One deployment for the tests of one router and of one set of settings. `open` and `close` it."""
+    """One deployment for the tests of one router and of one set of settings. `open` and `close` it.
 
-    def __init__(self, redis_url: str, router: Router, variables: Mapping[str, str]) -> None:
+    HubSpot has the default account and those of `portal_ids`. Each has a token and a worker of its own.
+    """
+
+    def __init__(
+        self, redis_url: str, router: Router, variables: Mapping[str, str], portal_ids: Sequence[int] = ()
+    ) -> None:
         self.clock = VirtualClock()
         self.recorder = Recorder()
         self._module = f"{_HANDLERS}_{id(self)}"
         module = sys.modules[self._module] = ModuleType(self._module)
         module.ROUTER = self.recorder.observe(router)  # type: ignore[attr-defined]  # what `load_router` reads
-        portal = PortalConfig(token=_TOKEN, has_standard_properties=True)
-        self.simulator = Simulator(SimulatorConfig(portals=(portal,)), clock=self.clock)
+        default = PortalConfig(token=_TOKEN, has_standard_properties=True)
+        others = [replace(default, portal_id=portal_id, token=f"{_TOKEN}-{portal_id}") for portal_id in portal_ids]
+        self.simulator = Simulator(SimulatorConfig(portals=(default, *others)), clock=self.clock)
         self._variables = {
             "HUBSPOT_CLIENT_SECRET": self.simulator.config.client_secret,
             "HUBSPOT_ACCESS_TOKEN": _TOKEN,
@@ -59,7 +66,7 @@ class KitDeployment:
             **variables,
             "HANDLERS": self._module,
         }
-        self._worker: ArqBatchWorker | None = None
+        self._workers: list[ArqBatchWorker] = []
         self._stack = AsyncExitStack()
 
     async def open(self) -> None:
@@ -72,10 +79,11 @@ class KitDeployment:
             await opening.enter_async_context(self.simulator)
             folder = opening.enter_context(tempfile.TemporaryDirectory(prefix="spokes-testing-"))
             addresses = {"HUBSPOT_API_URL": self.simulator.url, "DATA_DIR": folder}
-            self.settings = Settings.from_env({**self._variables, **addresses})
-            self.redis = redis_client(self.settings, max_connections=5)
+            self._variables |= addresses
+            settings = Settings.from_env(self._variables)
+            self.redis = redis_client(settings, max_connections=5)
             opening.push_async_callback(self.redis.aclose)
-            runner = app_runner(create_app(self.settings), graceful_s=1.0)
+            runner = app_runner(create_app(settings), graceful_s=1.0)
             await runner.setup()
             opening.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -85,7 +93,7 @@ class KitDeployment:
 
     async def close(self) -> None:
         """Close all parts."""
-        await self.end_worker()
+        await self.end_workers()
         await self._stack.aclose()
         sys.modules.pop(self._module, None)
 
@@ -102,16 +110,15 @@ class KitDeployment:
 
     async def add_fault(self, fault: Fault) -> None:
         """Make calls of HubSpot fail once the worker has started: one that starts during an outage waits."""
-        await self.start_worker()
+        await self.start_workers()
         self.simulator.faults.add(fault)
 
-    async def remove_scopes(self, scopes: Sequence[str]) -> None:
-        """Take scopes from the access token.
+    async def remove_scopes(self, portal: Portal, scopes: Sequence[str]) -> None:
+        """Take scopes from an account's access token.
 
         Raises:
             ValueError: HubSpot has no such scope.
         """
-        portal = self.simulator.portal
         granted = frozenset(all_scopes()) if portal.config.scopes is None else portal.config.scopes
         for scope in scopes:
             if scope not in all_scopes():
@@ -120,7 +127,7 @@ class KitDeployment:
 
     async def end_test(self) -> None:
         """End the test's worker, and return to real time."""
-        await self.end_worker()
+        await self.end_workers()
         self.clock.reset()
 
     async def send(self, body: bytes, portal_id: int) -> dict[str, int]:
@@ -140,14 +147,15 @@ class KitDeployment:
 
         None as `until_ms` runs until nothing is queued, or until only an end of HubSpot's failure would help.
         """
-        worker = await self.start_worker()
+        workers = await self.start_workers()
         for _ in range(_STEPS):
-            await worker.ctx["pauses"].refresh()
-            await worker.run_due_jobs()
+            for worker in workers:
+                await worker.ctx["pauses"].refresh()
+                await worker.run_due_jobs()
             due_ms = await self._next_due_ms()
             if due_ms is None or (until_ms is not None and due_ms > until_ms):
                 return
-            if until_ms is None and await self._needs_help(worker):
+            if until_ms is None and await self._needs_help(workers[0]):
                 return
             await self.advance(due_ms - self.clock.now_ms())
         raise RuntimeError(f"events are still queued after {_STEPS} runs of the worker")
@@ -160,29 +168,33 @@ class KitDeployment:
         """Return whether a portal is paused, and for an unknown time."""
         return any(pause.until is None for pause in (await worker.ctx["pauses"].list()).values())
 
-    async def start_worker(self) -> ArqBatchWorker:
-        """Return the worker of this test, started on first use."""
-        if self._worker is None:
-            self._worker = build_worker(self.settings, has_upkeep=False)
-            await self._worker.run_due_jobs()
-            self._worker.ctx["budget"].sleep = self._sleep
-        return self._worker
+    async def start_workers(self) -> list[ArqBatchWorker]:
+        """Return the workers of this test, one for each account, started on first use."""
+        if not self._workers:
+            for portal in self.simulator.portals.values():
+                settings = Settings.from_env({**self._variables, "HUBSPOT_ACCESS_TOKEN": portal.config.token})
+                worker = build_worker(settings, has_upkeep=False)
+                self._workers.append(worker)
+                await worker.run_due_jobs()
+                worker.ctx["budget"].sleep = self._sleep
+                await worker.ctx["parts"].missing_credentials.announce()
+        return self._workers
 
     async def _sleep(self, seconds: float) -> None:
         await self.advance(round(seconds * 1000) + 1)
 
-    async def end_worker(self) -> None:
-        """Shut the worker down, if there is one."""
-        worker, self._worker = self._worker, None
-        if worker is not None:
+    async def end_workers(self) -> None:
+        """Shut the workers down, if there are any."""
+        workers, self._workers = self._workers, []
+        for worker in workers:
             await worker.close()
 
-    async def kill_worker(self) -> None:
-        """End the worker without settling what it runs, and let its leases lapse."""
-        if self._worker is not None:
-            for task in self._worker.tasks.values():
+    async def kill_workers(self) -> None:
+        """End the workers without settling what they run, and let their leases lapse."""
+        for worker in self._workers:
+            for task in worker.tasks.values():
                 task.cancel()
-        await self.end_worker()
+        await self.end_workers()
         for pattern in ("*:in-progress:*", "*:lane:*"):
             for key in await self.redis.keys(pattern):
                 await self.redis.delete(key)

@@ -18,11 +18,11 @@ _ACTIVITY_TIME: Final = "hs_timestamp"
 
 
 class SimulatedRecord:
-    """One record of the simulated HubSpot. `record["phone"]` is its value now, empty if the property is unset."""
+    """One record of the account `hubspot`. `record["phone"]` is its value now, empty if the property is unset."""
 
     def __init__(self, hubspot: "SimulatedHubSpot", type_: ObjectType, object_id: str) -> None:
         self.id = object_id
-        self._hubspot = hubspot
+        self.hubspot = hubspot
         self._type = type_
 
     @property
@@ -38,12 +38,12 @@ class SimulatedRecord:
     @property
     def exists(self) -> bool:
         """Whether HubSpot returns it: it is not archived, merged into another record, or erased."""
-        return self._hubspot.find(self._type, self.id) is not None
+        return self.hubspot.find(self._type, self.id) is not None
 
     @property
     def is_archived(self) -> bool:
         """Whether it is in HubSpot's recycle bin."""
-        return self._hubspot.find(self._type, self.id, archived=True) is not None
+        return self.hubspot.find(self._type, self.id, archived=True) is not None
 
     @property
     def properties(self) -> dict[str, str]:
@@ -52,7 +52,7 @@ class SimulatedRecord:
         Raises:
             KeyError: HubSpot has no such record (any more).
         """
-        record = self._hubspot.find(self._type, self.id) or self._hubspot.find(self._type, self.id, archived=True)
+        record = self.hubspot.find(self._type, self.id) or self.hubspot.find(self._type, self.id, archived=True)
         if record is None:
             raise KeyError(f"HubSpot has no record {self.id} of {self.object_type}: it was merged or erased.")
         return dict(record.properties)
@@ -65,7 +65,7 @@ class SimulatedRecord:
         """Return whether both are the same record."""
         if not isinstance(other, SimulatedRecord):
             return NotImplemented
-        return (self.type_id, self.id) == (other.type_id, other.id)
+        return (self.hubspot.portal_id, self.type_id, self.id) == (other.hubspot.portal_id, other.type_id, other.id)
 
     def __hash__(self) -> int:
         return hash((self.type_id, self.id))

@@ -28,17 +28,21 @@ _Result = TypeVar("_Result")
 class Spokes:
     """A simulated HubSpot, the receiver and a worker with your handlers, for one test.
 
-    `hubspot` is the HubSpot account. Each `deliver` sends one signed request to the receiver and runs the worker until
-    the event has its final outcome: the clock advances by itself to the next retry, so no test waits.
+    `hubspot` is the HubSpot account; `portals` has it and those of the fixture `spokes_portals`, by id. Each `deliver`
+    sends one signed request to the receiver and runs the worker until the event has its final outcome: the clock
+    advances by itself to the next retry, so no test waits.
     """
 
     def __init__(self, deployment: KitDeployment, loop: BackgroundLoop, logs: LogCapture) -> None:
         self._deployment = deployment
         self._loop = loop
         self._logs = logs
-        portal = deployment.simulator.portal
-        self.hubspot = SimulatedHubSpot(portal, loop, deployment.clock.now_ms)
-        self._factory = EventFactory(portal.config)
+        portals = deployment.simulator.portals
+        self.portals = {
+            portal_id: SimulatedHubSpot(portal, loop, deployment.clock.now_ms) for portal_id, portal in portals.items()
+        }
+        self.hubspot = next(iter(self.portals.values()))
+        self._factories = {portal_id: EventFactory(portal.config) for portal_id, portal in portals.items()}
 
     async def deliver(
         self,
@@ -74,10 +78,10 @@ class Spokes:
             NotAdmitted: the receiver refused the request.
         """
         spec = read_event(
-            self.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
+            record.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
         )
-        element = self._element(spec, _dialect(event_type, dialect), fields)
-        await make_true(self.hubspot, spec, record, value=value, to=to)
+        element = self._element(record.hubspot, spec, _dialect(event_type, dialect), fields)
+        await make_true(record.hubspot, spec, record, value=value, to=to)
         return await self.deliver_json(element, follow_retries=follow_retries)
 
     async def assert_idempotent(
@@ -101,11 +105,11 @@ class Spokes:
             AssertionError: the state differs after some crash; the message names the call. Or no handler ran.
         """
         spec = read_event(
-            self.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
+            record.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
         )
-        element = self._element(spec, _dialect(event_type, dialect), fields)
-        await make_true(self.hubspot, spec, record, value=value, to=to)
-        return await self._run(self._check_idempotence(element))
+        element = self._element(record.hubspot, spec, _dialect(event_type, dialect), fields)
+        await make_true(record.hubspot, spec, record, value=value, to=to)
+        return await self._run(self._check_idempotence(record.hubspot, element))
 
     async def merge(self, primary: SimulatedRecord, other: SimulatedRecord, *, dialect: Dialect | None = None) -> Run:
         """Merge `other` into `primary` in HubSpot and deliver the merge; the surviving record may have a new id.
@@ -115,17 +119,18 @@ class Spokes:
         """
         if primary.type_id != other.type_id:
             raise ValueError(f"HubSpot merges records of one type, not {primary.object_type} with {other.object_type}.")
-        store, type_, source = self.hubspot.portal.crm, self.hubspot.resolve(primary.type_id), self.hubspot.source
+        hubspot = primary.hubspot
+        store, type_, source = hubspot.portal.crm, hubspot.resolve(primary.type_id), hubspot.source
         kept, gone = store.get(type_, primary.id), store.get(type_, other.id)
         moved = len(properties_moved(kept, gone))
-        survivor = await self.hubspot.change(lambda: store.merge(kept, gone, source))
+        survivor = await hubspot.change(lambda: store.merge(kept, gone, source))
         merge = Merge(primary.id, (other.id,), survivor.id, moved)
-        spec = EventSpec(type_, ChangeKind.MERGE, survivor.id, source, self.hubspot.now_ms(), merge=merge)
-        return await self.deliver_json(self._element(spec, dialect, {}))
+        spec = EventSpec(type_, ChangeKind.MERGE, survivor.id, source, hubspot.now_ms(), merge=merge)
+        return await self.deliver_json(self._element(hubspot, spec, dialect, {}))
 
     async def erase(self, record: SimulatedRecord) -> Run:
         """Erase a record in HubSpot for good, as a person's request for erasure does, and deliver that."""
-        type_ = self.hubspot.resolve(record.type_id)
+        type_ = record.hubspot.resolve(record.type_id)
         return await self.deliver(f"{type_.singular}.{ChangeKind.PRIVACY_DELETION}", record)
 
     async def redeliver(self, run: Run) -> Run:
@@ -187,7 +192,7 @@ class Spokes:
         Raises:
             ValueError: HubSpot has no such scope.
         """
-        await self._run(self._deployment.remove_scopes(scopes))
+        await self._run(self._deployment.remove_scopes(self.hubspot.portal, scopes))
 
     def event_json(
         self,
@@ -203,9 +208,9 @@ class Spokes:
     ) -> dict[str, Any]:
         """Return the JSON that HubSpot sends for an event, as `deliver` sends it, and change nothing in HubSpot."""
         spec = read_event(
-            self.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
+            record.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
         )
-        return self._element(spec, _dialect(event_type, dialect), fields)
+        return self._element(record.hubspot, spec, _dialect(event_type, dialect), fields)
 
     async def _advance(self, milliseconds: int) -> Run:
         deployment = self._deployment
@@ -218,25 +223,25 @@ class Spokes:
 
     async def _deliver(self, elements: list[dict[str, Any]], *, follow_retries: bool) -> Run:
         deployment = self._deployment
-        await deployment.start_worker()
+        await deployment.start_workers()
         observation = await self._observe()
         admission = await deployment.send(orjson.dumps(elements), self.hubspot.portal_id)
         await deployment.work(until_ms=None if follow_retries else deployment.clock.now_ms())
         return await observation.finish(elements, admission)
 
-    async def _check_idempotence(self, element: dict[str, Any]) -> Run:
-        deployment, portal = self._deployment, self.hubspot.portal
-        await deployment.end_worker()
+    async def _check_idempotence(self, hubspot: SimulatedHubSpot, element: dict[str, Any]) -> Run:
+        deployment, portal = self._deployment, hubspot.portal
+        await deployment.end_workers()
         start, known = await StateCopy.take(deployment.simulator, deployment.redis), known_ids(portal.crm)
         run = await self._deliver([element], follow_retries=True)
         if not run.attempts:
             raise AssertionError(f"no handler ran for this event: it was {run.outcome}.")
         expected = end_state(portal.crm, known)
         for point in crash_points():
-            await deployment.end_worker()
+            await deployment.end_workers()
             await start.restore(deployment.simulator, deployment.redis)
-            await deployment.start_worker()
-            await deployment.send(orjson.dumps([element]), self.hubspot.portal_id)
+            await deployment.start_workers()
+            await deployment.send(orjson.dumps([element]), hubspot.portal_id)
             if not await work_with_crash(deployment, point):
                 return run
             if found := differences(expected, end_state(portal.crm, known)):
@@ -244,10 +249,12 @@ class Spokes:
         raise RuntimeError("the handler makes too many calls for this check")
 
     async def _observe(self) -> Observation:
-        return await Observation.begin(self._deployment, self._logs, self.hubspot.portal)
+        return await Observation.begin(self._deployment, self._logs)
 
-    def _element(self, spec: EventSpec, dialect: Dialect | None, fields: dict[str, object]) -> dict[str, Any]:
-        element = {**self._factory.build(spec, dialect), **fields}
+    def _element(
+        self, hubspot: SimulatedHubSpot, spec: EventSpec, dialect: Dialect | None, fields: dict[str, object]
+    ) -> dict[str, Any]:
+        element = {**self._factories[hubspot.portal_id].build(spec, dialect), **fields}
         return {name: value for name, value in element.items() if value is not None or name not in fields}
 
     async def _run(self, work: Coroutine[Any, Any, _Result]) -> _Result:

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spokes.simulator.portal import Portal
 from spokes.testing.deployment import KitDeployment
 from spokes.testing.log_capture import LogCapture
 from spokes.testing.run import Run, SimulatedRequest
@@ -16,18 +15,17 @@ class Observation:
 
     deployment: KitDeployment
     logs: LogCapture
-    portal: Portal
     runs: int
     requests: int
     records: int
     lines: int
 
     @classmethod
-    async def begin(cls, deployment: KitDeployment, logs: LogCapture, portal: Portal) -> "Observation":
+    async def begin(cls, deployment: KitDeployment, logs: LogCapture) -> "Observation":
         """Begin to observe."""
         records = len(await deployment.event_records())
         runs, requests = len(deployment.recorder.runs), len(deployment.simulator.requests)
-        return cls(deployment, logs, portal, runs, requests, records, len(logs.lines))
+        return cls(deployment, logs, runs, requests, records, len(logs.lines))
 
     async def finish(self, elements: Sequence[dict[str, Any]] = (), admission: Mapping[str, int] | None = None) -> Run:
         """Return what has happened since; with `elements`, only the outcomes of these events."""
@@ -47,8 +45,8 @@ class Observation:
                 run.outcomes[record.handler] = record.outcome.value
                 run.reasons[record.handler] = record.reason
         for call in list(self.deployment.simulator.requests)[self.requests :]:
-            if call.portal_id == self.portal.config.portal_id:
-                run.requests.append(SimulatedRequest(call.method, call.path, call.status or 0))
-                plural = self.portal.crm.types.resolve(call.type_id).plural if call.type_id else ""
-                run.writes += [(plural, write.object_id, write.properties) for write in call.writes]
+            portal = self.deployment.simulator.portals.get(call.portal_id or 0, self.deployment.simulator.portal)
+            run.requests.append(SimulatedRequest(call.method, call.path, call.status or 0))
+            plural = portal.crm.types.resolve(call.type_id).plural if call.type_id else ""
+            run.writes += [(plural, write.object_id, write.properties) for write in call.writes]
         return run

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import pytest
@@ -51,8 +51,17 @@ def spokes_settings() -> Mapping[str, str]:
 
 
 @pytest.fixture
+def spokes_portals() -> Sequence[int]:
+    """Ids of further HubSpot accounts, for `spokes.portals`. Override this fixture to have some."""
+    return ()
+
+
+@pytest.fixture
 def spokes(
-    request: pytest.FixtureRequest, spokes_handlers: "str | Router", spokes_settings: Mapping[str, str]
+    request: pytest.FixtureRequest,
+    spokes_handlers: "str | Router",
+    spokes_settings: Mapping[str, str],
+    spokes_portals: Sequence[int],
 ) -> "Iterator[Spokes]":
     """A simulated HubSpot, the receiver and a worker with your handlers, empty at the beginning of each test."""
     from spokes.core.errors import ConfigurationError  # noqa: PLC0415 - loaded only by tests that use the kit
@@ -62,7 +71,7 @@ def spokes(
     if _SESSION not in config.stash:
         config.stash[_SESSION] = KitSession(str(config.getini("spokes_redis")), config.rootpath)
     try:
-        kit = config.stash[_SESSION].begin_test(spokes_handlers, spokes_settings)
+        kit = config.stash[_SESSION].begin_test(spokes_handlers, spokes_settings, spokes_portals)
     except ConfigurationError as error:
         request.node.stash[_PROBLEM] = str(error)
         yield cast("Spokes", _Unusable(str(error)))

@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -33,17 +33,17 @@ class KitSession:
         if str(project) not in sys.path:
             sys.path.insert(0, str(project))
 
-    def begin_test(self, handlers: str | Router, settings: Mapping[str, str]) -> Spokes:
+    def begin_test(self, handlers: str | Router, settings: Mapping[str, str], portal_ids: Sequence[int]) -> Spokes:
         """Return the kit of one test.
 
         Raises:
             ConfigurationError: the handlers cannot be loaded, or a setting is wrong.
         """
-        made_for = (handlers, tuple(sorted(settings.items())))
+        made_for = (handlers, tuple(sorted(settings.items())), tuple(portal_ids))
         if self._deployment is None or self._made_for != made_for:
             self._close_deployment()
             router = load_router(handlers) if isinstance(handlers, str) else handlers
-            deployment = KitDeployment(self._redis_url, router, settings)
+            deployment = KitDeployment(self._redis_url, router, settings, portal_ids)
             self._loop.run_blocking(deployment.open())
             self._deployment, self._made_for = deployment, made_for
         self._loop.run_blocking(self._deployment.begin_test())
@@ -55,7 +55,7 @@ class KitSession:
         """End the test's worker; return a sentence about tasks that its handlers have left behind, or nothing."""
         if self._deployment is None:
             return ""
-        await self._loop.run(self._deployment.end_worker())
+        await self._loop.run(self._deployment.end_workers())
         return await self._loop.run(self._loop.left_behind())
 
     def end_test(self) -> None:
