@@ -19,6 +19,7 @@ from spokes.console.identity.provider import Provider
 from spokes.console.pages.dashboard import DASHBOARD_CACHE, DashboardCache
 from spokes.console.pages.now import STOPPING, stop_streams
 from spokes.console.pages.settings import DOCTOR_REPORTS, DoctorReports
+from spokes.console.tolerant_redis import TolerantRedis
 from spokes.console.web import login_pages, middlewares, oidc_pages
 from spokes.console.web.app_keys import (
     BEHIND_WEB_PROCESS,
@@ -36,7 +37,7 @@ from spokes.console.web.rendering import template_environment
 from spokes.console.web.work_limits import WORK_LIMITS, WorkLimits
 from spokes.core.background import Background
 from spokes.core.masking import derive_key
-from spokes.core.redis.connections import redis_client
+from spokes.core.redis.connections import redis_pool
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.log_limit import LogLimit
@@ -69,7 +70,9 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
 
 async def _redis(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
-    redis = app[REDIS] = redis_client(settings, max_connections=settings.redis_console_connections)
+    redis = app[REDIS] = TolerantRedis.from_pool(
+        redis_pool(settings, max_connections=settings.redis_console_connections)
+    )
     app[SESSIONS] = Sessions.from_settings(redis, settings)
     app[KNOWN_BROWSERS] = KnownBrowsers(derive_key(settings.console_key.get_secret_value(), "known browsers"))
     app[USERS] = Users(redis, Seals.from_settings(settings))

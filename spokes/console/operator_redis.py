@@ -6,20 +6,27 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from spokes.audit.entry_signature import sign_entries
-from spokes.core.redis.connections import redis_client
+from spokes.console.tolerant_redis import TolerantRedis
+from spokes.core.redis.connections import redis_client, redis_pool
 from spokes.core.redis.deployment import refuse_other_deployment
 from spokes.core.settings import Settings
 
 
 @asynccontextmanager
-async def operator_redis(settings: Settings) -> AsyncIterator[Redis]:
+async def operator_redis(settings: Settings, *, is_tolerant: bool = True) -> AsyncIterator[Redis]:
     """Yield a client for one command. The process signs stream entries from now on.
+
+    Args:
+        settings: of the deployment.
+        is_tolerant: whether a key that holds another type of value reads as empty. An erasure must not be: data that it
+            does not find stays.
 
     Raises:
         ConfigurationError: the database belongs to another deployment, whose data the command would read or change.
         RedisError, OSError: Redis does not answer.
     """
     sign_entries(settings)
-    async with redis_client(settings) as redis:
+    client = TolerantRedis.from_pool(redis_pool(settings)) if is_tolerant else redis_client(settings)
+    async with client as redis:
         await refuse_other_deployment(redis, settings)
         yield redis

@@ -11,7 +11,7 @@ for i = 2, #ARGV do
   local event_key = ARGV[i]
   if redis.call('EXISTS', letter_prefix .. event_key) == 0 then
     for _, index in ipairs(KEYS) do
-      redis.call('ZREM', index, event_key)
+      redis.pcall('ZREM', index, event_key) -- an index that holds another type has no event keys
     end
     removed = removed + 1
   end

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from spokes.audit.bad_items import read_items
 from spokes.core.redis import keys
+from spokes.core.redis.errors import RedisFault, classify
 from spokes.core.redis.keys import RedisCommand
 from spokes.core.redis.scripts import read_script
 
@@ -183,7 +184,10 @@ class DeadLetterIndex:
                     pipeline.sadd(keys.dead_letter_causes(self._portal_id), orjson.dumps(tuple(cause)))
                 if wrong:
                     pipeline.zrem(keys.dead_letters_by_cause(self._portal_id, *cause), *wrong)
-                await pipeline.execute()
+                replies = await pipeline.execute(raise_on_error=False)
+            for reply in replies:  # the letters of an index that holds another type are still in the portal's index
+                if isinstance(reply, Exception) and classify(reply) is not RedisFault.WRONG_TYPE:
+                    raise reply
 
     async def handlers(self) -> list[str]:
         """Return the names of the handlers that have or had dead letters."""

@@ -149,7 +149,7 @@ class DeadLetters:
     async def by_missing_object(self, portal_id: int, object_type: str, object_id: str) -> tuple[DeadLetter, ...]:
         """Return the dead letters of events that failed because HubSpot did not find this object."""
         event_keys = await self._redis.smembers(keys.missing_object_letters(portal_id, object_type, object_id))  # type: ignore[misc]  # as above
-        names = [keys.dead_letter(portal_id, key.decode()) for key in event_keys]
+        names = [keys.dead_letter(portal_id, key.decode(errors="replace")) for key in event_keys]
         payloads = await self._redis.mget(names) if names else ()
         return tuple(letter for letter in await self._read(payloads) if letter.reason == _NOT_FOUND)
 

@@ -8,10 +8,13 @@ from typing import Final
 
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
+from redis.exceptions import ResponseError
 
+from spokes.audit.bad_items import report_bad_items
 from spokes.audit.object_hashes import object_hash
 from spokes.core import clock
 from spokes.core.events import Event
+from spokes.core.redis.errors import RedisFault, classify
 from spokes.core.redis.keys import ERASED_HASHES
 
 REFRESH_EVERY_S: Final = 2.0
@@ -43,13 +46,19 @@ class ErasedObjects:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        state = (
-            await self._redis.zcard(ERASED_HASHES),
-            await self._redis.zrevrange(ERASED_HASHES, 0, 0, withscores=True),
-        )
+        try:
+            state = (
+                await self._redis.zcard(ERASED_HASHES),
+                await self._redis.zrevrange(ERASED_HASHES, 0, 0, withscores=True),
+            )
+        except ResponseError as error:
+            if classify(error) is not RedisFault.WRONG_TYPE:
+                raise
+            await report_bad_items(self._redis, "erased_objects", 1)  # those read before stay known
+            return
         if state != self._state:
             members = await self._redis.zrangebyscore(ERASED_HASHES, clock.now_ms(), "+inf")
-            self.hashes, self._state = frozenset(member.decode() for member in members), state
+            self.hashes, self._state = frozenset(member.decode(errors="replace") for member in members), state
 
     def concern(self, event: Event) -> bool:
         """Return whether an event is about an erased object; a privacyDeletion is not, because it must still run."""

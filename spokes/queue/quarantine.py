@@ -210,7 +210,7 @@ class Quarantine:
         deleted = 0
         for portal_id in await self.portals():
             index = keys.quarantine_index(portal_id)
-            expired = [key.decode() for key in await self._redis.zrangebyscore(index, 0, before_ms)]
+            expired = [key.decode(errors="replace") for key in await self._redis.zrangebyscore(index, 0, before_ms)]
             if expired:
                 await self._redis.delete(*(keys.quarantined_content(portal_id, key) for key in expired))
                 deleted += await self._redis.zrem(index, *expired)

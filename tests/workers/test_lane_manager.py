@@ -42,7 +42,8 @@ class Worker:
         self.settlement = Settlement(redis, name, RedisOutage())
         self._settings = settings
         self._ready = ReadyLanes()
-        self.manager = LaneManager(redis, name, RedisOutage(), self._ready)
+        self.failed: list[WorkItem] = []
+        self.manager = LaneManager(redis, name, RedisOutage(), self._ready, lambda item, _: self.failed.append(item))
 
     @property
     def lanes(self) -> list[Lane]:

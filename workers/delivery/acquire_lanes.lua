@@ -11,8 +11,8 @@
 -- writes does not make the event an echo for the others.
 --
 -- Returns the time (ms), and then for each delivery: the settled event keys; for each echo key 1 if it exists, else 0;
--- and for each object either the surviving id (its lane is then not acquired), or 0 if another holds the lane, or the
--- newest timestamps of the ordering keys.
+-- and for each object either the surviving id (its lane is then not acquired), or 0 if another holds the lane, or -1 if
+-- one of its keys holds another type of value, or the newest timestamps of the ordering keys.
 
 local VERDICT_TTL_S = 1800 -- twice as long as an own write is remembered; extended by every look
 
@@ -43,8 +43,8 @@ end
 local function apply_verdicts(flags)
   for _ = 1, tonumber(next_arg()) do
     local key, first, count = next_arg(), tonumber(next_arg()), tonumber(next_arg())
-    local verdict = redis.call('GETEX', key, 'EX', VERDICT_TTL_S)
-    if not verdict then
+    local verdict = redis.pcall('GETEX', key, 'EX', VERDICT_TTL_S)
+    if type(verdict) ~= 'string' then -- none, or something else wrote the key
       verdict = '0'
       for i = first, first + count - 1 do
         verdict = flags[i] == 1 and '1' or verdict
@@ -52,34 +52,40 @@ local function apply_verdicts(flags)
       redis.call('SET', key, verdict, 'EX', VERDICT_TTL_S)
     end
     for i = first, first + count - 1 do
-      flags[i] = tonumber(verdict)
+      flags[i] = verdict == '1' and 1 or 0
     end
   end
+end
+
+local lane_prefix, merged_prefix, newest_prefix, has_merges
+
+-- Return the answer for one object; fails if one of its keys holds another type of value.
+local function object_answer(object_type, id, token, first, last)
+  local name = object_type .. ':' .. id
+  local survivor = has_merges and surviving_id(merged_prefix .. object_type .. ':', id) or id
+  if survivor ~= id then
+    return survivor
+  end
+  local newest = first > last and {} or redis.call('HMGET', newest_prefix .. name, unpack(ARGV, first, last))
+  return acquire(lane_prefix .. name, token) and newest or 0
 end
 
 local time = redis.call('TIME')
 local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
 while has_args() do
   local settled = redis.call('SMEMBERS', next_arg())
-  local has_merges = redis.call('EXISTS', next_arg()) == 1
-  local lane_prefix, merged_prefix, newest_prefix = next_arg(), next_arg(), next_arg()
+  has_merges = redis.call('EXISTS', next_arg()) == 1
+  lane_prefix, merged_prefix, newest_prefix = next_arg(), next_arg(), next_arg()
   local echoes = echo_flags()
   apply_verdicts(echoes)
   local objects = {}
   for i = 1, tonumber(next_arg()) do
     local object_type, id, token = next_arg(), next_arg(), next_arg()
-    local first, last = next_list()
-    local name = object_type .. ':' .. id
-    local survivor = has_merges and surviving_id(merged_prefix .. object_type .. ':', id) or id
-    if survivor ~= id then
-      objects[i] = survivor
-    elseif not acquire(lane_prefix .. name, token) then
-      objects[i] = 0
-    elseif first > last then
-      objects[i] = {}
-    else
-      objects[i] = redis.call('HMGET', newest_prefix .. name, unpack(ARGV, first, last))
+    local is_read, result = pcall(object_answer, object_type, id, token, next_list())
+    if not is_read and not string.find(error_text(result), 'WRONGTYPE', 1, true) then
+      error(result)
     end
+    objects[i] = is_read and result or -1
   end
   answer[#answer + 1] = {settled, echoes, objects}
 end

@@ -23,3 +23,7 @@ local function next_list()
   return skip_args(tonumber(next_arg()))
 end
 
+-- Return the text of what `pcall` caught: Redis raises a table since version 7, a text before.
+local function error_text(caught)
+  return type(caught) == 'table' and tostring(caught.err) or tostring(caught)
+end

@@ -6,10 +6,11 @@ the first of them that acquires it.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from spokes.core.events import Event
 from spokes.core.redis import keys
@@ -21,6 +22,7 @@ from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, lan
 
 LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
 _SCRIPT: Final = read_script(__file__, "arguments.lua", "surviving_id.lua", "acquire_lanes.lua")
+_WRONG_TYPE: Final = -1  # the script's answer for an object with a key of another type
 _MAX_EVENTS: Final = 200  # a call with this many takes no further delivery: the worker is idle until Redis answers
 
 
@@ -39,8 +41,13 @@ class _DeliveryRequest(NamedTuple):
 class LaneManager:
     """The lanes that this worker process holds."""
 
-    def __init__(self, redis: Redis, holder: str, outage: RedisOutage, ready: ReadyLanes) -> None:
+    def __init__(
+        self, redis: Redis, holder: str, outage: RedisOutage, ready: ReadyLanes,
+        fail_item: Callable[[WorkItem, Exception], None],
+    ) -> None:  # fmt: skip
         """Hold lanes as `holder`, a name that no other process has, and put each new lane into `ready`.
+
+        `fail_item` resolves an item whose object has a key that holds another type of value.
 
         `redis_time_ms` is the time of the latest call, by Redis' clock in epoch ms: what happened at HubSpot before it
         is in what handlers read from now on.
@@ -50,6 +57,7 @@ class LaneManager:
         self._script = redis.register_script(_SCRIPT)
         self._holder = holder
         self._ready = ready
+        self._fail_item = fail_item
         self._call_count = 0
         self._waiting: dict[str, list[WorkItem]] = {}  # by lane: items that wait because another process holds it
         # Each call has its own token, and keeps it when it is repeated: the first try may have acquired the lanes.
@@ -154,7 +162,9 @@ class LaneManager:
                 item.awaits_lane = item in items
             request.run.skip_settled(len(waiting) - len(items))
             lane = self.held.get(key)
-            if isinstance(lane_answer, bytes):
+            if lane_answer == _WRONG_TYPE:
+                self._fail_items(items)
+            elif isinstance(lane_answer, bytes):
                 busy += (retarget(item, lane_answer.decode()) for item in items)
             elif lane_answer == 0 or (lane is None and was_held):  # released during the call
                 busy += items
@@ -164,13 +174,22 @@ class LaneManager:
                     acquired.append(lane)
                 elif lane.priority == "import" and most_urgent(items) == "interactive":
                     self._ready.promote(lane)
-                for item in items:
-                    item.awaits_lane = False
-                lane.items += items
-                for name, at in zip(names, lane_answer, strict=True):
-                    if at is not None:
-                        lane.newest_applied[name] = max(int(at), lane.newest_applied.get(name, 0))
+                self._enter(lane, items, dict(zip(names, lane_answer, strict=True)))
         return busy
+
+    def _enter(self, lane: Lane, items: list[WorkItem], newest: Mapping[str, bytes | None]) -> None:
+        """Put items into a lane that we hold, with the newest applied timestamps by ordering key."""
+        for item in items:
+            item.awaits_lane = False
+        lane.items += items
+        for name, at in newest.items():
+            if at is not None:
+                lane.newest_applied[name] = max(int(at), lane.newest_applied.get(name, 0))
+
+    def _fail_items(self, items: list[WorkItem]) -> None:
+        for item in items:
+            item.awaits_lane = False
+            self._fail_item(item, ResponseError("WRONGTYPE: a key of the object holds another type of value"))
 
 
 def _lane_key_of(item: WorkItem) -> str:

@@ -38,7 +38,7 @@ for at = 3, #ARGV, 7 do
   if surviving_id(prefix, survivor) ~= merged_id then -- else the record would map to itself
     redis.call('SET', prefix .. merged_id, survivor, 'EX', ttl_s)
     redis.call('SET', has_merges, '1', 'EX', ttl_s)
-    inherit_newest(newest, survivor_newest)
-    inherit_effects(once, survivor_once)
+    pcall(inherit_newest, newest, survivor_newest) -- a key of another type is left as it is
+    pcall(inherit_effects, once, survivor_once)
   end
 end

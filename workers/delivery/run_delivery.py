@@ -181,12 +181,17 @@ def _plan(items: list[WorkItem], lane: Lane, parts: "WorkerParts") -> list[Handl
 
 
 def fail_call(call: HandlerCall, error: BaseException, alerts: BackgroundAlerts) -> None:
-    """Resolve the events of a call after an error of our own; a run that cannot resolve its event fails as a whole."""
+    """Resolve the events of a call after an error of our own."""
     for item in (*call.coalesced, call.item):
-        try:
-            item.delivery_run.resolve(item, resolve_internal_error(item, error, alerts))
-        except Exception as failure:  # noqa: BLE001 - it reaches whoever runs the delivery
-            item.delivery_run.fail(failure)
+        fail_item(item, error, alerts=alerts)
+
+
+def fail_item(item: WorkItem, error: BaseException, *, alerts: BackgroundAlerts) -> None:
+    """Resolve one event after an error of our own; a run that cannot resolve its event fails as a whole."""
+    try:
+        item.delivery_run.resolve(item, resolve_internal_error(item, error, alerts))
+    except Exception as failure:  # noqa: BLE001 - it reaches whoever runs the delivery
+        item.delivery_run.fail(failure)
 
 
 @dataclass(slots=True)
@@ -242,7 +247,7 @@ class WorkerParts:
                 timeouts=timeouts,
                 alerts=alerts,
             ),
-            lanes=LaneManager(redis, holder, outage, ready),
+            lanes=LaneManager(redis, holder, outage, ready, partial(fail_item, alerts=alerts)),
             lane_pool=LanePool(ready, max_tasks=settings.max_objects),
             crash_loops=CrashLoopGuard(redis),
             missing_credentials=MissingCredentials(redis, crm.credentials, refused_token),

@@ -11,7 +11,10 @@
 --       and for each step: guard, number of event keys, the keys, number of records, the records, number of commands,
 --       and for each command: number of its arguments, the arguments
 --
--- Returns for each delivery 1, or 0 if a step that moves events away was left out, because another worker holds the
+-- A command on an index, or on another key beside the event's own, that holds another type of value is left out: it must
+-- not keep events from being settled.
+--
+-- Returns the names of such keys, and for each delivery 1, or 0 if a step that moves events away was left out, because another worker holds the
 -- delivery or settled some of the events. The delivery then stays queued, and the next worker finds what is left.
 
 -- A step is left out unless its guard holds. `needs_lease`: the delivery must not be held by another worker.
@@ -35,12 +38,25 @@ local function raise_numbers(key, ...)
   end
 end
 
-local function run_command(first, last)
+local function run(first, last)
   if ARGV[first] == 'NEWER' then
     raise_numbers(unpack(ARGV, first + 1, last))
   else
     redis.call(unpack(ARGV, first, last))
   end
+end
+
+local wrong_keys = {}
+
+local function run_command(first, last)
+  local is_done, caught = pcall(run, first, last)
+  if is_done then
+    return
+  end
+  if not string.find(error_text(caught), 'WRONGTYPE', 1, true) then
+    error(caught)
+  end
+  wrong_keys[#wrong_keys + 1] = ARGV[first + 1]
 end
 
 local settled_ttl_s, our_name = next_arg(), next_arg()
@@ -79,7 +95,7 @@ if not (has_type_for('ZCARD', KEYS[1]) and has_type_for('ZCARD', KEYS[2]) and ha
   return redis.error_reply('WRONGKEY a queue or the audit stream holds another type of value')
 end
 
-local answer = {}
+local answer = {wrong_keys}
 while has_args() do
   local id, settled, closes, step_count = next_arg(), next_arg(), next_arg() == '1', tonumber(next_arg())
   local exists = redis.call('EXISTS', 'spokes:job:' .. id) == 1
@@ -126,7 +142,7 @@ while has_args() do
 end
 
 for i = lanes_first, lanes_last, 2 do
-  if redis.call('GET', ARGV[i]) == ARGV[i + 1] then
+  if redis.pcall('GET', ARGV[i]) == ARGV[i + 1] then
     redis.call('DEL', ARGV[i])
   end
 end

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from prometheus_client import Counter
 from redis.asyncio import Redis
 
+from spokes.audit.bad_items import report_bad_items
 from spokes.audit.records import Outcome
 from spokes.core.delivery import Delivery
 from spokes.core.redis import keys
@@ -119,6 +120,7 @@ class Settlement:
         """Settle as `holder`, the name in which this process, and no other, holds deliveries."""
         self._holder = holder
         self.metrics = RunMetrics()
+        self._redis = redis
         self._script = redis.register_script(_SCRIPT)
         self._group_commit: GroupCommit[_Request, bool] = GroupCommit(
             self._commit, max_weight=_MAX_STEPS, outage=outage, name="settlement", on_refused=self._on_refused
@@ -189,7 +191,9 @@ class Settlement:
                 for command in step.commands:
                     args.append(len(command))
                     args += command
-        answers = await self._script(keys=[*QUEUES.values(), AUDIT_STREAM], args=args)
+        wrong_keys, *answers = await self._script(keys=[*QUEUES.values(), AUDIT_STREAM], args=args)
         self.metrics.flush()
+        if wrong_keys:
+            await report_bad_items(self._redis, "wrong_type", len(wrong_keys))
         closed = dict(zip(deliveries, answers, strict=True))
         return [not isinstance(request, CloseDelivery) or closed[request.delivery.id] == 1 for request in requests]

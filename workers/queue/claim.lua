@@ -100,15 +100,31 @@ local function take_room(room, events)
   room.jobs, room.events = room.jobs - 1, room.events - events
 end
 
+-- Return the number of the try. A count that something else wrote starts anew: it must not keep other jobs from running.
+local function count_try(key)
+  local tries = redis.pcall('INCR', key)
+  if type(tries) ~= 'number' then
+    redis.call('DEL', key)
+    tries = redis.call('INCR', key)
+  end
+  redis.call('EXPIRE', key, TRIES_TTL_S)
+  return tries
+end
+
+-- Return a job's payload; nil if it has none, or if its key holds another type of value.
+local function payload_of(key)
+  local payload = redis.pcall('GET', key)
+  return type(payload) == 'string' and payload or nil
+end
+
 local function claim(queue, number, id)
   if redis.call('SET', 'spokes:in-progress:' .. id, our_name, 'NX', 'PX', lease_ms) then
-    local tries = redis.call('INCR', 'spokes:retry:' .. id)
-    redis.call('EXPIRE', 'spokes:retry:' .. id, TRIES_TTL_S)
-    local payload = redis.call('GET', 'spokes:job:' .. id)
+    local tries = count_try('spokes:retry:' .. id)
+    local payload = payload_of('spokes:job:' .. id)
     local events = math.max(1, (#(payload or '') - HEAD_BYTES) / EVENT_BYTES)
     take_room(total, events)
     take_room(queue.room, events)
-    jobs[#jobs + 1] = {id, payload, tries, number}
+    jobs[#jobs + 1] = {id, payload or false, tries, number}
   end
 end
 

@@ -147,7 +147,7 @@ async def _with_erasures(
 ) -> T:
     settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(operator_redis(settings))
+        redis = await stack.enter_async_context(operator_redis(settings, is_tolerant=False))
         engine = await stack.enter_async_context(open_audit_store(settings))
         crm = await CRM.open(settings, redis)
         stack.push_async_callback(crm.close)

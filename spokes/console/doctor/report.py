@@ -20,8 +20,9 @@ from spokes.console.doctor.secrets_check import check_stored_secrets
 from spokes.console.doctor.settings_check import assess_settings
 from spokes.console.doctor.tenant_check import check_tenants
 from spokes.console.doctor.webhook_check import check_alert_webhook
+from spokes.console.tolerant_redis import TolerantRedis
 from spokes.core.masking import MASK
-from spokes.core.redis.connections import redis_client
+from spokes.core.redis.connections import redis_pool
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
 from spokes.crm.scopes import Declaration
@@ -31,7 +32,7 @@ from spokes.routing import Router, load_router
 async def run_checks(settings: Settings) -> list[Finding]:
     """Return the settings in force, then the findings of all checks, which run concurrently."""
     router = load_router(settings.handlers)
-    redis = redis_client(settings)
+    redis = TolerantRedis.from_pool(redis_pool(settings))
     try:
         results = await asyncio.gather(
             check_redis(redis, dead_letter_days=settings.dead_letter_days, durable=settings.durable_ack == "aof"),

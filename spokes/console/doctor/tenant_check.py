@@ -40,7 +40,7 @@ async def check_tenants(settings: Settings, redis: Redis) -> list[Finding]:
     try:
         stored, oldest = await redis.hmget(keys.DEPLOYMENT, ["fingerprint", "oldest_beside"])  # type: ignore[misc]  # redis-py types one class for sync and async
         served = await redis.zrangebyscore(keys.CREDENTIAL_PORTALS, time.time() - PROCESS_TTL_S, "+inf")
-        names = [name.decode() for name in served]
+        names = [name.decode() for name in served if name.isdigit()]
         refused = await _refused(redis, names)
         tenants = Tenants(
             (stored or b"").decode(errors="replace"), _format(oldest), names, await _parked(redis), refused
@@ -102,6 +102,8 @@ def _format(stored: bytes | None) -> int:
 async def _parked(redis: Redis) -> dict[str, int]:
     prefix = f"{Alert.NO_CREDENTIALS}:"
     names: list[bytes] = await redis.hkeys(keys.ALERTS_ACTIVE)  # type: ignore[misc]  # as above
-    portals = [text.removeprefix(prefix) for name in names if (text := name.decode()).startswith(prefix)]
+    portals = [
+        text.removeprefix(prefix) for name in names if (text := name.decode(errors="replace")).startswith(prefix)
+    ]
     known = [portal for portal in portals if portal.isascii() and portal.isdecimal()]
     return {portal: await redis.zcard(keys.parked_deliveries(int(portal))) for portal in known}

@@ -7,6 +7,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from spokes.audit.bad_items import read_items
 from spokes.console.queries.portal_scope import Portals, can_see
 from spokes.core.redis import keys
 from spokes.core.settings import Settings
@@ -33,8 +34,8 @@ async def portal_budgets(settings: Settings, redis: Redis, portals: Portals) -> 
         redis, limit=settings.hubspot_rate_limit, search_limit=settings.hubspot_search_limit,
         association_limit=settings.hubspot_association_limit,
     )  # fmt: skip
-    in_use = {int(name) for name in await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")}
-    named = in_use | set(settings.portal_ids)
+    in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")
+    named = set(await read_items(redis, "portal", in_use, int)) | set(settings.portal_ids)
     states = [
         PortalBudget(portal_id, {str(kind): state for kind, state in (await budget.state(portal_id)).items()})
         for portal_id in sorted(named)

@@ -12,7 +12,7 @@ from spokes.core import clock
 from spokes.core.delivery import decode, encode
 from spokes.core.errors import UnreadableDelivery
 from spokes.core.redis.keys import METRIC_HISTORY, METRIC_TOTALS
-from spokes.core.telemetry.metric_totals import MetricTotals, Samples, sample_name
+from spokes.core.telemetry.metric_totals import MetricTotals, Samples, read_samples, sample_name
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS, CRM_CALLS, EVENTS, OUTCOMES
 
 MAX_SNAPSHOTS: Final = 180
@@ -43,7 +43,7 @@ async def take_snapshot(redis: Redis) -> Snapshot:
         RedisError, OSError: Redis does not answer.
     """
     totals: dict[bytes, bytes] = await redis.hgetall(METRIC_TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
-    sums = {key.decode(): float(value) for key, value in totals.items()}
+    sums = read_samples(totals)
     shown = {key: value for key, value in sums.items() if value and key.startswith(_KEY_PREFIXES)}
     return Snapshot(clock.now_ms(), shown)
 

@@ -104,10 +104,19 @@ class MetricTotals:
         with contextlib.suppress(RedisError, OSError):
             await self.flush()
             totals: dict[bytes, bytes] = await self._redis.hgetall(METRIC_TOTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
-            self._last_read = {key.decode(): float(value) for key, value in totals.items()}
+            self._last_read = read_samples(totals)
         now = local_samples()
         increments = {key: value - self._flushed.get(key, 0.0) for key, value in now.items()}
         return {key: self._last_read.get(key, 0.0) + increments.get(key, 0.0) for key in self._last_read | now}
+
+
+def read_samples(totals: Mapping[bytes, bytes]) -> Samples:
+    """Return stored samples, without fields that something else wrote."""
+    samples: Samples = {}
+    for key, value in totals.items():
+        with contextlib.suppress(ValueError):
+            samples[key.decode()] = float(value)
+    return samples
 
 
 def skip_unknown_sample(key: str) -> None:

@@ -28,7 +28,7 @@ async def secret_ages(settings: Settings, redis: Redis) -> list[tuple[str, int]]
     return [
         (name, (now_ms - int(first_seen)) // _DAY_MS)
         for fingerprint, name in secret_fingerprints(settings).items()
-        if (first_seen := seen.get(fingerprint.encode()))
+        if (first_seen := seen.get(fingerprint.encode(), b"")).isdigit()
     ]
 
 

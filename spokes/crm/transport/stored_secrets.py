@@ -49,9 +49,15 @@ class StoredSecrets:
         """Return all secrets in their sealed form, sorted by portal and name."""
         secrets = []
         async for key in self._redis.scan_iter(match=f"{SEALED_PREFIX}*", count=_KEYS_PER_SCAN):
+            portal = key.removeprefix(SEALED_PREFIX.encode())
+            if not portal.isdigit():
+                continue  # something else wrote it
             sealed_by_name = await self._redis.hgetall(key)  # type: ignore[misc]  # as above
-            portal_id = int(key.decode().removeprefix(SEALED_PREFIX))
-            secrets += [StoredSecret(portal_id, name.decode(), sealed) for name, sealed in sealed_by_name.items()]
+            portal_id = int(portal)
+            secrets += [
+                StoredSecret(portal_id, name.decode(errors="replace"), sealed)
+                for name, sealed in sealed_by_name.items()
+            ]
         return sorted(secrets)
 
     async def reseal(self) -> tuple[int, list[StoredSecret]]:
