@@ -124,6 +124,15 @@ def test_commands_work_in_an_empty_folder(installed: Installation, tmp_path: Pat
     assert "There are no handlers" in doctor.stdout
 
 
+def test_demo_without_its_handlers_is_a_sentence(installed: Installation, tmp_path: Path) -> None:
+    command = [str(installed.script.with_name("python")), "-m", "spokes.simulator", "demo"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment({}), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "run `make demo` in a clone" in done.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_folder_without_handlers_is_refused_in_production(installed: Installation, tmp_path: Path) -> None:
     done = installed.run(tmp_path, "handlers", ENV="production")
     assert (done.returncode, done.stderr) == (2, "HANDLERS names 'handlers', and there is no such package.\n")

@@ -42,6 +42,12 @@ _START_TIMEOUT_S: Final = 40.0
 _PHASE_TIMEOUT_S: Final = 90.0  # for the events of one phase; far more than they take
 _STOP_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.5
+_EXAMPLE_HANDLER: Final = Path("handlers", "tickets.py")
+_NO_EXAMPLES: Final = (
+    "The demo checks what the example handlers do, which a clone has and an installed package has not: run `make demo` "
+    "in a clone, or `spokes up` for your own handlers."
+)
+_CODE: Final = Path(__file__).parents[3]
 _MAX_NAMED: Final = 5  # events shown of a row that differs
 console: Final = Console(width=None if sys.stdout.isatty() else 110)
 
@@ -63,6 +69,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--workers", type=int, default=2, help="number of worker processes (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep the data and the log")
     arguments = parser.parse_args(argv)
+    if not any((folder / _EXAMPLE_HANDLER).is_file() for folder in (Path.cwd(), _CODE)):
+        raise ConfigurationError([_NO_EXAMPLES])
     data = Settings.from_env().data_dir / f"demo-{os.getpid()}-{secrets.token_hex(3)}"
     try:
         return asyncio.run(_until_signalled(arguments, data))
