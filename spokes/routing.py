@@ -28,6 +28,7 @@ from spokes.core.process.env_file import is_production
 from spokes.core.telemetry.error_places import place_in_package
 from spokes.crm.declarations import read_declared_methods, read_declared_properties
 from spokes.registrations import registration_key
+from spokes.run_limits import NO_LIMITS, RunLimits, read_run_limits
 
 if TYPE_CHECKING:
     from spokes.tools import Tools
@@ -51,11 +52,18 @@ class Uses:
     `reads` maps a service to properties, `{"contacts": ("phone", "country")}`; `may` names methods,
     `{"contacts.update", "tasks.create"}`. The handler's services refuse everything else. With `each_event` the handler
     is called for every change of a property; otherwise changes that wait together are coalesced into the newest.
+    `limits` has the time-out and the retries of its runs, and how many may run and start, in all workers together.
     """
 
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     may: frozenset[str] = frozenset()
     each_event: bool = False
+    limits: RunLimits = NO_LIMITS
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a run may have to wait for others of the handler."""
+        return self.limits.concurrency is not None or self.limits.rate is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +80,37 @@ class Route:
 
 
 def uses(
-    *, reads: Mapping[str, tuple[str, ...]] | None = None, may: tuple[str, ...] = (), each_event: bool = False
+    *,
+    reads: Mapping[str, tuple[str, ...]] | None = None,
+    may: tuple[str, ...] = (),
+    each_event: bool = False,
+    timeout_s: float | None = None,
+    retries: tuple[float, ...] | None = None,
+    concurrency: int | None = None,
+    rate: str | None = None,
 ) -> Callable[[Handler], Handler]:
     """Declare what a handler reads and may do; see `Uses`. Write it below `@router.register`, which reads it.
 
+    Args:
+        reads: properties by service.
+        may: the methods that it may call.
+        each_event: call it for every change, not only for the newest of those that wait.
+        timeout_s: seconds after which a run is cancelled, in place of HANDLER_TIMEOUT_S.
+        retries: longest delay before each retry, in place of RETRY_SCHEDULE_S.
+        concurrency: most runs at a time, in all workers together.
+        rate: most starts in all workers together: "10/s", "100/min", "5/h".
+
     Raises:
-        ConfigurationError: a service or method is unknown, a string is given in place of a tuple, or
+        ConfigurationError: a service or method is unknown, a string is given in place of a tuple, a limit is wrong, or
             `@router.register` is below.
     """
     properties, wrong_reads = read_declared_properties(reads)
     methods, wrong_methods = read_declared_methods(may)
+    limits, wrong_limits = read_run_limits(timeout_s, retries, concurrency, rate)
     place = _caller_place()
-    for fault in (*wrong_reads, *wrong_methods):
+    for fault in (*wrong_reads, *wrong_methods, *wrong_limits):
         _refuse(f"{place}: {fault}")
-    declared = Uses(properties, methods, each_event)
+    declared = Uses(properties, methods, each_event, limits)
 
     def declare(function: Handler) -> Handler:
         if hasattr(function, "__spokes_registered__"):
@@ -179,6 +204,11 @@ class Router:
     def registrations(self) -> frozenset[str]:
         """All registrations: event types, and `type:property` for single properties."""
         return frozenset(self._routes)
+
+    @property
+    def longest_timeout_s(self) -> float:
+        """The longest time-out that a handler declares; 0 without one."""
+        return max((route.uses.limits.timeout_s or 0.0 for _, route in self), default=0.0)
 
     @property
     def matched_registrations(self) -> frozenset[str]:

@@ -217,7 +217,10 @@ def build_worker(  # noqa: PLR0915 - one part a line
 
 
 async def _publish_progress(settings: Settings, worker: ArqBatchWorker, parts: WorkerParts) -> None:
-    handlers, overdue_s = parts.timeouts.running_handlers(), deadline_s(settings.handler_timeout_s)
+    handlers, overdue_s = (
+        parts.timeouts.running_handlers(),
+        deadline_s(max(settings.handler_timeout_s, parts.router.longest_timeout_s)),
+    )
     runs = long_running(worker.started_at, handlers, worker.holder, clock.now_ms(), overdue_s)
     await publish_running(parts.redis, worker.holder, runs)
 

@@ -87,6 +87,11 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.TOKEN_SCAN_CURSOR: _NOTHING_PERSONAL,
     keys.TOKEN_SCAN_FOUND: _NOTHING_PERSONAL,
     keys.SEALED_PREFIX + "{portal_id}": _NOTHING_PERSONAL,
+    "spokes:handler:{handler}:runs": Treatment(
+        _PROCESSING, "lanes with the object's id; the next start removes ended ones"
+    ),
+    "spokes:handler:{handler}:starts": Treatment(_PROCESSING, "lanes with the object's id; expires after one period"),
+    "spokes:handler:{handler}:turn": _NOTHING_PERSONAL,
     "spokes:{portal_id}:settled:{delivery_id}": Treatment(_PROCESSING, _HASHED),
     f"spokes:{{portal_id}}:lane:{_OBJECT}": Treatment(_PROCESSING, "a lease of 7 s with the object's id in its name"),
     f"spokes:{{portal_id}}:newest:{_OBJECT}": Treatment(_PROCESSING, _BY_NAME),

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from spokes.core.errors import CRMUnavailable
 from spokes.core.priority import Priority
-from spokes.core.redis import keys
+from spokes.core.redis import budget_keys
 from spokes.crm.transport.rate_budget import RateBudget
 
 PORTAL = 50112233
@@ -31,7 +31,7 @@ async def take(
 
     An import's share of the window is over, as if earlier imports had been granted long ago.
     """
-    await budget._script.registered_client.hdel(keys.rate_budget(PORTAL), "even:calls")
+    await budget._script.registered_client.hdel(budget_keys.rate_budget(PORTAL), "even:calls")
     window, lease = WINDOW_S * SECOND, LEASE_S * SECOND
     is_granted, wait, *_ = await budget._run_script(
         "take", PORTAL, "calls", slot, limit, window, lease, reserve, priority, ""

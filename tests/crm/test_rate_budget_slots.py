@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as Disconnected
 
 from spokes.core.errors import CRMUnavailable, RateLimited, TransientCRMError
 from spokes.core.priority import Priority
-from spokes.core.redis import keys
+from spokes.core.redis import budget_keys
 from spokes.crm.transport.rate_budget import CallKind, RateBudget
 
 PORTAL = 50112233
@@ -98,7 +98,7 @@ async def test_default_association_limit_is_a_hundred(redis: Redis) -> None:
 async def test_default_reserve_is_a_twentieth(redis: Redis) -> None:
     budget = RateBudget(redis, limit=20, search_limit=5)
     assert await count_granted(budget, "calls", "interactive") == 20
-    await redis.zremrangebyrank(keys.rate_budget_slots(PORTAL, "calls"), 0, 1)  # two return
+    await redis.zremrangebyrank(budget_keys.rate_budget_slots(PORTAL, "calls"), 0, 1)  # two return
     assert await count_granted(budget, "calls", "import") == 1
 
 

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from spokes.core.events import Event
-from spokes.core.redis import keys
+from spokes.core.redis import budget_keys, keys
 from tests.workers.conftest import RunAll
 from tests.workers.harness import KEYS, PORTAL, change
 
@@ -37,9 +37,9 @@ INDEXES: dict[str, str] = {
     "rounds": keys.rewrite_loops(PORTAL, "contact", "1"),
     "once": keys.once_effects(PORTAL, "contact", "1"),
     "missing": keys.missing_object_letters(PORTAL, "contact", "1"),
-    "budget": keys.rate_budget(PORTAL),
-    "slots": keys.rate_budget_slots(PORTAL, "calls"),
-    "queues": keys.rate_budget_queues(PORTAL, "calls"),
+    "budget": budget_keys.rate_budget(PORTAL),
+    "slots": budget_keys.rate_budget_slots(PORTAL, "calls"),
+    "queues": budget_keys.rate_budget_queues(PORTAL, "calls"),
     "running": keys.RUNNING_DELIVERIES,
     "quarantined": keys.quarantine_index(PORTAL),
     "credentials": keys.CREDENTIAL_PORTALS,

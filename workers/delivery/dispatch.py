@@ -62,6 +62,7 @@ from workers.delivery.resolution import (
     deciding_error,
     free_run_limit,
     held_for,
+    limited_for,
     parked_for,
     record_age_s,
     resolution_for_error,
@@ -70,6 +71,7 @@ from workers.delivery.resolution import (
 from workers.delivery.rewrite_loops import RewriteLoopDetector
 from workers.delivery.settlement import RunMetrics
 from workers.handlers.entries import route_of
+from workers.handlers.limits import HandlerLimits
 from workers.protected_process import ProcessCallRefused
 from workers.queue.retry_delays import further_delays_s, is_hubspot_failure
 
@@ -129,6 +131,7 @@ class Dispatcher:
         self._rewrite_loops = RewriteLoopDetector(redis, derive_key(load_master_key(settings), "rounds"))
         self._rng = random.Random()
         self._timeouts = timeouts
+        self._limits = HandlerLimits(redis)
         self._alerts = alerts
 
     def plan(self, items: list[WorkItem], lane: Lane) -> list[HandlerCall]:
@@ -200,8 +203,18 @@ class Dispatcher:
     ) -> Resolution:
         """Return the resolution of a call in every case: an unresolved item would keep its delivery open for ever."""
         try:
-            resolution = await self._resolve_without_handler(call, lane, route)
-            return resolution or await self._call_handler(call, lane, route, writes, current_value)
+            if resolution := await self._resolve_without_handler(call, lane, route):
+                return resolution
+            if route is None or not route.uses.is_limited:
+                return await self._call_handler(call, lane, route, writes, current_value)
+            if wait_s := await self._limits.start(route, lane):
+                return limited_for(wait_s)
+            started = time.perf_counter()
+            try:
+                return await self._call_handler(call, lane, route, writes, current_value)
+            finally:
+                with suppress(RedisError, OSError):  # the run then counts until its lane is released
+                    await self._limits.end(route, lane, time.perf_counter() - started)
         except asyncio.CancelledError:
             if self._timeouts.is_closing:
                 raise
@@ -252,7 +265,7 @@ class Dispatcher:
             return _without_handler(call.item)
         item, event = call.item, call.item.event
         attempt = item.entry.attempt + 1
-        timeout = HandlerTimeout(self._timeouts, lane, route.name, writes)
+        timeout = HandlerTimeout(self._timeouts, lane, route.name, writes, timeout_s=route.uses.limits.timeout_s)
         tools = Tools(
             partial(services_for, self._crm, item, route, lane=lane, timeout=timeout, writes=writes),
             partial(OnceGuard, self._redis, event, route.name, is_shared=bool(item.handler)),
@@ -299,7 +312,8 @@ class Dispatcher:
             is_left_to_others = isinstance(error, NotAuthorized) and await self._refused_token.stop(event.portal_id)
             if not is_left_to_others:
                 await self._pauses.record_error(event.portal_id, error, route.name)
-        at_ms, schedule_s = now_ms(), self._settings.retry_schedule_s
+        at_ms, declared_s = now_ms(), route.uses.limits.retries
+        schedule_s = self._settings.retry_schedule_s if declared_s is None else declared_s
         if is_hubspot_failure(error) and not item.entry.failing_since:
             item.entry = item.entry._replace(failing_since=at_ms)
         failing_s = (at_ms - item.entry.failing_since) / 1000 if item.entry.failing_since else 0.0
@@ -317,7 +331,7 @@ class Dispatcher:
             log.warning("handler_failed", event_key=item.entry.event_key, type=event.type, attempt=attempt, **fields)
             report_error(error, **fields)
             if isinstance(error, ProcessCallRefused):
-                where = {"event_key": item.entry.key, "call": error.call}
+                where = {"event_key": item.entry.event_key, "call": error.call}
                 self._alerts.report(Alert.PROCESS_CALL_REFUSED, handler=route.name, **where)
             if limit:
                 where = {"portal_id": event.portal_id, "handler": route.name, "reason": resolution.reason}

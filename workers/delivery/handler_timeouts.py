@@ -55,7 +55,8 @@ class HandlerTimeouts:
     def start(self, timeout: "HandlerTimeout") -> None:
         """Start the clock of a block."""
         loop = asyncio.get_running_loop()
-        self._running[timeout] = loop.time() + self.timeout_s
+        self._running[timeout] = loop.time() + timeout.timeout_s
+        self._check_every_s = min(self._check_every_s, timeout.timeout_s / 4)
         if self._trace is not None and (call := timeout.lane.call) is not None:
             timeout.trace_place = self._trace.begin(
                 call.item.delivery_run.delivery.id, call.item.entry.key, timeout.handler
@@ -79,7 +80,7 @@ class HandlerTimeouts:
             timeout.task.cancel()
             if not timeout.has_expired:
                 timeout.has_expired = True
-                self._running[timeout] = now + min(_MAX_CLEANUP_S, self.timeout_s / 2)
+                self._running[timeout] = now + min(_MAX_CLEANUP_S, timeout.timeout_s / 2)
             else:
                 timeout.is_given_up = True
                 self.stop(timeout)
@@ -93,6 +94,7 @@ class HandlerTimeout:
 
     Attributes:
         task: runs the call.
+        timeout_s: the handler's own, or that of `timeouts`.
         writes_in_flight: the number of the handler's writes that HubSpot has not answered.
         has_expired: the handler was cancelled.
         is_given_up: the handler did not end then.
@@ -106,17 +108,27 @@ class HandlerTimeout:
         "is_given_up",
         "lane",
         "task",
+        "timeout_s",
         "trace_place",
         "writes",
         "writes_in_flight",
     )
 
-    def __init__(self, timeouts: HandlerTimeouts, lane: Lane, handler: str, writes: "list[WriteRecord]") -> None:
+    def __init__(
+        self,
+        timeouts: HandlerTimeouts,
+        lane: Lane,
+        handler: str,
+        writes: "list[WriteRecord]",
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
         """Apply `timeouts` to a call of `handler` in `lane`, whose writes are added to `writes`."""
         self._timeouts = timeouts
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a running coroutine has a task
         self.task = task
+        self.timeout_s = timeouts.timeout_s if timeout_s is None else timeout_s
         self.lane = lane
         self.handler = handler
         self.writes = writes

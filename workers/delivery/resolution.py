@@ -41,6 +41,7 @@ _INTERNAL_RETRY_S: Final = (0.5, 2.0)  # after errors of our own: a bug fails ag
 INTERNAL_ERROR: Final = "internal_error"
 CALLS_PAUSED: Final = "calls_paused"
 HELD_S: Final = 3_600.0  # for which an event waits at most if nothing makes it due earlier
+HANDLER_LIMITED: Final = "handler_limited"
 # Failed handler runs that spend no attempt, because another run after the pause or outage succeeds. Beyond them the
 # handler fails for a reason of its own.
 _NOT_AUTHORIZED_FREE_RUNS: Final = 3  # each pause but the first lasts until HubSpot has accepted the token again
@@ -81,6 +82,12 @@ class Resolution:
         return self.outcome is Outcome.PROCESSED or self.reason == "rewrite_loop"
 
     @property
+    def blocks_object(self) -> bool:
+        """Whether the object's later events wait too, whatever their handler: what parked the event holds for all."""
+        is_for_handler = self.waits_for_calls or self.reason == HANDLER_LIMITED  # other handlers may need no such call
+        return self.outcome is Outcome.PARKED and not is_for_handler
+
+    @property
     def is_final(self) -> bool:
         """Whether the event does not run again."""
         return self.outcome in TERMINAL
@@ -115,6 +122,11 @@ def parked_for(reason: str, delay_s: float) -> Resolution:
 def held_for(call_kind: str) -> Resolution:
     """Return the resolution of an event that needs calls of a paused kind; it becomes due when the pause ends."""
     return replace(parked_for(CALLS_PAUSED, HELD_S), waits_for_calls=call_kind)
+
+
+def limited_for(delay_s: float) -> Resolution:
+    """Return the resolution of an event whose handler may not start another run now; see workers/handlers/limits.py."""
+    return parked_for(HANDLER_LIMITED, delay_s)
 
 
 TOKEN_REFUSED: Final = parked_for(NotAuthorized.reason, 0.0)  # it is due at once, for workers with another token

@@ -131,8 +131,8 @@ async def acquire_lanes(run: DeliveryRun, parts: "WorkerParts") -> None:
 async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
     """Run the items of a lane, including those that enter it during the run; then release it.
 
-    Behind an event that is retried, only later changes of the same property wait. Behind one that is parked, all wait:
-    what parked it (a pause, an outage, a lost lease) holds for them too.
+    Behind an event that is retried, or waits for a limit of its handler, only later changes of the same property wait.
+    Behind one that is parked, all wait: what parked it (a pause, an outage, a lost lease) holds for them too.
 
     Raises:
         RunGivenUp: `WorkerParts.give_up` has handed the lane over.
@@ -154,9 +154,8 @@ async def work_lane(lane: Lane, parts: "WorkerParts") -> None:
                         lane.advance(result.applied)
                     resolve_call(call, result)
                     if result.blocks_later_calls is not None:
-                        held_alone = result.resolution.waits_for_calls  # other handlers may need no such call
-                        is_lane_blocked = result.resolution.outcome is Outcome.PARKED and not held_alone
-                        blocked["" if is_lane_blocked else blocking_key(call.item)] = result.blocks_later_calls
+                        key = "" if result.resolution.blocks_object else blocking_key(call.item)
+                        blocked[key] = result.blocks_later_calls
                 except asyncio.CancelledError as error:
                     if parts.timeouts.is_closing:
                         raise

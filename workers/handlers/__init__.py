@@ -1,1 +1,1 @@
-"""What belongs to one of several handlers: its entries of a delivery."""
+"""What belongs to one handler: its entries of a delivery, the limits of its runs."""

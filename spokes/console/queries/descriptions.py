@@ -33,6 +33,7 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "handler_timeout": "the handler took too long",
     "internal_error": "an error of Spokes itself stopped it",
     "interrupted": "a timer that another handler had left running interrupted it",
+    "handler_limited": "the limits of its handler allowed no further run then",
     "handler_stuck": "the handler took too long and did not end when it was cancelled",
     "portal_not_served": "the portal is not in PORTAL_IDS",
     "erased": "the data subject was erased",

@@ -1,6 +1,7 @@
 """Every Redis key and channel, and in `KEYS` its type, owner and expiry; only Lua scripts spell prefixes themselves.
 
-The names of the console's own keys are made in `console_keys`.
+The names of the console's own keys are made in `console_keys`, those of the rate budget in `budget_keys`, and those of
+single handlers in `handler_keys`.
 """
 
 from collections.abc import Mapping
@@ -184,26 +185,6 @@ def own_write(portal_id: int, entry_hash: str) -> str:
     return f"spokes:{portal_id}:echo:{entry_hash}"
 
 
-def rate_budget(portal_id: int) -> str:
-    """Return the key of the limits and pauses of a portal's rate budget."""
-    return f"spokes:{portal_id}:budget"
-
-
-def rate_budget_slots(portal_id: int, kind: str) -> str:
-    """Return the key of the slots of one kind of call."""
-    return f"spokes:{portal_id}:budget:{kind}"
-
-
-def rate_budget_import_slots(portal_id: int, kind: str) -> str:
-    """Return the key of the slots of one kind of call that imports hold; the name is that of earlier versions."""
-    return f"spokes:{portal_id}:budget:{kind}:background"
-
-
-def rate_budget_queues(portal_id: int, kind: str) -> str:
-    """Return the key of the batch queues that make calls of one kind."""
-    return f"spokes:{portal_id}:budget:{kind}:queues"
-
-
 def dedupe_marks_prefix(portal_id: int, hour: int) -> str:
     """Return the prefix of the sets of dedupe marks of one hour; a set's number or `n` follows."""
     return f"spokes:{portal_id}:seen:{hour}:"
@@ -282,6 +263,12 @@ KEYS: Final = (
     RedisKey(PAUSED_PORTALS, "hash", "spokes.queue.portal_pauses", "none", "paused portals, with reason and time"),
     RedisKey(PAUSED_CALLS, "hash", "spokes.queue.call_pauses", "none", "paused kinds of calls, with reason and time"),
     RedisKey(UNREADABLE_JOBS, "list", "spokes.queue.unreadable_jobs", "DEAD_LETTER_DAYS", "jobs of earlier versions"),
+    RedisKey("spokes:handler:{handler}:runs", "hash", "workers.handlers.limits", "1 day",
+             "runs of a handler with a limit: the object's lane, and its token; one without its lane does not count"),
+    RedisKey("spokes:handler:{handler}:starts", "sorted set", "workers.handlers.limits", "one period",
+             "starts of a handler with a rate, by epoch ms"),
+    RedisKey("spokes:handler:{handler}:turn", "string", "workers.handlers.limits", "until then",
+             "the epoch ms for which the next refused run of a limited handler is planned"),
     RedisKey(RUNNING_DELIVERIES, "hash", "spokes.queue.running_deliveries", "none",
              "deliveries that a worker has run for seconds, by worker; removed with the last one"),
     RedisKey(REGISTRATIONS, "hash", "spokes.queue.registration_times", "none",

@@ -5,7 +5,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.core.redis import keys
+from spokes.core.redis import budget_keys
 from spokes.crm.transport.rate_budget import CALL_KINDS
 
 _DAY_FIELDS: Final = ("day:left", "day:limit", "day:until")  # HubSpot reports them again with its next answer
@@ -14,4 +14,4 @@ _FIELDS: Final = (*map(":".join, product(("until", "why"), (*CALL_KINDS, "portal
 
 async def end_backoffs(redis: Redis, portal_id: int) -> None:
     """End every backoff of the portal in all processes, and forget how many calls are left of its day."""
-    await redis.hdel(keys.rate_budget(portal_id), *_FIELDS)  # type: ignore[misc]  # redis-py types one class for sync and async
+    await redis.hdel(budget_keys.rate_budget(portal_id), *_FIELDS)  # type: ignore[misc]  # redis-py types one class for sync and async

@@ -25,7 +25,7 @@ from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
 from spokes.core.priority import Priority
-from spokes.core.redis import keys
+from spokes.core.redis import budget_keys
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS
 from spokes.crm.transport.pacing import BudgetUse, batch_gap_s
@@ -357,15 +357,15 @@ class RateBudget:
     async def _run_script(
         self, operation: str, portal_id: int, kind: PauseScope, *arguments: str | float
     ) -> list[int | bytes]:
-        budget_keys = [
-            keys.rate_budget_slots(portal_id, kind),
-            keys.rate_budget_import_slots(portal_id, kind),
-            keys.rate_budget(portal_id),
-            keys.rate_budget_queues(portal_id, kind),
+        names = [
+            budget_keys.rate_budget_slots(portal_id, kind),
+            budget_keys.rate_budget_import_slots(portal_id, kind),
+            budget_keys.rate_budget(portal_id),
+            budget_keys.rate_budget_queues(portal_id, kind),
         ]
         try:
             async with self._connections:
-                answer = await self._script(keys=budget_keys, args=[operation, kind, *arguments])
+                answer = await self._script(keys=names, args=[operation, kind, *arguments])
         except (RedisError, OSError, TimeoutError):
             raise CRMUnavailable from None
         return cast("list[int | bytes]", answer)
