@@ -188,6 +188,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
         gate=gate,
         free_capacity=free_capacity,
         skipped_portals=lambda: worker.ctx["parts"].missing_credentials.served_elsewhere(),  # noqa: PLW0108 - `ctx` has no parts yet
+        are_calls_scarce=lambda: worker.ctx["budget"].is_scarce,
         run_job=run_job,
         settle_failed=settle_failed,
         functions=[_process_delivery],

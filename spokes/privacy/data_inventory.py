@@ -7,7 +7,7 @@ prints docs/data.md. A Redis key or a table that is missing here fails a test.
 from typing import Final, NamedTuple
 
 from spokes.core.redis import keys
-from spokes.core.redis.keys import KEYS
+from spokes.core.redis.key_table import KEYS
 
 # Why
 _PROCESSING: Final = "process each event once, in order, with retries"
@@ -84,6 +84,7 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.METRIC_HISTORY: _NOTHING_PERSONAL,
     keys.METRIC_HISTORY_LOCK: Treatment(_OPERATION, _LEASE),
     keys.LIVE_PROCESSES: _NOTHING_PERSONAL,
+    keys.PREFERRED_WORKER: _NOTHING_PERSONAL,
     keys.TOKEN_SCAN_CURSOR: _NOTHING_PERSONAL,
     keys.TOKEN_SCAN_FOUND: _NOTHING_PERSONAL,
     keys.SEALED_PREFIX + "{portal_id}": _NOTHING_PERSONAL,

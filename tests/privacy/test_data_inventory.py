@@ -1,7 +1,7 @@
 """spokes.privacy.data_inventory: nothing is stored that it does not list, and docs/data.md is what it prints."""
 
 from spokes.audit.sql.tables import METADATA
-from spokes.core.redis.keys import KEYS
+from spokes.core.redis.key_table import KEYS
 from spokes.privacy.data_inventory import REDIS, TABLES, page
 from tests.support.deployment import ROOT
 

@@ -5,7 +5,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from spokes.core.redis import keys
+from spokes.core.redis import key_table
 from tests.support.deployment import ROOT
 
 FOLDERS = ("spokes", "ingest", "workers", "handlers", "chaos")
@@ -63,7 +63,7 @@ def test_documents_link_to_files_that_exist() -> None:
 def test_architecture_page_lists_every_redis_key() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     table = page.partition("<!-- keys -->")[2].partition("<!-- end of keys -->")[0].strip()
-    assert table == keys.table(), "run `python -m spokes.core.redis.keys` and put its output between the marks"
+    assert table == key_table.table(), "put the output of `python -m spokes.core.redis.key_table` there"
 
 
 def test_architecture_page_names_modules_and_functions_that_exist() -> None:

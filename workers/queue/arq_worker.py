@@ -32,7 +32,7 @@ from workers.queue.release import RELEASE
 from workers.queue.room import Room, room_left
 
 _CLAIM: Final = read_script(__file__, "claim.lua")
-_CLAIM_KEYS: Final = (keys.PAUSED_PORTALS, *(keys.QUEUES[priority] for priority in PRIORITIES))
+_CLAIM_KEYS: Final = (keys.PAUSED_PORTALS, keys.PREFERRED_WORKER, *(keys.QUEUES[priority] for priority in PRIORITIES))
 _PAUSED_DELAY_MS: Final = 5_000  # for jobs of a paused portal; after a resume they continue within this time
 _FAILED_DELAY_MS: Final = 1_000  # until a job that failed by an error of ours runs again
 _PUBSUB_TIMEOUT_S: Final = 10.0
@@ -56,6 +56,7 @@ class ArqBatchWorker(Worker):
         gate: ClaimGate,
         free_capacity: Callable[[], Room],
         skipped_portals: Callable[[], Iterable[int]] = tuple,
+        are_calls_scarce: Callable[[], bool] = bool,
         run_job: Callable[[ClaimedJob], Coroutine[Any, Any, DeliveryEnd]],
         settle_failed: Callable[[ClaimedJob, Exception], Coroutine[Any, Any, DeliveryEnd | None]],
         **options: Any,
@@ -69,6 +70,7 @@ class ArqBatchWorker(Worker):
             gate: whether to claim at all.
             free_capacity: how many more events may be claimed.
             skipped_portals: whose jobs are left to other workers.
+            are_calls_scarce: whether events should share calls rather than workers.
             run_job: runs a claimed job, in place of arq's own call of `functions`.
             settle_failed: ends a job that failed by an error of ours, or returns None to have it run again.
             options: arq's.
@@ -80,6 +82,7 @@ class ArqBatchWorker(Worker):
         self._gate = gate
         self._free_capacity = free_capacity
         self._skipped_portals = skipped_portals
+        self._are_calls_scarce = are_calls_scarce
         self._run_claimed = run_job
         self._settle_failed = settle_failed
         self._claim = self.pool.register_script(_CLAIM)
@@ -162,7 +165,8 @@ class ArqBatchWorker(Worker):
             return self.poll_delay_s  # the end of a job wakes us
         now_ms = clock.now_ms()
         args: list[str | int] = [now_ms, self._lease_ms, self.holder, _PAUSED_DELAY_MS]
-        args += (",".join(map(str, self._skipped_portals())), jobs_room.total, events_room.total)
+        args += (",".join(map(str, self._skipped_portals())), int(self._are_calls_scarce()))
+        args += (jobs_room.total, events_room.total)
         for each in PRIORITIES:
             args += (jobs_room.of(each), events_room.of(each))
         next_ms, has_more, jobs = await self._claim(keys=_CLAIM_KEYS, args=args)

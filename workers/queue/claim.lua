@@ -3,16 +3,21 @@
 -- jobs are read as well, so that one portal's backlog does not delay the others. Jobs of a paused portal are delayed,
 -- and stay as they are otherwise. The number of events in a job is estimated from its size.
 --
--- KEYS  1 hash of paused portals, and then the queue of each priority class, the most urgent first
+-- While calls of HubSpot are scarce, events that share a call save more than another worker gains: one worker is the
+-- preferred one, and the others leave it the jobs that have been due for a moment only.
+--
+-- KEYS  1 hash of paused portals   2 name of the preferred worker, and then the queue of each priority class, the most
+--       urgent first
 -- ARGV  1 now (ms)   2 lease (ms)   3 our name   4 delay for paused portals (ms)
---       5 ids of portals that are left to other workers   6 number of jobs to claim   7 number of events to claim,
---       and then for each queue: the number of its jobs and of its events to claim
+--       5 ids of portals that are left to other workers   6 '1' if calls are scarce for us   7 number of jobs to claim
+--       8 number of events to claim, and then for each queue: the number of its jobs and of its events to claim
 --
 -- Returns ms until the next job is due or -1; for each queue 1 if it has more due jobs than we may claim, else 0; and
 -- for each job: id, payload (nil if it has none), number of the try, number of its queue (from 1).
 
 local now_ms, lease_ms, our_name, paused_delay_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local PAGE_SIZE, MAX_PAGES, TRIES_TTL_S = 128, 40, 88400
+local PATIENCE_MS, PREFERRED_MS = 50, 1000 -- a busy or dead preferred worker delays a job by the first
 local HEAD_BYTES, EVENT_BYTES = 130, 36 -- of a payload as spokes/core/delivery.py packs it
 local paused = {}
 for _, portal in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -24,11 +29,15 @@ for portal in string.gmatch(ARGV[5], '%d+') do
   skipped[portal] = true
 end
 
-local total = {jobs = tonumber(ARGV[6]), events = tonumber(ARGV[7])}
+local preferred = redis.call('GET', KEYS[2])
+local is_preferred = not preferred or preferred == our_name
+local due_ms = is_preferred and now_ms or now_ms - PATIENCE_MS
+
+local total = {jobs = tonumber(ARGV[7]), events = tonumber(ARGV[8])}
 local queues = {}
-for i = 2, #KEYS do
-  local room = {jobs = tonumber(ARGV[4 + 2 * i]), events = tonumber(ARGV[5 + 2 * i])}
-  queues[i - 1] = {key = KEYS[i], room = room, page_count = 0, is_last_page = false, ids = {}, taken = 0}
+for i = 3, #KEYS do
+  local room = {jobs = tonumber(ARGV[3 + 2 * i]), events = tonumber(ARGV[4 + 2 * i])}
+  queues[i - 2] = {key = KEYS[i], room = room, page_count = 0, is_last_page = false, ids = {}, taken = 0}
 end
 
 local function has_room(room)
@@ -72,11 +81,11 @@ end
 
 local function read_page(queue)
   local offset = queue.page_count * PAGE_SIZE
-  local page = redis.call('ZRANGEBYSCORE', queue.key, '-inf', now_ms, 'LIMIT', offset, PAGE_SIZE)
+  local page = redis.call('ZRANGEBYSCORE', queue.key, '-inf', due_ms, 'LIMIT', offset, PAGE_SIZE)
   local by_portal = {}
   group_by_portal(queue, page, by_portal)
   if #page == PAGE_SIZE then
-    group_by_portal(queue, redis.call('ZREVRANGEBYSCORE', queue.key, now_ms, '-inf', 'LIMIT', 0, PAGE_SIZE), by_portal)
+    group_by_portal(queue, redis.call('ZREVRANGEBYSCORE', queue.key, due_ms, '-inf', 'LIMIT', 0, PAGE_SIZE), by_portal)
   end
   queue.ids, queue.taken, queue.page_count = in_turn(by_portal), 0, queue.page_count + 1
   queue.is_last_page = #page < PAGE_SIZE or queue.page_count == MAX_PAGES
@@ -140,13 +149,17 @@ while has_claimable do
   end
 end
 
+if is_preferred and ARGV[6] == '1' and #jobs > 0 then
+  redis.call('SET', KEYS[2], our_name, 'PX', PREFERRED_MS)
+end
+
 local next_ms, has_more = -1, {}
 for number, queue in ipairs(queues) do
   local is_read = queue.is_last_page and queue.taken == #queue.ids
   has_more[number] = is_read and 0 or 1
   if is_read then
-    local next_due = redis.call('ZRANGEBYSCORE', queue.key, '(' .. now_ms, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
-    local wait_ms = next_due and math.ceil(next_due - now_ms)
+    local next_due = redis.call('ZRANGEBYSCORE', queue.key, '(' .. due_ms, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+    local wait_ms = next_due and math.ceil(next_due - due_ms)
     if wait_ms and (next_ms < 0 or wait_ms < next_ms) then
       next_ms = wait_ms
     end

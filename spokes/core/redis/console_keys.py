@@ -1,4 +1,4 @@
-"""The names of the console's own Redis keys; `spokes.core.redis.keys.KEYS` lists them with the others."""
+"""The names of the console's own Redis keys; `spokes.core.redis.key_table.KEYS` lists them with the others."""
 
 
 def console_session(cookie_hash: str) -> str:

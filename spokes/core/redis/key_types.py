@@ -5,7 +5,8 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.core.redis.keys import AUDIT_STREAM, KEYS, PAUSED_PORTALS, QUEUES
+from spokes.core.redis.key_table import KEYS
+from spokes.core.redis.keys import AUDIT_STREAM, PAUSED_PORTALS, QUEUES
 
 ADMISSION_KEYS: Final = (*QUEUES.values(), AUDIT_STREAM)  # no delivery is admitted without them
 DELIVERY_KEYS: Final = (*ADMISSION_KEYS, PAUSED_PORTALS)  # no delivery is claimed or settled without them
@@ -19,7 +20,7 @@ _EXPECTED: Final[Mapping[str, str]] = {key.pattern: _TYPE_NAMES.get(key.type, ke
 
 
 async def wrong_types(redis: Redis, names: Iterable[str]) -> tuple[str, ...]:
-    """Return those of these keys that exist with another type than `spokes.core.redis.keys` declares.
+    """Return those of these keys that exist with another type than `key_table` declares.
 
     Raises:
         RedisError, OSError: Redis does not answer.

@@ -261,6 +261,12 @@ class RateBudget:
         use = self._uses.get((portal_id, kind, priority))
         return batch_gap_s(use, now=time.monotonic(), window_s=self._window(kind))
 
+    @property
+    def is_scarce(self) -> bool:
+        """Whether a queue of any portal has to pause between its batches."""
+        now = time.monotonic()
+        return any(batch_gap_s(use, now=now, window_s=self._window(kind)) for (_, kind, _), use in self._uses.items())
+
     async def count_call(self, portal_id: int) -> None:
         """Count a call that was made before its portal was known; HubSpot has counted it."""
         slot_id, window = secrets.token_hex(8), round(self._window_s * _SECOND)
