@@ -119,9 +119,9 @@ def build_worker(  # noqa: PLR0915 - one part a line
             parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage, trace=trace)
             opening.push_async_callback(parts.close)
             opening.push_async_callback(parts.refused_token.close)
-            ctx["parts"] = parts
+            ctx.update(parts=parts, budget=crm.budget)
             if not has_upkeep:
-                ctx.update(pauses=pauses, budget=crm.budget)
+                ctx["pauses"] = pauses
                 await _learn_portal(crm, router, redis, outage)
                 stack.push_async_exit(opening.pop_all())
                 return

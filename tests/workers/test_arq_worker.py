@@ -412,3 +412,46 @@ async def test_job_that_asks_for_much_memory_is_set_aside_unread(
     worker.burst = True
     await worker.async_run()
     assert jobs.names == ["", "7-2-a"]  # the first one was given to the run without its content
+
+
+async def test_new_jobs_are_left_to_the_worker_with_scarce_calls_and_old_ones_are_not(
+    redis: Redis, valkey_url: str, worker: ArqBatchWorker, jobs: Jobs
+) -> None:
+    jobs_of_preferred = Jobs()
+    preferred = batch_worker(valkey_url, jobs_of_preferred, holder="preferred", are_calls_scarce=lambda: True)
+    try:
+        await queue(redis, "7-1-a")
+        await preferred._claim_jobs()
+        await until(jobs_of_preferred, 1)
+        later = round(time.time() * 1000) + 40
+        await queue(redis, "7-1-new", at=later)
+        await asyncio.sleep(0.045)
+        wait_s = await worker._claim_jobs()  # due for 5 ms or so: for 45 ms more it is left to the other worker
+        assert jobs.names == [] or time.time() * 1000 - later >= 50
+        assert wait_s <= 0.05
+        await queue(redis, "7-1-old")
+        await worker._claim_jobs()
+        await until(jobs, 1)
+        assert "7-1-old" in jobs.names
+    finally:
+        await preferred.pool.aclose(close_connection_pool=True)
+
+
+async def test_worker_without_scarce_calls_is_not_preferred(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
+    await queue(redis, "7-1-a")
+    await worker._claim_jobs()
+    await until(jobs, 1)
+    assert await redis.get(keys.PREFERRED_WORKER) is None
+
+
+async def test_preference_ends_when_the_worker_claims_nothing_for_a_second(
+    redis: Redis, valkey_url: str, jobs: Jobs
+) -> None:
+    preferred = batch_worker(valkey_url, jobs, holder="preferred", are_calls_scarce=lambda: True)
+    try:
+        await queue(redis, "7-1-a")
+        await preferred._claim_jobs()
+        await until(jobs, 1)
+        assert 0 < await redis.pttl(keys.PREFERRED_WORKER) <= 1000
+    finally:
+        await preferred.pool.aclose(close_connection_pool=True)
