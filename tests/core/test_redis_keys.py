@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from spokes.core.redis import console_keys, key_table, keys
+from spokes.core.redis import budget_keys, console_keys, handler_keys, key_table, keys
 from tests.support.deployment import ROOT
 
 PATTERNS = {key.pattern for key in key_table.KEYS}
@@ -36,7 +36,7 @@ def names_from_functions() -> set[str]:
     """Call every function with its parameters' names in braces as arguments."""
     functions = {
         name: function
-        for module in (keys, console_keys)
+        for module in (keys, budget_keys, console_keys, handler_keys)
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
     }
@@ -82,7 +82,10 @@ def test_no_key_is_spelled_outside_the_modules_of_keys() -> None:
     # The inventory of stored data lists patterns. The Lua scripts delete and lease jobs by the prefixes of their keys;
     # those of the test kit keep its time.
     assert sorted(spelled) == [
+        "spokes/core/redis/budget_keys.py",
         "spokes/core/redis/console_keys.py",
+        "spokes/core/redis/handler_keys.py",
+        "spokes/core/redis/key_table.py",
         "spokes/core/redis/keys.py",
         "spokes/privacy/data_inventory.py",
         "spokes/testing/advance.lua",
