@@ -13,7 +13,7 @@ from spokes.console.accounts.api_tokens import ApiTokens
 from spokes.console.accounts.policy import Role
 from spokes.console.web.app_keys import SETTINGS
 from spokes.core.delivery import Entry
-from spokes.core.redis.keys import KEYS
+from spokes.core.redis.key_table import KEYS
 from spokes.queue.dead_letters import DeadLetter
 from tests.support.command_line import spokes
 from tests.support.console_visitor import Visitor, running_console
