@@ -35,6 +35,7 @@ def main() -> int:
     try:
         read_env_file()
         settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
+        _check_installs(settings)
         setup_telemetry(settings, "web")
         check_address(settings.host, settings.port)
         sign_entries(settings)
@@ -49,6 +50,20 @@ def main() -> int:
         print(error, file=sys.stderr)  # noqa: T201 - logging may not be configured yet
         return 2
     return 0
+
+
+def _check_installs(settings: Settings) -> None:
+    """Refuse a deployment that customers could not install, although HUBSPOT_CLIENT_ID says that they may.
+
+    Raises:
+        ConfigurationError: there is no console, whose process serves installs.
+    """
+    if settings.hubspot_client_id and not settings.console_key.get_secret_value():
+        sentence = (
+            "CONSOLE_KEY is not set: HUBSPOT_CLIENT_ID enables /oauth/install, which the console's process serves. Set "
+            "CONSOLE_KEY to the output of `openssl rand -hex 32`."
+        )
+        raise ConfigurationError([sentence])
 
 
 def _run_single_process(settings: Settings, console_folder: Path | None) -> None:

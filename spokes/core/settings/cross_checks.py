@@ -21,6 +21,13 @@ def contradictions(settings: "Settings") -> Iterator[str]:
         yield "OIDC_AUDIENCE equals OIDC_CLIENT_ID: the ID token of a login could be used to call the API."
     if settings.hubspot_access_token.get_secret_value() in settings.client_secrets:
         yield "HUBSPOT_CLIENT_SECRET equals HUBSPOT_ACCESS_TOKEN: HubSpot signs with the client secret."
+    if settings.hubspot_client_id and settings.hubspot_client_id in settings.client_secrets:
+        yield "HUBSPOT_CLIENT_SECRET equals HUBSPOT_CLIENT_ID: the Auth page of your HubSpot app shows both."
+    if settings.hubspot_client_id and _may_have_several_stores(settings):
+        yield (
+            "HUBSPOT_CLIENT_ID needs a database that all processes share, because installs are stored there: set "
+            "DATABASE_URL, or on a single machine DATA_DIR."
+        )
     accepted_s = settings.signature_max_age_s + settings.signature_max_skew_s
     if accepted_s > settings.dedupe_hours * _HOUR_S:
         yield (
@@ -37,6 +44,12 @@ def contradictions(settings: "Settings") -> Iterator[str]:
     if settings.redis_tls_verify and server.verify == "none":
         yield "REDIS_TLS_VERIFY is 1, but REDIS_URL says ssl_cert_reqs=none: remove one of the two."
     yield from _shared_secrets(settings)
+
+
+def _may_have_several_stores(settings: "Settings") -> bool:
+    """Return whether each process may write to an SQLite file of its own."""
+    is_chosen = bool(settings.database_url.get_secret_value()) or "data_dir" in settings.model_fields_set
+    return bool(settings.redis_url.get_secret_value()) and not is_chosen
 
 
 def _shared_secrets(settings: "Settings") -> Iterator[str]:

@@ -85,6 +85,9 @@ PackageName: TypeAlias = Annotated[str, _text_parser(texts.parse_package)]
 ApiVersion: TypeAlias = Annotated[str, _text_parser(texts.parse_api_version)]
 Country: TypeAlias = Annotated[str, _text_parser(texts.parse_country)]
 Host: TypeAlias = Annotated[str, _text_parser(texts.parse_host)]
+ClientId: TypeAlias = Annotated[str, _text_parser(texts.parse_client_id)]
+ScopeList: TypeAlias = Annotated[tuple[str, ...], NoDecode, _text_parser(texts.parse_scopes)]
+AppUrl: TypeAlias = Annotated[str, _text_parser(web_urls.parse_app_url)]
 
 
 class Settings(BaseSettings):
@@ -106,6 +109,12 @@ class Settings(BaseSettings):
     )
     hubspot_reserve: float = Field(0.05, ge=0, le=0.5, description="share of the limit that imports leave free")
     hubspot_timeout_s: float = Field(20.0, gt=0, le=3600, description="one CRM call")
+    # An app that customers install by OAuth
+    hubspot_app_id: int = Field(0, ge=0, le=2**53, description="the app's number; 0 if not set")
+    hubspot_client_id: ClientId = ""  # enables installs
+    hubspot_optional_scopes: ScopeList = ()
+    hubspot_app_url: AppUrl = "https://app.hubspot.com"  # where people authorise an install
+    uninstalled_days: int = Field(30, ge=0, le=3650, description="until the data of an uninstalled portal is erased")
     # Web process
     public_url: PublicUrl = ""
     signature_versions: SignatureVersions = ("v3",)

@@ -14,11 +14,15 @@ _HINTS: Final[Mapping[str, str]] = {
     "ALERT_WEBHOOK_SECRET": "messages to ALERT_WEBHOOK_URL are signed with it; choose any long text",
     "PUBLIC_URL": "set it to the URL that HubSpot calls, such as https://hooks.example.com",
     "CONSOLE_KEY": "it enables the console; set it to the output of `openssl rand -hex 32`",
+    "HUBSPOT_CLIENT_ID": "copy the client id from the Auth page of your HubSpot app; it enables installs by OAuth",
+    "SECRETS_KEY": "it encrypts the tokens of installed portals; set it to the output of `openssl rand -hex 32`",
     "OIDC_ISSUER": "set it to the URL of your identity provider, such as https://login.example.com",
     "OIDC_ROLES": "it assigns roles, such as ops-team=operator,ada@example.com=admin",
 }
 _COMPANIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "ALERT_WEBHOOK_URL": ("ALERT_WEBHOOK_SECRET",),
+    "HUBSPOT_CLIENT_ID": ("HUBSPOT_CLIENT_SECRET", "SECRETS_KEY"),
+    "HUBSPOT_OPTIONAL_SCOPES": ("HUBSPOT_CLIENT_ID",),
     "OIDC_ISSUER": ("OIDC_ROLES",),
     "OIDC_AUDIENCE": ("OIDC_ISSUER",),
     "OIDC_CLIENT_ID": ("OIDC_ISSUER", "PUBLIC_URL"),

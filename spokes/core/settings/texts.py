@@ -8,6 +8,8 @@ _VERSION: Final = re.compile(r"v3|\d{4}-\d{2}(?:-beta)?", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _EVENT_TYPE: Final = re.compile(r"[+-]?[\w-]+\.\w+(?::\w+)?", re.ASCII)
 _DOMAIN: Final = re.compile(r"[^\s@/:]+\.[^\s@/:]+")
+_CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,100}", re.ASCII)
+_SCOPE: Final = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*", re.ASCII)
 _HOST: Final = re.compile(r"[\w.:%-]{1,253}", re.ASCII)
 _SHORTEST_SECRET: Final = 8  # characters; shorter than any that HubSpot issues, and guessable
 _SHORTEST_CONSOLE_KEY: Final = 32  # characters
@@ -113,3 +115,17 @@ def parse_domains(text: str) -> tuple[str, ...]:
     return tuple(
         _checked(_DOMAIN, part, "must be domains such as example.com, separated by commas") for part in split_list(text)
     )
+
+
+def parse_client_id(text: str) -> str:
+    """Return the client id of a HubSpot app."""
+    return _checked(
+        _CLIENT_ID, text, "must be the client id on the Auth page of your HubSpot app: letters, digits and hyphens"
+    )
+
+
+def parse_scopes(text: str) -> tuple[str, ...]:
+    """Return HubSpot scopes, separated by commas or blanks; each occurs once."""
+    sentence = "must be scopes such as crm.objects.deals.read,tickets, separated by commas"
+    parts = [word for part in split_list(text) for word in part.split()]
+    return tuple(dict.fromkeys(_checked(_SCOPE, part, sentence) for part in parts))

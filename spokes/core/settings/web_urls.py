@@ -41,12 +41,24 @@ def parse_api_url(text: str) -> str:
     Raises:
         ValueError: with a sentence.
     """
-    example = "https://api.hubapi.com"
+    return _parse_hubspot_url(text, "https://api.hubapi.com", "plain http would show the access token to others")
+
+
+def parse_app_url(text: str) -> str:
+    """Accept https, and http on this machine only: people log in to HubSpot there.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    return _parse_hubspot_url(text, "https://app.hubspot.com", "people log in to HubSpot there")
+
+
+def _parse_hubspot_url(text: str, example: str, reason: str) -> str:
     parts = split_url(text, example)
     if parts.scheme not in _SCHEMES or not parts.host or "?" in text or parts.user or parts.password:
         raise ValueError(f"must be a URL such as {example}, without query, user or password")
     if not _is_confidential(parts):
-        raise ValueError(f"must be an https URL such as {example}: plain http would show the access token to others")
+        raise ValueError(f"must be an https URL such as {example}: {reason}")
     return text.rstrip("/")
 
 

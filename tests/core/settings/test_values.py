@@ -39,6 +39,14 @@ REFUSED = [
     ("HUBSPOT_API_URL", "http://127.0.0.1.example.com", "https"),
     ("HUBSPOT_API_URL", "api.hubapi.com", "no scheme"),
     ("HUBSPOT_API_URL", "https://api.hubapi.com?x=1", "query"),
+    ("HUBSPOT_APP_URL", "http://app.hubspot.example", "log in to HubSpot"),
+    ("HUBSPOT_APP_URL", "app.hubspot.com", "no scheme"),
+    ("HUBSPOT_APP_ID", "my-app", "whole number"),
+    ("HUBSPOT_CLIENT_ID", "a b", "Auth page"),
+    ("HUBSPOT_CLIENT_ID", "abc", "Auth page"),
+    ("HUBSPOT_OPTIONAL_SCOPES", "crm.objects.deals.read;tickets", "separated by commas"),
+    ("HUBSPOT_OPTIONAL_SCOPES", "crm..read", "separated by commas"),
+    ("UNINSTALLED_DAYS", "-1", "at least 0"),
     ("PUBLIC_URL", "https://user:pass@a.example", "user"),
     ("SENTRY_DSN", "none", "Sentry shows"),
     ("SENTRY_DSN", "https://o1.ingest.sentry.io/2", "Sentry shows"),
@@ -72,6 +80,8 @@ ACCEPTED = [
     ("HUBSPOT_API_URL", "http://[::1]:8900"),
     ("HUBSPOT_API_URL", "http://simulator.localhost:8900/"),
     ("HUBSPOT_API_URL", "https://api-eu1.hubapi.com"),
+    ("HUBSPOT_APP_URL", "http://127.0.0.1:8900/"),
+    ("UNINSTALLED_DAYS", "0"),
     ("SENTRY_DSN", "https://key@o1.ingest.sentry.io/2"),
     ("SENTRY_DSN", "https://public:secret@sentry.example.com/prefix/2"),
     ("METRICS_TOKEN", "3f6d0c2e8b1a4e57"),
@@ -83,7 +93,17 @@ ACCEPTED = [
     ("ALLOWED_EVENTS", "deal.merge,-contact.creation,contact.propertyChange:city,+2-123.creation"),
     ("CONSOLE_ORIGINS", "https://ops.example.com, http://localhost:3000"),
 ]
+OAUTH = {
+    "HUBSPOT_CLIENT_ID": "0c3f6d0c-2e8b-4e57",
+    "HUBSPOT_CLIENT_SECRET": "3f6d0c2e-8b1a-4e57",
+    "SECRETS_KEY": "3f6d0c2e8b1a4e579c347a5e2d10b9f8",
+}
 CONTRADICTIONS = [
+    ({**OAUTH, "HUBSPOT_CLIENT_ID": OAUTH["HUBSPOT_CLIENT_SECRET"]}, "HUBSPOT_CLIENT_SECRET"),
+    ({**OAUTH, "SECRETS_KEY": ""}, "SECRETS_KEY"),
+    ({**OAUTH, "HUBSPOT_CLIENT_SECRET": ""}, "HUBSPOT_CLIENT_SECRET"),
+    ({**OAUTH, "REDIS_URL": "redis://h"}, "HUBSPOT_CLIENT_ID"),
+    ({"HUBSPOT_OPTIONAL_SCOPES": "tickets"}, "HUBSPOT_CLIENT_ID"),
     ({"SIGNATURE_MAX_AGE_S": "200000"}, "SIGNATURE_MAX_AGE_S"),
     ({"SIGNATURE_MAX_AGE_S": "90000", "DEDUPE_HOURS": "25"}, "SIGNATURE_MAX_AGE_S"),
     ({"SIGNATURE_MAX_SKEW_S": "172800"}, "SIGNATURE_MAX_AGE_S"),
@@ -123,6 +143,19 @@ def test_valid_value_is_accepted(name: str, value: str) -> None:
 def test_settings_that_contradict_each_other_are_refused(environ: dict[str, str], named: str) -> None:
     [sentence] = problems(environ)
     assert sentence.startswith(named)
+
+
+@pytest.mark.parametrize(
+    "stores",
+    [{}, {"REDIS_URL": "redis://h", "DATA_DIR": "/data"}, {"REDIS_URL": "redis://h", "DATABASE_URL": "postgres://h/n"}],
+)
+def test_installs_by_oauth_are_accepted_with_a_store_that_all_processes_share(stores: dict[str, str]) -> None:
+    assert problems({**OAUTH, **stores}) == ()
+
+
+def test_optional_scopes_are_separated_by_commas_or_blanks() -> None:
+    settings = Settings.from_env({**OAUTH, "HUBSPOT_OPTIONAL_SCOPES": "tickets, crm.objects.deals.read  tickets"})
+    assert settings.hubspot_optional_scopes == ("tickets", "crm.objects.deals.read")
 
 
 def test_problems_of_every_kind_are_reported_together() -> None:
