@@ -28,7 +28,7 @@ from spokes.core.process.env_file import is_production
 from spokes.core.telemetry.error_places import place_in_package
 from spokes.crm.declarations import read_declared_methods, read_declared_properties
 from spokes.registrations import registration_key
-from spokes.run_limits import NO_LIMITS, RunLimits, read_run_limits
+from spokes.run_limits import NO_LIMITS, RunLimits, read_retried_exceptions, read_run_limits
 
 if TYPE_CHECKING:
     from spokes.tools import Tools
@@ -53,12 +53,14 @@ class Uses:
     `{"contacts.update", "tasks.create"}`. The handler's services refuse everything else. With `each_event` the handler
     is called for every change of a property; otherwise changes that wait together are coalesced into the newest.
     `limits` has the time-out and the retries of its runs, and how many may run and start, in all workers together.
+    `retry_on` names exceptions that are retried as connection errors are; any other of the handler's own is a bug.
     """
 
     reads: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     may: frozenset[str] = frozenset()
     each_event: bool = False
     limits: RunLimits = NO_LIMITS
+    retry_on: tuple[type[Exception], ...] = ()
 
     @property
     def is_limited(self) -> bool:
@@ -88,6 +90,7 @@ def uses(
     retries: tuple[float, ...] | None = None,
     concurrency: int | None = None,
     rate: str | None = None,
+    retry_on: tuple[type[Exception], ...] = (),
 ) -> Callable[[Handler], Handler]:
     """Declare what a handler reads and may do; see `Uses`. Write it below `@router.register`, which reads it.
 
@@ -99,18 +102,20 @@ def uses(
         retries: longest delay before each retry, in place of RETRY_SCHEDULE_S.
         concurrency: most runs at a time, in all workers together.
         rate: most starts in all workers together: "10/s", "100/min", "5/h".
+        retry_on: exceptions of your own that a retry may help against; any other makes the event a dead letter.
 
     Raises:
-        ConfigurationError: a service or method is unknown, a string is given in place of a tuple, a limit is wrong, or
-            `@router.register` is below.
+        ConfigurationError: a service or method is unknown, a string is given in place of a tuple, a limit is wrong,
+            `retry_on` has something else than exceptions, or `@router.register` is below.
     """
     properties, wrong_reads = read_declared_properties(reads)
     methods, wrong_methods = read_declared_methods(may)
     limits, wrong_limits = read_run_limits(timeout_s, retries, concurrency, rate)
+    exceptions, wrong_exceptions = read_retried_exceptions(retry_on)
     place = _caller_place()
-    for fault in (*wrong_reads, *wrong_methods, *wrong_limits):
+    for fault in (*wrong_reads, *wrong_methods, *wrong_limits, *wrong_exceptions):
         _refuse(f"{place}: {fault}")
-    declared = Uses(properties, methods, each_event, limits)
+    declared = Uses(properties, methods, each_event, limits, exceptions)
 
     def declare(function: Handler) -> Handler:
         if hasattr(function, "__spokes_registered__"):

@@ -1,4 +1,4 @@
-"""What a handler declares about its runs: time-out, retries, how many at a time, how often. Pure."""
+"""What a handler declares about its runs: time-out, retries and on which errors, how many, how often. Pure."""
 
 import math
 import re
@@ -64,6 +64,21 @@ def read_run_limits(
         Rate(int(match[1]), _PERIODS_MS[match[2]]) if match else None,
     )
     return limits, tuple(faults)
+
+
+def read_retried_exceptions(declared: object) -> tuple[tuple[type[Exception], ...], tuple[str, ...]]:
+    """Return the exceptions that `retry_on` names, and one sentence for each fault."""
+    if not isinstance(declared, tuple | list):
+        return (), ("`retry_on` takes a tuple of exception classes. Write retry_on=(MyError,), with the comma.",)
+    exceptions: list[type[Exception]] = []
+    faults: list[str] = []
+    for member in declared:
+        if isinstance(member, type) and issubclass(member, Exception):
+            exceptions.append(member)
+        else:
+            name = member.__name__ if isinstance(member, type) else type(member).__name__
+            faults.append(f"`retry_on` names {name}, which is no class of exceptions. Write retry_on=(MyError,).")
+    return tuple(exceptions), tuple(faults)
 
 
 def _is_number(value: object, highest: float) -> bool:

@@ -168,12 +168,19 @@ class AmbiguousReference(SpokesError):
 
 
 class RetryLater(SpokesError):
-    """A handler wants its event again, in `after_s` seconds or later; None leaves the delay to the retry schedule."""
+    """A handler wants its event again: `raise RetryLater("ERP answered 503", after_s=60)`.
+
+    `explanation` appears, masked, in the event's timeline and dead letter: name the system and its answer, no values.
+    The event runs again in `after_s` seconds or later; None leaves the delay to the retry schedule. A number in place
+    of the explanation is the delay.
+    """
 
     reason = "retry_later"
 
-    def __init__(self, after_s: float | None = None) -> None:
-        self.after_s = after_s
+    def __init__(self, explanation: str | float | None = "", after_s: float | None = None) -> None:
+        is_delay = after_s is None and not isinstance(explanation, str)
+        self.after_s = explanation if is_delay else after_s
+        self.explanation = explanation if isinstance(explanation, str) else ""
         super().__init__(self.reason)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from spokes.core.errors import ConfigurationError
 from spokes.routing import Router, uses
-from spokes.run_limits import NO_LIMITS, Rate, RunLimits, read_run_limits
+from spokes.run_limits import NO_LIMITS, Rate, RunLimits, read_retried_exceptions, read_run_limits
 
 
 def test_nothing_declared_limits_nothing() -> None:
@@ -54,3 +54,15 @@ def test_longest_timeout_of_a_router_is_known() -> None:
         handler.__name__ = event_type.partition(".")[0]
         router.register(event_type)(uses(timeout_s=timeout_s)(handler))
     assert router.longest_timeout_s == 120
+
+
+def test_exceptions_to_retry_on_are_read() -> None:
+    assert read_retried_exceptions((LookupError, OSError)) == ((LookupError, OSError), ())
+
+
+@pytest.mark.parametrize(
+    "value", [LookupError, "LookupError", (LookupError(),), (KeyboardInterrupt,), (int,), ("LookupError",), None]
+)
+def test_anything_but_exceptions_to_retry_on_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"test_run_limits\.py:\d+: `retry_on` .* Write retry_on="):
+        uses(retry_on=value)

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from spokes.audit.rows import to_row
 from spokes.console.queries.descriptions import explain_failure
-from spokes.core.errors import CRMError, InvalidRequest, NotPermitted, PropertyNotDeclared
+from spokes.core.errors import CRMError, InvalidRequest, NotPermitted, PropertyNotDeclared, RetryLater, SpokesError
 from spokes.core.events import Event
 from spokes.crm.transport.error_mapping import error_from_response
 from spokes.queue.dead_letters import DeadLetters
@@ -248,3 +248,60 @@ async def test_refused_connection_of_ones_own_api_is_retried(harness: Harness) -
 )
 def test_connection_errors_of_other_servers_are_transient(error: Exception, expected: bool) -> None:
     assert is_transient(error) is expected
+
+
+class ErpBusy(Exception):
+    pass
+
+
+def test_declared_exceptions_and_their_subclasses_are_transient() -> None:
+    class ErpVeryBusy(ErpBusy):
+        pass
+
+    assert is_transient(ErpVeryBusy(), (ErpBusy,))
+    assert not is_transient(ErpBusy())
+    assert not is_transient(SpokesError(), (ErpBusy,))
+
+
+async def test_declared_exception_is_retried_and_any_other_is_not(harness: Harness, redis: Redis) -> None:
+    errors: list[Exception] = [ErpBusy(), ExceptionGroup("", [ErpBusy(), ErpBusy()])]
+
+    @harness.router.register("contact.propertyChange", property="declared")
+    @uses(retry_on=(ErpBusy,))
+    async def declared(event: Event, tools: Tools) -> None:
+        if errors:
+            raise errors.pop()
+
+    for value in ("x", "y", "z"):
+        await harness.run((change(value, ord(value), "declared"),))
+    outcomes = [record.outcome for record in await recorded(redis) if record.outcome]
+    assert outcomes == ["retried", "retried", "processed"]
+
+
+def test_delay_of_a_retry_is_read_from_either_place() -> None:
+    assert (RetryLater("busy", after_s=60).after_s, RetryLater("busy", 60).after_s, RetryLater(60).after_s) == (60,) * 3
+    assert (RetryLater().after_s, RetryLater(None).after_s, RetryLater("busy").explanation) == (None, None, "busy")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ERP answered 503", "ERP answered 503"),
+        (f"ERP refused {CANARY}", "ERP refused ***"),
+        ("two\nlines \ud800", "two lines  "),
+        ("x" * 500, "x" * 200),
+    ],
+)
+async def test_explanation_of_a_retry_is_in_letter_timeline_and_log(
+    harness: Harness, redis: Redis, text: str, shown: str
+) -> None:
+    @harness.router.register("contact.propertyChange", property="failing")
+    @uses(retries=())
+    async def failing(event: Event, tools: Tools) -> None:
+        raise RetryLater(text, after_s=60)
+
+    await harness.run((change("x", 1, "failing"),))
+    (letter,) = [letter async for letter in DeadLetters(redis).list(PORTAL)]
+    (record,) = [record for record in await recorded(redis) if record.outcome]
+    assert letter.failure["explanation"] == record.detail["failure"]["explanation"] == shown
+    assert explain_failure(letter.reason, letter.failure).partition(", at ")[0].endswith(f": {shown}")

@@ -20,7 +20,7 @@ from spokes.audit.object_hashes import object_hash_key
 from spokes.core.clock import now_ms
 from spokes.core.errors import NotAuthorized, ObjectNotFound
 from spokes.core.events import Event
-from spokes.core.masking import derive_key
+from spokes.core.masking import Mask, derive_key
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
@@ -132,6 +132,7 @@ class Dispatcher:
         self._rng = random.Random()
         self._timeouts = timeouts
         self._limits = HandlerLimits(redis)
+        self._mask = Mask(settings.secret_values)
         self._alerts = alerts
 
     def plan(self, items: list[WorkItem], lane: Lane) -> list[HandlerCall]:
@@ -290,9 +291,9 @@ class Dispatcher:
         except BaseException as error:
             if timeout.ends_run(error):
                 raise
-            deciding = deciding_error(error)
+            deciding = deciding_error(error, route.uses.retry_on)
             # Before anything is awaited: another handler's call may raise the same exception of a shared batch.
-            failure = failure_fields(deciding, route.function.__module__.partition(".")[0])
+            failure = failure_fields(deciding, route.function.__module__.partition(".")[0], self._mask)
             if timeout.task.cancelling():
                 await absorb_cancellations(self._timeouts)
             return await self._resolve_error(item, attempt, deciding, route, failure)
@@ -320,7 +321,7 @@ class Dispatcher:
         further_s = further_delays_s(schedule_s, failing_s=failing_s, outage_s=self._settings.outage_retry_hours * 3600)
         resolution = resolution_for_error(
             attempt, error, free_runs=free_runs, age_s=record_age_s(event, at_ms), schedule_s=schedule_s,
-            further_s=further_s, rng=self._rng, failure=failure,
+            further_s=further_s, rng=self._rng, retry_on=route.uses.retry_on, failure=failure,
         )  # fmt: skip
         if is_left_to_others:
             resolution = replace(resolution, delay_s=TOKEN_REFUSED.delay_s)

@@ -10,6 +10,7 @@ import ssl
 from typing import Final
 
 from spokes.core.errors import CRMError, PropertyNotDeclared, RetryLater, TransientCRMError
+from spokes.core.masking import Mask
 from spokes.core.telemetry.error_places import class_name, place_in_package
 
 _TRANSIENT: Final = (TransientCRMError, RetryLater, TimeoutError, ConnectionError, socket.gaierror)
@@ -32,8 +33,17 @@ _TRANSIENT_STATUSES: Final = frozenset({408, 421, 423, 425, 429, 477, 500, *rang
 _CERTIFICATE_ERRORS: Final = frozenset({"aiohttp.ClientConnectorCertificateError", "requests.SSLError"})
 
 
-def is_transient(error: BaseException) -> bool:
-    """Return whether the same call may succeed later: HubSpot's own transient errors, and those of other servers."""
+_MAX_EXPLANATION: Final = 200
+_MAX_READ: Final = 2_000  # of an explanation; it is masked before it is cut to its final length
+
+
+def is_transient(error: BaseException, retry_on: tuple[type[Exception], ...] = ()) -> bool:
+    """Return whether the same call may succeed later.
+
+    That holds for HubSpot's own transient errors, those of other servers, and the classes that the handler declared.
+    """
+    if isinstance(error, retry_on):
+        return True
     names = _class_names(error)
     if isinstance(error, ssl.SSLCertVerificationError) or names & _CERTIFICATE_ERRORS:
         return False
@@ -46,21 +56,29 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _NETWORK_ERRNOS
 
 
-def failure_fields(error: BaseException, package: str) -> dict[str, object]:
+def failure_fields(error: BaseException, package: str, mask: Mask) -> dict[str, object]:
     """Return what to record of an exception that left a handler: names and numbers, never its text.
 
     Args:
         error: the exception that decides the event's outcome.
         package: the handler's top-level package; the place is the deepest one inside it.
+        mask: masks the explanation of a RetryLater, the only text that is recorded.
     """
     fields: dict[str, object] = {"error": class_name(error)}
     if place := place_in_package(error, package):
         fields["error_at"] = place
     if isinstance(error, CRMError | PropertyNotDeclared):
         fields |= error.fields()
+    elif isinstance(error, RetryLater) and error.explanation:
+        fields["explanation"] = mask.text(_printable(error.explanation))[:_MAX_EXPLANATION]
     elif status := _status(error):
         fields["status"] = status
     return fields
+
+
+def _printable(text: str) -> str:
+    """Return a text on one line, without characters that JSON cannot hold."""
+    return "".join(character if character.isprintable() else " " for character in text[:_MAX_READ])
 
 
 def _class_names(error: BaseException) -> frozenset[str]:

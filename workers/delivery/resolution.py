@@ -144,24 +144,24 @@ def leaf_errors(error: BaseException) -> Iterator[BaseException]:
             yield current
 
 
-def deciding_error(error: BaseException) -> BaseException:
-    """Return the leaf of an exception group that decides what happens to the event.
+def deciding_error(error: BaseException, retry_on: tuple[type[Exception], ...] = ()) -> BaseException:
+    """Return the leaf of an exception group that decides what happens to the event; `retry_on` is the handler's.
 
     A rejected token pauses the portal whatever else failed, and a lost lease ends the run. After that, one permanent
     error makes the event a dead letter. If all errors are transient, the one with the longest requested wait decides.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
-    return min(leaf_errors(error), key=_precedence)
+    return min(leaf_errors(error), key=lambda leaf: _precedence(leaf, retry_on))
 
 
-def _precedence(error: BaseException) -> tuple[int, float]:
+def _precedence(error: BaseException, retry_on: tuple[type[Exception], ...]) -> tuple[int, float]:
     """Return the order in which the leaves of an exception group decide, the first one first."""
     if isinstance(error, NotAuthorized):
         return 0, 0.0
     if isinstance(error, LeaseLost):
         return 1, 0.0
-    if not is_transient(error) and not is_redis_outage(error):
+    if not is_transient(error, retry_on) and not is_redis_outage(error):
         return 2, 0.0
     if _waits_for_pause(error):
         return 3, 0.0
@@ -200,6 +200,7 @@ def resolution_for_error(
     schedule_s: Sequence[float],
     further_s: Sequence[float] = (),
     rng: "random.Random",
+    retry_on: tuple[type[Exception], ...] = (),
     failure: Mapping[str, object] | None = None,
 ) -> Resolution:
     """Return the resolution of an event whose handler raised `error`.
@@ -212,9 +213,10 @@ def resolution_for_error(
         schedule_s: see next_delay_s.
         further_s: see next_delay_s.
         rng: see next_delay_s.
+        retry_on: see next_delay_s.
         failure: see handler_errors.failure_fields.
     """
-    error = deciding_error(error)
+    error = deciding_error(error, retry_on)
     correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
     reason = reason_for_error(error)
     if free_runs < free_run_limit(error):
@@ -224,7 +226,7 @@ def resolution_for_error(
     if is_young and attempt <= min(len(_YOUNG_RECORD_RETRY_S), len(schedule_s)):
         delay_s: float | None = _YOUNG_RECORD_RETRY_S[attempt - 1]
         return Resolution(Outcome.RETRIED, reason, delay_s, correlation_id=correlation_id, failure=failure)
-    delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, further_s=further_s, rng=rng)
+    delay_s = next_delay_s(attempt, error, schedule_s=schedule_s, further_s=further_s, rng=rng, retry_on=retry_on)
     outcome = Outcome.DEAD if delay_s is None else Outcome.RETRIED
     return Resolution(outcome, reason, delay_s, correlation_id=correlation_id, failure=failure)
 
@@ -263,6 +265,7 @@ def next_delay_s(
     schedule_s: Sequence[float],
     further_s: Sequence[float] = (),
     rng: "random.Random",
+    retry_on: tuple[type[Exception], ...] = (),
 ) -> float | None:
     """Return the seconds until the next attempt, or None if there is none.
 
@@ -274,8 +277,9 @@ def next_delay_s(
         schedule_s: longest delay after each attempt; its length limits the number of retries.
         further_s: those that follow if HubSpot failed; see further_delays_s.
         rng: source of the jitter.
+        retry_on: classes of exceptions that the handler declared as transient.
     """
-    if not (is_transient(error) or free_run_limit(error) > 0):
+    if not (is_transient(error, retry_on) or free_run_limit(error) > 0):
         return None
     delay_s = random_delay_s(attempt, schedule_s, further_s if is_hubspot_failure(error) else (), rng)
     requested_s = requested_delay_s(error)

@@ -144,6 +144,8 @@ def explain_failure(reason: str, failure: Mapping[str, object]) -> str:
     words += [f"HubSpot's id {failure['correlation_id']}"] if failure.get("correlation_id") else []
     if words:
         text += f" ({', '.join(words)})"
+    if failure.get("explanation"):
+        text += f": {failure['explanation']}"
     return f"{text}, at {failure['error_at']}" if failure.get("error_at") else text
 
 
