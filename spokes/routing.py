@@ -211,6 +211,11 @@ class Router:
         return frozenset(self._routes)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all handlers, sorted."""
+        return tuple(sorted(self._by_name))
+
+    @property
     def longest_timeout_s(self) -> float:
         """The longest time-out that a handler declares; 0 without one."""
         return max((route.uses.limits.timeout_s or 0.0 for _, route in self), default=0.0)

@@ -26,6 +26,7 @@ from spokes.crm.transport.call_kinds import declares_kind
 from spokes.queue.call_breaker import CallBreaker, Calls, probe_delay_s
 from spokes.routing import Route
 
+HANDLER_PREFIX: Final = "handler:"  # of the kind under which a handler is paused
 _RELEASE: Final = read_script(__file__, "release_held.lua")
 _PROBE_CLAIM_S: Final = 30  # until a released probe must have begun; otherwise another event is released
 _PROBE_RUN_S: Final = 300  # until a probe that has begun counts as lost
@@ -53,6 +54,11 @@ class CallPause:
     def calls(self) -> Calls:
         """The calls that are paused."""
         return Calls(self.portal_id, self.kind)
+
+    @property
+    def handler(self) -> str:
+        """The handler that an operator has paused, empty if calls are paused; see handler_pauses.py."""
+        return self.kind.removeprefix(HANDLER_PREFIX) if self.kind.startswith(HANDLER_PREFIX) else ""
 
     @property
     def field(self) -> str:
@@ -98,7 +104,8 @@ class CallPauses:
             for calls, pause in self._pauses.items()
             if calls.portal_id == portal_id
             and (
-                (calls.kind, route.name) in self._callers
+                pause.handler == route.name
+                or (calls.kind, route.name) in self._callers
                 or declares_kind(calls.kind, route.uses.reads, route.uses.may, object_type)
             )
         ]
@@ -164,14 +171,14 @@ class CallPauses:
         if was_paused:
             lasted_s = round(clock.now_s() - pause.since)
             log.info("calls_resumed", portal_id=calls.portal_id, calls=calls.kind, lasted_s=lasted_s)
-            if not any(other.portal_id == calls.portal_id for other in await self.list()):
+            if not any(other.portal_id == calls.portal_id and not other.handler for other in await self.list()):
                 await self._set_alert(calls, pause.reason, is_active=False)
         await self._release_all(calls)
         return was_paused
 
     async def end_all(self, portal_id: int) -> list[CallPause]:
-        """End the portal's pauses; return them."""
-        pauses = [pause for pause in await self.list() if pause.portal_id == portal_id]
+        """End the portal's pauses of calls; return them."""
+        pauses = [pause for pause in await self.list() if pause.portal_id == portal_id and not pause.handler]
         return [pause for pause in pauses if await self.end(pause)]
 
     async def list(self) -> list[CallPause]:

@@ -6,20 +6,24 @@ from spokes.core.errors import UnknownPortal
 from spokes.core.redis import keys
 
 
+async def known_portals(redis: Redis) -> set[int]:
+    """Return the portals that workers have credentials for, or that have events or quarantined contents here."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        pipeline.zrange(keys.CREDENTIAL_PORTALS, 0, -1)
+        pipeline.zrange(keys.BUDGET_PORTALS, 0, -1)
+        pipeline.smembers(keys.PORTALS)
+        pipeline.smembers(keys.QUARANTINE_PORTALS)
+        members = await pipeline.execute()
+    return {int(member) for stored in members for member in stored if member.isdigit()}
+
+
 async def check_portal(redis: Redis, portal_id: int) -> None:
     """Check that the portal is known. Before the first worker has run, every id passes: none can be told wrong.
 
     Raises:
         UnknownPortal: it is not; the sentence names the known portals.
     """
-    async with redis.pipeline(transaction=False) as pipeline:
-        pipeline.zrange(keys.CREDENTIAL_PORTALS, 0, -1)
-        pipeline.zrange(keys.BUDGET_PORTALS, 0, -1)
-        pipeline.smembers(keys.PORTALS)
-        pipeline.smembers(keys.QUARANTINE_PORTALS)
-        pipeline.exists(keys.parked_deliveries(portal_id))
-        *members, is_parked = await pipeline.execute()
-    portals = {int(member) for stored in members for member in stored if member.isdigit()}
-    if portals and portal_id not in portals and not is_parked:
+    portals = await known_portals(redis)
+    if portals and portal_id not in portals and not await redis.exists(keys.parked_deliveries(portal_id)):
         names = ", ".join(map(str, sorted(portals)))
         raise UnknownPortal(f"Portal {portal_id} is unknown here, so nothing was done. Known portals: {names}.")

@@ -10,6 +10,7 @@ from spokes.core.errors import RetryLater
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.queue.dead_letters import DeadLetters
+from spokes.queue.handler_pauses import HandlerPauses
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.tools import Tools
@@ -267,3 +268,19 @@ async def test_crashing_handler_is_isolated_from_the_other(workers: SeveralHandl
     assert len(await workers.job_ids()) == 2
     await workers.run_queued()
     assert [call[0] for call in workers.calls] == ["first", "second"]
+
+
+async def test_events_of_a_paused_handler_wait_and_the_other_runs(workers: SeveralHandlers) -> None:
+    pauses = workers.harness.pauses
+    await HandlerPauses(workers.redis).pause(FIRST, PORTAL, actor="ada", reason="wrong")
+    await pauses.refresh()
+    await workers.run(change("a", 1), object_event("creation", 1, at=2))
+    assert [call[0] for call in workers.calls] == ["second", "second"]
+    assert of(FIRST, await workers.outcomes()) == [("parked", "handler_paused")] * 2
+    await HandlerPauses(workers.redis).resume(FIRST, None, actor="ada", reason="right")
+    await pauses.refresh()
+    now_ms = clock.now_ms()
+    assert all(due_ms <= now_ms for _, due_ms in await workers.redis.zrange(keys.JOB_QUEUE, 0, -1, withscores=True))
+    await workers.run_queued()
+    assert [call[0] for call in workers.calls] == ["second", "second", "first", "first"]
+    assert not await workers.job_ids()

@@ -46,6 +46,7 @@ from workers.delivery.resolution import (
     COALESCED,
     CRASH_LOOP,
     ECHO,
+    HANDLER_PAUSED,
     HELD_S,
     INTERNAL_ERROR,
     LEASE_LOST,
@@ -247,10 +248,12 @@ class Dispatcher:
         return REWRITE_LOOP if await self._rewrite_loops.is_loop(event, call.item.handler) else None
 
     async def _hold(self, item: WorkItem, route: Route) -> Resolution | None:
-        """Return the resolution of an event that needs calls which are paused, None for others and for a probe."""
+        """Return the resolution of an event whose handler or calls are paused, None for others and for a probe."""
         pauses = self._pauses.calls.holding(item.event.portal_id, route, item.event.object_type)
         if not pauses:
             return None
+        if paused_handler := next((pause for pause in pauses if pause.handler), None):
+            return held_for(paused_handler.kind, HANDLER_PAUSED)
         item.probed_calls = await self._pauses.calls.begin_probe(pauses, item.delivery_run.delivery.id)
         return held_for(pauses[0].calls.kind) if item.probed_calls is None else None
 

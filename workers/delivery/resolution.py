@@ -40,6 +40,7 @@ _OUTAGE_RETRY_S: Final = 1.0  # after a handler failed because Redis was unreach
 _INTERNAL_RETRY_S: Final = (0.5, 2.0)  # after errors of our own: a bug fails again, an accident does not
 INTERNAL_ERROR: Final = "internal_error"
 CALLS_PAUSED: Final = "calls_paused"
+HANDLER_PAUSED: Final = "handler_paused"
 HELD_S: Final = 3_600.0  # for which an event waits at most if nothing makes it due earlier
 HANDLER_LIMITED: Final = "handler_limited"
 # Failed handler runs that spend no attempt, because another run after the pause or outage succeeds. Beyond them the
@@ -119,9 +120,9 @@ def parked_for(reason: str, delay_s: float) -> Resolution:
     return Resolution(Outcome.PARKED, reason, delay_s, counts_as_attempt=False)
 
 
-def held_for(call_kind: str) -> Resolution:
+def held_for(call_kind: str, reason: str = CALLS_PAUSED) -> Resolution:
     """Return the resolution of an event that needs calls of a paused kind; it becomes due when the pause ends."""
-    return replace(parked_for(CALLS_PAUSED, HELD_S), waits_for_calls=call_kind)
+    return replace(parked_for(reason, HELD_S), waits_for_calls=call_kind)
 
 
 def limited_for(delay_s: float) -> Resolution:

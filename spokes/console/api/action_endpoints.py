@@ -1,4 +1,4 @@
-"""Endpoints to list, replay and discard dead letters, and to pause and resume portals.
+"""Endpoints to list, replay and discard dead letters, and to pause and resume portals and handlers.
 
 Every action requires a reason, which the audit records with actor and address.
 """
@@ -14,11 +14,13 @@ from spokes.console.api.route import not_found
 from spokes.console.number_input import parse_number
 from spokes.console.queries.dead_letters import Place, find_dead_letters, place_of
 from spokes.console.queries.records import Page
-from spokes.console.web.app_keys import REDIS
+from spokes.console.web.app_keys import REDIS, SETTINGS
 from spokes.console.web.dead_letter_actions import LetterAction, find_letter, settle_letters
 from spokes.core.errors import HttpProblem, UnknownPortal
 from spokes.queue.dead_letters import DeadLetter
+from spokes.queue.handler_pauses import HandlerPauses
 from spokes.queue.portal_pauses import PortalPause, PortalPauses, resumption_note
+from spokes.routing import load_router
 
 
 async def get_dead_letters(request: web.Request, query: DeadLetterQuery) -> Page[DeadLetterView]:
@@ -82,6 +84,28 @@ async def resume(request: web.Request, body: ReasonBody) -> Resumption:
     pause = (await pauses.list()).get(portal_id)
     resumed = await pauses.operator_resume(portal_id, actor=name, reason=body.reason, address=address)
     return Resumption(int(resumed), resumption_note(pause) if resumed else "")
+
+
+async def pause_handler(request: web.Request, body: ReasonBody) -> ActionResult:
+    """Pause a handler in a portal until an operator resumes it; its events wait, others go on."""
+    portal_id, handler = _portal_id(request), request.match_info["handler"]
+    if handler not in load_router(request.app[SETTINGS].handlers).names:
+        raise not_found("handler")
+    name, address = request[ACTOR].name, request[ADDRESS]
+    pauses = HandlerPauses(request.app[REDIS])
+    try:
+        paused = await pauses.pause(handler, portal_id, actor=name, reason=body.reason, address=address)
+    except UnknownPortal as error:
+        raise HttpProblem(404, error.reason, "No worker has this portal's credentials and it has no events.") from None
+    return ActionResult(len(paused))
+
+
+async def resume_handler(request: web.Request, body: ReasonBody) -> ActionResult:
+    """Resume a handler in a portal; the count is 0 if it was not paused."""
+    name, address = request[ACTOR].name, request[ADDRESS]
+    handler, pauses = request.match_info["handler"], HandlerPauses(request.app[REDIS])
+    resumed = await pauses.resume(handler, [_portal_id(request)], actor=name, reason=body.reason, address=address)
+    return ActionResult(len(resumed))
 
 
 def _portal_id(request: web.Request) -> int:

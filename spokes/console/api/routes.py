@@ -56,6 +56,7 @@ _SEGMENT: Final = "[^/]{1,600}"
 _KEY: Final = f"{{key:{_SEGMENT}}}"
 _PORTAL: Final = r"{portal:[0-9]{1,18}}"
 _NAME: Final = f"{{name:{_SEGMENT}}}"
+_HANDLER: Final = f"{{handler:{_SEGMENT}}}"
 _ID: Final = f"{{id:{_SEGMENT}}}"
 _DEAD_LETTER: Final = f"/dead-letters/{_PORTAL}/{_KEY}"
 _CONTENT: Final = f"/quarantine/{_PORTAL}/{_KEY}"
@@ -117,6 +118,10 @@ ROUTES: Final = (
              action_endpoints.pause, PortalPause, ReasonBody),
     ApiRoute("POST", f"/portals/{_PORTAL}/resume", _PAUSE, "Resume a portal",
              action_endpoints.resume, Resumption, ReasonBody),
+    ApiRoute("POST", f"/portals/{_PORTAL}/handlers/{_HANDLER}/pause", _PAUSE, "Pause one handler in a portal",
+             action_endpoints.pause_handler, ActionResult, ReasonBody),
+    ApiRoute("POST", f"/portals/{_PORTAL}/handlers/{_HANDLER}/resume", _PAUSE, "Resume one handler in a portal",
+             action_endpoints.resume_handler, ActionResult, ReasonBody),
     ApiRoute("GET", "/audit", _AUDIT, "Audit records, newest first",
              read_endpoints.get_audit_records, Page[RecordView], AuditQuery),
     ApiRoute("GET", "/audit/export", Permission.EXPORT, "Audit records as lines, oldest first",

@@ -3,7 +3,7 @@
 import asyncio
 import getpass
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -11,31 +11,45 @@ from spokes.console.operator_redis import operator_redis
 from spokes.console.output import JsonOption, ReasonOption, format_utc, print_json, print_message, print_table
 from spokes.core.masking import Mask
 from spokes.core.settings import Settings
+from spokes.core.spelling import closest, did_you_mean
 from spokes.core.telemetry import sentry
-from spokes.queue.call_pauses import CallPause
+from spokes.queue.call_pauses import HANDLER_PREFIX, CallPause
+from spokes.queue.handler_pauses import HandlerPauses
 from spokes.queue.portal_pauses import PortalPause, PortalPauses, resumption_note
+from spokes.routing import load_router
 
-PortalArgument = Annotated[int | None, typer.Argument(help="The portal's id; without it, only show paused portals.")]
+PortalArgument = Annotated[int | None, typer.Argument(help="The portal's id; without it, only show pauses.")]
+HandlerOption = Annotated[str, typer.Option("--handler", help="Only this handler, such as contacts.greet.")]
 
 
-def pause(portal_id: PortalArgument = None, reason: ReasonOption = "", as_json: JsonOption = False) -> None:
-    """Pause a portal until it is resumed, and show all pauses: of portals, and of the calls that HubSpot fails.
+def pause(
+    portal_id: PortalArgument = None,
+    handler: HandlerOption = "",
+    reason: ReasonOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Pause a portal or one handler until it is resumed, and show all pauses: of portals, handlers, and failing calls.
 
-    Events are still received while a portal is paused; they wait in the queue.
+    Events are still received; those that are paused wait in the queue. With `--handler`, other handlers of the same
+    events go on; without a portal, the handler is paused in all portals.
 
     Example: spokes pause 50112233 --reason "import by hand until noon"
+    Example: spokes pause --handler contacts.greet --reason "wrong greeting"
     """
-    portals, calls = asyncio.run(_pause(Settings.from_env(), portal_id, reason))
+    portals, calls = asyncio.run(_pause(Settings.from_env(), portal_id, handler, reason))
     pauses = [(portal, "", pause) for portal, pause in portals.items()]
-    pauses += [(*pause.calls, PortalPause(pause.reason, pause.since, pause.until)) for pause in calls]
+    pauses += [
+        (*pause.calls, PortalPause(pause.reason, pause.since, None if pause.handler else pause.until))
+        for pause in calls
+    ]
     pauses.sort(key=lambda row: row[:2])
     if as_json:
-        print_json(*({"portal_id": portal, "calls": kind, **asdict(pause)} for portal, kind, pause in pauses))
+        print_json(*({"portal_id": portal, **_subject(kind), **asdict(pause)} for portal, kind, pause in pauses))
         return
     if not pauses:
         print_message("No portal is paused.")
         return
-    columns = ("Portal", "Calls", "Reason", "Since (UTC)", "Until (UTC)")
+    columns = ("Portal", "Calls or handler", "Reason", "Since (UTC)", "Until (UTC)")
     print_table(
         columns,
         (
@@ -49,20 +63,26 @@ def pause(portal_id: PortalArgument = None, reason: ReasonOption = "", as_json: 
             for portal, kind, pause in pauses
         ),
     )
-    print_message("Events of these portals wait in the queue. `spokes resume PORTAL` continues within seconds.")
+    print_message("Their events wait in the queue. `spokes resume PORTAL` or `--handler` continues within seconds.")
 
 
 def resume(
-    portal_id: Annotated[int, typer.Argument(help="The portal's id.")],
+    portal_id: Annotated[int | None, typer.Argument(help="The portal's id; with --handler, all by default.")] = None,
+    handler: HandlerOption = "",
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Resume a portal and its paused calls, whether an operator or a failure paused them.
+    """Resume a portal and its paused calls, whether an operator or a failure paused them; or one paused handler.
 
     Exit code 1 when it was not paused.
 
     Example: spokes resume 50112233
+    Example: spokes resume --handler contacts.greet
     """
+    if handler:
+        _print_resumed_handler(handler, asyncio.run(_resume_handler(portal_id, handler, reason)), as_json=as_json)
+    if portal_id is None:
+        raise typer.BadParameter("Name a portal, or a handler with --handler.")
     pause, resumed = asyncio.run(_resume(Settings.from_env(), portal_id, reason))
     note = resumption_note(pause) if resumed else ""
     if as_json:
@@ -73,14 +93,41 @@ def resume(
 
 
 async def _pause(
-    settings: Settings, portal_id: int | None, reason: str
+    settings: Settings, portal_id: int | None, handler: str, reason: str
 ) -> tuple[dict[int, PortalPause], list[CallPause]]:
     async with operator_redis(settings) as redis:
         pauses = PortalPauses(redis)
-        if portal_id is not None:
+        if handler:
+            names = load_router(settings.handlers).names
+            if handler not in names:
+                hint = did_you_mean(closest(handler, names)) or f" Handlers: {', '.join(names)}."
+                raise typer.BadParameter(f"There is no handler {handler!r}.{hint}")
+            if not await HandlerPauses(redis).pause(handler, portal_id, actor=getpass.getuser(), reason=reason):
+                raise typer.BadParameter("No portal is known here yet. Name the portal, or start a worker first.")
+        elif portal_id is not None:
             _start_sentry(settings)
             await pauses.operator_pause(portal_id, actor=getpass.getuser(), reason=reason)
         return await pauses.list(), await pauses.calls.list()
+
+
+async def _resume_handler(portal_id: int | None, handler: str, reason: str) -> list[int]:
+    async with operator_redis(Settings.from_env()) as redis:
+        portal_ids = None if portal_id is None else [portal_id]
+        return await HandlerPauses(redis).resume(handler, portal_ids, actor=getpass.getuser(), reason=reason)
+
+
+def _print_resumed_handler(handler: str, portal_ids: list[int], *, as_json: bool) -> NoReturn:
+    if as_json:
+        print_json({"handler": handler, "portal_ids": portal_ids, "resumed": bool(portal_ids)})
+    else:
+        print(f"Handler {handler} is resumed." if portal_ids else f"Handler {handler} was not paused.")
+    raise typer.Exit(0 if portal_ids else 1)
+
+
+def _subject(kind: str) -> dict[str, str]:
+    """Return what is paused: calls of a kind, a handler, or if both are empty everything."""
+    is_handler = kind.startswith(HANDLER_PREFIX)
+    return {"calls": "" if is_handler else kind, "handler": kind.removeprefix(HANDLER_PREFIX) if is_handler else ""}
 
 
 async def _resume(settings: Settings, portal_id: int, reason: str) -> tuple[PortalPause | None, bool]:

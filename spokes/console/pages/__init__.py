@@ -39,6 +39,8 @@ def routes() -> list[web.RouteDef]:
         web.post(_INCIDENT + "/export", incidents.export),
         web.get("/console/pauses", pauses.page),
         web.post("/console/pauses/resume", pauses.resume),
+        web.post("/console/pauses/handler/pause", pauses.pause_handler),
+        web.post("/console/pauses/handler/resume", pauses.resume_handler),
         web.get("/console/settings", settings.page),
         web.get("/console/static/{name}", assets.asset),
     ]

@@ -33,6 +33,7 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "handler_timeout": "the handler took too long",
     "internal_error": "an error of Spokes itself stopped it",
     "interrupted": "a timer that another handler had left running interrupted it",
+    "handler_paused": "an operator has paused its handler",
     "handler_limited": "the limits of its handler allowed no further run then",
     "handler_stuck": "the handler took too long and did not end when it was cancelled",
     "portal_not_served": "the portal is not in PORTAL_IDS",
@@ -109,6 +110,8 @@ def describe(record: RecordView) -> str:
             return f"{_ACTION_TEXTS[record.action]}: {explain_reason(record.reason)}"
         case _:
             text = _ACTION_TEXTS.get(record.action, record.action)
+            if record.handler and record.action in {Action.PORTAL_PAUSED, Action.PORTAL_RESUMED}:
+                text = f"{record.handler} was {record.action.rpartition('.')[2]}"
             return f"{text}: {record.reason}" if record.reason else text
 
 

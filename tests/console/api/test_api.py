@@ -82,7 +82,7 @@ class Program:
 
 def examples() -> list[tuple[str, str]]:
     """Return method and an example address of every route."""
-    parameters = {"portal": "7", "key": "aa", "id": "7-1-1", "name": "ada"}
+    parameters = {"portal": "7", "key": "aa", "id": "7-1-1", "name": "ada", "handler": "contacts.none"}
     return [
         (r.method, PREFIX + re.sub(r"\{(\w+):(?:[^{}]|\{[^{}]*\})+\}", lambda m: parameters[m[1]], r.path))
         for r in ROUTES
@@ -203,6 +203,15 @@ async def test_portal_is_paused_and_resumed(client: TestClient, redis: Redis) ->
     assert (await operator.post("/portals/7/resume", WHY))[1] == {"count": 1, "note": note}
     assert (await operator.post("/portals/7/resume", WHY))[1] == {"count": 0, "note": ""}
     assert await PortalPauses(redis).list() == {}
+
+
+async def test_handler_is_paused_and_resumed(client: TestClient, redis: Redis) -> None:
+    operator, path = Program(client, Role.OPERATOR), "/portals/7/handlers/contacts.keep_reachable"
+    assert (await operator.post(f"{path}/pause", WHY))[1] == {"count": 1}
+    assert (await operator.get("/queue"))[1]["paused_calls"][0]["kind"] == "handler:contacts.keep_reachable"
+    assert (await operator.post(f"{path}/resume", WHY))[1] == {"count": 1}
+    assert (await operator.post(f"{path}/resume", WHY))[1] == {"count": 0}
+    assert (await operator.post("/portals/7/handlers/contacts.none/pause", WHY))[0] == 404
 
 
 async def test_unknown_portal_is_not_paused(client: TestClient, redis: Redis) -> None:

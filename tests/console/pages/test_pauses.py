@@ -4,6 +4,7 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
 from spokes.console.accounts.policy import Role
+from spokes.core.redis.keys import CREDENTIAL_PORTALS
 from spokes.queue.call_breaker import Calls
 from spokes.queue.call_pauses import CallPauses
 from spokes.queue.portal_pauses import PortalPauses
@@ -46,3 +47,27 @@ async def test_pauses_of_other_portals_are_not_shown(client: TestClient, redis: 
     viewer = await Visitor.signed_in(client, Role.VIEWER, portals=[8])
     assert "contacts.write" not in (await viewer.get("/console/pauses"))[1]
     assert "contacts.write" in (await (await Visitor.signed_in(client, Role.VIEWER)).get("/console"))[1]
+
+
+async def test_handler_is_paused_and_resumed_with_audit_records(client: TestClient, redis: Redis) -> None:
+    await redis.zadd(CREDENTIAL_PORTALS, {"7": 1})
+    operator, form = await Visitor.signed_in(client, Role.OPERATOR), {"portal": "7", "reason": "wrong numbers"}
+    assert "Pause a handler" in (await operator.get("/console/pauses"))[1]
+    named = {**form, "handler": "contacts.keep_reachable"}
+    page = await (await operator.post("/console/pauses/handler/pause", named)).text()
+    assert "Handler contacts.keep_reachable is paused in portal 7." in page
+    assert "Events of handler" in page
+    page = await (await operator.post("/console/pauses/handler/resume", named)).text()
+    assert "Handler contacts.keep_reachable is resumed in portal 7." in page
+    assert (await operator.post("/console/pauses/handler/resume", named)).status == 409
+    assert (await operator.post("/console/pauses/handler/pause", {**form, "handler": "contacts.none"})).status == 422
+    records = [record for record in await recorded(redis) if record.handler]
+    assert [record.action for record in records] == ["portal.paused", "portal.resumed"]
+
+
+async def test_viewer_pauses_no_handler(client: TestClient, redis: Redis) -> None:
+    await redis.zadd(CREDENTIAL_PORTALS, {"7": 1})
+    viewer = await Visitor.signed_in(client, Role.VIEWER)
+    form = {"portal": "7", "reason": "x", "handler": "contacts.keep_reachable"}
+    assert (await viewer.post("/console/pauses/handler/pause", form)).status == 403
+    assert "Pause a handler" not in (await viewer.get("/console/pauses"))[1]
