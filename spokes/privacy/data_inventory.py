@@ -157,6 +157,10 @@ TABLES: Final[dict[str, StoredData]] = {
         "incidents: title (masked), times, operators' names", "none", _ACCOUNTABILITY, _UNNAMED
     ),
     "incident_notes": StoredData("notes of incidents (masked)", "none", _ACCOUNTABILITY, _UNNAMED),
+    "installed_portals": StoredData(
+        "portals that installed the app: name, scopes, state; OAuth tokens, sealed", "tokens until uninstalled",
+        _PROCESSING, _NO_PERSON,
+    ),
 }  # fmt: skip
 FILES: Final[dict[str, StoredData]] = {
     "append-only file and snapshot of Redis": StoredData(

@@ -146,3 +146,20 @@ INCIDENT_NOTES: Final = Table(
     Column("author", Text, nullable=False),
     Column("text", Text, nullable=False),
 )
+
+# Portals that installed the app. `tokens` is sealed JSON, NULL once destroyed; `generation` grows with every change of
+# it. `scopes` are separated by spaces. `changed_at` is the epoch ms of the last change of `state`.
+INSTALLED_PORTALS: Final = Table(
+    "installed_portals",
+    METADATA,
+    Column("portal_id", _BIGINT, primary_key=True, autoincrement=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("installed_at", _BIGINT, nullable=False),
+    Column("changed_at", _BIGINT, nullable=False, index=True),
+    Column("generation", _BIGINT, nullable=False),
+    Column("tokens", Text),
+    Column("token_expires_at", _BIGINT, nullable=False),
+)
