@@ -55,19 +55,24 @@ async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruptio
     _dump_simulator(stack)
     expected = ExpectedState(load, REGISTERED_TYPES | BAD_TYPES | {NOTED_TYPE})
     records = await _export_audit(stack)
-    outcomes = final_outcomes(
-        (_event_name(expected.identity(record)), record["outcome"])
+    named = [
+        (_event_name(expected.identity(record)), record)
         for record in records
         if UNREADABLE_JOB not in str(record["delivery_id"])
+    ]
+    ends = EventEnds((name, record["detail"].get("handlers") or ()) for name, record in named)
+    outcomes = final_outcomes(
+        (ends.of_handler(name, record["handler"] or ""), record["outcome"]) for name, record in named
     )
     note_times, sim = _note_times(load), stack.sim
     return Facts(
         undelivered=tuple(_undelivered(load)),
-        accepted=frozenset(map(_event_name, expected.outcomes)),
+        accepted=frozenset(end for event in expected.outcomes for end in ends.of_event(_event_name(event))),
         outcomes=outcomes,
         allowed_dead=frozenset(
-            _event_name(event)
+            end
             for event in expected.outcomes
+            for end in ends.of_event(_event_name(event))
             if event[0] in BAD_TYPES or not _record_exists(load, event)
         ),
         forged_accepted=sum(attempt.acknowledged for attempt, _ in load.manual_requests)
@@ -77,7 +82,7 @@ async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruptio
             str(event[3])
             for event in expected.outcomes
             if event[0] == NOTED_TYPE
-            and "processed" in outcomes.get(_event_name(event), ())
+            and any("processed" in outcomes.get(end, ()) for end in ends.of_event(_event_name(event)))
             and _record_exists(load, event)
         ),
         once_counts=dict(_once_counts(load)),
@@ -91,6 +96,25 @@ async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruptio
         chain_is_intact=await run_command(stack.direct_environment, "audit", "verify") is not None,
         disruptions=tuple(observed),
     )
+
+
+class EventEnds:
+    """The names of what must end exactly once: an event, or of one with several handlers, each of these."""
+
+    def __init__(self, handlers: Iterable[tuple[str, Iterable[str]]]) -> None:
+        """Read which handlers the records of each event list; most events have one, which no record lists."""
+        self._handlers: dict[str, set[str]] = {}
+        for event, names in handlers:
+            if listed := set(names):
+                self._handlers.setdefault(event, set()).update(listed)
+
+    def of_event(self, event: str) -> list[str]:
+        """Return the names of an event's ends."""
+        return [f"{event} {handler}" for handler in sorted(self._handlers.get(event, ()))] or [event]
+
+    def of_handler(self, event: str, handler: str) -> str:
+        """Return the name of the end that a record of this handler is about."""
+        return f"{event} {handler}" if event in self._handlers else event
 
 
 def final_outcomes(outcomes: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:

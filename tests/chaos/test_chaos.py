@@ -17,7 +17,7 @@ from random import Random
 import pytest
 
 from chaos.child_process import ChildProcess
-from chaos.collect import final_outcomes, find_log_errors, still_running
+from chaos.collect import EventEnds, final_outcomes, find_log_errors, still_running
 from chaos.facts import Facts, ObservedDisruption
 from chaos.invariants import violations
 from chaos.plan import DisruptionKind, plan
@@ -67,6 +67,15 @@ def test_hubspot_retries_every_event_until_after_the_disruptions(seconds: float)
 )
 def test_replayed_dead_letter_is_not_a_final_outcome(outcomes: list[str], ends: tuple[str, ...] | None) -> None:
     assert final_outcomes(("event", outcome) for outcome in outcomes).get("event") == ends
+
+
+def test_each_of_several_handlers_must_end_once() -> None:
+    ends = EventEnds([("a", ()), ("b", ["first", "second"]), ("b", ["second"]), ("b", ())])
+    assert (ends.of_event("a"), ends.of_event("b")) == (["a"], ["b first", "b second"])
+    assert (ends.of_handler("a", "first"), ends.of_handler("b", "first")) == ("a", "b first")
+    records = [("b", "first", "dead"), ("b", "first", "replayed"), ("b", "second", "dead"), ("b", "first", "processed")]
+    outcomes = final_outcomes((ends.of_handler(event, handler), outcome) for event, handler, outcome in records)
+    assert outcomes == {"b first": ("processed",), "b second": ("dead",)}
 
 
 def test_good_run_violates_nothing() -> None:
