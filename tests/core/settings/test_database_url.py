@@ -70,7 +70,10 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("url", "address"), ACCEPTED)
-def test_url_of_any_host_becomes_an_address(url: str, address: str) -> None:
+def test_url_of_any_host_becomes_an_address(
+    url: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # an engine creates its file
     assert Settings.from_env({"DATABASE_URL": url}).database_address == address
     open_engine(address)
 
