@@ -24,7 +24,17 @@ from spokes.core.process.env_file import read_env_file
 from spokes.core.process.listening_port import check_address
 from spokes.core.process.private_files import keep_files_private
 from spokes.simulator.app import Simulator
-from spokes.simulator.config import CUSTOM_TYPES, Latency, Limits, PortalConfig, SimulatorConfig, Subscription, Target
+from spokes.simulator.config import (
+    CUSTOM_TYPES,
+    OAUTH_LIMITS,
+    Latency,
+    Limits,
+    OAuthConfig,
+    PortalConfig,
+    SimulatorConfig,
+    Subscription,
+    Target,
+)
 from spokes.simulator.demo.traffic import Traffic
 from spokes.simulator.own_properties import UnknownProperties, property_types, validated
 from spokes.simulator.webhooks.delivery_log import DeliveryState
@@ -98,6 +108,23 @@ def build_parser() -> argparse.ArgumentParser:
         default=portal.portal_id,
         help="id of the simulated account (default: %(default)s)",
     )
+    parser.add_argument(
+        "--client-id",
+        default=config.oauth.client_id,
+        help="client id of the app that accounts install by OAuth (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--portals",
+        type=_amount_of_portals,
+        default=0,
+        metavar="N",
+        help="further accounts, with the ids after --portal-id, which can install the app (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rotate-refresh-tokens",
+        action="store_true",
+        help="each refresh returns another refresh token; HubSpot's stays the same",
+    )
     parser.add_argument("--scopes", metavar="A,B", help="scopes of the token, separated by commas (default: all)")
     parser.add_argument(
         "--property",
@@ -149,6 +176,10 @@ def _positive_whole(text: str) -> int:
     return _number(text, "a whole number of at least 1", 1, 2**53, whole=True)
 
 
+def _amount_of_portals(text: str) -> int:
+    return _number(text, "a whole number from 0 to 100000", 0, 100_000, whole=True)
+
+
 def _amount(text: str) -> float:
     return _number(text, "a number from 0 to 1000000", 0, 1e6)
 
@@ -186,8 +217,20 @@ def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
         has_standard_properties=True,
         property_types=property_types(arguments.property),
     )
+    further = (
+        PortalConfig(
+            portal.portal_id + number,
+            token="",
+            limits=OAUTH_LIMITS,
+            subscriptions=DEFAULT_SUBSCRIPTIONS,
+            has_standard_properties=True,
+            property_types=portal.property_types,
+        )
+        for number in range(1, arguments.portals + 1)
+    )
     return SimulatorConfig(
-        portals=(portal,),
+        portals=(portal, *further),
+        oauth=OAuthConfig(client_id=arguments.client_id, rotates_refresh_tokens=arguments.rotate_refresh_tokens),
         client_secret=arguments.client_secret,
         target=target,
         latency=Latency(arguments.latency_ms, arguments.latency_ms * 4 or None),

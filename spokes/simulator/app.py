@@ -16,12 +16,14 @@ from aiohttp import web
 from spokes.simulator.api.endpoints import ENDPOINTS
 from spokes.simulator.api.faults import Faults
 from spokes.simulator.api.gateway import Gateway
+from spokes.simulator.api.oauth_endpoints import OAuthServer
 from spokes.simulator.api.request_log import RequestLog
 from spokes.simulator.changes import Change
 from spokes.simulator.clock import Clock
-from spokes.simulator.config import SimulatorConfig
+from spokes.simulator.config import OAUTH_LIMITS, PortalConfig, SimulatorConfig, Subscription
 from spokes.simulator.control import control_routes
 from spokes.simulator.crm.store import CrmStore
+from spokes.simulator.oauth.installs import Installs
 from spokes.simulator.portal import Portal
 from spokes.simulator.rate_limits import RateLimiter
 from spokes.simulator.webhooks.delivery_log import DeliveryLog
@@ -52,17 +54,18 @@ class Simulator:
             rng=Random(f"{self.config.seed} sender"),
             deliveries=self.deliveries,
         )
-        self.portals = {
-            portal.portal_id: Portal(portal, self.clock, self._rng(portal.portal_id, "crm"), self._submit_change)
-            for portal in self.config.portals
-        }
+        self.portals: dict[int, Portal] = {}
+        self._subscriptions: dict[int, Subscriptions] = {}
+        for portal in self.config.portals:
+            self._add_portal(portal)
         self.portal = next(iter(self.portals.values()))
-        self._subscriptions = {
-            portal.portal_id: Subscriptions(portal, self._rng(portal.portal_id, "events"))
-            for portal in self.config.portals
-        }
+        self.installs = Installs(
+            self.config.oauth, self.config.client_secret, self.clock, Random(f"{self.config.seed} oauth")
+        )
+        self.oauth = OAuthServer(self.installs, self.portals)
         self.gateway = Gateway(
-            self.portals.values(),
+            self.portals,
+            self.installs,
             clock=self.clock,
             faults=self.faults,
             requests=self.requests,
@@ -96,8 +99,24 @@ class Simulator:
         """One portal's subscriptions."""
         return self._subscriptions[portal.config.portal_id]
 
+    def add_portal(self, portal_id: int, subscriptions: tuple[Subscription, ...] = ()) -> Portal:
+        """Add an account without a private app, which can install the app by OAuth; an existing one is returned."""
+        if portal_id not in self.portals:
+            first = self.portal.config
+            self._add_portal(
+                PortalConfig(
+                    portal_id,
+                    app_id=first.app_id,
+                    token="",
+                    limits=OAUTH_LIMITS,
+                    has_standard_properties=first.has_standard_properties,
+                    subscriptions=subscriptions,
+                )
+            )
+        return self.portals[portal_id]
+
     def reset(self) -> None:
-        """Empty every CRM, log and queue; keep subscriptions and the target."""
+        """Empty every CRM, log and queue; keep subscriptions, installs and the target."""
         self.sender.discard_all()
         self.requests.clear()
         self.deliveries.clear()
@@ -112,7 +131,8 @@ class Simulator:
             opening.push_async_callback(self.sender.close)
             app = web.Application(client_max_size=_MAX_BODY_BYTES)
             app.add_routes(control_routes(self))
-            app.add_routes(self.gateway.routes(ENDPOINTS))
+            app.add_routes(self.gateway.oauth_routes(self.oauth.routes()))
+            app.add_routes(self.gateway.routes((*ENDPOINTS, self.oauth.uninstall_endpoint())))
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
             opening.push_async_callback(runner.cleanup)
@@ -127,8 +147,15 @@ class Simulator:
     ) -> None:
         await self._exit_stack.aclose()
 
+    def _add_portal(self, config: PortalConfig) -> None:
+        portal_id = config.portal_id
+        self.portals[portal_id] = Portal(config, self.clock, self._rng(portal_id, "crm"), self._submit_change)
+        self._subscriptions[portal_id] = Subscriptions(config, self._rng(portal_id, "events"))
+
     def _submit_change(self, portal: Portal, change: Change) -> None:
         portal_id = portal.config.portal_id
+        if not portal.token_states and portal_id not in self.installs.portals:
+            return  # the account has neither a private app nor ours
         self.sender.submit(portal_id, self._subscriptions[portal_id].build_elements(change))
 
     def _rng(self, portal_id: int, part: str) -> Random:

@@ -45,9 +45,29 @@ class Limits:
     retry_after: bool = False  # whether a 429 carries Retry-After, which HubSpot does not document
 
 
+OAUTH_LIMITS: Final = Limits(ten_secondly=110, daily=1_000_000_000)  # per app and account; no daily limit
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthConfig:
+    """The app that accounts install by OAuth; an authorisation must ask for all of `required_scopes`.
+
+    `redirect_uris` empty allows every redirect address. `access_token_s` is in HubSpot's time: `speed` shortens it.
+    With `rotates_refresh_tokens` each refresh returns another refresh token, and the earlier one works no longer; with
+    `keeps_previous_refresh_token` it works until its successor is used. HubSpot itself returns the same token.
+    """
+
+    client_id: str = "7f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d"
+    redirect_uris: tuple[str, ...] = ()
+    required_scopes: tuple[str, ...] = ("oauth",)
+    access_token_s: float = 1800.0
+    rotates_refresh_tokens: bool = False
+    keeps_previous_refresh_token: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class PortalConfig:
-    """One HubSpot account with one private app installed in it.
+    """One HubSpot account with one private app installed in it, or with none if `token` is empty.
 
     The keys of mappings are object types, by any name that HubSpot accepts. `scopes` None grants all.
     `known_properties` are the only properties that can be written; with `has_standard_properties` they are those that
@@ -118,6 +138,7 @@ class SimulatorConfig:
     """A whole simulator. `speed` shortens HubSpot's retry delays; `history` bounds the length of every log."""
 
     portals: tuple[PortalConfig, ...] = (PortalConfig(),)
+    oauth: OAuthConfig = field(default_factory=OAuthConfig)
     client_secret: str = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"  # noqa: S105 - invented
     target: Target | None = None
     sender: SenderConfig = field(default_factory=SenderConfig)

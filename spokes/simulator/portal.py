@@ -29,7 +29,7 @@ class Portal:
         self, config: PortalConfig, clock: Clock, rng: Random, on_change: Callable[["Portal", Change], None]
     ) -> None:
         self.config = config
-        self.token_states = dict.fromkeys((config.token, *config.further_tokens), TokenState.VALID)
+        self.token_states = dict.fromkeys(filter(None, (config.token, *config.further_tokens)), TokenState.VALID)
         self.limiter = RateLimiter(config.limits, clock, config.time_zone)
         self._clock = clock
         self._rng = rng

@@ -138,26 +138,29 @@ class RateLimiter:
         self._start_new_day()
         return self._midnight_ms
 
-    def headers(self, meter: Meter) -> dict[str, str]:
-        """The rate limit headers of a response; search responses have none."""
+    def headers(self, meter: Meter, *, has_daily: bool = True) -> dict[str, str]:
+        """The rate limit headers of a response; search responses have none, OAuth tokens get none of the day."""
         if meter in {Meter.SEARCH, Meter.UNMETERED}:
             return {}
         window_limit, daily_limit = self._window_limit(meter), self._daily_limit(meter)
         remaining = max(0, window_limit - self._accepted_windows[meter].count(self._clock.monotonic_s()))
         used_today = self.used_today() if meter is Meter.ORDINARY else self._calls_today[meter]
+        daily = {
+            "X-HubSpot-RateLimit-Daily": str(daily_limit),
+            "X-HubSpot-RateLimit-Daily-Remaining": str(max(0, daily_limit - used_today)),
+        }
         return {
+            **(daily if has_daily else {}),
             "X-HubSpot-RateLimit-Max": str(window_limit),
             "X-HubSpot-RateLimit-Remaining": str(remaining),
             "X-HubSpot-RateLimit-Interval-Milliseconds": str(TEN_SECONDS_MS),
-            "X-HubSpot-RateLimit-Daily": str(daily_limit),
-            "X-HubSpot-RateLimit-Daily-Remaining": str(max(0, daily_limit - used_today)),
             "X-HubSpot-RateLimit-Secondly": str(window_limit // 10),
             "X-HubSpot-RateLimit-Secondly-Remaining": str(min(remaining, window_limit // 10)),
         }
 
-    def refusal_headers(self, meter: Meter, policy: Policy) -> dict[str, str]:
+    def refusal_headers(self, meter: Meter, policy: Policy, *, has_daily: bool = True) -> dict[str, str]:
         """The headers of a 429: the rate limit headers, and Retry-After in whole seconds if the portal sends it."""
-        headers = self.headers(meter)
+        headers = self.headers(meter, has_daily=has_daily)
         if self.limits.retry_after and policy is not Policy.DAILY:
             wait_s = self._accepted_windows[meter].free_in_s(self._clock.monotonic_s())
             headers["Retry-After"] = str(max(1, round(wait_s + 0.5)))

@@ -4,9 +4,10 @@ The order of the checks is HubSpot's. Only this module connects HTTP to the endp
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
 from random import Random
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -19,10 +20,20 @@ from spokes.simulator.clock import Clock
 from spokes.simulator.config import Latency
 from spokes.simulator.crm.object_types import required_scopes
 from spokes.simulator.errors import HubSpotError, endpoint_not_found, missing_scopes, not_authenticated
+from spokes.simulator.oauth.installs import Installs
+from spokes.simulator.oauth.refusals import OAuthRefusal
 from spokes.simulator.portal import Portal, TokenState
 from spokes.simulator.rate_limits import Meter, rate_limit_body
 
 _JSON = "application/json"
+
+
+class _Caller(NamedTuple):
+    """Whose token a call has, and its scopes; None for all."""
+
+    portal: Portal
+    scopes: frozenset[str] | None
+    is_oauth: bool = False
 
 
 class Gateway:
@@ -30,7 +41,8 @@ class Gateway:
 
     def __init__(
         self,
-        portals: Iterable[Portal],
+        portals: Mapping[int, Portal],
+        installs: Installs,
         *,
         clock: Clock,
         faults: Faults,
@@ -39,7 +51,9 @@ class Gateway:
         rng: Random,
     ) -> None:
         self.latency = latency
-        self._portals = {token: portal for portal in portals for token in portal.token_states}
+        self._all_portals = portals
+        self._installs = installs
+        self._portals = {token: portal for portal in portals.values() for token in portal.token_states}
         self._clock = clock
         self._faults = faults
         self._requests = requests
@@ -53,6 +67,14 @@ class Gateway:
             for path in endpoint.paths
         ]
         return [*routes, web.route("*", "/{tail:.*}", self._handler(None))]
+
+    def oauth_routes(
+        self, functions: Mapping[tuple[str, str], Callable[[web.Request, LoggedCall], Awaitable[web.Response]]]
+    ) -> list[web.RouteDef]:
+        """Return the routes of functions that check their caller themselves; faults apply to them too."""
+        return [
+            web.route(method, path, self._oauth_handler(function)) for (method, path), function in functions.items()
+        ]
 
     def replace_token(self, portal: Portal, token: str) -> None:
         """Give a portal one new valid token; its earlier tokens are unknown from now on."""
@@ -75,58 +97,86 @@ class Gateway:
 
         return handle
 
+    def _oauth_handler(
+        self, function: Callable[[web.Request, LoggedCall], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handle(request: web.Request) -> web.Response:
+            agent = request.headers.get("User-Agent", "")
+            log = self._requests.add(LoggedCall(self._clock.now_ms(), request.method, request.path, user_agent=agent))
+            fault = self._faults.choose(request.method, request.path, None)
+            await self._apply_latency(fault)
+            if fault is not None and not fault.after_effect and _replaces_response(fault):
+                return _fault_response(request, log, fault, {})
+            try:
+                response = await function(request, log)
+            except OAuthRefusal as refusal:
+                response = web.Response(
+                    body=orjson.dumps(refusal.body(self._correlation_id())), status=refusal.status, content_type=_JSON
+                )
+            if fault is not None and _replaces_response(fault):
+                return _fault_response(request, log, fault, {})
+            log.status = response.status
+            return response
+
+        return handle
+
     async def _serve(self, request: web.Request, endpoint: Endpoint | None, log: LoggedCall) -> web.Response:
-        portal: Portal | None = None
         headers: dict[str, str] = {}
         fault: Fault | None = None
         try:
-            portal = await self._portal(request, endpoint)
+            caller = await self._caller(request, endpoint)
+            portal = caller.portal
             log.portal_id = portal.config.portal_id
             meter = endpoint.meter if endpoint else Meter.ORDINARY
             policy = portal.limiter.count_call(meter)
             if policy is not None:
                 log.policy = str(policy)
                 body = rate_limit_body(policy, self._correlation_id())
-                headers = portal.limiter.refusal_headers(meter, policy)
+                headers = portal.limiter.refusal_headers(meter, policy, has_daily=not caller.is_oauth)
                 return _response(log, EndpointResponse(HTTPStatus.TOO_MANY_REQUESTS, body), headers)
-            headers = portal.limiter.headers(meter)
+            headers = portal.limiter.headers(meter, has_daily=not caller.is_oauth)
             fault = self._faults.choose(request.method, request.path, portal.config.portal_id)
             await self._apply_latency(fault)
             body_bytes = await request.read()
             if fault is not None and not fault.after_effect and _replaces_response(fault):
                 return _fault_response(request, log, fault, headers)
-            response = self._respond(Call(portal, request.match_info, request.query, body_bytes, log), endpoint)
+            call = Call(portal, request.match_info, request.query, body_bytes, log)
+            response = self._respond(call, endpoint, caller.scopes)
         except HubSpotError as error:
             response = EndpointResponse(error.status, error.body(self._correlation_id()))
         if fault is not None and _replaces_response(fault):
             return _fault_response(request, log, fault, headers)
         return _response(log, response, headers)
 
-    def _respond(self, call: Call, endpoint: Endpoint | None) -> EndpointResponse:
+    def _respond(self, call: Call, endpoint: Endpoint | None, granted: frozenset[str] | None) -> EndpointResponse:
         """Call the endpoint if the token has the required scopes."""
         if endpoint is None:
             raise endpoint_not_found()
         for name in endpoint.type_parts:
             type_ = call.object_type(name)
             call.log.type_id = call.log.type_id or type_.type_id
-            granted, needed = call.portal.config.scopes, required_scopes(type_, write=endpoint.writes)
+            needed = required_scopes(type_, write=endpoint.writes)
             if granted is not None and granted.isdisjoint(needed):
                 raise missing_scopes(needed)
         return endpoint.respond(call)
 
-    async def _portal(self, request: web.Request, endpoint: Endpoint | None) -> Portal:
-        """Return the portal of the token, which is in the Authorization header or, for token info, in the body."""
+    async def _caller(self, request: web.Request, endpoint: Endpoint | None) -> _Caller:
+        """Return whose token it is; it is in the Authorization header or, for token info, in the body."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if endpoint is not None and endpoint.anonymous:
             token = _token_key(await request.read())
         elif scheme.lower() != "bearer":
             raise not_authenticated()
+        elif (access := self._installs.access(token)) is not None:
+            if self._installs.is_expired(access):
+                raise not_authenticated(expired=True)
+            return _Caller(self._all_portals[access.portal_id], access.scopes, is_oauth=True)
         portal = self._portals.get(token)
         if portal is None or portal.token_states[token] is TokenState.REVOKED:
             raise not_authenticated()
         if portal.token_states[token] is TokenState.EXPIRED:
             raise not_authenticated(expired=True)
-        return portal
+        return _Caller(portal, portal.config.scopes)
 
     async def _apply_latency(self, fault: Fault | None) -> None:
         latency = fault.latency if fault is not None and fault.latency is not None else self.latency

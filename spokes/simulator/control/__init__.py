@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from spokes.simulator.control import crm as control_crm
+from spokes.simulator.control import oauth as control_oauth
 from spokes.simulator.control import webhooks as control_sending
 from spokes.simulator.errors import HubSpotError
 from spokes.simulator.webhooks.sender import NoTarget
@@ -70,6 +71,12 @@ _ROUTES: Final[Mapping[tuple[str, str], _ControlFunction]] = {
     ("POST", "/_sim/subscriptions"): control_sending.subscribe,
     ("DELETE", "/_sim/subscriptions"): control_sending.unsubscribe,
     ("PUT", "/_sim/token"): control_crm.set_token,
+    ("POST", "/_sim/portals"): control_oauth.add_portal,
+    ("GET", "/_sim/installs"): control_oauth.installs,
+    ("POST", "/_sim/installs"): control_oauth.install,
+    ("DELETE", "/_sim/installs"): control_oauth.uninstall,
+    ("POST", "/_sim/installs/expire"): control_oauth.expire,
+    ("PUT", "/_sim/oauth"): control_oauth.set_oauth,
     ("POST", "/_sim/reset"): _reset,
 }
 
