@@ -76,8 +76,8 @@ class RejectedRequest(SpokesError):
 
 
 UNAVAILABLE_REASONS: Final = (
-    "queue_unavailable", "queue_full", "queue_full_for_imports", "too_many_bodies", "dedupe_marks_refused",
-    "disk_too_slow",
+    "queue_unavailable", "queue_full", "queue_full_for_imports", "queue_full_for_portal", "too_many_bodies",
+    "dedupe_marks_refused", "disk_too_slow",
 )  # fmt: skip
 
 

@@ -1,10 +1,12 @@
-"""Refuse requests early while the queue, the audit stream or Redis' memory fills up.
+"""Refuse requests early while the queue, the audit stream, Redis' memory or the held deliveries of a portal fill up.
 
 Fullness is measured once a second in the background; checking it costs a request nothing. Above a limit the receiver
 answers 503, so that HubSpot's redelivery, which lasts 24 hours, is the buffer: imports are refused first, because
-nobody waits for them, then everything. Acceptance resumes by itself.
+nobody waits for them, then everything. Deliveries that wait for the end of a pause count for their portal alone: above
+its limit, only that portal's requests are refused. Acceptance resumes by itself.
 """
 
+from collections import Counter
 from enum import IntEnum
 from typing import Any, Final
 
@@ -21,6 +23,7 @@ from spokes.core.redis.keys import AUDIT_STREAM, QUEUES
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
+from spokes.queue.held_deliveries import HeldDeliveries
 
 MEASURE_EVERY_S: Final = 1.0
 _REFUSE_IMPORTS_FROM: Final = 0.8  # share of a limit
@@ -34,6 +37,10 @@ _SENTENCES: Final = {
     "records": (
         "MAX_UNARCHIVED audit records wait for the audit store, so requests are refused. Check DATABASE_URL and the "
         "workers."
+    ),
+    "held": (
+        "MAX_HELD deliveries of a portal wait for the end of a pause, so its requests are refused. `spokes pause` "
+        "shows the pauses. End them, or raise MAX_HELD."
     ),
     "memory": "The memory of Redis is full (maxmemory), so requests are refused. Add memory, or clear the backlog.",
 }
@@ -62,15 +69,18 @@ class Backpressure:
         self._redis = redis
         self._limits = {"queue": settings.max_backlog, "records": settings.max_unarchived}
         self._memory_share = settings.max_memory_share
+        self._held = HeldDeliveries(redis)
+        self._max_held = settings.max_held
         self._episodes = AlertEpisodes(redis)
         self._has_measured = False
         self._fullest = "queue"
         self.level = PressureLevel.ALL
+        self.full_portals: frozenset[int] = frozenset()
 
     @property
     def sentence(self) -> str:
         """Why requests are refused, and what to do."""
-        return _SENTENCES[self._fullest]
+        return _SENTENCES["held" if self.full_portals and self.level is PressureLevel.ALL else self._fullest]
 
     def check_request(self) -> None:
         """Refuse a request before reading any of it.
@@ -84,14 +94,16 @@ class Backpressure:
     @property
     def accepts_all(self) -> bool:
         """Whether no request is refused, whatever it contains."""
-        return self.level is PressureLevel.ALL
+        return self.level is PressureLevel.ALL and not self.full_portals
 
     def check_events(self, events: list[Event]) -> None:
-        """Refuse a request that contains import events while imports are refused.
+        """Refuse a request that contains import events while imports are refused, or events of a portal without room.
 
         Raises:
-            QueueUnavailable: `events` contain one, and the level is NO_IMPORTS.
+            QueueUnavailable: `events` contain one.
         """
+        if self.full_portals and not self.full_portals.isdisjoint(event.portal_id for event in events):
+            raise QueueUnavailable("queue_full_for_portal", retry_after_s=_RETRY_AFTER_S)
         if self.level is PressureLevel.NO_IMPORTS and any(
             priority_of(event.change_source) == "import" for event in events
         ):
@@ -114,13 +126,29 @@ class Backpressure:
             shares["memory"] = memory["used_memory"] / (max_memory * self._memory_share)
         fullest = max(shares, key=lambda name: shares[name])
         self._fullest = fullest
-        previous, self.level = self.level, pressure_level(shares[fullest], self.level)
-        if self.level != previous or not self._has_measured:
-            await self._publish(taken=self.level.name.lower(), limit=fullest, share=round(shares[fullest], 2))
+        previous, self.level = (self.level, self.full_portals), pressure_level(shares[fullest], self.level)
+        self.full_portals = await self._measure_held()
+        if previous != (self.level, self.full_portals) or not self._has_measured:
+            taken, share = self.level.name.lower(), round(shares[fullest], 2)
+            if self.full_portals and self.level is PressureLevel.ALL:
+                await self._publish(taken=taken, limit="held", portals=len(self.full_portals))
+            else:
+                await self._publish(taken=taken, limit=fullest, share=share)
         self._has_measured = True
 
+    async def _measure_held(self) -> frozenset[int]:
+        """Return the portals that may hold no more deliveries."""
+        held: Counter[int] = Counter()
+        for calls, count in (await self._held.counts()).items():
+            held[calls.portal_id] += count
+        return frozenset(
+            portal_id
+            for portal_id, count in held.items()
+            if count >= self._max_held * (_RECOVER_BELOW if portal_id in self.full_portals else 1.0)
+        )
+
     async def _publish(self, **fields: Any) -> None:
-        is_active = self.level is not PressureLevel.ALL
+        is_active = not self.accepts_all
         try:
             await self._episodes.set_state(Alert.QUEUE_FILLING, is_active=is_active, **fields)
         except (RedisError, OSError):  # Redis may be too full to store even the alert

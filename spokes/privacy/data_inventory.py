@@ -61,6 +61,7 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.ALERT_OUTBOX: _NOTHING_PERSONAL,
     keys.ALERT_OUTBOX_LOCK: Treatment(_OPERATION, _LEASE),
     keys.ALERTS_HELD: _NOTHING_PERSONAL,
+    keys.HELD_SETS: _NOTHING_PERSONAL,
     "spokes:alerts:told:{name}": _NOTHING_PERSONAL,
     keys.PAUSED_PORTALS: Treatment(_OPERATION, "the operator's reason is deleted when the portal is resumed"),
     keys.PAUSED_CALLS: _NOTHING_PERSONAL,

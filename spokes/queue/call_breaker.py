@@ -4,11 +4,12 @@ The breaker opens after several failures in a row. A probe, one event that is le
 pause.
 """
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from spokes.core.errors import CRMError, CRMUnavailable
 from spokes.crm.transport.call_kinds import call_kind
 from spokes.crm.transport.paced_client import ApiRequest
+from spokes.queue.held_deliveries import Calls
 
 if TYPE_CHECKING:
     import random
@@ -18,13 +19,6 @@ _FAILURE_WINDOW_S: Final = 1.0  # one outage fails many events at once; failures
 _FIRST_PROBE_S: Final = 10.0
 _LONGEST_PROBE_S: Final = 300.0  # so that work continues within five minutes after the end of an outage
 _GROWTH: Final = 2.0
-
-
-class Calls(NamedTuple):
-    """Calls of one kind to one portal."""
-
-    portal_id: int
-    kind: str
 
 
 def probe_delay_s(failed_probes: int, rng: "random.Random") -> float:

@@ -7,7 +7,7 @@ answers its call, the pause ends and all run; if not, the pause gets longer.
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
@@ -20,18 +20,15 @@ from spokes.audit.bad_items import read_items
 from spokes.core import clock
 from spokes.core.errors import CRMUnavailable, RateLimited
 from spokes.core.redis import keys
-from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.call_kinds import declares_kind
-from spokes.queue.call_breaker import CallBreaker, Calls, probe_delay_s
+from spokes.queue.call_breaker import CallBreaker, probe_delay_s
+from spokes.queue.held_deliveries import Calls, HeldDeliveries
 from spokes.routing import Route
 
 HANDLER_PREFIX: Final = "handler:"  # of the kind under which a handler is paused
-_RELEASE: Final = read_script(__file__, "release_held.lua")
 _PROBE_CLAIM_S: Final = 30  # until a released probe must have begun; otherwise another event is released
 _PROBE_RUN_S: Final = 300  # until a probe that has begun counts as lost
-_RELEASE_CHUNK: Final = 500
-_RELEASE_ROUNDS: Final = 10  # other workers learn of the end of a pause a second later, and hold events until then
 _NOBODY_WAITS_S: Final = 4_000.0  # longer than any retry delay: no event needs the calls any more
 log = structlog.get_logger()
 
@@ -63,7 +60,7 @@ class CallPause:
     @property
     def field(self) -> str:
         """The pause's name in the stored hash."""
-        return f"{self.portal_id}:{self.kind}"
+        return self.calls.field
 
     def to_json(self) -> str:
         """Return the form stored in Redis."""
@@ -73,11 +70,11 @@ class CallPause:
     @classmethod
     def from_item(cls, item: tuple[bytes, bytes]) -> Self:
         """Parse the form stored in Redis."""
-        portal_id, _, kind = item[0].decode().partition(":")
+        calls = Calls.from_field(item[0])
         stored = orjson.loads(item[1])
         failed_probes = stored.get("failed_probes")
         return cls(
-            int(portal_id), kind, str(stored["reason"]), float(stored["since"]), float(stored["until"]),
+            *calls, str(stored["reason"]), float(stored["since"]), float(stored["until"]),
             None if failed_probes is None else int(failed_probes),
         )  # fmt: skip
 
@@ -89,10 +86,9 @@ class CallPauses:
         self.breaker = CallBreaker()
         self._redis = redis
         self._episodes = AlertEpisodes(redis)
-        self._release = redis.register_script(_RELEASE)
+        self.held = HeldDeliveries(redis)
         self._rng = random.Random()
         self._pauses: dict[Calls, CallPause] = {}
-        self._ended: dict[Calls, int] = {}  # how often the events of an ended pause are still released
         self._callers: set[tuple[str, str]] = set()  # kind and handler of failed calls, declared or not
 
     def holding(self, portal_id: int, route: Route, object_type: str) -> list[CallPause]:
@@ -132,7 +128,6 @@ class CallPauses:
         """Pause calls of a kind, with an alert, unless they are paused; see CallPause for `failed_probes`."""
         now = clock.now_s()
         pause = self._pauses.setdefault(calls, CallPause(*calls, reason, now, now + seconds, failed_probes))
-        self._ended.pop(calls, None)
         if await self._redis.hsetnx(keys.PAUSED_CALLS, pause.field, pause.to_json()):  # type: ignore[misc]  # redis-py types one class for sync and async
             await self._set_alert(calls, reason, is_active=True)
 
@@ -166,14 +161,13 @@ class CallPauses:
         """End a pause and make its events due; return whether it was stored."""
         calls = pause.calls
         self._pauses.pop(calls, None)
-        self._ended[calls] = _RELEASE_ROUNDS
         was_paused = bool(await self._redis.hdel(keys.PAUSED_CALLS, pause.field))  # type: ignore[misc]  # as above
         if was_paused:
             lasted_s = round(clock.now_s() - pause.since)
             log.info("calls_resumed", portal_id=calls.portal_id, calls=calls.kind, lasted_s=lasted_s)
             if not any(other.portal_id == calls.portal_id and not other.handler for other in await self.list()):
                 await self._set_alert(calls, pause.reason, is_active=False)
-        await self._release_all(calls)
+        await self.held.release(calls)
         return was_paused
 
     async def end_all(self, portal_id: int) -> list[CallPause]:
@@ -190,30 +184,20 @@ class CallPauses:
         )
 
     async def refresh(self) -> None:
-        """Read the pauses, end those that are over, release probes, and release events of pauses that have ended."""
-        before, self._pauses = self._pauses, {pause.calls: pause for pause in await self.list()}
-        self._ended |= dict.fromkeys(before.keys() - self._pauses.keys() - self._ended.keys(), _RELEASE_ROUNDS)
+        """Read the pauses, end those that are over, and release probes."""
+        self._pauses = {pause.calls: pause for pause in await self.list()}
         now = clock.now_s()
         for pause in list(self._pauses.values()):
             if now < pause.until:
                 continue
-            released = 0 if pause.failed_probes is None else await self._release_held(pause.calls, 1, _PROBE_CLAIM_S)
+            released = 0 if pause.failed_probes is None else await self.held.release_probe(pause.calls, _PROBE_CLAIM_S)
             if pause.failed_probes is None or (released == 0 and now > pause.until + _NOBODY_WAITS_S):
                 await self.end(pause)
-        for calls, rounds in list(self._ended.items()):
-            await self._release_all(calls)
-            if rounds > 1 and calls not in self._pauses:
-                self._ended[calls] = rounds - 1
-            else:
-                del self._ended[calls]
 
-    async def _release_all(self, calls: Calls) -> None:
-        while await self._release_held(calls, _RELEASE_CHUNK) == _RELEASE_CHUNK:
-            pass
-
-    async def _release_held(self, calls: Calls, count: int, probe_s: int = 0) -> int:
-        names = [keys.held_deliveries(*calls), keys.WAKE_CHANNEL, keys.probe(*calls), *keys.QUEUES.values()]
-        return int(await self._release(keys=names, args=[clock.now_ms(), count, probe_s]))
+    @property
+    def paused(self) -> Collection[Calls]:
+        """The kinds of calls that were paused when this process last read the pauses."""
+        return self._pauses.keys()
 
     async def _set_alert(self, calls: Calls, reason: str, *, is_active: bool) -> None:
         fields: dict[str, Any] = {"why": reason, "calls": calls.kind} if is_active else {}

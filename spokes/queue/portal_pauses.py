@@ -26,8 +26,8 @@ from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.telemetry.alerts import HOLD_DOWN_S, Alert
 from spokes.crm.transport.backoffs import end_backoffs
-from spokes.queue.call_breaker import Calls
 from spokes.queue.call_pauses import CallPauses
+from spokes.queue.held_deliveries import ALL_CALLS, Calls
 from spokes.queue.known_portals import check_portal
 from spokes.queue.pause_decisions import PauseDecision, pause_for_error
 
@@ -137,6 +137,7 @@ class PortalPauses:
         was_paused = bool(await self._redis.hdel(keys.PAUSED_PORTALS, str(portal_id)))  # type: ignore[misc]  # as above
         if was_paused:
             await self._episodes.set_state(Alert.PORTAL_PAUSED, subject=portal_id, portal_id=portal_id, is_active=False)
+            await self.calls.held.release(Calls(portal_id, ALL_CALLS))
         return was_paused
 
     async def operator_pause(self, portal_id: int, *, actor: str, reason: str, address: str = "") -> None:
@@ -173,16 +174,21 @@ class PortalPauses:
         return dict(pauses)
 
     async def refresh(self) -> None:
-        """Read the pauses, and end those that are over.
+        """Read the pauses, end those that are over, and make due what waited for the end of a pause.
 
         Raises:
             RedisError, OSError: Redis does not answer.
         """
+        waited_for = await self.calls.held.waited_for()  # before the pauses, so that none of a new pause is released
         self._paused = await self.list()
         for portal_id, pause in list(self._paused.items()):
             if await self._has_ended(portal_id, pause):
                 await self.resume(portal_id)
         await self.calls.refresh()
+        paused = {*self.calls.paused, *((portal_id, ALL_CALLS) for portal_id in self._paused)}
+        for calls in waited_for:
+            if calls not in paused:  # any process may have ended the pause, and died
+                await self.calls.held.release(calls)
 
     async def watch(self, outage: RedisOutage, task: str) -> None:
         """Read the pauses and end those that are over, until cancelled; `task` waits out an outage of Redis."""

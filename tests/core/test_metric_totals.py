@@ -23,8 +23,10 @@ from spokes.core.telemetry.metrics import (
     BUDGET_LIMIT,
     BUDGET_PAUSE_SECONDS,
     BUDGET_USED,
+    CALLS_PAUSED,
     DEAD_LETTERS,
     DEFINITIONS,
+    HELD_DELIVERIES,
     LAG_SECONDS,
     PORTALS_PAUSED,
     Durations,
@@ -203,11 +205,16 @@ async def test_gauges_show_budget_pauses_and_dead_letters(redis: Redis) -> None:
             for command in keep_letter(letter, ttl_s=3600):
                 await redis.execute_command(*command)
         await redis.hset("spokes:paused", "7", '{"why": "not_authorized", "since": 1}')
+        await redis.hset("spokes:paused:calls", "7:contacts.write", '{"reason": "x", "since": 1, "until": 2}')
+        await redis.zadd("spokes:7:held:contacts.write", {"7-1-a": 1, "7-2-a": 1})
+        await redis.sadd("spokes:held", "7:contacts.write")
         measured = await gauges.measure(redis, world.crm.budget)
         await gauges.publish(redis, measured)
 
     assert measured[sample_key(DEAD_LETTERS)] == 2
     assert measured[sample_key(PORTALS_PAUSED, reason="not_authorized")] == 1
+    assert measured[sample_key(CALLS_PAUSED, calls="contacts.write")] == 1
+    assert measured[sample_key(HELD_DELIVERIES, calls="contacts.write")] == 2
     assert measured[sample_key(BUDGET_USED, kind="calls")] >= 1
     assert measured[sample_key(BUDGET_LIMIT, kind="calls")] >= 100
     assert 15 < measured[sample_key(BUDGET_PAUSE_SECONDS, kind="calls")] <= 20
@@ -251,7 +258,7 @@ def test_labels_are_known_to_have_closed_value_sets() -> None:
     labels = {label for definition in DEFINITIONS.values() for label in definition.labels}
     assert labels == {
         "status", "reason", "result", "handler", "outcome", "method", "kind", "operation", "state", "alert", "process",
-        "event",
+        "event", "calls",
     }  # fmt: skip
 
 

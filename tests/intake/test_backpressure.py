@@ -8,9 +8,11 @@ from redis.asyncio import Redis
 from spokes.core import clock
 from spokes.core.errors import QueueUnavailable
 from spokes.core.events import Event
+from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_QUEUE
 from spokes.core.settings import Settings
 from spokes.intake.backpressure import Backpressure, PressureLevel, pressure_level
+from spokes.queue.held_deliveries import ALL_CALLS
 from tests.support.events import event
 
 
@@ -41,7 +43,7 @@ def test_fuller_queue_never_accepts_more(fullness: float, previous: PressureLeve
 @pytest.fixture
 async def backpressure(redis: Redis, settings: Settings) -> Backpressure:
     """Backpressure of a deployment whose queue is full with 10 jobs."""
-    return Backpressure(redis, settings.model_copy(update={"max_backlog": 10}))
+    return Backpressure(redis, settings.model_copy(update={"max_backlog": 10, "max_held": 10}))
 
 
 async def test_full_queue_refuses_and_asks_for_a_retry(redis: Redis, backpressure: Backpressure) -> None:
@@ -75,3 +77,38 @@ async def test_filling_queue_refuses_imports_only(redis: Redis, backpressure: Ba
     backpressure.check_events([Event(event())])
     with pytest.raises(QueueUnavailable):
         backpressure.check_events([Event(event()), Event(event(changeSource="IMPORT"))])
+
+
+async def hold(redis: Redis, portal_id: int, kind: str, count: int) -> None:
+    """Store deliveries that wait for the end of a pause."""
+    names = {f"{portal_id}-{number}-a": number for number in range(count)}
+    await redis.zadd(keys.held_deliveries(portal_id, kind), names)
+    await redis.zadd(JOB_QUEUE, dict.fromkeys(names, clock.now_ms() + 600_000))
+    await redis.sadd(keys.HELD_SETS, f"{portal_id}:{kind}")
+
+
+async def test_portal_with_too_many_held_deliveries_is_refused_and_others_are_not(
+    redis: Redis, backpressure: Backpressure
+) -> None:
+    await hold(redis, 7, ALL_CALLS, 6)
+    await hold(redis, 7, "contacts.write", 4)
+    await hold(redis, 8, ALL_CALLS, 9)
+    await backpressure.measure()
+    assert (backpressure.level, backpressure.accepts_all, "MAX_HELD" in backpressure.sentence) == (
+        PressureLevel.ALL, False, True,
+    )  # fmt: skip
+    backpressure.check_request()
+    backpressure.check_events([Event(event(portalId=8))])
+    with pytest.raises(QueueUnavailable, match="queue_full_for_portal"):
+        backpressure.check_events([Event(event(portalId=8)), Event(event(portalId=7))])
+
+
+async def test_portal_whose_deliveries_were_released_is_accepted_again(
+    redis: Redis, backpressure: Backpressure
+) -> None:
+    await hold(redis, 7, ALL_CALLS, 10)
+    await backpressure.measure()
+    await redis.delete(keys.held_deliveries(7, ALL_CALLS))
+    await backpressure.measure()
+    backpressure.check_events([Event(event(portalId=7))])
+    assert backpressure.accepts_all

@@ -9,8 +9,8 @@ from spokes.core import clock
 from spokes.core.delivery import Delivery, decode
 from spokes.core.errors import RetryLater
 from spokes.core.redis import keys
-from spokes.queue.call_breaker import Calls
 from spokes.queue.call_pauses import CallPause
+from spokes.queue.held_deliveries import Calls
 from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
@@ -135,7 +135,7 @@ async def test_end_of_the_pause_by_another_process_releases_the_events(
 ) -> None:
     await paused.run((change("x", 2, "written", contact(hubspot)),))
     await redis.delete(keys.PAUSED_CALLS)
-    await paused.pauses.calls.refresh()
+    await paused.pauses.refresh()
     assert await held(redis) == []
     await paused.run((change("x", 2, "written", contact(hubspot)),))
     assert ("processed", "") in await paused.outcomes()

@@ -16,6 +16,7 @@ from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, QUEUES, RETRY_KEY_PREFIX, RedisCommand
 from spokes.queue import dead_letters
+from spokes.queue.held_deliveries import Calls
 from workers.delivery.lanes import WorkItem, ordering_key
 from workers.delivery.resolution import INTERNAL_ERROR, MERGED_AWAY, NO_CREDENTIALS_PARKED, Resolution
 from workers.delivery.settlement import SettlementStep
@@ -199,7 +200,10 @@ def postpone_step(
     if any(resolved.resolution is NO_CREDENTIALS_PARKED for resolved in postponement.events):
         commands += (("ZADD", keys.parked_deliveries(delivery.portal_id), now_ms, moved.id),)
     if kind := postponement.events[0].resolution.waits_for_calls:
-        commands += (("ZADD", keys.held_deliveries(delivery.portal_id, kind), now_ms, moved.id),)
+        commands += (
+            ("ZADD", keys.held_deliveries(delivery.portal_id, kind), now_ms, moved.id),
+            ("SADD", keys.HELD_SETS, Calls(delivery.portal_id, kind).field),
+        )
     if tries:
         commands += (("SET", RETRY_KEY_PREFIX + moved.id, tries, "EX", _TRIES_TTL_S),)
     return SettlementStep(delivery, tuple(entry.key for entry in entries), records, commands, requires_lease=True)

@@ -32,8 +32,9 @@ from workers.queue.release import RELEASE
 from workers.queue.room import Room, room_left
 
 _CLAIM: Final = read_script(__file__, "claim.lua")
-_CLAIM_KEYS: Final = (keys.PAUSED_PORTALS, keys.PREFERRED_WORKER, *(keys.QUEUES[priority] for priority in PRIORITIES))
-_PAUSED_DELAY_MS: Final = 5_000  # for jobs of a paused portal; after a resume they continue within this time
+_QUEUES: Final = tuple(keys.QUEUES[priority] for priority in PRIORITIES)
+_CLAIM_KEYS: Final = (keys.PAUSED_PORTALS, keys.PREFERRED_WORKER, keys.HELD_SETS, *_QUEUES)
+_PAUSED_DELAY_MS: Final = 600_000  # for jobs of a paused portal if nothing makes them due: the end of the pause does
 _FAILED_DELAY_MS: Final = 1_000  # until a job that failed by an error of ours runs again
 _PUBSUB_TIMEOUT_S: Final = 10.0
 _REFUSED_WAKEUPS_S: Final = 600.0  # polling replaces them

@@ -1,23 +1,25 @@
 -- Claim due jobs by arq's rule: the worker that sets the in-progress key runs the job, and a running
 -- job stays in its queue. The priority classes take turns, and within a class the portals do. On a full page the newest
--- jobs are read as well, so that one portal's backlog does not delay the others. Jobs of a paused portal are delayed,
--- and stay as they are otherwise. The number of events in a job is estimated from its size.
+-- jobs are read as well, so that one portal's backlog does not delay the others. Jobs of a paused portal become held
+-- deliveries, see spokes/queue/held_deliveries.py: they are not read again before the pause ends, or some minutes are
+-- over. The number of events in a job is estimated from its size.
 --
 -- While calls of HubSpot are scarce, events that share a call save more than another worker gains: one worker is the
 -- preferred one, and the others leave it the jobs that have been due for a moment only.
 --
--- KEYS  1 hash of paused portals   2 name of the preferred worker, and then the queue of each priority class, the most
---       urgent first
--- ARGV  1 now (ms)   2 lease (ms)   3 our name   4 delay for paused portals (ms)
+-- KEYS  1 hash of paused portals   2 name of the preferred worker   3 names of all sets with held deliveries, and then
+--       the queue of each priority class, the most urgent first
+-- ARGV  1 now (ms)   2 lease (ms)   3 our name   4 delay of held deliveries (ms)
 --       5 ids of portals that are left to other workers   6 '1' if calls are scarce for us   7 number of jobs to claim
 --       8 number of events to claim, and then for each queue: the number of its jobs and of its events to claim
 --
 -- Returns ms until the next job is due or -1; for each queue 1 if it has more due jobs than we may claim, else 0; and
 -- for each job: id, payload (nil if it has none), number of the try, number of its queue (from 1).
 
-local now_ms, lease_ms, our_name, paused_delay_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local now_ms, lease_ms, our_name, held_delay_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local PAGE_SIZE, MAX_PAGES, TRIES_TTL_S = 128, 40, 88400
 local PATIENCE_MS, PREFERRED_MS = 50, 1000 -- a busy or dead preferred worker delays a job by the first
+local SHORT_DELAY_MS = 5000 -- of jobs that cannot be held
 local HEAD_BYTES, EVENT_BYTES = 130, 36 -- of a payload as spokes/core/delivery.py packs it
 local paused = {}
 for _, portal in ipairs(redis.call('HKEYS', KEYS[1])) do
@@ -35,22 +37,34 @@ local due_ms = is_preferred and now_ms or now_ms - PATIENCE_MS
 
 local total = {jobs = tonumber(ARGV[7]), events = tonumber(ARGV[8])}
 local queues = {}
-for i = 3, #KEYS do
-  local room = {jobs = tonumber(ARGV[3 + 2 * i]), events = tonumber(ARGV[4 + 2 * i])}
-  queues[i - 2] = {key = KEYS[i], room = room, page_count = 0, is_last_page = false, ids = {}, taken = 0}
+for i = 4, #KEYS do
+  local room = {jobs = tonumber(ARGV[1 + 2 * i]), events = tonumber(ARGV[2 + 2 * i])}
+  queues[i - 3] = {
+    key = KEYS[i], room = room, ids = {}, taken = 0, is_last_page = false, page_count = 0, offset = 0, held_count = 0,
+  }
 end
 
 local function has_room(room)
   return room.jobs > 0 and room.events > 0
 end
 
--- Add ids to `by_portal`: a list of lists of ids, which also maps each portal to its list. Delay jobs of paused
--- portals instead.
+-- Hold a job, with the time since which it was due, until the end of its portal's pause.
+local function hold(queue, portal, id)
+  local since_ms = redis.call('ZSCORE', queue.key, id)
+  local added = redis.pcall('ZADD', 'spokes:' .. portal .. ':held:all', 'NX', since_ms, id)
+  local named = redis.pcall('SADD', KEYS[3], portal .. ':all')
+  local is_held = type(added) == 'number' and type(named) == 'number' -- otherwise a key holds another type of value
+  redis.call('ZADD', queue.key, 'XX', now_ms + (is_held and held_delay_ms or SHORT_DELAY_MS), id)
+  queue.held_count = queue.held_count + 1
+end
+
+-- Add ids to `by_portal`: a list of lists of ids, which also maps each portal to its list. Hold jobs of paused portals
+-- instead.
 local function group_by_portal(queue, ids, by_portal)
   for _, id in ipairs(ids) do
     local portal = string.match(id, '^(%d+)%-') or ''
     if paused[portal] then
-      redis.call('ZADD', queue.key, 'XX', now_ms + paused_delay_ms, id)
+      hold(queue, portal, id)
     elseif not skipped[portal] then
       local portal_ids = by_portal[portal]
       if not portal_ids then
@@ -80,10 +94,10 @@ local function in_turn(by_portal)
 end
 
 local function read_page(queue)
-  local offset = queue.page_count * PAGE_SIZE
-  local page = redis.call('ZRANGEBYSCORE', queue.key, '-inf', due_ms, 'LIMIT', offset, PAGE_SIZE)
-  local by_portal = {}
+  local page = redis.call('ZRANGEBYSCORE', queue.key, '-inf', due_ms, 'LIMIT', queue.offset, PAGE_SIZE)
+  local by_portal, held_before = {}, queue.held_count
   group_by_portal(queue, page, by_portal)
+  queue.offset = queue.offset + #page - (queue.held_count - held_before) -- held jobs are not due any more
   if #page == PAGE_SIZE then
     group_by_portal(queue, redis.call('ZREVRANGEBYSCORE', queue.key, due_ms, '-inf', 'LIMIT', 0, PAGE_SIZE), by_portal)
   end
@@ -155,7 +169,8 @@ end
 
 local next_ms, has_more = -1, {}
 for number, queue in ipairs(queues) do
-  local is_read = queue.is_last_page and queue.taken == #queue.ids
+  local has_more_to_hold = queue.page_count == MAX_PAGES and queue.held_count > 0
+  local is_read = queue.is_last_page and queue.taken == #queue.ids and not has_more_to_hold
   has_more[number] = is_read and 0 or 1
   if is_read then
     local next_due = redis.call('ZRANGEBYSCORE', queue.key, '(' .. due_ms, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]

@@ -22,13 +22,17 @@ from spokes.core.telemetry.metrics import (
     BUDGET_LIMIT,
     BUDGET_PAUSE_SECONDS,
     BUDGET_USED,
+    CALLS_PAUSED,
     DEAD_LETTERS,
     DELIVERIES_OVERDUE,
+    HELD_DELIVERIES,
     PORTALS_PAUSED,
 )
 from spokes.crm.transport.rate_budget import CALL_KINDS, RateBudget
+from spokes.queue.call_pauses import CallPauses
 from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
+from spokes.queue.held_deliveries import HeldDeliveries
 from spokes.queue.portal_pauses import PortalPause
 from spokes.queue.running_deliveries import running_deliveries
 
@@ -64,6 +68,12 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
     pauses = await read_items(redis, "pause", stored, PortalPause.from_json)
     reasons = Counter(pause.reason for pause in pauses)
     samples = {sample_key(PORTALS_PAUSED, reason=reason): float(count) for reason, count in reasons.items()}
+    paused_calls = Counter(pause.kind for pause in await CallPauses(redis).list() if not pause.handler)
+    samples |= {sample_key(CALLS_PAUSED, calls=kind): float(count) for kind, count in paused_calls.items()}
+    held: Counter[str] = Counter()
+    for calls, count in (await HeldDeliveries(redis).counts()).items():
+        held[calls.kind] += count
+    samples |= {sample_key(HELD_DELIVERIES, calls=kind): float(count) for kind, count in held.items()}
     samples[sample_key(DEAD_LETTERS)] = float(sum(dead))
     samples[sample_key(DELIVERIES_OVERDUE)] = float(sum(run.is_overdue for run in await running_deliveries(redis)))
     in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")

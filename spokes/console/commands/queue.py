@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import asdict
+from typing import NamedTuple
 
 from redis.asyncio import Redis
 
@@ -12,11 +13,19 @@ from spokes.console.queries.queue import MAX_DELIVERIES_READ, Queue, WaitingDeli
 from spokes.console.queries.queue_classes import QueueClass, queue_classes
 from spokes.core import clock
 from spokes.core.settings import Settings
+from spokes.queue.held_deliveries import ALL_CALLS, Calls, HeldDeliveries
 from spokes.queue.running_deliveries import MIN_AGE_S, RunningDelivery, running_deliveries
 
 
+class _State(NamedTuple):
+    status: Queue
+    classes: tuple[QueueClass, ...]
+    held: dict[Calls, int]  # numbers of deliveries
+    in_progress: list[dict[str, object]]
+
+
 def queue(as_json: JsonOption = False) -> None:
-    """Show how many deliveries are due, scheduled and in progress, and those in progress with age and handlers.
+    """Show how many deliveries are due, scheduled, held by a pause and in progress; the last with age and handlers.
 
     The handlers are those that are running now; a delivery claimed a few seconds ago lists none.
 
@@ -24,11 +33,14 @@ def queue(as_json: JsonOption = False) -> None:
 
     Example: spokes queue
     """
-    status, classes, rows = asyncio.run(_read(Settings.from_env()))
+    status, classes, held, rows = asyncio.run(_read(Settings.from_env()))
     if as_json:
         counts = {"due": status.due, "scheduled": status.scheduled, "in_progress": len(rows)}
+        held_rows = [{**calls._asdict(), "deliveries": count} for calls, count in held.items()]
         by_class = {each.priority: asdict(each) for each in classes}
-        print_json({**counts, "oldest_due_s": round(status.oldest_due_s, 1), "classes": by_class}, *rows)
+        print_json(
+            {**counts, "oldest_due_s": round(status.oldest_due_s, 1), "classes": by_class, "held": held_rows}, *rows
+        )
     else:
         oldest = f" (the oldest for {status.oldest_due_s:,.0f} s)" if status.due else ""
         print(f"{status.due:,} due{oldest}, {status.scheduled:,} scheduled for later, {len(rows):,} in progress.")
@@ -36,6 +48,9 @@ def queue(as_json: JsonOption = False) -> None:
             oldest = f" (the oldest for {each.oldest_waiting_s:,.0f} s)" if each.waiting else ""
             later = f"{each.scheduled:,} scheduled for later, {each.running:,} running"
             print(f"  {each.priority}: {each.waiting:,} waiting{oldest}, {later}")
+        for calls, count in held.items():
+            paused = "of the portal" if calls.kind == ALL_CALLS else f"of {calls.kind}"
+            print(f"  portal {calls.portal_id}: {count:,} of those scheduled wait for the end of a pause {paused}")
         if rows:
             print_table(("Delivery", "Events", "In progress (s)", "Handlers", "Worker", ""), map(_table_row, rows))
     if any(row["overdue"] for row in rows):
@@ -43,10 +58,12 @@ def queue(as_json: JsonOption = False) -> None:
         raise SystemExit(1)
 
 
-async def _read(settings: Settings) -> tuple[Queue, tuple[QueueClass, ...], list[dict[str, object]]]:
+async def _read(settings: Settings) -> _State:
     async with operator_redis(settings) as redis:
         status = await queue_status(redis, None)
-        return status, await queue_classes(redis), await _in_progress(redis)
+        return _State(
+            status, await queue_classes(redis), await HeldDeliveries(redis).counts(), await _in_progress(redis)
+        )
 
 
 async def _in_progress(redis: Redis) -> list[dict[str, object]]:

@@ -16,21 +16,19 @@ from spokes.core.redis import keys
 from spokes.core.settings import Settings
 from spokes.core.telemetry.metric_totals import PROCESS_TTL_S
 from spokes.core.telemetry.secret_ages import alert_for_age, secret_ages
-from spokes.queue.portal_pauses import PortalPause
 
 _UNSENT_WARNING_S: Final = 300
 
 
 class ProcessState(NamedTuple):
-    """The state in Redis of processes, alerts, pauses and unreadable jobs.
+    """The state in Redis of processes, alerts and unreadable jobs.
 
-    `processes` counts live processes by kind; `pause_reasons` is by portal id; `oldest_unsent_s` is the age of the
-    oldest alert message in the outbox, 0 if there is none.
+    `processes` counts live processes by kind; `oldest_unsent_s` is the age of the oldest alert message in the outbox, 0
+    if there is none.
     """
 
     processes: Mapping[str, int]
     alerts: Sequence[ActiveAlert]
-    pause_reasons: Mapping[int, str]
     unreadable_jobs: int
     oldest_unsent_s: float
 
@@ -49,7 +47,7 @@ async def check_processes(settings: Settings, redis: Redis) -> list[Finding]:
 
 
 def assess_processes(state: ProcessState, *, has_webhook: bool) -> Iterator[Finding]:
-    """Assess live processes, alerts, pauses, unreadable jobs and, with a webhook, unsent alert messages."""
+    """Assess live processes, alerts, unreadable jobs and, with a webhook, unsent alert messages."""
     running = f"Running processes: {', '.join(f'{state.processes.get(kind, 0)} {kind}' for kind in ('web', 'worker'))}."
     if all(state.processes.get(kind, 0) for kind in ("web", "worker")):
         yield ok("processes", running, **state.processes)
@@ -64,12 +62,6 @@ def assess_processes(state: ProcessState, *, has_webhook: bool) -> Iterator[Find
         yield warning("alerts", f"{alert.name} is active. {alert.meaning} {alert.advice}", alert=alert.name)
     if not state.alerts:
         yield ok("alerts", "No alert is active.")
-    for portal_id, reason in state.pause_reasons.items():
-        yield warning(
-            "pauses",
-            f"Portal {portal_id} is paused ({reason}): its events stay queued. Fix the cause, then run "
-            f"`spokes resume {portal_id}`.",
-        )
     if state.unreadable_jobs:
         yield warning(
             "queue",
@@ -120,15 +112,12 @@ def assess_persistence(settings: Settings) -> Iterator[Finding]:
 async def _read_state(redis: Redis) -> ProcessState:
     now_s = time.time()
     live = await redis.zrangebyscore(keys.LIVE_PROCESSES, now_s - PROCESS_TTL_S, "+inf")
-    pauses: dict[bytes, bytes] = await redis.hgetall(keys.PAUSED_PORTALS)  # type: ignore[misc]  # redis-py types one class for sync and async
-    oldest: bytes | None = await redis.lindex(keys.ALERT_OUTBOX, 0)  # type: ignore[misc]  # as above
+    oldest: bytes | None = await redis.lindex(keys.ALERT_OUTBOX, 0)  # type: ignore[misc]  # redis-py types one class for sync and async
     unreadable_jobs = int(await redis.llen(keys.UNREADABLE_JOBS))  # type: ignore[misc]  # as above
     sent_at = await read_items(redis, "alert_message", [oldest] if oldest else [], _read_time)
-    reasons = await read_items(redis, "pause", pauses.items(), _read_pause)
     return ProcessState(
         processes=Counter(member.decode(errors="replace").partition(":")[0] for member in live),
         alerts=await active_alerts(redis, None),
-        pause_reasons=dict(reasons),
         unreadable_jobs=unreadable_jobs,
         oldest_unsent_s=now_s - sent_at[0] / 1000 if sent_at else 0.0,
     )
@@ -136,7 +125,3 @@ async def _read_state(redis: Redis) -> ProcessState:
 
 def _read_time(message: bytes) -> float:
     return float(orjson.loads(message)["at"])
-
-
-def _read_pause(item: tuple[bytes, bytes]) -> tuple[int, str]:
-    return int(item[0]), PortalPause.from_json(item[1]).reason

@@ -11,6 +11,7 @@ from spokes.console.doctor.chain_end_check import check_chain_end
 from spokes.console.doctor.findings import Finding, ok
 from spokes.console.doctor.hubspot_check import check_hubspot
 from spokes.console.doctor.identity_check import check_identity_provider
+from spokes.console.doctor.pauses_check import check_pauses
 from spokes.console.doctor.process_check import check_processes
 from spokes.console.doctor.quarantine_check import check_quarantine
 from spokes.console.doctor.receiver_check import check_receiver
@@ -39,6 +40,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
             check_audit_store(settings),
             check_chain_end(settings, redis),
             check_processes(settings, redis),
+            check_pauses(settings, redis),
             check_tenants(settings, redis),
             check_quarantine(settings, redis),
             check_accounts(settings, redis),

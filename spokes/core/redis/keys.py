@@ -42,6 +42,7 @@ ALERT_OUTBOX_LOCK: Final = "spokes:alerts:outbox:lock"
 PREFERRED_WORKER: Final = "spokes:preferred"
 PAUSED_PORTALS: Final = "spokes:paused"
 PAUSED_CALLS: Final = "spokes:paused:calls"
+HELD_SETS: Final = "spokes:held"
 UNREADABLE_JOBS: Final = "spokes:unreadable"
 RUNNING_DELIVERIES: Final = "spokes:running"
 REGISTRATIONS: Final = "spokes:registrations"
@@ -126,7 +127,7 @@ def parked_deliveries(portal_id: int) -> str:
 
 
 def held_deliveries(portal_id: int, call_kind: str) -> str:
-    """Return the key of the deliveries whose events wait because calls of a kind are paused."""
+    """Return the key of the deliveries that wait because calls of a kind, or all, are paused."""
     return f"spokes:{portal_id}:held:{call_kind}"
 
 

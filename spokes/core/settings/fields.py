@@ -137,6 +137,10 @@ class Settings(BaseSettings):
     max_backlog: int = Field(
         200_000, ge=1, le=1_000_000_000, description="deliveries due within a minute above which others get a 503"
     )
+    max_held: int = Field(
+        200_000, ge=1, le=1_000_000_000,
+        description="deliveries of a portal that wait for the end of a pause, above which that portal gets a 503",
+    )  # fmt: skip
     max_unarchived: int = Field(
         1_000_000, ge=1, le=1_000_000_000, description="the same for audit records waiting in Redis"
     )

@@ -109,6 +109,10 @@ BUDGET_USED: Final = _gauge(
 BUDGET_PAUSE_SECONDS: Final = _gauge("budget_pause_seconds", "Remaining seconds of the longest backoff", "kind")
 BUDGET_DAY_LEFT: Final = _gauge("budget_day_left", "Calls left today, of the portal with the fewest")
 PORTALS_PAUSED: Final = _gauge("portals_paused", "Paused portals, by reason", "reason")
+CALLS_PAUSED: Final = _gauge("calls_paused", "Portals with a paused kind of calls, by kind", "calls")
+HELD_DELIVERIES: Final = _gauge(
+    "held_deliveries", "Deliveries that wait for the end of a pause, by kind of calls, or all", "calls"
+)
 
 SECURITY_EVENTS: Final = _counter("security_events", "Security events by name", "event")
 

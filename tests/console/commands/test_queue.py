@@ -5,6 +5,8 @@ import json
 from redis.asyncio import Redis
 
 from spokes.core import clock
+from spokes.core.redis import keys
+from spokes.queue.held_deliveries import ALL_CALLS
 from spokes.queue.running_deliveries import RunningDelivery, publish_running, running_deliveries
 from tests.support.command_line import spokes
 
@@ -30,3 +32,11 @@ async def test_worker_without_long_deliveries_publishes_nothing(redis: Redis) ->
     await publish_running(redis, "host:1", [run])
     await publish_running(redis, "host:1", [])
     assert await running_deliveries(redis) == []
+
+
+async def test_held_deliveries_are_counted_by_their_pause(environ: dict[str, str], redis: Redis) -> None:
+    await redis.zadd(keys.held_deliveries(7, ALL_CALLS), {"7-1-a": 1, "7-2-a": 1})
+    await redis.sadd(keys.HELD_SETS, f"7:{ALL_CALLS}")
+    shown, as_json = spokes(environ, "queue"), spokes(environ, "queue", "--json")
+    assert "portal 7: 2 of those scheduled wait for the end of a pause of the portal" in shown.stdout
+    assert json.loads(as_json.stdout)["held"] == [{"portal_id": 7, "kind": "all", "deliveries": 2}]

@@ -68,8 +68,8 @@ class Deployment:
         await engine.dispose()
 
     async def activate(self, alert: Alert, **fields: Any) -> None:
-        """Activate an alert as a process does."""
-        await AlertEpisodes(self.redis).set_state(alert, is_active=True, **fields)
+        """Activate an alert as a process does whose problem has outlasted the hold-down."""
+        await AlertEpisodes(self.redis).set_state(alert, is_active=True, at_once=True, **fields)
 
 
 Breakage = Callable[[Deployment], Awaitable[None]]

@@ -253,7 +253,7 @@ async def test_jobs_in_arqs_default_queue_are_reported(redis: Redis) -> None:
     ]
 
 
-HEALTHY = ProcessState({"web": 1, "worker": 2}, (), {}, 0, 0.0)
+HEALTHY = ProcessState({"web": 1, "worker": 2}, (), 0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,6 @@ HEALTHY = ProcessState({"web": 1, "worker": 2}, (), {}, 0, 0.0)
     [
         (HEALTHY._replace(processes={"web": 1}), "processes", "1 web, 0 worker. Without a web process"),
         (HEALTHY._replace(alerts=(SECRET_OLD,)), "alerts", f"secret_old is active. {SECRET_OLD.meaning}"),
-        (HEALTHY._replace(pause_reasons={7: "not_authorized"}), "pauses", "Portal 7 is paused (not_authorized)"),
         (HEALTHY._replace(unreadable_jobs=3), "queue", "3 queued jobs could not be decoded"),
         (HEALTHY._replace(oldest_unsent_s=900.0), "alerts", "has not reached ALERT_WEBHOOK_URL for 900 s"),
     ],
