@@ -20,6 +20,7 @@ from spokes.core.version import VERSION
 
 _HELP_OPTIONS: Final = ("--help", "-h")
 _OWN_SETTINGS: Final = (["up"], ["web"], ["worker"], ["new"])  # not those of a running `up`
+_WRITES_PROJECT: Final = (["new"], ["subscriptions"])  # files that others read: a container's user, a colleague
 _EXIT_ERROR: Final = 2  # 1 is a negative answer, such as a broken chain
 
 
@@ -101,6 +102,12 @@ COMMANDS: Final = (
         "spokes.console.commands.handlers:handlers",
         "Show the handlers and the events they process.",
         _INSPECT,
+    ),
+    CommandSpec(
+        "subscriptions",
+        "spokes.console.commands.subscriptions.app:app",
+        "Keep HubSpot's subscriptions and scopes as the handlers need them.",
+        _ACT,
     ),
     CommandSpec(
         "send", "spokes.console.commands.send:send", "Send a signed test event to a running web process.", _ACT
@@ -186,7 +193,7 @@ for _command in COMMANDS:
 
 def main() -> NoReturn:
     """Run the command line; an expected error is printed as one sentence, with exit code 2."""
-    if sys.argv[1:2] != ["new"]:  # the files of a project are read by others: a container's user, a colleague
+    if sys.argv[1:2] not in _WRITES_PROJECT:
         keep_files_private()
     try:
         read_env_file()

@@ -5,15 +5,16 @@ calls, such as reading the recycle bin.
 Source: HubSpot's docs, "Scopes" and the requirements of each endpoint.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import structlog
 
 from spokes.crm.object_types import plural, singular
 from spokes.crm.transport.token_info import TokenInfo
 
+_Right: TypeAlias = Literal["read", "write"]
 ScopeRequirement = frozenset[str]  # alternative scopes: one of them is enough
 log = structlog.get_logger()
 
@@ -28,6 +29,7 @@ _CONTENT_SCOPES: Final[Mapping[str, str]] = {"email": "sales-email-read"}  # oth
 _WRITES_THAT_READ: Final = frozenset({"archive"})  # write methods that also read
 _IMPLICIT_SCOPES: Final = frozenset({"oauth"})  # every token has it
 _EXPORTED_TYPES: Final = ("contact", "company", "deal", "ticket")
+_NO_RECORDS: Final = frozenset({"object", "event", "conversation"})  # families of events without a type of records
 _ASSOCIATIONS: Final = frozenset({"association", "associations"})
 
 
@@ -54,7 +56,7 @@ class ScopeComparison:
 
 def required_scopes(declarations: Iterable[Declaration]) -> frozenset[ScopeRequirement]:
     """Return every scope that the handlers need."""
-    return frozenset(requirement for declaration in declarations for requirement in _requirements(declaration))
+    return frozenset(requirement for declaration in declarations for requirement, _ in scope_causes(declaration))
 
 
 def compare_scopes(required: frozenset[ScopeRequirement], granted: frozenset[str]) -> ScopeComparison:
@@ -76,24 +78,34 @@ def log_scope_differences(info: TokenInfo | None, declarations: Iterable[Declara
     return comparison
 
 
-def _requirements(declaration: Declaration) -> set[ScopeRequirement]:
+def scope_causes(declaration: Declaration) -> Iterator[tuple[ScopeRequirement, str]]:
+    """Return each scope that a handler needs, with what needs it: `reads deals`, or a method such as `deals.update`."""
     own_names = {"objects": declaration.object_type, "object": declaration.object_type}
-    read_types = {singular(own_names.get(service, service)) for service in declaration.reads}
-    parts = [method.rpartition(".") for method in declaration.may]
-    methods = [(singular(own_names.get(service, service)), name) for service, _, name in parts]
-    types = read_types | {service for service, _ in methods if service not in {*_ASSOCIATIONS, "privacy"}}
-    requirements = {_requirement(type_name, "read") for type_name in read_types}
-    requirements |= {frozenset({_CONTENT_SCOPES[name]}) for name in read_types if name in _CONTENT_SCOPES}
-    for service, name in methods:
+    read_types = sorted({singular(own_names.get(service, service)) for service in declaration.reads} - _NO_RECORDS)
+    parts = [(method, *method.rpartition(".")) for method in sorted(declaration.may)]
+    all_methods = [(method, singular(own_names.get(service, service)), name) for method, service, _, name in parts]
+    methods = [method for method in all_methods if method[1] not in _NO_RECORDS]
+    services = {service for _, service, _ in methods if service not in {*_ASSOCIATIONS, "privacy"}}
+    for type_name in read_types:
+        yield _requirement(type_name, "read"), f"reads {plural(type_name)}"
+        if type_name in _CONTENT_SCOPES:
+            yield frozenset({_CONTENT_SCOPES[type_name]}), f"reads {plural(type_name)}"
+    for method, service, name in methods:
         if service == "privacy":
-            requirements |= _privacy_requirements(name)
+            requirements = _privacy_requirements(name)
         elif service in _ASSOCIATIONS:
-            requirements |= {_requirement(type_name, "read" if name == "list" else "write") for type_name in types}
+            right: _Right = "read" if name == "list" else "write"
+            requirements = {_requirement(type_name, right) for type_name in {*read_types, *services}}
         else:
-            requirements.add(_requirement(service, "write"))
-            if name in _WRITES_THAT_READ:
-                requirements.add(_requirement(service, "read"))
-    return requirements
+            rights: tuple[_Right, ...] = ("write", "read") if name in _WRITES_THAT_READ else ("write",)
+            requirements = {_requirement(service, right) for right in rights}
+        for requirement in requirements:
+            yield requirement, method
+
+
+def read_scope(object_type: str) -> ScopeRequirement:
+    """Return the scope without which HubSpot sends no events of an object type."""
+    return frozenset({"conversations.read"}) if object_type == "conversation" else _requirement(object_type, "read")
 
 
 def _privacy_requirements(method: str) -> set[ScopeRequirement]:
@@ -102,7 +114,7 @@ def _privacy_requirements(method: str) -> set[ScopeRequirement]:
     return {_requirement("contact", "read"), _requirement("contact", "write")}
 
 
-def _requirement(type_name: str, right: Literal["read", "write"]) -> ScopeRequirement:
+def _requirement(type_name: str, right: _Right) -> ScopeRequirement:
     area = "contacts" if type_name in _ACTIVITIES else "custom" if type_name.startswith("2-") else plural(type_name)
     alternatives = {_ALTERNATIVE_SCOPES[type_name]} if type_name in _ALTERNATIVE_SCOPES else set()
     return frozenset({f"crm.objects.{area}.{right}", *alternatives})

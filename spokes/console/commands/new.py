@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from spokes.console.scaffold.hubspot_project import write_hubspot_project
 from spokes.console.scaffold.project_files import Project, project_files
 from spokes.console.scaffold.project_names import package_of
 from spokes.core.errors import ConfigurationError
@@ -29,6 +30,7 @@ def new(
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
+    write_hubspot_project(folder, Project(name, package))
     if wheel:
         (folder / "wheels").mkdir()
         shutil.copy(wheel, folder / "wheels" / wheel.name)

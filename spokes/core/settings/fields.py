@@ -109,6 +109,9 @@ class Settings(BaseSettings):
     )
     hubspot_reserve: float = Field(0.05, ge=0, le=0.5, description="share of the limit that imports leave free")
     hubspot_timeout_s: float = Field(20.0, gt=0, le=3600, description="one CRM call")
+    hubspot_max_concurrent_requests: int = Field(
+        10, ge=6, le=1_000, description="deliveries that HubSpot may have in flight for one account"
+    )
     # An app that customers install by OAuth
     hubspot_app_id: int = Field(0, ge=0, le=2**53, description="the app's number; 0 if not set")
     hubspot_client_id: ClientId = ""  # enables installs

@@ -37,7 +37,8 @@ def test_project_has_handler_test_deployment_and_hubspot_app(project: Path) -> N
     files = {str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()}
     assert files == {
         "my_crm/__init__.py", "my_crm/handlers/__init__.py", "my_crm/handlers/contacts.py", "tests/test_contacts.py",
-        "hubspot/hsproject.json", "hubspot/src/app/app-hsmeta.json", "hubspot/src/app/webhooks/webhooks-hsmeta.json",
+        "hubspot/hsproject.json", "hubspot/spokes-export.json", "hubspot/src/app/app-hsmeta.json",
+        "hubspot/src/app/webhooks/webhooks-hsmeta.json",
         ".github/workflows/check.yml", ".dockerignore", ".env.example", ".gitignore", "Dockerfile", "Makefile",
         "Procfile", "README.md", "app.json", "pyproject.toml", "requirements.txt", "requirements-dev.txt",
     }  # fmt: skip
@@ -59,8 +60,8 @@ def test_app_and_subscriptions_are_those_of_the_handlers(project: Path, monkeypa
     monkeypatch.chdir(project)
     monkeypatch.setattr(sys, "path", [*sys.path])
     router = load_router("my_crm.handlers")
-    app = json.loads(FILES["hubspot/src/app/app-hsmeta.json"])
-    webhooks = json.loads(FILES["hubspot/src/app/webhooks/webhooks-hsmeta.json"])
+    app = json.loads((project / "hubspot/src/app/app-hsmeta.json").read_text())
+    webhooks = json.loads((project / "hubspot/src/app/webhooks/webhooks-hsmeta.json").read_text())
     granted = set(app["config"]["auth"]["requiredScopes"])
     needed = required_scopes(handler_declarations(router))
     assert [alternatives for alternatives in needed if not alternatives & granted] == []
@@ -71,6 +72,12 @@ def test_app_and_subscriptions_are_those_of_the_handlers(project: Path, monkeypa
         for each in webhooks["config"]["subscriptions"]["crmObjects"]
     }
     assert subscribed == router.registrations
+
+
+def test_export_finds_nothing_to_add_to_a_new_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    done = spokes({"HANDLERS": "my_crm.handlers"}, "subscriptions", "export", "--check")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
 
 
 @pytest.mark.parametrize("path", sorted(FILES))

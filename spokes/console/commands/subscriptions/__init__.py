@@ -1,0 +1,1 @@
+"""Commands that compare HubSpot with what the handlers need, and change it."""

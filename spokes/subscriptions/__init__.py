@@ -1,0 +1,1 @@
+"""Subscriptions as code: what the handlers register for is what HubSpot sends."""

@@ -1,0 +1,128 @@
+"""What HubSpot must send and grant, derived from the router: events, scopes with their reasons, settings. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from spokes.core.errors import ConfigurationError
+from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.crm.scopes import Declaration, ScopeRequirement, read_scope, scope_causes
+from spokes.routing import NO_HANDLERS, Route, Router
+from spokes.subscriptions.subscribed_events import GENERIC, SubscribedEvent, parse_event
+
+MAX_SUBSCRIPTIONS: Final = 1_000  # HubSpot allows each app this many
+_Key = TypeVar("_Key")
+_TYPES_WITH_ERASURE: Final = ("contact", "conversation")
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """What the handlers of a deployment need of the HubSpot app.
+
+    Attributes:
+        events: each event with the handlers that register for it, as `deals.follow_up in handlers/deals.py:8`.
+        scopes: each scope, as alternatives of which one is enough, with what needs it.
+        gaps: a sentence for each registration that no single subscription covers.
+        target_url: where HubSpot sends events; empty without PUBLIC_URL.
+        max_concurrent_requests: how many requests HubSpot may have in flight for one account.
+    """
+
+    events: Mapping[SubscribedEvent, tuple[str, ...]]
+    scopes: Mapping[ScopeRequirement, tuple[str, ...]]
+    gaps: tuple[str, ...]
+    target_url: str
+    max_concurrent_requests: int
+
+
+def desired_state(router: Router, settings: Settings) -> DesiredState:
+    """Derive the desired state of a deployment.
+
+    Raises:
+        ConfigurationError: there are no handlers, more events than HubSpot allows subscriptions, or PUBLIC_URL is no
+            address that HubSpot calls.
+    """
+    if not router.registrations:
+        raise ConfigurationError([NO_HANDLERS])
+    events: dict[SubscribedEvent, tuple[str, ...]] = {}
+    scopes: dict[ScopeRequirement, tuple[str, ...]] = {}
+    gaps: list[str] = []
+    for registration, route in router:
+        event = parse_event(registration)
+        if gap := _gap(event, route):
+            gaps.append(gap)
+        else:
+            for each in _covered_events(event):
+                _add(events, each, f"{route.name} in {route.place}")
+        for requirement, cause in _scope_causes(event, route):
+            _add(scopes, requirement, f"{cause} in {route.place}")
+    if len(events) > MAX_SUBSCRIPTIONS:
+        raise ConfigurationError(
+            [f"The handlers register for {len(events)} events, and HubSpot allows an app {MAX_SUBSCRIPTIONS}."]
+        )
+    return DesiredState(
+        events, scopes, tuple(gaps), _target_url(settings.public_url), settings.hubspot_max_concurrent_requests
+    )
+
+
+def preferred_scope(requirement: ScopeRequirement) -> str:
+    """Return the alternative to ask for: `tickets` and `e-commerce`, which the webhooks of their types need."""
+    return max(requirement, key=lambda scope: (not scope.startswith("crm.objects."), scope))
+
+
+def missing_scopes(
+    scopes: Mapping[ScopeRequirement, tuple[str, ...]], granted: Iterable[str]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the scopes to add to `granted`, in alphabetical order, each with its reasons."""
+    known = frozenset(granted)
+    missing: dict[str, tuple[str, ...]] = {}
+    for requirement in sorted(scopes, key=preferred_scope):
+        if not requirement & known:
+            for reason in scopes[requirement]:
+                _add(missing, preferred_scope(requirement), reason)
+    return missing
+
+
+def _add(reasons: dict[_Key, tuple[str, ...]], key: _Key, reason: str) -> None:
+    known = reasons.get(key, ())
+    reasons[key] = known if reason in known else (*known, reason)
+
+
+def _target_url(public_url: str) -> str:
+    if public_url and not public_url.startswith("https://"):
+        raise ConfigurationError(
+            ["PUBLIC_URL is no https URL, and HubSpot calls no other: set it to the URL of the web process."]
+        )
+    return f"{public_url}{RECEIVER_PATH}" if public_url else ""
+
+
+def _gap(event: SubscribedEvent, route: Route) -> str:
+    """Return why no single subscription covers a registration, the empty text if one does."""
+    place = f"{route.place}: {route.name} registers for {event}"
+    if event.object_type == GENERIC and event.kind != "privacyDeletion":
+        return (
+            f"{place}, and a subscription names one object type. Register for each type, such as contact.{event.kind}."
+        )
+    if event.object_type == "event":
+        return f"{place}, and a subscription names a custom event. Create them in HubSpot."
+    if event.object_type.startswith("p"):
+        name = event.object_type.partition("_")[0]
+        if name[1:].isdecimal():
+            return f"{place}, and HubSpot's events name custom objects by their id. Write it, such as 2-1234567."
+    if event.kind == "propertyChange" and not event.property_name:
+        return (
+            f"{place} without a property, and a subscription names one property. Register for each property: "
+            f'@router.register("{event.type}", property="...").'
+        )
+    return ""
+
+
+def _covered_events(event: SubscribedEvent) -> tuple[SubscribedEvent, ...]:
+    if event.object_type == GENERIC:
+        return tuple(SubscribedEvent(name, event.kind) for name in _TYPES_WITH_ERASURE)
+    return (event,)
+
+
+def _scope_causes(event: SubscribedEvent, route: Route) -> Iterator[tuple[ScopeRequirement, str]]:
+    if event.object_type not in {GENERIC, "event"}:
+        yield read_scope(event.object_type), str(event)
+    yield from scope_causes(Declaration(event.object_type, route.uses.reads, route.uses.may))
