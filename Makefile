@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 SOURCES := spokes ingest workers handlers chaos tests bench
-BENCHES ?= claims receiver flood workers memory rate_budget audit_store scenarios growth
+BENCHES ?= claims receiver flood workers end_to_end memory rate_budget audit_store scenarios growth
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up test test-slow test-browser test-chaos check-pgbouncer check-monitoring screenshots wheel reference check coverage mutation audit bench fuzz chaos format lock clean
@@ -80,6 +80,7 @@ bench: $(STAMP) ## benchmarks at a glance; FULL=1 for reliable figures, written 
 		options=; case $$name$(FULL) in \
 			receiver|flood) options="--quick" ;; \
 			workers) options="--events 10000" ;; \
+			end_to_end) options="--seconds 10 --repeats 1 --no-bursts" ;; \
 			memory) options="--events 150000 --wave 30000" ;; \
 			audit_store) options="--records 50000" ;; \
 			scenarios) options="--changes 5000 --contacts 500 --steps 500" ;; \
