@@ -84,7 +84,7 @@ bench: $(STAMP) ## benchmarks at a glance; FULL=1 for reliable figures, written 
 			memory) options="--events 150000 --wave 30000" ;; \
 			audit_store) options="--records 50000" ;; \
 			scenarios) options="--changes 5000 --contacts 500 --steps 500" ;; \
-			claims?*) options="--full --write" ;; \
+			claims?*) options="--full --write" ;; end_to_end?*) options="--write" ;; \
 			growth?*) options="--most 1000000 --write" ;; \
 		esac; \
 		echo "bench/$$name.py $$options"; \
