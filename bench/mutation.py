@@ -37,17 +37,17 @@ MODULES: Final = {
         ("spokes/intake/admission.py", "spokes/intake/admission.lua"),
         ("tests/intake/test_admission.py", "tests/intake/test_dedupe_marks.py"),
     ),
-    "resolution": MutationTarget(("workers/delivery/resolution.py",), ("tests/workers/test_resolution.py",)),
+    "resolution": MutationTarget(("workers/delivery/resolution.py",), ("tests/workers/delivery/test_resolution.py",)),
     "rate_budget": MutationTarget(
         ("spokes/crm/transport/rate_budget.py", "spokes/crm/transport/rate_budget.lua"),
         (
-            "tests/crm/test_rate_budget_script.py",
-            "tests/crm/test_rate_budget_slots.py",
-            "tests/crm/test_rate_budget_shares.py",
-            "tests/crm/test_rate_budget.py",
+            "tests/crm/transport/test_rate_budget_script.py",
+            "tests/crm/transport/test_rate_budget_slots.py",
+            "tests/crm/transport/test_rate_budget_shares.py",
+            "tests/crm/transport/test_rate_budget.py",
         ),
         # mutmut does not count calls in the processes that this test starts.
-        ("--deselect=tests/crm/test_rate_budget.py::test_limit_holds_over_processes_and_is_used",),
+        ("--deselect=tests/crm/transport/test_rate_budget.py::test_limit_holds_over_processes_and_is_used",),
     ),
     "lanes": MutationTarget(
         (
@@ -57,7 +57,11 @@ MODULES: Final = {
             "workers/delivery/surviving_id.lua",
             "workers/queue/renew_leases.lua",
         ),
-        ("tests/workers/test_lane_manager.py", "tests/workers/test_lanes.py", "tests/workers/test_leases.py"),
+        (
+            "tests/workers/delivery/test_lane_manager.py",
+            "tests/workers/delivery/test_lanes.py",
+            "tests/workers/queue/test_leases.py",
+        ),
     ),
     "chain": MutationTarget(("spokes/audit/chain.py",), ("tests/audit/test_chain.py",)),
 }

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-from spokes.console import quarantined
 from spokes.console.audit_store import open_audit_store
+from spokes.console.commands import quarantined_contents
 from spokes.console.operator_redis import operator_redis
 from spokes.console.output import (
     JsonOption,
@@ -67,7 +67,7 @@ def list_dead_letters(
     Example: spokes dead list --cause object_not_found
     """
     if is_quarantined:
-        quarantined.print_list(portal, cause, limit=limit, as_json=as_json)
+        quarantined_contents.print_list(portal, cause, limit=limit, as_json=as_json)
         return
     selected = _select(portal, cause, handler, None)
     selected.sort(key=lambda letter: -letter.died_at)
@@ -103,8 +103,8 @@ def show(
         print_message(f"Event {key} has a dead letter for each of {len(letters)} handlers. Show one of them: {keys}.")
         raise typer.Exit(1)
     letter = letters[0] if letters else None
-    if letter is None and (content := quarantined.find_fields(key)):
-        quarantined.print_fields(content, as_json=as_json)
+    if letter is None and (content := quarantined_contents.find_fields(key)):
+        quarantined_contents.print_fields(content, as_json=as_json)
         return
     if letter is None:
         print_message(f"There is no dead letter {key}. `spokes dead list` shows the event keys.")
@@ -135,7 +135,7 @@ def replay(
     Example: spokes dead replay --cause not_permitted --reason "scope granted"
     """
     if is_quarantined:
-        quarantined.replay(portal, cause, keys, reason, yes=yes, as_json=as_json)
+        quarantined_contents.replay(portal, cause, keys, reason, yes=yes, as_json=as_json)
         return
     _apply("replay", DeadLetters.replay, _select(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
 
@@ -158,7 +158,7 @@ def discard(
     Example: spokes dead discard --cause object_not_found --reason "deleted in HubSpot"
     """
     if is_quarantined:
-        quarantined.discard(portal, cause, keys, reason, yes=yes, as_json=as_json)
+        quarantined_contents.discard(portal, cause, keys, reason, yes=yes, as_json=as_json)
         return
     _apply("discard", DeadLetters.discard, _select(portal, cause, handler, keys), reason, yes=yes, as_json=as_json)
 

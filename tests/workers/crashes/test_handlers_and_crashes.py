@@ -15,8 +15,8 @@ from spokes.core.errors import RetryLater
 from spokes.core.events import Event
 from spokes.tools import Tools
 from tests.support.events import recorded
+from tests.workers.handlers.several_handlers import SeveralHandlers
 from tests.workers.harness import Harness, change
-from tests.workers.several_handlers import SeveralHandlers
 from workers.delivery.run_delivery import WorkerParts
 
 HANDLERS = ("first", "second", "third")

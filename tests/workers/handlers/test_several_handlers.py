@@ -15,8 +15,8 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from spokes.tools import Tools
 from tests.support.events import recorded
+from tests.workers.handlers.several_handlers import SeveralHandlers
 from tests.workers.harness import PORTAL, Harness, change, merge, object_event
-from tests.workers.several_handlers import SeveralHandlers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

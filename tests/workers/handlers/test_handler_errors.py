@@ -49,7 +49,7 @@ async def test_exception_of_a_handler_is_recorded_with_class_and_place(harness: 
     letter, audit, line = await fail(harness, redis, KeyError(CANARY))
     assert letter == audit
     assert letter["error"] == "KeyError"
-    assert letter["error_at"].startswith("tests/workers/test_handler_errors.py:")
+    assert letter["error_at"].startswith("tests/workers/handlers/test_handler_errors.py:")
     assert (line["handler"], line["error_at"]) == ("test_handler_errors.failing", letter["error_at"])
 
 
@@ -64,7 +64,7 @@ async def test_place_is_the_deepest_one_in_the_handlers_package(harness: Harness
     await harness.run((change("x", 1, "parsing"),))
     (letter,) = [letter async for letter in DeadLetters(redis).list(PORTAL)]
     line = helper.__code__.co_firstlineno + 1
-    assert letter.failure["error_at"] == f"tests/workers/test_handler_errors.py:{line}"
+    assert letter.failure["error_at"] == f"tests/workers/handlers/test_handler_errors.py:{line}"
 
 
 class _ErrorWithBadAttributes(Exception):
