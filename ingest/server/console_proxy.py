@@ -58,8 +58,8 @@ log = structlog.get_logger()
 
 
 def is_console_path(raw_path: str) -> bool:
-    """Return whether a request with this path is for the console."""
-    return raw_path.startswith(("/console/", "/api/", "/console?")) or raw_path == "/console"
+    """Return whether a request with this path is for the console, which serves installs by OAuth too."""
+    return raw_path.startswith(("/console/", "/api/", "/oauth/", "/console?")) or raw_path == "/console"
 
 
 @contextlib.contextmanager

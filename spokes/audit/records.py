@@ -30,6 +30,9 @@ class Action(StrEnum):
     DEAD_DISCARDED = "dead.discarded"  # by an operator
     PORTAL_PAUSED = "portal.paused"  # by an operator
     PORTAL_RESUMED = "portal.resumed"  # by an operator, whether an operator or a failure paused it
+    PORTAL_INSTALLED = "portal.installed"  # by a customer, who authorised the app for their portal
+    PORTAL_UNINSTALLED = "portal.uninstalled"  # by an operator, who disconnected the portal
+    PORTAL_CHANGED = "portal.changed"  # by an operator: the settings of one portal
     VALUE_REVEALED = "value.revealed"  # by an operator: the values of a dead letter were displayed
     SECRETS_RESEALED = "secrets.resealed"  # by an operator: stored secrets were sealed with another key
     LOGGED_IN = "login"  # by the actor who logged in to the console

@@ -16,14 +16,16 @@ from spokes.console.accounts.users import Users
 from spokes.console.api import routes as api_routes
 from spokes.console.identity.http_client import ProviderClient
 from spokes.console.identity.provider import Provider
+from spokes.console.installs.install_flow import InstallFlow
 from spokes.console.pages.dashboard import DASHBOARD_CACHE, DashboardCache
 from spokes.console.pages.now import STOPPING, stop_streams
 from spokes.console.pages.settings import DOCTOR_REPORTS, DoctorReports
 from spokes.console.tolerant_redis import TolerantRedis
-from spokes.console.web import login_pages, middlewares, oidc_pages
+from spokes.console.web import install_pages, login_pages, middlewares, oidc_pages
 from spokes.console.web.app_keys import (
     BEHIND_WEB_PROCESS,
     ENGINE,
+    INSTALLS,
     KNOWN_BROWSERS,
     PROVIDER,
     REDIS,
@@ -44,6 +46,9 @@ from spokes.core.telemetry.log_limit import LogLimit
 from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
 from spokes.core.telemetry.metrics import SECURITY_EVENTS, start_at_zero
 from spokes.core.telemetry.security_events import SecurityEvent
+from spokes.core.vault import Vault
+from spokes.portals.oauth_client import OAuthClient
+from spokes.portals.store import PortalStore
 
 _MAX_STRANGERS_LOGGED: Final = 300  # requests a minute; metrics count those beyond it too
 _MAX_BODY_BYTES: Final = 256 * 1024  # a request with 1,000 event keys has 40 kB
@@ -63,8 +68,10 @@ def create_app(settings: Settings, *, behind_web: bool = False) -> web.Applicati
     app[STOPPING] = asyncio.Event()
     app.on_shutdown.append(stop_streams)
     app[DOCTOR_REPORTS] = DoctorReports()
-    app.add_routes([*login_pages.routes(), *oidc_pages.routes(), *pages.routes(), *api_routes.routes()])
-    app.cleanup_ctx.extend((_redis, _audit_store, _identity_provider, _metric_totals))
+    app.add_routes(
+        [*login_pages.routes(), *oidc_pages.routes(), *install_pages.routes(), *pages.routes(), *api_routes.routes()]
+    )
+    app.cleanup_ctx.extend((_redis, _audit_store, _identity_provider, _installs, _metric_totals))
     return app
 
 
@@ -89,6 +96,25 @@ async def _audit_store(app: web.Application) -> AsyncIterator[None]:
 async def _identity_provider(app: web.Application) -> AsyncIterator[None]:
     client = ProviderClient()
     app[PROVIDER] = Provider.from_settings(app[SETTINGS], client)
+    yield
+    await client.close()
+
+
+async def _installs(app: web.Application) -> AsyncIterator[None]:
+    settings = app[SETTINGS]
+    if not settings.hubspot_client_id:
+        app[INSTALLS] = None
+        yield
+        return
+    client = OAuthClient(
+        client_id=settings.hubspot_client_id,
+        client_secret=settings.hubspot_client_secret[0],
+        api_url=settings.hubspot_api_url,
+        api_version=settings.hubspot_api_version,
+        timeout_s=settings.hubspot_timeout_s,
+    )
+    store = PortalStore(app[ENGINE], Vault.from_settings(settings))
+    app[INSTALLS] = InstallFlow(settings, app[REDIS], store, client)
     yield
     await client.close()
 

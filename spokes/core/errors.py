@@ -17,21 +17,26 @@ SpokesError
 ├── RetryLater                  a handler wants its event again later
 ├── LeaseLost                   another worker may own the object now; this one writes nothing more to it
 ├── PropertyNotDeclared         a handler uses a property of a record that it did not declare
-└── CRMError                    a HubSpot call failed
-    ├── NotAuthorized           401: neither transient nor permanent; somebody must check the token
-    ├── TransientCRMError       the same call may succeed later
-    │   ├── RateLimited         429
-    │   ├── ObjectLocked        423
-    │   ├── PortalMoving        477
-    │   ├── ObjectMerged        the record was merged into another after it was read
-    │   └── CRMUnavailable      5xx, time-outs, broken connections
-    │       └── ProxyRefusal    a firewall or proxy in front of HubSpot refused the call
-    └── PermanentCRMError       the same call will never succeed
-        ├── InvalidRequest      400 and every other 4xx; also requests we refuse to send
-        ├── NoCredentials       we have no credentials for the portal; nothing was sent
-        ├── NotPermitted        403, or a method the handler did not declare
-        ├── ObjectNotFound      404
-        └── Conflict            409
+├── CRMError                    a HubSpot call failed
+│   ├── NotAuthorized           401: neither transient nor permanent; somebody must check the token
+│   ├── TransientCRMError       the same call may succeed later
+│   │   ├── RateLimited         429
+│   │   ├── ObjectLocked        423
+│   │   ├── PortalMoving        477
+│   │   ├── ObjectMerged        the record was merged into another after it was read
+│   │   └── CRMUnavailable      5xx, time-outs, broken connections
+│   │       └── ProxyRefusal    a firewall or proxy in front of HubSpot refused the call
+│   └── PermanentCRMError       the same call will never succeed
+│       ├── InvalidRequest      400 and every other 4xx; also requests we refuse to send
+│       ├── NoCredentials       we have no credentials for the portal; nothing was sent
+│       ├── NotPermitted        403, or a method the handler did not declare
+│       ├── ObjectNotFound      404
+│       └── Conflict            409
+└── OAuthError                  HubSpot's OAuth endpoints refuse or fail: spokes/portals/oauth_errors.py
+    ├── PortalRevoked           the portal removed the app, or its tokens are revoked
+    ├── AppRefused              HubSpot refuses our client id, client secret or request
+    ├── InstallRefused          HubSpot refuses one install
+    └── OAuthUnavailable        HubSpot cannot answer now
 """
 
 import re

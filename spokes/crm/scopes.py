@@ -5,7 +5,7 @@ calls, such as reading the recycle bin.
 Source: HubSpot's docs, "Scopes" and the requirements of each endpoint.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -57,6 +57,18 @@ class ScopeComparison:
 def required_scopes(declarations: Iterable[Declaration]) -> frozenset[ScopeRequirement]:
     """Return every scope that the handlers need."""
     return frozenset(requirement for declaration in declarations for requirement, _ in scope_causes(declaration))
+
+
+def requested_scopes(required: frozenset[ScopeRequirement], preferred: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the scopes that an install asks for: one of each requirement's alternatives, and `oauth`.
+
+    Of alternatives, the one in `preferred` is asked for, else the older name, which every account grants.
+    """
+    chosen = {
+        next((scope for scope in sorted(alternatives, reverse=True) if scope in preferred), max(alternatives))
+        for alternatives in required
+    }
+    return tuple(sorted(chosen | _IMPLICIT_SCOPES))
 
 
 def compare_scopes(required: frozenset[ScopeRequirement], granted: frozenset[str]) -> ScopeComparison:

@@ -130,6 +130,7 @@ REDIS: Final[dict[str, Treatment]] = {
     "spokes:console:link:{token_hash}": Treatment(_ACCESS, _WITH_ACCOUNT),
     "spokes:console:revoked:{token_hash}": Treatment(_ACCESS, _HASHED),
     "spokes:console:limit:{limit}:{subject_hash}:{window}": Treatment(_ACCESS, _HASHED),
+    "spokes:console:install:{nonce_hash}": Treatment(_ACCESS, _HASHED),
 }
 
 

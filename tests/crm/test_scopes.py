@@ -3,7 +3,14 @@
 import pytest
 from structlog.testing import capture_logs
 
-from spokes.crm.scopes import Declaration, ScopeComparison, compare_scopes, log_scope_differences, required_scopes
+from spokes.crm.scopes import (
+    Declaration,
+    ScopeComparison,
+    compare_scopes,
+    log_scope_differences,
+    requested_scopes,
+    required_scopes,
+)
 from spokes.crm.transport.token_info import TokenInfo
 from spokes.routing import load_router
 
@@ -47,6 +54,17 @@ def test_one_alternative_scope_is_enough() -> None:
 
     assert compare_scopes(required, frozenset({"tickets", "oauth"})) == ScopeComparison(frozenset(), frozenset())
     assert compare_scopes(required, frozenset()).missing_texts == ("tickets or crm.objects.tickets.read",)
+
+
+def test_install_asks_for_one_of_several_alternative_scopes() -> None:
+    required = required_scopes([declared(contacts=("phone",), tickets=("subject",))])
+
+    assert requested_scopes(required) == ("crm.objects.contacts.read", "oauth", "tickets")
+    assert requested_scopes(required, ["crm.objects.tickets.read", "files"]) == (
+        "crm.objects.contacts.read",
+        "crm.objects.tickets.read",
+        "oauth",
+    )
 
 
 def test_scope_that_no_handler_needs_is_excess() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import spokes.core.errors
+import spokes.portals.oauth_errors  # a part of the tree
 from spokes.core.errors import SpokesError
 from spokes.core.settings import Settings
 from tests.support.deployment import ROOT

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaos.collect import still_running
-from spokes.console.doctor.report import handler_declarations
+from spokes.console.handler_declarations import handler_declarations
 from spokes.crm.scopes import compare_scopes, required_scopes
 from spokes.routing import load_router
 from spokes.simulator.demo.scenario import SCOPES

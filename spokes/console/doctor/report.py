@@ -21,13 +21,13 @@ from spokes.console.doctor.secrets_check import check_stored_secrets
 from spokes.console.doctor.settings_check import assess_settings
 from spokes.console.doctor.tenant_check import check_tenants
 from spokes.console.doctor.webhook_check import check_alert_webhook
+from spokes.console.handler_declarations import handler_declarations
 from spokes.console.tolerant_redis import TolerantRedis
 from spokes.core.masking import MASK
 from spokes.core.redis.connections import redis_pool
 from spokes.core.settings import Settings
 from spokes.core.vault import Vault
-from spokes.crm.scopes import Declaration
-from spokes.routing import Router, load_router
+from spokes.routing import load_router
 
 
 async def run_checks(settings: Settings) -> list[Finding]:
@@ -64,11 +64,6 @@ def settings_findings(settings: Settings) -> Iterable[Finding]:
         is_default = name not in settings.model_fields_set
         sentence = f"{name.upper()} = {value}{' (default)' if is_default else ''}"
         yield ok("settings", sentence, name=name.upper(), value=value, default=is_default)
-
-
-def handler_declarations(router: Router) -> list[Declaration]:
-    """Return what the handlers declare, one declaration per registration."""
-    return [Declaration(claim.partition(".")[0], route.uses.reads, route.uses.may) for claim, route in router]
 
 
 def _display_value(value: object) -> str:

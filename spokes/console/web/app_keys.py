@@ -11,6 +11,7 @@ from spokes.console.accounts.known_browsers import KnownBrowsers
 from spokes.console.accounts.sessions import Sessions
 from spokes.console.accounts.users import Users
 from spokes.console.identity.provider import Provider
+from spokes.console.installs.install_flow import InstallFlow
 from spokes.core.settings import Settings
 from spokes.core.telemetry.log_limit import LogLimit
 
@@ -21,6 +22,7 @@ SESSIONS: Final = web.AppKey("sessions", Sessions)
 KNOWN_BROWSERS: Final = web.AppKey("known_browsers", KnownBrowsers)
 USERS: Final = web.AppKey("users", Users)
 PROVIDER: Final = web.AppKey[Provider | None]("provider")  # the identity provider; None without OIDC_ISSUER
+INSTALLS: Final = web.AppKey[InstallFlow | None]("installs")  # installs by OAuth; None without HUBSPOT_CLIENT_ID
 TEMPLATES: Final = web.AppKey("templates", Environment)
 STRANGERS_LOG: Final = web.AppKey("strangers_log", LogLimit)  # of requests without an account
 BEHIND_WEB_PROCESS: Final = web.AppKey("behind_web", bool)  # our web process forwards requests and client addresses

@@ -49,13 +49,14 @@ def render(request: web.Request, name: str, *, status: int = 200, **values: obje
 
 
 def problem_response(request: web.Request, problem: HttpProblem) -> web.Response:
-    """Return the response for `problem`: a page for the console, JSON by RFC 9457 for the API.
+    """Return the response for `problem`: a page for the console and for installs, JSON by RFC 9457 for the API.
 
     It quotes nothing of the request.
     """
     title = HTTPStatus(problem.status).phrase
-    if request.path.startswith("/console"):
-        response = render(request, "problem.html", status=problem.status, title=title, sentence=problem.detail)
+    if request.path.startswith(("/console", "/oauth/")):
+        page = "problem.html" if request.path.startswith("/console") else "install_problem.html"
+        response = render(request, page, status=problem.status, title=title, sentence=problem.detail)
     else:
         body = {
             "type": f"urn:spokes:problem:{problem.reason}",

@@ -24,3 +24,8 @@ def console_revoked_token(token_hash: str) -> str:
 def console_rate_limit(limit: str, subject_hash: str, window: int) -> str:
     """Return the key of the number of requests of one actor or address in one window."""
     return f"spokes:console:limit:{limit}:{subject_hash}:{window}"
+
+
+def used_install_state(nonce_hash: str) -> str:
+    """Return the key that exists for an install that was finished or refused."""
+    return f"spokes:console:install:{nonce_hash}"

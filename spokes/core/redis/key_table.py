@@ -215,6 +215,8 @@ KEYS: Final = (
              "exists for a revoked API token"),
     RedisKey("spokes:console:limit:{limit}:{subject_hash}:{window}", "string", "spokes.console.accounts.rate_limits",
              "one window", "requests of one actor or address"),
+    RedisKey("spokes:console:install:{nonce_hash}", "string", "spokes.console.installs.install_flow", "10 min",
+             "exists for an install by OAuth that was finished or refused"),
 )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, write_connection
-from spokes.console.doctor.report import handler_declarations
+from spokes.console.handler_declarations import handler_declarations
 from spokes.core.redis import keys
 from spokes.core.redis.deployment import claim_database
 from spokes.core.settings import Settings

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spokes.console.doctor.report import handler_declarations
+from spokes.console.handler_declarations import handler_declarations
 from spokes.console.scaffold.project_files import Project, project_files
 from spokes.core.version import VERSION
 from spokes.crm.scopes import required_scopes

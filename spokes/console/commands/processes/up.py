@@ -16,7 +16,7 @@ from typing import Annotated, Final, NamedTuple, TypeVar
 import typer
 
 from spokes.console.accounts.seals import Seals
-from spokes.console.doctor.report import handler_declarations
+from spokes.console.handler_declarations import handler_declarations
 from spokes.console.local.embedded_valkey import is_listening, log_file, valkey_command
 from spokes.console.local.first_login import create_first_login
 from spokes.console.local.processes import Processes, die_with_parent
