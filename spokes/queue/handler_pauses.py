@@ -14,8 +14,8 @@ from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.queue.call_pauses import HANDLER_PREFIX, CallPause, CallPauses
 from spokes.queue.known_portals import check_portal, known_portals
+from spokes.queue.portal_pauses import OPERATOR
 
-OPERATOR: Final = "operator"
 _NEVER_S: Final = 100 * 365 * 86_400.0
 
 

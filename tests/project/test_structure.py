@@ -49,8 +49,12 @@ def test_index_of_decisions_is_complete() -> None:
         assert f"| [{page.name[:4]}]({page.name}) | {title} | {status} |" in index, page.name
 
 
-def test_documents_link_to_files_that_exist() -> None:
+def test_index_of_decisions_is_in_order_of_number() -> None:
+    numbers = re.findall(r"^\| \[(\d{4})\]", (DECISIONS / "README.md").read_text(), re.MULTILINE)
+    assert numbers == sorted(set(numbers))
 
+
+def test_documents_link_to_files_that_exist() -> None:
     links = [
         (page, target)
         for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
