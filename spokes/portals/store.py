@@ -240,21 +240,31 @@ def _portal(row: RowMapping) -> InstalledPortal:
     )
 
 
-def _seal(vault: Vault, tokens: Tokens) -> str:
+def tokens_to_json(tokens: Tokens) -> str:
+    """Return tokens as text, to be sealed."""
     content = {
         "access_token": tokens.access_token.get_secret_value(),
         "refresh_token": tokens.refresh_token.get_secret_value(),
         "expires_at": tokens.expires_at,
         "lifetime_s": tokens.lifetime_s,
     }
-    return vault.seal(orjson.dumps(content).decode()).decode()
+    return orjson.dumps(content).decode()
 
 
-def _open(vault: Vault, sealed: str) -> Tokens:
-    content = orjson.loads(vault.open(sealed.encode()))
+def tokens_from_json(text: str) -> Tokens:
+    """Return the tokens of a text that was sealed."""
+    content = orjson.loads(text)
     return Tokens(
         SecretStr(content["access_token"]),
         SecretStr(content["refresh_token"]),
         int(content["expires_at"]),
         int(content.get("lifetime_s", DEFAULT_LIFETIME_S)),
     )
+
+
+def _seal(vault: Vault, tokens: Tokens) -> str:
+    return vault.seal(tokens_to_json(tokens)).decode()
+
+
+def _open(vault: Vault, sealed: str) -> Tokens:
+    return tokens_from_json(vault.open(sealed.encode()))

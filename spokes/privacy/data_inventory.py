@@ -89,6 +89,10 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.TOKEN_SCAN_CURSOR: _NOTHING_PERSONAL,
     keys.TOKEN_SCAN_FOUND: _NOTHING_PERSONAL,
     keys.SEALED_PREFIX + "{portal_id}": _NOTHING_PERSONAL,
+    keys.REFRESHES: _NOTHING_PERSONAL,
+    keys.APP_BACKOFF: _NOTHING_PERSONAL,
+    "spokes:{portal_id}:refresh": _NOTHING_PERSONAL,
+    "spokes:{portal_id}:refresh:backoff": _NOTHING_PERSONAL,
     "spokes:handler:{handler}:runs": Treatment(
         _PROCESSING, "lanes with the object's id; the next start removes ended ones"
     ),

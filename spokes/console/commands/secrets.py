@@ -1,7 +1,8 @@
-"""`secrets list|reseal|fingerprints`: secrets stored encrypted in Redis, and HubSpot's secrets. None is shown."""
+"""`secrets list|reseal|fingerprints`: secrets stored encrypted in Redis and SQL, and HubSpot's. None is shown."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from getpass import getuser
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ import typer
 from redis.asyncio import Redis
 
 from spokes.audit.records import Action
+from spokes.audit.sql.engine import open_engine
 from spokes.audit.stream import append_now
 from spokes.console.operator_audit import operator_record
 from spokes.console.operator_redis import operator_redis
@@ -17,6 +19,7 @@ from spokes.core.settings import Settings
 from spokes.core.telemetry.secret_ages import secret_fingerprints
 from spokes.core.vault import Vault
 from spokes.crm.transport.stored_secrets import StoredSecret, StoredSecrets
+from spokes.portals.store import PortalStore
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -54,7 +57,7 @@ def reseal(as_json: JsonOption = False) -> None:
     Example: SECRETS_KEY=new,old spokes secrets reseal
     """
     settings = Settings.from_env()
-    count, unreadable = asyncio.run(_with_redis(settings, _reseal))
+    count, unreadable = asyncio.run(_with_redis(settings, partial(_reseal, settings=settings)))
     if as_json:
         failures = [{"portal_id": secret.portal_id, "name": secret.name} for secret in unreadable]
         print_json({"resealed": count, "unreadable": failures})
@@ -90,8 +93,16 @@ async def _stored_secrets(redis: Redis, vault: Vault) -> list[StoredSecret]:
     return await StoredSecrets(redis, vault).list_all()
 
 
-async def _reseal(redis: Redis, vault: Vault) -> tuple[int, list[StoredSecret]]:
+async def _reseal(redis: Redis, vault: Vault, settings: Settings) -> tuple[int, list[StoredSecret]]:
     count, unreadable = await StoredSecrets(redis, vault).reseal()
+    if settings.hubspot_client_id:
+        engine = open_engine(settings.database_address)
+        try:
+            portal_count, portals = await PortalStore(engine, vault).reseal()
+        finally:
+            await engine.dispose()
+        count += portal_count
+        unreadable += [StoredSecret(portal_id, "oauth_tokens", b"") for portal_id in portals]
     detail = {"resealed": count, "unreadable": len(unreadable)}
     await append_now(redis, operator_record(Action.SECRETS_RESEALED, detail, actor=getuser()))
     return count, unreadable

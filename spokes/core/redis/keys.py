@@ -63,6 +63,8 @@ LIVE_PROCESSES: Final = "spokes:processes"
 TOKEN_SCAN_CURSOR: Final = "spokes:watch:cursor"  # noqa: S105 - the name of a key, not a secret
 TOKEN_SCAN_FOUND: Final = "spokes:watch:cursor:found"  # noqa: S105 - likewise
 SEALED_PREFIX: Final = "spokes:sealed:"
+REFRESHES: Final = "spokes:oauth:refreshes"
+APP_BACKOFF: Final = "spokes:oauth:backoff"
 CONSOLE_USERS: Final = "spokes:console:users"
 
 
@@ -139,6 +141,16 @@ def probe(portal_id: int, call_kind: str) -> str:
 def token_reports(portal_id: int) -> str:
     """Return the key of what each worker reported about its access token."""
     return f"spokes:{portal_id}:tokens"
+
+
+def refresh_lease(portal_id: int) -> str:
+    """Return the key of the lease of the process that refreshes a portal's OAuth tokens."""
+    return f"spokes:{portal_id}:refresh"
+
+
+def refresh_backoff(portal_id: int) -> str:
+    """Return the key that exists while no refresh of a portal's OAuth tokens begins."""
+    return f"spokes:{portal_id}:refresh:backoff"
 
 
 def crash_count(portal_id: int, event_key: str) -> str:

@@ -15,6 +15,8 @@ class Alert(StrEnum):
     PORTAL_PAUSED = "portal_paused"
     CALLS_PAUSED = "calls_paused"
     NO_CREDENTIALS = "no_credentials"
+    NEEDS_REINSTALL = "needs_reinstall"
+    OAUTH_APP_REFUSED = "oauth_app_refused"
     WORKER_TOKEN_REFUSED = "worker_token_refused"  # noqa: S105 - the name of an alert, not a secret
     QUEUE_FILLING = "queue_filling"
     EVENTS_LOST = "events_lost"
@@ -89,6 +91,14 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
             "Start a worker with the portal's HUBSPOT_ACCESS_TOKEN and list the portal in PORTAL_IDS, or remove the "
             "webhook subscription; `spokes dead replay` runs dead letters again."
         ),
+    ),
+    Alert.NEEDS_REINSTALL: (
+        "HubSpot refuses a portal's refresh token for good: the portal removed the app, or its tokens were revoked.",
+        "No call is made for it. Ask its administrator to install the app again; its parked events then run.",
+    ),
+    Alert.OAUTH_APP_REFUSED: (
+        "HubSpot refuses the app itself, so no tokens are refreshed; those in use work for up to 30 minutes.",
+        "Compare HUBSPOT_CLIENT_ID and HUBSPOT_CLIENT_SECRET with the Auth page of your HubSpot app.",
     ),
     Alert.WORKER_TOKEN_REFUSED: (
         (

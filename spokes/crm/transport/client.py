@@ -5,12 +5,13 @@ they describe, and its retries stay off: our callers decide what is retried.
 """
 
 import asyncio
+import copy
 import time
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol, Self, cast
 
 import orjson
 import urllib3
@@ -70,12 +71,17 @@ class HubSpotClient:
         self._timeout_s = timeout_s
         self._token = token
         configuration = Configuration(host=api_url.rstrip("/"))
-        configuration.access_token = token or None  # the empty string would be sent as a token
         configuration.connection_pool_maxsize = concurrency
         configuration.retries = urllib3.Retry(0, redirect=False)
         self._api = ApiClient(configuration)
         self._api.user_agent = "spokes"
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="hubspot")
+
+    def with_token(self, token: str) -> Self:
+        """Return a client with another token on the same threads and connections; only the original is closed."""
+        client = copy.copy(self)
+        client._token = token  # noqa: SLF001 - an instance of this class
+        return client
 
     async def call(
         self,
@@ -125,13 +131,13 @@ class HubSpotClient:
         raise failure  # outside `except`: the foreign error may quote what we sent, and must not become its context
 
     def _send(self, method: str, path: str, query: Query | None, body: Body | None) -> _TransportResponse:
+        authorization = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         response = self._api.call_api(
             path,
             method,
             query_params=_query_pairs(query),
-            header_params={"Accept": "application/json"},
+            header_params={"Accept": "application/json", **authorization},
             body=body,
-            auth_settings=["oauth2"],
             _preload_content=False,
             _request_timeout=self._timeout_s,
         )

@@ -1,9 +1,16 @@
 """`secrets fingerprints`: the names by which the audit refers to HubSpot's secrets."""
 
-import orjson
+import asyncio
 
+import orjson
+from pydantic import SecretStr
+
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import open_engine
 from spokes.core.settings import Settings
 from spokes.core.telemetry.secret_ages import token_fingerprint
+from spokes.core.vault import Vault
+from spokes.portals.store import PortalStore, Tokens
 from tests.support.command_line import spokes
 from tests.support.deployment import KEY, SECRET, TOKEN
 
@@ -29,3 +36,27 @@ def test_another_token_has_another_fingerprint() -> None:
 def test_deployment_without_secrets_has_no_fingerprints() -> None:
     shown = spokes({"AUDIT_KEY": KEY}, "secrets", "fingerprints")
     assert (shown.returncode, "No HubSpot secret is set" in shown.stderr) == (0, True)
+
+
+def test_tokens_of_portals_are_resealed(environ: dict[str, str]) -> None:
+    old, new = "first-key-of-the-vault-0123456789ab", "newer-key-of-the-vault-0123456789ab"
+    environ |= {"HUBSPOT_CLIENT_ID": "7f1b2c3d-4e5f-4a6b-8c7d-9e0f1a2b3c4d", "SECRETS_KEY": f"{new},{old}"}
+    address = Settings.from_env(environ).database_address
+    tokens = Tokens(SecretStr("access"), SecretStr("refresh"), 1)
+
+    async def prepare() -> None:
+        engine = open_engine(address)
+        await schema.upgrade(engine)
+        await PortalStore(engine, Vault([old])).save_install(7, tokens, ["oauth"])
+        await engine.dispose()
+
+    async def read() -> Tokens | None:
+        engine = open_engine(address)
+        stored = await PortalStore(engine, Vault([new])).tokens(7)
+        await engine.dispose()
+        return stored
+
+    asyncio.run(prepare())
+    shown = spokes(environ, "secrets", "reseal", "--json")
+    assert (shown.returncode, orjson.loads(shown.stdout)) == (0, {"resealed": 1, "unreadable": []}), shown
+    assert asyncio.run(read()) == tokens

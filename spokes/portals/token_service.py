@@ -1,0 +1,307 @@
+"""The credentials of portals that installed the app: each call gets the portal's own access token.
+
+A token is loaded at the first call for its portal and refreshed ahead of its expiry, by one process at a time
+(`RefreshLeases`). What HubSpot issues is stored before it is used. While refreshes fail for a transient reason, the
+earlier token is used until it expires. Only HubSpot's refusal of one portal's refresh token ends its install; a refusal
+of our app ends none.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from spokes.audit.alert_episodes import AlertEpisodes
+from spokes.core import clock
+from spokes.core.errors import AuditUnavailable, CRMUnavailable, NoCredentials, SecretUnreadable
+from spokes.core.telemetry.alerts import Alert
+from spokes.portals.directory import PortalDirectory
+from spokes.portals.oauth_client import OAuthClient
+from spokes.portals.oauth_errors import AppRefused, OAuthError, OAuthUnavailable, PortalRevoked
+from spokes.portals.pending_tokens import PendingTokens, PendingTokenStore
+from spokes.portals.refresh_leases import RefreshLeases
+from spokes.portals.refresh_times import TokenAge, backoff_s, token_age
+from spokes.portals.store import PortalState, PortalStore, StoredTokens
+
+if TYPE_CHECKING:
+    from spokes.crm.transport.client import HubSpotClient  # its import loads hubspot-api-client
+
+_WAIT_S: Final = 20.0  # for which a call waits for another process' refresh, or for its turn
+_POLL_S: Final = 0.2  # how often it looks whether the other process has stored new tokens
+_APP_BACKOFF_S: Final = 15.0  # after HubSpot refused the app: an operator has to act
+_FORCED_EVERY_S: Final = 60.0  # a refresh because of a 401, by portal
+_STORE_RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)  # the last one repeats
+_STORE_GIVE_UP_S: Final = 900.0  # then the pending tokens in Redis wait for the next refresh
+_MAX_CACHED: Final = 2_000  # portals with a token in memory
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _CachedToken:
+    """An access token in use, as the client that sends it."""
+
+    client: "HubSpotClient"
+    generation: int
+    expires_at: int
+    lifetime_s: int
+
+    def age(self, portal_id: int) -> TokenAge:
+        return token_age(
+            portal_id, self.generation, expires_at=self.expires_at, lifetime_s=self.lifetime_s, now_ms=clock.now_ms()
+        )
+
+
+class TokenService:
+    """`spokes.crm.transport.credentials.Credentials` of the portals that installed the app."""
+
+    def __init__(
+        self,
+        store: PortalStore,
+        oauth: OAuthClient,
+        redis: Redis,
+        make_client: Callable[[str], "HubSpotClient"],
+        *,
+        refreshes_per_s: int = 10,
+        directory: PortalDirectory | None = None,
+    ) -> None:
+        """Call HubSpot with `make_client(access_token)`.
+
+        Args:
+            oauth: closed by `close`.
+            refreshes_per_s: of all processes together.
+            directory: the states of portals; a new one without.
+        """
+        self._store = store
+        self._oauth = oauth
+        self._make_client = make_client
+        self.directory = directory or PortalDirectory(store)
+        self._leases = RefreshLeases(redis, refreshes_per_s=refreshes_per_s)
+        self._pending = PendingTokenStore(redis, store.vault)
+        self._episodes = AlertEpisodes(redis)
+        self._cached: dict[int, _CachedToken] = {}
+        self._tasks: dict[int, asyncio.Task[_CachedToken]] = {}
+        self._failures: dict[int, int] = {}
+        self._forced_at: dict[int, float] = {}
+        self._is_app_refused = True  # unknown: the first success ends an alert of an earlier process
+
+    @property
+    def portals(self) -> Collection[int]:
+        """The installed portals."""
+        return self.directory.installed
+
+    async def client(self, portal_id: int) -> "HubSpotClient":
+        """Return a client with the portal's access token.
+
+        Raises:
+            NoCredentials: the portal has not installed the app, or not any more.
+            CRMUnavailable: its token has expired and cannot be refreshed now.
+        """
+        cached = self._cached.get(portal_id)
+        age = TokenAge.EXPIRED if cached is None else cached.age(portal_id)
+        if cached is None or age is TokenAge.EXPIRED:
+            return (await self._wait_for(portal_id)).client
+        if age is TokenAge.AGEING and portal_id not in self._tasks:
+            self._start(portal_id, is_ahead=True)
+        return cached.client
+
+    async def renew(self, portal_id: int, refused: "HubSpotClient") -> "HubSpotClient | None":
+        """After a 401, return a client with a newer token than `refused` has; None if there is none.
+
+        Clocks differ, so a token may have expired earlier than we know.
+        """
+        if portal_id in self._tasks:
+            await self._wait_for(portal_id)
+        cached = self._cached.get(portal_id)
+        if cached is None or cached.client is not refused:
+            return await self.client(portal_id)
+        if time.monotonic() - self._forced_at.get(portal_id, -_FORCED_EVERY_S) < _FORCED_EVERY_S:
+            return None  # new tokens do not help
+        renewed = await asyncio.shield(self._start(portal_id, refused_generation=cached.generation))
+        self._forced_at[portal_id] = time.monotonic()
+        return renewed.client
+
+    async def close(self) -> None:
+        """Let refreshes in flight end, then close the connections."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._oauth.close()
+
+    async def _wait_for(self, portal_id: int) -> _CachedToken:
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                return await asyncio.shield(self._tasks.get(portal_id) or self._start(portal_id))
+        except TimeoutError:
+            raise CRMUnavailable from None
+
+    def _start(
+        self, portal_id: int, *, is_ahead: bool = False, refused_generation: int = 0
+    ) -> asyncio.Task[_CachedToken]:
+        """Load or refresh the portal's token in a task of its own: a cancelled caller must not end a refresh."""
+        task = asyncio.create_task(self._obtain(portal_id, is_ahead, refused_generation))
+        self._tasks[portal_id] = task
+        task.add_done_callback(lambda ended: self._task_ended(portal_id, ended))
+        return task
+
+    def _task_ended(self, portal_id: int, task: asyncio.Task[_CachedToken]) -> None:
+        del self._tasks[portal_id]
+        if not task.cancelled():
+            task.exception()  # retrieved: nobody may be waiting for it
+
+    async def _obtain(self, portal_id: int, is_ahead: bool, refused_generation: int) -> _CachedToken:  # noqa: FBT001 - private
+        deadline = time.monotonic() + _WAIT_S
+        while True:
+            stored = await self._read(portal_id)
+            cached = self._usable(stored, is_ahead=is_ahead, refused_generation=refused_generation)
+            if cached is not None:
+                return self._keep(portal_id, cached)
+            turn = await self._leases.begin(portal_id)
+            if turn.is_granted:
+                async with self._leases.held(portal_id):
+                    latest = await self._read(portal_id)
+                    if latest.portal.generation == stored.portal.generation:
+                        await self._refresh(latest)
+                continue
+            if is_ahead or turn.reason in {"app", "portal"} or time.monotonic() + _POLL_S > deadline:
+                raise CRMUnavailable
+            await asyncio.sleep(min(turn.wait_s, _POLL_S) * random.uniform(0.5, 1.0))
+
+    async def _read(self, portal_id: int) -> StoredTokens:
+        """Return the portal's stored tokens.
+
+        Raises:
+            NoCredentials: there are none that may be used.
+            CRMUnavailable: the store does not answer, or none of our keys opens them.
+        """
+        try:
+            stored = await self._store.read(portal_id)
+        except AuditUnavailable:
+            raise CRMUnavailable from None
+        except SecretUnreadable:
+            log.error(  # noqa: TRY400 - the traceback says nothing
+                "portal_tokens_unreadable", portal_id=portal_id, advice="Add the earlier key to SECRETS_KEY."
+            )
+            raise CRMUnavailable from None
+        self.directory.set_state(portal_id, None if stored is None else stored.portal.state)
+        if stored is None or stored.tokens is None or portal_id not in self.directory.installed:
+            self._cached.pop(portal_id, None)
+            raise NoCredentials
+        return stored
+
+    def _usable(self, stored: StoredTokens, *, is_ahead: bool, refused_generation: int) -> _CachedToken | None:
+        """Return the stored access token, None if it has to be refreshed first."""
+        portal, tokens = stored.portal, stored.tokens
+        if tokens is None or portal.generation <= refused_generation:
+            return None
+        cached = self._cached.get(portal.portal_id)
+        if cached is None or cached.generation != portal.generation:
+            client = self._make_client(tokens.access_token.get_secret_value())
+            cached = _CachedToken(client, portal.generation, tokens.expires_at, tokens.lifetime_s)
+        age = cached.age(portal.portal_id)
+        return cached if age is TokenAge.FRESH or (age is TokenAge.AGEING and not is_ahead) else None
+
+    def _keep(self, portal_id: int, cached: _CachedToken) -> _CachedToken:
+        if len(self._cached) >= _MAX_CACHED and portal_id not in self._cached:
+            now = clock.now_ms()
+            self._cached = {portal: token for portal, token in self._cached.items() if token.expires_at > now}
+            if len(self._cached) >= _MAX_CACHED:
+                self._cached.pop(next(iter(self._cached)))
+        self._cached[portal_id] = cached
+        return cached
+
+    async def _refresh(self, stored: StoredTokens) -> None:
+        """Refresh the tokens of a portal under its lease, and store what comes back.
+
+        Raises:
+            NoCredentials: HubSpot refuses the portal's refresh token for good.
+            CRMUnavailable: HubSpot cannot answer now, or refuses our app.
+        """
+        portal, tokens = stored.portal, stored.tokens
+        if tokens is None:
+            raise NoCredentials
+        if (pending := await self._pending.read(portal.portal_id)) is not None:
+            if pending.generation == portal.generation:
+                await self._store_tokens(portal.portal_id, pending)
+                return
+            await self._pending.delete(portal.portal_id)
+        try:
+            issued = await self._oauth.refresh(tokens.refresh_token.get_secret_value())
+            if issued.hub_id not in {0, portal.portal_id}:
+                raise AppRefused("other_hub")
+        except OAuthError as error:
+            await self._refresh_failed(stored, error)
+            return
+        self._failures.pop(portal.portal_id, None)
+        await self._store_tokens(portal.portal_id, PendingTokens(portal.generation, issued))
+        await self._set_app_alert(is_active=False)
+
+    async def _store_tokens(self, portal_id: int, pending: PendingTokens) -> None:
+        """Store issued tokens, however long the store does not answer; the lease is held meanwhile."""
+        started, attempt = time.monotonic(), 0
+        while True:
+            try:
+                if await self._store.replace_tokens(portal_id, pending.generation, pending.tokens):
+                    log.info("portal_tokens_refreshed", portal_id=portal_id, generation=pending.generation + 1)
+                break
+            except AuditUnavailable:
+                if attempt == 0:
+                    await self._pending.put(portal_id, pending)
+                if time.monotonic() - started > _STORE_GIVE_UP_S:
+                    raise CRMUnavailable from None
+                await asyncio.sleep(_STORE_RETRY_S[min(attempt, len(_STORE_RETRY_S) - 1)])
+                attempt += 1
+        await self._pending.delete(portal_id)
+
+    async def _refresh_failed(self, stored: StoredTokens, error: OAuthError) -> None:
+        """Act on a failed refresh; return if another process has changed the tokens meanwhile."""
+        portal = stored.portal
+        match error:
+            case PortalRevoked():
+                if not await self._mark_revoked(portal.portal_id, portal.generation, error):
+                    return
+                raise NoCredentials
+            case AppRefused():
+                log.error("oauth_app_refused", code=error.code)
+                await self._set_app_alert(is_active=True, code=error.code)
+                await self._leases.back_off_app(_APP_BACKOFF_S * random.uniform(0.7, 1.3))
+            case _:
+                requested_s = error.retry_after_s if isinstance(error, OAuthUnavailable) else 0.0
+                failures = self._failures[portal.portal_id] = self._failures.get(portal.portal_id, 0) + 1
+                seconds = backoff_s(failures, requested_s, random.random())
+                log.warning(
+                    "portal_refresh_failed", portal_id=portal.portal_id, code=error.code, wait_s=round(seconds, 1)
+                )
+                if requested_s:  # the endpoint's limit is the app's
+                    await self._leases.back_off_app(seconds)
+                else:
+                    await self._leases.back_off_portal(portal.portal_id, seconds)
+        raise CRMUnavailable
+
+    async def _mark_revoked(self, portal_id: int, generation: int, error: OAuthError) -> bool:
+        """Mark that a portal needs a reinstall; return False if its tokens are of another generation by now."""
+        try:
+            is_marked = await self._store.mark(
+                portal_id, PortalState.NEEDS_REINSTALL, error.code or error.reason, generation=generation
+            )
+        except AuditUnavailable:
+            raise CRMUnavailable from None
+        if is_marked:
+            self._cached.pop(portal_id, None)
+            self.directory.set_state(portal_id, PortalState.NEEDS_REINSTALL)
+            with suppress(RedisError, OSError):
+                await self._episodes.set_state(
+                    Alert.NEEDS_REINSTALL, subject=portal_id, portal_id=portal_id, is_active=True, code=error.code
+                )
+        return is_marked
+
+    async def _set_app_alert(self, *, is_active: bool, code: str = "") -> None:
+        if not is_active and not self._is_app_refused:
+            return
+        with suppress(RedisError, OSError):
+            await self._episodes.set_state(Alert.OAUTH_APP_REFUSED, is_active=is_active, code=code)
+            self._is_app_refused = is_active
