@@ -116,12 +116,12 @@ class CallPauses:
         """Note that a handler makes calls of a kind, declared or not: pauses of them hold its events."""
         self._callers.add((kind, handler))
 
-    async def record_failure(self, portal_id: int, error: CRMUnavailable) -> None:
-        """Count an event that failed by a call, and pause such calls after several failures in a row."""
+    async def record_failure(self, portal_id: int, error: CRMUnavailable, subject: str) -> None:
+        """Count an event that failed by a call, and pause such calls after several failures of several `subject`s."""
         calls = Calls(portal_id, error.call_kind)
         if not error.call_kind:  # no call of HubSpot's API
             return
-        if calls not in self._pauses and self.breaker.record_failure(calls, time.monotonic()):
+        if calls not in self._pauses and self.breaker.record_failure(calls, time.monotonic(), subject):
             await self.pause(calls, error.reason, probe_delay_s(0, self._rng), failed_probes=0)
 
     async def pause(self, calls: Calls, reason: str, seconds: float, *, failed_probes: int | None = None) -> None:
@@ -145,12 +145,13 @@ class CallPauses:
 
     async def end_probe(self, pause: CallPause) -> None:
         """End the pause if HubSpot answered the probe, else lengthen it; if no call was made, another event probes."""
-        match self.breaker.end_probe(pause.calls):
+        result = self.breaker.end_probe(pause.calls)
+        match result.is_answered:
             case True:
                 await self.end(pause)
             case False:
                 failed_probes = (pause.failed_probes or 0) + 1
-                until = clock.now_s() + probe_delay_s(failed_probes, self._rng)
+                until = clock.now_s() + max(result.retry_after_s, probe_delay_s(failed_probes, self._rng))
                 longer = replace(pause, until=until, failed_probes=failed_probes)
                 if await self._redis.hexists(keys.PAUSED_CALLS, pause.field):  # type: ignore[misc]  # as above
                     await self._redis.hset(keys.PAUSED_CALLS, pause.field, longer.to_json())  # type: ignore[misc]  # as above

@@ -7,6 +7,7 @@ portal: see spokes/queue/call_pauses.py.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Self
@@ -34,6 +35,7 @@ from spokes.queue.pause_decisions import PauseDecision, pause_for_error
 OPERATOR: Final = "operator"
 _POLL_S: Final = 1.0
 _PROBE_INTERVAL_S: Final = 10
+_REFUSAL_MEMORY_S: Final = 600.0  # a 401 so soon after a pause that the token check ended is not about the token
 log = structlog.get_logger()
 
 
@@ -91,19 +93,28 @@ class PortalPauses:
         self._episodes = AlertEpisodes(redis)
         self.calls = CallPauses(redis)
         self._paused: dict[int, PortalPause] = {}
+        self._refused_at: dict[int, float] = {}  # in seconds of the monotonic clock
+
+    def note_refusal(self, portal_id: int) -> None:
+        """Note that HubSpot refuses calls of the portal with 401."""
+        self._refused_at[portal_id] = time.monotonic()
+
+    def was_refused_lately(self, portal_id: int) -> bool:
+        """Return whether `note_refusal` was called, or the portal was paused by a 401, some minutes ago at most."""
+        return time.monotonic() - self._refused_at.get(portal_id, -_REFUSAL_MEMORY_S) < _REFUSAL_MEMORY_S
 
     def is_paused(self, portal_id: int) -> bool:
         """Return whether the portal was paused when this process last read the pauses."""
         return portal_id in self._paused
 
-    async def record_error(self, portal_id: int, error: BaseException, handler: str = "") -> None:
-        """Pause what cannot succeed after an event's error; `handler` is the one that raised it."""
+    async def record_error(self, portal_id: int, error: BaseException, handler: str = "", subject: str = "") -> None:
+        """Pause what cannot succeed after an error of `handler`, which ran for an event of the object `subject`."""
         if isinstance(error, CRMError) and error.call_kind:
             self.calls.note_caller(error.call_kind, handler)
         if decision := pause_for_error(error):
             await self._carry_out(portal_id, decision)
         elif isinstance(error, CRMUnavailable):
-            await self.calls.record_failure(portal_id, error)
+            await self.calls.record_failure(portal_id, error, subject)
 
     async def record_backoff(self, portal_id: int, error: TransientCRMError, seconds: float) -> None:
         """Pause what waits for a long backoff, whoever made the call that HubSpot refused."""
@@ -126,6 +137,8 @@ class PortalPauses:
         now = clock.now_s()
         pause = PortalPause(reason, now, None if seconds is None else now + seconds)
         self._paused[portal_id] = pause
+        if reason == NotAuthorized.reason:
+            self.note_refusal(portal_id)
         is_new = bool(await self._redis.hsetnx(keys.PAUSED_PORTALS, str(portal_id), pause.to_json()))  # type: ignore[misc,arg-type]  # redis-py types one class for sync and async, and forgets bytes
         if is_new:
             await self._set_alert(portal_id, reason, seconds)
@@ -182,6 +195,8 @@ class PortalPauses:
         waited_for = await self.calls.held.waited_for()  # before the pauses, so that none of a new pause is released
         self._paused = await self.list()
         for portal_id, pause in list(self._paused.items()):
+            if pause.reason == NotAuthorized.reason:
+                self.note_refusal(portal_id)
             if await self._has_ended(portal_id, pause):
                 await self.resume(portal_id)
         await self.calls.refresh()

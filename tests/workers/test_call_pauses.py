@@ -1,6 +1,7 @@
 """Pauses of one kind of call, with a worker's parts and the simulator: who waits, who runs, what a probe changes."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
@@ -139,3 +140,30 @@ async def test_end_of_the_pause_by_another_process_releases_the_events(
     assert await held(redis) == []
     await paused.run((change("x", 2, "written", contact(hubspot)),))
     assert ("processed", "") in await paused.outcomes()
+
+
+async def test_event_that_failed_twice_as_probe_leaves_the_probe_to_a_newer_one(
+    paused: Harness, redis: Redis, hubspot: Simulator
+) -> None:
+    poisoned = contact(hubspot)
+    hubspot.faults.add(Fault(method="PATCH", path=f"*/{poisoned}", status=503))
+    await paused.run((change("x", 2, "written", poisoned),))
+    for _ in range(2):
+        await run_probe(paused)
+        (pause,) = await pauses(paused)
+        paused.pauses.calls._pauses[WRITES] = replace(pause, until=0.0)
+        await redis.hset(keys.PAUSED_CALLS, pause.field, replace(pause, until=0.0).to_json())
+    await paused.run((change("x", 2, "written", contact(hubspot)),))
+    await run_probe(paused)
+    assert await pauses(paused) == []
+    assert [outcome for outcome, _ in await paused.outcomes()].count("retried") == 2
+
+
+async def test_retry_after_of_a_failed_probe_lengthens_the_pause(
+    paused: Harness, redis: Redis, hubspot: Simulator
+) -> None:
+    hubspot.faults.add(Fault(method="PATCH", status=503, retry_after="900"))
+    await paused.run((change("x", 2, "written", contact(hubspot)),))
+    await run_probe(paused)
+    (pause,) = await pauses(paused)
+    assert pause.until - clock.now_s() == pytest.approx(900, abs=60)

@@ -26,6 +26,7 @@ from spokes.queue.token_reports import TokenReports
 CHECK_EVERY_S: Final = 1.0  # whether a check of a refused token is due
 _FIRST_CHECK_S: Final = 5.0
 _LONGEST_CHECK_S: Final = 60.0
+_ANSWER_VALID_S: Final = 5.0  # of HubSpot to whether it accepts the token after a 401: many calls fail at once
 _RELAPSE_S: Final = 600.0  # a token refused so soon after it was accepted is checked more rarely still
 log = structlog.get_logger()
 
@@ -57,8 +58,11 @@ class RefusedToken:
         self._reports = TokenReports(redis)
         self._episodes = AlertEpisodes(redis)
         self._changing = asyncio.Lock()
+        self._asking = asyncio.Lock()
+        self._was_accepted = False
+        self._ask_again = 0.0  # in seconds of the monotonic clock, as the next times
         self._failures = 0
-        self._next_check = 0.0  # in seconds of the monotonic clock, as the next one
+        self._next_check = 0.0
         self._accepted_at = -_RELAPSE_S
 
     @property
@@ -81,11 +85,27 @@ class RefusedToken:
             if time.monotonic() - self._accepted_at >= _RELAPSE_S:
                 self._failures = 0
             self._credentials.is_refused = True
+            self._pauses.note_refusal(portal_id)
             self._schedule_check()
             log.warning("token_refused_work_stopped", portal_id=portal_id, fingerprint=self._fingerprint)
             await self._put_report(portal_id)
             await self._set_alert(portal_id, self._fingerprint, is_active=True)
             return True
+
+    async def is_call_refused(self, portal_id: int) -> bool:
+        """Return whether a 401 concerns the call alone: HubSpot accepts the token, and a pause did not help before."""
+        if not self._pauses.was_refused_lately(portal_id):
+            return False
+        async with self._asking:
+            if time.monotonic() >= self._ask_again:
+                try:
+                    self._was_accepted = await self._check_token() is not None
+                except NotAuthorized:
+                    self._was_accepted = False
+                self._ask_again = time.monotonic() + _ANSWER_VALID_S
+            if self._was_accepted:
+                self._pauses.note_refusal(portal_id)
+            return self._was_accepted
 
     async def report(self) -> None:
         """Report our token, end alerts of workers that are gone, pause the portal if no other worker serves it."""

@@ -68,6 +68,7 @@ from workers.delivery.resolution import (
     record_age_s,
     resolution_for_error,
     resolution_for_internal_error,
+    retried_after_refusal,
 )
 from workers.delivery.rewrite_loops import RewriteLoopDetector
 from workers.delivery.settlement import RunMetrics
@@ -311,11 +312,13 @@ class Dispatcher:
         if isinstance(error, ObjectNotFound) and await self._merge_map.surviving_id(event) != event.survivor_id:
             return MERGED_AWAY
         limit, free_runs = free_run_limit(error), item.entry.free_runs
-        is_left_to_others = False
+        is_left_to_others = is_call_refused = False
         if not limit or free_runs < limit:  # otherwise earlier pauses did not help this event
-            is_left_to_others = isinstance(error, NotAuthorized) and await self._refused_token.stop(event.portal_id)
-            if not is_left_to_others:
-                await self._pauses.record_error(event.portal_id, error, route.name)
+            if isinstance(error, NotAuthorized):
+                is_call_refused = await self._refused_token.is_call_refused(event.portal_id)
+                is_left_to_others = not is_call_refused and await self._refused_token.stop(event.portal_id)
+            if not (is_call_refused or is_left_to_others):
+                await self._pauses.record_error(event.portal_id, error, route.name, event.survivor_id)
         at_ms, declared_s = now_ms(), route.uses.limits.retries
         schedule_s = self._settings.retry_schedule_s if declared_s is None else declared_s
         if is_hubspot_failure(error) and not item.entry.failing_since:
@@ -328,6 +331,8 @@ class Dispatcher:
         )  # fmt: skip
         if is_left_to_others:
             resolution = replace(resolution, delay_s=TOKEN_REFUSED.delay_s)
+        elif is_call_refused:
+            resolution = retried_after_refusal(resolution, free_runs)
         elif not resolution.is_final and (pause := self._pauses.calls.pause_of(event.portal_id, error)):
             resolution = replace(resolution, delay_s=HELD_S, waits_for_calls=pause.calls.kind)
         if resolution.is_final:

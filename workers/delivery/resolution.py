@@ -49,6 +49,7 @@ _NOT_AUTHORIZED_FREE_RUNS: Final = 3  # each pause but the first lasts until Hub
 _LIMITED_FREE_RUNS: Final = 400  # a used-up daily limit and a move last a day; a pause lasts 5 minutes and more
 _LEASE_LOST_FREE_RUNS: Final = 20
 _OUTAGE_FREE_RUNS: Final = 60
+_REFUSED_CALL_RETRY_S: Final = (5.0, 60.0, 300.0)  # after a 401 while HubSpot accepts the token
 _MAX_REQUESTED_DELAY_S: Final = 30 * 86_400.0  # a longer wait is a mistake of the handler or of a header
 
 
@@ -183,6 +184,18 @@ def free_run_limit(error: BaseException) -> int:
     if isinstance(error, LeaseLost):
         return _LEASE_LOST_FREE_RUNS
     return _OUTAGE_FREE_RUNS if is_redis_outage(error) else 0
+
+
+def retried_after_refusal(resolution: Resolution, free_runs: int) -> Resolution:
+    """Return the resolution of an event whose call HubSpot refused with 401 although it accepts the token.
+
+    No pause helps: the refusal concerns this call alone, or it ends soon, because HubSpot's servers learn of a new
+    token at different times. The event is retried a few times, and other events run.
+    """
+    if resolution.is_final:
+        return resolution
+    delay_s = _REFUSED_CALL_RETRY_S[min(free_runs, len(_REFUSED_CALL_RETRY_S) - 1)]
+    return replace(resolution, outcome=Outcome.RETRIED, delay_s=delay_s)
 
 
 def record_age_s(event: Event, now_ms: int) -> float:

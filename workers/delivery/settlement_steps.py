@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord
 
 _TRIES_TTL_S: Final = 86_400
+_FAILED_PROBES: Final = 2  # failed runs after which other events that wait for the same calls are the probe
+_FAILED_PROBE_MS: Final = 3_600_000
 _MAX_CLOCK_SKEW_MS: Final = 2_000  # between Redis and HubSpot; a timestamp that is too new costs at most a write
 
 
@@ -200,8 +202,10 @@ def postpone_step(
     if any(resolved.resolution is NO_CREDENTIALS_PARKED for resolved in postponement.events):
         commands += (("ZADD", keys.parked_deliveries(delivery.portal_id), now_ms, moved.id),)
     if kind := postponement.events[0].resolution.waits_for_calls:
+        has_failed_probes = any(resolved.attempt >= _FAILED_PROBES for resolved in postponement.events)
+        held_at = now_ms + _FAILED_PROBE_MS if has_failed_probes else now_ms
         commands += (
-            ("ZADD", keys.held_deliveries(delivery.portal_id, kind), now_ms, moved.id),
+            ("ZADD", keys.held_deliveries(delivery.portal_id, kind), held_at, moved.id),
             ("SADD", keys.HELD_SETS, Calls(delivery.portal_id, kind).field),
         )
     if tries:

@@ -205,3 +205,42 @@ async def test_alert_ends_when_the_worker_is_gone(redis: Redis, harness: Harness
     await refused.close()
     await harness.parts.refused_token.report()
     assert await alerts(redis) == []
+
+
+async def test_call_that_is_refused_although_the_token_is_accepted_pauses_the_portal_once(
+    redis: Redis, harness: Harness
+) -> None:
+    harness.errors = [NotAuthorized()]
+    await harness.run((change("a", 1),))
+    assert list(await harness.pauses.list()) == [PORTAL]
+    await harness.pauses.resume(PORTAL)
+    harness.errors = [NotAuthorized(), NotAuthorized()]
+    await harness.run((change("a", 1, object_id=2),), (change("b", 1, object_id=3),))
+    assert await harness.pauses.list() == {}
+    assert (await harness.outcomes())[1:] == [("retried", "not_authorized")] * 2
+    assert sorted(entry.free_runs for delivery, _ in await queued(redis) for entry in delivery.entries) == [1, 1, 1]
+
+
+async def test_retries_of_an_event_whose_call_is_always_refused_are_counted_after_some(
+    redis: Redis, harness: Harness
+) -> None:
+    harness.pauses.note_refusal(PORTAL)
+    harness.errors = [NotAuthorized() for _ in range(4)]
+    await harness.run((change("a", 1),))
+    for _ in range(3):
+        ((delivery, _),) = [pair for pair in await queued(redis) if pair[0].entries[0].free_runs]
+        await run_delivery(ClaimedJob(delivery.id, delivery.to_job(), 1), harness.parts)
+    assert await harness.outcomes() == [("retried", "not_authorized")] * 4
+    ((delivery, _),) = [pair for pair in await queued(redis) if pair[0].entries[0].attempt]
+    assert (delivery.entries[0].attempt, delivery.entries[0].free_runs) == (1, 3)
+    assert await harness.pauses.list() == {}
+
+
+async def test_token_that_is_refused_soon_after_a_refused_call_pauses_the_portal(
+    hubspot: Simulator, harness: Harness
+) -> None:
+    harness.pauses.note_refusal(PORTAL)
+    revoke(hubspot)
+    harness.errors = [NotAuthorized()]
+    await harness.run((change("a", 1),))
+    assert list(await harness.pauses.list()) == [PORTAL]
