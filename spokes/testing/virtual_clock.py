@@ -12,11 +12,12 @@ from spokes.core.redis.scripts import read_script
 from spokes.crm.transport import rate_budget
 from spokes.simulator.clock import Clock
 from workers.delivery import lane_manager
+from workers.handlers import limits
 
 Duration: TypeAlias = str | float | timedelta
 _ADVANCE: Final = read_script(__file__, "advance.lua")
 _VIRTUAL_TIME: Final = read_script(__file__, "virtual_time.lua")
-_TIMED_SCRIPTS: Final = (rate_budget, lane_manager)  # the modules whose Lua scripts read the server's time
+_TIMED_SCRIPTS: Final = (rate_budget, lane_manager, limits)  # the modules whose Lua scripts read the server's time
 _UNITS_S: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400}
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
 

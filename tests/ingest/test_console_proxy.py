@@ -123,6 +123,7 @@ async def test_without_a_key_there_is_no_console(start: Start) -> None:
     assert [(await web.get(path))[0] for path in ("/console", "/console/login", "/api/v1/queue")] == [404] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", ["1", "2"])
 async def test_console_is_served_restarted_and_ended_with_the_web_process(
     start: Start, redis: Redis, environ: dict[str, str], processes: str
@@ -167,6 +168,7 @@ async def test_console_is_served_restarted_and_ended_with_the_web_process(
     await wait_until(lambda: not console_pids())
 
 
+@pytest.mark.slow
 async def test_event_stream_does_not_delay_shutdown(start: Start, redis: Redis) -> None:
     web = await start(CONSOLE_KEY=KEY, TEST_MARK=str(os.getpid()))
     await web.wait_for_status("/console/login", 200)
@@ -182,6 +184,7 @@ async def test_event_stream_does_not_delay_shutdown(start: Start, redis: Redis) 
     await wait_until(lambda: not console_pids())
 
 
+@pytest.mark.slow
 async def test_too_large_and_fragmented_bodies_are_answered(start: Start) -> None:
     web = await start(CONSOLE_KEY=KEY, TEST_MARK=str(os.getpid()))
     await web.wait_for_status("/console/login", 200)

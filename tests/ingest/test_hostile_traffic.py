@@ -173,6 +173,7 @@ async def test_request_with_any_expectation_is_handled(port: int, sign: Sign, ex
     assert await send(port, request.replace("\xff".encode(), b"\xff")) == 202
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_web_process_withstands_a_short_run_of_hostile_traffic() -> None:
     command = [sys.executable, "bench/fuzz.py", "--requests", "1500", "--seed", "7"]

@@ -67,6 +67,7 @@ def foreign_jobs(proof: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_foreign_jobs_are_stored_and_reported_and_stop_no_worker(
     redis: Redis, environ: dict[str, str], hubspot: Simulator, tmp_path: Path
@@ -112,6 +113,7 @@ def run_audit(command: list[str], database_url: str) -> "subprocess.CompletedPro
     return subprocess.run(args, cwd=ROOT, capture_output=True, check=True, env=env)
 
 
+@pytest.mark.slow
 async def test_escape_sequences_in_names_do_not_reach_a_terminal(
     redis: Redis, engine: AsyncEngine, database_url: str
 ) -> None:

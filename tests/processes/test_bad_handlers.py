@@ -114,6 +114,7 @@ async def test_call_that_would_harm_the_worker_fails_its_event_alone(redis: Redi
     assert b"bad_handlers.harms_process" in alerts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), ("--burst",)])
 async def test_worker_exits_though_a_handler_never_ends(
     redis: Redis, start_worker: StartWorker, arguments: tuple[str, ...]
@@ -127,6 +128,7 @@ async def test_worker_exits_though_a_handler_never_ends(
     assert b"bad_handlers.never_ends" in b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async
 
 
+@pytest.mark.slow
 async def test_worker_whose_tasks_a_handler_cancels_ends_with_an_error_and_loses_nothing(
     redis: Redis, start_worker: StartWorker
 ) -> None:

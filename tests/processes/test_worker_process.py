@@ -81,6 +81,7 @@ async def test_worker_claims_nothing_until_hubspot_names_its_portal(
     assert await final_outcomes(redis) == ["processed"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_only_the_event_that_kills_workers_becomes_a_dead_letter(redis: Redis, workers: Workers) -> None:
     raws = [event(objectId=object_id) for object_id in range(10, 16)]

@@ -106,4 +106,4 @@ def test_unreadable_duration_is_refused(duration: str | float) -> None:
 def test_clock_covers_every_script_that_reads_the_time_of_the_server() -> None:
     timed = {path.name for path in ROOT.rglob("spokes/**/*.lua") if "'TIME'" in path.read_text()}
     timed |= {path.name for path in ROOT.rglob("workers/**/*.lua") if "'TIME'" in path.read_text()}
-    assert timed == {"rate_budget.lua", "acquire_lanes.lua", "virtual_time.lua"}
+    assert timed == {"rate_budget.lua", "acquire_lanes.lua", "start_handler.lua", "virtual_time.lua"}

@@ -224,13 +224,13 @@ def assess_default_queue(jobs: DefaultQueueJobs) -> Iterator[Finding]:
 
 
 async def _latency_ms(redis: Redis) -> float:
-    """Return the median round trip of several pings."""
+    """Return the fastest round trip of several pings: what the distance costs, without what else runs here."""
     round_trips_ms: list[float] = []
     for _ in range(_PINGS):
         started = time.perf_counter()
         await redis.ping()
         round_trips_ms.append((time.perf_counter() - started) * 1000)
-    return sorted(round_trips_ms)[_PINGS // 2]
+    return min(round_trips_ms)
 
 
 async def _read_backlog(redis: Redis) -> Backlog:

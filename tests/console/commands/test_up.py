@@ -94,6 +94,7 @@ def test_commands_need_no_settings_while_up_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "up.json").exists()
 
 
+@pytest.mark.slow
 def test_up_keeps_files_and_secrets_private_and_is_refused_a_second_time(tmp_path: Path) -> None:
     secret = "7c1e5b90-2f4d-4a86-b3e7-90d1c6a2f854"
     environ = {
@@ -149,6 +150,7 @@ def test_fault_of_handlers_is_a_sentence_before_anything_starts(tmp_path: Path) 
     assert (done.returncode, "Traceback" in done.stderr, (tmp_path / "data").exists()) == (2, False, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["up", "web", "worker", "doctor", "handlers"])
 def test_package_that_is_called_like_ours_is_a_sentence(command: str, tmp_path: Path) -> None:
     (tmp_path / "workers").mkdir()
@@ -158,6 +160,7 @@ def test_package_that_is_called_like_ours_is_a_sentence(command: str, tmp_path: 
     assert done.stderr.startswith("workers: Spokes has a package 'workers' too")
 
 
+@pytest.mark.slow
 def test_web_and_worker_are_the_processes_that_python_runs(tmp_path: Path) -> None:
     sentences = [run_in(tmp_path, command) for command in ("web", "worker")]
     assert [done.returncode for done in sentences] == [2, 2]

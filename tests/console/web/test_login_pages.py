@@ -83,6 +83,7 @@ async def test_guesses_from_one_network_are_throttled_whatever_the_name(
     assert statuses == [401] * 100 + [429]
 
 
+@pytest.mark.slow
 async def test_guesses_of_others_lock_out_neither_a_known_browser_nor_a_link_nor_another_network(
     environ: dict[str, str], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -50,6 +50,7 @@ async def test_process_of_another_deployment_is_refused(
     assert await redis.hgetall(keys.DEPLOYMENT) == before
 
 
+@pytest.mark.slow
 async def test_commands_are_refused_by_the_database_of_another_deployment(
     redis: Redis, environ: dict[str, str]
 ) -> None:

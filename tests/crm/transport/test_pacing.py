@@ -89,6 +89,7 @@ def test_single_inputs_wait_little_over_half_a_pause_in_the_middle() -> None:
     assert result.median_wait_s < 0.075
 
 
+@pytest.mark.slow
 def test_day_of_work_ends_within_the_daily_limit() -> None:
     result = simulate(PacedQueues(limit=LIMIT, queues=2, day_limit=100_000), rate=5.0, seconds=DAY_S)
     assert result.calls <= 100_000

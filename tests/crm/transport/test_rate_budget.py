@@ -27,6 +27,7 @@ def most_in_a_window(arrivals: list[float], window_s: float) -> int:
     return max(sum(1 for other in arrivals if moment - window_s < other <= moment) for moment in arrivals)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 4])
 async def test_limit_holds_over_processes_and_is_used(redis: Redis, valkey_url: str, processes: int) -> None:
     """No call exceeds the limit, and at least half of it is used, even on a machine that runs other tests too."""
