@@ -36,15 +36,18 @@ if TYPE_CHECKING:
     from spokes.crm.results import ItemResult, ItemResults
     from spokes.crm.search import Condition, where
     from spokes.crm.services import Services
+    from spokes.http.calls import Http, HttpResponse
+    from spokes.http.hosts import Host
     from spokes.routing import Handler, Route, Router, Uses, uses
     from spokes.tools import CurrentValue, Once, Tools
 
 __all__ = [
     "AmbiguousReference", "AssociatedObject", "Associations", "CRMError", "Condition", "Conflict", "CurrentValue",
-    "Engagements", "Event", "Export", "Handler", "InvalidRequest", "ItemResult", "ItemResults", "Label", "New",
-    "NotPermitted", "ObjectMerged", "ObjectNotFound", "Objects", "Once", "Privacy", "Properties", "PropertyNotDeclared",
-    "Record", "RetryLater", "Route", "Router", "Services", "SpokesError", "Tools", "TransientCRMError", "Uses", "Value",
-    "canonical_domain", "canonical_email", "canonical_phone", "e164", "uses", "where",
+    "Engagements", "Event", "Export", "Handler", "Host", "Http", "HttpResponse", "InvalidRequest", "ItemResult",
+    "ItemResults", "Label", "New", "NotPermitted", "ObjectMerged", "ObjectNotFound", "Objects", "Once", "Privacy",
+    "Properties", "PropertyNotDeclared", "Record", "RetryLater", "Route", "Router", "Services", "SpokesError", "Tools",
+    "TransientCRMError", "Uses", "Value", "canonical_domain", "canonical_email", "canonical_phone", "e164", "uses",
+    "where",
 ]  # fmt: skip
 
 _MODULES = {
@@ -64,6 +67,8 @@ _MODULES = {
     "spokes.crm.search": ("Condition", "where"),
     "spokes.crm.canonical_forms": ("canonical_domain", "canonical_email", "canonical_phone", "e164"),
     "spokes.crm.services": ("Services",),
+    "spokes.http.calls": ("Http", "HttpResponse"),
+    "spokes.http.hosts": ("Host",),
     "spokes.routing": ("Handler", "Route", "Router", "Uses", "uses"),
     "spokes.tools": ("CurrentValue", "Once", "Tools"),
 }  # fmt: skip

@@ -30,12 +30,22 @@ from spokes.core.errors import (
     SpokesError,
     TransientCRMError,
 )
+from spokes.http.errors import (
+    HttpError,
+    HttpNotSent,
+    HttpRateLimited,
+    HttpRateReached,
+    HttpRefusal,
+    HttpUnavailable,
+    TransientHttpError,
+)
 
 __all__ = [
-    "AmbiguousReference", "CRMError", "CRMUnavailable", "ConfigurationError", "Conflict", "InvalidRequest", "LeaseLost",
+    "AmbiguousReference", "CRMError", "CRMUnavailable", "ConfigurationError", "Conflict", "HttpError", "HttpNotSent",
+    "HttpRateLimited", "HttpRateReached", "HttpRefusal", "HttpUnavailable", "InvalidRequest", "LeaseLost",
     "NoCredentials", "NotAuthorized", "NotPermitted", "ObjectLocked", "ObjectMerged", "ObjectNotFound",
     "PermanentCRMError", "PortalMoving", "PropertyNotDeclared", "ProxyRefusal", "RateLimited", "RetryLater",
-    "SpokesError", "TransientCRMError",
+    "SpokesError", "TransientCRMError", "TransientHttpError",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # type checkers know the new name only

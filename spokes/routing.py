@@ -27,6 +27,7 @@ from spokes.core.process.current_folder import from_current_folder
 from spokes.core.process.env_file import is_production
 from spokes.core.telemetry.error_places import place_in_package
 from spokes.crm.declarations import read_declared_methods, read_declared_properties
+from spokes.http.hosts import Host, HostLimits, merge_hosts, read_declared_hosts
 from spokes.registrations import registration_key
 from spokes.run_limits import NO_LIMITS, RunLimits, read_retried_exceptions, read_run_limits
 
@@ -52,6 +53,7 @@ class Uses:
     `reads` maps a service to properties, `{"contacts": ("phone", "country")}`; `may` names methods,
     `{"contacts.update", "tasks.create"}`. The handler's services refuse everything else. With `each_event` the handler
     is called for every change of a property; otherwise changes that wait together are coalesced into the newest.
+    `calls` has the hosts beside HubSpot that `tools.http` may call, by origin.
     `limits` has the time-out and the retries of its runs, and how many may run and start, in all workers together.
     `retry_on` names exceptions that are retried as connection errors are; any other of the handler's own is a bug.
     """
@@ -61,6 +63,7 @@ class Uses:
     each_event: bool = False
     limits: RunLimits = NO_LIMITS
     retry_on: tuple[type[Exception], ...] = ()
+    calls: Mapping[str, Host] = field(default_factory=dict)
 
     @property
     def is_limited(self) -> bool:
@@ -85,6 +88,7 @@ def uses(
     *,
     reads: Mapping[str, tuple[str, ...]] | None = None,
     may: tuple[str, ...] = (),
+    calls: tuple[str | Host, ...] = (),
     each_event: bool = False,
     timeout_s: float | None = None,
     retries: tuple[float, ...] | None = None,
@@ -97,6 +101,7 @@ def uses(
     Args:
         reads: properties by service.
         may: the methods that it may call.
+        calls: hosts that it calls with `tools.http`: "https://erp.example.com", or a `Host` with limits.
         each_event: call it for every change, not only for the newest of those that wait.
         timeout_s: seconds after which a run is cancelled, in place of HANDLER_TIMEOUT_S.
         retries: longest delay before each retry, in place of RETRY_SCHEDULE_S.
@@ -105,17 +110,18 @@ def uses(
         retry_on: exceptions of your own that a retry may help against; any other makes the event a dead letter.
 
     Raises:
-        ConfigurationError: a service or method is unknown, a string is given in place of a tuple, a limit is wrong,
-            `retry_on` has something else than exceptions, or `@router.register` is below.
+        ConfigurationError: a service or method is unknown, a string is given in place of a tuple, a host or a limit is
+            wrong, `retry_on` has something else than exceptions, or `@router.register` is below.
     """
     properties, wrong_reads = read_declared_properties(reads)
     methods, wrong_methods = read_declared_methods(may)
     limits, wrong_limits = read_run_limits(timeout_s, retries, concurrency, rate)
     exceptions, wrong_exceptions = read_retried_exceptions(retry_on)
+    hosts, wrong_hosts = read_declared_hosts(calls)
     place = _caller_place()
-    for fault in (*wrong_reads, *wrong_methods, *wrong_limits, *wrong_exceptions):
+    for fault in (*wrong_reads, *wrong_methods, *wrong_limits, *wrong_exceptions, *wrong_hosts):
         _refuse(f"{place}: {fault}")
-    declared = Uses(properties, methods, each_event, limits, exceptions)
+    declared = Uses(properties, methods, each_event, limits, exceptions, hosts)
 
     def declare(function: Handler) -> Handler:
         if hasattr(function, "__spokes_registered__"):
@@ -206,6 +212,11 @@ class Router:
         return self._cached_match(event.object_type, event.kind, name)
 
     @property
+    def hosts(self) -> dict[str, HostLimits]:
+        """The hosts that handlers call, by origin, with the limits that hold for all handlers."""
+        return self._merge_hosts()[0]
+
+    @property
     def registrations(self) -> frozenset[str]:
         """All registrations: event types, and `type:property` for single properties."""
         return frozenset(self._routes)
@@ -236,6 +247,9 @@ class Router:
                     self._matched.add(registration)  # only on a cache miss
                     return routes
         return ()
+
+    def _merge_hosts(self) -> tuple[dict[str, HostLimits], list[str]]:
+        return merge_hosts((route.place, route.uses.calls) for _, route in self)
 
     def _add(self, registration: str, route: Route) -> None:
         self._cached_match.cache_clear()
@@ -281,6 +295,8 @@ def load_router(package: str) -> Router:
                     f"{_place_of_router(module)}: HANDLERS names {package!r}, which has no ROUTER of type Router. "
                     "Write ROUTER = Router(contacts.router) with the routers of your files."
                 )
+            else:
+                faults.extend(router._merge_hosts()[1])  # noqa: SLF001 - it is our own class
     if faults or not isinstance(router, Router):
         _unload(package)  # or the next call would find the module, whose faults are reported already
         raise ConfigurationError(list(dict.fromkeys(faults)))

@@ -9,6 +9,7 @@ from spokes.core.deprecation import DeprecatedAlias
 if TYPE_CHECKING:
     from spokes.crm.records import Record
     from spokes.crm.services import Services
+    from spokes.http.calls import Http
 
 
 class Once(Protocol):
@@ -63,6 +64,8 @@ class Tools:
     coalesced_count: int = 0
     has_used_crm: bool = False
     _crm: "Services | None" = None
+    _http_factory: "Callable[[], Http] | None" = None
+    _http: "Http | None" = None
 
     standing = DeprecatedAlias("current_value")
     forget = DeprecatedAlias("purge")
@@ -77,6 +80,15 @@ class Tools:
             self._crm = self._crm_factory()
             self.has_used_crm = True
         return self._crm
+
+    @property
+    def http(self) -> "Http":
+        """HTTP calls of the hosts that the handler declared with `@uses(calls=...)`; see Http."""
+        if self._http is None:
+            if self._http_factory is None:
+                raise RuntimeError("these tools were made without HTTP calls")
+            self._http = self._http_factory()
+        return self._http
 
     @property
     def once(self) -> Once:

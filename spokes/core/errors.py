@@ -32,6 +32,13 @@ SpokesError
 │       ├── NotPermitted        403, or a method the handler did not declare
 │       ├── ObjectNotFound      404
 │       └── Conflict            409
+├── HttpError                   a call of `tools.http` failed: spokes/http/errors.py
+│   ├── HttpNotSent             it is not declared, or incomplete
+│   ├── HttpRefusal             every status without a class of its own; the same call will never succeed
+│   ├── HttpRateReached         the declared rate of the host allows no call now
+│   └── TransientHttpError      the same call may succeed later
+│       ├── HttpRateLimited     429
+│       └── HttpUnavailable     5xx, 408, 425, a time-out or a broken connection
 └── OAuthError                  HubSpot's OAuth endpoints refuse or fail: spokes/portals/oauth_errors.py
     ├── PortalRevoked           the portal removed the app, or its tokens are revoked
     ├── AppRefused              HubSpot refuses our client id, client secret or request

@@ -98,6 +98,8 @@ REDIS: Final[dict[str, Treatment]] = {
     ),
     "spokes:handler:{handler}:starts": Treatment(_PROCESSING, "lanes with the object's id; expires after one period"),
     "spokes:handler:{handler}:turn": _NOTHING_PERSONAL,
+    "spokes:host:{host}:calls": _NOTHING_PERSONAL,
+    "spokes:host:{host}:turn": _NOTHING_PERSONAL,
     "spokes:{portal_id}:settled:{delivery_id}": Treatment(_PROCESSING, _HASHED),
     f"spokes:{{portal_id}}:lane:{_OBJECT}": Treatment(_PROCESSING, "a lease of 7 s with the object's id in its name"),
     f"spokes:{{portal_id}}:newest:{_OBJECT}": Treatment(_PROCESSING, _BY_NAME),

@@ -7,9 +7,10 @@ pause.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from spokes.core.errors import CRMError, CRMUnavailable
+from spokes.core.errors import CRMError, CRMUnavailable, SpokesError
 from spokes.crm.transport.call_kinds import call_kind
 from spokes.crm.transport.paced_client import ApiRequest
+from spokes.http.errors import HttpUnavailable
 from spokes.queue.held_deliveries import Calls
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ _FAILURE_WINDOW_S: Final = 1.0  # one outage fails many events at once; failures
 _FIRST_PROBE_S: Final = 10.0
 _LONGEST_PROBE_S: Final = 300.0  # so that work continues within five minutes after the end of an outage
 _GROWTH: Final = 2.0
+_FAILURES: Final = (CRMUnavailable, HttpUnavailable)
 _LONGEST_NAMED_S: Final = 86_400.0  # of a Retry-After
 
 
@@ -37,10 +39,10 @@ class ProbeResult:
     is_answered: bool | None = None
     retry_after_s: float = 0.0
 
-    def add(self, error: CRMError | None) -> None:
+    def add(self, error: SpokesError | None) -> None:
         """Note the end of a call."""
-        self.is_answered = not isinstance(error, CRMUnavailable) and self.is_answered is not False
-        if isinstance(error, CRMUnavailable):
+        self.is_answered = not isinstance(error, _FAILURES) and self.is_answered is not False
+        if isinstance(error, _FAILURES):
             self.retry_after_s = max(self.retry_after_s, min(error.retry_after_s or 0.0, _LONGEST_NAMED_S))
 
 
@@ -68,13 +70,13 @@ class CallBreaker:
 
     def call_ended(self, portal_id: int, request: ApiRequest, error: CRMError | None) -> None:
         """Note the end of a call: HubSpot's answer, also a refusal, ends a row of failures."""
-        if not self._failures and not self._probes:  # nothing fails: no call costs anything
-            return
-        calls, is_answered = (
-            Calls(portal_id, call_kind(request.method, request.path)),
-            not isinstance(error, CRMUnavailable),
-        )
-        if is_answered:
+        if self._failures or self._probes:  # otherwise nothing fails, and no call costs anything
+            calls = Calls(portal_id, call_kind(request.method, request.path))
+            self.kind_ended(calls, error)
+
+    def kind_ended(self, calls: Calls, error: SpokesError | None) -> None:
+        """Note the end of a call by its kind."""
+        if not isinstance(error, _FAILURES):
             self._failures.pop(calls, None)
         if probe := self._probes.get(calls):
             probe.add(error)

@@ -1,8 +1,9 @@
 """Pauses of one kind of call, such as `contacts.write`: the events that need it wait, and everything else runs.
 
-HubSpot may fail some calls and answer others. After several failures in a row the kind is paused, with one alert. Its
-events wait in a set of their own, without a spent attempt. From time to time one of them runs as a probe: if HubSpot
-answers its call, the pause ends and all run; if not, the pause gets longer.
+HubSpot may fail some calls and answer others; a host that handlers call with `tools.http` is a kind by itself. After
+several failures in a row the kind is paused, with one alert. Its events wait in a set of their own, without a spent
+attempt. From time to time one of them runs as a probe: if its call is answered, the pause ends and all run; if not, the
+pause gets longer.
 """
 
 import random
@@ -22,6 +23,7 @@ from spokes.core.errors import CRMUnavailable, RateLimited
 from spokes.core.redis import keys
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.call_kinds import declares_kind
+from spokes.http.errors import HttpUnavailable, TransientHttpError
 from spokes.queue.call_breaker import CallBreaker, probe_delay_s
 from spokes.queue.held_deliveries import Calls, HeldDeliveries
 from spokes.routing import Route
@@ -102,13 +104,14 @@ class CallPauses:
             and (
                 pause.handler == route.name
                 or (calls.kind, route.name) in self._callers
+                or calls.kind in route.uses.calls
                 or declares_kind(calls.kind, route.uses.reads, route.uses.may, object_type)
             )
         ]
 
     def pause_of(self, portal_id: int, error: BaseException) -> CallPause | None:
         """Return the pause of the kind of call that failed, or was refused for now."""
-        if not isinstance(error, CRMUnavailable | RateLimited):
+        if not isinstance(error, CRMUnavailable | RateLimited | TransientHttpError):
             return None
         return self._pauses.get(Calls(portal_id, error.call_kind))
 
@@ -116,7 +119,7 @@ class CallPauses:
         """Note that a handler makes calls of a kind, declared or not: pauses of them hold its events."""
         self._callers.add((kind, handler))
 
-    async def record_failure(self, portal_id: int, error: CRMUnavailable, subject: str) -> None:
+    async def record_failure(self, portal_id: int, error: CRMUnavailable | HttpUnavailable, subject: str) -> None:
         """Count an event that failed by a call, and pause such calls after several failures of several `subject`s."""
         calls = Calls(portal_id, error.call_kind)
         if not error.call_kind:  # no call of HubSpot's API

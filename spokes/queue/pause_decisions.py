@@ -1,12 +1,13 @@
 """Which error pauses what, why and for how long. Pure; the only place that decides it.
 
 A rejected token, a used-up daily limit, a move and a long wait of all calls pause the portal. What concerns one kind of
-call alone pauses that kind: see spokes/queue/call_pauses.py.
+call or one host of your own pauses that alone: see spokes/queue/call_pauses.py.
 """
 
 from typing import Final, NamedTuple
 
 from spokes.core.errors import DAILY_POLICY, CRMUnavailable, NotAuthorized, PortalMoving, RateLimited
+from spokes.http.errors import TransientHttpError
 
 DAILY_LIMIT: Final = "daily_limit"
 _SEARCH_POLICY: Final = "SECONDLY"
@@ -37,8 +38,10 @@ def pause_for_error(error: BaseException | None, wait_s: float | None = None) ->
             return PauseDecision("", DAILY_LIMIT, wait_s or named_s or _DAILY_PAUSE_S)
         case PortalMoving(retry_after_s=named_s):
             return PauseDecision("", error.reason, wait_s or named_s or _MOVING_PAUSE_S)
-        case RateLimited() | CRMUnavailable() if (seconds := wait_s or error.retry_after_s or 0.0) > _LONG_WAIT_S:
-            concerns_kind = isinstance(error, CRMUnavailable) or error.policy == _SEARCH_POLICY
+        case RateLimited() | CRMUnavailable() | TransientHttpError() if (
+            seconds := wait_s or error.retry_after_s or 0.0
+        ) > _LONG_WAIT_S:
+            concerns_kind = not isinstance(error, RateLimited) or error.policy == _SEARCH_POLICY
             if concerns_kind and not error.call_kind:
                 return None
             return PauseDecision(error.call_kind if concerns_kind else "", error.reason, seconds)

@@ -27,6 +27,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.telemetry.alerts import HOLD_DOWN_S, Alert
 from spokes.crm.transport.backoffs import end_backoffs
+from spokes.http.errors import HttpUnavailable, TransientHttpError
 from spokes.queue.call_pauses import CallPauses
 from spokes.queue.held_deliveries import ALL_CALLS, Calls
 from spokes.queue.known_portals import check_portal
@@ -109,11 +110,11 @@ class PortalPauses:
 
     async def record_error(self, portal_id: int, error: BaseException, handler: str = "", subject: str = "") -> None:
         """Pause what cannot succeed after an error of `handler`, which ran for an event of the object `subject`."""
-        if isinstance(error, CRMError) and error.call_kind:
+        if isinstance(error, CRMError | TransientHttpError) and error.call_kind:
             self.calls.note_caller(error.call_kind, handler)
         if decision := pause_for_error(error):
             await self._carry_out(portal_id, decision)
-        elif isinstance(error, CRMUnavailable):
+        elif isinstance(error, CRMUnavailable | HttpUnavailable):
             await self.calls.record_failure(portal_id, error, subject)
 
     async def record_backoff(self, portal_id: int, error: TransientCRMError, seconds: float) -> None:
@@ -123,8 +124,8 @@ class PortalPauses:
 
     async def _carry_out(self, portal_id: int, decision: PauseDecision) -> None:
         if decision.call_kind:
-            # A wait that HubSpot names ends a refusal for good, but not a failure.
-            failed_probes = 0 if decision.reason == CRMUnavailable.reason else None
+            # A wait that the server names ends a refusal for good, but not a failure.
+            failed_probes = 0 if decision.reason in {CRMUnavailable.reason, HttpUnavailable.reason} else None
             calls = Calls(portal_id, decision.call_kind)
             await self.calls.pause(calls, decision.reason, decision.seconds or 0.0, failed_probes=failed_probes)
         else:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from spokes.core.errors import CRMUnavailable, ObjectLocked, ObjectMerged, PortalMoving, RateLimited, RetryLater
 from spokes.core.settings import Settings
 from workers.delivery.resolution import next_delay_s
-from workers.queue.retry_delays import further_delays_s, is_hubspot_failure
+from workers.queue.retry_delays import further_delays_s, is_server_failure
 
 DAY_S = 86_400.0
 SCHEDULE = tuple(Settings.model_fields["retry_schedule_s"].default)
@@ -58,7 +58,7 @@ def test_further_delays_grow_to_an_hour() -> None:
 
 @pytest.mark.parametrize("error", [RetryLater(), TimeoutError(), ConnectionError(), ObjectMerged()])
 def test_failures_of_others_end_with_the_schedule(error: Exception) -> None:
-    assert not is_hubspot_failure(error)
+    assert not is_server_failure(error)
     assert len(delays(error, SCHEDULE)) == len(SCHEDULE)
 
 

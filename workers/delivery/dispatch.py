@@ -39,18 +39,16 @@ from workers.delivery.delivery_run import postpone
 from workers.delivery.handler_errors import failure_fields
 from workers.delivery.handler_services import services_for
 from workers.delivery.handler_timeouts import HandlerTimeout, HandlerTimeouts, absorb_cancellations
-from workers.delivery.lanes import HandlerCall, Lane, WorkItem
+from workers.delivery.lanes import HandlerCall, Lane, WorkItem, known_resolution
 from workers.delivery.merge_map import MergeMap
 from workers.delivery.once import OnceGuard
 from workers.delivery.resolution import (
     COALESCED,
-    CRASH_LOOP,
     ECHO,
     HANDLER_PAUSED,
     HELD_S,
     INTERNAL_ERROR,
     LEASE_LOST,
-    MERGED,
     MERGED_AWAY,
     NO_HANDLER,
     PAUSED_RETRY_S,
@@ -74,8 +72,10 @@ from workers.delivery.rewrite_loops import RewriteLoopDetector
 from workers.delivery.settlement import RunMetrics
 from workers.handlers.entries import route_of
 from workers.handlers.limits import HandlerLimits
+from workers.http.handler_http import HandlerHttp
+from workers.http.session import HttpSession
 from workers.protected_process import ProcessCallRefused
-from workers.queue.retry_delays import further_delays_s, is_hubspot_failure
+from workers.queue.retry_delays import further_delays_s, is_server_failure
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM, WriteRecord
@@ -118,6 +118,7 @@ class Dispatcher:
         merge_map: MergeMap,
         metrics: RunMetrics,
         timeouts: HandlerTimeouts,
+        http: HttpSession,
         alerts: BackgroundAlerts,
     ) -> None:
         self._settings = settings
@@ -134,6 +135,7 @@ class Dispatcher:
         self._rng = random.Random()
         self._timeouts = timeouts
         self._limits = HandlerLimits(redis)
+        self._http = http
         self._mask = Mask(settings.secret_values)
         self._alerts = alerts
 
@@ -236,7 +238,7 @@ class Dispatcher:
         event = call.item.event
         if time.monotonic() > lane.lease_until:
             return LEASE_LOST
-        if resolution := _known_resolution(call.item, lane):
+        if resolution := known_resolution(call.item, lane):
             if resolution is ECHO:
                 await self._rewrite_loops.on_echo(event, route)
             return resolution
@@ -280,6 +282,7 @@ class Dispatcher:
             attempt,
             call.oldest_value,
             len(call.coalesced),
+            _http_factory=partial(HandlerHttp, self._http, self._pauses.calls.breaker, item, route, lane),
         )
         delivery_id = item.delivery_run.delivery.id
         if _LOGGED_DELIVERY_ID.get() != delivery_id:  # binding costs more than many handlers
@@ -321,7 +324,7 @@ class Dispatcher:
                 await self._pauses.record_error(event.portal_id, error, route.name, event.survivor_id)
         at_ms, declared_s = now_ms(), route.uses.limits.retries
         schedule_s = self._settings.retry_schedule_s if declared_s is None else declared_s
-        if is_hubspot_failure(error) and not item.entry.failing_since:
+        if is_server_failure(error) and not item.entry.failing_since:
             item.entry = item.entry._replace(failing_since=at_ms)
         failing_s = (at_ms - item.entry.failing_since) / 1000 if item.entry.failing_since else 0.0
         further_s = further_delays_s(schedule_s, failing_s=failing_s, outage_s=self._settings.outage_retry_hours * 3600)
@@ -387,14 +390,3 @@ def resolve_internal_error(item: WorkItem, error: BaseException, alerts: Backgro
 
 def _without_handler(item: WorkItem) -> Resolution:
     return UNKNOWN_HANDLER if item.handler else NO_HANDLER
-
-
-def _known_resolution(item: WorkItem, lane: Lane) -> Resolution | None:
-    """Return the resolution that follows from what is known before the handler runs, or None."""
-    if item.delivery_run.crash_loop:
-        return CRASH_LOOP
-    if item.merged_from and item.event.kind == "deletion":
-        return MERGED
-    if lanes.is_superseded(item, lane.newest_applied):
-        return SUPERSEDED
-    return ECHO if item.is_echo else None

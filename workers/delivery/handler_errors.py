@@ -12,8 +12,10 @@ from typing import Final
 from spokes.core.errors import CRMError, PropertyNotDeclared, RetryLater, TransientCRMError
 from spokes.core.masking import Mask
 from spokes.core.telemetry.error_places import class_name, place_in_package
+from spokes.http.errors import HttpError, HttpRateReached, TransientHttpError
 
-_TRANSIENT: Final = (TransientCRMError, RetryLater, TimeoutError, ConnectionError, socket.gaierror)
+_OWN_TRANSIENT: Final = (TransientCRMError, TransientHttpError, HttpRateReached, RetryLater)
+_TRANSIENT: Final = (*_OWN_TRANSIENT, TimeoutError, ConnectionError, socket.gaierror)
 _NETWORK_ERRNOS: Final = frozenset(
     {errno.ENETDOWN, errno.ENETUNREACH, errno.ENETRESET, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT}
     | {errno.ECONNABORTED, errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE}
@@ -67,7 +69,7 @@ def failure_fields(error: BaseException, package: str, mask: Mask) -> dict[str, 
     fields: dict[str, object] = {"error": class_name(error)}
     if place := place_in_package(error, package):
         fields["error_at"] = place
-    if isinstance(error, CRMError | PropertyNotDeclared):
+    if isinstance(error, CRMError | HttpError | PropertyNotDeclared):
         fields |= error.fields()
     elif isinstance(error, RetryLater) and error.explanation:
         fields["explanation"] = mask.text(_printable(error.explanation))[:_MAX_EXPLANATION]

@@ -14,11 +14,11 @@ from spokes.core.delivery import Delivery, Entry
 from spokes.core.events import Event
 from spokes.core.priority import Priority
 from spokes.core.redis import keys
+from workers.delivery.resolution import CRASH_LOOP, ECHO, MERGED, SUPERSEDED, Resolution
 
 if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord
     from spokes.queue.call_pauses import CallPause
-    from workers.delivery.resolution import Resolution
 
 _EXISTENCE: Final = "*"  # the ordering key of deletions and restorations; no property has this name
 _EXISTENCE_KINDS: Final = frozenset({"deletion", "restore"})
@@ -65,6 +65,7 @@ class WorkItem:
         read_withheld_value: whether the handler has read the value that HubSpot withheld from the event.
         token_fingerprint: of the access token with which the handler called HubSpot; empty if it made no call.
         probed_calls: the pause that its handler call probes, if any.
+        http_calls: records of the calls of `tools.http`, without paths and contents.
         is_resolved: whether its run has accounted for it.
     """
 
@@ -81,6 +82,7 @@ class WorkItem:
     read_withheld_value: bool = False
     token_fingerprint: str = ""
     probed_calls: "CallPause | None" = None
+    http_calls: tuple[Mapping[str, object], ...] = ()
     is_resolved: bool = False
 
 
@@ -187,6 +189,17 @@ def is_superseded(item: WorkItem, newest_applied: Mapping[str, int]) -> bool:
     """
     name = ordering_key(item.event, item.handler)
     return name is not None and item.event.occurred_at < newest_applied.get(name, 0)
+
+
+def known_resolution(item: WorkItem, lane: Lane) -> Resolution | None:
+    """Return the resolution that follows from what is known before the handler runs, or None."""
+    if item.delivery_run.crash_loop:
+        return CRASH_LOOP
+    if item.merged_from and item.event.kind == "deletion":
+        return MERGED
+    if is_superseded(item, lane.newest_applied):
+        return SUPERSEDED
+    return ECHO if item.is_echo else None
 
 
 def newest_applied_by_any(item: WorkItem, lane: Lane) -> int:

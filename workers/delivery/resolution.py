@@ -23,9 +23,10 @@ from spokes.core.errors import (
 from spokes.core.events import Event
 from spokes.core.redis.errors import is_redis_outage
 from spokes.core.telemetry.error_places import class_name, error_place
+from spokes.http.errors import HttpRateReached, HttpUnavailable, TransientHttpError
 from spokes.queue.pause_decisions import pause_for_error
 from workers.delivery.handler_errors import is_transient
-from workers.queue.retry_delays import is_hubspot_failure, random_delay_s
+from workers.queue.retry_delays import is_server_failure, random_delay_s
 
 if TYPE_CHECKING:
     import random
@@ -86,7 +87,8 @@ class Resolution:
     @property
     def blocks_object(self) -> bool:
         """Whether the object's later events wait too, whatever their handler: what parked the event holds for all."""
-        is_for_handler = self.waits_for_calls or self.reason == HANDLER_LIMITED  # other handlers may need no such call
+        # Other handlers may need no such call.
+        is_for_handler = self.waits_for_calls or self.reason in {HANDLER_LIMITED, HttpRateReached.reason}
         return self.outcome is Outcome.PARKED and not is_for_handler
 
     @property
@@ -172,14 +174,14 @@ def _precedence(error: BaseException, retry_on: tuple[type[Exception], ...]) -> 
 
 def _waits_for_pause(error: BaseException) -> bool:
     """Return whether the event waits for the end of a pause without an attempt; failed calls spend one, as probes."""
-    return not isinstance(error, CRMUnavailable) and pause_for_error(error) is not None
+    return not isinstance(error, CRMUnavailable | HttpUnavailable) and pause_for_error(error) is not None
 
 
 def free_run_limit(error: BaseException) -> int:
     """Return how many runs of an event may fail by such an error without spending an attempt."""
     if isinstance(error, NotAuthorized):
         return _NOT_AUTHORIZED_FREE_RUNS
-    if _waits_for_pause(error):
+    if _waits_for_pause(error) or isinstance(error, HttpRateReached):
         return _LIMITED_FREE_RUNS
     if isinstance(error, LeaseLost):
         return _LEASE_LOST_FREE_RUNS
@@ -248,6 +250,8 @@ def resolution_for_error(
 def _parked_after_free_run(error: BaseException) -> Resolution:
     if isinstance(error, LeaseLost):
         return LEASE_LOST
+    if isinstance(error, HttpRateReached):
+        return parked_for(error.reason, error.retry_after_s)
     if _waits_for_pause(error):
         return parked_for(reason_for_error(error), PAUSED_RETRY_S)
     return parked_for("redis_away", _OUTAGE_RETRY_S)
@@ -295,7 +299,7 @@ def next_delay_s(
     """
     if not (is_transient(error, retry_on) or free_run_limit(error) > 0):
         return None
-    delay_s = random_delay_s(attempt, schedule_s, further_s if is_hubspot_failure(error) else (), rng)
+    delay_s = random_delay_s(attempt, schedule_s, further_s if is_server_failure(error) else (), rng)
     requested_s = requested_delay_s(error)
     if delay_s is None or requested_s is None:
         return delay_s
@@ -308,6 +312,8 @@ def requested_delay_s(error: BaseException) -> float | None:
         case TransientCRMError(retry_after_s=int() | float() as seconds):
             pass
         case RetryLater(after_s=int() | float() as seconds):
+            pass
+        case TransientHttpError(retry_after_s=int() | float() as seconds):
             pass
         case _:
             return None

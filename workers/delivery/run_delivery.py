@@ -43,6 +43,7 @@ from workers.delivery.merge_map import MergeMap
 from workers.delivery.missing_credentials import MissingCredentials
 from workers.delivery.resolution import ERASED, HANDLER_STUCK, WORKER_DIED, Resolution, parked_for
 from workers.delivery.settlement import Settlement
+from workers.http.session import HttpSession
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.crash_loops import SUSPECT_FROM_TRY, CrashLoopGuard, settled_keys
 from workers.queue.leases import Lease
@@ -211,6 +212,7 @@ class WorkerParts:
     erased: ErasedObjects
     quarantine: Quarantine
     timeouts: HandlerTimeouts
+    http: HttpSession
     alerts: BackgroundAlerts
     claimed_events: dict[Priority, int] = field(default_factory=lambda: dict.fromkeys(PRIORITIES, 0))  # of running jobs
 
@@ -221,6 +223,7 @@ class WorkerParts:
     ) -> Self:  # fmt: skip
         """Make the parts, and run lanes until `close`; `holder` is our name, which no other process has."""
         ready = ReadyLanes()
+        http = HttpSession(redis, router)
         merge_map = MergeMap(redis)
         settlement = Settlement(redis, holder, outage)
         alerts = BackgroundAlerts(redis)
@@ -244,6 +247,7 @@ class WorkerParts:
                 merge_map=merge_map,
                 metrics=settlement.metrics,
                 timeouts=timeouts,
+                http=http,
                 alerts=alerts,
             ),
             lanes=LaneManager(redis, holder, outage, ready, partial(fail_item, alerts=alerts)),
@@ -254,6 +258,7 @@ class WorkerParts:
             erased=ErasedObjects(redis, object_hash_key(load_master_key(settings))),
             quarantine=Quarantine.from_settings(redis, settings),
             timeouts=timeouts,
+            http=http,
             alerts=alerts,
         )
         parts.lane_pool.start(partial(work_lane, parts=parts))
@@ -308,6 +313,7 @@ class WorkerParts:
         """Stop running lanes and settle what is resolved; unsettled events run again elsewhere."""
         self.timeouts.is_closing = True
         await self.lane_pool.close()
+        await self.http.close()
         await self.alerts.close()
         await self.settlement.close()
 

@@ -226,6 +226,8 @@ def _audit_records(
         detail = {**(detail or {}), "merged": True}
     if resolution.failure:
         detail = {**(detail or {}), "failure": dict(resolution.failure)}
+    if item.http_calls:
+        detail = {**(detail or {}), "http": [dict(call) for call in item.http_calls]}
     if item.read_withheld_value:
         detail = {**(detail or {}), "read": [item.event.property_name]}
     if item.token_fingerprint:

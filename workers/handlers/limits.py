@@ -8,6 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from redis.asyncio import Redis
+from redis.commands.core import AsyncScript
 
 from spokes.core.redis import handler_keys as keys
 from spokes.core.redis.scripts import read_script
@@ -22,12 +23,17 @@ _FIRST_RUN_S: Final = 1.0  # taken as the time of a run before one has ended
 _WEIGHT: Final = 0.2  # of the newest run in the mean
 
 
+def start_script(redis: Redis) -> AsyncScript:
+    """Return the script that starts a run, or a call, unless a limit refuses it."""
+    return redis.register_script(_SCRIPT)
+
+
 class HandlerLimits:
     """Starts and ends the runs of limited handlers in one worker process."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._script = redis.register_script(_SCRIPT)
+        self._script = start_script(redis)
         self._mean_run_s: dict[str, float] = {}
 
     async def start(self, route: "Route", lane: Lane) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from spokes.core.errors import ObjectMerged, TransientCRMError
+from spokes.http.errors import TransientHttpError
 
 if TYPE_CHECKING:
     import random
@@ -18,9 +19,9 @@ LONGEST_DELAY_S: Final = 3_600.0  # so that an event runs within an hour after H
 _GROWTH: Final = 2.0
 
 
-def is_hubspot_failure(error: BaseException) -> bool:
-    """Return whether HubSpot failed, or refused for now, a call that would succeed otherwise."""
-    return isinstance(error, TransientCRMError) and not isinstance(error, ObjectMerged)
+def is_server_failure(error: BaseException) -> bool:
+    """Return whether HubSpot, or a host of `tools.http`, failed or refused for now a call that would else succeed."""
+    return isinstance(error, TransientCRMError | TransientHttpError) and not isinstance(error, ObjectMerged)
 
 
 def further_delays_s(schedule_s: Sequence[float], *, failing_s: float, outage_s: float) -> list[float]:

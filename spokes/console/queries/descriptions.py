@@ -35,6 +35,13 @@ REASON_TEXTS: Final[Mapping[str, str]] = {
     "interrupted": "a timer that another handler had left running interrupted it",
     "handler_paused": "an operator has paused its handler",
     "handler_limited": "the limits of its handler allowed no further run then",
+    "http_error": "a call of tools.http failed",
+    "http_not_sent": "a call of tools.http was not sent",
+    "http_rate_limited": "a host refuses calls for now",
+    "http_rate_reached": "the declared rate of a host allowed no further call then",
+    "http_refusal": "a host refused a call",
+    "http_transient": "a host could not answer a call",
+    "http_unavailable": "a host failed or did not answer",
     "handler_stuck": "the handler took too long and did not end when it was cancelled",
     "portal_not_served": "the portal is not in PORTAL_IDS",
     "erased": "the data subject was erased",
@@ -145,7 +152,9 @@ def explain_failure(reason: str, failure: Mapping[str, object]) -> str:
     if reason.startswith("handler_error:") and name:
         text += f": {name}"
         name = None
-    words = [str(failure[field]) for field in ("status", "category", "code") if failure.get(field)]
+    words = [str(failure[field]) for field in ("method", "host", "status", "category", "code") if failure.get(field)]
+    if undeclared:
+        words = []
     words += [f"property {name}"] if name else []
     words += [f"HubSpot's id {failure['correlation_id']}"] if failure.get("correlation_id") else []
     if words:
@@ -178,7 +187,14 @@ def _describe_event(record: RecordView) -> str:
         text += "; received for a record that was merged into this one"
     if isinstance(names := record.detail.get("read"), list):
         text += f"; it read values that HubSpot withheld: {', '.join(map(str, names))}"
+    if isinstance(calls := record.detail.get("http"), list):
+        text += f"; calls: {', '.join(_describe_call(call) for call in calls if isinstance(call, dict))}"
     return text
+
+
+def _describe_call(call: Mapping[str, object]) -> str:
+    """Return a call of `tools.http` as `POST https://erp.example.com 201`."""
+    return f"{call.get('method')} {call.get('host')} {call.get('status') or explain_reason(str(call.get('reason')))}"
 
 
 def _describe_redelivery(detail: Mapping[str, object]) -> str:

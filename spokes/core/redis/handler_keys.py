@@ -1,4 +1,4 @@
-"""The names of Redis keys of single handlers; `spokes.core.redis.keys.KEYS` lists them with the others."""
+"""The names of Redis keys of handlers and of the hosts that they call; `key_table` lists them with the others."""
 
 
 def handler_runs(handler: str) -> str:
@@ -14,3 +14,13 @@ def handler_starts(handler: str) -> str:
 def handler_turn(handler: str) -> str:
     """Return the key of the time for which the next refused run of a limited handler is planned."""
     return f"spokes:handler:{handler}:turn"
+
+
+def host_calls(host: str) -> str:
+    """Return the key of the newest calls of a host whose rate is limited."""
+    return f"spokes:host:{host}:calls"
+
+
+def host_turn(host: str) -> str:
+    """Return the key of the time for which the next refused call of a host is planned."""
+    return f"spokes:host:{host}:turn"

@@ -77,10 +77,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     ),
     Alert.CALLS_PAUSED: (
         (
-            "HubSpot fails calls of one kind. Events that need them wait, and everything else runs. No event is lost, "
-            "and no attempt is spent by waiting."
+            "HubSpot fails calls of one kind, or a host of `tools.http` fails. Events that need these calls wait, and "
+            "everything else runs. No event is lost, and no attempt is spent by waiting."
         ),
-        "It ends by itself when HubSpot answers a probe. `spokes pause` shows the paused calls of each portal.",
+        "It ends by itself when a probe is answered. `spokes pause` shows the paused calls of each portal.",
     ),
     Alert.NO_CREDENTIALS: (
         (

@@ -114,6 +114,10 @@ HELD_DELIVERIES: Final = _gauge(
     "held_deliveries", "Deliveries that wait for the end of a pause, by kind of calls, or all", "calls"
 )
 
+# Own systems
+HTTP_CALLS: Final = _counter("http_calls", "Calls of tools.http, by declared host", "host", "outcome")
+HTTP_CALL_SECONDS: Final = _durations("http_call_seconds", "One call of tools.http", _CALL_BUCKETS_S, "host")
+
 SECURITY_EVENTS: Final = _counter("security_events", "Security events by name", "event")
 
 # Backlogs and state

@@ -1,0 +1,1 @@
+"""`tools.http`: calls of systems beside HubSpot, with one session per worker process."""
