@@ -36,7 +36,7 @@ from spokes.simulator.config import (
     Target,
 )
 from spokes.simulator.demo.traffic import Traffic
-from spokes.simulator.own_properties import UnknownProperties, property_types, validated
+from spokes.simulator.own_properties import UnknownProperties, own_definitions, validated
 from spokes.simulator.webhooks.delivery_log import DeliveryState
 
 _EXAMPLES: Final = """\
@@ -214,8 +214,7 @@ def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
         scopes=frozenset(arguments.scopes.split(",")) if arguments.scopes else None,
         limits=Limits(ten_secondly=arguments.limit),
         subscriptions=DEFAULT_SUBSCRIPTIONS,
-        has_standard_properties=True,
-        property_types=property_types(arguments.property),
+        properties=own_definitions(arguments.property),
     )
     further = (
         PortalConfig(

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from spokes.simulator.changes import ChangeSource
+from spokes.simulator.property_definition import PropertyDefinition
 
 CUSTOM_TYPES: Final = "custom"
 TEN_SECONDS_MS: Final = 10_000
@@ -70,11 +71,10 @@ class PortalConfig:
     """One HubSpot account with one private app installed in it, or with none if `token` is empty.
 
     The keys of mappings are object types, by any name that HubSpot accepts. `scopes` None grants all.
-    `known_properties` are the only properties that can be written; with `has_standard_properties` they are those that
-    HubSpot defines. `property_types` are the portal's own properties, with the type of each, such as `date`. With
-    `follows_previous_ids`, calls on one object resolve the previous ids of a merged record, as HubSpot's do; otherwise
-    they return 404. `search_lag_s` is the time until search finds a new record.
-    `further_tokens` give access to the same account, as an old and a new token do while the token is rotated.
+    With `has_standard_properties` only properties that HubSpot defines, and `properties`, those that the portal has
+    added, can be written; otherwise any. With `follows_previous_ids`, calls on one object resolve the previous ids of
+    a merged record, as HubSpot's do; otherwise they return 404. `search_lag_s` is the time until search finds a new
+    record. `further_tokens` give access to the same account, as an old and a new token do while the token is rotated.
     """
 
     portal_id: int = 50112233
@@ -89,10 +89,8 @@ class PortalConfig:
     property_changes_on_create: bool = False
     search_lag_s: float = 0.0
     custom_types: Mapping[str, str] = field(default_factory=dict)
-    known_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    unique_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    has_standard_properties: bool = False
-    property_types: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    has_standard_properties: bool = True
+    properties: Mapping[str, Mapping[str, PropertyDefinition]] = field(default_factory=dict)
     sensitive_properties: Mapping[str, frozenset[str]] = field(default_factory=dict)
     subscriptions: tuple[Subscription, ...] = ()
 

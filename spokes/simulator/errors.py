@@ -5,11 +5,21 @@ Bodies follow HubSpot's docs "Error handling"; categories are those that HubSpot
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+import orjson
 
 JsonObject: TypeAlias = dict[str, Any]  # a JSON object of HubSpot's; its members differ from endpoint to endpoint
 
 _MIGRATION_IN_PROGRESS = 477
+
+
+class PropertyFinding(NamedTuple):
+    """Why HubSpot refuses one property: its code and message, and the property's name."""
+
+    code: str
+    message: str
+    name: str
 
 
 class HubSpotError(Exception):
@@ -64,15 +74,60 @@ def already_exists(kind: str, existing_id: str) -> HubSpotError:
     return HubSpotError(HTTPStatus.CONFLICT, "CONFLICT", message)
 
 
+def invalid_properties(findings: Sequence[PropertyFinding], portal_id: int) -> HubSpotError:
+    """400 for property values; HubSpot repeats the findings as JSON in the message."""
+    details = [
+        {
+            "isValid": False,
+            "message": finding.message,
+            "error": finding.code,
+            "name": finding.name,
+            "localizedErrorMessage": finding.message,
+            "portalId": portal_id,
+        }
+        for finding in findings
+    ]
+    message = f"Property values were not valid: {orjson.dumps(details).decode()}"
+    errors = [_detail(finding.message, finding.code, finding.name) for finding in findings]
+    return HubSpotError(HTTPStatus.BAD_REQUEST, "VALIDATION_ERROR", message, errors=errors)
+
+
+def value_not_unique(
+    type_name: str, name: str, value: str, *, portal_id: int, writer_id: str, holder_id: str
+) -> HubSpotError:
+    """400 for a value of a unique property that another record has; `type_name` as HubSpot's Java code writes it."""
+    coordinates = (
+        f"PropertyValueCoordinates{{portalId={portal_id}, objectTypeId=ObjectTypeId{{{type_name}}}, "
+        f"propertyName={name}, value={value}}}"
+    )
+    message = f"Cannot set {coordinates} on {writer_id}. {holder_id} already has that value."
+    errors = [_detail(message, "CONFLICTING_UNIQUE_VALUE", name)]
+    return HubSpotError(HTTPStatus.BAD_REQUEST, "VALIDATION_ERROR", message, errors=errors)
+
+
+def invalid_associations(type_name: str, ids: Sequence[str]) -> HubSpotError:
+    """400 for associations with objects that do not exist."""
+    context = {
+        "INVALID_OBJECT_IDS": [f"{type_name}={object_id} is not valid" for object_id in ids],
+        "objectId": ids,
+        "objectType": [type_name] * len(ids),
+    }
+    return HubSpotError(
+        HTTPStatus.BAD_REQUEST, "VALIDATION_ERROR", "One or more associations are invalid", context=context
+    )
+
+
 def invalid_request(message: str, *, code: str | None = None, property_name: str | None = None) -> HubSpotError:
     """400 for a request that fails however often it is sent; `code` such as PROPERTY_DOESNT_EXIST."""
     errors: list[JsonObject] = []
     if code is not None:
-        detail: JsonObject = {"message": message, "code": code}
-        if property_name is not None:
-            detail |= {"in": property_name, "context": {"propertyName": [property_name]}}
-        errors.append(detail)
+        errors.append(_detail(message, code, property_name))
     return HubSpotError(HTTPStatus.BAD_REQUEST, "VALIDATION_ERROR", message, errors=errors)
+
+
+def _detail(message: str, code: str, property_name: str | None) -> JsonObject:
+    context = {} if property_name is None else {"context": {"propertyName": [property_name]}}
+    return {"message": message, "code": code, **context}
 
 
 def not_authenticated(*, expired: bool = False) -> HubSpotError:

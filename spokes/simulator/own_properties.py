@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 
 from spokes.simulator.crm.object_types import ObjectType, ObjectTypes
-from spokes.simulator.crm.property_schema import KINDS, PROPERTY_NAME
+from spokes.simulator.crm.property_schema import PROPERTY_NAME
 from spokes.simulator.errors import HubSpotError
+from spokes.simulator.property_definition import KINDS, PropertyDefinition
 
 
 def validated(text: str) -> str:
@@ -26,11 +27,11 @@ def validated(text: str) -> str:
     return text
 
 
-def property_types(texts: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return the kind of each property, by object type and name."""
-    by_type: dict[str, dict[str, str]] = {}
+def own_definitions(texts: Iterable[str]) -> dict[str, dict[str, PropertyDefinition]]:
+    """Return the definition of each property, by object type and name."""
+    by_type: dict[str, dict[str, PropertyDefinition]] = {}
     for type_name, name, kind in map(_parse, texts):
-        by_type.setdefault(type_name, {})[name] = kind
+        by_type.setdefault(type_name, {})[name] = PropertyDefinition(kind)
     return by_type
 
 

@@ -7,17 +7,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from spokes.testing.hubspot import SimulatedHubSpot, SimulatedObjects, SimulatedRecord
+    from spokes.testing.hubspot import SimulatedHubSpot, SimulatedObjects, SimulatedRecord, SimulatedSchema
     from spokes.testing.kit import Spokes
     from spokes.testing.run import Run
 
-__all__ = ["Run", "SimulatedHubSpot", "SimulatedObjects", "SimulatedRecord", "Spokes"]
+__all__ = ["Run", "SimulatedHubSpot", "SimulatedObjects", "SimulatedRecord", "SimulatedSchema", "Spokes"]
 
 _MODULE_OF = {
     "Run": "spokes.testing.run",
     "SimulatedHubSpot": "spokes.testing.hubspot",
     "SimulatedObjects": "spokes.testing.hubspot",
     "SimulatedRecord": "spokes.testing.hubspot",
+    "SimulatedSchema": "spokes.testing.hubspot",
     "Spokes": "spokes.testing.kit",
 }
 

@@ -54,7 +54,7 @@ class KitDeployment:
         self._module = f"{_HANDLERS}_{id(self)}"
         module = sys.modules[self._module] = ModuleType(self._module)
         module.ROUTER = self.recorder.observe(router)  # type: ignore[attr-defined]  # what `load_router` reads
-        default = PortalConfig(token=_TOKEN, has_standard_properties=True)
+        default = PortalConfig(token=_TOKEN)
         others = [replace(default, portal_id=portal_id, token=f"{_TOKEN}-{portal_id}") for portal_id in portal_ids]
         self.simulator = Simulator(SimulatorConfig(portals=(default, *others)), clock=self.clock)
         self._variables = {

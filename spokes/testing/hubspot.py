@@ -1,19 +1,21 @@
 """The simulated HubSpot as a test sees it: `spokes.hubspot.contacts.create(...)`, `spokes.hubspot.contacts[id]`."""
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias, TypeVar
 
 from spokes.simulator.changes import USER, AssociationSpec, ChangeSource
 from spokes.simulator.crm.association_types import AssociationType
 from spokes.simulator.crm.object_types import ObjectType
-from spokes.simulator.crm.property_schema import OwnProperty
 from spokes.simulator.crm.records import CrmRecord
 from spokes.simulator.errors import HubSpotError
 from spokes.simulator.portal import Portal
+from spokes.simulator.property_definition import PropertyDefinition
 from spokes.testing.background_loop import BackgroundLoop
 
 PropertyInput: TypeAlias = str | int | float | bool | None
 _Result = TypeVar("_Result")
+_log: Final = logging.getLogger("spokes.testing")
 _ACTIVITY_TIME: Final = "hs_timestamp"
 
 
@@ -121,20 +123,6 @@ class SimulatedObjects:
         store, source, object_id = self._hubspot.portal.crm, self._hubspot.source, id_of(record)
         await self._hubspot.change(lambda: store.archive(store.get(self._type, object_id), source))
 
-    async def define(self, property_name: str, kind: str = "string", *, options: tuple[str, ...] = ()) -> None:
-        """Add a property of your own to the account; HubSpot's standard properties exist already.
-
-        Args:
-            property_name: as handlers write it.
-            kind: string, number, date, datetime, bool, enumeration or phone_number.
-            options: values that an enumeration allows.
-
-        Raises:
-            HubSpotError: HubSpot would refuse it, or the property exists.
-        """
-        schema = self._hubspot.portal.crm.schema
-        await self._hubspot.change(lambda: schema.add(self._type, property_name, OwnProperty(kind, options)))
-
     def __getitem__(self, record: SimulatedRecord | str) -> SimulatedRecord:
         """Return the record with this id; the id of a merged record returns the surviving one.
 
@@ -159,6 +147,52 @@ class SimulatedObjects:
         return sum(1 for _ in self._hubspot.portal.crm.records(self._type))
 
 
+class SimulatedSchema:
+    """The account's properties: `spokes.hubspot.schema.add("contacts", "erp_id", unique=True)`.
+
+    HubSpot's standard properties exist already. A type of your own (`2-123`) takes any property until you add one.
+    """
+
+    def __init__(self, hubspot: "SimulatedHubSpot") -> None:
+        self._hubspot = hubspot
+
+    def add(
+        self,
+        object_type: str,
+        name: str,
+        kind: str = "string",
+        *,
+        options: Sequence[str] = (),
+        unique: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        """Add a property of your own to an object type.
+
+        Args:
+            object_type: such as contacts, or a custom type's id.
+            name: as handlers write it.
+            kind: string, number, date, datetime, bool, enumeration or phone_number.
+            options: values that an enumeration allows.
+            unique: no two records have the same value.
+            read_only: HubSpot calculates it, and refuses to write it.
+
+        Raises:
+            HubSpotError: HubSpot would refuse it, or the property exists.
+            ValueError: HubSpot has no such object type.
+        """
+        definition = PropertyDefinition(kind, tuple(options), read_only=read_only, unique=unique)
+        self._hubspot.portal.crm.schema.add(self._hubspot.resolve(object_type), name, definition)
+
+    def add_options(self, object_type: str, name: str, *options: str) -> None:
+        """Add options to an enumeration, such as the stage of a pipeline of your own to `dealstage`.
+
+        Raises:
+            HubSpotError: the type has no such enumeration.
+            ValueError: HubSpot has no such object type.
+        """
+        self._hubspot.portal.crm.schema.add_options(self._hubspot.resolve(object_type), name, options)
+
+
 class SimulatedHubSpot:
     """One simulated HubSpot account. Its records are empty at the beginning of each test."""
 
@@ -166,6 +200,8 @@ class SimulatedHubSpot:
         self.portal = portal
         self.now_ms = now_ms
         self.source: ChangeSource = USER
+        self.schema = SimulatedSchema(self)
+        portal.report_unknown_property = _log_unknown_property
         self._loop = loop
 
     @property
@@ -276,6 +312,18 @@ class SimulatedHubSpot:
     async def change(self, function: Callable[[], _Result]) -> _Result:
         """Change the account in the thread in which the simulator runs."""
         return await self._loop.call(function)
+
+
+def _log_unknown_property(type_: ObjectType, name: str) -> None:
+    """Log how a test adds a property that was refused; pytest shows it with a failed test."""
+    _log.warning(
+        "HubSpot has no property %r of %s and refuses it. If your account has it, add it in the test: "
+        "spokes.hubspot.schema.add(%r, %r)",
+        name,
+        type_.plural,
+        type_.plural,
+        name,
+    )
 
 
 def id_of(record: SimulatedRecord | str) -> str:

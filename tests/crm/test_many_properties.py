@@ -1,13 +1,22 @@
 """Handlers that declare more properties than a URL holds, of which the simulator reads 8,190 bytes."""
 
+from collections.abc import AsyncIterator
+
 import pytest
+from redis.asyncio import Redis
 
 from spokes.core.errors import InvalidRequest
 from spokes.crm.search import where
-from tests.support.crm_world import CRMWorld
+from tests.support.crm_world import ANY_PROPERTY, CRMWorld, open_world
 
 NAMES = tuple(f"a_property_with_a_rather_long_name_{number}" for number in range(900))
 MANY = {"contacts": NAMES}
+
+
+@pytest.fixture
+async def world(redis: Redis) -> AsyncIterator[CRMWorld]:
+    async with open_world(redis, ANY_PROPERTY) as opened:
+        yield opened
 
 
 async def test_list_reads_ids_by_page_and_properties_in_batches(world: CRMWorld) -> None:

@@ -9,7 +9,7 @@ from spokes.crm.access import UnleasedContext
 from spokes.crm.privacy import Privacy
 from spokes.crm.services import CRM
 from spokes.simulator.api.faults import Fault
-from tests.support.crm_world import PORTAL, TOKEN, CRMWorld
+from tests.support.crm_world import ANY_PROPERTY, PORTAL, TOKEN, CRMWorld, open_world
 from tests.support.scripted_hubspot import RecordedRequest, ScriptedHubSpot, json_response
 
 NOW_ONLY = (0.0, 0.01)
@@ -98,9 +98,10 @@ async def test_export_shows_everything_through_merges(world: CRMWorld, person: s
     }  # fmt: skip
 
 
-async def test_export_without_property_list_is_marked(world: CRMWorld) -> None:
-    """The simulator has no properties API, as for a token without the right to it."""
-    export = await privacy(world).export(world.create(email=ADA))
+async def test_export_without_property_list_is_marked(redis: Redis) -> None:
+    """An account that lists no properties, as for a token without the right to it."""
+    async with open_world(redis, ANY_PROPERTY) as world:
+        export = await privacy(world).export(world.create(email=ADA))
 
     assert export.withheld == {"contacts": "declared_only"}
     assert set(export.contact.properties) == {"phone", "email", "hs_object_id", "hs_merged_object_ids"}

@@ -22,6 +22,7 @@ from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import Latency, PortalConfig, SimulatorConfig
 from spokes.simulator.portal import TokenState
+from spokes.simulator.property_definition import PropertyDefinition
 
 PORTAL = 50112233
 PHONE = "+49301234567"
@@ -36,7 +37,7 @@ MAY = frozenset({
 REQUIRED_PROPERTIES = {
     "contact": {"email": "a@example.org"},
     "company": {"name": "x"},
-    "deal": {"dealname": "x", "dealstage": "x"},
+    "deal": {"dealname": "x", "dealstage": "closedwon"},
     "ticket": {"subject": "x", "hs_pipeline_stage": "1"},
 }
 
@@ -44,7 +45,10 @@ REQUIRED_PROPERTIES = {
 @pytest.fixture
 async def sim() -> AsyncIterator[Simulator]:
     config = PortalConfig(
-        unique_properties={"contacts": frozenset({"customer_number"})}, custom_types={"cars": "2-3465404"}
+        properties={
+            "contacts": {"customer_number": PropertyDefinition(unique=True), "flag": PropertyDefinition("bool")}
+        },
+        custom_types={"cars": "2-3465404"},
     )
     async with Simulator(SimulatorConfig(portals=(config,))) as simulator:
         yield simulator

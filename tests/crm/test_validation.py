@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 from spokes.core.errors import InvalidRequest
 from spokes.crm.validation import ValidationRules, validate_properties
 from spokes.simulator.config import PortalConfig
-from tests.support.crm_world import CRMWorld, open_world
+from spokes.simulator.property_definition import PropertyDefinition
+from tests.support.crm_world import ANY_PROPERTY, CRMWorld, open_world
 
 RULES = ValidationRules(frozenset({"mail.invalid"}), "DE")
 
@@ -110,7 +111,9 @@ async def test_texts_of_a_multiple_checkbox_are_joined(world: CRMWorld) -> None:
 
 
 BERLIN = timezone(timedelta(hours=1))
-SCHEMA = PortalConfig(property_types={"contacts": {"renewal": "date", "call_at": "datetime"}})
+SCHEMA = PortalConfig(
+    properties={"contacts": {"renewal": PropertyDefinition("date"), "call_at": PropertyDefinition("datetime")}}
+)
 
 
 @pytest.mark.parametrize(
@@ -144,12 +147,12 @@ async def test_schema_is_read_once_for_many_local_midnights(redis: Redis) -> Non
         assert world.calls.count("GET contacts") == 1
 
 
-async def test_local_midnight_without_a_schema_is_refused_before_the_write(world: CRMWorld) -> None:
-    contact_id = world.create()
-
-    with pytest.raises(InvalidRequest, match=r"DATE_OR_TIME_UNKNOWN contacts\.renewal"):
-        await world.services("contacts.update").contacts.update(
-            contact_id, {"renewal": datetime(2026, 11, 24, tzinfo=BERLIN)}
-        )
+async def test_local_midnight_without_a_schema_is_refused_before_the_write(redis: Redis) -> None:
+    async with open_world(redis, ANY_PROPERTY) as world:
+        contact_id = world.create()
+        with pytest.raises(InvalidRequest, match=r"DATE_OR_TIME_UNKNOWN contacts\.renewal"):
+            await world.services("contacts.update").contacts.update(
+                contact_id, {"renewal": datetime(2026, 11, 24, tzinfo=BERLIN)}
+            )
 
     assert world.writes == []

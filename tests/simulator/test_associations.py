@@ -57,9 +57,9 @@ async def test_association_type_of_the_reverse_direction_is_a_400(call: Caller, 
     assert reply.status == 400
 
 
-async def test_association_with_unknown_object_is_a_404(call: Caller, pair: tuple[str, str]) -> None:
+async def test_association_with_unknown_object_is_refused(call: Caller, pair: tuple[str, str]) -> None:
     path = f"/crm/v4/objects/contacts/{pair[0]}/associations/default/companies/9"
-    assert (await call("PUT", path)).status == 404
+    assert (await call("PUT", path)).status == 400
 
 
 async def test_delete_removes_every_label_at_both_ends(call: Caller, pair: tuple[str, str]) -> None:

@@ -12,11 +12,23 @@ from spokes.crm.services import CRM, Services, WriteRecord
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
 from spokes.simulator.crm.records import CrmRecord
+from spokes.simulator.property_definition import PropertyDefinition
 
 PORTAL = 50112233
 TOKEN = "pat-na1-simulated"
 READS = {"contacts": ("phone", "email"), "companies": ("name",), "notes": ("hs_note_body",)}
-UNIQUE_CUSTOMER_NUMBER = PortalConfig(unique_properties={"contacts": frozenset({"customer_number"})})
+ACCOUNT = PortalConfig(
+    properties={
+        "contacts": {
+            "age": PropertyDefinition("number"),
+            "customer_number": PropertyDefinition(unique=True),
+            "flag": PropertyDefinition("bool"),
+            "interests": PropertyDefinition("enumeration", ("Cheese", "Wine")),
+            "score": PropertyDefinition("number"),
+        }
+    }
+)
+ANY_PROPERTY = PortalConfig(has_standard_properties=False)  # takes every property, and lists none
 
 
 class CRMWorld:
@@ -64,9 +76,7 @@ class CRMWorld:
 
 
 @asynccontextmanager
-async def open_world(
-    redis: Redis, config: PortalConfig = UNIQUE_CUSTOMER_NUMBER, **settings: object
-) -> AsyncIterator[CRMWorld]:
+async def open_world(redis: Redis, config: PortalConfig = ACCOUNT, **settings: object) -> AsyncIterator[CRMWorld]:
     """Start a simulator and a CRM for it; `settings` replace the CRM's."""
     async with Simulator(SimulatorConfig(portals=(config,))) as sim:
         values = {

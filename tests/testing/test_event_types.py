@@ -137,6 +137,30 @@ async def test_event_that_hubspot_does_not_send_is_refused(
 async def test_own_properties_are_defined_before_they_are_written(spokes: Spokes) -> None:
     with pytest.raises(Exception, match="favourite_colour"):
         await spokes.hubspot.contacts.create(favourite_colour="red")
-    await spokes.hubspot.contacts.define("favourite_colour")
+    spokes.hubspot.schema.add("contacts", "favourite_colour")
     ada = await spokes.hubspot.contacts.create(favourite_colour="red")
     assert ada["favourite_colour"] == "red"
+
+
+async def test_refused_property_is_logged_with_the_line_that_adds_it(
+    spokes: Spokes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Exception, match="PROPERTY_DOESNT_EXIST"):
+        await spokes.hubspot.contacts.create(favourite_colour="red")
+    assert "spokes.hubspot.schema.add('contacts', 'favourite_colour')" in caplog.text
+
+
+async def test_schema_of_a_test_has_unique_and_read_only_properties_and_further_options(spokes: Spokes) -> None:
+    spokes.hubspot.schema.add("contacts", "erp_id", unique=True)
+    spokes.hubspot.schema.add("contacts", "total", "number", read_only=True)
+    spokes.hubspot.schema.add_options("deals", "dealstage", "won_again")
+    await spokes.hubspot.deals.create(dealstage="won_again")
+    await spokes.hubspot.contacts.create(erp_id="E7")
+    for refused, code in (({"erp_id": "E7"}, "already has that value"), ({"total": 1}, "READ_ONLY_VALUE")):
+        with pytest.raises(Exception, match=code):
+            await spokes.hubspot.contacts.create(refused)
+
+
+async def test_schema_of_a_test_is_gone_in_the_next(spokes: Spokes) -> None:
+    with pytest.raises(Exception, match="PROPERTY_DOESNT_EXIST"):
+        await spokes.hubspot.contacts.create(erp_id="E7")

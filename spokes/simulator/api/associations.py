@@ -12,7 +12,7 @@ from spokes.simulator.api.parameters import association_specs, cursor, page_limi
 from spokes.simulator.changes import AssociationSpec, ObjectRef
 from spokes.simulator.crm.association_types import AssociationType
 from spokes.simulator.crm.object_types import ObjectType
-from spokes.simulator.errors import HubSpotError, JsonObject, invalid_request
+from spokes.simulator.errors import HubSpotError, JsonObject, invalid_associations, invalid_request
 
 _MAX_READ_INPUTS: Final = 1_000
 _MAX_WRITE_INPUTS: Final = 2_000
@@ -21,7 +21,7 @@ _MAX_PAGE_SIZE: Final = 500
 
 def associate_default(call: Call) -> EndpointResponse:
     """PUT .../associations/default/{to_type}/{to_id}: add the unlabelled association."""
-    from_, to = _path_pair(call)
+    from_, to = _existing_pair(call)
     unlabelled = call.portal.crm.associations.types.unlabelled(from_.type_id, to.type_id)
     call.portal.crm.associations.add(from_, to, [unlabelled], call.source)
     return batch_response(call, HTTPStatus.OK, [_default_json(from_, to, unlabelled)], [])
@@ -29,7 +29,7 @@ def associate_default(call: Call) -> EndpointResponse:
 
 def associate_labelled(call: Call) -> EndpointResponse:
     """PUT .../associations/{to_type}/{to_id}: 201; replace the labels of the pair."""
-    from_, to = _path_pair(call)
+    from_, to = _existing_pair(call)
     association_types = _find_types(call, association_specs(call.json_value()))
     call.portal.crm.associations.replace(from_, to, association_types, call.source)
     return EndpointResponse(HTTPStatus.CREATED, _pair_json(from_, to, association_types))
@@ -37,7 +37,7 @@ def associate_labelled(call: Call) -> EndpointResponse:
 
 def associate_by_number(call: Call) -> EndpointResponse:
     """PUT .../associations/{to_type}/{to_id}/{association_type_id}: the older form, with the type id in the path."""
-    from_, to = _path_pair(call)
+    from_, to = _existing_pair(call)
     association_types = _find_types(call, [_spec_in_path(call)])
     call.portal.crm.associations.add(from_, to, association_types, call.source)
     return EndpointResponse(HTTPStatus.OK, _pair_json(from_, to, association_types))
@@ -148,6 +148,25 @@ def archive_labels_batch(call: Call) -> EndpointResponse:
 def _path_pair(call: Call) -> tuple[ObjectRef, ObjectRef]:
     from_ = _existing_object(call, call.object_type(), call.path_part("id"))
     return from_, _existing_object(call, call.object_type("to_type"), call.path_part("to_id"))
+
+
+def _existing_pair(call: Call) -> tuple[ObjectRef, ObjectRef]:
+    """Return both objects in the path of a call that associates them.
+
+    Raises:
+        HubSpotError: 400, one of them does not exist.
+    """
+    refs: list[ObjectRef] = []
+    for type_, object_id in (
+        (call.object_type(), call.path_part("id")),
+        (call.object_type("to_type"), call.path_part("to_id")),
+    ):
+        call.log_objects(object_id)
+        record = call.portal.crm.find(type_, object_id)
+        if record is None:
+            raise invalid_associations(type_.singular.upper(), [object_id])
+        refs.append(ObjectRef(type_.type_id, record.id))
+    return refs[0], refs[1]
 
 
 def _input_pair(call: Call, item: JsonObject) -> tuple[ObjectRef, ObjectRef]:

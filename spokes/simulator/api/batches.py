@@ -125,13 +125,17 @@ def batch_response(call: Call, status: int, results: list[JsonObject], errors: l
 
 def _check_creations(call: Call, inputs: list[JsonObject]) -> None:
     """Raise the error of the first input that cannot be created, before any is."""
-    type_ = call.object_type()
-    emails: Counter[str] = Counter()
+    type_, crm = call.object_type(), call.portal.crm
+    seen: set[tuple[str, str]] = set()
     for item in inputs:
         requested_links(call, type_, item.get("associations"))
-        emails.update(filter(None, [call.portal.crm.check_creation(type_, property_values(item)).get("email")]))
-    if type_.singular == "contact" and any(count > 1 for count in emails.values()):
-        raise invalid_request("Duplicate emails found in batch input.")
+        values = crm.check_creation(type_, property_values(item))
+        for name in crm.schema.unique_names(type_):
+            value = (name, values.get(name, "").lower())
+            if value in seen:
+                raise invalid_request(f"Duplicate {name}s found in batch input.")
+            if value[1]:
+                seen.add(value)
 
 
 def _refuse_duplicate_ids(inputs: list[JsonObject]) -> None:

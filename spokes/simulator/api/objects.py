@@ -21,7 +21,7 @@ from spokes.simulator.changes import AssociationSpec, ObjectRef
 from spokes.simulator.crm.association_types import AssociationType
 from spokes.simulator.crm.object_types import ObjectType
 from spokes.simulator.crm.records import CrmRecord, full_record_json, record_json
-from spokes.simulator.errors import JsonObject, invalid_request, object_not_found
+from spokes.simulator.errors import JsonObject, invalid_associations, invalid_request, object_not_found
 
 _MAX_PAGE_SIZE: Final = 100
 _MAX_PAGE_SIZE_WITH_HISTORY: Final = 50
@@ -107,7 +107,7 @@ def create_record(call: Call, item: Mapping[str, object]) -> CrmRecord:
     """Create one record with its associations, or nothing.
 
     Raises:
-        HubSpotError: 400, 404 or 409.
+        HubSpotError: 400 or 409.
     """
     type_, crm = call.object_type(), call.portal.crm
     written = property_values(item)
@@ -136,7 +136,7 @@ def requested_links(call: Call, from_type: ObjectType, associations: object) -> 
     """Return the `associations` of a creation; the objects exist and the association types fit the direction.
 
     Raises:
-        HubSpotError: 400 or 404.
+        HubSpotError: 400.
     """
     links: Links = []
     for item in associations if isinstance(associations, list) else []:
@@ -156,7 +156,10 @@ def _resolve_link(
     to_types = {association_type.to_type_id for association_type in association_types}
     if len(to_types) != 1:
         raise invalid_request("The association types of one association lead to different object types.")
-    record = crm.get(crm.types.resolve(to_types.pop()), to_id)
+    to_type = crm.types.resolve(to_types.pop())
+    record = crm.find(to_type, to_id)
+    if record is None:
+        raise invalid_associations(to_type.singular.upper(), [to_id])
     return record.ref, association_types
 
 

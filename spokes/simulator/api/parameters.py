@@ -80,7 +80,7 @@ def association_specs(types: object) -> list[AssociationSpec]:
             for t in types
         ]
     except (KeyError, TypeError, ValueError):
-        raise invalid_request("Some required fields were not set: [associationTypeId]") from None
+        raise invalid_request("Some required fields were not set: [associationCategory, associationTypeId]") from None
 
 
 def page_limit(text: str | None, maximum: int, *, default: int = _DEFAULT_PAGE_SIZE) -> int:

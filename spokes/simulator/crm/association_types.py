@@ -149,9 +149,16 @@ class AssociationTypes:
         Raises:
             HubSpotError: 400, no association type of that id starts there.
         """
-        for known in self._types.values():
-            if known.spec == spec and known.from_type_id == from_type.type_id:
+        starts = [known for known in self._types.values() if known.spec == spec]
+        for known in starts:
+            if known.from_type_id == from_type.type_id:
                 return known
+        if starts:
+            message = (
+                f"invalid from object type {from_type.type_id} for associations to be created. "
+                f"expected: {starts[0].from_type_id}"
+            )
+            raise invalid_request(message)
         message = f"Association type {spec.type_id} is not valid from {from_type.singular.upper()}."
         raise invalid_request(message, code="INVALID_ASSOCIATION_TYPE")
 

@@ -8,22 +8,12 @@ from collections.abc import Mapping
 from typing import Final
 
 from spokes.simulator.crm.object_types import COMPANY, CONTACT, ObjectType
+from spokes.simulator.crm.property_refusals import Refusal
 from spokes.simulator.crm.property_schema import PropertySchema
-from spokes.simulator.errors import invalid_request
+from spokes.simulator.crm.standard_options import LIFECYCLE_STAGES
+from spokes.simulator.errors import PropertyFinding, invalid_properties
 
-MAX_VALUE_CHARS: Final = 65_536
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
-_READ_ONLY: Final = frozenset({"hs_object_id", "hs_createdate", "hs_lastmodifieddate", "lastmodifieddate"})
-_STAGES: Final = (
-    "subscriber",
-    "lead",
-    "marketingqualifiedlead",
-    "salesqualifiedlead",
-    "opportunity",
-    "customer",
-    "evangelist",
-    "other",
-)
 
 
 def as_text(value: object) -> str:
@@ -41,54 +31,43 @@ def accepted_changes(
     """Return the properties of `written` that change `current`: name -> new text, "" if cleared.
 
     Raises:
-        HubSpotError: 400 with HubSpot's code for the first refused property.
+        HubSpotError: 400 with all properties that HubSpot refuses.
     """
     changed: dict[str, str] = {}
+    findings: list[PropertyFinding] = []
     for name, value in written.items():
-        text = _check_writable(name, as_text(value))
-        schema.check(type_, name, text)
+        text = as_text(value)
+        finding = schema.find_fault(type_, name, text)
         if name == "email" and type_.type_id == CONTACT:
-            text = _normalise_email(text)
-        elif (
-            name == "lifecyclestage"
-            and type_.type_id in {CONTACT, COMPANY}
-            and _is_earlier_stage(current.get(name), text)
-        ):
+            text = text.strip().lower()
+            if text and not _EMAIL.fullmatch(text):
+                finding = Refusal.EMAIL.finding(name, value=text)
+        if finding is not None:
+            findings.append(finding)
+        elif _is_kept_stage(type_, name, current.get(name), text):
             continue  # HubSpot returns 200 and keeps the later stage
-        if text != current.get(name, ""):
+        elif text != current.get(name, ""):
             changed[name] = text
+    if findings:
+        raise invalid_properties(findings, schema.portal_id)
     return changed
 
 
-def check_required(type_: ObjectType, written: Mapping[str, object]) -> None:
+def check_required(type_: ObjectType, written: Mapping[str, object], schema: PropertySchema) -> None:
     """Check that a creation has the required properties of its type, such as `hs_timestamp` of activities.
 
     Raises:
-        HubSpotError: 400.
+        HubSpotError: 400 with those that are missing.
     """
-    for name in type_.required_properties:
-        if not as_text(written.get(name)):
-            message = f"Error creating {type_.singular.upper()}. Some required properties were not set."
-            raise invalid_request(message, code="MISSING_REQUIRED_PROPERTY", property_name=name)
+    missing = [name for name in type_.required_properties if not as_text(written.get(name))]
+    if missing:
+        raise invalid_properties([Refusal.REQUIRED.finding(name) for name in missing], schema.portal_id)
 
 
-def _check_writable(name: str, text: str) -> str:
-    if name in _READ_ONLY:
-        message = f'"{name}" is a read only property; its value cannot be set.'
-        raise invalid_request(message, code="READ_ONLY_VALUE", property_name=name)
-    if len(text) > MAX_VALUE_CHARS:
-        raise invalid_request(f'Property "{name}" is too long', code="VALUE_TOO_LONG", property_name=name)
-    return text
-
-
-def _normalise_email(text: str) -> str:
-    email = text.strip().lower()
-    if email and not _EMAIL.fullmatch(email):
-        raise invalid_request("Email address is invalid", code="INVALID_EMAIL", property_name="email")
-    return email
-
-
-def _is_earlier_stage(stage: str | None, written: str) -> bool:
-    if stage not in _STAGES or written not in _STAGES:
-        return False  # cleared, unset, or a stage that the portal defined
-    return _STAGES.index(written) < _STAGES.index(stage)
+def _is_kept_stage(type_: ObjectType, name: str, stage: str | None, written: str) -> bool:
+    """Return whether a life-cycle stage is earlier than the present one; other stages are the account's own."""
+    if name != "lifecyclestage" or type_.type_id not in {CONTACT, COMPANY}:
+        return False
+    if stage not in LIFECYCLE_STAGES or written not in LIFECYCLE_STAGES:
+        return False
+    return LIFECYCLE_STAGES.index(written) < LIFECYCLE_STAGES.index(stage)

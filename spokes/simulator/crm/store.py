@@ -14,12 +14,12 @@ from spokes.simulator.config import PortalConfig
 from spokes.simulator.crm.association_store import AssociationStore
 from spokes.simulator.crm.association_types import AssociationType, AssociationTypes
 from spokes.simulator.crm.merging import PreviousIds, check_merge, merged_ids, properties_moved
-from spokes.simulator.crm.object_types import CONTACT, ObjectType, ObjectTypes
+from spokes.simulator.crm.object_types import CONTACT, STANDARD_TYPES, ObjectType, ObjectTypes
 from spokes.simulator.crm.property_rules import accepted_changes, check_required
 from spokes.simulator.crm.property_schema import PropertySchema
 from spokes.simulator.crm.records import CrmRecord, iso
 from spokes.simulator.crm.unique_values import UniqueValues
-from spokes.simulator.errors import already_exists, object_not_found
+from spokes.simulator.errors import already_exists, invalid_request, object_not_found, value_not_unique
 
 _FIRST_ID: Final = 318_845_000_000  # twelve digits, as in production
 
@@ -46,9 +46,8 @@ class CrmStore:
         self._records: dict[str, dict[str, CrmRecord]] = {}
         self.previous_ids = PreviousIds()
         self._next_id = _FIRST_ID
-        self.schema = PropertySchema(self.types, config, report_unknown)
-        unique = {self.types.resolve(name).type_id: names for name, names in config.unique_properties.items()}
-        self._unique = UniqueValues({**unique, CONTACT: unique.get(CONTACT, frozenset()) | {"email"}})
+        self.schema = PropertySchema.from_config(self.types, config, report_unknown)
+        self.unique_values = UniqueValues(self.schema.unique_names)
 
     def find(
         self,
@@ -63,9 +62,14 @@ class CrmStore:
 
         `merged` resolves the previous id of a merged record to its survivor, and finds a contact by each of its
         addresses; otherwise only the present id and the primary address count.
+
+        Raises:
+            HubSpotError: 400, `id_property` is not unique.
         """
         if id_property not in {None, "hs_object_id"}:
-            value, id_ = id_.lower(), self._unique.holder(type_, id_property or "", id_) or ""
+            if not self.unique_values.is_unique(type_, id_property or ""):
+                raise invalid_request(f"Unable to perform update/upsert by non-unique {type_.type_id} property")
+            value, id_ = id_.lower(), self.unique_values.holder(type_, id_property or "", id_) or ""
             holder = self._records.get(type_.type_id, {}).get(id_)
             if not merged and holder and holder.properties.get(id_property or "", "").lower() != value:
                 return None
@@ -113,7 +117,7 @@ class CrmStore:
         record.write(changed, record.created_at_ms, source)
         if createdate is not None:
             record.properties["createdate"] = createdate
-        self._unique.assign(type_, record.id, changed)
+        self.unique_values.assign(type_, record.id, changed)
         creation = self._build_change(ChangeKind.CREATION, record, source)
         self._on_change(replace(creation, at_ms=record.created_at_ms))
         if self._config.property_changes_on_create:
@@ -126,7 +130,7 @@ class CrmStore:
         Raises:
             HubSpotError: 400 or 409.
         """
-        check_required(type_, properties)
+        check_required(type_, properties, self.schema)
         changed = accepted_changes(type_, {}, properties, self.schema)
         self._refuse_duplicates(type_, None, changed)
         return changed
@@ -140,8 +144,8 @@ class CrmStore:
         changed = accepted_changes(record.type, record.properties, properties, self.schema)
         self._refuse_duplicates(record.type, record.id, changed)
         if changed:
-            self._unique.release(record.type, record.id, changed)
-            self._unique.assign(record.type, record.id, changed)
+            self.unique_values.release(record.type, record.id, changed)
+            self.unique_values.assign(record.type, record.id, changed)
             record.write(changed, self._clock.now_ms(), source)
             self._report_property_changes(record, changed, source)
         return record
@@ -149,7 +153,7 @@ class CrmStore:
     def archive(self, record: CrmRecord, source: ChangeSource) -> None:
         """Move a record to the recycle bin and release its unique values."""
         record.archived_at_ms = self._clock.now_ms()
-        self._unique.release(record.type, record.id)
+        self.unique_values.release(record.type, record.id)
         self._report_change(ChangeKind.DELETION, record, source)
 
     def restore(self, record: CrmRecord, source: ChangeSource) -> None:
@@ -160,7 +164,7 @@ class CrmStore:
         """
         self._refuse_duplicates(record.type, record.id, record.properties)
         record.archived_at_ms = None
-        self._unique.assign(record.type, record.id, record.properties)
+        self.unique_values.assign(record.type, record.id, record.properties)
         self._report_change(ChangeKind.RESTORE, record, source)
 
     def merge(self, primary: CrmRecord, other: CrmRecord, source: ChangeSource) -> CrmRecord:
@@ -178,7 +182,7 @@ class CrmStore:
         for record in merged_records:
             del self._records[type_.type_id][record.id]
             self.previous_ids.retire(type_, record.id, survivor.id)
-            self._unique.move(type_, record.id, survivor.id)
+            self.unique_values.move(type_, record.id, survivor.id)
             self.associations.move(record.ref, survivor.ref)
         survivor.write({**written, "hs_object_id": survivor.id}, self._clock.now_ms(), source)
         merge = Merge(primary.id, (other.id,), survivor.id, len(moved))
@@ -188,7 +192,7 @@ class CrmStore:
     def erase(self, record: CrmRecord, source: ChangeSource) -> None:
         """Erase a record for good, as a privacy deletion does; report that and the deletion, in random order."""
         del self._records[record.type.type_id][record.id]
-        self._unique.release(record.type, record.id)
+        self.unique_values.release(record.type, record.id)
         self.associations.erase(record.ref)
         kinds = [ChangeKind.PRIVACY_DELETION, ChangeKind.DELETION]
         self._rng.shuffle(kinds)
@@ -208,9 +212,19 @@ class CrmStore:
         return record
 
     def _refuse_duplicates(self, type_: ObjectType, id_: str | None, values: Mapping[str, str]) -> None:
-        holder = self._unique.conflict(type_, id_, values)
-        if holder is not None:
-            raise already_exists(type_.singular.capitalize(), holder)
+        holder = self.unique_values.conflict(type_, id_, values)
+        if holder is None:
+            return
+        if type_.type_id == CONTACT and holder.name == "email":
+            raise already_exists("Contact", holder.object_id)
+        raise value_not_unique(
+            f"legacyObjectType={type_.singular.upper()}" if type_ in STANDARD_TYPES else type_.type_id,
+            holder.name,
+            holder.value,
+            portal_id=self._config.portal_id,
+            writer_id=id_ or str(self._next_id + 1),
+            holder_id=holder.object_id,
+        )
 
     def _report_property_changes(self, record: CrmRecord, changed: Mapping[str, str], source: ChangeSource) -> None:
         change = self._build_change(ChangeKind.PROPERTY_CHANGE, record, source)

@@ -1,37 +1,46 @@
 """Holders of unique property values, such as a contact's e-mail address. Values that differ only in case are equal."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from spokes.simulator.crm.object_types import ObjectType
 
 
-class UniqueValues:
-    """The unique properties of each type (by objectTypeId), and the record that holds each value."""
+class Holder(NamedTuple):
+    """A unique property, a value of it, and the record that has it."""
 
-    def __init__(self, properties: Mapping[str, frozenset[str]]) -> None:
-        self._properties = properties
+    name: str
+    value: str
+    object_id: str
+
+
+class UniqueValues:
+    """The record that holds each value of a unique property; `unique_names` returns the unique ones of a type."""
+
+    def __init__(self, unique_names: Callable[[ObjectType], Iterable[str]]) -> None:
+        self._unique_names = unique_names
         self._holders: dict[tuple[str, str, str], str] = {}
         self._keys_by_record: dict[tuple[str, str], set[tuple[str, str, str]]] = {}
 
     def is_unique(self, type_: ObjectType, name: str) -> bool:
         """Return whether `name` is a unique property of this type."""
-        return name in self._properties.get(type_.type_id, ())
+        return name in self._unique_names(type_)
 
     def holder(self, type_: ObjectType, name: str, value: str) -> str | None:
         """Return the id of the record that holds the value."""
         return self._holders.get((type_.type_id, name, value.lower()))
 
-    def conflict(self, type_: ObjectType, id_: str | None, values: Mapping[str, str]) -> str | None:
-        """Return the id of another record that holds one of these values."""
-        for name in self._properties.get(type_.type_id, ()):
+    def conflict(self, type_: ObjectType, id_: str | None, values: Mapping[str, str]) -> Holder | None:
+        """Return another record that holds one of these values."""
+        for name in self._unique_names(type_):
             holder = self.holder(type_, name, values[name]) if values.get(name) else None
             if holder is not None and holder != id_:
-                return holder
+                return Holder(name, values[name], holder)
         return None
 
     def assign(self, type_: ObjectType, id_: str, values: Mapping[str, str]) -> None:
         """Make the record the holder of those `values` that are unique and not empty."""
-        for name in self._properties.get(type_.type_id, ()):
+        for name in self._unique_names(type_):
             if values.get(name):
                 key = (type_.type_id, name, values[name].lower())
                 self._holders[key] = id_

@@ -57,7 +57,6 @@ def demo_config(*, seed: int, public_url: str, connect_url: str, token: str, sec
         token=token,
         limits=Limits(ten_secondly=CALL_LIMIT),
         custom_types={"starships": "2-4711"},
-        has_standard_properties=True,
         scopes=SCOPES,
         subscriptions=SUBSCRIPTIONS,
     )
