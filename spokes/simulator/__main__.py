@@ -222,8 +222,7 @@ def build_config(arguments: argparse.Namespace) -> SimulatorConfig:
             token="",
             limits=OAUTH_LIMITS,
             subscriptions=DEFAULT_SUBSCRIPTIONS,
-            has_standard_properties=True,
-            property_types=portal.property_types,
+            properties=portal.properties,
         )
         for number in range(1, arguments.portals + 1)
     )

@@ -110,6 +110,7 @@ class Simulator:
                     token="",
                     limits=OAUTH_LIMITS,
                     has_standard_properties=first.has_standard_properties,
+                    properties=first.properties,
                     subscriptions=subscriptions,
                 )
             )

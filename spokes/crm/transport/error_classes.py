@@ -100,7 +100,15 @@ def class_of_refusal(status: int | None, body: Json) -> type[CRMError]:
         for error_class, pattern in _BY_NAME:
             if pattern.fullmatch(name):
                 return error_class
+    if _names_missing_objects(body):
+        return ObjectNotFound
     return Conflict if names_existing_record(_message(body)) else InvalidRequest
+
+
+def _names_missing_objects(body: Json) -> bool:
+    """Return whether HubSpot refuses associations because an object does not exist: a 400, as public issues show it."""
+    context = body.get("context")
+    return isinstance(context, Mapping) and bool(context.get("INVALID_OBJECT_IDS"))
 
 
 def status_of_entry(body: Json) -> int:

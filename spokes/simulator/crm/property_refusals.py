@@ -20,7 +20,7 @@ class Basis(StrEnum):
 
 
 @unique
-class Refusal(Enum):
+class PropertyRefusal(Enum):
     """One reason: HubSpot's code, the message with placeholders, and its basis."""
 
     UNKNOWN = ("PROPERTY_DOESNT_EXIST", 'Property "{name}" does not exist', Basis.RECORDED)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from spokes.simulator.crm.object_types import COMPANY, CONTACT, ObjectType
-from spokes.simulator.crm.property_refusals import Refusal
+from spokes.simulator.crm.property_refusals import PropertyRefusal
 from spokes.simulator.crm.property_schema import PropertySchema
 from spokes.simulator.crm.standard_options import LIFECYCLE_STAGES
 from spokes.simulator.errors import PropertyFinding, invalid_properties
@@ -41,7 +41,7 @@ def accepted_changes(
         if name == "email" and type_.type_id == CONTACT:
             text = text.strip().lower()
             if text and not _EMAIL.fullmatch(text):
-                finding = Refusal.EMAIL.finding(name, value=text)
+                finding = PropertyRefusal.EMAIL.finding(name, value=text)
         if finding is not None:
             findings.append(finding)
         elif _is_kept_stage(type_, name, current.get(name), text):
@@ -61,7 +61,7 @@ def check_required(type_: ObjectType, written: Mapping[str, object], schema: Pro
     """
     missing = [name for name in type_.required_properties if not as_text(written.get(name))]
     if missing:
-        raise invalid_properties([Refusal.REQUIRED.finding(name) for name in missing], schema.portal_id)
+        raise invalid_properties([PropertyRefusal.REQUIRED.finding(name) for name in missing], schema.portal_id)
 
 
 def _is_kept_stage(type_: ObjectType, name: str, stage: str | None, written: str) -> bool:

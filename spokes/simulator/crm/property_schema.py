@@ -7,7 +7,7 @@ from typing import Final
 
 from spokes.simulator.config import PortalConfig
 from spokes.simulator.crm.object_types import CONTACT, ObjectType, ObjectTypes
-from spokes.simulator.crm.property_refusals import Refusal
+from spokes.simulator.crm.property_refusals import PropertyRefusal
 from spokes.simulator.crm.property_values import find_fault
 from spokes.simulator.crm.standard_properties import (
     RESERVED_PREFIX,
@@ -113,7 +113,7 @@ class PropertySchema:
         definition = self.find(type_, name)
         if definition is None:
             self.report_unknown(type_, name)
-            return Refusal.UNKNOWN.finding(name)
+            return PropertyRefusal.UNKNOWN.finding(name)
         return find_fault(name, definition, text)
 
 

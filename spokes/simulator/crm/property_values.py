@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from spokes.simulator import property_definition
-from spokes.simulator.crm.property_refusals import Refusal
+from spokes.simulator.crm.property_refusals import PropertyRefusal
 from spokes.simulator.errors import PropertyFinding
 from spokes.simulator.property_definition import PropertyDefinition
 
@@ -22,18 +22,18 @@ _DAY_MS: Final = 86_400_000
 def find_fault(name: str, definition: PropertyDefinition, text: str) -> PropertyFinding | None:
     """Return why HubSpot refuses a value, None if it accepts it. The empty text clears a property."""
     if definition.read_only:
-        return Refusal.READ_ONLY.finding(name)
+        return PropertyRefusal.READ_ONLY.finding(name)
     if len(text) > MAX_VALUE_CHARS:
-        return Refusal.LENGTH.finding(name, limit=MAX_VALUE_CHARS)
+        return PropertyRefusal.LENGTH.finding(name, limit=MAX_VALUE_CHARS)
     return _kind_fault(name, definition, text) if text else None
 
 
 def _kind_fault(name: str, definition: PropertyDefinition, text: str) -> PropertyFinding | None:
     match definition.kind:
         case "number" if not _NUMBER.fullmatch(text):
-            return Refusal.NUMBER.finding(name, value=text)
+            return PropertyRefusal.NUMBER.finding(name, value=text)
         case property_definition.OWNER if not _INTEGER.fullmatch(text):
-            return Refusal.OWNER.finding(name, value=text)
+            return PropertyRefusal.OWNER.finding(name, value=text)
         case "date" | "datetime":
             return _time_fault(name, text, is_date=definition.kind == "date")
         case "bool":
@@ -47,18 +47,18 @@ def _option_fault(name: str, text: str, options: tuple[str, ...], *, multiple: b
     """HubSpot names the first wrong part of a value that joins several options."""
     for part in filter(None, text.split(";")) if multiple else [text]:
         if part not in options:
-            return Refusal.OPTION.finding(name, value=part, options=", ".join(options))
+            return PropertyRefusal.OPTION.finding(name, value=part, options=", ".join(options))
     return None
 
 
 def _time_fault(name: str, text: str, *, is_date: bool) -> PropertyFinding | None:
     at_ms = _epoch_ms(text)
     if at_ms is None:
-        return Refusal.TIME.finding(name, value=text)
+        return PropertyRefusal.TIME.finding(name, value=text)
     if is_date and at_ms % _DAY_MS:
         seconds, milliseconds = divmod(at_ms % _DAY_MS, 1000)
         time = f"{seconds // 3600}:{seconds // 60 % 60}:{seconds % 60}.{milliseconds}"
-        return Refusal.MIDNIGHT.finding(name, value=text, time=time)
+        return PropertyRefusal.MIDNIGHT.finding(name, value=text, time=time)
     return None
 
 
