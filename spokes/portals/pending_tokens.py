@@ -50,5 +50,5 @@ class PendingTokenStore:
 
     async def delete(self, portal_id: int) -> None:
         """Delete the pending tokens of a portal."""
-        with suppress(RedisError, OSError, TimeoutError):  # their generation is over: nobody uses them
+        with suppress(RedisError, OSError, TimeoutError):  # their generation is over: they are not used
             await self._secrets.delete(portal_id, _NAME)

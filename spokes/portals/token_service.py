@@ -151,7 +151,7 @@ class TokenService:
     def _task_ended(self, portal_id: int, task: asyncio.Task[_CachedToken]) -> None:
         del self._tasks[portal_id]
         if not task.cancelled():
-            task.exception()  # retrieved: nobody may be waiting for it
+            task.exception()  # retrieved: perhaps no caller waits for it
 
     async def _obtain(self, portal_id: int, is_ahead: bool, refused_generation: int) -> _CachedToken:  # noqa: FBT001 - private
         deadline = time.monotonic() + _WAIT_S
@@ -241,7 +241,7 @@ class TokenService:
         await self._set_app_alert(is_active=False)
 
     async def _store_tokens(self, portal_id: int, pending: PendingTokens) -> None:
-        """Store issued tokens, however long the store does not answer; the lease is held meanwhile."""
+        """Store issued tokens, however long the store does not answer, under the lease."""
         started, attempt = time.monotonic(), 0
         while True:
             try:
@@ -258,7 +258,7 @@ class TokenService:
         await self._pending.delete(portal_id)
 
     async def _refresh_failed(self, stored: StoredTokens, error: OAuthError) -> None:
-        """Act on a failed refresh; return if another process has changed the tokens meanwhile."""
+        """Act on a failed refresh; return if another process has changed the tokens."""
         portal = stored.portal
         match error:
             case PortalRevoked():
