@@ -56,11 +56,11 @@ class CrashTrace:
         try:
             folder = private_folder(trace_folder(data_dir))
             path = folder / f"{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
-            being_made = path.with_suffix(".new")
-            file = being_made.open("x+b")
+            unfinished = path.with_suffix(".new")
+            file = unfinished.open("x+b")
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            trace = cls(file, being_made, holder, max_runs)
-            being_made.rename(path)
+            trace = cls(file, unfinished, holder, max_runs)
+            unfinished.rename(path)
         except (OSError, ConfigurationError):
             log.info("no_crash_trace", advice="A crash in C names no handler. Set DATA_DIR to a folder that is kept.")
             return None

@@ -127,8 +127,8 @@ class AlertEpisodes:
         """Change active alerts, audit stream and outbox in one step; return the script's reply."""
         at = now_ms()
         details = orjson.dumps({"since": at - int(hold_down_s * 1000), **fields})
-        told_state = "began" if state == "due" else state
-        message = orjson.dumps({"alert": alert, "of": name, "state": told_state, "at": at, "fields": fields})
+        message_state = "began" if state == "due" else state
+        message = orjson.dumps({"alert": alert, "of": name, "state": message_state, "at": at, "fields": fields})
         payload = encode(record) if record else b""
         args: tuple[str | bytes | int, ...] = (
             state,

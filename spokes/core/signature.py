@@ -167,14 +167,21 @@ def _single_header(headers: Mapping[str, str], name: str) -> str | None:
     return values[0] if values else None
 
 
+def parse_timestamp(text: str) -> int | None:
+    """Return the epoch ms that a timestamp header names, None if it is no such number."""
+    # isdecimal() alone would accept digits of other scripts, which int() reads.
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _MAX_TIMESTAMP_DIGITS
+    return int(text) if is_number else None
+
+
 def _check_timestamp(text: str | None, now_ms: int, max_age_s: int, max_skew_s: int) -> bytes:
     """Return the timestamp as it was hashed, if it is within the accepted window around `now_ms`."""
     if text is None:
         _refuse(Refusal.TIMESTAMP_MISSING)
-    # isdecimal() alone would accept digits of other scripts, which int() reads.
-    if not (text.isascii() and text.isdecimal() and len(text) <= _MAX_TIMESTAMP_DIGITS):
+    signed_ms = parse_timestamp(text)
+    if signed_ms is None:
         _refuse(Refusal.TIMESTAMP_MALFORMED)
-    age_ms = now_ms - int(text)
+    age_ms = now_ms - signed_ms
     if age_ms > max_age_s * 1000:
         _refuse(Refusal.TIMESTAMP_STALE)
     if age_ms < -max_skew_s * 1000:

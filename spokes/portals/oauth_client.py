@@ -3,9 +3,9 @@
 Client secret and tokens travel in the form's body or the Authorization header, never in a URL.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
@@ -14,13 +14,14 @@ import orjson
 from pydantic import SecretStr
 
 from spokes.core.clock import now_ms
+from spokes.core.json_fields import read_id
+from spokes.crm.transport.error_mapping import parse_retry_after
 from spokes.portals.oauth_errors import OAuthUnavailable, PortalRevoked, oauth_error
 from spokes.portals.store import DEFAULT_LIFETIME_S, Tokens
 
 _MAX_BODY_BYTES: Final = 256 * 1024
 _MAX_TOKEN_LENGTH: Final = 16_384  # characters; HubSpot advises room for more than 512
 _LONGEST_LIFETIME_S: Final = 30 * 86_400
-_LONGEST_RETRY_S: Final = 86_400.0
 _TIMEOUT_S: Final = 20.0
 
 
@@ -92,12 +93,12 @@ class OAuthClient:
         names = scopes.split() if isinstance(scopes, str) else scopes if isinstance(scopes, list) else []
         return OAuthTokenInfo(
             is_active=True,
-            hub_id=_whole(body.get("hub_id")),
-            user_id=_whole(body.get("user_id")),
-            app_id=_whole(body.get("app_id")),
+            hub_id=read_id(body.get("hub_id")) or 0,
+            user_id=read_id(body.get("user_id")) or 0,
+            app_id=read_id(body.get("app_id")) or 0,
             client_id=str(body.get("client_id") or ""),
             scopes=tuple(sorted({str(name) for name in names})),
-            expires_in_s=_whole(body.get("expires_in")),
+            expires_in_s=read_id(body.get("expires_in")) or 0,
         )
 
     async def revoke(self, refresh_token: str) -> None:
@@ -175,7 +176,7 @@ def _tokens(body: Mapping[str, object], *, refresh_token: str) -> Tokens:
     access, refresh = body.get("access_token"), body.get("refresh_token") or refresh_token
     if not _is_token(access) or not _is_token(refresh):
         raise OAuthUnavailable("no_tokens_in_response")
-    lifetime_s = _whole(body.get("expires_in"))
+    lifetime_s = read_id(body.get("expires_in")) or 0
     if not 0 < lifetime_s <= _LONGEST_LIFETIME_S:
         lifetime_s = DEFAULT_LIFETIME_S
     return Tokens(
@@ -183,7 +184,7 @@ def _tokens(body: Mapping[str, object], *, refresh_token: str) -> Tokens:
         SecretStr(str(refresh)),
         now_ms() + lifetime_s * 1000,
         lifetime_s,
-        _whole(body.get("hub_id")),
+        read_id(body.get("hub_id")) or 0,
     )
 
 
@@ -193,16 +194,6 @@ def _is_token(value: object) -> bool:
     return is_text and all("!" <= character <= "~" for character in str(value))
 
 
-def _whole(value: object) -> int:
-    """Return a whole number, also from digits as text; 0 for anything else."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) <= 19:  # noqa: PLR2004 - 64 bits
-        return int(value)
-    if isinstance(value, float) and math.isfinite(value):
-        return int(value)
-    return value if type(value) is int and value > 0 else 0
-
-
 def _retry_after_s(headers: Mapping[str, str]) -> float:
     """Return the wait of a Retry-After header in seconds, 0 without one."""
-    text = headers.get("Retry-After", "").strip()
-    return min(float(text), _LONGEST_RETRY_S) if text.isascii() and text.isdecimal() else 0.0
+    return parse_retry_after(headers.get("Retry-After"), datetime.now(UTC)) or 0.0

@@ -146,9 +146,9 @@ class Quarantine:
     ) -> AsyncIterator[QuarantinedContent]:
         """Yield a portal's contents, or those with one of these keys, newest first; with `after`, those behind it."""
         index = keys.quarantine_index(portal_id)
-        found = [key.decode(errors="replace") for key in await self._redis.zrevrange(index, 0, -1)]
-        found = found[found.index(after) + 1 :] if after in found else found
-        selected = [key for key in found if not content_keys or key in content_keys]
+        stored_keys = [key.decode(errors="replace") for key in await self._redis.zrevrange(index, 0, -1)]
+        following = stored_keys[stored_keys.index(after) + 1 :] if after in stored_keys else stored_keys
+        selected = [key for key in following if not content_keys or key in content_keys]
         for start in range(0, len(selected), _PAGE_SIZE):
             page = selected[start : start + _PAGE_SIZE]
             payloads = await self._redis.mget([keys.quarantined_content(portal_id, key) for key in page])
@@ -173,8 +173,8 @@ class Quarantine:
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        found = await self._redis.zrevrange(keys.quarantine_index(portal_id), 0, newest - 1)
-        names = [keys.quarantined_content(portal_id, key.decode(errors="replace")) for key in found]
+        newest_keys = await self._redis.zrevrange(keys.quarantine_index(portal_id), 0, newest - 1)
+        names = [keys.quarantined_content(portal_id, key.decode(errors="replace")) for key in newest_keys]
         stored = [payload for payload in await self._redis.mget(names) if payload is not None] if names else []
         contents = await read_items(self._redis, "quarantined_content", stored, QuarantinedContent.from_bytes)
         return sum(not self._vault.can_open(content.sealed) for content in contents)

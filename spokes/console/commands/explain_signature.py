@@ -11,7 +11,7 @@ from spokes.console.signatures.captured_request import CapturedRequest, from_arg
 from spokes.console.signatures.matcher import find_match, missing_header
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import Settings
-from spokes.core.signature import TIMESTAMP_HEADER
+from spokes.core.signature import TIMESTAMP_HEADER, parse_timestamp
 
 _ADVICE: Final = {  # by a word that the difference contains
     "scheme": "A proxy in front ends TLS: set PUBLIC_URL to the https address that HubSpot calls.",
@@ -116,15 +116,16 @@ def _print_result(
 def _timestamp_problem(request: CapturedRequest) -> str:
     """Return why the receiver refuses the timestamp, however it was signed; its age is printed separately."""
     text = request.header(TIMESTAMP_HEADER)
-    if not (text.isascii() and text.isdecimal()):
+    if parse_timestamp(text) is None:
         return "the timestamp is not a number of milliseconds"
     return "the timestamp is in seconds, HubSpot's is in milliseconds" if len(text) <= _SECONDS_DIGITS else ""
 
 
 def _describe_age(timestamp: str, max_age_s: int) -> str:
-    if not timestamp.isdecimal() or len(timestamp) <= _SECONDS_DIGITS:
+    signed_ms = parse_timestamp(timestamp)
+    if signed_ms is None or len(timestamp) <= _SECONDS_DIGITS:
         return ""
-    seconds = round(time.time() - int(timestamp) / 1000)
+    seconds = round(time.time() - signed_ms / 1000)
     return (
         f" It was signed {abs(seconds)} s {'ago' if seconds >= 0 else 'ahead of our clock'}; {max_age_s} s are allowed."
     )

@@ -4,6 +4,7 @@ from aiohttp import web
 
 from spokes.console.accounts.actors import ACTOR, ADDRESS
 from spokes.console.accounts.policy import Permission, requires
+from spokes.console.number_input import parse_number
 from spokes.console.queries.queue import visible_pauses
 from spokes.console.web.app_keys import REDIS, SETTINGS
 from spokes.console.web.forms import form_text, read_form, required_reason
@@ -61,10 +62,10 @@ async def resume_handler(request: web.Request) -> web.Response:
 
 
 async def _portal_id(request: web.Request) -> int:
-    portal = form_text(await read_form(request), "portal", max_length=18)
-    if not (portal.isascii() and portal.isdecimal() and request[ACTOR].can_see(int(portal))):
+    portal_id = parse_number(form_text(await read_form(request), "portal", max_length=18))
+    if portal_id is None or not request[ACTOR].can_see(portal_id):
         raise HttpProblem(422, "wrong_portal", "Choose one of the portals on the page.")
-    return int(portal)
+    return portal_id
 
 
 async def _handler(request: web.Request) -> str:

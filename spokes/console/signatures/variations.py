@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import orjson
 
 from spokes.console.signatures.captured_request import CapturedRequest
-from spokes.core.signature import TIMESTAMP_HEADER
+from spokes.core.signature import TIMESTAMP_HEADER, parse_timestamp
 
 _METHODS: Final = ("POST", "GET", "PUT", "PATCH", "DELETE")
 _PORTS: Final = ("443", "80", "8080", "8443", "3000", "5000", "8000", "9000")
@@ -170,9 +170,9 @@ def _queries(request: CapturedRequest, query: str, *, trailing: str) -> list[Var
 
 def _timestamps(text: str) -> list[Variation]:
     candidates = [Variation(text)]
-    if text.isascii() and text.isdecimal():
-        candidates.append(Variation(str(int(text) * 1000), "the timestamp was read as seconds"))
-        candidates.append(Variation(str(int(text) // 1000), "the timestamp was converted to seconds"))
+    if (number := parse_timestamp(text)) is not None:
+        candidates.append(Variation(str(number * 1000), "the timestamp was read as seconds"))
+        candidates.append(Variation(str(number // 1000), "the timestamp was converted to seconds"))
         candidates.append(Variation(f"{text}.0", "the timestamp was converted to a float"))
     return [*candidates, Variation("", "the timestamp was left out")]
 

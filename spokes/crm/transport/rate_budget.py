@@ -24,6 +24,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
+from spokes.core.json_fields import read_integer
 from spokes.core.priority import Priority
 from spokes.core.redis import budget_keys
 from spokes.core.redis.scripts import read_script
@@ -77,15 +78,15 @@ class Slot:
 
     def read_headers(self, headers: Mapping[str, str]) -> None:
         """Read the limits that a response reports; header names in lower case."""
-        limit = headers.get("x-hubspot-ratelimit-max", "")
+        limit = read_integer(headers.get("x-hubspot-ratelimit-max"))
         interval = headers.get("x-hubspot-ratelimit-interval-milliseconds", "")
-        if limit.isdecimal() and int(limit) > 0 and interval in {"", str(round(self._window_s * 1000))}:
-            self.reported_limit = int(limit)
-        daily = headers.get("x-hubspot-ratelimit-daily", "")
-        left = headers.get("x-hubspot-ratelimit-daily-remaining", "")
-        if daily.isdecimal() and left.isdecimal():
-            self.reported_day_left, self.reported_day_limit = int(left), int(daily)
-            self.is_day_short = int(left) < int(daily) * _LOW_DAY_SHARE
+        if limit is not None and limit > 0 and interval in {"", str(round(self._window_s * 1000))}:
+            self.reported_limit = limit
+        daily = read_integer(headers.get("x-hubspot-ratelimit-daily"))
+        left = read_integer(headers.get("x-hubspot-ratelimit-daily-remaining"))
+        if daily is not None and left is not None and min(daily, left) >= 0:
+            self.reported_day_left, self.reported_day_limit = left, daily
+            self.is_day_short = left < daily * _LOW_DAY_SHARE
 
     def release_unused(self) -> None:
         """Release the slot at once when the block ends, because no call was made."""

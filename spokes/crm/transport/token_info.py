@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from spokes.core import clock
 from spokes.core.errors import PermanentCRMError, TransientCRMError
+from spokes.core.json_fields import read_id
 from spokes.crm.transport.paths import Paths
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ async def token_info(client: "HubSpotClient", paths: Paths) -> TokenInfo | None:
         response = await client.token_info(paths.token_info())
         scopes = response.body.get("scopes")
         names = frozenset(map(str, scopes if isinstance(scopes, list) else ()))
-        return TokenInfo(_hub_id(response.body.get("hubId")), names, _clock_skew_s(response, before_s))
+        return TokenInfo(read_id(response.body.get("hubId")) or 0, names, _clock_skew_s(response, before_s))
     except TransientCRMError:
         return None
     except PermanentCRMError:  # not a private app's token: only its portal can be read
@@ -49,7 +50,7 @@ async def _account_info(client: "HubSpotClient", paths: Paths) -> TokenInfo | No
         response = await client.call("GET", paths.account_details())
     except (TransientCRMError, PermanentCRMError):
         return None
-    return TokenInfo(_hub_id(response.body.get("portalId")), frozenset(), _clock_skew_s(response, before_s))
+    return TokenInfo(read_id(response.body.get("portalId")) or 0, frozenset(), _clock_skew_s(response, before_s))
 
 
 def _clock_skew_s(response: "ApiResponse", before_s: float) -> float | None:
@@ -60,10 +61,3 @@ def _clock_skew_s(response: "ApiResponse", before_s: float) -> float | None:
     except (ValueError, OverflowError):
         return None
     return server_s - (before_s + clock.now_s()) / 2
-
-
-def _hub_id(value: object) -> int:
-    """Return a portal id, also from digits as text; 0 for anything else."""
-    if isinstance(value, str) and value.isascii() and value.isdecimal():
-        return int(value)
-    return value if type(value) is int and value > 0 else 0

@@ -190,6 +190,12 @@ def test_invalid_setting_is_named(tmp_path: Path, value: str) -> None:
     assert value.strip("'") not in result.stderr
 
 
+def test_timestamp_of_thousands_of_digits_is_named() -> None:
+    headers = [f"--header={name}: {value}" for name, value in signed_headers("1" * 5_000).items()]
+    result = explain(["--url", HOOK, "--body", "[]", *headers])
+    assert (result.exit_code, "the timestamp is not a number of milliseconds" in result.output) == (1, True), result
+
+
 def test_captured_json_is_explained(tmp_path: Path, sign: Sign) -> None:
     url = "https://hooks.example.com/webhooks/hubspot"
     capture = orjson.dumps({"method": "POST", "url": url, "headers": sign(BODY, uri=url), "body": BODY.decode()})

@@ -185,6 +185,8 @@ async def test_limit_reported_by_hubspot_replaces_ours_in_every_process(redis: R
         {},
         {"x-hubspot-ratelimit-max": "many"},
         {"x-hubspot-ratelimit-max": "0"},
+        {"x-hubspot-ratelimit-max": "9" * 5_000},
+        {"x-hubspot-ratelimit-daily": "9" * 5_000, "x-hubspot-ratelimit-daily-remaining": "9"},
         {"x-hubspot-ratelimit-max": "9", "x-hubspot-ratelimit-interval-milliseconds": "1000"},
     ],
 )
