@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -228,3 +229,44 @@ async def crashes(event: Event, tools: Tools) -> None:
 async def blocks_interpreter(event: Event, tools: Tools) -> None:
     """Hold the interpreter lock, so that no other thread runs."""
     sum(range(10**11))
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="replaces_sleep")
+async def replaces_sleep(event: Event, tools: Tools) -> None:
+    """Replace a function that every part of the worker uses."""
+
+    async def fail(*_: object) -> NoReturn:
+        raise RuntimeError
+
+    setattr(asyncio, "sleep", fail)  # noqa: B010 - mypy refuses the assignment, rightly
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="sets_task_factory")
+async def sets_task_factory(event: Event, tools: Tools) -> None:
+    """Set a task factory that fails."""
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError
+
+    asyncio.get_running_loop().set_task_factory(fail)
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="ignores_sigterm")
+async def ignores_sigterm(event: Event, tools: Tools) -> None:
+    """Ignore the signal that ends a worker."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="ends_executor")
+async def ends_executor(event: Event, tools: Tools) -> None:
+    """Shut down the event loop's executor."""
+    await asyncio.get_running_loop().shutdown_default_executor()
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="cuts_connections")
+async def cuts_connections(event: Event, tools: Tools) -> None:
+    """Shut down every connection of the process, those to Redis and HubSpot."""
+    for number in range(3, 256):
+        with suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
+            if copy.family == socket.AF_INET:
+                copy.shutdown(socket.SHUT_RDWR)

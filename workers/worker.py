@@ -52,6 +52,7 @@ from workers.delivery.lane_manager import LEASE_MS
 from workers.delivery.missing_credentials import ANNOUNCE_EVERY_S
 from workers.delivery.run_delivery import PREFETCH_FACTOR, WorkerParts, run_delivery
 from workers.initial_samples import start_counters
+from workers.process_globals import ProcessGlobals
 from workers.protected_process import exit_process
 from workers.queue.arq_worker import ArqBatchWorker
 from workers.queue.claim_gate import MEASURE_EVERY_S as GATE_EVERY_S
@@ -125,6 +126,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
                 await _learn_portal(crm, router, redis, outage)
                 stack.push_async_exit(opening.pop_all())
                 return
+            parts.timeouts.process_globals = ProcessGlobals(worker.loop)
             archiver = Archiver.open(settings, redis)
             opening.push_async_callback(archiver.close)
             start_counters(router)

@@ -91,7 +91,13 @@ async def test_exits_of_handlers_and_their_tasks_do_not_end_the_worker(redis: Re
     assert process.poll() is None
 
 
-@pytest.mark.parametrize("name", ["stops_loop", "leaves_thread", "raises_in_timer"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "stops_loop", "leaves_thread", "raises_in_timer", "replaces_sleep", "sets_task_factory", "ignores_sigterm",
+        "ends_executor",
+    ],
+)  # fmt: skip
 async def test_handler_that_harms_the_event_loop_does_not_end_the_worker(
     redis: Redis, start_worker: StartWorker, name: str
 ) -> None:
@@ -100,6 +106,14 @@ async def test_handler_that_harms_the_event_loop_does_not_end_the_worker(
     assert await wait_for_outcomes(redis, 2) == [("processed", "")] * 2
     process.send_signal(signal.SIGTERM)
     assert await exit_code(process, seconds=6) == 0
+
+
+async def test_handler_that_cuts_all_connections_costs_no_event(redis: Redis, start_worker: StartWorker) -> None:
+    await queue(redis, change("x", 1, "cuts_connections"), *(change("x", 1, "ok", number) for number in range(2, 6)))
+    process = start_worker()
+    assert await wait_for_outcomes(redis, 5) == [("processed", "")] * 5
+    process.send_signal(signal.SIGTERM)
+    assert await exit_code(process, seconds=10) == 0
 
 
 async def test_call_that_would_harm_the_worker_fails_its_event_alone(redis: Redis, start_worker: StartWorker) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from spokes.crm.services import WriteRecord
+    from workers.process_globals import ProcessGlobals
 
 _CHECK_EVERY_S: Final = 0.25
 _MAX_CLEANUP_S: Final = 10.0  # from the cancellation of a handler until it is given up; at most half of its time-out
@@ -30,6 +31,7 @@ class HandlerTimeouts:
 
     Attributes:
         is_closing: the worker shuts down; a cancellation now ends the run and is no error of the handler.
+        process_globals: put back whenever a handler ends; None in tests, whose process has other parts.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class HandlerTimeouts:
         """Apply `timeout_s`; call `on_stuck` once for each handler that is given up; record running ones in `trace`."""
         self.timeout_s = timeout_s
         self.is_closing = False
+        self.process_globals: ProcessGlobals | None = None
         self._on_stuck = on_stuck
         self._trace = trace
         self._check_every_s = min(_CHECK_EVERY_S, timeout_s / 4)
@@ -67,6 +70,8 @@ class HandlerTimeouts:
     def stop(self, timeout: "HandlerTimeout") -> None:
         """Stop the clock of a block."""
         self._running.pop(timeout, None)
+        if self.process_globals is not None and not self.is_closing:
+            self.process_globals.restore(timeout.handler)
         if self._trace is not None:
             self._trace.end(timeout.trace_place)
             timeout.trace_place = 0

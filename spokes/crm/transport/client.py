@@ -112,7 +112,10 @@ class HubSpotClient:
 
     async def close(self) -> None:
         """Wait for the calls in flight, end the threads and close the connections."""
-        await asyncio.to_thread(self._threads.shutdown)
+        # In a thread of our own: a handler may have shut down the event loop's executor.
+        closing = ThreadPoolExecutor(1, thread_name_prefix="hubspot-close")
+        await asyncio.get_running_loop().run_in_executor(closing, self._threads.shutdown)
+        closing.shutdown(wait=False)
         self._api.rest_client.pool_manager.clear()
 
     def _call_in_thread(self, method: str, path: str, query: Query | None, body: Body | None) -> ApiResponse:
