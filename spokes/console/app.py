@@ -17,6 +17,7 @@ from spokes.console.api import routes as api_routes
 from spokes.console.identity.http_client import ProviderClient
 from spokes.console.identity.provider import Provider
 from spokes.console.installs.install_flow import InstallFlow
+from spokes.console.installs.oauth_parts import oauth_client, portal_store
 from spokes.console.pages.dashboard import DASHBOARD_CACHE, DashboardCache
 from spokes.console.pages.now import STOPPING, stop_streams
 from spokes.console.pages.settings import DOCTOR_REPORTS, DoctorReports
@@ -27,6 +28,8 @@ from spokes.console.web.app_keys import (
     ENGINE,
     INSTALLS,
     KNOWN_BROWSERS,
+    OAUTH,
+    PORTAL_STORE,
     PROVIDER,
     REDIS,
     SESSIONS,
@@ -46,9 +49,6 @@ from spokes.core.telemetry.log_limit import LogLimit
 from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
 from spokes.core.telemetry.metrics import SECURITY_EVENTS, start_at_zero
 from spokes.core.telemetry.security_events import SecurityEvent
-from spokes.core.vault import Vault
-from spokes.portals.oauth_client import OAuthClient
-from spokes.portals.store import PortalStore
 
 _MAX_STRANGERS_LOGGED: Final = 300  # requests a minute; metrics count those beyond it too
 _MAX_BODY_BYTES: Final = 256 * 1024  # a request with 1,000 event keys has 40 kB
@@ -102,19 +102,13 @@ async def _identity_provider(app: web.Application) -> AsyncIterator[None]:
 
 async def _installs(app: web.Application) -> AsyncIterator[None]:
     settings = app[SETTINGS]
+    app[PORTAL_STORE] = portal_store(settings, app[ENGINE])
     if not settings.hubspot_client_id:
-        app[INSTALLS] = None
+        app[INSTALLS] = app[OAUTH] = None
         yield
         return
-    client = OAuthClient(
-        client_id=settings.hubspot_client_id,
-        client_secret=settings.hubspot_client_secret[0],
-        api_url=settings.hubspot_api_url,
-        api_version=settings.hubspot_api_version,
-        timeout_s=settings.hubspot_timeout_s,
-    )
-    store = PortalStore(app[ENGINE], Vault.from_settings(settings))
-    app[INSTALLS] = InstallFlow(settings, app[REDIS], store, client)
+    client = app[OAUTH] = oauth_client(settings)
+    app[INSTALLS] = InstallFlow(settings, app[REDIS], app[PORTAL_STORE], client)
     yield
     await client.close()
 

@@ -116,6 +116,12 @@ COMMANDS: Final = (
     CommandSpec("pause", "spokes.console.commands.pause:pause", "Pause a portal, or show the paused portals.", _ACT),
     CommandSpec("resume", "spokes.console.commands.pause:resume", "Resume a paused portal.", _ACT),
     CommandSpec(
+        "portals",
+        "spokes.console.commands.portals:app",
+        "Show the portals that installed the app, pause or disconnect one.",
+        _ACT,
+    ),
+    CommandSpec(
         "explain-signature",
         "spokes.console.commands.explain_signature:explain_signature",
         "Explain why the signature of a captured request does not match.",

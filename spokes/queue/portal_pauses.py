@@ -154,13 +154,16 @@ class PortalPauses:
             await self.calls.held.release(Calls(portal_id, ALL_CALLS))
         return was_paused
 
-    async def operator_pause(self, portal_id: int, *, actor: str, reason: str, address: str = "") -> None:
+    async def operator_pause(
+        self, portal_id: int, *, actor: str, reason: str, address: str = "", is_known: bool = False
+    ) -> None:
         """Pause the portal until an operator resumes it; this replaces any other pause.
 
         Raises:
-            UnknownPortal: the portal is not of this deployment.
+            UnknownPortal: the portal is not of this deployment; not checked if it `is_known`.
         """
-        await check_portal(self._redis, portal_id)
+        if not is_known:
+            await check_portal(self._redis, portal_id)
         pause = PortalPause(OPERATOR, clock.now_s())
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hset(keys.PAUSED_PORTALS, str(portal_id), pause.to_json().decode())

@@ -39,6 +39,7 @@ class OAuthHubSpot:
     calls: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     codes: dict[str, IssuedCode] = field(default_factory=dict)
     tokens: dict[str, IssuedCode] = field(default_factory=dict)
+    refresh_tokens: dict[str, IssuedCode] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         app = web.Application()
@@ -84,6 +85,12 @@ class OAuthHubSpot:
             return failure
         if form.get("client_id") != CLIENT_ID or form.get("client_secret") != self.secret:
             return _refusal("invalid_client", "BAD_CLIENT_SECRET")
+        if form.get("grant_type") == "refresh_token":
+            known = self.refresh_tokens.get(form.get("refresh_token", ""))
+            return self._issue(known) if known else _refusal("invalid_grant", "BAD_REFRESH_TOKEN")
+        return self._redeem(form)
+
+    def _redeem(self, form: dict[str, str]) -> web.Response:
         issued = self.codes.pop(form.get("code", ""), None)
         if issued is None:
             return _refusal("invalid_grant", "BAD_AUTH_CODE")
@@ -91,9 +98,12 @@ class OAuthHubSpot:
             return _refusal("invalid_grant", "BAD_REDIRECT_URI")
         if issued.challenge and issued.challenge != _challenge(form.get("code_verifier", "")):
             return _refusal("invalid_grant", "BAD_CODE_VERIFIER")
-        token = f"access-{secrets.token_hex(16)}"
-        self.tokens[token] = issued
-        body = {"access_token": token, "refresh_token": f"refresh-{secrets.token_hex(16)}", "expires_in": 1800}
+        return self._issue(issued)
+
+    def _issue(self, issued: IssuedCode) -> web.Response:
+        token, refresh_token = f"access-{secrets.token_hex(16)}", f"refresh-{secrets.token_hex(16)}"
+        self.tokens[token] = self.refresh_tokens[refresh_token] = issued
+        body = {"access_token": token, "refresh_token": refresh_token, "expires_in": 1800}
         return web.json_response(body | {"token_type": "bearer", "token_use": "access_token"})
 
     async def _introspect(self, request: web.Request) -> web.Response:
@@ -110,8 +120,17 @@ class OAuthHubSpot:
         self.calls.append(("uninstall", {}))
         if failure := self._failure("uninstall"):
             return failure
-        known = self.tokens.pop(request.headers.get("Authorization", "").removeprefix("Bearer "), None)
-        return web.Response(status=204 if known else 401)
+        known = self.tokens.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        if known is None:
+            return web.Response(status=401)
+        self.forget(known.portal_id)
+        return web.Response(status=204)
+
+    def forget(self, portal_id: int) -> None:
+        """Uninstall the app from a portal: none of its tokens is valid any more."""
+        for tokens in (self.tokens, self.refresh_tokens):
+            for token in [token for token, issued in tokens.items() if issued.portal_id == portal_id]:
+                del tokens[token]
 
     async def _form(self, name: str, request: web.Request) -> dict[str, str]:
         form = {key: str(value) for key, value in (await request.post()).items()}

@@ -28,6 +28,7 @@ class Permission(StrEnum):
     EXPORT = "export"  # export the audit
     SETTLE = "settle"  # replay and discard dead letters
     PAUSE = "pause"  # pause and resume the work of a portal
+    DISCONNECT = "disconnect"  # uninstall the app from a portal
     PRIVACY = "privacy"  # requests of data subjects, with the persons concerned
     REVEAL = "reveal"  # see masked values; needs a reason
     SETTINGS = "settings"  # the findings of doctor
@@ -53,6 +54,7 @@ MATRIX: Final[Mapping[Permission, tuple[bool, bool, bool, bool]]] = {
     Permission.EXPORT:   (_,     X,        X,               X),
     Permission.SETTLE:   (_,     X,        _,               X),
     Permission.PAUSE:    (_,     X,        _,               X),
+    Permission.DISCONNECT: (_,   _,        _,               X),
     Permission.PRIVACY:  (_,     _,        X,               X),
     Permission.REVEAL:   (_,     _,        X,               X),
     Permission.SETTINGS: (_,     X,        _,               X),

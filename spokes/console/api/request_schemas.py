@@ -1,7 +1,7 @@
 """Types of queries and bodies: bounded texts and numbers, no unknown fields, a reason for every action."""
 
 from dataclasses import dataclass, fields
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints, WithJsonSchema, with_config
 
@@ -166,6 +166,16 @@ class DeadLetterQuery:
     handler: Annotated[str, StringConstraints(max_length=200)] | None = None
     limit: PageLimit = 50
     after: Annotated[str, StringConstraints(max_length=300)] | None = None
+
+
+@with_config(_NO_EXTRA_FIELDS)
+@dataclass(frozen=True, kw_only=True)
+class PortalQuery:
+    """Query of `GET /portals`; `after` is the `next` of the page before, and `state` may be `missing_scopes`."""
+
+    state: Literal["installed", "needs_reinstall", "paused", "uninstalled", "missing_scopes"] | None = None
+    limit: PageLimit = 50
+    after: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}$")] | None = None
 
 
 @with_config(_NO_EXTRA_FIELDS)

@@ -193,3 +193,10 @@ class Resumption:
 
     count: int
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnection:
+    """Whether HubSpot uninstalled the app now; if not, it was not installed there any more."""
+
+    was_installed: bool

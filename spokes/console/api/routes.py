@@ -11,6 +11,7 @@ from spokes.console.api import (
     account_endpoints,
     action_endpoints,
     incident_endpoints,
+    portal_endpoints,
     privacy_endpoints,
     quarantine_endpoints,
     read_endpoints,
@@ -26,6 +27,7 @@ from spokes.console.api.request_schemas import (
     EventQuery,
     ExportQuery,
     PersonBody,
+    PortalQuery,
     QuarantineQuery,
     QuarantineSelection,
     ReasonBody,
@@ -35,12 +37,14 @@ from spokes.console.api.response_schemas import (
     ActionResult,
     DeadLetterView,
     DeliveryView,
+    Disconnection,
     EventView,
     QuarantineResult,
     Resumption,
     TimelineView,
 )
 from spokes.console.api.route import ApiRoute
+from spokes.console.installs.portal_views import PortalView
 from spokes.console.quarantine.contents import ContentView
 from spokes.console.queries.budgets import PortalBudget
 from spokes.console.queries.deliveries import DeliverySummary
@@ -114,6 +118,12 @@ ROUTES: Final = (
              quarantine_endpoints.replay_many, QuarantineResult, QuarantineSelection),
     ApiRoute("POST", "/quarantine/discard", _SETTLE, "Discard many quarantined contents",
              quarantine_endpoints.discard_many, QuarantineResult, QuarantineSelection),
+    ApiRoute("GET", "/portals", _LOOK, "Portals that installed the app",
+             portal_endpoints.get_portals, Page[PortalView], PortalQuery),
+    ApiRoute("GET", f"/portals/{_PORTAL}", _LOOK, "One portal that installed the app",
+             portal_endpoints.get_portal, PortalView),
+    ApiRoute("POST", f"/portals/{_PORTAL}/disconnect", Permission.DISCONNECT, "Uninstall the app from a portal",
+             portal_endpoints.disconnect_portal, Disconnection, ReasonBody),
     ApiRoute("POST", f"/portals/{_PORTAL}/pause", _PAUSE, "Pause a portal",
              action_endpoints.pause, PortalPause, ReasonBody),
     ApiRoute("POST", f"/portals/{_PORTAL}/resume", _PAUSE, "Resume a portal",

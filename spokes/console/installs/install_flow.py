@@ -83,7 +83,7 @@ class InstallFlow:
         return with_state(return_url, self._signer.sign(state, browser))
 
     async def use_state(self, text: str, browser: str, *, is_marketplace: bool) -> InstallState:
-        """Return the state of an install; nobody can use it again.
+        """Return the state of an install, and mark it as used.
 
         Raises:
             HttpProblem: 400 or 403, it is not valid for this browser, or was used.

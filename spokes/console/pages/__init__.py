@@ -4,13 +4,14 @@ from typing import Final
 
 from aiohttp import web
 
-from spokes.console.pages import assets, audit, incidents, now, objects, pauses, privacy, quarantine, settings
+from spokes.console.pages import assets, audit, incidents, now, objects, pauses, portals, privacy, quarantine, settings
 from spokes.console.pages import dead_letters as letters
 from spokes.console.web.audit_export import export_records
 
 _LETTER: Final = "/console/dead/{portal:[0-9]{1,18}}/{key:[^/]{1,600}}"
 _CONTENT: Final = "/console/quarantine/{portal:[0-9]{1,18}}/{key:[^/]{1,600}}"
 _INCIDENT: Final = "/console/incidents/{id:[0-9a-f]{8}}"
+_INSTALLED: Final = "/console/portals/{portal:[0-9]{1,18}}"
 
 
 def routes() -> list[web.RouteDef]:
@@ -41,6 +42,9 @@ def routes() -> list[web.RouteDef]:
         web.post("/console/pauses/resume", pauses.resume),
         web.post("/console/pauses/handler/pause", pauses.pause_handler),
         web.post("/console/pauses/handler/resume", pauses.resume_handler),
+        web.get("/console/portals", portals.page),
+        web.get(_INSTALLED, portals.portal_page),
+        web.post(_INSTALLED + "/disconnect", portals.disconnect_portal),
         web.get("/console/settings", settings.page),
         web.get("/console/static/{name}", assets.asset),
     ]

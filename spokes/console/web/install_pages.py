@@ -78,8 +78,8 @@ def routes() -> list[web.RouteDef]:
 async def _finish_for_marketplace(request: web.Request, installs: InstallFlow, code: str, *, has_state: bool) -> None:
     """Finish an install that the marketplace started: with our state, or, without `step`, with the code alone.
 
-    A code alone is accepted. It belongs to the portal that HubSpot says, and to no account of ours, so nobody gains by
-    making another person's browser send it.
+    A code alone is accepted. It belongs to the portal that HubSpot says, and to no account of ours, so an
+    attacker who makes another person's browser send it gains nothing.
     """
     if not code:
         raise _malformed("HubSpot sent no code, so nothing was installed. Start again.")

@@ -9,7 +9,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from spokes.console.accounts.actors import ACTOR, NOBODY, REQUEST_ID
 from spokes.console.accounts.policy import Permission
-from spokes.console.web.app_keys import TEMPLATES
+from spokes.console.web.app_keys import SETTINGS, TEMPLATES
 from spokes.console.web.template_filters import FILTERS
 from spokes.core.errors import HttpProblem
 
@@ -31,7 +31,7 @@ def template_environment() -> Environment:
 
 
 def render(request: web.Request, name: str, *, status: int = 200, **values: object) -> web.Response:
-    """Return a page. Templates also have `actor`, `may("settle")`, `csrf`, `path` and `request_id`."""
+    """Return a page. Templates also have `actor`, `may("settle")`, `csrf`, `path`, `has_installs` and `request_id`."""
     actor = request.get(ACTOR, NOBODY)
     text = (
         request.app[TEMPLATES]
@@ -42,6 +42,7 @@ def render(request: web.Request, name: str, *, status: int = 200, **values: obje
             csrf=actor.csrf_token,
             path=request.path,
             request_id=request.get(REQUEST_ID, ""),
+            has_installs=bool(request.app[SETTINGS].hubspot_client_id),
             **values,
         )
     )

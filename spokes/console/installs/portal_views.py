@@ -1,0 +1,163 @@
+"""The portals that installed the app, with what operators need to know of each: scopes, backlog, dead letters.
+
+Everything is read in a few calls for all portals together, so that thousands can be sorted.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from spokes.audit.records import Action
+from spokes.audit.sql.queries import fetch
+from spokes.audit.sql.tables import HEAD, RECORDS
+from spokes.console.number_input import parse_number
+from spokes.console.queries.portal_scope import Portals, can_see
+from spokes.core.redis import keys
+from spokes.core.redis.keys import QUEUES
+from spokes.crm.scopes import ScopeRequirement, compare_scopes
+from spokes.portals.store import InstalledPortal, PortalState, PortalStore
+from spokes.queue.portal_pauses import PortalPauses
+
+_PAGE: Final = 1000  # portals read from the store at a time
+_MAX_IDS_READ: Final = 20_000  # deliveries of each queue that are counted
+_MAX_RECORDS_READ: Final = 50_000  # newest audit records in which the last event of each portal is searched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortalView:
+    """One installed portal; times are epoch ms.
+
+    `state` is `paused` for an installed portal whose work is paused; `reason` says why it is not installed.
+    `last_event_at` is the newest outcome of an event, None if it is not among the newest audit records. `backlog`
+    counts deliveries in the queue, `parked` those that wait for the portal's tokens. `token_expires_at` is 0 without
+    tokens.
+    """
+
+    portal_id: int
+    name: str
+    state: str
+    reason: str
+    scopes_missing: tuple[str, ...]
+    scopes_excess: tuple[str, ...]
+    installed_at: int
+    changed_at: int
+    token_expires_at: int
+    last_event_at: int | None
+    backlog: int
+    parked: int
+    dead_letters: int
+
+
+SORTS: Final[Mapping[str, Callable[[PortalView], tuple[Any, ...]]]] = {
+    "portal": lambda view: (view.portal_id,),
+    "name": lambda view: (view.name.casefold(), view.portal_id),
+    "installed": lambda view: (-view.installed_at, view.portal_id),
+    "last_event": lambda view: (-(view.last_event_at or 0), view.portal_id),
+    "backlog": lambda view: (-view.backlog - view.parked, view.portal_id),
+    "dead_letters": lambda view: (-view.dead_letters, view.portal_id),
+    "token": lambda view: (view.token_expires_at, view.portal_id),
+}
+
+
+async def installed_portals(
+    store: PortalStore, redis: Redis, engine: AsyncEngine, portals: Portals, required: frozenset[ScopeRequirement],
+    *, optional: Iterable[str] = (), only: int | None = None,
+) -> list[PortalView]:  # fmt: skip
+    """Return the portals that the reader may see, by id.
+
+    Args:
+        required: the scopes that the handlers need.
+        optional: scopes that are asked for too, and so are no excess.
+        only: return this portal alone, if it exists.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+        RedisError, OSError: Redis does not answer.
+    """
+    found = [portal for portal in await _read(store, only) if can_see(portals, portal.portal_id)]
+    if not found:
+        return []
+    paused = await PortalPauses(redis).list()
+    backlog, last_events = await _backlog(redis), await _last_events(engine)
+    parked = await _cardinalities(redis, (keys.parked_deliveries(portal.portal_id) for portal in found))
+    dead = await _cardinalities(redis, (keys.dead_letters_by_time(portal.portal_id) for portal in found))
+    views = []
+    for portal, parked_count, dead_count in zip(found, parked, dead, strict=True):
+        comparison = compare_scopes(required, frozenset(portal.scopes))
+        is_paused = portal.state is PortalState.INSTALLED and portal.portal_id in paused
+        views.append(
+            PortalView(
+                portal_id=portal.portal_id,
+                name=portal.name,
+                state=PortalState.PAUSED.value if is_paused else portal.state.value,
+                reason=paused[portal.portal_id].reason if is_paused else portal.reason,
+                scopes_missing=comparison.missing_texts,
+                scopes_excess=tuple(sorted(comparison.excess - set(optional))),
+                installed_at=portal.installed_at,
+                changed_at=portal.changed_at,
+                token_expires_at=portal.token_expires_at,
+                last_event_at=last_events.get(portal.portal_id),
+                backlog=backlog[portal.portal_id],
+                parked=parked_count,
+                dead_letters=dead_count,
+            )
+        )
+    return views
+
+
+def matching(views: Iterable[PortalView], *, state: str = "", text: str = "", sort: str = "portal") -> list[PortalView]:
+    """Return the portals in this state whose name or id contains `text`, sorted; `missing_scopes` is a state too."""
+    wanted = text.casefold()
+    chosen = [
+        view
+        for view in views
+        if (not state or view.state == state or (state == "missing_scopes" and view.scopes_missing))
+        and (wanted in str(view.portal_id) or wanted in view.name.casefold())
+    ]
+    return sorted(chosen, key=SORTS.get(sort, SORTS["portal"]))
+
+
+async def _read(store: PortalStore, only: int | None) -> list[InstalledPortal]:
+    if only is not None:
+        portal = await store.get(only)
+        return [] if portal is None else [portal]
+    found: list[InstalledPortal] = []
+    while page := await store.list(after=found[-1].portal_id if found else 0, limit=_PAGE):
+        found += page
+        if len(page) < _PAGE:
+            break
+    return found
+
+
+async def _backlog(redis: Redis) -> Counter[int]:
+    """Return the number of waiting deliveries by portal, which a delivery's id begins with."""
+    counts: Counter[int] = Counter()
+    for queue in QUEUES.values():
+        for job_id in await redis.zrange(queue, 0, _MAX_IDS_READ - 1):
+            portal_id = parse_number(job_id.decode(errors="replace").partition("-")[0])
+            if portal_id is not None:
+                counts[portal_id] += 1
+    return counts
+
+
+async def _last_events(engine: AsyncEngine) -> dict[int, int]:
+    newest = select(HEAD.c.seq - _MAX_RECORDS_READ).scalar_subquery()
+    query = (
+        select(RECORDS.c.portal_id, func.max(RECORDS.c.at).label("at"))
+        .where(RECORDS.c.seq > newest, RECORDS.c.action == Action.EVENT.value)
+        .group_by(RECORDS.c.portal_id)
+    )
+    return {int(str(row["portal_id"])): int(str(row["at"])) for row in await fetch(engine, query)}
+
+
+async def _cardinalities(redis: Redis, sorted_sets: Iterable[str]) -> list[int]:
+    async with redis.pipeline(transaction=False) as pipeline:
+        for key in sorted_sets:
+            pipeline.zcard(key)
+        replies = await pipeline.execute(raise_on_error=False)
+    return [reply if isinstance(reply, int) else 0 for reply in replies]

@@ -1,0 +1,64 @@
+"""The API of installed portals, over real HTTP."""
+
+from aiohttp.test_utils import TestClient
+
+from spokes.console.accounts.api_tokens import ApiTokens
+from spokes.console.accounts.policy import Role
+from spokes.console.web.app_keys import SETTINGS
+from spokes.portals.store import PortalState, PortalStore
+from tests.console.installs.conftest import Customer
+from tests.console.installs.test_portal_pages import install
+from tests.support.oauth_hubspot import PORTAL
+
+
+def authorization(client: TestClient, role: Role, *portals: int) -> dict[str, str]:
+    token = ApiTokens.from_settings(client.server.app[SETTINGS]).mint("robot", [role], list(portals) or None).token
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_portals_are_listed_page_by_page(client: TestClient, store: PortalStore) -> None:
+    await install(store, 11, 12, 13)
+    headers, path, seen = authorization(client, Role.VIEWER), "/api/v1/portals?limit=2", []
+    while path:
+        async with client.get(path, headers=headers) as response:
+            page = await response.json()
+        seen += [item["portal_id"] for item in page["items"]]
+        path = f"/api/v1/portals?limit=2&after={page['next']}" if page["next"] else ""
+    assert seen == [11, 12, 13]
+
+
+async def test_portals_are_selected_by_state(client: TestClient, store: PortalStore) -> None:
+    await install(store, 11, 12)
+    await store.mark(12, PortalState.NEEDS_REINSTALL, "bad_refresh_token")
+    async with client.get(
+        "/api/v1/portals?state=needs_reinstall", headers=authorization(client, Role.VIEWER)
+    ) as response:
+        [item] = (await response.json())["items"]
+    assert (item["portal_id"], item["reason"]) == (12, "bad_refresh_token")
+
+
+async def test_token_limited_to_a_portal_sees_only_that_one(client: TestClient, store: PortalStore) -> None:
+    await install(store, 11, 12)
+    headers = authorization(client, Role.ADMIN, 12)
+    async with client.get("/api/v1/portals", headers=headers) as response:
+        assert [item["portal_id"] for item in (await response.json())["items"]] == [12]
+    async with client.get("/api/v1/portals/11", headers=headers) as response:
+        assert response.status == 404
+    body = {"reason": "x"}
+    async with client.post("/api/v1/portals/11/disconnect", json=body, headers=headers) as response:
+        assert response.status == 404
+    async with client.get("/api/v1/portals/12", headers=headers) as response:
+        assert (await response.json())["state"] == "installed"
+
+
+async def test_admin_disconnects_a_portal(client: TestClient, customer: Customer, store: PortalStore) -> None:
+    await customer.install()
+    path, body = f"/api/v1/portals/{PORTAL}/disconnect", {"reason": "contract ended"}
+    async with client.post(path, json=body, headers=authorization(client, Role.OPERATOR)) as response:
+        assert response.status == 403
+    admin = authorization(client, Role.ADMIN)
+    async with client.post(path, json=body, headers=admin) as response:
+        assert await response.json() == {"was_installed": True}
+    assert await store.tokens(PORTAL) is None
+    async with client.post(path, json=body, headers=admin) as response:
+        assert (response.status, response.content_type) == (409, "application/problem+json")
