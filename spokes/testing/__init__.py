@@ -7,13 +7,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spokes.testing.fake_hosts import FakeHosts, HttpCall, NoResponse
     from spokes.testing.hubspot import SimulatedHubSpot, SimulatedObjects, SimulatedRecord, SimulatedSchema
     from spokes.testing.kit import Spokes
     from spokes.testing.run import Run
 
-__all__ = ["Run", "SimulatedHubSpot", "SimulatedObjects", "SimulatedRecord", "SimulatedSchema", "Spokes"]
+__all__ = [
+    "FakeHosts", "HttpCall", "NoResponse", "Run", "SimulatedHubSpot", "SimulatedObjects", "SimulatedRecord",
+    "SimulatedSchema", "Spokes",
+]  # fmt: skip
 
 _MODULE_OF = {
+    "FakeHosts": "spokes.testing.fake_hosts",
+    "HttpCall": "spokes.testing.fake_hosts",
+    "NoResponse": "spokes.testing.fake_hosts",
     "Run": "spokes.testing.run",
     "SimulatedHubSpot": "spokes.testing.hubspot",
     "SimulatedObjects": "spokes.testing.hubspot",

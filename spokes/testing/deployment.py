@@ -24,6 +24,7 @@ from spokes.simulator.api.faults import Fault
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Target
 from spokes.simulator.portal import Portal
+from spokes.testing.fake_hosts import FakeHosts
 from spokes.testing.recorder import Recorder
 from spokes.testing.virtual_clock import VirtualClock
 from workers.queue.arq_worker import ArqBatchWorker
@@ -51,6 +52,7 @@ class KitDeployment:
     ) -> None:
         self.clock = VirtualClock()
         self.recorder = Recorder()
+        self.http = FakeHosts()
         self._module = f"{_HANDLERS}_{id(self)}"
         module = sys.modules[self._module] = ModuleType(self._module)
         module.ROUTER = self.recorder.observe(router)  # type: ignore[attr-defined]  # what `load_router` reads
@@ -107,6 +109,7 @@ class KitDeployment:
             portal.config = replace(portal.config, scopes=None)
             portal.replace_tokens(portal.config.token)
         self.recorder.runs.clear()
+        self.http.reset()
 
     async def add_fault(self, fault: Fault) -> None:
         """Make calls of HubSpot fail once the worker has started: one that starts during an outage waits."""
@@ -177,6 +180,8 @@ class KitDeployment:
                 self._workers.append(worker)
                 await worker.run_due_jobs()
                 worker.ctx["budget"].sleep = self._sleep
+                http = worker.ctx["parts"].http
+                http.send, http.rates.sleep = self.http.send, self._sleep
                 await worker.ctx["parts"].missing_credentials.announce()
         return self._workers
 

@@ -15,6 +15,7 @@ from spokes.testing.deployment import KitDeployment
 from spokes.testing.end_state import differences, end_state, known_ids
 from spokes.testing.event_factory import Dialect, EventFactory, EventSpec
 from spokes.testing.event_state import make_true, read_event
+from spokes.testing.fake_hosts import effect_differences
 from spokes.testing.hubspot import SimulatedHubSpot, SimulatedRecord
 from spokes.testing.log_capture import LogCapture
 from spokes.testing.observation import Observation
@@ -28,9 +29,9 @@ _Result = TypeVar("_Result")
 class Spokes:
     """A simulated HubSpot, the receiver and a worker with your handlers, for one test.
 
-    `hubspot` is the HubSpot account; `portals` has it and those of the fixture `spokes_portals`, by id. Each `deliver`
-    sends one signed request to the receiver and runs the worker until the event has its final outcome: the clock
-    advances by itself to the next retry, so no test waits.
+    `http` answers the calls that handlers make with `tools.http`. `hubspot` is the HubSpot account; `portals` has it
+    and those of the fixture `spokes_portals`, by id. Each `deliver` sends one signed request to the receiver and runs
+    the worker until the event has its final outcome: the clock advances by itself to the next retry, so no test waits.
     """
 
     def __init__(self, deployment: KitDeployment, loop: BackgroundLoop, logs: LogCapture) -> None:
@@ -41,6 +42,7 @@ class Spokes:
         self.portals = {
             portal_id: SimulatedHubSpot(portal, loop, deployment.clock.now_ms) for portal_id, portal in portals.items()
         }
+        self.http = deployment.http
         self.hubspot = next(iter(self.portals.values()))
         self._factories = {portal_id: EventFactory(portal.config) for portal_id, portal in portals.items()}
 
@@ -232,19 +234,22 @@ class Spokes:
     async def _check_idempotence(self, hubspot: SimulatedHubSpot, element: dict[str, Any]) -> Run:
         deployment, portal = self._deployment, hubspot.portal
         await deployment.end_workers()
+        answers = deployment.http.snapshot()
         start, known = await StateCopy.take(deployment.simulator, deployment.redis), known_ids(portal.crm)
         run = await self._deliver([element], follow_retries=True)
         if not run.attempts:
             raise AssertionError(f"no handler ran for this event: it was {run.outcome}.")
-        expected = end_state(portal.crm, known)
+        expected, effects = end_state(portal.crm, known), deployment.http.effects()
         for point in crash_points():
             await deployment.end_workers()
             await start.restore(deployment.simulator, deployment.redis)
+            deployment.http.restore(answers)
             await deployment.start_workers()
             await deployment.send(orjson.dumps([element]), hubspot.portal_id)
             if not await work_with_crash(deployment, point):
                 return run
-            if found := differences(expected, end_state(portal.crm, known)):
+            found = differences(expected, end_state(portal.crm, known))
+            if found := [*found, *effect_differences(effects, deployment.http.effects())]:
                 raise AssertionError(f"The handler is not idempotent. With a crash {point}: {'; '.join(found)}.")
         raise RuntimeError("the handler makes too many calls for this check")
 

@@ -19,13 +19,14 @@ class Observation:
     requests: int
     records: int
     lines: int
+    http_calls: int
 
     @classmethod
     async def begin(cls, deployment: KitDeployment, logs: LogCapture) -> "Observation":
         """Begin to observe."""
         records = len(await deployment.event_records())
         runs, requests = len(deployment.recorder.runs), len(deployment.simulator.requests)
-        return cls(deployment, logs, runs, requests, records, len(logs.lines))
+        return cls(deployment, logs, runs, requests, records, len(logs.lines), len(deployment.http.calls))
 
     async def finish(self, elements: Sequence[dict[str, Any]] = (), admission: Mapping[str, int] | None = None) -> Run:
         """Return what has happened since; with `elements`, only the outcomes of these events."""
@@ -35,6 +36,7 @@ class Observation:
             calls=[call for handler_run in handler_runs for call in handler_run.calls],
             errors=[handler_run.error for handler_run in handler_runs if handler_run.error is not None],
             error=handler_runs[-1].error if handler_runs else None,
+            http_calls=self.deployment.http.calls[self.http_calls :],
             logs=self.logs.lines[self.lines :],
             events=list(elements),
             admission=admission or {},

@@ -77,6 +77,8 @@ class Recorder:
         crm_factory, once_factory = tools._crm_factory, tools._once_factory  # noqa: SLF001 - the kit does what the worker does
         tools._crm_factory = lambda: _ObservedServices(crm_factory(), self, run)  # noqa: SLF001 - as above
         tools._once_factory = lambda: self._wrapped("once", once_factory(), run)  # noqa: SLF001 - as above
+        http_factory = tools._http_factory  # noqa: SLF001 - as above
+        tools._http_factory = lambda: _ObservedService("http", http_factory(), self, run)  # noqa: SLF001 - as above
         for name in _GUARDED:
             setattr(tools, name, self._wrapped(name, getattr(tools, name), run))
 

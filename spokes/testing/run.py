@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from spokes.testing.fake_hosts import HttpCall
+
 
 class SimulatedRequest(NamedTuple):
     """One request that HubSpot received: method, path, and the status of its response (0: connection broken)."""
@@ -23,6 +25,7 @@ class Run:
         writes: what HubSpot stored: plural name of the type, id, and the properties that the call wrote.
         calls: names of the calls of `tools` that handlers made: `contacts.get`, `contacts.update`, `once`.
         requests: the requests that HubSpot received for them; several calls may share one.
+        http_calls: the requests that handlers sent with `tools.http`, in their order.
         attempts: how often handlers ran.
         errors: exceptions that handlers raised, one for each failed attempt.
         logs: log lines of worker and handlers: `event`, `level` and fields.
@@ -35,6 +38,7 @@ class Run:
     writes: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
     requests: list[SimulatedRequest] = field(default_factory=list)
+    http_calls: list[HttpCall] = field(default_factory=list)
     attempts: int = 0
     errors: list[BaseException] = field(default_factory=list)
     error: BaseException | None = None  # of the last attempt; None if it ended well
