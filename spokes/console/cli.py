@@ -118,7 +118,7 @@ COMMANDS: Final = (
     CommandSpec(
         "portals",
         "spokes.console.commands.portals:app",
-        "Show the portals that installed the app, pause or disconnect one.",
+        "Show the portals that installed the app; name, pause or disconnect one.",
         _ACT,
     ),
     CommandSpec(

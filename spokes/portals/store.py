@@ -184,6 +184,12 @@ class PortalStore:
             result = await connection.execute(change.values(state=state.value, reason=reason, changed_at=now_ms()))
         return bool(result.rowcount)
 
+    async def rename(self, portal_id: int, name: str) -> bool:
+        """Set the name that operators see; return whether there is such a portal."""
+        change = update(INSTALLED_PORTALS).where(_P.portal_id == portal_id).values(name=name)
+        async with write_connection(self.engine) as connection:
+            return bool((await connection.execute(change)).rowcount)
+
     async def destroy_tokens(self, portal_id: int) -> None:
         """Delete a portal's tokens. A refresh in flight stores none afterwards."""
         change = update(INSTALLED_PORTALS).where(_P.portal_id == portal_id)

@@ -1,4 +1,4 @@
-"""`portals list|show|pause|disconnect`: the portals that installed the app."""
+"""`portals list|show|set|pause|disconnect`: the portals that installed the app."""
 
 import asyncio
 import getpass
@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from spokes.audit.records import Action, AuditRecord
+from spokes.audit.stream import append_now
 from spokes.console.audit_store import open_audit_store
 from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.disconnecting import Operator, disconnect, find_connected
@@ -23,6 +25,7 @@ from spokes.console.output import (
     print_message,
     print_table,
 )
+from spokes.core.errors import HttpProblem
 from spokes.core.settings import Settings
 from spokes.crm.scopes import required_scopes
 from spokes.queue.portal_pauses import PortalPauses
@@ -35,6 +38,7 @@ app = typer.Typer(
 )
 
 _STATES: Final = ("installed", "needs_reinstall", "paused", "uninstalled", "missing_scopes")
+_MAX_NAME: Final = 100  # characters
 PortalArgument = Annotated[int, typer.Argument(help="The portal's id.", min=1)]
 
 
@@ -86,6 +90,31 @@ def show(portal_id: PortalArgument, as_json: JsonOption = False) -> None:
         print_json(asdict(views[0]))
     else:
         print_table(("Field", "Value"), _facts(views[0]))
+
+
+@app.command(name="set")
+def set_name(
+    portal_id: PortalArgument,
+    name: Annotated[
+        str, typer.Option(help=f"The name that operators see; at most {_MAX_NAME} characters, empty for none.")
+    ],
+    reason: ReasonOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Set the name of an installed portal, by which lists and searches show it. No personal data.
+
+    `spokes pause PORTAL --handler NAME` switches a handler off in one portal.
+
+    Example: spokes portals set 50112233 --name "Nordlys AS"
+    """
+    name = name.strip()
+    if len(name) > _MAX_NAME or not name.isprintable():
+        raise typer.BadParameter(f"must have at most {_MAX_NAME} printable characters", param_hint="--name")
+    asyncio.run(_set_name(Settings.from_env(), portal_id, name, reason))
+    if as_json:
+        print_json({"portal_id": portal_id, "name": name})
+    else:
+        print(f"Portal {portal_id} is called {name}." if name else f"Portal {portal_id} has no name now.")
 
 
 @app.command()
@@ -140,6 +169,19 @@ async def _pause(settings: Settings, portal_id: int, reason: str) -> None:
     async with open_audit_store(settings) as engine, operator_redis(settings) as redis:
         await find_connected(portal_store(settings, engine), portal_id)
         await PortalPauses(redis).operator_pause(portal_id, actor=getpass.getuser(), reason=reason, is_known=True)
+
+
+async def _set_name(settings: Settings, portal_id: int, name: str, reason: str) -> None:
+    async with open_audit_store(settings) as engine, operator_redis(settings) as redis:
+        store = portal_store(settings, engine)
+        if await store.get(portal_id) is None:
+            raise HttpProblem(404, "not_found", f"Portal {portal_id} has not installed the app. Nothing was done.")
+        record = AuditRecord(
+            action=Action.PORTAL_CHANGED, portal_id=portal_id, actor=getpass.getuser(), reason=reason,
+            detail={"changed": ["name"]},
+        )  # fmt: skip
+        await append_now(redis, record)
+        await store.rename(portal_id, name)
 
 
 async def _check_connected(settings: Settings, portal_id: int) -> None:

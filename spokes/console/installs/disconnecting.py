@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import append_now
+from spokes.console.installs.reinstall_alert import end_reinstall_alert
 from spokes.core import clock
 from spokes.core.errors import HttpProblem, SecretUnreadable
 from spokes.portals.oauth_client import OAuthClient
@@ -71,6 +72,7 @@ async def disconnect(
         raise HttpProblem(status, error.reason, detail_text, retry_after_s=60 if status == 503 else None) from None  # noqa: PLR2004 - as above
     await store.mark(portal_id, PortalState.UNINSTALLED, DISCONNECTED)
     await store.destroy_tokens(portal_id)
+    await end_reinstall_alert(redis, portal_id)
     return was_installed
 
 

@@ -18,6 +18,7 @@ from spokes.console.handler_declarations import handler_declarations
 from spokes.console.installs.hubspot_urls import authorize_url, scope_parameters, with_state
 from spokes.console.installs.install_checks import check_app, check_portal, check_scopes
 from spokes.console.installs.install_state import STATE_TTL_S, InstallState, StateSigner, new_nonce
+from spokes.console.installs.reinstall_alert import end_reinstall_alert
 from spokes.console.installs.token_endpoint_problems import problem_for
 from spokes.core.errors import HttpProblem
 from spokes.core.master_key import load_master_key
@@ -161,6 +162,7 @@ class InstallFlow:
         record = AuditRecord(action=Action.PORTAL_INSTALLED, portal_id=info.hub_id, actor=INSTALLER, detail=detail)
         await append_now(self._redis, record)
         await self._store.save_install(info.hub_id, tokens, info.scopes)
+        await end_reinstall_alert(self._redis, info.hub_id)
         log.info("portal_installed", portal_id=info.hub_id)
 
     def _router(self) -> Router:

@@ -6,11 +6,13 @@ import pytest
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.console.installs.disconnecting import Operator, disconnect
 from spokes.console.installs.oauth_parts import oauth_client
 from spokes.core import clock
 from spokes.core.errors import HttpProblem
 from spokes.core.settings import Settings
+from spokes.core.telemetry.alerts import Alert
 from spokes.portals.oauth_client import OAuthClient
 from spokes.portals.store import PortalState, PortalStore, Tokens
 from tests.support.events import recorded
@@ -88,8 +90,10 @@ async def test_portal_that_needs_a_reinstall_can_be_disconnected(
     await connect(store, hubspot)
     hubspot.forget(PORTAL)
     await store.mark(PORTAL, PortalState.NEEDS_REINSTALL, "bad_refresh_token")
+    await AlertEpisodes(redis).set_state(Alert.NEEDS_REINSTALL, subject=PORTAL, portal_id=PORTAL, is_active=True)
     await disconnect(PORTAL, ADA, store=store, oauth=oauth, redis=redis)
     assert await state_of(store) == ("uninstalled", "disconnected", False)
+    assert await AlertEpisodes(redis).active(Alert.NEEDS_REINSTALL) == []
 
 
 @pytest.mark.parametrize(

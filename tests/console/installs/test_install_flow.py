@@ -8,7 +8,9 @@ from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
+from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.console.handler_declarations import handler_declarations
+from spokes.core.telemetry.alerts import Alert
 from spokes.crm.scopes import requested_scopes, required_scopes
 from spokes.portals.store import PortalState, PortalStore
 from spokes.routing import load_router
@@ -94,6 +96,14 @@ async def test_second_install_of_a_portal_replaces_its_tokens(customer: Customer
     assert portal is not None
     assert portal.state is PortalState.INSTALLED
     assert first != second
+
+
+async def test_reinstall_ends_the_alert_of_its_portal_only(customer: Customer, redis: Redis) -> None:
+    episodes = AlertEpisodes(redis)
+    for portal_id in (PORTAL, 7):
+        await episodes.set_state(Alert.NEEDS_REINSTALL, subject=portal_id, portal_id=portal_id, is_active=True)
+    await customer.install()
+    assert await episodes.active(Alert.NEEDS_REINSTALL) == ["needs_reinstall:7"]
 
 
 async def test_install_is_audited_without_tokens(customer: Customer, redis: Redis, hubspot: OAuthHubSpot) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 
 import orjson
+import pytest
 from redis.asyncio import Redis
 
 from spokes.portals.store import PortalState, PortalStore
@@ -34,6 +35,36 @@ async def test_portal_is_shown(oauth_environ: dict[str, str], redis: Redis, stor
     assert result.returncode == 0
     assert "Nordlys AS" in result.stdout
     assert spokes(oauth_environ, "portals", "show", "12").returncode == 1
+
+
+async def test_name_of_a_portal_is_set_and_audited_without_it(
+    oauth_environ: dict[str, str], redis: Redis, store: PortalStore
+) -> None:
+    await install(store, 11)
+    assert (
+        spokes(oauth_environ, "portals", "set", "11", "--name", "Nordlys AS").stdout
+        == "Portal 11 is called Nordlys AS.\n"
+    )
+    portal = await store.get(11)
+    assert portal is not None
+    assert portal.name == "Nordlys AS"
+    [record] = await recorded(redis)
+    assert (record.action, record.portal_id, record.detail) == ("portal.changed", 11, {"changed": ["name"]})
+
+
+@pytest.mark.parametrize("arguments", [("11", "--name", "x" * 101), ("11", "--name", "a\x07b"), ("12", "--name", "x")])
+async def test_wrong_name_or_portal_is_refused(
+    oauth_environ: dict[str, str], redis: Redis, store: PortalStore, arguments: tuple[str, ...]
+) -> None:
+    await install(store, 11)
+    assert spokes(oauth_environ, "portals", "set", *arguments).returncode == 2
+    assert await recorded(redis) == []
+
+
+async def test_name_survives_a_new_install(oauth_environ: dict[str, str], redis: Redis, store: PortalStore) -> None:
+    await install(store, 11, name="Nordlys AS")
+    await install(store, 11)
+    assert "Nordlys AS" in spokes(oauth_environ, "portals", "show", "11").stdout
 
 
 async def test_installed_portal_is_paused_before_it_has_events(

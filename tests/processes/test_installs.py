@@ -1,0 +1,131 @@
+"""Installs through the public URL of running web processes, against the simulator's OAuth."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis
+
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import open_engine
+from spokes.core.settings import Settings
+from spokes.core.vault import Vault
+from spokes.portals.store import PortalStore
+from spokes.simulator.app import Simulator
+from spokes.simulator.config import OAuthConfig, SimulatorConfig
+from spokes.simulator.demo import free_port, wait_until_ready
+from tests.support.console_visitor import KEY
+from tests.support.deployment import SECRET
+from tests.support.running_processes import RunningProcesses
+
+PORTALS = (701, 702, 703)
+
+
+@dataclass
+class InstallDeployment:
+    """A web process on a port, its HubSpot, its store, and a customer's browser."""
+
+    url: str
+    hubspot: Simulator
+    store: PortalStore
+    browser: aiohttp.ClientSession
+    folder: Path
+
+    async def start(self) -> str:
+        """Start an install; return the page of HubSpot."""
+        async with self.browser.get(f"{self.url}/oauth/install", allow_redirects=False) as response:
+            assert response.status == 303, await response.text()
+            return response.headers["Location"]
+
+    async def consent(self, page: str, portal_id: int) -> str:
+        """Authorise for a portal; return the address of the callback."""
+        form = {"portal": str(portal_id)}
+        async with self.browser.post(page, data=form, allow_redirects=False) as response:
+            assert response.status == 302, await response.text()
+            return response.headers["Location"]
+
+    async def get(self, address: str) -> tuple[int, str]:
+        async with self.browser.get(address, allow_redirects=False) as response:
+            return response.status, await response.text()
+
+    def console_pids(self) -> list[int]:
+        """Return the processes of the console that belong to this deployment."""
+        mark = f"TMPDIR={self.folder}".encode()
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                arguments = (process / "cmdline").read_bytes().split(b"\0")
+                if b"--with-parent" in arguments and mark in (process / "environ").read_bytes().split(b"\0"):
+                    found.append(int(process.name))
+            except OSError:
+                continue
+        return found
+
+
+@pytest.fixture
+async def deployment(
+    redis: Redis, environ: dict[str, str], processes: RunningProcesses, tmp_path: Path
+) -> AsyncIterator[InstallDeployment]:
+    url = f"http://localhost:{free_port()}"
+    async with Simulator(SimulatorConfig(client_secret=SECRET)) as hubspot:
+        for portal_id in PORTALS:
+            hubspot.add_portal(portal_id)
+        settings = {
+            **environ,
+            "PUBLIC_URL": url,
+            "CONSOLE_KEY": KEY,
+            "HUBSPOT_CLIENT_ID": OAuthConfig().client_id,
+            "SECRETS_KEY": "3f6d0c2e8b1a4e579c347a5e2d10b9f8",
+            "HUBSPOT_APP_URL": hubspot.url,
+            "HUBSPOT_API_URL": hubspot.url,
+            "HOST": "127.0.0.1",
+            "PORT": str(urlsplit(url).port),
+            "WEB_CONCURRENCY": "2",
+            "TMPDIR": str(tmp_path),
+        }
+        engine = open_engine(Settings.from_env(settings).database_address)
+        await schema.upgrade(engine)
+        store = PortalStore(engine, Vault.from_settings(Settings.from_env(settings)))
+        processes.start("ingest", settings)
+        await wait_until_ready(url)
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+            running = InstallDeployment(url, hubspot, store, browser, tmp_path)
+            async with asyncio.timeout(60):
+                while (await running.get(f"{url}/console/login"))[0] != 200:  # noqa: ASYNC110 - a process sends no event
+                    await asyncio.sleep(0.1)
+            yield running
+        await engine.dispose()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_customers_install_through_the_public_url(deployment: InstallDeployment) -> None:
+    callbacks = [await deployment.consent(await deployment.start(), portal_id) for portal_id in PORTALS]
+    for portal_id, callback in zip(PORTALS, callbacks, strict=True):
+        status, page = await deployment.get(callback)
+        assert (status, f"Installed for portal {portal_id}" in page) == (200, True)
+    assert [portal.portal_id for portal in await deployment.store.list()] == list(PORTALS)
+    assert (await deployment.get(callbacks[0]))[0] == 400
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_console_killed_before_the_answer_leaves_an_install_that_can_be_repeated(
+    deployment: InstallDeployment,
+) -> None:
+    callback = await deployment.consent(await deployment.start(), PORTALS[0])
+    for pid in deployment.console_pids():
+        os.kill(pid, signal.SIGKILL)
+    status = 503
+    async with asyncio.timeout(60):
+        while status == 503:
+            status, _ = await deployment.get(callback)
+            await asyncio.sleep(0.1)
+    assert status == 200
+    assert [portal.portal_id for portal in await deployment.store.list()] == [PORTALS[0]]
