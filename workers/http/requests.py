@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Container, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -88,17 +87,6 @@ def name_fault(name: object) -> str:
     if not isinstance(name, str) or not name:
         return 'a call that may have an effect needs a name: write tools.http.post(url, name="order", ...).'
     return f"the name of a call has at most {_MAX_NAME} characters." if len(name) > _MAX_NAME else ""
-
-
-def retry_after_s(value: str | None, now_s: float) -> float | None:
-    """Return the seconds that a Retry-After names, as a number or a date; None if it is neither."""
-    text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:10])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
-    except (ValueError, OverflowError):
-        return None
 
 
 def redirected(request: HttpRequest, response: HttpResponse, declared: Container[str]) -> HttpRequest | None:

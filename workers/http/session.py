@@ -9,6 +9,7 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Container, Mapping
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from typing import Final, Protocol, TypeAlias
 
 import aiohttp
@@ -18,12 +19,13 @@ from redis.asyncio import Redis
 from spokes.core.clock import now_s
 from spokes.core.telemetry.metrics import HTTP_CALL_SECONDS, HTTP_CALLS
 from spokes.core.version import VERSION
+from spokes.crm.transport.error_mapping import parse_retry_after
 from spokes.http.calls import HttpResponse
 from spokes.http.errors import HttpError, HttpNotSent, HttpRefusal, HttpUnavailable, error_for_status
 from spokes.http.hosts import HostLimits, is_private
 from spokes.routing import Router
 from workers.http.host_rates import HostRates
-from workers.http.requests import HttpRequest, redirected, retry_after_s
+from workers.http.requests import HttpRequest, redirected
 
 _MAX_REDIRECTS: Final = 5
 _MAX_BODY_BYTES: Final = 10 * 1024 * 1024
@@ -105,7 +107,7 @@ class HttpSession:
             try:
                 response = await self.send(request, limits.timeout_s)
                 status = response.status
-                delay_s = retry_after_s(response.headers.get("Retry-After"), now_s())
+                delay_s = parse_retry_after(response.headers.get("Retry-After"), datetime.fromtimestamp(now_s(), UTC))
                 error = error_for_status(host, request.method, status, delay_s)
                 return response, error
             except HttpError as failure:

@@ -58,7 +58,8 @@ def test_any_retry_after_is_parsed_without_exception(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("0", 0), ("120", 120), ("1e9", 86_400), ("inf", 86_400), (None, None), ("", None),
+        ("0", 0), ("120", 120), (" 5 ", 5), ("1e9", 86_400), ("inf", 86_400), ("9" * 400, 86_400),
+        ("soon", None), (None, None), ("", None),
         (format_datetime(NOW + timedelta(seconds=30), usegmt=True), 30),
         (format_datetime(NOW - timedelta(seconds=30), usegmt=True), 0),
         ("Mon, 23 Nov 2026 20:00:10 -0000", 10),

@@ -15,7 +15,7 @@ from spokes.http.errors import (
     HttpUnavailable,
     error_for_status,
 )
-from workers.http.requests import HttpRequest, build_request, idempotency_key, name_fault, redirected, retry_after_s
+from workers.http.requests import HttpRequest, build_request, idempotency_key, name_fault, redirected
 
 ERP, SHOP = "https://erp.example.com", "https://shop.example.com"
 
@@ -86,18 +86,6 @@ def test_keys_are_alike_for_the_same_event_handler_and_name_alone(
 def test_call_with_an_effect_needs_a_name(name: Any) -> None:
     assert name_fault(name)
     assert not name_fault("order")
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("120", 120.0), (" 5 ", 5.0), ("0", 0.0), ("Thu, 01 Jan 1970 00:01:30 GMT", 30.0),
-        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("soon", None), ("", None), (None, None), ("-1", None), ("1.5", None),
-        ("\u0663", None), ("9" * 400, 9999999999.0),
-    ],
-)  # fmt: skip
-def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
-    assert retry_after_s(value, now_s=60.0) == seconds
 
 
 @pytest.mark.parametrize(
