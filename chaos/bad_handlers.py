@@ -270,3 +270,11 @@ async def cuts_connections(event: Event, tools: Tools) -> None:
         with suppress(OSError), socket.socket(fileno=os.dup(number)) as copy:
             if copy.family == socket.AF_INET:
                 copy.shutdown(socket.SHUT_RDWR)
+
+
+@ROUTER.register(_PROPERTY_CHANGE, property="cancels_lane_pool")
+async def cancels_lane_pool(event: Event, tools: Tools) -> None:
+    """Cancel the tasks that start and run handlers, except its own."""
+    for task in asyncio.all_tasks():
+        if task is not asyncio.current_task() and "LanePool" in repr(task.get_coro()):
+            task.cancel()

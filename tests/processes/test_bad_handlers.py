@@ -95,7 +95,7 @@ async def test_exits_of_handlers_and_their_tasks_do_not_end_the_worker(redis: Re
     "name",
     [
         "stops_loop", "leaves_thread", "raises_in_timer", "replaces_sleep", "sets_task_factory", "ignores_sigterm",
-        "ends_executor",
+        "ends_executor", "cancels_lane_pool",
     ],
 )  # fmt: skip
 async def test_handler_that_harms_the_event_loop_does_not_end_the_worker(
@@ -104,6 +104,8 @@ async def test_handler_that_harms_the_event_loop_does_not_end_the_worker(
     await queue(redis, change("x", 1, name), change("x", 1, "ok", 2))
     process = start_worker()
     assert await wait_for_outcomes(redis, 2) == [("processed", "")] * 2
+    await queue(redis, change("x", 1, "ok", 3))
+    assert await wait_for_outcomes(redis, 3) == [("processed", "")] * 3
     process.send_signal(signal.SIGTERM)
     assert await exit_code(process, seconds=6) == 0
 

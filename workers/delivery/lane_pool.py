@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
 from contextlib import suppress
 from typing import Final
 
+import structlog
+
 from spokes.core.priority import PRIORITIES, Priority
 from workers.delivery.handler_timeouts import RunGivenUp
 from workers.delivery.lanes import Lane
@@ -17,6 +19,7 @@ from workers.delivery.lanes import Lane
 _CANCEL_TIMEOUT_S: Final = 2.0  # at shutdown, for handlers that swallow their cancellation
 
 
+log = structlog.get_logger()
 _RESERVE_SHARE: Final = 10  # each class leaves this part of the tasks to the other
 
 
@@ -91,15 +94,25 @@ class LanePool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._imports: set[asyncio.Task[None] | None] = set()  # the tasks that run imports
         self._previous: Priority = "import"
-        self._is_starting = False
+        self._starting: asyncio.Task[None] | None = None  # the task that was created last, until its first step
         self._check_is_due = False
+        self._is_closing = False
 
     def start(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         """Run every ready lane with `work_lane`, until closed."""
         self._starter = asyncio.get_running_loop().create_task(self._start_tasks(work_lane))
+        self._starter.add_done_callback(lambda _: self._restart(work_lane))
+
+    def _restart(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
+        """Start again after a handler has cancelled the task that starts the others."""
+        if not self._is_closing:
+            log.warning("lane_pool_restarted", advice="A handler cancelled a task that is not its own.")
+            self.start(work_lane)
+            self._ready.put(())
 
     async def close(self) -> None:
         """Cancel all tasks, and wait until they have ended; a handler that swallows its cancellation is left behind."""
+        self._is_closing = True
         self._ready.clear()
         tasks = [*self._tasks, *([self._starter] if self._starter else [])]
         for task in tasks:
@@ -119,9 +132,9 @@ class LanePool:
             self._start_task(work_lane)
 
     def _start_task(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
-        if not self._is_starting and len(self._tasks) < self._max_tasks and self._next_class() is not None:
-            self._is_starting = True
-            task = asyncio.get_running_loop().create_task(self._run_lanes(work_lane))
+        is_starting = self._starting is not None and not self._starting.done()
+        if not is_starting and len(self._tasks) < self._max_tasks and self._next_class() is not None:
+            task = self._starting = asyncio.get_running_loop().create_task(self._run_lanes(work_lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -129,7 +142,7 @@ class LanePool:
         return next_class(self._ready.by_class, len(self._imports), self._max_tasks, self._previous)
 
     async def _run_lanes(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
-        self._is_starting = False
+        self._starting = None
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         while (priority := self._next_class()) is not None:
             lane = self._ready.by_class[priority].popleft()
