@@ -32,6 +32,7 @@ class Background:
         self._outage = outage
         self._report = report
         self._tasks: list[asyncio.Task[None]] = []
+        self._is_closing = False
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run a task until it returns; call `run` again whenever it raises."""
@@ -51,6 +52,7 @@ class Background:
 
     async def close(self) -> None:
         """Cancel all tasks, and wait until they have ended."""
+        self._is_closing = True
         running = set(self._tasks)
         while running:  # a driver that is connecting may turn a cancellation into an error of its own
             for task in running:
@@ -72,9 +74,11 @@ class Background:
                     continue
                 failure = error
             except asyncio.CancelledError as error:
-                if task is None or task.cancelling():
+                if task is None or self._is_closing:
                     raise
-                failure = error  # escaped from an awaited task: this one was not cancelled
+                while task.cancelling():  # otherwise it escaped from an awaited task
+                    task.uncancel()  # a handler cancelled this task, which is not its own
+                failure = error
             except Exception as error:  # noqa: BLE001 - of any kind: the task must not end
                 failure = error
             else:

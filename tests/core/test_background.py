@@ -118,3 +118,14 @@ def test_pauses_grow_up_to_a_minute() -> None:
     pauses = [pause_s(failures, 1.0) for failures in range(1, 30)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (1.0, 60.0)
+
+
+async def test_task_that_something_else_cancels_starts_again(background: Background) -> None:
+    task = Task()
+    background.start("cancelled", task.run)
+    await task.works.wait()
+    task.works.clear()
+    (running,) = [each for each in asyncio.all_tasks() if each.get_name() == "cancelled"]
+    running.cancel()
+    async with asyncio.timeout(10):
+        await task.works.wait()
