@@ -60,6 +60,11 @@ class CallPause:
         return self.kind.removeprefix(HANDLER_PREFIX) if self.kind.startswith(HANDLER_PREFIX) else ""
 
     @property
+    def host(self) -> str:
+        """The host of `tools.http` whose calls are paused, empty for calls of HubSpot and handlers."""
+        return self.kind if "://" in self.kind else ""
+
+    @property
     def field(self) -> str:
         """The pause's name in the stored hash."""
         return self.calls.field

@@ -42,9 +42,11 @@ def _calls_sentence(pause: CallPause) -> str:
             f"Handler {pause.handler} of portal {pause.portal_id} is paused: its events stay queued. Run "
             f"`spokes resume {pause.portal_id} --handler {pause.handler}` when it may continue."
         )
+    failing = f"The host {pause.host} fails calls" if pause.host else f"HubSpot fails calls {pause.kind}"
+    end = "at its time" if pause.failed_probes is None else f"when {pause.host or 'HubSpot'} answers one of them"
     return (
-        f"HubSpot fails calls {pause.kind} of portal {pause.portal_id} ({pause.reason}): events that need them wait, "
-        "all others run. It ends by itself when HubSpot answers one of them."
+        f"{failing} of portal {pause.portal_id} ({pause.reason}): events that need them wait, all others run. The "
+        f"pause ends by itself {end}."
     )
 
 

@@ -37,7 +37,7 @@ class Queue:
     `due` deliveries can run now, `scheduled` ones later; `in_progress` counts those that a worker runs; they
     stay in the queue until the run ends. `oldest_due_s` is how long the first delivery has been due. `event_lag_s` is
     the age of the oldest event among the first deliveries, None without any. `unarchived` counts audit records in
-    Redis, None for actors who may not see all portals. `paused_calls` are the kinds of calls that HubSpot fails.
+    Redis, None for actors who may not see all portals. `paused_calls` are the paused kinds of calls and handlers.
     """
 
     due: int

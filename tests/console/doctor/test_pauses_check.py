@@ -33,5 +33,20 @@ async def test_paused_handler_is_named_with_what_resumes_it(redis: Redis, settin
     assert "`spokes resume 7 --handler deals.sync`" in finding.sentence
 
 
+async def test_host_that_fails_is_named_instead_of_hubspot(redis: Redis, settings: Settings) -> None:
+    host = Calls(7, "https://erp.example.com")
+    await PortalPauses(redis).calls.pause(host, "http_unavailable", 60.0, failed_probes=0)
+    (finding,) = await check_pauses(settings, redis)
+    assert finding.sentence.startswith("The host https://erp.example.com fails calls of portal 7 (http_unavailable)")
+    assert "when https://erp.example.com answers one of them" in finding.sentence
+    assert "HubSpot" not in finding.sentence
+
+
+async def test_pause_that_ends_by_the_clock_names_no_probe(redis: Redis, settings: Settings) -> None:
+    await PortalPauses(redis).calls.pause(WRITES, "rate_limited", 60.0)
+    (finding,) = await check_pauses(settings, redis)
+    assert "The pause ends by itself at its time." in finding.sentence
+
+
 async def test_deployment_without_pauses_has_no_finding(redis: Redis, settings: Settings) -> None:
     assert await check_pauses(settings, redis) == []
