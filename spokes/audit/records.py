@@ -47,6 +47,7 @@ class Action(StrEnum):
     INCIDENT_NOTED = "incident.noted"  # by an operator; `detail` says whether the authority was notified
     INCIDENT_CLOSED = "incident.closed"  # by an operator
     INCIDENT_EXPORTED = "incident.exported"  # by an operator: a signed bundle was written
+    SUBSCRIPTION_CHANGED = "subscription.changed"  # by an operator: what HubSpot sends, or where to
     STREAM_UNREADABLE = "stream.unreadable"  # by the archiver: an unreadable stream entry; its content is not kept
     STREAM_FORGED = "stream.forged"  # by the archiver: a stream entry without our signature; its content is not kept
     RETENTION = "retention"  # nightly: what was purged because its retention time was over

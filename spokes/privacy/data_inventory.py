@@ -169,6 +169,7 @@ TABLES: Final[dict[str, StoredData]] = {
         "portals that installed the app: name, scopes, state; OAuth tokens, sealed", "tokens until uninstalled",
         _PROCESSING, _NO_PERSON,
     ),
+    "push_subscriptions": StoredData("subscriptions of the app that we created", "none", _PROCESSING, _NO_PERSON),
 }  # fmt: skip
 FILES: Final[dict[str, StoredData]] = {
     "append-only file and snapshot of Redis": StoredData(

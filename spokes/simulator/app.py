@@ -25,6 +25,7 @@ from spokes.simulator.control import control_routes
 from spokes.simulator.crm.store import CrmStore
 from spokes.simulator.oauth.installs import Installs
 from spokes.simulator.portal import Portal
+from spokes.simulator.push_subscriptions import PushSubscriptionApi
 from spokes.simulator.rate_limits import RateLimiter
 from spokes.simulator.webhooks.delivery_log import DeliveryLog
 from spokes.simulator.webhooks.sender import Sender
@@ -63,6 +64,9 @@ class Simulator:
             self.config.oauth, self.config.client_secret, self.clock, Random(f"{self.config.seed} oauth")
         )
         self.oauth = OAuthServer(self.installs, self.portals)
+        self.push_api = PushSubscriptionApi(
+            self.config.developer_key, self.portal.config.app_id, self._subscriptions, self.clock
+        )
         self.gateway = Gateway(
             self.portals,
             self.installs,
@@ -133,6 +137,7 @@ class Simulator:
             app = web.Application(client_max_size=_MAX_BODY_BYTES)
             app.add_routes(control_routes(self))
             app.add_routes(self.gateway.oauth_routes(self.oauth.routes()))
+            app.add_routes(self.gateway.oauth_routes(self.push_api.routes()))
             app.add_routes(self.gateway.routes((*ENDPOINTS, self.oauth.uninstall_endpoint())))
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()

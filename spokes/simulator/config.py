@@ -133,11 +133,15 @@ class SenderConfig:
 
 @dataclass(frozen=True, slots=True)
 class SimulatorConfig:
-    """A whole simulator. `speed` shortens HubSpot's retry delays; `history` bounds the length of every log."""
+    """A whole simulator. `speed` shortens HubSpot's retry delays; `history` bounds the length of every log.
+
+    `developer_key` is the key of the developer account, which the API of the app's subscriptions takes.
+    """
 
     portals: tuple[PortalConfig, ...] = (PortalConfig(),)
     oauth: OAuthConfig = field(default_factory=OAuthConfig)
     client_secret: str = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"  # noqa: S105 - invented
+    developer_key: str = "simulated-developer-key"
     target: Target | None = None
     sender: SenderConfig = field(default_factory=SenderConfig)
     latency: Latency = field(default_factory=Latency)

@@ -11,6 +11,7 @@ import pytest
 import spokes.core.errors
 import spokes.http.errors  # a part of the tree
 import spokes.portals.oauth_errors  # likewise
+import spokes.subscriptions.push.api  # likewise
 from spokes.core.errors import SpokesError
 from spokes.core.settings import Settings
 from tests.support.deployment import ROOT

@@ -163,3 +163,13 @@ INSTALLED_PORTALS: Final = Table(
     Column("tokens", Text),
     Column("token_expires_at", _BIGINT, nullable=False),
 )
+
+# Push subscriptions that we created, by event (a registration); `subscription_id` is NULL until HubSpot confirms it.
+PUSH_SUBSCRIPTIONS: Final = Table(
+    "push_subscriptions",
+    METADATA,
+    Column("app_id", _BIGINT, primary_key=True, autoincrement=False),
+    Column("event", Text, primary_key=True),
+    Column("subscription_id", _BIGINT),
+    Column("changed_at", _BIGINT, nullable=False),
+)

@@ -97,6 +97,7 @@ _ACTION_TEXTS: Final[Mapping[str, str]] = {
     Action.INCIDENT_NOTED: "A note was added to an incident",
     Action.INCIDENT_CLOSED: "An incident was closed",
     Action.INCIDENT_EXPORTED: "An incident was exported",
+    Action.SUBSCRIPTION_CHANGED: "A subscription or the settings of the HubSpot app were changed",
     Action.OBJECT_MERGED: "Merged into another record",
     Action.STREAM_UNREADABLE: "An entry of the audit stream was not a record",
     Action.RETENTION: "Expired records were purged",

@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     )
     hubspot_reserve: float = Field(0.05, ge=0, le=0.5, description="share of the limit that imports leave free")
     hubspot_timeout_s: float = Field(20.0, gt=0, le=3600, description="one CRM call")
+    hubspot_developer_api_key: SecretStr = SecretStr("")  # for the subscriptions of a legacy public app
     hubspot_max_concurrent_requests: int = Field(
         10, ge=6, le=1_000, description="deliveries that HubSpot may have in flight for one account"
     )
@@ -298,6 +299,7 @@ class Settings(BaseSettings):
         webhook = (self.alert_webhook_url, self.alert_webhook_secret, self.metrics_token)
         singles = (
             self.hubspot_access_token,
+            self.hubspot_developer_api_key,
             self.audit_key,
             self.sentry_dsn,
             *webhook,

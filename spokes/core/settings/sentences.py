@@ -15,6 +15,8 @@ _HINTS: Final[Mapping[str, str]] = {
     "PUBLIC_URL": "set it to the URL that HubSpot calls, such as https://hooks.example.com",
     "CONSOLE_KEY": "it enables the console; set it to the output of `openssl rand -hex 32`",
     "HUBSPOT_CLIENT_ID": "copy the client id from the Auth page of your HubSpot app; it enables installs by OAuth",
+    "HUBSPOT_APP_ID": "copy the number of the app from your HubSpot developer account",
+    "HUBSPOT_DEVELOPER_API_KEY": "copy the developer API key from your HubSpot developer account",
     "SECRETS_KEY": "it encrypts the tokens of installed portals; set it to the output of `openssl rand -hex 32`",
     "OIDC_ISSUER": "set it to the URL of your identity provider, such as https://login.example.com",
     "OIDC_ROLES": "it assigns roles, such as ops-team=operator,ada@example.com=admin",

@@ -109,6 +109,9 @@ class Gateway:
                 return _fault_response(request, log, fault, {})
             try:
                 response = await function(request, log)
+            except HubSpotError as error:
+                body = orjson.dumps(error.body(self._correlation_id()))
+                response = web.Response(body=body, status=error.status, content_type=_JSON)
             except OAuthRefusal as refusal:
                 response = web.Response(
                     body=orjson.dumps(refusal.body(self._correlation_id())), status=refusal.status, content_type=_JSON

@@ -58,6 +58,12 @@ class Subscriptions:
         self.active.append(subscription)
         return subscription
 
+    def set_active(self, subscription_id: int, *, is_active: bool) -> None:
+        """Activate or pause one subscription."""
+        self.active = [
+            replace(each, active=is_active) if each.subscription_id == subscription_id else each for each in self.active
+        ]
+
     def remove(self, subscription_id: int) -> None:
         """Remove one subscription."""
         self.active = [subscription for subscription in self.active if subscription.subscription_id != subscription_id]

@@ -1,6 +1,6 @@
 """A JSON file that is changed in place: everything else in it keeps its order, its spelling and its white space. Pure.
 
-`json.dumps` would write the whole file anew, and a review would show every line as changed.
+`json.dumps` would rewrite the whole file, and a review would show every line as changed.
 """
 
 import json

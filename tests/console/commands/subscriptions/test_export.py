@@ -1,4 +1,4 @@
-"""`subscriptions export`, and the commands of docs/subscriptions.md."""
+"""`subscriptions export`."""
 
 import json
 import re
@@ -10,7 +10,6 @@ import pytest
 from tests.support.command_line import CompletedCommand, spokes
 from tests.support.deployment import ROOT
 
-PAGE = (ROOT / "docs" / "subscriptions.md").read_text()
 ENVIRON = {"PUBLIC_URL": "https://hooks.example.com"}
 
 
@@ -77,13 +76,3 @@ def test_registration_without_subscription_is_named(tmp_path: Path) -> None:
     )
     done = spokes({**ENVIRON, "HANDLERS": "all_changes"}, "subscriptions", "export")
     assert "all_changes/__init__.py:6: all_changes.follow registers for contact.propertyChange" in done.stderr
-
-
-def test_commands_of_the_page_run() -> None:
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
-    assert lines
-    for line in lines:
-        variables, _, command = line.rpartition("spokes ")
-        environ = dict(pair.split("=", 1) for pair in variables.split())
-        done = spokes({**ENVIRON, **environ}, *command.split())
-        assert done.returncode == 0, (line, done)

@@ -1,0 +1,1 @@
+"""The subscriptions of a legacy public app: read, compared and changed by the webhooks API."""
