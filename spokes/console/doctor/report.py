@@ -11,6 +11,7 @@ from spokes.console.doctor.chain_end_check import check_chain_end
 from spokes.console.doctor.findings import Finding, ok
 from spokes.console.doctor.hubspot_check import check_hubspot
 from spokes.console.doctor.identity_check import check_identity_provider
+from spokes.console.doctor.installs_check import check_installs
 from spokes.console.doctor.pauses_check import check_pauses
 from spokes.console.doctor.process_check import check_processes
 from spokes.console.doctor.quarantine_check import check_quarantine
@@ -47,6 +48,7 @@ async def run_checks(settings: Settings) -> list[Finding]:
             check_stored_secrets(redis, Vault.from_settings(settings)),
             check_registrations(settings, redis, router),
             check_hubspot(settings, handler_declarations(router)),
+            check_installs(settings, handler_declarations(router)),
             check_receiver(settings),
             check_identity_provider(settings),
             check_alert_webhook(settings),

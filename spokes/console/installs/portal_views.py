@@ -79,7 +79,7 @@ async def installed_portals(
         AuditUnavailable: the store does not answer.
         RedisError, OSError: Redis does not answer.
     """
-    found = [portal for portal in await _read(store, only) if can_see(portals, portal.portal_id)]
+    found = [portal for portal in await read_portals(store, only=only) if can_see(portals, portal.portal_id)]
     if not found:
         return []
     paused = await PortalPauses(redis).list()
@@ -122,7 +122,12 @@ def matching(views: Iterable[PortalView], *, state: str = "", text: str = "", so
     return sorted(chosen, key=SORTS.get(sort, SORTS["portal"]))
 
 
-async def _read(store: PortalStore, only: int | None) -> list[InstalledPortal]:
+async def read_portals(store: PortalStore, *, only: int | None = None) -> list[InstalledPortal]:
+    """Return all portals that installed the app, by id; or `only` one, if it exists.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
     if only is not None:
         portal = await store.get(only)
         return [] if portal is None else [portal]

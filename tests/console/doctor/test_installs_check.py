@@ -1,0 +1,59 @@
+"""The check of the portals that installed the app."""
+
+from pathlib import Path
+
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import open_engine
+from spokes.console.doctor.findings import FindingLevel
+from spokes.console.doctor.hubspot_check import check_hubspot
+from spokes.console.doctor.installs_check import assess_installs, check_installs
+from spokes.core.settings import Settings
+from spokes.portals.store import InstalledPortal, PortalState
+
+REQUIRED = frozenset({frozenset({"crm.objects.contacts.read"})})
+OAUTH = {
+    "HUBSPOT_ACCESS_TOKEN": "",
+    "HUBSPOT_CLIENT_ID": "0c3f6d0c-2e8b-4e57-9c34-7a5e2d10b9f8",
+    "SECRETS_KEY": "3f6d0c2e8b1a4e579c347a5e2d10b9f8",
+}
+
+
+def portal(portal_id: int, state: PortalState = PortalState.INSTALLED, *scopes: str) -> InstalledPortal:
+    return InstalledPortal(portal_id, state, scopes or ("crm.objects.contacts.read",), 1, 1, "", 1)
+
+
+def test_healthy_portals_are_one_finding() -> None:
+    [finding] = assess_installs([portal(7), portal(8)], REQUIRED)
+    assert (finding.level, finding.figures) == (FindingLevel.OK, {"installed": 2})
+
+
+def test_portals_that_need_a_reinstall_are_named() -> None:
+    portals = [portal(7), *(portal(number, PortalState.NEEDS_REINSTALL) for number in range(100, 130))]
+    finding, _ = assess_installs(portals, REQUIRED)
+    assert finding.level is FindingLevel.WARNING
+    assert "portals 100, 101," in finding.sentence
+    assert "119 and 10 more" in finding.sentence
+
+
+def test_missing_scope_names_the_portals_that_lack_it() -> None:
+    portals = [portal(7), portal(8, PortalState.INSTALLED, "oauth"), portal(9, PortalState.UNINSTALLED, "oauth")]
+    finding, _ = assess_installs(portals, REQUIRED)
+    assert "The scope crm.objects.contacts.read is missing in portal 8:" in finding.sentence
+
+
+async def test_deployment_with_one_token_has_no_finding(settings: Settings) -> None:
+    assert await check_installs(settings, []) == []
+
+
+async def test_app_without_a_console_cannot_be_installed(environ: dict[str, str], tmp_path: Path) -> None:
+    settings = Settings.from_env({**environ, **OAUTH})
+    engine = open_engine(settings.database_address)
+    await schema.upgrade(engine)
+    await engine.dispose()
+    count, missing_key = await check_installs(settings, [])
+    assert count.sentence == "Portals that installed the app: none."
+    assert (missing_key.level, "CONSOLE_KEY" in missing_key.sentence) == (FindingLevel.FAULT, True)
+
+
+async def test_app_without_an_access_token_is_no_fault(environ: dict[str, str]) -> None:
+    assert await check_hubspot(Settings.from_env({**environ, **OAUTH}), []) == []
