@@ -20,6 +20,7 @@ from spokes.core.process.listening_port import check_address
 from spokes.core.process.private_files import keep_files_private
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.telemetry.setup import setup_telemetry
+from spokes.start_check import read_settings
 
 _SHUTDOWN_S = 20  # for requests in flight; Heroku kills a dyno after 30 s
 
@@ -34,7 +35,7 @@ def main() -> int:
     keep_files_private()
     try:
         read_env_file()
-        settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
+        settings = read_settings(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
         _check_installs(settings)
         setup_telemetry(settings, "web")
         check_address(settings.host, settings.port)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from spokes.crm.results import ItemResult, ItemResults
     from spokes.crm.search import Condition, where
     from spokes.crm.services import Services
+    from spokes.handler_settings import HandlerSettings
     from spokes.http.calls import Http, HttpResponse
     from spokes.http.hosts import Host
     from spokes.routing import Handler, Route, Router, Uses, uses
@@ -43,11 +44,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousReference", "AssociatedObject", "Associations", "CRMError", "Condition", "Conflict", "CurrentValue",
-    "Engagements", "Event", "Export", "Handler", "Host", "Http", "HttpResponse", "InvalidRequest", "ItemResult",
-    "ItemResults", "Label", "New", "NotPermitted", "ObjectMerged", "ObjectNotFound", "Objects", "Once", "Privacy",
-    "Properties", "PropertyNotDeclared", "Record", "RetryLater", "Route", "Router", "Services", "SpokesError", "Tools",
-    "TransientCRMError", "Uses", "Value", "canonical_domain", "canonical_email", "canonical_phone", "e164", "uses",
-    "where",
+    "Engagements", "Event", "Export", "Handler", "HandlerSettings", "Host", "Http", "HttpResponse", "InvalidRequest",
+    "ItemResult", "ItemResults", "Label", "New", "NotPermitted", "ObjectMerged", "ObjectNotFound", "Objects", "Once",
+    "Privacy", "Properties", "PropertyNotDeclared", "Record", "RetryLater", "Route", "Router", "Services",
+    "SpokesError", "Tools", "TransientCRMError", "Uses", "Value", "canonical_domain", "canonical_email",
+    "canonical_phone", "e164", "uses", "where",
 ]  # fmt: skip
 
 _MODULES = {
@@ -67,6 +68,7 @@ _MODULES = {
     "spokes.crm.search": ("Condition", "where"),
     "spokes.crm.canonical_forms": ("canonical_domain", "canonical_email", "canonical_phone", "e164"),
     "spokes.crm.services": ("Services",),
+    "spokes.handler_settings": ("HandlerSettings",),
     "spokes.http.calls": ("Http", "HttpResponse"),
     "spokes.http.hosts": ("Host",),
     "spokes.routing": ("Handler", "Route", "Router", "Uses", "uses"),

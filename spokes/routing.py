@@ -27,6 +27,7 @@ from spokes.core.process.current_folder import from_current_folder
 from spokes.core.process.env_file import is_production
 from spokes.core.telemetry.error_places import place_in_package
 from spokes.crm.declarations import read_declared_methods, read_declared_properties
+from spokes.handler_settings import collected_settings_faults, read_settings_of
 from spokes.http.hosts import Host, HostLimits, merge_hosts, read_declared_hosts
 from spokes.registrations import registration_key
 from spokes.run_limits import NO_LIMITS, RunLimits, read_retried_exceptions, read_run_limits
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _CACHE_SIZE: Final = 1024  # bounded, because senders choose the event types
 Handler = Callable[[Event, "Tools"], Awaitable[None]]
 _ERRORS_ABOUT_NAMES: Final = (ImportError, NameError, AttributeError, TypeError)  # their texts hold no values
-_DEFAULT_PACKAGE: Final = "handlers"
+DEFAULT_PACKAGE: Final = "handlers"
 NO_HANDLERS: Final = (
     "There are no handlers, so every event is ignored. List the routers of your files in the ROUTER of a package that "
     "HANDLERS names (by default `handlers` in this folder), or write a project with `spokes new my-crm`."
@@ -278,7 +279,8 @@ def load_router(package: str) -> Router:
             declarations that can never take effect: one sentence for each.
     """
     router: object = None
-    with from_current_folder(package.partition(".")[0]), _collected_faults() as faults:
+    folder = from_current_folder(package.partition(".")[0])
+    with folder, _collected_faults() as faults, collected_settings_faults() as wrong_settings:
         try:
             module = importlib.import_module(package)
             router = getattr(module, "ROUTER", None)
@@ -288,7 +290,8 @@ def load_router(package: str) -> Router:
             if _may_lack_handlers(package, error):
                 log.warning("no_handlers", explanation=NO_HANDLERS)
                 return Router()
-            faults.append(_import_fault(package, error))
+            if not wrong_settings:  # fields with faults are missing
+                faults.append(_import_fault(package, error))
         else:
             if not isinstance(router, Router):
                 faults.append(
@@ -297,6 +300,8 @@ def load_router(package: str) -> Router:
                 )
             else:
                 faults.extend(router._merge_hosts()[1])  # noqa: SLF001 - it is our own class
+        read_settings_of(package)
+        faults.extend(wrong_settings)
     if faults or not isinstance(router, Router):
         _unload(package)  # or the next call would find the module, whose faults are reported already
         raise ConfigurationError(list(dict.fromkeys(faults)))
@@ -328,7 +333,7 @@ def _refuse(fault: str) -> None:
 
 def _may_lack_handlers(package: str, error: BaseException) -> bool:
     """Return whether HANDLERS is not set, nothing has its default name, and no production would lose its handlers."""
-    is_default = package == _DEFAULT_PACKAGE and not os.environ.get("HANDLERS")
+    is_default = package == DEFAULT_PACKAGE and not os.environ.get("HANDLERS")
     return is_default and _is_missing(package, error) and not is_production(os.environ)
 
 

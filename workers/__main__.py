@@ -21,6 +21,7 @@ from spokes.core.process.env_file import read_env_file
 from spokes.core.process.private_files import keep_files_private
 from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import setup_telemetry
+from spokes.start_check import read_settings
 from workers.event_loop import run_until_done
 from workers.protected_process import protect_process
 from workers.worker import build_worker
@@ -44,7 +45,7 @@ def main() -> int:
     keep_files_private()
     try:
         read_env_file()
-        settings = Settings.from_env(required=("HUBSPOT_ACCESS_TOKEN",))
+        settings = read_settings(required=("HUBSPOT_ACCESS_TOKEN",))
         setup_telemetry(settings, "worker")
         sign_entries(settings)
         protect_process()

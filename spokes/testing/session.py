@@ -1,11 +1,13 @@
 """What the tests of one process share: a Redis, an event loop, and the deployment of the last test."""
 
 import gc
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
+from unittest.mock import patch
 
 from spokes.routing import Router, load_router
 from spokes.testing.background_loop import BackgroundLoop
@@ -42,7 +44,8 @@ class KitSession:
         made_for = (handlers, tuple(sorted(settings.items())), tuple(portal_ids))
         if self._deployment is None or self._made_for != made_for:
             self._close_deployment()
-            router = load_router(handlers) if isinstance(handlers, str) else handlers
+            with patch.dict(os.environ, settings):  # what the settings of the handlers read
+                router = load_router(handlers) if isinstance(handlers, str) else handlers
             deployment = KitDeployment(self._redis_url, router, settings, portal_ids)
             self._loop.run_blocking(deployment.open())
             self._deployment, self._made_for = deployment, made_for

@@ -1,0 +1,115 @@
+"""`HandlerSettings`: settings of handlers from the environment, read and checked when the handlers are loaded."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from spokes.core.errors import ConfigurationError
+from spokes.core.settings.sentences import invalid_setting
+
+_faults: ContextVar[list[str] | None] = ContextVar("handler_settings_faults", default=None)  # of the loaded package
+_MASK: Final = "***"
+
+
+class HandlerSettings(BaseSettings):
+    """Settings of handlers: each field is an environment variable, `erp_key: SecretStr` is ERP_KEY.
+
+    Define a class and make one instance in the module of your handlers: `SETTINGS = ErpSettings()`. A process that
+    loads the handlers checks all classes at start. With faults it prints one sentence for each and exits with code 2.
+    Use `SecretStr` for secrets; repr and faults show no value of any field.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
+
+    def __init__(self, **values: Any) -> None:
+        """Read the environment; `values` replace variables, in tests for example.
+
+        Raises:
+            ConfigurationError: a variable is missing or invalid.
+        """
+        try:
+            super().__init__(**values)
+        except (ValidationError, SettingsError) as error:
+            faults = _sentences(type(self), error)
+        else:
+            return
+        collected = _faults.get()
+        if collected is None:
+            raise ConfigurationError(faults)
+        collected.extend(faults)  # the import goes on, so that the faults of other modules are reported too
+        self.__dict__.update(_placeholders(type(self)))
+        object.__setattr__(self, "__pydantic_fields_set__", set())
+        object.__setattr__(self, "__pydantic_extra__", None)
+        object.__setattr__(self, "__pydantic_private__", None)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Yield the names of the fields: a value may be a secret, whatever its type."""
+        yield from ((None, name) for name in type(self).model_fields)
+
+
+@contextmanager
+def collected_settings_faults() -> Iterator[list[str]]:
+    """Collect the faults of the settings that are read inside the block."""
+    faults: list[str] = []
+    token = _faults.set(faults)
+    try:
+        yield faults
+    finally:
+        _faults.reset(token)
+
+
+def read_settings_of(package: str) -> None:
+    """Read every class of settings that a package defines, so that those without an instance are checked too."""
+    for cls in _subclasses(HandlerSettings):
+        if cls.__module__ == package or cls.__module__.startswith(f"{package}."):
+            cls()
+
+
+def _subclasses(cls: type[HandlerSettings]) -> Iterator[type[HandlerSettings]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
+
+
+def _placeholders(cls: type[HandlerSettings]) -> dict[str, object]:
+    """Return defaults and texts of the environment, with which the import of a package with faults goes on."""
+    texts = {variable.upper(): text for variable, text in os.environ.items()}
+    texts_by_field = {name: texts.get(_variable(cls, name)) for name in cls.model_fields}
+    defaults = vars(cls.model_construct())
+    return {**defaults, **{name: text for name, text in texts_by_field.items() if text is not None}}
+
+
+def _sentences(cls: type[HandlerSettings], error: ValidationError | SettingsError) -> list[str]:
+    """Return a sentence for each fault, without values."""
+    if isinstance(error, SettingsError):
+        names = [name for name in cls.model_fields if f'"{name}"' in str(error)] or list(cls.model_fields)
+        return [f"{_variable(cls, names[0])} must be JSON: it has several parts."]
+    return [_sentence(cls, detail, os.environ) for detail in error.errors(include_input=False, include_url=False)]
+
+
+def _sentence(cls: type[HandlerSettings], error: ErrorDetails, environ: Mapping[str, str]) -> str:
+    field = str(error["loc"][0]) if error["loc"] else ""
+    if not field:
+        return f"{cls.__name__}: {error['msg'].removeprefix('Value error, ')}"
+    name = _variable(cls, field)
+    description = cls.model_fields[field].description if field in cls.model_fields else ""
+    if error["type"] == "missing":
+        return f"{name} is not set: {description or f'{cls.__name__} needs it'}."
+    renamed: ErrorDetails = {**error, "loc": (name,)}
+    sentence = invalid_setting(renamed, "")
+    texts = {value for variable, value in environ.items() if variable.upper() == name and value}
+    for text in texts:  # a validator of the handlers may quote it
+        sentence = sentence.replace(text, _MASK)
+    return sentence
+
+
+def _variable(cls: type[HandlerSettings], field: str) -> str:
+    """Return the environment variable of a field; a field with an alias is known by the alias."""
+    prefix = str(cls.model_config.get("env_prefix", "")) if field in cls.model_fields else ""
+    return f"{prefix}{field}".upper()
