@@ -250,7 +250,9 @@ class Spokes:
                 return run
             found = differences(expected, end_state(portal.crm, known))
             if found := [*found, *effect_differences(effects, deployment.http.effects())]:
-                raise AssertionError(f"The handler is not idempotent. With a crash {point}: {'; '.join(found)}.")
+                last = deployment.recorder.runs[-1]
+                end = f" The run after the crash raised {last.error!r}." if last.error is not None else ""
+                raise AssertionError(f"The handler is not idempotent. With a crash {point}: {'; '.join(found)}.{end}")
         raise RuntimeError("the handler makes too many calls for this check")
 
     async def _observe(self) -> Observation:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.installed_wheel import Installation, install_wheel
 from tests.support.running_processes import RunningProcesses
 
 
@@ -13,3 +14,9 @@ def processes() -> Iterator[RunningProcesses]:
     started = RunningProcesses()
     yield started
     started.kill()
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """The wheel of this tree in an environment of its own."""
+    return install_wheel(tmp_path_factory.mktemp("wheel"))
