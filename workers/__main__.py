@@ -8,6 +8,7 @@ if __name__ == "__main__":
 import argparse
 import asyncio
 import gc
+import os
 import sys
 from contextlib import suppress
 from typing import Final
@@ -45,7 +46,7 @@ def main() -> int:
     keep_files_private()
     try:
         read_env_file()
-        settings = read_settings(required=("HUBSPOT_ACCESS_TOKEN",))
+        settings = read_settings(required=() if os.environ.get("HUBSPOT_CLIENT_ID") else ("HUBSPOT_ACCESS_TOKEN",))
         setup_telemetry(settings, "worker")
         sign_entries(settings)
         protect_process()

@@ -38,6 +38,8 @@ from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S, MetricTotals
 from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.crm.scopes import Declaration, log_scope_differences
 from spokes.crm.services import CRM
+from spokes.portals.directory import REFRESH_EVERY_S as REFRESH_PORTALS_EVERY_S
+from spokes.portals.directory import PortalDirectory
 from spokes.queue.default_queue import DefaultQueueWatch
 from spokes.queue.erased_objects import REFRESH_EVERY_S
 from spokes.queue.portal_pauses import PortalPauses
@@ -46,6 +48,7 @@ from spokes.queue.running_deliveries import PUBLISH_EVERY_S, publish_running
 from spokes.queue.token_reports import REPORT_EVERY_S
 from spokes.routing import Router, load_router
 from workers.crash_trace import CrashTrace, open_trace
+from workers.credentials.installed_portals import InstalledPortals
 from workers.credentials.refused_token import CHECK_EVERY_S
 from workers.delivery.dispatch import running_item
 from workers.delivery.lane_manager import LEASE_MS
@@ -92,7 +95,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
     """Return the arq worker for `settings`; call it inside a running event loop.
 
     Args:
-        settings: must include HUBSPOT_ACCESS_TOKEN.
+        settings: must include HUBSPOT_ACCESS_TOKEN or HUBSPOT_CLIENT_ID.
         burst: end when the queue is empty, for tests and one-off runs.
         has_upkeep: also handle signals, archive, measure, and watch the event loop. Without, only deliveries run, as in
             the tests of handlers.
@@ -112,12 +115,21 @@ def build_worker(  # noqa: PLR0915 - one part a line
     async def start_up(ctx: dict[str, Any]) -> None:
         async with AsyncExitStack() as opening:  # closes what was opened if start-up fails half way
             await _claim_database(redis, settings, outage)
-            crm = await CRM.open(settings, redis)
-            opening.push_async_callback(crm.close)
+            crm, directory = await _open_crm(settings, redis, opening)
             pauses = _open_pauses(settings, redis, crm)
             max_calls = _TRACED_CALLS_PER_TASK * settings.max_objects
             trace = opening.enter_context(open_trace(settings.data_dir, holder, max_calls))
-            parts = WorkerParts.start(settings, redis, router, crm, pauses, holder=holder, outage=outage, trace=trace)
+            parts = WorkerParts.start(
+                settings,
+                redis,
+                router,
+                crm,
+                pauses,
+                holder=holder,
+                outage=outage,
+                trace=trace,
+                directory=directory,
+            )
             opening.push_async_callback(parts.close)
             opening.push_async_callback(parts.refused_token.close)
             ctx.update(parts=parts, budget=crm.budget)
@@ -163,6 +175,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
             await parts.erased.refresh()  # before the first event is claimed
             background.every(REFRESH_EVERY_S, "erased objects", parts.erased.refresh)
             await _learn_portal(crm, router, redis, outage)
+            _watch_portals(background, directory)
             background.every(ANNOUNCE_EVERY_S, "credentials", parts.missing_credentials.announce)
             background.every(REPORT_EVERY_S, "token reports", parts.refused_token.report)
             background.every(CHECK_EVERY_S, "token check", parts.refused_token.check)
@@ -217,6 +230,25 @@ def build_worker(  # noqa: PLR0915 - one part a line
 
     worker.on_stop = limit_shutdown
     return worker
+
+
+async def _open_crm(settings: Settings, redis: Redis, opening: AsyncExitStack) -> tuple[CRM, PortalDirectory | None]:
+    """Return the CRM, and the states of portals if customers can install the app; `opening` closes them."""
+    installed = InstalledPortals.open(settings, redis)
+    if installed is None:
+        crm = await CRM.open(settings, redis)
+        opening.push_async_callback(crm.close)
+        return crm, None
+    opening.push_async_callback(installed.close)
+    crm = await CRM.open(settings, redis, installed.credentials)
+    opening.push_async_callback(crm.close)
+    await installed.load()
+    return crm, installed.directory
+
+
+def _watch_portals(background: Background, directory: PortalDirectory | None) -> None:
+    if directory is not None:
+        background.every(REFRESH_PORTALS_EVERY_S, "portals", directory.refresh)
 
 
 async def _publish_progress(settings: Settings, worker: ArqBatchWorker, parts: WorkerParts) -> None:
@@ -286,12 +318,14 @@ async def _claim_database(redis: Redis, settings: Settings, outage: RedisOutage)
 
 
 async def _learn_portal(crm: CRM, router: Router, redis: Redis, outage: RedisOutage) -> None:
-    """Wait until HubSpot names the portal of the access token: until then, no job may be claimed.
+    """Wait until HubSpot names the portal of the access token, if there is one: until then, no job may be claimed.
 
     Raises:
         NotAuthorized: HubSpot does not know the token.
         ConfigurationError: Redis, which paces the question, refuses for good.
     """
+    if not crm.token_credentials.has_token:
+        return
     uses = [Declaration(name.partition(".")[0], route.uses.reads, route.uses.may) for name, route in router]
     failures = 0
     try:
@@ -303,7 +337,7 @@ async def _learn_portal(crm: CRM, router: Router, redis: Redis, outage: RedisOut
                 )
             await asyncio.sleep(pause_s(min(failures, 5), random.uniform(0.5, 1.0)))
             outage.raise_if_unusable()  # as a background task has found
-        log.info("token_portal", portal_id=info.hub_id, serves=list(crm.credentials.portals))
+        log.info("token_portal", portal_id=info.hub_id, serves=list(crm.token_credentials.portals))
         log_scope_differences(info, uses)
     except NotAuthorized:
         with suppress(RedisError, OSError):
@@ -313,15 +347,7 @@ async def _learn_portal(crm: CRM, router: Router, redis: Redis, outage: RedisOut
 
 def _open_pauses(settings: Settings, redis: Redis, crm: CRM) -> PortalPauses:
     """Return the pauses, which from now on take note of what HubSpot's calls end with."""
-    pauses = PortalPauses(redis, partial(_is_hubspot_available, crm), token=token_fingerprint(settings))
+    pauses = PortalPauses(redis, crm.accepts_credentials, token=token_fingerprint(settings))
     crm.budget.on_backoff = pauses.record_backoff
     crm.observe_calls(pauses.calls.breaker)
     return pauses
-
-
-async def _is_hubspot_available(crm: CRM) -> bool:
-    """Return whether HubSpot answers and accepts our token."""
-    try:
-        return await crm.check_token() is not None
-    except NotAuthorized:
-        return False

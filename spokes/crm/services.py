@@ -1,10 +1,11 @@
 """`CRM`: HubSpot for one process, and the restricted services that one handler call gets."""
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from redis.asyncio import Redis
 
+from spokes.core.errors import CRMError
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
@@ -17,12 +18,15 @@ from spokes.crm.object_types import plural
 from spokes.crm.objects import Objects
 from spokes.crm.own_writes import OwnWriteLedger
 from spokes.crm.privacy import Privacy
-from spokes.crm.transport.credentials import TokenCredentials
+from spokes.crm.transport.credentials import CombinedCredentials, Credentials, TokenCredentials
 from spokes.crm.transport.paced_client import ApiRequest, CallObserver, PacedClient
 from spokes.crm.transport.paths import Paths
 from spokes.crm.transport.rate_budget import RateBudget
 from spokes.crm.transport.token_info import TokenInfo
 from spokes.crm.validation import ValidationRules
+
+if TYPE_CHECKING:
+    from spokes.crm.transport.client import HubSpotClient  # its import loads hubspot-api-client
 
 __all__ = ["CRM", "Services", "TokenInfo", "WriteRecord"]
 
@@ -106,19 +110,25 @@ class CRM:
 
     def __init__(
         self,
-        credentials: TokenCredentials,
+        credentials: Credentials,
+        token_credentials: TokenCredentials,
         budget: RateBudget,
         paths: Paths,
         own_writes: OwnWriteLedger,
-        rules: ValidationRules | None = None,
         *,
+        rules: ValidationRules | None = None,
         token_fingerprint: str = "",
     ) -> None:
-        """Call HubSpot with `credentials`; audit records name their token by `token_fingerprint`."""
+        """Call HubSpot with `credentials`, of which `token_credentials` are a part.
+
+        Audit records name the access token by `token_fingerprint`.
+        """
         self.budget = budget
         self.own_writes = own_writes
         self.credentials = credentials
+        self.token_credentials = token_credentials
         self.token_fingerprint = token_fingerprint
+        self._paths = paths
         paced_client = PacedClient(credentials, budget, account_request=ApiRequest("GET", paths.account_details()))
         self._client = paced_client
         self._queues = BatchQueues(paced_client, paths, rules=rules)
@@ -128,8 +138,15 @@ class CRM:
         self._client.observer = observer
 
     @classmethod
-    async def open(cls, settings: Settings, redis: Redis) -> "CRM":
-        """Return a CRM; no call is made yet, and the caller closes `redis`."""
+    async def open(
+        cls, settings: Settings, redis: Redis, installed: "Callable[[HubSpotClient], Credentials] | None" = None
+    ) -> "CRM":
+        """Return a CRM; no call is made yet, and the caller closes `redis`.
+
+        Args:
+            installed: makes the credentials of portals that installed the app, whose clients share the given one's
+                connections; without, only the access token is used.
+        """
         from spokes.crm.transport.client import HubSpotClient  # noqa: PLC0415 - loads hubspot-api-client, which only workers need
 
         client = HubSpotClient(
@@ -151,8 +168,15 @@ class CRM:
         blocked_domains = frozenset(domain.lower() for domain in settings.blocked_email_domains)
         rules = ValidationRules(blocked_domains, settings.default_region)
         paths = Paths(settings.hubspot_api_version)
-        credentials = TokenCredentials(client, paths, portal_ids=settings.portal_ids)
-        return cls(credentials, budget, paths, own_writes, rules, token_fingerprint=token_fingerprint(settings))
+        has_token = bool(settings.hubspot_access_token.get_secret_value())
+        token = TokenCredentials(client, paths, portal_ids=settings.portal_ids, has_token=has_token or not installed)
+        credentials: Credentials = token
+        if installed is not None:
+            portals = installed(client)
+            credentials = CombinedCredentials(token, portals)
+            budget.oauth_portals = portals.portals
+        fingerprint = token_fingerprint(settings)
+        return cls(credentials, token, budget, paths, own_writes, rules=rules, token_fingerprint=fingerprint)
 
     def handler_services(
         self,
@@ -183,10 +207,21 @@ class CRM:
         Raises:
             NotAuthorized: HubSpot does not know the token.
         """
-        info = await self.credentials.learn()
+        info = await self.token_credentials.learn()
         if info is not None:
             await self.budget.count_call(info.hub_id)
         return info
+
+    async def accepts_credentials(self, portal_id: int) -> bool:
+        """Return whether HubSpot answers and accepts the portal's credentials."""
+        try:
+            if portal_id not in self.budget.oauth_portals or portal_id in self.token_credentials.token_portals:
+                return await self.check_token() is not None
+            client = await self.credentials.client(portal_id)
+            await client.call("GET", self._paths.account_details())
+        except CRMError:
+            return False
+        return True
 
     async def close(self) -> None:
         """Refuse calls that wait for a slot, wait for those in flight, end threads and connections."""

@@ -83,8 +83,8 @@ def resumption_note(pause: PortalPause | None) -> str:
 class PortalPauses:
     """The pauses of all portals, shared by all workers."""
 
-    def __init__(self, redis: Redis, probe: Callable[[], Awaitable[bool]] | None = None, *, token: str = "") -> None:
-        """Keep pauses in `redis`; `probe` returns whether HubSpot answers and accepts our token.
+    def __init__(self, redis: Redis, probe: Callable[[int], Awaitable[bool]] | None = None, *, token: str = "") -> None:
+        """Keep pauses in `redis`; `probe` returns whether HubSpot answers and accepts a portal's token.
 
         `token` is its fingerprint: each token is probed at its own intervals, or refused ones would delay a new one.
         """
@@ -227,7 +227,7 @@ class PortalPauses:
             return False
         if not await self._redis.set(keys.alert_once(portal_id, self._probe_name), 1, nx=True, ex=_PROBE_INTERVAL_S):
             return False
-        return await self._probe()
+        return await self._probe(portal_id)
 
     async def _set_alert(self, portal_id: int, reason: str, seconds: float | None = None) -> None:
         level = "warning" if reason == OPERATOR else "error"

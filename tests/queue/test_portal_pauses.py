@@ -23,7 +23,7 @@ PORTAL = 50112233
 async def test_pause_ends_when_the_probe_succeeds(redis: Redis) -> None:
     is_available = False
 
-    async def probe() -> bool:
+    async def probe(_portal_id: int) -> bool:
         return is_available
 
     pauses = PortalPauses(redis, probe)

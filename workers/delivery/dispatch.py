@@ -244,7 +244,7 @@ class Dispatcher:
             return resolution
         if route is None:
             return _without_handler(call.item)
-        if self._pauses.is_paused(event.portal_id) or self._refused_token.is_refused:
+        if self._pauses.is_paused(event.portal_id) or event.portal_id in self._refused_token.stopped_portals:
             return _PORTAL_PAUSED if self._pauses.is_paused(event.portal_id) else TOKEN_REFUSED
         if held := await self._hold(call.item, route):
             return held

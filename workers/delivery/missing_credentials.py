@@ -2,10 +2,11 @@
 
 If another live worker has the credentials, the delivery is left to it. Otherwise its events are parked for a day,
 without a spent attempt and with one alert per portal, and then become dead letters. A worker that has the credentials
-makes parked deliveries due again.
+makes parked deliveries due again. Events of a portal that removed the app are discarded.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from redis.asyncio import Redis
@@ -17,14 +18,17 @@ from spokes.core.redis import keys
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.credentials import Credentials
+from spokes.portals.directory import PortalDirectory
 from workers.credentials.refused_token import RefusedToken
 from workers.delivery.delivery_run import DeliveryRun
-from workers.delivery.resolution import NO_CREDENTIALS, NO_CREDENTIALS_PARK_S, NO_CREDENTIALS_PARKED
+from workers.delivery.resolution import NO_CREDENTIALS, NO_CREDENTIALS_PARK_S, NO_CREDENTIALS_PARKED, UNINSTALLED
 from workers.queue.claimed_job import DeliveryEnd
 from workers.queue.crash_loops import settled_keys
 
 ANNOUNCE_EVERY_S: Final = 5.0
 _SCRIPT: Final = read_script(__file__, "release_parked.lua")
+_ANNOUNCE_SCRIPT: Final = read_script(__file__, "announce_portals.lua")
+_PORTALS_PER_SCRIPT: Final = 500  # so that no script keeps Redis busy for a millisecond
 _LIVE_S: Final = 15.0  # after its last announcement, another worker counts as running
 _KEEP_S: Final = 7 * 86_400  # announcements, for doctor
 _PARK_MS: Final = round(NO_CREDENTIALS_PARK_S * 1000)
@@ -33,12 +37,20 @@ _PARK_MS: Final = round(NO_CREDENTIALS_PARK_S * 1000)
 class MissingCredentials:
     """The portals that this worker serves, and what becomes of the deliveries of others."""
 
-    def __init__(self, redis: Redis, credentials: Credentials, refused_token: RefusedToken | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        credentials: Credentials,
+        refused_token: RefusedToken | None = None,
+        directory: PortalDirectory | None = None,
+    ) -> None:
         self._redis = redis
+        self._directory = directory
         self._credentials = credentials
         self._refused_token = refused_token
         self._episodes = AlertEpisodes(redis)
         self._script = redis.register_script(_SCRIPT)
+        self._announce_script = redis.register_script(_ANNOUNCE_SCRIPT)
         self._served_elsewhere: dict[int, float] = {}  # until when, in seconds of the monotonic clock
 
     def concern(self, portal_id: int) -> bool:
@@ -56,23 +68,50 @@ class MissingCredentials:
 
     async def announce(self) -> None:
         """Record which portals this worker serves, and make their parked deliveries due."""
-        now_s = time.time()
-        for portal_id in self._credentials.portals:
-            released = await self._script(
-                keys=[
-                    keys.parked_deliveries(portal_id),
-                    keys.CREDENTIAL_PORTALS,
-                    keys.WAKE_CHANNEL,
-                    *keys.QUEUES.values(),
-                ],
-                args=[clock.now_ms(), portal_id, now_s, now_s - _KEEP_S],
+        served = list(self._credentials.portals)
+        parked = await self._announce(served, has_credentials=True)
+        if self._directory is not None:  # events that were parked before the app was removed: they are discarded
+            parked |= await self._announce([*self._directory.uninstalled], has_credentials=False)
+        alerts = {
+            name.partition(":")[2]
+            for alert in (Alert.NO_CREDENTIALS, Alert.NEEDS_REINSTALL)
+            for name in await self._episodes.active(f"{alert}:")
+        }
+        if alerts:
+            known = [*served, *(self._directory.uninstalled if self._directory else ())]
+            parked |= {portal_id for portal_id in known if str(portal_id) in alerts}
+        await self._redis.zremrangebyscore(keys.CREDENTIAL_PORTALS, "-inf", time.time() - _KEEP_S)
+        for portal_id in parked:
+            await self._script(
+                keys=[keys.parked_deliveries(portal_id), keys.WAKE_CHANNEL, *keys.QUEUES.values()],
+                args=[clock.now_ms()],
             )
-            if released or await self._episodes.active(f"{Alert.NO_CREDENTIALS}:{portal_id}"):
-                await self._set_alert(portal_id, is_active=False)
+            await self._set_alert(portal_id, is_active=False)
+            await self._episodes.set_state(
+                Alert.NEEDS_REINSTALL, subject=portal_id, portal_id=portal_id, is_active=False
+            )
 
-    async def set_aside(self, run: DeliveryRun) -> DeliveryEnd:
+    async def _announce(self, portals: Sequence[int], *, has_credentials: bool) -> set[int]:
+        """Record that we have, or do not have, the credentials of portals; return those with parked deliveries."""
+        parked: set[int] = set()
+        for start in range(0, len(portals), _PORTALS_PER_SCRIPT):
+            chunk = portals[start : start + _PORTALS_PER_SCRIPT]
+            parked_keys = [keys.parked_deliveries(portal_id) for portal_id in chunk]
+            found = await self._announce_script(
+                keys=[keys.CREDENTIAL_PORTALS, *parked_keys], args=[time.time(), int(has_credentials), *chunk]
+            )
+            parked.update(map(int, found))
+        return parked
+
+    async def set_aside(self, run: DeliveryRun) -> DeliveryEnd:  # noqa: PLR0911 - one for each case
         """Leave a delivery to another worker, park its events, or after a day end them as dead letters."""
         delivery = run.delivery
+        if self._directory is not None:
+            await self._directory.refresh_one(delivery.portal_id)
+            if delivery.portal_id in self._directory.uninstalled:
+                return await self._discard(run)
+        if not self.concern(delivery.portal_id):  # it was installed a moment ago
+            return DeliveryEnd.HELD_ELSEWHERE
         if self._refused_token and delivery.portal_id in self._refused_token.stopped_portals:
             return DeliveryEnd.HELD_ELSEWHERE
         if await self._is_served_elsewhere(delivery.portal_id):
@@ -90,6 +129,14 @@ class MissingCredentials:
             return DeliveryEnd.HELD_ELSEWHERE
         if parked_at is not None:
             await self._forget_parked(delivery)
+        return DeliveryEnd.CLOSED
+
+    async def _discard(self, run: DeliveryRun) -> DeliveryEnd:
+        """Discard the events of a portal that removed the app."""
+        run.resolve_unsettled(await settled_keys(self._redis, run.delivery), UNINSTALLED)
+        if not await run.finished():
+            return DeliveryEnd.HELD_ELSEWHERE
+        await self._forget_parked(run.delivery)
         return DeliveryEnd.CLOSED
 
     async def _is_served_elsewhere(self, portal_id: int) -> bool:

@@ -114,6 +114,7 @@ LEASE_LOST: Final = Resolution(Outcome.PARKED, "lease_lost", 1.0, counts_as_atte
 MERGED_AWAY: Final = Resolution(Outcome.PARKED, "record_merged_away", 0.0, counts_as_attempt=False)
 
 
+UNINSTALLED: Final = Resolution(Outcome.DISCARDED, "uninstalled", counts_as_attempt=False)
 NO_CREDENTIALS: Final = Resolution(Outcome.DEAD, NoCredentials.reason, counts_as_attempt=False)
 NO_CREDENTIALS_PARK_S: Final = 86_400.0
 
@@ -233,6 +234,8 @@ def resolution_for_error(
         failure: see handler_errors.failure_fields.
     """
     error = deciding_error(error, retry_on)
+    if isinstance(error, NoCredentials):  # the portal removed the app during the run
+        return NO_CREDENTIALS_PARKED
     correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
     reason = reason_for_error(error)
     if free_runs < free_run_limit(error):

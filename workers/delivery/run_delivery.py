@@ -25,6 +25,7 @@ from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.secret_ages import token_fingerprint
 from spokes.core.telemetry.sentry import record_span
 from spokes.core.telemetry.setup import log_canonical_line, report_error
+from spokes.portals.directory import PortalDirectory
 from spokes.queue.erased_objects import ErasedObjects
 from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.quarantine import Quarantine
@@ -219,7 +220,7 @@ class WorkerParts:
     @classmethod
     def start(
         cls, settings: Settings, redis: Redis, router: Router, crm: "CRM", pauses: PortalPauses, *, holder: str,
-        outage: RedisOutage, trace: CrashTrace | None = None,
+        outage: RedisOutage, trace: CrashTrace | None = None, directory: PortalDirectory | None = None,
     ) -> Self:  # fmt: skip
         """Make the parts, and run lanes until `close`; `holder` is our name, which no other process has."""
         ready = ReadyLanes()
@@ -229,7 +230,12 @@ class WorkerParts:
         alerts = BackgroundAlerts(redis)
         timeouts = HandlerTimeouts(settings.handler_timeout_s, lambda timeout: parts.give_up(timeout), trace)  # noqa: PLW0108 - `parts` is assigned below
         refused_token = RefusedToken(
-            redis, crm.credentials, pauses, crm.check_token, fingerprint=token_fingerprint(settings), worker=holder
+            redis,
+            crm.token_credentials,
+            pauses,
+            crm.check_token,
+            fingerprint=token_fingerprint(settings),
+            worker=holder,
         )
         parts = cls(
             settings=settings,
@@ -253,7 +259,7 @@ class WorkerParts:
             lanes=LaneManager(redis, holder, outage, ready, partial(fail_item, alerts=alerts)),
             lane_pool=LanePool(ready, max_tasks=settings.max_objects),
             crash_loops=CrashLoopGuard(redis),
-            missing_credentials=MissingCredentials(redis, crm.credentials, refused_token),
+            missing_credentials=MissingCredentials(redis, crm.credentials, refused_token, directory),
             refused_token=refused_token,
             erased=ErasedObjects(redis, object_hash_key(load_master_key(settings))),
             quarantine=Quarantine.from_settings(redis, settings),

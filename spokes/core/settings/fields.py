@@ -108,6 +108,9 @@ class Settings(BaseSettings):
         100, ge=1, le=1_000_000, description="batch association calls in a rolling 10 s"
     )
     hubspot_reserve: float = Field(0.05, ge=0, le=0.5, description="share of the limit that imports leave free")
+    token_refreshes_per_s: int = Field(
+        10, ge=1, le=1000, description="refreshes of portals' OAuth tokens that all workers together begin in a second"
+    )
     hubspot_timeout_s: float = Field(20.0, gt=0, le=3600, description="one CRM call")
     hubspot_developer_api_key: SecretStr = SecretStr("")  # for the subscriptions of a legacy public app
     hubspot_max_concurrent_requests: int = Field(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias, cast
 
-from spokes.core.errors import CRMError, CRMUnavailable, LeaseLost
+from spokes.core.errors import CRMError, CRMUnavailable, LeaseLost, NotAuthorized
 from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.telemetry.metrics import CRM_CALL_SECONDS, CRM_CALLS
 from spokes.crm.transport.call_kinds import call_kind
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from spokes.crm.transport.client import ApiResponse, HubSpotClient  # its import loads hubspot-api-client
     from spokes.crm.transport.credentials import Credentials
 
+_TOKEN_CHECK_S: Final = 5.0  # after such a wait for a slot, the token may have expired
 HttpMethod: TypeAlias = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 Query: TypeAlias = Mapping[str, str | Sequence[str]]
@@ -167,6 +168,7 @@ class PacedClient:
         queue_id: str,
     ) -> "ApiResponse | None":
         client = await self._credentials.client(portal_id)
+        obtained = time.monotonic()
         async with self._budget.slot(portal_id, kind, priority, queue_id) as slot:
             try:
                 request = build_request()
@@ -179,11 +181,23 @@ class PacedClient:
             task = cast("asyncio.Task[ApiResponse | None]", asyncio.current_task())
             self._waiting_calls.discard(task)
             self._calls_in_flight.add(task)
-            response = await self._call_client(portal_id, client, request)
+            if time.monotonic() - obtained > _TOKEN_CHECK_S:
+                client = await self._credentials.client(portal_id)
+            response = await self._call_renewing(portal_id, client, request)
             slot.read_headers(response.headers)
         if slot.is_day_short:
             self._request_account(portal_id)
         return response
+
+    async def _call_renewing(self, portal_id: int, client: "HubSpotClient", request: ApiRequest) -> "ApiResponse":
+        """Make a call; after a 401, which has no effect, make it again if the portal has a newer token."""
+        try:
+            return await self._call_client(portal_id, client, request)
+        except NotAuthorized:
+            renewed = await self._credentials.renew(portal_id, client)
+            if renewed is None:
+                raise
+        return await self._call_client(portal_id, renewed, request)
 
     async def _call_client(self, portal_id: int, client: "HubSpotClient", request: ApiRequest) -> "ApiResponse":
         started, outcome, failure = time.perf_counter(), "answered", None

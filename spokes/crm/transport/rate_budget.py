@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -37,6 +37,7 @@ PauseScope: TypeAlias = CallKind | Literal["portal"]  # what a pause holds up: o
 
 SEARCH_WINDOW_S: Final = 1.0
 UNKNOWN_DAY_WAIT_S: Final = 900.0  # wait for a new day if the portal's time zone is unknown
+_OAUTH_LIMIT: Final = 110  # calls in 10 s, by app and installing account; without a daily limit
 _LOCKED_WAIT_S: Final = 2.0  # HubSpot asks for at least this
 _MOVING_WAIT_S: Final = 300.0  # a move takes up to a day; if HubSpot names no time, we try every five minutes
 _MOVING_REASON: Final = PortalMoving.reason
@@ -212,6 +213,7 @@ class RateBudget:
         self._limits: Mapping[CallKind, int] = {
             "calls": limit, "search": search_limit, "associations": association_limit,
         }  # fmt: skip
+        self.oauth_portals: Container[int] = ()  # portals with HubSpot's limit for apps that customers install
         self._reserve = reserve
         self._window_s = window_s
         self._call_timeout_s = call_timeout_s
@@ -271,7 +273,7 @@ class RateBudget:
     async def count_call(self, portal_id: int) -> None:
         """Count a call that was made before its portal was known; HubSpot has counted it."""
         slot_id, window = secrets.token_hex(8), round(self._window_s * _SECOND)
-        arguments = (slot_id, self._limits["calls"], window, window, 0, "interactive", "")
+        arguments = (slot_id, self._limit(portal_id, "calls"), window, window, 0, "interactive", "")
         with suppress(CRMUnavailable):
             await self._run_script("take", portal_id, "calls", *arguments)
 
@@ -291,7 +293,9 @@ class RateBudget:
         """Return the use of every limit, by kind of call."""
         states: dict[CallKind, LimitState] = {}
         for kind in CALL_KINDS:
-            limit, used, wait, reason, left = await self._run_script("state", portal_id, kind, self._limits[kind])
+            limit, used, wait, reason, left = await self._run_script(
+                "state", portal_id, kind, self._limit(portal_id, kind)
+            )
             day_left = int(left) if int(left) >= 0 else None
             waiting_s = int(wait) / _SECOND
             states[kind] = LimitState(int(limit), int(used), waiting_s, cast("bytes", reason).decode(), day_left)
@@ -326,7 +330,7 @@ class RateBudget:
         while True:
             await self._concurrency.acquire(portal_id, priority)
             try:
-                arguments = (slot_id, self._limits[kind], window, lease, self._reserve, priority, queue_id)
+                arguments = (slot_id, self._limit(portal_id, kind), window, lease, self._reserve, priority, queue_id)
                 is_granted, wait, reason, *use = await self._run_script("take", portal_id, kind, *arguments)
             except BaseException:
                 self._concurrency.release(portal_id, priority)
@@ -376,6 +380,10 @@ class RateBudget:
         except (RedisError, OSError, TimeoutError):
             raise CRMUnavailable from None
         return cast("list[int | bytes]", answer)
+
+    def _limit(self, portal_id: int, kind: CallKind) -> int:
+        """Return the limit that holds until HubSpot reports its own."""
+        return _OAUTH_LIMIT if kind == "calls" and portal_id in self.oauth_portals else self._limits[kind]
 
     def _window(self, kind: CallKind) -> float:
         return SEARCH_WINDOW_S if kind == "search" else self._window_s

@@ -1,0 +1,191 @@
+"""Workers with the tokens of portals that installed the app: each event runs with its own portal's token."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
+
+import pytest
+from pydantic import SecretStr
+from redis.asyncio import Redis
+
+from spokes.audit.sql import schema
+from spokes.audit.sql.engine import open_engine
+from spokes.core import clock
+from spokes.core.delivery import Delivery, Entry, job_payload, new_delivery_id
+from spokes.core.events import Event
+from spokes.core.redis import keys
+from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
+from spokes.core.settings import Settings
+from spokes.core.vault import Vault
+from spokes.portals.directory import PortalDirectory
+from spokes.portals.store import PortalState, PortalStore, Tokens
+from spokes.simulator.app import Simulator
+from spokes.simulator.changes import USER
+from tests.support.events import event, recorded
+from tests.workers.harness import KEYS, PORTAL
+from workers.delivery.missing_credentials import MissingCredentials
+from workers.worker import build_worker
+
+INSTALLED, OTHER = 700100, 700200
+SCOPES = frozenset({"oauth", "crm.objects.contacts.read", "crm.objects.contacts.write"})
+RunWorker: TypeAlias = Callable[[int], Awaitable[list[tuple[int, str, str]]]]
+
+
+@pytest.fixture
+def app_environ(environ: dict[str, str], hubspot: Simulator) -> dict[str, str]:
+    """The environment of a worker of an app that customers install."""
+    return environ | {
+        "HUBSPOT_CLIENT_ID": hubspot.config.oauth.client_id,
+        "HUBSPOT_CLIENT_SECRET": hubspot.config.client_secret,
+        "HUBSPOT_API_URL": hubspot.url,
+        "SECRETS_KEY": "a-key-of-the-vault-that-is-long-enough",
+        "RETRY_SCHEDULE_S": "0.05",
+        "OUTAGE_RETRY_HOURS": "0",
+    }
+
+
+@pytest.fixture
+async def store(app_environ: dict[str, str]) -> AsyncIterator[PortalStore]:
+    settings = Settings.from_env(app_environ)
+    engine = open_engine(settings.database_address)
+    await schema.upgrade(engine)
+    yield PortalStore(engine, Vault.from_settings(settings))
+    await engine.dispose()
+
+
+async def install(store: PortalStore, hubspot: Simulator, portal_id: int, *, expires_in_s: int = 1800) -> None:
+    hubspot.add_portal(portal_id)
+    issued = hubspot.installs.install(portal_id, SCOPES)
+    tokens = Tokens(
+        SecretStr(issued.access_token), SecretStr(issued.refresh_token), clock.now_ms() + expires_in_s * 1000
+    )
+    await store.save_install(portal_id, tokens, sorted(SCOPES))
+
+
+async def queue_change(redis: Redis, hubspot: Simulator, portal_id: int) -> str:
+    """Queue an event of a contact; return the contact's id."""
+    portal = hubspot.add_portal(portal_id)
+    record = portal.crm.create(portal.crm.types.resolve("contacts"), {"phone": "(415) 555-2671"}, USER)
+    raw = event(objectId=int(record.id), portalId=portal_id, occurredAt=record.created_at_ms)
+    delivery = Delivery(new_delivery_id(portal_id), portal_id, clock.now_ms(), (Entry(KEYS(Event(raw)), 0, raw),))
+    await redis.set(JOB_KEY_PREFIX + delivery.id, job_payload(delivery, delivery.received_at))
+    await redis.zadd(JOB_QUEUE, {delivery.id: delivery.received_at})
+    return record.id
+
+
+@pytest.fixture
+def run_worker(app_environ: dict[str, str], redis: Redis, store: PortalStore) -> RunWorker:
+    """Return a function that runs a worker until so many outcomes are recorded, and returns them with their portals."""
+    del store  # the tables exist
+
+    async def run(outcomes: int) -> list[tuple[int, str, str]]:
+        worker = build_worker(Settings.from_env(app_environ), has_upkeep=False)
+        running = asyncio.create_task(worker.async_run())
+        try:
+            async with asyncio.timeout(20):
+                while True:
+                    records = [record for record in await recorded(redis) if record.outcome]
+                    if len(records) >= outcomes:
+                        break
+                    await asyncio.sleep(0.05)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await worker.close()
+        return [(record.portal_id, str(record.outcome), record.reason) for record in records]
+
+    return run
+
+
+def portals_called(hubspot: Simulator) -> set[tuple[str, int | None]]:
+    """Return the object ids that were read, each with the portal of the token."""
+    calls = hubspot.requests.find(path="/crm/*")
+    return {(object_id, call.portal_id) for call in calls for object_id in call.object_ids}
+
+
+async def test_each_event_runs_with_the_token_of_its_portal(
+    redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    await install(store, hubspot, INSTALLED)
+    await install(store, hubspot, OTHER, expires_in_s=-60)
+    ids = {portal_id: await queue_change(redis, hubspot, portal_id) for portal_id in (PORTAL, INSTALLED, OTHER)}
+    assert {(portal, outcome) for portal, outcome, _ in await run_worker(3)} == {
+        (portal_id, "processed") for portal_id in ids
+    }
+    assert portals_called(hubspot) == {(object_id, portal_id) for portal_id, object_id in ids.items()}
+
+
+async def test_worker_without_a_static_token_serves_installed_portals(
+    app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    app_environ["HUBSPOT_ACCESS_TOKEN"] = ""
+    await install(store, hubspot, INSTALLED)
+    await queue_change(redis, hubspot, INSTALLED)
+    assert await run_worker(1) == [(INSTALLED, "processed", "")]
+
+
+async def test_events_before_the_install_are_parked_and_run_after_it(
+    redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    await queue_change(redis, hubspot, INSTALLED)
+    assert await run_worker(1) == [(INSTALLED, "parked", "no_credentials")]
+    await install(store, hubspot, INSTALLED)
+    await release(redis, store)
+    assert (await run_worker(2))[1:] == [(INSTALLED, "processed", "")]
+
+
+async def test_events_of_an_uninstalled_portal_are_discarded(
+    redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    await install(store, hubspot, INSTALLED)
+    await store.mark(INSTALLED, PortalState.UNINSTALLED, "disconnected")
+    await queue_change(redis, hubspot, INSTALLED)
+    assert await run_worker(1) == [(INSTALLED, "discarded", "uninstalled")]
+    assert portals_called(hubspot) == set()
+    assert not await redis.hkeys(keys.ALERTS_ACTIVE)  # type: ignore[misc]  # redis-py types one class for sync and async
+
+
+async def test_parked_events_of_a_portal_that_is_uninstalled_are_discarded(
+    redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    await install(store, hubspot, INSTALLED)
+    await store.mark(INSTALLED, PortalState.NEEDS_REINSTALL, "bad_refresh_token")
+    await queue_change(redis, hubspot, INSTALLED)
+    assert await run_worker(1) == [(INSTALLED, "parked", "no_credentials")]
+    await store.mark(INSTALLED, PortalState.UNINSTALLED, "disconnected")
+    await release(redis, store)
+    assert (await run_worker(2))[1:] == [(INSTALLED, "discarded", "uninstalled")]
+
+
+async def test_revocation_parks_the_events_of_its_portal_alone(
+    redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    for portal_id in (INSTALLED, OTHER):
+        await install(store, hubspot, portal_id)
+        await queue_change(redis, hubspot, portal_id)
+    hubspot.installs.uninstall(INSTALLED)
+    assert set(await run_worker(2)) == {(INSTALLED, "parked", "no_credentials"), (OTHER, "processed", "")}
+    portal = await store.get(INSTALLED)
+    assert portal is not None
+    assert portal.state is PortalState.NEEDS_REINSTALL
+
+
+async def test_token_that_hubspot_has_expired_early_is_renewed_during_the_call(
+    redis: Redis, hubspot: Simulator, store: PortalStore, run_worker: RunWorker
+) -> None:
+    await install(store, hubspot, INSTALLED)
+    hubspot.installs.expire_access_tokens()
+    await queue_change(redis, hubspot, INSTALLED)
+    assert await run_worker(1) == [(INSTALLED, "processed", "")]
+    assert hubspot.installs.refreshes == {INSTALLED: 1}
+
+
+async def release(redis: Redis, store: PortalStore) -> None:
+    """Announce the credentials of installed portals, as a worker does every few seconds."""
+    directory = PortalDirectory(store)
+    await directory.refresh()
+
+    class Installed:
+        portals = directory.installed
+
+    await MissingCredentials(redis, Installed(), directory=directory).announce()  # type: ignore[arg-type]  # calls nothing
