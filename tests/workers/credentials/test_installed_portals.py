@@ -1,6 +1,8 @@
 """Workers with the tokens of portals that installed the app: each event runs with its own portal's token."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
@@ -21,6 +23,7 @@ from spokes.portals.directory import PortalDirectory
 from spokes.portals.store import PortalState, PortalStore, Tokens
 from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
+from tests.support.deployment import ROOT
 from tests.support.events import event, recorded
 from tests.workers.harness import KEYS, PORTAL
 from workers.delivery.missing_credentials import MissingCredentials
@@ -189,3 +192,34 @@ async def release(redis: Redis, store: PortalStore) -> None:
         portals = directory.installed
 
     await MissingCredentials(redis, Installed(), directory=directory).announce()  # type: ignore[arg-type]  # calls nothing
+
+
+@pytest.mark.slow
+async def test_worker_process_runs_parked_events_by_itself_after_the_install(
+    app_environ: dict[str, str], redis: Redis, hubspot: Simulator, store: PortalStore
+) -> None:
+    environ = {**os.environ, **app_environ, "HUBSPOT_ACCESS_TOKEN": ""}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "workers", cwd=ROOT, env=environ)
+
+    async def wait_until(condition: Callable[[], Awaitable[bool]]) -> None:
+        async with asyncio.timeout(40):
+            while True:
+                if await condition():
+                    return
+                await asyncio.sleep(0.1)
+
+    async def is_parked() -> bool:
+        return bool(await redis.exists(keys.parked_deliveries(INSTALLED)))
+
+    async def is_written() -> bool:
+        return any(call.portal_id == INSTALLED and call.writes for call in hubspot.requests)
+
+    try:
+        await queue_change(redis, hubspot, INSTALLED)
+        await wait_until(is_parked)
+        await install(store, hubspot, INSTALLED)
+        await wait_until(is_written)
+    finally:
+        process.terminate()
+        await process.wait()
+    assert process.returncode == 0
