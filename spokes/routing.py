@@ -9,7 +9,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -279,6 +279,7 @@ def load_router(package: str) -> Router:
             declarations that can never take effect: one sentence for each.
     """
     router: object = None
+    loaded_before = frozenset(sys.modules)
     folder = from_current_folder(package.partition(".")[0])
     with folder, _collected_faults() as faults, collected_settings_faults() as wrong_settings:
         try:
@@ -303,7 +304,7 @@ def load_router(package: str) -> Router:
         read_settings_of(package)
         faults.extend(wrong_settings)
     if faults or not isinstance(router, Router):
-        _unload(package)  # or the next call would find the module, whose faults are reported already
+        _unload(package, loaded_before)  # or the next call would find the module, whose faults are reported already
         raise ConfigurationError(list(dict.fromkeys(faults)))
     return router
 
@@ -362,9 +363,11 @@ def _place_of_router(module: ModuleType) -> str:
     return f"{os.path.relpath(module.__file__)}:{next(lines, 1)}"
 
 
-def _unload(package: str) -> None:
+def _unload(package: str, loaded_before: Collection[str]) -> None:
+    """Forget the modules of a package that were not loaded before; HANDLERS may name a library that others use."""
     for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
-        del sys.modules[name]
+        if name not in loaded_before:
+            del sys.modules[name]
 
 
 def _caller_place() -> str:

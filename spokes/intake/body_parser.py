@@ -101,7 +101,7 @@ def _read_or_unreadable(span: bytes) -> Any:
         return read_element(span)
     except RecursionError:
         return _Unreadable("nested_too_deep")
-    except (ValueError, SystemError):  # CPython's parser has been seen to end in a SystemError
+    except ValueError:
         return _Unreadable("not_json")
 
 

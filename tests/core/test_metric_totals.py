@@ -258,7 +258,7 @@ def test_labels_are_known_to_have_closed_value_sets() -> None:
     labels = {label for definition in DEFINITIONS.values() for label in definition.labels}
     assert labels == {
         "status", "reason", "result", "handler", "outcome", "method", "kind", "operation", "state", "alert", "process",
-        "event", "calls",
+        "event", "calls", "host",
     }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """spokes.routing: which handler an event is routed to."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -179,6 +180,12 @@ def test_default_handlers_have_the_registrations_in_the_readme() -> None:
         "deal.propertyChange:dealstage",
         "contact.privacyDeletion",
     } <= claims
+
+
+def test_library_that_handlers_names_by_mistake_stays_loaded() -> None:
+    with pytest.raises(ConfigurationError):
+        load_router("json")
+    assert "json.decoder" in sys.modules  # without it, json.loads of text that is no JSON raises SystemError
 
 
 @pytest.mark.parametrize("package", ["no_such_package", "json"])
