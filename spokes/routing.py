@@ -9,7 +9,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -275,8 +275,7 @@ def load_router(package: str) -> Router:
     """Import the package that HANDLERS names and return its ROUTER.
 
     Raises:
-        ConfigurationError: the package does not exist, cannot be imported, has no ROUTER, or has registrations and
-            declarations that can never take effect: one sentence for each.
+        ConfigurationError: it cannot be imported, has no ROUTER, or registers what can never match: a sentence each.
     """
     router: object = None
     loaded_before = frozenset(sys.modules)
@@ -363,11 +362,10 @@ def _place_of_router(module: ModuleType) -> str:
     return f"{os.path.relpath(module.__file__)}:{next(lines, 1)}"
 
 
-def _unload(package: str, loaded_before: Collection[str]) -> None:
+def _unload(package: str, loaded_before: frozenset[str]) -> None:
     """Forget the modules of a package that were not loaded before; HANDLERS may name a library that others use."""
-    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
-        if name not in loaded_before:
-            del sys.modules[name]
+    for name in [name for name in sys.modules.keys() - loaded_before if f"{name}.".startswith(f"{package}.")]:
+        del sys.modules[name]
 
 
 def _caller_place() -> str:

@@ -93,6 +93,7 @@ async def queue(redis: Redis, *elements: dict[str, object]) -> None:
     await redis.zadd(JOB_QUEUE, {delivery.id: 1})
 
 
+@pytest.mark.slow
 async def test_page_includes_counts_of_workers_that_exited(
     client: TestClient, redis: Redis, environ: dict[str, str], hubspot: Simulator
 ) -> None:

@@ -14,6 +14,8 @@ import pytest
 from bench.lib.token_info import token_info_server
 from tests.support.deployment import ROOT
 
+pytestmark = pytest.mark.slow  # each test starts processes
+
 PROCESSES = [("workers", "1"), ("ingest", "1"), ("ingest", "2")]  # module and WEB_CONCURRENCY
 
 

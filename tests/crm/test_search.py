@@ -60,6 +60,7 @@ async def test_text_is_searched_in_the_default_properties(world: CRMWorld) -> No
     assert [r["email"] for r in await world.services().contacts.search(text="person1")] == ["person1@example.org"]
 
 
+@pytest.mark.slow
 async def test_search_all_reads_beyond_ten_thousand_results(redis: Redis) -> None:
     config = PortalConfig(limits=Limits(search_secondly=1000))
     async with open_world(redis, config, hubspot_search_limit=1000) as world:

@@ -24,6 +24,8 @@ from tests.workers.harness import KEYS, PORTAL, change
 from workers.delivery.lane_manager import LEASE_MS
 from workers.upkeep.blocked_worker import EXIT_STATUS
 
+pytestmark = pytest.mark.slow  # each test starts processes
+
 StartWorker = Callable[..., "subprocess.Popen[bytes]"]
 HANDLER_TIMEOUT_S = 1.0
 PUBLIC_ERRORS = (  # those that pause the portal have a test of their own
@@ -130,7 +132,6 @@ async def test_call_that_would_harm_the_worker_fails_its_event_alone(redis: Redi
     assert b"bad_handlers.harms_process" in alerts
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [(), ("--burst",)])
 async def test_worker_exits_though_a_handler_never_ends(
     redis: Redis, start_worker: StartWorker, arguments: tuple[str, ...]
@@ -144,7 +145,6 @@ async def test_worker_exits_though_a_handler_never_ends(
     assert b"bad_handlers.never_ends" in b"".join(await redis.lrange(ALERT_OUTBOX, 0, -1))  # type: ignore[misc]  # redis-py types one class for sync and async
 
 
-@pytest.mark.slow
 async def test_worker_whose_tasks_a_handler_cancels_ends_with_an_error_and_loses_nothing(
     redis: Redis, start_worker: StartWorker
 ) -> None:
@@ -163,7 +163,6 @@ async def test_event_of_a_handler_that_closes_the_output_ends_and_the_others_run
     assert await wait_for_outcomes(redis, 2) == [("dead", "handler_error:ValueError"), ("processed", "")]
 
 
-@pytest.mark.slow
 async def test_blocked_worker_ends_itself_and_its_event_becomes_a_dead_letter(
     redis: Redis, start_worker: StartWorker
 ) -> None:
@@ -175,7 +174,6 @@ async def test_blocked_worker_ends_itself_and_its_event_becomes_a_dead_letter(
     assert await wait_for_outcomes(redis, 3) == [("dead", "crash_loop"), *[("processed", "")] * 2]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_event_that_crashes_two_workers_in_c_is_dead_and_the_others_run(
     redis: Redis, start_worker: StartWorker
@@ -192,7 +190,6 @@ async def test_event_that_crashes_two_workers_in_c_is_dead_and_the_others_run(
     assert named >= {(name, "bad_handlers.crashes", key) for name in ("worker_crashed", "crash_loop")}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_code_in_c_that_holds_the_interpreter_lock_is_named_after_the_restart(
     redis: Redis, start_worker: StartWorker
@@ -206,7 +203,6 @@ async def test_code_in_c_that_holds_the_interpreter_lock_is_named_after_the_rest
     assert b"bad_handlers.blocks_interpreter" in alerts
 
 
-@pytest.mark.slow
 async def test_handler_that_blocks_longer_than_a_lease_runs_on_one_worker_only(
     redis: Redis, start_worker: StartWorker
 ) -> None:
@@ -223,7 +219,6 @@ async def test_handler_that_blocks_longer_than_a_lease_runs_on_one_worker_only(
     assert claims == {1}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_event_whose_workers_are_killed_by_the_platform_is_processed(
     redis: Redis, start_worker: StartWorker

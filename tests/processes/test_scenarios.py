@@ -23,6 +23,7 @@ async def test_shuffled_changes_and_killed_workers_end_in_the_truth(
     assert ending.is_right, ending
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_no_event_of_a_random_merge_tree_dies(redis: Redis, valkey_url: str, tmp_path: Path) -> None:
     merged = await run_merges(redis, valkey_url, str(tmp_path), steps=150)
@@ -44,6 +45,7 @@ async def test_handlers_that_rewrite_each_other_stop_after_one_round(
     assert rewritten.is_right, rewritten
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 async def test_worker_process_continues_after_a_redis_outage(tmp_path: Path) -> None:
     options = {"data_dir": tmp_path / "valkey", "config": {"appendonly": "yes", "appendfsync": "always"}}

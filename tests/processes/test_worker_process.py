@@ -26,6 +26,7 @@ def workers(environ: dict[str, str], hubspot: Simulator) -> Iterator[Workers]:
     started.end()
 
 
+@pytest.mark.slow
 async def test_jobs_of_a_killed_worker_run_elsewhere_within_ten_seconds(
     redis: Redis, hubspot: Simulator, workers: Workers
 ) -> None:

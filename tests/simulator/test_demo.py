@@ -41,6 +41,7 @@ def test_every_row_of_a_small_demo_agrees(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(90)
 def test_interrupted_demo_leaves_no_process_and_no_data(tmp_path: Path) -> None:
     process = demo(tmp_path)

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.deployment import ROOT
 
+pytestmark = pytest.mark.slow  # each test starts processes
+
 HANDLERS = """
 import asyncio
 from spokes import Event, Router, Tools, uses
@@ -91,7 +93,6 @@ def printed(project: Path, request: pytest.FixtureRequest) -> str:
     return run_pytest(project, *request.param.split())
 
 
-@pytest.mark.slow
 def test_coroutine_tests_run_and_others_fail(printed: str) -> None:
     assert "7 failed, 2 passed" in printed
 
@@ -127,7 +128,6 @@ def test_fakeredis_takes_the_place_of_valkey(project: Path) -> None:
     assert "1 passed" in printed
 
 
-@pytest.mark.slow
 def test_unknown_redis_is_refused_with_a_sentence(project: Path) -> None:
     printed = run_pytest(project, "-o", "spokes_redis=sqlite", "test_greeting.py::test_leaves_a_task")
     assert "spokes_redis is 'sqlite': write one of valkey, fakeredis." in printed

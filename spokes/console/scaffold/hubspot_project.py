@@ -1,8 +1,9 @@
 """The HubSpot project of a new project: the app and the subscriptions that its first handler needs."""
 
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from spokes.console.scaffold.project_files import Project
 from spokes.core.settings import Settings
@@ -10,6 +11,9 @@ from spokes.routing import Router
 from spokes.subscriptions.desired_state import desired_state
 from spokes.subscriptions.project.export import export_to_project, write_export
 from spokes.subscriptions.project.project_files import read_project
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 _EXAMPLE_URL: Final = "https://hooks.example.com"
 
@@ -22,12 +26,20 @@ def write_hubspot_project(folder: Path, project: Project) -> None:
     write_export(hubspot, export_to_project(read_project(hubspot, name=project.name, auth="static"), desired))
 
 
+class _Loader(SourceFileLoader):
+    """Loads a file of the new project, and leaves no compiled file in it."""
+
+    def set_data(self, path: str, data: "ReadableBuffer", *, _mode: int = 0o666) -> None:
+        """Write nothing."""
+
+
 def _router_of(file: Path) -> Router:
     """Import a file of handlers that we wrote, under no name that another import could find."""
-    spec = spec_from_file_location(file.stem, file)
-    if spec is None or spec.loader is None:
+    loader = _Loader(file.stem, str(file))
+    spec = spec_from_loader(file.stem, loader)
+    if spec is None:
         raise ImportError(file)
     module = module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader.exec_module(module)
     router: Router = module.router
     return router

@@ -11,6 +11,7 @@ from tests.support.command_line import spokes, spokes_process
 from tests.support.deployment import WebProcessServer
 
 
+@pytest.mark.slow
 async def test_refused_event_is_exit_code_1_and_a_sentence(
     settings: Settings, environ: dict[str, str], redis: Redis
 ) -> None:
@@ -21,6 +22,7 @@ async def test_refused_event_is_exit_code_1_and_a_sentence(
     assert (done.returncode, "HUBSPOT_CLIENT_SECRET" in done.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_unreachable_web_process_is_exit_code_2_and_a_sentence(environ: dict[str, str]) -> None:
     done = spokes_process(environ, "send", "contact.creation", "--to", "http://127.0.0.1:1")
     assert (done.returncode, "Is it running?" in done.stderr, "Traceback" in done.stderr) == (2, True, False)

@@ -75,6 +75,7 @@ async def test_guesses_for_a_name_from_one_network_are_throttled_even_with_the_r
     assert "login_throttled" in [line["event"] for line in lines]
 
 
+@pytest.mark.slow
 async def test_guesses_from_one_network_are_throttled_whatever_the_name(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -250,6 +250,7 @@ async def _list_one(world: CRMWorld) -> str | None:
     return None
 
 
+@pytest.mark.slow
 async def test_interactive_read_overtakes_reads_of_imports_and_takes_them_along(redis: Redis) -> None:
     config = PortalConfig(limits=Limits(ten_secondly=10))
     async with open_world(redis, config, hubspot_rate_limit=10, hubspot_reserve=0.2) as world:
