@@ -92,7 +92,9 @@ class Receiver:
         match_signature(
             signature, method=request.method, uri=self._url + request.raw_path, body=body, secrets=self._secrets
         )
-        return await self.admit(VerifiedRequest(request_id, body, request.headers.get("Content-Type"), now_ms))
+        verified = VerifiedRequest(request_id, body, request.headers.get("Content-Type"), now_ms)
+        started = self.start(verified)
+        return await (self.admit(verified) if started is None else self.finish(started))
 
     def verify(
         self,
@@ -118,12 +120,10 @@ class Receiver:
         return VerifiedRequest(request_id, body, headers.get("Content-Type"), now_ms)
 
     def start(self, request: VerifiedRequest) -> StartedAdmission | None:
-        """Begin to store a common request; None if it is not a common one, or may not be accepted: see `admit`.
-
-        Raises:
-            RejectedRequest: the body is not JSON.
-        """
-        deliveries = self._classify_common(request)
+        """Begin to store a common request; None if it is another one, or not everything is accepted: see `admit`."""
+        if not _is_json(request.content_type) or not self._backpressure.accepts_all:
+            return None
+        deliveries = self._fast_path.classify(request.body, request.arrived_at)
         if not deliveries:
             return None
         return StartedAdmission(request.id, deliveries, self._admission.start(deliveries, request.id))
@@ -138,14 +138,14 @@ class Receiver:
         return summary(await self._admission.finish(started.deliveries, started.request_id, answer))
 
     async def admit(self, request: VerifiedRequest) -> Summary:
-        """Admit the events of a verified request; return how many had which result.
+        """Admit the events of a request that `start` did not take; return how many had which result.
 
         Raises:
-            RejectedRequest: the body is not readable.
+            RejectedRequest: the body is not readable; it is kept.
             QueueUnavailable: Redis did not confirm, or is full.
         """
         try:
-            deliveries = self._classify_common(request) or self._classify(request)
+            deliveries = self._classify(request)
         except RejectedRequest as refused:
             content = NewContent(NO_PORTAL, self._keys.for_content(request.body), refused.reason.value, request.body)
             await self._keep("", content, alert=Alert.SIGNED_REQUEST_UNREADABLE)
@@ -180,17 +180,6 @@ class Receiver:
         except (RedisError, OSError, TimeoutError) as error:
             raise QueueUnavailable from error
 
-    def _classify_common(self, request: VerifiedRequest) -> list[ClassifiedDelivery] | None:
-        """Classify the body in one pass, if it is a common one and everything is accepted.
-
-        Raises:
-            RejectedRequest: the body is not JSON.
-        """
-        content_type = request.content_type
-        if content_type not in _JSON_TYPES and "json" not in (content_type or "").partition(";")[0].lower():
-            raise RejectedRequest(Refusal.CONTENT_TYPE)
-        return self._fast_path.classify(request.body, request.arrived_at) if self._backpressure.accepts_all else None
-
     def _classify(self, request: VerifiedRequest) -> list[ClassifiedDelivery]:
         """Classify the body element by element.
 
@@ -198,9 +187,15 @@ class Receiver:
             RejectedRequest: the body is not JSON, or cannot be split into elements.
             QueueUnavailable: too much is queued.
         """
+        if not _is_json(request.content_type):
+            raise RejectedRequest(Refusal.CONTENT_TYPE)
         parsed = parse_body(request.body)
         self._backpressure.check_events(parsed.events)
         return classify(
             parsed, allow_list=self._allow_list, keys=self._keys, portal_ids=self._settings.portal_ids,
             now_ms=request.arrived_at,
         )  # fmt: skip
+
+
+def _is_json(content_type: str | None) -> bool:
+    return content_type in _JSON_TYPES or "json" in (content_type or "").partition(";")[0].lower()

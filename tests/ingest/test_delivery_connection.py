@@ -11,8 +11,9 @@ from aiohttp.web_protocol import RequestHandler
 from redis.asyncio import Redis
 
 from ingest.server.request_wrapper import RequestWrapper
-from spokes.core.redis.keys import JOB_QUEUE
+from spokes.core.redis.keys import JOB_QUEUE, quarantine_index
 from spokes.core.settings import Settings
+from spokes.queue.quarantine import NO_PORTAL
 from tests.ingest.test_hostile_traffic import post_request, serving
 from tests.support.deployment import Sign
 from tests.support.events import batch, event
@@ -142,6 +143,13 @@ async def test_refused_delivery_leaves_the_connection_usable(port: int, sign: Si
             sender.writer.write(delivery(sign, 1, **headers))
             statuses.append((await sender.response())[0])
     assert statuses == [401, 415, 202]
+
+
+async def test_signed_request_of_another_content_type_is_kept_and_refused(port: int, sign: Sign, redis: Redis) -> None:
+    async with connected(port) as sender:
+        sender.writer.write(delivery(sign, 1, **{"Content-Type": "text/plain"}))
+        assert (await sender.response())[0] == 415
+    assert await redis.zcard(quarantine_index(NO_PORTAL)) == 1
 
 
 async def test_unusual_body_is_admitted_with_one_verification(
