@@ -82,6 +82,7 @@ class Http(Protocol):
         accept: Sequence[int] = (),
     ) -> HttpResponse:
         """Send a GET; see `request`."""
+        return await self.request("GET", url, params=params, headers=headers, accept=accept)
 
     async def post(
         self,
@@ -95,6 +96,9 @@ class Http(Protocol):
         accept: Sequence[int] = (),
     ) -> HttpResponse:
         """Send a POST; see `request`."""
+        return await self.request(
+            "POST", url, name=name, params=params, headers=headers, json=json, data=data, accept=accept
+        )
 
     async def put(
         self,
@@ -108,6 +112,9 @@ class Http(Protocol):
         accept: Sequence[int] = (),
     ) -> HttpResponse:
         """Send a PUT; see `request`."""
+        return await self.request(
+            "PUT", url, name=name, params=params, headers=headers, json=json, data=data, accept=accept
+        )
 
     async def patch(
         self,
@@ -121,6 +128,9 @@ class Http(Protocol):
         accept: Sequence[int] = (),
     ) -> HttpResponse:
         """Send a PATCH; see `request`."""
+        return await self.request(
+            "PATCH", url, name=name, params=params, headers=headers, json=json, data=data, accept=accept
+        )
 
     async def delete(
         self,
@@ -132,6 +142,7 @@ class Http(Protocol):
         accept: Sequence[int] = (),
     ) -> HttpResponse:
         """Send a DELETE; see `request`."""
+        return await self.request("DELETE", url, name=name, params=params, headers=headers, accept=accept)
 
     def idempotency_key(self, name: str) -> str:
         """Return the key of a call, for hosts that expect it in the body or under another name."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from spokes.core.errors import LeaseLost
-from spokes.http.calls import HttpResponse
+from spokes.http.calls import Http, HttpResponse
 from spokes.http.errors import HttpError, HttpNotSent
 from spokes.queue.call_breaker import CallBreaker
 from spokes.queue.held_deliveries import Calls
@@ -21,7 +21,7 @@ _Params = Mapping[str, str | int | float] | None
 _Data = bytes | str | Mapping[str, str] | None
 
 
-class HandlerHttp:
+class HandlerHttp(Http):
     """The `spokes.http.calls.Http` of one handler run."""
 
     def __init__(
@@ -58,77 +58,6 @@ class HandlerHttp:
         if error is not None and response.status not in accept:
             raise error
         return response
-
-    async def get(
-        self,
-        url: str,
-        *,
-        params: _Params = None,
-        headers: Mapping[str, str] | None = None,
-        accept: Sequence[int] = (),
-    ) -> HttpResponse:
-        """See spokes.http.calls.Http."""
-        return await self.request("GET", url, params=params, headers=headers, accept=accept)
-
-    async def post(
-        self,
-        url: str,
-        *,
-        name: str,
-        params: _Params = None,
-        headers: Mapping[str, str] | None = None,
-        json: object = None,
-        data: _Data = None,
-        accept: Sequence[int] = (),
-    ) -> HttpResponse:
-        """See spokes.http.calls.Http."""
-        return await self.request(
-            "POST", url, name=name, params=params, headers=headers, json=json, data=data, accept=accept
-        )
-
-    async def put(
-        self,
-        url: str,
-        *,
-        name: str,
-        params: _Params = None,
-        headers: Mapping[str, str] | None = None,
-        json: object = None,
-        data: _Data = None,
-        accept: Sequence[int] = (),
-    ) -> HttpResponse:
-        """See spokes.http.calls.Http."""
-        return await self.request(
-            "PUT", url, name=name, params=params, headers=headers, json=json, data=data, accept=accept
-        )
-
-    async def patch(
-        self,
-        url: str,
-        *,
-        name: str,
-        params: _Params = None,
-        headers: Mapping[str, str] | None = None,
-        json: object = None,
-        data: _Data = None,
-        accept: Sequence[int] = (),
-    ) -> HttpResponse:
-        """See spokes.http.calls.Http."""
-        return await self.request(
-            "PATCH", url, name=name, params=params, headers=headers, json=json, data=data, accept=accept
-        )
-
-    async def delete(
-        self,
-        url: str,
-        *,
-        name: str,
-        params: _Params = None,
-        headers: Mapping[str, str] | None = None,
-        accept: Sequence[int] = (),
-    ) -> HttpResponse:
-        """See spokes.http.calls.Http."""
-        return await self.request("DELETE", url, name=name, params=params, headers=headers, accept=accept)
 
     def idempotency_key(self, name: str) -> str:
         """See spokes.http.calls.Http."""
