@@ -79,11 +79,16 @@ class Spokes:
             ValueError: HubSpot sends no such event.
             NotAdmitted: the receiver refused the request.
         """
-        spec = read_event(
-            record.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
+        element = await self._bring_about(
+            event_type,
+            record,
+            property_name=property,
+            value=value,
+            to=to,
+            dialect=dialect,
+            source=source,
+            fields=fields,
         )
-        element = self._element(record.hubspot, spec, _dialect(event_type, dialect), fields)
-        await make_true(record.hubspot, spec, record, value=value, to=to)
         return await self.deliver_json(element, follow_retries=follow_retries)
 
     async def assert_idempotent(
@@ -106,11 +111,16 @@ class Spokes:
         Raises:
             AssertionError: the state differs after some crash; the message names the call. Or no handler ran.
         """
-        spec = read_event(
-            record.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
+        element = await self._bring_about(
+            event_type,
+            record,
+            property_name=property,
+            value=value,
+            to=to,
+            dialect=dialect,
+            source=source,
+            fields=fields,
         )
-        element = self._element(record.hubspot, spec, _dialect(event_type, dialect), fields)
-        await make_true(record.hubspot, spec, record, value=value, to=to)
         return await self._run(self._check_idempotence(record.hubspot, element))
 
     async def merge(self, primary: SimulatedRecord, other: SimulatedRecord, *, dialect: Dialect | None = None) -> Run:
@@ -257,6 +267,22 @@ class Spokes:
 
     async def _observe(self) -> Observation:
         return await Observation.begin(self._deployment, self._logs)
+
+    async def _bring_about(
+        self, event_type: str, record: SimulatedRecord, *, property_name: str | None, value: str | None,
+        to: SimulatedRecord | None, dialect: Dialect | None, source: str, fields: dict[str, object],
+    ) -> dict[str, Any]:  # fmt: skip
+        """Bring HubSpot into the state that an event reports; return the event's JSON.
+
+        Raises:
+            ValueError: HubSpot sends no such event.
+        """
+        spec = read_event(
+            record.hubspot, event_type, record, property_name=property_name, value=value, to=to, change_source=source
+        )
+        element = self._element(record.hubspot, spec, _dialect(event_type, dialect), fields)
+        await make_true(record.hubspot, spec, record, value=value, to=to)
+        return element
 
     def _element(
         self, hubspot: SimulatedHubSpot, spec: EventSpec, dialect: Dialect | None, fields: dict[str, object]
