@@ -15,7 +15,6 @@ from workers.delivery.lanes import WorkItem
 from workers.delivery.resolution import WORKER_DIED, Resolution
 from workers.delivery.settlement import Settlement
 from workers.handlers import entries
-from workers.queue.crash_loops import SUSPECT_FROM_TRY
 
 if TYPE_CHECKING:
     from spokes.crm.services import WriteRecord
@@ -36,7 +35,8 @@ class DeliveryRun:
     def __init__(self, delivery: Delivery, settlement: Settlement, settings: Settings, router: "Router") -> None:
         self.delivery = delivery
         self.crash_loop = False  # whether the events of this run have killed too many workers
-        self.is_suspect = False  # whether workers died while they ran this event: postponed, it runs alone again
+        # The tries in which workers died while they held the delivery: an event that moves on untried takes them along.
+        self.failed_tries = 0
         self.outcomes: dict[Outcome, int] = {}
         self.items = entries.open_items(self, delivery.entries, router)
         self._router = router
@@ -138,7 +138,7 @@ class DeliveryRun:
         try:
             for postponement in self._postponed.values():
                 is_untried = all(resolved.resolution.outcome is Outcome.PARKED for resolved in postponement.events)
-                self._postpone(postponement, tries=SUSPECT_FROM_TRY if self.is_suspect and is_untried else 0)
+                self._postpone(postponement, tries=self.failed_tries if is_untried else 0)
         except Exception as error:  # noqa: BLE001 - the caller resolves other deliveries' events too
             self.fail(error)
             return

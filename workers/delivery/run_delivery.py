@@ -73,6 +73,7 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
         if not readable.entries:
             return DeliveryEnd.UNREADABLE
         run = DeliveryRun(readable, parts.settlement, parts.settings, parts.router)
+    run.failed_tries = claimed.attempt - 1
     if parts.missing_credentials.concern(delivery.portal_id):
         return await parts.missing_credentials.set_aside(run)
     if claimed.attempt < SUSPECT_FROM_TRY or not run.items:
@@ -80,7 +81,7 @@ async def run_delivery(claimed: ClaimedJob, parts: "WorkerParts") -> DeliveryEnd
     elif len(run.items) == 1:
         handler = parts.dispatcher.handler_name(run.items[0].event)
         async with parts.crash_loops.isolate(run.delivery, handler) as isolated:
-            run.crash_loop, run.is_suspect = isolated.is_crash_loop, True
+            run.crash_loop = isolated.is_crash_loop
             if isolated.wait_s:
                 settled = await settled_keys(parts.redis, delivery)
                 run.resolve_unsettled(settled, parked_for(WORKER_DIED.reason, isolated.wait_s))

@@ -1,7 +1,8 @@
 """Isolate events that kill the workers that run them.
 
 A delivery whose workers died several times is split into one delivery per event. In each process, at most one of these
-runs at a time. An event during whose runs workers keep dying becomes a dead letter.
+runs at a time. An event during whose runs workers keep dying becomes a dead letter. Events that move to a later
+delivery before they run take the deaths along: a dead worker's lanes are busy for some seconds after it.
 
 No single death says who caused it: the platform may have killed the worker, or the kernel for lack of memory. So only
 deaths count during which the event ran alone, and the event waits longer after each: a series of kills within half a

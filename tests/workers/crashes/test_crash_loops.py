@@ -33,7 +33,24 @@ async def test_postponed_run_of_a_suspect_keeps_its_count_and_runs_alone_again(h
     await harness.run((change("x", 1),), attempt=SUSPECT_FROM_TRY)
     (postponed,) = await redis.zrange(JOB_QUEUE, 0, -1)
     tries = await redis.get(keys.RETRY_KEY_PREFIX + postponed.decode())
-    assert (await redis.get(key), tries) == (b"1", b"%d" % SUSPECT_FROM_TRY)
+    assert (await redis.get(key), tries) == (b"1", b"%d" % (SUSPECT_FROM_TRY - 1))
+
+
+@pytest.mark.parametrize("cause", ["portal paused", "lane of the dead worker"])
+async def test_events_that_are_parked_after_deaths_take_the_deaths_along(
+    harness: Harness, redis: Redis, cause: str
+) -> None:
+    raws = change("x", 1), change("y", 1, object_id=2)
+    if cause == "portal paused":
+        await harness.pauses.pause(PORTAL, "operator")
+    else:
+        for raw in raws:
+            object_id = str(raw["objectId"])
+            await redis.set(keys.portal_prefixes(PORTAL)[0] + "contact:" + object_id, "dead worker:1", px=60_000)
+    await harness.run(raws, attempt=SUSPECT_FROM_TRY - 1)
+    (moved,) = await redis.zrange(JOB_QUEUE, 0, -1)
+    assert await redis.get(keys.RETRY_KEY_PREFIX + moved.decode()) == b"%d" % (SUSPECT_FROM_TRY - 2)
+    assert {outcome for outcome, _ in await harness.outcomes()} == {"parked"}
 
 
 async def test_run_in_which_the_handler_ended_clears_the_count(harness: Harness, redis: Redis) -> None:
@@ -52,7 +69,7 @@ async def test_event_whose_worker_has_just_died_waits_before_it_runs_alone_again
     await harness.run((change("x", 1),), attempt=SUSPECT_FROM_TRY)
     (postponed,) = await redis.zrange(JOB_QUEUE, 0, -1)
     tries = await redis.get(keys.RETRY_KEY_PREFIX + postponed.decode())
-    assert (await redis.get(key), tries) == (b"%d" % crashes, b"%d" % SUSPECT_FROM_TRY)
+    assert (await redis.get(key), tries) == (b"%d" % crashes, b"%d" % (SUSPECT_FROM_TRY - 1))
     assert (harness.calls, await harness.outcomes()) == ([], [("parked", "worker_died")])
 
 
