@@ -53,6 +53,7 @@ from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.core.telemetry.metric_history import flush_with_history
 from spokes.core.telemetry.metric_totals import FLUSH_EVERY_S as TOTALS_EVERY_S
 from spokes.core.telemetry.metric_totals import MetricTotals
+from spokes.gaps.heartbeat import BEAT_EVERY_S, WebHeartbeat
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
 from spokes.intake.backpressure import MEASURE_EVERY_S, Backpressure
@@ -121,7 +122,10 @@ async def _services_context(
         settings, allow_list, keys, body_reader=body_reader, backpressure=backpressure, admission=admission,
         quarantine=quarantine,
     )  # fmt: skip
-    wrapper = app[REQUEST_WRAPPER] = RequestWrapper(refusal_log, trusted_proxies=settings.trusted_proxies)
+    heartbeat = WebHeartbeat(redis)
+    wrapper = app[REQUEST_WRAPPER] = RequestWrapper(
+        refusal_log, trusted_proxies=settings.trusted_proxies, on_unavailable=heartbeat.refused
+    )
     start_counters()
     totals = MetricTotals(redis, "web")
     app[METRICS_PAGE] = MetricsPage(redis, totals, settings.metrics_token.get_secret_value())
@@ -130,6 +134,7 @@ async def _services_context(
     background = Background(RedisOutage(), report)
     background.every(_FLUSH_EVERY_S, "refusals", refusal_log.flush)
     background.every(MEASURE_EVERY_S, "backpressure", backpressure.measure)
+    background.every(BEAT_EVERY_S, "heartbeat", heartbeat.beat)
     background.every(TOTALS_EVERY_S, "metric totals", partial(flush_with_history, redis, totals))
     background.every(REPORT_HELD_EVERY_S, "held alerts", AlertEpisodes(redis).report_held)
     background.every(_FLUSH_EVERY_S, "request metrics", wrapper.flush_metrics)

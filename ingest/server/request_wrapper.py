@@ -6,6 +6,7 @@ Responses reveal only a status and the request id; the log line of the same id h
 import random
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Final, Literal, NamedTuple
 
 import structlog
@@ -52,12 +53,16 @@ class RequestWrapper:
     `in_flight` is the number of requests being answered; while `is_draining`, each response closes its connection.
     """
 
-    def __init__(self, refusal_log: RefusalLog, *, trusted_proxies: int) -> None:
-        """`trusted_proxies` is the number of our own proxies in front of this process."""
+    def __init__(self, refusal_log: RefusalLog, *, trusted_proxies: int, on_unavailable: Callable[[], None]) -> None:
+        """`trusted_proxies` is the number of our own proxies in front of this process.
+
+        `on_unavailable` is called for each delivery that is answered with 503.
+        """
         self.in_flight = 0
         self.is_draining = False
         self._refusal_log = refusal_log
         self._trusted_proxies = trusted_proxies
+        self._on_unavailable = on_unavailable
         self._durations: dict[tuple[int, str], list[float]] = {}  # seconds, by status and reason
         self._event_counts = dict.fromkeys(_RESULTS, 0)
         self._log_limit = LogLimit(_MAX_LOGGED_REFUSALS)
@@ -90,6 +95,8 @@ class RequestWrapper:
             summary = await receive()
         except Exception as error:  # noqa: BLE001 - as above
             response, reason = self._error_response(request, error, begun.id)
+            if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                self._on_unavailable()
             self._finish(begun, response.status, reason, None)
             return with_standard_headers(response, begun.id, close_connection=self.is_draining)
         finally:

@@ -122,6 +122,12 @@ COMMANDS: Final = (
         _ACT,
     ),
     CommandSpec(
+        "gaps",
+        "spokes.console.commands.recovery.gaps:app",
+        "Show the intervals in which events may have been missed.",
+        _ACT,
+    ),
+    CommandSpec(
         "explain-signature",
         "spokes.console.commands.explain_signature:explain_signature",
         "Explain why the signature of a captured request does not match.",

@@ -9,6 +9,7 @@ SpokesError
 ├── AuditUnavailable            the audit store in SQL does not answer or is not migrated
 │   └── AuditReadOnly           it answers and takes no writes
 ├── IncidentRejected            an incident is unknown or closed, its fields are invalid, or a file is no bundle
+├── GapRejected                 a gap is unknown or closed, or its end has no reason
 ├── MalformedEvent              one element of a request body is not an event; the others are processed
 ├── UnreadableDelivery          a queued payload is not ours, or of an unknown version
 ├── SecretUnreadable            a stored secret is not sealed, or sealed with a key we do not have
@@ -140,6 +141,12 @@ class IncidentRejected(SpokesError):
     """An incident is unknown or closed, its fields are invalid, or a file is not a bundle; the text says what to do."""
 
     reason = "incident_rejected"
+
+
+class GapRejected(SpokesError):
+    """A gap is unknown or closed, or an operator gave no reason for its end; the text says what to do."""
+
+    reason = "gap_rejected"
 
 
 class MalformedEvent(SpokesError):

@@ -85,6 +85,9 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.METRIC_HISTORY: _NOTHING_PERSONAL,
     keys.METRIC_HISTORY_LOCK: Treatment(_OPERATION, _LEASE),
     keys.LIVE_PROCESSES: _NOTHING_PERSONAL,
+    keys.WEB_HEARTBEAT: _NOTHING_PERSONAL,
+    keys.GAP_REPORTS: _NOTHING_PERSONAL,
+    keys.OPEN_GAPS: _NOTHING_PERSONAL,
     keys.PREFERRED_WORKER: _NOTHING_PERSONAL,
     keys.TOKEN_SCAN_CURSOR: _NOTHING_PERSONAL,
     keys.TOKEN_SCAN_FOUND: _NOTHING_PERSONAL,
@@ -170,6 +173,10 @@ TABLES: Final[dict[str, StoredData]] = {
         _PROCESSING, _NO_PERSON,
     ),
     "push_subscriptions": StoredData("subscriptions of the app that we created", "none", _PROCESSING, _NO_PERSON),
+    "gaps": StoredData(
+        "intervals in which events may have been missed; the operator and the reason that closed one", "none",
+        _ACCOUNTABILITY, _NO_PERSON,
+    ),
 }  # fmt: skip
 FILES: Final[dict[str, StoredData]] = {
     "append-only file and snapshot of Redis": StoredData(

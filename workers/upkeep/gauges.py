@@ -25,6 +25,7 @@ from spokes.core.telemetry.metrics import (
     CALLS_PAUSED,
     DEAD_LETTERS,
     DELIVERIES_OVERDUE,
+    GAPS_OPEN,
     HELD_DELIVERIES,
     PORTALS_PAUSED,
 )
@@ -76,6 +77,7 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
     samples |= {sample_key(HELD_DELIVERIES, calls=kind): float(count) for kind, count in held.items()}
     samples[sample_key(DEAD_LETTERS)] = float(sum(dead))
     samples[sample_key(DELIVERIES_OVERDUE)] = float(sum(run.is_overdue for run in await running_deliveries(redis)))
+    samples[sample_key(GAPS_OPEN)] = float(await redis.get(keys.OPEN_GAPS) or 0)
     in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")
     budgets = [await budget.state(portal_id) for portal_id in await read_items(redis, "portal", in_use, int)]
     for kind in CALL_KINDS if budgets else ():

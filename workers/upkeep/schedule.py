@@ -41,6 +41,7 @@ from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import adopt_unreadable_jobs, delete_before
 from workers.upkeep import anomaly_watch as watch
 from workers.upkeep.chain_watch import push_checkpoint, verify_chain
+from workers.upkeep.gap_watch import watch_gaps, watch_silence
 from workers.upkeep.lost_events import watch_lost_events
 
 if TYPE_CHECKING:
@@ -106,6 +107,8 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("tokens", 60, lambda: watch.watch_tokens(settings, redis, episodes)),
         PeriodicJob("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),
         PeriodicJob("lost", 3600, lambda: watch_lost_events(settings, redis, engine, episodes)),
+        PeriodicJob("gaps", 10, lambda: watch_gaps(settings, redis, engine, episodes)),
+        PeriodicJob("silence", 3600, lambda: watch_silence(settings, engine)),
         PeriodicJob("erasures", 3600, resume_erasures),
         PeriodicJob("checkpoint", 3600, lambda: push_checkpoint(settings, engine, episodes)),
         PeriodicJob(

@@ -173,3 +173,23 @@ PUSH_SUBSCRIPTIONS: Final = Table(
     Column("subscription_id", _BIGINT),
     Column("changed_at", _BIGINT, nullable=False),
 )
+
+# Intervals in which events may have been missed, by portal and scope (an object type, or an object type with a kind);
+# `closed_at` and `proof` are NULL while a gap is open. `causes` are separated by spaces; `backfill` is the id of the
+# backfill that closed the gap.
+GAPS: Final = Table(
+    "gaps",
+    METADATA,
+    Column("id", Text, primary_key=True),
+    Column("portal_id", _BIGINT, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("since", _BIGINT, nullable=False),
+    Column("until", _BIGINT, nullable=False),
+    Column("causes", Text, nullable=False),
+    Column("opened_at", _BIGINT, nullable=False),
+    Column("proof", Text),
+    Column("closed_at", _BIGINT, index=True),
+    Column("closed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("backfill", Text, nullable=False),
+)

@@ -180,6 +180,15 @@ class PortalQuery:
 
 @with_config(_NO_EXTRA_FIELDS)
 @dataclass(frozen=True, kw_only=True)
+class GapQuery:
+    """Query of `GET /gaps`; `closed` is `true` for closed gaps too."""
+
+    closed: Literal["true", "false"] = "false"
+    limit: PageLimit = 200
+
+
+@with_config(_NO_EXTRA_FIELDS)
+@dataclass(frozen=True, kw_only=True)
 class ReasonBody:
     """Body of an action: the reason is recorded in the audit."""
 

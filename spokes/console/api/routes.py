@@ -10,6 +10,7 @@ from spokes.console.accounts.policy import Permission, PublicAccess
 from spokes.console.api import (
     account_endpoints,
     action_endpoints,
+    gap_endpoints,
     incident_endpoints,
     portal_endpoints,
     privacy_endpoints,
@@ -26,6 +27,7 @@ from spokes.console.api.request_schemas import (
     ErasureBody,
     EventQuery,
     ExportQuery,
+    GapQuery,
     PersonBody,
     PortalQuery,
     QuarantineQuery,
@@ -53,6 +55,7 @@ from spokes.console.queries.privacy_requests import PrivacyRequestView
 from spokes.console.queries.queue import Queue
 from spokes.console.queries.records import Page, RecordView
 from spokes.console.web.audit_export import export_records
+from spokes.gaps.gap import Gap
 from spokes.queue.portal_pauses import PortalPause
 
 # Identity providers choose the names of actors and the ids of tokens freely; each character may be percent-encoded.
@@ -132,6 +135,11 @@ ROUTES: Final = (
              action_endpoints.pause_handler, ActionResult, ReasonBody),
     ApiRoute("POST", f"/portals/{_PORTAL}/handlers/{_HANDLER}/resume", _PAUSE, "Resume one handler in a portal",
              action_endpoints.resume_handler, ActionResult, ReasonBody),
+    ApiRoute("GET", "/gaps", _LOOK, "Intervals in which events may have been missed, the oldest open one first",
+             gap_endpoints.get_gaps, tuple[Gap, ...], GapQuery),
+    ApiRoute("GET", f"/gaps/{_ID}", _LOOK, "One gap, open or closed", gap_endpoints.get_gap, Gap),
+    ApiRoute("POST", f"/gaps/{_ID}/close", _SETTLE, "Close an open gap without a proof",
+             gap_endpoints.close_gap, Gap, ReasonBody),
     ApiRoute("GET", "/audit", _AUDIT, "Audit records, newest first",
              read_endpoints.get_audit_records, Page[RecordView], AuditQuery),
     ApiRoute("GET", "/audit/export", Permission.EXPORT, "Audit records as lines, oldest first",

@@ -4,7 +4,19 @@ from typing import Final
 
 from aiohttp import web
 
-from spokes.console.pages import assets, audit, incidents, now, objects, pauses, portals, privacy, quarantine, settings
+from spokes.console.pages import (
+    assets,
+    audit,
+    gaps,
+    incidents,
+    now,
+    objects,
+    pauses,
+    portals,
+    privacy,
+    quarantine,
+    settings,
+)
 from spokes.console.pages import dead_letters as letters
 from spokes.console.web.audit_export import export_records
 
@@ -42,6 +54,8 @@ def routes() -> list[web.RouteDef]:
         web.post("/console/pauses/resume", pauses.resume),
         web.post("/console/pauses/handler/pause", pauses.pause_handler),
         web.post("/console/pauses/handler/resume", pauses.resume_handler),
+        web.get("/console/gaps", gaps.page),
+        web.post("/console/gaps/close", gaps.close),
         web.get("/console/portals", portals.page),
         web.get(_INSTALLED, portals.portal_page),
         web.post(_INSTALLED + "/disconnect", portals.disconnect_portal),

@@ -20,6 +20,7 @@ class Alert(StrEnum):
     WORKER_TOKEN_REFUSED = "worker_token_refused"  # noqa: S105 - the name of an alert, not a secret
     QUEUE_FILLING = "queue_filling"
     EVENTS_LOST = "events_lost"
+    GAPS_OPEN = "gaps_open"
     CLAIMS_STOPPED = "claims_stopped"
     AUDIT_UNAVAILABLE = "audit_unavailable"
     AUDIT_BACKLOG = "audit_backlog"
@@ -121,6 +122,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.EVENTS_LOST: (
         "Accepted deliveries have neither an outcome in the audit nor a job in Redis, longer than any retry takes.",
         "Find out what deletes keys in this Redis: another program, an eviction or a restored backup.",
+    ),
+    Alert.GAPS_OPEN: (
+        "Events may have been missed in an interval, and nothing has proven yet that none was.",
+        "`spokes gaps list` names the intervals; `spokes backfill` reads the records that changed in them.",
     ),
     Alert.AUDIT_UNAVAILABLE: (
         "The audit store does not answer. Audit records wait in Redis, and none is lost.",

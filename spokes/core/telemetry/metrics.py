@@ -124,6 +124,7 @@ SECURITY_EVENTS: Final = _counter("security_events", "Security events by name", 
 QUEUE_DELIVERIES: Final = _gauge("queue_deliveries", "Deliveries in the queue: due, or scheduled for later", "state")
 QUEUE_OLDEST_DUE_SECONDS: Final = _gauge("queue_oldest_due_seconds", "How long the oldest due delivery has been due")
 DELIVERIES_OVERDUE: Final = _gauge("deliveries_overdue", "Deliveries in progress for longer than handlers explain")
+GAPS_OPEN: Final = _gauge("gaps_open", "Intervals in which events may have been missed, without a proof yet")
 DEAD_LETTERS: Final = _gauge("dead_letters", "Dead letters waiting for an operator")
 ARCHIVED: Final = _counter("archived", "Audit records written to the audit store")
 ARCHIVE_WAITING: Final = _gauge("archive_waiting", "Audit records waiting in Redis for the audit store")

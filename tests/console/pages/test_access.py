@@ -12,7 +12,7 @@ from tests.support.console_visitor import Visitor, archive
 PAGES = {
     "/console": "all", "/console/now/live": "all", "/console/object": "all", "/console/dead": "all",
     "/console/audit": "all", "/console/audit/export": "operator privacy_officer admin",
-    "/console/pauses": "all",
+    "/console/pauses": "all", "/console/gaps": "all",
     "/console/privacy": "privacy_officer admin",
     "/console/incidents": "privacy_officer admin",
 }  # fmt: skip
@@ -33,7 +33,7 @@ ACTIONS = {
     "/console/dead/replay": "operator admin", "/console/dead/discard": "operator admin",
     "/console/quarantine/replay": "operator admin", "/console/quarantine/discard": "operator admin",
     "/console/dead/7/k/reveal": "privacy_officer admin", "/console/audit/verify": "all",
-    "/console/pauses/resume": "operator admin",
+    "/console/pauses/resume": "operator admin", "/console/gaps/close": "operator admin",
     "/console/incidents": "privacy_officer admin", "/console/incidents/0123abcd/note": "privacy_officer admin",
     "/console/incidents/0123abcd/close": "privacy_officer admin",
     "/console/incidents/0123abcd/export": "privacy_officer admin",

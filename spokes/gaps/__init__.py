@@ -1,0 +1,1 @@
+"""Gaps: intervals in which events may have been missed, kept until something proves that none is missing."""

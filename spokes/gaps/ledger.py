@@ -1,0 +1,180 @@
+"""The ledger of gaps in SQL: losing Redis loses no gap. Each change and its audit record are one transaction.
+
+Every method raises AuditUnavailable if the store does not answer.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, Self
+
+from sqlalchemy import ColumnElement, RowMapping, delete, select, text
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from spokes.audit.chain_writer import ChainWriter
+from spokes.audit.incidents.incident import storable
+from spokes.audit.masked_rows import mask_row
+from spokes.audit.records import Action, AuditRecord
+from spokes.audit.rows import to_row
+from spokes.audit.sql.engine import read_connection, write_connection
+from spokes.audit.sql.tables import GAPS
+from spokes.core.clock import now_ms
+from spokes.core.errors import GapRejected
+from spokes.core.masking import Mask
+from spokes.core.master_key import load_master_key
+from spokes.core.settings import Settings
+from spokes.gaps.gap import ALL_PORTALS, ALL_SCOPES, Gap, GapCause, MissedInterval, Proof, ProvenInterval, new_gap_id
+from spokes.gaps.intervals import GapChanges, cover, widen
+
+_G: Final = GAPS.c
+_MAX_LISTED: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class GapLedger:
+    """The gaps of a deployment; the caller closes `engine`."""
+
+    engine: AsyncEngine
+    master_key: str = field(repr=False)
+    checkpoint_every: int
+
+    @classmethod
+    def from_settings(cls, settings: Settings, engine: AsyncEngine) -> Self:
+        """Return the ledger of this deployment."""
+        return cls(engine, load_master_key(settings), settings.checkpoint_every)
+
+    async def report(self, missed: MissedInterval, *, portals: Iterable[int] = (), scopes: Iterable[str] = ()) -> None:
+        """Record that events may have been missed.
+
+        Args:
+            missed: the interval.
+            portals: the portals if `missed` names none; without any, the gap is of all portals.
+            scopes: the scopes if `missed` names none; without any, the gap is of all scopes.
+        """
+        each_portal = sorted(portals) if missed.portal_id == ALL_PORTALS else []
+        each_scope = sorted(scopes) if missed.scope == ALL_SCOPES else []
+        async with write_connection(self.engine) as connection:
+            await _lock(connection)
+            for portal_id in each_portal or [missed.portal_id]:
+                for scope in each_scope or [missed.scope]:
+                    single = replace(missed, portal_id=portal_id, scope=scope)
+                    known = await _open_gaps(connection, _G.portal_id == portal_id, _G.scope == scope)
+                    await self._store(connection, widen(known, single, now_ms=now_ms(), new_id=new_gap_id), known)
+
+    async def prove(self, proven: ProvenInterval) -> tuple[Gap, ...]:
+        """Close what the proof covers; return the closed gaps."""
+        async with write_connection(self.engine) as connection:
+            await _lock(connection)
+            known = await _open_gaps(connection, _G.since < proven.until, _G.until > proven.since)
+            change = cover(known, proven, now_ms=now_ms(), new_id=new_gap_id)
+            await self._store(connection, change, known)
+        return change.closed
+
+    async def close(self, gap_id: str, *, actor: str, reason: str) -> Gap:
+        """Close one gap for an operator.
+
+        Raises:
+            GapRejected: there is no such open gap, or no reason.
+        """
+        if not reason.strip():
+            raise GapRejected("A gap that no proof closes needs a reason. Write why no event of it is missing.")
+        async with write_connection(self.engine) as connection:
+            await _lock(connection)
+            known = await _open_gaps(connection, _G.id == gap_id)
+            if not known:
+                raise GapRejected(f"There is no open gap {gap_id!r}. `spokes gaps list` shows the open ones.")
+            closed = replace(
+                known[0],
+                proof=Proof.OPERATOR,
+                closed_at=now_ms(),
+                closed_by=actor,
+                reason=Mask().text(storable(reason.strip())),
+            )
+            await self._store(connection, GapChanges((closed,)), known)
+        return closed
+
+    async def list(
+        self, *, include_closed: bool = False, portals: Iterable[int] | None = None, limit: int = _MAX_LISTED
+    ) -> list[Gap]:
+        """Return the gaps, the oldest open one first, then the closed ones, the last closed first.
+
+        `portals` limits them to these portals.
+        """
+        query = select(GAPS).order_by(_G.closed_at.is_not(None), _G.closed_at.desc(), _G.since, _G.id).limit(limit)
+        if not include_closed:
+            query = query.where(_G.closed_at.is_(None))
+        if portals is not None:
+            query = query.where(_G.portal_id.in_(list(portals)))
+        async with read_connection(self.engine) as connection:
+            return [_gap(row) for row in (await connection.execute(query)).mappings()]
+
+    async def find(self, gap_id: str) -> Gap:
+        """Return a gap, open or closed.
+
+        Raises:
+            GapRejected: there is no such gap.
+        """
+        async with read_connection(self.engine) as connection:
+            row = (await connection.execute(select(GAPS).where(_G.id == gap_id))).mappings().first()
+        if row is None:
+            raise GapRejected(f"There is no gap {gap_id!r}. `spokes gaps list --all` shows all gaps.")
+        return _gap(row)
+
+    async def _store(self, connection: AsyncConnection, change: GapChanges, known: Sequence[Gap]) -> None:
+        if change.absorbed:
+            await connection.execute(delete(GAPS).where(_G.id.in_(change.absorbed)))
+        insert = postgresql_insert if connection.dialect.name == "postgresql" else sqlite_insert
+        for gap in change.stored:
+            row = _row(gap)
+            statement = insert(GAPS).values(**row)
+            await connection.execute(statement.on_conflict_do_update(index_elements=[_G.id], set_=row))
+        records = _records(change, {gap.id for gap in known})
+        if records:
+            writer = ChainWriter(self.master_key, self.checkpoint_every)
+            await writer.append(connection, [mask_row(to_row(record.as_dict())) for record in records])
+
+
+def _records(change: GapChanges, known_ids: set[str]) -> list[AuditRecord]:
+    """Return the audit records of a change: one for each gap that it opens or closes."""
+    records = []
+    for gap in change.stored:
+        if gap.proof is None and gap.id in known_ids:
+            continue  # an open gap grew, or the rest of one stays open
+        is_rest = gap.proof is None and bool(change.closed)
+        if is_rest:
+            continue
+        detail: dict[str, object] = {
+            "gap": gap.id, "scope": gap.scope, "since": gap.since, "until": gap.until, "causes": list(gap.causes),
+        }  # fmt: skip
+        if gap.proof is not None:
+            detail["proof"] = gap.proof
+        records.append(
+            AuditRecord(
+                action=Action.GAP_OPENED if gap.proof is None else Action.GAP_CLOSED, portal_id=gap.portal_id,
+                actor=gap.closed_by or "spokes", reason=gap.reason, detail=detail,
+            )
+        )  # fmt: skip
+    return records
+
+
+async def _lock(connection: AsyncConnection) -> None:
+    """Allow no other process to change gaps until the transaction ends; SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(text("LOCK TABLE gaps IN SHARE ROW EXCLUSIVE MODE"))
+
+
+async def _open_gaps(connection: AsyncConnection, *conditions: ColumnElement[bool]) -> list[Gap]:
+    query = select(GAPS).where(_G.closed_at.is_(None), *conditions)
+    return [_gap(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _row(gap: Gap) -> dict[str, Any]:
+    return asdict(gap) | {"causes": " ".join(gap.causes), "proof": None if gap.proof is None else gap.proof.value}
+
+
+def _gap(row: RowMapping) -> Gap:
+    fields = dict(row)
+    fields["causes"] = tuple(GapCause(name) for name in fields["causes"].split())
+    fields["proof"] = None if fields["proof"] is None else Proof(fields["proof"])
+    return Gap(**fields)
