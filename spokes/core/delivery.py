@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from spokes.core import clock
 from spokes.core.errors import MalformedEvent, UnreadableDelivery
-from spokes.core.events import Event, RawEvent
+from spokes.core.events import INTAKES, Event, Intake, RawEvent
 from spokes.core.json_size import has_more_values
 from spokes.core.priority import Priority, priority_of
 
@@ -62,6 +62,7 @@ class Entry(NamedTuple):
     the handler's name: such an entry is settled, retried and stored as a dead letter without the others.
     `free_runs` counts the handler runs that failed without spending an attempt, because of a pause for example.
     `failing_since` is the epoch ms at which HubSpot first failed a call of this event; 0 if it has not.
+    `intake` is how the event reached us; the entries of a delivery share it.
     """
 
     key: str
@@ -69,6 +70,7 @@ class Entry(NamedTuple):
     raw: RawEvent
     free_runs: int = 0
     failing_since: int = 0
+    intake: Intake = "push"
 
     @property
     def event(self) -> Event:
@@ -78,9 +80,11 @@ class Entry(NamedTuple):
             UnreadableDelivery: it is not valid now: the payload was changed, or the parser has become stricter.
         """
         try:
-            return Event(self.raw)
+            event = Event(self.raw)
         except MalformedEvent as error:
             raise UnreadableDelivery from error
+        event.intake = self.intake
+        return event
 
     @property
     def event_key(self) -> str:
@@ -126,10 +130,17 @@ class Delivery:
     entries: tuple[Entry, ...]
     priority: Priority = "interactive"
 
+    @property
+    def intake(self) -> Intake:
+        """How the events reached us."""
+        return self.entries[0].intake if self.entries else "push"
+
     def to_job(self) -> JobPayload:
         """The one argument of the arq job."""
         events = [entry.stored for entry in self.entries]
-        argument = job_argument(self.id, self.portal_id, self.received_at, events, self.priority)
+        argument = job_argument(
+            self.id, self.portal_id, self.received_at, events, priority=self.priority, intake=self.intake
+        )
         for name in _FURTHER_FIELDS:
             if values := {entry.key: value for entry in self.entries if (value := getattr(entry, name))}:
                 argument[name] = values
@@ -150,6 +161,8 @@ class Delivery:
                 entries = tuple(entry._replace(free_runs=int(values.get(entry.key, 0))) for entry in entries)
             if values := job.get("failing_since"):
                 entries = tuple(entry._replace(failing_since=int(values.get(entry.key, 0))) for entry in entries)
+            if (intake := stored_intake(job.get("intake"))) != "push":
+                entries = tuple(entry._replace(intake=intake) for entry in entries)
             priority = _stored_priority(job, entries)
             return cls(str(job["id"]), int(job["portal"]), int(job["at"]), entries, priority)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -166,11 +179,22 @@ def job_argument(
     portal_id: int,
     received_at: int,
     events: Sequence[tuple[object, ...]] | Raw,
+    *,
     priority: Priority = "interactive",
+    intake: Intake = "push",
 ) -> JobPayload:
     """Return the one argument of the arq job; each of `events` is as `Entry.stored`; or they are JSON already."""
-    argument = {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
-    return argument if priority == "interactive" else {**argument, "class": priority}
+    argument: JobPayload = {"id": delivery_id, "portal": portal_id, "at": received_at, "events": events}
+    if priority != "interactive":
+        argument["class"] = priority
+    if intake != "push":
+        argument["intake"] = intake
+    return argument
+
+
+def stored_intake(value: object) -> Intake:
+    """Return the intake in a stored form; push if there is none, as in earlier versions, or one of a later version."""
+    return next((intake for intake in INTAKES if intake == value), "push")
 
 
 def _stored_priority(job: JobPayload, entries: Sequence[Entry]) -> Priority:

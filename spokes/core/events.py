@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from spokes.core.errors import MalformedEvent
 from spokes.core.json_fields import (
@@ -23,6 +23,13 @@ from spokes.core.json_fields import (
 )
 
 RawEvent: TypeAlias = dict[str, Any]  # one element as HubSpot sent it; HubSpot may add fields at any time
+Intake: TypeAlias = Literal["push", "journal", "backfill", "replay"]
+INTAKES: Final[tuple[Intake, ...]] = (  # the ways by which an event enters the queue
+    "push",  # a signed request of HubSpot's
+    "journal",  # read from HubSpot's webhooks journal
+    "backfill",  # made from what the CRM holds
+    "replay",  # queued again by an operator: a dead letter, or a content of the quarantine
+)
 
 # HubSpot's docs, "Using Object APIs": the generic dialect's ids for the names of the classic dialect.
 OBJECT_TYPES: Final[Mapping[str, str]] = {
@@ -65,10 +72,10 @@ class Event:
 
     `type` is the same for both dialects: `object.creation` with objectTypeId 0-1 is `contact.creation` too.
     `object_id` is text, as HubSpot recommends. The object of an association change is the one the association
-    starts from.
+    starts from. `intake` is how the event reached us: push, journal, backfill or replay.
     """
 
-    __slots__ = ("kind", "object_id", "object_type", "occurred_at", "portal_id", "raw", "subscription_type")
+    __slots__ = ("intake", "kind", "object_id", "object_type", "occurred_at", "portal_id", "raw", "subscription_type")
 
     def __init__(self, raw: RawEvent) -> None:
         """Parse one element.
@@ -77,6 +84,7 @@ class Event:
             MalformedEvent: naming the first invalid field without which the event cannot be used.
         """
         self.raw = raw
+        self.intake: Intake = "push"
         try:
             subscription_type, portal_id, occurred_at, event_id, object_id = _COMMON_FIELDS(raw)
             family, kind = _COMMON_TYPES[subscription_type]

@@ -259,5 +259,8 @@ def _script_args(group: StoredTogether, now_ms: int, dedupe_ttl_s: int) -> list[
 
 
 def _payload(delivery: ClassifiedDelivery, entries: bytes, now_ms: int) -> bytes:
-    argument = job_argument(delivery.id, delivery.portal_id, delivery.received_at, Raw(entries), delivery.priority)
+    argument = job_argument(
+        delivery.id, delivery.portal_id, delivery.received_at, Raw(entries),
+        priority=delivery.priority, intake=delivery.intake,
+    )  # fmt: skip
     return compress(_ENCODE_JSON(arq_job(argument, now_ms)))

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from spokes.audit.records import Action, AuditRecord, Outcome, delivery_fields
 from spokes.core.delivery import new_delivery_id
-from spokes.core.events import Event, RawEvent
+from spokes.core.events import Event, Intake, RawEvent
 from spokes.core.priority import PRIORITIES, Priority, priority_of
 from spokes.intake.allow_list import AllowList
 from spokes.intake.body_parser import ParsedBody
@@ -48,6 +48,8 @@ class ClassifiedDelivery:
     malformed: tuple[NewContent, ...] = ()  # elements to keep in quarantine
     priority: Priority = "interactive"
     request_ids: tuple[str, ...] = ()  # of the requests in a delivery of several
+    intake: Intake = "push"
+    origin: str = ""  # where the events of another intake come from: an offset of the journal, the id of a backfill
 
     def without(self, indexes: list[int]) -> "ClassifiedDelivery":
         """Return this delivery less the events at `indexes`, which become duplicates."""
@@ -70,6 +72,10 @@ class ClassifiedDelivery:
         detail = {**counts, "ignored": self.ignored, "set_aside": quarantined}
         if self.request_ids:
             detail["requests"] = self.request_ids
+        if self.intake != "push":
+            detail["intake"] = self.intake
+        if self.origin:
+            detail["origin"] = self.origin
         return delivery_fields(self.portal_id, self.id, detail)
 
 
@@ -108,6 +114,8 @@ def classify(
     portal_ids: Collection[int],
     now_ms: int,
     priority: Priority | None = None,
+    intake: Intake = "push",
+    origin: str = "",
 ) -> list[ClassifiedDelivery]:
     """Return one delivery for each portal and priority class in a body, of each portal the interactive one first.
 
@@ -120,6 +128,8 @@ def classify(
         portal_ids: the portals we serve; empty for all.
         now_ms: when the request arrived, in epoch ms.
         priority: the class of all events, for a source without waiting users; None: as each event's changeSource says.
+        intake: how the events reached us.
+        origin: see `ClassifiedDelivery`.
     """
     portals: dict[int, list[Event]] = {}
     for event in body.events:
@@ -133,7 +143,8 @@ def classify(
             continue
         for own, group in _by_priority(events, priority).items():
             deliveries.append(_classify_group(portal_id, own, group, allow_list=allow_list, keys=keys, now_ms=now_ms))
-    return _with_malformed(deliveries, body, keys, portal_ids)
+    deliveries = _with_malformed(deliveries, body, keys, portal_ids)
+    return deliveries if intake == "push" else [replace(each, intake=intake, origin=origin) for each in deliveries]
 
 
 def _by_priority(events: list[Event], priority: Priority | None) -> dict[Priority, list[Event]]:

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from msgspec.json import Encoder
 
+from spokes.core.events import Intake
 from spokes.core.priority import Priority
 from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery
 
@@ -31,7 +32,7 @@ class PendingRequest(NamedTuple):
     refusals: int
 
     @property
-    def folds_by(self) -> tuple[int, Priority, int] | None:
+    def folds_by(self) -> tuple[int, Priority, Intake, str, int] | None:
         """What requests must share to become one delivery; None if this one cannot be part of one.
 
         Those that were refused as often only: otherwise new requests with known events could refuse one for ever.
@@ -40,7 +41,7 @@ class PendingRequest(NamedTuple):
         has_records = bool(first.records or first.duplicates)
         if len(self.deliveries) > 1 or has_records or not self.request_id or self.refusals >= _MAX_TRIES:
             return None
-        return first.portal_id, first.priority, self.refusals
+        return first.portal_id, first.priority, first.intake, first.origin, self.refusals
 
 
 class StoredTogether(NamedTuple):
@@ -77,7 +78,7 @@ def fold(requests: Sequence[PendingRequest]) -> list[StoredTogether]:
     if len(requests) == 1:
         return [_alone(requests[0])]
     groups: list[list[PendingRequest]] = []
-    open_groups: dict[tuple[int, Priority, int], tuple[list[PendingRequest], int]] = {}
+    open_groups: dict[tuple[int, Priority, Intake, str, int], tuple[list[PendingRequest], int]] = {}
     for request in requests:
         key = request.folds_by
         if key is None:
@@ -109,7 +110,7 @@ def _folded(requests: list[PendingRequest]) -> StoredTogether:
         [event for delivery in deliveries for event in delivery.events],
         sum(delivery.received_count for delivery in deliveries), ignored,
         duplicate_count=sum(delivery.duplicate_count for delivery in deliveries), priority=first.priority,
-        request_ids=tuple(request.request_id for request in requests),
+        request_ids=tuple(request.request_id for request in requests), intake=first.intake, origin=first.origin,
     )  # fmt: skip
     entries = b",".join(request.entries[0][1:-1] for request in requests if request.event_count)
     return StoredTogether(requests, [combined], [b"[" + entries + b"]"])

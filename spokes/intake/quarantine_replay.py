@@ -1,6 +1,6 @@
 """Admit quarantined contents again, after a fix of what made them unreadable."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,12 +16,8 @@ from spokes.core.errors import QueueUnavailable, RejectedRequest, SecretUnreadab
 from spokes.core.json_size import has_more_values
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, QUEUES
-from spokes.core.telemetry.alerts import Alert
-from spokes.intake.admission import Admission
-from spokes.intake.allow_list import AllowList
 from spokes.intake.body_parser import parse_body
-from spokes.intake.classification import classify
-from spokes.intake.event_keys import EventKeys
+from spokes.intake.event_source import EventSource
 from spokes.queue.quarantine import Quarantine, QuarantinedContent
 
 
@@ -35,22 +31,10 @@ class ReplayCounts(NamedTuple):
 class QuarantineReplay:
     """Replays contents as the receiver would take them now; events that were admitted before are dropped as known."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        quarantine: Quarantine,
-        admission: Admission,
-        *,
-        allow_list: AllowList,
-        keys: EventKeys,
-        portal_ids: Collection[int],
-    ) -> None:
+    def __init__(self, redis: Redis, quarantine: Quarantine, source: EventSource) -> None:
         self._redis = redis
         self._quarantine = quarantine
-        self._admission = admission
-        self._allow_list = allow_list
-        self._keys = keys
-        self._portal_ids = portal_ids
+        self._source = source
 
     async def replay(
         self, contents: Iterable[QuarantinedContent], *, actor: str, reason: str, address: str = ""
@@ -79,15 +63,7 @@ class QuarantineReplay:
             return False
         if not parsed.events:
             return False
-        deliveries = classify(
-            parsed, allow_list=self._allow_list, keys=self._keys, portal_ids=self._portal_ids, now_ms=clock.now_ms()
-        )
-        for delivery in deliveries:
-            if delivery.malformed:  # of a body: each is kept on its own from now on
-                await self._quarantine.keep(
-                    delivery.malformed, delivery_id=delivery.id, alert=Alert.ELEMENTS_QUARANTINED
-                )
-        await self._admission.admit_together(deliveries)
+        await self._source.admit_parsed(parsed)  # malformed elements of a body are kept on their own from now on
         return True
 
     async def _queue_again(self, content: QuarantinedContent) -> bool:
@@ -98,7 +74,8 @@ class QuarantineReplay:
             return False
         try:
             settled = await self._redis.smembers(keys.settled_events(stored.portal_id, stored.id))  # type: ignore[misc]  # redis-py types one class for sync and async
-            entries = tuple(entry for entry in stored.entries if entry.key.encode() not in settled)
+            unsettled = [entry for entry in stored.entries if entry.key.encode() not in settled]
+            entries = tuple(entry._replace(intake="replay") for entry in unsettled)
             delivery = replace(stored, id=new_delivery_id(stored.portal_id), entries=entries)
             now = clock.now_ms()
             async with self._redis.pipeline(transaction=True) as pipeline:

@@ -38,7 +38,7 @@ def duplicate_records(delivery: ClassifiedDelivery) -> list[AuditRecord]:
         return [_event_record(delivery, events[0])]
     if not events:
         return []
-    detail = {"events": len(events), "keys": [event.key for event in events], **_times(delivery)}
+    detail = {"events": len(events), "keys": [event.key for event in events], **_further_detail(delivery)}
     return [
         AuditRecord(
             action=Action.EVENT,
@@ -54,10 +54,11 @@ def _event_record(delivery: ClassifiedDelivery, event: AdmissionEvent) -> AuditR
     parsed = Event(to_builtins(event.element))
     fields = event_fields(
         parsed, Outcome.DUPLICATE, key=event.key, delivery_id=delivery.id, attempt=parsed.attempt_number,
-        detail=_times(delivery),
+        detail=_further_detail(delivery),
     )  # fmt: skip
     return AuditRecord(**fields)
 
 
-def _times(delivery: ClassifiedDelivery) -> dict[str, object]:
-    return {"times": delivery.times} if delivery.times > 1 else {}
+def _further_detail(delivery: ClassifiedDelivery) -> dict[str, object]:
+    detail: dict[str, object] = {"times": delivery.times} if delivery.times > 1 else {}
+    return detail if delivery.intake == "push" else {**detail, "intake": delivery.intake}

@@ -10,7 +10,7 @@ from spokes.audit.bad_items import read_items
 from spokes.audit.records import AuditRecord, Outcome, event_fields
 from spokes.audit.stream import encode as encode_record
 from spokes.core.clock import now_ms
-from spokes.core.delivery import Delivery, Entry, decode, encode, entry_key, job_payload, new_delivery_id
+from spokes.core.delivery import Delivery, Entry, decode, encode, entry_key, job_payload, new_delivery_id, stored_intake
 from spokes.core.errors import ObjectNotFound, UnreadableDelivery
 from spokes.core.events import Event
 from spokes.core.priority import Priority, priority_of
@@ -53,6 +53,7 @@ class DeadLetter:
         fields: dict[str, object] = {"portal": self.portal_id, "delivery": self.delivery_id, "reason": self.reason}
         fields |= {"failure": dict(self.failure)} if self.failure else {}
         fields |= {"class": self.priority} if self.priority == "import" else {}
+        fields |= {"intake": self.entry.intake} if self.entry.intake != "push" else {}
         return encode({**fields, "entry": self.entry.stored, "handler": self.handler, "at": self.died_at})
 
     @property
@@ -70,7 +71,7 @@ class DeadLetter:
         fields = decode(payload)
         try:
             key, attempt, raw = fields["entry"]
-            entry = Entry(str(key), int(attempt), dict(raw))
+            entry = Entry(str(key), int(attempt), dict(raw), intake=stored_intake(fields.get("intake")))
             texts = str(fields["reason"]), str(fields["handler"])
             failure = fields.get("failure")
             details = failure if isinstance(failure, dict) else {}
@@ -184,7 +185,7 @@ class DeadLetters:
         count = 0
         for letter in letters:
             delivery_id, queued_at = new_delivery_id(letter.portal_id), now_ms()
-            entries = (letter.entry._replace(attempt=0, free_runs=0),)
+            entries = (letter.entry._replace(attempt=0, free_runs=0, intake="replay"),)
             delivery = Delivery(delivery_id, letter.portal_id, queued_at, entries, letter.priority)
             record = _audit_record(letter, Outcome.REPLAYED, (actor, address), reason, delivery_id)
             count += await self._close(letter, record, delivery_id, job_payload(delivery, queued_at), queued_at)

@@ -22,6 +22,7 @@ from spokes.core.delivery import (
     new_delivery_id,
 )
 from spokes.core.errors import UnreadableDelivery
+from spokes.core.events import Intake
 from spokes.core.redis.keys import (
     DEFAULT_IN_PROGRESS_KEY_PREFIX,
     DEFAULT_JOB_KEY_PREFIX,
@@ -35,6 +36,24 @@ DELIVERY = Delivery("7-18a-ff", 7, 1795442400000, (Entry("aa", 0, event(1)), Ent
 
 def test_delivery_is_equal_after_encoding_and_decoding() -> None:
     assert Delivery.from_job(decode(job_payload(DELIVERY, 5))["a"][0]) == DELIVERY
+
+
+@pytest.mark.parametrize("intake", ["push", "journal", "backfill", "replay"])
+def test_entries_keep_their_intake_in_the_queue(intake: Intake) -> None:
+    delivery = Delivery("7-1-1", 7, 1, (Entry("aa", 0, event(1), intake=intake),))
+    stored = Delivery.from_job(decode(job_payload(delivery, 5))["a"][0])
+    assert (stored, stored.intake, stored.entries[0].event.intake) == (delivery, intake, intake)
+
+
+def test_earlier_versions_read_entries_of_every_intake() -> None:
+    delivery = Delivery("7-1-1", 7, 1, (Entry("aa", 0, event(1), intake="journal"),))
+    assert delivery.to_job()["events"] == [("aa", 0, event(1))]
+
+
+@pytest.mark.parametrize("intake", [None, "carrier_pigeon", 7, ["journal"]])
+def test_delivery_without_a_readable_intake_was_pushed(intake: object) -> None:
+    job = {**DELIVERY.to_job(), "intake": intake}
+    assert Delivery.from_job(job).intake == "push"
 
 
 def test_stock_arq_reads_the_job() -> None:

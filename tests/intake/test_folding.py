@@ -50,6 +50,11 @@ async def test_head_record_of_one_request_lists_none(redis: Redis, admission: Ad
     assert "requests" not in (await recorded(redis))[0].detail
 
 
+async def test_requests_of_several_intakes_are_stored_apart(redis: Redis, admission: Admission) -> None:
+    await admit_at_once(admission, classified(1), replace(classified(2), intake="journal"))
+    assert sorted(delivery.intake for delivery in await queued(redis)) == ["journal", "push"]
+
+
 async def test_each_request_reports_its_own_duplicates(redis: Redis, admission: Admission) -> None:
     await admission.admit(classified(2))
     first, second = await admit_at_once(admission, classified(1), classified(2, 3))

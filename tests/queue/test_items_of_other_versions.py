@@ -7,9 +7,10 @@ import orjson
 from redis.asyncio import Redis
 
 from spokes.console.queries.alerts import active_alerts
-from spokes.core.delivery import Delivery, Entry
+from spokes.core.delivery import Delivery, Entry, decode
 from spokes.core.redis.keys import ALERTS_ACTIVE, PAUSED_PORTALS
 from spokes.core.redis.outage import RedisOutage
+from spokes.queue.dead_letters import DeadLetter
 from spokes.queue.portal_pauses import PortalPauses
 from tests.support.events import event
 
@@ -38,3 +39,10 @@ async def test_alerts_of_another_version_are_listed(redis: Redis) -> None:
 def test_unknown_fields_of_a_delivery_are_ignored() -> None:
     job = {"id": "7-1-a", "portal": 7, "at": 1, "events": [["aa", 0, event(1), "lane"]], "colour": "red"}
     assert Delivery.from_job(job) == Delivery("7-1-a", 7, 1, (Entry("aa", 0, event(1)),))
+
+
+def test_dead_letter_keeps_its_intake_and_one_without_was_pushed() -> None:
+    journal = DeadLetter(7, "7-1-a", Entry("aa", 0, event(1), intake="journal"), "conflict", "h", 1)
+    pushed = DeadLetter(7, "7-1-a", Entry("aa", 0, event(1)), "conflict", "h", 1)
+    assert [DeadLetter.from_bytes(letter.to_bytes()) for letter in (journal, pushed)] == [journal, pushed]
+    assert "intake" not in decode(pushed.to_bytes())

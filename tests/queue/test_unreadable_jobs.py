@@ -16,6 +16,7 @@ from spokes.core.vault import Vault
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
 from spokes.intake.event_keys import EventKeys
+from spokes.intake.event_source import EventSource
 from spokes.intake.quarantine_replay import QuarantineReplay, ReplayCounts
 from spokes.queue.quarantine import Quarantine, QuarantinedContent
 from spokes.queue.unreadable_jobs import adopt_unreadable_jobs, quarantine_entries, quarantine_job
@@ -39,9 +40,10 @@ async def listed(quarantine: Quarantine) -> list[QuarantinedContent]:
 
 async def replay(redis: Redis, quarantine: Quarantine) -> ReplayCounts:
     admission = Admission(redis, dedupe_ttl_s=3600)
-    replays = QuarantineReplay(
-        redis, quarantine, admission, allow_list=AllowList(()), keys=EventKeys(b"secret"), portal_ids=()
+    source = EventSource(
+        "replay", admission, quarantine, allow_list=AllowList(()), keys=EventKeys(b"secret"), portal_ids=()
     )
+    replays = QuarantineReplay(redis, quarantine, source)
     counts = await replays.replay(await listed(quarantine), actor="ada", reason="fixed")
     await admission.close()
     return counts

@@ -202,4 +202,5 @@ def retarget(item: WorkItem, object_id: str) -> WorkItem:
     field = {"merge": "newObjectId", "associationChange": "fromObjectId"}.get(event.kind, "objectId")
     item.merged_from = item.merged_from or event.survivor_id
     item.event = Event({**raw, field: int(object_id), **({"propertyValue": ""} if "propertyValue" in raw else {})})
+    item.event.intake = event.intake
     return item

@@ -123,6 +123,7 @@ def internal_error_step(delivery: Delivery, entry: Entry, now_ms: int, *, dead_l
         event_key=entry.event_key,
         attempt=entry.attempt,
         handler=entry.handler,
+        detail={"intake": entry.intake} if entry.intake != "push" else {},
     )
     commands = dead_letters.store_commands(letter, ttl_s=dead_letter_ttl_s)
     return SettlementStep(delivery, (entry.key,), [encode(record)], commands)
@@ -219,6 +220,8 @@ def _audit_records(
     """Return the records of one run: one for each CRM write, then one for the outcome."""
     item, resolution = resolved.item, resolved.resolution
     detail: dict[str, object] | None = {"moved_to": moved_to, "delay_s": round(delay_s, 3)} if moved_to else None
+    if delivery.intake != "push":
+        detail = {**(detail or {}), "intake": delivery.intake}
     if item.handlers:
         detail = {**(detail or {}), "handlers": list(item.handlers)}
     if item.merged_from:

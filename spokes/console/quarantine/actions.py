@@ -6,12 +6,8 @@ from collections.abc import Sequence
 from redis.asyncio import Redis
 
 from spokes.audit.records import Outcome
-from spokes.core.masking import derive_key
-from spokes.core.master_key import load_master_key
 from spokes.core.settings import Settings
-from spokes.intake.admission import Admission
-from spokes.intake.allow_list import AllowList
-from spokes.intake.event_keys import EventKeys
+from spokes.intake.event_source import EventSource
 from spokes.intake.quarantine_replay import QuarantineReplay, ReplayCounts
 from spokes.queue.quarantine import Quarantine, QuarantinedContent
 from spokes.routing import load_router
@@ -33,19 +29,12 @@ async def replay_contents(
         QueueUnavailable: Redis did not confirm; some contents may be replayed.
     """
     router = await asyncio.to_thread(load_router, settings.handlers)
-    admission = Admission(redis, dedupe_ttl_s=settings.dedupe_hours * 3600, timeout_s=settings.redis_timeout_s)
-    replay = QuarantineReplay(
-        redis,
-        Quarantine.from_settings(redis, settings),
-        admission,
-        allow_list=AllowList(router.registrations, settings.allowed_events),
-        keys=EventKeys(derive_key(load_master_key(settings), "event keys")),
-        portal_ids=settings.portal_ids,
-    )
+    source = EventSource.from_settings("replay", redis, settings, router.registrations)
+    replay = QuarantineReplay(redis, Quarantine.from_settings(redis, settings), source)
     try:
         return await replay.replay(contents, actor=actor, reason=reason, address=address)
     finally:
-        await admission.close()
+        await source.close()
 
 
 async def discard_contents(

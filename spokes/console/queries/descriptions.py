@@ -104,6 +104,11 @@ _ACTION_TEXTS: Final[Mapping[str, str]] = {
     Action.ALERT_BEGAN: "An alert began",
     Action.ALERT_ENDED: "An alert ended",
 }
+_INTAKE_TEXTS: Final[Mapping[object, str]] = {
+    "journal": "read from HubSpot's journal",
+    "backfill": "made by a backfill",
+    "replay": "replayed by an operator",
+}
 
 
 def describe(record: RecordView) -> str:
@@ -188,6 +193,7 @@ def _describe_event(record: RecordView) -> str:
         text += "; received for a record that was merged into this one"
     if isinstance(names := record.detail.get("read"), list):
         text += f"; it read values that HubSpot withheld: {', '.join(map(str, names))}"
+    text += _describe_intake(record.detail)
     if isinstance(calls := record.detail.get("http"), list):
         text += f"; calls: {', '.join(_describe_call(call) for call in calls if isinstance(call, dict))}"
     return text
@@ -224,7 +230,13 @@ def _describe_delivery(detail: Mapping[str, object]) -> str:
         parts.append(f"{detail['set_aside']} quarantined")
     requests = detail.get("requests")
     source = f" in {len(requests)} requests" if isinstance(requests, list) else ""
+    source += _describe_intake(detail)
     return f"Received a delivery of {detail.get('received', 0)} events{source}: " + ", ".join(parts)
+
+
+def _describe_intake(detail: Mapping[str, object]) -> str:
+    text = _INTAKE_TEXTS.get(detail.get("intake"))
+    return f", {text}" if text else ""
 
 
 def _format_counts(counts: object) -> str:

@@ -49,6 +49,20 @@ async def test_timeline_goes_from_receipt_to_write(redis: Redis, store: AsyncEng
     ]
 
 
+async def test_timeline_names_the_intake(redis: Redis, store: AsyncEngine) -> None:
+    head = {"received": 1, "admitted": 1, "intake": "journal", "origin": "9b2f"}
+    await append_records(
+        redis,
+        AuditRecord(action=Action.DELIVERY_RECEIVED, portal_id=PORTAL, delivery_id="d", detail=head, at=1),
+        record(1, delivery_id="d", at=2, detail={"intake": "journal"}),
+    )
+    await archive(redis, store)
+    assert [describe(record) for record in (await timeline_of(redis, store)).records] == [
+        "Processed, read from HubSpot's journal",
+        "Received a delivery of 1 events, read from HubSpot's journal: 1 admitted",
+    ]
+
+
 async def test_unarchived_record_is_included_once(redis: Redis, store: AsyncEngine) -> None:
     await append_records(redis, record(1, id="a", at=1))
     await archive(redis, store)

@@ -295,6 +295,7 @@ async def test_replayed_dead_letter_is_a_new_attempt_of_the_same_event(
     await DeadLetters(redis).replay(dead, actor="ann", reason="scope granted")
     await drain()
     assert [outcome for outcome, _ in await outcomes(redis)] == ["dead", "replayed", "processed"]
+    assert (await recorded(redis))[-1].detail["intake"] == "replay"
     assert await letters(redis) == []
 
 
