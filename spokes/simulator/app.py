@@ -23,6 +23,8 @@ from spokes.simulator.clock import Clock
 from spokes.simulator.config import OAUTH_LIMITS, PortalConfig, SimulatorConfig, Subscription
 from spokes.simulator.control import control_routes
 from spokes.simulator.crm.store import CrmStore
+from spokes.simulator.journal.entries import entry_of, lifecycle_entry
+from spokes.simulator.journal.server import JournalServer
 from spokes.simulator.oauth.installs import Installs
 from spokes.simulator.portal import Portal
 from spokes.simulator.push_subscriptions import PushSubscriptionApi
@@ -63,7 +65,11 @@ class Simulator:
         self.installs = Installs(
             self.config.oauth, self.config.client_secret, self.clock, Random(f"{self.config.seed} oauth")
         )
-        self.oauth = OAuthServer(self.installs, self.portals)
+        self.journal = JournalServer(
+            self.config.journal, self.clock, Random(f"{self.config.seed} journal"), lambda: self.url
+        )
+        self.installs.report_lifecycle = self._submit_lifecycle
+        self.oauth = OAuthServer(self.installs, self.portals, self.journal.issue_token)
         self.push_api = PushSubscriptionApi(
             self.config.developer_key, self.portal.config.app_id, self._subscriptions, self.clock
         )
@@ -126,6 +132,7 @@ class Simulator:
         self.requests.clear()
         self.deliveries.clear()
         self.faults.clear()
+        self.journal.store.clear()
         for portal in self.portals.values():
             portal.clear_crm()
             portal.limiter.reset()
@@ -138,6 +145,7 @@ class Simulator:
             app.add_routes(control_routes(self))
             app.add_routes(self.gateway.oauth_routes(self.oauth.routes()))
             app.add_routes(self.gateway.oauth_routes(self.push_api.routes()))
+            app.add_routes(self.gateway.oauth_routes(self.journal.routes()))
             app.add_routes(self.gateway.routes((*ENDPOINTS, self.oauth.uninstall_endpoint())))
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
             await runner.setup()
@@ -162,7 +170,16 @@ class Simulator:
         portal_id = portal.config.portal_id
         if not portal.token_states and portal_id not in self.installs.portals:
             return  # the account has neither a private app nor ours
-        self.sender.submit(portal_id, self._subscriptions[portal_id].build_elements(change))
+        subscriptions = self._subscriptions[portal_id]
+        self.sender.submit(portal_id, subscriptions.build_elements(change))
+        if subscriptions.is_reported(change):
+            entry = entry_of(portal_id, change, subscriptions.shown_value(change))
+            if entry is not None:
+                self.journal.store.add(entry)
+
+    def _submit_lifecycle(self, portal_id: int, action: str) -> None:
+        app_id = self.portal.config.app_id
+        self.journal.store.add(lifecycle_entry(portal_id, app_id, action, self.clock.now_ms()))
 
     def _rng(self, portal_id: int, part: str) -> Random:
         return Random(f"{self.config.seed} {portal_id} {part}")

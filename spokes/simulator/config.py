@@ -67,6 +67,26 @@ class OAuthConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class JournalConfig:
+    """The webhooks journal. Seconds are HubSpot's: `speed` shortens them.
+
+    A page holds what was collected for `linger_s`, at most `max_entries` and `max_bytes`; it is kept for `kept_s`, the
+    address of its file works for `url_s`. An unknown or aged-out offset is answered with `unknown_offset_status`, for
+    which HubSpot's docs name no number.
+    """
+
+    max_entries: int = 10_000
+    max_bytes: int = 5_000_000
+    linger_s: float = 10.0
+    kept_s: float = 259_200.0
+    url_s: float = 300.0
+    token_s: float = 1800.0
+    max_count: int = 100
+    reads_secondly: int = 100
+    unknown_offset_status: int = 404
+
+
+@dataclass(frozen=True, slots=True)
 class PortalConfig:
     """One HubSpot account with one private app installed in it, or with none if `token` is empty.
 
@@ -140,6 +160,7 @@ class SimulatorConfig:
 
     portals: tuple[PortalConfig, ...] = (PortalConfig(),)
     oauth: OAuthConfig = field(default_factory=OAuthConfig)
+    journal: JournalConfig = field(default_factory=JournalConfig)
     client_secret: str = "3f6d0c2e-8b1a-4e57-9c34-7a5e2d10b9f8"  # noqa: S105 - invented
     developer_key: str = "simulated-developer-key"
     target: Target | None = None

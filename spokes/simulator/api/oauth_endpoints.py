@@ -27,8 +27,11 @@ _APP_NAME: Final = "Simulated app"
 class OAuthServer:
     """The OAuth endpoints of a simulator; `portals` are the accounts that people may choose."""
 
-    def __init__(self, installs: Installs, portals: Mapping[int, Portal]) -> None:
+    def __init__(
+        self, installs: Installs, portals: Mapping[int, Portal], issue_app_token: Callable[[frozenset[str]], JsonObject]
+    ) -> None:
         self._installs = installs
+        self._issue_app_token = issue_app_token
         self._portals = portals
 
     def routes(self) -> Mapping[tuple[str, str], Callable[[web.Request, LoggedCall], Awaitable[web.Response]]]:
@@ -63,6 +66,8 @@ class OAuthServer:
                 issued = self._installs.exchange(code, address, form.get("code_verifier", ""))
             case "refresh_token":
                 issued = self._installs.refresh(form.get("refresh_token", ""))
+            case "client_credentials":
+                return _json(self._issue_app_token(frozenset(form.get("scope", "").split())))
             case _:
                 raise bad_grant_type()
         log.portal_id = issued.portal_id

@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 
 from spokes.simulator.control import crm as control_crm
+from spokes.simulator.control import journal as control_journal
 from spokes.simulator.control import oauth as control_oauth
 from spokes.simulator.control import webhooks as control_sending
 from spokes.simulator.errors import HubSpotError
@@ -77,6 +78,11 @@ _ROUTES: Final[Mapping[tuple[str, str], _ControlFunction]] = {
     ("DELETE", "/_sim/installs"): control_oauth.uninstall,
     ("POST", "/_sim/installs/expire"): control_oauth.expire,
     ("PUT", "/_sim/oauth"): control_oauth.set_oauth,
+    ("GET", "/_sim/journal"): control_journal.journal,
+    ("POST", "/_sim/journal/entries"): control_journal.add_entries,
+    ("POST", "/_sim/journal/publish"): control_journal.publish,
+    ("POST", "/_sim/journal/forget"): control_journal.forget,
+    ("PUT", "/_sim/journal"): control_journal.set_journal,
     ("POST", "/_sim/reset"): _reset,
 }
 

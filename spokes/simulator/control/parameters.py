@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from spokes.simulator.api.faults import Fault
-from spokes.simulator.config import Limits, Subscription
+from spokes.simulator.config import JournalConfig, Limits, Subscription
 from spokes.simulator.errors import JsonObject
 from spokes.simulator.portal import Portal
 
@@ -26,7 +26,7 @@ def requested_limit(request: web.Request) -> int:
     return int(request.query.get("limit", _DEFAULT_LIMIT))
 
 
-def check_fields(of: type[Limits | Fault | Subscription], body: JsonObject) -> JsonObject:
+def check_fields(of: type[Limits | Fault | Subscription | JournalConfig], body: JsonObject) -> JsonObject:
     """Return the members of `body` after checking that all are fields of `of`.
 
     Raises:

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from random import Random
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from spokes.simulator.clock import Clock
 from spokes.simulator.config import OAuthConfig
@@ -18,6 +18,9 @@ from spokes.simulator.oauth.refusals import (
     bad_redirect_uri,
     bad_refresh_token,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CODE_S: Final = 60.0  # real seconds: a browser needs them
 
@@ -66,6 +69,7 @@ class Installs:
         self.client_secret = client_secret
         self.refuses_client = False  # as after a mistake in the app's settings at HubSpot
         self.refreshes: dict[int, int] = {}  # successful refreshes, by portal
+        self.report_lifecycle: Callable[[int, str], None] = lambda _portal_id, _action: None
         self._clock = clock
         self._rng = rng
         self._codes: dict[str, tuple[CodeRequest, float]] = {}
@@ -108,6 +112,8 @@ class Installs:
             raise bad_redirect_uri()
         if request.challenge and not _is_verifier(verifier, request):
             raise bad_code_verifier()
+        if request.portal_id not in self.portals:
+            self.report_lifecycle(request.portal_id, "APP_INSTALL")
         self._gone_hubs.discard(request.portal_id)
         refresh = self._new_text("na1-refresh")
         self._refresh_tokens[refresh] = _RefreshToken(request.portal_id, request.scopes)
@@ -160,6 +166,8 @@ class Installs:
 
     def uninstall(self, portal_id: int, *, is_hub_gone: bool = False) -> None:
         """Remove the app from a portal: all its tokens stop at once. Refreshes fail with BAD_HUB if the hub is gone."""
+        if portal_id in self.portals:
+            self.report_lifecycle(portal_id, "APP_UNINSTALL")
         if is_hub_gone:
             self._gone_hubs.add(portal_id)  # its refresh token is kept, so that the refusal can name the hub
         else:

@@ -70,13 +70,21 @@ class Subscriptions:
 
     def build_elements(self, change: Change) -> list[JsonObject]:
         """Return the events of a change: one for each matching subscription."""
-        if change.kind is ChangeKind.PROPERTY_CHANGE and change.property_name in _UNREPORTED_PROPERTIES:
+        if not self.is_reported(change):
             return []
         return [
             self._generic(change, subscription) if _is_generic(subscription) else self._classic(change, subscription)
             for subscription in self.active
             if subscription.active and self._matches(subscription, change)
         ]
+
+    def is_reported(self, change: Change) -> bool:
+        """Return whether HubSpot reports such a change at all."""
+        return change.kind is not ChangeKind.PROPERTY_CHANGE or change.property_name not in _UNREPORTED_PROPERTIES
+
+    def shown_value(self, change: Change) -> str | None:
+        """Return the changed property's value as an event shows it."""
+        return "REDACTED" if self._is_sensitive(change) else change.property_value
 
     def _matches(self, subscription: Subscription, change: Change) -> bool:
         family, _, kind = subscription.subscription_type.partition(".")
@@ -100,9 +108,8 @@ class Subscriptions:
             return element | _classic_association(change, change.association)
         element["objectId"] = int(change.ref.object_id)
         if change.kind is ChangeKind.PROPERTY_CHANGE:
-            sensitive = self._is_sensitive(change)
             element["propertyName"] = change.property_name
-            element["propertyValue"] = "REDACTED" if sensitive else change.property_value
+            element["propertyValue"] = self.shown_value(change)
         if change.ref.type_id == CONVERSATION:
             return element | _conversation(change)
         element |= _change_flag(change)
@@ -113,15 +120,14 @@ class Subscriptions:
         if change.association is not None:
             return element | _generic_association(change, change.association)
         element["objectId"] = int(change.ref.object_id)
-        sensitive = self._is_sensitive(change)
         if change.kind is ChangeKind.PROPERTY_CHANGE:
             element["propertyName"] = change.property_name
-            element["propertyValue"] = "REDACTED" if sensitive else change.property_value
+            element["propertyValue"] = self.shown_value(change)
         element |= _change_flag(change) | _source(change)
         element["objectTypeId"] = change.ref.type_id
         element |= _merge(change.merge) | _source_id(change)
         if change.kind is ChangeKind.PROPERTY_CHANGE:
-            element["isSensitive"] = sensitive
+            element["isSensitive"] = self._is_sensitive(change)
         return element
 
     def _common_fields(self, change: Change, subscription: Subscription) -> JsonObject:

@@ -1,0 +1,1 @@
+"""HubSpot's webhooks journal: the app's events in ordered pages that it polls, kept for three days."""
