@@ -32,6 +32,7 @@ class Action(StrEnum):
     PORTAL_RESUMED = "portal.resumed"  # by an operator, whether an operator or a failure paused it
     PORTAL_INSTALLED = "portal.installed"  # by a customer, who authorised the app for their portal
     PORTAL_UNINSTALLED = "portal.uninstalled"  # by an operator, who disconnected the portal
+    PORTAL_ERASED = "portal.erased"  # UNINSTALLED_DAYS after the portal removed the app
     PORTAL_CHANGED = "portal.changed"  # by an operator: the settings of one portal
     VALUE_REVEALED = "value.revealed"  # by an operator: the values of a dead letter were displayed
     SECRETS_RESEALED = "secrets.resealed"  # by an operator: stored secrets were sealed with another key

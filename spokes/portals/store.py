@@ -22,6 +22,7 @@ from spokes.core.errors import SecretUnreadable
 from spokes.core.vault import Vault
 
 DEFAULT_LIFETIME_S: Final = 1800
+ERASED: Final = "erased"  # the reason of an uninstalled portal of which nothing is held any more
 _P: Final = INSTALLED_PORTALS.c
 _SHOWN: Final = (
     _P.portal_id, _P.state, _P.scopes, _P.installed_at, _P.token_expires_at, _P.name, _P.generation, _P.reason,
@@ -122,6 +123,12 @@ class PortalStore:
         async with read_connection(self.engine) as connection:
             return {row.portal_id: PortalState(row.state) for row in await connection.execute(query)}
 
+    async def in_state_since(self, state: PortalState, until_ms: int) -> Sequence[InstalledPortal]:
+        """Return the portals that have been in a state since `until_ms` or earlier, by id."""
+        query = select(*_SHOWN).where(_P.state == state.value, _P.changed_at <= until_ms).order_by(_P.portal_id)
+        async with read_connection(self.engine) as connection:
+            return [_portal(row) for row in (await connection.execute(query)).mappings()]
+
     async def tokens(self, portal_id: int) -> Tokens | None:
         """Return a portal's tokens, None if it has none.
 
@@ -190,9 +197,17 @@ class PortalStore:
         async with write_connection(self.engine) as connection:
             return bool((await connection.execute(change)).rowcount)
 
+    async def mark_erased(self, portal_id: int) -> bool:
+        """Note that nothing is held on an uninstalled portal; return False if it is installed again."""
+        change = update(INSTALLED_PORTALS).where(
+            _P.portal_id == portal_id, _P.state == PortalState.UNINSTALLED.value, _P.tokens.is_(None)
+        )
+        async with write_connection(self.engine) as connection:
+            return bool((await connection.execute(change.values(reason=ERASED, name="", scopes=""))).rowcount)
+
     async def destroy_tokens(self, portal_id: int) -> None:
-        """Delete a portal's tokens. A refresh in flight stores none afterwards."""
-        change = update(INSTALLED_PORTALS).where(_P.portal_id == portal_id)
+        """Delete the tokens of an uninstalled portal. A refresh in flight stores none afterwards."""
+        change = update(INSTALLED_PORTALS).where(_P.portal_id == portal_id, _P.state == PortalState.UNINSTALLED.value)
         async with write_connection(self.engine) as connection:
             await connection.execute(
                 change.values(tokens=None, token_expires_at=0, generation=INSTALLED_PORTALS.c.generation + 1)

@@ -169,8 +169,8 @@ TABLES: Final[dict[str, StoredData]] = {
     ),
     "incident_notes": StoredData("notes of incidents (masked)", "none", _ACCOUNTABILITY, _UNNAMED),
     "installed_portals": StoredData(
-        "portals that installed the app: name, scopes, state; OAuth tokens, sealed", "tokens until uninstalled",
-        _PROCESSING, _NO_PERSON,
+        "portals that installed the app: name, scopes, state; OAuth tokens, sealed",
+        "tokens until uninstalled, name and scopes UNINSTALLED_DAYS longer", _PROCESSING, _NO_PERSON,
     ),
     "push_subscriptions": StoredData("subscriptions of the app that we created", "none", _PROCESSING, _NO_PERSON),
     "gaps": StoredData(

@@ -1,10 +1,12 @@
 """Delete what Redis holds on a CRM object (queued events, dead letters, ledgers, unreadable jobs) and record it.
 
+`drop_events` removes events from queued deliveries; `portal_purge` uses it for those of a whole portal.
+
 Dedupe marks of admitted events stay: they are bits of a keyed hash, expire, and make HubSpot's redeliveries duplicates.
 """
 
 from dataclasses import asdict, dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import WatchError
@@ -24,7 +26,7 @@ from spokes.queue.quarantine import Quarantine
 _REASON: Final = "erased"
 
 
-class _Place(NamedTuple):
+class JobKeys(NamedTuple):
     """A queue and the prefixes of its jobs' keys."""
 
     queues: tuple[str, ...]
@@ -33,8 +35,8 @@ class _Place(NamedTuple):
     retry_prefix: str
 
 
-_QUEUE: Final = _Place(tuple(QUEUES.values()), JOB_KEY_PREFIX, IN_PROGRESS_KEY_PREFIX, RETRY_KEY_PREFIX)
-_DEFAULT_QUEUE: Final = _Place(
+QUEUE_PLACE: Final = JobKeys(tuple(QUEUES.values()), JOB_KEY_PREFIX, IN_PROGRESS_KEY_PREFIX, RETRY_KEY_PREFIX)
+DEFAULT_QUEUE_PLACE: Final = JobKeys(
     (keys.DEFAULT_QUEUE,),
     keys.DEFAULT_JOB_KEY_PREFIX,
     keys.DEFAULT_IN_PROGRESS_KEY_PREFIX,
@@ -78,8 +80,8 @@ async def purge_subject(
     """
     data = await find_data(redis, subject, quarantine)
     dropped = [
-        await _drop_events(redis, delivery.id, subject, actor, place)
-        for place, deliveries in ((_QUEUE, data.deliveries), (_DEFAULT_QUEUE, data.in_default_queue))
+        await drop_events(redis, delivery.id, subject, actor, place)
+        for place, deliveries in ((QUEUE_PLACE, data.deliveries), (DEFAULT_QUEUE_PLACE, data.in_default_queue))
         for delivery in deliveries
     ]
     events = sum(count for count in dropped if count is not None)
@@ -101,9 +103,25 @@ async def purge_subject(
     return counts
 
 
-async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, actor: str, place: "_Place") -> int | None:
-    """Remove the object's events from a queued delivery; return how many, None if a worker runs or changed it."""
-    job, settled = place.job_prefix + delivery_id, keys.settled_events(subject.portal_id, delivery_id)
+class EventSelection(Protocol):
+    """Which entries of a portal's deliveries are to be removed."""
+
+    @property
+    def portal_id(self) -> int:
+        """The portal of the entries."""
+
+    def matching_entries(self, delivery: Delivery) -> tuple[Entry, ...]:
+        """Return those of one delivery."""
+
+
+async def drop_events(
+    redis: Redis, delivery_id: str, selection: EventSelection, actor: str, place: JobKeys, *, reason: str = _REASON
+) -> int | None:
+    """Remove entries from a queued delivery, each with the record that it is discarded for `reason`.
+
+    Return how many, None if a worker runs or changed the delivery.
+    """
+    job, settled = place.job_prefix + delivery_id, keys.settled_events(selection.portal_id, delivery_id)
     in_progress = place.in_progress_prefix + delivery_id
     async with redis.pipeline(transaction=True) as pipeline:
         await pipeline.watch(job, in_progress)
@@ -113,12 +131,12 @@ async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, act
         if await pipeline.exists(in_progress):
             return None
         settled_keys = {key.decode() for key in await pipeline.smembers(settled)}  # type: ignore[misc]  # redis-py types one class for sync and async
-        dropped = subject.matching_entries(delivery)
+        dropped = selection.matching_entries(delivery)
         remaining = tuple(entry for entry in delivery.entries if entry not in dropped)
         pipeline.multi()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
         for entry in dropped:
             if entry.key not in settled_keys:
-                append(pipeline, _discard_record(delivery, entry, actor))
+                append(pipeline, _discard_record(delivery, entry, actor, reason))
         if remaining:
             # A worker that lost its lease on the delivery may still be running it. It does not settle events that are
             # marked as settled here.
@@ -136,11 +154,11 @@ async def _drop_events(redis: Redis, delivery_id: str, subject: DataSubject, act
     return len(dropped)
 
 
-def _discard_record(delivery: Delivery, entry: Entry, actor: str) -> AuditRecord:
+def _discard_record(delivery: Delivery, entry: Entry, actor: str, reason: str) -> AuditRecord:
     if not entry.is_event:
         return AuditRecord(
             action=Action.EVENT, outcome=Outcome.DISCARDED, portal_id=delivery.portal_id, delivery_id=delivery.id,
-            event_key=entry.event_key, attempt=entry.attempt, reason=_REASON, actor=actor, handler=entry.handler,
+            event_key=entry.event_key, attempt=entry.attempt, reason=reason, actor=actor, handler=entry.handler,
         )  # fmt: skip
     fields = event_fields(
         entry.event,
@@ -148,7 +166,7 @@ def _discard_record(delivery: Delivery, entry: Entry, actor: str) -> AuditRecord
         key=entry.event_key,
         delivery_id=delivery.id,
         attempt=entry.attempt,
-        reason=_REASON,
+        reason=reason,
         handler=entry.handler,
         actor=actor,
     )

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import select
@@ -107,23 +105,29 @@ async def test_mark_reports_a_change_once(store: PortalStore) -> None:
     assert marks == [True, False]
 
 
-@pytest.mark.parametrize("end", [
-    lambda store: store.destroy_tokens(PORTAL),
-    lambda store: store.mark(PORTAL, PortalState.UNINSTALLED, "disconnected"),
-], ids=["destroyed", "uninstalled"])  # fmt: skip
-async def test_refresh_in_flight_stores_nothing_after_the_end(
-    store: PortalStore, end: Callable[[PortalStore], object]
-) -> None:
+async def test_refresh_in_flight_stores_nothing_after_the_end(store: PortalStore) -> None:
     portal = await store.save_install(PORTAL, tokens(1), [])
-    await end(store)  # type: ignore[misc]  # a coroutine of either method
+    await store.mark(PORTAL, PortalState.UNINSTALLED, "disconnected")
+    assert not await store.replace_tokens(PORTAL, portal.generation, tokens(2))
+    await store.destroy_tokens(PORTAL)
     assert not await store.replace_tokens(PORTAL, portal.generation, tokens(2))
 
 
 async def test_destroyed_tokens_are_gone(store: PortalStore) -> None:
     await store.save_install(PORTAL, tokens(1), [])
+    await store.mark(PORTAL, PortalState.UNINSTALLED, "disconnected")
     await store.destroy_tokens(PORTAL)
     assert await store.tokens(PORTAL) is None
     assert await store.get(PORTAL) is not None
+
+
+async def test_tokens_of_a_portal_that_is_installed_again_are_not_destroyed(store: PortalStore) -> None:
+    await store.save_install(PORTAL, tokens(1), [])
+    await store.mark(PORTAL, PortalState.UNINSTALLED, "disconnected")
+    await store.save_install(PORTAL, tokens(2), [])
+    await store.destroy_tokens(PORTAL)
+    assert not await store.mark_erased(PORTAL)
+    assert await store.tokens(PORTAL) == tokens(2)
 
 
 async def test_changed_states_are_read_since_a_time(store: PortalStore) -> None:

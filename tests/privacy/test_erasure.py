@@ -1,6 +1,5 @@
 """Erase a person in the simulator, a real Valkey and both databases, then search all of them."""
 
-from base64 import b64decode
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,12 +17,11 @@ from spokes.audit.object_hashes import object_hash_key
 from spokes.audit.records import Action, AuditRecord, Outcome
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import read_connection
-from spokes.audit.sql.tables import METADATA
 from spokes.audit.stream import append, append_now
 from spokes.audit.verification.verify import verify
 from spokes.core import clock
 from spokes.core.delivery import Delivery, Entry, decode, job_payload
-from spokes.core.errors import ErasureIncomplete, ObjectNotFound, UnreadableDelivery
+from spokes.core.errors import ErasureIncomplete, ObjectNotFound
 from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE
@@ -45,6 +43,7 @@ from spokes.simulator.app import Simulator
 from spokes.simulator.changes import USER
 from tests.support.deployment import KEY
 from tests.support.events import event, recorded
+from tests.support.store_dumps import dump_redis, dump_sql
 
 PORTAL = 50112233
 EMAIL = "ada.canary@example.com"
@@ -127,43 +126,6 @@ async def store_person(redis: Redis, hubspot: Simulator, engine: AsyncEngine) ->
     await incidents.open(incident)
     await incidents.add_note(Note(incident_id=incident.id, author="ada", text=f"before the merge: {loser.id}"))
     return merged.id, loser.id
-
-
-def unpacked(value: bytes) -> str:
-    """Return a value in searchable form: our payloads and the unreadable jobs in them, unpacked."""
-    try:
-        content = decode(value)
-    except UnreadableDelivery:
-        return repr(value)
-    return repr(content) + repr(b64decode(content.get("payload", "")))
-
-
-async def dump_redis(redis: Redis) -> str:
-    """Return everything that Redis holds, unpacked."""
-    parts: list[str] = []
-    async for name in redis.scan_iter(count=1000):
-        kind = await redis.type(name)
-        parts.append(repr(name))
-        if kind == b"string":
-            value = await redis.get(name)
-            parts.append(unpacked(value))
-        elif kind == b"hash":
-            parts.append(repr(await redis.hgetall(name)))
-        elif kind == b"list":
-            parts += [unpacked(entry) for entry in await redis.lrange(name, 0, -1)]
-        elif kind == b"zset":
-            parts.append(repr(await redis.zrange(name, 0, -1)))
-        elif kind == b"stream":
-            parts.append(repr(await redis.xrange(name)))
-        elif kind == b"set":
-            parts.append(repr(await redis.smembers(name)))
-    return "\n".join(parts)
-
-
-async def dump_sql(engine: AsyncEngine) -> str:
-    async with read_connection(engine) as connection:
-        tables_content = [(await connection.execute(text(f"SELECT * FROM {name}"))).all() for name in METADATA.tables]  # noqa: S608 - ours
-    return repr(tables_content)
 
 
 async def erase(erasures: Erasures, reference: str) -> ErasureRequest:

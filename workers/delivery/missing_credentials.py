@@ -7,6 +7,7 @@ makes parked deliveries due again. Events of a portal that removed the app are d
 
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from redis.asyncio import Redis
@@ -19,6 +20,7 @@ from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.alerts import Alert
 from spokes.crm.transport.credentials import Credentials
 from spokes.portals.directory import PortalDirectory
+from spokes.queue.held_deliveries import HeldDeliveries
 from workers.credentials.refused_token import RefusedToken
 from workers.delivery.delivery_run import DeliveryRun
 from workers.delivery.resolution import NO_CREDENTIALS, NO_CREDENTIALS_PARK_S, NO_CREDENTIALS_PARKED, UNINSTALLED
@@ -49,6 +51,7 @@ class MissingCredentials:
         self._credentials = credentials
         self._refused_token = refused_token
         self._episodes = AlertEpisodes(redis)
+        self._held = HeldDeliveries(redis)
         self._script = redis.register_script(_SCRIPT)
         self._announce_script = redis.register_script(_ANNOUNCE_SCRIPT)
         self._served_elsewhere: dict[int, float] = {}  # until when, in seconds of the monotonic clock
@@ -72,6 +75,7 @@ class MissingCredentials:
         parked = await self._announce(served, has_credentials=True)
         if self._directory is not None:  # events that were parked before the app was removed: they are discarded
             parked |= await self._announce([*self._directory.uninstalled], has_credentials=False)
+            await self._release_held(self._directory.uninstalled)
         alerts = {
             name.partition(":")[2]
             for alert in (Alert.NO_CREDENTIALS, Alert.NEEDS_REINSTALL)
@@ -90,6 +94,13 @@ class MissingCredentials:
             await self._episodes.set_state(
                 Alert.NEEDS_REINSTALL, subject=portal_id, portal_id=portal_id, is_active=False
             )
+
+    async def _release_held(self, portals: AbstractSet[int]) -> None:
+        """Make due what waits for the end of a pause in portals that removed the app."""
+        if portals:
+            for calls in await self._held.waited_for():
+                if calls.portal_id in portals:
+                    await self._held.release(calls)
 
     async def _announce(self, portals: Sequence[int], *, has_credentials: bool) -> set[int]:
         """Record that we have, or do not have, the credentials of portals; return those with parked deliveries."""

@@ -18,7 +18,7 @@ from spokes.core.redis.keys import JOB_KEY_PREFIX, QUEUES, RETRY_KEY_PREFIX, Red
 from spokes.queue import dead_letters
 from spokes.queue.held_deliveries import Calls
 from workers.delivery.lanes import WorkItem, ordering_key
-from workers.delivery.resolution import INTERNAL_ERROR, MERGED_AWAY, NO_CREDENTIALS_PARKED, Resolution
+from workers.delivery.resolution import INTERNAL_ERROR, MERGED_AWAY, NO_CREDENTIALS_PARKED, UNINSTALLED, Resolution
 from workers.delivery.settlement import SettlementStep
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def final_steps(
     elif resolved.applied:
         commands = newest_commands(event, resolved.applied, ttl_s=newest_ttl_s)
     records = _audit_records(delivery, resolved)
-    if event.kind == "merge" and not resolved.item.position:
+    if event.kind == "merge" and not resolved.item.position and resolved.resolution is not UNINSTALLED:
         records += _merge_records(delivery, resolved)
     return SettlementStep(delivery, (entry.key,), records, commands, requires_key), *alternatives
 
@@ -246,6 +246,8 @@ def _audit_records(
         correlation_id=resolution.correlation_id,
         detail=detail,
     )
+    if resolution is UNINSTALLED:  # nothing about its objects is kept
+        outcome_fields["object_id"] = ""
     records = [encode(_crm_write_record(delivery, resolved, write)) for write in resolved.writes]
     records.append(encode_fields(outcome_fields))
     return records

@@ -33,6 +33,7 @@ from spokes.core.redis.outage import RedisOutage
 from spokes.core.settings import Settings
 from spokes.core.telemetry.setup import report_error
 from spokes.privacy.erasure import Erasures
+from spokes.privacy.portal_erasure import PortalErasures
 from spokes.privacy.redis_data import DataSubject, find_data
 from spokes.privacy.redis_purge import purge_subject
 from spokes.queue.dead_letter_index import DeadLetterIndex
@@ -100,6 +101,9 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         await erasures.resume()
         await watch.watch_requests(engine, episodes)
 
+    async def erase_portals() -> None:
+        await PortalErasures(settings, redis, engine).run()
+
     return [
         PeriodicJob("backlog", 10, lambda: watch.watch_backlog(settings, redis, episodes)),
         PeriodicJob("running", 10, lambda: watch.watch_running(redis, episodes)),
@@ -110,6 +114,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("gaps", 10, lambda: watch_gaps(settings, redis, engine, episodes)),
         PeriodicJob("silence", 3600, lambda: watch_silence(settings, engine)),
         PeriodicJob("erasures", 3600, resume_erasures),
+        *([PeriodicJob("portal erasures", 60, erase_portals)] if settings.hubspot_client_id else []),
         PeriodicJob("checkpoint", 3600, lambda: push_checkpoint(settings, engine, episodes)),
         PeriodicJob(
             "verification",

@@ -15,7 +15,9 @@ from spokes.core import clock
 from spokes.core.errors import HttpProblem, SecretUnreadable
 from spokes.portals.oauth_client import OAuthClient
 from spokes.portals.oauth_errors import OAuthError, PortalRevoked
+from spokes.portals.pending_tokens import PendingTokenStore
 from spokes.portals.store import InstalledPortal, PortalState, PortalStore, StoredTokens, Tokens
+from spokes.queue.portal_pauses import PortalPauses
 
 DISCONNECTED: Final = "disconnected"  # the reason of the state
 _MARGIN_MS: Final = 60_000  # of an access token's life that a call needs
@@ -72,7 +74,11 @@ async def disconnect(
         raise HttpProblem(status, error.reason, detail_text, retry_after_s=60 if status == 503 else None) from None  # noqa: PLR2004 - as above
     await store.mark(portal_id, PortalState.UNINSTALLED, DISCONNECTED)
     await store.destroy_tokens(portal_id)
+    await PendingTokenStore(redis, store.vault).delete(portal_id)
     await end_reinstall_alert(redis, portal_id)
+    pauses = PortalPauses(redis)  # what waits for the end of a pause is discarded now
+    await pauses.calls.end_all(portal_id)
+    await pauses.resume(portal_id)
     return was_installed
 
 

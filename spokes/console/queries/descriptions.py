@@ -83,6 +83,7 @@ _ACTION_TEXTS: Final[Mapping[str, str]] = {
     Action.DEAD_DISCARDED: "Dead letters were discarded",
     Action.PORTAL_INSTALLED: "A customer installed the app in the portal",
     Action.PORTAL_UNINSTALLED: "The app was uninstalled from the portal",
+    Action.PORTAL_ERASED: "Everything held on the portal was erased",
     Action.PORTAL_CHANGED: "The settings of the portal were changed",
     Action.VALUE_REVEALED: "The values of a dead letter were shown",
     Action.LOGGED_IN: "Logged in to the console",
