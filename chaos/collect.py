@@ -10,7 +10,7 @@ import orjson
 from chaos.disruptions.bad_events import UNREADABLE_JOB
 from chaos.disruptions.other_application import DONE
 from chaos.facts import Facts, ObservedDisruption
-from chaos.handlers import BAD_TYPES, NOTED_TYPE
+from chaos.handlers import BAD_TYPES, NOTED_BY, NOTED_TYPE
 from chaos.load import FIRST_FORGED, EditLoad
 from chaos.stack import Stack
 from spokes.audit.records import TERMINAL, Outcome
@@ -61,8 +61,12 @@ async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruptio
         if UNREADABLE_JOB not in str(record["delivery_id"])
     ]
     ends = EventEnds((name, record["detail"].get("handlers") or ()) for name, record in named)
+    if has_all_handlers(stack.other_version):
+        ends.require((_event_name(event) for event in expected.outcomes if event[0] == NOTED_TYPE), NOTED_BY)
     outcomes = final_outcomes(
-        (ends.of_handler(name, record["handler"] or ""), record["outcome"]) for name, record in named
+        (end, record["outcome"])
+        for name, record in named
+        for end in ends.of_record(name, record["handler"] or "", record["event_key"] or "")
     )
     note_times, sim = _note_times(load), stack.sim
     return Facts(
@@ -79,10 +83,11 @@ async def collect(stack: Stack, load: EditLoad, observed: list[ObservedDisruptio
         + sum((record["event_id"] or 0) >= FIRST_FORGED for record in records),
         note_times={value: tuple(times) for value, times in note_times.items()},
         expected_notes=frozenset(
-            str(event[3])
+            f"{prefix}{event[3]}"
             for event in expected.outcomes
+            for handler, prefix in NOTED_BY.items()
             if event[0] == NOTED_TYPE
-            and any("processed" in outcomes.get(end, ()) for end in ends.of_event(_event_name(event)))
+            and "processed" in outcomes.get(ends.of_handler(_event_name(event), handler), ())
             and _record_exists(load, event)
         ),
         once_counts=dict(_once_counts(load)),
@@ -108,13 +113,36 @@ class EventEnds:
             if listed := set(names):
                 self._handlers.setdefault(event, set()).update(listed)
 
+    def require(self, events: Iterable[str], handlers: Iterable[str]) -> None:
+        """Require an end of each of `handlers` of these events, whatever the records list."""
+        for event in events:
+            self._handlers.setdefault(event, set()).update(handlers)
+
     def of_event(self, event: str) -> list[str]:
         """Return the names of an event's ends."""
         return [f"{event} {handler}" for handler in sorted(self._handlers.get(event, ()))] or [event]
 
     def of_handler(self, event: str, handler: str) -> str:
-        """Return the name of the end that a record of this handler is about."""
+        """Return the name of a handler's end."""
         return f"{event} {handler}" if event in self._handlers else event
+
+    def of_record(self, event: str, handler: str, event_key: str) -> list[str]:
+        """Return the names of the ends that a record is about.
+
+        A worker of a version with another handler for the event writes the key of the entry that it ran, which names
+        a handler; without one it settles the event, for all handlers.
+        """
+        handlers = self._handlers.get(event)
+        if handlers is None or handler in handlers:
+            return [self.of_handler(event, handler)]
+        entry_handler = event_key.partition(".")[2]
+        return [self.of_handler(event, entry_handler)] if entry_handler in handlers else self.of_event(event)
+
+
+def has_all_handlers(revision: Path) -> bool:
+    """Return whether an unpacked revision of the project registers the same handlers for a run's changes."""
+    handlers = (revision / "chaos" / "handlers.py").read_text()
+    return all(f"async def {name.rpartition('.')[2]}(" in handlers for name in NOTED_BY)
 
 
 def final_outcomes(outcomes: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
@@ -198,10 +226,11 @@ def _record_exists(load: EditLoad, event: EventIdentityKey) -> bool:
 
 
 def _note_times(load: EditLoad) -> dict[str, list[int]]:
-    """Return the creation times (epoch ms) of the notes of each city change, by city."""
+    """Return the creation times (epoch ms) of the notes of each city change, by their text."""
     note_times: dict[str, list[int]] = {}
+    prefixes = tuple(f"{prefix}City " for prefix in NOTED_BY.values())
     for note in load.people.records("notes"):
-        if (body := note.properties.get("hs_note_body", "")).startswith("City "):
+        if (body := note.properties.get("hs_note_body", "")).startswith(prefixes):
             note_times.setdefault(body, []).append(note.created_at_ms)
     return note_times
 

@@ -21,8 +21,8 @@ class Facts:
 
     Events are named by type, object, time and value (`accepted`, `outcomes`, `allowed_dead`), so that redeliveries of
     one change are one event; of an event with several handlers, each has an entry with the handler's name.
-    `note_times` maps each city change, whose handler creates a note without `once`, to the
-    times of its notes (epoch ms); `once_counts` maps each object that must get exactly one effect to its number.
+    `note_times` maps the text of each note that a handler of a city change creates without `once` to the
+    times of these notes (epoch ms); `once_counts` maps each object that must get exactly one effect to its number.
     `leftovers` counts the entries that must be gone from Redis at the end. `rate_limited_at_ms` has the time of each
     call that the simulator's rate limit refused; injected 429s are not included.
     """

@@ -6,15 +6,18 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from spokes.core.errors import ConfigurationError
+from spokes.core.masking import add_secrets
 from spokes.core.settings.sentences import invalid_setting
+from spokes.core.settings.strength import is_distinctive
 
 _faults: ContextVar[list[str] | None] = ContextVar("handler_settings_faults", default=None)  # of the loaded package
 _MASK: Final = "***"
+_SHORTEST_SECRET: Final = 6  # characters; a shorter one, or a number, would be found in names and counts of our own
 
 
 class HandlerSettings(BaseSettings):
@@ -22,7 +25,8 @@ class HandlerSettings(BaseSettings):
 
     Define a class and make one instance in the module of your handlers: `SETTINGS = ErpSettings()`. A process that
     loads the handlers checks all classes at start. With faults it prints one sentence for each and exits with code 2.
-    Use `SecretStr` for secrets; repr and faults show no value of any field.
+    Use `SecretStr` for secrets: logs, dead letters and the timeline mask its value, if it has six characters or more and
+    is no short number. Repr and faults show no value of any field.
     """
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, env_ignore_empty=True)
@@ -38,6 +42,7 @@ class HandlerSettings(BaseSettings):
         except (ValidationError, SettingsError) as error:
             faults = _sentences(type(self), error)
         else:
+            add_secrets(filter(_is_maskable, _secret_texts(self.__dict__)))
             return
         collected = _faults.get()
         if collected is None:
@@ -69,6 +74,27 @@ def read_settings_of(package: str) -> None:
     for cls in _subclasses(HandlerSettings):
         if cls.__module__ == package or cls.__module__.startswith(f"{package}."):
             cls()
+
+
+def _secret_texts(value: object) -> Iterator[str]:
+    """Yield the secrets in a value of a field, at any depth."""
+    if isinstance(value, SecretStr | SecretBytes | Secret):
+        secret = value.get_secret_value()
+        text = secret.decode(errors="replace") if isinstance(secret, bytes) else str(secret)
+        yield text
+        yield from filter(is_distinctive, text.splitlines())  # of a private key; output is masked line by line
+    elif isinstance(value, BaseModel):
+        yield from _secret_texts(vars(value))
+    elif isinstance(value, Mapping):
+        for member in value.values():
+            yield from _secret_texts(member)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for member in value:
+            yield from _secret_texts(member)
+
+
+def _is_maskable(secret: str) -> bool:
+    return len(secret) >= _SHORTEST_SECRET and not (secret.isdigit() and not is_distinctive(secret))
 
 
 def _subclasses(cls: type[HandlerSettings]) -> Iterator[type[HandlerSettings]]:

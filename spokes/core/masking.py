@@ -5,9 +5,11 @@ Text that only might be personal is masked too.
 
 import hashlib
 import hmac
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
+from weakref import WeakSet
 
 MASK: Final = "***"
 
@@ -50,8 +52,16 @@ class Mask:
     """Masks text and structured log fields, and `secrets` anywhere in them."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets: list[str] = []
+        self._markers: tuple[str, ...] = _PATTERN_MARKERS
+        self._learn({*secrets, *_added_secrets})
+        _masks.add(self)
+
+    def _learn(self, secrets: Iterable[str]) -> None:
+        """Mask these secrets from now on, as they are and as JSON escapes them."""
+        texts = {text for secret in secrets if secret for text in (secret, *_json_forms(secret))}
         # Longest first, so that a secret that contains another is masked completely.
-        self._secrets = sorted({s for s in secrets if s}, key=len, reverse=True)
+        self._secrets = sorted({*self._secrets, *texts}, key=len, reverse=True)
         self._markers = (*self._secrets, *_PATTERN_MARKERS)
 
     def text(self, text: str) -> str:
@@ -81,6 +91,23 @@ class Mask:
         if value is None or isinstance(value, bool | int | float):
             return value
         return self.text(str(value))
+
+
+_masks: Final[WeakSet[Mask]] = WeakSet()
+_added_secrets: Final[set[str]] = set()
+
+
+def add_secrets(secrets: Iterable[str]) -> None:
+    """Let every mask of this process, also those that exist already, mask these secrets."""
+    added = set(secrets) - _added_secrets
+    _added_secrets.update(added)
+    for mask in list(_masks) if added else ():
+        mask._learn(added)  # noqa: SLF001 - of this module
+
+
+def _json_forms(secret: str) -> tuple[str, str]:
+    """Return a secret as it appears within JSON, with ASCII alone and with any character."""
+    return json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]
 
 
 def _mask_personal(match: re.Match[str]) -> str:

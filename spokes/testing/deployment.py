@@ -122,10 +122,11 @@ class KitDeployment:
         Raises:
             ValueError: HubSpot has no such scope.
         """
-        granted = frozenset(all_scopes()) if portal.config.scopes is None else portal.config.scopes
+        known = frozenset(all_scopes())
+        granted = known if portal.config.scopes is None else portal.config.scopes
         for scope in scopes:
-            if scope not in all_scopes():
-                raise ValueError(f"{scope!r} is no scope of the simulated HubSpot: write one such as {min(granted)}.")
+            if scope not in known:
+                raise ValueError(f"{scope!r} is no scope of the simulated HubSpot: write one such as {min(known)}.")
         portal.config = replace(portal.config, scopes=granted - frozenset(scopes))
 
     async def end_test(self) -> None:

@@ -174,7 +174,13 @@ class Spokes:
         return await self._run(self._advance(duration_ms(duration)))
 
     async def outage(
-        self, status: int = 503, *, calls: int | None = None, path: str = "", after_effect: bool = False
+        self,
+        status: int = 503,
+        *,
+        calls: int | None = None,
+        path: str = "",
+        after_effect: bool = False,
+        portal_id: int | None = None,
     ) -> None:
         """Make HubSpot answer the next calls with an error; without `calls`, every call until `end_outage`.
 
@@ -183,28 +189,45 @@ class Spokes:
             calls: how many calls fail.
             path: only calls whose path matches this shell pattern fail, such as `*/notes`.
             after_effect: whether HubSpot does what is asked before the answer fails.
+            portal_id: only calls of this account fail.
+
+        Raises:
+            ValueError: the test has no such account.
         """
-        path = path or ("*" if calls is None else _CRM_PATHS)
-        fault = Fault(path=path, times=calls, status=status or None, reset=not status, after_effect=after_effect)
+        self._accounts(portal_id)
+        fault = Fault(
+            path=path or ("*" if calls is None else _CRM_PATHS), times=calls, status=status or None,
+            reset=not status, after_effect=after_effect, portal_id=portal_id,
+        )  # fmt: skip
         await self._run(self._deployment.add_fault(fault))
 
     async def end_outage(self) -> None:
         """End what `outage` and `rate_limited` began."""
         await self.hubspot.change(self._deployment.simulator.faults.clear)
 
-    async def rate_limited(self, *, calls: int = 1, retry_after_s: int | None = None) -> None:
-        """Make HubSpot answer the next calls with 429; with `retry_after_s`, in the header Retry-After too."""
-        retry_after = None if retry_after_s is None else str(retry_after_s)
-        fault = Fault(path=_CRM_PATHS, times=calls, status=429, retry_after=retry_after)
-        await self._run(self._deployment.add_fault(fault))
+    async def rate_limited(
+        self, *, calls: int = 1, retry_after_s: int | None = None, portal_id: int | None = None
+    ) -> None:
+        """Make HubSpot answer the next calls, or those of one account, with 429.
 
-    async def missing_scope(self, *scopes: str) -> None:
-        """Take scopes from the access token, such as `crm.objects.contacts.write`.
+        With `retry_after_s`, the header Retry-After has it too.
 
         Raises:
-            ValueError: HubSpot has no such scope.
+            ValueError: the test has no such account.
         """
-        await self._run(self._deployment.remove_scopes(self.hubspot.portal, scopes))
+        self._accounts(portal_id)
+        retry_after = None if retry_after_s is None else str(retry_after_s)
+        fault = Fault(path=_CRM_PATHS, times=calls, status=429, retry_after=retry_after, portal_id=portal_id)
+        await self._run(self._deployment.add_fault(fault))
+
+    async def missing_scope(self, *scopes: str, portal_id: int | None = None) -> None:
+        """Take scopes, such as `crm.objects.contacts.write`, from the access token of every account, or of one.
+
+        Raises:
+            ValueError: HubSpot has no such scope, or the test no such account.
+        """
+        for account in self._accounts(portal_id):
+            await self._run(self._deployment.remove_scopes(account.portal, scopes))
 
     def event_json(
         self,
@@ -223,6 +246,12 @@ class Spokes:
             record.hubspot, event_type, record, property_name=property, value=value, to=to, change_source=source
         )
         return self._element(record.hubspot, spec, _dialect(event_type, dialect), fields)
+
+    def _accounts(self, portal_id: int | None) -> list[SimulatedHubSpot]:
+        """Return one account, or all."""
+        if portal_id is not None and portal_id not in self.portals:
+            raise ValueError(f"the test has no account {portal_id!r}: the fixture spokes_portals names its accounts.")
+        return [account for id_, account in self.portals.items() if portal_id in {None, id_}]
 
     async def _advance(self, milliseconds: int) -> Run:
         deployment = self._deployment

@@ -74,8 +74,27 @@ def test_each_of_several_handlers_must_end_once() -> None:
     assert (ends.of_event("a"), ends.of_event("b")) == (["a"], ["b first", "b second"])
     assert (ends.of_handler("a", "first"), ends.of_handler("b", "first")) == ("a", "b first")
     records = [("b", "first", "dead"), ("b", "first", "replayed"), ("b", "second", "dead"), ("b", "first", "processed")]
-    outcomes = final_outcomes((ends.of_handler(event, handler), outcome) for event, handler, outcome in records)
+    outcomes = final_outcomes(
+        (end, outcome) for event, handler, outcome in records for end in ends.of_record(event, handler, "k")
+    )
     assert outcomes == {"b first": ("processed",), "b second": ("dead",)}
+
+
+def test_handler_that_no_record_lists_must_end_too() -> None:
+    ends = EventEnds([("a", ()), ("b", ())])
+    ends.require(["b"], ["first", "second"])
+    outcomes = final_outcomes((end, "processed") for end in ends.of_record("b", "first", "k"))
+    facts = Facts(accepted=frozenset(ends.of_event("b")), outcomes=outcomes)
+    assert [str(violation) for violation in violations(facts)] == [
+        "events that were acknowledged with 202 and lost: 1: b second"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("event_key", "ends"), [("k.second", ["b second"]), ("k", ["b first", "b second"]), ("", ["b first", "b second"])]
+)
+def test_worker_of_another_version_ends_the_entry_that_it_ran(event_key: str, ends: list[str]) -> None:
+    assert EventEnds([("b", ["first", "second"])]).of_record("b", "older", event_key) == ends
 
 
 def test_good_run_violates_nothing() -> None:

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, Secret, SecretBytes, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 
 from spokes import HandlerSettings
 from spokes.core.errors import ConfigurationError
+from spokes.core.masking import Mask
 from spokes.routing import load_router
 from tests.support.deployment import ROOT
 
@@ -140,3 +141,68 @@ def test_worker_prints_faults_of_deployment_and_handlers_and_exits_with_2(packag
     }
     assert SECRET not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+class Account(BaseModel):
+    token: SecretStr
+
+
+class SecretSettings(HandlerSettings):
+    one: SecretStr
+    raw: SecretBytes
+    generic: Secret[str]
+    by_name: dict[str, SecretStr]
+    several: list[SecretStr]
+    account: Account
+    private_key: SecretStr
+    number: SecretStr
+    brief: SecretStr
+    plain: str
+
+
+def test_secrets_of_handlers_are_masked_in_every_log() -> None:
+    mask = Mask()  # as that of the log, which exists before the handlers are loaded
+    quoted = 'q"uoted-secret'
+    SecretSettings(
+        one=SecretStr("hunter2-x"), raw=SecretBytes(b"raw-secret-1"), generic=Secret("generic-secret-1"),
+        by_name={"shop": SecretStr("named-secret-1")}, several=[SecretStr(quoted)],
+        account=Account(token=SecretStr("nested-secret-1")),
+        private_key=SecretStr("-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG\n-----END KEY-----"),
+        number=SecretStr("200"), brief=SecretStr("on"), plain="no secret at all",
+    )  # fmt: skip
+    for secret in ("hunter2-x", "raw-secret-1", "generic-secret-1", "named-secret-1", quoted, "nested-secret-1"):
+        for each in (mask, Mask()):
+            assert each.text(f"the key is {secret}.") == "the key is ***."
+            assert each.fields({"note": [secret]}) == {"note": ["***"]}
+    assert mask.text('{"note": "q\\"uoted-secret"}') == '{"note": "***"}'
+    assert mask.text("  MIIEvQIBADANBgkqhkiG") == "  ***"
+    for text in ('{"status": 200}', "the switch is on", "no secret at all"):
+        assert mask.text(text) == text
+
+
+STARTED = """
+from spokes.core.settings import Settings
+from spokes.core.telemetry.setup import log_canonical_line, setup_telemetry
+from spokes.routing import load_router
+settings = Settings.from_env()
+setup_telemetry(settings, "worker")
+load_router("settled")
+import settled
+log_canonical_line("done", {"note": f"canonical {settled.KEY}"})
+"""
+
+
+def test_process_masks_secrets_of_handlers_that_it_loads_later(tmp_path: Path) -> None:
+    folder = tmp_path / "settled"
+    folder.mkdir()
+    (folder / "__init__.py").write_text(
+        "import structlog\nfrom pydantic import SecretStr\nfrom spokes import HandlerSettings, Router\n"
+        "class ErpSettings(HandlerSettings):\n    erp_key: SecretStr\n"
+        "ROUTER = Router()\nKEY = ErpSettings().erp_key.get_secret_value()\n"
+        "print(f'printed {KEY}')\nstructlog.get_logger().warning('logged', note=f'the key {KEY}')\n"
+    )
+    environ = {"PATH": os.environ["PATH"], "ENV_FILE": "", "PYTHONPATH": f"{ROOT}:{tmp_path}", "ERP_KEY": SECRET}
+    command = [sys.executable, "-c", STARTED]
+    done = subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=True)
+    output = done.stdout + done.stderr
+    assert [text in output for text in ("printed ***", "the key ***", "canonical ***", SECRET)] == [True] * 3 + [False]

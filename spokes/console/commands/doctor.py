@@ -13,7 +13,7 @@ from spokes.console.doctor.findings import Finding, FindingLevel, ok
 from spokes.console.doctor.report import run_checks
 from spokes.console.output import JsonOption, print_json, print_message, progress
 from spokes.core.masking import Mask
-from spokes.core.settings import Settings
+from spokes.start_check import read_settings
 
 _LEVEL_STYLES: Final = {
     FindingLevel.OK: "green", FindingLevel.INFO: "cyan", FindingLevel.WARNING: "yellow", FindingLevel.FAULT: "bold red"
@@ -37,7 +37,7 @@ def doctor(
 
     Example: spokes doctor --quiet
     """
-    settings = Settings.from_env()
+    settings = read_settings()
     with progress("Checking Redis, the audit store, HubSpot and PUBLIC_URL"):
         findings = asyncio.run(run_checks(settings))
     shown = [finding for finding in findings if not quiet or finding.level in _PROBLEMS]

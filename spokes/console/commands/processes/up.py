@@ -31,6 +31,7 @@ from spokes.core.process.private_files import private_folder
 from spokes.core.settings import RECEIVER_PATH, Settings
 from spokes.crm.scopes import required_scopes
 from spokes.routing import Router, load_router
+from spokes.start_check import read_settings
 
 _START_TIMEOUT_S: Final = 30.0
 _TERMINAL_VARIABLES: Final = frozenset({"FORCE_COLOR", "LOG_FORMAT"})  # of this terminal, not of other commands'
@@ -76,7 +77,7 @@ def up(
     if with_parent:
         die_with_parent()
     options = UpOptions(workers, traffic, tuple(own_properties or ()), is_reloading)
-    raise typer.Exit(asyncio.run(_up(Settings.from_env(), options)))
+    raise typer.Exit(asyncio.run(_up(read_settings(), options)))
 
 
 async def _up(settings: Settings, options: UpOptions) -> int:

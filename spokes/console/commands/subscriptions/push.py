@@ -11,6 +11,7 @@ from spokes.console.audit_store import open_audit_store
 from spokes.console.output import JsonOption, ReasonOption, YesOption, confirm, print_json, print_message
 from spokes.core.settings import Settings
 from spokes.routing import load_router
+from spokes.start_check import read_settings
 from spokes.subscriptions.desired_state import DesiredState, desired_state
 from spokes.subscriptions.push.api import PushApi
 from spokes.subscriptions.push.apply import AppliedPlan, apply_plan
@@ -74,7 +75,7 @@ def apply(
 
 
 def _desired() -> tuple[Settings, DesiredState]:
-    settings = Settings.from_env(required=_REQUIRED)
+    settings = read_settings(required=_REQUIRED)
     return settings, desired_state(load_router(settings.handlers), settings)
 
 
