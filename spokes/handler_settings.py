@@ -25,7 +25,7 @@ class HandlerSettings(BaseSettings):
 
     Define a class and make one instance in the module of your handlers: `SETTINGS = ErpSettings()`. A process that
     loads the handlers checks all classes at start. With faults it prints one sentence for each and exits with code 2.
-    Use `SecretStr` for secrets: logs, dead letters and the timeline mask its value, if it has six characters or more and
+    Use `SecretStr` for secrets: logs, dead letters and the timeline mask its value if it has six characters or more and
     is no short number. Repr and faults show no value of any field.
     """
 

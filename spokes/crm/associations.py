@@ -13,6 +13,7 @@ from spokes.core.errors import InvalidRequest
 from spokes.crm.access import HandlerAccess, UnbatchedWriter, Write
 from spokes.crm.batching.association_reads import AssociatedObject, Label, parse_label
 from spokes.crm.object_types import plural, singular
+from spokes.crm.results import texts_of
 from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.rate_budget import CallKind
 from spokes.crm.transport.response_json import elements
@@ -55,17 +56,13 @@ def associations_for_create(from_type: str, to: Mapping[str, Iterable[str]]) -> 
         if type_id is None:
             raise InvalidRequest(category="ASSOCIATION_TYPE")
         types = [association_type_json(type_id, "HUBSPOT_DEFINED")]
-        associations += [{"to": {"id": to_id}, "types": types} for to_id in _id_list(ids)]
+        associations += [{"to": {"id": to_id}, "types": types} for to_id in texts_of(ids)]
     return associations
 
 
 def association_type_json(type_id: int, category: str) -> dict[str, object]:
     """Return an association type as HubSpot takes it; `category` is HUBSPOT_DEFINED or USER_DEFINED."""
     return {"associationCategory": category, "associationTypeId": type_id}
-
-
-def _id_list(ids: Iterable[str]) -> Iterable[str]:
-    return (ids,) if isinstance(ids, str) else ids
 
 
 if not TYPE_CHECKING:  # type checkers know the new name only

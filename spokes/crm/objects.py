@@ -17,7 +17,7 @@ from spokes.crm.listed_records import ID_ONLY, read_listed
 from spokes.crm.object_types import plural, singular
 from spokes.crm.property_values import Value, is_midnight_elsewhere
 from spokes.crm.records import Record, parse_record
-from spokes.crm.results import ItemResult, ItemResults, WriteReceipt, gather_results
+from spokes.crm.results import ItemResult, ItemResults, WriteReceipt, gather_results, pairs_of, texts_of
 from spokes.crm.search import Condition, Search, where
 from spokes.crm.transport.paced_client import ApiRequest
 from spokes.crm.transport.paths import fits_in_url
@@ -66,12 +66,12 @@ class Objects:
     async def get_many(self, object_ids: Iterable[str]) -> ItemResults[Record]:
         """Read many objects; the `result` of each item is the record."""
         self._access.declared_properties(self.service)
-        return await gather_results((i, self.get(i)) for i in object_ids)
+        return await gather_results((i, self.get(i)) for i in texts_of(object_ids))
 
     async def get_many_by(self, property_name: str, values: Iterable[str]) -> ItemResults[Record]:
         """Read many objects by a unique property; the `id` of each item is the value it was read by."""
         self._access.declared_properties(self.service)
-        return await gather_results((value, self.get_by(property_name, value)) for value in values)
+        return await gather_results((value, self.get_by(property_name, value)) for value in texts_of(values))
 
     async def search(
         self, condition: Condition | None = None, *, text: str = "", sort: str = "", limit: int = 100
@@ -144,10 +144,14 @@ class Objects:
         self._check_declared("update")
         await self._update(object_id, {**(properties or {}), **more})
 
-    async def update_many(self, items: Iterable[tuple[str, Properties]]) -> ItemResults[None]:
-        """Set properties of many objects, each by its id."""
+    async def update_many(
+        self, items: Mapping[str, Properties] | Iterable[tuple[str, Properties]]
+    ) -> ItemResults[None]:
+        """Set properties of many objects, each by its id: `{"101": {"phone": ""}}`, or pairs of id and properties."""
         self._check_declared("update")
-        return await gather_results((object_id, self._update(object_id, properties)) for object_id, properties in items)
+        return await gather_results(
+            (object_id, self._update(object_id, properties)) for object_id, properties in pairs_of(items)
+        )
 
     async def upsert(self, property_name: str, value: str, properties: Properties) -> str:
         """Set properties of the object that has `value` in a unique property, or create it; return its id.
@@ -157,11 +161,16 @@ class Objects:
         self._check_declared("upsert")
         return await self._upsert(property_name, value, properties)
 
-    async def upsert_many(self, property_name: str, items: Iterable[tuple[str, Properties]]) -> ItemResults[str]:
-        """Set properties of many objects by a unique property, or create them; each `result` is the object's id."""
+    async def upsert_many(
+        self, property_name: str, items: Mapping[str, Properties] | Iterable[tuple[str, Properties]]
+    ) -> ItemResults[str]:
+        """Set properties of many objects by a unique property, or create them; each `result` is the object's id.
+
+        `items` are properties by the property's value, or pairs of both.
+        """
         self._check_declared("upsert")
         return await gather_results(
-            (value, self._upsert(property_name, value, properties)) for value, properties in items
+            (value, self._upsert(property_name, value, properties)) for value, properties in pairs_of(items)
         )
 
     async def archive(self, object_id: str) -> None:
@@ -172,7 +181,7 @@ class Objects:
     async def archive_many(self, object_ids: Iterable[str]) -> ItemResults[None]:
         """Move many objects to the recycle bin."""
         self._check_declared("archive")
-        return await gather_results((i, self._archive(i)) for i in object_ids)
+        return await gather_results((i, self._archive(i)) for i in texts_of(object_ids))
 
     async def merge(self, primary_id: str, other_id: str) -> str:
         """Merge one record into another, irreversibly; return the id of the survivor, which may be a new one."""

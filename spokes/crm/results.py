@@ -1,7 +1,7 @@
 """The receipt of a write, and the results of calls for many inputs: one per input, in the order of the inputs."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -60,6 +60,16 @@ class ItemResults(tuple[ItemResult[T], ...]):
             for error in filter(None, (result.error for result in self)):
                 if isinstance(error, error_class):
                     raise error
+
+
+def texts_of(texts: str | Iterable[str]) -> Iterable[str]:
+    """Return the texts; a single one is one text, not its letters."""
+    return (texts,) if isinstance(texts, str) else texts
+
+
+def pairs_of(items: Mapping[str, T] | Iterable[tuple[str, T]]) -> Iterable[tuple[str, T]]:
+    """Return the pairs of a mapping, or those given."""
+    return items.items() if isinstance(items, Mapping) else items
 
 
 async def gather_results(calls: Iterable[tuple[str, Awaitable[T]]]) -> ItemResults[T]:

@@ -16,8 +16,11 @@ from ingest.server.http_server import app_runner
 from spokes.audit.records import Action, AuditRecord
 from spokes.audit.stream import ENTRY_FIELD, decode
 from spokes.core.redis.connections import redis_client
-from spokes.core.redis.keys import AUDIT_STREAM, QUEUES
+from spokes.core.redis.keys import AUDIT_STREAM, QUEUES, held_deliveries
 from spokes.core.settings import RECEIVER_PATH, Settings
+from spokes.queue.call_pauses import HANDLER_PREFIX
+from spokes.queue.handler_pauses import HandlerPauses
+from spokes.queue.held_deliveries import HeldDeliveries
 from spokes.routing import Router
 from spokes.simulator.api.account import all_scopes
 from spokes.simulator.api.faults import Fault
@@ -34,6 +37,7 @@ _PUBLIC_URL: Final = "https://spokes.example.com"
 _TOKEN: Final = "pat-na1-simulated-by-the-test-kit"  # noqa: S105 - valid for the simulator only
 _AUDIT_KEY: Final = "a-key-of-the-test-kit-1f7c3a9e5b2d8046"
 _STEPS: Final = 1_000  # jumps of the clock in one run: more than any schedule of retries has
+_OPERATOR: Final = "the test"
 _HANDLERS: Final = "spokes_testing_handlers"  # the module whose ROUTER has the recorded handlers
 
 
@@ -56,6 +60,7 @@ class KitDeployment:
         self._module = f"{_HANDLERS}_{id(self)}"
         module = sys.modules[self._module] = ModuleType(self._module)
         module.ROUTER = self.recorder.observe(router)  # type: ignore[attr-defined]  # what `load_router` reads
+        self._handlers = router.names
         default = PortalConfig(token=_TOKEN)
         others = [replace(default, portal_id=portal_id, token=f"{_TOKEN}-{portal_id}") for portal_id in portal_ids]
         self.simulator = Simulator(SimulatorConfig(portals=(default, *others)), clock=self.clock)
@@ -128,6 +133,26 @@ class KitDeployment:
             if scope not in known:
                 raise ValueError(f"{scope!r} is no scope of the simulated HubSpot: write one such as {min(known)}.")
         portal.config = replace(portal.config, scopes=granted - frozenset(scopes))
+
+    async def pause_handler(self, handler: str, portal_id: int | None) -> None:
+        """Pause a handler in one account, or in all, as an operator does.
+
+        Raises:
+            ValueError: there is no such handler.
+        """
+        if handler not in self._handlers:
+            raise ValueError(f"there is no handler {handler!r}; the handlers are {', '.join(self._handlers)}.")
+        await self.start_workers()
+        await HandlerPauses(self.redis).pause(handler, portal_id, actor=_OPERATOR, reason="")
+
+    async def resume_handler(self, handler: str) -> None:
+        """Resume a handler in every account.
+
+        Raises:
+            ValueError: it is not paused.
+        """
+        if not await HandlerPauses(self.redis).resume(handler, None, actor=_OPERATOR, reason=""):
+            raise ValueError(f"the handler {handler!r} is not paused.")
 
     async def end_test(self) -> None:
         """End the test's worker, and return to real time."""
@@ -211,9 +236,15 @@ class KitDeployment:
         return [record for record in records if record.action is Action.EVENT]
 
     async def _next_due_ms(self) -> int | None:
+        """Return when the next delivery is due, without those that wait for the end of a handler's pause."""
+        held: set[bytes] = set()
+        for calls in await HeldDeliveries(self.redis).waited_for():
+            if calls.kind.startswith(HANDLER_PREFIX):
+                held.update(await self.redis.zrange(held_deliveries(*calls), 0, -1))
         scores = [
             int(score)
             for queue in QUEUES.values()
-            for _, score in await self.redis.zrange(queue, 0, 0, withscores=True)
+            for delivery, score in await self.redis.zrange(queue, 0, len(held), withscores=True)
+            if delivery not in held
         ]
         return min(scores, default=None)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
+from multidict import CIMultiDict
 from yarl import URL
 
 from spokes.http.calls import HttpResponse
@@ -83,7 +84,8 @@ class FakeHosts:
         host = URL(url)
         pattern = url if host.path not in {"", "/"} or "*" in url else f"{host.origin()}/*"
         content = body if json is None else orjson.dumps(json)
-        self._answers.append(_Answer(pattern, method.upper(), HttpResponse(status, headers or {}, content), times))
+        response = HttpResponse(status, CIMultiDict(headers or {}), content)
+        self._answers.append(_Answer(pattern, method.upper(), response, times))
 
     async def send(self, request: HttpRequest, timeout_s: float) -> HttpResponse:
         """Answer a request as the test has scripted it, in place of the network.

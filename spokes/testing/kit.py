@@ -229,6 +229,23 @@ class Spokes:
         for account in self._accounts(portal_id):
             await self._run(self._deployment.remove_scopes(account.portal, scopes))
 
+    async def pause_handler(self, handler: str, *, portal_id: int | None = None) -> None:
+        """Pause one handler, such as `contacts.greet`, in every account or in one, as `spokes pause --handler` does.
+
+        Raises:
+            ValueError: there is no such handler or account.
+        """
+        self._accounts(portal_id)
+        await self._run(self._deployment.pause_handler(handler, portal_id))
+
+    async def resume_handler(self, handler: str) -> Run:
+        """Resume a paused handler in every account; return the run of the events that waited for it.
+
+        Raises:
+            ValueError: it is not paused.
+        """
+        return await self._run(self._resume(handler))
+
     def event_json(
         self,
         event_type: str,
@@ -252,6 +269,12 @@ class Spokes:
         if portal_id is not None and portal_id not in self.portals:
             raise ValueError(f"the test has no account {portal_id!r}: the fixture spokes_portals names its accounts.")
         return [account for id_, account in self.portals.items() if portal_id in {None, id_}]
+
+    async def _resume(self, handler: str) -> Run:
+        observation = await self._observe()
+        await self._deployment.resume_handler(handler)
+        await self._deployment.work()
+        return await observation.finish()
 
     async def _advance(self, milliseconds: int) -> Run:
         deployment = self._deployment

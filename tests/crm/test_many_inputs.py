@@ -277,3 +277,24 @@ async def test_creation_without_trace_in_the_response_is_unknown(redis: Redis) -
         await crm.close()
 
     assert [type(item.error) for item in results] == [CRMUnavailable] * 2
+
+
+async def test_many_are_written_by_a_mapping(world: CRMWorld) -> None:
+    first, second = world.create_contacts(2)
+    contacts = world.services(*ALL, reads={"contacts": ("email", "city")}).contacts
+
+    await contacts.update_many({first: {"city": "Bonn"}, second: {"city": "Ulm"}})
+    upserted = await contacts.upsert_many("email", {"person0@example.org": {"zip": "53111"}})
+
+    read = await contacts.get_many((first, second))
+    assert [item.result and item.result["city"] for item in read] == ["Bonn", "Ulm"]
+    assert upserted[0].result == first
+
+
+async def test_single_text_is_one_input(world: CRMWorld) -> None:
+    (first,) = world.create_contacts(1)
+    contacts = world.services(*ALL, reads={"contacts": ("email", "city")}).contacts
+
+    assert [item.id for item in await contacts.get_many(first)] == [first]
+    assert len(await contacts.get_many_by("email", "person0@example.org")) == 1
+    assert [item.ok for item in await contacts.archive_many(first)] == [True]
