@@ -11,7 +11,7 @@ from typing import Final
 
 from spokes.core.events import OBJECT_TYPES
 from spokes.core.spelling import closest, did_you_mean
-from spokes.crm.object_types import CUSTOM_TYPE, plural, singular
+from spokes.crm.object_types import CUSTOM_TYPE, CUSTOM_TYPE_NAME, plural, singular
 
 _ANY_OBJECT: Final = "object"
 _RECORD_KINDS: Final = ("creation", "deletion", "propertyChange", "merge", "restore", "associationChange")
@@ -52,6 +52,11 @@ def registration_key(event_type: object, property_name: object = None) -> str:
     if not isinstance(event_type, str):
         raise ValueError('`@router.register` needs an event type: write @router.register("contact.creation").')  # noqa: TRY004 - one class for every fault
     family, kind = _split(event_type)
+    if CUSTOM_TYPE_NAME.fullmatch(family):
+        meant = f"2-1234567.{_right_kind(kind, family) or 'creation'}"
+        raise ValueError(
+            f"{event_type!r} is no event type: HubSpot's events name custom objects by their id. Write it: {meant!r}."
+        )
     right_family = _right_family(family)
     right_kind = _right_kind(kind, right_family or _ANY_OBJECT)
     is_valid = right_kind and event_type == f"{family}.{right_kind}" and family in {right_family, *OBJECT_TYPES}

@@ -4,7 +4,6 @@ A registration or declaration that can never take effect is refused. `load_route
 package into one error; outside of it, the first fault raises.
 """
 
-import ast
 import importlib
 import inspect
 import os
@@ -14,8 +13,6 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import lru_cache
-from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -25,10 +22,10 @@ from spokes.core.errors import ConfigurationError
 from spokes.core.events import Event
 from spokes.core.process.current_folder import from_current_folder
 from spokes.core.process.env_file import is_production
-from spokes.core.telemetry.error_places import place_in_package
 from spokes.crm.declarations import read_declared_methods, read_declared_properties
 from spokes.handler_settings import collected_settings_faults, read_settings_of
 from spokes.http.hosts import Host, HostLimits, merge_hosts, read_declared_hosts
+from spokes.import_faults import import_fault, is_missing, no_router
 from spokes.registrations import registration_key
 from spokes.run_limits import NO_LIMITS, RunLimits, read_retried_exceptions, read_run_limits
 
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
 
 _CACHE_SIZE: Final = 1024  # bounded, because senders choose the event types
 Handler = Callable[[Event, "Tools"], Awaitable[None]]
-_ERRORS_ABOUT_NAMES: Final = (ImportError, NameError, AttributeError, TypeError)  # their texts hold no values
 DEFAULT_PACKAGE: Final = "handlers"
 NO_HANDLERS: Final = (
     "There are no handlers, so every event is ignored. List the routers of your files in the ROUTER of a package that "
@@ -119,8 +115,9 @@ def uses(
     limits, wrong_limits = read_run_limits(timeout_s, retries, concurrency, rate)
     exceptions, wrong_exceptions = read_retried_exceptions(retry_on)
     hosts, wrong_hosts = read_declared_hosts(calls)
+    wrong_flag = () if isinstance(each_event, bool) else ("`each_event` takes True or False.",)
     place = _caller_place()
-    for fault in (*wrong_reads, *wrong_methods, *wrong_limits, *wrong_exceptions, *wrong_hosts):
+    for fault in (*wrong_reads, *wrong_methods, *wrong_limits, *wrong_exceptions, *wrong_hosts, *wrong_flag):
         _refuse(f"{place}: {fault}")
     declared = Uses(properties, methods, each_event, limits, exceptions, hosts)
 
@@ -291,13 +288,10 @@ def load_router(package: str) -> Router:
                 log.warning("no_handlers", explanation=NO_HANDLERS)
                 return Router()
             if not wrong_settings:  # fields with faults are missing
-                faults.append(_import_fault(package, error))
+                faults.append(import_fault(package, error))
         else:
             if not isinstance(router, Router):
-                faults.append(
-                    f"{_place_of_router(module)}: HANDLERS names {package!r}, which has no ROUTER of type Router. "
-                    "Write ROUTER = Router(contacts.router) with the routers of your files."
-                )
+                faults.append(no_router(package, module))
             else:
                 faults.extend(router._merge_hosts()[1])  # noqa: SLF001 - it is our own class
         read_settings_of(package)
@@ -334,32 +328,7 @@ def _refuse(fault: str) -> None:
 def _may_lack_handlers(package: str, error: BaseException) -> bool:
     """Return whether HANDLERS is not set, nothing has its default name, and no production would lose its handlers."""
     is_default = package == DEFAULT_PACKAGE and not os.environ.get("HANDLERS")
-    return is_default and _is_missing(package, error) and not is_production(os.environ)
-
-
-def _is_missing(package: str, error: BaseException) -> bool:
-    return isinstance(error, ModuleNotFoundError) and bool(error.name) and f"{package}.".startswith(f"{error.name}.")
-
-
-def _import_fault(package: str, error: BaseException) -> str:
-    """Return a sentence for an exception that the import of HANDLERS raised."""
-    if _is_missing(package, error):
-        return f"HANDLERS names {package!r}, and there is no such package."
-    place, name = place_in_package(error, package.partition(".")[0]), type(error).__name__
-    if isinstance(error, SyntaxError) and error.filename:
-        place = f"{os.path.relpath(error.filename)}:{error.lineno}"
-    text = f": {error}" if isinstance(error, _ERRORS_ABOUT_NAMES) else ""
-    return f"{place}: HANDLERS names {package!r}, whose import raises {name}{text}."
-
-
-def _place_of_router(module: ModuleType) -> str:
-    """Return file and line of what is called ROUTER, line 1 if nothing is."""
-    if not module.__file__ or not module.__file__.endswith(".py"):  # a folder without __init__.py, or compiled
-        return module.__file__ or next(iter(getattr(module, "__path__", ())), "")
-    tree = ast.parse(Path(module.__file__).read_bytes())
-    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
-    lines = (name.lineno for name in names if name.id == "ROUTER" and isinstance(name.ctx, ast.Store))
-    return f"{os.path.relpath(module.__file__)}:{next(lines, 1)}"
+    return is_default and is_missing(package, error) and not is_production(os.environ)
 
 
 def _unload(package: str, loaded_before: frozenset[str]) -> None:

@@ -76,8 +76,10 @@ def read_retried_exceptions(declared: object) -> tuple[tuple[type[Exception], ..
         if isinstance(member, type) and issubclass(member, Exception):
             exceptions.append(member)
         else:
-            name = member.__name__ if isinstance(member, type) else type(member).__name__
-            faults.append(f"`retry_on` names {name}, which is no class of exceptions. Write retry_on=(MyError,).")
+            is_class = isinstance(member, type)
+            name = member.__name__ if is_class else f"an object of {type(member).__name__}"
+            kind = "no subclass of Exception" if is_class else "no class"
+            faults.append(f"`retry_on` names {name}, which is {kind}. Write retry_on=(MyError,).")
     return tuple(exceptions), tuple(faults)
 
 

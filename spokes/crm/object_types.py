@@ -8,7 +8,8 @@ from typing import Final
 
 from spokes.core.events import OBJECT_TYPES
 
-CUSTOM_TYPE: Final = re.compile(r"\d{1,4}-\d{1,20}|p\d{1,20}_[A-Za-z0-9_-]{1,80}")  # an id, or a custom object's name
+CUSTOM_TYPE_NAME: Final = re.compile(r"p\d{1,20}_[A-Za-z0-9_-]{1,80}")
+CUSTOM_TYPE: Final = re.compile(rf"\d{{1,4}}-\d{{1,20}}|{CUSTOM_TYPE_NAME.pattern}")  # an id, or a custom object's name
 
 _IRREGULAR_PLURALS: Final = {
     "company": "companies",

@@ -15,6 +15,7 @@ DEFAULT_CONNECTIONS: Final = 10
 _MAX_CONNECTIONS: Final = 1_000
 _SCHEMES: Final = ("https", "http")
 _NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.ASCII)
+_NUMBERS: Final = re.compile(r"[0-9.]+", re.ASCII)  # what only an address of IPv4 may look like
 _SHAPE: Final = 'Write calls=("https://erp.example.com",), with the comma.'
 
 
@@ -58,6 +59,7 @@ def read_declared_hosts(declared: object) -> tuple[Mapping[str, Host], tuple[str
             continue
         origin, fault = _read_origin(host.url)
         _, wrong_limits = read_run_limits(host.timeout_s, None, None, host.rate)
+        wrong_limits = tuple(limit.replace("` ", f"` of {origin or 'a host'} ", 1) for limit in wrong_limits)
         if fault or wrong_limits or (fault := _connections_fault(host.connections)):
             faults += [*filter(None, [fault]), *wrong_limits]
             continue
@@ -96,6 +98,12 @@ def is_private(address: str) -> bool:
     return not ipaddress.ip_address(address.partition("%")[0]).is_global
 
 
+def without_final_dot(url: URL) -> URL:
+    """Return a URL whose host is written without the dot of the root: `erp.example.com.` is the same host."""
+    host = url.raw_host or ""
+    return url.with_host(host.rstrip(".")) if host.strip(".") and host.endswith(".") else url
+
+
 def _limits(host: Host) -> HostLimits:
     limits, _ = read_run_limits(None, None, None, host.rate)
     return HostLimits(limits.rate, host.connections or DEFAULT_CONNECTIONS, host.timeout_s or DEFAULT_TIMEOUT_S)
@@ -106,7 +114,7 @@ def _read_origin(text: object) -> tuple[str, str]:
     if not isinstance(text, str):
         return "", f"`calls` names {type(text).__name__}, which is no host. {_SHAPE}"
     try:
-        url = URL(text)
+        url = without_final_dot(URL(text))
         origin = url.origin()
     except ValueError:
         url = origin = URL()
@@ -117,9 +125,18 @@ def _read_origin(text: object) -> tuple[str, str]:
         return "", "`calls` names a host with a user or password: pass secrets in a header, read from settings."
     if url.path not in {"", "/"} or url.query_string or url.fragment:
         return "", f"`calls` names a path, and declares whole hosts. Write {str(origin)!r}."
-    if not (_NAME.fullmatch(origin.raw_host or "") or _is_address(origin.host)):
-        return "", f"`calls` names {origin.host!r}, which is no name of one host. Declare each host by itself."
-    return str(origin), ""
+    return (str(origin), "") if not (fault := _origin_fault(origin)) else ("", fault)
+
+
+def _origin_fault(origin: URL) -> str:
+    """Return why an origin is no host, the empty text if it is one."""
+    if origin.port == 0:
+        return f"`calls` names port 0, which no host has. Write {str(origin.with_port(None))!r}, or the right port."
+    host = origin.host or ""
+    is_name = _NAME.fullmatch(origin.raw_host or "") and not _NUMBERS.fullmatch(host)
+    if not (is_name or _is_address(host)):
+        return f"`calls` names {host!r}, which is no name of one host. Declare each host by itself."
+    return ""
 
 
 def _is_address(host: str) -> bool:

@@ -104,10 +104,6 @@ def _gap(event: SubscribedEvent, route: Route) -> str:
         )
     if event.object_type == "event":
         return f"{place}, and a subscription names a custom event. Create them in HubSpot."
-    if event.object_type.startswith("p"):
-        name = event.object_type.partition("_")[0]
-        if name[1:].isdecimal():
-            return f"{place}, and HubSpot's events name custom objects by their id. Write it, such as 2-1234567."
     if event.kind == "propertyChange" and not event.property_name:
         return (
             f"{place} without a property, and a subscription names one property. Register for each property: "

@@ -207,7 +207,18 @@ def test_process_with_misspelt_handlers_exits_with_all_faults(
     [
         ("from spokes import Contacts", r"broken_\w+/__init__.py:1: .* import raises ImportError: cannot import name"),
         ("import no_such_library", "import raises ModuleNotFoundError: No module named 'no_such_library'"),
-        ("def f(:", r"broken_\w+/__init__.py:1: .* import raises SyntaxError"),
+        ("def f(:", r"broken_\w+/__init__.py:1: .* import raises SyntaxError: invalid syntax\.$"),
+        ("x = 1\0", r"^HANDLERS names .* import raises SyntaxError: source code string cannot contain null bytes\.$"),
+        ("import os; os.environ['ERP_URL']", r"KeyError: the environment has no ERP_URL\. .*spokes\.HandlerSettings"),
+        ("import os; os.environ['ERP_URL'.lower()]", r"has no erp_url\."),
+        (
+            "from spokes import uses\nuses(timeout=3)",
+            r":2: .*'timeout'\. Did you mean 'timeout_s'\? `@uses\(\.\.\.\)` takes",
+        ),
+        ("from spokes import uses\n@uses\nasync def f(e, t): ...", r":2: .* each by its name\.$"),
+        ("from spokes import Router\nRouter().register('a', 'b')", r":2: .* once for each event type"),
+        ("from spokes import Router\nRouter(routers=())", r"Write ROUTER = Router\("),
+        ("from spokes import Host\nHost('https://a.example', timeout=4)", r"with rate, connections or timeout_s\.$"),
         ("value = {}['secret value']", r"broken_\w+/__init__.py:1: .* import raises KeyError\.$"),
     ],
 )
@@ -220,6 +231,21 @@ def test_package_that_cannot_be_imported_is_refused_with_the_place(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigurationError, match=sentence):
         load_router(package)
+
+
+@pytest.mark.parametrize(
+    ("event_type", "meant"),
+    [("p50112233_cars.creation", "2-1234567.creation"), ("p1_a.changed", "2-1234567.propertyChange")],
+)
+def test_name_of_a_custom_object_is_refused_because_events_have_its_id(event_type: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"by their id. Write it: '{meant}'"):
+        registration_key(event_type)
+
+
+@pytest.mark.parametrize("value", [1, "yes", None, []])
+def test_each_event_is_true_or_false(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="`each_event` takes True or False"):
+        uses(each_event=value)
 
 
 def test_second_declaration_of_a_handler_is_refused() -> None:

@@ -22,6 +22,9 @@ from spokes.tools import Tools
         ("http://[::1]:8080", "http://[::1]:8080"),
         ("http://localhost:9000", "http://localhost:9000"),
         ("https://b\u00fccher.example", "https://xn--bcher-kva.example"),
+        ("https://erp.example.com.", "https://erp.example.com"),
+        ("https://erp.example.com.:8443/", "https://erp.example.com:8443"),
+        ("http://[0:0:0:0:0:0:0:1]", "http://[::1]"),
     ],
 )
 def test_host_is_declared_by_its_origin(text: str, origin: str) -> None:
@@ -43,6 +46,12 @@ def test_host_is_declared_by_its_origin(text: str, origin: str) -> None:
         ("https://*.example.com",),
         ("https://a b",),
         ("https://erp.example.com:99999",),
+        ("https://erp.example.com:0",),
+        ("https://256.1.1.1",),
+        ("https://1.2.3.4.5",),
+        ("https://...",),
+        ("https://::1",),
+        ("https://erp..example.com",),
         ("https://user:password@erp.example.com",),
         ("https://erp.example.com/api",),
         ("https://erp.example.com?a=1",),
@@ -59,6 +68,14 @@ def test_anything_else_is_refused_with_its_place_and_a_sentence(value: Any) -> N
     ) as caught:
         uses(calls=value)
     assert "password@" not in str(caught.value)
+
+
+def test_wrong_limit_of_a_host_names_the_host() -> None:
+    _, faults = read_declared_hosts((Host("https://ERP.example.com", rate="10/m", timeout_s=-1),))
+    assert [fault.partition(" takes")[0] for fault in faults] == [
+        "`timeout_s` of https://erp.example.com",
+        "`rate` of https://erp.example.com",
+    ]
 
 
 def test_missing_scheme_is_suggested() -> None:

@@ -86,7 +86,6 @@ def test_handler_of_every_type_needs_no_scope_that_hubspot_does_not_have() -> No
         ("object.creation", "names one object type"),
         ("object.propertyChange:email", "names one object type"),
         ("event.completed", "names a custom event"),
-        ("p123_cars.creation", "by their id"),
     ],
 )
 def test_registration_that_no_subscription_covers_is_named_with_its_place(registration: str, reason: str) -> None:

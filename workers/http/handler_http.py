@@ -9,7 +9,14 @@ from spokes.http.calls import Http, HttpResponse
 from spokes.http.errors import HttpError, HttpNotSent
 from spokes.queue.call_breaker import CallBreaker
 from spokes.queue.held_deliveries import Calls
-from workers.http.requests import IDEMPOTENCY_HEADER, HttpRequest, build_request, idempotency_key, name_fault
+from workers.http.requests import (
+    IDEMPOTENCY_HEADER,
+    HttpRequest,
+    build_request,
+    idempotency_key,
+    name_fault,
+    read_accepted,
+)
 from workers.http.session import HttpSession
 
 if TYPE_CHECKING:
@@ -52,10 +59,11 @@ class HandlerHttp(Http):
         if request.host not in declared:
             text = f"@uses does not declare {request.host}: add it to calls=(...)."
             raise HttpNotSent(request.host, request.method, text, is_undeclared=True)
+        accepted = read_accepted(accept, request)
         if request.is_unsafe:
             request = self._with_key(request, name)
-        response, error = await self._session.call(request, declared, accept, self)
-        if error is not None and response.status not in accept:
+        response, error = await self._session.call(request, declared, accepted, self)
+        if error is not None and response.status not in accepted:
             raise error
         return response
 

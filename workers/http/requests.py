@@ -1,7 +1,7 @@
 """Requests of `tools.http`: what a handler's arguments mean, idempotency keys, and where a redirect leads. Pure."""
 
 import hashlib
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final, NamedTuple
 from urllib.parse import urlencode
 
@@ -10,6 +10,7 @@ from yarl import URL
 
 from spokes.http.calls import HttpResponse
 from spokes.http.errors import HttpNotSent, HttpRefusal
+from spokes.http.hosts import without_final_dot
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS: Final = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
@@ -89,6 +90,20 @@ def name_fault(name: object) -> str:
     return f"the name of a call has at most {_MAX_NAME} characters." if len(name) > _MAX_NAME else ""
 
 
+def read_accepted(accept: object, request: HttpRequest) -> frozenset[int]:
+    """Return the statuses that a handler accepts.
+
+    Raises:
+        HttpNotSent: they are no numbers.
+    """
+    statuses = (accept,) if isinstance(accept, int) else accept
+    if isinstance(statuses, Iterable) and not isinstance(statuses, str | bytes):
+        members = tuple(statuses)
+        if all(isinstance(member, int) for member in members):
+            return frozenset(members)
+    raise HttpNotSent(request.host, request.method, "accept takes statuses: write accept=(404,).")
+
+
 def redirected(request: HttpRequest, response: HttpResponse, declared: Container[str]) -> HttpRequest | None:
     """Return the request that a redirect asks for, None if the answer is no redirect.
 
@@ -103,7 +118,7 @@ def redirected(request: HttpRequest, response: HttpResponse, declared: Container
         return None
     refusal = HttpRefusal(request.host, request.method, status=response.status, code="redirect")
     try:
-        url = request.url.join(URL(response.headers.get("Location", "")))
+        url = without_final_dot(request.url.join(URL(response.headers.get("Location", ""))))
         host = str(url.origin())
     except ValueError:
         raise refusal from None
@@ -123,7 +138,7 @@ def redirected(request: HttpRequest, response: HttpResponse, declared: Container
 
 def _read_url(url: object, method: str) -> URL:
     try:
-        target = url if isinstance(url, URL) else URL(url)  # type: ignore[arg-type]  # yarl refuses what is no text
+        target = without_final_dot(url if isinstance(url, URL) else URL(url))  # type: ignore[arg-type]  # yarl refuses what is no text
         host = str(target.origin())
     except (TypeError, ValueError):
         text = 'tools.http takes an absolute URL: write "https://erp.example.com/orders".'

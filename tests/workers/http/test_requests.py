@@ -15,7 +15,14 @@ from spokes.http.errors import (
     HttpUnavailable,
     error_for_status,
 )
-from workers.http.requests import HttpRequest, build_request, idempotency_key, name_fault, redirected
+from workers.http.requests import (
+    HttpRequest,
+    build_request,
+    idempotency_key,
+    name_fault,
+    read_accepted,
+    redirected,
+)
 
 ERP, SHOP = "https://erp.example.com", "https://shop.example.com"
 
@@ -147,3 +154,21 @@ def test_other_answers_are_no_redirect() -> None:
 
 def test_answer_shows_no_content() -> None:
     assert repr(HttpResponse(200, {"X-Secret": "s"}, b"s")) == "<HttpResponse 200, 1 bytes>"
+
+
+def test_final_dot_of_a_host_does_not_make_it_another() -> None:
+    assert build(url="https://ERP.example.com./orders").host == ERP
+    target = redirected(build("GET"), HttpResponse(302, {"Location": "https://shop.example.com.:443/a"}), {ERP, SHOP})
+    assert target is not None
+    assert str(target.url) == f"{SHOP}/a"
+
+
+@pytest.mark.parametrize("accept", [404, (404,), [404], {404}])
+def test_accepted_statuses_are_numbers(accept: Any) -> None:
+    assert read_accepted(accept, build()) == {404}
+
+
+@pytest.mark.parametrize("accept", ["404", ("404",), None, 4.04, b"404"])
+def test_anything_else_is_not_accepted_before_a_request_is_sent(accept: Any) -> None:
+    with pytest.raises(HttpNotSent, match=r"write accept=\(404,\)"):
+        read_accepted(accept, build())
