@@ -34,6 +34,7 @@ class HubSpotError(Exception):
         errors: Sequence[JsonObject] = (),
         context: Mapping[str, Sequence[str]] | None = None,
         links: Mapping[str, str] | None = None,
+        sub_category: str = "",
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -42,6 +43,7 @@ class HubSpotError(Exception):
         self.errors = list(errors)
         self.context = {name: list(values) for name, values in (context or {}).items()}
         self.links = dict(links or {})
+        self.sub_category = sub_category
 
     def body(self, correlation_id: str) -> JsonObject:
         """The body of a whole error response."""
@@ -50,9 +52,13 @@ class HubSpotError(Exception):
     def entry(self) -> JsonObject:
         """The element for `errors` of a batch response."""
         entry: JsonObject = {"status": "error", "category": self.category, "message": self.message}
-        for name, value in (("errors", self.errors), ("context", self.context), ("links", self.links)):
-            if value:
-                entry[name] = value
+        details = {
+            "subCategory": self.sub_category,
+            "errors": self.errors,
+            "context": self.context,
+            "links": self.links,
+        }
+        entry |= {name: value for name, value in details.items() if value}
         return entry
 
 
@@ -61,6 +67,23 @@ def object_not_found(*ids: str) -> HubSpotError:
     is_single = len(ids) == 1
     message = "Object not found. objectId are usually numeric." if is_single else "Could not get some objects."
     return HubSpotError(HTTPStatus.NOT_FOUND, "OBJECT_NOT_FOUND", message, context={"ids": ids})
+
+
+def nothing_to_update() -> HubSpotError:
+    """400 for an update without properties."""
+    message = "No properties found to update, please provide at least one."
+    return HubSpotError(HTTPStatus.BAD_REQUEST, "VALIDATION_ERROR", message, context={"properties": ["{}"]})
+
+
+def no_associations(from_type: str, object_id: str, to_type: str) -> HubSpotError:
+    """The error of an object without associations in a batch, which `results` leaves out; the types as in events."""
+    return HubSpotError(
+        HTTPStatus.NOT_FOUND,
+        "OBJECT_NOT_FOUND",
+        f"No {to_type} is associated with {from_type} {object_id}.",
+        sub_category="crm.associations.NO_ASSOCIATIONS_FOUND",
+        context={"fromObjectId": [object_id], "fromObjectType": [from_type], "toObjectType": [to_type]},
+    )
 
 
 def endpoint_not_found() -> HubSpotError:

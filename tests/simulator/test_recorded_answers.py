@@ -78,6 +78,9 @@ def assert_entry(entry: dict[str, Any], known: dict[str, Any]) -> None:
     assert (entry["status"], entry["category"]) == ("error", known["category"])
     assert entry["context"].get("ids") == known.get("ids")
     assert entry["context"].get("objectWriteTraceId") == known.get("trace")
+    assert entry["context"].get("fromObjectId") == known.get("from")
+    assert entry.get("subCategory") == known.get("sub_category")
+    assert entry["message"] == known.get("message", entry["message"])
     assert [finding["code"] for finding in entry.get("errors", [])] == ([known["code"]] if "code" in known else [])
 
 

@@ -12,7 +12,7 @@ SEARCH = "/crm/v3/objects/deals/search"
 @pytest.fixture
 async def deals(call: Caller) -> None:
     for name, amount in (("Anchor", "9"), ("Boat", "100"), ("Crane", "")):
-        properties = {"dealname": name, "amount": amount}
+        properties = {"dealname": name, "amount": amount, "dealstage": "closedwon" if amount == "9" else ""}
         await call("POST", "/crm/v3/objects/deals", {"properties": properties})
 
 
@@ -36,6 +36,13 @@ async def names(call: Caller, *filters: Mapping[str, object], **rest: object) ->
         ({"operator": "HAS_PROPERTY", "propertyName": "amount"}, ["Anchor", "Boat"]),
         ({"operator": "NOT_HAS_PROPERTY", "propertyName": "amount"}, ["Crane"]),
         ({"operator": "CONTAINS_TOKEN", "propertyName": "dealname", "value": "*an*"}, ["Anchor", "Crane"]),
+        ({"operator": "CONTAINS_TOKEN", "propertyName": "dealname", "value": "anch"}, []),
+        ({"operator": "CONTAINS_TOKEN", "propertyName": "dealname", "value": "ANCHOR"}, ["Anchor"]),
+        ({"operator": "NOT_CONTAINS_TOKEN", "propertyName": "dealname", "value": "boat"}, ["Anchor", "Crane"]),
+        ({"operator": "IN", "propertyName": "dealname", "values": ["Boat"]}, []),
+        ({"operator": "IN", "propertyName": "dealstage", "values": ["closedwon"]}, ["Anchor"]),
+        ({"operator": "IN", "propertyName": "dealstage", "values": ["ClosedWon"]}, []),
+        ({"operator": "EQ", "propertyName": "dealstage", "value": "CLOSEDWON"}, []),
     ],
 )
 async def test_operator_finds_matching_records(
@@ -80,13 +87,30 @@ async def test_archived_record_is_not_found(call: Caller, deals: None) -> None:
         {"filterGroups": [{"filters": [{"operator": "LIKE", "propertyName": "a", "value": "b"}]}]},
         {"query": "x" * 3000},
         {"sorts": ["amount", "dealname"]},
+        {"sorts": ["colour"]},
+        {"sorts": [{"propertyName": "amount", "direction": "UP"}]},
+        {"filterGroups": [{"filters": [{"operator": "EQ", "propertyName": "amount"}]}]},
+        {"filterGroups": [{"filters": [{"operator": "IN", "propertyName": "amount", "value": "1"}]}]},
+        {"filterGroups": [{"filters": [{"operator": "BETWEEN", "propertyName": "amount", "value": "1"}]}]},
+        {"filterGroups": [{"filters": [{"operator": "EQ", "propertyName": "associations.planets", "value": "1"}]}]},
     ],
-    ids=["page", "beyond 10,000", "groups", "filters", "operator", "length", "sorts"],
 )
-async def test_search_beyond_the_limits_is_a_400(call: Caller, body: dict[str, object]) -> None:
+async def test_search_that_hubspot_refuses_is_a_400(call: Caller, body: dict[str, object]) -> None:
     assert (await call("POST", SEARCH, body)).status == 400
 
 
 async def test_response_has_no_rate_limit_headers(call: Caller) -> None:
     reply = await call("POST", SEARCH, {})
     assert not [name for name in reply.headers if "ratelimit" in name.lower()]
+
+
+async def test_records_are_found_by_what_they_are_associated_with(call: Caller, deals: None) -> None:
+    acme = (await call("POST", "/crm/v3/objects/companies", {"properties": {"name": "Acme"}})).json["id"]
+    boat = (await call("POST", SEARCH, {"query": "Boat"})).json["results"][0]["id"]
+    await call("PUT", f"/crm/v4/objects/deals/{boat}/associations/default/companies/{acme}")
+    for operator, expected in (
+        ({"operator": "EQ", "value": acme}, ["Boat"]),
+        ({"operator": "EQ", "value": "9"}, []),
+        ({"operator": "NOT_HAS_PROPERTY"}, ["Anchor", "Crane"]),
+    ):
+        assert await names(call, {"propertyName": "associations.company", **operator}) == expected

@@ -12,7 +12,7 @@ from spokes.simulator.api.parameters import association_specs, cursor, page_limi
 from spokes.simulator.changes import AssociationSpec, ObjectRef
 from spokes.simulator.crm.association_types import AssociationType
 from spokes.simulator.crm.object_types import ObjectType
-from spokes.simulator.errors import HubSpotError, JsonObject, invalid_associations, invalid_request
+from spokes.simulator.errors import HubSpotError, JsonObject, invalid_associations, invalid_request, no_associations
 
 _MAX_READ_INPUTS: Final = 1_000
 _MAX_WRITE_INPUTS: Final = 2_000
@@ -78,7 +78,7 @@ def list_labels(call: Call) -> EndpointResponse:
 
 
 def read_batch(call: Call) -> EndpointResponse:
-    """POST batch/read: the associated ids of up to 1000 objects."""
+    """POST batch/read: the associated ids of up to 1000 objects; an object without any is an error."""
     from_type, to_type = call.object_type(), call.object_type("to_type")
     results: list[JsonObject] = []
     errors: list[JsonObject] = []
@@ -86,6 +86,8 @@ def read_batch(call: Call) -> EndpointResponse:
         try:
             from_ = _existing_object(call, from_type, text_member(item, "id"))
             ends = call.portal.crm.associated(from_, to_type)
+            if not ends:
+                raise no_associations(from_type.singular, from_.object_id, to_type.singular)
             results.append({"from": {"id": from_.object_id}, "to": [_end_json(*end) for end in ends]})
         except HubSpotError as error:
             errors.append(error.entry())

@@ -21,7 +21,13 @@ from spokes.simulator.changes import AssociationSpec, ObjectRef
 from spokes.simulator.crm.association_types import AssociationType
 from spokes.simulator.crm.object_types import ObjectType
 from spokes.simulator.crm.records import CrmRecord, full_record_json, record_json
-from spokes.simulator.errors import JsonObject, invalid_associations, invalid_request, object_not_found
+from spokes.simulator.errors import (
+    JsonObject,
+    invalid_associations,
+    invalid_request,
+    nothing_to_update,
+    object_not_found,
+)
 
 _MAX_PAGE_SIZE: Final = 100
 _MAX_PAGE_SIZE_WITH_HISTORY: Final = 50
@@ -60,6 +66,8 @@ def create_object(call: Call) -> EndpointResponse:
 def update_object(call: Call) -> EndpointResponse:
     """PATCH {type}/{id}: write the given properties; "" clears. Previous ids of merged records resolve."""
     type_, written = call.object_type(), property_values(call.json())
+    if not written:
+        raise nothing_to_update()
     record = call.portal.crm.get(type_, call.path_part("id"), id_property=call.query.get("idProperty"))
     return EndpointResponse(HTTPStatus.OK, update_record(call, record, written))
 

@@ -13,11 +13,14 @@ def property_values(item: Mapping[str, object]) -> dict[str, object]:
     """Return the `properties` to write, of a body or of one input of a batch.
 
     Raises:
-        HubSpotError: 400, they are missing or not an object.
+        HubSpotError: 400, they are missing or not an object, or a value is an object or a list.
     """
     properties = item.get("properties")
     if not isinstance(properties, dict):
         raise invalid_request("Some required fields were not set: [properties]")
+    for name, value in properties.items():
+        if isinstance(value, dict | list):
+            raise invalid_request(f"Invalid input JSON: the value of {name} must be a text")
     return properties
 
 

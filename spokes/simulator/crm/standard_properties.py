@@ -93,7 +93,8 @@ _NAMES_OF_KIND: Final[Mapping[str, str]] = {
 _KINDS: Final = {name: kind for kind, names in _NAMES_OF_KIND.items() for name in names.split()}
 _KINDS_OF_TYPE: Final[Mapping[tuple[str, str], str]] = {("companies", "annualrevenue"): "number"}
 _READ_ONLY_NAMES: Final = (
-    "hs_object_id hs_createdate hs_lastmodifieddate lastmodifieddate hs_all_accessible_team_ids hs_all_owner_ids "
+    "hs_object_id hs_createdate hs_lastmodifieddate lastmodifieddate hs_is_contact hs_is_unworked "
+    "hs_all_accessible_team_ids hs_all_owner_ids "
     "hs_all_team_ids hs_calculated_merged_vids hs_calculated_mobile_number hs_calculated_phone_number "
     "hs_created_by_user_id hs_email_domain hs_full_name_or_email hs_is_closed hs_is_closed_won hs_merged_object_ids "
     "hs_num_associated_contacts hs_num_child_companies hs_object_source hs_object_source_id hs_object_source_label "
