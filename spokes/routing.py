@@ -115,7 +115,8 @@ def uses(
     limits, wrong_limits = read_run_limits(timeout_s, retries, concurrency, rate)
     exceptions, wrong_exceptions = read_retried_exceptions(retry_on)
     hosts, wrong_hosts = read_declared_hosts(calls)
-    wrong_flag = () if isinstance(each_event, bool) else ("`each_event` takes True or False.",)
+    flag: object = each_event  # a handler's author may have written anything
+    wrong_flag = () if isinstance(flag, bool) else ("`each_event` takes True or False.",)
     place = _caller_place()
     for fault in (*wrong_reads, *wrong_methods, *wrong_limits, *wrong_exceptions, *wrong_hosts, *wrong_flag):
         _refuse(f"{place}: {fault}")
