@@ -16,6 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
@@ -81,9 +82,20 @@ def print_message(message: str) -> None:
 
 
 def confirm(question: str, *, yes: bool) -> None:
-    """Ask before something irreversible, unless `yes`; a refusal ends the command with exit code 1."""
-    if not yes:
-        typer.confirm(question, abort=True, err=True)
+    """Ask before something irreversible, unless `yes`; "no" ends the command with exit code 1, no answer with 2."""
+    if yes:
+        return
+    try:  # not `typer.confirm`, which writes a space to standard output
+        is_confirmed = Confirm.ask(Text(question), console=Console(stderr=True), default=False)
+    except (EOFError, RuntimeError):  # the input has ended, or there is none
+        print_message("")
+        if sys.stdin is None or not sys.stdin.isatty():
+            print_message("Nobody confirmed, so nothing was changed. Add --yes where nobody can answer: in a script.")
+            raise typer.Exit(2) from None
+        is_confirmed = False
+    if not is_confirmed:
+        print_message("Nothing was changed.")
+        raise typer.Exit(1)
 
 
 @contextmanager

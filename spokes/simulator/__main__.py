@@ -38,6 +38,7 @@ from spokes.simulator.config import (
 from spokes.simulator.demo.traffic import Traffic
 from spokes.simulator.own_properties import UnknownProperties, own_definitions, validated
 from spokes.simulator.webhooks.delivery_log import DeliveryState
+from spokes.simulator.webhooks.http_sender import wait_until_listening
 
 _EXAMPLES: Final = """\
 examples:
@@ -150,7 +151,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--latency-ms", type=_amount, default=0.0, help="median latency of a CRM response (default: %(default)s)"
     )
     parser.add_argument(
-        "--traffic", type=_amount, default=0.0, metavar="N", help="events a second from simulated user edits"
+        "--traffic",
+        type=_amount,
+        default=0.0,
+        metavar="N",
+        help="events a second from simulated user edits, which begin when --target accepts connections",
     )
     parser.add_argument(
         "--speed", type=_factor, default=1.0, help="factor by which HubSpot's retry delays are shortened (default: 1)"
@@ -250,12 +255,17 @@ async def serve(config: SimulatorConfig, *, events_per_s: float = 0.0) -> None:
         print(f"control endpoints: {sim.url}/_sim/", flush=True)  # noqa: T201 - a command line prints
         sim.portal.report_unknown_property = UnknownProperties().print_once
         traffic = Traffic(sim.portal, Random(f"{config.seed} traffic"))
-        editing = (
-            tasks.create_task(traffic.run(events_per_s, lambda: _events_sent(sim), sim.clock)) if events_per_s else None
-        )
+        editing = tasks.create_task(_edit(sim, traffic, events_per_s)) if events_per_s else None
         await stopped.wait()
         if editing is not None:
             editing.cancel()
+
+
+async def _edit(sim: Simulator, traffic: Traffic, events_per_s: float) -> None:
+    """Make edits until cancelled, from when the target accepts connections: HubSpot would retry only a minute later."""
+    if sim.sender.target is not None:
+        await wait_until_listening(sim.sender.target)
+    await traffic.run(events_per_s, lambda: _events_sent(sim), sim.clock)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

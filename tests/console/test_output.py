@@ -1,6 +1,7 @@
 """Output of the commands in pipes and on a narrow terminal."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -133,3 +134,45 @@ def test_shell_completes_commands_options_and_values(written: str, completed: st
 def test_completion_script_is_shown_for_each_shell(shell: str) -> None:
     result = run(["-m", "spokes", "--show-completion", shell], {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"})
     assert (result.returncode, "_SPOKES_COMPLETE" in result.stdout) == (0, True)
+
+
+_CONFIRMATION = """
+from typer import Typer
+from spokes.console.output import confirm
+app = Typer()
+@app.command()
+def replay() -> None:
+    confirm("Replay 3 dead letters?", yes=False)
+    print("replayed")
+app()
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "stdout", "message"),
+    [
+        ("y\n", 0, "replayed\n", "Replay 3 dead letters?"),
+        ("n\n", 1, "", "Nothing was changed."),
+        ("", 2, "", "nothing was changed. Add --yes"),
+        ("perhaps\n", 2, "", "nothing was changed. Add --yes"),
+    ],
+)
+def test_confirmation_without_a_terminal_names_the_option(answer: str, code: int, stdout: str, message: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", _CONFIRMATION], cwd=ROOT, input=answer, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout, message in result.stderr) == (code, stdout, True), result.stderr
+
+
+def test_confirmation_with_closed_standard_input_names_the_option() -> None:
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.stdin = None\n{_CONFIRMATION}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, "Add --yes" in result.stderr) == (2, True), result.stderr
+
+
+def test_every_confirmation_is_this_one() -> None:
+    asking = re.compile(r"typer\.confirm\(|Confirm\.ask\(|\binput\(")
+    sources = [path.name for path in (ROOT / "spokes").rglob("*.py") if asking.search(path.read_text())]
+    assert sources == ["output.py"]

@@ -121,6 +121,7 @@ async def test_many_clients_share_few_sessions(pooled_url: str, pooled: AsyncEng
     await asyncio.gather(*(client() for _ in range(10)))
 
 
+@pytest.mark.usefixtures("redis")
 async def test_commands_work_behind_a_pooler(pooled_url: str, environ: dict[str, str], tmp_path: Path) -> None:
     for arguments, code in ((["migrate"], 0), (["migrate"], 0), (["audit", "verify"], 0)):
         done = await asyncio.to_thread(

@@ -7,10 +7,12 @@ from random import Random
 
 import pytest
 
+from spokes.core.process.listening_port import free_port
 from spokes.simulator.__main__ import DEFAULT_SUBSCRIPTIONS, build_config, build_parser
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig, Target
 from spokes.simulator.demo.traffic import Traffic
+from spokes.simulator.webhooks.http_sender import wait_until_listening
 from tests.support.probe import Caller, ReceivedRequest, TargetProbe
 
 
@@ -50,6 +52,17 @@ async def test_process_serves_sends_and_ends_on_a_signal() -> None:
         await arrived.wait()
         process.send_signal(signal.SIGTERM)
         assert await process.wait() == 0
+
+
+async def test_edits_begin_when_the_target_accepts_connections() -> None:
+    port = free_port()
+    target = Target(f"http://127.0.0.1:{port}/in")
+    waiting = asyncio.create_task(wait_until_listening(target))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", port)
+    async with server, asyncio.timeout(20):
+        await waiting
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -93,6 +93,19 @@ def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
     cursor.close()
 
 
+@contextlib.contextmanager
+def store_errors() -> Iterator[None]:
+    """Turn the errors of SQLAlchemy and its drivers into ours.
+
+    Raises:
+        AuditUnavailable: the store does not answer.
+    """
+    try:
+        yield
+    except _STORE_ERRORS as error:
+        raise _unavailable(error) from error
+
+
 @asynccontextmanager
 async def read_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """Yield a connection for reading.
@@ -100,11 +113,9 @@ async def read_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]
     Raises:
         AuditUnavailable: the store does not answer.
     """
-    try:
+    with store_errors():
         async with engine.connect() as connection:
             yield connection
-    except _STORE_ERRORS as error:
-        raise _unavailable(error) from error
 
 
 @asynccontextmanager

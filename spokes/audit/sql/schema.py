@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.sql.engine import read_connection, write_connection
+from spokes.audit.sql.indexes import build_missing_indexes
 from spokes.audit.sql.versions import adopt_former_revision, read_revision
 from spokes.core.errors import AuditUnavailable
 
@@ -25,7 +26,9 @@ class Upgrade(NamedTuple):
 
 
 async def upgrade(engine: AsyncEngine) -> Upgrade:
-    """Migrate the tables to the revision of this code; do nothing if they have it or a newer one.
+    """Migrate the tables to the revision of this code and build missing indexes; do nothing if they have both.
+
+    Only the migration itself may block the archiver: the indexes of existing records are built beside it.
 
     Raises:
         AuditUnavailable: the database does not answer, or its revision and its tables do not belong together.
@@ -33,7 +36,9 @@ async def upgrade(engine: AsyncEngine) -> Upgrade:
     async with write_connection(engine) as connection:
         if connection.dialect.name == "postgresql":
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
-        return await connection.run_sync(_upgrade)
+        result = await connection.run_sync(_upgrade)
+    await build_missing_indexes(engine)
+    return result
 
 
 async def require_current(engine: AsyncEngine) -> None:

@@ -6,7 +6,7 @@ Source: HubSpot's "Webhooks API" (payloads).
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 import aiohttp
@@ -30,6 +30,18 @@ _TIMEOUT_S: Final = 10.0
 _MAX_ID: Final = 2**53  # larger numbers are rounded by many JSON parsers
 _POLL_S: Final = 0.25
 _TYPES_WITHOUT_RECORDS: Final = frozenset({"conversation", "event"})
+_ANY_OBJECT: Final = "object"
+# Fields that an event of a kind needs beside those that every event has, and the option that sets each.
+_NEEDED_FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "propertyChange": {"propertyName": "--property NAME=VALUE"},
+    "associationChange": {"fromObjectId": "--field fromObjectId=ID", "toObjectId": "--field toObjectId=ID"},
+    "merge": {"mergedObjectIds": "--field mergedObjectIds=[ID]"},
+}
+_TYPE_FIELD: Final = {"objectTypeId": "--field objectTypeId=0-1"}
+_TYPE_FIELDS_OF_ASSOCIATIONS: Final = {
+    "fromObjectTypeId": "--field fromObjectTypeId=0-1",
+    "toObjectTypeId": "--field toObjectTypeId=0-2",
+}
 _SIMULATOR_PORTAL_ID: Final = 50112233  # used when PORTAL_IDS is not set
 
 EventFields = dict[str, object]
@@ -82,6 +94,7 @@ def send(
     settings = Settings.from_env(required=("HUBSPOT_CLIENT_SECRET", "PUBLIC_URL"))
     portal_id = portal or next(iter(settings.portal_ids), _SIMULATOR_PORTAL_ID)
     changes, overrides = properties or [], fields or []
+    _check_fields(subscription_type, changes, overrides)
     record_ids = (
         [] if object_id else asyncio.run(_create_records(settings, subscription_type, changes, overrides, count))
     )
@@ -155,15 +168,32 @@ def _check_type(subscription_type: str) -> None:
         raise typer.BadParameter(str(error), param_hint="SUBSCRIPTION_TYPE") from None
 
 
+def _check_fields(subscription_type: str, properties: Sequence[str], fields: Sequence[str]) -> None:
+    """Refuse an event that lacks a field which its kind needs: Spokes would quarantine it. `NAME=null` is deliberate.
+
+    Raises:
+        typer.BadParameter: a field is missing.
+    """
+    names = {_parse_field(text)[0] for text in fields} | ({"propertyName"} if properties else set())
+    family, _, kind = subscription_type.partition(".")
+    needed = dict(_NEEDED_FIELDS.get(kind, {}))
+    if family == _ANY_OBJECT:
+        needed |= _TYPE_FIELDS_OF_ASSOCIATIONS if kind == "associationChange" else _TYPE_FIELD
+    if missing := [option for name, option in needed.items() if name not in names]:
+        raise typer.BadParameter(
+            f"{subscription_type} needs more to be an event. Add {' '.join(missing)}", param_hint="SUBSCRIPTION_TYPE"
+        )
+
+
 async def _create_records(
     settings: Settings, subscription_type: str, properties: Sequence[str], fields: Sequence[str], count: int
 ) -> list[int]:
     """Return the ids of records that the simulator creates for the events; none without a simulator."""
     overrides = dict(_parse_field(text) for text in fields)
     family = subscription_type.partition(".")[0]
-    if family == "object":
+    if family == _ANY_OBJECT:
         family = str(overrides.get("objectTypeId", ""))
-    if not family or family in _TYPES_WITHOUT_RECORDS or "objectId" in overrides:
+    if not family or family in _TYPES_WITHOUT_RECORDS or not {"objectId", "fromObjectId"}.isdisjoint(overrides):
         return []
     values = {name: value for name, _, value in (text.partition("=") for text in properties)}
     return await create_simulated_records(settings.hubspot_api_url, family, values, count)

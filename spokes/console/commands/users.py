@@ -1,6 +1,7 @@
 """`user add|list|remove|logout|seal`, `login-link`: the console's accounts. A password is never an argument."""
 
 import asyncio
+import contextlib
 import getpass
 import sys
 from collections.abc import Awaitable, Callable
@@ -243,14 +244,28 @@ def _log(event: SecurityEvent, **fields: object) -> None:
 
 
 def _read_password(*, from_stdin: bool) -> str:
-    password = sys.stdin.readline().rstrip("\n") if from_stdin else getpass.getpass("Password: ")
+    password = sys.stdin.readline().rstrip("\n") if from_stdin else _ask("Password: ")
     if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
         raise ConfigurationError(
             [f"A password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters. The account is unchanged."]
         )
-    if not from_stdin and getpass.getpass("Repeat the password: ") != password:
+    if not from_stdin and _ask("Repeat the password: ") != password:
         raise ConfigurationError(["The two passwords differ. The account is unchanged: run the command again."])
     return password
+
+
+def _ask(prompt: str) -> str:
+    """Return a line that is typed without being shown.
+
+    Raises:
+        ConfigurationError: nobody can type it.
+    """
+    if sys.stdin is not None:
+        with contextlib.suppress(EOFError):
+            return getpass.getpass(prompt)
+    raise ConfigurationError(
+        ["A password is typed in a terminal, and there is none. Add --password-stdin. The account is unchanged."]
+    )
 
 
 def _portal_list(user: User) -> list[int] | None:

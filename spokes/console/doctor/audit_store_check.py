@@ -12,6 +12,7 @@ from spokes.audit.checkpoints import Checkpoint, load_checkpoints, newest_anchor
 from spokes.audit.rows import Row
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, write_connection
+from spokes.audit.sql.indexes import missing_indexes
 from spokes.audit.sql.queries import fetch
 from spokes.audit.sql.tables import HEAD, RECORDS
 from spokes.console.doctor.findings import Finding, fault, ok, warning
@@ -35,6 +36,7 @@ async def check_audit_store(settings: Settings) -> list[Finding]:
         heads = await fetch(engine, select(HEAD.c.seq, HEAD.c.hash))
         last_records = await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq.desc()).limit(2))
         checkpoints = await load_checkpoints(engine)
+        missing = await missing_indexes(engine)
         await _require_writable(engine)
     except AuditReadOnly as error:
         return [fault(TOPIC, f"{error} Audit records stay in Redis until then.")]
@@ -43,9 +45,8 @@ async def check_audit_store(settings: Settings) -> list[Finding]:
         return [warning(TOPIC, f"{str(error).rstrip('.')}. Audit records stay in Redis until the store is available.")]
     finally:
         await engine.dispose()
-    available = ok(TOPIC, f"{engine.dialect.name} answers, and its schema is up to date.")
     return [
-        available,
+        _assess_indexes(missing) or ok(TOPIC, f"{engine.dialect.name} answers, and its schema is up to date."),
         assess_chain_end(heads, last_records, newest_anchor(checkpoints)),
         *assess_signatures(checkpoints, signing_key(load_master_key(settings))),
     ]
@@ -71,6 +72,16 @@ async def _require_writable(engine: AsyncEngine) -> None:
     """
     async with write_connection(engine) as connection:
         await connection.execute(update(HEAD).where(HEAD.c.id == 0).values(seq=0))  # no row has this id
+
+
+def _assess_indexes(missing: list[str]) -> Finding | None:
+    if not missing:
+        return None
+    return warning(
+        TOPIC,
+        f"The audit store lacks {len(missing)} indexes ({', '.join(missing)}), so searches are slow. Run `spokes "
+        "migrate`, which builds them while Spokes runs.",
+    )
 
 
 def assess_signatures(checkpoints: list[Checkpoint], key: bytes) -> Iterator[Finding]:

@@ -3,6 +3,8 @@
 Without a response the attempt's failure is `timeout`, or `connection` for every connection error.
 """
 
+import asyncio
+import contextlib
 from typing import Final
 
 import aiohttp
@@ -14,6 +16,8 @@ from spokes.simulator.webhooks.delivery_log import Attempt
 from spokes.simulator.webhooks.signing import SignedRequest
 
 _HUBSPOT_ADDRESS: Final = "54.174.59.100"  # the client address a proxy would report; HubSpot publishes no fixed list
+_CONNECT_TIMEOUT_S: Final = 5.0
+_CONNECT_POLL_S: Final = 0.1
 
 
 class HttpSender:
@@ -55,6 +59,18 @@ class HttpSender:
         except (aiohttp.ClientError, OSError):
             attempt.failure = "connection"
         attempt.latency_ms = (self._clock.monotonic_s() - started_s) * 1000
+
+
+async def wait_until_listening(target: Target) -> None:
+    """Wait until the target's address accepts connections."""
+    url, _ = connection_target(target)
+    while True:
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(url.host, url.port)
+            writer.close()
+            return
+        await asyncio.sleep(_CONNECT_POLL_S)
 
 
 def connection_target(target: Target) -> tuple[URL, dict[str, str]]:

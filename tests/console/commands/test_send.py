@@ -59,3 +59,29 @@ def test_type_that_hubspot_does_not_send_is_refused_with_a_suggestion(
 ) -> None:
     done = spokes(environ, "send", written)
     assert (done.returncode, suggestion in done.stderr, "Traceback" in done.stderr) == (2, True, False), done
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (("deal.associationChange",), ["fromObjectId=ID", "toObjectId=ID"]),
+        (("deal.associationChange", "-f", "fromObjectId=7"), ["toObjectId=ID"]),
+        (("object.associationChange", "-f", "fromObjectId=7", "-f", "toObjectId=8"), ["fromObjectTypeId=0-1"]),
+        (("contact.merge", "--object-id", "7"), ["mergedObjectIds=[ID]"]),
+        (("ticket.propertyChange",), ["--property NAME=VALUE"]),
+        (("object.creation",), ["objectTypeId=0-1"]),
+    ],
+)
+def test_event_without_a_field_that_its_kind_needs_is_refused_with_the_option(
+    environ: dict[str, str], arguments: tuple[str, ...], missing: list[str]
+) -> None:
+    done = spokes(environ, "send", *arguments)
+    words = "".join(done.stderr.split()).replace("│", "")  # the message is framed and wrapped
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert [option for option in missing if option.replace(" ", "") not in words] == []
+
+
+def test_field_that_is_removed_on_purpose_is_not_asked_for(environ: dict[str, str]) -> None:
+    arguments = ("deal.associationChange", "-f", "fromObjectId=null", "-f", "toObjectId=8")
+    done = spokes(environ, "send", *arguments, "--to", "http://127.0.0.1:1")
+    assert "Is it running?" in done.stderr

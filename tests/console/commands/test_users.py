@@ -137,3 +137,12 @@ async def test_removing_an_account_ends_its_sessions(client: TestClient, redis: 
     visitor = await Visitor.signed_in(client, Role.VIEWER)
     assert (await spokes("user", "remove", "ada", "--yes")).exit_code == 0
     assert (await visitor.get("/console/dead"))[0] == 303
+
+
+def test_password_without_a_terminal_names_the_option(environ: dict[str, str]) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "spokes", "user", "add", "bob", "--role", "viewer"]
+    done = subprocess.run(
+        command, env={**environ, "ENV_FILE": ""}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        start_new_session=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, "Add --password-stdin" in done.stderr, "Traceback" in done.stderr) == (2, True, False)

@@ -88,3 +88,15 @@ async def test_read_only_store_is_a_fault(
         await connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
     [finding] = await problems(store_settings)
     assert (finding.level, "is read only" in finding.sentence) == (FindingLevel.FAULT, True)
+
+
+async def test_missing_index_is_a_warning_that_says_how_to_build_it(
+    store_settings: Settings, engine: AsyncEngine
+) -> None:
+    await schema.upgrade(engine)
+    async with write_connection(engine) as connection:
+        await connection.execute(text("DROP INDEX ix_audit_records_dead"))
+    [finding] = await problems(store_settings)
+    assert (finding.level, finding.topic) == (FindingLevel.WARNING, "audit store")
+    assert "ix_audit_records_dead" in finding.sentence
+    assert "spokes migrate" in finding.sentence
