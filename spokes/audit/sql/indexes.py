@@ -7,10 +7,9 @@ the whole table. SQLite has one writer, so each index has a transaction of its o
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Index, inspect, text
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex
 
@@ -97,7 +96,7 @@ async def _lock(engine: AsyncEngine) -> AsyncIterator[None]:
 
 async def _build_in_partitions(engine: AsyncEngine, index: Index) -> None:
     """Build an index in each partition and attach it; that of the table is valid once all are attached."""
-    statement = str(CreateIndex(index).compile(dialect=postgresql.dialect()))
+    statement = str(CreateIndex(index).compile(dialect=engine.dialect))
     definition = statement.partition(f" ON {RECORDS.name} ")[2]
     async with write_connection(engine) as connection:
         await connection.execute(text(f"CREATE INDEX IF NOT EXISTS {index.name} ON ONLY {RECORDS.name} {definition}"))
@@ -115,5 +114,5 @@ async def _run_outside_transaction(engine: AsyncEngine, statement: str) -> None:
     with store_errors():
         async with engine.connect() as connection:
             pooled = await connection.get_raw_connection()
-            assert pooled.driver_connection is not None  # noqa: S101 - it was just opened
-            await pooled.driver_connection.execute(statement, timeout=_BUILD_TIMEOUT_S)
+            session: Any = pooled.driver_connection  # of asyncpg, which ships no types
+            await session.execute(statement, timeout=_BUILD_TIMEOUT_S)

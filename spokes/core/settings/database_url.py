@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from spokes.core.settings.url_parts import check_characters, scheme_of, split_authority, split_host
+from spokes.core.settings.url_parts import (
+    check_characters,
+    is_port,
+    scheme_of,
+    split_authority,
+    split_host,
+    split_query,
+)
 
 _EXAMPLE: Final = "postgres://user:password@host:5432/name"
 _POSTGRESQL: Final = re.compile(r"(postgres|postgresql|pgsql)(\+\w+)?")
@@ -88,8 +95,10 @@ def _postgresql(text: str) -> Database:
     if not hosts.startswith("%2F") and not hosts.startswith("%2f"):  # the folder of a unix socket
         for host in hosts.split(",") if hosts else ():
             split_host(host, _EXAMPLE)
-    options, ignored = _translate(dict(parse_qsl(query, keep_blank_values=True)))
-    if "port" in options and not re.fullmatch(r"\d{1,5}(,\d{1,5})*", options["port"]):
+    options, ignored = _translate(dict(split_query(query)))
+    if not hosts and not path.strip("/") and not options:
+        raise ValueError(f"names no server: write {_EXAMPLE}")
+    if "port" in options and not all(map(is_port, options["port"].split(","))):
         raise ValueError("has a wrong port parameter: write a number from 1 to 65535")
     userinfo = quote(user, safe="") + (f":{quote(password, safe='')}" if password else "")
     netloc = f"{userinfo}@{hosts}" if userinfo else hosts
@@ -137,10 +146,27 @@ def _check_options(options: Mapping[str, str]) -> None:
     for name in ("ssl_min_protocol_version", "ssl_max_protocol_version"):
         if name in options and options[name] not in _TLS_VERSIONS:
             raise ValueError(f"has a wrong {name} parameter: write one of {', '.join(_TLS_VERSIONS)}")
+    if (
+        options.get("sslmode", "").startswith("verify-")
+        and not {"sslrootcert", "host"} & {*options}
+        and not _has_root()
+    ):
+        raise ValueError(
+            "asks for a verified certificate and names no sslrootcert: add sslrootcert=system for public authorities, or "
+            "the path of a file"
+        )
     if ("sslcert" in options) != ("sslkey" in options):
         raise ValueError("has one of sslcert and sslkey without the other: write both")
     if any(not value.isprintable() for value in options.values()):
         raise ValueError("has a parameter with a control character")
+
+
+def _has_root() -> bool:
+    """Return whether the file is there that asyncpg reads without sslrootcert, as libpq does."""
+    try:
+        return (Path.home() / ".postgresql" / "root.crt").is_file()
+    except RuntimeError:  # no home
+        return False
 
 
 def _is_file(path: str) -> bool:

@@ -62,7 +62,8 @@ WordList: TypeAlias = Annotated[tuple[str, ...], NoDecode, _LIST]
 OriginList: TypeAlias = Annotated[tuple[str, ...], NoDecode, _text_parser(_list_of(web_urls.parse_origin))]
 DomainList: TypeAlias = Annotated[tuple[str, ...], NoDecode, _text_parser(texts.parse_domains)]
 EventTypeList: TypeAlias = Annotated[tuple[str, ...], NoDecode, _text_parser(texts.parse_event_types)]
-PortalList: TypeAlias = Annotated[tuple[Annotated[int, Field(ge=1, le=2**53)], ...], NoDecode, _LIST]
+PortalId: TypeAlias = Annotated[int, Field(ge=1, le=2**53)]
+PortalList: TypeAlias = Annotated[tuple[PortalId, ...], NoDecode, _text_parser(texts.parse_portal_ids)]
 SecondsList: TypeAlias = Annotated[tuple[Annotated[float, Field(ge=0, le=604_800)], ...], NoDecode, _LIST]
 KeyList: TypeAlias = Annotated[tuple[SecretStr, ...], NoDecode, _text_parser(_check_newest_key)]
 ClientSecrets: TypeAlias = Annotated[tuple[SecretStr, ...], NoDecode, _text_parser(texts.parse_client_secrets)]
@@ -78,6 +79,8 @@ RedisUrl: TypeAlias = Annotated[SecretStr, _text_parser(_same_if_valid(parse_red
 DatabaseUrl: TypeAlias = Annotated[SecretStr, _text_parser(_same_if_valid(parse_database_url))]
 AccessToken: TypeAlias = Annotated[SecretStr, _text_parser(texts.parse_access_token)]
 StrongSecret: TypeAlias = Annotated[SecretStr, _text_parser(check_strength)]
+MetricsToken: TypeAlias = Annotated[SecretStr, _text_parser(texts.parse_metrics_token)]
+DataDir: TypeAlias = Annotated[Path, _text_parser(texts.parse_data_dir)]
 ConsoleKey: TypeAlias = Annotated[SecretStr, _text_parser(texts.check_console_key)]
 RoleName: TypeAlias = Literal["viewer", "operator", "privacy_officer", "admin"]
 RoleGrants: TypeAlias = Annotated[tuple[tuple[str, RoleName], ...], NoDecode, _text_parser(texts.parse_grants)]
@@ -183,7 +186,7 @@ class Settings(BaseSettings):
     redis_console_connections: int = Field(3, ge=1, le=10_000, description="the same of the console of one web process")
     redis_tls_verify: bool = False  # Heroku's certificate is self-signed: docs/adr/0005
     database_url: DatabaseUrl = SecretStr("")
-    data_dir: Path = Path(".spokes")
+    data_dir: DataDir = Path(".spokes")
     audit_key: SecretStr = SecretStr("")
     secrets_key: KeyList = ()
     audit_days: int = Field(730, ge=1, le=36_500, description="how long audit records are kept")
@@ -225,7 +228,7 @@ class Settings(BaseSettings):
     sentry_release: str = ""
     sentry_traces_rate: float = Field(0.0, ge=0, le=1, description="share of requests, deliveries and runs")
     heroku_slug_commit: str = ""
-    metrics_token: StrongSecret = SecretStr("")
+    metrics_token: MetricsToken = SecretStr("")
     alert_webhook_url: WebhookUrl = SecretStr("")
     alert_webhook_secret: StrongSecret = SecretStr("")
 

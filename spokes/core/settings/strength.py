@@ -13,7 +13,7 @@ _SHORTEST_WORDS: Final = 20
 
 
 def is_strong(text: str) -> bool:
-    """Return whether `text` is too long to guess, and not one pattern repeated."""
+    """Return whether `text` is long, or of some length and many different characters."""
     return len(text) >= _LONG or (len(text) >= _SHORTEST and len(set(text)) >= _DIFFERENT)
 
 

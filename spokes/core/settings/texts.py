@@ -3,6 +3,8 @@
 import re
 from typing import Final
 
+from spokes.core.settings.strength import check_strength
+
 _MODULE: Final = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _VERSION: Final = re.compile(r"v3|\d{4}-\d{2}(?:-beta)?", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
@@ -10,14 +12,35 @@ _EVENT_TYPE: Final = re.compile(r"[+-]?[\w-]+\.\w+(?::\w+)?", re.ASCII)
 _DOMAIN: Final = re.compile(r"[^\s@/:]+\.[^\s@/:]+")
 _CLIENT_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,100}", re.ASCII)
 _SCOPE: Final = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*", re.ASCII)
+_NUMBER: Final = re.compile(r"-?\d{1,16}", re.ASCII)
+_PATH: Final = re.compile(r"[^~].*")
+_TOKEN: Final = re.compile(r"[!-~]+")
 _HOST: Final = re.compile(r"[\w.:%-]{1,253}", re.ASCII)
 _SHORTEST_SECRET: Final = 8  # characters; shorter than any that HubSpot issues, and guessable
 _SHORTEST_CONSOLE_KEY: Final = 32  # characters
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """Turn "a, b" into ("a", "b")."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    """Turn "a, b" into ("a", "b").
+
+    Raises:
+        ValueError: with a sentence, if there are commas only: an empty list often means "all".
+    """
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not parts:
+        raise ValueError("holds commas only: write what belongs between them, or remove it")
+    return parts
+
+
+def parse_portal_ids(text: str) -> tuple[str, ...]:
+    """Return ids of HubSpot accounts."""
+    sentence = "must be whole numbers separated by commas, such as 50112233,60445566"
+    return tuple(_checked(_NUMBER, part, sentence) for part in split_list(text))
+
+
+def parse_data_dir(text: str) -> str:
+    """Return the path of a folder."""
+    return _checked(_PATH, text, "begins with ~, which only a shell replaces: write the whole path")
 
 
 def parse_client_secrets(text: str) -> tuple[str, ...]:
@@ -95,8 +118,23 @@ def parse_api_version(text: str) -> str:
 
 
 def parse_country(text: str) -> str:
-    """Return a country code."""
-    return _checked(_COUNTRY, text, "must be a country code of two capital letters, such as US")
+    """Return the code of a country whose phone numbers are known."""
+    _checked(_COUNTRY, text, "must be a country code of two capital letters, such as US")
+    from phonenumbers import SUPPORTED_REGIONS  # noqa: PLC0415 - a process with the default saves its megabytes
+
+    if text not in SUPPORTED_REGIONS:
+        raise ValueError("is the code of no country: write its ISO code, such as US, or GB for the United Kingdom")
+    return text
+
+
+def parse_metrics_token(text: str) -> str:
+    """Return a token that a header can carry and nobody can guess.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    _checked(_TOKEN, text, "is sent in a header, as `Authorization: Bearer ...`: write letters and digits, no blanks")
+    return check_strength(text)
 
 
 def parse_host(text: str) -> str:

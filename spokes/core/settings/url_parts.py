@@ -50,8 +50,24 @@ def split_url(text: str, example: str) -> UrlParts:
         raise ValueError(f"names several hosts: name one, such as {example}")
     host, port = split_host(host_and_port, example)
     parts = urlsplit("//" + before_fragment.replace(authority, "", 1) if authority else before_fragment)
-    query = tuple(parse_qsl(parts.query, keep_blank_values=True))
-    return UrlParts(match[1].lower(), user, password, host, port, unquote(parts.path), query)
+    return UrlParts(match[1].lower(), user, password, host, port, unquote(parts.path), split_query(parts.query))
+
+
+def split_query(query: str) -> tuple[tuple[str, str], ...]:
+    """Return the parameters of a URL.
+
+    Raises:
+        ValueError: with a sentence, if one has two values.
+    """
+    parameters = tuple(dict.fromkeys(parse_qsl(query, keep_blank_values=True)))
+    if len({name for name, _ in parameters}) < len(parameters):
+        raise ValueError("gives a parameter two values: write it once")
+    return parameters
+
+
+def is_port(text: str) -> bool:
+    """Return whether `text` is the number of a port that a server can have."""
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= _MAX_PORT  # noqa: PLR2004 - digits of the largest
 
 
 def check_characters(text: str, example: str) -> None:
@@ -86,7 +102,7 @@ def split_host(text: str, example: str) -> tuple[str, int | None]:
     if match is None:
         raise ValueError(f"names no valid host: write a URL such as {example}, an IPv6 address in brackets")
     port = match[2] or None
-    if port is not None and not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= _MAX_PORT):  # noqa: PLR2004 - digits of the largest port
+    if port is not None and not is_port(port):
         raise ValueError(
             "names no valid port: write a number from 1 to 65535, and a : or / of the password as %3A or %2F"
         )
