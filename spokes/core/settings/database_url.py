@@ -146,14 +146,11 @@ def _check_options(options: Mapping[str, str]) -> None:
     for name in ("ssl_min_protocol_version", "ssl_max_protocol_version"):
         if name in options and options[name] not in _TLS_VERSIONS:
             raise ValueError(f"has a wrong {name} parameter: write one of {', '.join(_TLS_VERSIONS)}")
-    if (
-        options.get("sslmode", "").startswith("verify-")
-        and not {"sslrootcert", "host"} & {*options}
-        and not _has_root()
-    ):
+    is_verified = options.get("sslmode", "").startswith("verify-")
+    if is_verified and "sslrootcert" not in options and not _has_root():
         raise ValueError(
-            "asks for a verified certificate and names no sslrootcert: add sslrootcert=system for public authorities, or "
-            "the path of a file"
+            "asks for a verified certificate and names no sslrootcert: add sslrootcert=system for public authorities, "
+            "or the path of a file"
         )
     if ("sslcert" in options) != ("sslkey" in options):
         raise ValueError("has one of sslcert and sslkey without the other: write both")
