@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from spokes.core.deprecation import DeprecatedAlias
 
 if TYPE_CHECKING:
+    from spokes.core.events import Event
     from spokes.crm.records import Record
     from spokes.crm.services import Services
     from spokes.http.calls import Http
@@ -50,8 +51,7 @@ class Tools:
 
     `current_value` returns the value to act on for a property; `purge` deletes the data we hold on the event's object;
     `default_region` is the country of phone numbers without a +; `attempt` is 1 on the first run. Older changes of the
-    same property that waited with the event are coalesced into this call: `coalesced_count` is their number, and
-    `oldest_value` the value the oldest of them set.
+    same property that waited with the event are coalesced into this call: `coalesced_count` is their number.
     """
 
     _crm_factory: Callable[[], "Services"]
@@ -60,7 +60,7 @@ class Tools:
     purge: Callable[[], Awaitable[None]]
     default_region: str
     attempt: int
-    oldest_value: str | None = None
+    _oldest_event: "Event | None" = None
     coalesced_count: int = 0
     has_used_crm: bool = False
     _crm: "Services | None" = None
@@ -72,6 +72,11 @@ class Tools:
     region = DeprecatedAlias("default_region")
     first_value = DeprecatedAlias("oldest_value")
     older = DeprecatedAlias("coalesced_count")
+
+    @property
+    def oldest_value(self) -> str | None:
+        """The value that the oldest of the coalesced changes set."""
+        return self._oldest_event.property_value if self._oldest_event else None
 
     @property
     def crm(self) -> "Services":

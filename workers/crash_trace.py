@@ -73,8 +73,8 @@ class CrashTrace:
         if not self._free:  # handlers that were given up still run beside those that replaced them
             return 0
         place = self._free.pop()
-        record = f"{delivery_id}\n{event_key}\n{handler}".encode()[:_SLOT_BYTES]
-        self._memory[place : place + _SLOT_BYTES] = record.ljust(_SLOT_BYTES, b"\0")
+        record = f"{delivery_id}\n{event_key}\n{handler}\0".encode()[:_SLOT_BYTES]  # a longer one may have been there
+        self._memory[place : place + len(record)] = record
         return place
 
     def end(self, place: int) -> None:
@@ -121,7 +121,7 @@ def read_trace(content: bytes) -> LeftTrace:
     except (KeyError, TypeError, ValueError):
         raise ValueError("This file is no complete crash trace.") from None
     slots = (content[place : place + _SLOT_BYTES] for place in range(_HEADER_BYTES, end, _SLOT_BYTES))
-    records = (slot.rstrip(b"\0").decode(errors="replace").split("\n") for slot in slots if slot[0])
+    records = (slot.partition(b"\0")[0].decode(errors="replace").split("\n") for slot in slots if slot[0])
     runs = tuple(TracedCall(*record) for record in records if len(record) == len(TracedCall._fields))
     return LeftTrace(holder, thread, runs, content[end:].decode(errors="replace"))
 

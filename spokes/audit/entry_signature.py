@@ -16,7 +16,7 @@ from spokes.core.settings import Settings
 _DIGEST_BYTES: Final = 12
 _START: Final = b',"mac":"'
 _LENGTH: Final = len(_START) + 2 * _DIGEST_BYTES + len(b'"}')
-_key: bytes | None = None
+_keyed: "hashlib.blake2b | None" = None  # copied for each entry: the key is hashed once
 
 
 class Signature(Enum):
@@ -29,14 +29,15 @@ class Signature(Enum):
 
 def sign_entries(settings: Settings | None) -> None:
     """Sign and check entries from now on in this process, if its machines have a common key; None ends that."""
-    global _key  # noqa: PLW0603 - one key per process, set once at its start
+    global _keyed  # noqa: PLW0603 - one key per process, set once at its start
     master_key = settings and shared_master_key(settings)
-    _key = derive_key(master_key, "audit stream") if master_key else None
+    key = derive_key(master_key, "audit stream") if master_key else None
+    _keyed = hashlib.blake2b(key=key, digest_size=_DIGEST_BYTES) if key else None
 
 
 def with_signature(payload: bytes) -> bytes:
     """Return the bytes of an entry, signed."""
-    return payload if _key is None else b'%b%b%b"}' % (payload[:-1], _START, _digest(_key, payload))
+    return payload if _keyed is None else b'%b%b%b"}' % (payload[:-1], _START, _digest(_keyed, payload))
 
 
 def split_signature(payload: bytes) -> tuple[bytes, Signature]:
@@ -44,13 +45,15 @@ def split_signature(payload: bytes) -> tuple[bytes, Signature]:
     start = len(payload) - _LENGTH
     has_signature = start > 0 and payload[start : start + len(_START)] == _START and payload.endswith(b'"}')
     unsigned = payload[:start] + b"}" if has_signature else payload
-    if _key is None:
+    if _keyed is None:
         return unsigned, Signature.GENUINE
     if not has_signature:
         return unsigned, Signature.MISSING
-    is_genuine = hmac.compare_digest(payload[start + len(_START) : -2], _digest(_key, unsigned))
+    is_genuine = hmac.compare_digest(payload[start + len(_START) : -2], _digest(_keyed, unsigned))
     return unsigned, Signature.GENUINE if is_genuine else Signature.FORGED
 
 
-def _digest(key: bytes, payload: bytes) -> bytes:
-    return hashlib.blake2b(payload, key=key, digest_size=_DIGEST_BYTES).hexdigest().encode()
+def _digest(keyed: "hashlib.blake2b", payload: bytes) -> bytes:
+    digest = keyed.copy()
+    digest.update(payload)
+    return digest.hexdigest().encode()

@@ -75,7 +75,10 @@ class Event:
     starts from. `intake` is how the event reached us: push, journal, backfill or replay.
     """
 
-    __slots__ = ("intake", "kind", "object_id", "object_type", "occurred_at", "portal_id", "raw", "subscription_type")
+    __slots__ = (
+        "_property_name", "intake", "kind", "object_id", "object_type", "occurred_at", "portal_id", "raw",
+        "subscription_type",
+    )  # fmt: skip
 
     def __init__(self, raw: RawEvent) -> None:
         """Parse one element.
@@ -110,6 +113,7 @@ class Event:
         self.object_type = family
         self.kind = kind
         self.object_id = str(object_id)
+        self._property_name = name or read_text(raw.get("propertyName"))
 
     def _parse_slow(self) -> None:
         """Parse an element of any shape, field by field.
@@ -131,6 +135,7 @@ class Event:
         if occurred_at is None or occurred_at < 0:
             raise MalformedEvent("occurred_at")
         object_id, family = _object_of(raw, family, kind)
+        self._property_name = read_text(raw.get("propertyName"))
         if kind == "propertyChange" and self.property_name is None:
             raise MalformedEvent("property_name")
         if kind == "merge":
@@ -177,7 +182,7 @@ class Event:
     @property
     def property_name(self) -> str | None:
         """The name of the changed property; None for other kinds."""
-        return read_text(self.raw.get("propertyName"))
+        return self._property_name
 
     @property
     def property_value(self) -> str | None:

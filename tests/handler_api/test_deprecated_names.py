@@ -13,7 +13,7 @@ from spokes.core.errors import ObjectNotFound
 
 def tools() -> Any:
     parts: Any = SimpleNamespace()
-    return Tools(parts, parts, parts, parts, "US", 1, "+1", 2)
+    return Tools(parts, parts, parts, parts, "US", 1, coalesced_count=2)
 
 
 @pytest.mark.parametrize(

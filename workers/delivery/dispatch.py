@@ -79,6 +79,7 @@ from workers.queue.retry_delays import further_delays_s, is_server_failure
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM, WriteRecord
+    from spokes.queue.call_pauses import CallPause
 
 _PORTAL_PAUSED: Final = parked_for("portal_paused", PAUSED_RETRY_S)
 log = structlog.get_logger()
@@ -151,7 +152,10 @@ class Dispatcher:
     def echo_keys(self, event: Event) -> tuple[str, ...]:
         """Return the own-write ledger's keys for the event, none if its value is withheld and cannot be compared."""
         name = event.property_name
-        if event.kind != "propertyChange" or name is None or event.is_sensitive:
+        if event.kind != "propertyChange" or name is None:
+            return ()
+        value = event.property_value
+        if value is None and event.is_sensitive:
             return ()
         made_by_us = event.change_source == "INTEGRATION" and event.source_id == str(event.app_id)
         return self._crm.own_writes.keys_for_change(
@@ -159,7 +163,7 @@ class Dispatcher:
             event.object_type,
             event.object_id,
             name,
-            event.property_value or "",
+            value or "",
             made_by_us=made_by_us,
             made_by_other=event.change_source not in {None, "INTEGRATION", "API"},
         )
@@ -189,13 +193,11 @@ class Dispatcher:
                 parked_for("behind_another", resolution.delay_s), waits_for_calls=resolution.waits_for_calls
             )
             return CallResult(resolution, handler, writes, blocks_later_calls=behind)
-        if resolution is SUPERSEDED and (name := lanes.ordering_key(event, item.handler)):
+        if resolution is SUPERSEDED and (name := item.ordering_key):
             # The run that applied the newer change may have lost its lease before it could settle.
             return CallResult(resolution, handler, writes, {name: lane.newest_applied[name]})
         used_event_value = current_value.used_event_value
-        applied = steps.applied_timestamps(
-            event, resolution, writes, redis_time_ms, handler=item.handler, used_event_value=used_event_value
-        )
+        applied = steps.applied_timestamps(item, resolution, writes, redis_time_ms, used_event_value=used_event_value)
         return CallResult(resolution, handler, writes, applied)
 
     async def _resolve(
@@ -244,17 +246,18 @@ class Dispatcher:
             return resolution
         if route is None:
             return _without_handler(call.item)
-        if self._pauses.is_paused(event.portal_id) or event.portal_id in self._refused_token.stopped_portals:
-            return _PORTAL_PAUSED if self._pauses.is_paused(event.portal_id) else TOKEN_REFUSED
-        if held := await self._hold(call.item, route):
-            return held
-        return REWRITE_LOOP if await self._rewrite_loops.is_loop(event, call.item.handler) else None
+        if self._pauses.is_paused(event.portal_id):
+            return _PORTAL_PAUSED
+        if self._refused_token.is_refused and event.portal_id in self._refused_token.stopped_portals:
+            return TOKEN_REFUSED
+        pauses = self._pauses.calls.holding(event.portal_id, route, event.object_type)
+        held = await self._hold(call.item, pauses) if pauses else None
+        if held is None and await self._rewrite_loops.is_loop(event, call.item.handler):
+            held = REWRITE_LOOP
+        return held
 
-    async def _hold(self, item: WorkItem, route: Route) -> Resolution | None:
-        """Return the resolution of an event whose handler or calls are paused, None for others and for a probe."""
-        pauses = self._pauses.calls.holding(item.event.portal_id, route, item.event.object_type)
-        if not pauses:
-            return None
+    async def _hold(self, item: WorkItem, pauses: "Sequence[CallPause]") -> Resolution | None:
+        """Return the resolution of an event whose handler or calls are paused, None for a probe."""
         if paused_handler := next((pause for pause in pauses if pause.handler), None):
             return held_for(paused_handler.kind, HANDLER_PAUSED)
         item.probed_calls = await self._pauses.calls.begin_probe(pauses, item.delivery_run.delivery.id)
@@ -280,7 +283,7 @@ class Dispatcher:
             partial(purge_object, self._redis, self._quarantine, event, self._object_hash_key),
             self._settings.default_region,
             attempt,
-            call.oldest_value,
+            call.oldest_event,
             len(call.coalesced),
             _http_factory=partial(HandlerHttp, self._http, self._pauses.calls.breaker, item, route, lane),
         )

@@ -59,7 +59,8 @@ class HandlerTimeouts:
         """Start the clock of a block."""
         loop = asyncio.get_running_loop()
         self._running[timeout] = loop.time() + timeout.timeout_s
-        self._check_every_s = min(self._check_every_s, timeout.timeout_s / 4)
+        if timeout.timeout_s < 4 * self._check_every_s:
+            self._check_every_s = timeout.timeout_s / 4
         if self._trace is not None and (call := timeout.lane.call) is not None:
             timeout.trace_place = self._trace.begin(
                 call.item.delivery_run.delivery.id, call.item.entry.key, timeout.handler

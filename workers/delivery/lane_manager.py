@@ -18,7 +18,7 @@ from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import read_script
 from workers.delivery.lane_pool import ReadyLanes
-from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, lane_key, most_urgent, ordering_key
+from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, lane_key, most_urgent
 
 LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
 _SCRIPT: Final = read_script(__file__, "arguments.lua", "surviving_id.lua", "acquire_lanes.lua")
@@ -141,7 +141,7 @@ class LaneManager:
         args.append(len(lanes))
         for key, group in lanes.items():
             event, lane = group[0].event, self.held.get(key)
-            names = tuple({name for item in group if (name := ordering_key(item.event, item.handler))})
+            names = tuple({name for item in group if (name := item.ordering_key)})
             requests.append((key, group, names, lane is not None))
             object_id = event.survivor_id or group[0].entry.key
             args += (event.object_type, object_id, lane.token if lane else "", len(names), *names)

@@ -147,7 +147,7 @@ class LanePool:
         while (priority := self._next_class()) is not None:
             lane = self._ready.by_class[priority].popleft()
             self._previous = priority
-            if self._ready and not self._check_is_due:
+            if not self._check_is_due and self._ready:
                 self._check_is_due = True
                 loop.call_soon(self._check_ready, work_lane)  # runs once this task blocks or ends
             is_import = priority == "import"

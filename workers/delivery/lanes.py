@@ -67,6 +67,7 @@ class WorkItem:
         probed_calls: the pause that its handler call probes, if any.
         http_calls: records of the calls of `tools.http`, without paths and contents.
         is_resolved: whether its run has accounted for it.
+        ordering_key: see `ordering_key`; read several times in each run.
     """
 
     delivery_run: OwningRun
@@ -84,6 +85,10 @@ class WorkItem:
     probed_calls: "CallPause | None" = None
     http_calls: tuple[Mapping[str, object], ...] = ()
     is_resolved: bool = False
+    ordering_key: str | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ordering_key = ordering_key(self.event, self.handler)
 
 
 @dataclass(slots=True, eq=False)
@@ -130,9 +135,9 @@ class HandlerCall(NamedTuple):
     coalesced: tuple[WorkItem, ...] = ()
 
     @property
-    def oldest_value(self) -> str | None:
-        """The value of the oldest change that the call covers."""
-        return (self.coalesced[0] if self.coalesced else self.item).event.property_value
+    def oldest_event(self) -> Event:
+        """The event of the oldest change that the call covers."""
+        return (self.coalesced[0] if self.coalesced else self.item).event
 
 
 def lane_key(event: Event, entry_key: str) -> str:
@@ -142,8 +147,10 @@ def lane_key(event: Event, entry_key: str) -> str:
 
 def most_urgent(items: Iterable[WorkItem]) -> Priority:
     """Return the priority class of a lane with these items."""
-    is_import = all(item.delivery_run.delivery.priority == "import" for item in items)
-    return "import" if is_import else "interactive"
+    for item in items:  # mostly the first one decides
+        if item.delivery_run.delivery.priority == "interactive":
+            return "interactive"
+    return "import"
 
 
 def group_by_lane(items: Iterable[WorkItem]) -> dict[str, list[WorkItem]]:
@@ -177,7 +184,7 @@ def blocking_key(item: WorkItem) -> str:
 
     Items with the same name have the same handler. Never empty; no property has a name with a dot.
     """
-    return ordering_key(item.event, item.handler) or f".{item.event.kind}@{item.handler}"
+    return item.ordering_key or f".{item.event.kind}@{item.handler}"
 
 
 def is_superseded(item: WorkItem, newest_applied: Mapping[str, int]) -> bool:
@@ -187,7 +194,7 @@ def is_superseded(item: WorkItem, newest_applied: Mapping[str, int]) -> bool:
         item: any item; one without an ordering key is never superseded.
         newest_applied: by ordering key, the `occurredAt` of the newest change applied.
     """
-    name = ordering_key(item.event, item.handler)
+    name = item.ordering_key
     return name is not None and item.event.occurred_at < newest_applied.get(name, 0)
 
 
@@ -205,7 +212,7 @@ def known_resolution(item: WorkItem, lane: Lane) -> Resolution | None:
 def newest_applied_by_any(item: WorkItem, lane: Lane) -> int:
     """Return the `occurredAt` of the newest change of the item's property that a handler has applied; 0 without one."""
     if not item.handler:
-        return lane.newest_applied.get(ordering_key(item.event) or "", 0)
+        return lane.newest_applied.get(item.ordering_key or "", 0)
     name = ordering_key(item.event)
     return max((at for key, at in lane.newest_applied.items() if key.partition("@")[0] == name), default=0)
 
@@ -234,7 +241,7 @@ def plan_calls(
     latest: dict[str, WorkItem] = {}
     older: dict[WorkItem, list[WorkItem]] = {}
     for item in items:
-        name = ordering_key(item.event, item.handler)
+        name = item.ordering_key
         if name is None or item.is_echo or is_superseded(item, newest_applied) or handles_each_event(item):
             continue
         if before := latest.get(name):

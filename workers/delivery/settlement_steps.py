@@ -17,7 +17,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, QUEUES, RETRY_KEY_PREFIX, RedisCommand
 from spokes.queue import dead_letters
 from spokes.queue.held_deliveries import Calls
-from workers.delivery.lanes import WorkItem, ordering_key
+from workers.delivery.lanes import WorkItem
 from workers.delivery.resolution import INTERNAL_ERROR, MERGED_AWAY, NO_CREDENTIALS_PARKED, UNINSTALLED, Resolution
 from workers.delivery.settlement import SettlementStep
 
@@ -130,12 +130,11 @@ def internal_error_step(delivery: Delivery, entry: Entry, now_ms: int, *, dead_l
 
 
 def applied_timestamps(
-    event: Event,
+    item: WorkItem,
     resolution: Resolution,
     writes: "Sequence[WriteRecord]",
     redis_time_ms: int,
     *,
-    handler: str = "",
     used_event_value: bool = False,
 ) -> dict[str, int]:
     """Return, by ordering key, the time of the newest change that a handler call applied.
@@ -145,15 +144,15 @@ def applied_timestamps(
     read and our write is not, although our write overwrote it.
 
     Args:
-        event: the event that was processed.
+        item: the event that was processed.
         resolution: of the call.
         writes: what the handler wrote.
         redis_time_ms: what happened at HubSpot before, in epoch ms, is in what the handler read.
-        handler: of the item, if its event has several; see ordering_key.
         used_event_value: whether the handler wrote the event's own value, which is exactly as new as the event.
     """
     applied: dict[str, int] = {}
-    if resolution.advances_newest and (own := ordering_key(event, handler)):
+    event, handler = item.event, item.handler
+    if resolution.advances_newest and (own := item.ordering_key):
         applied[own] = event.occurred_at
     if resolution.outcome is Outcome.PROCESSED:
         for write in writes:

@@ -82,19 +82,19 @@ def test_burst_of_one_property_is_one_call_for_the_newest() -> None:
 def test_changes_of_one_millisecond_are_ordered_by_id() -> None:
     later, earlier = (change(1, value=value) | {"eventId": id_} for value, id_ in (("b", 8), ("a", 7)))
     (call,) = plan(later, earlier)
-    assert (call.oldest_value, call.item.event.property_value) == ("a", "b")
+    assert (call.oldest_event.property_value, call.item.event.property_value) == ("a", "b")
 
 
 def test_change_without_an_id_is_the_first_of_its_millisecond() -> None:
     without_id = change(1, value="a")
     del without_id["eventId"]
     (call,) = plan(change(1, value="b") | {"eventId": 1}, without_id)
-    assert (call.oldest_value, call.item.event.property_value) == ("a", "b")
+    assert (call.oldest_event.property_value, call.item.event.property_value) == ("a", "b")
 
 
 def test_call_has_the_oldest_value_and_the_newest() -> None:
     (call,) = plan(change(1, value="a"), change(2, value="b"), change(3, value="c"))
-    assert (call.oldest_value, call.item.event.property_value) == ("a", "c")
+    assert (call.oldest_event.property_value, call.item.event.property_value) == ("a", "c")
 
 
 def test_changes_of_other_properties_are_other_calls() -> None:
