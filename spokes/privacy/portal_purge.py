@@ -80,7 +80,7 @@ async def purge_portal(redis: Redis, portal_id: int, quarantine: Quarantine) -> 
 
 async def portal_keys(redis: Redis, portal_id: int) -> AsyncIterator[list[bytes]]:
     """Yield the names of the portal's keys, its jobs included, in pages without empty ones."""
-    prefixes = (f"spokes:{portal_id}:", *(f"{prefix}{portal_id}-" for prefix in _JOB_PREFIXES))
+    prefixes = (keys.portal_prefix(portal_id), *(f"{prefix}{portal_id}-" for prefix in _JOB_PREFIXES))
     starts, sealed = tuple(prefix.encode() for prefix in prefixes), f"{keys.SEALED_PREFIX}{portal_id}".encode()
     cursor = 0
     while True:

@@ -181,6 +181,11 @@ def has_merges(portal_id: int) -> str:
     return f"spokes:{portal_id}:merges"
 
 
+def portal_prefix(portal_id: int) -> str:
+    """Return what the names of a portal's keys begin with, apart from those of jobs."""
+    return f"spokes:{portal_id}:"
+
+
 def portal_prefixes(portal_id: int) -> tuple[str, str, str]:
     """Return the prefixes of the keys `lane`, `surviving_id` and `newest_timestamps`; object type and id follow."""
     portal = f"spokes:{portal_id}"
