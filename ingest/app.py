@@ -43,6 +43,7 @@ from ingest.server.views import (
     receive,
 )
 from spokes.audit.alert_episodes import REPORT_HELD_EVERY_S, AlertEpisodes
+from spokes.core import clock
 from spokes.core.background import Background
 from spokes.core.masking import derive_key
 from spokes.core.master_key import load_master_key
@@ -56,6 +57,8 @@ from spokes.core.telemetry.metric_totals import MetricTotals
 from spokes.gaps.heartbeat import BEAT_EVERY_S, WebHeartbeat
 from spokes.intake.admission import Admission
 from spokes.intake.allow_list import AllowList
+from spokes.intake.arrivals import FLUSH_EVERY_S as ARRIVALS_EVERY_S
+from spokes.intake.arrivals import Arrivals
 from spokes.intake.backpressure import MEASURE_EVERY_S, Backpressure
 from spokes.intake.event_keys import EventKeys
 from spokes.queue.quarantine import Quarantine
@@ -118,9 +121,10 @@ async def _services_context(
     readiness = app[READINESS] = Readiness(redis, settings)
     keys = EventKeys(derive_key(load_master_key(settings), "event keys"))
     quarantine = Quarantine.from_settings(redis, settings)
+    arrivals = Arrivals()
     app[RECEIVER] = Receiver(
         settings, allow_list, keys, body_reader=body_reader, backpressure=backpressure, admission=admission,
-        quarantine=quarantine,
+        quarantine=quarantine, arrivals=arrivals,
     )  # fmt: skip
     heartbeat = WebHeartbeat(redis)
     wrapper = app[REQUEST_WRAPPER] = RequestWrapper(
@@ -136,6 +140,7 @@ async def _services_context(
     background.every(MEASURE_EVERY_S, "backpressure", backpressure.measure)
     background.every(BEAT_EVERY_S, "heartbeat", heartbeat.beat)
     background.every(TOTALS_EVERY_S, "metric totals", partial(flush_with_history, redis, totals))
+    background.every(ARRIVALS_EVERY_S, "arrivals", partial(_store_arrivals, redis, arrivals))
     background.every(REPORT_HELD_EVERY_S, "held alerts", AlertEpisodes(redis).report_held)
     background.every(_FLUSH_EVERY_S, "request metrics", wrapper.flush_metrics)
     background.every(_FLUSH_EVERY_S, "connections", connection_alert.flush)
@@ -145,10 +150,15 @@ async def _services_context(
     await readiness.close()
     with contextlib.suppress(RedisError, OSError):
         await refusal_log.write_records()
+        await _store_arrivals(redis, arrivals)
     wrapper.flush_metrics()
     await totals.close()
     await admission.close()
     await redis.aclose()
+
+
+async def _store_arrivals(redis: Redis, arrivals: Arrivals) -> None:
+    await arrivals.flush(redis, clock.now_ms())
 
 
 async def _warn_about_durability(redis: Redis, *, durable: bool) -> None:

@@ -5,7 +5,7 @@ much as the steps themselves.
 """
 
 from asyncio import Future
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from ingest.body_reader import BodyReader
 from spokes.core import clock
 from spokes.core.errors import QueueUnavailable, RejectedRequest
+from spokes.core.events import Event
 from spokes.core.refusals import Refusal
 from spokes.core.request_guard import check_sender
 from spokes.core.settings import Settings
@@ -21,6 +22,7 @@ from spokes.core.signature import PresentedSignature, match_signature, read_sign
 from spokes.core.telemetry.alerts import Alert
 from spokes.intake.admission import Admission, Answer
 from spokes.intake.allow_list import AllowList
+from spokes.intake.arrivals import Arrivals
 from spokes.intake.backpressure import Backpressure
 from spokes.intake.body_parser import parse_body
 from spokes.intake.classification import ClassifiedDelivery, Summary, classify, summary
@@ -65,6 +67,7 @@ class Receiver:
         backpressure: Backpressure,
         admission: Admission,
         quarantine: Quarantine,
+        arrivals: Arrivals,
     ) -> None:
         self._settings = settings
         self._read_body = body_reader.read
@@ -74,10 +77,11 @@ class Receiver:
         self._versions = settings.signature_versions
         self._allow_list = allow_list
         self._keys = keys
-        self._fast_path = FastPath(allow_list, keys, settings.portal_ids)
+        self._fast_path = FastPath(allow_list, keys, settings.portal_ids, arrivals)
         self._backpressure = backpressure
         self._admission = admission
         self._quarantine = quarantine
+        self._arrivals = arrivals
 
     async def receive(self, request: web.BaseRequest, request_id: str) -> Summary:
         """Admit the events of a request; return how many had which result.
@@ -191,10 +195,24 @@ class Receiver:
             raise RejectedRequest(Refusal.CONTENT_TYPE)
         parsed = parse_body(request.body)
         self._backpressure.check_events(parsed.events)
-        return classify(
+        deliveries = classify(
             parsed, allow_list=self._allow_list, keys=self._keys, portal_ids=self._settings.portal_ids,
             now_ms=request.arrived_at,
         )  # fmt: skip
+        self._count_arrivals(parsed.events, request.arrived_at)
+        return deliveries
+
+    def _count_arrivals(self, events: Sequence[Event], now_ms: int) -> None:
+        if events:
+            self._arrivals.count_request(now_ms)
+        served = self._settings.portal_ids
+        for event in events:
+            if served and event.portal_id not in served:
+                self._arrivals.count_unserved(event.portal_id, 1)
+                continue
+            arrival = self._arrivals.of(event)
+            arrival.last_at = now_ms
+            arrival.ignored += not self._allow_list.allows(event)
 
 
 def _is_json(content_type: str | None) -> bool:

@@ -46,6 +46,7 @@ from spokes.queue.portal_pauses import PortalPauses
 from spokes.queue.registration_times import RECORD_EVERY_S, RegistrationTimes
 from spokes.queue.running_deliveries import PUBLISH_EVERY_S, publish_running
 from spokes.queue.token_reports import REPORT_EVERY_S
+from spokes.queue.token_scopes import report_scopes
 from spokes.routing import Router, load_router
 from workers.crash_trace import CrashTrace, open_trace
 from workers.credentials.installed_portals import InstalledPortals
@@ -339,6 +340,9 @@ async def _learn_portal(crm: CRM, router: Router, redis: Redis, outage: RedisOut
             outage.raise_if_unusable()  # as a background task has found
         log.info("token_portal", portal_id=info.hub_id, serves=list(crm.token_credentials.portals))
         log_scope_differences(info, uses)
+        if info.scopes:
+            with suppress(RedisError, OSError):  # the next worker that starts reports them
+                await report_scopes(redis, info.hub_id, info.scopes)
     except NotAuthorized:
         with suppress(RedisError, OSError):
             await AlertEpisodes(redis).report_once(Alert.ACCESS_TOKEN_REFUSED)

@@ -67,6 +67,21 @@ _COMMON_TYPES: Final = {
 }
 
 
+GENERIC_NAME: Final = " generic"  # after the name of an event in that dialect
+
+
+def event_name(event: "Event") -> str:
+    """Return the event's type with its property, and `generic` for that dialect; empty if a part is no name.
+
+    A text that HubSpot uses as no name may be personal: names are stored and shown, other texts are not.
+    """
+    name = event.property_name or "" if event.kind == "propertyChange" else ""
+    if not _TYPE.fullmatch(event.type) or (name and not _PROPERTY.fullmatch(name)):
+        return ""
+    dialect = GENERIC_NAME if event.subscription_type.startswith("object.") else ""
+    return f"{event.type}:{name}{dialect}" if name else f"{event.type}{dialect}"
+
+
 class Event:
     """One event of HubSpot. Immutable.
 

@@ -5,6 +5,7 @@ calls, such as reading the recycle bin.
 Source: HubSpot's docs, "Scopes" and the requirements of each endpoint.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -31,6 +32,8 @@ _IMPLICIT_SCOPES: Final = frozenset({"oauth"})  # every token has it
 _EXPORTED_TYPES: Final = ("contact", "company", "deal", "ticket")
 _NO_RECORDS: Final = frozenset({"object", "event", "conversation"})  # families of events without a type of records
 _ASSOCIATIONS: Final = frozenset({"association", "associations"})
+_CUSTOM_TYPE: Final = re.compile(r"2-\d+|p\d+_.+")
+_UNNAMED_TYPE: Final = re.compile(r"(?!2-)\d+-\d+")  # of HubSpot's own types, newer than this version
 
 
 class Declaration(NamedTuple):
@@ -55,8 +58,15 @@ class ScopeComparison:
 
 
 def required_scopes(declarations: Iterable[Declaration]) -> frozenset[ScopeRequirement]:
-    """Return every scope that the handlers need."""
-    return frozenset(requirement for declaration in declarations for requirement, _ in scope_causes(declaration))
+    """Return every scope that the handlers need, also those without which HubSpot sends them no events."""
+    return frozenset(
+        requirement
+        for declaration in declarations
+        for requirement in (
+            *event_scopes(declaration.object_type),
+            *(requirement for requirement, _ in scope_causes(declaration)),
+        )
+    )
 
 
 def requested_scopes(required: frozenset[ScopeRequirement], preferred: Collection[str] = ()) -> tuple[str, ...]:
@@ -115,9 +125,16 @@ def scope_causes(declaration: Declaration) -> Iterator[tuple[ScopeRequirement, s
             yield requirement, method
 
 
-def read_scope(object_type: str) -> ScopeRequirement:
-    """Return the scope without which HubSpot sends no events of an object type."""
-    return frozenset({"conversations.read"}) if object_type == "conversation" else _requirement(object_type, "read")
+def event_scopes(object_type: str) -> frozenset[ScopeRequirement]:
+    """Return the scopes without which HubSpot sends no events of an object type; none if the type does not say which.
+
+    A registration for every type, or for a standard type that only its id names, leaves it open.
+    """
+    if object_type == "conversation":
+        return frozenset({frozenset({"conversations.read"})})
+    if object_type in _NO_RECORDS or _UNNAMED_TYPE.fullmatch(object_type):
+        return frozenset()
+    return frozenset({_requirement(object_type, "read")})
 
 
 def _privacy_requirements(method: str) -> set[ScopeRequirement]:
@@ -127,6 +144,8 @@ def _privacy_requirements(method: str) -> set[ScopeRequirement]:
 
 
 def _requirement(type_name: str, right: _Right) -> ScopeRequirement:
-    area = "contacts" if type_name in _ACTIVITIES else "custom" if type_name.startswith("2-") else plural(type_name)
+    area = (
+        "contacts" if type_name in _ACTIVITIES else "custom" if _CUSTOM_TYPE.fullmatch(type_name) else plural(type_name)
+    )
     alternatives = {_ALTERNATIVE_SCOPES[type_name]} if type_name in _ALTERNATIVE_SCOPES else set()
     return frozenset({f"crm.objects.{area}.{right}", *alternatives})

@@ -54,6 +54,13 @@ class AllowList:
                 self._cache[cache_key] = allowed
         return allowed
 
+    def allows_name(self, registration: str) -> bool:
+        """Return whether events are queued that match a registration such as `contact.propertyChange:email`."""
+        event_type, _, property_name = registration.partition(":")
+        object_type, _, kind = event_type.partition(".")
+        entries = _matching_entries(object_type, kind, property_name or None)
+        return not self._denied.intersection(entries) and not self._allowed.isdisjoint(entries)
+
 
 def _matching_entries(object_type: str, kind: str, property_name: str | None) -> set[str]:
     """Return every entry that matches such an event."""

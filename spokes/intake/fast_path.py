@@ -16,6 +16,7 @@ from spokes.core.errors import MalformedEvent
 from spokes.core.events import OBJECT_ONLY_KINDS, Event
 from spokes.core.priority import BULK_SOURCES, Priority
 from spokes.intake.allow_list import MAX_CACHED, AllowList, is_cacheable
+from spokes.intake.arrivals import Arrival, Arrivals
 from spokes.intake.classification import AdmissionEvent, ClassifiedDelivery, without_repeats
 from spokes.intake.event_keys import REDACTED_VALUES, EventIdentity, EventKeys
 
@@ -56,16 +57,20 @@ class _EventType(NamedTuple):
     is_allowed: bool
     object_type: str
     kind: str
+    arrival: Arrival
 
 
 class FastPath:
     """Classifies common bodies."""
 
-    def __init__(self, allow_list: AllowList, keys: EventKeys, portal_ids: Collection[int]) -> None:
-        """`portal_ids` are the portals we serve; empty for all."""
+    def __init__(
+        self, allow_list: AllowList, keys: EventKeys, portal_ids: Collection[int], arrivals: Arrivals | None = None
+    ) -> None:
+        """`portal_ids` are the portals we serve; empty for all. `arrivals` counts what arrives."""
         self._allow_list = allow_list
         self._keys = keys
         self._portal_ids = portal_ids
+        self._arrivals = arrivals or Arrivals()
         self._type_cache: dict[tuple[str, _OptionalText, _OptionalText], _EventType] = {}
 
     def classify(self, body: bytes, now_ms: int) -> list[ClassifiedDelivery] | None:
@@ -81,16 +86,27 @@ class FastPath:
             if len(portals) != 1 or (self._portal_ids and portals.isdisjoint(self._portal_ids)):
                 return None
             (portal_id,) = portals
-            return [
-                self._classify_group(portal_id, priority, group, now_ms) for priority, group in _by_priority(elements)
+            ignored: list[Arrival] = []
+            deliveries = [
+                self._classify_group(portal_id, priority, group, now_ms, ignored)
+                for priority, group in _by_priority(elements)
             ]
         except (MsgspecError, UnicodeDecodeError, RecursionError, MalformedEvent):
             return None
+        self._arrivals.count_request(now_ms)
+        for arrival in ignored:  # only now: the slow path counts what this one gives up
+            arrival.ignored += 1
+        return deliveries
 
     def _classify_group(
-        self, portal_id: int, priority: Priority, elements: list[_Element], now_ms: int
+        self,
+        portal_id: int,
+        priority: Priority,
+        elements: list[_Element],
+        now_ms: int,
+        ignored_arrivals: list[Arrival],
     ) -> ClassifiedDelivery:
-        """Return the delivery of elements of one priority class.
+        """Return the delivery of elements of one priority class; add what is ignored to `ignored_arrivals`.
 
         Raises:
             MalformedEvent: an element is not a valid event, or its kind is not a common one.
@@ -104,6 +120,7 @@ class FastPath:
             name, property_name = element.subscription_type, element.property_name
             cache_key = name, element.object_type_id, property_name
             event_type = type_cache.get(cache_key) or self._resolve_type(element)
+            event_type.arrival.last_at = now_ms
             if event_type.is_allowed:
                 allowed.append(element)
                 occurred_at = element.occurred_at
@@ -116,6 +133,7 @@ class FastPath:
                 identities.append((portal_id, object_type, event_type.kind, object_id, occurred_at, details))
             else:
                 ignored[name] = ignored.get(name, 0) + 1
+                ignored_arrivals.append(event_type.arrival)
         events = [*map(AdmissionEvent, self._keys.for_identities(identities), times, allowed)]
         delivery = ClassifiedDelivery(
             new_delivery_id(portal_id), portal_id, now_ms, events, len(elements), ignored, priority=priority
@@ -131,7 +149,7 @@ class FastPath:
         event = Event(to_builtins(element))
         if event.kind != "propertyChange" and event.kind not in OBJECT_ONLY_KINDS:
             raise MalformedEvent("unusual")
-        event_type = _EventType(self._allow_list.allows(event), event.object_type, event.kind)
+        event_type = _EventType(self._allow_list.allows(event), event.object_type, event.kind, self._arrivals.of(event))
         cache_key = element.subscription_type, element.object_type_id, element.property_name
         if len(self._type_cache) < MAX_CACHED and is_cacheable(*cache_key):
             self._type_cache[cache_key] = event_type

@@ -68,6 +68,8 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.UNREADABLE_JOBS: Treatment(_FAILURES, _CLOSED),
     keys.RUNNING_DELIVERIES: _NOTHING_PERSONAL,
     keys.REGISTRATIONS: _NOTHING_PERSONAL,
+    "spokes:arrivals:{day}": _NOTHING_PERSONAL,
+    keys.TOKEN_SCOPES: _NOTHING_PERSONAL,
     keys.PORTALS: _NOTHING_PERSONAL,
     keys.ERASED_OBJECTS: Treatment(_PRIVACY, "deleted when the second purge finds nothing, minutes later"),
     keys.ERASED_HASHES: Treatment(_PRIVACY, _HASHED),

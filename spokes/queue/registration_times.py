@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -53,15 +53,26 @@ class RegistrationTimes:
             await self.record()
 
 
-async def registered_without_event(redis: Redis) -> dict[str, int]:
-    """Return the registrations that no event has matched, with the epoch ms at which a worker first had each.
+class RegistrationTime(NamedTuple):
+    """When a worker first had a registration, and when an event first matched it, None if none has; epoch ms."""
+
+    registered_at: int
+    matched_at: int | None
+
+
+async def registration_times(redis: Redis) -> dict[str, RegistrationTime]:
+    """Return the times of each registration.
 
     Raises:
         RedisError, OSError: Redis does not answer.
     """
     stored: dict[bytes, bytes] = await redis.hgetall(REGISTRATIONS)  # type: ignore[misc]  # as above
     times = dict(await read_items(redis, "registration", stored.items(), _read_time))
-    return {name: time for (kind, name), time in times.items() if kind == _REGISTERED and (_SEEN, name) not in times}
+    return {
+        name: RegistrationTime(at, times.get((_SEEN, name)))
+        for (kind, name), at in times.items()
+        if kind == _REGISTERED
+    }
 
 
 def _field(kind: str, registration: str) -> str:

@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from spokes.core.errors import ConfigurationError
 from spokes.core.settings import RECEIVER_PATH, Settings
-from spokes.crm.scopes import Declaration, ScopeRequirement, read_scope, scope_causes
+from spokes.crm.scopes import Declaration, ScopeRequirement, event_scopes, scope_causes
 from spokes.routing import NO_HANDLERS, Route, Router
 from spokes.subscriptions.subscribed_events import GENERIC, SubscribedEvent, parse_event
 
@@ -22,16 +22,21 @@ class DesiredState:
     Attributes:
         events: each event with the handlers that register for it, as `deals.follow_up in handlers/deals.py:8`.
         scopes: each scope, as alternatives of which one is enough, with what needs it.
-        gaps: a sentence for each registration that no single subscription covers.
+        gaps_by_registration: a sentence for each registration that no single subscription covers.
         target_url: where HubSpot sends events; empty without PUBLIC_URL.
         max_concurrent_requests: how many requests HubSpot may have in flight for one account.
     """
 
     events: Mapping[SubscribedEvent, tuple[str, ...]]
     scopes: Mapping[ScopeRequirement, tuple[str, ...]]
-    gaps: tuple[str, ...]
+    gaps_by_registration: Mapping[str, str]
     target_url: str
     max_concurrent_requests: int
+
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """The sentences about registrations that no single subscription covers."""
+        return tuple(self.gaps_by_registration.values())
 
 
 def desired_state(router: Router, settings: Settings) -> DesiredState:
@@ -45,11 +50,11 @@ def desired_state(router: Router, settings: Settings) -> DesiredState:
         raise ConfigurationError([NO_HANDLERS])
     events: dict[SubscribedEvent, tuple[str, ...]] = {}
     scopes: dict[ScopeRequirement, tuple[str, ...]] = {}
-    gaps: list[str] = []
+    gaps: dict[str, str] = {}
     for registration, route in router:
         event = parse_event(registration)
         if gap := _gap(event, route):
-            gaps.append(gap)
+            gaps.setdefault(registration, gap)
         else:
             for each in _covered_events(event):
                 _add(events, each, f"{route.name} in {route.place}")
@@ -60,7 +65,7 @@ def desired_state(router: Router, settings: Settings) -> DesiredState:
             [f"The handlers register for {len(events)} events, and HubSpot allows an app {MAX_SUBSCRIPTIONS}."]
         )
     return DesiredState(
-        events, scopes, tuple(gaps), _target_url(settings.public_url), settings.hubspot_max_concurrent_requests
+        events, scopes, gaps, _target_url(settings.public_url), settings.hubspot_max_concurrent_requests
     )
 
 
@@ -119,6 +124,5 @@ def _covered_events(event: SubscribedEvent) -> tuple[SubscribedEvent, ...]:
 
 
 def _scope_causes(event: SubscribedEvent, route: Route) -> Iterator[tuple[ScopeRequirement, str]]:
-    if event.object_type not in {GENERIC, "event"}:
-        yield read_scope(event.object_type), str(event)
+    yield from ((requirement, str(event)) for requirement in event_scopes(event.object_type))
     yield from scope_causes(Declaration(event.object_type, route.uses.reads, route.uses.may))

@@ -15,7 +15,7 @@ from spokes.crm.transport.token_info import TokenInfo
 from spokes.routing import load_router
 
 
-def declared(object_type: str = "contact", may: str = "", **reads: tuple[str, ...]) -> Declaration:
+def declared(object_type: str = "object", may: str = "", **reads: tuple[str, ...]) -> Declaration:
     return Declaration(object_type, reads, frozenset(may.split()))
 
 
@@ -32,6 +32,13 @@ def crm(*scopes: str) -> set[frozenset[str]]:
         (declared(may="deals.create deals.create_nothing"), crm("deals.write")),
         (declared(may="deals.archive"), crm("deals.read", "deals.write")),
         (declared("2-99", objects=("plate",), may="objects.update"), crm("custom.read", "custom.write")),
+        (declared("p123_cars"), crm("custom.read")),
+        (declared("contact"), crm("contacts.read")),
+        (declared("note"), crm("contacts.read")),
+        (declared("line_item"), {frozenset({"e-commerce", "crm.objects.line_items.read"})}),
+        (declared("conversation"), {frozenset({"conversations.read"})}),
+        (declared("event"), set()),
+        (declared("0-999"), set()),
         (declared("deal", objects=("amount",)), crm("deals.read")),
         (declared(tickets=("subject",)), {frozenset({"tickets", "crm.objects.tickets.read"})}),
         (declared(may="line_items.create"), {frozenset({"e-commerce", "crm.objects.line_items.write"})}),

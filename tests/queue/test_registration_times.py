@@ -4,7 +4,7 @@ from redis.asyncio import Redis
 
 from spokes.core.events import Event
 from spokes.core.redis.keys import REGISTRATIONS
-from spokes.queue.registration_times import RegistrationTimes, registered_without_event
+from spokes.queue.registration_times import RegistrationTimes, registration_times
 from spokes.routing import Router
 from spokes.tools import Tools
 from tests.support.events import event
@@ -12,6 +12,12 @@ from tests.support.events import event
 
 async def handler(event: Event, tools: Tools) -> None:
     """Do nothing."""
+
+
+async def waiting(redis: Redis) -> dict[str, int]:
+    """Return the registrations that no event has matched, with the time at which a worker first had each."""
+    times = await registration_times(redis)
+    return {name: time.registered_at for name, time in times.items() if time.matched_at is None}
 
 
 def router_for(*event_types: str) -> Router:
@@ -25,10 +31,10 @@ async def test_matched_registration_is_no_longer_listed(redis: Redis) -> None:
     router = router_for("contact.creation", "contact.deletion")
     times = RegistrationTimes(redis, router)
     await times.record()
-    assert (await registered_without_event(redis)).keys() == {"contact.creation", "contact.deletion"}
+    assert (await waiting(redis)).keys() == {"contact.creation", "contact.deletion"}
     router.match(Event(event()))
     await times.close()
-    assert (await registered_without_event(redis)).keys() == {"contact.deletion"}
+    assert (await waiting(redis)).keys() == {"contact.deletion"}
 
 
 async def test_first_times_stay_when_workers_start_again(redis: Redis) -> None:
@@ -36,7 +42,7 @@ async def test_first_times_stay_when_workers_start_again(redis: Redis) -> None:
         await RegistrationTimes(redis, router_for("contact.creation")).record()
         await redis.hset(REGISTRATIONS, "registered contact.creation", 1)  # type: ignore[misc]
     await RegistrationTimes(redis, router_for("contact.creation")).record()
-    assert await registered_without_event(redis) == {"contact.creation": 1}
+    assert await waiting(redis) == {"contact.creation": 1}
 
 
 async def test_registration_that_was_removed_starts_anew(redis: Redis) -> None:
@@ -46,7 +52,7 @@ async def test_registration_that_was_removed_starts_anew(redis: Redis) -> None:
     await RegistrationTimes(redis, router_for("contact.deletion")).record()
     assert await redis.hkeys(REGISTRATIONS) == [b"registered contact.deletion"]  # type: ignore[misc]
     await RegistrationTimes(redis, router_for("contact.creation", "contact.deletion")).record()
-    assert (await registered_without_event(redis)).keys() == {"contact.creation", "contact.deletion"}
+    assert (await waiting(redis)).keys() == {"contact.creation", "contact.deletion"}
 
 
 async def test_running_worker_leaves_registrations_of_a_newer_one(redis: Redis) -> None:
@@ -54,10 +60,10 @@ async def test_running_worker_leaves_registrations_of_a_newer_one(redis: Redis) 
     await times.record()
     await RegistrationTimes(redis, router_for("contact.creation", "contact.deletion")).record()
     await times.record()
-    assert (await registered_without_event(redis)).keys() == {"contact.creation", "contact.deletion"}
+    assert (await waiting(redis)).keys() == {"contact.creation", "contact.deletion"}
 
 
 async def test_unreadable_time_costs_itself_alone(redis: Redis) -> None:
     await RegistrationTimes(redis, router_for("contact.creation")).record()
     await redis.hset(REGISTRATIONS, mapping={"registered contact.merge": "soon", b"\xff": "1"})  # type: ignore[misc]
-    assert (await registered_without_event(redis)).keys() == {"contact.creation"}
+    assert (await waiting(redis)).keys() == {"contact.creation"}

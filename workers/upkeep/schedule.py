@@ -44,6 +44,7 @@ from workers.upkeep import anomaly_watch as watch
 from workers.upkeep.chain_watch import push_checkpoint, verify_chain
 from workers.upkeep.gap_watch import watch_gaps, watch_silence
 from workers.upkeep.lost_events import watch_lost_events
+from workers.upkeep.subscription_watch import watch_subscriptions
 
 if TYPE_CHECKING:
     from spokes.crm.services import CRM
@@ -113,6 +114,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("lost", 3600, lambda: watch_lost_events(settings, redis, engine, episodes)),
         PeriodicJob("gaps", 10, lambda: watch_gaps(settings, redis, engine, episodes)),
         PeriodicJob("silence", 3600, lambda: watch_silence(settings, engine)),
+        PeriodicJob("subscriptions", 600, lambda: watch_subscriptions(settings, redis, engine, episodes)),
         PeriodicJob("erasures", 3600, resume_erasures),
         *([PeriodicJob("portal erasures", 60, erase_portals)] if settings.hubspot_client_id else []),
         PeriodicJob("checkpoint", 3600, lambda: push_checkpoint(settings, engine, episodes)),

@@ -17,9 +17,10 @@ from spokes.console.doctor.process_check import check_processes
 from spokes.console.doctor.quarantine_check import check_quarantine
 from spokes.console.doctor.receiver_check import check_receiver
 from spokes.console.doctor.redis_check import check_redis
-from spokes.console.doctor.registrations_check import check_registrations
 from spokes.console.doctor.secrets_check import check_stored_secrets
 from spokes.console.doctor.settings_check import assess_settings
+from spokes.console.doctor.subscriptions.deadlines_check import check_deadlines
+from spokes.console.doctor.subscriptions.drift_check import check_drift
 from spokes.console.doctor.tenant_check import check_tenants
 from spokes.console.doctor.webhook_check import check_alert_webhook
 from spokes.console.handler_declarations import handler_declarations
@@ -46,7 +47,8 @@ async def run_checks(settings: Settings) -> list[Finding]:
             check_quarantine(settings, redis),
             check_accounts(settings, redis),
             check_stored_secrets(redis, Vault.from_settings(settings)),
-            check_registrations(settings, redis, router),
+            check_drift(settings, redis, router),
+            check_deadlines(settings),
             check_hubspot(settings, handler_declarations(router)),
             check_installs(settings, handler_declarations(router)),
             check_receiver(settings),

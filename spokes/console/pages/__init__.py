@@ -16,6 +16,7 @@ from spokes.console.pages import (
     privacy,
     quarantine,
     settings,
+    subscriptions,
 )
 from spokes.console.pages import dead_letters as letters
 from spokes.console.web.audit_export import export_records
@@ -59,6 +60,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/console/portals", portals.page),
         web.get(_INSTALLED, portals.portal_page),
         web.post(_INSTALLED + "/disconnect", portals.disconnect_portal),
+        web.get("/console/subscriptions", subscriptions.page),
         web.get("/console/settings", settings.page),
         web.get("/console/static/{name}", assets.asset),
     ]

@@ -49,6 +49,7 @@ HELD_SETS: Final = "spokes:held"
 UNREADABLE_JOBS: Final = "spokes:unreadable"
 RUNNING_DELIVERIES: Final = "spokes:running"
 REGISTRATIONS: Final = "spokes:registrations"
+TOKEN_SCOPES: Final = "spokes:scopes"  # noqa: S105 - the name of a key, not a secret
 QUARANTINE_PORTALS: Final = "spokes:quarantined"
 PORTALS: Final = "spokes:portals"
 ERASED_OBJECTS: Final = "spokes:forgotten"
@@ -220,6 +221,11 @@ def redelivery_count(portal_id: int, redelivery_id: str) -> str:
 def failed_signatures(window: int, address_hash: str) -> str:
     """Return the key of the number of failed signatures of one address in one minute."""
     return f"spokes:failures:{window}:{address_hash}"
+
+
+def arrivals_of_day(day: int) -> str:
+    """Return the key of what arrived on a day, given as the number of days since the epoch."""
+    return f"spokes:arrivals:{day}"
 
 
 def hourly_counts(hour: int) -> str:

@@ -74,9 +74,7 @@ class Settings(BaseSettings):
         100, ge=1, le=1_000_000, description="CRM calls in a rolling 10 s; depends on your HubSpot plan, see README"
     )
     hubspot_search_limit: int = Field(5, ge=1, le=1_000_000, description="search calls per second and account")
-    hubspot_association_limit: int = Field(
-        100, ge=1, le=1_000_000, description="batch association calls in a rolling 10 s"
-    )
+    hubspot_association_limit: int = Field(100, ge=1, le=1_000_000, description="batch association calls in 10 s")
     hubspot_reserve: float = Field(0.05, ge=0, le=0.5, description="share of the limit that imports leave free")
     token_refreshes_per_s: int = Field(
         10, ge=1, le=1000, description="refreshes of portals' OAuth tokens that all workers together begin in a second"
@@ -171,6 +169,7 @@ class Settings(BaseSettings):
     watch_merges: int = Field(100, ge=1, le=1_000_000_000)
     watch_signature_failures: int = Field(1_000, ge=1, le=1_000_000_000)
     watch_dead_letters: int = Field(100, ge=1, le=1_000_000_000)
+    watch_silent_hours: int = Field(6, ge=1, le=10_000)  # hours in which HubSpot normally sends
     # Console
     console_key: ConsoleKey = SecretStr("")
     console_origins: OriginList = ()  # origins of other sites whose scripts may call the API

@@ -36,6 +36,7 @@ class Alert(StrEnum):
     TOKEN_IN_REDIS = "token_in_redis"  # noqa: S105 - likewise
     PRIVACY_REQUEST_DUE = "privacy_request_due"
     DELIVERY_OVERDUE = "delivery_overdue"
+    SUBSCRIPTIONS_DRIFTED = "subscriptions_drifted"
 
     ACCESS_TOKEN_REFUSED = "access_token_refused"  # noqa: S105 - likewise
     UNREADABLE_DELIVERY = "unreadable_delivery"
@@ -173,6 +174,10 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.DELIVERY_OVERDUE: (
         "A delivery is in progress for five times HANDLER_TIMEOUT_S, at least a minute.",
         "`spokes queue` names its handlers and its worker. Restart that worker: the delivery then runs elsewhere.",
+    ),
+    Alert.SUBSCRIPTIONS_DRIFTED: (
+        "Events that handlers wait for do not come: no subscription, no scope, or a target URL of another host.",
+        "`spokes subscriptions drift` names them, with what to do about each.",
     ),
     Alert.ACCESS_TOKEN_REFUSED: (
         "HubSpot rejected the access token, so a worker did not start.",

@@ -84,6 +84,16 @@ def export_to_project(
     return ProjectExport(tuple(changes), texts, before)
 
 
+def active_events(webhooks: JsonDocument) -> frozenset[str]:
+    """Return the events of the active subscriptions in a project's component `webhooks`, ours and others'."""
+    entries = _Events(webhooks, frozenset()).places()
+    return frozenset(
+        str(event)
+        for event, places in entries.items()
+        if any(webhooks.get(*place, "active") is True for place in places)
+    )
+
+
 def write_export(folder: Path, export: ProjectExport) -> None:
     """Write the files that differ."""
     for path, text in export.texts.items():
@@ -122,7 +132,7 @@ class _Events:
         """Remove, add and activate subscriptions; `written` then lists those that exports have added."""
         wanted = {str(event) for event in desired.events}
         yield from self._remove(self.written - wanted)
-        entries = self._entries()
+        entries = self.places()
         self.written &= {str(event) for event in entries}
         for event, places in entries.items():
             if event in desired.events and not any(self._document.get(*place, "active") is True for place in places):
@@ -134,7 +144,7 @@ class _Events:
             self._document.extend((*_SUBSCRIPTIONS, section), new)
         self.written |= {str(event) for event in added}
         yield from (ProjectChange("+", str(event), desired.events[event]) for event in added)
-        if (count := sum(len(places) for places in self._entries().values())) > MAX_SUBSCRIPTIONS:
+        if (count := sum(len(places) for places in self.places().values())) > MAX_SUBSCRIPTIONS:
             raise ConfigurationError(
                 [f"The project would have {count} subscriptions, and HubSpot allows an app {MAX_SUBSCRIPTIONS}."]
             )
@@ -143,13 +153,13 @@ class _Events:
         """Remove the first entry of each event: exports add one at most, and others of the event are not ours."""
         for name in sorted(names):
             self.written.discard(name)
-            places = next((places for event, places in self._entries().items() if str(event) == name), None)
+            places = next((places for event, places in self.places().items() if str(event) == name), None)
             if places:
                 *path, index = places[0]
                 self._document.remove_item(path, int(index))
                 yield ProjectChange("-", name, ("no handler registers for it",))
 
-    def _entries(self) -> dict[SubscribedEvent, list[tuple[str | int, ...]]]:
+    def places(self) -> dict[SubscribedEvent, list[tuple[str | int, ...]]]:
         """Return where the file subscribes to each event."""
         places: dict[SubscribedEvent, list[tuple[str | int, ...]]] = {}
         for section in SECTIONS:

@@ -61,6 +61,35 @@ class WrittenParts:
         return json.dumps({"comment": comment, **parts}, indent=2) + "\n"
 
 
+def has_project(folder: Path) -> bool:
+    """Return whether a folder is a HubSpot project."""
+    return (folder / _PROJECT).is_file()
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The platform of a project: its version, the file that names it, and whether its app is for the marketplace."""
+
+    version: str
+    path: str
+    is_listed: bool
+
+
+def read_platform(folder: Path) -> Platform | None:
+    """Return the platform of the project in a folder, None without a project.
+
+    Raises:
+        ConfigurationError: a file cannot be read.
+    """
+    project = _read(folder, _PROJECT)
+    if project is None:
+        return None
+    version, source = project.document.get("platformVersion"), project.document.get("srcDir")
+    app = _single(_components(folder, source), "app") if isinstance(source, str) else None
+    is_listed = app is not None and app.document.get("config", "distribution") == "marketplace"
+    return Platform(str(version), str(folder / _PROJECT), is_listed)
+
+
 def read_project(folder: Path, *, name: str, auth: str) -> HubSpotProject:
     """Read the project in a folder; files that are missing begin with a minimal content.
 

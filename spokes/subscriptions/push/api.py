@@ -63,14 +63,19 @@ class RemoteSubscription:
         return str(self.event) if self.event else f"subscription {self.id}"
 
 
+def push_path(version: str) -> str:
+    """Return the path of the API in a version; the id of an app follows."""
+    if version == _NUMBERED:
+        return "/webhooks/v3"
+    return _PATH_OF_MARCH_2026 if _PATH_OF_MARCH_2026.endswith(version) else f"/app-webhooks/{version}"
+
+
 class PushApi:
     """Calls for one app; an async context manager."""
 
     def __init__(self, settings: Settings) -> None:
         version = settings.hubspot_api_version
-        root = f"/app-webhooks/{version}" if version != _NUMBERED else "/webhooks/v3"
-        root = _PATH_OF_MARCH_2026 if _PATH_OF_MARCH_2026.endswith(version) else root
-        self._base = f"{settings.hubspot_api_url}{root}/{settings.hubspot_app_id}"
+        self._base = f"{settings.hubspot_api_url}{push_path(version)}/{settings.hubspot_app_id}"
         self._key = settings.hubspot_developer_api_key
         self._version = version
 

@@ -45,7 +45,7 @@ async def test_registrations_without_event_are_shown_as_a_note(client: TestClien
     await redis.hset(REGISTRATIONS, "registered contact.creation", 1)  # type: ignore[misc]
     _, page = await (await Visitor.signed_in(client, Role.OPERATOR)).get("/console/settings")
     assert re.search(
-        r"note registrations No event has matched these registrations .*contact\.creation", visible_text(page)
+        r"note subscriptions No event has matched these registrations .*contact\.creation", visible_text(page)
     )
 
 

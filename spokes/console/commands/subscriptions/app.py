@@ -2,6 +2,7 @@
 
 import typer
 
+from spokes.console.commands.subscriptions.drift import drift
 from spokes.console.commands.subscriptions.export import export
 from spokes.console.commands.subscriptions.push import apply, plan
 
@@ -13,3 +14,4 @@ app = typer.Typer(
 app.command()(export)
 app.command()(plan)
 app.command()(apply)
+app.command()(drift)
