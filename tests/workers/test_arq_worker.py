@@ -36,7 +36,7 @@ from workers.worker import decode_job
 
 
 def room(events: int) -> Room:
-    return Room(events, dict.fromkeys(PRIORITIES, events))
+    return Room(events, dict.fromkeys(PRIORITIES, events), limit=events)
 
 
 async def queue(redis: Redis, *names: str, at: int = 1, priority: Priority = "interactive") -> None:
@@ -215,6 +215,47 @@ async def test_portals_take_turns(redis: Redis, worker: ArqBatchWorker, jobs: Jo
     assert {"8-1-a", "8-2-a"} <= set(jobs.names[:10])
 
 
+async def test_job_of_a_portal_runs_while_another_portal_fills_the_worker(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs
+) -> None:
+    jobs.go_on.clear()
+    await queue(redis, *(f"7-{number:04}-a" for number in range(400)))
+    await start(worker)
+    await until(jobs, 10)
+    await queue(redis, "8-1-a", "8-2-a", "9-1-a", at=2)
+    await until(jobs, 12)
+    await asyncio.sleep(0.5)
+    portals = sorted(name.partition("-")[0] for name in jobs.names[10:])
+    assert portals == ["8", "9"]  # of each its share, which is one of ten jobs
+
+
+async def test_job_in_the_middle_of_another_portals_backlog_runs_before_its_end(
+    redis: Redis, worker: ArqBatchWorker, jobs: Jobs
+) -> None:
+    await queue(redis, *(f"7-{number:04}-a" for number in range(1000)))
+    await queue(redis, "8-1-a", at=2)
+    await queue(redis, *(f"7-{number:04}-b" for number in range(1000)), at=3)
+    jobs.go_on.clear()
+    await start(worker)
+    async with asyncio.timeout(25):
+        while "8-1-a" not in jobs.names:  # noqa: ASYNC110 - nothing signals it
+            await asyncio.sleep(0.05)
+    assert sum(name.startswith("7-") for name in set(jobs.names)) == 10
+
+
+async def test_portal_of_which_least_is_held_comes_first(redis: Redis, worker: ArqBatchWorker, jobs: Jobs) -> None:
+    worker.max_jobs = 4
+    jobs.go_on.clear()
+    await queue(redis, *(f"7-{number:04}-a" for number in range(4)))
+    await start(worker)
+    await until(jobs, 4)
+    await queue(redis, *(f"7-{number:04}-b" for number in range(9)), at=2)
+    await queue(redis, *(f"8-{number:04}-b" for number in range(4)), at=3)
+    jobs.go_on.set()
+    await until(jobs, 8)
+    assert sum(name.startswith("8-") for name in jobs.names[4:8]) >= 2
+
+
 async def test_priority_classes_take_turns_and_portals_within_them(
     redis: Redis, worker: ArqBatchWorker, jobs: Jobs
 ) -> None:
@@ -223,7 +264,7 @@ async def test_priority_classes_take_turns_and_portals_within_them(
     await queue(redis, *(f"7-{number:04}-a" for number in range(3)), at=3)
     worker.burst = True
     await worker.async_run()
-    assert jobs.names[:5] == ["7-0000-a", "7-0000-i", "7-0001-a", "8-1-i", "7-0002-a"]
+    assert jobs.names[:5] == ["7-0000-a", "8-1-i", "7-0001-a", "7-0000-i", "7-0002-a"]
     assert len(jobs.names) == 404
 
 

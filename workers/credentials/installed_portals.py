@@ -46,6 +46,7 @@ class InstalledPortals:
             client_id=self.settings.hubspot_client_id,
             client_secret=self.settings.hubspot_client_secret[0],
             api_url=self.settings.hubspot_api_url,
+            api_version=self.settings.hubspot_api_version,
             timeout_s=self.settings.hubspot_timeout_s,
         )
         return TokenService(

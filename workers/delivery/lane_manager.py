@@ -170,7 +170,9 @@ class LaneManager:
                 busy += items
             else:
                 if lane is None:
-                    lane = self.held[key] = Lane(key, self._token, lease_until, priority=most_urgent(items))
+                    portal_id, priority = request.run.delivery.portal_id, most_urgent(items)
+                    lane = Lane(key, self._token, lease_until, priority=priority, portal_id=portal_id)
+                    self.held[key] = lane
                     acquired.append(lane)
                 elif lane.priority == "import" and most_urgent(items) == "interactive":
                     self._ready.promote(lane)

@@ -1,13 +1,12 @@
 """The lanes that are ready, and the tasks that run them: many lanes, few tasks.
 
 A task continues with the next ready lane; another task starts only when it blocks. An event whose handler does not
-wait for anything costs no task of its own.
+wait for anything costs no task of its own. Within a priority class the portals take turns. When all tasks are used,
+more are started for portals that use less than their share: the blocked handlers of one portal stop no other's.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sized
-from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -15,6 +14,8 @@ import structlog
 from spokes.core.priority import PRIORITIES, Priority
 from workers.delivery.handler_timeouts import RunGivenUp
 from workers.delivery.lanes import Lane
+from workers.fairness.portal_share import portal_share
+from workers.fairness.portal_turns import PortalTurns
 
 _CANCEL_TIMEOUT_S: Final = 2.0  # at shutdown, for handlers that swallow their cancellation
 
@@ -50,10 +51,10 @@ def next_class(
 
 
 class ReadyLanes:
-    """Acquired lanes without a task, by priority class, oldest first."""
+    """Acquired lanes without a task, by priority class, in the order in which they run."""
 
     def __init__(self) -> None:
-        self.by_class: Mapping[Priority, deque[Lane]] = {priority: deque() for priority in PRIORITIES}
+        self.by_class: Mapping[Priority, PortalTurns[Lane]] = {priority: PortalTurns() for priority in PRIORITIES}
         self._were_put = asyncio.Event()
 
     def __bool__(self) -> bool:
@@ -69,8 +70,7 @@ class ReadyLanes:
     def promote(self, lane: Lane) -> None:
         """Make a lane interactive: an interactive item has entered it. It may be ready, or run already."""
         lane.priority = "interactive"
-        with suppress(ValueError):
-            self.by_class["import"].remove(lane)
+        if self.by_class["import"].remove(lane):
             self.put([lane])
 
     def clear(self) -> None:
@@ -85,11 +85,13 @@ class ReadyLanes:
 
 
 class LanePool:
-    """As many tasks as lanes are blocked, up to a limit."""
+    """As many tasks as lanes are blocked, up to a limit; up to twice for portals that use less than their share."""
 
     def __init__(self, ready: ReadyLanes, *, max_tasks: int) -> None:
         self._ready = ready
         self._max_tasks = max_tasks
+        self._share = portal_share(max_tasks)
+        self._running: dict[int, int] = {}  # tasks that run a portal's lanes, by portal
         self._starter: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._imports: set[asyncio.Task[None] | None] = set()  # the tasks that run imports
@@ -133,26 +135,40 @@ class LanePool:
 
     def _start_task(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         is_starting = self._starting is not None and not self._starting.done()
-        if not is_starting and len(self._tasks) < self._max_tasks and self._next_class() is not None:
+        if not is_starting and self._next_turn(len(self._tasks)) is not None:
             task = self._starting = asyncio.get_running_loop().create_task(self._run_lanes(work_lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _next_class(self) -> Priority | None:
-        return next_class(self._ready.by_class, len(self._imports), self._max_tasks, self._previous)
+    def _next_turn(self, other_tasks: int) -> tuple[Priority, int | None] | None:
+        """Return the class, and the portal unless any will do, whose lane a task runs next beside `other_tasks`."""
+        if other_tasks < self._max_tasks:
+            chosen = next_class(self._ready.by_class, len(self._imports), self._max_tasks, self._previous)
+            if chosen is not None:
+                return chosen, None
+        if other_tasks < 2 * self._max_tasks:
+            for priority in PRIORITIES:
+                for portal_id in self._ready.by_class[priority].portals:
+                    if self._running.get(portal_id, 0) < self._share:
+                        return priority, portal_id
+        return None
 
     async def _run_lanes(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         self._starting = None
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        while (priority := self._next_class()) is not None:
-            lane = self._ready.by_class[priority].popleft()
-            self._previous = priority
+        while (turn := self._next_turn(len(self._tasks) - 1)) is not None:
+            priority, portal_id = turn
+            lane = self._ready.by_class[priority].pop(portal_id)
+            if portal_id is None:
+                self._previous = priority
             if not self._check_is_due and self._ready:
                 self._check_is_due = True
                 loop.call_soon(self._check_ready, work_lane)  # runs once this task blocks or ends
             is_import = priority == "import"
             if is_import:
                 self._imports.add(task)
+            portal_id = lane.portal_id
+            self._running[portal_id] = self._running.get(portal_id, 0) + 1
             try:
                 await work_lane(lane)
             except RunGivenUp:
@@ -160,6 +176,10 @@ class LanePool:
             finally:
                 if is_import:
                     self._imports.discard(task)
+                if self._running[portal_id] == 1:
+                    del self._running[portal_id]
+                else:
+                    self._running[portal_id] -= 1
 
     def _check_ready(self, work_lane: Callable[[Lane], Awaitable[None]]) -> None:
         self._check_is_due = False

@@ -102,6 +102,7 @@ class Lane:
         calls: the planned handler calls that have not begun, the next one last.
         call: the one that has begun.
         priority: the most urgent class of the items that have entered the lane.
+        portal_id: of the object.
     """
 
     key: str
@@ -112,6 +113,7 @@ class Lane:
     calls: "list[HandlerCall]" = field(default_factory=list)
     call: "HandlerCall | None" = None
     priority: Priority = "interactive"
+    portal_id: int = 0
 
     def advance(self, applied: Mapping[str, int]) -> None:
         """Raise the newest applied timestamps to those of a handler call; they never fall."""
@@ -122,7 +124,7 @@ class Lane:
         """Return a lane with our lease and everything that has not begun; we may write nothing more to the object."""
         waiting = [item for call in reversed(self.calls) for item in (*call.coalesced, call.item)]
         successor = Lane(self.key, self.token, self.lease_until, [*waiting, *self.items], self.newest_applied)
-        successor.priority = self.priority
+        successor.priority, successor.portal_id = self.priority, self.portal_id
         self.lease_until = 0.0
         self.calls, self.items = [], []
         return successor

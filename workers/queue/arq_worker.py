@@ -25,6 +25,7 @@ from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, RETRY
 from spokes.core.redis.outage import RedisOutage
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.setup import report_error
+from workers.fairness.held_by_portal import HeldByPortal
 from workers.queue.claim_gate import ClaimGate
 from workers.queue.claimed_job import ClaimedJob, DeliveryEnd
 from workers.queue.leases import Lease
@@ -38,6 +39,7 @@ _PAUSED_DELAY_MS: Final = 600_000  # for jobs of a paused portal if nothing make
 _FAILED_DELAY_MS: Final = 1_000  # until a job that failed by an error of ours runs again
 _PUBSUB_TIMEOUT_S: Final = 10.0
 _REFUSED_WAKEUPS_S: Final = 600.0  # polling replaces them
+_PROBE_EVERY_S: Final = 0.1  # without room, and at a random place of the queue: for portals behind others' backlogs
 _POSTPONE_S: Final = 0.5  # until another worker may claim a delivery that a Redis outage interrupted
 _CLAIMS: Final = "claims"
 _WAKEUPS: Final = "wakeups"
@@ -91,6 +93,8 @@ class ArqBatchWorker(Worker):
         self._wake = asyncio.Event()
         self.started_at: dict[str, int] = {}  # epoch ms, of the jobs that run
         self._held_jobs: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
+        self._held_by_portal = HeldByPortal()
+        self._next_probe = 0.0  # on the loop's clock
         self._is_drained = False  # in burst mode: the queue is empty
 
     def leases(self) -> list[Lease]:
@@ -161,29 +165,38 @@ class ArqBatchWorker(Worker):
 
     async def _claim_jobs(self) -> float:
         """Claim jobs for all free capacity; return the seconds until there may be more to claim."""
+        if not self._gate.is_open:
+            return self.poll_delay_s
         jobs_room, events_room = self._room()
-        if not any(jobs_room.of(each) and events_room.of(each) for each in PRIORITIES) or not self._gate.is_open:
-            return self.poll_delay_s  # the end of a job wakes us
+        probe_due_s, probe = self._next_probe - self.loop.time(), -1.0
+        if probe_due_s <= 0:
+            probe, probe_due_s = random.random(), _PROBE_EVERY_S
+            self._next_probe = self.loop.time() + _PROBE_EVERY_S
+        elif not _has_room(jobs_room, events_room):
+            return probe_due_s  # the end of a job wakes us too
         now_ms = clock.now_ms()
-        args: list[str | int] = [now_ms, self._lease_ms, self.holder, _PAUSED_DELAY_MS]
+        args: list[str | float] = [now_ms, self._lease_ms, self.holder, _PAUSED_DELAY_MS]
         args += (",".join(map(str, self._skipped_portals())), int(self._are_calls_scarce()))
         args += (jobs_room.total, events_room.total)
+        args += (*self._held_by_portal.reserve(jobs_room.limit, events_room.limit), str(self._held_by_portal), probe)
         for each in PRIORITIES:
             args += (jobs_room.of(each), events_room.of(each))
         next_ms, has_more, jobs = await self._claim(keys=_CLAIM_KEYS, args=args)
         self._outage.mark_available(_CLAIMS)
-        for job_key, payload, attempt, queue in jobs:
+        for job_key, payload, attempt, queue, events in jobs:
             job_id, priority = job_key.decode(), PRIORITIES[queue - 1]
             if job_id not in self.tasks:  # otherwise its lease lapsed in an outage, and it still runs here
                 self.started_at[job_id] = now_ms
                 self._held_jobs[priority] += 1
-                self.tasks[job_id] = self.loop.create_task(self._run_job(job_id, payload, attempt, priority))
+                self._held_by_portal.add(job_id, events)
+                self.tasks[job_id] = self.loop.create_task(self._run_job(job_id, payload, attempt, priority, events))
         await asyncio.sleep(0)  # the new tasks reserve their capacity before we ask for what is left
         jobs_room, events_room = self._room()
         for each, more in zip(PRIORITIES, has_more, strict=True):
             if more and jobs_room.of(each) and events_room.of(each):  # the jobs were smaller than estimated
                 return 0.0
-        return self.poll_delay_s if next_ms < 0 else next_ms / 1000
+        wait_s = self.poll_delay_s if next_ms < 0 else next_ms / 1000
+        return wait_s if _has_room(jobs_room, events_room) else min(wait_s, probe_due_s)
 
     def _room(self) -> tuple[Room, Room]:
         """Return how many more jobs and events may be claimed."""
@@ -192,7 +205,7 @@ class ArqBatchWorker(Worker):
     async def _queued_count(self) -> int:
         return sum([await self.pool.zcard(queue) for queue in keys.QUEUES.values()])
 
-    async def _run_job(self, job_id: str, payload: bytes | None, attempt: int, priority: Priority) -> None:
+    async def _run_job(self, job_id: str, payload: bytes | None, attempt: int, priority: Priority, events: int) -> None:
         argument: Any = None
         try:
             if attempt >= _UNREAD_FROM_TRY and is_oversized(payload or b""):
@@ -215,6 +228,7 @@ class ArqBatchWorker(Worker):
         finally:
             del self.tasks[job_id], self.started_at[job_id]
             self._held_jobs[priority] -= 1
+            self._held_by_portal.remove(job_id, events)
             self._wake.set()
 
     async def _end_job(self, job_id: str, end: DeliveryEnd) -> None:
@@ -288,3 +302,8 @@ class ArqBatchWorker(Worker):
                     await asyncio.sleep(_REFUSED_WAKEUPS_S)
                 else:
                     await self._outage.wait(error, _WAKEUPS)
+
+
+def _has_room(jobs: Room, events: Room) -> bool:
+    """Return whether a job of any class may be claimed."""
+    return any(jobs.of(each) and events.of(each) for each in PRIORITIES)

@@ -1,8 +1,10 @@
 -- Claim due jobs by arq's rule: the worker that sets the in-progress key runs the job, and a running
--- job stays in its queue. The priority classes take turns, and within a class the portals do. On a full page the newest
--- jobs are read as well, so that one portal's backlog does not delay the others. Jobs of a paused portal become held
--- deliveries, see spokes/queue/held_deliveries.py: they are not read again before the pause ends, or some minutes are
--- over. The number of events in a job is estimated from its size.
+-- job stays in its queue. The priority classes take turns, and within a class the portals do, first those with the
+-- fewest held events. On a full page the newest jobs are read as well, and sometimes others at a random place, so that
+-- one portal's backlog does not delay the others. Without room, jobs of portals that have less than their share are
+-- claimed nevertheless, see workers/fairness/portal_share.py. Jobs of a paused portal become held deliveries, see
+-- spokes/queue/held_deliveries.py: they are not read again before the pause ends, or some minutes are over. The number
+-- of events in a job is estimated from its size.
 --
 -- While calls of HubSpot are scarce, events that share a call save more than another worker gains: one worker is the
 -- preferred one, and the others leave it the jobs that have been due for a moment only.
@@ -11,13 +13,18 @@
 --       the queue of each priority class, the most urgent first
 -- ARGV  1 now (ms)   2 lease (ms)   3 our name   4 delay of held deliveries (ms)
 --       5 ids of portals that are left to other workers   6 '1' if calls are scarce for us   7 number of jobs to claim
---       8 number of events to claim, and then for each queue: the number of its jobs and of its events to claim
+--       8 number of events to claim   9, 10 jobs and events that are a portal's share   11, 12 jobs and events that may
+--       be claimed for portals with less than their share   13 what we hold: `portal:jobs:events`, separated by commas
+--       14 where to read some more jobs, from 0 to 1, or -1; and then for each queue: the number of its jobs and of its
+--       events to claim
 --
 -- Returns ms until the next job is due or -1; for each queue 1 if it has more due jobs than we may claim, else 0; and
--- for each job: id, payload (nil if it has none), number of the try, number of its queue (from 1).
+-- for each job: id, payload (nil if it has none), number of the try, number of its queue (from 1), estimated number of
+-- events.
 
 local now_ms, lease_ms, our_name, held_delay_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local PAGE_SIZE, MAX_PAGES, TRIES_TTL_S = 128, 40, 88400
+local PROBE_SIZE = 512 -- jobs that are read at a random place
 local PATIENCE_MS, PREFERRED_MS = 50, 1000 -- a busy or dead preferred worker delays a job by the first
 local SHORT_DELAY_MS = 5000 -- of jobs that cannot be held
 local HEAD_BYTES, EVENT_BYTES = 130, 36 -- of a payload as spokes/core/delivery.py packs it
@@ -36,16 +43,37 @@ local is_preferred = not preferred or preferred == our_name
 local due_ms = is_preferred and now_ms or now_ms - PATIENCE_MS
 
 local total = {jobs = tonumber(ARGV[7]), events = tonumber(ARGV[8])}
+local share = {jobs = tonumber(ARGV[9]), events = tonumber(ARGV[10])}
+local reserve = {jobs = tonumber(ARGV[11]), events = tonumber(ARGV[12])}
+local probe = tonumber(ARGV[14])
 local queues = {}
 for i = 4, #KEYS do
-  local room = {jobs = tonumber(ARGV[1 + 2 * i]), events = tonumber(ARGV[2 + 2 * i])}
+  local room = {jobs = tonumber(ARGV[7 + 2 * i]), events = tonumber(ARGV[8 + 2 * i])}
   queues[i - 3] = {
     key = KEYS[i], room = room, ids = {}, taken = 0, is_last_page = false, page_count = 0, offset = 0, held_count = 0,
+    portal_count = 0, has_passed_over = false,
   }
+end
+
+local ours = {} -- what we hold, by portal
+for portal, job_count, event_count in string.gmatch(ARGV[13], '(%d+):(%d+):(%d+)') do
+  ours[portal] = {jobs = tonumber(job_count), events = tonumber(event_count)}
 end
 
 local function has_room(room)
   return room.jobs > 0 and room.events > 0
+end
+
+local function portal_of(id)
+  return string.match(id, '^(%d+)%-') or ''
+end
+
+local function is_claimable(queue, portal)
+  if has_room(total) and has_room(queue.room) then
+    return true
+  end
+  local own = ours[portal]
+  return has_room(reserve) and (not own or (own.jobs < share.jobs and own.events < share.events))
 end
 
 -- Hold a job, with the time since which it was due, until the end of its portal's pause.
@@ -62,13 +90,13 @@ end
 -- instead.
 local function group_by_portal(queue, ids, by_portal)
   for _, id in ipairs(ids) do
-    local portal = string.match(id, '^(%d+)%-') or ''
+    local portal = portal_of(id)
     if paused[portal] then
       hold(queue, portal, id)
     elseif not skipped[portal] then
       local portal_ids = by_portal[portal]
       if not portal_ids then
-        portal_ids = {}
+        portal_ids = {held = ours[portal] and ours[portal].events or 0, position = #by_portal}
         by_portal[portal] = portal_ids
         by_portal[#by_portal + 1] = portal_ids
       end
@@ -77,8 +105,18 @@ local function group_by_portal(queue, ids, by_portal)
   end
 end
 
--- Return the first job of each portal, then the second, and so on.
+local function is_before(one, other)
+  if one.held == other.held then
+    return one.position < other.position
+  end
+  return one.held < other.held
+end
+
+-- Return the first job of each portal, then the second, and so on; in each turn, first of those with the fewest held events.
 local function in_turn(by_portal)
+  if #by_portal > 1 then
+    table.sort(by_portal, is_before)
+  end
   local ids, turn, has_more = {}, 1, true
   while has_more do
     has_more = false
@@ -100,27 +138,54 @@ local function read_page(queue)
   queue.offset = queue.offset + #page - (queue.held_count - held_before) -- held jobs are not due any more
   if #page == PAGE_SIZE then
     group_by_portal(queue, redis.call('ZREVRANGEBYSCORE', queue.key, due_ms, '-inf', 'LIMIT', 0, PAGE_SIZE), by_portal)
+    if probe >= 0 and queue.page_count == 0 then
+      local first = math.floor(probe * redis.call('ZCOUNT', queue.key, '-inf', due_ms))
+      local some = redis.call('ZRANGE', queue.key, first, first + PROBE_SIZE - 1, 'WITHSCORES')
+      local due = {}
+      for i = 1, #some, 2 do
+        if tonumber(some[i + 1]) <= tonumber(due_ms) then
+          due[#due + 1] = some[i]
+        end
+      end
+      group_by_portal(queue, due, by_portal)
+    end
   end
   queue.ids, queue.taken, queue.page_count = in_turn(by_portal), 0, queue.page_count + 1
+  queue.portal_count = #by_portal
   queue.is_last_page = #page < PAGE_SIZE or queue.page_count == MAX_PAGES
 end
 
--- Return the next job of a queue in the order in which its portals take turns; nil after the last one.
+-- Return the next job of a queue that may be claimed, in the order in which its portals take turns; nil after the last.
 local function next_id(queue)
-  while queue.taken == #queue.ids do
-    if queue.is_last_page then
-      return nil
+  while true do
+    while queue.taken == #queue.ids do
+      if queue.is_last_page or (queue.page_count > 0 and not (has_room(total) and has_room(queue.room))) then
+        return nil
+      end
+      read_page(queue)
     end
-    read_page(queue)
+    queue.taken = queue.taken + 1
+    local id = queue.ids[queue.taken]
+    if is_claimable(queue, portal_of(id)) then
+      return id
+    end
+    queue.has_passed_over = true
+    if queue.portal_count == 1 then
+      queue.taken = #queue.ids
+    end
   end
-  queue.taken = queue.taken + 1
-  return queue.ids[queue.taken]
 end
 
 local jobs = {}
 
 local function take_room(room, events)
   room.jobs, room.events = room.jobs - 1, room.events - events
+end
+
+local function note_held(portal, events)
+  local own = ours[portal] or {jobs = 0, events = 0}
+  own.jobs, own.events = own.jobs + 1, own.events + events
+  ours[portal] = own
 end
 
 -- Return the number of the try. A count that something else wrote starts anew: it must not keep other jobs from running.
@@ -145,9 +210,13 @@ local function claim(queue, number, id)
     local tries = count_try('spokes:retry:' .. id)
     local payload = payload_of('spokes:job:' .. id)
     local events = math.max(1, (#(payload or '') - HEAD_BYTES) / EVENT_BYTES)
+    if not (has_room(total) and has_room(queue.room)) then
+      take_room(reserve, events)
+    end
     take_room(total, events)
     take_room(queue.room, events)
-    jobs[#jobs + 1] = {id, payload or false, tries, number}
+    note_held(portal_of(id), events)
+    jobs[#jobs + 1] = {id, payload or false, tries, number, math.ceil(events)}
   end
 end
 
@@ -155,7 +224,7 @@ local has_claimable = true
 while has_claimable do
   has_claimable = false
   for number, queue in ipairs(queues) do
-    local id = has_room(total) and has_room(queue.room) and next_id(queue)
+    local id = (has_room(reserve) or (has_room(total) and has_room(queue.room))) and next_id(queue)
     if id then
       has_claimable = true
       claim(queue, number, id)
@@ -170,7 +239,8 @@ end
 local next_ms, has_more = -1, {}
 for number, queue in ipairs(queues) do
   local has_more_to_hold = queue.page_count == MAX_PAGES and queue.held_count > 0
-  local is_read = queue.is_last_page and queue.taken == #queue.ids and not has_more_to_hold
+  local is_all_read = queue.is_last_page and queue.taken == #queue.ids
+  local is_read = is_all_read and not has_more_to_hold and not queue.has_passed_over
   has_more[number] = is_read and 0 or 1
   if is_read then
     local next_due = redis.call('ZRANGEBYSCORE', queue.key, '(' .. due_ms, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]

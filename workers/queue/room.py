@@ -13,10 +13,11 @@ _RESERVE_SHARE = 4  # the reserve is this part of what one class may hold
 
 
 class Room(NamedTuple):
-    """How many more jobs or events may be claimed: of both classes together, and of each one."""
+    """How many more jobs or events may be claimed: of both classes, and of each one, which may hold `limit`."""
 
     total: int
     by_class: Mapping[Priority, int]
+    limit: int
 
     def of(self, priority: Priority) -> int:
         """Return how many more of one class may be claimed."""
@@ -31,4 +32,5 @@ def room_left(limit: int, held: Mapping[Priority, int]) -> Room:
         held: what this worker holds, by class.
     """
     total = limit + max(1, limit // _RESERVE_SHARE) - sum(held.values())
-    return Room(total, {priority: limit - held.get(priority, 0) for priority in PRIORITIES})
+    by_class = {priority: limit - held.get(priority, 0) for priority in PRIORITIES}
+    return Room(total, by_class, limit)

@@ -40,6 +40,7 @@ from spokes.queue.running_deliveries import running_deliveries
 MEASURE_EVERY_S: Final = 10
 _MINUTE_S: Final = 60
 _TTL_S: Final = 45
+_MAX_MEASURED: Final = 100  # portals whose budgets are measured: those used last
 _IN_USE_S: Final = 120  # after the last worker that used a portal's budget, it is measured for two more minutes
 
 
@@ -78,7 +79,9 @@ async def measure(redis: Redis, budget: RateBudget) -> Samples:
     samples[sample_key(DEAD_LETTERS)] = float(sum(dead))
     samples[sample_key(DELIVERIES_OVERDUE)] = float(sum(run.is_overdue for run in await running_deliveries(redis)))
     samples[sample_key(GAPS_OPEN)] = float(await redis.get(keys.OPEN_GAPS) or 0)
-    in_use = await redis.zrangebyscore(keys.BUDGET_PORTALS, time.time() - _IN_USE_S, "+inf")
+    in_use = await redis.zrevrangebyscore(
+        keys.BUDGET_PORTALS, "+inf", time.time() - _IN_USE_S, start=0, num=_MAX_MEASURED
+    )
     budgets = [await budget.state(portal_id) for portal_id in await read_items(redis, "portal", in_use, int)]
     for kind in CALL_KINDS if budgets else ():
         fullest = max((limits[kind] for limits in budgets), key=lambda limit: limit.used / limit.limit)
@@ -100,6 +103,6 @@ async def publish(redis: Redis, samples: Samples) -> None:
 
 async def _register_portals(redis: Redis, budget: RateBudget) -> None:
     """Register the portals that this process calls HubSpot for, so that the measuring worker includes them."""
-    if portals := budget.portals:
+    if portals := budget.latest_portals(_MAX_MEASURED):
         await redis.zadd(keys.BUDGET_PORTALS, {str(portal_id): time.time() for portal_id in portals})
         await redis.zremrangebyscore(keys.BUDGET_PORTALS, 0, time.time() - _IN_USE_S)

@@ -170,6 +170,11 @@ class BatchQueue(ABC, Generic[Payload, Result]):
         """Make one more call for a batch, which only reads."""
         return await self.client.send(self.portal_id, request, "calls", UNCHECKED[batch_priority(batch)])
 
+    def is_idle(self) -> bool:
+        """Return whether a new queue could take this one's place: nothing waits, is sent, or is still to be paced."""
+        is_busy = self._tasks or self._timers or self._waiting
+        return not is_busy and max(self._next_even.values()) < asyncio.get_running_loop().time()
+
     async def close(self) -> None:
         """Wait until every submission is resolved or rejected."""
         self._is_closing.set()

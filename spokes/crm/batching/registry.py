@@ -11,6 +11,7 @@ from spokes.crm.batching.property_schemas import PropertySchemas
 from spokes.crm.batching.reads import ReadQueue
 from spokes.crm.batching.updates import UpdateQueue, UpsertQueue
 from spokes.crm.object_types import plural
+from spokes.crm.transport.idle_entries import IdleEntries
 from spokes.crm.transport.paced_client import PacedClient
 from spokes.crm.transport.paths import Paths
 from spokes.crm.validation import ValidationRules
@@ -19,7 +20,7 @@ Queue = TypeVar("Queue", bound=BatchQueue[Any, Any])
 
 
 class BatchQueues:
-    """Batch queues, created on first use, with the client and paths they share."""
+    """Batch queues, created on first use and forgotten when idle, with the client and paths they share."""
 
     def __init__(
         self, client: PacedClient, paths: Paths, *, rules: ValidationRules | None = None, linger_s: float = LINGER_S
@@ -30,7 +31,7 @@ class BatchQueues:
         self.rules = rules or ValidationRules()
         self.schemas = PropertySchemas(client, paths)
         self._linger_s = linger_s
-        self._queues: dict[tuple[object, ...], BatchQueue[Any, Any]] = {}
+        self._queues: IdleEntries[tuple[Any, ...], BatchQueue[Any, Any]] = IdleEntries(self._make, BatchQueue.is_idle)
 
     def reads(self, portal_id: int, object_type: str, id_property: str = "") -> ReadQueue:
         """The queue that reads objects of a type, by id or by a unique property."""
@@ -59,12 +60,16 @@ class BatchQueues:
     async def close(self) -> None:
         """Reject waiting submissions, wait for calls in flight, and close the client."""
         self.client.stop()
-        for queue in list(self._queues.values()):
+        for _, queue in list(self._queues.items()):
             await queue.close()
         await self.client.close()
 
     def _queue(self, queue_class: Callable[..., Queue], portal_id: int, *names: str) -> Queue:
-        key = (queue_class, portal_id, *names)
-        if key not in self._queues:
-            self._queues[key] = queue_class(self.client, portal_id, self.paths, *names, linger_s=self._linger_s)
-        return cast("Queue", self._queues[key])
+        return cast("Queue", self._queues[queue_class, portal_id, *names])
+
+    def _make(self, key: tuple[Any, ...]) -> BatchQueue[Any, Any]:
+        queue_class, portal_id, *names = key
+        return cast(
+            "BatchQueue[Any, Any]",
+            queue_class(self.client, portal_id, self.paths, *names, linger_s=self._linger_s),
+        )

@@ -8,15 +8,16 @@ Source: HubSpot's docs, "API usage guidelines and limits" and "Error handling".
 """
 
 import asyncio
+import heapq
 import math
 import random
 import secrets
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
+from itertools import islice
 from typing import Final, Literal, NamedTuple, TypeAlias, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -25,10 +26,12 @@ from redis.exceptions import RedisError
 
 from spokes.core.errors import CRMUnavailable, ObjectLocked, PortalMoving, RateLimited, TransientCRMError
 from spokes.core.json_fields import read_integer
-from spokes.core.priority import Priority
+from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis import budget_keys
 from spokes.core.redis.scripts import read_script
 from spokes.core.telemetry.metrics import BUDGET_WAIT_SECONDS
+from spokes.crm.transport.concurrency_limit import ConcurrencyLimit
+from spokes.crm.transport.idle_entries import IdleEntries
 from spokes.crm.transport.pacing import BudgetUse, batch_gap_s
 
 CallKind: TypeAlias = Literal["calls", "search", "associations"]
@@ -49,6 +52,23 @@ _SECOND: Final = 1_000_000  # Redis' clock counts microseconds
 _JITTER_S: Final = 0.003  # so that processes do not all wake for the same slot
 _MAX_CONNECTIONS: Final = 4  # hosted Redis plans count them, and a script takes a fraction of a millisecond
 _MAX_SLEEP_S: Final = 5.0  # an operator may end a pause early
+_IDLE_S: Final = 300.0  # since its last use, until a portal's queues are forgotten
+_SCARCE_FOR_S: Final = 0.05  # for which an answer whether calls are scarce holds: with many portals it takes a while
+_USE_MEMORY_S: Final = {True: 20.0, False: 3600.0}  # of what a slot has shown of a limit, without and with a daily one
+
+
+_SlotKey: TypeAlias = tuple[int, CallKind, Priority]  # portal, kind and priority of calls
+
+
+@dataclass(slots=True)
+class _SlotQueue:
+    """Those who wait for a slot of one portal, kind and priority; `used_at` on the monotonic clock."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    used_at: float = 0.0
+
+    def is_idle(self) -> bool:
+        return not self.lock.locked() and time.monotonic() - self.used_at > _IDLE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,42 +112,6 @@ class Slot:
     def release_unused(self) -> None:
         """Release the slot at once when the block ends, because no call was made."""
         self.made_call = False
-
-
-class ConcurrencyLimit:
-    """Limits concurrent calls to the client's thread count, so that no call with a slot waits for a thread.
-
-    One portal may use at most three quarters of the threads: if its calls hang, the other portals still have some.
-    Imports may use at most half of them: an interactive call does not wait for a thread behind slow calls of imports.
-    """
-
-    def __init__(self, concurrency: int) -> None:
-        self._process = asyncio.Semaphore(concurrency)
-        self._imports = asyncio.Semaphore(max(1, concurrency // 2))
-        self._by_portal: defaultdict[int, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(concurrency - concurrency // 4)
-        )
-
-    async def acquire(self, portal_id: int, priority: Priority) -> None:
-        """Wait for a thread, first come first served within a priority."""
-        acquired: list[asyncio.Semaphore] = []
-        try:
-            for semaphore in self._semaphores(portal_id, priority):
-                await semaphore.acquire()
-                acquired.append(semaphore)
-        except BaseException:
-            for semaphore in acquired:
-                semaphore.release()
-            raise
-
-    def release(self, portal_id: int, priority: Priority) -> None:
-        """Release one thread."""
-        for semaphore in self._semaphores(portal_id, priority):
-            semaphore.release()
-
-    def _semaphores(self, portal_id: int, priority: Priority) -> tuple[asyncio.Semaphore, ...]:
-        shared = (self._by_portal[portal_id], self._process)
-        return (self._imports, *shared) if priority == "import" else shared
 
 
 class Backoff(NamedTuple):
@@ -220,10 +204,11 @@ class RateBudget:
         self._max_wait_s = max_wait_s
         self.sleep: Callable[[float], Awaitable[object]] = asyncio.sleep  # until a slot may be free
         self._script = redis.register_script(_SCRIPT)
-        self._slot_locks: defaultdict[tuple[int, CallKind, Priority], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._slot_queues: IdleEntries[_SlotKey, _SlotQueue] = IdleEntries(lambda _: _SlotQueue(), _SlotQueue.is_idle)
         self._concurrency = ConcurrencyLimit(concurrency)
         self._time_zones: dict[int, ZoneInfo] = {}
-        self._uses: dict[tuple[int, CallKind, Priority], BudgetUse] = {}
+        self._uses: dict[_SlotKey, BudgetUse] = {}  # the latest of each limit that was used a moment ago
+        self._is_scarce, self._scarce_until = False, 0.0
         # Called for each backoff, with its error and seconds: it may be a pause.
         self.on_backoff: Callable[[int, TransientCRMError, float], Awaitable[object]] | None = None
         self._connections = asyncio.Semaphore(_MAX_CONNECTIONS)
@@ -244,7 +229,9 @@ class RateBudget:
             TransientCRMError: calls are paused for longer than callers wait, or Redis does not answer.
         """
         slot_id, started = secrets.token_hex(8), time.monotonic()
-        async with self._slot_locks[portal_id, kind, priority]:
+        queue = self._slot_queues[portal_id, kind, priority]
+        queue.used_at = started
+        async with queue.lock:
             await self._acquire_slot(portal_id, kind, slot_id, priority, queue_id)
         BUDGET_WAIT_SECONDS.labels(kind).observe(time.monotonic() - started)
         slot = Slot(self._window(kind))
@@ -266,9 +253,17 @@ class RateBudget:
 
     @property
     def is_scarce(self) -> bool:
-        """Whether a queue of any portal has to pause between its batches."""
+        """Whether a queue of any portal has to pause between its batches, as of a moment ago."""
         now = time.monotonic()
-        return any(batch_gap_s(use, now=now, window_s=self._window(kind)) for (_, kind, _), use in self._uses.items())
+        if now >= self._scarce_until:
+            self._scarce_until = now + _SCARCE_FOR_S
+            self._uses = {
+                key: use for key, use in self._uses.items() if now - use.at < _USE_MEMORY_S[use.day_left is None]
+            }
+            self._is_scarce = any(
+                batch_gap_s(use, now=now, window_s=self._window(kind)) for (_, kind, _), use in self._uses.items()
+            )
+        return self._is_scarce
 
     async def count_call(self, portal_id: int) -> None:
         """Count a call that was made before its portal was known; HubSpot has counted it."""
@@ -301,10 +296,12 @@ class RateBudget:
             states[kind] = LimitState(int(limit), int(used), waiting_s, cast("bytes", reason).decode(), day_left)
         return states
 
-    @property
-    def portals(self) -> set[int]:
-        """The portals for which this process has requested slots."""
-        return {portal_id for portal_id, _, _ in self._slot_locks}
+    def latest_portals(self, count: int) -> set[int]:
+        """Return the portals for which this process has requested slots lately, at most `count`."""
+        latest = heapq.nlargest(
+            len(CALL_KINDS) * len(PRIORITIES) * count, self._slot_queues.items(), key=lambda item: item[1].used_at
+        )
+        return set(islice(dict.fromkeys(portal_id for (portal_id, _, _), _ in latest), count))
 
     def has_time_zone(self, portal_id: int) -> bool:
         """Return whether the portal's time zone is known."""

@@ -87,3 +87,29 @@ async def test_import_lane_that_an_interactive_event_enters_runs_as_an_interacti
     work.go_on.set()
     await work.put()
     assert work.started[2:] == ["import 0", "import 2", "import 1"]
+
+
+async def test_portals_take_turns_for_tasks(work: Work) -> None:
+    await work.put("slow 1", "slow 2")
+    first = [Lane(f"first {number}", "token", 0.0, portal_id=1) for number in range(3)]
+    work.ready.put([*first, Lane("second", "token", 0.0, portal_id=2)])
+    work.go_on.set()
+    await work.put()
+    assert work.started[2:] == ["first 0", "second", "first 1", "first 2"]
+
+
+async def test_lane_of_another_portal_runs_although_one_portal_blocks_every_task(work: Work) -> None:
+    await work.put("slow 1", "slow 2", "slow 3")
+    work.ready.put([Lane("other", "token", 0.0, portal_id=2), Lane("another", "token", 0.0, portal_id=3)])
+    await work.put()
+    assert work.started == ["slow 1", "slow 2", "other", "another"]
+    work.go_on.set()
+    await work.put()
+    assert work.started[4:] == ["slow 3"]
+
+
+async def test_portals_together_run_at_most_twice_as_many_tasks(work: Work) -> None:
+    await work.put("slow 1", "slow 2", "slow 3")
+    work.ready.put(Lane(f"slow of {number}", "token", 0.0, portal_id=number) for number in range(1, 5))
+    await work.put()
+    assert work.started == ["slow 1", "slow 2", "slow of 1", "slow of 2"]

@@ -1,10 +1,11 @@
-"""workers.queue.room and workers.delivery.lane_pool.next_class: what each priority class may use. Pure."""
+"""workers.queue.room, held_by_portal and lane_pool.next_class: what each class and portal may use. Pure."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spokes.core.priority import PRIORITIES, Priority
 from workers.delivery.lane_pool import next_class
+from workers.fairness.held_by_portal import HeldByPortal
 from workers.queue.room import room_left
 
 HELD = st.fixed_dictionaries({"interactive": st.integers(0, 1_000), "import": st.integers(0, 1_000)})
@@ -40,3 +41,35 @@ def test_waiting_classes_take_turns_while_imports_use_few_tasks() -> None:
     assert next_class(ready, 0, 1, "interactive") == "import"
     assert next_class(ready, 0, 1, "import") == "interactive"
     assert next_class(ready, 4, 40, "interactive") == "interactive"
+
+
+HOLDINGS = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 100)), max_size=60)  # portal and events of jobs
+
+
+@given(st.integers(1, 1_000), st.integers(1, 4_000), HOLDINGS)
+def test_portals_below_their_share_go_beyond_the_limits_by_as_much_again(
+    max_jobs: int, max_events: int, holdings: list[tuple[int, int]]
+) -> None:
+    held = HeldByPortal()
+    for portal, events in holdings:
+        held.add(f"{portal}-1-a", events)
+    job_share, event_share, jobs, events = held.reserve(max_jobs, max_events)
+    assert (1 <= job_share <= max_jobs, 1 <= event_share <= max_events) == (True, True)
+    assert (0 <= jobs <= max_jobs, 0 <= events <= max_events) == (True, True)
+
+
+def test_portal_that_holds_everything_leaves_its_share_to_others() -> None:
+    held = HeldByPortal()
+    for _ in range(5_000):
+        held.add("7-1-a", 100)
+    assert held.reserve(800, 800) == (50, 50, 750, 750)
+
+
+def test_ended_jobs_are_not_held() -> None:
+    held = HeldByPortal()
+    for job_id in ("7-1-a", "7-1-b", "8-1-a", "foreign"):
+        held.add(job_id, 3)
+    assert str(held) == "7:2:6,8:1:3"
+    for job_id in ("7-1-a", "8-1-a", "foreign"):
+        held.remove(job_id, 3)
+    assert str(held) == "7:1:3"
