@@ -29,10 +29,10 @@ pytestmark = pytest.mark.slow  # each test starts processes
 
 StartWorker = Callable[..., "subprocess.Popen[bytes]"]
 HANDLER_TIMEOUT_S = 1.0
-PUBLIC_ERRORS = (  # those that pause the portal have a test of their own; NoCredentials waits 24 h for an install
+PUBLIC_ERRORS = (  # those that pause the portal have a test of their own
     "CRMError", "TransientCRMError", "RateLimited", "ObjectLocked", "ObjectMerged", "CRMUnavailable", "RetryLater",
     "LeaseLost", "PermanentCRMError", "InvalidRequest", "NotPermitted", "ObjectNotFound", "Conflict",
-    "AmbiguousReference", "SpokesError", "UnreadableDelivery", "SecretUnreadable", "QueueUnavailable",
+    "AmbiguousReference", "NoCredentials", "SpokesError", "UnreadableDelivery", "SecretUnreadable", "QueueUnavailable",
 )  # fmt: skip
 
 HARMFUL_CALLS = (

@@ -333,7 +333,8 @@ class Dispatcher:
         further_s = further_delays_s(schedule_s, failing_s=failing_s, outage_s=self._settings.outage_retry_hours * 3600)
         resolution = resolution_for_error(
             attempt, error, free_runs=free_runs, age_s=record_age_s(event, at_ms), schedule_s=schedule_s,
-            further_s=further_s, rng=self._rng, retry_on=route.uses.retry_on, failure=failure,
+            has_credentials=event.portal_id in self._crm.credentials.portals, further_s=further_s, rng=self._rng,
+            retry_on=route.uses.retry_on, failure=failure,
         )  # fmt: skip
         if is_left_to_others:
             resolution = replace(resolution, delay_s=TOKEN_REFUSED.delay_s)

@@ -213,6 +213,7 @@ def resolution_for_error(
     error: BaseException,
     *,
     free_runs: int = 0,
+    has_credentials: bool = False,
     age_s: float = math.inf,
     schedule_s: Sequence[float],
     further_s: Sequence[float] = (),
@@ -226,6 +227,8 @@ def resolution_for_error(
         attempt: number of attempts, this one included.
         error: what the handler raised; of an exception group, see deciding_error.
         free_runs: number of earlier runs that spent no attempt.
+        has_credentials: whether this process has the portal's credentials. NoCredentials is then the handler's own
+            error: no install could end a wait for them.
         age_s: see record_age_s. HubSpot's API may not find a new record yet although its event is here.
         schedule_s: see next_delay_s.
         further_s: see next_delay_s.
@@ -234,7 +237,7 @@ def resolution_for_error(
         failure: see handler_errors.failure_fields.
     """
     error = deciding_error(error, retry_on)
-    if isinstance(error, NoCredentials):  # the portal removed the app during the run
+    if isinstance(error, NoCredentials) and not has_credentials:  # the portal removed the app during the run
         return NO_CREDENTIALS_PARKED
     correlation_id = error.correlation_id if isinstance(error, CRMError) else ""
     reason = reason_for_error(error)

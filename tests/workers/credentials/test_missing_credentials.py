@@ -115,3 +115,9 @@ async def test_call_for_another_portal_is_never_sent(environ: dict[str, str], re
         await crm.credentials.client(OTHER)
     assert await crm.credentials.client(PORTAL)
     await crm.close()
+
+
+async def test_handler_that_raises_it_in_a_portal_we_serve_makes_a_dead_letter(harness: Harness) -> None:
+    harness.errors = [NoCredentials()]
+    await harness.run((change("a", 1),))
+    assert await harness.outcomes() == [("dead", "no_credentials")]
