@@ -110,7 +110,7 @@ def build_worker(  # noqa: PLR0915 - one part a line
     redis = _WorkerRedis(redis_pool(settings, max_connections=settings.redis_worker_connections, timeout_s=20))
     holder = f"{socket.gethostname()}:{os.getpid()}:{os.urandom(4).hex()}"
     outage = RedisOutage()
-    gate = ClaimGate(redis)
+    gate = ClaimGate(redis, settings)
     stack = AsyncExitStack()
 
     async def start_up(ctx: dict[str, Any]) -> None:

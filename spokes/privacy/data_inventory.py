@@ -52,6 +52,7 @@ REDIS: Final[dict[str, Treatment]] = {
     keys.DEFAULT_RETRY_KEY_PREFIX + "{delivery_id}": Treatment(_PROCESSING, _NO_PERSON),
     keys.DEFAULT_IN_PROGRESS_KEY_PREFIX + "{delivery_id}": Treatment(_PROCESSING, _LEASE),
     keys.DEPLOYMENT: _NOTHING_PERSONAL,
+    "spokes:foreign:{name}": Treatment(_OPERATION, "not read: another program wrote it; expires"),
     keys.WAKE_CHANNEL: _NOTHING_PERSONAL,
     keys.AUDIT_STREAM: Treatment(_ACCOUNTABILITY, _ARCHIVED),
     keys.AUDIT_CHAIN_END: Treatment(_ACCOUNTABILITY, _NO_PERSON),

@@ -26,6 +26,7 @@ from spokes.crm.transport.call_kinds import declares_kind
 from spokes.http.errors import HttpUnavailable, TransientHttpError
 from spokes.queue.call_breaker import CallBreaker, probe_delay_s
 from spokes.queue.held_deliveries import Calls, HeldDeliveries
+from spokes.queue.restored_pauses import read_or_restore
 from spokes.routing import Route
 
 HANDLER_PREFIX: Final = "handler:"  # of the kind under which a handler is paused
@@ -194,7 +195,9 @@ class CallPauses:
 
     async def refresh(self) -> None:
         """Read the pauses, end those that are over, and release probes."""
-        self._pauses = {pause.calls: pause for pause in await self.list()}
+        known = {pause.field: pause.to_json() for pause in self._pauses.values()}
+        pauses = await read_or_restore(self._redis, keys.PAUSED_CALLS, self.list, known)
+        self._pauses = {pause.calls: pause for pause in pauses}
         now = clock.now_s()
         for pause in list(self._pauses.values()):
             if now < pause.until:

@@ -32,6 +32,7 @@ from spokes.queue.call_pauses import CallPauses
 from spokes.queue.held_deliveries import ALL_CALLS, Calls
 from spokes.queue.known_portals import check_portal
 from spokes.queue.pause_decisions import PauseDecision, pause_for_error
+from spokes.queue.restored_pauses import read_or_restore
 
 OPERATOR: Final = "operator"
 _POLL_S: Final = 1.0
@@ -197,7 +198,8 @@ class PortalPauses:
             RedisError, OSError: Redis does not answer.
         """
         waited_for = await self.calls.held.waited_for()  # before the pauses, so that none of a new pause is released
-        self._paused = await self.list()
+        known = {str(portal_id): pause.to_json() for portal_id, pause in self._paused.items()}
+        self._paused = await read_or_restore(self._redis, keys.PAUSED_PORTALS, self.list, known)
         for portal_id, pause in list(self._paused.items()):
             if pause.reason == NotAuthorized.reason:
                 self.note_refusal(portal_id)

@@ -4,10 +4,12 @@ from typing import Final, NamedTuple, Self
 
 import orjson
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from spokes.audit.bad_items import read_items
 from spokes.core import clock
 from spokes.core.redis import keys
+from spokes.core.redis.errors import RedisFault, classify
 
 REPORT_EVERY_S: Final = 5.0
 _LIVE_S: Final = 15.0  # after its last report, a worker counts as running
@@ -46,14 +48,17 @@ class TokenReports:
         """Replace a worker's report."""
         key = keys.token_reports(portal_id)
         stored = orjson.dumps({"fingerprint": fingerprint, "refused": is_refused, "at": clock.now_s()})
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hset(key, worker, stored.decode())
-            pipeline.expire(key, _KEEP_S)
-            await pipeline.execute()
+        try:
+            await self._redis.hset(key, worker, stored.decode())  # type: ignore[misc]  # redis-py types one class for sync and async
+        except ResponseError as error:
+            if classify(error) is not RedisFault.WRONG_TYPE:
+                raise
+            await self._redis.delete(key)  # something else wrote it; the next reports come in seconds
+        await self._redis.expire(key, _KEEP_S)
 
     async def remove(self, portal_id: int, worker: str) -> None:
         """Delete the report of a worker that ends."""
-        await self._redis.hdel(keys.token_reports(portal_id), worker)  # type: ignore[misc]  # redis-py types one class for sync and async
+        await self._redis.hdel(keys.token_reports(portal_id), worker)  # type: ignore[misc]  # as above
 
     async def live(self, portal_id: int) -> list[TokenReport]:
         """Return the reports of live workers; delete those of workers that are gone."""

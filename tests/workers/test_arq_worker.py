@@ -26,6 +26,7 @@ from spokes.core.priority import PRIORITIES, Priority
 from spokes.core.redis import keys
 from spokes.core.redis.keys import JOB_KEY_PREFIX, JOB_QUEUE, WAKE_CHANNEL
 from spokes.core.redis.outage import RedisOutage
+from spokes.core.settings import Settings
 from tests.support.deployment import ROOT
 from tests.support.events import event
 from workers.queue.arq_worker import ArqBatchWorker
@@ -81,7 +82,7 @@ def batch_worker(url: str, jobs: Jobs, **options: Any) -> ArqBatchWorker:
             "holder": os.urandom(4).hex(),
             "lease_ms": 8000,
             "outage": RedisOutage(),
-            "gate": ClaimGate(ArqRedis.from_url(url)),
+            "gate": ClaimGate(ArqRedis.from_url(url), Settings.from_env({})),
             "free_capacity": lambda: room(1_000),
             "run_job": jobs.run,
             "settle_failed": jobs.settle_failed,
@@ -353,7 +354,7 @@ async def test_job_that_another_worker_holds_is_not_released(redis: Redis, worke
     await queue(redis, "7-1-a")
     await start(worker)
     await until(jobs, 1)
-    await redis.set(keys.IN_PROGRESS_KEY_PREFIX + "7-1-a", "another")
+    await redis.set(keys.IN_PROGRESS_KEY_PREFIX + "7-1-a", "another", px=10_000)
     for task in list(worker.tasks.values()):
         task.cancel()
     await asyncio.sleep(0.1)

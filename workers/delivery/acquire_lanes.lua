@@ -1,5 +1,6 @@
 -- Acquire the lanes of deliveries' objects, and read what must be known before their events run. Safe to repeat: a lane
--- that holds the token of this call is ours already. Loaded with arguments.lua and surviving_id.lua in front.
+-- that holds the token of this call is ours already. Loaded with false_lease.lua, arguments.lua and
+-- surviving_id.lua in front.
 --
 -- ARGV  1 lease of a lane (ms)   2 token of this call, and then for each delivery: set of its settled events, key that
 --       exists while the portal has merges, prefixes of the keys of lanes, merged records and newest timestamps, number
@@ -22,9 +23,11 @@ local lease_ms, new_token = next_arg(), next_arg()
 -- another worker may have held it since, and our items wait in it with what we knew before.
 local function acquire(lane, token)
   if token == '' then
-    return redis.call('SET', lane, new_token, 'NX', 'PX', lease_ms) or redis.call('GET', lane) == new_token
+    return redis.call('SET', lane, new_token, 'NX', 'PX', lease_ms)
+      or redis.pcall('GET', lane) == new_token
+      or (is_false_lease(lane, tonumber(lease_ms)) and redis.call('SET', lane, new_token, 'PX', lease_ms))
   end
-  return redis.call('GET', lane) == token
+  return redis.pcall('GET', lane) == token
 end
 
 local function echo_flags()
@@ -59,21 +62,27 @@ end
 
 local lane_prefix, merged_prefix, newest_prefix, has_merges
 
--- Return the answer for one object; fails if one of its keys holds another type of value.
+-- Return the answer for one object; fails if the map of merged records holds another type of value. What else something
+-- wrote under the object's keys is deleted: what they held before is lost in any case.
 local function object_answer(object_type, id, token, first, last)
   local name = object_type .. ':' .. id
   local survivor = has_merges and surviving_id(merged_prefix .. object_type .. ':', id) or id
   if survivor ~= id then
     return survivor
   end
-  local newest = first > last and {} or redis.call('HMGET', newest_prefix .. name, unpack(ARGV, first, last))
+  local newest = first > last and {} or redis.pcall('HMGET', newest_prefix .. name, unpack(ARGV, first, last))
+  if newest.err then
+    redis.call('DEL', newest_prefix .. name)
+    newest = redis.call('HMGET', newest_prefix .. name, unpack(ARGV, first, last))
+  end
   return acquire(lane_prefix .. name, token) and newest or 0
 end
 
 local time = redis.call('TIME')
 local answer = {time[1] * 1000 + math.floor(time[2] / 1000)}
 while has_args() do
-  local settled = redis.call('SMEMBERS', next_arg())
+  local settled_key = next_arg()
+  local settled = settled_count(settled_key) > 0 and redis.call('SMEMBERS', settled_key) or {}
   has_merges = redis.call('EXISTS', next_arg()) == 1
   lane_prefix, merged_prefix, newest_prefix = next_arg(), next_arg(), next_arg()
   local echoes = echo_flags()

@@ -11,7 +11,10 @@ for i = 2, #KEYS do
   if ARGV[2] == '1' then
     redis.call('ZADD', KEYS[1], ARGV[1], portal)
   end
-  if redis.call('EXISTS', KEYS[i]) == 1 then
+  local count = redis.pcall('ZCARD', KEYS[i])
+  if type(count) ~= 'number' then -- another type of value, which something else wrote: parked deliveries are due after a day
+    redis.call('DEL', KEYS[i])
+  elseif count > 0 then
     parked[#parked + 1] = portal
   end
 end

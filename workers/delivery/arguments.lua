@@ -27,3 +27,14 @@ end
 local function error_text(caught)
   return type(caught) == 'table' and tostring(caught.err) or tostring(caught)
 end
+
+-- Return how many events of a delivery are settled. Another type of value, which something else wrote, is deleted: all its
+-- events run again.
+local function settled_count(key)
+  local count = redis.pcall('SCARD', key)
+  if type(count) == 'number' then
+    return count
+  end
+  redis.call('DEL', key)
+  return 0
+end

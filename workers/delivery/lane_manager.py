@@ -16,12 +16,12 @@ from spokes.core.events import Event
 from spokes.core.redis import keys
 from spokes.core.redis.group_commit import GroupCommit
 from spokes.core.redis.outage import RedisOutage
-from spokes.core.redis.scripts import read_script
+from spokes.core.redis.scripts import FALSE_LEASE, read_script
 from workers.delivery.lane_pool import ReadyLanes
 from workers.delivery.lanes import Lane, OwningRun, WorkItem, group_by_lane, lane_key, most_urgent
 
 LEASE_MS: Final = 7_000  # the lanes of a dead worker are free after this; live workers renew theirs
-_SCRIPT: Final = read_script(__file__, "arguments.lua", "surviving_id.lua", "acquire_lanes.lua")
+_SCRIPT: Final = FALSE_LEASE + read_script(__file__, "arguments.lua", "surviving_id.lua", "acquire_lanes.lua")
 _WRONG_TYPE: Final = -1  # the script's answer for an object with a key of another type
 _MAX_EVENTS: Final = 200  # a call with this many takes no further delivery: the worker is idle until Redis answers
 

@@ -64,8 +64,8 @@ local lanes_first, lanes_last = skip_args(2 * tonumber(next_arg()))
 
 -- Return whether our lease on a job lapsed and another worker holds it now.
 local function is_held_elsewhere(id)
-  local holder = redis.call('GET', 'spokes:in-progress:' .. id)
-  return holder and holder ~= our_name
+  local holder = redis.pcall('GET', 'spokes:in-progress:' .. id)
+  return type(holder) == 'string' and holder ~= our_name -- a key of another type is no worker's
 end
 
 -- Return whether a step needs the lease, and whether its key is as it must be.
@@ -100,7 +100,7 @@ while has_args() do
   local id, settled, closes, step_count = next_arg(), next_arg(), next_arg() == '1', tonumber(next_arg())
   local exists = redis.call('EXISTS', 'spokes:job:' .. id) == 1
   local held_elsewhere = exists and is_held_elsewhere(id)
-  local has_settled = exists and redis.call('EXISTS', settled) == 1
+  local has_settled = exists and settled_count(settled) > 0
   local is_contested, adds_settled = false, false
   for _ = 1, step_count do
     local needs_lease, key_fits = read_guard(next_arg())

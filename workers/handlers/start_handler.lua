@@ -15,13 +15,20 @@ local max_runs, max_starts, period_ms, run_ms = tonumber(ARGV[3]), tonumber(ARGV
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
+-- Delete a key that holds another type of value: `command` returns a number for ours.
+local function delete_unless(command, key)
+  if type(redis.pcall(command, key)) ~= 'number' then
+    redis.call('DEL', key)
+  end
+end
+
 local function is_full()
   if max_runs == 0 or redis.call('HEXISTS', KEYS[1], lane) == 1 or redis.call('HLEN', KEYS[1]) < max_runs then
     return false
   end
   local runs = redis.call('HGETALL', KEYS[1])
   for i = 1, #runs, 2 do
-    if redis.call('GET', runs[i]) ~= runs[i + 1] then
+    if redis.pcall('GET', runs[i]) ~= runs[i + 1] then
       redis.call('HDEL', KEYS[1], runs[i])
     end
   end
@@ -36,6 +43,12 @@ local function is_too_early()
   return redis.call('ZCARD', KEYS[2]) >= max_starts
 end
 
+if max_runs > 0 then
+  delete_unless('HLEN', KEYS[1])
+end
+if max_starts > 0 then
+  delete_unless('ZCARD', KEYS[2])
+end
 local too_early = is_too_early()
 if too_early or is_full() then
   local step_ms = too_early and period_ms / max_starts or 0
@@ -44,7 +57,7 @@ if too_early or is_full() then
   if too_early then
     first_ms = tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2]) + period_ms
   end
-  local planned_ms = math.max(tonumber(redis.call('GET', KEYS[3]) or 0) + step_ms, first_ms + 1)
+  local planned_ms = math.max((tonumber(redis.pcall('GET', KEYS[3])) or 0) + step_ms, first_ms + 1)
   redis.call('SET', KEYS[3], string.format('%.3f', planned_ms), 'PXAT', math.ceil(planned_ms) + 1)
   return math.max(1, math.ceil(planned_ms - now_ms))
 end

@@ -23,7 +23,7 @@ from spokes.core.redis import keys
 from spokes.core.redis.errors import RedisFault, classify, first_word, is_redis_outage
 from spokes.core.redis.keys import IN_PROGRESS_KEY_PREFIX, JOB_KEY_PREFIX, RETRY_KEY_PREFIX, WAKE_CHANNEL
 from spokes.core.redis.outage import RedisOutage
-from spokes.core.redis.scripts import read_script
+from spokes.core.redis.scripts import FALSE_LEASE, read_script
 from spokes.core.telemetry.setup import report_error
 from workers.fairness.held_by_portal import HeldByPortal
 from workers.queue.claim_gate import ClaimGate
@@ -32,7 +32,7 @@ from workers.queue.leases import Lease
 from workers.queue.release import RELEASE
 from workers.queue.room import Room, room_left
 
-_CLAIM: Final = read_script(__file__, "claim.lua")
+_CLAIM: Final = FALSE_LEASE + read_script(__file__, "claim.lua")
 _QUEUES: Final = tuple(keys.QUEUES[priority] for priority in PRIORITIES)
 _CLAIM_KEYS: Final = (keys.PAUSED_PORTALS, keys.PREFERRED_WORKER, keys.HELD_SETS, *_QUEUES)
 _PAUSED_DELAY_MS: Final = 600_000  # for jobs of a paused portal if nothing makes them due: the end of the pause does

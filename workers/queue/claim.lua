@@ -9,6 +9,8 @@
 -- While calls of HubSpot are scarce, events that share a call save more than another worker gains: one worker is the
 -- preferred one, and the others leave it the jobs that have been due for a moment only.
 --
+-- Loaded with false_lease.lua in front.
+--
 -- KEYS  1 hash of paused portals   2 name of the preferred worker   3 names of all sets with held deliveries, and then
 --       the queue of each priority class, the most urgent first
 -- ARGV  1 now (ms)   2 lease (ms)   3 our name   4 delay of held deliveries (ms)
@@ -38,8 +40,8 @@ for portal in string.gmatch(ARGV[5], '%d+') do
   skipped[portal] = true
 end
 
-local preferred = redis.call('GET', KEYS[2])
-local is_preferred = not preferred or preferred == our_name
+local preferred = redis.pcall('GET', KEYS[2])
+local is_preferred = type(preferred) ~= 'string' or preferred == our_name -- else a name, unless something else wrote it
 local due_ms = is_preferred and now_ms or now_ms - PATIENCE_MS
 
 local total = {jobs = tonumber(ARGV[7]), events = tonumber(ARGV[8])}
@@ -206,7 +208,12 @@ local function payload_of(key)
 end
 
 local function claim(queue, number, id)
-  if redis.call('SET', 'spokes:in-progress:' .. id, our_name, 'NX', 'PX', lease_ms) then
+  local lease = 'spokes:in-progress:' .. id
+  local is_ours = redis.call('SET', lease, our_name, 'NX', 'PX', lease_ms)
+  if not is_ours and is_false_lease(lease, tonumber(lease_ms)) then
+    is_ours = redis.call('SET', lease, our_name, 'PX', lease_ms)
+  end
+  if is_ours then
     local tries = count_try('spokes:retry:' .. id)
     local payload = payload_of('spokes:job:' .. id)
     local events = math.max(1, (#(payload or '') - HEAD_BYTES) / EVENT_BYTES)

@@ -11,10 +11,12 @@ from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.redis.errors import RedisFault, classify
-from spokes.core.redis.key_types import DELIVERY_KEYS, wrong_types
+from spokes.core.redis.key_types import DELIVERY_KEYS
 from spokes.core.redis.keys import AUDIT_STREAM
+from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
+from workers.upkeep.foreign_values import ForeignValues
 
 MEASURE_EVERY_S: Final = 1.0
 _CLOSE_FROM: Final = 0.95  # share of maxmemory
@@ -24,22 +26,22 @@ _REOPEN_BELOW: Final = 0.92
 class ClaimGate:
     """Whether to claim, as of the last measurement."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
+        self._foreign_values = ForeignValues(redis, settings)
         self._episodes = AlertEpisodes(redis)
         self._reported: bool | None = None  # the alert's state as we set it; another process may have set it before
         self.is_open = True
 
     async def measure(self) -> None:
-        """Measure once; publish the alert's state when it changes.
+        """Measure once, and replace what something else wrote; publish the alert's state when it changes.
 
         Raises:
             RedisError, OSError: Redis does not answer.
         """
-        wrong = await wrong_types(self._redis, DELIVERY_KEYS)
-        if wrong:
+        if wrong := [name for name in await self._foreign_values.replace() if name in DELIVERY_KEYS]:
             self.is_open = False
-            await self._publish(reason="key_type", keys=list(wrong))
+            await self._publish(reason="key_type", keys=wrong)
             return
         share = await self._memory_share()
         # Not read while there is memory: it costs a call each second.

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.core.delivery import Delivery
 from spokes.core.redis import keys
+from spokes.core.redis.errors import RedisFault, classify
 from spokes.core.telemetry.alerts import Alert
 
 SUSPECT_FROM_TRY: Final = 4  # the earlier tries neither finished nor were released: their workers were killed
@@ -125,6 +127,11 @@ def _count_key(delivery_id: str, event_key: str) -> str:
 
 
 async def settled_keys(redis: Redis, delivery: Delivery) -> set[str]:
-    """Return the keys of the delivery's events that are settled."""
-    settled = await redis.smembers(keys.settled_events(delivery.portal_id, delivery.id))  # type: ignore[misc]  # redis-py types one class for sync and async
+    """Return the keys of the delivery's events that are settled; none if something else wrote another type of value."""
+    try:
+        settled = await redis.smembers(keys.settled_events(delivery.portal_id, delivery.id))  # type: ignore[misc]  # redis-py types one class for sync and async
+    except RedisError as error:
+        if classify(error) is not RedisFault.WRONG_TYPE:
+            raise
+        return set()
     return {key.decode() for key in settled}

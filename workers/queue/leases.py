@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from spokes.core.redis.scripts import read_script
+from spokes.core.redis.scripts import FALSE_LEASE, read_script
 
 RENEW_EVERY_S: Final = 2.0
-_SCRIPT: Final = read_script(__file__, "renew_leases.lua")
+_SCRIPT: Final = FALSE_LEASE + read_script(__file__, "renew_leases.lua")
 _MAX_LEASES_PER_CALL: Final = 500
 
 

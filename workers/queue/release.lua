@@ -4,7 +4,7 @@
 -- KEYS  1 spokes:in-progress:ID   2 spokes:retry:ID, and then the queues, one of which has the job
 -- ARGV  1 our name   2 wake channel   3 job id   4 epoch ms at which it is due, or nothing
 
-if redis.call('GET', KEYS[1]) == ARGV[1] then -- else another worker holds it
+if redis.pcall('GET', KEYS[1]) == ARGV[1] then -- else another worker holds it
   redis.call('DEL', KEYS[1])
   if redis.call('EXISTS', KEYS[2]) == 1 then -- else another worker closed it after our lease had lapsed
     if ARGV[4] ~= '' then

@@ -95,7 +95,8 @@ def _read_first_seen(item: tuple[bytes, bytes]) -> tuple[str, int]:
 
 async def watch_tokens(settings: Settings, redis: Redis, episodes: AlertEpisodes) -> None:
     """Search a part of Redis for tokens in plain text; each run continues where the last one stopped."""
-    cursor = int(await redis.get(keys.TOKEN_SCAN_CURSOR) or 0)
+    stored = await redis.get(keys.TOKEN_SCAN_CURSOR) or b""
+    cursor = int(stored) if stored.isdigit() else 0  # or something else wrote it
     cursor, names = await redis.scan(cursor, count=_SCAN_COUNT)
     await redis.set(keys.TOKEN_SCAN_CURSOR, cursor)
     secrets = [secret.encode() for secret in settings.secret_values if secret]

@@ -7,6 +7,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
@@ -42,6 +43,7 @@ from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import adopt_unreadable_jobs, delete_before
 from workers.upkeep import anomaly_watch as watch
 from workers.upkeep.chain_watch import push_checkpoint, verify_chain
+from workers.upkeep.foreign_values import queue_jobs_again
 from workers.upkeep.gap_watch import watch_gaps, watch_silence
 from workers.upkeep.lost_events import watch_lost_events
 from workers.upkeep.subscription_watch import watch_subscriptions
@@ -111,6 +113,7 @@ def jobs(settings: Settings, redis: Redis, engine: AsyncEngine, crm: "CRM") -> l
         PeriodicJob("forgotten", 60, lambda: purge_erased_again(settings, redis)),
         PeriodicJob("tokens", 60, lambda: watch.watch_tokens(settings, redis, episodes)),
         PeriodicJob("volumes", 300, lambda: watch.watch_volumes(settings, redis, engine, episodes)),
+        PeriodicJob("jobs", 3600, partial(queue_jobs_again, redis)),
         PeriodicJob("lost", 3600, lambda: watch_lost_events(settings, redis, engine, episodes)),
         PeriodicJob("gaps", 10, lambda: watch_gaps(settings, redis, engine, episodes)),
         PeriodicJob("silence", 3600, lambda: watch_silence(settings, engine)),

@@ -18,6 +18,7 @@ from spokes.core.masking import derive_key, keyed_hash
 from spokes.core.master_key import shared_master_key
 from spokes.core.process.child_command import module_command, module_environment
 from spokes.core.redis.errors import RedisFault, classify
+from spokes.core.redis.key_types import move_aside
 from spokes.core.redis.keys import AUDIT_STREAM, DEFAULT_QUEUE, DEPLOYMENT, METRIC_TOTALS, QUEUES
 from spokes.core.redis.scripts import read_script
 from spokes.core.settings import Settings
@@ -95,6 +96,9 @@ async def database_state(redis: Redis, settings: Settings) -> str:
     except RedisError as error:
         if classify(error) is RedisFault.FULL:  # free or of an earlier version: the next start takes possession
             return "ok"
+        if classify(error) is RedisFault.WRONG_TYPE and await move_aside(redis, DEPLOYMENT):
+            log.warning("deployment_replaced", advice="Something else wrote spokes:deployment; find what it was.")
+            return await database_state(redis, settings)
         raise
     return state.decode()
 

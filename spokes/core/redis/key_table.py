@@ -88,6 +88,8 @@ KEYS: Final = (
              "lease, renewed", "the lease on such a job: it is not taken over"),
     RedisKey(DEPLOYMENT, "hash", "spokes.core.redis.deployment", "none",
              "fingerprint of the deployment that the database belongs to, and the format of its data"),
+    RedisKey("spokes:foreign:{name}", "any", "spokes.core.redis.key_types", "30 days",
+             "a value of another type that something else wrote under the name of a key of ours"),
     RedisKey(WRITE_PROBE, "string", "spokes.intake.admission", "at once", "what a readiness check writes and deletes"),
     RedisKey(WAKE_CHANNEL, "channel", "spokes.intake.admission", "-", "a message wakes idle workers: a job is due"),
     RedisKey(AUDIT_STREAM, "stream", "spokes.audit.stream", "STREAM_DAYS, or until archived",

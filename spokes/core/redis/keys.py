@@ -72,6 +72,11 @@ APP_BACKOFF: Final = "spokes:oauth:backoff"
 CONSOLE_USERS: Final = "spokes:console:users"
 
 
+def foreign_value(name: str) -> str:
+    """Return the new name of a value that something else wrote under the name of a key of ours."""
+    return f"spokes:foreign:{name.removeprefix('spokes:')}"
+
+
 def settled_events(portal_id: int, delivery_id: str) -> str:
     """Return the key of a delivery's settled events."""
     return f"spokes:{portal_id}:settled:{delivery_id}"

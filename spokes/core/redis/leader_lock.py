@@ -9,10 +9,10 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from spokes.core.redis.scripts import read_script
+from spokes.core.redis.scripts import FALSE_LEASE, read_script
 
 _LEASE_MS: Final = 3000  # a killed leader is replaced after this time
-_SCRIPT: Final = read_script(__file__, "lease.lua")
+_SCRIPT: Final = FALSE_LEASE + read_script(__file__, "lease.lua")
 
 
 async def acquire_lease(redis: Redis, name: str, token: str, *, lease_ms: int) -> bool:

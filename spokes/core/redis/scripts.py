@@ -1,6 +1,7 @@
 """Lua scripts are files beside the modules that run them; this reads them."""
 
 from pathlib import Path
+from typing import Final
 
 
 def read_script(module_file: str, *names: str) -> str:
@@ -12,3 +13,6 @@ def read_script(module_file: str, *names: str) -> str:
     """
     folder = Path(module_file).parent
     return "".join((folder / name).read_text() for name in names)
+
+
+FALSE_LEASE: Final = read_script(__file__, "false_lease.lua")  # in front of the scripts that acquire leases

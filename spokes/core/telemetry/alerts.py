@@ -45,6 +45,7 @@ class Alert(StrEnum):
     ELEMENTS_QUARANTINED = "elements_quarantined"
     SIGNED_REQUEST_UNREADABLE = "signed_request_unreadable"
     REDIS_ITEM_UNREADABLE = "redis_item_unreadable"
+    REDIS_KEY_REPLACED = "redis_key_replaced"
     REWRITE_LOOP = "rewrite_loop"
     CRASH_LOOP = "crash_loop"
     PROCESS_CALL_REFUSED = "process_call_refused"
@@ -117,7 +118,7 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
         "Workers begin no delivery: Redis is nearly full, or a key of Spokes holds another type of value. Events wait.",
         (
             "memory: it ends once the archiver has freed some; else give Redis more. key_type: find out what else uses "
-            "this Redis, then rename the listed keys."
+            "this Redis; a worker renames the listed keys within seconds, if its Redis user may."
         ),
     ),
     Alert.EVENTS_LOST: (
@@ -206,6 +207,13 @@ ALERT_TEXTS: Final[Mapping[Alert, tuple[str, str]]] = {
     Alert.REDIS_ITEM_UNREADABLE: (
         "An item in Redis is unreadable and was skipped; everything else goes on. `place` says of which kind it is.",
         "Find out what else writes to this Redis, or which version of Spokes wrote the item.",
+    ),
+    Alert.REDIS_KEY_REPLACED: (
+        (
+            "Something else wrote keys of Spokes in Redis. They were renamed to spokes:foreign:..., and Spokes goes on "
+            "with keys of its own: jobs are queued again, and pauses stay. What else the keys held is lost."
+        ),
+        "Find out what else uses this Redis, and give it a database of its own. `spokes pause` shows the pauses.",
     ),
     Alert.REWRITE_LOOP: (
         "Two handlers, or a handler and an automation in HubSpot, overwrite each other's values; our handler stopped.",

@@ -24,7 +24,7 @@ COMPOSED = {  # by alert_episodes.lua, and by workers.delivery.once from the key
     "spokes:alerts:told:{name}",
     "spokes:{portal_id}:once:{object_type}:{object_id}:{effect}",
 }
-TYPES = {"channel", "hash", "list", "set", "sorted set", "stream", "string"}
+TYPES = {"any", "channel", "hash", "list", "set", "sorted set", "stream", "string"}
 NOT_A_KEY = {"object_data", "portal_prefix", "portal_prefixes"}
 
 

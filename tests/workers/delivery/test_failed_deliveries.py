@@ -42,7 +42,8 @@ async def alerts(redis: Redis) -> bytes:
 
 
 async def test_event_whose_lane_cannot_be_acquired_becomes_a_dead_letter_alone(redis: Redis, run_all: RunAll) -> None:
-    await redis.set(keys.newest_timestamps(PORTAL, "contact", "1"), "text")
+    await redis.set(keys.has_merges(PORTAL), 1)
+    await redis.rpush(keys.surviving_id(PORTAL, "contact", "1"), "text")  # type: ignore[misc]  # redis-py types one class for sync and async
     outcomes = await run_all(*events())
     final = [outcome for outcome in outcomes if outcome[0] not in {"parked", "retried"}]
     assert sorted(final) == [("dead", "internal_error"), *OTHERS]

@@ -17,7 +17,7 @@ from workers.queue.leases import Lease
 async def test_burst_that_waits_for_another_process_reaches_the_handler_once(harness: Harness, redis: Redis) -> None:
     """Each delivery tries again on its own; the first that acquires the lane takes the items of the others along."""
     lane = keys.lane(PORTAL, "contact", "1")
-    await redis.set(lane, "another:1", px=60_000)
+    await redis.set(lane, "another:1", px=10_000)
     runs = []
     for at in range(1, 6):
         runs.append(asyncio.create_task(harness.run((change(str(at), at),))))
@@ -29,7 +29,7 @@ async def test_burst_that_waits_for_another_process_reaches_the_handler_once(har
 
 
 async def test_event_whose_object_stays_busy_elsewhere_is_postponed(harness: Harness, redis: Redis) -> None:
-    await redis.set(keys.lane(PORTAL, "contact", "1"), "another:1", px=60_000)
+    await redis.set(keys.lane(PORTAL, "contact", "1"), "another:1", px=10_000)
     await harness.run((change("a", 1), change("b", 2, object_id=2)))
     assert sorted(await harness.outcomes()) == [("parked", "object_busy"), ("processed", "")]
     assert harness.parts.lanes._waiting == {}
@@ -47,7 +47,7 @@ async def test_event_is_not_started_by_another_delivery_once_it_is_postponed(
     ]
     if settled:
         await redis.sadd(keys.settled_events(PORTAL, late.delivery.id), settled)
-    await redis.set(lane, "another:1", px=60_000)
+    await redis.set(lane, "another:1", px=10_000)
     assert await parts.lanes.acquire(late, late.items) == late.items
     await redis.delete(lane)
 
