@@ -16,7 +16,7 @@ from spokes.core.redis.keys import AUDIT_STREAM
 from spokes.core.settings import Settings
 from spokes.core.telemetry.alerts import Alert
 from spokes.core.telemetry.setup import log_alert
-from workers.upkeep.foreign_values import ForeignValues
+from workers.queue.foreign_values import ForeignValues
 
 MEASURE_EVERY_S: Final = 1.0
 _CLOSE_FROM: Final = 0.95  # share of maxmemory

@@ -41,9 +41,9 @@ from spokes.queue.dead_letter_index import DeadLetterIndex
 from spokes.queue.dead_letters import DeadLetters
 from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import adopt_unreadable_jobs, delete_before
+from workers.queue.foreign_values import queue_jobs_again
 from workers.upkeep import anomaly_watch as watch
 from workers.upkeep.chain_watch import push_checkpoint, verify_chain
-from workers.upkeep.foreign_values import queue_jobs_again
 from workers.upkeep.gap_watch import watch_gaps, watch_silence
 from workers.upkeep.lost_events import watch_lost_events
 from workers.upkeep.subscription_watch import watch_subscriptions
