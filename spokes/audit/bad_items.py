@@ -1,8 +1,10 @@
 """Read items that Redis holds: an item that nobody can read costs itself alone. It is skipped, counted and alerted."""
 
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import Final, TypeVar
 
 from redis.asyncio import Redis
@@ -21,6 +23,7 @@ READ_ERRORS: Final = (
     RecursionError,
 )  # fmt: skip
 _REPEAT_AFTER_S: Final = 600.0
+_collected: ContextVar[Counter[str] | None] = ContextVar("collected", default=None)
 _last_reported: dict[str, float] = {}  # by place; pages read the same item every few seconds
 
 
@@ -41,8 +44,21 @@ async def read_items(redis: Redis, place: str, items: Iterable[Item], read: Call
     return results
 
 
-async def report_bad_items(redis: Redis, place: str, count: int) -> None:
-    """Alert about unreadable items, once in ten minutes per place and process."""
+@contextmanager
+def collect_bad_items() -> Iterator[Counter[str]]:
+    """Count the unreadable items that this task and those it starts meet: by place, or by key if all of it is."""
+    counts = Counter[str]()
+    token = _collected.set(counts)
+    try:
+        yield counts
+    finally:
+        _collected.reset(token)
+
+
+async def report_bad_items(redis: Redis, place: str, count: int, *, key: str = "") -> None:
+    """Alert about unreadable items, once in ten minutes per place and process; `key` holds another type of value."""
+    if (counts := _collected.get()) is not None:
+        counts[key or place] += count
     now = time.monotonic()
     if now - _last_reported.get(place, -_REPEAT_AFTER_S) < _REPEAT_AFTER_S:
         return

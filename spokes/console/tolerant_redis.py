@@ -42,7 +42,7 @@ class TolerantRedis(Redis):
             empty = _empty_value(args, error)
             if empty is None:
                 raise
-            await report_bad_items(self, _PLACE, 1)
+            await report_bad_items(self, _PLACE, 1, key=_key(args))
             return empty()
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "_TolerantPipeline":
@@ -54,16 +54,22 @@ class _TolerantPipeline(Pipeline):
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
         commands = list(self.command_stack)
         results = await super().execute(raise_on_error=False)
-        wrong = 0
+        wrong: list[str] = []
         for place, ((args, _), result) in enumerate(zip(commands, results, strict=False)):
             if isinstance(result, ResponseError) and (empty := _empty_value(args, result)):
                 results[place] = empty()
-                wrong += 1
+                wrong.append(_key(args))
         if raise_on_error:
             self.raise_first_error(commands, results)
-        if wrong:
-            await report_bad_items(TolerantRedis(connection_pool=self.connection_pool), _PLACE, wrong)
+        for key in wrong:
+            await report_bad_items(TolerantRedis(connection_pool=self.connection_pool), _PLACE, 1, key=key)
         return results
+
+
+def _key(args: tuple[Any, ...]) -> str:
+    """Return the key of a reading command."""
+    key = args[1]
+    return key.decode(errors="replace") if isinstance(key, bytes) else str(key)
 
 
 def _empty_value(args: tuple[Any, ...], error: ResponseError) -> Callable[[], object] | None:

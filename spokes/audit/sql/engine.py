@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from spokes.audit.sql.error_sentences import error_sentence
 from spokes.core.errors import AuditReadOnly, AuditUnavailable
 from spokes.core.process.private_files import create_private_file, make_folder
 
@@ -56,7 +57,7 @@ def open_engine(address: str, *, statement_timeout_s: float = 60.0) -> AsyncEngi
             hide_parameters=True,
         )
     if file := make_url(address).database:
-        make_folder(Path(file).parent)
+        make_folder(Path(file).parent, setting="DATABASE_URL (without it, DATA_DIR)")
         with contextlib.suppress(OSError):  # connecting says what is wrong
             create_private_file(Path(file))  # SQLite gives its journal files the same mode
     engine = create_async_engine(address, connect_args={"timeout": 10.0}, hide_parameters=True)
@@ -156,12 +157,10 @@ def _sqlstate(error: BaseException) -> str:
 
 
 def _unavailable(error: BaseException) -> AuditUnavailable:
-    """Return our error with only the class of the driver's: its text may quote what we sent."""
+    """Return our error with only the code or class of the driver's: its text may quote what we sent."""
     if _sqlstate(error) == _READ_ONLY:
         return AuditReadOnly(
             "The audit store is read only: DATABASE_URL names a replica, or a server that was made read only. Set "
             "DATABASE_URL to the primary."
         )
-    cause = getattr(error, "orig", None) or error
-    cause = cause.__cause__ or cause
-    return AuditUnavailable(f"The audit store does not answer ({type(cause).__name__}). DATABASE_URL says where it is.")
+    return AuditUnavailable(error_sentence(error))

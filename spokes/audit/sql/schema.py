@@ -6,11 +6,12 @@ from typing import Final, NamedTuple
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from spokes.audit.sql.engine import read_connection, write_connection
 from spokes.audit.sql.indexes import build_missing_indexes
+from spokes.audit.sql.tables import METADATA
 from spokes.audit.sql.versions import adopt_former_revision, read_revision
 from spokes.core.errors import AuditUnavailable
 
@@ -51,6 +52,17 @@ async def require_current(engine: AsyncEngine) -> None:
         raise AuditUnavailable("The audit store has no tables yet: run `python -m spokes migrate`.")
     if current in _older_revisions():
         raise AuditUnavailable("The audit store is older than this code: run `python -m spokes migrate`.")
+
+
+async def missing_tables(engine: AsyncEngine) -> list[str]:
+    """Return the names of the tables that a store of this revision lacks.
+
+    Raises:
+        AuditUnavailable: the database does not answer.
+    """
+    async with read_connection(engine) as connection:
+        existing = await connection.run_sync(lambda sync: inspect(sync).get_table_names())
+    return sorted({table.name for table in METADATA.sorted_tables} - {*existing})
 
 
 async def revision(engine: AsyncEngine) -> str | None:

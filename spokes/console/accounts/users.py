@@ -111,6 +111,17 @@ class Users:
                 users.append(_decode_user(_to_str(name), payload))
         return tuple(sorted(users, key=lambda user: user.name))
 
+    async def unopened_count(self) -> int:
+        """Return how many accounts do not open although they are sealed: with another CONSOLE_KEY, or changed."""
+        payloads = await self.redis.hgetall(keys.CONSOLE_USERS)  # type: ignore[misc]  # as above
+        count = 0
+        for name, payload in payloads.items():
+            try:
+                self._open(_to_str(name), payload)
+            except READ_ERRORS:
+                count += 1
+        return count - len(await self.unsealed())
+
     async def seal(self, name: str, *, record: AuditRecord | None = None) -> bool:
         """Seal an account that is stored unsealed; return whether there is one of that name."""
         payload = await self.redis.hget(keys.CONSOLE_USERS, name)  # type: ignore[misc]  # as above

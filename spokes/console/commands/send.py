@@ -16,7 +16,7 @@ import typer
 from spokes.audit.records import TERMINAL, Action, Outcome
 from spokes.audit.sql.engine import open_engine
 from spokes.audit.sql.queries import Filters, find_records
-from spokes.console.doctor.receiver_check import STATUS_EXPLANATIONS
+from spokes.console.doctor.outside.receiver_check import explain_status
 from spokes.console.local.simulated_records import create_simulated_records
 from spokes.console.output import JsonOption, print_json, print_message, print_table, progress
 from spokes.core import clock
@@ -251,8 +251,8 @@ def _print_responses(responses: Sequence[dict[str, Any]]) -> None:
             for response in responses
         ),
     )
-    for status in sorted({response["status"] for response in responses} & set(STATUS_EXPLANATIONS)):
-        print_message(STATUS_EXPLANATIONS[status])
+    for status in sorted({response["status"] for response in responses} - {202}):
+        print_message(explain_status(status))
     if any(response.get("ignored") for response in responses):
         print_message("Ignored events have no handler: `spokes handlers` shows which events have one.")
     if any(response.get("quarantined") for response in responses):

@@ -1,5 +1,6 @@
 """Check that the console's accounts are sealed with this CONSOLE_KEY; others cannot log in."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from redis.asyncio import Redis
@@ -14,20 +15,29 @@ TOPIC: Final = "accounts"
 
 
 async def check_accounts(settings: Settings, redis: Redis) -> list[Finding]:
-    """Return a finding if accounts of an earlier version wait to be sealed."""
+    """Return a finding for accounts of an earlier version, and one for accounts that do not open."""
     if not settings.console_key.get_secret_value():
         return []
     try:
-        unsealed = await Users(redis, Seals.from_settings(settings)).unsealed()
+        users = Users(redis, Seals.from_settings(settings))
+        unsealed, unopened = len(await users.unsealed()), await users.unopened_count()
     except (RedisError, OSError, TimeoutError):
         return []  # the checks of Redis report it
-    if not unsealed:
-        return []
-    return [
-        warning(
+    return [*_assess(unsealed, unopened)]
+
+
+def _assess(unsealed: int, unopened: int) -> Iterator[Finding]:
+    if unsealed:
+        yield warning(
             TOPIC,
-            f"{len(unsealed)} accounts of the console are not sealed and cannot log in. `spokes user seal` shows and "
+            f"{unsealed} accounts of the console are not sealed and cannot log in. `spokes user seal` shows and "
             "seals them.",
-            count=len(unsealed),
+            count=unsealed,
         )
-    ]
+    if unopened:
+        yield warning(
+            TOPIC,
+            f"{unopened} accounts of the console do not open and cannot log in: they were sealed with another "
+            "CONSOLE_KEY, or changed in Redis. Put that key back, or create them again with `spokes user add`.",
+            count=unopened,
+        )

@@ -33,6 +33,8 @@ async def check_audit_store(settings: Settings) -> list[Finding]:
             await _require_creatable(engine)
             return [ok(TOPIC, f"{engine.dialect.name} answers. It has no tables yet: the first worker creates them.")]
         await schema.require_current(engine)
+        if lost := await schema.missing_tables(engine):
+            return [_lost_tables(lost)]
         heads = await fetch(engine, select(HEAD.c.seq, HEAD.c.hash))
         last_records = await fetch(engine, select(RECORDS).order_by(RECORDS.c.seq.desc()).limit(2))
         checkpoints = await load_checkpoints(engine)
@@ -72,6 +74,14 @@ async def _require_writable(engine: AsyncEngine) -> None:
     """
     async with write_connection(engine) as connection:
         await connection.execute(update(HEAD).where(HEAD.c.id == 0).values(seq=0))  # no row has this id
+
+
+def _lost_tables(names: list[str]) -> Finding:
+    return fault(
+        TOPIC,
+        f"The audit store lacks the tables {', '.join(names)}: part of it was deleted. Restore the whole database from "
+        "a backup (docs/backup.md).",
+    )
 
 
 def _assess_indexes(missing: list[str]) -> Finding | None:

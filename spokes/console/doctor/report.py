@@ -5,24 +5,27 @@ from collections.abc import Iterable
 
 from pydantic import SecretStr
 
+from spokes.audit.bad_items import collect_bad_items
 from spokes.console.doctor.accounts_check import check_accounts
 from spokes.console.doctor.audit_store_check import check_audit_store
+from spokes.console.doctor.bad_items_check import assess_bad_items
 from spokes.console.doctor.chain_end_check import check_chain_end
 from spokes.console.doctor.findings import Finding, ok
 from spokes.console.doctor.hubspot_check import check_hubspot
-from spokes.console.doctor.identity_check import check_identity_provider
 from spokes.console.doctor.installs_check import check_installs
+from spokes.console.doctor.outside.destinations_check import check_destinations
+from spokes.console.doctor.outside.identity_check import check_identity_provider
+from spokes.console.doctor.outside.receiver_check import check_receiver
+from spokes.console.doctor.outside.webhook_check import check_alert_webhook
 from spokes.console.doctor.pauses_check import check_pauses
 from spokes.console.doctor.process_check import check_processes
 from spokes.console.doctor.quarantine_check import check_quarantine
-from spokes.console.doctor.receiver_check import check_receiver
 from spokes.console.doctor.redis_check import check_redis
 from spokes.console.doctor.secrets_check import check_stored_secrets
 from spokes.console.doctor.settings_check import assess_settings
 from spokes.console.doctor.subscriptions.deadlines_check import check_deadlines
 from spokes.console.doctor.subscriptions.drift_check import check_drift
 from spokes.console.doctor.tenant_check import check_tenants
-from spokes.console.doctor.webhook_check import check_alert_webhook
 from spokes.console.handler_declarations import handler_declarations
 from spokes.console.tolerant_redis import TolerantRedis
 from spokes.core.masking import MASK
@@ -37,28 +40,30 @@ async def run_checks(settings: Settings) -> list[Finding]:
     router = load_router(settings.handlers)
     redis = TolerantRedis.from_pool(redis_pool(settings))
     try:
-        results = await asyncio.gather(
-            check_redis(redis, dead_letter_days=settings.dead_letter_days, durable=settings.durable_ack == "aof"),
-            check_audit_store(settings),
-            check_chain_end(settings, redis),
-            check_processes(settings, redis),
-            check_pauses(settings, redis),
-            check_tenants(settings, redis),
-            check_quarantine(settings, redis),
-            check_accounts(settings, redis),
-            check_stored_secrets(redis, Vault.from_settings(settings)),
-            check_drift(settings, redis, router),
-            check_deadlines(settings),
-            check_hubspot(settings, handler_declarations(router)),
-            check_installs(settings, handler_declarations(router)),
-            check_receiver(settings),
-            check_identity_provider(settings),
-            check_alert_webhook(settings),
-        )
+        with collect_bad_items() as bad_items:
+            results = await asyncio.gather(
+                check_redis(redis, dead_letter_days=settings.dead_letter_days, durable=settings.durable_ack == "aof"),
+                check_audit_store(settings),
+                check_chain_end(settings, redis),
+                check_processes(settings, redis),
+                check_pauses(settings, redis),
+                check_tenants(settings, redis),
+                check_quarantine(settings, redis),
+                check_accounts(settings, redis),
+                check_stored_secrets(redis, Vault.from_settings(settings)),
+                check_drift(settings, redis, router),
+                check_deadlines(settings),
+                check_hubspot(settings, handler_declarations(router)),
+                check_installs(settings, handler_declarations(router)),
+                check_receiver(settings),
+                check_identity_provider(settings),
+                check_alert_webhook(settings),
+                check_destinations(settings),
+            )
     finally:
         await redis.aclose()
     found = [finding for findings in results for finding in findings]
-    return [*settings_findings(settings), *assess_settings(settings), *found]
+    return [*settings_findings(settings), *assess_settings(settings), *found, *assess_bad_items(bad_items)]
 
 
 def settings_findings(settings: Settings) -> Iterable[Finding]:

@@ -15,8 +15,10 @@ def keep_files_private() -> None:
     os.umask(_OF_OTHERS)
 
 
-def make_folder(path: Path) -> Path:
+def make_folder(path: Path, *, setting: str = "DATA_DIR") -> Path:
     """Return the folder, with its parents created if they are missing; others cannot read what is created.
+
+    `setting` is the variable that names the folder.
 
     Raises:
         ConfigurationError: the folder cannot be used.
@@ -27,9 +29,9 @@ def make_folder(path: Path) -> Path:
         if not path.is_dir():
             raise NotADirectoryError(0, "it is a file")
     except (OSError, ValueError) as error:
-        raise _unusable(path, getattr(error, "strerror", None) or "its name is invalid") from None
+        raise _unusable(path, getattr(error, "strerror", None) or "its name is invalid", setting) from None
     if not os.access(path, os.W_OK | os.X_OK):
-        raise _unusable(path, "this user must not write there")
+        raise _unusable(path, "this user must not write there", setting)
     return path
 
 
@@ -62,7 +64,7 @@ def create_private_file(path: Path) -> None:
     make_private(path)
 
 
-def _unusable(path: Path, reason: str) -> ConfigurationError:
+def _unusable(path: Path, reason: str, setting: str) -> ConfigurationError:
     return ConfigurationError(
-        [f"The folder {str(path)!r} cannot be used ({reason}). Set DATA_DIR to a folder that this user can write to."]
+        [f"The folder {str(path)!r} cannot be used ({reason}). Set {setting} to a folder that this user can write to."]
     )

@@ -1,9 +1,10 @@
 """What to do about a Redis that refuses or does not answer: one sentence for each first word of its errors."""
 
+import ssl
 from collections.abc import Mapping
 from typing import Final
 
-from redis.exceptions import ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from spokes.core.redis.errors import first_word, unusable_sentence
 
@@ -23,6 +24,10 @@ _SENTENCES: Final[Mapping[str, str]] = {
     "BUSY": "a script keeps Redis busy. Find the program that runs it, or stop it with SCRIPT KILL.",
     "WRONGTYPE": "a key of Spokes holds another type of value: something else uses this Redis. Find it.",
 }
+_TLS: Final = (
+    "this Redis has none, or its certificate is not accepted. Write redis:// instead of rediss:// in the first case; "
+    "see REDIS_TLS_VERIFY in the second."
+)
 
 
 def refusal_sentence(error: BaseException) -> str:
@@ -33,4 +38,9 @@ def refusal_sentence(error: BaseException) -> str:
         return f"{word}: {sentence}"
     if isinstance(error, ResponseError):
         return f"{word}: Redis refuses a command that Spokes needs. Look at the log of the Redis server."
+    causes = [error, error.__cause__, error.__context__]
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return f"{word}: TLS fails: {_TLS}"
+    if isinstance(error, InvalidResponse):
+        return f"{word}: what answers at REDIS_URL is no Redis. Check its host and port."
     return f"{word}: Redis does not answer. Check REDIS_URL and the server."

@@ -1,20 +1,24 @@
 """A deployment of real parts that tests of `doctor` break, and the ways to break it."""
 
+import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import patch
 
 from aiohttp import web
 from redis.asyncio import Redis
-from sqlalchemy import Executable
+from sqlalchemy import Executable, text
 
 from spokes.audit.alert_episodes import AlertEpisodes
 from spokes.audit.archiver import Archiver
 from spokes.audit.sql import schema
 from spokes.audit.sql.engine import open_engine, write_connection
 from spokes.console.handler_declarations import handler_declarations
+from spokes.core import clock
 from spokes.core.redis import keys
 from spokes.core.redis.deployment import claim_database
 from spokes.core.settings import Settings
@@ -23,11 +27,14 @@ from spokes.crm.scopes import required_scopes
 from spokes.routing import load_router
 from spokes.simulator.app import Simulator
 from spokes.simulator.config import PortalConfig, SimulatorConfig
+from tests.support.command_line import CompletedCommand, spokes
 from tests.support.deployment import KEY, TOKEN
 from tests.support.events import append_records, record
 
 PORTAL = PortalConfig().portal_id
 WEBHOOK_SECRET = f"webhook-{KEY}"
+FAULT, WARNING, REFUSED = 1, 0, 2  # exit codes
+CLOSED = "127.0.0.1:1"
 
 
 @dataclass
@@ -111,3 +118,45 @@ async def report_processes(redis: Redis) -> None:
     now_s = time.time()
     await redis.zadd(keys.LIVE_PROCESSES, {"web:a": now_s, "worker:b": now_s})
     await redis.zadd(keys.CREDENTIAL_PORTALS, {str(PORTAL): now_s})
+
+
+async def doctor(deployment: Deployment) -> CompletedCommand:
+    ahead_ns = deployment.clock_ahead_s * 1_000_000_000
+    with patch.object(clock, "read_ns", lambda: time.time_ns() + ahead_ns):
+        # In a thread: the simulator and the receiver run in this one.
+        return await asyncio.to_thread(spokes, deployment.environ, "doctor", "--quiet", "--json")
+
+
+def sentences(done: CompletedCommand) -> str:
+    findings = [json.loads(line) for line in done.stdout.splitlines()]
+    return "\n".join(f"{finding['level']}: {finding['sentence']}" for finding in findings) or done.stderr
+
+
+def settings(**changes: str) -> Breakage:
+    async def change(deployment: Deployment) -> None:
+        deployment.environ |= changes
+
+    return change
+
+
+def statement(sql: str, *, with_records: bool = True) -> Breakage:
+    async def change(deployment: Deployment) -> None:
+        if with_records:
+            await deployment.archive()
+        await deployment.sql(text(sql))
+
+    return change
+
+
+def wrong_type(key: str) -> Breakage:
+    async def change(deployment: Deployment) -> None:
+        await deployment.redis.set(key, "not ours")
+
+    return change
+
+
+def response(status: int) -> Breakage:
+    async def change(deployment: Deployment) -> None:
+        deployment.receiver_status = status
+
+    return change

@@ -1,13 +1,10 @@
 """Every breakage is named by `spokes doctor` in a sentence that says what to do, with the right exit code."""
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 from redis.asyncio import Redis
@@ -28,42 +25,29 @@ from spokes.queue.portal_pauses import OPERATOR, PortalPauses
 from spokes.queue.quarantine import Quarantine
 from spokes.queue.unreadable_jobs import quarantine_job
 from spokes.simulator.portal import TokenState
-from tests.console.doctor.breakages import PORTAL, WEBHOOK_SECRET, Breakage, Deployment, running_deployment
-from tests.support.command_line import CompletedCommand, spokes
+from tests.console.doctor.breakages import (
+    CLOSED,
+    FAULT,
+    PORTAL,
+    REFUSED,
+    WARNING,
+    WEBHOOK_SECRET,
+    Breakage,
+    Deployment,
+    doctor,
+    response,
+    running_deployment,
+    sentences,
+    settings,
+    statement,
+    wrong_type,
+)
 from tests.support.deployment import KEY
 from tests.support.events import event, store_dead_letters
 from tests.support.redis_server import LOADABLE, busy_script, fill_memory, loading, own_server
 from workers.upkeep.anomaly_watch import watch_secrets
 
 DAY_MS = 86_400_000
-FAULT, WARNING, REFUSED = 1, 0, 2  # exit codes
-CLOSED = "127.0.0.1:1"
-
-
-@pytest.fixture
-async def deployment(environ: dict[str, str], redis: Redis) -> AsyncIterator[Deployment]:
-    async with running_deployment(environ, redis) as deployment:
-        await deployment.migrate()
-        yield deployment
-
-
-async def doctor(deployment: Deployment) -> CompletedCommand:
-    ahead_ns = deployment.clock_ahead_s * 1_000_000_000
-    with patch.object(clock, "read_ns", lambda: time.time_ns() + ahead_ns):
-        # In a thread: the simulator and the receiver run in this one.
-        return await asyncio.to_thread(spokes, deployment.environ, "doctor", "--quiet", "--json")
-
-
-def sentences(done: CompletedCommand) -> str:
-    findings = [json.loads(line) for line in done.stdout.splitlines()]
-    return "\n".join(f"{finding['level']}: {finding['sentence']}" for finding in findings) or done.stderr
-
-
-def settings(**changes: str) -> Breakage:
-    async def change(deployment: Deployment) -> None:
-        deployment.environ |= changes
-
-    return change
 
 
 def webhook(path: str) -> Breakage:
@@ -75,29 +59,6 @@ def alert(name: Alert, **fields: object) -> Breakage:
         await deployment.activate(name, **fields)
 
     return activate
-
-
-def statement(sql: str, *, with_records: bool = True) -> Breakage:
-    async def change(deployment: Deployment) -> None:
-        if with_records:
-            await deployment.archive()
-        await deployment.sql(text(sql))
-
-    return change
-
-
-def wrong_type(key: str) -> Breakage:
-    async def change(deployment: Deployment) -> None:
-        await deployment.redis.set(key, "not ours")
-
-    return change
-
-
-def response(status: int) -> Breakage:
-    async def change(deployment: Deployment) -> None:
-        deployment.receiver_status = status
-
-    return change
 
 
 def clock_ahead(seconds: int) -> Breakage:

@@ -106,7 +106,10 @@ def test_unreachable_store_is_one_sentence() -> None:
     done = spokes(
         {"AUDIT_KEY": KEY, "DATABASE_URL": "postgres://u:geheim@127.0.0.1:1/d?sslmode=require"}, "audit", "verify"
     )
-    expected = "The audit store does not answer (ConnectionRefusedError). DATABASE_URL says where it is.\n"
+    expected = (
+        "The audit store does not answer (ConnectionRefusedError): no server listens at the address in DATABASE_URL. "
+        "Start it, or correct the address.\n"
+    )
     assert (done.returncode, done.stderr) == (2, expected)
 
 

@@ -1,7 +1,7 @@
 """The check of the identity provider: every problem is a warning."""
 
 from spokes.console.doctor.findings import Finding, FindingLevel
-from spokes.console.doctor.identity_check import check_identity_provider
+from spokes.console.doctor.outside.identity_check import check_identity_provider
 from spokes.core.settings import Settings
 from tests.support.identity_provider import IdentityProvider
 

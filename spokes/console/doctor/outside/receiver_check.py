@@ -18,13 +18,29 @@ TOPIC: Final = "receiver"
 _TIMEOUT_S: Final = 5.0  # HubSpot's own time-out
 _BODY: Final = b"[]"
 # What each status means for a correctly signed request, and what to do.
-STATUS_EXPLANATIONS: Final = {
+_EXPLANATIONS: Final = {
     401: "The web process refuses the signature: HUBSPOT_CLIENT_SECRET or PUBLIC_URL differ from its values, or "
     "a proxy changes the request. `spokes explain-signature` finds the difference.",
     403: "The web process refuses this machine's address, or plain http. Check ALLOWED_ADDRESSES and TRUSTED_PROXIES.",
     404: "No Spokes web process answers at this address. Check PUBLIC_URL.",
+    413: "A proxy refuses the size of the request. Raise its limit to MAX_BODY_BYTES.",
+    429: "The web process refuses this address for a minute, after too many wrong signatures. Check "
+    "HUBSPOT_CLIENT_SECRET and TRUSTED_PROXIES, then try again.",
     503: "The web process cannot accept events, most likely because it does not reach its Redis. Check its REDIS_URL.",
 }
+
+
+_OF_CLASS: Final = {  # of any other status, by its first digit
+    2: "Another program answers there, not a Spokes web process. Check PUBLIC_URL.",
+    3: "The address redirects, and HubSpot follows no redirect. Set PUBLIC_URL to the address to which it leads.",
+    4: "Another program or a proxy refuses the request. Check PUBLIC_URL and the proxy.",
+    5: "The proxy does not reach the web process. Check that it runs, and the proxy's log.",
+}
+
+
+def explain_status(status: int) -> str:
+    """Return what a status other than 202 means for a correctly signed request, and what to do."""
+    return _EXPLANATIONS.get(status) or _OF_CLASS.get(status // 100, "Check PUBLIC_URL.")
 
 
 async def check_receiver(settings: Settings) -> list[Finding]:
@@ -94,5 +110,4 @@ def assess_status(url: str, status: int) -> Finding:
     """Assess the response to a correctly signed request."""
     if status == 202:  # noqa: PLR2004 - HTTP's own number
         return ok(TOPIC, f"{url} accepts a request signed as HubSpot signs it.")
-    explanation = STATUS_EXPLANATIONS.get(status, "A request signed as HubSpot signs it is not accepted.")
-    return fault(TOPIC, f"{url} answers {status}. {explanation}", status=status)
+    return fault(TOPIC, f"{url} answers {status}. {explain_status(status)}", status=status)

@@ -4,11 +4,12 @@ from typing import Final
 
 import aiohttp
 
-from spokes.console.doctor.findings import Finding, fault, ok
+from spokes.console.doctor.findings import Finding, fault, ok, warning
 from spokes.core.settings import Settings
 
 TOPIC: Final = "alert webhook"
 _TIMEOUT_S: Final = 5.0
+_REFUSALS: Final = frozenset({401, 403, 404})
 _REMEDY: Final = "so alerts reach nobody. Correct ALERT_WEBHOOK_URL, then run `spokes alerts --test`."
 
 
@@ -32,4 +33,10 @@ def assess_status(status: int) -> Finding:
     """Assess the response to HEAD: servers of webhooks often refuse the method, which says nothing."""
     if status == 410:  # noqa: PLR2004 - HTTP's own number: the webhook was deleted
         return fault(TOPIC, f"ALERT_WEBHOOK_URL answers 410: the webhook was deleted, {_REMEDY}", status=status)
+    if status in _REFUSALS or (status >= 500 and status != 501):  # noqa: PLR2004 - HTTP's own numbers: failures; method unknown
+        return warning(
+            TOPIC,
+            f"ALERT_WEBHOOK_URL answers {status}: alerts may reach nobody. `spokes alerts --test` sends one.",
+            status=status,
+        )
     return ok(TOPIC, "The server of ALERT_WEBHOOK_URL answers.", status=status)

@@ -4,7 +4,7 @@ import pytest
 from aiohttp import web
 
 from spokes.console.doctor.findings import FindingLevel
-from spokes.console.doctor.webhook_check import assess_status, check_alert_webhook
+from spokes.console.doctor.outside.webhook_check import assess_status, check_alert_webhook
 from spokes.core.settings import Settings
 from tests.support.deployment import KEY
 
@@ -42,6 +42,6 @@ async def test_check_sends_no_message(environ: dict[str, str]) -> None:
     assert (finding.level, methods) == (FindingLevel.OK, ["HEAD"])
 
 
-@pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "ok"), (405, "ok"), (410, "fault")])
+@pytest.mark.parametrize(("status", "level"), [(200, "ok"), (404, "warning"), (405, "ok"), (410, "fault")])
 def test_webhook_is_assessed_by_its_response(status: int, level: str) -> None:
     assert assess_status(status).level == level

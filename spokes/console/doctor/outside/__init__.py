@@ -1,0 +1,1 @@
+"""Checks of what this deployment talks to: web process, alert webhook, identity provider, other destinations."""
